@@ -1,0 +1,1 @@
+"""What tasks do: the port that an action is written against, and the built-in families."""

@@ -1,0 +1,1 @@
+"""The service that steps executions: the only one that writes the store."""

@@ -1,0 +1,1 @@
+"""What every gRPC shell needs to speak: conversion of messages, channels, errors, interceptors."""

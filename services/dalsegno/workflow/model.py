@@ -1,0 +1,175 @@
+"""A compiled workflow: what both front-ends make of YAML and what the machine runs. Immutable, shared by executions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+
+from dalsegno.workflow.scope import Template
+
+
+class Command(Enum):
+    """The engine commands a transition may name instead of a task."""
+
+    NOOP = "noop"
+    FAIL = "fail"
+    SUCCEED = "succeed"
+    PAUSE = "pause"
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """One declared input."""
+
+    name: str
+    required: bool = True
+    default: Template | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Transition:
+    """One possible next step: a task, or an engine command with an optional message."""
+
+    target: str
+    """The task's name, or the command's word when `command` is set."""
+    when: Template | None = None
+    """Taken when this is true; None is always."""
+    command: Command | None = None
+    message: Template | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Clause:
+    """What happens after a task has ended in a certain way: what is published and what may follow."""
+
+    branch: Template | None = None
+    """A template that gives a dict: published to the tasks downstream."""
+    globals: Template | None = None
+    """A template that gives a dict: published to the whole execution."""
+    next: tuple[Transition, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Items:
+    """One `names in list` of a with-items task; several are walked together (zipped)."""
+
+    names: tuple[str, ...]
+    values: Template
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """Another attempt after a failure (or, with `continue_on`, after a success). Delay in seconds."""
+
+    count: Template
+    delay_s: Template
+    break_on: Template | None = None
+    continue_on: Template | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Policies:
+    """What surrounds the attempts of a task. Times in seconds. None is absent; a template may give the value later."""
+
+    pause_before: Template | None = None
+    wait_before_s: Template | None = None
+    wait_after_s: Template | None = None
+    timeout_s: Template | None = None
+    retry: Retry | None = None
+    fail_on: Template | None = None
+    concurrency: Template | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One node of the graph."""
+
+    name: str
+    action: Template | None = None
+    """Gives the action's name; None together with `workflow` None is std.noop."""
+    workflow: Template | None = None
+    """Gives the sub-workflow's name."""
+    input: Template | None = None
+    """Gives the input, a dict."""
+    items: tuple[Items, ...] = ()
+    join: int | None = None
+    """How many of `inbound` must have selected this task before it starts: JOIN_ALL for all; None: each arrival starts it."""
+    inbound: tuple[str, ...] = ()
+    """The tasks whose clauses mention this one, without repetition, in the order of the definition."""
+    requires: tuple[str, ...] = ()
+    """Reverse workflows: the tasks that must have succeeded before."""
+    on_success: Clause = Clause()
+    on_error: Clause = Clause()
+    on_complete: Clause = Clause()
+    on_skip: Clause = Clause()
+    publish: Template | None = None
+    publish_on_error: Template | None = None
+    publish_on_skip: Template | None = None
+    policies: Policies = Policies()
+    keep_result: bool = True
+    safe_rerun: Template | None = None
+    """Whether a lost action may be run again; None: as the action says."""
+    target: Template | None = None
+    """The label of the executor that should run the action; None: any."""
+    description: str = ""
+    tags: tuple[str, ...] = ()
+    spec: Mapping[str, object] = field(default_factory=dict, hash=False, compare=False)
+    """The task as written, for `task().spec`."""
+
+    @property
+    def has_join(self) -> bool:
+        return self.join is not None and self.join != 0
+
+
+JOIN_ALL = -1
+"""`join: all`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Workflow:
+    """One compiled workflow."""
+
+    name: str
+    tasks: Mapping[str, Task]
+    starts: tuple[str, ...] = ()
+    """The tasks that nothing leads to, in the order of the definition (direct workflows)."""
+    reverse: bool = False
+    """Runs backwards from a target task through `requires`; else forwards through clauses."""
+    input: tuple[Parameter, ...] = ()
+    vars: Template | None = None
+    output: Template | None = None
+    output_on_error: Template | None = None
+    description: str = ""
+    tags: tuple[str, ...] = ()
+    language: str = "mistral"
+    """For display only: the machine never asks it."""
+    workbook: str | None = None
+    """The workbook this is a member of: its sub-workflows and ad-hoc actions are looked up there first."""
+    spec: Mapping[str, object] = field(default_factory=dict, hash=False, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class AdHocAction:
+    """An action made of another one: its input is computed from its own parameters, its output from the result."""
+
+    name: str
+    base: Template
+    base_input: Template | None = None
+    input: tuple[Parameter, ...] = ()
+    output: Template | None = None
+    description: str = ""
+    tags: tuple[str, ...] = ()
+    workbook: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ActionDescription:
+    """What is known of an action that executors run."""
+
+    name: str
+    parameters: tuple[Parameter, ...] = ()
+    accepts_any: bool = False
+    """True for actions that take parameters they do not declare."""
+    safe_to_rerun: bool = False
+    description: str = ""

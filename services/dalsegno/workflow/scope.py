@@ -1,0 +1,81 @@
+"""What an expression may see. The core implements Scope, the expressions room reads it; neither knows the other."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+
+class EvaluationError(Exception):
+    """An expression failed: bad reference, wrong type, budget exceeded. The text names the expression and the cause."""
+
+
+class Scope(Protocol):
+    """Everything one evaluation can ask. Values are plain JSON data that nobody may change in place."""
+
+    at_s: float
+    """The time of the event, in seconds since 1970: what `now()` answers."""
+    seed: str
+    """Differs for each event; `uuid()` and `random()` derive from it, so that stepping an event again gives the same."""
+
+    def variable(self, name: str) -> object:
+        """The value that the bare name has in this scope. KeyError when it has none. Costs the same in any context."""
+        ...
+
+    def variables(self) -> dict[str, object]:
+        """A fresh dict of all variables: costs as much as the context is large, so it is asked for only when needed."""
+        ...
+
+    def task(self, name: str | None) -> dict[str, object] | None:
+        """The record that `task(name)` shows; without a name that of the current task. None when there is none."""
+        ...
+
+    def tasks(
+        self, execution_id: str | None, recursive: bool, state: str | None, flat: bool
+    ) -> list[dict[str, object]]:
+        """The records that `tasks(...)` shows, at most 1,000."""
+        ...
+
+    def execution(self) -> dict[str, object]:
+        """The record that `execution()` shows."""
+        ...
+
+    def executions(self, **criteria: object) -> list[dict[str, object]]:
+        """The records that `executions(...)` shows, at most 1,000."""
+        ...
+
+    def environment(self) -> dict[str, object]:
+        """The environment that the root execution was started with."""
+        ...
+
+    def global_variable(self, name: str) -> object:
+        """The global variable of this name, None when there is none."""
+        ...
+
+
+class Template(Protocol):
+    """A value of a definition, compiled: constants as they are, expressions ready to evaluate."""
+
+    def evaluate(self, scope: Scope) -> object:
+        """The value in this scope. Raises EvaluationError."""
+        ...
+
+
+class Constant:
+    """A template without expressions. Its value is shared, never copied: nobody may change it in place."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: object) -> None:
+        self.value = value
+
+    def evaluate(self, scope: Scope) -> object:
+        return self.value
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Constant) and self.value == other.value
+
+    def __hash__(self) -> int:
+        return hash(repr(self.value))
+
+    def __repr__(self) -> str:
+        return f"Constant({self.value!r})"
