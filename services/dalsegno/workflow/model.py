@@ -126,9 +126,9 @@ JOIN_ALL = -1
 """`join: all`."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, eq=False)
 class Workflow:
-    """One compiled workflow."""
+    """One compiled workflow. Compared by identity."""
 
     name: str
     tasks: Mapping[str, Task]

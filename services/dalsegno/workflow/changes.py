@@ -1,0 +1,199 @@
+"""What was decided: the only things that alter an execution. Numbered, stored in the journal, streamed to watchers.
+
+Fields are only ever added, with defaults: a journal stays readable for ever.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+
+from dalsegno.workflow.identity import AttemptKey
+from dalsegno.workflow.states import AttemptState, ExecutionState, TaskState
+from dalsegno.workflow.value import EMPTY, Value
+
+
+class Change(msgspec.Struct, frozen=True, kw_only=True, tag=True, omit_defaults=True):
+    """One decision."""
+
+
+class Link(msgspec.Struct, frozen=True):
+    """Where a child hangs: the attempt of its parent that it is."""
+
+    execution_id: str
+    key: AttemptKey
+
+
+class ExecutionCreated(Change, frozen=True, kw_only=True):
+    """An execution exists, IDLE."""
+
+    execution_id: str
+    definition_id: str
+    workflow: str
+    namespace: str = ""
+    version: int = 0
+    language: str = "mistral"
+    input: Value = EMPTY
+    params: Value = EMPTY
+    """What the starter gave beside the input: `task_name`, `env`, `notify` ..."""
+    environment: Value = EMPTY
+    """What `env()` gives: read when the root execution was created, kept with each of its descendants."""
+    labels: Mapping[str, str] = {}
+    description: str = ""
+    root_id: str = ""
+    """Empty for a root execution."""
+    parent: Link | None = None
+    deadline_s: float | None = None
+    at_s: float = 0.0
+    actor: str = ""
+    comment: str = ""
+    safe_rerun: bool | None = None
+
+
+class ExecutionMoved(Change, frozen=True, kw_only=True):
+    """The execution is in another state."""
+
+    state: ExecutionState
+    info: str = ""
+    output: Value | None = None
+    at_s: float = 0.0
+
+
+class GlobalsPublished(Change, frozen=True, kw_only=True):
+    """Variables of the whole execution have new values: vars at the start, global publishes later."""
+
+    values: Mapping[str, Value]
+    task: int = 0
+    """The task that published; 0 at the start."""
+
+
+class TaskAdded(Change, frozen=True, kw_only=True):
+    """A task execution exists."""
+
+    task: int
+    name: str
+    state: TaskState
+    sources: tuple[int, ...] = ()
+    """The tasks whose outbound contexts make this task's context; none: it starts from nothing published."""
+    generation: int = 0
+    at_s: float = 0.0
+
+
+class TaskMoved(Change, frozen=True, kw_only=True):
+    """A task execution is in another state, or the same with another reason or due time."""
+
+    task: int
+    state: TaskState
+    info: str = ""
+    timer: str = ""
+    """While RUNNING_DELAYED: what it waits for: wait_before, wait_after or retry."""
+    due_s: float | None = None
+    """While RUNNING_DELAYED: when it goes on."""
+    verdict: TaskState | None = None
+    """While waiting after the attempt: how it will end."""
+    at_s: float = 0.0
+
+
+class TaskTimed(Change, frozen=True, kw_only=True):
+    """The task's present attempt has until `due_s`."""
+
+    task: int
+    due_s: float
+
+
+class JoinReached(Change, frozen=True, kw_only=True):
+    """A task selected a join: the join's context will hold what that task passes on."""
+
+    task: int
+    source: int
+
+
+class TaskRouted(Change, frozen=True, kw_only=True):
+    """The transitions of an ended task have been evaluated."""
+
+    task: int
+    next: tuple[int, ...] = ()
+    """The task executions that it started or, for joins, contributed to."""
+    handled: bool = False
+    """An error that some on-error transition took."""
+
+
+class AttemptsBegun(Change, frozen=True, kw_only=True):
+    """The task begins its next round of attempts; with items, over this list."""
+
+    task: int
+    attempt: int
+    items: Value | None = None
+    """For a with-items task: the list of items, each a list with one value per name."""
+    concurrency: int | None = None
+    retries: int = 0
+    """How many retries have been used with this round."""
+    at_s: float = 0.0
+
+
+class AttemptAdded(Change, frozen=True, kw_only=True):
+    """An attempt exists: READY for an executor, or RUNNING as a child execution."""
+
+    key: AttemptKey
+    action: str
+    """The name of the action that executors know, or of the sub-workflow."""
+    input: Value
+    state: AttemptState
+    child_id: str = ""
+    safe: bool = False
+    """Whether it may be handed out again when its executor is lost."""
+    adhoc: str = ""
+    """The ad-hoc action that led to `action`, whose output template the result goes through."""
+    target: str = ""
+    """The label of the executors that may run it; empty: any."""
+    timeout_s: float | None = None
+    comment: str = ""
+    actor: str = ""
+    at_s: float = 0.0
+
+
+class AttemptMoved(Change, frozen=True, kw_only=True):
+    """An attempt is in another state, or was handed out, or became a delegate."""
+
+    key: AttemptKey
+    state: AttemptState
+    result: Value | None = None
+    """The result, or what came with the failure."""
+    error: str = ""
+    delivery: int = 0
+    """The current delivery; 0 leaves it as it was."""
+    session_id: str = ""
+    executor_id: str = ""
+    delegated: bool = False
+    at_s: float = 0.0
+
+
+class Published(Change, frozen=True, kw_only=True):
+    """A task publishes these variables to what follows it; replaces what it had published before."""
+
+    task: int
+    values: Mapping[str, Value]
+
+
+class ResultDropped(Change, frozen=True, kw_only=True):
+    """The task's results are not kept (`keep-result: false`)."""
+
+    task: int
+
+
+AnyChange = (
+    ExecutionCreated
+    | ExecutionMoved
+    | GlobalsPublished
+    | TaskAdded
+    | TaskMoved
+    | TaskTimed
+    | JoinReached
+    | TaskRouted
+    | AttemptsBegun
+    | AttemptAdded
+    | AttemptMoved
+    | Published
+    | ResultDropped
+)

@@ -1,0 +1,117 @@
+"""What happened: everything the machine is ever told. An event that waits in the store is a message."""
+
+from __future__ import annotations
+
+import msgspec
+
+from dalsegno.workflow.changes import ExecutionCreated
+from dalsegno.workflow.identity import AttemptKey
+from dalsegno.workflow.value import Value
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True, tag=True, omit_defaults=True):
+    """One thing that happened, at a time (seconds since 1970), by somebody, for a reason they gave."""
+
+    at_s: float = 0.0
+    actor: str = ""
+    comment: str = ""
+
+
+class StartRequested(Event, frozen=True, kw_only=True):
+    """An execution is to begin. `creation` is absent when its parent's step has created it already."""
+
+    creation: ExecutionCreated | None = None
+
+
+class TaskDone(Event, frozen=True, kw_only=True):
+    """An executor, or whoever completes a delegate, reports on an attempt (P5).
+
+    `delivery` is the delivery that is answered; None when the attempt is completed by its id or token.
+    """
+
+    key: AttemptKey
+    outcome: str
+    """succeeded, failed, cancelled, delegated, paused or running."""
+    delivery: int | None = None
+    result: Value | None = None
+    error: str = ""
+
+
+class TimerFired(Event, frozen=True, kw_only=True):
+    """A time came that a task (or, with task 0, the execution) had asked to be told of."""
+
+    task: int
+    timer: str
+    """wait_before, wait_after, retry, timeout or deadline."""
+    due_s: float
+
+
+class SliceDue(Event, frozen=True, kw_only=True):
+    """The next slice of a wide fan-out may be created."""
+
+    task: int
+    attempt: int
+
+
+class PauseRequested(Event, frozen=True, kw_only=True):
+    """Somebody, or the parent, asks for quiet (O1-O6)."""
+
+
+class ResumeRequested(Event, frozen=True, kw_only=True):
+    """Somebody, or the parent, asks to go on (R2, O5, O7)."""
+
+    cascaded: bool = False
+    """True when a parent passed it down: then a child that is not paused just stays as it is."""
+
+
+class CancelRequested(Event, frozen=True, kw_only=True):
+    """Somebody, or the parent, asks for an end (O13-O15)."""
+
+
+class ChildMoved(Event, frozen=True, kw_only=True):
+    """A child tells its parent where it is: RUNNING, PAUSED, or its end with the output."""
+
+    key: AttemptKey
+    child_id: str
+    state: str
+    state_info: str = ""
+    output: Value | None = None
+
+
+class HandedOut(Event, frozen=True, kw_only=True):
+    """The dispatcher gives an attempt to an executor's session, in the same transaction that sends it."""
+
+    key: AttemptKey
+    session_id: str
+    executor_id: str
+
+
+class DeliveryLost(Event, frozen=True, kw_only=True):
+    """The session that held a delivery has ended without an answer."""
+
+    key: AttemptKey
+    delivery: int
+    executor_id: str
+    received: bool = True
+    """False when the executor said that it never got the delivery: then running it again is safe whatever it does."""
+
+
+class Poisoned(Event, frozen=True, kw_only=True):
+    """An event of this execution could not be stepped or stored; the execution ends with the reason."""
+
+    reason: str
+
+
+AnyEvent = (
+    StartRequested
+    | TaskDone
+    | TimerFired
+    | SliceDue
+    | PauseRequested
+    | ResumeRequested
+    | CancelRequested
+    | ChildMoved
+    | HandedOut
+    | DeliveryLost
+    | Poisoned
+)

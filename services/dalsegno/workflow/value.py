@@ -1,0 +1,149 @@
+"""JSON values: the one place where JSON text becomes data and data becomes text.
+
+A Value holds either form and makes the other when it is asked for, so that a result that no expression looks at
+travels from the executor to the store and on to a client without ever being parsed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import re
+from collections.abc import Iterator
+
+import orjson
+
+INLINE_BYTES = 1024
+"""A longer text is stored once and referred to by its digest."""
+
+VALUE_BYTES_MAX = 4 * 1024 * 1024
+"""The largest text one value may have."""
+
+_LONG_NUMBER = re.compile(r"\d{19}")
+_NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
+_MISSING = object()
+
+
+class UnfitValue(ValueError):
+    """Text that is not JSON, or data that JSON cannot carry. Says where: a path like `$.items[3].name`."""
+
+
+def encode(data: object) -> str:
+    """The JSON text of the data. Raises UnfitValue for NaN, infinities, lone surrogates and what JSON has no form for.
+
+    orjson writes NaN as null without a word, so a text that holds a null is looked through for one.
+    """
+    try:
+        text = orjson.dumps(data).decode()
+    except (TypeError, ValueError):
+        _refuse_unfit(data)
+        return json.dumps(data, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    if "null" in text:
+        _refuse_unfit(data)
+    return text
+
+
+def decode(text: str) -> object:
+    """The data of a JSON text, integers exact. Raises UnfitValue."""
+    try:
+        if _LONG_NUMBER.search(text):  # orjson would turn integers beyond 64 bits into floats
+            return json.loads(text, parse_constant=_refuse_constant)
+        return orjson.loads(text)
+    except RecursionError:
+        raise UnfitValue("nested too deeply") from None
+    except ValueError as error:
+        raise UnfitValue(f"not JSON: {error}") from None
+
+
+def checked(text: str, bytes_max: int = VALUE_BYTES_MAX) -> Value:
+    """A Value of a text from outside, proven to be JSON that every part of the system can carry. Raises UnfitValue."""
+    size = len(text.encode("utf-8", "surrogatepass"))
+    if size > bytes_max:
+        raise UnfitValue(f"too large: {size:,} bytes, at most {bytes_max:,}")
+    data = decode(text)
+    if _NUL.search(text) or _LONG_NUMBER.search(text) or "\\ud" in text.lower():
+        _refuse_unfit(data)
+    return Value(text=text, data=data)
+
+
+def _refuse_constant(word: str) -> object:
+    raise UnfitValue(f"{word} is not JSON")
+
+
+def _refuse_unfit(data: object) -> None:
+    for path, reason in _unfit(data, "$"):
+        raise UnfitValue(f"{path}: {reason}")
+
+
+def _unfit(data: object, path: str) -> Iterator[tuple[str, str]]:
+    if isinstance(data, float) and not math.isfinite(data):
+        yield path, f"{data} is not JSON"
+    elif isinstance(data, str):
+        if "\0" in data:
+            yield path, "holds a NUL character"
+        elif any("\ud800" <= character <= "\udfff" for character in data):
+            yield path, "holds a lone surrogate"
+    elif isinstance(data, dict):
+        for key, member in data.items():
+            if not isinstance(key, str):
+                yield path, f"has a key that is not a string: {key!r}"
+            else:
+                yield from _unfit(key, f"{path} (a key)")
+            yield from _unfit(member, f"{path}.{key}")
+    elif isinstance(data, list | tuple):
+        for index, member in enumerate(data):
+            yield from _unfit(member, f"{path}[{index}]")
+    elif not isinstance(data, int | float | bool | None):
+        yield path, f"a {type(data).__name__} is not JSON"
+
+
+class Value:
+    """One JSON value. Immutable: nobody changes `data` in place."""
+
+    __slots__ = ("_data", "_digest", "_text")
+
+    def __init__(self, *, text: str | None = None, data: object = _MISSING) -> None:
+        self._text = text
+        self._data = data
+        self._digest: str | None = None
+
+    @property
+    def data(self) -> object:
+        """The parsed form."""
+        if self._data is _MISSING:
+            assert self._text is not None
+            self._data = decode(self._text)
+        return self._data
+
+    @property
+    def text(self) -> str:
+        """The JSON text. Raises UnfitValue when the data cannot be written as JSON."""
+        if self._text is None:
+            self._text = encode(self._data)
+        return self._text
+
+    @property
+    def is_large(self) -> bool:
+        """Whether the store keeps the text apart, once per execution."""
+        return len(self.text) > INLINE_BYTES
+
+    @property
+    def digest(self) -> str:
+        """Names the text: equal texts have equal digests."""
+        if self._digest is None:
+            self._digest = hashlib.blake2b(self.text.encode(), digest_size=16).hexdigest()
+        return self._digest
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Value) and (self is other or self.text == other.text)
+
+    def __hash__(self) -> int:
+        return hash(self.text)
+
+    def __repr__(self) -> str:
+        return f"Value({self.text[:80]})"
+
+
+NULL = Value(text="null", data=None)
+EMPTY = Value(text="{}", data={})
