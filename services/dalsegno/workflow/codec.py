@@ -1,0 +1,68 @@
+"""Changes and events to JSON and back, for the journal and the messages.
+
+A Value is written as a JSON string that holds its text; a large one as `{"$": digest}`, its text put aside to be
+stored once per execution.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from dalsegno.workflow.changes import AnyChange
+from dalsegno.workflow.events import AnyEvent, Event
+from dalsegno.workflow.value import Value
+
+
+class Texts(dict[str, str]):
+    """Large texts by digest: those that an encoding put aside, or those that a decoding may need."""
+
+
+def encode_changes(changes: Sequence[AnyChange], aside: Texts) -> str:
+    """The JSON text of a journal row. Large values are put into `aside`."""
+    return _encoded(changes, aside)
+
+
+def decode_changes(text: str, texts: Texts) -> list[AnyChange]:
+    """The changes of a journal row. KeyError when a large value is not in `texts`."""
+    return msgspec.json.decode(text, type=list[AnyChange], dec_hook=_reader(texts))
+
+
+def encode_event(event: Event, aside: Texts) -> str:
+    """The JSON text of a message. Large values are put into `aside`."""
+    return _encoded(event, aside)
+
+
+def decode_event(text: str, texts: Texts) -> AnyEvent:
+    """The event of a message. KeyError when a large value is not in `texts`."""
+    return msgspec.json.decode(text, type=AnyEvent, dec_hook=_reader(texts))  # type: ignore[arg-type]
+
+
+def reference(value: Value, aside: Texts) -> object:
+    """What stands for the value in a row: its text, or a reference to it."""
+    if value.is_large:
+        aside[value.digest] = value.text
+        return {"$": value.digest}
+    return value.text
+
+
+def _encoded(record: object, aside: Texts) -> str:
+    def write(value: object) -> object:
+        if isinstance(value, Value):
+            return reference(value, aside)
+        raise TypeError(f"a {type(value).__name__} does not go into the store")
+
+    return msgspec.json.encode(record, enc_hook=write).decode()
+
+
+def _reader(texts: Texts) -> Callable[[type, object], object]:
+    def read(kind: type, written: object) -> object:
+        if kind is not Value:
+            raise TypeError(f"a {kind.__name__} does not come from the store")
+        if isinstance(written, dict):
+            return Value(text=texts[written["$"]])
+        assert isinstance(written, str)
+        return Value(text=written)
+
+    return read

@@ -1,0 +1,372 @@
+"""An execution in memory, and `apply`, the only thing that alters one.
+
+Beside what is true (the records) an execution keeps a few indexes, so that no decision has to look at all of it:
+counts of what is incomplete and active, the failed, the cancelled, the last ones of each branch. They are kept by the
+same functions that apply the changes and never stored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import immutables
+
+from dalsegno.workflow.changes import (
+    AnyChange,
+    AttemptAdded,
+    AttemptMoved,
+    AttemptsBegun,
+    ExecutionCreated,
+    ExecutionMoved,
+    GlobalsPublished,
+    JoinReached,
+    Published,
+    ResultDropped,
+    TaskAdded,
+    TaskMoved,
+    TaskRouted,
+    TaskTimed,
+)
+from dalsegno.workflow.context import Context
+from dalsegno.workflow.identity import AttemptKey
+from dalsegno.workflow.states import (
+    COMPLETED_ATTEMPT,
+    COMPLETED_EXECUTION,
+    COMPLETED_TASK,
+    AttemptState,
+    ExecutionState,
+    TaskState,
+    check_attempt_move,
+    check_execution_move,
+    check_task_move,
+)
+from dalsegno.workflow.value import NULL, Value
+
+
+@dataclass(slots=True)
+class Attempt:
+    """One action execution, or one child execution as the parent sees it."""
+
+    key: AttemptKey
+    action: str
+    input: Value
+    state: AttemptState
+    child_id: str = ""
+    safe: bool = False
+    adhoc: str = ""
+    target: str = ""
+    timeout_s: float | None = None
+    comment: str = ""
+    actor: str = ""
+    accepted: bool = False
+    """Whether its result counts: it ended, and no later attempt took its place."""
+    result: Value | None = None
+    error: str = ""
+    delivery: int = 0
+    session_id: str = ""
+    executor_id: str = ""
+    delegated: bool = False
+    created_s: float = 0.0
+    started_s: float | None = None
+    ended_s: float | None = None
+
+    @property
+    def is_active(self) -> bool:
+        """Whether somebody works on it now. A delegate is waited for, not worked on (BEHAVIOURS decision 6)."""
+        return self.state is AttemptState.RUNNING and not self.delegated
+
+
+@dataclass(slots=True)
+class TaskExecution:
+    """One running of a task of the graph."""
+
+    number: int
+    name: str
+    state: TaskState
+    sources: tuple[int, ...] = ()
+    generation: int = 0
+    info: str = ""
+    timer: str = ""
+    due_s: float | None = None
+    timeout_due_s: float | None = None
+    timeout_paused_s: float = 0.0
+    """How long the execution had been paused when the timeout was armed: that much of a pause is not counted twice."""
+    verdict: TaskState | None = None
+    attempt: int = 0
+    """The present round of attempts; 0 before the first."""
+    retries: int = 0
+    items: Value | None = None
+    concurrency: int | None = None
+    item_count: int | None = None
+    """How many items there are; None for a task without with-items."""
+    added_count: int = 0
+    ended_count: int = 0
+    failed_count: int = 0
+    cancelled_count: int = 0
+    published: dict[str, Value] = field(default_factory=dict)
+    routed: bool = False
+    next: tuple[int, ...] = ()
+    handled: bool = False
+    result_dropped: bool = False
+    created_s: float = 0.0
+    started_s: float | None = None
+    ended_s: float | None = None
+    context_in: Context | None = None
+    """What it sees, put together when first asked for (see context.py). Not stored."""
+    context_out: Context | None = None
+    """What it passes on. Not stored."""
+
+    @property
+    def is_completed(self) -> bool:
+        return self.state in COMPLETED_TASK
+
+
+class Execution:
+    """One run of a workflow."""
+
+    def __init__(self, created: ExecutionCreated) -> None:
+        self.created = created
+        self.id = created.execution_id
+        self.root_id = created.root_id or created.execution_id
+        self.state = ExecutionState.IDLE
+        self.info = ""
+        self.output: Value | None = None
+        self.revision = 0
+        self.started_s: float | None = None
+        self.ended_s: float | None = None
+        self.moved_s = created.at_s
+        self.paused_since_s: float | None = None
+        self.paused_s = 0.0
+        self.tasks: dict[int, TaskExecution] = {}
+        self.attempts: dict[AttemptKey, Attempt] = {}
+        self.globals: immutables.Map[str, Value] = immutables.Map()
+        # The indexes; dicts serve as ordered sets.
+        self.by_name: dict[str, list[int]] = {}
+        self.incomplete: dict[int, None] = {}
+        self.idle: dict[int, None] = {}
+        self.waiting: dict[int, None] = {}
+        self.unhandled: dict[int, None] = {}
+        self.cancelled: dict[int, None] = {}
+        self.unrouted: dict[int, None] = {}
+        self.ends: dict[int, None] = {}
+        self.ready: dict[AttemptKey, None] = {}
+        self.active_count = 0
+
+    @property
+    def is_completed(self) -> bool:
+        return self.state in COMPLETED_EXECUTION
+
+    @property
+    def is_at_rest(self) -> bool:
+        """Ended, and nobody works on any of it any more: it may be deleted."""
+        return self.is_completed and self.active_count == 0
+
+    def latest(self, name: str) -> TaskExecution | None:
+        """The newest task execution of this name."""
+        numbers = self.by_name.get(name)
+        return self.tasks[numbers[-1]] if numbers else None
+
+    def current(self, task: TaskExecution, item: int = 0) -> Attempt | None:
+        """The attempt of the task's present round for this item, if it has been created."""
+        return self.attempts.get((task.number, item, task.attempt))
+
+    def current_attempts(self, task: TaskExecution) -> Iterable[Attempt]:
+        """All attempts of the task's present round, in the order of the items."""
+        for item in range(task.added_count):
+            attempt = self.attempts.get((task.number, item, task.attempt))
+            if attempt is not None:
+                yield attempt
+
+    def result(self, task: TaskExecution) -> object:
+        """The task's result as expressions see it: that of its attempt, or the list over its items (S13)."""
+        if task.item_count is None:
+            attempt = self.current(task)
+            if task.result_dropped or attempt is None or attempt.result is None:
+                return None
+            return attempt.result.data
+        if task.result_dropped:
+            return [None] * task.item_count
+        return [
+            (attempt.result or NULL).data
+            for attempt in self.current_attempts(task)
+            if attempt.state in COMPLETED_ATTEMPT
+        ]
+
+    def apply(self, change: AnyChange) -> None:
+        """Alter the execution by one change and count it. Raises IllegalMove, having altered nothing."""
+        _APPLIERS[type(change)](self, change)
+        self.revision += 1
+
+
+def replay(changes: Iterable[AnyChange]) -> Execution:
+    """The execution that these changes, the first of them ExecutionCreated, lead to."""
+    stream = iter(changes)
+    created = next(stream)
+    assert isinstance(created, ExecutionCreated), "a journal begins with ExecutionCreated"
+    execution = Execution(created)
+    execution.revision = 1
+    for change in stream:
+        execution.apply(change)
+    return execution
+
+
+def _move_execution(execution: Execution, change: ExecutionMoved) -> None:
+    old = execution.state
+    if change.state is not old:
+        check_execution_move(old, change.state)
+    execution.state, execution.info, execution.moved_s = change.state, change.info, change.at_s
+    if change.output is not None:
+        execution.output = change.output
+    if execution.started_s is None and change.state is ExecutionState.RUNNING:
+        execution.started_s = change.at_s
+    execution.ended_s = change.at_s if execution.is_completed else None
+    if change.state is ExecutionState.PAUSED and execution.paused_since_s is None:
+        execution.paused_since_s = change.at_s
+    elif change.state is not ExecutionState.PAUSED and execution.paused_since_s is not None:
+        execution.paused_s += change.at_s - execution.paused_since_s
+        execution.paused_since_s = None
+
+
+def _publish_globals(execution: Execution, change: GlobalsPublished) -> None:
+    execution.globals = execution.globals.update(change.values)
+
+
+def _add_task(execution: Execution, change: TaskAdded) -> None:
+    task = TaskExecution(
+        change.task, change.name, change.state, change.sources, change.generation, created_s=change.at_s
+    )
+    execution.tasks[change.task] = task
+    execution.by_name.setdefault(change.name, []).append(change.task)
+    _index_task(execution, task)
+
+
+def _move_task(execution: Execution, change: TaskMoved) -> None:
+    task = execution.tasks[change.task]
+    check_task_move(task.number, task.state, change.state)
+    task.state, task.info = change.state, change.info
+    task.timer, task.due_s, task.verdict = change.timer, change.due_s, change.verdict
+    if task.is_completed:
+        task.ended_s, task.timeout_due_s, task.routed = change.at_s, None, False
+    elif task.started_s is None and change.state is TaskState.RUNNING:
+        task.started_s = change.at_s
+    _index_task(execution, task)
+
+
+def _index_task(execution: Execution, task: TaskExecution) -> None:
+    number, state = task.number, task.state
+    _put(execution.incomplete, number, not task.is_completed)
+    _put(execution.idle, number, state is TaskState.IDLE)
+    _put(execution.waiting, number, state is TaskState.WAITING)
+    _put(execution.unhandled, number, state is TaskState.ERROR and not task.handled)
+    _put(execution.cancelled, number, state is TaskState.CANCELLED)
+    _put(execution.unrouted, number, task.is_completed and not task.routed)
+    _put(execution.ends, number, task.is_completed and not task.next)
+
+
+def _put(index: dict[Any, None], key: object, member: bool) -> None:
+    if member:
+        index[key] = None
+    else:
+        index.pop(key, None)
+
+
+def _time_task(execution: Execution, change: TaskTimed) -> None:
+    task = execution.tasks[change.task]
+    task.timeout_due_s, task.timeout_paused_s = change.due_s, execution.paused_s
+
+
+def _reach_join(execution: Execution, change: JoinReached) -> None:
+    join = execution.tasks[change.task]
+    join.sources = (*join.sources, change.source)
+    join.context_in = join.context_out = None
+
+
+def _route_task(execution: Execution, change: TaskRouted) -> None:
+    task = execution.tasks[change.task]
+    task.routed, task.next, task.handled = True, change.next, change.handled
+    _index_task(execution, task)
+
+
+def _begin_attempts(execution: Execution, change: AttemptsBegun) -> None:
+    task = execution.tasks[change.task]
+    for attempt in execution.current_attempts(task):
+        attempt.accepted = False
+    task.attempt, task.retries, task.concurrency = change.attempt, change.retries, change.concurrency
+    task.items = change.items
+    task.item_count = None if change.items is None else len(change.items.data)  # type: ignore[arg-type]
+    task.added_count = task.ended_count = task.failed_count = task.cancelled_count = 0
+    task.result_dropped = False
+
+
+def _add_attempt(execution: Execution, change: AttemptAdded) -> None:
+    attempt = Attempt(
+        key=change.key,
+        action=change.action,
+        input=change.input,
+        state=change.state,
+        child_id=change.child_id,
+        safe=change.safe,
+        adhoc=change.adhoc,
+        target=change.target,
+        timeout_s=change.timeout_s,
+        comment=change.comment,
+        actor=change.actor,
+        created_s=change.at_s,
+    )
+    execution.attempts[change.key] = attempt
+    execution.tasks[change.key[0]].added_count += 1
+    execution.active_count += attempt.is_active
+    _put(execution.ready, change.key, attempt.state is AttemptState.READY)
+
+
+def _move_attempt(execution: Execution, change: AttemptMoved) -> None:
+    attempt = execution.attempts[change.key]
+    check_attempt_move(change.key, attempt.state, change.state)
+    task = execution.tasks[change.key[0]]
+    is_present = change.key[2] == task.attempt
+    execution.active_count -= attempt.is_active
+    attempt.state, attempt.delegated = change.state, change.delegated
+    if change.result is not None:
+        attempt.result = change.result
+    attempt.error = change.error or attempt.error
+    if change.delivery:
+        attempt.delivery, attempt.session_id, attempt.executor_id = (
+            change.delivery, change.session_id, change.executor_id,
+        )  # fmt: skip
+        attempt.started_s = change.at_s
+    execution.active_count += attempt.is_active
+    _put(execution.ready, change.key, attempt.state is AttemptState.READY)
+    if attempt.state in COMPLETED_ATTEMPT:
+        attempt.ended_s, attempt.accepted = change.at_s, is_present
+        if is_present:
+            task.ended_count += 1
+            task.failed_count += attempt.state is AttemptState.ERROR
+            task.cancelled_count += attempt.state is AttemptState.CANCELLED
+
+
+def _publish(execution: Execution, change: Published) -> None:
+    task = execution.tasks[change.task]
+    task.published = dict(change.values)
+    task.context_out = None
+
+
+def _drop_result(execution: Execution, change: ResultDropped) -> None:
+    execution.tasks[change.task].result_dropped = True
+
+
+_APPLIERS: dict[type, Callable[[Execution, object], None]] = {
+    ExecutionMoved: _move_execution,
+    GlobalsPublished: _publish_globals,
+    TaskAdded: _add_task,
+    TaskMoved: _move_task,
+    TaskTimed: _time_task,
+    JoinReached: _reach_join,
+    TaskRouted: _route_task,
+    AttemptsBegun: _begin_attempts,
+    AttemptAdded: _add_attempt,
+    AttemptMoved: _move_attempt,
+    Published: _publish,
+    ResultDropped: _drop_result,
+}  # type: ignore[assignment]
