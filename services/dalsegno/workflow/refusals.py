@@ -1,0 +1,196 @@
+"""Refusals: why something that was asked for is not done. One exception per thing that a caller can act on.
+
+Any room may raise them; `dalsegno.rpc.errors` is the one table that turns them into status codes. A refusal names
+everything that is missing or wrong, not the first thing, and whoever raises it has changed nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """One thing that is wrong with a request, or that stands in its way.
+
+    >>> str(Violation("input.count", "is missing"))
+    'input.count: is missing'
+    """
+
+    subject: str
+    """The field of the request (`input.count`), or the thing that stands in the way (`task fetch`)."""
+    description: str
+    kind: str = ""
+    """What sort of obstacle it is, for programs: `STATE`, `TASK_FAILED`, ... Only for Refused."""
+
+    def __str__(self) -> str:
+        return f"{self.subject}: {self.description}" if self.subject else self.description
+
+
+class Problem(Protocol):
+    """What a refusal needs to know of a problem in a definition."""
+
+    @property
+    def path(self) -> str: ...
+    @property
+    def line(self) -> int: ...
+    @property
+    def column(self) -> int: ...
+    @property
+    def message(self) -> str: ...
+    @property
+    def hint(self) -> str: ...
+    @property
+    def category(self) -> str: ...
+
+
+class Refusal(Exception):
+    """What all refusals are; raise one of the kinds below."""
+
+    reason = "REFUSED"
+    """The name in the contract's FailureReason, without its prefix."""
+
+
+class WithViolations(Refusal):
+    """A refusal that lists what is wrong, one violation each."""
+
+    def __init__(self, violations: Sequence[Violation], message: str = "") -> None:
+        if not violations:
+            raise ValueError("a refusal names at least one violation")
+        self.violations = tuple(violations)
+        super().__init__(message or "; ".join(map(str, self.violations)))
+
+
+class InvalidRequest(WithViolations):
+    """Fields of the request are missing or wrong: asking again the same way never helps (R16, R14)."""
+
+    reason = "INVALID_REQUEST"
+
+    @classmethod
+    def of(cls, field: str, description: str) -> InvalidRequest:
+        """The refusal of one field."""
+        return cls([Violation(field, description)])
+
+
+class InvalidPageToken(InvalidRequest):
+    """The page token was not made for this list."""
+
+    reason = "INVALID_PAGE_TOKEN"
+
+
+class InvalidResumeToken(InvalidRequest):
+    """The resume token was not made for this stream."""
+
+    reason = "INVALID_RESUME_TOKEN"
+
+
+class InvalidDefinition(Refusal):
+    """A definition has problems: all of them, in the order of their lines."""
+
+    reason = "INVALID_DEFINITION"
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        if not problems:
+            raise ValueError("an invalid definition has at least one problem")
+        self.problems = tuple(problems)
+        first = self.problems[0]
+        more = f" (and {len(self.problems) - 1} more)" if len(self.problems) > 1 else ""
+        super().__init__(f"the definition is not valid: line {first.line}: {first.path}: {first.message}{more}")
+
+
+class Refused(WithViolations):
+    """What is asked is not possible as things stand: R3, R4, R26, O1, O19, O30, O31."""
+
+    reason = "REFUSED"
+
+    @classmethod
+    def of(cls, subject: str, description: str, kind: str = "STATE") -> Refused:
+        """The refusal for one obstacle."""
+        return cls([Violation(subject, description, kind)])
+
+
+class HistoryDiscarded(Refused):
+    """The history that would be needed was discarded (decision 10)."""
+
+    reason = "HISTORY_DISCARDED"
+
+
+class AboutThing(Refusal):
+    """A refusal about one named thing."""
+
+    saying = ""
+
+    def __init__(self, kind: str, name: str, message: str = "") -> None:
+        self.kind = kind
+        self.name = name
+        super().__init__(message or f"{kind} {name!r} {self.saying}")
+
+
+class NotFound(AboutThing):
+    """What the request names is not there: `NotFound("execution", id)` (P25)."""
+
+    reason = "NOT_FOUND"
+    saying = "does not exist"
+
+
+class AlreadyExists(AboutThing):
+    """The name or id is taken."""
+
+    reason = "ALREADY_EXISTS"
+    saying = "exists already"
+
+
+class RequestIdReused(AlreadyExists):
+    """The request id was used before with another body."""
+
+    reason = "REQUEST_ID_REUSED"
+
+    def __init__(self, request_id: str) -> None:
+        super().__init__("request", request_id, f"request id {request_id!r} was used before for another request")
+
+
+class RevisionMoved(Refusal):
+    """Something is no longer at the revision that the caller expected."""
+
+    reason = "REVISION_MOVED"
+
+    def __init__(self, kind: str, name: str, expected: int, actual: int) -> None:
+        self.kind, self.name, self.expected, self.actual = kind, name, expected, actual
+        super().__init__(f"{kind} {name!r} is at revision {actual}, not at {expected}: read it again")
+
+
+class TooLarge(Refusal):
+    """A message, a value or an execution is larger than it may be; sizes in bytes."""
+
+    reason = "TOO_LARGE"
+
+    def __init__(self, subject: str, size_bytes: int, limit_bytes: int) -> None:
+        self.subject, self.size_bytes, self.limit_bytes = subject, size_bytes, limit_bytes
+        limit = f"{limit_bytes // 1048576} MiB" if limit_bytes % 1048576 == 0 else f"{limit_bytes} bytes"
+        super().__init__(f"{subject} has {size_bytes} bytes; the limit is {limit}")
+
+
+class Overloaded(Refusal):
+    """There is as much to do as is accepted; asking again later may help."""
+
+    reason = "OVERLOADED"
+
+
+class Unavailable(Refusal):
+    """Something that is needed cannot be reached; asking again may help."""
+
+    reason = "UNAVAILABLE"
+
+
+class PermissionDenied(Refusal):
+    """The caller may not do this, or a token is not genuine."""
+
+    reason = "PERMISSION_DENIED"
+
+
+class SupersededSession(Refusal):
+    """A newer session of the same executor has taken this one's place."""
+
+    reason = "SESSION_SUPERSEDED"
