@@ -1,0 +1,193 @@
+"""The HTTP family: std.http, and std.mistral_http whose answer comes later, as Mistral has them."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+from urllib.parse import urlencode, urlsplit
+from weakref import WeakKeyDictionary
+
+from dalsegno.actions.action import DELEGATED, ActionContext, ActionFailed, Delegated, action
+from dalsegno.workflow.value import VALUE_BYTES_MAX, UnfitValue, decode, encode
+
+if TYPE_CHECKING:  # its import takes longer than all others together, and who only asks for descriptions needs none
+    import aiohttp
+
+_SUCCESSES = range(200, 307)
+"""The status codes that Mistral takes for a success; redirects are among them, for they are not followed unasked."""
+
+_sessions: WeakKeyDictionary[asyncio.AbstractEventLoop, aiohttp.ClientSession] = WeakKeyDictionary()
+
+
+@action("std.http")
+async def request(
+    url: str,
+    method: str = "GET",
+    params: object = None,
+    body: object = None,
+    json: object = None,
+    headers: Mapping[str, object] | None = None,
+    cookies: Mapping[str, str] | None = None,
+    auth: object = None,
+    timeout: float | None = None,  # noqa: ASYNC109 (so Mistral calls it)
+    allow_redirects: bool | None = None,
+    proxies: Mapping[str, str] | None = None,
+    verify: bool | str | None = None,
+) -> dict[str, object]:
+    """Sends an HTTP request. Gives content (parsed when it is JSON), status, reason, headers, cookies, url, elapsed.
+
+    A `body` that is a dict or list is sent as JSON text; `auth` is "user:password"; `timeout` is in seconds, none
+    beside the deadline of the action when absent; `verify` false accepts any certificate, a path names trusted ones.
+    Not safe to rerun as such: a task whose method is GET says `safe-rerun: true`.
+    """
+    if body is not None and json is not None:
+        raise ActionFailed("Only one of the parameters 'json' and 'body' can be passed.")
+    import aiohttp
+
+    sent_headers = {name: str(value) for name, value in (headers or {}).items() if value is not None}
+    options: dict[str, object] = {
+        "params": _write_query(params),
+        "data": _write_body(body if json is None else json, json is not None, sent_headers),
+        "headers": sent_headers,
+        "cookies": cookies,
+        "timeout": aiohttp.ClientTimeout(total=None if timeout is None else float(timeout)),
+        "allow_redirects": bool(allow_redirects),
+        "proxy": (proxies or {}).get(urlsplit(url).scheme),
+        "ssl": _trust(verify),
+        "skip_auto_headers": ["Content-Type"],
+    }
+    if credentials := _read_credentials(auth):
+        options["auth"] = aiohttp.BasicAuth(*credentials)
+    try:
+        result = await _exchange(method.upper(), url, options)
+    except (aiohttp.ClientError, TimeoutError, ValueError, OSError) as error:
+        raise ActionFailed(f"Failed to send HTTP request: {str(error) or type(error).__name__}") from error
+    if result["status"] not in _SUCCESSES:
+        raise ActionFailed(f"HTTP {result['status']} {result['reason']}: {method.upper()} {url}", result)
+    return result
+
+
+@action("std.mistral_http")
+async def request_and_delegate(
+    context: ActionContext,
+    url: str,
+    method: str = "GET",
+    params: object = None,
+    body: object = None,
+    json: object = None,
+    headers: Mapping[str, object] | None = None,
+    cookies: Mapping[str, str] | None = None,
+    auth: object = None,
+    timeout: float | None = None,  # noqa: ASYNC109 (so Mistral calls it)
+    allow_redirects: bool | None = None,
+    proxies: Mapping[str, str] | None = None,
+    verify: bool | str | None = None,
+) -> Delegated:
+    """Sends an HTTP request with headers that say who asks; whoever receives it completes the action later."""
+    told: dict[str, object] = {
+        **(headers or {}),
+        "Mistral-Workflow-Name": context.workflow,
+        "Mistral-Workflow-Execution-Id": context.execution_id,
+        "Mistral-Task-Id": f"{context.execution_id}.{context.task_number}" if context.execution_id else "",
+        "Mistral-Action-Execution-Id": context.action_execution_id,
+        "Dalsegno-Task-Token": context.task_token,
+    }
+    await request(
+        url, method, params, body, json, told, cookies, auth, timeout, allow_redirects, proxies, verify
+    )  # fmt: skip
+    return DELEGATED
+
+
+async def close() -> None:
+    """Close the connections kept open by this event loop."""
+    session = _sessions.pop(asyncio.get_running_loop(), None)
+    if session is not None:
+        await session.close()
+
+
+async def _exchange(method: str, url: str, options: dict[str, object]) -> dict[str, object]:
+    start = time.monotonic()
+    async with _session().request(method, url, **options) as response:  # type: ignore[arg-type]
+        elapsed_s = time.monotonic() - start
+        text, encoding = _read_text(await _read_bounded(response), response.charset)
+        try:
+            content = decode(text)
+        except UnfitValue:
+            content = text
+        return {
+            "content": content,
+            "status": response.status,
+            "reason": response.reason,
+            "encoding": encoding,
+            "headers": {name: ", ".join(response.headers.getall(name)) for name in response.headers},
+            "cookies": {name: morsel.value for name, morsel in response.cookies.items()},
+            "url": str(response.url),
+            "history": [str(each.url) for each in response.history],
+            "elapsed": round(elapsed_s, 6),
+        }
+
+
+def _session() -> aiohttp.ClientSession:
+    import aiohttp
+
+    loop = asyncio.get_running_loop()
+    session = _sessions.get(loop)
+    if session is None or session.closed:
+        # Cookies of one workflow are none of another's; the limit on how many run at once is the executor's.
+        session = _sessions[loop] = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0), cookie_jar=aiohttp.DummyCookieJar(), trust_env=True
+        )
+    return session
+
+
+async def _read_bounded(response: aiohttp.ClientResponse) -> bytes:
+    body = bytearray()
+    async for chunk in response.content.iter_any():
+        body += chunk
+        if len(body) > VALUE_BYTES_MAX:
+            raise ActionFailed(f"result too large: the response has more than {VALUE_BYTES_MAX:,} bytes")
+    return bytes(body)
+
+
+def _read_text(body: bytes, charset: str | None) -> tuple[str, str]:
+    """The text and the encoding that it turned out to be in."""
+    for encoding in (charset or "utf-8", "utf-8"):
+        try:
+            return body.decode(encoding), encoding
+        except (LookupError, UnicodeDecodeError):
+            continue
+    return body.decode("iso-8859-1"), "iso-8859-1"
+
+
+def _write_query(params: object) -> str | None:
+    if isinstance(params, Mapping):
+        return urlencode({name: value for name, value in params.items() if value is not None}, doseq=True)
+    return None if params is None else str(params)
+
+
+def _write_body(body: object, is_json: bool, headers: dict[str, str]) -> bytes | None:
+    """What is sent. Sets the content type of JSON unless there is one."""
+    if is_json and not any(name.lower() == "content-type" for name in headers):
+        headers["Content-Type"] = "application/json"
+    if is_json or isinstance(body, dict | list):
+        return encode(body).encode()
+    return None if body is None else str(body).encode()
+
+
+def _read_credentials(auth: object) -> tuple[str, str] | None:
+    if not auth:
+        return None
+    parts = auth.split(":", 1) if isinstance(auth, str) else auth
+    if not isinstance(parts, list | tuple) or len(parts) != 2:
+        raise ActionFailed("auth is not of the form user:password")
+    return str(parts[0]), str(parts[1])
+
+
+def _trust(verify: bool | str | None) -> bool | ssl.SSLContext:
+    """What aiohttp calls ssl: True checks certificates against the system's, False not at all."""
+    if isinstance(verify, str):
+        return ssl.create_default_context(cafile=verify)
+    return verify is not False

@@ -1,0 +1,96 @@
+"""Which actions there are: the built-in families and what installed packages add.
+
+A package adds actions by an entry point of the group `dalsegno.actions` that names a module, all of whose actions are
+taken, or one action. In its pyproject.toml:
+
+    [project.entry-points."dalsegno.actions"]
+    example = "example_pack.actions"
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator
+from importlib.metadata import EntryPoint, entry_points
+from types import ModuleType
+
+from dalsegno.actions import http, std
+from dalsegno.actions.action import Action
+from dalsegno.workflow.model import ActionDescription
+
+GROUP = "dalsegno.actions"
+"""The group of entry points."""
+
+AnyAction = Action[..., object]
+
+_log = logging.getLogger(__name__)
+
+
+class Registry:
+    """Actions by name."""
+
+    def __init__(self, actions: Iterable[AnyAction] = ()) -> None:
+        self._actions: dict[str, AnyAction] = {}
+        for each in actions:
+            self.add(each)
+
+    def add(self, action: AnyAction) -> None:
+        """Raises ValueError when another action has the name."""
+        if self._actions.setdefault(action.name, action) is not action:
+            raise ValueError(f"there are two actions named {action.name}")
+
+    def find(self, name: str) -> AnyAction | None:
+        return self._actions.get(name)
+
+    def __iter__(self) -> Iterator[AnyAction]:
+        return iter(self._actions.values())
+
+    def __len__(self) -> int:
+        return len(self._actions)
+
+
+def builtin_descriptions() -> tuple[ActionDescription, ...]:
+    """What the built-in families offer. Cheap: the libraries that actions use are imported when they first run."""
+    return tuple(each.description for each in _builtin_actions())
+
+
+def load_registry(plugins: Iterable[EntryPoint] | None = None) -> Registry:
+    """The built-in actions and those of the plug-ins (None: of all packages installed).
+
+    A plug-in that cannot be loaded, or whose action has a name that is taken, is logged and left out.
+    """
+    registry = Registry(_builtin_actions())
+    for plugin in entry_points(group=GROUP) if plugins is None else plugins:
+        try:
+            actions = _read_plugin(plugin)
+        except (Exception, SystemExit) as error:
+            _log.warning("actions of %s (%s) left out: %s: %s", plugin.name, plugin.value, type(error).__name__, error)
+            continue
+        for each in actions:
+            try:
+                registry.add(each)
+            except ValueError as error:
+                _log.warning("an action of %s (%s) left out: %s", plugin.name, plugin.value, error)
+    return registry
+
+
+def _builtin_actions() -> Iterator[AnyAction]:
+    for module in (std, http):
+        yield from _actions_of(module)
+
+
+def _read_plugin(plugin: EntryPoint) -> list[AnyAction]:
+    found = plugin.load()
+    if isinstance(found, Action):
+        return [found]
+    if not isinstance(found, ModuleType):
+        raise TypeError("neither an action nor a module")
+    actions = list(_actions_of(found))
+    if not actions:
+        raise TypeError("a module without actions")
+    return actions
+
+
+def _actions_of(module: ModuleType) -> Iterator[AnyAction]:
+    # Several names may lead to one action.
+    yield from {id(each): each for each in vars(module).values() if isinstance(each, Action)}.values()
