@@ -1,0 +1,58 @@
+"""Page tokens: where a list goes on, tied to the list and the filter that it was made for."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from typing import TypeVar
+
+from dalsegno.store.filters import Filter
+
+PAGE_SIZE = 100
+"""How many rows a page has when the caller does not say."""
+
+PAGE_SIZE_MAX = 1000
+
+PAGE_BYTES_MAX = 8 * 1024 * 1024
+"""A page with values ends before its large values together exceed this, but has one row at least."""
+
+Key = tuple[str | int | float, ...]
+KeyType = TypeVar("KeyType")
+
+
+class InvalidPageToken(ValueError):
+    """A page token that is not from this list with this filter."""
+
+
+def page_size(asked: int) -> int:
+    """How many rows a page has. Raises ValueError for a negative number."""
+    if asked < 0:
+        raise ValueError("the page size is negative")
+    return min(asked or PAGE_SIZE, PAGE_SIZE_MAX)
+
+
+def write_token(subject: str, chosen: Filter, key: Key) -> str:
+    """The token of the page after the row with this key. `subject` names the list and what it is a list of."""
+    text = json.dumps([_fingerprint(subject, chosen), *key], separators=(",", ":"))
+    return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
+
+
+def read_token(token: str, subject: str, chosen: Filter, shape: tuple[type, ...]) -> Key | None:
+    """The key in a token, None for the first page. Raises InvalidPageToken."""
+    if not token:
+        return None
+    try:
+        parts = json.loads(base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)))
+    except ValueError:
+        raise InvalidPageToken("the page token is not one of ours") from None
+    if not isinstance(parts, list) or parts[:1] != [_fingerprint(subject, chosen)]:
+        raise InvalidPageToken("the page token is from another list, or the filter has changed")
+    key = tuple(parts[1:])
+    if tuple(map(type, key)) != shape:
+        raise InvalidPageToken("the page token is not one of ours")
+    return key
+
+
+def _fingerprint(subject: str, chosen: Filter) -> str:
+    return hashlib.blake2b(f"{subject}\n{chosen!r}".encode(), digest_size=6).hexdigest()

@@ -1,0 +1,302 @@
+"""What goes into the store and comes out of it: frozen records whose fields have the names of the columns.
+
+JSON is text, as it was given. A JSON field of a listed row is None when the list was asked for without values. Times
+are seconds since 1970 by the store's clock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+from dalsegno.workflow.changes import AnyChange
+from dalsegno.workflow.events import Event
+from dalsegno.workflow.execution import Execution
+from dalsegno.workflow.identity import AttemptKey
+
+Row = TypeVar("Row")
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutionRow:
+    """An execution as it is now."""
+
+    id: str
+    namespace: str
+    workflow: str
+    version: int
+    definition_id: str
+    language: str
+    input: str | None
+    params: str | None
+    labels: str
+    """JSON text of an object."""
+    description: str
+    root_id: str
+    parent_id: str
+    """Empty for one that stands alone, as are the three numbers of the parent's attempt that it is."""
+    parent_task: int
+    parent_item: int
+    parent_attempt: int
+    deadline_s: float | None
+    created_s: float
+    actor: str
+    comment: str
+    state: str
+    info: str
+    output: str | None
+    revision: int
+    active_count: int
+    started_s: float | None
+    ended_s: float | None
+    moved_s: float
+    """When it came to its state."""
+    updated_s: float
+    """When its last change was made."""
+
+    @property
+    def is_standalone_action(self) -> bool:
+        """Whether it only carries a standalone action: such an execution has no workflow."""
+        return not self.workflow
+
+
+@dataclass(frozen=True, slots=True)
+class TaskRow:
+    """A task execution as it is now."""
+
+    execution_id: str
+    number: int
+    name: str
+    generation: int
+    created_s: float
+    state: str
+    info: str
+    timer: str
+    due_s: float | None
+    timeout_due_s: float | None
+    verdict: str
+    attempt: int
+    retries: int
+    item_count: int | None
+    added_count: int
+    ended_count: int
+    failed_count: int
+    cancelled_count: int
+    published: str | None
+    """JSON text of an object."""
+    sources: str
+    """JSON text of a list of task numbers, as is `next`."""
+    next: str
+    routed: bool
+    handled: bool
+    result_dropped: bool
+    started_s: float | None
+    ended_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptRow:
+    """An attempt as it is now."""
+
+    execution_id: str
+    task: int
+    item: int
+    attempt: int
+    action: str
+    child_id: str
+    safe: bool
+    adhoc: str
+    target: str
+    timeout_s: float | None
+    input: str | None
+    comment: str
+    actor: str
+    created_s: float
+    state: str
+    accepted: bool
+    result: str | None
+    error: str
+    delivery: int
+    session_id: str
+    executor_id: str
+    delegated: bool
+    started_s: float | None
+    ended_s: float | None
+
+    @property
+    def key(self) -> AttemptKey:
+        """Its key within the execution."""
+        return (self.task, self.item, self.attempt)
+
+
+@dataclass(frozen=True, slots=True)
+class JournalEntry:
+    """One step: which event made the next `count` changes, when, by whom and why."""
+
+    event: str
+    """The kind of event, such as `task_done`."""
+    at_s: float
+    actor: str
+    comment: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """One execution to be stored: as it is after the changes, the changes in order, and the steps that made them."""
+
+    execution: Execution
+    changes: Sequence[AnyChange]
+    entries: Sequence[JournalEntry]
+
+
+@dataclass(frozen=True, slots=True)
+class JournalChange:
+    """One change of a journal."""
+
+    sequence: int
+    """Counted from 1 without gaps."""
+    at_s: float
+    actor: str
+    comment: str
+    event: str
+    change: AnyChange
+
+
+@dataclass(frozen=True, slots=True)
+class NewMessage:
+    """An event that an execution is to be told of."""
+
+    id: str
+    """Time-ordered text: messages due at the same time are taken in the order of their ids."""
+    execution_id: str
+    event: Event
+    due_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class DueMessage:
+    """A message whose time has come."""
+
+    id: str
+    execution_id: str
+    due_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class ReadyAttempt:
+    """An attempt that waits for an executor."""
+
+    execution_id: str
+    key: AttemptKey
+    action: str
+    target: str
+
+
+@dataclass(frozen=True, slots=True)
+class HeldAttempt:
+    """An attempt that a session has: RUNNING and not delegated."""
+
+    execution_id: str
+    key: AttemptKey
+    delivery: int
+    session_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class SessionRow:
+    """One session of an executor and its lease."""
+
+    session_id: str
+    executor_id: str
+    engine_id: str
+    lease_until_s: float
+    ended: bool = False
+    labels: Mapping[str, str] = field(default_factory=dict)
+    slots: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class RequestRow:
+    """A request that has been answered."""
+
+    body_hash: str
+    answer: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A YAML text as it was sent."""
+
+    text: str
+    language: str
+    namespace: str
+    created_s: float
+    actor: str = ""
+    comment: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One workflow or ad-hoc action that a document defines."""
+
+    definition_id: str
+    """A UUIDv7 in text form, given by the caller."""
+    kind: str
+    """workflow or action."""
+    name: str
+    tags: tuple[str, ...] = ()
+    description: str = ""
+    input: str = "[]"
+    """What it takes, JSON text as the definitions room writes it."""
+
+
+@dataclass(frozen=True, slots=True)
+class DefinitionRow:
+    """One version of one workflow or ad-hoc action."""
+
+    definition_id: str
+    document_id: str
+    kind: str
+    namespace: str
+    name: str
+    version: int
+    """Counted from 1 for each kind and name in a namespace; deleted ones count."""
+    language: str
+    tags: str
+    """JSON text of a list."""
+    description: str
+    input: str
+    created_s: float
+    actor: str
+    comment: str
+    deleted: bool
+    text: str | None
+    """The document."""
+
+
+@dataclass(frozen=True, slots=True)
+class EnvironmentRow:
+    """A named set of values."""
+
+    namespace: str
+    name: str
+    description: str
+    value: str | None
+    """JSON text of an object."""
+    revision: int
+    """How often it was put, from 1."""
+    created_s: float
+    updated_s: float
+    actor: str
+    comment: str
+
+
+@dataclass(frozen=True, slots=True)
+class Page(Generic[Row]):
+    """Part of a list."""
+
+    rows: list[Row]
+    next_token: str
+    """Where to go on; empty on the last page."""

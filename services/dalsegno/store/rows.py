@@ -1,0 +1,265 @@
+"""From an execution in memory to what its rows hold. Pure, and the only place that knows both sides.
+
+A value over 1 KiB stands in its row as `$` and its digest; its text is in the table of texts, where the journal put it.
+(JSON text never begins with `$`, so nothing else looks like that.) An object of published values is written as the
+journal writes it: each value as a string that holds its text, or as `{"$": digest}`.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import fields
+
+import msgspec
+
+from dalsegno.store.records import AttemptRow, ExecutionRow, TaskRow
+from dalsegno.workflow.changes import AnyChange, AttemptAdded, AttemptMoved, AttemptsBegun, GlobalsPublished, TaskAdded
+from dalsegno.workflow.execution import Attempt, Execution, TaskExecution
+from dalsegno.workflow.identity import AttemptKey
+from dalsegno.workflow.value import Value
+
+Cells = tuple[object, ...]
+
+
+def _names(kind: type) -> tuple[str, ...]:
+    return tuple(field.name for field in fields(kind))
+
+
+EXECUTION_COLUMNS = _names(ExecutionRow)
+TASK_COLUMNS = _names(TaskRow)
+ATTEMPT_COLUMNS = _names(AttemptRow)
+
+EXECUTION_FIXED = EXECUTION_COLUMNS.index("state")
+"""How many columns, from the first, never change; the others are what `*_state` give."""
+TASK_FIXED = TASK_COLUMNS.index("state")
+ATTEMPT_FIXED = ATTEMPT_COLUMNS.index("state")
+
+
+def execution_origin(execution: Execution) -> Cells:
+    """The columns of an execution that never change."""
+    created = execution.created
+    parent = created.parent
+    task, item, attempt = parent.key if parent else (0, 0, 0)
+    return (
+        execution.id,
+        created.namespace,
+        created.workflow,
+        created.version,
+        created.definition_id,
+        created.language,
+        stored(created.input),
+        stored(created.params),
+        json.dumps(dict(created.labels), ensure_ascii=False, separators=(",", ":")),
+        created.description,
+        execution.root_id,
+        parent.execution_id if parent else "",
+        task,
+        item,
+        attempt,
+        created.deadline_s,
+        created.at_s,
+        created.actor,
+        created.comment,
+    )
+
+
+def execution_state(execution: Execution, updated_s: float) -> Cells:
+    """The columns of an execution that change."""
+    return (
+        execution.state.value,
+        execution.info,
+        stored(execution.output),
+        execution.revision,
+        execution.active_count,
+        execution.started_s,
+        execution.ended_s,
+        execution.moved_s,
+        updated_s,
+    )
+
+
+def task_origin(execution_id: str, task: TaskExecution) -> Cells:
+    """The columns of a task execution that never change."""
+    return (execution_id, task.number, task.name, task.generation, task.created_s)
+
+
+def task_state(task: TaskExecution) -> Cells:
+    """The columns of a task execution that change."""
+    return (
+        task.state.value,
+        task.info,
+        task.timer,
+        task.due_s,
+        task.timeout_due_s,
+        task.verdict.value if task.verdict is not None else "",
+        task.attempt,
+        task.retries,
+        task.item_count,
+        task.added_count,
+        task.ended_count,
+        task.failed_count,
+        task.cancelled_count,
+        _stored_object(task.published),
+        _numbers(task.sources),
+        _numbers(task.next),
+        task.routed,
+        task.handled,
+        task.result_dropped,
+        task.started_s,
+        task.ended_s,
+    )
+
+
+def attempt_origin(execution_id: str, attempt: Attempt) -> Cells:
+    """The columns of an attempt that never change."""
+    task, item, number = attempt.key
+    return (
+        execution_id,
+        task,
+        item,
+        number,
+        attempt.action,
+        attempt.child_id,
+        attempt.safe,
+        attempt.adhoc,
+        attempt.target,
+        attempt.timeout_s,
+        stored(attempt.input),
+        attempt.comment,
+        attempt.actor,
+        attempt.created_s,
+    )
+
+
+def attempt_state(attempt: Attempt) -> Cells:
+    """The columns of an attempt that change."""
+    return (
+        attempt.state.value,
+        attempt.accepted,
+        stored(attempt.result),
+        attempt.error,
+        attempt.delivery,
+        attempt.session_id,
+        attempt.executor_id,
+        attempt.delegated,
+        attempt.started_s,
+        attempt.ended_s,
+    )
+
+
+def execution_row(execution: Execution, updated_s: float) -> ExecutionRow:
+    """The whole row, large values as references."""
+    return ExecutionRow(*execution_origin(execution), *execution_state(execution, updated_s))  # type: ignore[arg-type]
+
+
+def task_row(execution_id: str, task: TaskExecution) -> TaskRow:
+    """The whole row, large values as references."""
+    return TaskRow(*task_origin(execution_id, task), *task_state(task))  # type: ignore[arg-type]
+
+
+def attempt_row(execution_id: str, attempt: Attempt) -> AttemptRow:
+    """The whole row, large values as references."""
+    return AttemptRow(*attempt_origin(execution_id, attempt), *attempt_state(attempt))  # type: ignore[arg-type]
+
+
+class Touched:
+    """Which rows of an execution some changes altered."""
+
+    __slots__ = ("added_attempts", "added_tasks", "attempts", "begun", "tasks")
+
+    def __init__(self, changes: Iterable[AnyChange]) -> None:
+        self.added_tasks: dict[int, None] = {}
+        self.tasks: dict[int, None] = {}
+        """Altered, and there before."""
+        self.added_attempts: dict[AttemptKey, None] = {}
+        self.attempts: dict[AttemptKey, None] = {}
+        """Altered, and there before."""
+        self.begun: list[tuple[int, int]] = []
+        """Task and round: attempts of earlier rounds are not accepted any more."""
+        for change in changes:
+            _TOUCH.get(type(change), _touch_task)(self, change)
+
+
+def _touch_nothing(touched: Touched, change: object) -> None:
+    pass
+
+
+def _touch_task(touched: Touched, change: AnyChange) -> None:
+    task: int | None = getattr(change, "task", None)
+    if task is not None and task not in touched.added_tasks:
+        touched.tasks[task] = None
+
+
+def _add_task(touched: Touched, change: TaskAdded) -> None:
+    touched.added_tasks[change.task] = None
+
+
+def _begin(touched: Touched, change: AttemptsBegun) -> None:
+    _touch_task(touched, change)
+    if change.attempt > 1:
+        touched.begun.append((change.task, change.attempt))
+
+
+def _add_attempt(touched: Touched, change: AttemptAdded) -> None:
+    touched.added_attempts[change.key] = None
+    if change.key[0] not in touched.added_tasks:
+        touched.tasks[change.key[0]] = None
+
+
+def _move_attempt(touched: Touched, change: AttemptMoved) -> None:
+    if change.key not in touched.added_attempts:
+        touched.attempts[change.key] = None
+    if change.key[0] not in touched.added_tasks:
+        touched.tasks[change.key[0]] = None
+
+
+_TOUCH: dict[type, Callable[[Touched, object], None]] = {
+    GlobalsPublished: _touch_nothing,
+    TaskAdded: _add_task,
+    AttemptsBegun: _begin,
+    AttemptAdded: _add_attempt,
+    AttemptMoved: _move_attempt,
+}  # type: ignore[assignment]
+
+
+def stored(value: Value | None) -> str | None:
+    """What stands for a value in its row."""
+    if value is None:
+        return None
+    return f"${value.digest}" if value.is_large else value.text
+
+
+def _stored_object(values: Mapping[str, Value]) -> str:
+    if not values:
+        return "{}"
+    return msgspec.json.encode(
+        {name: {"$": value.digest} if value.is_large else value.text for name, value in values.items()}
+    ).decode()
+
+
+def _numbers(numbers: Sequence[int]) -> str:
+    return f"[{','.join(map(str, numbers))}]"
+
+
+_REFERENCE = re.compile(r'\{"\$":"([0-9a-f]{32})"\}')
+
+
+def digests(cell: str) -> list[str]:
+    """The digests of the large values that a cell or a text of the journal refers to (and, rarely, of none that is)."""
+    return [cell[1:]] if cell.startswith("$") else _REFERENCE.findall(cell)
+
+
+def full(cell: str | None, texts: Mapping[str, str]) -> str | None:
+    """The JSON text that a cell of one value stands for. KeyError when a large one is not in `texts`."""
+    return texts[cell[1:]] if cell is not None and cell.startswith("$") else cell
+
+
+def full_object(cell: str, texts: Mapping[str, str]) -> str:
+    """The JSON text of the object that a cell of published values stands for."""
+    members: dict[str, str | dict[str, str]] = msgspec.json.decode(cell)
+    return "{%s}" % ",".join(
+        f"{json.dumps(name, ensure_ascii=False)}:{text if isinstance(text, str) else texts[text['$']]}"
+        for name, text in members.items()
+    )

@@ -1,0 +1,345 @@
+"""The port: what the engine writes and what everybody reads, whatever holds it.
+
+Three keep it: SQLite and PostgreSQL (sql.py) and this process's memory (memory.py). One exam holds them to the same
+behaviour. All calls block: the engine makes them in the conductor's own thread, api in a pool of threads.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Protocol
+
+from dalsegno.store.filters import Filter
+from dalsegno.store.records import (
+    AttemptRow,
+    DefinitionRow,
+    Document,
+    DueMessage,
+    EnvironmentRow,
+    ExecutionRow,
+    HeldAttempt,
+    JournalChange,
+    Member,
+    NewMessage,
+    Page,
+    ReadyAttempt,
+    RequestRow,
+    Saved,
+    SessionRow,
+    TaskRow,
+)
+from dalsegno.workflow.changes import AnyChange
+from dalsegno.workflow.events import AnyEvent
+from dalsegno.workflow.identity import AttemptKey
+
+EVERYTHING = Filter()
+DATABASE_URL = "DALSEGNO_DATABASE_URL"
+
+
+class StoreConflict(Exception):
+    """Something was written by somebody else first: the transaction must be made again from what is true now."""
+
+
+class StoreLocked(Exception):
+    """Another engine has this SQLite file."""
+
+
+class StoreOutdated(Exception):
+    """The tables are not those of this version: run `python -m dalsegno.store upgrade`."""
+
+
+class Queries(Protocol):
+    """The read side: one moment of the store. Lists page by token; see pages.py for sizes.
+
+    `full` lists have their values, others have None in their place. Lists raise InvalidPageToken.
+    """
+
+    def execution(self, execution_id: str) -> ExecutionRow | None:
+        """One execution with its values."""
+        ...
+
+    def executions(
+        self, chosen: Filter = EVERYTHING, size: int = 0, token: str = "", full: bool = False
+    ) -> Page[ExecutionRow]:
+        """Executions of workflows (not those that carry a standalone action), the newest first."""
+        ...
+
+    def revisions(self, execution_ids: Collection[str]) -> dict[str, int]:
+        """The revision of each of these that exists."""
+        ...
+
+    def children(self, execution_id: str, task: int = 0, limit: int = 1000) -> list[ExecutionRow]:
+        """The executions that tasks (0: any) of this one started, oldest first, without values."""
+        ...
+
+    def descendants(self, execution_id: str) -> list[str]:
+        """The ids of its children, their children and so on; parents before children."""
+        ...
+
+    def task_counts(self, execution_ids: Collection[str]) -> dict[str, dict[str, int]]:
+        """How many task executions of each execution are in each state."""
+        ...
+
+    def tasks(
+        self, execution_id: str, chosen: Filter = EVERYTHING, size: int = 0, token: str = "", full: bool = False
+    ) -> Page[TaskRow]:
+        """The task executions of an execution by number."""
+        ...
+
+    def task(self, execution_id: str, number: int) -> TaskRow | None:
+        """One task execution with what it published."""
+        ...
+
+    def leading_attempts(self, execution_id: str, numbers: Collection[int]) -> dict[int, AttemptRow]:
+        """Of each of these tasks the attempt of its present round for its first item, without values."""
+        ...
+
+    def task_result(self, execution_id: str, number: int, bytes_max: int = 8 * 1024 * 1024) -> str | None:
+        """A task's result as JSON text, with items the list of theirs (S13); None: none yet, not kept, or too large."""
+        ...
+
+    def attempts(
+        self,
+        execution_id: str,
+        task: int = 0,
+        chosen: Filter = EVERYTHING,
+        size: int = 0,
+        token: str = "",
+        full: bool = False,
+    ) -> Page[AttemptRow]:
+        """The attempts of an execution, or of one task (0: all), by task, item and attempt.
+
+        With an empty execution id: those of standalone actions, the newest first.
+        """
+        ...
+
+    def attempt(self, execution_id: str, key: AttemptKey) -> AttemptRow | None:
+        """One attempt with its values."""
+        ...
+
+    def journal(self, execution_id: str, after: int = 0, limit: int = 1000) -> list[JournalChange]:
+        """The changes after this sequence number, in order; at least one if there is any, fewer when they are large."""
+        ...
+
+    def definitions(
+        self,
+        kind: str,
+        chosen: Filter = EVERYTHING,
+        size: int = 0,
+        token: str = "",
+        full: bool = False,
+        all_versions: bool = False,
+    ) -> Page[DefinitionRow]:
+        """Workflows or ad-hoc actions that are not deleted, by namespace, name and version."""
+        ...
+
+    def definition(self, definition_id: str) -> DefinitionRow | None:
+        """One version, deleted or not, with its text."""
+        ...
+
+    def find_definition(self, kind: str, name: str, namespace: str, version: int = 0) -> DefinitionRow | None:
+        """The newest version (or this one) that is not deleted, in exactly this namespace, with its text."""
+        ...
+
+    def environment(self, namespace: str, name: str) -> EnvironmentRow | None:
+        """One environment with its values."""
+        ...
+
+    def environments(
+        self, chosen: Filter = EVERYTHING, size: int = 0, token: str = "", full: bool = False
+    ) -> Page[EnvironmentRow]:
+        """Environments by namespace and name."""
+        ...
+
+    def actions(self) -> dict[str, str]:
+        """The descriptions of actions (JSON text) by name."""
+        ...
+
+    def sessions(self) -> list[SessionRow]:
+        """The sessions that have not ended."""
+        ...
+
+    def setting(self, key: str) -> str | None:
+        """One setting."""
+        ...
+
+
+class Transaction(Protocol):
+    """One write transaction. What it writes is there for all when the `with` ends, or, on an exception, for nobody."""
+
+    @property
+    def queries(self) -> Queries:
+        """The read side within this transaction: sees what it has written."""
+        ...
+
+    def now_s(self) -> float:
+        """The store's time."""
+        ...
+
+    def claim(self, execution_ids: Collection[str]) -> dict[str, int]:
+        """The revision of each of these that exists; nobody else changes them until this transaction has ended."""
+        ...
+
+    def changes_after(self, execution_id: str, revision: int) -> list[AnyChange]:
+        """The journal after this revision; from 0 it begins with ExecutionCreated and replay() loads the execution."""
+        ...
+
+    def save_all(self, batch: Sequence[Saved]) -> None:
+        """Store executions as they are after their changes: rows, journal and large texts. Each at most once in a batch.
+
+        Raises StoreConflict when one is not at the revision from which its changes start, or exists already.
+        """
+        ...
+
+    def delete_execution(self, execution_id: str) -> None:
+        """Remove one execution with everything of it. Its descendants stay."""
+        ...
+
+    def add_messages(self, messages: Sequence[NewMessage]) -> None:
+        """Store events that executions are to be told of."""
+        ...
+
+    def take_messages(self, message_ids: Collection[str]) -> dict[str, AnyEvent]:
+        """Remove these and give the events of those that were still there, in the order asked for."""
+        ...
+
+    def due_messages(self, now_s: float, limit: int) -> list[DueMessage]:
+        """Messages whose time has come, by time and id."""
+        ...
+
+    def next_due_s(self) -> float | None:
+        """When the next message is due; None: there is none."""
+        ...
+
+    def ready_attempts(self, limit: int) -> list[ReadyAttempt]:
+        """READY attempts of executions that are not quiet (O4, O14), the oldest first."""
+        ...
+
+    def held_attempts(self, session_ids: Collection[str]) -> list[HeldAttempt]:
+        """What these sessions have: RUNNING attempts that are not delegated."""
+        ...
+
+    def save_session(self, session: SessionRow) -> None:
+        """Store a session, new or known."""
+        ...
+
+    def renew_sessions(self, session_ids: Collection[str], lease_until_s: float) -> None:
+        """Extend the leases of those that have not ended; never shortens one."""
+        ...
+
+    def expired_sessions(self, now_s: float) -> list[SessionRow]:
+        """Sessions that have not ended and whose lease has."""
+        ...
+
+    def sessions_of(self, executor_id: str) -> list[SessionRow]:
+        """The sessions of an executor that have not ended."""
+        ...
+
+    def end_sessions(self, session_ids: Collection[str]) -> None:
+        """Mark sessions as ended."""
+        ...
+
+    def prune_sessions(self, before_s: float) -> int:
+        """Remove ended sessions whose lease was over before this time. How many."""
+        ...
+
+    def find_request(self, namespace: str, request_id: str) -> RequestRow | None:
+        """A request that has been answered."""
+        ...
+
+    def save_request(self, namespace: str, request_id: str, row: RequestRow, at_s: float) -> None:
+        """Remember a request and its answer. Raises StoreConflict when it is there."""
+        ...
+
+    def prune_requests(self, before_s: float) -> int:
+        """Forget the requests answered before this time. How many."""
+        ...
+
+    def save_document(self, document: Document, members: Sequence[Member]) -> list[DefinitionRow]:
+        """Store a document and the next version of each of its members; their rows, without text, in that order."""
+        ...
+
+    def delete_definitions(self, kind: str, name: str, namespace: str, version: int = 0) -> int:
+        """Mark one version (0: all) as deleted; executions that run it keep it. How many were."""
+        ...
+
+    def put_environment(
+        self,
+        namespace: str,
+        name: str,
+        value: str,
+        at_s: float,
+        *,
+        description: str = "",
+        actor: str = "",
+        comment: str = "",
+    ) -> EnvironmentRow:
+        """Create an environment, or replace it whole."""
+        ...
+
+    def delete_environment(self, namespace: str, name: str) -> bool:
+        """Delete an environment. Whether it was there."""
+        ...
+
+    def save_actions(self, descriptions: Mapping[str, str]) -> None:
+        """Store or replace descriptions of actions: name to JSON text."""
+        ...
+
+    def settle(self, key: str, value: str) -> str:
+        """Store a setting unless it is there; the value that holds. So several engines agree on one."""
+        ...
+
+
+class Store(Protocol):
+    """Where executions are kept."""
+
+    def write(self) -> AbstractContextManager[Transaction]:
+        """One write transaction: committed when the `with` ends, rolled back on an exception."""
+        ...
+
+    def read(self) -> AbstractContextManager[Queries]:
+        """One moment of the store, to be read only. From any thread."""
+        ...
+
+    def upgrade(self) -> None:
+        """Bring the tables to this version. Safe when several processes do it at once."""
+        ...
+
+    def check_version(self) -> None:
+        """Raises StoreOutdated unless the tables are those of this version."""
+        ...
+
+    def hold_engine_lock(self) -> None:
+        """Keep other engines from this store until it is closed, where it serves one only. Raises StoreLocked."""
+        ...
+
+    def is_available(self) -> bool:
+        """Whether it answers: tells a lost database from a poisoned batch."""
+        ...
+
+    def close(self) -> None:
+        """Let everything go. Nobody may be reading or writing."""
+        ...
+
+
+def open_store(url: str | None = None, *, read_only: bool = False, readers: int = 8) -> Store:
+    """The store behind `sqlite:///path`, `postgresql://...` or `memory://`; without a URL that of DALSEGNO_DATABASE_URL.
+
+    `readers` is how many connections read at once. Raises ValueError for any other URL, or for none.
+    """
+    url = url or os.environ.get(DATABASE_URL, "")
+    if url.startswith("memory:"):
+        from dalsegno.store.memory import MemoryStore
+
+        return MemoryStore()
+    if url.startswith(("sqlite:", "postgresql:", "postgres:")):
+        from dalsegno.store.sql import SqlStore
+
+        return SqlStore(url, read_only=read_only, readers=readers)
+    if not url:
+        raise ValueError(f"no store: set {DATABASE_URL} to sqlite:///path or postgresql://...")
+    raise ValueError(f"not a store: {url.partition(':')[0]}: (sqlite:///path, postgresql://... or memory://)")
+
+

@@ -1,0 +1,258 @@
+"""The tables. JSON is kept as TEXT: it comes back exactly as it was given, keys in their order.
+
+A change here needs a migration beside it; a test compares the two.
+"""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from sqlalchemy import Boolean, Column, Double, Index, Integer, LargeBinary, Table, Text
+
+METADATA = sa.MetaData()
+
+
+def _text(name: str, **options: object) -> Column[str]:
+    return Column(name, Text, nullable=False, **options)  # type: ignore[arg-type]
+
+
+def _number(name: str, **options: object) -> Column[int]:
+    return Column(name, Integer, nullable=False, **options)  # type: ignore[arg-type]
+
+
+def _flag(name: str) -> Column[bool]:
+    return Column(name, Boolean, nullable=False)
+
+
+def _time(name: str) -> Column[float]:
+    return Column(name, Double, nullable=False)
+
+
+EXECUTIONS = Table(
+    "executions",
+    METADATA,
+    _text("id", primary_key=True),
+    _text("namespace"),
+    _text("workflow"),
+    _number("version"),
+    _text("definition_id"),
+    _text("language"),
+    _text("input"),
+    _text("params"),
+    _text("labels"),
+    _text("description"),
+    _text("root_id"),
+    _text("parent_id"),
+    _number("parent_task"),
+    _number("parent_item"),
+    _number("parent_attempt"),
+    Column("deadline_s", Double),
+    _time("created_s"),
+    _text("actor"),
+    _text("comment"),
+    _text("state"),
+    _text("info"),
+    Column("output", Text),
+    _number("revision"),
+    _number("active_count"),
+    Column("started_s", Double),
+    Column("ended_s", Double),
+    _time("moved_s"),
+    _time("updated_s"),
+)
+Index("executions_by_age", EXECUTIONS.c.created_s, EXECUTIONS.c.id)
+Index(
+    "executions_by_parent",
+    EXECUTIONS.c.parent_id,
+    EXECUTIONS.c.parent_task,
+    sqlite_where=EXECUTIONS.c.parent_id != "",
+    postgresql_where=EXECUTIONS.c.parent_id != "",
+)
+Index(
+    "executions_by_root",
+    EXECUTIONS.c.root_id,
+    sqlite_where=EXECUTIONS.c.parent_id != "",
+    postgresql_where=EXECUTIONS.c.parent_id != "",
+)
+
+TASKS = Table(
+    "tasks",
+    METADATA,
+    _text("execution_id", primary_key=True),
+    _number("number", primary_key=True, autoincrement=False),
+    _text("name"),
+    _number("generation"),
+    _time("created_s"),
+    _text("state"),
+    _text("info"),
+    _text("timer"),
+    Column("due_s", Double),
+    Column("timeout_due_s", Double),
+    _text("verdict"),
+    _number("attempt"),
+    _number("retries"),
+    Column("item_count", Integer),
+    _number("added_count"),
+    _number("ended_count"),
+    _number("failed_count"),
+    _number("cancelled_count"),
+    _text("published"),
+    _text("sources"),
+    _text("next"),
+    _flag("routed"),
+    _flag("handled"),
+    _flag("result_dropped"),
+    Column("started_s", Double),
+    Column("ended_s", Double),
+)
+
+ATTEMPTS = Table(
+    "attempts",
+    METADATA,
+    _text("execution_id", primary_key=True),
+    _number("task", primary_key=True, autoincrement=False),
+    _number("item", primary_key=True, autoincrement=False),
+    _number("attempt", primary_key=True, autoincrement=False),
+    _text("action"),
+    _text("child_id"),
+    _flag("safe"),
+    _text("adhoc"),
+    _text("target"),
+    Column("timeout_s", Double),
+    _text("input"),
+    _text("comment"),
+    _text("actor"),
+    _time("created_s"),
+    _text("state"),
+    _flag("accepted"),
+    Column("result", Text),
+    _text("error"),
+    _number("delivery"),
+    _text("session_id"),
+    _text("executor_id"),
+    _flag("delegated"),
+    Column("started_s", Double),
+    Column("ended_s", Double),
+)
+_READY = sa.text("state = 'READY'")
+_HELD = sa.text("state = 'RUNNING' AND session_id <> ''")
+Index("attempts_ready", ATTEMPTS.c.created_s, sqlite_where=_READY, postgresql_where=_READY)
+Index("attempts_held", ATTEMPTS.c.session_id, sqlite_where=_HELD, postgresql_where=_HELD)
+
+LABELS = Table(
+    "labels",
+    METADATA,
+    _text("execution_id", primary_key=True),
+    _text("key", primary_key=True),
+    _text("value"),
+)
+Index("labels_by_value", LABELS.c.key, LABELS.c.value)
+
+JOURNAL = Table(
+    "journal",
+    METADATA,
+    _text("execution_id", primary_key=True),
+    # The sequence numbers of the row's first and last change.
+    _number("last", primary_key=True, autoincrement=False),
+    _number("first"),
+    _text("entries"),
+    _text("changes"),
+)
+
+TEXTS = Table(
+    "texts",
+    METADATA,
+    _text("execution_id", primary_key=True),
+    _text("digest", primary_key=True),
+    _text("text"),
+)
+
+MESSAGES = Table(
+    "messages",
+    METADATA,
+    _text("id", primary_key=True),
+    _text("execution_id"),
+    _time("due_s"),
+    _text("event"),
+    # The large texts of the event by digest, JSON text of an object; a message needs no other row.
+    Column("texts", Text),
+)
+Index("messages_due", MESSAGES.c.due_s, MESSAGES.c.id)
+Index("messages_by_execution", MESSAGES.c.execution_id)
+
+SESSIONS = Table(
+    "sessions",
+    METADATA,
+    _text("session_id", primary_key=True),
+    _text("executor_id"),
+    _text("engine_id"),
+    _time("lease_until_s"),
+    _flag("ended"),
+    _text("labels"),
+    _number("slots"),
+)
+Index("sessions_by_executor", SESSIONS.c.executor_id)
+
+REQUESTS = Table(
+    "requests",
+    METADATA,
+    _text("namespace", primary_key=True),
+    _text("request_id", primary_key=True),
+    _text("body_hash"),
+    Column("answer", LargeBinary, nullable=False),
+    _time("created_s"),
+)
+Index("requests_by_age", REQUESTS.c.created_s)
+
+DOCUMENTS = Table("documents", METADATA, _text("id", primary_key=True), _text("text"))
+
+DEFINITIONS = Table(
+    "definitions",
+    METADATA,
+    _text("definition_id", primary_key=True),
+    _text("document_id"),
+    _text("kind"),
+    _text("namespace"),
+    _text("name"),
+    _number("version"),
+    _text("language"),
+    _text("tags"),
+    _text("description"),
+    _text("input"),
+    _time("created_s"),
+    _text("actor"),
+    _text("comment"),
+    _flag("deleted"),
+)
+Index(
+    "definitions_by_name",
+    DEFINITIONS.c.kind,
+    DEFINITIONS.c.namespace,
+    DEFINITIONS.c.name,
+    DEFINITIONS.c.version,
+    unique=True,
+)
+
+TAGS = Table(
+    "definition_tags",
+    METADATA,
+    _text("definition_id", primary_key=True),
+    _text("tag", primary_key=True),
+)
+
+ENVIRONMENTS = Table(
+    "environments",
+    METADATA,
+    _text("namespace", primary_key=True),
+    _text("name", primary_key=True),
+    _text("description"),
+    _text("value"),
+    _number("revision"),
+    _time("created_s"),
+    _time("updated_s"),
+    _text("actor"),
+    _text("comment"),
+)
+
+ACTIONS = Table("actions", METADATA, _text("name", primary_key=True), _text("description"))
+
+SETTINGS = Table("settings", METADATA, _text("key", primary_key=True), _text("value"))
