@@ -1,0 +1,176 @@
+"""From a value of a definition to a Template: finds the expressions in it, and compiles each of them once.
+
+The rules are Mistral's (MISTRAL.md section 2). A string that is exactly one expression keeps the value's type; with
+anything around it, even a space, the values are put into the text as Python shows them. Marks are on one line. Keys of
+dicts are never evaluated. A value that comes out of an expression is not evaluated again.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from dalsegno.expressions.jinja import compile_jinja_expression, compile_jinja_text
+from dalsegno.expressions.yaql.evaluate import compile_yaql
+from dalsegno.expressions.yaql.parse import SyntaxProblem
+from dalsegno.workflow.scope import Constant, EvaluationError, Scope, Template
+
+Path = tuple[str | int, ...]
+"""Where a value stands in its document: keys and indexes from the root."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExpressionProblem:
+    """One thing wrong with one expression."""
+
+    path: Path
+    message: str
+
+
+Report = Callable[[ExpressionProblem], None]
+
+_YAQL = re.compile(r"<%.*?%>")
+_JINJA = re.compile(r"\{\{.*?\}\}|\{%.*?%\}|\{#.*?#\}")
+_JINJA_MARK = re.compile(r"\{\{.*?\}\}|\{%.*?%\}")
+_JINJA_ALONE = re.compile(r"\{\{(?:(?!\{\{|\}\}).)*\}\}")
+
+
+class _Evaluated(Protocol):
+    """An expression of either language."""
+
+    def evaluate(self, scope: Scope, place: str = "") -> object: ...
+
+
+class Expression:
+    """A string that is one expression, or one Jinja text: the value as it comes."""
+
+    __slots__ = ("expression", "place")
+
+    def __init__(self, expression: _Evaluated, place: str) -> None:
+        self.expression = expression
+        self.place = place
+
+    def evaluate(self, scope: Scope) -> object:
+        return self.expression.evaluate(scope, self.place)
+
+
+class Interpolation:
+    """A text with YAQL expressions in it: their values take their places as Python shows them."""
+
+    __slots__ = ("parts", "place")
+
+    def __init__(self, parts: tuple[str | _Evaluated, ...], place: str) -> None:
+        self.parts = parts
+        self.place = place
+
+    def evaluate(self, scope: Scope) -> object:
+        texts = []
+        for number, part in enumerate(self.parts):
+            if isinstance(part, str):
+                texts.append(part)
+            else:
+                texts.append(_as_text(part.evaluate(scope, f"{self.place}#{number}")))
+        return "".join(texts)
+
+
+class ListTemplate:
+    """A list in which something is an expression."""
+
+    __slots__ = ("items",)
+
+    def __init__(self, items: tuple[Template, ...]) -> None:
+        self.items = items
+
+    def evaluate(self, scope: Scope) -> object:
+        return [item.evaluate(scope) for item in self.items]
+
+
+class DictTemplate:
+    """A dict in which some value is an expression."""
+
+    __slots__ = ("items",)
+
+    def __init__(self, items: tuple[tuple[str, Template], ...]) -> None:
+        self.items = items
+
+    def evaluate(self, scope: Scope) -> object:
+        return {key: value.evaluate(scope) for key, value in self.items}
+
+
+def compile_template(value: object, report: Report, path: Path = ()) -> Template:
+    """The template of a JSON value. What is wrong goes to `report`, everything at once; nothing is raised.
+
+    A template is given in any case; with a problem reported it is not meant to be evaluated.
+    """
+    if isinstance(value, str):
+        return _compile_string(value, report, path)
+    if isinstance(value, dict):
+        items = tuple((key, compile_template(item, report, (*path, key))) for key, item in value.items())
+        return Constant(value) if all(isinstance(item, Constant) for _, item in items) else DictTemplate(items)
+    if isinstance(value, (list, tuple)):
+        parts = tuple(compile_template(item, report, (*path, place)) for place, item in enumerate(value))
+        return Constant(value) if all(isinstance(part, Constant) for part in parts) else ListTemplate(parts)
+    return Constant(value)
+
+
+def has_expression(value: object) -> bool:
+    """Whether a string has marks of an expression in it."""
+    return isinstance(value, str) and (_YAQL.search(value) is not None or _JINJA_MARK.search(value) is not None)
+
+
+def _compile_string(text: str, report: Report, path: Path) -> Template:
+    if "<%" not in text and "{" not in text:
+        return Constant(text)
+    has_yaql = _YAQL.search(text) is not None
+    has_jinja = _JINJA_MARK.search(text) is not None
+    if has_yaql and has_jinja:
+        report(ExpressionProblem(path, "YAQL and Jinja expressions in one string"))
+        return Constant(text)
+    if has_yaql:
+        return _compile_yaql_string(text, report, path)
+    if has_jinja:
+        return _compile_jinja_string(text, report, path)
+    return Constant(text)
+
+
+def _compile_yaql_string(text: str, report: Report, path: Path) -> Template:
+    place = "/".join(map(str, path))
+    parts: list[str | _Evaluated] = []
+    end = 0
+    for match in _YAQL.finditer(text):
+        if match.start() > end:
+            parts.append(text[end : match.start()])
+        end = match.end()
+        try:
+            parts.append(compile_yaql(match.group()[2:-2].strip()))
+        except SyntaxProblem as problem:
+            report(ExpressionProblem(path, f"{_shown(match.group())}: {problem}"))
+    if end < len(text):
+        parts.append(text[end:])
+    if len(parts) == 1 and not isinstance(parts[0], str):
+        return Expression(parts[0], place)
+    return Interpolation(tuple(parts), place)
+
+
+def _compile_jinja_string(text: str, report: Report, path: Path) -> Template:
+    place = "/".join(map(str, path))
+    try:
+        if _JINJA_ALONE.fullmatch(text):
+            return Expression(compile_jinja_expression(text), place)
+        return Expression(compile_jinja_text(text), place)
+    except SyntaxProblem as problem:
+        report(ExpressionProblem(path, f"{_shown(text)}: {problem}"))
+        return Constant(text)
+
+
+def _shown(text: str) -> str:
+    return text if len(text) <= 200 else f"{text[:200]}…"
+
+
+def _as_text(value: object) -> str:
+    try:
+        return str(value)
+    except (ValueError, RecursionError):
+        raise EvaluationError("a value cannot be put into a text") from None

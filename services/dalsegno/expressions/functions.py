@@ -1,0 +1,185 @@
+"""What both languages can ask about their own execution, and the conversions both have (M: MISTRAL.md section 2)."""
+
+from __future__ import annotations
+
+import json
+from random import Random
+from uuid import UUID
+
+import yaml
+
+from dalsegno.expressions.budget import Budget
+from dalsegno.expressions.values import describe, finish
+from dalsegno.workflow.scope import EvaluationError, Scope
+
+PARSED_LENGTH = 4 * 1024 * 1024
+"""Characters of a text that `json_parse` reads."""
+PARSED_YAML_LENGTH = 256 * 1024
+"""Characters of a text that `yaml_parse` reads: the parser needs about a second for a megabyte."""
+
+
+class Chance:
+    """Where `uuid()` and `random()` come from: the event's seed, the expression's place, how often it has asked.
+
+    The same event stepped again gives the same, and two expressions of one event differ.
+    """
+
+    __slots__ = ("asked", "place", "seed")
+
+    def __init__(self, seed: str, place: str) -> None:
+        self.seed = seed
+        self.place = place
+        self.asked = 0
+
+    def next(self) -> Random:
+        self.asked += 1
+        return Random(f"{self.seed}\0{self.place}\0{self.asked}")
+
+
+def task(scope: Scope, name: object = None) -> object:
+    """`task()` and `task(name)`."""
+    if name is not None and not isinstance(name, str):
+        raise EvaluationError(f"task() needs the name of a task, not {describe(name)}")
+    return scope.task(name)
+
+
+def tasks(
+    scope: Scope,
+    workflow_execution_id: object = None,
+    recursive: object = False,
+    state: object = None,
+    flat: object = False,
+) -> object:
+    """`tasks(execution id, recursive, state, flat)`."""
+    return scope.tasks(
+        _optional_text(workflow_execution_id, "tasks()"), bool(recursive), _optional_text(state, "tasks()"), bool(flat)
+    )
+
+
+def execution(scope: Scope) -> object:
+    return scope.execution()
+
+
+CRITERIA = ("id", "root_execution_id", "state", "from_time", "to_time")
+CAMEL = {
+    "rootExecutionId": "root_execution_id",
+    "fromTime": "from_time",
+    "toTime": "to_time",
+    "workflowExecutionId": "workflow_execution_id",
+}
+"""The library spells parameters in camel case; both spellings are taken."""
+
+
+def executions(scope: Scope, *values: object, **named: object) -> object:
+    """`executions(id, root_execution_id, state, from_time, to_time)`, by place or by name."""
+    if len(values) > len(CRITERIA):
+        raise EvaluationError(f"executions() takes at most {len(CRITERIA)} arguments")
+    criteria = dict(zip(CRITERIA, values, strict=False))
+    for name, value in named.items():
+        known = CAMEL.get(name, name)
+        if known not in CRITERIA or known in criteria:
+            raise EvaluationError(f"executions() does not take {name!r}")
+        criteria[known] = value
+    return scope.executions(**{name: value for name, value in criteria.items() if value is not None})
+
+
+def env(scope: Scope) -> object:
+    return scope.environment()
+
+
+def global_(scope: Scope, name: object) -> object:
+    if not isinstance(name, str):
+        raise EvaluationError(f"global() needs the name of a variable, not {describe(name)}")
+    return scope.global_variable(name)
+
+
+def uuid(chance: Chance) -> str:
+    """A random UUID of the event: stepping the event again gives the same one."""
+    return str(UUID(int=chance.next().getrandbits(128), version=4))
+
+
+def json_dump(budget: Budget, value: object) -> str:
+    text = json.dumps(finish(value, budget), indent=4)
+    budget.build(len(text))
+    return text
+
+
+def json_parse(budget: Budget, text: object) -> object:
+    source = _text(text, "json_parse()", PARSED_LENGTH)
+    budget.build(len(source))
+    try:
+        return json.loads(source)
+    except (ValueError, RecursionError) as error:
+        raise EvaluationError(f"json_parse(): {error}") from None
+
+
+def yaml_dump(budget: Budget, value: object) -> str:
+    finished = finish(value, budget)
+    _pay(finished, budget, 0)
+    text: str = yaml.dump(finished, Dumper=_DUMPER, default_flow_style=False)
+    budget.build(len(text))
+    return text
+
+
+def yaml_parse(budget: Budget, text: object) -> object:
+    source = _text(text, "yaml_parse()", PARSED_YAML_LENGTH)
+    budget.build(len(source))
+    try:
+        return _plain(yaml.load(source, Loader=_LOADER), budget, 0)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise EvaluationError(f"yaml_parse(): {' '.join(str(error).split())}") from None
+
+
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+class _Dumper(getattr(yaml, "CSafeDumper", yaml.SafeDumper)):  # type: ignore[misc]
+    """Writes a repeated value out in full instead of as an alias."""
+
+    def ignore_aliases(self, data: object) -> bool:
+        return True
+
+
+_DUMPER = _Dumper
+
+
+def _plain(value: object, budget: Budget, depth: int) -> object:
+    """What YAML read, as JSON data: an alias is paid for each time it is met, so a bomb of aliases stops early."""
+    if depth > 200:
+        raise EvaluationError("yaml_parse(): nested deeper than 200 levels")
+    if isinstance(value, dict):
+        budget.build(len(value) + 1)
+        return {
+            key if isinstance(key, str) else str(finish(key, budget)): _plain(item, budget, depth + 1)
+            for key, item in value.items()
+        }
+    if isinstance(value, (list, tuple)):
+        budget.build(len(value) + 1)
+        return [_plain(item, budget, depth + 1) for item in value]
+    if value is None or isinstance(value, (str, bool, int, float)):
+        return finish(value, budget)
+    return str(value)
+
+
+def _pay(value: object, budget: Budget, depth: int) -> None:
+    """Charge for writing a value: a step for each member."""
+    if depth > 200:
+        raise EvaluationError("a value nested deeper than 200 levels")
+    members = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    budget.step(10 * len(members))
+    for member in members:
+        _pay(member, budget, depth + 1)
+
+
+def _text(value: object, what: str, limit: int) -> str:
+    if not isinstance(value, str):
+        raise EvaluationError(f"{what} needs a string, not {describe(value)}")
+    if len(value) > limit:
+        raise EvaluationError(f"{what} reads at most {limit:,} characters")
+    return value
+
+
+def _optional_text(value: object, what: str) -> str | None:
+    if value is None or isinstance(value, str):
+        return value
+    raise EvaluationError(f"{what} needs a string, not {describe(value)}")

@@ -1,0 +1,123 @@
+"""Values inside an evaluation and how they become plain JSON data at its end.
+
+Data of the scope is plain already and may be large, so it is never walked through: only what an expression has built
+itself (the two classes here) and what it has left unfinished (iterators, views) is converted.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Set
+from datetime import datetime, timedelta
+from typing import Any
+
+from dalsegno.expressions.budget import Budget
+from dalsegno.workflow.scope import EvaluationError
+
+DEPTH = 200
+"""Levels of nesting in a value that an expression gives."""
+
+
+class BuiltList(list[Any]):
+    """A list made by the expression: what is in it may still need converting."""
+
+    __slots__ = ()
+
+
+class BuiltDict(dict[Any, Any]):
+    """A dict made by the expression: what is in it may still need converting."""
+
+    __slots__ = ()
+
+
+def finish(value: object, budget: Budget, depth: int = 0) -> object:
+    """The value as plain JSON data. Raises EvaluationError for what JSON cannot hold."""
+    kind = type(value)
+    if kind is str or kind is int or kind is dict or kind is list or kind is bool or value is None:
+        return value
+    if kind is float:
+        return _finish_float(value)  # type: ignore[arg-type]
+    if depth >= DEPTH:
+        raise EvaluationError(f"it gives a value nested deeper than {DEPTH} levels")
+    if isinstance(value, Mapping):
+        budget.build(len(value))
+        return {_finish_key(key): finish(item, budget, depth + 1) for key, item in value.items()}
+    if isinstance(value, str):
+        return str(value)
+    if isinstance(value, (set, frozenset)):
+        return _finish_set(value, budget, depth)
+    if isinstance(value, Iterable) and not isinstance(value, (bytes, bytearray)):
+        return _finish_items(value, budget, depth)
+    return _finish_rest(value)
+
+
+def is_iterator(value: object) -> bool:
+    return isinstance(value, Iterator)
+
+
+def is_iterable(value: object) -> bool:
+    """Whether YAQL walks through it: lists, sets, views and iterators, but not strings and dicts."""
+    return isinstance(value, (list, tuple)) or (isinstance(value, Iterable) and not isinstance(value, (str, Mapping)))
+
+
+def describe(value: object) -> str:
+    """The kind of a value in the words of a workflow's author."""
+    if value is None:
+        return "null"
+    names: tuple[tuple[type | tuple[type, ...], str], ...] = (
+        (bool, "a boolean"),
+        (int, "an integer"),
+        (float, "a number"),
+        (str, "a string"),
+        (Mapping, "a dict"),
+        ((list, tuple), "a list"),
+        (Set, "a set"),
+        (Iterable, "an iterator"),
+    )
+    return next((name for kind, name in names if isinstance(value, kind)), f"a {type(value).__name__}")
+
+
+def _finish_items(items: Iterable[object], budget: Budget, depth: int) -> list[object]:
+    finished: list[object] = []
+    for item in items:
+        budget.build(1)
+        finished.append(finish(item, budget, depth + 1))
+    return finished
+
+
+def _finish_set(items: Set[object], budget: Budget, depth: int) -> list[object]:
+    """Sets have no order of their own: one by value is the same each time the event is stepped."""
+    finished = _finish_items(items, budget, depth)
+    return sorted(finished, key=lambda item: (type(item).__name__, repr(item)))
+
+
+def _finish_key(key: object) -> str:
+    if isinstance(key, str):
+        return str(key)
+    if key is None:
+        return "null"
+    if isinstance(key, bool):
+        return "true" if key else "false"
+    if isinstance(key, (int, float)):
+        return repr(key)
+    raise EvaluationError(f"it gives a dict with {describe(key)} as a key")
+
+
+def _finish_float(number: float) -> float:
+    if not math.isfinite(number):
+        raise EvaluationError(f"it gives {number}, which JSON does not have")
+    return number
+
+
+def _finish_rest(value: object) -> object:
+    if isinstance(value, bool):
+        return bool(value)
+    if isinstance(value, int):
+        return int(value)
+    if isinstance(value, float):
+        return _finish_float(float(value))
+    if isinstance(value, datetime):
+        return value.strftime("%Y-%m-%dT%H:%M:%S.%f")
+    if isinstance(value, timedelta):
+        return value.total_seconds()
+    raise EvaluationError(f"it gives {describe(value)}, which is not JSON data")

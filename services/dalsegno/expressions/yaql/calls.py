@@ -1,0 +1,174 @@
+"""Calls of functions and methods: the special forms here, everything else by the table of the registry."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from yaql.language import expressions as tree
+from yaql.language.utils import NO_VALUE
+
+from dalsegno.expressions.values import BuiltDict, describe
+from dalsegno.expressions.yaql import collections, mathematics, queries, strings, workflow
+from dalsegno.expressions.yaql.frame import Closure, Frame, NotCompiled
+from dalsegno.expressions.yaql.library import knows
+from dalsegno.expressions.yaql.registry import BUILTINS, Builtin
+from dalsegno.workflow.scope import EvaluationError
+
+if TYPE_CHECKING:
+    from dalsegno.expressions.yaql.compile import Compiler
+
+TABLES = (collections, mathematics, queries, strings, workflow)
+"""The modules whose import fills the registry."""
+
+
+def compile_call(compiler: Compiler, node: Any, receiver: Closure | None, is_root: bool = False) -> Closure:
+    """The closure of `name(arguments)` or `receiver.name(arguments)`. Raises NotCompiled."""
+    name = node.name.rstrip("_")
+    arguments = list(node.args)
+    if any(argument is NO_VALUE for argument in arguments):
+        raise NotCompiled("a skipped argument")
+    special = _compile_special(compiler, name, arguments, receiver, is_root)
+    if special is not None:
+        return special
+    if name == "executions" or name == "tasks":
+        return _compile_named(compiler, BUILTINS[name], arguments, receiver)
+    if any(type(argument) is tree.MappingRuleExpression for argument in arguments):
+        raise NotCompiled("an argument by name")
+    entry = BUILTINS.get(name)
+    if entry is None or not (entry.method if receiver else entry.function):
+        return _unknown(name, receiver)
+    return _compile_builtin(compiler, entry, arguments, receiver)
+
+
+def _unknown(name: str, receiver: Closure | None) -> Closure:
+    """What nobody knows fails when it is called, not when it is defined: as in the library."""
+    if knows(name, receiver is not None):
+        raise NotCompiled(name)
+    kind = "method" if receiver else "function"
+
+    def fail(frame: Frame, dollar: object) -> object:
+        raise EvaluationError(f"there is no {kind} {name}()")
+
+    return fail
+
+
+def _compile_builtin(compiler: Compiler, entry: Builtin, arguments: list[Any], receiver: Closure | None) -> Closure:
+    closures = [] if receiver is None else [receiver]
+    for argument in arguments:
+        arity = entry.lambdas.get(len(closures))
+        closures.append(compiler.compile(argument) if arity is None else compiler.compile_lambda(argument, arity))
+    if not entry.least <= len(closures) <= entry.most:
+        return _miscounted(entry, len(closures))
+    return _call(entry, closures)
+
+
+def _miscounted(entry: Builtin, count: int) -> Closure:
+    def fail(frame: Frame, dollar: object) -> object:
+        raise EvaluationError(f"{entry.name}() does not take {count} arguments")
+
+    return fail
+
+
+def _call(entry: Builtin, closures: list[Closure]) -> Closure:
+    """The call, unrolled for few arguments: this is where compiled expressions spend their time."""
+    implementation = entry.implementation
+    if not closures:
+        return lambda frame, dollar: implementation(frame)
+    if len(closures) == 1:
+        only = closures[0]
+        return lambda frame, dollar: implementation(frame, only(frame, dollar))
+    if len(closures) == 2:
+        first, second = closures
+        return lambda frame, dollar: implementation(frame, first(frame, dollar), second(frame, dollar))
+
+    def call(frame: Frame, dollar: object) -> object:
+        return implementation(frame, *[closure(frame, dollar) for closure in closures])
+
+    return call
+
+
+def _compile_named(compiler: Compiler, entry: Builtin, arguments: list[Any], receiver: Closure | None) -> Closure:
+    """A function of the workflow that takes arguments by name."""
+    if receiver is not None:
+        return _unknown(entry.name, receiver)
+    named = [argument for argument in arguments if type(argument) is tree.MappingRuleExpression]
+    if not all(type(rule.source) is tree.KeywordConstant for rule in named):
+        raise NotCompiled("an argument by an odd name")
+    by_name = {rule.source.value: compiler.compile(rule.destination) for rule in named}
+    by_place = [compiler.compile(argument) for argument in arguments if argument not in named]
+    implementation = entry.implementation
+
+    def call(frame: Frame, dollar: object) -> object:
+        placed = [closure(frame, dollar) for closure in by_place]
+        return implementation(frame, *placed, **{name: closure(frame, dollar) for name, closure in by_name.items()})
+
+    return call
+
+
+def _compile_special(
+    compiler: Compiler, name: str, arguments: list[Any], receiver: Closure | None, is_root: bool
+) -> Closure | None:
+    """The forms whose arguments are no ordinary values. None when the call is not one of them."""
+    rules = [argument for argument in arguments if type(argument) is tree.MappingRuleExpression]
+    if receiver is None:
+        if name == "switch" and len(rules) == len(arguments):
+            return _switch(compiler, rules)
+        if name == "dict" and len(rules) == len(arguments):
+            return compiler.rules(rules)
+        if name in ("let", "def", "with"):
+            raise NotCompiled(name)
+        return None
+    if name == "set" and rules and len(rules) == len(arguments):
+        return _set_rules(receiver, compiler.rules(rules))
+    if is_root and not rules:
+        return _compile_root(compiler, name, arguments)
+    return None
+
+
+def _switch(compiler: Compiler, rules: list[Any]) -> Closure:
+    pairs = [(compiler.compile(rule.source), compiler.compile(rule.destination)) for rule in rules]
+
+    def run(frame: Frame, dollar: object) -> object:
+        for condition, value in pairs:
+            if condition(frame, dollar):
+                return value(frame, dollar)
+        return None
+
+    return run
+
+
+def _set_rules(receiver: Closure, rules: Closure) -> Closure:
+    def run(frame: Frame, dollar: object) -> object:
+        target = receiver(frame, dollar)
+        if not isinstance(target, Mapping):
+            raise EvaluationError(f"set() needs a dict, not {describe(target)}")
+        frame.budget.build(len(target))
+        replacements = rules(frame, dollar)
+        return BuiltDict({**target, **replacements})  # type: ignore[dict-item]
+
+    return run
+
+
+def _compile_root(compiler: Compiler, name: str, arguments: list[Any]) -> Closure | None:
+    """`$.get(name)` and `$.containsKey(name)` ask for the one variable, not for the whole context."""
+    if name == "get" and 1 <= len(arguments) <= 2:
+        key = compiler.compile(arguments[0])
+        default = compiler.compile(arguments[1]) if len(arguments) == 2 else None
+        return lambda frame, dollar: _variable_or(frame, key(frame, dollar), default and default(frame, dollar))
+    if name == "containsKey" and len(arguments) == 1:
+        key = compiler.compile(arguments[0])
+        return lambda frame, dollar: _variable_or(frame, key(frame, dollar), _ABSENT) is not _ABSENT
+    return None
+
+
+_ABSENT = object()
+
+
+def _variable_or(frame: Frame, name: object, default: object) -> object:
+    if not isinstance(name, str):
+        return default
+    try:
+        return frame.scope.variable(name)
+    except KeyError:
+        return default

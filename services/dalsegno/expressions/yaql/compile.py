@@ -1,0 +1,313 @@
+"""The library's syntax tree becomes Python closures: the common nodes here, the functions in the modules beside.
+
+What is not known here raises NotCompiled, and the whole expression is left to the library.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from yaql.language import expressions as tree
+from yaql.language.utils import NO_VALUE
+
+from dalsegno.expressions.budget import check_number
+from dalsegno.expressions.values import BuiltDict, BuiltList, describe
+from dalsegno.expressions.yaql import calls
+from dalsegno.expressions.yaql.frame import Closure, Frame, NotCompiled, TooDeep
+from dalsegno.expressions.yaql.operators import BINARY, UNARY, attribute, index, index_or
+from dalsegno.workflow.scope import EvaluationError
+
+DEPTH = 200
+"""Levels of nesting in one expression: each is a Python call or two when it runs."""
+
+
+def compile_statement(statement: Any) -> Closure:
+    """The closure of a parsed expression. Raises NotCompiled and TooDeep."""
+    return Compiler().compile(statement.expression)
+
+
+class Compiler:
+    """One pass over one tree. `inside` says that `$` is an item of a list rather than the whole context."""
+
+    def __init__(self) -> None:
+        self.inside = False
+        self.depth = 0
+
+    def compile(self, node: Any) -> Closure:
+        method = _NODES.get(type(node))
+        if method is None:
+            raise NotCompiled(type(node).__name__)
+        self.depth += 1
+        if self.depth > DEPTH:
+            raise TooDeep
+        try:
+            return method(self, node)
+        finally:
+            self.depth -= 1
+
+    def compile_lambda(self, node: Any, arity: int) -> Closure:
+        """A closure that gives a Python function of `arity` values, each call of which is a step."""
+        outer, self.inside = self.inside, self.inside or arity > 0
+        try:
+            body = self.compile(node)
+        finally:
+            self.inside = outer
+        return _LAMBDAS[arity](body)
+
+    def _constant(self, node: Any) -> Closure:
+        value = node.value
+        if isinstance(value, (int, float)):
+            check_number(value)
+        return lambda frame, dollar: value
+
+    def _wrap(self, node: Any) -> Closure:
+        return self.compile(node.expr)
+
+    def _variable(self, node: Any) -> Closure:
+        name = node.path.value[1:]
+        if name in ("", "1"):
+            return _item if self.inside else _root
+        if name == "__env":
+            return lambda frame, dollar: frame.scope.environment()
+        if name == "__execution":
+            return lambda frame, dollar: frame.scope.execution()
+        return lambda frame, dollar: frame.names.get(name)
+
+    def _binary(self, node: Any) -> Closure:
+        sign = node.operator
+        if sign in (".", "?."):
+            return self._member(node, sign == "?.")
+        if sign == "->":
+            return self._let(node)
+        left = self.compile(node.args[0])
+        right = self.compile(node.args[1])
+        if sign == "and":
+            return lambda frame, dollar: left(frame, dollar) and right(frame, dollar)
+        if sign == "or":
+            return lambda frame, dollar: left(frame, dollar) or right(frame, dollar)
+        return _binary_closure(sign, left, right)
+
+    def _unary(self, node: Any) -> Closure:
+        operation = UNARY.get(node.operator)
+        if operation is None:
+            raise NotCompiled(node.operator)
+        value = self.compile(node.args[0])
+        return lambda frame, dollar: operation(value(frame, dollar))
+
+    def _member(self, node: Any, elvis: bool) -> Closure:
+        """`left.right`: a key, or a method with `left` as its receiver."""
+        receiver, right = node.args
+        if type(right) is tree.KeywordConstant:
+            return self._key(receiver, right.value, elvis)
+        if type(right) is not tree.Function:
+            raise NotCompiled("an operand of '.' that is neither a name nor a call")
+        if elvis:
+            raise NotCompiled("a method after '?.'")
+        return calls.compile_call(self, right, self.compile(receiver), is_root=self.is_root(receiver))
+
+    def _key(self, receiver: Any, name: str, elvis: bool) -> Closure:
+        if self.is_root(receiver):
+            return _variable_closure(name)
+        left = self.compile(receiver)
+        if elvis:
+            return _elvis_closure(left, name)
+        return _key_closure(left, name)
+
+    def is_root(self, node: Any) -> bool:
+        """Whether the node is the whole context, of which single variables can be asked without building it."""
+        return type(node) is tree.GetContextValue and node.path.value in ("$", "$1") and not self.inside
+
+    def _index(self, node: Any) -> Closure:
+        value, *keys = node.args
+        if not 1 <= len(keys) <= 2 or any(_is_odd(key) for key in keys):
+            raise NotCompiled("an index")
+        compiled = [self.compile(key) for key in keys]
+        if self.is_root(value) and len(keys) == 1:
+            return _variable_at_closure(compiled[0])
+        left = self.compile(value)
+        if len(keys) == 2:
+            key, default = compiled
+            return lambda frame, dollar: index_or(
+                frame, left(frame, dollar), key(frame, dollar), default(frame, dollar)
+            )
+        return _index_closure(left, compiled[0])
+
+    def _list(self, node: Any) -> Closure:
+        if any(_is_odd(item) for item in node.args):
+            raise NotCompiled("a list")
+        items = [self.compile(item) for item in node.args]
+
+        def build(frame: Frame, dollar: object) -> object:
+            frame.budget.build(len(items) + 1)
+            return BuiltList([item(frame, dollar) for item in items])
+
+        return build
+
+    def _map(self, node: Any) -> Closure:
+        return self.rules(node.args)
+
+    def rules(self, nodes: Any) -> Closure:
+        """A dict of `key => value` arguments."""
+        if not all(type(node) is tree.MappingRuleExpression for node in nodes):
+            raise NotCompiled("a dict")
+        pairs = [(self.compile(node.source), self.compile(node.destination)) for node in nodes]
+
+        def build(frame: Frame, dollar: object) -> object:
+            frame.budget.build(len(pairs) + 1)
+            built = BuiltDict()
+            for key, value in pairs:
+                put(built, key(frame, dollar), value(frame, dollar))
+            return built
+
+        return build
+
+    def _function(self, node: Any) -> Closure:
+        return calls.compile_call(self, node, None)
+
+    def _let(self, node: Any) -> Closure:
+        """`let(name => value, ...) -> body`."""
+        left, right = node.args
+        if type(left) is not tree.Function or left.name != "let" or not all(map(_is_named, left.args)):
+            raise NotCompiled("'->' after something else than let(name => value)")
+        values = [(rule.source.value, self.compile(rule.destination)) for rule in left.args]
+        if any(name.isdigit() for name, _ in values):
+            raise NotCompiled("let() with a number as a name")
+        body = self.compile(right)
+
+        def run(frame: Frame, dollar: object) -> object:
+            names = {name: value(frame, dollar) for name, value in values}
+            return body(frame.with_names(names), dollar)
+
+        return run
+
+
+def put(target: BuiltDict, key: object, value: object) -> None:
+    """Set a key. Raises EvaluationError when it cannot be one."""
+    try:
+        target[key] = value
+    except TypeError:
+        raise EvaluationError(f"{describe(key)} cannot be a key") from None
+
+
+def _is_odd(node: Any) -> bool:
+    return node is NO_VALUE or type(node) is tree.MappingRuleExpression
+
+
+def _is_named(node: Any) -> bool:
+    return type(node) is tree.MappingRuleExpression and type(node.source) is tree.KeywordConstant
+
+
+def _item(frame: Frame, dollar: object) -> object:
+    return dollar
+
+
+def _root(frame: Frame, dollar: object) -> object:
+    return frame.scope.variables()
+
+
+def _variable_closure(name: str) -> Closure:
+    def closure(frame: Frame, dollar: object) -> object:
+        try:
+            return frame.scope.variable(name)
+        except KeyError:
+            raise EvaluationError(f"there is no variable {name!r}") from None
+
+    return closure
+
+
+def _variable_at_closure(key: Closure) -> Closure:
+    def closure(frame: Frame, dollar: object) -> object:
+        name = key(frame, dollar)
+        try:
+            if isinstance(name, str):
+                return frame.scope.variable(name)
+        except KeyError:
+            pass
+        raise EvaluationError(f"there is no variable {name!r}")
+
+    return closure
+
+
+def _key_closure(left: Closure, name: str) -> Closure:
+    def closure(frame: Frame, dollar: object) -> object:
+        value = left(frame, dollar)
+        if type(value) is dict and name in value:
+            return value[name]
+        return attribute(frame, value, name)
+
+    return closure
+
+
+def _index_closure(left: Closure, key: Closure) -> Closure:
+    return lambda frame, dollar: index(frame, left(frame, dollar), key(frame, dollar))
+
+
+def _elvis_closure(left: Closure, name: str) -> Closure:
+    """`left?.name`: null when the left side is null, else as `.`."""
+
+    def closure(frame: Frame, dollar: object) -> object:
+        value = left(frame, dollar)
+        return None if value is None else attribute(frame, value, name)
+
+    return closure
+
+
+def _binary_closure(sign: str, left: Closure, right: Closure) -> Closure:
+    operation = BINARY.get(sign)
+    if operation is None:
+        raise NotCompiled(sign)
+    return lambda frame, dollar: operation(frame, left(frame, dollar), right(frame, dollar))
+
+
+def _lambda_0(body: Closure) -> Closure:
+    def make(frame: Frame, dollar: object) -> object:
+        def call() -> object:
+            frame.budget.step(1)
+            return body(frame, dollar)
+
+        return call
+
+    return make
+
+
+def _lambda_1(body: Closure) -> Closure:
+    def make(frame: Frame, dollar: object) -> object:
+        budget = frame.budget
+
+        def call(item: object) -> object:
+            budget.steps -= 1
+            if budget.steps < 0:
+                budget.exhausted()
+            return body(frame, item)
+
+        return call
+
+    return make
+
+
+def _lambda_2(body: Closure) -> Closure:
+    def make(frame: Frame, dollar: object) -> object:
+        def call(first: object, second: object) -> object:
+            frame.budget.step(1)
+            return body(frame.with_names({"2": second}), first)
+
+        return call
+
+    return make
+
+
+_LAMBDAS: dict[int, Callable[[Closure], Closure]] = {0: _lambda_0, 1: _lambda_1, 2: _lambda_2}
+
+_NODES: dict[type, Callable[[Compiler, Any], Closure]] = {
+    tree.Constant: Compiler._constant,
+    tree.KeywordConstant: Compiler._constant,
+    tree.Wrap: Compiler._wrap,
+    tree.GetContextValue: Compiler._variable,
+    tree.BinaryOperator: Compiler._binary,
+    tree.UnaryOperator: Compiler._unary,
+    tree.IndexExpression: Compiler._index,
+    tree.ListExpression: Compiler._list,
+    tree.MapExpression: Compiler._map,
+    tree.Function: Compiler._function,
+}

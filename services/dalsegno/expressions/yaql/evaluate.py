@@ -1,0 +1,64 @@
+"""One YAQL expression, ready to evaluate."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+from dalsegno.expressions.budget import TEXT_LENGTH, Budget
+from dalsegno.expressions.functions import Chance
+from dalsegno.expressions.values import finish
+from dalsegno.expressions.yaql.compile import compile_statement
+from dalsegno.expressions.yaql.frame import Closure, Frame, NotCompiled, TooDeep
+from dalsegno.expressions.yaql.library import evaluate_by_library
+from dalsegno.expressions.yaql.parse import SyntaxProblem, parse
+from dalsegno.workflow.scope import EvaluationError, Scope
+
+NO_NAMES: dict[str, object] = {}
+
+
+class YaqlExpression:
+    """A parsed expression: its closure, or None when the library has to evaluate it."""
+
+    __slots__ = ("closure", "text")
+
+    def __init__(self, text: str, closure: Closure | None) -> None:
+        self.text = text
+        self.closure = closure
+
+    def evaluate(self, scope: Scope, place: str = "") -> object:
+        """The value as plain JSON data. `place` keeps `uuid()` of two places apart. Raises EvaluationError."""
+        budget = Budget()
+        frame = Frame(scope, budget, Chance(scope.seed, place), NO_NAMES)
+        try:
+            if self.closure is None:
+                return finish(evaluate_by_library(self.text, frame), budget)
+            return finish(self.closure(frame, None), budget)
+        except EvaluationError as error:
+            raise self._failure(str(error)) from None
+        except RecursionError:
+            raise self._failure("it nests too deeply") from None
+        except Exception as error:
+            # The library and Python's own functions raise whatever they like, and all of it is the expression's fault.
+            raise self._failure(f"{type(error).__name__}: {error}") from None
+
+    def _failure(self, cause: str) -> EvaluationError:
+        return EvaluationError(f"<% {shorten(self.text, 200)} %>: {shorten(cause, 1_000)}")
+
+
+@lru_cache(maxsize=16_384)
+def compile_yaql(text: str) -> YaqlExpression:
+    """The expression of this text, without its marks. Raises SyntaxProblem."""
+    if len(text) > TEXT_LENGTH:
+        raise SyntaxProblem(f"the expression is longer than {TEXT_LENGTH:,} characters")
+    try:
+        return YaqlExpression(text, compile_statement(parse(text)))
+    except NotCompiled:
+        return YaqlExpression(text, None)
+    except (TooDeep, RecursionError):
+        raise SyntaxProblem("the expression nests too deeply") from None
+    except EvaluationError as error:
+        raise SyntaxProblem(str(error)) from None
+
+
+def shorten(text: str, limit: int) -> str:
+    return text if len(text) <= limit else f"{text[:limit]}…"

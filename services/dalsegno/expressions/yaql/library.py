@@ -1,0 +1,86 @@
+"""What is not compiled is evaluated by the library itself, over data converted to its frozen types."""
+
+from __future__ import annotations
+
+import collections.abc  # noqa: F401  (the library uses it without importing it)
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from functools import lru_cache
+from typing import Any
+
+import yaql
+from yaql.language import utils
+from yaql.language.contexts import ContextBase
+
+from dalsegno.expressions.yaql.frame import Frame
+from dalsegno.expressions.yaql.parse import engine, parse
+from dalsegno.expressions.yaql.registry import BUILTINS
+
+OURS = (
+    "task", "tasks", "execution", "executions", "env", "global",
+    "uuid", "json_dump", "json_parse", "yaml_dump", "yaml_parse", "random",
+)  # fmt: skip
+"""Functions of the workflow, put over those of the library."""
+
+
+@lru_cache(maxsize=1)
+def standard_context() -> ContextBase:
+    """The library's own functions: made once per process, it takes some milliseconds."""
+    return yaql.create_context(convention=None)
+
+
+@lru_cache(maxsize=4_096)
+def knows(name: str, method: bool) -> bool:
+    """Whether the library has a function or method of this name."""
+    found = standard_context().collect_functions(
+        name, lambda definition, context: definition.is_method if method else definition.is_function
+    )
+    return bool(found)
+
+
+def evaluate_by_library(text: str, frame: Frame) -> object:
+    """The value of the expression as the library gives it. Raises whatever the library raises."""
+    context = standard_context().create_child_context()
+    for name in OURS:
+        context.register_function(_bind(BUILTINS[name].implementation, frame), name=name)
+    context.register_function(lambda: datetime.fromtimestamp(frame.scope.at_s, UTC), name="now")
+    context["$"] = Variables(frame)
+    context["__env"] = utils.convert_input_data(frame.scope.environment())
+    context["__execution"] = utils.convert_input_data(frame.scope.execution())
+    return parse(text)(utils.NO_VALUE, context, engine())
+
+
+class Variables(utils.FrozenDict):  # type: ignore[misc]
+    """The variables of a scope, converted one by one when they are asked for."""
+
+    def __init__(self, frame: Frame) -> None:
+        super().__init__()
+        self._frame = frame
+        self._all: Mapping[str, Any] | None = None
+
+    def _everything(self) -> Mapping[str, Any]:
+        if self._all is None:
+            self._all = utils.convert_input_data(self._frame.scope.variables())
+        return self._all
+
+    def __getitem__(self, name: str) -> Any:
+        return utils.convert_input_data(self._frame.scope.variable(name))
+
+    def get(self, name: str, default: Any = None) -> Any:
+        try:
+            return self[name]
+        except KeyError:
+            return default
+
+    def __iter__(self) -> Any:
+        return iter(self._everything())
+
+    def __len__(self) -> int:
+        return len(self._everything())
+
+
+def _bind(implementation: Callable[..., object], frame: Frame) -> Callable[..., object]:
+    def call(*values: Any, **named: Any) -> Any:
+        return utils.convert_input_data(implementation(frame, *values, **named))
+
+    return call

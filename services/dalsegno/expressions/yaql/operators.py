@@ -1,0 +1,236 @@
+"""YAQL's operators on evaluated values. Each does what the library does with the same values, or fails as it fails."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
+from itertools import chain
+from typing import Any
+
+from dalsegno.expressions.budget import NUMBER_BITS, check_number
+from dalsegno.expressions.values import BuiltDict, BuiltList, describe, is_iterable
+from dalsegno.expressions.yaql.frame import Frame
+from dalsegno.workflow.scope import EvaluationError
+
+
+def is_number(value: object) -> bool:
+    """Booleans are no numbers in YAQL."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def is_sequence(value: object) -> bool:
+    return isinstance(value, (list, tuple))
+
+
+def refuse(sign: str, left: object, right: object) -> EvaluationError:
+    return EvaluationError(f"'{sign}' does not apply to {describe(left)} and {describe(right)}")
+
+
+def walk(frame: Frame, value: object, what: str) -> Iterable[Any]:
+    """The value as something to iterate over, paid for. Iterators pay as they go. Raises EvaluationError."""
+    if isinstance(value, (list, tuple, Set)):
+        frame.budget.step(len(value))
+        return value
+    if is_iterable(value):
+        return value  # type: ignore[return-value]
+    raise EvaluationError(f"{what} needs a list, not {describe(value)}")
+
+
+def pay(frame: Frame, items: Iterable[Any]) -> Iterator[Any]:
+    """The items one by one, each counted as a step: what makes endless iterators end."""
+    budget = frame.budget
+    for item in items:
+        budget.steps -= 1
+        if budget.steps < 0:
+            budget.exhausted()
+        yield item
+
+
+def collect(frame: Frame, items: Iterable[Any]) -> BuiltList:
+    """A list of the items, paid for."""
+    if isinstance(items, (list, tuple, Set)):
+        frame.budget.build(len(items))
+        return BuiltList(items)
+    result = BuiltList()
+    for item in items:
+        frame.budget.build(1)
+        result.append(item)
+    return result
+
+
+def add(frame: Frame, left: Any, right: Any) -> object:
+    if is_number(left) and is_number(right):
+        return check_number(left + right)
+    if isinstance(left, str) and isinstance(right, str):
+        frame.budget.build(len(left) + len(right))
+        return left + right
+    if isinstance(left, Mapping) and isinstance(right, Mapping):
+        frame.budget.build(len(left) + len(right))
+        return BuiltDict({**left, **right})
+    if is_sequence(left) and is_sequence(right):
+        frame.budget.build(len(left) + len(right))
+        return BuiltList(chain(left, right))
+    if isinstance(left, frozenset) and isinstance(right, frozenset):
+        frame.budget.build(len(left) + len(right))
+        return left | right
+    if is_iterable(left) and is_iterable(right):
+        return chain(walk(frame, left, "'+'"), walk(frame, right, "'+'"))
+    raise refuse("+", left, right)
+
+
+def subtract(frame: Frame, left: Any, right: Any) -> object:
+    if is_number(left) and is_number(right):
+        return check_number(left - right)
+    if isinstance(left, Set) and isinstance(right, Set):
+        frame.budget.step(len(left))
+        return frozenset(left) - frozenset(right)
+    raise refuse("-", left, right)
+
+
+def multiply(frame: Frame, left: Any, right: Any) -> object:
+    if is_number(left) and is_number(right):
+        return check_number(left * right)
+    if isinstance(left, int) and (isinstance(right, str) or is_sequence(right)):
+        left, right = right, left
+    if isinstance(right, int) and isinstance(left, str):
+        frame.budget.build(len(left) * max(right, 0))
+        return left * right
+    if isinstance(right, int) and is_sequence(left):
+        frame.budget.build(len(left) * max(right, 0))
+        return BuiltList(list(left) * right)
+    raise refuse("*", left, right)
+
+
+def divide(frame: Frame, left: Any, right: Any) -> object:
+    if not (is_number(left) and is_number(right)):
+        raise refuse("/", left, right)
+    if right == 0:
+        raise EvaluationError("division by zero")
+    return left // right if isinstance(left, int) and isinstance(right, int) else left / right
+
+
+def modulo(frame: Frame, left: Any, right: Any) -> object:
+    if not (is_number(left) and is_number(right)):
+        raise refuse("mod", left, right)
+    if right == 0:
+        raise EvaluationError("division by zero")
+    return left % right
+
+
+def equal(frame: Frame, left: Any, right: Any) -> object:
+    return left == right
+
+
+def not_equal(frame: Frame, left: Any, right: Any) -> object:
+    return left != right
+
+
+def contained(frame: Frame, left: Any, right: Any) -> object:
+    if isinstance(right, str) and isinstance(left, str):
+        return left in right
+    if not is_iterable(right):
+        raise refuse("in", left, right)
+    return is_member(frame, left, right)
+
+
+def is_member(frame: Frame, value: object, items: Any) -> bool:
+    """Whether the items contain the value. A dict or a list is in no set of keys."""
+    if isinstance(items, Set):
+        try:
+            return value in items
+        except TypeError:
+            return False
+    return value in walk(frame, items, "'in'")
+
+
+def compare(sign: str, test: Callable[[Any, Any], bool]) -> Callable[[Frame, Any, Any], object]:
+    """The comparison of this sign. null is less than everything else and equal to itself."""
+
+    def closure(frame: Frame, left: Any, right: Any) -> object:
+        if is_number(left) and is_number(right):
+            return test(left, right)
+        if isinstance(left, str) and isinstance(right, str):
+            return test(left, right)
+        if left is None or right is None:
+            return test(left is not None, right is not None)
+        if isinstance(left, Set) and isinstance(right, Set):
+            return test(left, right)
+        raise refuse(sign, left, right)
+
+    return closure
+
+
+less = compare("<", operator.lt)
+greater = compare(">", operator.gt)
+
+BINARY: dict[str, Callable[[Frame, Any, Any], object]] = {
+    "+": add,
+    "-": subtract,
+    "*": multiply,
+    "/": divide,
+    "mod": modulo,
+    "=": equal,
+    "!=": not_equal,
+    "in": contained,
+    "<": less,
+    "<=": compare("<=", operator.le),
+    ">": greater,
+    ">=": compare(">=", operator.ge),
+}
+
+
+def negate(value: Any) -> object:
+    if not is_number(value):
+        raise EvaluationError(f"'-' does not apply to {describe(value)}")
+    return -value
+
+
+def affirm(value: Any) -> object:
+    if not is_number(value):
+        raise EvaluationError(f"'+' does not apply to {describe(value)}")
+    return +value
+
+
+def invert(value: object) -> object:
+    return not value
+
+
+UNARY: dict[str, Callable[[Any], object]] = {"-": negate, "+": affirm, "not": invert}
+
+
+def attribute(frame: Frame, value: Any, name: str) -> object:
+    """`value.name`: of a dict its member, of a list the members of its members. Raises EvaluationError."""
+    if isinstance(value, Mapping):
+        try:
+            return value[name]
+        except KeyError:
+            raise EvaluationError(f"there is no key {name!r}") from None
+    if is_iterable(value):
+        return (attribute(frame, item, name) for item in walk(frame, value, f".{name}"))
+    raise EvaluationError(f"{describe(value)} has no key {name!r}")
+
+
+def index(frame: Frame, value: Any, key: Any) -> object:
+    """`value[key]` of a dict or a list. Raises EvaluationError."""
+    if isinstance(value, Mapping):
+        try:
+            return value[key]
+        except (KeyError, TypeError):
+            raise EvaluationError(f"there is no key {key!r}") from None
+    if is_sequence(value) and isinstance(key, int):
+        try:
+            return value[key]
+        except IndexError:
+            raise EvaluationError(f"there is no index {key} in a list of {len(value)}") from None
+    raise EvaluationError(f"{describe(value)} cannot be indexed with {describe(key)}")
+
+
+def index_or(frame: Frame, value: Any, key: Any, default: Any) -> object:
+    """`value[key, default]` of a dict. Raises EvaluationError."""
+    if not isinstance(value, Mapping):
+        raise EvaluationError(f"{describe(value)} cannot be indexed with a default")
+    return value.get(key, default)
+
+
+def shift_is_sane(bits: int) -> bool:
+    return bits <= NUMBER_BITS

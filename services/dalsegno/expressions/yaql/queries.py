@@ -1,0 +1,355 @@
+"""YAQL's queries. As in the library most of them give iterators: nothing is computed before it is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from functools import cmp_to_key
+from itertools import accumulate as accumulated
+from itertools import chain, dropwhile, islice, takewhile, zip_longest
+from typing import Any
+
+from dalsegno.expressions.values import BuiltList, describe, is_iterable, is_iterator
+from dalsegno.expressions.yaql import strings
+from dalsegno.expressions.yaql.collections import distinct_items, need_integer
+from dalsegno.expressions.yaql.frame import Frame
+from dalsegno.expressions.yaql.mathematics import larger, smaller
+from dalsegno.expressions.yaql.operators import add, collect, greater, is_sequence, less, pay, walk
+from dalsegno.expressions.yaql.registry import ANY, builtin
+from dalsegno.workflow.scope import EvaluationError
+
+One = Callable[[Any], Any]
+Two = Callable[[Any, Any], Any]
+
+
+@builtin("where", "filter", least=2, method=True, lambdas={1: 1})
+def where(frame: Frame, items: Any, predicate: One) -> object:
+    return filter(predicate, walk(frame, items, "where()"))
+
+
+@builtin("select", "map", least=2, method=True, lambdas={1: 1})
+def select(frame: Frame, items: Any, selector: One) -> object:
+    return map(selector, walk(frame, items, "select()"))
+
+
+@builtin("selectMany", least=2, method=True, lambdas={1: 1})
+def select_many(frame: Frame, items: Any, selector: One) -> object:
+    source = walk(frame, items, "selectMany()")
+
+    def run() -> Iterator[Any]:
+        for item in source:
+            inner = selector(item)
+            if is_iterable(inner):
+                yield from walk(frame, inner, "selectMany()")
+            else:
+                yield inner
+
+    return run()
+
+
+@builtin("skip", least=2, method=True)
+def skip(frame: Frame, items: Any, count: Any) -> object:
+    return islice(walk(frame, items, "skip()"), _count(count, "skip()"), None)
+
+
+@builtin("limit", "take", least=2, method=True)
+def limit(frame: Frame, items: Any, count: Any) -> object:
+    return islice(walk(frame, items, "limit()"), _count(count, "limit()"))
+
+
+def _count(value: Any, what: str) -> int:
+    number = need_integer(value, what)
+    if number < 0:
+        raise EvaluationError(f"{what} needs a number that is not negative")
+    return number
+
+
+@builtin("append", least=1, most=ANY, method=True, function=True)
+def append(frame: Frame, items: Any, *more: Any) -> object:
+    return chain(walk(frame, items, "append()"), more)
+
+
+@builtin("concat", least=0, most=ANY, method=True, function=True)
+def concat(frame: Frame, *parts: Any) -> object:
+    """Of strings one string, of lists one list."""
+    if parts and isinstance(parts[0], str):
+        return strings.concat_strings(frame, *parts)
+    return chain(*[walk(frame, part, "concat()") for part in parts])
+
+
+@builtin("distinct", least=1, most=2, method=True, function=True, lambdas={1: 1})
+def distinct(frame: Frame, items: Any, key: One | None = None) -> object:
+    return distinct_items(frame, walk(frame, items, "distinct()"), key)
+
+
+@builtin("enumerate", least=1, most=2, method=True, function=True)
+def enumerated(frame: Frame, items: Any, start: Any = 0) -> object:
+    first = need_integer(start, "enumerate()")
+    return (BuiltList(pair) for pair in enumerate(walk(frame, items, "enumerate()"), first))
+
+
+@builtin("any", least=1, most=2, method=True, function=True, lambdas={1: 1})
+def any_of(frame: Frame, items: Any, predicate: One | None = None) -> object:
+    return any(predicate is None or predicate(item) for item in walk(frame, items, "any()"))
+
+
+@builtin("all", least=1, most=2, method=True, function=True, lambdas={1: 1})
+def all_of(frame: Frame, items: Any, predicate: One | None = None) -> object:
+    return all(predicate(item) if predicate else item for item in walk(frame, items, "all()"))
+
+
+@builtin("count", method=True)
+def count(frame: Frame, items: Any) -> object:
+    return sum(1 for _ in walk(frame, items, "count()"))
+
+
+_NOTHING: Any = object()
+
+
+def _reduce(items: Iterable[Any], combine: Two, first: Any, what: str) -> object:
+    source = iter(items)
+    result = next(source, _NOTHING) if first is _NOTHING else first
+    if result is _NOTHING:
+        raise EvaluationError(f"{what} of an empty list")
+    for item in source:
+        result = combine(result, item)
+    return result
+
+
+@builtin("aggregate", "reduce", least=2, most=3, method=True, lambdas={1: 2})
+def aggregate(frame: Frame, items: Any, combine: Two, first: Any = _NOTHING) -> object:
+    return _reduce(walk(frame, items, "aggregate()"), combine, first, "aggregate()")
+
+
+@builtin("accumulate", least=2, most=3, method=True, lambdas={1: 2})
+def accumulate(frame: Frame, items: Any, combine: Two, first: Any = _NOTHING) -> object:
+    source = walk(frame, items, "accumulate()")
+    if first is not _NOTHING:
+        return accumulated(source, combine, initial=first)
+
+    def run() -> Iterator[Any]:
+        empty = True
+        for item in accumulated(source, combine):
+            empty = False
+            yield item
+        if empty:
+            raise EvaluationError("accumulate() of an empty list")
+
+    return run()
+
+
+@builtin("sum", least=1, most=2, method=True)
+def total(frame: Frame, items: Any, first: Any = _NOTHING) -> object:
+    return _reduce(walk(frame, items, "sum()"), lambda left, right: add(frame, left, right), first, "sum()")
+
+
+@builtin("max", least=1, most=2, method=True, function=True)
+def maximum(frame: Frame, *values: Any) -> object:
+    return _extreme(frame, values, larger, "max()")
+
+
+@builtin("min", least=1, most=2, method=True, function=True)
+def minimum(frame: Frame, *values: Any) -> object:
+    return _extreme(frame, values, smaller, "min()")
+
+
+def _extreme(frame: Frame, values: tuple[Any, ...], choose: Callable[[Frame, Any, Any], Any], what: str) -> object:
+    """`list.max()`, `list.max(first)` and `max(a, b)`: told apart by what the first value is."""
+    if not is_iterable(values[0]):
+        if len(values) == 1:
+            raise EvaluationError(f"{what} needs a list, not {describe(values[0])}")
+        return choose(frame, values[0], values[1])
+    first = values[1] if len(values) == 2 else _NOTHING
+    return _reduce(walk(frame, values[0], what), lambda left, right: choose(frame, left, right), first, what)
+
+
+@builtin("first", least=1, most=2, method=True)
+def first(frame: Frame, items: Any, default: Any = _NOTHING) -> object:
+    if not is_iterable(items):
+        raise EvaluationError(f"first() needs a list, not {describe(items)}")
+    found = next(iter(items), default)
+    if found is _NOTHING:
+        raise EvaluationError("first() of an empty list")
+    return found
+
+
+@builtin("single", method=True)
+def single(frame: Frame, items: Any) -> object:
+    found = list(islice(walk(frame, items, "single()"), 2))
+    if len(found) != 1:
+        raise EvaluationError(f"single() of {'an empty list' if not found else 'more than one item'}")
+    return found[0]
+
+
+@builtin("last", least=1, most=2, method=True)
+def last(frame: Frame, items: Any, default: Any = _NOTHING) -> object:
+    found = default
+    if is_sequence(items):
+        found = items[-1] if items else default
+    else:
+        for item in walk(frame, items, "last()"):
+            found = item
+    if found is _NOTHING:
+        raise EvaluationError("last() of an empty list")
+    return found
+
+
+@builtin("range", least=1, most=3, function=True)
+def numbers(frame: Frame, *bounds: Any) -> object:
+    limits = [need_integer(bound, "range()") for bound in bounds]
+    if len(limits) == 3 and limits[2] == 0:
+        raise EvaluationError("range() in steps of 0")
+    return pay(frame, range(*limits))
+
+
+@builtin("orderBy", least=2, method=True, lambdas={1: 1})
+def order_by(frame: Frame, items: Any, selector: One) -> object:
+    return Ordering(frame, walk(frame, items, "orderBy()"), selector, 1)
+
+
+@builtin("orderByDescending", least=2, method=True, lambdas={1: 1})
+def order_by_descending(frame: Frame, items: Any, selector: One) -> object:
+    return Ordering(frame, walk(frame, items, "orderByDescending()"), selector, -1)
+
+
+@builtin("thenBy", least=2, method=True, lambdas={1: 1})
+def then_by(frame: Frame, items: Any, selector: One) -> object:
+    return _then(items, selector, 1)
+
+
+@builtin("thenByDescending", least=2, method=True, lambdas={1: 1})
+def then_by_descending(frame: Frame, items: Any, selector: One) -> object:
+    return _then(items, selector, -1)
+
+
+def _then(items: Any, selector: One, direction: int) -> object:
+    if not isinstance(items, Ordering):
+        raise EvaluationError("thenBy() needs something ordered")
+    items.order.append((selector, direction))
+    return items
+
+
+class Ordering:
+    """A list that is sorted when somebody walks through it: `thenBy` may still add to its order."""
+
+    def __init__(self, frame: Frame, items: Iterable[Any], selector: One, direction: int) -> None:
+        self.frame = frame
+        self.items = items
+        self.order = [(selector, direction)]
+        self.sorted: list[Any] | None = None
+
+    def __iter__(self) -> Iterator[Any]:
+        if self.sorted is None:
+            self.sorted = sorted(collect(self.frame, self.items), key=cmp_to_key(self._compare))
+        return iter(self.sorted)
+
+    def _compare(self, left: Any, right: Any) -> int:
+        for selector, direction in self.order:
+            first, second = selector(left), selector(right)
+            if less(self.frame, first, second):
+                return -direction
+            if greater(self.frame, first, second):
+                return direction
+        return 0
+
+
+def join_lists(frame: Frame, left: Any, right: Any, predicate: Two, selector: Two) -> object:
+    others = collect(frame, walk(frame, right, "join()"))
+    source = walk(frame, left, "join()")
+    return (selector(one, other) for one in source for other in others if predicate(one, other))
+
+
+@builtin("join", least=2, most=4, method=True, lambdas={2: 2, 3: 2})
+def join(frame: Frame, left: Any, *arguments: Any) -> object:
+    """Of strings with one argument, of lists with three."""
+    if len(arguments) == 1:
+        return strings.join_strings(frame, left, arguments[0])
+    if len(arguments) == 3:
+        return join_lists(frame, left, *arguments)
+    raise EvaluationError("join() takes a separator, or a list, a predicate and a selector")
+
+
+@builtin("groupBy", least=2, most=3, method=True, lambdas={1: 1, 2: 1})
+def group_by(frame: Frame, items: Any, key: One, value: One | None = None) -> object:
+    groups: dict[Any, BuiltList] = {}
+    for item in walk(frame, items, "groupBy()"):
+        frame.budget.build(1)
+        found = item if value is None else value(item)
+        groups.setdefault(key(item), BuiltList()).append(found)
+    return (BuiltList(pair) for pair in groups.items())
+
+
+@builtin("zip", least=1, most=ANY, method=True)
+def zipped(frame: Frame, *lists: Any) -> object:
+    return map(BuiltList, zip(*[walk(frame, items, "zip()") for items in lists], strict=False))
+
+
+@builtin("zipLongest", least=1, most=ANY, method=True)
+def zipped_longest(frame: Frame, *lists: Any) -> object:
+    return map(BuiltList, zip_longest(*[walk(frame, items, "zipLongest()") for items in lists]))
+
+
+@builtin("takeWhile", least=2, method=True, lambdas={1: 1})
+def take_while(frame: Frame, items: Any, predicate: One) -> object:
+    return takewhile(predicate, walk(frame, items, "takeWhile()"))
+
+
+@builtin("skipWhile", least=2, method=True, lambdas={1: 1})
+def skip_while(frame: Frame, items: Any, predicate: One) -> object:
+    return dropwhile(predicate, walk(frame, items, "skipWhile()"))
+
+
+@builtin("indexOf", least=2, most=4, method=True)
+def index_of(frame: Frame, target: Any, item: Any, *span: Any) -> object:
+    if isinstance(target, str):
+        return strings.find_in_string(target, item, span, last=False)
+    return next((place for place in _places(frame, target, item, span, "indexOf()")), -1)
+
+
+@builtin("lastIndexOf", least=2, most=4, method=True)
+def last_index_of(frame: Frame, target: Any, item: Any, *span: Any) -> object:
+    if isinstance(target, str):
+        return strings.find_in_string(target, item, span, last=True)
+    return max(_places(frame, target, item, span, "lastIndexOf()"), default=-1)
+
+
+def _places(frame: Frame, items: Any, wanted: Any, span: tuple[Any, ...], what: str) -> Iterator[int]:
+    if span:
+        raise EvaluationError(f"{what} of a list takes one argument")
+    return (place for place, item in enumerate(walk(frame, items, what)) if item == wanted)
+
+
+@builtin("indexWhere", least=2, method=True, lambdas={1: 1})
+def index_where(frame: Frame, items: Any, predicate: One) -> object:
+    return next((place for place, item in enumerate(walk(frame, items, "indexWhere()")) if predicate(item)), -1)
+
+
+@builtin("lastIndexWhere", least=2, method=True, lambdas={1: 1})
+def last_index_where(frame: Frame, items: Any, predicate: One) -> object:
+    source = enumerate(walk(frame, items, "lastIndexWhere()"))
+    return max((place for place, item in source if predicate(item)), default=-1)
+
+
+@builtin("slice", least=2, method=True)
+def slices(frame: Frame, items: Any, length: Any) -> object:
+    source = iter(walk(frame, items, "slice()"))
+    size = _count(length, "slice()")
+    return iter(lambda: collect(frame, islice(source, size)), [])
+
+
+@builtin("reverse", method=True)
+def reverse(frame: Frame, items: Any) -> object:
+    return reversed(collect(frame, walk(frame, items, "reverse()")))
+
+
+@builtin("memorize", method=True)
+def memorize(frame: Frame, items: Any) -> object:
+    return collect(frame, items) if is_iterator(items) else walk(frame, items, "memorize()")
+
+
+@builtin("defaultIfEmpty", least=2, method=True)
+def default_if_empty(frame: Frame, items: Any, default: Any) -> object:
+    if not is_iterable(default):
+        raise EvaluationError(f"defaultIfEmpty() needs a list, not {describe(default)}")
+    source = walk(frame, items, "defaultIfEmpty()")
+    found = collect(frame, source) if is_iterator(source) else source
+    return found if any(True for _ in found) else default
