@@ -36,7 +36,8 @@ def encode_event(event: Event, aside: Texts) -> str:
 
 def decode_event(text: str, texts: Texts) -> AnyEvent:
     """The event of a message. KeyError when a large value is not in `texts`."""
-    return msgspec.json.decode(text, type=AnyEvent, dec_hook=_reader(texts))  # type: ignore[arg-type]
+    event: AnyEvent = msgspec.json.decode(text, type=AnyEvent, dec_hook=_reader(texts))
+    return event
 
 
 def reference(value: Value, aside: Texts) -> object:

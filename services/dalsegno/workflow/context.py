@@ -33,14 +33,14 @@ def publish(context: Context, values: Mapping[str, Value]) -> Context:
     """The context after a publish: each name replaced as a whole, each leaf counted once more."""
     if not values:
         return context
-    with context.mutate() as draft:
-        for name, value in values.items():
-            old = draft.get(name)
-            versions = dict(old.versions) if old is not None else {}
-            for path in _leaves(value.data, ""):
-                versions[path] = versions.get(path, 0) + 1
-            draft[name] = Cell(value.data, versions)
-        return draft.finish()
+    draft = context.mutate()
+    for name, value in values.items():
+        old = draft.get(name)
+        versions = dict(old.versions) if old is not None else {}
+        for path in _leaves(value.data, ""):
+            versions[path] = versions.get(path, 0) + 1
+        draft[name] = Cell(value.data, versions)
+    return draft.finish()
 
 
 def merge(left: Context, right: Context) -> Context:
@@ -49,14 +49,14 @@ def merge(left: Context, right: Context) -> Context:
         return left
     if not left:
         return right
-    with left.mutate() as draft:
-        for name, cell in right.items():
-            mine = draft.get(name)
-            if mine is None:
-                draft[name] = cell
-            elif mine is not cell:
-                draft[name] = _merge_cells(mine, cell)
-        return draft.finish()
+    draft = left.mutate()
+    for name, cell in right.items():
+        mine = draft.get(name)
+        if mine is None:
+            draft[name] = cell
+        elif mine is not cell:
+            draft[name] = _merge_cells(mine, cell)
+    return draft.finish()
 
 
 def _merge_cells(left: Cell, right: Cell) -> Cell:

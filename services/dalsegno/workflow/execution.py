@@ -85,7 +85,10 @@ class TaskExecution:
     number: int
     name: str
     state: TaskState
-    sources: tuple[int, ...] = ()
+    sources: list[int] = field(default_factory=list)
+    """The tasks whose outbound contexts make this task's context; for a join in order of arrival."""
+    arrived: set[str] = field(default_factory=set)
+    """The names of the sources of a join."""
     generation: int = 0
     info: str = ""
     timer: str = ""
@@ -152,6 +155,7 @@ class Execution:
         self.unrouted: dict[int, None] = {}
         self.ends: dict[int, None] = {}
         self.ready: dict[AttemptKey, None] = {}
+        self.children: dict[AttemptKey, None] = {}
         self.active_count = 0
 
     @property
@@ -234,9 +238,9 @@ def _publish_globals(execution: Execution, change: GlobalsPublished) -> None:
 
 
 def _add_task(execution: Execution, change: TaskAdded) -> None:
-    task = TaskExecution(
-        change.task, change.name, change.state, change.sources, change.generation, created_s=change.at_s
-    )
+    task = TaskExecution(change.task, change.name, change.state, generation=change.generation, created_s=change.at_s)
+    for source in change.sources:
+        _add_source(execution, task, source)
     execution.tasks[change.task] = task
     execution.by_name.setdefault(change.name, []).append(change.task)
     _index_task(execution, task)
@@ -279,8 +283,13 @@ def _time_task(execution: Execution, change: TaskTimed) -> None:
 
 def _reach_join(execution: Execution, change: JoinReached) -> None:
     join = execution.tasks[change.task]
-    join.sources = (*join.sources, change.source)
+    _add_source(execution, join, change.source)
     join.context_in = join.context_out = None
+
+
+def _add_source(execution: Execution, task: TaskExecution, source: int) -> None:
+    task.sources.append(source)
+    task.arrived.add(execution.tasks[source].name)
 
 
 def _route_task(execution: Execution, change: TaskRouted) -> None:
@@ -318,7 +327,13 @@ def _add_attempt(execution: Execution, change: AttemptAdded) -> None:
     execution.attempts[change.key] = attempt
     execution.tasks[change.key[0]].added_count += 1
     execution.active_count += attempt.is_active
-    _put(execution.ready, change.key, attempt.state is AttemptState.READY)
+    _index_attempt(execution, attempt)
+
+
+def _index_attempt(execution: Execution, attempt: Attempt) -> None:
+    _put(execution.ready, attempt.key, attempt.state is AttemptState.READY)
+    if attempt.child_id:
+        _put(execution.children, attempt.key, attempt.state not in COMPLETED_ATTEMPT)
 
 
 def _move_attempt(execution: Execution, change: AttemptMoved) -> None:
@@ -337,7 +352,7 @@ def _move_attempt(execution: Execution, change: AttemptMoved) -> None:
         )  # fmt: skip
         attempt.started_s = change.at_s
     execution.active_count += attempt.is_active
-    _put(execution.ready, change.key, attempt.state is AttemptState.READY)
+    _index_attempt(execution, attempt)
     if attempt.state in COMPLETED_ATTEMPT:
         attempt.ended_s, attempt.accepted = change.at_s, is_present
         if is_present:
@@ -356,7 +371,7 @@ def _drop_result(execution: Execution, change: ResultDropped) -> None:
     execution.tasks[change.task].result_dropped = True
 
 
-_APPLIERS: dict[type, Callable[[Execution, object], None]] = {
+_APPLIERS: dict[type, Callable[[Execution, Any], None]] = {
     ExecutionMoved: _move_execution,
     GlobalsPublished: _publish_globals,
     TaskAdded: _add_task,
@@ -369,4 +384,4 @@ _APPLIERS: dict[type, Callable[[Execution, object], None]] = {
     AttemptMoved: _move_attempt,
     Published: _publish,
     ResultDropped: _drop_result,
-}  # type: ignore[assignment]
+}

@@ -94,7 +94,7 @@ class Task:
     """Gives the input, a dict."""
     items: tuple[Items, ...] = ()
     join: int | None = None
-    """How many of `inbound` must have selected this task before it starts: JOIN_ALL for all; None: each arrival starts it."""
+    """How many of `inbound` must have selected this task before it starts: JOIN_ALL: all; None: each arrival does."""
     inbound: tuple[str, ...] = ()
     """The tasks whose clauses mention this one, without repetition, in the order of the definition."""
     requires: tuple[str, ...] = ()

@@ -12,10 +12,15 @@ class EvaluationError(Exception):
 class Scope(Protocol):
     """Everything one evaluation can ask. Values are plain JSON data that nobody may change in place."""
 
-    at_s: float
-    """The time of the event, in seconds since 1970: what `now()` answers."""
-    seed: str
-    """Differs for each event; `uuid()` and `random()` derive from it, so that stepping an event again gives the same."""
+    @property
+    def at_s(self) -> float:
+        """The time of the event, in seconds since 1970: what `now()` answers."""
+        ...
+
+    @property
+    def seed(self) -> str:
+        """Differs for each scope of each event; `uuid()` and `random()` derive from it: stepped again, the same."""
+        ...
 
     def variable(self, name: str) -> object:
         """The value that the bare name has in this scope. KeyError when it has none. Costs the same in any context."""

@@ -1,0 +1,146 @@
+"""From the name and input that a task gives to the action that executors know: ad-hoc chains, checks, defaults."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from dalsegno.workflow.context import EMPTY_CONTEXT
+from dalsegno.workflow.model import ActionDescription, AdHocAction, Parameter
+from dalsegno.workflow.scope import Constant, EvaluationError
+from dalsegno.workflow.step import HardFailure, Step
+from dalsegno.workflow.view import View
+
+CHAIN_MAX = 32
+"""A longer chain of ad-hoc actions is taken for a cycle."""
+
+
+class Unresolved(Exception):
+    """The action cannot be made out, in a way that the task's handlers may catch."""
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """An action ready to run."""
+
+    description: ActionDescription
+    input: dict[str, object]
+    adhoc: str
+
+
+def candidates(workbook: str | None, name: str) -> tuple[str, ...]:
+    """The names to look up, in order: a member of the same workbook comes first."""
+    return (name,) if workbook is None else (f"{workbook}.{name}", name)
+
+
+def _find(step: Step, workbook: str | None, name: str) -> tuple[str, ActionDescription | AdHocAction | None]:
+    for candidate in candidates(workbook, name):
+        found = step.outside.find_action(candidate, step.execution.created.namespace)
+        if found is not None:
+            return candidate, found
+    return name, None
+
+
+def resolve(step: Step, name: str, given: Mapping[str, object], scope: View) -> Resolved:
+    """Follow the chain of ad-hoc actions to the one that executors run.
+
+    Raises HardFailure for an unknown action and for missing or unexpected parameters, Unresolved for a chain that
+    does not end or ends nowhere, EvaluationError for a base-input that fails.
+    """
+    full_name, found = _find(step, step.workflow.workbook, name)
+    outer, inputs, length = full_name, dict(given), 0
+    while isinstance(found, AdHocAction):
+        length += 1
+        if length > CHAIN_MAX:
+            raise Unresolved(f"ad-hoc action '{outer}' never comes to an action that executors run")
+        inputs = _complete(step, found.name, found.input, inputs, accepts_any=False)
+        base = found.base.evaluate(scope)
+        inputs = _base_input(step, found, inputs, scope)
+        full_name, found = _find(step, found.workbook, str(base))
+    if found is None:
+        if length:
+            raise Unresolved(f"ad-hoc action '{outer}' is based on '{full_name}', which is not known")
+        raise HardFailure(f"action '{name}' is not known")
+    inputs = _complete(step, found.name, found.parameters, inputs, accepts_any=found.accepts_any, defaults=False)
+    return Resolved(found, inputs, outer if length else "")
+
+
+def _base_input(step: Step, action: AdHocAction, inputs: dict[str, object], scope: View) -> dict[str, object]:
+    if action.base_input is None:
+        return {}
+    inner = View(step, scope._task, scope._context, scope._extra, first=inputs)
+    base_input = action.base_input.evaluate(inner)
+    if not isinstance(base_input, dict):
+        raise HardFailure(f"base-input of action '{action.name}' must be a dict, not {base_input!r:.100}")
+    return base_input
+
+
+def _complete(
+    step: Step,
+    name: str,
+    parameters: tuple[Parameter, ...],
+    given: Mapping[str, object],
+    *,
+    accepts_any: bool,
+    defaults: bool = True,
+) -> dict[str, object]:
+    """The input with what the environment (`__actions`) and the declared defaults add."""
+    inputs = dict(given)
+    known = {parameter.name for parameter in parameters}
+    unexpected = [] if accepts_any else [key for key in inputs if key not in known]
+    from_environment = _environment_defaults(step, name)
+    for parameter in parameters:
+        if parameter.name not in inputs and parameter.name in from_environment:
+            inputs[parameter.name] = from_environment[parameter.name]
+        elif parameter.name not in inputs and defaults and isinstance(parameter.default, Constant):
+            inputs[parameter.name] = parameter.default.value
+    missing = [parameter.name for parameter in parameters if parameter.required and parameter.name not in inputs]
+    if unexpected or missing:
+        told = [f"unexpected {', '.join(unexpected)}"] * bool(unexpected) + [f"missing {', '.join(missing)}"] * bool(
+            missing
+        )
+        raise HardFailure(f"action '{name}' has the wrong input: {'; '.join(told)}")
+    return inputs
+
+
+def _environment_defaults(step: Step, name: str) -> Mapping[str, object]:
+    environment = step.execution.created.environment.data
+    if isinstance(environment, dict):
+        actions = environment.get("__actions")
+        if isinstance(actions, dict):
+            defaults = actions.get(name)
+            if isinstance(defaults, dict):
+                return defaults
+    return {}
+
+
+def output(step: Step, name: str, result: object) -> object:
+    """The result of the inner action, taken through the output template of each action of the chain."""
+    chain: list[AdHocAction] = []
+    found = step.outside.find_action(name, step.execution.created.namespace)
+    while isinstance(found, AdHocAction) and len(chain) <= CHAIN_MAX:
+        chain.append(found)
+        base = found.base.evaluate(View(step, None, EMPTY_CONTEXT))
+        _, found = _find(step, found.workbook, str(base))
+    for action in reversed(chain):
+        if action.output is not None:
+            result = action.output.evaluate(ResultView(step, result))
+    return result
+
+
+class ResultView(View):
+    """The scope of an ad-hoc action's output: `$` is the result itself."""
+
+    def __init__(self, step: Step, result: object) -> None:
+        super().__init__(step, None, EMPTY_CONTEXT)
+        self.result = result
+
+    def variable(self, name: str) -> object:
+        """A key of the result. EvaluationError when the result has no keys."""
+        if not isinstance(self.result, dict):
+            raise EvaluationError(f"the result has no '{name}': it is {self.result!r:.100}")
+        return self.result[name]
+
+    def variables(self) -> dict[str, object]:
+        """The result. (What `$` gives need not be a dict here.)"""
+        return self.result  # type: ignore[return-value]

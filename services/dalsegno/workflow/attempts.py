@@ -1,0 +1,290 @@
+"""One attempt: which action or sub-workflow with which input, and what becomes of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from dalsegno.workflow import adhoc
+from dalsegno.workflow.changes import AttemptAdded, AttemptMoved, ExecutionCreated, Link, TaskMoved
+from dalsegno.workflow.commands import CancelAction, CreateChild
+from dalsegno.workflow.events import CancelRequested, ChildMoved, DeliveryLost, HandedOut, TaskDone
+from dalsegno.workflow.execution import Attempt, TaskExecution
+from dalsegno.workflow.identity import attempt_id, derived_id
+from dalsegno.workflow.model import Task, Workflow
+from dalsegno.workflow.outside import FoundWorkflow
+from dalsegno.workflow.refusals import NotFound
+from dalsegno.workflow.scope import EvaluationError, Template
+from dalsegno.workflow.states import COMPLETED_ATTEMPT, AttemptState, ExecutionState, TaskState
+from dalsegno.workflow.step import HardFailure, Step
+from dalsegno.workflow.value import NULL, Value
+from dalsegno.workflow.view import View, task_view
+
+OUTCOMES = {
+    "succeeded": AttemptState.SUCCESS,
+    "failed": AttemptState.ERROR,
+    "cancelled": AttemptState.CANCELLED,
+}
+
+
+def add(step: Step, task: TaskExecution, item: int, extra: Mapping[str, object] | None) -> bool:
+    """Create the attempt of an item. False when the task has failed instead, in a way its handlers may catch."""
+    spec = step.spec(task)
+    plain = task_view(step, task)
+    try:
+        given = _input(spec, task_view(step, task, extra))
+        name, is_workflow = _name(spec, plain)
+        if not is_workflow:
+            action = adhoc.resolve(step, name, given, plain)
+            _add_action(step, task, item, action, task_view(step, task, extra, None))
+            return True
+    except EvaluationError as error:
+        raise HardFailure(f"cannot evaluate the input of task '{task.name}': {error}") from None
+    except adhoc.Unresolved as error:
+        step.later("end", task, TaskState.ERROR, str(error))
+        return False
+    return _add_child(step, task, item, name, given)
+
+
+def _input(spec: Task, scope: View) -> dict[str, object]:
+    if spec.input is None:
+        return {}
+    given = spec.input.evaluate(scope)
+    if not isinstance(given, dict):
+        raise HardFailure(f"the input of task '{spec.name}' must be a dict, not {given!r:.100}")
+    return given
+
+
+def _name(spec: Task, scope: View) -> tuple[str, bool]:
+    """The name of the action or workflow, and whether it is a workflow. An empty one is std.noop."""
+    template: Template | None = spec.workflow if spec.workflow is not None else spec.action
+    if template is None:
+        return "std.noop", False
+    name = template.evaluate(scope)
+    if not name:
+        return "std.noop", False
+    return str(name), spec.workflow is not None
+
+
+def _add_action(step: Step, task: TaskExecution, item: int, action: adhoc.Resolved, scope: View) -> None:
+    spec = step.spec(task)
+    safe = action.description.safe_to_rerun
+    if spec.safe_rerun is not None:
+        safe = bool(spec.safe_rerun.evaluate(scope))
+    elif step.execution.created.safe_rerun is not None:
+        safe = step.execution.created.safe_rerun
+    target = "" if spec.target is None else str(spec.target.evaluate(scope) or "")
+    step.change(
+        AttemptAdded(
+            key=(task.number, item, task.attempt),
+            action=action.description.name,
+            input=Value(data=action.input),
+            state=AttemptState.READY,
+            safe=safe,
+            adhoc=action.adhoc,
+            target=target,
+            actor=step.event.actor,
+            at_s=step.at_s,
+        )
+    )
+
+
+def _add_child(step: Step, task: TaskExecution, item: int, name: str, given: dict[str, object]) -> bool:
+    created = step.execution.created
+    found = find_workflow(step, name)
+    if found is None:
+        step.later("end", task, TaskState.ERROR, f"workflow '{name}' was not found")
+        return False
+    declared = {parameter.name for parameter in found.workflow.input}
+    missing = missing_input(found.workflow, given)
+    if missing:
+        step.later("end", task, TaskState.ERROR, f"workflow '{name}' lacks input: {', '.join(missing)}")
+        return False
+    key = (task.number, item, task.attempt)
+    child_id = derived_id(step.at_s, attempt_id(step.execution.id, key))
+    params = {name: value for name, value in given.items() if name not in declared}
+    for inherited in ("notify",):
+        own = created.params.data
+        if isinstance(own, dict) and inherited in own:
+            params.setdefault(inherited, own[inherited])
+    child = ExecutionCreated(
+        execution_id=child_id,
+        definition_id=found.definition_id,
+        workflow=found.workflow.name,
+        version=found.version,
+        language=found.workflow.language,
+        namespace=created.namespace,
+        input=Value(data={name: value for name, value in given.items() if name in declared}),
+        params=Value(data=params),
+        environment=created.environment,
+        root_id=step.execution.root_id,
+        parent=Link(step.execution.id, key),
+        at_s=step.at_s,
+        actor=step.event.actor,
+    )
+    step.change(
+        AttemptAdded(
+            key=key,
+            action=found.workflow.name,
+            input=Value(data=given),
+            state=AttemptState.RUNNING,
+            child_id=child_id,
+            actor=step.event.actor,
+            at_s=step.at_s,
+        )
+    )
+    step.command(CreateChild(child))
+    return True
+
+
+def find_workflow(step: Step, name: str) -> FoundWorkflow | None:
+    """A member of the same workbook is found first; each in the namespace, then in the default one."""
+    for candidate in adhoc.candidates(step.workflow.workbook, name):
+        found = step.outside.find_workflow(candidate, step.execution.created.namespace)
+        if found is not None:
+            return found
+    return None
+
+
+def missing_input(workflow: Workflow, given: Mapping[str, object]) -> list[str]:
+    """The declared inputs that have neither a value nor a default."""
+    return [parameter.name for parameter in workflow.input if parameter.required and parameter.name not in given]
+
+
+def report(step: Step, event: TaskDone) -> None:
+    """Somebody says what became of an attempt. Late and repeated reports change nothing (P24)."""
+    attempt = step.execution.attempts.get(event.key)
+    if attempt is None:
+        raise NotFound("action execution", attempt_id(step.execution.id, event.key))
+    if attempt.state in COMPLETED_ATTEMPT:
+        same = event.delivery == attempt.delivery and OUTCOMES.get(event.outcome) is attempt.state
+        step.verdict = "duplicate" if same else "superseded"
+    elif event.delivery is not None and event.delivery != attempt.delivery:
+        step.verdict = "superseded"
+    elif event.outcome == "delegated":
+        if not attempt.delegated:
+            _move(step, attempt, AttemptState.RUNNING, delegated=True)
+    elif event.outcome in ("paused", "running"):
+        progress(step, attempt, AttemptState.PAUSED if event.outcome == "paused" else AttemptState.RUNNING)
+    else:
+        close(step, attempt, OUTCOMES[event.outcome], event.result, event.error)
+
+
+def progress(step: Step, attempt: Attempt, state: AttemptState) -> None:
+    """The attempt is paused, or runs again after a pause; a task of one attempt shows it."""
+    if attempt.state is state:
+        return
+    _move(step, attempt, state, delegated=attempt.delegated)
+    task = step.execution.tasks[attempt.key[0]]
+    if task.item_count is None and task.attempt == attempt.key[2] and not task.is_completed:
+        shown = TaskState.PAUSED if state is AttemptState.PAUSED else TaskState.RUNNING
+        step.change(TaskMoved(task=task.number, state=shown, at_s=step.at_s))
+
+
+def close(step: Step, attempt: Attempt, state: AttemptState, result: Value | None, error: str) -> None:
+    """The attempt has ended. Its task is told only while it waits for this very round of attempts."""
+    if state is AttemptState.SUCCESS:
+        result = result or NULL
+        if attempt.adhoc:
+            state, result, error = _transformed(step, attempt, result)
+    elif state is AttemptState.ERROR:
+        error = error or "the action failed without saying why"
+        result = result or Value(data=error)
+    _move(step, attempt, state, result=result, error=error)
+    task = step.execution.tasks[attempt.key[0]]
+    if attempt.accepted and not task.is_completed and task.timer != "wait_after":
+        step.later("attempt_ended", task, attempt.key)
+
+
+def _transformed(step: Step, attempt: Attempt, result: Value) -> tuple[AttemptState, Value, str]:
+    try:
+        data = adhoc.output(step, attempt.adhoc, result.data)
+    except EvaluationError as error:
+        text = f"cannot evaluate the output of action '{attempt.adhoc}': {error}"
+        return AttemptState.ERROR, Value(data=text), text
+    return AttemptState.SUCCESS, Value(data=data), ""
+
+
+def _move(
+    step: Step,
+    attempt: Attempt,
+    state: AttemptState,
+    *,
+    result: Value | None = None,
+    error: str = "",
+    delegated: bool = False,
+) -> None:
+    moved = AttemptMoved(
+        key=attempt.key, state=state, result=result, error=error, delegated=delegated, at_s=step.at_s
+    )  # fmt: skip
+    step.change(moved)
+
+
+def hand_out(step: Step, event: HandedOut) -> None:
+    """An executor's session gets the attempt: the next delivery of it."""
+    attempt = step.execution.attempts[event.key]
+    if attempt.state is not AttemptState.READY:
+        step.verdict = "superseded"
+        return
+    step.change(
+        AttemptMoved(
+            key=event.key,
+            state=AttemptState.RUNNING,
+            delivery=attempt.delivery + 1,
+            session_id=event.session_id,
+            executor_id=event.executor_id,
+            at_s=step.at_s,
+        )
+    )
+
+
+def lose(step: Step, event: DeliveryLost) -> None:
+    """The executor is gone: hand the attempt out again if that is safe, else it failed, and says whose fault it is."""
+    attempt = step.execution.attempts.get(event.key)
+    if (
+        attempt is None
+        or attempt.state in COMPLETED_ATTEMPT
+        or attempt.delegated
+        or attempt.delivery != event.delivery
+        or attempt.state is AttemptState.READY
+    ):
+        step.verdict = "superseded"
+    elif step.execution.state in (ExecutionState.CANCELLING, ExecutionState.CANCELLED):
+        close(step, attempt, AttemptState.CANCELLED, None, f"executor '{event.executor_id}' was lost while cancelling")
+    elif attempt.safe or not event.received:
+        _move(step, attempt, AttemptState.READY)
+    else:
+        reason = (
+            f"executor '{event.executor_id}' was lost while it ran this action, and running "
+            f"'{attempt.action}' twice is not known to be safe (set safe-rerun on the task if it is)"
+        )
+        close(step, attempt, AttemptState.ERROR, None, reason)
+
+
+def child_moved(step: Step, event: ChildMoved) -> None:
+    """A child tells where it is. Only the present child of an attempt speaks for it (BEHAVIOURS decision 11)."""
+    attempt = step.execution.attempts.get(event.key)
+    if attempt is None or attempt.child_id != event.child_id or attempt.state in COMPLETED_ATTEMPT:
+        step.verdict = "superseded"
+        return
+    state = ExecutionState(event.state)
+    if state is ExecutionState.PAUSED:
+        progress(step, attempt, AttemptState.PAUSED)
+    elif state is ExecutionState.RUNNING:
+        progress(step, attempt, AttemptState.RUNNING)
+    elif state is ExecutionState.SUCCESS:
+        close(step, attempt, AttemptState.SUCCESS, event.output, "")
+    elif state is ExecutionState.CANCELLED:
+        close(step, attempt, AttemptState.CANCELLED, event.output, event.state_info or "the sub-workflow was cancelled")
+    else:
+        info = event.state_info if state is ExecutionState.ERROR else f"the sub-workflow ended {state}"
+        close(step, attempt, AttemptState.ERROR, event.output, info or "the sub-workflow failed")
+
+
+def stop(step: Step, attempt: Attempt, reason: str) -> None:
+    """End an attempt by force: CANCELLED, and whoever works on it is told."""
+    if attempt.child_id:
+        event = CancelRequested(at_s=step.at_s, actor=step.event.actor, comment=reason)
+        step.tell_child(attempt.child_id, event)
+    elif attempt.state is AttemptState.RUNNING and not attempt.delegated:
+        step.command(CancelAction(attempt.key, attempt.delivery, attempt.session_id))
+    _move(step, attempt, AttemptState.CANCELLED, error=reason)

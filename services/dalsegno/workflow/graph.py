@@ -1,0 +1,54 @@
+"""What the shape of a workflow says, computed once per compiled workflow."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import lru_cache
+
+from dalsegno.workflow.model import Task, Workflow
+
+
+def clauses_targets(task: Task) -> Iterable[str]:
+    """The tasks that any clause of this task mentions, with repetition."""
+    for clause in (task.on_success, task.on_error, task.on_complete, task.on_skip):
+        for transition in clause.next:
+            if transition.command is None:
+                yield transition.target
+
+
+@lru_cache(maxsize=4096)
+def outbound_joins(workflow: Workflow) -> dict[str, tuple[str, ...]]:
+    """For each task the joins that its clauses mention."""
+    return {
+        name: tuple(dict.fromkeys(target for target in clauses_targets(task) if workflow.tasks[target].has_join))
+        for name, task in workflow.tasks.items()
+    }
+
+
+@lru_cache(maxsize=4096)
+def outbound_tasks(workflow: Workflow) -> dict[str, frozenset[str]]:
+    """For each task all tasks that its clauses mention."""
+    return {name: frozenset(clauses_targets(task)) for name, task in workflow.tasks.items()}
+
+
+@lru_cache(maxsize=4096)
+def dependants(workflow: Workflow) -> dict[str, tuple[str, ...]]:
+    """Reverse workflows: for each task those that require it."""
+    found: dict[str, list[str]] = {name: [] for name in workflow.tasks}
+    for name, task in workflow.tasks.items():
+        for required in task.requires:
+            found[required].append(name)
+    return {name: tuple(names) for name, names in found.items()}
+
+
+@lru_cache(maxsize=4096)
+def needed_for(workflow: Workflow, target: str) -> frozenset[str]:
+    """Reverse workflows: the target and everything it requires, directly or not."""
+    needed: set[str] = set()
+    open_names = [target]
+    while open_names:
+        name = open_names.pop()
+        if name not in needed:
+            needed.add(name)
+            open_names.extend(workflow.tasks[name].requires)
+    return frozenset(needed)

@@ -1,0 +1,126 @@
+"""The attempts of a task: one, or one per item; in slices, so that no step grows with the list."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from dalsegno.workflow import attempts, policies
+from dalsegno.workflow.changes import AttemptsBegun, TaskMoved
+from dalsegno.workflow.commands import Send
+from dalsegno.workflow.events import SliceDue
+from dalsegno.workflow.execution import Attempt, TaskExecution
+from dalsegno.workflow.model import Items
+from dalsegno.workflow.scope import EvaluationError
+from dalsegno.workflow.states import AttemptState, ExecutionState, TaskState
+from dalsegno.workflow.step import HardFailure, Step
+from dalsegno.workflow.value import Value
+from dalsegno.workflow.view import task_view
+
+SLICE = 1000
+"""As many items one step creates at most."""
+
+
+def launch(step: Step, task: TaskExecution, retries: int) -> None:
+    """Begin a round of attempts: the first, or the next one of a retry."""
+    if step.execution.state is not ExecutionState.RUNNING:
+        step.change(TaskMoved(task=task.number, state=TaskState.IDLE, at_s=step.at_s))
+        return
+    step.change(TaskMoved(task=task.number, state=TaskState.RUNNING, at_s=step.at_s))
+    spec = step.spec(task)
+    concurrency = policies.concurrency(step, task)
+    items = None
+    if spec.items:
+        try:
+            items = zipped(step, task, spec.items)
+        except EvaluationError as error:
+            step.later("end", task, TaskState.ERROR, str(error))
+            return
+    begun = AttemptsBegun(
+        task=task.number,
+        attempt=task.attempt + 1,
+        items=None if items is None else Value(data=items),
+        concurrency=concurrency,
+        retries=retries,
+        at_s=step.at_s,
+    )
+    step.change(begun)
+    policies.arm_timeout(step, task)
+    if items is None:
+        attempts.add(step, task, 0, None)
+    elif items:
+        fill(step, task)
+    else:
+        step.later("end", task, TaskState.SUCCESS, "")
+
+
+def zipped(step: Step, task: TaskExecution, items: tuple[Items, ...]) -> list[list[object]]:
+    """One row per item: the values of all names. EvaluationError for a bad expression; lists must be equally long."""
+    columns: list[list[object]] = []
+    scope = task_view(step, task)
+    for one in items:
+        values = one.values.evaluate(scope)
+        if isinstance(values, str | list | tuple | dict | set | frozenset):
+            listed = list(values)
+        else:
+            raise HardFailure(
+                f"with-items of task '{task.name}' needs a list for '{', '.join(one.names)}', not {values!r:.100}"
+            )
+        columns.append(listed)
+    if len({len(column) for column in columns}) > 1:
+        lengths = ", ".join(
+            f"{', '.join(one.names)}: {len(column)}" for one, column in zip(items, columns, strict=True)
+        )
+        raise HardFailure(f"with-items of task '{task.name}' needs lists of the same length ({lengths})")
+    return [list(row) for row in zip(*columns, strict=True)]
+
+
+def variables(step: Step, task: TaskExecution, item: int) -> dict[str, object]:
+    """The variables of one item."""
+    assert task.items is not None
+    rows = task.items.data
+    assert isinstance(rows, list)
+    names = (one.names[0] for one in step.spec(task).items)
+    return dict(zip(names, rows[item], strict=True))
+
+
+def fill(step: Step, task: TaskExecution) -> None:
+    """Create the attempts that may be under way now, one slice of them; the next slice is an event of its own."""
+    assert task.item_count is not None
+    if task.is_completed or step.execution.state is not ExecutionState.RUNNING:
+        return
+    under_way = task.added_count - task.ended_count
+    room = task.item_count - task.added_count
+    if task.concurrency is not None:
+        room = min(room, task.concurrency - under_way)
+    for _ in range(min(room, SLICE)):
+        item = task.added_count
+        if not attempts.add(step, task, item, variables(step, task, item)):
+            return
+    if room > SLICE:
+        step.command(Send(step.execution.id, SliceDue(at_s=step.at_s, task=task.number, attempt=task.attempt)))
+
+
+def ended(step: Step, task: TaskExecution, attempt: Attempt) -> None:
+    """An attempt of the task's present round has ended: so may the task have, or the next item begins."""
+    if task.item_count is None:
+        verdict = TaskState(attempt.state)
+        step.later("end", task, verdict, attempt.error)
+    elif attempt.state is AttemptState.CANCELLED:
+        step.later("end", task, TaskState.CANCELLED, attempt.error or f"item {attempt.key[1]} was cancelled")
+    elif task.ended_count == task.item_count:
+        failed = task.failed_count > 0
+        info = f"One or more actions had failed: {_failed_items(step, task)}" if failed else ""
+        step.later("end", task, TaskState.ERROR if failed else TaskState.SUCCESS, info)
+    else:
+        fill(step, task)
+
+
+def _failed_items(step: Step, task: TaskExecution) -> str:
+    failed: Iterable[Attempt] = (
+        attempt for attempt in step.execution.current_attempts(task) if attempt.state is AttemptState.ERROR
+    )
+    shown = [
+        f"item {attempt.key[1]}: {attempt.error or 'failed'}" for _, attempt in zip(range(5), failed, strict=False)
+    ]
+    more = task.failed_count - len(shown)
+    return "; ".join(shown) + (f"; and {more} more" if more > 0 else "")

@@ -1,0 +1,239 @@
+"""The machine: an event comes in, changes and commands go out. No I/O, no clock, no chance.
+
+`step` is the only entrance. It applies each change to the execution as it decides it, so that what it decides next
+sees it; the caller stores the changes and commands in one transaction and drops the execution's copy if that fails.
+A refusal (see refusals.py) is raised before the first change.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from dalsegno.workflow import attempts, graph, items, lifecycle, operations, policies, routing, tasks
+from dalsegno.workflow.changes import AnyChange, ExecutionCreated
+from dalsegno.workflow.commands import AnyCommand
+from dalsegno.workflow.events import (
+    CancelRequested,
+    ChildMoved,
+    DeliveryLost,
+    Event,
+    HandedOut,
+    PauseRequested,
+    Poisoned,
+    ResumeRequested,
+    SliceDue,
+    StartRequested,
+    TaskDone,
+    TimerFired,
+)
+from dalsegno.workflow.execution import Execution, TaskExecution
+from dalsegno.workflow.identity import AttemptKey
+from dalsegno.workflow.model import Workflow
+from dalsegno.workflow.outside import Outside
+from dalsegno.workflow.refusals import InvalidRequest
+from dalsegno.workflow.scope import EvaluationError
+from dalsegno.workflow.states import COMPLETED_ATTEMPT, ExecutionState, TaskState
+from dalsegno.workflow.step import HardFailure, Step
+from dalsegno.workflow.value import UnfitValue, Value
+from dalsegno.workflow.view import task_view
+
+TODO_MAX = 20_000
+"""As much as one event may set off at once. A cycle of tasks that all end at once is stopped here."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a step decided."""
+
+    execution: Execution
+    changes: list[AnyChange] = field(default_factory=list)
+    commands: list[AnyCommand] = field(default_factory=list)
+    verdict: str = "accepted"
+    """accepted; duplicate (stepped before) or superseded (it came too late): these two change nothing."""
+
+
+def step(workflow: Workflow, execution: Execution | None, event: Event, outside: Outside) -> Outcome:
+    """Decide what follows from the event. Raises Refusal, having changed nothing.
+
+    `execution` is None only for a StartRequested that creates it.
+    """
+    created: ExecutionCreated | None = None
+    if execution is None:
+        assert isinstance(event, StartRequested), "only a start creates an execution"
+        created = _with_defaults(workflow, event, outside)
+        execution = Execution(created)
+        execution.revision = 1
+    current = Step(workflow, execution, event, outside)
+    if created is not None:
+        current.changes.append(created)
+    _EVENTS[type(event)](current, event)
+    _work_off(current)
+    _come_to_rest(current)
+    return Outcome(execution, current.changes, current.commands, current.verdict)
+
+
+def _with_defaults(workflow: Workflow, event: StartRequested, outside: Outside) -> ExecutionCreated:
+    """The creation with the declared defaults among its input."""
+    assert event.creation is not None
+    given = event.creation.input.data
+    if not isinstance(given, dict):
+        raise InvalidRequest.of("input", f"must be an object, not {type(given).__name__}")
+    scratch = Step(workflow, Execution(event.creation), event, outside)
+    completed = lifecycle.with_defaults(scratch, given)
+    if len(completed) == len(given):
+        return event.creation
+    return msgspec.structs.replace(event.creation, input=Value(data=completed))
+
+
+def _start(step: Step, event: StartRequested) -> None:
+    execution = step.execution
+    if execution.state is not ExecutionState.IDLE:
+        step.verdict = "duplicate"
+        return
+    try:
+        variables = lifecycle.check_start(step)
+    except InvalidRequest as error:
+        if execution.created.parent is None:
+            raise
+        lifecycle.finish(step, ExecutionState.ERROR, str(error))  # a child tells its parent
+        return
+    lifecycle.start(step, event, variables)
+    names = step.workflow.starts
+    if step.workflow.reverse:
+        needed = graph.needed_for(step.workflow, routing.reverse_target(step))
+        names = tuple(name for name, task in step.workflow.tasks.items() if name in needed and not task.requires)
+    for name in names:
+        step.later("begin", routing.add_task(step, name, ()))
+
+
+def _timer(step: Step, event: TimerFired) -> None:
+    execution = step.execution
+    if event.timer == "deadline":
+        if not execution.is_completed:
+            lifecycle.terminate(step, ExecutionState.ERROR, "the execution's deadline has passed")
+        return
+    task = execution.tasks.get(event.task)
+    if task is None or task.is_completed:
+        step.verdict = "superseded"
+    elif event.timer == "timeout":
+        if task.timeout_due_s == event.due_s and policies.timeout_is_over(step, task):
+            _time_out(step, task)
+    elif task.timer != event.timer or task.due_s != event.due_s:
+        step.verdict = "superseded"
+    elif execution.state is ExecutionState.RUNNING or execution.is_completed:
+        step.later("due", task, task.timer)
+    # else it is quiet: the due time stays, and resume finds it past
+
+
+def _time_out(step: Step, task: TaskExecution) -> None:
+    spent = step.spec(task).policies.timeout_s
+    info = "Task timed out."
+    if spent is not None:
+        with contextlib.suppress(EvaluationError):
+            info = f"Task timed out [timeout(s)={spent.evaluate(task_view(step, task))}]."
+    for attempt in list(step.execution.current_attempts(task)):
+        if attempt.state not in COMPLETED_ATTEMPT:
+            attempts.stop(step, attempt, info)
+    step.later("end", task, TaskState.ERROR, info)
+
+
+def _due(step: Step, task: TaskExecution, timer: str) -> None:
+    """The time that the task waited for has come."""
+    if task.state is not TaskState.RUNNING_DELAYED or task.timer != timer:
+        return
+    if timer == "wait_after":
+        assert task.verdict is not None
+        tasks.conclude(step, task, task.verdict, task.info)
+    elif step.execution.is_completed:
+        tasks.settle(step, task, TaskState.ERROR if timer == "retry" else TaskState.CANCELLED, task.info)
+    else:
+        items.launch(step, task, task.retries + (timer == "retry"))
+
+
+def _slice(step: Step, event: SliceDue) -> None:
+    task = step.execution.tasks.get(event.task)
+    if task is None or task.attempt != event.attempt or task.item_count is None:
+        step.verdict = "superseded"
+    else:
+        step.later("fill", task)
+
+
+def _poison(step: Step, event: Poisoned) -> None:
+    if step.execution.is_completed:
+        step.verdict = "superseded"
+    else:
+        lifecycle.terminate(step, ExecutionState.ERROR, event.reason)
+
+
+def _attempt_ended(step: Step, task: TaskExecution, key: AttemptKey) -> None:
+    attempt = step.execution.attempts[key]
+    if not task.is_completed and attempt.accepted:
+        items.ended(step, task, attempt)
+
+
+_EVENTS: dict[type[Event], Callable[[Step, Any], None]] = {
+    StartRequested: _start,
+    TaskDone: attempts.report,
+    TimerFired: _timer,
+    SliceDue: _slice,
+    PauseRequested: operations.pause,
+    ResumeRequested: operations.resume,
+    CancelRequested: operations.cancel,
+    ChildMoved: attempts.child_moved,
+    HandedOut: attempts.hand_out,
+    DeliveryLost: attempts.lose,
+    Poisoned: _poison,
+}
+
+_WORK: dict[str, Callable[..., None]] = {
+    "begin": tasks.begin,
+    "launch": items.launch,
+    "fill": items.fill,
+    "attempt_ended": _attempt_ended,
+    "end": tasks.end,
+    "settle": tasks.settle,
+    "due": _due,
+    "route": routing.route,
+    "check_join": routing.check_join,
+}
+
+
+def _work_off(step: Step) -> None:
+    """Do what is on the list until nothing is; a failure beyond all handlers ends the execution, not the step."""
+    done = 0
+    while step.todo:
+        what, number, details = step.todo.popleft()
+        task = step.execution.tasks[number]
+        done += 1
+        try:
+            if done > TODO_MAX:
+                step.todo.clear()
+                raise HardFailure(
+                    f"one event set off more than {TODO_MAX} decisions: a cycle whose tasks all end at once"
+                )
+            _WORK[what](step, task, *details)
+        except (HardFailure, EvaluationError, UnfitValue) as error:
+            lifecycle.fail_hard(step, task, str(error))
+
+
+def _come_to_rest(step: Step) -> None:
+    """When nothing is left to do the execution ends; when nobody works any more it is PAUSED or CANCELLED."""
+    execution = step.execution
+    while execution.state is ExecutionState.RUNNING and not execution.unrouted:
+        if not execution.incomplete:
+            lifecycle.complete(step)
+        elif len(execution.waiting) == len(execution.incomplete):
+            for number in list(execution.waiting):
+                join = execution.tasks[number]
+                routing.check_join(step, join, last_chance=True)
+                if join.state is TaskState.WAITING and step.todo:
+                    break
+            _work_off(step)
+        else:
+            break
+    operations.come_to_rest(step)

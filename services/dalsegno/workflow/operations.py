@@ -1,0 +1,110 @@
+"""What people ask of an execution: pause, resume, cancel. Each is refused, or changes something, never half."""
+
+from __future__ import annotations
+
+from dalsegno.workflow import attempts, lifecycle, policies
+from dalsegno.workflow.changes import TaskMoved
+from dalsegno.workflow.events import CancelRequested, PauseRequested, ResumeRequested
+from dalsegno.workflow.execution import Attempt, TaskExecution
+from dalsegno.workflow.refusals import Refused, Violation
+from dalsegno.workflow.states import COMPLETED_ATTEMPT, AttemptState, ExecutionState, TaskState
+from dalsegno.workflow.step import Step
+
+_PAUSABLE = frozenset({ExecutionState.PAUSING, ExecutionState.PAUSED})
+_CANCELLABLE = frozenset(
+    {ExecutionState.IDLE, ExecutionState.RUNNING, ExecutionState.PAUSING, ExecutionState.PAUSED}
+)  # fmt: skip
+
+
+def pause(step: Step, event: PauseRequested) -> None:
+    """Ask for quiet. Only a RUNNING execution can be paused (O1); one that is pausing or paused stays as it is."""
+    state = step.execution.state
+    if state in _PAUSABLE:
+        step.verdict = "duplicate"
+    elif state is not ExecutionState.RUNNING:
+        raise Refused.of(f"execution {step.execution.id}", f"only a RUNNING execution can be paused, it is {state}")
+    else:
+        step.pause(event.comment)
+
+
+def resume(step: Step, event: ResumeRequested) -> None:
+    """Continue what was paused (R2, O5), unless tasks have failed: they are named, and nothing changes (R3, R4)."""
+    execution = step.execution
+    if event.cascaded and execution.state not in _PAUSABLE:
+        step.verdict = "duplicate"
+        return
+    if execution.state is not ExecutionState.PAUSED:
+        told = f"only a PAUSED execution can be resumed, it is {execution.state}"
+        raise Refused.of(f"execution {execution.id}", told)
+    if execution.unhandled and not event.cascaded:
+        raise Refused(
+            [
+                Violation(f"task {task.name}", f"has failed: {task.info}", "TASK_FAILED")
+                for task in (execution.tasks[number] for number in execution.unhandled)
+            ]
+        )
+    step.move_execution(ExecutionState.RUNNING)
+    go_on(step)
+
+
+def go_on(step: Step) -> None:
+    """Start what was selected, due or interrupted while the execution was not running."""
+    execution = step.execution
+    for number in list(execution.unrouted):
+        step.later("route", execution.tasks[number])
+    for task in step.tasks_in(TaskState.IDLE, TaskState.RUNNING, TaskState.RUNNING_DELAYED, TaskState.PAUSED):
+        policies.rearm_timeout(step, task)
+        if task.state is TaskState.IDLE:
+            step.later("begin", task)
+        elif task.state is TaskState.RUNNING_DELAYED and task.due_s is not None and task.due_s <= step.at_s:
+            step.later("due", task, task.timer)
+        elif task.state is TaskState.RUNNING and task.item_count is not None:
+            step.later("fill", task)
+    resumed = ResumeRequested(
+        at_s=step.at_s, actor=step.event.actor, comment=step.event.comment, cascaded=True
+    )  # fmt: skip
+    step.tell_children(resumed, lambda state: state == AttemptState.PAUSED)
+
+
+def cancel(step: Step, event: CancelRequested) -> None:
+    """Let what runs come to its end, start nothing more (O13-O15). Delegates are not waited for (decision 6)."""
+    execution = step.execution
+    if execution.state is ExecutionState.CANCELLING:
+        step.verdict = "duplicate"
+        return
+    if execution.state not in _CANCELLABLE:
+        told = f"an execution that has ended cannot be cancelled, it is {execution.state}"
+        raise Refused.of(f"execution {execution.id}", told)
+    reason = event.comment or "cancelled"
+    if execution.state is ExecutionState.IDLE:
+        lifecycle.finish(step, ExecutionState.CANCELLED, reason)
+        return
+    step.move_execution(ExecutionState.CANCELLING, reason)
+    for key in [key for key, attempt in execution.attempts.items() if _ends_at_once(attempt)]:
+        attempts.stop(step, execution.attempts[key], reason)
+    lifecycle.cancel_children(step)
+    for task in step.tasks_in(TaskState.RUNNING, TaskState.RUNNING_DELAYED, TaskState.PAUSED):
+        if not _is_worked_on(step, task):
+            step.change(TaskMoved(task=task.number, state=TaskState.CANCELLED, info=reason, at_s=step.at_s))
+
+
+def _ends_at_once(attempt: Attempt) -> bool:
+    """Whether nobody works on it: not handed out yet, delegated, or paused by what it reported itself."""
+    return not attempt.child_id and attempt.state not in COMPLETED_ATTEMPT and not attempt.is_active
+
+
+def _is_worked_on(step: Step, task: TaskExecution) -> bool:
+    return any(attempt.state not in COMPLETED_ATTEMPT for attempt in step.execution.current_attempts(task))
+
+
+def come_to_rest(step: Step) -> None:
+    """PAUSING becomes PAUSED and CANCELLING CANCELLED once nobody works on any task (O3, O15)."""
+    execution = step.execution
+    if execution.active_count:
+        return
+    if execution.state is ExecutionState.PAUSING:
+        step.move_execution(ExecutionState.PAUSED, execution.info)
+    elif execution.state is ExecutionState.CANCELLING and not execution.children:
+        for task in step.tasks_in(TaskState.RUNNING, TaskState.RUNNING_DELAYED, TaskState.PAUSED):
+            step.change(TaskMoved(task=task.number, state=TaskState.CANCELLED, info=execution.info, at_s=step.at_s))
+        lifecycle.finish(step, ExecutionState.CANCELLED, execution.info)

@@ -1,0 +1,40 @@
+"""What a step may look up beyond its own execution: definitions, actions, and a reader for other executions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from dalsegno.workflow.model import ActionDescription, AdHocAction, Workflow
+
+
+@dataclass(frozen=True, slots=True)
+class FoundWorkflow:
+    """A stored workflow, compiled, in its newest version."""
+
+    workflow: Workflow
+    definition_id: str
+    version: int
+    namespace: str
+
+
+class Outside(Protocol):
+    """Answered from within the batch's transaction: the same answer for the whole batch."""
+
+    def find_workflow(self, name: str, namespace: str) -> FoundWorkflow | None:
+        """The newest version of the workflow in this namespace, else in the default one (''), else None."""
+        ...
+
+    def find_action(self, name: str, namespace: str) -> ActionDescription | AdHocAction | None:
+        """What is known of the action; an ad-hoc one of this namespace, else of the default one. None: unknown."""
+        ...
+
+    def tasks(
+        self, execution_id: str | None, namespace: str, recursive: bool, state: str | None, flat: bool
+    ) -> list[dict[str, object]]:
+        """The records that `tasks(...)` shows of other executions of the namespace, at most 1,000."""
+        ...
+
+    def executions(self, namespace: str, criteria: dict[str, object]) -> list[dict[str, object]]:
+        """The records that `executions(...)` shows, at most 1,000."""
+        ...

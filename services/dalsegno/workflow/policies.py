@@ -1,0 +1,156 @@
+"""What surrounds the attempts of a task: pauses, waits, timeouts, fail-on and retries (MISTRAL.md section 1)."""
+
+from __future__ import annotations
+
+from dalsegno.workflow.changes import TaskMoved, TaskTimed
+from dalsegno.workflow.commands import Send
+from dalsegno.workflow.events import TimerFired
+from dalsegno.workflow.execution import TaskExecution
+from dalsegno.workflow.scope import EvaluationError, Template
+from dalsegno.workflow.states import ExecutionState, TaskState
+from dalsegno.workflow.step import HardFailure, Step
+from dalsegno.workflow.view import View, task_view
+
+_LIVE = frozenset({ExecutionState.RUNNING, ExecutionState.PAUSING, ExecutionState.PAUSED})
+"""In these a failed task may still be retried; in all others nothing follows."""
+
+
+def pauses_before(step: Step, task: TaskExecution) -> bool:
+    """Whether the execution is to be paused before this task."""
+    template = step.spec(task).policies.pause_before
+    if template is None:
+        return False
+    value = _value(template, task_view(step, task), task, "pause-before")
+    if not isinstance(value, bool):
+        raise HardFailure(f"pause-before of task '{task.name}' must be true or false, not {value!r}")
+    return value
+
+
+def wait_before_s(step: Step, task: TaskExecution) -> float:
+    """How long to wait before the task, in seconds."""
+    return _seconds(step.spec(task).policies.wait_before_s, step, task, "wait-before")
+
+
+def wait_after_s(step: Step, task: TaskExecution) -> float:
+    """How long to wait after the task, in seconds."""
+    return _seconds(step.spec(task).policies.wait_after_s, step, task, "wait-after")
+
+
+def concurrency(step: Step, task: TaskExecution) -> int | None:
+    """How many items may be under way at once; None: all."""
+    template = step.spec(task).policies.concurrency
+    if template is None:
+        return None
+    return _whole(template, step, task, "concurrency") or None
+
+
+def delay(
+    step: Step, task: TaskExecution, timer: str, wait_s: float, verdict: TaskState | None = None, info: str = ""
+) -> None:
+    """Put the task to sleep for a precise time that is kept in the store (S9, S10)."""
+    due_s = step.at_s + wait_s
+    step.change(
+        TaskMoved(
+            task=task.number,
+            state=TaskState.RUNNING_DELAYED,
+            timer=timer,
+            due_s=due_s,
+            verdict=verdict,
+            info=info,
+            at_s=step.at_s,
+        )
+    )
+    step.command(Send(step.execution.id, TimerFired(task=task.number, timer=timer, due_s=due_s), due_s))
+
+
+def arm_timeout(step: Step, task: TaskExecution) -> None:
+    """The attempt that begins has so many seconds (BEHAVIOURS decision 8)."""
+    timeout_s = _seconds(step.spec(task).policies.timeout_s, step, task, "timeout")
+    if timeout_s > 0:
+        _set_timeout(step, task, step.at_s + timeout_s)
+
+
+def timeout_is_over(step: Step, task: TaskExecution) -> bool:
+    """Whether the attempt's time is up. Time in which the execution was paused does not count: it is added."""
+    if step.execution.state is ExecutionState.PAUSED:
+        return False  # armed again at resume
+    assert task.timeout_due_s is not None
+    paused_s = step.execution.paused_s - task.timeout_paused_s
+    if paused_s > 0:
+        _set_timeout(step, task, task.timeout_due_s + paused_s)
+        return task.timeout_due_s <= step.at_s
+    return True
+
+
+def rearm_timeout(step: Step, task: TaskExecution) -> None:
+    """After a pause: the time that was left when it began runs on."""
+    if task.timeout_due_s is not None and step.execution.paused_s > task.timeout_paused_s:
+        _set_timeout(step, task, task.timeout_due_s + step.execution.paused_s - task.timeout_paused_s)
+
+
+def _set_timeout(step: Step, task: TaskExecution, due_s: float) -> None:
+    step.change(TaskTimed(task=task.number, due_s=due_s))
+    step.command(Send(step.execution.id, TimerFired(task=task.number, timer="timeout", due_s=due_s), due_s))
+
+
+def fail_on(step: Step, task: TaskExecution, verdict: TaskState, info: str) -> tuple[TaskState, str]:
+    """A success that `fail-on` calls a failure is one; what it published stays."""
+    template = step.spec(task).policies.fail_on
+    if template is None or verdict is not TaskState.SUCCESS:
+        return verdict, info
+    if _value(template, task_view(step, task, state=str(verdict)), task, "fail-on"):
+        return TaskState.ERROR, "Failed by fail-on policy"
+    return verdict, info
+
+
+def retries(step: Step, task: TaskExecution, verdict: TaskState, info: str) -> bool:
+    """Whether another attempt follows, by itself (O23); if so it is under way, at once or after the delay."""
+    retry = step.spec(task).policies.retry
+    if retry is None or verdict not in (TaskState.ERROR, TaskState.SUCCESS) or step.execution.state not in _LIVE:
+        return False
+    count = _whole(retry.count, step, task, "retry.count")
+    delay_s = _seconds(retry.delay_s, step, task, "retry.delay")
+    scope = task_view(step, task, state=str(verdict), info=info)
+    goes_on = retry.continue_on is not None and bool(_value(retry.continue_on, scope, task, "retry.continue-on"))
+    if verdict is TaskState.SUCCESS and not goes_on:
+        return False
+    if verdict is TaskState.ERROR and retry.continue_on is not None and not goes_on:
+        return False
+    if task.retries >= count:
+        return False
+    if (
+        verdict is TaskState.ERROR
+        and retry.break_on is not None
+        and _value(retry.break_on, scope, task, "retry.break-on")
+    ):
+        return False
+    delay(step, task, "retry", max(delay_s, 0.0), info=info)
+    if delay_s <= 0 and step.execution.state is ExecutionState.RUNNING:
+        step.commands.pop()  # no timer: the next attempt begins in this step
+        step.later("launch", task, task.retries + 1)
+    return True
+
+
+def _seconds(template: Template | None, step: Step, task: TaskExecution, name: str) -> float:
+    if template is None:
+        return 0.0
+    value = _value(template, task_view(step, task), task, name)
+    if value is None:
+        return 0.0
+    if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
+        raise HardFailure(f"{name} of task '{task.name}' must be a number of seconds, not {value!r}")
+    return float(value)
+
+
+def _whole(template: Template, step: Step, task: TaskExecution, name: str) -> int:
+    value = _value(template, task_view(step, task), task, name)
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise HardFailure(f"{name} of task '{task.name}' must be a whole number, not {value!r}")
+    return value
+
+
+def _value(template: Template, scope: View, task: TaskExecution, name: str) -> object:
+    try:
+        return template.evaluate(scope)
+    except EvaluationError as error:
+        raise HardFailure(f"cannot evaluate {name} of task '{task.name}': {error}") from None

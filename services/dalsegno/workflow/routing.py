@@ -1,0 +1,186 @@
+"""From an ended task to what follows it: transitions, joins, engine commands, and the backward way of `requires`."""
+
+from __future__ import annotations
+
+from dalsegno.workflow import graph
+from dalsegno.workflow.changes import JoinReached, TaskAdded, TaskRouted
+from dalsegno.workflow.execution import TaskExecution
+from dalsegno.workflow.lifecycle import stop
+from dalsegno.workflow.model import JOIN_ALL, Clause, Command, Task, Transition
+from dalsegno.workflow.scope import EvaluationError
+from dalsegno.workflow.states import ExecutionState, TaskState
+from dalsegno.workflow.step import HardFailure, Step
+from dalsegno.workflow.view import View, task_view
+
+_ROUTABLE = frozenset({ExecutionState.RUNNING, ExecutionState.PAUSING, ExecutionState.PAUSED})
+"""In these an ended task's transitions are evaluated at once; in all others when its execution runs again."""
+
+
+def add_task(
+    step: Step, name: str, sources: tuple[int, ...], state: TaskState = TaskState.IDLE, generation: int = 0
+) -> TaskExecution:
+    """A new task execution, numbered in order of creation."""
+    number = len(step.execution.tasks) + 1
+    step.change(TaskAdded(task=number, name=name, state=state, sources=sources, generation=generation, at_s=step.at_s))
+    return step.execution.tasks[number]
+
+
+def route(step: Step, task: TaskExecution) -> None:
+    """Evaluate the transitions of an ended task, all of them before any is taken."""
+    if task.routed or step.execution.state not in _ROUTABLE:
+        return
+    if step.workflow.reverse:
+        _route_backward(step, task)
+        return
+    chosen, handled = _chosen(step, task)
+    commands = [index for index, transition in enumerate(chosen) if transition.command is not None]
+    first = commands[0] if commands else len(chosen)
+    numbers = [_arrive(step, transition.target, task) for transition in chosen[:first]]
+    if first < len(chosen) and chosen[first].command is Command.PAUSE:
+        message = _message(step, task, chosen[first])
+        if step.execution.state is ExecutionState.RUNNING:
+            step.pause(message)
+        rest = [transition for transition in chosen[first + 1 :] if transition.command is None]
+        numbers += [_arrive(step, transition.target, task) for transition in rest]
+        step.change(TaskRouted(task=task.number, next=tuple(numbers), handled=handled))
+    else:
+        step.change(TaskRouted(task=task.number, next=tuple(numbers), handled=handled))
+        if first < len(chosen):
+            success = chosen[first].command is Command.SUCCEED
+            message = _message(step, task, chosen[first])
+            stop(step, ExecutionState.SUCCESS if success else ExecutionState.ERROR, message)
+    _check_joins(step, task, {transition.target for transition in chosen})
+
+
+def _clauses(spec: Task, state: TaskState) -> tuple[Clause, ...]:
+    if state is TaskState.SUCCESS:
+        return (spec.on_success, spec.on_complete)
+    if state is TaskState.ERROR:
+        return (spec.on_error, spec.on_complete)
+    return ()
+
+
+def _chosen(step: Step, task: TaskExecution) -> tuple[list[Transition], bool]:
+    """The transitions that are taken, noop left out, and whether an error was handled (noop counts)."""
+    spec = step.spec(task)
+    scope = task_view(step, task)
+    if task.state is TaskState.SKIPPED:
+        taken = _taken(spec.on_skip, scope, task) or _taken(spec.on_success, scope, task)
+        return [transition for transition in taken if transition.command is not Command.NOOP], False
+    taken = []
+    handled = False
+    for clause in _clauses(spec, task.state):
+        found = _taken(clause, scope, task)
+        handled = handled or (clause is spec.on_error and bool(found))
+        taken += found
+    return [transition for transition in taken if transition.command is not Command.NOOP], handled
+
+
+def _taken(clause: Clause, scope: View, task: TaskExecution) -> list[Transition]:
+    try:
+        return [transition for transition in clause.next if transition.when is None or transition.when.evaluate(scope)]
+    except EvaluationError as error:
+        raise HardFailure(f"cannot evaluate a transition of task '{task.name}': {error}") from None
+
+
+def _message(step: Step, task: TaskExecution, transition: Transition) -> str:
+    if transition.message is None:
+        return ""
+    try:
+        message = transition.message.evaluate(task_view(step, task))
+    except EvaluationError as error:
+        raise HardFailure(f"cannot evaluate the message of '{transition.target}': {error}") from None
+    return "" if message is None else str(message)
+
+
+def _arrive(step: Step, name: str, source: TaskExecution) -> int:
+    """A transition leads to a task: another running of it, or one more arrival at its join."""
+    if not step.workflow.tasks[name].has_join:
+        task = add_task(step, name, (source.number,), generation=source.generation)
+        step.later("begin", task)
+        return task.number
+    join = step.execution.latest(name)
+    if join is None:
+        join = add_task(step, name, (source.number,), TaskState.WAITING, source.generation)
+        step.later("check_join", join)
+    elif join.state is TaskState.WAITING:
+        step.change(JoinReached(task=join.number, source=source.number))
+        step.later("check_join", join)
+    return join.number
+
+
+def _check_joins(step: Step, task: TaskExecution, taken: set[str]) -> None:
+    """Look again at the joins that wait and that this task did not select, or can now lead to no more."""
+    if not step.execution.waiting:
+        return
+    possible = graph.outbound_tasks(step.workflow)[task.name]
+    if possible <= taken:
+        return
+    for name in graph.outbound_joins(step.workflow)[task.name]:
+        join = step.execution.latest(name)
+        if name not in taken and join is not None and join.state is TaskState.WAITING:
+            step.later("check_join", join)
+    if any(not step.workflow.tasks[name].has_join for name in possible - taken):
+        for number in list(step.execution.waiting):
+            step.later("check_join", step.execution.tasks[number])
+
+
+def check_join(step: Step, join: TaskExecution, *, last_chance: bool = False) -> None:
+    """Start the join when enough have selected it; fail it when that has become impossible (S7, S8).
+
+    With `last_chance` nothing else of the execution is left to run, so what has not arrived never will.
+    """
+    if join.state is not TaskState.WAITING:
+        return
+    spec = step.spec(join)
+    needed = len(spec.inbound) if spec.join == JOIN_ALL else spec.join or 1
+    if len(join.arrived) >= needed:
+        step.later("begin", join)
+        return
+    absent = [name for name in spec.inbound if name not in join.arrived]
+    lost = absent if last_chance else [name for name in absent if not _may_select(step, name)]
+    if len(spec.inbound) - len(lost) < needed:
+        reason = f"Failed by tasks: [{', '.join(lost)}]"
+        step.later("settle", join, TaskState.ERROR, reason)
+
+
+def _may_select(step: Step, name: str) -> bool:
+    """Whether the task may still, by any way through the graph, come to evaluate its transitions."""
+    seen: set[str] = set()
+    open_names = [name]
+    while open_names:
+        name = open_names.pop()
+        if name in seen:
+            continue
+        seen.add(name)
+        task = step.execution.latest(name)
+        if task is not None and not (task.is_completed and task.routed):
+            return True
+        open_names.extend(step.workflow.tasks[name].inbound)
+    return False
+
+
+def _route_backward(step: Step, task: TaskExecution) -> None:
+    """A task has succeeded: those that require it, and are needed, start when all that they require has succeeded."""
+    numbers: list[int] = []
+    if task.state is TaskState.SUCCESS:
+        needed = graph.needed_for(step.workflow, reverse_target(step))
+        for name in graph.dependants(step.workflow)[task.name]:
+            requires = step.workflow.tasks[name].requires
+            found = [step.execution.latest(required) for required in requires]
+            if (
+                name in needed
+                and step.execution.latest(name) is None
+                and all(one is not None and one.state is TaskState.SUCCESS for one in found)
+            ):
+                dependant = add_task(step, name, tuple(one.number for one in found if one is not None))
+                numbers.append(dependant.number)
+                step.later("begin", dependant)
+    step.change(TaskRouted(task=task.number, next=tuple(numbers)))
+
+
+def reverse_target(step: Step) -> str:
+    """The task that a reverse workflow was started for."""
+    params = step.execution.created.params.data
+    assert isinstance(params, dict)
+    return str(params.get("task_name"))

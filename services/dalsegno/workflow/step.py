@@ -1,0 +1,105 @@
+"""One step in the making: what the functions of the machine read from and write to.
+
+They never call each other across files. Work that follows from a decision (a task that may begin, has ended, must be
+looked at again) is put on the step's list and done in order by the machine, so that neither a long chain of tasks that
+end at once nor a wide fan-out deepens the stack, and the files stay free of cycles.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+
+from dalsegno.workflow.changes import AnyChange, ExecutionMoved
+from dalsegno.workflow.commands import AnyCommand, Send
+from dalsegno.workflow.events import ChildMoved, Event, PauseRequested
+from dalsegno.workflow.execution import Execution, TaskExecution
+from dalsegno.workflow.model import Task, Workflow
+from dalsegno.workflow.outside import Outside
+from dalsegno.workflow.states import COMPLETED_EXECUTION, ExecutionState, TaskState
+from dalsegno.workflow.value import Value
+
+
+class HardFailure(Exception):
+    """Something in processing a task failed that no handler of the task may catch: task and execution become ERROR.
+
+    MISTRAL.md section 5, grade 2: a bad expression in an input, a publish or a condition, an unknown action, ...
+    """
+
+
+TOLD_TO_PARENT = COMPLETED_EXECUTION | {ExecutionState.PAUSED, ExecutionState.RUNNING}
+
+
+class Step:
+    """The event, what it may look at, and the changes and commands so far."""
+
+    def __init__(self, workflow: Workflow, execution: Execution, event: Event, outside: Outside) -> None:
+        self.workflow = workflow
+        self.execution = execution
+        self.event = event
+        self.outside = outside
+        self.at_s = max(event.at_s, execution.moved_s)
+        self.changes: list[AnyChange] = []
+        self.commands: list[AnyCommand] = []
+        self.todo: deque[tuple[str, int, tuple[object, ...]]] = deque()
+        self.verdict = "accepted"
+        self._seeds = 0
+
+    def change(self, change: AnyChange) -> None:
+        """Decide something: applied at once, so that everything after sees it."""
+        self.execution.apply(change)
+        self.changes.append(change)
+
+    def command(self, command: AnyCommand) -> None:
+        """Have something done once the changes are stored."""
+        self.commands.append(command)
+
+    def later(self, what: str, task: TaskExecution, *details: object) -> None:
+        """Put work on the list: `begin`, `end`, `conclude`, `route`, `check_join`, `fill`."""
+        self.todo.append((what, task.number, details))
+
+    def spec(self, task: TaskExecution) -> Task:
+        """The task of the graph that this is a running of."""
+        return self.workflow.tasks[task.name]
+
+    def next_seed(self) -> str:
+        """A text that no other evaluation in any execution has, and the same when the event is stepped again."""
+        self._seeds += 1
+        return f"{self.execution.id}:{self.execution.revision}:{self._seeds}"
+
+    def move_execution(self, state: ExecutionState, info: str = "", output: Value | None = None) -> None:
+        """Put the execution into a state, and tell its parent when that concerns it."""
+        execution = self.execution
+        self.change(ExecutionMoved(state=state, info=info, output=output, at_s=self.at_s))
+        parent = execution.created.parent
+        if parent is not None and state in TOLD_TO_PARENT:
+            moved = ChildMoved(
+                at_s=self.at_s,
+                key=parent.key,
+                child_id=execution.id,
+                state=state,
+                state_info=info,
+                output=output if state in COMPLETED_EXECUTION else None,
+            )
+            self.command(Send(parent.execution_id, moved))
+
+    def tell_child(self, child_id: str, event: Event) -> None:
+        """Send the event to one child."""
+        self.command(Send(child_id, event))
+
+    def tell_children(self, event: Event, chosen: Callable[[str], bool] = lambda state: True) -> None:
+        """Send the event to every child that has not ended and whose state, as this parent knows it, is chosen."""
+        for key in self.execution.children:
+            attempt = self.execution.attempts[key]
+            if chosen(attempt.state):
+                self.command(Send(attempt.child_id, event))
+
+    def pause(self, info: str = "") -> None:
+        """Ask for quiet: PAUSING, and PAUSED once nobody works on it (O2, O3), with all descendants (O6)."""
+        self.move_execution(ExecutionState.PAUSING, info)
+        self.tell_children(PauseRequested(at_s=self.at_s, actor=self.event.actor, comment=self.event.comment))
+
+    def tasks_in(self, *states: TaskState) -> list[TaskExecution]:
+        """The incomplete tasks in one of these states, in order of creation."""
+        tasks = self.execution.tasks
+        return [tasks[number] for number in sorted(self.execution.incomplete) if tasks[number].state in states]

@@ -1,0 +1,109 @@
+"""A task from its beginning to its end: policies before, attempts, publishing, policies after."""
+
+from __future__ import annotations
+
+from dalsegno.workflow import policies
+from dalsegno.workflow.changes import GlobalsPublished, Published, ResultDropped, TaskMoved
+from dalsegno.workflow.execution import TaskExecution
+from dalsegno.workflow.model import Clause, Task
+from dalsegno.workflow.scope import EvaluationError, Template
+from dalsegno.workflow.states import ExecutionState, TaskState
+from dalsegno.workflow.step import HardFailure, Step
+from dalsegno.workflow.value import Value
+from dalsegno.workflow.view import View, task_view
+
+
+def begin(step: Step, task: TaskExecution) -> None:
+    """Start the task, unless its execution is to be quiet (it stays or becomes IDLE) or a policy holds it back."""
+    if step.execution.state is not ExecutionState.RUNNING:
+        if task.state is not TaskState.IDLE:
+            step.change(TaskMoved(task=task.number, state=TaskState.IDLE, at_s=step.at_s))
+        return
+    paused_before = task.timer == "pause_before"
+    if not paused_before and policies.pauses_before(step, task):
+        reason = f"paused before task '{task.name}'"
+        step.change(TaskMoved(task=task.number, state=TaskState.IDLE, timer="pause_before", at_s=step.at_s))
+        step.pause(reason)
+        return
+    wait_s = policies.wait_before_s(step, task)
+    if wait_s > 0:
+        policies.delay(step, task, "wait_before", wait_s)
+        return
+    step.later("launch", task, 0)
+
+
+def end(step: Step, task: TaskExecution, verdict: TaskState, info: str) -> None:
+    """The attempts of the task have ended: publish, then wait or conclude."""
+    if task.is_completed:
+        return
+    publish(step, task, verdict, info)
+    wait_s = policies.wait_after_s(step, task)
+    if wait_s > 0 and verdict is not TaskState.CANCELLED and not step.execution.is_completed:
+        policies.delay(step, task, "wait_after", wait_s, verdict, info)
+        return
+    conclude(step, task, verdict, info)
+
+
+def conclude(step: Step, task: TaskExecution, verdict: TaskState, info: str) -> None:
+    """Fail-on and retry have the last word on the verdict; then the task has ended and its transitions are next."""
+    verdict, info = policies.fail_on(step, task, verdict, info)
+    if policies.retries(step, task, verdict, info):
+        return
+    settle(step, task, verdict, info)
+
+
+def settle(step: Step, task: TaskExecution, verdict: TaskState, info: str) -> None:
+    """The task has ended, whatever any policy would say."""
+    step.change(TaskMoved(task=task.number, state=verdict, info=info, at_s=step.at_s))
+    if not step.spec(task).keep_result:
+        step.change(ResultDropped(task=task.number))
+    step.later("route", task)
+
+
+def state_clause(spec: Task, verdict: TaskState) -> Clause:
+    """The clause that belongs to the way a task ended."""
+    if verdict is TaskState.ERROR:
+        return spec.on_error
+    return spec.on_skip if verdict is TaskState.SKIPPED else spec.on_success
+
+
+def publish(step: Step, task: TaskExecution, verdict: TaskState, info: str) -> None:
+    """Publish what the task publishes when it ends so; weakest first, all seen against the context before it.
+
+    The state's own clause, then the task's publish key for the state, then on-complete (MISTRAL.md section 1).
+    Nothing is published by a cancelled task.
+    """
+    if verdict is TaskState.CANCELLED:
+        return
+    spec = step.spec(task)
+    clause = state_clause(spec, verdict)
+    own = {TaskState.ERROR: spec.publish_on_error, TaskState.SKIPPED: spec.publish_on_skip}.get(verdict, spec.publish)
+    last = spec.on_complete if verdict is not TaskState.SKIPPED else Clause()
+    branch = [template for template in (clause.branch, own, last.branch) if template is not None]
+    shared = [template for template in (clause.globals, last.globals) if template is not None]
+    if not branch and not shared:
+        return
+    scope = _publish_scope(step, task, verdict, info)
+    values = _evaluated(branch, scope, task)
+    wide = _evaluated(shared, scope, task)
+    if values:
+        step.change(Published(task=task.number, values=values))
+    if wide:
+        step.change(GlobalsPublished(task=task.number, values=wide))
+
+
+def _publish_scope(step: Step, task: TaskExecution, verdict: TaskState, info: str) -> View:
+    return task_view(step, task, state=str(verdict), info=info)
+
+
+def _evaluated(templates: list[Template], scope: View, task: TaskExecution) -> dict[str, Value]:
+    values: dict[str, Value] = {}
+    for template in templates:
+        try:
+            published = template.evaluate(scope)
+        except EvaluationError as error:
+            raise HardFailure(f"cannot publish from task '{task.name}': {error}") from None
+        if not isinstance(published, dict):
+            raise HardFailure(f"task '{task.name}' must publish a dict, not a {type(published).__name__}")
+        values.update((name, Value(data=value)) for name, value in published.items())
+    return values
