@@ -18,11 +18,15 @@ NUMBER_BITS = 65_536
 class Budget:
     """What is left to one evaluation. Hot loops count `steps` down themselves and call `exhausted`."""
 
-    __slots__ = ("size", "steps")
+    __slots__ = ("asked", "place", "size", "steps")
 
-    def __init__(self) -> None:
+    def __init__(self, place: str = "") -> None:
         self.steps = STEPS
         self.size = SIZE
+        self.place = place
+        """Where the expression stands in its definition."""
+        self.asked = 0
+        """How often it has asked for something random."""
 
     def step(self, count: int) -> None:
         """Pay for visiting `count` items. Raises EvaluationError."""

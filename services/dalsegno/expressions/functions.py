@@ -18,22 +18,13 @@ PARSED_YAML_LENGTH = 256 * 1024
 """Characters of a text that `yaml_parse` reads: the parser needs about a second for a megabyte."""
 
 
-class Chance:
-    """Where `uuid()` and `random()` come from: the event's seed, the expression's place, how often it has asked.
+def draw(scope: Scope, budget: Budget) -> Random:
+    """Where `uuid()` and `random()` come from: the scope's seed, the expression's place, how often it has asked.
 
     The same event stepped again gives the same, and two expressions of one event differ.
     """
-
-    __slots__ = ("asked", "place", "seed")
-
-    def __init__(self, seed: str, place: str) -> None:
-        self.seed = seed
-        self.place = place
-        self.asked = 0
-
-    def next(self) -> Random:
-        self.asked += 1
-        return Random(f"{self.seed}\0{self.place}\0{self.asked}")
+    budget.asked += 1
+    return Random(f"{scope.seed}\0{budget.place}\0{budget.asked}")
 
 
 def task(scope: Scope, name: object = None) -> object:
@@ -93,9 +84,9 @@ def global_(scope: Scope, name: object) -> object:
     return scope.global_variable(name)
 
 
-def uuid(chance: Chance) -> str:
+def uuid(scope: Scope, budget: Budget) -> str:
     """A random UUID of the event: stepping the event again gives the same one."""
-    return str(UUID(int=chance.next().getrandbits(128), version=4))
+    return str(UUID(int=draw(scope, budget).getrandbits(128), version=4))
 
 
 def json_dump(budget: Budget, value: object) -> str:

@@ -14,7 +14,6 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from dalsegno.expressions import functions
 from dalsegno.expressions.budget import TEXT_LENGTH, Budget
-from dalsegno.expressions.functions import Chance
 from dalsegno.expressions.values import finish
 from dalsegno.expressions.yaql.evaluate import shorten
 from dalsegno.expressions.yaql.parse import SyntaxProblem
@@ -26,12 +25,11 @@ Path = tuple[str, ...]
 class Variables(Mapping[str, Any]):
     """`_`: asks the scope for single variables, and for all of them only when somebody walks through it."""
 
-    __slots__ = ("budget", "chance", "scope")
+    __slots__ = ("budget", "scope")
 
-    def __init__(self, scope: Scope, budget: Budget, chance: Chance) -> None:
+    def __init__(self, scope: Scope, budget: Budget) -> None:
         self.scope = scope
         self.budget = budget
-        self.chance = chance
 
     def __getitem__(self, name: str) -> Any:
         return self.scope.variable(name)
@@ -83,7 +81,8 @@ def _on_budget(function: Callable[..., object]) -> Callable[..., object]:
 
 @pass_context
 def _uuid(context: Context) -> str:
-    return functions.uuid(_running(context).chance)
+    running = _running(context)
+    return functions.uuid(running.scope, running.budget)
 
 
 FUNCTIONS: dict[str, Callable[..., object]] = {
@@ -154,9 +153,9 @@ class JinjaText:
 
 
 def _evaluate(text: str, scope: Scope, place: str, value: Callable[[Variables], object]) -> object:
-    budget = Budget()
+    budget = Budget(place)
     try:
-        return finish(value(Variables(scope, budget, Chance(scope.seed, place))), budget)
+        return finish(value(Variables(scope, budget)), budget)
     except EvaluationError as error:
         cause = str(error)
     except TemplateError as error:

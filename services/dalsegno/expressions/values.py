@@ -7,7 +7,7 @@ itself (the two classes here) and what it has left unfinished (iterators, views)
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Set
+from collections.abc import ItemsView, Iterable, Iterator, Mapping, Set
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -16,6 +16,10 @@ from dalsegno.workflow.scope import EvaluationError
 
 DEPTH = 200
 """Levels of nesting in a value that an expression gives."""
+
+
+PLAIN = frozenset({str, int, bool, dict, list, type(None)})
+"""Types whose values are plain JSON data as they are. Floats may be infinite."""
 
 
 class BuiltList(list[Any]):
@@ -33,7 +37,7 @@ class BuiltDict(dict[Any, Any]):
 def finish(value: object, budget: Budget, depth: int = 0) -> object:
     """The value as plain JSON data. Raises EvaluationError for what JSON cannot hold."""
     kind = type(value)
-    if kind is str or kind is int or kind is dict or kind is list or kind is bool or value is None:
+    if kind in PLAIN:
         return value
     if kind is float:
         return _finish_float(value)  # type: ignore[arg-type]
@@ -46,6 +50,8 @@ def finish(value: object, budget: Budget, depth: int = 0) -> object:
         return str(value)
     if isinstance(value, (set, frozenset)):
         return _finish_set(value, budget, depth)
+    if isinstance(value, ItemsView):
+        raise EvaluationError("items() gives pairs of which JSON has no set: take items().toList()")
     if isinstance(value, Iterable) and not isinstance(value, (bytes, bytearray)):
         return _finish_items(value, budget, depth)
     return _finish_rest(value)
@@ -80,8 +86,10 @@ def describe(value: object) -> str:
 def _finish_items(items: Iterable[object], budget: Budget, depth: int) -> list[object]:
     finished: list[object] = []
     for item in items:
-        budget.build(1)
-        finished.append(finish(item, budget, depth + 1))
+        budget.size -= 1
+        if budget.size < 0:
+            budget.build(0)
+        finished.append(item if type(item) in PLAIN else finish(item, budget, depth + 1))
     return finished
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from dalsegno.expressions.values import BuiltDict, BuiltList, describe, is_iterable, is_iterator
 from dalsegno.expressions.yaql.frame import Frame
-from dalsegno.expressions.yaql.operators import collect, index, is_member, is_sequence, pay, walk
+from dalsegno.expressions.yaql.operators import collect, is_member, is_sequence, pay, walk
 from dalsegno.expressions.yaql.registry import ANY, builtin
 from dalsegno.workflow.scope import EvaluationError
 
@@ -329,7 +329,3 @@ def split_at(frame: Frame, items: Any, position: Any) -> object:
     source = collect(frame, walk(frame, items, "splitAt()"))
     place = need_integer(position, "splitAt()")
     return BuiltList([BuiltList(source[:place]), BuiltList(source[place:])])
-
-
-def at(frame: Frame, items: Any, position: int) -> object:
-    return index(frame, items, position)

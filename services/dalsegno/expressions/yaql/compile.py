@@ -15,7 +15,7 @@ from dalsegno.expressions.budget import check_number
 from dalsegno.expressions.values import BuiltDict, BuiltList, describe
 from dalsegno.expressions.yaql import calls
 from dalsegno.expressions.yaql.frame import Closure, Frame, NotCompiled, TooDeep
-from dalsegno.expressions.yaql.operators import BINARY, UNARY, attribute, index, index_or
+from dalsegno.expressions.yaql.operators import BINARY, TESTS, UNARY, attribute, index, index_or
 from dalsegno.workflow.scope import EvaluationError
 
 DEPTH = 200
@@ -27,17 +27,23 @@ def compile_statement(statement: Any) -> Closure:
     return Compiler().compile(statement.expression)
 
 
+NODES_PER_STEP = 8
+"""A body of more nodes than this costs more than one step each time."""
+
+
 class Compiler:
     """One pass over one tree. `inside` says that `$` is an item of a list rather than the whole context."""
 
     def __init__(self) -> None:
         self.inside = False
         self.depth = 0
+        self.nodes = 0
 
     def compile(self, node: Any) -> Closure:
         method = _NODES.get(type(node))
         if method is None:
             raise NotCompiled(type(node).__name__)
+        self.nodes += 1
         self.depth += 1
         if self.depth > DEPTH:
             raise TooDeep
@@ -49,11 +55,12 @@ class Compiler:
     def compile_lambda(self, node: Any, arity: int) -> Closure:
         """A closure that gives a Python function of `arity` values, each call of which is a step."""
         outer, self.inside = self.inside, self.inside or arity > 0
+        nodes = self.nodes
         try:
             body = self.compile(node)
         finally:
             self.inside = outer
-        return _LAMBDAS[arity](body)
+        return _LAMBDAS[arity](body, 1 + (self.nodes - nodes) // NODES_PER_STEP)
 
     def _constant(self, node: Any) -> Closure:
         value = node.value
@@ -86,6 +93,8 @@ class Compiler:
             return lambda frame, dollar: left(frame, dollar) and right(frame, dollar)
         if sign == "or":
             return lambda frame, dollar: left(frame, dollar) or right(frame, dollar)
+        if sign in TESTS and type(node.args[1]) is tree.Constant and type(node.args[1].value) in (int, str):
+            return _constant_comparison_closure(sign, left, node.args[1].value)
         return _binary_closure(sign, left, right)
 
     def _unary(self, node: Any) -> Closure:
@@ -112,6 +121,8 @@ class Compiler:
         left = self.compile(receiver)
         if elvis:
             return _elvis_closure(left, name)
+        if left is _item:
+            return _item_key_closure(name)
         return _key_closure(left, name)
 
     def is_root(self, node: Any) -> bool:
@@ -239,6 +250,15 @@ def _key_closure(left: Closure, name: str) -> Closure:
     return closure
 
 
+def _item_key_closure(name: str) -> Closure:
+    def closure(frame: Frame, dollar: object) -> object:
+        if type(dollar) is dict and name in dollar:
+            return dollar[name]
+        return attribute(frame, dollar, name)
+
+    return closure
+
+
 def _index_closure(left: Closure, key: Closure) -> Closure:
     return lambda frame, dollar: index(frame, left(frame, dollar), key(frame, dollar))
 
@@ -257,13 +277,41 @@ def _binary_closure(sign: str, left: Closure, right: Closure) -> Closure:
     operation = BINARY.get(sign)
     if operation is None:
         raise NotCompiled(sign)
+    test = TESTS.get(sign)
+    if test is not None:
+        return _comparison_closure(operation, test, left, right)
     return lambda frame, dollar: operation(frame, left(frame, dollar), right(frame, dollar))
 
 
-def _lambda_0(body: Closure) -> Closure:
+def _comparison_closure(
+    operation: Callable[[Frame, Any, Any], object], test: Callable[[Any, Any], bool], left: Closure, right: Closure
+) -> Closure:
+    """Two integers or two strings are compared at once: that is nearly every comparison there is."""
+
+    def closure(frame: Frame, dollar: object) -> object:
+        first, second = left(frame, dollar), right(frame, dollar)
+        kind = type(first)
+        if kind is type(second) and (kind is int or kind is str):
+            return test(first, second)
+        return operation(frame, first, second)
+
+    return closure
+
+
+def _constant_comparison_closure(sign: str, left: Closure, constant: int | str) -> Closure:
+    operation, test, kind = BINARY[sign], TESTS[sign], type(constant)
+
+    def closure(frame: Frame, dollar: object) -> object:
+        value = left(frame, dollar)
+        return test(value, constant) if type(value) is kind else operation(frame, value, constant)
+
+    return closure
+
+
+def _lambda_0(body: Closure, cost: int) -> Closure:
     def make(frame: Frame, dollar: object) -> object:
         def call() -> object:
-            frame.budget.step(1)
+            frame.budget.step(cost)
             return body(frame, dollar)
 
         return call
@@ -271,12 +319,12 @@ def _lambda_0(body: Closure) -> Closure:
     return make
 
 
-def _lambda_1(body: Closure) -> Closure:
+def _lambda_1(body: Closure, cost: int) -> Closure:
     def make(frame: Frame, dollar: object) -> object:
         budget = frame.budget
 
         def call(item: object) -> object:
-            budget.steps -= 1
+            budget.steps -= cost
             if budget.steps < 0:
                 budget.exhausted()
             return body(frame, item)
@@ -286,10 +334,10 @@ def _lambda_1(body: Closure) -> Closure:
     return make
 
 
-def _lambda_2(body: Closure) -> Closure:
+def _lambda_2(body: Closure, cost: int) -> Closure:
     def make(frame: Frame, dollar: object) -> object:
         def call(first: object, second: object) -> object:
-            frame.budget.step(1)
+            frame.budget.step(cost)
             return body(frame.with_names({"2": second}), first)
 
         return call
@@ -297,7 +345,7 @@ def _lambda_2(body: Closure) -> Closure:
     return make
 
 
-_LAMBDAS: dict[int, Callable[[Closure], Closure]] = {0: _lambda_0, 1: _lambda_1, 2: _lambda_2}
+_LAMBDAS: dict[int, Callable[[Closure, int], Closure]] = {0: _lambda_0, 1: _lambda_1, 2: _lambda_2}
 
 _NODES: dict[type, Callable[[Compiler, Any], Closure]] = {
     tree.Constant: Compiler._constant,

@@ -5,7 +5,6 @@ from __future__ import annotations
 from functools import lru_cache
 
 from dalsegno.expressions.budget import TEXT_LENGTH, Budget
-from dalsegno.expressions.functions import Chance
 from dalsegno.expressions.values import finish
 from dalsegno.expressions.yaql.compile import compile_statement
 from dalsegno.expressions.yaql.frame import Closure, Frame, NotCompiled, TooDeep
@@ -27,8 +26,8 @@ class YaqlExpression:
 
     def evaluate(self, scope: Scope, place: str = "") -> object:
         """The value as plain JSON data. `place` keeps `uuid()` of two places apart. Raises EvaluationError."""
-        budget = Budget()
-        frame = Frame(scope, budget, Chance(scope.seed, place), NO_NAMES)
+        budget = Budget(place)
+        frame = Frame(scope, budget, NO_NAMES)
         try:
             if self.closure is None:
                 return finish(evaluate_by_library(self.text, frame), budget)

@@ -5,24 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from dalsegno.expressions.budget import Budget
-from dalsegno.expressions.functions import Chance
 from dalsegno.workflow.scope import Scope
 
 
 class Frame:
     """The scope, the budget, and the variables (`$name`, `$2`) visible at one place of an expression."""
 
-    __slots__ = ("budget", "chance", "names", "scope")
+    __slots__ = ("budget", "names", "scope")
 
-    def __init__(self, scope: Scope, budget: Budget, chance: Chance, names: dict[str, object]) -> None:
+    def __init__(self, scope: Scope, budget: Budget, names: dict[str, object]) -> None:
         self.scope = scope
         self.budget = budget
-        self.chance = chance
         self.names = names
 
     def with_names(self, names: dict[str, object]) -> Frame:
         """The frame in which these variables are visible too."""
-        return Frame(self.scope, self.budget, self.chance, {**self.names, **names})
+        return Frame(self.scope, self.budget, {**self.names, **names})
 
 
 Closure = Callable[[Frame, object], object]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from dalsegno.expressions.budget import NUMBER_BITS, check_number
+from dalsegno.expressions.functions import draw
 from dalsegno.expressions.values import describe
 from dalsegno.expressions.yaql.collections import need_integer
 from dalsegno.expressions.yaql.frame import Frame
@@ -145,8 +146,8 @@ def random(frame: Frame, *bounds: Any) -> object:
     if len(bounds) == 1:
         raise EvaluationError("random() takes no bounds or two")
     if not bounds:
-        return frame.chance.next().random()
+        return draw(frame.scope, frame.budget).random()
     low, high = need_integer(bounds[0], "random()"), need_integer(bounds[1], "random()")
     if low > high:
         raise EvaluationError(f"random() between {low} and {high}")
-    return frame.chance.next().randint(low, high)
+    return draw(frame.scope, frame.budget).randint(low, high)

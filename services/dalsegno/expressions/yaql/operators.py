@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from itertools import chain
 from typing import Any
 
-from dalsegno.expressions.budget import NUMBER_BITS, check_number
+from dalsegno.expressions.budget import check_number
 from dalsegno.expressions.values import BuiltDict, BuiltList, describe, is_iterable
 from dalsegno.expressions.yaql.frame import Frame
 from dalsegno.workflow.scope import EvaluationError
@@ -143,8 +143,18 @@ def is_member(frame: Frame, value: object, items: Any) -> bool:
     return value in walk(frame, items, "'in'")
 
 
-def compare(sign: str, test: Callable[[Any, Any], bool]) -> Callable[[Frame, Any, Any], object]:
+TESTS: dict[str, Callable[[Any, Any], bool]] = {
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+}
+
+
+def compare(sign: str) -> Callable[[Frame, Any, Any], object]:
     """The comparison of this sign. null is less than everything else and equal to itself."""
+
+    test = TESTS[sign]
 
     def closure(frame: Frame, left: Any, right: Any) -> object:
         if is_number(left) and is_number(right):
@@ -160,8 +170,8 @@ def compare(sign: str, test: Callable[[Any, Any], bool]) -> Callable[[Frame, Any
     return closure
 
 
-less = compare("<", operator.lt)
-greater = compare(">", operator.gt)
+less = compare("<")
+greater = compare(">")
 
 BINARY: dict[str, Callable[[Frame, Any, Any], object]] = {
     "+": add,
@@ -173,9 +183,9 @@ BINARY: dict[str, Callable[[Frame, Any, Any], object]] = {
     "!=": not_equal,
     "in": contained,
     "<": less,
-    "<=": compare("<=", operator.le),
+    "<=": compare("<="),
     ">": greater,
-    ">=": compare(">=", operator.ge),
+    ">=": compare(">="),
 }
 
 
@@ -230,7 +240,3 @@ def index_or(frame: Frame, value: Any, key: Any, default: Any) -> object:
     if not isinstance(value, Mapping):
         raise EvaluationError(f"{describe(value)} cannot be indexed with a default")
     return value.get(key, default)
-
-
-def shift_is_sane(bits: int) -> bool:
-    return bits <= NUMBER_BITS

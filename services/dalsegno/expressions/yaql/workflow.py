@@ -44,7 +44,7 @@ def global_variable(frame: Frame, name: object) -> object:
 
 @builtin("uuid", least=0, function=True)
 def uuid(frame: Frame) -> object:
-    return functions.uuid(frame.chance)
+    return functions.uuid(frame.scope, frame.budget)
 
 
 @builtin("json_dump", function=True)
