@@ -108,6 +108,8 @@ class Task:
     publish_on_skip: Template | None = None
     policies: Policies = Policies()
     keep_result: bool = True
+    keep_result_when: Template | None = None
+    """An expression that decides whether the result is kept; None: as `keep_result` says."""
     safe_rerun: Template | None = None
     """Whether a lost action may be run again; None: as the action says."""
     target: Template | None = None

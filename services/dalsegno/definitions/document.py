@@ -1,0 +1,214 @@
+"""A whole definition document: which language and kind it is, and what it defines.
+
+`read` is for a text that somebody hands in: everything that is wrong with it is told, and it is accepted only when
+nothing is. `load_stored` is for a text that was accepted once: rules that were added since do not keep it from running.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+from dalsegno.definitions.load import DEFAULT_LIMITS, Limits, Source, load
+from dalsegno.definitions.mistral.actions import compile_action
+from dalsegno.definitions.mistral.compile import compile_workflow, read_description, read_tags
+from dalsegno.definitions.mistral.syntax import Reader
+from dalsegno.definitions.problems import Problem, Problems, did_you_mean, shown
+from dalsegno.workflow.model import AdHocAction, Parameter, Workflow
+
+
+class MemberKind(Enum):
+    """What one part of a document defines."""
+
+    WORKFLOW = "workflow"
+    ACTION = "action"
+
+
+class DocumentKind(Enum):
+    """What a document is."""
+
+    WORKFLOWS = "workflows"
+    ACTIONS = "actions"
+    WORKBOOK = "workbook"
+    ORQUESTA = "orquesta"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One workflow or ad-hoc action of a document, under the name it is stored by."""
+
+    kind: MemberKind
+    name: str
+    workflow: Workflow | None = None
+    action: AdHocAction | None = None
+
+    @property
+    def _compiled(self) -> Workflow | AdHocAction:
+        compiled = self.workflow if self.workflow is not None else self.action
+        assert compiled is not None
+        return compiled
+
+    @property
+    def description(self) -> str:
+        return self._compiled.description
+
+    @property
+    def tags(self) -> tuple[str, ...]:
+        return self._compiled.tags
+
+    @property
+    def input(self) -> tuple[Parameter, ...]:
+        """The declared input parameters."""
+        return self._compiled.input
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """What a text defines. With problems, the members are what could be read, and are not to be stored."""
+
+    kind: DocumentKind
+    language: str
+    members: tuple[Member, ...] = ()
+    problems: tuple[Problem, ...] = ()
+    name: str = ""
+    """The workbook's name; "" for other kinds."""
+
+    def member(self, name: str) -> Member | None:
+        """The member of this name, a workflow before an action."""
+        named = [member for member in self.members if member.name == name]
+        return min(named, key=lambda member: member.kind is MemberKind.ACTION, default=None)
+
+
+_WORKBOOK_KEYS = dict.fromkeys(("name", "version", "description", "tags", "actions", "workflows"))
+_MEMBER_NAME = re.compile(r"^(?!version$)[\w-]+$")
+_ACTION_KEYS = frozenset(("base", "base-input"))
+
+
+def read(text: str, limits: Limits = DEFAULT_LIMITS, name: str = "") -> Document:
+    """Reads and checks a definition of any language and kind. Never raises: whatever is wrong is a problem.
+
+    `name` is for languages whose documents carry none.
+    """
+    problems = Problems()
+    source = load(text, problems, limits)
+    if not source.complete:
+        return Document(DocumentKind.UNKNOWN, "", problems=problems.listed())
+    kind = _kind_of(source.data)
+    reader = Reader(source, problems)
+    book = ""
+    members: tuple[Member, ...] = ()
+    if kind is DocumentKind.UNKNOWN:
+        reader.fault((), f"a definition is a mapping of names to workflows or actions, not {shown(source.data)}")
+    elif kind is DocumentKind.ORQUESTA:
+        reader.fault(
+            ("version",), "Orquesta definitions are not accepted by this version", "write Mistral's, version 2.0"
+        )
+    elif kind is DocumentKind.WORKBOOK:
+        book, members = _read_workbook(reader, source.data)
+    else:
+        members = _read_list(reader, source, kind)
+    language = "orquesta" if kind is DocumentKind.ORQUESTA else "mistral"
+    return Document(kind, language, members, problems.listed(), book)
+
+
+def load_stored(text: str, name: str, kind: MemberKind = MemberKind.WORKFLOW) -> Member:
+    """One member of a text that was accepted when it was stored, by its stored name. Raises KeyError without it.
+
+    Problems are passed over: a later version may know more of them, and what is stored stays loadable for ever.
+    """
+    limits = Limits(bytes_max=2**31, depth_max=500, keys_max=2**31, values_max=2**31)
+    for member in read(text, limits, name=name).members:
+        if member.name == name and member.kind is kind:
+            return member
+    raise KeyError(name)
+
+
+def _kind_of(data: Any) -> DocumentKind:
+    if not isinstance(data, dict) or not data:
+        return DocumentKind.UNKNOWN
+    if isinstance(data.get("tasks"), dict | list) and not _is_workflow(data["tasks"]):
+        return DocumentKind.ORQUESTA if _is_version_1(data.get("version")) else DocumentKind.WORKFLOWS
+    has_name = "name" in data and not isinstance(data["name"], dict)
+    sections = [data[key] for key in ("workflows", "actions") if key in data]
+    if has_name or any(not _is_workflow(section) for section in sections):
+        return DocumentKind.WORKBOOK
+    bodies = [body for key, body in data.items() if key != "version" and isinstance(body, dict)]
+    if any(not body.keys().isdisjoint(_ACTION_KEYS) and "tasks" not in body for body in bodies):
+        return DocumentKind.ACTIONS
+    return DocumentKind.WORKFLOWS
+
+
+def _is_workflow(section: object) -> bool:
+    """Whether the value under a section's name is itself a workflow or an action that has this name."""
+    return isinstance(section, dict) and (
+        isinstance(section.get("tasks"), dict) or isinstance(section.get("base"), str)
+    )
+
+
+def _is_version_1(version: object) -> bool:
+    return str(version) in ("1", "1.0")
+
+
+def _is_version_2(version: object) -> bool:
+    try:
+        return not isinstance(version, bool) and float(str(version)) == 2
+    except (ValueError, OverflowError):
+        return False
+
+
+def _read_list(reader: Reader, source: Source, kind: DocumentKind) -> tuple[Member, ...]:
+    """A list of workflows or of ad-hoc actions: every key but `version` is one."""
+    data = source.data
+    if "version" not in data:
+        reader.fault((), "`version` is missing", "write `version: '2.0'` at the top")
+    elif not _is_version_2(data["version"]):
+        reader.fault(("version",), f"the version {shown(data['version'])} is not known", "write `version: '2.0'`")
+    if "tasks" in data and not _is_workflow(data["tasks"]):
+        reader.fault(("tasks",), "tasks stand within a workflow", "put them below the workflow's name")
+    names = [key for key in data if key != "version"]
+    if not names:
+        reader.fault((), "defines nothing", "add a workflow, under its name")
+    for key in source.odd_keys.get(id(data), ()):
+        reader.fault((key,), f"the key is read by YAML as {key}, not as text", "put it in quotes")
+    return tuple(_read_member(reader, kind is DocumentKind.ACTIONS, name, data[name], (name,)) for name in names)
+
+
+def _read_member(
+    reader: Reader, is_action: bool, name: str, data: Any, path: tuple[str, ...], workbook: str | None = None
+) -> Member:
+    stored_name = f"{workbook}.{name}" if workbook else name
+    if is_action:
+        action = compile_action(reader, name, data, path, stored_name=stored_name, workbook=workbook)
+        return Member(MemberKind.ACTION, stored_name, action=action)
+    workflow = compile_workflow(reader, name, data, path, stored_name=stored_name, workbook=workbook)
+    return Member(MemberKind.WORKFLOW, stored_name, workflow=workflow)
+
+
+def _read_workbook(reader: Reader, data: dict[str, Any]) -> tuple[str, tuple[Member, ...]]:
+    reader.known_keys(data, _WORKBOOK_KEYS, (), "workbook")
+    if "version" not in data:
+        reader.fault((), "`version` is missing", "write `version: '2.0'` at the top")
+    elif data["version"] != "2.0" and (data["version"] != 2 or isinstance(data["version"], bool)):
+        reader.fault(("version",), f"the version {shown(data['version'])} is not known", "write `version: '2.0'`")
+    if "name" not in data:
+        reader.fault((), "a workbook needs a `name`", did_you_mean("name", data.keys() - _WORKBOOK_KEYS.keys()))
+    name = (reader.text(data["name"], ("name",)) or "") if "name" in data else ""
+    read_description(reader, data, ())
+    read_tags(reader, data, ())
+    members: list[Member] = []
+    for section in ("actions", "workflows"):
+        if section not in data:
+            continue
+        bodies = reader.mapping(data[section], (section,)) or {}
+        for key, body in bodies.items():
+            if key == "version":
+                if body != "2.0" and (body != 2 or isinstance(body, bool)):
+                    reader.fault((section, key), f"the version {shown(body)} is not known", "leave it away")
+                continue
+            if not _MEMBER_NAME.match(key):
+                reader.fault((section, key), "a name in a workbook has letters, digits, `_` and `-` only")
+            members.append(_read_member(reader, section == "actions", key, body, (section, key), name))
+    return name, tuple(members)

@@ -1,0 +1,339 @@
+"""YAML text in, plain JSON data with the line and column of every value out.
+
+The YAML is Mistral's: what PyYAML's SafeLoader reads, except that anchors and aliases do not exist: `&x`, `*x` and
+`@x` are plain text. So no document can grow while it is read. Large documents are read by libyaml, which knows no such
+exception; where one of them has an anchor after all, it is read again by the slower scanner in Python.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+from yaml.parser import Parser
+from yaml.reader import Reader
+from yaml.scanner import Scanner
+
+from dalsegno.definitions.problems import Path, Place, Problems
+from dalsegno.definitions.scalars import UnfitScalar, key_text, scalar_value
+
+try:
+    from yaml.cyaml import CParser
+except ImportError:  # PyYAML without libyaml reads everything, only slower
+    CParser = None  # type: ignore[assignment, misc]
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How large a definition may be."""
+
+    bytes_max: int = 4 * 1024 * 1024
+    depth_max: int = 100
+    keys_max: int = 500_000
+    """Keys of all mappings together."""
+    values_max: int = 1_000_000
+
+
+DEFAULT_LIMITS = Limits()
+
+QUICK_BYTES = 16 * 1024
+"""Up to here the scanner in Python is quick enough, and it is the one that Mistral's authors met."""
+
+SLOW_BYTES_MAX = 512 * 1024
+"""The largest text given to the scanner in Python, which takes some 4 seconds for a megabyte."""
+
+
+class Source:
+    """A loaded document: its data, and where each part of it stands."""
+
+    def __init__(self) -> None:
+        self.data: Any = None
+        self.complete = True
+        """False when the text ends before its end: what follows a YAML error was not read."""
+        self.odd_keys: dict[int, list[str]] = {}
+        """Keys that are no text in YAML (`on`, `1`, `~`), by the identity of their mapping."""
+        self._places: dict[int, dict[str, Place] | list[Place]] = {}
+
+    def locate(self, path: Path) -> Place:
+        """Line and column of the value, or of the nearest part of the path that the document has."""
+        place: Place = (1, 1)
+        node = self.data
+        for step in path:
+            places = self._places.get(id(node))
+            if isinstance(places, dict) and isinstance(step, str) and step in places:
+                place, node = places[step], node.get(step)
+            elif isinstance(places, list) and isinstance(step, int) and step < len(places):
+                place, node = places[step], node[step]
+            else:
+                break
+        return place
+
+    def record(self, container: object, places: dict[str, Place] | list[Place]) -> None:
+        self._places[id(container)] = places
+
+    def places_of(self, mapping: object) -> dict[str, Place]:
+        places = self._places.get(id(mapping))
+        return places if isinstance(places, dict) else {}
+
+
+def load(text: str, problems: Problems, limits: Limits = DEFAULT_LIMITS) -> Source:
+    """Reads one YAML document. Whatever is wrong becomes a problem; the data then is what could be read."""
+    source = Source()
+    problems.locate = source.locate
+    size = len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
+    if size > limits.bytes_max:
+        problems.add((), f"the definition has {size:,} bytes, at most {limits.bytes_max:,} are allowed", place=(1, 1))
+        source.complete = False
+        return source
+    if size > QUICK_BYTES and CParser is not None and _load_quickly(text, size, source, problems, limits):
+        return source
+    source.__init__()  # type: ignore[misc]
+    _Builder(source, problems, limits).build(_events(_PlainParser, text))
+    return source
+
+
+def _load_quickly(text: str, size: int, source: Source, problems: Problems, limits: Limits) -> bool:
+    """Reads with libyaml; False when the text must be read again because something in it looks like an anchor."""
+    found = Problems()
+    try:
+        _Builder(source, found, limits).build(_events(CParser, text))
+    except _AnchorMet as met:
+        if size <= SLOW_BYTES_MAX:
+            return False
+        source.complete = False
+        hint = "quote the value"
+        found.add((), "a value starts with `&`, `*` or `@` in so large a definition", hint, place=met.place)
+    if not source.complete and size <= SLOW_BYTES_MAX:
+        return False
+    problems.take(found)
+    return True
+
+
+class _PlainParser(Reader, Scanner, Parser):
+    """PyYAML's scanner and parser, for which `&`, `*` and `@` are letters."""
+
+    def __init__(self, stream: str) -> None:
+        Reader.__init__(self, stream)
+        Scanner.__init__(self)
+        Parser.__init__(self)
+
+    def fetch_alias(self) -> None:
+        self.fetch_plain()
+
+    def fetch_anchor(self) -> None:
+        self.fetch_plain()
+
+    def check_plain(self) -> bool:
+        return self.peek() == "@" or bool(super().check_plain())
+
+
+class _AnchorMet(Exception):
+    """libyaml has found an anchor or an alias, which Mistral's YAML does not have."""
+
+    def __init__(self, place: Place) -> None:
+        super().__init__(place)
+        self.place = place
+
+
+def _events(parser: Any, text: str) -> Iterator[Any]:
+    stream = parser(text)
+    while stream.check_event():
+        yield stream.get_event()
+
+
+_MISSING = "\0missing"
+_MERGE = "\0merge"
+"""Stand for a key where there is none yet, and for YAML's merge key `<<`: no key can hold a NUL."""
+
+
+class _Frame:
+    """A mapping or a list under construction."""
+
+    __slots__ = ("container", "key", "merges", "places")
+
+    def __init__(self, container: dict[str, Any] | list[Any]) -> None:
+        self.container = container
+        self.places: Any = {} if isinstance(container, dict) else []
+        self.key = _MISSING
+        self.merges: list[Any] = []
+
+
+class _Stop(Exception):
+    """A limit is reached: nothing more is read."""
+
+
+class _Builder:
+    """Makes data out of events, without recursion."""
+
+    def __init__(self, source: Source, problems: Problems, limits: Limits) -> None:
+        self._source = source
+        self._problems = problems
+        self._limits = limits
+        self._stack: list[_Frame] = []
+        self._keys = 0
+        self._values = 0
+        self._documents = 0
+
+    def build(self, events: Iterator[Any]) -> None:
+        """Consumes the events. YAML's own errors and limits become problems."""
+        self._problems.locate = self._source.locate
+        try:
+            for event in events:
+                self._take(event)
+        except _Stop:
+            self._source.complete = False
+        except yaml.MarkedYAMLError as error:
+            mark = error.problem_mark or error.context_mark
+            place = (mark.line + 1, mark.column + 1) if mark else (1, 1)
+            context = f" {error.context}" if error.context else ""
+            self._fail(f"not YAML: {error.problem or 'cannot be read'}{context}", place)
+        except yaml.YAMLError as error:
+            self._fail(f"not YAML: {getattr(error, 'reason', None) or 'cannot be read'}", (1, 1))
+        except UnicodeError:
+            self._fail("not YAML: holds a lone surrogate", (1, 1))
+
+    def _fail(self, message: str, place: Place) -> None:
+        self._source.complete = False
+        self._problems.add(self._path(), message, _yaml_hint(message), place=place)
+
+    def _take(self, event: Any) -> None:
+        kind = type(event)
+        if kind is yaml.ScalarEvent:
+            self._refuse_anchor(event)
+            self._take_scalar(event)
+        elif kind is yaml.MappingStartEvent or kind is yaml.SequenceStartEvent:
+            self._refuse_anchor(event)
+            self._open(event, {} if kind is yaml.MappingStartEvent else [])
+        elif kind is yaml.MappingEndEvent or kind is yaml.SequenceEndEvent:
+            self._close()
+        elif kind is yaml.AliasEvent:
+            raise _AnchorMet(_place(event))
+        elif kind is yaml.DocumentStartEvent:
+            self._documents += 1
+            if self._documents > 1:
+                self._fail("more than one YAML document", _place(event))
+                raise _Stop
+
+    def _refuse_anchor(self, event: Any) -> None:
+        if event.anchor is not None:
+            raise _AnchorMet(_place(event))
+
+    def _open(self, event: Any, container: dict[str, Any] | list[Any]) -> None:
+        place = _place(event)
+        if event.tag not in (None, "!", "tag:yaml.org,2002:map", "tag:yaml.org,2002:seq"):
+            self._problems.add(self._path(), f"the tag `{_tag_text(event.tag)}` is not allowed here", place=place)
+        if len(self._stack) >= self._limits.depth_max:
+            self._fail(f"nested more than {self._limits.depth_max} levels deep", place)
+            raise _Stop
+        self._attach(container, place)
+        self._stack.append(_Frame(container))
+
+    def _close(self) -> None:
+        frame = self._stack.pop()
+        if frame.merges:
+            self._merge(frame)
+        self._source.record(frame.container, frame.places)
+
+    def _take_scalar(self, event: Any) -> None:
+        place = _place(event)
+        frame = self._stack[-1] if self._stack else None
+        is_key = frame is not None and frame.key == _MISSING and isinstance(frame.container, dict)
+        if is_key and event.value == "<<" and event.implicit[0]:
+            assert frame is not None
+            frame.key = _MERGE
+            return
+        try:
+            value = scalar_value(event)
+        except UnfitScalar as error:
+            self._problems.add(self._path(), str(error), error.hint, place=place)
+            value = event.value if is_key else None
+        if is_key:
+            assert frame is not None
+            self._take_key(frame, value, place)
+        else:
+            self._attach(value, place)
+
+    def _take_key(self, frame: _Frame, value: object, place: Place) -> None:
+        self._keys += 1
+        if self._keys > self._limits.keys_max:
+            self._fail(f"more than {self._limits.keys_max:,} keys", place)
+            raise _Stop
+        key = key_text(value)
+        if not isinstance(value, str):
+            self._source.odd_keys.setdefault(id(frame.container), []).append(key)
+        if key in frame.places:
+            first = frame.places[key][0]
+            path = (*self._path(), key)
+            self._problems.add(path, f"the key `{key}` stands twice, first in line {first}", place=place)
+        frame.places[key] = place
+        frame.key = key
+
+    def _attach(self, value: Any, place: Place) -> None:
+        self._values += 1
+        if self._values > self._limits.values_max:
+            self._fail(f"more than {self._limits.values_max:,} values", place)
+            raise _Stop
+        if not self._stack:
+            self._source.data = value
+            return
+        frame = self._stack[-1]
+        if isinstance(frame.container, list):
+            frame.places.append(place)
+            frame.container.append(value)
+        elif frame.key == _MISSING:
+            self._problems.add(self._path(), "a key must be text, not a list or a mapping", place=place)
+            frame.key = f"\0key {self._values}"
+        elif frame.key == _MERGE:
+            frame.merges.append((value, place))
+            frame.key = _MISSING
+        else:
+            if not frame.key.startswith("\0"):
+                frame.container[frame.key] = value
+            frame.key = _MISSING
+
+    def _merge(self, frame: _Frame) -> None:
+        assert isinstance(frame.container, dict)
+        merged: dict[str, Any] = {}
+        for value, place in frame.merges:
+            for part in reversed(value) if isinstance(value, list) else [value]:
+                if isinstance(part, dict):
+                    merged |= part
+                    frame.places = self._source.places_of(part) | frame.places
+                else:
+                    self._problems.add(self._path(), "`<<` takes a mapping or a list of mappings", place=place)
+        merged |= frame.container
+        frame.container.clear()
+        frame.container.update(merged)
+
+    def _path(self) -> Path:
+        path: list[str | int] = []
+        for frame in self._stack:
+            if isinstance(frame.container, list):
+                path.append(len(frame.container))
+            elif not frame.key.startswith("\0"):
+                path.append(frame.key)
+        return tuple(path)
+
+
+def _place(event: Any) -> Place:
+    mark = event.start_mark
+    return mark.line + 1, mark.column + 1
+
+
+def _tag_text(tag: str) -> str:
+    return tag.replace("tag:yaml.org,2002:", "!!")
+
+
+_HINTS = (
+    (re.compile("mapping values are not allowed"), "quote a value that holds `: `, and look at the indentation"),
+    (re.compile("'\\\\t'|found a tab"), "YAML wants spaces, not tabs"),
+    (re.compile("but found '<scalar>'|did not find expected ',' or '[}\\]]'"), "quote an expression inside { } or [ ]"),
+    (re.compile("cannot start any token"), "quote the value"),
+)
+
+
+def _yaml_hint(message: str) -> str:
+    return next((hint for pattern, hint in _HINTS if pattern.search(message)), "")

@@ -1,0 +1,241 @@
+"""A Mistral workflow: from its data to the compiled Workflow, tasks linked and task-defaults applied."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from dalsegno.definitions.mistral.clauses import NO_CLAUSE, ReadClause, read_clause
+from dalsegno.definitions.mistral.policies import NO_POLICIES, POLICY_KEYS, merge_policies, read_policies
+from dalsegno.definitions.mistral.syntax import REQUIRED, Reader
+from dalsegno.definitions.mistral.tasks import CLAUSE_KEYS, ReadTask, read_task
+from dalsegno.definitions.problems import SEMANTIC, Path, did_you_mean, shown
+from dalsegno.workflow.model import JOIN_ALL, Clause, Command, Parameter, Policies, Task, Transition, Workflow
+from dalsegno.workflow.scope import Constant, Template
+
+NAME_LENGTH_MAX = 255
+
+_KEYS = dict.fromkeys(
+    (
+        "type",
+        "input",
+        "output",
+        "output-on-error",
+        "vars",
+        "task-defaults",
+        "tasks",
+        "description",
+        "tags",
+        "name",
+        "version",
+    )
+)
+_DEFAULTS_KEYS = dict.fromkeys(
+    (*POLICY_KEYS, *CLAUSE_KEYS, "safe-rerun", "requires", "description", "tags", "name", "version")
+)
+_COMMANDS = frozenset(command.value for command in Command)
+_UUID = re.compile(r"[0-9a-fA-F]{32}")
+
+
+@dataclass(frozen=True, slots=True)
+class _Defaults:
+    """What task-defaults give to every task."""
+
+    clauses: tuple[ReadClause, ...] = (NO_CLAUSE,) * len(CLAUSE_KEYS)
+    policies: Policies = NO_POLICIES
+    safe_rerun: Template | None = None
+    requires: tuple[str, ...] = ()
+
+
+_NO_DEFAULTS = _Defaults()
+
+
+def compile_workflow(
+    reader: Reader, name: str, data: object, path: Path, *, stored_name: str | None = None, workbook: str | None = None
+) -> Workflow:
+    """The workflow of this data; with problems noted, what could be read of it."""
+    full_name = stored_name or name
+    _check_name(reader, name, path)
+    if not isinstance(data, dict) or not data:
+        reader.fault(path, f"a workflow must be a mapping that is not empty, not {shown(data)}")
+        return Workflow(full_name, {})
+    reader.known_keys(data, _KEYS, path, "workflow")
+    reverse = data.get("type") == "reverse"
+    if data.get("type", "direct") not in ("direct", "reverse"):
+        reader.fault((*path, "type"), f"must be direct or reverse, not {shown(data['type'])}")
+
+    def template(key: str) -> Template | None:
+        return reader.mapping_template(data[key], (*path, key)) if key in data else None
+
+    defaults = (
+        _read_defaults(reader, data["task-defaults"], (*path, "task-defaults")) if "task-defaults" in data else None
+    )
+    read = _read_tasks(reader, data, path, reverse=reverse)
+    link = _link_reverse if reverse else _link_direct
+    tasks = link(reader, read, defaults or _NO_DEFAULTS)
+    starts = () if reverse else _find_starts(reader, tasks, path)
+    return Workflow(
+        name=full_name,
+        tasks=tasks,
+        starts=starts,
+        reverse=reverse,
+        input=read_parameters(reader, data["input"], (*path, "input")) if "input" in data else (),
+        vars=template("vars"),
+        output=template("output"),
+        output_on_error=template("output-on-error"),
+        description=read_description(reader, data, path),
+        tags=read_tags(reader, data, path),
+        workbook=workbook,
+        spec=_spec(data, full_name, tasks),
+    )
+
+
+def read_parameters(reader: Reader, value: object, path: Path) -> tuple[Parameter, ...]:
+    """Declared inputs. Defaults are plain values: expressions in them are text."""
+    return tuple(
+        Parameter(name) if default is REQUIRED else Parameter(name, required=False, default=Constant(default))
+        for name, default in reader.parameters(value, path).items()
+    )
+
+
+def read_description(reader: Reader, data: Mapping[str, Any], path: Path) -> str:
+    if "description" not in data:
+        return ""
+    return reader.text(data["description"], (*path, "description")) or ""
+
+
+def read_tags(reader: Reader, data: Mapping[str, Any], path: Path) -> tuple[str, ...]:
+    return reader.texts(data["tags"], (*path, "tags")) if "tags" in data else ()
+
+
+def _check_name(reader: Reader, name: str, path: Path) -> None:
+    plain = name.removeprefix("urn:").removeprefix("uuid:").strip("{}").replace("-", "")
+    if not name or len(name) > NAME_LENGTH_MAX:
+        reader.fault(path, f"a name has 1 to {NAME_LENGTH_MAX} characters", category=SEMANTIC)
+    elif _UUID.fullmatch(plain):
+        reader.fault(path, "the name of a workflow must not look like a UUID", category=SEMANTIC)
+
+
+def _spec(data: Mapping[str, Any], name: str, tasks: Mapping[str, Task]) -> dict[str, object]:
+    return {**data, "name": name, "version": "2.0", "tasks": {key: task.spec for key, task in tasks.items()}}
+
+
+def _read_tasks(reader: Reader, data: Mapping[str, Any], path: Path, *, reverse: bool) -> list[ReadTask]:
+    if "tasks" not in data:
+        reader.fault(path, "`tasks` is missing", did_you_mean("tasks", data.keys() - _KEYS.keys()))
+        return []
+    tasks = reader.mapping(data["tasks"], (*path, "tasks"))
+    if tasks is None:
+        return []
+    return [read_task(reader, name, body, (*path, "tasks", name), reverse=reverse) for name, body in tasks.items()]
+
+
+def _read_defaults(reader: Reader, value: object, path: Path) -> _Defaults:
+    data = reader.mapping(value, path)
+    if data is None:
+        return _NO_DEFAULTS
+    reader.known_keys(data, _DEFAULTS_KEYS, path, "task-defaults")
+    read_description(reader, data, path)
+    read_tags(reader, data, path)
+    return _Defaults(
+        clauses=tuple(
+            read_clause(reader, data[key], (*path, key)) if key in data else NO_CLAUSE for key in CLAUSE_KEYS
+        ),
+        policies=read_policies(reader, data, path),
+        safe_rerun=reader.boolean(data["safe-rerun"], (*path, "safe-rerun")) if "safe-rerun" in data else None,
+        requires=reader.text_or_texts(data["requires"], (*path, "requires")) if "requires" in data else (),
+    )
+
+
+def _link_direct(reader: Reader, read: list[ReadTask], defaults: _Defaults) -> dict[str, Task]:
+    """Applies task-defaults, checks all targets and joins, and tells each task what leads to it."""
+    names = {item.task.name for item in read}
+    for item in read:
+        _check_targets(reader, item.clauses, names)
+    _check_targets(reader, defaults.clauses, names)
+    inbound: dict[str, dict[str, None]] = {name: {} for name in names}
+    clauses: dict[str, list[Clause]] = {}
+    for item in read:
+        name = item.task.name
+        clauses[name] = [
+            _clause_of(own.clause, default.clause, name)
+            for own, default in zip(item.clauses, defaults.clauses, strict=True)
+        ]
+        for clause in clauses[name]:
+            for transition in clause.next:
+                if transition.target in inbound:
+                    inbound[transition.target][name] = None
+    tasks = {}
+    for item in read:
+        leading = tuple(inbound[item.task.name])
+        _check_join(reader, item, len(leading))
+        on_success, on_error, on_complete, on_skip = clauses[item.task.name]
+        tasks[item.task.name] = replace(
+            _with_defaults(item, defaults),
+            inbound=leading,
+            on_success=on_success,
+            on_error=on_error,
+            on_complete=on_complete,
+            on_skip=on_skip,
+        )
+    return tasks
+
+
+def _link_reverse(reader: Reader, read: list[ReadTask], defaults: _Defaults) -> dict[str, Task]:
+    names = {item.task.name for item in read}
+    tasks = {}
+    for item in read:
+        name = item.task.name
+        requires = dict.fromkeys((*item.task.requires, *defaults.requires))
+        requires.pop(name, None)
+        for required in requires:
+            if required not in names:
+                place = (
+                    (*item.path, "requires") if required in item.task.requires else (*item.path[:-2], "task-defaults")
+                )
+                hint = did_you_mean(required, names)
+                reader.fault(place, f"requires `{required}`, which is no task of this workflow", hint, SEMANTIC)
+        tasks[name] = replace(_with_defaults(item, defaults), requires=tuple(requires))
+    return tasks
+
+
+def _with_defaults(item: ReadTask, defaults: _Defaults) -> Task:
+    safe_rerun = item.task.safe_rerun or defaults.safe_rerun
+    return replace(item.task, policies=merge_policies(item.policies, defaults.policies), safe_rerun=safe_rerun)
+
+
+def _clause_of(own: Clause, default: Clause, name: str) -> Clause:
+    """The task's own clause; when that names no target, the targets of task-defaults but for the task itself."""
+    if own.next or not default.next:
+        return own
+    following: tuple[Transition, ...] = default.next
+    if any(transition.target == name for transition in following):
+        following = tuple(transition for transition in following if transition.target != name)
+    return Clause(own.branch, own.globals, following)
+
+
+def _check_targets(reader: Reader, clauses: tuple[ReadClause, ...], names: set[str]) -> None:
+    for read in clauses:
+        for transition, place in zip(read.clause.next, read.places, strict=True):
+            if transition.target not in names and transition.command is None:
+                hint = did_you_mean(transition.target, (*names, *_COMMANDS))
+                reader.fault(place, f"there is no task `{transition.target[:255]}`", hint, SEMANTIC)
+
+
+def _check_join(reader: Reader, item: ReadTask, inbound: int) -> None:
+    join = item.task.join
+    if join == JOIN_ALL and inbound == 0:
+        reader.fault((*item.path, "join"), "nothing leads to this task, so there is nothing to join", category=SEMANTIC)
+    elif join is not None and join > inbound:
+        message = f"waits for {join} tasks, but {inbound} lead{'s' if inbound == 1 else ''} to it"
+        reader.fault((*item.path, "join"), message, category=SEMANTIC)
+
+
+def _find_starts(reader: Reader, tasks: Mapping[str, Task], path: Path) -> tuple[str, ...]:
+    starts = tuple(name for name, task in tasks.items() if not task.inbound)
+    if tasks and not starts:
+        hint = "let one task have nothing that leads to it"
+        reader.fault((*path, "tasks"), "no task to start with: something leads to every task", hint, SEMANTIC)
+    return starts

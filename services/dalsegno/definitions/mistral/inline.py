@@ -1,0 +1,98 @@
+"""Parameters written in one line behind a name: `std.echo output="Hello" delay=3`.
+
+What is found is what Mistral's pattern finds: `name=value` anywhere in the text, the value being a quoted text, an
+expression, a JSON list, `true`, `false`, `null` or digits. Text that is none of this is passed over. The pattern is
+walked by hand, because as a regular expression it takes time that grows with the square of the text.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass, field
+from typing import Any
+
+INLINE_LENGTH_MAX = 64 * 1024
+"""A longer text belongs into `input`."""
+
+_NAME = re.compile(r"([\w.]+[^=(\s\"]*|<%.*?%>|\{\{.*\}\}|\{%.*%\})")
+_DIGITS = re.compile(r"\d+")
+_SPACE = re.compile(r"\s*")
+_WORDS = ("true", "false", "null")
+
+
+@dataclass(frozen=True, slots=True)
+class Inline:
+    """A name and the parameters written behind it."""
+
+    name: str
+    parameters: dict[str, Any] = field(default_factory=dict)
+
+
+def read_inline(text: str) -> Inline | None:
+    """The name and the parameters of a text; None when the text begins with no name. At most INLINE_LENGTH_MAX long."""
+    if " " not in text:
+        return Inline(text)
+    match = _NAME.match(text)
+    if match is None:
+        return None
+    return Inline(match.group(), _read_parameters(text))
+
+
+def _read_parameters(text: str) -> dict[str, Any]:
+    parameters: dict[str, Any] = {}
+    end = 0
+    equals = text.find("=")
+    while equals >= 0:
+        start = equals
+        while start > end and _is_name_letter(text[start - 1]):
+            start -= 1
+        found = _read_value(text, equals + 1) if start < equals else None
+        if found is not None:
+            parameters[text[start:equals]], end = found
+        equals = text.find("=", max(end, equals + 1))
+    return parameters
+
+
+def _is_name_letter(character: str) -> bool:
+    return character.isalnum() or character in "-_"
+
+
+def _read_value(text: str, start: int) -> tuple[Any, int] | None:
+    """The value that begins here and where it ends, None when none begins here."""
+    first = text[start : start + 1]
+    if first and first in "\"'":
+        close = text.find(first, start + 1)
+        return None if close < 0 else (text[start + 1 : close], _skip_space(text, close + 1))
+    line_end = text.find("\n", start)
+    line_end = len(text) if line_end < 0 else line_end
+    for opening, closing, is_greedy in (("{{", "}}", True), ("{%", "%}", True), ("<%", "%>", False), ("[", "]", True)):
+        if text.startswith(opening, start):
+            find = text.rfind if is_greedy else text.find
+            close = find(closing, start + len(opening), line_end)
+            if close < 0:
+                return None
+            end = close + len(closing)
+            return _decoded(text[start:end]), _skip_space(text, end) if opening == "[" else end
+    for word in _WORDS:
+        if text.startswith(word, start):
+            return json.loads(word), start + len(word)
+    digits = _DIGITS.match(text, start)
+    return None if digits is None else (_decoded(digits.group()), digits.end())
+
+
+def _skip_space(text: str, start: int) -> int:
+    match = _SPACE.match(text, start)
+    assert match is not None
+    return match.end()
+
+
+def _decoded(text: str) -> Any:
+    try:
+        return json.loads(text, parse_constant=_refuse)
+    except (ValueError, RecursionError):  # an expression, or a list that is no JSON: it stays text
+        return text
+
+
+def _refuse(word: str) -> object:
+    raise ValueError(word)

@@ -1,0 +1,161 @@
+"""The simple forms that Mistral's definitions are made of: texts, lists of texts, numbers, expressions, mappings.
+
+A Reader never raises: what does not fit becomes a problem, and the caller goes on with what is left, so that one
+reading of a document finds everything that is wrong with it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from dalsegno.definitions.load import Source
+from dalsegno.definitions.problems import EXPRESSION, SYNTAX, Path, Problems, did_you_mean, shown
+from dalsegno.expressions.compile import ExpressionProblem, compile_template
+from dalsegno.workflow.scope import Constant, Template
+
+_EXPRESSION = re.compile(r"^({{.*}}|<%.*?%>)\s*$")
+"""A text that counts as an expression where only an expression may stand: begins and ends as one, on one line."""
+
+_EXPRESSION_HINT = "write an expression: <% ... %> or {{ ... }}"
+
+
+class Reader:
+    """Reads the parts of one document and notes the problems."""
+
+    def __init__(self, source: Source, problems: Problems) -> None:
+        self._source = source
+        self._problems = problems
+
+    def fault(self, path: Path, message: str, hint: str = "", category: str = SYNTAX) -> None:
+        """Notes a problem."""
+        self._problems.add(path, message, hint, category)
+
+    def redirect(self, path: Path, to: Path) -> None:
+        """What is found wrong at `path` is to be shown at `to`."""
+        self._problems.redirect(path, to)
+
+    def template(self, value: object, path: Path) -> Template:
+        """The value with its expressions compiled. What is wrong with them is noted."""
+        if isinstance(value, str | dict | list):
+            return compile_template(value, self._note_expression, path)
+        return Constant(value)
+
+    def known_keys(self, mapping: Mapping[str, Any], known: Collection[str], path: Path, what: str) -> None:
+        """Notes every key that a `what` does not have."""
+        for key in mapping:
+            if key not in known:
+                hint = did_you_mean(key, known)
+                self.fault((*path, key), f"a {what} has no key `{key}`", hint or f"it may have: {', '.join(known)}")
+
+    def text(self, value: object, path: Path) -> str | None:
+        """A text that is not empty."""
+        if isinstance(value, str) and value:
+            return value
+        self.fault(path, "must not be empty" if value == "" else f"must be text, not {shown(value)}")
+        return None
+
+    def texts(self, value: object, path: Path) -> tuple[str, ...]:
+        """A list of texts, at least one, none twice."""
+        if not isinstance(value, list) or not value:
+            self.fault(path, f"must be a list of texts that is not empty, not {shown(value)}")
+            return ()
+        read: dict[str, None] = {}
+        for index, item in enumerate(value):
+            text = self.text(item, (*path, index))
+            if text is not None and text in read:
+                self.fault((*path, index), f"`{text}` stands twice in the list")
+            elif text is not None:
+                read[text] = None
+        return tuple(read)
+
+    def text_or_texts(self, value: object, path: Path) -> tuple[str, ...]:
+        """One text, or a list of them."""
+        if isinstance(value, str):
+            text = self.text(value, path)
+            return () if text is None else (text,)
+        return self.texts(value, path)
+
+    def mapping(self, value: object, path: Path) -> dict[str, Any] | None:
+        """A mapping that is not empty and whose keys are texts."""
+        if not isinstance(value, dict) or not value:
+            self.fault(path, f"must be a mapping that is not empty, not {shown(value)}")
+            return None
+        for key in self._source.odd_keys.get(id(value), ()):
+            self.fault((*path, key), f"the key is read by YAML as {key}, not as text", "put it in quotes")
+        return value
+
+    def mapping_template(self, value: object, path: Path) -> Template | None:
+        """A mapping that is not empty, its values compiled."""
+        mapping = self.mapping(value, path)
+        return None if mapping is None else self.template(mapping, path)
+
+    def integer(self, value: object, path: Path) -> Template | None:
+        """A whole number from 0 on, or an expression."""
+        if isinstance(value, float) and value.is_integer():
+            value = int(value)
+        if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+            return Constant(value)
+        return self._expression_or_fault(value, path, "a whole number from 0 on")
+
+    def boolean(self, value: object, path: Path) -> Template | None:
+        """true or false, or an expression."""
+        if isinstance(value, bool):
+            return Constant(value)
+        return self._expression_or_fault(value, path, "true, false")
+
+    def expression(self, value: object, path: Path) -> Template | None:
+        """An expression and nothing else."""
+        return self._expression_or_fault(value, path, "")
+
+    def parameters(self, value: object, path: Path) -> dict[str, Any]:
+        """A list of names and of one-key mappings `name: default`: the defaults by name, `REQUIRED` where there is none."""
+        read: dict[str, Any] = {}
+        if not isinstance(value, list) or not value:
+            self.fault(path, f"must be a list of names that is not empty, not {shown(value)}")
+            return read
+        seen: set[str] = set()
+        for index, item in enumerate(value):
+            place = (*path, index)
+            identity = json.dumps(item, sort_keys=True)
+            if identity in seen:
+                self.fault(place, f"{shown(item)} stands twice in the list")
+                continue
+            seen.add(identity)
+            if isinstance(item, dict) and len(item) == 1:
+                self.mapping(item, place)
+                read.update(item)
+            elif isinstance(item, dict):
+                self.fault(
+                    place, "a default takes a mapping with exactly one key", "put each input in an item of its own"
+                )
+            else:
+                name = self.text(item, place)
+                if name is not None:
+                    read[name] = REQUIRED
+        return read
+
+    def _expression_or_fault(self, value: object, path: Path, other: str) -> Template | None:
+        if isinstance(value, str) and _EXPRESSION.search(value):
+            return self.template(value, path)
+        wanted = f"must be {other} or an expression" if other else "must be an expression"
+        hint = _EXPRESSION_HINT
+        if isinstance(value, str) and value.strip().lstrip("-").isdigit() and other:
+            hint = "take the quotes away"
+        self.fault(path, f"{wanted}, not {shown(value)}", hint)
+        return None
+
+    def _note_expression(self, problem: ExpressionProblem) -> None:
+        self._problems.add(problem.path, problem.message, category=EXPRESSION)
+
+
+class _Required:
+    """Marks a parameter without a default."""
+
+    def __repr__(self) -> str:
+        return "required"
+
+
+REQUIRED = _Required()
