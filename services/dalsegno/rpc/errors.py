@@ -1,0 +1,231 @@
+"""Errors on the wire: the one table from exceptions to status codes, and google.rpc.Status with all that is wrong.
+
+The way back, for clients, is `dalsegno.rpc.failure`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Sequence
+
+import grpc
+from google.protobuf.message import Message
+from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, PreconditionFailure, ResourceInfo
+from google.rpc.status_pb2 import Status
+from grpc_status import rpc_status
+
+from dalsegno.v1 import failure_pb2
+from dalsegno.workflow import refusals
+from dalsegno.workflow.value import UnfitValue
+
+DOMAIN = "dalsegno"
+"""ErrorInfo.domain of every error."""
+
+DETAILS_BYTES = 4_000
+"""How large the details may be for any client: many take 8 KiB of metadata, base64 and the message included."""
+
+OWN_DETAILS_BYTES = 128 * 1024
+"""How large they may be for a client that our own channel module made, which takes more."""
+
+_MESSAGE_BYTES = 500
+
+CODES: dict[type[BaseException], grpc.StatusCode] = {
+    refusals.InvalidRequest: grpc.StatusCode.INVALID_ARGUMENT,
+    refusals.InvalidDefinition: grpc.StatusCode.INVALID_ARGUMENT,
+    UnfitValue: grpc.StatusCode.INVALID_ARGUMENT,
+    refusals.NotFound: grpc.StatusCode.NOT_FOUND,
+    refusals.AlreadyExists: grpc.StatusCode.ALREADY_EXISTS,
+    refusals.Refused: grpc.StatusCode.FAILED_PRECONDITION,
+    refusals.RevisionMoved: grpc.StatusCode.ABORTED,
+    refusals.SupersededSession: grpc.StatusCode.ABORTED,
+    refusals.TooLarge: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    refusals.Overloaded: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    refusals.PermissionDenied: grpc.StatusCode.PERMISSION_DENIED,
+    refusals.Unavailable: grpc.StatusCode.UNAVAILABLE,
+    asyncio.TimeoutError: grpc.StatusCode.DEADLINE_EXCEEDED,
+}
+"""The table. A subclass has its parent's code; what is not here is INTERNAL, a fault of the server."""
+
+_UNEXPLAINED: dict[grpc.StatusCode, str] = {
+    grpc.StatusCode.UNAVAILABLE: "UNAVAILABLE",
+    grpc.StatusCode.CANCELLED: "UNAVAILABLE",
+    grpc.StatusCode.DEADLINE_EXCEEDED: "DEADLINE_EXCEEDED",
+    grpc.StatusCode.RESOURCE_EXHAUSTED: "TOO_LARGE",
+}
+
+
+def code_of(error: BaseException) -> grpc.StatusCode:
+    """The status code of an exception, by the table.
+
+    >>> code_of(refusals.NotFound("workflow", "nightly"))
+    <StatusCode.NOT_FOUND: (5, 'not found')>
+    >>> code_of(KeyError("oops"))
+    <StatusCode.INTERNAL: (13, 'internal')>
+    """
+    if isinstance(error, grpc.aio.AioRpcError):
+        code = error.code()
+        return grpc.StatusCode.UNAVAILABLE if code is grpc.StatusCode.CANCELLED else code
+    for kind in type(error).__mro__:
+        if kind in CODES:
+            return CODES[kind]
+    return grpc.StatusCode.INTERNAL
+
+
+def status_of(error: BaseException, request_id: str = "", details_bytes: int = DETAILS_BYTES) -> Status:
+    """The google.rpc.Status of an exception, its details cut to `details_bytes`.
+
+    An error of another server of ours is passed on as it is. A fault of this server says nothing but the request id:
+    its log has the rest.
+    """
+    code = code_of(error)
+    number: int = code.value[0]
+    if isinstance(error, grpc.aio.AioRpcError):
+        passed_on = rpc_status.from_call(error)  # type: ignore[arg-type]
+        if passed_on is not None:
+            return _fitted(number, passed_on.message, *_unpacked(passed_on), details_bytes=details_bytes)
+        reason = _UNEXPLAINED.get(code, "INTERNAL")
+        return _fitted(number, error.details() or code.name, _info(reason), [], details_bytes=details_bytes)
+    if code is grpc.StatusCode.INTERNAL:
+        info = _info("INTERNAL", {"request_id": request_id})
+        message = f"internal error; the server's log has it under request id {request_id}"
+        return _fitted(number, message, info, [], details_bytes=details_bytes)
+    message = str(error) or code.name.lower().replace("_", " ")
+    return _fitted(number, message, *_explained(error), details_bytes=details_bytes)
+
+
+def _info(reason: str, metadata: dict[str, str] | None = None) -> ErrorInfo:
+    return ErrorInfo(reason=reason, domain=DOMAIN, metadata=metadata or {})
+
+
+def _explained(error: BaseException) -> tuple[ErrorInfo, list[Message]]:
+    """What kind of refusal it is, and the detail with its entries."""
+    match error:
+        case refusals.InvalidRequest(violations=violations):
+            fields = [
+                BadRequest.FieldViolation(field=_clean(v.subject), description=_clean(v.description))
+                for v in violations
+            ]
+            return _info(error.reason), [BadRequest(field_violations=fields)]
+        case refusals.Refused(violations=violations):
+            obstacles = [
+                PreconditionFailure.Violation(
+                    type=v.kind or error.reason, subject=_clean(v.subject), description=_clean(v.description)
+                )
+                for v in violations
+            ]
+            return _info(error.reason), [PreconditionFailure(violations=obstacles)]
+        case refusals.InvalidDefinition(problems=problems):
+            return _info(error.reason), [failure_pb2.Problems(problems=map(problem_message, problems))]
+        case refusals.AboutThing(kind=kind, name=name):
+            thing = ResourceInfo(resource_type=kind, resource_name=_clean(name), description=_clean(str(error)))
+            return _info(error.reason), [thing]
+        case refusals.RevisionMoved():
+            moved = {"expected_revision": str(error.expected), "revision": str(error.actual)}
+            return _info(error.reason, moved), []
+        case refusals.TooLarge():
+            sizes = {"size_bytes": str(error.size_bytes), "limit_bytes": str(error.limit_bytes)}
+            return _info(error.reason, {"subject": _clean(error.subject), **sizes}), []
+        case refusals.Refusal():
+            return _info(error.reason), []
+        case asyncio.TimeoutError():
+            return _info("DEADLINE_EXCEEDED"), []
+        case _:  # UnfitValue
+            return _info("INVALID_REQUEST"), []
+
+
+def problem_message(problem: refusals.Problem) -> failure_pb2.Problem:
+    """A problem of a definition as the contract says it."""
+    return failure_pb2.Problem(
+        path=_clean(problem.path),
+        line=problem.line,
+        column=problem.column,
+        message=_clean(problem.message),
+        hint=_clean(problem.hint),
+        category=_category(problem.category),
+    )
+
+
+def _category(name: str) -> failure_pb2.ProblemCategory.ValueType:
+    return failure_pb2.ProblemCategory.Value(f"PROBLEM_CATEGORY_{name.upper()}")
+
+
+def _clean(text: str, bytes_max: int = 2_000) -> str:
+    """The text as protobuf can carry it: no lone surrogates, and not longer than is useful."""
+    encoded = text.encode("utf-8", "backslashreplace")
+    if len(encoded) <= bytes_max:
+        return encoded.decode()
+    return encoded[:bytes_max].decode("utf-8", "ignore") + "…"
+
+
+_KNOWN: tuple[type[Message], ...] = (
+    BadRequest,
+    PreconditionFailure,
+    ResourceInfo,
+    failure_pb2.Problems,
+)
+
+
+def _unpacked(status: Status) -> tuple[ErrorInfo, list[Message]]:
+    info = _info("INTERNAL")
+    found: list[Message] = []
+    for detail in status.details:
+        detail.Unpack(info)
+        for kind in _KNOWN:
+            message = kind()
+            if detail.Unpack(message):
+                found.append(message)
+    return info, found
+
+
+def _fitted(
+    code: int,
+    message: str,
+    info: ErrorInfo,
+    details: Sequence[Message],
+    *,
+    details_bytes: int,
+) -> Status:
+    """A status whose details are at most `details_bytes`: entries are left out from the end and counted."""
+    left_out = sum(_shorten(detail, details_bytes) for detail in details)
+    if left_out:
+        info.metadata["left_out"] = str(left_out + int(info.metadata.get("left_out", "0")))
+    message_bytes = _MESSAGE_BYTES if details_bytes <= DETAILS_BYTES else 8 * _MESSAGE_BYTES
+    status = Status(code=code, message=_clean(message, message_bytes))
+    for detail in (info, *details):
+        status.details.add().Pack(detail)
+    return status
+
+
+def _shorten(detail: Message, bytes_max: int) -> int:
+    """Drop entries from the end until the rest is at most `bytes_max`; return how many were dropped."""
+    entries = _entries(detail)
+    if entries is None or detail.ByteSize() <= bytes_max:
+        return 0
+    kept, size = 0, 0
+    for entry in entries:
+        size += entry.ByteSize() + 4
+        if size > bytes_max:
+            break
+        kept += 1
+    kept = max(kept, 1)
+    dropped = len(entries) - kept
+    del entries[kept:]  # type: ignore[attr-defined]
+    return dropped
+
+
+def _entries(detail: Message) -> Sequence[Message] | None:
+    match detail:
+        case BadRequest():
+            return detail.field_violations
+        case PreconditionFailure():
+            return detail.violations
+        case failure_pb2.Problems():
+            return detail.problems
+        case _:
+            return None
+
+
+def trailing_metadata(status: Status, more: Iterable[tuple[str, str]] = ()) -> tuple[tuple[str, str | bytes], ...]:
+    """The trailing metadata that carries a status's details, and whatever more."""
+    details = rpc_status.to_status(status).trailing_metadata
+    return (*(details or ()), *more)

@@ -1,0 +1,89 @@
+"""Errors as a client reads them: a failed call's status and details, and a text for people that says all of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import grpc
+from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, PreconditionFailure
+from grpc_status import rpc_status
+
+from dalsegno.v1 import failure_pb2
+from dalsegno.workflow.refusals import Violation
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """What a failed call says."""
+
+    code: grpc.StatusCode
+    message: str
+    reason: str = ""
+    """A name of the contract's FailureReason without its prefix; empty when the server did not say."""
+    violations: tuple[Violation, ...] = ()
+    problems: tuple[failure_pb2.Problem, ...] = ()
+    left_out: int = 0
+    """How many more violations or problems there are than fitted into the answer."""
+    request_id: str = ""
+
+    def __str__(self) -> str:
+        lines = [self.message]
+        lines += [f"  {violation}" for violation in self.violations if str(violation) != self.message]
+        lines += [_problem_line(problem) for problem in self.problems]
+        if self.left_out:
+            lines.append(f"  and {self.left_out} more")
+        return "\n".join(lines)
+
+
+def read_failure(error: grpc.aio.AioRpcError) -> Failure:
+    """All that a failed call says."""
+    request_id = ""
+    for key, value in error.trailing_metadata() or ():
+        if key == "x-request-id":
+            request_id = value if isinstance(value, str) else value.decode()
+    violations: list[Violation] = []
+    problems: list[failure_pb2.Problem] = []
+    info = ErrorInfo()
+    status = rpc_status.from_call(error)  # type: ignore[arg-type]
+    for detail in status.details if status is not None else ():
+        bad, obstacle, found = (
+            BadRequest(),
+            PreconditionFailure(),
+            failure_pb2.Problems(),
+        )
+        if detail.Unpack(bad):
+            violations += [Violation(v.field, v.description) for v in bad.field_violations]
+        elif detail.Unpack(obstacle):
+            violations += [Violation(v.subject, v.description, v.type) for v in obstacle.violations]
+        elif detail.Unpack(found):
+            problems += found.problems
+        else:
+            detail.Unpack(info)
+    return Failure(
+        code=error.code(),
+        message=_message(error),
+        reason=info.reason,
+        violations=tuple(violations),
+        problems=tuple(problems),
+        left_out=int(info.metadata.get("left_out", "0")),
+        request_id=request_id,
+    )
+
+
+def describe(error: grpc.aio.AioRpcError) -> str:
+    """A failed call as a text for people: the message, then a line for each thing that is wrong."""
+    return str(read_failure(error))
+
+
+def _message(error: grpc.aio.AioRpcError) -> str:
+    details = error.details() or ""
+    if error.code() is grpc.StatusCode.UNAVAILABLE and "failed to connect" in details:
+        return f"the server cannot be reached: {details}"
+    return details or str(error.code().name).lower().replace("_", " ")
+
+
+def _problem_line(problem: failure_pb2.Problem) -> str:
+    place = f"line {problem.line}" if problem.line else ""
+    where = ": ".join(part for part in (place, problem.path) if part)
+    hint = f" ({problem.hint})" if problem.hint else ""
+    return f"  {where}: {problem.message}{hint}" if where else f"  {problem.message}{hint}"
