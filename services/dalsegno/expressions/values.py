@@ -18,7 +18,7 @@ DEPTH = 200
 """Levels of nesting in a value that an expression gives."""
 
 
-PLAIN = frozenset({str, int, bool, dict, list, type(None)})
+PLAIN: frozenset[type] = frozenset({str, int, bool, dict, list, type(None)})
 """Types whose values are plain JSON data as they are. Floats may be infinite."""
 
 
@@ -34,10 +34,17 @@ class BuiltDict(dict[Any, Any]):
     __slots__ = ()
 
 
-def finish(value: object, budget: Budget, depth: int = 0) -> object:
-    """The value as plain JSON data. Raises EvaluationError for what JSON cannot hold."""
+SCALARS: frozenset[type] = frozenset({str, int, bool, type(None)})
+"""PLAIN without the containers: for values of the library, which keeps its own types in plain lists."""
+
+
+def finish(value: object, budget: Budget, depth: int = 0, plain: frozenset[type] = PLAIN) -> object:
+    """The value as plain JSON data; what is of a `plain` type is taken as it is.
+
+    Raises EvaluationError for what JSON cannot hold.
+    """
     kind = type(value)
-    if kind in PLAIN:
+    if kind in plain:
         return value
     if kind is float:
         return _finish_float(value)  # type: ignore[arg-type]
@@ -45,15 +52,15 @@ def finish(value: object, budget: Budget, depth: int = 0) -> object:
         raise EvaluationError(f"it gives a value nested deeper than {DEPTH} levels")
     if isinstance(value, Mapping):
         budget.build(len(value))
-        return {_finish_key(key): finish(item, budget, depth + 1) for key, item in value.items()}
+        return {_finish_key(key): finish(item, budget, depth + 1, plain) for key, item in value.items()}
     if isinstance(value, str):
         return str(value)
     if isinstance(value, (set, frozenset)):
-        return _finish_set(value, budget, depth)
+        return _finish_set(value, budget, depth, plain)
     if isinstance(value, ItemsView):
         raise EvaluationError("items() gives pairs of which JSON has no set: take items().toList()")
     if isinstance(value, Iterable) and not isinstance(value, (bytes, bytearray)):
-        return _finish_items(value, budget, depth)
+        return _finish_items(value, budget, depth, plain)
     return _finish_rest(value)
 
 
@@ -83,19 +90,19 @@ def describe(value: object) -> str:
     return next((name for kind, name in names if isinstance(value, kind)), f"a {type(value).__name__}")
 
 
-def _finish_items(items: Iterable[object], budget: Budget, depth: int) -> list[object]:
+def _finish_items(items: Iterable[object], budget: Budget, depth: int, plain: frozenset[type]) -> list[object]:
     finished: list[object] = []
     for item in items:
         budget.size -= 1
         if budget.size < 0:
             budget.build(0)
-        finished.append(item if type(item) in PLAIN else finish(item, budget, depth + 1))
+        finished.append(item if type(item) in plain else finish(item, budget, depth + 1, plain))
     return finished
 
 
-def _finish_set(items: Set[object], budget: Budget, depth: int) -> list[object]:
+def _finish_set(items: Set[object], budget: Budget, depth: int, plain: frozenset[type]) -> list[object]:
     """Sets have no order of their own: one by value is the same each time the event is stepped."""
-    finished = _finish_items(items, budget, depth)
+    finished = _finish_items(items, budget, depth, plain)
     return sorted(finished, key=lambda item: (type(item).__name__, repr(item)))
 
 

@@ -12,7 +12,7 @@ from dalsegno.expressions.values import BuiltDict, describe
 from dalsegno.expressions.yaql import collections, mathematics, queries, strings, workflow
 from dalsegno.expressions.yaql.frame import Closure, Frame, NotCompiled
 from dalsegno.expressions.yaql.library import knows
-from dalsegno.expressions.yaql.registry import BUILTINS, Builtin
+from dalsegno.expressions.yaql.registry import FUNCTIONS, METHODS, Builtin
 from dalsegno.workflow.scope import EvaluationError
 
 if TYPE_CHECKING:
@@ -32,11 +32,11 @@ def compile_call(compiler: Compiler, node: Any, receiver: Closure | None, is_roo
     if special is not None:
         return special
     if name == "executions" or name == "tasks":
-        return _compile_named(compiler, BUILTINS[name], arguments, receiver)
+        return _compile_named(compiler, FUNCTIONS[name], arguments, receiver)
     if any(type(argument) is tree.MappingRuleExpression for argument in arguments):
         raise NotCompiled("an argument by name")
-    entry = BUILTINS.get(name)
-    if entry is None or not (entry.method if receiver else entry.function):
+    entry = (METHODS if receiver else FUNCTIONS).get(name)
+    if entry is None:
         return _unknown(name, receiver)
     return _compile_builtin(compiler, entry, arguments, receiver)
 

@@ -30,7 +30,7 @@ class YaqlExpression:
         frame = Frame(scope, budget, NO_NAMES)
         try:
             if self.closure is None:
-                return finish(evaluate_by_library(self.text, frame), budget)
+                return evaluate_by_library(self.text, frame)
             return finish(self.closure(frame, None), budget)
         except EvaluationError as error:
             raise self._failure(str(error)) from None

@@ -9,12 +9,13 @@ from functools import lru_cache
 from typing import Any
 
 import yaql
-from yaql.language import utils
+from yaql.language import specs, utils
 from yaql.language.contexts import ContextBase
 
+from dalsegno.expressions.values import SCALARS, finish
 from dalsegno.expressions.yaql.frame import Frame
 from dalsegno.expressions.yaql.parse import engine, parse
-from dalsegno.expressions.yaql.registry import BUILTINS
+from dalsegno.expressions.yaql.registry import FUNCTIONS
 
 OURS = (
     "task", "tasks", "execution", "executions", "env", "global",
@@ -26,7 +27,13 @@ OURS = (
 @lru_cache(maxsize=1)
 def standard_context() -> ContextBase:
     """The library's own functions: made once per process, it takes some milliseconds."""
-    return yaql.create_context(convention=None)
+    return yaql.create_context(finalizer=_hand_over)
+
+
+@specs.name("#finalize")  # type: ignore[untyped-decorator]
+def _hand_over(value: Any) -> Any:
+    """The library's own conversion of results is not needed: `finish` does it for both ways of evaluating."""
+    return value
 
 
 @lru_cache(maxsize=4_096)
@@ -39,15 +46,15 @@ def knows(name: str, method: bool) -> bool:
 
 
 def evaluate_by_library(text: str, frame: Frame) -> object:
-    """The value of the expression as the library gives it. Raises whatever the library raises."""
+    """The library's value of the expression as plain JSON data. Raises whatever the library raises."""
     context = standard_context().create_child_context()
     for name in OURS:
-        context.register_function(_bind(BUILTINS[name].implementation, frame), name=name)
+        context.register_function(_bind(FUNCTIONS[name].implementation, frame), name=name)
     context.register_function(lambda: datetime.fromtimestamp(frame.scope.at_s, UTC), name="now")
     context["$"] = Variables(frame)
     context["__env"] = utils.convert_input_data(frame.scope.environment())
     context["__execution"] = utils.convert_input_data(frame.scope.execution())
-    return parse(text)(utils.NO_VALUE, context, engine())
+    return finish(parse(text)(utils.NO_VALUE, context, engine()), frame.budget, plain=SCALARS)
 
 
 class Variables(utils.FrozenDict):  # type: ignore[misc]
@@ -74,6 +81,9 @@ class Variables(utils.FrozenDict):  # type: ignore[misc]
 
     def __iter__(self) -> Any:
         return iter(self._everything())
+
+    def __repr__(self) -> str:
+        return repr(self._everything())
 
     def __len__(self) -> int:
         return len(self._everything())

@@ -10,7 +10,7 @@ from typing import Any
 
 from dalsegno.expressions.values import BuiltList, describe, is_iterable, is_iterator
 from dalsegno.expressions.yaql import strings
-from dalsegno.expressions.yaql.collections import distinct_items, need_integer
+from dalsegno.expressions.yaql.collections import distinct_items, freeze, need_integer
 from dalsegno.expressions.yaql.frame import Frame
 from dalsegno.expressions.yaql.mathematics import larger, smaller
 from dalsegno.expressions.yaql.operators import add, collect, greater, is_sequence, less, pay, walk
@@ -68,11 +68,16 @@ def append(frame: Frame, items: Any, *more: Any) -> object:
     return chain(walk(frame, items, "append()"), more)
 
 
-@builtin("concat", least=0, most=ANY, method=True, function=True)
+@builtin("concat", least=0, most=ANY, function=True)
 def concat(frame: Frame, *parts: Any) -> object:
     """Of strings one string, of lists one list."""
     if parts and isinstance(parts[0], str):
         return strings.concat_strings(frame, *parts)
+    return chained(frame, *parts)
+
+
+@builtin("concat", least=1, most=ANY, method=True)
+def chained(frame: Frame, *parts: Any) -> object:
     return chain(*[walk(frame, part, "concat()") for part in parts])
 
 
@@ -142,24 +147,24 @@ def total(frame: Frame, items: Any, first: Any = _NOTHING) -> object:
     return _reduce(walk(frame, items, "sum()"), lambda left, right: add(frame, left, right), first, "sum()")
 
 
-@builtin("max", least=1, most=2, method=True, function=True)
-def maximum(frame: Frame, *values: Any) -> object:
-    return _extreme(frame, values, larger, "max()")
+@builtin("max", least=2, function=True)
+def larger_of(frame: Frame, left: Any, right: Any) -> object:
+    return larger(frame, left, right)
 
 
-@builtin("min", least=1, most=2, method=True, function=True)
-def minimum(frame: Frame, *values: Any) -> object:
-    return _extreme(frame, values, smaller, "min()")
+@builtin("min", least=2, function=True)
+def smaller_of(frame: Frame, left: Any, right: Any) -> object:
+    return smaller(frame, left, right)
 
 
-def _extreme(frame: Frame, values: tuple[Any, ...], choose: Callable[[Frame, Any, Any], Any], what: str) -> object:
-    """`list.max()`, `list.max(first)` and `max(a, b)`: told apart by what the first value is."""
-    if not is_iterable(values[0]):
-        if len(values) == 1:
-            raise EvaluationError(f"{what} needs a list, not {describe(values[0])}")
-        return choose(frame, values[0], values[1])
-    first = values[1] if len(values) == 2 else _NOTHING
-    return _reduce(walk(frame, values[0], what), lambda left, right: choose(frame, left, right), first, what)
+@builtin("max", least=1, most=2, method=True)
+def maximum(frame: Frame, items: Any, first: Any = _NOTHING) -> object:
+    return _reduce(walk(frame, items, "max()"), lambda left, right: larger(frame, left, right), first, "max()")
+
+
+@builtin("min", least=1, most=2, method=True)
+def minimum(frame: Frame, items: Any, first: Any = _NOTHING) -> object:
+    return _reduce(walk(frame, items, "min()"), lambda left, right: smaller(frame, left, right), first, "min()")
 
 
 @builtin("first", least=1, most=2, method=True)
@@ -252,10 +257,12 @@ class Ordering:
         return 0
 
 
-def join_lists(frame: Frame, left: Any, right: Any, predicate: Two, selector: Two) -> object:
-    others = collect(frame, walk(frame, right, "join()"))
-    source = walk(frame, left, "join()")
-    return (selector(one, other) for one in source for other in others if predicate(one, other))
+def join_lists(frame: Frame, left: Any, right: Any, predicate: Two, selector: Two) -> Iterator[Any]:
+    others = collect(frame, right)
+    for one in left:
+        for other in others:
+            if predicate(one, other):
+                yield selector(one, other)
 
 
 @builtin("join", least=2, most=4, method=True, lambdas={2: 2, 3: 2})
@@ -264,18 +271,20 @@ def join(frame: Frame, left: Any, *arguments: Any) -> object:
     if len(arguments) == 1:
         return strings.join_strings(frame, left, arguments[0])
     if len(arguments) == 3:
-        return join_lists(frame, left, *arguments)
+        right, predicate, selector = arguments
+        return join_lists(frame, walk(frame, left, "join()"), walk(frame, right, "join()"), predicate, selector)
     raise EvaluationError("join() takes a separator, or a list, a predicate and a selector")
 
 
 @builtin("groupBy", least=2, most=3, method=True, lambdas={1: 1, 2: 1})
 def group_by(frame: Frame, items: Any, key: One, value: One | None = None) -> object:
-    groups: dict[Any, BuiltList] = {}
+    groups: dict[object, BuiltList] = {}
     for item in walk(frame, items, "groupBy()"):
         frame.budget.build(1)
-        found = item if value is None else value(item)
-        groups.setdefault(key(item), BuiltList()).append(found)
-    return (BuiltList(pair) for pair in groups.items())
+        found, mark = item if value is None else value(item), key(item)
+        group = groups.setdefault(freeze(frame, mark), BuiltList([mark, BuiltList()]))
+        group[1].append(found)
+    return iter(groups.values())
 
 
 @builtin("zip", least=1, most=ANY, method=True)

@@ -21,12 +21,11 @@ class Builtin:
     implementation: Callable[..., object]
     least: int
     most: int
-    method: bool
-    function: bool
     lambdas: Mapping[int, int] = field(default_factory=dict)
 
 
-BUILTINS: dict[str, Builtin] = {}
+FUNCTIONS: dict[str, Builtin] = {}
+METHODS: dict[str, Builtin] = {}
 ANY = 1_000
 
 
@@ -43,7 +42,11 @@ def builtin(
     def register(implementation: Implementation) -> Implementation:
         limit = least if most is None else most
         for name in names:
-            BUILTINS[name] = Builtin(name, implementation, least, limit, method, function, lambdas or {})
+            entry = Builtin(name, implementation, least, limit, lambdas or {})
+            if function:
+                FUNCTIONS[name] = entry
+            if method:
+                METHODS[name] = entry
         return implementation
 
     return register

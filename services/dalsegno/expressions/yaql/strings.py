@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import islice
 from typing import Any
 
-from dalsegno.expressions.values import BuiltList, describe
+from dalsegno.expressions.values import BuiltList, describe, is_iterable
 from dalsegno.expressions.yaql.collections import need_integer, replace_items
 from dalsegno.expressions.yaql.frame import Frame
 from dalsegno.expressions.yaql.operators import is_number, walk
 from dalsegno.expressions.yaql.registry import ANY, builtin
 from dalsegno.workflow.scope import EvaluationError
+
+SHOWN = 100_000
+"""Items of an iterator that `str()` shows."""
 
 
 def need_string(value: Any, what: str) -> str:
@@ -20,7 +24,10 @@ def need_string(value: Any, what: str) -> str:
 
 
 def as_string(value: Any) -> str:
-    """`str()`: YAQL's words for null and booleans; lists look as the library shows them, in round brackets."""
+    """`str()`: YAQL's words for null and booleans; lists look as the library shows them, in round brackets.
+
+    Iterators look like lists: the library shows an address in memory, different each time.
+    """
     if value is None:
         return "null"
     if value is True:
@@ -29,6 +36,8 @@ def as_string(value: Any) -> str:
         return "false"
     if isinstance(value, (list, tuple, Mapping)):
         return repr(_as_tuples(value, 0))
+    if is_iterable(value):
+        return repr(_as_tuples([*islice(value, SHOWN)], 0))
     return str(value)
 
 

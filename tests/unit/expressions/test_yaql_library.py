@@ -1,0 +1,96 @@
+"""Compiled YAQL against the library itself."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import HealthCheck, assume, example, given, settings
+from tests.unit.expressions.scopes import PlainScope
+from tests.unit.expressions.yaql_texts import VALUES, yaql_texts
+
+from dalsegno.expressions.budget import Budget
+from dalsegno.expressions.yaql.evaluate import compile_yaql
+from dalsegno.expressions.yaql.frame import Frame
+from dalsegno.expressions.yaql.library import evaluate_by_library
+from dalsegno.workflow.scope import EvaluationError
+
+FAILED = "failed"
+
+
+def by_library(text: str) -> object:
+    """The library's value, or FAILED."""
+    try:
+        return evaluate_by_library(text, Frame(PlainScope(VALUES), Budget(), {}))
+    except Exception:
+        return FAILED
+
+
+def by_closures(text: str) -> object:
+    """The compiled expression's value, or FAILED."""
+    expression = compile_yaql(text)
+    assume(expression.closure is not None)
+    try:
+        return expression.evaluate(PlainScope(VALUES))
+    except EvaluationError:
+        return FAILED
+
+
+def same(left: object, right: object) -> bool:
+    """Equal in value and in type: 1, 1.0 and true are three things in JSON."""
+    if isinstance(left, dict) and isinstance(right, dict):
+        return left.keys() == right.keys() and all(same(left[key], right[key]) for key in left)
+    if isinstance(left, list) and isinstance(right, list):
+        return len(left) == len(right) and all(map(same, left, right))
+    if isinstance(left, float) and isinstance(right, float):
+        return math.isclose(left, right)
+    return type(left) is type(right) and left == right
+
+
+@settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))
+@given(yaql_texts())
+@example("$.o.where($.x > 1).select($.y)")
+@example("$.d.get(missing, 1) + $.i / 2")
+@example("$.o.x")
+def test_compiled_expressions_equal_the_library(text: str) -> None:
+    """Over random expressions both ways of evaluating give the same value, or both fail."""
+    expected, found = by_library(text), by_closures(text)
+    assume("object at 0x" not in repr(expected))
+    assert same(expected, found), f"{text}: the library gives {expected!r}, closures give {found!r}"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "let(x => 5) -> $x + 1",
+        "let(a => 1) -> let(b => $a + 1) -> $a + $b",
+        "$.l.join([1, 2], $1 = $2, [$1, $2])",
+        "$.o.groupBy($.x, $.y)",
+        "$.o.orderBy($.x).thenByDescending($.y).select($.y)",
+        "$.d.inner.y[1].z",
+        "{a => 1}.mergeWith({a => 2, b => 3})",
+        "{a => {b => [1]}}.mergeWith({a => {b => [1, 2], c => 1}})",
+        "$.o.toDict($.y, $.x)",
+        "dict([[a, 1], [b, 2]])",
+        "dict(a => 1, b => $.i)",
+        "$.d.set(k => 2, q => 3)",
+        "'a-b'.replace({'a' => 1, '-' => null})",
+        "$.s.split(',').select($.toUpper()).join('+')",
+        "range(5).where($ mod 2 = 0).toList()",
+        "$.l.orderBy(-$)",
+        "str($.l) + str($.d.inner)",
+        "tasks(execution().id).name",
+        "7 / 2 + -7 / 2 + 7.0 / 2",
+        "null < 1 and 1 > null",
+        "$.o.select({name => $.y, all => $.x})",
+        "[3, 1].concat([2]).orderBy($)",
+        "$?.u?.x",
+        "1 in $.l and 'a' in $.s and not (9 in $.l)",
+    ],
+)
+def test_chosen_expressions_equal_the_library(text: str) -> None:
+    """Expressions as people write them are compiled, and have the value that the library gives."""
+    assert compile_yaql(text).closure is not None
+    expected = by_library(text)
+    assert expected != FAILED
+    assert same(expected, by_closures(text))
