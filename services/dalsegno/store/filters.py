@@ -16,17 +16,17 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import Enum
 
+from dalsegno.workflow.refusals import InvalidRequest, Violation
 from dalsegno.workflow.states import AttemptState, ExecutionState, TaskState
 
 
-class InvalidFilter(ValueError):
+class InvalidFilter(InvalidRequest):
     """A filter that cannot be read. Says which term, where it begins (the first character is 1) and what is wrong."""
 
     def __init__(self, term: str, position: int, reason: str) -> None:
-        super().__init__(f"filter, character {position}, {term!r}: {reason}")
+        super().__init__([Violation("filter", f"{term!r} at character {position}: {reason}")])
         self.term = term
         self.position = position
-        self.reason = reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,7 @@ class Field:
     column: str
     shape: Shape = Shape.TEXT
     words: tuple[str, ...] = ()
-    """The only values that make sense; none: any."""
+    """The only values that make sense, whatever their case; none: any."""
 
 
 Fields = Mapping[str, Field]
@@ -100,7 +100,7 @@ STANDALONE_FIELDS: Fields = {**ATTEMPT_FIELDS, "namespace": Field("namespace"), 
 DEFINITION_FIELDS: Fields = {
     "namespace": Field("namespace"),
     "name": Field("name"),
-    "language": Field("language", words=("MISTRAL", "ORQUESTA")),
+    "language": Field("language", words=("mistral", "orquesta")),
     "tag": Field("tag"),
     "created": Field("created_s", Shape.TIME),
 }
@@ -113,7 +113,7 @@ _VALUE = re.compile(r'"(?:[^"\\]|\\.)*"|[^,"]*')
 
 def parse_filter(text: str, fields: Fields) -> Filter:
     """The filter of the text, which may name these fields. Raises InvalidFilter."""
-    terms = []
+    terms: list[Term] = []
     position = 0
     while True:
         position += len(text[position:]) - len(text[position:].lstrip())
@@ -161,8 +161,11 @@ def _split(written: str) -> list[str]:
 
 
 def _value(text: str, field: Field) -> str | int | float | bool:
-    if field.words and text not in field.words:
-        raise ValueError(f"{text!r} is none of {', '.join(field.words)}")
+    if field.words:
+        for word in field.words:
+            if word.lower() == text.lower():
+                return str(word)
+        raise ValueError(f"{text!r} is none of {', '.join(field.words).upper()}")
     if field.shape is Shape.TIME:
         return _time(text)
     if field.shape is Shape.NUMBER:

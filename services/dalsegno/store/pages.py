@@ -5,9 +5,9 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from typing import TypeVar
 
 from dalsegno.store.filters import Filter
+from dalsegno.workflow.refusals import InvalidPageToken, InvalidRequest
 
 PAGE_SIZE = 100
 """How many rows a page has when the caller does not say."""
@@ -18,17 +18,12 @@ PAGE_BYTES_MAX = 8 * 1024 * 1024
 """A page with values ends before its large values together exceed this, but has one row at least."""
 
 Key = tuple[str | int | float, ...]
-KeyType = TypeVar("KeyType")
-
-
-class InvalidPageToken(ValueError):
-    """A page token that is not from this list with this filter."""
 
 
 def page_size(asked: int) -> int:
-    """How many rows a page has. Raises ValueError for a negative number."""
+    """How many rows a page has. Raises InvalidRequest for a negative number."""
     if asked < 0:
-        raise ValueError("the page size is negative")
+        raise InvalidRequest.of("page_size", "is negative")
     return min(asked or PAGE_SIZE, PAGE_SIZE_MAX)
 
 
@@ -45,12 +40,12 @@ def read_token(token: str, subject: str, chosen: Filter, shape: tuple[type, ...]
     try:
         parts = json.loads(base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)))
     except ValueError:
-        raise InvalidPageToken("the page token is not one of ours") from None
+        raise InvalidPageToken.of("page_token", "is not one of ours") from None
     if not isinstance(parts, list) or parts[:1] != [_fingerprint(subject, chosen)]:
-        raise InvalidPageToken("the page token is from another list, or the filter has changed")
+        raise InvalidPageToken.of("page_token", "is from another list, or the filter has changed")
     key = tuple(parts[1:])
     if tuple(map(type, key)) != shape:
-        raise InvalidPageToken("the page token is not one of ours")
+        raise InvalidPageToken.of("page_token", "is not one of ours")
     return key
 
 

@@ -85,9 +85,10 @@ class TaskRow:
     cancelled_count: int
     published: str | None
     """JSON text of an object."""
-    sources: str
-    """JSON text of a list of task numbers, as is `next`."""
+    source_count: int
+    """How many tasks led to it. Which ones the journal tells: a join of thousands would be written as often."""
     next: str
+    """JSON text of a list of task numbers."""
     routed: bool
     handled: bool
     result_dropped: bool

@@ -11,6 +11,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields
+from typing import Any
 
 import msgspec
 
@@ -52,7 +53,7 @@ def execution_origin(execution: Execution) -> Cells:
         stored(created.input),
         stored(created.params),
         json.dumps(dict(created.labels), ensure_ascii=False, separators=(",", ":")),
-        created.description,
+        clean(created.description),
         execution.root_id,
         parent.execution_id if parent else "",
         task,
@@ -60,8 +61,8 @@ def execution_origin(execution: Execution) -> Cells:
         attempt,
         created.deadline_s,
         created.at_s,
-        created.actor,
-        created.comment,
+        clean(created.actor),
+        clean(created.comment),
     )
 
 
@@ -69,7 +70,7 @@ def execution_state(execution: Execution, updated_s: float) -> Cells:
     """The columns of an execution that change."""
     return (
         execution.state.value,
-        execution.info,
+        clean(execution.info),
         stored(execution.output),
         execution.revision,
         execution.active_count,
@@ -89,7 +90,7 @@ def task_state(task: TaskExecution) -> Cells:
     """The columns of a task execution that change."""
     return (
         task.state.value,
-        task.info,
+        clean(task.info),
         task.timer,
         task.due_s,
         task.timeout_due_s,
@@ -102,7 +103,7 @@ def task_state(task: TaskExecution) -> Cells:
         task.failed_count,
         task.cancelled_count,
         _stored_object(task.published),
-        _numbers(task.sources),
+        len(task.sources),
         _numbers(task.next),
         task.routed,
         task.handled,
@@ -127,8 +128,8 @@ def attempt_origin(execution_id: str, attempt: Attempt) -> Cells:
         attempt.target,
         attempt.timeout_s,
         stored(attempt.input),
-        attempt.comment,
-        attempt.actor,
+        clean(attempt.comment),
+        clean(attempt.actor),
         attempt.created_s,
     )
 
@@ -139,7 +140,7 @@ def attempt_state(attempt: Attempt) -> Cells:
         attempt.state.value,
         attempt.accepted,
         stored(attempt.result),
-        attempt.error,
+        clean(attempt.error),
         attempt.delivery,
         attempt.session_id,
         attempt.executor_id,
@@ -215,13 +216,18 @@ def _move_attempt(touched: Touched, change: AttemptMoved) -> None:
         touched.tasks[change.key[0]] = None
 
 
-_TOUCH: dict[type, Callable[[Touched, object], None]] = {
+_TOUCH: dict[type, Callable[[Touched, Any], None]] = {
     GlobalsPublished: _touch_nothing,
     TaskAdded: _add_task,
     AttemptsBegun: _begin,
     AttemptAdded: _add_attempt,
     AttemptMoved: _move_attempt,
-}  # type: ignore[assignment]
+}
+
+
+def clean(text: str) -> str:
+    """Words of people and programs without NUL, which PostgreSQL's text cannot hold (the journal keeps it, escaped)."""
+    return text.replace("\0", "\N{REPLACEMENT CHARACTER}") if "\0" in text else text
 
 
 def stored(value: Value | None) -> str | None:
@@ -259,7 +265,8 @@ def full(cell: str | None, texts: Mapping[str, str]) -> str | None:
 def full_object(cell: str, texts: Mapping[str, str]) -> str:
     """The JSON text of the object that a cell of published values stands for."""
     members: dict[str, str | dict[str, str]] = msgspec.json.decode(cell)
-    return "{%s}" % ",".join(
+    written = (
         f"{json.dumps(name, ensure_ascii=False)}:{text if isinstance(text, str) else texts[text['$']]}"
         for name, text in members.items()
     )
+    return f"{{{','.join(written)}}}"

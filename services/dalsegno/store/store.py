@@ -187,7 +187,7 @@ class Transaction(Protocol):
         ...
 
     def save_all(self, batch: Sequence[Saved]) -> None:
-        """Store executions as they are after their changes: rows, journal and large texts. Each at most once in a batch.
+        """Store executions as they are after their changes: rows, journal and large texts. Each once in a batch.
 
         Raises StoreConflict when one is not at the revision from which its changes start, or exists already.
         """
@@ -325,9 +325,10 @@ class Store(Protocol):
 
 
 def open_store(url: str | None = None, *, read_only: bool = False, readers: int = 8) -> Store:
-    """The store behind `sqlite:///path`, `postgresql://...` or `memory://`; without a URL that of DALSEGNO_DATABASE_URL.
+    """The store behind `sqlite:///path`, `postgresql://...` or `memory://`.
 
-    `readers` is how many connections read at once. Raises ValueError for any other URL, or for none.
+    Without a URL it is that of DALSEGNO_DATABASE_URL. `readers` is how many connections read at once. Raises
+    ValueError for any other URL, or for none.
     """
     url = url or os.environ.get(DATABASE_URL, "")
     if url.startswith("memory:"):
@@ -341,5 +342,3 @@ def open_store(url: str | None = None, *, read_only: bool = False, readers: int 
     if not url:
         raise ValueError(f"no store: set {DATABASE_URL} to sqlite:///path or postgresql://...")
     raise ValueError(f"not a store: {url.partition(':')[0]}: (sqlite:///path, postgresql://... or memory://)")
-
-

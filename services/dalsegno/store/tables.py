@@ -6,13 +6,17 @@ A change here needs a migration beside it; a test compares the two.
 from __future__ import annotations
 
 import sqlalchemy as sa
-from sqlalchemy import Boolean, Column, Double, Index, Integer, LargeBinary, Table, Text
+from sqlalchemy import Boolean, Column, Double, Index, Integer, LargeBinary, Table
+from sqlalchemy.dialects import postgresql
 
 METADATA = sa.MetaData()
 
+TEXT = sa.Text().with_variant(postgresql.TEXT(collation="C"), "postgresql")
+"""Text that sorts by code point everywhere: cheaper than a language's order, and the same in all stores."""
+
 
 def _text(name: str, **options: object) -> Column[str]:
-    return Column(name, Text, nullable=False, **options)  # type: ignore[arg-type]
+    return Column(name, TEXT, nullable=False, **options)  # type: ignore[arg-type]
 
 
 def _number(name: str, **options: object) -> Column[int]:
@@ -51,7 +55,7 @@ EXECUTIONS = Table(
     _text("comment"),
     _text("state"),
     _text("info"),
-    Column("output", Text),
+    Column("output", TEXT),
     _number("revision"),
     _number("active_count"),
     Column("started_s", Double),
@@ -96,7 +100,7 @@ TASKS = Table(
     _number("failed_count"),
     _number("cancelled_count"),
     _text("published"),
-    _text("sources"),
+    _number("source_count"),
     _text("next"),
     _flag("routed"),
     _flag("handled"),
@@ -124,7 +128,7 @@ ATTEMPTS = Table(
     _time("created_s"),
     _text("state"),
     _flag("accepted"),
-    Column("result", Text),
+    Column("result", TEXT),
     _text("error"),
     _number("delivery"),
     _text("session_id"),
@@ -174,7 +178,7 @@ MESSAGES = Table(
     _time("due_s"),
     _text("event"),
     # The large texts of the event by digest, JSON text of an object; a message needs no other row.
-    Column("texts", Text),
+    Column("texts", TEXT),
 )
 Index("messages_due", MESSAGES.c.due_s, MESSAGES.c.id)
 Index("messages_by_execution", MESSAGES.c.execution_id)

@@ -1,0 +1,122 @@
+"""What a write transaction over SQL does to definitions, environments, actions and settings: rare, so in SQLAlchemy."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+
+from dalsegno.store.records import DefinitionRow, Document, EnvironmentRow, Member
+from dalsegno.store.tables import ACTIONS, DEFINITIONS, DOCUMENTS, ENVIRONMENTS, SETTINGS, TAGS
+
+
+class Library:
+    """The part of SqlTransaction that is not about executions. See store.Transaction for what each call promises."""
+
+    def __init__(self, connection: sa.Connection) -> None:
+        self._connection = connection
+
+    def save_document(self, document: Document, members: Sequence[Member]) -> list[DefinitionRow]:
+        document_id = document_digest(document.text)
+        self._upsert(DOCUMENTS, {"id": document_id, "text": document.text})
+        rows = [
+            definition_row(document, member, document_id, self._next_version(document.namespace, member))
+            for member in members
+        ]
+        for row, member in zip(rows, members, strict=True):
+            values = {column.name: getattr(row, column.name) for column in DEFINITIONS.c}
+            self._connection.execute(sa.insert(DEFINITIONS).values(values))
+            for tag in dict.fromkeys(member.tags):
+                self._connection.execute(sa.insert(TAGS).values(definition_id=member.definition_id, tag=tag))
+        return rows
+
+    def _next_version(self, namespace: str, member: Member) -> int:
+        table = DEFINITIONS
+        newest = self._connection.execute(
+            sa.select(sa.func.max(table.c.version)).where(
+                table.c.kind == member.kind, table.c.namespace == namespace, table.c.name == member.name
+            )
+        ).scalar()
+        return (newest or 0) + 1
+
+    def delete_definitions(self, kind: str, name: str, namespace: str, version: int = 0) -> int:
+        table = DEFINITIONS
+        conditions = [table.c.kind == kind, table.c.name == name, table.c.namespace == namespace, ~table.c.deleted]
+        if version:
+            conditions.append(table.c.version == version)
+        return self._connection.execute(sa.update(table).where(*conditions).values(deleted=True)).rowcount
+
+    def put_environment(
+        self,
+        namespace: str,
+        name: str,
+        value: str,
+        at_s: float,
+        *,
+        description: str = "",
+        actor: str = "",
+        comment: str = "",
+    ) -> EnvironmentRow:
+        table = ENVIRONMENTS
+        found = self._connection.execute(
+            sa.select(table.c.revision, table.c.created_s)
+            .where(table.c.namespace == namespace, table.c.name == name)
+            .with_for_update()
+        ).first()
+        revision, created_s = (found[0] + 1, found[1]) if found is not None else (1, at_s)
+        row = EnvironmentRow(namespace, name, description, value, revision, created_s, at_s, actor, comment)
+        self._upsert(table, {column.name: getattr(row, column.name) for column in table.c})
+        return row
+
+    def delete_environment(self, namespace: str, name: str) -> bool:
+        table = ENVIRONMENTS
+        statement = sa.delete(table).where(table.c.namespace == namespace, table.c.name == name)
+        return self._connection.execute(statement).rowcount > 0
+
+    def save_actions(self, descriptions: Mapping[str, str]) -> None:
+        for name in sorted(descriptions):  # in one order, so that two engines never wait for each other
+            self._upsert(ACTIONS, {"name": name, "description": descriptions[name]})
+
+    def settle(self, key: str, value: str) -> str:
+        self._upsert(SETTINGS, {"key": key, "value": value}, keep=True)
+        return str(self._connection.execute(sa.select(SETTINGS.c.value).where(SETTINGS.c.key == key)).scalar_one())
+
+    def _upsert(self, table: sa.Table, values: Mapping[str, object], keep: bool = False) -> None:
+        """Insert a row, or replace (`keep`: leave) the one with the same primary key."""
+        kind = sqlite if self._connection.dialect.name == "sqlite" else postgresql
+        statement = kind.insert(table).values(values)
+        keys = [column.name for column in table.primary_key]
+        others = {name: statement.excluded[name] for name in values if name not in keys}
+        if keep:
+            self._connection.execute(statement.on_conflict_do_nothing(index_elements=keys))
+        else:
+            self._connection.execute(statement.on_conflict_do_update(index_elements=keys, set_=others))
+
+
+def document_digest(text: str) -> str:
+    """The id of a document: the same text is kept once."""
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def definition_row(document: Document, member: Member, document_id: str, version: int) -> DefinitionRow:
+    """The row of a member, without the text."""
+    return DefinitionRow(
+        definition_id=member.definition_id,
+        document_id=document_id,
+        kind=member.kind,
+        namespace=document.namespace,
+        name=member.name,
+        version=version,
+        language=document.language,
+        tags=json.dumps(list(member.tags), ensure_ascii=False),
+        description=member.description,
+        input=member.input,
+        created_s=document.created_s,
+        actor=document.actor,
+        comment=document.comment,
+        deleted=False,
+        text=None,
+    )

@@ -1,0 +1,139 @@
+"""Lists over SQL: a filter's conditions, an order, and pages by key."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Any, Generic
+
+import sqlalchemy as sa
+
+from dalsegno.store.filters import Filter, Term
+from dalsegno.store.pages import PAGE_BYTES_MAX, page_size, read_token, write_token
+from dalsegno.store.records import DefinitionRow, EnvironmentRow, Page
+from dalsegno.store.tables import DOCUMENTS, LABELS, TAGS
+from dalsegno.store.texts import VALUES, Record, fill
+
+Condition = sa.ColumnElement[bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """By which columns a list goes: together they are unique."""
+
+    columns: tuple[sa.ColumnElement[Any], ...]
+    shape: tuple[type, ...]
+    """The types of the columns' values."""
+    descending: bool = False
+
+    def after(self, key: Sequence[object]) -> Condition:
+        """What holds of the rows behind this key."""
+        mine, theirs = sa.tuple_(*self.columns), sa.tuple_(*map(sa.literal, key))
+        return mine < theirs if self.descending else mine > theirs
+
+    @property
+    def clauses(self) -> list[sa.ColumnElement[Any]]:
+        """For ORDER BY."""
+        return [column.desc() if self.descending else column.asc() for column in self.columns]
+
+
+@dataclass(frozen=True, slots=True)
+class Listing(Generic[Record]):
+    """One kind of list."""
+
+    kind: type[Record]
+    table: sa.Table
+    subject: str
+    """What it is a list of, for its page tokens."""
+    order: Order
+    source: sa.FromClause | None = None
+    """The table and what is joined to it."""
+
+    def page(
+        self, connection: sa.Connection, where: list[Condition], chosen: Filter, size: int, token: str, full: bool
+    ) -> Page[Record]:
+        """One page."""
+        key = read_token(token, self.subject, chosen, self.order.shape)
+        if key is not None:
+            where = [*where, self.order.after(key)]
+        size = page_size(size)
+        rows = self.rows(connection, where, size + 1, full)
+        shown = self._within_bytes(connection, rows[:size]) if full else rows[:size]
+        if len(shown) == len(rows):
+            return Page(shown, "")
+        last = shown[-1]
+        names = (column.name for column in self.order.columns)
+        return Page(shown, write_token(self.subject, chosen, tuple(getattr(last, name) for name in names)))
+
+    def _within_bytes(self, connection: sa.Connection, rows: list[Record]) -> list[Record]:
+        if self.kind not in (DefinitionRow, EnvironmentRow):
+            return fill(connection, rows, PAGE_BYTES_MAX)
+        total = 0
+        for index, row in enumerate(rows):
+            total += sum(len(getattr(row, name) or "") for name in VALUES[self.kind])
+            if index and total > PAGE_BYTES_MAX:
+                return rows[:index]
+        return rows
+
+    def rows(self, connection: sa.Connection, where: list[Condition], limit: int, full: bool = False) -> list[Record]:
+        """The first rows, large values as references."""
+        columns = _columns(self.kind, self.table, full)
+        statement = sa.select(*columns).select_from(self.table if self.source is None else self.source)
+        statement = statement.where(*where).order_by(*self.order.clauses).limit(limit)
+        return [self.kind(*row) for row in connection.execute(statement)]
+
+
+def read_record(
+    connection: sa.Connection,
+    kind: type[Record],
+    table: sa.Table,
+    *where: Condition,
+    source: sa.FromClause | None = None,
+    order: sa.ColumnElement[Any] | None = None,
+) -> Record | None:
+    """One row, large values as references."""
+    statement = sa.select(*_columns(kind, table, True)).select_from(table if source is None else source).where(*where)
+    if order is not None:
+        statement = statement.order_by(order)
+    row = connection.execute(statement.limit(1)).first()
+    return kind(*row) if row is not None else None
+
+
+def _columns(kind: type[Record], table: sa.Table, full: bool) -> list[sa.ColumnElement[Any]]:
+    """The columns of a record in its order; without `full` null for the values."""
+    return [
+        sa.null().label(field.name)
+        if not full and field.name in VALUES[kind]
+        else (table.c[field.name] if field.name in table.c else DOCUMENTS.c[field.name])
+        for field in fields(kind)
+    ]
+
+
+def conditions(
+    chosen: Filter, table: sa.Table, owner: sa.ColumnElement[Any], other: sa.Table | None = None
+) -> list[Condition]:
+    """The filter as SQL. `owner` is the column that labels or tags go by; `other` has what `table` lacks."""
+    return [_condition(term, table, owner, other) for term in chosen.terms]
+
+
+def _condition(term: Term, table: sa.Table, owner: sa.ColumnElement[Any], other: sa.Table | None) -> Condition:
+    if term.column == "label":
+        wanted = sa.and_(LABELS.c.execution_id == owner, LABELS.c.key == term.label, LABELS.c.value.in_(term.values))
+        return sa.exists().where(wanted)
+    if term.column == "tag":
+        return sa.exists().where(TAGS.c.definition_id == owner, TAGS.c.tag.in_(term.values))
+    source = other if other is not None and term.column not in table.c else table
+    column = source.c[term.column]
+    if len(term.values) > 1:
+        return column.in_(term.values)
+    value = term.values[0]
+    match term.operator:
+        case "<":
+            return column < value
+        case "<=":
+            return column <= value
+        case ">":
+            return column > value
+        case ">=":
+            return column >= value
+    return column == value

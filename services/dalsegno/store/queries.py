@@ -1,0 +1,286 @@
+"""The read side over SQL: what api asks for, and what a step looks up beyond its own execution."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import fields
+from typing import Any
+
+import sqlalchemy as sa
+
+from dalsegno.store.filters import Filter
+from dalsegno.store.journals import bounded, numbered
+from dalsegno.store.listing import Listing, Order, conditions, read_record
+from dalsegno.store.pages import PAGE_BYTES_MAX
+from dalsegno.store.records import (
+    AttemptRow,
+    DefinitionRow,
+    EnvironmentRow,
+    ExecutionRow,
+    JournalChange,
+    Page,
+    SessionRow,
+    TaskRow,
+)
+from dalsegno.store.store import EVERYTHING
+from dalsegno.store.tables import (
+    ACTIONS,
+    ATTEMPTS,
+    DEFINITIONS,
+    DOCUMENTS,
+    ENVIRONMENTS,
+    EXECUTIONS,
+    JOURNAL,
+    SESSIONS,
+    SETTINGS,
+    TASKS,
+)
+from dalsegno.store.texts import fetch_texts, fill, referred
+from dalsegno.workflow.changes import AnyChange
+from dalsegno.workflow.codec import decode_changes
+from dalsegno.workflow.identity import AttemptKey
+from dalsegno.workflow.states import COMPLETED_ATTEMPT
+
+_JOURNAL_ROWS = 20
+"""How many rows of a journal are read at once."""
+
+_BY_AGE = Order((EXECUTIONS.c.created_s, EXECUTIONS.c.id), (float, str), descending=True)
+_BY_NUMBER = Order((TASKS.c.number,), (int,))
+_ATTEMPT_KEY = (ATTEMPTS.c.task, ATTEMPTS.c.item, ATTEMPTS.c.attempt)
+_BY_KEY = Order(_ATTEMPT_KEY, (int, int, int))
+_NEWEST_ATTEMPT = Order((ATTEMPTS.c.execution_id, *_ATTEMPT_KEY), (str, int, int, int), descending=True)
+_BY_VERSION = Order((DEFINITIONS.c.namespace, DEFINITIONS.c.name, DEFINITIONS.c.version), (str, str, int))
+_BY_NAME = Order((ENVIRONMENTS.c.namespace, ENVIRONMENTS.c.name), (str, str))
+
+_WITH_TEXT = DEFINITIONS.join(DOCUMENTS, DOCUMENTS.c.id == DEFINITIONS.c.document_id)
+_ENDED = sorted(state.value for state in COMPLETED_ATTEMPT)
+
+
+class SqlQueries:
+    """See store.Queries for what each call promises."""
+
+    def __init__(self, connection: sa.Connection) -> None:
+        self._connection = connection
+
+    def execution(self, execution_id: str) -> ExecutionRow | None:
+        row = read_record(self._connection, ExecutionRow, EXECUTIONS, EXECUTIONS.c.id == execution_id)
+        return fill(self._connection, [row])[0] if row is not None else None
+
+    def executions(
+        self, chosen: Filter = EVERYTHING, size: int = 0, token: str = "", full: bool = False
+    ) -> Page[ExecutionRow]:
+        where = [EXECUTIONS.c.workflow != "", *conditions(chosen, EXECUTIONS, EXECUTIONS.c.id)]
+        listing = Listing(ExecutionRow, EXECUTIONS, "executions", _BY_AGE)
+        return listing.page(self._connection, where, chosen, size, token, full)
+
+    def revisions(self, execution_ids: Collection[str]) -> dict[str, int]:
+        found: dict[str, int] = {}
+        for ids in _chunks(list(execution_ids)):
+            statement = sa.select(EXECUTIONS.c.id, EXECUTIONS.c.revision).where(EXECUTIONS.c.id.in_(ids))
+            found.update((row[0], row[1]) for row in self._connection.execute(statement))
+        return found
+
+    def children(self, execution_id: str, task: int = 0, limit: int = 1000) -> list[ExecutionRow]:
+        table = EXECUTIONS
+        where = [table.c.parent_id == execution_id, table.c.parent_id != ""]
+        if task:
+            where.append(table.c.parent_task == task)
+        listing = Listing(ExecutionRow, table, "children", Order((table.c.created_s, table.c.id), (float, str)))
+        return listing.rows(self._connection, where, limit)
+
+    def descendants(self, execution_id: str) -> list[str]:
+        found: list[str] = []
+        parents = [execution_id]
+        while parents:
+            table = EXECUTIONS
+            children: list[str] = []
+            for ids in _chunks(parents):
+                statement = sa.select(table.c.id).where(table.c.parent_id.in_(ids), table.c.parent_id != "")
+                children += self._connection.execute(statement.order_by(table.c.id)).scalars()
+            found += children
+            parents = children
+        return found
+
+    def task_counts(self, execution_ids: Collection[str]) -> dict[str, dict[str, int]]:
+        found: dict[str, dict[str, int]] = {execution_id: {} for execution_id in execution_ids}
+        for ids in _chunks(list(execution_ids)):
+            statement = (
+                sa.select(TASKS.c.execution_id, TASKS.c.state, sa.func.count())
+                .where(TASKS.c.execution_id.in_(ids))
+                .group_by(TASKS.c.execution_id, TASKS.c.state)
+                .order_by(TASKS.c.state)
+            )
+            for execution_id, state, count in self._connection.execute(statement):
+                found[execution_id][state] = count
+        return found
+
+    def tasks(
+        self, execution_id: str, chosen: Filter = EVERYTHING, size: int = 0, token: str = "", full: bool = False
+    ) -> Page[TaskRow]:
+        where = [TASKS.c.execution_id == execution_id, *conditions(chosen, TASKS, TASKS.c.execution_id)]
+        listing = Listing(TaskRow, TASKS, f"tasks {execution_id}", _BY_NUMBER)
+        return listing.page(self._connection, where, chosen, size, token, full)
+
+    def task(self, execution_id: str, number: int) -> TaskRow | None:
+        row = self._task(execution_id, number)
+        return fill(self._connection, [row])[0] if row is not None else None
+
+    def _task(self, execution_id: str, number: int) -> TaskRow | None:
+        where = (TASKS.c.execution_id == execution_id, TASKS.c.number == number)
+        return read_record(self._connection, TaskRow, TASKS, *where)
+
+    def leading_attempts(self, execution_id: str, numbers: Collection[int]) -> dict[int, AttemptRow]:
+        source = ATTEMPTS.join(
+            TASKS,
+            sa.and_(
+                TASKS.c.execution_id == ATTEMPTS.c.execution_id,
+                TASKS.c.number == ATTEMPTS.c.task,
+                TASKS.c.attempt == ATTEMPTS.c.attempt,
+            ),
+        )
+        where = [ATTEMPTS.c.execution_id == execution_id, ATTEMPTS.c.item == 0, ATTEMPTS.c.task.in_(list(numbers))]
+        rows = Listing(AttemptRow, ATTEMPTS, "", _BY_KEY, source).rows(self._connection, where, len(numbers))
+        return {row.task: row for row in rows}
+
+    def task_result(self, execution_id: str, number: int, bytes_max: int = PAGE_BYTES_MAX) -> str | None:
+        task = self._task(execution_id, number)
+        if task is None:
+            return None
+        if task.result_dropped:
+            return json.dumps([None] * task.item_count, separators=(",", ":")) if task.item_count is not None else None
+        where = [ATTEMPTS.c.execution_id == execution_id, ATTEMPTS.c.task == number, ATTEMPTS.c.attempt == task.attempt]
+        if task.item_count is not None:
+            where.append(ATTEMPTS.c.state.in_(_ENDED))
+        statement = sa.select(ATTEMPTS.c.result).where(*where).order_by(ATTEMPTS.c.item)
+        cells = list(self._connection.execute(statement).scalars())
+        texts = fetch_texts(self._connection, execution_id, referred(cells), bytes_max)
+        if texts is None:
+            return None
+        results = [texts[cell[1:]] if cell and cell.startswith("$") else cell for cell in cells]
+        if task.item_count is None:
+            return results[0] if results else None
+        result = f"[{','.join(each if each is not None else 'null' for each in results)}]"
+        return result if len(result) <= bytes_max else None
+
+    def attempts(
+        self,
+        execution_id: str,
+        task: int = 0,
+        chosen: Filter = EVERYTHING,
+        size: int = 0,
+        token: str = "",
+        full: bool = False,
+    ) -> Page[AttemptRow]:
+        if not execution_id:
+            return self._standalone_attempts(chosen, size, token, full)
+        where = [ATTEMPTS.c.execution_id == execution_id, *conditions(chosen, ATTEMPTS, ATTEMPTS.c.execution_id)]
+        if task:
+            where.append(ATTEMPTS.c.task == task)
+        listing = Listing(AttemptRow, ATTEMPTS, f"attempts {execution_id} {task}", _BY_KEY)
+        return listing.page(self._connection, where, chosen, size, token, full)
+
+    def _standalone_attempts(self, chosen: Filter, size: int, token: str, full: bool) -> Page[AttemptRow]:
+        source = ATTEMPTS.join(EXECUTIONS, EXECUTIONS.c.id == ATTEMPTS.c.execution_id)
+        where = [EXECUTIONS.c.workflow == "", *conditions(chosen, ATTEMPTS, ATTEMPTS.c.execution_id, EXECUTIONS)]
+        listing = Listing(AttemptRow, ATTEMPTS, "standalone attempts", _NEWEST_ATTEMPT, source)
+        return listing.page(self._connection, where, chosen, size, token, full)
+
+    def attempt(self, execution_id: str, key: AttemptKey) -> AttemptRow | None:
+        where = [ATTEMPTS.c.execution_id == execution_id]
+        where += [column == number for column, number in zip(_ATTEMPT_KEY, key, strict=True)]
+        row = read_record(self._connection, AttemptRow, ATTEMPTS, *where)
+        return fill(self._connection, [row])[0] if row is not None else None
+
+    def changes_after(self, execution_id: str, revision: int) -> list[AnyChange]:
+        """The journal after this revision, all of it."""
+        return [each.change for _, changes in self._journal_rows(execution_id, revision) for each in changes]
+
+    def journal(self, execution_id: str, after: int = 0, limit: int = 1000) -> list[JournalChange]:
+        return bounded(self._journal_rows(execution_id, after), limit, PAGE_BYTES_MAX)
+
+    def _journal_rows(self, execution_id: str, after: int) -> Iterator[tuple[int, list[JournalChange]]]:
+        """The rows of a journal one by one: the size in bytes and the changes after this sequence number."""
+        last = after
+        while True:
+            statement = (
+                sa.select(JOURNAL.c.first, JOURNAL.c.entries, JOURNAL.c.changes, JOURNAL.c.last)
+                .where(JOURNAL.c.execution_id == execution_id, JOURNAL.c.last > last)
+                .order_by(JOURNAL.c.last)
+                .limit(_JOURNAL_ROWS)
+            )
+            rows = self._connection.execute(statement).all()
+            for first, entries, written, last in rows:  # noqa: B007 -- the last one says where the next query begins
+                texts = fetch_texts(self._connection, execution_id, referred([written]))
+                changes = [
+                    each for each in numbered(first, entries, decode_changes(written, texts)) if each.sequence > after
+                ]
+                yield len(written) + sum(map(len, texts.values())), changes
+            if len(rows) < _JOURNAL_ROWS:
+                return
+
+    def definitions(
+        self,
+        kind: str,
+        chosen: Filter = EVERYTHING,
+        size: int = 0,
+        token: str = "",
+        full: bool = False,
+        all_versions: bool = False,
+    ) -> Page[DefinitionRow]:
+        table = DEFINITIONS
+        where = [table.c.kind == kind, ~table.c.deleted, *conditions(chosen, table, table.c.definition_id)]
+        if not all_versions:
+            newer = table.alias()
+            same = (newer.c.kind == table.c.kind, newer.c.namespace == table.c.namespace, newer.c.name == table.c.name)
+            later = sa.select(newer.c.version).where(*same, ~newer.c.deleted, newer.c.version > table.c.version)
+            where.append(~later.exists())
+        listing = Listing(DefinitionRow, table, f"definitions {kind} {all_versions}", _BY_VERSION, _WITH_TEXT)
+        return listing.page(self._connection, where, chosen, size, token, full)
+
+    def definition(self, definition_id: str) -> DefinitionRow | None:
+        condition = DEFINITIONS.c.definition_id == definition_id
+        return read_record(self._connection, DefinitionRow, DEFINITIONS, condition, source=_WITH_TEXT)
+
+    def find_definition(self, kind: str, name: str, namespace: str, version: int = 0) -> DefinitionRow | None:
+        table = DEFINITIONS
+        where = [table.c.kind == kind, table.c.name == name, table.c.namespace == namespace, ~table.c.deleted]
+        if version:
+            where.append(table.c.version == version)
+        order = table.c.version.desc()
+        return read_record(self._connection, DefinitionRow, table, *where, source=_WITH_TEXT, order=order)
+
+    def environment(self, namespace: str, name: str) -> EnvironmentRow | None:
+        table = ENVIRONMENTS
+        where = (table.c.namespace == namespace, table.c.name == name)
+        return read_record(self._connection, EnvironmentRow, table, *where)
+
+    def environments(
+        self, chosen: Filter = EVERYTHING, size: int = 0, token: str = "", full: bool = False
+    ) -> Page[EnvironmentRow]:
+        where = conditions(chosen, ENVIRONMENTS, ENVIRONMENTS.c.name)
+        listing = Listing(EnvironmentRow, ENVIRONMENTS, "environments", _BY_NAME)
+        return listing.page(self._connection, where, chosen, size, token, full)
+
+    def actions(self) -> dict[str, str]:
+        rows = self._connection.execute(sa.select(ACTIONS.c.name, ACTIONS.c.description).order_by(ACTIONS.c.name))
+        return {row[0]: row[1] for row in rows}
+
+    def sessions(self) -> list[SessionRow]:
+        statement = sa.select(SESSIONS).where(~SESSIONS.c.ended).order_by(SESSIONS.c.session_id)
+        return [session_row(row) for row in self._connection.execute(statement)]
+
+    def setting(self, key: str) -> str | None:
+        found: str | None = self._connection.execute(sa.select(SETTINGS.c.value).where(SETTINGS.c.key == key)).scalar()
+        return found
+
+
+def session_row(row: sa.Row[Any]) -> SessionRow:
+    """The record of a row of the table of sessions."""
+    cells = row._mapping
+    values = {field.name: cells[field.name] for field in fields(SessionRow)}
+    return SessionRow(**{**values, "labels": json.loads(cells["labels"])})
+
+
+def _chunks(members: Sequence[str], size: int = 1000) -> Iterable[Sequence[str]]:
+    return (members[start : start + size] for start in range(0, len(members), size))

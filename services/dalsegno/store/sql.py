@@ -1,0 +1,179 @@
+"""The store over SQL: SQLite for one engine, PostgreSQL for several."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+import sqlalchemy as sa
+
+from dalsegno.store.migrate import is_current, upgrade
+from dalsegno.store.queries import SqlQueries
+from dalsegno.store.statements import Statements
+from dalsegno.store.store import Queries, StoreLocked, StoreOutdated, Transaction
+from dalsegno.store.transaction import SqlTransaction
+
+_BUSY_S = 30.0
+"""How long SQLite waits for another process's transaction."""
+
+
+class SqlStore:
+    """See store.Store for what each call promises."""
+
+    def __init__(self, url: str, *, read_only: bool = False, readers: int = 8) -> None:
+        self._url = _driver_url(url)
+        self._is_sqlite = self._url.get_backend_name() == "sqlite"
+        if self._is_sqlite and not read_only:
+            Path(str(self._url.database)).absolute().parent.mkdir(parents=True, exist_ok=True)
+        self._statements = Statements("sqlite" if self._is_sqlite else "postgresql")
+        self._read_only = read_only
+        self._writing = threading.Lock()
+        self._lock_file: IO[str] | None = None
+        if self._is_sqlite:
+            self._writer, self._reader = _sqlite_engine(self._url, 1, True), _sqlite_engine(self._url, readers, False)
+        else:
+            self._writer, self._reader = (
+                _postgres_engine(self._url, 1, True),
+                _postgres_engine(self._url, readers, False),
+            )
+
+    @contextmanager
+    def write(self) -> Iterator[Transaction]:
+        if self._read_only:
+            raise PermissionError("this store was opened for reading only")
+        with self._writing, self._writer.begin() as connection:
+            yield SqlTransaction(connection, self._statements)
+
+    @contextmanager
+    def read(self) -> Iterator[Queries]:
+        with self._reader.begin() as connection:
+            yield SqlQueries(connection)
+
+    def upgrade(self) -> None:
+        with self._writing:
+            upgrade(self._writer)
+
+    def check_version(self) -> None:
+        with self._reader.begin() as connection:
+            if not is_current(connection):
+                raise StoreOutdated(
+                    "the tables of the store are not those of this version: run `python -m dalsegno.store upgrade`"
+                )
+
+    def hold_engine_lock(self) -> None:
+        if not self._is_sqlite or self._lock_file is not None:
+            return
+        path = f"{self._url.database}.lock"
+        # Not a `with`: the file stays open, and so locked, until close().
+        lock_file = open(path, "a+", encoding="utf-8")  # noqa: SIM115
+        try:
+            fcntl.flock(lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            lock_file.seek(0)
+            holder = lock_file.read().strip()
+            lock_file.close()
+            raise StoreLocked(
+                f"another engine{f' (process {holder})' if holder else ''} has {self._url.database}: one engine serves"
+                " a SQLite file; several need PostgreSQL"
+            ) from None
+        lock_file.truncate(0)
+        lock_file.write(f"{os.getpid()}\n")
+        lock_file.flush()
+        self._lock_file = lock_file
+
+    def is_available(self) -> bool:
+        try:
+            with self._reader.connect() as connection:
+                connection.exec_driver_sql("SELECT 1")
+        except (sa.exc.SQLAlchemyError, OSError):
+            return False
+        return True
+
+    def close(self) -> None:
+        self._writer.dispose()
+        self._reader.dispose()
+        if self._lock_file is not None:
+            self._lock_file.close()
+            self._lock_file = None
+
+    def backup(self, target: Path) -> None:
+        """Copy a SQLite store, as it is at one moment, to a file. Raises ValueError for another database."""
+        if not self._is_sqlite:
+            raise ValueError("only SQLite is copied here: use pg_dump for PostgreSQL")
+        import sqlite3
+
+        with self._reader.connect() as connection, sqlite3.connect(target) as copy:
+            source: Any = connection.connection.dbapi_connection
+            source.backup(copy)
+        copy.close()
+
+
+def _driver_url(url: str) -> sa.URL:
+    """The URL with the driver that is used. Raises ValueError for a SQLite URL without a path."""
+    parsed = sa.make_url(url.replace("postgres://", "postgresql://", 1))
+    if parsed.get_backend_name() == "sqlite":
+        if parsed.database in (None, "", ":memory:"):
+            raise ValueError("a SQLite store needs a path, like sqlite:////var/lib/dalsegno/store.db")
+        return parsed.set(drivername="sqlite+pysqlite")
+    return parsed.set(drivername="postgresql+psycopg")
+
+
+def _sqlite_engine(url: sa.URL, connections: int, is_writer: bool) -> sa.Engine:
+    engine = sa.create_engine(
+        url,
+        poolclass=sa.QueuePool,
+        pool_size=connections,
+        max_overflow=0,
+        connect_args={"check_same_thread": False, "timeout": _BUSY_S, "cached_statements": 256},
+    )
+    pragmas = ["PRAGMA synchronous=FULL", "PRAGMA cache_size=-16384", "PRAGMA temp_store=MEMORY"]
+    begin = "BEGIN IMMEDIATE" if is_writer else "BEGIN"
+    if not is_writer:
+        pragmas.append("PRAGMA query_only=ON")
+
+    @sa.event.listens_for(engine, "connect")
+    def prepare(connection: Any, _: object) -> None:
+        connection.isolation_level = None  # the driver would begin transactions itself, and too late
+        if is_writer:
+            _use_wal(connection)
+        for pragma in pragmas:
+            connection.execute(pragma)
+
+    @sa.event.listens_for(engine, "begin")
+    def start(connection: sa.Connection) -> None:
+        connection.exec_driver_sql(begin)
+
+    return engine
+
+
+def _use_wal(connection: Any) -> None:
+    """Switch to WAL. The switch does not wait for others as everything else does, so it is tried again."""
+    import sqlite3
+
+    until_s = time.monotonic() + _BUSY_S
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+            return
+        except sqlite3.OperationalError:
+            if time.monotonic() > until_s:
+                raise
+            time.sleep(0.02)
+
+
+def _postgres_engine(url: sa.URL, connections: int, is_writer: bool) -> sa.Engine:
+    options = "" if is_writer else "-c default_transaction_read_only=on"
+    return sa.create_engine(
+        url,
+        pool_size=connections,
+        max_overflow=0,
+        pool_pre_ping=not is_writer,
+        isolation_level="READ COMMITTED" if is_writer else "REPEATABLE READ",
+        connect_args={"options": options, "connect_timeout": 10, "application_name": "dalsegno"},
+    )

@@ -1,0 +1,112 @@
+"""Large values: from the references in rows to the texts that they stand for."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import replace
+from typing import Any, TypeVar, overload
+
+import sqlalchemy as sa
+
+from dalsegno.store.records import AttemptRow, DefinitionRow, EnvironmentRow, ExecutionRow, TaskRow
+from dalsegno.store.rows import digests, full, full_object
+from dalsegno.store.tables import TEXTS
+from dalsegno.workflow.codec import Texts
+
+Record = TypeVar("Record", ExecutionRow, TaskRow, AttemptRow, DefinitionRow, EnvironmentRow)
+
+VALUES: dict[type, tuple[str, ...]] = {
+    ExecutionRow: ("input", "params", "output"),
+    TaskRow: ("published",),
+    AttemptRow: ("input", "result"),
+    DefinitionRow: ("text",),
+    EnvironmentRow: ("value",),
+}
+"""The columns that lists leave out unless they are asked for in full."""
+
+REFERRING = (ExecutionRow, TaskRow, AttemptRow)
+"""The rows whose values may be references."""
+
+_CHUNK = 400
+"""How many texts are looked up at once."""
+
+
+def owner(row: object) -> str:
+    """The execution that the texts of a row belong to."""
+    if isinstance(row, ExecutionRow):
+        return row.id
+    assert isinstance(row, TaskRow | AttemptRow)
+    return row.execution_id
+
+
+def references(row: object) -> list[str]:
+    """The digests of a row's large values."""
+    return referred(getattr(row, name) for name in VALUES[type(row)]) if isinstance(row, REFERRING) else []
+
+
+def referred(cells: Iterable[str | None]) -> list[str]:
+    """The digests that these cells, or texts of the journal, refer to, each once."""
+    return list(dict.fromkeys(digest for cell in cells if cell for digest in digests(cell)))
+
+
+def resolved(row: Record, texts: Texts) -> Record:
+    """The row with its large values in place of the references."""
+    if isinstance(row, TaskRow):
+        return replace(row, published=full_object(row.published, texts)) if row.published is not None else row
+    if not isinstance(row, REFERRING):
+        return row
+    values: dict[str, Any] = {name: full(getattr(row, name), texts) for name in VALUES[type(row)]}
+    return replace(row, **values)
+
+
+@overload
+def fetch_texts(connection: sa.Connection, execution_id: str, wanted: Collection[str]) -> Texts: ...
+@overload
+def fetch_texts(
+    connection: sa.Connection, execution_id: str, wanted: Collection[str], bytes_max: int
+) -> Texts | None: ...
+
+
+def fetch_texts(
+    connection: sa.Connection, execution_id: str, wanted: Collection[str], bytes_max: int | None = None
+) -> Texts | None:
+    """The texts of an execution by digest; None when together they are larger than `bytes_max`."""
+    if not wanted:
+        return Texts()
+    if bytes_max is not None and sum(text_sizes(connection, execution_id, wanted).values()) > bytes_max:
+        return None
+    return Texts(_lookup(connection, execution_id, wanted, TEXTS.c.text))
+
+
+def text_sizes(connection: sa.Connection, execution_id: str, wanted: Collection[str]) -> dict[str, int]:
+    """How many characters each of these texts has."""
+    return dict(_lookup(connection, execution_id, wanted, sa.func.length(TEXTS.c.text)))
+
+
+def _lookup(
+    connection: sa.Connection, execution_id: str, wanted: Collection[str], column: sa.ColumnElement[Any]
+) -> Iterable[tuple[str, Any]]:
+    names = list(wanted)
+    for start in range(0, len(names), _CHUNK):
+        where = (TEXTS.c.execution_id == execution_id, TEXTS.c.digest.in_(names[start : start + _CHUNK]))
+        yield from ((row[0], row[1]) for row in connection.execute(sa.select(TEXTS.c.digest, column).where(*where)))
+
+
+def fill(connection: sa.Connection, rows: Sequence[Record], bytes_max: int | None = None) -> list[Record]:
+    """These rows with their large values; at least the first, and no more than `bytes_max` of large values."""
+    filled: list[Record] = []
+    total = 0
+    for row in rows:
+        wanted = references(row)
+        texts = Texts()
+        if wanted:
+            if bytes_max is not None and filled:
+                total += sum(text_sizes(connection, owner(row), wanted).values())
+                if total > bytes_max:
+                    break
+                texts = fetch_texts(connection, owner(row), wanted)
+            else:
+                texts = fetch_texts(connection, owner(row), wanted)
+                total += sum(map(len, texts.values()))
+        filled.append(resolved(row, texts))
+    return filled

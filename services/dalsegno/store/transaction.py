@@ -1,0 +1,179 @@
+"""The write side over SQL: one transaction of the conductor."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+
+from dalsegno.store.batch import gather
+from dalsegno.store.library import Library
+from dalsegno.store.queries import SqlQueries, session_row
+from dalsegno.store.records import (
+    DueMessage,
+    HeldAttempt,
+    NewMessage,
+    ReadyAttempt,
+    RequestRow,
+    Saved,
+    SessionRow,
+)
+from dalsegno.store.rows import Cells
+from dalsegno.store.statements import Statements
+from dalsegno.store.store import Queries, StoreConflict
+from dalsegno.store.tables import ATTEMPTS, EXECUTIONS, JOURNAL, LABELS, MESSAGES, REQUESTS, SESSIONS, TASKS, TEXTS
+from dalsegno.workflow.changes import AnyChange
+from dalsegno.workflow.codec import Texts, decode_event, encode_event
+from dalsegno.workflow.events import AnyEvent
+
+
+class SqlTransaction(Library):
+    """See store.Transaction for what each call promises."""
+
+    def __init__(self, connection: sa.Connection, statements: Statements) -> None:
+        super().__init__(connection)
+        self._statements = statements
+        self._cursor: Any = connection.connection.cursor()
+        self._queries = SqlQueries(connection)
+
+    @property
+    def queries(self) -> Queries:
+        return self._queries
+
+    def now_s(self) -> float:
+        if self._statements.now is None:
+            return time.time()
+        self._cursor.execute(self._statements.now)
+        return float(self._cursor.fetchone()[0])
+
+    def claim(self, execution_ids: Collection[str]) -> dict[str, int]:
+        self._cursor.execute(self._statements.claim, (self._statements.list_of(execution_ids),))
+        return dict(self._cursor.fetchall())
+
+    def changes_after(self, execution_id: str, revision: int) -> list[AnyChange]:
+        return self._queries.changes_after(execution_id, revision)
+
+    def save_all(self, batch: Sequence[Saved]) -> None:
+        rows, statements = gather(batch), self._statements
+        try:
+            self._many(statements.insert_execution, rows.added_executions)
+            self._many(statements.update_execution, rows.altered_executions)
+            if rows.altered_executions and self._cursor.rowcount != len(rows.altered_executions):
+                raise StoreConflict("an execution is not at the revision from which its changes start")
+            self._many(statements.insert_label, rows.labels)
+            self._many(statements.insert_task, rows.added_tasks)
+            self._many(statements.update_task, rows.altered_tasks)
+            self._many(statements.supersede_attempts, rows.begun)
+            self._many(statements.insert_attempt, rows.added_attempts)
+            self._many(statements.update_attempt, rows.altered_attempts)
+            self._many(statements.insert_text, rows.texts)
+            self._many(statements.insert_journal, rows.journal)
+        except self._connection.dialect.loaded_dbapi.IntegrityError as error:
+            raise StoreConflict(f"somebody else wrote this first: {error}") from error
+
+    def _many(self, statement: str, rows: Sequence[Cells]) -> None:
+        if rows:
+            self._cursor.executemany(statement, rows)
+
+    def delete_execution(self, execution_id: str) -> None:
+        for table in (LABELS, TASKS, ATTEMPTS, TEXTS, JOURNAL, MESSAGES):
+            self._connection.execute(sa.delete(table).where(table.c.execution_id == execution_id))
+        self._connection.execute(sa.delete(EXECUTIONS).where(EXECUTIONS.c.id == execution_id))
+
+    def add_messages(self, messages: Sequence[NewMessage]) -> None:
+        rows: list[Cells] = []
+        for message in messages:
+            aside = Texts()
+            text = encode_event(message.event, aside)
+            rows.append((message.id, message.execution_id, message.due_s, text, json.dumps(aside) if aside else None))
+        self._many(self._statements.insert_message, rows)
+
+    def take_messages(self, message_ids: Collection[str]) -> dict[str, AnyEvent]:
+        self._cursor.execute(self._statements.take_messages, (self._statements.list_of(message_ids),))
+        found = {
+            message_id: decode_event(text, Texts(json.loads(texts) if texts else {}))
+            for message_id, text, texts in self._cursor.fetchall()
+        }
+        return {message_id: found[message_id] for message_id in message_ids if message_id in found}
+
+    def due_messages(self, now_s: float, limit: int) -> list[DueMessage]:
+        self._cursor.execute(self._statements.due_messages, (now_s, limit))
+        return [DueMessage(*row) for row in self._cursor.fetchall()]
+
+    def next_due_s(self) -> float | None:
+        self._cursor.execute(self._statements.next_due)
+        due_s: float | None = self._cursor.fetchone()[0]
+        return due_s
+
+    def ready_attempts(self, limit: int) -> list[ReadyAttempt]:
+        self._cursor.execute(self._statements.ready_attempts, (limit,))
+        return [ReadyAttempt(row[0], row[1:4], row[4], row[5]) for row in self._cursor.fetchall()]
+
+    def held_attempts(self, session_ids: Collection[str]) -> list[HeldAttempt]:
+        self._cursor.execute(self._statements.held_attempts, (self._statements.list_of(session_ids),))
+        return [HeldAttempt(row[0], row[1:4], row[4], row[5]) for row in self._cursor.fetchall()]
+
+    def save_session(self, session: SessionRow) -> None:
+        values = {
+            "session_id": session.session_id,
+            "executor_id": session.executor_id,
+            "engine_id": session.engine_id,
+            "lease_until_s": session.lease_until_s,
+            "ended": session.ended,
+            "labels": json.dumps(dict(session.labels), ensure_ascii=False),
+            "slots": session.slots,
+        }
+        self._upsert(SESSIONS, values)
+
+    def renew_sessions(self, session_ids: Collection[str], lease_until_s: float) -> None:
+        table = SESSIONS
+        self._connection.execute(
+            sa.update(table)
+            .where(table.c.session_id.in_(session_ids), ~table.c.ended, table.c.lease_until_s < lease_until_s)
+            .values(lease_until_s=lease_until_s)
+        )
+
+    def expired_sessions(self, now_s: float) -> list[SessionRow]:
+        return self._sessions(~SESSIONS.c.ended, SESSIONS.c.lease_until_s <= now_s)
+
+    def sessions_of(self, executor_id: str) -> list[SessionRow]:
+        return self._sessions(~SESSIONS.c.ended, SESSIONS.c.executor_id == executor_id)
+
+    def _sessions(self, *conditions: sa.ColumnElement[bool]) -> list[SessionRow]:
+        statement = sa.select(SESSIONS).where(*conditions).order_by(SESSIONS.c.session_id)
+        return [session_row(row) for row in self._connection.execute(statement)]
+
+    def end_sessions(self, session_ids: Collection[str]) -> None:
+        self._connection.execute(sa.update(SESSIONS).where(SESSIONS.c.session_id.in_(session_ids)).values(ended=True))
+
+    def prune_sessions(self, before_s: float) -> int:
+        statement = sa.delete(SESSIONS).where(SESSIONS.c.ended, SESSIONS.c.lease_until_s < before_s)
+        return self._connection.execute(statement).rowcount
+
+    def find_request(self, namespace: str, request_id: str) -> RequestRow | None:
+        table = REQUESTS
+        row = self._connection.execute(
+            sa.select(table.c.body_hash, table.c.answer).where(
+                table.c.namespace == namespace, table.c.request_id == request_id
+            )
+        ).first()
+        return RequestRow(row[0], bytes(row[1])) if row is not None else None
+
+    def save_request(self, namespace: str, request_id: str, row: RequestRow, at_s: float) -> None:
+        values: Mapping[str, object] = {
+            "namespace": namespace,
+            "request_id": request_id,
+            "body_hash": row.body_hash,
+            "answer": row.answer,
+            "created_s": at_s,
+        }
+        try:
+            self._connection.execute(sa.insert(REQUESTS).values(values))
+        except sa.exc.IntegrityError as error:
+            raise StoreConflict(f"request {request_id!r} was answered by somebody else") from error
+
+    def prune_requests(self, before_s: float) -> int:
+        return self._connection.execute(sa.delete(REQUESTS).where(REQUESTS.c.created_s < before_s)).rowcount
