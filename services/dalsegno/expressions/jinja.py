@@ -100,11 +100,24 @@ FUNCTIONS: dict[str, Callable[..., object]] = {
 }
 
 
+class Named(dict[str, Any]):
+    """Filters or tests by name. Jinja compiles an expression with an unknown one, as Mistral has it, and it fails when
+    it is evaluated: the branch that uses it may never run."""
+
+    def get(self, name: str, default: Any = None) -> Any:
+        return super().get(name, _refuse_unknown)
+
+
+def _refuse_unknown(*values: object) -> object:
+    raise EvaluationError("there is no such filter or test")
+
+
 @lru_cache(maxsize=1)
 def environment() -> Environment:
     made = Environment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     made.globals.update(FUNCTIONS)
-    made.filters.update(FUNCTIONS)
+    made.filters = Named(made.filters | FUNCTIONS)
+    made.tests = Named(made.tests)
     return made
 
 
