@@ -15,7 +15,7 @@ from dalsegno.definitions.load import DEFAULT_LIMITS, Limits, Source, load
 from dalsegno.definitions.mistral.actions import compile_action
 from dalsegno.definitions.mistral.compile import compile_workflow, read_description, read_tags
 from dalsegno.definitions.mistral.syntax import Reader
-from dalsegno.definitions.problems import Problem, Problems, did_you_mean, shown
+from dalsegno.definitions.problems import Problem, Problems, shown
 from dalsegno.workflow.model import AdHocAction, Parameter, Workflow
 
 
@@ -101,7 +101,7 @@ def read(text: str, limits: Limits = DEFAULT_LIMITS, name: str = "") -> Document
     book = ""
     members: tuple[Member, ...] = ()
     if kind is DocumentKind.UNKNOWN:
-        reader.fault((), f"a definition is a mapping of names to workflows or actions, not {shown(source.data)}")
+        _explain_unknown(reader, source.data)
     elif kind is DocumentKind.ORQUESTA:
         reader.fault(
             ("version",), "Orquesta definitions are not accepted by this version", "write Mistral's, version 2.0"
@@ -119,7 +119,7 @@ def load_stored(text: str, name: str, kind: MemberKind = MemberKind.WORKFLOW) ->
 
     Problems are passed over: a later version may know more of them, and what is stored stays loadable for ever.
     """
-    limits = Limits(bytes_max=2**31, depth_max=500, keys_max=2**31, values_max=2**31)
+    limits = Limits(bytes_max=2**31, keys_max=2**31, values_max=2**31)
     for member in read(text, limits, name=name).members:
         if member.name == name and member.kind is kind:
             return member
@@ -130,7 +130,7 @@ def _kind_of(data: Any) -> DocumentKind:
     if not isinstance(data, dict) or not data:
         return DocumentKind.UNKNOWN
     if isinstance(data.get("tasks"), dict | list) and not _is_workflow(data["tasks"]):
-        return DocumentKind.ORQUESTA if _is_version_1(data.get("version")) else DocumentKind.WORKFLOWS
+        return DocumentKind.ORQUESTA if _is_version_1(data.get("version")) else DocumentKind.UNKNOWN
     has_name = "name" in data and not isinstance(data["name"], dict)
     sections = [data[key] for key in ("workflows", "actions") if key in data]
     if has_name or any(not _is_workflow(section) for section in sections):
@@ -139,6 +139,15 @@ def _kind_of(data: Any) -> DocumentKind:
     if any(not body.keys().isdisjoint(_ACTION_KEYS) and "tasks" not in body for body in bodies):
         return DocumentKind.ACTIONS
     return DocumentKind.WORKFLOWS
+
+
+def _explain_unknown(reader: Reader, data: object) -> None:
+    if isinstance(data, dict) and data:
+        reader.fault(("tasks",), "`tasks` stands within a workflow", "put it below the workflow's name")
+    elif data is None or data == {}:
+        reader.fault((), "the definition is empty")
+    else:
+        reader.fault((), f"a definition is a mapping of names to workflows or actions, not {shown(data)}")
 
 
 def _is_workflow(section: object) -> bool:
@@ -166,8 +175,6 @@ def _read_list(reader: Reader, source: Source, kind: DocumentKind) -> tuple[Memb
         reader.fault((), "`version` is missing", "write `version: '2.0'` at the top")
     elif not _is_version_2(data["version"]):
         reader.fault(("version",), f"the version {shown(data['version'])} is not known", "write `version: '2.0'`")
-    if "tasks" in data and not _is_workflow(data["tasks"]):
-        reader.fault(("tasks",), "tasks stand within a workflow", "put them below the workflow's name")
     names = [key for key in data if key != "version"]
     if not names:
         reader.fault((), "defines nothing", "add a workflow, under its name")
@@ -194,7 +201,7 @@ def _read_workbook(reader: Reader, data: dict[str, Any]) -> tuple[str, tuple[Mem
     elif data["version"] != "2.0" and (data["version"] != 2 or isinstance(data["version"], bool)):
         reader.fault(("version",), f"the version {shown(data['version'])} is not known", "write `version: '2.0'`")
     if "name" not in data:
-        reader.fault((), "a workbook needs a `name`", did_you_mean("name", data.keys() - _WORKBOOK_KEYS.keys()))
+        reader.fault((), "a workbook needs a `name`", reader.guess("name", data.keys() - _WORKBOOK_KEYS.keys()))
     name = (reader.text(data["name"], ("name",)) or "") if "name" in data else ""
     read_description(reader, data, ())
     read_tags(reader, data, ())

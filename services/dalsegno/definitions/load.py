@@ -20,10 +20,8 @@ from yaml.scanner import Scanner
 from dalsegno.definitions.problems import Path, Place, Problems
 from dalsegno.definitions.scalars import UnfitScalar, key_text, scalar_value
 
-try:
-    from yaml.cyaml import CParser
-except ImportError:  # PyYAML without libyaml reads everything, only slower
-    CParser = None  # type: ignore[assignment, misc]
+_QUICK_PARSER: Any = getattr(yaml, "CSafeLoader", None)
+"""libyaml; PyYAML without it reads everything, only slower."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +47,9 @@ SLOW_BYTES_MAX = 512 * 1024
 class Source:
     """A loaded document: its data, and where each part of it stands."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, complete: bool = True) -> None:
         self.data: Any = None
-        self.complete = True
+        self.complete = complete
         """False when the text ends before its end: what follows a YAML error was not read."""
         self.odd_keys: dict[int, list[str]] = {}
         """Keys that are no text in YAML (`on`, `1`, `~`), by the identity of their mapping."""
@@ -81,35 +79,34 @@ class Source:
 
 def load(text: str, problems: Problems, limits: Limits = DEFAULT_LIMITS) -> Source:
     """Reads one YAML document. Whatever is wrong becomes a problem; the data then is what could be read."""
-    source = Source()
-    problems.locate = source.locate
     size = len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
     if size > limits.bytes_max:
         problems.add((), f"the definition has {size:,} bytes, at most {limits.bytes_max:,} are allowed", place=(1, 1))
-        source.complete = False
-        return source
-    if size > QUICK_BYTES and CParser is not None and _load_quickly(text, size, source, problems, limits):
-        return source
-    source.__init__()  # type: ignore[misc]
+        return Source(complete=False)
+    if size > QUICK_BYTES and _QUICK_PARSER is not None:
+        quick = _load_quickly(text, size, problems, limits)
+        if quick is not None:
+            return quick
+    source = Source()
+    problems.locate = source.locate
     _Builder(source, problems, limits).build(_events(_PlainParser, text))
     return source
 
 
-def _load_quickly(text: str, size: int, source: Source, problems: Problems, limits: Limits) -> bool:
-    """Reads with libyaml; False when the text must be read again because something in it looks like an anchor."""
+def _load_quickly(text: str, size: int, problems: Problems, limits: Limits) -> Source | None:
+    """Reads with libyaml; None when the text must be read again, because libyaml sees an anchor or an error in it."""
+    source = Source()
     found = Problems()
     try:
-        _Builder(source, found, limits).build(_events(CParser, text))
+        _Builder(source, found, limits).build(_events(_QUICK_PARSER, text))
     except _AnchorMet as met:
-        if size <= SLOW_BYTES_MAX:
-            return False
         source.complete = False
-        hint = "quote the value"
-        found.add((), "a value starts with `&`, `*` or `@` in so large a definition", hint, place=met.place)
+        found.add((), "a value starts with `&` or `*` in so large a definition", "put it in quotes", place=met.place)
     if not source.complete and size <= SLOW_BYTES_MAX:
-        return False
+        return None
+    problems.locate = source.locate
     problems.take(found)
-    return True
+    return source
 
 
 class _PlainParser(Reader, Scanner, Parser):

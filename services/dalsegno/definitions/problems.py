@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import itertools
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -20,7 +21,6 @@ PROBLEMS_MAX = 500
 """More problems than this are counted, not listed: nobody reads them, and an answer has a size."""
 
 _WORD_LENGTH_MAX = 100
-_WORDS_MAX = 2_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class Problem:
 
 
 class Problems:
-    """Collects the problems of one document. Places come from whoever loaded the document, when the list is asked for."""
+    """Collects the problems of one document. Whoever loads the document sets `locate`, which finds a path's place."""
 
     def __init__(self) -> None:
         self.locate: Callable[[Path], Place] = lambda path: (1, 1)
@@ -104,17 +104,20 @@ def path_text(path: Path) -> str:
     return text
 
 
-def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """A hint that names the nearest known word, "" when none is near."""
-    if len(word) > _WORD_LENGTH_MAX:
-        return ""
-    words = []
-    for candidate in known:  # a comparison with each of 10,000 task names, for each wrong name, would take minutes
-        if len(words) == _WORDS_MAX:
-            break
-        words.append(candidate)
-    near = difflib.get_close_matches(word, words, n=1)
-    return f"did you mean `{near[0]}`?" if near else ""
+class Guess:
+    """Finds the word that somebody may have meant, for one document: comparing words is slow, so it ends some time."""
+
+    def __init__(self) -> None:
+        self._comparisons_left = 20_000
+
+    def hint(self, word: str, known: Iterable[str]) -> str:
+        """A hint that names the nearest known word, "" when none is near."""
+        if len(word) > _WORD_LENGTH_MAX or self._comparisons_left <= 0:
+            return ""
+        words = list(itertools.islice(known, self._comparisons_left))
+        self._comparisons_left -= len(words)
+        near = difflib.get_close_matches(word, words, n=1)
+        return f"did you mean `{near[0]}`?" if near else ""
 
 
 def shown(value: object) -> str:

@@ -53,7 +53,7 @@ def implicit_tag(text: str) -> str:
     return _PREFIX + "str"
 
 
-def key_text(value: str | float | bool | None | object) -> str:
+def key_text(value: object) -> str:
     """A key as JSON has it: always text."""
     return value if isinstance(value, str) else json.dumps(value)
 

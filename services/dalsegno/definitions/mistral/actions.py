@@ -5,7 +5,7 @@ from __future__ import annotations
 from dalsegno.definitions.mistral.compile import read_description, read_parameters, read_tags
 from dalsegno.definitions.mistral.syntax import Reader
 from dalsegno.definitions.mistral.tasks import read_callee
-from dalsegno.definitions.problems import Path, did_you_mean, shown
+from dalsegno.definitions.problems import Path, shown
 from dalsegno.workflow.model import AdHocAction
 from dalsegno.workflow.scope import Constant
 
@@ -23,7 +23,7 @@ def compile_action(
     reader.known_keys(data, _KEYS, path, "ad-hoc action")
     inline = None
     if "base" not in data:
-        reader.fault(path, "`base` is missing", did_you_mean("base", data.keys() - _KEYS.keys()))
+        reader.fault(path, "`base` is missing", reader.guess("base", data.keys() - _KEYS.keys()))
     else:
         text = reader.text(data["base"], (*path, "base"))
         inline = read_callee(reader, text, (*path, "base")) if text else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -11,11 +12,14 @@ from dalsegno.definitions.mistral.clauses import NO_CLAUSE, ReadClause, read_cla
 from dalsegno.definitions.mistral.policies import NO_POLICIES, POLICY_KEYS, merge_policies, read_policies
 from dalsegno.definitions.mistral.syntax import REQUIRED, Reader
 from dalsegno.definitions.mistral.tasks import CLAUSE_KEYS, ReadTask, read_task
-from dalsegno.definitions.problems import SEMANTIC, Path, did_you_mean, shown
-from dalsegno.workflow.model import JOIN_ALL, Clause, Command, Parameter, Policies, Task, Transition, Workflow
+from dalsegno.definitions.problems import SEMANTIC, Path, shown
+from dalsegno.workflow.model import JOIN_ALL, Clause, Command, Parameter, Policies, Task, Workflow
 from dalsegno.workflow.scope import Constant, Template
 
 NAME_LENGTH_MAX = 255
+
+TRANSITIONS_MAX = 1_000_000
+"""task-defaults multiply their targets by the tasks, so a small text could make a graph that fills the memory."""
 
 _KEYS = dict.fromkeys(
     (
@@ -124,7 +128,7 @@ def _spec(data: Mapping[str, Any], name: str, tasks: Mapping[str, Task]) -> dict
 
 def _read_tasks(reader: Reader, data: Mapping[str, Any], path: Path, *, reverse: bool) -> list[ReadTask]:
     if "tasks" not in data:
-        reader.fault(path, "`tasks` is missing", did_you_mean("tasks", data.keys() - _KEYS.keys()))
+        reader.fault(path, "`tasks` is missing", reader.guess("tasks", data.keys() - _KEYS.keys()))
         return []
     tasks = reader.mapping(data["tasks"], (*path, "tasks"))
     if tasks is None:
@@ -152,6 +156,10 @@ def _read_defaults(reader: Reader, value: object, path: Path) -> _Defaults:
 def _link_direct(reader: Reader, read: list[ReadTask], defaults: _Defaults) -> dict[str, Task]:
     """Applies task-defaults, checks all targets and joins, and tells each task what leads to it."""
     names = {item.task.name for item in read}
+    if len(read) * sum(len(default.clause.next) for default in defaults.clauses) > TRANSITIONS_MAX:
+        place = (*read[0].path[:-2], "task-defaults")
+        reader.fault(place, f"more than {TRANSITIONS_MAX:,} transitions", category=SEMANTIC)
+        defaults = _NO_DEFAULTS
     for item in read:
         _check_targets(reader, item.clauses, names)
     _check_targets(reader, defaults.clauses, names)
@@ -195,7 +203,7 @@ def _link_reverse(reader: Reader, read: list[ReadTask], defaults: _Defaults) -> 
                 place = (
                     (*item.path, "requires") if required in item.task.requires else (*item.path[:-2], "task-defaults")
                 )
-                hint = did_you_mean(required, names)
+                hint = reader.guess(required, names)
                 reader.fault(place, f"requires `{required}`, which is no task of this workflow", hint, SEMANTIC)
         tasks[name] = replace(_with_defaults(item, defaults), requires=tuple(requires))
     return tasks
@@ -210,17 +218,17 @@ def _clause_of(own: Clause, default: Clause, name: str) -> Clause:
     """The task's own clause; when that names no target, the targets of task-defaults but for the task itself."""
     if own.next or not default.next:
         return own
-    following: tuple[Transition, ...] = default.next
-    if any(transition.target == name for transition in following):
-        following = tuple(transition for transition in following if transition.target != name)
-    return Clause(own.branch, own.globals, following)
+    if any(transition.target == name for transition in default.next):
+        following = tuple(transition for transition in default.next if transition.target != name)
+        return Clause(own.branch, own.globals, following)
+    return Clause(own.branch, own.globals, default.next)
 
 
 def _check_targets(reader: Reader, clauses: tuple[ReadClause, ...], names: set[str]) -> None:
     for read in clauses:
         for transition, place in zip(read.clause.next, read.places, strict=True):
             if transition.target not in names and transition.command is None:
-                hint = did_you_mean(transition.target, (*names, *_COMMANDS))
+                hint = reader.guess(transition.target, itertools.chain(names, _COMMANDS))
                 reader.fault(place, f"there is no task `{transition.target[:255]}`", hint, SEMANTIC)
 
 

@@ -12,6 +12,8 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
+from dalsegno.definitions.mistral.syntax import is_deep
+
 INLINE_LENGTH_MAX = 64 * 1024
 """A longer text belongs into `input`."""
 
@@ -89,9 +91,10 @@ def _skip_space(text: str, start: int) -> int:
 
 def _decoded(text: str) -> Any:
     try:
-        return json.loads(text, parse_constant=_refuse)
+        value = json.loads(text, parse_constant=_refuse)
     except (ValueError, RecursionError):  # an expression, or a list that is no JSON: it stays text
         return text
+    return text if is_deep(value) else value
 
 
 def _refuse(word: str) -> object:

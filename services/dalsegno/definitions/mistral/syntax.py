@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
-from dalsegno.definitions.load import Source
-from dalsegno.definitions.problems import EXPRESSION, SYNTAX, Path, Problems, did_you_mean, shown
+from dalsegno.definitions.load import DEFAULT_LIMITS, Source
+from dalsegno.definitions.problems import EXPRESSION, SYNTAX, Guess, Path, Problems, shown
 from dalsegno.expressions.compile import ExpressionProblem, compile_template
 from dalsegno.workflow.scope import Constant, Template
 
@@ -28,10 +28,15 @@ class Reader:
     def __init__(self, source: Source, problems: Problems) -> None:
         self._source = source
         self._problems = problems
+        self._guess = Guess()
 
     def fault(self, path: Path, message: str, hint: str = "", category: str = SYNTAX) -> None:
         """Notes a problem."""
         self._problems.add(path, message, hint, category)
+
+    def guess(self, word: str, known: Iterable[str]) -> str:
+        """A hint with the known word that is nearest, or ""."""
+        return self._guess.hint(word, known)
 
     def redirect(self, path: Path, to: Path) -> None:
         """What is found wrong at `path` is to be shown at `to`."""
@@ -47,7 +52,7 @@ class Reader:
         """Notes every key that a `what` does not have."""
         for key in mapping:
             if key not in known:
-                hint = did_you_mean(key, known)
+                hint = self.guess(key, known)
                 self.fault((*path, key), f"a {what} has no key `{key}`", hint or f"it may have: {', '.join(known)}")
 
     def text(self, value: object, path: Path) -> str | None:
@@ -111,7 +116,7 @@ class Reader:
         return self._expression_or_fault(value, path, "")
 
     def parameters(self, value: object, path: Path) -> dict[str, Any]:
-        """A list of names and of one-key mappings `name: default`: the defaults by name, `REQUIRED` where there is none."""
+        """A list of names and of one-key mappings `name: default`: the default of each name, or REQUIRED."""
         read: dict[str, Any] = {}
         if not isinstance(value, list) or not value:
             self.fault(path, f"must be a list of names that is not empty, not {shown(value)}")
@@ -149,6 +154,21 @@ class Reader:
 
     def _note_expression(self, problem: ExpressionProblem) -> None:
         self._problems.add(problem.path, problem.message, category=EXPRESSION)
+
+
+def is_deep(value: object) -> bool:
+    """Whether lists and mappings are nested deeper in each other than a document may nest them."""
+    level: list[object] = [value]
+    for _ in range(DEFAULT_LIMITS.depth_max):
+        level = [
+            item
+            for part in level
+            if isinstance(part, list | dict)
+            for item in (part.values() if isinstance(part, dict) else part)
+        ]
+        if not level:
+            return False
+    return True
 
 
 class _Required:

@@ -11,7 +11,7 @@ from typing import Any
 from dalsegno.definitions.mistral.clauses import NO_CLAUSE, ReadClause, read_clause
 from dalsegno.definitions.mistral.inline import INLINE_LENGTH_MAX, Inline, read_inline
 from dalsegno.definitions.mistral.policies import POLICY_KEYS, read_policies
-from dalsegno.definitions.mistral.syntax import Reader
+from dalsegno.definitions.mistral.syntax import Reader, is_deep
 from dalsegno.definitions.problems import SEMANTIC, Path, shown
 from dalsegno.workflow.model import JOIN_ALL, Items, Policies, Task
 from dalsegno.workflow.scope import Constant, Template
@@ -198,6 +198,8 @@ def _read_item(reader: Reader, text: str, path: Path) -> Items | None:
         try:
             values = json.loads(source, parse_constant=_refuse)
         except (ValueError, RecursionError):
+            values = None
+        if values is None or is_deep(values):
             reader.fault(path, f"{shown(source)} is no JSON list", "put texts in double quotes")
             return None
     return Items((name,), reader.template(values, path))
