@@ -1,0 +1,252 @@
+"""The one interceptor of every server: request id, limits, deadline, log line, metrics, errors, the end of streams.
+
+    call ──▶ too large? ──▶ request id ──▶ deadline ──▶ servicer
+                                              │ raises
+    status with details ◀── errors.status_of ─┘             one log line and one count per call
+
+Servicers are `async def` or async generators, read a request stream with `async for`, and raise refusals; they never
+need `context.abort`. Calls of other packages than ours (health, reflection) are served without log and metrics.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+import re
+import time
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from typing import Any
+
+import grpc
+
+from dalsegno.rpc import errors, logs
+from dalsegno.rpc.channel import MESSAGE_BYTES, REQUEST_ID_KEY, USER_AGENT
+from dalsegno.rpc.metrics import CALL_SECONDS, CALLS, CALLS_OPEN
+from dalsegno.workflow.refusals import TooLarge, Unavailable
+
+UNARY_DEADLINE_S = 30.0
+"""The deadline of a unary call whose caller sets none."""
+
+Context = grpc.aio.ServicerContext[Any, Any]
+_logger = logging.getLogger("dalsegno.rpc")
+_REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
+
+
+@dataclass(frozen=True, slots=True)
+class Oversized:
+    """Stands for a request that was not even parsed."""
+
+    size_bytes: int
+
+
+@dataclass(slots=True)
+class Call:
+    """What is known of one call while it is served."""
+
+    method: str
+    request_id: str
+    own_client: bool
+    ours: bool
+    began_s: float = field(default_factory=time.monotonic)
+    execution: str = ""
+
+    def note(self, request: Any) -> None:
+        """Keep what the log line shall tell of the request. Raises TooLarge for one over the limit."""
+        if isinstance(request, Oversized):
+            raise TooLarge("the message", request.size_bytes, MESSAGE_BYTES)
+        self.execution = getattr(request, "execution_id", "")
+
+
+class CallInterceptor(grpc.aio.ServerInterceptor):
+    """Wraps every call. `unhurried` names unary methods (`/package.Service/Method`) that have no default deadline."""
+
+    def __init__(self, unhurried: frozenset[str] = frozenset()) -> None:
+        self._unhurried = unhurried
+        self._streams: dict[asyncio.Task[Any], bool] = {}
+        """Open streams, and whether they end by themselves when told to (those that the client writes to as well)."""
+        self._stopping = False
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any] | None]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Any:
+        """Called by grpc for each call."""
+        handler: Any = await continuation(handler_call_details)
+        if handler is None:  # no such method: grpc answers UNIMPLEMENTED
+            return handler
+        call = _call_of(handler_call_details)
+        coders = {
+            "request_deserializer": _sized(handler.request_deserializer),
+            "response_serializer": handler.response_serializer,
+        }
+        if not handler.response_streaming:
+            if handler.request_streaming:
+                return grpc.stream_unary_rpc_method_handler(self._answer(call, handler.stream_unary, True), **coders)
+            return grpc.unary_unary_rpc_method_handler(self._answer(call, handler.unary_unary, False), **coders)
+        if handler.request_streaming:
+            return grpc.stream_stream_rpc_method_handler(self._stream(call, handler.stream_stream, True), **coders)
+        return grpc.unary_stream_rpc_method_handler(self._stream(call, handler.unary_stream, False), **coders)
+
+    def _answer(self, call: Call, inner: Any, reads_stream: bool) -> Any:
+        async def answer(request: Any, context: Context) -> Any:
+            begin(call, context)
+            try:
+                request = _sized_requests(request) if reads_stream else request
+                call.note(request)
+                hurried = context.time_remaining() is None and call.method not in self._unhurried
+                async with asyncio.timeout(UNARY_DEADLINE_S if hurried else None):
+                    response = await inner(request, context)
+            except BaseException as error:
+                await finish_badly(call, context, error)
+                raise
+            finish(call, "OK")
+            return response
+
+        return answer
+
+    def _stream(self, call: Call, inner: Any, reads_stream: bool) -> Any:
+        async def stream(request: Any, context: Context) -> AsyncIterator[Any]:
+            begin(call, context)
+            task = asyncio.current_task()
+            assert task is not None
+            self._streams[task] = reads_stream
+            try:
+                if self._stopping:
+                    raise Unavailable("the server is being stopped")
+                request = _sized_requests(request) if reads_stream else request
+                call.note(request)
+                answers = inner(request, context)
+                if inspect.isawaitable(answers):  # such a servicer writes to the context itself
+                    await answers
+                else:
+                    async with aclosing(answers):
+                        async for response in answers:
+                            yield response
+            except GeneratorExit:  # grpc closes the generator when the client is gone
+                finish(call, "CANCELLED")
+                raise
+            except asyncio.CancelledError as error:
+                told = Unavailable("the server is being stopped") if self._stopping else error
+                await finish_badly(call, context, told)
+                raise
+            except BaseException as error:
+                await finish_badly(call, context, error)
+                raise
+            else:
+                finish(call, "OK")
+            finally:
+                self._streams.pop(task, None)
+
+        return stream
+
+    async def end_streams(self, grace_s: float) -> None:
+        """Refuse new streams and end the open ones with UNAVAILABLE: those that only send at once, those that also
+        receive after `grace_s` if they have not ended by themselves."""
+        self._stopping = True
+        await _cancelled([task for task, ends_itself in self._streams.items() if not ends_itself])
+        if self._streams:
+            await asyncio.wait(list(self._streams), timeout=grace_s)
+        await _cancelled(list(self._streams))
+
+
+async def _cancelled(tasks: list[asyncio.Task[Any]]) -> None:
+    for task in tasks:
+        task.cancel()
+    if tasks:
+        await asyncio.wait(tasks, timeout=1.0)
+
+
+def _sized(deserialize: Callable[[bytes], Any] | None) -> Callable[[bytes], Any]:
+    def parse(data: bytes) -> Any:
+        if len(data) > MESSAGE_BYTES:
+            return Oversized(len(data))
+        return deserialize(data) if deserialize is not None else data
+
+    return parse
+
+
+async def _sized_requests(requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
+    async for request in requests:
+        if isinstance(request, Oversized):
+            raise TooLarge("the message", request.size_bytes, MESSAGE_BYTES)
+        yield request
+
+
+def _call_of(details: grpc.HandlerCallDetails) -> Call:
+    given: dict[str, Any] = dict(details.invocation_metadata or ())
+    request_id = given.get(REQUEST_ID_KEY, "")
+    if not (isinstance(request_id, str) and _REQUEST_ID.fullmatch(request_id)):
+        request_id = uuid.uuid4().hex
+    return Call(
+        method=details.method,
+        request_id=request_id,
+        own_client=str(given.get("user-agent", "")).startswith(USER_AGENT),
+        ours=details.method.startswith("/dalsegno."),
+    )
+
+
+def begin(call: Call, context: Context) -> None:
+    """Take up a call: from here on log lines have its request id, and its answer has it too."""
+    logs.request_id.set(call.request_id)
+    call.began_s = time.monotonic()
+    context.set_trailing_metadata(((REQUEST_ID_KEY, call.request_id),))
+    if call.ours:
+        CALLS_OPEN.labels(*_labels(call)).inc()
+
+
+def finish(call: Call, code: str, error: BaseException | None = None, message: str = "") -> None:
+    """Count a call that has ended, and write its log line: a fault of ours with its traceback."""
+    if not call.ours:
+        return
+    took_s = time.monotonic() - call.began_s
+    service, method = _labels(call)
+    CALLS_OPEN.labels(service, method).dec()
+    CALLS.labels(service, method, code).inc()
+    CALL_SECONDS.labels(service, method).observe(took_s)
+    fault = error if code == "INTERNAL" else None
+    _logger.log(
+        logging.ERROR if fault is not None else logging.INFO,
+        f"{service}/{method}",
+        exc_info=fault,
+        extra={
+            "code": code,
+            "ms": round(took_s * 1000, 2),
+            "request_id": call.request_id,
+            "execution": call.execution,
+            "error": message,
+        },
+    )
+
+
+async def finish_badly(call: Call, context: Context, error: BaseException) -> None:
+    """End a call that raised: with the status that the table gives it, unless the client has gone or the servicer
+    has ended it by itself. Returns only when there is nobody left to answer."""
+    if isinstance(error, asyncio.CancelledError):
+        finish(call, "CANCELLED")
+        return
+    if isinstance(error, grpc.aio.AbortError):
+        finish(call, _code_name(context.code()))
+        return
+    size = errors.OWN_DETAILS_BYTES if call.own_client else errors.DETAILS_BYTES
+    status = errors.status_of(error, call.request_id, size)
+    code = errors.code_of(error)
+    finish(call, code.name, error, status.message)
+    metadata = errors.trailing_metadata(status, [(REQUEST_ID_KEY, call.request_id)])
+    await context.abort(code, status.message, metadata)
+
+
+def _code_name(code: Any) -> str:
+    for known in grpc.StatusCode:
+        if code is known or code == known.value[0]:
+            return known.name
+    return "UNKNOWN"
+
+
+def _labels(call: Call) -> tuple[str, str]:
+    service, _, method = call.method.lstrip("/").rpartition("/")
+    return service.removeprefix("dalsegno.v1."), method

@@ -1,0 +1,89 @@
+"""Logs: one line per thing worth reading, as JSON unless somebody watches on a terminal.
+
+Facts go into `extra`: `logger.info("committed", extra={"execution": id, "revision": 7})`. The request id of the call
+being served is added to each line by itself.
+"""
+
+from __future__ import annotations
+
+import datetime
+import logging
+import sys
+from contextvars import ContextVar
+from typing import TextIO
+
+import orjson
+
+request_id: ContextVar[str] = ContextVar("request_id", default="")
+"""The request id of the call that this task serves; empty outside of calls."""
+
+_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+
+
+def set_up(service: str, level: str = "INFO", stream: TextIO | None = None) -> None:
+    """Log to `stream` (standard error if none is given), JSON unless it is a terminal. Replaces an earlier set-up.
+
+    Raises ValueError for a level that logging does not know.
+    """
+    stream = stream if stream is not None else sys.stderr
+    outlet = logging.StreamHandler(stream)
+    outlet.setFormatter(TerminalLines(service) if stream.isatty() else JsonLines(service))
+    root = logging.getLogger()
+    for old in list(root.handlers):
+        root.removeHandler(old)
+    root.addHandler(outlet)
+    root.setLevel(level.upper())
+
+
+class JsonLines(logging.Formatter):
+    """One JSON object per line: time, level, service, logger, message, then the facts."""
+
+    def __init__(self, service: str) -> None:
+        super().__init__()
+        self._service = service
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line of a record."""
+        line: dict[str, object] = {
+            "time": _moment(record).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "service": self._service,
+            "logger": record.name,
+            "message": record.getMessage(),
+            **_facts(record),
+        }
+        if record.exc_info:
+            line["traceback"] = self.formatException(record.exc_info)
+        return orjson.dumps(line, default=repr, option=orjson.OPT_NON_STR_KEYS).decode("utf-8", "replace")
+
+
+class TerminalLines(logging.Formatter):
+    """`12:30:01.250 engine INFO committed execution=... revision=7`"""
+
+    def __init__(self, service: str) -> None:
+        super().__init__()
+        self._service = service
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line of a record."""
+        facts = "".join(f" {key}={value}" for key, value in _facts(record).items())
+        moment = _moment(record).astimezone().strftime("%H:%M:%S.%f")[:-3]
+        line = f"{moment} {self._service} {record.levelname} {record.getMessage()}{facts}"
+        return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
+
+
+def _moment(record: logging.LogRecord) -> datetime.datetime:
+    return datetime.datetime.fromtimestamp(record.created, datetime.UTC)
+
+
+def _facts(record: logging.LogRecord) -> dict[str, object]:
+    facts = {key: value for key, value in vars(record).items() if key not in _STANDARD and value not in ("", None)}
+    current = request_id.get()
+    if current and "request_id" not in facts:
+        facts["request_id"] = current
+    return {key: _carried(value) for key, value in facts.items()}
+
+
+def _carried(value: object) -> object:
+    # A lone surrogate in a name from outside must not cost us the line.
+    return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value

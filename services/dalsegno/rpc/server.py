@@ -1,0 +1,86 @@
+"""Servers: a grpc.aio server as each of our services runs one, from the first bind to the last call.
+
+server = Server("127.0.0.1:0", services=["dalsegno.v1.EngineService"])
+engine_service_pb2_grpc.add_EngineServiceServicer_to_server(servicer, server.grpc)
+await server.start()                 # bound: server.port; health says NOT_SERVING
+await server.set_ready(True)         # health says SERVING
+...
+await server.stop(grace_s=5)         # streams end first, then calls, then the server
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterable, Sequence
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from dalsegno.rpc.channel import MESSAGE_BYTES, METADATA_BYTES
+from dalsegno.rpc.interceptors import CallInterceptor
+
+_OPTIONS: list[tuple[str, int]] = [
+    ("grpc.so_reuseport", 0),  # otherwise a second server on the same port binds silently and takes half of the calls
+    # Twice the contract's limit, so that the interceptor can say in details what is too large; beyond, grpc refuses.
+    ("grpc.max_receive_message_length", 2 * MESSAGE_BYTES),
+    ("grpc.max_send_message_length", MESSAGE_BYTES),
+    ("grpc.max_metadata_size", METADATA_BYTES),
+    ("grpc.keepalive_time_ms", 30_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
+    ("grpc.http2.max_pings_without_data", 0),
+]
+
+
+class CannotListen(Exception):
+    """The address cannot be bound: it is in use, or not of this machine."""
+
+
+class Server:
+    """One server with health, reflection and the interceptor. Use it within one event loop."""
+
+    def __init__(self, address: str, services: Sequence[str], unhurried: Iterable[str] = ()) -> None:
+        """Prepare a server for `host:port` (port 0 takes a free one) that serves these full service names.
+
+        `unhurried` names unary methods, `/package.Service/Method`, that get no default deadline.
+        """
+        self.address = address
+        self.port = 0
+        self.stopping = asyncio.Event()
+        """Set when the server begins to stop: servicers of two-way streams end them then."""
+        self._services = tuple(services)
+        self._interceptor = CallInterceptor(frozenset(unhurried))
+        self.grpc = grpc.aio.server(interceptors=[self._interceptor], options=_OPTIONS)
+        self._health = health.aio.HealthServicer()
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self.grpc)
+        reflection.enable_server_reflection((*self._services, health.SERVICE_NAME, reflection.SERVICE_NAME), self.grpc)
+
+    async def start(self) -> None:
+        """Bind and serve, not yet ready. Raises CannotListen."""
+        await self.set_ready(False)
+        try:
+            self.port = self.grpc.add_insecure_port(self.address)
+        except RuntimeError as error:
+            raise CannotListen(f"cannot listen on {self.address}: {error}") from None
+        await self.grpc.start()
+
+    async def set_ready(self, ready: bool, service: str | None = None) -> None:
+        """Tell through health whether a service is ready; None: all of them, and the server as a whole."""
+        status = health_pb2.HealthCheckResponse.SERVING if ready else health_pb2.HealthCheckResponse.NOT_SERVING
+        for name in (*self._services, "") if service is None else (service,):
+            await self._health.set(name, status)
+
+    async def stop(self, grace_s: float) -> None:
+        """End streams, then let calls finish, all within about `grace_s`; what is left then is cancelled."""
+        ends_s = time.monotonic() + grace_s
+        await self._health.enter_graceful_shutdown()
+        self.stopping.set()
+        await self._interceptor.end_streams(grace_s)
+        await self.grpc.stop(max(0.1, ends_s - time.monotonic()))
+
+    async def wait_until_stopped(self) -> None:
+        """Return when the server has stopped."""
+        await self.grpc.wait_for_termination()
