@@ -1,0 +1,190 @@
+"""A server from bind to stop, over the wire."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING, Any
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
+
+from dalsegno.rpc.channel import open_channel, wait_until_connected
+from dalsegno.rpc.failure import read_failure
+from dalsegno.rpc.server import CannotListen, Server
+from dalsegno.v1 import engine_service_pb2, executor_service_pb2
+from dalsegno.workflow.refusals import Unavailable
+
+if TYPE_CHECKING:
+    from tests.unit.rpc.conftest import World
+
+STATUS = health_pb2.HealthCheckResponse
+
+
+async def ask_health(world: World, service: str) -> int:
+    """The status that health gives of a service."""
+    stub: Any = health_pb2_grpc.HealthStub(world.channel)
+    answer = await stub.Check(health_pb2.HealthCheckRequest(service=service))
+    return int(answer.status)
+
+
+def goodbye(reason: str) -> executor_service_pb2.ConnectRequest:
+    """A message that tells the scripted servicer what to do."""
+    return executor_service_pb2.ConnectRequest(goodbye=executor_service_pb2.Goodbye(reason=reason))
+
+
+async def test_health_follows_readiness_of_each_service(world: World) -> None:
+    """A service is SERVING only while it is ready, whatever the others are."""
+    await world.server.set_ready(False, "dalsegno.v1.ExecutorService")
+
+    assert await ask_health(world, "dalsegno.v1.ExecutorService") == STATUS.NOT_SERVING
+    assert await ask_health(world, "dalsegno.v1.EngineService") == STATUS.SERVING
+    assert await ask_health(world, "") == STATUS.SERVING
+
+
+async def test_a_server_that_has_just_started_is_not_ready() -> None:
+    """Before anybody says that it is ready, health says NOT_SERVING for the server as a whole and for its services."""
+    server = Server("127.0.0.1:0", ["dalsegno.v1.EngineService"])
+    await server.start()
+    channel = open_channel(f"127.0.0.1:{server.port}")
+    stub: Any = health_pb2_grpc.HealthStub(channel)
+
+    for service in ("", "dalsegno.v1.EngineService"):
+        answer = await stub.Check(health_pb2.HealthCheckRequest(service=service))
+        assert answer.status == STATUS.NOT_SERVING
+    await channel.close()
+    await server.stop(0)
+
+
+async def test_reflection_lists_the_services(world: World) -> None:
+    """A client that knows no proto can ask which services there are."""
+
+    def listed() -> Any:
+        with grpc.insecure_channel(f"127.0.0.1:{world.server.port}") as channel:
+            return set(ProtoReflectionDescriptorDatabase(channel).get_services())
+
+    assert {"dalsegno.v1.EngineService", "dalsegno.v1.ExecutorService", "grpc.health.v1.Health"} <= (
+        await asyncio.to_thread(listed)
+    )
+
+
+async def test_a_second_server_on_the_same_port_is_refused(world: World) -> None:
+    """A port that is in use is an error that names the address, not half of the calls."""
+    second = Server(f"127.0.0.1:{world.server.port}", [])
+
+    with pytest.raises(CannotListen, match=str(world.server.port)):
+        await second.start()
+
+
+async def test_stop_ends_a_server_stream_at_once_and_says_why(world: World) -> None:
+    """A stream that only sends is ended with UNAVAILABLE when the server stops, long before the grace is over."""
+    call = world.engine.Follow(engine_service_pb2.FollowRequest())
+    await anext(aiter(call))
+    began = time.monotonic()
+
+    await world.server.stop(grace_s=20)
+
+    assert time.monotonic() - began < 3
+    assert world.ended == ["follow"]
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await anext(aiter(call))
+    failure = read_failure(caught.value)
+    assert failure.code is grpc.StatusCode.UNAVAILABLE
+    assert failure.reason == "UNAVAILABLE"
+    assert "being stopped" in failure.message
+
+
+async def test_stop_lets_a_two_way_stream_say_its_last_word(world: World) -> None:
+    """A two-way stream that watches `stopping` ends by itself, with OK, and stop waits for that but no longer."""
+    call = world.executors.Connect()
+    await call.write(goodbye("until stopped"))
+    await call.read()
+    began = time.monotonic()
+
+    await world.server.stop(grace_s=20)
+
+    assert time.monotonic() - began < 3
+    last: Any = await call.read()
+    assert last.WhichOneof("message") == "drain"
+    assert await call.code() is grpc.StatusCode.OK
+    assert world.ended == ["connect"]
+
+
+async def test_stop_does_not_wait_for_ever(world: World) -> None:
+    """A two-way stream that will not end is cancelled when the grace is over, and its `finally` has run by then."""
+    call = world.executors.Connect()
+    await call.write(goodbye("for ever"))
+    await call.read()
+
+    await asyncio.wait_for(world.server.stop(grace_s=0.2), 5)
+
+    assert world.ended == ["connect"]
+
+
+async def test_stop_lets_a_call_finish(world: World) -> None:
+    """A unary call that is being served when the server stops gets its answer."""
+    entered = asyncio.Event()
+
+    async def slow(request: Any) -> engine_service_pb2.SubmitResponse:
+        entered.set()
+        await asyncio.sleep(0.3)
+        return engine_service_pb2.SubmitResponse()
+
+    world.submit = slow
+    answer = asyncio.ensure_future(world.engine.Submit(engine_service_pb2.SubmitRequest()))
+    await entered.wait()
+
+    await world.server.stop(grace_s=5)
+
+    assert isinstance(await answer, engine_service_pb2.SubmitResponse)
+
+
+async def test_a_watcher_of_health_does_not_hold_up_the_stop(world: World) -> None:
+    """An open health watch is ended like any other stream."""
+    stub: Any = health_pb2_grpc.HealthStub(world.channel)
+    call = stub.Watch(health_pb2.HealthCheckRequest(service=""))
+    await call.read()
+    began = time.monotonic()
+
+    await world.server.stop(grace_s=20)
+
+    assert time.monotonic() - began < 3
+
+
+async def test_a_stream_that_the_client_leaves_is_let_go(world: World) -> None:
+    """The servicer's `finally` runs when a client cancels its stream."""
+    call = world.engine.Follow(engine_service_pb2.FollowRequest())
+    await anext(aiter(call))
+
+    call.cancel()
+
+    await asyncio.wait_for(world.follow_ended.wait(), 5)
+
+
+async def test_waiting_for_a_server_that_is_not_there_ends() -> None:
+    """A channel without a server gives Unavailable after the time asked for."""
+    channel = open_channel("127.0.0.1:1")
+
+    with pytest.raises(Unavailable, match="within"):
+        await wait_until_connected(channel, 0.2)
+    await channel.close()
+
+
+async def test_a_channel_finds_a_server_that_comes_back() -> None:
+    """A client needs no new channel when its server is started again on the same port."""
+    first = Server("127.0.0.1:0", [])
+    await first.start()
+    channel = open_channel(f"127.0.0.1:{first.port}")
+    stub: Any = health_pb2_grpc.HealthStub(channel)
+    await wait_until_connected(channel, 5)
+    await first.stop(0)
+
+    second = Server(f"127.0.0.1:{first.port}", [])
+    await second.start()
+    answer = await stub.Check(health_pb2.HealthCheckRequest(), wait_for_ready=True, timeout=5)
+
+    assert answer.status == STATUS.NOT_SERVING
+    await channel.close()
+    await second.stop(0)
