@@ -7,12 +7,14 @@ from dalsegno.workflow.scope import EvaluationError
 
 STEPS = 1_000_000
 """Items visited and functions called by one evaluation."""
-SIZE = 4 * 1024 * 1024
-"""Elements and characters that one evaluation may build."""
+SIZE = 8 * 1024 * 1024
+"""Elements and characters that one evaluation may build, passing results included."""
 TEXT_LENGTH = 64 * 1024
 """Characters of one expression."""
 NUMBER_BITS = 65_536
 """Bits of an integer: beyond it, arithmetic itself takes long."""
+CHARACTERS_PER_STEP = 64
+"""Characters that are read, and bits that are reckoned with, in the time of one step."""
 
 
 class Budget:
@@ -40,12 +42,18 @@ class Budget:
         if self.size < 0:
             raise EvaluationError(f"it builds more than {SIZE:,} elements or characters")
 
+    def read(self, text: str) -> None:
+        """Pay for reading a text from end to end. Raises EvaluationError."""
+        if len(text) >= CHARACTERS_PER_STEP:
+            self.step(len(text) // CHARACTERS_PER_STEP)
+
+    def reckon(self, number: int | float) -> int | float:
+        """The number itself, paid for by its length. Raises EvaluationError when it is beyond reason."""
+        if isinstance(number, int) and number.bit_length() > CHARACTERS_PER_STEP:
+            if number.bit_length() > NUMBER_BITS:
+                raise EvaluationError(f"an integer grows beyond {NUMBER_BITS:,} bits")
+            self.step(number.bit_length() // CHARACTERS_PER_STEP)
+        return number
+
     def exhausted(self) -> None:
         raise EvaluationError(f"it takes more than {STEPS:,} steps")
-
-
-def check_number(number: int | float) -> int | float:
-    """The number itself, unless it has grown beyond reason. Raises EvaluationError."""
-    if isinstance(number, int) and number.bit_length() > NUMBER_BITS:
-        raise EvaluationError(f"an integer grows beyond {NUMBER_BITS:,} bits")
-    return number

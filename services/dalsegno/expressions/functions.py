@@ -1,4 +1,4 @@
-"""What both languages can ask about their own execution, and the conversions both have (M: MISTRAL.md section 2)."""
+"""What both languages can ask about their own execution, and the conversions both have."""
 
 from __future__ import annotations
 
@@ -18,36 +18,47 @@ PARSED_YAML_LENGTH = 256 * 1024
 """Characters of a text that `yaml_parse` reads: the parser needs about a second for a megabyte."""
 
 
+ASK_COST = 20
+"""Steps of asking for one record."""
+LIST_COST = 10_000
+"""Steps of asking for a list of records: it may have a thousand of them."""
+
+
 def draw(scope: Scope, budget: Budget) -> Random:
     """Where `uuid()` and `random()` come from: the scope's seed, the expression's place, how often it has asked.
 
     The same event stepped again gives the same, and two expressions of one event differ.
     """
     budget.asked += 1
+    budget.step(ASK_COST)
     return Random(f"{scope.seed}\0{budget.place}\0{budget.asked}")
 
 
-def task(scope: Scope, name: object = None) -> object:
+def task(scope: Scope, budget: Budget, name: object = None) -> object:
     """`task()` and `task(name)`."""
     if name is not None and not isinstance(name, str):
         raise EvaluationError(f"task() needs the name of a task, not {describe(name)}")
+    budget.step(ASK_COST)
     return scope.task(name)
 
 
 def tasks(
     scope: Scope,
+    budget: Budget,
     workflow_execution_id: object = None,
     recursive: object = False,
     state: object = None,
     flat: object = False,
 ) -> object:
     """`tasks(execution id, recursive, state, flat)`."""
+    budget.step(LIST_COST)
     return scope.tasks(
         _optional_text(workflow_execution_id, "tasks()"), bool(recursive), _optional_text(state, "tasks()"), bool(flat)
     )
 
 
-def execution(scope: Scope) -> object:
+def execution(scope: Scope, budget: Budget) -> object:
+    budget.step(ASK_COST)
     return scope.execution()
 
 
@@ -61,7 +72,7 @@ CAMEL = {
 """The library spells parameters in camel case; both spellings are taken."""
 
 
-def executions(scope: Scope, *values: object, **named: object) -> object:
+def executions(scope: Scope, budget: Budget, *values: object, **named: object) -> object:
     """`executions(id, root_execution_id, state, from_time, to_time)`, by place or by name."""
     if len(values) > len(CRITERIA):
         raise EvaluationError(f"executions() takes at most {len(CRITERIA)} arguments")
@@ -71,16 +82,19 @@ def executions(scope: Scope, *values: object, **named: object) -> object:
         if known not in CRITERIA or known in criteria:
             raise EvaluationError(f"executions() does not take {name!r}")
         criteria[known] = value
+    budget.step(LIST_COST)
     return scope.executions(**{name: value for name, value in criteria.items() if value is not None})
 
 
-def env(scope: Scope) -> object:
+def env(scope: Scope, budget: Budget) -> object:
+    budget.step(1)
     return scope.environment()
 
 
-def global_(scope: Scope, name: object) -> object:
+def global_(scope: Scope, budget: Budget, name: object) -> object:
     if not isinstance(name, str):
         raise EvaluationError(f"global() needs the name of a variable, not {describe(name)}")
+    budget.step(1)
     return scope.global_variable(name)
 
 

@@ -14,6 +14,8 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from dalsegno.expressions import functions
 from dalsegno.expressions.budget import TEXT_LENGTH, Budget
+from dalsegno.expressions.isolation import evaluate_apart
+from dalsegno.expressions.jinja_cost import is_simple
 from dalsegno.expressions.values import finish
 from dalsegno.expressions.yaql.evaluate import shorten
 from dalsegno.expressions.yaql.parse import SyntaxProblem
@@ -66,7 +68,8 @@ def _running(context: Context) -> Variables:
 def _on_scope(function: Callable[..., object]) -> Callable[..., object]:
     @pass_context
     def call(context: Context, *values: object, **named: object) -> object:
-        return function(_running(context).scope, *values, **named)
+        running = _running(context)
+        return function(running.scope, running.budget, *values, **named)
 
     return call
 
@@ -83,6 +86,13 @@ def _on_budget(function: Callable[..., object]) -> Callable[..., object]:
 def _uuid(context: Context) -> str:
     running = _running(context)
     return functions.uuid(running.scope, running.budget)
+
+
+@pass_context
+def _choose(context: Context, items: Any) -> object:
+    """The filter `random`, from the event's seed."""
+    running = _running(context)
+    return functions.draw(running.scope, running.budget).choice(items)
 
 
 FUNCTIONS: dict[str, Callable[..., object]] = {
@@ -114,7 +124,8 @@ def _refuse_unknown(*values: object) -> object:
 
 @lru_cache(maxsize=1)
 def environment() -> Environment:
-    made = Environment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    # Not optimized: that would compute constants while compiling, a billion characters if somebody says so.
+    made = Environment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, optimized=False)
     made.globals.update(FUNCTIONS)
     made.filters = Named(made.filters | FUNCTIONS)
     made.tests = Named(made.tests)
@@ -124,15 +135,22 @@ def environment() -> Environment:
 class JinjaExpression:
     """`{{ … }}` alone: its value keeps its type."""
 
-    __slots__ = ("compiled", "path", "text")
+    __slots__ = ("compiled", "path", "simple", "text")
 
-    def __init__(self, text: str, compiled: TemplateExpression, path: Path | None) -> None:
+    def __init__(self, text: str, compiled: TemplateExpression, path: Path | None, simple: bool) -> None:
         self.text = text
         self.compiled = compiled
         self.path = path
+        self.simple = simple
 
     def evaluate(self, scope: Scope, place: str = "") -> object:
         """The value as plain JSON data. Raises EvaluationError."""
+        if not self.simple:
+            return evaluate_apart("jinja", self.text, scope, place)
+        return self.evaluate_here(scope, place)
+
+    def evaluate_here(self, scope: Scope, place: str) -> object:
+        """The same in this process, whatever it takes. Raises EvaluationError."""
         return _evaluate(self.text, scope, place, self._value)
 
     def _value(self, variables: Variables) -> object:
@@ -147,14 +165,21 @@ class JinjaExpression:
 class JinjaText:
     """A text with expressions and blocks in it: its value is text."""
 
-    __slots__ = ("compiled", "text")
+    __slots__ = ("compiled", "simple", "text")
 
-    def __init__(self, text: str, compiled: Template) -> None:
+    def __init__(self, text: str, compiled: Template, simple: bool) -> None:
         self.text = text
         self.compiled = compiled
+        self.simple = simple
 
     def evaluate(self, scope: Scope, place: str = "") -> object:
         """The rendered text. Raises EvaluationError."""
+        if not self.simple:
+            return evaluate_apart("jinja text", self.text, scope, place)
+        return self.evaluate_here(scope, place)
+
+    def evaluate_here(self, scope: Scope, place: str) -> object:
+        """The same in this process, whatever it takes. Raises EvaluationError."""
         return _evaluate(self.text, scope, place, self._value)
 
     def _value(self, variables: Variables) -> object:
@@ -175,6 +200,8 @@ def _evaluate(text: str, scope: Scope, place: str, value: Callable[[Variables], 
         cause = error.message or type(error).__name__
     except RecursionError:
         cause = "it nests too deeply"
+    except MemoryError:
+        raise
     except Exception as error:
         # Filters and methods raise whatever they like, and all of it is the expression's fault.
         cause = f"{type(error).__name__}: {error}"
@@ -204,7 +231,8 @@ def compile_jinja_expression(text: str) -> JinjaExpression:
     source = text[2:-2].strip("-+ \t")
     try:
         compiled = environment().compile_expression(source, undefined_to_none=False)
-        return JinjaExpression(text, compiled, _dotted(source))
+        tree = environment().parse("{{ " + source + " }}")
+        return JinjaExpression(text, compiled, _dotted(tree), is_simple(tree))
     except (TemplateError, RecursionError) as error:
         raise SyntaxProblem(_explain(error)) from None
 
@@ -214,7 +242,7 @@ def compile_jinja_text(text: str) -> JinjaText:
     """The template of this text. Raises SyntaxProblem."""
     _check_length(text)
     try:
-        return JinjaText(text, environment().from_string(text))
+        return JinjaText(text, environment().from_string(text), is_simple(environment().parse(text)))
     except (TemplateError, RecursionError) as error:
         raise SyntaxProblem(_explain(error)) from None
 
@@ -231,9 +259,8 @@ def _explain(error: Exception) -> str:
     return str(error) or type(error).__name__
 
 
-def _dotted(source: str) -> Path | None:
+def _dotted(tree: nodes.Template) -> Path | None:
     """The names of `_.a.b`, None for any other expression."""
-    tree = environment().parse("{{ " + source + " }}")
     output = tree.body[0] if len(tree.body) == 1 else None
     node = output.nodes[0] if isinstance(output, nodes.Output) and len(output.nodes) == 1 else None
     names: list[str] = []

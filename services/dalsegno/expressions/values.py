@@ -45,11 +45,15 @@ def finish(value: object, budget: Budget, depth: int = 0, plain: frozenset[type]
     """
     kind = type(value)
     if kind in plain:
+        if depth and kind is not int:
+            measure(value, budget, depth)
         return value
     if kind is float:
         return _finish_float(value)  # type: ignore[arg-type]
     if depth >= DEPTH:
         raise EvaluationError(f"it gives a value nested deeper than {DEPTH} levels")
+    if kind is map or kind is filter or kind is BuiltList:
+        return _finish_items(value, budget, depth, plain)  # type: ignore[arg-type]
     if isinstance(value, Mapping):
         budget.build(len(value))
         return {_finish_key(key): finish(item, budget, depth + 1, plain) for key, item in value.items()}
@@ -62,6 +66,28 @@ def finish(value: object, budget: Budget, depth: int = 0, plain: frozenset[type]
     if isinstance(value, Iterable) and not isinstance(value, (bytes, bytearray)):
         return _finish_items(value, budget, depth, plain)
     return _finish_rest(value)
+
+
+def measure(value: object, budget: Budget, depth: int) -> None:
+    """Pay for a plain value within a built one: however often it is repeated, all of it will be written out.
+
+    Raises EvaluationError.
+    """
+    if isinstance(value, str):
+        budget.build(len(value))
+        return
+    if depth >= DEPTH:
+        raise EvaluationError(f"it gives a value nested deeper than {DEPTH} levels")
+    if isinstance(value, dict):
+        budget.build(8 * len(value))
+        value = value.values()
+    elif isinstance(value, list):
+        budget.build(len(value))
+    else:
+        return
+    for item in value:
+        if type(item) is not int:
+            measure(item, budget, depth + 1)
 
 
 def is_iterator(value: object) -> bool:
@@ -96,7 +122,7 @@ def _finish_items(items: Iterable[object], budget: Budget, depth: int, plain: fr
         budget.size -= 1
         if budget.size < 0:
             budget.build(0)
-        finished.append(item if type(item) in plain else finish(item, budget, depth + 1, plain))
+        finished.append(item if type(item) is int else finish(item, budget, depth + 1, plain))
     return finished
 
 

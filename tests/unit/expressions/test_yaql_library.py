@@ -54,7 +54,7 @@ def test_compiled_expressions_equal_the_library(text: str) -> None:
     """Over random expressions both ways of evaluating give the same value, or both fail."""
     assume(compile_yaql(text).closure is not None)
     expected, found = by_library(text), by_closures(text)
-    assume("object at 0x" not in repr(expected))
+    assume(" at 0x" not in repr(expected))
     assert same(expected, found), f"{text}: the library gives {expected!r}, closures give {found!r}"
 
 

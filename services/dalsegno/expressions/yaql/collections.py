@@ -8,7 +8,7 @@ from typing import Any
 
 from dalsegno.expressions.values import BuiltDict, BuiltList, describe, is_iterable, is_iterator
 from dalsegno.expressions.yaql.frame import Frame
-from dalsegno.expressions.yaql.operators import collect, is_member, is_sequence, pay, walk
+from dalsegno.expressions.yaql.operators import collect, equal, is_member, is_sequence, pay, walk
 from dalsegno.expressions.yaql.registry import ANY, builtin
 from dalsegno.workflow.scope import EvaluationError
 
@@ -124,7 +124,7 @@ def contains_key(frame: Frame, target: Any, key: Any) -> object:
 def contains_value(frame: Frame, target: Any, value: Any) -> object:
     source = need_dict(target, "containsValue()")
     frame.budget.step(len(source))
-    return value in source.values()
+    return any(equal(frame, item, value) for item in source.values())
 
 
 @builtin("contains", least=2, method=True)

@@ -11,7 +11,7 @@ from typing import Any
 from yaql.language import expressions as tree
 from yaql.language.utils import NO_VALUE
 
-from dalsegno.expressions.budget import check_number
+from dalsegno.expressions.budget import CHARACTERS_PER_STEP, Budget
 from dalsegno.expressions.values import BuiltDict, BuiltList, describe
 from dalsegno.expressions.yaql import calls
 from dalsegno.expressions.yaql.frame import Closure, Frame, NotCompiled, TooDeep
@@ -54,6 +54,8 @@ class Compiler:
 
     def compile_lambda(self, node: Any, arity: int) -> Closure:
         """A closure that gives a Python function of `arity` values, each call of which is a step."""
+        if arity == 1 and _is_item_key(node):
+            return _lambda_key(node.args[1].value)
         outer, self.inside = self.inside, self.inside or arity > 0
         nodes = self.nodes
         try:
@@ -65,7 +67,7 @@ class Compiler:
     def _constant(self, node: Any) -> Closure:
         value = node.value
         if isinstance(value, (int, float)):
-            check_number(value)
+            Budget().reckon(value)
         return lambda frame, dollar: value
 
     def _wrap(self, node: Any) -> Closure:
@@ -89,12 +91,13 @@ class Compiler:
             return self._let(node)
         left = self.compile(node.args[0])
         right = self.compile(node.args[1])
+        if sign in TESTS and type(node.args[1]) is tree.Constant and _is_short(node.args[1].value):
+            name = node.args[0].args[1].value if self.inside and _is_item_key(node.args[0]) else None
+            return _constant_comparison_closure(sign, left, name, node.args[1].value)
         if sign == "and":
             return lambda frame, dollar: left(frame, dollar) and right(frame, dollar)
         if sign == "or":
             return lambda frame, dollar: left(frame, dollar) or right(frame, dollar)
-        if sign in TESTS and type(node.args[1]) is tree.Constant and type(node.args[1].value) in (int, str):
-            return _constant_comparison_closure(sign, left, node.args[1].value)
         return _binary_closure(sign, left, right)
 
     def _unary(self, node: Any) -> Closure:
@@ -205,6 +208,19 @@ def _is_odd(node: Any) -> bool:
     return node is NO_VALUE or type(node) is tree.MappingRuleExpression
 
 
+def _is_item_key(node: Any) -> bool:
+    """Whether the node is `$.name`."""
+    if type(node) is not tree.BinaryOperator or node.operator != ".":
+        return False
+    left, right = node.args
+    is_dollar = type(left) is tree.GetContextValue and left.path.value in ("$", "$1")
+    return is_dollar and type(right) is tree.KeywordConstant
+
+
+def _is_short(value: object) -> bool:
+    return type(value) is int or (type(value) is str and len(value) < CHARACTERS_PER_STEP)
+
+
 def _is_named(node: Any) -> bool:
     return type(node) is tree.MappingRuleExpression and type(node.source) is tree.KeywordConstant
 
@@ -286,26 +302,31 @@ def _binary_closure(sign: str, left: Closure, right: Closure) -> Closure:
 def _comparison_closure(
     operation: Callable[[Frame, Any, Any], object], test: Callable[[Any, Any], bool], left: Closure, right: Closure
 ) -> Closure:
-    """Two integers or two strings are compared at once: that is nearly every comparison there is."""
+    """Two integers are compared at once: that is nearly every comparison there is."""
 
     def closure(frame: Frame, dollar: object) -> object:
         first, second = left(frame, dollar), right(frame, dollar)
         kind = type(first)
-        if kind is type(second) and (kind is int or kind is str):
+        if kind is int and type(second) is int:
             return test(first, second)
         return operation(frame, first, second)
 
     return closure
 
 
-def _constant_comparison_closure(sign: str, left: Closure, constant: int | str) -> Closure:
+def _constant_comparison_closure(sign: str, left: Closure, name: str | None, constant: int | str) -> Closure:
+    """A comparison with a constant; with a name the left side is that key of `$`, which saves a call."""
     operation, test, kind = BINARY[sign], TESTS[sign], type(constant)
 
     def closure(frame: Frame, dollar: object) -> object:
         value = left(frame, dollar)
         return test(value, constant) if type(value) is kind else operation(frame, value, constant)
 
-    return closure
+    def key_closure(frame: Frame, dollar: object) -> object:
+        value = dollar[name] if type(dollar) is dict and name in dollar else left(frame, dollar)
+        return test(value, constant) if type(value) is kind else operation(frame, value, constant)
+
+    return closure if name is None else key_closure
 
 
 def _lambda_0(body: Closure, cost: int) -> Closure:
@@ -328,6 +349,23 @@ def _lambda_1(body: Closure, cost: int) -> Closure:
             if budget.steps < 0:
                 budget.exhausted()
             return body(frame, item)
+
+        return call
+
+    return make
+
+
+def _lambda_key(name: str) -> Closure:
+    """The body `$.name`: the commonest of all."""
+
+    def make(frame: Frame, dollar: object) -> object:
+        budget = frame.budget
+
+        def call(item: object) -> object:
+            budget.steps -= 1
+            if budget.steps < 0:
+                budget.exhausted()
+            return item[name] if type(item) is dict and name in item else attribute(frame, item, name)
 
         return call
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from functools import lru_cache
 
+from yaql.language.exceptions import YaqlException
+
 from dalsegno.expressions.budget import TEXT_LENGTH, Budget
+from dalsegno.expressions.isolation import evaluate_apart
 from dalsegno.expressions.values import finish
 from dalsegno.expressions.yaql.compile import compile_statement
 from dalsegno.expressions.yaql.frame import Closure, Frame, NotCompiled, TooDeep
@@ -26,21 +29,37 @@ class YaqlExpression:
 
     def evaluate(self, scope: Scope, place: str = "") -> object:
         """The value as plain JSON data. `place` keeps `uuid()` of two places apart. Raises EvaluationError."""
+        closure = self.closure
+        if closure is None:
+            return evaluate_apart("yaql", self.text, scope, place)
         budget = Budget(place)
-        frame = Frame(scope, budget, NO_NAMES)
         try:
-            if self.closure is None:
-                return evaluate_by_library(self.text, frame)
-            return finish(self.closure(frame, None), budget)
-        except EvaluationError as error:
-            raise self._failure(str(error)) from None
-        except RecursionError:
-            raise self._failure("it nests too deeply") from None
+            return finish(closure(Frame(scope, budget, NO_NAMES), None), budget)
+        except MemoryError:
+            raise
         except Exception as error:
-            # The library and Python's own functions raise whatever they like, and all of it is the expression's fault.
-            raise self._failure(f"{type(error).__name__}: {error}") from None
+            raise self._failure(error) from None
 
-    def _failure(self, cause: str) -> EvaluationError:
+    def evaluate_here(self, scope: Scope, place: str) -> object:
+        """The library's value, in this process, whatever it takes. Raises EvaluationError."""
+        try:
+            return evaluate_by_library(self.text, Frame(scope, Budget(place), NO_NAMES))
+        except MemoryError:
+            raise
+        except Exception as error:
+            raise self._failure(error) from None
+
+    def _failure(self, error: Exception) -> EvaluationError:
+        """Python's functions and the library raise whatever they like, and all of it is the expression's fault."""
+        cause = f"{type(error).__name__}: {error}"
+        if isinstance(error, EvaluationError):
+            cause = str(error)
+        elif isinstance(error, RecursionError):
+            cause = "it nests too deeply"
+        elif isinstance(error, KeyError):
+            cause = f"there is no key {error}"
+        elif isinstance(error, YaqlException):
+            cause = str(error) or cause
         return EvaluationError(f"<% {shorten(self.text, 200)} %>: {shorten(cause, 1_000)}")
 
 

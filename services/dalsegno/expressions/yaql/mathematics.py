@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from dalsegno.expressions.budget import NUMBER_BITS, check_number
+from dalsegno.expressions.budget import NUMBER_BITS
 from dalsegno.expressions.functions import draw
 from dalsegno.expressions.values import describe
 from dalsegno.expressions.yaql.collections import need_integer
@@ -12,6 +12,9 @@ from dalsegno.expressions.yaql.frame import Frame
 from dalsegno.expressions.yaql.operators import greater, is_number
 from dalsegno.expressions.yaql.registry import builtin
 from dalsegno.workflow.scope import EvaluationError
+
+DIGITS_COST = 100
+"""Steps of a power with a modulus: numbers are short, but there are many multiplications."""
 
 
 def need_number(value: Any, what: str) -> Any:
@@ -24,6 +27,8 @@ def need_number(value: Any, what: str) -> Any:
 def integer(frame: Frame, value: Any) -> object:
     if value is None:
         return 0
+    if isinstance(value, str):
+        frame.budget.read(value)
     try:
         return int(value)
     except (TypeError, ValueError, OverflowError):
@@ -87,6 +92,7 @@ def rounded(frame: Frame, value: Any, digits: Any = 0) -> object:
 def power(frame: Frame, base: Any, exponent: Any, modulus: Any = None) -> object:
     left, right = need_number(base, "pow()"), need_number(exponent, "pow()")
     if modulus is not None:
+        frame.budget.step(DIGITS_COST)
         return pow(left, right, need_number(modulus, "pow()"))
     if isinstance(left, int) and isinstance(right, int) and left.bit_length() * right > NUMBER_BITS:
         raise EvaluationError(f"an integer grows beyond {NUMBER_BITS:,} bits")
@@ -123,21 +129,21 @@ def bitwise_not(frame: Frame, value: Any) -> object:
 
 @builtin("shiftBitsRight", least=2, function=True)
 def shift_right(frame: Frame, value: Any, bits: Any) -> object:
-    return _shift(value, bits, "shiftBitsRight()", left=False)
+    return _shift(frame, value, bits, "shiftBitsRight()", left=False)
 
 
 @builtin("shiftBitsLeft", least=2, function=True)
 def shift_left(frame: Frame, value: Any, bits: Any) -> object:
-    return _shift(value, bits, "shiftBitsLeft()", left=True)
+    return _shift(frame, value, bits, "shiftBitsLeft()", left=True)
 
 
-def _shift(value: Any, bits: Any, what: str, left: bool) -> object:
+def _shift(frame: Frame, value: Any, bits: Any, what: str, left: bool) -> object:
     number, places = need_integer(value, what), need_integer(bits, what)
     if places < 0:
         raise EvaluationError(f"{what} by a negative number of bits")
     if places > NUMBER_BITS:
         raise EvaluationError(f"{what} by more than {NUMBER_BITS:,} bits")
-    return check_number(number << places if left else number >> places)
+    return frame.budget.reckon(number << places if left else number >> places)
 
 
 @builtin("random", least=0, most=2, function=True)

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from itertools import chain
 from typing import Any
 
-from dalsegno.expressions.budget import check_number
 from dalsegno.expressions.values import BuiltDict, BuiltList, describe, is_iterable
 from dalsegno.expressions.yaql.frame import Frame
 from dalsegno.workflow.scope import EvaluationError
@@ -28,7 +27,7 @@ def refuse(sign: str, left: object, right: object) -> EvaluationError:
 
 def walk(frame: Frame, value: object, what: str) -> Iterable[Any]:
     """The value as something to iterate over, paid for. Iterators pay as they go. Raises EvaluationError."""
-    if isinstance(value, (list, tuple, Set)):
+    if type(value) is list or isinstance(value, (list, tuple, Set)):
         frame.budget.step(len(value))
         return value
     if is_iterable(value):
@@ -60,7 +59,7 @@ def collect(frame: Frame, items: Iterable[Any]) -> BuiltList:
 
 def add(frame: Frame, left: Any, right: Any) -> object:
     if is_number(left) and is_number(right):
-        return check_number(left + right)
+        return frame.budget.reckon(left + right)
     if isinstance(left, str) and isinstance(right, str):
         frame.budget.build(len(left) + len(right))
         return left + right
@@ -80,7 +79,7 @@ def add(frame: Frame, left: Any, right: Any) -> object:
 
 def subtract(frame: Frame, left: Any, right: Any) -> object:
     if is_number(left) and is_number(right):
-        return check_number(left - right)
+        return frame.budget.reckon(left - right)
     if isinstance(left, Set) and isinstance(right, Set):
         frame.budget.step(len(left))
         return frozenset(left) - frozenset(right)
@@ -89,7 +88,7 @@ def subtract(frame: Frame, left: Any, right: Any) -> object:
 
 def multiply(frame: Frame, left: Any, right: Any) -> object:
     if is_number(left) and is_number(right):
-        return check_number(left * right)
+        return frame.budget.reckon(left * right)
     if isinstance(left, int) and (isinstance(right, str) or is_sequence(right)):
         left, right = right, left
     if isinstance(right, int) and isinstance(left, str):
@@ -117,16 +116,32 @@ def modulo(frame: Frame, left: Any, right: Any) -> object:
     return left % right
 
 
-def equal(frame: Frame, left: Any, right: Any) -> object:
-    return left == right
+def equal(frame: Frame, left: Any, right: Any) -> bool:
+    """Whether two values are the same. Containers are compared member by member, so that each costs a step."""
+    if isinstance(left, (list, tuple)) and isinstance(right, (list, tuple)):
+        return len(left) == len(right) and all(_all_equal(frame, zip(left, right, strict=True)))
+    if isinstance(left, Mapping) and isinstance(right, Mapping):
+        if len(left) != len(right) or any(key not in right for key in left):
+            return False
+        return all(_all_equal(frame, ((value, right[key]) for key, value in left.items())))
+    if isinstance(left, str):
+        frame.budget.read(left)
+    return bool(left == right)
 
 
-def not_equal(frame: Frame, left: Any, right: Any) -> object:
-    return left != right
+def _all_equal(frame: Frame, pairs: Iterable[tuple[Any, Any]]) -> Iterator[bool]:
+    for left, right in pairs:
+        frame.budget.step(1)
+        yield left is right or equal(frame, left, right)
+
+
+def not_equal(frame: Frame, left: Any, right: Any) -> bool:
+    return not equal(frame, left, right)
 
 
 def contained(frame: Frame, left: Any, right: Any) -> object:
     if isinstance(right, str) and isinstance(left, str):
+        frame.budget.read(right)
         return left in right
     if not is_iterable(right):
         raise refuse("in", left, right)
@@ -140,7 +155,10 @@ def is_member(frame: Frame, value: object, items: Any) -> bool:
             return value in items
         except TypeError:
             return False
-    return value in walk(frame, items, "'in'")
+    source = walk(frame, items, "'in'")
+    if isinstance(value, (str, list, tuple, Mapping)):
+        return any(equal(frame, item, value) for item in source)
+    return value in source
 
 
 TESTS: dict[str, Callable[[Any, Any], bool]] = {
@@ -160,6 +178,7 @@ def compare(sign: str) -> Callable[[Frame, Any, Any], object]:
         if is_number(left) and is_number(right):
             return test(left, right)
         if isinstance(left, str) and isinstance(right, str):
+            frame.budget.read(left)
             return test(left, right)
         if left is None or right is None:
             return test(left is not None, right is not None)

@@ -13,7 +13,7 @@ from dalsegno.expressions.yaql import strings
 from dalsegno.expressions.yaql.collections import distinct_items, freeze, need_integer
 from dalsegno.expressions.yaql.frame import Frame
 from dalsegno.expressions.yaql.mathematics import larger, smaller
-from dalsegno.expressions.yaql.operators import add, collect, greater, is_sequence, less, pay, walk
+from dalsegno.expressions.yaql.operators import add, collect, equal, greater, is_sequence, less, pay, walk
 from dalsegno.expressions.yaql.registry import ANY, builtin
 from dalsegno.workflow.scope import EvaluationError
 
@@ -310,21 +310,21 @@ def skip_while(frame: Frame, items: Any, predicate: One) -> object:
 @builtin("indexOf", least=2, most=4, method=True)
 def index_of(frame: Frame, target: Any, item: Any, *span: Any) -> object:
     if isinstance(target, str):
-        return strings.find_in_string(target, item, span, last=False)
+        return strings.find_in_string(frame, target, item, span, last=False)
     return next((place for place in _places(frame, target, item, span, "indexOf()")), -1)
 
 
 @builtin("lastIndexOf", least=2, most=4, method=True)
 def last_index_of(frame: Frame, target: Any, item: Any, *span: Any) -> object:
     if isinstance(target, str):
-        return strings.find_in_string(target, item, span, last=True)
+        return strings.find_in_string(frame, target, item, span, last=True)
     return max(_places(frame, target, item, span, "lastIndexOf()"), default=-1)
 
 
 def _places(frame: Frame, items: Any, wanted: Any, span: tuple[Any, ...], what: str) -> Iterator[int]:
     if span:
         raise EvaluationError(f"{what} of a list takes one argument")
-    return (place for place, item in enumerate(walk(frame, items, what)) if item == wanted)
+    return (place for place, item in enumerate(walk(frame, items, what)) if equal(frame, item, wanted))
 
 
 @builtin("indexWhere", least=2, method=True, lambdas={1: 1})

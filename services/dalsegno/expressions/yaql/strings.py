@@ -17,13 +17,15 @@ SHOWN = 100_000
 """Items of an iterator that `str()` shows."""
 
 
-def need_string(value: Any, what: str) -> str:
+def need_string(frame: Frame, value: Any, what: str) -> str:
+    """The string, paid for as if it were read. Raises EvaluationError."""
     if isinstance(value, str):
+        frame.budget.read(value)
         return value
     raise EvaluationError(f"{what} needs a string, not {describe(value)}")
 
 
-def as_string(value: Any) -> str:
+def as_string(frame: Frame, value: Any) -> str:
     """`str()`: YAQL's words for null and booleans; lists look as the library shows them, in round brackets.
 
     Iterators look like lists: the library shows an address in memory, different each time.
@@ -35,19 +37,20 @@ def as_string(value: Any) -> str:
     if value is False:
         return "false"
     if isinstance(value, (list, tuple, Mapping)):
-        return repr(_as_tuples(value, 0))
+        return repr(_as_tuples(frame, value, 0))
     if is_iterable(value):
-        return repr(_as_tuples([*islice(value, SHOWN)], 0))
+        return repr(_as_tuples(frame, [*islice(value, SHOWN)], 0))
     return str(value)
 
 
-def _as_tuples(value: Any, depth: int) -> Any:
+def _as_tuples(frame: Frame, value: Any, depth: int) -> Any:
     if depth > 200:
         raise EvaluationError("str() of a value nested deeper than 200 levels")
+    frame.budget.build(1 + (len(value) if isinstance(value, str) else 0))
     if isinstance(value, (list, tuple)):
-        return tuple(_as_tuples(item, depth + 1) for item in value)
+        return tuple(_as_tuples(frame, item, depth + 1) for item in value)
     if isinstance(value, Mapping):
-        return {_as_tuples(key, depth + 1): _as_tuples(item, depth + 1) for key, item in value.items()}
+        return {_as_tuples(frame, key, depth + 1): _as_tuples(frame, item, depth + 1) for key, item in value.items()}
     return value
 
 
@@ -59,7 +62,7 @@ def _measured(frame: Frame, text: str) -> str:
 @builtin("str", function=True)
 def string(frame: Frame, value: Any) -> object:
     try:
-        return _measured(frame, as_string(value))
+        return _measured(frame, as_string(frame, value))
     except ValueError:
         raise EvaluationError("str() of an integer with too many digits") from None
 
@@ -71,12 +74,12 @@ def is_string(frame: Frame, value: Any) -> object:
 
 @builtin("toUpper", method=True)
 def to_upper(frame: Frame, text: Any) -> object:
-    return _measured(frame, need_string(text, "toUpper()").upper())
+    return _measured(frame, need_string(frame, text, "toUpper()").upper())
 
 
 @builtin("toLower", method=True)
 def to_lower(frame: Frame, text: Any) -> object:
-    return _measured(frame, need_string(text, "toLower()").lower())
+    return _measured(frame, need_string(frame, text, "toLower()").lower())
 
 
 @builtin("split", least=1, most=3, method=True)
@@ -90,8 +93,8 @@ def right_split(frame: Frame, text: Any, separator: Any = None, limit: Any = -1)
 
 
 def _split(frame: Frame, what: str, text: Any, separator: Any, limit: Any, right: bool) -> object:
-    source = need_string(text, what)
-    between = None if separator is None else need_string(separator, what)
+    source = need_string(frame, text, what)
+    between = None if separator is None else need_string(frame, separator, what)
     if between == "":
         raise EvaluationError(f"{what} with an empty separator")
     frame.budget.build(len(source))
@@ -102,53 +105,53 @@ def _split(frame: Frame, what: str, text: Any, separator: Any, limit: Any, right
 def join_strings(frame: Frame, left: Any, right: Any) -> object:
     """`list.join(separator)` and `separator.join(list)`."""
     separator, items = (left, right) if isinstance(left, str) else (right, left)
-    between = need_string(separator, "join()")
+    between = need_string(frame, separator, "join()")
     parts = []
     for item in walk(frame, items, "join()"):
-        part = as_string(item)
+        part = as_string(frame, item)
         frame.budget.build(len(part) + len(between))
         parts.append(part)
     return between.join(parts)
 
 
 def concat_strings(frame: Frame, *texts: Any) -> object:
-    return _measured(frame, "".join(need_string(text, "concat()") for text in texts))
+    return _measured(frame, "".join(need_string(frame, text, "concat()") for text in texts))
 
 
 @builtin("trim", least=1, most=2, method=True)
 def trim(frame: Frame, text: Any, characters: Any = None) -> object:
-    return need_string(text, "trim()").strip(_characters(characters, "trim()"))
+    return need_string(frame, text, "trim()").strip(_characters(frame, characters, "trim()"))
 
 
 @builtin("trimLeft", least=1, most=2, method=True)
 def trim_left(frame: Frame, text: Any, characters: Any = None) -> object:
-    return need_string(text, "trimLeft()").lstrip(_characters(characters, "trimLeft()"))
+    return need_string(frame, text, "trimLeft()").lstrip(_characters(frame, characters, "trimLeft()"))
 
 
 @builtin("trimRight", least=1, most=2, method=True)
 def trim_right(frame: Frame, text: Any, characters: Any = None) -> object:
-    return need_string(text, "trimRight()").rstrip(_characters(characters, "trimRight()"))
+    return need_string(frame, text, "trimRight()").rstrip(_characters(frame, characters, "trimRight()"))
 
 
 @builtin("norm", least=1, most=2, method=True, function=True)
 def norm(frame: Frame, text: Any, characters: Any = None) -> object:
     if text is None:
         return None
-    return need_string(text, "norm()").strip(_characters(characters, "norm()")) or None
+    return need_string(frame, text, "norm()").strip(_characters(frame, characters, "norm()")) or None
 
 
 @builtin("isEmpty", least=1, most=3, method=True, function=True)
 def is_empty(frame: Frame, text: Any, trimmed: Any = True, characters: Any = None) -> object:
     if text is None:
         return True
-    source = need_string(text, "isEmpty()")
+    source = need_string(frame, text, "isEmpty()")
     if not isinstance(trimmed, bool):
         raise EvaluationError(f"isEmpty() needs a boolean, not {describe(trimmed)}")
-    return not (source.strip(_characters(characters, "isEmpty()")) if trimmed else source)
+    return not (source.strip(_characters(frame, characters, "isEmpty()")) if trimmed else source)
 
 
-def _characters(value: Any, what: str) -> str | None:
-    return None if value is None else need_string(value, what)
+def _characters(frame: Frame, value: Any, what: str) -> str | None:
+    return None if value is None else need_string(frame, value, what)
 
 
 @builtin("replace", least=2, most=4, method=True)
@@ -161,12 +164,12 @@ def replace(frame: Frame, target: Any, *arguments: Any) -> object:
     if isinstance(arguments[0], Mapping) and len(arguments) <= 2:
         count = need_integer(arguments[1], "replace()") if len(arguments) == 2 else -1
         for old, new in arguments[0].items():
-            target = _replace(frame, target, as_string(old), as_string(new), count)
+            target = _replace(frame, target, as_string(frame, old), as_string(frame, new), count)
         return target
     if len(arguments) == 1:
         raise EvaluationError("replace() needs what to replace and by what")
     count = need_integer(arguments[2], "replace()") if len(arguments) == 3 else -1
-    old, new = need_string(arguments[0], "replace()"), need_string(arguments[1], "replace()")
+    old, new = need_string(frame, arguments[0], "replace()"), need_string(frame, arguments[1], "replace()")
     return _replace(frame, target, old, new, count)
 
 
@@ -179,7 +182,7 @@ def _replace(frame: Frame, text: str, old: str, new: str, count: int) -> str:
 
 @builtin("substring", least=2, most=3, method=True)
 def substring(frame: Frame, text: Any, start: Any, length: Any = -1) -> object:
-    source = need_string(text, "substring()")
+    source = need_string(frame, text, "substring()")
     first, count = need_integer(start, "substring()"), need_integer(length, "substring()")
     if count < 0:
         count = len(source)
@@ -188,38 +191,39 @@ def substring(frame: Frame, text: Any, start: Any, length: Any = -1) -> object:
     return _measured(frame, source[first : first + count])
 
 
-def find_in_string(text: str, part: Any, span: tuple[Any, ...], last: bool) -> int:
+def find_in_string(frame: Frame, text: str, part: Any, span: tuple[Any, ...], last: bool) -> int:
     """`indexOf` and `lastIndexOf` of strings; the span is a start and a length, both optional."""
     what = "lastIndexOf()" if last else "indexOf()"
+    frame.budget.read(text)
     find = text.rfind if last else text.find
     first = need_integer(span[0], what) if span else 0
     if len(span) < 2:
-        return find(need_string(part, what), first)
+        return find(need_string(frame, part, what), first)
     count = need_integer(span[1], what)
     if first < 0:
         first += len(text)
     if count < 0:
         count = len(text) - first
-    return find(need_string(part, what), first, first + count)
+    return find(need_string(frame, part, what), first, first + count)
 
 
 @builtin("toCharArray", method=True)
 def to_characters(frame: Frame, text: Any) -> object:
-    source = need_string(text, "toCharArray()")
+    source = need_string(frame, text, "toCharArray()")
     frame.budget.build(len(source))
     return BuiltList(source)
 
 
 @builtin("startsWith", least=1, most=ANY, method=True)
 def starts_with(frame: Frame, text: Any, *prefixes: Any) -> object:
-    wanted = tuple(need_string(prefix, "startsWith()") for prefix in prefixes)
-    return need_string(text, "startsWith()").startswith(wanted)
+    wanted = tuple(need_string(frame, prefix, "startsWith()") for prefix in prefixes)
+    return need_string(frame, text, "startsWith()").startswith(wanted)
 
 
 @builtin("endsWith", least=1, most=ANY, method=True)
 def ends_with(frame: Frame, text: Any, *suffixes: Any) -> object:
-    wanted = tuple(need_string(suffix, "endsWith()") for suffix in suffixes)
-    return need_string(text, "endsWith()").endswith(wanted)
+    wanted = tuple(need_string(frame, suffix, "endsWith()") for suffix in suffixes)
+    return need_string(frame, text, "endsWith()").endswith(wanted)
 
 
 @builtin("hex", function=True)

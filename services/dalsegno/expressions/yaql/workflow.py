@@ -11,35 +11,37 @@ from dalsegno.workflow.scope import EvaluationError
 
 @builtin("task", least=0, most=1, function=True)
 def task(frame: Frame, name: object = None) -> object:
-    return functions.task(frame.scope, name)
+    return functions.task(frame.scope, frame.budget, name)
 
 
 @builtin("tasks", least=0, most=4, function=True)
 def tasks(frame: Frame, *values: object, **named: object) -> object:
     try:
-        return functions.tasks(frame.scope, *values, **{CAMEL.get(name, name): named[name] for name in named})
+        return functions.tasks(
+            frame.scope, frame.budget, *values, **{CAMEL.get(name, name): named[name] for name in named}
+        )
     except TypeError:
         raise EvaluationError("tasks() takes workflow_execution_id, recursive, state and flat") from None
 
 
 @builtin("execution", least=0, function=True)
 def execution(frame: Frame) -> object:
-    return functions.execution(frame.scope)
+    return functions.execution(frame.scope, frame.budget)
 
 
 @builtin("executions", least=0, most=5, function=True)
 def executions(frame: Frame, *values: object, **named: object) -> object:
-    return functions.executions(frame.scope, *values, **named)
+    return functions.executions(frame.scope, frame.budget, *values, **named)
 
 
 @builtin("env", least=0, function=True)
 def env(frame: Frame) -> object:
-    return functions.env(frame.scope)
+    return functions.env(frame.scope, frame.budget)
 
 
 @builtin("global", least=1, function=True)
 def global_variable(frame: Frame, name: object) -> object:
-    return functions.global_(frame.scope, name)
+    return functions.global_(frame.scope, frame.budget, name)
 
 
 @builtin("uuid", least=0, function=True)

@@ -1,0 +1,185 @@
+"""What has no budget of its own runs in a process apart, which is killed and replaced when it takes too much.
+
+The limits of the YAQL library do not hold, regular expressions can run for years, and Jinja's loops count nothing. The
+process (`dalsegno.expressions.process`) is told the expression, asks back for what it needs of the scope, and answers
+with the value. Both sides speak JSON, one message a line.
+"""
+
+from __future__ import annotations
+
+import atexit
+import json
+import os
+import selectors
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, Any
+
+from dalsegno.workflow.scope import EvaluationError, Scope
+
+TIME_S = 1.0
+"""Seconds that one evaluation may take, without what its questions take."""
+MEMORY_MIB = 512
+"""Address space of the process."""
+START_S = 20.0
+"""Seconds in which the process must be ready: it imports the libraries and builds a parser."""
+MESSAGE_BYTES = 64 * 1024 * 1024
+"""The longest message that is read."""
+
+Message = dict[str, Any]
+
+
+class ProcessLost(Exception):
+    """The process has ended or does not answer; the text says why, as the author of an expression should see it."""
+
+
+def evaluate_apart(language: str, text: str, scope: Scope, place: str) -> object:
+    """The value of an expression ("yaql", "jinja") or a text ("jinja text"). Raises EvaluationError.
+
+    One at a time: what is called here is rare and short, or else killed after TIME_S.
+    """
+    with _shared_lock:
+        return _shared.evaluate(language, text, scope, place)
+
+
+def warm_up() -> None:
+    """Start the process without waiting for it, so that the first expression does not."""
+    with _shared_lock:
+        _shared.start()
+
+
+class Isolation:
+    """One process and the conversation with it. Not for several threads at once."""
+
+    def __init__(self, time_s: float = TIME_S, memory_mib: int = MEMORY_MIB) -> None:
+        self.time_s = time_s
+        self.memory_mib = memory_mib
+        self.process: subprocess.Popen[bytes] | None = None
+        self.ready = False
+        self.received = bytearray()
+
+    def start(self) -> None:
+        """Start the process unless it runs."""
+        if self.process is not None and self.process.poll() is None:
+            return
+        self.close()
+        root = str(Path(__file__).parents[2])
+        paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "dalsegno.expressions.process", str(self.memory_mib)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+            bufsize=0,
+        )
+        self.ready = False
+        self.received.clear()
+
+    def close(self) -> None:
+        """End the process, whatever it is doing."""
+        process, self.process = self.process, None
+        if process is None:
+            return
+        process.kill()
+        process.wait()
+        for pipe in (process.stdin, process.stdout):
+            if pipe is not None:
+                pipe.close()
+
+    def evaluate(self, language: str, text: str, scope: Scope, place: str) -> object:
+        """The value of the expression. Raises EvaluationError."""
+        try:
+            self._prepare()
+            self._send({"language": language, "text": text, "place": place, "at_s": scope.at_s, "seed": scope.seed})
+            return self._converse(scope)
+        except ProcessLost as lost:
+            self.close()
+            self.start()  # The next expression finds it running.
+            shown = text if len(text) <= 200 else f"{text[:200]}…"
+            raise EvaluationError(f"{f'<% {shown} %>' if language == 'yaql' else shown}: {lost}") from None
+        except OSError as error:
+            self.close()
+            raise EvaluationError(f"the evaluation process cannot be used: {error.strerror}") from None
+
+    def _prepare(self) -> None:
+        self.start()
+        if not self.ready:
+            self._receive(START_S)
+            self.ready = True
+
+    def _converse(self, scope: Scope) -> object:
+        """Answer questions until the value comes. The clock stands still while this side is at work."""
+        left_s = self.time_s
+        while True:
+            asked_at = time.monotonic()
+            message = self._receive(left_s)
+            left_s -= time.monotonic() - asked_at
+            if "ask" in message:
+                self._send(answer(scope, message["ask"], message["arguments"], message["named"]))
+            elif "error" in message:
+                raise EvaluationError(message["error"])
+            else:
+                return message["value"]
+
+    def _pipe(self, pipe: IO[bytes] | None) -> IO[bytes]:
+        if pipe is None:
+            raise ProcessLost("the evaluation process is gone")
+        return pipe
+
+    def _send(self, message: Message) -> None:
+        pipe = self._pipe(self.process.stdin if self.process else None)
+        data = memoryview(json.dumps(message).encode() + b"\n")
+        while data:
+            data = data[pipe.write(data) :]
+
+    def _receive(self, timeout_s: float) -> Message:
+        """The next message. Raises ProcessLost."""
+        pipe = self._pipe(self.process.stdout if self.process else None)
+        deadline_s = time.monotonic() + timeout_s
+        with selectors.DefaultSelector() as selector:
+            selector.register(pipe, selectors.EVENT_READ)
+            while not self.received.endswith(b"\n"):
+                left_s = deadline_s - time.monotonic()
+                if left_s <= 0 or not selector.select(left_s):
+                    raise ProcessLost(f"it takes more than {self.time_s:g} s")
+                piece = os.read(pipe.fileno(), 1 << 20)
+                if not piece:
+                    raise ProcessLost(f"it needs more than {self.memory_mib} MiB of memory")
+                self.received += piece
+                if len(self.received) > MESSAGE_BYTES:
+                    raise ProcessLost("it gives too much")
+        message: Message = json.loads(self.received)
+        self.received.clear()
+        return message
+
+
+QUESTIONS: dict[str, Callable[..., object]] = {
+    "variable": lambda scope, name: scope.variable(name),
+    "variables": lambda scope: scope.variables(),
+    "task": lambda scope, name: scope.task(name),
+    "tasks": lambda scope, *arguments: scope.tasks(*arguments),
+    "execution": lambda scope: scope.execution(),
+    "executions": lambda scope, **criteria: scope.executions(**criteria),
+    "environment": lambda scope: scope.environment(),
+    "global_variable": lambda scope, name: scope.global_variable(name),
+}
+
+
+def answer(scope: Scope, question: str, arguments: list[Any], named: Message) -> Message:
+    """What the scope says to a question of the process."""
+    try:
+        return {"value": QUESTIONS[question](scope, *arguments, **named)}
+    except KeyError:
+        return {"missing": True}
+    except EvaluationError as error:
+        return {"error": str(error)}
+
+
+_shared = Isolation()
+_shared_lock = threading.Lock()
+atexit.register(_shared.close)
