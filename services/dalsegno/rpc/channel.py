@@ -16,17 +16,18 @@ MESSAGE_BYTES = 16 * 1024 * 1024
 METADATA_BYTES = 256 * 1024
 """How much metadata our clients take, so that a refusal can name everything that is wrong."""
 
-USER_AGENT = "dalsegno/1"
+USER_AGENT = "dalsegno/"
 """Begins the user agent of our clients: by it a server knows that the client takes METADATA_BYTES."""
 
 REQUEST_ID_KEY = "x-request-id"
 
 _OPTIONS: list[tuple[str, int | str]] = [
-    ("grpc.primary_user_agent", USER_AGENT),
+    ("grpc.primary_user_agent", f"{USER_AGENT}1"),
     ("grpc.max_receive_message_length", MESSAGE_BYTES),
     ("grpc.max_send_message_length", -1),  # a message that is too large is refused by the server, which says why
     ("grpc.max_metadata_size", METADATA_BYTES),
     ("grpc.absolute_max_metadata_size", 2 * METADATA_BYTES),
+    ("grpc.enable_http_proxy", 0),  # a proxy from the environment is for the web, not for services beside us
     ("grpc.keepalive_time_ms", 20_000),
     ("grpc.keepalive_timeout_ms", 10_000),
     ("grpc.keepalive_permit_without_calls", 1),

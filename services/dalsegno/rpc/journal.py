@@ -1,0 +1,154 @@
+"""The core's changes as messages of the contract."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+
+from dalsegno.rpc import convert
+from dalsegno.store.records import JournalChange
+from dalsegno.v1 import change_pb2
+from dalsegno.workflow import changes
+from dalsegno.workflow.value import Value, encode
+
+TEXT_LENGTH = 16 * 1024
+"""A longer value is left out of a change: whoever wants it reads the resource."""
+
+
+def task_numbers(change: changes.AnyChange) -> tuple[int, ...]:
+    """The task executions whose names change_message wants to know."""
+    match change:
+        case changes.AttemptAdded(key=key) | changes.AttemptMoved(key=key):
+            return (key[0],)
+        case changes.TaskMoved(task=task) | changes.TaskRouted(task=task):
+            return (task,)
+        case changes.AttemptsBegun(task=task) | changes.Published(task=task):
+            return (task,)
+        case changes.GlobalsPublished(task=task) if task:
+            return (task,)
+        case _:
+            return ()
+
+
+def change_message(execution_id: str, row: JournalChange, task_names: Mapping[int, str]) -> change_pb2.Change:
+    """A change of a journal. A task whose name is not given has an empty one."""
+    message = change_pb2.Change(
+        execution_id=execution_id,
+        sequence=row.sequence,
+        at=convert.timestamp(row.at_s),
+        actor=row.actor,
+        comment=row.comment,
+        cause=row.event,
+    )
+    change = row.change
+    name = task_names.get(next(iter(task_numbers(change)), 0), "")
+    match change:
+        case changes.ExecutionCreated():
+            message.execution_created.CopyFrom(_created(change))
+        case changes.ExecutionMoved():
+            message.execution_moved.state = convert.execution_state(change.state.value)
+            message.execution_moved.state_info = change.info
+            message.execution_moved.output = _text(change.output)
+        case changes.AttemptsBegun() | changes.AttemptAdded() | changes.AttemptMoved():
+            _tell_attempt(message, change, name)
+        case changes.Published() | changes.GlobalsPublished():
+            message.published.task_number = change.task
+            message.published.task_name = name
+            message.published.to_all = isinstance(change, changes.GlobalsPublished)
+            message.published.values = _object(change.values)
+        case changes.TaskAdded() | changes.TaskMoved() | changes.TaskRouted():
+            _tell_task(message, change, name)
+        case _:
+            _tell_other(message, change)
+    return message
+
+
+def _created(change: changes.ExecutionCreated) -> change_pb2.ExecutionCreated:
+    return change_pb2.ExecutionCreated(
+        namespace=change.namespace,
+        workflow=change.workflow,
+        workflow_version=change.version,
+        definition_id=change.definition_id,
+        language=convert.language(change.language),
+        parent_execution_id=change.parent.execution_id if change.parent else "",
+        parent_task_number=change.parent.key[0] if change.parent else 0,
+        input=_text(change.input),
+        labels=dict(change.labels),
+    )
+
+
+def _tell_task(
+    message: change_pb2.Change, change: changes.TaskAdded | changes.TaskMoved | changes.TaskRouted, name: str
+) -> None:
+    match change:
+        case changes.TaskAdded():
+            message.task_added.task_number = change.task
+            message.task_added.task_name = change.name
+            message.task_added.state = convert.task_state(change.state.value)
+            message.task_added.sources.extend(change.sources)
+            message.task_added.generation = change.generation
+        case changes.TaskMoved():
+            message.task_moved.task_number = change.task
+            message.task_moved.task_name = name
+            message.task_moved.state = convert.task_state(change.state.value)
+            message.task_moved.state_info = change.info
+            if change.due_s is not None:
+                message.task_moved.next_at.MergeFrom(convert.timestamp(change.due_s))
+        case changes.TaskRouted():
+            message.task_routed.task_number = change.task
+            message.task_routed.task_name = name
+            message.task_routed.next.extend(change.next)
+            message.task_routed.error_handled = change.handled
+
+
+def _tell_attempt(
+    message: change_pb2.Change, change: changes.AttemptsBegun | changes.AttemptAdded | changes.AttemptMoved, name: str
+) -> None:
+    match change:
+        case changes.AttemptsBegun():
+            items = change.items.data if change.items is not None else None
+            message.attempts_begun.task_number = change.task
+            message.attempts_begun.task_name = name
+            message.attempts_begun.attempt = change.attempt
+            message.attempts_begun.has_items = change.items is not None
+            message.attempts_begun.items = len(items) if isinstance(items, list) else 0
+            message.attempts_begun.retries = change.retries
+        case changes.AttemptAdded():
+            added = message.attempt_added
+            added.task_number, added.item, added.attempt = change.key
+            added.task_name = name
+            added.state = convert.action_state(change.state.value)
+            added.action = change.action
+            added.child_execution_id = change.child_id
+            added.input = _text(change.input)
+        case changes.AttemptMoved():
+            moved = message.attempt_moved
+            moved.task_number, moved.item, moved.attempt = change.key
+            moved.task_name = name
+            moved.state = convert.action_state(change.state.value)
+            moved.result = _text(change.result)
+            moved.error = change.error
+            moved.delivery = change.delivery
+            moved.executor_id = change.executor_id
+            moved.delegated = change.delegated
+
+
+def _tell_other(message: change_pb2.Change, change: changes.AnyChange) -> None:
+    fields = {name: getattr(change, name) for name in change.__struct_fields__}
+    detail = encode(
+        msgspec.to_builtins(fields, enc_hook=lambda value: value.data if isinstance(value, Value) else None)
+    )
+    message.other.name = type(change).__name__
+    message.other.detail = detail if len(detail) <= TEXT_LENGTH else ""
+    message.other.task_number = getattr(change, "task", 0)
+
+
+def _text(value: Value | None) -> str:
+    return "" if value is None or len(value.text) > TEXT_LENGTH else value.text
+
+
+def _object(values: Mapping[str, Value]) -> str:
+    if sum(len(value.text) for value in values.values()) > TEXT_LENGTH:
+        return ""
+    return "{" + ",".join(f"{encode(name)}:{value.text}" for name, value in values.items()) + "}"

@@ -1,0 +1,205 @@
+"""Rows of the store as messages of the contract: the one place that knows both."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import orjson
+
+from dalsegno.rpc import convert
+from dalsegno.store.records import AttemptRow, DefinitionRow, EnvironmentRow, ExecutionRow, TaskRow
+from dalsegno.v1 import definition_pb2, environment_service_pb2, execution_pb2
+from dalsegno.workflow.identity import attempt_id, task_id
+from dalsegno.workflow.value import encode
+
+_ACTIVE = ("RUNNING", "RUNNING_DELAYED", "WAITING", "IDLE", "PAUSED")
+
+
+def execution_message(
+    row: ExecutionRow, task_counts: Mapping[str, int] | None = None, waiting_for: Iterable[str] = ()
+) -> execution_pb2.Execution:
+    """An execution. `environment` is a name that only the params know."""
+    return execution_pb2.Execution(
+        id=row.id,
+        namespace=row.namespace,
+        workflow=row.workflow,
+        workflow_version=row.version,
+        definition_id=row.definition_id,
+        language=convert.language(row.language),
+        state=convert.execution_state(row.state),
+        state_info=row.info,
+        input=row.input or "",
+        output=row.output or "",
+        params=row.params or "",
+        environment=_environment_name(row.params),
+        labels=orjson.loads(row.labels or "{}"),
+        parent_execution_id=row.parent_id,
+        parent_task_number=row.parent_task,
+        root_id=row.root_id or row.id,
+        revision=row.revision,
+        active_count=row.active_count,
+        created_at=convert.timestamp(row.created_s),
+        started_at=convert.timestamp(row.started_s),
+        ended_at=convert.timestamp(row.ended_s),
+        deadline=convert.timestamp(row.deadline_s),
+        task_counts=[
+            execution_pb2.TaskCount(state=convert.task_state(state), count=count)
+            for state, count in sorted((task_counts or {}).items())
+        ],
+        waiting_for=list(waiting_for)[:100],
+        actor=row.actor,
+        comment=row.comment,
+        updated_at=convert.timestamp(row.updated_s),
+        description=row.description,
+    )
+
+
+def _environment_name(params: str | None) -> str:
+    if not params or '"env"' not in params:
+        return ""
+    name = orjson.loads(params).get("env")
+    return name if isinstance(name, str) else ""
+
+
+def task_message(
+    row: TaskRow,
+    leading: AttemptRow | None = None,
+    result: str | None = None,
+    children: Sequence[str] = (),
+    waiting_for: str = "",
+) -> execution_pb2.TaskExecution:
+    """A task execution. `leading`, the first attempt of its present round, says what it runs and who launched it."""
+    runs_workflow = leading is not None and bool(leading.child_id)
+    running = row.state in _ACTIVE
+    return execution_pb2.TaskExecution(
+        id=task_id(row.execution_id, row.number),
+        execution_id=row.execution_id,
+        number=row.number,
+        name=row.name,
+        state=convert.task_state(row.state),
+        state_info=row.info,
+        action=leading.action if leading is not None and not runs_workflow else "",
+        workflow=leading.action if leading is not None and runs_workflow else "",
+        result=result or "",
+        published=row.published or "",
+        error_handled=row.handled,
+        generation=row.generation,
+        attempts=row.attempt,
+        items=_items(row),
+        created_at=convert.timestamp(row.created_s),
+        started_at=convert.timestamp(row.started_s),
+        ended_at=convert.timestamp(row.ended_s),
+        child_execution_ids=list(children)[:100],
+        next_at=convert.timestamp(row.due_s if row.state == "RUNNING_DELAYED" else None),
+        waiting_for=waiting_for if running else "",
+        comment=leading.comment if leading is not None else "",
+        actor=leading.actor if leading is not None else "",
+    )
+
+
+def _items(row: TaskRow) -> execution_pb2.ItemCounts | None:
+    if row.item_count is None:
+        return None
+    failed = row.failed_count + row.cancelled_count
+    return execution_pb2.ItemCounts(
+        total=row.item_count,
+        succeeded=row.ended_count - failed,
+        failed=failed,
+        running=row.added_count - row.ended_count,
+    )
+
+
+def attempt_message(
+    row: AttemptRow, task_name: str = "", namespace: str = "", *, standalone: bool = False
+) -> execution_pb2.ActionExecution:
+    """An action execution. A standalone one shows neither the execution that carries it nor a task."""
+    return execution_pb2.ActionExecution(
+        id=attempt_id(row.execution_id, row.key),
+        execution_id="" if standalone else row.execution_id,
+        task_number=0 if standalone else row.task,
+        task_name="" if standalone else task_name,
+        item=row.item,
+        attempt=row.attempt,
+        action=row.action,
+        state=convert.action_state(row.state),
+        accepted=row.accepted,
+        input=row.input or "",
+        result=row.result or "",
+        error=row.error,
+        delivery=row.delivery,
+        executor_id=row.executor_id,
+        session_id=row.session_id,
+        delegated=row.delegated,
+        ready_at=convert.timestamp(row.created_s),
+        started_at=convert.timestamp(row.started_s),
+        ended_at=convert.timestamp(row.ended_s),
+        comment=row.comment,
+        actor=row.actor,
+        waiting_for="executor" if row.state == "READY" else "",
+        namespace=namespace,
+        deadline=convert.timestamp(_deadline_s(row)),
+    )
+
+
+def _deadline_s(row: AttemptRow) -> float | None:
+    return row.started_s + row.timeout_s if row.timeout_s is not None and row.started_s is not None else None
+
+
+def workflow_message(row: DefinitionRow) -> definition_pb2.Workflow:
+    """A version of a workflow."""
+    return definition_pb2.Workflow(
+        definition_id=row.definition_id,
+        namespace=row.namespace,
+        name=row.name,
+        version=row.version,
+        language=convert.language(row.language),
+        description=row.description,
+        tags=orjson.loads(row.tags or "[]"),
+        parameters=parameter_messages(row.input),
+        text=row.text or "",
+        created_at=convert.timestamp(row.created_s),
+        actor=row.actor,
+        comment=row.comment,
+    )
+
+
+def adhoc_message(row: DefinitionRow) -> definition_pb2.Action:
+    """A version of an ad-hoc action."""
+    return definition_pb2.Action(
+        namespace=row.namespace,
+        name=row.name,
+        kind=definition_pb2.ACTION_KIND_AD_HOC,
+        parameters=parameter_messages(row.input),
+        description=row.description,
+        definition_id=row.definition_id,
+        version=row.version,
+        text=row.text or "",
+    )
+
+
+def parameter_messages(text: str) -> list[definition_pb2.Parameter]:
+    """Parameters from JSON text: a list of {name, required, and perhaps default, description}."""
+    return [
+        definition_pb2.Parameter(
+            name=each["name"],
+            required=each["required"],
+            default=encode(each["default"]) if "default" in each else "",
+            description=each.get("description", ""),
+        )
+        for each in orjson.loads(text or "[]")
+    ]
+
+
+def environment_message(row: EnvironmentRow) -> environment_service_pb2.Environment:
+    """An environment."""
+    return environment_service_pb2.Environment(
+        namespace=row.namespace,
+        name=row.name,
+        description=row.description,
+        variables=row.value or "",
+        revision=row.revision,
+        created_at=convert.timestamp(row.created_s),
+        updated_at=convert.timestamp(row.updated_s),
+        actor=row.actor,
+        comment=row.comment,
+    )
