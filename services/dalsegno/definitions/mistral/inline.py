@@ -43,13 +43,14 @@ def read_inline(text: str) -> Inline | None:
 
 def _read_parameters(text: str) -> dict[str, Any]:
     parameters: dict[str, Any] = {}
+    absent: dict[str, int] = {}
     end = 0
     equals = text.find("=")
     while equals >= 0:
         start = equals
         while start > end and _is_name_letter(text[start - 1]):
             start -= 1
-        found = _read_value(text, equals + 1) if start < equals else None
+        found = _read_value(text, equals + 1, absent) if start < equals else None
         if found is not None:
             parameters[text[start:equals]], end = found
         equals = text.find("=", max(end, equals + 1))
@@ -60,18 +61,20 @@ def _is_name_letter(character: str) -> bool:
     return character.isalnum() or character in "-_"
 
 
-def _read_value(text: str, start: int) -> tuple[Any, int] | None:
-    """The value that begins here and where it ends, None when none begins here."""
+def _read_value(text: str, start: int, absent: dict[str, int]) -> tuple[Any, int] | None:
+    """The value that begins here and where it ends, None when none begins here.
+
+    `absent` remembers up to where a closing mark is known to be missing, so that no part is searched again and again.
+    """
     first = text[start : start + 1]
     if first and first in "\"'":
-        close = text.find(first, start + 1)
+        close = _find(text, first, start + 1, len(text), absent, is_greedy=False)
         return None if close < 0 else (text[start + 1 : close], _skip_space(text, close + 1))
-    line_end = text.find("\n", start)
-    line_end = len(text) if line_end < 0 else line_end
     for opening, closing, is_greedy in (("{{", "}}", True), ("{%", "%}", True), ("<%", "%>", False), ("[", "]", True)):
         if text.startswith(opening, start):
-            find = text.rfind if is_greedy else text.find
-            close = find(closing, start + len(opening), line_end)
+            line_end = text.find("\n", start)
+            line_end = len(text) if line_end < 0 else line_end
+            close = _find(text, closing, start + len(opening), line_end, absent, is_greedy=is_greedy)
             if close < 0:
                 return None
             end = close + len(closing)
@@ -81,6 +84,15 @@ def _read_value(text: str, start: int) -> tuple[Any, int] | None:
             return json.loads(word), start + len(word)
     digits = _DIGITS.match(text, start)
     return None if digits is None else (_decoded(digits.group()), digits.end())
+
+
+def _find(text: str, closing: str, start: int, end: int, absent: dict[str, int], *, is_greedy: bool) -> int:
+    if absent.get(closing, -1) >= end:
+        return -1
+    found = text.rfind(closing, start, end) if is_greedy else text.find(closing, start, end)
+    if found < 0:
+        absent[closing] = end
+    return found
 
 
 def _skip_space(text: str, start: int) -> int:
