@@ -193,7 +193,8 @@ class JinjaText:
 def _evaluate(text: str, scope: Scope, place: str, value: Callable[[Variables], object]) -> object:
     budget = Budget(place)
     try:
-        return finish(value(Variables(scope, budget)), budget)
+        found = value(Variables(scope, budget))
+        return finish(scope.variables() if isinstance(found, Variables) else found, budget)
     except EvaluationError as error:
         cause = str(error)
     except TemplateError as error:

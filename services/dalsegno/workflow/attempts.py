@@ -13,7 +13,7 @@ from dalsegno.workflow.identity import attempt_id, derived_id
 from dalsegno.workflow.model import Task, Workflow
 from dalsegno.workflow.outside import FoundWorkflow
 from dalsegno.workflow.refusals import NotFound
-from dalsegno.workflow.scope import EvaluationError, Template
+from dalsegno.workflow.scope import Constant, EvaluationError, Template
 from dalsegno.workflow.states import COMPLETED_ATTEMPT, AttemptState, ExecutionState, TaskState
 from dalsegno.workflow.step import HardFailure, Step
 from dalsegno.workflow.value import NULL, Value
@@ -38,7 +38,11 @@ def add(step: Step, task: TaskExecution, item: int, extra: Mapping[str, object] 
             _add_action(step, task, item, action, task_view(step, task, extra, None))
             return True
     except EvaluationError as error:
-        raise HardFailure(f"cannot evaluate the input of task '{task.name}': {error}") from None
+        told = f"cannot evaluate the input of task '{task.name}': {error}"
+        if not spec.items:
+            raise HardFailure(told) from None
+        step.later("end", task, TaskState.ERROR, told)  # grade 1 with items (MISTRAL.md section 5)
+        return False
     except adhoc.Unresolved as error:
         step.later("end", task, TaskState.ERROR, str(error))
         return False
@@ -113,7 +117,7 @@ def _add_child(step: Step, task: TaskExecution, item: int, name: str, given: dic
         version=found.version,
         language=found.workflow.language,
         namespace=created.namespace,
-        input=Value(data={name: value for name, value in given.items() if name in declared}),
+        input=Value(data=with_defaults(found.workflow, given)),
         params=Value(data=params),
         environment=created.environment,
         root_id=step.execution.root_id,
@@ -134,6 +138,17 @@ def _add_child(step: Step, task: TaskExecution, item: int, name: str, given: dic
     )
     step.command(CreateChild(child))
     return True
+
+
+def with_defaults(workflow: Workflow, given: Mapping[str, object]) -> dict[str, object]:
+    """The declared inputs with their values or defaults. (Defaults are not evaluated: MISTRAL.md section 1.)"""
+    values: dict[str, object] = {}
+    for parameter in workflow.input:
+        if parameter.name in given:
+            values[parameter.name] = given[parameter.name]
+        elif isinstance(parameter.default, Constant):
+            values[parameter.name] = parameter.default.value
+    return values
 
 
 def find_workflow(step: Step, name: str) -> FoundWorkflow | None:
@@ -287,4 +302,6 @@ def stop(step: Step, attempt: Attempt, reason: str) -> None:
         step.tell_child(attempt.child_id, event)
     elif attempt.state is AttemptState.RUNNING and not attempt.delegated:
         step.command(CancelAction(attempt.key, attempt.delivery, attempt.session_id))
-    _move(step, attempt, AttemptState.CANCELLED, error=reason)
+    step.change(
+        AttemptMoved(key=attempt.key, state=AttemptState.CANCELLED, error=reason, discarded=True, at_s=step.at_s)
+    )

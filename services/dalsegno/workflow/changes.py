@@ -166,6 +166,8 @@ class AttemptMoved(Change, frozen=True, kw_only=True):
     session_id: str = ""
     executor_id: str = ""
     delegated: bool = False
+    discarded: bool = False
+    """It was ended by force: nothing that it might have given counts."""
     at_s: float = 0.0
 
 

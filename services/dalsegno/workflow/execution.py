@@ -354,7 +354,7 @@ def _move_attempt(execution: Execution, change: AttemptMoved) -> None:
     execution.active_count += attempt.is_active
     _index_attempt(execution, attempt)
     if attempt.state in COMPLETED_ATTEMPT:
-        attempt.ended_s, attempt.accepted = change.at_s, is_present
+        attempt.ended_s, attempt.accepted = change.at_s, is_present and not change.discarded
         if is_present:
             task.ended_count += 1
             task.failed_count += attempt.state is AttemptState.ERROR

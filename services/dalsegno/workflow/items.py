@@ -28,6 +28,7 @@ def launch(step: Step, task: TaskExecution, retries: int) -> None:
     step.change(TaskMoved(task=task.number, state=TaskState.RUNNING, at_s=step.at_s))
     spec = step.spec(task)
     concurrency = policies.concurrency(step, task)
+    policies.check_retry(step, task)
     items = None
     if spec.items:
         try:

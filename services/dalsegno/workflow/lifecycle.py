@@ -56,17 +56,6 @@ def _input_violations(step: Step) -> Iterable[Violation]:
             yield Violation(f"input.{name}", f"is not an input of the workflow: {known}")
 
 
-def with_defaults(step: Step, given: dict[str, object]) -> dict[str, object]:
-    """The input with the declared defaults."""
-    scope = view.View(step, None, EMPTY_CONTEXT)
-    defaults = {
-        parameter.name: parameter.default.evaluate(scope)
-        for parameter in step.workflow.input
-        if parameter.default is not None and parameter.name not in given
-    }
-    return {**given, **defaults}
-
-
 def start(step: Step, event: StartRequested, variables: Value | None) -> None:
     """RUNNING, and the first tasks (P1, P2, S3)."""
     execution = step.execution
@@ -129,12 +118,14 @@ def _output(step: Step, state: ExecutionState, info: str) -> Value:
         scope = view.View(step, None, context)
         output = workflow.output.evaluate(scope) if workflow.output is not None else None
         return Value(data=output or view.values(context))
-    output = {"result": info or None}
-    if state is ExecutionState.ERROR and workflow.output_on_error is not None:
-        added = workflow.output_on_error.evaluate(view.View(step, None, final_context(step)))
-        if isinstance(added, dict):
-            output.update(added)
-    return Value(data=output)
+    told: dict[str, object] = {"result": info or None}
+    if state is ExecutionState.ERROR:
+        context = final_context(step)
+        added = None
+        if workflow.output_on_error is not None:
+            added = workflow.output_on_error.evaluate(view.View(step, None, context))
+        told.update(added if added and isinstance(added, dict) else view.values(context))
+    return Value(data=told)
 
 
 def final_context(step: Step) -> Context:
@@ -149,7 +140,7 @@ def final_context(step: Step) -> Context:
 
 def fail_hard(step: Step, task: TaskExecution | None, reason: str) -> None:
     """Processing a task failed beyond its handlers: it is ERROR and so is the execution, at once."""
-    if task is not None and not task.is_completed:
+    if task is not None and (not task.is_completed or task.state is TaskState.SUCCESS):
         step.change(TaskMoved(task=task.number, state=TaskState.ERROR, info=reason, at_s=step.at_s))
     if not step.execution.is_completed:
         finish(step, ExecutionState.ERROR, reason)

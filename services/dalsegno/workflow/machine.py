@@ -65,7 +65,7 @@ def step(workflow: Workflow, execution: Execution | None, event: Event, outside:
     created: ExecutionCreated | None = None
     if execution is None:
         assert isinstance(event, StartRequested), "only a start creates an execution"
-        created = _with_defaults(workflow, event, outside)
+        created = _with_defaults(workflow, event)
         execution = Execution(created)
         execution.revision = 1
     current = Step(workflow, execution, event, outside)
@@ -77,14 +77,13 @@ def step(workflow: Workflow, execution: Execution | None, event: Event, outside:
     return Outcome(execution, current.changes, current.commands, current.verdict)
 
 
-def _with_defaults(workflow: Workflow, event: StartRequested, outside: Outside) -> ExecutionCreated:
+def _with_defaults(workflow: Workflow, event: StartRequested) -> ExecutionCreated:
     """The creation with the declared defaults among its input."""
     assert event.creation is not None
     given = event.creation.input.data
     if not isinstance(given, dict):
         raise InvalidRequest.of("input", f"must be an object, not {type(given).__name__}")
-    scratch = Step(workflow, Execution(event.creation), event, outside)
-    completed = lifecycle.with_defaults(scratch, given)
+    completed = {**given, **attempts.with_defaults(workflow, given)}
     if len(completed) == len(given):
         return event.creation
     return msgspec.structs.replace(event.creation, input=Value(data=completed))
@@ -199,6 +198,7 @@ _WORK: dict[str, Callable[..., None]] = {
     "settle": tasks.settle,
     "due": _due,
     "route": routing.route,
+    "obey": routing.obey,
     "check_join": routing.check_join,
 }
 

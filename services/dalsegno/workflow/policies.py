@@ -103,6 +103,14 @@ def fail_on(step: Step, task: TaskExecution, verdict: TaskState, info: str) -> t
     return verdict, info
 
 
+def check_retry(step: Step, task: TaskExecution) -> None:
+    """A retry policy of the wrong type is found before the task does anything. Raises HardFailure."""
+    retry = step.spec(task).policies.retry
+    if retry is not None:
+        _whole(retry.count, step, task, "retry.count")
+        _seconds(retry.delay_s, step, task, "retry.delay")
+
+
 def retries(step: Step, task: TaskExecution, verdict: TaskState, info: str) -> bool:
     """Whether another attempt follows, by itself (O23); if so it is under way, at once or after the delay."""
     retry = step.spec(task).policies.retry

@@ -35,21 +35,25 @@ def route(step: Step, task: TaskExecution) -> None:
     chosen, handled = _chosen(step, task)
     commands = [index for index, transition in enumerate(chosen) if transition.command is not None]
     first = commands[0] if commands else len(chosen)
-    numbers = [_arrive(step, transition.target, task) for transition in chosen[:first]]
-    if first < len(chosen) and chosen[first].command is Command.PAUSE:
+    started = [_arrive(step, transition.target, task) for transition in chosen[:first]]
+    message = ""
+    if first < len(chosen):
         message = _message(step, task, chosen[first])
-        if step.execution.state is ExecutionState.RUNNING:
-            step.pause(message)
-        rest = [transition for transition in chosen[first + 1 :] if transition.command is None]
-        numbers += [_arrive(step, transition.target, task) for transition in rest]
-        step.change(TaskRouted(task=task.number, next=tuple(numbers), handled=handled))
-    else:
-        step.change(TaskRouted(task=task.number, next=tuple(numbers), handled=handled))
-        if first < len(chosen):
-            success = chosen[first].command is Command.SUCCEED
-            message = _message(step, task, chosen[first])
-            stop(step, ExecutionState.SUCCESS if success else ExecutionState.ERROR, message)
+        step.later("obey", task, chosen[first].command, message)
+        if chosen[first].command is Command.PAUSE:
+            rest = [transition for transition in chosen[first + 1 :] if transition.command is None]
+            started += [_arrive(step, transition.target, task) for transition in rest]
+    numbers = tuple(number for number in started if number is not None)
+    step.change(TaskRouted(task=task.number, next=numbers, handled=handled))
     _check_joins(step, task, {transition.target for transition in chosen})
+
+
+def obey(step: Step, task: TaskExecution, command: Command, message: str) -> None:
+    """An engine command, after the tasks before it have begun; those after a pause begin when it is resumed."""
+    if command is not Command.PAUSE:
+        stop(step, ExecutionState.SUCCESS if command is Command.SUCCEED else ExecutionState.ERROR, message)
+    elif step.execution.state is ExecutionState.RUNNING:
+        step.pause(message or f"paused by task '{task.name}'")
 
 
 def _clauses(spec: Task, state: TaskState) -> tuple[Clause, ...]:
@@ -93,8 +97,11 @@ def _message(step: Step, task: TaskExecution, transition: Transition) -> str:
     return "" if message is None else str(message)
 
 
-def _arrive(step: Step, name: str, source: TaskExecution) -> int:
-    """A transition leads to a task: another running of it, or one more arrival at its join."""
+def _arrive(step: Step, name: str, source: TaskExecution) -> int | None:
+    """A transition leads to a task: another running of it, or one more arrival at its join.
+
+    None for a join that has failed for lack of arrivals: the branch ends here, and what it published is not lost.
+    """
     if not step.workflow.tasks[name].has_join:
         task = add_task(step, name, (source.number,), generation=source.generation)
         step.later("begin", task)
@@ -106,6 +113,8 @@ def _arrive(step: Step, name: str, source: TaskExecution) -> int:
     elif join.state is TaskState.WAITING:
         step.change(JoinReached(task=join.number, source=source.number))
         step.later("check_join", join)
+    elif join.state is TaskState.ERROR and not join.attempt:
+        return None
     return join.number
 
 

@@ -81,7 +81,7 @@ _AFTER = frozenset({T.SUCCESS, T.ERROR, T.CANCELLED, T.SKIPPED})
 
 TASK_MOVES: dict[TaskState, frozenset[TaskState]] = {
     **{state: (_BEFORE | _AFTER) - {state} for state in _BEFORE},
-    T.SUCCESS: frozenset({T.RUNNING, T.REVERTING}),
+    T.SUCCESS: frozenset({T.RUNNING, T.REVERTING, T.ERROR}),  # ERROR: its transitions could not be evaluated
     T.ERROR: frozenset({T.RUNNING, T.WAITING, T.SKIPPED, T.REVERTING}),
     T.CANCELLED: frozenset({T.RUNNING, T.WAITING, T.SKIPPED, T.REVERTING}),
     T.SKIPPED: frozenset({T.RUNNING, T.REVERTING}),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dalsegno.workflow import policies
+from dalsegno.workflow import items, policies
 from dalsegno.workflow.changes import GlobalsPublished, Published, ResultDropped, TaskMoved
 from dalsegno.workflow.execution import TaskExecution
 from dalsegno.workflow.model import Clause, Task
@@ -29,7 +29,7 @@ def begin(step: Step, task: TaskExecution) -> None:
     if wait_s > 0:
         policies.delay(step, task, "wait_before", wait_s)
         return
-    step.later("launch", task, 0)
+    items.launch(step, task, 0)
 
 
 def end(step: Step, task: TaskExecution, verdict: TaskState, info: str) -> None:

@@ -103,10 +103,8 @@ class View:
             return cell.value
         if name in self._extra:
             return self._extra[name]
-        if name == "__env":
-            return self.environment()
-        if name == "__execution":
-            return self.execution()
+        if name in ("__env", "__execution", "__task_execution"):
+            return self._about()[name]
         value = self._execution.globals.get(name)
         if value is not None:
             return value.data
@@ -119,14 +117,21 @@ class View:
         declared = self._execution.created.input.data
         assert isinstance(declared, dict)
         return {
-            "__env": self.environment(),
-            "__execution": self.execution(),
+            **self._about(),
             **declared,
             **{name: value.data for name, value in self._execution.globals.items()},
             **self._extra,
             **values(self._context),
             **self._first,
         }
+
+    def _about(self) -> dict[str, object]:
+        """What every context holds about where it is: MISTRAL.md section 2."""
+        about: dict[str, object] = {"__env": self.environment(), "__execution": {"id": self._execution.id}}
+        if self._task is not None:
+            number = task_id(self._execution.id, self._task.number)
+            about["__task_execution"] = {"id": number, "name": self._task.name}
+        return about
 
     def task(self, name: str | None) -> dict[str, object] | None:
         """The record of the newest execution of the named task, or of the current one."""
@@ -146,15 +151,17 @@ class View:
     def execution(self) -> dict[str, object]:
         """The record of this execution."""
         created = self._execution.created
+        params = created.params.data
+        assert isinstance(params, dict)
         return {
             "id": self._execution.id,
             "name": created.workflow,
             "spec": dict(self._step.workflow.spec),
             "input": created.input.data,
-            "params": created.params.data,
+            "params": {**params, "namespace": created.namespace, "env": self.environment()},
             "created_at": moment(created.at_s),
             "updated_at": moment(self._execution.moved_s),
-            "root_execution_id": self._execution.root_id,
+            "root_execution_id": created.root_id or None,
         }
 
     def executions(self, **criteria: object) -> list[dict[str, object]]:

@@ -1,0 +1,372 @@
+"""A whole world in memory and in virtual time: the core with nothing round it, for stories, conformance and simulation.
+
+Each step is followed by a replay of the journal, encoded and decoded as the store does it, so that whatever runs here
+also shows that `replay(journal)` equals the execution.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from dalsegno.definitions.document import MemberKind, read
+from dalsegno.workflow import machine
+from dalsegno.workflow.changes import AnyChange, ExecutionCreated
+from dalsegno.workflow.codec import Texts, decode_changes, decode_event, encode_changes, encode_event
+from dalsegno.workflow.commands import AnyCommand, CancelAction, CreateChild
+from dalsegno.workflow.events import Event, HandedOut, StartRequested, TaskDone
+from dalsegno.workflow.execution import Attempt, Execution, TaskExecution, replay
+from dalsegno.workflow.identity import AttemptKey, derived_id
+from dalsegno.workflow.model import ActionDescription, AdHocAction, Parameter, Workflow
+from dalsegno.workflow.outside import FoundWorkflow
+from dalsegno.workflow.refusals import Refusal
+from dalsegno.workflow.scope import Constant
+from dalsegno.workflow.states import QUIET_EXECUTION, AttemptState, ExecutionState
+from dalsegno.workflow.value import NULL, Value
+
+
+@dataclass(frozen=True)
+class Played:
+    """What an action comes to, `after_s` seconds of virtual time from when it was handed out."""
+
+    outcome: str = "succeeded"
+    result: object = None
+    error: str = ""
+    after_s: float = 0.0
+
+
+HOLD = Played("hold")
+"""No outcome: the test reports it later."""
+
+Player = Callable[[Execution, Attempt], Played]
+
+
+def described(name: str, *parameters: str, accepts_any: bool = False, safe: bool = True) -> ActionDescription:
+    """An action; a parameter with `=` after its name is optional."""
+    known = tuple(
+        Parameter(text.rstrip("="), not text.endswith("="), Constant(None) if text.endswith("=") else None)
+        for text in parameters
+    )
+    return ActionDescription(name, known, accepts_any, safe)
+
+
+STANDARD = {
+    action.name: action
+    for action in (
+        described("std.noop"),
+        described("std.echo", "output", "delay="),
+        described("std.fail", "error_data="),
+        described("std.sleep", "seconds="),
+        described("std.async_noop"),
+        described("std.test_dict", "size=", "key_prefix=", "val="),
+        described("std.http", "url", "method=", "params=", "body=", "json=", "headers=", "cookies=", "auth=",
+                  "timeout=", "allow_redirects=", "proxies=", "verify=", safe=False),
+        described("std.mistral_http", "url", accepts_any=True, safe=False),
+        described("std.email", "from_addr", "to_addrs", "smtp_server", accepts_any=True, safe=False),
+        described("std.ssh", "cmd", "host", "username", accepts_any=True, safe=False),
+        described("std.javascript", "script", "context=", safe=False),
+        described("std.js", "script", "context=", safe=False),
+    )
+}  # fmt: skip
+
+
+def play_standard(execution: Execution, attempt: Attempt) -> Played:
+    """What the standard actions do."""
+    given = attempt.input.data
+    assert isinstance(given, dict)
+    if attempt.action == "std.echo":
+        return Played(result=given["output"], after_s=_number(given.get("delay")))
+    if attempt.action == "std.fail":
+        data = given.get("error_data")
+        return Played("failed", data, "Fail action expected exception.")
+    if attempt.action == "std.sleep":
+        return Played(after_s=_number(given.get("seconds", 1)))
+    if attempt.action in ("std.async_noop", "std.mistral_http"):
+        return Played("delegated")
+    if attempt.action == "std.test_dict":
+        return Played(result={f"{given.get('key_prefix', '')}{n}": given.get("val") for n in range(given["size"])})
+    return Played()
+
+
+def _number(given: object) -> float:
+    return float(given) if isinstance(given, int | float) else 0.0
+
+
+@dataclass
+class World:
+    """Definitions, executions, executors and time."""
+
+    player: Player = play_standard
+    now_s: float = 1_700_000_000.0
+    workflows: dict[tuple[str, str], FoundWorkflow] = field(default_factory=dict)
+    adhoc: dict[tuple[str, str], AdHocAction] = field(default_factory=dict)
+    actions: dict[str, ActionDescription] = field(default_factory=lambda: dict(STANDARD))
+    compiled: dict[str, Workflow] = field(default_factory=dict)
+    executions: dict[str, Execution] = field(default_factory=dict)
+    journals: dict[str, list[str]] = field(default_factory=dict)
+    texts: Texts = field(default_factory=Texts)
+    cancelled: list[CancelAction] = field(default_factory=list)
+    held: dict[tuple[str, AttemptKey], Attempt] = field(default_factory=dict)
+    refused: list[Refusal] = field(default_factory=list)
+    _mail: deque[tuple[str, Event]] = field(default_factory=deque)
+    _later: list[tuple[float, int, str, Event]] = field(default_factory=list)
+    _count: itertools.count[int] = field(default_factory=itertools.count)
+
+    # Outside: what a step may look up.
+
+    def find_workflow(self, name: str, namespace: str) -> FoundWorkflow | None:
+        return self.workflows.get((name, namespace)) or self.workflows.get((name, ""))
+
+    def find_action(self, name: str, namespace: str) -> ActionDescription | AdHocAction | None:
+        return self.adhoc.get((name, namespace)) or self.adhoc.get((name, "")) or self.actions.get(name)
+
+    def tasks(
+        self, execution_id: str | None, namespace: str, recursive: bool, state: str | None, flat: bool
+    ) -> list[dict[str, object]]:
+        return [
+            {"id": f"{execution.id}.{task.number}", "name": task.name, "state": str(task.state),
+             "workflow_name": execution.created.workflow, "workflow_execution_id": execution.id,
+             "published": {name: value.data for name, value in task.published.items()},
+             "result": execution.result(task), "state_info": task.info or None}
+            for execution in self.executions.values()
+            if execution_id is None or execution.id == execution_id
+            or (recursive and execution_id in self._ancestors(execution))
+            for task in execution.tasks.values()
+            if state is None or task.state == state
+        ]  # fmt: skip
+
+    def _ancestors(self, execution: Execution) -> list[str]:
+        found = []
+        while execution.created.parent is not None:
+            execution = self.executions[execution.created.parent.execution_id]
+            found.append(execution.id)
+        return found
+
+    def executions_(self, namespace: str, criteria: Mapping[str, object]) -> list[dict[str, object]]:
+        return [
+            {"id": execution.id, "name": execution.created.workflow, "state": str(execution.state),
+             "root_execution_id": execution.root_id, "input": execution.created.input.data}
+            for execution in self.executions.values()
+            if criteria.get("state") in (None, execution.state) and criteria.get("id") in (None, execution.id)
+            and criteria.get("root_execution_id") in (None, execution.root_id)
+        ]  # fmt: skip
+
+    # Definitions and starts.
+
+    def define(self, text: str, namespace: str = "") -> list[str]:
+        """Store a document; the names of its workflows. Fails the test when it has problems."""
+        document = read(text)
+        assert not document.problems, [str(problem) for problem in document.problems]
+        names = []
+        for member in document.members:
+            if member.kind is MemberKind.ACTION:
+                assert member.action is not None
+                self.adhoc[member.name, namespace] = member.action
+            else:
+                assert member.workflow is not None
+                self.add(member.workflow, namespace)
+                names.append(member.name)
+        return names
+
+    def add(self, workflow: Workflow, namespace: str = "") -> None:
+        """Store a compiled workflow."""
+        definition_id = f"definition-{next(self._count)}"
+        self.compiled[definition_id] = workflow
+        self.workflows[workflow.name, namespace] = FoundWorkflow(workflow, definition_id, 1, namespace)
+
+    def start(
+        self,
+        name: str,
+        input: object = None,
+        *,
+        params: object = None,
+        environment: object = None,
+        namespace: str = "",
+        deadline_s: float | None = None,
+    ) -> Execution:
+        """Start an execution; raises what the machine refuses with."""
+        found = self.find_workflow(name, namespace)
+        assert found is not None, f"no workflow {name}"
+        creation = ExecutionCreated(
+            execution_id=derived_id(self.now_s, f"root {next(self._count)}"),
+            definition_id=found.definition_id,
+            workflow=name,
+            namespace=namespace,
+            input=Value(data={} if input is None else input),
+            params=Value(data=params or {}),
+            environment=Value(data=environment or {}),
+            deadline_s=deadline_s,
+            at_s=self.now_s,
+        )
+        self.tell(creation.execution_id, StartRequested(at_s=self.now_s, creation=creation))
+        return self.executions[creation.execution_id]
+
+    # Events.
+
+    def tell(self, execution_id: str, event: Event) -> machine.Outcome:
+        """One event through the machine; what it changed is journaled, its commands are carried out."""
+        execution = self.executions.get(execution_id)
+        if execution is None:
+            assert isinstance(event, StartRequested)
+            assert event.creation is not None
+            workflow = self.compiled[event.creation.definition_id]
+        else:
+            workflow = self.compiled[execution.created.definition_id]
+        before = None if execution is None else execution.revision
+        try:
+            outcome = machine.step(workflow, execution, event, _Outside(self))
+        except Refusal:
+            assert execution is None or execution.revision == before, "a refusal has changed something"
+            raise
+        self.executions[execution_id] = outcome.execution
+        self._journal(execution_id, outcome.changes)
+        for command in outcome.commands:
+            self._carry_out(command)
+        return outcome
+
+    def _journal(self, execution_id: str, changes: list[AnyChange]) -> None:
+        if changes:
+            self.journals.setdefault(execution_id, []).append(encode_changes(changes, self.texts))
+
+    def _carry_out(self, command: AnyCommand) -> None:
+        if isinstance(command, CancelAction):
+            self.cancelled.append(command)
+        elif isinstance(command, CreateChild):
+            child = command.creation
+            self.executions[child.execution_id] = replay([child])
+            self._journal(child.execution_id, [child])
+            self._mail.append((child.execution_id, StartRequested(at_s=self.now_s)))
+        elif command.due_s is None:
+            aside = Texts()
+            self._mail.append((command.to, decode_event(encode_event(command.event, aside), aside)))
+        else:
+            heapq.heappush(self._later, (command.due_s, next(self._count), command.to, command.event))
+
+    def run(self, until_s: float = 1_000_000.0) -> None:
+        """Let everything happen that happens by itself, at most so many seconds from now."""
+        end_s = self.now_s + until_s
+        for _ in range(1_000_000):
+            if self._mail:
+                to, event = self._mail.popleft()
+                self._tell_quietly(to, event)
+            elif not self._hand_out():
+                if not self._later or self._later[0][0] > end_s:
+                    return
+                due_s, _, to, event = heapq.heappop(self._later)
+                self.now_s = max(self.now_s, due_s)
+                self._tell_quietly(to, event)
+        raise AssertionError("the world does not come to rest")
+
+    def _tell_quietly(self, to: str, event: Event) -> None:
+        """What nobody waits for an answer to: a refusal just drops it, as the engine does."""
+        try:
+            self.tell(to, _at(event, self.now_s))
+        except Refusal as refusal:
+            self.refused.append(refusal)
+
+    def _hand_out(self) -> bool:
+        """Give everything that is READY to a player who has room for all of it, as one batch of the engine does."""
+        handed = False
+        for execution in list(self.executions.values()):
+            for key in list(execution.ready) if execution.state not in QUIET_EXECUTION else ():
+                event = HandedOut(at_s=self.now_s, key=key, session_id="session", executor_id="player")
+                self.tell(execution.id, event)
+                self._play(execution, execution.attempts[key])
+                handed = True
+        return handed
+
+    def _play(self, execution: Execution, attempt: Attempt) -> None:
+        played = self.player(execution, attempt)
+        if played is HOLD:
+            self.held[execution.id, attempt.key] = attempt
+            return
+        event = TaskDone(
+            at_s=self.now_s,
+            key=attempt.key,
+            outcome=played.outcome,
+            delivery=attempt.delivery,
+            result=NULL if played.result is None and played.outcome == "succeeded" else _optional(played.result),
+            error=played.error,
+        )
+        if played.after_s:
+            heapq.heappush(self._later, (self.now_s + played.after_s, next(self._count), execution.id, event))
+        else:
+            self._mail.append((execution.id, event))
+
+    def finish(self, execution: Execution, attempt: Attempt, played: Played) -> machine.Outcome:
+        """Report on an attempt, as the executor that was given it."""
+        self.held.pop((execution.id, attempt.key), None)
+        event = TaskDone(
+            at_s=self.now_s,
+            key=attempt.key,
+            outcome=played.outcome,
+            delivery=attempt.delivery,
+            result=_optional(played.result),
+            error=played.error,
+        )
+        return self.tell(execution.id, event)
+
+    # Looking.
+
+    def check_journals(self) -> None:
+        """Every journal, read back, gives the execution that wrote it."""
+        for execution_id, rows in self.journals.items():
+            changes = [change for row in rows for change in decode_changes(row, self.texts)]
+            replayed, kept = replay(changes), self.executions[execution_id]
+            for name, value in vars(kept).items():
+                if name in ("tasks",):
+                    assert _without_contexts(replayed.tasks) == _without_contexts(kept.tasks)
+                else:
+                    assert getattr(replayed, name) == value, (name, getattr(replayed, name), value)
+
+    def children(self, execution: Execution) -> list[Execution]:
+        """The executions that its tasks started."""
+        return [
+            child
+            for child in self.executions.values()
+            if child.created.parent is not None and child.created.parent.execution_id == execution.id
+        ]
+
+
+def task(execution: Execution, name: str, nth: int = 1) -> TaskExecution:
+    """The nth execution of the named task."""
+    return execution.tasks[execution.by_name[name][nth - 1]]
+
+
+def states(execution: Execution) -> dict[str, str]:
+    """The state of the newest execution of each task."""
+    return {name: str(execution.tasks[numbers[-1]].state) for name, numbers in execution.by_name.items()}
+
+
+def _optional(data: object) -> Value | None:
+    return None if data is None else Value(data=data)
+
+
+def _at(event: Event, at_s: float) -> Event:
+    import msgspec
+
+    return msgspec.structs.replace(event, at_s=at_s)
+
+
+def _without_contexts(tasks: dict[int, TaskExecution]) -> list[dict[str, object]]:
+    names = [name for name in TaskExecution.__slots__ if not name.startswith("context_")]
+    return [{name: getattr(task, name) for name in names} for task in tasks.values()]
+
+
+class _Outside:
+    """The world as the machine may see it."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self.find_workflow = world.find_workflow
+        self.find_action = world.find_action
+        self.tasks = world.tasks
+
+    def executions(self, namespace: str, criteria: dict[str, object]) -> list[dict[str, object]]:
+        return self._world.executions_(namespace, criteria)
+
+
+__all__ = ["HOLD", "AttemptState", "ExecutionState", "Played", "World", "play_standard", "states", "task"]
