@@ -141,12 +141,24 @@ class View:
     def tasks(
         self, execution_id: str | None, recursive: bool, state: str | None, flat: bool
     ) -> list[dict[str, object]]:
-        """This execution's own tasks from memory, all others' from the reader."""
-        if execution_id == self._execution.id and not recursive:
-            found = [task for task in self._execution.tasks.values() if state is None or task.state == state]
-            return [self._task_record(task) for task in found[:TASKS_MAX]]
+        """This execution's own tasks from memory, all others' from the reader, which has not seen this step yet.
+
+        Without an id it is all tasks of the namespace; with `flat` only those that ran no sub-workflow.
+        """
+        own: list[dict[str, object]] = []
+        if execution_id in (None, self._execution.id):
+            records = (self._task_record(task) for task in self._execution.tasks.values())
+            own = [
+                record
+                for record in records
+                if state in (None, record["state"]) and not (flat and record["type"] == "WORKFLOW")
+            ]
+            if execution_id is not None and not recursive:
+                return own[:TASKS_MAX]
         namespace = self._execution.created.namespace
-        return self._step.outside.tasks(execution_id, namespace, recursive, state, flat)
+        others = self._step.outside.tasks(execution_id, namespace, recursive, state, flat)
+        own += [record for record in others if record["workflow_execution_id"] != self._execution.id]
+        return own[:TASKS_MAX]
 
     def execution(self) -> dict[str, object]:
         """The record of this execution."""
