@@ -25,9 +25,8 @@ _LATEST_S = datetime(9999, 12, 31, tzinfo=UTC).timestamp()
 def timestamp(at_s: float | None) -> Timestamp | None:
     """The message of seconds since 1970; None stays None, which leaves a field absent. Precise to the microsecond.
 
-    >>> timestamp(1.5)
-    seconds: 1
-    nanos: 500000000
+    >>> timestamp(1.5) == Timestamp(seconds=1, nanos=500_000_000)
+    True
     """
     if at_s is None:
         return None

@@ -93,8 +93,9 @@ def _tell_task(
             message.task_moved.task_name = name
             message.task_moved.state = convert.task_state(change.state.value)
             message.task_moved.state_info = change.info
-            if change.due_s is not None:
-                message.task_moved.next_at.MergeFrom(convert.timestamp(change.due_s))
+            due = convert.timestamp(change.due_s)
+            if due is not None:
+                message.task_moved.next_at.CopyFrom(due)
         case changes.TaskRouted():
             message.task_routed.task_number = change.task
             message.task_routed.task_name = name

@@ -1,0 +1,187 @@
+"""Refusals to the wire and back."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import grpc
+import pytest
+from grpc_status import rpc_status
+
+from dalsegno.definitions.problems import Problem
+from dalsegno.rpc import errors
+from dalsegno.rpc.failure import describe, read_failure
+from dalsegno.v1 import engine_service_pb2, engine_service_pb2_grpc, failure_pb2
+from dalsegno.workflow import refusals
+from dalsegno.workflow.refusals import Violation
+from dalsegno.workflow.value import UnfitValue
+
+if TYPE_CHECKING:
+    from tests.unit.rpc.conftest import World
+
+CODE = grpc.StatusCode
+PROBLEM = Problem("wf.tasks.a.action", 7, 5, "no such action 'std.ehco'", "std.echo", "content")
+
+EVERY_REFUSAL = [
+    (refusals.InvalidRequest.of("input", "is missing"), CODE.INVALID_ARGUMENT),
+    (refusals.InvalidPageToken.of("page_token", "is not one of ours"), CODE.INVALID_ARGUMENT),
+    (refusals.InvalidResumeToken.of("resume_token", "is not one of ours"), CODE.INVALID_ARGUMENT),
+    (refusals.InvalidDefinition([PROBLEM]), CODE.INVALID_ARGUMENT),
+    (refusals.Refused.of("execution e", "is PAUSED"), CODE.FAILED_PRECONDITION),
+    (refusals.HistoryDiscarded.of("task a", "was discarded"), CODE.FAILED_PRECONDITION),
+    (refusals.NotFound("execution", "e"), CODE.NOT_FOUND),
+    (refusals.AlreadyExists("execution", "e"), CODE.ALREADY_EXISTS),
+    (refusals.RequestIdReused("r"), CODE.ALREADY_EXISTS),
+    (refusals.RevisionMoved("execution", "e", 3, 4), CODE.ABORTED),
+    (refusals.SupersededSession("a newer session"), CODE.ABORTED),
+    (refusals.TooLarge("input", 5_000_000, 4 * 1024 * 1024), CODE.RESOURCE_EXHAUSTED),
+    (refusals.Overloaded("try later"), CODE.RESOURCE_EXHAUSTED),
+    (refusals.Unavailable("no engine"), CODE.UNAVAILABLE),
+    (refusals.PermissionDenied("the token is not genuine"), CODE.PERMISSION_DENIED),
+]
+
+
+@pytest.mark.parametrize(("refusal", "code"), EVERY_REFUSAL, ids=lambda value: type(value).__name__)
+async def test_a_refusal_arrives_as_it_was_raised(
+    world: World, refusal: refusals.Refusal, code: grpc.StatusCode
+) -> None:
+    """Each kind of refusal has its status code, its reason of the contract and its text on the other side."""
+    world.refuse_with(refusal)
+
+    failure = read_failure(await world.failed_submit())
+
+    assert failure.code is code
+    assert failure.reason == refusal.reason
+    assert failure.message == str(refusal)
+    assert failure_pb2.FailureReason.Value(f"FAILURE_REASON_{refusal.reason}") > 0
+
+
+def test_every_refusal_is_in_the_table() -> None:
+    """No kind of refusal is forgotten: none ends as INTERNAL."""
+    tested = {type(refusal) for refusal, _ in EVERY_REFUSAL}
+    pending = list(refusals.Refusal.__subclasses__())
+    while pending:
+        kind = pending.pop()
+        pending += kind.__subclasses__()
+        is_raised = kind.__module__ == refusals.__name__ and kind not in (refusals.WithViolations, refusals.AboutThing)
+        assert not is_raised or kind in tested
+
+
+async def test_all_violations_arrive(world: World) -> None:
+    """A refusal names everything that is wrong, in the order in which it was found."""
+    violations = [Violation(f"input.field_{number}", "is missing") for number in range(20)]
+    world.refuse_with(refusals.InvalidRequest(violations))
+
+    failure = read_failure(await world.failed_submit())
+
+    assert failure.violations == tuple(violations)
+    assert failure.left_out == 0
+
+
+async def test_obstacles_arrive_with_their_kinds(world: World) -> None:
+    """FAILED_PRECONDITION says for each obstacle what it is (R4)."""
+    violations = [Violation("task fetch", "has failed", "TASK_FAILED"), Violation("execution e", "is PAUSED", "STATE")]
+    world.refuse_with(refusals.Refused(violations, "the execution cannot be resumed"))
+
+    error = await world.failed_submit()
+
+    assert read_failure(error).violations == tuple(violations)
+    assert describe(error) == "the execution cannot be resumed\n  task fetch: has failed\n  execution e: is PAUSED"
+
+
+async def test_problems_arrive_with_their_lines(world: World) -> None:
+    """A definition's problems come with path, line, column, hint and category, and read well."""
+    world.refuse_with(refusals.InvalidDefinition([PROBLEM, Problem("", 0, 0, "is empty")]))
+
+    error = await world.failed_submit()
+
+    first = read_failure(error).problems[0]
+    assert (first.path, first.line, first.column) == ("wf.tasks.a.action", 7, 5)
+    assert first.category == failure_pb2.PROBLEM_CATEGORY_CONTENT
+    assert describe(error).splitlines()[1:] == [
+        "  line 7: wf.tasks.a.action: no such action 'std.ehco' (std.echo)",
+        "  is empty",
+    ]
+
+
+async def test_a_thousand_violations_reach_our_own_client(world: World) -> None:
+    """Our clients take a large answer: nothing is left out."""
+    violations = [Violation(f"items[{number}]", "is not an index of the list") for number in range(1000)]
+    world.refuse_with(refusals.InvalidRequest(violations))
+
+    failure = read_failure(await world.failed_submit())
+
+    assert len(failure.violations) == 1000
+
+
+async def test_any_client_can_read_a_long_refusal(world: World) -> None:
+    """A client with grpc's own limits gets as many violations as fit, and how many were left out."""
+    violations = [Violation(f"items[{number}]", "è non è un indice") for number in range(1000)]
+    world.refuse_with(refusals.InvalidRequest(violations))
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{world.server.port}") as channel:
+        stub: Any = engine_service_pb2_grpc.EngineServiceStub(channel)
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await stub.Submit(engine_service_pb2.SubmitRequest())
+
+    failure = read_failure(caught.value)
+    assert failure.code is CODE.INVALID_ARGUMENT
+    assert failure.violations[0] == violations[0]
+    assert len(failure.violations) + failure.left_out == 1000
+    assert failure.left_out > 0
+    assert f"and {failure.left_out} more" in describe(caught.value)
+
+
+async def test_text_that_utf8_cannot_carry_is_escaped(world: World) -> None:
+    """A lone surrogate in a name does not turn a refusal into a fault."""
+    world.refuse_with(refusals.NotFound("workflow", "a\ud800b"))
+
+    failure = read_failure(await world.failed_submit())
+
+    assert failure.code is CODE.NOT_FOUND
+    assert "\\ud800" in failure.message
+
+
+async def test_an_error_of_another_server_is_passed_on(world: World) -> None:
+    """What the engine refuses, api refuses with the same code, text and violations."""
+    violations = [Violation("input.count", "is missing"), Violation("input.size", "is missing")]
+    world.refuse_with(refusals.InvalidRequest(violations, "two are missing"))
+    from_engine = await world.failed_submit()
+    world.refuse_with(from_engine)
+
+    failure = read_failure(await world.failed_submit())
+
+    assert failure.code is CODE.INVALID_ARGUMENT
+    assert failure.reason == "INVALID_REQUEST"
+    assert failure.message == "two are missing"
+    assert failure.violations == tuple(violations)
+
+
+def test_a_lost_server_is_unavailable() -> None:
+    """An error that grpc itself made of another server is explained by its code."""
+    metadata = grpc.aio.Metadata()
+    lost = grpc.aio.AioRpcError(CODE.UNAVAILABLE, metadata, metadata, details="failed to connect to all addresses")
+
+    assert errors.status_of(lost).code == CODE.UNAVAILABLE.value[0]
+    assert "cannot be reached" in describe(lost)
+
+
+def test_an_unfit_value_is_the_callers_mistake() -> None:
+    """JSON that cannot be carried is INVALID_ARGUMENT, wherever it is found."""
+    assert errors.code_of(UnfitValue("$.a: NaN is not JSON")) is CODE.INVALID_ARGUMENT
+
+
+def test_a_refusal_without_violations_cannot_be_made() -> None:
+    """Whoever refuses says why."""
+    with pytest.raises(ValueError, match="at least one"):
+        refusals.InvalidRequest([])
+
+
+def test_the_trailing_metadata_holds_a_status_that_any_language_reads() -> None:
+    """The details are google.rpc.Status in the usual place."""
+    status = errors.status_of(refusals.NotFound("execution", "e"))
+
+    metadata = dict(errors.trailing_metadata(status, [("x-request-id", "r")]))
+
+    assert metadata["grpc-status-details-bin"] == status.SerializeToString()
+    assert metadata["x-request-id"] == "r"
+    assert rpc_status.to_status(status).code is CODE.NOT_FOUND

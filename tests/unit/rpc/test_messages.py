@@ -1,0 +1,230 @@
+"""Rows and changes as messages of the contract."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any, get_args
+
+import pytest
+
+from dalsegno.rpc import messages
+from dalsegno.rpc.journal import TEXT_LENGTH, change_message, task_numbers
+from dalsegno.store.records import AttemptRow, DefinitionRow, EnvironmentRow, ExecutionRow, JournalChange, TaskRow
+from dalsegno.v1 import definition_pb2, execution_pb2
+from dalsegno.workflow import changes
+from dalsegno.workflow.states import AttemptState, ExecutionState, TaskState
+from dalsegno.workflow.value import Value
+
+ID = "01890a5d-ac96-774b-bcce-b302099a8057"
+
+EXECUTION = ExecutionRow(
+    id=ID, namespace="", workflow="nightly", version=2, definition_id="d", language="mistral", input='{"a":1}',
+    params='{"env":"staging"}', labels='{"team":"red"}', description="", root_id=ID, parent_id="", parent_task=0,
+    parent_item=0, parent_attempt=0, deadline_s=None, created_s=10.0, actor="ada", comment="why", state="RUNNING",
+    info="", output=None, revision=7, active_count=3, started_s=11.0, ended_s=None, moved_s=11.0, updated_s=12.5,
+)  # fmt: skip
+TASK = TaskRow(
+    execution_id=ID, number=17, name="fetch", generation=0, created_s=1.0, state="RUNNING_DELAYED", info="",
+    timer="retry", due_s=20.5, timeout_due_s=None, verdict="", attempt=2, retries=1, item_count=10, added_count=8, ended_count=5,
+    failed_count=1, cancelled_count=1, published='{"a":1}', source_count=1, next="[]", routed=False, handled=False,
+    result_dropped=False, started_s=2.0, ended_s=None,
+)  # fmt: skip
+ATTEMPT = AttemptRow(
+    execution_id=ID, task=17, item=3, attempt=2, action="std.http", child_id="", safe=True, adhoc="", target="",
+    timeout_s=5.0, input='{"url":"https://example.com"}', comment="again", actor="ada", created_s=1.0, state="READY",
+    accepted=False, result=None, error="", delivery=0, session_id="", executor_id="", delegated=False, started_s=None,
+    ended_s=None,
+)  # fmt: skip
+DEFINITION = DefinitionRow(
+    definition_id="d", document_id="x", kind="workflow", namespace="", name="nightly", version=2, language="mistral",
+    tags='["a","b"]', description="Runs at night.",
+    input='[{"name":"url","required":true},{"name":"count","required":false,"default":3}]',
+    created_s=1.0, actor="ada", comment="", deleted=False, text=None,
+)  # fmt: skip
+
+
+def test_an_execution_is_told_whole() -> None:
+    """Every fact of the row is in the message; what is not there is absent or empty."""
+    message = messages.execution_message(EXECUTION, {"SUCCESS": 4, "RUNNING": 3}, ["executor"])
+
+    assert message.state == execution_pb2.EXECUTION_STATE_RUNNING
+    assert message.environment == "staging"
+    assert dict(message.labels) == {"team": "red"}
+    assert {(each.state, each.count) for each in message.task_counts} == {
+        (execution_pb2.TASK_STATE_SUCCESS, 4),
+        (execution_pb2.TASK_STATE_RUNNING, 3),
+    }
+    assert message.output == ""
+    assert not message.HasField("ended_at")
+    assert message.updated_at.nanos == 500_000_000
+    assert list(message.waiting_for) == ["executor"]
+
+
+def test_a_listed_execution_has_no_values() -> None:
+    """A row without values makes a message without them."""
+    message = messages.execution_message(replace(EXECUTION, input=None, params=None))
+
+    assert (message.input, message.params, message.environment) == ("", "", "")
+
+
+def test_items_are_counted_by_how_they_stand() -> None:
+    """Items that ended badly or were cancelled have failed; what was created and has not ended runs."""
+    message = messages.task_message(TASK, ATTEMPT)
+
+    assert message.items == execution_pb2.ItemCounts(total=10, succeeded=3, failed=2, running=3)
+    assert message.id == f"{ID}.17"
+    assert (message.action, message.workflow, message.comment) == ("std.http", "", "again")
+    assert message.next_at.seconds == 20
+
+
+def test_a_task_without_items_has_no_counts() -> None:
+    """ItemCounts is there only for a with-items task."""
+    assert not messages.task_message(replace(TASK, item_count=None)).HasField("items")
+
+
+def test_a_task_with_a_child_runs_a_workflow() -> None:
+    """What a task runs is shown under `workflow` when it is one (S15)."""
+    message = messages.task_message(TASK, replace(ATTEMPT, child_id="c", action="inner"), children=["c"])
+
+    assert (message.action, message.workflow) == ("", "inner")
+    assert list(message.child_execution_ids) == ["c"]
+
+
+def test_a_ready_attempt_waits_for_an_executor() -> None:
+    """READY is shown with what it waits for; the deadline is known only once it was handed out."""
+    ready = messages.attempt_message(ATTEMPT, "fetch")
+    handed_out = messages.attempt_message(replace(ATTEMPT, state="RUNNING", started_s=100.0), "fetch")
+
+    assert (ready.id, ready.waiting_for) == (f"{ID}.17.3.2", "executor")
+    assert not ready.HasField("deadline")
+    assert handed_out.waiting_for == ""
+    assert handed_out.deadline.seconds == 105
+
+
+def test_a_standalone_attempt_shows_no_execution() -> None:
+    """The execution that carries a standalone action is nobody's business (S17)."""
+    message = messages.attempt_message(ATTEMPT, namespace="n", standalone=True)
+
+    assert (message.execution_id, message.task_number, message.namespace) == ("", 0, "n")
+
+
+def test_a_definition_is_told_with_its_parameters() -> None:
+    """A default is JSON text; a parameter without one has none."""
+    workflow = messages.workflow_message(DEFINITION)
+    action = messages.adhoc_message(DEFINITION)
+
+    assert [(each.name, each.required, each.default) for each in workflow.parameters] == [
+        ("url", True, ""),
+        ("count", False, "3"),
+    ]
+    assert list(workflow.tags) == ["a", "b"]
+    assert workflow.language == definition_pb2.LANGUAGE_MISTRAL
+    assert action.kind == definition_pb2.ACTION_KIND_AD_HOC
+    assert list(action.parameters) == list(workflow.parameters)
+
+
+def test_an_environment_is_told() -> None:
+    """An environment's values are its JSON text."""
+    row = EnvironmentRow("", "staging", "", '{"a":1}', 3, 1.0, 2.0, "ada", "")
+
+    message = messages.environment_message(row)
+
+    assert (message.variables, message.revision, message.updated_at.seconds) == ('{"a":1}', 3, 2)
+
+
+def value(data: object) -> Value:
+    """A value."""
+    return Value(text=json.dumps(data))
+
+
+CHANGES: list[tuple[changes.AnyChange, str, dict[str, Any]]] = [
+    (
+        changes.ExecutionCreated(execution_id=ID, definition_id="d", workflow="w", input=value({"a": 1})),
+        "execution_created",
+        {"workflow": "w", "input": '{"a": 1}', "language": definition_pb2.LANGUAGE_MISTRAL},
+    ),
+    (
+        changes.ExecutionMoved(state=ExecutionState.SUCCESS, output=value(7)),
+        "execution_moved",
+        {"state": execution_pb2.EXECUTION_STATE_SUCCESS, "output": "7"},
+    ),
+    (
+        changes.TaskAdded(task=17, name="fetch", state=TaskState.IDLE, sources=(3, 4)),
+        "task_added",
+        {"task_number": 17, "task_name": "fetch", "state": execution_pb2.TASK_STATE_IDLE, "sources": [3, 4]},
+    ),
+    (
+        changes.TaskMoved(task=17, state=TaskState.RUNNING_DELAYED, due_s=5.0),
+        "task_moved",
+        {"task_number": 17, "task_name": "fetch", "state": execution_pb2.TASK_STATE_RUNNING_DELAYED},
+    ),
+    (
+        changes.TaskRouted(task=17, next=(18,), handled=True),
+        "task_routed",
+        {"task_number": 17, "task_name": "fetch", "next": [18], "error_handled": True},
+    ),
+    (
+        changes.AttemptsBegun(task=17, attempt=1, items=value([[1], [2]])),
+        "attempts_begun",
+        {"task_name": "fetch", "attempt": 1, "has_items": True, "items": 2},
+    ),
+    (
+        changes.AttemptAdded(key=(17, 3, 2), action="std.echo", input=value({}), state=AttemptState.READY),
+        "attempt_added",
+        {"task_number": 17, "item": 3, "attempt": 2, "action": "std.echo", "task_name": "fetch", "input": "{}"},
+    ),
+    (
+        changes.AttemptMoved(key=(17, 3, 2), state=AttemptState.ERROR, error="broke", delivery=2),
+        "attempt_moved",
+        {"item": 3, "state": execution_pb2.ACTION_STATE_ERROR, "error": "broke", "delivery": 2, "task_name": "fetch"},
+    ),
+    (
+        changes.Published(task=17, values={"a": value(1), "b": value([2])}),
+        "published",
+        {"task_number": 17, "to_all": False, "values": '{"a":1,"b":[2]}'},
+    ),
+    (changes.GlobalsPublished(values={"a": value(1)}), "published", {"task_number": 0, "to_all": True}),
+    (changes.TaskTimed(task=17, due_s=9.0), "other", {"name": "TaskTimed", "task_number": 17}),
+    (changes.JoinReached(task=17, source=4), "other", {"name": "JoinReached", "detail": '{"task":17,"source":4}'}),
+    (changes.ResultDropped(task=17), "other", {"name": "ResultDropped"}),
+]
+
+
+@pytest.mark.parametrize(("change", "kind", "told"), CHANGES, ids=lambda each: type(each).__name__)
+def test_a_change_is_told(change: changes.AnyChange, kind: str, told: dict[str, Any]) -> None:
+    """Each change of the core has its message, with names for numbers."""
+    row = JournalChange(sequence=5, at_s=1.0, actor="ada", comment="why", event="task_done", change=change)
+
+    message = change_message(ID, row, {17: "fetch"})
+
+    assert message.WhichOneof("kind") == kind
+    assert (message.sequence, message.actor, message.comment, message.cause) == (5, "ada", "why", "task_done")
+    detail = getattr(message, kind)
+    for name, expected in told.items():
+        found = getattr(detail, name)
+        assert (list(found) if isinstance(expected, list) else found) == expected
+
+
+def test_every_kind_of_change_is_tried() -> None:
+    """No change of the core is without a message."""
+    assert {type(change) for change, _, _ in CHANGES} >= set(get_args(changes.AnyChange))
+
+
+def test_a_large_value_is_left_out_of_a_change() -> None:
+    """A page of changes stays small: a large value is read from its resource."""
+    large = value("x" * TEXT_LENGTH)
+    for change, field in (
+        (changes.ExecutionMoved(state=ExecutionState.SUCCESS, output=large), "execution_moved.output"),
+        (changes.Published(task=17, values={"a": large}), "published.values"),
+    ):
+        row = JournalChange(sequence=5, at_s=1.0, actor="", comment="", event="task_done", change=change)
+        kind, name = field.split(".")
+
+        assert getattr(getattr(change_message(ID, row, {}), kind), name) == ""
+
+
+def test_names_are_asked_for_only_where_they_are_told() -> None:
+    """The changes that name a task by its number say which."""
+    assert task_numbers(changes.AttemptMoved(key=(17, 0, 1), state=AttemptState.RUNNING)) == (17,)
+    assert task_numbers(changes.ExecutionMoved(state=ExecutionState.RUNNING)) == ()
