@@ -74,6 +74,11 @@ class SqlQueries:
         listing = Listing(ExecutionRow, EXECUTIONS, "executions", _BY_AGE)
         return listing.page(self._connection, where, chosen, size, token, full)
 
+    def execution_ids(self, after: str = "", limit: int = 1000) -> list[str]:
+        column = EXECUTIONS.c.id
+        statement = sa.select(column).where(column > after).order_by(column).limit(limit)
+        return list(self._connection.execute(statement).scalars())
+
     def revisions(self, execution_ids: Collection[str]) -> dict[str, int]:
         found: dict[str, int] = {}
         for ids in _chunks(list(execution_ids)):

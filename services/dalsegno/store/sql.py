@@ -102,6 +102,12 @@ class SqlStore:
             self._lock_file.close()
             self._lock_file = None
 
+    @contextmanager
+    def inspect(self) -> Iterator[sa.Connection]:
+        """A connection for reading the tables themselves, at one moment."""
+        with self._reader.begin() as connection:
+            yield connection
+
     def backup(self, target: Path) -> None:
         """Copy a SQLite store, as it is at one moment, to a file. Raises ValueError for another database."""
         if not self._is_sqlite:

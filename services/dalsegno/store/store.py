@@ -66,6 +66,10 @@ class Queries(Protocol):
         """Executions of workflows (not those that carry a standalone action), the newest first."""
         ...
 
+    def execution_ids(self, after: str = "", limit: int = 1000) -> list[str]:
+        """The ids of all executions behind this one, in their order, those that carry standalone actions included."""
+        ...
+
     def revisions(self, execution_ids: Collection[str]) -> dict[str, int]:
         """The revision of each of these that exists."""
         ...

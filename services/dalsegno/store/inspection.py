@@ -1,0 +1,153 @@
+"""Is what is stored sound? `check` proves rows from journals; `diagnose` looks for what an operator should know."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import fields
+
+import sqlalchemy as sa
+
+from dalsegno.store.migrate import is_current
+from dalsegno.store.records import AttemptRow, JournalChange, TaskRow
+from dalsegno.store.rows import attempt_row, execution_row, task_row
+from dalsegno.store.store import Queries, Store
+from dalsegno.store.tables import ATTEMPTS, EXECUTIONS, MESSAGES, METADATA, SESSIONS
+from dalsegno.store.texts import Record, resolved
+from dalsegno.workflow.changes import ExecutionCreated
+from dalsegno.workflow.codec import Texts, encode_changes
+from dalsegno.workflow.execution import Execution, replay
+
+_LATE_S = 60.0
+"""How late something has to be before `diagnose` speaks of it."""
+
+
+def check(store: Store) -> Iterator[str]:
+    """What is wrong with the stored executions; nothing: every journal replays and gives exactly the rows."""
+    after = ""
+    while True:
+        with store.read() as queries:
+            ids = queries.execution_ids(after)
+        for execution_id in ids:
+            with store.read() as queries:
+                yield from check_execution(queries, execution_id)
+        if not ids:
+            return
+        after = ids[-1]
+
+
+def check_execution(queries: Queries, execution_id: str) -> list[str]:
+    """What is wrong with one execution."""
+    stored = queries.execution(execution_id)
+    if stored is None:
+        return []  # deleted meanwhile
+    try:
+        journal = _whole_journal(queries, execution_id)
+        gaps = [each.sequence for number, each in enumerate(journal, 1) if each.sequence != number]
+        if gaps:
+            return [f"execution {execution_id}: the journal has a gap before change {gaps[0]}"]
+        if not journal or not isinstance(journal[0].change, ExecutionCreated):
+            return [f"execution {execution_id}: the journal does not begin with its creation"]
+        execution = replay(each.change for each in journal)
+        texts = Texts()
+        encode_changes([each.change for each in journal], texts)
+        return list(_differences(queries, execution, journal[-1].at_s, texts))
+    except Exception as error:  # whatever a broken journal may lead to is what is looked for
+        return [f"execution {execution_id}: the journal does not replay: {type(error).__name__}: {error}"]
+
+
+def _whole_journal(queries: Queries, execution_id: str) -> list[JournalChange]:
+    journal: list[JournalChange] = []
+    while page := queries.journal(execution_id, journal[-1].sequence if journal else 0):
+        journal += page
+    return journal
+
+
+def _differences(queries: Queries, execution: Execution, updated_s: float, texts: Texts) -> Iterator[str]:
+    name = f"execution {execution.id}"
+    row = queries.execution(execution.id)
+    yield from _compare(name, row, resolved(execution_row(execution, updated_s), texts))
+    tasks = dict(execution.tasks)
+    for task in _all_tasks(queries, execution.id):
+        known = tasks.pop(task.number, None)
+        expected = resolved(task_row(execution.id, known), texts) if known is not None else None
+        yield from _compare(f"task {execution.id}.{task.number}", task, expected)
+    attempts = dict(execution.attempts)
+    for attempt in _all_attempts(queries, execution.id):
+        tried = attempts.pop(attempt.key, None)
+        expected_attempt = resolved(attempt_row(execution.id, tried), texts) if tried is not None else None
+        yield from _compare(f"attempt {execution.id}.{_dotted(attempt.key)}", attempt, expected_attempt)
+    yield from (f"task {execution.id}.{number}: has no row" for number in tasks)
+    yield from (f"attempt {execution.id}.{_dotted(key)}: has no row" for key in attempts)
+
+
+def _all_tasks(queries: Queries, execution_id: str) -> Iterator[TaskRow]:
+    token = ""
+    while True:
+        page = queries.tasks(execution_id, size=1000, token=token, full=True)
+        yield from page.rows
+        token = page.next_token
+        if not token:
+            return
+
+
+def _all_attempts(queries: Queries, execution_id: str) -> Iterator[AttemptRow]:
+    token = ""
+    while True:
+        page = queries.attempts(execution_id, size=1000, token=token, full=True)
+        yield from page.rows
+        token = page.next_token
+        if not token:
+            return
+
+
+def _compare(name: str, stored: Record | None, expected: Record | None) -> Iterable[str]:
+    if stored is None or expected is None:
+        return [f"{name}: {'has no row' if stored is None else 'is not in the journal'}"] if stored != expected else []
+    differing = [
+        field.name for field in fields(expected) if getattr(stored, field.name) != getattr(expected, field.name)
+    ]
+    return [
+        f"{name}: {column} is {getattr(stored, column)!r}, the journal gives {getattr(expected, column)!r}"
+        for column in differing
+    ]
+
+
+def _dotted(key: tuple[int, int, int]) -> str:
+    return ".".join(map(str, key))
+
+
+def diagnose(connection: sa.Connection, now_s: float) -> Iterator[str]:
+    """What an operator should know, one line each; lines that begin with `!` want attention."""
+    if not is_current(connection):
+        yield "! the tables are not those of this version: run `python -m dalsegno.store upgrade`"
+        return
+    if connection.dialect.name == "sqlite":
+        verdict = connection.exec_driver_sql("PRAGMA quick_check").scalar()
+        yield "the file is sound" if verdict == "ok" else f"! the file is damaged: {verdict}"
+    for table in METADATA.sorted_tables:
+        count = connection.execute(sa.select(sa.func.count()).select_from(table)).scalar_one()
+        yield f"{table.name}: {count:,} rows"
+    late_s = now_s - _LATE_S
+    yield from _attention(
+        connection,
+        {
+            "messages are overdue by more than a minute: is an engine running?": MESSAGES.c.due_s < late_s,
+            "sessions have an expired lease and were not ended: is an engine running?": sa.and_(
+                ~SESSIONS.c.ended, SESSIONS.c.lease_until_s < late_s
+            ),
+            "actions have waited for an executor for more than a minute: is one running that serves them?": sa.and_(
+                ATTEMPTS.c.state == "READY", ATTEMPTS.c.created_s < late_s
+            ),
+            "messages are for executions that do not exist": ~sa.exists()
+            .where(EXECUTIONS.c.id == MESSAGES.c.execution_id)
+            .correlate(MESSAGES),
+        },
+    )
+
+
+def _attention(connection: sa.Connection, findings: dict[str, sa.ColumnElement[bool]]) -> Iterator[str]:
+    for text, condition in findings.items():
+        table = MESSAGES if text.startswith("messages") else SESSIONS if text.startswith("sessions") else ATTEMPTS
+        count = connection.execute(sa.select(sa.func.count()).select_from(table).where(condition)).scalar_one()
+        if count:
+            yield f"! {count:,} {text}"

@@ -1,0 +1,345 @@
+"""The in-memory twin: the same port over immutable maps, for tests, simulations and trying things out.
+
+A transaction works on its own version of the tables and puts it in their place when it commits, so that rolling back is
+forgetting it and a reader's moment is the version that it began with.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any, TypeVar
+
+from immutables import Map
+
+from dalsegno.store.batch import gather
+from dalsegno.store.library import definition_row, document_digest
+from dalsegno.store.records import (
+    AttemptRow,
+    DefinitionRow,
+    Document,
+    DueMessage,
+    EnvironmentRow,
+    ExecutionRow,
+    HeldAttempt,
+    Member,
+    NewMessage,
+    ReadyAttempt,
+    RequestRow,
+    Saved,
+    SessionRow,
+    TaskRow,
+)
+from dalsegno.store.rows import (
+    ATTEMPT_COLUMNS,
+    ATTEMPT_FIXED,
+    EXECUTION_COLUMNS,
+    EXECUTION_FIXED,
+    TASK_COLUMNS,
+    TASK_FIXED,
+)
+from dalsegno.store.snapshot import Message, Snapshot, Tables
+from dalsegno.store.store import Queries, StoreConflict, Transaction
+from dalsegno.workflow.changes import AnyChange
+from dalsegno.workflow.codec import Texts, decode_event, encode_event
+from dalsegno.workflow.events import AnyEvent
+from dalsegno.workflow.states import QUIET_EXECUTION
+
+Inner = TypeVar("Inner")
+Cell = TypeVar("Cell")
+
+
+class MemoryStore:
+    """See store.Store for what each call promises. `clock` gives seconds since 1970."""
+
+    def __init__(self, clock: Callable[[], float] = time.time) -> None:
+        self._clock = clock
+        self._tables = Tables()
+        self._writing = threading.Lock()
+
+    @contextmanager
+    def write(self) -> Iterator[Transaction]:
+        with self._writing:
+            transaction = MemoryTransaction(self._tables, self._clock)
+            yield transaction
+            self._tables = transaction.tables
+
+    @contextmanager
+    def read(self) -> Iterator[Queries]:
+        tables = self._tables
+        yield Snapshot(lambda: tables)
+
+    def upgrade(self) -> None:
+        pass
+
+    def check_version(self) -> None:
+        pass
+
+    def hold_engine_lock(self) -> None:
+        pass
+
+    def is_available(self) -> bool:
+        return True
+
+    def close(self) -> None:
+        pass
+
+
+class MemoryTransaction:
+    """See store.Transaction for what each call promises."""
+
+    def __init__(self, tables: Tables, clock: Callable[[], float]) -> None:
+        self.tables = tables
+        """What becomes true when this transaction commits."""
+        self._clock = clock
+        self._snapshot = Snapshot(lambda: self.tables)
+
+    @property
+    def queries(self) -> Queries:
+        return self._snapshot
+
+    def now_s(self) -> float:
+        return self._clock()
+
+    def claim(self, execution_ids: Collection[str]) -> dict[str, int]:
+        return self._snapshot.revisions(execution_ids)
+
+    def changes_after(self, execution_id: str, revision: int) -> list[AnyChange]:
+        return self._snapshot.changes_after(execution_id, revision)
+
+    def save_all(self, batch: Sequence[Saved]) -> None:
+        rows: Any = gather(batch)
+        for cells in rows.added_executions:
+            self._add_execution(ExecutionRow(*cells))
+        for *state, execution_id, before in rows.altered_executions:
+            self._alter_execution(execution_id, before, state)
+        for cells in rows.added_tasks:
+            self._put_task(TaskRow(*cells))
+        for *state, execution_id, number in rows.altered_tasks:
+            old = self.tables.tasks[execution_id][number]
+            self._put_task(TaskRow(*_fixed(old, TASK_COLUMNS[:TASK_FIXED]), *state))
+        for execution_id, number, round_number in rows.begun:
+            self._supersede(execution_id, number, round_number)
+        for cells in rows.added_attempts:
+            self._put_attempt(AttemptRow(*cells))
+        for *state, execution_id, task, item, attempt in rows.altered_attempts:
+            former = self.tables.attempts[execution_id][(task, item, attempt)]
+            self._put_attempt(AttemptRow(*_fixed(former, ATTEMPT_COLUMNS[:ATTEMPT_FIXED]), *state))
+        for execution_id, digest, text in rows.texts:
+            self._set("texts", _put(self.tables.texts, execution_id, digest, text))
+        for execution_id, last, first, entries, changes in rows.journal:
+            self._set("journal", _put(self.tables.journal, execution_id, last, (first, entries, changes)))
+
+    def _set(self, name: str, table: object) -> None:
+        changed: dict[str, Any] = {name: table}
+        self.tables = replace(self.tables, **changed)
+
+    def _add_execution(self, row: ExecutionRow) -> None:
+        if row.id in self.tables.executions:
+            raise StoreConflict(f"execution {row.id} exists already")
+        self._set("executions", self.tables.executions.set(row.id, row))
+
+    def _alter_execution(self, execution_id: str, before: int, state: list[Any]) -> None:
+        old = self.tables.executions.get(execution_id)
+        if old is None or old.revision != before:
+            raise StoreConflict("an execution is not at the revision from which its changes start")
+        row = ExecutionRow(*_fixed(old, EXECUTION_COLUMNS[:EXECUTION_FIXED]), *state)
+        self._set("executions", self.tables.executions.set(execution_id, row))
+
+    def _put_task(self, row: TaskRow) -> None:
+        self._set("tasks", _put(self.tables.tasks, row.execution_id, row.number, row))
+
+    def _put_attempt(self, row: AttemptRow) -> None:
+        self._unlist(row)
+        self._set("attempts", _put(self.tables.attempts, row.execution_id, row.key, row))
+        name = (row.execution_id, row.key)
+        if row.state == "READY":
+            self._set("ready", self.tables.ready.set(name, row.created_s))
+        elif row.state == "RUNNING" and row.session_id and not row.delegated:
+            self._set("held", _put(self.tables.held, row.session_id, name, row.delivery))
+
+    def _unlist(self, row: AttemptRow) -> None:
+        """Take the former version of an attempt out of what is ready and held."""
+        name = (row.execution_id, row.key)
+        former = self.tables.attempts.get(row.execution_id, Map()).get(row.key)
+        if former is None:
+            return
+        if name in self.tables.ready:
+            self._set("ready", self.tables.ready.delete(name))
+        held = self.tables.held.get(former.session_id, Map())
+        if name in held:
+            self._set("held", _set_inner(self.tables.held, former.session_id, held.delete(name)))
+
+    def _supersede(self, execution_id: str, task: int, round_number: int) -> None:
+        for key, row in self.tables.attempts.get(execution_id, Map()).items():
+            if key[0] == task and key[2] < round_number and row.accepted:
+                self._put_attempt(replace(row, accepted=False))
+
+    def delete_execution(self, execution_id: str) -> None:
+        for row in self.tables.attempts.get(execution_id, Map()).values():
+            self._unlist(row)
+        for name in ("executions", "tasks", "attempts", "journal", "texts"):
+            table: Map[str, object] = getattr(self.tables, name)
+            if execution_id in table:
+                self._set(name, table.delete(execution_id))
+        for message in list(self.tables.messages.values()):
+            if message.execution_id == execution_id:
+                self._set("messages", self.tables.messages.delete(message.id))
+
+    def add_messages(self, messages: Sequence[NewMessage]) -> None:
+        for message in messages:
+            aside = Texts()
+            text = encode_event(message.event, aside)
+            kept = Message(message.id, message.execution_id, message.due_s, text, aside)
+            if message.id in self.tables.messages:
+                raise StoreConflict(f"message {message.id} exists already")
+            self._set("messages", self.tables.messages.set(message.id, kept))
+
+    def take_messages(self, message_ids: Collection[str]) -> dict[str, AnyEvent]:
+        found = {}
+        for message_id in message_ids:
+            message = self.tables.messages.get(message_id)
+            if message is not None:
+                found[message_id] = decode_event(message.event, message.texts)
+                self._set("messages", self.tables.messages.delete(message_id))
+        return found
+
+    def due_messages(self, now_s: float, limit: int) -> list[DueMessage]:
+        due = [message for message in self.tables.messages.values() if message.due_s <= now_s]
+        due.sort(key=lambda message: (message.due_s, message.id))
+        return [DueMessage(message.id, message.execution_id, message.due_s) for message in due[:limit]]
+
+    def next_due_s(self) -> float | None:
+        return min((message.due_s for message in self.tables.messages.values()), default=None)
+
+    def ready_attempts(self, limit: int) -> list[ReadyAttempt]:
+        found: list[ReadyAttempt] = []
+        for (execution_id, key), _ in sorted(self.tables.ready.items(), key=lambda entry: (entry[1], entry[0])):
+            if self.tables.executions[execution_id].state not in QUIET_EXECUTION and len(found) < limit:
+                row = self.tables.attempts[execution_id][key]
+                found.append(ReadyAttempt(execution_id, key, row.action, row.target))
+        return found
+
+    def held_attempts(self, session_ids: Collection[str]) -> list[HeldAttempt]:
+        held = [
+            HeldAttempt(execution_id, key, delivery, session_id)
+            for session_id in session_ids
+            for (execution_id, key), delivery in self.tables.held.get(session_id, Map()).items()
+        ]
+        return sorted(held, key=lambda each: (each.execution_id, each.key))
+
+    def save_session(self, session: SessionRow) -> None:
+        kept = replace(session, labels=dict(session.labels))
+        self._set("sessions", self.tables.sessions.set(session.session_id, kept))
+
+    def renew_sessions(self, session_ids: Collection[str], lease_until_s: float) -> None:
+        for session_id in session_ids:
+            row = self.tables.sessions.get(session_id)
+            if row is not None and not row.ended and row.lease_until_s < lease_until_s:
+                self.save_session(replace(row, lease_until_s=lease_until_s))
+
+    def expired_sessions(self, now_s: float) -> list[SessionRow]:
+        return [row for row in self._snapshot.sessions() if row.lease_until_s <= now_s]
+
+    def sessions_of(self, executor_id: str) -> list[SessionRow]:
+        return [row for row in self._snapshot.sessions() if row.executor_id == executor_id]
+
+    def end_sessions(self, session_ids: Collection[str]) -> None:
+        for session_id in session_ids:
+            row = self.tables.sessions.get(session_id)
+            if row is not None:
+                self.save_session(replace(row, ended=True))
+
+    def prune_sessions(self, before_s: float) -> int:
+        old = [row for row in self.tables.sessions.values() if row.ended and row.lease_until_s < before_s]
+        for row in old:
+            self._set("sessions", self.tables.sessions.delete(row.session_id))
+        return len(old)
+
+    def find_request(self, namespace: str, request_id: str) -> RequestRow | None:
+        found = self.tables.requests.get((namespace, request_id))
+        return found[0] if found is not None else None
+
+    def save_request(self, namespace: str, request_id: str, row: RequestRow, at_s: float) -> None:
+        if (namespace, request_id) in self.tables.requests:
+            raise StoreConflict(f"request {request_id!r} was answered by somebody else")
+        self._set("requests", self.tables.requests.set((namespace, request_id), (row, at_s)))
+
+    def prune_requests(self, before_s: float) -> int:
+        old = [key for key, (_, at_s) in self.tables.requests.items() if at_s < before_s]
+        for key in old:
+            self._set("requests", self.tables.requests.delete(key))
+        return len(old)
+
+    def save_document(self, document: Document, members: Sequence[Member]) -> list[DefinitionRow]:
+        document_id = document_digest(document.text)
+        self._set("documents", self.tables.documents.set(document_id, document.text))
+        rows = []
+        for member in members:
+            versions = (
+                row.version
+                for row in self.tables.definitions.values()
+                if (row.kind, row.namespace, row.name) == (member.kind, document.namespace, member.name)
+            )
+            row = definition_row(document, member, document_id, max(versions, default=0) + 1)
+            self._set("definitions", self.tables.definitions.set(row.definition_id, row))
+            rows.append(row)
+        return rows
+
+    def delete_definitions(self, kind: str, name: str, namespace: str, version: int = 0) -> int:
+        chosen = [
+            row
+            for row in self.tables.definitions.values()
+            if (row.kind, row.name, row.namespace) == (kind, name, namespace)
+            and not row.deleted
+            and version in (0, row.version)
+        ]
+        for row in chosen:
+            self._set("definitions", self.tables.definitions.set(row.definition_id, replace(row, deleted=True)))
+        return len(chosen)
+
+    def put_environment(
+        self,
+        namespace: str,
+        name: str,
+        value: str,
+        at_s: float,
+        *,
+        description: str = "",
+        actor: str = "",
+        comment: str = "",
+    ) -> EnvironmentRow:
+        old = self.tables.environments.get((namespace, name))
+        revision, created_s = (old.revision + 1, old.created_s) if old is not None else (1, at_s)
+        row = EnvironmentRow(namespace, name, description, value, revision, created_s, at_s, actor, comment)
+        self._set("environments", self.tables.environments.set((namespace, name), row))
+        return row
+
+    def delete_environment(self, namespace: str, name: str) -> bool:
+        if (namespace, name) not in self.tables.environments:
+            return False
+        self._set("environments", self.tables.environments.delete((namespace, name)))
+        return True
+
+    def save_actions(self, descriptions: Mapping[str, str]) -> None:
+        self._set("actions", self.tables.actions.update(descriptions))
+
+    def settle(self, key: str, value: str) -> str:
+        if key not in self.tables.settings:
+            self._set("settings", self.tables.settings.set(key, value))
+        return self.tables.settings[key]
+
+
+def _put(table: Map[str, Map[Inner, Cell]], name: str, inner: Inner, cell: Cell) -> Map[str, Map[Inner, Cell]]:
+    return table.set(name, table.get(name, Map()).set(inner, cell))
+
+
+def _set_inner(table: Map[str, Map[Inner, Cell]], name: str, inner: Map[Inner, Cell]) -> Map[str, Map[Inner, Cell]]:
+    return table.set(name, inner) if inner else table.delete(name)
+
+
+def _fixed(row: object, columns: Sequence[str]) -> list[Any]:
+    return [getattr(row, column) for column in columns]

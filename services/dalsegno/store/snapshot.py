@@ -1,0 +1,334 @@
+"""The in-memory twin's tables, frozen at one moment, and the read side over them."""
+
+from __future__ import annotations
+
+import json
+import operator
+from collections.abc import Callable, Collection, Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from immutables import Map
+
+from dalsegno.store.filters import Filter, Term
+from dalsegno.store.journals import bounded, numbered
+from dalsegno.store.pages import PAGE_BYTES_MAX, Key, page_size, read_token, write_token
+from dalsegno.store.records import (
+    AttemptRow,
+    DefinitionRow,
+    EnvironmentRow,
+    ExecutionRow,
+    JournalChange,
+    Page,
+    RequestRow,
+    SessionRow,
+    TaskRow,
+)
+from dalsegno.store.store import EVERYTHING
+from dalsegno.store.texts import VALUES, Record, references, referred, resolved
+from dalsegno.workflow.changes import AnyChange
+from dalsegno.workflow.codec import Texts, decode_changes
+from dalsegno.workflow.identity import AttemptKey
+from dalsegno.workflow.states import COMPLETED_ATTEMPT
+
+_COMPARISONS: dict[str, Callable[[Any, Any], bool]] = {
+    "=": operator.eq,
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One message as it is kept."""
+
+    id: str
+    execution_id: str
+    due_s: float
+    event: str
+    texts: Texts
+
+
+@dataclass(frozen=True, slots=True)
+class Tables:
+    """Everything at one moment. What belongs to an execution is kept by its id."""
+
+    executions: Map[str, ExecutionRow] = field(default_factory=Map)
+    tasks: Map[str, Map[int, TaskRow]] = field(default_factory=Map)
+    attempts: Map[str, Map[AttemptKey, AttemptRow]] = field(default_factory=Map)
+    ready: Map[tuple[str, AttemptKey], float] = field(default_factory=Map)
+    """READY attempts and since when."""
+    held: Map[str, Map[tuple[str, AttemptKey], int]] = field(default_factory=Map)
+    """What each session has: attempts and deliveries."""
+    journal: Map[str, Map[int, tuple[int, str, str]]] = field(default_factory=Map)
+    """By the last sequence number of the row: the first, the entries, the changes."""
+    texts: Map[str, Map[str, str]] = field(default_factory=Map)
+    messages: Map[str, Message] = field(default_factory=Map)
+    sessions: Map[str, SessionRow] = field(default_factory=Map)
+    requests: Map[tuple[str, str], tuple[RequestRow, float]] = field(default_factory=Map)
+    documents: Map[str, str] = field(default_factory=Map)
+    definitions: Map[str, DefinitionRow] = field(default_factory=Map)
+    environments: Map[tuple[str, str], EnvironmentRow] = field(default_factory=Map)
+    actions: Map[str, str] = field(default_factory=Map)
+    settings: Map[str, str] = field(default_factory=Map)
+
+
+class Snapshot:
+    """See store.Queries for what each call promises. Over the tables as they are whenever it is asked."""
+
+    def __init__(self, tables: Callable[[], Tables]) -> None:
+        self._tables = tables
+
+    def execution(self, execution_id: str) -> ExecutionRow | None:
+        row = self._tables().executions.get(execution_id)
+        return self._filled(row) if row is not None else None
+
+    def executions(
+        self, chosen: Filter = EVERYTHING, size: int = 0, token: str = "", full: bool = False
+    ) -> Page[ExecutionRow]:
+        rows = (row for row in self._tables().executions.values() if row.workflow and _matches(chosen, row))
+        key = lambda row: (float(row.created_s), row.id)  # noqa: E731
+        return self._page(rows, "executions", key, (float, str), chosen, size, token, full, descending=True)
+
+    def execution_ids(self, after: str = "", limit: int = 1000) -> list[str]:
+        return sorted(each for each in self._tables().executions if each > after)[:limit]
+
+    def revisions(self, execution_ids: Collection[str]) -> dict[str, int]:
+        executions = self._tables().executions
+        return {each: executions[each].revision for each in execution_ids if each in executions}
+
+    def children(self, execution_id: str, task: int = 0, limit: int = 1000) -> list[ExecutionRow]:
+        rows = [
+            row
+            for row in self._tables().executions.values()
+            if execution_id and row.parent_id == execution_id and task in (0, row.parent_task)
+        ]
+        return [_without_values(row) for row in sorted(rows, key=lambda row: (row.created_s, row.id))[:limit]]
+
+    def descendants(self, execution_id: str) -> list[str]:
+        below: dict[str, list[str]] = {}
+        for row in self._tables().executions.values():
+            if row.parent_id:
+                below.setdefault(row.parent_id, []).append(row.id)
+        found: list[str] = []
+        parents = [execution_id]
+        while parents:
+            parents = sorted(child for parent in parents for child in below.get(parent, []))
+            found += parents
+        return found
+
+    def task_counts(self, execution_ids: Collection[str]) -> dict[str, dict[str, int]]:
+        found: dict[str, dict[str, int]] = {}
+        for execution_id in execution_ids:
+            counts: dict[str, int] = {}
+            for row in self._tables().tasks.get(execution_id, Map()).values():
+                counts[row.state] = counts.get(row.state, 0) + 1
+            found[execution_id] = dict(sorted(counts.items()))
+        return found
+
+    def tasks(
+        self, execution_id: str, chosen: Filter = EVERYTHING, size: int = 0, token: str = "", full: bool = False
+    ) -> Page[TaskRow]:
+        rows = (row for row in self._tables().tasks.get(execution_id, Map()).values() if _matches(chosen, row))
+        subject = f"tasks {execution_id}"
+        return self._page(rows, subject, lambda row: (row.number,), (int,), chosen, size, token, full)
+
+    def task(self, execution_id: str, number: int) -> TaskRow | None:
+        row = self._tables().tasks.get(execution_id, Map()).get(number)
+        return self._filled(row) if row is not None else None
+
+    def leading_attempts(self, execution_id: str, numbers: Collection[int]) -> dict[int, AttemptRow]:
+        tasks = self._tables().tasks.get(execution_id, Map())
+        attempts = self._tables().attempts.get(execution_id, Map())
+        found = {}
+        for number in sorted(numbers):
+            row = attempts.get((number, 0, tasks[number].attempt)) if number in tasks else None
+            if row is not None:
+                found[number] = _without_values(row)
+        return found
+
+    def task_result(self, execution_id: str, number: int, bytes_max: int = PAGE_BYTES_MAX) -> str | None:
+        task = self._tables().tasks.get(execution_id, Map()).get(number)
+        if task is None:
+            return None
+        if task.result_dropped:
+            return json.dumps([None] * task.item_count, separators=(",", ":")) if task.item_count is not None else None
+        rows = [
+            self._filled(row)
+            for key, row in sorted(self._tables().attempts.get(execution_id, Map()).items())
+            if key[0] == number
+            and key[2] == task.attempt
+            and (task.item_count is None or row.state in COMPLETED_ATTEMPT)
+        ]
+        if task.item_count is None:
+            result = rows[0].result if rows else None
+        else:
+            result = f"[{','.join(row.result if row.result is not None else 'null' for row in rows)}]"
+        return result if result is not None and len(result) <= bytes_max else None
+
+    def attempts(
+        self,
+        execution_id: str,
+        task: int = 0,
+        chosen: Filter = EVERYTHING,
+        size: int = 0,
+        token: str = "",
+        full: bool = False,
+    ) -> Page[AttemptRow]:
+        if not execution_id:
+            return self._standalone_attempts(chosen, size, token, full)
+        rows = (
+            row
+            for row in self._tables().attempts.get(execution_id, Map()).values()
+            if task in (0, row.task) and _matches(chosen, row)
+        )
+        subject = f"attempts {execution_id} {task}"
+        return self._page(rows, subject, lambda row: row.key, (int, int, int), chosen, size, token, full)
+
+    def _standalone_attempts(self, chosen: Filter, size: int, token: str, full: bool) -> Page[AttemptRow]:
+        executions = self._tables().executions
+        rows = (
+            row
+            for execution_id, attempts in self._tables().attempts.items()
+            if executions[execution_id].is_standalone_action
+            for row in attempts.values()
+            if _matches(chosen, row, executions[execution_id])
+        )
+        key = lambda row: (row.execution_id, *row.key)  # noqa: E731
+        shape = (str, int, int, int)
+        return self._page(rows, "standalone attempts", key, shape, chosen, size, token, full, descending=True)
+
+    def attempt(self, execution_id: str, key: AttemptKey) -> AttemptRow | None:
+        row = self._tables().attempts.get(execution_id, Map()).get(key)
+        return self._filled(row) if row is not None else None
+
+    def changes_after(self, execution_id: str, revision: int) -> list[AnyChange]:
+        """The journal after this revision, all of it."""
+        return [each.change for _, changes in self._journal_rows(execution_id, revision) for each in changes]
+
+    def journal(self, execution_id: str, after: int = 0, limit: int = 1000) -> list[JournalChange]:
+        return bounded(self._journal_rows(execution_id, after), limit, PAGE_BYTES_MAX)
+
+    def _journal_rows(self, execution_id: str, after: int) -> Iterator[tuple[int, list[JournalChange]]]:
+        texts = self._tables().texts.get(execution_id, Map())
+        for last, (first, entries, written) in sorted(self._tables().journal.get(execution_id, Map()).items()):
+            if last > after:
+                wanted = Texts({digest: texts[digest] for digest in referred([written]) if digest in texts})
+                changes = numbered(first, entries, decode_changes(written, wanted))
+                size = len(written) + sum(map(len, wanted.values()))
+                yield size, [each for each in changes if each.sequence > after]
+
+    def definitions(
+        self,
+        kind: str,
+        chosen: Filter = EVERYTHING,
+        size: int = 0,
+        token: str = "",
+        full: bool = False,
+        all_versions: bool = False,
+    ) -> Page[DefinitionRow]:
+        rows = [row for row in self._tables().definitions.values() if row.kind == kind and not row.deleted]
+        if not all_versions:
+            newest: dict[tuple[str, str], int] = {}
+            for row in rows:
+                newest[row.namespace, row.name] = max(row.version, newest.get((row.namespace, row.name), 0))
+            rows = [row for row in rows if row.version == newest[row.namespace, row.name]]
+        chosen_rows = (self._with_text(row) for row in rows if _matches(chosen, row))
+        key = lambda row: (row.namespace, row.name, row.version)  # noqa: E731
+        subject = f"definitions {kind} {all_versions}"
+        return self._page(chosen_rows, subject, key, (str, str, int), chosen, size, token, full)
+
+    def definition(self, definition_id: str) -> DefinitionRow | None:
+        row = self._tables().definitions.get(definition_id)
+        return self._with_text(row) if row is not None else None
+
+    def _with_text(self, row: DefinitionRow) -> DefinitionRow:
+        return replace(row, text=self._tables().documents[row.document_id])
+
+    def find_definition(self, kind: str, name: str, namespace: str, version: int = 0) -> DefinitionRow | None:
+        rows = [
+            row
+            for row in self._tables().definitions.values()
+            if (row.kind, row.name, row.namespace) == (kind, name, namespace)
+            and not row.deleted
+            and version in (0, row.version)
+        ]
+        return self._with_text(max(rows, key=lambda row: row.version)) if rows else None
+
+    def environment(self, namespace: str, name: str) -> EnvironmentRow | None:
+        return self._tables().environments.get((namespace, name))
+
+    def environments(
+        self, chosen: Filter = EVERYTHING, size: int = 0, token: str = "", full: bool = False
+    ) -> Page[EnvironmentRow]:
+        rows = (row for row in self._tables().environments.values() if _matches(chosen, row))
+        key = lambda row: (row.namespace, row.name)  # noqa: E731
+        return self._page(rows, "environments", key, (str, str), chosen, size, token, full)
+
+    def actions(self) -> dict[str, str]:
+        return dict(sorted(self._tables().actions.items()))
+
+    def sessions(self) -> list[SessionRow]:
+        rows = (row for row in self._tables().sessions.values() if not row.ended)
+        return sorted(rows, key=lambda row: row.session_id)
+
+    def setting(self, key: str) -> str | None:
+        return self._tables().settings.get(key)
+
+    def _page(
+        self,
+        rows: Iterable[Record],
+        subject: str,
+        key: Callable[[Record], Key],
+        shape: tuple[type, ...],
+        chosen: Filter,
+        size: int,
+        token: str,
+        full: bool,
+        descending: bool = False,
+    ) -> Page[Record]:
+        after = read_token(token, subject, chosen, shape)
+        ordered = sorted(rows, key=key, reverse=descending)
+        if after is not None:
+            ordered = [row for row in ordered if (key(row) < after if descending else key(row) > after)]
+        shown: list[Record] = []
+        total = 0
+        for row in ordered[: page_size(size)]:
+            written = self._filled(row) if full else _without_values(row)
+            total += sum(len(getattr(written, name) or "") for name in VALUES[type(row)])
+            if shown and total > PAGE_BYTES_MAX:
+                break
+            shown.append(written)
+        more = len(ordered) > len(shown)
+        return Page(shown, write_token(subject, chosen, key(shown[-1])) if more else "")
+
+    def _filled(self, row: Record) -> Record:
+        wanted = references(row)
+        texts = self._tables().texts[_owner(row)] if wanted else Map[str, str]()
+        return resolved(row, Texts({digest: texts[digest] for digest in wanted if digest in texts}))
+
+
+def _owner(row: ExecutionRow | TaskRow | AttemptRow | DefinitionRow | EnvironmentRow) -> str:
+    assert isinstance(row, ExecutionRow | TaskRow | AttemptRow)
+    return row.id if isinstance(row, ExecutionRow) else row.execution_id
+
+
+def _without_values(row: Record) -> Record:
+    values: dict[str, Any] = dict.fromkeys(VALUES[type(row)])
+    return replace(row, **values)
+
+
+def _matches(chosen: Filter, row: Any, other: Any = None) -> bool:
+    return all(_holds(term, row, other) for term in chosen.terms)
+
+
+def _holds(term: Term, row: Any, other: Any) -> bool:
+    if term.column == "label":
+        labels = json.loads((row if other is None else other).labels)
+        return labels.get(term.label) in term.values
+    if term.column == "tag":
+        return any(tag in term.values for tag in json.loads(row.tags))
+    cell = getattr(row if hasattr(row, term.column) else other, term.column)
+    return cell is not None and any(_COMPARISONS[term.operator](cell, value) for value in term.values)

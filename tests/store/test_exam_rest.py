@@ -1,0 +1,164 @@
+"""The exam for what is not an execution: messages, sessions, requests, definitions, environments, settings."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from tests.store.scenes import LARGE, create, save
+
+from dalsegno.store.records import Document, DueMessage, Member, NewMessage, RequestRow, SessionRow
+from dalsegno.store.store import Store, StoreConflict
+from dalsegno.workflow.events import PauseRequested, TaskDone, TimerFired
+
+
+def _timer(name: str, due_s: float, execution_id: str = "e1") -> NewMessage:
+    return NewMessage(name, execution_id, TimerFired(task=1, timer="retry", due_s=due_s), due_s)
+
+
+def test_messages_come_due_by_time_then_id(store: Store) -> None:
+    """Due messages are given in the order of their times, then of their ids, bounded; the next time is known."""
+    with store.write() as transaction:
+        assert transaction.next_due_s() is None
+        transaction.add_messages([_timer("m3", 5.0), _timer("m2", 7.0), _timer("m1", 7.0), _timer("m4", 9.5)])
+        assert transaction.due_messages(4.9, 10) == []
+        due = transaction.due_messages(9.0, 10)
+        assert due == [DueMessage("m3", "e1", 5.0), DueMessage("m1", "e1", 7.0), DueMessage("m2", "e1", 7.0)]
+        assert transaction.due_messages(9.0, 2) == due[:2]
+        assert transaction.next_due_s() == 5.0
+
+
+def test_message_is_taken_once_over_two_transactions(store: Store) -> None:
+    """What one transaction took another finds gone; what was rolled back is there again (DESIGN.md 4)."""
+    done = TaskDone(key=(1, 0, 1), outcome="succeeded", delivery=2, result=LARGE, at_s=3.0)
+    with store.write() as transaction:
+        transaction.add_messages([_timer("m1", 1.0), NewMessage("m2", "e1", done, 2.0)])
+    with pytest.raises(RuntimeError), store.write() as transaction:  # noqa: PT012 -- both are one
+        assert list(transaction.take_messages(["m1"])) == ["m1"]
+        raise RuntimeError("roll back")
+    with store.write() as transaction:
+        taken = transaction.take_messages(["m2", "m9", "m1"])
+        assert list(taken) == ["m2", "m1"]
+        assert taken == {"m2": done, "m1": TimerFired(task=1, timer="retry", due_s=1.0)}
+    with store.write() as transaction:
+        assert transaction.take_messages(["m1", "m2"]) == {}
+        assert transaction.due_messages(99.0, 10) == []
+
+
+def test_messages_go_with_their_execution(store: Store) -> None:
+    """Deleting an execution deletes the messages to it and no others."""
+    save(store, create("e1"))
+    with store.write() as transaction:
+        transaction.add_messages([NewMessage("m1", "e1", PauseRequested(), 1.0), _timer("m2", 1.0, "e2")])
+        transaction.delete_execution("e1")
+        assert [each.id for each in transaction.due_messages(9.0, 10)] == ["m2"]
+
+
+def test_sessions_are_renewed_expire_and_end(store: Store) -> None:
+    """A lease is only ever extended, and only of a session that has not ended; ended ones are pruned."""
+    one = SessionRow("s1", "executor-1", "engine-1", 10.0, labels={"zone": "a", "ü": "1"}, slots=4)
+    two = SessionRow("s2", "executor-1", "engine-1", 20.0)
+    with store.write() as transaction:
+        transaction.save_session(one)
+        transaction.save_session(two)
+        assert transaction.expired_sessions(10.0) == [one]
+        transaction.renew_sessions(["s1", "s2", "nobody"], 15.0)
+        assert transaction.sessions_of("executor-1") == [replace(one, lease_until_s=15.0), two]
+        assert transaction.sessions_of("executor-2") == transaction.expired_sessions(14.0) == []
+        transaction.end_sessions(["s1"])
+        transaction.renew_sessions(["s1"], 99.0)
+        assert transaction.sessions_of("executor-1") == transaction.queries.sessions() == [two]
+        assert transaction.prune_sessions(15.0) == 0
+        assert transaction.prune_sessions(15.1) == 1
+        transaction.save_session(replace(two, engine_id="engine-2", slots=2))
+        assert [(each.engine_id, each.slots) for each in transaction.queries.sessions()] == [("engine-2", 2)]
+
+
+def test_requests_are_remembered_per_namespace(store: Store) -> None:
+    """An answered request is found again by namespace and id, cannot be stored twice, and is forgotten when old."""
+    with store.write() as transaction:
+        transaction.save_request("", "r1", RequestRow("hash", b"\x00\xff"), 5.0)
+        transaction.save_request("n", "r1", RequestRow("other", b""), 6.0)
+        assert transaction.find_request("", "r1") == RequestRow("hash", b"\x00\xff")
+        assert transaction.find_request("n", "r1") == RequestRow("other", b"")
+        assert transaction.find_request("", "r2") is None
+    with pytest.raises(StoreConflict), store.write() as transaction:
+        transaction.save_request("", "r1", RequestRow("hash", b"again"), 7.0)
+    with store.write() as transaction:
+        assert transaction.prune_requests(6.0) == 1
+        assert transaction.find_request("", "r1") is None
+        assert transaction.find_request("n", "r1") is not None
+
+
+def _document(namespace: str = "", text: str = "version: '2.0'") -> Document:
+    return Document(text, "mistral", namespace, 50.0, "ada", "first")
+
+
+def test_definitions_have_versions(store: Store) -> None:
+    """Each save of a name is its next version in that namespace; deleted versions count and stay readable by id."""
+    flow = Member("d1", "workflow", "pack.flow", ("nightly", "x,y"), "does it", '[{"name":"a"}]')
+    act = Member("d2", "action", "pack.flow")
+    with store.write() as transaction:
+        rows = transaction.save_document(_document(), [flow, act])
+        assert [(row.name, row.kind, row.version, row.tags) for row in rows] == [
+            ("pack.flow", "workflow", 1, '["nightly", "x,y"]'),
+            ("pack.flow", "action", 1, "[]"),
+        ]
+        transaction.save_document(_document("other"), [replace(flow, definition_id="d3")])
+        transaction.save_document(_document(text="again"), [replace(flow, definition_id="d4")])
+    with store.read() as queries:
+        found = queries.find_definition("workflow", "pack.flow", "")
+        assert found is not None
+        assert (found.definition_id, found.version, found.text, found.input) == ("d4", 2, "again", '[{"name":"a"}]')
+        first = queries.find_definition("workflow", "pack.flow", "", version=1)
+        assert first is not None
+        assert (first.definition_id, first.text) == ("d1", "version: '2.0'")
+        assert queries.find_definition("workflow", "pack.flow", "nowhere") is None
+        assert queries.definition("d9") is None
+    with store.write() as transaction:
+        assert transaction.delete_definitions("workflow", "pack.flow", "", version=2) == 1
+        assert transaction.queries.find_definition("workflow", "pack.flow", "") == first
+        assert transaction.delete_definitions("workflow", "pack.flow", "") == 1
+        assert transaction.delete_definitions("workflow", "pack.flow", "") == 0
+        assert transaction.queries.find_definition("workflow", "pack.flow", "") is None
+        kept = transaction.queries.definition("d1")
+        assert kept is not None
+        assert (kept.deleted, kept.text) == (True, "version: '2.0'")
+        rows = transaction.save_document(_document(), [replace(flow, definition_id="d5")])
+        assert rows[0].version == 3
+
+
+def test_environments_are_put_whole(store: Store) -> None:
+    """Putting an environment again raises its revision and keeps when it was created; deleting it forgets both."""
+    with store.write() as transaction:
+        first = transaction.put_environment("", "prod", '{"b":1,"a":2}', 5.0, description="d", actor="ada")
+        assert transaction.queries.environment("", "prod") == first
+        second = transaction.put_environment("", "prod", "{}", 6.0, comment="emptied")
+        assert (second.revision, second.created_s, second.updated_s) == (2, 5.0, 6.0)
+        assert transaction.queries.environment("", "prod") == second
+        assert transaction.queries.environment("n", "prod") is None
+        assert transaction.delete_environment("", "prod") is True
+        assert transaction.delete_environment("", "prod") is False
+        assert transaction.put_environment("", "prod", "{}", 7.0).revision == 1
+
+
+def test_actions_and_settings(store: Store) -> None:
+    """Descriptions of actions are replaced by name; a setting is what the first one said."""
+    with store.write() as transaction:
+        transaction.save_actions({"b.go": "1", "a.go": "2"})
+        transaction.save_actions({"b.go": "3"})
+        assert list(transaction.queries.actions().items()) == [("a.go", "2"), ("b.go", "3")]
+        assert transaction.settle("token_key", "mine") == "mine"
+        assert transaction.settle("token_key", "yours") == "mine"
+        assert transaction.queries.setting("token_key") == "mine"
+        assert transaction.queries.setting("other") is None
+
+
+def test_store_has_a_clock(store: Store) -> None:
+    """The store's time is in seconds since 1970 and does not stand still."""
+    with store.write() as transaction:
+        first = transaction.now_s()
+        assert first > 1_700_000_000
+        while transaction.now_s() <= first:
+            pass
+    assert store.is_available()
