@@ -27,8 +27,8 @@ EXECUTION = ExecutionRow(
 TASK = TaskRow(
     execution_id=ID, number=17, name="fetch", generation=0, created_s=1.0, state="RUNNING_DELAYED", info="",
     timer="retry", due_s=20.5, timeout_due_s=None, verdict="", attempt=2, retries=1, item_count=10,
-    added_count=8, ended_count=5, failed_count=1, cancelled_count=1, published='{"a":1}', source_count=1, next="[]", routed=False, handled=False,
-    result_dropped=False, started_s=2.0, ended_s=None,
+    added_count=8, ended_count=5, failed_count=1, cancelled_count=1, published='{"a":1}', source_count=1,
+    next="[]", routed=False, handled=False, result_dropped=False, started_s=2.0, ended_s=None,
 )  # fmt: skip
 ATTEMPT = AttemptRow(
     execution_id=ID, task=17, item=3, attempt=2, action="std.http", child_id="", safe=True, adhoc="", target="",
