@@ -1,0 +1,61 @@
+"""`python -m dalsegno.engine`: one engine as a process."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import sys
+from collections.abc import Sequence
+
+from dalsegno.engine.service import Engine
+from dalsegno.engine.settings import Settings, read_settings
+from dalsegno.rpc import logs
+from dalsegno.rpc.metrics import serve_metrics
+from dalsegno.rpc.server import CannotListen
+from dalsegno.store.store import Store, StoreLocked, open_store
+
+_log = logging.getLogger("dalsegno.engine")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run an engine until SIGTERM or SIGINT. The exit code: 0, or 1 when it cannot begin."""
+    settings = read_settings(arguments)
+    logs.set_up("engine", settings.log_level)
+    try:
+        store = open_store(settings.database or None)
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        return 1
+    try:
+        store.hold_engine_lock()
+        store.upgrade()
+        asyncio.run(_serve(settings, store))
+    except (StoreLocked, CannotListen, OSError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    finally:
+        store.close()
+    return 0
+
+
+async def _serve(settings: Settings, store: Store) -> None:
+    stopped = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopped.set)
+    engine = Engine(settings, store, is_only_engine=not settings.database.startswith("postgres"))
+    await engine.start()
+    host = settings.listen.rpartition(":")[0]
+    end_metrics = serve_metrics(host, settings.metrics_port)[1] if settings.metrics_port else None
+    print(f"engine listening on {host}:{engine.port}", flush=True)
+    _log.info("listening", extra={"address": f"{host}:{engine.port}", "engine": engine.id})
+    await stopped.wait()
+    _log.info("stopping")
+    await engine.stop()
+    if end_metrics is not None:
+        end_metrics()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

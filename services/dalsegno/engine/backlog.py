@@ -1,0 +1,101 @@
+"""READY attempts that wait for an executor with credit, and the order in which they get one: fair over executions."""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from collections.abc import Iterable, Iterator
+
+from dalsegno.workflow.identity import AttemptKey
+
+Kind = tuple[str, str]
+"""What an executor must offer: the action's name and the task's target."""
+
+Entry = tuple[Kind, str, AttemptKey]
+"""A waiting attempt: its kind, its execution, its key."""
+
+
+class Queue:
+    """Attempts of one kind: executions take turns, each with its oldest attempt."""
+
+    def __init__(self) -> None:
+        self._executions: OrderedDict[str, deque[AttemptKey]] = OrderedDict()
+
+    def __bool__(self) -> bool:
+        return bool(self._executions)
+
+    def add(self, execution_id: str, key: AttemptKey) -> None:
+        """Behind what waits."""
+        waiting = self._executions.get(execution_id)
+        if waiting is None:
+            self._executions[execution_id] = deque((key,))
+        else:
+            waiting.append(key)
+
+    def put_back(self, execution_id: str, key: AttemptKey) -> None:
+        """Before what waits."""
+        waiting = self._executions.get(execution_id)
+        if waiting is None:
+            self._executions[execution_id] = deque((key,))
+        else:
+            waiting.appendleft(key)
+        self._executions.move_to_end(execution_id, last=False)
+
+    def take(self) -> tuple[str, AttemptKey]:
+        """The next one; its execution's next turn comes after all others'."""
+        execution_id, waiting = next(iter(self._executions.items()))
+        key = waiting.popleft()
+        if waiting:
+            self._executions.move_to_end(execution_id)
+        else:
+            del self._executions[execution_id]
+        return execution_id, key
+
+
+class Backlog:
+    """All that wait, each once."""
+
+    def __init__(self) -> None:
+        self._queues: dict[Kind, Queue] = {}
+        self._known: set[tuple[str, AttemptKey]] = set()
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def kinds(self) -> list[Kind]:
+        """The kinds of which there are any."""
+        return list(self._queues)
+
+    def add(self, entry: Entry) -> bool:
+        """Let an attempt wait. False when it waits already."""
+        kind, execution_id, key = entry
+        if (execution_id, key) in self._known:
+            return False
+        self._known.add((execution_id, key))
+        self._queue(kind).add(execution_id, key)
+        return True
+
+    def put_back(self, entries: Iterable[Entry]) -> None:
+        """What was taken was not handed out after all: it comes first again, in this order."""
+        for kind, execution_id, key in reversed(list(entries)):
+            if (execution_id, key) not in self._known:
+                self._known.add((execution_id, key))
+                self._queue(kind).put_back(execution_id, key)
+
+    def take(self, kind: Kind, count: int) -> Iterator[Entry]:
+        """Up to so many of a kind, executions in turn."""
+        queue = self._queues.get(kind)
+        if queue is None:
+            return
+        while count > 0 and queue:
+            execution_id, key = queue.take()
+            self._known.discard((execution_id, key))
+            count -= 1
+            if not queue:
+                del self._queues[kind]
+            yield kind, execution_id, key
+
+    def _queue(self, kind: Kind) -> Queue:
+        queue = self._queues.get(kind)
+        if queue is None:
+            queue = self._queues[kind] = Queue()
+        return queue

@@ -1,0 +1,280 @@
+"""One batch in the making, in the conductor's thread: a transaction, the claimed executions, what was decided."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import re
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+
+import msgspec
+
+from dalsegno.engine.copies import Copies, Copy
+from dalsegno.engine.outside import Lookups, TransactionOutside
+from dalsegno.store.records import JournalEntry, NewMessage, Saved
+from dalsegno.store.store import Transaction
+from dalsegno.workflow import machine
+from dalsegno.workflow.changes import AnyChange, ExecutionCreated
+from dalsegno.workflow.commands import AnyCommand, CancelAction, CreateChild, Send
+from dalsegno.workflow.events import AnyEvent, Event, Poisoned, StartRequested, TaskDone
+from dalsegno.workflow.execution import Execution
+from dalsegno.workflow.machine import Outcome
+from dalsegno.workflow.model import Workflow
+from dalsegno.workflow.refusals import NotFound, Refusal, TooLarge
+from dalsegno.workflow.value import VALUE_BYTES_MAX
+
+EXECUTION_BYTES_MAX = 64 * 1024 * 1024
+"""The length of all values of an execution."""
+
+
+def _snake(name: str) -> str:
+    return re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower()
+
+
+EVENT_NAMES: dict[type, str] = {kind: _snake(kind.__name__) for kind in Event.__subclasses__()}
+"""What the journal calls the events."""
+
+
+class MessageIds:
+    """Ids for messages: in the order in which one engine writes them, and never those of another."""
+
+    def __init__(self) -> None:
+        self._engine = os.urandom(5).hex()
+        self._counter = itertools.count()
+        self._last = 0
+
+    def next(self, at_s: float) -> str:
+        """An id later than all before it."""
+        self._last = max(self._last, int(at_s * 1_000_000))
+        return f"{self._last:014x}-{next(self._counter):010x}-{self._engine}"
+
+
+@dataclass(slots=True)
+class Touched:
+    """One execution with what this batch has decided about it."""
+
+    copy: Copy
+    changes: list[AnyChange] = field(default_factory=list)
+    entries: list[JournalEntry] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """A CancelAction to be sent after the commit."""
+
+    session_id: str
+    execution_id: str
+    command: CancelAction
+    reason: str = ""
+
+
+class Batch:
+    """What works read and write through. Its results are the engine's to act on once the transaction has committed."""
+
+    def __init__(
+        self, transaction: Transaction, copies: Copies, lookups: Lookups, at_s: float, message_ids: MessageIds
+    ) -> None:
+        self.transaction = transaction
+        self.at_s = at_s
+        self.outside = TransactionOutside(lookups, transaction.queries)
+        self.lookups = lookups
+        self.touched: dict[str, Touched] = {}
+        self.messages: list[NewMessage] = []
+        self.cancels: list[Cancel] = []
+        self.deleted: list[str] = []
+        self.taken: Mapping[str, AnyEvent] = {}
+        self.defined = False
+        """Whether definitions or descriptions have changed."""
+        self.counts: dict[str, int] = {}
+        """How many events of each kind were stepped."""
+        self._copies = copies
+        self._message_ids = message_ids
+        self._revisions: dict[str, int] = {}
+        self._claimed: set[str] = set()
+
+    def take(self, message_ids: Collection[str]) -> None:
+        """Remove stored messages; those that were still there are `taken`."""
+        if message_ids:
+            self.taken = self.transaction.take_messages(message_ids)
+
+    def claim(self, execution_ids: Collection[str]) -> None:
+        """Nobody else changes these until the transaction has ended."""
+        self._claimed.update(execution_ids)
+        if execution_ids:
+            self._revisions.update(self.transaction.claim(execution_ids))
+
+    def exists(self, execution_id: str) -> bool:
+        """Whether a claimed execution is there."""
+        assert execution_id in self._claimed, f"execution {execution_id} was not claimed"
+        return execution_id in self.touched or execution_id in self._revisions
+
+    def open(self, execution_id: str) -> Touched:
+        """A claimed execution as it is now. Raises NotFound."""
+        touched = self.touched.get(execution_id)
+        if touched is None:
+            if not self.exists(execution_id):
+                raise NotFound("execution", execution_id)
+            copy = self._copies.caught_up(execution_id, self._revisions[execution_id], self.transaction)
+            touched = self.touched[execution_id] = Touched(copy)
+        return touched
+
+    def private(self, execution_id: str) -> Copy:
+        """A copy of a claimed execution to try things on. Raises NotFound."""
+        if not self.exists(execution_id):
+            raise NotFound("execution", execution_id)
+        touched = self.touched.get(execution_id)
+        if touched is not None and touched.changes and execution_id not in self._revisions:
+            raise NotFound("execution", execution_id)  # created by this very batch: nobody can know of it
+        copy = self._copies.loaded(execution_id, self.transaction)
+        for change in touched.changes if touched is not None else ():
+            copy.execution.apply(change)
+            copy.count(change)
+        return copy
+
+    def try_step(self, copy: Copy, event: Event) -> Outcome:
+        """Step a private copy. Raises Refusal."""
+        event = msgspec.structs.replace(event, at_s=max(self.at_s, copy.at_s))
+        return machine.step(copy.workflow, copy.execution, event, self.outside)
+
+    def step(self, execution_id: str, event: Event) -> Outcome:
+        """Step a claimed execution and keep what that decides. Raises Refusal, and NotFound when it is not there."""
+        touched = self.open(execution_id)
+        copy = touched.copy
+        event = msgspec.structs.replace(_within_limits(copy, event), at_s=max(self.at_s, copy.at_s))
+        outcome = self._stepped(touched, event)
+        longest = 0
+        for change in outcome.changes:
+            longest = max(longest, copy.count(change))
+        if longest > VALUE_BYTES_MAX or copy.value_bytes > EXECUTION_BYTES_MAX:
+            self._stop_growth(touched, event, longest)
+        return outcome
+
+    def try_create(self, workflow: Workflow, event: StartRequested) -> Outcome:
+        """What an execution of the workflow would be, started. Raises Refusal."""
+        assert event.creation is not None
+        return machine.step(workflow, None, self._now(event), self.outside)
+
+    def create(self, workflow: Workflow, event: StartRequested) -> Touched:
+        """Make an execution of a workflow and start it. Raises Refusal; then there is none."""
+        return self.adopt(workflow, event, self.try_create(workflow, event))
+
+    def adopt(self, workflow: Workflow, event: StartRequested, outcome: Outcome) -> Touched:
+        """Keep what `try_create` has made of this event."""
+        touched = Touched(Copy(outcome.execution, workflow, outcome.changes))
+        if touched.copy.value_bytes > EXECUTION_BYTES_MAX:
+            raise TooLarge("the execution", touched.copy.value_bytes, EXECUTION_BYTES_MAX)
+        self._claimed.add(outcome.execution.id)
+        self.touched[outcome.execution.id] = touched
+        self._keep(touched, self._now(event), outcome)
+        return touched
+
+    def _now(self, event: StartRequested) -> StartRequested:
+        assert event.creation is not None
+        creation = msgspec.structs.replace(event.creation, at_s=self.at_s)
+        return msgspec.structs.replace(event, creation=creation, at_s=self.at_s)
+
+    def delete(self, execution_id: str) -> None:
+        """Remove a claimed execution."""
+        self.transaction.delete_execution(execution_id)
+        self.touched.pop(execution_id, None)
+        self._revisions.pop(execution_id, None)
+        self.deleted.append(execution_id)
+
+    def save(self) -> None:
+        """Write everything that was decided."""
+        saved = [
+            Saved(touched.copy.execution, touched.changes, touched.entries)
+            for touched in self.touched.values()
+            if touched.changes
+        ]
+        if saved:
+            self.transaction.save_all(saved)
+        if self.messages:
+            self.transaction.add_messages(self.messages)
+
+    def keep_copies(self) -> None:
+        """After the commit: the copies are what is stored."""
+        for touched in self.touched.values():
+            self._copies.put(touched.copy)
+        for execution_id in self.deleted:
+            self._copies.drop(execution_id)
+        if self.defined:
+            self.lookups.forget()
+
+    def drop_copies(self) -> None:
+        """After a failure: nothing in memory that the batch has touched is to be believed."""
+        for execution_id in self.touched:
+            self._copies.drop(execution_id)
+        for execution_id in self._claimed:
+            self._copies.drop(execution_id)
+        self.lookups.forget()
+
+    def _stepped(self, touched: Touched, event: Event) -> Outcome:
+        execution = touched.copy.execution
+        before = execution.revision
+        try:
+            outcome = machine.step(touched.copy.workflow, execution, event, self.outside)
+        except Refusal as refusal:
+            if execution.revision != before:
+                raise RuntimeError(f"refused after {execution.revision - before} changes: {refusal}") from refusal
+            raise
+        self._keep(touched, event, outcome)
+        return outcome
+
+    def _keep(self, touched: Touched, event: Event, outcome: Outcome) -> None:
+        name = EVENT_NAMES[type(event)]
+        self.counts[name] = self.counts.get(name, 0) + 1
+        if outcome.changes:
+            touched.changes.extend(outcome.changes)
+            touched.entries.append(JournalEntry(name, event.at_s, event.actor, event.comment, len(outcome.changes)))
+        if outcome.commands:
+            self._take_commands(touched.copy.execution, outcome.commands)
+
+    def _take_commands(self, execution: Execution, commands: Iterable[AnyCommand]) -> None:
+        for command in commands:
+            if isinstance(command, Send):
+                self._send(command.to, command.event, command.due_s)
+            elif isinstance(command, CreateChild):
+                self._create_child(command.creation)
+            else:
+                self.cancels.append(Cancel(command.session_id, execution.id, command, execution.info))
+
+    def _send(self, to: str, event: Event, due_s: float | None) -> None:
+        due_s = self.at_s if due_s is None else due_s
+        self.messages.append(NewMessage(self._message_ids.next(self.at_s), to, event, due_s))
+
+    def _create_child(self, creation: ExecutionCreated) -> None:
+        """A child is inserted IDLE by its parent's transaction and started by a message."""
+        child = Execution(creation)
+        child.revision = 1
+        workflow = self.lookups.workflows.of(creation, self.transaction.queries)
+        entry = JournalEntry("start_requested", creation.at_s, creation.actor, creation.comment, 1)
+        copy = Copy(child, workflow, [creation])
+        self._claimed.add(child.id)
+        self.touched[child.id] = Touched(copy, [creation], [entry])
+        self._send(child.id, StartRequested(at_s=creation.at_s, actor=creation.actor), None)
+
+    def _stop_growth(self, touched: Touched, event: Event, longest: int) -> None:
+        """What an execution makes itself (publishes, inputs) is within the limits too: else it ends, saying so."""
+        if longest > VALUE_BYTES_MAX:
+            reason = f"too large: a value of {longest:,} bytes; a value has at most {VALUE_BYTES_MAX:,}"
+        else:
+            size = touched.copy.value_bytes
+            reason = f"too large: values of {size:,} bytes; an execution has at most {EXECUTION_BYTES_MAX:,}"
+        outcome = self._stepped(touched, Poisoned(at_s=event.at_s, reason=reason))
+        for change in outcome.changes:
+            touched.copy.count(change)
+
+
+def _within_limits(copy: Copy, event: Event) -> Event:
+    """A result beyond the limits becomes the failure that says so (DESIGN.md section 6)."""
+    if type(event) is not TaskDone or event.result is None:
+        return event
+    size = len(event.result.text)
+    if size <= VALUE_BYTES_MAX and copy.value_bytes + size <= EXECUTION_BYTES_MAX:
+        return event
+    reason = f"result too large: {size:,} bytes"
+    if size <= VALUE_BYTES_MAX:
+        reason += f", and the execution has {copy.value_bytes:,} of at most {EXECUTION_BYTES_MAX:,} already"
+    return msgspec.structs.replace(event, outcome="failed", result=None, error=reason)

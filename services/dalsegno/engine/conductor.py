@@ -1,0 +1,294 @@
+"""The one door: whatever happens is gathered into batches, and each batch is one transaction (DESIGN.md section 4).
+
+    gather (event loop) -> take messages, claim, catch up, step, hand out, write, commit (own thread) -> answer (loop)
+
+While one batch is in its thread the next one gathers. Nothing waits for company: a batch is whatever has arrived.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+from dalsegno.engine.batch import Batch, Cancel, MessageIds
+from dalsegno.engine.clock import Clock
+from dalsegno.engine.copies import Copies
+from dalsegno.engine.dispatcher import Dispatcher
+from dalsegno.engine.metrics import BATCH_SIZE, COMMIT_SECONDS, EVENTS, POISONED, QUEUE_DEPTH
+from dalsegno.engine.outside import Lookups
+from dalsegno.engine.streams import Stream
+from dalsegno.engine.work import Told, Work
+from dalsegno.store.records import NewMessage
+from dalsegno.store.store import Store, StoreConflict
+from dalsegno.v1 import executor_service_pb2 as wire
+from dalsegno.workflow.events import Poisoned
+from dalsegno.workflow.refusals import Overloaded, Refusal, Unavailable
+
+WORKS_MAX = 500
+"""As many works are in one batch."""
+
+QUEUE_MAX = 20_000
+"""With more waiting, requests of people are refused; what executors and messages tell is always taken."""
+
+RETRY_AFTER_S = 0.5
+"""How long after the store could not be written it is tried again."""
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Committed:
+    """What a batch leaves for the event loop to do."""
+
+    works: Sequence[Work]
+    messages: list[NewMessage] = field(default_factory=list)
+    outgoing: dict[Stream, list[wire.RunAction]] = field(default_factory=dict)
+    cancels: list[Cancel] = field(default_factory=list)
+    hints: dict[str, int] = field(default_factory=dict)
+    """The revision that each execution has reached; 0: deleted."""
+
+
+@dataclass(slots=True)
+class Failed:
+    """A work that cannot be done, and why."""
+
+    work: Work
+    error: BaseException
+
+
+class StoreLost(Exception):
+    """The store does not answer: nothing is the fault of any work."""
+
+
+class Conductor:
+    """Gathers works and carries them out in batches."""
+
+    def __init__(
+        self,
+        store: Store,
+        clock: Clock,
+        copies: Copies,
+        lookups: Lookups,
+        dispatcher: Dispatcher,
+        works_max: int = WORKS_MAX,
+    ) -> None:
+        self.clock = clock
+        self.dispatcher = dispatcher
+        self.on_commit: list[Callable[[Committed], None]] = []
+        """Called on the loop after each commit: timers, feed, executors."""
+        self.is_store_lost = False
+        self.recovered_s = 0.0
+        """When the store could last be written again, by the clock; leases do not end soon after."""
+        self._store = store
+        self._copies = copies
+        self._lookups = lookups
+        self._works_max = works_max
+        self._message_ids = MessageIds()
+        self._queue: deque[Work] = deque()
+        self._arrived = asyncio.Event()
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="conductor")
+        self._stopping = False
+
+    # The event loop's side.
+
+    @property
+    def depth(self) -> int:
+        """How many works wait."""
+        return len(self._queue)
+
+    def put(self, work: Work) -> None:
+        """Let a work be done in the next batch."""
+        self._queue.append(work)
+        self._arrived.set()
+
+    def request(self, work: Work) -> None:
+        """Let a work that somebody asks for be done. Raises Overloaded or Unavailable."""
+        if self._stopping:
+            raise Unavailable("the engine is being stopped")
+        if self.is_store_lost:
+            raise Unavailable("the store cannot be written at present")
+        if len(self._queue) >= QUEUE_MAX:
+            raise Overloaded(f"{len(self._queue)} events wait to be stored; try again later")
+        self.put(work)
+
+    def nudge(self) -> None:
+        """Executors take more: waiting attempts may be handed out."""
+        if self.dispatcher.waiting_count:
+            self._arrived.set()
+
+    async def run(self) -> None:
+        """Carry out batches until `stop`, then what is left."""
+        loop = asyncio.get_running_loop()
+        while not (self._stopping and not self._queue):
+            await self._arrived.wait()
+            self._arrived.clear()
+            while self._queue or (self.dispatcher.waiting_count and self.dispatcher.has_news):
+                works = [self._queue.popleft() for _ in range(min(len(self._queue), self._works_max))]
+                QUEUE_DEPTH.set(len(self._queue))
+                try:
+                    results = await loop.run_in_executor(self._thread, self.carry_out, works)
+                except StoreLost as lost:
+                    await self._wait_for_store(works, lost)
+                else:
+                    self._finish(results)
+
+    def stop(self) -> None:
+        """Finish the running batch and what has been put, then end `run`."""
+        self._stopping = True
+        self._arrived.set()
+
+    def close(self) -> None:
+        """Let the thread go."""
+        self._thread.shutdown()
+
+    async def _wait_for_store(self, works: Sequence[Work], lost: StoreLost) -> None:
+        """Requests are told that nothing is known of them; everything else is kept until the store is back."""
+        if not self.is_store_lost:
+            _log.error("the store cannot be written: %s", lost)
+        self.is_store_lost = True
+        kept: list[Work] = []
+        for work in [*works, *self._queue]:
+            if work.is_request or self._stopping:
+                _call(work.failed, Unavailable("the store cannot be written; repeat the request with its request id"))
+            else:
+                kept.append(work)
+        self._queue = deque(kept)
+        if self._queue:
+            self._arrived.set()
+        await asyncio.sleep(RETRY_AFTER_S)
+
+    def _finish(self, results: Iterable[Committed | Failed]) -> None:
+        if self.is_store_lost:
+            self.is_store_lost, self.recovered_s = False, self.clock.now_s()
+            _log.warning("the store can be written again")
+        for result in results:
+            if isinstance(result, Failed):
+                _call(result.work.failed, result.error)
+                continue
+            for act in self.on_commit:
+                _call(act, result)
+            for work in result.works:
+                _call(work.done)
+
+    # The thread's side.
+
+    def carry_out(self, works: Sequence[Work]) -> list[Committed | Failed]:
+        """Do these works in one transaction; if that fails twice, find whose fault it is. Raises StoreLost."""
+        can_give = self.dispatcher.begin()
+        if not works and not can_give:
+            return []
+        error: Exception | None = None
+        for _ in range(2):
+            try:
+                return [self._transact(works)]
+            except StoreConflict as conflict:
+                error = conflict
+            except Exception as failure:
+                if _is_outage(failure) or not self._store.is_available():
+                    raise StoreLost(str(failure)) from failure
+                error = failure
+                _log.warning("a batch of %d failed: %s: %s", len(works), type(failure).__name__, failure)
+        assert error is not None
+        if len(works) > 1:
+            half = len(works) // 2
+            return [*self.carry_out(works[:half]), *self.carry_out(works[half:])]
+        if not works:  # handing out alone failed; the attempts stay READY
+            _log.error("handing out failed", exc_info=error)
+            return []
+        return self._isolate(works[0], error)
+
+    def _isolate(self, work: Work, error: Exception) -> list[Committed | Failed]:
+        """The culprit: its caller gets the error, its execution ends with the reason."""
+        if isinstance(error, StoreConflict):
+            return [Failed(work, Unavailable(f"written by another engine meanwhile: {error}"))]
+        _log.error("%s cannot be carried out", work.name, exc_info=error)
+        POISONED.inc()
+        results: list[Committed | Failed] = [Failed(work, error)]
+        if isinstance(work, Told):
+            reason = f"the event {work.name} could not be handled: {type(error).__name__}: {error}"
+            poisoned = Told(work.execution_id, Poisoned(reason=reason[:4096]), message_id=work.message_id)
+            try:
+                results.append(self._transact([poisoned]))
+            except Exception:
+                _log.exception("execution %s cannot be ended either", work.execution_id)
+        return results
+
+    def _transact(self, works: Sequence[Work]) -> Committed:
+        batch: Batch | None = None
+        began = time.perf_counter()
+        try:
+            with self._store.write() as transaction:
+                if self.clock.is_stale:
+                    self.clock.measure(transaction.now_s)
+                batch = Batch(transaction, self._copies, self._lookups, self.clock.now_s(), self._message_ids)
+                self._fill(batch, works)
+                decided = time.perf_counter()
+                batch.save()
+        except BaseException:
+            self.dispatcher.roll_back()
+            if batch is not None:
+                batch.drop_copies()
+            raise
+        batch.keep_copies()
+        self._observe(batch, works, began, decided)
+        hints = {
+            execution_id: touched.copy.execution.revision
+            for execution_id, touched in batch.touched.items()
+            if touched.changes
+        }
+        hints.update(dict.fromkeys(batch.deleted, 0))
+        return Committed(works, batch.messages, self.dispatcher.commit(), batch.cancels, hints)
+
+    def _fill(self, batch: Batch, works: Sequence[Work]) -> None:
+        batch.take([work.message_id for work in works if work.message_id])
+        needed: set[str] = set()
+        for work in works:
+            work.refusal = None
+            try:
+                needed.update(work.needs(batch))
+            except Refusal as refusal:
+                work.refusal = refusal
+        needed |= self.dispatcher.pick()
+        batch.claim(needed)
+        for work in works:
+            if work.refusal is None:
+                try:
+                    work.carry_out(batch)
+                except Refusal as refusal:
+                    work.refusal = refusal
+                    _log.info("%s refused: %s", work.name, refusal)
+        self.dispatcher.hand_out(batch)
+
+    def _observe(self, batch: Batch, works: Sequence[Work], began: float, decided: float) -> None:
+        ended = time.perf_counter()
+        BATCH_SIZE.observe(len(works))
+        COMMIT_SECONDS.observe(ended - decided)
+        for name, count in batch.counts.items():
+            EVENTS.labels(name).inc(count)
+        if _log.isEnabledFor(logging.DEBUG):
+            told = " ".join(f"{name}={count}" for name, count in batch.counts.items())
+            _log.debug(
+                "batch of %d: %.1f ms, commit %.1f ms, %s",
+                len(works),
+                (ended - began) * 1e3,
+                (ended - decided) * 1e3,
+                told,
+            )
+
+
+def _is_outage(failure: Exception) -> bool:
+    """Whether a failure is the database's (gone, full, read-only), by the class that all drivers use for that."""
+    return isinstance(failure, OSError) or any(kind.__name__ == "OperationalError" for kind in type(failure).__mro__)
+
+
+def _call(function: Callable[..., None], *arguments: object) -> None:
+    """Call back; whatever goes wrong there is not the conductor's concern."""
+    try:
+        function(*arguments)
+    except Exception:
+        _log.exception("answering failed")

@@ -1,0 +1,186 @@
+"""Copies of executions in memory, and the compiled workflows that they run."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
+
+from dalsegno.store.records import DefinitionRow
+from dalsegno.store.store import Queries, Transaction
+from dalsegno.workflow.changes import (
+    AnyChange,
+    AttemptAdded,
+    AttemptMoved,
+    AttemptsBegun,
+    ExecutionCreated,
+    ExecutionMoved,
+    GlobalsPublished,
+    Published,
+)
+from dalsegno.workflow.execution import Execution, replay
+from dalsegno.workflow.model import AdHocAction, Policies, Task, Workflow
+from dalsegno.workflow.scope import Constant
+from dalsegno.workflow.value import Value
+
+EXECUTION_BYTES = 6_000
+TASK_BYTES = 2_500
+ATTEMPT_BYTES = 1_200
+"""What an execution, a task and an attempt take in memory without their values, roughly."""
+
+
+class Copy:
+    """One execution in memory with its workflow, as it is after the last batch that touched it."""
+
+    __slots__ = ("at_s", "execution", "value_bytes", "workflow")
+
+    def __init__(self, execution: Execution, workflow: Workflow, changes: Iterable[AnyChange]) -> None:
+        self.execution = execution
+        self.workflow = workflow
+        self.at_s = 0.0
+        """The time of its last change: the next one is not earlier."""
+        self.value_bytes = 0
+        """The length of all its values."""
+        for change in changes:
+            self.count(change)
+
+    def count(self, change: AnyChange) -> int:
+        """Take a change into account. Returns the length of the longest value in it."""
+        at_s = getattr(change, "at_s", 0.0)
+        if at_s > self.at_s:
+            self.at_s = at_s
+        longest = 0
+        for value in values_of(change):
+            length = len(value.text)
+            self.value_bytes += length
+            longest = max(longest, length)
+        return longest
+
+    @property
+    def weight(self) -> int:
+        """What it takes in memory, in bytes, roughly: text and parsed form of each value."""
+        execution = self.execution
+        return (
+            EXECUTION_BYTES
+            + TASK_BYTES * len(execution.tasks)
+            + ATTEMPT_BYTES * len(execution.attempts)
+            + 3 * self.value_bytes
+        )
+
+
+def values_of(change: AnyChange) -> Iterable[Value]:
+    """The values that a change carries."""
+    kind = type(change)
+    if kind is AttemptMoved:
+        return () if change.result is None else (change.result,)  # type: ignore[union-attr]
+    if kind is AttemptAdded:
+        return (change.input,)  # type: ignore[union-attr]
+    if kind is Published or kind is GlobalsPublished:
+        return change.values.values()  # type: ignore[union-attr]
+    if kind is AttemptsBegun:
+        return () if change.items is None else (change.items,)  # type: ignore[union-attr]
+    if kind is ExecutionMoved:
+        return () if change.output is None else (change.output,)  # type: ignore[union-attr]
+    if kind is ExecutionCreated:
+        return (change.input, change.params, change.environment)  # type: ignore[union-attr]
+    return ()
+
+
+class Workflows:
+    """Compiled workflows and ad-hoc actions by the id of their definition, the least recently used dropped."""
+
+    def __init__(self, compile_row: Callable[[DefinitionRow], Workflow | AdHocAction], count_max: int = 2_000) -> None:
+        self._compile_row = compile_row
+        self._count_max = count_max
+        self._compiled: OrderedDict[str, Workflow | AdHocAction] = OrderedDict()
+
+    def of(self, created: ExecutionCreated, queries: Queries) -> Workflow:
+        """The workflow that an execution runs. Raises LookupError when its definition is not there."""
+        if not created.workflow:
+            return standalone_workflow(created)
+        found = self._compiled.get(created.definition_id)
+        if found is None:
+            row = queries.definition(created.definition_id)
+            if row is None:
+                raise LookupError(f"definition {created.definition_id} of workflow {created.workflow!r} is missing")
+            found = self.compiled(row)
+        assert isinstance(found, Workflow)
+        return found
+
+    def compiled(self, row: DefinitionRow) -> Workflow | AdHocAction:
+        """What a stored definition says, compiled. Validation applied when it was created, not now."""
+        found = self._compiled.get(row.definition_id)
+        if found is None:
+            found = self._compile_row(row)
+            if len(self._compiled) >= self._count_max:
+                self._compiled.popitem(last=False)
+            self._compiled[row.definition_id] = found
+        else:
+            self._compiled.move_to_end(row.definition_id)
+        return found
+
+
+def standalone_workflow(created: ExecutionCreated) -> Workflow:
+    """The workflow of one task that carries a standalone action (S17). What it runs stands in the params."""
+    params = created.params.data
+    assert isinstance(params, dict)
+    timeout_s = params.get("timeout_s")
+    action = str(params["action"])
+    task = Task(
+        name=action,
+        action=Constant(action),
+        input=Constant(params.get("input") or {}),
+        policies=Policies(timeout_s=None if timeout_s is None else Constant(timeout_s)),
+    )
+    return Workflow(name="", tasks={action: task}, starts=(action,))
+
+
+class Copies:
+    """The copies that are kept, the least recently used dropped when they weigh more than the cache may."""
+
+    def __init__(self, cache_bytes: int, workflows: Workflows) -> None:
+        self.workflows = workflows
+        self._cache_bytes = cache_bytes
+        self._copies: OrderedDict[str, tuple[Copy, int]] = OrderedDict()
+        self._weight = 0
+
+    def __len__(self) -> int:
+        return len(self._copies)
+
+    def caught_up(self, execution_id: str, revision: int, transaction: Transaction) -> Copy:
+        """The execution as it is at this revision, the present one: the kept copy brought up to it, or a new one."""
+        kept = self._copies.get(execution_id)
+        if kept is not None:
+            copy = kept[0]
+            known = copy.execution.revision
+            if known == revision:
+                return copy
+            if known < revision:
+                for change in transaction.changes_after(execution_id, known):
+                    copy.execution.apply(change)
+                    copy.count(change)
+                return copy
+            self.drop(execution_id)  # cannot be: a commit that this engine believes in is not there
+        return self.loaded(execution_id, transaction)
+
+    def loaded(self, execution_id: str, transaction: Transaction) -> Copy:
+        """A new copy from the journal; nobody else has it."""
+        changes = transaction.changes_after(execution_id, 0)
+        execution = replay(changes)
+        return Copy(execution, self.workflows.of(execution.created, transaction.queries), changes)
+
+    def put(self, copy: Copy) -> None:
+        """Keep a copy, just used."""
+        execution_id = copy.execution.id
+        self.drop(execution_id)
+        weight = copy.weight
+        self._copies[execution_id] = (copy, weight)
+        self._weight += weight
+        while self._weight > self._cache_bytes and len(self._copies) > 1:
+            _, (_, dropped) = self._copies.popitem(last=False)
+            self._weight -= dropped
+
+    def drop(self, execution_id: str) -> None:
+        """Keep it no longer."""
+        kept = self._copies.pop(execution_id, None)
+        if kept is not None:
+            self._weight -= kept[1]

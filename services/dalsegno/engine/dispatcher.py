@@ -1,0 +1,251 @@
+"""Hands READY attempts to executors with credit, as part of the batch (DESIGN.md section 4). In the conductor's thread.
+
+READY attempts come from three sides: what this batch has just made READY, what waits in the backlog, and, once a
+second while there is credit to spare, what the store has (left by an engine that is no more).
+"""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterable
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from dalsegno.engine.backlog import Backlog, Entry, Kind
+from dalsegno.engine.batch import Batch, Touched
+from dalsegno.engine.streams import Stream
+from dalsegno.v1 import executor_service_pb2 as wire
+from dalsegno.workflow.changes import AttemptAdded, AttemptMoved, ExecutionMoved
+from dalsegno.workflow.events import HandedOut
+from dalsegno.workflow.execution import Attempt, Execution
+from dalsegno.workflow.identity import AttemptKey, attempt_id
+from dalsegno.workflow.states import QUIET_EXECUTION, AttemptState, ExecutionState
+
+PICKS_MAX = 500
+"""As many attempts are taken from the backlog in one batch: each may bring an execution to be claimed."""
+
+SCAN_LIMIT = 1_000
+SCAN_LIMIT_MAX = 1_000_000
+
+DEADLINE_GRACE_S = 5.0
+"""How long after a task's timeout its executor stops the action itself, should no engine have told it to."""
+
+
+class Dispatcher:
+    """Streams with credit on one side, READY attempts on the other."""
+
+    def __init__(self, make_token: Callable[[str, int], str]) -> None:
+        self._make_token = make_token
+        self._streams: list[Stream] = []
+        self._serving: dict[Kind, deque[Stream]] = {}
+        self._backlog = Backlog()
+        self._picks: list[Entry] = []
+        self._news: deque[Callable[[], None]] = deque()
+        self._scan_limit = SCAN_LIMIT
+        self._more = False
+        self.outgoing: dict[Stream, list[wire.RunAction]] = {}
+        """What the present batch hands out, to be sent after its commit."""
+
+    @property
+    def waiting_count(self) -> int:
+        """How many attempts wait for credit."""
+        return len(self._backlog)
+
+    # What the event loop tells; it takes effect when the next batch begins.
+
+    def add_stream(self, stream: Stream) -> None:
+        """An executor is there."""
+        self._news.append(lambda: self._add_stream(stream))
+
+    def remove_stream(self, stream: Stream) -> None:
+        """It is gone."""
+        self._news.append(lambda: self._remove_stream(stream))
+
+    def give_credit(self, stream: Stream, more: int) -> None:
+        """It takes more."""
+        self._news.append(lambda: self._give_credit(stream, more))
+
+    @property
+    def has_news(self) -> bool:
+        """Whether waiting attempts may be handed out now: something was told, or the last batch could not take all."""
+        return bool(self._news) or self._more
+
+    # What the conductor's thread does.
+
+    def begin(self) -> bool:
+        """Take in what was told. Whether anything of the backlog can now be handed out."""
+        while self._news:
+            self._news.popleft()()
+        self._more = self._could_give()
+        return self._more
+
+    def pick(self) -> set[str]:
+        """Choose from the backlog what there is credit for; the executions to be claimed for it."""
+        self.outgoing = {}
+        room = PICKS_MAX
+        for kind in self._backlog.kinds():
+            credit = min(self._credit(kind), room)
+            taken = list(self._backlog.take(kind, credit)) if credit > 0 else []
+            self._picks += taken
+            room -= len(taken)
+        return {entry[1] for entry in self._picks}
+
+    def hand_out(self, batch: Batch) -> None:
+        """Give what was picked, then what this batch made READY, to streams with credit; the rest waits."""
+        for entry in self._picks:
+            if not self._give(batch, entry):
+                self._backlog.add(entry)
+        fresh: OrderedDict[str, deque[Entry]] = OrderedDict()
+        for execution_id, touched in list(batch.touched.items()):
+            entries = ready_entries(touched)
+            if entries:
+                fresh[execution_id] = deque(entries)
+        while fresh:
+            execution_id, entries_left = fresh.popitem(last=False)
+            entry = entries_left.popleft()
+            if not self._give(batch, entry):
+                self._backlog.add(entry)
+            if entries_left:
+                fresh[execution_id] = entries_left
+
+    def commit(self) -> dict[Stream, list[wire.RunAction]]:
+        """The batch is stored: what is to be sent, by stream."""
+        outgoing, self.outgoing, self._picks = self.outgoing, {}, []
+        self._more = self._could_give()
+        return outgoing
+
+    def roll_back(self) -> None:
+        """The batch has failed: credit and picks are as before it."""
+        for stream, actions in self.outgoing.items():
+            stream.credit += len(actions)
+        self._backlog.put_back(self._picks)
+        self.outgoing, self._picks, self._more = {}, [], False
+
+    def scan(self, batch: Batch) -> None:
+        """Look through the store for READY attempts, if there is credit to spare: what dead engines left."""
+        if not any(stream.credit > 0 and stream.is_open for stream in self._streams):
+            return
+        found = batch.transaction.ready_attempts(self._scan_limit)
+        servable = 0
+        for ready in found:
+            kind = (ready.action, ready.target)
+            added = self._backlog.add((kind, ready.execution_id, ready.key))
+            servable += added and self._credit(kind) > 0
+        if len(found) < self._scan_limit or servable:
+            self._scan_limit = SCAN_LIMIT
+        else:  # the oldest are such that nobody serves: look behind them
+            self._scan_limit = min(self._scan_limit * 4, SCAN_LIMIT_MAX)
+
+    def _add_stream(self, stream: Stream) -> None:
+        self._streams.append(stream)
+        self._serving.clear()
+
+    def _remove_stream(self, stream: Stream) -> None:
+        if stream in self._streams:
+            self._streams.remove(stream)
+            self._serving.clear()
+
+    def _give_credit(self, stream: Stream, more: int) -> None:
+        stream.credit += more
+
+    def _streams_for(self, kind: Kind) -> deque[Stream]:
+        found = self._serving.get(kind)
+        if found is None:
+            action, target = kind
+            found = deque(each for each in self._streams if action in each.actions and each.fits(target))
+            if len(self._serving) > 10_000:
+                self._serving.clear()
+            self._serving[kind] = found
+        return found
+
+    def _credit(self, kind: Kind) -> int:
+        return sum(stream.credit for stream in self._streams_for(kind) if stream.is_open and stream.credit > 0)
+
+    def _could_give(self) -> bool:
+        return any(self._credit(kind) for kind in self._backlog.kinds())
+
+    def _stream_with_credit(self, kind: Kind) -> Stream | None:
+        """The next one in turn."""
+        streams = self._streams_for(kind)
+        for _ in range(len(streams)):
+            stream = streams[0]
+            if len(streams) > 1:
+                streams.rotate(-1)
+            if stream.credit > 0 and stream.is_open:
+                return stream
+        return None
+
+    def _give(self, batch: Batch, entry: Entry) -> bool:
+        """Hand one out. False when nobody has credit; what is no longer to be handed out counts as given."""
+        kind, execution_id, key = entry
+        stream = self._stream_with_credit(kind)
+        if stream is None:
+            return False
+        if not batch.exists(execution_id):
+            return True
+        execution = batch.open(execution_id).copy.execution
+        attempt = execution.attempts.get(key)
+        if attempt is None or attempt.state is not AttemptState.READY or execution.state in QUIET_EXECUTION:
+            return True
+        batch.step(execution_id, HandedOut(key=key, session_id=stream.session_id, executor_id=stream.executor_id))
+        stream.credit -= 1
+        self.outgoing.setdefault(stream, []).append(self._message(execution, attempt))
+        return True
+
+    def _message(self, execution: Execution, attempt: Attempt) -> wire.RunAction:
+        task = execution.tasks[attempt.key[0]]
+        name = attempt_id(execution.id, attempt.key)
+        created = execution.created
+        message = wire.RunAction(
+            action_execution_id=name,
+            delivery=attempt.delivery,
+            action=attempt.action,
+            input=attempt.input.text,
+            task_token=self._make_token(name, attempt.delivery),
+            context=wire.ActionContext(
+                namespace=created.namespace,
+                execution_id=execution.id if created.workflow else "",
+                workflow=created.workflow,
+                task_name=task.name if created.workflow else "",
+                task_number=task.number if created.workflow else 0,
+                item=attempt.key[1],
+                attempt=attempt.key[2],
+                safe_to_rerun=attempt.safe,
+            ),
+        )
+        deadline_s = _deadline_s(attempt, task.timeout_due_s)
+        if deadline_s is not None:
+            message.deadline.CopyFrom(timestamp(deadline_s))
+        return message
+
+
+def _deadline_s(attempt: Attempt, timeout_due_s: float | None) -> float | None:
+    """An action's own timeout is for its executor to keep; a task's is the engine's, and the executor's but later."""
+    if attempt.timeout_s is not None and attempt.started_s is not None:
+        return attempt.started_s + attempt.timeout_s
+    return None if timeout_due_s is None else timeout_due_s + DEADLINE_GRACE_S
+
+
+def timestamp(at_s: float) -> Timestamp:
+    """Seconds since 1970 as the wire has them."""
+    fraction, whole = math.modf(at_s)
+    return Timestamp(seconds=int(whole), nanos=int(fraction * 1e9))
+
+
+def ready_entries(touched: Touched) -> list[Entry]:
+    """What the changes of a batch made READY, or let be handed out again: each attempt once."""
+    execution = touched.copy.execution
+    if not execution.ready or execution.state in QUIET_EXECUTION:
+        return []
+    keys: Iterable[AttemptKey]
+    if any(type(each) is ExecutionMoved and each.state is ExecutionState.RUNNING for each in touched.changes):
+        keys = execution.ready  # it begins, or goes on: whatever waited since before
+    else:
+        keys = dict.fromkeys(
+            each.key
+            for each in touched.changes
+            if (type(each) is AttemptAdded or type(each) is AttemptMoved) and each.state is AttemptState.READY
+        )
+    attempts = (execution.attempts[key] for key in keys if key in execution.ready)
+    return [((each.action, each.target), execution.id, each.key) for each in attempts]

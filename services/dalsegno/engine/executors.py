@@ -1,0 +1,250 @@
+"""ExecutorService: the stream between the engine and each executor (DESIGN.md section 5)."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from typing import Any
+
+from google.protobuf.duration_pb2 import Duration
+
+from dalsegno.engine.conductor import Committed, Conductor
+from dalsegno.engine.dispatcher import timestamp
+from dalsegno.engine.metrics import STREAMS
+from dalsegno.engine.reports import ack_of, read_greeting, read_report
+from dalsegno.engine.sessions import CloseSession, KeepLeases, OpenSession
+from dalsegno.engine.settings import Settings
+from dalsegno.engine.streams import Stream
+from dalsegno.engine.work import Told
+from dalsegno.v1 import executor_service_pb2 as wire
+from dalsegno.v1 import executor_service_pb2_grpc
+from dalsegno.workflow.events import DeliveryLost
+from dalsegno.workflow.identity import attempt_id, parse_attempt_id
+from dalsegno.workflow.refusals import InvalidRequest, SupersededSession, Unavailable
+
+_log = logging.getLogger(__name__)
+
+
+class Executors(executor_service_pb2_grpc.ExecutorServiceServicer):
+    """All executors that are connected to this engine."""
+
+    def __init__(self, conductor: Conductor, settings: Settings, engine_id: str) -> None:
+        self._conductor = conductor
+        self._settings = settings
+        self._engine_id = engine_id
+        self._streams: dict[str, Stream] = {}
+        """By session."""
+        self._superseded: dict[str, None] = {}
+        """Sessions that newer ones of their executors have replaced: they do not come back."""
+        self._draining = False
+        self._left = asyncio.Event()
+        conductor.on_commit.append(self._send)
+
+    @property
+    def count(self) -> int:
+        """How many are connected."""
+        return len(self._streams)
+
+    async def Connect(self, request_iterator: Any, context: Any) -> AsyncIterator[wire.ConnectResponse]:
+        """One executor's stream: read in a task of its own, written from a queue."""
+        first = await anext(aiter(request_iterator), None)
+        if first is None:
+            return
+        stream, welcome = await self._open(first)
+        yield welcome
+        self._enter(stream)
+        reading = asyncio.create_task(self._read(stream, request_iterator))
+        beating = asyncio.create_task(self._beat(stream))
+        reading.add_done_callback(lambda _: stream.end())
+        try:
+            while not stream.is_ended:
+                await stream.wait()
+                for message in stream.messages():
+                    yield message
+            for message in stream.messages():
+                yield message
+            if reading.done() and not reading.cancelled():
+                reading.result()  # raises what was wrong with a message
+            if stream.ending is not None:
+                raise stream.ending
+        finally:
+            beating.cancel()
+            reading.cancel()
+            with suppress(BaseException):
+                await reading
+            self._leave(stream)
+
+    async def _open(self, first: wire.ConnectRequest) -> tuple[Stream, wire.ConnectResponse]:
+        if self._draining:
+            raise Unavailable("the engine is being stopped")
+        if first.WhichOneof("message") != "hello":
+            raise InvalidRequest.of("hello", "must be the first message")
+        hello = first.hello
+        greeting = read_greeting(hello)
+        if greeting.session_id in self._superseded:
+            raise SupersededSession(f"a newer session of executor {greeting.executor_id!r} has taken this one's place")
+        answered: asyncio.Future[OpenSession] = asyncio.get_running_loop().create_future()
+
+        def answer(work: OpenSession, error: BaseException | None) -> None:
+            if answered.done():
+                return
+            if error is not None:
+                answered.set_exception(error)
+            else:
+                answered.set_result(work)
+
+        self._conductor.request(OpenSession(greeting, self._engine_id, self._settings.lease_s, answer))
+        opened = await answered
+        for session_id in opened.ended:
+            self._supersede(session_id)
+        stream = Stream(
+            greeting.session_id, greeting.executor_id, frozenset(greeting.descriptions), greeting.labels, hello.credit
+        )
+        return stream, self._welcome(opened)
+
+    def _welcome(self, opened: OpenSession) -> wire.ConnectResponse:
+        superseded = [
+            wire.DeliveryReference(action_execution_id=attempt_id(execution_id, key), delivery=delivery)
+            for execution_id, key, delivery in opened.superseded
+        ]
+        return wire.ConnectResponse(
+            welcome=wire.Welcome(
+                engine_id=self._engine_id,
+                lease=_duration(self._settings.lease_s),
+                heartbeat=_duration(self._settings.heartbeat_s),
+                now=timestamp(self._conductor.clock.now_s()),
+                superseded=superseded,
+            )
+        )
+
+    def _supersede(self, session_id: str) -> None:
+        self._superseded[session_id] = None
+        while len(self._superseded) > 10_000:
+            del self._superseded[next(iter(self._superseded))]
+        old = self._streams.get(session_id)
+        if old is not None:
+            old.end(SupersededSession(f"a newer session of executor {old.executor_id!r} has taken this one's place"))
+
+    def _enter(self, stream: Stream) -> None:
+        old = self._streams.get(stream.session_id)
+        if old is not None:
+            old.end(Unavailable("the session has opened another stream"))
+        self._streams[stream.session_id] = stream
+        self._conductor.dispatcher.add_stream(stream)
+        self._conductor.nudge()
+        STREAMS.set(len(self._streams))
+        _log.info("executor %s connected, session %s, credit %d", stream.executor_id, stream.session_id, stream.credit)
+
+    def _leave(self, stream: Stream) -> None:
+        self._lose_unsent(stream, stream.close())
+        self._conductor.dispatcher.remove_stream(stream)
+        if self._streams.get(stream.session_id) is stream:
+            del self._streams[stream.session_id]
+        self._left.set()
+        STREAMS.set(len(self._streams))
+        _log.info("executor %s disconnected, session %s", stream.executor_id, stream.session_id)
+
+    async def _read(self, stream: Stream, requests: Any) -> None:
+        """Take in what the executor says until its side of the stream ends."""
+        async for request in requests:
+            stream.heard = True
+            kind = request.WhichOneof("message")
+            if kind == "task_done":
+                for outcome in request.task_done.outcomes:
+                    self._report(stream, outcome)
+            elif kind == "credit":
+                self._conductor.dispatcher.give_credit(stream, request.credit.more)
+                self._conductor.nudge()
+            elif kind == "goodbye":
+                _log.info("executor %s says goodbye: %s", stream.executor_id, request.goodbye.reason)
+                stream.is_open = False
+                if request.goodbye.release:
+                    self._conductor.put(CloseSession(stream.session_id, stream.executor_id))
+                return
+            elif kind != "heartbeat":
+                raise InvalidRequest.of(kind or "message", "has no place after the first message")
+
+    def _report(self, stream: Stream, outcome: wire.TaskDone) -> None:
+        try:
+            execution_id, event = read_report(outcome)
+        except ValueError as error:
+            stream.acknowledge(ack_of(outcome, "refused", str(error)))
+            return
+
+        def reply(told: Told, error: BaseException | None) -> None:
+            if isinstance(error, Unavailable):
+                self._conductor.put(told)
+            elif error is not None:
+                stream.acknowledge(ack_of(outcome, "refused", str(error)))
+            else:
+                stream.acknowledge(ack_of(outcome, told.verdict))
+
+        self._conductor.put(Told(execution_id, event, reply))
+
+    async def _beat(self, stream: Stream) -> None:
+        while True:
+            await asyncio.sleep(self._settings.heartbeat_s)
+            now = timestamp(self._conductor.clock.now_s())
+            stream.send(wire.ConnectResponse(heartbeat=wire.Heartbeat(now=now)))
+
+    def _send(self, committed: Committed) -> None:
+        """After a commit: what was handed out, and what nobody waits for any more."""
+        for stream, actions in committed.outgoing.items():
+            if stream.is_open:
+                stream.run(actions)
+            else:
+                self._lose_unsent(stream, actions)
+        for cancel in committed.cancels:
+            session = self._streams.get(cancel.session_id)
+            if session is not None:
+                session.send(
+                    wire.ConnectResponse(
+                        cancel_action=wire.CancelAction(
+                            action_execution_id=attempt_id(cancel.execution_id, cancel.command.key),
+                            delivery=cancel.command.delivery,
+                            reason=cancel.reason,
+                        )
+                    )
+                )
+
+    def _lose_unsent(self, stream: Stream, actions: list[wire.RunAction]) -> None:
+        """They were handed out and never left: whatever they do, another may have them."""
+        for action in actions:
+            execution_id, key = parse_attempt_id(action.action_execution_id)
+            lost = DeliveryLost(
+                key=key, delivery=action.delivery, executor_id=stream.executor_id, received=False
+            )  # fmt: skip
+            self._conductor.put(Told(execution_id, lost))
+
+    def keep_leases(self, may_end_after_s: float) -> KeepLeases:
+        """The work of renewing the leases of those that were heard, and of ending others."""
+        heard = [stream.session_id for stream in self._streams.values() if stream.heard]
+        for stream in self._streams.values():
+            stream.heard = False
+        return KeepLeases(heard, list(self._streams), self._settings.lease_s, may_end_after_s, self._leases_kept)
+
+    def _leases_kept(self, work: KeepLeases) -> None:
+        for session_id in [*work.ended, *(row.session_id for row in work.lost)]:
+            stream = self._streams.get(session_id)
+            if stream is not None:
+                stream.end(Unavailable("the session's lease has ended; say Hello again"))
+
+    async def drain(self, grace_s: float) -> None:
+        """Nothing more is handed out; executors bring what they have, then go."""
+        self._draining = True
+        for stream in self._streams.values():
+            stream.is_open = False
+            stream.send(wire.ConnectResponse(drain=wire.Drain(grace=_duration(grace_s))))
+        with suppress(TimeoutError):
+            async with asyncio.timeout(grace_s):
+                while self._streams:
+                    self._left.clear()
+                    await self._left.wait()
+        for stream in list(self._streams.values()):
+            stream.end(Unavailable("the engine is being stopped"))
+
+
+def _duration(seconds: float) -> Duration:
+    return Duration(seconds=int(seconds), nanos=int(seconds % 1 * 1e9))

@@ -1,0 +1,257 @@
+"""Definitions and environments: stored and deleted by the engine, like everything that is written."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection
+
+from dalsegno.definitions.document import Document, MemberKind, load_stored, read
+from dalsegno.definitions.document import Member as Defined
+from dalsegno.engine.answers import LANGUAGES
+from dalsegno.engine.batch import Batch
+from dalsegno.engine.dispatcher import timestamp
+from dalsegno.engine.requests import Asked, Kind, common_violations, raise_if, read_object
+from dalsegno.engine.starts import new_execution_id
+from dalsegno.store.records import DefinitionRow, EnvironmentRow, Member
+from dalsegno.store.records import Document as StoredDocument
+from dalsegno.v1 import definition_pb2, environment_service_pb2, workflow_service_pb2
+from dalsegno.workflow.model import AdHocAction, Parameter, Workflow
+from dalsegno.workflow.refusals import InvalidDefinition, InvalidRequest, NotFound, RevisionMoved, TooLarge, Violation
+from dalsegno.workflow.scope import Constant
+from dalsegno.workflow.value import UnfitValue, encode
+
+DEFINITION_BYTES_MAX = 4 * 1024 * 1024
+NAME_CHARACTERS_MAX = 255
+
+
+def compile_row(row: DefinitionRow) -> Workflow | AdHocAction:
+    """What a stored definition says, compiled."""
+    assert row.text is not None, "a definition is compiled from its text"
+    member = load_stored(row.text, row.name, MemberKind(row.kind))
+    compiled = member.workflow if member.workflow is not None else member.action
+    assert compiled is not None
+    return compiled
+
+
+# CreateDefinitions
+
+
+def _create_needs(asked: Asked, batch: Batch) -> Collection[str]:
+    request = asked.request
+    wrong = common_violations(request)
+    size = len(request.text.encode("utf-8", "surrogatepass"))
+    if size > DEFINITION_BYTES_MAX:
+        raise TooLarge("the definition", size, DEFINITION_BYTES_MAX)
+    if not request.text.strip():
+        wrong.append(Violation("text", "is empty"))
+    if len(request.name) > NAME_CHARACTERS_MAX:
+        wrong.append(Violation("name", f"has more than {NAME_CHARACTERS_MAX} characters"))
+    raise_if(wrong)
+    return ()
+
+
+def _create(asked: Asked, batch: Batch) -> workflow_service_pb2.CreateDefinitionsResponse:
+    request = asked.request
+    document = read_document(request)
+    members = [_stored_member(each, batch.at_s) for each in document.members]
+    rows = _unchanged(request, document, members, batch)
+    if rows is None:
+        stored = StoredDocument(
+            text=request.text,
+            language=document.language,
+            namespace=request.namespace,
+            created_s=batch.at_s,
+            actor=asked.actor,
+            comment=request.comment,
+        )
+        rows = batch.transaction.save_document(stored, members)
+        batch.defined = True
+    response = workflow_service_pb2.CreateDefinitionsResponse()
+    for row in rows:
+        if row.kind == "workflow":
+            response.workflows.append(_workflow_message(row))
+        else:
+            response.actions.append(_action_message(row))
+    return response
+
+
+def read_document(request: workflow_service_pb2.CreateDefinitionsRequest) -> Document:
+    """The document of a request. Raises InvalidDefinition with every problem, InvalidRequest."""
+    document = read(request.text, name=request.name)
+    if document.problems:
+        raise InvalidDefinition(document.problems)
+    asked_language = {number: name for name, number in LANGUAGES.items()}.get(request.language)
+    if asked_language is not None and asked_language != document.language:
+        raise InvalidRequest.of("language", f"the text is written in {document.language}")
+    if request.name and [each.name for each in document.members] != [request.name]:
+        raise InvalidRequest.of("name", "must be empty or the name that the text gives itself")
+    return document
+
+
+def _unchanged(
+    request: workflow_service_pb2.CreateDefinitionsRequest, document: Document, members: list[Member], batch: Batch
+) -> list[DefinitionRow] | None:
+    """The rows that are there, when the newest version of every member has this very text."""
+    rows: list[DefinitionRow] = []
+    for member in members:
+        row = batch.transaction.queries.find_definition(member.kind, member.name, request.namespace)
+        if row is None or row.text != request.text or row.language != document.language:
+            return None
+        rows.append(row)
+    return rows
+
+
+def _stored_member(defined: Defined, at_s: float) -> Member:
+    return Member(
+        definition_id=new_execution_id(at_s),
+        kind=defined.kind.value,
+        name=defined.name,
+        tags=defined.tags,
+        description=defined.description,
+        input=json.dumps([_written(each) for each in defined.input], ensure_ascii=False),
+    )
+
+
+def _written(parameter: Parameter) -> dict[str, object]:
+    written: dict[str, object] = {"name": parameter.name, "required": parameter.required}
+    if isinstance(parameter.default, Constant):
+        try:
+            encode(parameter.default.value)
+        except UnfitValue:
+            return written
+        written["default"] = parameter.default.value
+    return written
+
+
+def _parameters(text: str) -> list[definition_pb2.Parameter]:
+    return [
+        definition_pb2.Parameter(
+            name=each["name"],
+            required=each["required"],
+            default=encode(each["default"]) if "default" in each else "",
+        )
+        for each in json.loads(text)
+    ]
+
+
+def _workflow_message(row: DefinitionRow) -> definition_pb2.Workflow:
+    return definition_pb2.Workflow(
+        definition_id=row.definition_id,
+        namespace=row.namespace,
+        name=row.name,
+        version=row.version,
+        language=LANGUAGES.get(row.language, definition_pb2.LANGUAGE_UNSPECIFIED),
+        description=row.description,
+        tags=json.loads(row.tags),
+        parameters=_parameters(row.input),
+        created_at=timestamp(row.created_s),
+        actor=row.actor,
+        comment=row.comment,
+    )
+
+
+def _action_message(row: DefinitionRow) -> definition_pb2.Action:
+    return definition_pb2.Action(
+        namespace=row.namespace,
+        name=row.name,
+        kind=definition_pb2.ACTION_KIND_AD_HOC,
+        parameters=_parameters(row.input),
+        description=row.description,
+        definition_id=row.definition_id,
+        version=row.version,
+    )
+
+
+# DeleteWorkflow
+
+
+def _delete_needs(asked: Asked, batch: Batch) -> Collection[str]:
+    request = asked.request
+    wrong = common_violations(request)
+    if not request.name:
+        wrong.append(Violation("name", "is missing"))
+    if request.version < 0:
+        wrong.append(Violation("version", "must not be negative"))
+    raise_if(wrong)
+    return ()
+
+
+def _delete(asked: Asked, batch: Batch) -> workflow_service_pb2.DeleteWorkflowResponse:
+    request, queries = asked.request, batch.transaction.queries
+    newest = queries.find_definition("workflow", request.name, request.namespace, request.version)
+    if newest is None:
+        shown = f"{request.name} version {request.version}" if request.version else request.name
+        raise NotFound("workflow", shown)
+    versions = [
+        version
+        for version in ([request.version] if request.version else range(1, newest.version + 1))
+        if queries.find_definition("workflow", request.name, request.namespace, version) is not None
+    ]
+    batch.transaction.delete_definitions("workflow", request.name, request.namespace, request.version)
+    batch.defined = True
+    return workflow_service_pb2.DeleteWorkflowResponse(versions=versions)
+
+
+# Environments
+
+
+def _environment_needs(asked: Asked, batch: Batch) -> Collection[str]:
+    request = asked.request
+    wrong = common_violations(request)
+    if not 1 <= len(request.name) <= NAME_CHARACTERS_MAX:
+        wrong.append(Violation("name", f"must have 1 to {NAME_CHARACTERS_MAX} characters"))
+    if hasattr(request, "variables"):
+        asked.memo["variables"] = read_object("variables", request.variables, wrong)
+    raise_if(wrong)
+    return ()
+
+
+def _check_revision(asked: Asked, batch: Batch) -> EnvironmentRow | None:
+    request = asked.request
+    row = batch.transaction.queries.environment(request.namespace, request.name)
+    revision = row.revision if row is not None else 0
+    if request.expected_revision and request.expected_revision != revision:
+        raise RevisionMoved("environment", request.name, request.expected_revision, revision)
+    return row
+
+
+def _put_environment(asked: Asked, batch: Batch) -> environment_service_pb2.PutEnvironmentResponse:
+    request = asked.request
+    _check_revision(asked, batch)
+    row = batch.transaction.put_environment(
+        request.namespace,
+        request.name,
+        asked.memo["variables"].text,
+        batch.at_s,
+        description=request.description,
+        actor=asked.actor,
+        comment=request.comment,
+    )
+    environment = environment_service_pb2.Environment(
+        namespace=row.namespace,
+        name=row.name,
+        description=row.description,
+        variables=asked.memo["variables"].text,
+        revision=row.revision,
+        created_at=timestamp(row.created_s),
+        updated_at=timestamp(row.updated_s),
+        actor=row.actor,
+        comment=row.comment,
+    )
+    return environment_service_pb2.PutEnvironmentResponse(environment=environment)
+
+
+def _delete_environment(asked: Asked, batch: Batch) -> environment_service_pb2.DeleteEnvironmentResponse:
+    request = asked.request
+    if _check_revision(asked, batch) is None:
+        raise NotFound("environment", request.name)
+    batch.transaction.delete_environment(request.namespace, request.name)
+    return environment_service_pb2.DeleteEnvironmentResponse()
+
+
+KINDS = {
+    "create_definitions": Kind(_create_needs, _create),
+    "delete_workflow": Kind(_delete_needs, _delete),
+    "put_environment": Kind(_environment_needs, _put_environment),
+    "delete_environment": Kind(_environment_needs, _delete_environment),
+}

@@ -1,0 +1,195 @@
+"""What a step may look up beyond its own execution, answered from within the batch's transaction."""
+
+from __future__ import annotations
+
+import json
+
+import msgspec
+
+from dalsegno.engine.copies import Workflows
+from dalsegno.store.filters import Filter, Term
+from dalsegno.store.records import ExecutionRow, TaskRow
+from dalsegno.store.store import Queries
+from dalsegno.workflow.identity import task_id
+from dalsegno.workflow.model import ActionDescription, AdHocAction, Parameter, Workflow
+from dalsegno.workflow.outside import FoundWorkflow
+from dalsegno.workflow.scope import Constant
+from dalsegno.workflow.view import TASKS_MAX, moment
+
+_MISSING = object()
+
+
+class Lookups:
+    """What was found by name. Kept over batches where only this engine writes definitions, else for one batch."""
+
+    def __init__(self, workflows: Workflows, builtin: tuple[ActionDescription, ...], *, lasting: bool) -> None:
+        self.workflows = workflows
+        self.lasting = lasting
+        self._builtin = {each.name: each for each in builtin}
+        self._found_workflows: dict[tuple[str, str], FoundWorkflow | None] = {}
+        self._found_actions: dict[tuple[str, str], ActionDescription | AdHocAction | None] = {}
+        self._described: dict[str, str] | None = None
+
+    def forget(self) -> None:
+        """Something was defined, deleted or described."""
+        self._found_workflows.clear()
+        self._found_actions.clear()
+        self._described = None
+
+    def workflow(self, name: str, namespace: str, queries: Queries) -> FoundWorkflow | None:
+        """The newest version of a workflow in this namespace, else in the default one."""
+        place = (name, namespace)
+        if place not in self._found_workflows:
+            self._found_workflows[place] = self._read_workflow(name, namespace, queries)
+        return self._found_workflows[place]
+
+    def action(self, name: str, namespace: str, queries: Queries) -> ActionDescription | AdHocAction | None:
+        """An ad-hoc action of the namespace, else of the default one, else what is built in or was described."""
+        place = (name, namespace)
+        found = self._found_actions.get(place, _MISSING)
+        if found is _MISSING:
+            found = self._found_actions[place] = self._read_action(name, namespace, queries)
+        return found  # type: ignore[return-value]
+
+    def described(self, queries: Queries) -> dict[str, str]:
+        """What executors have described, by name, as stored."""
+        if self._described is None:
+            self._described = queries.actions()
+        return self._described
+
+    def _read_workflow(self, name: str, namespace: str, queries: Queries) -> FoundWorkflow | None:
+        for candidate in dict.fromkeys((namespace, "")):
+            row = queries.find_definition("workflow", name, candidate)
+            if row is not None:
+                workflow = self.workflows.compiled(row)
+                assert isinstance(workflow, Workflow)
+                return FoundWorkflow(workflow, row.definition_id, row.version, row.namespace)
+        return None
+
+    def _read_action(self, name: str, namespace: str, queries: Queries) -> ActionDescription | AdHocAction | None:
+        for candidate in dict.fromkeys((namespace, "")):
+            row = queries.find_definition("action", name, candidate)
+            if row is not None:
+                action = self.workflows.compiled(row)
+                assert isinstance(action, AdHocAction)
+                return action
+        builtin = self._builtin.get(name)
+        if builtin is not None:
+            return builtin
+        text = self.described(queries).get(name)
+        return None if text is None else read_description(text)
+
+
+def write_description(action: ActionDescription) -> str:
+    """A description as the store keeps it."""
+    return json.dumps(
+        {
+            "name": action.name,
+            "parameters": [
+                {"name": each.name, "required": each.required}
+                | ({"default": each.default.value} if isinstance(each.default, Constant) else {})
+                for each in action.parameters
+            ],
+            "accepts_any": action.accepts_any,
+            "safe_to_rerun": action.safe_to_rerun,
+            "description": action.description,
+        },
+        ensure_ascii=False,
+        sort_keys=True,
+    )
+
+
+def read_description(text: str) -> ActionDescription:
+    """A stored description."""
+    told = json.loads(text)
+    parameters = tuple(
+        Parameter(each["name"], each["required"], Constant(each["default"]) if "default" in each else None)
+        for each in told["parameters"]
+    )
+    return ActionDescription(
+        told["name"], parameters, told["accepts_any"], told["safe_to_rerun"], told.get("description", "")
+    )
+
+
+class TransactionOutside:
+    """The machine's `Outside` over one transaction."""
+
+    def __init__(self, lookups: Lookups, queries: Queries) -> None:
+        self._lookups = lookups
+        self._queries = queries
+        if not lookups.lasting:
+            lookups.forget()
+
+    def find_workflow(self, name: str, namespace: str) -> FoundWorkflow | None:
+        """The newest version of the workflow."""
+        return self._lookups.workflow(name, namespace, self._queries)
+
+    def find_action(self, name: str, namespace: str) -> ActionDescription | AdHocAction | None:
+        """What is known of the action."""
+        return self._lookups.action(name, namespace, self._queries)
+
+    def tasks(
+        self, execution_id: str | None, namespace: str, recursive: bool, state: str | None, flat: bool
+    ) -> list[dict[str, object]]:
+        """Records of task executions of this namespace; `flat`: only those that run no workflow."""
+        records: list[dict[str, object]] = []
+        for row in self._executions_of(execution_id, namespace, recursive):
+            terms = (Term("state", "=", (state,)),) if state else ()
+            page = self._queries.tasks(row.id, Filter(terms), TASKS_MAX, full=True)
+            leading = self._queries.leading_attempts(row.id, [task.number for task in page.rows])
+            for task in page.rows:
+                attempt = leading.get(task.number)
+                is_workflow = attempt is not None and bool(attempt.child_id)
+                if not (flat and is_workflow):
+                    records.append(self._task_record(row, task, is_workflow))
+                if len(records) == TASKS_MAX:
+                    return records
+        return records
+
+    def executions(self, namespace: str, criteria: dict[str, object]) -> list[dict[str, object]]:
+        """Records of executions of this namespace that fit: `id`, `root_execution_id`, `state`."""
+        terms = [Term("namespace", "=", (namespace,))]
+        for name, column in (("id", "id"), ("root_execution_id", "root_id"), ("state", "state")):
+            if criteria.get(name) is not None:
+                terms.append(Term(column, "=", (str(criteria[name]),)))
+        return [
+            _execution_record(row) for row in self._queries.executions(Filter(tuple(terms)), TASKS_MAX, full=True).rows
+        ]
+
+    def _executions_of(self, execution_id: str | None, namespace: str, recursive: bool) -> list[ExecutionRow]:
+        if execution_id is None:
+            return self._queries.executions(Filter((Term("namespace", "=", (namespace,)),)), TASKS_MAX).rows
+        ids = [execution_id, *(self._queries.descendants(execution_id)[:TASKS_MAX] if recursive else ())]
+        rows = [self._queries.execution(each) for each in ids]
+        return [row for row in rows if row is not None and row.namespace == namespace]
+
+    def _task_record(self, execution: ExecutionRow, task: TaskRow, is_workflow: bool) -> dict[str, object]:
+        result = self._queries.task_result(execution.id, task.number)
+        return {
+            "id": task_id(execution.id, task.number),
+            "name": task.name,
+            "spec": {},
+            "state": task.state,
+            "state_info": task.info or None,
+            "result": None if result is None else msgspec.json.decode(result),
+            "published": {} if not task.published else msgspec.json.decode(task.published),
+            "type": "WORKFLOW" if is_workflow else "ACTION",
+            "workflow_execution_id": execution.id,
+            "created_at": moment(task.created_s),
+            "updated_at": moment(task.ended_s or task.started_s or task.created_s),
+        }
+
+
+def _execution_record(row: ExecutionRow) -> dict[str, object]:
+    return {
+        "id": row.id,
+        "name": row.workflow,
+        "state": row.state,
+        "state_info": row.info or None,
+        "input": {} if row.input is None else msgspec.json.decode(row.input),
+        "output": None if row.output is None else msgspec.json.decode(row.output),
+        "params": {} if row.params is None else msgspec.json.decode(row.params),
+        "created_at": moment(row.created_s),
+        "updated_at": moment(row.updated_s),
+        "root_execution_id": row.root_id,
+    }

@@ -1,0 +1,117 @@
+"""What executors say, from the wire: Hello and TaskDone, checked, and the acknowledgement of the latter."""
+
+from __future__ import annotations
+
+import re
+import uuid
+
+from dalsegno.engine.outside import write_description
+from dalsegno.engine.sessions import Delivery, Greeting
+from dalsegno.v1 import executor_service_pb2 as wire
+from dalsegno.workflow.events import TaskDone
+from dalsegno.workflow.identity import parse_attempt_id
+from dalsegno.workflow.model import ActionDescription, Parameter
+from dalsegno.workflow.refusals import InvalidRequest, Violation
+from dalsegno.workflow.scope import Constant
+from dalsegno.workflow.value import VALUE_BYTES_MAX, UnfitValue, Value, checked, decode
+
+ERROR_CHARACTERS_MAX = 65_536
+NAME_CHARACTERS_MAX = 255
+
+_NAME = re.compile(r"[A-Za-z_][\w-]*(\.[\w-]+)*")
+
+_OUTCOMES: dict[int, str] = {
+    wire.TASK_OUTCOME_SUCCEEDED: "succeeded",
+    wire.TASK_OUTCOME_FAILED: "failed",
+    wire.TASK_OUTCOME_CANCELLED: "cancelled",
+    wire.TASK_OUTCOME_DELEGATED: "delegated",
+    wire.TASK_OUTCOME_PAUSED: "paused",
+    wire.TASK_OUTCOME_RUNNING: "running",
+}
+
+_VERDICTS: dict[str, wire.AckVerdict.ValueType] = {
+    "accepted": wire.ACK_VERDICT_ACCEPTED,
+    "duplicate": wire.ACK_VERDICT_DUPLICATE,
+    "superseded": wire.ACK_VERDICT_SUPERSEDED,
+    "refused": wire.ACK_VERDICT_REFUSED,
+}
+
+
+def read_report(told: wire.TaskDone) -> tuple[str, TaskDone]:
+    """The execution and the event of an outcome. A result that cannot be kept is a failure that says why.
+
+    Raises ValueError when the outcome is not well formed.
+    """
+    execution_id, key = parse_attempt_id(told.action_execution_id)
+    outcome = _OUTCOMES.get(told.outcome)
+    if outcome is None:
+        raise ValueError("it says no outcome")
+    if told.delivery < 1:
+        raise ValueError("it names no delivery")
+    result: Value | None = None
+    error = told.error[:ERROR_CHARACTERS_MAX] if told.error else ""
+    if told.result:
+        try:
+            result = checked(told.result)
+        except UnfitValue as unfit:
+            size = len(told.result)
+            reason = (
+                f"result too large: {size:,} characters" if size * 4 > VALUE_BYTES_MAX else f"result unfit: {unfit}"
+            )
+            outcome, error = "failed", reason
+    return execution_id, TaskDone(key=key, outcome=outcome, delivery=told.delivery, result=result, error=error)
+
+
+def ack_of(told: wire.TaskDone, verdict: str, reason: str = "") -> wire.Ack:
+    """The acknowledgement of an outcome."""
+    return wire.Ack(
+        action_execution_id=told.action_execution_id, delivery=told.delivery, verdict=_VERDICTS[verdict], reason=reason
+    )
+
+
+def read_greeting(hello: wire.Hello) -> Greeting:
+    """A Hello, checked. Raises InvalidRequest with all that is wrong."""
+    wrong: list[Violation] = []
+    if not 1 <= len(hello.executor_id) <= NAME_CHARACTERS_MAX:
+        wrong.append(Violation("hello.executor_id", f"must have 1 to {NAME_CHARACTERS_MAX} characters"))
+    try:
+        uuid.UUID(hello.session_id)
+    except ValueError:
+        wrong.append(Violation("hello.session_id", "must be a UUID in text form"))
+    if hello.slots < 1:
+        wrong.append(Violation("hello.slots", "must be at least 1"))
+    if hello.credit < 0:
+        wrong.append(Violation("hello.credit", "must not be negative"))
+    descriptions: dict[str, str] = {}
+    for index, action in enumerate(hello.actions):
+        place = f"hello.actions[{index}]"
+        if not _NAME.fullmatch(action.name) or len(action.name) > NAME_CHARACTERS_MAX:
+            wrong.append(Violation(f"{place}.name", "must be a word, or words joined by dots"))
+        try:
+            descriptions[action.name] = write_description(_description(action))
+        except UnfitValue as unfit:
+            wrong.append(Violation(f"{place}.parameters", str(unfit)))
+    in_flight: set[Delivery] = set()
+    for index, reference in enumerate(hello.in_flight):
+        try:
+            in_flight.add((*parse_attempt_id(reference.action_execution_id), reference.delivery))
+        except ValueError:
+            wrong.append(Violation(f"hello.in_flight[{index}]", "is not the id of an action execution"))
+    if wrong:
+        raise InvalidRequest(wrong)
+    return Greeting(
+        executor_id=hello.executor_id,
+        session_id=hello.session_id,
+        descriptions=descriptions,
+        slots=hello.slots,
+        labels=dict(hello.labels),
+        in_flight=frozenset(in_flight),
+    )
+
+
+def _description(told: wire.ActionDescription) -> ActionDescription:
+    parameters = tuple(
+        Parameter(each.name, each.required, Constant(decode(each.default)) if each.default else None)
+        for each in told.parameters
+    )
+    return ActionDescription(told.name, parameters, told.accepts_any, told.safe_to_rerun, told.description)

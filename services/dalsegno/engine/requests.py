@@ -1,0 +1,230 @@
+"""Requests of people, as works: repeated ones get their first answer, dry ones change nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import uuid
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from google.protobuf.message import Message
+
+from dalsegno.engine.batch import Batch
+from dalsegno.engine.tokens import Tokens
+from dalsegno.engine.work import Work
+from dalsegno.store.records import RequestRow
+from dalsegno.v1 import engine_service_pb2 as wire
+from dalsegno.workflow.refusals import AlreadyExists, InvalidRequest, RequestIdReused, TooLarge, Violation
+from dalsegno.workflow.value import VALUE_BYTES_MAX, UnfitValue, Value, checked
+
+REQUEST_ID_CHARACTERS_MAX = 255
+COMMENT_CHARACTERS_MAX = 4_096
+KEPT_S = 24 * 3600.0
+"""How long a request and its answer are remembered."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One request of one person, and what is needed to carry it out."""
+
+    request: Any
+    actor: str
+    tokens: Tokens
+    memo: dict[str, Any] = field(default_factory=dict)
+    """What `needs` found for `carry_out`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """How one kind of request is carried out."""
+
+    needs: Callable[[Asked, Batch], Collection[str]]
+    """The executions it is about. Raises Refusal."""
+    carry_out: Callable[[Asked, Batch], Message]
+    """Does it and gives the answer. Raises Refusal, having changed nothing."""
+    namespace: Callable[[Asked, Batch], str] = lambda asked, batch: str(asked.request.namespace)
+    """Where its request id is unique."""
+
+
+class Request(Work):
+    """One request, answered through a future."""
+
+    __slots__ = ("_answer", "_asked", "_future", "_kind", "_name")
+
+    def __init__(self, name: str, kind: Kind, asked: Asked, future: asyncio.Future[wire.SubmitResponse]) -> None:
+        self.refusal = None
+        self._name = name
+        self._kind = kind
+        self._asked = asked
+        self._future = future
+        self._answer: Message | None = None
+
+    @property
+    def is_request(self) -> bool:
+        return True
+
+    @property
+    def name(self) -> str:
+        return self._name
+
+    def needs(self, batch: Batch) -> Collection[str]:
+        self._asked.memo.clear()
+        return self._kind.needs(self._asked, batch)
+
+    def carry_out(self, batch: Batch) -> None:
+        request = self._asked.request
+        request_id = request.request_id
+        if not request_id or getattr(request, "dry_run", False):
+            self._answer = self._kind.carry_out(self._asked, batch)
+            return
+        namespace = self._kind.namespace(self._asked, batch)
+        body = body_hash(self._name, request)
+        found = batch.transaction.find_request(namespace, request_id)
+        if found is not None and found.body_hash != body:
+            raise RequestIdReused(request_id)
+        if found is not None:
+            answer = wire.SubmitResponse.FromString(found.answer)
+            self._answer = getattr(answer, self._name)
+            return
+        self._answer = self._kind.carry_out(self._asked, batch)
+        row = RequestRow(body, self._response().SerializeToString())
+        batch.transaction.save_request(namespace, request_id, row, batch.at_s)
+
+    def done(self) -> None:
+        if self._future.done():
+            return
+        if self.refusal is not None:
+            self._future.set_exception(self.refusal)
+        else:
+            self._future.set_result(self._response())
+
+    def failed(self, error: BaseException) -> None:
+        if not self._future.done():
+            self._future.set_exception(error)
+
+    def _response(self) -> wire.SubmitResponse:
+        fields: dict[str, Any] = {self._name: self._answer}
+        return wire.SubmitResponse(**fields)
+
+
+class PruneRequests(Work):
+    """Forget requests after a day, and sessions that ended long ago."""
+
+    __slots__ = ()
+
+    def __init__(self) -> None:
+        self.refusal = None
+
+    def needs(self, batch: Batch) -> Collection[str]:
+        return ()
+
+    def carry_out(self, batch: Batch) -> None:
+        batch.transaction.prune_requests(batch.at_s - KEPT_S)
+        batch.transaction.prune_sessions(batch.at_s - KEPT_S)
+
+
+def body_hash(name: str, request: Message) -> str:
+    """Tells two requests apart by what they ask."""
+    return hashlib.blake2b(
+        name.encode() + b"\0" + request.SerializeToString(deterministic=True), digest_size=16
+    ).hexdigest()
+
+
+def remembered(batch: Batch, name: str, execution_id: str, request: Any) -> bytes | None:
+    """The answer of the request that took this execution id, if this is the same one. Raises AlreadyExists."""
+    found = batch.transaction.find_request(_ID_PLACE, execution_id)
+    if found is None or found.body_hash != _hash_without_request_id(name, request):
+        raise AlreadyExists("execution", execution_id)
+    return found.answer
+
+
+def remember(batch: Batch, name: str, execution_id: str, request: Any, answer: Message) -> None:
+    """Keep which request took an execution id."""
+    row = RequestRow(_hash_without_request_id(name, request), answer.SerializeToString())
+    batch.transaction.save_request(_ID_PLACE, execution_id, row, batch.at_s)
+
+
+_ID_PLACE = "\x1fexecution"
+"""Stands for the namespace of chosen execution ids, which are unique over all namespaces."""
+
+
+def _hash_without_request_id(name: str, request: Any) -> str:
+    bare = type(request)()
+    bare.CopyFrom(request)
+    bare.request_id = ""
+    return body_hash(name, bare)
+
+
+# Checks that several requests share: each gives what is wrong.
+
+
+def common_violations(request: Any) -> list[Violation]:
+    """What is wrong with the fields that every request has."""
+    wrong: list[Violation] = []
+    if len(request.request_id) > REQUEST_ID_CHARACTERS_MAX:
+        wrong.append(Violation("request_id", f"has more than {REQUEST_ID_CHARACTERS_MAX} characters"))
+    if len(request.comment) > COMMENT_CHARACTERS_MAX:
+        wrong.append(Violation("comment", f"has more than {COMMENT_CHARACTERS_MAX:,} characters"))
+    if len(getattr(request, "namespace", "")) > 255:
+        wrong.append(Violation("namespace", "has more than 255 characters"))
+    if getattr(request, "expected_revision", 0) < 0:
+        wrong.append(Violation("expected_revision", "must not be negative"))
+    return wrong
+
+
+def raise_if(wrong: list[Violation]) -> None:
+    """Refuse a request for all that is wrong with it."""
+    if wrong:
+        raise InvalidRequest(wrong)
+
+
+def read_value(name: str, text: str, wrong: list[Violation]) -> Value | None:
+    """A JSON value of a request. Raises TooLarge."""
+    size = len(text.encode("utf-8", "surrogatepass"))
+    if size > VALUE_BYTES_MAX:
+        raise TooLarge(name, size, VALUE_BYTES_MAX)
+    try:
+        return checked(text)
+    except UnfitValue as unfit:
+        wrong.append(Violation(name, str(unfit)))
+        return None
+
+
+def read_object(name: str, text: str, wrong: list[Violation]) -> Value:
+    """A JSON object of a request; empty text is {}. Raises TooLarge."""
+    value = read_value(name, text or "{}", wrong)
+    if value is not None and not isinstance(value.data, dict):
+        wrong.append(Violation(name, f"must be a JSON object, not {_json_kind(value.data)}"))
+    return value if value is not None and isinstance(value.data, dict) else Value(data={})
+
+
+def _json_kind(data: object) -> str:
+    for kind, name in ((bool, "a boolean"), (list, "an array"), (str, "a string"), (int | float, "a number")):
+        if isinstance(data, kind):
+            return name
+    return "null"
+
+
+def execution_id_violations(field_name: str, text: str) -> list[Violation]:
+    """What is wrong with an execution id."""
+    try:
+        if str(uuid.UUID(text)) == text:
+            return []
+    except ValueError:
+        pass
+    return [Violation(field_name, "must be a UUID in text form, in lower case")]
+
+
+def label_violations(labels: Mapping[str, str]) -> list[Violation]:
+    """What is wrong with labels."""
+    wrong: list[Violation] = []
+    if len(labels) > 64:
+        wrong.append(Violation("labels", f"are {len(labels)}, at most 64 are allowed"))
+    for name, text in labels.items():
+        if not 1 <= len(name) <= 63 or not all(each.isalnum() or each in "._-/" for each in name) or not name.isascii():
+            wrong.append(Violation(f"labels.{name[:80]}", "a name has 1 to 63 characters, letters, digits and ._-/"))
+        if len(text) > 255:
+            wrong.append(Violation(f"labels.{name[:80]}", "a value has at most 255 characters"))
+    return wrong

@@ -1,0 +1,64 @@
+"""EngineService: writes from api, and hints back (DESIGN.md section 7, rows 2 and 6)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+from dalsegno.engine import controls, library, starts
+from dalsegno.engine.conductor import Conductor
+from dalsegno.engine.feed import Feed
+from dalsegno.engine.requests import Asked, Request
+from dalsegno.engine.tokens import Tokens
+from dalsegno.v1 import engine_service_pb2 as wire
+from dalsegno.v1 import engine_service_pb2_grpc
+from dalsegno.workflow.refusals import InvalidRequest, Unavailable
+
+KINDS = {**starts.KINDS, **controls.KINDS, **library.KINDS}
+"""Every write that Submit takes."""
+
+SIGN_OF_LIFE_S = 10.0
+HINTS_PER_MESSAGE = 1_000
+
+
+class EngineServer(engine_service_pb2_grpc.EngineServiceServicer):
+    """Puts each write before the conductor and waits for its commit."""
+
+    def __init__(self, conductor: Conductor, feed: Feed, tokens: Tokens) -> None:
+        self._conductor = conductor
+        self._feed = feed
+        self._tokens = tokens
+        self._stopping = asyncio.Event()
+
+    async def Submit(self, request: wire.SubmitRequest, context: Any) -> wire.SubmitResponse:
+        """One write."""
+        name = request.WhichOneof("write")
+        if name is None:
+            raise InvalidRequest.of("write", "is missing")
+        future: asyncio.Future[wire.SubmitResponse] = asyncio.get_running_loop().create_future()
+        asked = Asked(getattr(request, name), request.actor, self._tokens)
+        self._conductor.request(Request(name, KINDS[name], asked, future))
+        return await future
+
+    async def Follow(self, request: wire.FollowRequest, context: Any) -> AsyncIterator[wire.FollowResponse]:
+        """Hints, until the caller goes or the engine is stopped."""
+        follower = self._feed.follow()
+        try:
+            while not self._stopping.is_set():
+                hints = list((await follower.take(SIGN_OF_LIFE_S)).items())
+                for start in range(0, max(len(hints), 1), HINTS_PER_MESSAGE):
+                    yield wire.FollowResponse(
+                        hints=[
+                            wire.Hint(execution_id=execution_id, revision=revision)
+                            for execution_id, revision in hints[start : start + HINTS_PER_MESSAGE]
+                        ]
+                    )
+            raise Unavailable("the engine is being stopped")
+        finally:
+            self._feed.leave(follower)
+
+    def stop(self) -> None:
+        """End the streams of hints."""
+        self._stopping.set()
+        self._feed.tell({"": 0})

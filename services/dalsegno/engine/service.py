@@ -1,0 +1,107 @@
+"""One engine: its parts put together, started and stopped."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import uuid
+
+from dalsegno.actions.registry import builtin_descriptions
+from dalsegno.engine.clock import Clock
+from dalsegno.engine.conductor import Committed, Conductor
+from dalsegno.engine.copies import Copies, Workflows
+from dalsegno.engine.dispatcher import Dispatcher
+from dalsegno.engine.executors import Executors
+from dalsegno.engine.feed import Feed
+from dalsegno.engine.library import compile_row
+from dalsegno.engine.outside import Lookups
+from dalsegno.engine.requests import PruneRequests
+from dalsegno.engine.server import EngineServer
+from dalsegno.engine.settings import Settings
+from dalsegno.engine.timers import Poll, Timers
+from dalsegno.engine.tokens import SETTING, Tokens, new_key
+from dalsegno.rpc.server import Server
+from dalsegno.store.store import Store
+from dalsegno.v1 import engine_service_pb2_grpc, executor_service_pb2_grpc
+
+TICK_S = 1.0
+PRUNE_EVERY_TICKS = 600
+SERVICES = ("dalsegno.v1.EngineService", "dalsegno.v1.ExecutorService")
+
+_log = logging.getLogger(__name__)
+
+
+class Engine:
+    """Runs on one event loop; the store is open and upgraded, and is closed by whoever opened it."""
+
+    def __init__(self, settings: Settings, store: Store, *, is_only_engine: bool) -> None:
+        """`is_only_engine`: nobody else writes this store, so that what was looked up may be kept."""
+        self.settings = settings
+        self.id = str(uuid.uuid4())
+        self._clock = Clock()
+        with store.write() as transaction:
+            self._clock.measure(transaction.now_s)
+            tokens = Tokens(transaction.settle(SETTING, new_key()))
+        workflows = Workflows(compile_row)
+        lookups = Lookups(workflows, builtin_descriptions(), lasting=is_only_engine)
+        copies = Copies(settings.cache_mb * 1024 * 1024, workflows)
+        self.conductor = Conductor(store, self._clock, copies, lookups, Dispatcher(tokens.make))
+        self._timers = Timers(self._clock, self.conductor.put)
+        self._feed = Feed()
+        self._executors = Executors(self.conductor, settings, self.id)
+        self._front = EngineServer(self.conductor, self._feed, tokens)
+        self.conductor.on_commit.append(self._committed)
+        self._server = Server(settings.listen, SERVICES)
+        self._tasks: list[asyncio.Task[None]] = []
+        self._started_s = self._clock.now_s()
+
+    @property
+    def port(self) -> int:
+        """Where it listens, once started."""
+        return self._server.port
+
+    async def start(self) -> None:
+        """Listen, look for what a dead engine left, and be ready. Raises CannotListen."""
+        engine_service_pb2_grpc.add_EngineServiceServicer_to_server(self._front, self._server.grpc)
+        executor_service_pb2_grpc.add_ExecutorServiceServicer_to_server(self._executors, self._server.grpc)
+        await self._server.start()
+        self._tasks = [
+            asyncio.create_task(self.conductor.run(), name="conductor"),
+            asyncio.create_task(self._timers.run(), name="timers"),
+            asyncio.create_task(self._tick(), name="tick"),
+        ]
+        await self._server.set_ready(True)
+
+    async def stop(self) -> None:
+        """Let executors bring what they have, finish the running batch, then stop."""
+        await self._server.set_ready(False)
+        await self._executors.drain(self.settings.grace_s)
+        self._front.stop()
+        self.conductor.stop()
+        conductor, *others = self._tasks
+        for task in others:
+            task.cancel()
+        await asyncio.wait([conductor], timeout=self.settings.grace_s)
+        await self._server.stop(0.5)
+        conductor.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self.conductor.close()
+
+    def _committed(self, committed: Committed) -> None:
+        self._timers.add(committed.messages)
+        self._feed.tell(committed.hints)
+
+    async def _tick(self) -> None:
+        """Once a second: leases, due messages and READY attempts that nobody here knows of; health."""
+        ticks, was_ready = 0, True
+        while True:
+            quiet_until_s = max(self._started_s, self.conductor.recovered_s) + self.settings.lease_s
+            self.conductor.put(self._executors.keep_leases(quiet_until_s))
+            self.conductor.put(Poll(self._timers, self.conductor.dispatcher.scan))
+            if ticks % PRUNE_EVERY_TICKS == 0:
+                self.conductor.put(PruneRequests())
+            if self.conductor.is_store_lost == was_ready:
+                was_ready = not self.conductor.is_store_lost
+                await self._server.set_ready(was_ready)
+            ticks += 1
+            await asyncio.sleep(TICK_S)

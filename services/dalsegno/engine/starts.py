@@ -1,0 +1,222 @@
+"""StartExecution and RunAction: what comes into being, from the request to the event that creates it."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Collection
+
+from dalsegno.engine.answers import attempt_message, dry_run_message, execution_message
+from dalsegno.engine.batch import Batch
+from dalsegno.engine.copies import standalone_workflow
+from dalsegno.engine.requests import (
+    Asked,
+    Kind,
+    common_violations,
+    execution_id_violations,
+    label_violations,
+    raise_if,
+    read_object,
+    remember,
+    remembered,
+)
+from dalsegno.store.records import DefinitionRow
+from dalsegno.v1 import action_service_pb2, execution_service_pb2
+from dalsegno.workflow.changes import ExecutionCreated
+from dalsegno.workflow.events import StartRequested
+from dalsegno.workflow.identity import derived_id
+from dalsegno.workflow.model import ActionDescription, AdHocAction, Workflow
+from dalsegno.workflow.refusals import InvalidRequest, NotFound, Violation
+from dalsegno.workflow.value import EMPTY, Value
+
+TIMEOUT_S_MAX = 10 * 365 * 24 * 3600.0
+
+
+def new_execution_id(at_s: float) -> str:
+    """A UUIDv7 of this moment."""
+    return derived_id(at_s, uuid.uuid4().hex)
+
+
+# StartExecution
+
+
+def _start_needs(asked: Asked, batch: Batch) -> Collection[str]:
+    request = asked.request
+    wrong = common_violations(request) + label_violations(request.labels)
+    if not request.workflow and not request.definition_id:
+        wrong.append(Violation("workflow", "is missing"))
+    if request.workflow and request.definition_id:
+        wrong.append(Violation("definition_id", "is instead of a workflow's name, not beside it"))
+    if request.version < 0:
+        wrong.append(Violation("version", "must not be negative"))
+    if request.execution_id:
+        wrong += execution_id_violations("execution_id", request.execution_id)
+    asked.memo["input"] = read_object("input", request.input, wrong)
+    asked.memo["params"] = read_object("params", request.params, wrong)
+    deadline_s = None
+    if request.HasField("deadline"):
+        deadline_s = request.deadline.seconds + request.deadline.nanos / 1e9
+    asked.memo["deadline_s"] = deadline_s
+    raise_if(wrong)
+    return (request.execution_id,) if request.execution_id else ()
+
+
+def _start(asked: Asked, batch: Batch) -> execution_service_pb2.StartExecutionResponse:
+    request, name = asked.request, "start_execution"
+    chosen_id = request.execution_id
+    if chosen_id and batch.exists(chosen_id):
+        answer = remembered(batch, name, chosen_id, request)
+        return execution_service_pb2.StartExecutionResponse.FromString(answer or b"")
+    workflow, row = _find_workflow(asked, batch)
+    execution_id = chosen_id or new_execution_id(batch.at_s)
+    event = StartRequested(
+        actor=asked.actor, comment=request.comment, creation=_creation(asked, batch, row, execution_id)
+    )
+    if request.dry_run:
+        outcome = batch.try_create(workflow, event)
+        return execution_service_pb2.StartExecutionResponse(dry_run=dry_run_message(workflow, outcome, existing=False))
+    touched = batch.create(workflow, event)
+    execution = execution_message(touched.copy.execution, touched.copy.at_s)
+    execution.environment = request.environment
+    response = execution_service_pb2.StartExecutionResponse(execution=execution)
+    if chosen_id:
+        remember(batch, name, chosen_id, request, response)
+    return response
+
+
+def _find_workflow(asked: Asked, batch: Batch) -> tuple[Workflow, DefinitionRow]:
+    request, queries = asked.request, batch.transaction.queries
+    if request.definition_id:
+        row = queries.definition(request.definition_id)
+        if row is None or row.deleted or row.kind != "workflow":
+            raise NotFound("definition", request.definition_id)
+    else:
+        row = None
+        for namespace in dict.fromkeys((request.namespace, "")):
+            row = row or queries.find_definition("workflow", request.workflow, namespace, request.version)
+        if row is None:
+            shown = f"{request.workflow} version {request.version}" if request.version else request.workflow
+            raise NotFound("workflow", shown)
+    workflow = batch.lookups.workflows.compiled(row)
+    assert isinstance(workflow, Workflow)
+    return workflow, row
+
+
+def _creation(asked: Asked, batch: Batch, row: DefinitionRow, execution_id: str) -> ExecutionCreated:
+    request = asked.request
+    deadline_s = asked.memo["deadline_s"]
+    if deadline_s is not None and deadline_s <= batch.at_s:
+        raise InvalidRequest.of("deadline", "has passed already")
+    return ExecutionCreated(
+        execution_id=execution_id,
+        definition_id=row.definition_id,
+        workflow=row.name,
+        namespace=request.namespace,
+        version=row.version,
+        language=row.language,
+        input=asked.memo["input"],
+        params=asked.memo["params"],
+        environment=_environment(asked, batch),
+        labels=dict(request.labels),
+        description=request.description,
+        deadline_s=deadline_s,
+        at_s=batch.at_s,
+        actor=asked.actor,
+        comment=request.comment,
+    )
+
+
+def _environment(asked: Asked, batch: Batch) -> Value:
+    """The stored environment that the request names, with what `params.env` gives on top: a name, or values."""
+    given = asked.memo["params"].data.get("env")
+    names = [asked.request.environment] if asked.request.environment else []
+    if isinstance(given, str) and given:
+        names.append(given)
+    elif given is not None and not isinstance(given, dict):
+        raise InvalidRequest.of("params.env", "must be the name of an environment, or an object")
+    merged: dict[str, object] = {}
+    for name in names:
+        row = None
+        for namespace in dict.fromkeys((asked.request.namespace, "")):
+            row = row or batch.transaction.queries.environment(namespace, name)
+        if row is None:
+            raise NotFound("environment", name)
+        variables = Value(text=row.value or "{}")
+        if len(names) == 1 and not isinstance(given, dict):
+            return variables
+        assert isinstance(variables.data, dict)
+        merged.update(variables.data)
+    if isinstance(given, dict):
+        merged.update(given)
+    return Value(data=merged) if merged else EMPTY
+
+
+# RunAction
+
+
+def _run_needs(asked: Asked, batch: Batch) -> Collection[str]:
+    request = asked.request
+    wrong = common_violations(request) + label_violations(request.labels)
+    if not request.action:
+        wrong.append(Violation("action", "is missing"))
+    asked.memo["input"] = read_object("input", request.input, wrong)
+    asked.memo["timeout_s"] = None
+    if request.HasField("timeout"):
+        timeout_s = request.timeout.seconds + request.timeout.nanos / 1e9
+        if not 0 < timeout_s <= TIMEOUT_S_MAX:
+            wrong.append(Violation("timeout", "must be more than nothing and less than ten years"))
+        asked.memo["timeout_s"] = timeout_s
+    raise_if(wrong)
+    return ()
+
+
+def _run(asked: Asked, batch: Batch) -> action_service_pb2.RunActionResponse:
+    request = asked.request
+    found = batch.outside.find_action(request.action, request.namespace)
+    if found is None:
+        raise NotFound("action", request.action)
+    raise_if(_input_violations(found, asked.memo["input"].data))
+    params: dict[str, object] = {"action": request.action, "input": asked.memo["input"].data}
+    if asked.memo["timeout_s"] is not None:
+        params["timeout_s"] = asked.memo["timeout_s"]
+    creation = ExecutionCreated(
+        execution_id=new_execution_id(batch.at_s),
+        definition_id="",
+        workflow="",
+        namespace=request.namespace,
+        language="",
+        params=Value(data=params),
+        labels=dict(request.labels),
+        at_s=batch.at_s,
+        actor=asked.actor,
+        comment=request.comment,
+    )
+    event = StartRequested(actor=asked.actor, comment=request.comment, creation=creation)
+    workflow = standalone_workflow(creation)
+    outcome = batch.try_create(workflow, event)
+    execution = outcome.execution
+    attempt = execution.attempts.get((1, 0, 1))
+    if attempt is None:  # an ad-hoc action that leads nowhere
+        raise InvalidRequest.of("action", execution.info or "cannot be run")
+    batch.adopt(workflow, event, outcome)
+    return action_service_pb2.RunActionResponse(action_execution=attempt_message(execution, attempt))
+
+
+def _input_violations(action: ActionDescription | AdHocAction, given: dict[str, object]) -> list[Violation]:
+    parameters = action.parameters if isinstance(action, ActionDescription) else action.input
+    accepts_any = isinstance(action, ActionDescription) and action.accepts_any
+    names = {each.name for each in parameters}
+    wrong = [
+        Violation(f"input.{each.name}", "is missing") for each in parameters if each.required and each.name not in given
+    ]
+    if not accepts_any:
+        known = f"the action takes {', '.join(sorted(names))}" if names else "the action takes no input"
+        wrong += [
+            Violation(f"input.{name}", f"is not an input of the action: {known}") for name in given if name not in names
+        ]
+    return wrong
+
+
+KINDS = {
+    "start_execution": Kind(_start_needs, _start),
+    "run_action": Kind(_run_needs, _run),
+}

@@ -1,0 +1,99 @@
+"""One executor's stream as the engine sees it: what it serves, its credit, and what is to be written to it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Mapping
+
+from dalsegno.v1 import executor_service_pb2 as wire
+
+ITEMS_MAX = 500
+"""As many actions or acknowledgements go into one message."""
+
+BYTES_MAX = 3 * 1024 * 1024
+"""A message gets no further item once it has so many bytes: it stays below 4 MiB unless one item is larger."""
+
+
+class Stream:
+    """The conductor's thread owns `credit`; the event loop everything that is written."""
+
+    def __init__(
+        self, session_id: str, executor_id: str, actions: frozenset[str], labels: Mapping[str, str], credit: int
+    ) -> None:
+        self.session_id = session_id
+        self.executor_id = executor_id
+        self.actions = actions
+        self.labels = labels
+        self.credit = credit
+        self.is_open = True
+        """Whether more may be handed out. Set by the loop, read by the thread."""
+        self.is_ended = False
+        """Whether nothing more is to be written."""
+        self.ending: Exception | None = None
+        """Why the engine ends the stream."""
+        self.heard = False
+        """Whether anything came since the lease was last renewed."""
+        self._runs: list[wire.RunAction] = []
+        self._acks: list[wire.Ack] = []
+        self._others: list[wire.ConnectResponse] = []
+        self._filled = asyncio.Event()
+
+    def fits(self, target: str) -> bool:
+        """Whether a task's `target` names this executor: by its id, by a label's value, or by `key=value`."""
+        if not target or target == self.executor_id or target in self.labels.values():
+            return True
+        key, sign, value = target.partition("=")
+        return bool(sign) and self.labels.get(key) == value
+
+    def run(self, actions: list[wire.RunAction]) -> None:
+        """Have actions sent."""
+        self._runs.extend(actions)
+        self._filled.set()
+
+    def acknowledge(self, ack: wire.Ack) -> None:
+        """Have an acknowledgement sent."""
+        self._acks.append(ack)
+        self._filled.set()
+
+    def send(self, message: wire.ConnectResponse) -> None:
+        """Have any other message sent, before those."""
+        self._others.append(message)
+        self._filled.set()
+
+    def end(self, reason: Exception | None = None) -> None:
+        """Write what there is, then end the stream."""
+        self.is_open = False
+        self.is_ended = True
+        self.ending = self.ending or reason
+        self._filled.set()
+
+    def close(self) -> list[wire.RunAction]:
+        """The stream is gone. What was to be run and was never sent."""
+        self.is_open = False
+        unsent, self._runs = self._runs, []
+        return unsent
+
+    async def wait(self) -> None:
+        """Until there is something to write, or the stream is to end."""
+        await self._filled.wait()
+        self._filled.clear()
+
+    def messages(self) -> Iterator[wire.ConnectResponse]:
+        """What there is to write, in batches; each is taken off when it is asked for."""
+        while self._others:
+            yield self._others.pop(0)
+        while self._acks:
+            batch, self._acks = self._acks[:ITEMS_MAX], self._acks[ITEMS_MAX:]
+            yield wire.ConnectResponse(ack=wire.AckBatch(acks=batch))
+        while self._runs:
+            yield wire.ConnectResponse(run_action=wire.RunActionBatch(actions=self._take_runs()))
+
+    def _take_runs(self) -> list[wire.RunAction]:
+        size = count = 0
+        for action in self._runs[:ITEMS_MAX]:
+            size += len(action.input) + 300
+            if count and size > BYTES_MAX:
+                break
+            count += 1
+        batch, self._runs = self._runs[:count], self._runs[count:]
+        return batch

@@ -1,0 +1,99 @@
+"""Messages: those to be applied at once, and those that wait for their time.
+
+Every message is a row; what is kept here only spares looking. A poll of the store finds what a dead engine left.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import logging
+from collections.abc import Callable, Collection, Iterable
+
+from dalsegno.engine.batch import Batch
+from dalsegno.engine.clock import Clock
+from dalsegno.engine.work import Told, Work
+from dalsegno.store.records import DueMessage, NewMessage
+
+KEPT_MAX = 200_000
+"""More waiting messages are not kept in memory; the poll finds them when they are due."""
+
+POLL_LIMIT = 1_000
+
+_log = logging.getLogger(__name__)
+
+
+class Timers:
+    """Puts each message before the conductor when its time has come."""
+
+    def __init__(self, clock: Clock, put: Callable[[Work], None]) -> None:
+        self._clock = clock
+        self._put = put
+        self._heap: list[tuple[float, str, str]] = []
+        self._known: set[str] = set()
+        """The ids of the messages in the heap or before the conductor."""
+        self._changed = asyncio.Event()
+
+    def add(self, messages: Iterable[NewMessage]) -> None:
+        """Messages that a commit has stored."""
+        now_s = self._clock.now_s()
+        for message in messages:
+            if message.due_s <= now_s:
+                self._apply(message.id, message.execution_id)
+            elif len(self._known) < KEPT_MAX:
+                self._known.add(message.id)
+                heapq.heappush(self._heap, (message.due_s, message.id, message.execution_id))
+                if self._heap[0][1] == message.id:
+                    self._changed.set()
+
+    def found(self, messages: Iterable[DueMessage]) -> None:
+        """Due messages that the poll has met."""
+        for message in messages:
+            if message.id not in self._known:
+                self._apply(message.id, message.execution_id)
+
+    async def run(self) -> None:
+        """Wait for the next due time, over and over."""
+        while True:
+            now_s = self._clock.now_s()
+            while self._heap and self._heap[0][0] <= now_s:
+                _, message_id, execution_id = heapq.heappop(self._heap)
+                self._apply(message_id, execution_id)
+            wait_s = self._heap[0][0] - now_s if self._heap else None
+            try:
+                await asyncio.wait_for(self._changed.wait(), wait_s)
+            except TimeoutError:
+                continue
+            self._changed.clear()
+
+    def _apply(self, message_id: str, execution_id: str) -> None:
+        self._known.add(message_id)
+        self._put(Told(execution_id, None, self._applied, message_id))
+
+    def _applied(self, told: Told, error: BaseException | None) -> None:
+        self._known.discard(told.message_id)
+        if error is not None:
+            _log.info("message to execution %s dropped: %s", told.execution_id, error)
+
+
+class Poll(Work):
+    """Look for due messages and READY attempts that nobody here knows of."""
+
+    __slots__ = ("_found", "_known_to", "_scan")
+
+    def __init__(self, timers: Timers, scan: Callable[[Batch], None]) -> None:
+        self.refusal = None
+        self._known_to = timers
+        self._scan = scan
+        self._found: list[DueMessage] = []
+
+    def needs(self, batch: Batch) -> Collection[str]:
+        self._found = batch.transaction.due_messages(batch.at_s, POLL_LIMIT)
+        self._scan(batch)
+        return ()
+
+    def carry_out(self, batch: Batch) -> None:
+        """What was found is applied in batches of its own."""
+
+    def done(self) -> None:
+        self._known_to.found(self._found)
