@@ -39,7 +39,7 @@ def run_postgres() -> Iterator[str]:
         yield f"postgresql://tester@127.0.0.1:{port}/postgres"
     finally:
         if process is not None:
-            process.send_signal(signal.SIGINT)  # fast shutdown: sessions are ended
+            process.send_signal(signal.SIGQUIT)  # at once: nothing of it is kept
             process.wait(_START_S)
         shutil.rmtree(folder, ignore_errors=True)
 

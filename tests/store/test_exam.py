@@ -95,7 +95,7 @@ def test_rolled_back_leaves_nothing(store: Store) -> None:
         raise RuntimeError("stop")
     with store.read() as queries:
         assert queries.execution("e1") is None
-        assert queries.tasks("e1").rows == queries.attempts("e1").rows == queries.journal("e1") == []
+        assert (queries.tasks("e1").rows, queries.attempts("e1").rows, queries.journal("e1")) == ([], [], [])
         assert queries.actions() == {}
         assert queries.setting("key") is None
     with store.write() as transaction:
@@ -299,7 +299,7 @@ def test_deleted_execution_leaves_nothing_behind(store: Store) -> None:
         transaction.delete_execution("nobody")
     with store.read() as queries:
         assert queries.execution("e1") is None
-        assert queries.journal("e1") == queries.tasks("e1").rows == queries.attempts("e1").rows == []
+        assert (queries.tasks("e1").rows, queries.attempts("e1").rows, queries.journal("e1")) == ([], [], [])
         assert queries.execution_ids() == ["e2", "e2-open"]
     assert list(check(store)) == []
     with store.write() as transaction:

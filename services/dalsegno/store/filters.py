@@ -120,10 +120,11 @@ def parse_filter(text: str, fields: Fields) -> Filter:
         if position == len(text):
             return Filter(tuple(terms))
         match = _TERM.match(text, position)
-        if match is None:
+        end = match.end() if match is not None else position
+        if match is None or text[end : end + 1] == '"':
             raise InvalidFilter(text[position:], position + 1, "a quotation mark is not closed")
         terms.append(_parse_term(match.group(), position + 1, fields))
-        position = match.end()
+        position = end
 
 
 def _parse_term(text: str, position: int, fields: Fields) -> Term:

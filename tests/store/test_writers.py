@@ -1,0 +1,226 @@
+"""Several writers at once: processes and threads, each with a store of its own over the same database."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from tests.store.scenes import Scene, create, save
+
+from dalsegno.store.records import NewMessage
+from dalsegno.store.sql import SqlStore
+from dalsegno.store.store import Store, StoreLocked, StoreOutdated, open_store
+from dalsegno.workflow.changes import GlobalsPublished
+from dalsegno.workflow.events import PauseRequested
+from dalsegno.workflow.execution import replay
+from dalsegno.workflow.value import Value
+
+_ROUNDS = 20
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def shared_url(request: pytest.FixtureRequest) -> str:
+    """A database that several can open, empty."""
+    url: str = request.getfixturevalue(f"empty_{request.param}")
+    return url
+
+
+@pytest.fixture
+def pair(shared_url: str) -> Iterator[tuple[Store, Store]]:
+    """Two stores over one database, as two engines have them."""
+    with ExitStack() as opened:
+        stores = open_store(shared_url), open_store(shared_url)
+        for store in stores:
+            opened.callback(store.close)
+        stores[0].upgrade()
+        yield stores
+
+
+def _count_up(store: Store, name: str, failures: list[BaseException]) -> None:
+    """Read, add one, write: as often as it takes to lose an update if claims did not hold."""
+    try:
+        for _ in range(_ROUNDS):
+            with store.write() as transaction:
+                transaction.claim(["e2", "e1"])
+                execution = replay(transaction.changes_after("e1", 0))
+                seen = execution.globals.get("count", Value(data=0)).data
+                assert isinstance(seen, int)
+                scene = Scene(execution, [], 1.0)
+                scene.do(GlobalsPublished(values={"count": Value(data=seen + 1), "by": Value(data=name)}))
+                transaction.save_all([scene.saved()])
+    except BaseException as error:
+        failures.append(error)
+
+
+def test_claims_serialise_two_writers(pair: tuple[Store, Store]) -> None:
+    """Two engines that add to the same execution at once lose no update: each claims before it reads (DESIGN.md 4)."""
+    save(pair[0], create("e1"), create("e2"))
+    failures: list[BaseException] = []
+    threads = [
+        threading.Thread(target=_count_up, args=(store, str(number), failures)) for number, store in enumerate(pair)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert failures == []
+    with pair[0].write() as transaction:
+        execution = replay(transaction.changes_after("e1", 0))
+    assert execution.globals["count"].data == 2 * _ROUNDS
+    assert execution.revision == 1 + 2 * _ROUNDS
+
+
+def test_claim_waits_for_the_other_transaction(pair: tuple[Store, Store]) -> None:
+    """A claim of what another transaction has claimed answers once that one has ended, with the revision it left."""
+    scene = create("e1")
+    save(pair[0], scene)
+    answers: list[dict[str, int]] = []
+
+    def claim_too() -> None:
+        with pair[1].write() as transaction:
+            answers.append(transaction.claim(["e1"]))
+
+    other = threading.Thread(target=claim_too)
+    with pair[0].write() as transaction:
+        assert transaction.claim(["e1"]) == {"e1": 1}
+        other.start()
+        other.join(0.3)
+        assert answers == []
+        transaction.save_all([scene.do(GlobalsPublished(values={"a": Value(data=1)})).saved()])
+    other.join(30)
+    assert answers == [{"e1": 2}]
+
+
+def test_two_writers_take_a_message_once(pair: tuple[Store, Store]) -> None:
+    """Of two transactions that take the same messages at once, each message goes to exactly one."""
+    names = [f"m{number:03}" for number in range(60)]
+    with pair[0].write() as transaction:
+        transaction.add_messages([NewMessage(name, "e1", PauseRequested(), 1.0) for name in names])
+    taken: list[str] = []
+
+    def take(store: Store) -> None:
+        for name in names:
+            with store.write() as transaction:
+                taken.extend(transaction.take_messages([name]))
+
+    threads = [threading.Thread(target=take, args=(store,)) for store in pair]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert sorted(taken) == names
+
+
+def test_three_processes_upgrade_at_once(shared_url: str) -> None:
+    """Three services that start together over an empty database all come up, and the tables are there once."""
+    command = [sys.executable, "-m", "dalsegno.store", "--database", shared_url, "upgrade"]
+    processes = [subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE) for _ in range(3)]
+    outcomes = [(process.communicate(timeout=60), process.returncode) for process in processes]
+    assert [code for _, code in outcomes] == [0, 0, 0], outcomes
+    store = open_store(shared_url)
+    store.check_version()
+    save(store, create("e1"))
+    store.close()
+
+
+def test_store_without_its_tables_is_refused(shared_url: str) -> None:
+    """A store whose migrations have not run says so, and how to run them."""
+    store = open_store(shared_url)
+    if shared_url.startswith("sqlite"):
+        with store.write():
+            pass
+    with pytest.raises(StoreOutdated, match=r"dalsegno\.store upgrade"):
+        store.check_version()
+    store.close()
+
+
+def test_tables_are_those_of_the_migrations(shared_url: str) -> None:
+    """What the migrations make is what tables.py says: nothing was changed in one place only."""
+    from alembic.autogenerate import compare_metadata
+    from alembic.runtime.migration import MigrationContext
+
+    from dalsegno.store.tables import METADATA
+
+    store = SqlStore(shared_url)
+    store.upgrade()
+    with store.inspect() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True, "target_metadata": METADATA})
+        assert compare_metadata(context, METADATA) == []
+    store.close()
+
+
+def test_second_engine_on_a_file_is_refused(empty_sqlite: str) -> None:
+    """One engine holds a SQLite file; a second is told which process has it, until the first one closes."""
+    first, second = open_store(empty_sqlite), open_store(empty_sqlite)
+    first.upgrade()
+    first.hold_engine_lock()
+    first.hold_engine_lock()
+    with pytest.raises(StoreLocked, match=r"process \d+"):
+        second.hold_engine_lock()
+    first.close()
+    second.hold_engine_lock()
+    second.close()
+
+
+def test_engines_share_postgres(empty_postgres: str) -> None:
+    """Several engines may serve a PostgreSQL store: there is no lock to hold."""
+    first, second = open_store(empty_postgres), open_store(empty_postgres)
+    first.hold_engine_lock()
+    second.hold_engine_lock()
+    first.close()
+    second.close()
+
+
+def test_sqlite_writes_are_durable(empty_sqlite: str) -> None:
+    """The file is in WAL mode and each commit is synced: what was answered is not lost with the power."""
+    store = SqlStore(empty_sqlite)
+    store.upgrade()
+    with store.inspect() as connection:
+        assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
+    with store.write() as transaction:
+        connection = transaction._connection  # type: ignore[attr-defined]
+        assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 2
+    store.close()
+
+
+def test_reading_store_cannot_write(shared_url: str) -> None:
+    """A store opened for reading refuses to write, and so does the database behind any reader."""
+    import sqlalchemy as sa
+
+    store = SqlStore(shared_url)
+    store.upgrade()
+    with pytest.raises(sa.exc.DBAPIError, match="read"), store.inspect() as connection:
+        connection.exec_driver_sql("DELETE FROM settings")
+    store.close()
+    reading = open_store(shared_url, read_only=True)
+    with pytest.raises(PermissionError), reading.write():
+        pass
+    with reading.read() as queries:
+        assert queries.execution_ids() == []
+    reading.close()
+
+
+def test_lost_database_is_told_from_a_bad_batch(shared_url: str, tmp_path: Path) -> None:
+    """is_available is what an engine asks after a failure: yes while the database answers, no once it does not."""
+    store = open_store(shared_url)
+    store.upgrade()
+    with pytest.raises(ZeroDivisionError), store.write():
+        _ = 1 / 0
+    assert store.is_available()
+    store.close()
+    missing = SqlStore(f"sqlite:///{tmp_path}/none/store.db", read_only=True)
+    assert not missing.is_available()
+    assert not SqlStore("postgresql://nobody@127.0.0.1:1/none").is_available()
+
+
+@pytest.mark.parametrize("url", ["", "mysql://x", "sqlite://", "sqlite:///:memory:"])
+def test_other_urls_are_refused(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A URL that is not of a store, or none at all, is refused with what would be one."""
+    monkeypatch.delenv("DALSEGNO_DATABASE_URL", raising=False)
+    with pytest.raises(ValueError, match="sqlite:///"):
+        open_store(url)
