@@ -9,7 +9,7 @@ from uuid import UUID
 import yaml
 
 from dalsegno.expressions.budget import Budget
-from dalsegno.expressions.values import describe, finish
+from dalsegno.expressions.values import CONTAINER_COST, describe, finish
 from dalsegno.workflow.scope import EvaluationError, Scope
 
 PARSED_LENGTH = 4 * 1024 * 1024
@@ -153,13 +153,13 @@ def _plain(value: object, budget: Budget, depth: int) -> object:
     if depth > 200:
         raise EvaluationError("yaml_parse(): nested deeper than 200 levels")
     if isinstance(value, dict):
-        budget.build(len(value) + 1)
+        budget.build(len(value) + CONTAINER_COST)
         return {
             key if isinstance(key, str) else str(finish(key, budget)): _plain(item, budget, depth + 1)
             for key, item in value.items()
         }
     if isinstance(value, (list, tuple)):
-        budget.build(len(value) + 1)
+        budget.build(len(value) + CONTAINER_COST)
         return [_plain(item, budget, depth + 1) for item in value]
     if value is None or isinstance(value, (str, bool, int, float)):
         return finish(value, budget)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import re
+from collections.abc import Callable, ItemsView, Iterator, Mapping
 from functools import lru_cache
 from typing import Any
 
 from jinja2 import StrictUndefined, TemplateError, nodes, pass_context
 from jinja2.environment import Template, TemplateExpression
 from jinja2.exceptions import TemplateSyntaxError
+from jinja2.parser import Parser
 from jinja2.runtime import Context, Undefined
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
@@ -16,7 +18,7 @@ from dalsegno.expressions import functions
 from dalsegno.expressions.budget import TEXT_LENGTH, Budget
 from dalsegno.expressions.isolation import evaluate_apart
 from dalsegno.expressions.jinja_cost import is_simple
-from dalsegno.expressions.values import finish
+from dalsegno.expressions.values import PLAIN, SCALARS, finish
 from dalsegno.expressions.yaql.evaluate import shorten
 from dalsegno.expressions.yaql.parse import SyntaxProblem
 from dalsegno.workflow.scope import EvaluationError, Scope
@@ -25,25 +27,28 @@ Path = tuple[str, ...]
 
 
 class Variables(Mapping[str, Any]):
-    """`_`: asks the scope for single variables, and for all of them only when somebody walks through it."""
+    """`_`: asks the scope for single variables, and for all of them only when somebody walks through it.
 
-    __slots__ = ("budget", "scope")
+    The sandbox hides what begins with an underscore.
+    """
+
+    __slots__ = ("_budget", "_scope")
 
     def __init__(self, scope: Scope, budget: Budget) -> None:
-        self.scope = scope
-        self.budget = budget
+        self._scope = scope
+        self._budget = budget
 
     def __getitem__(self, name: str) -> Any:
-        return self.scope.variable(name)
+        return self._scope.variable(name)
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self.scope.variables())
+        return iter(self._scope.variables())
 
     def __len__(self) -> int:
-        return len(self.scope.variables())
+        return len(self._scope.variables())
 
     def __repr__(self) -> str:
-        return repr(self.scope.variables())
+        return repr(self._scope.variables())
 
 
 class Environment(ImmutableSandboxedEnvironment):
@@ -55,7 +60,10 @@ class Environment(ImmutableSandboxedEnvironment):
                 return obj[attribute]
             except KeyError:
                 pass
-        return super().getattr(obj, attribute)
+        found = super().getattr(obj, attribute)
+        if isinstance(obj, Variables) and isinstance(found, Undefined):
+            return self.undefined(f"there is no variable {attribute!r}")
+        return found
 
 
 def _running(context: Context) -> Variables:
@@ -69,7 +77,7 @@ def _on_scope(function: Callable[..., object]) -> Callable[..., object]:
     @pass_context
     def call(context: Context, *values: object, **named: object) -> object:
         running = _running(context)
-        return function(running.scope, running.budget, *values, **named)
+        return function(running._scope, running._budget, *values, **named)
 
     return call
 
@@ -77,7 +85,7 @@ def _on_scope(function: Callable[..., object]) -> Callable[..., object]:
 def _on_budget(function: Callable[..., object]) -> Callable[..., object]:
     @pass_context
     def call(context: Context, value: object) -> object:
-        return function(_running(context).budget, value)
+        return function(_running(context)._budget, value)
 
     return call
 
@@ -85,14 +93,14 @@ def _on_budget(function: Callable[..., object]) -> Callable[..., object]:
 @pass_context
 def _uuid(context: Context) -> str:
     running = _running(context)
-    return functions.uuid(running.scope, running.budget)
+    return functions.uuid(running._scope, running._budget)
 
 
 @pass_context
 def _choose(context: Context, items: Any) -> object:
     """The filter `random`, from the event's seed."""
     running = _running(context)
-    return functions.draw(running.scope, running.budget).choice(items)
+    return functions.draw(running._scope, running._budget).choice(items)
 
 
 FUNCTIONS: dict[str, Callable[..., object]] = {
@@ -127,21 +135,21 @@ def environment() -> Environment:
     # Not optimized: that would compute constants while compiling, a billion characters if somebody says so.
     made = Environment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, optimized=False)
     made.globals.update(FUNCTIONS)
-    made.filters = Named(made.filters | FUNCTIONS)
+    made.filters = Named(made.filters | FUNCTIONS | {"random": _choose})
     made.tests = Named(made.tests)
     return made
 
 
 class JinjaExpression:
-    """`{{ … }}` alone: its value keeps its type."""
+    """`{{ … }}` alone: its value keeps its type. Compiled when it is evaluated first, unless it is only a path."""
 
     __slots__ = ("compiled", "path", "simple", "text")
 
-    def __init__(self, text: str, compiled: TemplateExpression, path: Path | None, simple: bool) -> None:
+    def __init__(self, text: str, path: Path | None, simple: bool) -> None:
         self.text = text
-        self.compiled = compiled
         self.path = path
         self.simple = simple
+        self.compiled: TemplateExpression | None = None
 
     def evaluate(self, scope: Scope, place: str = "") -> object:
         """The value as plain JSON data. Raises EvaluationError."""
@@ -151,26 +159,28 @@ class JinjaExpression:
 
     def evaluate_here(self, scope: Scope, place: str) -> object:
         """The same in this process, whatever it takes. Raises EvaluationError."""
-        return _evaluate(self.text, scope, place, self._value)
+        return _evaluate(self.text, scope, place, self._value, SCALARS if self.path is None else PLAIN)
 
     def _value(self, variables: Variables) -> object:
         if self.path is not None:
             return _follow(variables, self.path)
+        if self.compiled is None:
+            self.compiled = environment().compile_expression(_inner(self.text), undefined_to_none=False)
         value = self.compiled(_=variables)
         if isinstance(value, Undefined):
             value._fail_with_undefined_error()
-        return value
+        return list(value) if isinstance(value, ItemsView) else value
 
 
 class JinjaText:
-    """A text with expressions and blocks in it: its value is text."""
+    """A text with expressions and blocks in it: its value is text. Compiled when it is rendered first."""
 
     __slots__ = ("compiled", "simple", "text")
 
-    def __init__(self, text: str, compiled: Template, simple: bool) -> None:
+    def __init__(self, text: str, simple: bool) -> None:
         self.text = text
-        self.compiled = compiled
         self.simple = simple
+        self.compiled: Template | None = None
 
     def evaluate(self, scope: Scope, place: str = "") -> object:
         """The rendered text. Raises EvaluationError."""
@@ -180,21 +190,25 @@ class JinjaText:
 
     def evaluate_here(self, scope: Scope, place: str) -> object:
         """The same in this process, whatever it takes. Raises EvaluationError."""
-        return _evaluate(self.text, scope, place, self._value)
+        return _evaluate(self.text, scope, place, self._value, SCALARS)
 
     def _value(self, variables: Variables) -> object:
+        if self.compiled is None:
+            self.compiled = environment().from_string(self.text)
         parts = []
         for part in self.compiled.generate(_=variables):
-            variables.budget.build(len(part))
+            variables._budget.build(len(part))
             parts.append(part)
         return "".join(parts)
 
 
-def _evaluate(text: str, scope: Scope, place: str, value: Callable[[Variables], object]) -> object:
+def _evaluate(
+    text: str, scope: Scope, place: str, value: Callable[[Variables], object], plain: frozenset[type]
+) -> object:
     budget = Budget(place)
     try:
         found = value(Variables(scope, budget))
-        return finish(scope.variables() if isinstance(found, Variables) else found, budget)
+        return finish(scope.variables() if isinstance(found, Variables) else found, budget, plain=plain)
     except EvaluationError as error:
         cause = str(error)
     except TemplateError as error:
@@ -212,7 +226,7 @@ def _evaluate(text: str, scope: Scope, place: str, value: Callable[[Variables], 
 def _follow(variables: Variables, path: Path) -> object:
     """`_.a.b`, without the detour through Jinja. Raises EvaluationError."""
     try:
-        value: Any = variables.scope.variable(path[0])
+        value: Any = variables._scope.variable(path[0])
     except KeyError:
         raise EvaluationError(f"there is no variable {path[0]!r}") from None
     for name in path[1:]:
@@ -225,25 +239,40 @@ def _follow(variables: Variables, path: Path) -> object:
     return value
 
 
+_PATH = re.compile(r"_((?:\.[^\W\d_]\w*)+)", re.ASCII)
+
+
+def _inner(text: str) -> str:
+    """The expression without its marks."""
+    return text[2:-2].strip("-+ \t")
+
+
 @lru_cache(maxsize=16_384)
 def compile_jinja_expression(text: str) -> JinjaExpression:
     """The expression of this text, with its marks. Raises SyntaxProblem."""
-    _check_length(text)
-    source = text[2:-2].strip("-+ \t")
-    try:
-        compiled = environment().compile_expression(source, undefined_to_none=False)
-        tree = environment().parse("{{ " + source + " }}")
-        return JinjaExpression(text, compiled, _dotted(tree), is_simple(tree))
-    except (TemplateError, RecursionError) as error:
-        raise SyntaxProblem(_explain(error)) from None
+    source = _inner(text)
+    path = _PATH.fullmatch(source)
+    if path is not None:
+        return JinjaExpression(text, tuple(path[1][1:].split(".")), simple=True)
+    return JinjaExpression(text, None, is_simple(_parse(text, as_expression=True)))
 
 
 @lru_cache(maxsize=16_384)
 def compile_jinja_text(text: str) -> JinjaText:
     """The template of this text. Raises SyntaxProblem."""
+    return JinjaText(text, is_simple(_parse(text, as_expression=False)))
+
+
+def _parse(text: str, as_expression: bool) -> nodes.Template:
     _check_length(text)
     try:
-        return JinjaText(text, environment().from_string(text), is_simple(environment().parse(text)))
+        if as_expression:
+            parser = Parser(environment(), _inner(text), state="variable")
+            expression = parser.parse_expression()
+            if not parser.stream.eos:
+                raise TemplateSyntaxError("chunk after expression", parser.stream.current.lineno)
+            return nodes.Template([nodes.Output([expression], lineno=1)], lineno=1)
+        return environment().parse(text)
     except (TemplateError, RecursionError) as error:
         raise SyntaxProblem(_explain(error)) from None
 
@@ -258,16 +287,3 @@ def _explain(error: Exception) -> str:
         line = f" (line {error.lineno} of the text)" if error.lineno > 1 else ""
         return f"{error.message}{line}"
     return str(error) or type(error).__name__
-
-
-def _dotted(tree: nodes.Template) -> Path | None:
-    """The names of `_.a.b`, None for any other expression."""
-    output = tree.body[0] if len(tree.body) == 1 else None
-    node = output.nodes[0] if isinstance(output, nodes.Output) and len(output.nodes) == 1 else None
-    names: list[str] = []
-    while isinstance(node, nodes.Getattr):
-        names.append(node.attr)
-        node = node.node
-    if not names or not isinstance(node, nodes.Name) or node.name != "_":
-        return None
-    return tuple(reversed(names))

@@ -18,6 +18,8 @@ DEPTH = 200
 """Levels of nesting in a value that an expression gives."""
 
 
+CONTAINER_COST = 16
+"""A list or a dict within a value costs as much time as so many of its elements."""
 PLAIN: frozenset[type] = frozenset({str, int, bool, dict, list, type(None)})
 """Types whose values are plain JSON data as they are. Floats may be infinite."""
 
@@ -55,7 +57,7 @@ def finish(value: object, budget: Budget, depth: int = 0, plain: frozenset[type]
     if kind is map or kind is filter or kind is BuiltList:
         return _finish_items(value, budget, depth, plain)  # type: ignore[arg-type]
     if isinstance(value, Mapping):
-        budget.build(len(value))
+        budget.build(CONTAINER_COST + len(value))
         return {_finish_key(key): finish(item, budget, depth + 1, plain) for key, item in value.items()}
     if isinstance(value, str):
         return str(value)
@@ -79,10 +81,10 @@ def measure(value: object, budget: Budget, depth: int) -> None:
     if depth >= DEPTH:
         raise EvaluationError(f"it gives a value nested deeper than {DEPTH} levels")
     if isinstance(value, dict):
-        budget.build(8 * len(value))
+        budget.build(CONTAINER_COST + 8 * len(value))
         value = value.values()
     elif isinstance(value, list):
-        budget.build(len(value))
+        budget.build(CONTAINER_COST + len(value))
     else:
         return
     for item in value:
@@ -117,6 +119,7 @@ def describe(value: object) -> str:
 
 
 def _finish_items(items: Iterable[object], budget: Budget, depth: int, plain: frozenset[type]) -> list[object]:
+    budget.build(CONTAINER_COST)
     finished: list[object] = []
     for item in items:
         budget.size -= 1

@@ -375,7 +375,7 @@ def _lambda_key(name: str) -> Closure:
 def _lambda_2(body: Closure, cost: int) -> Closure:
     def make(frame: Frame, dollar: object) -> object:
         def call(first: object, second: object) -> object:
-            frame.budget.step(cost)
+            frame.budget.step(1 + cost)
             return body(frame.with_names({"2": second}), first)
 
         return call

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections.abc  # noqa: F401  (the library uses it without importing it)
 from collections.abc import Callable, Mapping
+from contextvars import ContextVar
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
@@ -24,16 +25,31 @@ OURS = (
 """Functions of the workflow, put over those of the library."""
 
 
-@lru_cache(maxsize=1)
-def standard_context() -> ContextBase:
-    """The library's own functions: made once per process, it takes some milliseconds."""
-    return yaql.create_context(finalizer=_hand_over)
-
-
 @specs.name("#finalize")  # type: ignore[untyped-decorator]
 def _hand_over(value: Any) -> Any:
     """The library's own conversion of results is not needed: `finish` does it for both ways of evaluating."""
     return value
+
+
+_running: ContextVar[Frame] = ContextVar("_running")
+"""The frame of the evaluation that is going on, for the functions below."""
+
+
+@lru_cache(maxsize=1)
+def standard_context() -> ContextBase:
+    """The library's functions and over them ours: made once per process, it takes some milliseconds."""
+    context = yaql.create_context(finalizer=_hand_over).create_child_context()
+    for name in OURS:
+        context.register_function(_bind(FUNCTIONS[name].implementation), name=name)
+    context.register_function(lambda: datetime.fromtimestamp(_running.get().scope.at_s, UTC), name="now")
+    return context
+
+
+def _bind(implementation: Callable[..., object]) -> Callable[..., object]:
+    def call(*values: Any, **named: Any) -> Any:
+        return utils.convert_input_data(implementation(_running.get(), *values, **named))
+
+    return call
 
 
 @lru_cache(maxsize=4_096)
@@ -48,13 +64,15 @@ def knows(name: str, method: bool) -> bool:
 def evaluate_by_library(text: str, frame: Frame) -> object:
     """The library's value of the expression as plain JSON data. Raises whatever the library raises."""
     context = standard_context().create_child_context()
-    for name in OURS:
-        context.register_function(_bind(FUNCTIONS[name].implementation, frame), name=name)
-    context.register_function(lambda: datetime.fromtimestamp(frame.scope.at_s, UTC), name="now")
     context["$"] = Variables(frame)
-    context["__env"] = utils.convert_input_data(frame.scope.environment())
-    context["__execution"] = utils.convert_input_data(frame.scope.execution())
-    return finish(parse(text)(utils.NO_VALUE, context, engine()), frame.budget, plain=SCALARS)
+    if "$__" in text:
+        context["__env"] = utils.convert_input_data(frame.scope.environment())
+        context["__execution"] = utils.convert_input_data(frame.scope.execution())
+    running = _running.set(frame)
+    try:
+        return finish(parse(text)(utils.NO_VALUE, context, engine()), frame.budget, plain=SCALARS)
+    finally:
+        _running.reset(running)
 
 
 class Variables(utils.FrozenDict):  # type: ignore[misc]
@@ -87,10 +105,3 @@ class Variables(utils.FrozenDict):  # type: ignore[misc]
 
     def __len__(self) -> int:
         return len(self._everything())
-
-
-def _bind(implementation: Callable[..., object], frame: Frame) -> Callable[..., object]:
-    def call(*values: Any, **named: Any) -> Any:
-        return utils.convert_input_data(implementation(frame, *values, **named))
-
-    return call

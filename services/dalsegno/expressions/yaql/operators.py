@@ -116,6 +116,10 @@ def modulo(frame: Frame, left: Any, right: Any) -> object:
     return left % right
 
 
+EQUAL_COST = 4
+"""Steps of comparing two containers, without their members."""
+
+
 def equal(frame: Frame, left: Any, right: Any) -> bool:
     """Whether two values are the same. Containers are compared member by member, so that each costs a step."""
     if isinstance(left, (list, tuple)) and isinstance(right, (list, tuple)):
@@ -130,6 +134,7 @@ def equal(frame: Frame, left: Any, right: Any) -> bool:
 
 
 def _all_equal(frame: Frame, pairs: Iterable[tuple[Any, Any]]) -> Iterator[bool]:
+    frame.budget.step(EQUAL_COST)
     for left, right in pairs:
         frame.budget.step(1)
         yield left is right or equal(frame, left, right)

@@ -31,6 +31,7 @@ def engine() -> YaqlEngine:
     return YaqlFactory().create(OPTIONS)
 
 
+@lru_cache(maxsize=256)
 def parse(text: str) -> Any:
     """The library's statement for this text. Raises SyntaxProblem."""
     if not text.strip():

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from itertools import islice
 from typing import Any
 
-from dalsegno.expressions.values import BuiltList, describe, is_iterable
+from dalsegno.expressions.values import CONTAINER_COST, BuiltList, describe, is_iterable
 from dalsegno.expressions.yaql.collections import need_integer, replace_items
 from dalsegno.expressions.yaql.frame import Frame
 from dalsegno.expressions.yaql.operators import is_number, walk
@@ -46,7 +46,7 @@ def as_string(frame: Frame, value: Any) -> str:
 def _as_tuples(frame: Frame, value: Any, depth: int) -> Any:
     if depth > 200:
         raise EvaluationError("str() of a value nested deeper than 200 levels")
-    frame.budget.build(1 + (len(value) if isinstance(value, str) else 0))
+    frame.budget.build(len(value) if isinstance(value, str) else CONTAINER_COST)
     if isinstance(value, (list, tuple)):
         return tuple(_as_tuples(frame, item, depth + 1) for item in value)
     if isinstance(value, Mapping):

@@ -1,0 +1,66 @@
+"""No expression takes long or much, whatever it says."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from tests.unit.expressions.scopes import PlainScope
+
+from dalsegno.expressions.compile import compile_template
+from dalsegno.workflow.scope import EvaluationError
+
+SCOPE = PlainScope({"l": list(range(2_000)), "s": "a" * 100_000, "o": [{"x": "y" * 1_000}] * 1_000})
+
+
+@pytest.mark.parametrize(
+    ("expression", "cause"),
+    [
+        ("range(0, 1000000000).len()", "steps"),
+        ("range(1000000000)", "steps"),
+        ("range(1000000).select($).sum()", "steps"),
+        ("range(100000).select(range(100000).len())", "steps"),
+        ("'a' * 100000000", "builds more than"),
+        ("[1] * 1000000000", "builds more than"),
+        ("$.s * 1000", "builds more than"),
+        ("$.o * 10000", "builds more than"),
+        ("[$.o, $.o, $.o, $.o, $.o, $.o, $.o, $.o, $.o, $.o]", "builds more than"),
+        ("str($.o) + str($.o) + str($.o) + str($.o) + str($.o) + str($.o)", "builds more than"),
+        ("$.s.split(a) * 1000", "builds more than"),
+        ("$.s.replace(a, $.s)", "builds more than"),
+        ("range(100000).join($.s)", "builds more than"),
+        ("$.l.select($.s + 'x')", "has no key"),
+        ("let(x => $.s) -> range(100000).select($x + $)", "'+' does not apply"),
+        ("let(x => $.s) -> range(100000).select($x + 'b')", "builds more than"),
+        ("let(x => $.s) -> range(1000000).where('b' in $x)", "steps"),
+        ("let(x => $.s) -> range(1000000).where($x = $x + '')", "builds more than"),
+        ("$.l.join($.l, $1 = $2, $1)", "steps"),
+        ("1.repeat().len()", "steps"),
+        ("pow(10, 1000000000)", "integer grows beyond"),
+        ("range(1, 1000000).aggregate($1 * $2)", "steps"),
+        ("shiftBitsLeft(1, 1000000000)", "more than 65,536 bits"),
+        ("range(60).aggregate([$1, $1], [1])", "builds more than"),
+        ("range(60).aggregate([$1, $1], [1]) = range(60).aggregate([$1, $1], [1])", "steps"),
+        ("str(range(60).aggregate([$1, $1], [1]))", "builds more than"),
+        ("json_dump(range(60).aggregate([$1, $1], [1]))", "builds more than"),
+        ("range(1000).select(tasks())", "steps"),
+        ("float('inf')", "which JSON does not have"),
+    ],
+)
+def test_yaql_stops(expression: str, cause: str) -> None:
+    """A runaway expression ends within two seconds with an error that says what it used up."""
+    template = compile_template(f"<% {expression} %>", lambda problem: pytest.fail(problem.message))
+    started = time.monotonic()
+    with pytest.raises(EvaluationError) as failure:
+        template.evaluate(SCOPE)
+    assert cause in str(failure.value)
+    assert time.monotonic() - started < 2
+
+
+def test_ordinary_work_fits() -> None:
+    """Ten thousand items are filtered, grouped and ordered within the budget."""
+    scope = PlainScope({"rows": [{"k": f"key {n % 100}", "n": n} for n in range(10_000)]})
+    template = compile_template(
+        "<% $.rows.where($.n > 10).groupBy($.k).orderBy($[0]).select($[1].len()).sum() %>", print
+    )
+    assert template.evaluate(scope) == 9_989
