@@ -1,1 +1,1 @@
-"""The service behind the public contract: checks, reads, watches, and forwards writes to an engine."""
+"""The public services: writes go to the engine, reads come from the store, watchers are told of every change."""

@@ -1,0 +1,78 @@
+"""`python -m dalsegno.api`: one api as a process."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import sys
+import time
+from collections.abc import Sequence
+
+from dalsegno.api.service import Api
+from dalsegno.api.settings import Settings, read_settings
+from dalsegno.rpc import logs
+from dalsegno.rpc.metrics import serve_metrics
+from dalsegno.rpc.server import CannotListen
+from dalsegno.store.store import Store, StoreOutdated, open_store
+
+_log = logging.getLogger("dalsegno.api")
+
+STORE_WAIT_S = 30.0
+"""So long an api that was started before its engine waits for the engine to make the tables."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run an api until SIGTERM or SIGINT. The exit code: 0, or 1 when it cannot begin."""
+    settings = read_settings(arguments)
+    logs.set_up("api", settings.log_level)
+    try:
+        store = _open(settings)
+    except (ValueError, StoreOutdated) as error:
+        print(error, file=sys.stderr)
+        return 1
+    try:
+        asyncio.run(_serve(settings, store))
+    except (CannotListen, OSError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    finally:
+        store.close()
+    return 0
+
+
+def _open(settings: Settings) -> Store:
+    """The store for reading, once its tables are those of this version."""
+    store = open_store(settings.database or None, read_only=True, readers=settings.readers)
+    ends_s = time.monotonic() + STORE_WAIT_S
+    while True:
+        try:
+            store.check_version()
+        except StoreOutdated:
+            if time.monotonic() > ends_s:
+                raise
+            time.sleep(0.1)
+        else:
+            return store
+
+
+async def _serve(settings: Settings, store: Store) -> None:
+    stopped = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopped.set)
+    api = Api(settings, store)
+    await api.start()
+    host = settings.listen.rpartition(":")[0]
+    end_metrics = serve_metrics(host, settings.metrics_port)[1] if settings.metrics_port else None
+    print(f"api listening on {host}:{api.port}", flush=True)
+    _log.info("listening", extra={"address": f"{host}:{api.port}", "engine": settings.engine})
+    await stopped.wait()
+    _log.info("stopping")
+    await api.stop()
+    if end_metrics is not None:
+        end_metrics()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

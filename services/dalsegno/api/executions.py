@@ -1,0 +1,120 @@
+"""ExecutionService."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+from dalsegno.api import reading, watch
+from dalsegno.api.follow import Follower
+from dalsegno.api.reads import Reads
+from dalsegno.api.writes import Writes
+from dalsegno.rpc import convert, journal, messages
+from dalsegno.rpc.tokens import read_resume_token, write_resume_token
+from dalsegno.store.filters import EXECUTION_FIELDS, TASK_FIELDS, parse_filter
+from dalsegno.store.pages import page_size
+from dalsegno.store.store import Queries
+from dalsegno.v1 import execution_service_pb2 as wire
+from dalsegno.v1 import execution_service_pb2_grpc
+from dalsegno.workflow.refusals import InvalidPageToken, InvalidRequest, InvalidResumeToken, NotFound
+
+
+class Executions(execution_service_pb2_grpc.ExecutionServiceServicer):
+    """See execution_service.proto for what each call promises."""
+
+    def __init__(self, reads: Reads, writes: Writes, follower: Follower) -> None:
+        self._reads = reads
+        self._writes = writes
+        self._follower = follower
+
+    async def StartExecution(self, request: wire.StartExecutionRequest, context: Any) -> wire.StartExecutionResponse:
+        return await self._writes.submit("start_execution", request, context, wire.StartExecutionResponse)
+
+    async def PauseExecution(self, request: wire.PauseExecutionRequest, context: Any) -> wire.PauseExecutionResponse:
+        return await self._writes.submit("pause_execution", request, context, wire.PauseExecutionResponse)
+
+    async def ResumeExecution(self, request: wire.ResumeExecutionRequest, context: Any) -> wire.ResumeExecutionResponse:
+        return await self._writes.submit("resume_execution", request, context, wire.ResumeExecutionResponse)
+
+    async def CancelExecution(self, request: wire.CancelExecutionRequest, context: Any) -> wire.CancelExecutionResponse:
+        return await self._writes.submit("cancel_execution", request, context, wire.CancelExecutionResponse)
+
+    async def DeleteExecution(self, request: wire.DeleteExecutionRequest, context: Any) -> wire.DeleteExecutionResponse:
+        return await self._writes.submit("delete_execution", request, context, wire.DeleteExecutionResponse)
+
+    async def GetExecution(self, request: wire.GetExecutionRequest, context: Any) -> wire.GetExecutionResponse:
+        execution_id = reading.execution_id_of(request.execution_id)
+        execution = await self._reads.run(lambda queries: reading.read_execution(queries, execution_id))
+        return wire.GetExecutionResponse(execution=execution)
+
+    async def ListExecutions(self, request: wire.ListExecutionsRequest, context: Any) -> wire.ListExecutionsResponse:
+        size, chosen = page_size(request.page_size), parse_filter(request.filter, EXECUTION_FIELDS)
+
+        def read(queries: Queries) -> wire.ListExecutionsResponse:
+            page = queries.executions(chosen, size, request.page_token, request.full)
+            counts = queries.task_counts([row.id for row in page.rows])
+            found = [messages.execution_message(row, counts[row.id]) for row in page.rows]
+            return wire.ListExecutionsResponse(executions=found, next_page_token=page.next_token)
+
+        return await self._reads.run(read)
+
+    async def WaitExecution(self, request: wire.WaitExecutionRequest, context: Any) -> wire.WaitExecutionResponse:
+        return await watch.wait(self._reads, self._follower, request, context)
+
+    async def WatchExecution(
+        self, request: wire.WatchExecutionRequest, context: Any
+    ) -> AsyncIterator[wire.WatchExecutionResponse]:
+        watcher = watch.Watcher(self._reads, request)
+        with self._follower.watch(request.execution_id) as watched:
+            async for response in watcher.stream(watched):
+                yield response
+
+    async def ListTasks(self, request: wire.ListTasksRequest, context: Any) -> wire.ListTasksResponse:
+        execution_id = reading.execution_id_of(request.execution_id)
+        size, chosen = page_size(request.page_size), parse_filter(request.filter, TASK_FIELDS)
+
+        def read(queries: Queries) -> wire.ListTasksResponse:
+            reading.found(queries.execution(execution_id), execution_id)
+            page = queries.tasks(execution_id, chosen, size, request.page_token, request.full)
+            tasks = reading.read_tasks(queries, page.rows, full=request.full)
+            return wire.ListTasksResponse(tasks=tasks, next_page_token=page.next_token)
+
+        return await self._reads.run(read)
+
+    async def GetTask(self, request: wire.GetTaskRequest, context: Any) -> wire.GetTaskResponse:
+        fields = convert.Fields()
+        execution_id, (number,) = fields.numbered_id("task_execution_id", request.task_execution_id, 1)
+        fields.done()
+
+        def read(queries: Queries) -> wire.GetTaskResponse:
+            row = queries.task(execution_id, number)
+            execution = queries.execution(execution_id)
+            if row is None or execution is None or not execution.workflow:
+                raise NotFound("task execution", request.task_execution_id)
+            return wire.GetTaskResponse(task=reading.read_tasks(queries, [row], full=True)[0])
+
+        return await self._reads.run(read)
+
+    async def ListChanges(self, request: wire.ListChangesRequest, context: Any) -> wire.ListChangesResponse:
+        execution_id = reading.execution_id_of(request.execution_id)
+        size, after = page_size(request.page_size), request.after_sequence
+        if after < 0:
+            raise InvalidRequest.of("after_sequence", "is negative")
+        if request.page_token:
+            try:
+                after = read_resume_token(request.page_token, execution_id)
+            except InvalidResumeToken:
+                raise InvalidPageToken.of("page_token", "is not from this list") from None
+
+        def read(queries: Queries) -> wire.ListChangesResponse:
+            row = reading.found(queries.execution(execution_id), execution_id)
+            rows = queries.journal(execution_id, after, size)
+            numbers = {number for each in rows for number in journal.task_numbers(each.change)}
+            names = reading.task_names(queries, execution_id, numbers)
+            token = ""
+            if rows and rows[-1].sequence < row.revision:
+                token = write_resume_token(execution_id, rows[-1].sequence)
+            changes = [journal.change_message(execution_id, each, names) for each in rows]
+            return wire.ListChangesResponse(changes=changes, next_page_token=token)
+
+        return await self._reads.run(read)

@@ -1,0 +1,101 @@
+"""Hints: which executions have moved. One stream for the whole api; the store is asked once a second all the same."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import grpc
+
+from dalsegno.api.reads import Reads
+from dalsegno.rpc.channel import call_metadata
+from dalsegno.v1 import engine_service_pb2, engine_service_pb2_grpc
+
+_log = logging.getLogger("dalsegno.api")
+
+ASK_S = 1.0
+"""How often the store is asked for the revisions of all executions that somebody watches."""
+
+RECONNECT_S = 0.5
+
+
+class Watched:
+    """One execution that somebody watches: `moved` is set when its revision has grown."""
+
+    def __init__(self) -> None:
+        self.revision = 0
+        self.deleted = False
+        self.moved = asyncio.Event()
+
+    def tell(self, revision: int | None) -> None:
+        """A revision that it has reached; None when it is gone."""
+        if revision is None:
+            self.deleted = True
+            self.moved.set()
+        elif revision > self.revision:
+            self.revision = revision
+            self.moved.set()
+
+
+class Follower:
+    """Tells watchers that their execution has moved."""
+
+    def __init__(self, channel: grpc.aio.Channel, reads: Reads) -> None:
+        self._engine = engine_service_pb2_grpc.EngineServiceStub(channel)
+        self._reads = reads
+        self._watched: dict[str, set[Watched]] = {}
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def start(self) -> None:
+        """Begin to follow, within the running loop."""
+        self._tasks = [asyncio.create_task(self._follow()), asyncio.create_task(self._ask())]
+
+    async def stop(self) -> None:
+        """Follow no more."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    @contextmanager
+    def watch(self, execution_id: str) -> Iterator[Watched]:
+        """Be told of this execution while the `with` lasts."""
+        watched = Watched()
+        self._watched.setdefault(execution_id, set()).add(watched)
+        try:
+            yield watched
+        finally:
+            others = self._watched[execution_id]
+            others.discard(watched)
+            if not others:
+                del self._watched[execution_id]
+
+    async def _follow(self) -> None:
+        while True:
+            call = self._engine.Follow(engine_service_pb2.FollowRequest(), metadata=call_metadata())
+            try:
+                async for response in call:
+                    for hint in response.hints:
+                        for watched in self._watched.get(hint.execution_id, ()):
+                            watched.tell(hint.revision or None)
+            except grpc.aio.AioRpcError as error:
+                _log.debug("no hints for now", extra={"code": error.code().name})
+            finally:
+                call.cancel()
+            await asyncio.sleep(RECONNECT_S)
+
+    async def _ask(self) -> None:
+        while True:
+            await asyncio.sleep(ASK_S)
+            asked = list(self._watched)
+            if not asked:
+                continue
+            try:
+                found = await self._reads.run(lambda queries, ids=asked: queries.revisions(ids))  # type: ignore[misc]
+            except Exception as error:  # the store is away: the next second asks again
+                _log.warning("cannot read revisions", extra={"error": str(error)})
+                continue
+            for execution_id in asked:
+                for watched in self._watched.get(execution_id, ()):
+                    watched.tell(found.get(execution_id))

@@ -1,0 +1,83 @@
+"""Executions and tasks as messages, put together from the rows of one snapshot."""
+
+from __future__ import annotations
+
+from dalsegno.rpc import convert, messages
+from dalsegno.store.filters import ATTEMPT_FIELDS, parse_filter
+from dalsegno.store.records import ExecutionRow, TaskRow
+from dalsegno.store.store import Queries
+from dalsegno.v1 import execution_pb2
+from dalsegno.workflow.identity import attempt_id
+from dalsegno.workflow.refusals import NotFound
+
+WAITING_MAX = 100
+_COMING_TO_REST = ("PAUSING", "CANCELLING")
+_RUNNING = parse_filter("state=RUNNING delegated=false", ATTEMPT_FIELDS)
+_READY = parse_filter("state=READY", ATTEMPT_FIELDS)
+
+
+def execution_id_of(text: str) -> str:
+    """An execution's id from a request. Raises InvalidRequest."""
+    fields = convert.Fields()
+    execution_id = fields.uuid("execution_id", text)
+    fields.done()
+    return execution_id
+
+
+def found(row: ExecutionRow | None, execution_id: str) -> ExecutionRow:
+    """The row, which must be there. Raises NotFound; a standalone action's execution is nobody's business."""
+    if row is None or not row.workflow:
+        raise NotFound("execution", execution_id)
+    return row
+
+
+def read_execution(queries: Queries, execution_id: str) -> execution_pb2.Execution:
+    """An execution with all its values. Raises NotFound."""
+    row = found(queries.execution(execution_id), execution_id)
+    counts = queries.task_counts([execution_id])[execution_id]
+    return messages.execution_message(row, counts, waiting_for(queries, row))
+
+
+def waiting_for(queries: Queries, row: ExecutionRow) -> list[str]:
+    """What it waits for: while it comes to rest, those at work; while it runs, an executor if it needs one."""
+    if row.state in _COMING_TO_REST:
+        active = queries.attempts(row.id, chosen=_RUNNING, size=WAITING_MAX).rows
+        return [attempt.child_id or attempt_id(row.id, attempt.key) for attempt in active]
+    if row.state == "RUNNING" and not row.active_count and queries.attempts(row.id, chosen=_READY, size=1).rows:
+        return ["executor"]
+    return []
+
+
+def read_tasks(queries: Queries, rows: list[TaskRow], *, full: bool = False) -> list[execution_pb2.TaskExecution]:
+    """Task executions of one execution, with their results when asked for."""
+    if not rows:
+        return []
+    execution_id = rows[0].execution_id
+    leading = queries.leading_attempts(execution_id, [row.number for row in rows])
+    told = []
+    for row in rows:
+        first = leading.get(row.number)
+        waits = "executor" if first is not None and first.state == "READY" else ""
+        if not waits and first is not None and first.child_id and first.state == "RUNNING":
+            waits = f"execution {first.child_id}"
+        elif not waits and first is not None and first.delegated and first.state == "RUNNING":
+            waits = f"action {attempt_id(execution_id, first.key)}"
+        children = _children(queries, row) if first is not None and first.child_id else []
+        result = queries.task_result(execution_id, row.number) if full else None
+        told.append(messages.task_message(row, first, result, children, waits))
+    return told
+
+
+def _children(queries: Queries, row: TaskRow) -> list[str]:
+    """The children of the present round, one per item."""
+    return [
+        child.id
+        for child in queries.children(row.execution_id, row.number)
+        if child.parent_attempt == row.attempt
+    ]  # fmt: skip
+
+
+def task_names(queries: Queries, execution_id: str, numbers: set[int]) -> dict[int, str]:
+    """The names of these task executions."""
+    rows = ((number, queries.task(execution_id, number)) for number in sorted(numbers))
+    return {number: row.name for number, row in rows if row is not None}

@@ -1,0 +1,103 @@
+"""One api: its servicers, its way to the engine, its readiness."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from dalsegno.api.actions import Actions
+from dalsegno.api.environments import Environments
+from dalsegno.api.executions import Executions
+from dalsegno.api.follow import Follower
+from dalsegno.api.reads import Reads
+from dalsegno.api.settings import Settings
+from dalsegno.api.workflows import Workflows
+from dalsegno.api.writes import Writes
+from dalsegno.rpc.channel import open_channel
+from dalsegno.rpc.server import Server
+from dalsegno.store.store import Store
+from dalsegno.v1 import (
+    action_service_pb2_grpc,
+    environment_service_pb2_grpc,
+    execution_service_pb2_grpc,
+    workflow_service_pb2_grpc,
+)
+
+_log = logging.getLogger("dalsegno.api")
+
+SERVICES = (
+    "dalsegno.v1.WorkflowService",
+    "dalsegno.v1.ExecutionService",
+    "dalsegno.v1.ActionService",
+    "dalsegno.v1.EnvironmentService",
+)
+UNHURRIED = ("/dalsegno.v1.ExecutionService/WaitExecution",)
+READINESS_S = 1.0
+
+
+class Api:
+    """Serves the public contract. Use it within one event loop."""
+
+    def __init__(self, settings: Settings, store: Store) -> None:
+        self._settings = settings
+        self._channel = open_channel(settings.engine)
+        self._reads = Reads(store, settings.readers)
+        self._follower = Follower(self._channel, self._reads)
+        writes = Writes(self._channel)
+        self._server = Server(settings.listen, SERVICES, UNHURRIED)
+        executions = Executions(self._reads, writes, self._follower)
+        execution_service_pb2_grpc.add_ExecutionServiceServicer_to_server(executions, self._server.grpc)
+        workflows = Workflows(self._reads, writes)
+        workflow_service_pb2_grpc.add_WorkflowServiceServicer_to_server(workflows, self._server.grpc)
+        actions = Actions(self._reads, writes)
+        action_service_pb2_grpc.add_ActionServiceServicer_to_server(actions, self._server.grpc)
+        environments = Environments(self._reads, writes)
+        environment_service_pb2_grpc.add_EnvironmentServiceServicer_to_server(environments, self._server.grpc)
+        self._readiness: asyncio.Task[None] | None = None
+
+    @property
+    def port(self) -> int:
+        """The port that it listens on, once started."""
+        return self._server.port
+
+    async def start(self) -> None:
+        """Listen, and be ready as soon as store and engine are. Raises CannotListen."""
+        await self._server.start()
+        self._follower.start()
+        self._readiness = asyncio.create_task(self._keep_readiness())
+
+    async def stop(self) -> None:
+        """End streams, let calls finish, close everything."""
+        if self._readiness is not None:
+            self._readiness.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._readiness
+        await self._server.stop(self._settings.grace_s)
+        await self._follower.stop()
+        await self._channel.close()
+        self._reads.close()
+
+    async def _keep_readiness(self) -> None:
+        """Health tells whether the store can be read and the engine can take writes, as of the last second."""
+        was_ready = False
+        while True:
+            ready = await self._engine_is_ready() and await self._reads.is_possible()
+            if ready != was_ready:
+                await self._server.set_ready(ready)
+                _log.info("ready" if ready else "not ready: the engine or the store is away")
+                was_ready = ready
+            await asyncio.sleep(READINESS_S if ready else READINESS_S / 10)
+
+    async def _engine_is_ready(self) -> bool:
+        stub = health_pb2_grpc.HealthStub(self._channel)
+        try:
+            answer = await stub.Check(  # type: ignore[attr-defined]
+                health_pb2.HealthCheckRequest(), timeout=READINESS_S
+            )
+        except grpc.aio.AioRpcError:
+            return False
+        return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)

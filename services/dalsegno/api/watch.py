@@ -1,0 +1,138 @@
+"""WatchExecution and WaitExecution: following one execution, change by change or to its rest."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+from dalsegno.api import reading
+from dalsegno.api.follow import Follower, Watched
+from dalsegno.api.reads import Reads
+from dalsegno.rpc import convert, journal, messages
+from dalsegno.rpc.tokens import read_resume_token, write_resume_token
+from dalsegno.store.store import Queries
+from dalsegno.v1 import execution_pb2
+from dalsegno.v1 import execution_service_pb2 as wire
+from dalsegno.workflow.refusals import NotFound
+from dalsegno.workflow.states import COMPLETED_EXECUTION
+
+PAGE = 1000
+"""As many tasks one page of a snapshot, or changes one batch, has at most."""
+
+PROGRESS_S = 15.0
+WAIT_S = 600.0
+MARGIN_S = 0.25
+"""So long before the call's own deadline a wait is answered."""
+
+_COMPLETED = {str(state) for state in COMPLETED_EXECUTION}
+Response = wire.WatchExecutionResponse
+
+
+class Watcher:
+    """One WatchExecution stream: knows up to which revision everything was sent."""
+
+    def __init__(self, reads: Reads, request: wire.WatchExecutionRequest) -> None:
+        self._reads = reads
+        self._id = reading.execution_id_of(request.execution_id)
+        self._request = request
+        self._sent = 0
+        self._at_rest = False
+        self._names: dict[int, str] = {}
+        if request.resume_token:
+            self._sent = read_resume_token(request.resume_token, self._id)
+
+    async def stream(self, watched: Watched) -> AsyncIterator[Response]:
+        """The whole stream. Raises NotFound, also when the execution is deleted meanwhile."""
+        if not self._sent and not self._request.from_first_change:
+            async for page in self._snapshot():
+                yield page
+        while True:
+            watched.moved.clear()
+            batch = await self._reads.run(self._next)
+            while batch is not None:
+                yield batch
+                batch = await self._reads.run(self._next)
+            if self._at_rest and not self._request.keep_open:
+                return
+            if watched.deleted:
+                raise NotFound("execution", self._id)
+            try:
+                async with asyncio.timeout(PROGRESS_S):
+                    await watched.moved.wait()
+            except TimeoutError:
+                yield await self._reads.run(self._progress)
+
+    async def _snapshot(self) -> AsyncIterator[Response]:
+        """Pages of one moment: should the execution move between two pages, its later state is told again as changes."""
+        execution = await self._reads.run(lambda queries: reading.read_execution(queries, self._id))
+        revision, token = execution.revision, ""
+        first: execution_pb2.Execution | None = execution
+        while True:
+            tasks, token = await self._reads.run(lambda queries, at=token: self._tasks(queries, at))  # type: ignore[misc]
+            page = Response.Snapshot(execution=first, tasks=tasks, last=not token, revision=revision)
+            first = None
+            self._names.update((task.number, task.name) for task in tasks)
+            if not token:
+                break
+            yield Response(resume_token=write_resume_token(self._id, 0), snapshot=page)
+        self._sent = revision
+        self._at_rest = _rests(execution)
+        yield Response(resume_token=write_resume_token(self._id, revision), snapshot=page)
+
+    def _tasks(self, queries: Queries, token: str) -> tuple[list[execution_pb2.TaskExecution], str]:
+        page = queries.tasks(self._id, size=PAGE, token=token)
+        return reading.read_tasks(queries, page.rows), page.next_token
+
+    def _next(self, queries: Queries) -> Response | None:
+        """The changes that follow what was sent; None when there are none now."""
+        row = reading.found(queries.execution(self._id), self._id)
+        rows = queries.journal(self._id, self._sent, PAGE)
+        if not rows:
+            self._at_rest = row.state in _COMPLETED and not row.active_count
+            return None
+        unknown = {number for each in rows for number in journal.task_numbers(each.change)} - self._names.keys()
+        self._names.update(reading.task_names(queries, self._id, unknown))
+        changes = [journal.change_message(self._id, each, self._names) for each in rows]
+        self._sent = rows[-1].sequence
+        batch = Response.ChangeBatch(changes=changes, waiting_for=reading.waiting_for(queries, row))
+        return Response(resume_token=write_resume_token(self._id, self._sent), changes=batch)
+
+    def _progress(self, queries: Queries) -> Response:
+        row = reading.found(queries.execution(self._id), self._id)
+        progress = Response.Progress(revision=self._sent, waiting_for=reading.waiting_for(queries, row))
+        return Response(resume_token=write_resume_token(self._id, self._sent), progress=progress)
+
+
+async def wait(
+    reads: Reads, follower: Follower, request: wire.WaitExecutionRequest, context: Any
+) -> wire.WaitExecutionResponse:
+    """Answer when the execution is at rest or paused, or when the time is over."""
+    execution_id = reading.execution_id_of(request.execution_id)
+    fields = convert.Fields()
+    remaining_s = context.time_remaining()
+    timeout_s = WAIT_S if remaining_s is None else max(0.0, remaining_s - MARGIN_S)
+    if request.HasField("timeout"):
+        timeout_s = min(timeout_s, fields.length("timeout", request.timeout))
+    fields.done()
+    ends_s = asyncio.get_running_loop().time() + timeout_s
+    with follower.watch(execution_id) as watched:
+        while True:
+            watched.moved.clear()
+            row = await reads.run(lambda queries: queries.execution(execution_id))
+            row = reading.found(row, execution_id)
+            resting = row.state in _COMPLETED and not row.active_count
+            if resting or (row.state == "PAUSED" and not request.through_pauses):
+                return wire.WaitExecutionResponse(execution=messages.execution_message(row), at_rest=True)
+            watched.revision = max(watched.revision, row.revision)
+            try:
+                async with asyncio.timeout_at(ends_s):
+                    await watched.moved.wait()
+            except TimeoutError:
+                execution = await reads.run(lambda queries: reading.read_execution(queries, execution_id))
+                return wire.WaitExecutionResponse(execution=execution, at_rest=False)
+
+
+def _rests(execution: execution_pb2.Execution) -> bool:
+    state = execution_pb2.ExecutionState.Name(execution.state).removeprefix("EXECUTION_STATE_")
+    return state in _COMPLETED and not execution.active_count

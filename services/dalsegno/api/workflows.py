@@ -1,0 +1,82 @@
+"""WorkflowService."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from dalsegno.api.reads import Reads
+from dalsegno.api.writes import Writes
+from dalsegno.definitions.document import Document, MemberKind, read
+from dalsegno.rpc import convert, messages
+from dalsegno.rpc.errors import problem_message
+from dalsegno.store.filters import DEFINITION_FIELDS, parse_filter
+from dalsegno.store.pages import page_size
+from dalsegno.store.store import Queries
+from dalsegno.v1 import workflow_service_pb2 as wire
+from dalsegno.v1 import workflow_service_pb2_grpc
+from dalsegno.workflow.refusals import InvalidRequest, NotFound, TooLarge
+from dalsegno.workflow.value import VALUE_BYTES_MAX
+
+PROBLEMS_MAX = 1000
+
+
+class Workflows(workflow_service_pb2_grpc.WorkflowServiceServicer):
+    """See workflow_service.proto for what each call promises."""
+
+    def __init__(self, reads: Reads, writes: Writes) -> None:
+        self._reads = reads
+        self._writes = writes
+
+    async def CreateDefinitions(
+        self, request: wire.CreateDefinitionsRequest, context: Any
+    ) -> wire.CreateDefinitionsResponse:
+        return await self._writes.submit("create_definitions", request, context, wire.CreateDefinitionsResponse)
+
+    async def DeleteWorkflow(self, request: wire.DeleteWorkflowRequest, context: Any) -> wire.DeleteWorkflowResponse:
+        return await self._writes.submit("delete_workflow", request, context, wire.DeleteWorkflowResponse)
+
+    async def ValidateDefinitions(
+        self, request: wire.ValidateDefinitionsRequest, context: Any
+    ) -> wire.ValidateDefinitionsResponse:
+        if not request.text.strip():
+            raise InvalidRequest.of("text", "is empty")
+        size = len(request.text.encode())
+        if size > VALUE_BYTES_MAX:
+            raise TooLarge("text", size, VALUE_BYTES_MAX)
+        document: Document = await asyncio.to_thread(read, request.text)
+        return wire.ValidateDefinitionsResponse(
+            problems=[problem_message(problem) for problem in document.problems[:PROBLEMS_MAX]],
+            language=convert.language(document.language),
+            workflows=[member.name for member in document.members if member.kind is MemberKind.WORKFLOW],
+            actions=[member.name for member in document.members if member.kind is MemberKind.ACTION],
+        )
+
+    async def GetWorkflow(self, request: wire.GetWorkflowRequest, context: Any) -> wire.GetWorkflowResponse:
+        fields = convert.Fields()
+        fields.number("version", request.version)
+        if not request.definition_id:
+            fields.name("name", request.name)
+        fields.done()
+
+        def read_one(queries: Queries) -> wire.GetWorkflowResponse:
+            if request.definition_id:
+                row = queries.definition(request.definition_id)
+            else:
+                row = queries.find_definition("workflow", request.name, request.namespace, request.version)
+            if row is None or row.kind != "workflow":
+                version = f" version {request.version}" if request.version else ""
+                raise NotFound("workflow", request.definition_id or request.name + version)
+            return wire.GetWorkflowResponse(workflow=messages.workflow_message(row))
+
+        return await self._reads.run(read_one)
+
+    async def ListWorkflows(self, request: wire.ListWorkflowsRequest, context: Any) -> wire.ListWorkflowsResponse:
+        size, chosen = page_size(request.page_size), parse_filter(request.filter, DEFINITION_FIELDS)
+
+        def read_page(queries: Queries) -> wire.ListWorkflowsResponse:
+            page = queries.definitions("workflow", chosen, size, request.page_token, request.full, request.all_versions)
+            found = [messages.workflow_message(row) for row in page.rows]
+            return wire.ListWorkflowsResponse(workflows=found, next_page_token=page.next_token)
+
+        return await self._reads.run(read_page)
