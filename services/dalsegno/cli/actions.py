@@ -1,0 +1,237 @@
+"""`dalsegno action`: which actions there are, running one on its own, completing one from outside."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated
+
+import typer
+from google.protobuf.duration_pb2 import Duration
+
+from dalsegno.cli.connection import DEFAULT_SERVER, PATIENCE_S, Connection, ask
+from dalsegno.cli.exits import CANCELLED, ERROR, SUCCESS, Complaint
+from dalsegno.cli.inputs import decode_json, encode_json, read_input, read_labels
+from dalsegno.cli.options import (
+    Comment,
+    Filter,
+    Labels,
+    Limit,
+    Namespace,
+    Output,
+    Pairs,
+    RequestId,
+    Server,
+    Source,
+    call,
+    request_id_or_new,
+)
+from dalsegno.cli.output import Format, enum_name, print_message, print_rows, short, span
+from dalsegno.cli.paging import page_size, read_pages
+from dalsegno.v1 import action_service_pb2 as messages
+from dalsegno.v1 import definition_pb2, execution_pb2
+
+app = typer.Typer(no_args_is_help=True, help="List actions, run one on its own, complete one from outside.")
+
+_EXIT_CODES = {
+    execution_pb2.ACTION_STATE_SUCCESS: SUCCESS,
+    execution_pb2.ACTION_STATE_ERROR: ERROR,
+    execution_pb2.ACTION_STATE_CANCELLED: CANCELLED,
+}
+
+
+@app.command("list", epilog="example:  dalsegno action list --filter kind=STANDARD")
+def list_actions(
+    filter: Filter = "",
+    limit: Limit = 0,
+    server: Server = DEFAULT_SERVER,
+    output: Output = Format.TABLE,
+) -> None:
+    """List the actions that tasks can name."""
+
+    async def fetch(connection: Connection) -> list[definition_pb2.Action]:
+        return await read_pages(
+            lambda token: ask(
+                connection.actions.ListActions,
+                messages.ListActionsRequest(page_size=page_size(limit), page_token=token, filter=filter),
+                PATIENCE_S,
+            ),
+            lambda page: page.actions,
+            limit,
+        )
+
+    found = call(server, fetch)
+    rows = [
+        (each.name, _kind(each), each.executors, "yes" if each.safe_to_rerun else "no", _parameters(each))
+        for each in found
+    ]
+    print_rows(output, found, ("NAME", "KIND", "EXECUTORS", "SAFE TO RERUN", "INPUT"), rows)
+
+
+@app.command("run", epilog="example:  dalsegno action run std.echo -i output=hello")
+def run_action(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The full name of the action, such as std.http.")],
+    pairs: Pairs = None,
+    source: Source = "",
+    timeout_s: Annotated[float, typer.Option("--timeout", min=0, help="Seconds it may take; 0: no limit.")] = 0,
+    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait for its end.")] = True,
+    labels: Labels = None,
+    server: Server = DEFAULT_SERVER,
+    namespace: Namespace = "",
+    comment: Comment = "",
+    request_id: RequestId = "",
+    output: Output = Format.TABLE,
+) -> None:
+    """Run an action that belongs to no workflow, and show its end. Exit code 0: SUCCESS, 1: ERROR, 3: CANCELLED."""
+    request = messages.RunActionRequest(
+        namespace=namespace,
+        action=name,
+        input=encode_json(read_input(pairs or (), source)),
+        labels=read_labels(labels or ()),
+        comment=comment,
+        request_id=request_id_or_new(request_id),
+    )
+    if timeout_s:
+        request.timeout.CopyFrom(Duration(nanos=round(timeout_s % 1 * 1e9), seconds=int(timeout_s)))
+
+    async def run(connection: Connection) -> execution_pb2.ActionExecution:
+        started = await ask(connection.actions.RunAction, request, PATIENCE_S)
+        running = started.action_execution
+        return await _wait_for_end(connection, running) if wait else running
+
+    ended = call(server, run)
+    print_message(output, ended)
+    if wait:
+        raise typer.Exit(_EXIT_CODES[ended.state])
+
+
+@app.command(epilog="example:  dalsegno action attempts 0193b5c2-7f3a-7e51-9d0c-5a8f2c1e6b47.3")
+def attempts(
+    execution: Annotated[str, typer.Argument(metavar="EXECUTION[.TASK]", help="An execution, or a task of it.")],
+    filter: Filter = "",
+    limit: Limit = 100,
+    server: Server = DEFAULT_SERVER,
+    output: Output = Format.TABLE,
+) -> None:
+    """List the action executions of an execution or of one of its tasks: every attempt of every item."""
+    execution_id, _, task = execution.partition(".")
+    if task and not task.isdigit():
+        raise Complaint(
+            f"{execution}: not of the form EXECUTION or EXECUTION.TASK", "`dalsegno tasks` shows the numbers"
+        )
+
+    async def fetch(connection: Connection) -> list[execution_pb2.ActionExecution]:
+        return await read_pages(
+            lambda token: ask(
+                connection.actions.ListActionExecutions,
+                messages.ListActionExecutionsRequest(
+                    execution_id=execution_id,
+                    task_number=int(task or 0),
+                    page_size=page_size(limit),
+                    page_token=token,
+                    filter=filter,
+                    full=output is not Format.TABLE,
+                ),
+                PATIENCE_S,
+            ),
+            lambda page: page.action_executions,
+            limit,
+        )
+
+    found = call(server, fetch)
+    rows = [
+        (
+            f"{each.task_number}.{each.item}.{each.attempt}" if each.task_number else each.id,
+            each.task_name,
+            each.action,
+            _state(each),
+            span(each.started_at, each.ended_at),
+            each.executor_id,
+            short(each.error or (each.waiting_for and f"waits for: {each.waiting_for}")),
+        )
+        for each in found
+    ]
+    print_rows(output, found, ("TASK.ITEM.ATTEMPT", "TASK", "ACTION", "STATE", "TOOK", "EXECUTOR", "INFO"), rows)
+
+
+@app.command(epilog="example:  dalsegno action show 0193b5c2-7f3a-7e51-9d0c-5a8f2c1e6b47.3.0.1")
+def show(
+    action: Annotated[str, typer.Argument(metavar="ID", help="The id of the action execution.")],
+    server: Server = DEFAULT_SERVER,
+    output: Output = Format.TABLE,
+) -> None:
+    """Show one action execution with its input and result."""
+    request = messages.GetActionExecutionRequest(action_execution_id=action)
+    answer = call(server, lambda connection: ask(connection.actions.GetActionExecution, request, PATIENCE_S))
+    print_message(output, answer.action_execution)
+
+
+@app.command(epilog="example:  dalsegno action complete 0193b5c2-7f3a-7e51-9d0c-5a8f2c1e6b47.3.0.1 --result true")
+def complete(
+    action: Annotated[str, typer.Argument(metavar="[ID]", help="Its id, unless --token is given.")] = "",
+    token: Annotated[str, typer.Option("--token", help="The task token that the action was given.")] = "",
+    result: Annotated[str, typer.Option("--result", metavar="JSON", help="Its result.")] = "",
+    error: Annotated[str, typer.Option("--error", metavar="TEXT", help="It failed, in these words.")] = "",
+    cancelled: Annotated[bool, typer.Option("--cancelled", help="It was cancelled.")] = False,
+    server: Server = DEFAULT_SERVER,
+    comment: Comment = "",
+    request_id: RequestId = "",
+    output: Output = Format.TABLE,
+) -> None:
+    """End an action execution from outside; its workflow goes on. Well, unless --error or --cancelled is given."""
+    if bool(action) == bool(token):
+        raise Complaint(
+            "give either the id of the action execution or its --token",
+            "`dalsegno action attempts` tells ids",
+        )
+    request = messages.CompleteActionRequest(
+        action_execution_id=action,
+        task_token=token,
+        outcome=_outcome(error, cancelled),
+        result=_result(result),
+        error=error,
+        comment=comment,
+        request_id=request_id_or_new(request_id),
+    )
+    answer = call(server, lambda connection: ask(connection.actions.CompleteAction, request, PATIENCE_S))
+    print_message(output, answer.action_execution)
+
+
+async def _wait_for_end(
+    connection: Connection, running: execution_pb2.ActionExecution
+) -> execution_pb2.ActionExecution:
+    """Look again, ever less often, until it has ended: there is no stream for a single action."""
+    wait_s = 0.02
+    while running.state not in _EXIT_CODES:
+        await asyncio.sleep(wait_s)
+        wait_s = min(1.0, 1.5 * wait_s)
+        request = messages.GetActionExecutionRequest(action_execution_id=running.id)
+        running = (await ask(connection.actions.GetActionExecution, request, PATIENCE_S)).action_execution
+    return running
+
+
+def _outcome(error: str, cancelled: bool) -> messages.CompletionOutcome.ValueType:
+    if cancelled:
+        return messages.COMPLETION_OUTCOME_CANCELLED
+    return messages.COMPLETION_OUTCOME_FAILED if error else messages.COMPLETION_OUTCOME_SUCCEEDED
+
+
+def _result(text: str) -> str:
+    try:
+        return text and encode_json(decode_json(text))
+    except ValueError as problem:
+        raise Complaint(
+            f"--result is not JSON: {problem}", "a text needs quotes of its own: --result '\"done\"'"
+        ) from None
+
+
+def _parameters(action: definition_pb2.Action) -> str:
+    names = [each.name if each.required else f"{each.name}={short(each.default, 20)}" for each in action.parameters]
+    return ", ".join([*names, *(["…"] if action.accepts_any else [])])
+
+
+def _kind(action: definition_pb2.Action) -> str:
+    return enum_name(definition_pb2.ActionKind.Name(action.kind), "ActionKind").lower().replace("_", "-")
+
+
+def _state(action: execution_pb2.ActionExecution) -> str:
+    return enum_name(execution_pb2.ActionState.Name(action.state), "ActionState")

@@ -1,0 +1,97 @@
+"""The way to a server: where it is, its four services, and patience while it is being restarted."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Protocol, TypeVar
+
+import grpc
+from google.protobuf.message import Message
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from dalsegno.cli.exits import UNREACHABLE, Complaint
+from dalsegno.rpc.channel import open_channel
+from dalsegno.v1 import (
+    action_service_pb2_grpc,
+    environment_service_pb2_grpc,
+    execution_service_pb2_grpc,
+    workflow_service_pb2_grpc,
+)
+
+DEFAULT_SERVER = "127.0.0.1:8472"
+"""Where `dalsegno serve` listens and every other command looks unless told otherwise."""
+
+CALL_S = 30.0
+PATIENCE_S = 20.0
+"""How long a call is repeated while nobody answers: long enough for a supervisor to start a dead service again."""
+
+Q = TypeVar("Q", bound=Message, contravariant=True)
+A = TypeVar("A", bound=Message, covariant=True)
+
+
+class Unary(Protocol[Q, A]):
+    """A method of a stub that takes one message and gives one."""
+
+    def __call__(self, request: Q, /, *, timeout: float | None = None) -> Awaitable[A]:
+        """Call it."""
+
+
+class Connection:
+    """The four public services of one server."""
+
+    def __init__(self, address: str, channel: grpc.aio.Channel) -> None:
+        self.address = address
+        self.workflows = workflow_service_pb2_grpc.WorkflowServiceStub(channel)
+        self.executions = execution_service_pb2_grpc.ExecutionServiceStub(channel)
+        self.actions = action_service_pb2_grpc.ActionServiceStub(channel)
+        self.environments = environment_service_pb2_grpc.EnvironmentServiceStub(channel)
+
+
+@asynccontextmanager
+async def connect(address: str) -> AsyncIterator[Connection]:
+    """A connection to the server at `address`, HOST:PORT."""
+    if not address.rpartition(":")[2].isdigit():
+        raise Complaint(f"--server {address}: not of the form HOST:PORT", f"for instance --server {DEFAULT_SERVER}")
+    async with open_channel(address) as channel:
+        yield Connection(address, channel)
+
+
+async def ask(method: Unary[Q, A], request: Q, patience_s: float = 0.0) -> A:
+    """Call `method`, and again while it is unavailable for `patience_s` seconds.
+
+    Only for what may be repeated: reads, and writes with a request id. Raises grpc.aio.AioRpcError.
+    """
+    give_up_at, wait_s = time.monotonic() + patience_s, 0.1
+    while True:
+        try:
+            return await method(request, timeout=CALL_S)
+        except grpc.aio.AioRpcError as error:
+            if error.code() is not grpc.StatusCode.UNAVAILABLE or time.monotonic() + wait_s > give_up_at:
+                raise
+        await asyncio.sleep(wait_s)
+        wait_s = min(1.0, 2 * wait_s)
+
+
+async def is_serving(address: str, within_s: float = 1.0) -> bool:
+    """Whether a server answers at `address` that it is ready for calls."""
+    async with open_channel(address) as channel:
+        health = health_pb2_grpc.HealthStub(channel)
+        try:
+            answer: health_pb2.HealthCheckResponse = await health.Check(  # type: ignore[attr-defined]
+                health_pb2.HealthCheckRequest(), timeout=within_s
+            )
+        except grpc.aio.AioRpcError:
+            return False
+        return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
+
+
+async def wait_until_serving(address: str, within_s: float, gone: Callable[[], bool] = lambda: False) -> None:
+    """Return once the server at `address` is ready. Raises Complaint when the time is over or `gone` says it died."""
+    give_up_at = time.monotonic() + within_s
+    while not await is_serving(address):
+        if gone() or time.monotonic() > give_up_at:
+            raise Complaint(f"the server at {address} did not become ready", exit_code=UNREACHABLE)
+        await asyncio.sleep(0.05)

@@ -1,0 +1,47 @@
+"""`dalsegno demo`: the main job from nothing, on this machine, in a few seconds."""
+
+from __future__ import annotations
+
+import asyncio
+
+import grpc
+import typer
+
+from dalsegno.cli.connection import connect
+from dalsegno.cli.endpoints import serve_endpoints
+from dalsegno.cli.examples import read_example
+from dalsegno.cli.inputs import encode_json
+from dalsegno.cli.output import Format, print_failure, print_note
+from dalsegno.cli.run import run_to_rest
+from dalsegno.cli.serving import private_server
+from dalsegno.cli.supervisor import choose_address
+from dalsegno.v1 import execution_service_pb2, workflow_service_pb2
+
+EXAMPLE = "fan_out"
+
+
+def demo() -> None:
+    """See a workflow run from nothing: a server of its own, HTTP endpoints of its own, a fan-out with a join.
+
+    Exit code 0: it ended in SUCCESS.
+    """
+    raise typer.Exit(asyncio.run(_demo()))
+
+
+async def _demo() -> int:
+    async with serve_endpoints(choose_address("127.0.0.1:0", "--listen")) as url:
+        print_note(f"endpoints of a few cities at {url}")
+        async with private_server(print_note) as address:
+            print_note(f"api at {address}; running the example {EXAMPLE} (`dalsegno examples show {EXAMPLE}`)")
+            definition = workflow_service_pb2.CreateDefinitionsRequest(text=read_example(EXAMPLE))
+            start = execution_service_pb2.StartExecutionRequest(input=encode_json({"base_url": url}))
+            try:
+                async with connect(address) as connection:
+                    return await run_to_rest(connection, definition, start, Format.TABLE, private=True)
+            except grpc.aio.AioRpcError as error:
+                return print_failure(error, address)
+
+
+def register(app: typer.Typer) -> None:
+    """Add this command to the program."""
+    app.command(epilog="example:  dalsegno demo")(demo)

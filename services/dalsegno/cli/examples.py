@@ -1,0 +1,96 @@
+"""`dalsegno examples`: workflows to read, copy and run."""
+
+from __future__ import annotations
+
+import asyncio
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dalsegno.cli.endpoints import DEFAULT_ENDPOINTS, serve_endpoints
+from dalsegno.cli.exits import Complaint
+from dalsegno.cli.output import Format, console, print_note, print_rows
+from dalsegno.cli.supervisor import choose_address
+
+app = typer.Typer(help="List, show and copy example workflows, and serve what they call.")
+
+Name = Annotated[str, typer.Argument(metavar="NAME", help="The name of the example.")]
+
+
+def find_examples() -> dict[str, Traversable]:
+    """The examples by name."""
+    folder = files("dalsegno.examples") / "mistral"
+    found = {each.name.removesuffix(".yaml"): each for each in folder.iterdir() if each.name.endswith(".yaml")}
+    return dict(sorted(found.items()))
+
+
+def read_example(name: str) -> str:
+    """The text of an example. Raises Complaint when there is none of that name."""
+    found = find_examples()
+    name = name.removesuffix(".yaml")
+    if name not in found:
+        raise Complaint(f"there is no example {name}", f"there are: {', '.join(found)}")
+    return found[name].read_text(encoding="utf-8")
+
+
+def summary_of(text: str) -> str:
+    """What an example shows: the first line of the comment that it begins with."""
+    return text.partition("\n")[0].lstrip("# ").strip()
+
+
+@app.callback(invoke_without_command=True)
+def default(context: typer.Context) -> None:
+    """List, show and copy example workflows, and serve what they call."""
+    if context.invoked_subcommand is None:
+        list_examples()
+
+
+@app.command("list", epilog="example:  dalsegno examples list")
+def list_examples() -> None:
+    """List the examples."""
+    rows = [(name, summary_of(each.read_text(encoding="utf-8"))) for name, each in find_examples().items()]
+    print_rows(Format.TABLE, [], ("EXAMPLE", "WHAT IT SHOWS"), rows)
+    print_note("read one with `dalsegno examples show NAME`, take them all with `dalsegno examples copy`")
+
+
+@app.command(epilog="example:  dalsegno examples show fan_out")
+def show(name: Name) -> None:
+    """Print an example."""
+    typer.echo(read_example(name), nl=False)
+
+
+@app.command(epilog="example:  dalsegno examples copy fan_out ./workflows")
+def copy(
+    name: Annotated[str, typer.Argument(metavar="[NAME]", help="The example; all of them unless given.")] = "",
+    folder: Annotated[Path, typer.Argument(metavar="[DIR]", help="Where to.")] = Path(),
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that are there.")] = False,
+) -> None:
+    """Copy one example, or all, to a folder."""
+    names = [name.removesuffix(".yaml")] if name else list(find_examples())
+    texts = {folder / f"{each}.yaml": read_example(each) for each in names}
+    there = [str(path) for path in texts if path.exists()]
+    if there and not overwrite:
+        raise Complaint(f"there already: {', '.join(there)}", "replace with --overwrite, or name another folder")
+    folder.mkdir(parents=True, exist_ok=True)
+    for path, text in texts.items():
+        path.write_text(text, encoding="utf-8")
+        console().print(str(path), markup=False)
+
+
+@app.command(epilog="example:  dalsegno examples endpoints")
+def endpoints(
+    listen: Annotated[
+        str, typer.Option("--listen", metavar="HOST:PORT", help="Where; port 0: a free one.")
+    ] = DEFAULT_ENDPOINTS,
+) -> None:
+    """Serve the HTTP endpoints that the examples call, about a few cities that do not exist, until Ctrl-C."""
+
+    async def serve() -> None:
+        async with serve_endpoints(choose_address(listen, "--listen")) as url:
+            console().print(f"endpoints at {url}; Ctrl-C stops them", markup=False)
+            await asyncio.Event().wait()
+
+    asyncio.run(serve())

@@ -1,0 +1,40 @@
+"""Following an execution through broken streams and restarted servers: every message once, in order."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator
+
+import grpc
+
+from dalsegno.cli.connection import PATIENCE_S, Connection
+from dalsegno.v1 import execution_service_pb2 as messages
+
+_TEMPORARY = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED, grpc.StatusCode.UNKNOWN, grpc.StatusCode.INTERNAL}
+"""How a stream ends when its server dies: the wire says it in any of these ways."""
+
+
+async def follow(
+    connection: Connection, execution_id: str, *, keep_open: bool = False, patience_s: float = PATIENCE_S
+) -> AsyncGenerator[messages.WatchExecutionResponse]:
+    """A snapshot of the execution in pages, then its changes, until it is at rest (with `keep_open`: for ever).
+
+    Goes on from the last resume token when the stream breaks. Raises grpc.aio.AioRpcError when the server refuses, or
+    has not been there for `patience_s` seconds.
+    """
+    request = messages.WatchExecutionRequest(execution_id=execution_id, keep_open=keep_open)
+    heard_at = time.monotonic()
+    while True:
+        try:
+            stream = connection.executions.WatchExecution(request)
+            async for message in stream:
+                heard_at = time.monotonic()
+                if message.resume_token:
+                    request.resume_token = message.resume_token
+                yield message
+            return
+        except grpc.aio.AioRpcError as error:
+            if error.code() not in _TEMPORARY or time.monotonic() - heard_at > patience_s:
+                raise
+        await asyncio.sleep(0.2)

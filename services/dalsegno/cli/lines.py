@@ -1,0 +1,112 @@
+"""Plain lines, one for each thing that happens to an execution: for pipes, files and `dalsegno history`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from dalsegno.cli.output import clock, enum_name, short
+from dalsegno.cli.picture import execution_state, task_state
+from dalsegno.v1 import change_pb2, execution_pb2
+from dalsegno.v1.execution_service_pb2 import WatchExecutionResponse
+
+_SPOKEN_ATTEMPTS = {execution_pb2.ACTION_STATE_ERROR, execution_pb2.ACTION_STATE_CANCELLED}
+
+
+def describe_message(message: WatchExecutionResponse) -> Iterator[str]:
+    """The lines that say what a message of the stream brings; of attempts only the failed ones."""
+    match message.WhichOneof("content"):
+        case "snapshot":
+            page = message.snapshot
+            if page.HasField("execution"):
+                started = page.execution
+                yield _line(clock(started.updated_at), started.workflow, execution_state(started.state), started.id)
+            for task in page.tasks:
+                when = clock(task.ended_at if task.HasField("ended_at") else task.started_at)
+                yield _line(when, task.name, task_state(task.state), task.state_info)
+        case "changes":
+            for change in message.changes.changes:
+                if _is_spoken(change):
+                    yield describe_change(change)
+        case _:
+            return
+
+
+def _is_spoken(change: change_pb2.Change) -> bool:
+    match change.WhichOneof("kind"):
+        case "execution_moved" | "task_moved":
+            return True
+        case "task_added":
+            return change.task_added.state == execution_pb2.TASK_STATE_RUNNING
+        case "attempt_moved":
+            return change.attempt_moved.state in _SPOKEN_ATTEMPTS
+        case _:
+            return False
+
+
+def describe_change(change: change_pb2.Change) -> str:
+    """One change on one line: when, what it is about, what it is now, why."""
+    return _line(clock(change.at), *subject_of(change), detail_of(change))
+
+
+def subject_of(change: change_pb2.Change) -> tuple[str, str]:
+    """What a change is about, and what became of it."""
+    match change.WhichOneof("kind"):
+        case "execution_created":
+            return change.execution_created.workflow, "CREATED"
+        case "execution_moved":
+            return "execution", execution_state(change.execution_moved.state)
+        case "task_added":
+            return change.task_added.task_name, task_state(change.task_added.state)
+        case "task_moved":
+            return change.task_moved.task_name, task_state(change.task_moved.state)
+        case "task_routed":
+            return change.task_routed.task_name, "routed"
+        case "attempts_begun":
+            return change.attempts_begun.task_name, "begins"
+        case "attempt_added":
+            return _attempt_name(change.attempt_added), _action_state(change.attempt_added.state)
+        case "attempt_moved":
+            return _attempt_name(change.attempt_moved), _action_state(change.attempt_moved.state)
+        case "published":
+            return change.published.task_name or "execution", "published"
+        case "other":
+            return "execution", change.other.name
+        case _:
+            return "", "something newer than this program"
+
+
+def detail_of(change: change_pb2.Change) -> str:
+    """Why, or with what; empty when there is nothing to add."""
+    match change.WhichOneof("kind"):
+        case "execution_moved":
+            return change.execution_moved.state_info
+        case "task_moved":
+            return change.task_moved.state_info
+        case "task_routed":
+            return "to " + ", ".join(map(str, change.task_routed.next)) if change.task_routed.next else ""
+        case "attempts_begun":
+            begun = change.attempts_begun
+            return f"attempt {begun.attempt}" + (f", {begun.items} items" if begun.has_items else "")
+        case "attempt_added":
+            return change.attempt_added.child_execution_id or change.attempt_added.action
+        case "attempt_moved":
+            moved = change.attempt_moved
+            return moved.error or (f"by {moved.executor_id}" if moved.executor_id else moved.result)
+        case "published":
+            return change.published.values
+        case "other":
+            return change.other.detail
+        case _:
+            return ""
+
+
+def _attempt_name(change: change_pb2.AttemptAdded | change_pb2.AttemptMoved) -> str:
+    return f"{change.task_name}[{change.item}]#{change.attempt}"
+
+
+def _action_state(state: execution_pb2.ActionState.ValueType) -> str:
+    return enum_name(execution_pb2.ActionState.Name(state), "ActionState")
+
+
+def _line(when: str, subject: str, state: str, detail: str) -> str:
+    return f"{when:8}  {subject:24}  {state:15}  {short(detail, 120)}".rstrip()

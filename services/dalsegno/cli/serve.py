@@ -1,0 +1,127 @@
+"""`dalsegno serve`: all three services on this machine, kept running; and `engine`, `executor`, `api`: one of them."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dalsegno.cli.connection import DEFAULT_SERVER
+from dalsegno.cli.output import console, print_note
+from dalsegno.cli.serving import Site, default_data, plan_site, running
+from dalsegno.cli.supervisor import Supervisor
+
+ENGINE = "127.0.0.1:7701"
+
+_PASS_ON = {"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []}
+
+
+Data = Annotated[
+    Path | None,
+    typer.Option(
+        "--data", metavar="DIR", envvar="DALSEGNO_DATA", help="The data folder; ~/.local/share/dalsegno unless given."
+    ),
+]
+Listen = Annotated[
+    str,
+    typer.Option(
+        "--listen", metavar="HOST:PORT", envvar="DALSEGNO_LISTEN", help="Where clients reach it; port 0: a free one."
+    ),
+]
+EngineListen = Annotated[
+    str,
+    typer.Option(
+        "--engine-listen",
+        metavar="HOST:PORT",
+        envvar="DALSEGNO_ENGINE_LISTEN",
+        help="Where executors reach it; port 0: a free one.",
+    ),
+]
+Database = Annotated[
+    str,
+    typer.Option(
+        "--database", metavar="URL", envvar="DALSEGNO_DATABASE_URL", help="SQLite in the data folder unless given."
+    ),
+]
+Slots = Annotated[
+    int, typer.Option("--slots", min=0, help="How many actions its executor runs at once; 0: its default.")
+]
+Verbose = Annotated[bool, typer.Option("--verbose", help="Log to this terminal, not to files in the data folder.")]
+
+
+def serve(
+    data: Data = None,
+    listen: Listen = DEFAULT_SERVER,
+    engine_listen: EngineListen = ENGINE,
+    database: Database = "",
+    slots: Slots = 0,
+    verbose: Verbose = False,
+) -> None:
+    """Run a server on this machine until Ctrl-C: engine, executor and api, each a process, started again if it dies."""
+    site = plan_site(data or default_data(), listen, engine_listen, database, slots, logs=not verbose)
+    asyncio.run(_serve(site))
+
+
+async def _serve(site: Site) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        loop.add_signal_handler(number, stop.set)
+    stopped = asyncio.create_task(stop.wait())
+    started = asyncio.create_task(_keep_up(site, stopped))
+    await asyncio.wait([stopped, started], return_when=asyncio.FIRST_COMPLETED)
+    if not started.done() and stop.is_set():
+        print_note("stopping")
+    await started
+    print_note("stopped; what was not finished goes on when it is started again")
+
+
+async def _keep_up(site: Site, stopped: asyncio.Task[bool]) -> None:
+    async with running(site, print_note) as supervisor:
+        _introduce(site, supervisor)
+        await stopped
+
+
+def _introduce(site: Site, supervisor: Supervisor) -> None:
+    pids = {child.service.name: child.pid for child in supervisor.children}
+    out = console()
+    out.print(
+        f"api       {site.listen:21}  pid {pids['api']:<7}  clients: dalsegno --help, any gRPC client", markup=False
+    )
+    out.print(f"engine    {site.engine:21}  pid {pids['engine']:<7}  executors connect here", markup=False)
+    out.print(f"executor  {'(executor-1)':21}  pid {pids['executor']:<7}  runs the actions", markup=False)
+    out.print(f"data      {site.data}", markup=False)
+    if site.logs is not None:
+        out.print(f"logs      {site.logs}", markup=False)
+    out.print("ready; Ctrl-C stops it")
+    sys.stdout.flush()
+
+
+def run_service(name: str, arguments: list[str]) -> None:
+    """Become one service, with the same options."""
+    os.execv(sys.executable, [sys.executable, "-m", f"dalsegno.{name}", *arguments])
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands to the program."""
+    app.command(epilog="example:  dalsegno serve --data ./data --listen 0.0.0.0:8472")(serve)
+
+    @app.command(context_settings=_PASS_ON)
+    def engine(context: typer.Context) -> None:
+        """Run an engine alone, with the options that it has: `dalsegno engine --help`."""
+        run_service("engine", context.args)
+
+    @app.command(context_settings=_PASS_ON)
+    def executor(context: typer.Context) -> None:
+        """Run an executor alone, with the options that it has: `dalsegno executor --help`."""
+        run_service("executor", context.args)
+
+    @app.command(context_settings=_PASS_ON)
+    def api(context: typer.Context) -> None:
+        """Run an api alone, with the options that it has: `dalsegno api --help`."""
+        run_service("api", context.args)

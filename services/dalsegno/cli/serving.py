@@ -1,0 +1,131 @@
+"""A whole server on this machine: its addresses and data, the three services under a supervisor, until told to stop."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from dalsegno.cli.connection import is_serving, wait_until_serving
+from dalsegno.cli.exits import UNREACHABLE, Complaint
+from dalsegno.cli.supervisor import Service, Supervisor, choose_address
+
+READY_S = 60.0
+"""How long the services may take to become ready, on a slow machine with a database to bring up to date."""
+_LOG_TAIL_LINES = 15
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """Where one server keeps its things and listens."""
+
+    data: Path
+    listen: str
+    engine: str
+    database: str
+    slots: int = 0
+    """How many actions its executor runs at once; 0: as many as an executor does unless told."""
+    logs: Path | None = None
+    """The folder of the services' logs; None: they go where ours go."""
+
+    def services(self) -> list[Service]:
+        """The three services, the ones that others need first."""
+        slots = ("--slots", str(self.slots)) if self.slots else ()
+        return [
+            Service("engine", ("--listen", self.engine, "--database", self.database), self._log("engine")),
+            Service("executor", ("--engine", self.engine, "--id", "executor-1", *slots), self._log("executor")),
+            Service(
+                "api",
+                ("--listen", self.listen, "--engine", self.engine, "--database", self.database),
+                self._log("api"),
+            ),
+        ]
+
+    def _log(self, name: str) -> Path | None:
+        return self.logs / f"{name}.log" if self.logs is not None else None
+
+
+def plan_site(data: Path, listen: str, engine: str, database: str = "", slots: int = 0, *, logs: bool = True) -> Site:
+    """A site in the folder `data`, which is made if it is not there. Raises Complaint for what cannot be."""
+    try:
+        data.mkdir(parents=True, exist_ok=True)
+        folder = data / "logs"
+        folder.mkdir(exist_ok=True)
+    except OSError as error:
+        raise Complaint(
+            f"the data folder {data} cannot be made: {error.strerror}", "choose another with --data DIR"
+        ) from None
+    return Site(
+        data=data,
+        listen=choose_address(listen, "--listen"),
+        engine=choose_address(engine, "--engine-listen"),
+        database=database or f"sqlite:///{(data / 'dalsegno.db').resolve()}",
+        slots=slots,
+        logs=folder if logs else None,
+    )
+
+
+def default_data() -> Path:
+    """Where a server keeps its data unless told: DALSEGNO_DATA, else the XDG data folder."""
+    if given := os.environ.get("DALSEGNO_DATA"):
+        return Path(given)
+    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "dalsegno"
+
+
+@asynccontextmanager
+async def running(site: Site, tell: Callable[[str], None]) -> AsyncIterator[Supervisor]:
+    """The services of a site, ready when the block begins and stopped when it ends. Raises Complaint."""
+    supervisor = Supervisor(site.services(), tell)
+    supervisor.start()
+    try:
+        try:
+            for address in (site.engine, site.listen):
+                await wait_until_serving(address, READY_S, lambda: supervisor.failing() is not None)
+        except Complaint as complaint:
+            raise _explain(site, supervisor, complaint) from None
+        yield supervisor
+    finally:
+        await supervisor.stop()
+
+
+def _explain(site: Site, supervisor: Supervisor, complaint: Complaint) -> Complaint:
+    """Which service fails, with the end of its log: what a person would look for next."""
+    failing = supervisor.failing()
+    if failing is None:
+        return complaint
+    log = failing.service.log
+    if log is None:
+        return Complaint(f"the {failing.service.name} does not stay up", exit_code=UNREACHABLE)
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()[-_LOG_TAIL_LINES:]
+    told = "\n".join(["  " + line for line in lines])
+    return Complaint(
+        f"the {failing.service.name} does not stay up; its log ends with:\n{told}", f"the whole log: {log}", UNREACHABLE
+    )
+
+
+@contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """A folder of our own that is gone afterwards."""
+    folder = Path(tempfile.mkdtemp(prefix="dalsegno-"))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@asynccontextmanager
+async def private_server(tell: Callable[[str], None]) -> AsyncIterator[str]:
+    """The address of a server of our own, on free ports, with its data in a folder that is gone afterwards."""
+    with temporary_folder() as folder:
+        site = plan_site(folder, "127.0.0.1:0", "127.0.0.1:0")
+        async with running(site, tell):
+            yield site.listen
+
+
+async def is_there(address: str) -> bool:
+    """Whether a server runs at `address`, asked without much patience."""
+    return await is_serving(address, within_s=0.5)

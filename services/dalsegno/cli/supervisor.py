@@ -1,0 +1,167 @@
+"""The supervisor: keeps the three services running as child processes, and stops them in order.
+
+child died ──▶ say so ──▶ wait (0.2 s, doubling to 10 s; anew after 30 s of life) ──▶ start it again
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from dalsegno.cli import tether
+from dalsegno.cli.exits import ERROR, Complaint
+
+FIRST_WAIT_S = 0.2
+LONGEST_WAIT_S = 10.0
+STEADY_S = 30.0
+"""A service that has lived so long is taken for healthy: if it dies then, it is started again at once."""
+GRACE_S = 10.0
+"""How long a service may take to stop before it is killed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """One service as it is to be run."""
+
+    name: str
+    arguments: tuple[str, ...]
+    log: Path | None = None
+    """Where its output goes; None: to where the supervisor's goes."""
+
+
+class Child:
+    """One service, started again whenever it dies."""
+
+    def __init__(self, service: Service, tell: Callable[[str], None]) -> None:
+        self.service = service
+        self.deaths = 0
+        self._process: asyncio.subprocess.Process | None = None
+        self._run: asyncio.Task[None] | None = None
+        self._stopping = asyncio.Event()
+        self._tell = tell
+
+    @property
+    def pid(self) -> int:
+        """The process id, 0 while it does not run."""
+        return self._process.pid if self._process is not None and self._process.returncode is None else 0
+
+    def start(self) -> None:
+        """Start it; it is kept running from now on."""
+        self._run = asyncio.create_task(self._keep_running())
+
+    async def stop(self) -> None:
+        """Ask it to stop, kill it when it does not within the grace period, and return when it is gone."""
+        self._stopping.set()
+        if self._run is None:
+            return
+        self._signal(signal.SIGTERM)
+        ended, _ = await asyncio.wait([self._run], timeout=GRACE_S)
+        if not ended:
+            self._tell(f"{self.service.name} (pid {self.pid}) did not stop within {GRACE_S:g} s; killing it")
+            self._signal(signal.SIGKILL)
+        await self._run
+
+    async def _keep_running(self) -> None:
+        wait_s = FIRST_WAIT_S
+        while not self._stopping.is_set():
+            began_s = time.monotonic()
+            self._process = await self._spawn()
+            if self._stopping.is_set():  # told to stop while it was being started
+                self._signal(signal.SIGTERM)
+            code = await self._process.wait()
+            if self._stopping.is_set():
+                return
+            self.deaths += 1
+            wait_s = FIRST_WAIT_S if time.monotonic() - began_s > STEADY_S else wait_s
+            pid = self._process.pid
+            self._tell(f"{self.service.name} (pid {pid}) {describe_end(code)}; starting it again in {wait_s:g} s")
+            with suppress(TimeoutError):
+                async with asyncio.timeout(wait_s):
+                    await self._stopping.wait()
+            wait_s = min(LONGEST_WAIT_S, 2 * wait_s)
+
+    async def _spawn(self) -> asyncio.subprocess.Process:
+        with ExitStack() as files:
+            log = files.enter_context(self.service.log.open("ab")) if self.service.log is not None else None
+            process = await asyncio.create_subprocess_exec(
+                *command_of(self.service),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                # In a session of its own, so that Ctrl-C reaches the supervisor alone, which stops all in order.
+                start_new_session=True,
+            )
+        self._tell(f"{self.service.name} runs, pid {process.pid}")
+        return process
+
+    def _signal(self, number: signal.Signals) -> None:
+        if self._process is not None and self._process.returncode is None:
+            with suppress(ProcessLookupError):
+                self._process.send_signal(number)
+
+
+class Supervisor:
+    """All services of one server, the ones that others need first."""
+
+    def __init__(self, services: Sequence[Service], tell: Callable[[str], None]) -> None:
+        self.children = [Child(service, tell) for service in services]
+
+    def start(self) -> None:
+        """Start all services; they are kept running from now on."""
+        for child in self.children:
+            child.start()
+
+    async def stop(self) -> None:
+        """Stop the services, the last one first, and return when none is left."""
+        for child in reversed(self.children):
+            await child.stop()
+
+    def failing(self) -> Child | None:
+        """A service that has died again and again, if there is one."""
+        return next((child for child in self.children if child.deaths >= 3), None)
+
+
+def command_of(service: Service) -> list[str]:
+    """The command line that runs a service tied to this process."""
+    tied = [sys.executable, "-I", "-S", str(tether.__file__), str(os.getpid())]
+    return [*tied, sys.executable, "-m", f"dalsegno.{service.name}", *service.arguments]
+
+
+def describe_end(code: int) -> str:
+    """How a process ended, in words.
+
+    >>> describe_end(-9), describe_end(3)
+    ('was killed by SIGKILL', 'ended with exit code 3')
+    """
+    if code >= 0:
+        return f"ended with exit code {code}"
+    try:
+        return f"was killed by {signal.Signals(-code).name}"
+    except ValueError:
+        return f"was killed by signal {-code}"
+
+
+def choose_address(address: str, option: str) -> str:
+    """`address` with a free port in place of port 0. Raises Complaint when it cannot be listened on."""
+    host, _, port = address.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    if not port.isdigit():
+        raise Complaint(f"{option} {address}: not of the form HOST:PORT", f"for instance {option} 127.0.0.1:0")
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, int(port)))
+        except OSError as error:
+            reason = error.strerror or str(error)
+            advice = f"another server may run there; choose with {option} HOST:PORT (port 0: a free one)"
+            raise Complaint(f"cannot listen on {address}: {reason}", advice, ERROR) from None
+        return f"{address.rpartition(':')[0]}:{probe.getsockname()[1]}"

@@ -1,0 +1,161 @@
+"""`dalsegno workflow`: store, check, list, show and delete definitions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dalsegno.cli.connection import DEFAULT_SERVER, PATIENCE_S, Connection, ask
+from dalsegno.cli.exits import USAGE
+from dalsegno.cli.inputs import read_document
+from dalsegno.cli.options import Comment, Filter, Limit, Namespace, Output, RequestId, Server, call, request_id_or_new
+from dalsegno.cli.output import Format, clock, console, enum_name, print_message, print_rows
+from dalsegno.cli.paging import page_size, read_pages
+from dalsegno.v1 import definition_pb2, failure_pb2
+from dalsegno.v1 import workflow_service_pb2 as messages
+
+app = typer.Typer(no_args_is_help=True, help="Store, check, list, show and delete workflows.")
+
+Document = Annotated[Path, typer.Argument(metavar="FILE", help="A YAML file, or - for standard input.")]
+Name = Annotated[str, typer.Argument(metavar="NAME", help="The name of the workflow.")]
+GivenName = Annotated[str, typer.Option("--name", help="The name, for files that do not say it (Orquesta).")]
+Version = Annotated[int, typer.Option("--version", "-v", min=0, help="The version; 0: the newest.")]
+
+
+@app.command(epilog="example:  dalsegno workflow create city_report.yaml")
+def create(
+    file: Document,
+    name: GivenName = "",
+    server: Server = DEFAULT_SERVER,
+    namespace: Namespace = "",
+    comment: Comment = "",
+    request_id: RequestId = "",
+    output: Output = Format.TABLE,
+) -> None:
+    """Store everything that a file defines: workflows, a workbook, ad-hoc actions. Each becomes a new version."""
+    request = messages.CreateDefinitionsRequest(
+        namespace=namespace,
+        text=read_document(file),
+        name=name,
+        comment=comment,
+        request_id=request_id_or_new(request_id),
+    )
+    stored = call(server, lambda connection: ask(connection.workflows.CreateDefinitions, request, PATIENCE_S))
+    if output is not Format.TABLE:
+        print_message(output, stored)
+        return
+    rows = [("workflow", each.name, each.version, _parameters(each)) for each in stored.workflows]
+    rows += [("action", each.name, each.version, _parameters(each)) for each in stored.actions]
+    print_rows(output, [], ("KIND", "NAME", "VERSION", "INPUT"), rows)
+
+
+@app.command(epilog="example:  dalsegno workflow validate city_report.yaml")
+def validate(
+    file: Document,
+    name: GivenName = "",
+    server: Server = DEFAULT_SERVER,
+    namespace: Namespace = "",
+    output: Output = Format.TABLE,
+) -> None:
+    """List all problems of a file, each with its line. Nothing is stored. Exit code 0: no problems, 2: some."""
+    request = messages.ValidateDefinitionsRequest(namespace=namespace, text=read_document(file), name=name)
+    answer = call(server, lambda connection: ask(connection.workflows.ValidateDefinitions, request, PATIENCE_S))
+    if output is not Format.TABLE:
+        print_message(output, answer)
+    else:
+        for problem in answer.problems:
+            console().print(f"{file}:{problem_line(problem)}", markup=False)
+        names = ", ".join([*answer.workflows, *answer.actions]) or "nothing"
+        count = len(answer.problems)
+        console().print(
+            f"{'no problems' if not count else '1 problem' if count == 1 else f'{count} problems'}: {names}"
+        )
+    if answer.problems:
+        raise typer.Exit(USAGE)
+
+
+@app.command("list", epilog="example:  dalsegno workflow list --filter tag=nightly")
+def list_workflows(
+    filter: Filter = "",
+    all_versions: Annotated[bool, typer.Option("--all-versions", help="Every version, not only the newest.")] = False,
+    limit: Limit = 100,
+    server: Server = DEFAULT_SERVER,
+    output: Output = Format.TABLE,
+) -> None:
+    """List stored workflows."""
+
+    async def fetch(connection: Connection) -> list[definition_pb2.Workflow]:
+        return await read_pages(
+            lambda token: ask(
+                connection.workflows.ListWorkflows,
+                messages.ListWorkflowsRequest(
+                    page_size=page_size(limit), page_token=token, filter=filter, all_versions=all_versions
+                ),
+                PATIENCE_S,
+            ),
+            lambda page: page.workflows,
+            limit,
+        )
+
+    found = call(server, fetch)
+    rows = [
+        (each.namespace, each.name, each.version, _language(each), _parameters(each), clock(each.created_at))
+        for each in found
+    ]
+    print_rows(output, found, ("NAMESPACE", "NAME", "VERSION", "LANGUAGE", "INPUT", "CREATED"), rows)
+
+
+@app.command(epilog="example:  dalsegno workflow show city_report --text > city_report.yaml")
+def show(
+    name: Name,
+    version: Version = 0,
+    text: Annotated[bool, typer.Option("--text", help="Only the document, exactly as it was stored.")] = False,
+    server: Server = DEFAULT_SERVER,
+    namespace: Namespace = "",
+    output: Output = Format.TABLE,
+) -> None:
+    """Show one version of a workflow with its text."""
+    request = messages.GetWorkflowRequest(namespace=namespace, name=name, version=version)
+    answer = call(server, lambda connection: ask(connection.workflows.GetWorkflow, request, PATIENCE_S))
+    if text:
+        typer.echo(answer.workflow.text, nl=not answer.workflow.text.endswith("\n"))
+    else:
+        print_message(output, answer.workflow)
+
+
+@app.command(epilog="example:  dalsegno workflow delete city_report --version 2")
+def delete(
+    name: Name,
+    version: Annotated[int, typer.Option("--version", "-v", min=0, help="The version; 0: all of them.")] = 0,
+    server: Server = DEFAULT_SERVER,
+    namespace: Namespace = "",
+    comment: Comment = "",
+    request_id: RequestId = "",
+) -> None:
+    """Delete one version of a workflow, or all. Executions that run it go on by what they have."""
+    request = messages.DeleteWorkflowRequest(
+        namespace=namespace,
+        name=name,
+        version=version,
+        comment=comment,
+        request_id=request_id_or_new(request_id),
+    )
+    answer = call(server, lambda connection: ask(connection.workflows.DeleteWorkflow, request, PATIENCE_S))
+    console().print(f"deleted {name}: {', '.join(f'version {each}' for each in answer.versions)}", markup=False)
+
+
+def problem_line(problem: failure_pb2.Problem) -> str:
+    """`line:column: path: message (hint)`, as editors read it."""
+    place = ":".join(str(number) for number in (problem.line, problem.column) if number)
+    hint = f" ({problem.hint})" if problem.hint else ""
+    return ": ".join(part for part in (place, problem.path, problem.message + hint) if part)
+
+
+def _parameters(described: definition_pb2.Workflow | definition_pb2.Action) -> str:
+    return ", ".join(each.name if each.required else f"{each.name}={each.default}" for each in described.parameters)
+
+
+def _language(workflow: definition_pb2.Workflow) -> str:
+    return enum_name(definition_pb2.Language.Name(workflow.language), "Language").lower()

@@ -1,0 +1,1 @@
+"""Workflows to read, copy and run: `dalsegno examples`."""
