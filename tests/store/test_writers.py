@@ -218,6 +218,25 @@ def test_lost_database_is_told_from_a_bad_batch(shared_url: str, tmp_path: Path)
     assert not SqlStore("postgresql://nobody@127.0.0.1:1/none").is_available()
 
 
+def test_writer_comes_back_after_its_connection_was_cut(empty_postgres: str) -> None:
+    """A batch whose connection breaks fails and leaves nothing; the next one has a new connection."""
+    import psycopg
+
+    store = open_store(empty_postgres)
+    store.upgrade()
+    save(store, create("e1"))
+    with psycopg.connect(empty_postgres, autocommit=True) as other:
+        others = "pid <> pg_backend_pid() AND datname = current_database()"
+        other.execute(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {others}")
+    with pytest.raises(Exception, match=r"terminat|closed|lost"):
+        save(store, create("e2"))
+    assert store.is_available()
+    save(store, create("e3"))
+    with store.read() as queries:
+        assert queries.execution_ids() == ["e1", "e3"]
+    store.close()
+
+
 @pytest.mark.parametrize("url", ["", "mysql://x", "sqlite://", "sqlite:///:memory:"])
 def test_other_urls_are_refused(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A URL that is not of a store, or none at all, is refused with what would be one."""

@@ -35,6 +35,8 @@ class SqlStore:
         self._read_only = read_only
         self._writing = threading.Lock()
         self._lock_file: IO[str] | None = None
+        # One connection stays with the writer: fetching it from the pool for each transaction costs as much as a row.
+        self._held: sa.Connection | None = None
         if self._is_sqlite:
             self._writer, self._reader = _sqlite_engine(self._url, 1, True), _sqlite_engine(self._url, readers, False)
         else:
@@ -47,8 +49,20 @@ class SqlStore:
     def write(self) -> Iterator[Transaction]:
         if self._read_only:
             raise PermissionError("this store was opened for reading only")
-        with self._writing, self._writer.begin() as connection:
-            yield SqlTransaction(connection, self._statements)
+        with self._writing:
+            if self._held is None:
+                self._held = self._writer.connect()
+            try:
+                with self._held.begin():
+                    yield SqlTransaction(self._held, self._statements)
+            except BaseException:
+                self._let_go()  # the pool finds out whether the connection is still good
+                raise
+
+    def _let_go(self) -> None:
+        held, self._held = self._held, None
+        if held is not None:
+            held.close()
 
     @contextmanager
     def read(self) -> Iterator[Queries]:
@@ -57,6 +71,7 @@ class SqlStore:
 
     def upgrade(self) -> None:
         with self._writing:
+            self._let_go()
             upgrade(self._writer)
 
     def check_version(self) -> None:
@@ -96,6 +111,7 @@ class SqlStore:
         return True
 
     def close(self) -> None:
+        self._let_go()
         self._writer.dispose()
         self._reader.dispose()
         if self._lock_file is not None:
