@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from dalsegno.expressions.jinja import compile_jinja_expression, compile_jinja_text
+from dalsegno.expressions.marks import find_marked, has_marked
 from dalsegno.expressions.yaql.evaluate import compile_yaql
 from dalsegno.expressions.yaql.parse import SyntaxProblem
 from dalsegno.workflow.scope import Constant, EvaluationError, Scope, Template
@@ -31,9 +32,6 @@ class ExpressionProblem:
 
 Report = Callable[[ExpressionProblem], None]
 
-_YAQL = re.compile(r"<%.*?%>")
-_JINJA = re.compile(r"\{\{.*?\}\}|\{%.*?%\}|\{#.*?#\}")
-_JINJA_MARK = re.compile(r"\{\{.*?\}\}|\{%.*?%\}")
 _JINJA_ALONE = re.compile(r"\{\{(?:(?!\{\{|\}\}).)*\}\}")
 
 
@@ -117,14 +115,18 @@ def compile_template(value: object, report: Report, path: Path = ()) -> Template
 
 def has_expression(value: object) -> bool:
     """Whether a string has marks of an expression in it."""
-    return isinstance(value, str) and (_YAQL.search(value) is not None or _JINJA_MARK.search(value) is not None)
+    return isinstance(value, str) and (has_marked(value, "<%", "%>") or _has_jinja(value))
+
+
+def _has_jinja(text: str) -> bool:
+    return has_marked(text, "{{", "}}") or has_marked(text, "{%", "%}")
 
 
 def _compile_string(text: str, report: Report, path: Path) -> Template:
     if "<%" not in text and "{" not in text:
         return Constant(text)
-    has_yaql = _YAQL.search(text) is not None
-    has_jinja = _JINJA_MARK.search(text) is not None
+    has_yaql = has_marked(text, "<%", "%>")
+    has_jinja = _has_jinja(text)
     if has_yaql and has_jinja:
         report(ExpressionProblem(path, "YAQL and Jinja expressions in one string"))
         return Constant(text)
@@ -139,14 +141,14 @@ def _compile_yaql_string(text: str, report: Report, path: Path) -> Template:
     place = "/".join(map(str, path))
     parts: list[str | _Evaluated] = []
     end = 0
-    for match in _YAQL.finditer(text):
-        if match.start() > end:
-            parts.append(text[end : match.start()])
-        end = match.end()
+    for start, stop in find_marked(text, "<%", "%>"):
+        if start > end:
+            parts.append(text[end:start])
+        end = stop
         try:
-            parts.append(compile_yaql(match.group()[2:-2].strip()))
+            parts.append(compile_yaql(text[start + 2 : stop - 2].strip()))
         except SyntaxProblem as problem:
-            report(ExpressionProblem(path, f"{_shown(match.group())}: {problem}"))
+            report(ExpressionProblem(path, f"{_shown(text[start:stop])}: {problem}"))
     if end < len(text):
         parts.append(text[end:])
     if len(parts) == 1 and not isinstance(parts[0], str):

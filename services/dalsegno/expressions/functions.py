@@ -152,16 +152,18 @@ def _plain(value: object, budget: Budget, depth: int) -> object:
     """What YAML read, as JSON data: an alias is paid for each time it is met, so a bomb of aliases stops early."""
     if depth > 200:
         raise EvaluationError("yaml_parse(): nested deeper than 200 levels")
+    if isinstance(value, (str, int)):
+        return value
     if isinstance(value, dict):
-        budget.build(len(value) + CONTAINER_COST)
+        budget.build(4 * len(value) + CONTAINER_COST)
         return {
             key if isinstance(key, str) else str(finish(key, budget)): _plain(item, budget, depth + 1)
             for key, item in value.items()
         }
     if isinstance(value, (list, tuple)):
-        budget.build(len(value) + CONTAINER_COST)
+        budget.build(4 * len(value) + CONTAINER_COST)
         return [_plain(item, budget, depth + 1) for item in value]
-    if value is None or isinstance(value, (str, bool, int, float)):
+    if value is None or isinstance(value, float):
         return finish(value, budget)
     return str(value)
 

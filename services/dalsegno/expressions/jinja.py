@@ -15,7 +15,7 @@ from jinja2.runtime import Context, Undefined
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from dalsegno.expressions import functions
-from dalsegno.expressions.budget import TEXT_LENGTH, Budget
+from dalsegno.expressions.budget import NUMBER_BITS, TEXT_LENGTH, Budget
 from dalsegno.expressions.isolation import evaluate_apart
 from dalsegno.expressions.jinja_cost import is_simple
 from dalsegno.expressions.values import PLAIN, SCALARS, finish
@@ -32,11 +32,13 @@ class Variables(Mapping[str, Any]):
     The sandbox hides what begins with an underscore.
     """
 
-    __slots__ = ("_budget", "_scope")
+    __slots__ = ("_budget", "_budgeted", "_scope")
 
-    def __init__(self, scope: Scope, budget: Budget) -> None:
+    def __init__(self, scope: Scope, budget: Budget, budgeted: bool) -> None:
         self._scope = scope
         self._budget = budget
+        self._budgeted = budgeted
+        """Whether this is the engine itself, where nothing may take long, and not the process apart."""
 
     def __getitem__(self, name: str) -> Any:
         return self._scope.variable(name)
@@ -51,8 +53,25 @@ class Variables(Mapping[str, Any]):
         return repr(self._scope.variables())
 
 
+class NeedsProcess(Exception):
+    """What looked like short work is not, so that the process apart has to do it."""
+
+
 class Environment(ImmutableSandboxedEnvironment):
     """The sandbox; a name after a dot is a key of a dict first, and a method of it only when there is no such key."""
+
+    intercepted_binops = frozenset({"*", "**", "%"})
+
+    def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
+        """Numbers are reckoned with here; texts are repeated and formatted apart."""
+        running = _running(context)
+        if running._budgeted:
+            if not (isinstance(left, (int, float)) and isinstance(right, (int, float))):
+                raise NeedsProcess
+            if operator == "**" and isinstance(left, int) and left.bit_length() * right > NUMBER_BITS:
+                raise EvaluationError(f"an integer grows beyond {NUMBER_BITS:,} bits")
+        found = super().call_binop(context, operator, left, right)
+        return running._budget.reckon(found) if isinstance(found, int) else found
 
     def getattr(self, obj: Any, attribute: str) -> Any:
         if isinstance(obj, Mapping):
@@ -153,13 +172,20 @@ class JinjaExpression:
 
     def evaluate(self, scope: Scope, place: str = "") -> object:
         """The value as plain JSON data. Raises EvaluationError."""
-        if not self.simple:
-            return evaluate_apart("jinja", self.text, scope, place)
-        return self.evaluate_here(scope, place)
+        if self.simple:
+            try:
+                return self._evaluate(scope, place, budgeted=True)
+            except NeedsProcess:
+                pass
+        return evaluate_apart("jinja", self.text, scope, place)
 
     def evaluate_here(self, scope: Scope, place: str) -> object:
         """The same in this process, whatever it takes. Raises EvaluationError."""
-        return _evaluate(self.text, scope, place, self._value, SCALARS if self.path is None else PLAIN)
+        return self._evaluate(scope, place, budgeted=False)
+
+    def _evaluate(self, scope: Scope, place: str, budgeted: bool) -> object:
+        plain = SCALARS if self.path is None else PLAIN
+        return _evaluate(self.text, Variables(scope, Budget(place), budgeted), self._value, plain)
 
     def _value(self, variables: Variables) -> object:
         if self.path is not None:
@@ -184,13 +210,19 @@ class JinjaText:
 
     def evaluate(self, scope: Scope, place: str = "") -> object:
         """The rendered text. Raises EvaluationError."""
-        if not self.simple:
-            return evaluate_apart("jinja text", self.text, scope, place)
-        return self.evaluate_here(scope, place)
+        if self.simple:
+            try:
+                return self._evaluate(scope, place, budgeted=True)
+            except NeedsProcess:
+                pass
+        return evaluate_apart("jinja text", self.text, scope, place)
 
     def evaluate_here(self, scope: Scope, place: str) -> object:
         """The same in this process, whatever it takes. Raises EvaluationError."""
-        return _evaluate(self.text, scope, place, self._value, SCALARS)
+        return self._evaluate(scope, place, budgeted=False)
+
+    def _evaluate(self, scope: Scope, place: str, budgeted: bool) -> object:
+        return _evaluate(self.text, Variables(scope, Budget(place), budgeted), self._value, SCALARS)
 
     def _value(self, variables: Variables) -> object:
         if self.compiled is None:
@@ -202,20 +234,20 @@ class JinjaText:
         return "".join(parts)
 
 
-def _evaluate(
-    text: str, scope: Scope, place: str, value: Callable[[Variables], object], plain: frozenset[type]
-) -> object:
-    budget = Budget(place)
+def _evaluate(text: str, variables: Variables, value: Callable[[Variables], object], plain: frozenset[type]) -> object:
+    """The finished value. Raises EvaluationError and NeedsProcess."""
     try:
-        found = value(Variables(scope, budget))
-        return finish(scope.variables() if isinstance(found, Variables) else found, budget, plain=plain)
+        found = value(variables)
+        if isinstance(found, Variables):
+            return variables._scope.variables()
+        return finish(found, variables._budget, plain=plain)
     except EvaluationError as error:
         cause = str(error)
     except TemplateError as error:
         cause = error.message or type(error).__name__
     except RecursionError:
         cause = "it nests too deeply"
-    except MemoryError:
+    except (MemoryError, NeedsProcess):
         raise
     except Exception as error:
         # Filters and methods raise whatever they like, and all of it is the expression's fault.
@@ -273,7 +305,7 @@ def _parse(text: str, as_expression: bool) -> nodes.Template:
                 raise TemplateSyntaxError("chunk after expression", parser.stream.current.lineno)
             return nodes.Template([nodes.Output([expression], lineno=1)], lineno=1)
         return environment().parse(text)
-    except (TemplateError, RecursionError) as error:
+    except (TemplateError, RecursionError, ValueError, ArithmeticError) as error:
         raise SyntaxProblem(_explain(error)) from None
 
 

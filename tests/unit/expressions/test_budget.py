@@ -57,6 +57,36 @@ def test_yaql_stops(expression: str, cause: str) -> None:
     assert time.monotonic() - started < 2
 
 
+@pytest.mark.parametrize(
+    ("expression", "cause"),
+    [
+        ("10 ** 1000000", "integer grows beyond"),
+        ("'%1000000000d' % 1", "needs more than"),
+        ("_.s * 10000000", "needs more than"),
+        ("_.o | map(attribute='x') | join(_.s)", "it "),
+        ("range(1000000)", "Range too big"),
+        ("_.o.append(1)", "unsafe"),
+        ("_.__class__", "there is no variable '__class__'"),
+        ("''.__class__.__mro__", "unsafe"),
+        ("_._scope", "there is no variable '_scope'"),
+    ],
+)
+def test_jinja_stops(expression: str, cause: str) -> None:
+    """Jinja neither runs away nor gets at Python."""
+    template = compile_template("{{ " + expression + " }}", lambda problem: pytest.fail(problem.message))
+    started = time.monotonic()
+    with pytest.raises(EvaluationError) as failure:
+        template.evaluate(SCOPE)
+    assert cause in str(failure.value)
+    assert time.monotonic() - started < 2
+
+
+def test_jinja_reckons() -> None:
+    """Ordinary arithmetic needs no process, and texts are repeated and formatted in one."""
+    template = compile_template("{{ 7 * 3 % 4 + 2 ** 3 }} {{ 'ab' * 2 }} {{ '%03d' % 7 }}", print)
+    assert template.evaluate(SCOPE) == "9 abab 007"
+
+
 def test_ordinary_work_fits() -> None:
     """Ten thousand items are filtered, grouped and ordered within the budget."""
     scope = PlainScope({"rows": [{"k": f"key {n % 100}", "n": n} for n in range(10_000)]})

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 from tests.unit.expressions.scopes import PlainScope
 
 from dalsegno.expressions.compile import ExpressionProblem, compile_template
@@ -95,6 +97,23 @@ def test_all_problems_at_once() -> None:
     assert found[4][1] == "<% * %>: unexpected '*' at position 0"
     assert "endif" in found[5][1]
     assert found[6][1] == "<%  %>: the expression is empty"
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.text("<%>{}_.$()[]'\"`\\ab1 +-|=,#~^\n", max_size=40),
+    st.sampled_from(["%s", "<% %s %>", "{{ %s }}", "{%% %s %%}"]),
+)
+@example(r"'\N{no such name}'", "<% %s %>")
+@example(r"'\U99999999'", "<% %s %>")
+@example("9" * 5_000, "<% %s %>")
+@example("9" * 5_000, "{{ %s }}")
+def test_broken_texts_are_problems(text: str, marks: str) -> None:
+    """Whatever stands between the marks: a template or problems, never another exception."""
+    problems: list[ExpressionProblem] = []
+    template = compile_template(marks.replace("%s", text), problems.append)
+    assert template is not None
+    assert all(problem.message for problem in problems)
 
 
 @pytest.mark.parametrize("text", ["<% " + "(" * 5_000 + "1" + ")" * 5_000 + " %>", "{{ " + "(" * 5_000 + " }}"])

@@ -44,7 +44,7 @@ def parse(text: str) -> Any:
         except YaqlLexicalException as error:
             message = f"illegal character {error.value!r} at position {error.position}"
             raise SyntaxProblem(message) from None
-        except (YaqlParsingException, ValueError, UnicodeError, RecursionError) as error:
+        except (YaqlParsingException, ValueError, ArithmeticError, RecursionError) as error:
             raise SyntaxProblem(str(error)) from None
     return statement
 
