@@ -64,7 +64,7 @@ class Watcher:
                 yield await self._reads.run(self._progress)
 
     async def _snapshot(self) -> AsyncIterator[Response]:
-        """Pages of one moment: should the execution move between two pages, its later state is told again as changes."""
+        """Pages of one moment; should the execution move between two pages, that is told again as changes."""
         execution = await self._reads.run(lambda queries: reading.read_execution(queries, self._id))
         revision, token = execution.revision, ""
         first: execution_pb2.Execution | None = execution

@@ -33,6 +33,7 @@ def set_up(service: str, level: str = "INFO", stream: TextIO | None = None) -> N
         root.removeHandler(old)
     root.addHandler(outlet)
     root.setLevel(level.upper())
+    logging.getLogger("alembic").setLevel(logging.WARNING)  # it tells of its plug-ins at every start
 
 
 class JsonLines(logging.Formatter):
