@@ -48,7 +48,7 @@ def test_verdict(case: dict[str, Any]) -> None:
     accepted = expect["valid"] if case["kind"] == "validate" else expect.get("rejected_at") != "definition"
     document = read(case["definition"])
     told = "\n".join(map(str, document.problems)) or "accepted"
-    if case["id"] in listed_differences():
+    if (not document.problems) != accepted and case["id"] in listed_differences():
         pytest.skip("a listed difference")
     assert (not document.problems) == accepted, told
     kind = case["of"].rpartition(".")[2].removeprefix("import ") if case["kind"] == "validate" else case["kind"]
