@@ -1,0 +1,305 @@
+"""Stories of the core: how executions begin, go on and end."""
+
+from __future__ import annotations
+
+import pytest
+from tests.world import HOLD, Played, World, play_standard, states, task
+
+from dalsegno.workflow.events import HandedOut, Poisoned, StartRequested, TaskDone, TimerFired
+from dalsegno.workflow.execution import Attempt, Execution
+from dalsegno.workflow.identity import attempt_id, parse_attempt_id
+from dalsegno.workflow.refusals import InvalidRequest, NotFound
+from dalsegno.workflow.value import Value
+
+CHAIN = """
+version: '2.0'
+wf:
+  input: [n, {m: 2}]
+  output: {sum: <% $.a + $.b %>}
+  tasks:
+    t1: {action: std.echo output=<% $.n %>, publish: {a: <% task().result %>}, on-success: t2}
+    t2: {action: std.echo output=<% $.m %>, publish: {b: <% task().result %>}}
+"""
+
+
+def hold(execution: Execution, attempt: Attempt) -> Played:
+    """Plays nothing: the story reports itself."""
+    return HOLD
+
+
+def world(text: str, **settings: object) -> World:
+    """A world that knows the definitions."""
+    made = World(**settings)  # type: ignore[arg-type]
+    made.define(text)
+    return made
+
+
+def test_a_chain_runs_to_its_output() -> None:
+    """P1, P2, P6: a start decides the first tasks, each completion the next ones, from control and data flow."""
+    here = world(CHAIN)
+    execution = here.start("wf", {"n": 1})
+    assert states(execution) == {"t1": "RUNNING"}
+    here.run()
+    assert (execution.state, execution.output) == ("SUCCESS", Value(data={"sum": 3}))
+    here.check_journals()
+
+
+def test_a_start_is_refused_for_everything_that_is_wrong_with_it() -> None:
+    """Missing and unknown inputs are named together, and nothing is created."""
+    here = world(CHAIN)
+    with pytest.raises(InvalidRequest) as refused:
+        here.start("wf", {"x": 1, "y": 2})
+    assert [violation.subject for violation in refused.value.violations] == ["input.n", "input.x", "input.y"]
+    assert here.executions == {}
+
+
+def test_a_second_start_changes_nothing() -> None:
+    """An event that was stepped before is a duplicate."""
+    here = world(CHAIN)
+    execution = here.start("wf", {"n": 1})
+    before = execution.revision
+    outcome = here.tell(execution.id, StartRequested(at_s=here.now_s))
+    assert (outcome.verdict, execution.revision) == ("duplicate", before)
+
+
+def test_only_the_current_delivery_counts() -> None:
+    """P24: a repeated report is a duplicate, one of another delivery is superseded; neither advances anything."""
+    here = world(CHAIN, player=hold)
+    execution = here.start("wf", {"n": 1})
+    here.run()
+    attempt = execution.attempts[1, 0, 1]
+    stale = TaskDone(key=attempt.key, outcome="succeeded", delivery=7, result=Value(data=9))
+    assert here.tell(execution.id, stale).verdict == "superseded"
+    assert here.finish(execution, attempt, Played(result=1)).verdict == "accepted"
+    before = execution.revision
+    assert here.finish(execution, attempt, Played(result=1)).verdict == "duplicate"
+    assert here.finish(execution, attempt, Played("failed", error="late")).verdict == "superseded"
+    assert execution.revision == before
+
+
+def test_a_report_for_an_unknown_attempt_is_refused() -> None:
+    """P25: it is an error, not a crash."""
+    here = world(CHAIN)
+    execution = here.start("wf", {"n": 1})
+    with pytest.raises(NotFound):
+        here.tell(execution.id, TaskDone(key=(9, 0, 1), outcome="succeeded"))
+
+
+def test_a_report_before_the_hand_out_is_known_counts() -> None:
+    """P26: a callback that names no delivery completes an attempt that is still READY."""
+    here = world(CHAIN, player=hold)
+    execution = here.start("wf", {"n": 1})
+    here.tell(execution.id, TaskDone(key=(1, 0, 1), outcome="succeeded", result=Value(data=5)))
+    assert states(execution) == {"t1": "SUCCESS", "t2": "RUNNING"}
+
+
+def test_a_delegate_is_completed_by_somebody_else() -> None:
+    """P7, P9, P15, P16: it stays RUNNING, is not active, and a failure told from outside takes the error transition."""
+    text = (
+        "version: '2.0'\nwf:\n  tasks:\n    ask: {action: std.async_noop, on-error: t2}\n    t2: {action: std.noop}\n"
+    )
+    here = world(text)
+    execution = here.start("wf")
+    here.run()
+    assert (states(execution), execution.active_count) == ({"ask": "RUNNING"}, 0)
+    here.tell(execution.id, TaskDone(key=(1, 0, 1), outcome="failed", error="no"))
+    here.run()
+    assert (states(execution), execution.state) == ({"ask": "ERROR", "t2": "SUCCESS"}, "SUCCESS")
+    here.check_journals()
+
+
+def test_every_task_state_of_a_join_is_seen() -> None:
+    """S7, S8: a join WAITS until enough have come, and fails, without hanging, when they cannot come any more."""
+    text = """
+version: '2.0'
+wf:
+  tasks:
+    a: {action: std.noop, on-success: j}
+    b: {action: std.fail, on-success: j}
+    j: {join: all, action: std.noop, on-error: rescue}
+    rescue: {action: std.noop}
+"""
+    here = world(text, player=hold)
+    execution = here.start("wf")
+    here.run()
+    here.finish(execution, execution.attempts[1, 0, 1], Played())
+    assert task(execution, "j").state == "WAITING"
+    here.finish(execution, execution.attempts[2, 0, 1], Played("failed", error="broken"))
+    here.run()
+    assert task(execution, "j").info == "Failed by tasks: [b]"
+    assert states(execution)["rescue"] == "RUNNING"
+
+
+def test_a_join_that_can_be_reached_no_more_fails() -> None:
+    """S8: also when what was missing would have come by a longer way."""
+    text = """
+version: '2.0'
+wf:
+  tasks:
+    a: {action: std.noop, on-success: j}
+    b: {action: std.noop, on-success: [{c: <% false %>}]}
+    c: {action: std.noop, on-success: j}
+    j: {join: all, action: std.noop}
+"""
+    here = world(text)
+    execution = here.start("wf")
+    here.run()
+    assert (execution.state, states(execution)["j"]) == ("ERROR", "ERROR")
+    here.check_journals()
+
+
+def test_retry_makes_new_attempts_of_one_task_execution() -> None:
+    """O23, S9, S14: attempts are numbered records under one task; between them it is RUNNING_DELAYED."""
+    text = """
+version: '2.0'
+wf:
+  tasks:
+    t: {action: std.fail, retry: {count: 2, delay: 5}}
+"""
+    here = world(text)
+    execution = here.start("wf")
+    here.run(until_s=1)
+    found = task(execution, "t")
+    assert (found.state, found.due_s) == ("RUNNING_DELAYED", here.now_s + 5)
+    here.run()
+    assert sorted(execution.attempts) == [(1, 0, 1), (1, 0, 2), (1, 0, 3)]
+    assert [execution.attempts[key].accepted for key in sorted(execution.attempts)] == [False, False, True]
+    assert execution.state == "ERROR"
+    here.check_journals()
+
+
+def test_a_timeout_stops_the_action() -> None:
+    """Decision 8: what a timeout stops is CANCELLED and its executor is told; the task is in ERROR."""
+    text = "version: '2.0'\nwf:\n  tasks:\n    t: {action: std.sleep seconds=60, timeout: 3}\n"
+    here = world(text)
+    execution = here.start("wf")
+    here.run()
+    assert task(execution, "t").info == "Task timed out [timeout(s)=3]."
+    assert execution.attempts[1, 0, 1].state == "CANCELLED"
+    assert [command.key for command in here.cancelled] == [(1, 0, 1)]
+    here.check_journals()
+
+
+def test_items_are_created_in_slices() -> None:
+    """A wide fan-out grows by a thousand items per event; its results come in the order of the items (S13)."""
+    text = """
+version: '2.0'
+wf:
+  input: [n]
+  output: {last: <% task(t).result.last() %>, count: <% task(t).result.len() %>}
+  tasks:
+    t: {with-items: "i in <% range(0, $.n).toList() %>", action: std.echo output=<% $.i %>}
+"""
+    here = world(text)
+    execution = here.start("wf", {"n": 2500})
+    assert len(execution.attempts) == 1000
+    here.run()
+    assert execution.output == Value(data={"last": 2499, "count": 2500})
+    here.check_journals()
+
+
+def test_concurrency_bounds_what_is_under_way() -> None:
+    """With `concurrency: 2` a third item begins when one has ended."""
+    text = """
+version: '2.0'
+wf:
+  tasks:
+    t: {with-items: "i in [1, 2, 3]", concurrency: 2, action: std.echo output=<% $.i %>}
+"""
+    here = world(text, player=hold)
+    execution = here.start("wf")
+    here.run()
+    assert len(execution.attempts) == 2
+    here.finish(execution, execution.attempts[1, 1, 1], Played(result=2))
+    assert len(execution.attempts) == 3
+
+
+def test_a_sub_workflow_has_an_execution_of_its_own() -> None:
+    """S15: a task that runs a workflow has no action execution but a child execution; its output is the result."""
+    text = """
+version: '2.0'
+child: {input: [x], output: {y: <% $.x * 2 %>}, tasks: {c: {action: std.noop}}}
+wf: {output: {r: <% task(t).result.y %>}, tasks: {t: {workflow: child x=4}}}
+"""
+    here = world(text)
+    execution = here.start("wf")
+    here.run()
+    (child,) = here.children(execution)
+    assert (child.root_id, child.state) == (execution.id, "SUCCESS")
+    assert execution.output == Value(data={"r": 8})
+    assert execution.attempts[1, 0, 1].child_id == child.id
+    here.check_journals()
+
+
+def test_a_deadline_ends_the_execution_by_force() -> None:
+    """What had not ended is CANCELLED, the execution is in ERROR and says why."""
+    text = "version: '2.0'\nwf:\n  tasks:\n    t: {action: std.sleep seconds=60}\n"
+    here = world(text)
+    execution = here.start("wf", deadline_s=here.now_s + 10)
+    here.run()
+    assert (execution.state, execution.info) == ("ERROR", "the execution's deadline has passed")
+    assert states(execution) == {"t": "CANCELLED"}
+    assert execution.active_count == 0
+
+
+def test_a_poisoned_execution_ends_with_the_reason() -> None:
+    """An event that cannot be stored takes only its own execution with it."""
+    here = world(CHAIN)
+    execution = here.start("wf", {"n": 1})
+    here.tell(execution.id, Poisoned(at_s=here.now_s, reason="cannot be stored"))
+    assert (execution.state, execution.info) == ("ERROR", "cannot be stored")
+    here.check_journals()
+
+
+def test_a_cycle_that_never_waits_is_stopped() -> None:
+    """Tasks that all end at once cannot keep one step going for ever."""
+    text = """
+version: '2.0'
+wf:
+  tasks:
+    t0: {action: std.noop, on-success: t}
+    t: {with-items: "i in <% list() %>", action: std.noop, on-success: t}
+"""
+    here = world(text)
+    execution = here.start("wf")
+    here.run()
+    assert execution.state == "ERROR"
+    assert "cycle" in execution.info
+
+
+def test_a_stale_timer_changes_nothing() -> None:
+    """A timer counts only for what it was set for."""
+    here = world(CHAIN)
+    execution = here.start("wf", {"n": 1})
+    outcome = here.tell(execution.id, TimerFired(task=1, timer="retry", due_s=3.0))
+    assert (outcome.verdict, outcome.changes) == ("superseded", [])
+
+
+def test_an_attempt_is_handed_out_once() -> None:
+    """A second hand-out of what is RUNNING is superseded."""
+    here = world(CHAIN, player=hold)
+    execution = here.start("wf", {"n": 1})
+    here.run()
+    again = HandedOut(key=(1, 0, 1), session_id="other", executor_id="other")
+    assert here.tell(execution.id, again).verdict == "superseded"
+
+
+def test_attempt_ids_are_read_back() -> None:
+    """Numbers, not names: `<execution>.17.3.2`."""
+    assert parse_attempt_id(attempt_id("e", (17, 3, 2))) == ("e", (17, 3, 2))
+
+
+def test_context_costs_nothing_for_the_length_of_a_chain() -> None:
+    """A task far down a chain still sees the first variable, and branches that publish nothing share one context."""
+    names = [f"t{number}" for number in range(1, 301)]
+    tasks = "\n".join(
+        f"    {name}: {{action: std.noop, publish: {{v_{name}: 1}}, on-success: {following}}}"
+        for name, following in zip(names, [*names[1:], "end"], strict=True)
+    )
+    text = f"version: '2.0'\nwf:\n  output: {{first: <% $.v_t1 %>}}\n  tasks:\n{tasks}\n    end: {{action: std.noop}}\n"
+    here = world(text, player=play_standard)
+    execution = here.start("wf")
+    here.run()
+    assert execution.output == Value(data={"first": 1})
+    end = task(execution, "end")
+    assert end.context_out is end.context_in
