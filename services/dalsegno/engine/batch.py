@@ -83,6 +83,8 @@ class Batch:
         self.messages: list[NewMessage] = []
         self.cancels: list[Cancel] = []
         self.deleted: list[str] = []
+        self.ended_sessions: set[str] = set()
+        """Nothing more is handed to these."""
         self.taken: Mapping[str, AnyEvent] = {}
         self.defined = False
         """Whether definitions or descriptions have changed."""
@@ -180,6 +182,11 @@ class Batch:
         self.touched.pop(execution_id, None)
         self._revisions.pop(execution_id, None)
         self.deleted.append(execution_id)
+
+    def end_sessions(self, session_ids: Collection[str]) -> None:
+        """Mark sessions of executors as ended."""
+        self.transaction.end_sessions(session_ids)
+        self.ended_sessions.update(session_ids)
 
     def save(self) -> None:
         """Write everything that was decided."""

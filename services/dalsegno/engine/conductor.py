@@ -242,7 +242,7 @@ class Conductor:
             if touched.changes
         }
         hints.update(dict.fromkeys(batch.deleted, 0))
-        return Committed(works, batch.messages, self.dispatcher.commit(), batch.cancels, hints)
+        return Committed(works, batch.messages, self.dispatcher.commit(batch), batch.cancels, hints)
 
     def _fill(self, batch: Batch, works: Sequence[Work]) -> None:
         batch.take([work.message_id for work in works if work.message_id])

@@ -109,8 +109,11 @@ class Dispatcher:
             if entries_left:
                 fresh[execution_id] = entries_left
 
-    def commit(self) -> dict[Stream, list[wire.RunAction]]:
+    def commit(self, batch: Batch) -> dict[Stream, list[wire.RunAction]]:
         """The batch is stored: what is to be sent, by stream."""
+        for stream in self._streams if batch.ended_sessions else ():
+            if stream.session_id in batch.ended_sessions:
+                stream.is_open = False
         outgoing, self.outgoing, self._picks = self.outgoing, {}, []
         self._more = self._could_give()
         return outgoing
@@ -165,21 +168,21 @@ class Dispatcher:
     def _could_give(self) -> bool:
         return any(self._credit(kind) for kind in self._backlog.kinds())
 
-    def _stream_with_credit(self, kind: Kind) -> Stream | None:
+    def _stream_with_credit(self, kind: Kind, ended: set[str]) -> Stream | None:
         """The next one in turn."""
         streams = self._streams_for(kind)
         for _ in range(len(streams)):
             stream = streams[0]
             if len(streams) > 1:
                 streams.rotate(-1)
-            if stream.credit > 0 and stream.is_open:
+            if stream.credit > 0 and stream.is_open and stream.session_id not in ended:
                 return stream
         return None
 
     def _give(self, batch: Batch, entry: Entry) -> bool:
         """Hand one out. False when nobody has credit; what is no longer to be handed out counts as given."""
         kind, execution_id, key = entry
-        stream = self._stream_with_credit(kind)
+        stream = self._stream_with_credit(kind, batch.ended_sessions)
         if stream is None:
             return False
         if not batch.exists(execution_id):

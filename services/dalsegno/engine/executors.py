@@ -85,6 +85,9 @@ class Executors(executor_service_pb2_grpc.ExecutorServiceServicer):
         greeting = read_greeting(hello)
         if greeting.session_id in self._superseded:
             raise SupersededSession(f"a newer session of executor {greeting.executor_id!r} has taken this one's place")
+        before = self._streams.get(greeting.session_id)
+        if before is not None:
+            before.is_open = False  # what is handed out from here on goes by the new stream
         answered: asyncio.Future[OpenSession] = asyncio.get_running_loop().create_future()
 
         def answer(work: OpenSession, error: BaseException | None) -> None:
@@ -223,7 +226,8 @@ class Executors(executor_service_pb2_grpc.ExecutorServiceServicer):
         heard = [stream.session_id for stream in self._streams.values() if stream.heard]
         for stream in self._streams.values():
             stream.heard = False
-        return KeepLeases(heard, list(self._streams), self._settings.lease_s, may_end_after_s, self._leases_kept)
+        names = {stream.session_id: stream.executor_id for stream in self._streams.values()}
+        return KeepLeases(heard, names, self._settings.lease_s, may_end_after_s, self._leases_kept)
 
     def _leases_kept(self, work: KeepLeases) -> None:
         for session_id in [*work.ended, *(row.session_id for row in work.lost)]:

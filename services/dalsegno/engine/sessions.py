@@ -69,7 +69,7 @@ class OpenSession(Work):
     def carry_out(self, batch: Batch) -> None:
         greeting = self._greeting
         if self.ended:
-            batch.transaction.end_sessions(self.ended)
+            batch.end_sessions(self.ended)
         for held in self._held:
             is_own = held.session_id == greeting.session_id
             if not is_own or (held.execution_id, held.key, held.delivery) not in greeting.in_flight:
@@ -133,14 +133,14 @@ class CloseSession(Work):
     def carry_out(self, batch: Batch) -> None:
         for held in self._held:
             lose(batch, held, self._executor_id, received=True)
-        batch.transaction.end_sessions([self._session_id])
+        batch.end_sessions([self._session_id])
 
 
 class KeepLeases(Work):
     """Renew the leases of executors that were heard, and end those of executors that were not.
 
-    `may_end_after_s`: an engine that has just started, or could not write, lets no lease end before executors had one
-    full lease time to renew.
+    `open_sessions` are those with a stream here, and their executors. An engine that has just started, or could not
+    write, lets no lease end before `may_end_after_s`, so that executors have one full lease time to renew.
     """
 
     __slots__ = ("_answer", "_heard", "_held", "_lease_s", "_may_end_after_s", "_open", "ended", "lost")
@@ -148,7 +148,7 @@ class KeepLeases(Work):
     def __init__(
         self,
         heard: Collection[str],
-        open_sessions: Collection[str],
+        open_sessions: Mapping[str, str],
         lease_s: float,
         may_end_after_s: float,
         answer: Callable[[KeepLeases], None],
@@ -159,7 +159,7 @@ class KeepLeases(Work):
         self.ended: list[str] = []
         """Sessions with a stream here that another engine has ended."""
         self._heard = list(heard)
-        self._open = list(open_sessions)
+        self._open = dict(open_sessions)
         self._lease_s = lease_s
         self._may_end_after_s = may_end_after_s
         self._answer = answer
@@ -175,17 +175,17 @@ class KeepLeases(Work):
         self.lost, self._held = [], []
         if batch.at_s >= self._may_end_after_s:
             self.lost = transaction.expired_sessions(batch.at_s)
-        if self.lost:
-            self._held = transaction.held_attempts([row.session_id for row in self.lost])
+        gone = [row.session_id for row in self.lost] + self.ended
+        if gone:
+            self._held = transaction.held_attempts(gone)
         return {held.execution_id for held in self._held}
 
     def carry_out(self, batch: Batch) -> None:
-        if not self.lost:
-            return
-        batch.transaction.end_sessions([row.session_id for row in self.lost])
+        if self.lost or self.ended:
+            batch.end_sessions([*(row.session_id for row in self.lost), *self.ended])
         names = {row.session_id: row.executor_id for row in self.lost}
         for held in self._held:
-            lose(batch, held, names[held.session_id], received=True)
+            lose(batch, held, names.get(held.session_id) or self._open[held.session_id], received=True)
 
     def done(self) -> None:
         for row in self.lost:
