@@ -45,7 +45,7 @@ def same(left: object, right: object) -> bool:
     return type(left) is type(right) and left == right
 
 
-@settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=400, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck))
 @given(yaql_texts())
 @example("$.o.where($.x > 1).select($.y)")
 @example("$.d.get(missing, 1) + $.i / 2")

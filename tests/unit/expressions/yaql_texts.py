@@ -49,7 +49,7 @@ FORMS: dict[str, str] = {
         shiftBitsLeft(<number>, 3); bitwiseNot(<number>); <list>.lastIndexOf(<any>); len(<dict>.keys());
         <numbers>.first(); <numbers>.last(); <numbers>.first(<number>); selectCase(<bool>, <bool>);
         <string>.indexOf(<string>, <number>); <string>.indexOf(<string>, <number>, <number>)""",
-    "string": """<string> + <string>; <string> * 2; 2 * <string>; str(<any>); str(<list>); str(<dict>); str(<number>);
+    "string": """<string> + <string>; <string> * 2; 2 * <string>; str(<any>); str($.l); str(<dict>); str(<number>);
         <string>.toUpper(); <string>.toLower(); <string>.trim(); <string>.trim(<string>); <string>.trimLeft();
         <string>.trimRight(); <string>.norm(); <string>.replace(<string>, <string>); concat(<string>, <string>);
         <string>.substring(<number>); <string>.substring(<number>, <number>); <list>.join(<string>);
@@ -71,10 +71,11 @@ FORMS: dict[str, str] = {
         <list>.insert(<number>, <any>); <list>.delete(<number>); <list>.replace(<number>, <any>); range(<number>);
         range(<number>, <number>); <list>.takeWhile(<test>); <list>.skipWhile(<test>); <list>.selectMany(<body>);
         <list>.zip(<list>); <list>.zipLongest(<list>); <list>.slice(2); <list>.splitAt(<number>);
-        <list>.defaultIfEmpty(<list>); <list>.groupBy(<body>); <dicts>.groupBy($.x, <body>); <dicts>.y; <list>.x;
+        <list>.defaultIfEmpty(<list>); <list>.groupBy(<body>).select($[0]);
+        <dicts>.groupBy($.x, <body>).select($[1].first()); <dicts>.y; <list>.x;
         <numbers>.accumulate(<fold>); <list>.insertMany(<number>, <list>); <any>.repeat(2); <list>.delete(0, 2);
         <dict>.items().toList(); <dict>.items(); <string>.split(<string>, 1); <string>.rightSplit(<string>, 1);
-        <list>.memorize(); <list>.join(<list>, $1 = $2, [$1, $2]); concat(<list>, <list>)""",
+        <list>.join(<list>, $1 = $2, [$1, $2]); concat(<list>, <list>)""",
     "numbers": "<numbers>.where(<test>); <numbers>.orderBy(-$); <numbers> + <numbers>; [<number>, <number>]",
     "dicts": "<dicts>.where(<test>); <dicts>.select({x => $.x, y => <any>}); [<dict>, <dict>]; <dicts> + <dicts>",
     "dict": """{<name> => <any>}; {k => <any>, x => <number>}; <dict> + <dict>; <dict>.set(<name>, <any>);

@@ -350,15 +350,12 @@ def reverse(frame: Frame, items: Any) -> object:
     return reversed(collect(frame, walk(frame, items, "reverse()")))
 
 
-@builtin("memorize", method=True)
-def memorize(frame: Frame, items: Any) -> object:
-    return collect(frame, items) if is_iterator(items) else walk(frame, items, "memorize()")
-
-
 @builtin("defaultIfEmpty", least=2, method=True)
 def default_if_empty(frame: Frame, items: Any, default: Any) -> object:
     if not is_iterable(default):
         raise EvaluationError(f"defaultIfEmpty() needs a list, not {describe(default)}")
     source = walk(frame, items, "defaultIfEmpty()")
     found = collect(frame, source) if is_iterator(source) else source
-    return found if any(True for _ in found) else default
+    if not any(True for _ in found):
+        return default
+    return iter(found) if is_iterator(source) else found
