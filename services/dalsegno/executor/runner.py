@@ -1,0 +1,265 @@
+"""Runs actions, many at once: async ones as tasks of the event loop, blocking ones in threads, instant ones inline.
+
+Each has its deadline. What is stopped, by its deadline or by CancelAction, is reported as cancelled. A thread cannot
+be stopped: its outcome is dropped, and it keeps its slot until it ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+from dalsegno.actions.action import ActionContext, ActionFailed
+from dalsegno.actions.registry import AnyAction, Registry
+from dalsegno.executor.outbox import Key
+from dalsegno.executor.outcome import describe_cancel, describe_exception, describe_failure, describe_result
+from dalsegno.v1.executor_service_pb2 import RunAction, TaskDone
+from dalsegno.workflow.value import UnfitValue, decode
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True, eq=False)
+class Run:
+    """One action that is running, or waits for a thread."""
+
+    order: RunAction
+    engine: str
+    """The address of the engine it came from."""
+    started_s: float
+    context: ActionContext | None = None
+    task: asyncio.Task[object] | None = None
+    future: Future[TaskDone] | None = None
+    timer: asyncio.TimerHandle | None = None
+    stopped: str = ""
+    """Why it was stopped; empty when it was not."""
+    reported: bool = False
+    """Whether its outcome has been reported, or is not to be."""
+
+
+class Runner:
+    """Runs actions and says how each went.
+
+    `report` is called once for each action, except a dropped one, with its outcome and the engine it came from;
+    `free` once for each when it no longer takes up anything.
+    """
+
+    def __init__(
+        self,
+        registry: Registry,
+        threads: int,
+        report: Callable[[TaskDone, Run], None],
+        free: Callable[[Run], None],
+    ) -> None:
+        self._registry = registry
+        self._report = report
+        self._free = free
+        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="action")
+        self._loop = asyncio.get_running_loop()
+        self._runs: dict[str, Run] = {}
+        self._leftovers: set[Run] = set()
+
+    def __len__(self) -> int:
+        """How many run whose outcomes somebody waits for."""
+        return len(self._runs)
+
+    @property
+    def stuck_threads(self) -> int:
+        """How many threads are busy with actions that were stopped."""
+        return sum(1 for run in self._leftovers if run.future is not None)
+
+    def keys(self) -> list[Key]:
+        """The deliveries that are running."""
+        return [(run.order.action_execution_id, run.order.delivery) for run in self._runs.values()]
+
+    def delivery_of(self, action_execution_id: str) -> int | None:
+        """The delivery of this action execution that is running, None when none is."""
+        run = self._runs.get(action_execution_id)
+        return None if run is None else run.order.delivery
+
+    def start(self, order: RunAction, engine: str, timeout_s: float | None) -> None:
+        """Run an action; stop it after `timeout_s` seconds. An inline one has been reported when this returns."""
+        run = Run(order, engine, time.monotonic())
+        action = self._registry.find(order.action)
+        if action is None:
+            self._end(run, describe_failure(f"this executor has no action named {order.action}"))
+        elif timeout_s is not None and timeout_s <= 0:
+            self._end(run, describe_cancel("timed out before it was started"))
+        else:
+            self._start(run, action, timeout_s)
+
+    def _start(self, run: Run, action: AnyAction, timeout_s: float | None) -> None:
+        try:
+            given = _read_input(run.order, action)
+            if action.context_parameter:
+                run.context = _read_context(run.order)
+                given[action.context_parameter] = run.context
+        except (UnfitValue, TypeError) as error:
+            self._end(run, describe_failure(f"{action.name}: {error}"))
+            return
+        if action.blocking:
+            self._keep(run, timeout_s)
+            run.future = self._threads.submit(_run_blocking, action, given)
+            run.future.add_done_callback(lambda _: self._thread_ended(run))
+            return
+        try:
+            returned = action.function(**given)
+        except (Exception, SystemExit) as error:
+            self._end(run, _raised(run, error))
+            return
+        if not inspect.isawaitable(returned):
+            self._end(run, describe_result(returned))
+            return
+        self._keep(run, timeout_s)
+        run.task = self._loop.create_task(_wait_for(returned))
+        run.task.add_done_callback(lambda task: self._task_ended(run, returned, task))
+
+    def stop(self, key: Key, reason: str) -> bool:
+        """Stop an action and report it as cancelled. False when this delivery does not run."""
+        run = self._runs.get(key[0])
+        if run is None or run.order.delivery != key[1] or run.stopped:
+            return False
+        run.stopped = reason
+        if run.context is not None:
+            run.context.cancelled.set()
+        if run.task is not None:
+            run.task.cancel()  # reported when it has ended
+        elif run.future is not None and not run.future.cancel():
+            self._settle(run, describe_cancel(reason))
+            self._leftovers.add(run)
+        return True
+
+    def drop(self, key: Key) -> bool:
+        """Stop an action whose outcome does not count, and report nothing. False when this delivery does not run."""
+        run = self._runs.get(key[0])
+        if run is None or run.order.delivery != key[1]:
+            return False
+        run.reported = True
+        self.stop(key, "superseded")
+        self._runs.pop(key[0], None)
+        self._leftovers.add(run)
+        return True
+
+    def drop_all(self) -> None:
+        """Stop everything and report nothing."""
+        for key in self.keys():
+            self.drop(key)
+
+    async def close(self, wait_s: float) -> None:
+        """Stop everything, and wait at most so many seconds until the async ones have cleaned up."""
+        self.drop_all()
+        tasks = [run.task for run in self._leftovers if run.task is not None]
+        if tasks:
+            await asyncio.wait(tasks, timeout=wait_s)
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    def _keep(self, run: Run, timeout_s: float | None) -> None:
+        key = run.order.action_execution_id, run.order.delivery
+        self._runs[key[0]] = run
+        if timeout_s is not None:
+            run.timer = self._loop.call_later(timeout_s, self.stop, key, f"timed out after {timeout_s:.3f} s")
+
+    def _task_ended(self, run: Run, awaited: Awaitable[object], task: asyncio.Task[object]) -> None:
+        if inspect.iscoroutine(awaited):
+            awaited.close()  # a task cancelled before its first step leaves it untouched
+        if run.stopped:
+            if not task.cancelled():
+                task.exception()  # fetched, or it is logged as never retrieved
+            done = describe_cancel(run.stopped)
+        elif task.cancelled():
+            done = describe_cancel("cancelled by the action")
+        elif (error := task.exception()) is not None:
+            done = _raised(run, error)
+        else:
+            done = describe_result(task.result())
+        self._end(run, done)
+
+    def _thread_ended(self, run: Run) -> None:
+        """In the action's thread, or in ours when it was cancelled before it had one."""
+        try:
+            self._loop.call_soon_threadsafe(self._take_result, run)
+        except RuntimeError:  # the loop is closed: the executor has left, nobody waits for this
+            _log.debug("%s ended after the executor had", run.order.action)
+
+    def _take_result(self, run: Run) -> None:
+        assert run.future is not None
+        if run.future.cancelled() or run.stopped:
+            done = describe_cancel(run.stopped or "cancelled")
+        elif (error := run.future.exception()) is not None:
+            done = _raised(run, error)
+        else:
+            done = run.future.result()
+        self._end(run, done)
+
+    def _end(self, run: Run, done: TaskDone) -> None:
+        self._settle(run, done)
+        self._leftovers.discard(run)
+        self._free(run)
+
+    def _settle(self, run: Run, done: TaskDone) -> None:
+        """Report the outcome unless that is done, and hold the run no longer for one whose outcome is awaited."""
+        order = run.order
+        if self._runs.get(order.action_execution_id) is run:
+            del self._runs[order.action_execution_id]
+        if run.timer is not None:
+            run.timer.cancel()
+        if run.reported:
+            return
+        run.reported = True
+        done.action_execution_id = order.action_execution_id
+        done.delivery = order.delivery
+        done.elapsed.FromMicroseconds(int((time.monotonic() - run.started_s) * 1_000_000))
+        self._report(done, run)
+
+
+def _read_input(order: RunAction, action: AnyAction) -> dict[str, object]:
+    """Raises UnfitValue or TypeError when the action cannot be called with the input."""
+    given = decode(order.input) if order.input not in ("", "{}") else {}
+    if not isinstance(given, dict):
+        raise TypeError(f"the input is not an object but {order.input[:80]}")
+    if problem := action.problem_with(given):
+        raise TypeError(f"input {problem}")
+    return given
+
+
+def _read_context(order: RunAction) -> ActionContext:
+    where = order.context
+    deadline = order.deadline
+    return ActionContext(
+        action_execution_id=order.action_execution_id,
+        delivery=order.delivery,
+        namespace=where.namespace,
+        execution_id=where.execution_id,
+        workflow=where.workflow,
+        task_name=where.task_name,
+        task_number=where.task_number,
+        item=where.item,
+        attempt=where.attempt,
+        safe_to_rerun=where.safe_to_rerun,
+        deadline_s=deadline.seconds + deadline.nanos / 1e9 if order.HasField("deadline") else None,
+        task_token=order.task_token,
+        trace_context=dict(order.trace_context),
+    )
+
+
+def _run_blocking(action: AnyAction, given: dict[str, object]) -> TaskDone:
+    """In a thread. The result is written there too: a large one would hold the event loop up."""
+    return describe_result(action.function(**given))
+
+
+async def _wait_for(awaitable: Awaitable[object]) -> object:
+    try:
+        return await awaitable
+    except SystemExit as error:  # would end the event loop, and with it all other actions
+        raise ActionFailed(f"the action called exit({error.code})") from error
+
+
+def _raised(run: Run, error: BaseException) -> TaskDone:
+    if not isinstance(error, ActionFailed):
+        _log.info("action %s of %s raised", run.order.action, run.order.action_execution_id, exc_info=error)
+    return describe_exception(run.order.action, error)
