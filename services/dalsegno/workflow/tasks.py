@@ -55,9 +55,19 @@ def conclude(step: Step, task: TaskExecution, verdict: TaskState, info: str) -> 
 def settle(step: Step, task: TaskExecution, verdict: TaskState, info: str) -> None:
     """The task has ended, whatever any policy would say."""
     step.change(TaskMoved(task=task.number, state=verdict, info=info, at_s=step.at_s))
-    if not step.spec(task).keep_result:
+    if not _keeps_result(step, task):
         step.change(ResultDropped(task=task.number))
     step.later("route", task)
+
+
+def _keeps_result(step: Step, task: TaskExecution) -> bool:
+    spec = step.spec(task)
+    if spec.keep_result_when is None:
+        return spec.keep_result
+    try:
+        return bool(spec.keep_result_when.evaluate(task_view(step, task)))
+    except EvaluationError as error:
+        raise HardFailure(f"cannot evaluate keep-result of task '{task.name}': {error}") from None
 
 
 def state_clause(spec: Task, verdict: TaskState) -> Clause:
