@@ -21,7 +21,7 @@ from dalsegno.v1 import (
     workflow_service_pb2_grpc,
 )
 
-DEFAULT_SERVER = "127.0.0.1:8472"
+DEFAULT_SERVER = "127.0.0.1:7700"
 """Where `dalsegno serve` listens and every other command looks unless told otherwise."""
 
 CALL_S = 30.0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from enum import StrEnum
 
@@ -19,7 +20,7 @@ from rich.table import Table
 from rich.text import Text
 
 from dalsegno.cli.exits import UNREACHABLE, USAGE, Complaint
-from dalsegno.rpc.failure import read_failure
+from dalsegno.rpc.failure import Failure, read_failure
 
 
 class Format(StrEnum):
@@ -223,21 +224,49 @@ def print_complaint(complaint: Complaint) -> int:
 def print_failure(error: grpc.aio.AioRpcError, server: str) -> int:
     """Say what a server refused, a line for each thing that is wrong, and what to do next; return the exit code."""
     failure = read_failure(error)
-    unreachable = error.code() in {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED}
-    faulty = error.code() in {grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN, grpc.StatusCode.UNIMPLEMENTED}
-    advice = _ADVICE.get(error.code(), "")
-    if error.code() is grpc.StatusCode.INTERNAL and failure.request_id:
-        advice = f"the server's log tells more under request id {failure.request_id}"
-    _print_error(str(failure), advice.format(server=server))
-    return UNREACHABLE if unreachable or faulty else USAGE
+    entries = [str(violation) for violation in failure.violations]
+    if len(entries) > 1 and failure.message == "; ".join(entries):  # said once is enough
+        failure = replace(failure, message=f"{len(entries)} things are wrong:")
+    _print_error(str(failure), _advise(failure).format(server=server))
+    return UNREACHABLE if failure.code in _SERVERS_FAULT else USAGE
 
 
+_SERVERS_FAULT = {
+    grpc.StatusCode.UNAVAILABLE,
+    grpc.StatusCode.DEADLINE_EXCEEDED,
+    grpc.StatusCode.INTERNAL,
+    grpc.StatusCode.UNKNOWN,
+    grpc.StatusCode.UNIMPLEMENTED,
+}
 _ADVICE = {
-    grpc.StatusCode.UNAVAILABLE: "does one run at {server}? start it with `dalsegno serve`, or name another with --server",
+    grpc.StatusCode.UNAVAILABLE: "start a server with `dalsegno serve`, or name another than {server} with --server",
     grpc.StatusCode.DEADLINE_EXCEEDED: "the server at {server} did not answer in time; ask again",
     grpc.StatusCode.ABORTED: "it has changed meanwhile; read it again, then decide",
     grpc.StatusCode.UNIMPLEMENTED: "the server at {server} does not have this; is it an older version?",
+    grpc.StatusCode.FAILED_PRECONDITION: "see how it stands with `dalsegno show` and `dalsegno tasks`",
 }
+_LISTS = {
+    "workflow": "dalsegno workflow list",
+    "execution": "dalsegno list",
+    "environment": "dalsegno environment list",
+    "action": "dalsegno action list",
+}
+
+
+def _advise(failure: Failure) -> str:
+    """What a person would do next about a failed call; empty when the failure says it all."""
+    match failure.code:
+        case grpc.StatusCode.INTERNAL if failure.request_id:
+            return f"the server's log tells more under request id {failure.request_id}"
+        case grpc.StatusCode.NOT_FOUND:
+            kinds = [kind for kind in _LISTS if kind in failure.message]
+            return f"see what there is with `{_LISTS[kinds[0]]}`" if kinds else ""
+        case grpc.StatusCode.INVALID_ARGUMENT if any(each.subject.startswith("input") for each in failure.violations):
+            return "see what a workflow takes with `dalsegno workflow show NAME`; give it with -i key=value"
+        case grpc.StatusCode.INVALID_ARGUMENT if failure.problems:
+            return "mend the file, then ask again; `dalsegno workflow validate FILE` lists all problems"
+        case code:
+            return _ADVICE.get(code, "")
 
 
 def _print_error(message: str, advice: str) -> None:

@@ -109,7 +109,7 @@ def run_service(name: str, arguments: list[str]) -> None:
 
 def register(app: typer.Typer) -> None:
     """Add these commands to the program."""
-    app.command(epilog="example:  dalsegno serve --data ./data --listen 0.0.0.0:8472")(serve)
+    app.command(epilog="example:  dalsegno serve --data ./data --listen 0.0.0.0:7700")(serve)
 
     @app.command(context_settings=_PASS_ON)
     def engine(context: typer.Context) -> None:

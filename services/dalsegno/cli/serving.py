@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -36,17 +37,14 @@ class Site:
         """The three services, the ones that others need first."""
         slots = ("--slots", str(self.slots)) if self.slots else ()
         return [
-            Service("engine", ("--listen", self.engine, "--database", self.database), self._log("engine")),
-            Service("executor", ("--engine", self.engine, "--id", "executor-1", *slots), self._log("executor")),
-            Service(
-                "api",
-                ("--listen", self.listen, "--engine", self.engine, "--database", self.database),
-                self._log("api"),
-            ),
+            self._service("engine", "--listen", self.engine, "--database", self.database),
+            self._service("executor", "--engine", self.engine, "--id", "executor-1", *slots),
+            self._service("api", "--listen", self.listen, "--engine", self.engine, "--database", self.database),
         ]
 
-    def _log(self, name: str) -> Path | None:
-        return self.logs / f"{name}.log" if self.logs is not None else None
+    def _service(self, name: str, *arguments: str) -> Service:
+        log = self.logs / f"{name}.log" if self.logs is not None else None
+        return Service(name, (sys.executable, "-m", f"dalsegno.{name}", *arguments), log)
 
 
 def plan_site(data: Path, listen: str, engine: str, database: str = "", slots: int = 0, *, logs: bool = True) -> Site:

@@ -32,7 +32,8 @@ class Service:
     """One service as it is to be run."""
 
     name: str
-    arguments: tuple[str, ...]
+    command: tuple[str, ...]
+    """The program, by its full path, and its arguments."""
     log: Path | None = None
     """Where its output goes; None: to where the supervisor's goes."""
 
@@ -131,8 +132,7 @@ class Supervisor:
 
 def command_of(service: Service) -> list[str]:
     """The command line that runs a service tied to this process."""
-    tied = [sys.executable, "-I", "-S", str(tether.__file__), str(os.getpid())]
-    return [*tied, sys.executable, "-m", f"dalsegno.{service.name}", *service.arguments]
+    return [sys.executable, "-I", "-S", str(tether.__file__), str(os.getpid()), *service.command]
 
 
 def describe_end(code: int) -> str:
@@ -153,7 +153,7 @@ def choose_address(address: str, option: str) -> str:
     """`address` with a free port in place of port 0. Raises Complaint when it cannot be listened on."""
     host, _, port = address.rpartition(":")
     host = host.removeprefix("[").removesuffix("]")
-    if not port.isdigit():
+    if not host or not port.isdigit():
         raise Complaint(f"{option} {address}: not of the form HOST:PORT", f"for instance {option} 127.0.0.1:0")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family) as probe:

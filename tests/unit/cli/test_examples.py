@@ -1,0 +1,78 @@
+"""The examples: each can be listed, read and copied, and each is a definition without problems."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from dalsegno.cli.endpoints import CITIES, serve_endpoints
+from dalsegno.cli.examples import find_examples, read_example, summary_of
+from dalsegno.cli.supervisor import choose_address
+
+NAMES = list(find_examples())
+
+
+def test_the_examples_cover_what_people_look_for() -> None:
+    """There is one each for the main job and for what people ask first."""
+    assert {"fan_out", "retry", "sub_workflow", "error_handling", "approval"} <= set(NAMES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_example_says_what_it_shows_and_how_to_run_it(name: str) -> None:
+    """It begins with a comment: a sentence, then the commands."""
+    text = read_example(name)
+    header = [line for line in text.splitlines() if line.startswith("#")]
+
+    assert summary_of(text).endswith(".")
+    assert any(f"{name}.yaml" in line and "dalsegno" in line for line in header)
+
+
+def test_list_show_and_copy(type_command: Callable[..., Any], tmp_path: Path) -> None:
+    """All are listed with their sentence; shown and copied they are the same text."""
+    listed = type_command("examples")
+    shown = type_command("examples", "show", "fan_out")
+    copied = type_command("examples", "copy", "", tmp_path / "new")
+
+    assert all(name in listed.out for name in NAMES)
+    assert shown.out == read_example("fan_out")
+    assert copied.out.split() == [str(tmp_path / "new" / f"{name}.yaml") for name in NAMES]
+    assert (tmp_path / "new" / "fan_out.yaml").read_text() == shown.out
+
+
+def test_a_copy_replaces_nothing_unasked(type_command: Callable[..., Any], tmp_path: Path) -> None:
+    """A file that is there stays, unless --overwrite is given."""
+    (tmp_path / "retry.yaml").write_text("mine")
+
+    refused = type_command("examples", "copy", "retry", tmp_path)
+    kept = (tmp_path / "retry.yaml").read_text()
+    done = type_command("examples", "copy", "retry", tmp_path, "--overwrite")
+
+    assert (refused.exit_code, kept, done.exit_code) == (2, "mine", 0)
+    assert (tmp_path / "retry.yaml").read_text() == read_example("retry")
+
+
+def test_an_unknown_example_comes_with_the_known_ones(type_command: Callable[..., Any]) -> None:
+    """A wrong name is answered with all right ones."""
+    ended = type_command("examples", "show", "nonsense")
+
+    assert ended.exit_code == 2
+    assert all(name in ended.err for name in NAMES)
+
+
+async def test_the_endpoints_answer_and_the_flaky_one_fails_twice() -> None:
+    """What the examples call is there: cities, weather, stock; and of three requests for the rate two fail."""
+    async with serve_endpoints(choose_address("127.0.0.1:0", "--listen")) as url, aiohttp.ClientSession() as session:
+
+        async def get(path: str) -> tuple[int, Any]:
+            async with session.get(url + path) as response:
+                return response.status, await response.json(content_type=None) if response.status == 200 else None
+
+        assert await get("/cities") == (200, list(CITIES))
+        assert (await get("/weather/Greyhaven"))[1]["sky"] == "storm"
+        assert (await get("/stock/Kestrel%20Bay"))[1]["umbrellas"] == 5
+        assert (await get("/weather/Nowhere"))[0] == 404
+        assert [(await get("/rate"))[0] for _ in range(6)] == [503, 503, 200] * 2

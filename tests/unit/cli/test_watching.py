@@ -1,0 +1,236 @@
+"""Watching: the picture that the stream draws, what is shown of it, and streams that break."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from google.protobuf.timestamp_pb2 import Timestamp
+from rich.console import Console
+
+from dalsegno.cli.connection import connect
+from dalsegno.cli.follow import follow
+from dalsegno.cli.lines import describe_message
+from dalsegno.cli.picture import Picture
+from dalsegno.cli.tree import draw
+from dalsegno.v1 import change_pb2, execution_pb2, execution_service_pb2, workflow_service_pb2
+from dalsegno.v1.execution_service_pb2 import WatchExecutionResponse as Message
+from dalsegno.workflow.refusals import NotFound, Unavailable
+
+ID = "0193b5c2-7f3a-7e51-9d0c-5a8f2c1e6b47"
+CHILD = "0193b5c2-7f3a-7e51-9d0c-5a8f2c1e6b48"
+RUNNING, SUCCESS = execution_pb2.EXECUTION_STATE_RUNNING, execution_pb2.EXECUTION_STATE_SUCCESS
+
+
+def snapshot(state: execution_pb2.ExecutionState.ValueType = RUNNING, *tasks: execution_pb2.TaskExecution) -> Message:
+    """A snapshot on one page."""
+    execution = execution_pb2.Execution(id=ID, workflow="city_report", state=state)
+    page = Message.Snapshot(execution=execution, tasks=tasks, last=True, revision=1)
+    return Message(snapshot=page, resume_token="t1")
+
+
+def changes(*made: change_pb2.Change, token: str = "t2") -> Message:
+    """A batch of changes, a second apart."""
+    for number, change in enumerate(made):
+        change.at.CopyFrom(Timestamp(seconds=1_000 + number))
+    return Message(changes=Message.ChangeBatch(changes=made), resume_token=token)
+
+
+def task_moved(name: str, state: str, info: str = "", number: int = 1) -> change_pb2.Change:
+    """A task came to a state."""
+    value = execution_pb2.TaskState.Value(f"TASK_STATE_{state}")
+    moved = change_pb2.TaskMoved(task_number=number, task_name=name, state=value, state_info=info)
+    return change_pb2.Change(task_moved=moved)
+
+
+def item_ended(item: int, attempt: int = 1, state: str = "SUCCESS") -> change_pb2.Change:
+    """An item of task 1 ended."""
+    value = execution_pb2.ActionState.Value(f"ACTION_STATE_{state}")
+    moved = change_pb2.AttemptMoved(task_number=1, task_name="fetch", item=item, attempt=attempt, state=value)
+    return change_pb2.Change(attempt_moved=moved)
+
+
+def items_begin(attempt: int = 1) -> change_pb2.Change:
+    """Task 1 begins with three items."""
+    begun = change_pb2.AttemptsBegun(task_number=1, task_name="fetch", attempt=attempt, has_items=True, items=3)
+    return change_pb2.Change(attempts_begun=begun)
+
+
+def execution_moved(state: str, info: str = "") -> change_pb2.Change:
+    """The execution came to a state."""
+    value = execution_pb2.ExecutionState.Value(f"EXECUTION_STATE_{state}")
+    return change_pb2.Change(execution_moved=change_pb2.ExecutionMoved(state=value, state_info=info))
+
+
+def drawn(pictures: dict[str, Picture], rows: int = 100) -> str:
+    """The tree as text."""
+    out = io.StringIO()
+    Console(file=out, width=120).print(draw(pictures, ID, rows))
+    return out.getvalue()
+
+
+def test_changes_are_laid_over_the_snapshot() -> None:
+    """The picture is the snapshot with every change since: states, items, times."""
+    picture = Picture(ID)
+    picture.take(snapshot())
+    picture.take(changes(task_moved("fetch", "RUNNING"), items_begin(), item_ended(0), item_ended(1, state="ERROR")))
+    picture.take(changes(item_ended(2), task_moved("fetch", "SUCCESS"), execution_moved("SUCCESS")))
+
+    task = picture.tasks[1]
+    assert (task.state, task.items, task.succeeded, task.failed) == ("SUCCESS", 3, 2, 1)
+    assert (picture.state, picture.ended) == ("SUCCESS", True)
+
+
+def test_a_retry_counts_its_items_anew() -> None:
+    """Only outcomes of the current attempt count; a late one of an earlier attempt does not."""
+    picture = Picture(ID)
+    picture.take(changes(items_begin(), item_ended(0, state="ERROR"), items_begin(2), item_ended(1), item_ended(1, 2)))
+
+    task = picture.tasks[1]
+    assert (task.attempt, task.succeeded, task.failed) == (2, 1, 0)
+
+
+def test_a_new_snapshot_replaces_the_picture() -> None:
+    """When the history that a stream would go on with is gone, what was drawn before is forgotten."""
+    picture = Picture(ID)
+    picture.take(changes(task_moved("old", "RUNNING", number=9)))
+    picture.take(snapshot(RUNNING, execution_pb2.TaskExecution(number=1, name="fetch")))
+
+    assert list(picture.tasks) == [1]
+
+
+def test_the_tree_shows_tasks_progress_and_children() -> None:
+    """Each task has its line with items, attempts and error; the execution of a sub-workflow hangs below its task."""
+    child_added = change_pb2.AttemptAdded(task_number=2, task_name="advise", attempt=1, child_execution_id=CHILD)
+    picture, child = Picture(ID), Picture(CHILD, workflow="advise_city", state="SUCCESS")
+    picture.take(snapshot())
+    picture.take(changes(items_begin(2), item_ended(0, 2), task_moved("fetch", "ERROR", "no such host")))
+    picture.take(changes(change_pb2.Change(attempt_added=child_added), task_moved("advise", "SUCCESS", number=2)))
+
+    text = drawn({ID: picture, CHILD: child})
+
+    fetch = next(line for line in text.splitlines() if "fetch" in line)
+    assert all(part in fetch for part in ("ERROR", "1/3", "attempt 2", "no such host"))
+    assert text.index("advise ") < text.index("advise_city")
+
+
+def test_a_large_tree_shows_what_needs_attention() -> None:
+    """When there is no room for all tasks, the failed ones are shown and the quiet ones are counted."""
+    picture = Picture(ID, workflow="w", state="RUNNING")
+    for number in range(1, 101):
+        picture.apply(task_moved(f"t{number}", "ERROR" if number == 7 else "SUCCESS", number=number))
+
+    text = drawn({ID: picture}, rows=10)
+
+    assert "t7 " in text
+    assert "… and 90 more: 90 SUCCESS" in text
+    assert len(text.splitlines()) == 12
+
+
+def test_plain_lines_say_what_happens() -> None:
+    """Off the terminal there is a line for each move of a task or the execution, and for failed attempts only."""
+    batch = changes(
+        task_moved("fetch", "RUNNING"),
+        item_ended(0),
+        item_ended(1, state="ERROR"),
+        execution_moved("ERROR", "fetch failed"),
+    )
+
+    lines = [line.split(maxsplit=2)[-1] if line[:1] == " " else line for line in describe_message(batch)]
+
+    assert [line.split()[-1] for line in lines] == ["RUNNING", "ERROR", "failed"]
+    assert "fetch[1]#1" in lines[1]
+
+
+async def test_a_broken_stream_goes_on_where_it_broke(api: Any) -> None:
+    """After UNAVAILABLE the stream is asked for again with the last token: nothing is missed, nothing comes twice."""
+    api.answer(
+        "WatchExecution",
+        [snapshot(), changes(task_moved("a", "RUNNING")), Unavailable("the api was killed")],
+        [changes(execution_moved("SUCCESS"), token="t3")],
+    )
+
+    async with connect(api.address) as connection:
+        seen = [message.resume_token async for message in follow(connection, ID)]
+
+    assert seen == ["t1", "t2", "t3"]
+    assert [request.resume_token for request in api.requests] == ["", "t2"]
+
+
+async def test_a_server_that_stays_away_is_given_up(api: Any) -> None:
+    """Following ends with the error when nobody has been there for as long as patience lasts."""
+    api.answer("WatchExecution", [Unavailable("gone")])
+
+    async with connect(api.address) as connection:
+        with pytest.raises(Exception, match="gone"):
+            [message async for message in follow(connection, ID, patience_s=0.3)]
+
+    assert len(api.requests) > 1
+
+
+def finished(api: Any, state: str, output: str = '{"n": 1}') -> None:
+    """Let the server tell of an execution that is watched to this state."""
+    value = execution_pb2.ExecutionState.Value(f"EXECUTION_STATE_{state}")
+    stands = execution_pb2.Execution(id=ID, workflow="w", state=value, output=output)
+    stored = workflow_service_pb2.CreateDefinitionsResponse()
+    stored.workflows.add(name="w")
+    api.answer("CreateDefinitions", stored)
+    api.answer("StartExecution", execution_service_pb2.StartExecutionResponse(execution=execution_pb2.Execution(id=ID)))
+    api.answer("WatchExecution", [snapshot(), changes(task_moved("a", "SUCCESS"), execution_moved(state))])
+    api.answer("GetExecution", execution_service_pb2.GetExecutionResponse(execution=stands))
+
+
+@pytest.mark.parametrize(("state", "code"), [("SUCCESS", 0), ("ERROR", 1), ("CANCELLED", 3), ("PAUSED", 4)])
+def test_run_ends_with_the_outcome(
+    api: Any, type_command: Callable[..., Any], tmp_path: Path, state: str, code: int
+) -> None:
+    """`run FILE` stores, starts, watches, prints state and output, and its exit code tells the outcome."""
+    file = tmp_path / "w.yaml"
+    file.write_text("version: '2.0'\n")
+    finished(api, state)
+
+    ended = type_command("run", file, "-i", "n=1", "-s", api.address)
+
+    assert ended.exit_code == code
+    assert f"state   {state}\n" in ended.out
+    assert "output  n: 1" in ended.out
+    assert [type(request).__name__ for request in api.requests] == [
+        "CreateDefinitionsRequest",
+        "StartExecutionRequest",
+        "WatchExecutionRequest",
+        "GetExecutionRequest",
+    ]
+
+
+def test_run_keeps_standard_output_for_the_result(api: Any, type_command: Callable[..., Any]) -> None:
+    """With `-o json` the progress goes to standard error, and the result alone to standard output."""
+    finished(api, "SUCCESS")
+
+    ended = type_command("run", "w", "-s", api.address, "-o", "json")
+
+    assert ended.out.startswith("{")
+    assert '"output": {\n    "n": 1\n  }' in ended.out
+    assert "city_report" in ended.err
+
+
+def test_a_name_needs_a_server(type_command: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a server there are no stored workflows, so a name cannot be run: said, not tried."""
+    monkeypatch.setattr("dalsegno.cli.run.DEFAULT_SERVER", "127.0.0.1:9")
+
+    ended = type_command("run", "city_report")
+
+    assert ended.exit_code == 2
+    assert "dalsegno serve" in ended.err
+
+
+def test_watching_what_is_not_there_is_said(api: Any, type_command: Callable[..., Any]) -> None:
+    """An unknown execution is a complaint with advice and exit code 2."""
+    api.answer("WatchExecution", [NotFound("execution", ID)])
+
+    ended = type_command("watch", ID, "-s", api.address)
+
+    assert ended.exit_code == 2
+    assert "`dalsegno list`" in ended.err
