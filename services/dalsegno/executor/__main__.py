@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import signal
 import sys
@@ -10,15 +11,18 @@ from collections.abc import Sequence
 
 from dalsegno.actions.registry import load_registry
 from dalsegno.executor.metrics import Metrics
+from dalsegno.executor.session import Session
 from dalsegno.executor.settings import Settings, read_settings
-from dalsegno.executor.worker import Executor
+from dalsegno.executor.worker import Worker
 from dalsegno.rpc import logs
+from dalsegno.rpc.channel import open_channel
 from dalsegno.rpc.metrics import serve_metrics
 from dalsegno.rpc.server import CannotListen, Server
 
 _log = logging.getLogger("dalsegno.executor")
 
 READINESS_S = 0.2
+PARTING_S = 3.0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -41,31 +45,63 @@ async def _serve(settings: Settings) -> int:
     if server is not None:
         await server.start()
     end_metrics = serve_metrics("127.0.0.1", settings.metrics_port)[1] if settings.metrics_port else None
-    executor = Executor(settings, load_registry(), Metrics())
-    executor.start()
+    session = Session(
+        settings.id,
+        load_registry(),
+        settings.engines,
+        slots=settings.slots,
+        threads=settings.threads,
+        labels=settings.labels,
+        metrics=Metrics(),
+    )
+    channels = [open_channel(engine) for engine in settings.engines]
+    workers = [Worker(session, engine, channel) for engine, channel in zip(settings.engines, channels, strict=True)]
+    tasks = [asyncio.create_task(worker.run()) for worker in workers]
     print(f"executor {settings.id} works for {', '.join(settings.engines)}", flush=True)
-    await _until_stopped(executor, server, stopped)
+    await _until_stopped(session, workers, server, stopped)
     _log.info("stopping", extra={"executor": settings.id})
-    await executor.stop()
+    await _leave(session, workers, tasks, settings.grace_s)
+    for channel in channels:
+        await channel.close()
     if server is not None:
         await server.stop(0.5)
     if end_metrics is not None:
         end_metrics()
-    return 1 if executor.is_superseded else 0
+    return 1 if session.superseded.is_set() else 0
 
 
-async def _until_stopped(executor: Executor, server: Server | None, stopped: asyncio.Event) -> None:
+async def _until_stopped(
+    session: Session, workers: list[Worker], server: Server | None, stopped: asyncio.Event
+) -> None:
     """Health follows the streams: the executor is ready while any engine can send it work."""
     was_ready = False
-    while not stopped.is_set() and not executor.is_superseded:
-        if server is not None and executor.is_connected != was_ready:
-            was_ready = executor.is_connected
+    while not stopped.is_set() and not session.superseded.is_set():
+        ready = any(worker.is_connected for worker in workers)
+        if server is not None and ready != was_ready:
+            was_ready = ready
             await server.set_ready(was_ready)
         try:
             async with asyncio.timeout(READINESS_S):
                 await stopped.wait()
         except TimeoutError:
             continue
+
+
+async def _leave(session: Session, workers: list[Worker], tasks: list[asyncio.Task[None]], grace_s: float) -> None:
+    """Take nothing more, let actions end within the grace, bring their outcomes, give back the rest."""
+    session.leaving = True
+    for worker in workers:
+        worker.stop_taking()
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(grace_s):
+            await session.wait_idle()
+    for worker in workers:
+        worker.release()
+    await asyncio.wait(tasks, timeout=PARTING_S)
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    await session.runner.close(1.0)
 
 
 if __name__ == "__main__":

@@ -1,149 +1,228 @@
-"""The stream to one engine: opened again whenever it breaks, read in one task, written in another.
+"""One stream to one engine, from Hello to its end.
 
-Hello ──▶ Welcome ──▶ RunAction, CancelAction, Ack … ◀──▶ … TaskDone, Credit, Heartbeat ──▶ Goodbye
+Three tasks share it. One reads, and does nothing else on the wire: a read with a time limit would end the whole call
+when the limit passes. One writes whatever has gathered since its last write, so that batches grow with the load
+and nothing waits for a batch to fill. One keeps time: it sends heartbeats and gives the stream up when the engine is silent.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import random
 import time
-from typing import Any, Protocol
+from collections.abc import Iterator
+from enum import Enum
 
 import grpc
 
-from dalsegno.rpc import convert
-from dalsegno.rpc.channel import call_metadata, open_channel
-from dalsegno.rpc.failure import describe
-from dalsegno.v1 import executor_service_pb2 as wire
-from dalsegno.v1 import executor_service_pb2_grpc
+from dalsegno.executor.session import Session
+from dalsegno.v1.executor_service_pb2 import (
+    ConnectRequest,
+    ConnectResponse,
+    Credit,
+    DeliveryReference,
+    Goodbye,
+    Heartbeat,
+    Hello,
+    RunAction,
+    TaskDoneBatch,
+    Welcome,
+)
+from dalsegno.v1.executor_service_pb2_grpc import ExecutorServiceStub
 
-_log = logging.getLogger("dalsegno.executor")
+WELCOME_WITHIN_S = 10.0
+"""How long an engine may take to say Welcome."""
 
-BACK_OFF_S = 0.1
-BACK_OFF_S_MAX = 5.0
-LEAVE_S = 2.0
-"""How long an engine has to end the stream after a Goodbye."""
+GOODBYE_WITHIN_S = 5.0
+"""How long an engine may take to end a stream after Goodbye."""
+
+_log = logging.getLogger(__name__)
 
 
-class Worker(Protocol):
-    """What a stream needs of the executor that it belongs to."""
+class Ended(Enum):
+    """How a stream ended."""
 
-    def hello(self, engine: str) -> wire.Hello: ...
-    def welcomed(self, engine: str, welcome: wire.Welcome) -> None: ...
-    def run(self, engine: str, actions: list[wire.RunAction], clock_offset_s: float) -> None: ...
-    def cancel(self, order: wire.CancelAction) -> None: ...
-    def acknowledge(self, acks: list[wire.Ack]) -> None: ...
-    def next_messages(self, engine: str) -> list[wire.ConnectRequest]: ...
-    def broken(self, engine: str) -> None: ...
+    PARTED = "goodbye said, and the engine ended it"
+    LOST = "it broke"
+    SUPERSEDED = "a newer session has taken this one's place"
 
 
 class Stream:
-    """Works for one engine until it is told to leave."""
+    """One stream. `run` it once."""
 
-    def __init__(self, engine: str, worker: Worker) -> None:
-        self.engine = engine
-        self.is_open = False
-        self.superseded = False
-        """Whether a newer session of this executor has taken its place."""
-        self._worker = worker
-        self._filled = asyncio.Event()
-        self._leaving = False
-        self._heartbeat_s = 5.0
-        self._offset_s = 0.0
+    def __init__(self, session: Session, engine: str, channel: grpc.aio.Channel) -> None:
+        self.welcomed = False
+        self._session = session
+        self._engine = engine
+        self._call = ExecutorServiceStub(channel).Connect()
+        self._wake = asyncio.Event()
+        self._heartbeat_s = WELCOME_WITHIN_S / 3
+        self._silence_s = WELCOME_WITHIN_S
+        """The engine is taken for gone when it has said nothing for so long."""
+        self._heard_s = time.monotonic()
+        self._clock_offset_s = 0.0
+        """The engine's clock minus ours."""
+        self._heartbeat_due = False
+        self._goodbye: Goodbye | None = None
+        self._goodbye_by_s = 0.0
+        self._parted = False
+        self._reason = ""
 
-    def wake(self) -> None:
-        """There is something to write."""
-        self._filled.set()
+    def say_goodbye(self, reason: str, *, release: bool, within_s: float) -> None:
+        """End the stream once its outcomes are acknowledged, or after `within_s` seconds all the same."""
+        if self._goodbye is None:
+            self._goodbye = Goodbye(release=release, reason=reason)
+            self._goodbye_by_s = time.monotonic() + within_s
+            self._wake.set()
+            asyncio.get_running_loop().call_later(within_s, self._wake.set)
 
-    def leave(self) -> None:
-        """Say Goodbye once everything is written, and do not come back."""
-        self._leaving = True
-        self._filled.set()
-
-    async def run(self) -> None:
-        """Connect, work, and connect again until told to leave."""
-        wait_s = BACK_OFF_S
-        async with open_channel(self.engine) as channel:
-            stub = executor_service_pb2_grpc.ExecutorServiceStub(channel)
-            while not self._leaving and not self.superseded:
-                if await self._connect(stub):
-                    wait_s = BACK_OFF_S
-                if self._leaving or self.superseded:
-                    return
-                await asyncio.sleep(wait_s * random.uniform(0.5, 1.5))
-                wait_s = min(wait_s * 2, BACK_OFF_S_MAX)
-
-    async def _connect(self, stub: Any) -> bool:
-        """One stream from Hello to its end. True when the engine had welcomed us."""
-        call = stub.Connect(metadata=call_metadata())
-        welcomed = False
-        writing: asyncio.Task[None] | None = None
+    async def run(self) -> Ended:
+        """Open the stream and serve it to its end."""
+        helpers = [asyncio.create_task(self._write()), asyncio.create_task(self._keep_time())]
+        ended = Ended.LOST
         try:
-            await call.write(wire.ConnectRequest(hello=self._worker.hello(self.engine)))
-            while (message := await call.read()) is not grpc.aio.EOF:
-                if not welcomed:
-                    self._greet(message)
-                    welcomed = True
-                    writing = asyncio.create_task(self._write(call))
-                else:
-                    self._take(message)
-            code = await call.code()
-            if code is not grpc.StatusCode.OK:
-                self._tell(code, await call.details())
+            while (message := await self._call.read()) is not grpc.aio.EOF:
+                assert isinstance(message, ConnectResponse)
+                self._heard_s = time.monotonic()
+                self._take(message)
+            ended = await self._judge()
         except grpc.aio.AioRpcError as error:
-            self._tell(error.code(), describe(error))
+            ended = self._judge_error(error)
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            ended = Ended.PARTED if self._parted else Ended.LOST  # we gave it up ourselves
         finally:
-            call.cancel()
-            if writing is not None:
-                writing.cancel()
-                await asyncio.gather(writing, return_exceptions=True)
-            if welcomed:
-                self.is_open = False
-                self._worker.broken(self.engine)
-        return welcomed
+            for helper in helpers:
+                helper.cancel()
+            self._call.cancel()  # leaving the loop does not end the call
+            self._disconnect()
+            await asyncio.gather(*helpers, return_exceptions=True)
+        _log.info("stream to %s ended: %s%s", self._engine, ended.value, f" ({self._reason})" if self._reason else "")
+        return ended
 
-    def _greet(self, message: wire.ConnectResponse) -> None:
-        welcome = message.welcome
-        self._heartbeat_s = convert.length_s(welcome.heartbeat) or self._heartbeat_s
-        self._offset_s = convert.seconds_of(welcome.now) - time.time() if welcome.HasField("now") else 0.0
-        self.is_open = True
-        _log.info("connected", extra={"engine": self.engine, "engine_id": welcome.engine_id})
-        self._worker.welcomed(self.engine, welcome)
+    async def _judge(self) -> Ended:
+        """The engine has ended the stream: with or without an error."""
+        code = await self._call.code()
+        if code is not grpc.StatusCode.OK:
+            self._reason = f"{code.name}: {await self._call.details()}"
+        if code is grpc.StatusCode.ABORTED:
+            return Ended.SUPERSEDED
+        return Ended.PARTED if self._parted else Ended.LOST
 
-    def _take(self, message: wire.ConnectResponse) -> None:
+    def _judge_error(self, error: grpc.aio.AioRpcError) -> Ended:
+        self._reason = f"{error.code().name}: {error.details()}"
+        if error.code() is grpc.StatusCode.ABORTED:
+            return Ended.SUPERSEDED
+        return Ended.PARTED if self._parted else Ended.LOST
+
+    def _take(self, message: ConnectResponse) -> None:
         match message.WhichOneof("message"):
             case "run_action":
-                self._worker.run(self.engine, list(message.run_action.actions), self._offset_s)
-                self._filled.set()
+                for order in message.run_action.actions:
+                    self._session.accept(order, self._engine, self._timeout_s(order))
+                self._wake.set()  # for credit
             case "ack":
-                self._worker.acknowledge(list(message.ack.acks))
+                for ack in message.ack.acks:
+                    self._session.acknowledge(ack)
+                if self._goodbye is not None:
+                    self._wake.set()
             case "cancel_action":
-                self._worker.cancel(message.cancel_action)
+                cancel = message.cancel_action
+                key = cancel.action_execution_id, cancel.delivery
+                stopped = self._session.runner.stop(key, cancel.reason or "cancelled")
+                _log.debug("%s: cancel %s.%s: %s", self._engine, *key, "stopped" if stopped else "not running")
+            case "welcome":
+                self._begin(message.welcome)
             case "drain":
-                _log.info("the engine is being stopped", extra={"engine": self.engine})
-                self._filled.set()
+                grace_s = message.drain.grace.ToTimedelta().total_seconds()
+                _log.info("engine at %s is being stopped, within %.1f s", self._engine, grace_s)
+                self.say_goodbye("the engine is being stopped", release=False, within_s=grace_s / 2)
 
-    def _tell(self, code: grpc.StatusCode, details: str | None) -> None:
-        self.superseded = code is grpc.StatusCode.ABORTED
-        level = logging.ERROR if self.superseded else logging.INFO
-        _log.log(level, "stream ended: %s", details or code.name, extra={"engine": self.engine, "code": code.name})
+    def _timeout_s(self, order: RunAction) -> float | None:
+        if not order.HasField("deadline"):
+            return None
+        at_s = order.deadline.seconds + order.deadline.nanos / 1e9
+        return at_s - time.time() - self._clock_offset_s
 
-    async def _write(self, call: Any) -> None:
-        """Write what there is, as much as there is; a heartbeat when there has been nothing."""
+    def _begin(self, welcome: Welcome) -> None:
+        lease_s = welcome.lease.ToTimedelta().total_seconds()
+        self._heartbeat_s = welcome.heartbeat.ToTimedelta().total_seconds() or self._heartbeat_s
+        self._silence_s = max(lease_s, 3 * self._heartbeat_s)
+        self._clock_offset_s = welcome.now.seconds + welcome.now.nanos / 1e9 - time.time()
+        for reference in welcome.superseded:
+            self._session.forget((reference.action_execution_id, reference.delivery))
+        self.welcomed = True
+        self._session.metrics.streams.inc()
+        self._session.connect(self._engine, self._wake.set)
+        _log.info(
+            "engine %s at %s: session %s open, lease %.0f s, %d deliveries superseded",
+            *(welcome.engine_id, self._engine, self._session.id, lease_s, len(welcome.superseded)),
+        )
+
+    def _disconnect(self) -> None:
+        self._session.slots.disconnect(self._engine, time.monotonic())
+        self._session.disconnect(self._engine)
+        if self.welcomed:
+            self._session.metrics.streams.dec()
+
+    async def _write(self) -> None:
+        try:
+            await self._call.write(ConnectRequest(hello=self._hello()))
+            while not self._parted:
+                await self._wake.wait()
+                self._wake.clear()
+                if not self.welcomed:
+                    continue
+                for message in self._gather():
+                    await self._call.write(message)
+            await self._call.done_writing()
+        except (grpc.aio.AioRpcError, asyncio.InvalidStateError) as error:
+            _log.debug("%s: writing ended: %s", self._engine, error)  # the reader sees the end, and says why
+
+    def _hello(self) -> Hello:
+        session = self._session
+        credit = 0 if session.leaving else session.slots.connect(self._engine, time.monotonic())
+        return Hello(
+            executor_id=session.executor_id,
+            session_id=session.id,
+            actions=session.actions,
+            slots=session.slots.total,
+            labels=session.labels,
+            in_flight=[DeliveryReference(action_execution_id=key[0], delivery=key[1]) for key in session.in_flight()],
+            credit=credit,
+        )
+
+    def _gather(self) -> Iterator[ConnectRequest]:
+        """What there is to send, until there is nothing more."""
+        session = self._session
+        while batch := session.outbox.take(self._engine):
+            yield ConnectRequest(task_done=TaskDoneBatch(outcomes=batch))
+        if self._goodbye is None and not session.leaving:
+            more = session.slots.extend(self._engine, time.monotonic(), at_once=self._heartbeat_due)
+            if more:
+                yield ConnectRequest(credit=Credit(more=more))
+        if self._heartbeat_due:
+            self._heartbeat_due = False
+            heartbeat = Heartbeat()
+            heartbeat.now.GetCurrentTime()
+            yield ConnectRequest(heartbeat=heartbeat)
+        if self._goodbye is not None and not self._parted and self._may_part():
+            self._parted = True
+            session.disconnect(self._engine)
+            self._silence_s = GOODBYE_WITHIN_S
+            yield ConnectRequest(goodbye=self._goodbye)
+
+    def _may_part(self) -> bool:
+        return time.monotonic() >= self._goodbye_by_s or not self._session.outbox.carried_by(self._engine)
+
+    async def _keep_time(self) -> None:
         while True:
-            self._filled.clear()
-            for message in self._worker.next_messages(self.engine):
-                await call.write(message)
-            if self._leaving:
-                await call.write(wire.ConnectRequest(goodbye=wire.Goodbye(reason="the executor is being stopped")))
-                await asyncio.sleep(LEAVE_S)
-                call.cancel()
+            await asyncio.sleep(min(self._heartbeat_s, self._silence_s / 3))
+            if time.monotonic() - self._heard_s > self._silence_s:
+                self._reason = f"nothing heard for {self._silence_s:.1f} s"
+                self._call.cancel()
                 return
-            try:
-                async with asyncio.timeout(self._heartbeat_s):
-                    await self._filled.wait()
-            except TimeoutError:
-                now = convert.timestamp(time.time() + self._offset_s)
-                await call.write(wire.ConnectRequest(heartbeat=wire.Heartbeat(now=now)))
+            self._heartbeat_due = self.welcomed
+            self._wake.set()

@@ -1,0 +1,167 @@
+"""What an executor has in hand, over all its streams: actions that run, outcomes not acknowledged, slots.
+
+The session is one run of the executor program. Engines know what it has by its id, so that an action that came from
+one engine may be answered through another.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+import uuid
+from collections.abc import Callable, Iterable, Mapping
+
+from dalsegno.actions.registry import AnyAction, Registry
+from dalsegno.executor.metrics import Metrics
+from dalsegno.executor.outbox import Key, Outbox
+from dalsegno.executor.outcome import WORDS
+from dalsegno.executor.runner import Run, Runner
+from dalsegno.executor.slots import Slots
+from dalsegno.v1.definition_pb2 import Parameter
+from dalsegno.v1.executor_service_pb2 import Ack, AckVerdict, ActionDescription, RunAction, TaskDone
+from dalsegno.workflow.scope import Constant
+from dalsegno.workflow.value import encode
+
+_log = logging.getLogger(__name__)
+
+
+class Session:
+    """One run of an executor. Belongs to the event loop that it is made on."""
+
+    def __init__(
+        self,
+        executor_id: str,
+        registry: Registry,
+        engines: Iterable[str],
+        *,
+        slots: int,
+        threads: int,
+        labels: Mapping[str, str],
+        metrics: Metrics,
+    ) -> None:
+        self.executor_id = executor_id
+        self.id = str(uuid.uuid4())
+        self.labels = dict(labels)
+        self.actions = [describe(action) for action in registry]
+        self.metrics = metrics
+        self.slots = Slots(slots, engines, time.monotonic())
+        self.outbox = Outbox()
+        self.runner = Runner(registry, threads, self._report, self._free)
+        self.leaving = False
+        """Takes no more actions: the executor has been asked to stop."""
+        self.superseded = asyncio.Event()
+        """A newer session of the same executor has taken its place."""
+        self._wakers: dict[str, Callable[[], None]] = {}
+        self._idle_waiters: list[asyncio.Event] = []
+        metrics.watch(lambda: self.slots.running, lambda: len(self.outbox))
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing runs whose outcome somebody waits for, and all outcomes are acknowledged."""
+        return not len(self.runner) and not len(self.outbox)
+
+    def in_flight(self) -> list[Key]:
+        """What Hello lists: running, or reported but not acknowledged."""
+        return [*self.runner.keys(), *self.outbox.keys()]
+
+    def connect(self, engine: str, wake: Callable[[], None]) -> None:
+        """The engine has welcomed the session; `wake` is called when there is something to send to it."""
+        self._wakers[engine] = wake
+        self.outbox.connect(engine)
+        wake()
+
+    def disconnect(self, engine: str) -> None:
+        """The engine's stream has ended, or takes no more outcomes."""
+        self._wakers.pop(engine, None)
+        for each in self.outbox.disconnect(engine):
+            self._wake(each)
+
+    def accept(self, order: RunAction, engine: str, timeout_s: float | None) -> None:
+        """Run what an engine sent, unless it is here already: then it is running, or answered once more."""
+        key = order.action_execution_id, order.delivery
+        if self.leaving and key not in self.outbox:
+            # The next Hello does not list it, and so it is handed to somebody else.
+            _log.debug("%s: %s left alone, the executor is leaving", engine, order.action_execution_id)
+            return
+        self.slots.take(engine)
+        if key in self.outbox:
+            self.outbox.repeat(key, engine)
+            self.slots.free(engine)
+            return
+        running = self.runner.delivery_of(order.action_execution_id)
+        if running is not None and running >= order.delivery:
+            self.slots.free(engine)
+            return
+        if running is not None:
+            self.runner.drop((order.action_execution_id, running))
+        self.runner.start(order, engine, timeout_s)
+
+    def acknowledge(self, ack: Ack) -> None:
+        """An engine has dealt with an outcome."""
+        self.outbox.forget((ack.action_execution_id, ack.delivery))
+        if ack.verdict == AckVerdict.ACK_VERDICT_REFUSED:
+            _log.error("the outcome of %s was refused: %s", ack.action_execution_id, ack.reason)
+        elif ack.verdict == AckVerdict.ACK_VERDICT_SUPERSEDED:
+            _log.info("the outcome of %s came too late", ack.action_execution_id)
+        self._tell_idle()
+
+    def forget(self, key: Key) -> None:
+        """A delivery no longer counts: stop it, or drop its outcome."""
+        self.runner.drop(key)
+        self.outbox.forget(key)
+        self._tell_idle()
+
+    async def wait_idle(self) -> None:
+        """Return when nothing is in hand."""
+        waiter = asyncio.Event()
+        self._idle_waiters.append(waiter)
+        try:
+            self._tell_idle()
+            await waiter.wait()
+        finally:
+            self._idle_waiters.remove(waiter)
+
+    def _report(self, done: TaskDone, run: Run) -> None:
+        word = WORDS[done.outcome]
+        elapsed_s = time.monotonic() - run.started_s
+        self.metrics.count(run.order.action, word, elapsed_s)
+        if _log.isEnabledFor(logging.DEBUG):
+            _log.debug("%s of %s %s in %.3f s", run.order.action, done.action_execution_id, word, elapsed_s)
+        carrier = self.outbox.add(done, run.engine)
+        if carrier is not None:
+            self._wake(carrier)
+
+    def _free(self, run: Run) -> None:
+        self.slots.free(run.engine)
+        for engine in self.slots.starved():
+            self._wake(engine)
+        self._tell_idle()
+
+    def _wake(self, engine: str) -> None:
+        if (wake := self._wakers.get(engine)) is not None:
+            wake()
+
+    def _tell_idle(self) -> None:
+        if self._idle_waiters and self.is_idle:
+            for waiter in self._idle_waiters:
+                waiter.set()
+
+
+def describe(action: AnyAction) -> ActionDescription:
+    """What Hello says of an action."""
+    description = action.description
+    return ActionDescription(
+        name=description.name,
+        parameters=[
+            Parameter(
+                name=each.name,
+                required=each.required,
+                default=encode(each.default.value) if isinstance(each.default, Constant) else "",
+            )
+            for each in description.parameters
+        ],
+        accepts_any=description.accepts_any,
+        safe_to_rerun=description.safe_to_rerun,
+        description=description.description,
+    )
