@@ -9,11 +9,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from queue import SimpleQueue
+
+from prometheus_client import Counter
 
 from dalsegno.engine.batch import Batch, Cancel, MessageIds
 from dalsegno.engine.clock import Clock
@@ -90,9 +94,14 @@ class Conductor:
         self._works_max = works_max
         self._message_ids = MessageIds()
         self._queue: deque[Work] = deque()
-        self._arrived = asyncio.Event()
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="conductor")
+        self._inbox: SimpleQueue[list[Work] | None] = SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name="conductor", daemon=True)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._is_busy = False
+        self._is_woken = False
         self._stopping = False
+        self._rested = asyncio.Event()
+        self._counters: dict[str, Counter] = {}
 
     # The event loop's side.
 
@@ -101,10 +110,16 @@ class Conductor:
         """How many works wait."""
         return len(self._queue)
 
+    def start(self) -> None:
+        """Begin, on the running event loop."""
+        self._loop = asyncio.get_running_loop()
+        self._thread.start()
+        self._wake()
+
     def put(self, work: Work) -> None:
         """Let a work be done in the next batch."""
         self._queue.append(work)
-        self._arrived.set()
+        self._wake()
 
     def request(self, work: Work) -> None:
         """Let a work that somebody asks for be done. Raises Overloaded or Unavailable."""
@@ -119,51 +134,46 @@ class Conductor:
     def nudge(self) -> None:
         """Executors take more: waiting attempts may be handed out."""
         if self.dispatcher.waiting_count:
-            self._arrived.set()
+            self._wake()
 
-    async def run(self) -> None:
-        """Carry out batches until `stop`, then what is left."""
-        loop = asyncio.get_running_loop()
-        while not (self._stopping and not self._queue):
-            await self._arrived.wait()
-            self._arrived.clear()
-            while self._queue or (self.dispatcher.waiting_count and self.dispatcher.has_news):
-                works = [self._queue.popleft() for _ in range(min(len(self._queue), self._works_max))]
-                QUEUE_DEPTH.set(len(self._queue))
-                try:
-                    results = await loop.run_in_executor(self._thread, self.carry_out, works)
-                except StoreLost as lost:
-                    await self._wait_for_store(works, lost)
-                else:
-                    self._finish(results)
-
-    def stop(self) -> None:
-        """Finish the running batch and what has been put, then end `run`."""
+    async def stop(self, grace_s: float) -> None:
+        """Finish the running batch and what has been put, then let the thread go."""
         self._stopping = True
-        self._arrived.set()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(grace_s):
+                while self._is_busy or self._queue:
+                    self._rested.clear()
+                    await self._rested.wait()
+        self._inbox.put(None)
+        await asyncio.to_thread(self._thread.join, grace_s)
 
-    def close(self) -> None:
-        """Let the thread go."""
-        self._thread.shutdown()
+    def _wake(self) -> None:
+        """Begin a batch as soon as whatever is just being read has been read."""
+        if not self._is_busy and not self._is_woken and self._loop is not None:
+            self._is_woken = True
+            self._loop.call_soon(self._begin)
 
-    async def _wait_for_store(self, works: Sequence[Work], lost: StoreLost) -> None:
-        """Requests are told that nothing is known of them; everything else is kept until the store is back."""
-        if not self.is_store_lost:
-            _log.error("the store cannot be written: %s", lost)
-        self.is_store_lost = True
-        kept: list[Work] = []
-        for work in [*works, *self._queue]:
-            if work.is_request or self._stopping:
-                _call(work.failed, Unavailable("the store cannot be written; repeat the request with its request id"))
-            else:
-                kept.append(work)
-        self._queue = deque(kept)
-        if self._queue:
-            self._arrived.set()
-        await asyncio.sleep(RETRY_AFTER_S)
+    def _begin(self) -> None:
+        """Hand what has arrived to the thread. (No executor and no future: they cost as much as a small batch.)"""
+        self._is_woken = False
+        if self._is_busy:
+            return
+        if not self._queue and not (self.dispatcher.waiting_count and self.dispatcher.has_news):
+            self._rested.set()
+            return
+        works = [self._queue.popleft() for _ in range(min(len(self._queue), self._works_max))]
+        QUEUE_DEPTH.set(len(self._queue))
+        self._is_busy = True
+        self._inbox.put(works)
 
-    def _finish(self, results: Iterable[Committed | Failed]) -> None:
-        if self.is_store_lost:
+    def _end(self, works: Sequence[Work], results: Sequence[Committed | Failed], lost: StoreLost | None) -> None:
+        """A batch has ended: answer, and go on with what has arrived meanwhile."""
+        if lost is not None:
+            self._keep(works, lost)
+            assert self._loop is not None
+            self._loop.call_later(RETRY_AFTER_S, self._go_on)
+            return
+        if self.is_store_lost and works:
             self.is_store_lost, self.recovered_s = False, self.clock.now_s()
             _log.warning("the store can be written again")
         for result in results:
@@ -174,8 +184,41 @@ class Conductor:
                 _call(act, result)
             for work in result.works:
                 _call(work.done)
+        self._go_on()
+
+    def _go_on(self) -> None:
+        self._is_busy = False
+        self._begin()
+
+    def _keep(self, works: Sequence[Work], lost: StoreLost) -> None:
+        """Requests are told that nothing is known of them; everything else is kept until the store is back."""
+        if not self.is_store_lost:
+            _log.error("the store cannot be written: %s", lost)
+        self.is_store_lost = True
+        kept: deque[Work] = deque()
+        for work in [*works, *self._queue]:
+            if work.is_request or self._stopping:
+                _call(work.failed, Unavailable("the store cannot be written; repeat the request with its request id"))
+            else:
+                kept.append(work)
+        self._queue = kept
 
     # The thread's side.
+
+    def _run(self) -> None:
+        assert self._loop is not None
+        while (works := self._inbox.get()) is not None:
+            results: list[Committed | Failed] = []
+            lost: StoreLost | None = None
+            try:
+                results = self.carry_out(works)
+            except StoreLost as error:
+                lost = error
+            except BaseException as error:  # whoever waits is answered, and the thread lives on
+                _log.critical("the conductor failed", exc_info=error)
+                results = [Failed(work, error) for work in works]
+            with suppress(RuntimeError):  # the loop has ended: nobody waits any more
+                self._loop.call_soon_threadsafe(self._end, works, results, lost)
 
     def carry_out(self, works: Sequence[Work]) -> list[Committed | Failed]:
         """Do these works in one transaction; if that fails twice, find whose fault it is. Raises StoreLost."""
@@ -269,7 +312,10 @@ class Conductor:
         BATCH_SIZE.observe(len(works))
         COMMIT_SECONDS.observe(ended - decided)
         for name, count in batch.counts.items():
-            EVENTS.labels(name).inc(count)
+            counter = self._counters.get(name)
+            if counter is None:
+                counter = self._counters[name] = EVENTS.labels(name)
+            counter.inc(count)
         if _log.isEnabledFor(logging.DEBUG):
             told = " ".join(f"{name}={count}" for name, count in batch.counts.items())
             _log.debug(

@@ -111,12 +111,16 @@ class Workflows:
         found = self._compiled.get(row.definition_id)
         if found is None:
             found = self._compile_row(row)
-            if len(self._compiled) >= self._count_max:
-                self._compiled.popitem(last=False)
-            self._compiled[row.definition_id] = found
+            self.put(row.definition_id, found)
         else:
             self._compiled.move_to_end(row.definition_id)
         return found
+
+    def put(self, definition_id: str, compiled: Workflow | AdHocAction) -> None:
+        """Keep what a definition says."""
+        if len(self._compiled) >= self._count_max:
+            self._compiled.popitem(last=False)
+        self._compiled[definition_id] = compiled
 
 
 def standalone_workflow(created: ExecutionCreated) -> Workflow:

@@ -27,7 +27,10 @@ NAME_CHARACTERS_MAX = 255
 def compile_row(row: DefinitionRow) -> Workflow | AdHocAction:
     """What a stored definition says, compiled."""
     assert row.text is not None, "a definition is compiled from its text"
-    member = load_stored(row.text, row.name, MemberKind(row.kind))
+    return _compiled(load_stored(row.text, row.name, MemberKind(row.kind)))
+
+
+def _compiled(member: Defined) -> Workflow | AdHocAction:
     compiled = member.workflow if member.workflow is not None else member.action
     assert compiled is not None
     return compiled
@@ -66,6 +69,8 @@ def _create(asked: Asked, batch: Batch) -> workflow_service_pb2.CreateDefinition
         )
         rows = batch.transaction.save_document(stored, members)
         batch.defined = True
+        for row, member in zip(rows, document.members, strict=True):
+            batch.lookups.workflows.put(row.definition_id, _compiled(member))
     response = workflow_service_pb2.CreateDefinitionsResponse()
     for row in rows:
         if row.kind == "workflow":

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import msgspec
 
 from dalsegno.engine.copies import Workflows
 from dalsegno.store.filters import Filter, Term
-from dalsegno.store.records import ExecutionRow, TaskRow
+from dalsegno.store.records import DefinitionRow, ExecutionRow, TaskRow
 from dalsegno.store.store import Queries
 from dalsegno.workflow.identity import task_id
 from dalsegno.workflow.model import ActionDescription, AdHocAction, Parameter, Workflow
@@ -17,6 +18,9 @@ from dalsegno.workflow.scope import Constant
 from dalsegno.workflow.view import TASKS_MAX, moment
 
 _MISSING = object()
+
+DEFINITIONS_MAX = 10_000
+"""As many answers are kept, those that there is nothing included."""
 
 
 class Lookups:
@@ -28,18 +32,22 @@ class Lookups:
         self._builtin = {each.name: each for each in builtin}
         self._found_workflows: dict[tuple[str, str], FoundWorkflow | None] = {}
         self._found_actions: dict[tuple[str, str], ActionDescription | AdHocAction | None] = {}
+        self._definitions: dict[tuple[str, str, str, int], tuple[DefinitionRow, Workflow | AdHocAction] | None] = {}
         self._described: dict[str, str] | None = None
 
     def forget(self) -> None:
         """Something was defined, deleted or described."""
         self._found_workflows.clear()
         self._found_actions.clear()
+        self._definitions.clear()
         self._described = None
 
     def workflow(self, name: str, namespace: str, queries: Queries) -> FoundWorkflow | None:
         """The newest version of a workflow in this namespace, else in the default one."""
         place = (name, namespace)
         if place not in self._found_workflows:
+            if len(self._found_workflows) >= DEFINITIONS_MAX:
+                self._found_workflows.clear()
             self._found_workflows[place] = self._read_workflow(name, namespace, queries)
         return self._found_workflows[place]
 
@@ -48,6 +56,8 @@ class Lookups:
         place = (name, namespace)
         found = self._found_actions.get(place, _MISSING)
         if found is _MISSING:
+            if len(self._found_actions) >= DEFINITIONS_MAX:
+                self._found_actions.clear()
             found = self._found_actions[place] = self._read_action(name, namespace, queries)
         return found  # type: ignore[return-value]
 
@@ -57,22 +67,34 @@ class Lookups:
             self._described = queries.actions()
         return self._described
 
+    def definition(
+        self, kind: str, name: str, namespace: str, version: int, queries: Queries
+    ) -> tuple[DefinitionRow, Workflow | AdHocAction] | None:
+        """A version (0: the newest) of a workflow or ad-hoc action of exactly this namespace, and what it says."""
+        place = (kind, name, namespace, version)
+        if place not in self._definitions:
+            row = queries.find_definition(kind, name, namespace, version)
+            if len(self._definitions) >= DEFINITIONS_MAX:
+                self._definitions.clear()
+            found = None if row is None else (replace(row, text=None), self.workflows.compiled(row))
+            self._definitions[place] = found
+        return self._definitions[place]
+
     def _read_workflow(self, name: str, namespace: str, queries: Queries) -> FoundWorkflow | None:
         for candidate in dict.fromkeys((namespace, "")):
-            row = queries.find_definition("workflow", name, candidate)
-            if row is not None:
-                workflow = self.workflows.compiled(row)
+            found = self.definition("workflow", name, candidate, 0, queries)
+            if found is not None:
+                row, workflow = found
                 assert isinstance(workflow, Workflow)
                 return FoundWorkflow(workflow, row.definition_id, row.version, row.namespace)
         return None
 
     def _read_action(self, name: str, namespace: str, queries: Queries) -> ActionDescription | AdHocAction | None:
         for candidate in dict.fromkeys((namespace, "")):
-            row = queries.find_definition("action", name, candidate)
-            if row is not None:
-                action = self.workflows.compiled(row)
-                assert isinstance(action, AdHocAction)
-                return action
+            found = self.definition("action", name, candidate, 0, queries)
+            if found is not None:
+                assert isinstance(found[1], AdHocAction)
+                return found[1]
         builtin = self._builtin.get(name)
         if builtin is not None:
             return builtin

@@ -65,8 +65,8 @@ class Engine:
         engine_service_pb2_grpc.add_EngineServiceServicer_to_server(self._front, self._server.grpc)
         executor_service_pb2_grpc.add_ExecutorServiceServicer_to_server(self._executors, self._server.grpc)
         await self._server.start()
+        self.conductor.start()
         self._tasks = [
-            asyncio.create_task(self.conductor.run(), name="conductor"),
             asyncio.create_task(self._timers.run(), name="timers"),
             asyncio.create_task(self._tick(), name="tick"),
         ]
@@ -77,15 +77,11 @@ class Engine:
         await self._server.set_ready(False)
         await self._executors.drain(self.settings.grace_s)
         self._front.stop()
-        self.conductor.stop()
-        conductor, *others = self._tasks
-        for task in others:
+        for task in self._tasks:
             task.cancel()
-        await asyncio.wait([conductor], timeout=self.settings.grace_s)
+        await self.conductor.stop(self.settings.grace_s)
         await self._server.stop(0.5)
-        conductor.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        self.conductor.close()
 
     def _committed(self, committed: Committed) -> None:
         self._timers.add(committed.messages)

@@ -84,21 +84,23 @@ def _start(asked: Asked, batch: Batch) -> execution_service_pb2.StartExecutionRe
 
 
 def _find_workflow(asked: Asked, batch: Batch) -> tuple[Workflow, DefinitionRow]:
-    request, queries = asked.request, batch.transaction.queries
+    request, lookups, queries = asked.request, batch.lookups, batch.transaction.queries
     if request.definition_id:
         row = queries.definition(request.definition_id)
         if row is None or row.deleted or row.kind != "workflow":
             raise NotFound("definition", request.definition_id)
-    else:
-        row = None
-        for namespace in dict.fromkeys((request.namespace, "")):
-            row = row or queries.find_definition("workflow", request.workflow, namespace, request.version)
-        if row is None:
-            shown = f"{request.workflow} version {request.version}" if request.version else request.workflow
-            raise NotFound("workflow", shown)
-    workflow = batch.lookups.workflows.compiled(row)
-    assert isinstance(workflow, Workflow)
-    return workflow, row
+        return _workflow(lookups.workflows.compiled(row)), row
+    for namespace in dict.fromkeys((request.namespace, "")):
+        found = lookups.definition("workflow", request.workflow, namespace, request.version, queries)
+        if found is not None:
+            return _workflow(found[1]), found[0]
+    shown = f"{request.workflow} version {request.version}" if request.version else request.workflow
+    raise NotFound("workflow", shown)
+
+
+def _workflow(compiled: Workflow | AdHocAction) -> Workflow:
+    assert isinstance(compiled, Workflow)
+    return compiled
 
 
 def _creation(asked: Asked, batch: Batch, row: DefinitionRow, execution_id: str) -> ExecutionCreated:

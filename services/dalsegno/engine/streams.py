@@ -13,6 +13,10 @@ ITEMS_MAX = 500
 BYTES_MAX = 3 * 1024 * 1024
 """A message gets no further item once it has so many bytes: it stays below 4 MiB unless one item is larger."""
 
+ACKS_AT_ONCE = 100
+ACK_WITHIN_S = 0.02
+"""Nobody waits for an acknowledgement, so a few travel together: a message costs as much as a small batch."""
+
 
 class Stream:
     """The conductor's thread owns `credit`; the event loop everything that is written."""
@@ -35,6 +39,7 @@ class Stream:
         """Whether anything came since the lease was last renewed."""
         self._runs: list[wire.RunAction] = []
         self._acks: list[wire.Ack] = []
+        self._are_acks_due = False
         self._others: list[wire.ConnectResponse] = []
         self._filled = asyncio.Event()
 
@@ -53,6 +58,13 @@ class Stream:
     def acknowledge(self, ack: wire.Ack) -> None:
         """Have an acknowledgement sent."""
         self._acks.append(ack)
+        if len(self._acks) >= ACKS_AT_ONCE:
+            self._acks_due()
+        elif len(self._acks) == 1:
+            asyncio.get_running_loop().call_later(ACK_WITHIN_S, self._acks_due)
+
+    def _acks_due(self) -> None:
+        self._are_acks_due = True
         self._filled.set()
 
     def send(self, message: wire.ConnectResponse) -> None:
@@ -82,9 +94,10 @@ class Stream:
         """What there is to write, in batches; each is taken off when it is asked for."""
         while self._others:
             yield self._others.pop(0)
-        while self._acks:
+        while self._acks and (self._are_acks_due or self.is_ended):
             batch, self._acks = self._acks[:ITEMS_MAX], self._acks[ITEMS_MAX:]
             yield wire.ConnectResponse(ack=wire.AckBatch(acks=batch))
+        self._are_acks_due = False
         while self._runs:
             yield wire.ConnectResponse(run_action=wire.RunActionBatch(actions=self._take_runs()))
 
