@@ -28,15 +28,20 @@ class Watched:
         self.revision = 0
         self.deleted = False
         self.moved = asyncio.Event()
+        self.rested = asyncio.Event()
+        """Set when it may have come to rest, or been paused: those who wait for that read it only then."""
 
-    def tell(self, revision: int | None) -> None:
+    def tell(self, revision: int | None, *, resting: bool) -> None:
         """A revision that it has reached; None when it is gone."""
         if revision is None:
             self.deleted = True
-            self.moved.set()
         elif revision > self.revision:
             self.revision = revision
-            self.moved.set()
+        else:
+            return
+        self.moved.set()
+        if resting:
+            self.rested.set()
 
 
 class Follower:
@@ -78,7 +83,7 @@ class Follower:
                 async for response in call:
                     for hint in response.hints:
                         for watched in self._watched.get(hint.execution_id, ()):
-                            watched.tell(hint.revision or None)
+                            watched.tell(hint.revision or None, resting=hint.resting)
             except grpc.aio.AioRpcError as error:
                 _log.debug("no hints for now", extra={"code": error.code().name})
             finally:
@@ -98,4 +103,4 @@ class Follower:
                 continue
             for execution_id in asked:
                 for watched in self._watched.get(execution_id, ()):
-                    watched.tell(found.get(execution_id))
+                    watched.tell(found.get(execution_id), resting=True)

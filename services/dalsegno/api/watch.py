@@ -118,7 +118,7 @@ async def wait(
     ends_s = asyncio.get_running_loop().time() + timeout_s
     with follower.watch(execution_id) as watched:
         while True:
-            watched.moved.clear()
+            watched.rested.clear()
             row = await reads.run(lambda queries: queries.execution(execution_id))
             row = reading.found(row, execution_id)
             resting = row.state in _COMPLETED and not row.active_count
@@ -127,7 +127,7 @@ async def wait(
             watched.revision = max(watched.revision, row.revision)
             try:
                 async with asyncio.timeout_at(ends_s):
-                    await watched.moved.wait()
+                    await watched.rested.wait()
             except TimeoutError:
                 execution = await reads.run(lambda queries: reading.read_execution(queries, execution_id))
                 return wire.WaitExecutionResponse(execution=execution, at_rest=False)

@@ -23,6 +23,7 @@ from dalsegno.engine.batch import Batch, Cancel, MessageIds
 from dalsegno.engine.clock import Clock
 from dalsegno.engine.copies import Copies
 from dalsegno.engine.dispatcher import Dispatcher
+from dalsegno.engine.feed import DELETED, Hint, hint_of
 from dalsegno.engine.metrics import BATCH_SIZE, COMMIT_SECONDS, EVENTS, POISONED, QUEUE_DEPTH
 from dalsegno.engine.outside import Lookups
 from dalsegno.engine.streams import Stream
@@ -53,8 +54,7 @@ class Committed:
     messages: list[NewMessage] = field(default_factory=list)
     outgoing: dict[Stream, list[wire.RunAction]] = field(default_factory=dict)
     cancels: list[Cancel] = field(default_factory=list)
-    hints: dict[str, int] = field(default_factory=dict)
-    """The revision that each execution has reached; 0: deleted."""
+    hints: dict[str, Hint] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -280,11 +280,11 @@ class Conductor:
         batch.keep_copies()
         self._observe(batch, works, began, decided)
         hints = {
-            execution_id: touched.copy.execution.revision
+            execution_id: hint_of(touched.copy.execution)
             for execution_id, touched in batch.touched.items()
             if touched.changes
         }
-        hints.update(dict.fromkeys(batch.deleted, 0))
+        hints.update(dict.fromkeys(batch.deleted, DELETED))
         return Committed(works, batch.messages, self.dispatcher.commit(batch), batch.cancels, hints)
 
     def _fill(self, batch: Batch, works: Sequence[Work]) -> None:

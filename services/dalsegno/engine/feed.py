@@ -4,27 +4,47 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from typing import NamedTuple
+
+from dalsegno.workflow.execution import Execution
+from dalsegno.workflow.states import ExecutionState
 
 HINTS_MAX = 10_000
 """As many executions wait to be told of; beyond that the oldest are dropped: the store is the truth."""
+
+
+class Hint(NamedTuple):
+    """Where an execution has come to."""
+
+    revision: int
+    """0: it was deleted."""
+    resting: bool = False
+    """Whether it is PAUSED or at rest: those who only wait for that need not read it before."""
+
+
+DELETED = Hint(0, True)
+
+
+def hint_of(execution: Execution) -> Hint:
+    """Where it is now."""
+    return Hint(execution.revision, execution.is_at_rest or execution.state is ExecutionState.PAUSED)
 
 
 class Follower:
     """One stream of hints."""
 
     def __init__(self) -> None:
-        self._hints: dict[str, int] = {}
+        self._hints: dict[str, Hint] = {}
         self._filled = asyncio.Event()
 
-    def tell(self, hints: Mapping[str, int]) -> None:
+    def tell(self, hints: Mapping[str, Hint]) -> None:
         """Executions have moved."""
-        for execution_id, revision in hints.items():
-            self._hints[execution_id] = revision
+        self._hints.update(hints)
         while len(self._hints) > HINTS_MAX:
             del self._hints[next(iter(self._hints))]
         self._filled.set()
 
-    async def take(self, wait_s: float) -> dict[str, int]:
+    async def take(self, wait_s: float) -> dict[str, Hint]:
         """The hints since the last time; none when nothing happened for so long."""
         try:
             await asyncio.wait_for(self._filled.wait(), wait_s)
@@ -51,7 +71,7 @@ class Feed:
         """One less."""
         self._followers.discard(follower)
 
-    def tell(self, hints: Mapping[str, int]) -> None:
+    def tell(self, hints: Mapping[str, Hint]) -> None:
         """A commit has moved these executions."""
         if hints:
             for follower in self._followers:

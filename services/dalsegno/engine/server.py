@@ -8,7 +8,7 @@ from typing import Any
 
 from dalsegno.engine import controls, library, starts
 from dalsegno.engine.conductor import Conductor
-from dalsegno.engine.feed import Feed
+from dalsegno.engine.feed import DELETED, Feed
 from dalsegno.engine.requests import Asked, Request
 from dalsegno.engine.tokens import Tokens
 from dalsegno.v1 import engine_service_pb2 as wire
@@ -50,8 +50,8 @@ class EngineServer(engine_service_pb2_grpc.EngineServiceServicer):
                 for start in range(0, max(len(hints), 1), HINTS_PER_MESSAGE):
                     yield wire.FollowResponse(
                         hints=[
-                            wire.Hint(execution_id=execution_id, revision=revision)
-                            for execution_id, revision in hints[start : start + HINTS_PER_MESSAGE]
+                            wire.Hint(execution_id=execution_id, revision=hint.revision, resting=hint.resting)
+                            for execution_id, hint in hints[start : start + HINTS_PER_MESSAGE]
                         ]
                     )
             raise Unavailable("the engine is being stopped")
@@ -61,4 +61,4 @@ class EngineServer(engine_service_pb2_grpc.EngineServiceServicer):
     def stop(self) -> None:
         """End the streams of hints."""
         self._stopping.set()
-        self._feed.tell({"": 0})
+        self._feed.tell({"": DELETED})
