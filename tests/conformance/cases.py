@@ -36,10 +36,8 @@ def agrees(expected: object, actual: object) -> bool:
         return expected.keys() == actual.keys() and all(agrees(expected[key], actual[key]) for key in expected)
     if isinstance(expected, list) and isinstance(actual, list):
         return len(expected) == len(actual) and all(map(agrees, expected, actual))
-    return (
-        (type(expected) is type(actual)
-        and expected == actual)
-        or (isinstance(expected, int | float) and isinstance(actual, int | float) and expected == actual)
+    return (type(expected) is type(actual) and expected == actual) or (
+        isinstance(expected, int | float) and isinstance(actual, int | float) and expected == actual
     )
 
 

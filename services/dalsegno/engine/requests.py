@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import uuid
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,24 +13,24 @@ from google.protobuf.message import Message
 from dalsegno.engine.batch import Batch
 from dalsegno.engine.tokens import Tokens
 from dalsegno.engine.work import Work
+from dalsegno.rpc.convert import COMMENT_LENGTH, Fields
 from dalsegno.store.records import RequestRow
 from dalsegno.v1 import engine_service_pb2 as wire
-from dalsegno.workflow.refusals import AlreadyExists, InvalidRequest, RequestIdReused, TooLarge, Violation
-from dalsegno.workflow.value import VALUE_BYTES_MAX, UnfitValue, Value, checked
+from dalsegno.workflow.refusals import AlreadyExists, RequestIdReused
 
-REQUEST_ID_CHARACTERS_MAX = 255
-COMMENT_CHARACTERS_MAX = 4_096
 KEPT_S = 24 * 3600.0
 """How long a request and its answer are remembered."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Asked:
     """One request of one person, and what is needed to carry it out."""
 
     request: Any
     actor: str
     tokens: Tokens
+    prepared: Any = None
+    """What was made of the request before it came before the conductor."""
     memo: dict[str, Any] = field(default_factory=dict)
     """What `needs` found for `carry_out`."""
 
@@ -46,6 +45,8 @@ class Kind:
     """Does it and gives the answer. Raises Refusal, having changed nothing."""
     namespace: Callable[[Asked, Batch], str] = lambda asked, batch: str(asked.request.namespace)
     """Where its request id is unique."""
+    prepare: Callable[[Any], object] | None = None
+    """What takes long and needs no store: done with the request in a thread of its own before anything else."""
 
 
 class Request(Work):
@@ -157,74 +158,11 @@ def _hash_without_request_id(name: str, request: Any) -> str:
     return body_hash(name, bare)
 
 
-# Checks that several requests share: each gives what is wrong.
-
-
-def common_violations(request: Any) -> list[Violation]:
-    """What is wrong with the fields that every request has."""
-    wrong: list[Violation] = []
-    if len(request.request_id) > REQUEST_ID_CHARACTERS_MAX:
-        wrong.append(Violation("request_id", f"has more than {REQUEST_ID_CHARACTERS_MAX} characters"))
-    if len(request.comment) > COMMENT_CHARACTERS_MAX:
-        wrong.append(Violation("comment", f"has more than {COMMENT_CHARACTERS_MAX:,} characters"))
-    if len(getattr(request, "namespace", "")) > 255:
-        wrong.append(Violation("namespace", "has more than 255 characters"))
-    if getattr(request, "expected_revision", 0) < 0:
-        wrong.append(Violation("expected_revision", "must not be negative"))
-    return wrong
-
-
-def raise_if(wrong: list[Violation]) -> None:
-    """Refuse a request for all that is wrong with it."""
-    if wrong:
-        raise InvalidRequest(wrong)
-
-
-def read_value(name: str, text: str, wrong: list[Violation]) -> Value | None:
-    """A JSON value of a request. Raises TooLarge."""
-    size = len(text.encode("utf-8", "surrogatepass"))
-    if size > VALUE_BYTES_MAX:
-        raise TooLarge(name, size, VALUE_BYTES_MAX)
-    try:
-        return checked(text)
-    except UnfitValue as unfit:
-        wrong.append(Violation(name, str(unfit)))
-        return None
-
-
-def read_object(name: str, text: str, wrong: list[Violation]) -> Value:
-    """A JSON object of a request; empty text is {}. Raises TooLarge."""
-    value = read_value(name, text or "{}", wrong)
-    if value is not None and not isinstance(value.data, dict):
-        wrong.append(Violation(name, f"must be a JSON object, not {_json_kind(value.data)}"))
-    return value if value is not None and isinstance(value.data, dict) else Value(data={})
-
-
-def _json_kind(data: object) -> str:
-    for kind, name in ((bool, "a boolean"), (list, "an array"), (str, "a string"), (int | float, "a number")):
-        if isinstance(data, kind):
-            return name
-    return "null"
-
-
-def execution_id_violations(field_name: str, text: str) -> list[Violation]:
-    """What is wrong with an execution id."""
-    try:
-        if str(uuid.UUID(text)) == text:
-            return []
-    except ValueError:
-        pass
-    return [Violation(field_name, "must be a UUID in text form, in lower case")]
-
-
-def label_violations(labels: Mapping[str, str]) -> list[Violation]:
-    """What is wrong with labels."""
-    wrong: list[Violation] = []
-    if len(labels) > 64:
-        wrong.append(Violation("labels", f"are {len(labels)}, at most 64 are allowed"))
-    for name, text in labels.items():
-        if not 1 <= len(name) <= 63 or not all(each.isalnum() or each in "._-/" for each in name) or not name.isascii():
-            wrong.append(Violation(f"labels.{name[:80]}", "a name has 1 to 63 characters, letters, digits and ._-/"))
-        if len(text) > 255:
-            wrong.append(Violation(f"labels.{name[:80]}", "a value has at most 255 characters"))
-    return wrong
+def check_shared_fields(request: Any) -> Fields:
+    """The checks of a request, begun with the fields that every one has."""
+    fields = Fields()
+    fields.text("request_id", request.request_id)
+    fields.text("comment", request.comment, COMMENT_LENGTH)
+    fields.text("namespace", getattr(request, "namespace", ""))
+    fields.number("expected_revision", getattr(request, "expected_revision", 0))
+    return fields

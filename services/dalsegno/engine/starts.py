@@ -8,17 +8,7 @@ from collections.abc import Collection
 from dalsegno.engine.answers import attempt_message, dry_run_message, execution_message
 from dalsegno.engine.batch import Batch
 from dalsegno.engine.copies import standalone_workflow
-from dalsegno.engine.requests import (
-    Asked,
-    Kind,
-    common_violations,
-    execution_id_violations,
-    label_violations,
-    raise_if,
-    read_object,
-    remember,
-    remembered,
-)
+from dalsegno.engine.requests import Asked, Kind, check_shared_fields, remember, remembered
 from dalsegno.store.records import DefinitionRow
 from dalsegno.v1 import action_service_pb2, execution_service_pb2
 from dalsegno.workflow.changes import ExecutionCreated
@@ -29,6 +19,7 @@ from dalsegno.workflow.refusals import InvalidRequest, NotFound, Violation
 from dalsegno.workflow.value import EMPTY, Value
 
 TIMEOUT_S_MAX = 10 * 365 * 24 * 3600.0
+DESCRIPTION_LENGTH = 65_536
 
 
 def new_execution_id(at_s: float) -> str:
@@ -40,23 +31,25 @@ def new_execution_id(at_s: float) -> str:
 
 
 def _start_needs(asked: Asked, batch: Batch) -> Collection[str]:
-    request = asked.request
-    wrong = common_violations(request) + label_violations(request.labels)
+    request, memo = asked.request, asked.memo
+    fields = check_shared_fields(request)
+    fields.text("workflow", request.workflow)
     if not request.workflow and not request.definition_id:
-        wrong.append(Violation("workflow", "is missing"))
+        fields.refuse("workflow", "is missing")
     if request.workflow and request.definition_id:
-        wrong.append(Violation("definition_id", "is instead of a workflow's name, not beside it"))
-    if request.version < 0:
-        wrong.append(Violation("version", "must not be negative"))
+        fields.refuse("definition_id", "is instead of a workflow's name, not beside it")
+    fields.number("version", request.version)
+    if request.definition_id:
+        fields.uuid("definition_id", request.definition_id)
     if request.execution_id:
-        wrong += execution_id_violations("execution_id", request.execution_id)
-    asked.memo["input"] = read_object("input", request.input, wrong)
-    asked.memo["params"] = read_object("params", request.params, wrong)
-    deadline_s = None
-    if request.HasField("deadline"):
-        deadline_s = request.deadline.seconds + request.deadline.nanos / 1e9
-    asked.memo["deadline_s"] = deadline_s
-    raise_if(wrong)
+        fields.uuid("execution_id", request.execution_id)
+    fields.labels("labels", request.labels)
+    fields.text("environment", request.environment)
+    fields.text("description", request.description, DESCRIPTION_LENGTH)
+    memo["input"] = fields.json_object("input", request.input)
+    memo["params"] = fields.json_object("params", request.params)
+    memo["deadline_s"] = fields.moment("deadline", request.deadline) if request.HasField("deadline") else None
+    fields.done()
     return (request.execution_id,) if request.execution_id else ()
 
 
@@ -76,7 +69,6 @@ def _start(asked: Asked, batch: Batch) -> execution_service_pb2.StartExecutionRe
         return execution_service_pb2.StartExecutionResponse(dry_run=dry_run_message(workflow, outcome, existing=False))
     touched = batch.create(workflow, event)
     execution = execution_message(touched.copy.execution, touched.copy.at_s)
-    execution.environment = request.environment
     response = execution_service_pb2.StartExecutionResponse(execution=execution)
     if chosen_id:
         remember(batch, name, chosen_id, request, response)
@@ -116,7 +108,7 @@ def _creation(asked: Asked, batch: Batch, row: DefinitionRow, execution_id: str)
         version=row.version,
         language=row.language,
         input=asked.memo["input"],
-        params=asked.memo["params"],
+        params=_params(asked),
         environment=_environment(asked, batch),
         labels=dict(request.labels),
         description=request.description,
@@ -125,6 +117,15 @@ def _creation(asked: Asked, batch: Batch, row: DefinitionRow, execution_id: str)
         actor=asked.actor,
         comment=request.comment,
     )
+
+
+def _params(asked: Asked) -> Value:
+    """What the request gives, and under `env` the name of the environment, as the language has it."""
+    params: Value = asked.memo["params"]
+    assert isinstance(params.data, dict)
+    if not asked.request.environment or "env" in params.data:
+        return params
+    return Value(data={**params.data, "env": asked.request.environment})
 
 
 def _environment(asked: Asked, batch: Batch) -> Value:
@@ -156,18 +157,15 @@ def _environment(asked: Asked, batch: Batch) -> Value:
 
 
 def _run_needs(asked: Asked, batch: Batch) -> Collection[str]:
-    request = asked.request
-    wrong = common_violations(request) + label_violations(request.labels)
-    if not request.action:
-        wrong.append(Violation("action", "is missing"))
-    asked.memo["input"] = read_object("input", request.input, wrong)
-    asked.memo["timeout_s"] = None
-    if request.HasField("timeout"):
-        timeout_s = request.timeout.seconds + request.timeout.nanos / 1e9
-        if not 0 < timeout_s <= TIMEOUT_S_MAX:
-            wrong.append(Violation("timeout", "must be more than nothing and less than ten years"))
-        asked.memo["timeout_s"] = timeout_s
-    raise_if(wrong)
+    request, memo = asked.request, asked.memo
+    fields = check_shared_fields(request)
+    fields.name("action", request.action)
+    fields.labels("labels", request.labels)
+    memo["input"] = fields.json_object("input", request.input)
+    memo["timeout_s"] = fields.length("timeout", request.timeout) if request.HasField("timeout") else None
+    if memo["timeout_s"] is not None and not 0 < memo["timeout_s"] <= TIMEOUT_S_MAX:
+        fields.refuse("timeout", "must be more than nothing and at most ten years")
+    fields.done()
     return ()
 
 
@@ -176,7 +174,9 @@ def _run(asked: Asked, batch: Batch) -> action_service_pb2.RunActionResponse:
     found = batch.outside.find_action(request.action, request.namespace)
     if found is None:
         raise NotFound("action", request.action)
-    raise_if(_input_violations(found, asked.memo["input"].data))
+    wrong = _input_violations(found, asked.memo["input"].data)
+    if wrong:
+        raise InvalidRequest(wrong)
     params: dict[str, object] = {"action": request.action, "input": asked.memo["input"].data}
     if asked.memo["timeout_s"] is not None:
         params["timeout_s"] = asked.memo["timeout_s"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
     from dalsegno.engine.batch import Batch
 
 
-class Work:
+class Work(ABC):
     """One thing to do. Its methods but `done` and `failed` run in the conductor's thread, perhaps more than once."""
 
     __slots__ = ("refusal",)
@@ -35,13 +36,13 @@ class Work:
         """What it is, for logs and metrics."""
         return type(self).__name__
 
+    @abstractmethod
     def needs(self, batch: Batch) -> Collection[str]:
         """The executions that it is about: they are claimed. May read the store, nothing else."""
-        raise NotImplementedError
 
+    @abstractmethod
     def carry_out(self, batch: Batch) -> None:
         """Do it. Raises Refusal, having changed nothing."""
-        raise NotImplementedError
 
     def done(self) -> None:
         """On the event loop, once everything is committed: answer whoever waits."""

@@ -2,7 +2,7 @@
 
 Three tasks share it. One reads, and does nothing else on the wire: a read with a time limit would end the whole call
 when the limit passes. One writes whatever has gathered since its last write, so that batches grow with the load
-and nothing waits for a batch to fill. One keeps time: it sends heartbeats and gives the stream up when the engine is silent.
+and nothing waits for a batch to fill. One keeps time: heartbeats, and giving the stream up when the engine is silent.
 """
 
 from __future__ import annotations
