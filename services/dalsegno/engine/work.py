@@ -44,10 +44,10 @@ class Work(ABC):
     def carry_out(self, batch: Batch) -> None:
         """Do it. Raises Refusal, having changed nothing."""
 
-    def done(self) -> None:
+    def done(self) -> None:  # noqa: B027 -- many have nobody to answer
         """On the event loop, once everything is committed: answer whoever waits."""
 
-    def failed(self, error: BaseException) -> None:
+    def failed(self, error: BaseException) -> None:  # noqa: B027 -- many have nobody to tell
         """On the event loop: it could not be done, and is not tried again."""
 
 

@@ -140,6 +140,8 @@ class Execution:
         self.started_s: float | None = None
         self.ended_s: float | None = None
         self.moved_s = created.at_s
+        self.latest_s = created.at_s
+        """The time of the newest change that has one: time never goes back within an execution."""
         self.paused_since_s: float | None = None
         self.paused_s = 0.0
         self.tasks: dict[int, TaskExecution] = {}
@@ -201,6 +203,7 @@ class Execution:
     def apply(self, change: AnyChange) -> None:
         """Alter the execution by one change and count it. Raises IllegalMove, having altered nothing."""
         _APPLIERS[type(change)](self, change)
+        self.latest_s = max(self.latest_s, getattr(change, "at_s", 0.0))
         self.revision += 1
 
 

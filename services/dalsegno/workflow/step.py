@@ -38,7 +38,7 @@ class Step:
         self.execution = execution
         self.event = event
         self.outside = outside
-        self.at_s = max(event.at_s, execution.moved_s)
+        self.at_s = max(event.at_s, execution.latest_s)
         self.changes: list[AnyChange] = []
         self.commands: list[AnyCommand] = []
         self.todo: deque[tuple[str, int, tuple[object, ...]]] = deque()
