@@ -60,11 +60,8 @@ def list_actions(
         )
 
     found = call(server, fetch)
-    rows = [
-        (each.name, _kind(each), each.executors, "yes" if each.safe_to_rerun else "no", _parameters(each))
-        for each in found
-    ]
-    print_rows(output, found, ("NAME", "KIND", "EXECUTORS", "SAFE TO RERUN", "INPUT"), rows)
+    rows = [(each.name, _kind(each), "yes" if each.safe_to_rerun else "no", _parameters(each)) for each in found]
+    print_rows(output, found, ("NAME", "KIND", "SAFE TO RERUN", "INPUT"), rows)
 
 
 @app.command("run", epilog="example:  dalsegno action run std.echo -i output=hello")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 from typing import Protocol, TypeVar
 
@@ -88,10 +88,10 @@ async def is_serving(address: str, within_s: float = 1.0) -> bool:
         return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
 
 
-async def wait_until_serving(address: str, within_s: float, gone: Callable[[], bool] = lambda: False) -> None:
-    """Return once the server at `address` is ready. Raises Complaint when the time is over or `gone` says it died."""
+async def wait_until_serving(address: str, within_s: float) -> None:
+    """Return once the server at `address` is ready. Raises Complaint when the time is over."""
     give_up_at = time.monotonic() + within_s
     while not await is_serving(address):
-        if gone() or time.monotonic() > give_up_at:
+        if time.monotonic() > give_up_at:
             raise Complaint(f"the server at {address} did not become ready", exit_code=UNREACHABLE)
         await asyncio.sleep(0.05)

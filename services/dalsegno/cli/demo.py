@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import asyncio
 
-import grpc
 import typer
 
-from dalsegno.cli.connection import connect
 from dalsegno.cli.endpoints import serve_endpoints
 from dalsegno.cli.examples import read_example
 from dalsegno.cli.inputs import encode_json
-from dalsegno.cli.output import Format, print_failure, print_note
-from dalsegno.cli.run import run_to_rest
-from dalsegno.cli.serving import private_server
+from dalsegno.cli.output import Format, print_note
+from dalsegno.cli.run import run_at
+from dalsegno.cli.serving import PrivateServer, private_server, unless_failing
 from dalsegno.cli.supervisor import choose_address
 from dalsegno.v1 import execution_service_pb2, workflow_service_pb2
 
@@ -30,16 +28,19 @@ def demo() -> None:
 
 async def _demo() -> int:
     async with serve_endpoints(choose_address("127.0.0.1:0", "--listen")) as url:
-        print_note(f"endpoints of a few cities at {url}")
-        async with private_server(print_note) as address:
-            print_note(f"api at {address}; running the example {EXAMPLE} (`dalsegno examples show {EXAMPLE}`)")
+        print_note(f"the endpoints of a few cities: {url}")
+        async with private_server(print_note) as own:
+            _introduce(own)
             definition = workflow_service_pb2.CreateDefinitionsRequest(text=read_example(EXAMPLE))
             start = execution_service_pb2.StartExecutionRequest(input=encode_json({"base_url": url}))
-            try:
-                async with connect(address) as connection:
-                    return await run_to_rest(connection, definition, start, Format.TABLE, private=True)
-            except grpc.aio.AioRpcError as error:
-                return print_failure(error, address)
+            running = run_at(own.address, definition, start, Format.TABLE, private=True)
+            return await unless_failing(own.supervisor, running)
+
+
+def _introduce(own: PrivateServer) -> None:
+    services = ", ".join(f"{child.service.name} (pid {child.pid})" for child in own.supervisor.children)
+    print_note(f"three services: {services}; the api listens on {own.address}")
+    print_note(f"the workflow: dalsegno examples show {EXAMPLE}")
 
 
 def register(app: typer.Typer) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from google.protobuf.timestamp_pb2 import Timestamp
+
 from dalsegno.cli.output import clock, enum_name, short
-from dalsegno.cli.picture import execution_state, task_state
+from dalsegno.cli.picture import Picture, execution_state, task_state
 from dalsegno.v1 import change_pb2, execution_pb2
 from dalsegno.v1.execution_service_pb2 import WatchExecutionResponse
 
@@ -41,6 +43,24 @@ def _is_spoken(change: change_pb2.Change) -> bool:
             return change.attempt_moved.state in _SPOKEN_ATTEMPTS
         case _:
             return False
+
+
+class Progress:
+    """Says how far the items of a task are: once for every tenth of them, for there may be many."""
+
+    def __init__(self) -> None:
+        self._said: dict[tuple[int, int], int] = {}
+
+    def lines(self, picture: Picture) -> Iterator[str]:
+        """What is to be said now."""
+        for task in picture.tasks.values():
+            done = task.succeeded + task.failed
+            tenth = 10 * done // task.items if task.items > 0 else 0
+            if 0 < tenth < 10 and tenth > self._said.get((task.number, task.attempt), 0):
+                self._said[task.number, task.attempt] = tenth
+                failed = f", {task.failed} failed" if task.failed else ""
+                when = clock(Timestamp(seconds=int(picture.at_s)))
+                yield _line(when, task.name, task.state, f"{done} of {task.items}{failed}")
 
 
 def describe_change(change: change_pb2.Change) -> str:

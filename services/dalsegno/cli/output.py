@@ -54,12 +54,15 @@ _JSON_TEXT_FIELDS = {
     *("Published.values", "OtherChange.detail"),
 }
 _WIDE_CELL = 60
+_UNFOLDED_WIDTH = 1_000
+_READ_COLUMNS = {"INFO", "INPUT", "LABELS", "DETAIL", "DESCRIPTION", "WHAT IT SHOWS"}
 
 
 def console(*, error: bool = False) -> Console:
     """The terminal, or the file or pipe in its place: there, nothing is folded to a width."""
     stream = sys.stderr if error else sys.stdout
-    return Console(file=stream, highlight=False, soft_wrap=not stream.isatty(), emoji=False)
+    wide = None if stream.isatty() else _UNFOLDED_WIDTH
+    return Console(file=stream, highlight=False, soft_wrap=wide is not None, width=wide, emoji=False)
 
 
 def plain(message: Message) -> dict[str, object]:
@@ -167,7 +170,8 @@ def print_rows(
         return
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
-        table.add_column(column, overflow="fold")
+        # What somebody copies or compares stays in one piece; what somebody reads gives way.
+        table.add_column(column, overflow="fold", no_wrap=column not in _READ_COLUMNS)
     count = 0
     for row in rows:
         table.add_row(*(_cell(column, value) for column, value in zip(columns, row, strict=True)))

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -37,7 +35,7 @@ from dalsegno.cli.output import (
     state_text,
 )
 from dalsegno.cli.picture import execution_state, seconds_of
-from dalsegno.cli.serving import is_there, private_server
+from dalsegno.cli.serving import is_there, private_server, unless_failing
 from dalsegno.cli.watching import watch_to_rest
 from dalsegno.v1 import execution_pb2, execution_service_pb2, workflow_service_pb2
 
@@ -86,15 +84,36 @@ async def _run(
     start: execution_service_pb2.StartExecutionRequest,
     output: Format,
 ) -> int:
-    async with _some_server(server, may_be_private=bool(definition.text)) as (address, private):
-        try:
-            async with connect(address) as connection:
-                return await run_to_rest(connection, definition, start, output, private=private)
-        except grpc.aio.AioRpcError as error:
-            return print_failure(error, address)
+    if server or await is_there(DEFAULT_SERVER):
+        return await run_at(server or DEFAULT_SERVER, definition, start, output, private=False)
+    if not definition.text:
+        raise Complaint(
+            f"no server at {DEFAULT_SERVER}, so there are no stored workflows",
+            "start one with `dalsegno serve`, name one with --server, or give a YAML file",
+        )
+    print_note(f"no server at {DEFAULT_SERVER}: starting a private one for this run")
+    async with private_server(print_note) as own:
+        running = run_at(own.address, definition, start, output, private=True)
+        return await unless_failing(own.supervisor, running)
 
 
-async def run_to_rest(
+async def run_at(
+    address: str,
+    definition: workflow_service_pb2.CreateDefinitionsRequest,
+    start: execution_service_pb2.StartExecutionRequest,
+    output: Format,
+    *,
+    private: bool,
+) -> int:
+    """Run a workflow at this server, show it to its end, say what the server refuses; return the exit code."""
+    try:
+        async with connect(address) as connection:
+            return await _run_to_rest(connection, definition, start, output, private=private)
+    except grpc.aio.AioRpcError as error:
+        return print_failure(error, address)
+
+
+async def _run_to_rest(
     connection: Connection,
     definition: workflow_service_pb2.CreateDefinitionsRequest,
     start: execution_service_pb2.StartExecutionRequest,
@@ -102,7 +121,6 @@ async def run_to_rest(
     *,
     private: bool,
 ) -> int:
-    """Store the definition, if there is a text, start the workflow, show it to its end; return the exit code."""
     if definition.text:
         stored = await ask(connection.workflows.CreateDefinitions, definition, PATIENCE_S)
         start.workflow = start.workflow or _first_workflow(stored)
@@ -157,22 +175,6 @@ def _first_workflow(stored: workflow_service_pb2.CreateDefinitionsResponse) -> s
 
 def _is_file(text: str) -> bool:
     return text == "-" or text.endswith((".yaml", ".yml")) or "/" in text or Path(text).is_file()
-
-
-@asynccontextmanager
-async def _some_server(given: str, *, may_be_private: bool) -> AsyncIterator[tuple[str, bool]]:
-    """The address of the given server, of the default one if it runs, or of a private one, and whether it is one."""
-    if given or await is_there(DEFAULT_SERVER):
-        yield given or DEFAULT_SERVER, False
-    elif may_be_private:
-        print_note(f"no server at {DEFAULT_SERVER}: starting a private one for this run")
-        async with private_server(lambda line: None) as address:
-            yield address, True
-    else:
-        raise Complaint(
-            f"no server at {DEFAULT_SERVER}, so there are no stored workflows",
-            "start one with `dalsegno serve`, name one with --server, or give a YAML file",
-        )
 
 
 def register(app: typer.Typer) -> None:

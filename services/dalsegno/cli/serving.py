@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeVar
 
 from dalsegno.cli.connection import is_serving, wait_until_serving
 from dalsegno.cli.exits import UNREACHABLE, Complaint
@@ -18,6 +20,8 @@ from dalsegno.cli.supervisor import Service, Supervisor, choose_address
 READY_S = 60.0
 """How long the services may take to become ready, on a slow machine with a database to bring up to date."""
 _LOG_TAIL_LINES = 15
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,29 +84,38 @@ async def running(site: Site, tell: Callable[[str], None]) -> AsyncIterator[Supe
     supervisor = Supervisor(site.services(), tell)
     supervisor.start()
     try:
-        try:
-            for address in (site.engine, site.listen):
-                await wait_until_serving(address, READY_S, lambda: supervisor.failing() is not None)
-        except Complaint as complaint:
-            raise _explain(site, supervisor, complaint) from None
+        await unless_failing(supervisor, _wait_until_ready(site))
         yield supervisor
     finally:
         await supervisor.stop()
 
 
-def _explain(site: Site, supervisor: Supervisor, complaint: Complaint) -> Complaint:
+async def unless_failing(supervisor: Supervisor, work: Coroutine[Any, Any, T]) -> T:
+    """Do the work, which needs the services. Raises Complaint, with the end of its log, when one does not stay up."""
+    working, failing = asyncio.create_task(work), asyncio.create_task(supervisor.wait_for_failing())
+    try:
+        await asyncio.wait([working, failing], return_when=asyncio.FIRST_COMPLETED)
+        if working.done():
+            return await working
+        raise _explain(failing.result().service)
+    finally:
+        working.cancel()
+        failing.cancel()
+
+
+async def _wait_until_ready(site: Site) -> None:
+    for address in (site.engine, site.listen):
+        await wait_until_serving(address, READY_S)
+
+
+def _explain(service: Service) -> Complaint:
     """Which service fails, with the end of its log: what a person would look for next."""
-    failing = supervisor.failing()
-    if failing is None:
-        return complaint
-    log = failing.service.log
-    if log is None:
-        return Complaint(f"the {failing.service.name} does not stay up", exit_code=UNREACHABLE)
-    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()[-_LOG_TAIL_LINES:]
-    told = "\n".join(["  " + line for line in lines])
-    return Complaint(
-        f"the {failing.service.name} does not stay up; its log ends with:\n{told}", f"the whole log: {log}", UNREACHABLE
-    )
+    message = f"the {service.name} does not stay up"
+    if service.log is None:
+        return Complaint(message, exit_code=UNREACHABLE)
+    lines = service.log.read_text(encoding="utf-8", errors="replace").splitlines()[-_LOG_TAIL_LINES:]
+    told = "\n".join(f"  {line}" for line in lines)
+    return Complaint(f"{message}; its log ends with:\n{told}", exit_code=UNREACHABLE)
 
 
 @contextmanager
@@ -115,13 +128,21 @@ def temporary_folder() -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+@dataclass(frozen=True, slots=True)
+class PrivateServer:
+    """A server of our own."""
+
+    address: str
+    supervisor: Supervisor
+
+
 @asynccontextmanager
-async def private_server(tell: Callable[[str], None]) -> AsyncIterator[str]:
-    """The address of a server of our own, on free ports, with its data in a folder that is gone afterwards."""
+async def private_server(tell: Callable[[str], None]) -> AsyncIterator[PrivateServer]:
+    """A server of our own, on free ports, with its data in a folder that is gone afterwards. Raises Complaint."""
     with temporary_folder() as folder:
         site = plan_site(folder, "127.0.0.1:0", "127.0.0.1:0")
-        async with running(site, tell):
-            yield site.listen
+        async with running(site, tell) as supervisor:
+            yield PrivateServer(site.listen, supervisor)
 
 
 async def is_there(address: str) -> bool:

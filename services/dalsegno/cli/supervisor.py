@@ -23,6 +23,8 @@ FIRST_WAIT_S = 0.2
 LONGEST_WAIT_S = 10.0
 STEADY_S = 30.0
 """A service that has lived so long is taken for healthy: if it dies then, it is started again at once."""
+FAILING_DEATHS = 4
+"""A service that has died so often in a row does not stay up: somebody has to look at it."""
 GRACE_S = 10.0
 """How long a service may take to stop before it is killed."""
 
@@ -44,6 +46,9 @@ class Child:
     def __init__(self, service: Service, tell: Callable[[str], None]) -> None:
         self.service = service
         self.deaths = 0
+        """How often in a row it died soon after it was started."""
+        self.failing = asyncio.Event()
+        """Set once it has died so often that it will not stay up by itself."""
         self._process: asyncio.subprocess.Process | None = None
         self._run: asyncio.Task[None] | None = None
         self._stopping = asyncio.Event()
@@ -75,13 +80,18 @@ class Child:
         while not self._stopping.is_set():
             began_s = time.monotonic()
             self._process = await self._spawn()
+            if self.deaths:
+                self._tell(f"{self.service.name} runs again, pid {self._process.pid}")
             if self._stopping.is_set():  # told to stop while it was being started
                 self._signal(signal.SIGTERM)
             code = await self._process.wait()
             if self._stopping.is_set():
                 return
+            if time.monotonic() - began_s > STEADY_S:
+                self.deaths, wait_s = 0, FIRST_WAIT_S
             self.deaths += 1
-            wait_s = FIRST_WAIT_S if time.monotonic() - began_s > STEADY_S else wait_s
+            if self.deaths >= FAILING_DEATHS:
+                self.failing.set()
             pid = self._process.pid
             self._tell(f"{self.service.name} (pid {pid}) {describe_end(code)}; starting it again in {wait_s:g} s")
             with suppress(TimeoutError):
@@ -92,7 +102,7 @@ class Child:
     async def _spawn(self) -> asyncio.subprocess.Process:
         with ExitStack() as files:
             log = files.enter_context(self.service.log.open("ab")) if self.service.log is not None else None
-            process = await asyncio.create_subprocess_exec(
+            return await asyncio.create_subprocess_exec(
                 *command_of(self.service),
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=log,
@@ -100,8 +110,6 @@ class Child:
                 # In a session of its own, so that Ctrl-C reaches the supervisor alone, which stops all in order.
                 start_new_session=True,
             )
-        self._tell(f"{self.service.name} runs, pid {process.pid}")
-        return process
 
     def _signal(self, number: signal.Signals) -> None:
         if self._process is not None and self._process.returncode is None:
@@ -125,9 +133,15 @@ class Supervisor:
         for child in reversed(self.children):
             await child.stop()
 
-    def failing(self) -> Child | None:
-        """A service that has died again and again, if there is one."""
-        return next((child for child in self.children if child.deaths >= 3), None)
+    async def wait_for_failing(self) -> Child:
+        """Return when a service does not stay up."""
+        waits = {asyncio.create_task(child.failing.wait()): child for child in self.children}
+        try:
+            done, _ = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+        return waits[done.pop()]
 
 
 def command_of(service: Service) -> list[str]:

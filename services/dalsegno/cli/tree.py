@@ -79,7 +79,9 @@ def _header(picture: Picture, now_s: float) -> Text:
 
 def _line(task: Task, width: int, now_s: float) -> Text:
     style = STYLES.get(task.state, "")
-    line = Text.assemble((f"{_symbol(task.state)} ", style), f"{task.name:{width}}  ", (f"{task.state:7}", style))
+    # Cut at the width of the terminal: a tree whose lines wrap cannot be read.
+    line = Text(no_wrap=True, overflow="ellipsis")
+    line.append(f"{_symbol(task.state)} ", style).append(f"{task.name:{width}}  ").append(f"{task.state:7}", style)
     if task.items >= 0:
         line.append("  ").append_text(_bar(task))
     if task.runs:

@@ -14,7 +14,7 @@ from rich.tree import Tree
 
 from dalsegno.cli.connection import Connection
 from dalsegno.cli.follow import follow
-from dalsegno.cli.lines import describe_message
+from dalsegno.cli.lines import Progress, describe_message
 from dalsegno.cli.picture import Picture
 from dalsegno.cli.tree import draw
 from dalsegno.v1.execution_service_pb2 import WatchExecutionResponse
@@ -80,12 +80,12 @@ async def watch_to_rest(
     connection: Connection, execution_id: str, out: Console, *, stop_at_pause: bool = False, keep_open: bool = False
 ) -> Picture:
     """Show an execution until it is at rest, or PAUSED with `stop_at_pause`; return how it stands then."""
-    watch = Watch(connection, execution_id)
+    watch, progress = Watch(connection, execution_id), Progress()
     with _screen(watch, out) as live:
         async with aclosing(watch.messages(keep_open=keep_open)) as stream:
             async for message in stream:
                 if live is None:
-                    for line in describe_message(message):
+                    for line in (*describe_message(message), *progress.lines(watch.picture)):
                         out.print(line, markup=False)
                 if stop_at_pause and watch.picture.state == "PAUSED":
                     break

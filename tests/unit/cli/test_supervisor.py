@@ -55,8 +55,8 @@ async def test_a_killed_service_is_started_again(tmp_path: Path) -> None:
     await supervisor.stop()
 
     assert told[:2] == [
-        f"sleeper runs, pid {first}",
         f"sleeper (pid {first}) was killed by SIGKILL; starting it again in 0.2 s",
+        f"sleeper runs again, pid {second}",
     ]
     assert not is_alive(second)
 
@@ -66,8 +66,9 @@ async def test_a_service_that_never_stays_up_is_tried_ever_less_often(tmp_path: 
     told: list[str] = []
     supervisor = Supervisor([service("raise SystemExit(3)", tmp_path / "log")], told.append)
     supervisor.start()
-    await until(lambda: supervisor.failing() is not None)
+    failing = await asyncio.wait_for(supervisor.wait_for_failing(), 10)
     await supervisor.stop()
+    assert failing.service.name == "sleeper"
 
     ends = [line.partition(") ")[2] for line in told if "ended" in line]
     assert ends[:3] == [f"ended with exit code 3; starting it again in {wait} s" for wait in ("0.2", "0.4", "0.8")]
@@ -119,14 +120,16 @@ def test_services_die_with_a_killed_supervisor(tmp_path: Path) -> None:
         "from dalsegno.cli.supervisor import Service, Supervisor\n"
         "async def run():\n"
         f"    service = Service('sleeper', (sys.executable, '-c', {SLEEP!r}), Path({str(log)!r}))\n"
-        "    supervisor = Supervisor([service], lambda line: print(line, flush=True))\n"
+        "    supervisor = Supervisor([service], print)\n"
         "    supervisor.start()\n"
+        "    while not supervisor.children[0].pid: await asyncio.sleep(0.01)\n"
+        "    print(supervisor.children[0].pid, flush=True)\n"
         "    await asyncio.sleep(60)\n"
         "asyncio.run(run())\n"
     )
     with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as parent:
         assert parent.stdout is not None
-        pid = int(parent.stdout.readline().rpartition(" ")[2])
+        pid = int(parent.stdout.readline())
         give_up_at = time.monotonic() + 10
         while not (log.exists() and "up" in log.read_text()) and time.monotonic() < give_up_at:
             time.sleep(0.02)

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from dalsegno.cli.connection import connect
 from dalsegno.cli.follow import follow
-from dalsegno.cli.lines import describe_message
+from dalsegno.cli.lines import Progress, describe_message
 from dalsegno.cli.picture import Picture
 from dalsegno.cli.tree import draw
 from dalsegno.v1 import change_pb2, execution_pb2, execution_service_pb2, workflow_service_pb2
@@ -234,3 +234,20 @@ def test_watching_what_is_not_there_is_said(api: Any, type_command: Callable[...
 
     assert ended.exit_code == 2
     assert "`dalsegno list`" in ended.err
+
+
+def test_plain_lines_tell_each_tenth_of_many_items_once() -> None:
+    """Off the terminal a task with many items tells how far it is ten times at most, however many changes come."""
+    picture, progress = Picture(ID), Progress()
+    begun = change_pb2.AttemptsBegun(task_number=1, task_name="fetch", attempt=1, has_items=True, items=200)
+    picture.take(changes(change_pb2.Change(attempts_begun=begun), task_moved("fetch", "RUNNING")))
+
+    lines = []
+    for item in range(200):
+        picture.take(changes(item_ended(item, state="ERROR" if item == 30 else "SUCCESS")))
+        lines += progress.lines(picture)
+
+    assert [line.split("RUNNING")[1].strip() for line in lines] == [
+        "20 of 200",
+        *(f"{done} of 200, 1 failed" for done in range(40, 200, 20)),
+    ]
