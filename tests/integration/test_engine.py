@@ -214,6 +214,7 @@ async def test_outcomes_are_acknowledged_with_their_verdict(tmp_path: Path) -> N
                 action_execution_id=f"{execution_id}.9.0.1", delivery=1, outcome=wire.TASK_OUTCOME_SUCCEEDED
             )
             nothing = wire.TaskDone(action_execution_id="nonsense", delivery=1, outcome=wire.TASK_OUTCOME_SUCCEEDED)
+            await until(lambda: executor.acks)
             executor.acks.clear()
             outcomes = [done(run), other, unknown, nothing]
             await executor.say(task_done=wire.TaskDoneBatch(outcomes=outcomes))

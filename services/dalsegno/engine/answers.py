@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 
-from google.protobuf.timestamp_pb2 import Timestamp
-
-from dalsegno.engine.dispatcher import timestamp
-from dalsegno.v1 import definition_pb2, execution_pb2
+from dalsegno.rpc import convert
+from dalsegno.v1 import execution_pb2
 from dalsegno.workflow import machine
 from dalsegno.workflow.changes import AttemptAdded, TaskAdded, TaskMoved
 from dalsegno.workflow.commands import Send
@@ -21,11 +19,6 @@ from dalsegno.workflow.value import Value
 
 WAITING_MAX = 100
 
-LANGUAGES = {
-    "mistral": definition_pb2.LANGUAGE_MISTRAL,
-    "orquesta": definition_pb2.LANGUAGE_ORQUESTA,
-}
-
 
 def execution_message(execution: Execution, updated_s: float) -> execution_pb2.Execution:
     """An execution with all its values."""
@@ -36,38 +29,39 @@ def execution_message(execution: Execution, updated_s: float) -> execution_pb2.E
         workflow=created.workflow,
         workflow_version=created.version,
         definition_id=created.definition_id,
-        language=LANGUAGES.get(created.language, definition_pb2.LANGUAGE_UNSPECIFIED),
-        state=execution_pb2.ExecutionState.Value(f"EXECUTION_STATE_{execution.state.value}"),
+        language=convert.language(created.language),
+        state=convert.execution_state(execution.state.value),
         state_info=execution.info,
         input=created.input.text,
         output="" if execution.output is None else execution.output.text,
         params=created.params.text,
+        environment=_environment_name(created.params),
         labels=created.labels,
         parent_execution_id=created.parent.execution_id if created.parent else "",
         parent_task_number=created.parent.key[0] if created.parent else 0,
         root_id=execution.root_id,
         revision=execution.revision,
         active_count=execution.active_count,
-        created_at=timestamp(created.at_s),
-        started_at=_moment(execution.started_s),
-        ended_at=_moment(execution.ended_s),
-        deadline=_moment(created.deadline_s),
+        created_at=convert.timestamp(created.at_s),
+        started_at=convert.timestamp(execution.started_s),
+        ended_at=convert.timestamp(execution.ended_s),
+        deadline=convert.timestamp(created.deadline_s),
         waiting_for=_waiting_for(execution),
         actor=created.actor,
         comment=created.comment,
-        updated_at=timestamp(updated_s),
+        updated_at=convert.timestamp(updated_s),
         description=created.description,
     )
     counts = Counter(task.state for task in execution.tasks.values())
     for state in TaskState:
         if counts[state]:
-            number = execution_pb2.TaskState.Value(f"TASK_STATE_{state.value}")
-            message.task_counts.add(state=number, count=counts[state])
+            message.task_counts.add(state=convert.task_state(state.value), count=counts[state])
     return message
 
 
-def _moment(at_s: float | None) -> Timestamp | None:
-    return None if at_s is None else timestamp(at_s)
+def _environment_name(params: Value) -> str:
+    name = params.data.get("env") if isinstance(params.data, dict) else None
+    return name if isinstance(name, str) else ""
 
 
 def _waiting_for(execution: Execution) -> list[str]:
@@ -96,7 +90,7 @@ def attempt_message(execution: Execution, attempt: Attempt) -> execution_pb2.Act
         item=attempt.key[1],
         attempt=attempt.key[2],
         action=attempt.action,
-        state=execution_pb2.ActionState.Value(f"ACTION_STATE_{attempt.state.value}"),
+        state=convert.action_state(attempt.state.value),
         accepted=attempt.accepted,
         input=attempt.input.text,
         result=_text(attempt.result),
@@ -105,14 +99,14 @@ def attempt_message(execution: Execution, attempt: Attempt) -> execution_pb2.Act
         executor_id=attempt.executor_id,
         session_id=attempt.session_id,
         delegated=attempt.delegated,
-        ready_at=timestamp(attempt.created_s),
-        started_at=_moment(attempt.started_s),
-        ended_at=_moment(attempt.ended_s),
+        ready_at=convert.timestamp(attempt.created_s),
+        started_at=convert.timestamp(attempt.started_s),
+        ended_at=convert.timestamp(attempt.ended_s),
         comment=created.comment if is_standalone else attempt.comment,
         actor=created.actor if is_standalone else attempt.actor,
         waiting_for="executor" if attempt.state is AttemptState.READY else "",
         namespace=created.namespace,
-        deadline=_moment(task.timeout_due_s),
+        deadline=convert.timestamp(task.timeout_due_s),
         labels=created.labels if is_standalone else {},
     )
 
@@ -126,7 +120,7 @@ def dry_run_message(workflow: Workflow, outcome: machine.Outcome, existing: bool
     execution = outcome.execution
     begun = _begun(outcome)
     message = execution_pb2.DryRun(
-        state=execution_pb2.ExecutionState.Value(f"EXECUTION_STATE_{execution.state.value}"),
+        state=convert.execution_state(execution.state.value),
         revision=execution.revision - len(outcome.changes) if existing else 0,
     )
     added = {change.task for change in outcome.changes if isinstance(change, TaskAdded)}

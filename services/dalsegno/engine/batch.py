@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 
 import msgspec
@@ -85,7 +85,7 @@ class Batch:
         self.deleted: list[str] = []
         self.ended_sessions: set[str] = set()
         """Nothing more is handed to these."""
-        self.taken: Mapping[str, AnyEvent] = {}
+        self.taken: dict[str, AnyEvent] = {}
         self.defined = False
         """Whether definitions or descriptions have changed."""
         self.counts: dict[str, int] = {}

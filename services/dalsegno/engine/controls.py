@@ -10,19 +10,13 @@ from google.protobuf.message import Message
 from dalsegno.engine.answers import attempt_message, dry_run_message, execution_message
 from dalsegno.engine.batch import Batch
 from dalsegno.engine.reports import ERROR_CHARACTERS_MAX
-from dalsegno.engine.requests import (
-    Asked,
-    Kind,
-    common_violations,
-    execution_id_violations,
-    raise_if,
-    read_value,
-)
+from dalsegno.engine.requests import Asked, Kind, check_shared_fields
+from dalsegno.rpc import convert
 from dalsegno.v1 import action_service_pb2 as actions
 from dalsegno.v1 import execution_pb2
 from dalsegno.v1 import execution_service_pb2 as executions
 from dalsegno.workflow.events import CancelRequested, Event, PauseRequested, ResumeRequested, TaskDone
-from dalsegno.workflow.identity import attempt_id, parse_attempt_id
+from dalsegno.workflow.identity import attempt_id
 from dalsegno.workflow.refusals import InvalidRequest, NotFound, Refused, RevisionMoved, Violation
 
 _OUTCOMES = {
@@ -34,7 +28,9 @@ _OUTCOMES = {
 
 def _control_needs(asked: Asked, batch: Batch) -> Collection[str]:
     request = asked.request
-    raise_if(common_violations(request) + execution_id_violations("execution_id", request.execution_id))
+    fields = check_shared_fields(request)
+    fields.uuid("execution_id", request.execution_id)
+    fields.done()
     return (request.execution_id,)
 
 
@@ -103,7 +99,7 @@ def _delete(asked: Asked, batch: Batch) -> executions.DeleteExecutionResponse:
         raise Refused(obstacles[:100])
     if request.dry_run:
         dry_run = execution_pb2.DryRun(
-            state=execution_pb2.ExecutionState.Value(f"EXECUTION_STATE_{execution.state.value}"),
+            state=convert.execution_state(execution.state.value),
             revision=execution.revision,
         )
         for each in family[1:]:
@@ -119,23 +115,20 @@ def _delete(asked: Asked, batch: Batch) -> executions.DeleteExecutionResponse:
 
 def _complete_needs(asked: Asked, batch: Batch) -> Collection[str]:
     request, memo = asked.request, asked.memo
-    wrong = common_violations(request)
+    fields = check_shared_fields(request)
     if bool(request.action_execution_id) == bool(request.task_token):
-        wrong.append(Violation("task_token", "give either it or action_execution_id"))
+        fields.refuse("task_token", "give either it or action_execution_id")
     if request.outcome not in _OUTCOMES:
-        wrong.append(Violation("outcome", "is missing"))
-    if len(request.error) > ERROR_CHARACTERS_MAX:
-        wrong.append(Violation("error", f"has more than {ERROR_CHARACTERS_MAX:,} characters"))
+        fields.refuse("outcome", "is missing")
+    fields.text("error", request.error, ERROR_CHARACTERS_MAX)
     if request.error and request.outcome == actions.COMPLETION_OUTCOME_SUCCEEDED:
-        wrong.append(Violation("error", "goes with FAILED and CANCELLED only"))
-    memo["result"] = read_value("result", request.result, wrong) if request.result else None
+        fields.refuse("error", "goes with FAILED and CANCELLED only")
+    memo["result"] = fields.json("result", request.result) if request.result else None
     memo["delivery"] = None
     if request.action_execution_id and not request.task_token:
-        try:
-            memo["execution_id"], memo["key"] = parse_attempt_id(request.action_execution_id)
-        except ValueError:
-            wrong.append(Violation("action_execution_id", "must be `<execution>.<task>.<item>.<attempt>`"))
-    raise_if(wrong)
+        execution_id, numbers = fields.numbered_id("action_execution_id", request.action_execution_id, 3)
+        memo["execution_id"], memo["key"] = execution_id, numbers
+    fields.done()
     if request.task_token:
         memo["execution_id"], memo["key"], memo["delivery"] = asked.tokens.read(request.task_token)
     return (memo["execution_id"],)

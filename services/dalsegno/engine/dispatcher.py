@@ -6,15 +6,13 @@ second while there is credit to spare, what the store has (left by an engine tha
 
 from __future__ import annotations
 
-import math
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable
-
-from google.protobuf.timestamp_pb2 import Timestamp
 
 from dalsegno.engine.backlog import Backlog, Entry, Kind
 from dalsegno.engine.batch import Batch, Touched
 from dalsegno.engine.streams import Stream
+from dalsegno.rpc import convert
 from dalsegno.v1 import executor_service_pb2 as wire
 from dalsegno.workflow.changes import AttemptAdded, AttemptMoved, ExecutionMoved
 from dalsegno.workflow.events import HandedOut
@@ -218,8 +216,9 @@ class Dispatcher:
             ),
         )
         deadline_s = _deadline_s(attempt, task.timeout_due_s)
-        if deadline_s is not None:
-            message.deadline.CopyFrom(timestamp(deadline_s))
+        deadline = convert.timestamp(deadline_s)
+        if deadline is not None:
+            message.deadline.CopyFrom(deadline)
         return message
 
 
@@ -228,12 +227,6 @@ def _deadline_s(attempt: Attempt, timeout_due_s: float | None) -> float | None:
     if attempt.timeout_s is not None and attempt.started_s is not None:
         return attempt.started_s + attempt.timeout_s
     return None if timeout_due_s is None else timeout_due_s + DEADLINE_GRACE_S
-
-
-def timestamp(at_s: float) -> Timestamp:
-    """Seconds since 1970 as the wire has them."""
-    fraction, whole = math.modf(at_s)
-    return Timestamp(seconds=int(whole), nanos=int(fraction * 1e9))
 
 
 def ready_entries(touched: Touched) -> list[Entry]:

@@ -8,16 +8,14 @@ from collections.abc import AsyncIterator
 from contextlib import suppress
 from typing import Any
 
-from google.protobuf.duration_pb2 import Duration
-
 from dalsegno.engine.conductor import Committed, Conductor
-from dalsegno.engine.dispatcher import timestamp
 from dalsegno.engine.metrics import STREAMS
 from dalsegno.engine.reports import ack_of, read_greeting, read_report
 from dalsegno.engine.sessions import CloseSession, KeepLeases, OpenSession
 from dalsegno.engine.settings import Settings
 from dalsegno.engine.streams import Stream
 from dalsegno.engine.work import Told
+from dalsegno.rpc import convert
 from dalsegno.v1 import executor_service_pb2 as wire
 from dalsegno.v1 import executor_service_pb2_grpc
 from dalsegno.workflow.events import DeliveryLost
@@ -115,9 +113,9 @@ class Executors(executor_service_pb2_grpc.ExecutorServiceServicer):
         return wire.ConnectResponse(
             welcome=wire.Welcome(
                 engine_id=self._engine_id,
-                lease=_duration(self._settings.lease_s),
-                heartbeat=_duration(self._settings.heartbeat_s),
-                now=timestamp(self._conductor.clock.now_s()),
+                lease=convert.duration(self._settings.lease_s),
+                heartbeat=convert.duration(self._settings.heartbeat_s),
+                now=convert.timestamp(self._conductor.clock.now_s()),
                 superseded=superseded,
             )
         )
@@ -189,7 +187,7 @@ class Executors(executor_service_pb2_grpc.ExecutorServiceServicer):
     async def _beat(self, stream: Stream) -> None:
         while True:
             await asyncio.sleep(self._settings.heartbeat_s)
-            now = timestamp(self._conductor.clock.now_s())
+            now = convert.timestamp(self._conductor.clock.now_s())
             stream.send(wire.ConnectResponse(heartbeat=wire.Heartbeat(now=now)))
 
     def _send(self, committed: Committed) -> None:
@@ -240,7 +238,7 @@ class Executors(executor_service_pb2_grpc.ExecutorServiceServicer):
         self._draining = True
         for stream in self._streams.values():
             stream.is_open = False
-            stream.send(wire.ConnectResponse(drain=wire.Drain(grace=_duration(grace_s))))
+            stream.send(wire.ConnectResponse(drain=wire.Drain(grace=convert.duration(grace_s))))
         with suppress(TimeoutError):
             async with asyncio.timeout(grace_s):
                 while self._streams:
@@ -248,7 +246,3 @@ class Executors(executor_service_pb2_grpc.ExecutorServiceServicer):
                     await self._left.wait()
         for stream in list(self._streams.values()):
             stream.end(Unavailable("the engine is being stopped"))
-
-
-def _duration(seconds: float) -> Duration:
-    return Duration(seconds=int(seconds), nanos=int(seconds % 1 * 1e9))

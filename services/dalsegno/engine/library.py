@@ -4,24 +4,24 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection
+from dataclasses import replace
 
 from dalsegno.definitions.document import Document, MemberKind, load_stored, read
 from dalsegno.definitions.document import Member as Defined
-from dalsegno.engine.answers import LANGUAGES
 from dalsegno.engine.batch import Batch
-from dalsegno.engine.dispatcher import timestamp
-from dalsegno.engine.requests import Asked, Kind, common_violations, raise_if, read_object
-from dalsegno.engine.starts import new_execution_id
+from dalsegno.engine.requests import Asked, Kind, check_shared_fields
+from dalsegno.engine.starts import DESCRIPTION_LENGTH, new_execution_id
+from dalsegno.rpc import convert
+from dalsegno.rpc.messages import adhoc_message, environment_message, workflow_message
 from dalsegno.store.records import DefinitionRow, EnvironmentRow, Member
 from dalsegno.store.records import Document as StoredDocument
-from dalsegno.v1 import definition_pb2, environment_service_pb2, workflow_service_pb2
+from dalsegno.v1 import environment_service_pb2, workflow_service_pb2
 from dalsegno.workflow.model import AdHocAction, Parameter, Workflow
-from dalsegno.workflow.refusals import InvalidDefinition, InvalidRequest, NotFound, RevisionMoved, TooLarge, Violation
+from dalsegno.workflow.refusals import InvalidDefinition, InvalidRequest, NotFound, RevisionMoved, TooLarge
 from dalsegno.workflow.scope import Constant
 from dalsegno.workflow.value import UnfitValue, encode
 
 DEFINITION_BYTES_MAX = 4 * 1024 * 1024
-NAME_CHARACTERS_MAX = 255
 
 
 def compile_row(row: DefinitionRow) -> Workflow | AdHocAction:
@@ -39,23 +39,30 @@ def _compiled(member: Defined) -> Workflow | AdHocAction:
 # CreateDefinitions
 
 
-def _create_needs(asked: Asked, batch: Batch) -> Collection[str]:
-    request = asked.request
-    wrong = common_violations(request)
+def read_document(request: workflow_service_pb2.CreateDefinitionsRequest) -> Document:
+    """The document of a request. Raises InvalidDefinition with every problem, InvalidRequest, TooLarge."""
+    fields = check_shared_fields(request)
     size = len(request.text.encode("utf-8", "surrogatepass"))
+    if not request.text.strip():
+        fields.refuse("text", "is empty")
+    fields.text("name", request.name)
+    fields.done()
     if size > DEFINITION_BYTES_MAX:
         raise TooLarge("the definition", size, DEFINITION_BYTES_MAX)
-    if not request.text.strip():
-        wrong.append(Violation("text", "is empty"))
-    if len(request.name) > NAME_CHARACTERS_MAX:
-        wrong.append(Violation("name", f"has more than {NAME_CHARACTERS_MAX} characters"))
-    raise_if(wrong)
-    return ()
+    document = read(request.text, name=request.name)
+    if document.problems:
+        raise InvalidDefinition(document.problems)
+    asked_language = convert.language_name(request.language)
+    if asked_language and asked_language != document.language:
+        raise InvalidRequest.of("language", f"the text is written in {document.language}")
+    if request.name and [each.name for each in document.members] != [request.name]:
+        raise InvalidRequest.of("name", "must be empty or the name that the text gives itself")
+    return document
 
 
 def _create(asked: Asked, batch: Batch) -> workflow_service_pb2.CreateDefinitionsResponse:
     request = asked.request
-    document = read_document(request)
+    document: Document = asked.prepared
     members = [_stored_member(each, batch.at_s) for each in document.members]
     rows = _unchanged(request, document, members, batch)
     if rows is None:
@@ -74,23 +81,10 @@ def _create(asked: Asked, batch: Batch) -> workflow_service_pb2.CreateDefinition
     response = workflow_service_pb2.CreateDefinitionsResponse()
     for row in rows:
         if row.kind == "workflow":
-            response.workflows.append(_workflow_message(row))
+            response.workflows.append(workflow_message(replace(row, text=None)))
         else:
-            response.actions.append(_action_message(row))
+            response.actions.append(adhoc_message(replace(row, text=None)))
     return response
-
-
-def read_document(request: workflow_service_pb2.CreateDefinitionsRequest) -> Document:
-    """The document of a request. Raises InvalidDefinition with every problem, InvalidRequest."""
-    document = read(request.text, name=request.name)
-    if document.problems:
-        raise InvalidDefinition(document.problems)
-    asked_language = {number: name for name, number in LANGUAGES.items()}.get(request.language)
-    if asked_language is not None and asked_language != document.language:
-        raise InvalidRequest.of("language", f"the text is written in {document.language}")
-    if request.name and [each.name for each in document.members] != [request.name]:
-        raise InvalidRequest.of("name", "must be empty or the name that the text gives itself")
-    return document
 
 
 def _unchanged(
@@ -128,56 +122,14 @@ def _written(parameter: Parameter) -> dict[str, object]:
     return written
 
 
-def _parameters(text: str) -> list[definition_pb2.Parameter]:
-    return [
-        definition_pb2.Parameter(
-            name=each["name"],
-            required=each["required"],
-            default=encode(each["default"]) if "default" in each else "",
-        )
-        for each in json.loads(text)
-    ]
-
-
-def _workflow_message(row: DefinitionRow) -> definition_pb2.Workflow:
-    return definition_pb2.Workflow(
-        definition_id=row.definition_id,
-        namespace=row.namespace,
-        name=row.name,
-        version=row.version,
-        language=LANGUAGES.get(row.language, definition_pb2.LANGUAGE_UNSPECIFIED),
-        description=row.description,
-        tags=json.loads(row.tags),
-        parameters=_parameters(row.input),
-        created_at=timestamp(row.created_s),
-        actor=row.actor,
-        comment=row.comment,
-    )
-
-
-def _action_message(row: DefinitionRow) -> definition_pb2.Action:
-    return definition_pb2.Action(
-        namespace=row.namespace,
-        name=row.name,
-        kind=definition_pb2.ACTION_KIND_AD_HOC,
-        parameters=_parameters(row.input),
-        description=row.description,
-        definition_id=row.definition_id,
-        version=row.version,
-    )
-
-
 # DeleteWorkflow
 
 
 def _delete_needs(asked: Asked, batch: Batch) -> Collection[str]:
-    request = asked.request
-    wrong = common_violations(request)
-    if not request.name:
-        wrong.append(Violation("name", "is missing"))
-    if request.version < 0:
-        wrong.append(Violation("version", "must not be negative"))
-    raise_if(wrong)
+    fields = check_shared_fields(asked.request)
+    fields.name("name", asked.request.name)
+    fields.number("version", asked.request.version)
+    fields.done()
     return ()
 
 
@@ -202,12 +154,12 @@ def _delete(asked: Asked, batch: Batch) -> workflow_service_pb2.DeleteWorkflowRe
 
 def _environment_needs(asked: Asked, batch: Batch) -> Collection[str]:
     request = asked.request
-    wrong = common_violations(request)
-    if not 1 <= len(request.name) <= NAME_CHARACTERS_MAX:
-        wrong.append(Violation("name", f"must have 1 to {NAME_CHARACTERS_MAX} characters"))
+    fields = check_shared_fields(request)
+    fields.name("name", request.name)
     if hasattr(request, "variables"):
-        asked.memo["variables"] = read_object("variables", request.variables, wrong)
-    raise_if(wrong)
+        fields.text("description", request.description, DESCRIPTION_LENGTH)
+        asked.memo["variables"] = fields.json_object("variables", request.variables)
+    fields.done()
     return ()
 
 
@@ -232,17 +184,7 @@ def _put_environment(asked: Asked, batch: Batch) -> environment_service_pb2.PutE
         actor=asked.actor,
         comment=request.comment,
     )
-    environment = environment_service_pb2.Environment(
-        namespace=row.namespace,
-        name=row.name,
-        description=row.description,
-        variables=asked.memo["variables"].text,
-        revision=row.revision,
-        created_at=timestamp(row.created_s),
-        updated_at=timestamp(row.updated_s),
-        actor=row.actor,
-        comment=row.comment,
-    )
+    environment = environment_message(replace(row, value=asked.memo["variables"].text))
     return environment_service_pb2.PutEnvironmentResponse(environment=environment)
 
 
@@ -255,7 +197,7 @@ def _delete_environment(asked: Asked, batch: Batch) -> environment_service_pb2.D
 
 
 KINDS = {
-    "create_definitions": Kind(_create_needs, _create),
+    "create_definitions": Kind(lambda asked, batch: (), _create, prepare=read_document),
     "delete_workflow": Kind(_delete_needs, _delete),
     "put_environment": Kind(_environment_needs, _put_environment),
     "delete_environment": Kind(_environment_needs, _delete_environment),

@@ -38,7 +38,10 @@ class EngineServer(engine_service_pb2_grpc.EngineServiceServicer):
             raise InvalidRequest.of("write", "is missing")
         future: asyncio.Future[wire.SubmitResponse] = asyncio.get_running_loop().create_future()
         asked = Asked(getattr(request, name), request.actor, self._tokens)
-        self._conductor.request(Request(name, KINDS[name], asked, future))
+        kind = KINDS[name]
+        if kind.prepare is not None:
+            asked.prepared = await asyncio.to_thread(kind.prepare, asked.request)
+        self._conductor.request(Request(name, kind, asked, future))
         return await future
 
     async def Follow(self, request: wire.FollowRequest, context: Any) -> AsyncIterator[wire.FollowResponse]:

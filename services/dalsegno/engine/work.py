@@ -85,7 +85,7 @@ class Told(Work):
     def carry_out(self, batch: Batch) -> None:
         event = self.event
         if self._message_id:
-            taken = batch.taken.get(self._message_id)
+            taken = batch.taken.pop(self._message_id, None)
             if taken is None or not batch.exists(self.execution_id):
                 self.verdict = "superseded"  # another batch has applied it, or nobody is there to be told
                 return

@@ -1,0 +1,356 @@
+"""The batch: what fails, what is poisoned, what is repeated, what a new engine finds."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from dalsegno.actions.registry import builtin_descriptions
+from dalsegno.definitions.document import read
+from dalsegno.engine.batch import Batch
+from dalsegno.engine.clock import Clock
+from dalsegno.engine.conductor import Committed, Conductor, Failed, StoreLost
+from dalsegno.engine.copies import Copies, Workflows
+from dalsegno.engine.dispatcher import Dispatcher
+from dalsegno.engine.library import compile_row
+from dalsegno.engine.outside import Lookups
+from dalsegno.engine.streams import Stream
+from dalsegno.engine.work import Told, Work
+from dalsegno.store.memory import MemoryStore
+from dalsegno.store.records import Document, Member
+from dalsegno.store.store import Transaction
+from dalsegno.v1 import executor_service_pb2 as wire
+from dalsegno.workflow import machine
+from dalsegno.workflow.changes import ExecutionCreated
+from dalsegno.workflow.events import PauseRequested, StartRequested, TaskDone
+from dalsegno.workflow.execution import replay
+from dalsegno.workflow.identity import derived_id, parse_attempt_id
+from dalsegno.workflow.states import ExecutionState
+from dalsegno.workflow.value import Value
+
+CHAIN = """
+version: '2.0'
+chain:
+  output: {done: true}
+  tasks:
+    a: {action: std.noop, on-success: [b]}
+    b: {action: std.noop, on-success: [c]}
+    c: {action: std.noop}
+"""
+
+
+class Start(Work):
+    """Creates an execution of the chain."""
+
+    def __init__(self, number: int) -> None:
+        self.refusal = None
+        self.execution_id = derived_id(1e9, str(number))
+
+    def needs(self, batch: Batch) -> tuple[str, ...]:
+        return (self.execution_id,)
+
+    def carry_out(self, batch: Batch) -> None:
+        row = batch.transaction.queries.find_definition("workflow", "chain", "")
+        assert row is not None
+        creation = ExecutionCreated(execution_id=self.execution_id, definition_id=row.definition_id, workflow="chain")
+        workflow = batch.lookups.workflows.of(creation, batch.transaction.queries)
+        batch.create(workflow, StartRequested(creation=creation))
+
+
+class Rig:
+    """A conductor without a thread and without a loop: the test carries out batches itself."""
+
+    def __init__(self, store: MemoryStore | None = None, credit: int = 100) -> None:
+        self.store = store or FragileStore()
+        workflows = Workflows(compile_row)
+        self.copies = Copies(64 << 20, workflows)
+        self.dispatcher = Dispatcher(lambda attempt, delivery: "token")
+        lookups = Lookups(workflows, builtin_descriptions(), lasting=True)
+        self.conductor = Conductor(self.store, Clock(), self.copies, lookups, self.dispatcher)
+        self.stream = Stream("s", "x", frozenset({"std.noop"}), {}, credit)
+        self.dispatcher.add_stream(self.stream)
+        self.sent: list[wire.RunAction] = []
+        self.messages: list[Told] = []
+
+    def define(self) -> None:
+        document = read(CHAIN)
+        assert not document.problems
+        with self.store.write() as transaction:
+            stored = Document(CHAIN, "mistral", "", 0.0)
+            transaction.save_document(stored, [Member(derived_id(0, "chain"), "workflow", "chain")])
+
+    def carry_out(self, *works: Work) -> list[Committed | Failed]:
+        results = self.conductor.carry_out(works)
+        for result in results:
+            if isinstance(result, Committed):
+                for actions in result.outgoing.values():
+                    self.sent += actions
+                self.messages += [Told(each.execution_id, None, None, each.id) for each in result.messages]
+        return results
+
+    def finish_all(self) -> None:
+        """Answer every action until nothing is sent any more."""
+        while self.sent:
+            runs, self.sent = self.sent, []
+            self.dispatcher.give_credit(self.stream, len(runs))
+            self.carry_out(*(answer(run) for run in runs))
+
+    def state(self, execution_id: str) -> str:
+        with self.store.read() as queries:
+            row = queries.execution(execution_id)
+        assert row is not None
+        return row.state
+
+
+def answer(run: wire.RunAction) -> Told:
+    execution_id, key = parse_attempt_id(run.action_execution_id)
+    return Told(execution_id, TaskDone(key=key, outcome="succeeded", delivery=run.delivery, result=Value(text="1")))
+
+
+class FragileStore(MemoryStore):
+    """A store whose commits fail when they are told to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.failures: list[Exception] = []
+        self.available = True
+        self.commits = 0
+
+    @contextmanager
+    def write(self) -> Iterator[Transaction]:
+        with super().write() as transaction:
+            yield transaction
+            if self.failures:
+                raise self.failures.pop(0)
+        self.commits += 1
+
+    def is_available(self) -> bool:
+        return self.available
+
+
+@pytest.fixture
+def rig() -> Rig:
+    rig = Rig()
+    rig.define()
+    return rig
+
+
+def test_batch_is_one_transaction(rig: Rig) -> None:
+    """Many works, what they hand out and what they save are one commit (DESIGN.md section 4)."""
+    assert isinstance(rig.store, FragileStore)
+    before = rig.store.commits
+    starts = [Start(number) for number in range(50)]
+    rig.carry_out(*starts)
+    assert rig.store.commits == before + 1
+    assert len(rig.sent) == 50
+    assert rig.stream.credit == 50
+
+
+def test_failed_batch_is_stepped_again_from_the_store(rig: Rig) -> None:
+    """After a failure no copy is believed: the same events are stepped again, and everything happens once."""
+    assert isinstance(rig.store, FragileStore)
+    start = Start(1)
+    rig.carry_out(start)
+    run = rig.sent.pop()
+    rig.store.failures = [RuntimeError("commit failed")]
+    rig.carry_out(answer(run))
+    assert [each.action_execution_id for each in rig.sent] == [f"{start.execution_id}.2.0.1"]
+    assert rig.stream.credit == 98
+    rig.finish_all()
+    assert rig.state(start.execution_id) == "SUCCESS"
+    with rig.store.write() as transaction:
+        replayed = replay(transaction.changes_after(start.execution_id, 0))
+    assert [attempt.state for attempt in replayed.attempts.values()] == ["SUCCESS"] * 3
+
+
+def test_poison_event_stands_alone(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The culprit's caller gets the error, its execution ends in ERROR with the reason, all others are committed."""
+    starts = [Start(number) for number in range(8)]
+    rig.carry_out(*starts)
+    poison = starts[5].execution_id
+    real = machine.step
+
+    def step(workflow: Any, execution: Any, event: Any, outside: Any) -> machine.Outcome:
+        if isinstance(event, TaskDone) and execution.id == poison:
+            outcome = real(workflow, execution, event, outside)
+            raise ZeroDivisionError(f"after {len(outcome.changes)} changes")
+        return real(workflow, execution, event, outside)
+
+    monkeypatch.setattr(machine, "step", step)
+    runs, rig.sent = rig.sent, []
+    answers = [answer(run) for run in runs]
+    results = rig.carry_out(*answers)
+    failed = [result for result in results if isinstance(result, Failed)]
+    assert [result.work for result in failed] == [answers[5]]
+    assert isinstance(failed[0].error, ZeroDivisionError)
+    monkeypatch.undo()
+    rig.finish_all()
+    states = [rig.state(start.execution_id) for start in starts]
+    assert states == ["SUCCESS"] * 5 + ["ERROR"] + ["SUCCESS"] * 2
+    with rig.store.read() as queries:
+        row = queries.execution(poison)
+    assert row is not None
+    assert "ZeroDivisionError" in row.info
+
+
+def test_outage_poisons_nobody(rig: Rig) -> None:
+    """When the database is gone, full or read-only nothing is anybody's fault: the works are to be kept."""
+    assert isinstance(rig.store, FragileStore)
+    start = Start(1)
+    rig.carry_out(start)
+    run = rig.sent.pop()
+    rig.store.failures = [sqlite3.OperationalError("database or disk is full")]
+    with pytest.raises(StoreLost):
+        rig.carry_out(answer(run))
+    rig.store.failures, rig.store.available = [RuntimeError("connection lost")], False
+    with pytest.raises(StoreLost):
+        rig.carry_out(answer(run))
+    rig.store.available = True
+    rig.carry_out(answer(run))
+    rig.finish_all()
+    assert rig.state(start.execution_id) == "SUCCESS"
+
+
+def test_repeated_report_changes_nothing(rig: Rig) -> None:
+    """The same outcome twice in one batch and again later is a duplicate (P24)."""
+    start = Start(1)
+    rig.carry_out(start)
+    run = rig.sent.pop()
+    first, second, third = answer(run), answer(run), answer(run)
+    rig.carry_out(first, second)
+    rig.carry_out(third)
+    assert [told.verdict for told in (first, second, third)] == ["accepted", "duplicate", "duplicate"]
+    assert len(rig.sent) == 1
+
+
+def test_message_takes_effect_once(rig: Rig) -> None:
+    """A message that is met twice, or whose execution is gone, is applied once or not at all."""
+    start = Start(1)
+    rig.carry_out(start)
+    pause = Pause(start.execution_id)
+    rig.carry_out(pause)
+    (message,) = rig.messages
+    again = Told(message.execution_id, None, None, message.message_id)
+    rig.carry_out(message, again)
+    assert (message.verdict, again.verdict) == ("accepted", "superseded")
+    later = Told(message.execution_id, None, None, message.message_id)
+    rig.carry_out(later)
+    assert later.verdict == "superseded"
+
+
+class Pause(Work):
+    """Writes a message that asks for a pause."""
+
+    def __init__(self, execution_id: str) -> None:
+        self.refusal = None
+        self.execution_id = execution_id
+
+    def needs(self, batch: Batch) -> tuple[str, ...]:
+        return ()
+
+    def carry_out(self, batch: Batch) -> None:
+        batch._send(self.execution_id, PauseRequested(), None)
+
+
+def test_new_engine_goes_on_from_the_store(rig: Rig) -> None:
+    """A second engine over the same store replays the journal and completes what the first began."""
+    starts = [Start(number) for number in range(3)]
+    rig.carry_out(*starts)
+    heir = Rig(rig.store)
+    heir.carry_out(*(answer(run) for run in rig.sent))
+    heir.finish_all()
+    assert {rig.state(start.execution_id) for start in starts} == {"SUCCESS"}
+
+
+def test_stale_copy_is_caught_up(rig: Rig) -> None:
+    """An engine whose copy is behind applies what another one has written before it steps."""
+    start = Start(1)
+    rig.carry_out(start)
+    other = Rig(rig.store)
+    other.carry_out(answer(rig.sent.pop()))
+    rig.carry_out(answer(other.sent.pop()))
+    assert len(rig.sent) == 1
+    assert rig.sent[0].action_execution_id.endswith(".3.0.1")
+
+
+def test_without_credit_attempts_wait_and_are_found_by_others(rig: Rig) -> None:
+    """What finds no credit stays READY; credit or another engine's scan hands it out."""
+    poor = Rig(rig.store, credit=0)
+    start = Start(1)
+    poor.carry_out(start)
+    assert poor.sent == []
+    assert poor.dispatcher.waiting_count == 1
+    poor.dispatcher.give_credit(poor.stream, 1)
+    poor.carry_out()
+    assert [run.delivery for run in poor.sent] == [1]
+    second = Start(2)
+    poor.carry_out(second)
+    rich = Rig(rig.store)
+    rich.carry_out(Scan(rich.dispatcher))
+    assert [run.action_execution_id for run in rich.sent] == [f"{second.execution_id}.1.0.1"]
+
+
+class Scan(Work):
+    """Looks for READY attempts."""
+
+    def __init__(self, dispatcher: Dispatcher) -> None:
+        self.refusal = None
+        self.dispatcher = dispatcher
+
+    def needs(self, batch: Batch) -> tuple[str, ...]:
+        self.dispatcher.scan(batch)
+        return ()
+
+    def carry_out(self, batch: Batch) -> None:
+        pass
+
+
+def test_nothing_of_a_quiet_execution_is_handed_out() -> None:
+    """READY attempts of a paused execution wait until it goes on (O4)."""
+    rig = Rig(credit=0)
+    rig.define()
+    start = Start(1)
+    rig.carry_out(start)
+    rig.carry_out(Told(start.execution_id, PauseRequested()))
+    rig.dispatcher.give_credit(rig.stream, 10)
+    rig.carry_out()
+    assert rig.sent == []
+    assert rig.state(start.execution_id) == ExecutionState.PAUSED
+
+
+async def test_requests_are_answered_while_the_store_is_lost() -> None:
+    """Who asks is told UNAVAILABLE; what executors told is kept and done when the store is back."""
+    rig = Rig()
+    rig.define()
+    assert isinstance(rig.store, FragileStore)
+    conductor = rig.conductor
+    conductor.start()
+    told: list[BaseException | None] = []
+    start = Start(1)
+    conductor.put(start)
+    await settled(conductor)
+    rig.store.failures = [sqlite3.OperationalError("disk full")]
+    run_id = f"{start.execution_id}.1.0.1"
+    event = TaskDone(key=(1, 0, 1), outcome="succeeded", delivery=1)
+    conductor.put(Told(start.execution_id, event, lambda work, error: told.append(error)))
+    for _ in range(200):
+        if told:
+            break
+        await asyncio.sleep(0.01)
+    assert told == [None], run_id
+    assert not conductor.is_store_lost
+    assert conductor.recovered_s > 0
+    await conductor.stop(1.0)
+
+
+async def settled(conductor: Conductor) -> None:
+    """Once nothing is waiting and no batch runs."""
+    await asyncio.sleep(0)
+    while conductor.depth or conductor._is_busy:
+        conductor._rested.clear()
+        await conductor._rested.wait()

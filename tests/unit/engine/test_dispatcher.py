@@ -1,0 +1,76 @@
+"""Who gets what: fair over executions, by action, target and credit."""
+
+from __future__ import annotations
+
+from dalsegno.engine.backlog import Backlog, Kind
+from dalsegno.engine.streams import Stream
+from dalsegno.v1 import executor_service_pb2 as wire
+
+NOOP: Kind = ("std.noop", "")
+
+
+def test_executions_take_turns() -> None:
+    """An execution with a thousand waiting attempts does not keep one with a single attempt waiting."""
+    backlog = Backlog()
+    for item in range(1000):
+        backlog.add((NOOP, "wide", (1, item, 1)))
+    backlog.add((NOOP, "narrow", (1, 0, 1)))
+    taken = [entry[1:] for entry in backlog.take(NOOP, 4)]
+    assert taken == [("wide", (1, 0, 1)), ("narrow", (1, 0, 1)), ("wide", (1, 1, 1)), ("wide", (1, 2, 1))]
+
+
+def test_attempt_waits_once() -> None:
+    """An attempt that waits already is not added again; taken, it may wait again."""
+    backlog = Backlog()
+    assert backlog.add((NOOP, "e", (1, 0, 1)))
+    assert not backlog.add((NOOP, "e", (1, 0, 1)))
+    assert len(list(backlog.take(NOOP, 10))) == 1
+    assert backlog.add((NOOP, "e", (1, 0, 1)))
+
+
+def test_what_is_put_back_comes_first() -> None:
+    """After a failed batch the same attempts are taken again, in the same order."""
+    backlog = Backlog()
+    for name in ("a", "b", "c"):
+        backlog.add((NOOP, name, (1, 0, 1)))
+    taken = list(backlog.take(NOOP, 2))
+    backlog.put_back(taken)
+    assert list(backlog.take(NOOP, 3))[:2] == taken
+    assert len(backlog) == 0
+
+
+def test_target_names_an_executor_or_its_label() -> None:
+    """A task's target is the executor's id, the value of one of its labels, or `key=value`."""
+    stream = Stream("s", "north-1", frozenset(), {"zone": "north"}, 1)
+    assert all(stream.fits(target) for target in ("", "north-1", "north", "zone=north"))
+    assert not any(stream.fits(target) for target in ("south", "zone=south", "zone"))
+
+
+async def test_messages_are_bounded_by_count_and_bytes() -> None:
+    """No message carries more than 500 actions or, with more than one, 3 MiB."""
+    stream = Stream("s", "x", frozenset(), {}, 1)
+    stream.run([wire.RunAction(input="x") for _ in range(1200)])
+    stream.run([wire.RunAction(input="x" * (2 << 20)) for _ in range(3)])
+    sizes = [len(message.run_action.actions) for message in stream.messages()]
+    assert sizes[:2] == [500, 500]
+    assert sizes[2:] == [201, 1, 1]
+
+
+async def test_acknowledgements_travel_together() -> None:
+    """A single acknowledgement waits a moment for others; a hundred go at once."""
+    stream = Stream("s", "x", frozenset(), {}, 1)
+    stream.acknowledge(wire.Ack(delivery=1))
+    assert list(stream.messages()) == []
+    await stream.wait()
+    assert [len(message.ack.acks) for message in stream.messages()] == [1]
+    for _ in range(100):
+        stream.acknowledge(wire.Ack(delivery=1))
+    assert [len(message.ack.acks) for message in stream.messages()] == [100]
+
+
+async def test_unsent_actions_are_known_when_a_stream_closes() -> None:
+    """What was handed out and never written is told, so that it can go to somebody else at once."""
+    stream = Stream("s", "x", frozenset(), {}, 1)
+    stream.run([wire.RunAction(action_execution_id="a")])
+    assert [run.action_execution_id for run in stream.close()] == ["a"]
+    assert not stream.is_open

@@ -1,0 +1,144 @@
+"""The small parts: clock, tokens, feed, settings, copies, message ids, limits."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from dalsegno.engine.batch import MessageIds, _within_limits
+from dalsegno.engine.clock import Clock
+from dalsegno.engine.copies import Copies, Copy, Workflows
+from dalsegno.engine.feed import DELETED, HINTS_MAX, Feed, Hint
+from dalsegno.engine.reports import read_greeting, read_report
+from dalsegno.engine.settings import read_settings
+from dalsegno.engine.tokens import Tokens, new_key
+from dalsegno.v1 import executor_service_pb2 as wire
+from dalsegno.workflow.changes import ExecutionCreated
+from dalsegno.workflow.events import TaskDone
+from dalsegno.workflow.execution import Execution
+from dalsegno.workflow.model import Workflow
+from dalsegno.workflow.refusals import InvalidRequest, PermissionDenied
+from dalsegno.workflow.value import Value
+
+
+def test_clock_follows_the_store_and_never_goes_back() -> None:
+    """The offset is the store's; a measurement that would set the time back makes it stand still instead."""
+    now = [100.0]
+    clock = Clock(monotonic=lambda: now[0], wall=lambda: 5000.0)
+    clock.measure(lambda: 1000.0)
+    assert clock.now_s() == 1000.0
+    now[0] += 10
+    assert clock.now_s() == 1010.0
+    clock.measure(lambda: 1005.0)
+    assert clock.now_s() == 1010.0
+    now[0] += 6
+    assert clock.now_s() == 1011.0
+    assert not clock.is_stale
+    now[0] += 61
+    assert clock.is_stale
+
+
+def test_token_names_attempt_and_delivery() -> None:
+    """A token gives back what it was made for; changed in any part, or by another key, it is not genuine."""
+    tokens = Tokens(new_key())
+    attempt = "01890a5d-ac96-774b-bcce-b302099a8057.1.0.2"
+    token = tokens.make(attempt, 3)
+    assert tokens.read(token) == ("01890a5d-ac96-774b-bcce-b302099a8057", (1, 0, 2), 3)
+    forged = [token[:-1], token.replace(":3:", ":4:"), token.replace(".2:", ".3:"), "", "ä:1:b", token + "0"]
+    for wrong in [*forged, Tokens(new_key()).make(attempt, 3)]:
+        with pytest.raises(PermissionDenied):
+            tokens.read(wrong)
+
+
+async def test_slow_follower_gets_fewer_hints() -> None:
+    """Hints are merged per execution and bounded; a follower that has left gets none."""
+    feed = Feed()
+    follower, gone = feed.follow(), feed.follow()
+    feed.leave(gone)
+    feed.tell({"a": Hint(1)})
+    feed.tell({"a": Hint(2), "b": DELETED})
+    assert await follower.take(1) == {"a": Hint(2), "b": DELETED}
+    assert await follower.take(0.01) == {}
+    feed.tell({str(number): Hint(number) for number in range(HINTS_MAX + 10)})
+    assert len(await follower.take(1)) == HINTS_MAX
+    assert await asyncio.wait_for(gone.take(0.01), 1) == {}
+
+
+def test_settings_come_from_options_then_environment_then_defaults() -> None:
+    """An option wins over its variable, a variable over the default."""
+    environment = {"DALSEGNO_ENGINE_LISTEN": "127.0.0.1:1", "DALSEGNO_ENGINE_LEASE_S": "3"}
+    settings = read_settings(["--listen", "127.0.0.1:2"], environment)
+    assert (settings.listen, settings.lease_s, settings.heartbeat_s) == ("127.0.0.1:2", 3.0, 5.0)
+
+
+def test_message_ids_are_in_the_order_in_which_they_were_written() -> None:
+    """Also when the clock stands still or is set back."""
+    ids = MessageIds()
+    written = [ids.next(at_s) for at_s in (10.0, 10.0, 9.0, 10.5)]
+    assert written == sorted(set(written))
+
+
+def test_cache_drops_the_least_recently_used() -> None:
+    """Copies are bounded by what they weigh, and the newest is always kept."""
+    copies = Copies(20_000, Workflows(lambda row: Workflow("w", {})))
+    made = [copy_of(str(number)) for number in range(5)]
+    for copy in made[:3]:
+        copies.put(copy)
+    copies.put(made[0])
+    copies.put(made[3])
+    assert len(copies) == 3
+    assert "1" not in copies._copies
+    made[4].value_bytes = 100_000
+    copies.put(made[4])
+    assert list(copies._copies) == ["4"]
+
+
+def copy_of(execution_id: str) -> Copy:
+    created = ExecutionCreated(execution_id=execution_id, definition_id="d", workflow="w")
+    return Copy(Execution(created), Workflow("w", {}), [created])
+
+
+def test_result_beyond_the_limits_is_a_failure() -> None:
+    """A result over 4 MiB, or one that would bring its execution over 64 MiB, fails its action and says so."""
+    copy = copy_of("e")
+    small = TaskDone(key=(1, 0, 1), outcome="succeeded", result=Value(text='"x"'))
+    assert _within_limits(copy, small) is small
+    copy.value_bytes = 64 << 20
+    full = _within_limits(copy, small)
+    assert isinstance(full, TaskDone)
+    assert (full.outcome, full.result) == ("failed", None)
+    assert "result too large" in full.error
+
+
+def test_report_is_read_or_refused() -> None:
+    """Outcomes map to events; no outcome, no delivery or no id is refused; an unfit result is a failure."""
+    fine = wire.TaskDone(action_execution_id="e.1.0.1", delivery=2, outcome=wire.TASK_OUTCOME_SUCCEEDED, result="[1]")
+    execution_id, event = read_report(fine)
+    assert (execution_id, event.key, event.outcome, event.delivery) == ("e", (1, 0, 1), "succeeded", 2)
+    assert event.result == Value(text="[1]")
+    fine.result = "[NaN]"
+    assert read_report(fine)[1].outcome == "failed"
+    for wrong in (
+        wire.TaskDone(action_execution_id="e.1.0.1", delivery=2),
+        wire.TaskDone(action_execution_id="e.1.0.1", outcome=wire.TASK_OUTCOME_FAILED),
+        wire.TaskDone(action_execution_id="e", delivery=2, outcome=wire.TASK_OUTCOME_FAILED),
+    ):
+        with pytest.raises(ValueError, match=r"."):
+            read_report(wrong)
+
+
+def test_hello_is_refused_for_all_that_is_wrong() -> None:
+    """Every wrong field of a Hello is named."""
+    hello = wire.Hello(
+        session_id="x", actions=[wire.ActionDescription(name="no name")], in_flight=[wire.DeliveryReference()]
+    )
+    with pytest.raises(InvalidRequest) as caught:
+        read_greeting(hello)
+    assert [violation.subject for violation in caught.value.violations] == [
+        "hello.executor_id",
+        "hello.session_id",
+        "hello.slots",
+        "hello.actions[0].name",
+        "hello.in_flight[0]",
+    ]
