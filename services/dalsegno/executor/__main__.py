@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import signal
 import sys
 from collections.abc import Sequence
 
+from dalsegno.actions import http
 from dalsegno.actions.registry import load_registry
 from dalsegno.executor.metrics import Metrics
 from dalsegno.executor.session import Session
@@ -30,13 +32,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     settings = read_settings(arguments)
     logs.set_up("executor", settings.log_level)
     try:
-        return asyncio.run(_serve(settings))
+        code, stuck_threads = asyncio.run(_serve(settings))
     except (CannotListen, OSError) as error:
         print(error, file=sys.stderr)
         return 1
+    if stuck_threads:
+        # The interpreter would wait for them, as long as it takes.
+        _log.warning("%d actions that were stopped still run: left behind", stuck_threads)
+        logging.shutdown()
+        os._exit(code)
+    return code
 
 
-async def _serve(settings: Settings) -> int:
+async def _serve(settings: Settings) -> tuple[int, int]:
+    """The exit code, and how many threads are still busy."""
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -67,7 +76,7 @@ async def _serve(settings: Settings) -> int:
         await server.stop(0.5)
     if end_metrics is not None:
         end_metrics()
-    return 1 if session.superseded.is_set() else 0
+    return int(session.superseded.is_set()), session.runner.stuck_threads
 
 
 async def _until_stopped(
@@ -88,12 +97,15 @@ async def _until_stopped(
 
 
 async def _leave(session: Session, workers: list[Worker], tasks: list[asyncio.Task[None]], grace_s: float) -> None:
-    """Take nothing more, let actions end within the grace, bring their outcomes, give back the rest."""
+    """Take nothing more, let actions end within the grace, bring their outcomes, give back the rest.
+
+    Nobody waits for the outcomes of a session that another has replaced.
+    """
     session.leaving = True
     for worker in workers:
         worker.stop_taking()
     with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(grace_s):
+        async with asyncio.timeout(0 if session.superseded.is_set() else grace_s):
             await session.wait_idle()
     for worker in workers:
         worker.release()
@@ -102,6 +114,7 @@ async def _leave(session: Session, workers: list[Worker], tasks: list[asyncio.Ta
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
     await session.runner.close(1.0)
+    await http.close()
 
 
 if __name__ == "__main__":

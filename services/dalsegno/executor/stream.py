@@ -8,6 +8,7 @@ and nothing waits for a batch to fill. One keeps time: heartbeats, and giving th
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Iterator
@@ -56,7 +57,8 @@ class Stream:
         self._engine = engine
         self._call = ExecutorServiceStub(channel).Connect()
         self._wake = asyncio.Event()
-        self._heartbeat_s = WELCOME_WITHIN_S / 3
+        self._begun = asyncio.Event()
+        self._heartbeat_s = WELCOME_WITHIN_S
         self._silence_s = WELCOME_WITHIN_S
         """The engine is taken for gone when it has said nothing for so long."""
         self._heard_s = time.monotonic()
@@ -67,6 +69,11 @@ class Stream:
         self._goodbye_by_s = 0.0
         self._parted = False
         self._reason = ""
+
+    @property
+    def releases(self) -> bool:
+        """Whether it has given back, with its Goodbye, what the session had."""
+        return self._parted and self._goodbye is not None and self._goodbye.release
 
     def say_goodbye(self, reason: str, *, release: bool, within_s: float) -> None:
         """End the stream once its outcomes are acknowledged, or after `within_s` seconds all the same."""
@@ -154,6 +161,7 @@ class Stream:
         for reference in welcome.superseded:
             self._session.forget((reference.action_execution_id, reference.delivery))
         self.welcomed = True
+        self._begun.set()
         self._session.metrics.streams.inc()
         self._session.connect(self._engine, self._wake.set)
         _log.info(
@@ -180,6 +188,10 @@ class Stream:
             await self._call.done_writing()
         except (grpc.aio.AioRpcError, asyncio.InvalidStateError) as error:
             _log.debug("%s: writing ended: %s", self._engine, error)  # the reader sees the end, and says why
+        except Exception:
+            _log.exception("%s: a message could not be written", self._engine)
+            self._reason = "a message could not be written"
+            self._call.cancel()  # or the reader would wait for ever
 
     def _hello(self) -> Hello:
         session = self._session
@@ -218,11 +230,13 @@ class Stream:
         return time.monotonic() >= self._goodbye_by_s or not self._session.outbox.carried_by(self._engine)
 
     async def _keep_time(self) -> None:
-        while True:
-            await asyncio.sleep(min(self._heartbeat_s, self._silence_s / 3))
-            if time.monotonic() - self._heard_s > self._silence_s:
-                self._reason = f"nothing heard for {self._silence_s:.1f} s"
-                self._call.cancel()
-                return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(WELCOME_WITHIN_S):
+                await self._begun.wait()
+        while time.monotonic() - self._heard_s < self._silence_s:
             self._heartbeat_due = self.welcomed
             self._wake.set()
+            # Somewhat sooner than promised: under load a message takes its time.
+            await asyncio.sleep(min(0.8 * self._heartbeat_s, self._silence_s / 3))
+        self._reason = f"nothing heard for {self._silence_s:.1f} s"
+        self._call.cancel()

@@ -13,6 +13,8 @@ from dalsegno.executor.stream import Ended, Stream
 
 RETRY_FIRST_S = 0.1
 RETRY_MAX_S = 1.0
+ACKNOWLEDGED_WITHIN_S = 1.0
+"""How long the last outcomes have to be acknowledged."""
 
 _log = logging.getLogger(__name__)
 
@@ -37,14 +39,20 @@ class Worker:
         """Serve the engine until the session has left or is superseded."""
         while not self._session.superseded.is_set():
             stream = self._stream = Stream(self._session, self._engine, self._channel)
-            ended = await stream.run()
+            if self._released:
+                self.release()
+            try:
+                ended = await stream.run()
+            except Exception:  # a fault of ours in one message must not leave the executor without its engine
+                _log.exception("stream to %s failed", self._engine)
+                ended = Ended.LOST
             self._stream = None
             if stream.welcomed:
                 self._retry_s = RETRY_FIRST_S
             if ended is Ended.SUPERSEDED:
                 _log.error("another process is executor %s now: this one ends", self._session.executor_id)
                 self._session.superseded.set()
-            elif self._released:
+            elif self._released and (stream.releases or not stream.welcomed):
                 return
             elif not (self._session.leaving and ended is Ended.PARTED):
                 await self._pause()
@@ -63,7 +71,7 @@ class Worker:
         """Give back what has not ended, and end."""
         self._released = True
         if self._stream is not None:
-            self._stream.say_goodbye("the executor has stopped", release=True, within_s=0)
+            self._stream.say_goodbye("the executor has stopped", release=True, within_s=ACKNOWLEDGED_WITHIN_S)
 
     async def _pause(self) -> None:
         # Between half and all of it: many executors of one engine do not come back all at once.
