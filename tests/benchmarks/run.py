@@ -1,0 +1,73 @@
+"""Measures separate engine, executor and api processes on SQLite, and prints a table (scripts/bench)."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+from tests.benchmarks import definitions, profiles
+from tests.benchmarks.results import Result, describe_machine, find_commit, write_json, write_table
+from tests.benchmarks.services import running_services
+from tests.benchmarks.workloads import WORKLOADS, measure_first
+
+NOTE = "cpu_s: processor time of engine, executor and api together, without the client (this program)."
+EVERY = [*WORKLOADS, "W6"]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run what is asked for. The exit code is 1 when a workload failed."""
+    options = _read_options(arguments)
+    results: list[Result] = []
+    try:
+        asyncio.run(_measure(options, results))
+    finally:
+        print(f"machine: {describe_machine()}\ncommit: {find_commit()}\n")
+        print(write_table(results), f"\n{NOTE}", sep="\n")
+        if options.json:
+            write_json(results, options.json)
+    return 0
+
+
+def _read_options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser("scripts/bench", description=__doc__)
+    parser.add_argument("--only", default="", metavar="W1,W3", help=f"some of {','.join(EVERY)}; otherwise all")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the results there too")
+    parser.add_argument("--expressions", action="store_true", help="what expressions cost, instead of the workloads")
+    parser.add_argument("--definitions", action="store_true", help="what large definitions cost, instead")
+    parser.add_argument("--profile", type=Path, metavar="DIR", help="record the services with py-spy, if there is one")
+    options = parser.parse_args(arguments)
+    options.workloads = [name.strip().upper() for name in options.only.split(",") if name.strip()]
+    unknown = set(options.workloads) - set(EVERY)
+    if unknown:
+        parser.error(f"no such workload: {', '.join(sorted(unknown))}; there are {', '.join(EVERY)}")
+    if not options.workloads and not options.expressions and not options.definitions:
+        options.workloads = EVERY
+    return options
+
+
+async def _measure(options: argparse.Namespace, results: list[Result]) -> None:
+    if options.expressions:
+        results += definitions.measure_expressions()
+    if options.definitions:
+        results += definitions.measure_compilation()
+        async with running_services() as (services, client):
+            results += await definitions.measure_publishing(services, client)
+    for name, measure in WORKLOADS.items():
+        if name not in options.workloads:
+            continue
+        async with AsyncExitStack() as stack:
+            services, client = await stack.enter_async_context(running_services())
+            if options.profile:
+                stack.enter_context(profiles.recorded(services.pids, options.profile, name))
+            async for result in measure(services, client):
+                results.append(result)
+    if "W6" in options.workloads:
+        results.append(await measure_first())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,196 @@
+"""The three services as processes of their own on SQLite, and what they cost: processor time and resident memory."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import grpc
+
+from dalsegno.rpc.channel import open_channel
+from dalsegno.v1 import (
+    execution_pb2,
+    execution_service_pb2,
+    execution_service_pb2_grpc,
+    workflow_service_pb2,
+    workflow_service_pb2_grpc,
+)
+
+ROOT = Path(__file__).resolve().parents[2]
+READY_S = 60.0
+RESULT_S = 600.0
+TICKS = os.sysconf("SC_CLK_TCK")
+
+
+class Client:
+    """A person's program, which speaks to api alone. It is this process, whose processor time is not counted."""
+
+    def __init__(self, address: str) -> None:
+        self._channel = open_channel(address)
+        self._workflows = workflow_service_pb2_grpc.WorkflowServiceStub(self._channel)
+        self._executions = execution_service_pb2_grpc.ExecutionServiceStub(self._channel)
+
+    async def define(self, text: str) -> None:
+        """Create the workflows of a definition; waits for the services when they are not there yet."""
+        request = workflow_service_pb2.CreateDefinitionsRequest(text=text)
+        await self._workflows.CreateDefinitions(request, wait_for_ready=True, timeout=READY_S)
+
+    async def start(self, workflow: str, given: dict[str, object] | None = None) -> str:
+        """Start an execution; its id."""
+        request = execution_service_pb2.StartExecutionRequest(workflow=workflow, input=json.dumps(given or {}))
+        answer = await self._executions.StartExecution(request, timeout=READY_S)
+        return answer.execution.id
+
+    async def wait(self, execution_id: str) -> execution_pb2.Execution:
+        """The execution, once it is a SUCCESS. RuntimeError for any other end."""
+        request = execution_service_pb2.WaitExecutionRequest(execution_id=execution_id)
+        answer = await self._executions.WaitExecution(request, timeout=RESULT_S)
+        execution = answer.execution
+        if execution.state != execution_pb2.EXECUTION_STATE_SUCCESS:
+            state = execution_pb2.ExecutionState.Name(execution.state)
+            raise RuntimeError(f"execution {execution_id} is {state}: {execution.state_info}")
+        return execution
+
+    async def run(self, workflow: str, given: dict[str, object] | None = None) -> execution_pb2.Execution:
+        """Start an execution and wait for its end."""
+        return await self.wait(await self.start(workflow, given))
+
+    async def list_tasks(self, execution_id: str) -> list[execution_pb2.TaskExecution]:
+        """All task executions in order of creation."""
+        tasks: list[execution_pb2.TaskExecution] = []
+        request = execution_service_pb2.ListTasksRequest(execution_id=execution_id, page_size=1000)
+        while True:
+            answer = await self._executions.ListTasks(request, timeout=READY_S)
+            tasks += answer.tasks
+            if not answer.next_page_token:
+                return tasks
+            request.page_token = answer.next_page_token
+
+    async def close(self) -> None:
+        """Let the connection go."""
+        await self._channel.close()
+
+
+class Services:
+    """One engine, one executor and one api, with their data and logs in a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.database = folder / "store.db"
+        self._engine, self._api = free_address(), free_address()
+        self._processes: dict[str, subprocess.Popen[bytes]] = {}
+
+    @property
+    def pids(self) -> dict[str, int]:
+        """The process ids by the names of the services."""
+        return {name: process.pid for name, process in self._processes.items()}
+
+    def spawn(self) -> None:
+        """Start all three at once; they find each other."""
+        database = ("--database", f"sqlite:///{self.database}")
+        self._spawn("engine", "--listen", self._engine, *database)
+        self._spawn("executor", "--engine", self._engine, "--id", "executor-1")
+        self._spawn("api", "--listen", self._api, "--engine", self._engine, *database)
+
+    def open_client(self) -> Client:
+        """A new client of api."""
+        return Client(self._api)
+
+    def stop(self) -> None:
+        """Stop all, the last one first."""
+        for process in reversed(self._processes.values()):
+            process.terminate()
+            try:
+                process.wait(timeout=15)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+    def tell_logs(self) -> str:
+        """The ends of the logs, for whoever has to find out why a run failed."""
+        logs = sorted(self.folder.glob("*.log"))
+        return "\n".join(f"-- {log.name}\n{log.read_text(errors='replace')[-2000:]}" for log in logs)
+
+    def _spawn(self, name: str, *arguments: str) -> None:
+        with (self.folder / f"{name}.log").open("ab") as log:
+            self._processes[name] = subprocess.Popen(
+                [sys.executable, "-m", f"dalsegno.{name}", *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env={**os.environ, "PYTHONPATH": str(ROOT / "services")},
+            )
+
+
+@asynccontextmanager
+async def running_services() -> AsyncIterator[tuple[Services, Client]]:
+    """Services in a folder that is gone afterwards. What stops a run is told with the ends of the logs."""
+    folder = Path(tempfile.mkdtemp(prefix="dalsegno-bench-"))
+    services = Services(folder)
+    services.spawn()
+    client = services.open_client()
+    try:
+        yield services, client
+    except (grpc.RpcError, RuntimeError, TimeoutError):
+        print(services.tell_logs(), file=sys.stderr)
+        raise
+    finally:
+        await client.close()
+        await asyncio.to_thread(services.stop)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def free_address() -> str:
+    """An address of this machine that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return f"127.0.0.1:{probe.getsockname()[1]}"
+
+
+def processor_s(pids: dict[str, int]) -> dict[str, float]:
+    """The processor time, in user and kernel mode, that each service and its children have used so far, in seconds."""
+    return {name: sum(map(_own_processor_s, [pid, *_descendants(pid)])) for name, pid in pids.items()}
+
+
+def resident_mb(pids: dict[str, int]) -> float:
+    """The resident memory of the services and their children together, in MiB."""
+    every = [each for pid in pids.values() for each in (pid, *_descendants(pid))]
+    return sum(_resident_kib(pid) for pid in every) / 1024
+
+
+def _own_processor_s(pid: int) -> float:
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:  # a child that has ended: its parent's numbers have its time
+        return 0.0
+    # The name, the second field, may contain anything. Then utime, stime, cutime and cstime are fields 14 to 17.
+    fields = text.rpartition(")")[2].split()
+    return sum(int(field) for field in fields[11:15]) / TICKS
+
+
+def _resident_kib(pid: int) -> int:
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) for line in lines if line.startswith("VmRSS:")), 0)
+
+
+def _descendants(pid: int) -> Iterator[int]:
+    for path in Path(f"/proc/{pid}/task").glob("*/children"):
+        try:
+            children = path.read_text().split()
+        except OSError:
+            continue
+        for child in children:
+            yield int(child)
+            yield from _descendants(int(child))

@@ -1,0 +1,180 @@
+"""The workloads W1 to W6, which run against services of their own (W6) or of all of them together (the others)."""
+
+from __future__ import annotations
+
+import asyncio
+import statistics
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from tests.benchmarks.results import Result, percentiles_ms
+from tests.benchmarks.services import Client, Services, processor_s, resident_mb, running_services
+from tests.benchmarks.texts import FAN_OUT, ONE_TASK, chain_text
+
+W1_TASKS = (100, 1_000)
+W2_ITEMS = (100, 1_000, 10_000)
+W3_WORKFLOWS = (200, 1_000)
+W3_TASKS = 5
+W4_TIMES = 200
+W6_TIMES = 3
+
+AT_REST_S = 2.0
+"""So long the services are left alone before their memory at rest is read."""
+
+STARTS_AT_ONCE = 200
+"""As many starts the client has under way at once: more would only wait in its own queues."""
+
+
+@dataclass
+class Spent:
+    """What a block took: filled in when it ends."""
+
+    wall_s: float = 0.0
+    cpu_s: float = 0.0
+
+    def result(self, workload: str, n: int, tasks: int, times_s: list[float] | None = None) -> Result:
+        """As a line of the table, for so many tasks."""
+        p50_ms, p99_ms = percentiles_ms(times_s) if times_s else (None, None)
+        cpu_us = self.cpu_s / tasks * 1e6
+        return Result(workload, n, self.wall_s, self.cpu_s, tasks / self.wall_s, cpu_us, p50_ms, p99_ms)
+
+
+@contextmanager
+def measured(services: Services) -> Iterator[Spent]:
+    """Measure a block: by the clock, and the processor time of the three services."""
+    spent = Spent()
+    before, began_s = processor_s(services.pids), time.perf_counter()
+    yield spent
+    spent.wall_s = time.perf_counter() - began_s
+    after = processor_s(services.pids)
+    spent.cpu_s = sum(after.values()) - sum(before.values())
+    shares = ", ".join(f"{name} {after[name] - before[name]:.2f} s" for name in after)
+    tell(f"  {spent.wall_s:.2f} s; processor: {shares}")
+
+
+async def measure_chains(services: Services, client: Client) -> AsyncIterator[Result]:
+    """W1: one chain of no-op tasks."""
+    for tasks in W1_TASKS:
+        name = f"chain_{tasks}"
+        await client.define(chain_text(name, tasks))
+        await client.run(name)
+        runs = [await _measure_run(services, client, name, {}) for _ in range(3 if tasks >= 1_000 else 10)]
+        yield middle(runs).result("W1 chain", tasks, tasks)
+
+
+async def measure_fan_outs(services: Services, client: Client) -> AsyncIterator[Result]:
+    """W2: one workflow that fans out to many items and joins."""
+    await client.define(FAN_OUT)
+    await client.run("fan_out", {"count": 10})
+    for items in W2_ITEMS:
+        times = 1 if items >= 10_000 else 3
+        runs = [await _measure_run(services, client, "fan_out", {"count": items}) for _ in range(times)]
+        yield middle(runs).result("W2 fan-out", items, items)
+
+
+async def measure_many(services: Services, client: Client) -> AsyncIterator[Result]:
+    """W3: many workflows at once; the times are those from asking for one to knowing its result."""
+    await client.define(chain_text("steps", W3_TASKS))
+    await client.run("steps")
+    for workflows in W3_WORKFLOWS:
+        runs = []
+        for _ in range(3):
+            tell(f"W3: {workflows:,} workflows of {W3_TASKS} tasks")
+            with measured(services) as spent:
+                times_s = await _run_many(client, workflows)
+            runs.append((spent, times_s))
+        spent, times_s = sorted(runs, key=lambda run: run[0].wall_s)[len(runs) // 2]
+        yield spent.result("W3 concurrent", workflows, workflows * W3_TASKS, times_s)
+
+
+async def measure_latency(services: Services, client: Client) -> AsyncIterator[Result]:
+    """W4: from start to result of a one-task workflow, one at a time."""
+    await client.define(ONE_TASK)
+    for _ in range(10):
+        await client.run("one_task")
+    tell(f"W4: {W4_TIMES} workflows of one task, one at a time")
+    times_s = []
+    with measured(services) as spent:
+        for _ in range(W4_TIMES):
+            began_s = time.perf_counter()
+            execution = await client.run("one_task")
+            times_s.append(time.perf_counter() - began_s)
+            if "hello" not in execution.output:
+                raise RuntimeError(f"a wrong result: {execution.output}")
+    yield spent.result("W4 latency", W4_TIMES, W4_TIMES, times_s)
+
+
+async def measure_memory(services: Services, client: Client) -> AsyncIterator[Result]:
+    """W5: the memory of the three, in services that have done nothing yet, and after the larger W3."""
+    await client.define(chain_text("steps", W3_TASKS))
+    await asyncio.sleep(AT_REST_S)
+    yield Result("W5 memory at rest", 0, rss_mb=resident_mb(services.pids))
+    workflows = W3_WORKFLOWS[-1]
+    tell(f"W5: {workflows:,} workflows of {W3_TASKS} tasks")
+    with measured(services):
+        await _run_many(client, workflows)
+    await asyncio.sleep(AT_REST_S)
+    yield Result("W5 memory after W3", workflows, rss_mb=resident_mb(services.pids))
+
+
+async def measure_first(times: int = W6_TIMES) -> Result:
+    """W6: from the start of the processes, with an empty folder, to the first finished workflow."""
+    runs = []
+    for _ in range(times):
+        tell("W6: three new processes")
+        began_s = time.perf_counter()
+        async with running_services() as (services, client):
+            await client.define(ONE_TASK)
+            await client.run("one_task")
+            wall_s = time.perf_counter() - began_s
+            runs.append(Spent(wall_s, sum(processor_s(services.pids).values())))
+            tell(f"  {wall_s:.2f} s")
+    spent = middle(runs)
+    return Result("W6 first workflow", 1, spent.wall_s, spent.cpu_s)
+
+
+Measure = Callable[[Services, Client], AsyncIterator[Result]]
+WORKLOADS: dict[str, Measure] = {
+    "W1": measure_chains,
+    "W2": measure_fan_outs,
+    "W3": measure_many,
+    "W4": measure_latency,
+    "W5": measure_memory,
+}
+"""Each is given new services; W6 starts its own."""
+
+
+async def _measure_run(services: Services, client: Client, workflow: str, given: dict[str, object]) -> Spent:
+    tell(f"{workflow} {' '.join(map(str, given.values()))}".strip())
+    with measured(services) as spent:
+        await client.run(workflow, given)
+    return spent
+
+
+async def _run_many(client: Client, workflows: int) -> list[float]:
+    """How long each took."""
+    room = asyncio.Semaphore(STARTS_AT_ONCE)
+
+    async def run_one() -> float:
+        began_s = time.perf_counter()
+        async with room:
+            execution_id = await client.start("steps")
+        await client.wait(execution_id)
+        return time.perf_counter() - began_s
+
+    runs: list[Awaitable[float]] = [run_one() for _ in range(workflows)]
+    return await asyncio.gather(*runs)
+
+
+def middle(runs: list[Spent]) -> Spent:
+    """The run whose time by the clock is the median, with the median of the processor times."""
+    chosen = sorted(runs, key=lambda run: run.wall_s)[len(runs) // 2]
+    return Spent(chosen.wall_s, statistics.median(run.cpu_s for run in runs))
+
+
+def tell(text: str) -> None:
+    """Progress, for whoever waits."""
+    print(text, file=sys.stderr, flush=True)
