@@ -19,7 +19,7 @@ from tests.store.scenes import (
 )
 
 from dalsegno.store.inspection import check, check_execution
-from dalsegno.store.records import HeldAttempt, JournalEntry, ReadyAttempt, Saved
+from dalsegno.store.records import HeldAttempt, JournalEntry, ReadyAttempt, Saved, Standing
 from dalsegno.store.rows import attempt_row, execution_row, task_row
 from dalsegno.store.store import Store, StoreConflict
 from dalsegno.store.texts import resolved
@@ -106,13 +106,13 @@ def test_transaction_sees_its_own_writes_and_readers_do_not(store: Store) -> Non
     """Within a transaction its queries see what it wrote; a reader only what was committed before."""
     with store.write() as transaction:
         transaction.save_all([start("e1").saved()])
-        assert transaction.queries.revisions(["e1", "nobody"]) == {"e1": 2}
+        assert transaction.queries.standings(["e1", "nobody"]) == {"e1": Standing(2, False)}
         with store.read() as queries:
             assert queries.execution("e1") is None
     with store.read() as queries:
-        assert queries.revisions(["e1"]) == {"e1": 2}
+        assert queries.standings(["e1"]) == {"e1": Standing(2, False)}
         save(store, start("e2"))
-        assert queries.revisions(["e1", "e2"]) == {"e1": 2}
+        assert queries.standings(["e1", "e2"]) == {"e1": Standing(2, False)}
 
 
 def test_claim_gives_revisions_of_those_that_exist(store: Store) -> None:

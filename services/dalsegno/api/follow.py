@@ -1,4 +1,4 @@
-"""Hints: which executions have moved. One stream for the whole api; the store is asked once a second all the same."""
+"""Hints: which executions have moved. One stream for the whole api; once a second the store is asked all the same."""
 
 from __future__ import annotations
 
@@ -97,10 +97,14 @@ class Follower:
             if not asked:
                 continue
             try:
-                found = await self._reads.run(lambda queries, ids=asked: queries.revisions(ids))  # type: ignore[misc]
+                found = await self._reads.run(lambda queries, ids=asked: queries.standings(ids))  # type: ignore[misc]
             except Exception as error:  # the store is away: the next second asks again
                 _log.warning("cannot read revisions", extra={"error": str(error)})
                 continue
             for execution_id in asked:
+                standing = found.get(execution_id)
                 for watched in self._watched.get(execution_id, ()):
-                    watched.tell(found.get(execution_id), resting=True)
+                    if standing is None:
+                        watched.tell(None, resting=True)
+                    else:
+                        watched.tell(standing.revision, resting=standing.resting)

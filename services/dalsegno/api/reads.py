@@ -7,6 +7,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
+from dalsegno.store.records import ExecutionRow
 from dalsegno.store.store import Queries, Store
 
 Answer = TypeVar("Answer")
@@ -18,6 +19,8 @@ class Reads:
     def __init__(self, store: Store, readers: int) -> None:
         self._store = store
         self._threads = ThreadPoolExecutor(readers, thread_name_prefix="read")
+        self._asked: dict[str, asyncio.Future[ExecutionRow | None]] = {}
+        self._gathering: asyncio.Task[None] | None = None
 
     async def run(self, read: Callable[[Queries], Answer]) -> Answer:
         """What `read` gives, called with one snapshot of the store in a thread."""
@@ -26,6 +29,32 @@ class Reads:
     def _read(self, read: Callable[[Queries], Answer]) -> Answer:
         with self._store.read() as queries:
             return read(queries)
+
+    async def execution(self, execution_id: str) -> ExecutionRow | None:
+        """An execution with its values. Those asked for while a read is under way are read together, by one query."""
+        loop = asyncio.get_running_loop()
+        answer = self._asked.get(execution_id)
+        if answer is None:
+            answer = self._asked[execution_id] = loop.create_future()
+            if self._gathering is None:
+                self._gathering = loop.create_task(self._gather())
+        return await asyncio.shield(answer)
+
+    async def _gather(self) -> None:
+        while self._asked:
+            asked, self._asked = self._asked, {}
+            try:
+                found = await self.run(lambda queries, ids=list(asked): queries.executions_of(ids))  # type: ignore[misc]
+            except BaseException as error:
+                for answer in asked.values():
+                    if not answer.done():
+                        answer.set_exception(error)
+                        answer.exception()  # fetched: whoever asked may have gone
+                continue
+            for execution_id, answer in asked.items():
+                if not answer.done():
+                    answer.set_result(found.get(execution_id))
+        self._gathering = None
 
     async def is_possible(self) -> bool:
         """Whether the store can be read now."""

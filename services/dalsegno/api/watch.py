@@ -119,8 +119,7 @@ async def wait(
     with follower.watch(execution_id) as watched:
         while True:
             watched.rested.clear()
-            row = await reads.run(lambda queries: queries.execution(execution_id))
-            row = reading.found(row, execution_id)
+            row = reading.found(await reads.execution(execution_id), execution_id)
             resting = row.state in _COMPLETED and not row.active_count
             if resting or (row.state == "PAUSED" and not request.through_pauses):
                 return wire.WaitExecutionResponse(execution=messages.execution_message(row), at_rest=True)

@@ -37,7 +37,7 @@ def check(store: Store) -> Iterator[str]:
 
 def check_execution(queries: Queries, execution_id: str) -> list[str]:
     """What is wrong with one execution."""
-    if not queries.revisions([execution_id]):
+    if not queries.standings([execution_id]):
         return []  # deleted meanwhile
     try:
         journal = _whole_journal(queries, execution_id)

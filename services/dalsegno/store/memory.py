@@ -105,7 +105,7 @@ class MemoryTransaction:
         return self._clock()
 
     def claim(self, execution_ids: Collection[str]) -> dict[str, int]:
-        return self._snapshot.revisions(execution_ids)
+        return {each: standing.revision for each, standing in self._snapshot.standings(execution_ids).items()}
 
     def changes_after(self, execution_id: str, revision: int) -> list[AnyChange]:
         return self._snapshot.changes_after(execution_id, revision)

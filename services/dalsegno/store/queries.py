@@ -21,7 +21,9 @@ from dalsegno.store.records import (
     JournalChange,
     Page,
     SessionRow,
+    Standing,
     TaskRow,
+    standing_of,
 )
 from dalsegno.store.store import EVERYTHING
 from dalsegno.store.tables import (
@@ -79,11 +81,19 @@ class SqlQueries:
         statement = sa.select(column).where(column > after).order_by(column).limit(limit)
         return list(self._connection.execute(statement).scalars())
 
-    def revisions(self, execution_ids: Collection[str]) -> dict[str, int]:
-        found: dict[str, int] = {}
+    def executions_of(self, execution_ids: Collection[str]) -> dict[str, ExecutionRow]:
+        listing = Listing(ExecutionRow, EXECUTIONS, "executions by id", _BY_AGE)
+        rows: list[ExecutionRow] = []
         for ids in _chunks(list(execution_ids)):
-            statement = sa.select(EXECUTIONS.c.id, EXECUTIONS.c.revision).where(EXECUTIONS.c.id.in_(ids))
-            found.update((row[0], row[1]) for row in self._connection.execute(statement))
+            rows += listing.rows(self._connection, [EXECUTIONS.c.id.in_(ids)], len(ids), full=True)
+        return {row.id: row for row in fill(self._connection, rows)}
+
+    def standings(self, execution_ids: Collection[str]) -> dict[str, Standing]:
+        found: dict[str, Standing] = {}
+        table = EXECUTIONS.c
+        for ids in _chunks(list(execution_ids)):
+            statement = sa.select(table.id, table.state, table.active_count, table.revision).where(table.id.in_(ids))
+            found.update((row[0], standing_of(*row[1:])) for row in self._connection.execute(statement))
         return found
 
     def children(self, execution_id: str, task: int = 0, limit: int = 1000) -> list[ExecutionRow]:

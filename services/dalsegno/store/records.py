@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 from dalsegno.workflow.changes import AnyChange
 from dalsegno.workflow.events import Event
 from dalsegno.workflow.execution import Execution
 from dalsegno.workflow.identity import AttemptKey
+from dalsegno.workflow.states import COMPLETED_EXECUTION, ExecutionState
 
 Row = TypeVar("Row")
 
@@ -59,6 +60,23 @@ class ExecutionRow:
     def is_standalone_action(self) -> bool:
         """Whether it only carries a standalone action: such an execution has no workflow."""
         return not self.workflow
+
+
+class Standing(NamedTuple):
+    """Where an execution has come to, and whether those who only wait for its end need to look at it."""
+
+    revision: int
+    resting: bool
+    """It is PAUSED, or at rest: completed, with nothing active."""
+
+
+RESTING_STATES = frozenset({*(state.value for state in COMPLETED_EXECUTION), ExecutionState.PAUSED.value})
+
+
+def standing_of(state: str, active_count: int, revision: int) -> Standing:
+    """The standing of an execution with these columns."""
+    resting = state in RESTING_STATES and (not active_count or state == ExecutionState.PAUSED.value)
+    return Standing(revision, resting)
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,9 @@ from dalsegno.store.records import (
     Page,
     RequestRow,
     SessionRow,
+    Standing,
     TaskRow,
+    standing_of,
 )
 from dalsegno.store.store import EVERYTHING
 from dalsegno.store.texts import VALUES, Record, references, referred, resolved
@@ -95,9 +97,14 @@ class Snapshot:
     def execution_ids(self, after: str = "", limit: int = 1000) -> list[str]:
         return sorted(each for each in self._tables().executions if each > after)[:limit]
 
-    def revisions(self, execution_ids: Collection[str]) -> dict[str, int]:
+    def executions_of(self, execution_ids: Collection[str]) -> dict[str, ExecutionRow]:
+        found = ((each, self.execution(each)) for each in execution_ids)
+        return {each: row for each, row in found if row is not None}
+
+    def standings(self, execution_ids: Collection[str]) -> dict[str, Standing]:
         executions = self._tables().executions
-        return {each: executions[each].revision for each in execution_ids if each in executions}
+        found = (executions[each] for each in execution_ids if each in executions)
+        return {row.id: standing_of(row.state, row.active_count, row.revision) for row in found}
 
     def children(self, execution_id: str, task: int = 0, limit: int = 1000) -> list[ExecutionRow]:
         rows = [

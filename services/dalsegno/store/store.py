@@ -28,6 +28,7 @@ from dalsegno.store.records import (
     RequestRow,
     Saved,
     SessionRow,
+    Standing,
     TaskRow,
 )
 from dalsegno.workflow.changes import AnyChange
@@ -70,8 +71,12 @@ class Queries(Protocol):
         """The ids of all executions behind this one, in their order, those that carry standalone actions included."""
         ...
 
-    def revisions(self, execution_ids: Collection[str]) -> dict[str, int]:
-        """The revision of each of these that exists."""
+    def executions_of(self, execution_ids: Collection[str]) -> dict[str, ExecutionRow]:
+        """Those of these that exist, with their values: one query for many callers."""
+        ...
+
+    def standings(self, execution_ids: Collection[str]) -> dict[str, Standing]:
+        """Where each of these that exists has come to."""
         ...
 
     def children(self, execution_id: str, task: int = 0, limit: int = 1000) -> list[ExecutionRow]:
