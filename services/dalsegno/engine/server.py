@@ -8,12 +8,12 @@ from typing import Any
 
 from dalsegno.engine import controls, library, starts
 from dalsegno.engine.conductor import Conductor
-from dalsegno.engine.feed import DELETED, Feed
+from dalsegno.engine.feed import Feed
 from dalsegno.engine.requests import Asked, Request
 from dalsegno.engine.tokens import Tokens
 from dalsegno.v1 import engine_service_pb2 as wire
 from dalsegno.v1 import engine_service_pb2_grpc
-from dalsegno.workflow.refusals import InvalidRequest, Unavailable
+from dalsegno.workflow.refusals import InvalidRequest
 
 KINDS = {**starts.KINDS, **controls.KINDS, **library.KINDS}
 """Every write that Submit takes."""
@@ -29,7 +29,6 @@ class EngineServer(engine_service_pb2_grpc.EngineServiceServicer):
         self._conductor = conductor
         self._feed = feed
         self._tokens = tokens
-        self._stopping = asyncio.Event()
 
     async def Submit(self, request: wire.SubmitRequest, context: Any) -> wire.SubmitResponse:
         """One write."""
@@ -45,10 +44,10 @@ class EngineServer(engine_service_pb2_grpc.EngineServiceServicer):
         return await future
 
     async def Follow(self, request: wire.FollowRequest, context: Any) -> AsyncIterator[wire.FollowResponse]:
-        """Hints, until the caller goes or the engine is stopped."""
+        """Hints, until the caller goes or the server ends the stream."""
         follower = self._feed.follow()
         try:
-            while not self._stopping.is_set():
+            while True:
                 hints = list((await follower.take(SIGN_OF_LIFE_S)).items())
                 for start in range(0, max(len(hints), 1), HINTS_PER_MESSAGE):
                     yield wire.FollowResponse(
@@ -57,11 +56,5 @@ class EngineServer(engine_service_pb2_grpc.EngineServiceServicer):
                             for execution_id, hint in hints[start : start + HINTS_PER_MESSAGE]
                         ]
                     )
-            raise Unavailable("the engine is being stopped")
         finally:
             self._feed.leave(follower)
-
-    def stop(self) -> None:
-        """End the streams of hints."""
-        self._stopping.set()
-        self._feed.tell({"": DELETED})

@@ -76,7 +76,6 @@ class Engine:
         """Let executors bring what they have, finish the running batch, then stop."""
         await self._server.set_ready(False)
         await self._executors.drain(self.settings.grace_s)
-        self._front.stop()
         for task in self._tasks:
             task.cancel()
         await self.conductor.stop(self.settings.grace_s)
