@@ -31,7 +31,7 @@ from dalsegno.workflow.model import ActionDescription, Parameter
 from dalsegno.workflow.scope import Constant
 
 P = ParamSpec("P")
-R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
 
 _NAME = re.compile(r"[A-Za-z_][\w-]*(\.[\w-]+)*")
 
@@ -86,12 +86,14 @@ class ActionContext:
     """Set when the outcome no longer counts. A long blocking action looks at it; an async one is cancelled instead."""
 
 
-class Action(Generic[P, R]):
+class Action(Generic[P, R_co]):
     """A function that workflows can name. Still callable as the function it was."""
 
     __slots__ = ("_accepted", "_required", "blocking", "context_parameter", "description", "function", "name")
 
-    def __init__(self, function: Callable[P, R], description: ActionDescription, blocking: bool, context: str) -> None:
+    def __init__(
+        self, function: Callable[P, R_co], description: ActionDescription, blocking: bool, context: str
+    ) -> None:
         self.function = function
         self.name = description.name
         self.description = description
@@ -101,7 +103,7 @@ class Action(Generic[P, R]):
         self._required = frozenset(each.name for each in description.parameters if each.required)
         self._accepted = frozenset(each.name for each in description.parameters)
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co:
         return self.function(*args, **kwargs)
 
     def problem_with(self, given: Mapping[str, object]) -> str:
@@ -118,14 +120,14 @@ class Action(Generic[P, R]):
 
 def action(
     name: str, *, safe_to_rerun: bool = False, description: str = "", blocking: bool = True
-) -> Callable[[Callable[P, R]], Action[P, R]]:
+) -> Callable[[Callable[P, R_co]], Action[P, R_co]]:
     """Make an action of the function. `safe_to_rerun`: running it twice does no harm, so it may be when it was lost.
 
     The description is the first line of the docstring when none is given. Raises TypeError for a function or name
     that cannot be one.
     """
 
-    def decorate(function: Callable[P, R]) -> Action[P, R]:
+    def decorate(function: Callable[P, R_co]) -> Action[P, R_co]:
         if not _NAME.fullmatch(name):
             raise TypeError(f"{name!r} is no name for an action: a word, or words joined by dots")
         parameters, accepts_any, context = _read_signature(function)

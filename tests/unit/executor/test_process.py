@@ -1,0 +1,124 @@
+"""The executor as a process: how it begins and how it leaves."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
+
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from tests.unit.executor.scripted import Engine, order
+
+from dalsegno.rpc.channel import open_channel
+
+Start = Callable[..., Awaitable[asyncio.subprocess.Process]]
+
+
+@pytest.fixture
+async def start(engine: Engine) -> AsyncIterator[Start]:
+    """Starts an executor process for the engine."""
+    started: list[asyncio.subprocess.Process] = []
+
+    async def start_process(*options: str) -> asyncio.subprocess.Process:
+        command = ["-m", "dalsegno.executor", "--engine", engine.address, "--id", "executor-1", *options]
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, *command, stderr=asyncio.subprocess.PIPE, env={**os.environ, "PYTHONUNBUFFERED": "1"}
+        )
+        started.append(process)
+        return process
+
+    yield start_process
+    for process in started:
+        with suppress(ProcessLookupError):
+            process.kill()
+        await process.communicate()
+
+
+async def test_an_idle_executor_leaves_at_once_and_gives_everything_back(engine: Engine, start: Start) -> None:
+    """SIGTERM: the stream is ended, opened without credit, so that what was on its way is known, and given back."""
+    process = await start()
+    line = await engine.line(20)
+    assert line.hello.credit > 0
+
+    process.send_signal(signal.SIGTERM)
+
+    assert not (await line.next("goodbye")).release
+    line = await engine.line()
+    assert (line.hello.credit, line.in_flight) == (0, [])
+    assert (await line.next("goodbye")).release
+    assert await asyncio.wait_for(process.wait(), 5) == 0
+
+
+async def test_what_runs_may_end_within_the_grace(engine: Engine, start: Start) -> None:
+    """What runs when SIGTERM comes is finished and acknowledged; what came too late is left to others."""
+    process = await start("--grace-s", "10")
+    line = await engine.line(20)
+    await line.run(order(1, "std.sleep", '{"seconds": 1}'), order(2))
+    await line.acknowledge(*await line.outcomes(1))
+
+    process.send_signal(signal.SIGTERM)
+    await line.next("goodbye")
+    line = await engine.line()
+
+    assert line.in_flight == [("e.1.0.1", 1)]
+    (done,) = await line.outcomes(1)
+    assert done.action_execution_id == "e.1.0.1"
+    await line.silence("goodbye")
+    await line.acknowledge(done)
+    assert (await line.next("goodbye")).release
+    assert await asyncio.wait_for(process.wait(), 5) == 0
+
+
+async def test_what_takes_longer_than_the_grace_is_given_back(engine: Engine, start: Start) -> None:
+    """Nothing is said of it: the engine decides whether it may run again."""
+    process = await start("--grace-s", "0.3")
+    line = await engine.line(20)
+    await line.run(order(1, "std.sleep", '{"seconds": 60}'), order(2))
+    await line.acknowledge(*await line.outcomes(1))
+
+    process.send_signal(signal.SIGTERM)
+    await line.next("goodbye")
+    line = await engine.line()
+
+    assert line.in_flight == [("e.1.0.1", 1)]
+    assert (await line.next("goodbye")).release
+    assert await asyncio.wait_for(process.wait(), 5) == 0
+
+
+async def test_an_executor_without_its_engine_leaves_too(engine: Engine, start: Start) -> None:
+    """SIGINT while no engine is there."""
+    process = await start("--grace-s", "0.3")
+    await engine.line(20)
+    await engine.stop()
+
+    process.send_signal(signal.SIGINT)
+
+    assert await asyncio.wait_for(process.wait(), 6) == 0
+    await engine.start()
+
+
+async def test_health_follows_the_stream(engine: Engine, start: Start, free_port: int) -> None:
+    """The executor is ready as long as an engine can send it work."""
+    await start("--listen", f"127.0.0.1:{free_port}")
+    await engine.line(20)
+    async with open_channel(f"127.0.0.1:{free_port}") as channel:
+        watch = health_pb2_grpc.HealthStub(channel).Watch(  # type: ignore[attr-defined]
+            health_pb2.HealthCheckRequest(), wait_for_ready=True
+        )
+        states: list[str] = []
+
+        async def wait_for(state: str) -> None:
+            while not states or states[-1] != state:
+                answer = await watch.read()
+                states.append(health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status))
+
+        async with asyncio.timeout(10):
+            await wait_for("SERVING")
+            await engine.stop()
+            await wait_for("NOT_SERVING")
+        watch.cancel()
+    await engine.start()

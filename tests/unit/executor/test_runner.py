@@ -1,0 +1,365 @@
+"""Runs of actions: async, blocking and instant ones, their results and their failures."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+import time
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from tests.unit.executor.scripted import order
+
+from dalsegno.actions.action import DELEGATED, ActionCancelled, ActionContext, ActionFailed, Delegated, action
+from dalsegno.actions.registry import AnyAction, Registry, load_registry
+from dalsegno.executor.runner import Run, Runner
+from dalsegno.v1.executor_service_pb2 import TaskDone, TaskOutcome
+
+SUCCEEDED = TaskOutcome.TASK_OUTCOME_SUCCEEDED
+FAILED = TaskOutcome.TASK_OUTCOME_FAILED
+CANCELLED = TaskOutcome.TASK_OUTCOME_CANCELLED
+KEY = ("e.1.0.1", 1)
+
+
+@dataclass
+class Bench:
+    """A runner, and what it said."""
+
+    runner: Runner
+    done: list[TaskDone] = field(default_factory=list)
+    freed: list[Run] = field(default_factory=list)
+
+    def start(self, name: str, timeout_s: float | None = None, **given: object) -> None:
+        self.runner.start(order(1, name, json.dumps(given)), "engine", timeout_s)
+
+    async def ended(self, name: str, timeout_s: float | None = None, **given: object) -> TaskDone:
+        """The outcome of the action."""
+        self.start(name, timeout_s, **given)
+        await self.until(lambda: bool(self.done))
+        return self.done.pop()
+
+    async def until(self, true: Callable[[], bool]) -> None:
+        async with asyncio.timeout(5):
+            while not true():  # noqa: ASYNC110 (what is waited for is not ours to signal)
+                await asyncio.sleep(0.005)
+
+
+MakeBench = Callable[..., Bench]
+
+
+@pytest.fixture
+async def make_bench() -> AsyncIterator[MakeBench]:
+    """Makes a runner of the built-in actions and these."""
+    made: list[Bench] = []
+
+    def make(*actions: AnyAction, threads: int = 2) -> Bench:
+        done: list[TaskDone] = []
+        freed: list[Run] = []
+        registry = Registry([*load_registry(plugins=()), *actions])
+        runner = Runner(registry, threads, lambda message, run: done.append(message), freed.append)
+        made.append(Bench(runner, done, freed))
+        return made[-1]
+
+    yield make
+    for bench in made:
+        await bench.runner.close(1)
+
+
+async def test_an_instant_action_has_ended_when_start_returns(make_bench: MakeBench) -> None:
+    """No task, no thread, no turn of the event loop: thousands of them cost little."""
+    bench = make_bench()
+
+    bench.start("std.echo", output={"city": "Port Ellis"})
+
+    assert [(each.outcome, each.result) for each in bench.done] == [(SUCCEEDED, '{"city":"Port Ellis"}')]
+    assert len(bench.freed) == 1
+
+
+async def test_null_is_a_result(make_bench: MakeBench) -> None:
+    """An action that returns nothing has succeeded: None is no marker of anything (DESIGN.md section 5)."""
+    done = await make_bench().ended("std.noop")
+
+    assert (done.outcome, done.result) == (SUCCEEDED, "")
+
+
+async def test_async_actions_run_beside_each_other(make_bench: MakeBench) -> None:
+    """A hundred sleeping actions take as long as one."""
+    bench = make_bench()
+    start_s = time.monotonic()
+
+    for number in range(100):
+        bench.runner.start(order(number, "std.sleep", '{"seconds": 0.2}'), "engine", None)
+    assert len(bench.runner) == 100
+    await bench.until(lambda: len(bench.done) == 100)
+
+    assert time.monotonic() - start_s < 2
+
+
+async def test_blocking_actions_run_in_threads_and_no_more_than_there_are(make_bench: MakeBench) -> None:
+    """A blocking action holds up neither the event loop nor more threads than there are."""
+    names: set[str] = set()
+    most = 0
+    running = 0
+    lock = threading.Lock()
+
+    @action("test.block")
+    def block() -> None:
+        nonlocal most, running
+        with lock:
+            running += 1
+            most = max(most, running)
+        names.add(threading.current_thread().name)
+        time.sleep(0.05)
+        with lock:
+            running -= 1
+
+    bench = make_bench(block, threads=2)
+    for number in range(6):
+        bench.runner.start(order(number, "test.block"), "engine", None)
+    bench.start("std.noop")  # the loop is free
+    assert len(bench.done) == 1
+    await bench.until(lambda: len(bench.done) == 7)
+
+    assert most == 2
+    assert all(name.startswith("action") for name in names)
+
+
+async def test_what_an_action_raises_is_its_failure_without_a_traceback(make_bench: MakeBench) -> None:
+    """The error names action and exception; whoever wants the traceback reads the log."""
+
+    @action("test.broken")
+    async def broken() -> None:
+        raise KeyError("pressure")
+
+    @action("test.broken_in_thread")
+    def broken_in_thread() -> None:
+        raise ValueError("no \ud800 text\0")
+
+    @action("test.exits", blocking=False)
+    def exits() -> None:
+        raise SystemExit(3)
+
+    bench = make_bench(broken, broken_in_thread, exits)
+
+    done = await bench.ended("test.broken")
+    assert (done.outcome, done.result) == (FAILED, "")
+    assert done.error == "The action raised an exception [action=test.broken, msg=''pressure'']"
+    assert "no \\ud800 text\\0" in (await bench.ended("test.broken_in_thread")).error
+    assert (await bench.ended("test.exits")).outcome == FAILED
+
+
+async def test_a_failure_may_carry_data(make_bench: MakeBench) -> None:
+    """ActionFailed's words are the error as they are, and its result travels with it."""
+
+    @action("test.refuse", blocking=False)
+    def refuse(data: object) -> None:
+        raise ActionFailed("out of paper", {"tray": data})
+
+    @action("test.unfit", blocking=False)
+    def unfit() -> None:
+        raise ActionFailed("out of paper", {1, 2})
+
+    bench = make_bench(refuse, unfit)
+
+    done = await bench.ended("test.refuse", data=2)
+    assert (done.outcome, done.error, done.result) == (FAILED, "out of paper", '{"tray":2}')
+    done = await bench.ended("test.unfit")
+    assert done.outcome == FAILED
+    assert done.error.startswith("out of paper (its data is left out: ")
+
+
+async def test_a_delegate_says_so_and_may_choose_an_alias(make_bench: MakeBench) -> None:
+    """P7, P10: the action alone decides that somebody else completes it."""
+
+    @action("test.ask")
+    async def ask(alias: str) -> Delegated:
+        return Delegated(alias)
+
+    @action("test.ask_anybody")
+    def ask_anybody() -> object:
+        return DELEGATED
+
+    bench = make_bench(ask, ask_anybody)
+
+    done = await bench.ended("test.ask", alias="order-17")
+    assert (done.outcome, done.alias) == (TaskOutcome.TASK_OUTCOME_DELEGATED, "order-17")
+    done = await bench.ended("test.ask_anybody")
+    assert (done.outcome, done.alias) == (TaskOutcome.TASK_OUTCOME_DELEGATED, "")
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "words"),
+    [
+        ("std.echo", {}, "std.echo: input missing: output"),
+        ("std.noop", {"a": 1, "b": 2}, "std.noop: input unknown: a, b"),
+        ("test.nowhere", {}, "this executor has no action named test.nowhere"),
+        ("std.mistral_http", {"url": "http://127.0.0.1:9/", "context": 1}, "std.mistral_http: input unknown: context"),
+    ],
+)
+async def test_an_input_that_does_not_fit_is_a_failure(
+    make_bench: MakeBench, name: str, given: dict[str, Any], words: str
+) -> None:
+    """All that is missing or unknown is named; the context cannot be given as an input."""
+    done = await make_bench().ended(name, **given)
+
+    assert (done.outcome, done.error) == (FAILED, words)
+
+
+@pytest.mark.parametrize("text", ["[1]", "{", "17"])
+async def test_an_input_that_is_no_object_is_a_failure(make_bench: MakeBench, text: str) -> None:
+    """An engine that sends no object, or no JSON, gets a failure for it and no silence."""
+    bench = make_bench()
+
+    bench.runner.start(order(1, "std.echo", text), "engine", None)
+
+    assert [each.outcome for each in bench.done] == [FAILED]
+
+
+@pytest.mark.parametrize(
+    ("result", "words"),
+    [
+        (float("nan"), "the result is not JSON: $: nan is not JSON"),
+        ({"a": [1, {2}]}, "the result is not JSON: $.a[1]: a set is not JSON"),
+        ("a\0b", "the result is not JSON: $: holds a NUL character"),
+        (["\ud800"], "the result is not JSON: $[0]: holds a lone surrogate"),
+        ("x" * (4 * 1024 * 1024), "result too large: 4,194,306 bytes, at most 4,194,304"),
+    ],
+)
+@pytest.mark.parametrize("blocking", [True, False])
+async def test_a_result_that_cannot_be_carried_is_a_failure(
+    make_bench: MakeBench, result: object, words: str, blocking: bool
+) -> None:
+    """A failure that says what is wrong and where, rather than an outcome that no engine can take."""
+
+    @action("test.give", blocking=blocking)
+    def give() -> object:
+        return result
+
+    done = await make_bench(give).ended("test.give")
+
+    assert (done.outcome, done.error) == (FAILED, words)
+
+
+async def test_results_are_exact(make_bench: MakeBench) -> None:
+    """Integers beyond 64 bits and texts that look like escapes arrive as they were."""
+    value = {"n": 2**70, "text": r"\u0000 is written so", "null": None}
+
+    done = await make_bench().ended("std.echo", output=value)
+
+    assert json.loads(done.result) == value
+
+
+async def test_a_deadline_stops_an_async_action(make_bench: MakeBench) -> None:
+    """It is cancelled, cleans up, and is reported as cancelled by its deadline, whatever it returns then."""
+    cleaned = []
+
+    @action("test.stubborn")
+    async def stubborn() -> str:
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            cleaned.append(True)
+        return "late"
+
+    done = await make_bench(stubborn).ended("test.stubborn", timeout_s=0.05)
+
+    assert (done.outcome, done.error, done.result) == (CANCELLED, "timed out after 0.050 s", "")
+    assert cleaned
+
+
+async def test_a_deadline_drops_the_outcome_of_a_thread_which_keeps_its_slot(make_bench: MakeBench) -> None:
+    """The outcome is reported at the deadline; the slot is free when the thread is, for it cannot be stopped."""
+    gate = threading.Event()
+    asked: list[bool] = []
+
+    @action("test.block")
+    def block(context: ActionContext) -> str:
+        gate.wait(5)
+        asked.append(context.cancelled.is_set())
+        return "late"
+
+    bench = make_bench(block)
+    try:
+        done = await bench.ended("test.block", timeout_s=0.05)
+        assert (done.outcome, done.error) == (CANCELLED, "timed out after 0.050 s")
+        assert (bench.runner.stuck_threads, bench.freed) == (1, [])
+    finally:
+        gate.set()
+    await bench.until(lambda: len(bench.freed) == 1)
+    assert asked == [True]
+    assert (bench.runner.stuck_threads, bench.done) == (0, [])
+
+
+async def test_an_action_that_waits_for_a_thread_can_be_stopped(make_bench: MakeBench) -> None:
+    """It never runs, and its slot is free at once."""
+    gate = threading.Event()
+    ran: list[int] = []
+
+    @action("test.block")
+    def block(number: int) -> None:
+        ran.append(number)
+        gate.wait(5)
+
+    bench = make_bench(block, threads=1)
+    try:
+        bench.runner.start(order(2, "test.block", '{"number": 2}'), "engine", None)
+        bench.start("test.block", number=1)
+        assert bench.runner.stop(KEY, "enough")
+        await bench.until(lambda: len(bench.done) == 1)
+        assert (bench.done[0].outcome, bench.done[0].action_execution_id) == (CANCELLED, KEY[0])
+    finally:
+        gate.set()
+    await bench.until(lambda: len(bench.freed) == 2)
+    assert ran == [2]
+
+
+async def test_stopping_before_the_first_step_is_reported_too(make_bench: MakeBench) -> None:
+    """An action that is cancelled in the moment it was started."""
+    bench = make_bench()
+
+    bench.start("std.sleep", seconds=60)
+    assert bench.runner.stop(KEY, "enough")
+    assert not bench.runner.stop(KEY, "again")
+    await bench.until(lambda: bool(bench.done))
+
+    assert [(each.outcome, each.error) for each in bench.done] == [(CANCELLED, "enough")]
+    assert len(bench.freed) == 1
+
+
+async def test_an_action_may_say_that_it_was_stopped(make_bench: MakeBench) -> None:
+    """Neither a success nor a failure."""
+
+    @action("test.stopped", blocking=False)
+    def stopped() -> None:
+        raise ActionCancelled("the printer was switched off")
+
+    done = await make_bench(stopped).ended("test.stopped")
+
+    assert (done.outcome, done.error) == (CANCELLED, "the printer was switched off")
+
+
+async def test_an_action_can_know_where_it_runs(make_bench: MakeBench) -> None:
+    """The context has what the engine sent, and does not show the token to whoever prints it."""
+    seen: list[ActionContext] = []
+
+    @action("test.where", blocking=False)
+    def where(about: ActionContext, word: str = "") -> None:
+        seen.append(about)
+
+    bench = make_bench(where)
+    sent = order(1, "test.where", task_token="secret-token", trace_context={"traceparent": "00-1-2-01"})
+    sent.context.execution_id = "e"
+    sent.context.task_name = "print"
+    sent.context.attempt = 3
+    sent.deadline.FromMilliseconds(1_700_000_000_500)
+
+    bench.runner.start(sent, "engine", None)
+
+    (context,) = seen
+    assert (context.action_execution_id, context.execution_id, context.task_name) == ("e.1.0.1", "e", "print")
+    assert (context.attempt, context.deadline_s, context.task_token) == (3, 1_700_000_000.5, "secret-token")
+    assert context.trace_context == {"traceparent": "00-1-2-01"}
+    assert "secret-token" not in repr(context)

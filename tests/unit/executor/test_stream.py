@@ -1,0 +1,339 @@
+"""The stream: batches, acknowledgements, reconnects, credit, heartbeats, parting."""
+
+from __future__ import annotations
+
+import asyncio
+
+import grpc
+import pytest
+from tests.unit.executor.scripted import Engine, MakeExecutor, order
+
+from dalsegno.actions.action import Action, action
+from dalsegno.v1 import executor_service_pb2 as wire
+
+
+def make_gated() -> tuple[Action[..., object], asyncio.Event, list[int]]:
+    """An action that waits for the event; the numbers of those that began."""
+    gate = asyncio.Event()
+    begun: list[int] = []
+
+    @action("test.gated")
+    async def gated(number: int = 0) -> int:
+        begun.append(number)
+        await gate.wait()
+        return number
+
+    return gated, gate, begun
+
+
+async def test_hello_says_who_the_executor_is_and_what_it_can_do(engine: Engine, make_executor: MakeExecutor) -> None:
+    """Hello carries id, session, actions with their parameters and defaults, slots, labels and the first credit."""
+    executor = make_executor(slots=7)
+
+    hello = (await engine.line()).hello
+
+    assert (hello.executor_id, hello.session_id) == ("executor-of-the-test", executor.session.id)
+    assert (hello.slots, hello.credit, dict(hello.labels)) == (7, 7, {"zone": "north"})
+    actions = {each.name: each for each in hello.actions}
+    echo = [(each.name, each.required, each.default) for each in actions["std.echo"].parameters]
+    assert echo == [("output", True, ""), ("delay", False, "0")]
+    assert actions["std.echo"].safe_to_rerun
+    assert not actions["std.http"].safe_to_rerun
+
+
+async def test_a_batch_of_instant_actions_is_answered_by_one_message(
+    engine: Engine, make_executor: MakeExecutor
+) -> None:
+    """What was run together is reported together: a message costs as much as twenty outcomes."""
+    make_executor()
+    line = await engine.line()
+
+    await line.run(*(order(number, "std.echo", f'{{"output": {number}}}') for number in range(50)))
+
+    batch = (await line.next("task_done")).outcomes
+    assert [(each.action_execution_id, each.result) for each in batch] == [(f"e.{n}.0.1", str(n)) for n in range(50)]
+    assert {each.outcome for each in batch} == {wire.TaskOutcome.TASK_OUTCOME_SUCCEEDED}
+
+
+async def test_batches_stay_below_the_limit_of_a_message(engine: Engine, make_executor: MakeExecutor) -> None:
+    """Large results travel in several messages, none of which is over 4 MiB unless one result alone is."""
+    make_executor()
+    line = await engine.line()
+    text = "x" * 900_000
+
+    for number in range(8):
+        await line.run(order(number, "std.echo", f'{{"output": "{text}"}}'))
+
+    sizes, count = [], 0
+    while count < 8:
+        batch = await line.next("task_done")
+        count += len(batch.outcomes)
+        sizes.append(batch.ByteSize())
+    assert max(sizes) < 4 * 1024 * 1024
+
+
+async def test_an_outcome_is_sent_again_until_it_is_acknowledged(engine: Engine, make_executor: MakeExecutor) -> None:
+    """After a broken stream the executor lists what is not acknowledged and sends it again; once it is, no more."""
+    executor = make_executor()
+    first = await engine.line()
+    await first.run(order(1), order(2))
+    (kept, gone) = await first.outcomes(2)
+    await first.acknowledge(gone)
+
+    first.end(grpc.StatusCode.UNAVAILABLE)
+    second = await engine.line()
+
+    assert second.in_flight == [("e.1.0.1", 1)]
+    assert await second.outcomes(1) == [kept]
+    await second.acknowledge(kept)
+    async with asyncio.timeout(5):
+        await executor.session.wait_idle()
+    second.end(grpc.StatusCode.UNAVAILABLE)
+    third = await engine.line()
+    assert third.in_flight == []
+    await third.silence("task_done")
+
+
+async def test_an_engine_that_comes_back_gets_the_outcomes(engine: Engine, make_executor: MakeExecutor) -> None:
+    """An engine that was killed and started again hears what ended meanwhile: nothing is lost (DESIGN.md section 5)."""
+    gated, gate, begun = make_gated()
+    executor = make_executor(gated)
+    line = await engine.line()
+    await line.run(order(1, "test.gated", '{"number": 41}'))
+    await line.silence("task_done", 0.05)
+    assert begun == [41]
+
+    await engine.stop()
+    gate.set()
+    await asyncio.sleep(0.3)
+    await engine.start()
+
+    line = await engine.line()
+    assert line.hello.session_id == executor.session.id
+    assert line.in_flight == [("e.1.0.1", 1)]
+    (done,) = await line.outcomes(1)
+    assert done.result == "41"
+
+
+async def test_what_runs_is_listed_and_what_is_superseded_is_dropped(
+    engine: Engine, make_executor: MakeExecutor
+) -> None:
+    """Running deliveries are in Hello; the Welcome's superseded ones are stopped, and nothing is said of them."""
+    gated, gate, _ = make_gated()
+    make_executor(gated)
+    line = await engine.line()
+    await line.run(order(1, "test.gated"), order(2, "test.gated"))
+    await line.silence("task_done", 0.1)
+    engine.superseded = [("e.1.0.1", 1)]
+
+    line.end(grpc.StatusCode.UNAVAILABLE)
+    line = await engine.line()
+
+    assert sorted(line.in_flight) == [("e.1.0.1", 1), ("e.2.0.1", 1)]
+    gate.set()
+    assert [each.action_execution_id for each in await line.outcomes(1)] == ["e.2.0.1"]
+    await line.silence("task_done")
+
+
+async def test_an_outcome_goes_by_another_engine_when_its_own_is_gone(
+    engine: Engine, other_engine: Engine, make_executor: MakeExecutor
+) -> None:
+    """What an executor has belongs to its session, which every engine knows."""
+    gated, gate, _ = make_gated()
+    make_executor(gated, others=[other_engine])
+    line, other = await engine.line(), await other_engine.line()
+    await line.run(order(1, "test.gated"), order(2))
+    await line.outcomes(1)
+
+    await engine.stop()
+    gate.set()
+
+    assert {each.action_execution_id for each in await other.outcomes(2)} == {"e.1.0.1", "e.2.0.1"}
+
+
+async def test_a_delivery_that_is_repeated_runs_once(engine: Engine, make_executor: MakeExecutor) -> None:
+    """A delivery that runs is not started again; one that has ended is answered again without running."""
+    gated, gate, begun = make_gated()
+    make_executor(gated)
+    line = await engine.line()
+
+    await line.run(order(1, "test.gated"), order(1, "test.gated"))
+    await line.silence("task_done", 0.1)
+    gate.set()
+    (done,) = await line.outcomes(1)
+    await line.run(order(1, "test.gated"))
+
+    assert await line.outcomes(1) == [done]
+    assert begun == [0]
+
+
+async def test_a_newer_delivery_takes_the_place_of_the_one_that_runs(
+    engine: Engine, make_executor: MakeExecutor
+) -> None:
+    """Only the current delivery's outcome counts: the older one is stopped and not reported."""
+    gated, gate, begun = make_gated()
+    make_executor(gated)
+    line = await engine.line()
+
+    await line.run(order(1, "test.gated", '{"number": 1}'))
+    await line.silence("task_done", 0.1)
+    await line.run(order(1, "test.gated", '{"number": 2}', delivery=2))
+    await line.silence("task_done", 0.1)
+    gate.set()
+
+    (done,) = await line.outcomes(1)
+    assert (done.delivery, done.result) == (2, "2")
+    assert begun == [1, 2]
+    await line.silence("task_done")
+
+
+async def test_credit_never_exceeds_the_slots(engine: Engine, make_executor: MakeExecutor) -> None:
+    """What the engine may still send and what runs are together at most the slots; what ends is given back."""
+    gated, gate, _ = make_gated()
+    make_executor(gated, slots=4)
+    line = await engine.line()
+    assert line.hello.credit == 4
+
+    await line.run(*(order(number, "test.gated") for number in range(4)))
+    await line.silence("credit", 0.3)
+    gate.set()
+    await line.outcomes(4)
+
+    more = 0
+    while more < 4:
+        more += (await line.next("credit")).more
+    assert more == 4
+    await line.silence("credit", 0.3)
+
+
+async def test_engines_share_the_slots(engine: Engine, other_engine: Engine, make_executor: MakeExecutor) -> None:
+    """Two engines have equal shares, together no more than the slots."""
+    make_executor(slots=5, others=[other_engine])
+
+    credits = [(await engine.line()).hello.credit, (await other_engine.line()).hello.credit]
+
+    assert sum(credits) == 5
+    assert sorted(credits) == [2, 3]
+
+
+async def test_heartbeats_come_as_often_as_the_engine_asks(engine: Engine, make_executor: MakeExecutor) -> None:
+    """An idle executor is heard: proxies kill silent streams, and leases end."""
+    engine.heartbeat_s = 0.1
+    make_executor()
+    line = await engine.line()
+
+    async with asyncio.timeout(1.5):
+        for _ in range(5):
+            await line.next("heartbeat")
+
+
+async def test_a_silent_engine_is_given_up(engine: Engine, make_executor: MakeExecutor) -> None:
+    """An engine that says nothing for a lease is taken for gone: the executor connects again."""
+    engine.heartbeat_s, engine.lease_s = 0.1, 0.4
+    make_executor()
+    line = await engine.line()
+
+    again = await engine.line(within_s=3)
+
+    assert again.hello.session_id == line.hello.session_id
+
+
+async def test_cancel_stops_an_action(engine: Engine, make_executor: MakeExecutor) -> None:
+    """CancelAction ends what runs, and it is reported as cancelled with the reason; an unknown one is nothing."""
+    make_executor()
+    line = await engine.line()
+    await line.run(order(1, "std.sleep", '{"seconds": 60}'))
+
+    await line.send(cancel_action=wire.CancelAction(action_execution_id="e.9.0.1", delivery=1))
+    await line.send(cancel_action=wire.CancelAction(action_execution_id="e.1.0.1", delivery=2))
+    await line.silence("task_done", 0.1)
+    await line.send(cancel_action=wire.CancelAction(action_execution_id="e.1.0.1", delivery=1, reason="enough"))
+
+    (done,) = await line.outcomes(1)
+    assert (done.outcome, done.error) == (wire.TaskOutcome.TASK_OUTCOME_CANCELLED, "enough")
+
+
+async def test_a_deadline_is_by_the_engines_clock(engine: Engine, make_executor: MakeExecutor) -> None:
+    """An executor whose clock is an hour off stops an action at its deadline, not an hour before or after."""
+    engine.clock_offset_s = 3600
+    make_executor()
+    line = await engine.line()
+    slow = order(1, "std.sleep", '{"seconds": 60}')
+    slow.deadline.GetCurrentTime()
+    slow.deadline.seconds += 3601
+    late = order(2, "std.noop")
+    late.deadline.GetCurrentTime()
+
+    await line.run(slow, late)
+
+    done = {each.action_execution_id: each for each in await line.outcomes(2)}
+    assert {each.outcome for each in done.values()} == {wire.TaskOutcome.TASK_OUTCOME_CANCELLED}
+    assert done["e.1.0.1"].error.startswith("timed out after")
+    assert 0.5 < done["e.1.0.1"].elapsed.ToMilliseconds() / 1000 < 2
+    assert done["e.2.0.1"].error == "timed out before it was started"
+
+
+async def test_a_drained_engine_hears_goodbye_after_the_last_acknowledgement(
+    engine: Engine, make_executor: MakeExecutor
+) -> None:
+    """An engine that is being stopped gets the outcomes that there are, and is tried again later."""
+    gated, _, _ = make_gated()
+    make_executor(gated)
+    line = await engine.line()
+    await line.run(order(1), order(2, "test.gated"))
+    (done,) = await line.outcomes(1)
+
+    drain = wire.Drain()
+    drain.grace.FromSeconds(20)
+    await line.send(drain=drain)
+    await line.silence("goodbye")
+    await line.acknowledge(done)
+
+    goodbye = await line.next("goodbye")
+    assert not goodbye.release
+    assert (await engine.line()).in_flight == [("e.2.0.1", 1)]
+
+
+async def test_a_superseded_session_does_not_come_back(engine: Engine, make_executor: MakeExecutor) -> None:
+    """ABORTED: another process is this executor now."""
+    executor = make_executor()
+    line = await engine.line()
+
+    line.end(grpc.StatusCode.ABORTED)
+
+    async with asyncio.timeout(5):
+        await executor.session.superseded.wait()
+        await asyncio.gather(*executor.tasks)
+    assert engine.lines.empty()
+
+
+async def test_an_executor_tries_until_an_engine_is_there(engine: Engine, make_executor: MakeExecutor) -> None:
+    """An engine that starts after its executors is found."""
+    await engine.stop()
+    make_executor()
+    await asyncio.sleep(0.5)
+    await engine.start()
+
+    line = await engine.line()
+
+    await line.run(order(1))
+    assert len(await line.outcomes(1)) == 1
+
+
+async def test_a_message_that_breaks_us_costs_the_stream_and_not_the_executor(
+    engine: Engine, make_executor: MakeExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A fault of ours while taking a message in ends the stream; the executor connects again."""
+    executor = make_executor()
+    line = await engine.line()
+
+    def fail(*arguments: object) -> None:
+        raise RuntimeError("a fault")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(executor.session, "accept", fail)
+        await line.run(order(1))
+        line = await engine.line()
+
+    await line.run(order(1))
+    assert len(await line.outcomes(1)) == 1
