@@ -1,0 +1,24 @@
+"""One system of real services for the tests of a module, and after each test the proof that its journals are true."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+import pytest_asyncio
+from tests.processes import System
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def shared_system(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[System]:
+    """An engine, an executor and an api, for all tests of a module that do not mind each other."""
+    async with System(tmp_path_factory.mktemp("system")) as running:
+        yield running
+
+
+@pytest.fixture
+def system(shared_system: System) -> Iterator[System]:
+    """The same; afterwards every journal gives exactly the rows."""
+    yield shared_system
+    shared_system.show_logs()
+    assert shared_system.findings() == []
