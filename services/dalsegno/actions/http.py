@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 import time
+from base64 import b64encode
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 from urllib.parse import urlencode, urlsplit
@@ -47,21 +48,22 @@ async def request(
         raise ActionFailed("Only one of the parameters 'json' and 'body' can be passed.")
     import aiohttp
 
-    sent_headers = {name: str(value) for name, value in (headers or {}).items() if value is not None}
-    options: dict[str, object] = {
-        "params": _write_query(params),
-        "data": _write_body(body if json is None else json, json is not None, sent_headers),
-        "headers": sent_headers,
-        "cookies": cookies,
-        "timeout": aiohttp.ClientTimeout(total=None if timeout is None else float(timeout)),
-        "allow_redirects": bool(allow_redirects),
-        "proxy": (proxies or {}).get(urlsplit(url).scheme),
-        "ssl": _trust(verify),
-        "skip_auto_headers": ["Content-Type"],
-    }
-    if credentials := _read_credentials(auth):
-        options["auth"] = aiohttp.BasicAuth(*credentials)
     try:
+        sent_headers = {name: str(value) for name, value in (headers or {}).items() if value is not None}
+        data = _write_body(body if json is None else json, json is not None, sent_headers)
+        if auth:
+            sent_headers["Authorization"] = _write_credentials(auth)
+        options: dict[str, object] = {
+            "params": _write_query(params),
+            "data": data,
+            "headers": sent_headers,
+            "cookies": cookies,
+            "timeout": aiohttp.ClientTimeout(total=None if timeout is None else float(timeout)),
+            "allow_redirects": bool(allow_redirects),
+            "proxy": (proxies or {}).get(urlsplit(url).scheme),
+            "ssl": _trust(verify),
+            "skip_auto_headers": ["Content-Type"],
+        }
         result = await _exchange(method.upper(), url, options)
     except (aiohttp.ClientError, TimeoutError, ValueError, OSError) as error:
         raise ActionFailed(f"Failed to send HTTP request: {str(error) or type(error).__name__}") from error
@@ -177,13 +179,11 @@ def _write_body(body: object, is_json: bool, headers: dict[str, str]) -> bytes |
     return None if body is None else str(body).encode()
 
 
-def _read_credentials(auth: object) -> tuple[str, str] | None:
-    if not auth:
-        return None
+def _write_credentials(auth: object) -> str:
     parts = auth.split(":", 1) if isinstance(auth, str) else auth
     if not isinstance(parts, list | tuple) or len(parts) != 2:
-        raise ActionFailed("auth is not of the form user:password")
-    return str(parts[0]), str(parts[1])
+        raise ValueError("auth is not of the form user:password")
+    return "Basic " + b64encode(f"{parts[0]}:{parts[1]}".encode()).decode()
 
 
 def _trust(verify: bool | str | None) -> bool | ssl.SSLContext:

@@ -1,0 +1,129 @@
+"""The port: what a function's signature says about the action made of it."""
+
+from __future__ import annotations
+
+import inspect
+
+import pytest
+
+from dalsegno.actions import action as port
+from dalsegno.actions.action import Action, ActionContext, action
+from dalsegno.workflow.model import Parameter
+from dalsegno.workflow.scope import Constant
+
+
+def test_the_signature_gives_the_parameters() -> None:
+    """Names, which are required, defaults; the first line of the docstring is the description."""
+
+    @action("pack.greet", safe_to_rerun=True)
+    async def greet(name: str, *, greeting: str = "Hello") -> str:
+        """Greets somebody.
+
+        At length.
+        """
+        return f"{greeting}, {name}"
+
+    described = greet.description
+
+    assert described.name == "pack.greet"
+    assert described.parameters == (
+        Parameter("name"),
+        Parameter("greeting", required=False, default=Constant("Hello")),
+    )
+    assert (described.safe_to_rerun, described.accepts_any) == (True, False)
+    assert described.description == "Greets somebody."
+
+
+def test_an_action_is_not_safe_to_rerun_unless_it_says_so() -> None:
+    """What nobody has thought about may do harm twice."""
+
+    @action("pack.pay")
+    def pay(amount: int) -> None: ...
+
+    assert not pay.description.safe_to_rerun
+
+
+def test_an_action_is_still_the_function() -> None:
+    """So that it can be called, by other actions and by tests."""
+
+    @action("pack.double")
+    def double(number: int) -> int:
+        return 2 * number
+
+    assert double(4) == 8
+
+
+def test_any_other_name_is_accepted_with_keywords() -> None:
+    """`**anything` takes what no parameter names."""
+
+    @action("pack.collect")
+    def collect(first: int, **anything: object) -> object:
+        return anything
+
+    assert collect.description.accepts_any
+    assert collect.problem_with({"first": 1, "second": 2}) == ""
+    assert collect.problem_with({"second": 2}) == "missing: first"
+
+
+def test_all_that_is_wrong_with_an_input_is_named() -> None:
+    """Not the first thing only."""
+
+    @action("pack.measure")
+    def measure(width: int, height: int, unit: str = "m") -> None: ...
+
+    assert measure.problem_with({"depth": 1, "colour": 2}) == "missing: height, width; unknown: colour, depth"
+    assert measure.problem_with({"width": 1, "height": 2, "unit": "cm"}) == ""
+
+
+def test_the_context_is_no_parameter() -> None:
+    """It is given by the executor, however the annotation is written, and never by a workflow."""
+
+    @action("pack.where")
+    def where(context: ActionContext, word: str = "") -> None: ...
+
+    @action("pack.where_else")
+    def where_else(context: port.ActionContext) -> None: ...
+
+    assert [each.name for each in where.description.parameters] == ["word"]
+    assert (where.context_parameter, where_else.context_parameter) == ("context", "context")
+    assert where.problem_with({"context": {}}) == "unknown: context"
+
+
+def test_an_annotation_only_for_type_checkers_does_no_harm() -> None:
+    """A name that exists while types are checked cannot be looked up; the context is recognised all the same."""
+
+    def send(context: ActionContext, order: Order) -> None: ...  # type: ignore[name-defined] # noqa: F821
+
+    made = action("pack.send")(send)
+
+    assert made.context_parameter == "context"
+    assert [each.name for each in made.description.parameters] == ["order"]
+
+
+@pytest.mark.parametrize("name", ["", "two words", ".pack", "pack.", "9lives", "pack..x"])
+def test_a_name_must_be_one(name: str) -> None:
+    """A workflow must be able to write it."""
+    with pytest.raises(TypeError, match="no name for an action"):
+        action(name)(lambda: None)
+
+
+@pytest.mark.parametrize("function", [lambda *numbers: None, eval("lambda a, /: None")])
+def test_parameters_that_cannot_be_named_are_refused(function: object) -> None:
+    """A workflow gives inputs by name."""
+    assert callable(function)
+    with pytest.raises(TypeError, match="cannot be given by name"):
+        action("pack.sum")(function)
+
+
+def test_only_plain_functions_take_a_thread() -> None:
+    """Async ones and those that say that they do not block run on the event loop."""
+
+    async def wait() -> None: ...
+
+    def work() -> None: ...
+
+    assert not action("pack.wait")(wait).blocking
+    assert action("pack.work")(work).blocking
+    assert not action("pack.work", blocking=False)(work).blocking
+    assert inspect.iscoroutinefunction(action("pack.wait")(wait).function)
+    assert isinstance(action("pack.wait")(wait), Action)

@@ -1,0 +1,116 @@
+"""Which actions there are: built-in ones and plug-ins."""
+
+from __future__ import annotations
+
+import logging
+import subprocess
+import sys
+from importlib.metadata import EntryPoint
+from pathlib import Path
+
+import pytest
+
+from dalsegno.actions.action import action
+from dalsegno.actions.registry import GROUP, Registry, builtin_descriptions, load_registry
+
+PLUGIN = """
+from dalsegno.actions.action import action
+
+@action("example.greet")
+async def greet(name: str) -> str:
+    return f"Hello, {name}"
+
+@action("example.part")
+def part() -> None: ...
+
+also_greet = greet
+"""
+
+
+@pytest.fixture
+def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The name of a module with two actions, one of them under two names."""
+    (tmp_path / "example_pack.py").write_text(PLUGIN)
+    (tmp_path / "broken_pack.py").write_text("raise RuntimeError('no such library')")
+    (tmp_path / "leaving_pack.py").write_text("raise SystemExit(1)")
+    (tmp_path / "empty_pack.py").write_text("")
+    (tmp_path / "greedy_pack.py").write_text(PLUGIN.replace("example.part", "std.noop"))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    for name in ("example_pack", "broken_pack", "leaving_pack", "empty_pack", "greedy_pack"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    return "example_pack"
+
+
+def names_of(*values: str) -> set[str]:
+    """The actions that these entry points add to the built-in ones."""
+    entries = [EntryPoint(f"entry-{number}", value, GROUP) for number, value in enumerate(values)]
+    found = {each.name for each in load_registry(entries)}
+    builtin = {each.name for each in builtin_descriptions()}
+    assert builtin <= found
+    return found - builtin
+
+
+def test_the_standard_family_is_there() -> None:
+    """With Mistral's names, and what is safe to rerun."""
+    described = {each.name: each.safe_to_rerun for each in builtin_descriptions()}
+
+    assert described == {
+        "std.noop": True,
+        "std.echo": True,
+        "std.fail": True,
+        "std.sleep": True,
+        "std.test_dict": True,
+        "std.async_noop": True,
+        "std.http": False,
+        "std.mistral_http": False,
+    }
+
+
+def test_a_package_adds_actions_by_an_entry_point(plugin: str) -> None:
+    """All of a module, or one by name; two names of one action are one action."""
+    assert names_of(plugin) == {"example.greet", "example.part"}
+    assert names_of(f"{plugin}:greet") == {"example.greet"}
+
+
+@pytest.mark.parametrize("broken", ["broken_pack", "leaving_pack", "missing_pack", "empty_pack", "example_pack:PLUGIN"])
+def test_a_broken_plugin_is_logged_and_left_out(plugin: str, broken: str, caplog: pytest.LogCaptureFixture) -> None:
+    """Others are there all the same: one package must not take an executor down."""
+    with caplog.at_level(logging.WARNING):
+        assert names_of(broken, f"{plugin}:greet") == {"example.greet"}
+
+    assert broken in caplog.text
+
+
+def test_a_plugin_cannot_take_a_name_that_is_taken(plugin: str, caplog: pytest.LogCaptureFixture) -> None:
+    """std.noop stays ours; the rest of the plug-in is there."""
+    with caplog.at_level(logging.WARNING):
+        assert names_of("greedy_pack") == {"example.greet"}
+
+    assert "two actions named std.noop" in caplog.text
+
+
+def test_two_actions_of_one_name_are_refused() -> None:
+    """The same one twice is no contradiction."""
+
+    @action("pack.one")
+    def one() -> None: ...
+
+    @action("pack.one")
+    def other() -> None: ...
+
+    registry = Registry([one, one])
+    with pytest.raises(ValueError, match=r"two actions named pack\.one"):
+        registry.add(other)
+    assert registry.find("pack.one") is one
+    assert registry.find("pack.two") is None
+    assert len(registry) == 1
+
+
+def test_descriptions_are_cheap() -> None:
+    """The engine asks for them and runs no action: no HTTP library is imported for it."""
+    program = "import sys; from dalsegno.actions import registry as r; r.builtin_descriptions(); print(*sys.modules)"
+
+    printed = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+
+    assert "dalsegno.actions.http" in printed.split()
+    assert "aiohttp" not in printed.split()
