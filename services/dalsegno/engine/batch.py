@@ -131,7 +131,6 @@ class Batch:
         copy = self._copies.loaded(execution_id, self.transaction)
         for change in touched.changes if touched is not None else ():
             copy.execution.apply(change)
-            copy.count(change)
         return copy
 
     def try_step(self, copy: Copy, event: Event) -> Outcome:
@@ -145,9 +144,7 @@ class Batch:
         copy = touched.copy
         event = msgspec.structs.replace(_within_limits(copy, event), at_s=max(self.at_s, copy.at_s))
         outcome = self._stepped(touched, event)
-        longest = 0
-        for change in outcome.changes:
-            longest = max(longest, copy.count(change))
+        longest = copy.count(outcome.changes)
         if longest > VALUE_BYTES_MAX or copy.value_bytes > EXECUTION_BYTES_MAX:
             self._stop_growth(touched, event, longest)
         return outcome
@@ -270,8 +267,7 @@ class Batch:
             size = touched.copy.value_bytes
             reason = f"too large: values of {size:,} bytes; an execution has at most {EXECUTION_BYTES_MAX:,}"
         outcome = self._stepped(touched, Poisoned(at_s=event.at_s, reason=reason))
-        for change in outcome.changes:
-            touched.copy.count(change)
+        touched.copy.count(outcome.changes)
 
 
 def _within_limits(copy: Copy, event: Event) -> Event:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
+from typing import Any
 
 from dalsegno.store.records import DefinitionRow
 from dalsegno.store.store import Queries, Transaction
@@ -31,28 +32,31 @@ ATTEMPT_BYTES = 1_200
 class Copy:
     """One execution in memory with its workflow, as it is after the last batch that touched it."""
 
-    __slots__ = ("at_s", "execution", "value_bytes", "workflow")
+    __slots__ = ("execution", "value_bytes", "workflow")
 
     def __init__(self, execution: Execution, workflow: Workflow, changes: Iterable[AnyChange]) -> None:
         self.execution = execution
         self.workflow = workflow
-        self.at_s = 0.0
-        """The time of its last change: the next one is not earlier."""
         self.value_bytes = 0
         """The length of all its values."""
-        for change in changes:
-            self.count(change)
+        self.count(changes)
 
-    def count(self, change: AnyChange) -> int:
-        """Take a change into account. Returns the length of the longest value in it."""
-        at_s = getattr(change, "at_s", 0.0)
-        if at_s > self.at_s:
-            self.at_s = at_s
+    @property
+    def at_s(self) -> float:
+        """The time of its last change: the next one is not earlier."""
+        return self.execution.latest_s
+
+    def count(self, changes: Iterable[AnyChange]) -> int:
+        """Take the values of changes into account. Returns the length of the longest one."""
         longest = 0
-        for value in values_of(change):
-            length = len(value.text)
-            self.value_bytes += length
-            longest = max(longest, length)
+        for change in changes:
+            values_of = _VALUES.get(type(change))
+            if values_of is not None:
+                for value in values_of(change):
+                    length = len(value.text)
+                    self.value_bytes += length
+                    if length > longest:
+                        longest = length
         return longest
 
     @property
@@ -67,22 +71,24 @@ class Copy:
         )
 
 
-def values_of(change: AnyChange) -> Iterable[Value]:
-    """The values that a change carries."""
-    kind = type(change)
-    if kind is AttemptMoved:
-        return () if change.result is None else (change.result,)  # type: ignore[union-attr]
-    if kind is AttemptAdded:
-        return (change.input,)  # type: ignore[union-attr]
-    if kind is Published or kind is GlobalsPublished:
-        return change.values.values()  # type: ignore[union-attr]
-    if kind is AttemptsBegun:
-        return () if change.items is None else (change.items,)  # type: ignore[union-attr]
-    if kind is ExecutionMoved:
-        return () if change.output is None else (change.output,)  # type: ignore[union-attr]
-    if kind is ExecutionCreated:
-        return (change.input, change.params, change.environment)  # type: ignore[union-attr]
-    return ()
+def _one(name: str) -> Callable[[Any], Iterable[Value]]:
+    def values(change: Any) -> Iterable[Value]:
+        value = getattr(change, name)
+        return () if value is None else (value,)
+
+    return values
+
+
+_VALUES: dict[type, Callable[[Any], Iterable[Value]]] = {
+    AttemptAdded: lambda change: (change.input,),
+    AttemptMoved: _one("result"),
+    AttemptsBegun: _one("items"),
+    ExecutionMoved: _one("output"),
+    Published: lambda change: change.values.values(),
+    GlobalsPublished: lambda change: change.values.values(),
+    ExecutionCreated: lambda change: (change.input, change.params, change.environment),
+}
+"""The values that a change carries, by its kind."""
 
 
 class Workflows:
@@ -159,9 +165,10 @@ class Copies:
             if known == revision:
                 return copy
             if known < revision:
-                for change in transaction.changes_after(execution_id, known):
+                changes = transaction.changes_after(execution_id, known)
+                for change in changes:
                     copy.execution.apply(change)
-                    copy.count(change)
+                copy.count(changes)
                 return copy
             self.drop(execution_id)  # cannot be: a commit that this engine believes in is not there
         return self.loaded(execution_id, transaction)
