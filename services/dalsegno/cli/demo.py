@@ -6,7 +6,6 @@ import asyncio
 
 import typer
 
-from dalsegno.cli.endpoints import serve_endpoints
 from dalsegno.cli.examples import read_example
 from dalsegno.cli.inputs import encode_json
 from dalsegno.cli.output import Format, print_note
@@ -27,6 +26,9 @@ def demo() -> None:
 
 
 async def _demo() -> int:
+    # Not above: aiohttp takes longer to import than all else, and no other command needs it.
+    from dalsegno.cli.endpoints import serve_endpoints
+
     async with serve_endpoints(choose_address("127.0.0.1:0", "--listen")) as url:
         print_note(f"the endpoints of a few cities: {url}")
         async with private_server(print_note) as own:

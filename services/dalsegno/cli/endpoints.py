@@ -10,9 +10,6 @@ from itertools import count
 
 from aiohttp import web
 
-DEFAULT_ENDPOINTS = "127.0.0.1:8480"
-"""Where `dalsegno examples endpoints` listens and where the examples look unless told otherwise."""
-
 CITIES: dict[str, tuple[float, str, int]] = {
     "Alderford": (14.5, "rain", 120),
     "Brackwater": (11.0, "fog", 310),

@@ -10,10 +10,12 @@ from typing import Annotated
 
 import typer
 
-from dalsegno.cli.endpoints import DEFAULT_ENDPOINTS, serve_endpoints
 from dalsegno.cli.exits import Complaint
 from dalsegno.cli.output import Format, console, print_note, print_rows
 from dalsegno.cli.supervisor import choose_address
+
+DEFAULT_ENDPOINTS = "127.0.0.1:8480"
+"""Where `dalsegno examples endpoints` listens and where the examples look unless told otherwise."""
 
 app = typer.Typer(help="List, show and copy example workflows, and serve what they call.")
 
@@ -87,6 +89,9 @@ def endpoints(
     ] = DEFAULT_ENDPOINTS,
 ) -> None:
     """Serve the HTTP endpoints that the examples call, about a few cities that do not exist, until Ctrl-C."""
+
+    # Not above: aiohttp takes longer to import than all else, and no other command needs it.
+    from dalsegno.cli.endpoints import serve_endpoints
 
     async def serve() -> None:
         async with serve_endpoints(choose_address(listen, "--listen")) as url:

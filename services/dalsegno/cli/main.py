@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from importlib.metadata import version as installed_version
 
 import typer
 
@@ -30,6 +29,8 @@ app = typer.Typer(
 @app.command()
 def version() -> None:
     """Print the version of this program."""
+    from importlib.metadata import version as installed_version
+
     typer.echo(f"dalsegno {installed_version('dalsegno')}")
 
 

@@ -231,6 +231,8 @@ def print_failure(error: grpc.aio.AioRpcError, server: str) -> int:
     entries = [str(violation) for violation in failure.violations]
     if len(entries) > 1 and failure.message == "; ".join(entries):  # said once is enough
         failure = replace(failure, message=f"{len(entries)} things are wrong:")
+    if failure.problems:
+        failure = replace(failure, message=f"the definition has {_count(len(failure.problems) + failure.left_out)}:")
     _print_error(str(failure), _advise(failure).format(server=server))
     return UNREACHABLE if failure.code in _SERVERS_FAULT else USAGE
 
@@ -255,6 +257,10 @@ _LISTS = {
     "environment": "dalsegno environment list",
     "action": "dalsegno action list",
 }
+
+
+def _count(problems: int) -> str:
+    return "a problem" if problems == 1 else f"{problems} problems"
 
 
 def _advise(failure: Failure) -> str:

@@ -242,7 +242,7 @@ def test_plain_lines_tell_each_tenth_of_many_items_once() -> None:
     begun = change_pb2.AttemptsBegun(task_number=1, task_name="fetch", attempt=1, has_items=True, items=200)
     picture.take(changes(change_pb2.Change(attempts_begun=begun), task_moved("fetch", "RUNNING")))
 
-    lines = []
+    lines: list[str] = []
     for item in range(200):
         picture.take(changes(item_ended(item, state="ERROR" if item == 30 else "SUCCESS")))
         lines += progress.lines(picture)

@@ -1,0 +1,123 @@
+"""`dalsegno serve` as a person runs it: a process with its data in a folder, and commands typed at it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+DALSEGNO = (sys.executable, "-m", "dalsegno.cli.main")
+SERVICES = ("engine", "executor", "api")
+
+
+def clean_environment() -> dict[str, str]:
+    """The environment without what would lead the program to other servers and folders."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("DALSEGNO_")}
+
+
+def type_command(*words: object, within_s: float = 60) -> subprocess.CompletedProcess[str]:
+    """Type a command and wait for its end."""
+    command = [*DALSEGNO, *map(str, words)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=within_s, env=clean_environment())
+
+
+def wait_for(holds: Callable[[], Any], within_s: float = 30.0) -> Any:
+    """The first true value that `holds` gives."""
+    give_up_at = time.monotonic() + within_s
+    while not (value := holds()):
+        assert time.monotonic() < give_up_at, "it did not come about"
+        time.sleep(0.05)
+    return value
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process runs (a zombie does not)."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+@dataclass
+class Served:
+    """A running `dalsegno serve`."""
+
+    process: subprocess.Popen[str]
+    told: Path
+
+    @property
+    def address(self) -> str:
+        """Where the api listens."""
+        found = re.search(r"^api +(\S+) +pid", self.told.read_text(), re.MULTILINE)
+        assert found
+        return found[1]
+
+    def pid(self, service: str) -> int:
+        """The process of a service, as last told."""
+        found = re.findall(rf"^{service} .*pid (\d+)(?!\d|\))", self.told.read_text(), re.MULTILINE)
+        return int(found[-1])
+
+    def kill(self, *services: str) -> None:
+        """kill -9 of services, all at once."""
+        for pid in [self.pid(service) for service in services]:
+            os.kill(pid, signal.SIGKILL)
+
+    def type(self, *words: object, within_s: float = 60) -> subprocess.CompletedProcess[str]:
+        """Type a command at this server."""
+        return type_command(*words, "--server", self.address, within_s=within_s)
+
+    def read(self, *words: object) -> Any:
+        """What a command says, as data."""
+        ended = self.type(*words, "--output", "json")
+        assert ended.returncode == 0, ended.stderr
+        return json.loads(ended.stdout)
+
+    def store(self, text: str, folder: Path) -> None:
+        """Store definitions."""
+        file = folder / "definitions.yaml"
+        file.write_text(text)
+        ended = self.type("workflow", "create", file)
+        assert ended.returncode == 0, ended.stderr
+
+    def stop(self) -> None:
+        """Ctrl-C."""
+        self.process.send_signal(signal.SIGINT)
+        assert self.process.wait(40) == 0
+
+
+@contextmanager
+def serve(data: Path, *options: str) -> Iterator[Served]:
+    """A server with its data in this folder, until the block ends."""
+    data.mkdir(parents=True, exist_ok=True)
+    told = data / "told"
+    command = [*DALSEGNO, "serve", "--data", str(data), "--listen", "127.0.0.1:0", "--engine-listen", "127.0.0.1:0"]
+    with told.open("w") as out:
+        process = subprocess.Popen(
+            [*command, *options], stdout=out, stderr=subprocess.STDOUT, text=True, env=clean_environment()
+        )
+    served = Served(process, told)
+    try:
+        wait_for(lambda: "ready" in told.read_text() or process.poll() is not None, 60)
+        assert process.poll() is None, told.read_text()
+        yield served
+    finally:
+        if process.poll() is None:
+            served.stop()
+
+
+def completions(changes: list[dict[str, Any]]) -> Counter[tuple[str, int, int]]:
+    """How often each item of each task ended in SUCCESS, by task name, task number and item."""
+    moved = [change["attempt_moved"] for change in changes if "attempt_moved" in change]
+    return Counter(
+        (each["task_name"], each["task_number"], each.get("item", 0)) for each in moved if each["state"] == "SUCCESS"
+    )

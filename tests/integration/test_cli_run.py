@@ -1,0 +1,230 @@
+"""`dalsegno demo`, `dalsegno run` and the examples, with the real services."""
+
+from __future__ import annotations
+
+import os
+import pty
+import re
+import select
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.integration.cli_server import DALSEGNO, Served, clean_environment, serve, type_command, wait_for
+
+from dalsegno.cli.examples import find_examples, read_example
+
+GREETING = """
+version: '2.0'
+greet:
+  input: [name]
+  tasks:
+    say:
+      action: std.echo
+      input: {output: "Hello, <% $.name %>"}
+      publish: {said: <% task().result %>}
+  output: {said: <% $.said %>}
+"""
+
+
+def test_the_demo_ends_with_success_and_an_output() -> None:
+    """`dalsegno demo` runs without questions in well under 30 seconds and shows state and output; exit code 0."""
+    began_s = time.monotonic()
+    ended = type_command("demo")
+
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert time.monotonic() - began_s < 30
+    assert re.search(r"^state +SUCCESS after", ended.stdout, re.MULTILINE)
+    assert "worth_in_crowns: 11340.0" in ended.stdout
+    assert ended.stdout.count("HTTP 503") >= 2, "the flaky endpoint was not retried"
+
+
+def test_the_demo_draws_a_tree_on_a_terminal() -> None:
+    """On a terminal the tasks are drawn with their progress, and the program leaves the terminal as it was."""
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [*DALSEGNO, "demo"], stdin=theirs, stdout=theirs, stderr=theirs, env={**clean_environment(), "TERM": "xterm"}
+    )
+    os.close(theirs)
+    shown = b""
+    while select.select([ours], [], [], 60)[0]:
+        try:
+            shown += os.read(ours, 65_536)
+        except OSError:  # the other side is closed
+            break
+    os.close(ours)
+
+    text = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", shown.decode())
+    assert process.wait(10) == 0
+    assert "✔ measure_weather  SUCCESS" in text
+    assert "12/12" in text
+    assert shown.rindex(b"\x1b[?25h") > shown.rindex(b"\x1b[?25l"), "the cursor stays hidden"
+
+
+def test_a_file_runs_without_a_server(tmp_path: Path) -> None:
+    """`run FILE` with no server about starts one of its own for it; afterwards nothing of it is left."""
+    file = tmp_path / "greet.yaml"
+    file.write_text(GREETING)
+    environment = {**clean_environment(), "TMPDIR": str(tmp_path / "tmp"), "DALSEGNO_SERVER": ""}
+    (tmp_path / "tmp").mkdir()
+    command = [*DALSEGNO, "run", str(file), "-i", "name=Ada", "-o", "json"]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment)
+
+    assert ended.returncode == 0, ended.stderr
+    assert '"said": "Hello, Ada"' in ended.stdout
+    assert list((tmp_path / "tmp").iterdir()) == []
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """One server for the tests of this file."""
+    with serve(tmp_path_factory.mktemp("data")) as served:
+        yield served
+
+
+@pytest.fixture(scope="module")
+def endpoints() -> Iterator[str]:
+    """The URL of the endpoints that the examples call."""
+    command = [*DALSEGNO, "examples", "endpoints", "--listen", "127.0.0.1:0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=clean_environment()) as process:
+        assert process.stdout is not None
+        yield process.stdout.readline().split()[2].rstrip(";")
+        process.terminate()
+
+
+RUNS: list[tuple[str, list[str], int, Any]] = [
+    ("fan_out", [], 0, None),
+    ("retry", [], 0, {"rate": 7.5, "source": "the exchange"}),
+    ("sub_workflow", ["-i", 'cities=["Eastmarch"]'], 0, {"advice": ["Eastmarch: sun, leave it at home"]}),
+    ("error_handling", ["-i", "city=Eastmarch"], 0, {"picnic": "21.0 degrees, go"}),
+    ("error_handling", ["-i", "city=Nowhere"], 0, {"picnic": "stay: there is no city Nowhere"}),
+    ("loop", ["-i", "n=6"], 0, {"steps": 8}),
+    ("reverse", ["--params", '{"task_name": "test"}'], 0, None),
+    ("workbook", ["-i", "city=Holmsey"], 0, {"sentence": "sun and 19.5 degrees in Holmsey"}),
+]
+
+
+@pytest.mark.parametrize(("name", "options", "code", "output"), RUNS, ids=lambda value: str(value)[:30])
+def test_an_example_does_what_it_says(
+    server: Served, endpoints: str, tmp_path: Path, name: str, options: list[str], code: int, output: Any
+) -> None:
+    """Each example runs to the end that its header promises."""
+    file = tmp_path / f"{name}.yaml"
+    file.write_text(read_example(name))
+    base = ["-i", f"base_url={endpoints}"] if "base_url" in file.read_text() else []
+    ended = server.type("run", file, *base, *options, "--comment", name)
+
+    assert ended.returncode == code, ended.stdout + ended.stderr
+    [newest] = server.read("list", "--filter", "parent=", "--limit", "1")
+    assert newest["comment"] == name
+    if output is not None:
+        assert newest["output"] == output
+
+
+def test_a_failure_that_nobody_handles_is_exit_code_1(server: Served, endpoints: str, tmp_path: Path) -> None:
+    """The example of error handling ends in ERROR when it is too cold, with its output for that case."""
+    file = tmp_path / "error_handling.yaml"
+    file.write_text(read_example("error_handling"))
+    ended = server.type("run", file, "-i", f"base_url={endpoints}", "-i", "city=Greyhaven", "-o", "json")
+
+    assert ended.returncode == 1
+    assert '"picnic": false' in ended.stdout
+
+
+def test_approval_pauses_and_goes_on(server: Served, tmp_path: Path) -> None:
+    """The example of approval: exit code 4 at the pause, SUCCESS after the resume."""
+    file = tmp_path / "approval.yaml"
+    file.write_text(read_example("approval"))
+    paused = server.type("run", file, "-i", "release=4.2")
+    [execution] = server.read("list", "--filter", "workflow=release state=PAUSED")
+    server.type("resume", execution["id"], "--comment", "tested")
+    ended = server.type("watch", execution["id"])
+
+    assert (paused.returncode, ended.returncode) == (4, 0)
+    assert server.read("show", execution["id"])["output"] == {"done": "published build of 4.2"}
+
+
+def test_a_callback_is_awaited_and_completed(server: Served, tmp_path: Path) -> None:
+    """The example of a callback: it waits until `action complete` tells the result."""
+    server.store(read_example("callback"), tmp_path)
+    execution = server.type("start", "parcel", "-i", "parcel=K-113").stdout.strip()
+    [attempt] = wait_for(
+        lambda: [each for each in server.read("action", "attempts", execution) if each["state"] == "RUNNING"]
+    )
+    server.type("action", "complete", attempt["id"], "--result", '"signed"')
+    ended = server.type("watch", execution)
+
+    assert ended.returncode == 0
+    assert server.read("show", execution)["output"] == {"message": "K-113 arrived: signed"}
+
+
+@pytest.mark.parametrize("name", list(find_examples()))
+def test_an_example_has_no_problems(server: Served, tmp_path: Path, name: str) -> None:
+    """Each example is a definition that can be stored."""
+    file = tmp_path / f"{name}.yaml"
+    file.write_text(read_example(name))
+
+    assert server.type("workflow", "validate", file).stdout.startswith("no problems")
+
+
+def test_five_mistakes_are_five_problems_with_lines(server: Served, tmp_path: Path) -> None:
+    """A file with five mistakes gets five lines, each with its line in the file; nothing is stored."""
+    file = tmp_path / "bad.yaml"
+    file.write_text(
+        "version: '2.0'\n"
+        "bad:\n"
+        "  typo: 1\n"
+        "  tasks:\n"
+        "    one:\n"
+        "      action: std.noop\n"
+        "      on-success: nowhere\n"
+        "    two:\n"
+        "      action: std.noop\n"
+        "      workflow: both\n"
+        "    three:\n"
+        "      action: std.echo output=<% $.( %>\n"
+        "    four:\n"
+        "      join: sometimes\n"
+        "      action: std.noop\n"
+    )
+    checked = server.type("workflow", "validate", file)
+    refused = server.type("workflow", "create", file)
+
+    lines = [line for line in checked.stdout.splitlines() if line.startswith(str(file))]
+    assert sorted(int(line.removeprefix(f"{file}:").split(":")[0]) for line in lines) == [3, 7, 10, 12, 14]
+    assert (checked.returncode, refused.returncode) == (2, 2)
+    assert server.type("workflow", "show", "bad").returncode == 2
+
+
+def test_refusals_are_readable(server: Served, tmp_path: Path) -> None:
+    """Missing and unknown inputs, unknown names, bad filters: one line each, with advice, exit code 2, no traceback."""
+    server.store(GREETING, tmp_path)
+    wrong = server.type("start", "greet", "-i", "nam=Ada")
+    others = [
+        server.type("start", "nowhere"),
+        server.type("show", "no-id"),
+        server.type("list", "--filter", "colour=red"),
+        server.type("environment", "get", "nothing"),
+    ]
+
+    assert wrong.returncode == 2
+    assert {line.strip().split(":")[0] for line in wrong.stderr.splitlines()[1:3]} == {"input.name", "input.nam"}
+    for ended in others:
+        assert ended.returncode == 2
+        assert ended.stderr.startswith("error: ")
+        assert "Traceback" not in ended.stderr
+
+
+def test_environments_and_standalone_actions(server: Served) -> None:
+    """What was put is got, listed and deleted; an action runs on its own."""
+    server.type("environment", "put", "staging", "-i", "region=north")
+
+    assert server.read("environment", "get", "staging")["variables"] == {"region": "north"}
+    assert [each["name"] for each in server.read("environment", "list")] == ["staging"]
+    assert server.type("environment", "delete", "staging").returncode == 0
+    ran = server.type("action", "run", "std.echo", "-i", "output=hello", "-o", "json")
+    assert (ran.returncode, '"result": "hello"' in ran.stdout) == (0, True)
+    assert server.type("action", "run", "std.fail").returncode == 1

@@ -1,0 +1,216 @@
+"""The three services under `dalsegno serve`: killed in the middle of their work, stopped, started again."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import grpc
+import pytest
+from tests.integration.cli_server import SERVICES, Served, completions, is_alive, serve, type_command, wait_for
+
+from dalsegno.v1 import execution_service_pb2, execution_service_pb2_grpc
+
+ITEMS = 200
+MANY = f"""
+version: '2.0'
+many:
+  tasks:
+    work:
+      with-items: i in <% range(0, {ITEMS}) %>
+      concurrency: 10
+      action: std.echo
+      input: {{output: <% $.i %>, delay: 0.1}}
+      publish:
+        sum: <% task().result.sum() %>
+      on-success: tell
+    tell:
+      action: std.echo
+      input: {{output: <% $.sum %>}}
+      publish:
+        told: <% task().result %>
+  output:
+    told: <% $.told %>
+"""
+UNSAFE = """
+version: '2.0'
+unsafe:
+  input: [url, attempts]
+  tasks:
+    call:
+      action: std.http
+      input: {url: <% $.url %>, method: POST}
+      retry: {count: <% $.attempts %>, delay: 0}
+      publish:
+        answer: <% task().result.content %>
+      on-error: tell
+    tell:
+      action: std.noop
+      publish:
+        answer: nobody answered
+  output:
+    answer: <% $.answer %>
+"""
+
+
+def start(server: Served, *words: object) -> str:
+    """Start an execution; its id."""
+    return server.type("start", *words).stdout.strip()
+
+
+def count_done(server: Served, execution: str) -> int:
+    """How many items have ended well by now."""
+    # Not through the program, whose start takes longer than what is to be caught in the middle.
+    with grpc.insecure_channel(server.address) as channel:
+        stub = execution_service_pb2_grpc.ExecutionServiceStub(channel)
+        request = execution_service_pb2.ListTasksRequest(execution_id=execution, filter="name=work")
+        return sum(task.items.succeeded for task in stub.ListTasks(request, timeout=10).tasks)
+
+
+@pytest.mark.parametrize("victims", [("engine",), ("executor",), ("api",), SERVICES], ids="+".join)
+def test_killed_services_lose_nothing(tmp_path: Path, victims: tuple[str, ...]) -> None:
+    """kill -9 in the middle of 200 tasks: the execution finishes, and the journal has every task completed once."""
+    with serve(tmp_path / "data") as server:
+        server.store(MANY, tmp_path)
+        execution = start(server, "many")
+        wait_for(lambda: count_done(server, execution) >= 20)
+
+        server.kill(*victims)
+        ended = server.type("watch", execution)
+
+        assert ended.returncode == 0, ended.stdout + ended.stderr
+        assert server.read("show", execution)["output"] == {"told": sum(range(ITEMS))}
+        done = completions(server.read("history", execution))
+        assert set(done.values()) == {1}
+        assert len(done) == ITEMS + 1
+        told = server.told.read_text()
+        assert all(f"{victim} runs again" in told for victim in victims)
+
+
+class Endpoint(BaseHTTPRequestHandler):
+    """Keeps the first request waiting for ever, and answers the others."""
+
+    def do_POST(self) -> None:
+        """An answer, unless this is the first request."""
+        server = self.server
+        assert isinstance(server, HangingServer)
+        server.requests += 1
+        if server.requests == 1:
+            server.released.wait(60)
+            return
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b'"answered"')
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Nothing: nobody reads it."""
+
+
+class HangingServer(ThreadingHTTPServer):
+    """Counts its requests."""
+
+    daemon_threads = True
+    requests = 0
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Endpoint)
+        self.released = threading.Event()
+
+
+@pytest.mark.parametrize(("attempts", "answer"), [(1, "answered"), (0, "nobody answered")])
+def test_a_lost_action_that_is_not_safe_fails_and_names_its_executor(
+    tmp_path: Path, attempts: int, answer: str
+) -> None:
+    """kill -9 of the executor that runs a POST: it is not made again by itself; `retry` and `on-error` decide."""
+    endpoint = HangingServer()
+    threading.Thread(target=endpoint.serve_forever, daemon=True).start()
+    try:
+        with serve(tmp_path / "data") as server:
+            server.store(UNSAFE, tmp_path)
+            url = f"http://127.0.0.1:{endpoint.server_port}/"
+            execution = start(server, "unsafe", "-i", f"url={url}", "-i", f"attempts={attempts}")
+            wait_for(lambda: endpoint.requests == 1)
+
+            server.kill("executor")
+            ended = server.type("watch", execution)
+
+            assert ended.returncode == 0, ended.stdout + ended.stderr
+            assert server.read("show", execution)["output"] == {"answer": answer}
+            lost, *others = server.read("action", "attempts", f"{execution}.1")
+            assert (lost["state"], "executor-1" in lost["error"]) == ("ERROR", True)
+            assert (endpoint.requests, len(others)) == (1 + attempts, attempts)
+    finally:
+        endpoint.released.set()
+        endpoint.shutdown()
+        endpoint.server_close()
+
+
+def test_stopping_and_starting_again_goes_on(tmp_path: Path) -> None:
+    """Ctrl-C ends all processes; with the same folder a new server finishes what the first one began."""
+    with serve(tmp_path / "data") as server:
+        server.store(MANY, tmp_path)
+        execution = start(server, "many")
+        wait_for(lambda: count_done(server, execution) >= 20)
+        pids = [server.pid(service) for service in SERVICES]
+        server.stop()
+
+    assert not any(map(is_alive, pids))
+    with serve(tmp_path / "data") as server:
+        assert server.type("watch", execution).returncode == 0
+        assert set(completions(server.read("history", execution)).values()) == {1}
+
+
+def test_a_killed_supervisor_leaves_nothing_behind(tmp_path: Path) -> None:
+    """kill -9 of `dalsegno serve` itself ends its services too."""
+    with serve(tmp_path / "data") as server:
+        pids = [server.pid(service) for service in SERVICES]
+        os.kill(server.process.pid, signal.SIGKILL)
+        server.process.wait()
+
+        wait_for(lambda: not any(map(is_alive, pids)))
+
+
+def test_a_taken_address_is_said(tmp_path: Path) -> None:
+    """A second server on the same address is refused with the option that chooses another."""
+    with serve(tmp_path / "data") as server:
+        ended = type_command("serve", "--data", tmp_path / "other", "--listen", server.address)
+
+    assert ended.returncode != 0
+    assert "--listen" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_a_database_that_cannot_be_opened_is_said(tmp_path: Path) -> None:
+    """A service that does not stay up ends `serve` with the end of its log."""
+    (tmp_path / "file").write_text("no folder")
+    database = f"sqlite:///{tmp_path}/file/x.db"
+    free = ("--listen", "127.0.0.1:0", "--engine-listen", "127.0.0.1:0")
+    ended = type_command("serve", "--data", tmp_path, *free, "--database", database)
+
+    assert ended.returncode == 5
+    assert "does not stay up; its log ends with:" in ended.stderr
+
+
+def test_pause_resume_and_cancel(tmp_path: Path) -> None:
+    """The plain operations: a paused execution waits, a resumed one ends, a cancelled one too."""
+    with serve(tmp_path / "data") as server:
+        server.store(MANY, tmp_path)
+        first, second = start(server, "many"), start(server, "many")
+        wait_for(lambda: count_done(server, first) >= 10)
+        server.type("pause", first, "--comment", "lunch")
+        paused = server.type("watch", first, "--stop-at-pause")
+        standing = count_done(server, first)
+
+        server.type("cancel", second)
+        cancelled = server.type("watch", second)
+        still = count_done(server, first)
+        server.type("resume", first)
+        ended = server.type("watch", first)
+
+        assert (paused.returncode, cancelled.returncode, ended.returncode) == (4, 3, 0)
+        assert standing == still < ITEMS
+        assert "lunch" in json.dumps(server.read("history", first))
