@@ -19,9 +19,11 @@ import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import grpc
+from prometheus_client import Counter, Gauge, Histogram
 
 from dalsegno.rpc import errors, logs
 from dalsegno.rpc.channel import MESSAGE_BYTES, REQUEST_ID_KEY, USER_AGENT
@@ -196,7 +198,7 @@ def begin(call: Call, context: Context) -> None:
     call.began_s = time.monotonic()
     context.set_trailing_metadata(((REQUEST_ID_KEY, call.request_id),))
     if call.ours:
-        CALLS_OPEN.labels(*_labels(call)).inc()
+        _open_calls(*_labels(call)).inc()
 
 
 def finish(call: Call, code: str, error: BaseException | None = None, message: str = "") -> None:
@@ -205,9 +207,9 @@ def finish(call: Call, code: str, error: BaseException | None = None, message: s
         return
     took_s = time.monotonic() - call.began_s
     service, method = _labels(call)
-    CALLS_OPEN.labels(service, method).dec()
-    CALLS.labels(service, method, code).inc()
-    CALL_SECONDS.labels(service, method).observe(took_s)
+    _open_calls(service, method).dec()
+    _ended_calls(service, method, code).inc()
+    _call_seconds(service, method).observe(took_s)
     fault = error if code == "INTERNAL" else None
     _logger.log(
         logging.ERROR if fault is not None else logging.INFO,
@@ -221,6 +223,24 @@ def finish(call: Call, code: str, error: BaseException | None = None, message: s
             "error": message,
         },
     )
+
+
+# Looking a label up costs more than counting does.
+
+
+@lru_cache(maxsize=1024)
+def _open_calls(service: str, method: str) -> Gauge:
+    return CALLS_OPEN.labels(service, method)
+
+
+@lru_cache(maxsize=4096)
+def _ended_calls(service: str, method: str, code: str) -> Counter:
+    return CALLS.labels(service, method, code)
+
+
+@lru_cache(maxsize=1024)
+def _call_seconds(service: str, method: str) -> Histogram:
+    return CALL_SECONDS.labels(service, method)
 
 
 async def finish_badly(call: Call, context: Context, error: BaseException) -> None:

@@ -33,6 +33,9 @@ def set_up(service: str, level: str = "INFO", stream: TextIO | None = None) -> N
         root.removeHandler(old)
     root.addHandler(outlet)
     root.setLevel(level.upper())
+    # A line per call is worth its facts, not the search of the stack and of the process for what nobody reads.
+    logging._srcfile = None
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     logging.getLogger("alembic").setLevel(logging.WARNING)  # it tells of its plug-ins at every start
 
 
@@ -78,7 +81,7 @@ def _moment(record: logging.LogRecord) -> datetime.datetime:
 
 
 def _facts(record: logging.LogRecord) -> dict[str, object]:
-    facts = {key: value for key, value in vars(record).items() if key not in _STANDARD and value not in ("", None)}
+    facts = {key: value for key, value in record.__dict__.items() if key not in _STANDARD and value not in ("", None)}
     current = request_id.get()
     if current and "request_id" not in facts:
         facts["request_id"] = current
@@ -87,4 +90,6 @@ def _facts(record: logging.LogRecord) -> dict[str, object]:
 
 def _carried(value: object) -> object:
     # A lone surrogate in a name from outside must not cost us the line.
-    return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
+    if not isinstance(value, str) or value.isascii():
+        return value
+    return value.encode("utf-8", "backslashreplace").decode()
