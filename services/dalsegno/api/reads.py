@@ -9,8 +9,12 @@ from typing import TypeVar
 
 from dalsegno.store.records import ExecutionRow
 from dalsegno.store.store import Queries, Store
+from dalsegno.workflow.states import COMPLETED_EXECUTION
 
 Answer = TypeVar("Answer")
+Counted = tuple[ExecutionRow, dict[str, int]]
+
+_RESTING = {"PAUSED", *COMPLETED_EXECUTION}
 
 
 class Reads:
@@ -19,7 +23,7 @@ class Reads:
     def __init__(self, store: Store, readers: int) -> None:
         self._store = store
         self._threads = ThreadPoolExecutor(readers, thread_name_prefix="read")
-        self._asked: dict[str, asyncio.Future[ExecutionRow | None]] = {}
+        self._asked: dict[str, asyncio.Future[Counted | None]] = {}
         self._gathering: asyncio.Task[None] | None = None
 
     async def run(self, read: Callable[[Queries], Answer]) -> Answer:
@@ -30,8 +34,11 @@ class Reads:
         with self._store.read() as queries:
             return read(queries)
 
-    async def execution(self, execution_id: str) -> ExecutionRow | None:
-        """An execution with its values. Those asked for while a read is under way are read together, by one query."""
+    async def execution(self, execution_id: str) -> Counted | None:
+        """An execution with its values, and how many of its tasks are in which state once it is completed or paused.
+
+        Those asked for while a read is under way are read together.
+        """
         loop = asyncio.get_running_loop()
         answer = self._asked.get(execution_id)
         if answer is None:
@@ -44,7 +51,7 @@ class Reads:
         while self._asked:
             asked, self._asked = self._asked, {}
             try:
-                found = await self.run(lambda queries, ids=list(asked): queries.executions_of(ids))  # type: ignore[misc]
+                found = await self.run(lambda queries, ids=list(asked): _counted(queries, ids))  # type: ignore[misc]
             except BaseException as error:
                 for answer in asked.values():
                     if not answer.done():
@@ -63,3 +70,9 @@ class Reads:
     def close(self) -> None:
         """Let reads under way end, and take no more."""
         self._threads.shutdown(wait=True, cancel_futures=True)
+
+
+def _counted(queries: Queries, ids: list[str]) -> dict[str, Counted]:
+    rows = queries.executions_of(ids)
+    counts = queries.task_counts([row.id for row in rows.values() if row.state in _RESTING])
+    return {execution_id: (row, counts.get(execution_id, {})) for execution_id, row in rows.items()}

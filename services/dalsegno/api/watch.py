@@ -119,10 +119,11 @@ async def wait(
     with follower.watch(execution_id) as watched:
         while True:
             watched.rested.clear()
-            row = reading.found(await reads.execution(execution_id), execution_id)
+            known, counts = await reads.execution(execution_id) or (None, {})
+            row = reading.found(known, execution_id)
             resting = row.state in _COMPLETED and not row.active_count
             if resting or (row.state == "PAUSED" and not request.through_pauses):
-                return wire.WaitExecutionResponse(execution=messages.execution_message(row), at_rest=True)
+                return wire.WaitExecutionResponse(execution=messages.execution_message(row, counts), at_rest=True)
             watched.revision = max(watched.revision, row.revision)
             try:
                 async with asyncio.timeout_at(ends_s):

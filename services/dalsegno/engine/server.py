@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 from typing import Any
+
+import grpc
 
 from dalsegno.engine import controls, library, starts
 from dalsegno.engine.conductor import Conductor
 from dalsegno.engine.feed import Feed
 from dalsegno.engine.requests import Asked, Request
 from dalsegno.engine.tokens import Tokens
+from dalsegno.rpc.errors import OWN_DETAILS_BYTES, code_of, status_of
 from dalsegno.v1 import engine_service_pb2 as wire
 from dalsegno.v1 import engine_service_pb2_grpc
 from dalsegno.workflow.refusals import InvalidRequest
+
+_log = logging.getLogger(__name__)
 
 KINDS = {**starts.KINDS, **controls.KINDS, **library.KINDS}
 """Every write that Submit takes."""
@@ -42,6 +48,20 @@ class EngineServer(engine_service_pb2_grpc.EngineServiceServicer):
             asked.prepared = await asyncio.to_thread(kind.prepare, asked.request)
         self._conductor.request(Request(name, kind, asked, future))
         return await future
+
+    async def SubmitMany(self, request: wire.SubmitManyRequest, context: Any) -> wire.SubmitManyResponse:
+        """Several writes, each with its own answer or refusal."""
+        results = await asyncio.gather(*(self._result(write, context) for write in request.writes))
+        return wire.SubmitManyResponse(results=results)
+
+    async def _result(self, write: wire.SubmitRequest, context: Any) -> wire.WriteResult:
+        try:
+            return wire.WriteResult(answer=await self.Submit(write, context))
+        except Exception as error:
+            if code_of(error) is grpc.StatusCode.INTERNAL:
+                _log.error("write %s failed", write.call_id, exc_info=error)
+            status = status_of(error, write.call_id, OWN_DETAILS_BYTES)
+            return wire.WriteResult(refusal=status.SerializeToString())
 
     async def Follow(self, request: wire.FollowRequest, context: Any) -> AsyncIterator[wire.FollowResponse]:
         """Hints, until the caller goes or the server ends the stream."""

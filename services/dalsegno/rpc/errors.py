@@ -54,6 +54,17 @@ _UNEXPLAINED: dict[grpc.StatusCode, str] = {
 }
 
 
+class PassedOn(Exception):
+    """A refusal of another server of ours that came within an answer: it is passed on as it is."""
+
+    def __init__(self, status: Status) -> None:
+        super().__init__(status.message)
+        self.status = status
+
+
+_CODES_BY_NUMBER = {code.value[0]: code for code in grpc.StatusCode}
+
+
 def code_of(error: BaseException) -> grpc.StatusCode:
     """The status code of an exception, by the table.
 
@@ -65,6 +76,8 @@ def code_of(error: BaseException) -> grpc.StatusCode:
     if isinstance(error, grpc.aio.AioRpcError):
         code = error.code()
         return grpc.StatusCode.UNAVAILABLE if code is grpc.StatusCode.CANCELLED else code
+    if isinstance(error, PassedOn):
+        return _CODES_BY_NUMBER[error.status.code]
     for kind in type(error).__mro__:
         if kind in CODES:
             return CODES[kind]
@@ -85,6 +98,8 @@ def status_of(error: BaseException, request_id: str = "", details_bytes: int = D
             return _fitted(number, passed_on.message, *_unpacked(passed_on), details_bytes=details_bytes)
         reason = _UNEXPLAINED.get(code, "INTERNAL")
         return _fitted(number, error.details() or code.name, _info(reason), [], details_bytes=details_bytes)
+    if isinstance(error, PassedOn):
+        return _fitted(number, error.status.message, *_unpacked(error.status), details_bytes=details_bytes)
     if code is grpc.StatusCode.INTERNAL:
         info = _info("INTERNAL", {"request_id": request_id})
         message = f"internal error; the server's log has it under request id {request_id}"
