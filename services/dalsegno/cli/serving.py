@@ -38,7 +38,7 @@ class Site:
     """The folder of the services' logs; None: they go where ours go."""
 
     def services(self) -> list[Service]:
-        """The three services, the ones that others need first."""
+        """The three services, first the one that the others need."""
         slots = ("--slots", str(self.slots)) if self.slots else ()
         return [
             self._service("engine", "--listen", self.engine, "--database", self.database),

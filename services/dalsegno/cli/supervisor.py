@@ -23,10 +23,10 @@ FIRST_WAIT_S = 0.2
 LONGEST_WAIT_S = 10.0
 STEADY_S = 30.0
 """A service that has lived so long is taken for healthy: if it dies then, it is started again at once."""
-FAILING_DEATHS = 4
+FAILING_DEATHS = 3
 """A service that has died so often in a row does not stay up: somebody has to look at it."""
-GRACE_S = 10.0
-"""How long a service may take to stop before it is killed."""
+GRACE_S = 15.0
+"""How long a service may take to stop before it is killed: longer than an executor waits for its actions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +118,7 @@ class Child:
 
 
 class Supervisor:
-    """All services of one server, the ones that others need first."""
+    """All services of one server: first the one that the others need."""
 
     def __init__(self, services: Sequence[Service], tell: Callable[[str], None]) -> None:
         self.children = [Child(service, tell) for service in services]
@@ -129,9 +129,10 @@ class Supervisor:
             child.start()
 
     async def stop(self) -> None:
-        """Stop the services, the last one first, and return when none is left."""
-        for child in reversed(self.children):
-            await child.stop()
+        """Stop the services, the one that the others need last, and return when none is left."""
+        first, *others = self.children
+        await asyncio.gather(*(child.stop() for child in others))
+        await first.stop()
 
     async def wait_for_failing(self) -> Child:
         """Return when a service does not stay up."""
