@@ -21,6 +21,9 @@ from dalsegno.executor.outcome import describe_cancel, describe_exception, descr
 from dalsegno.v1.executor_service_pb2 import RunAction, TaskDone
 from dalsegno.workflow.value import UnfitValue, decode
 
+# Asking whether a value can be awaited takes longer than most instant actions.
+_PLAIN = frozenset({type(None), bool, int, float, str, list, dict})
+
 _log = logging.getLogger(__name__)
 
 
@@ -112,7 +115,7 @@ class Runner:
         except (Exception, SystemExit) as error:
             self._end(run, _raised(run, error))
             return
-        if not inspect.isawaitable(returned):
+        if type(returned) in _PLAIN or not inspect.isawaitable(returned):
             self._end(run, describe_result(returned))
             return
         self._keep(run, timeout_s)
@@ -213,7 +216,10 @@ class Runner:
         run.reported = True
         done.action_execution_id = order.action_execution_id
         done.delivery = order.delivery
-        done.elapsed.FromMicroseconds(int((time.monotonic() - run.started_s) * 1_000_000))
+        elapsed_s = time.monotonic() - run.started_s
+        seconds = int(elapsed_s)
+        done.elapsed.seconds = seconds
+        done.elapsed.nanos = int((elapsed_s - seconds) * 1e9)
         self._report(done, run)
 
 

@@ -19,7 +19,14 @@ from dalsegno.executor.outcome import WORDS
 from dalsegno.executor.runner import Run, Runner
 from dalsegno.executor.slots import Slots
 from dalsegno.v1.definition_pb2 import Parameter
-from dalsegno.v1.executor_service_pb2 import Ack, AckVerdict, ActionDescription, RunAction, TaskDone
+from dalsegno.v1.executor_service_pb2 import (
+    ACK_VERDICT_REFUSED,
+    ACK_VERDICT_SUPERSEDED,
+    Ack,
+    ActionDescription,
+    RunAction,
+    TaskDone,
+)
 from dalsegno.workflow.scope import Constant
 from dalsegno.workflow.value import encode
 
@@ -100,9 +107,9 @@ class Session:
     def acknowledge(self, ack: Ack) -> None:
         """An engine has dealt with an outcome."""
         self.outbox.forget((ack.action_execution_id, ack.delivery))
-        if ack.verdict == AckVerdict.ACK_VERDICT_REFUSED:
+        if ack.verdict == ACK_VERDICT_REFUSED:
             _log.error("the outcome of %s was refused: %s", ack.action_execution_id, ack.reason)
-        elif ack.verdict == AckVerdict.ACK_VERDICT_SUPERSEDED:
+        elif ack.verdict == ACK_VERDICT_SUPERSEDED:
             _log.info("the outcome of %s came too late", ack.action_execution_id)
         self._tell_idle()
 
