@@ -106,7 +106,7 @@ class Stream:
             self._call.cancel()  # leaving the loop does not end the call
             self._disconnect()
             await asyncio.gather(*helpers, return_exceptions=True)
-        _log.info("stream to %s ended: %s%s", self._engine, ended.value, f" ({self._reason})" if self._reason else "")
+        _log.info("stream ended: %s", ended.value, extra={"engine": self._engine, "reason": self._reason})
         return ended
 
     async def _judge(self) -> Ended:
@@ -144,7 +144,7 @@ class Stream:
                 self._begin(message.welcome)
             case "drain":
                 grace_s = message.drain.grace.ToTimedelta().total_seconds()
-                _log.info("engine at %s is being stopped, within %.1f s", self._engine, grace_s)
+                _log.info("the engine is being stopped", extra={"engine": self._engine, "grace_s": grace_s})
                 self.say_goodbye("the engine is being stopped", release=False, within_s=grace_s / 2)
 
     def _timeout_s(self, order: RunAction) -> float | None:
@@ -164,10 +164,8 @@ class Stream:
         self._begun.set()
         self._session.metrics.streams.inc()
         self._session.connect(self._engine, self._wake.set)
-        _log.info(
-            "engine %s at %s: session %s open, lease %.0f s, %d deliveries superseded",
-            *(welcome.engine_id, self._engine, self._session.id, lease_s, len(welcome.superseded)),
-        )
+        facts = {"engine": self._engine, "engine_id": welcome.engine_id, "session": self._session.id}
+        _log.info("stream open", extra={**facts, "lease_s": lease_s, "superseded": len(welcome.superseded)})
 
     def _disconnect(self) -> None:
         self._session.slots.disconnect(self._engine, time.monotonic())
