@@ -18,7 +18,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -258,10 +258,35 @@ class System:
         """Start an execution and wait for its end."""
         return await self.wait(await self.begin(workflow, input, **more))
 
+    async def cancel(self, execution_id: str) -> None:
+        """Cancel an execution."""
+        request = execution_service_pb2.CancelExecutionRequest(execution_id=execution_id)
+        await self.executions.CancelExecution(request, timeout=CALL_S)
+
+    async def complete(self, action_execution_id: str, result: object = None) -> None:
+        """End an action execution well, from outside, by its id."""
+        request = action_service_pb2.CompleteActionRequest(
+            action_execution_id=action_execution_id,
+            outcome=action_service_pb2.COMPLETION_OUTCOME_SUCCEEDED,
+            result=json.dumps(result),
+        )
+        await self.actions.CompleteAction(request, timeout=CALL_S)
+
     async def get(self, execution_id: str) -> execution_pb2.Execution:
         """An execution as it stands."""
         request = execution_service_pb2.GetExecutionRequest(execution_id=execution_id)
         return (await self.executions.GetExecution(request, timeout=CALL_S)).execution
+
+    async def until(self, execution_id: str, holds: Callable[[change_pb2.Change], object]) -> change_pb2.Change:
+        """The first change of an execution for which this holds, once it is made. Fails the test if none comes."""
+        request = execution_service_pb2.WatchExecutionRequest(execution_id=execution_id, from_first_change=True)
+        stream = self.executions.WatchExecution(request, timeout=CALL_S)
+        async for message in stream:
+            for change in message.changes.changes:
+                if holds(change):
+                    stream.cancel()
+                    return change
+        raise AssertionError("the execution came to rest without that change")
 
     async def tasks(self, execution_id: str) -> list[execution_pb2.TaskExecution]:
         """All task executions, with their values."""
