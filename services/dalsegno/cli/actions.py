@@ -222,8 +222,16 @@ def _result(text: str) -> str:
 
 
 def _parameters(action: definition_pb2.Action) -> str:
-    names = [each.name if each.required else f"{each.name}={short(each.default, 20)}" for each in action.parameters]
+    names = [_parameter(each) for each in action.parameters]
     return ", ".join([*names, *(["…"] if action.accepts_any else [])])
+
+
+def _parameter(parameter: definition_pb2.Parameter) -> str:
+    if parameter.required:
+        return parameter.name
+    if parameter.default in {"", "null"}:
+        return f"[{parameter.name}]"
+    return f"{parameter.name}={short(parameter.default, 20)}"
 
 
 def _kind(action: definition_pb2.Action) -> str:

@@ -272,7 +272,7 @@ def _advise(failure: Failure) -> str:
             kinds = [kind for kind in _LISTS if kind in failure.message]
             return f"see what there is with `{_LISTS[kinds[0]]}`" if kinds else ""
         case grpc.StatusCode.INVALID_ARGUMENT if any(each.subject.startswith("input") for each in failure.violations):
-            return "see what a workflow takes with `dalsegno workflow show NAME`; give it with -i key=value"
+            return "give inputs with -i key=value; `dalsegno workflow show NAME` tells which there are"
         case grpc.StatusCode.INVALID_ARGUMENT if failure.problems:
             return "mend the file, then ask again; `dalsegno workflow validate FILE` lists all problems"
         case code:
