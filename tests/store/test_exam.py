@@ -19,7 +19,7 @@ from tests.store.scenes import (
 )
 
 from dalsegno.store.inspection import check, check_execution
-from dalsegno.store.records import HeldAttempt, JournalEntry, ReadyAttempt, Saved, Standing
+from dalsegno.store.records import HeldAttempt, JournalEntry, ReadyAttempt, Saved, SessionRow, Standing
 from dalsegno.store.rows import attempt_row, execution_row, task_row
 from dalsegno.store.store import Store, StoreConflict
 from dalsegno.store.texts import resolved
@@ -216,6 +216,20 @@ def test_held_attempts_are_those_a_session_must_answer_for(store: Store) -> None
         assert transaction.held_attempts(["session-1", "nobody"]) == [HeldAttempt("e1", (1, 0, 1), 1, "session-1")]
         assert transaction.held_attempts(["session-2"]) == [HeldAttempt("e1", (4, 0, 1), 2, "session-2")]
         assert transaction.held_attempts([]) == []
+
+
+def test_abandoned_attempts_are_those_of_no_living_session(store: Store) -> None:
+    """What is RUNNING with a session that has ended, or that nobody knows, is found; a living session's is not."""
+    scene = add_task(start("e1"), 1, AttemptState.RUNNING)
+    save(store, scene)
+    held = [HeldAttempt("e1", (1, 0, 1), 1, "session-1")]
+    with store.write() as transaction:
+        assert transaction.abandoned_attempts(10) == held
+        transaction.save_session(SessionRow("session-1", "executor", "engine", 1e12))
+        assert transaction.abandoned_attempts(10) == []
+        transaction.end_sessions(["session-1"])
+        assert transaction.abandoned_attempts(10) == held
+        assert transaction.abandoned_attempts(0) == []
 
 
 def test_later_round_takes_acceptance_from_earlier_attempts(store: Store) -> None:

@@ -199,7 +199,7 @@ class Conductor:
         for work in [*works, *self._queue]:
             if work.is_request or self._stopping:
                 _call(work.failed, Unavailable("the store cannot be written; repeat the request with its request id"))
-            else:
+            elif not work.is_periodic:
                 kept.append(work)
         self._queue = kept
 

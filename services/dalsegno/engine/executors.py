@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import suppress
 from typing import Any
 
 from dalsegno.engine.conductor import Committed, Conductor
 from dalsegno.engine.metrics import STREAMS
 from dalsegno.engine.reports import ack_of, read_greeting, read_report
-from dalsegno.engine.sessions import CloseSession, KeepLeases, OpenSession
+from dalsegno.engine.sessions import CloseSession, OpenSession
 from dalsegno.engine.settings import Settings
 from dalsegno.engine.streams import Stream
 from dalsegno.engine.work import Told
@@ -219,16 +219,20 @@ class Executors(executor_service_pb2_grpc.ExecutorServiceServicer):
             )  # fmt: skip
             self._conductor.put(Told(execution_id, lost))
 
-    def keep_leases(self, may_end_after_s: float) -> KeepLeases:
-        """The work of renewing the leases of those that were heard, and of ending others."""
-        heard = [stream.session_id for stream in self._streams.values() if stream.heard]
-        for stream in self._streams.values():
+    def take_heard(self) -> set[str]:
+        """The sessions that were heard since this was last asked. From the conductor's thread."""
+        heard = [stream for stream in list(self._streams.values()) if stream.heard]
+        for stream in heard:
             stream.heard = False
-        names = {stream.session_id: stream.executor_id for stream in self._streams.values()}
-        return KeepLeases(heard, names, self._settings.lease_s, may_end_after_s, self._leases_kept)
+        return {stream.session_id for stream in heard}
 
-    def _leases_kept(self, work: KeepLeases) -> None:
-        for session_id in [*work.ended, *(row.session_id for row in work.lost)]:
+    def connected(self) -> dict[str, str]:
+        """The sessions with a stream here, and their executors. From the conductor's thread."""
+        return {stream.session_id: stream.executor_id for stream in list(self._streams.values())}
+
+    def sessions_ended(self, session_ids: Collection[str]) -> None:
+        """Their streams end; who is still there says Hello again."""
+        for session_id in session_ids:
             stream = self._streams.get(session_id)
             if stream is not None:
                 stream.end(Unavailable("the session's lease has ended; say Hello again"))

@@ -118,6 +118,10 @@ class PruneRequests(Work):
     def __init__(self) -> None:
         self.refusal = None
 
+    @property
+    def is_periodic(self) -> bool:
+        return True
+
     def needs(self, batch: Batch) -> Collection[str]:
         return ()
 

@@ -17,6 +17,7 @@ from dalsegno.engine.library import compile_row
 from dalsegno.engine.outside import Lookups
 from dalsegno.engine.requests import PruneRequests
 from dalsegno.engine.server import EngineServer
+from dalsegno.engine.sessions import KeepLeases
 from dalsegno.engine.settings import Settings
 from dalsegno.engine.timers import Poll, Timers
 from dalsegno.engine.tokens import SETTING, Tokens, new_key
@@ -26,6 +27,10 @@ from dalsegno.v1 import engine_service_pb2_grpc, executor_service_pb2_grpc
 
 TICK_S = 1.0
 PRUNE_EVERY_TICKS = 600
+SWEEP_EVERY_TICKS = 60
+MISSED_S = 3.0
+"""Without a tick for so long the process is taken to have stood still."""
+
 SERVICES = ("dalsegno.v1.EngineService", "dalsegno.v1.ExecutorService")
 
 _log = logging.getLogger(__name__)
@@ -53,7 +58,7 @@ class Engine:
         self.conductor.on_commit.append(self._committed)
         self._server = Server(settings.listen, SERVICES)
         self._tasks: list[asyncio.Task[None]] = []
-        self._started_s = self._clock.now_s()
+        self._heard_from_s = self._ticked_s = self._clock.now_s()
 
     @property
     def port(self) -> int:
@@ -90,8 +95,12 @@ class Engine:
         """Once a second: leases, due messages and READY attempts that nobody here knows of; health."""
         ticks, was_ready = 0, True
         while True:
-            quiet_until_s = max(self._started_s, self.conductor.recovered_s) + self.settings.lease_s
-            self.conductor.put(self._executors.keep_leases(quiet_until_s))
+            now_s = self._clock.now_s()
+            if now_s - self._ticked_s > MISSED_S:
+                self._heard_from_s = now_s  # the process stood still: what executors said is yet to be read
+            self._ticked_s = now_s
+            sweep = ticks % SWEEP_EVERY_TICKS == SWEEP_EVERY_TICKS - 1
+            self.conductor.put(KeepLeases(self._executors, self.settings.lease_s, self._may_end, sweep=sweep))
             self.conductor.put(Poll(self._timers, self.conductor.dispatcher.scan))
             if ticks % PRUNE_EVERY_TICKS == 0:
                 self.conductor.put(PruneRequests())
@@ -100,3 +109,9 @@ class Engine:
                 await self._server.set_ready(was_ready)
             ticks += 1
             await asyncio.sleep(TICK_S)
+
+    def _may_end(self, at_s: float) -> bool:
+        """Whether executors had one full lease time to be heard: not soon after a start, an outage or a standstill."""
+        if self.conductor.is_store_lost or at_s - self._ticked_s > MISSED_S:
+            return False
+        return at_s >= max(self._heard_from_s, self.conductor.recovered_s) + self.settings.lease_s

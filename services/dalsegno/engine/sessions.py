@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from dalsegno.engine.batch import Batch
 from dalsegno.engine.metrics import LEASES_LOST
@@ -19,6 +20,8 @@ from dalsegno.workflow.states import COMPLETED_ATTEMPT, AttemptState
 
 Delivery = tuple[str, AttemptKey, int]
 """An execution, an attempt of it and a delivery of that."""
+
+SWEEP_LIMIT = 1_000
 
 _log = logging.getLogger(__name__)
 
@@ -136,65 +139,80 @@ class CloseSession(Work):
         batch.end_sessions([self._session_id])
 
 
+class Connected(Protocol):
+    """What KeepLeases must know of the executors that are connected here. Asked from the conductor's thread."""
+
+    def take_heard(self) -> set[str]:
+        """The sessions that were heard since this was last asked."""
+        ...
+
+    def connected(self) -> dict[str, str]:
+        """The sessions with a stream here, and their executors."""
+        ...
+
+    def sessions_ended(self, session_ids: Collection[str]) -> None:
+        """On the event loop: these have ended; their streams are to end too."""
+        ...
+
+
 class KeepLeases(Work):
-    """Renew the leases of executors that were heard, and end those of executors that were not.
+    """Renew the leases of executors that were heard, and end those of executors that were not."""
 
-    `open_sessions` are those with a stream here, and their executors. An engine that has just started, or could not
-    write, lets no lease end before `may_end_after_s`, so that executors have one full lease time to renew.
-    """
-
-    __slots__ = ("_answer", "_heard", "_held", "_lease_s", "_may_end_after_s", "_open", "ended", "lost")
+    __slots__ = ("_ended", "_executors", "_heard", "_held", "_lease_s", "_lost", "_may_end", "_sweep")
 
     def __init__(
-        self,
-        heard: Collection[str],
-        open_sessions: Mapping[str, str],
-        lease_s: float,
-        may_end_after_s: float,
-        answer: Callable[[KeepLeases], None],
+        self, executors: Connected, lease_s: float, may_end: Callable[[float], bool], *, sweep: bool = False
     ) -> None:
+        """`may_end`: whether leases may end at this time at all. `sweep`: also look for what no session answers for."""
         self.refusal = None
-        self.lost: list[SessionRow] = []
-        """Sessions whose lease has ended now."""
-        self.ended: list[str] = []
-        """Sessions with a stream here that another engine has ended."""
-        self._heard = list(heard)
-        self._open = dict(open_sessions)
+        self._executors = executors
         self._lease_s = lease_s
-        self._may_end_after_s = may_end_after_s
-        self._answer = answer
+        self._may_end = may_end
+        self._sweep = sweep
+        self._heard: set[str] = set()
+        self._lost: list[SessionRow] = []
+        """Sessions whose lease has ended now."""
+        self._ended: dict[str, str] = {}
+        """Sessions with a stream here that another engine has ended, and their executors."""
         self._held: list[HeldAttempt] = []
+
+    @property
+    def is_periodic(self) -> bool:
+        return True
 
     def needs(self, batch: Batch) -> Collection[str]:
         transaction = batch.transaction
+        self._heard |= self._executors.take_heard()
         if self._heard:
             transaction.renew_sessions(self._heard, batch.at_s + self._lease_s)
-        if self._open:
+        connected = self._executors.connected()
+        if connected:
             alive = {row.session_id for row in transaction.queries.sessions()}
-            self.ended = [session_id for session_id in self._open if session_id not in alive]
-        self.lost, self._held = [], []
-        if batch.at_s >= self._may_end_after_s:
-            self.lost = transaction.expired_sessions(batch.at_s)
-        gone = [row.session_id for row in self.lost] + self.ended
-        if gone:
-            self._held = transaction.held_attempts(gone)
+            self._ended = {each: name for each, name in connected.items() if each not in alive}
+        may_end = self._may_end(batch.at_s)
+        self._lost = transaction.expired_sessions(batch.at_s) if may_end else []
+        gone = [*(row.session_id for row in self._lost), *self._ended]
+        self._held = transaction.held_attempts(gone) if gone else []
+        if self._sweep and may_end:
+            self._held += transaction.abandoned_attempts(SWEEP_LIMIT)
         return {held.execution_id for held in self._held}
 
     def carry_out(self, batch: Batch) -> None:
-        if self.lost or self.ended:
-            batch.end_sessions([*(row.session_id for row in self.lost), *self.ended])
-        names = {row.session_id: row.executor_id for row in self.lost}
+        names = {row.session_id: row.executor_id for row in self._lost} | self._ended
+        if names:
+            batch.end_sessions(names)
         for held in self._held:
-            lose(batch, held, names.get(held.session_id) or self._open[held.session_id], received=True)
+            name = names.get(held.session_id)
+            lose(batch, held, name or f"of session {held.session_id}", received=True)
 
     def done(self) -> None:
-        for row in self.lost:
+        for row in self._lost:
             LEASES_LOST.inc()
             count = sum(held.session_id == row.session_id for held in self._held)
             _log.warning(
                 "executor %s is lost: the lease of session %s has ended, with %d actions",
-                row.executor_id,
-                row.session_id,
-                count,
+                *(row.executor_id, row.session_id, count),
             )
-        self._answer(self)
+        gone = [*(row.session_id for row in self._lost), *self._ended]
+        if gone:
+            self._executors.sessions_ended(gone)

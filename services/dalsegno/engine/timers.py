@@ -87,6 +87,10 @@ class Poll(Work):
         self._scan = scan
         self._found: list[DueMessage] = []
 
+    @property
+    def is_periodic(self) -> bool:
+        return True
+
     def needs(self, batch: Batch) -> Collection[str]:
         self._found = batch.transaction.due_messages(batch.at_s, POLL_LIMIT)
         self._scan(batch)

@@ -32,6 +32,11 @@ class Work(ABC):
         return False
 
     @property
+    def is_periodic(self) -> bool:
+        """Whether it comes again by itself: not kept while the store is lost."""
+        return False
+
+    @property
     def name(self) -> str:
         """What it is, for logs and metrics."""
         return type(self).__name__

@@ -231,6 +231,10 @@ class MemoryTransaction:
         ]
         return sorted(held, key=lambda each: (each.execution_id, each.key))
 
+    def abandoned_attempts(self, limit: int) -> list[HeldAttempt]:
+        alive = {row.session_id for row in self._snapshot.sessions()}
+        return self.held_attempts([each for each in self.tables.held if each not in alive])[:limit]
+
     def save_session(self, session: SessionRow) -> None:
         kept = replace(session, labels=dict(session.labels))
         self._set("sessions", self.tables.sessions.set(session.session_id, kept))

@@ -74,6 +74,12 @@ class Statements:
             f" WHERE state = 'RUNNING' AND session_id <> '' AND {self._among('session_id')} AND NOT delegated"
             f" ORDER BY {columns}"
         )
+        self.abandoned_attempts = (
+            f"SELECT {columns}, delivery, session_id FROM attempts"
+            " WHERE state = 'RUNNING' AND session_id <> '' AND NOT delegated AND NOT EXISTS"
+            " (SELECT 1 FROM sessions WHERE sessions.session_id = attempts.session_id AND NOT sessions.ended)"
+            f" ORDER BY {columns} LIMIT {self._mark}"
+        )
 
     def list_of(self, members: Collection[object]) -> object:
         """The one parameter of a statement that looks for any of these."""

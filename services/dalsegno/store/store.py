@@ -230,6 +230,10 @@ class Transaction(Protocol):
         """What these sessions have: RUNNING attempts that are not delegated."""
         ...
 
+    def abandoned_attempts(self, limit: int) -> list[HeldAttempt]:
+        """RUNNING attempts, not delegated, whose session has ended or is not known: nobody will answer for them."""
+        ...
+
     def save_session(self, session: SessionRow) -> None:
         """Store a session, new or known."""
         ...

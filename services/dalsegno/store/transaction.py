@@ -116,6 +116,10 @@ class SqlTransaction(Library):
         self._cursor.execute(self._statements.held_attempts, (self._statements.list_of(session_ids),))
         return [HeldAttempt(row[0], row[1:4], row[4], row[5]) for row in self._cursor.fetchall()]
 
+    def abandoned_attempts(self, limit: int) -> list[HeldAttempt]:
+        self._cursor.execute(self._statements.abandoned_attempts, (limit,))
+        return [HeldAttempt(row[0], row[1:4], row[4], row[5]) for row in self._cursor.fetchall()]
+
     def save_session(self, session: SessionRow) -> None:
         values = {
             "session_id": session.session_id,
