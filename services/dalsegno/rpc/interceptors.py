@@ -18,7 +18,7 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -53,7 +53,7 @@ class Call:
     request_id: str
     own_client: bool
     ours: bool
-    began_s: float = field(default_factory=time.monotonic)
+    began_s: float
     execution: str = ""
 
     def note(self, request: Any) -> None:
@@ -71,6 +71,8 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         self._streams: dict[asyncio.Task[Any], bool] = {}
         """Open streams, and whether they end by themselves when told to (those that the client writes to as well)."""
         self._stopping = False
+        self._wrapped: dict[str, tuple[Any, Any]] = {}
+        """By method: grpc's handler, and ours round it, made once rather than for each call."""
 
     async def intercept_service(
         self,
@@ -81,27 +83,37 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         handler: Any = await continuation(handler_call_details)
         if handler is None:  # no such method: grpc answers UNIMPLEMENTED
             return handler
-        call = _call_of(handler_call_details)
+        method = handler_call_details.method
+        known = self._wrapped.get(method)
+        if known is None or known[0] is not handler:
+            known = self._wrapped[method] = handler, self._wrap(method, handler)
+        return known[1]
+
+    def _wrap(self, method: str, handler: Any) -> Any:
         coders = {
             "request_deserializer": _sized(handler.request_deserializer),
             "response_serializer": handler.response_serializer,
         }
         if not handler.response_streaming:
             if handler.request_streaming:
-                return grpc.stream_unary_rpc_method_handler(self._answer(call, handler.stream_unary, True), **coders)
-            return grpc.unary_unary_rpc_method_handler(self._answer(call, handler.unary_unary, False), **coders)
+                return grpc.stream_unary_rpc_method_handler(self._answer(method, handler.stream_unary, True), **coders)
+            return grpc.unary_unary_rpc_method_handler(self._answer(method, handler.unary_unary, False), **coders)
         if handler.request_streaming:
-            return grpc.stream_stream_rpc_method_handler(self._stream(call, handler.stream_stream, True), **coders)
-        return grpc.unary_stream_rpc_method_handler(self._stream(call, handler.unary_stream, False), **coders)
+            return grpc.stream_stream_rpc_method_handler(self._stream(method, handler.stream_stream, True), **coders)
+        return grpc.unary_stream_rpc_method_handler(self._stream(method, handler.unary_stream, False), **coders)
 
-    def _answer(self, call: Call, inner: Any, reads_stream: bool) -> Any:
+    def _answer(self, method: str, inner: Any, reads_stream: bool) -> Any:
+        has_deadline = method not in self._unhurried
+
         async def answer(request: Any, context: Context) -> Any:
-            begin(call, context)
+            call = begin(method, context)
             try:
                 request = _sized_requests(request) if reads_stream else request
                 call.note(request)
-                hurried = context.time_remaining() is None and call.method not in self._unhurried
-                async with asyncio.timeout(UNARY_DEADLINE_S if hurried else None):
+                if has_deadline and context.time_remaining() is None:
+                    async with asyncio.timeout(UNARY_DEADLINE_S):
+                        response = await inner(request, context)
+                else:
                     response = await inner(request, context)
             except BaseException as error:
                 await finish_badly(call, context, error)
@@ -111,9 +123,9 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 
         return answer
 
-    def _stream(self, call: Call, inner: Any, reads_stream: bool) -> Any:
+    def _stream(self, method: str, inner: Any, reads_stream: bool) -> Any:
         async def stream(request: Any, context: Context) -> AsyncIterator[Any]:
-            begin(call, context)
+            call = begin(method, context)
             task = asyncio.current_task()
             assert task is not None
             self._streams[task] = reads_stream
@@ -179,26 +191,19 @@ async def _sized_requests(requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
         yield request
 
 
-def _call_of(details: grpc.HandlerCallDetails) -> Call:
-    given: dict[str, Any] = dict(details.invocation_metadata or ())
+def begin(method: str, context: Context) -> Call:
+    """Take up a call: from here on log lines have its request id, and its answer has it too."""
+    given: dict[str, Any] = dict(context.invocation_metadata() or ())
     request_id = given.get(REQUEST_ID_KEY, "")
     if not (isinstance(request_id, str) and _REQUEST_ID.fullmatch(request_id)):
         request_id = uuid.uuid4().hex
-    return Call(
-        method=details.method,
-        request_id=request_id,
-        own_client=str(given.get("user-agent", "")).startswith(USER_AGENT),
-        ours=details.method.startswith("/dalsegno."),
-    )
-
-
-def begin(call: Call, context: Context) -> None:
-    """Take up a call: from here on log lines have its request id, and its answer has it too."""
-    logs.request_id.set(call.request_id)
-    call.began_s = time.monotonic()
-    context.set_trailing_metadata(((REQUEST_ID_KEY, call.request_id),))
+    own_client = str(given.get("user-agent", "")).startswith(USER_AGENT)
+    call = Call(method, request_id, own_client, method.startswith("/dalsegno."), time.monotonic())
+    logs.request_id.set(request_id)
+    context.set_trailing_metadata(((REQUEST_ID_KEY, request_id),))
     if call.ours:
         _open_calls(*_labels(call)).inc()
+    return call
 
 
 def finish(call: Call, code: str, error: BaseException | None = None, message: str = "") -> None:
