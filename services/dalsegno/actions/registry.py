@@ -10,12 +10,13 @@ taken, or one action. In its pyproject.toml:
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from importlib.metadata import EntryPoint, entry_points
 from types import ModuleType
 
-from dalsegno.actions import http, std
+from dalsegno.actions import http, javascript, mail, ssh, std
 from dalsegno.actions.action import Action
+from dalsegno.actions.permission import is_allowed
 from dalsegno.workflow.model import ActionDescription
 
 GROUP = "dalsegno.actions"
@@ -29,13 +30,16 @@ _log = logging.getLogger(__name__)
 class Registry:
     """Actions by name."""
 
-    def __init__(self, actions: Iterable[AnyAction] = ()) -> None:
+    def __init__(self, actions: Iterable[AnyAction] = (), reserved: Collection[str] = ()) -> None:
+        self._reserved = frozenset(reserved)
         self._actions: dict[str, AnyAction] = {}
         for each in actions:
             self.add(each)
 
     def add(self, action: AnyAction) -> None:
-        """Raises ValueError when another action has the name."""
+        """Raises ValueError when another action has the name, or it is kept for one that is turned off."""
+        if action.name in self._reserved:
+            raise ValueError(f"{action.name} is the name of a built-in action that is turned off")
         if self._actions.setdefault(action.name, action) is not action:
             raise ValueError(f"there are two actions named {action.name}")
 
@@ -50,16 +54,22 @@ class Registry:
 
 
 def builtin_descriptions() -> tuple[ActionDescription, ...]:
-    """What the built-in families offer. Cheap: the libraries that actions use are imported when they first run."""
+    """What the built-in families offer, turned on or not: a workflow's parameters are checked against it.
+
+    Cheap: the libraries that actions use are imported when they first run.
+    """
     return tuple(each.description for each in _builtin_actions())
 
 
-def load_registry(plugins: Iterable[EntryPoint] | None = None) -> Registry:
+def load_registry(plugins: Iterable[EntryPoint] | None = None, allowed: Collection[str] = ()) -> Registry:
     """The built-in actions and those of the plug-ins (None: of all packages installed).
 
+    Of the built-in ones that are off until the operator turns them on (permission.py) only the allowed are taken.
     A plug-in that cannot be loaded, or whose action has a name that is taken, is logged and left out.
     """
-    registry = Registry(_builtin_actions())
+    builtin = list(_builtin_actions())
+    off = [each.name for each in builtin if not is_allowed(each.name, allowed)]
+    registry = Registry((each for each in builtin if each.name not in off), reserved=off)
     for plugin in entry_points(group=GROUP) if plugins is None else plugins:
         try:
             actions = _read_plugin(plugin)
@@ -75,7 +85,7 @@ def load_registry(plugins: Iterable[EntryPoint] | None = None) -> Registry:
 
 
 def _builtin_actions() -> Iterator[AnyAction]:
-    for module in (std, http):
+    for module in (std, http, mail, ssh, javascript):
         yield from _actions_of(module)
 
 

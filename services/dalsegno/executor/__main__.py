@@ -56,7 +56,7 @@ async def _serve(settings: Settings) -> tuple[int, int]:
     end_metrics = serve_metrics("127.0.0.1", settings.metrics_port)[1] if settings.metrics_port else None
     session = Session(
         settings.id,
-        load_registry(),
+        load_registry(allowed=settings.allow),
         settings.engines,
         slots=settings.slots,
         threads=settings.threads,

@@ -15,6 +15,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 from dalsegno.actions.action import ActionContext, ActionFailed
+from dalsegno.actions.permission import explain_absence
 from dalsegno.actions.registry import AnyAction, Registry
 from dalsegno.executor.outbox import Key
 from dalsegno.executor.outcome import describe_cancel, describe_exception, describe_failure, describe_result
@@ -90,7 +91,7 @@ class Runner:
         run = Run(order, engine, time.monotonic())
         action = self._registry.find(order.action)
         if action is None:
-            self._end(run, describe_failure(f"this executor has no action named {order.action}"))
+            self._end(run, describe_failure(explain_absence(order.action)))
         elif timeout_s is not None and timeout_s <= 0:
             self._end(run, describe_cancel("timed out before it was started"))
         else:

@@ -8,6 +8,8 @@ import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from dalsegno.actions.permission import PERMISSIONS
+
 
 @dataclass(frozen=True, slots=True)
 class Settings:
@@ -25,6 +27,8 @@ class Settings:
     """How many blocking actions run at once; further ones wait, and hold a slot while they do."""
     labels: Mapping[str, str] = field(default_factory=dict)
     """Tasks with a `target` choose by them."""
+    allow: tuple[str, ...] = ()
+    """The built-in actions that are off otherwise: `std.ssh`, `std.javascript`."""
     listen: str = ""
     """host:port of the health service; empty: none."""
     metrics_port: int = 0
@@ -47,12 +51,13 @@ def read_settings(arguments: Sequence[str] | None = None, environment: Mapping[s
             f"--{name}", type=kind, default=kind(value) if value else getattr(default, attribute), help=told
         )
 
-    known = environment.get("DALSEGNO_ENGINE", "").replace(",", " ").split()
+    known = _listed([environment.get("DALSEGNO_ENGINE", "")])
     parser.add_argument("--engine", action="append", help="host:port of an engine; may be given more than once")
     add("id", str, "the executor's name, stable over restarts")
     add("slots", int, "how many actions it runs at once")
     add("threads", int, "how many blocking actions it runs at once")
     parser.add_argument("--label", action="append", default=[], help="name=value, for tasks with a target")
+    parser.add_argument("--allow", action="append", help="turn on std.ssh, std.javascript; may be given more than once")
     add("listen", str, "host:port of the health service; empty: none")
     add("metrics-port", int, "where Prometheus finds the metrics; 0: nowhere")
     add("grace-s", float, "how long actions have to end when the executor is stopped")
@@ -60,7 +65,15 @@ def read_settings(arguments: Sequence[str] | None = None, environment: Mapping[s
     found = vars(parser.parse_args(arguments))
     engines = tuple(dict.fromkeys(found.pop("engine") or known or default.engines))
     labels = dict(label.partition("=")[::2] for label in found.pop("label"))
+    allow = _listed(found.pop("allow") or [environment.get("DALSEGNO_EXECUTOR_ALLOW", "")])
+    if unknown := [each for each in allow if each not in PERMISSIONS]:
+        parser.error(f"--allow {', '.join(unknown)}: it is one of {', '.join(PERMISSIONS)}")
     found["id"] = found["id"] or f"{socket.gethostname()}-{os.getpid()}"
     if found["slots"] < 1 or found["threads"] < 1:
         parser.error("--slots and --threads must be at least 1")
-    return Settings(engines=engines, labels=labels, **found)
+    return Settings(engines=engines, labels=labels, allow=allow, **found)
+
+
+def _listed(texts: Sequence[str]) -> tuple[str, ...]:
+    """The words of texts with commas or blanks between them."""
+    return tuple(dict.fromkeys(word for text in texts for word in text.replace(",", " ").split()))

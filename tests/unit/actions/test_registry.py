@@ -35,8 +35,9 @@ def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     (tmp_path / "leaving_pack.py").write_text("raise SystemExit(1)")
     (tmp_path / "empty_pack.py").write_text("")
     (tmp_path / "greedy_pack.py").write_text(PLUGIN.replace("example.part", "std.noop"))
+    (tmp_path / "sly_pack.py").write_text(PLUGIN.replace("example.part", "std.ssh"))
     monkeypatch.syspath_prepend(str(tmp_path))
-    for name in ("example_pack", "broken_pack", "leaving_pack", "empty_pack", "greedy_pack"):
+    for name in ("example_pack", "broken_pack", "leaving_pack", "empty_pack", "greedy_pack", "sly_pack"):
         monkeypatch.delitem(sys.modules, name, raising=False)
     return "example_pack"
 
@@ -45,7 +46,7 @@ def names_of(*values: str) -> set[str]:
     """The actions that these entry points add to the built-in ones."""
     entries = [EntryPoint(f"entry-{number}", value, GROUP) for number, value in enumerate(values)]
     found = {each.name for each in load_registry(entries)}
-    builtin = {each.name for each in builtin_descriptions()}
+    builtin = {each.name for each in load_registry(())}
     assert builtin <= found
     return found - builtin
 
@@ -63,8 +64,13 @@ def test_the_standard_family_is_there() -> None:
         "std.async_noop": True,
         "std.http": False,
         "std.mistral_http": False,
+        "std.email": False,
+        "std.ssh": False,
+        "std.ssh_proxied": False,
+        "std.javascript": False,
+        "std.js": False,
     }
-    assert expected.items() <= described.items()
+    assert described == expected
 
 
 def test_a_package_adds_actions_by_an_entry_point(plugin: str) -> None:
@@ -90,6 +96,14 @@ def test_a_plugin_cannot_take_a_name_that_is_taken(plugin: str, caplog: pytest.L
     assert "two actions named std.noop" in caplog.text
 
 
+def test_a_plugin_cannot_take_a_name_that_is_turned_off(plugin: str, caplog: pytest.LogCaptureFixture) -> None:
+    """What the operator has turned off is not put in its place by a package."""
+    with caplog.at_level(logging.WARNING):
+        assert names_of("sly_pack") == {"example.greet"}
+
+    assert "std.ssh is the name of a built-in action that is turned off" in caplog.text
+
+
 def test_two_actions_of_one_name_are_refused() -> None:
     """The same one twice is no contradiction."""
 
@@ -108,10 +122,10 @@ def test_two_actions_of_one_name_are_refused() -> None:
 
 
 def test_descriptions_are_cheap() -> None:
-    """The engine asks for them and runs no action: no HTTP library is imported for it."""
+    """The engine asks for them and runs no action: no library of an action is imported for it."""
     program = "import sys; from dalsegno.actions import registry as r; r.builtin_descriptions(); print(*sys.modules)"
 
     printed = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
 
     assert "dalsegno.actions.http" in printed.split()
-    assert "aiohttp" not in printed.split()
+    assert not {"aiohttp", "aiosmtplib", "asyncssh", "py_mini_racer"} & set(printed.split())

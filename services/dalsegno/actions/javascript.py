@@ -1,0 +1,76 @@
+"""The JavaScript family: std.javascript, and std.js which is the same. Off until the operator turns it on.
+
+A script runs in a process of its own (javascript_process.py), so that neither a loop without end nor an engine that
+runs out of memory touches the other actions. It has no input and output but `$` and what it returns.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from contextlib import suppress
+
+from dalsegno.actions.action import ActionFailed, action
+from dalsegno.workflow.value import UnfitValue, decode, encode
+
+TIME_LIMIT_S = 10.0
+MEMORY_BYTES = 128 * 1024 * 1024
+"""What a script's objects may take."""
+
+MODULE = "dalsegno.actions.javascript_process"
+START_S = 20.0
+"""What the process may take to start, beside the script's own time."""
+
+
+@action("std.javascript")
+async def run(script: str, context: object = None) -> object:
+    """Runs the body of a JavaScript function whose `$` is the context, and gives what it returns. Off by default.
+
+    At most 10 s and 128 MiB.
+    """
+    limits = {"time_limit_s": TIME_LIMIT_S, "memory_bytes": MEMORY_BYTES}
+    answer = await _ask(encode({"script": script, "context": context, **limits}))
+    if "error" in answer:
+        raise ActionFailed(f"JavaScriptAction failed: {answer['error']}")
+    result = answer.get("result")
+    try:
+        return decode(result) if isinstance(result, str) else None
+    except UnfitValue as error:
+        raise ActionFailed(f"JavaScriptAction failed: the result is {error}") from None
+
+
+@action("std.js")
+async def run_by_short_name(script: str, context: object = None) -> object:
+    """The same as std.javascript. Off by default."""
+    return await run(script, context)
+
+
+async def _ask(question: str) -> dict[str, object]:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", MODULE,
+        stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
+        env={"PYTHONPATH": ":".join(each for each in sys.path if each)},
+    )  # fmt: skip
+    try:
+        async with asyncio.timeout(START_S + TIME_LIMIT_S):
+            written, _ = await process.communicate(question.encode())
+    except TimeoutError:
+        raise ActionFailed(f"JavaScriptAction failed: stopped after {TIME_LIMIT_S:g} s") from None
+    finally:
+        with suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()
+    try:
+        answer = decode(written.decode())
+    except UnfitValue:
+        answer = None
+    if not isinstance(answer, dict):
+        raise ActionFailed(f"JavaScriptAction failed: {_cause_of_death(process.returncode)}")
+    return answer
+
+
+def _cause_of_death(code: int | None) -> str:
+    if code is not None and code < 0:
+        return f"its process was ended by {signal.Signals(-code).name}: too much memory"
+    return f"its process ended with exit code {code}"

@@ -1,0 +1,98 @@
+"""The mail family: std.email, with the parameters that Mistral gives it."""
+
+from __future__ import annotations
+
+import ssl
+from email.message import EmailMessage
+
+from dalsegno.actions.action import ActionFailed, action
+
+PORT = 25
+PORT_OF_TLS = 465
+"""A server on this port speaks TLS from the first byte on."""
+
+TIMEOUT_S = 60.0
+"""How long each answer of the server may take."""
+
+
+@action("std.email")
+async def send(
+    from_addr: str,
+    to_addrs: object,
+    smtp_server: str,
+    reply_to: object = None,
+    cc_addrs: object = None,
+    bcc_addrs: object = None,
+    smtp_password: str | None = None,
+    subject: str | None = None,
+    body: str | None = None,
+    html_body: str | None = None,
+    verify: bool | str = True,
+) -> None:
+    """Sends an email by the server `smtp_server`, "host" or "host:port".
+
+    Addresses are a list, or one text with commas. With `smtp_password` the connection is encrypted first, and
+    `from_addr` logs in; `verify` false then accepts any certificate of the server, a path names trusted ones.
+    """
+    import aiosmtplib
+
+    recipients = [*_addresses(to_addrs), *_addresses(cc_addrs), *_addresses(bcc_addrs)]
+    host, port = _read_server(smtp_server)
+    try:
+        message = _compose(from_addr, to_addrs, cc_addrs, reply_to, subject, body, html_body)
+        await aiosmtplib.send(
+            message,
+            sender=from_addr,
+            recipients=recipients,
+            hostname=host,
+            port=port,
+            username=from_addr if smtp_password is not None else None,
+            password=smtp_password,
+            use_tls=port == PORT_OF_TLS,
+            # A password is never sent in the clear. Without one, mail goes as the server takes it.
+            start_tls=smtp_password is not None if port != PORT_OF_TLS else False,
+            tls_context=_trust(verify),
+            timeout=TIMEOUT_S,
+        )
+    except (aiosmtplib.SMTPException, OSError, ValueError) as error:
+        raise ActionFailed(f"Failed to send an email message: {str(error) or type(error).__name__}") from error
+
+
+def _compose(
+    from_addr: str, to_addrs: object, cc_addrs: object, reply_to: object,
+    subject: str | None, body: str | None, html_body: str | None,
+) -> EmailMessage:  # fmt: skip
+    """Raises ValueError for a header that would hold a line break."""
+    message = EmailMessage()
+    message["Subject"] = subject or "<No subject>"
+    message["From"] = from_addr
+    for header, addresses in (("Reply-To", reply_to), ("To", to_addrs), ("Cc", cc_addrs)):
+        if addresses:
+            message[header] = ", ".join(_addresses(addresses))
+    message.set_content(body or "<No body>")
+    if html_body:
+        message.add_alternative(html_body, subtype="html")
+    return message
+
+
+def _addresses(given: object) -> list[str]:
+    texts = given.split(",") if isinstance(given, str) else given or ()
+    if not isinstance(texts, list | tuple):
+        raise ActionFailed(f"addresses are a list or a text, not {given!r}")
+    return [str(each).strip() for each in texts if str(each).strip()]
+
+
+def _read_server(text: str) -> tuple[str, int]:
+    host, colon, port = text.rpartition(":")
+    if not colon or (":" in host and not host.endswith("]")):  # "host", or an IPv6 address without a port
+        return text.strip("[]"), PORT
+    if not port.isdecimal():
+        raise ActionFailed(f"smtp_server is not of the form host:port: {text}")
+    return host.strip("[]"), int(port)
+
+
+def _trust(verify: bool | str) -> ssl.SSLContext:
+    context = ssl.create_default_context(cafile=verify if isinstance(verify, str) else None)
+    if verify is False:
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    return context

@@ -1,0 +1,125 @@
+"""std.javascript and std.js."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from dalsegno.actions import javascript
+from dalsegno.actions.action import ActionFailed
+
+
+@pytest.mark.parametrize(
+    ("script", "expected"),
+    [
+        ("return $.bars + 1", 18),
+        ("var total = 50 * 10; return total // no semicolon", 500),
+        ("return {title: $['title'].toUpperCase(), none: null, list: [1, 2.5, true]}",
+         {"title": "SEGNO", "none": None, "list": [1, 2.5, True]}),
+        ("const double = n => n * 2; return [1, 2].map(double)", [2, 4]),
+        ("$.bars += 1", None),
+        ("return typeof require + typeof fetch + typeof process", "undefined" * 3),
+    ],
+)  # fmt: skip
+async def test_a_script_is_the_body_of_a_function(script: str, expected: object) -> None:
+    """It sees the context as `$` and nothing of the machine; what it returns is the result."""
+    assert await javascript.run(script, {"bars": 17, "title": "segno"}) == expected
+
+
+async def test_the_short_name_is_the_same() -> None:
+    """std.js is std.javascript; without a context `$` is null."""
+    assert await javascript.run_by_short_name("return $ === null") is True
+
+
+@pytest.mark.parametrize(
+    ("script", "told"),
+    [
+        ("throw new Error('out of tune')", "JavaScriptAction failed: Error: out of tune"),
+        ("return 1 +", "SyntaxError"),
+        ("return nothing.at.all", "ReferenceError: nothing is not defined"),
+        ("return 10n", "BigInt"),
+    ],
+)
+async def test_a_script_that_fails_says_why(script: str, told: str) -> None:
+    """In the engine's words, without its trace."""
+    with pytest.raises(ActionFailed, match=told) as caught:
+        await javascript.run(script)
+    assert "\n" not in str(caught.value)
+
+
+async def test_a_loop_without_end_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After its time limit."""
+    monkeypatch.setattr(javascript, "TIME_LIMIT_S", 0.5)
+    began = time.monotonic()
+    with pytest.raises(ActionFailed, match=r"stopped after 0\.5 s"):
+        await javascript.run("while (true) {}")
+    assert time.monotonic() - began < 10
+
+
+async def test_a_process_that_does_not_end_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Should the engine not stop by itself, its process is killed."""
+    (tmp_path / "deaf_engine.py").write_text("import time\ntime.sleep(60)")
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    monkeypatch.setattr(javascript, "MODULE", "deaf_engine")
+    monkeypatch.setattr(javascript, "TIME_LIMIT_S", 0.2)
+    monkeypatch.setattr(javascript, "START_S", 0.2)
+    with pytest.raises(ActionFailed, match=r"stopped after 0\.2 s"):
+        await javascript.run("return 1")
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        "const all = []; while (true) all.push(new Array(100000).fill(1))",
+        "const all = []; while (true) all.push(new Uint8Array(50000000).fill(1))",
+        "let text = 'x'; while (true) text += text",
+    ],
+)
+async def test_memory_has_a_limit(script: str) -> None:
+    """Inside the engine's heap and outside of it: the script fails, the executor goes on."""
+    with pytest.raises(ActionFailed, match="JavaScriptAction failed"):
+        await javascript.run(script)
+    assert await javascript.run("return 1") == 1
+
+
+async def test_a_cancelled_script_leaves_no_process() -> None:
+    """Whoever cancels the action does not wait for the script."""
+    began = time.monotonic()
+    running = asyncio.create_task(javascript.run("while (true) {}"))
+    await asyncio.sleep(0.5)
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert time.monotonic() - began < 5
+    commands = [path.read_bytes() for path in _command_lines()]
+    assert not [each for each in commands if b"javascript_process" in each]
+
+
+def _command_lines() -> list[Path]:
+    """Those of this process's children."""
+    found = []
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdecimal() and _parent_of(folder) == str(os.getpid()):
+            found.append(folder / "cmdline")
+    return found
+
+
+def _parent_of(folder: Path) -> str:
+    try:
+        lines = (folder / "status").read_text().splitlines()
+    except OSError:
+        return ""
+    return next((line.split()[1] for line in lines if line.startswith("PPid:")), "")
+
+
+async def test_without_the_extra_the_failure_names_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An executor that lacks the library says what to install."""
+    (tmp_path / "py_mini_racer.py").write_text("raise ImportError")
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    with pytest.raises(ActionFailed, match=r"install dalsegno\[javascript\]"):
+        await javascript.run("return 1")
