@@ -31,6 +31,12 @@ class Engine(engine_service_pb2_grpc.EngineServiceServicer):
     async def Submit(self, request: Any, context: Any) -> Any:
         return await self.world.submit(request)
 
+    async def SubmitMany(self, request: Any, context: Any) -> Any:
+        answers = [await self.world.submit(write) for write in request.writes]
+        return engine_service_pb2.SubmitManyResponse(
+            results=[engine_service_pb2.WriteResult(answer=answer) for answer in answers]
+        )
+
     async def Follow(self, request: Any, context: Any) -> AsyncIterator[Any]:
         try:
             yield engine_service_pb2.FollowResponse(hints=[engine_service_pb2.Hint(execution_id="e", revision=1)])
