@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
 import pytest
 import pytest_asyncio
@@ -16,9 +16,10 @@ async def shared_system(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterat
         yield running
 
 
-@pytest.fixture
-def system(shared_system: System) -> Iterator[System]:
-    """The same; afterwards every journal gives exactly the rows."""
+@pytest_asyncio.fixture(loop_scope="module")
+async def system(shared_system: System) -> AsyncIterator[System]:
+    """The same, with all three running; afterwards every journal gives exactly the rows."""
+    await shared_system.start()
     yield shared_system
     shared_system.show_logs()
     assert shared_system.findings() == []
