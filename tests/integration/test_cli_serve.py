@@ -19,12 +19,16 @@ ITEMS = 200
 MANY = f"""
 version: '2.0'
 many:
+  input:
+    - delay: 0.1
   tasks:
     work:
       with-items: i in <% range(0, {ITEMS}) %>
       concurrency: 10
       action: std.echo
-      input: {{output: <% $.i %>, delay: 0.1}}
+      input:
+        output: <% $.i %>
+        delay: <% $.delay %>
       publish:
         sum: <% task().result.sum() %>
       on-success: tell
@@ -199,7 +203,8 @@ def test_pause_resume_and_cancel(tmp_path: Path) -> None:
     """The plain operations: a paused execution waits, a resumed one ends, a cancelled one too."""
     with serve(tmp_path / "data") as server:
         server.store(MANY, tmp_path)
-        first, second = start(server, "many"), start(server, "many")
+        # Slow enough for commands to be typed while it runs, on a busy machine too.
+        first, second = (start(server, "many", "-i", "delay=0.5") for _ in range(2))
         wait_for(lambda: count_done(server, first) >= 10)
         server.type("pause", first, "--comment", "lunch")
         paused = server.type("watch", first, "--stop-at-pause")
