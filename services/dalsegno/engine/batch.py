@@ -18,7 +18,7 @@ from dalsegno.workflow import machine
 from dalsegno.workflow.changes import AnyChange, ExecutionCreated
 from dalsegno.workflow.commands import AnyCommand, CancelAction, CreateChild, Send
 from dalsegno.workflow.events import AnyEvent, Event, Poisoned, StartRequested, TaskDone
-from dalsegno.workflow.execution import Execution
+from dalsegno.workflow.execution import Execution, replay
 from dalsegno.workflow.machine import Outcome
 from dalsegno.workflow.model import Workflow
 from dalsegno.workflow.refusals import NotFound, Refusal, TooLarge
@@ -73,8 +73,17 @@ class Batch:
     """What works read and write through. Its results are the engine's to act on once the transaction has committed."""
 
     def __init__(
-        self, transaction: Transaction, copies: Copies, lookups: Lookups, at_s: float, message_ids: MessageIds
+        self,
+        transaction: Transaction,
+        copies: Copies,
+        lookups: Lookups,
+        at_s: float,
+        message_ids: MessageIds,
+        broken: dict[str, str],
+        *,
+        last_resort: bool = False,
     ) -> None:
+        """`broken`: executions that cannot be stepped, and why; outlives the batch. `last_resort`: see `_load`."""
         self.transaction = transaction
         self.at_s = at_s
         self.outside = TransactionOutside(lookups, transaction.queries)
@@ -90,6 +99,8 @@ class Batch:
         """Whether definitions or descriptions have changed."""
         self.counts: dict[str, int] = {}
         """How many events of each kind were stepped."""
+        self.broken = broken
+        self._last_resort = last_resort
         self._copies = copies
         self._message_ids = message_ids
         self._revisions: dict[str, int] = {}
@@ -117,9 +128,20 @@ class Batch:
         if touched is None:
             if not self.exists(execution_id):
                 raise NotFound("execution", execution_id)
-            copy = self._copies.caught_up(execution_id, self._revisions[execution_id], self.transaction)
+            copy = self._load(execution_id)
             touched = self.touched[execution_id] = Touched(copy)
         return touched
+
+    def _load(self, execution_id: str) -> Copy:
+        try:
+            return self._copies.caught_up(execution_id, self._revisions[execution_id], self.transaction)
+        except Exception:
+            if not self._last_resort:
+                raise
+            # Whatever is wrong with the definition: the execution can still be ended, and say so.
+            changes = self.transaction.changes_after(execution_id, 0)
+            execution = replay(changes)
+            return Copy(execution, Workflow(execution.created.workflow, {}), changes)
 
     def private(self, execution_id: str) -> Copy:
         """A copy of a claimed execution to try things on. Raises NotFound."""
@@ -153,6 +175,32 @@ class Batch:
         """What an execution of the workflow would be, started. Raises Refusal."""
         assert event.creation is not None
         return machine.step(workflow, None, self._now(event), self.outside)
+
+    def look_at(self, execution_id: str) -> Execution | None:
+        """A claimed execution that the work is not about in the first place: None when it is not there or broken."""
+        if execution_id in self.broken or not self.exists(execution_id):
+            return None
+        try:
+            return self.open(execution_id).copy.execution
+        except Exception as error:
+            self.broken[execution_id] = f"{type(error).__name__}: {error}"
+            raise
+
+    def step_for_another(self, execution_id: str, event: Event) -> Outcome | None:
+        """Step an execution that the work or the batch is not about in the first place: None when it cannot be.
+
+        A fault of it must not be taken for one of the work: it is marked as broken, the batch is made again without
+        it, and it is ended on its own.
+        """
+        if execution_id in self.broken or not self.exists(execution_id):
+            return None
+        try:
+            return self.step(execution_id, event)
+        except Refusal:
+            raise
+        except Exception as error:
+            self.broken[execution_id] = f"{type(error).__name__}: {error}"
+            raise
 
     def create(self, workflow: Workflow, event: StartRequested) -> Touched:
         """Make an execution of a workflow and start it. Raises Refusal; then there is none."""
@@ -199,8 +247,11 @@ class Batch:
 
     def keep_copies(self) -> None:
         """After the commit: the copies are what is stored."""
-        for touched in self.touched.values():
-            self._copies.put(touched.copy)
+        for execution_id, touched in self.touched.items():
+            if self._last_resort:
+                self._copies.drop(execution_id)
+            else:
+                self._copies.put(touched.copy)
         for execution_id in self.deleted:
             self._copies.drop(execution_id)
         if self.defined:

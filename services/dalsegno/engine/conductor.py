@@ -27,7 +27,7 @@ from dalsegno.engine.feed import DELETED, Hint, hint_of
 from dalsegno.engine.metrics import BATCH_SIZE, COMMIT_SECONDS, EVENTS, POISONED, QUEUE_DEPTH
 from dalsegno.engine.outside import Lookups
 from dalsegno.engine.streams import Stream
-from dalsegno.engine.work import Told, Work
+from dalsegno.engine.work import Dropped, Told, Work
 from dalsegno.store.records import NewMessage
 from dalsegno.store.store import Store, StoreConflict
 from dalsegno.v1 import executor_service_pb2 as wire
@@ -55,6 +55,8 @@ class Committed:
     outgoing: dict[Stream, list[wire.RunAction]] = field(default_factory=dict)
     cancels: list[Cancel] = field(default_factory=list)
     hints: dict[str, Hint] = field(default_factory=dict)
+    broken: dict[str, str] = field(default_factory=dict)
+    """Executions that could not be stepped, and why: they are to be ended."""
 
 
 @dataclass(slots=True)
@@ -93,6 +95,7 @@ class Conductor:
         self._lookups = lookups
         self._works_max = works_max
         self._message_ids = MessageIds()
+        self._broken: dict[str, str] = {}
         self._queue: deque[Work] = deque()
         self._inbox: SimpleQueue[list[Work] | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="conductor", daemon=True)
@@ -180,6 +183,8 @@ class Conductor:
             if isinstance(result, Failed):
                 _call(result.work.failed, result.error)
                 continue
+            for execution_id, reason in result.broken.items():
+                self._queue.appendleft(Told(execution_id, Poisoned(reason=reason)))
             for act in self.on_commit:
                 _call(act, result)
             for work in result.works:
@@ -226,7 +231,9 @@ class Conductor:
         if not works and not can_give:
             return []
         error: Exception | None = None
-        for _ in range(2):
+        tries = 0
+        while tries < 2:
+            broken = len(self._broken)
             try:
                 return [self._transact(works)]
             except StoreConflict as conflict:
@@ -236,6 +243,7 @@ class Conductor:
                     raise StoreLost(str(failure)) from failure
                 error = failure
                 _log.warning("a batch of %d failed: %s: %s", len(works), type(failure).__name__, failure)
+            tries += len(self._broken) == broken  # else it is known what to leave out
         assert error is not None
         if len(works) > 1:
             half = len(works) // 2
@@ -256,19 +264,28 @@ class Conductor:
             reason = f"the event {work.name} could not be handled: {type(error).__name__}: {error}"
             poisoned = Told(work.execution_id, Poisoned(reason=reason[:4096]), message_id=work.message_id)
             try:
-                results.append(self._transact([poisoned]))
+                results.append(self._transact([poisoned], last_resort=True))
             except Exception:
                 _log.exception("execution %s cannot be ended either", work.execution_id)
+                results.append(self._transact([Dropped(work.message_id)]))
         return results
 
-    def _transact(self, works: Sequence[Work]) -> Committed:
+    def _transact(self, works: Sequence[Work], *, last_resort: bool = False) -> Committed:
         batch: Batch | None = None
         began = time.perf_counter()
         try:
             with self._store.write() as transaction:
                 if self.clock.is_stale:
                     self.clock.measure(transaction.now_s)
-                batch = Batch(transaction, self._copies, self._lookups, self.clock.now_s(), self._message_ids)
+                batch = Batch(
+                    transaction,
+                    self._copies,
+                    self._lookups,
+                    self.clock.now_s(),
+                    self._message_ids,
+                    self._broken,
+                    last_resort=last_resort,
+                )
                 self._fill(batch, works)
                 decided = time.perf_counter()
                 batch.save()
@@ -285,7 +302,8 @@ class Conductor:
             if touched.changes
         }
         hints.update(dict.fromkeys(batch.deleted, DELETED))
-        return Committed(works, batch.messages, self.dispatcher.commit(batch), batch.cancels, hints)
+        broken, self._broken = self._broken, {}
+        return Committed(works, batch.messages, self.dispatcher.commit(batch), batch.cancels, hints, broken)
 
     def _fill(self, batch: Batch, works: Sequence[Work]) -> None:
         batch.take([work.message_id for work in works if work.message_id])

@@ -183,13 +183,15 @@ class Dispatcher:
         stream = self._stream_with_credit(kind, batch.ended_sessions)
         if stream is None:
             return False
-        if not batch.exists(execution_id):
+        execution = batch.look_at(execution_id)
+        if execution is None or execution.state in QUIET_EXECUTION:
             return True
-        execution = batch.open(execution_id).copy.execution
         attempt = execution.attempts.get(key)
-        if attempt is None or attempt.state is not AttemptState.READY or execution.state in QUIET_EXECUTION:
+        if attempt is None or attempt.state is not AttemptState.READY:
             return True
-        batch.step(execution_id, HandedOut(key=key, session_id=stream.session_id, executor_id=stream.executor_id))
+        batch.step_for_another(
+            execution_id, HandedOut(key=key, session_id=stream.session_id, executor_id=stream.executor_id)
+        )
         stream.credit -= 1
         self.outgoing.setdefault(stream, []).append(self._message(execution, attempt))
         return True

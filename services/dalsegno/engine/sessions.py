@@ -103,9 +103,8 @@ class OpenSession(Work):
 
 def _counts(batch: Batch, delivery: Delivery) -> bool:
     execution_id, key, number = delivery
-    if not batch.exists(execution_id):
-        return False
-    attempt = batch.open(execution_id).copy.execution.attempts.get(key)
+    execution = batch.look_at(execution_id)
+    attempt = execution.attempts.get(key) if execution is not None else None
     if attempt is None or attempt.delivery != number or attempt.state is AttemptState.READY:
         return False
     return attempt.state not in COMPLETED_ATTEMPT
@@ -113,9 +112,8 @@ def _counts(batch: Batch, delivery: Delivery) -> bool:
 
 def lose(batch: Batch, held: HeldAttempt, executor_id: str, *, received: bool) -> None:
     """What a session had is handed out again, or fails (DESIGN.md section 5)."""
-    if batch.exists(held.execution_id):
-        lost = DeliveryLost(key=held.key, delivery=held.delivery, executor_id=executor_id, received=received)
-        batch.step(held.execution_id, lost)
+    lost = DeliveryLost(key=held.key, delivery=held.delivery, executor_id=executor_id, received=received)
+    batch.step_for_another(held.execution_id, lost)
 
 
 class CloseSession(Work):

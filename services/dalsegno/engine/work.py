@@ -107,3 +107,23 @@ class Told(Work):
     def failed(self, error: BaseException) -> None:
         if self._reply is not None:
             self._reply(self, error)
+
+
+class Dropped(Work):
+    """A stored message that nothing can be done about is taken away, so that it is not met again."""
+
+    __slots__ = ("_message_id",)
+
+    def __init__(self, message_id: str) -> None:
+        self.refusal = None
+        self._message_id = message_id
+
+    @property
+    def message_id(self) -> str:
+        return self._message_id
+
+    def needs(self, batch: Batch) -> Collection[str]:
+        return ()
+
+    def carry_out(self, batch: Batch) -> None:
+        """Its message has been taken when the batch began."""

@@ -198,6 +198,52 @@ def test_poison_event_stands_alone(rig: Rig, monkeypatch: pytest.MonkeyPatch) ->
     assert "ZeroDivisionError" in row.info
 
 
+def test_execution_that_cannot_be_loaded_is_ended(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When not even its definition can be read an execution still ends in ERROR, and says why."""
+    start = Start(1)
+    rig.carry_out(start)
+    run = rig.sent.pop()
+    heir = Rig(rig.store)
+    monkeypatch.setattr(heir.copies.workflows, "_compile_row", unreadable)
+    heir.carry_out(answer(run))
+    assert rig.state(start.execution_id) == "ERROR"
+    with rig.store.read() as queries:
+        row = queries.execution(start.execution_id)
+    assert row is not None
+    assert "not to be read" in row.info
+
+
+def unreadable(row: object) -> Any:
+    raise ValueError("a definition that is not to be read")
+
+
+def test_broken_execution_in_the_backlog_harms_no_other(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is picked for handing out and cannot be loaded is left out, ended on its own, and blames no work."""
+    poor = Rig(rig.store, credit=0)
+    broken = Start(1)
+    poor.carry_out(broken)
+    heir = Rig(rig.store)
+    healthy = Start(2)
+    heir.carry_out(healthy)
+    run = heir.sent.pop()
+    monkeypatch.setattr(heir.copies.workflows, "of", only_of(healthy.execution_id, heir.copies.workflows.of))
+    told = answer(run)
+    (committed,) = heir.carry_out(Scan(heir.dispatcher), told)
+    assert isinstance(committed, Committed)
+    assert told.verdict == "accepted"
+    assert list(committed.broken) == [broken.execution_id]
+    assert [run.action_execution_id for run in heir.sent] == [f"{healthy.execution_id}.2.0.1"]
+
+
+def only_of(execution_id: str, real: Any) -> Any:
+    def of(created: ExecutionCreated, queries: Any) -> Any:
+        if created.execution_id != execution_id:
+            raise ValueError("a definition that is not to be read")
+        return real(created, queries)
+
+    return of
+
+
 def test_outage_poisons_nobody(rig: Rig) -> None:
     """When the database is gone, full or read-only nothing is anybody's fault: the works are to be kept."""
     assert isinstance(rig.store, FragileStore)
