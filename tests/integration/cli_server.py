@@ -107,12 +107,20 @@ def serve(data: Path, *options: str) -> Iterator[Served]:
         )
     served = Served(process, told)
     try:
-        wait_for(lambda: "ready" in told.read_text() or process.poll() is not None, 60)
-        assert process.poll() is None, told.read_text()
+        give_up_at = time.monotonic() + 80
+        while "ready; " not in told.read_text():
+            assert process.poll() is None, told.read_text()
+            assert time.monotonic() < give_up_at, told.read_text() + read_logs(data)
+            time.sleep(0.05)
         yield served
     finally:
         if process.poll() is None:
             served.stop()
+
+
+def read_logs(data: Path) -> str:
+    """The end of each service's log."""
+    return "".join(f"\n== {log.name}\n{log.read_text()[-3_000:]}" for log in sorted((data / "logs").glob("*.log")))
 
 
 def completions(changes: list[dict[str, Any]]) -> Counter[tuple[str, int, int]]:
