@@ -58,6 +58,21 @@ _BY_NAME = Order((ENVIRONMENTS.c.namespace, ENVIRONMENTS.c.name), (str, str))
 _WITH_TEXT = DEFINITIONS.join(DOCUMENTS, DOCUMENTS.c.id == DEFINITIONS.c.document_id)
 _ENDED = sorted(state.value for state in COMPLETED_ATTEMPT)
 
+# What waiting clients ask for all the time is put together once.
+_IDS: sa.BindParameter[Any] = sa.bindparam("ids", expanding=True)
+_EXECUTIONS_OF = sa.select(*(EXECUTIONS.c[field.name] for field in fields(ExecutionRow))).where(
+    EXECUTIONS.c.id.in_(_IDS)
+)
+_STANDINGS = sa.select(
+    EXECUTIONS.c.id, EXECUTIONS.c.state, EXECUTIONS.c.active_count, EXECUTIONS.c.revision
+).where(EXECUTIONS.c.id.in_(_IDS))  # fmt: skip
+_TASK_COUNTS = (
+    sa.select(TASKS.c.execution_id, TASKS.c.state, sa.func.count())
+    .where(TASKS.c.execution_id.in_(_IDS))
+    .group_by(TASKS.c.execution_id, TASKS.c.state)
+    .order_by(TASKS.c.state)
+)
+
 
 class SqlQueries:
     """See store.Queries for what each call promises."""
@@ -82,18 +97,16 @@ class SqlQueries:
         return list(self._connection.execute(statement).scalars())
 
     def executions_of(self, execution_ids: Collection[str]) -> dict[str, ExecutionRow]:
-        listing = Listing(ExecutionRow, EXECUTIONS, "executions by id", _BY_AGE)
         rows: list[ExecutionRow] = []
         for ids in _chunks(list(execution_ids)):
-            rows += listing.rows(self._connection, [EXECUTIONS.c.id.in_(ids)], len(ids), full=True)
+            rows += (ExecutionRow(*row) for row in self._connection.execute(_EXECUTIONS_OF, {"ids": ids}))
         return {row.id: row for row in fill(self._connection, rows)}
 
     def standings(self, execution_ids: Collection[str]) -> dict[str, Standing]:
         found: dict[str, Standing] = {}
-        table = EXECUTIONS.c
         for ids in _chunks(list(execution_ids)):
-            statement = sa.select(table.id, table.state, table.active_count, table.revision).where(table.id.in_(ids))
-            found.update((row[0], standing_of(*row[1:])) for row in self._connection.execute(statement))
+            rows = self._connection.execute(_STANDINGS, {"ids": ids})
+            found.update((row[0], standing_of(*row[1:])) for row in rows)
         return found
 
     def children(self, execution_id: str, task: int = 0, limit: int = 1000) -> list[ExecutionRow]:
@@ -120,13 +133,7 @@ class SqlQueries:
     def task_counts(self, execution_ids: Collection[str]) -> dict[str, dict[str, int]]:
         found: dict[str, dict[str, int]] = {execution_id: {} for execution_id in execution_ids}
         for ids in _chunks(list(execution_ids)):
-            statement = (
-                sa.select(TASKS.c.execution_id, TASKS.c.state, sa.func.count())
-                .where(TASKS.c.execution_id.in_(ids))
-                .group_by(TASKS.c.execution_id, TASKS.c.state)
-                .order_by(TASKS.c.state)
-            )
-            for execution_id, state, count in self._connection.execute(statement):
+            for execution_id, state, count in self._connection.execute(_TASK_COUNTS, {"ids": ids}):
                 found[execution_id][state] = count
         return found
 

@@ -55,8 +55,11 @@ def resolved(row: Record, texts: Texts) -> Record:
         return replace(row, published=full_object(row.published, texts)) if row.published is not None else row
     if not isinstance(row, REFERRING):
         return row
-    values: dict[str, Any] = {name: full(getattr(row, name), texts) for name in VALUES[type(row)]}
-    return replace(row, **values)
+    cells: dict[str, Any] = {name: getattr(row, name) for name in VALUES[type(row)]}
+    large: dict[str, Any] = {
+        name: full(cell, texts) for name, cell in cells.items() if cell is not None and cell.startswith("$")
+    }
+    return replace(row, **large) if large else row
 
 
 @overload
