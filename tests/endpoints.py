@@ -19,8 +19,7 @@ class Endpoint:
         self.url = ""
         self.calls: Counter[str] = Counter()
         """How often each path was asked for."""
-        self.asked = asyncio.Event()
-        """Set when /held has been asked for."""
+        self._asked = asyncio.Condition()
         self.release = asyncio.Event()
         self._runner: web.AppRunner | None = None
 
@@ -39,11 +38,17 @@ class Endpoint:
         assert self._runner is not None
         await self._runner.cleanup()
 
+    async def until_asked(self, *paths: str) -> None:
+        """Return when each of these paths under /held has been asked for."""
+        async with asyncio.timeout(30), self._asked:
+            await self._asked.wait_for(lambda: all(self.calls[path] for path in paths))
+
     async def _answer(self, request: web.Request) -> web.Response:
         kind, _, word = request.match_info["path"].partition("/")
         self.calls[request.path] += 1
         if kind == "held":
-            self.asked.set()
+            async with self._asked:
+                self._asked.notify_all()
             await self.release.wait()
         if kind == "fail" or (kind == "flaky" and self.calls[request.path] <= int(word)):
             return web.json_response({"reason": "out of order"}, status=500)

@@ -57,7 +57,8 @@ class Service:
         self.name = name
         self.port = free_port()
         self.log = folder / f"{name}.log"
-        self._arguments = tuple(arguments)
+        self.arguments = tuple(arguments)
+        """Of the next start."""
         self._process: subprocess.Popen[bytes] | None = None
         self._shown = 0
 
@@ -86,7 +87,7 @@ class Service:
     def launch(self) -> None:
         """Start it, without waiting."""
         assert not self.is_running, f"{self.name} runs already"
-        command = [sys.executable, "-m", f"dalsegno.{self.name}", "--listen", self.address, *self._arguments]
+        command = [sys.executable, "-m", f"dalsegno.{self.name}", "--listen", self.address, *self.arguments]
         environment = {name: value for name, value in os.environ.items() if not name.startswith("DALSEGNO_")}
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(

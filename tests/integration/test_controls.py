@@ -109,7 +109,7 @@ async def test_pause_is_quiet(system: System) -> None:
     """Pausing lets what runs end and starts nothing new; then the execution is PAUSED until it is resumed (O1-O5)."""
     async with Endpoint() as endpoint:
         execution_id = await system.begin("held", {"url": f"{endpoint.url}/held"})
-        await endpoint.asked.wait()
+        await endpoint.until_asked("/held")
         pausing = await pause(system, execution_id)
         assert state_of(pausing) == "PAUSING"
         waiting = await system.get(execution_id)
@@ -188,7 +188,7 @@ async def test_cancel_lets_what_runs_end(system: System) -> None:
     """Cancelling lets running actions end and starts nothing new: CANCELLING, then CANCELLED (O13, O14, O15)."""
     async with Endpoint() as endpoint:
         execution_id = await system.begin("held", {"url": f"{endpoint.url}/held"})
-        await endpoint.asked.wait()
+        await endpoint.until_asked("/held")
         await system.cancel(execution_id)
         assert state_of(await system.get(execution_id)) == "CANCELLING"
         endpoint.release.set()
