@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
+import pytest_asyncio
 from tests.endpoints import Endpoint
 from tests.processes import Service, System, state_of
 
 from dalsegno.store.store import open_store
 from dalsegno.v1 import change_pb2, execution_pb2
+
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.xdist_group("chaos")]
 
 CHAINS, LENGTH = 11, 18
 TASKS = CHAINS * LENGTH + 2
@@ -62,22 +64,30 @@ tried_again:
 """
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="module")
 async def endpoint() -> AsyncIterator[Endpoint]:
     """Where the gates are."""
     async with Endpoint() as running:
         yield running
 
 
-@pytest.fixture
-async def system(tmp_path: Path) -> AsyncIterator[System]:
-    """Services of which executors lose their lease after two seconds; afterwards journals and rows agree."""
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def shared_system(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[System]:
+    """Services of which executors lose their lease after two seconds."""
     lease = ("--lease-s", str(LEASE_S), "--heartbeat-s", "0.3")
-    async with System(tmp_path, engine=lease) as running:
+    async with System(tmp_path_factory.mktemp("system"), engine=lease) as running:
         await running.define(busy())
         await running.define(UNSAFE)
         yield running
-        assert running.findings() == []
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def system(shared_system: System) -> AsyncIterator[System]:
+    """The same, with all three running; afterwards every journal gives exactly the rows."""
+    await shared_system.start()
+    yield shared_system
+    shared_system.show_logs()
+    assert shared_system.findings() == []
 
 
 async def in_the_middle(system: System, execution_id: str, share: float) -> None:
@@ -170,14 +180,15 @@ async def test_executor_that_is_gone_for_good(system: System, endpoint: Endpoint
     await in_the_middle(system, execution_id, 0.25)
     system.executor.kill()
     endpoint.release.set()
-    system.executor.arguments = tuple(
-        "executor-2" if argument == "executor-1" else argument for argument in system.executor.arguments
-    )
+    known = system.executor.arguments
+    system.executor.arguments = tuple("executor-2" if each == "executor-1" else each for each in known)
     await system.executor.start()
+    system.executor.arguments = known
     await assert_done_once(system, execution_id)
     attempts = await system.attempts(execution_id)
     assert {each.executor_id for each in attempts} == {"executor-1", "executor-2"}
     assert any(each.delivery > 1 for each in attempts)
+    system.executor.terminate()  # the next test has the first one back
 
 
 @pytest.mark.parametrize("victims", ["executor", "all"])
