@@ -1,0 +1,88 @@
+"""Runs recorded cases outside of pytest too: `python -m tests.conformance.run`, from the root of the checkout.
+
+Prints each failing case with what was expected and what came, then the closing line
+`mistral cases: A agree, D listed differences, F fail`. The exit code is 0 when none fails.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tests.conformance import cases, mistral
+
+DEFINITIONS = Path(__file__).resolve().parents[2] / "services/dalsegno/definitions"
+DIFFERENCES_MAX = 0.03
+"""At most this part of the cases may be listed differences."""
+
+
+@dataclass
+class Tally:
+    """What became of the cases of one kind."""
+
+    subject: str
+    agree: int = 0
+    differ: int = 0
+    failures: list[str] = field(default_factory=list)
+
+    @property
+    def closing_line(self) -> str:
+        """The line that everybody looks for."""
+        fail = len(self.failures)
+        return f"{self.subject}: {self.agree} agree, {self.differ} listed differences, {fail} fail"
+
+    @property
+    def count(self) -> int:
+        """How many cases there were."""
+        return self.agree + self.differ + len(self.failures)
+
+
+def listed(language: str) -> set[str]:
+    """The case ids that the language's README names as differences."""
+    text = (DEFINITIONS / language / "README.md").read_text(encoding="utf-8")
+    return set(re.findall(r"`([\w~.:-]+)`", text.partition("## Differences")[2]))
+
+
+def tally(
+    subject: str,
+    recorded: Iterable[dict[str, Any]],
+    known: set[str],
+    differences: Callable[[dict[str, Any]], list[str]],
+) -> Tally:
+    """Put every case through; one that raises has failed too."""
+    found = Tally(subject)
+    for case in recorded:
+        try:
+            told = differences(case)
+        except Exception as error:
+            told = [f"{type(error).__name__}: {error}"]
+        if not told:
+            found.agree += 1
+        elif case["id"] in known:
+            found.differ += 1
+        else:
+            found.failures.append(f"{case['id']}: " + "\n    ".join(told))
+    return found
+
+
+def mistral_cases() -> Tally:
+    """Mistral's cases through the front-end and the core."""
+    return tally("mistral cases", cases.load("mistral/cases.jsonl"), listed("mistral"), mistral.differences)
+
+
+def main() -> int:
+    """Run what there is."""
+    if not cases.folder().exists():
+        print(f"no cases in {cases.folder()}: name their folder in DALSEGNO_CONFORMANCE", file=sys.stderr)
+        return 2
+    found = mistral_cases()
+    print(*found.failures, found.closing_line, sep="\n")
+    return 1 if found.failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
