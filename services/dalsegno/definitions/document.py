@@ -15,7 +15,9 @@ from dalsegno.definitions.load import DEFAULT_LIMITS, Limits, Source, load
 from dalsegno.definitions.mistral.actions import compile_action
 from dalsegno.definitions.mistral.compile import compile_workflow, read_description, read_tags
 from dalsegno.definitions.mistral.syntax import Reader
-from dalsegno.definitions.problems import Problem, Problems, shown
+from dalsegno.definitions.orquesta.inspect import inspect_workflow, is_version_1
+from dalsegno.definitions.orquesta.syntax import Reader as OrquestaReader
+from dalsegno.definitions.problems import SEMANTIC, Problem, Problems, shown
 from dalsegno.workflow.model import AdHocAction, Parameter, Workflow
 
 
@@ -75,6 +77,8 @@ class Document:
     problems: tuple[Problem, ...] = ()
     name: str = ""
     """The workbook's name; "" for other kinds."""
+    runnable: bool = True
+    """False when this version checks the definition but cannot run it: it may be validated, not stored."""
 
     def member(self, name: str) -> Member | None:
         """The member of this name, a workflow before an action."""
@@ -103,15 +107,20 @@ def read(text: str, limits: Limits = DEFAULT_LIMITS, name: str = "") -> Document
     if kind is DocumentKind.UNKNOWN:
         _explain_unknown(reader, source.data)
     elif kind is DocumentKind.ORQUESTA:
-        reader.fault(
-            ("version",), "Orquesta definitions are not accepted by this version", "write Mistral's, version 2.0"
-        )
+        inspect_workflow(OrquestaReader(source, problems), source.data)
     elif kind is DocumentKind.WORKBOOK:
         book, members = _read_workbook(reader, source.data)
     else:
         members = _read_list(reader, source, kind)
-    language = "orquesta" if kind is DocumentKind.ORQUESTA else "mistral"
-    return Document(kind, language, members, problems.listed(), book)
+    is_orquesta = kind is DocumentKind.ORQUESTA
+    language = "orquesta" if is_orquesta else "mistral"
+    return Document(kind, language, members, problems.listed(), book, runnable=not is_orquesta)
+
+
+def explain_not_runnable(document: Document) -> Problem:
+    """What to tell whoever wants to run a document that is not `runnable`, though nothing is wrong with it."""
+    message = f"this version checks {document.language.capitalize()} definitions, but does not run them yet"
+    return Problem("", 1, 1, message, "`validate` tells whether anything is wrong with it", SEMANTIC)
 
 
 def load_stored(text: str, name: str, kind: MemberKind = MemberKind.WORKFLOW) -> Member:
@@ -129,8 +138,10 @@ def load_stored(text: str, name: str, kind: MemberKind = MemberKind.WORKFLOW) ->
 def _kind_of(data: Any) -> DocumentKind:
     if not isinstance(data, dict) or not data:
         return DocumentKind.UNKNOWN
+    if _is_orquesta(data):
+        return DocumentKind.ORQUESTA
     if isinstance(data.get("tasks"), dict | list) and not _is_workflow(data["tasks"]):
-        return DocumentKind.ORQUESTA if _is_version_1(data.get("version")) else DocumentKind.UNKNOWN
+        return DocumentKind.UNKNOWN
     has_name = "name" in data and not isinstance(data["name"], dict)
     sections = [data[key] for key in ("workflows", "actions") if key in data]
     if has_name or any(not _is_workflow(section) for section in sections):
@@ -139,6 +150,14 @@ def _kind_of(data: Any) -> DocumentKind:
     if any(not body.keys().isdisjoint(_ACTION_KEYS) and "tasks" not in body for body in bodies):
         return DocumentKind.ACTIONS
     return DocumentKind.WORKFLOWS
+
+
+def _is_orquesta(data: dict[str, Any]) -> bool:
+    """Whether the document is one workflow of Orquesta's: `tasks` at the top, and no version but its own."""
+    if "tasks" in data:
+        return "version" not in data or is_version_1(data["version"])
+    is_mistral = "workflows" in data or "actions" in data or any(map(_is_workflow, data.values()))
+    return is_version_1(data.get("version")) and not is_mistral
 
 
 def _explain_unknown(reader: Reader, data: object) -> None:
@@ -155,10 +174,6 @@ def _is_workflow(section: object) -> bool:
     return isinstance(section, dict) and (
         isinstance(section.get("tasks"), dict) or isinstance(section.get("base"), str)
     )
-
-
-def _is_version_1(version: object) -> bool:
-    return str(version) in ("1", "1.0")
 
 
 def _is_version_2(version: object) -> bool:

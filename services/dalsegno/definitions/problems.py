@@ -16,6 +16,8 @@ Place = tuple[int, int]
 SYNTAX = "syntax"
 SEMANTIC = "semantic"
 EXPRESSION = "expression"
+CONTEXT = "context"
+CONTENT = "content"
 
 PROBLEMS_MAX = 500
 """More problems than this are counted, not listed: nobody reads them, and an answer has a size."""

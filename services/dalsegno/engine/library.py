@@ -6,7 +6,7 @@ import json
 from collections.abc import Collection
 from dataclasses import replace
 
-from dalsegno.definitions.document import Document, MemberKind, load_stored, read
+from dalsegno.definitions.document import Document, MemberKind, explain_not_runnable, load_stored, read
 from dalsegno.definitions.document import Member as Defined
 from dalsegno.engine.batch import Batch
 from dalsegno.engine.requests import Asked, Kind, check_shared_fields
@@ -52,6 +52,8 @@ def read_document(request: workflow_service_pb2.CreateDefinitionsRequest) -> Doc
     document = read(request.text, name=request.name)
     if document.problems:
         raise InvalidDefinition(document.problems)
+    if not document.runnable:
+        raise InvalidDefinition((explain_not_runnable(document),))
     asked_language = convert.language_name(request.language)
     if asked_language and asked_language != document.language:
         raise InvalidRequest.of("language", f"the text is written in {document.language}")

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
-from dalsegno.definitions.load import DEFAULT_LIMITS, Source
-from dalsegno.definitions.problems import EXPRESSION, SYNTAX, Guess, Path, Problems, shown
+from dalsegno.definitions.forms import Forms
+from dalsegno.definitions.load import DEFAULT_LIMITS
+from dalsegno.definitions.problems import EXPRESSION, Path, shown
 from dalsegno.expressions.compile import ExpressionProblem, compile_template
 from dalsegno.workflow.scope import Constant, Template
 
@@ -22,75 +22,14 @@ _EXPRESSION = re.compile(r"^({{.*}}|<%.*?%>)\s*$")
 _EXPRESSION_HINT = "write an expression: <% ... %> or {{ ... }}"
 
 
-class Reader:
-    """Reads the parts of one document and notes the problems."""
-
-    def __init__(self, source: Source, problems: Problems) -> None:
-        self._source = source
-        self._problems = problems
-        self._guess = Guess()
-
-    def fault(self, path: Path, message: str, hint: str = "", category: str = SYNTAX) -> None:
-        """Notes a problem."""
-        self._problems.add(path, message, hint, category)
-
-    def guess(self, word: str, known: Iterable[str]) -> str:
-        """A hint with the known word that is nearest, or ""."""
-        return self._guess.hint(word, known)
-
-    def redirect(self, path: Path, to: Path) -> None:
-        """What is found wrong at `path` is to be shown at `to`."""
-        self._problems.redirect(path, to)
+class Reader(Forms):
+    """Reads the parts of one Mistral document and notes the problems."""
 
     def template(self, value: object, path: Path) -> Template:
         """The value with its expressions compiled. What is wrong with them is noted."""
         if isinstance(value, str | dict | list):
             return compile_template(value, self._note_expression, path)
         return Constant(value)
-
-    def known_keys(self, mapping: Mapping[str, Any], known: Collection[str], path: Path, what: str) -> None:
-        """Notes every key that a `what` does not have."""
-        for key in mapping:
-            if key not in known:
-                hint = self.guess(key, known)
-                self.fault((*path, key), f"a {what} has no key `{key}`", hint or f"it may have: {', '.join(known)}")
-
-    def text(self, value: object, path: Path) -> str | None:
-        """A text that is not empty."""
-        if isinstance(value, str) and value:
-            return value
-        self.fault(path, "must not be empty" if value == "" else f"must be text, not {shown(value)}")
-        return None
-
-    def texts(self, value: object, path: Path) -> tuple[str, ...]:
-        """A list of texts, at least one, none twice."""
-        if not isinstance(value, list) or not value:
-            self.fault(path, f"must be a list of texts that is not empty, not {shown(value)}")
-            return ()
-        read: dict[str, None] = {}
-        for index, item in enumerate(value):
-            text = self.text(item, (*path, index))
-            if text is not None and text in read:
-                self.fault((*path, index), f"`{text}` stands twice in the list")
-            elif text is not None:
-                read[text] = None
-        return tuple(read)
-
-    def text_or_texts(self, value: object, path: Path) -> tuple[str, ...]:
-        """One text, or a list of them."""
-        if isinstance(value, str):
-            text = self.text(value, path)
-            return () if text is None else (text,)
-        return self.texts(value, path)
-
-    def mapping(self, value: object, path: Path) -> dict[str, Any] | None:
-        """A mapping that is not empty and whose keys are texts."""
-        if not isinstance(value, dict) or not value:
-            self.fault(path, f"must be a mapping that is not empty, not {shown(value)}")
-            return None
-        for key in self._source.odd_keys.get(id(value), ()):
-            self.fault((*path, key), f"the key is read by YAML as {key}, not as text", "put it in quotes")
-        return value
 
     def mapping_template(self, value: object, path: Path) -> Template | None:
         """A mapping that is not empty, its values compiled."""
