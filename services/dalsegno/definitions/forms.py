@@ -1,0 +1,78 @@
+"""The forms that both languages share: texts, lists of texts, mappings, keys that are known.
+
+Nothing here raises: what does not fit becomes a problem, and the caller goes on with what is left, so that one reading
+of a document finds everything that is wrong with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any
+
+from dalsegno.definitions.load import Source
+from dalsegno.definitions.problems import SYNTAX, Guess, Path, Problems, shown
+
+
+class Forms:
+    """Reads the parts of one document and notes the problems."""
+
+    def __init__(self, source: Source, problems: Problems) -> None:
+        self._source = source
+        self._problems = problems
+        self._guess = Guess()
+
+    def fault(self, path: Path, message: str, hint: str = "", category: str = SYNTAX) -> None:
+        """Notes a problem."""
+        self._problems.add(path, message, hint, category)
+
+    def guess(self, word: str, known: Iterable[str]) -> str:
+        """A hint with the known word that is nearest, or ""."""
+        return self._guess.hint(word, known)
+
+    def redirect(self, path: Path, to: Path) -> None:
+        """What is found wrong at `path` is to be shown at `to`."""
+        self._problems.redirect(path, to)
+
+    def known_keys(self, mapping: Mapping[str, Any], known: Collection[str], path: Path, what: str) -> None:
+        """Notes every key that a `what` does not have."""
+        for key in mapping:
+            if key not in known:
+                hint = self.guess(key, known)
+                self.fault((*path, key), f"a {what} has no key `{key}`", hint or f"it may have: {', '.join(known)}")
+
+    def text(self, value: object, path: Path) -> str | None:
+        """A text that is not empty."""
+        if isinstance(value, str) and value:
+            return value
+        self.fault(path, "must not be empty" if value == "" else f"must be text, not {shown(value)}")
+        return None
+
+    def texts(self, value: object, path: Path) -> tuple[str, ...]:
+        """A list of texts, at least one, none twice."""
+        if not isinstance(value, list) or not value:
+            self.fault(path, f"must be a list of texts that is not empty, not {shown(value)}")
+            return ()
+        read: dict[str, None] = {}
+        for index, item in enumerate(value):
+            text = self.text(item, (*path, index))
+            if text is not None and text in read:
+                self.fault((*path, index), f"`{text}` stands twice in the list")
+            elif text is not None:
+                read[text] = None
+        return tuple(read)
+
+    def text_or_texts(self, value: object, path: Path) -> tuple[str, ...]:
+        """One text, or a list of them."""
+        if isinstance(value, str):
+            text = self.text(value, path)
+            return () if text is None else (text,)
+        return self.texts(value, path)
+
+    def mapping(self, value: object, path: Path) -> dict[str, Any] | None:
+        """A mapping that is not empty and whose keys are texts."""
+        if not isinstance(value, dict) or not value:
+            self.fault(path, f"must be a mapping that is not empty, not {shown(value)}")
+            return None
+        for key in self._source.odd_keys.get(id(value), ()):
+            self.fault((*path, key), f"the key is read by YAML as {key}, not as text", "put it in quotes")
+        return value

@@ -1,0 +1,1 @@
+"""Orquesta: definitions as StackStorm runs them."""

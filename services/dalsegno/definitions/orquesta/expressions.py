@@ -1,0 +1,150 @@
+"""What inspection asks of an expression: whether it can be read, and which variables of the context it names.
+
+Only references that stand there literally are known: `ctx(x)`, `ctx('x')` and `ctx().x`. `ctx().get(x)` and
+`ctx()[x]` ask when they are evaluated, so they escape the inspection, as they do in Orquesta. In Jinja the parts in
+`{{ }}` are looked at and the blocks are not, because `{% if ctx().x is defined %}` is how an author asks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, TypeGuard
+
+from jinja2 import TemplateError, nodes
+from jinja2.parser import Parser
+from yaql.language import expressions as tree
+
+from dalsegno.expressions.jinja import compile_jinja_text, environment
+from dalsegno.expressions.marks import find_marked, has_marked
+from dalsegno.expressions.yaql.parse import SyntaxProblem, parse
+
+CONTEXT_FUNCTION = "ctx"
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """What one text says: what is wrong with its expressions, and the variables they name."""
+
+    problems: tuple[str, ...] = ()
+    variables: tuple[str, ...] = ()
+
+
+NO_FINDINGS = Findings()
+
+
+def has_expression(text: str) -> bool:
+    """Whether a text has an expression of either language in it."""
+    return has_marked(text, "<%", "%>") or has_marked(text, "{{", "}}") or has_marked(text, "{%", "%}")
+
+
+def inspect_text(text: str) -> Findings:
+    """Reads all expressions of a text."""
+    if "<%" not in text and "{" not in text:
+        return NO_FINDINGS
+    return _inspect(text)
+
+
+@lru_cache(maxsize=4096)
+def _inspect(text: str) -> Findings:
+    is_yaql = has_marked(text, "<%", "%>")
+    is_jinja = has_marked(text, "{{", "}}") or has_marked(text, "{%", "%}")
+    if is_yaql and is_jinja:
+        return Findings(problems=("YAQL and Jinja expressions in one string",))
+    if is_yaql:
+        return _inspect_yaql(text)
+    return _inspect_jinja(text) if is_jinja else NO_FINDINGS
+
+
+def _inspect_yaql(text: str) -> Findings:
+    problems: list[str] = []
+    variables: dict[str, None] = {}
+    for start, stop in find_marked(text, "<%", "%>"):
+        try:
+            statement = parse(text[start + 2 : stop - 2].strip())
+        except SyntaxProblem as problem:
+            problems.append(f"{_shown(text[start:stop])}: {problem}")
+        else:
+            variables.update(dict.fromkeys(_yaql_variables(statement.expression)))
+    return Findings(tuple(problems), tuple(variables))
+
+
+def _inspect_jinja(text: str) -> Findings:
+    try:
+        compile_jinja_text(text)
+    except SyntaxProblem as problem:
+        return Findings(problems=(f"{_shown(text)}: {problem}",))
+    variables: dict[str, None] = {}
+    for start, stop in find_marked(text, "{{", "}}"):
+        source = text[start + 2 : stop - 2].strip("-+ \t")
+        try:
+            parsed = Parser(environment(), source, state="variable").parse_expression()
+        except (TemplateError, RecursionError):  # a text that only looks like an expression, as in a raw block
+            continue
+        variables.update(dict.fromkeys(_jinja_variables(parsed)))
+    return Findings(variables=tuple(variables))
+
+
+def _yaql_variables(root: Any) -> Iterator[str]:
+    waiting = [root]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, tree.MappingRuleExpression):
+            waiting += (node.destination, node.source)
+        elif isinstance(node, tree.Wrap):
+            waiting.append(node.expr)
+        elif isinstance(node, tree.Function):
+            name = _yaql_variable(node)
+            if name is not None:
+                yield name
+            waiting += reversed(node.args)
+
+
+def _yaql_variable(node: Any) -> str | None:
+    """The variable that is named by exactly this call or this dot."""
+    if _is_yaql_context(node) and len(node.args) == 1 and isinstance(node.args[0], tree.Constant):
+        value = node.args[0].value
+        return value if isinstance(value, str) else None
+    if isinstance(node, tree.BinaryOperator) and node.operator == ".":
+        left, right = node.args
+        if _is_yaql_context(left) and not left.args and type(right) is tree.KeywordConstant:
+            return str(right.value)
+    return None
+
+
+def _is_yaql_context(node: Any) -> bool:
+    return type(node) is tree.Function and node.name == CONTEXT_FUNCTION
+
+
+def _jinja_variables(root: nodes.Node) -> Iterator[str]:
+    waiting = [root]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, nodes.Call) and isinstance(node.node, nodes.Getattr):
+            # A method: what it is called upon may be `ctx()`, its name is no variable.
+            waiting += [*node.args, *(argument.value for argument in node.kwargs), node.node.node]
+            continue
+        name = _jinja_variable(node)
+        if name is not None:
+            yield name
+        waiting += reversed(list(node.iter_child_nodes()))
+
+
+def _jinja_variable(node: nodes.Node) -> str | None:
+    if _is_jinja_context(node) and len(node.args) == 1:
+        argument = node.args[0]
+        if isinstance(argument, nodes.Name):
+            return argument.name
+        return argument.value if isinstance(argument, nodes.Const) and isinstance(argument.value, str) else None
+    if isinstance(node, nodes.Getattr) and _is_jinja_context(node.node) and not node.node.args:
+        return node.attr
+    return None
+
+
+def _is_jinja_context(node: nodes.Node) -> TypeGuard[nodes.Call]:
+    return isinstance(node, nodes.Call) and isinstance(node.node, nodes.Name) and node.node.name == CONTEXT_FUNCTION
+
+
+def _shown(text: str) -> str:
+    return text if len(text) <= 200 else f"{text[:200]}…"

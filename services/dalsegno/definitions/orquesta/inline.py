@@ -1,0 +1,100 @@
+"""Parameters written in one line: `core.echo message="Hello" times=3`, and `publish: x=<% result() %>`.
+
+What is found is `name=value` anywhere in the text, the value being a JSON list, a quoted text, a number, `true` or
+`false` in any case, `null` or an expression. Text that is none of this is passed over, as Orquesta passes it over. The
+text is walked by hand, because a regular expression takes time that grows with the square of a long text.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+INLINE_LENGTH_MAX = 64 * 1024
+"""A longer text belongs into `input` or into a list."""
+
+_PLAIN = re.compile(r"-?\d*\.\d+|-?\d+|(?i:true|false)|null")
+_QUOTES = "\"'"
+_MARKS = (("{{", "}}"), ("<%", "%>"))
+
+
+def read_inline(text: str) -> list[tuple[str, Any]]:
+    """Names and values in the order of the text, at most INLINE_LENGTH_MAX long; a name may come twice."""
+    found: list[tuple[str, Any]] = []
+    absent: dict[str, int] = {}
+    end = 0
+    equals = text.find("=")
+    while equals >= 0:
+        start = equals
+        while start > end and _is_name_letter(text[start - 1]):
+            start -= 1
+        value = _read_value(text, equals + 1, absent) if start < equals else None
+        if value is not None:
+            found.append((text[start:equals], value[0]))
+            end = value[1]
+        equals = text.find("=", max(end, equals + 1))
+    return found
+
+
+def _is_name_letter(character: str) -> bool:
+    return character.isalnum() or character == "_"
+
+
+def _read_value(text: str, start: int, absent: dict[str, int]) -> tuple[Any, int] | None:
+    """The value that begins here and where it ends; None when none begins here.
+
+    `absent` remembers up to where a closing mark is known to be missing, so that no part is searched again and again.
+    """
+    first = text[start : start + 1]
+    if first == "[":
+        close = _find_last(text, "]", start + 1, _line_end(text, start), absent)
+        return None if close < 0 else (_decoded(text[start : close + 1]), close + 1)
+    if first and first in _QUOTES:
+        close = text.find(first, start + 1) if absent.get(first, -1) < start else -1
+        if close < 0:
+            absent[first] = len(text)
+            return None
+        return _unquoted(text[start + 1 : close]), close + 1
+    for opening, closing in _MARKS:
+        if text.startswith(opening, start):
+            close = _find_first(text, closing, start + len(opening), _line_end(text, start), absent)
+            return None if close < 0 else (text[start : close + 2], close + 2)
+    plain = _PLAIN.match(text, start)
+    return None if plain is None else (_decoded(plain.group()), plain.end())
+
+
+def _line_end(text: str, start: int) -> int:
+    end = text.find("\n", start)
+    return len(text) if end < 0 else end
+
+
+def _find_first(text: str, closing: str, start: int, end: int, absent: dict[str, int]) -> int:
+    found = -1 if absent.get(closing, -1) >= end else text.find(closing, start, end)
+    if found < 0:
+        absent[closing] = end
+    return found
+
+
+def _find_last(text: str, closing: str, start: int, end: int, absent: dict[str, int]) -> int:
+    found = -1 if absent.get(closing, -1) >= end else text.rfind(closing, start, end)
+    if found < 0:
+        absent[closing] = end
+    return found
+
+
+def _unquoted(text: str) -> Any:
+    """A quoted text stays text, but for a JSON object in quotes."""
+    is_object = text.startswith("{") and text.endswith("}") and not text.startswith("{{")
+    return _decoded(text) if is_object else text
+
+
+def _decoded(text: str) -> Any:
+    try:
+        return json.loads(text.lower() if text.lower() in ("true", "false") else text, parse_constant=_refuse)
+    except (ValueError, RecursionError):  # `.5`, or a list of expressions: it stays text
+        return text
+
+
+def _refuse(word: str) -> object:
+    raise ValueError(word)

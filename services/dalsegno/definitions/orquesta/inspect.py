@@ -1,0 +1,66 @@
+"""Inspects a whole Orquesta definition: everything that is wrong with it, at once."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+from dalsegno.definitions.orquesta.content import Actions, check_content
+from dalsegno.definitions.orquesta.context import APPLICATION_NAMES, check_context
+from dalsegno.definitions.orquesta.graph import Graph, check_graph
+from dalsegno.definitions.orquesta.parts import Assignment, ReadTask, ReadWorkflow
+from dalsegno.definitions.orquesta.syntax import Reader
+from dalsegno.definitions.orquesta.tasks import read_task
+from dalsegno.definitions.problems import shown
+
+_KEYS = dict.fromkeys(("version", "name", "description", "tags", "input", "vars", "output", "tasks"))
+
+
+def inspect_workflow(
+    reader: Reader,
+    data: dict[str, Any],
+    *,
+    application_names: Collection[str] = APPLICATION_NAMES,
+    actions: Actions | None = None,
+) -> ReadWorkflow:
+    """Notes every problem of a definition, and gives what could be read of it.
+
+    `application_names` are variables that are there before the input; `actions`, when they are known, are compared
+    with those that the tasks name.
+    """
+    _check_head(reader, data)
+
+    def assignments(key: str) -> tuple[Assignment, ...]:
+        return reader.assignments(data[key], (key,), names_alone=key == "input") if key in data else ()
+
+    workflow = ReadWorkflow(_read_tasks(reader, data), assignments("input"), assignments("vars"), assignments("output"))
+    graph = Graph(workflow.tasks)
+    check_graph(reader, graph, ("tasks",))
+    check_context(reader, workflow, graph, application_names)
+    if actions is not None:
+        check_content(reader, workflow.tasks.values(), actions)
+    return workflow
+
+
+def is_version_1(version: object) -> bool:
+    """Whether this is the version of Orquesta's language: 1.0, as a number or as text."""
+    return version == "1.0" or (version == 1 and not isinstance(version, bool))
+
+
+def _check_head(reader: Reader, data: dict[str, Any]) -> None:
+    reader.known_keys(data, _KEYS, (), "workflow")
+    if "version" in data and not is_version_1(data["version"]):
+        reader.fault(("version",), f"the version {shown(data['version'])} is not known", "write `version: 1.0`")
+    for key in ("name", "description"):
+        if key in data:
+            reader.text(data[key], (key,))
+    if "tags" in data:
+        reader.texts(data["tags"], ("tags",))
+
+
+def _read_tasks(reader: Reader, data: dict[str, Any]) -> dict[str, ReadTask]:
+    if "tasks" not in data:
+        reader.fault((), "`tasks` is missing", reader.guess("tasks", data.keys() - _KEYS.keys()))
+        return {}
+    tasks = reader.mapping(data["tasks"], ("tasks",))
+    return {name: read_task(reader, name, body, ("tasks", name)) for name, body in (tasks or {}).items()}

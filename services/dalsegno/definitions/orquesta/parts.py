@@ -1,0 +1,93 @@
+"""What a definition says, once its forms are read: what inspection walks over, and what compilation starts from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from dalsegno.definitions.problems import Path
+
+COMMANDS = ("noop", "continue", "fail", "retry")
+"""What `do` may name besides tasks: no task may be called so."""
+
+CONTINUE = "continue"
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """One place that names a variable of the context."""
+
+    variable: str
+    path: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """One item of `input`, `vars`, `output` or `publish`: a name and its value; "" when the item has no name."""
+
+    name: str
+    value: Any
+    references: tuple[Reference, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A task or an engine command that `do` names."""
+
+    name: str
+    path: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Transition:
+    """One item of `next`."""
+
+    targets: tuple[Target, ...]
+    publish: tuple[Assignment, ...] = ()
+    when: str | None = None
+    references: tuple[Reference, ...] = ()
+    """Those of `when`."""
+
+    @property
+    def published(self) -> tuple[str, ...]:
+        """The names of all that it publishes."""
+        return tuple(assignment.name for assignment in self.publish)
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """The action of a task and its input, inline parameters taken apart."""
+
+    action: str = ""
+    input: dict[str, Any] | str | None = None
+    action_path: Path = ()
+    input_path: Path = ()
+    is_inline: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ReadTask:
+    """One task."""
+
+    name: str
+    path: Path
+    call: Call = field(default_factory=Call)
+    join: int | str | None = None
+    has_items: bool = False
+    references: tuple[Reference, ...] = ()
+    """Those that are evaluated when the task begins."""
+    transitions: tuple[Transition, ...] = ()
+
+    @property
+    def is_join(self) -> bool:
+        return self.join is not None
+
+
+@dataclass(frozen=True, slots=True)
+class ReadWorkflow:
+    """A whole definition."""
+
+    tasks: dict[str, ReadTask]
+    input: tuple[Assignment, ...] = ()
+    vars: tuple[Assignment, ...] = ()
+    output: tuple[Assignment, ...] = ()

@@ -1,0 +1,207 @@
+"""One task of an Orquesta workflow, as its author wrote it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from dalsegno.definitions.orquesta.expressions import has_expression
+from dalsegno.definitions.orquesta.parts import (
+    CONTINUE,
+    Assignment,
+    Call,
+    ReadTask,
+    Reference,
+    Target,
+    Transition,
+)
+from dalsegno.definitions.orquesta.syntax import Reader
+from dalsegno.definitions.problems import Path, shown
+
+_KEYS = dict.fromkeys(("action", "input", "with", "join", "delay", "retry", "next"))
+_ITEMS_KEYS = dict.fromkeys(("items", "concurrency"))
+_RETRY_KEYS = dict.fromkeys(("count", "when", "delay"))
+_TRANSITION_KEYS = dict.fromkeys(("when", "publish", "do"))
+
+_NAME = re.compile(r"\w+")
+_ITEM_NAMES = re.compile(r"(?:\w+,\s*)*\w+\s+in\s+")
+
+
+def read_task(reader: Reader, name: str, data: object, path: Path) -> ReadTask:
+    """Reads one task; with problems noted, what could be read of it."""
+    if not _NAME.fullmatch(name):
+        reader.fault(path, f"the name {shown(name)} may have letters, digits and `_` only")
+    if not isinstance(data, dict) or not data:
+        reader.fault(path, f"a task must be a mapping that is not empty, not {shown(data)}", "action: core.noop")
+        return ReadTask(name, path)
+    reader.known_keys(data, _KEYS, path, "task")
+    references: list[Reference] = []
+    if "delay" in data:
+        references += reader.number(data["delay"], (*path, "delay"))
+    if "with" in data:
+        references += _read_items(reader, data["with"], (*path, "with"))
+    call, named = _read_call(reader, data, path)
+    if "retry" in data:
+        _read_retry(reader, data["retry"], (*path, "retry"))
+    return ReadTask(
+        name=name,
+        path=path,
+        call=call,
+        join=_read_join(reader, data["join"], (*path, "join")) if "join" in data else None,
+        has_items="with" in data,
+        references=(*references, *named),
+        transitions=_read_next(reader, data["next"], (*path, "next")) if "next" in data else (),
+    )
+
+
+def _read_join(reader: Reader, value: object, path: Path) -> int | str:
+    """What a join waits for; when it cannot be read, all: that the task is a join is said in any case."""
+    if value == "all":
+        return "all"
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+        return value
+    hint = "take the quotes away" if isinstance(value, str) and value.isdigit() else ""
+    reader.fault(path, f"must be all or a whole number from 0 on, not {shown(value)}", hint)
+    return "all"
+
+
+def _read_items(reader: Reader, value: object, path: Path) -> tuple[Reference, ...]:
+    """`with`, as a text or with its keys."""
+    if isinstance(value, str):
+        return _read_item_source(reader, value, path)
+    if not isinstance(value, dict):
+        reader.fault(path, f"must be a text or a mapping of items and concurrency, not {shown(value)}")
+        return ()
+    reader.known_keys(value, _ITEMS_KEYS, path, "with")
+    references: tuple[Reference, ...] = ()
+    if "items" in value:
+        references += _read_item_source(reader, value["items"], (*path, "items"))
+    else:
+        reader.fault(path, "`items` is missing", "items: <% ctx(list) %>")
+    if "concurrency" in value:
+        references += reader.number(value["concurrency"], (*path, "concurrency"))
+    return references
+
+
+def _read_item_source(reader: Reader, value: object, path: Path) -> tuple[Reference, ...]:
+    """`<% list %>`, `a in <% list %>` or `a, b in <% list %>`."""
+    if not isinstance(value, str):
+        reader.fault(path, f"must be text, not {shown(value)}")
+        return ()
+    text = value.strip()
+    names = _ITEM_NAMES.match(text)
+    source = text[names.end() :] if names else text
+    if not _is_one_expression(source):
+        reader.fault(path, f"{shown(value)} is not of the form `<% ... %>` or `a, b in <% ... %>`")
+    return reader.references(value, path)
+
+
+def _is_one_expression(text: str) -> bool:
+    is_marked = any(
+        len(text) >= 4 and text.startswith(opening) and text.endswith(closing)
+        for opening, closing in (("<%", "%>"), ("{{", "}}"))
+    )
+    return is_marked and "\n" not in text
+
+
+def _read_call(reader: Reader, data: Mapping[str, Any], path: Path) -> tuple[Call, tuple[Reference, ...]]:
+    """The action with its input. Parameters written behind the action take the place of `input`."""
+    action_path, input_path = (*path, "action"), (*path, "input")
+    given = _read_input(reader, data["input"], input_path) if "input" in data else None
+    references = reader.references(given, input_path) if given is not None else ()
+    text = reader.text(data["action"], action_path) if "action" in data else None
+    if text is None:
+        return Call(input=given, action_path=action_path, input_path=input_path), references
+    parameters = dict(reader.inline(text, action_path))
+    if not parameters:
+        named = reader.references(text, action_path)
+        return Call(text, given, action_path, input_path), (*named, *references)
+    name, space, _ = text.partition(" ")
+    if not space:
+        reader.fault(action_path, "parameters stand behind the action and a space", 'core.echo message="Hello"')
+    named = reader.references(name, action_path) if has_expression(name) else ()
+    for value in parameters.values():
+        found = reader.references(value, action_path)
+        named += tuple(Reference(reference.variable, action_path) for reference in found)
+    return Call(name, parameters, action_path, action_path, is_inline=True), named
+
+
+def _read_input(reader: Reader, value: object, path: Path) -> dict[str, Any] | str | None:
+    if isinstance(value, str):
+        return reader.text(value, path)
+    read = reader.mapping(value, path)
+    if read is None and isinstance(value, list):
+        reader.references(value, path)
+    return read
+
+
+def _read_retry(reader: Reader, value: object, path: Path) -> None:
+    """Retries. Orquesta does not ask here whether variables are assigned, so neither do we."""
+    if not isinstance(value, dict):
+        reader.fault(path, f"must be a mapping of count, when and delay, not {shown(value)}", "count: 3")
+        return
+    reader.known_keys(value, _RETRY_KEYS, path, "retry")
+    if "count" not in value:
+        reader.fault(path, "`count` is missing", "count: 3")
+    for key in ("count", "delay"):
+        if key in value:
+            reader.number(value[key], (*path, key))
+    if "when" in value:
+        _read_condition(reader, value["when"], (*path, "when"))
+
+
+def _read_condition(reader: Reader, value: object, path: Path) -> tuple[Reference, ...]:
+    text = reader.text(value, path)
+    return () if text is None else reader.references(text, path)
+
+
+def _read_next(reader: Reader, value: object, path: Path) -> tuple[Transition, ...]:
+    if not isinstance(value, list):
+        hint = "begin each transition with `- `" if isinstance(value, dict) else ""
+        reader.fault(path, f"must be a list of transitions, not {shown(value)}", hint)
+        return ()
+    return tuple(_read_transition(reader, item, (*path, index)) for index, item in enumerate(value))
+
+
+def _read_transition(reader: Reader, value: object, path: Path) -> Transition:
+    if not isinstance(value, dict) or not value:
+        message = f"a transition must be a mapping of when, publish and do that is not empty, not {shown(value)}"
+        reader.fault(path, message, f"do: {value}" if isinstance(value, str) and _NAME.fullmatch(value) else "")
+        return Transition(targets=())
+    reader.known_keys(value, _TRANSITION_KEYS, path, "transition")
+    when = value.get("when")
+    return Transition(
+        targets=(
+            _read_targets(reader, value["do"], (*path, "do")) if "do" in value else (Target(CONTINUE, (*path, "do")),)
+        ),
+        publish=_read_publish(reader, value["publish"], (*path, "publish")) if "publish" in value else (),
+        when=when if isinstance(when, str) else None,
+        references=_read_condition(reader, when, (*path, "when")) if "when" in value else (),
+    )
+
+
+def _read_publish(reader: Reader, value: object, path: Path) -> tuple[Assignment, ...]:
+    """A list of one-key mappings, or the same in one line."""
+    if not isinstance(value, str):
+        return reader.assignments(value, path)
+    text = reader.text(value, path)
+    read: list[Assignment] = []
+    for name, part in reader.inline(text, path) if text else ():
+        found = reader.references(part, path)
+        read.append(Assignment(name, part, tuple(Reference(reference.variable, path) for reference in found)))
+    return tuple(read)
+
+
+def _read_targets(reader: Reader, value: object, path: Path) -> tuple[Target, ...]:
+    """A name, names with commas between them, or a list of names."""
+    if isinstance(value, str):
+        text = reader.text(value, path)
+        reader.references(value, path)
+        return () if text is None else tuple(Target(name.strip(), path) for name in text.split(","))
+    if not isinstance(value, list):
+        reader.fault(path, f"must be a name, names with commas between them or a list of names, not {shown(value)}")
+        return ()
+    names = reader.texts(value, path)
+    reader.references(value, path)
+    return tuple(Target(name, (*path, value.index(name))) for name in names)
