@@ -13,7 +13,7 @@ import grpc
 import pytest
 from tests.conformance import cases
 from tests.conformance.mistral import Script
-from tests.conformance.test_mistral import listed
+from tests.conformance.run import listed
 from tests.integration.engines import ScriptedExecutor, done, until
 from tests.processes import CALL_S, System, state_of
 from tests.world import HOLD, STANDARD
@@ -38,7 +38,7 @@ OUTCOMES = {
 
 def sample() -> list[dict[str, Any]]:
     """The same hundred each time: all with recorded results, and the others evenly over all that are quick."""
-    known = listed()
+    known = listed("mistral")
     quick = [
         case
         for case in cases.load("mistral/cases.jsonl")
