@@ -48,6 +48,17 @@ def is_alive(pid: int) -> bool:
         return False
 
 
+def list_processes() -> list[str]:
+    """The command lines of all processes."""
+    lines = []
+    for each in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            lines.append(each.read_text().replace("\0", " "))
+        except OSError:  # it has ended meanwhile
+            continue
+    return lines
+
+
 @dataclass
 class Served:
     """A running `dalsegno serve`."""

@@ -13,7 +13,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.integration.cli_server import DALSEGNO, Served, clean_environment, serve, type_command, wait_for
+from tests.integration.cli_server import (
+    DALSEGNO,
+    Served,
+    clean_environment,
+    list_processes,
+    serve,
+    type_command,
+    wait_for,
+)
 
 from dalsegno.cli.examples import find_examples, read_example
 
@@ -76,6 +84,24 @@ def test_a_file_runs_without_a_server(tmp_path: Path) -> None:
     assert ended.returncode == 0, ended.stderr
     assert '"said": "Hello, Ada"' in ended.stdout
     assert list((tmp_path / "tmp").iterdir()) == []
+
+
+def test_a_private_server_is_gone_with_its_run(tmp_path: Path) -> None:
+    """SIGTERM in the middle of a run on a private server: services and data are gone, exit code as of Ctrl-C."""
+    file = tmp_path / "long.yaml"
+    file.write_text(GREETING.replace('Hello, <% $.name %>"}', 'x", delay: 60}'))
+    (tmp_path / "tmp").mkdir()
+    environment = {**clean_environment(), "TMPDIR": str(tmp_path / "tmp")}
+    command = [*DALSEGNO, "run", str(file), "-i", "name=Ada"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment) as run:
+        assert run.stdout is not None
+        assert "RUNNING" in run.stdout.readline()
+        folder = wait_for(lambda: list((tmp_path / "tmp").iterdir()))[0]
+        run.terminate()
+        assert run.wait(40) == 130
+
+    assert list((tmp_path / "tmp").iterdir()) == []
+    assert [line for line in list_processes() if str(folder) in line] == []
 
 
 @pytest.fixture(scope="module")

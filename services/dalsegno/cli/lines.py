@@ -45,8 +45,11 @@ def _is_spoken(change: change_pb2.Change) -> bool:
             return False
 
 
+MANY_ITEMS = 50
+
+
 class Progress:
-    """Says how far the items of a task are: once for every tenth of them, for there may be many."""
+    """Says how far a task of many items is: once for every tenth of them."""
 
     def __init__(self) -> None:
         self._said: dict[tuple[int, int], int] = {}
@@ -55,7 +58,7 @@ class Progress:
         """What is to be said now."""
         for task in picture.tasks.values():
             done = task.succeeded + task.failed
-            tenth = 10 * done // task.items if task.items > 0 else 0
+            tenth = 10 * done // task.items if task.items >= MANY_ITEMS else 0
             if 0 < tenth < 10 and tenth > self._said.get((task.number, task.attempt), 0):
                 self._said[task.number, task.attempt] = tenth
                 failed = f", {task.failed} failed" if task.failed else ""

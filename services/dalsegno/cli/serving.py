@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
+import signal
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
@@ -139,6 +140,8 @@ class PrivateServer:
 @asynccontextmanager
 async def private_server(tell: Callable[[str], None]) -> AsyncIterator[PrivateServer]:
     """A server of our own, on free ports, with its data in a folder that is gone afterwards. Raises Complaint."""
+    # As Ctrl-C, which cancels whatever runs and lets it tidy up.
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, signal.raise_signal, signal.SIGINT)
     with temporary_folder() as folder:
         site = plan_site(folder, "127.0.0.1:0", "127.0.0.1:0")
         async with running(site, tell) as supervisor:
