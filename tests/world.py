@@ -16,7 +16,7 @@ from dalsegno.definitions.document import MemberKind, read
 from dalsegno.workflow import machine
 from dalsegno.workflow.changes import AnyChange, ExecutionCreated
 from dalsegno.workflow.codec import Texts, decode_changes, decode_event, encode_changes, encode_event
-from dalsegno.workflow.commands import AnyCommand, CancelAction, CreateChild
+from dalsegno.workflow.commands import AnyCommand, CancelAction, CreateChild, Notify
 from dalsegno.workflow.events import Event, HandedOut, StartRequested, TaskDone
 from dalsegno.workflow.execution import Attempt, Execution, TaskExecution, replay
 from dalsegno.workflow.identity import AttemptKey, derived_id
@@ -109,6 +109,7 @@ class World:
     journals: dict[str, list[str]] = field(default_factory=dict)
     texts: Texts = field(default_factory=Texts)
     cancelled: list[CancelAction] = field(default_factory=list)
+    notices: list[Notify] = field(default_factory=list)
     held: dict[tuple[str, AttemptKey], Attempt] = field(default_factory=dict)
     refused: list[Refusal] = field(default_factory=list)
     _mail: deque[tuple[str, Event]] = field(default_factory=deque)
@@ -239,6 +240,8 @@ class World:
             self.executions[child.execution_id] = replay([child])
             self._journal(child.execution_id, [child])
             self._mail.append((child.execution_id, StartRequested(at_s=self.now_s)))
+        elif isinstance(command, Notify):
+            self.notices.append(command)
         elif command.due_s is None:
             aside = Texts()
             self._mail.append((command.to, decode_event(encode_event(command.event, aside), aside)))

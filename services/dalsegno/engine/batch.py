@@ -16,8 +16,8 @@ from dalsegno.store.records import JournalEntry, NewMessage, Saved
 from dalsegno.store.store import Transaction
 from dalsegno.workflow import machine
 from dalsegno.workflow.changes import AnyChange, ExecutionCreated
-from dalsegno.workflow.commands import AnyCommand, CancelAction, CreateChild, Send
-from dalsegno.workflow.events import AnyEvent, Event, Poisoned, StartRequested, TaskDone
+from dalsegno.workflow.commands import AnyCommand, CancelAction, CreateChild, Notify, Send
+from dalsegno.workflow.events import AnyEvent, Event, NoticeDue, Poisoned, StartRequested, TaskDone
 from dalsegno.workflow.execution import Execution, replay
 from dalsegno.workflow.machine import Outcome
 from dalsegno.workflow.model import Workflow
@@ -26,6 +26,9 @@ from dalsegno.workflow.value import VALUE_BYTES_MAX
 
 EXECUTION_BYTES_MAX = 64 * 1024 * 1024
 """The length of all values of an execution."""
+
+NOTICE_LEASE_S = 15.0
+"""How long after it was to be posted a notice comes due again, should its engine have died."""
 
 
 def _snake(name: str) -> str:
@@ -90,6 +93,8 @@ class Batch:
         self.lookups = lookups
         self.touched: dict[str, Touched] = {}
         self.messages: list[NewMessage] = []
+        self.notices: list[NewMessage] = []
+        """Those to be posted after the commit."""
         self.cancels: list[Cancel] = []
         self.deleted: list[str] = []
         self.ended_sessions: set[str] = set()
@@ -101,6 +106,7 @@ class Batch:
         """How many events of each kind were stepped."""
         self.broken = broken
         self._last_resort = last_resort
+        self._put_off: list[NewMessage] = []
         self._copies = copies
         self._message_ids = message_ids
         self._revisions: dict[str, int] = {}
@@ -228,6 +234,15 @@ class Batch:
         self._revisions.pop(execution_id, None)
         self.deleted.append(execution_id)
 
+    def notify(self, execution_id: str, notice: NoticeDue) -> None:
+        """Store a notice, and have it posted after the commit; it comes due again unless that succeeds."""
+        due_s = self.at_s + NOTICE_LEASE_S
+        self.notices.append(NewMessage(self._message_ids.next(self.at_s), execution_id, notice, due_s))
+
+    def put_off(self, execution_id: str, notice: NoticeDue, due_s: float) -> None:
+        """Store a notice that is to be posted later."""
+        self._put_off.append(NewMessage(self._message_ids.next(self.at_s), execution_id, notice, due_s))
+
     def end_sessions(self, session_ids: Collection[str]) -> None:
         """Mark sessions of executors as ended."""
         self.transaction.end_sessions(session_ids)
@@ -242,8 +257,8 @@ class Batch:
         ]
         if saved:
             self.transaction.save_all(saved)
-        if self.messages:
-            self.transaction.add_messages(self.messages)
+        if messages := [*self.messages, *self.notices, *self._put_off]:
+            self.transaction.add_messages(messages)
 
     def keep_copies(self) -> None:
         """After the commit: the copies are what is stored."""
@@ -292,6 +307,8 @@ class Batch:
                 self._send(command.to, command.event, command.due_s)
             elif isinstance(command, CreateChild):
                 self._create_child(command.creation)
+            elif isinstance(command, Notify):
+                self.notify(execution.id, _notice(command))
             else:
                 self.cancels.append(Cancel(command.session_id, execution.id, command, execution.info))
 
@@ -319,6 +336,10 @@ class Batch:
             reason = f"too large: values of {size:,} bytes; an execution has at most {EXECUTION_BYTES_MAX:,}"
         outcome = self._stepped(touched, Poisoned(at_s=event.at_s, reason=reason))
         touched.copy.count(outcome.changes)
+
+
+def _notice(command: Notify) -> NoticeDue:
+    return NoticeDue(id=command.id, url=command.url, headers=command.headers, payload=command.payload)
 
 
 def _within_limits(copy: Copy, event: Event) -> Event:

@@ -57,6 +57,8 @@ class Committed:
     hints: dict[str, Hint] = field(default_factory=dict)
     broken: dict[str, str] = field(default_factory=dict)
     """Executions that could not be stepped, and why: they are to be ended."""
+    notices: list[NewMessage] = field(default_factory=list)
+    """To be posted now."""
 
 
 @dataclass(slots=True)
@@ -303,7 +305,9 @@ class Conductor:
         }
         hints.update(dict.fromkeys(batch.deleted, DELETED))
         broken, self._broken = self._broken, {}
-        return Committed(works, batch.messages, self.dispatcher.commit(batch), batch.cancels, hints, broken)
+        return Committed(
+            works, batch.messages, self.dispatcher.commit(batch), batch.cancels, hints, broken, batch.notices
+        )
 
     def _fill(self, batch: Batch, works: Sequence[Work]) -> None:
         batch.take([work.message_id for work in works if work.message_id])

@@ -14,6 +14,7 @@ from dalsegno.engine.dispatcher import Dispatcher
 from dalsegno.engine.executors import Executors
 from dalsegno.engine.feed import Feed
 from dalsegno.engine.library import compile_row
+from dalsegno.engine.notifier import Notifier
 from dalsegno.engine.outside import Lookups
 from dalsegno.engine.requests import PruneRequests
 from dalsegno.engine.server import EngineServer
@@ -31,6 +32,7 @@ SWEEP_EVERY_TICKS = 60
 MISSED_S = 3.0
 """Without a tick for so long the process is taken to have stood still."""
 
+NOTICES_GRACE_S = 1.0
 SERVICES = ("dalsegno.v1.EngineService", "dalsegno.v1.ExecutorService")
 
 _log = logging.getLogger(__name__)
@@ -52,6 +54,7 @@ class Engine:
         copies = Copies(settings.cache_mb * 1024 * 1024, workflows)
         self.conductor = Conductor(store, self._clock, copies, lookups, Dispatcher(tokens.make))
         self._timers = Timers(self._clock, self.conductor.put)
+        self._notifier = Notifier(self.conductor.put)
         self._feed = Feed()
         self._executors = Executors(self.conductor, settings, self.id)
         self._front = EngineServer(self.conductor, self._feed, tokens)
@@ -83,12 +86,14 @@ class Engine:
         await self._executors.drain(self.settings.grace_s)
         for task in self._tasks:
             task.cancel()
+        await self._notifier.close(NOTICES_GRACE_S)
         await self.conductor.stop(self.settings.grace_s)
         await self._server.stop(0.5)
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def _committed(self, committed: Committed) -> None:
         self._timers.add(committed.messages)
+        self._notifier.send(committed.notices)
         self._feed.tell(committed.hints)
 
     async def _tick(self) -> None:

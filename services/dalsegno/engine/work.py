@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING
 
-from dalsegno.workflow.events import Event
+from dalsegno.workflow.events import Event, NoticeDue
 from dalsegno.workflow.refusals import NotFound, Refusal
 
 if TYPE_CHECKING:
@@ -98,6 +98,9 @@ class Told(Work):
         assert event is not None
         if not batch.exists(self.execution_id):
             raise NotFound("execution", self.execution_id)
+        if isinstance(event, NoticeDue):
+            batch.notify(self.execution_id, event)
+            return
         self.verdict = batch.step(self.execution_id, event).verdict
 
     def done(self) -> None:

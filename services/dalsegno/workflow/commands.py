@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from dalsegno.workflow.changes import ExecutionCreated
 from dalsegno.workflow.events import Event
 from dalsegno.workflow.identity import AttemptKey
+from dalsegno.workflow.value import Value
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,4 +36,14 @@ class Send:
     due_s: float | None = None
 
 
-AnyCommand = CancelAction | CreateChild | Send
+@dataclass(frozen=True, slots=True)
+class Notify:
+    """Post the payload to a web address (notices.py). `id` names the notice, however often it is sent."""
+
+    id: str
+    url: str
+    headers: Mapping[str, str]
+    payload: Value
+
+
+AnyCommand = CancelAction | CreateChild | Send | Notify

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import msgspec
 
 from dalsegno.workflow.changes import ExecutionCreated
@@ -102,6 +104,17 @@ class Poisoned(Event, frozen=True, kw_only=True):
     reason: str
 
 
+class NoticeDue(Event, frozen=True, kw_only=True):
+    """A notice is to be posted to a web address. Never stepped: a message to the engine, kept with its execution."""
+
+    id: str
+    url: str
+    headers: Mapping[str, str]
+    payload: Value
+    failures: int = 0
+    """How often it was tried in vain."""
+
+
 AnyEvent = (
     StartRequested
     | TaskDone
@@ -114,4 +127,5 @@ AnyEvent = (
     | HandedOut
     | DeliveryLost
     | Poisoned
+    | NoticeDue
 )

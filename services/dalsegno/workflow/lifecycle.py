@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from dalsegno.workflow import attempts, view
+from dalsegno.workflow import attempts, notices, view
 from dalsegno.workflow.changes import GlobalsPublished, TaskMoved
 from dalsegno.workflow.commands import Send
 from dalsegno.workflow.context import EMPTY_CONTEXT, Context
@@ -22,7 +22,7 @@ def check_start(step: Step) -> Value | None:
 
     Raises InvalidRequest with one violation for each.
     """
-    violations = list(_input_violations(step))
+    violations = [*_input_violations(step), *notices.check(step.execution.created.params)]
     if step.workflow.reverse:
         params = step.execution.created.params.data
         target = params.get("task_name") if isinstance(params, dict) else None

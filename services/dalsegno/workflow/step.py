@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 
+from dalsegno.workflow import notices
 from dalsegno.workflow.changes import AnyChange, ExecutionMoved
 from dalsegno.workflow.commands import AnyCommand, Send
 from dalsegno.workflow.events import ChildMoved, Event, PauseRequested
@@ -43,12 +44,16 @@ class Step:
         self.commands: list[AnyCommand] = []
         self.todo: deque[tuple[str, int, tuple[object, ...]]] = deque()
         self.verdict = "accepted"
+        self._receivers = notices.subscriptions(execution.created.params)
         self._seeds = 0
 
     def change(self, change: AnyChange) -> None:
         """Decide something: applied at once, so that everything after sees it."""
+        event = notices.event_of(self.execution, change) if self._receivers else ""
         self.execution.apply(change)
         self.changes.append(change)
+        if event:
+            self.commands.extend(notices.notices(self._receivers, self.execution, change, event, self.at_s))
 
     def command(self, command: AnyCommand) -> None:
         """Have something done once the changes are stored."""

@@ -1,0 +1,191 @@
+"""Notices on their way: posted to web addresses after the commit that they tell of, and again until they are taken.
+
+A notice is a row of `messages` from the transaction that decided on it, due LEASE_S later. The engine that wrote it
+posts it at once and deletes the row when the receiver answers 2xx. When the engine dies the row comes due and whichever
+engine finds it posts it; when the receiver does not take it the row becomes due later and later, TRIES_MAX times in
+all. So a notice arrives at least once; a receiver that wants it once looks at its id in the header Dalsegno-Notice.
+It is forgotten with its execution.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import msgspec
+from prometheus_client import Counter
+
+from dalsegno.engine.batch import Batch
+from dalsegno.engine.work import Work
+from dalsegno.store.records import NewMessage
+from dalsegno.workflow.events import NoticeDue
+
+if TYPE_CHECKING:  # slow to import, and many engines never post anything
+    import aiohttp
+
+TRIES_MAX = 15
+DELAY_S_MAX = 300.0
+"""The waits between tries double from one second up to this: half an hour altogether."""
+
+POST_S = 10.0
+"""How long a receiver may take to answer."""
+
+CONCURRENCY = 50
+WAITING_MAX = 1_000
+WAITING_BYTES_MAX = 64 * 1024 * 1024
+"""Notices beyond these are not kept in memory: their rows come due again."""
+
+POSTED = Counter("dalsegno_engine_notices", "Notices posted, by what came of it.", ["outcome"])
+
+_log = logging.getLogger(__name__)
+
+
+def delay_s(failures: int) -> float:
+    """How long after so many failures it is tried again."""
+    return float(min(2.0 ** (failures - 1), DELAY_S_MAX))
+
+
+@dataclass(slots=True)
+class Errand:
+    """One notice that is being posted, or waits for that."""
+
+    message_id: str
+    """The row that is deleted when it has arrived."""
+    execution_id: str
+    notice: NoticeDue
+
+    @property
+    def size(self) -> int:
+        return len(self.notice.payload.text)
+
+
+class NoticeTried(Work):
+    """Delete the row of a notice that was posted, or put it off."""
+
+    __slots__ = ("_done", "_errand", "_error", "_is_dropped", "_message_id")
+
+    def __init__(self, errand: Errand, error: str, done: Callable[[Errand], None]) -> None:
+        """`error` is why it was not taken; empty when it was."""
+        self.refusal = None
+        self._errand = errand
+        self._error = error
+        self._message_id = errand.message_id
+        self._done = done
+        self._is_dropped = False
+
+    @property
+    def message_id(self) -> str:
+        return self._message_id
+
+    def needs(self, batch: Batch) -> Collection[str]:
+        return ()
+
+    def carry_out(self, batch: Batch) -> None:
+        taken = batch.taken.pop(self._message_id, None)
+        if taken is None or not self._error:
+            return  # it has arrived; or its execution was deleted, or another engine has taken it up
+        assert isinstance(taken, NoticeDue)
+        failures = taken.failures + 1
+        self._is_dropped = failures >= TRIES_MAX
+        if not self._is_dropped:
+            again = msgspec.structs.replace(taken, failures=failures)
+            batch.put_off(self._errand.execution_id, again, batch.at_s + delay_s(failures))
+
+    def done(self) -> None:
+        self._done(self._errand)
+        POSTED.labels("dropped" if self._is_dropped else "failed" if self._error else "taken").inc()
+        if self._error:
+            words = f"given up after {TRIES_MAX} tries" if self._is_dropped else "will be tried again"
+            level = logging.WARNING if self._is_dropped else logging.INFO
+            _log.log(level, "notice %s was not taken (%s): %s", self._errand.notice.id, self._error, words)
+
+    def failed(self, error: BaseException) -> None:
+        self._done(self._errand)
+
+
+class Notifier:
+    """Posts notices from the event loop: those of one execution to one address in their order, others side by side."""
+
+    def __init__(self, put: Callable[[Work], None]) -> None:
+        self._put = put
+        self._errands: dict[str, Errand] = {}
+        """By the notice's id, until what came of it is committed."""
+        self._bytes = 0
+        self._lines: dict[tuple[str, str], deque[Errand]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._room = asyncio.Semaphore(CONCURRENCY)
+        self._session: aiohttp.ClientSession | None = None
+
+    def send(self, messages: Iterable[NewMessage]) -> None:
+        """Post these, which a commit has stored."""
+        for message in messages:
+            assert isinstance(message.event, NoticeDue)
+            known = self._errands.get(message.event.id)
+            if known is not None:
+                known.message_id = message.id  # it waits here for so long that its row came due
+            elif len(self._errands) < WAITING_MAX and self._bytes < WAITING_BYTES_MAX:
+                self._line_up(Errand(message.id, message.execution_id, message.event))
+
+    async def close(self, grace_s: float) -> None:
+        """Let what is being posted end, then stop; the rest is found in the store."""
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=grace_s)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._session is not None:
+            await self._session.close()
+
+    def _line_up(self, errand: Errand) -> None:
+        self._errands[errand.notice.id] = errand
+        self._bytes += errand.size
+        key = errand.execution_id, errand.notice.url
+        line = self._lines.get(key)
+        if line is not None:
+            line.append(errand)
+            return
+        self._lines[key] = deque([errand])
+        task = asyncio.create_task(self._work_off(key))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _work_off(self, key: tuple[str, str]) -> None:
+        line = self._lines[key]
+        while line:
+            errand = line.popleft()
+            async with self._room:
+                error = await self._post(errand.notice)
+            self._put(NoticeTried(errand, error, self._forget))
+        del self._lines[key]
+
+    def _forget(self, errand: Errand) -> None:
+        if self._errands.pop(errand.notice.id, None) is not None:
+            self._bytes -= errand.size
+
+    async def _post(self, notice: NoticeDue) -> str:
+        """Why it was not taken; empty when it was."""
+        own = {"content-type": "application/json", "dalsegno-notice": notice.id}
+        headers = own | {name.lower(): value for name, value in notice.headers.items()}
+        try:
+            session = self._open_session()
+            body = notice.payload.text.encode()
+            async with session.post(notice.url, data=body, headers=headers, allow_redirects=False) as response:
+                return "" if 200 <= response.status < 300 else f"HTTP {response.status} {response.reason}"
+        except Exception as error:  # whatever it is, the notices behind it must go on
+            return str(error) or type(error).__name__
+
+    def _open_session(self) -> aiohttp.ClientSession:
+        import aiohttp
+
+        if self._session is None:
+            self._session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit=CONCURRENCY),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                timeout=aiohttp.ClientTimeout(total=POST_S),
+                trust_env=True,
+            )
+        return self._session

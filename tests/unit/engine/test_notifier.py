@@ -1,0 +1,286 @@
+"""The notifier: posting, and what becomes of the rows of notices."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+
+import pytest
+from aiohttp import web
+
+from dalsegno.actions.registry import builtin_descriptions
+from dalsegno.definitions.document import read
+from dalsegno.engine.batch import NOTICE_LEASE_S, Batch
+from dalsegno.engine.clock import Clock
+from dalsegno.engine.conductor import Committed, Conductor
+from dalsegno.engine.copies import Copies, Workflows
+from dalsegno.engine.dispatcher import Dispatcher
+from dalsegno.engine.library import compile_row
+from dalsegno.engine.notifier import TRIES_MAX, Errand, NoticeTried, Notifier, delay_s
+from dalsegno.engine.outside import Lookups
+from dalsegno.engine.work import Told, Work
+from dalsegno.store.memory import MemoryStore
+from dalsegno.store.records import Document, DueMessage, Member, NewMessage
+from dalsegno.workflow.changes import ExecutionCreated
+from dalsegno.workflow.events import NoticeDue, StartRequested
+from dalsegno.workflow.identity import derived_id
+from dalsegno.workflow.value import Value
+
+EXECUTION_ID = derived_id(1e9, "execution")
+TEXT = "{version: '2.0', quick: {tasks: {t: {action: std.noop}}}}"
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Return once it is true."""
+    for _ in range(1000):
+        if condition():
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError("it did not come true in time")
+
+
+@dataclass
+class Receiver:
+    """A web server that keeps what it is told, and answers as it is set to."""
+
+    url: str = ""
+    status: int = 200
+    open: asyncio.Event = field(default_factory=asyncio.Event)
+    bodies: list[object] = field(default_factory=list)
+    headers: list[dict[str, str]] = field(default_factory=list)
+
+    async def take(self, request: web.Request) -> web.Response:
+        """One notice."""
+        self.bodies.append(await request.json())
+        self.headers.append({name.lower(): value for name, value in request.headers.items()})
+        await self.open.wait()
+        return web.Response(status=self.status)
+
+
+@pytest.fixture
+async def receiver() -> AsyncIterator[Receiver]:
+    """One that answers at once."""
+    made = Receiver()
+    made.open.set()
+    application = web.Application()
+    application.router.add_post("/hook", made.take)
+    runner = web.AppRunner(application, shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    made.url = f"http://127.0.0.1:{runner.addresses[0][1]}/hook"
+    yield made
+    await runner.cleanup()
+
+
+def message(number: int, url: str, *, row: str = "", execution_id: str = EXECUTION_ID) -> NewMessage:
+    """The row of a notice."""
+    notice = NoticeDue(id=f"notice-{number}", url=url, headers={"X-Token": "abc"}, payload=Value(data={"n": number}))
+    return NewMessage(row or f"row-{number}", execution_id, notice, 0.0)
+
+
+class Desk:
+    """Takes works in place of the conductor."""
+
+    def __init__(self) -> None:
+        self.tried: list[NoticeTried] = []
+        self.notifier = Notifier(self.put)
+
+    def put(self, work: Work) -> None:
+        assert isinstance(work, NoticeTried)
+        self.tried.append(work)
+
+    async def wait(self, count: int) -> None:
+        """Until so many have been posted."""
+        await until(lambda: len(self.tried) >= count)
+
+    @property
+    def errors(self) -> list[str]:
+        return [work._error for work in self.tried]
+
+
+@pytest.fixture
+async def desk() -> AsyncIterator[Desk]:
+    """With a notifier."""
+    made = Desk()
+    yield made
+    await made.notifier.close(0.1)
+
+
+async def test_notices_are_posted_in_order(desk: Desk, receiver: Receiver) -> None:
+    """As JSON, with the subscription's headers and the id by which a repetition is known."""
+    desk.notifier.send([message(number, receiver.url) for number in range(20)])
+    await desk.wait(20)
+
+    assert receiver.bodies == [{"n": number} for number in range(20)]
+    assert [each["dalsegno-notice"] for each in receiver.headers] == [f"notice-{number}" for number in range(20)]
+    assert {(each["content-type"], each["x-token"]) for each in receiver.headers} == {("application/json", "abc")}
+    assert desk.errors == [""] * 20
+    assert [work.message_id for work in desk.tried] == [f"row-{number}" for number in range(20)]
+
+
+@pytest.mark.parametrize("status", [200, 201, 202, 204])
+async def test_any_success_is_one(desk: Desk, receiver: Receiver, status: int) -> None:
+    """2xx."""
+    receiver.status = status
+    desk.notifier.send([message(1, receiver.url)])
+    await desk.wait(1)
+    assert desk.errors == [""]
+
+
+async def test_what_is_not_taken_is_told(desk: Desk, receiver: Receiver) -> None:
+    """A status beyond 2xx, a redirect included, a port that nobody listens on, an address that is none."""
+    addresses = [receiver.url, "http://127.0.0.1:1/hook", "http://[bad/hook"]
+    for status in (302, 400, 503):
+        receiver.status = status
+        desk.notifier.send([message(status, receiver.url)])
+        await desk.wait(len(desk.tried) + 1)
+    desk.notifier.send([message(number, url) for number, url in enumerate(addresses[1:])])
+    await desk.wait(5)
+    assert [error.split()[1] for error in desk.errors[:3]] == ["302", "400", "503"]
+    assert all(desk.errors)
+
+
+async def test_a_slow_receiver_holds_up_nobody_else(desk: Desk, receiver: Receiver) -> None:
+    """Those of another execution go on; behind the slow one its own wait."""
+    receiver.open.clear()
+    desk.notifier.send([message(1, receiver.url), message(2, receiver.url)])
+    desk.notifier.send([message(3, receiver.url, execution_id="another")])
+    await until(lambda: len(receiver.bodies) == 2)
+    await asyncio.sleep(0.05)
+    assert receiver.bodies == [{"n": 1}, {"n": 3}]
+    receiver.open.set()
+    await desk.wait(3)
+    assert {"n": 2} in receiver.bodies
+
+
+async def test_one_that_waits_here_is_not_posted_twice(desk: Desk, receiver: Receiver) -> None:
+    """Its row came due because it waited for so long: the newer row is the one that is deleted."""
+    receiver.open.clear()
+    desk.notifier.send([message(1, receiver.url), message(2, receiver.url)])
+    desk.notifier.send([message(2, receiver.url, row="row-2-again")])
+    receiver.open.set()
+    await desk.wait(2)
+    await asyncio.sleep(0.05)
+    assert receiver.bodies == [{"n": 1}, {"n": 2}]
+    assert [work.message_id for work in desk.tried] == ["row-1", "row-2-again"]
+
+
+async def test_more_than_fits_is_left_to_its_row(
+    desk: Desk, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Memory has bounds, and what was posted makes room once that is committed."""
+    monkeypatch.setattr("dalsegno.engine.notifier.WAITING_MAX", 2)
+    desk.notifier.send([message(number, receiver.url) for number in range(5)])
+    await desk.wait(2)
+    assert receiver.bodies == [{"n": 0}, {"n": 1}]
+    for work in desk.tried:
+        work.done()
+    desk.notifier.send([message(4, receiver.url)])
+    await desk.wait(3)
+    assert receiver.bodies[-1] == {"n": 4}
+
+
+class Start(Work):
+    """Starts an execution whose receiver wants to know of its launch."""
+
+    def __init__(self, url: str) -> None:
+        self.refusal = None
+        self._url = url
+
+    def needs(self, batch: Batch) -> tuple[str, ...]:
+        return (EXECUTION_ID,)
+
+    def carry_out(self, batch: Batch) -> None:
+        row = batch.transaction.queries.find_definition("workflow", "quick", "")
+        assert row is not None
+        notify = [{"type": "webhook", "url": self._url, "event_types": ["WORKFLOW_LAUNCHED"]}]
+        creation = ExecutionCreated(
+            execution_id=EXECUTION_ID,
+            definition_id=row.definition_id,
+            workflow="quick",
+            params=Value(data={"notify": notify}),
+        )
+        workflow = batch.lookups.workflows.of(creation, batch.transaction.queries)
+        batch.create(workflow, StartRequested(creation=creation))
+
+
+class Rig:
+    """A conductor without thread and loop, with an execution that has just been started."""
+
+    def __init__(self) -> None:
+        self.now_s = 1e9
+        self.store = MemoryStore(clock=lambda: self.now_s)
+        workflows = Workflows(compile_row)
+        self.clock = Clock()
+        lookups = Lookups(workflows, builtin_descriptions(), lasting=True)
+        dispatcher = Dispatcher(lambda attempt, delivery: "token")
+        self.conductor = Conductor(self.store, self.clock, Copies(64 << 20, workflows), lookups, dispatcher)
+        document = read(TEXT)
+        assert not document.problems
+        with self.store.write() as transaction:
+            stored = Document(TEXT, "mistral", "", 0.0)
+            transaction.save_document(stored, [Member(derived_id(0, "quick"), "workflow", "quick")])
+        (self.first,) = self.carry_out(Start("https://example.com/hook")).notices
+
+    def carry_out(self, work: Work) -> Committed:
+        (committed,) = self.conductor.carry_out([work])
+        assert isinstance(committed, Committed), committed
+        work.done()
+        return committed
+
+    def rows(self) -> list[DueMessage]:
+        """All that wait, in the order in which they come due."""
+        with self.store.write() as transaction:
+            return transaction.due_messages(1e12, 10)
+
+    def errand(self) -> Errand:
+        """The only notice that waits."""
+        (row,) = self.rows()
+        assert isinstance(self.first.event, NoticeDue)
+        return Errand(row.id, EXECUTION_ID, self.first.event)
+
+    def tried(self, error: str) -> Committed:
+        """It was posted, with this answer."""
+        return self.carry_out(NoticeTried(self.errand(), error, lambda errand: None))
+
+
+def test_a_notice_is_stored_before_it_is_posted() -> None:
+    """Its row comes due by itself when the engine that was to post it does not live to delete it."""
+    rig = Rig()
+    (row,) = rig.rows()
+    assert row.id == rig.first.id
+    assert row.due_s - rig.clock.now_s() == pytest.approx(NOTICE_LEASE_S, abs=5)
+
+    again = rig.carry_out(Told(EXECUTION_ID, None, None, row.id)).notices
+    assert [each.event for each in again] == [rig.first.event]
+    assert [each.id for each in rig.rows()] == [again[0].id] != [row.id]
+
+
+def test_a_notice_that_was_taken_is_gone() -> None:
+    """And nothing is posted any more, even if somebody comes to post it."""
+    rig = Rig()
+    errand = rig.errand()
+    rig.tried("")
+    assert rig.rows() == []
+    assert rig.carry_out(Told(EXECUTION_ID, None, None, errand.message_id)).notices == []
+    assert rig.rows() == []
+
+
+def test_a_notice_that_is_not_taken_is_put_off_and_given_up(caplog: pytest.LogCaptureFixture) -> None:
+    """Each wait is longer than the one before, up to a bound; after the last try the log says so."""
+    rig = Rig()
+    waits = []
+    for _ in range(TRIES_MAX - 1):
+        assert rig.tried("HTTP 503 busy").notices == []
+        (row,) = rig.rows()
+        waits.append(row.due_s - rig.clock.now_s())
+        (posted,) = rig.carry_out(Told(EXECUTION_ID, None, None, row.id)).notices
+        assert isinstance(posted.event, NoticeDue)
+        assert posted.event.failures == len(waits)
+    assert waits == pytest.approx([delay_s(n) for n in range(1, TRIES_MAX)], abs=1)
+    assert (delay_s(1), delay_s(5), delay_s(99)) == (1.0, 16.0, 300.0)
+
+    rig.tried("HTTP 503 busy")
+    assert rig.rows() == []
+    assert f"given up after {TRIES_MAX} tries" in caplog.text
