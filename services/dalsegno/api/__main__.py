@@ -14,11 +14,11 @@ from dalsegno.api.settings import Settings, read_settings
 from dalsegno.rpc import logs
 from dalsegno.rpc.metrics import serve_metrics
 from dalsegno.rpc.server import CannotListen
-from dalsegno.store.store import Store, StoreOutdated, open_store
+from dalsegno.store.store import Store, StoreOutdated, StoreUnreachable, open_store
 
 _log = logging.getLogger("dalsegno.api")
 
-STORE_WAIT_S = 30.0
+STORE_WAIT_S = 15.0
 """So long an api that was started before its engine waits for the engine to make the tables."""
 
 
@@ -28,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logs.set_up("api", settings.log_level)
     try:
         store = _open(settings)
-    except (ValueError, StoreOutdated) as error:
+    except (ValueError, StoreOutdated, StoreUnreachable) as error:
         print(error, file=sys.stderr)
         return 1
     try:
@@ -48,7 +48,7 @@ def _open(settings: Settings) -> Store:
     while True:
         try:
             store.check_version()
-        except StoreOutdated:
+        except (StoreOutdated, StoreUnreachable):
             if time.monotonic() > ends_s:
                 raise
             time.sleep(0.1)

@@ -14,7 +14,7 @@ from dalsegno.engine.settings import Settings, read_settings
 from dalsegno.rpc import logs
 from dalsegno.rpc.metrics import serve_metrics
 from dalsegno.rpc.server import CannotListen
-from dalsegno.store.store import Store, StoreLocked, open_store
+from dalsegno.store.store import Store, StoreLocked, StoreUnreachable, open_store
 
 _log = logging.getLogger("dalsegno.engine")
 
@@ -25,14 +25,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logs.set_up("engine", settings.log_level)
     try:
         store = open_store(settings.database or None)
-    except ValueError as error:
+    except (ValueError, StoreUnreachable) as error:
         print(error, file=sys.stderr)
         return 1
     try:
         store.hold_engine_lock()
         store.upgrade()
         asyncio.run(_serve(settings, store))
-    except (StoreLocked, CannotListen, OSError) as error:
+    except (StoreLocked, StoreUnreachable, CannotListen, OSError) as error:
         print(error, file=sys.stderr)
         return 1
     finally:

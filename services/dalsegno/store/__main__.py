@@ -10,7 +10,7 @@ from pathlib import Path
 
 from dalsegno.store.inspection import check, diagnose
 from dalsegno.store.sql import SqlStore
-from dalsegno.store.store import DATABASE_URL, StoreOutdated, open_store
+from dalsegno.store.store import DATABASE_URL, StoreOutdated, StoreUnreachable, open_store
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -18,7 +18,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         store = open_store(options.database)
-    except ValueError as error:
+    except (ValueError, StoreUnreachable) as error:
         print(error, file=sys.stderr)
         return 2
     if not isinstance(store, SqlStore):
@@ -27,7 +27,7 @@ def main(arguments: list[str] | None = None) -> int:
     tool: Callable[[SqlStore, argparse.Namespace], int] = options.tool
     try:
         return tool(store, options)
-    except (StoreOutdated, ValueError, OSError) as error:
+    except (StoreOutdated, StoreUnreachable, ValueError, OSError) as error:
         print(error, file=sys.stderr)
         return 2
     finally:

@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from dalsegno.store.migrate import is_current, upgrade
 from dalsegno.store.queries import SqlQueries
 from dalsegno.store.statements import Statements
-from dalsegno.store.store import Queries, StoreLocked, StoreOutdated, Transaction
+from dalsegno.store.store import Queries, StoreLocked, StoreOutdated, StoreUnreachable, Transaction
 from dalsegno.store.transaction import SqlTransaction
 
 _BUSY_S = 30.0
@@ -30,7 +30,8 @@ class SqlStore:
         self._url = _driver_url(url)
         self._is_sqlite = self._url.get_backend_name() == "sqlite"
         if self._is_sqlite and not read_only:
-            Path(str(self._url.database)).absolute().parent.mkdir(parents=True, exist_ok=True)
+            with self._opening():
+                Path(str(self._url.database)).absolute().parent.mkdir(parents=True, exist_ok=True)
         self._statements = Statements("sqlite" if self._is_sqlite else "postgresql")
         self._read_only = read_only
         self._writing = threading.Lock()
@@ -44,6 +45,16 @@ class SqlStore:
                 _postgres_engine(self._url, 1, True),
                 _postgres_engine(self._url, readers, False),
             )
+
+    @contextmanager
+    def _opening(self) -> Iterator[None]:
+        """What goes wrong while the database is opened is said in one line."""
+        try:
+            yield
+        except (sa.exc.OperationalError, OSError) as error:
+            cause = getattr(error, "orig", None) or error
+            told = " ".join(str(cause).split())
+            raise StoreUnreachable(f"cannot open {self._url.render_as_string()}: {told}") from None
 
     @contextmanager
     def write(self) -> Iterator[Transaction]:
@@ -70,12 +81,12 @@ class SqlStore:
             yield SqlQueries(connection)
 
     def upgrade(self) -> None:
-        with self._writing:
+        with self._opening(), self._writing:
             self._let_go()
             upgrade(self._writer)
 
     def check_version(self) -> None:
-        with self._reader.begin() as connection:
+        with self._opening(), self._reader.begin() as connection:
             if not is_current(connection):
                 raise StoreOutdated(
                     "the tables of the store are not those of this version: run `python -m dalsegno.store upgrade`"
@@ -86,7 +97,8 @@ class SqlStore:
             return
         path = f"{self._url.database}.lock"
         # Not a `with`: the file stays open, and so locked, until close().
-        lock_file = open(path, "a+", encoding="utf-8")  # noqa: SIM115
+        with self._opening():
+            lock_file = open(path, "a+", encoding="utf-8")  # noqa: SIM115
         try:
             fcntl.flock(lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:

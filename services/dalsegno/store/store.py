@@ -47,6 +47,10 @@ class StoreLocked(Exception):
     """Another engine has this SQLite file."""
 
 
+class StoreUnreachable(Exception):
+    """The database cannot be opened: its server does not answer, its folder is not there. Says which and why."""
+
+
 class StoreOutdated(Exception):
     """The tables are not those of this version: run `python -m dalsegno.store upgrade`."""
 
