@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from dalsegno.definitions.load import DEFAULT_LIMITS, Limits, Source, load
+from dalsegno.definitions.load import DEFAULT_LIMITS, Limits, Source, load, load_with_anchors, may_have_anchors
 from dalsegno.definitions.mistral.actions import compile_action
 from dalsegno.definitions.mistral.compile import compile_workflow, read_description, read_tags
 from dalsegno.definitions.mistral.syntax import Reader
@@ -96,8 +96,7 @@ def read(text: str, limits: Limits = DEFAULT_LIMITS, name: str = "") -> Document
 
     `name` is for languages whose documents carry none.
     """
-    problems = Problems()
-    source = load(text, problems, limits)
+    source, problems = _load(text, limits)
     if not source.complete:
         return Document(DocumentKind.UNKNOWN, "", problems=problems.listed())
     kind = _kind_of(source.data)
@@ -121,6 +120,17 @@ def explain_not_runnable(document: Document) -> Problem:
     """What to tell whoever wants to run a document that is not `runnable`, though nothing is wrong with it."""
     message = f"this version checks {document.language.capitalize()} definitions, but does not run them yet"
     return Problem("", 1, 1, message, "`validate` tells whether anything is wrong with it", SEMANTIC)
+
+
+def _load(text: str, limits: Limits) -> tuple[Source, Problems]:
+    """The data of a text. Orquesta's YAML has anchors and Mistral's has none, and only the data tells which it is."""
+    problems = Problems()
+    if len(text) <= limits.bytes_max and may_have_anchors(text):
+        source = load_with_anchors(text, problems, limits)
+        if isinstance(source.data, dict) and _is_orquesta(source.data):
+            return source, problems
+        problems = Problems()
+    return load(text, problems, limits), problems
 
 
 def load_stored(text: str, name: str, kind: MemberKind = MemberKind.WORKFLOW) -> Member:

@@ -1,8 +1,11 @@
 """YAML text in, plain JSON data with the line and column of every value out.
 
-The YAML is Mistral's: what PyYAML's SafeLoader reads, except that anchors and aliases do not exist: `&x`, `*x` and
-`@x` are plain text. So no document can grow while it is read. Large documents are read by libyaml, which knows no such
-exception; where one of them has an anchor after all, it is read again by the slower scanner in Python.
+The YAML of `load` is Mistral's: what PyYAML's SafeLoader reads, except that anchors and aliases do not exist: `&x`,
+`*x` and `@x` are plain text. So no document can grow while it is read. Large documents are read by libyaml, which knows
+no such exception; where one of them has an anchor after all, it is read again by the slower scanner in Python.
+
+The YAML of `load_with_anchors` is Orquesta's, which has them. What an alias stands for counts as often as it stands
+there, so that a small text cannot become a large document.
 """
 
 from __future__ import annotations
@@ -42,6 +45,9 @@ QUICK_BYTES = 16 * 1024
 
 SLOW_BYTES_MAX = 512 * 1024
 """The largest text given to the scanner in Python, which takes some 4 seconds for a megabyte."""
+
+
+_ANCHOR = re.compile(r"(?:^|[\s\[{,:-])[&*]\w", re.MULTILINE)
 
 
 class Source:
@@ -91,6 +97,18 @@ def load(text: str, problems: Problems, limits: Limits = DEFAULT_LIMITS) -> Sour
     problems.locate = source.locate
     _Builder(source, problems, limits).build(_events(_PlainParser, text))
     return source
+
+
+def load_with_anchors(text: str, problems: Problems, limits: Limits = DEFAULT_LIMITS) -> Source:
+    """The same for YAML in which `&x` names a value and `*x` repeats it. The text is not larger than `load` takes."""
+    source = Source()
+    _Builder(source, problems, limits, {}).build(_events(_QUICK_PARSER or yaml.SafeLoader, text))
+    return source
+
+
+def may_have_anchors(text: str) -> bool:
+    """Whether something in the text looks like an anchor or an alias."""
+    return _ANCHOR.search(text) is not None
 
 
 def _load_quickly(text: str, size: int, problems: Problems, limits: Limits) -> Source | None:
@@ -146,13 +164,26 @@ _MERGE = "\0merge"
 """Stand for a key where there is none yet, and for YAML's merge key `<<`: no key can hold a NUL."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Anchored:
+    """A value with a name, how many values it holds, and how deep it is nested."""
+
+    value: Any
+    values: int = 1
+    height: int = 0
+
+
 class _Frame:
     """A mapping or a list under construction."""
 
-    __slots__ = ("container", "key", "merges", "places")
+    __slots__ = ("anchor", "container", "height", "key", "merges", "path", "places", "values_before")
 
-    def __init__(self, container: dict[str, Any] | list[Any]) -> None:
+    def __init__(self, container: dict[str, Any] | list[Any], path: Path, anchor: str | None, values_before: int):
         self.container = container
+        self.path = path
+        self.anchor = anchor
+        self.values_before = values_before
+        self.height = 1
         self.places: Any = {} if isinstance(container, dict) else []
         self.key = _MISSING
         self.merges: list[Any] = []
@@ -165,9 +196,12 @@ class _Stop(Exception):
 class _Builder:
     """Makes data out of events, without recursion."""
 
-    def __init__(self, source: Source, problems: Problems, limits: Limits) -> None:
+    def __init__(
+        self, source: Source, problems: Problems, limits: Limits, anchors: dict[str, _Anchored] | None = None
+    ) -> None:
         self._source = source
         self._problems = problems
+        self._anchors = anchors
         self._limits = limits
         self._stack: list[_Frame] = []
         self._keys = 0
@@ -207,7 +241,7 @@ class _Builder:
         elif kind is yaml.MappingEndEvent or kind is yaml.SequenceEndEvent:
             self._close()
         elif kind is yaml.AliasEvent:
-            raise _AnchorMet(_place(event))
+            self._repeat(event)
         elif kind is yaml.DocumentStartEvent:
             self._documents += 1
             if self._documents > 1:
@@ -215,8 +249,28 @@ class _Builder:
                 raise _Stop
 
     def _refuse_anchor(self, event: Any) -> None:
-        if event.anchor is not None:
+        if event.anchor is not None and self._anchors is None:
             raise _AnchorMet(_place(event))
+
+    def _repeat(self, event: Any) -> None:
+        """Puts in what an alias stands for, and counts it."""
+        place = _place(event)
+        if self._anchors is None:
+            raise _AnchorMet(place)
+        anchored = self._anchors.get(event.anchor)
+        if anchored is None:
+            self._fail(f"`*{event.anchor}` stands for nothing: there is no `&{event.anchor}` before it", place)
+            raise _Stop
+        if len(self._stack) + anchored.height > self._limits.depth_max:
+            self._fail(f"nested more than {self._limits.depth_max} levels deep", place)
+            raise _Stop
+        self._values += anchored.values - 1
+        frame = self._stack[-1]
+        if frame.key == _MISSING and isinstance(frame.container, dict) and isinstance(anchored.value, str):
+            self._take_key(frame, anchored.value, place)
+            return
+        self._attach(anchored.value, place)
+        frame.height = max(frame.height, anchored.height + 1)
 
     def _open(self, event: Any, container: dict[str, Any] | list[Any]) -> None:
         place = _place(event)
@@ -225,14 +279,20 @@ class _Builder:
         if len(self._stack) >= self._limits.depth_max:
             self._fail(f"nested more than {self._limits.depth_max} levels deep", place)
             raise _Stop
+        frame = _Frame(container, self._path(), event.anchor, self._values)
         self._attach(container, place)
-        self._stack.append(_Frame(container))
+        self._stack.append(frame)
 
     def _close(self) -> None:
-        frame = self._stack.pop()
+        frame = self._stack[-1]
         if frame.merges:
             self._merge(frame)
+        self._stack.pop()
         self._source.record(frame.container, frame.places)
+        if self._stack:
+            self._stack[-1].height = max(self._stack[-1].height, frame.height + 1)
+        if frame.anchor is not None and self._anchors is not None:
+            self._anchors[frame.anchor] = _Anchored(frame.container, self._values - frame.values_before, frame.height)
 
     def _take_scalar(self, event: Any) -> None:
         place = _place(event)
@@ -247,6 +307,8 @@ class _Builder:
         except UnfitScalar as error:
             self._problems.add(self._path(), str(error), error.hint, place=place)
             value = event.value if is_key else None
+        if event.anchor is not None and self._anchors is not None:
+            self._anchors[event.anchor] = _Anchored(value)
         if is_key:
             assert frame is not None
             self._take_key(frame, value, place)
@@ -306,13 +368,13 @@ class _Builder:
         frame.container.update(merged)
 
     def _path(self) -> Path:
-        path: list[str | int] = []
-        for frame in self._stack:
-            if isinstance(frame.container, list):
-                path.append(len(frame.container))
-            elif not frame.key.startswith("\0"):
-                path.append(frame.key)
-        return tuple(path)
+        """Where the next value goes; the mapping, when its key is not known yet."""
+        if not self._stack:
+            return ()
+        frame = self._stack[-1]
+        if isinstance(frame.container, list):
+            return (*frame.path, len(frame.container))
+        return frame.path if frame.key.startswith("\0") else (*frame.path, frame.key)
 
 
 def _place(event: Any) -> Place:
