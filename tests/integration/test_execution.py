@@ -310,6 +310,23 @@ async def test_environment_is_read_once(system: System) -> None:
     await system.cancel(stands)
 
 
+async def test_environment_of_its_own(system: System) -> None:
+    """An environment may be given with the start, on top of a stored one; its expressions are evaluated, unless that
+    is not wanted."""
+    put = environment_service_pb2.PutEnvironmentRequest(name="base", variables='{"city": "Eastmarch", "n": 1}')
+    await system.environments.PutEnvironment(put)
+    given = {"city": "<% env().n + 1 %>"}
+    params = json.dumps({"env": given})
+    assert output(await system.run("from_environment", params=params, environment="base")) == {"city": 2}
+    params = json.dumps({"env": given, "evaluate_env": False})
+    plain = await system.run("from_environment", params=params, environment="base")
+    assert output(plain) == {"city": "<% env().n + 1 %>"}
+    for wrong in ("<% $.nowhere %>", "<% 1 + %>"):
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await system.begin("from_environment", params=json.dumps({"env": {"city": wrong}}))
+        assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
 async def test_http(system: System) -> None:
     """std.http sends JSON to a real server and gives its answer, exact numbers and letters included."""
     async with Endpoint() as endpoint:

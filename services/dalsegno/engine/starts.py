@@ -9,6 +9,7 @@ from dalsegno.engine.answers import attempt_message, dry_run_message, execution_
 from dalsegno.engine.batch import Batch
 from dalsegno.engine.copies import standalone_workflow
 from dalsegno.engine.requests import Asked, Kind, check_shared_fields, remember, remembered
+from dalsegno.expressions.environment import evaluate_environment
 from dalsegno.store.records import DefinitionRow
 from dalsegno.v1 import action_service_pb2, execution_service_pb2
 from dalsegno.workflow.changes import ExecutionCreated
@@ -16,6 +17,7 @@ from dalsegno.workflow.events import StartRequested
 from dalsegno.workflow.identity import derived_id
 from dalsegno.workflow.model import ActionDescription, AdHocAction, Workflow
 from dalsegno.workflow.refusals import InvalidRequest, NotFound, Violation
+from dalsegno.workflow.scope import EvaluationError
 from dalsegno.workflow.value import EMPTY, Value
 
 TIMEOUT_S_MAX = 10 * 365 * 24 * 3600.0
@@ -109,7 +111,7 @@ def _creation(asked: Asked, batch: Batch, row: DefinitionRow, execution_id: str)
         language=row.language,
         input=asked.memo["input"],
         params=_params(asked),
-        environment=_environment(asked, batch),
+        environment=_evaluated(asked, _environment(asked, batch), batch.at_s, execution_id),
         labels=dict(request.labels),
         description=request.description,
         deadline_s=deadline_s,
@@ -151,6 +153,18 @@ def _environment(asked: Asked, batch: Batch) -> Value:
     if isinstance(given, dict):
         merged.update(given)
     return Value(data=merged) if merged else EMPTY
+
+
+def _evaluated(asked: Asked, environment: Value, at_s: float, seed: str) -> Value:
+    """The environment with its own expressions evaluated, unless `params.evaluate_env` is false."""
+    text = environment.text
+    if not asked.memo["params"].data.get("evaluate_env", True) or not any(mark in text for mark in ("<%", "{{", "{%")):
+        return environment
+    assert isinstance(environment.data, dict)
+    try:
+        return Value(data=evaluate_environment(environment.data, at_s, seed))
+    except EvaluationError as error:
+        raise InvalidRequest.of("environment", str(error)) from None
 
 
 # RunAction
