@@ -181,6 +181,7 @@ class ScriptedExecutor:
     held: dict[tuple[str, int], wire.RunAction] = field(default_factory=dict)
     _task: asyncio.Task[None] | None = None
     _call: Any = None
+    _writing: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def __aenter__(self) -> ScriptedExecutor:
         self._task = asyncio.create_task(self._run())
@@ -198,7 +199,12 @@ class ScriptedExecutor:
 
     async def say(self, **message: Any) -> None:
         """Write one message to the open stream."""
-        await self._call.write(wire.ConnectRequest(**message))
+        await self._write(self._call, wire.ConnectRequest(**message))
+
+    async def _write(self, call: Any, message: wire.ConnectRequest) -> None:
+        """One at a time: grpc refuses a second write while one is under way."""
+        async with self._writing:
+            await call.write(message)
 
     async def _run(self) -> None:
         while True:
@@ -218,7 +224,7 @@ class ScriptedExecutor:
         self._call = call
         beating: asyncio.Task[None] | None = None
         try:
-            await call.write(wire.ConnectRequest(hello=self._hello()))
+            await self._write(call, wire.ConnectRequest(hello=self._hello()))
             while (message := await call.read()) is not grpc.aio.EOF:
                 if message.WhichOneof("message") == "welcome":
                     self.welcomes.append(message.welcome)
@@ -226,7 +232,7 @@ class ScriptedExecutor:
                         self._beat(call, message.welcome.heartbeat.ToTimedelta().total_seconds())
                     )
                     if self.reported:
-                        await call.write(self._batch(list(self.reported.values())))
+                        await self._write(call, self._batch(list(self.reported.values())))
                 await self._take(call, message)
         finally:
             if beating is not None:
@@ -261,7 +267,7 @@ class ScriptedExecutor:
         elif kind == "cancel_action":
             self.cancelled.append(message.cancel_action)
         elif kind == "drain":
-            await call.write(wire.ConnectRequest(goodbye=wire.Goodbye()))
+            await self._write(call, wire.ConnectRequest(goodbye=wire.Goodbye()))
 
     async def _answer(self, call: Any, runs: Any) -> None:
         outcomes = []
@@ -274,8 +280,8 @@ class ScriptedExecutor:
                 self.reported[run.action_execution_id, run.delivery] = outcome
                 outcomes.append(outcome)
         if outcomes:
-            await call.write(self._batch(outcomes))
-            await call.write(wire.ConnectRequest(credit=wire.Credit(more=len(outcomes))))
+            await self._write(call, self._batch(outcomes))
+            await self._write(call, wire.ConnectRequest(credit=wire.Credit(more=len(outcomes))))
 
     def _batch(self, outcomes: list[wire.TaskDone]) -> wire.ConnectRequest:
         return wire.ConnectRequest(task_done=wire.TaskDoneBatch(outcomes=outcomes))
@@ -284,13 +290,13 @@ class ScriptedExecutor:
         """Report on what the script held back."""
         self.held.pop((run.action_execution_id, run.delivery), None)
         self.reported[run.action_execution_id, run.delivery] = outcome
-        await self._call.write(self._batch([outcome]))
-        await self._call.write(wire.ConnectRequest(credit=wire.Credit(more=1)))
+        await self._write(self._call, self._batch([outcome]))
+        await self._write(self._call, wire.ConnectRequest(credit=wire.Credit(more=1)))
 
     async def _beat(self, call: Any, every_s: float) -> None:
         while self.beats:
             await asyncio.sleep(every_s)
-            await call.write(wire.ConnectRequest(heartbeat=wire.Heartbeat()))
+            await self._write(call, wire.ConnectRequest(heartbeat=wire.Heartbeat()))
 
 
 async def until(condition: Callable[[], object], timeout_s: float = 15.0) -> None:
