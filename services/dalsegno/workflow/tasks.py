@@ -15,6 +15,8 @@ from dalsegno.workflow.view import View, task_view
 
 def begin(step: Step, task: TaskExecution) -> None:
     """Start the task, unless its execution is to be quiet (it stays or becomes IDLE) or a policy holds it back."""
+    if task.state not in (TaskState.IDLE, TaskState.WAITING):
+        return  # a join that was selected twice in one step
     if step.execution.state is not ExecutionState.RUNNING:
         if task.state is not TaskState.IDLE:
             step.change(TaskMoved(task=task.number, state=TaskState.IDLE, at_s=step.at_s))
