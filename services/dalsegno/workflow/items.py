@@ -21,9 +21,13 @@ SLICE = 1000
 
 
 def launch(step: Step, task: TaskExecution, retries: int) -> None:
-    """Begin a round of attempts: the first, or the next one of a retry."""
+    """Begin a round of attempts: the first, or the next one of a retry.
+
+    In a quiet execution the task becomes IDLE instead; its timer says what it has waited for already.
+    """
     if step.execution.state is not ExecutionState.RUNNING:
-        step.change(TaskMoved(task=task.number, state=TaskState.IDLE, at_s=step.at_s))
+        waited = "retry" if retries > task.retries else "wait_before"
+        step.change(TaskMoved(task=task.number, state=TaskState.IDLE, timer=waited, at_s=step.at_s))
         return
     step.change(TaskMoved(task=task.number, state=TaskState.RUNNING, at_s=step.at_s))
     spec = step.spec(task)
@@ -87,7 +91,7 @@ def variables(step: Step, task: TaskExecution, item: int) -> dict[str, object]:
 def fill(step: Step, task: TaskExecution) -> None:
     """Create the attempts that may be under way now, one slice of them; the next slice is an event of its own."""
     assert task.item_count is not None
-    if task.is_completed or step.execution.state is not ExecutionState.RUNNING:
+    if task.state is not TaskState.RUNNING or step.execution.state is not ExecutionState.RUNNING:
         return
     under_way = task.added_count - task.ended_count
     room = task.item_count - task.added_count

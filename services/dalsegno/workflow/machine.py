@@ -120,6 +120,9 @@ def _timer(step: Step, event: TimerFired) -> None:
     if task is None or task.is_completed:
         step.verdict = "superseded"
     elif event.timer == "timeout":
+        if task.state is TaskState.IDLE or task.timer == "retry":
+            step.verdict = "superseded"  # between two attempts: what was timed has ended
+            return
         if task.timeout_due_s == event.due_s and policies.timeout_is_over(step, task):
             _time_out(step, task)
     elif task.timer != event.timer or task.due_s != event.due_s:
@@ -171,7 +174,7 @@ def _poison(step: Step, event: Poisoned) -> None:
 
 def _attempt_ended(step: Step, task: TaskExecution, key: AttemptKey) -> None:
     attempt = step.execution.attempts[key]
-    if not task.is_completed and attempt.accepted:
+    if task.state in (TaskState.RUNNING, TaskState.PAUSED) and attempt.accepted:  # else the task waits no more for it
         items.ended(step, task, attempt)
 
 

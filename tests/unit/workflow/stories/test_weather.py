@@ -5,6 +5,8 @@ from __future__ import annotations
 from tests.unit.workflow.stories.test_course import hold, world
 from tests.world import Played, states, task
 
+from dalsegno.workflow.events import PauseRequested, ResumeRequested
+
 
 def test_a_join_selected_twice_at_once_starts_once() -> None:
     """Two clauses of one task that lead to the same join are one arrival, and one running of it (S7)."""
@@ -23,4 +25,73 @@ wf:
     here.run()
     here.finish(execution, execution.attempts[2, 0, 1], Played())
     assert (execution.state, states(execution)) == ("SUCCESS", {"a": "SUCCESS", "j": "SUCCESS"})
+    here.check_journals()
+
+
+def test_a_timeout_of_an_attempt_does_not_touch_the_delay_after_it() -> None:
+    """Decision 8: the timeout is the attempt's; while the task waits for its next one there is nothing to stop."""
+    text = "version: '2.0'\nwf:\n  tasks:\n    t: {action: std.noop, timeout: 3, retry: {count: 1, delay: 5}}\n"
+    here = world(text, player=hold)
+    execution = here.start("wf")
+    here.run(until_s=0)
+    begun_s = here.now_s
+    here.finish(execution, execution.attempts[1, 0, 1], Played("failed", error="broken"))
+    here.run(until_s=4)
+    found = task(execution, "t")
+    assert (found.state, found.timer, found.due_s) == ("RUNNING_DELAYED", "retry", begun_s + 5)
+    here.run(until_s=5)
+    assert found.attempt == 2
+    here.run()
+    assert found.info == "Task timed out [timeout(s)=3]."
+
+
+def test_items_that_end_while_the_task_waits_for_its_retry_change_nothing() -> None:
+    """A round that failed because an item had no input is over: what else it began only comes to its own end."""
+    text = """
+version: '2.0'
+wf:
+  tasks:
+    t:
+      with-items: i in [1, 2]
+      action: std.echo output=<% switch($.i = 2 => $.missing, true => 1) %>
+      retry: {count: 1, delay: 5}
+"""
+    here = world(text, player=hold)
+    execution = here.start("wf")
+    found = task(execution, "t")
+    due_s = found.due_s
+    assert (found.state, found.timer) == ("RUNNING_DELAYED", "retry")
+    here.run(until_s=1)
+    here.now_s += 2
+    here.finish(execution, execution.attempts[1, 0, 1], Played(result=1))
+    assert (found.state, found.due_s, len(execution.attempts)) == ("RUNNING_DELAYED", due_s, 1)
+    here.run()
+    assert (found.state, found.attempt) == ("ERROR", 2)
+    here.check_journals()
+
+
+def test_a_retry_that_meets_a_pause_is_counted() -> None:
+    """O4, O23: a retry that would begin just when the execution pauses begins at resume, as the retry that it is."""
+    text = """
+version: '2.0'
+wf:
+  tasks:
+    a: {action: std.noop, on-success: b}
+    b: {action: std.noop, pause-before: true}
+    t: {action: std.noop, wait-after: 5, retry: {count: 1, delay: 0}, on-error: noop}
+"""
+    here = world(text, player=hold)
+    execution = here.start("wf")
+    here.run(until_s=0)
+    here.finish(execution, execution.attempts[1, 0, 1], Played("delegated"))
+    here.finish(execution, execution.attempts[2, 0, 1], Played("failed", error="broken"))
+    here.tell(execution.id, PauseRequested(at_s=here.now_s))
+    here.finish(execution, execution.attempts[1, 0, 1], Played())
+    here.now_s += 10
+    here.run(until_s=0)
+    here.tell(execution.id, ResumeRequested(at_s=here.now_s))
+    found = task(execution, "t")
+    assert (execution.state, found.state, found.timer) == ("PAUSED", "IDLE", "retry")
+    here.tell(execution.id, ResumeRequested(at_s=here.now_s))
+    assert (found.state, found.attempt, found.retries) == ("RUNNING", 2, 1)
     here.check_journals()
