@@ -12,7 +12,7 @@ from dalsegno.workflow.execution import Attempt, TaskExecution
 from dalsegno.workflow.identity import attempt_id, derived_id
 from dalsegno.workflow.model import Task, Workflow
 from dalsegno.workflow.outside import FoundWorkflow
-from dalsegno.workflow.refusals import NotFound
+from dalsegno.workflow.refusals import NotFound, Refused
 from dalsegno.workflow.scope import Constant, EvaluationError, Template
 from dalsegno.workflow.states import COMPLETED_ATTEMPT, AttemptState, ExecutionState, TaskState
 from dalsegno.workflow.step import HardFailure, Step
@@ -24,6 +24,11 @@ OUTCOMES = {
     "failed": AttemptState.ERROR,
     "cancelled": AttemptState.CANCELLED,
 }
+PROGRESS = frozenset({"delegated", "paused", "running"})
+"""Reports that do not end the attempt."""
+
+SHOWN = frozenset({TaskState.RUNNING, TaskState.PAUSED})
+"""A task in one of these shows whether its only attempt is paused."""
 
 
 def add(step: Step, task: TaskExecution, item: int, extra: Mapping[str, object] | None) -> bool:
@@ -175,23 +180,32 @@ def report(step: Step, event: TaskDone) -> None:
         step.verdict = "duplicate" if same else "superseded"
     elif event.delivery is not None and event.delivery != attempt.delivery:
         step.verdict = "superseded"
-    elif event.outcome == "delegated":
-        if not attempt.delegated:
-            _move(step, attempt, AttemptState.RUNNING, delegated=True)
-    elif event.outcome in ("paused", "running"):
-        progress(step, attempt, AttemptState.PAUSED if event.outcome == "paused" else AttemptState.RUNNING)
+    elif event.outcome in PROGRESS:
+        _report_progress(step, attempt, event.outcome)
     else:
         close(step, attempt, OUTCOMES[event.outcome], event.result, event.error)
 
 
-def progress(step: Step, attempt: Attempt, state: AttemptState) -> None:
-    """The attempt is paused, or runs again after a pause; a task of one attempt shows it."""
-    if attempt.state is state:
+def _report_progress(step: Step, attempt: Attempt, outcome: str) -> None:
+    """It goes on in another way. What nobody has got yet cannot; what is to be cancelled has just come to its end."""
+    if attempt.state is AttemptState.READY and (outcome != "delegated" or not attempt.delivery):
+        name = attempt_id(step.execution.id, attempt.key)
+        raise Refused.of(f"action execution {name}", f"has not been handed out: it cannot be {outcome}")
+    if step.execution.state is ExecutionState.CANCELLING and outcome != "running":
+        close(step, attempt, AttemptState.CANCELLED, None, step.execution.info)
         return
-    _move(step, attempt, state, delegated=attempt.delegated)
+    state = AttemptState.PAUSED if outcome == "paused" else AttemptState.RUNNING
+    progress(step, attempt, state, delegated=attempt.delegated or outcome == "delegated")
+
+
+def progress(step: Step, attempt: Attempt, state: AttemptState, *, delegated: bool = False) -> None:
+    """The attempt is paused, or runs again after a pause; a task of one attempt shows it."""
+    if attempt.state is state and attempt.delegated == delegated:
+        return
+    _move(step, attempt, state, delegated=delegated)
     task = step.execution.tasks[attempt.key[0]]
-    if task.item_count is None and task.attempt == attempt.key[2] and not task.is_completed:
-        shown = TaskState.PAUSED if state is AttemptState.PAUSED else TaskState.RUNNING
+    shown = TaskState.PAUSED if state is AttemptState.PAUSED else TaskState.RUNNING
+    if attempt.key[2] == task.attempt and task.item_count is None and task.state in SHOWN and task.state is not shown:
         step.change(TaskMoved(task=task.number, state=shown, at_s=step.at_s))
 
 
@@ -255,14 +269,8 @@ def hand_out(step: Step, event: HandedOut) -> None:
 def lose(step: Step, event: DeliveryLost) -> None:
     """The executor is gone: hand the attempt out again if that is safe, else it failed, and says whose fault it is."""
     attempt = step.execution.attempts.get(event.key)
-    if (
-        attempt is None
-        or attempt.state in COMPLETED_ATTEMPT
-        or attempt.delegated
-        or attempt.delivery != event.delivery
-        or attempt.state is AttemptState.READY
-    ):
-        step.verdict = "superseded"
+    if attempt is None or not attempt.is_active or attempt.delivery != event.delivery:
+        step.verdict = "superseded"  # a delegate, and what has paused itself, is no executor's to lose
     elif step.execution.state in (ExecutionState.CANCELLING, ExecutionState.CANCELLED):
         close(step, attempt, AttemptState.CANCELLED, None, f"executor '{event.executor_id}' was lost while cancelling")
     elif attempt.safe or not event.received:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
 from tests.unit.workflow.stories.test_course import hold, world
 from tests.world import Played, states, task
 
-from dalsegno.workflow.events import PauseRequested, ResumeRequested
+from dalsegno.workflow.events import CancelRequested, DeliveryLost, PauseRequested, ResumeRequested, TaskDone
+from dalsegno.workflow.refusals import Refused
 
 
 def test_a_join_selected_twice_at_once_starts_once() -> None:
@@ -94,4 +96,57 @@ wf:
     assert (execution.state, found.state, found.timer) == ("PAUSED", "IDLE", "retry")
     here.tell(execution.id, ResumeRequested(at_s=here.now_s))
     assert (found.state, found.attempt, found.retries) == ("RUNNING", 2, 1)
+    here.check_journals()
+
+
+ONE = "version: '2.0'\nwf:\n  tasks:\n    t: {action: std.noop}\n"
+
+
+def test_what_has_paused_itself_is_not_lost_with_its_executor() -> None:
+    """P12: a paused action is waited for like a delegate; that its executor's session ends changes nothing."""
+    here = world(ONE, player=hold)
+    execution = here.start("wf")
+    here.run()
+    attempt = execution.attempts[1, 0, 1]
+    here.finish(execution, attempt, Played("paused"))
+    lost = DeliveryLost(at_s=here.now_s, key=attempt.key, delivery=attempt.delivery, executor_id="x")
+    assert here.tell(execution.id, lost).verdict == "superseded"
+    here.finish(execution, attempt, Played(result=1))
+    assert execution.state == "SUCCESS"
+
+
+def test_what_nobody_has_got_cannot_pause() -> None:
+    """P26: an end that is told early counts; a pause or a delegation of what nobody runs is refused."""
+    here = world(ONE, player=hold)
+    execution = here.start("wf")
+    for outcome in ("paused", "running", "delegated"):
+        with pytest.raises(Refused, match="has not been handed out"):
+            here.tell(execution.id, TaskDone(at_s=here.now_s, key=(1, 0, 1), outcome=outcome))
+    assert here.tell(execution.id, TaskDone(at_s=here.now_s, key=(1, 0, 1), outcome="succeeded")).changes
+
+
+@pytest.mark.parametrize("outcome", ["paused", "delegated"])
+def test_what_is_to_be_cancelled_ends_when_nobody_works_on_it(outcome: str) -> None:
+    """O15, decision 6: an action that delegates or pauses during a cancel is CANCELLED, and no result counts later."""
+    here = world(ONE, player=hold)
+    execution = here.start("wf")
+    here.run()
+    attempt = execution.attempts[1, 0, 1]
+    here.tell(execution.id, CancelRequested(at_s=here.now_s))
+    assert execution.state == "CANCELLING"
+    here.finish(execution, attempt, Played(outcome))
+    assert (execution.state, attempt.state, states(execution)) == ("CANCELLED", "CANCELLED", {"t": "CANCELLED"})
+    assert here.finish(execution, attempt, Played(result=1)).verdict == "superseded"
+
+
+def test_what_delegates_after_a_pause_runs() -> None:
+    """P9: a task shows PAUSED only as long as its action is."""
+    here = world(ONE, player=hold)
+    execution = here.start("wf")
+    here.run()
+    attempt = execution.attempts[1, 0, 1]
+    here.finish(execution, attempt, Played("paused"))
+    assert states(execution) == {"t": "PAUSED"}
+    here.finish(execution, attempt, Played("delegated"))
+    assert (states(execution), attempt.delegated) == ({"t": "RUNNING"}, True)
     here.check_journals()
