@@ -113,18 +113,28 @@ def _read_call(reader: Reader, data: Mapping[str, Any], path: Path) -> tuple[Cal
     text = reader.text(data["action"], action_path) if "action" in data else None
     if text is None:
         return Call(input=given, action_path=action_path, input_path=input_path), references
-    parameters = dict(reader.inline(text, action_path))
+    name, rest = _split_name(text)
+    parameters = dict(reader.inline(rest, action_path))
     if not parameters:
+        if not has_expression(name) and reader.inline(name, action_path):
+            reader.fault(action_path, "parameters stand behind the action and a space", 'core.echo message="Hello"')
         named = reader.references(text, action_path)
         return Call(text, given, action_path, input_path), (*named, *references)
-    name, space, _ = text.partition(" ")
-    if not space:
-        reader.fault(action_path, "parameters stand behind the action and a space", 'core.echo message="Hello"')
-    named = reader.references(name, action_path) if has_expression(name) else ()
+    named = reader.references(name, action_path)
     for value in parameters.values():
         found = reader.references(value, action_path)
         named += tuple(Reference(reference.variable, action_path) for reference in found)
     return Call(name, parameters, action_path, action_path, is_inline=True), named
+
+
+def _split_name(text: str) -> tuple[str, str]:
+    """The name of an action and what stands behind it; a name may be or begin with an expression."""
+    start = 0
+    for opening, closing in (("<%", "%>"), ("{{", "}}")):
+        if text.startswith(opening):
+            start = text.find(closing) + 2
+    space = next((place for place in range(max(start, 0), len(text)) if text[place].isspace()), len(text))
+    return text[:space], text[space:]
 
 
 def _read_input(reader: Reader, value: object, path: Path) -> dict[str, Any] | str | None:

@@ -14,6 +14,8 @@ from dalsegno.definitions.problems import EXPRESSION, SEMANTIC, SYNTAX
     [
         "action: core.echo message=<% ctx(x) %>",
         "action: <% ctx(x) %>",
+        "action: <% ctx(x) %>.name n=1",
+        "action: <% switch(ctx(x)=1 => 'core.noop') %>",
         "action: core.echo\ninput: {message: hello, 'odd key': null}",
         "action: core.echo\ninput: <% ctx(x) %>",
         "next: [{do: a}]",
