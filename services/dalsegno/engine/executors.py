@@ -37,6 +37,8 @@ class Executors(executor_service_pb2_grpc.ExecutorServiceServicer):
         self._superseded: dict[str, None] = {}
         """Sessions that newer ones of their executors have replaced: they do not come back."""
         self._draining = False
+        self._heard_last: list[str] = []
+        """Sessions that were heard and then lost their stream: a lease counts from the last word, not the last tick."""
         self._left = asyncio.Event()
         conductor.on_commit.append(self._send)
 
@@ -140,6 +142,8 @@ class Executors(executor_service_pb2_grpc.ExecutorServiceServicer):
 
     def _leave(self, stream: Stream) -> None:
         self._lose_unsent(stream, stream.close())
+        if stream.heard:
+            self._heard_last.append(stream.session_id)
         self._conductor.dispatcher.remove_stream(stream)
         if self._streams.get(stream.session_id) is stream:
             del self._streams[stream.session_id]
@@ -224,7 +228,10 @@ class Executors(executor_service_pb2_grpc.ExecutorServiceServicer):
         heard = [stream for stream in list(self._streams.values()) if stream.heard]
         for stream in heard:
             stream.heard = False
-        return {stream.session_id for stream in heard}
+        sessions = {stream.session_id for stream in heard}
+        while self._heard_last:
+            sessions.add(self._heard_last.pop())
+        return sessions
 
     def connected(self) -> dict[str, str]:
         """The sessions with a stream here, and their executors. From the conductor's thread."""
