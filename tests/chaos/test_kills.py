@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 import pytest_asyncio
 from tests.endpoints import Endpoint
+from tests.postgres import NoPostgres, run_postgres
 from tests.processes import Service, System, state_of
 
 from dalsegno.store.store import open_store
@@ -19,6 +21,7 @@ pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.xdist_group(
 CHAINS, LENGTH = 11, 18
 TASKS = CHAINS * LENGTH + 2
 LEASE_S = 2.0
+LEASE = ("--lease-s", str(LEASE_S), "--heartbeat-s", "0.3")
 
 ACTION_SUCCESS = execution_pb2.ACTION_STATE_SUCCESS
 TASK_SUCCESS = execution_pb2.TASK_STATE_SUCCESS
@@ -74,8 +77,7 @@ async def endpoint() -> AsyncIterator[Endpoint]:
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def shared_system(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[System]:
     """Services of which executors lose their lease after two seconds."""
-    lease = ("--lease-s", str(LEASE_S), "--heartbeat-s", "0.3")
-    async with System(tmp_path_factory.mktemp("system"), engine=lease) as running:
+    async with System(tmp_path_factory.mktemp("system"), engine=LEASE) as running:
         await running.define(busy())
         await running.define(UNSAFE)
         yield running
@@ -233,3 +235,20 @@ async def test_lease_that_ends(system: System, endpoint: Endpoint) -> None:
     endpoint.release.set()
     await system.executor.start()
     assert state_of(await system.wait(execution_id)) == "SUCCESS"
+
+
+async def test_killed_on_postgres(endpoint: Endpoint, tmp_path: Path) -> None:
+    """The same on PostgreSQL: all three killed amid 200 tasks, and every task is completed exactly once."""
+    try:
+        with run_postgres() as url:
+            async with System(tmp_path, database=url, engine=LEASE) as system:
+                await system.define(busy())
+                execution_id = await begin_busy(system, endpoint)
+                await in_the_middle(system, execution_id, 0.25)
+                killed(system, "all")
+                endpoint.release.set()
+                await system.start()
+                await assert_done_once(system, execution_id)
+                assert system.findings() == []
+    except NoPostgres as reason:
+        pytest.skip(str(reason))
