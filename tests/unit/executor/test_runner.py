@@ -196,6 +196,12 @@ async def test_a_delegate_says_so_and_may_choose_an_alias(make_bench: MakeBench)
         ("std.echo", {}, "std.echo: input missing: output"),
         ("std.noop", {"a": 1, "b": 2}, "std.noop: input unknown: a, b"),
         ("test.nowhere", {}, "this executor has no action named test.nowhere"),
+        (
+            "std.ssh",
+            {},
+            "std.ssh is off on this executor; its operator turns it on with --allow std.ssh or "
+            "DALSEGNO_EXECUTOR_ALLOW=std.ssh",
+        ),
         ("std.mistral_http", {"url": "http://127.0.0.1:9/", "context": 1}, "std.mistral_http: input unknown: context"),
     ],
 )
