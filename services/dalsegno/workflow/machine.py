@@ -120,8 +120,8 @@ def _timer(step: Step, event: TimerFired) -> None:
     if task is None or task.is_completed:
         step.verdict = "superseded"
     elif event.timer == "timeout":
-        if task.state is TaskState.IDLE or task.timer == "retry":
-            step.verdict = "superseded"  # between two attempts: what was timed has ended
+        if task.state is TaskState.IDLE or task.timer == "retry" or task.verdict is TaskState.ERROR:
+            step.verdict = "superseded"  # between two attempts, or failed already
             return
         if task.timeout_due_s == event.due_s and policies.timeout_is_over(step, task):
             _time_out(step, task)

@@ -43,7 +43,8 @@ def end(step: Step, task: TaskExecution, verdict: TaskState, info: str) -> None:
         return
     publish(step, task, verdict, info)
     wait_s = policies.wait_after_s(step, task)
-    if wait_s > 0 and verdict is not TaskState.CANCELLED and not step.execution.is_completed:
+    waits = wait_s > 0 and task.timer != "wait_after"  # once: a timeout that comes while it waits ends the waiting
+    if waits and verdict is not TaskState.CANCELLED and not step.execution.is_completed:
         policies.delay(step, task, "wait_after", wait_s, verdict, info)
         return
     conclude(step, task, verdict, info)

@@ -150,3 +150,12 @@ def test_what_delegates_after_a_pause_runs() -> None:
     here.finish(execution, attempt, Played("delegated"))
     assert (states(execution), attempt.delegated) == ({"t": "RUNNING"}, True)
     here.check_journals()
+
+
+def test_a_timeout_while_the_task_waits_after_its_action_fails_it_at_once() -> None:
+    """A task that has not ended can time out, its wait-after included; it does not wait a second time."""
+    here = world("version: '2.0'\nwf:\n  tasks:\n    t: {action: std.noop, timeout: 3, wait-after: 10}\n")
+    execution = here.start("wf")
+    begun_s = here.now_s
+    here.run()
+    assert (task(execution, "t").info, execution.ended_s) == ("Task timed out [timeout(s)=3].", begun_s + 3)
