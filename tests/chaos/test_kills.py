@@ -63,7 +63,7 @@ tried_again:
     send:
       action: std.http
       input: {url: <% $.url %>, method: POST}
-      retry: {count: 1, delay: 0}
+      retry: {count: 9, delay: 0}
 """
 
 
@@ -209,14 +209,18 @@ async def test_lost_action_that_is_not_safe(system: System, endpoint: Endpoint, 
     await assert_done_once(system, beside)
     assert [state_of(execution) for execution in ended] == ["SUCCESS", "SUCCESS"]
     assert "executor-1" in ended[0].output
-    assert (endpoint.calls["/held/reported"], endpoint.calls["/held/tried"]) == (1, 2)
+    assert endpoint.calls["/held/reported"] == 1
     send, mend = await system.tasks(reported)
     assert (state_of(send), send.error_handled, state_of(mend)) == ("ERROR", True, "SUCCESS")
     assert "executor-1" in send.state_info
-    first, second = await system.attempts(tried)
-    assert [state_of(first), state_of(second)] == ["ERROR", "SUCCESS"]
-    assert "executor-1" in first.error
-    assert [first.delivery, second.delivery] == [1, 1]
+    # On a machine so busy that heartbeats come too late there may be more than one that was lost.
+    *lost, last = await system.attempts(tried)
+    assert lost
+    assert {state_of(each) for each in lost} == {"ERROR"}
+    assert all("executor-1" in each.error for each in lost)
+    assert state_of(last) == "SUCCESS"
+    assert {each.delivery for each in (*lost, last)} == {1}
+    assert endpoint.calls["/held/tried"] == len(lost) + 1
 
 
 async def test_lease_that_ends(system: System, endpoint: Endpoint) -> None:
@@ -229,7 +233,7 @@ async def test_lease_that_ends(system: System, endpoint: Endpoint) -> None:
         execution_id, lambda change: change.attempt_moved.state == execution_pb2.ACTION_STATE_ERROR
     )
     assert "executor-1" in lost.attempt_moved.error
-    first, _ = await system.attempts(execution_id)
+    first = (await system.attempts(execution_id))[0]
     took_s = (first.ended_at.ToNanoseconds() - first.started_at.ToNanoseconds()) / 1e9
     assert took_s >= 0.8 * LEASE_S
     endpoint.release.set()
