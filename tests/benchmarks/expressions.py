@@ -12,6 +12,8 @@ from dalsegno.workflow.scope import Template
 
 LARGE = 10_000
 """Variables in the context that must not matter."""
+ISOLATED_S = 0.000_3
+"""What takes longer is taken to run in the evaluation process."""
 CASES = (
     ("<% $.a.b %>", 2.0),
     ("<% $.list.where($.x > 1).select($.y) %>", 10.0),
@@ -83,13 +85,16 @@ def _time_us(template: Template, scope: PlainScope, seconds: float = 0.1) -> flo
     template.evaluate(scope)
     started = time.perf_counter()
     template.evaluate(scope)
-    rounds = max(int(seconds / max(time.perf_counter() - started, 1e-7)), 5)
+    once_s = max(time.perf_counter() - started, 1e-7)
+    # Processor time does not count what else the machine does; nor does it the process that slow expressions run in.
+    clock = time.process_time if once_s < ISOLATED_S else time.perf_counter
+    rounds = max(int(seconds / once_s), 5)
     best = float("inf")
     for _ in range(5):
-        started = time.perf_counter()
+        started = clock()
         for _ in range(rounds):
             template.evaluate(scope)
-        best = min(best, (time.perf_counter() - started) / rounds)
+        best = min(best, (clock() - started) / rounds)
     return best * 1e6
 
 

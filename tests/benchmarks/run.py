@@ -54,6 +54,7 @@ async def _measure(options: argparse.Namespace, results: list[Result]) -> None:
         results += definitions.measure_expressions()
     if options.definitions:
         results += definitions.measure_compilation()
+        results += definitions.measure_publishing_core()
         async with running_services() as (services, client):
             results += await definitions.measure_publishing(services, client)
     for name, measure in WORKLOADS.items():
