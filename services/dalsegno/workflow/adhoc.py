@@ -131,6 +131,8 @@ def output(step: Step, name: str, result: object) -> object:
 class ResultView(View):
     """The scope of an ad-hoc action's output: `$` is the result itself."""
 
+    __slots__ = ("result",)
+
     def __init__(self, step: Step, result: object) -> None:
         super().__init__(step, None, EMPTY_CONTEXT)
         self.result = result

@@ -40,7 +40,7 @@ def add(step: Step, task: TaskExecution, item: int, extra: Mapping[str, object] 
         name, is_workflow = _name(spec, plain)
         if not is_workflow:
             action = adhoc.resolve(step, name, given, plain)
-            _add_action(step, task, item, action, task_view(step, task, extra, None))
+            _add_action(step, task, item, action, extra)
             return True
     except EvaluationError as error:
         told = f"cannot evaluate the input of task '{task.name}': {error}"
@@ -74,14 +74,16 @@ def _name(spec: Task, scope: View) -> tuple[str, bool]:
     return str(name), spec.workflow is not None
 
 
-def _add_action(step: Step, task: TaskExecution, item: int, action: adhoc.Resolved, scope: View) -> None:
+def _add_action(
+    step: Step, task: TaskExecution, item: int, action: adhoc.Resolved, extra: Mapping[str, object] | None
+) -> None:
     spec = step.spec(task)
     safe = action.description.safe_to_rerun
     if spec.safe_rerun is not None:
-        safe = bool(spec.safe_rerun.evaluate(scope))
+        safe = bool(spec.safe_rerun.evaluate(task_view(step, task, extra)))
     elif step.execution.created.safe_rerun is not None:
         safe = step.execution.created.safe_rerun
-    target = "" if spec.target is None else str(spec.target.evaluate(scope) or "")
+    target = "" if spec.target is None else str(spec.target.evaluate(task_view(step, task, extra)) or "")
     step.change(
         AttemptAdded(
             key=(task.number, item, task.attempt),

@@ -44,6 +44,9 @@ from dalsegno.workflow.states import (
 )
 from dalsegno.workflow.value import NULL, Value
 
+# Looking a member up in its class costs as much as all else that an index is kept with.
+_IDLE, _WAITING, _ERROR, _CANCELLED = TaskState.IDLE, TaskState.WAITING, TaskState.ERROR, TaskState.CANCELLED
+
 
 @dataclass(slots=True)
 class Attempt:
@@ -203,7 +206,9 @@ class Execution:
     def apply(self, change: AnyChange) -> None:
         """Alter the execution by one change and count it. Raises IllegalMove, having altered nothing."""
         _APPLIERS[type(change)](self, change)
-        self.latest_s = max(self.latest_s, getattr(change, "at_s", 0.0))
+        at_s = getattr(change, "at_s", 0.0)
+        if at_s > self.latest_s:
+            self.latest_s = at_s
         self.revision += 1
 
 
@@ -263,13 +268,20 @@ def _move_task(execution: Execution, change: TaskMoved) -> None:
 
 def _index_task(execution: Execution, task: TaskExecution) -> None:
     number, state = task.number, task.state
-    _put(execution.incomplete, number, not task.is_completed)
-    _put(execution.idle, number, state is TaskState.IDLE)
-    _put(execution.waiting, number, state is TaskState.WAITING)
-    _put(execution.unhandled, number, state is TaskState.ERROR and not task.handled)
-    _put(execution.cancelled, number, state is TaskState.CANCELLED)
-    _put(execution.unrouted, number, task.is_completed and not task.routed)
-    _put(execution.ends, number, task.is_completed and not task.next)
+    if state in COMPLETED_TASK:
+        execution.incomplete.pop(number, None)
+        execution.idle.pop(number, None)
+        execution.waiting.pop(number, None)
+        _put(execution.unrouted, number, not task.routed)
+        _put(execution.ends, number, not task.next)
+        _put(execution.unhandled, number, state is _ERROR and not task.handled)
+        _put(execution.cancelled, number, state is _CANCELLED)
+    else:
+        execution.incomplete[number] = None
+        _put(execution.idle, number, state is _IDLE)
+        _put(execution.waiting, number, state is _WAITING)
+        for index in (execution.unrouted, execution.ends, execution.unhandled, execution.cancelled):
+            index.pop(number, None)
 
 
 def _put(index: dict[Any, None], key: object, member: bool) -> None:

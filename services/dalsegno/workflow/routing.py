@@ -81,6 +81,8 @@ def _chosen(step: Step, task: TaskExecution) -> tuple[list[Transition], bool]:
 
 
 def _taken(clause: Clause, scope: View, task: TaskExecution) -> list[Transition]:
+    if not clause.next:
+        return []
     try:
         return [transition for transition in clause.next if transition.when is None or transition.when.evaluate(scope)]
     except EvaluationError as error:

@@ -59,8 +59,13 @@ def values(context: Context) -> dict[str, object]:
     return {name: cell.value for name, cell in context.items()}
 
 
+_NOTHING: Mapping[str, object] = {}
+
+
 class View:
     """One scope: a context, perhaps of a task, perhaps with the variables of one item."""
+
+    __slots__ = ("_context", "_execution", "_extra", "_first", "_info", "_seed", "_state", "_step", "_task")
 
     def __init__(
         self,
@@ -76,8 +81,8 @@ class View:
         self._execution = step.execution
         self._task = task
         self._context = context
-        self._extra = extra or {}
-        self._first = first or {}
+        self._extra = extra or _NOTHING
+        self._first = first or _NOTHING
         self._state = state
         self._info = info
         self._seed: str | None = None
