@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+
+from dalsegno.rpc.options import Options
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,20 +31,12 @@ def read_settings(arguments: Sequence[str] | None = None, environment: Mapping[s
     """The settings: an option, else its environment variable (DALSEGNO_API_LISTEN, ...), else the default."""
     environment = os.environ if environment is None else environment
     default = Settings()
-    parser = argparse.ArgumentParser("python -m dalsegno.api", description="The public services of Dal Segno.")
-
-    def add(name: str, kind: type, told: str, variable: str = "") -> None:
-        field = name.replace("-", "_")
-        value = environment.get(variable or f"DALSEGNO_API_{field.upper()}")
-        parser.add_argument(
-            f"--{name}", type=kind, default=kind(value) if value else getattr(default, field), help=told
-        )
-
-    add("listen", str, "host:port to listen on; port 0: any free one")
-    add("engine", str, "host:port of the engine", "DALSEGNO_ENGINE")
-    add("database", str, "sqlite:///path or postgresql://...", "DALSEGNO_DATABASE_URL")
-    add("readers", int, "how many reads of the store may run at once")
-    add("metrics-port", int, "where Prometheus finds the metrics; 0: nowhere")
-    add("grace-s", float, "how long calls have to end when the api is stopped")
-    add("log-level", str, "debug, info, warning or error", "DALSEGNO_LOG_LEVEL")
+    parser = Options("api", "The public services of Dal Segno.", default, environment)
+    parser.add("listen", str, "host:port to listen on; port 0: any free one")
+    parser.add("engine", str, "host:port of the engine", "DALSEGNO_ENGINE")
+    parser.add("database", str, "sqlite:///path or postgresql://...", "DALSEGNO_DATABASE_URL")
+    parser.add("readers", int, "how many reads of the store may run at once")
+    parser.add("metrics-port", int, "where Prometheus finds the metrics; 0: nowhere")
+    parser.add("grace-s", float, "how long calls have to end when the api is stopped")
+    parser.add("log-level", str, "debug, info, warning or error", "DALSEGNO_LOG_LEVEL")
     return Settings(**vars(parser.parse_args(arguments)))

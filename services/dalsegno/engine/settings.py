@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+
+from dalsegno.rpc.options import Options
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,21 +32,13 @@ def read_settings(arguments: Sequence[str] | None = None, environment: Mapping[s
     """The settings: an option, else its environment variable (DALSEGNO_ENGINE_LISTEN, ...), else the default."""
     environment = os.environ if environment is None else environment
     default = Settings()
-    parser = argparse.ArgumentParser("python -m dalsegno.engine", description="The engine: decides, stores, hands out.")
-
-    def add(name: str, kind: type, told: str, variable: str = "") -> None:
-        field = name.replace("-", "_")
-        value = environment.get(variable or f"DALSEGNO_ENGINE_{field.upper()}")
-        parser.add_argument(
-            f"--{name}", type=kind, default=kind(value) if value else getattr(default, field), help=told
-        )
-
-    add("listen", str, "host:port to listen on; port 0: any free one")
-    add("database", str, "sqlite:///path, postgresql://... or memory://", "DALSEGNO_DATABASE_URL")
-    add("lease-s", float, "how long an executor may be silent before it loses what it has, in seconds")
-    add("heartbeat-s", float, "how often both sides of a stream give a sign of life, in seconds")
-    add("cache-mb", int, "how much memory copies of executions may take, roughly")
-    add("metrics-port", int, "where Prometheus finds the metrics; 0: nowhere")
-    add("grace-s", float, "how long executors have to bring what they have when the engine is stopped")
-    add("log-level", str, "debug, info, warning or error", "DALSEGNO_LOG_LEVEL")
+    parser = Options("engine", "The engine: decides, stores, hands out.", default, environment)
+    parser.add("listen", str, "host:port to listen on; port 0: any free one")
+    parser.add("database", str, "sqlite:///path, postgresql://... or memory://", "DALSEGNO_DATABASE_URL")
+    parser.add("lease-s", float, "how long an executor may be silent before it loses what it has, in seconds")
+    parser.add("heartbeat-s", float, "how often both sides of a stream give a sign of life, in seconds")
+    parser.add("cache-mb", int, "how much memory copies of executions may take, roughly")
+    parser.add("metrics-port", int, "where Prometheus finds the metrics; 0: nowhere")
+    parser.add("grace-s", float, "how long executors have to bring what they have when the engine is stopped")
+    parser.add("log-level", str, "debug, info, warning or error", "DALSEGNO_LOG_LEVEL")
     return Settings(**vars(parser.parse_args(arguments)))

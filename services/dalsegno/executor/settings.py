@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from dalsegno.actions.permission import PERMISSIONS
+from dalsegno.rpc.options import Options
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,26 +42,18 @@ def read_settings(arguments: Sequence[str] | None = None, environment: Mapping[s
     """The settings: an option, else its environment variable (DALSEGNO_EXECUTOR_SLOTS, ...), else the default."""
     environment = os.environ if environment is None else environment
     default = Settings()
-    parser = argparse.ArgumentParser("python -m dalsegno.executor", description="Runs actions for engines.")
-
-    def add(name: str, kind: type, told: str, variable: str = "") -> None:
-        attribute = name.replace("-", "_")
-        value = environment.get(variable or f"DALSEGNO_EXECUTOR_{attribute.upper()}")
-        parser.add_argument(
-            f"--{name}", type=kind, default=kind(value) if value else getattr(default, attribute), help=told
-        )
-
+    parser = Options("executor", "Runs actions for engines.", default, environment)
     known = _listed([environment.get("DALSEGNO_ENGINE", "")])
     parser.add_argument("--engine", action="append", help="host:port of an engine; may be given more than once")
-    add("id", str, "the executor's name, stable over restarts")
-    add("slots", int, "how many actions it runs at once")
-    add("threads", int, "how many blocking actions it runs at once")
+    parser.add("id", str, "the executor's name, stable over restarts")
+    parser.add("slots", int, "how many actions it runs at once")
+    parser.add("threads", int, "how many blocking actions it runs at once")
     parser.add_argument("--label", action="append", default=[], help="name=value, for tasks with a target")
     parser.add_argument("--allow", action="append", help="turn on std.ssh, std.javascript; may be given more than once")
-    add("listen", str, "host:port of the health service; empty: none")
-    add("metrics-port", int, "where Prometheus finds the metrics; 0: nowhere")
-    add("grace-s", float, "how long actions have to end when the executor is stopped")
-    add("log-level", str, "debug, info, warning or error", "DALSEGNO_LOG_LEVEL")
+    parser.add("listen", str, "host:port of the health service; empty: none")
+    parser.add("metrics-port", int, "where Prometheus finds the metrics; 0: nowhere")
+    parser.add("grace-s", float, "how long actions have to end when the executor is stopped")
+    parser.add("log-level", str, "debug, info, warning or error", "DALSEGNO_LOG_LEVEL")
     found = vars(parser.parse_args(arguments))
     engines = tuple(dict.fromkeys(found.pop("engine") or known or default.engines))
     labels = dict(label.partition("=")[::2] for label in found.pop("label"))

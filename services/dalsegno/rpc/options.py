@@ -1,0 +1,31 @@
+"""Settings of a service: an option of its command line, else its environment variable, else the default."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+
+
+class Options(argparse.ArgumentParser):
+    """A command line whose options have environment variables, `DALSEGNO_ENGINE_LEASE_S` for the engine's --lease-s."""
+
+    def __init__(self, service: str, description: str, default: object, environment: Mapping[str, str]) -> None:
+        """`default` has an attribute of the option's name, with underscores, for each option."""
+        super().__init__(f"python -m dalsegno.{service}", description=description)
+        self._prefix = f"DALSEGNO_{service.upper()}_"
+        self._default = default
+        self._environment = environment
+
+    def add(self, name: str, kind: type, told: str, variable: str = "") -> None:
+        """One option, with the variable that follows from its name unless another is given.
+
+        A variable that is not of this kind ends the program as a wrong option does.
+        """
+        attribute = name.replace("-", "_")
+        variable = variable or self._prefix + attribute.upper()
+        written = self._environment.get(variable)
+        try:
+            value = kind(written) if written else getattr(self._default, attribute)
+        except ValueError:
+            self.error(f"{variable}={written!r} is not of type {kind.__name__}")
+        self.add_argument(f"--{name}", type=kind, default=value, help=told)
