@@ -26,12 +26,14 @@ from dalsegno.engine.dispatcher import Dispatcher
 from dalsegno.engine.feed import DELETED, Hint, hint_of
 from dalsegno.engine.metrics import BATCH_SIZE, COMMIT_SECONDS, EVENTS, POISONED, QUEUE_DEPTH
 from dalsegno.engine.outside import Lookups
+from dalsegno.engine.sessions import TakeBack
 from dalsegno.engine.streams import Stream
 from dalsegno.engine.work import Dropped, Told, Work
 from dalsegno.store.records import NewMessage
 from dalsegno.store.store import Store, StoreConflict
 from dalsegno.v1 import executor_service_pb2 as wire
 from dalsegno.workflow.events import Poisoned
+from dalsegno.workflow.identity import parse_attempt_id
 from dalsegno.workflow.refusals import Overloaded, Refusal, Unavailable
 
 WORKS_MAX = 500
@@ -99,6 +101,8 @@ class Conductor:
         self._message_ids = MessageIds()
         self._broken: dict[str, str] = {}
         self._queue: deque[Work] = deque()
+        self._doubtful: list[Work] = []
+        """To be done first: the last commit may have happened, though it was answered by an error."""
         self._inbox: SimpleQueue[list[Work] | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="conductor", daemon=True)
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -274,7 +278,7 @@ class Conductor:
 
     def _transact(self, works: Sequence[Work], *, last_resort: bool = False) -> Committed:
         batch: Batch | None = None
-        began = time.perf_counter()
+        began, decided = time.perf_counter(), 0.0
         try:
             with self._store.write() as transaction:
                 if self.clock.is_stale:
@@ -288,14 +292,17 @@ class Conductor:
                     self._broken,
                     last_resort=last_resort,
                 )
-                self._fill(batch, works)
+                self._fill(batch, [*self._doubtful, *works])
                 decided = time.perf_counter()
                 batch.save()
         except BaseException:
+            if decided:
+                self._doubtful += self._taken_back()
             self.dispatcher.roll_back()
             if batch is not None:
                 batch.drop_copies()
             raise
+        self._doubtful = []
         batch.keep_copies()
         self._observe(batch, works, began, decided)
         hints = {
@@ -308,6 +315,17 @@ class Conductor:
         return Committed(
             works, batch.messages, self.dispatcher.commit(batch), batch.cancels, hints, broken, batch.notices
         )
+
+    def _taken_back(self) -> list[Work]:
+        """A commit that failed may have happened all the same; what it would have handed out is then never sent."""
+        return [
+            TakeBack(
+                stream.session_id,
+                stream.executor_id,
+                [(*parse_attempt_id(each.action_execution_id), each.delivery) for each in actions],
+            )
+            for stream, actions in self.dispatcher.outgoing.items()
+        ]
 
     def _fill(self, batch: Batch, works: Sequence[Work]) -> None:
         batch.take([work.message_id for work in works if work.message_id])

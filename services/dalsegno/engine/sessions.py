@@ -116,6 +116,29 @@ def lose(batch: Batch, held: HeldAttempt, executor_id: str, *, received: bool) -
     batch.step_for_another(held.execution_id, lost)
 
 
+class TakeBack(Work):
+    """What a batch handed out whose commit may have happened or not: if it has, nothing was sent, so nobody has it."""
+
+    __slots__ = ("_executor_id", "_session_id", "_unsent")
+
+    def __init__(self, session_id: str, executor_id: str, unsent: Collection[Delivery]) -> None:
+        self.refusal = None
+        self._session_id = session_id
+        self._executor_id = executor_id
+        self._unsent = unsent
+
+    def needs(self, batch: Batch) -> Collection[str]:
+        return {execution_id for execution_id, _, _ in self._unsent}
+
+    def carry_out(self, batch: Batch) -> None:
+        for execution_id, key, delivery in self._unsent:
+            execution = batch.look_at(execution_id)
+            attempt = execution.attempts.get(key) if execution is not None else None
+            if attempt is not None and attempt.session_id == self._session_id:
+                held = HeldAttempt(execution_id, key, delivery, self._session_id)
+                lose(batch, held, self._executor_id, received=False)
+
+
 class CloseSession(Work):
     """An executor goes and gives back what it has."""
 
