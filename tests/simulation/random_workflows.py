@@ -1,6 +1,6 @@
 """Random Mistral documents: a workflow `wf` with a sub-workflow `child`, built of everything that the core decides on.
 
-Edges lead forward, so that what only succeeds comes to an end; only failures may lead back.
+Edges lead forward, so that what only succeeds comes to an end; only failures that an executor reports may lead back.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def _clauses(draw: Draw, task: dict[str, Any], before: Sequence[str], after: Seq
     clauses: dict[str, Any] = {}
     for key in ("on-success", "on-error", "on-complete"):
         possible = list(after)
-        if key == "on-error" and "fail-on" not in task:
+        if key == "on-error" and not task.keys() & {"fail-on", "timeout", "with-items", "workflow"}:
             possible += before
         following = _transitions(draw, possible)
         if not following:
