@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from typing import Annotated
 
 import typer
 
@@ -32,6 +33,22 @@ def version() -> None:
     from importlib.metadata import version as installed_version
 
     typer.echo(f"dalsegno {installed_version('dalsegno')}")
+
+
+def _print_version(is_wanted: bool) -> None:
+    if is_wanted:
+        version()
+        raise typer.Exit
+
+
+@app.callback()
+def take_options(
+    _: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    # Without a docstring: the program's own help stands above.
+    pass
 
 
 demo.register(app)

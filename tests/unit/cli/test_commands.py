@@ -289,3 +289,11 @@ def test_an_empty_list_says_so_beside_the_result(api: Any, type_command: Type) -
 
     assert type_command("list", "-s", api.address).err == "none\n"
     assert json.loads(type_command("list", "-s", api.address, "-o", "json").out) == []
+
+
+def test_version_as_command_and_as_option(type_command: Type) -> None:
+    """`dalsegno version` and `dalsegno --version` say the same and end with 0."""
+    by_command, by_option = type_command("version"), type_command("--version")
+
+    assert by_command.out.startswith("dalsegno ")
+    assert (by_option.exit_code, by_option.out) == (0, by_command.out)
