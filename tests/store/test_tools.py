@@ -85,7 +85,9 @@ def test_doctor_says_what_wants_attention(database: tuple[str, SqlStore], capsys
 
 def test_doctor_of_a_healthy_store(empty_sqlite: str, capsys: pytest.CaptureFixture[str]) -> None:
     """A store that wants nothing ends with 0; one without tables says how to make them."""
-    SqlStore(empty_sqlite).close()
+    store = SqlStore(empty_sqlite)
+    assert store.is_available()  # SQLite has made the file
+    store.close()
     assert main(["--database", empty_sqlite, "doctor"]) == 1
     assert "upgrade" in capsys.readouterr().out
     assert main(["--database", empty_sqlite, "upgrade"]) == 0
@@ -124,3 +126,13 @@ def test_tools_want_a_database(monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
     assert "DALSEGNO_DATABASE_URL" in capsys.readouterr().err
     assert main(["--database", "memory://", "check"]) == 2
     assert "memory" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("tool", [["check"], ["doctor"], ["backup", "copy.db"]])
+def test_tools_make_no_store(tool: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A mistyped path is said to be one, before or behind the tool's name, and no empty store appears there."""
+    missing = tmp_path / "mistyped.db"
+    assert main(["--database", f"sqlite:///{missing}", *tool]) == 2
+    assert main([*tool, "--database", f"sqlite:///{missing}"]) == 2
+    assert capsys.readouterr().err.count(f"{missing} does not exist") == 2
+    assert not missing.exists()

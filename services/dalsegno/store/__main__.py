@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+import sqlalchemy as sa
+
 from dalsegno.store.inspection import check, diagnose
 from dalsegno.store.sql import SqlStore
 from dalsegno.store.store import DATABASE_URL, StoreOutdated, StoreUnreachable, open_store
+
+Tool = Callable[[SqlStore, argparse.Namespace], int]
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one tool. 0: done and nothing wrong; 1: something is wrong; 2: it could not run."""
     options = _parser().parse_args(arguments)
     try:
+        if options.tool is not _upgrade:
+            _refuse_missing_file(options.database)
         store = open_store(options.database)
     except (ValueError, StoreUnreachable) as error:
         print(error, file=sys.stderr)
@@ -24,7 +31,7 @@ def main(arguments: list[str] | None = None) -> int:
     if not isinstance(store, SqlStore):
         print("a store in memory is gone when its process is: there is nothing to look at", file=sys.stderr)
         return 2
-    tool: Callable[[SqlStore, argparse.Namespace], int] = options.tool
+    tool: Tool = options.tool
     try:
         return tool(store, options)
     except (StoreOutdated, StoreUnreachable, ValueError, OSError) as error:
@@ -38,13 +45,29 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m dalsegno.store", description="Tools for the store.")
     parser.add_argument("--database", help=f"its URL; without it, {DATABASE_URL} from the environment")
     tools = parser.add_subparsers(required=True, metavar="upgrade|check|doctor|backup")
-    tools.add_parser("upgrade", help="bring the tables to this version").set_defaults(tool=_upgrade)
-    tools.add_parser("check", help="prove that every journal gives exactly the rows").set_defaults(tool=_check)
-    tools.add_parser("doctor", help="say what wants attention").set_defaults(tool=_doctor)
-    backup = tools.add_parser("backup", help="copy a SQLite store while it is used (PostgreSQL: use pg_dump)")
+    _add_tool(tools, "upgrade", _upgrade, "bring the tables to this version")
+    _add_tool(tools, "check", _check, "prove that every journal gives exactly the rows")
+    _add_tool(tools, "doctor", _doctor, "say what wants attention")
+    backup = _add_tool(tools, "backup", _backup, "copy a SQLite store while it is used (PostgreSQL: use pg_dump)")
     backup.add_argument("file", type=Path, help="the copy; must not exist")
-    backup.set_defaults(tool=_backup)
     return parser
+
+
+def _add_tool(
+    tools: argparse._SubParsersAction[argparse.ArgumentParser], name: str, tool: Tool, description: str
+) -> argparse.ArgumentParser:
+    parser = tools.add_parser(name, help=description, description=description)
+    # Behind the tool's name too, where most people write it; without a default, which would undo what stands before.
+    parser.add_argument("--database", default=argparse.SUPPRESS, help="its URL, as before the tool's name")
+    parser.set_defaults(tool=tool)
+    return parser
+
+
+def _refuse_missing_file(url: str | None) -> None:
+    """Whoever looks at a store that is not there has mistyped: SQLite would make an empty one."""
+    url = url or os.environ.get(DATABASE_URL, "")
+    if url.startswith("sqlite:") and not Path(sa.make_url(url).database or "").exists():
+        raise ValueError(f"{sa.make_url(url).database} does not exist: mind the path; `upgrade` makes a new store")
 
 
 def _upgrade(store: SqlStore, _: argparse.Namespace) -> int:
