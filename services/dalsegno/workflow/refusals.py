@@ -97,7 +97,8 @@ class InvalidDefinition(Refusal):
         self.problems = tuple(problems)
         first = self.problems[0]
         more = f" (and {len(self.problems) - 1} more)" if len(self.problems) > 1 else ""
-        super().__init__(f"the definition is not valid: line {first.line}: {first.path}: {first.message}{more}")
+        where = f"line {first.line}: {first.path}" if first.path else f"line {first.line}"
+        super().__init__(f"the definition is not valid: {where}: {first.message}{more}")
 
 
 class Refused(WithViolations):

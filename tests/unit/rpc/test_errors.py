@@ -185,3 +185,9 @@ def test_the_trailing_metadata_holds_a_status_that_any_language_reads() -> None:
     assert metadata["grpc-status-details-bin"] == status.SerializeToString()
     assert metadata["x-request-id"] == "r"
     assert rpc_status.to_status(status).code is CODE.NOT_FOUND
+
+
+def test_a_problem_without_a_path_has_a_plain_message() -> None:
+    """What concerns the whole document is said without an empty place between two colons."""
+    told = str(refusals.InvalidDefinition([Problem("", 1, 1, "`version` is missing")]))
+    assert told == "the definition is not valid: line 1: `version` is missing"
