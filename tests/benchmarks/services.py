@@ -64,6 +64,17 @@ class Client:
         """Start an execution and wait for its end."""
         return await self.wait(await self.start(workflow, given))
 
+    async def list_executions(self, chosen: str, count: int) -> list[execution_pb2.Execution]:
+        """The newest executions, at most so many, that the filter chooses."""
+        request = execution_service_pb2.ListExecutionsRequest(filter=chosen, page_size=min(count, 1000))
+        executions: list[execution_pb2.Execution] = []
+        while True:
+            answer = await self._executions.ListExecutions(request, timeout=READY_S)
+            executions += answer.executions
+            if not answer.next_page_token or len(executions) >= count:
+                return executions[:count]
+            request.page_token = answer.next_page_token
+
     async def list_tasks(self, execution_id: str) -> list[execution_pb2.TaskExecution]:
         """All task executions in order of creation."""
         tasks: list[execution_pb2.TaskExecution] = []

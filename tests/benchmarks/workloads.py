@@ -6,19 +6,23 @@ import asyncio
 import statistics
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from tests.benchmarks.results import Result, percentiles_ms
 from tests.benchmarks.services import Client, Services, processor_s, resident_mb, running_services
 from tests.benchmarks.texts import FAN_OUT, ONE_TASK, chain_text
+
+from dalsegno.v1 import execution_pb2
 
 W1_TASKS = (100, 1_000)
 W2_ITEMS = (100, 1_000, 10_000)
 W3_WORKFLOWS = (200, 1_000)
 W3_TASKS = 5
 W4_TIMES = 200
+ROUNDS = 3
+LOOK_S = 0.02
 W6_TIMES = 3
 
 AT_REST_S = 2.0
@@ -34,10 +38,12 @@ class Spent:
 
     wall_s: float = 0.0
     cpu_s: float = 0.0
+    times_s: list[float] = field(default_factory=list)
+    """How long each workflow took, where that is of interest."""
 
-    def result(self, workload: str, n: int, tasks: int, times_s: list[float] | None = None) -> Result:
+    def result(self, workload: str, n: int, tasks: int) -> Result:
         """As a line of the table, for so many tasks."""
-        p50_ms, p99_ms = percentiles_ms(times_s) if times_s else (None, None)
+        p50_ms, p99_ms = percentiles_ms(self.times_s) if self.times_s else (None, None)
         cpu_us = self.cpu_s / tasks * 1e6
         return Result(workload, n, self.wall_s, self.cpu_s, tasks / self.wall_s, cpu_us, p50_ms, p99_ms)
 
@@ -58,10 +64,13 @@ def measured(services: Services) -> Iterator[Spent]:
 async def measure_chains(services: Services, client: Client) -> AsyncIterator[Result]:
     """W1: one chain of no-op tasks."""
     for tasks in W1_TASKS:
-        name = f"chain_{tasks}"
-        await client.define(chain_text(name, tasks))
-        await client.run(name)
-        runs = [await _measure_run(services, client, name, {}) for _ in range(3 if tasks >= 1_000 else 10)]
+        await client.define(chain_text(f"chain_{tasks}", tasks))
+        await client.run(f"chain_{tasks}")
+
+    async def run_once(tasks: int) -> Spent:
+        return await _measure_run(services, client, f"chain_{tasks}", {})
+
+    for tasks, runs in (await _interleaved(W1_TASKS, run_once)).items():
         yield middle(runs).result("W1 chain", tasks, tasks)
 
 
@@ -69,25 +78,34 @@ async def measure_fan_outs(services: Services, client: Client) -> AsyncIterator[
     """W2: one workflow that fans out to many items and joins."""
     await client.define(FAN_OUT)
     await client.run("fan_out", {"count": 10})
-    for items in W2_ITEMS:
-        times = 1 if items >= 10_000 else 3
-        runs = [await _measure_run(services, client, "fan_out", {"count": items}) for _ in range(times)]
+
+    async def run_once(items: int) -> Spent:
+        return await _measure_run(services, client, "fan_out", {"count": items})
+
+    for items, runs in (await _interleaved(W2_ITEMS, run_once)).items():
         yield middle(runs).result("W2 fan-out", items, items)
 
 
 async def measure_many(services: Services, client: Client) -> AsyncIterator[Result]:
-    """W3: many workflows at once; the times are those from asking for one to knowing its result."""
+    """W3: many workflows at once, started by as many calls.
+
+    First the client looks every 20 ms whether any of them still runs; the times are those from creation to end as
+    the services tell them. Then, as another line, it waits for each with a call of its own, which costs as much again;
+    the times are those from asking for one to knowing its result.
+    """
     await client.define(chain_text("steps", W3_TASKS))
     await client.run("steps")
-    for workflows in W3_WORKFLOWS:
-        runs = []
-        for _ in range(3):
+    for name, run_all in (("W3 concurrent", _run_many), ("W3 each awaited", _await_many)):
+
+        async def run_once(workflows: int, run_all: RunMany = run_all) -> Spent:
             tell(f"W3: {workflows:,} workflows of {W3_TASKS} tasks")
             with measured(services) as spent:
-                times_s = await _run_many(client, workflows)
-            runs.append((spent, times_s))
-        spent, times_s = sorted(runs, key=lambda run: run[0].wall_s)[len(runs) // 2]
-        yield spent.result("W3 concurrent", workflows, workflows * W3_TASKS, times_s)
+                times_s = await run_all(client, workflows)
+            spent.times_s = times_s or await _told_times_s(client, workflows)
+            return spent
+
+        for workflows, runs in (await _interleaved(W3_WORKFLOWS, run_once)).items():
+            yield middle(runs).result(name, workflows, workflows * W3_TASKS)
 
 
 async def measure_latency(services: Services, client: Client) -> AsyncIterator[Result]:
@@ -96,15 +114,14 @@ async def measure_latency(services: Services, client: Client) -> AsyncIterator[R
     for _ in range(10):
         await client.run("one_task")
     tell(f"W4: {W4_TIMES} workflows of one task, one at a time")
-    times_s = []
     with measured(services) as spent:
         for _ in range(W4_TIMES):
             began_s = time.perf_counter()
             execution = await client.run("one_task")
-            times_s.append(time.perf_counter() - began_s)
+            spent.times_s.append(time.perf_counter() - began_s)
             if "hello" not in execution.output:
                 raise RuntimeError(f"a wrong result: {execution.output}")
-    yield spent.result("W4 latency", W4_TIMES, W4_TIMES, times_s)
+    yield spent.result("W4 latency", W4_TIMES, W4_TIMES)
 
 
 async def measure_memory(services: Services, client: Client) -> AsyncIterator[Result]:
@@ -136,6 +153,7 @@ async def measure_first(times: int = W6_TIMES) -> Result:
     return Result("W6 first workflow", 1, spent.wall_s, spent.cpu_s)
 
 
+RunMany = Callable[[Client, int], Awaitable[list[float]]]
 Measure = Callable[[Services, Client], AsyncIterator[Result]]
 WORKLOADS: dict[str, Measure] = {
     "W1": measure_chains,
@@ -154,8 +172,46 @@ async def _measure_run(services: Services, client: Client, workflow: str, given:
     return spent
 
 
+async def _interleaved(sizes: Sequence[int], run_once: Callable[[int], Awaitable[Spent]]) -> dict[int, list[Spent]]:
+    """Runs of each size in turn, the short ones oftener: a busy moment of the machine hits all of them alike."""
+    runs: dict[int, list[Spent]] = {size: [] for size in sizes}
+    for _ in range(ROUNDS):
+        for size, found in runs.items():
+            for _ in range(3 if size < 1_000 else 1):
+                found.append(await run_once(size))
+    return runs
+
+
+async def _start_many(client: Client, workflows: int) -> None:
+    room = asyncio.Semaphore(STARTS_AT_ONCE)
+
+    async def start_one() -> None:
+        async with room:
+            await client.start("steps")
+
+    await asyncio.gather(*(start_one() for _ in range(workflows)))
+
+
 async def _run_many(client: Client, workflows: int) -> list[float]:
-    """How long each took."""
+    """Start all, and look now and then whether any still runs. It knows no times."""
+    await _start_many(client, workflows)
+    while True:
+        if not await client.list_executions("workflow=steps state=IDLE,RUNNING", 1):
+            return []
+        await asyncio.sleep(LOOK_S)
+
+
+async def _told_times_s(client: Client, workflows: int) -> list[float]:
+    """How long each of the newest executions took. RuntimeError when one of them is no success."""
+    executions = await client.list_executions("workflow=steps", workflows)
+    failed = [each.id for each in executions if each.state != execution_pb2.EXECUTION_STATE_SUCCESS]
+    if failed or len(executions) != workflows:
+        raise RuntimeError(f"{len(executions)} of {workflows} executions, and these are no success: {failed[:5]}")
+    return [(each.ended_at.ToNanoseconds() - each.created_at.ToNanoseconds()) / 1e9 for each in executions]
+
+
+async def _await_many(client: Client, workflows: int) -> list[float]:
+    """How long each took, as the client sees it."""
     room = asyncio.Semaphore(STARTS_AT_ONCE)
 
     async def run_one() -> float:
@@ -165,14 +221,13 @@ async def _run_many(client: Client, workflows: int) -> list[float]:
         await client.wait(execution_id)
         return time.perf_counter() - began_s
 
-    runs: list[Awaitable[float]] = [run_one() for _ in range(workflows)]
-    return await asyncio.gather(*runs)
+    return await asyncio.gather(*(run_one() for _ in range(workflows)))
 
 
 def middle(runs: list[Spent]) -> Spent:
     """The run whose time by the clock is the median, with the median of the processor times."""
     chosen = sorted(runs, key=lambda run: run.wall_s)[len(runs) // 2]
-    return Spent(chosen.wall_s, statistics.median(run.cpu_s for run in runs))
+    return Spent(chosen.wall_s, statistics.median(run.cpu_s for run in runs), chosen.times_s)
 
 
 def tell(text: str) -> None:
