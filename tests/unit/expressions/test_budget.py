@@ -48,13 +48,13 @@ SCOPE = PlainScope({"l": list(range(2_000)), "s": "a" * 100_000, "o": [{"x": "y"
     ],
 )
 def test_yaql_stops(expression: str, cause: str) -> None:
-    """A runaway expression ends within two seconds with an error that says what it used up."""
+    """A runaway expression ends within two seconds of processor time with an error that says what it used up."""
     template = compile_template(f"<% {expression} %>", lambda problem: pytest.fail(problem.message))
-    started = time.monotonic()
+    started = time.thread_time()
     with pytest.raises(EvaluationError) as failure:
         template.evaluate(SCOPE)
     assert cause in str(failure.value)
-    assert time.monotonic() - started < 2
+    assert time.thread_time() - started < 2  # of processor time: what else runs on the machine is not its fault
 
 
 @pytest.mark.parametrize(
@@ -74,11 +74,11 @@ def test_yaql_stops(expression: str, cause: str) -> None:
 def test_jinja_stops(expression: str, cause: str) -> None:
     """Jinja neither runs away nor gets at Python."""
     template = compile_template("{{ " + expression + " }}", lambda problem: pytest.fail(problem.message))
-    started = time.monotonic()
+    started = time.thread_time()
     with pytest.raises(EvaluationError) as failure:
         template.evaluate(SCOPE)
     assert cause in str(failure.value)
-    assert time.monotonic() - started < 2
+    assert time.thread_time() - started < 2  # of processor time: what else runs on the machine is not its fault
 
 
 def test_jinja_reckons() -> None:
