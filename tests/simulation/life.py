@@ -133,6 +133,8 @@ class Life:
         """By session."""
         self.transit: dict[str, list[wire.RunAction]] = {}
         """What was sent by each stream and has not arrived."""
+        self.opening: set[str] = set()
+        """The sessions that have said Hello and were not answered yet."""
         self._heard: set[str] = set()
         self._loop = Loop()
         loop: Any = self._loop

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import random
+import uuid
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -97,7 +98,11 @@ class Simulation:
 
     def start(self) -> None:
         """The person wants an execution."""
-        self._ask("start_execution", execution_service_pb2.StartExecutionRequest(workflow="wf", params=self.params))
+        execution_id = str(uuid.UUID(int=self.chance.getrandbits(128), version=4))
+        request = execution_service_pb2.StartExecutionRequest(
+            workflow="wf", params=self.params, execution_id=execution_id
+        )
+        self._ask("start_execution", request)
 
     def control(self) -> None:
         """The person wants something of any execution."""
@@ -146,10 +151,12 @@ class Simulation:
     def greet(self, executor: Executor) -> None:
         """An executor without a stream says Hello."""
         life, session_id = self.life, executor.session_id
-        if session_id in life.streams:
+        if session_id in life.streams or session_id in life.opening:
             return
+        life.opening.add(session_id)
 
         def answer(work: OpenSession, error: BaseException | None) -> None:
+            life.opening.discard(session_id)
             if error is None and session_id == executor.session_id and life is self.life:
                 for ended in work.ended:
                     life.cut(ended)
@@ -296,8 +303,8 @@ class Simulation:
         arrivals: Counter[str] = Counter()
         for executor in self.executors:
             arrivals.update(executor.arrivals)
-            stream = self.life.streams[executor.session_id]
-            assert stream.credit == executor.slots, f"credit of {executor.name} is lost or made"
+            stream = self.life.streams.get(executor.session_id)
+            assert stream is None or stream.credit == executor.slots, f"credit of {executor.name} is lost or made"
         assert all(count == 1 for count in arrivals.values()), "what may not be run twice was run twice"
 
 
