@@ -16,6 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dalsegno.store.inspection import check
+from dalsegno.store.store import open_store
+
 DALSEGNO = (sys.executable, "-m", "dalsegno.cli.main")
 SERVICES = ("engine", "executor", "api")
 
@@ -108,7 +111,7 @@ class Served:
 
 @contextmanager
 def serve(data: Path, *options: str) -> Iterator[Served]:
-    """A server with its data in this folder, until the block ends."""
+    """A server with its data in this folder, until the block ends. Then every journal must give exactly the rows."""
     data.mkdir(parents=True, exist_ok=True)
     told = data / "told"
     command = [*DALSEGNO, "serve", "--data", str(data), "--listen", "127.0.0.1:0", "--engine-listen", "127.0.0.1:0"]
@@ -127,6 +130,19 @@ def serve(data: Path, *options: str) -> Iterator[Served]:
     finally:
         if process.poll() is None:
             served.stop()
+    assert find_differences(data) == []
+
+
+def find_differences(data: Path) -> list[str]:
+    """How the rows in this folder differ from what their journals give; nothing where no store was made."""
+    file = data / "dalsegno.db"
+    if not file.exists():
+        return []
+    store = open_store(f"sqlite:///{file}", read_only=True)
+    try:
+        return list(check(store))
+    finally:
+        store.close()
 
 
 def read_logs(data: Path) -> str:
