@@ -181,7 +181,12 @@ def _sqlite_engine(url: sa.URL, connections: int, is_writer: bool) -> sa.Engine:
 
     @sa.event.listens_for(engine, "begin")
     def start(connection: sa.Connection) -> None:
-        connection.exec_driver_sql(begin)
+        # Straight to the driver: SQLAlchemy's way takes twice as long as all the rest of a transaction's beginning.
+        driver: Any = connection.connection.driver_connection
+        try:
+            driver.execute(begin)
+        except connection.dialect.loaded_dbapi.OperationalError as error:
+            raise sa.exc.OperationalError(begin, None, error) from error
 
     return engine
 
