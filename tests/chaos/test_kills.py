@@ -179,18 +179,20 @@ async def test_killed_again_and_again(system: System, endpoint: Endpoint) -> Non
 async def test_executor_that_is_gone_for_good(system: System, endpoint: Endpoint) -> None:
     """When the killed executor does not come back its lease ends, and another one goes on with what is safe."""
     execution_id = await begin_busy(system, endpoint)
-    await in_the_middle(system, execution_id, 0.25)
+    await endpoint.until_asked("/held/gate")  # so that there is certainly something that it takes along
     system.executor.kill()
     endpoint.release.set()
     known = system.executor.arguments
-    system.executor.arguments = tuple("executor-2" if each == "executor-1" else each for each in known)
-    await system.executor.start()
-    system.executor.arguments = known
-    await assert_done_once(system, execution_id)
-    attempts = await system.attempts(execution_id)
-    assert {each.executor_id for each in attempts} == {"executor-1", "executor-2"}
-    assert any(each.delivery > 1 for each in attempts)
-    system.executor.terminate()  # the next test has the first one back
+    try:
+        system.executor.arguments = tuple("executor-2" if each == "executor-1" else each for each in known)
+        await system.executor.start()
+        await assert_done_once(system, execution_id)
+        attempts = await system.attempts(execution_id)
+        assert {each.executor_id for each in attempts} == {"executor-1", "executor-2"}
+        assert any(each.delivery > 1 for each in attempts)
+    finally:  # the next test has the first one back
+        system.executor.arguments = known
+        system.executor.terminate()
 
 
 @pytest.mark.parametrize("victims", ["executor", "all"])
