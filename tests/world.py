@@ -105,6 +105,7 @@ class World:
     adhoc: dict[tuple[str, str], AdHocAction] = field(default_factory=dict)
     actions: dict[str, ActionDescription] = field(default_factory=lambda: dict(STANDARD))
     compiled: dict[str, Workflow] = field(default_factory=dict)
+    environments: dict[str, Mapping[str, object]] = field(default_factory=dict)
     executions: dict[str, Execution] = field(default_factory=dict)
     journals: dict[str, list[str]] = field(default_factory=dict)
     texts: Texts = field(default_factory=Texts)
@@ -123,6 +124,9 @@ class World:
 
     def find_action(self, name: str, namespace: str) -> ActionDescription | AdHocAction | None:
         return self.adhoc.get((name, namespace)) or self.adhoc.get((name, "")) or self.actions.get(name)
+
+    def environment(self, name: str, namespace: str) -> Mapping[str, object]:
+        return self.environments.get(name, {})
 
     def tasks(
         self, execution_id: str | None, namespace: str, recursive: bool, state: str | None, flat: bool
@@ -157,9 +161,9 @@ class World:
 
     # Definitions and starts.
 
-    def define(self, text: str, namespace: str = "") -> list[str]:
-        """Store a document; the names of its workflows. Fails the test when it has problems."""
-        document = read(text)
+    def define(self, text: str, namespace: str = "", *, name: str = "") -> list[str]:
+        """Store a document, under `name` when it has none; the names of its workflows. Fails the test on problems."""
+        document = read(text, name=name)
         assert not document.problems, [str(problem) for problem in document.problems]
         names = []
         for member in document.members:
@@ -355,7 +359,7 @@ def _at(event: Event, at_s: float) -> Event:
 
 
 def _without_contexts(tasks: dict[int, TaskExecution]) -> list[dict[str, object]]:
-    names = [name for name in TaskExecution.__slots__ if not name.startswith("context_")]
+    names = [name for name in TaskExecution.__slots__ if "context" not in name]
     return [{name: getattr(task, name) for name in names} for task in tasks.values()]
 
 
@@ -367,6 +371,7 @@ class _Outside:
         self.find_workflow = world.find_workflow
         self.find_action = world.find_action
         self.tasks = world.tasks
+        self.environment = world.environment
 
     def executions(self, namespace: str, criteria: dict[str, object]) -> list[dict[str, object]]:
         return self._world.executions_(namespace, criteria)

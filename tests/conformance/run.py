@@ -1,19 +1,20 @@
 """Runs recorded cases outside of pytest too: `python -m tests.conformance.run`, from the root of the checkout.
 
 Prints each failing case with what was expected and what came, then the closing line
-`mistral cases: A agree, D listed differences, F fail`. The exit code is 0 when none fails.
+`mistral cases: A agree, D listed differences, F fail`, and so for each kind. The exit code is 0 when none fails.
+Names of kinds as arguments (`mistral-cases orquesta-cases orquesta-operations`) run only those.
 """
 
 from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.conformance import cases, mistral
+from tests.conformance import cases, mistral, orquesta, orquesta_operations
 
 DEFINITIONS = Path(__file__).resolve().parents[2] / "services/dalsegno/definitions"
 DIFFERENCES_MAX = 0.03
@@ -44,7 +45,7 @@ class Tally:
 def listed(language: str) -> set[str]:
     """The case ids that the language's README names as differences."""
     text = (DEFINITIONS / language / "README.md").read_text(encoding="utf-8")
-    return set(re.findall(r"`([\w~.:-]+)`", text.partition("## Differences")[2]))
+    return set(re.findall(r"`([^`\n]+)`", text.partition("## Differences")[2]))
 
 
 def tally(
@@ -74,15 +75,36 @@ def mistral_cases() -> Tally:
     return tally("mistral cases", cases.load("mistral/cases.jsonl"), listed("mistral"), mistral.differences)
 
 
-def main() -> int:
-    """Run what there is."""
+def orquesta_cases() -> Tally:
+    """Orquesta's cases through the front-end and the core."""
+    return tally("orquesta cases", cases.load("orquesta/cases.jsonl"), listed("orquesta"), orquesta.differences)
+
+
+def orquesta_operations_cases() -> Tally:
+    """Orquesta's operations, step by step through the core."""
+    recorded = cases.load("orquesta/operations.jsonl")
+    return tally("orquesta operations", recorded, listed("orquesta"), orquesta_operations.differences)
+
+
+KINDS: dict[str, Callable[[], Tally]] = {
+    "mistral-cases": mistral_cases,
+    "orquesta-cases": orquesta_cases,
+    "orquesta-operations": orquesta_operations_cases,
+}
+
+
+def main(arguments: Sequence[str] = ()) -> int:
+    """Run what there is, or the kinds that are named."""
     if not cases.folder().exists():
         print(f"no cases in {cases.folder()}: name their folder in DALSEGNO_CONFORMANCE", file=sys.stderr)
         return 2
-    found = mistral_cases()
-    print(*found.failures, found.closing_line, sep="\n")
-    return 1 if found.failures else 0
+    failed = 0
+    for name in arguments or KINDS:
+        found = KINDS[name]()
+        failed += len(found.failures)
+        print(*found.failures, found.closing_line, sep="\n")
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))
