@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 
 import msgspec
@@ -149,6 +150,14 @@ class TransactionOutside:
     def find_action(self, name: str, namespace: str) -> ActionDescription | AdHocAction | None:
         """What is known of the action."""
         return self._lookups.action(name, namespace, self._queries)
+
+    def environment(self, name: str, namespace: str) -> Mapping[str, object]:
+        """The variables of a stored environment, the namespace's own before the default one."""
+        row = self._queries.environment(namespace, name) or self._queries.environment("", name)
+        if row is None:
+            return {}
+        values = msgspec.json.decode(row.value or "{}")
+        return values if isinstance(values, dict) else {}
 
     def tasks(
         self, execution_id: str | None, namespace: str, recursive: bool, state: str | None, flat: bool

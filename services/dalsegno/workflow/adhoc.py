@@ -131,18 +131,18 @@ def output(step: Step, name: str, result: object) -> object:
 class ResultView(View):
     """The scope of an ad-hoc action's output: `$` is the result itself."""
 
-    __slots__ = ("result",)
+    __slots__ = ("_given",)
 
     def __init__(self, step: Step, result: object) -> None:
         super().__init__(step, None, EMPTY_CONTEXT)
-        self.result = result
+        self._given = result
 
     def variable(self, name: str) -> object:
         """A key of the result. EvaluationError when the result has no keys."""
-        if not isinstance(self.result, dict):
-            raise EvaluationError(f"the result has no '{name}': it is {self.result!r:.100}")
-        return self.result[name]
+        if not isinstance(self._given, dict):
+            raise EvaluationError(f"the result has no '{name}': it is {self._given!r:.100}")
+        return self._given[name]
 
     def variables(self) -> dict[str, object]:
         """The result. (What `$` gives need not be a dict here.)"""
-        return self.result  # type: ignore[return-value]
+        return self._given  # type: ignore[return-value]

@@ -37,14 +37,14 @@ def add(step: Step, task: TaskExecution, item: int, extra: Mapping[str, object] 
     plain = task_view(step, task)
     try:
         given = _input(spec, task_view(step, task, extra))
-        name, is_workflow = _name(spec, plain)
+        name, is_workflow = _name(step, spec, plain)
         if not is_workflow:
             action = adhoc.resolve(step, name, given, plain)
             _add_action(step, task, item, action, extra)
             return True
     except EvaluationError as error:
         told = f"cannot evaluate the input of task '{task.name}': {error}"
-        if not spec.items:
+        if not spec.items or step.workflow.rules.fails_fast:
             raise HardFailure(told) from None
         step.later("end", task, TaskState.ERROR, told)  # grade 1 with items (MISTRAL.md section 5)
         return False
@@ -63,7 +63,7 @@ def _input(spec: Task, scope: View) -> dict[str, object]:
     return given
 
 
-def _name(spec: Task, scope: View) -> tuple[str, bool]:
+def _name(step: Step, spec: Task, scope: View) -> tuple[str, bool]:
     """The name of the action or workflow, and whether it is a workflow. An empty one is std.noop."""
     template: Template | None = spec.workflow if spec.workflow is not None else spec.action
     if template is None:
@@ -71,7 +71,10 @@ def _name(spec: Task, scope: View) -> tuple[str, bool]:
     name = template.evaluate(scope)
     if not name:
         return "std.noop", False
-    return str(name), spec.workflow is not None
+    is_workflow = spec.workflow is not None or (
+        step.workflow.rules.finds_workflows and find_workflow(step, str(name)) is not None
+    )
+    return str(name), is_workflow
 
 
 def _add_action(
@@ -209,6 +212,8 @@ def progress(step: Step, attempt: Attempt, state: AttemptState, *, delegated: bo
     shown = TaskState.PAUSED if state is AttemptState.PAUSED else TaskState.RUNNING
     if attempt.key[2] == task.attempt and task.item_count is None and task.state in SHOWN and task.state is not shown:
         step.change(TaskMoved(task=task.number, state=shown, at_s=step.at_s))
+    if state is AttemptState.RUNNING and not attempt.delegated and _is_paused_by_report(step):
+        step.later("go_on", task)
 
 
 def close(step: Step, attempt: Attempt, state: AttemptState, result: Value | None, error: str) -> None:
@@ -220,10 +225,21 @@ def close(step: Step, attempt: Attempt, state: AttemptState, result: Value | Non
     elif state is AttemptState.ERROR:
         error = error or "the action failed without saying why"
         result = result or Value(data=error)
+        step.note("Execution failed. See result for details.", step.execution.tasks[attempt.key[0]], result=result)
+    answered = attempt.delegated
     _move(step, attempt, state, result=result, error=error)
     task = step.execution.tasks[attempt.key[0]]
+    if answered and _is_paused_by_report(step) and not step.execution.delegates:
+        step.later("go_on", task)
     if attempt.accepted and not task.is_completed and task.timer != "wait_after":
         step.later("attempt_ended", task, attempt.key)
+
+
+def _is_paused_by_report(step: Step) -> bool:
+    return step.execution.is_paused_by_report and step.execution.state in (
+        ExecutionState.PAUSING,
+        ExecutionState.PAUSED,
+    )
 
 
 def _transformed(step: Step, attempt: Attempt, result: Value) -> tuple[AttemptState, Value, str]:
@@ -292,17 +308,21 @@ def child_moved(step: Step, event: ChildMoved) -> None:
         step.verdict = "superseded"
         return
     state = ExecutionState(event.state)
+    output = event.output
+    if step.workflow.rules.finds_workflows and output is not None:
+        told = {"output": output.data} | ({"errors": event.errors.data} if event.errors is not None else {})
+        output = Value(data=told)
     if state is ExecutionState.PAUSED:
         progress(step, attempt, AttemptState.PAUSED)
     elif state is ExecutionState.RUNNING:
         progress(step, attempt, AttemptState.RUNNING)
     elif state is ExecutionState.SUCCESS:
-        close(step, attempt, AttemptState.SUCCESS, event.output, "")
+        close(step, attempt, AttemptState.SUCCESS, output, "")
     elif state is ExecutionState.CANCELLED:
-        close(step, attempt, AttemptState.CANCELLED, event.output, event.state_info or "the sub-workflow was cancelled")
+        close(step, attempt, AttemptState.CANCELLED, output, event.state_info or "the sub-workflow was cancelled")
     else:
         info = event.state_info if state is ExecutionState.ERROR else f"the sub-workflow ended {state}"
-        close(step, attempt, AttemptState.ERROR, event.output, info or "the sub-workflow failed")
+        close(step, attempt, AttemptState.ERROR, output, info or "the sub-workflow failed")
 
 
 def stop(step: Step, attempt: Attempt, reason: str) -> None:

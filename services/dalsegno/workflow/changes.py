@@ -57,6 +57,8 @@ class ExecutionMoved(Change, frozen=True, kw_only=True):
     state: ExecutionState
     info: str = ""
     output: Value | None = None
+    reported: bool = False
+    """PAUSING and PAUSED: because of what its own actions reported; what they report next may undo it."""
     at_s: float = 0.0
 
 
@@ -77,6 +79,12 @@ class TaskAdded(Change, frozen=True, kw_only=True):
     sources: tuple[int, ...] = ()
     """The tasks whose outbound contexts make this task's context; none: it starts from nothing published."""
     generation: int = 0
+    branch: int = -1
+    """The branch of the first source by which it was reached; -1: the source's clauses."""
+    route: int = 0
+    """The route that it is on: an index into the execution's routes."""
+    opens: str = ""
+    """The transition that opened this new route (`source__t0`); empty: the route was there."""
     at_s: float = 0.0
 
 
@@ -107,6 +115,7 @@ class JoinReached(Change, frozen=True, kw_only=True):
 
     task: int
     source: int
+    branch: int = -1
 
 
 class TaskRouted(Change, frozen=True, kw_only=True):
@@ -117,6 +126,8 @@ class TaskRouted(Change, frozen=True, kw_only=True):
     """The task executions that it started or, for joins, contributed to."""
     handled: bool = False
     """An error that some on-error transition took."""
+    ends: tuple[int, ...] = ()
+    """The branches that end here, in an engine command: what they publish reaches the output."""
 
 
 class AttemptsBegun(Change, frozen=True, kw_only=True):
@@ -176,6 +187,20 @@ class Published(Change, frozen=True, kw_only=True):
 
     task: int
     values: Mapping[str, Value]
+    branch: int = -1
+    """The branch that publishes; -1: the clauses, for all that follows."""
+
+
+class ErrorNoted(Change, frozen=True, kw_only=True):
+    """Something went wrong that the list of errors is to tell (Rules.notes_errors)."""
+
+    message: str
+    task: int = 0
+    """The task execution it happened to; 0: none."""
+    name: str = ""
+    """The name of the task or engine command; empty: the workflow itself."""
+    result: Value | None = None
+    at_s: float = 0.0
 
 
 class ResultDropped(Change, frozen=True, kw_only=True):
@@ -197,5 +222,6 @@ AnyChange = (
     | AttemptAdded
     | AttemptMoved
     | Published
+    | ErrorNoted
     | ResultDropped
 )

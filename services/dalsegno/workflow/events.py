@@ -58,16 +58,72 @@ class SliceDue(Event, frozen=True, kw_only=True):
 class PauseRequested(Event, frozen=True, kw_only=True):
     """Somebody, or the parent, asks for quiet (O1-O6)."""
 
+    waits_for_delegates: bool = False
+    """Whether PAUSING lasts until the outstanding delegates have been completed (BEHAVIOURS decision 6)."""
+
+
+class TaskChoice(msgspec.Struct, frozen=True, kw_only=True):
+    """What is to be done with one task of a resume or rerun (BEHAVIOURS decision 1)."""
+
+    task: str
+    """The task's name."""
+    number: int = 0
+    """Which of its task executions; 0: the newest (a resume), all of the newest ones, one per route (a rerun)."""
+    way: str = "run"
+    """run: run it again; skip: go on after it with `output`; leave: leave it as it is."""
+    input: Value | None = None
+    """The new input of the task, all its items included; None: as it was (a rerun that resets evaluates it anew)."""
+    items: Mapping[int, Value | None] = {}
+    """Only these items, by index, each with its new input or None: as it was. Empty: the whole task."""
+    reset: bool | None = None
+    """With items: True evaluates the list again and runs all of it, False runs the failed ones and keeps the list and
+    what succeeded. None: True for a rerun of a task as a whole, nothing to say for named items."""
+    output: Value | None = None
+    """With skip: what stands in for the result."""
+    child: str = ""
+    """For a sub-workflow: rerun_failed reruns the failed tasks inside the existing child; empty: a fresh child."""
+
 
 class ResumeRequested(Event, frozen=True, kw_only=True):
-    """Somebody, or the parent, asks to go on (R2, O5, O7)."""
+    """Somebody, or the parent, asks to go on (R1, R2, O5, O7), perhaps with a choice per failed task (R6-R27)."""
 
     cascaded: bool = False
     """True when a parent passed it down: then a child that is not paused just stays as it is."""
+    choices: tuple[TaskChoice, ...] = ()
+    environment: Value | None = None
+    """Variables that are laid over the execution's environment from here on; None: none."""
+
+
+class RerunRequested(Event, frozen=True, kw_only=True):
+    """Somebody asks a completed execution to repeat tasks (O18-O36); from the beginning is a start, not this."""
+
+    choices: tuple[TaskChoice, ...] = ()
+    """The tasks to repeat; none: all that failed."""
+    environment: Value | None = None
+
+
+class ContextUpdated(Event, frozen=True, kw_only=True):
+    """Somebody edits what later tasks will see (BEHAVIOURS decision 14)."""
+
+    task: str = ""
+    """The ended task whose published values are edited; empty: those of the whole execution."""
+    number: int = 0
+    """Which of its task executions; 0: the newest."""
+    values: Mapping[str, Value] = {}
+    """Set to these values."""
+    removed: tuple[str, ...] = ()
+    """Unset."""
 
 
 class CancelRequested(Event, frozen=True, kw_only=True):
-    """Somebody, or the parent, asks for an end (O13-O15)."""
+    """Somebody, or the parent, asks for an end (O13-O15), or makes one (BEHAVIOURS decision 7)."""
+
+    waits_for_delegates: bool = False
+    """Whether CANCELLING lasts until the outstanding delegates have been completed; else they are cancelled."""
+    terminate: str = ""
+    """CANCELLED, SUCCESS or ERROR: end at once and so, by force; empty: let what runs come to its end."""
+    output: Value | None = None
+    """With terminate: the output."""
 
 
 class ChildMoved(Event, frozen=True, kw_only=True):
@@ -78,6 +134,8 @@ class ChildMoved(Event, frozen=True, kw_only=True):
     state: str
     state_info: str = ""
     output: Value | None = None
+    errors: Value | None = None
+    """With ERROR: its list of errors, where it keeps one."""
 
 
 class HandedOut(Event, frozen=True, kw_only=True):
@@ -122,6 +180,8 @@ AnyEvent = (
     | SliceDue
     | PauseRequested
     | ResumeRequested
+    | RerunRequested
+    | ContextUpdated
     | CancelRequested
     | ChildMoved
     | HandedOut

@@ -7,7 +7,7 @@ same functions that apply the changes and never stored.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,6 +18,7 @@ from dalsegno.workflow.changes import (
     AttemptAdded,
     AttemptMoved,
     AttemptsBegun,
+    ErrorNoted,
     ExecutionCreated,
     ExecutionMoved,
     GlobalsPublished,
@@ -30,6 +31,7 @@ from dalsegno.workflow.changes import (
     TaskTimed,
 )
 from dalsegno.workflow.context import Context
+from dalsegno.workflow.layers import Layers
 from dalsegno.workflow.identity import AttemptKey
 from dalsegno.workflow.states import (
     COMPLETED_ATTEMPT,
@@ -90,9 +92,14 @@ class TaskExecution:
     state: TaskState
     sources: list[int] = field(default_factory=list)
     """The tasks whose outbound contexts make this task's context; for a join in order of arrival."""
+    by_branches: list[int] = field(default_factory=list)
+    """By which branch of each source; -1: by its clauses."""
     arrived: set[str] = field(default_factory=set)
     """The names of the sources of a join."""
     generation: int = 0
+    route: int = 0
+    added_at: int = 0
+    """The revision that added it."""
     info: str = ""
     timer: str = ""
     due_s: float | None = None
@@ -112,17 +119,24 @@ class TaskExecution:
     failed_count: int = 0
     cancelled_count: int = 0
     published: dict[str, Value] = field(default_factory=dict)
+    """All that it published, by whichever branch."""
+    branches: dict[int, tuple[int, Mapping[str, Value]]] = field(default_factory=dict)
+    """What each branch published, and the revision that did."""
     routed: bool = False
     next: tuple[int, ...] = ()
+    ends: tuple[int, ...] = ()
+    """The branches that ended in an engine command."""
     handled: bool = False
     result_dropped: bool = False
     created_s: float = 0.0
     started_s: float | None = None
     ended_s: float | None = None
-    context_in: Context | None = None
+    context_in: Context | Layers | None = None
     """What it sees, put together when first asked for (see context.py). Not stored."""
-    context_out: Context | None = None
+    context_out: Context | Layers | None = None
     """What it passes on. Not stored."""
+    branch_contexts: dict[int, Layers] = field(default_factory=dict)
+    """What it passes on by each branch. Not stored."""
 
     @property
     def is_completed(self) -> bool:
@@ -150,8 +164,15 @@ class Execution:
         self.tasks: dict[int, TaskExecution] = {}
         self.attempts: dict[AttemptKey, Attempt] = {}
         self.globals: immutables.Map[str, Value] = immutables.Map()
+        self.routes: list[tuple[str, ...]] = [()]
+        """Each route with the transitions that opened it and those that it came from."""
+        self.errors: list[ErrorNoted] = []
+        self.error_keys: set[tuple[str, str, str]] = set()
+        self.is_paused_by_report = False
+        """Whether it is at rest, or going to be, because of what its own actions reported, not on anybody's request."""
         # The indexes; dicts serve as ordered sets.
         self.by_name: dict[str, list[int]] = {}
+        self.by_route: dict[tuple[str, int], int] = {}
         self.incomplete: dict[int, None] = {}
         self.idle: dict[int, None] = {}
         self.waiting: dict[int, None] = {}
@@ -159,8 +180,12 @@ class Execution:
         self.cancelled: dict[int, None] = {}
         self.unrouted: dict[int, None] = {}
         self.ends: dict[int, None] = {}
+        self.branch_ends: dict[tuple[int, int], int] = {}
+        """The branches of tasks that ended in an engine command, and the revision at which they did."""
         self.ready: dict[AttemptKey, None] = {}
         self.children: dict[AttemptKey, None] = {}
+        self.delegates: dict[AttemptKey, None] = {}
+        """Those that somebody outside is to complete."""
         self.active_count = 0
 
     @property
@@ -176,6 +201,11 @@ class Execution:
         """The newest task execution of this name."""
         numbers = self.by_name.get(name)
         return self.tasks[numbers[-1]] if numbers else None
+
+    def latest_on(self, name: str, route: int) -> TaskExecution | None:
+        """The newest task execution of this name on this route."""
+        number = self.by_route.get((name, route))
+        return None if number is None else self.tasks[number]
 
     def current(self, task: TaskExecution, item: int = 0) -> Attempt | None:
         """The attempt of the task's present round for this item, if it has been created."""
@@ -229,6 +259,7 @@ def _move_execution(execution: Execution, change: ExecutionMoved) -> None:
     if change.state is not old:
         check_execution_move(old, change.state)
     execution.state, execution.info, execution.moved_s = change.state, change.info, change.at_s
+    execution.is_paused_by_report = change.reported
     if change.output is not None:
         execution.output = change.output
     if execution.started_s is None and change.state is ExecutionState.RUNNING:
@@ -247,10 +278,15 @@ def _publish_globals(execution: Execution, change: GlobalsPublished) -> None:
 
 def _add_task(execution: Execution, change: TaskAdded) -> None:
     task = TaskExecution(change.task, change.name, change.state, generation=change.generation, created_s=change.at_s)
+    task.route, task.added_at = change.route, execution.revision
+    if change.opens:
+        came_from = execution.routes[execution.tasks[change.sources[0]].route]
+        execution.routes.append((*came_from, change.opens))
     for source in change.sources:
-        _add_source(execution, task, source)
+        _add_source(execution, task, source, change.branch)
     execution.tasks[change.task] = task
     execution.by_name.setdefault(change.name, []).append(change.task)
+    execution.by_route[change.name, change.route] = change.task
     _index_task(execution, task)
 
 
@@ -273,7 +309,7 @@ def _index_task(execution: Execution, task: TaskExecution) -> None:
         execution.idle.pop(number, None)
         execution.waiting.pop(number, None)
         _put(execution.unrouted, number, not task.routed)
-        _put(execution.ends, number, not task.next)
+        _put(execution.ends, number, not task.next and not task.ends)
         _put(execution.unhandled, number, state is _ERROR and not task.handled)
         _put(execution.cancelled, number, state is _CANCELLED)
     else:
@@ -298,18 +334,22 @@ def _time_task(execution: Execution, change: TaskTimed) -> None:
 
 def _reach_join(execution: Execution, change: JoinReached) -> None:
     join = execution.tasks[change.task]
-    _add_source(execution, join, change.source)
+    _add_source(execution, join, change.source, change.branch)
     join.context_in = join.context_out = None
 
 
-def _add_source(execution: Execution, task: TaskExecution, source: int) -> None:
+def _add_source(execution: Execution, task: TaskExecution, source: int, branch: int) -> None:
     task.sources.append(source)
+    task.by_branches.append(branch)
     task.arrived.add(execution.tasks[source].name)
 
 
 def _route_task(execution: Execution, change: TaskRouted) -> None:
     task = execution.tasks[change.task]
     task.routed, task.next, task.handled = True, change.next, change.handled
+    task.ends = change.ends
+    for branch in change.ends:
+        execution.branch_ends[task.number, branch] = execution.revision
     _index_task(execution, task)
 
 
@@ -347,6 +387,7 @@ def _add_attempt(execution: Execution, change: AttemptAdded) -> None:
 
 def _index_attempt(execution: Execution, attempt: Attempt) -> None:
     _put(execution.ready, attempt.key, attempt.state is AttemptState.READY)
+    _put(execution.delegates, attempt.key, attempt.delegated and attempt.state is AttemptState.RUNNING)
     if attempt.child_id:
         _put(execution.children, attempt.key, attempt.state not in COMPLETED_ATTEMPT)
 
@@ -378,8 +419,22 @@ def _move_attempt(execution: Execution, change: AttemptMoved) -> None:
 
 def _publish(execution: Execution, change: Published) -> None:
     task = execution.tasks[change.task]
-    task.published = dict(change.values)
+    if change.branch < 0:
+        task.published = dict(change.values)
+    else:
+        task.published.update(change.values)
+        task.branches[change.branch] = (execution.revision, change.values)
     task.context_out = None
+
+
+def _note_error(execution: Execution, change: ErrorNoted) -> None:
+    execution.errors.append(change)
+    execution.error_keys.add(error_key(change))
+
+
+def error_key(error: ErrorNoted) -> tuple[str, str, str]:
+    """What makes two errors the same."""
+    return error.name, error.message, "" if error.result is None else error.result.text
 
 
 def _drop_result(execution: Execution, change: ResultDropped) -> None:
@@ -398,5 +453,6 @@ _APPLIERS: dict[type, Callable[[Execution, Any], None]] = {
     AttemptAdded: _add_attempt,
     AttemptMoved: _move_attempt,
     Published: _publish,
+    ErrorNoted: _note_error,
     ResultDropped: _drop_result,
 }

@@ -11,10 +11,10 @@ from dalsegno.workflow.events import SliceDue
 from dalsegno.workflow.execution import Attempt, TaskExecution
 from dalsegno.workflow.model import Items
 from dalsegno.workflow.scope import EvaluationError
-from dalsegno.workflow.states import AttemptState, ExecutionState, TaskState
+from dalsegno.workflow.states import COMPLETED_ATTEMPT, AttemptState, ExecutionState, TaskState
 from dalsegno.workflow.step import HardFailure, Step
 from dalsegno.workflow.value import Value
-from dalsegno.workflow.view import task_view
+from dalsegno.workflow.view import of_item, task_view
 
 SLICE = 1000
 """As many items one step creates at most."""
@@ -36,8 +36,10 @@ def launch(step: Step, task: TaskExecution, retries: int) -> None:
     items = None
     if spec.items:
         try:
-            items = zipped(step, task, spec.items)
+            items = listed(step, task, spec.items[0]) if step.workflow.rules.asks_for_items else zipped(step, task)
         except EvaluationError as error:
+            if step.workflow.rules.fails_fast:
+                raise
             step.later("end", task, TaskState.ERROR, str(error))
             return
     begun = AttemptsBegun(
@@ -50,7 +52,9 @@ def launch(step: Step, task: TaskExecution, retries: int) -> None:
     )
     step.change(begun)
     policies.arm_timeout(step, task)
-    if items is None:
+    if items is None and spec.action is None and spec.workflow is None and not step.workflow.rules.runs_noop:
+        step.later("end", task, TaskState.SUCCESS, "")
+    elif items is None:
         attempts.add(step, task, 0, None)
     elif items:
         fill(step, task)
@@ -58,8 +62,17 @@ def launch(step: Step, task: TaskExecution, retries: int) -> None:
         step.later("end", task, TaskState.SUCCESS, "")
 
 
-def zipped(step: Step, task: TaskExecution, items: tuple[Items, ...]) -> list[list[object]]:
+def listed(step: Step, task: TaskExecution, items: Items) -> list[list[object]]:
+    """One row per item: the item. EvaluationError for a bad expression; it must be a list."""
+    values = items.values.evaluate(task_view(step, task))
+    if not isinstance(values, list | tuple):
+        raise HardFailure(f"`with` of task '{task.name}' needs a list, not {values!r:.100}")
+    return [[value] for value in values]
+
+
+def zipped(step: Step, task: TaskExecution) -> list[list[object]]:
     """One row per item: the values of all names. EvaluationError for a bad expression; lists must be equally long."""
+    items = step.spec(task).items
     columns: list[list[object]] = []
     scope = task_view(step, task)
     for one in items:
@@ -84,6 +97,8 @@ def variables(step: Step, task: TaskExecution, item: int) -> dict[str, object]:
     assert task.items is not None
     rows = task.items.data
     assert isinstance(rows, list)
+    if step.workflow.rules.asks_for_items:
+        return of_item(step.spec(task).items[0].names, rows[item][0])
     names = (one.names[0] for one in step.spec(task).items)
     return dict(zip(names, rows[item], strict=True))
 
@@ -110,12 +125,34 @@ def ended(step: Step, task: TaskExecution, attempt: Attempt) -> None:
     if task.item_count is None:
         verdict = TaskState(attempt.state)
         step.later("end", task, verdict, attempt.error)
+    elif step.workflow.rules.stops_items:
+        _ended_one_of(step, task)
     elif attempt.state is AttemptState.CANCELLED:
         step.later("end", task, TaskState.CANCELLED, attempt.error or f"item {attempt.key[1]} was cancelled")
     elif task.ended_count == task.item_count:
         failed = task.failed_count > 0
         info = f"One or more actions had failed: {_failed_items(step, task)}" if failed else ""
         step.later("end", task, TaskState.ERROR if failed else TaskState.SUCCESS, info)
+    else:
+        fill(step, task)
+
+
+def _ended_one_of(step: Step, task: TaskExecution) -> None:
+    """While others are active the task goes on; when none is, the worst of what became of its items is its own end."""
+    open_attempts = [one for one in step.execution.current_attempts(task) if one.state not in COMPLETED_ATTEMPT]
+    assert task.item_count is not None
+    if any(one.state is not AttemptState.PAUSED for one in open_attempts):
+        if not task.cancelled_count:
+            fill(step, task)
+    elif open_attempts:
+        step.change(TaskMoved(task=task.number, state=TaskState.PAUSED, at_s=step.at_s))
+    elif task.cancelled_count:
+        step.later("end", task, TaskState.CANCELLED, "items were cancelled")
+    elif task.failed_count:
+        info = f"One or more actions had failed: {_failed_items(step, task)}"
+        step.later("end", task, TaskState.ERROR, info)
+    elif task.ended_count == task.item_count:
+        step.later("end", task, TaskState.SUCCESS, "")
     else:
         fill(step, task)
 

@@ -7,14 +7,16 @@ from collections.abc import Iterable
 from dalsegno.workflow import attempts, notices, view
 from dalsegno.workflow.changes import GlobalsPublished, TaskMoved
 from dalsegno.workflow.commands import Send
-from dalsegno.workflow.context import EMPTY_CONTEXT, Context
+from dalsegno.workflow.context import EMPTY_CONTEXT
 from dalsegno.workflow.events import CancelRequested, StartRequested, TimerFired
 from dalsegno.workflow.execution import TaskExecution
+from dalsegno.workflow.model import Merge
 from dalsegno.workflow.refusals import InvalidRequest, Violation
 from dalsegno.workflow.scope import EvaluationError
 from dalsegno.workflow.states import COMPLETED_ATTEMPT, ExecutionState, TaskState
 from dalsegno.workflow.step import Step
 from dalsegno.workflow.value import UnfitValue, Value
+from dalsegno.workflow.view import AnyContext
 
 
 def check_start(step: Step) -> Value | None:
@@ -46,6 +48,8 @@ def _input_violations(step: Step) -> Iterable[Violation]:
     if not isinstance(given, dict):
         yield Violation("input", f"must be an object, not {type(given).__name__}")
         return
+    if not step.workflow.rules.checks_input:
+        return
     declared = {parameter.name: parameter for parameter in step.workflow.input}
     for name, parameter in declared.items():
         if parameter.required and name not in given:
@@ -62,9 +66,27 @@ def start(step: Step, event: StartRequested, variables: Value | None) -> None:
     if variables is not None and isinstance(variables.data, dict) and variables.data:
         step.change(GlobalsPublished(values={name: Value(data=value) for name, value in variables.data.items()}))
     step.move_execution(ExecutionState.RUNNING)
+    _publish_initial(step)
     deadline_s = execution.created.deadline_s
     if deadline_s is not None:
         step.command(Send(execution.id, TimerFired(task=0, timer="deadline", due_s=deadline_s), deadline_s))
+
+
+def _publish_initial(step: Step) -> None:
+    """Defaults that are not constant, then what is initial, each seeing those before it; a failure ends it all."""
+    given = step.execution.created.input.data
+    assert isinstance(given, dict)
+    defaults = [(each.name, each.default) for each in step.workflow.input if each.name not in given and each.default]
+    values: dict[str, object] = {}
+    for name, template in (*defaults, *step.workflow.initial):
+        try:
+            values[name] = template.evaluate(view.View(step, None, EMPTY_CONTEXT, first=values))
+        except EvaluationError as error:
+            step.note(f"cannot evaluate '{name}': {error}", None)
+            finish(step, ExecutionState.ERROR, f"cannot evaluate '{name}': {error}")
+            return
+    if values:
+        step.change(GlobalsPublished(values={name: Value(data=value) for name, value in values.items()}))
 
 
 def complete(step: Step) -> None:
@@ -99,6 +121,9 @@ def stop(step: Step, state: ExecutionState, info: str) -> None:
 
 def finish(step: Step, state: ExecutionState, info: str) -> None:
     """End the execution with its output. An output that cannot be evaluated makes a success an error."""
+    if step.workflow.rules.notes_errors:
+        _finish_noting(step, state, info)
+        return
     try:
         output = _output(step, state, info)
         output.text  # noqa: B018 - writes it now, so that an unfit value is found here
@@ -109,6 +134,24 @@ def finish(step: Step, state: ExecutionState, info: str) -> None:
             state = ExecutionState.ERROR
         output = Value(data={"result": info})
     step.move_execution(state, info, output)
+
+
+def _finish_noting(step: Step, state: ExecutionState, info: str) -> None:
+    """Every member of the output that can be evaluated is there, however it ends; what cannot is an error."""
+    context = final_context(step)
+    values: dict[str, object] = {}
+    for name, template in step.workflow.outputs:
+        try:
+            value = template.evaluate(view.View(step, None, context, first=values))
+            Value(data=value).text  # noqa: B018 - writes it now, so that an unfit value is found here
+        except (EvaluationError, UnfitValue) as error:
+            told = f"cannot evaluate the output '{name}': {error}"
+            step.note(told, None)
+            if state is ExecutionState.SUCCESS:
+                state, info = ExecutionState.ERROR, told
+        else:
+            values[name] = value
+    step.move_execution(state, info, Value(data=values or None))
 
 
 def _output(step: Step, state: ExecutionState, info: str) -> Value:
@@ -128,20 +171,25 @@ def _output(step: Step, state: ExecutionState, info: str) -> Value:
     return Value(data=told)
 
 
-def final_context(step: Step) -> Context:
+def final_context(step: Step) -> AnyContext:
     """What the branches had published when they ended, merged in the order in which they did."""
     execution = step.execution
     if step.workflow.reverse:
         params = execution.created.params.data
         target = execution.latest(str(params.get("task_name"))) if isinstance(params, dict) else None
-        return view.context_out(execution, target) if target is not None else EMPTY_CONTEXT
-    return view.merged_out(execution, [execution.tasks[number] for number in execution.ends])
+        return view.context_out(step, target) if target is not None else EMPTY_CONTEXT
+    ways = [(execution.tasks[number], -1) for number in execution.ends]
+    if step.workflow.rules.merge is Merge.LAST_ARRIVED:  # in the order in which the tasks came to be
+        ends = {(task.number, -1): task.added_at for task, _ in ways} | execution.branch_ends
+        ways = [(execution.tasks[number], branch) for number, branch in sorted(ends, key=lambda end: ends[end])]
+    return view.merged_out(step, ways)
 
 
 def fail_hard(step: Step, task: TaskExecution | None, reason: str) -> None:
     """Processing a task failed beyond its handlers: it is ERROR and so is the execution, at once."""
     if task is not None and (not task.is_completed or task.state is TaskState.SUCCESS):
         step.change(TaskMoved(task=task.number, state=TaskState.ERROR, info=reason, at_s=step.at_s))
+    step.note(reason, task)
     if not step.execution.is_completed:
         finish(step, ExecutionState.ERROR, reason)
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from dalsegno.workflow import attempts, graph, items, lifecycle, operations, policies, routing, tasks
+from dalsegno.workflow import attempts, branching, graph, items, lifecycle, operations, policies, routing, tasks
 from dalsegno.workflow.changes import AnyChange, ExecutionCreated
 from dalsegno.workflow.commands import AnyCommand
 from dalsegno.workflow.events import (
@@ -84,7 +84,9 @@ def _with_defaults(workflow: Workflow, event: StartRequested) -> ExecutionCreate
     if not isinstance(given, dict):
         raise InvalidRequest.of("input", f"must be an object, not {type(given).__name__}")
     completed = {**given, **attempts.with_defaults(workflow, given)}
-    if len(completed) == len(given):
+    if not workflow.rules.checks_input:
+        completed = attempts.with_defaults(workflow, given)
+    if completed.keys() == given.keys():
         return event.creation
     return msgspec.structs.replace(event.creation, input=Value(data=completed))
 
@@ -102,6 +104,8 @@ def _start(step: Step, event: StartRequested) -> None:
         lifecycle.finish(step, ExecutionState.ERROR, str(error))  # a child tells its parent
         return
     lifecycle.start(step, event, variables)
+    if execution.is_completed:
+        return
     names = step.workflow.starts
     if step.workflow.reverse:
         needed = graph.needed_for(step.workflow, routing.reverse_target(step))
@@ -203,6 +207,8 @@ _WORK: dict[str, Callable[..., None]] = {
     "route": routing.route,
     "obey": routing.obey,
     "check_join": routing.check_join,
+    "go_on": operations.go_on_by_report,
+    "wind_down": lambda step, task, reason: operations.wind_down(step, reason),
 }
 
 
@@ -230,6 +236,8 @@ def _come_to_rest(step: Step) -> None:
     while execution.state is ExecutionState.RUNNING and not execution.unrouted:
         if not execution.incomplete:
             lifecycle.complete(step)
+        elif len(execution.waiting) == len(execution.incomplete) and branching.fail_joins(step):
+            break
         elif len(execution.waiting) == len(execution.incomplete):
             for number in list(execution.waiting):
                 join = execution.tasks[number]

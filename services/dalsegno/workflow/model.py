@@ -16,11 +16,15 @@ class Command(Enum):
     FAIL = "fail"
     SUCCEED = "succeed"
     PAUSE = "pause"
+    CONTINUE = "continue"
+    """Nothing follows; what was published reaches the output. A failure stays a failure."""
+    RETRY = "retry"
+    """The task is run again; compiled into its retry policy, never met while routing."""
 
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """One declared input."""
+    """One declared input. A default that is not constant is evaluated at the start, in the order of declaration."""
 
     name: str
     required: bool = True
@@ -50,6 +54,23 @@ class Clause:
     next: tuple[Transition, ...] = ()
 
 
+Assignments = tuple[tuple[str, Template], ...]
+"""Names with their values, evaluated in order: each sees those before it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Branch:
+    """One way out of a task that has a condition, publishes and targets of its own.
+
+    All that fit are taken, each with a context of its own: what one publishes the tasks behind another do not see.
+    """
+
+    when: Template | None = None
+    """Taken when this is true; None is always, after a failure too."""
+    publish: Assignments = ()
+    next: tuple[Transition, ...] = ()
+
+
 @dataclass(frozen=True, slots=True)
 class Items:
     """One `names in list` of a with-items task; several are walked together (zipped)."""
@@ -66,6 +87,8 @@ class Retry:
     delay_s: Template
     break_on: Template | None = None
     continue_on: Template | None = None
+    when: Template | None = None
+    """Decides alone, after whatever verdict; None: as the others say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +126,11 @@ class Task:
     on_error: Clause = Clause()
     on_complete: Clause = Clause()
     on_skip: Clause = Clause()
+    branches: tuple[Branch, ...] = ()
+    """The ways out, in languages in which each has a condition of its own; the clauses are empty then."""
+    is_split: bool = False
+    """Whether each arrival opens a route of its own (ORQUESTA.md section 3)."""
+    is_in_cycle: bool = False
     publish: Template | None = None
     publish_on_error: Template | None = None
     publish_on_skip: Template | None = None
@@ -128,6 +156,61 @@ JOIN_ALL = -1
 """`join: all`."""
 
 
+class Merge(Enum):
+    """What becomes of a variable that several branches published, where they meet."""
+
+    MOST_PUBLISHED = "most published"
+    """Leaf by leaf, what was published more often along its branch; on a tie the branch merged first."""
+    LAST_ARRIVED = "last arrived"
+    """What a branch published since they parted is laid over what the branches before it brought."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """Where the languages differ in how a workflow runs. The machine obeys these; it never asks for the language."""
+
+    merge: Merge = Merge.MOST_PUBLISHED
+    fails_fast: bool = False
+    """An unhandled failure or a cancelled task ends the execution at once, not when nothing is left to run."""
+    routes_when_ended: bool = False
+    """What ends after the execution has ended is published and routed at once, not when the execution runs again."""
+    checks_input: bool = True
+    """Input that is missing or not declared refuses the start; else the one is null and the other is ignored."""
+    follows_reports: bool = False
+    """An action that reports that it is paused or has become a delegate pauses its execution once nothing else runs."""
+    finds_workflows: bool = False
+    """`action` may name a workflow: the sub-workflow then runs, and its result is `{output, errors}`."""
+    stops_items: bool = False
+    """No item begins once one has failed and no other is active."""
+    asks_for_items: bool = False
+    """An item is asked for by `item()`, not found under its name; a concurrency of 0 is 1."""
+    runs_noop: bool = True
+    """A task without an action runs std.noop; else it succeeds at once, with nothing to run."""
+    leaves_joins: bool = False
+    """A join that can no longer be filled stays as it is and fails the execution; else the join itself fails."""
+    about: str = ""
+    """The variable under which a context tells about its execution."""
+    notes_errors: bool = False
+    """Errors are gathered in a list on the execution, and a failure leaves the output as it can be evaluated."""
+
+
+MISTRAL_RULES = Rules()
+ORQUESTA_RULES = Rules(
+    merge=Merge.LAST_ARRIVED,
+    fails_fast=True,
+    routes_when_ended=True,
+    checks_input=False,
+    follows_reports=True,
+    finds_workflows=True,
+    stops_items=True,
+    asks_for_items=True,
+    runs_noop=False,
+    leaves_joins=True,
+    about="st2",
+    notes_errors=True,
+)
+
+
 @dataclass(frozen=True, eq=False)
 class Workflow:
     """One compiled workflow. Compared by identity."""
@@ -142,6 +225,11 @@ class Workflow:
     vars: Template | None = None
     output: Template | None = None
     output_on_error: Template | None = None
+    initial: Assignments = ()
+    """Evaluated one by one at the start, after the input; each sees those before it."""
+    outputs: Assignments = ()
+    """The output's members, evaluated one by one, however the execution ends; each sees those before it."""
+    rules: Rules = MISTRAL_RULES
     description: str = ""
     tags: tuple[str, ...] = ()
     language: str = "mistral"

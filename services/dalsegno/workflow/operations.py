@@ -47,6 +47,13 @@ def resume(step: Step, event: ResumeRequested) -> None:
     go_on(step)
 
 
+def go_on_by_report(step: Step, task: TaskExecution) -> None:
+    """What it had paused for is over, so an execution that nobody asked to pause runs again."""
+    if step.execution.is_paused_by_report and step.execution.state in _PAUSABLE:
+        step.move_execution(ExecutionState.RUNNING)
+        go_on(step)
+
+
 def go_on(step: Step) -> None:
     """Start what was selected, due or interrupted while the execution was not running."""
     execution = step.execution
@@ -79,6 +86,12 @@ def cancel(step: Step, event: CancelRequested) -> None:
     if execution.state is ExecutionState.IDLE:
         lifecycle.finish(step, ExecutionState.CANCELLED, reason)
         return
+    wind_down(step, reason)
+
+
+def wind_down(step: Step, reason: str) -> None:
+    """CANCELLING: what nobody works on is cancelled now, what runs comes to its end, the children are asked to end."""
+    execution = step.execution
     step.move_execution(ExecutionState.CANCELLING, reason)
     for key in [key for key, attempt in execution.attempts.items() if _ends_at_once(attempt)]:
         attempts.stop(step, execution.attempts[key], reason)
@@ -100,6 +113,8 @@ def _is_worked_on(step: Step, task: TaskExecution) -> bool:
 def come_to_rest(step: Step) -> None:
     """PAUSING becomes PAUSED and CANCELLING CANCELLED once nobody works on any task (O3, O15)."""
     execution = step.execution
+    if execution.state is ExecutionState.RUNNING and step.workflow.rules.follows_reports:
+        _follow_reports(step)
     if execution.active_count:
         return
     if execution.state is ExecutionState.PAUSING:
@@ -108,3 +123,22 @@ def come_to_rest(step: Step) -> None:
         for task in step.tasks_in(TaskState.RUNNING, TaskState.RUNNING_DELAYED, TaskState.PAUSED):
             step.change(TaskMoved(task=task.number, state=TaskState.CANCELLED, info=execution.info, at_s=step.at_s))
         lifecycle.finish(step, ExecutionState.CANCELLED, execution.info)
+
+
+def _follow_reports(step: Step) -> None:
+    """A delegate pauses its execution; so does what has paused itself, once nothing else is left to do."""
+    execution = step.execution
+    if execution.delegates:
+        step.pause(reported=True)
+        return
+    if execution.active_count:
+        return
+    open_tasks = [execution.tasks[number] for number in execution.incomplete]
+    paused = [task for task in open_tasks if task.state is TaskState.PAUSED and not _is_of_children(step, task)]
+    if paused and all(task.state in (TaskState.PAUSED, TaskState.WAITING) for task in open_tasks):
+        step.pause(reported=True)
+
+
+def _is_of_children(step: Step, task: TaskExecution) -> bool:
+    """Whether it is sub-workflows that the task waits for: what is asked of them stays with them (decision 12)."""
+    return any(attempt.child_id for attempt in step.execution.current_attempts(task))

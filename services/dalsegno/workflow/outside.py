@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -27,6 +28,10 @@ class Outside(Protocol):
 
     def find_action(self, name: str, namespace: str) -> ActionDescription | AdHocAction | None:
         """What is known of the action; an ad-hoc one of this namespace, else of the default one. None: unknown."""
+        ...
+
+    def environment(self, name: str, namespace: str) -> Mapping[str, object]:
+        """The variables of a stored environment of the namespace, as they are now; none when there is no such one."""
         ...
 
     def tasks(

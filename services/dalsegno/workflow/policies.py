@@ -41,6 +41,11 @@ def concurrency(step: Step, task: TaskExecution) -> int | None:
     template = step.spec(task).policies.concurrency
     if template is None:
         return None
+    if step.workflow.rules.asks_for_items:
+        value = _value(template, task_view(step, task), task, "concurrency")
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int)):
+            raise HardFailure(f"concurrency of task '{task.name}' must be a whole number, not {value!r}")
+        return value if value is None else max(value, 1)
     return _whole(template, step, task, "concurrency") or None
 
 
@@ -119,6 +124,10 @@ def retries(step: Step, task: TaskExecution, verdict: TaskState, info: str) -> b
     count = _whole(retry.count, step, task, "retry.count")
     delay_s = _seconds(retry.delay_s, step, task, "retry.delay")
     scope = task_view(step, task, state=str(verdict), info=info)
+    if retry.when is not None:
+        if not _value(retry.when, scope, task, "retry.when"):
+            return False
+        return task.retries < count and _retry_later(step, task, delay_s, info)
     goes_on = retry.continue_on is not None and bool(_value(retry.continue_on, scope, task, "retry.continue-on"))
     if verdict is TaskState.SUCCESS and not goes_on:
         return False
@@ -132,6 +141,11 @@ def retries(step: Step, task: TaskExecution, verdict: TaskState, info: str) -> b
         and _value(retry.break_on, scope, task, "retry.break-on")
     ):
         return False
+    return _retry_later(step, task, delay_s, info)
+
+
+def _retry_later(step: Step, task: TaskExecution, delay_s: float, info: str) -> bool:
+    """The next attempt begins at once, or after the delay."""
     delay(step, task, "retry", max(delay_s, 0.0), info=info)
     if delay_s <= 0 and step.execution.state is ExecutionState.RUNNING:
         step.commands.pop()  # no timer: the next attempt begins in this step

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dalsegno.workflow import graph
+from dalsegno.workflow import branching, graph
 from dalsegno.workflow.changes import JoinReached, TaskAdded, TaskRouted
 from dalsegno.workflow.execution import TaskExecution
 from dalsegno.workflow.lifecycle import stop
@@ -19,7 +19,7 @@ _ROUTABLE = frozenset({ExecutionState.RUNNING, ExecutionState.PAUSING, Execution
 def add_task(
     step: Step, name: str, sources: tuple[int, ...], state: TaskState = TaskState.IDLE, generation: int = 0
 ) -> TaskExecution:
-    """A new task execution, numbered in order of creation."""
+    """A new task execution, numbered in order of creation, on the first route."""
     number = len(step.execution.tasks) + 1
     step.change(TaskAdded(task=number, name=name, state=state, sources=sources, generation=generation, at_s=step.at_s))
     return step.execution.tasks[number]
@@ -27,11 +27,19 @@ def add_task(
 
 def route(step: Step, task: TaskExecution) -> None:
     """Evaluate the transitions of an ended task, all of them before any is taken."""
-    if task.routed or step.execution.state not in _ROUTABLE:
+    if task.routed or not (step.execution.state in _ROUTABLE or step.workflow.rules.routes_when_ended):
         return
     if step.workflow.reverse:
         _route_backward(step, task)
-        return
+    elif step.spec(task).branches:
+        branching.route(step, task)
+    else:
+        _route_clauses(step, task)
+    if step.workflow.rules.fails_fast:
+        branching.end_early(step, task)
+
+
+def _route_clauses(step: Step, task: TaskExecution) -> None:
     chosen, handled = _chosen(step, task)
     commands = [index for index, transition in enumerate(chosen) if transition.command is not None]
     first = commands[0] if commands else len(chosen)
@@ -147,6 +155,8 @@ def check_join(step: Step, join: TaskExecution, *, last_chance: bool = False) ->
     needed = len(spec.inbound) if spec.join == JOIN_ALL else spec.join or 1
     if len(join.arrived) >= needed:
         step.later("begin", join)
+        return
+    if step.workflow.rules.leaves_joins:
         return
     absent = [name for name in spec.inbound if name not in join.arrived]
     lost = absent if last_chance else [name for name in absent if not _may_select(step, name)]

@@ -34,6 +34,28 @@ class Scope(Protocol):
         """The record that `task(name)` shows; without a name that of the current task. None when there is none."""
         ...
 
+    def item(self) -> object:
+        """The item of a with-items task that this is evaluated for. EvaluationError where there is none."""
+        ...
+
+    def result(self) -> object:
+        """The result of the current task. EvaluationError where there is no task."""
+        ...
+
+    def status(self, name: str | None, route: int | None) -> str | None:
+        """The state of the named task (None: the current one) on a route (None: the current one, then those that it
+        came from, the latest first), in DESIGN.md's words. None when it was never run there."""
+        ...
+
+    def run(self, name: str | None, route: int | None) -> dict[str, object] | None:
+        """The record that Orquesta's `task(name)` shows: `{id, execution_id, name, route, result, state, started_s,
+        ended_s}` of the newest running, of that route when one is given. None when it was never run."""
+        ...
+
+    def stored(self, environment: str, key: str) -> object:
+        """A value of a stored environment as it is now. KeyError when there is none."""
+        ...
+
     def tasks(
         self, execution_id: str | None, recursive: bool, state: str | None, flat: bool
     ) -> list[dict[str, object]]:

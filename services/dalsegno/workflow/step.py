@@ -11,10 +11,10 @@ from collections import deque
 from collections.abc import Callable
 
 from dalsegno.workflow import notices
-from dalsegno.workflow.changes import AnyChange, ExecutionMoved
+from dalsegno.workflow.changes import AnyChange, ErrorNoted, ExecutionMoved
 from dalsegno.workflow.commands import AnyCommand, Send
 from dalsegno.workflow.events import ChildMoved, Event, PauseRequested
-from dalsegno.workflow.execution import Execution, TaskExecution
+from dalsegno.workflow.execution import Execution, TaskExecution, error_key
 from dalsegno.workflow.model import Task, Workflow
 from dalsegno.workflow.outside import Outside
 from dalsegno.workflow.states import COMPLETED_EXECUTION, ExecutionState, TaskState
@@ -26,6 +26,24 @@ class HardFailure(Exception):
 
     MISTRAL.md section 5, grade 2: a bad expression in an input, a publish or a condition, an unknown action, ...
     """
+
+
+ERRORS_MAX = 1000
+"""As many errors an execution's list holds; further ones stand with their tasks only."""
+
+
+def errors_of(execution: Execution) -> Value | None:
+    """The list of errors as workflows and readers see it."""
+    if not execution.errors:
+        return None
+    return Value(
+        data=[
+            {"type": "error", "message": error.message}
+            | ({"task_id": error.name} if error.name else {})
+            | ({"result": error.result.data} if error.result is not None else {})
+            for error in execution.errors
+        ]
+    )
 
 
 TOLD_TO_PARENT = COMPLETED_EXECUTION | {ExecutionState.PAUSED, ExecutionState.RUNNING}
@@ -72,10 +90,21 @@ class Step:
         self._seeds += 1
         return f"{self.execution.id}:{self.execution.revision}:{self._seeds}"
 
-    def move_execution(self, state: ExecutionState, info: str = "", output: Value | None = None) -> None:
+    def note(self, message: str, task: TaskExecution | None, name: str = "", result: Value | None = None) -> None:
+        """Put an error on the execution's list, where its rules keep one and it is not there yet."""
+        if not self.workflow.rules.notes_errors or len(self.execution.errors) >= ERRORS_MAX:
+            return
+        number, name = (0, name) if task is None else (task.number, name or task.name)
+        error = ErrorNoted(message=message, task=number, name=name, result=result, at_s=self.at_s)
+        if error_key(error) not in self.execution.error_keys:
+            self.change(error)
+
+    def move_execution(
+        self, state: ExecutionState, info: str = "", output: Value | None = None, *, reported: bool = False
+    ) -> None:
         """Put the execution into a state, and tell its parent when that concerns it."""
         execution = self.execution
-        self.change(ExecutionMoved(state=state, info=info, output=output, at_s=self.at_s))
+        self.change(ExecutionMoved(state=state, info=info, output=output, reported=reported, at_s=self.at_s))
         parent = execution.created.parent
         if parent is not None and state in TOLD_TO_PARENT:
             moved = ChildMoved(
@@ -85,6 +114,7 @@ class Step:
                 state=state,
                 state_info=info,
                 output=output if state in COMPLETED_EXECUTION else None,
+                errors=errors_of(execution) if state is ExecutionState.ERROR else None,
             )
             self.command(Send(parent.execution_id, moved))
 
@@ -99,9 +129,11 @@ class Step:
             if chosen(attempt.state):
                 self.command(Send(attempt.child_id, event))
 
-    def pause(self, info: str = "") -> None:
+    def pause(self, info: str = "", *, reported: bool = False) -> None:
         """Ask for quiet: PAUSING, and PAUSED once nobody works on it (O2, O3), with all descendants (O6)."""
-        self.move_execution(ExecutionState.PAUSING, info)
+        self.move_execution(ExecutionState.PAUSING, info, reported=reported)
+        if reported:
+            return
         self.tell_children(PauseRequested(at_s=self.at_s, actor=self.event.actor, comment=self.event.comment))
 
     def tasks_in(self, *states: TaskState) -> list[TaskExecution]:

@@ -4,62 +4,108 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from typing import cast
 
+from dalsegno.workflow import layers
 from dalsegno.workflow.context import EMPTY_CONTEXT, Context, merge, publish
 from dalsegno.workflow.execution import Execution, TaskExecution
 from dalsegno.workflow.identity import task_id
+from dalsegno.workflow.model import Merge
+from dalsegno.workflow.scope import EvaluationError
+from dalsegno.workflow.states import COMPLETED_ATTEMPT
 from dalsegno.workflow.step import Step
+
+AnyContext = Context | layers.Layers
 
 TASKS_MAX = 1000
 """As many records a function that lists tasks or executions gives at most."""
 
 
-def context_in(execution: Execution, task: TaskExecution) -> Context:
+def context_in(step: Step, task: TaskExecution) -> AnyContext:
     """What the task sees of others' variables: the merge of what its sources pass on. Kept once computed."""
     if task.context_in is not None:
         return task.context_in
+    tasks = step.execution.tasks
     stack = [task]
     while stack:  # not recursive: a chain may be as long as it likes
         top = stack[-1]
-        unknown = [
-            source
-            for number in top.sources
-            if (source := execution.tasks[number]).context_in is None and source.context_out is None
-        ]
+        unknown = [source for number in top.sources if (source := tasks[number]).context_in is None]
         if unknown:
             stack.extend(unknown)
             continue
         stack.pop()
-        top.context_in = merged_out(execution, [execution.tasks[number] for number in top.sources])
+        ways = zip(top.sources, top.by_branches, strict=True)
+        top.context_in = merged_out(step, [(tasks[number], branch) for number, branch in ways])
     assert task.context_in is not None
     return task.context_in
 
 
-def context_out(execution: Execution, task: TaskExecution) -> Context:
-    """What the task passes on: what it sees, updated with what it published."""
+def context_out(step: Step, task: TaskExecution, branch: int = -1) -> AnyContext:
+    """What the task passes on by a branch (-1: by its clauses): what it sees, updated with what it published there."""
+    if branch >= 0:
+        return _branch_out(step, task, branch)
     if task.context_out is None:
-        task.context_out = publish(context_in(execution, task), task.published)
+        seen = context_in(step, task)
+        task.context_out = seen if task.branches else publish(cast(Context, seen), task.published)
     return task.context_out
 
 
-def merged_out(execution: Execution, tasks: list[TaskExecution]) -> Context:
-    """The merge of what these tasks pass on, in this order."""
-    merged = EMPTY_CONTEXT
+def _branch_out(step: Step, task: TaskExecution, branch: int) -> AnyContext:
+    found = task.branch_contexts.get(branch)
+    if found is None:
+        seen = cast(layers.Layers, context_in(step, task))
+        number, published = task.branches.get(branch, (0, {}))
+        found = (
+            layers.publish(seen, number, published, lambda name: initial(step.execution, name)) if published else seen
+        )
+        task.branch_contexts[branch] = found
+    return found
+
+
+def initial(execution: Execution, name: str) -> object:
+    """What a variable was at the start: of vars before input. KeyError for one that was not there."""
+    value = execution.globals.get(name)
+    if value is not None:
+        return value.data
+    declared = execution.created.input.data
+    assert isinstance(declared, dict)
+    return declared[name]
+
+
+def merged_out(step: Step, ways: list[tuple[TaskExecution, int]]) -> AnyContext:
+    """The merge of what these tasks pass on by these branches, in this order."""
+    merged: AnyContext = EMPTY_CONTEXT
     seen: set[int] = set()
-    for task in tasks:
-        context = context_out(execution, task)
-        if id(context) not in seen:  # branches that published nothing share one context
-            seen.add(id(context))
-            merged = merge(merged, context)
+    is_layered = step.workflow.rules.merge is Merge.LAST_ARRIVED
+    for task, branch in ways:
+        context = context_out(step, task, branch)
+        if id(context) in seen:  # branches that published nothing share one context
+            continue
+        seen.add(id(context))
+        if is_layered:
+            merged = layers.merge(cast(layers.Layers, merged), cast(layers.Layers, context))
+        else:
+            merged = merge(cast(Context, merged), cast(Context, context))
     return merged
 
 
-def values(context: Context) -> dict[str, object]:
+def values(context: AnyContext) -> dict[str, object]:
     """The variables of a context as a plain dict."""
     return {name: cell.value for name, cell in context.items()}
 
 
 _NOTHING: Mapping[str, object] = {}
+_ITEM = ""
+"""The name under which an item stands among the variables of items: no variable can be called so."""
+
+
+def of_item(names: tuple[str, ...], item: object) -> dict[str, object]:
+    """The variables of an item that is asked for by `item()`: a dict by names, zipped by place, or the item itself."""
+    if not names:
+        return {_ITEM: item}
+    if isinstance(item, list | tuple):
+        return {_ITEM: dict(zip(names, item, strict=False))}
+    return {_ITEM: {names[0]: item}}
 
 
 class View:
@@ -71,7 +117,7 @@ class View:
         self,
         step: Step,
         task: TaskExecution | None,
-        context: Context,
+        context: AnyContext,
         extra: Mapping[str, object] | None = None,
         first: Mapping[str, object] | None = None,
         state: str | None = None,
@@ -110,12 +156,9 @@ class View:
             return self._extra[name]
         if name in ("__env", "__execution", "__task_execution"):
             return self._about()[name]
-        value = self._execution.globals.get(name)
-        if value is not None:
-            return value.data
-        declared = self._execution.created.input.data
-        assert isinstance(declared, dict)
-        return declared[name]
+        if name == self._step.workflow.rules.about:
+            return self._about()[name]
+        return initial(self._execution, name)
 
     def variables(self) -> dict[str, object]:
         """All of them in one dict."""
@@ -136,12 +179,89 @@ class View:
         if self._task is not None:
             number = task_id(self._execution.id, self._task.number)
             about["__task_execution"] = {"id": number, "name": self._task.name}
+        own = self._step.workflow.rules.about
+        if own:
+            created = self._execution.created
+            about[own] = {
+                "action_execution_id": self._execution.id,
+                "workflow_execution_id": self._execution.id,
+                "api_url": "",
+                "user": created.actor,
+                "pack": created.workflow.partition(".")[0] if "." in created.workflow else "",
+                "action": created.workflow,
+                "runner": created.language,
+            }
         return about
 
     def task(self, name: str | None) -> dict[str, object] | None:
         """The record of the newest execution of the named task, or of the current one."""
         found = self._task if name is None else self._execution.latest(name)
         return None if found is None else self._task_record(found)
+
+    def item(self) -> object:
+        """The item that this is evaluated for, by its names when it has any. EvaluationError without one."""
+        if _ITEM not in self._extra:
+            raise EvaluationError("there is no item here: only a task with `with` has items")
+        return self._extra[_ITEM]
+
+    def result(self) -> object:
+        """The current task's result; over items a list in their order, None for those without one."""
+        task = self._task
+        if task is None:
+            raise EvaluationError("there is no result here: only a task has one")
+        if task.item_count is None:
+            return self._execution.result(task)
+        attempts = (self._execution.current(task, item) for item in range(task.item_count))
+        return [None if one is None or one.result is None else one.result.data for one in attempts]
+
+    def status(self, name: str | None, route: int | None) -> str | None:
+        """The state of a task on a route, or on the newest of those that the current route came from."""
+        if name is None:
+            return self._state or (None if self._task is None else str(self._task.state))
+        if route is not None:
+            found = self._execution.latest_on(name, route)
+        else:
+            found = self._near(name)
+        if found is not None and found is self._task and self._state:
+            return self._state
+        return None if found is None else str(found.state)
+
+    def _near(self, name: str) -> TaskExecution | None:
+        """The newest running of a task on the current route, else on the latest of those that it came from."""
+        if self._task is None:
+            return self._execution.latest(name)
+        routes = self._execution.routes
+        own = routes[self._task.route]
+        for number in range(self._task.route, -1, -1):
+            if routes[number] == own[: len(routes[number])]:
+                found = self._execution.latest_on(name, number)
+                if found is not None:
+                    return found
+        return None
+
+    def run(self, name: str | None, route: int | None) -> dict[str, object] | None:
+        """The record of the newest running of a task (None: the current one), of a route when one is given."""
+        if name is None:
+            found = self._task
+        else:
+            found = self._execution.latest(name) if route is None else self._execution.latest_on(name, route)
+        if found is None:
+            return None
+        current = found is self._task and self._state
+        return {
+            "id": task_id(self._execution.id, found.number),
+            "execution_id": self._execution.id,
+            "name": found.name,
+            "route": found.route,
+            "result": self._execution.result(found),
+            "state": self._state if current else str(found.state),
+            "started_s": found.started_s,
+            "ended_s": found.ended_s,
+        }
+
+    def stored(self, environment: str, key: str) -> object:
+        """A value of a stored environment of the namespace. KeyError when there is none."""
+        return self._step.outside.environment(environment, self._execution.created.namespace)[key]
 
     def tasks(
         self, execution_id: str | None, recursive: bool, state: str | None, flat: bool
@@ -227,4 +347,4 @@ def task_view(
     info: str | None = None,
 ) -> View:
     """The scope of a task: what it sees, and what it has published itself."""
-    return View(step, task, context_out(step.execution, task), extra, state=state, info=info)
+    return View(step, task, context_out(step, task), extra, state=state, info=info)

@@ -1,0 +1,132 @@
+"""Contexts in which what arrives last is laid over what is there (`Merge.LAST_ARRIVED`).
+
+A variable remembers who wrote it: the heads of a little history of writes. Where branches meet, the writes of the
+branch that arrives later are laid over the value of the one before, but only those that it does not know already, so
+that a value from before the fork never covers a newer one. Dicts are merged key by key, everything else is replaced
+(ORQUESTA.md sections 3 and 8). Branches that wrote nothing since their fork share their cells and cost nothing.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+import immutables
+
+from dalsegno.workflow.value import Value
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Write:
+    """One value that was written to a variable, and the writes it was laid over."""
+
+    number: int
+    """The revision that wrote it: later writes have greater numbers; 0 is what was there at the start."""
+    value: object
+    before: tuple[Write, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Layered:
+    """One variable: its value, and the newest writes that it is made of."""
+
+    value: object
+    heads: tuple[Write, ...]
+
+
+Layers = immutables.Map[str, Layered]
+
+_LEFT, _RIGHT, _BOTH = 1, 2, 3
+
+
+def publish(context: Layers, number: int, values: Mapping[str, Value], initial: Callable[[str], object]) -> Layers:
+    """The context after a publish. `initial` gives what a variable was at the start, and raises KeyError if nothing."""
+    draft = context.mutate()
+    for name, value in values.items():
+        cell = draft.get(name) or _at_start(name, initial)
+        if cell is None:
+            draft[name] = Layered(value.data, (Write(number, value.data),))
+        else:
+            draft[name] = Layered(lay(cell.value, value.data), (Write(number, value.data, cell.heads),))
+    return draft.finish()
+
+
+def _at_start(name: str, initial: Callable[[str], object]) -> Layered | None:
+    try:
+        value = initial(name)
+    except KeyError:
+        return None
+    return Layered(value, (Write(0, value),))
+
+
+def merge(left: Layers, right: Layers) -> Layers:
+    """What the branch that arrived first brought, with what the other one has written laid over it."""
+    if left is right or not right:
+        return left
+    if not left:
+        return right
+    draft = left.mutate()
+    for name, cell in right.items():
+        mine = draft.get(name)
+        if mine is None:
+            draft[name] = cell
+        elif mine is not cell:
+            draft[name] = _merge_cells(mine, cell)
+    return draft.finish()
+
+
+def _merge_cells(left: Layered, right: Layered) -> Layered:
+    value = left.value
+    for write in _unseen(left.heads, right.heads):
+        value = lay(value, write.value)
+    heads = {write.number: write for write in (*left.heads, *right.heads)}
+    return Layered(value, tuple(heads.values()))
+
+
+def _unseen(left: Iterable[Write], right: Iterable[Write]) -> list[Write]:
+    """The writes that right is made of and left is not, oldest first.
+
+    Both histories are walked from the newest write down, and no further than to where they were one.
+    """
+    sides: dict[int, int] = {}
+    writes: dict[int, Write] = {}
+    waiting: list[int] = []
+    alone = 0
+    """How many of those that wait belong to one side only."""
+
+    def meet(write: Write, side: int) -> None:
+        nonlocal alone
+        known = sides.get(write.number)
+        if known is None:
+            writes[write.number] = write
+            heapq.heappush(waiting, -write.number)
+            alone += side != _BOTH
+        else:
+            alone -= known != _BOTH and known | side == _BOTH
+        sides[write.number] = side | (known or 0)
+
+    for write in left:
+        meet(write, _LEFT)
+    for write in right:
+        meet(write, _RIGHT)
+    found: list[Write] = []
+    while alone:
+        number = -heapq.heappop(waiting)
+        side = sides[number]
+        alone -= side != _BOTH
+        if side == _RIGHT:
+            found.append(writes[number])
+        for write in writes[number].before:
+            meet(write, side)
+    return found[::-1]
+
+
+def lay(under: object, over: object) -> object:
+    """One value laid over another: dicts key by key, everything else as a whole."""
+    if not isinstance(under, dict) or not isinstance(over, dict):
+        return over
+    laid = dict(under)
+    for key, member in over.items():
+        laid[key] = lay(laid[key], member) if key in laid else member
+    return laid
