@@ -1,8 +1,8 @@
 """From a value of a definition to a Template: finds the expressions in it, and compiles each of them once.
 
-The rules are Mistral's (MISTRAL.md section 2). A string that is exactly one expression keeps the value's type; with
-anything around it, even a space, the values are put into the text as Python shows them. Marks are on one line. Keys of
-dicts are never evaluated. A value that comes out of an expression is not evaluated again.
+A string that is exactly one expression keeps the value's type; with anything around it, even a space, the values are
+put into the text as Python shows them. Marks are on one line. A value that comes out of an expression is not evaluated
+again. What an expression may say, and whether keys of dicts are expressions too, is the matter of its language.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from dalsegno.expressions.jinja import compile_jinja_expression, compile_jinja_text
+from dalsegno.expressions.language import MISTRAL, Language
 from dalsegno.expressions.marks import find_marked, has_marked
 from dalsegno.expressions.yaql.evaluate import compile_yaql
 from dalsegno.expressions.yaql.parse import SyntaxProblem
@@ -55,7 +56,7 @@ class Expression:
 
 
 class Interpolation:
-    """A text with YAQL expressions in it: their values take their places as Python shows them."""
+    """A text with expressions in it: their values take their places as Python shows them."""
 
     __slots__ = ("parts", "place")
 
@@ -97,18 +98,35 @@ class DictTemplate:
         return {key: value.evaluate(scope) for key, value in self.items}
 
 
-def compile_template(value: object, report: Report, path: Path = ()) -> Template:
+class KeyedTemplate:
+    """A dict in which some key is an expression."""
+
+    __slots__ = ("items",)
+
+    def __init__(self, items: tuple[tuple[Template, Template], ...]) -> None:
+        self.items = items
+
+    def evaluate(self, scope: Scope) -> object:
+        found = {}
+        for key, value in self.items:
+            name = key.evaluate(scope)
+            if not isinstance(name, str):
+                name = _as_text(name)
+            found[name] = value.evaluate(scope)
+        return found
+
+
+def compile_template(value: object, report: Report, path: Path = (), language: Language = MISTRAL) -> Template:
     """The template of a JSON value. What is wrong goes to `report`, everything at once; nothing is raised.
 
     A template is given in any case; with a problem reported it is not meant to be evaluated.
     """
     if isinstance(value, str):
-        return _compile_string(value, report, path)
+        return _compile_string(value, report, path, language)
     if isinstance(value, dict):
-        items = tuple((key, compile_template(item, report, (*path, key))) for key, item in value.items())
-        return Constant(value) if all(isinstance(item, Constant) for _, item in items) else DictTemplate(items)
+        return _compile_dict(value, report, path, language)
     if isinstance(value, (list, tuple)):
-        parts = tuple(compile_template(item, report, (*path, place)) for place, item in enumerate(value))
+        parts = tuple(compile_template(item, report, (*path, place), language) for place, item in enumerate(value))
         return Constant(value) if all(isinstance(part, Constant) for part in parts) else ListTemplate(parts)
     return Constant(value)
 
@@ -122,7 +140,15 @@ def _has_jinja(text: str) -> bool:
     return has_marked(text, "{{", "}}") or has_marked(text, "{%", "%}")
 
 
-def _compile_string(text: str, report: Report, path: Path) -> Template:
+def _compile_dict(value: dict[str, object], report: Report, path: Path, language: Language) -> Template:
+    items = tuple((key, compile_template(item, report, (*path, key), language)) for key, item in value.items())
+    if language.evaluates_keys and any(has_expression(key) for key in value):
+        keys = (_compile_string(key, report, (*path, key), language) for key in value)
+        return KeyedTemplate(tuple((key, item) for key, (_, item) in zip(keys, items, strict=True)))
+    return Constant(value) if all(isinstance(item, Constant) for _, item in items) else DictTemplate(items)
+
+
+def _compile_string(text: str, report: Report, path: Path, language: Language) -> Template:
     if "<%" not in text and "{" not in text:
         return Constant(text)
     has_yaql = has_marked(text, "<%", "%>")
@@ -131,22 +157,32 @@ def _compile_string(text: str, report: Report, path: Path) -> Template:
         report(ExpressionProblem(path, "YAQL and Jinja expressions in one string"))
         return Constant(text)
     if has_yaql:
-        return _compile_yaql_string(text, report, path)
+        return _compile_yaql_string(text, report, path, language)
     if has_jinja:
-        return _compile_jinja_string(text, report, path)
+        return _compile_jinja_string(text, report, path, language)
     return Constant(text)
 
 
-def _compile_yaql_string(text: str, report: Report, path: Path) -> Template:
+def _compile_yaql_string(text: str, report: Report, path: Path, language: Language) -> Template:
+    def compile_part(marked: str) -> _Evaluated:
+        return compile_yaql(marked[2:-2].strip(), language)
+
+    return _compile_parts(text, ("<%", "%>"), compile_part, report, path)
+
+
+def _compile_parts(
+    text: str, marks: tuple[str, str], compile_part: Callable[[str], _Evaluated], report: Report, path: Path
+) -> Template:
+    """Each marked part by itself, and the text between them as it stands."""
     place = "/".join(map(str, path))
     parts: list[str | _Evaluated] = []
     end = 0
-    for start, stop in find_marked(text, "<%", "%>"):
+    for start, stop in find_marked(text, *marks):
         if start > end:
             parts.append(text[end:start])
         end = stop
         try:
-            parts.append(compile_yaql(text[start + 2 : stop - 2].strip()))
+            parts.append(compile_part(text[start:stop]))
         except SyntaxProblem as problem:
             report(ExpressionProblem(path, f"{_shown(text[start:stop])}: {problem}"))
     if end < len(text):
@@ -156,15 +192,18 @@ def _compile_yaql_string(text: str, report: Report, path: Path) -> Template:
     return Interpolation(tuple(parts), place)
 
 
-def _compile_jinja_string(text: str, report: Report, path: Path) -> Template:
+def _compile_jinja_string(text: str, report: Report, path: Path, language: Language) -> Template:
     place = "/".join(map(str, path))
     try:
         if _JINJA_ALONE.fullmatch(text):
-            return Expression(compile_jinja_expression(text), place)
-        return Expression(compile_jinja_text(text), place)
+            return Expression(compile_jinja_expression(text, language), place)
+        whole = Expression(compile_jinja_text(text, language), place)
     except SyntaxProblem as problem:
         report(ExpressionProblem(path, f"{_shown(text)}: {problem}"))
         return Constant(text)
+    if language.renders_texts or has_marked(text, "{%", "%}"):
+        return whole
+    return _compile_parts(text, ("{{", "}}"), lambda marked: compile_jinja_expression(marked, language), report, path)
 
 
 def _shown(text: str) -> str:

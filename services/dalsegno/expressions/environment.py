@@ -28,6 +28,26 @@ class EnvironmentScope:
         """There is no task yet."""
         return None
 
+    def item(self) -> object:
+        """There is no task yet."""
+        raise EvaluationError("there is no item here")
+
+    def result(self) -> object:
+        """There is no task yet."""
+        raise EvaluationError("there is no task here")
+
+    def status(self, name: str | None, route: int | None) -> str | None:
+        """There is no task yet."""
+        return None
+
+    def run(self, name: str | None, route: int | None) -> dict[str, object] | None:
+        """There is no task yet."""
+        return None
+
+    def stored(self, environment: str, key: str) -> object:
+        """An environment does not refer to others."""
+        raise KeyError(key)
+
     def tasks(
         self, execution_id: str | None, recursive: bool, state: str | None, flat: bool
     ) -> list[dict[str, object]]:

@@ -37,13 +37,14 @@ class ProcessLost(Exception):
     """The process has ended or does not answer; the text says why, as the author of an expression should see it."""
 
 
-def evaluate_apart(language: str, text: str, scope: Scope, place: str) -> object:
-    """The value of an expression ("yaql", "jinja") or a text ("jinja text"). Raises EvaluationError.
+def evaluate_apart(notation: str, text: str, scope: Scope, place: str, language: str) -> object:
+    """The value of an expression ("yaql", "jinja") or a text ("jinja text") of a workflow language. Raises
+    EvaluationError.
 
     One at a time: what is called here is rare and short, or else killed after TIME_S.
     """
     with _shared_lock:
-        return _shared.evaluate(language, text, scope, place)
+        return _shared.evaluate(notation, text, scope, place, language)
 
 
 def warm_up() -> None:
@@ -91,17 +92,18 @@ class Isolation:
             if pipe is not None:
                 pipe.close()
 
-    def evaluate(self, language: str, text: str, scope: Scope, place: str) -> object:
+    def evaluate(self, notation: str, text: str, scope: Scope, place: str, language: str = "mistral") -> object:
         """The value of the expression. Raises EvaluationError."""
         try:
             self._prepare()
-            self._send({"language": language, "text": text, "place": place, "at_s": scope.at_s, "seed": scope.seed})
+            request = {"notation": notation, "text": text, "language": language}
+            self._send({**request, "place": place, "at_s": scope.at_s, "seed": scope.seed})
             return self._converse(scope)
         except ProcessLost as lost:
             self.close()
             self.start()  # The next expression finds it running.
             shown = text if len(text) <= 200 else f"{text[:200]}…"
-            raise EvaluationError(f"{f'<% {shown} %>' if language == 'yaql' else shown}: {lost}") from None
+            raise EvaluationError(f"{f'<% {shown} %>' if notation == 'yaql' else shown}: {lost}") from None
         except OSError as error:
             self.close()
             raise EvaluationError(f"the evaluation process cannot be used: {error.strerror}") from None
@@ -161,6 +163,11 @@ class Isolation:
 QUESTIONS: dict[str, Callable[..., object]] = {
     "variable": lambda scope, name: scope.variable(name),
     "variables": lambda scope: scope.variables(),
+    "item": lambda scope: scope.item(),
+    "result": lambda scope: scope.result(),
+    "status": lambda scope, name, route: scope.status(name, route),
+    "run": lambda scope, name, route: scope.run(name, route),
+    "stored": lambda scope, environment, key: scope.stored(environment, key),
     "task": lambda scope, name: scope.task(name),
     "tasks": lambda scope, *arguments: scope.tasks(*arguments),
     "execution": lambda scope: scope.execution(),

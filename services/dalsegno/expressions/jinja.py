@@ -1,4 +1,4 @@
-"""Jinja, sandboxed and compiled once. `_` is the context; the functions are globals and filters alike."""
+"""Jinja, sandboxed and compiled once. The context is `_` or `ctx()`; the functions are globals and filters alike."""
 
 from __future__ import annotations
 
@@ -18,39 +18,50 @@ from dalsegno.expressions import functions
 from dalsegno.expressions.budget import NUMBER_BITS, TEXT_LENGTH, Budget
 from dalsegno.expressions.isolation import evaluate_apart
 from dalsegno.expressions.jinja_cost import is_simple
-from dalsegno.expressions.values import PLAIN, SCALARS, finish
-from dalsegno.expressions.yaql.evaluate import shorten
+from dalsegno.expressions.language import MISTRAL, Language
+from dalsegno.expressions.values import PLAIN, SCALARS, describe, finish
+from dalsegno.expressions.yaql.evaluate import NO_NAMES, shorten
+from dalsegno.expressions.yaql.frame import Frame
 from dalsegno.expressions.yaql.parse import SyntaxProblem
+from dalsegno.expressions.yaql.registry import Builtin
 from dalsegno.workflow.scope import EvaluationError, Scope
 
 Path = tuple[str, ...]
+RUNNING = "the evaluation"
+"""Where Jinja keeps what its functions need: under a name that no template can write."""
 
 
 class Variables(Mapping[str, Any]):
-    """`_`: asks the scope for single variables, and for all of them only when somebody walks through it.
+    """`_` or `ctx()`: asks the scope for single variables, and for all of them only when somebody walks through it.
 
     The sandbox hides what begins with an underscore.
     """
 
-    __slots__ = ("_budget", "_budgeted", "_scope")
+    __slots__ = ("_budget", "_budgeted", "_language", "_scope")
 
-    def __init__(self, scope: Scope, budget: Budget, budgeted: bool) -> None:
+    def __init__(self, scope: Scope, language: Language, budget: Budget, budgeted: bool) -> None:
         self._scope = scope
+        self._language = language
         self._budget = budget
         self._budgeted = budgeted
         """Whether this is the engine itself, where nothing may take long, and not the process apart."""
 
     def __getitem__(self, name: str) -> Any:
+        if not isinstance(name, str) or self._language.hides(name):
+            raise KeyError(name)
         return self._scope.variable(name)
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._scope.variables())
+        return iter(self._everything())
 
     def __len__(self) -> int:
-        return len(self._scope.variables())
+        return len(self._everything())
 
     def __repr__(self) -> str:
-        return repr(self._scope.variables())
+        return repr(self._everything())
+
+    def _everything(self) -> dict[str, object]:
+        return self._language.shown(self._scope)
 
 
 class NeedsProcess(Exception):
@@ -79,40 +90,53 @@ class Environment(ImmutableSandboxedEnvironment):
                 return obj[attribute]
             except KeyError:
                 pass
-        found = super().getattr(obj, attribute)
+        return self._explained(obj, attribute, super().getattr(obj, attribute))
+
+    def getitem(self, obj: Any, argument: Any) -> Any:
+        return self._explained(obj, argument, super().getitem(obj, argument))
+
+    def _explained(self, obj: Any, name: Any, found: Any) -> Any:
         if isinstance(obj, Variables) and isinstance(found, Undefined):
-            return self.undefined(f"there is no variable {attribute!r}")
+            return self.undefined(f"there is no variable {name!r}")
         return found
 
 
 def _running(context: Context) -> Variables:
-    running = context.parent.get("_")
+    running = context.parent.get(RUNNING)
     if not isinstance(running, Variables):
         raise EvaluationError("the context is not there")
     return running
 
 
-def _on_scope(function: Callable[..., object]) -> Callable[..., object]:
+def _bind(entry: Builtin) -> Callable[..., object]:
     @pass_context
     def call(context: Context, *values: object, **named: object) -> object:
         running = _running(context)
-        return function(running._scope, running._budget, *values, **named)
+        _check_defined(*values, *named.values())
+        return entry.call(Frame(running._scope, running._budget, NO_NAMES), values, named)
 
     return call
 
 
-def _on_budget(function: Callable[..., object]) -> Callable[..., object]:
-    @pass_context
-    def call(context: Context, value: object) -> object:
-        return function(_running(context)._budget, value)
-
-    return call
+def _check_defined(*values: object) -> None:
+    for value in values:
+        if isinstance(value, Undefined):
+            value._fail_with_undefined_error()
 
 
 @pass_context
-def _uuid(context: Context) -> str:
+def _context(context: Context, key: object = None) -> object:
+    """Orquesta's `ctx()`: asks for a variable when it is told which."""
     running = _running(context)
-    return functions.uuid(running._scope, running._budget)
+    if key is None:
+        return running
+    _check_defined(key)
+    if not isinstance(key, str):
+        raise EvaluationError(f"ctx() needs the name of a variable, not {describe(key)}")
+    try:
+        return running[key]
+    except KeyError:
+        raise EvaluationError(f"there is no variable {key!r}") from None
 
 
 @pass_context
@@ -120,21 +144,6 @@ def _choose(context: Context, items: Any) -> object:
     """The filter `random`, from the event's seed."""
     running = _running(context)
     return functions.draw(running._scope, running._budget).choice(items)
-
-
-FUNCTIONS: dict[str, Callable[..., object]] = {
-    "task": _on_scope(functions.task),
-    "tasks": _on_scope(functions.tasks),
-    "execution": _on_scope(functions.execution),
-    "executions": _on_scope(functions.executions),
-    "env": _on_scope(functions.env),
-    "global": _on_scope(functions.global_),
-    "uuid": _uuid,
-    "json_dump": _on_budget(functions.json_dump),
-    "json_parse": _on_budget(functions.json_parse),
-    "yaml_dump": _on_budget(functions.yaml_dump),
-    "yaml_parse": _on_budget(functions.yaml_parse),
-}
 
 
 class Named(dict[str, Any]):
@@ -149,12 +158,15 @@ def _refuse_unknown(*values: object) -> object:
     raise EvaluationError("there is no such filter or test")
 
 
-@lru_cache(maxsize=1)
-def environment() -> Environment:
+@lru_cache(maxsize=4)
+def environment(language: Language = MISTRAL) -> Environment:
     # Not optimized: that would compute constants while compiling, a billion characters if somebody says so.
     made = Environment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, optimized=False)
-    made.globals.update(FUNCTIONS)
-    made.filters = Named(made.filters | FUNCTIONS | {"random": _choose})
+    functions = {name: _bind(entry) for name, entry in language.functions.items()}
+    if language.context_is_called:
+        functions["ctx"] = _context
+    made.globals.update(functions)
+    made.filters = Named(made.filters | functions | {"random": _choose})
     made.tests = Named(made.tests)
     return made
 
@@ -162,10 +174,11 @@ def environment() -> Environment:
 class JinjaExpression:
     """`{{ … }}` alone: its value keeps its type. Compiled when it is evaluated first, unless it is only a path."""
 
-    __slots__ = ("compiled", "path", "simple", "text")
+    __slots__ = ("compiled", "language", "path", "simple", "text")
 
-    def __init__(self, text: str, path: Path | None, simple: bool) -> None:
+    def __init__(self, text: str, language: Language, path: Path | None, simple: bool) -> None:
         self.text = text
+        self.language = language
         self.path = path
         self.simple = simple
         self.compiled: TemplateExpression | None = None
@@ -177,7 +190,7 @@ class JinjaExpression:
                 return self._evaluate(scope, place, budgeted=True)
             except NeedsProcess:
                 pass
-        return evaluate_apart("jinja", self.text, scope, place)
+        return evaluate_apart("jinja", self.text, scope, place, self.language.name)
 
     def evaluate_here(self, scope: Scope, place: str) -> object:
         """The same in this process, whatever it takes. Raises EvaluationError."""
@@ -185,14 +198,14 @@ class JinjaExpression:
 
     def _evaluate(self, scope: Scope, place: str, budgeted: bool) -> object:
         plain = SCALARS if self.path is None else PLAIN
-        return _evaluate(self.text, Variables(scope, Budget(place), budgeted), self._value, plain)
+        return _evaluate(self.text, Variables(scope, self.language, Budget(place), budgeted), self._value, plain)
 
     def _value(self, variables: Variables) -> object:
         if self.path is not None:
             return _follow(variables, self.path)
         if self.compiled is None:
-            self.compiled = environment().compile_expression(_inner(self.text), undefined_to_none=False)
-        value = self.compiled(_=variables)
+            self.compiled = environment(self.language).compile_expression(_inner(self.text), undefined_to_none=False)
+        value = self.compiled(_names(variables))
         if isinstance(value, Undefined):
             value._fail_with_undefined_error()
         return list(value) if isinstance(value, ItemsView) else value
@@ -201,10 +214,11 @@ class JinjaExpression:
 class JinjaText:
     """A text with expressions and blocks in it: its value is text. Compiled when it is rendered first."""
 
-    __slots__ = ("compiled", "simple", "text")
+    __slots__ = ("compiled", "language", "simple", "text")
 
-    def __init__(self, text: str, simple: bool) -> None:
+    def __init__(self, text: str, language: Language, simple: bool) -> None:
         self.text = text
+        self.language = language
         self.simple = simple
         self.compiled: Template | None = None
 
@@ -215,23 +229,31 @@ class JinjaText:
                 return self._evaluate(scope, place, budgeted=True)
             except NeedsProcess:
                 pass
-        return evaluate_apart("jinja text", self.text, scope, place)
+        return evaluate_apart("jinja text", self.text, scope, place, self.language.name)
 
     def evaluate_here(self, scope: Scope, place: str) -> object:
         """The same in this process, whatever it takes. Raises EvaluationError."""
         return self._evaluate(scope, place, budgeted=False)
 
     def _evaluate(self, scope: Scope, place: str, budgeted: bool) -> object:
-        return _evaluate(self.text, Variables(scope, Budget(place), budgeted), self._value, SCALARS)
+        variables = Variables(scope, self.language, Budget(place), budgeted)
+        return _evaluate(self.text, variables, self._value, SCALARS)
 
     def _value(self, variables: Variables) -> object:
         if self.compiled is None:
-            self.compiled = environment().from_string(self.text)
+            self.compiled = environment(self.language).from_string(self.text)
         parts = []
-        for part in self.compiled.generate(_=variables):
+        for part in self.compiled.generate(_names(variables)):
             variables._budget.build(len(part))
             parts.append(part)
         return "".join(parts)
+
+
+def _names(variables: Variables) -> dict[str, Variables]:
+    """The names that a template starts with."""
+    if variables._language.dollar_is_context:
+        return {RUNNING: variables, "_": variables}
+    return {RUNNING: variables}
 
 
 def _evaluate(text: str, variables: Variables, value: Callable[[Variables], object], plain: frozenset[type]) -> object:
@@ -239,7 +261,7 @@ def _evaluate(text: str, variables: Variables, value: Callable[[Variables], obje
     try:
         found = value(variables)
         if isinstance(found, Variables):
-            return variables._scope.variables()
+            return variables._everything()
         return finish(found, variables._budget, plain=plain)
     except EvaluationError as error:
         cause = str(error)
@@ -256,22 +278,34 @@ def _evaluate(text: str, variables: Variables, value: Callable[[Variables], obje
 
 
 def _follow(variables: Variables, path: Path) -> object:
-    """`_.a.b`, without the detour through Jinja. Raises EvaluationError."""
+    """A variable and keys in it, without the detour through Jinja. Raises EvaluationError."""
     try:
-        value: Any = variables._scope.variable(path[0])
+        value: Any = variables[path[0]]
     except KeyError:
         raise EvaluationError(f"there is no variable {path[0]!r}") from None
     for name in path[1:]:
         if type(value) is dict and name in value:
             value = value[name]
         else:
-            value = environment().getattr(value, name)
+            value = environment(variables._language).getattr(value, name)
             if isinstance(value, Undefined):
                 value._fail_with_undefined_error()
     return value
 
 
-_PATH = re.compile(r"_((?:\.[^\W\d_]\w*)+)", re.ASCII)
+_KEY = r"\.[^\W\d_]\w*"
+_DOLLAR_PATH = re.compile(rf"_((?:{_KEY})+)", re.ASCII)
+_CONTEXT_PATH = re.compile(rf"""ctx\(\s*(?:'(\w+)'|"(\w+)")?\s*\)(?:\[(?:'(\w+)'|"(\w+)")\])?((?:{_KEY})*)""", re.ASCII)
+"""`ctx().a.b`, `ctx('a').b` and `ctx()['a'].b`."""
+
+
+def _find_path(source: str, language: Language) -> Path | None:
+    """The variable and the keys in it that the expression asks for, when it does nothing else."""
+    found = (_DOLLAR_PATH if language.dollar_is_context else _CONTEXT_PATH).fullmatch(source)
+    if found is None:
+        return None
+    path = tuple(part for group in found.groups() if group for part in group.strip(".").split("."))
+    return path or None
 
 
 def _inner(text: str) -> str:
@@ -280,31 +314,31 @@ def _inner(text: str) -> str:
 
 
 @lru_cache(maxsize=16_384)
-def compile_jinja_expression(text: str) -> JinjaExpression:
+def compile_jinja_expression(text: str, language: Language = MISTRAL) -> JinjaExpression:
     """The expression of this text, with its marks. Raises SyntaxProblem."""
-    source = _inner(text)
-    path = _PATH.fullmatch(source)
+    path = _find_path(_inner(text), language)
     if path is not None:
-        return JinjaExpression(text, tuple(path[1][1:].split(".")), simple=True)
-    return JinjaExpression(text, None, is_simple(_parse(text, as_expression=True)))
+        return JinjaExpression(text, language, path, simple=True)
+    tree = _parse(text, language, as_expression=True)
+    return JinjaExpression(text, language, None, is_simple(tree, language.quick_functions))
 
 
 @lru_cache(maxsize=16_384)
-def compile_jinja_text(text: str) -> JinjaText:
+def compile_jinja_text(text: str, language: Language = MISTRAL) -> JinjaText:
     """The template of this text. Raises SyntaxProblem."""
-    return JinjaText(text, is_simple(_parse(text, as_expression=False)))
+    return JinjaText(text, language, is_simple(_parse(text, language, as_expression=False), language.quick_functions))
 
 
-def _parse(text: str, as_expression: bool) -> nodes.Template:
+def _parse(text: str, language: Language, as_expression: bool) -> nodes.Template:
     _check_length(text)
     try:
         if as_expression:
-            parser = Parser(environment(), _inner(text), state="variable")
+            parser = Parser(environment(language), _inner(text), state="variable")
             expression = parser.parse_expression()
             if not parser.stream.eos:
                 raise TemplateSyntaxError("chunk after expression", parser.stream.current.lineno)
             return nodes.Template([nodes.Output([expression], lineno=1)], lineno=1)
-        return environment().parse(text)
+        return environment(language).parse(text)
     except (TemplateError, RecursionError, ValueError, ArithmeticError) as error:
         raise SyntaxProblem(_explain(error)) from None
 

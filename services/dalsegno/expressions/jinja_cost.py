@@ -40,13 +40,7 @@ PLAIN_NODES: tuple[type[nodes.Node], ...] = (
 BUILDING_NODES: tuple[type[nodes.Node], ...] = (
     nodes.Add, nodes.Concat, nodes.List, nodes.Tuple, nodes.Dict, nodes.Filter, nodes.Call,
 )  # fmt: skip
-FUNCTIONS = frozenset(
-    {
-        "task", "tasks", "execution", "executions", "env", "global", "uuid", "json_dump", "json_parse",
-        "yaml_dump", "yaml_parse",
-    }
-)  # fmt: skip
-FILTERS = FUNCTIONS | frozenset(
+FILTERS = frozenset(
     {
         "default", "d", "length", "count", "upper", "lower", "trim", "string", "int", "float", "first",
         "last", "title", "capitalize", "abs", "list", "sum", "min", "max", "sort", "unique", "reverse",
@@ -70,13 +64,14 @@ SEPARATOR = 16
 """Characters of a separator in `join`."""
 
 
-def is_simple(tree: nodes.Template) -> bool:
-    """Whether the template has no loops, no macros and nothing that makes much out of little."""
+def is_simple(tree: nodes.Template, functions: frozenset[str]) -> bool:
+    """Whether the template has no loops, no macros and nothing that makes much out of little. What the `functions`
+    cost is counted."""
     found = _walk(tree)
     builders = sum(isinstance(node, BUILDING_NODES) for node in found)
     if len(found) > NODES or builders > BUILDERS:
         return False
-    return all(isinstance(node, PLAIN_NODES + BUILDING_NODES) and _is_known(node) for node in found)
+    return all(isinstance(node, PLAIN_NODES + BUILDING_NODES) and _is_known(node, functions) for node in found)
 
 
 def _walk(tree: nodes.Node) -> list[nodes.Node]:
@@ -86,25 +81,25 @@ def _walk(tree: nodes.Node) -> list[nodes.Node]:
     return found
 
 
-def _is_known(node: nodes.Node) -> bool:
+def _is_known(node: nodes.Node, functions: frozenset[str]) -> bool:
     if isinstance(node, nodes.Filter):
-        return node.name in FILTERS and _is_short(node)
+        return node.name in functions or (node.name in FILTERS and _is_short(node, functions))
     if isinstance(node, nodes.Test):
         return node.name in TESTS
     if isinstance(node, nodes.Call):
         if isinstance(node.node, nodes.Name):
-            return node.node.name in FUNCTIONS
+            return node.node.name in functions
         return isinstance(node.node, nodes.Getattr) and node.node.attr in METHODS
     return True
 
 
-def _is_short(node: nodes.Filter) -> bool:
+def _is_short(node: nodes.Filter, functions: frozenset[str]) -> bool:
     """Whether what the filter is told to do to each item is short work too."""
     words = [argument.value if isinstance(argument, nodes.Const) else None for argument in node.args]
     if node.name == "join":
         return all(isinstance(word, str) and len(word) <= SEPARATOR for word in words)
     if node.name == "map":
-        return not words or (words == [words[0]] and words[0] in FILTERS - {"join", "map"})
+        return not words or (words == [words[0]] and words[0] in (FILTERS | functions) - {"join", "map"})
     if node.name in ("select", "reject"):
         return not words or words[0] in TESTS
     if node.name in ("selectattr", "rejectattr"):

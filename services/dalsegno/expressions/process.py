@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from dalsegno.expressions.jinja import compile_jinja_expression, compile_jinja_text
+from dalsegno.expressions.language import LANGUAGES, Language
 from dalsegno.expressions.yaql.evaluate import compile_yaql
 from dalsegno.expressions.yaql.library import standard_context
 from dalsegno.workflow.scope import EvaluationError, Scope
@@ -62,6 +63,23 @@ class RemoteScope:
         found: dict[str, object] | None = ask("task", name)
         return found
 
+    def item(self) -> object:
+        return ask("item")
+
+    def result(self) -> object:
+        return ask("result")
+
+    def status(self, name: str | None, route: int | None) -> str | None:
+        found: str | None = ask("status", name, route)
+        return found
+
+    def run(self, name: str | None, route: int | None) -> dict[str, object] | None:
+        found: dict[str, object] | None = ask("run", name, route)
+        return found
+
+    def stored(self, environment: str, key: str) -> object:
+        return ask("stored", environment, key)
+
     def tasks(
         self, execution_id: str | None, recursive: bool, state: str | None, flat: bool
     ) -> list[dict[str, object]]:
@@ -90,7 +108,7 @@ class Evaluable(Protocol):
     def evaluate_here(self, scope: Scope, place: str) -> object: ...
 
 
-COMPILERS: dict[str, Callable[[str], Evaluable]] = {
+COMPILERS: dict[str, Callable[[str, Language], Evaluable]] = {
     "yaql": compile_yaql,
     "jinja": compile_jinja_expression,
     "jinja text": compile_jinja_text,
@@ -101,7 +119,7 @@ def evaluate(request: dict[str, Any]) -> dict[str, Any]:
     """The answer to one request."""
     scope = RemoteScope(request["at_s"], request["seed"])
     try:
-        expression = COMPILERS[request["language"]](request["text"])
+        expression = COMPILERS[request["notation"]](request["text"], LANGUAGES[request["language"]])
         return {"value": expression.evaluate_here(scope, request["place"])}
     except EvaluationError as error:
         return {"error": str(error)}
@@ -120,7 +138,8 @@ def main() -> None:
     limit = int(sys.argv[1]) * 1024 * 1024
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     compile_yaql("1")
-    standard_context()
+    for language in LANGUAGES.values():
+        standard_context(language)
     send({"ready": True})
     for line in sys.stdin:
         limit_processor_time()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from dalsegno.workflow.scope import EvaluationError
+
 
 @dataclass
 class PlainScope:
@@ -13,6 +15,12 @@ class PlainScope:
     at_s: float = 1_000_000_000.0
     seed: str = "event 1"
     asked: list[str] = field(default_factory=list)
+    items: list[object] = field(default_factory=list)
+    """The item, in a list when there is one."""
+    states: dict[str, str] = field(default_factory=lambda: {"current": "SUCCESS", "t1": "ERROR", "t2 1": "RUNNING"})
+    """States of tasks by name, of the current one too, or by name and route."""
+    keys: dict[str, object] = field(default_factory=dict)
+    """Stored values, by environment and key with a space between."""
 
     def variable(self, name: str) -> object:
         self.asked.append(name)
@@ -24,6 +32,36 @@ class PlainScope:
 
     def task(self, name: str | None) -> dict[str, object] | None:
         return None if name == "nope" else {"name": name or "current", "result": {"a": [1, 2]}, "state": "SUCCESS"}
+
+    def item(self) -> object:
+        if not self.items:
+            raise EvaluationError("there is no item here")
+        return self.items[0]
+
+    def result(self) -> object:
+        return {"a": [1, 2]}
+
+    def status(self, name: str | None, route: int | None) -> str | None:
+        name = name or "current"
+        return self.states.get(f"{name} {route}", self.states.get(name))
+
+    def run(self, name: str | None, route: int | None) -> dict[str, object] | None:
+        state = self.status(name, route)
+        if state is None:
+            return None
+        return {
+            "id": f"run of {name}",
+            "execution_id": "execution-1",
+            "name": name or "current",
+            "route": route or 0,
+            "result": {"a": [1, 2]},
+            "state": state,
+            "started_s": 0.0,
+            "ended_s": 1.5,
+        }
+
+    def stored(self, environment: str, key: str) -> object:
+        return self.keys[f"{environment} {key}"]
 
     def tasks(
         self, execution_id: str | None, recursive: bool, state: str | None, flat: bool

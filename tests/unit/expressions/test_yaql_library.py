@@ -10,6 +10,7 @@ from tests.unit.expressions.scopes import PlainScope
 from tests.unit.expressions.yaql_texts import VALUES, yaql_texts
 
 from dalsegno.expressions.budget import Budget
+from dalsegno.expressions.language import MISTRAL
 from dalsegno.expressions.yaql.evaluate import compile_yaql
 from dalsegno.expressions.yaql.frame import Frame
 from dalsegno.expressions.yaql.library import evaluate_by_library
@@ -21,7 +22,7 @@ FAILED = "failed"
 def by_library(text: str) -> object:
     """The library's value, or FAILED."""
     try:
-        return evaluate_by_library(text, Frame(PlainScope(VALUES), Budget(), {}))
+        return evaluate_by_library(text, Frame(PlainScope(VALUES), Budget(), {}), MISTRAL)
     except Exception:
         return FAILED
 

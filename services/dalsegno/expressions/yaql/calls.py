@@ -9,7 +9,14 @@ from yaql.language import expressions as tree
 from yaql.language.utils import NO_VALUE
 
 from dalsegno.expressions.values import BuiltDict, describe
-from dalsegno.expressions.yaql import collections, mathematics, queries, strings, workflow
+from dalsegno.expressions.yaql import collections, mathematics, queries, strings
+from dalsegno.expressions.yaql.context import (
+    ABSENT,
+    context_closure,
+    variable_at_closure,
+    variable_closure,
+    variable_or,
+)
 from dalsegno.expressions.yaql.frame import Closure, Frame, NotCompiled
 from dalsegno.expressions.yaql.library import knows
 from dalsegno.expressions.yaql.registry import FUNCTIONS, METHODS, Builtin
@@ -18,7 +25,7 @@ from dalsegno.workflow.scope import EvaluationError
 if TYPE_CHECKING:
     from dalsegno.expressions.yaql.compile import Compiler
 
-TABLES = (collections, mathematics, queries, strings, workflow)
+TABLES = (collections, mathematics, queries, strings)
 """The modules whose import fills the registry."""
 
 
@@ -31,19 +38,27 @@ def compile_call(compiler: Compiler, node: Any, receiver: Closure | None, is_roo
     special = _compile_special(compiler, name, arguments, receiver, is_root)
     if special is not None:
         return special
-    if name == "executions" or name == "tasks":
-        return _compile_named(compiler, FUNCTIONS[name], arguments, receiver)
+    entry = _find(compiler, name, receiver)
+    if entry is not None and entry.apart:
+        raise NotCompiled(name)
+    if entry is not None and entry.named:
+        return _compile_named(compiler, entry, arguments)
     if any(type(argument) is tree.MappingRuleExpression for argument in arguments):
         raise NotCompiled("an argument by name")
-    entry = (METHODS if receiver else FUNCTIONS).get(name)
     if entry is None:
-        return _unknown(name, receiver)
+        return _unknown(compiler, name, receiver)
     return _compile_builtin(compiler, entry, arguments, receiver)
 
 
-def _unknown(name: str, receiver: Closure | None) -> Closure:
+def _find(compiler: Compiler, name: str, receiver: Closure | None) -> Builtin | None:
+    if receiver is not None:
+        return METHODS.get(name)
+    return compiler.language.functions.get(name) or FUNCTIONS.get(name)
+
+
+def _unknown(compiler: Compiler, name: str, receiver: Closure | None) -> Closure:
     """What nobody knows fails when it is called, not when it is defined: as in the library."""
-    if knows(name, receiver is not None):
+    if knows(compiler.language, name, receiver is not None):
         raise NotCompiled(name)
     kind = "method" if receiver else "function"
 
@@ -88,20 +103,17 @@ def _call(entry: Builtin, closures: list[Closure]) -> Closure:
     return call
 
 
-def _compile_named(compiler: Compiler, entry: Builtin, arguments: list[Any], receiver: Closure | None) -> Closure:
+def _compile_named(compiler: Compiler, entry: Builtin, arguments: list[Any]) -> Closure:
     """A function of the workflow that takes arguments by name."""
-    if receiver is not None:
-        return _unknown(entry.name, receiver)
     named = [argument for argument in arguments if type(argument) is tree.MappingRuleExpression]
     if not all(type(rule.source) is tree.KeywordConstant for rule in named):
         raise NotCompiled("an argument by an odd name")
     by_name = {rule.source.value: compiler.compile(rule.destination) for rule in named}
     by_place = [compiler.compile(argument) for argument in arguments if argument not in named]
-    implementation = entry.implementation
 
     def call(frame: Frame, dollar: object) -> object:
         placed = [closure(frame, dollar) for closure in by_place]
-        return implementation(frame, *placed, **{name: closure(frame, dollar) for name, closure in by_name.items()})
+        return entry.call(frame, placed, {name: closure(frame, dollar) for name, closure in by_name.items()})
 
     return call
 
@@ -118,7 +130,7 @@ def _compile_special(
             return compiler.rules(rules)
         if name in ("let", "def", "with"):
             raise NotCompiled(name)
-        return None
+        return _compile_context(compiler, arguments) if name == "ctx" else None
     if name == "set" and rules and len(rules) == len(arguments):
         return _set_rules(receiver, compiler.rules(rules))
     if is_root and not rules:
@@ -152,23 +164,23 @@ def _set_rules(receiver: Closure, rules: Closure) -> Closure:
 
 def _compile_root(compiler: Compiler, name: str, arguments: list[Any]) -> Closure | None:
     """`$.get(name)` and `$.containsKey(name)` ask for the one variable, not for the whole context."""
+    language = compiler.language
     if name == "get" and 1 <= len(arguments) <= 2:
         key = compiler.compile(arguments[0])
-        default = compiler.compile(arguments[1]) if len(arguments) == 2 else None
-        return lambda frame, dollar: _variable_or(frame, key(frame, dollar), default and default(frame, dollar))
+        default = compiler.compile(arguments[1] if len(arguments) == 2 else tree.Constant(None))
+        return lambda frame, dollar: variable_or(frame, language, key(frame, dollar), default(frame, dollar))
     if name == "containsKey" and len(arguments) == 1:
         key = compiler.compile(arguments[0])
-        return lambda frame, dollar: _variable_or(frame, key(frame, dollar), _ABSENT) is not _ABSENT
+        return lambda frame, dollar: variable_or(frame, language, key(frame, dollar), ABSENT) is not ABSENT
     return None
 
 
-_ABSENT = object()
-
-
-def _variable_or(frame: Frame, name: object, default: object) -> object:
-    if not isinstance(name, str):
-        return default
-    try:
-        return frame.scope.variable(name)
-    except KeyError:
-        return default
+def _compile_context(compiler: Compiler, arguments: list[Any]) -> Closure | None:
+    """Orquesta's `ctx(name)` asks for the one variable. None when this language has no `ctx()`."""
+    if compiler.language.dollar_is_context or len(arguments) > 1:
+        return None
+    if not arguments:
+        return context_closure(compiler.language)
+    if type(arguments[0]) in (tree.Constant, tree.KeywordConstant) and isinstance(arguments[0].value, str):
+        return variable_closure(arguments[0].value, compiler.language)
+    return variable_at_closure(compiler.compile(arguments[0]), compiler.language)

@@ -12,8 +12,10 @@ from yaql.language import expressions as tree
 from yaql.language.utils import NO_VALUE
 
 from dalsegno.expressions.budget import CHARACTERS_PER_STEP, Budget
+from dalsegno.expressions.language import Language
 from dalsegno.expressions.values import BuiltDict, BuiltList, describe
 from dalsegno.expressions.yaql import calls
+from dalsegno.expressions.yaql.context import context_closure, variable_at_closure, variable_closure
 from dalsegno.expressions.yaql.frame import Closure, Frame, NotCompiled, TooDeep
 from dalsegno.expressions.yaql.operators import BINARY, TESTS, UNARY, attribute, index, index_or
 from dalsegno.workflow.scope import EvaluationError
@@ -22,9 +24,9 @@ DEPTH = 200
 """Levels of nesting in one expression: each is a Python call or two when it runs."""
 
 
-def compile_statement(statement: Any) -> Closure:
+def compile_statement(statement: Any, language: Language) -> Closure:
     """The closure of a parsed expression. Raises NotCompiled and TooDeep."""
-    return Compiler().compile(statement.expression)
+    return Compiler(language).compile(statement.expression)
 
 
 NODES_PER_STEP = 8
@@ -34,7 +36,8 @@ NODES_PER_STEP = 8
 class Compiler:
     """One pass over one tree. `inside` says that `$` is an item of a list rather than the whole context."""
 
-    def __init__(self) -> None:
+    def __init__(self, language: Language) -> None:
+        self.language = language
         self.inside = False
         self.depth = 0
         self.nodes = 0
@@ -76,10 +79,10 @@ class Compiler:
     def _variable(self, node: Any) -> Closure:
         name = node.path.value[1:]
         if name in ("", "1"):
-            return _item if self.inside else _root
-        if name == "__env":
+            return context_closure(self.language) if self.is_root(node) else _item
+        if name == "__env" and self.language.dollar_is_context:
             return lambda frame, dollar: frame.scope.environment()
-        if name == "__execution":
+        if name == "__execution" and self.language.dollar_is_context:
             return lambda frame, dollar: frame.scope.execution()
         return lambda frame, dollar: frame.names.get(name)
 
@@ -120,7 +123,7 @@ class Compiler:
 
     def _key(self, receiver: Any, name: str, elvis: bool) -> Closure:
         if self.is_root(receiver):
-            return _variable_closure(name)
+            return variable_closure(name, self.language)
         left = self.compile(receiver)
         if elvis:
             return _elvis_closure(left, name)
@@ -130,6 +133,8 @@ class Compiler:
 
     def is_root(self, node: Any) -> bool:
         """Whether the node is the whole context, of which single variables can be asked without building it."""
+        if self.language.context_is_called:
+            return type(node) is tree.Function and node.name == "ctx" and not node.args
         return type(node) is tree.GetContextValue and node.path.value in ("$", "$1") and not self.inside
 
     def _index(self, node: Any) -> Closure:
@@ -138,7 +143,7 @@ class Compiler:
             raise NotCompiled("an index")
         compiled = [self.compile(key) for key in keys]
         if self.is_root(value) and len(keys) == 1:
-            return _variable_at_closure(compiled[0])
+            return variable_at_closure(compiled[0], self.language)
         left = self.compile(value)
         if len(keys) == 2:
             key, default = compiled
@@ -227,33 +232,6 @@ def _is_named(node: Any) -> bool:
 
 def _item(frame: Frame, dollar: object) -> object:
     return dollar
-
-
-def _root(frame: Frame, dollar: object) -> object:
-    return frame.scope.variables()
-
-
-def _variable_closure(name: str) -> Closure:
-    def closure(frame: Frame, dollar: object) -> object:
-        try:
-            return frame.scope.variable(name)
-        except KeyError:
-            raise EvaluationError(f"there is no variable {name!r}") from None
-
-    return closure
-
-
-def _variable_at_closure(key: Closure) -> Closure:
-    def closure(frame: Frame, dollar: object) -> object:
-        name = key(frame, dollar)
-        try:
-            if isinstance(name, str):
-                return frame.scope.variable(name)
-        except KeyError:
-            pass
-        raise EvaluationError(f"there is no variable {name!r}")
-
-    return closure
 
 
 def _key_closure(left: Closure, name: str) -> Closure:

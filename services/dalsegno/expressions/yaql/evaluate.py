@@ -8,6 +8,7 @@ from yaql.language.exceptions import YaqlException
 
 from dalsegno.expressions.budget import TEXT_LENGTH, Budget
 from dalsegno.expressions.isolation import evaluate_apart
+from dalsegno.expressions.language import MISTRAL, Language
 from dalsegno.expressions.values import finish
 from dalsegno.expressions.yaql.compile import compile_statement
 from dalsegno.expressions.yaql.frame import Closure, Frame, NotCompiled, TooDeep
@@ -21,17 +22,18 @@ NO_NAMES: dict[str, object] = {}
 class YaqlExpression:
     """A parsed expression: its closure, or None when the library has to evaluate it."""
 
-    __slots__ = ("closure", "text")
+    __slots__ = ("closure", "language", "text")
 
-    def __init__(self, text: str, closure: Closure | None) -> None:
+    def __init__(self, text: str, closure: Closure | None, language: Language) -> None:
         self.text = text
         self.closure = closure
+        self.language = language
 
     def evaluate(self, scope: Scope, place: str = "") -> object:
         """The value as plain JSON data. `place` keeps `uuid()` of two places apart. Raises EvaluationError."""
         closure = self.closure
         if closure is None:
-            return evaluate_apart("yaql", self.text, scope, place)
+            return evaluate_apart("yaql", self.text, scope, place, self.language.name)
         budget = Budget(place)
         try:
             return finish(closure(Frame(scope, budget, NO_NAMES), None), budget)
@@ -43,7 +45,7 @@ class YaqlExpression:
     def evaluate_here(self, scope: Scope, place: str) -> object:
         """The library's value, in this process, whatever it takes. Raises EvaluationError."""
         try:
-            return evaluate_by_library(self.text, Frame(scope, Budget(place), NO_NAMES))
+            return evaluate_by_library(self.text, Frame(scope, Budget(place), NO_NAMES), self.language)
         except MemoryError:
             raise
         except Exception as error:
@@ -64,14 +66,14 @@ class YaqlExpression:
 
 
 @lru_cache(maxsize=16_384)
-def compile_yaql(text: str) -> YaqlExpression:
+def compile_yaql(text: str, language: Language = MISTRAL) -> YaqlExpression:
     """The expression of this text, without its marks. Raises SyntaxProblem."""
     if len(text) > TEXT_LENGTH:
         raise SyntaxProblem(f"the expression is longer than {TEXT_LENGTH:,} characters")
     try:
-        return YaqlExpression(text, compile_statement(parse(text)))
+        return YaqlExpression(text, compile_statement(parse(text), language), language)
     except NotCompiled:
-        return YaqlExpression(text, None)
+        return YaqlExpression(text, None, language)
     except (TooDeep, RecursionError):
         raise SyntaxProblem("the expression nests too deeply") from None
     except EvaluationError as error:

@@ -13,16 +13,12 @@ import yaql
 from yaql.language import specs, utils
 from yaql.language.contexts import ContextBase
 
+from dalsegno.expressions.language import Language
 from dalsegno.expressions.values import SCALARS, finish
+from dalsegno.expressions.yaql.context import variable_at_closure
 from dalsegno.expressions.yaql.frame import Frame
 from dalsegno.expressions.yaql.parse import engine, parse
-from dalsegno.expressions.yaql.registry import FUNCTIONS
-
-OURS = (
-    "task", "tasks", "execution", "executions", "env", "global",
-    "uuid", "json_dump", "json_parse", "yaml_dump", "yaml_parse", "random",
-)  # fmt: skip
-"""Functions of the workflow, put over those of the library."""
+from dalsegno.expressions.yaql.registry import FUNCTIONS, Builtin
 
 
 @specs.name("#finalize")  # type: ignore[untyped-decorator]
@@ -35,37 +31,50 @@ _running: ContextVar[Frame] = ContextVar("_running")
 """The frame of the evaluation that is going on, for the functions below."""
 
 
-@lru_cache(maxsize=1)
-def standard_context() -> ContextBase:
+@lru_cache(maxsize=4)
+def standard_context(language: Language) -> ContextBase:
     """The library's functions and over them ours: made once per process, it takes some milliseconds."""
     context = yaql.create_context(finalizer=_hand_over).create_child_context()
-    for name in OURS:
-        context.register_function(_bind(FUNCTIONS[name].implementation), name=name)
+    for name, entry in (*language.functions.items(), ("random", FUNCTIONS["random"])):
+        if name != "ctx":
+            context.register_function(_bind(entry), name=name)
+    if language.context_is_called:
+        context.register_function(lambda key=None: _context(language, key), name="ctx")
     context.register_function(lambda: datetime.fromtimestamp(_running.get().scope.at_s, UTC), name="now")
     return context
 
 
-def _bind(implementation: Callable[..., object]) -> Callable[..., object]:
+def _context(language: Language, key: object) -> Any:
+    """Orquesta's `ctx()`, which converts no more than is asked for."""
+    frame = _running.get()
+    if key is None:
+        return Variables(frame, language)
+    found = variable_at_closure(lambda frame, dollar: key, language)(frame, None)
+    return utils.convert_input_data(found)
+
+
+def _bind(entry: Builtin) -> Callable[..., object]:
     def call(*values: Any, **named: Any) -> Any:
-        return utils.convert_input_data(implementation(_running.get(), *values, **named))
+        return utils.convert_input_data(entry.call(_running.get(), values, named))
 
     return call
 
 
 @lru_cache(maxsize=4_096)
-def knows(name: str, method: bool) -> bool:
+def knows(language: Language, name: str, method: bool) -> bool:
     """Whether the library has a function or method of this name."""
-    found = standard_context().collect_functions(
+    found = standard_context(language).collect_functions(
         name, lambda definition, context: definition.is_method if method else definition.is_function
     )
     return bool(found)
 
 
-def evaluate_by_library(text: str, frame: Frame) -> object:
+def evaluate_by_library(text: str, frame: Frame, language: Language) -> object:
     """The library's value of the expression as plain JSON data. Raises whatever the library raises."""
-    context = standard_context().create_child_context()
-    context["$"] = Variables(frame)
-    if "$__" in text:
+    context = standard_context(language).create_child_context()
+    if language.dollar_is_context:
+        context["$"] = Variables(frame, language)
+    if language.dollar_is_context and "$__" in text:
         context["__env"] = utils.convert_input_data(frame.scope.environment())
         context["__execution"] = utils.convert_input_data(frame.scope.execution())
     running = _running.set(frame)
@@ -78,17 +87,20 @@ def evaluate_by_library(text: str, frame: Frame) -> object:
 class Variables(utils.FrozenDict):  # type: ignore[misc]
     """The variables of a scope, converted one by one when they are asked for."""
 
-    def __init__(self, frame: Frame) -> None:
+    def __init__(self, frame: Frame, language: Language) -> None:
         super().__init__()
         self._frame = frame
+        self._language = language
         self._all: Mapping[str, Any] | None = None
 
     def _everything(self) -> Mapping[str, Any]:
         if self._all is None:
-            self._all = utils.convert_input_data(self._frame.scope.variables())
+            self._all = utils.convert_input_data(self._language.shown(self._frame.scope))
         return self._all
 
     def __getitem__(self, name: str) -> Any:
+        if not isinstance(name, str) or self._language.hides(name):
+            raise KeyError(name)
         return utils.convert_input_data(self._frame.scope.variable(name))
 
     def get(self, name: str, default: Any = None) -> Any:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TypeVar
+from inspect import signature
+from typing import Any, TypeVar
+
+from dalsegno.expressions.yaql.frame import Frame
+from dalsegno.workflow.scope import EvaluationError
 
 Implementation = TypeVar("Implementation", bound=Callable[..., object])
 
@@ -22,6 +27,28 @@ class Builtin:
     least: int
     most: int
     lambdas: Mapping[int, int] = field(default_factory=dict)
+    named: bool = False
+    """Whether arguments may be given by name."""
+    apart: bool = False
+    """Whether nobody can tell what it will cost, so that only the evaluation process may call it."""
+
+    def call(self, frame: Frame, values: Sequence[Any], named: Mapping[str, Any]) -> object:
+        """The function's value. Raises EvaluationError for arguments that it does not take, and what it raises."""
+        if not self.least <= len(values) + len(named) <= self.most:
+            raise EvaluationError(f"{self.name}() does not take {len(values) + len(named)} arguments")
+        if not named:
+            return self.implementation(frame, *values)
+        try:
+            by_name = {_snake(name): value for name, value in named.items()}
+            arguments = signature(self.implementation).bind(frame, *values, **by_name)
+        except TypeError as error:
+            raise EvaluationError(f"{self.name}(): {error}") from None
+        return self.implementation(*arguments.args, **arguments.kwargs)
+
+
+def _snake(name: str) -> str:
+    """YAQL's authors write parameters in camel case, Jinja's as they are called; both spellings are taken."""
+    return re.sub(r"(?<=[a-z0-9])[A-Z]", lambda letter: f"_{letter[0].lower()}", name)
 
 
 FUNCTIONS: dict[str, Builtin] = {}
@@ -36,15 +63,21 @@ def builtin(
     method: bool = False,
     function: bool = False,
     lambdas: Mapping[int, int] | None = None,
+    table: dict[str, Builtin] | None = None,
+    named: bool = False,
+    apart: bool = False,
 ) -> Callable[[Implementation], Implementation]:
-    """Register an implementation under these names. `least` and `most` count the receiver."""
+    """Register an implementation under these names. `least` and `most` count the receiver.
+
+    A function of one language only goes into that language's own `table`.
+    """
 
     def register(implementation: Implementation) -> Implementation:
         limit = least if most is None else most
         for name in names:
-            entry = Builtin(name, implementation, least, limit, lambdas or {})
+            entry = Builtin(name, implementation, least, limit, lambdas or {}, named, apart)
             if function:
-                FUNCTIONS[name] = entry
+                (FUNCTIONS if table is None else table)[name] = entry
             if method:
                 METHODS[name] = entry
         return implementation

@@ -1,0 +1,57 @@
+"""How compiled YAQL asks for the context: one variable at a time wherever it names one, so that it costs the same in
+any context."""
+
+from __future__ import annotations
+
+from dalsegno.expressions.language import Language
+from dalsegno.expressions.yaql.frame import Closure, Frame
+from dalsegno.workflow.scope import EvaluationError
+
+ABSENT = object()
+"""Stands for a variable that there is not."""
+
+
+def context_closure(language: Language) -> Closure:
+    """The whole context."""
+    if language.dollar_is_context:
+        return lambda frame, dollar: frame.scope.variables()
+    return lambda frame, dollar: language.shown(frame.scope)
+
+
+def variable_closure(name: str, language: Language) -> Closure:
+    """The variable of this name."""
+    if language.hides(name):
+        return variable_at_closure(lambda frame, dollar: name, language)
+
+    def closure(frame: Frame, dollar: object) -> object:
+        try:
+            return frame.scope.variable(name)
+        except KeyError:
+            raise EvaluationError(f"there is no variable {name!r}") from None
+
+    return closure
+
+
+def variable_at_closure(key: Closure, language: Language) -> Closure:
+    """The variable whose name the key gives."""
+
+    def closure(frame: Frame, dollar: object) -> object:
+        name = key(frame, dollar)
+        try:
+            if isinstance(name, str) and not language.hides(name):
+                return frame.scope.variable(name)
+        except KeyError:
+            pass
+        raise EvaluationError(f"there is no variable {name!r}")
+
+    return closure
+
+
+def variable_or(frame: Frame, language: Language, name: object, default: object) -> object:
+    """The variable, or something else when there is none."""
+    if not isinstance(name, str) or language.hides(name):
+        return default
+    try:
+        return frame.scope.variable(name)
+    except KeyError:
+        return default
