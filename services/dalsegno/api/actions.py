@@ -43,6 +43,9 @@ class Actions(action_service_pb2_grpc.ActionServiceServicer):
     async def CompleteAction(self, request: wire.CompleteActionRequest, context: Any) -> wire.CompleteActionResponse:
         return await self._writes.submit("complete_action", request, context, wire.CompleteActionResponse)
 
+    async def UpdateAction(self, request: wire.UpdateActionRequest, context: Any) -> wire.UpdateActionResponse:
+        return await self._writes.submit("update_action", request, context, wire.UpdateActionResponse)
+
     async def GetActionExecution(
         self, request: wire.GetActionExecutionRequest, context: Any
     ) -> wire.GetActionExecutionResponse:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import Any
 
-from dalsegno.api import reading, watch
+from dalsegno.api import bulk, reading, watch
 from dalsegno.api.follow import Follower
 from dalsegno.api.reads import Reads
 from dalsegno.api.writes import Writes
@@ -38,6 +38,39 @@ class Executions(execution_service_pb2_grpc.ExecutionServiceServicer):
 
     async def CancelExecution(self, request: wire.CancelExecutionRequest, context: Any) -> wire.CancelExecutionResponse:
         return await self._writes.submit("cancel_execution", request, context, wire.CancelExecutionResponse)
+
+    async def RerunExecution(self, request: wire.RerunExecutionRequest, context: Any) -> wire.RerunExecutionResponse:
+        return await self._writes.submit("rerun_execution", request, context, wire.RerunExecutionResponse)
+
+    async def UpdateContext(self, request: wire.UpdateContextRequest, context: Any) -> wire.UpdateContextResponse:
+        return await self._writes.submit("update_context", request, context, wire.UpdateContextResponse)
+
+    async def PauseExecutions(
+        self, request: wire.PauseExecutionsRequest, context: Any
+    ) -> AsyncIterator[wire.PauseExecutionsResponse]:
+        async for token, outcome in self._bulk(request, lambda each: self.PauseExecution(each, context)):
+            yield wire.PauseExecutionsResponse(resume_token=token, outcome=outcome)
+
+    async def ResumeExecutions(
+        self, request: wire.ResumeExecutionsRequest, context: Any
+    ) -> AsyncIterator[wire.ResumeExecutionsResponse]:
+        async for token, outcome in self._bulk(request, lambda each: self.ResumeExecution(each, context)):
+            yield wire.ResumeExecutionsResponse(resume_token=token, outcome=outcome)
+
+    async def CancelExecutions(
+        self, request: wire.CancelExecutionsRequest, context: Any
+    ) -> AsyncIterator[wire.CancelExecutionsResponse]:
+        async for token, outcome in self._bulk(request, lambda each: self.CancelExecution(each, context)):
+            yield wire.CancelExecutionsResponse(resume_token=token, outcome=outcome)
+
+    async def RerunExecutions(
+        self, request: wire.RerunExecutionsRequest, context: Any
+    ) -> AsyncIterator[wire.RerunExecutionsResponse]:
+        async for token, outcome in self._bulk(request, lambda each: self.RerunExecution(each, context)):
+            yield wire.RerunExecutionsResponse(resume_token=token, outcome=outcome)
+
+    def _bulk(self, request: Any, ask: bulk.Ask) -> AsyncIterator[tuple[str, bulk.Outcome]]:
+        return bulk.stream(self._reads, request, ask)
 
     async def DeleteExecution(self, request: wire.DeleteExecutionRequest, context: Any) -> wire.DeleteExecutionResponse:
         return await self._writes.submit("delete_execution", request, context, wire.DeleteExecutionResponse)

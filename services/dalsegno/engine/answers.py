@@ -3,17 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
 
 from dalsegno.rpc import convert
 from dalsegno.v1 import execution_pb2
-from dalsegno.workflow import machine
-from dalsegno.workflow.changes import AttemptAdded, TaskAdded, TaskMoved
-from dalsegno.workflow.commands import Send
 from dalsegno.workflow.execution import Attempt, Execution
-from dalsegno.workflow.graph import dependants, outbound_tasks
 from dalsegno.workflow.identity import attempt_id
-from dalsegno.workflow.model import Workflow
 from dalsegno.workflow.states import AttemptState, ExecutionState, TaskState
 from dalsegno.workflow.value import Value
 
@@ -113,58 +107,3 @@ def attempt_message(execution: Execution, attempt: Attempt) -> execution_pb2.Act
 
 def _text(value: Value | None) -> str:
     return "" if value is None else value.text
-
-
-def dry_run_message(workflow: Workflow, outcome: machine.Outcome, existing: bool) -> execution_pb2.DryRun:
-    """What a step would do, from what it did to a private copy."""
-    execution = outcome.execution
-    begun = _begun(outcome)
-    message = execution_pb2.DryRun(
-        state=convert.execution_state(execution.state.value),
-        revision=execution.revision - len(outcome.changes) if existing else 0,
-    )
-    added = {change.task for change in outcome.changes if isinstance(change, TaskAdded)}
-    for number in begun:
-        task = execution.tasks[number]
-        message.starts.add(name=task.name, number=0 if number in added else number)
-    starts = [execution.tasks[number].name for number in begun]
-    message.may_follow.extend(name for name in _reachable(workflow, starts))
-    for number in execution.waiting:
-        message.joins_waiting.add(name=execution.tasks[number].name, number=0 if number in added else number)
-    _add_children(message, outcome)
-    return message
-
-
-def _reachable(workflow: Workflow, starts: list[str]) -> list[str]:
-    """The tasks that the definition may lead to from these, in the order of the definition."""
-    onward: Mapping[str, Collection[str]] = dependants(workflow) if workflow.reverse else outbound_tasks(workflow)
-    found: set[str] = set()
-    ahead = [target for name in starts for target in onward[name]]
-    while ahead:
-        name = ahead.pop()
-        if name not in found:
-            found.add(name)
-            ahead.extend(onward[name])
-    return [name for name in workflow.tasks if name in found]
-
-
-def _begun(outcome: machine.Outcome) -> list[int]:
-    """The tasks that would start or be delayed at once, in order."""
-    begun: dict[int, None] = {}
-    for change in outcome.changes:
-        if isinstance(change, AttemptAdded):
-            begun[change.key[0]] = None
-        elif isinstance(change, TaskMoved) and change.state is TaskState.RUNNING_DELAYED:
-            begun[change.task] = None
-    return list(begun)
-
-
-def _add_children(message: execution_pb2.DryRun, outcome: machine.Outcome) -> None:
-    execution = outcome.execution
-    told: Iterable[str] = dict.fromkeys(command.to for command in outcome.commands if isinstance(command, Send))
-    by_child = {execution.attempts[key].child_id: key for key in execution.children}
-    for child_id in told:
-        key = by_child.get(child_id)
-        if key is not None:
-            task = execution.tasks[key[0]]
-            message.children.add(execution_id=child_id, task_name=task.name, task_number=task.number)

@@ -1,37 +1,94 @@
-"""What people ask of an execution or an action that is there: pause, resume, cancel, delete, complete."""
+"""What people ask of an execution that is there: pause, resume, cancel, rerun, edit its context, delete."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from typing import Any
 
+import msgspec
 from google.protobuf.message import Message
 
-from dalsegno.engine.answers import attempt_message, dry_run_message, execution_message
+from dalsegno.engine import reruns
+from dalsegno.engine.answers import execution_message
 from dalsegno.engine.batch import Batch
-from dalsegno.engine.reports import ERROR_CHARACTERS_MAX
+from dalsegno.engine.choices import resume_choices
+from dalsegno.engine.dry_runs import CHILDREN_MAX, try_operation
 from dalsegno.engine.requests import Asked, Kind, check_shared_fields
 from dalsegno.rpc import convert
-from dalsegno.v1 import action_service_pb2 as actions
-from dalsegno.v1 import execution_pb2
+from dalsegno.rpc.convert import COMMENT_LENGTH, Fields
+from dalsegno.v1 import execution_pb2, operation_pb2
 from dalsegno.v1 import execution_service_pb2 as executions
-from dalsegno.workflow.events import CancelRequested, Event, PauseRequested, ResumeRequested, TaskDone
-from dalsegno.workflow.identity import attempt_id
-from dalsegno.workflow.refusals import InvalidRequest, NotFound, Refused, RevisionMoved, Violation
+from dalsegno.workflow.events import (
+    CancelRequested,
+    ContextUpdated,
+    Event,
+    PauseRequested,
+    ResumeRequested,
+)
+from dalsegno.workflow.execution import Execution
+from dalsegno.workflow.refusals import NotFound, Refused, RevisionMoved, Violation
+from dalsegno.workflow.value import Value
 
-_OUTCOMES = {
-    actions.COMPLETION_OUTCOME_SUCCEEDED: "succeeded",
-    actions.COMPLETION_OUTCOME_FAILED: "failed",
-    actions.COMPLETION_OUTCOME_CANCELLED: "cancelled",
-}
+Make = Callable[[Fields, Any], Event]
+"""The event that a request asks for; what is wrong with the request is in the fields."""
 
 
-def _control_needs(asked: Asked, batch: Batch) -> Collection[str]:
+def _control(make: Make, response_kind: Any) -> Kind:
+    """How one event is asked of one execution, and its answer."""
+
+    def needs(asked: Asked, batch: Batch) -> Collection[str]:
+        fields = _checked(asked.request)
+        asked.memo["event"] = make(fields, asked.request)
+        fields.done()
+        return _claims(asked, batch)
+
+    def carry_out(asked: Asked, batch: Batch) -> Message:
+        response: Message = response_kind()
+        _carry_out(asked, batch, response)
+        return response
+
+    return Kind(needs, carry_out, _namespace)
+
+
+def _claims(asked: Asked, batch: Batch) -> Collection[str]:
+    """The execution, and for a dry run those of its descendants in which the effect is tried out."""
+    request, memo = asked.request, asked.memo
+    memo["children"] = []
+    if request.dry_run:
+        memo["children"] = batch.transaction.queries.descendants(request.execution_id)[:CHILDREN_MAX]
+    return (request.execution_id, *memo["children"])
+
+
+def _carry_out(asked: Asked, batch: Batch, response: Any) -> None:
+    """Step the execution, or for a dry run a copy of it, and say in the response how it stands then."""
     request = asked.request
+    execution = _open(batch, request)
+    event = msgspec.structs.replace(asked.memo["event"], actor=asked.actor, comment=request.comment)
+    if request.dry_run:
+        response.dry_run.CopyFrom(try_operation(batch, request.execution_id, event, asked.memo["children"]))
+    else:
+        batch.step(request.execution_id, event)
+        response.execution.CopyFrom(execution_message(execution, execution.latest_s))
+
+
+def _checked(request: Any) -> Fields:
     fields = check_shared_fields(request)
     fields.uuid("execution_id", request.execution_id)
-    fields.done()
-    return (request.execution_id,)
+    return fields
+
+
+def _open(batch: Batch, request: Any) -> Execution:
+    """The execution that is asked for, at the revision that is expected. Raises NotFound and RevisionMoved."""
+    copy = batch.open(request.execution_id).copy
+    if not copy.workflow.name:
+        raise NotFound("execution", request.execution_id)  # one that only carries a standalone action
+    _check_revision(request, copy.execution.revision)
+    return copy.execution
+
+
+def _check_revision(request: Any, revision: int) -> None:
+    if request.expected_revision and request.expected_revision != revision:
+        raise RevisionMoved("execution", request.execution_id, request.expected_revision, revision)
 
 
 def _namespace(asked: Asked, batch: Batch) -> str:
@@ -42,40 +99,101 @@ def _namespace(asked: Asked, batch: Batch) -> str:
     return batch.open(execution_id).copy.execution.created.namespace
 
 
-def _check_revision(request: Any, revision: int) -> None:
-    if request.expected_revision and request.expected_revision != revision:
-        raise RevisionMoved("execution", request.execution_id, request.expected_revision, revision)
+# Pause, resume, cancel
 
 
-def _control(event_kind: type[Event], response_kind: Any) -> Callable[[Asked, Batch], Message]:
-    """How an event is asked of one execution, and its answer."""
+def _pause(fields: Fields, request: executions.PauseExecutionRequest) -> Event:
+    if request.delegates == operation_pb2.DELEGATES_CANCEL:
+        fields.refuse("delegates", "a pause leaves delegates or waits for them: LEAVE or WAIT")
+    return PauseRequested(waits_for_delegates=request.delegates == operation_pb2.DELEGATES_WAIT)
 
-    def carry_out(asked: Asked, batch: Batch) -> Message:
-        request = asked.request
-        touched = batch.open(request.execution_id)
-        copy = touched.copy
-        if not copy.workflow.name:
-            raise NotFound("execution", request.execution_id)  # one that only carries a standalone action
-        _check_revision(request, copy.execution.revision)
-        event = event_kind(actor=asked.actor, comment=request.comment)
-        response: Message
-        if request.dry_run:
-            private = batch.private(request.execution_id)
-            outcome = batch.try_step(private, event)
-            response = response_kind(dry_run=dry_run_message(private.workflow, outcome, existing=True))
-        else:
-            batch.step(request.execution_id, event)
-            response = response_kind(execution=execution_message(copy.execution, copy.at_s))
-        return response
 
-    return carry_out
+def _resume(fields: Fields, request: executions.ResumeExecutionRequest) -> Event:
+    choices = resume_choices(fields, request.tasks)
+    return ResumeRequested(choices=choices, environment=_overlay(fields, request))
+
+
+def _cancel(fields: Fields, request: executions.CancelExecutionRequest) -> Event:
+    if request.delegates == operation_pb2.DELEGATES_LEAVE:
+        fields.refuse("delegates", "a cancel cancels delegates or waits for them: CANCEL or WAIT")
+    waits = request.delegates == operation_pb2.DELEGATES_WAIT
+    if not request.HasField("terminate"):
+        return CancelRequested(waits_for_delegates=waits)
+    terminate = request.terminate
+    if waits:
+        fields.refuse("delegates", "nothing is waited for with terminate")
+    if terminate.state not in _ENDS:
+        fields.refuse("terminate.state", "must be CANCELLED, SUCCESS or ERROR")
+    fields.text("terminate.message", terminate.message, COMMENT_LENGTH)
+    return CancelRequested(
+        terminate=_ENDS.get(terminate.state, ""),
+        message=terminate.message,
+        output=fields.json("terminate.output", terminate.output) if terminate.output else None,
+    )
+
+
+_ENDS = {
+    execution_pb2.EXECUTION_STATE_UNSPECIFIED: "CANCELLED",
+    execution_pb2.EXECUTION_STATE_CANCELLED: "CANCELLED",
+    execution_pb2.EXECUTION_STATE_SUCCESS: "SUCCESS",
+    execution_pb2.EXECUTION_STATE_ERROR: "ERROR",
+}
+
+
+def _overlay(fields: Fields, request: Any) -> Value | None:
+    return fields.json_object("environment", request.environment) if request.environment else None
+
+
+# UpdateContext
+
+
+def _context(fields: Fields, request: executions.UpdateContextRequest) -> Event:
+    fields.text("task", request.task)
+    fields.number("task_number", request.task_number)
+    if request.task_number and not request.task:
+        fields.refuse("task", "is missing: the name of the task that has this number")
+    given = fields.json_object("set", request.set)
+    assert isinstance(given.data, dict)
+    for index, name in enumerate(request.unset):
+        fields.name(f"unset[{index}]", name)
+        if name in given.data:
+            fields.refuse(f"unset[{index}]", f"{name!r} is set as well")
+    if not given.data and not request.unset:
+        fields.refuse("set", "is missing: nothing is to be changed")
+    return ContextUpdated(
+        task=request.task,
+        number=request.task_number,
+        values={name: Value(data=value) for name, value in given.data.items()},
+        removed=tuple(dict.fromkeys(request.unset)),
+    )
+
+
+# RerunExecution
+
+
+def _rerun_needs(asked: Asked, batch: Batch) -> Collection[str]:
+    request, memo = asked.request, asked.memo
+    fields = _checked(request)
+    memo["event"] = reruns.check_rerun(fields, request, memo)
+    fields.done()
+    return (*_claims(asked, batch), *reruns.new_ids(request))
+
+
+def _rerun(asked: Asked, batch: Batch) -> executions.RerunExecutionResponse:
+    if reruns.is_from_beginning(asked.request):
+        return reruns.begin_anew(asked, batch, _open(batch, asked.request))
+    response = executions.RerunExecutionResponse()
+    _carry_out(asked, batch, response)
+    return response
 
 
 # DeleteExecution
 
 
 def _delete_needs(asked: Asked, batch: Batch) -> Collection[str]:
-    (execution_id,) = _control_needs(asked, batch)
+    fields = _checked(asked.request)
+    fields.done()
+    execution_id = asked.request.execution_id
     asked.memo["descendants"] = batch.transaction.queries.descendants(execution_id)
     return (execution_id, *asked.memo["descendants"])
 
@@ -110,69 +228,12 @@ def _delete(asked: Asked, batch: Batch) -> executions.DeleteExecutionResponse:
     return executions.DeleteExecutionResponse()
 
 
-# CompleteAction
-
-
-def _complete_needs(asked: Asked, batch: Batch) -> Collection[str]:
-    request, memo = asked.request, asked.memo
-    fields = check_shared_fields(request)
-    if bool(request.action_execution_id) == bool(request.task_token):
-        fields.refuse("task_token", "give either it or action_execution_id")
-    if request.outcome not in _OUTCOMES:
-        fields.refuse("outcome", "is missing")
-    fields.text("error", request.error, ERROR_CHARACTERS_MAX)
-    if request.error and request.outcome == actions.COMPLETION_OUTCOME_SUCCEEDED:
-        fields.refuse("error", "goes with FAILED and CANCELLED only")
-    memo["result"] = fields.json("result", request.result) if request.result else None
-    memo["delivery"] = None
-    if request.action_execution_id and not request.task_token:
-        execution_id, numbers = fields.numbered_id("action_execution_id", request.action_execution_id, 3)
-        memo["execution_id"], memo["key"] = execution_id, numbers
-    fields.done()
-    if request.task_token:
-        memo["execution_id"], memo["key"], memo["delivery"] = asked.tokens.read(request.task_token)
-    return (memo["execution_id"],)
-
-
-def _complete_namespace(asked: Asked, batch: Batch) -> str:
-    execution_id = asked.memo["execution_id"]
-    return batch.open(execution_id).copy.execution.created.namespace if batch.exists(execution_id) else ""
-
-
-def _complete(asked: Asked, batch: Batch) -> actions.CompleteActionResponse:
-    request, memo = asked.request, asked.memo
-    execution_id, key, outcome = memo["execution_id"], memo["key"], _OUTCOMES[request.outcome]
-    name = attempt_id(execution_id, key)
-    if not batch.exists(execution_id):
-        raise NotFound("action execution", name)
-    execution = batch.open(execution_id).copy.execution
-    attempt = execution.attempts.get(key)
-    if attempt is None:
-        raise NotFound("action execution", name)
-    if attempt.child_id:
-        raise InvalidRequest.of("action_execution_id", f"names an execution of a workflow: {attempt.child_id}")
-    event = TaskDone(
-        key=key,
-        outcome=outcome,
-        # By id it is whatever delivery there is; said so, an exact repeat is recognized as one.
-        delivery=attempt.delivery if memo["delivery"] is None else memo["delivery"],
-        result=memo["result"],
-        error=request.error,
-        actor=asked.actor,
-        comment=request.comment,
-    )
-    verdict = batch.step(execution_id, event).verdict
-    if verdict == "superseded":
-        told = f"has ended already: {attempt.state}" if attempt.delivery == event.delivery else "was handed out again"
-        raise Refused.of(f"action execution {name}", told)
-    return actions.CompleteActionResponse(action_execution=attempt_message(execution, attempt))
-
-
 KINDS = {
-    "pause_execution": Kind(_control_needs, _control(PauseRequested, executions.PauseExecutionResponse), _namespace),
-    "resume_execution": Kind(_control_needs, _control(ResumeRequested, executions.ResumeExecutionResponse), _namespace),
-    "cancel_execution": Kind(_control_needs, _control(CancelRequested, executions.CancelExecutionResponse), _namespace),
+    "pause_execution": _control(_pause, executions.PauseExecutionResponse),
+    "resume_execution": _control(_resume, executions.ResumeExecutionResponse),
+    "cancel_execution": _control(_cancel, executions.CancelExecutionResponse),
+    "rerun_execution": Kind(_rerun_needs, _rerun, _namespace),
+    "update_context": _control(_context, executions.UpdateContextResponse),
     # What is deleted cannot say its namespace when the request is repeated.
     "delete_execution": Kind(_delete_needs, _delete, lambda asked, batch: ""),
-    "complete_action": Kind(_complete_needs, _complete, _complete_namespace),
 }

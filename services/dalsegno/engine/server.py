@@ -9,7 +9,7 @@ from typing import Any
 
 import grpc
 
-from dalsegno.engine import controls, library, starts
+from dalsegno.engine import completions, controls, library, starts
 from dalsegno.engine.conductor import Conductor
 from dalsegno.engine.feed import Feed
 from dalsegno.engine.requests import Asked, Request
@@ -21,7 +21,7 @@ from dalsegno.workflow.refusals import InvalidRequest
 
 _log = logging.getLogger(__name__)
 
-KINDS = {**starts.KINDS, **controls.KINDS, **library.KINDS}
+KINDS = {**starts.KINDS, **controls.KINDS, **completions.KINDS, **library.KINDS}
 """Every write that Submit takes."""
 
 SIGN_OF_LIFE_S = 10.0

@@ -5,9 +5,10 @@ from __future__ import annotations
 import uuid
 from collections.abc import Collection
 
-from dalsegno.engine.answers import attempt_message, dry_run_message, execution_message
+from dalsegno.engine.answers import attempt_message, execution_message
 from dalsegno.engine.batch import Batch
 from dalsegno.engine.copies import standalone_workflow
+from dalsegno.engine.dry_runs import dry_run_message
 from dalsegno.engine.requests import Asked, Kind, check_shared_fields, remember, remembered
 from dalsegno.expressions.environment import evaluate_environment
 from dalsegno.store.records import DefinitionRow
@@ -68,7 +69,7 @@ def _start(asked: Asked, batch: Batch) -> execution_service_pb2.StartExecutionRe
     )
     if request.dry_run:
         outcome = batch.try_create(workflow, event)
-        return execution_service_pb2.StartExecutionResponse(dry_run=dry_run_message(workflow, outcome, existing=False))
+        return execution_service_pb2.StartExecutionResponse(dry_run=dry_run_message(workflow, outcome))
     touched = batch.create(workflow, event)
     execution = execution_message(touched.copy.execution, touched.copy.at_s)
     response = execution_service_pb2.StartExecutionResponse(execution=execution)

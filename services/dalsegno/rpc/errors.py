@@ -14,7 +14,7 @@ from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, PreconditionFail
 from google.rpc.status_pb2 import Status
 from grpc_status import rpc_status
 
-from dalsegno.v1 import failure_pb2
+from dalsegno.v1 import failure_pb2, operation_pb2
 from dalsegno.workflow import refusals
 from dalsegno.workflow.value import UnfitValue
 
@@ -146,6 +146,22 @@ def _explained(error: BaseException) -> tuple[ErrorInfo, list[Message]]:
             return _info("DEADLINE_EXCEEDED"), []
         case _:  # UnfitValue
             return _info("INVALID_REQUEST"), []
+
+
+def refusal_message(error: BaseException, request_id: str = "") -> operation_pb2.Refusal:
+    """An exception as the data of a refusal: for what is answered beside others (an operation on many)."""
+    status = status_of(error, request_id, OWN_DETAILS_BYTES)
+    info, details = _unpacked(status)
+    message = operation_pb2.Refusal(code=_CODES_BY_NUMBER[status.code].name, message=status.message)
+    message.reason = failure_pb2.FailureReason.Value(f"FAILURE_REASON_{info.reason}")
+    for detail in details:
+        if isinstance(detail, BadRequest):
+            for field in detail.field_violations:
+                message.obstacles.add(subject=field.field, description=field.description)
+        elif isinstance(detail, PreconditionFailure):
+            for each in detail.violations:
+                message.obstacles.add(subject=each.subject, description=each.description, kind=each.type)
+    return message
 
 
 def problem_message(problem: refusals.Problem) -> failure_pb2.Problem:

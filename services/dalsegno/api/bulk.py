@@ -1,0 +1,104 @@
+"""Operations on many executions: one after the other, no faster than asked, each with its own outcome.
+
+The list is read page by page while the operation goes on, by the order in which executions came to be: what is created
+meanwhile stands before the first page, and what moves on stays in its place. So a token that names the last execution
+dealt with is all that is needed to go on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import grpc
+
+from dalsegno.api.reads import Reads
+from dalsegno.rpc.convert import NAME_LENGTH, Fields
+from dalsegno.rpc.errors import code_of, refusal_message
+from dalsegno.rpc.logs import request_id as call_id
+from dalsegno.store.filters import EXECUTION_FIELDS, Filter, parse_filter
+from dalsegno.store.pages import write_token
+from dalsegno.store.records import ExecutionRow, Page
+from dalsegno.v1 import operation_pb2
+from dalsegno.workflow.refusals import InvalidPageToken, InvalidResumeToken
+
+PAGE = 200
+TOGETHER_MAX = 20
+"""So many are under way at once."""
+
+RATE = 100
+RATE_MAX = 1_000
+_TRY_AGAIN = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
+
+Outcome = operation_pb2.BulkOutcome
+Ask = Callable[[Any], Awaitable[Any]]
+"""Makes one request of the single operation. Raises what it is refused with."""
+
+
+async def stream(reads: Reads, request: Any, ask: Ask) -> AsyncIterator[tuple[str, Outcome]]:
+    """The outcome of each execution that the request chooses, with the token to go on after it."""
+    chosen, rate = _check(request)
+    token = request.resume_token
+    while True:
+        page = await reads.run(lambda queries, at=token: _page(queries.executions, chosen, at))  # type: ignore[misc]
+        rows = page.rows
+        together = min(TOGETHER_MAX, rate)
+        for start in range(0, len(rows), together):
+            chunk = rows[start : start + together]
+            ends_s = asyncio.get_running_loop().time() + len(chunk) / rate
+            outcomes = await asyncio.gather(*(_outcome(ask, request, row.id) for row in chunk))
+            for row, outcome in zip(chunk, outcomes, strict=True):
+                yield write_token("executions", chosen, (row.created_s, row.id)), outcome
+            await asyncio.sleep(max(0.0, ends_s - asyncio.get_running_loop().time()))
+        token = page.next_token
+        if not token:
+            return
+
+
+def _check(request: Any) -> tuple[Filter, int]:
+    """The filter and the rate. Raises InvalidRequest with all that is wrong."""
+    fields = Fields()
+    each = request.each
+    for name in ("execution_id", "expected_revision", "new_execution_id"):
+        if getattr(each, name, None):
+            fields.refuse(f"each.{name}", "must be empty: the filter says which executions")
+    longest = NAME_LENGTH - len(":01890a5d-ac96-774b-bcce-b302099a8057")
+    fields.text("each.request_id", each.request_id, longest)
+    if not 0 <= request.rate <= RATE_MAX:
+        fields.refuse("rate", f"must be 1 to {RATE_MAX} a second")
+    if not request.filter.strip():
+        fields.refuse("filter", "is missing: an operation on many names which, by at least one term")
+    fields.done()
+    return parse_filter(request.filter, EXECUTION_FIELDS), request.rate or RATE
+
+
+def _page(executions: Callable[..., Page[ExecutionRow]], chosen: Filter, token: str) -> Page[ExecutionRow]:
+    try:
+        return executions(chosen, PAGE, token)
+    except InvalidPageToken:
+        raise InvalidResumeToken.of("resume_token", "is not from a call with this filter") from None
+
+
+async def _outcome(ask: Ask, request: Any, execution_id: str) -> Outcome:
+    """What became of one. Raises only what ends the stream: that nobody can be asked."""
+    single = type(request.each)()
+    single.CopyFrom(request.each)
+    single.execution_id = execution_id
+    if single.request_id:
+        single.request_id += f":{execution_id}"
+    outcome = Outcome(execution_id=execution_id)
+    try:
+        answer = await ask(single)
+    except Exception as error:
+        if code_of(error) in _TRY_AGAIN:
+            raise
+        outcome.refusal.CopyFrom(refusal_message(error, call_id.get()))
+        return outcome
+    if single.dry_run:
+        outcome.dry_run.CopyFrom(answer.dry_run)
+        return outcome
+    outcome.execution.CopyFrom(answer.execution)
+    for name in ("input", "output", "params"):
+        outcome.execution.ClearField(name)
+    return outcome

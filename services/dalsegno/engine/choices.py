@@ -1,0 +1,113 @@
+"""What a resume or rerun shall do with each task: from the request to the core's choices.
+
+Whatever contradicts itself is refused here, each field by its name, before anybody looks at the execution. What an
+execution does not have or is not ready for is the core's to refuse.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from dalsegno.rpc.convert import Fields
+from dalsegno.v1 import operation_pb2
+from dalsegno.workflow.events import TaskChoice
+from dalsegno.workflow.value import Value
+
+_CHILD = {
+    operation_pb2.CHILD_RERUN_UNSPECIFIED: "",
+    operation_pb2.CHILD_RERUN_FRESH: "",
+    operation_pb2.CHILD_RERUN_FAILED: "rerun_failed",
+}
+
+Chosen = operation_pb2.ResumeTask | operation_pb2.RerunTask
+
+
+def resume_choices(fields: Fields, tasks: Sequence[operation_pb2.ResumeTask]) -> tuple[TaskChoice, ...]:
+    """The choices of a resume; what is wrong is in `fields` (R14, R16)."""
+    seen: set[tuple[str, int]] = set()
+    choices = []
+    for index, task in enumerate(tasks):
+        place = f"tasks[{index}]"
+        if (task.task, task.task_number) in seen:
+            fields.refuse(f"{place}.task", f"{task.task!r} is named before already")
+        seen.add((task.task, task.task_number))
+        choices.append(_resume_choice(fields, place, task))
+    return tuple(choices)
+
+
+def _resume_choice(fields: Fields, place: str, task: operation_pb2.ResumeTask) -> TaskChoice:
+    has_output = bool(task.output)
+    output = fields.json(f"{place}.output", task.output) if has_output else None
+    if task.skip and not has_output:
+        fields.refuse(f"{place}.output", "is missing: what stands in for the result (null is written out)")
+    if has_output and not task.skip:
+        fields.refuse(f"{place}.skip", "must be set for a task that an output is given for")
+    if task.skip and task.leave:
+        fields.refuse(f"{place}.leave", "does not go with skip")
+    if not task.skip and not task.leave:
+        return _run_choice(fields, place, task)
+    _name(fields, place, task)
+    for name in ("input", "items", "item_inputs", "child"):
+        if getattr(task, name):
+            fields.refuse(f"{place}.{name}", "does not go with skip or leave")
+    if task.HasField("reset"):
+        fields.refuse(f"{place}.reset", "does not go with skip or leave")
+    way = "skip" if task.skip else "leave"
+    return TaskChoice(task=task.task, number=task.task_number, way=way, output=output)
+
+
+def rerun_choices(fields: Fields, tasks: Iterable[operation_pb2.RerunTask]) -> tuple[TaskChoice, ...]:
+    """The choices of a rerun, without those that say the same again (O27)."""
+    found: dict[tuple[str, int], operation_pb2.RerunTask] = {}
+    choices = []
+    for index, task in enumerate(tasks):
+        place = f"tasks[{index}]"
+        before = found.setdefault((task.task, task.task_number), task)
+        if before is task:
+            choices.append(_run_choice(fields, place, task))
+        elif before != task:
+            fields.refuse(f"{place}.task", f"{task.task!r} is named before already, with another choice")
+    return tuple(choices)
+
+
+def _run_choice(fields: Fields, place: str, task: Chosen) -> TaskChoice:
+    _name(fields, place, task)
+    if task.child not in _CHILD:
+        fields.refuse(f"{place}.child", "is not a way to run a sub-workflow again")
+    given = fields.json_object(f"{place}.input", task.input) if task.input else None
+    items = _items(fields, place, task)
+    if items and given is not None:
+        fields.refuse(f"{place}.input", "is for the task as a whole: give the inputs of items in item_inputs")
+    if items and task.HasField("reset"):
+        fields.refuse(f"{place}.reset", "is for the task as a whole, not for items of it")
+    return TaskChoice(
+        task=task.task,
+        number=task.task_number,
+        input=given,
+        items=items,
+        reset=task.reset if task.HasField("reset") else None,
+        child=_CHILD.get(task.child, ""),
+    )
+
+
+def _name(fields: Fields, place: str, task: Chosen) -> None:
+    fields.name(f"{place}.task", task.task)
+    fields.number(f"{place}.task_number", task.task_number)
+
+
+def _items(fields: Fields, place: str, task: Chosen) -> dict[int, Value | None]:
+    """The named items with their inputs (R11, R12, R14)."""
+    items: dict[int, Value | None] = {}
+    for position, index in enumerate(task.items):
+        fields.number(f"{place}.items[{position}]", index)
+        if index in items:
+            fields.refuse(f"{place}.items[{position}]", f"item {index} is named before already")
+        items[index] = None
+    for index in sorted(task.item_inputs):
+        field = f"{place}.item_inputs[{index}]"
+        given = fields.json_object(field, task.item_inputs[index])
+        if index in items:
+            items[index] = given
+        else:
+            fields.refuse(field, f"item {index} is not among the items to be run again")
+    return items

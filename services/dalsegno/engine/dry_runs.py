@@ -1,0 +1,156 @@
+"""What an operation would do (DESIGN.md section 6, `dry_run`), told from what it did to a private copy."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+
+from dalsegno.engine.batch import Batch
+from dalsegno.rpc import convert
+from dalsegno.v1 import execution_pb2
+from dalsegno.workflow import machine
+from dalsegno.workflow.changes import AttemptAdded, TaskAdded, TaskMoved
+from dalsegno.workflow.commands import Send
+from dalsegno.workflow.events import Event, RerunRequested, ResumeRequested
+from dalsegno.workflow.execution import Execution, TaskExecution
+from dalsegno.workflow.graph import dependants, outbound_tasks
+from dalsegno.workflow.model import Workflow
+from dalsegno.workflow.refusals import Refusal
+from dalsegno.workflow.states import TaskState
+
+LIST_MAX = 1_000
+"""As many entries a list of the answer has at most."""
+
+CHILDREN_MAX = 100
+"""In so many children the effect is tried out; of more it is only told that they are asked."""
+
+
+@dataclass(frozen=True, slots=True)
+class Before:
+    """What must be known of an execution before the operation, to tell what it kept."""
+
+    ended: frozenset[int] = frozenset()
+    superseded: frozenset[int] = frozenset()
+    partly: frozenset[str] = field(default_factory=frozenset)
+    """The names of the tasks of which only some items run again."""
+
+
+def try_operation(
+    batch: Batch, execution_id: str, event: Event, claimed: Collection[str]
+) -> execution_pb2.DryRun:  # fmt: skip
+    """What the event would do to an execution and, among those that are claimed, to its children. Raises Refusal."""
+    private = batch.private(execution_id)
+    before = _before(private.execution, event)
+    outcome = batch.try_step(private, event)
+    message = dry_run_message(private.workflow, outcome, before)
+    execution = outcome.execution
+    by_child = {execution.attempts[key].child_id: key for key in execution.children}
+    for child_id, told in _told(outcome):
+        key = by_child.get(child_id)
+        if key is None or len(message.children) == LIST_MAX:
+            continue
+        task = execution.tasks[key[0]]
+        child = message.children.add(execution_id=child_id, task_name=task.name, task_number=task.number)
+        if child_id in claimed and batch.exists(child_id):
+            try:
+                child.effect.CopyFrom(try_operation(batch, child_id, told, claimed))
+            except Refusal:
+                continue  # it is asked, and stays as it is
+    return message
+
+
+def _before(execution: Execution, event: Event) -> Before:
+    choices = event.choices if isinstance(event, ResumeRequested | RerunRequested) else ()
+    return Before(
+        ended=frozenset(number for number, task in execution.tasks.items() if task.is_completed),
+        superseded=frozenset(_superseded(execution)),
+        partly=frozenset(choice.task for choice in choices if choice.items or choice.reset is False),
+    )
+
+
+def _superseded(execution: Execution) -> Iterable[int]:
+    return (number for number, task in execution.tasks.items() if _is_superseded(task))
+
+
+def _is_superseded(task: TaskExecution) -> bool:
+    return bool(getattr(task, "superseded_by", None))
+
+
+def _told(outcome: machine.Outcome) -> list[tuple[str, Event]]:
+    """The children that would be told of something at once, in order."""
+    own = outcome.execution.id
+    sent = (each for each in outcome.commands if isinstance(each, Send) and each.due_s is None and each.to != own)
+    return [(command.to, command.event) for command in sent]
+
+
+def dry_run_message(
+    workflow: Workflow, outcome: machine.Outcome, before: Before | None = None
+) -> execution_pb2.DryRun:  # fmt: skip
+    """What a step would do. `before` is absent for an execution that does not exist yet."""
+    execution = outcome.execution
+    message = execution_pb2.DryRun(
+        state=convert.execution_state(execution.state.value),
+        revision=execution.revision - len(outcome.changes) if before is not None else 0,
+    )
+    added = {change.task for change in outcome.changes if isinstance(change, TaskAdded)}
+    begun = _begun(outcome)
+    partly = before.partly if before is not None else frozenset()
+    for number, items in islice(begun.items(), LIST_MAX):
+        entry = _entry(execution, number, added)
+        entry.items.extend(items[:LIST_MAX] if entry.name in partly else ())
+        message.starts.append(entry)
+    message.may_follow.extend(_reachable(workflow, [execution.tasks[number].name for number in begun]))
+    message.joins_waiting.extend(_entry(execution, number, added) for number in islice(execution.waiting, LIST_MAX))
+    if before is not None:
+        gone = [number for number in _superseded(execution) if number not in before.superseded]
+        message.superseded.extend(_entry(execution, number, added) for number in gone[:LIST_MAX])
+        message.kept.extend(islice(_kept(execution, begun, before), LIST_MAX))
+    subsumed: tuple[str, ...] = getattr(outcome, "subsumed", ())
+    for name in subsumed:
+        message.subsumed.add(name=name, reason="comes after another task of the request")
+    return message
+
+
+def _entry(execution: Execution, number: int, added: Collection[int]) -> execution_pb2.DryRunTask:
+    return execution_pb2.DryRunTask(name=execution.tasks[number].name, number=0 if number in added else number)
+
+
+def _begun(outcome: machine.Outcome) -> dict[int, list[int]]:
+    """The tasks that would start or be delayed at once, in order, with the items that would."""
+    begun: dict[int, list[int]] = {}
+    for change in outcome.changes:
+        if isinstance(change, AttemptAdded):
+            begun.setdefault(change.key[0], []).append(change.key[1])
+        elif isinstance(change, TaskMoved) and change.state is TaskState.RUNNING_DELAYED:
+            begun.setdefault(change.task, [])
+    return begun
+
+
+def _kept(
+    execution: Execution, begun: Mapping[int, Sequence[int]], before: Before
+) -> Iterable[execution_pb2.DryRunTask]:
+    """The tasks that had ended and still count, and of those that run again in part the items that do not."""
+    for number, task in execution.tasks.items():
+        if number not in before.ended or _is_superseded(task):
+            continue
+        if number not in begun:
+            yield execution_pb2.DryRunTask(name=task.name, number=number)
+        elif task.name in before.partly and task.item_count is not None:
+            again = set(begun[number])
+            items = [index for index in range(task.item_count) if index not in again]
+            if items:
+                yield execution_pb2.DryRunTask(name=task.name, number=number, items=items[:LIST_MAX])
+
+
+def _reachable(workflow: Workflow, starts: list[str]) -> list[str]:
+    """The tasks that the definition may lead to from these, in the order of the definition."""
+    onward: Mapping[str, Collection[str]] = dependants(workflow) if workflow.reverse else outbound_tasks(workflow)
+    found: set[str] = set()
+    ahead = [target for name in starts for target in onward[name]]
+    while ahead:
+        name = ahead.pop()
+        if name not in found:
+            found.add(name)
+            ahead.extend(onward[name])
+    return [name for name in workflow.tasks if name in found]

@@ -1,0 +1,127 @@
+"""RerunExecution: tasks of an execution again, within it; or all of it again, as a new one (decision 1, O16-O36)."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+from dalsegno.engine.answers import execution_message
+from dalsegno.engine.batch import Batch
+from dalsegno.engine.choices import rerun_choices
+from dalsegno.engine.dry_runs import dry_run_message
+from dalsegno.engine.requests import Asked, remember, remembered
+from dalsegno.engine.starts import new_execution_id
+from dalsegno.rpc.convert import Fields
+from dalsegno.v1 import execution_service_pb2 as executions
+from dalsegno.v1 import operation_pb2
+from dalsegno.workflow.changes import ExecutionCreated
+from dalsegno.workflow.events import RerunRequested, StartRequested
+from dalsegno.workflow.execution import Execution
+from dalsegno.workflow.model import Workflow
+from dalsegno.workflow.refusals import NotFound
+from dalsegno.workflow.value import Value
+
+RERUN_OF = "rerun-of"
+"""The label that says which execution a new one repeats."""
+
+NAME = "rerun_execution"
+_FROM_START = ("input", "latest_definition", "new_execution_id")
+
+
+def check_rerun(fields: Fields, request: executions.RerunExecutionRequest, memo: dict[str, Any]) -> RerunRequested:
+    """The event of a rerun within the execution; what is wrong with the request is in the fields."""
+    beginning = request.start_from == operation_pb2.RERUN_FROM_BEGINNING
+    named = request.start_from == operation_pb2.RERUN_FROM_TASKS
+    if not beginning and not named and request.start_from != operation_pb2.RERUN_FROM_FAILED:
+        fields.refuse("start_from", "is missing: BEGINNING, TASKS or FAILED")
+    choices = rerun_choices(fields, request.tasks)
+    if named and not request.tasks:
+        fields.refuse("tasks", "is missing: name the tasks to begin at")
+    if request.tasks and not named:
+        fields.refuse("tasks", "goes with TASKS only")
+    for name in _FROM_START:
+        if getattr(request, name) and not beginning:
+            fields.refuse(name, "goes with BEGINNING only")
+    if request.new_execution_id:
+        fields.uuid("new_execution_id", request.new_execution_id)
+        if request.new_execution_id == request.execution_id:
+            fields.refuse("new_execution_id", "is the id of the execution that is to be repeated")
+    memo["input"] = fields.json_object("input", request.input)
+    environment = fields.json_object("environment", request.environment) if request.environment else None
+    memo["environment"] = environment
+    return RerunRequested(choices=choices, environment=environment)
+
+
+def is_from_beginning(request: executions.RerunExecutionRequest) -> bool:
+    """Whether the request asks for a new execution."""
+    return request.start_from == operation_pb2.RERUN_FROM_BEGINNING
+
+
+def new_ids(request: executions.RerunExecutionRequest) -> Collection[str]:
+    """The id that a new execution shall have, if that was said: it is claimed."""
+    return (request.new_execution_id,) if request.new_execution_id else ()
+
+
+def begin_anew(asked: Asked, batch: Batch, original: Execution) -> executions.RerunExecutionResponse:
+    """Start an execution with what the original one was given; that one is not touched (O16, O17)."""
+    request = asked.request
+    chosen_id = request.new_execution_id
+    if chosen_id and batch.exists(chosen_id):
+        return executions.RerunExecutionResponse.FromString(remembered(batch, NAME, chosen_id, request) or b"")
+    workflow, creation = _creation(asked, batch, original.created)
+    event = StartRequested(actor=asked.actor, comment=request.comment, creation=creation)
+    if request.dry_run:
+        outcome = batch.try_create(workflow, event)
+        return executions.RerunExecutionResponse(dry_run=dry_run_message(workflow, outcome))
+    copy = batch.create(workflow, event).copy
+    response = executions.RerunExecutionResponse(execution=execution_message(copy.execution, copy.at_s))
+    if chosen_id:
+        remember(batch, NAME, chosen_id, request, response)
+    return response
+
+
+def _creation(asked: Asked, batch: Batch, created: ExecutionCreated) -> tuple[Workflow, ExecutionCreated]:
+    request = asked.request
+    definition_id, version = created.definition_id, created.version
+    if request.latest_definition:
+        workflow, definition_id, version = _newest(batch, created)
+    else:
+        workflow = batch.lookups.workflows.of(created, batch.transaction.queries)
+    declared = {parameter.name for parameter in workflow.input}
+    given = _object(created.input)
+    if request.latest_definition:  # what it declares no longer was perhaps only a default of the older version
+        given = {name: value for name, value in given.items() if name in declared}
+    return workflow, ExecutionCreated(
+        execution_id=request.new_execution_id or new_execution_id(batch.at_s),
+        definition_id=definition_id,
+        workflow=created.workflow,
+        namespace=created.namespace,
+        version=version,
+        language=created.language,
+        input=Value(data={**given, **_object(asked.memo["input"])}),
+        params=created.params,
+        environment=_laid_over(created.environment, asked.memo["environment"]),
+        labels={**created.labels, RERUN_OF: created.execution_id},
+        description=created.description,
+        at_s=batch.at_s,
+        actor=asked.actor,
+        comment=request.comment,
+        safe_rerun=created.safe_rerun,
+    )
+
+
+def _newest(batch: Batch, created: ExecutionCreated) -> tuple[Workflow, str, int]:
+    """The newest version of the workflow. Raises NotFound."""
+    found = batch.outside.find_workflow(created.workflow, created.namespace)
+    if found is None:
+        raise NotFound("workflow", created.workflow)
+    return found.workflow, found.definition_id, found.version
+
+
+def _laid_over(environment: Value, over: Value | None) -> Value:
+    return environment if over is None else Value(data={**_object(environment), **_object(over)})
+
+
+def _object(value: Value) -> dict[str, object]:
+    assert isinstance(value.data, dict)
+    return value.data
