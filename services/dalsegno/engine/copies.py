@@ -83,7 +83,7 @@ _VALUES: dict[type, Callable[[Any], Iterable[Value]]] = {
     AttemptAdded: lambda change: (change.input,),
     AttemptMoved: _one("result"),
     AttemptsBegun: _one("items"),
-    ExecutionMoved: _one("output"),
+    ExecutionMoved: lambda change: [each for each in (change.output, change.errors) if each is not None],
     Published: lambda change: change.values.values(),
     GlobalsPublished: lambda change: change.values.values(),
     ExecutionCreated: lambda change: (change.input, change.params, change.environment),

@@ -47,6 +47,8 @@ class ExecutionRow:
     state: str
     info: str
     output: str | None
+    errors: str | None
+    """JSON text of a list, for workflows whose language keeps one."""
     revision: int
     active_count: int
     started_s: float | None
@@ -87,6 +89,7 @@ class TaskRow:
     number: int
     name: str
     generation: int
+    route: int
     created_s: float
     state: str
     info: str
@@ -110,6 +113,8 @@ class TaskRow:
     routed: bool
     handled: bool
     result_dropped: bool
+    superseded_by: str
+    """The operation that put it aside: it no longer counts. Empty for all that do."""
     started_s: float | None
     ended_s: float | None
 

@@ -16,7 +16,15 @@ from typing import Any
 import msgspec
 
 from dalsegno.store.records import AttemptRow, ExecutionRow, TaskRow
-from dalsegno.workflow.changes import AnyChange, AttemptAdded, AttemptMoved, AttemptsBegun, GlobalsPublished, TaskAdded
+from dalsegno.workflow.changes import (
+    AnyChange,
+    AttemptAdded,
+    AttemptMoved,
+    AttemptsBegun,
+    ErrorNoted,
+    GlobalsPublished,
+    TaskAdded,
+)
 from dalsegno.workflow.execution import Attempt, Execution, TaskExecution
 from dalsegno.workflow.identity import AttemptKey
 from dalsegno.workflow.value import Value
@@ -72,6 +80,7 @@ def execution_state(execution: Execution, updated_s: float) -> Cells:
         execution.state.value,
         clean(execution.info),
         stored(execution.output),
+        stored(execution.told_errors),
         execution.revision,
         execution.active_count,
         execution.started_s,
@@ -83,7 +92,7 @@ def execution_state(execution: Execution, updated_s: float) -> Cells:
 
 def task_origin(execution_id: str, task: TaskExecution) -> Cells:
     """The columns of a task execution that never change."""
-    return (execution_id, task.number, task.name, task.generation, task.created_s)
+    return (execution_id, task.number, task.name, task.generation, task.route, task.created_s)
 
 
 def task_state(task: TaskExecution) -> Cells:
@@ -108,6 +117,7 @@ def task_state(task: TaskExecution) -> Cells:
         task.routed,
         task.handled,
         task.result_dropped,
+        task.superseded_by,
         task.started_s,
         task.ended_s,
     )
@@ -218,6 +228,7 @@ def _move_attempt(touched: Touched, change: AttemptMoved) -> None:
 
 _TOUCH: dict[type, Callable[[Touched, Any], None]] = {
     GlobalsPublished: _touch_nothing,
+    ErrorNoted: _touch_nothing,
     TaskAdded: _add_task,
     AttemptsBegun: _begin,
     AttemptAdded: _add_attempt,

@@ -56,6 +56,7 @@ EXECUTIONS = Table(
     _text("state"),
     _text("info"),
     Column("output", TEXT),
+    Column("errors", TEXT),
     _number("revision"),
     _number("active_count"),
     Column("started_s", Double),
@@ -85,6 +86,7 @@ TASKS = Table(
     _number("number", primary_key=True, autoincrement=False),
     _text("name"),
     _number("generation"),
+    _number("route"),
     _time("created_s"),
     _text("state"),
     _text("info"),
@@ -105,6 +107,7 @@ TASKS = Table(
     _flag("routed"),
     _flag("handled"),
     _flag("result_dropped"),
+    _text("superseded_by"),
     Column("started_s", Double),
     Column("ended_s", Double),
 )

@@ -16,7 +16,7 @@ from dalsegno.workflow.codec import Texts
 Record = TypeVar("Record", ExecutionRow, TaskRow, AttemptRow, DefinitionRow, EnvironmentRow)
 
 VALUES: dict[type, tuple[str, ...]] = {
-    ExecutionRow: ("input", "params", "output"),
+    ExecutionRow: ("input", "params", "output", "errors"),
     TaskRow: ("published",),
     AttemptRow: ("input", "result"),
     DefinitionRow: ("text",),

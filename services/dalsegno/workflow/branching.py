@@ -6,12 +6,10 @@ downstream of it stays on that route, and joins count the arrivals of their rout
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from dalsegno.workflow import lifecycle
 from dalsegno.workflow.changes import JoinReached, Published, TaskAdded, TaskRouted
 from dalsegno.workflow.execution import TaskExecution
-from dalsegno.workflow.model import Assignments, Branch, Command, Transition
+from dalsegno.workflow.model import Assignments, Command, Transition
 from dalsegno.workflow.scope import EvaluationError
 from dalsegno.workflow.states import ExecutionState, TaskState
 from dalsegno.workflow.step import Step
@@ -27,7 +25,7 @@ def route(step: Step, task: TaskExecution) -> None:
     numbers: list[int] = []
     ends: list[int] = []
     handled = failed = fails = False
-    for index, branch, transition in _taken(step, task):
+    for index, transition in _taken(step, task):
         if transition is None:
             failed = True
         elif transition.command is None:
@@ -54,12 +52,12 @@ def route(step: Step, task: TaskExecution) -> None:
         lifecycle.finish(step, ExecutionState.ERROR, step.execution.errors[-1].message)
 
 
-def _taken(step: Step, task: TaskExecution) -> Iterator[tuple[int, Branch, Transition | None]]:
+def _taken(step: Step, task: TaskExecution) -> list[tuple[int, Transition | None]]:
     """The transitions of the branches that fit, what they publish published, targets in the order of their names.
 
     None in the place of the transition of a branch that could not be evaluated.
     """
-    found: list[tuple[int, Branch, Transition | None]] = []
+    found: list[tuple[int, Transition | None]] = []
     for index, branch in enumerate(step.spec(task).branches):
         scope = _scope(step, task)
         try:
@@ -68,10 +66,10 @@ def _taken(step: Step, task: TaskExecution) -> Iterator[tuple[int, Branch, Trans
             _publish(step, task, index, branch.publish)
         except (EvaluationError, UnfitValue) as error:
             step.note(f"cannot evaluate a transition of task '{task.name}': {error}", task)
-            found.append((index, branch, None))
+            found.append((index, None))
             continue
-        found += [(index, branch, transition) for transition in branch.next]
-    return iter(sorted(found, key=lambda each: "" if each[2] is None else each[2].target))
+        found += [(index, transition) for transition in branch.next]
+    return sorted(found, key=lambda each: "" if each[1] is None else each[1].target)
 
 
 def _scope(step: Step, task: TaskExecution, first: dict[str, object] | None = None) -> View:

@@ -57,6 +57,8 @@ class ExecutionMoved(Change, frozen=True, kw_only=True):
     state: ExecutionState
     info: str = ""
     output: Value | None = None
+    errors: Value | None = None
+    """Once it has ended: the list of errors, where its rules keep one."""
     reported: bool = False
     """PAUSING and PAUSED: because of what its own actions reported; what they report next may undo it."""
     at_s: float = 0.0

@@ -122,6 +122,8 @@ class CancelRequested(Event, frozen=True, kw_only=True):
     """Whether CANCELLING lasts until the outstanding delegates have been completed; else they are cancelled."""
     terminate: str = ""
     """CANCELLED, SUCCESS or ERROR: end at once and so, by force; empty: let what runs come to its end."""
+    message: str = ""
+    """With terminate: the reason that the execution shows; empty: the comment."""
     output: Value | None = None
     """With terminate: the output."""
 

@@ -31,8 +31,8 @@ from dalsegno.workflow.changes import (
     TaskTimed,
 )
 from dalsegno.workflow.context import Context
-from dalsegno.workflow.layers import Layers
 from dalsegno.workflow.identity import AttemptKey
+from dalsegno.workflow.layers import Layers
 from dalsegno.workflow.states import (
     COMPLETED_ATTEMPT,
     COMPLETED_EXECUTION,
@@ -128,6 +128,8 @@ class TaskExecution:
     """The branches that ended in an engine command."""
     handled: bool = False
     result_dropped: bool = False
+    superseded_by: str = ""
+    """The operation that put it aside: it stays readable and no longer counts (BEHAVIOURS decision 3)."""
     created_s: float = 0.0
     started_s: float | None = None
     ended_s: float | None = None
@@ -167,6 +169,8 @@ class Execution:
         self.routes: list[tuple[str, ...]] = [()]
         """Each route with the transitions that opened it and those that it came from."""
         self.errors: list[ErrorNoted] = []
+        self.told_errors: Value | None = None
+        """The list of errors as it was told when the execution ended, or later."""
         self.error_keys: set[tuple[str, str, str]] = set()
         self.is_paused_by_report = False
         """Whether it is at rest, or going to be, because of what its own actions reported, not on anybody's request."""
@@ -262,9 +266,14 @@ def _move_execution(execution: Execution, change: ExecutionMoved) -> None:
     execution.is_paused_by_report = change.reported
     if change.output is not None:
         execution.output = change.output
+    if change.errors is not None:
+        execution.told_errors = change.errors
     if execution.started_s is None and change.state is ExecutionState.RUNNING:
         execution.started_s = change.at_s
-    execution.ended_s = change.at_s if execution.is_completed else None
+    if not execution.is_completed:
+        execution.ended_s = None
+    elif change.state is not old:
+        execution.ended_s = change.at_s
     if change.state is ExecutionState.PAUSED and execution.paused_since_s is None:
         execution.paused_since_s = change.at_s
     elif change.state is not ExecutionState.PAUSED and execution.paused_since_s is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from dalsegno.workflow import attempts, notices, view
-from dalsegno.workflow.changes import GlobalsPublished, TaskMoved
+from dalsegno.workflow.changes import ExecutionMoved, GlobalsPublished, TaskMoved
 from dalsegno.workflow.commands import Send
 from dalsegno.workflow.context import EMPTY_CONTEXT
 from dalsegno.workflow.events import CancelRequested, StartRequested, TimerFired
@@ -14,7 +14,7 @@ from dalsegno.workflow.model import Merge
 from dalsegno.workflow.refusals import InvalidRequest, Violation
 from dalsegno.workflow.scope import EvaluationError
 from dalsegno.workflow.states import COMPLETED_ATTEMPT, ExecutionState, TaskState
-from dalsegno.workflow.step import Step
+from dalsegno.workflow.step import Step, errors_of
 from dalsegno.workflow.value import UnfitValue, Value
 from dalsegno.workflow.view import AnyContext
 
@@ -134,6 +134,18 @@ def finish(step: Step, state: ExecutionState, info: str) -> None:
             state = ExecutionState.ERROR
         output = Value(data={"result": info})
     step.move_execution(state, info, output)
+
+
+def tell_errors(step: Step) -> None:
+    """What went wrong after the execution had ended is told as well."""
+    execution = step.execution
+    if not execution.is_completed or not execution.errors:
+        return
+    told = execution.told_errors
+    if told is None or len(told.data) != len(execution.errors):  # type: ignore[arg-type]
+        step.change(
+            ExecutionMoved(state=execution.state, info=execution.info, errors=errors_of(execution), at_s=step.at_s)
+        )
 
 
 def _finish_noting(step: Step, state: ExecutionState, info: str) -> None:

@@ -74,6 +74,7 @@ def step(workflow: Workflow, execution: Execution | None, event: Event, outside:
     _EVENTS[type(event)](current, event)
     _work_off(current)
     _come_to_rest(current)
+    lifecycle.tell_errors(current)
     return Outcome(execution, current.changes, current.commands, current.verdict)
 
 

@@ -263,3 +263,7 @@ class ActionDescription:
     """True for actions that take parameters they do not declare."""
     safe_to_rerun: bool = False
     description: str = ""
+    answer_schema: str = ""
+    """The parameter that holds the JSON schema of the answer by which a third party completes it; empty: any will do."""
+    answer_key: str = ""
+    """The result is then the parameters, and the answer under this key; empty: the answer is the result."""

@@ -104,19 +104,23 @@ class Step:
     ) -> None:
         """Put the execution into a state, and tell its parent when that concerns it."""
         execution = self.execution
-        self.change(ExecutionMoved(state=state, info=info, output=output, reported=reported, at_s=self.at_s))
+        errors = errors_of(execution) if state in COMPLETED_EXECUTION else None
+        moved = ExecutionMoved(
+            state=state, info=info, output=output, errors=errors, reported=reported, at_s=self.at_s
+        )  # fmt: skip
+        self.change(moved)
         parent = execution.created.parent
         if parent is not None and state in TOLD_TO_PARENT:
-            moved = ChildMoved(
+            told = ChildMoved(
                 at_s=self.at_s,
                 key=parent.key,
                 child_id=execution.id,
                 state=state,
                 state_info=info,
                 output=output if state in COMPLETED_EXECUTION else None,
-                errors=errors_of(execution) if state is ExecutionState.ERROR else None,
+                errors=errors if state is ExecutionState.ERROR else None,
             )
-            self.command(Send(parent.execution_id, moved))
+            self.command(Send(parent.execution_id, told))
 
     def tell_child(self, child_id: str, event: Event) -> None:
         """Send the event to one child."""

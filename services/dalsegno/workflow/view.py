@@ -12,7 +12,6 @@ from dalsegno.workflow.execution import Execution, TaskExecution
 from dalsegno.workflow.identity import task_id
 from dalsegno.workflow.model import Merge
 from dalsegno.workflow.scope import EvaluationError
-from dalsegno.workflow.states import COMPLETED_ATTEMPT
 from dalsegno.workflow.step import Step
 
 AnyContext = Context | layers.Layers
@@ -218,10 +217,7 @@ class View:
         """The state of a task on a route, or on the newest of those that the current route came from."""
         if name is None:
             return self._state or (None if self._task is None else str(self._task.state))
-        if route is not None:
-            found = self._execution.latest_on(name, route)
-        else:
-            found = self._near(name)
+        found = self._execution.latest_on(name, route) if route is not None else self._near(name)
         if found is not None and found is self._task and self._state:
             return self._state
         return None if found is None else str(found.state)
