@@ -32,6 +32,9 @@ MESSAGE_BYTES = 64 * 1024 * 1024
 
 Message = dict[str, Any]
 
+Problem = tuple[str, str]
+"""A place in an answer, and what is wrong there."""
+
 
 class ProcessLost(Exception):
     """The process has ended or does not answer; the text says why, as the author of an expression should see it."""
@@ -45,6 +48,15 @@ def evaluate_apart(notation: str, text: str, scope: Scope, place: str, language:
     """
     with _shared_lock:
         return _shared.evaluate(notation, text, scope, place, language)
+
+
+def check_apart(schema: object, answer: object) -> list[Problem]:
+    """What is wrong with an answer, by the schema that it is to fit: where, as `.approved`, and what.
+
+    Raises EvaluationError when the schema is none, or takes too much.
+    """
+    with _shared_lock:
+        return _shared.check(schema, answer)
 
 
 def warm_up() -> None:
@@ -94,16 +106,28 @@ class Isolation:
 
     def evaluate(self, notation: str, text: str, scope: Scope, place: str, language: str = "mistral") -> object:
         """The value of the expression. Raises EvaluationError."""
+        request = {"notation": notation, "text": text, "language": language}
+        shown = text if len(text) <= 200 else f"{text[:200]}…"
+        return self._request(
+            {**request, "place": place, "at_s": scope.at_s, "seed": scope.seed},
+            scope,
+            f"<% {shown} %>" if notation == "yaql" else shown,
+        )
+
+    def check(self, schema: object, answer: object) -> list[Problem]:
+        """What is wrong with an answer (answers.py). Raises EvaluationError when that cannot be told."""
+        found: Any = self._request({"schema": schema, "answer": answer}, None, "the schema of the answer")
+        return [(place, told) for place, told in found]
+
+    def _request(self, request: Message, scope: Scope | None, shown: str) -> object:
         try:
             self._prepare()
-            request = {"notation": notation, "text": text, "language": language}
-            self._send({**request, "place": place, "at_s": scope.at_s, "seed": scope.seed})
+            self._send(request)
             return self._converse(scope)
         except ProcessLost as lost:
             self.close()
             self.start()  # The next expression finds it running.
-            shown = text if len(text) <= 200 else f"{text[:200]}…"
-            raise EvaluationError(f"{f'<% {shown} %>' if notation == 'yaql' else shown}: {lost}") from None
+            raise EvaluationError(f"{shown}: {lost}") from None
         except OSError as error:
             self.close()
             raise EvaluationError(f"the evaluation process cannot be used: {error.strerror}") from None
@@ -114,14 +138,14 @@ class Isolation:
             self._receive(START_S)
             self.ready = True
 
-    def _converse(self, scope: Scope) -> object:
+    def _converse(self, scope: Scope | None) -> object:
         """Answer questions until the value comes. The clock stands still while this side is at work."""
         left_s = self.time_s
         while True:
             asked_at = time.monotonic()
             message = self._receive(left_s)
             left_s -= time.monotonic() - asked_at
-            if "ask" in message:
+            if "ask" in message and scope is not None:
                 self._send(answer(scope, message["ask"], message["arguments"], message["named"]))
             elif "error" in message:
                 raise EvaluationError(message["error"])

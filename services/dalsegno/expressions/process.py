@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from dalsegno.expressions.answers import UnfitSchema, find_problems
 from dalsegno.expressions.jinja import compile_jinja_expression, compile_jinja_text
 from dalsegno.expressions.language import LANGUAGES, Language
 from dalsegno.expressions.yaql.evaluate import compile_yaql
@@ -117,6 +118,8 @@ COMPILERS: dict[str, Callable[[str, Language], Evaluable]] = {
 
 def evaluate(request: dict[str, Any]) -> dict[str, Any]:
     """The answer to one request."""
+    if "schema" in request:
+        return check(request["schema"], request["answer"])
     scope = RemoteScope(request["at_s"], request["seed"])
     try:
         expression = COMPILERS[request["notation"]](request["text"], LANGUAGES[request["language"]])
@@ -125,6 +128,16 @@ def evaluate(request: dict[str, Any]) -> dict[str, Any]:
         return {"error": str(error)}
     except MemoryError:
         sys.exit(1)  # The parent says so, and starts another one.
+
+
+def check(schema: object, given: object) -> dict[str, Any]:
+    """What is wrong with an answer to an inquiry."""
+    try:
+        return {"value": find_problems(schema, given)}
+    except UnfitSchema as error:
+        return {"error": f"the schema of the answer is unfit: {error}"}
+    except MemoryError:
+        sys.exit(1)
 
 
 def limit_processor_time() -> None:
