@@ -5,7 +5,8 @@
         return f"{greeting}, {name}"
 
 The signature gives the parameters: their names, which are required, their defaults; `**anything` accepts any other
-name. A parameter annotated `ActionContext` is not an input: it receives where the action runs.
+name. A parameter annotated `ActionContext` is not an input: it receives where the action runs. A name that is a word of
+Python's is written with an underscore behind it: `from_` is the input `from`.
 
 How a function runs follows from how it is written:
 
@@ -21,6 +22,7 @@ P10). What it raises is its failure; ActionFailed carries data along, ActionCanc
 from __future__ import annotations
 
 import inspect
+import keyword
 import re
 import threading
 from collections.abc import Callable, Mapping
@@ -89,7 +91,9 @@ class ActionContext:
 class Action(Generic[P, R_co]):
     """A function that workflows can name. Still callable as the function it was."""
 
-    __slots__ = ("_accepted", "_required", "blocking", "context_parameter", "description", "function", "name")
+    __slots__ = (
+        "_accepted", "_renamed", "_required", "blocking", "context_parameter", "description", "function", "name",
+    )  # fmt: skip
 
     def __init__(
         self, function: Callable[P, R_co], description: ActionDescription, blocking: bool, context: str
@@ -102,6 +106,7 @@ class Action(Generic[P, R_co]):
         """The parameter that receives the ActionContext; empty when the function does not ask for it."""
         self._required = frozenset(each.name for each in description.parameters if each.required)
         self._accepted = frozenset(each.name for each in description.parameters)
+        self._renamed = tuple(each.name for each in description.parameters if keyword.iskeyword(each.name))
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co:
         return self.function(*args, **kwargs)
@@ -117,14 +122,27 @@ class Action(Generic[P, R_co]):
         problems += [f"unknown: {', '.join(sorted(unknown))}"] if unknown else []
         return "; ".join(problems)
 
+    def arguments(self, given: dict[str, object]) -> dict[str, object]:
+        """The input, which is altered, as the function takes it."""
+        for name in self._renamed:
+            if name in given:
+                given[f"{name}_"] = given.pop(name)
+        return given
+
 
 def action(
-    name: str, *, safe_to_rerun: bool = False, description: str = "", blocking: bool = True
+    name: str,
+    *,
+    safe_to_rerun: bool = False,
+    description: str = "",
+    blocking: bool = True,
+    answer_schema: str = "",
+    answer_key: str = "",
 ) -> Callable[[Callable[P, R_co]], Action[P, R_co]]:
     """Make an action of the function. `safe_to_rerun`: running it twice does no harm, so it may be when it was lost.
 
-    The description is the first line of the docstring when none is given. Raises TypeError for a function or name
-    that cannot be one.
+    The description is the first line of the docstring when none is given. `answer_schema` and `answer_key` are for
+    what a third party completes, as in ActionDescription. Raises TypeError for a function or name that cannot be one.
     """
 
     def decorate(function: Callable[P, R_co]) -> Action[P, R_co]:
@@ -132,7 +150,11 @@ def action(
             raise TypeError(f"{name!r} is no name for an action: a word, or words joined by dots")
         parameters, accepts_any, context = _read_signature(function)
         text = description or (inspect.getdoc(function) or "").partition("\n")[0]
-        described = ActionDescription(name, parameters, accepts_any, safe_to_rerun, text)
+        described = ActionDescription(
+            name, parameters, accepts_any, safe_to_rerun, text, answer_schema=answer_schema, answer_key=answer_key
+        )
+        if answer_schema and answer_schema not in {each.name for each in parameters}:
+            raise TypeError(f"{name} has no parameter {answer_schema}, which is to hold the schema of its answer")
         in_thread = blocking and not inspect.iscoroutinefunction(function)
         return Action(function, described, in_thread, context)
 
@@ -155,7 +177,12 @@ def _read_signature(function: Callable[..., object]) -> tuple[tuple[Parameter, .
         elif each.annotation is ActionContext or str(each.annotation).rpartition(".")[2] == "ActionContext":
             context = each.name
         elif each.default is each.empty:
-            parameters.append(Parameter(each.name))
+            parameters.append(Parameter(_input_name(each.name)))
         else:
-            parameters.append(Parameter(each.name, required=False, default=Constant(each.default)))
+            parameters.append(Parameter(_input_name(each.name), required=False, default=Constant(each.default)))
     return tuple(parameters), accepts_any, context
+
+
+def _input_name(parameter: str) -> str:
+    """What the input is called: `from_` is `from`, for Python has no parameter of that name."""
+    return parameter[:-1] if parameter.endswith("_") and keyword.iskeyword(parameter[:-1]) else parameter

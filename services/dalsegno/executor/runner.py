@@ -231,7 +231,7 @@ def _read_input(order: RunAction, action: AnyAction) -> dict[str, object]:
         raise TypeError(f"the input is not an object but {order.input[:80]}")
     if problem := action.problem_with(given):
         raise TypeError(f"input {problem}")
-    return given
+    return action.arguments(given)
 
 
 def _read_context(order: RunAction) -> ActionContext:
