@@ -28,9 +28,10 @@ class Reads:
 
     async def run(self, read: Callable[[Queries], Answer]) -> Answer:
         """What `read` gives, called with one snapshot of the store in a thread."""
-        return await asyncio.get_running_loop().run_in_executor(self._threads, self._read, read)
+        return await asyncio.get_running_loop().run_in_executor(self._threads, self.run_here, read)
 
-    def _read(self, read: Callable[[Queries], Answer]) -> Answer:
+    def run_here(self, read: Callable[[Queries], Answer]) -> Answer:
+        """The same in the thread of whoever asks, for work that looks into the store now and then."""
         with self._store.read() as queries:
             return read(queries)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+from dalsegno.api.known import KnownActions
 from dalsegno.api.reads import Reads
 from dalsegno.api.writes import Writes
 from dalsegno.definitions.document import Document, MemberKind, read
@@ -44,11 +45,14 @@ class Workflows(workflow_service_pb2_grpc.WorkflowServiceServicer):
         size = len(request.text.encode())
         if size > VALUE_BYTES_MAX:
             raise TooLarge("text", size, VALUE_BYTES_MAX)
-        document: Document = await asyncio.to_thread(read, request.text)
+        known = KnownActions(self._reads, request.namespace)
+        document: Document = await asyncio.to_thread(read, request.text, name=request.name, actions=known)
         return wire.ValidateDefinitionsResponse(
             problems=[problem_message(problem) for problem in document.problems[:PROBLEMS_MAX]],
             language=convert.language(document.language),
-            workflows=[member.name for member in document.members if member.kind is MemberKind.WORKFLOW],
+            workflows=[
+                member.name for member in document.members if member.kind is MemberKind.WORKFLOW and member.name
+            ],
             actions=[member.name for member in document.members if member.kind is MemberKind.ACTION],
         )
 

@@ -15,7 +15,9 @@ from dalsegno.definitions.load import DEFAULT_LIMITS, Limits, Source, load, load
 from dalsegno.definitions.mistral.actions import compile_action
 from dalsegno.definitions.mistral.compile import compile_workflow, read_description, read_tags
 from dalsegno.definitions.mistral.syntax import Reader
-from dalsegno.definitions.orquesta.inspect import inspect_workflow, is_version_1
+from dalsegno.definitions.orquesta.compile import compile_workflow as compile_orquesta_workflow
+from dalsegno.definitions.orquesta.content import Actions
+from dalsegno.definitions.orquesta.inspect import is_version_1
 from dalsegno.definitions.orquesta.syntax import Reader as OrquestaReader
 from dalsegno.definitions.problems import SEMANTIC, Problem, Problems, shown
 from dalsegno.workflow.model import AdHocAction, Parameter, Workflow
@@ -77,8 +79,6 @@ class Document:
     problems: tuple[Problem, ...] = ()
     name: str = ""
     """The workbook's name; "" for other kinds."""
-    runnable: bool = True
-    """False when this version checks the definition but cannot run it: it may be validated, not stored."""
 
     def member(self, name: str) -> Member | None:
         """The member of this name, a workflow before an action."""
@@ -91,10 +91,12 @@ _MEMBER_NAME = re.compile(r"^(?!version$)[\w-]+$")
 _ACTION_KEYS = frozenset(("base", "base-input"))
 
 
-def read(text: str, limits: Limits = DEFAULT_LIMITS, name: str = "") -> Document:
+def read(text: str, limits: Limits = DEFAULT_LIMITS, name: str = "", actions: Actions | None = None) -> Document:
     """Reads and checks a definition of any language and kind. Never raises: whatever is wrong is a problem.
 
-    `name` is for languages whose documents carry none.
+    `name` is for Orquesta's documents, which need not have one; a workflow that has none at all can be checked and not
+    be stored (`explain_nameless`). `actions`, when they are given, are compared with those that an Orquesta workflow
+    names: that one is missing is a problem today and may be none tomorrow.
     """
     source, problems = _load(text, limits)
     if not source.complete:
@@ -106,20 +108,22 @@ def read(text: str, limits: Limits = DEFAULT_LIMITS, name: str = "") -> Document
     if kind is DocumentKind.UNKNOWN:
         _explain_unknown(reader, source.data)
     elif kind is DocumentKind.ORQUESTA:
-        inspect_workflow(OrquestaReader(source, problems), source.data)
+        workflow = compile_orquesta_workflow(OrquestaReader(source, problems), source.data, name, actions)
+        members = (Member(MemberKind.WORKFLOW, workflow.name, workflow=workflow),)
     elif kind is DocumentKind.WORKBOOK:
         book, members = _read_workbook(reader, source.data)
     else:
         members = _read_list(reader, source, kind)
-    is_orquesta = kind is DocumentKind.ORQUESTA
-    language = "orquesta" if is_orquesta else "mistral"
-    return Document(kind, language, members, problems.listed(), book, runnable=not is_orquesta)
+    language = "orquesta" if kind is DocumentKind.ORQUESTA else "mistral"
+    return Document(kind, language, members, problems.listed(), book)
 
 
-def explain_not_runnable(document: Document) -> Problem:
-    """What to tell whoever wants to run a document that is not `runnable`, though nothing is wrong with it."""
-    message = f"this version checks {document.language.capitalize()} definitions, but does not run them yet"
-    return Problem("", 1, 1, message, "`validate` tells whether anything is wrong with it", SEMANTIC)
+def explain_nameless(document: Document) -> tuple[Problem, ...]:
+    """What to tell whoever wants to store an Orquesta document whose workflow has no name."""
+    if document.kind is not DocumentKind.ORQUESTA or all(member.name for member in document.members):
+        return ()
+    hint = "give one: `--name pack.name` on the command line, `name` in the request, or `name: pack.name` at the top"
+    return (Problem("name", 1, 1, "the workflow has no name to be stored by", hint, SEMANTIC),)
 
 
 def _load(text: str, limits: Limits) -> tuple[Source, Problems]:

@@ -6,11 +6,16 @@ of a document finds everything that is wrong with it.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from dalsegno.definitions.load import Source
-from dalsegno.definitions.problems import SYNTAX, Guess, Path, Problems, shown
+from dalsegno.definitions.problems import SEMANTIC, SYNTAX, Guess, Path, Problems, shown
+
+NAME_LENGTH_MAX = 255
+
+_UUID = re.compile(r"[0-9a-fA-F]{32}")
 
 
 class Forms:
@@ -20,6 +25,11 @@ class Forms:
         self._source = source
         self._problems = problems
         self._guess = Guess()
+
+    @property
+    def is_faultless(self) -> bool:
+        """Whether nothing wrong has been found so far."""
+        return len(self._problems) == 0
 
     def fault(self, path: Path, message: str, hint: str = "", category: str = SYNTAX) -> None:
         """Notes a problem."""
@@ -39,6 +49,14 @@ class Forms:
             if key not in known:
                 hint = self.guess(key, known)
                 self.fault((*path, key), f"a {what} has no key `{key}`", hint or f"it may have: {', '.join(known)}")
+
+    def workflow_name(self, name: str, path: Path) -> None:
+        """The name of a workflow: one that fits into the store and that nobody takes for an id."""
+        plain = name.removeprefix("urn:").removeprefix("uuid:").strip("{}").replace("-", "")
+        if not name or len(name) > NAME_LENGTH_MAX:
+            self.fault(path, f"a name has 1 to {NAME_LENGTH_MAX} characters", category=SEMANTIC)
+        elif _UUID.fullmatch(plain):
+            self.fault(path, "the name of a workflow must not look like a UUID", category=SEMANTIC)
 
     def text(self, value: object, path: Path) -> str | None:
         """A text that is not empty."""

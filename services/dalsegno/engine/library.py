@@ -6,7 +6,7 @@ import json
 from collections.abc import Collection
 from dataclasses import replace
 
-from dalsegno.definitions.document import Document, MemberKind, explain_not_runnable, load_stored, read
+from dalsegno.definitions.document import Document, MemberKind, explain_nameless, load_stored, read
 from dalsegno.definitions.document import Member as Defined
 from dalsegno.engine.batch import Batch
 from dalsegno.engine.requests import Asked, Kind, check_shared_fields
@@ -50,10 +50,9 @@ def read_document(request: workflow_service_pb2.CreateDefinitionsRequest) -> Doc
     if size > DEFINITION_BYTES_MAX:
         raise TooLarge("the definition", size, DEFINITION_BYTES_MAX)
     document = read(request.text, name=request.name)
-    if document.problems:
-        raise InvalidDefinition(document.problems)
-    if not document.runnable:
-        raise InvalidDefinition((explain_not_runnable(document),))
+    problems = (*explain_nameless(document), *document.problems)
+    if problems:
+        raise InvalidDefinition(problems)
     asked_language = convert.language_name(request.language)
     if asked_language and asked_language != document.language:
         raise InvalidRequest.of("language", f"the text is written in {document.language}")

@@ -1,19 +1,49 @@
-"""ValidateDefinitions, which needs neither store nor engine."""
+"""ValidateDefinitions: what is wrong with a text, and what of it only the store can say."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator
 from typing import Any, cast
 
 import pytest
 
+from dalsegno.api.reads import Reads
 from dalsegno.api.workflows import Workflows
+from dalsegno.store.memory import MemoryStore
+from dalsegno.store.records import Document, Member
 from dalsegno.v1 import definition_pb2, failure_pb2, workflow_service_pb2
 
+CONTENT = failure_pb2.PROBLEM_CATEGORY_CONTENT
+NOTHING = cast(Any, None)
 
-async def validate(text: str) -> workflow_service_pb2.ValidateDefinitionsResponse:
-    nothing = cast(Any, None)
-    request = workflow_service_pb2.ValidateDefinitionsRequest(text=text)
-    return await Workflows(nothing, nothing).ValidateDefinitions(request, nothing)
+DESCRIBED = {"name": "pack.greet", "parameters": [{"name": "who", "required": True}], "accepts_any": False}
+STORED = [
+    Member("d1", "workflow", "pack.mistral", input=json.dumps([{"name": "a", "required": True}])),
+    Member("d2", "action", "adhoc", input=json.dumps([{"name": "b", "required": False, "default": 1}])),
+]
+ORQUESTA = Member("d3", "workflow", "pack.orquesta", input=json.dumps([{"name": "a", "required": False}]))
+
+
+@pytest.fixture
+def reads() -> Iterator[Reads]:
+    """A store with two workflows, an ad-hoc action and what an executor has described."""
+    store = MemoryStore()
+    with store.write() as transaction:
+        transaction.save_actions({"pack.greet": json.dumps(DESCRIBED)})
+        transaction.save_document(Document("one", "mistral", "city", 1), STORED)
+        transaction.save_document(Document("two", "orquesta", "", 1), [ORQUESTA])
+    reads = Reads(store, 1)
+    yield reads
+    reads.close()
+    store.close()
+
+
+async def validate(
+    text: str, reads: Reads = NOTHING, name: str = ""
+) -> workflow_service_pb2.ValidateDefinitionsResponse:
+    request = workflow_service_pb2.ValidateDefinitionsRequest(text=text, namespace="city", name=name)
+    return await Workflows(reads, NOTHING).ValidateDefinitions(request, NOTHING)
 
 
 @pytest.mark.parametrize(
@@ -24,15 +54,48 @@ async def validate(text: str) -> workflow_service_pb2.ValidateDefinitionsRespons
         ("<% 1 + %>", [(failure_pb2.PROBLEM_CATEGORY_EXPRESSION, "tasks.greet.action", 4)]),
     ],
 )
-async def test_orquesta(message: str, found: list[tuple[int, str, int]]) -> None:
-    """An Orquesta definition is told its real problems; that it is not run yet is none of them."""
-    answer = await validate(f"version: 1.0\ntasks:\n  greet:\n    action: core.echo message={message}\n")
+async def test_orquesta(message: str, found: list[tuple[int, str, int]], reads: Reads) -> None:
+    """An Orquesta definition is told its problems; that it has no name is none, as long as it is not to be stored."""
+    answer = await validate(f"version: 1.0\ntasks:\n  greet:\n    action: pack.greet who={message}\n", reads)
     assert answer.language == definition_pb2.LANGUAGE_ORQUESTA
     assert [(problem.category, problem.path, problem.line) for problem in answer.problems] == found
+    assert not answer.workflows
+
+
+@pytest.mark.parametrize(
+    ("task", "said"),
+    [
+        ("{action: pack.greet who=1}", ""),
+        ("{action: pack.mistral a=1}", ""),
+        ("{action: pack.orquesta more=1}", ""),
+        ("{action: adhoc}", ""),
+        ("{action: std.echo output=1}", ""),
+        ("{action: pack.greet}", "needs the input `who`"),
+        ("{action: pack.mistral}", "needs the input `a`"),
+        ("{action: pack.mistral a=1 more=1}", "has no input `more`"),
+        ("{action: adhoc c=1}", "has no input `c`"),
+        ("{action: std.echo utput=1 output=1}", "has no input `utput`"),
+        ("{action: pack.orqesta}", "there is no action `pack.orqesta`"),
+        ("{action: hocad}", "no reference to an action"),
+    ],
+)
+async def test_actions_and_workflows_that_are_called(task: str, said: str, reads: Reads) -> None:
+    """What an Orquesta workflow calls is compared with all that is built in, described or stored; another document
+    may mend it, so these problems keep no definition from being stored."""
+    answer = await validate(f"tasks: {{t: {task}}}", reads, name="pack.w")
+    assert list(answer.workflows) == ["pack.w"]
+    assert [problem.category for problem in answer.problems] == ([CONTENT] if said else [])
+    assert all(said in problem.message for problem in answer.problems)
+
+
+async def test_a_hint_names_what_is_stored(reads: Reads) -> None:
+    """A name with a slip of the pen comes with the right one."""
+    (problem,) = (await validate("tasks: {t: {action: pack.orqesta}}", reads)).problems
+    assert problem.hint == "did you mean `pack.orquesta`?"
 
 
 async def test_mistral() -> None:
-    """A Mistral definition is told the workflows that it defines."""
+    """A Mistral definition is told the workflows that it defines; its actions are found as it runs."""
     answer = await validate("version: '2.0'\nw: {tasks: {t: {action: std.noop}}}")
     assert answer.language == definition_pb2.LANGUAGE_MISTRAL
     assert (list(answer.workflows), list(answer.problems)) == (["w"], [])

@@ -16,9 +16,22 @@ def refusal(text: str) -> list[str]:
     return [problem.message for problem in caught.value.problems]
 
 
-def test_orquesta_is_not_stored() -> None:
-    """An Orquesta definition is refused by its own problems first, and without any because it cannot be run yet."""
-    text = "version: 1.0\ntasks:\n  greet:\n    action: core.echo message={}\n"
-    assert refusal(text.format("<% ctx(nowhere) %>")) == ["the variable `nowhere` is referenced before it is assigned"]
-    (message,) = refusal(text.format("<% 1 %>"))
-    assert message == "this version checks Orquesta definitions, but does not run them yet"
+ORQUESTA = "version: 1.0\ntasks:\n  greet:\n    action: example.greet who={}\n"
+
+
+def test_an_orquesta_workflow_needs_a_name() -> None:
+    """Without a name it is refused, together with all else that is wrong, and told how to give it one."""
+    assert refusal(ORQUESTA.format("<% ctx(nowhere) %>")) == [
+        "the workflow has no name to be stored by",
+        "the variable `nowhere` is referenced before it is assigned",
+    ]
+    assert refusal(ORQUESTA.format("<% 1 %>")) == ["the workflow has no name to be stored by"]
+
+
+@pytest.mark.parametrize(("name", "top"), [("pack.greet", ""), ("", "name: pack.greet\n"), ("pack.greet", "name: x\n")])
+def test_an_orquesta_workflow_is_named_from_outside_or_at_its_top(name: str, top: str) -> None:
+    """A name in the request goes before the one in the text; an action that nobody knows yet keeps none from it."""
+    request = workflow_service_pb2.CreateDefinitionsRequest(text=top + ORQUESTA.format("<% 1 %>"), name=name)
+    (member,) = read_document(request).members
+    assert member.workflow is not None
+    assert (member.name, member.workflow.name, member.workflow.language) == ("pack.greet", "pack.greet", "orquesta")

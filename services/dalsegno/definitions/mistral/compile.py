@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -15,8 +14,6 @@ from dalsegno.definitions.mistral.tasks import CLAUSE_KEYS, ReadTask, read_task
 from dalsegno.definitions.problems import SEMANTIC, Path, shown
 from dalsegno.workflow.model import JOIN_ALL, Clause, Command, Parameter, Policies, Task, Workflow
 from dalsegno.workflow.scope import Constant, Template
-
-NAME_LENGTH_MAX = 255
 
 TRANSITIONS_MAX = 1_000_000
 """task-defaults multiply their targets by the tasks, so a small text could make a graph that fills the memory."""
@@ -40,7 +37,6 @@ _DEFAULTS_KEYS = dict.fromkeys(
     (*POLICY_KEYS, *CLAUSE_KEYS, "safe-rerun", "requires", "description", "tags", "name", "version")
 )
 _COMMANDS = frozenset(command.value for command in Command)
-_UUID = re.compile(r"[0-9a-fA-F]{32}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +57,7 @@ def compile_workflow(
 ) -> Workflow:
     """The workflow of this data; with problems noted, what could be read of it."""
     full_name = stored_name or name
-    _check_name(reader, name, path)
+    reader.workflow_name(name, path)
     if not isinstance(data, dict) or not data:
         reader.fault(path, f"a workflow must be a mapping that is not empty, not {shown(data)}")
         return Workflow(full_name, {})
@@ -112,14 +108,6 @@ def read_description(reader: Reader, data: Mapping[str, Any], path: Path) -> str
 
 def read_tags(reader: Reader, data: Mapping[str, Any], path: Path) -> tuple[str, ...]:
     return reader.texts(data["tags"], (*path, "tags")) if "tags" in data else ()
-
-
-def _check_name(reader: Reader, name: str, path: Path) -> None:
-    plain = name.removeprefix("urn:").removeprefix("uuid:").strip("{}").replace("-", "")
-    if not name or len(name) > NAME_LENGTH_MAX:
-        reader.fault(path, f"a name has 1 to {NAME_LENGTH_MAX} characters", category=SEMANTIC)
-    elif _UUID.fullmatch(plain):
-        reader.fault(path, "the name of a workflow must not look like a UUID", category=SEMANTIC)
 
 
 def _spec(data: Mapping[str, Any], name: str, tasks: Mapping[str, Task]) -> dict[str, object]:

@@ -36,17 +36,18 @@ class Actions(Protocol):
 
 
 def check_content(reader: Reader, tasks: Iterable[ReadTask], actions: Actions) -> None:
-    """Notes references that have not the form pack.name, that are not registered, and input that does not fit."""
+    """Notes references to what is not registered, all the more where they have not the form pack.name (what Mistral
+    has defined need not have it), and input that does not fit."""
     for task in tasks:
         reference = task.call.action
         if not reference or has_expression(reference):
             continue
-        if not _is_reference(reference):
-            message = f"`{reference[:255]}` is no reference to an action"
-            reader.fault(task.call.action_path, message, "it has the form pack.name: core.echo", CONTENT)
-            continue
         signature = actions.signature(reference)
-        if signature is None:
+        if signature is None and not _is_reference(reference):
+            message = f"`{reference[:255]}` is no reference to an action"
+            hint = reader.guess(reference, actions.references()) or "it has the form pack.name: core.echo"
+            reader.fault(task.call.action_path, message, hint, CONTENT)
+        elif signature is None:
             hint = reader.guess(reference, actions.references())
             reader.fault(task.call.action_path, f"there is no action `{reference[:255]}`", hint, CONTENT)
         else:

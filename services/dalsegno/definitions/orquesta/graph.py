@@ -5,7 +5,7 @@ Everything here takes time in proportion to the tasks and transitions, or a few 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 
 from dalsegno.definitions.orquesta.parts import COMMANDS, ReadTask
 from dalsegno.definitions.orquesta.syntax import Reader
@@ -28,14 +28,15 @@ class Graph:
             self.outbound[name] = tuple(dict.fromkeys(target for target in targets if target in tasks))
         self.starts = tuple(sorted(name for name in tasks if not self.inbound[name]))
         components = _Components(self.outbound)
-        self._in_cycle = components.cyclic
+        self.cyclic: Collection[str] = components.cyclic
+        """The tasks that lie in cycles."""
         reached = self._find_reached()
         self.order = tuple(name for name in reversed(components.closed) if name in reached)
         """The tasks that can be reached, each after those that lead to it, cycles aside."""
 
     def is_split(self, name: str) -> bool:
         """Whether each arrival at the task opens a route of its own."""
-        return not self.tasks[name].is_join and len(self.inbound[name]) > 1 and name not in self._in_cycle
+        return not self.tasks[name].is_join and len(self.inbound[name]) > 1 and name not in self.cyclic
 
     def spread(self, given: Callable[[str, str], int], own: Callable[[str], int]) -> dict[str, int]:
         """For each task that is reached, what any way leads to it, as bits: its own, and for each transition into it

@@ -22,8 +22,8 @@ def inspect_workflow(
     *,
     application_names: Collection[str] = APPLICATION_NAMES,
     actions: Actions | None = None,
-) -> ReadWorkflow:
-    """Notes every problem of a definition, and gives what could be read of it.
+) -> tuple[ReadWorkflow, Graph]:
+    """Notes every problem of a definition, and gives what could be read of it with its shape.
 
     `application_names` are variables that are there before the input; `actions`, when they are known, are compared
     with those that the tasks name.
@@ -39,7 +39,7 @@ def inspect_workflow(
     check_context(reader, workflow, graph, application_names)
     if actions is not None:
         check_content(reader, workflow.tasks.values(), actions)
-    return workflow
+    return workflow, graph
 
 
 def is_version_1(version: object) -> bool:

@@ -11,6 +11,7 @@ COMMANDS = ("noop", "continue", "fail", "retry")
 """What `do` may name besides tasks: no task may be called so."""
 
 CONTINUE = "continue"
+RETRY = "retry"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +44,7 @@ class Transition:
     """One item of `next`."""
 
     targets: tuple[Target, ...]
+    path: Path = ()
     publish: tuple[Assignment, ...] = ()
     when: str | None = None
     references: tuple[Reference, ...] = ()
@@ -66,6 +68,27 @@ class Call:
 
 
 @dataclass(frozen=True, slots=True)
+class ItemSource:
+    """`with`: the list, the names that the members of its items get, how many may be under way at once."""
+
+    names: tuple[str, ...]
+    """None of them for `with: <% list %>`."""
+    text: str
+    path: Path
+    concurrency: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class Retries:
+    """`retry`, its values as written; None for what is absent."""
+
+    path: Path
+    count: Any
+    when: str | None = None
+    delay: Any = None
+
+
+@dataclass(frozen=True, slots=True)
 class ReadTask:
     """One task."""
 
@@ -74,9 +97,16 @@ class ReadTask:
     call: Call = field(default_factory=Call)
     join: int | str | None = None
     has_items: bool = False
+    items: ItemSource | None = None
+    """None also where `with` cannot be read."""
+    delay: Any = None
+    retry: Retries | None = None
+    safe_rerun: Any = None
     references: tuple[Reference, ...] = ()
     """Those that are evaluated when the task begins."""
     transitions: tuple[Transition, ...] = ()
+    data: dict[str, Any] = field(default_factory=dict)
+    """The task as written."""
 
     @property
     def is_join(self) -> bool:

@@ -11,20 +11,25 @@ from dalsegno.definitions.orquesta.parts import (
     CONTINUE,
     Assignment,
     Call,
+    ItemSource,
     ReadTask,
     Reference,
+    Retries,
     Target,
     Transition,
 )
 from dalsegno.definitions.orquesta.syntax import Reader
 from dalsegno.definitions.problems import Path, shown
 
-_KEYS = dict.fromkeys(("action", "input", "with", "join", "delay", "retry", "next"))
+_KEYS = dict.fromkeys(("action", "input", "with", "join", "delay", "retry", "next", "safe-rerun"))
+"""Orquesta's own, and the one with which an author may say what only this engine asks."""
+
 _ITEMS_KEYS = dict.fromkeys(("items", "concurrency"))
 _RETRY_KEYS = dict.fromkeys(("count", "when", "delay"))
 _TRANSITION_KEYS = dict.fromkeys(("when", "publish", "do"))
 
 _NAME = re.compile(r"\w+")
+_WORD = re.compile(r"\w+")
 _ITEM_NAMES = re.compile(r"(?:\w+,\s*)*\w+\s+in\s+")
 
 
@@ -37,21 +42,28 @@ def read_task(reader: Reader, name: str, data: object, path: Path) -> ReadTask:
         return ReadTask(name, path)
     reader.known_keys(data, _KEYS, path, "task")
     references: list[Reference] = []
+    items = None
     if "delay" in data:
         references += reader.number(data["delay"], (*path, "delay"))
     if "with" in data:
-        references += _read_items(reader, data["with"], (*path, "with"))
+        items, found = _read_items(reader, data["with"], (*path, "with"))
+        references += found
     call, named = _read_call(reader, data, path)
-    if "retry" in data:
-        _read_retry(reader, data["retry"], (*path, "retry"))
+    if "safe-rerun" in data:
+        named += _read_safe_rerun(reader, data["safe-rerun"], (*path, "safe-rerun"))
     return ReadTask(
         name=name,
         path=path,
         call=call,
         join=_read_join(reader, data["join"], (*path, "join")) if "join" in data else None,
         has_items="with" in data,
+        items=items,
+        delay=data.get("delay"),
+        retry=_read_retry(reader, data["retry"], (*path, "retry")) if "retry" in data else None,
+        safe_rerun=data.get("safe-rerun"),
         references=(*references, *named),
         transitions=_read_next(reader, data["next"], (*path, "next")) if "next" in data else (),
+        data=data,
     )
 
 
@@ -66,35 +78,39 @@ def _read_join(reader: Reader, value: object, path: Path) -> int | str:
     return "all"
 
 
-def _read_items(reader: Reader, value: object, path: Path) -> tuple[Reference, ...]:
+def _read_items(reader: Reader, value: object, path: Path) -> tuple[ItemSource | None, tuple[Reference, ...]]:
     """`with`, as a text or with its keys."""
     if isinstance(value, str):
-        return _read_item_source(reader, value, path)
+        return _read_item_source(reader, value, path), reader.references(value, path)
     if not isinstance(value, dict):
         reader.fault(path, f"must be a text or a mapping of items and concurrency, not {shown(value)}")
-        return ()
+        return None, ()
     reader.known_keys(value, _ITEMS_KEYS, path, "with")
+    items = None
     references: tuple[Reference, ...] = ()
-    if "items" in value:
-        references += _read_item_source(reader, value["items"], (*path, "items"))
-    else:
+    place = (*path, "items")
+    if "items" not in value:
         reader.fault(path, "`items` is missing", "items: <% ctx(list) %>")
+    elif not isinstance(value["items"], str):
+        reader.fault(place, f"must be text, not {shown(value['items'])}")
+    else:
+        items = _read_item_source(reader, value["items"], place, value.get("concurrency"))
+        references = reader.references(value["items"], place)
     if "concurrency" in value:
         references += reader.number(value["concurrency"], (*path, "concurrency"))
-    return references
+    return items, references
 
 
-def _read_item_source(reader: Reader, value: object, path: Path) -> tuple[Reference, ...]:
+def _read_item_source(reader: Reader, value: str, path: Path, concurrency: Any = None) -> ItemSource | None:
     """`<% list %>`, `a in <% list %>` or `a, b in <% list %>`."""
-    if not isinstance(value, str):
-        reader.fault(path, f"must be text, not {shown(value)}")
-        return ()
     text = value.strip()
     names = _ITEM_NAMES.match(text)
     source = text[names.end() :] if names else text
     if not _is_one_expression(source):
         reader.fault(path, f"{shown(value)} is not of the form `<% ... %>` or `a, b in <% ... %>`")
-    return reader.references(value, path)
+        return None
+    named = _WORD.findall(names.group())[:-1] if names else ()  # the last word is `in`
+    return ItemSource(tuple(named), source, path, concurrency)
 
 
 def _is_one_expression(text: str) -> bool:
@@ -146,11 +162,20 @@ def _read_input(reader: Reader, value: object, path: Path) -> dict[str, Any] | s
     return read
 
 
-def _read_retry(reader: Reader, value: object, path: Path) -> None:
+def _read_safe_rerun(reader: Reader, value: object, path: Path) -> tuple[Reference, ...]:
+    """Whether an action whose executor is lost may be run again: true, false or an expression."""
+    if isinstance(value, str) and value:
+        return reader.references(value, path)
+    if not isinstance(value, bool):
+        reader.fault(path, f"must be true, false or an expression, not {shown(value)}")
+    return ()
+
+
+def _read_retry(reader: Reader, value: object, path: Path) -> Retries | None:
     """Retries. Orquesta does not ask here whether variables are assigned, so neither do we."""
     if not isinstance(value, dict):
         reader.fault(path, f"must be a mapping of count, when and delay, not {shown(value)}", "count: 3")
-        return
+        return None
     reader.known_keys(value, _RETRY_KEYS, path, "retry")
     if "count" not in value:
         reader.fault(path, "`count` is missing", "count: 3")
@@ -159,6 +184,8 @@ def _read_retry(reader: Reader, value: object, path: Path) -> None:
             reader.number(value[key], (*path, key))
     if "when" in value:
         _read_condition(reader, value["when"], (*path, "when"))
+    when = value.get("when")
+    return Retries(path, value.get("count", 0), when if isinstance(when, str) else None, value.get("delay"))
 
 
 def _read_condition(reader: Reader, value: object, path: Path) -> tuple[Reference, ...]:
@@ -185,6 +212,7 @@ def _read_transition(reader: Reader, value: object, path: Path) -> Transition:
         targets=(
             _read_targets(reader, value["do"], (*path, "do")) if "do" in value else (Target(CONTINUE, (*path, "do")),)
         ),
+        path=path,
         publish=_read_publish(reader, value["publish"], (*path, "publish")) if "publish" in value else (),
         when=when if isinstance(when, str) else None,
         references=_read_condition(reader, when, (*path, "when")) if "when" in value else (),

@@ -77,3 +77,5 @@ def test_actions_that_do_not_fit(task: str, path: str, said: str) -> None:
 def test_hints() -> None:
     """What nearly fits is named."""
     assert [problem.hint for problem in inspect("{action: core.ecko}")] == ["did you mean `core.echo`?"]
+    assert [problem.hint for problem in inspect("{action: coreecho}")] == ["did you mean `core.echo`?"]
+    assert [problem.hint for problem in inspect("{action: x}")] == ["it has the form pack.name: core.echo"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from tests.unit.definitions.orquesta.texts import find_places, find_problems, find_task_problems
 
-from dalsegno.definitions.document import DocumentKind, explain_not_runnable, read
+from dalsegno.definitions.document import DocumentKind, explain_nameless, read
 from dalsegno.definitions.problems import EXPRESSION, SEMANTIC, SYNTAX
 
 
@@ -144,13 +144,28 @@ def test_version_without_tasks() -> None:
     assert problem.hint == "did you mean `task`?"
 
 
-def test_not_runnable() -> None:
-    """A definition without problems has none, and still says why it cannot be run; Mistral's can."""
-    document = read("version: 1.0\ntasks: {t: {action: core.noop}}")
-    assert document.problems == ()
-    assert not document.runnable
-    assert "Orquesta definitions, but does not run them yet" in explain_not_runnable(document).message
-    assert read("version: '2.0'\nw: {tasks: {t: {action: std.noop}}}").runnable
+def test_names() -> None:
+    """The name comes from outside or stands at the top; without any it has no problem and cannot be stored."""
+    text = "version: 1.0\ntasks: {t: {action: core.noop}}"
+    nameless = read(text)
+    (problem,) = explain_nameless(nameless)
+    assert nameless.problems == ()
+    assert (problem.path, "pack.name" in problem.hint) == ("name", True)
+    for named in (
+        read(text, name="pack.w"),
+        read(f"name: pack.w\n{text}"),
+        read(f"name: other\n{text}", name="pack.w"),
+    ):
+        assert [member.name for member in named.members] == ["pack.w"]
+        assert (named.problems, explain_nameless(named)) == ((), ())
+
+
+def test_names_that_do_not_fit() -> None:
+    """A name is short enough for the store and no id."""
+    text = "version: 1.0\ntasks: {t: {action: core.noop}}\nname: "
+    for name in ("n" * 256, "01890a5d-ac96-774b-bcce-b302099a8057"):
+        (problem,) = read(text + name).problems
+        assert (problem.path, problem.line, problem.category) == ("name", 3, SEMANTIC)
 
 
 def test_everything_at_once() -> None:

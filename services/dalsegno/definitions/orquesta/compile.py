@@ -1,0 +1,180 @@
+"""An Orquesta workflow: from its data to the compiled Workflow, inspected on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from dalsegno.definitions.orquesta.content import Actions
+from dalsegno.definitions.orquesta.graph import Graph
+from dalsegno.definitions.orquesta.inspect import inspect_workflow
+from dalsegno.definitions.orquesta.parts import RETRY, Assignment, ReadTask, Transition
+from dalsegno.definitions.orquesta.syntax import Reader
+from dalsegno.definitions.problems import EXPRESSION, Path
+from dalsegno.expressions.compile import ExpressionProblem, compile_template
+from dalsegno.expressions.language import ORQUESTA
+from dalsegno.workflow import model
+from dalsegno.workflow.model import JOIN_ALL, ORQUESTA_RULES, Branch, Command, Items, Parameter, Policies, Retry, Task
+from dalsegno.workflow.scope import Constant, Scope, Template
+
+COMMAND_RETRIES = 3
+"""So often `do: retry` repeats a task."""
+
+_COMMANDS = {command.value: command for command in (Command.NOOP, Command.CONTINUE, Command.FAIL)}
+
+
+def compile_workflow(
+    reader: Reader, data: dict[str, Any], name: str = "", actions: Actions | None = None
+) -> model.Workflow:
+    """The workflow of a document; with problems noted, what could be read of it.
+
+    StackStorm's files do not say how their workflow is called, so the name comes from outside; without one it is what
+    the document has under `name`, and "" when it has nothing there.
+    """
+    read, graph = inspect_workflow(reader, data, actions=actions)
+    own_name = data.get("name")
+    name = name or (own_name if isinstance(own_name, str) else "")
+    if name:
+        reader.workflow_name(name, ("name",))
+    compiler = _Compiler(reader, graph)
+    description = data.get("description")
+    tags = data.get("tags")
+    return model.Workflow(
+        name=name,
+        tasks={task.name: compiler.task(task) for task in read.tasks.values()},
+        starts=graph.starts,
+        input=compiler.parameters(read.input),
+        initial=compiler.assignments(read.vars, ("vars",)),
+        outputs=compiler.assignments(read.output, ("output",)),
+        rules=ORQUESTA_RULES,
+        description=description if isinstance(description, str) else "",
+        tags=tuple(tag for tag in tags if isinstance(tag, str)) if isinstance(tags, list) else (),
+        language="orquesta",
+        spec={**data, "name": name},
+    )
+
+
+class _Compiler:
+    """Compiles the tasks of one workflow that has been inspected."""
+
+    def __init__(self, reader: Reader, graph: Graph) -> None:
+        self._reader = reader
+        self._graph = graph
+        self._was_faultless = reader.is_faultless
+
+    def task(self, read: ReadTask) -> Task:
+        call, name = read.call, read.name
+        inbound = tuple(dict.fromkeys(self._graph.inbound[name]))
+        return Task(
+            name=name,
+            action=self._optional(call.action or None, call.action_path),
+            input=self._optional(call.input, call.input_path),
+            items=self._items(read),
+            join=_join(read, bool(inbound)),
+            inbound=inbound,
+            branches=self._branches(read),
+            is_split=self._graph.is_split(name),
+            is_in_cycle=name in self._graph.cyclic,
+            policies=self._policies(read),
+            safe_rerun=self._optional(read.safe_rerun, (*read.path, "safe-rerun")),
+            spec={**read.data, "name": name},
+        )
+
+    def parameters(self, read: Iterable[Assignment]) -> tuple[Parameter, ...]:
+        """Declared inputs. None is required: what is missing has its default or is null."""
+        compiled = self.assignments(read, ("input",))
+        return tuple(Parameter(name, required=False, default=default) for name, default in dict(compiled).items())
+
+    def assignments(self, read: Iterable[Assignment], path: Path) -> model.Assignments:
+        """Items that have no name have been refused."""
+        return tuple(
+            (each.name, self._template(each.value, (*path, index, each.name)))
+            for index, each in enumerate(read)
+            if each.name
+        )
+
+    def _template(self, value: object, path: Path) -> Template:
+        return compile_template(value, self._note, path, language=ORQUESTA)
+
+    def _optional(self, value: object, path: Path) -> Template | None:
+        return None if value is None else self._template(value, path)
+
+    def _note(self, problem: ExpressionProblem) -> None:
+        """Inspection has read every expression. Should it ever pass over one, the definition is refused all the same;
+        what it has found is not told twice."""
+        if self._was_faultless:
+            self._reader.fault(problem.path, problem.message, category=EXPRESSION)
+
+    def _items(self, read: ReadTask) -> tuple[Items, ...]:
+        if read.items is None:
+            return ()
+        return (Items(read.items.names, self._template(read.items.text, read.items.path)),)
+
+    def _policies(self, read: ReadTask) -> Policies:
+        items = read.items
+        return Policies(
+            wait_before_s=self._optional(read.delay, (*read.path, "delay")),
+            retry=self._retry(read),
+            concurrency=None if items is None else self._concurrency(items.concurrency, (*read.path, "with")),
+        )
+
+    def _concurrency(self, value: object, path: Path) -> Template | None:
+        template = self._optional(value, (*path, "concurrency"))
+        return None if template is None else _at_least_one(template)
+
+    def _retry(self, read: ReadTask) -> Retry | None:
+        """What `do: retry` says, the last one of several; else what `retry` says."""
+        commands = [each for each in read.transitions if any(target.name == RETRY for target in each.targets)]
+        if commands:
+            when = self._optional(commands[-1].when, (*commands[-1].path, "when"))
+            return Retry(Constant(COMMAND_RETRIES), Constant(0), when=when or Constant(True))
+        if read.retry is None:
+            return None
+        return Retry(
+            count=self._template(read.retry.count, (*read.retry.path, "count")),
+            delay_s=self._optional(read.retry.delay, (*read.retry.path, "delay")) or Constant(0),
+            when=self._optional(read.retry.when, (*read.retry.path, "when")),
+        )
+
+    def _branches(self, read: ReadTask) -> tuple[Branch, ...]:
+        branches = []
+        for transition in read.transitions:
+            following = self._next(transition)
+            if following:  # nothing is left of one that has only led to `retry`: it is no way out
+                when = self._optional(transition.when, (*transition.path, "when"))
+                published = self.assignments(transition.publish, (*transition.path, "publish"))
+                branches.append(Branch(when, published, following))
+        return tuple(branches)
+
+    def _next(self, transition: Transition) -> tuple[model.Transition, ...]:
+        """The targets by name, as Orquesta orders them, none twice."""
+        names = sorted({target.name for target in transition.targets} - {RETRY})
+        return tuple(model.Transition(name, command=_COMMANDS.get(name)) for name in names)
+
+
+class _AtLeastOne:
+    """How many items may be under way at once: Orquesta takes what is less than one for one."""
+
+    __slots__ = ("template",)
+
+    def __init__(self, template: Template) -> None:
+        self.template = template
+
+    def evaluate(self, scope: Scope) -> object:
+        return _raised(self.template.evaluate(scope))
+
+
+def _at_least_one(template: Template) -> Template:
+    return Constant(_raised(template.value)) if isinstance(template, Constant) else _AtLeastOne(template)
+
+
+def _raised(value: object) -> object:
+    return 1 if isinstance(value, int) and not isinstance(value, bool) and value < 1 else value
+
+
+def _join(read: ReadTask, has_inbound: bool) -> int | None:
+    """How many tasks must have led here. `join: 0` waits for nobody, but for a first one to lead here, and as a join
+    it runs once."""
+    if read.join is None or not has_inbound:
+        return None
+    return JOIN_ALL if isinstance(read.join, str) else max(read.join, 1)
