@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from tests.conformance.orquesta_views import View, run_differences
@@ -9,6 +10,8 @@ from tests.conformance.test_orquesta_validation import expected_places, inspect,
 from tests.world import HOLD, Played, World, described, play_standard
 
 from dalsegno.definitions.document import read
+from dalsegno.expressions.compile import compile_template
+from dalsegno.expressions.language import ORQUESTA
 from dalsegno.workflow.events import TaskDone
 from dalsegno.workflow.execution import Attempt, Execution, TaskExecution
 from dalsegno.workflow.model import ActionDescription
@@ -44,12 +47,29 @@ def world_of(case: dict[str, Any]) -> tuple[World, str]:
     world.player = lambda execution, attempt: play_actionless(world, execution, attempt)
     for name, action in (case.get("actions") or {}).items():
         if "definition" in action:
-            world.define(action["definition"], name=name)
+            _define(world, name, action["definition"], action)
         else:
             world.actions[name] = _described(name, action.get("parameters") or {})
     name = case.get("ref") or "case"
-    world.define(case["definition"], name=name)
+    _define(world, name, case["definition"], case.get("action_metadata") or {})
     return world, name
+
+
+def _define(world: World, name: str, text: str, metadata: dict[str, Any]) -> None:
+    """Store a workflow. StackStorm has defaults for its input beside the text: they are laid over those within it."""
+    member = read(text, name=name).members[0]
+    assert member.workflow is not None
+    defaults = {
+        parameter: compile_template(about["default"], _no_problem, language=ORQUESTA)
+        for parameter, about in (metadata.get("parameters") or {}).items()
+        if "default" in about
+    }
+    parameters = tuple(replace(one, default=defaults.get(one.name, one.default)) for one in member.workflow.input)
+    world.add(replace(member.workflow, input=parameters))
+
+
+def _no_problem(problem: object) -> None:
+    raise AssertionError(problem)
 
 
 def _described(name: str, parameters: dict[str, Any]) -> ActionDescription:
