@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from tests.benchmarks import expressions
 from tests.benchmarks.results import Result
 from tests.benchmarks.services import Client, Services
-from tests.benchmarks.texts import publishing_chain_text
+from tests.benchmarks.texts import orquesta_chain_text, orquesta_layers_text, publishing_chain_text
 from tests.benchmarks.workloads import measured, tell
 from tests.world import Played, World, play_standard
 
@@ -17,6 +17,8 @@ from dalsegno.definitions.document import read
 from dalsegno.workflow.execution import Attempt, Execution
 
 TASKS = (1_000, 10_000)
+LAYERS = (20, 10)
+"""Layers of tasks, and the tasks of each, that all lead to all of the next."""
 PUBLISHING_TASKS = 1_000
 PART = 200
 """As many tasks at the beginning of a chain are compared with as many at its end."""
@@ -37,14 +39,21 @@ def measure_compilation() -> Iterator[Result]:
     """Reading, checking and compiling a definition of many tasks, in this process. RuntimeError for a wrong one."""
     read(publishing_chain_text("warm", 10))  # the library's parser is built once per process
     for tasks in TASKS:
-        text = publishing_chain_text("large", tasks)
-        tell(f"compiling {tasks:,} tasks, {len(text) / 1024:,.0f} KiB")
-        began_s, began_cpu_s = time.perf_counter(), time.process_time()
-        document = read(text)
-        wall_s, cpu_s = time.perf_counter() - began_s, time.process_time() - began_cpu_s
-        if document.problems or len(document.members) != 1:
-            raise RuntimeError(f"a wrong definition: {document.problems[:3]}")
-        yield Result("compiling a definition", tasks, wall_s, cpu_s, tasks / wall_s, cpu_s / tasks * 1e6)
+        yield _compilation("a definition", publishing_chain_text("large", tasks), tasks)
+    for tasks in TASKS:
+        yield _compilation("an Orquesta definition", orquesta_chain_text(tasks), tasks)
+    layers, width = LAYERS
+    yield _compilation(f"{width} to the power of {layers} routes", orquesta_layers_text(layers, width), layers * width)
+
+
+def _compilation(what: str, text: str, tasks: int) -> Result:
+    tell(f"compiling {what}, {tasks:,} tasks, {len(text) / 1024:,.0f} KiB")
+    began_s, began_cpu_s = time.perf_counter(), time.process_time()
+    document = read(text)
+    wall_s, cpu_s = time.perf_counter() - began_s, time.process_time() - began_cpu_s
+    if document.problems or len(document.members) != 1:
+        raise RuntimeError(f"a wrong definition: {document.problems[:3]}")
+    return Result(f"compiling {what}", tasks, wall_s, cpu_s, tasks / wall_s, cpu_s / tasks * 1e6)
 
 
 def measure_publishing_core() -> Iterator[Result]:

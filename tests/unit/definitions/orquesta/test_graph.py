@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 
 import pytest
@@ -122,6 +123,46 @@ def test_routes_do_not_cost(text: str) -> None:
     begin_s = time.process_time()
     assert read(text).problems == ()
     assert time.process_time() - begin_s < 1
+
+
+def chain(size: int, name: str) -> str:
+    """Tasks one after the other, each with expressions of its own."""
+    lines = ["version: 1.0", "tasks:"]
+    for number in range(size):
+        do = f"{name}{number + 1}" if number + 1 < size else "noop"
+        when = f"<% succeeded() and '{name}' != '{number}' %>"
+        lines.append(f"  {name}{number}: {{next: [{{when: {when}, publish: [{name}v{number}: 1], do: {do}}}]}}")
+    return "\n".join(lines)
+
+
+def count_calls(text: str) -> int:
+    """How many functions are called while a text is read, inspected and compiled."""
+    count = 0
+
+    def on_event(frame: object, event: str, argument: object) -> None:
+        nonlocal count
+        count += event in ("call", "c_call")
+
+    sys.setprofile(on_event)
+    try:
+        document = read(text)
+    finally:
+        sys.setprofile(None)
+    assert document.problems == ()
+    return count
+
+
+def test_work_grows_with_the_text() -> None:
+    """Four times the tasks is four times the work, give or take a tenth, from the text to the compiled workflow."""
+    read(chain(10, "first"))
+    assert count_calls(chain(1600, "long")) < 4.4 * count_calls(chain(400, "short"))
+
+
+def test_work_does_not_grow_with_the_routes() -> None:
+    """Twice the layers, the square of the routes, is twice the work; the ways between 200 tasks cost their number."""
+    read(layered(5))
+    assert count_calls(layered(100)) < 2.2 * count_calls(layered(50))
+    assert count_calls(converging(200)) < 200 * 199 / 2 * 60
 
 
 def test_a_long_chain() -> None:
