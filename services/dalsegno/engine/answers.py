@@ -45,6 +45,7 @@ def execution_message(execution: Execution, updated_s: float) -> execution_pb2.E
         comment=created.comment,
         updated_at=convert.timestamp(updated_s),
         description=created.description,
+        errors="" if execution.told_errors is None else execution.told_errors.text,
     )
     counts = Counter(task.state for task in execution.tasks.values())
     for state in TaskState:

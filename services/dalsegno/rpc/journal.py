@@ -88,6 +88,7 @@ def _tell_task(
             message.task_added.state = convert.task_state(change.state.value)
             message.task_added.sources.extend(change.sources)
             message.task_added.generation = change.generation
+            message.task_added.route = change.route
         case changes.TaskMoved():
             message.task_moved.task_number = change.task
             message.task_moved.task_name = name

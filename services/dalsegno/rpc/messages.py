@@ -51,6 +51,7 @@ def execution_message(
         comment=row.comment,
         updated_at=convert.timestamp(row.updated_s),
         description=row.description,
+        errors=row.errors or "",
     )
 
 
@@ -84,6 +85,9 @@ def task_message(
         published=row.published or "",
         error_handled=row.handled,
         generation=row.generation,
+        route=row.route,
+        superseded=bool(row.superseded_by),
+        superseded_by=row.superseded_by,
         attempts=row.attempt,
         items=_items(row),
         created_at=convert.timestamp(row.created_s),

@@ -22,13 +22,13 @@ EXECUTION = ExecutionRow(
     id=ID, namespace="", workflow="nightly", version=2, definition_id="d", language="mistral", input='{"a":1}',
     params='{"env":"staging"}', labels='{"team":"red"}', description="", root_id=ID, parent_id="", parent_task=0,
     parent_item=0, parent_attempt=0, deadline_s=None, created_s=10.0, actor="ada", comment="why", state="RUNNING",
-    info="", output=None, revision=7, active_count=3, started_s=11.0, ended_s=None, moved_s=11.0, updated_s=12.5,
+    info="", output=None, errors=None, revision=7, active_count=3, started_s=11.0, ended_s=None, moved_s=11.0, updated_s=12.5,
 )  # fmt: skip
 TASK = TaskRow(
-    execution_id=ID, number=17, name="fetch", generation=0, created_s=1.0, state="RUNNING_DELAYED", info="",
+    execution_id=ID, number=17, name="fetch", generation=0, route=2, created_s=1.0, state="RUNNING_DELAYED", info="",
     timer="retry", due_s=20.5, timeout_due_s=None, verdict="", attempt=2, retries=1, item_count=10,
     added_count=8, ended_count=5, failed_count=1, cancelled_count=1, published='{"a":1}', source_count=1,
-    next="[]", routed=False, handled=False, result_dropped=False, started_s=2.0, ended_s=None,
+    next="[]", routed=False, handled=False, result_dropped=False, superseded_by="", started_s=2.0, ended_s=None,
 )  # fmt: skip
 ATTEMPT = AttemptRow(
     execution_id=ID, task=17, item=3, attempt=2, action="std.http", child_id="", safe=True, adhoc="", target="",
@@ -186,7 +186,12 @@ CHANGES: list[tuple[changes.AnyChange, str, dict[str, Any]]] = [
     ),
     (changes.GlobalsPublished(values={"a": value(1)}), "published", {"task_number": 0, "to_all": True}),
     (changes.TaskTimed(task=17, due_s=9.0), "other", {"name": "TaskTimed", "task_number": 17}),
-    (changes.JoinReached(task=17, source=4), "other", {"name": "JoinReached", "detail": '{"task":17,"source":4}'}),
+    (
+        changes.JoinReached(task=17, source=4),
+        "other",
+        {"name": "JoinReached", "detail": '{"task":17,"source":4,"branch":-1}'},
+    ),
+    (changes.ErrorNoted(message="broke", task=17, name="fetch"), "other", {"name": "ErrorNoted", "task_number": 17}),
     (changes.ResultDropped(task=17), "other", {"name": "ResultDropped"}),
 ]
 
