@@ -9,7 +9,7 @@ that a value from before the fork never covers a newer one. Dicts are merged key
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import immutables
@@ -84,8 +84,22 @@ def _merge_cells(left: Layered, right: Layered) -> Layered:
     return Layered(value, tuple(heads.values()))
 
 
-def _unseen(left: Iterable[Write], right: Iterable[Write]) -> list[Write]:
-    """The writes that right is made of and left is not, oldest first.
+def _unseen(left: tuple[Write, ...], right: tuple[Write, ...]) -> Iterator[Write]:
+    """The writes that right is made of and left is not, in the order in which right laid them."""
+    unknown = _unknown(left, right)
+    waiting = [(write, False) for write in reversed(right)]
+    while waiting:
+        write, is_told = waiting.pop()
+        if is_told:
+            yield write
+        elif write.number in unknown:
+            unknown.remove(write.number)
+            waiting.append((write, True))
+            waiting += [(before, False) for before in reversed(write.before)]
+
+
+def _unknown(left: Iterable[Write], right: Iterable[Write]) -> set[int]:
+    """The numbers of the writes that right is made of and left is not.
 
     Both histories are walked from the newest write down, and no further than to where they were one.
     """
@@ -110,16 +124,16 @@ def _unseen(left: Iterable[Write], right: Iterable[Write]) -> list[Write]:
         meet(write, _LEFT)
     for write in right:
         meet(write, _RIGHT)
-    found: list[Write] = []
+    unknown: set[int] = set()
     while alone:
         number = -heapq.heappop(waiting)
         side = sides[number]
         alone -= side != _BOTH
         if side == _RIGHT:
-            found.append(writes[number])
+            unknown.add(number)
         for write in writes[number].before:
             meet(write, side)
-    return found[::-1]
+    return unknown
 
 
 def lay(under: object, over: object) -> object:
