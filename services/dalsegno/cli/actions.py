@@ -193,6 +193,28 @@ def complete(
     print_message(output, answer.action_execution)
 
 
+@app.command(epilog="example:  dalsegno action update 0193b5c2-7f3a-7e51-9d0c-5a8f2c1e6b47.3.0.1 --paused")
+def update(
+    action: Annotated[str, typer.Argument(metavar="[ID]", help="Its id, unless --token is given.")] = "",
+    token: Annotated[str, typer.Option("--token", help="The task token that the action was given.")] = "",
+    paused: Annotated[bool, typer.Option("--paused/--running", help="How it stands now.")] = True,
+    server: Server = DEFAULT_SERVER,
+    comment: Comment = "",
+    request_id: RequestId = "",
+    output: Output = Format.TABLE,
+) -> None:
+    """Tell that an action execution is paused, or runs again, without ending it."""
+    request = messages.UpdateActionRequest(
+        action_execution_id=action,
+        task_token=token,
+        state=execution_pb2.ACTION_STATE_PAUSED if paused else execution_pb2.ACTION_STATE_RUNNING,
+        comment=comment,
+        request_id=request_id_or_new(request_id),
+    )
+    answer = call(server, lambda connection: ask(connection.actions.UpdateAction, request, PATIENCE_S))
+    print_message(output, answer.action_execution)
+
+
 async def _wait_for_end(
     connection: Connection, running: execution_pb2.ActionExecution
 ) -> execution_pb2.ActionExecution:

@@ -1,4 +1,4 @@
-"""`dalsegno start|list|show|watch|tasks|history|pause|resume|cancel|delete`: executions."""
+"""`dalsegno start|list|show|watch|tasks|history|delete`: executions."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from dalsegno.cli.lines import detail_of, subject_of
 from dalsegno.cli.options import (
     Comment,
     Environment,
-    Expected,
     Filter,
     Labels,
     Limit,
@@ -203,72 +202,6 @@ def history(
     print_rows(output, found, ("NUMBER", "AT", "CAUSE", "ABOUT", "STATE", "DETAIL"), rows)
 
 
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Only tell what would happen.")]
-
-
-def pause(
-    execution: ExecutionId,
-    expected_revision: Expected = 0,
-    dry_run: DryRun = False,
-    server: Server = DEFAULT_SERVER,
-    comment: Comment = "",
-    request_id: RequestId = "",
-    output: Output = Format.TABLE,
-) -> None:
-    """Pause an execution: nothing new starts, and when nothing runs any more it is PAUSED."""
-    request = messages.PauseExecutionRequest(
-        execution_id=execution,
-        expected_revision=expected_revision,
-        dry_run=dry_run,
-        comment=comment,
-        request_id=request_id_or_new(request_id),
-    )
-    answer = call(server, lambda connection: ask(connection.executions.PauseExecution, request, PATIENCE_S))
-    _print_moved(output, answer.execution, answer.dry_run if dry_run else None)
-
-
-def resume(
-    execution: ExecutionId,
-    expected_revision: Expected = 0,
-    dry_run: DryRun = False,
-    server: Server = DEFAULT_SERVER,
-    comment: Comment = "",
-    request_id: RequestId = "",
-    output: Output = Format.TABLE,
-) -> None:
-    """Let a paused execution go on."""
-    request = messages.ResumeExecutionRequest(
-        execution_id=execution,
-        expected_revision=expected_revision,
-        dry_run=dry_run,
-        comment=comment,
-        request_id=request_id_or_new(request_id),
-    )
-    answer = call(server, lambda connection: ask(connection.executions.ResumeExecution, request, PATIENCE_S))
-    _print_moved(output, answer.execution, answer.dry_run if dry_run else None)
-
-
-def cancel(
-    execution: ExecutionId,
-    expected_revision: Expected = 0,
-    dry_run: DryRun = False,
-    server: Server = DEFAULT_SERVER,
-    comment: Comment = "",
-    request_id: RequestId = "",
-    output: Output = Format.TABLE,
-) -> None:
-    """Cancel an execution: nothing new starts, what runs may end, then it is CANCELLED."""
-    request = messages.CancelExecutionRequest(
-        execution_id=execution,
-        expected_revision=expected_revision,
-        dry_run=dry_run,
-        comment=comment,
-        request_id=request_id_or_new(request_id),
-    )
-    answer = call(server, lambda connection: ask(connection.executions.CancelExecution, request, PATIENCE_S))
-    _print_moved(output, answer.execution, answer.dry_run if dry_run else None)
-
-
 def delete(
     executions: DeleteIds,
     server: Server = DEFAULT_SERVER,
@@ -285,16 +218,6 @@ def delete(
             console().print(f"deleted {each}", markup=False)
 
     call(server, lambda connection: remove(connection, executions))
-
-
-def _print_moved(form: Format, execution: execution_pb2.Execution, dry_run: execution_pb2.DryRun | None) -> None:
-    if dry_run is not None:
-        print_message(form, dry_run)
-    elif form is Format.TABLE:
-        waits = f"  waits for: {', '.join(execution.waiting_for)}" if execution.waiting_for else ""
-        console().print(f"{execution.id}  {execution_state(execution.state)}{waits}", markup=False)
-    else:
-        print_message(form, execution)
 
 
 def _task_row(task: execution_pb2.TaskExecution) -> tuple[object, ...]:
@@ -326,7 +249,4 @@ def register(app: typer.Typer) -> None:
     app.command(epilog=f"example:  dalsegno watch {example}")(watch)
     app.command(epilog=f"example:  dalsegno tasks {example} --filter state=ERROR")(tasks)
     app.command(epilog=f"example:  dalsegno history {example}")(history)
-    app.command(epilog=f"example:  dalsegno pause {example} --comment 'the harbour is closed'")(pause)
-    app.command(epilog=f"example:  dalsegno resume {example}")(resume)
-    app.command(epilog=f"example:  dalsegno cancel {example} --comment 'not needed any more'")(cancel)
     app.command(epilog=f"example:  dalsegno delete {example}")(delete)

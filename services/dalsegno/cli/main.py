@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from dalsegno.cli import actions, demo, environments, examples, executions, run, serve, workflows
+from dalsegno.cli import actions, controls, demo, environments, examples, executions, run, serve, workflows
 from dalsegno.cli.exits import INTERRUPTED, Complaint
 from dalsegno.cli.output import print_complaint
 
@@ -55,6 +55,7 @@ demo.register(app)
 run.register(app)
 serve.register(app)
 executions.register(app)
+controls.register(app)
 app.add_typer(workflows.app, name="workflow")
 app.add_typer(actions.app, name="action")
 app.add_typer(environments.app, name="environment")

@@ -1,0 +1,121 @@
+"""What is typed about single tasks of a resume or rerun, to the choices that the contract carries.
+
+With one task in the command its options need no name: `--task fetch --item 3 --item-input '{"url": "..."}'`. With
+several each option says whose it is: `--task fetch --task store --input fetch='{"url": "..."}' --item store=3`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from dalsegno.cli.exits import Complaint
+from dalsegno.cli.inputs import decode_json, encode_json, read_object
+from dalsegno.v1 import operation_pb2
+
+
+@dataclass(frozen=True, slots=True)
+class Typed:
+    """The options about tasks as they were typed; each list may be empty."""
+
+    run: Sequence[str] = ()
+    skip: Sequence[str] = ()
+    leave: Sequence[str] = ()
+    inputs: Sequence[str] = ()
+    items: Sequence[str] = ()
+    item_inputs: Sequence[str] = ()
+    outputs: Sequence[str] = ()
+    reset: Sequence[str] = ()
+    no_reset: Sequence[str] = ()
+    child_failed: Sequence[str] = ()
+    known: list[str] = field(default_factory=list)
+    """The names of all tasks that are spoken of, in order."""
+
+    def __post_init__(self) -> None:
+        self.known.extend(dict.fromkeys([*self.run, *self.skip, *self.leave]))
+
+
+def resume_tasks(typed: Typed) -> list[operation_pb2.ResumeTask]:
+    """The choices of a resume. Raises Complaint for an option that belongs to no task."""
+    tasks = {name: operation_pb2.ResumeTask(task=name) for name in typed.known}
+    for name in typed.skip:
+        tasks[name].skip = True
+    for name in typed.leave:
+        tasks[name].leave = True
+    for text in typed.outputs:
+        name, value = _owned(typed.skip or typed.known, text, "--output")
+        tasks[name].output = _json(value, "--output")
+    _add_runs(tasks, typed)
+    return list(tasks.values())
+
+
+def rerun_tasks(typed: Typed) -> list[operation_pb2.RerunTask]:
+    """The choices of a rerun. Raises Complaint for an option that belongs to no task."""
+    tasks = {name: operation_pb2.RerunTask(task=name) for name in typed.known}
+    _add_runs(tasks, typed)
+    return list(tasks.values())
+
+
+def _add_runs(tasks: dict[str, operation_pb2.ResumeTask] | dict[str, operation_pb2.RerunTask], typed: Typed) -> None:
+    """The options about how tasks run again."""
+    owners = typed.run or typed.known
+    for text in typed.inputs:
+        name, value = _owned(owners, text, "--input")
+        tasks[name].input = encode_json(read_object(value))
+    for text in typed.items:
+        name, value = _owned(owners, text, "--item")
+        tasks[name].items.append(_index(value, "--item"))
+    for text in typed.item_inputs:
+        name, value = _owned(owners, text, "--item-input")
+        index, value = _item_of(value, tasks[name].items)
+        tasks[name].item_inputs[index] = encode_json(read_object(value))
+    for wanted, names, option in ((True, typed.reset, "--reset"), (False, typed.no_reset, "--no-reset")):
+        for name in names:
+            tasks[_known(tasks, name, option)].reset = wanted
+    for name in typed.child_failed:
+        tasks[_known(tasks, name, "--child-failed")].child = operation_pb2.CHILD_RERUN_FAILED
+
+
+def _owned(owners: Sequence[str], text: str, option: str) -> tuple[str, str]:
+    """Whose option it is, and its value: `value` or `task=value`."""
+    name, equals, value = text.partition("=")
+    if equals and name in owners:
+        return name, value
+    if len(set(owners)) == 1:
+        return owners[0], text
+    if not owners:
+        raise Complaint(f"{option} {text}: belongs to no task", "name the task with --task")
+    raise Complaint(f"{option} {text}: of which task?", f"write for instance: {option} {owners[0]}=…")
+
+
+def _known(
+    tasks: dict[str, operation_pb2.ResumeTask] | dict[str, operation_pb2.RerunTask], name: str, option: str
+) -> str:
+    if name not in tasks:
+        raise Complaint(f"{option} {name}: the command does not run this task again", f"add --task {name}")
+    return name
+
+
+def _item_of(text: str, items: Sequence[int]) -> tuple[int, str]:
+    """Whose input it is, and the input: `input`, when there is one item, or `index=input`."""
+    index, equals, value = text.partition("=")
+    if equals and index.strip().isdigit():
+        return int(index), value
+    if len(items) == 1:
+        return items[0], text
+    raise Complaint(f"--item-input {text}: of which item?", "write for instance: --item 3 --item-input 3='{…}'")
+
+
+def _index(text: str, option: str) -> int:
+    if not text.isdigit():
+        raise Complaint(f"{option} {text}: not an index", "items are counted from 0")
+    return int(text)
+
+
+def _json(text: str, option: str) -> str:
+    try:
+        return encode_json(decode_json(text))
+    except ValueError as problem:
+        raise Complaint(
+            f"{option} is not JSON: {problem}", f"a text needs quotes of its own: {option} '\"done\"'"
+        ) from None

@@ -1,0 +1,325 @@
+"""`dalsegno pause|resume|cancel|rerun|context`: what people do to executions, one or, by a filter, many."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import typer
+
+from dalsegno.cli.choices import Typed, rerun_tasks, resume_tasks
+from dalsegno.cli.connection import DEFAULT_SERVER, PATIENCE_S, Connection, ask
+from dalsegno.cli.exits import ERROR, PAUSED, SUCCESS, Complaint, exit_code_of
+from dalsegno.cli.foresight import draw_foresight
+from dalsegno.cli.inputs import decode_json, encode_json, read_input, read_object
+from dalsegno.cli.many import Many, operate_on_many
+from dalsegno.cli.options import Comment, Expected, Output, RequestId, Server, call, request_id_or_new
+from dalsegno.cli.output import Format, console, print_message
+from dalsegno.cli.picture import execution_state
+from dalsegno.cli.watching import watch_to_rest
+from dalsegno.v1 import execution_pb2, operation_pb2
+from dalsegno.v1 import execution_service_pb2 as messages
+
+OneExecution = Annotated[str, typer.Argument(metavar="EXECUTION", help="The id of the execution, or --filter.")]
+Which = Annotated[
+    str, typer.Option("--filter", "-f", metavar="TERMS", help="Instead of one: all that these terms choose.")
+]
+Rate = Annotated[int, typer.Option("--rate", min=0, max=1000, help="With --filter: how many a second at most.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Only tell what would happen.")]
+Wait = Annotated[bool, typer.Option("--wait", "-w", help="Watch it until it is at rest; the exit code tells how.")]
+WaitDelegates = Annotated[
+    bool, typer.Option("--wait-delegates", help="Come to rest only when delegates have been completed.")
+]
+Tasks = Annotated[list[str] | None, typer.Option("--task", "-t", metavar="TASK", help="Run it again. Repeatable.")]
+TaskInputs = Annotated[
+    list[str] | None, typer.Option("--input", metavar="[TASK=]JSON", help="New input of a task. Repeatable.")
+]
+Items = Annotated[
+    list[str] | None, typer.Option("--item", metavar="[TASK=]INDEX", help="Only this item, from 0. Repeatable.")
+]
+ItemInputs = Annotated[
+    list[str] | None,
+    typer.Option("--item-input", metavar="[TASK=][INDEX=]JSON", help="New input of an item. Repeatable."),
+]
+Reset = Annotated[list[str] | None, typer.Option("--reset", metavar="TASK", help="All items, over a list made anew.")]
+NoReset = Annotated[list[str] | None, typer.Option("--no-reset", metavar="TASK", help="Only the items that failed.")]
+ChildFailed = Annotated[
+    list[str] | None,
+    typer.Option("--child-failed", metavar="TASK", help="Within its sub-workflow only what failed."),
+]
+Variables = Annotated[
+    str, typer.Option("--env", metavar="FILE|JSON", help="Variables laid over the environment from here on.")
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """What every operation is asked with."""
+
+    execution: str
+    filter: str
+    rate: int
+    expected_revision: int
+    dry_run: bool
+    wait: bool
+    server: str
+    comment: str
+    request_id: str
+    output: Format
+
+
+def pause(
+    execution: OneExecution = "",
+    wait_delegates: WaitDelegates = False,
+    filter: Which = "",
+    rate: Rate = 0,
+    expected_revision: Expected = 0,
+    dry_run: DryRun = False,
+    wait: Wait = False,
+    server: Server = DEFAULT_SERVER,
+    comment: Comment = "",
+    request_id: RequestId = "",
+    output: Output = Format.TABLE,
+) -> None:
+    """Pause: nothing new starts, and when nothing runs any more it is PAUSED. With --wait exit code 0: PAUSED."""
+    shared = Shared(execution, filter, rate, expected_revision, dry_run, wait, server, comment, request_id, output)
+    delegates = operation_pb2.DELEGATES_WAIT if wait_delegates else operation_pb2.DELEGATES_UNSPECIFIED
+    _operate("Pause", messages.PauseExecutionRequest(delegates=delegates), shared, wanted=PAUSED)
+
+
+def resume(
+    execution: OneExecution = "",
+    task: Tasks = None,
+    input: TaskInputs = None,
+    item: Items = None,
+    item_input: ItemInputs = None,
+    skip: Annotated[
+        list[str] | None, typer.Option("--skip", metavar="TASK", help="Go on after it, as with --output. Repeatable.")
+    ] = None,
+    output: Annotated[
+        list[str] | None, typer.Option("--output", metavar="[TASK=]JSON", help="What a skipped task gives.")
+    ] = None,
+    leave: Annotated[
+        list[str] | None, typer.Option("--leave", metavar="TASK", help="Leave it as it is. Repeatable.")
+    ] = None,
+    reset: Reset = None,
+    no_reset: NoReset = None,
+    child_failed: ChildFailed = None,
+    env: Variables = "",
+    filter: Which = "",
+    rate: Rate = 0,
+    expected_revision: Expected = 0,
+    dry_run: DryRun = False,
+    wait: Wait = False,
+    server: Server = DEFAULT_SERVER,
+    comment: Comment = "",
+    request_id: RequestId = "",
+    format: Annotated[Format, typer.Option("--format", "-o", help="How to print the result.")] = Format.TABLE,
+) -> None:
+    """Continue what was paused; or, with tasks that failed, run them again, skip them, or leave them."""
+    outputs = [text for text in output or () if text not in set(Format)]
+    for text in output or ():  # `--output json` says in all other commands how to print, and is no JSON
+        format = Format(text) if text in set(Format) else format
+    shared = Shared(execution, filter, rate, expected_revision, dry_run, wait, server, comment, request_id, format)
+    typed = Typed(
+        run=task or (), skip=skip or (), leave=leave or (), inputs=input or (), items=item or (),
+        item_inputs=item_input or (), outputs=outputs, reset=reset or (), no_reset=no_reset or (),
+        child_failed=child_failed or (),
+    )  # fmt: skip
+    request = messages.ResumeExecutionRequest(tasks=resume_tasks(typed), environment=_object(env))
+    _operate("Resume", request, shared)
+
+
+def cancel(
+    execution: OneExecution = "",
+    wait_delegates: WaitDelegates = False,
+    terminate: Annotated[bool, typer.Option("--terminate", help="End it at once, by force.")] = False,
+    state: Annotated[
+        str, typer.Option("--state", metavar="STATE", help="With --terminate: CANCELLED, SUCCESS or ERROR.")
+    ] = "",
+    message: Annotated[str, typer.Option("--message", help="With --terminate: why, as the execution shows it.")] = "",
+    result: Annotated[str, typer.Option("--result", metavar="JSON", help="With --terminate: the output.")] = "",
+    filter: Which = "",
+    rate: Rate = 0,
+    expected_revision: Expected = 0,
+    dry_run: DryRun = False,
+    wait: Wait = False,
+    server: Server = DEFAULT_SERVER,
+    comment: Comment = "",
+    request_id: RequestId = "",
+    output: Output = Format.TABLE,
+) -> None:
+    """Cancel: nothing new starts, what runs may end, then it is CANCELLED. With --terminate it ends at once."""
+    shared = Shared(execution, filter, rate, expected_revision, dry_run, wait, server, comment, request_id, output)
+    delegates = operation_pb2.DELEGATES_WAIT if wait_delegates else operation_pb2.DELEGATES_UNSPECIFIED
+    request = messages.CancelExecutionRequest(delegates=delegates)
+    if terminate:
+        request.terminate.CopyFrom(
+            operation_pb2.Terminate(state=_end_state(state), message=message, output=_json(result, "--result"))
+        )
+    elif state or message or result:
+        raise Complaint("--state, --message and --result go with --terminate")
+    _operate("Cancel", request, shared, wanted=exit_code_of(request.terminate.state or _CANCELLED))
+
+
+def rerun(
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="EXECUTION [TASK…]", help="The id of the execution; after --tasks further tasks."),
+    ] = None,
+    tasks: Annotated[
+        list[str] | None, typer.Option("--tasks", "--task", "-t", metavar="TASK", help="Begin at these tasks.")
+    ] = None,
+    failed: Annotated[bool, typer.Option("--failed", help="Begin at all tasks that failed.")] = False,
+    latest: Annotated[bool, typer.Option("--latest", help="From the beginning: on the newest version.")] = False,
+    input: TaskInputs = None,
+    item: Items = None,
+    item_input: ItemInputs = None,
+    reset: Reset = None,
+    no_reset: NoReset = None,
+    child_failed: ChildFailed = None,
+    env: Variables = "",
+    filter: Which = "",
+    rate: Rate = 0,
+    expected_revision: Expected = 0,
+    dry_run: DryRun = False,
+    wait: Wait = False,
+    server: Server = DEFAULT_SERVER,
+    comment: Comment = "",
+    request_id: RequestId = "",
+    output: Output = Format.TABLE,
+) -> None:
+    """Run again: tasks of it, or what failed; else all of it, as a new execution (--input: laid over its input)."""
+    execution, *more = [*([""] if filter else []), *(words or ())] or [""]
+    names = [*(tasks or ()), *more]
+    if more and not tasks:
+        raise Complaint(f"{' '.join(more)}: more than one execution", "name tasks with --tasks, or use --filter")
+    shared = Shared(execution, filter, rate, expected_revision, dry_run, wait, server, comment, request_id, output)
+    request = messages.RerunExecutionRequest(environment=_object(env), latest_definition=latest)
+    if failed:
+        request.start_from = operation_pb2.RERUN_FROM_FAILED
+    elif not names:
+        request.start_from = operation_pb2.RERUN_FROM_BEGINNING
+        request.input = encode_json({k: v for text in input or () for k, v in read_object(text).items()})
+        input = None
+    else:
+        request.start_from = operation_pb2.RERUN_FROM_TASKS
+    typed = Typed(
+        run=names, inputs=input or (), items=item or (), item_inputs=item_input or (), reset=reset or (),
+        no_reset=no_reset or (), child_failed=child_failed or (),
+    )  # fmt: skip
+    request.tasks.extend(rerun_tasks(typed))
+    _operate("Rerun", request, shared)
+
+
+def context(
+    execution: Annotated[str, typer.Argument(metavar="EXECUTION", help="The id of the execution.")],
+    pairs: Annotated[
+        list[str] | None,
+        typer.Option("--set", "-i", metavar="KEY=VALUE", help="A new value, JSON or else a text. Repeatable."),
+    ] = None,
+    unset: Annotated[list[str] | None, typer.Option("--unset", metavar="KEY", help="Take it away. Repeatable.")] = None,
+    task: Annotated[str, typer.Option("--task", "-t", help="What this ended task published; else variables.")] = "",
+    expected_revision: Expected = 0,
+    dry_run: DryRun = False,
+    server: Server = DEFAULT_SERVER,
+    comment: Comment = "",
+    request_id: RequestId = "",
+    output: Output = Format.TABLE,
+) -> None:
+    """Edit what later tasks of a paused or completed execution will see."""
+    values = read_input(pairs or (), "")
+    request = messages.UpdateContextRequest(task=task, set=encode_json(values) if values else "", unset=unset or ())
+    shared = Shared(execution, "", 0, expected_revision, dry_run, False, server, comment, request_id, output)
+    _operate("", request, shared)
+
+
+def _operate(verb: str, request: Any, shared: Shared, *, wanted: int = SUCCESS) -> None:
+    """Ask for the operation, on one execution or on many, and say what became of it.
+
+    `wanted`: the exit code of the end that the operation asks for: waiting for it, that is a success.
+    """
+    if bool(shared.execution) == bool(shared.filter):
+        raise Complaint("give either the id of an execution or a --filter", "`dalsegno list` tells ids")
+    request.comment, request.dry_run = shared.comment, shared.dry_run
+    request.request_id = request_id_or_new(shared.request_id)
+    if shared.filter:
+        if shared.wait or shared.expected_revision:
+            raise Complaint("--wait and --expected-revision go with one execution, not with --filter")
+        many = Many(verb, shared.filter, shared.rate, shared.output)
+        raise typer.Exit(call(shared.server, lambda connection: operate_on_many(connection, request, many)))
+    request.execution_id, request.expected_revision = shared.execution, shared.expected_revision
+    raise typer.Exit(call(shared.server, lambda connection: _operate_on_one(connection, verb, request, shared, wanted)))
+
+
+async def _operate_on_one(connection: Connection, verb: str, request: Any, shared: Shared, wanted: int) -> int:
+    method: Callable[..., Any] = getattr(connection.executions, f"{verb}Execution" if verb else "UpdateContext")
+    answer = await ask(method, request, PATIENCE_S)
+    if shared.dry_run:
+        _print_foresight(shared, answer.dry_run)
+        return SUCCESS
+    execution: execution_pb2.Execution = answer.execution
+    if not shared.wait:
+        print_moved(shared.output, execution)
+        return SUCCESS
+    out = console(error=shared.output is not Format.TABLE)
+    await watch_to_rest(connection, execution.id, out, stop_at_pause=True)
+    get = messages.GetExecutionRequest(execution_id=execution.id)
+    execution = (await ask(connection.executions.GetExecution, get, PATIENCE_S)).execution
+    print_moved(shared.output, execution)
+    code = exit_code_of(execution.state)
+    return SUCCESS if code == wanted else code or ERROR
+
+
+def _print_foresight(shared: Shared, dry_run: execution_pb2.DryRun) -> None:
+    if shared.output is Format.TABLE:
+        console().print(draw_foresight(dry_run, shared.execution))
+    else:
+        print_message(shared.output, dry_run)
+
+
+def print_moved(form: Format, execution: execution_pb2.Execution) -> None:
+    """Where an execution is now."""
+    if form is Format.TABLE:
+        waits = f"  waits for: {', '.join(execution.waiting_for)}" if execution.waiting_for else ""
+        console().print(f"{execution.id}  {execution_state(execution.state)}{waits}", markup=False)
+    else:
+        print_message(form, execution)
+
+
+_CANCELLED = execution_pb2.EXECUTION_STATE_CANCELLED
+_END_STATES = ("CANCELLED", "SUCCESS", "ERROR")
+
+
+def _end_state(name: str) -> execution_pb2.ExecutionState.ValueType:
+    if name.upper() not in ("", *_END_STATES):
+        raise Complaint(f"--state {name}: none of {', '.join(_END_STATES)}")
+    return execution_pb2.ExecutionState.Value(f"EXECUTION_STATE_{name.upper() or 'CANCELLED'}")
+
+
+def _object(source: str) -> str:
+    return encode_json(read_object(source)) if source else ""
+
+
+def _json(text: str, option: str) -> str:
+    try:
+        return text and encode_json(decode_json(text))
+    except ValueError as problem:
+        raise Complaint(
+            f"{option} is not JSON: {problem}", f"a text needs quotes of its own: {option} '\"done\"'"
+        ) from None
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands to the program."""
+    example = "0193b5c2-7f3a-7e51-9d0c-5a8f2c1e6b47"
+    commands: Sequence[tuple[Callable[..., None], str]] = (
+        (pause, f"pause {example} --comment 'the harbour is closed'"),
+        (resume, f'resume {example} --task fetch --item 3 --item-input \'{{"url": "https://example.com"}}\''),
+        (cancel, f"cancel {example} --comment 'not needed any more'"),
+        (rerun, f"rerun {example} --tasks fetch store --no-reset store --dry-run"),
+        (context, f"context {example} --set days=3"),
+    )
+    for command, words in commands:
+        app.command(epilog=f"example:  dalsegno {words}")(command)

@@ -1,0 +1,77 @@
+"""What an operation would do, drawn as a tree."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.text import Text
+from rich.tree import Tree
+
+from dalsegno.cli.output import STYLES, enum_name
+from dalsegno.v1 import execution_pb2
+
+_LISTS = (
+    ("starts", "would start", "cyan"),
+    ("reverts", "would be undone", "yellow"),
+    ("superseded", "would be put aside", "yellow"),
+    ("joins_waiting", "joins that would wait", "dim"),
+    ("subsumed", "left out", "dim"),
+    ("kept", "kept", "green"),
+)
+_SHOWN = 30
+"""So many entries of a list are drawn; of the others it is said how many they are."""
+
+
+def draw_foresight(dry_run: execution_pb2.DryRun, name: str) -> Tree:
+    """The tree of one execution, with its children below."""
+    state = enum_name(execution_pb2.ExecutionState.Name(dry_run.state), "ExecutionState")
+    tree = Tree(Text.assemble((name, "bold"), "  would be ", (state, STYLES.get(state, ""))), guide_style="dim")
+    for field, title, style in _LISTS:
+        _add(tree, title, style, [_task_line(each) for each in getattr(dry_run, field)])
+    _add(tree, "may follow", "dim", list(dry_run.may_follow))
+    if dry_run.children:
+        branch = tree.add(Text("sub-workflows"))
+        for child in dry_run.children[:_SHOWN]:
+            told = f"{child.task_name}: {child.execution_id}"
+            if child.HasField("effect"):
+                branch.add(draw_foresight(child.effect, told))
+            else:
+                branch.add(Text(told))
+        _say_hidden(branch, len(dry_run.children))
+    return tree
+
+
+def _add(tree: Tree, title: str, style: str, lines: Sequence[str]) -> None:
+    if not lines:
+        return
+    branch = tree.add(Text(title, style=style))
+    for line in lines[:_SHOWN]:
+        branch.add(Text(line))
+    _say_hidden(branch, len(lines))
+
+
+def _say_hidden(branch: Tree, count: int) -> None:
+    if count > _SHOWN:
+        branch.add(Text(f"… and {count - _SHOWN} more", style="dim"))
+
+
+def _task_line(task: execution_pb2.DryRunTask) -> str:
+    number = f" ({task.number})" if task.number else ""
+    items = f" items {_spans(task.items)}" if task.items else ""
+    reason = f": {task.reason}" if task.reason else ""
+    return f"{task.name}{number}{items}{reason}"
+
+
+def _spans(indexes: Sequence[int]) -> str:
+    """Indexes as people write them.
+
+    >>> _spans([0, 1, 2, 5, 7, 8])
+    '0-2, 5, 7-8'
+    """
+    spans: list[list[int]] = []
+    for index in sorted(indexes):
+        if spans and spans[-1][1] == index - 1:
+            spans[-1][1] = index
+        else:
+            spans.append([index, index])
+    return ", ".join(str(first) if first == last else f"{first}-{last}" for first, last in spans)

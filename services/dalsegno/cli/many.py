@@ -1,0 +1,68 @@
+"""An operation on many executions: followed to its end through broken streams, each outcome on a line."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+
+from dalsegno.cli.connection import PATIENCE_S, Connection
+from dalsegno.cli.exits import ERROR, SUCCESS
+from dalsegno.cli.output import Format, console, enum_name, print_note, print_rows
+from dalsegno.v1 import execution_pb2, operation_pb2
+from dalsegno.v1 import execution_service_pb2 as messages
+
+
+@dataclass(frozen=True, slots=True)
+class Many:
+    """Which executions, and how."""
+
+    verb: str
+    """Pause, Resume, Cancel or Rerun."""
+    filter: str
+    rate: int
+    output: Format
+
+
+async def operate_on_many(connection: Connection, each: Any, many: Many) -> int:
+    """Ask it of each execution that the filter chooses. The exit code: 0 when none refused, else 1."""
+    request = getattr(messages, f"{many.verb}ExecutionsRequest")(filter=many.filter, each=each, rate=many.rate)
+    method: Callable[..., Any] = getattr(connection.executions, f"{many.verb}Executions")
+    outcomes: list[operation_pb2.BulkOutcome] = []
+    heard_at = time.monotonic()
+    while True:
+        try:
+            async for response in method(request):
+                heard_at, request.resume_token = time.monotonic(), response.resume_token
+                outcomes.append(response.outcome)
+                if many.output is Format.TABLE:
+                    console().print(_line(response.outcome), markup=False)
+            break
+        except grpc.aio.AioRpcError as error:
+            if error.code() is not grpc.StatusCode.UNAVAILABLE or time.monotonic() - heard_at > PATIENCE_S:
+                raise
+        await asyncio.sleep(0.3)
+    refused = sum(each.HasField("refusal") for each in outcomes)
+    if many.output is not Format.TABLE:
+        print_rows(many.output, outcomes, (), ())
+    else:
+        print_note(f"{len(outcomes)} executions, {refused} refused")
+    return ERROR if refused else SUCCESS
+
+
+def _line(outcome: operation_pb2.BulkOutcome) -> str:
+    """What became of one execution."""
+    if outcome.HasField("refusal"):
+        return f"{outcome.execution_id}  refused: {outcome.refusal.message}"
+    dry = outcome.HasField("dry_run")
+    state = outcome.dry_run.state if dry else outcome.execution.state
+    name = enum_name(execution_pb2.ExecutionState.Name(state), "ExecutionState")
+    if dry:
+        starts = ", ".join(task.name for task in outcome.dry_run.starts)
+        return f"{outcome.execution_id}  would be {name}" + (f", starting {starts}" if starts else "")
+    new = f"  as {outcome.execution.id}" if outcome.execution.id != outcome.execution_id else ""
+    return f"{outcome.execution_id}  {name}{new}"
