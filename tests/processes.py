@@ -227,9 +227,9 @@ class System:
 
     # The public contract, shortened.
 
-    async def define(self, text: str, namespace: str = "") -> None:
-        """Store a document."""
-        request = workflow_service_pb2.CreateDefinitionsRequest(text=text, namespace=namespace)
+    async def define(self, text: str, namespace: str = "", name: str = "") -> None:
+        """Store a document, under `name` when it has none itself."""
+        request = workflow_service_pb2.CreateDefinitionsRequest(text=text, namespace=namespace, name=name)
         await self.workflows.CreateDefinitions(request, timeout=CALL_S)
 
     async def begin(self, workflow: str, input: object = None, **more: Any) -> str:
