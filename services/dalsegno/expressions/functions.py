@@ -9,7 +9,7 @@ from uuid import UUID
 import yaml
 
 from dalsegno.expressions.budget import Budget
-from dalsegno.expressions.values import CONTAINER_COST, describe, finish
+from dalsegno.expressions.values import CONTAINER_COST, SCALARS, describe, finish
 from dalsegno.workflow.scope import EvaluationError, Scope
 
 PARSED_LENGTH = 4 * 1024 * 1024
@@ -103,36 +103,78 @@ def uuid(scope: Scope, budget: Budget) -> str:
     return str(UUID(int=draw(scope, budget).getrandbits(128), version=4))
 
 
-def json_dump(budget: Budget, value: object) -> str:
-    text = json.dumps(finish(value, budget), indent=4)
+def dump_json(
+    budget: Budget,
+    value: object,
+    indent: int | None = None,
+    sort_keys: bool = False,
+    separators: tuple[str, str] | None = None,
+) -> str:
+    """The value as JSON; what is not JSON data within it is finished as it is met. Raises EvaluationError."""
+    try:
+        text = json.dumps(
+            finish(value, budget),
+            indent=indent,
+            sort_keys=sort_keys,
+            separators=separators,
+            default=lambda part: finish(part, budget),
+            allow_nan=False,
+        )
+    except (TypeError, ValueError, RecursionError) as error:
+        raise EvaluationError(f"it cannot be written as JSON: {error}") from None
     budget.build(len(text))
     return text
+
+
+def json_dump(budget: Budget, value: object) -> str:
+    return dump_json(budget, value, indent=4)
+
+
+def parse_json(budget: Budget, text: object, what: str) -> object:
+    """The value that a JSON text says. Raises EvaluationError."""
+    source = _text(text, what, PARSED_LENGTH)
+    budget.build(len(source))
+    try:
+        return json.loads(source, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        raise EvaluationError(f"{what}: {error}") from None
+
+
+def _refuse_constant(name: str) -> object:
+    raise ValueError(f"{name} is not JSON")
 
 
 def json_parse(budget: Budget, text: object) -> object:
-    source = _text(text, "json_parse()", PARSED_LENGTH)
-    budget.build(len(source))
-    try:
-        return json.loads(source)
-    except (ValueError, RecursionError) as error:
-        raise EvaluationError(f"json_parse(): {error}") from None
+    return parse_json(budget, text, "json_parse()")
 
 
-def yaml_dump(budget: Budget, value: object) -> str:
-    finished = finish(value, budget)
+def dump_yaml(budget: Budget, value: object, indent: int | None = None, allow_unicode: bool = False) -> str:
+    """The value as YAML in block style. Raises EvaluationError."""
+    finished = finish(value, budget, plain=SCALARS)
     _pay(finished, budget, 0)
-    text: str = yaml.dump(finished, Dumper=_DUMPER, default_flow_style=False)
+    text: str = yaml.dump(
+        finished, Dumper=_DUMPER, default_flow_style=False, indent=indent, allow_unicode=allow_unicode
+    )
     budget.build(len(text))
     return text
 
 
-def yaml_parse(budget: Budget, text: object) -> object:
-    source = _text(text, "yaml_parse()", PARSED_YAML_LENGTH)
+def yaml_dump(budget: Budget, value: object) -> str:
+    return dump_yaml(budget, value)
+
+
+def parse_yaml(budget: Budget, text: object, what: str) -> object:
+    """The value that a YAML text says. Raises EvaluationError."""
+    source = _text(text, what, PARSED_YAML_LENGTH)
     budget.build(len(source))
     try:
         return _plain(yaml.load(source, Loader=_LOADER), budget, 0)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise EvaluationError(f"yaml_parse(): {' '.join(str(error).split())}") from None
+        raise EvaluationError(f"{what}: {' '.join(str(error).split())}") from None
+
+
+def yaml_parse(budget: Budget, text: object) -> object:
+    return parse_yaml(budget, text, "yaml_parse()")
 
 
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)

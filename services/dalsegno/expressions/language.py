@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
-from dalsegno.expressions import orquesta
+from dalsegno.expressions import orquesta, stackstorm
 from dalsegno.expressions.yaql import workflow
 from dalsegno.expressions.yaql.registry import Builtin
 from dalsegno.workflow.scope import Scope
@@ -49,5 +49,11 @@ class Language:
 
 
 MISTRAL = Language("mistral", workflow.FUNCTIONS, dollar_is_context=True, evaluates_keys=False, renders_texts=True)
-ORQUESTA = Language("orquesta", orquesta.FUNCTIONS, dollar_is_context=False, evaluates_keys=True, renders_texts=False)
+ORQUESTA = Language(
+    "orquesta",
+    stackstorm.FUNCTIONS | orquesta.FUNCTIONS,
+    dollar_is_context=False,
+    evaluates_keys=True,
+    renders_texts=False,
+)
 LANGUAGES = {language.name: language for language in (MISTRAL, ORQUESTA)}

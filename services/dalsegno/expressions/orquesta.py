@@ -1,16 +1,151 @@
-"""The functions of Orquesta's expressions, and of StackStorm's beside them."""
+"""The functions of Orquesta's expressions about their own execution. They speak Orquesta's words for states."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from datetime import UTC, datetime
+
+from dalsegno.expressions.functions import ASK_COST
+from dalsegno.expressions.values import describe
 from dalsegno.expressions.yaql.frame import Frame
 from dalsegno.expressions.yaql.registry import Builtin, builtin
 from dalsegno.workflow.scope import EvaluationError
+from dalsegno.workflow.states import COMPLETED_TASK, TaskState
 
 FUNCTIONS: dict[str, Builtin] = {}
 """By name."""
 
+T = TaskState
+STATUSES: dict[str, str] = {
+    T.IDLE: "requested",
+    T.WAITING: "requested",
+    T.RUNNING: "running",
+    T.RUNNING_DELAYED: "delayed",
+    T.PAUSED: "paused",
+    T.SUCCESS: "succeeded",
+    T.SKIPPED: "succeeded",
+    T.ERROR: "failed",
+    T.CANCELLED: "canceled",
+    T.REVERTING: "running",
+    T.REVERTED: "canceled",
+    T.REVERT_ERROR: "failed",
+}
+"""What Orquesta calls our states."""
+NEVER_RUN = "null"
+"""What Orquesta calls the status of a task that was never run."""
+ABSENT = object()
+"""Stands for an argument that is not given, where null means something."""
+OWN_ENVIRONMENT = "user"
+"""The environment of keys in StackStorm's store that name none."""
+
 
 @builtin("ctx", least=0, most=1, function=True, table=FUNCTIONS)
-def ctx(frame: Frame, name: object = None) -> object:
-    """The context, or one variable of it. YAQL and Jinja have it themselves, without the whole context at hand."""
-    raise EvaluationError("ctx() has no context here")
+def ctx(frame: Frame, key: object = None) -> object:
+    """The context, or one variable of it. All ways of evaluating have their own, which ask for no more than is named;
+    this entry is how they know that there is one."""
+    raise EvaluationError("ctx() stands where there is no context")
+
+
+@builtin("item", least=0, most=1, function=True, table=FUNCTIONS, named=True)
+def item(frame: Frame, key: object = None) -> object:
+    """The current item of a task with items, or a key of it."""
+    frame.budget.step(1)
+    found = frame.scope.item()
+    if not key:
+        return found
+    if not isinstance(found, Mapping):
+        raise EvaluationError(f"item({key}) needs an item that is a dict, not {describe(found)}")
+    if key not in found:
+        raise EvaluationError(f"the item has no key {key!r}")
+    return found[key]
+
+
+@builtin("result", least=0, function=True, table=FUNCTIONS)
+def result(frame: Frame) -> object:
+    """The result of the current task."""
+    frame.budget.step(1)
+    return frame.scope.result()
+
+
+@builtin("task_status", least=1, most=2, function=True, table=FUNCTIONS, named=True)
+def task_status(frame: Frame, task_id: object, route: object = None) -> str:
+    """The status of a task on a route, or on the current one and those that it came from."""
+    if not isinstance(task_id, str):
+        raise EvaluationError(f"task_status() needs the name of a task, not {describe(task_id)}")
+    return _status(frame, task_id, _route(route, "task_status()"))
+
+
+@builtin("succeeded", least=0, function=True, table=FUNCTIONS)
+def succeeded(frame: Frame) -> bool:
+    """Whether the current task succeeded. A skipped one did."""
+    return _status(frame, None, None) == "succeeded"
+
+
+@builtin("failed", least=0, function=True, table=FUNCTIONS)
+def failed(frame: Frame) -> bool:
+    """Whether the current task failed. A cancelled one did not."""
+    return _status(frame, None, None) == "failed"
+
+
+@builtin("completed", least=0, function=True, table=FUNCTIONS)
+def completed(frame: Frame) -> bool:
+    """Whether the current task has ended, in whatever way."""
+    frame.budget.step(ASK_COST)
+    return frame.scope.status(None, None) in COMPLETED_TASK
+
+
+@builtin("task", least=0, most=2, function=True, table=FUNCTIONS, named=True)
+def task(frame: Frame, task_id: object = None, route: object = None) -> dict[str, object]:
+    """The record of a task's newest running, with StackStorm's keys."""
+    if task_id is not None and not isinstance(task_id, str):
+        raise EvaluationError(f"task() needs the name of a task, not {describe(task_id)}")
+    frame.budget.step(ASK_COST)
+    run = frame.scope.run(task_id, _route(route, "task()"))
+    if run is None:
+        raise EvaluationError(f"task {task_id!r} has not run" if task_id else "there is no task here")
+    return {
+        "task_execution_id": run["id"],
+        "workflow_execution_id": run["execution_id"],
+        "task_name": run["name"],
+        "task_id": run["name"],
+        "route": run["route"],
+        "result": run["result"],
+        "status": STATUSES[str(run["state"])],
+        "start_timestamp": _timestamp(run["started_s"]),
+        "end_timestamp": _timestamp(run["ended_s"]),
+    }
+
+
+@builtin("st2kv", least=1, most=3, function=True, table=FUNCTIONS, named=True)
+def st2kv(frame: Frame, key: object, decrypt: object = False, default: object = ABSENT) -> object:
+    """A stored value: `NAME.rest` is the key `rest` of the environment NAME. Nothing stored is encrypted."""
+    if not isinstance(key, str):
+        raise EvaluationError(f"st2kv() needs a key that is a string, not {describe(key)}")
+    if not isinstance(decrypt, bool):
+        raise EvaluationError(f"st2kv() needs a boolean for decrypt, not {describe(decrypt)}")
+    frame.budget.step(ASK_COST)
+    environment, dot, rest = key.partition(".")
+    if not dot:
+        environment, rest = OWN_ENVIRONMENT, key
+    try:
+        return frame.scope.stored(environment, rest)
+    except KeyError:
+        if default is ABSENT:
+            raise EvaluationError(f"st2kv(): there is no key {rest!r} in the environment {environment!r}") from None
+        return default
+
+
+def _status(frame: Frame, name: str | None, route: int | None) -> str:
+    frame.budget.step(ASK_COST)
+    state = frame.scope.status(name, route)
+    return NEVER_RUN if state is None else STATUSES[state]
+
+
+def _route(route: object, what: str) -> int | None:
+    if route is None or (isinstance(route, int) and not isinstance(route, bool)):
+        return route
+    raise EvaluationError(f"{what} needs a route that is an integer, not {describe(route)}")
+
+
+def _timestamp(time_s: object) -> str | None:
+    return str(datetime.fromtimestamp(time_s, UTC)) if isinstance(time_s, (int, float)) else None

@@ -41,9 +41,10 @@ def compile_call(compiler: Compiler, node: Any, receiver: Closure | None, is_roo
     entry = _find(compiler, name, receiver)
     if entry is not None and entry.apart:
         raise NotCompiled(name)
-    if entry is not None and entry.named:
+    by_name = any(type(argument) is tree.MappingRuleExpression for argument in arguments)
+    if entry is not None and entry.named and by_name:
         return _compile_named(compiler, entry, arguments)
-    if any(type(argument) is tree.MappingRuleExpression for argument in arguments):
+    if by_name:
         raise NotCompiled("an argument by name")
     if entry is None:
         return _unknown(compiler, name, receiver)
