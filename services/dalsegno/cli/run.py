@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -45,7 +46,12 @@ def run(
     pairs: Pairs = None,
     source: Source = "",
     name: Annotated[
-        str, typer.Option("--workflow", "-w", help="Which workflow of the file; the first one unless given.")
+        str,
+        typer.Option(
+            "--workflow",
+            "-w",
+            help="Which workflow of the file, the first one unless given; for Orquesta its name: else the file's.",
+        ),
     ] = "",
     environment: Environment = "",
     params: Annotated[
@@ -62,8 +68,12 @@ def run(
     Exit code 0: SUCCESS, 1: ERROR, 2: it could not be started, 3: CANCELLED, 4: PAUSED, 5: no server.
     """
     file = Path(workflow) if _is_file(workflow) else None
+    text = read_document(file) if file else ""
     definition = workflow_service_pb2.CreateDefinitionsRequest(
-        namespace=namespace, text=read_document(file) if file else "", request_id=request_id_or_new("")
+        namespace=namespace,
+        text=text,
+        name=_name_to_give(text, name, file) if file else "",
+        request_id=request_id_or_new(""),
     )
     start = execution_service_pb2.StartExecutionRequest(
         namespace=namespace,
@@ -171,6 +181,14 @@ def _first_workflow(stored: workflow_service_pb2.CreateDefinitionsResponse) -> s
             "store them with `dalsegno workflow create`, and run a workflow that uses them",
         )
     return stored.workflows[0].name
+
+
+def _name_to_give(text: str, chosen: str, file: Path) -> str:
+    """Orquesta's files, which begin their tasks at the margin, need not say how their workflow is called: it is called
+    as it is chosen, else as it says, else like the file. The other files say it, and are given nothing."""
+    if not re.search(r"^tasks\s*:", text, re.MULTILINE):
+        return ""
+    return chosen or ("" if re.search(r"^name\s*:", text, re.MULTILINE) else file.stem.lstrip("-") or "workflow")
 
 
 def _is_file(text: str) -> bool:

@@ -20,7 +20,9 @@ app = typer.Typer(no_args_is_help=True, help="Store, check, list, show and delet
 
 Document = Annotated[Path, typer.Argument(metavar="FILE", help="A YAML file, or - for standard input.")]
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The name of the workflow.")]
-GivenName = Annotated[str, typer.Option("--name", help="The name, for files that do not say it (Orquesta).")]
+GivenName = Annotated[
+    str, typer.Option("--name", help="The name, for files that need not say it (Orquesta): pack.name.")
+]
 Version = Annotated[int, typer.Option("--version", "-v", min=0, help="The version; 0: the newest.")]
 
 
@@ -67,7 +69,7 @@ def validate(
     else:
         for problem in answer.problems:
             console().print(f"{file}:{problem_line(problem)}", markup=False)
-        names = ", ".join([*answer.workflows, *answer.actions]) or "nothing"
+        names = ", ".join([*answer.workflows, *answer.actions]) or _nameless(answer)
         count = len(answer.problems)
         console().print(
             f"{'no problems' if not count else '1 problem' if count == 1 else f'{count} problems'}: {names}"
@@ -151,6 +153,12 @@ def problem_line(problem: failure_pb2.Problem) -> str:
     place = ":".join(str(number) for number in (problem.line, problem.column) if number)
     hint = f" ({problem.hint})" if problem.hint else ""
     return ": ".join(part for part in (place, problem.path, problem.message + hint) if part)
+
+
+def _nameless(answer: messages.ValidateDefinitionsResponse) -> str:
+    if answer.language != definition_pb2.LANGUAGE_ORQUESTA:
+        return "nothing"
+    return "a workflow without a name (to store it, give one with --name)"
 
 
 def _parameters(described: definition_pb2.Workflow | definition_pb2.Action) -> str:

@@ -205,6 +205,27 @@ def test_run_ends_with_the_outcome(
     ]
 
 
+@pytest.mark.parametrize(
+    ("text", "chosen", "given"),
+    [
+        ("version: 1.0\ntasks:\n  t: {action: core.noop}\n", [], "city_report"),
+        ("version: 1.0\ntasks:\n  t: {action: core.noop}\n", ["-w", "pack.report"], "pack.report"),
+        ("version: 1.0\nname: pack.own\ntasks:\n  t: {action: core.noop}\n", [], ""),
+        ("version: '2.0'\nw:\n  tasks:\n    t: {action: std.noop}\n", ["-w", "w"], ""),
+    ],
+)
+def test_run_names_what_has_no_name(
+    api: Any, type_command: Callable[..., Any], tmp_path: Path, text: str, chosen: list[str], given: str
+) -> None:
+    """An Orquesta file without a name is stored as -w says, or else like the file; other files name themselves."""
+    file = tmp_path / "city_report.yaml"
+    file.write_text(text)
+    finished(api, "SUCCESS")
+
+    assert type_command("run", file, *chosen, "-s", api.address).exit_code == 0
+    assert api.requests[0].name == given
+
+
 def test_run_keeps_standard_output_for_the_result(api: Any, type_command: Callable[..., Any]) -> None:
     """With `-o json` the progress goes to standard error, and the result alone to standard output."""
     finished(api, "SUCCESS")
