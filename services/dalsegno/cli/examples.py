@@ -23,10 +23,12 @@ Name = Annotated[str, typer.Argument(metavar="NAME", help="The name of the examp
 
 
 def find_examples() -> dict[str, Traversable]:
-    """The examples by name."""
-    folder = files("dalsegno.examples") / "mistral"
-    found = {each.name.removesuffix(".yaml"): each for each in folder.iterdir() if each.name.endswith(".yaml")}
-    return dict(sorted(found.items()))
+    """The examples by name: Mistral's by theirs, Orquesta's by theirs with `orquesta/` before it."""
+    found = {}
+    for folder, prefix in (("mistral", ""), ("orquesta", "orquesta/")):
+        there = [each for each in (files("dalsegno.examples") / folder).iterdir() if each.name.endswith(".yaml")]
+        found |= {prefix + each.name.removesuffix(".yaml"): each for each in sorted(there, key=lambda each: each.name)}
+    return found
 
 
 def read_example(name: str) -> str:
@@ -76,8 +78,8 @@ def copy(
     there = [str(path) for path in texts if path.exists()]
     if there and not overwrite:
         raise Complaint(f"there already: {', '.join(there)}", "replace with --overwrite, or name another folder")
-    folder.mkdir(parents=True, exist_ok=True)
     for path, text in texts.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
         console().print(str(path), markup=False)
 

@@ -12,13 +12,15 @@ import pytest
 from dalsegno.cli.endpoints import CITIES, serve_endpoints
 from dalsegno.cli.examples import find_examples, read_example, summary_of
 from dalsegno.cli.supervisor import choose_address
+from dalsegno.definitions.document import explain_nameless, read
 
 NAMES = list(find_examples())
 
 
 def test_the_examples_cover_what_people_look_for() -> None:
     """There is one each for the main job and for what people ask first."""
-    assert {"fan_out", "retry", "sub_workflow", "error_handling", "approval"} <= set(NAMES)
+    asked = ("fan_out", "retry", "sub_workflow", "error_handling", "approval")
+    assert {*asked, *(f"orquesta/{name}" for name in asked)} <= set(NAMES)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -29,6 +31,14 @@ def test_an_example_says_what_it_shows_and_how_to_run_it(name: str) -> None:
 
     assert summary_of(text).endswith(".")
     assert any(f"{name}.yaml" in line and "dalsegno" in line for line in header)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_example_has_no_problems(name: str) -> None:
+    """Each can be stored as it stands: nothing is wrong with it, and it says its name."""
+    document = read(read_example(name))
+    assert (document.problems, explain_nameless(document)) == ((), ())
+    assert document.language == ("orquesta" if name.startswith("orquesta/") else "mistral")
 
 
 def test_list_show_and_copy(type_command: Callable[..., Any], tmp_path: Path) -> None:
