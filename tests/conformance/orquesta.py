@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -29,6 +30,9 @@ OUTCOMES = {
 }
 """How an executor says it; what is not here is `running`."""
 
+ENVIRONMENTS: dict[str, Mapping[str, object]] = {"system": {"st2kv_test": "foobar"}}
+"""What StackStorm's datastore held: `system.st2kv_test`."""
+
 Key = tuple[str, str, int, int | None]
 """Where an action runs: the path to its sub-workflow, its task, its route, its item."""
 
@@ -43,7 +47,7 @@ class AnyAction(dict[str, ActionDescription]):
 
 def world_of(case: dict[str, Any]) -> tuple[World, str]:
     """A world with the case's definitions and actions, in which nothing ends by itself but tasks without an action."""
-    world = World(actions=AnyAction())
+    world = World(actions=AnyAction(), environments=ENVIRONMENTS)
     world.player = lambda execution, attempt: play_actionless(world, execution, attempt)
     for name, action in (case.get("actions") or {}).items():
         if "definition" in action:

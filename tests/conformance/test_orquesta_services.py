@@ -11,14 +11,14 @@ from typing import Any
 
 import pytest
 from tests.conformance import cases
-from tests.conformance.orquesta import OUTCOMES, Key, Recording
+from tests.conformance.orquesta import ENVIRONMENTS, OUTCOMES, Key, Recording
 from tests.conformance.orquesta_views import View, run_differences
 from tests.conformance.run import listed
 from tests.conformance.test_orquesta_validation import expected_places, inspect
 from tests.integration.engines import ScriptedExecutor, done, until
 from tests.processes import CALL_S, System, state_of
 
-from dalsegno.v1 import execution_pb2, execution_service_pb2, executor_service_pb2
+from dalsegno.v1 import environment_service_pb2, execution_pb2, execution_service_pb2, executor_service_pb2
 
 CASES_MIN = 100
 CASES_MAX = 130
@@ -93,6 +93,10 @@ class Tree:
         active = sum(each.active_count for each in self.executions.values())
         return active - sum(not each.HasField("ended_at") and state_of(each) != "PAUSED" for each in children)
 
+    def knows(self, run: executor_service_pb2.RunAction) -> bool:
+        """Whether the task was there already when this looked."""
+        return (run.context.execution_id, run.context.task_number) in self.tasks
+
     def key(self, run: executor_service_pb2.RunAction) -> Key:
         """Where it runs."""
         task = self.tasks[run.context.execution_id, run.context.task_number]
@@ -132,7 +136,7 @@ class Player:
             await tree.look()
             if not held and (tree.root.HasField("ended_at") or state_of(tree.root) == "PAUSED") and not tree.working:
                 return []
-            if not held or tree.working != len(held):
+            if not held or tree.working != len(held) or not all(tree.knows(run) for run in held):
                 await asyncio.sleep(LOOK_S)
                 continue
             chosen = recording.choose([tree.key(run) for run in held])
@@ -151,6 +155,11 @@ class Player:
 async def differences(player: Player, namespace: str, case: dict[str, Any]) -> list[str]:
     """What came otherwise than expected; nothing when the case agrees."""
     system = player.system
+    for name, variables in ENVIRONMENTS.items():
+        put = environment_service_pb2.PutEnvironmentRequest(
+            namespace=namespace, name=name, variables=json.dumps(variables)
+        )
+        await system.environments.PutEnvironment(put, timeout=CALL_S)
     for name, action in (case.get("actions") or {}).items():
         if "definition" in action:
             await system.define(action["definition"], namespace, name=name)
@@ -167,6 +176,7 @@ async def view_of(system: System, execution: execution_pb2.Execution) -> View:
     attempts = [each for each in await system.attempts(execution.id) if each.action != "std.noop"]
     listing = execution_service_pb2.ListExecutionsRequest(filter=f"parent={execution.id}", full=True)
     children = (await system.executions.ListExecutions(listing, timeout=CALL_S)).executions
+    began = {each.task_number for each in attempts} | {each.parent_task_number for each in children}
     ran = [_ran(tasks[each.task_number], each.item, each) for each in attempts]
     ran += [_ran(tasks[each.parent_task_number], 0, each) for each in children]
     return {
@@ -174,19 +184,19 @@ async def view_of(system: System, execution: execution_pb2.Execution) -> View:
         "info": execution.state_info,
         "output": json.loads(execution.output or "null"),
         "errors": [error.get("task_id") or "" for error in json.loads(execution.errors or "[]")],
-        "tasks": [_task_view(task) for task in tasks.values()],
+        "tasks": [_task_view(task, task.number in began) for task in tasks.values()],
         "executions": ran,
     }
 
 
-def _task_view(task: execution_pb2.TaskExecution) -> dict[str, Any]:
+def _task_view(task: execution_pb2.TaskExecution, began: bool) -> dict[str, Any]:
     return {
         "name": task.name,
         "route": task.route,
         "state": state_of(task),
         "info": task.state_info,
         "published": json.loads(task.published or "{}"),
-        "began": task.attempts > 0,
+        "began": began or task.HasField("items"),
     }
 
 
