@@ -179,7 +179,8 @@ def _read_signature(function: Callable[..., object]) -> tuple[tuple[Parameter, .
         elif each.default is each.empty:
             parameters.append(Parameter(_input_name(each.name)))
         else:
-            parameters.append(Parameter(_input_name(each.name), required=False, default=Constant(each.default)))
+            default = list(each.default) if isinstance(each.default, tuple) else each.default
+            parameters.append(Parameter(_input_name(each.name), required=False, default=Constant(default)))
     return tuple(parameters), accepts_any, context
 
 

@@ -6,9 +6,10 @@ import asyncio
 import ssl
 import time
 from base64 import b64encode
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlencode, urlsplit, urlunsplit
 from weakref import WeakKeyDictionary
 
 from dalsegno.actions.action import DELEGATED, ActionContext, ActionFailed, Delegated, action
@@ -46,29 +47,23 @@ async def request(
     """
     if body is not None and json is not None:
         raise ActionFailed("Only one of the parameters 'json' and 'body' can be passed.")
-    import aiohttp
-
-    try:
-        sent_headers = {name: str(value) for name, value in (headers or {}).items() if value is not None}
-        data = _write_body(body if json is None else json, json is not None, sent_headers)
-        if auth:
-            sent_headers["Authorization"] = _write_credentials(auth)
-        options: dict[str, object] = {
-            "params": _write_query(params),
-            "data": data,
-            "headers": sent_headers,
-            "cookies": cookies,
-            "timeout": aiohttp.ClientTimeout(total=None if timeout is None else float(timeout)),
-            "allow_redirects": bool(allow_redirects),
-            "proxy": (proxies or {}).get(urlsplit(url).scheme),
-            "ssl": _trust(verify),
-            "skip_auto_headers": ["Content-Type"],
-        }
-        result = await _exchange(method.upper(), url, options)
-    except (aiohttp.ClientError, TimeoutError, ValueError, OSError) as error:
-        raise ActionFailed(f"Failed to send HTTP request: {str(error) or type(error).__name__}") from error
-    if result["status"] not in _SUCCESSES:
-        raise ActionFailed(f"HTTP {result['status']} {result['reason']}: {method.upper()} {url}", result)
+    sent_headers = {name: str(value) for name, value in (headers or {}).items() if value is not None}
+    response = await exchange(
+        method,
+        url,
+        lambda: _write_body(body if json is None else json, json is not None, sent_headers),
+        headers=sent_headers,
+        params=params,
+        cookies=cookies,
+        auth=auth,
+        timeout_s=timeout,
+        follows_redirects=bool(allow_redirects),
+        proxies=proxies,
+        verify=verify,
+    )
+    result = _result_of(response)
+    if response.status not in _SUCCESSES:
+        raise ActionFailed(f"HTTP {response.status} {response.reason}: {method.upper()} {url}", result)
     return result
 
 
@@ -110,26 +105,92 @@ async def close() -> None:
         await session.close()
 
 
-async def _exchange(method: str, url: str, options: dict[str, object]) -> dict[str, object]:
-    start = time.monotonic()
-    async with _session().request(method, url, **options) as response:  # type: ignore[arg-type]
-        elapsed_s = time.monotonic() - start
-        text, encoding = _read_text(await _read_bounded(response), response.charset)
-        try:
-            content = decode(text)
-        except UnfitValue:
-            content = text
-        return {
-            "content": content,
-            "status": response.status,
-            "reason": response.reason,
-            "encoding": encoding,
-            "headers": {name: ", ".join(response.headers.getall(name)) for name in response.headers},
-            "cookies": {name: morsel.value for name, morsel in response.cookies.items()},
-            "url": str(response.url),
-            "history": [str(each.url) for each in response.history],
-            "elapsed": round(elapsed_s, 6),
-        }
+@dataclass(frozen=True, slots=True)
+class Response:
+    """What a server has answered."""
+
+    status: int
+    reason: str
+    text: str
+    encoding: str
+    """That the text turned out to be in."""
+    headers: dict[str, str]
+    cookies: dict[str, str]
+    url: str
+    history: list[str]
+    elapsed_s: float
+
+
+async def exchange(
+    method: str,
+    url: str,
+    write: Callable[[], bytes | aiohttp.FormData | None],
+    *,
+    headers: dict[str, str],
+    params: object = None,
+    cookies: Mapping[str, str] | None = None,
+    auth: object = None,
+    timeout_s: float | None = None,
+    follows_redirects: bool = False,
+    proxies: Mapping[str, str] | None = None,
+    verify: bool | str | None = None,
+) -> Response:
+    """Send a request whose body `write` gives, which may add to the headers, and read the answer, whatever it says.
+
+    Raises ActionFailed when there is none.
+    """
+    import aiohttp
+
+    try:
+        data = write()
+        if auth:
+            headers["Authorization"] = _write_credentials(auth)
+        start_s = time.monotonic()
+        async with _session().request(
+            method.upper(),
+            _write_query(url, params),
+            data=data,
+            headers=headers,
+            cookies=cookies,
+            timeout=aiohttp.ClientTimeout(total=None if timeout_s is None else float(timeout_s)),
+            allow_redirects=follows_redirects,
+            proxy=(proxies or {}).get(urlsplit(url).scheme),
+            ssl=_trust(verify),
+            skip_auto_headers=() if isinstance(data, aiohttp.FormData) else ("Content-Type",),
+        ) as response:
+            elapsed_s = time.monotonic() - start_s
+            text, encoding = _read_text(await _read_bounded(response), response.charset)
+            return Response(
+                status=response.status,
+                reason=response.reason or "",
+                text=text,
+                encoding=encoding,
+                headers={name: ", ".join(response.headers.getall(name)) for name in response.headers},
+                cookies={name: morsel.value for name, morsel in response.cookies.items()},
+                url=str(response.url),
+                history=[str(each.url) for each in response.history],
+                elapsed_s=elapsed_s,
+            )
+    except (aiohttp.ClientError, TimeoutError, ValueError, OSError) as error:
+        raise ActionFailed(f"Failed to send HTTP request: {str(error) or type(error).__name__}") from error
+
+
+def _result_of(response: Response) -> dict[str, object]:
+    try:
+        content = decode(response.text)
+    except UnfitValue:
+        content = response.text
+    return {
+        "content": content,
+        "status": response.status,
+        "reason": response.reason,
+        "encoding": response.encoding,
+        "headers": response.headers,
+        "cookies": response.cookies,
+        "url": response.url,
+        "history": response.history,
+        "elapsed": round(response.elapsed_s, 6),
+    }
 
 
 def _session() -> aiohttp.ClientSession:
@@ -164,10 +225,14 @@ def _read_text(body: bytes, charset: str | None) -> tuple[str, str]:
     return body.decode("iso-8859-1"), "iso-8859-1"
 
 
-def _write_query(params: object) -> str | None:
+def _write_query(url: str, params: object) -> str:
+    """The URL with these parameters too; a text is taken as it is."""
     if isinstance(params, Mapping):
-        return urlencode({name: value for name, value in params.items() if value is not None}, doseq=True)
-    return None if params is None else str(params)
+        params = urlencode({name: value for name, value in params.items() if value is not None}, doseq=True)
+    if not params:
+        return url
+    parts = urlsplit(url)
+    return urlunsplit(parts._replace(query=f"{parts.query}&{params}" if parts.query else str(params)))
 
 
 def _write_body(body: object, is_json: bool, headers: dict[str, str]) -> bytes | None:

@@ -34,23 +34,38 @@ async def send(
     Addresses are a list, or one text with commas. With `smtp_password` the connection is encrypted first, and
     `from_addr` logs in; `verify` false then accepts any certificate of the server, a path names trusted ones.
     """
-    import aiosmtplib
-
-    recipients = [*_addresses(to_addrs), *_addresses(cc_addrs), *_addresses(bcc_addrs)]
-    host, port = _read_server(smtp_server)
     try:
         message = _compose(from_addr, to_addrs, cc_addrs, reply_to, subject, body, html_body)
+    except ValueError as error:
+        raise ActionFailed(f"Failed to send an email message: {error}") from error
+    recipients = [*read_addresses(to_addrs), *read_addresses(cc_addrs), *read_addresses(bcc_addrs)]
+    await deliver(message, from_addr, recipients, smtp_server, smtp_password, verify)
+
+
+async def deliver(
+    message: EmailMessage,
+    sender: str,
+    recipients: list[str],
+    server: str,
+    password: str | None = None,
+    verify: bool | str = True,
+) -> None:
+    """Give a message to a server, "host" or "host:port". Raises ActionFailed."""
+    import aiosmtplib
+
+    host, port = _read_server(server)
+    try:
         await aiosmtplib.send(
             message,
-            sender=from_addr,
+            sender=sender,
             recipients=recipients,
             hostname=host,
             port=port,
-            username=from_addr if smtp_password is not None else None,
-            password=smtp_password,
+            username=sender if password is not None else None,
+            password=password,
             use_tls=port == PORT_OF_TLS,
             # A password is never sent in the clear. Without one, mail goes as the server takes it.
-            start_tls=smtp_password is not None if port != PORT_OF_TLS else False,
+            start_tls=password is not None if port != PORT_OF_TLS else False,
             tls_context=_trust(verify),
             timeout=TIMEOUT_S,
         )
@@ -68,14 +83,15 @@ def _compose(
     message["From"] = from_addr
     for header, addresses in (("Reply-To", reply_to), ("To", to_addrs), ("Cc", cc_addrs)):
         if addresses:
-            message[header] = ", ".join(_addresses(addresses))
+            message[header] = ", ".join(read_addresses(addresses))
     message.set_content(body or "<No body>")
     if html_body:
         message.add_alternative(html_body, subtype="html")
     return message
 
 
-def _addresses(given: object) -> list[str]:
+def read_addresses(given: object) -> list[str]:
+    """Those of a list, or of one text with commas. Raises ActionFailed for anything else."""
     texts = given.split(",") if isinstance(given, str) else given or ()
     if not isinstance(texts, list | tuple):
         raise ActionFailed(f"addresses are a list or a text, not {given!r}")

@@ -1,7 +1,7 @@
 """Which built-in actions an executor runs only when its operator has turned them on, and how that is done.
 
-They give a workflow's author more than data to work on: other machines (std.ssh), or the executor's processor and
-memory (std.javascript).
+They give a workflow's author more than data to work on: other machines (std.ssh), the executor's processor and memory
+(std.javascript), or the executor's own machine and all that its user may do there (core.local).
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ OFF_UNTIL_ALLOWED = {
     "std.ssh_proxied": "std.ssh",
     "std.javascript": "std.javascript",
     "std.js": "std.javascript",
+    "core.local": "core.local",
 }
 """These actions, and what turns each of them on."""
 

@@ -14,7 +14,7 @@ from collections.abc import Collection, Iterable, Iterator
 from importlib.metadata import EntryPoint, entry_points
 from types import ModuleType
 
-from dalsegno.actions import http, javascript, mail, ssh, std
+from dalsegno.actions import core, http, javascript, local, mail, ssh, std
 from dalsegno.actions.action import Action
 from dalsegno.actions.permission import is_allowed
 from dalsegno.workflow.model import ActionDescription
@@ -85,7 +85,7 @@ def load_registry(plugins: Iterable[EntryPoint] | None = None, allowed: Collecti
 
 
 def _builtin_actions() -> Iterator[AnyAction]:
-    for module in (std, http, mail, ssh, javascript):
+    for module in (std, http, mail, ssh, javascript, core, local):
         yield from _actions_of(module)
 
 

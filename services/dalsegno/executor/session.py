@@ -171,4 +171,6 @@ def describe(action: AnyAction) -> ActionDescription:
         accepts_any=description.accepts_any,
         safe_to_rerun=description.safe_to_rerun,
         description=description.description,
+        answer_schema=description.answer_schema,
+        answer_key=description.answer_key,
     )

@@ -28,7 +28,7 @@ class Settings:
     labels: Mapping[str, str] = field(default_factory=dict)
     """Tasks with a `target` choose by them."""
     allow: tuple[str, ...] = ()
-    """The built-in actions that are off otherwise: `std.ssh`, `std.javascript`."""
+    """The built-in actions that are off otherwise: `std.ssh`, `std.javascript`, `core.local`."""
     listen: str = ""
     """host:port of the health service; empty: none."""
     metrics_port: int = 0
@@ -49,7 +49,8 @@ def read_settings(arguments: Sequence[str] | None = None, environment: Mapping[s
     parser.add("slots", int, "how many actions it runs at once")
     parser.add("threads", int, "how many blocking actions it runs at once")
     parser.add_argument("--label", action="append", default=[], help="name=value, for tasks with a target")
-    parser.add_argument("--allow", action="append", help="turn on std.ssh, std.javascript; may be given more than once")
+    shown = ", ".join(PERMISSIONS)
+    parser.add_argument("--allow", action="append", help=f"turn on {shown}; may be given more than once")
     parser.add("listen", str, "host:port of the health service; empty: none")
     parser.add("metrics-port", int, "where Prometheus finds the metrics; 0: nowhere")
     parser.add("grace-s", float, "how long actions have to end when the executor is stopped")

@@ -127,3 +127,28 @@ def test_only_plain_functions_take_a_thread() -> None:
     assert not action("pack.work", blocking=False)(work).blocking
     assert inspect.iscoroutinefunction(action("pack.wait")(wait).function)
     assert isinstance(action("pack.wait")(wait), Action)
+
+
+def test_a_word_of_python_may_be_an_input() -> None:
+    """The parameter has an underscore behind it, the input has not."""
+
+    @action("pack.mail")
+    def mail(from_: str, to_: str, class_: str = "first") -> str:
+        return f"{from_} {to_} {class_}"
+
+    assert [each.name for each in mail.description.parameters] == ["from", "to_", "class"]
+    given: dict[str, object] = {"from": "a", "to_": "b", "class": "second"}
+    assert mail.problem_with(given) == ""
+    assert mail.problem_with({"from_": "a", "to_": "b"}) == "missing: from; unknown: from_"
+    assert mail.function(**mail.arguments(given)) == "a b second"  # type: ignore[arg-type]
+
+
+def test_an_answer_may_have_a_schema() -> None:
+    """In one of the parameters; another place there is not."""
+
+    def ask(question: object = None) -> None: ...
+
+    made = action("pack.ask", answer_schema="question", answer_key="reply")(ask)
+    assert (made.description.answer_schema, made.description.answer_key) == ("question", "reply")
+    with pytest.raises(TypeError, match=r"pack\.ask has no parameter schema"):
+        action("pack.ask", answer_schema="schema")(ask)

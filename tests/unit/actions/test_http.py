@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 from aiohttp import web
@@ -53,6 +54,15 @@ async def address() -> AsyncIterator[str]:
     yield f"http://127.0.0.1:{runner.addresses[0][1]}"
     await http.close()
     await runner.cleanup()
+
+
+@pytest.mark.parametrize("params", [{"q": "a/b & [ü]=+%"}, "q=a%2Fb+%26+%5B%C3%BC%5D%3D%2B%25"])
+async def test_parameters_arrive_as_they_were_meant(address: str, params: object) -> None:
+    """Whatever characters they have, and beside those that the URL has already."""
+    result = await http.request(f"{address}/where?first=1%2B1", params=params)
+
+    assert isinstance(result["content"], dict)
+    assert result["content"]["query"] == [["first", "1+1"], ["q", "a/b & [ü]=+%"]]
 
 
 async def test_the_result_is_mistrals(address: str) -> None:
@@ -164,14 +174,14 @@ async def test_body_and_json_exclude_each_other(address: str) -> None:
 async def test_mistral_http_says_who_asks_and_is_completed_later(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The server learns what it needs to complete the action; a failed request fails it at once."""
     seen: list[object] = []
-    sent = http._exchange
+    sent = http.exchange
 
-    async def listen(*arguments: object) -> object:
-        result = await sent(*arguments)  # type: ignore[arg-type]
-        seen.append(result["content"])
-        return result
+    async def listen(*arguments: Any, **named: Any) -> http.Response:
+        response = await sent(*arguments, **named)
+        seen.append(json.loads(response.text))
+        return response
 
-    monkeypatch.setattr(http, "_exchange", listen)
+    monkeypatch.setattr(http, "exchange", listen)
     context = ActionContext(
         "e.4.0.1", execution_id="e", workflow="report", task_name="ask", task_number=4, task_token="token-of-it"
     )

@@ -8,7 +8,7 @@ from dalsegno.actions.permission import explain_absence
 from dalsegno.actions.registry import builtin_descriptions, load_registry
 from dalsegno.executor.settings import read_settings
 
-OFF = {"std.ssh", "std.ssh_proxied", "std.javascript", "std.js"}
+OFF = {"std.ssh", "std.ssh_proxied", "std.javascript", "std.js", "core.local"}
 
 
 @pytest.mark.parametrize(
@@ -17,7 +17,8 @@ OFF = {"std.ssh", "std.ssh_proxied", "std.javascript", "std.js"}
         ((), set()),
         (("std.ssh",), {"std.ssh", "std.ssh_proxied"}),
         (("std.javascript",), {"std.javascript", "std.js"}),
-        (("std.javascript", "std.ssh"), OFF),
+        (("core.local",), {"core.local"}),
+        (("std.javascript", "core.local", "std.ssh"), OFF),
     ],
 )
 def test_an_executor_offers_what_is_allowed(allowed: tuple[str, ...], offered: set[str]) -> None:
@@ -60,4 +61,4 @@ def test_a_slip_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     """What is not there to be allowed is an error at the start, with what there is."""
     with pytest.raises(SystemExit):
         read_settings(["--allow", "std.shell"], {})
-    assert "--allow std.shell: it is one of std.ssh, std.javascript" in capsys.readouterr().err
+    assert "--allow std.shell: it is one of std.ssh, std.javascript, core.local" in capsys.readouterr().err

@@ -70,7 +70,7 @@ def test_the_standard_family_is_there() -> None:
         "std.javascript": False,
         "std.js": False,
     }
-    assert described == expected
+    assert {name: safe for name, safe in described.items() if name.startswith("std.")} == expected
 
 
 def test_a_package_adds_actions_by_an_entry_point(plugin: str) -> None:
@@ -128,4 +128,4 @@ def test_descriptions_are_cheap() -> None:
     printed = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
 
     assert "dalsegno.actions.http" in printed.split()
-    assert not {"aiohttp", "aiosmtplib", "asyncssh", "py_mini_racer"} & set(printed.split())
+    assert not {"aiohttp", "aiosmtplib", "asyncssh", "jsonschema", "py_mini_racer"} & set(printed.split())

@@ -1,0 +1,295 @@
+"""Actions by StackStorm's names give what its workflows read of them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Mapping
+from email import message_from_bytes, policy
+from email.message import EmailMessage
+from typing import Any
+
+import pytest
+from aiohttp import web
+from aiosmtpd.smtp import SMTP, Envelope
+
+from dalsegno.actions import core, http
+from dalsegno.actions.action import DELEGATED, ActionFailed
+from dalsegno.actions.registry import builtin_descriptions
+from dalsegno.workflow.scope import Constant
+
+WELL = {"failed": False, "succeeded": True, "return_code": 0}
+
+
+def test_noop() -> None:
+    """It tells that it has succeeded, which std.noop does not."""
+    assert core.noop.function() == WELL
+
+
+@pytest.mark.parametrize(
+    ("message", "stdout"),
+    [("Hello; $(date) `id`", "Hello; $(date) `id`"), (17, "17"), (True, "True"), (None, ""), ({"a": [1]}, '{"a":[1]}')],
+)
+def test_echo_gives_text(message: object, stdout: str) -> None:
+    """Whatever the message is; a shell has nothing to do with it."""
+    assert core.echo.function(message) == {**WELL, "stdout": stdout, "stderr": ""}
+
+
+async def test_pause_gives_how_long_it_took() -> None:
+    """As a Python action of StackStorm gives its result."""
+    assert await core.pause.function(0.01) == {"stdout": "", "stderr": "", "exit_code": 0, "result": 0.01}
+
+
+async def test_a_random_pause_is_no_longer_than_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From 1 second up to the most."""
+    waited: list[float] = []
+
+    async def wait(seconds: float) -> None:
+        waited.append(seconds)
+
+    monkeypatch.setattr("dalsegno.actions.core.asyncio.sleep", wait)
+    results = [(await core.pause.function(3, random=True))["result"] for _ in range(50)]
+
+    assert waited == results
+    assert set(waited) == {1.0, 2.0, 3.0}
+
+
+def test_ask_is_completed_by_somebody_else() -> None:
+    """With the usual question when there is none."""
+    assert core.ask.function() is DELEGATED
+    assert core.ask.function(schema={"type": "object"}, users=["ada"]) is DELEGATED
+
+
+@pytest.mark.parametrize("schema", [{"type": "objekt"}, "object", None])
+def test_a_question_that_nobody_can_answer_fails(schema: Any) -> None:
+    """At once, not when somebody tries."""
+    with pytest.raises(ActionFailed, match="nobody can answer this"):
+        core.ask.function(schema=schema)
+
+
+def test_the_family_is_described() -> None:
+    """Before any executor has said Hello, with StackStorm's names of inputs, those that are words of Python's too."""
+    known = {each.name: each for each in builtin_descriptions() if each.name.startswith("core.")}
+    names = {"core.noop", "core.echo", "core.local", "core.http", "core.sendmail", "core.pause", "core.ask"}
+    assert known.keys() == names
+    assert {name for name in names if known[name].safe_to_rerun} == {"core.noop", "core.echo", "core.pause", "core.ask"}
+    inputs = {name: {each.name for each in described.parameters} for name, described in known.items()}
+    assert inputs["core.noop"] == set()
+    assert inputs["core.sendmail"] >= {"from", "to", "subject", "body", "content_type", "send_empty_body"}
+    assert inputs["core.local"] >= {"cmd", "env", "cwd", "timeout", "sudo", "kwarg_op"}
+    ask = known["core.ask"]
+    assert (ask.answer_schema, ask.answer_key) == ("schema", "response")
+    defaults = {each.name: each.default.value for each in ask.parameters if isinstance(each.default, Constant)}
+    assert defaults == {
+        "schema": core.DEFAULT_SCHEMA,
+        "roles": [],
+        "users": [],
+        "route": "",
+        "ttl": 1440,
+        "tag": None,
+    }
+
+
+# core.http
+
+
+async def _answer(asked: web.Request) -> web.Response:
+    """What came, as JSON, with the status and content type that the query asks for."""
+    came = {
+        "method": asked.method,
+        "headers": {name.lower(): value for name, value in asked.headers.items()},
+        "body": await asked.text(),
+        "query": dict(asked.query),
+    }
+    return web.Response(
+        text=asked.query.get("text", json.dumps(came)),
+        status=int(asked.query.get("status", "200")),
+        content_type=asked.query.get("type", "application/json"),
+    )
+
+
+@pytest.fixture
+async def address() -> AsyncIterator[str]:
+    """The URL of a server that tells what it was asked."""
+    application = web.Application()
+    application.router.add_route("*", "/", _answer)
+    runner = web.AppRunner(application)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    host, port = runner.addresses[0][:2]
+    yield f"http://{host}:{port}/"
+    await http.close()
+    await runner.cleanup()
+
+
+async def told(address: str, **given: Any) -> dict[str, Any]:
+    """What the server says that it was asked."""
+    result = await core.request.function(address, **given)
+    assert isinstance(result["body"], dict)
+    return result["body"]
+
+
+async def test_http_gives_status_code_body_and_headers(address: str) -> None:
+    """A body that is called JSON is parsed, and says so."""
+    result = await core.request.function(address, params={"a": "1"})
+
+    assert result.keys() == {"status_code", "body", "parsed", "headers"}
+    assert (result["status_code"], result["parsed"]) == (200, True)
+    assert isinstance(result["body"], Mapping)
+    assert (result["body"]["method"], result["body"]["query"]) == ("GET", {"a": "1"})
+    assert isinstance(result["headers"], Mapping)
+    assert result["headers"]["Content-Type"].startswith("application/json")
+
+
+@pytest.mark.parametrize(
+    ("params", "body", "parsed"),
+    [
+        ({"text": "[1]", "type": "application/json"}, [1], True),
+        ({"text": "[1]", "type": "text/plain"}, "[1]", False),
+        ({"text": "[1", "type": "application/json"}, "[1", False),
+    ],
+)
+async def test_only_what_is_called_json_is_parsed(
+    address: str, params: dict[str, str], body: object, parsed: bool
+) -> None:
+    """And only if it is JSON; all else is text."""
+    result = await core.request.function(address, params=params)
+    assert (result["body"], result["parsed"]) == (body, parsed)
+
+
+async def test_http_says_post_when_it_sends_something(address: str) -> None:
+    """Unless the method is given; an object is sent as JSON."""
+    sent = await told(address, body={"a": 1})
+    assert (sent["method"], sent["body"], sent["headers"]["content-type"]) == ("POST", '{"a":1}', "application/json")
+
+    sent = await told(address, body="a=1", method="put", headers={"Content-Type": "text/plain"})
+    assert (sent["method"], sent["body"], sent["headers"]["content-type"]) == ("PUT", "a=1", "text/plain")
+
+
+async def test_http_logs_in(address: str) -> None:
+    """With a name and a password, of which either may be missing."""
+    sent = await told(address, username="ada", password="open:sesame")
+    assert sent["headers"]["authorization"] == "Basic YWRhOm9wZW46c2VzYW1l"
+
+
+async def test_http_sends_a_file(address: str) -> None:
+    """As a form does."""
+    sent = await told(address, file_name="score.txt", file_content="da capo", file_content_type="text/plain")
+    assert sent["method"] == "POST"
+    assert sent["headers"]["content-type"].startswith("multipart/form-data")
+    assert 'filename="score.txt"' in sent["body"]
+    assert "da capo" in sent["body"]
+
+
+@pytest.mark.parametrize(("status", "well"), [(206, True), (207, False), (302, False), (404, False), (500, False)])
+async def test_http_fails_with_the_answer(address: str, status: int, well: bool) -> None:
+    """Only 200 to 206 are well in StackStorm; what the server says is there all the same."""
+    if well:
+        assert (await core.request.function(address, params={"status": status}))["status_code"] == status
+        return
+    with pytest.raises(ActionFailed, match=f"^HTTP {status}") as failure:
+        await core.request.function(address, params={"status": status, "text": '"no"'})
+
+    assert isinstance(failure.value.result, Mapping)
+    assert (failure.value.result["status_code"], failure.value.result["body"]) == (status, "no")
+
+
+@pytest.mark.parametrize(
+    ("given", "well"),
+    [
+        ({"url_hosts_blacklist": ["127.0.0.1"]}, False),
+        ({"url_hosts_blacklist": ["example.com"]}, True),
+        ({"url_hosts_whitelist": ["example.com"]}, False),
+        ({"url_hosts_whitelist": ["127.0.0.1"]}, True),
+        ({"url_hosts_whitelist": ["127.0.0.1"], "url_hosts_blacklist": ["127.0.0.2"]}, False),
+    ],
+)
+async def test_http_keeps_to_lists_of_hosts(address: str, given: dict[str, Any], well: bool) -> None:
+    """One list, of those that are refused or of the only ones that are allowed."""
+    if well:
+        assert (await core.request.function(address, **given))["status_code"] == 200
+    else:
+        with pytest.raises(ActionFailed, match=r"not allowed here|only one of"):
+            await core.request.function(address, **given)
+
+
+# core.sendmail
+
+
+class Mailbox:
+    """A mail server's memory."""
+
+    def __init__(self) -> None:
+        self.address = ""
+        self.envelopes: list[Envelope] = []
+
+    async def handle_DATA(self, server: object, session: object, envelope: Envelope) -> str:
+        """The server asks what to do with a mail."""
+        self.envelopes.append(envelope)
+        return "250 OK"
+
+
+@pytest.fixture
+async def mailbox() -> AsyncIterator[Mailbox]:
+    """A server that takes mail from anybody."""
+    box = Mailbox()
+    server = await asyncio.get_running_loop().create_server(lambda: SMTP(box), "127.0.0.1", 0)
+    box.address = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    yield box
+    server.close()
+    await server.wait_closed()
+
+
+async def test_a_mail_is_sent(mailbox: Mailbox) -> None:
+    """With its kind of content and what is attached."""
+    result = await core.send_mail.function(
+        "ada@example.com, bob@example.com",
+        "Da capo",
+        "<b>Again</b>",
+        from_="score@example.com",
+        attachments=[{"name": "a.txt", "content": "Ä"}, {"name": "b.bin", "base64": "AAE="}],
+        smtp_server=mailbox.address,
+    )
+
+    sent_to = "ada@example.com, bob@example.com"
+    assert result == {**WELL, "stdout": f"Successfully sent mail to {sent_to}", "stderr": ""}
+    (envelope,) = mailbox.envelopes
+    assert envelope.rcpt_tos == sent_to.split(", ")
+    assert isinstance(envelope.content, bytes)
+    message = message_from_bytes(envelope.content, policy=policy.default)
+    assert (message["From"], message["To"], message["Subject"]) == ("score@example.com", sent_to, "Da capo")
+    assert isinstance(message, EmailMessage)
+    body = message.get_body()
+    assert body is not None
+    assert (body.get_content_type(), body.get_content().strip()) == ("text/html", "<b>Again</b>")
+    attached = {each.get_filename(): each.get_content() for each in message.iter_attachments()}
+    assert attached == {"a.txt": "Ä".encode(), "b.bin": b"\0\1"}
+
+
+async def test_an_empty_mail_is_sent_if_wanted(mailbox: Mailbox) -> None:
+    """It is by default; without, nothing is sent and all is well. A sender without a host is of this machine."""
+    given: dict[str, Any] = {"to": "ada@example.com", "subject": "s", "body": " ", "smtp_server": mailbox.address}
+    assert (await core.send_mail.function(**given, send_empty_body=False))["succeeded"] is True
+    assert mailbox.envelopes == []
+
+    await core.send_mail.function(**given, content_type="text/plain")
+    (envelope,) = mailbox.envelopes
+    assert envelope.mail_from is not None
+    assert envelope.mail_from.startswith("dalsegno@")
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"content_type": "image/png"}, "content_type is text/plain or text/html"),
+        ({"attachments": ["/etc/passwd"]}, "an attachment is an object"),
+        ({"subject": "a\nBcc: eve@example.com"}, "linefeed|newline"),
+    ],
+)
+async def test_a_mail_that_cannot_be_is_told(mailbox: Mailbox, given: dict[str, Any], told: str) -> None:
+    """Among them: a file of the executor's machine, and a header that would hold a second one."""
+    mail = {"to": "ada@example.com", "subject": "s", "body": "b", "smtp_server": mailbox.address, **given}
+    with pytest.raises(ActionFailed, match=told):
+        await core.send_mail.function(**mail)
+    assert mailbox.envelopes == []
