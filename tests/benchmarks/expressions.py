@@ -8,20 +8,29 @@ from dataclasses import dataclass, field
 from tests.unit.expressions.scopes import PlainScope
 
 from dalsegno.expressions.compile import ExpressionProblem, compile_template
+from dalsegno.expressions.language import MISTRAL, ORQUESTA, Language
 from dalsegno.workflow.scope import Template
 
 LARGE = 10_000
 """Variables in the context that must not matter."""
 ISOLATED_S = 0.000_3
 """What takes longer is taken to run in the evaluation process."""
-CASES = (
-    ("<% $.a.b %>", 2.0),
-    ("<% $.list.where($.x > 1).select($.y) %>", 10.0),
-    ("{{ _.a.b }}", 10.0),
-    ("<% $.a.b + 1 %>", None),
-    ("{{ _.a.b + 1 }}", None),
-    ("n = {{ _.a.b }}", None),
-    ("<% $.text =~ 'a.c' %>", None),
+CASES: tuple[tuple[Language, str, float | None], ...] = (
+    (MISTRAL, "<% $.a.b %>", 2.0),
+    (MISTRAL, "<% $.list.where($.x > 1).select($.y) %>", 10.0),
+    (MISTRAL, "{{ _.a.b }}", 10.0),
+    (MISTRAL, "<% $.a.b + 1 %>", None),
+    (MISTRAL, "{{ _.a.b + 1 }}", None),
+    (MISTRAL, "n = {{ _.a.b }}", None),
+    (MISTRAL, "<% $.text =~ 'a.c' %>", None),
+    (ORQUESTA, "<% ctx().a.b %>", 2.0),
+    (ORQUESTA, "<% ctx(a).b %>", 2.0),
+    (ORQUESTA, "<% ctx().list.where($.x > 1).select($.y) %>", 10.0),
+    (ORQUESTA, "{{ ctx().a.b }}", 10.0),
+    (ORQUESTA, "{{ ctx('a').b }}", 10.0),
+    (ORQUESTA, "<% succeeded() and ctx().a.b < 2 %>", None),
+    (ORQUESTA, "{{ ctx().a.b + 1 }}", None),
+    (ORQUESTA, "n = {{ ctx().a.b }}", None),
 )
 
 
@@ -52,8 +61,8 @@ def measure_expressions() -> list[Measurement]:
     }
     large = {**small, **{f"other {number}": {"value": [number]} for number in range(LARGE)}}
     found = []
-    for expression, limit_us in CASES:
-        template = _compile(expression)
+    for language, expression, limit_us in CASES:
+        template = _compile(expression, language)
         times = [_time_us(template, SilentScope(values)) for values in (small, large)]
         found.append(Measurement(expression, times[0], times[1], limit_us))
     return found
@@ -72,9 +81,9 @@ def measure_compilation(tasks: int = 1_000) -> float:
     return time.perf_counter() - started
 
 
-def _compile(value: object) -> Template:
+def _compile(value: object, language: Language = MISTRAL) -> Template:
     problems: list[ExpressionProblem] = []
-    template = compile_template(value, problems.append)
+    template = compile_template(value, problems.append, language=language)
     if problems:
         raise ValueError(problems[0].message)
     return template
@@ -100,10 +109,10 @@ def _time_us(template: Template, scope: PlainScope, seconds: float = 0.1) -> flo
 
 def main() -> None:
     """Print the table."""
-    print(f"{'expression':42} {'us':>8} {f'us, {LARGE:,} more':>16} {'limit':>6}")
+    print(f"{'expression':44} {'us':>8} {f'us, {LARGE:,} more':>16} {'limit':>6}")
     for line in measure_expressions():
         limit = f"{line.limit_us:6.0f}" if line.limit_us else ""
-        print(f"{line.expression:42} {line.small_us:8.2f} {line.large_us:16.2f} {limit}")
+        print(f"{line.expression:44} {line.small_us:8.2f} {line.large_us:16.2f} {limit}")
     print(f"compiling 1,000 tasks: {measure_compilation():.2f} s")
 
 

@@ -7,10 +7,10 @@ import math
 import pytest
 from hypothesis import HealthCheck, assume, example, given, settings
 from tests.unit.expressions.scopes import PlainScope
-from tests.unit.expressions.yaql_texts import VALUES, yaql_texts
+from tests.unit.expressions.yaql_texts import ORQUESTA_ATOMS, ORQUESTA_SPLIT, VALUES, yaql_texts
 
 from dalsegno.expressions.budget import Budget
-from dalsegno.expressions.language import MISTRAL
+from dalsegno.expressions.language import MISTRAL, ORQUESTA, Language
 from dalsegno.expressions.yaql.evaluate import compile_yaql
 from dalsegno.expressions.yaql.frame import Frame
 from dalsegno.expressions.yaql.library import evaluate_by_library
@@ -19,18 +19,23 @@ from dalsegno.workflow.scope import EvaluationError
 FAILED = "failed"
 
 
-def by_library(text: str) -> object:
+def scope() -> PlainScope:
+    """The scope that both ways of evaluating ask."""
+    return PlainScope(VALUES, items=[{"x": 1, "k": "v"}], keys={"user a": 1})
+
+
+def by_library(text: str, language: Language = MISTRAL) -> object:
     """The library's value, or FAILED."""
     try:
-        return evaluate_by_library(text, Frame(PlainScope(VALUES), Budget(), {}), MISTRAL)
+        return evaluate_by_library(text, Frame(scope(), Budget(), {}), language)
     except Exception:
         return FAILED
 
 
-def by_closures(text: str) -> object:
+def by_closures(text: str, language: Language = MISTRAL) -> object:
     """The compiled expression's value, or FAILED."""
     try:
-        return compile_yaql(text).evaluate(PlainScope(VALUES))
+        return compile_yaql(text, language).evaluate(scope())
     except EvaluationError:
         return FAILED
 
@@ -55,6 +60,20 @@ def test_compiled_expressions_equal_the_library(text: str) -> None:
     """Over random expressions both ways of evaluating give the same value, or both fail."""
     assume(compile_yaql(text).closure is not None)
     expected, found = by_library(text), by_closures(text)
+    assume(" at 0x" not in repr(expected))
+    assert same(expected, found), f"{text}: the library gives {expected!r}, closures give {found!r}"
+
+
+@settings(max_examples=400, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck))
+@given(yaql_texts(ORQUESTA_ATOMS, ORQUESTA_SPLIT))
+@example("zip(ctx(l), ctx(m), pad => ctx().d).select($[0])")
+@example("task(t1, route => 0).result.a + zip(ctx().l)")
+@example("to_json_string(ctx().o.select({a => $.x}), sort_keys => true)")
+@example("st2kv(a, default => ctx(nope))")
+def test_orquesta_compiled_equals_the_library(text: str) -> None:
+    """With the functions of Orquesta too, both ways of evaluating give the same value, or both fail."""
+    assume(compile_yaql(text, ORQUESTA).closure is not None)
+    expected, found = by_library(text, ORQUESTA), by_closures(text, ORQUESTA)
     assume(" at 0x" not in repr(expected))
     assert same(expected, found), f"{text}: the library gives {expected!r}, closures give {found!r}"
 

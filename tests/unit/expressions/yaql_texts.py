@@ -6,6 +6,9 @@ import re
 
 from hypothesis import strategies as st
 
+Texts = dict[str, list[str]]
+"""Pieces of expressions by what they give."""
+
 VALUES: dict[str, object] = {
     "i": 3,
     "z": 0,
@@ -88,20 +91,56 @@ FORMS: dict[str, str] = {
         <any> and <any>; <any> or <any>; switch(<bool> => <any>); <any>.<name>; <any>?.<name>""",
 }  # fmt: skip
 SPLIT = {kind: [form.strip() for form in forms.split(";")] for kind, forms in FORMS.items()}
+
+
+def _called(atom: str, place: int) -> str:
+    """The atom as Orquesta has it."""
+    atom = atom.replace("env()", "item()").replace("task().result", "result()")
+    atom = re.sub(r"^\$\.(\w+)", r"ctx(\1)" if place % 2 else r"ctx().\1", atom)
+    return "ctx()" if atom == "$" else atom
+
+
 HOLE = re.compile(r"<(\w+)>")
+ORQUESTA_FORMS: dict[str, str] = {
+    "number": """version_compare(<version>, <version>); item().x; item(<name>)""",
+    "string": """to_json_string(<any>); to_json_string(<any>, sort_keys => <bool>, indent => <number>);
+        json_escape(<any>); to_yaml_string(<any>); yaml_dump(<dict>, allow_unicode => <bool>);
+        basename(<string>); dirname(<string>); task_status(<name>); task_status(<name>, route => <number>);
+        to_human_time_from_seconds(<number>); version_bump_major(<version>); version_bump_minor(<version>);
+        version_bump_patch(<version>); use_none(<any>); version_strip_patch(<version>); task(<name>).task_name;
+        to_json_string(<list>, separators => [',', s])""",
+    "bool": """succeeded(); failed(); completed(); version_more_than(<version>, <version>); version_less_than(<version>,
+        <version>); version_equal(<version>, <version>); version_match(<version>, '>=' + <version>);
+        version_match(<version>, <string>); <name> in ctx().keys()""",
+    "list": """zip(<list>, <list>); zip(<list>, <list>, <list>, pad => <any>); zip(<any>); zip(<any>, <any>)""",
+    "dict": """json(<dict>); item(); result(); task(<name>); task(route => <number>)""",
+    "any": """json_parse(<string>); json_parse(to_json_string(<any>)); from_yaml_string(<string>); json(<any>);
+        ctx(<name>); from_yaml_string(to_yaml_string(<any>)); st2kv(<string>); st2kv(<string>, default => <any>);
+        ctx()[<name>]; st2kv(<string>, decrypt => <bool>, default => <any>); ctx().get(<name>, <any>)""",
+}  # fmt: skip
+ORQUESTA_SPLIT = {
+    kind: [*forms, *(" ".join(form.split()) for form in ORQUESTA_FORMS.get(kind, "").split(";") if form)]
+    for kind, forms in SPLIT.items()
+}
+INNER = ("test", "body", "fold")
+"""Kinds in which `$` is an item."""
+ORQUESTA_ATOMS = {
+    kind: atoms if kind in INNER else [_called(atom, place) for place, atom in enumerate(atoms)]
+    for kind, atoms in ATOMS.items()
+} | {"version": ["'1.2.3'", "'1.2.3-a.1'", "'2.0.0+b'", "'1.2'", "$.s"]}
 TYPED = ["number", "string", "bool", "list", "dict", "any"]
 
 
 @st.composite
-def yaql_texts(draw: st.DrawFn) -> str:
+def yaql_texts(draw: st.DrawFn, atoms: Texts = ATOMS, forms_of: Texts = SPLIT) -> str:
     """An expression of up to three levels; one hole in twelve is filled with something of another kind."""
 
     def write(kind: str, depth: int) -> str:
         if kind in TYPED and draw(st.integers(0, 11)) == 0:
             kind = draw(st.sampled_from(TYPED))
-        forms = SPLIT.get(kind)
+        forms = forms_of.get(kind)
         if forms is None or depth == 0:
-            return draw(st.sampled_from(ATOMS[kind]))
+            return draw(st.sampled_from(atoms[kind]))
         form = draw(st.sampled_from(forms))
         return HOLE.sub(
             lambda hole: _bracketed(write(hole[1], depth - draw(st.integers(1, 2)) if depth > 1 else 0)), form
@@ -111,4 +150,4 @@ def yaql_texts(draw: st.DrawFn) -> str:
 
 
 def _bracketed(text: str) -> str:
-    return text if re.fullmatch(r"[\w$.]+", text) else f"({text})"
+    return text if re.fullmatch(r"(ctx\(\w*\))?[\w$.]*", text) else f"({text})"
