@@ -126,6 +126,8 @@ def _known(queries: Queries, full: bool) -> list[definition_pb2.Action]:
                 accepts_any=described.get("accepts_any", False),
                 safe_to_rerun=described.get("safe_to_rerun", False),
                 description=described.get("description", ""),
+                answer_schema=described.get("answer_schema", ""),
+                answer_key=described.get("answer_key", ""),
             )
     found = list(known.values())
     token = ""
@@ -153,6 +155,8 @@ def _builtin(action: ActionDescription) -> definition_pb2.Action:
         accepts_any=action.accepts_any,
         safe_to_rerun=action.safe_to_rerun,
         description=action.description,
+        answer_schema=action.answer_schema,
+        answer_key=action.answer_key,
     )
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from dalsegno.engine.copies import Copies, Copy
+from dalsegno.engine.inquiries import answered
 from dalsegno.engine.outside import Lookups, TransactionOutside
 from dalsegno.store.records import JournalEntry, NewMessage, Saved
 from dalsegno.store.store import Transaction
@@ -170,12 +171,21 @@ class Batch:
         """Step a claimed execution and keep what that decides. Raises Refusal, and NotFound when it is not there."""
         touched = self.open(execution_id)
         copy = touched.copy
-        event = msgspec.structs.replace(_within_limits(copy, event), at_s=max(self.at_s, copy.at_s))
+        event = msgspec.structs.replace(self._fitted(copy, event), at_s=max(self.at_s, copy.at_s))
         outcome = self._stepped(touched, event)
         longest = copy.count(outcome.changes)
         if longest > VALUE_BYTES_MAX or copy.value_bytes > EXECUTION_BYTES_MAX:
             self._stop_growth(touched, event, longest)
         return outcome
+
+    def _fitted(self, copy: Copy, event: Event) -> Event:
+        """A report with the result that counts: what third parties answer is checked, none is beyond the limits."""
+        if type(event) is not TaskDone:
+            return event
+        attempt = copy.execution.attempts.get(event.key)
+        if attempt is not None and attempt.delegated:
+            event = answered(copy.execution, event, self.outside)
+        return _within_limits(copy, event)
 
     def try_create(self, workflow: Workflow, event: StartRequested) -> Outcome:
         """What an execution of the workflow would be, started. Raises Refusal."""
@@ -342,9 +352,9 @@ def _notice(command: Notify) -> NoticeDue:
     return NoticeDue(id=command.id, url=command.url, headers=command.headers, payload=command.payload)
 
 
-def _within_limits(copy: Copy, event: Event) -> Event:
+def _within_limits(copy: Copy, event: TaskDone) -> TaskDone:
     """A result beyond the limits becomes the failure that says so (DESIGN.md section 6)."""
-    if type(event) is not TaskDone or event.result is None:
+    if event.result is None:
         return event
     size = len(event.result.text)
     if size <= VALUE_BYTES_MAX and copy.value_bytes + size <= EXECUTION_BYTES_MAX:

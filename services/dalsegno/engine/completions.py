@@ -7,6 +7,7 @@ from typing import Any
 
 from dalsegno.engine.answers import attempt_message
 from dalsegno.engine.batch import Batch
+from dalsegno.engine.inquiries import answered
 from dalsegno.engine.reports import ERROR_CHARACTERS_MAX
 from dalsegno.engine.requests import Asked, Kind, check_shared_fields
 from dalsegno.rpc.convert import Fields
@@ -70,6 +71,8 @@ def _report(asked: Asked, batch: Batch, outcome: str, **more: Any) -> tuple[Exec
         comment=request.comment,
         **more,
     )
+    if not attempt.delegated:  # whoever answers may be faster than the executor that says so (P26)
+        event = answered(execution, event, batch.outside)
     verdict = batch.step(execution_id, event).verdict
     if verdict == "superseded":
         told = f"has ended already: {attempt.state}" if attempt.delivery == event.delivery else "was handed out again"

@@ -116,7 +116,9 @@ def write_description(action: ActionDescription) -> str:
             "accepts_any": action.accepts_any,
             "safe_to_rerun": action.safe_to_rerun,
             "description": action.description,
-        },
+        }
+        | ({"answer_schema": action.answer_schema} if action.answer_schema else {})
+        | ({"answer_key": action.answer_key} if action.answer_key else {}),
         ensure_ascii=False,
         sort_keys=True,
     )
@@ -130,7 +132,13 @@ def read_description(text: str) -> ActionDescription:
         for each in told["parameters"]
     )
     return ActionDescription(
-        told["name"], parameters, told["accepts_any"], told["safe_to_rerun"], told.get("description", "")
+        told["name"],
+        parameters,
+        told["accepts_any"],
+        told["safe_to_rerun"],
+        told.get("description", ""),
+        answer_schema=told.get("answer_schema", ""),
+        answer_key=told.get("answer_key", ""),
     )
 
 

@@ -87,6 +87,8 @@ def read_greeting(hello: wire.Hello) -> Greeting:
         place = f"hello.actions[{index}]"
         if not _NAME.fullmatch(action.name) or len(action.name) > NAME_CHARACTERS_MAX:
             wrong.append(Violation(f"{place}.name", "must be a word, or words joined by dots"))
+        if action.answer_schema and action.answer_schema not in {each.name for each in action.parameters}:
+            wrong.append(Violation(f"{place}.answer_schema", "must be one of its parameters"))
         try:
             descriptions[action.name] = write_description(_description(action))
         except UnfitValue as unfit:
@@ -114,4 +116,12 @@ def _description(told: wire.ActionDescription) -> ActionDescription:
         Parameter(each.name, each.required, Constant(decode(each.default)) if each.default else None)
         for each in told.parameters
     )
-    return ActionDescription(told.name, parameters, told.accepts_any, told.safe_to_rerun, told.description)
+    return ActionDescription(
+        told.name,
+        parameters,
+        told.accepts_any,
+        told.safe_to_rerun,
+        told.description,
+        answer_schema=told.answer_schema,
+        answer_key=told.answer_key,
+    )

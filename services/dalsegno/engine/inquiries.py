@@ -1,0 +1,55 @@
+"""Answers of third parties to what an action has asked: checked by its schema, and made its result.
+
+Which actions ask, and how, is what their descriptions say: `answer_schema` names the parameter that holds the schema,
+`answer_key` is where the result, which holds all parameters, has the answer.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from dalsegno.expressions.isolation import check_apart
+from dalsegno.workflow.events import TaskDone
+from dalsegno.workflow.execution import Execution
+from dalsegno.workflow.model import ActionDescription
+from dalsegno.workflow.outside import Outside
+from dalsegno.workflow.refusals import InvalidRequest, Violation
+from dalsegno.workflow.scope import Constant, EvaluationError
+from dalsegno.workflow.states import COMPLETED_ATTEMPT
+from dalsegno.workflow.value import NULL, Value
+
+
+def answered(execution: Execution, event: TaskDone, outside: Outside) -> TaskDone:
+    """The event with the action's result in place of the answer.
+
+    Raises InvalidRequest with a violation for each wrong field when the answer does not fit.
+    """
+    attempt = execution.attempts.get(event.key)
+    if event.outcome != "succeeded" or attempt is None or attempt.state in COMPLETED_ATTEMPT:
+        return event
+    if event.delivery not in (None, attempt.delivery):
+        return event  # it will be superseded
+    action = outside.find_action(attempt.action, execution.created.namespace)
+    if not isinstance(action, ActionDescription) or not (action.answer_schema or action.answer_key):
+        return event
+    asked: dict[str, object] = {
+        each.name: each.default.value for each in action.parameters if isinstance(each.default, Constant)
+    }
+    if isinstance(attempt.input.data, dict):
+        asked.update(attempt.input.data)
+    answer = (event.result or NULL).data
+    if asked.get(action.answer_schema) is not None:
+        _check(asked[action.answer_schema], answer)
+    if not action.answer_key:
+        return event
+    result = {name: value for name, value in asked.items() if value is not None}
+    return msgspec.structs.replace(event, result=Value(data={**result, action.answer_key: answer}))
+
+
+def _check(schema: object, answer: object) -> None:
+    try:
+        problems = check_apart(schema, answer)
+    except EvaluationError as error:
+        raise InvalidRequest.of("result", f"cannot be checked: {error}") from None
+    if problems:
+        raise InvalidRequest([Violation(f"result{place}", told) for place, told in problems])

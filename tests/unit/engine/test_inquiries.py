@@ -1,0 +1,175 @@
+"""Whoever answers what an action asks is told what does not fit; the action goes on waiting until something does."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import grpc
+import pytest
+from tests.integration.engines import ScriptedExecutor, done, until
+from tests.unit.engine.conftest import Desk
+
+from dalsegno.rpc.failure import Failure, read_failure
+from dalsegno.v1 import action_service_pb2 as actions
+from dalsegno.v1 import execution_pb2
+from dalsegno.v1 import executor_service_pb2 as wire
+from dalsegno.v1.definition_pb2 import Parameter
+
+APPROVAL = {
+    "type": "object",
+    "properties": {"approved": {"type": "boolean", "required": True}, "count": {"type": "integer", "required": True}},
+}
+GOOD = {"approved": True, "count": 3}
+
+
+class Inquirer(ScriptedExecutor):
+    """Serves core.ask, and an action of its own that asks and says so in its Hello."""
+
+    def __init__(self, address: str) -> None:
+        super().__init__(
+            address,
+            lambda run: done(run, wire.TASK_OUTCOME_DELEGATED),
+            actions=(("core.ask", True), ("pack.vote", True)),
+        )
+
+    def _hello(self) -> wire.Hello:
+        hello = super()._hello()
+        vote = hello.actions[1]
+        vote.parameters.append(Parameter(name="ballot", required=True))
+        vote.answer_schema, vote.accepts_any = "ballot", False
+        return hello
+
+
+async def ask(desk: Desk, executor: ScriptedExecutor, action: str, given: object) -> execution_pb2.ActionExecution:
+    """An action that waits for its answer."""
+    asked: execution_pb2.ActionExecution = await desk.run(action, input=json.dumps(given))
+    await until(lambda: any(ack.action_execution_id == asked.id for ack in executor.acks))
+    return asked
+
+
+def answer(asked: execution_pb2.ActionExecution, result: object, **more: Any) -> actions.CompleteActionRequest:
+    """The request that gives this answer."""
+    return actions.CompleteActionRequest(
+        action_execution_id=asked.id,
+        outcome=actions.COMPLETION_OUTCOME_SUCCEEDED,
+        result=json.dumps(result),
+        **more,
+    )
+
+
+async def refusal(desk: Desk, request: actions.CompleteActionRequest) -> Failure:
+    """What an answer that must be refused is told."""
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await desk.submit("complete_action", request)
+    return read_failure(caught.value)
+
+
+async def test_what_does_not_fit_is_refused_and_changes_nothing(desk: Desk) -> None:
+    """Every wrong field is named; then an answer that fits completes it, and its result says what was asked."""
+    async with Inquirer(desk.address) as executor:
+        asked = await ask(desk, executor, "core.ask", {"schema": APPROVAL, "users": ["ada"]})
+        execution_id = asked.id.partition(".")[0]
+        before = desk.journal(execution_id)
+
+        refused = await refusal(desk, answer(asked, {"approved": "yes"}))
+
+        assert refused.code is grpc.StatusCode.INVALID_ARGUMENT
+        assert {each.subject: each.description for each in refused.violations} == {
+            "result.approved": "'yes' is not of type 'boolean'",
+            "result.count": "is missing",
+        }
+        assert desk.journal(execution_id) == before
+        completed = (await desk.submit("complete_action", answer(asked, GOOD))).action_execution
+        assert completed.state == execution_pb2.ACTION_STATE_SUCCESS
+        assert json.loads(completed.result) == {
+            "schema": APPROVAL,
+            "roles": [],
+            "users": ["ada"],
+            "route": "",
+            "ttl": 1440,
+            "response": GOOD,
+        }
+        again = (await desk.submit("complete_action", answer(asked, GOOD))).action_execution
+        assert again == completed
+
+
+async def test_the_usual_question(desk: Desk) -> None:
+    """Without a schema somebody is asked whether to go on, and whoever looks at the action sees that."""
+    async with Inquirer(desk.address) as executor:
+        asked = await ask(desk, executor, "core.ask", {})
+        assert json.loads(asked.input)["schema"]["properties"].keys() == {"continue"}
+
+        nothing = actions.CompleteActionRequest(
+            action_execution_id=asked.id, outcome=actions.COMPLETION_OUTCOME_SUCCEEDED
+        )
+        assert [each.subject for each in (await refusal(desk, nothing)).violations] == ["result"]
+        assert [each.subject for each in (await refusal(desk, answer(asked, {}))).violations] == ["result.continue"]
+        completed = (await desk.submit("complete_action", answer(asked, {"continue": False}))).action_execution
+        assert json.loads(completed.result)["response"] == {"continue": False}
+
+
+async def test_who_fails_it_need_not_answer(desk: Desk) -> None:
+    """Only an answer has a schema (P16)."""
+    async with Inquirer(desk.address) as executor:
+        asked = await ask(desk, executor, "core.ask", {"schema": APPROVAL})
+        request = actions.CompleteActionRequest(
+            action_execution_id=asked.id, outcome=actions.COMPLETION_OUTCOME_FAILED, error="no", result='"why"'
+        )
+        failed = (await desk.submit("complete_action", request)).action_execution
+        assert (failed.state, failed.result, failed.error) == (execution_pb2.ACTION_STATE_ERROR, '"why"', "no")
+
+
+async def test_an_answer_before_its_executor_has_said_that_it_is_delegated(desk: Desk) -> None:
+    """It is checked and kept like any other, and what the executor says then changes nothing (P26)."""
+    executor = Inquirer(desk.address)
+    executor.script = lambda run: None
+    async with executor:
+        asked = await desk.run("core.ask", input=json.dumps({"schema": APPROVAL}))
+        await until(lambda: executor.received)
+
+        assert [each.subject for each in (await refusal(desk, answer(asked, True))).violations] == ["result"]
+        completed = (await desk.submit("complete_action", answer(asked, GOOD))).action_execution
+        assert json.loads(completed.result)["response"] == GOOD
+        run = executor.received[0]
+        await executor.finish(run, done(run, wire.TASK_OUTCOME_DELEGATED))
+        await until(lambda: executor.acks)
+    assert executor.acks[0].verdict == wire.ACK_VERDICT_SUPERSEDED
+
+
+async def test_an_answer_on_an_executors_stream(desk: Desk) -> None:
+    """The same path: what does not fit is refused, with the reason, and the action waits for what does (P15)."""
+    async with Inquirer(desk.address) as executor:
+        await ask(desk, executor, "core.ask", {"schema": APPROVAL})
+        run = executor.received[0]
+
+        await executor.finish(run, done(run, result='{"approved": true}'))
+        await until(lambda: len(executor.acks) == 2)
+        assert executor.acks[1].verdict == wire.ACK_VERDICT_REFUSED
+        assert "result.count: is missing" in executor.acks[1].reason
+
+        await executor.finish(run, done(run, result=json.dumps(GOOD)))
+        await until(lambda: len(executor.acks) == 3)
+        assert executor.acks[2].verdict == wire.ACK_VERDICT_ACCEPTED
+
+
+async def test_actions_of_other_executors_may_ask(desk: Desk) -> None:
+    """Which of its inputs holds the schema an action says in its Hello; without a key the answer is the result."""
+    async with Inquirer(desk.address) as executor:
+        await until(lambda: executor.welcomes)
+        asked = await ask(desk, executor, "pack.vote", {"ballot": {"enum": ["ada", "bob"]}})
+
+        assert (await refusal(desk, answer(asked, "eve"))).code is grpc.StatusCode.INVALID_ARGUMENT
+        assert (await desk.submit("complete_action", answer(asked, "ada"))).action_execution.result == '"ada"'
+
+
+async def test_a_schema_that_is_none_lets_nothing_through(desk: Desk) -> None:
+    """Whoever answers is told so; the action can still be ended otherwise."""
+    async with Inquirer(desk.address) as executor:
+        await until(lambda: executor.welcomes)
+        asked = await ask(desk, executor, "pack.vote", {"ballot": {"type": "objekt"}})
+
+        refused = await refusal(desk, answer(asked, "ada"))
+
+        assert refused.code is grpc.StatusCode.INVALID_ARGUMENT
+        assert "cannot be checked: the schema of the answer is unfit: .type" in refused.message
