@@ -211,6 +211,7 @@ class Dispatcher:
                 execution_id=execution.id if created.workflow else "",
                 workflow=created.workflow,
                 task_name=task.name if created.workflow else "",
+                route=task.route,
                 task_number=task.number if created.workflow else 0,
                 item=attempt.key[1],
                 attempt=attempt.key[2],

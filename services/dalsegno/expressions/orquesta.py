@@ -109,11 +109,17 @@ def task(frame: Frame, task_id: object = None, route: object = None) -> dict[str
         "task_name": run["name"],
         "task_id": run["name"],
         "route": run["route"],
-        "result": run["result"],
+        "result": run["result"] if run["items"] is None else _item_results(run["items"]),
         "status": STATUSES[str(run["state"])],
         "start_timestamp": _timestamp(run["started_s"]),
         "end_timestamp": _timestamp(run["ended_s"]),
     }
+
+
+def _item_results(items: object) -> dict[str, object]:
+    """The results of items as StackStorm shows them."""
+    assert isinstance(items, list)
+    return {"items": [{"result": result, "status": STATUSES.get(state, "requested")} for result, state in items]}
 
 
 @builtin("st2kv", least=1, most=3, function=True, table=FUNCTIONS, named=True)

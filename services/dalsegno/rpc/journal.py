@@ -25,7 +25,9 @@ def task_numbers(change: changes.AnyChange) -> tuple[int, ...]:
             return (task,)
         case changes.AttemptsBegun(task=task) | changes.Published(task=task):
             return (task,)
-        case changes.GlobalsPublished(task=task) if task:
+        case changes.GlobalsPublished(task=task) | changes.ContextEdited(task=task) if task:
+            return (task,)
+        case changes.TaskSuperseded(task=task) | changes.RoundPlanned(task=task):
             return (task,)
         case _:
             return ()
@@ -59,6 +61,15 @@ def change_message(execution_id: str, row: JournalChange, task_names: Mapping[in
             message.published.values = _object(change.values)
         case changes.TaskAdded() | changes.TaskMoved() | changes.TaskRouted():
             _tell_task(message, change, name)
+        case changes.TaskSuperseded():
+            message.task_superseded.task_number = change.task
+            message.task_superseded.task_name = name
+            message.task_superseded.by = change.by
+        case changes.ContextEdited():
+            message.context_edited.task_number = change.task
+            message.context_edited.task_name = name
+            message.context_edited.set = _object(change.values)
+            message.context_edited.unset.extend(change.removed)
         case _:
             _tell_other(message, change)
     return message
@@ -113,7 +124,8 @@ def _tell_attempt(
             message.attempts_begun.task_number = change.task
             message.attempts_begun.task_name = name
             message.attempts_begun.attempt = change.attempt
-            message.attempts_begun.has_items = change.items is not None
+            message.attempts_begun.has_items = change.items is not None or change.only is not None
+            message.attempts_begun.only.extend(change.only or ())
             message.attempts_begun.items = len(items) if isinstance(items, list) else 0
             message.attempts_begun.retries = change.retries
         case changes.AttemptAdded():

@@ -34,6 +34,7 @@ class Batch:
     added_attempts: list[Cells] = field(default_factory=list)
     altered_attempts: list[Cells] = field(default_factory=list)
     begun: list[Cells] = field(default_factory=list)
+    begun_items: list[Cells] = field(default_factory=list)
     """Execution, task and round: attempts of earlier rounds are not accepted any more."""
     labels: list[Cells] = field(default_factory=list)
     journal: list[Cells] = field(default_factory=list)
@@ -74,6 +75,7 @@ class Batch:
             self.altered_attempts.append((*attempt_state(attempts[key]), execution_id, *key))
         for number, attempt_number in touched.begun:
             self.begun.append((execution_id, number, attempt_number))
+        self.begun_items += ((execution_id, *place) for place in touched.begun_items)
 
 
 def gather(saved: Sequence[Saved]) -> Batch:

@@ -85,6 +85,7 @@ EXECUTION_FIELDS: Fields = {
 TASK_FIELDS: Fields = {
     "state": Field("state", words=tuple(TaskState)),
     "name": Field("name"),
+    "superseded": Field("superseded", Shape.FLAG),
 }
 ATTEMPT_FIELDS: Fields = {
     "state": Field("state", words=tuple(AttemptState)),

@@ -122,6 +122,8 @@ def _condition(term: Term, table: sa.Table, owner: sa.ColumnElement[Any], other:
         return sa.exists().where(wanted)
     if term.column == "tag":
         return sa.exists().where(TAGS.c.definition_id == owner, TAGS.c.tag.in_(term.values))
+    if term.column == "superseded":
+        return (table.c.superseded_by != "").in_(term.values)
     source = other if other is not None and term.column not in table.c else table
     column = source.c[term.column]
     if len(term.values) > 1:

@@ -123,6 +123,8 @@ class MemoryTransaction:
             self._put_task(TaskRow(*_fixed(old, TASK_COLUMNS[:TASK_FIXED]), *state))
         for execution_id, number, round_number in rows.begun:
             self._supersede(execution_id, number, round_number)
+        for execution_id, number, item, round_number in rows.begun_items:
+            self._supersede(execution_id, number, round_number, item)
         for cells in rows.added_attempts:
             self._put_attempt(AttemptRow(*cells))
         for *state, execution_id, task, item, attempt in rows.altered_attempts:
@@ -173,9 +175,9 @@ class MemoryTransaction:
         if name in held:
             self._set("held", _set_inner(self.tables.held, former.session_id, held.delete(name)))
 
-    def _supersede(self, execution_id: str, task: int, round_number: int) -> None:
+    def _supersede(self, execution_id: str, task: int, round_number: int, item: int | None = None) -> None:
         for key, row in self.tables.attempts.get(execution_id, Map()).items():
-            if key[0] == task and key[2] < round_number and row.accepted:
+            if key[0] == task and item in (None, key[1]) and key[2] < round_number and row.accepted:
                 self._put_attempt(replace(row, accepted=False))
 
     def delete_execution(self, execution_id: str) -> None:

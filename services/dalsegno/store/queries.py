@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import fields
 from typing import Any
 
@@ -42,7 +42,7 @@ from dalsegno.store.texts import fetch_texts, fill, referred
 from dalsegno.workflow.changes import AnyChange
 from dalsegno.workflow.codec import decode_changes
 from dalsegno.workflow.identity import AttemptKey
-from dalsegno.workflow.states import COMPLETED_ATTEMPT
+from dalsegno.workflow.states import AttemptState
 
 _JOURNAL_ROWS = 20
 """How many rows of a journal are read at once."""
@@ -56,7 +56,6 @@ _BY_VERSION = Order((DEFINITIONS.c.namespace, DEFINITIONS.c.name, DEFINITIONS.c.
 _BY_NAME = Order((ENVIRONMENTS.c.namespace, ENVIRONMENTS.c.name), (str, str))
 
 _WITH_TEXT = DEFINITIONS.join(DOCUMENTS, DOCUMENTS.c.id == DEFINITIONS.c.document_id)
-_ENDED = sorted(state.value for state in COMPLETED_ATTEMPT)
 
 # What waiting clients ask for all the time is put together once.
 _IDS: sa.BindParameter[Any] = sa.bindparam("ids", expanding=True)
@@ -68,10 +67,22 @@ _STANDINGS = sa.select(
 ).where(EXECUTIONS.c.id.in_(_IDS))  # fmt: skip
 _TASK_COUNTS = (
     sa.select(TASKS.c.execution_id, TASKS.c.state, sa.func.count())
-    .where(TASKS.c.execution_id.in_(_IDS))
+    .where(TASKS.c.execution_id.in_(_IDS), TASKS.c.superseded_by == "")
     .group_by(TASKS.c.execution_id, TASKS.c.state)
     .order_by(TASKS.c.state)
 )
+
+
+def _of_same_task(function: Callable[[Any], Any], name: str, by: str) -> sa.ScalarSelect[Any]:
+    """The least or greatest number among the attempts of the same task and the same item or round."""
+    other = ATTEMPTS.alias()
+    same = (other.c[each] == ATTEMPTS.c[each] for each in ("execution_id", "task", by))
+    return sa.select(function(other.c[name])).where(*same).correlate(ATTEMPTS).scalar_subquery()
+
+
+# An item's result is that of its newest attempt; of one that was ended by force it is null.
+_NEWEST_OF_ITEM = ATTEMPTS.c.attempt == _of_same_task(sa.func.max, "attempt", "item")
+_COUNTS = sa.or_(ATTEMPTS.c.accepted, ATTEMPTS.c.state == AttemptState.CANCELLED.value)
 
 
 class SqlQueries:
@@ -161,7 +172,11 @@ class SqlQueries:
                 TASKS.c.attempt == ATTEMPTS.c.attempt,
             ),
         )
-        where = [ATTEMPTS.c.execution_id == execution_id, ATTEMPTS.c.item == 0, ATTEMPTS.c.task.in_(list(numbers))]
+        where = [
+            ATTEMPTS.c.execution_id == execution_id,
+            ATTEMPTS.c.task.in_(list(numbers)),
+            ATTEMPTS.c.item == _of_same_task(sa.func.min, "item", "attempt"),
+        ]
         rows = Listing(AttemptRow, ATTEMPTS, "", _BY_KEY, source).rows(self._connection, where, len(numbers))
         return {row.task: row for row in rows}
 
@@ -171,9 +186,11 @@ class SqlQueries:
             return None
         if task.result_dropped:
             return json.dumps([None] * task.item_count, separators=(",", ":")) if task.item_count is not None else None
-        where = [ATTEMPTS.c.execution_id == execution_id, ATTEMPTS.c.task == number, ATTEMPTS.c.attempt == task.attempt]
-        if task.item_count is not None:
-            where.append(ATTEMPTS.c.state.in_(_ENDED))
+        where = [ATTEMPTS.c.execution_id == execution_id, ATTEMPTS.c.task == number]
+        if task.item_count is None:
+            where.append(ATTEMPTS.c.attempt == task.attempt)
+        else:
+            where += [ATTEMPTS.c.item < task.item_count, _COUNTS, _NEWEST_OF_ITEM]
         statement = sa.select(ATTEMPTS.c.result).where(*where).order_by(ATTEMPTS.c.item)
         cells = list(self._connection.execute(statement).scalars())
         texts = fetch_texts(self._connection, execution_id, referred(cells), bytes_max)

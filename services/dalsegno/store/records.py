@@ -88,10 +88,11 @@ class TaskRow:
     execution_id: str
     number: int
     name: str
-    generation: int
     route: int
     created_s: float
     state: str
+    generation: int
+    """Reruns move it: what goes on after it had ended is of a later one."""
     info: str
     timer: str
     due_s: float | None

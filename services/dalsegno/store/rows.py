@@ -92,13 +92,14 @@ def execution_state(execution: Execution, updated_s: float) -> Cells:
 
 def task_origin(execution_id: str, task: TaskExecution) -> Cells:
     """The columns of a task execution that never change."""
-    return (execution_id, task.number, task.name, task.generation, task.route, task.created_s)
+    return (execution_id, task.number, task.name, task.route, task.created_s)
 
 
 def task_state(task: TaskExecution) -> Cells:
     """The columns of a task execution that change."""
     return (
         task.state.value,
+        task.generation,
         clean(task.info),
         task.timer,
         task.due_s,
@@ -178,7 +179,7 @@ def attempt_row(execution_id: str, attempt: Attempt) -> AttemptRow:
 class Touched:
     """Which rows of an execution some changes altered."""
 
-    __slots__ = ("added_attempts", "added_tasks", "attempts", "begun", "tasks")
+    __slots__ = ("added_attempts", "added_tasks", "attempts", "begun", "begun_items", "tasks")
 
     def __init__(self, changes: Iterable[AnyChange]) -> None:
         self.added_tasks: dict[int, None] = {}
@@ -189,6 +190,8 @@ class Touched:
         """Altered, and there before."""
         self.begun: list[tuple[int, int]] = []
         """Task and round: attempts of earlier rounds are not accepted any more."""
+        self.begun_items: list[tuple[int, int, int]] = []
+        """Task, item and round: of this item attempts of earlier rounds are not accepted any more."""
         for change in changes:
             _TOUCH.get(type(change), _touch_task)(self, change)
 
@@ -199,7 +202,7 @@ def _touch_nothing(touched: Touched, change: object) -> None:
 
 def _touch_task(touched: Touched, change: AnyChange) -> None:
     task: int | None = getattr(change, "task", None)
-    if task is not None and task not in touched.added_tasks:
+    if task and task not in touched.added_tasks:
         touched.tasks[task] = None
 
 
@@ -209,7 +212,9 @@ def _add_task(touched: Touched, change: TaskAdded) -> None:
 
 def _begin(touched: Touched, change: AttemptsBegun) -> None:
     _touch_task(touched, change)
-    if change.attempt > 1:
+    if change.only is not None:
+        touched.begun_items += ((change.task, item, change.attempt) for item in change.only)
+    elif change.attempt > 1:
         touched.begun.append((change.task, change.attempt))
 
 

@@ -31,7 +31,7 @@ from dalsegno.store.texts import VALUES, Record, references, referred, resolved
 from dalsegno.workflow.changes import AnyChange
 from dalsegno.workflow.codec import Texts, decode_changes
 from dalsegno.workflow.identity import AttemptKey
-from dalsegno.workflow.states import COMPLETED_ATTEMPT
+from dalsegno.workflow.states import AttemptState
 
 _COMPARISONS: dict[str, Callable[[Any, Any], bool]] = {
     "=": operator.eq,
@@ -131,7 +131,8 @@ class Snapshot:
         for execution_id in execution_ids:
             counts: dict[str, int] = {}
             for row in self._tables().tasks.get(execution_id, Map()).values():
-                counts[row.state] = counts.get(row.state, 0) + 1
+                if not row.superseded_by:
+                    counts[row.state] = counts.get(row.state, 0) + 1
             found[execution_id] = dict(sorted(counts.items()))
         return found
 
@@ -151,9 +152,10 @@ class Snapshot:
         attempts = self._tables().attempts.get(execution_id, Map())
         found = {}
         for number in sorted(numbers):
-            row = attempts.get((number, 0, tasks[number].attempt)) if number in tasks else None
-            if row is not None:
-                found[number] = _without_values(row)
+            rounds = (row for key, row in attempts.items() if number in tasks and key[0] == number)
+            present = [row for row in rounds if row.attempt == tasks[number].attempt]
+            if present:
+                found[number] = _without_values(min(present, key=lambda row: row.item))
         return found
 
     def task_result(self, execution_id: str, number: int, bytes_max: int = PAGE_BYTES_MAX) -> str | None:
@@ -162,12 +164,12 @@ class Snapshot:
             return None
         if task.result_dropped:
             return json.dumps([None] * task.item_count, separators=(",", ":")) if task.item_count is not None else None
+        attempts = sorted(self._tables().attempts.get(execution_id, Map()).items())
+        newest = {row.item: row for key, row in attempts if key[0] == number}
         rows = [
             self._filled(row)
-            for key, row in sorted(self._tables().attempts.get(execution_id, Map()).items())
-            if key[0] == number
-            and key[2] == task.attempt
-            and (task.item_count is None or row.state in COMPLETED_ATTEMPT)
+            for item, row in newest.items()
+            if (row.attempt == task.attempt if task.item_count is None else item < task.item_count and _counts(row))
         ]
         if task.item_count is None:
             result = rows[0].result if rows else None
@@ -322,6 +324,11 @@ def _owner(row: ExecutionRow | TaskRow | AttemptRow | DefinitionRow | Environmen
     return row.id if isinstance(row, ExecutionRow) else row.execution_id
 
 
+def _counts(row: AttemptRow) -> bool:
+    """Whether an item's newest attempt has ended; the result of one that was ended by force is null."""
+    return row.accepted or row.state == AttemptState.CANCELLED
+
+
 def _without_values(row: Record) -> Record:
     values: dict[str, Any] = dict.fromkeys(VALUES[type(row)])
     return replace(row, **values)
@@ -337,5 +344,7 @@ def _holds(term: Term, row: Any, other: Any) -> bool:
         return labels.get(term.label) in term.values
     if term.column == "tag":
         return any(tag in term.values for tag in json.loads(row.tags))
+    if term.column == "superseded":
+        return bool(row.superseded_by) in term.values
     cell = getattr(row if hasattr(row, term.column) else other, term.column)
     return cell is not None and any(_COMPARISONS[term.operator](cell, value) for value in term.values)

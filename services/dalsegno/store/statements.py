@@ -41,6 +41,10 @@ class Statements:
             f"UPDATE attempts SET accepted = false WHERE execution_id = {mark} AND task = {mark} AND attempt < {mark}"
             " AND accepted"
         )
+        self.supersede_items = (
+            f"UPDATE attempts SET accepted = false WHERE execution_id = {mark} AND task = {mark} AND item = {mark}"
+            f" AND attempt < {mark} AND accepted"
+        )
         self.insert_label = self._insert("labels", ("execution_id", "key", "value"))
         self.insert_journal = self._insert("journal", ("execution_id", "last", "first", "entries", "changes"))
         self.insert_text = self._insert("texts", ("execution_id", "digest", "text")) + " ON CONFLICT DO NOTHING"

@@ -92,7 +92,7 @@ class Queries(Protocol):
         ...
 
     def task_counts(self, execution_ids: Collection[str]) -> dict[str, dict[str, int]]:
-        """How many task executions of each execution are in each state."""
+        """How many task executions of each execution are in each state, superseded ones left out."""
         ...
 
     def tasks(
@@ -106,7 +106,7 @@ class Queries(Protocol):
         ...
 
     def leading_attempts(self, execution_id: str, numbers: Collection[int]) -> dict[int, AttemptRow]:
-        """Of each of these tasks the attempt of its present round for its first item, without values."""
+        """Of each of these tasks the attempt of its present round for the first item of it, without values."""
         ...
 
     def task_result(self, execution_id: str, number: int, bytes_max: int = 8 * 1024 * 1024) -> str | None:

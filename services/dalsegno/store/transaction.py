@@ -67,6 +67,7 @@ class SqlTransaction(Library):
             self._many(statements.insert_task, rows.added_tasks)
             self._many(statements.update_task, rows.altered_tasks)
             self._many(statements.supersede_attempts, rows.begun)
+            self._many(statements.supersede_items, rows.begun_items)
             self._many(statements.insert_attempt, rows.added_attempts)
             self._many(statements.update_attempt, rows.altered_attempts)
             self._many(statements.insert_text, rows.texts)

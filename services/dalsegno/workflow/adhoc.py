@@ -61,7 +61,9 @@ def resolve(step: Step, name: str, given: Mapping[str, object], scope: View) -> 
         if length:
             raise Unresolved(f"ad-hoc action '{outer}' is based on '{full_name}', which is not known")
         raise HardFailure(f"action '{name}' is not known")
-    inputs = _complete(step, found.name, found.parameters, inputs, accepts_any=found.accepts_any, defaults=False)
+    # What is asked of people is shown to them whole; all else executors complete.
+    asks = bool(found.answer_key or found.answer_schema)
+    inputs = _complete(step, found.name, found.parameters, inputs, accepts_any=found.accepts_any, defaults=asks)
     return Resolved(found, inputs, outer if length else "")
 
 
@@ -104,7 +106,7 @@ def _complete(
 
 
 def _environment_defaults(step: Step, name: str) -> Mapping[str, object]:
-    environment = step.execution.created.environment.data
+    environment = step.execution.environment.data
     if isinstance(environment, dict):
         actions = environment.get("__actions")
         if isinstance(actions, dict):

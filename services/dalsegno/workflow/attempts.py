@@ -5,9 +5,23 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from dalsegno.workflow import adhoc
-from dalsegno.workflow.changes import AttemptAdded, AttemptMoved, ExecutionCreated, Link, TaskMoved
+from dalsegno.workflow.changes import (
+    AttemptAdded,
+    AttemptMoved,
+    ExecutionCreated,
+    Link,
+    RoundPlanned,
+    TaskMoved,
+)
 from dalsegno.workflow.commands import CancelAction, CreateChild
-from dalsegno.workflow.events import CancelRequested, ChildMoved, DeliveryLost, HandedOut, TaskDone
+from dalsegno.workflow.events import (
+    CancelRequested,
+    ChildMoved,
+    DeliveryLost,
+    HandedOut,
+    RerunRequested,
+    TaskDone,
+)
 from dalsegno.workflow.execution import Attempt, TaskExecution
 from dalsegno.workflow.identity import attempt_id, derived_id
 from dalsegno.workflow.model import Task, Workflow
@@ -36,7 +50,13 @@ def add(step: Step, task: TaskExecution, item: int, extra: Mapping[str, object] 
     spec = step.spec(task)
     plain = task_view(step, task)
     try:
-        given = _input(spec, task_view(step, task, extra))
+        given = _planned_input(task, item)
+        if given is None and task.round is not None:
+            repeated = _repeat(step, task, item, task.round)
+            if repeated is not None:
+                return repeated
+        if given is None:
+            given = _input(spec, task_view(step, task, extra))
         name, is_workflow = _name(step, spec, plain)
         if not is_workflow:
             action = adhoc.resolve(step, name, given, plain)
@@ -52,6 +72,100 @@ def add(step: Step, task: TaskExecution, item: int, extra: Mapping[str, object] 
         step.later("end", task, TaskState.ERROR, str(error))
         return False
     return _add_child(step, task, item, name, given)
+
+
+def note_faults(step: Step, task: TaskExecution) -> None:
+    """What is wrong with a task that does not begin because another one could not: all of it is told at once."""
+    spec = step.spec(task)
+    if spec.items:
+        return
+    scope = task_view(step, task)
+    try:
+        _input(spec, scope)
+        _name(step, spec, scope)
+    except (EvaluationError, HardFailure) as error:
+        step.note(f"cannot evaluate the input of task '{task.name}': {error}", task)
+
+
+def _planned_input(task: TaskExecution, item: int) -> dict[str, object] | None:
+    """The input that an operation gave the item or the whole task (R8, R11, R12)."""
+    if task.round is None:
+        return None
+    given = task.round.inputs.get(item) or task.round.given
+    if given is None:
+        return None
+    assert isinstance(given.data, dict)
+    return given.data
+
+
+def _repeat(step: Step, task: TaskExecution, item: int, plan: RoundPlanned) -> bool | None:
+    """As the attempt before: the same action or sub-workflow with the same input (R7), or the very same child.
+
+    None when the plan wants otherwise, or nothing was attempted before.
+    """
+    former = _before(step, task, item)
+    if former is None:
+        return None
+    if plan.reruns_failed and former.child_id:
+        adopt(step, task, former)
+        event = RerunRequested(at_s=step.at_s, actor=step.event.actor, comment=step.event.comment, cascaded=True)
+        step.tell_child(former.child_id, event)
+        return True
+    if not plan.repeats:
+        return None
+    if former.child_id:
+        assert isinstance(former.input.data, dict)
+        return _add_child(step, task, item, former.action, former.input.data)
+    comment, actor = launched(step, task)
+    step.change(
+        AttemptAdded(
+            key=(task.number, item, task.attempt),
+            action=former.action,
+            input=former.input,
+            state=AttemptState.READY,
+            safe=former.safe,
+            adhoc=former.adhoc,
+            target=former.target,
+            timeout_s=former.timeout_s,
+            comment=comment,
+            actor=actor,
+            at_s=step.at_s,
+        )
+    )
+    return True
+
+
+def _before(step: Step, task: TaskExecution, item: int) -> Attempt | None:
+    """The newest attempt of the item in an earlier round."""
+    for number in range(task.attempt - 1, 0, -1):
+        found = step.execution.attempts.get((task.number, item, number))
+        if found is not None:
+            return found
+    return None
+
+
+def adopt(step: Step, task: TaskExecution, former: Attempt) -> None:
+    """The child of an attempt that had ended runs again: the same child, as the next attempt."""
+    comment, actor = launched(step, task)
+    step.change(
+        AttemptAdded(
+            key=(task.number, former.key[1], task.attempt),
+            action=former.action,
+            input=former.input,
+            state=AttemptState.RUNNING,
+            child_id=former.child_id,
+            comment=comment,
+            actor=actor,
+            at_s=step.at_s,
+        )
+    )
+
+
+def launched(step: Step, task: TaskExecution) -> tuple[str, str]:
+    """The comment and the actor of an attempt: an operation's own for those that it launched, and no others (R23)."""
+    if task.round is not None and not task.retries:
+        return task.round.comment, task.round.actor
+    return "", step.event.actor
 
 
 def _input(spec: Task, scope: View) -> dict[str, object]:
@@ -87,6 +201,7 @@ def _add_action(
     elif step.execution.created.safe_rerun is not None:
         safe = step.execution.created.safe_rerun
     target = "" if spec.target is None else str(spec.target.evaluate(task_view(step, task, extra)) or "")
+    comment, actor = launched(step, task)
     step.change(
         AttemptAdded(
             key=(task.number, item, task.attempt),
@@ -96,7 +211,8 @@ def _add_action(
             safe=safe,
             adhoc=action.adhoc,
             target=target,
-            actor=step.event.actor,
+            comment=comment,
+            actor=actor,
             at_s=step.at_s,
         )
     )
@@ -120,6 +236,7 @@ def _add_child(step: Step, task: TaskExecution, item: int, name: str, given: dic
         own = created.params.data
         if isinstance(own, dict) and inherited in own:
             params.setdefault(inherited, own[inherited])
+    comment, actor = launched(step, task)
     child = ExecutionCreated(
         execution_id=child_id,
         definition_id=found.definition_id,
@@ -129,11 +246,12 @@ def _add_child(step: Step, task: TaskExecution, item: int, name: str, given: dic
         namespace=created.namespace,
         input=Value(data=with_defaults(found.workflow, given)),
         params=Value(data=params),
-        environment=created.environment,
+        environment=step.execution.environment,
         root_id=step.execution.root_id,
         parent=Link(step.execution.id, key),
         at_s=step.at_s,
-        actor=step.event.actor,
+        actor=actor,
+        comment=comment,
     )
     step.change(
         AttemptAdded(
@@ -142,7 +260,8 @@ def _add_child(step: Step, task: TaskExecution, item: int, name: str, given: dic
             input=Value(data=given),
             state=AttemptState.RUNNING,
             child_id=child_id,
-            actor=step.event.actor,
+            comment=comment,
+            actor=actor,
             at_s=step.at_s,
         )
     )
@@ -203,17 +322,34 @@ def _report_progress(step: Step, attempt: Attempt, outcome: str) -> None:
     progress(step, attempt, state, delegated=attempt.delegated or outcome == "delegated")
 
 
-def progress(step: Step, attempt: Attempt, state: AttemptState, *, delegated: bool = False) -> None:
+def progress(
+    step: Step, attempt: Attempt, state: AttemptState, *, delegated: bool = False, reported: bool = True
+) -> None:
     """The attempt is paused, or runs again after a pause; a task of one attempt shows it."""
     if attempt.state is state and attempt.delegated == delegated:
         return
-    _move(step, attempt, state, delegated=delegated)
+    _move(step, attempt, state, delegated=delegated, reported=reported)
     task = step.execution.tasks[attempt.key[0]]
+    if step.workflow.rules.follows_reports and step.execution.is_current(attempt.key) and reported | delegated:
+        _follow(step, task)
     shown = TaskState.PAUSED if state is AttemptState.PAUSED else TaskState.RUNNING
-    if attempt.key[2] == task.attempt and task.item_count is None and task.state in SHOWN and task.state is not shown:
+    if (
+        step.execution.is_current(attempt.key)
+        and task.item_count is None
+        and task.state in SHOWN
+        and task.state is not shown
+    ):
         step.change(TaskMoved(task=task.number, state=shown, at_s=step.at_s))
     if state is AttemptState.RUNNING and not attempt.delegated and _is_paused_by_report(step):
         step.later("go_on", task)
+
+
+def _follow(step: Step, task: TaskExecution) -> None:
+    """A task that has become a delegate's pauses its execution; of items the one decides that is left last."""
+    if task.item_count is not None:
+        step.later("weigh", task)
+    elif step.execution.delegates and step.execution.state is ExecutionState.RUNNING:
+        step.pause(reported=True)
 
 
 def close(step: Step, attempt: Attempt, state: AttemptState, result: Value | None, error: str) -> None:
@@ -259,10 +395,17 @@ def _move(
     result: Value | None = None,
     error: str = "",
     delegated: bool = False,
+    reported: bool = False,
 ) -> None:
     moved = AttemptMoved(
-        key=attempt.key, state=state, result=result, error=error, delegated=delegated, at_s=step.at_s
-    )  # fmt: skip
+        key=attempt.key,
+        state=state,
+        result=result,
+        error=error,
+        delegated=delegated,
+        reported=reported,
+        at_s=step.at_s,
+    )
     step.change(moved)
 
 
@@ -303,9 +446,15 @@ def lose(step: Step, event: DeliveryLost) -> None:
 
 def child_moved(step: Step, event: ChildMoved) -> None:
     """A child tells where it is. Only the present child of an attempt speaks for it (BEHAVIOURS decision 11)."""
-    attempt = step.execution.attempts.get(event.key)
-    if attempt is None or attempt.child_id != event.child_id or attempt.state in COMPLETED_ATTEMPT:
+    attempt = _speaking(step, event)
+    if attempt is None:
         step.verdict = "superseded"
+        return
+    if attempt.state in COMPLETED_ATTEMPT:
+        if event.again:
+            step.later("child_again", step.execution.tasks[attempt.key[0]], attempt.key)
+        else:
+            step.verdict = "superseded"
         return
     state = ExecutionState(event.state)
     output = event.output
@@ -313,7 +462,7 @@ def child_moved(step: Step, event: ChildMoved) -> None:
         told = {"output": output.data} | ({"errors": event.errors.data} if event.errors is not None else {})
         output = Value(data=told)
     if state is ExecutionState.PAUSED:
-        progress(step, attempt, AttemptState.PAUSED)
+        progress(step, attempt, AttemptState.PAUSED, reported=event.reported)
     elif state is ExecutionState.RUNNING:
         progress(step, attempt, AttemptState.RUNNING)
     elif state is ExecutionState.SUCCESS:
@@ -323,6 +472,18 @@ def child_moved(step: Step, event: ChildMoved) -> None:
     else:
         info = event.state_info if state is ExecutionState.ERROR else f"the sub-workflow ended {state}"
         close(step, attempt, AttemptState.ERROR, output, info or "the sub-workflow failed")
+
+
+def _speaking(step: Step, event: ChildMoved) -> Attempt | None:
+    """The attempt that the child is: the present one of its item, or an older one that has not ended."""
+    task = step.execution.tasks.get(event.key[0])
+    if task is None:
+        return None
+    current, own = step.execution.current(task, event.key[1]), step.execution.attempts.get(event.key)
+    if current is not None and current.child_id == event.child_id:
+        return None if task.superseded_by and current.state in COMPLETED_ATTEMPT else current
+    is_open = own is not None and own.child_id == event.child_id and own.state not in COMPLETED_ATTEMPT
+    return own if is_open else None
 
 
 def stop(step: Step, attempt: Attempt, reason: str) -> None:

@@ -11,13 +11,13 @@ from dalsegno.workflow.changes import JoinReached, Published, TaskAdded, TaskRou
 from dalsegno.workflow.execution import TaskExecution
 from dalsegno.workflow.model import Assignments, Command, Transition
 from dalsegno.workflow.scope import EvaluationError
-from dalsegno.workflow.states import ExecutionState, TaskState
+from dalsegno.workflow.states import LIVE, ExecutionState, TaskState
 from dalsegno.workflow.step import Step
 from dalsegno.workflow.value import UnfitValue, Value
 from dalsegno.workflow.view import View, context_out
 
+_UNREACHABLE = "some have reached the join '{}', and no others will"
 _BEFORE_START = frozenset({TaskState.WAITING, TaskState.IDLE})
-_LIVE = frozenset({ExecutionState.RUNNING, ExecutionState.PAUSING, ExecutionState.PAUSED})
 
 
 def route(step: Step, task: TaskExecution) -> None:
@@ -48,7 +48,7 @@ def route(step: Step, task: TaskExecution) -> None:
     if fails:  # after its siblings have begun: they run on
         step.note("the workflow was failed", task, Command.FAIL.value)
         step.later("obey", task, Command.FAIL, f"failed by task '{task.name}'")
-    elif failed and step.execution.state in _LIVE:
+    elif failed and step.execution.state in LIVE:
         lifecycle.finish(step, ExecutionState.ERROR, step.execution.errors[-1].message)
 
 
@@ -132,14 +132,15 @@ def _add(step: Step, name: str, source: TaskExecution, index: int, state: TaskSt
 
 
 def end_early(step: Step, task: TaskExecution) -> None:
-    """An unhandled failure ends the execution at once; a cancelled task lets it come to a cancelled end."""
-    if step.execution.state not in _LIVE:
+    """An unhandled failure ends the execution at once; joins that wait will wait in vain."""
+    if step.execution.state not in LIVE:
         return
     fails = any(what == "obey" for what, _, _ in step.todo)
     if task.state is TaskState.ERROR and not task.handled and not fails:
+        for number in step.execution.waiting:
+            join = step.execution.tasks[number]
+            step.note(_UNREACHABLE.format(join.name), join)
         lifecycle.finish(step, ExecutionState.ERROR, lifecycle.failure_info(step))
-    elif task.state is TaskState.CANCELLED:
-        step.later("wind_down", task, f"task '{task.name}' was cancelled")
 
 
 def fail_joins(step: Step) -> bool:
@@ -148,7 +149,7 @@ def fail_joins(step: Step) -> bool:
     if not step.workflow.rules.leaves_joins or not waiting:
         return False
     for join in waiting:
-        step.note(f"the join '{join.name}' can no longer be filled", join)
+        step.note(_UNREACHABLE.format(join.name), join)
     names = ", ".join(sorted({join.name for join in waiting}))
     lifecycle.finish(step, ExecutionState.ERROR, f"joins that can no longer be filled: {names}")
     return True

@@ -102,6 +102,17 @@ class TaskMoved(Change, frozen=True, kw_only=True):
     """While RUNNING_DELAYED: when it goes on."""
     verdict: TaskState | None = None
     """While waiting after the attempt: how it will end."""
+    generation: int = 0
+    """Not 0: an operation has it go on after it had ended, as one of this generation; what it had led to is undone."""
+    at_s: float = 0.0
+
+
+class TaskSuperseded(Change, frozen=True, kw_only=True):
+    """A task execution no longer counts, for joins, contexts, output, `task()` or the end (BEHAVIOURS decision 3)."""
+
+    task: int
+    by: str
+    """The operation: workflow-rerun or workflow-resume."""
     at_s: float = 0.0
 
 
@@ -132,6 +143,27 @@ class TaskRouted(Change, frozen=True, kw_only=True):
     """The branches that end here, in an engine command: what they publish reaches the output."""
 
 
+class RoundPlanned(Change, frozen=True, kw_only=True):
+    """An operation has decided how the task's next round of attempts is to be."""
+
+    task: int
+    only: tuple[int, ...] | None = None
+    """Only these items run again, all others keep their results; None: the whole task."""
+    keeps_items: bool = False
+    """The whole task, over the list that there is."""
+    repeats: bool = False
+    """Each attempt runs what the one before it ran, with the same input (R7)."""
+    given: Value | None = None
+    """The input of every attempt (R8)."""
+    inputs: Mapping[int, Value] = {}
+    """The inputs of single items (R11, R12)."""
+    reruns_failed: bool = False
+    """Sub-workflows: the failed tasks inside the existing child run again, in the place of a fresh child."""
+    comment: str = ""
+    """What each attempt that the round launches is marked with (R22)."""
+    actor: str = ""
+
+
 class AttemptsBegun(Change, frozen=True, kw_only=True):
     """The task begins its next round of attempts; with items, over this list."""
 
@@ -139,6 +171,8 @@ class AttemptsBegun(Change, frozen=True, kw_only=True):
     attempt: int
     items: Value | None = None
     """For a with-items task: the list of items, each a list with one value per name."""
+    only: tuple[int, ...] | None = None
+    """Only these items, of the list that there is, begin anew; None: everything does."""
     concurrency: int | None = None
     retries: int = 0
     """How many retries have been used with this round."""
@@ -179,6 +213,8 @@ class AttemptMoved(Change, frozen=True, kw_only=True):
     session_id: str = ""
     executor_id: str = ""
     delegated: bool = False
+    reported: bool = False
+    """With PAUSED: the action itself, or what it does in a sub-workflow, said so; nobody asked for it."""
     discarded: bool = False
     """It was ended by force: nothing that it might have given counts."""
     at_s: float = 0.0
@@ -205,6 +241,21 @@ class ErrorNoted(Change, frozen=True, kw_only=True):
     at_s: float = 0.0
 
 
+class ContextEdited(Change, frozen=True, kw_only=True):
+    """Somebody has edited what tasks see: what a task published, or the variables of the whole execution."""
+
+    task: int = 0
+    """The task whose published values are edited; 0: globals, vars and input."""
+    values: Mapping[str, Value] = {}
+    removed: tuple[str, ...] = ()
+
+
+class EnvironmentChanged(Change, frozen=True, kw_only=True):
+    """The execution's environment is this from here on."""
+
+    environment: Value
+
+
 class ResultDropped(Change, frozen=True, kw_only=True):
     """The task's results are not kept (`keep-result: false`)."""
 
@@ -217,13 +268,17 @@ AnyChange = (
     | GlobalsPublished
     | TaskAdded
     | TaskMoved
+    | TaskSuperseded
     | TaskTimed
     | JoinReached
     | TaskRouted
+    | RoundPlanned
     | AttemptsBegun
     | AttemptAdded
     | AttemptMoved
     | Published
     | ErrorNoted
+    | ContextEdited
+    | EnvironmentChanged
     | ResultDropped
 )

@@ -100,6 +100,8 @@ class RerunRequested(Event, frozen=True, kw_only=True):
     choices: tuple[TaskChoice, ...] = ()
     """The tasks to repeat; none: all that failed."""
     environment: Value | None = None
+    cascaded: bool = False
+    """True when the parent passed it down: then a child that has nothing to repeat tells the parent where it is."""
 
 
 class ContextUpdated(Event, frozen=True, kw_only=True):
@@ -135,7 +137,11 @@ class ChildMoved(Event, frozen=True, kw_only=True):
     child_id: str
     state: str
     state_info: str = ""
+    again: bool = False
+    """Whether it had ended before: it was resumed or rerun."""
     output: Value | None = None
+    reported: bool = False
+    """With PAUSED: because of what its own actions reported."""
     errors: Value | None = None
     """With ERROR: its list of errors, where it keeps one."""
 

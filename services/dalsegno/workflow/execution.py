@@ -7,17 +7,20 @@ same functions that apply the changes and never stored.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import immutables
 
+from dalsegno.workflow import rounds, undoing
 from dalsegno.workflow.changes import (
     AnyChange,
     AttemptAdded,
     AttemptMoved,
     AttemptsBegun,
+    ContextEdited,
+    EnvironmentChanged,
     ErrorNoted,
     ExecutionCreated,
     ExecutionMoved,
@@ -25,9 +28,11 @@ from dalsegno.workflow.changes import (
     JoinReached,
     Published,
     ResultDropped,
+    RoundPlanned,
     TaskAdded,
     TaskMoved,
     TaskRouted,
+    TaskSuperseded,
     TaskTimed,
 )
 from dalsegno.workflow.context import Context
@@ -45,6 +50,11 @@ from dalsegno.workflow.states import (
     check_task_move,
 )
 from dalsegno.workflow.value import NULL, Value
+
+Publication = tuple[
+    dict[str, Value], dict[int, tuple[int, Mapping[str, Value]]], list[tuple[int, Mapping[str, Value]]]
+]  # fmt: skip
+"""What a task published: by its clauses or altogether, by each branch, and what was edited in it."""
 
 # Looking a member up in its class costs as much as all else that an index is kept with.
 _IDLE, _WAITING, _ERROR, _CANCELLED = TaskState.IDLE, TaskState.WAITING, TaskState.ERROR, TaskState.CANCELLED
@@ -73,6 +83,8 @@ class Attempt:
     session_id: str = ""
     executor_id: str = ""
     delegated: bool = False
+    reported: bool = False
+    """Whether it is PAUSED because the action itself said so."""
     created_s: float = 0.0
     started_s: float | None = None
     ended_s: float | None = None
@@ -96,7 +108,15 @@ class TaskExecution:
     """By which branch of each source; -1: by its clauses."""
     arrived: set[str] = field(default_factory=set)
     """The names of the sources of a join."""
+    editions: dict[int, int] = field(default_factory=dict)
+    """As which edition each source led here, where that is not the first one."""
     generation: int = 0
+    edition: int = 0
+    """How often an operation had it go on after it had ended."""
+    former: list[Publication] = field(default_factory=list)
+    """What it had published in each earlier edition: those who had seen it then go on seeing it."""
+    superseded_by: str = ""
+    """The operation after which it no longer counts; empty: it counts."""
     route: int = 0
     added_at: int = 0
     """The revision that added it."""
@@ -109,6 +129,22 @@ class TaskExecution:
     verdict: TaskState | None = None
     attempt: int = 0
     """The present round of attempts; 0 before the first."""
+    base: int = 0
+    """The round in which the whole task began: later ones ran some of its items anew."""
+    rounds: dict[int, int] = field(default_factory=dict)
+    """The round of each item that was run anew since."""
+    pending: Sequence[int] = ()
+    """The items that the present round is to run, in order."""
+    begun_count: int = 0
+    """How many of those have begun."""
+    failed_items: dict[int, None] = field(default_factory=dict)
+    """The items whose present attempts failed or were cancelled."""
+    plan: RoundPlanned | None = None
+    """How an operation wants the next round to be."""
+    round: RoundPlanned | None = None
+    """How an operation wanted the present round to be, and those that retry it."""
+    edits_seen: int = 0
+    """How often the execution's context had been edited when the present round began."""
     retries: int = 0
     items: Value | None = None
     concurrency: int | None = None
@@ -122,14 +158,16 @@ class TaskExecution:
     """All that it published, by whichever branch."""
     branches: dict[int, tuple[int, Mapping[str, Value]]] = field(default_factory=dict)
     """What each branch published, and the revision that did."""
+    edits: list[tuple[int, Mapping[str, Value]]] = field(default_factory=list)
+    """What was edited in what it published, and the revisions that did: each is one more publish."""
+    unedited: dict[str, Value] | None = None
+    """What it had published before it was edited, less what was taken away; None: nothing was edited."""
     routed: bool = False
     next: tuple[int, ...] = ()
     ends: tuple[int, ...] = ()
     """The branches that ended in an engine command."""
     handled: bool = False
     result_dropped: bool = False
-    superseded_by: str = ""
-    """The operation that put it aside: it stays readable and no longer counts (BEHAVIOURS decision 3)."""
     created_s: float = 0.0
     started_s: float | None = None
     ended_s: float | None = None
@@ -143,6 +181,10 @@ class TaskExecution:
     @property
     def is_completed(self) -> bool:
         return self.state in COMPLETED_TASK
+
+    def round_of(self, item: int) -> int:
+        """The round that the item's present attempt is of."""
+        return self.rounds.get(item, self.base)
 
 
 class Execution:
@@ -166,6 +208,12 @@ class Execution:
         self.tasks: dict[int, TaskExecution] = {}
         self.attempts: dict[AttemptKey, Attempt] = {}
         self.globals: immutables.Map[str, Value] = immutables.Map()
+        self.input = created.input
+        self.environment = created.environment
+        self.edit_count = 0
+        """How often the context or the environment has been edited."""
+        self.generation = 0
+        """How many operations have had tasks go on after they had ended."""
         self.routes: list[tuple[str, ...]] = [()]
         """Each route with the transitions that opened it and those that it came from."""
         self.errors: list[ErrorNoted] = []
@@ -176,6 +224,8 @@ class Execution:
         """Whether it is at rest, or going to be, because of what its own actions reported, not on anybody's request."""
         # The indexes; dicts serve as ordered sets.
         self.by_name: dict[str, list[int]] = {}
+        self.trimmed: dict[str, int] = {}
+        """How many of the newest of a name are superseded, where any are."""
         self.by_route: dict[tuple[str, int], int] = {}
         self.incomplete: dict[int, None] = {}
         self.idle: dict[int, None] = {}
@@ -202,23 +252,31 @@ class Execution:
         return self.is_completed and self.active_count == 0
 
     def latest(self, name: str) -> TaskExecution | None:
-        """The newest task execution of this name."""
+        """The newest task execution of this name that counts."""
         numbers = self.by_name.get(name)
-        return self.tasks[numbers[-1]] if numbers else None
+        if not numbers:
+            return None
+        trimmed = self.trimmed.get(name, 0)
+        return self.tasks[numbers[-1 - trimmed]] if trimmed < len(numbers) else None
 
     def latest_on(self, name: str, route: int) -> TaskExecution | None:
-        """The newest task execution of this name on this route."""
+        """The newest task execution of this name on this route that counts."""
         number = self.by_route.get((name, route))
         return None if number is None else self.tasks[number]
 
     def current(self, task: TaskExecution, item: int = 0) -> Attempt | None:
-        """The attempt of the task's present round for this item, if it has been created."""
-        return self.attempts.get((task.number, item, task.attempt))
+        """The task's present attempt for this item, if it has been created."""
+        return self.attempts.get((task.number, item, task.round_of(item)))
+
+    def is_current(self, key: AttemptKey) -> bool:
+        """Whether this is its item's present attempt."""
+        return self.tasks[key[0]].round_of(key[1]) == key[2]
 
     def current_attempts(self, task: TaskExecution) -> Iterable[Attempt]:
-        """All attempts of the task's present round, in the order of the items."""
-        for item in range(task.added_count):
-            attempt = self.attempts.get((task.number, item, task.attempt))
+        """All present attempts of the task, in the order of the items."""
+        count = task.item_count if task.rounds and task.item_count is not None else task.added_count
+        for item in range(count):
+            attempt = self.attempts.get((task.number, item, task.round_of(item)))
             if attempt is not None:
                 yield attempt
 
@@ -266,6 +324,8 @@ def _move_execution(execution: Execution, change: ExecutionMoved) -> None:
     execution.is_paused_by_report = change.reported
     if change.output is not None:
         execution.output = change.output
+    elif old in COMPLETED_EXECUTION and not execution.is_completed:
+        execution.output = None
     if change.errors is not None:
         execution.told_errors = change.errors
     if execution.started_s is None and change.state is ExecutionState.RUNNING:
@@ -296,12 +356,15 @@ def _add_task(execution: Execution, change: TaskAdded) -> None:
     execution.tasks[change.task] = task
     execution.by_name.setdefault(change.name, []).append(change.task)
     execution.by_route[change.name, change.route] = change.task
+    execution.trimmed.pop(change.name, None)
     _index_task(execution, task)
 
 
 def _move_task(execution: Execution, change: TaskMoved) -> None:
     task = execution.tasks[change.task]
     check_task_move(task.number, task.state, change.state)
+    if change.generation:
+        undoing.reopen(execution, task, change)
     task.state, task.info = change.state, change.info
     task.timer, task.due_s, task.verdict = change.timer, change.due_s, change.verdict
     if task.is_completed:
@@ -313,7 +376,10 @@ def _move_task(execution: Execution, change: TaskMoved) -> None:
 
 def _index_task(execution: Execution, task: TaskExecution) -> None:
     number, state = task.number, task.state
-    if state in COMPLETED_TASK:
+    if task.superseded_by:
+        for index in (execution.unrouted, execution.ends, execution.unhandled, execution.cancelled):
+            index.pop(number, None)
+    elif state in COMPLETED_TASK:
         execution.incomplete.pop(number, None)
         execution.idle.pop(number, None)
         execution.waiting.pop(number, None)
@@ -350,7 +416,11 @@ def _reach_join(execution: Execution, change: JoinReached) -> None:
 def _add_source(execution: Execution, task: TaskExecution, source: int, branch: int) -> None:
     task.sources.append(source)
     task.by_branches.append(branch)
-    task.arrived.add(execution.tasks[source].name)
+    led = execution.tasks[source]
+    task.arrived.add(led.name)
+    if led.edition:
+        task.editions[source] = led.edition
+    task.generation = max(task.generation, led.generation)
 
 
 def _route_task(execution: Execution, change: TaskRouted) -> None:
@@ -360,17 +430,6 @@ def _route_task(execution: Execution, change: TaskRouted) -> None:
     for branch in change.ends:
         execution.branch_ends[task.number, branch] = execution.revision
     _index_task(execution, task)
-
-
-def _begin_attempts(execution: Execution, change: AttemptsBegun) -> None:
-    task = execution.tasks[change.task]
-    for attempt in execution.current_attempts(task):
-        attempt.accepted = False
-    task.attempt, task.retries, task.concurrency = change.attempt, change.retries, change.concurrency
-    task.items = change.items
-    task.item_count = None if change.items is None else len(change.items.data)  # type: ignore[arg-type]
-    task.added_count = task.ended_count = task.failed_count = task.cancelled_count = 0
-    task.result_dropped = False
 
 
 def _add_attempt(execution: Execution, change: AttemptAdded) -> None:
@@ -389,7 +448,8 @@ def _add_attempt(execution: Execution, change: AttemptAdded) -> None:
         created_s=change.at_s,
     )
     execution.attempts[change.key] = attempt
-    execution.tasks[change.key[0]].added_count += 1
+    if execution.is_current(change.key):
+        rounds.add(execution.tasks[change.key[0]])
     execution.active_count += attempt.is_active
     _index_attempt(execution, attempt)
 
@@ -405,9 +465,9 @@ def _move_attempt(execution: Execution, change: AttemptMoved) -> None:
     attempt = execution.attempts[change.key]
     check_attempt_move(change.key, attempt.state, change.state)
     task = execution.tasks[change.key[0]]
-    is_present = change.key[2] == task.attempt
+    is_present = execution.is_current(change.key)
     execution.active_count -= attempt.is_active
-    attempt.state, attempt.delegated = change.state, change.delegated
+    attempt.state, attempt.delegated, attempt.reported = change.state, change.delegated, change.reported
     if change.result is not None:
         attempt.result = change.result
     attempt.error = change.error or attempt.error
@@ -421,9 +481,7 @@ def _move_attempt(execution: Execution, change: AttemptMoved) -> None:
     if attempt.state in COMPLETED_ATTEMPT:
         attempt.ended_s, attempt.accepted = change.at_s, is_present and not change.discarded
         if is_present:
-            task.ended_count += 1
-            task.failed_count += attempt.state is AttemptState.ERROR
-            task.cancelled_count += attempt.state is AttemptState.CANCELLED
+            rounds.end(task, attempt)
 
 
 def _publish(execution: Execution, change: Published) -> None:
@@ -433,7 +491,8 @@ def _publish(execution: Execution, change: Published) -> None:
     else:
         task.published.update(change.values)
         task.branches[change.branch] = (execution.revision, change.values)
-    task.context_out = None
+    task.context_out, task.unedited = None, None
+    task.branch_contexts.pop(change.branch, None)
 
 
 def _note_error(execution: Execution, change: ErrorNoted) -> None:
@@ -446,6 +505,17 @@ def error_key(error: ErrorNoted) -> tuple[str, str, str]:
     return error.name, error.message, "" if error.result is None else error.result.text
 
 
+def _supersede_task(execution: Execution, change: TaskSuperseded) -> None:
+    task = execution.tasks[change.task]
+    undoing.supersede(execution, task, change.by)
+    _index_task(execution, task)
+
+
+def _change_environment(execution: Execution, change: EnvironmentChanged) -> None:
+    execution.environment = change.environment
+    execution.edit_count += 1
+
+
 def _drop_result(execution: Execution, change: ResultDropped) -> None:
     execution.tasks[change.task].result_dropped = True
 
@@ -455,13 +525,17 @@ _APPLIERS: dict[type, Callable[[Execution, Any], None]] = {
     GlobalsPublished: _publish_globals,
     TaskAdded: _add_task,
     TaskMoved: _move_task,
+    TaskSuperseded: _supersede_task,
     TaskTimed: _time_task,
     JoinReached: _reach_join,
     TaskRouted: _route_task,
-    AttemptsBegun: _begin_attempts,
+    RoundPlanned: rounds.plan,
+    AttemptsBegun: rounds.begin,
     AttemptAdded: _add_attempt,
     AttemptMoved: _move_attempt,
     Published: _publish,
     ErrorNoted: _note_error,
+    ContextEdited: undoing.edit,
+    EnvironmentChanged: _change_environment,
     ResultDropped: _drop_result,
 }

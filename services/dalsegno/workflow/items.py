@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from heapq import nsmallest
 
 from dalsegno.workflow import attempts, policies
 from dalsegno.workflow.changes import AttemptsBegun, TaskMoved
@@ -33,33 +33,55 @@ def launch(step: Step, task: TaskExecution, retries: int) -> None:
     spec = step.spec(task)
     concurrency = policies.concurrency(step, task)
     policies.check_retry(step, task)
-    items = None
-    if spec.items:
-        try:
-            items = listed(step, task, spec.items[0]) if step.workflow.rules.asks_for_items else zipped(step, task)
-        except EvaluationError as error:
-            if step.workflow.rules.fails_fast:
-                raise
-            step.later("end", task, TaskState.ERROR, str(error))
-            return
+    only = _only(task, retries)
+    items: Value | None = None
+    try:
+        if only is None:
+            items = _items(step, task)
+    except EvaluationError as error:
+        if step.workflow.rules.fails_fast:
+            raise
+        step.later("end", task, TaskState.ERROR, str(error))
+        return
     begun = AttemptsBegun(
         task=task.number,
         attempt=task.attempt + 1,
-        items=None if items is None else Value(data=items),
+        items=items,
+        only=only,
         concurrency=concurrency,
-        retries=retries,
+        retries=0 if task.plan is not None else retries,
         at_s=step.at_s,
     )
     step.change(begun)
     policies.arm_timeout(step, task)
+    items = task.items
     if items is None and spec.action is None and spec.workflow is None and not step.workflow.rules.runs_noop:
         step.later("end", task, TaskState.SUCCESS, "")
     elif items is None:
         attempts.add(step, task, 0, None)
-    elif items:
+    elif task.ended_count < len(items.data):  # type: ignore[arg-type]
         fill(step, task)
     else:
         step.later("end", task, TaskState.SUCCESS, "")
+
+
+def _only(task: TaskExecution, retries: int) -> tuple[int, ...] | None:
+    """The items that the round runs anew: those an operation named, or those of them that are retried; None: all."""
+    if task.plan is not None:
+        return task.plan.only
+    if retries and task.round is not None and task.round.only is not None:
+        return tuple(item for item in task.failed_items if task.rounds.get(item) == task.attempt)
+    return None
+
+
+def _items(step: Step, task: TaskExecution) -> Value | None:
+    """The list of items of a round that runs all of them; None for a task without. EvaluationError, HardFailure."""
+    if task.plan is not None and task.plan.keeps_items and task.items is not None:
+        return task.items
+    spec = step.spec(task)
+    if not spec.items:
+        return None
+    return Value(data=listed(step, task, spec.items[0]) if step.workflow.rules.asks_for_items else zipped(step, task))
 
 
 def listed(step: Step, task: TaskExecution, items: Items) -> list[list[object]]:
@@ -109,11 +131,11 @@ def fill(step: Step, task: TaskExecution) -> None:
     if task.state is not TaskState.RUNNING or step.execution.state is not ExecutionState.RUNNING:
         return
     under_way = task.added_count - task.ended_count
-    room = task.item_count - task.added_count
+    room = len(task.pending) - task.begun_count
     if task.concurrency is not None:
         room = min(room, task.concurrency - under_way)
     for _ in range(min(room, SLICE)):
-        item = task.added_count
+        item = task.pending[task.begun_count]
         if not attempts.add(step, task, item, variables(step, task, item)):
             return
     if room > SLICE:
@@ -126,7 +148,7 @@ def ended(step: Step, task: TaskExecution, attempt: Attempt) -> None:
         verdict = TaskState(attempt.state)
         step.later("end", task, verdict, attempt.error)
     elif step.workflow.rules.stops_items:
-        _ended_one_of(step, task)
+        weigh(step, task)
     elif attempt.state is AttemptState.CANCELLED:
         step.later("end", task, TaskState.CANCELLED, attempt.error or f"item {attempt.key[1]} was cancelled")
     elif task.ended_count == task.item_count:
@@ -137,32 +159,41 @@ def ended(step: Step, task: TaskExecution, attempt: Attempt) -> None:
         fill(step, task)
 
 
-def _ended_one_of(step: Step, task: TaskExecution) -> None:
-    """While others are active the task goes on; when none is, the worst of what became of its items is its own end."""
-    open_attempts = [one for one in step.execution.current_attempts(task) if one.state not in COMPLETED_ATTEMPT]
-    assert task.item_count is not None
-    if any(one.state is not AttemptState.PAUSED for one in open_attempts):
-        if not task.cancelled_count:
-            fill(step, task)
-    elif open_attempts:
-        step.change(TaskMoved(task=task.number, state=TaskState.PAUSED, at_s=step.at_s))
-    elif task.cancelled_count:
+def weigh(step: Step, task: TaskExecution) -> None:
+    """While items are active the task goes on; when none is, the worst of what became of them is its own end."""
+    if task.state not in (TaskState.RUNNING, TaskState.PAUSED):
+        return
+    execution = step.execution
+    open_attempts = []
+    if task.added_count > task.ended_count:
+        open_attempts = [one for one in execution.current_attempts(task) if one.state not in COMPLETED_ATTEMPT]
+    if any(one.is_active or one.state is AttemptState.READY for one in open_attempts):
+        _go_on(step, task)
+    elif task.cancelled_count or (execution.state is ExecutionState.CANCELLING and task.failed_count):
         step.later("end", task, TaskState.CANCELLED, "items were cancelled")
     elif task.failed_count:
         info = f"One or more actions had failed: {_failed_items(step, task)}"
         step.later("end", task, TaskState.ERROR, info)
+    elif open_attempts:
+        if task.state is not TaskState.PAUSED:
+            step.change(TaskMoved(task=task.number, state=TaskState.PAUSED, at_s=step.at_s))
     elif task.ended_count == task.item_count:
         step.later("end", task, TaskState.SUCCESS, "")
     else:
         fill(step, task)
 
 
+def _go_on(step: Step, task: TaskExecution) -> None:
+    if task.state is TaskState.PAUSED:
+        step.change(TaskMoved(task=task.number, state=TaskState.RUNNING, at_s=step.at_s))
+    if not task.cancelled_count:
+        fill(step, task)
+    elif step.execution.state is ExecutionState.RUNNING:
+        step.later("wind_down", task, f"an item of task '{task.name}' was cancelled")
+
+
 def _failed_items(step: Step, task: TaskExecution) -> str:
-    failed: Iterable[Attempt] = (
-        attempt for attempt in step.execution.current_attempts(task) if attempt.state is AttemptState.ERROR
-    )
-    shown = [
-        f"item {attempt.key[1]}: {attempt.error or 'failed'}" for _, attempt in zip(range(5), failed, strict=False)
-    ]
+    found = (step.execution.current(task, item) for item in nsmallest(5, task.failed_items))
+    shown = [f"item {one.key[1]}: {one.error or 'failed'}" for one in found if one and one.state is AttemptState.ERROR]
     more = task.failed_count - len(shown)
     return "; ".join(shown) + (f"; and {more} more" if more > 0 else "")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from dalsegno.workflow import attempts, notices, view
-from dalsegno.workflow.changes import ExecutionMoved, GlobalsPublished, TaskMoved
+from dalsegno.workflow.changes import ExecutionMoved, GlobalsPublished, TaskMoved, TaskRouted
 from dalsegno.workflow.commands import Send
 from dalsegno.workflow.context import EMPTY_CONTEXT
 from dalsegno.workflow.events import CancelRequested, StartRequested, TimerFired
@@ -83,7 +83,7 @@ def _publish_initial(step: Step) -> None:
             values[name] = template.evaluate(view.View(step, None, EMPTY_CONTEXT, first=values))
         except EvaluationError as error:
             step.note(f"cannot evaluate '{name}': {error}", None)
-            finish(step, ExecutionState.ERROR, f"cannot evaluate '{name}': {error}")
+            step.move_execution(ExecutionState.ERROR, f"cannot evaluate '{name}': {error}", Value(data=None))
             return
     if values:
         step.change(GlobalsPublished(values={name: Value(data=value) for name, value in values.items()}))
@@ -199,8 +199,10 @@ def final_context(step: Step) -> AnyContext:
 
 def fail_hard(step: Step, task: TaskExecution | None, reason: str) -> None:
     """Processing a task failed beyond its handlers: it is ERROR and so is the execution, at once."""
+    step.failed_hard = True
     if task is not None and (not task.is_completed or task.state is TaskState.SUCCESS):
         step.change(TaskMoved(task=task.number, state=TaskState.ERROR, info=reason, at_s=step.at_s))
+        step.change(TaskRouted(task=task.number))  # its handlers are not tried when the execution runs again either
     step.note(reason, task)
     if not step.execution.is_completed:
         finish(step, ExecutionState.ERROR, reason)

@@ -37,7 +37,7 @@ from dalsegno.workflow.model import Workflow
 from dalsegno.workflow.outside import Outside
 from dalsegno.workflow.refusals import InvalidRequest
 from dalsegno.workflow.scope import EvaluationError
-from dalsegno.workflow.states import COMPLETED_ATTEMPT, ExecutionState, TaskState
+from dalsegno.workflow.states import COMPLETED_ATTEMPT, LIVE, ExecutionState, TaskState
 from dalsegno.workflow.step import HardFailure, Step
 from dalsegno.workflow.value import UnfitValue, Value
 from dalsegno.workflow.view import task_view
@@ -177,6 +177,12 @@ def _poison(step: Step, event: Poisoned) -> None:
         lifecycle.terminate(step, ExecutionState.ERROR, event.reason)
 
 
+def _wind_down(step: Step, task: TaskExecution, reason: str) -> None:
+    """The task, or an item of it, was cancelled by what its action reported: so is the execution."""
+    if step.execution.state in LIVE:
+        operations.wind_down(step, reason)
+
+
 def _attempt_ended(step: Step, task: TaskExecution, key: AttemptKey) -> None:
     attempt = step.execution.attempts[key]
     if task.state in (TaskState.RUNNING, TaskState.PAUSED) and attempt.accepted:  # else the task waits no more for it
@@ -201,6 +207,7 @@ _WORK: dict[str, Callable[..., None]] = {
     "begin": tasks.begin,
     "launch": items.launch,
     "fill": items.fill,
+    "weigh": items.weigh,
     "attempt_ended": _attempt_ended,
     "end": tasks.end,
     "settle": tasks.settle,
@@ -209,7 +216,7 @@ _WORK: dict[str, Callable[..., None]] = {
     "obey": routing.obey,
     "check_join": routing.check_join,
     "go_on": operations.go_on_by_report,
-    "wind_down": lambda step, task, reason: operations.wind_down(step, reason),
+    "wind_down": _wind_down,
 }
 
 

@@ -190,6 +190,8 @@ class Rules:
     """A join that can no longer be filled stays as it is and fails the execution; else the join itself fails."""
     about: str = ""
     """The variable under which a context tells about its execution."""
+    skip_keeps_result: bool = True
+    """A task that is skipped with null keeps the result that it failed with; else null is its result."""
     notes_errors: bool = False
     """Errors are gathered in a list on the execution, and a failure leaves the output as it can be evaluated."""
 
@@ -207,6 +209,7 @@ ORQUESTA_RULES = Rules(
     runs_noop=False,
     leaves_joins=True,
     about="st2",
+    skip_keeps_result=False,
     notes_errors=True,
 )
 

@@ -113,12 +113,12 @@ def _is_worked_on(step: Step, task: TaskExecution) -> bool:
 def come_to_rest(step: Step) -> None:
     """PAUSING becomes PAUSED and CANCELLING CANCELLED once nobody works on any task (O3, O15)."""
     execution = step.execution
-    if execution.state is ExecutionState.RUNNING and step.workflow.rules.follows_reports:
+    if execution.state is ExecutionState.RUNNING and not isinstance(step.event, ResumeRequested):
         _follow_reports(step)
     if execution.active_count:
         return
     if execution.state is ExecutionState.PAUSING:
-        step.move_execution(ExecutionState.PAUSED, execution.info)
+        step.move_execution(ExecutionState.PAUSED, execution.info, reported=execution.is_paused_by_report)
     elif execution.state is ExecutionState.CANCELLING and not execution.children:
         for task in step.tasks_in(TaskState.RUNNING, TaskState.RUNNING_DELAYED, TaskState.PAUSED):
             step.change(TaskMoved(task=task.number, state=TaskState.CANCELLED, info=execution.info, at_s=step.at_s))
@@ -126,19 +126,21 @@ def come_to_rest(step: Step) -> None:
 
 
 def _follow_reports(step: Step) -> None:
-    """A delegate pauses its execution; so does what has paused itself, once nothing else is left to do."""
+    """What has paused itself, or waits for somebody outside, pauses its execution once nothing else is left to do."""
     execution = step.execution
-    if execution.delegates:
-        step.pause(reported=True)
-        return
-    if execution.active_count:
+    if not step.workflow.rules.follows_reports or execution.active_count or not execution.incomplete:
         return
     open_tasks = [execution.tasks[number] for number in execution.incomplete]
-    paused = [task for task in open_tasks if task.state is TaskState.PAUSED and not _is_of_children(step, task)]
-    if paused and all(task.state in (TaskState.PAUSED, TaskState.WAITING) for task in open_tasks):
+    if all(task.state is TaskState.WAITING or _waits_by_report(step, task) for task in open_tasks) and len(
+        open_tasks
+    ) > len(execution.waiting):
         step.pause(reported=True)
 
 
-def _is_of_children(step: Step, task: TaskExecution) -> bool:
-    """Whether it is sub-workflows that the task waits for: what is asked of them stays with them (decision 12)."""
-    return any(attempt.child_id for attempt in step.execution.current_attempts(task))
+def _waits_by_report(step: Step, task: TaskExecution) -> bool:
+    """Whether the task is paused or delegated by what its actions reported. What is asked of a sub-workflow stays
+    with it (decision 12)."""
+    if task.state not in (TaskState.PAUSED, TaskState.RUNNING):
+        return False
+    attempts_open = [one for one in step.execution.current_attempts(task) if one.state not in COMPLETED_ATTEMPT]
+    return bool(attempts_open) and all(one.reported or one.delegated for one in attempts_open)

@@ -7,12 +7,9 @@ from dalsegno.workflow.commands import Send
 from dalsegno.workflow.events import TimerFired
 from dalsegno.workflow.execution import TaskExecution
 from dalsegno.workflow.scope import EvaluationError, Template
-from dalsegno.workflow.states import ExecutionState, TaskState
+from dalsegno.workflow.states import LIVE, ExecutionState, TaskState
 from dalsegno.workflow.step import HardFailure, Step
 from dalsegno.workflow.view import View, task_view
-
-_LIVE = frozenset({ExecutionState.RUNNING, ExecutionState.PAUSING, ExecutionState.PAUSED})
-"""In these a failed task may still be retried; in all others nothing follows."""
 
 
 def pauses_before(step: Step, task: TaskExecution) -> bool:
@@ -119,7 +116,7 @@ def check_retry(step: Step, task: TaskExecution) -> None:
 def retries(step: Step, task: TaskExecution, verdict: TaskState, info: str) -> bool:
     """Whether another attempt follows, by itself (O23); if so it is under way, at once or after the delay."""
     retry = step.spec(task).policies.retry
-    if retry is None or verdict not in (TaskState.ERROR, TaskState.SUCCESS) or step.execution.state not in _LIVE:
+    if retry is None or verdict not in (TaskState.ERROR, TaskState.SUCCESS) or step.execution.state not in LIVE:
         return False
     count = _whole(retry.count, step, task, "retry.count")
     delay_s = _seconds(retry.delay_s, step, task, "retry.delay")

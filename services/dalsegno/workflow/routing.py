@@ -8,12 +8,9 @@ from dalsegno.workflow.execution import TaskExecution
 from dalsegno.workflow.lifecycle import stop
 from dalsegno.workflow.model import JOIN_ALL, Clause, Command, Task, Transition
 from dalsegno.workflow.scope import EvaluationError
-from dalsegno.workflow.states import ExecutionState, TaskState
+from dalsegno.workflow.states import LIVE, ExecutionState, TaskState
 from dalsegno.workflow.step import HardFailure, Step
 from dalsegno.workflow.view import View, task_view
-
-_ROUTABLE = frozenset({ExecutionState.RUNNING, ExecutionState.PAUSING, ExecutionState.PAUSED})
-"""In these an ended task's transitions are evaluated at once; in all others when its execution runs again."""
 
 
 def add_task(
@@ -27,8 +24,10 @@ def add_task(
 
 def route(step: Step, task: TaskExecution) -> None:
     """Evaluate the transitions of an ended task, all of them before any is taken."""
-    if task.routed or not (step.execution.state in _ROUTABLE or step.workflow.rules.routes_when_ended):
+    if task.routed or not (step.execution.state in LIVE or step.workflow.rules.routes_when_ended):
         return
+    if step.workflow.rules.fails_fast and task.state is TaskState.CANCELLED and step.execution.state in LIVE:
+        step.later("wind_down", task, f"task '{task.name}' was cancelled")
     if step.workflow.reverse:
         _route_backward(step, task)
     elif step.spec(task).branches:

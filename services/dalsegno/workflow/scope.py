@@ -48,8 +48,9 @@ class Scope(Protocol):
         ...
 
     def run(self, name: str | None, route: int | None) -> dict[str, object] | None:
-        """The record that Orquesta's `task(name)` shows: `{id, execution_id, name, route, result, state, started_s,
-        ended_s}` of the newest running, of that route when one is given. None when it was never run."""
+        """The record that Orquesta's `task(name)` shows: `{id, execution_id, name, route, result, items, state,
+        started_s, ended_s}`, on that route, or (None) on the current one and those that it came from, else the newest.
+        `items` is None, or a list of (result, state) of the items that have begun. None when it was never run."""
         ...
 
     def stored(self, environment: str, key: str) -> object:

@@ -62,6 +62,9 @@ COMPLETED_ATTEMPT = frozenset({A.SUCCESS, A.ERROR, A.CANCELLED})
 QUIET_EXECUTION = frozenset({E.PAUSING, E.PAUSED, E.CANCELLING, E.CANCELLED})
 """Nothing of an execution in one of these states is handed to an executor (O4, O14)."""
 
+LIVE = frozenset({E.RUNNING, E.PAUSING, E.PAUSED})
+"""In these an execution goes on, or would if it were not paused: a failed task may be retried, transitions count."""
+
 EXECUTION_MOVES: dict[ExecutionState, frozenset[ExecutionState]] = {
     E.IDLE: frozenset({E.RUNNING, E.ERROR, E.CANCELLED}),
     E.RUNNING: frozenset({E.PAUSING, E.PAUSED, E.CANCELLING, E.CANCELLED, E.SUCCESS, E.ERROR, E.REVERTING}),

@@ -62,6 +62,10 @@ class Step:
         self.commands: list[AnyCommand] = []
         self.todo: deque[tuple[str, int, tuple[object, ...]]] = deque()
         self.verdict = "accepted"
+        self.subsumed: tuple[str, ...] = ()
+        """The tasks of a request that come after another one of it (O28)."""
+        self.failed_hard = False
+        """Whether something in this step has failed beyond all handlers."""
         self._receivers = notices.subscriptions(execution.created.params)
         self._seeds = 0
 
@@ -105,6 +109,7 @@ class Step:
         """Put the execution into a state, and tell its parent when that concerns it."""
         execution = self.execution
         errors = errors_of(execution) if state in COMPLETED_EXECUTION else None
+        again = execution.is_completed
         moved = ExecutionMoved(
             state=state, info=info, output=output, errors=errors, reported=reported, at_s=self.at_s
         )  # fmt: skip
@@ -117,7 +122,9 @@ class Step:
                 child_id=execution.id,
                 state=state,
                 state_info=info,
+                again=again,
                 output=output if state in COMPLETED_EXECUTION else None,
+                reported=reported,
                 errors=errors if state is ExecutionState.ERROR else None,
             )
             self.command(Send(parent.execution_id, told))

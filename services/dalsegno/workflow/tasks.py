@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dalsegno.workflow import items, policies
+from dalsegno.workflow import attempts, items, policies
 from dalsegno.workflow.changes import GlobalsPublished, Published, ResultDropped, TaskMoved
 from dalsegno.workflow.execution import TaskExecution
-from dalsegno.workflow.model import Clause, Task
+from dalsegno.workflow.model import Clause, Command, Task
 from dalsegno.workflow.scope import EvaluationError, Template
 from dalsegno.workflow.states import ExecutionState, TaskState
 from dalsegno.workflow.step import HardFailure, Step
@@ -20,6 +20,8 @@ def begin(step: Step, task: TaskExecution) -> None:
     if step.execution.state is not ExecutionState.RUNNING:
         if task.state is not TaskState.IDLE:
             step.change(TaskMoved(task=task.number, state=TaskState.IDLE, at_s=step.at_s))
+        if step.failed_hard and step.workflow.rules.notes_errors:
+            attempts.note_faults(step, task)
         return
     if task.timer in ("retry", "wait_before"):  # a pause came just when its time had come
         items.launch(step, task, task.retries + (task.timer == "retry"))
@@ -53,8 +55,14 @@ def end(step: Step, task: TaskExecution, verdict: TaskState, info: str) -> None:
 def conclude(step: Step, task: TaskExecution, verdict: TaskState, info: str) -> None:
     """Fail-on and retry have the last word on the verdict; then the task has ended and its transitions are next."""
     verdict, info = policies.fail_on(step, task, verdict, info)
-    if policies.retries(step, task, verdict, info):
-        return
+    try:
+        if policies.retries(step, task, verdict, info):
+            return
+    except HardFailure as error:
+        if not step.workflow.rules.notes_errors:
+            raise
+        step.note(str(error), task)
+        step.later("obey", task, Command.FAIL, str(error))  # after the task has ended as it did
     settle(step, task, verdict, info)
 
 
@@ -94,6 +102,9 @@ def publish(step: Step, task: TaskExecution, verdict: TaskState, info: str) -> N
     spec = step.spec(task)
     clause = state_clause(spec, verdict)
     own = {TaskState.ERROR: spec.publish_on_error, TaskState.SKIPPED: spec.publish_on_skip}.get(verdict, spec.publish)
+    if verdict is TaskState.SKIPPED and own is None and _has_output(step, task):
+        own = spec.publish  # evaluated with the given output as the result (BEHAVIOURS decision 4, R20)
+        clause = clause if clause != Clause() else spec.on_success
     last = spec.on_complete if verdict is not TaskState.SKIPPED else Clause()
     branch = [template for template in (clause.branch, own, last.branch) if template is not None]
     shared = [template for template in (clause.globals, last.globals) if template is not None]
@@ -106,6 +117,12 @@ def publish(step: Step, task: TaskExecution, verdict: TaskState, info: str) -> N
         step.change(Published(task=task.number, values=values))
     if wide:
         step.change(GlobalsPublished(task=task.number, values=wide))
+
+
+def _has_output(step: Step, task: TaskExecution) -> bool:
+    """Whether a task that is skipped was given an output: null is none."""
+    attempt = step.execution.attempts.get((task.number, 0, task.attempt))
+    return attempt is not None and attempt.result is not None and attempt.result.data is not None
 
 
 def _publish_scope(step: Step, task: TaskExecution, verdict: TaskState, info: str) -> View:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import cast
 
@@ -13,6 +13,7 @@ from dalsegno.workflow.identity import task_id
 from dalsegno.workflow.model import Merge
 from dalsegno.workflow.scope import EvaluationError
 from dalsegno.workflow.step import Step
+from dalsegno.workflow.value import Value
 
 AnyContext = Context | layers.Layers
 
@@ -34,7 +35,9 @@ def context_in(step: Step, task: TaskExecution) -> AnyContext:
             continue
         stack.pop()
         ways = zip(top.sources, top.by_branches, strict=True)
-        top.context_in = merged_out(step, [(tasks[number], branch) for number, branch in ways])
+        top.context_in = merged(
+            step, (_passed_on(step, tasks[number], branch, top.editions.get(number, 0)) for number, branch in ways)
+        )
     assert task.context_in is not None
     return task.context_in
 
@@ -45,18 +48,46 @@ def context_out(step: Step, task: TaskExecution, branch: int = -1) -> AnyContext
         return _branch_out(step, task, branch)
     if task.context_out is None:
         seen = context_in(step, task)
-        task.context_out = seen if task.branches else publish(cast(Context, seen), task.published)
+        published = task.published if task.unedited is None else task.unedited
+        task.context_out = seen if task.branches else publish(cast(Context, seen), published)
+        if task.edits:
+            task.context_out = _edited(step, task.context_out, task.edits)
     return task.context_out
+
+
+def _passed_on(step: Step, task: TaskExecution, branch: int, edition: int) -> AnyContext:
+    """What the task passed on in one of its editions, the present one or one before an operation had it go on."""
+    if edition == task.edition:
+        return context_out(step, task, branch)
+    published, branches, edits = task.former[edition]
+    seen = context_in(step, task)
+    if branch >= 0:
+        return _edited(step, _layered(step, seen, branches.get(branch)), edits)
+    return _edited(step, seen if branches else publish(cast(Context, seen), published), edits)
+
+
+def _edited(step: Step, context: AnyContext, edits: list[tuple[int, Mapping[str, Value]]]) -> AnyContext:
+    """The context with what was edited in it: each edit is one more publish (BEHAVIOURS decision 14)."""
+    for number, edited in edits:
+        if step.workflow.rules.merge is Merge.LAST_ARRIVED:
+            context = _layered(step, context, (number, edited))
+        else:
+            context = publish(cast(Context, context), edited)
+    return context
+
+
+def _layered(step: Step, context: AnyContext, published: tuple[int, Mapping[str, Value]] | None) -> AnyContext:
+    if published is None or not published[1]:
+        return context
+    number, values = published
+    return layers.publish(cast(layers.Layers, context), number, values, lambda name: initial(step.execution, name))
 
 
 def _branch_out(step: Step, task: TaskExecution, branch: int) -> AnyContext:
     found = task.branch_contexts.get(branch)
     if found is None:
-        seen = cast(layers.Layers, context_in(step, task))
-        number, published = task.branches.get(branch, (0, {}))
-        found = (
-            layers.publish(seen, number, published, lambda name: initial(step.execution, name)) if published else seen
-        )
+        context = _layered(step, context_in(step, task), task.branches.get(branch))
+        found = cast(layers.Layers, _edited(step, context, task.edits))
         task.branch_contexts[branch] = found
     return found
 
@@ -66,26 +97,30 @@ def initial(execution: Execution, name: str) -> object:
     value = execution.globals.get(name)
     if value is not None:
         return value.data
-    declared = execution.created.input.data
+    declared = execution.input.data
     assert isinstance(declared, dict)
     return declared[name]
 
 
 def merged_out(step: Step, ways: list[tuple[TaskExecution, int]]) -> AnyContext:
     """The merge of what these tasks pass on by these branches, in this order."""
-    merged: AnyContext = EMPTY_CONTEXT
-    seen: set[int] = set()
+    return merged(step, (context_out(step, task, branch) for task, branch in ways))
+
+
+def merged(step: Step, contexts: Iterable[AnyContext]) -> AnyContext:
+    """The merge of these contexts, in this order."""
+    found: AnyContext = EMPTY_CONTEXT
+    seen: dict[int, AnyContext] = {}
     is_layered = step.workflow.rules.merge is Merge.LAST_ARRIVED
-    for task, branch in ways:
-        context = context_out(step, task, branch)
+    for context in contexts:
         if id(context) in seen:  # branches that published nothing share one context
             continue
-        seen.add(id(context))
+        seen[id(context)] = context
         if is_layered:
-            merged = layers.merge(cast(layers.Layers, merged), cast(layers.Layers, context))
+            found = layers.merge(cast(layers.Layers, found), cast(layers.Layers, context))
         else:
-            merged = merge(cast(Context, merged), cast(Context, context))
-    return merged
+            found = merge(cast(Context, found), cast(Context, context))
+    return found
 
 
 def values(context: AnyContext) -> dict[str, object]:
@@ -161,7 +196,7 @@ class View:
 
     def variables(self) -> dict[str, object]:
         """All of them in one dict."""
-        declared = self._execution.created.input.data
+        declared = self._execution.input.data
         assert isinstance(declared, dict)
         return {
             **self._about(),
@@ -240,7 +275,9 @@ class View:
         if name is None:
             found = self._task
         else:
-            found = self._execution.latest(name) if route is None else self._execution.latest_on(name, route)
+            found = self._near(name) if route is None else self._execution.latest_on(name, route)
+        if found is None and name is not None and route is None:
+            found = self._execution.latest(name)
         if found is None:
             return None
         current = found is self._task and self._state
@@ -250,10 +287,15 @@ class View:
             "name": found.name,
             "route": found.route,
             "result": self._execution.result(found),
+            "items": None if found.item_count is None else self._item_results(found),
             "state": self._state if current else str(found.state),
             "started_s": found.started_s,
             "ended_s": found.ended_s,
         }
+
+    def _item_results(self, task: TaskExecution) -> list[tuple[object, str]]:
+        attempts = self._execution.current_attempts(task)
+        return [(None if one.result is None else one.result.data, str(one.state)) for one in attempts]
 
     def stored(self, environment: str, key: str) -> object:
         """A value of a stored environment of the namespace. KeyError when there is none."""
@@ -268,7 +310,8 @@ class View:
         """
         own: list[dict[str, object]] = []
         if execution_id in (None, self._execution.id):
-            records = (self._task_record(task) for task in self._execution.tasks.values())
+            counting = (task for task in self._execution.tasks.values() if not task.superseded_by)
+            records = (self._task_record(task) for task in counting)
             own = [
                 record
                 for record in records
@@ -302,8 +345,8 @@ class View:
         return self._step.outside.executions(self._execution.created.namespace, dict(criteria))
 
     def environment(self) -> dict[str, object]:
-        """As it was when the root execution started."""
-        environment = self._execution.created.environment.data
+        """As it was when the root execution started, unless an operation has changed it since."""
+        environment = self._execution.environment.data
         assert isinstance(environment, dict)
         return environment
 

@@ -1,0 +1,91 @@
+"""How an execution keeps a task's rounds of attempts. Part of `apply`, called by nobody else.
+
+A round runs the whole task, or only some items of it anew. In between, each item's present attempt is the one of the
+round that ran it last: `base` for most, and what `rounds` says for those that were run anew since. So running one item
+of ten thousand again leaves all others where they are.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from dalsegno.workflow.changes import AttemptsBegun, RoundPlanned
+from dalsegno.workflow.states import COMPLETED_ATTEMPT, AttemptState
+
+if TYPE_CHECKING:
+    from dalsegno.workflow.execution import Attempt, Execution, TaskExecution
+
+
+def plan(execution: Execution, change: RoundPlanned) -> None:
+    """The next round will be as an operation wants it."""
+    execution.tasks[change.task].plan = change
+
+
+def begin(execution: Execution, change: AttemptsBegun) -> None:
+    """The next round: nothing of what begins anew counts any more."""
+    task = execution.tasks[change.task]
+    if change.only is None:
+        _begin_all(execution, task, change)
+    else:
+        _begin_some(execution, task, change, change.only)
+    task.attempt, task.retries, task.concurrency = change.attempt, change.retries, change.concurrency
+    task.round = task.plan if task.plan is not None else task.round if change.retries else None
+    task.plan = None
+    task.begun_count = 0
+    task.result_dropped = False
+    task.edits_seen = execution.edit_count
+
+
+def _begin_all(execution: Execution, task: TaskExecution, change: AttemptsBegun) -> None:
+    for attempt in execution.current_attempts(task):
+        attempt.accepted = False
+    task.base, task.rounds = change.attempt, {}
+    task.items = change.items
+    task.item_count = None if change.items is None else len(change.items.data)  # type: ignore[arg-type]
+    task.pending = range(task.item_count or 0)
+    task.added_count = task.ended_count = task.failed_count = task.cancelled_count = 0
+    task.failed_items = {}
+
+
+def _begin_some(execution: Execution, task: TaskExecution, change: AttemptsBegun, only: tuple[int, ...]) -> None:
+    """These items, and then what the round before had not come to."""
+    rest = task.pending[task.begun_count :]
+    if not only:
+        task.pending = rest
+        return
+    for item in only:
+        _set_aside(execution, task, item)
+    task.pending = only if not rest else (*only, *(item for item in rest if item not in set(only)))
+    for item in task.pending:
+        task.rounds[item] = change.attempt
+
+
+def _set_aside(execution: Execution, task: TaskExecution, item: int) -> None:
+    attempt = execution.current(task, item)
+    if attempt is None:
+        return
+    attempt.accepted = False
+    task.added_count -= 1
+    task.failed_items.pop(item, None)
+    if attempt.state in COMPLETED_ATTEMPT:
+        task.ended_count -= 1
+        task.failed_count -= attempt.state is AttemptState.ERROR
+        task.cancelled_count -= attempt.state is AttemptState.CANCELLED
+
+
+def add(task: TaskExecution) -> None:
+    """One more of the round's attempts exists."""
+    task.added_count += 1
+    if task.item_count is not None:
+        task.begun_count += 1
+
+
+def end(task: TaskExecution, attempt: Attempt) -> None:
+    """A present attempt has ended."""
+    task.ended_count += 1
+    if attempt.state is AttemptState.ERROR:
+        task.failed_count += 1
+        task.failed_items[attempt.key[1]] = None
+    elif attempt.state is AttemptState.CANCELLED:
+        task.cancelled_count += 1
+        task.failed_items[attempt.key[1]] = None

@@ -1,0 +1,141 @@
+"""How an execution takes back what a task had led to, and what is edited. Part of `apply`, called by nobody else."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from dalsegno.workflow.changes import ContextEdited, TaskMoved
+from dalsegno.workflow.states import COMPLETED_TASK, TaskState
+from dalsegno.workflow.value import Value
+
+if TYPE_CHECKING:
+    from dalsegno.workflow.execution import Execution, TaskExecution
+
+
+def reopen(execution: Execution, task: TaskExecution, change: TaskMoved) -> None:
+    """A task that had ended goes on, in its next edition: where it had led to, it has not led any more.
+
+    What had seen its variables goes on seeing them as they were. If it runs again it has published nothing yet.
+    """
+    _withdraw(execution, task)
+    execution.generation = task.generation = max(change.generation, execution.generation)
+    published = task.published if task.unedited is None else task.unedited
+    task.former.append((dict(published), dict(task.branches), list(task.edits)))
+    task.edition += 1
+    task.next, task.ends, task.routed, task.handled = (), (), False, False
+    if change.state not in COMPLETED_TASK:
+        task.published, task.branches, task.edits, task.unedited = {}, {}, [], None
+        task.ended_s = None
+    task.context_out = None
+    task.branch_contexts = {}
+    if execution.errors:
+        _forget_errors(execution, task)
+
+
+def supersede(execution: Execution, task: TaskExecution, by: str) -> None:
+    """A task that has ended no longer counts; its arrivals at joins that wait are taken back."""
+    _withdraw(execution, task)
+    task.superseded_by = by
+    numbers = execution.by_name[task.name]
+    trimmed = execution.trimmed.get(task.name, 0)
+    while trimmed < len(numbers) and execution.tasks[numbers[-1 - trimmed]].superseded_by:
+        trimmed += 1
+    if trimmed:
+        execution.trimmed[task.name] = trimmed
+    if execution.by_route.get((task.name, task.route)) == task.number:
+        _index_route(execution, task)
+    if execution.errors:
+        _forget_errors(execution, task)
+
+
+def _index_route(execution: Execution, task: TaskExecution) -> None:
+    numbers = execution.by_name[task.name]
+    for number in numbers[len(numbers) - 1 - execution.trimmed.get(task.name, 0) :: -1]:
+        other = execution.tasks[number]
+        if other.route == task.route and not other.superseded_by:
+            execution.by_route[task.name, task.route] = number
+            return
+    del execution.by_route[task.name, task.route]
+
+
+def _withdraw(execution: Execution, task: TaskExecution) -> None:
+    for number in task.next:
+        join = execution.tasks[number]
+        if join.state is not TaskState.WAITING or task.number not in join.sources:
+            continue
+        kept = [
+            each for each in zip(join.sources, join.by_branches, strict=True) if each[0] != task.number
+        ]  # fmt: skip
+        join.sources = [source for source, _ in kept]
+        join.by_branches = [branch for _, branch in kept]
+        join.arrived = {execution.tasks[source].name for source in join.sources}
+        join.editions.pop(task.number, None)
+        join.context_in = join.context_out = None
+    for branch in task.ends:
+        execution.branch_ends.pop((task.number, branch), None)
+
+
+def _forget_errors(execution: Execution, task: TaskExecution) -> None:
+    from dalsegno.workflow.execution import error_key
+
+    kept = [error for error in execution.errors if error.task != task.number]
+    if len(kept) < len(execution.errors):
+        execution.errors = kept
+        execution.error_keys = {error_key(error) for error in kept}
+
+
+def edit(execution: Execution, change: ContextEdited) -> None:
+    """Values are set and taken away; whoever has not begun yet sees them so."""
+    execution.edit_count += 1
+    if change.task:
+        _edit_task(execution, execution.tasks[change.task], change)
+        return
+    draft = execution.globals.mutate()
+    declared = execution.input.data
+    assert isinstance(declared, dict)
+    given = dict(declared)
+    for name in change.removed:
+        draft.pop(name, None)
+        given.pop(name, None)
+    for name, value in change.values.items():
+        if name in given and name not in draft:
+            given[name] = value.data
+        else:
+            draft[name] = value
+    execution.globals = draft.finish()
+    if given != declared:
+        execution.input = Value(data=given)
+
+
+def _edit_task(execution: Execution, task: TaskExecution, change: ContextEdited) -> None:
+    if task.unedited is None:
+        task.unedited = dict(task.published)
+    for name in change.removed:
+        task.published.pop(name, None)
+        task.unedited.pop(name, None)
+        task.branches = {
+            branch: (number, {each: value for each, value in values.items() if each != name})
+            for branch, (number, values) in task.branches.items()
+        }
+        task.edits = [
+            (number, {each: value for each, value in values.items() if each != name})
+            for number, values in task.edits
+        ]  # fmt: skip
+    if change.values:
+        task.published.update(change.values)
+        task.edits.append((execution.revision, dict(change.values)))
+    _forget_contexts(execution, task)
+
+
+def _forget_contexts(execution: Execution, task: TaskExecution) -> None:
+    """What was put together from the task's variables is put together anew when it is asked for."""
+    ahead, seen = [task], {task.number}
+    while ahead:
+        one = ahead.pop()
+        one.context_out, one.branch_contexts = None, {}
+        if one is not task:
+            one.context_in = None
+        for number in one.next:
+            if number not in seen:
+                seen.add(number)
+                ahead.append(execution.tasks[number])
