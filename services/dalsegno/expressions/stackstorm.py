@@ -101,8 +101,8 @@ def json_escape(frame: Frame, value: object) -> str:
 def jsonpath_query(frame: Frame, value: object, query: object) -> object:
     """All that the query finds in the value; null when it finds nothing."""
     # Only the evaluation process comes here, so that only it imports the library.
-    from jsonpath_ng.parser import parse
     from jsonpath_ng.exceptions import JSONPathError
+    from jsonpath_ng.parser import parse
 
     try:
         found = parse(_text(query, "jsonpath_query()")).find(finish(value, frame.budget, plain=SCALARS))

@@ -55,6 +55,7 @@ class PlainScope:
             "name": name or "current",
             "route": route or 0,
             "result": {"a": [1, 2]},
+            "items": None if name != "each" else [({"a": 1}, "SUCCESS"), (None, "READY")],
             "state": state,
             "started_s": 0.0,
             "ended_s": 1.5,

@@ -169,6 +169,15 @@ def test_states(state: str, status: str, succeeded: bool, failed: bool, complete
     assert value_of("{{ [task_status('t'), succeeded(), failed(), completed()] }}", states=states) == expected
 
 
+def test_items_in_the_record() -> None:
+    """`task()` of a task with items has each item's status and result, as StackStorm keeps them."""
+    items = [{"status": "succeeded", "result": {"a": 1}}, {"status": "requested", "result": None}]
+    states = {"each": "RUNNING"}
+    assert value_of("<% task(each).result.items.select($.status) %>", states=states) == ["succeeded", "requested"]
+    assert value_of("{{ task('each').result['items'] }}", states=states) == items
+    assert value_of("<% task(each).result.items.where($.status =~ '.*') %>", states=states) == items
+
+
 def test_every_state_has_a_word() -> None:
     """There is no state that task_status() cannot tell."""
     assert set(STATUSES) == set(TaskState)
