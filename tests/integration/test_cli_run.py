@@ -130,7 +130,34 @@ RUNS: list[tuple[str, list[str], int, Any]] = [
     ("loop", ["-i", "n=6"], 0, {"steps": 8}),
     ("reverse", ["--params", '{"task_name": "test"}'], 0, None),
     ("workbook", ["-i", "city=Holmsey"], 0, {"sentence": "sun and 19.5 degrees in Holmsey"}),
+    ("orquesta/fan_out", [], 0, None),
+    ("orquesta/retry", [], 0, {"rate": 7.5, "source": "the exchange"}),
+    ("orquesta/retry", ["-i", "attempts=0"], 0, {"rate": 7.25, "source": "yesterday"}),
+    ("orquesta/sub_workflow", ["-i", 'cities=["Eastmarch"]'], 0, {"advice": ["Eastmarch: sun, leave it at home"]}),
+    ("orquesta/advise_city", ["-i", "city=Greyhaven"], 0, {"advice": "Greyhaven: storm, take an umbrella"}),
+    ("orquesta/error_handling", ["-i", "city=Eastmarch"], 0, {"city": "Eastmarch", "picnic": "21.0 degrees, go"}),
+    (
+        "orquesta/error_handling",
+        ["-i", "city=Nowhere"],
+        0,
+        {"city": "Nowhere", "picnic": "stay: there is no city Nowhere"},
+    ),
+    (
+        "orquesta/error_handling",
+        ["-i", "city=Greyhaven"],
+        1,
+        {"city": "Greyhaven", "picnic": "8.0 degrees, too cold"},
+    ),
+    ("orquesta/loop", ["-i", "n=6"], 0, {"steps": 8}),
 ]
+
+
+def copy_of(name: str, folder: Path) -> Path:
+    """An example as a file."""
+    file = folder / f"{name}.yaml"
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(read_example(name))
+    return file
 
 
 @pytest.mark.parametrize(("name", "options", "code", "output"), RUNS, ids=lambda value: str(value)[:30])
@@ -138,8 +165,9 @@ def test_an_example_does_what_it_says(
     server: Served, endpoints: str, tmp_path: Path, name: str, options: list[str], code: int, output: Any
 ) -> None:
     """Each example runs to the end that its header promises."""
-    file = tmp_path / f"{name}.yaml"
-    file.write_text(read_example(name))
+    file = copy_of(name, tmp_path)
+    if name == "orquesta/sub_workflow":
+        server.type("workflow", "create", copy_of("orquesta/advise_city", tmp_path))
     base = ["-i", f"base_url={endpoints}"] if "base_url" in file.read_text() else []
     ended = server.type("run", file, *base, *options, "--comment", name)
 
@@ -187,13 +215,25 @@ def test_a_callback_is_awaited_and_completed(server: Served, tmp_path: Path) -> 
     assert server.read("show", execution)["output"] == {"message": "K-113 arrived: signed"}
 
 
+def test_a_question_is_asked_and_answered(server: Served, tmp_path: Path) -> None:
+    """The example of a question: the run pauses, an answer that does not fit is refused, one that fits ends it."""
+    paused = server.type("run", copy_of("orquesta/approval", tmp_path), "-i", "release=4.2")
+    [execution] = server.read("list", "--filter", "workflow=example.release state=PAUSED")
+    [attempt] = [each for each in server.read("action", "attempts", execution["id"]) if each["state"] == "RUNNING"]
+    refused = server.type("action", "complete", attempt["id"], "--result", '{"approved": "perhaps"}')
+    server.type("action", "complete", attempt["id"], "--result", '{"approved": true}')
+    ended = server.type("watch", execution["id"])
+
+    assert (paused.returncode, refused.returncode, ended.returncode) == (4, 2, 0)
+    assert server.read("show", execution["id"])["output"] == {"done": "published build of 4.2"}
+
+
 @pytest.mark.parametrize("name", list(find_examples()))
 def test_an_example_has_no_problems(server: Served, tmp_path: Path, name: str) -> None:
-    """Each example is a definition that can be stored."""
-    file = tmp_path / f"{name}.yaml"
-    file.write_text(read_example(name))
+    """Each example is a definition that can be stored, and calls nothing that is not there."""
+    server.type("workflow", "create", copy_of("orquesta/advise_city", tmp_path))
 
-    assert server.type("workflow", "validate", file).stdout.startswith("no problems")
+    assert server.type("workflow", "validate", copy_of(name, tmp_path)).stdout.startswith("no problems")
 
 
 def test_five_mistakes_are_five_problems_with_lines(server: Served, tmp_path: Path) -> None:
