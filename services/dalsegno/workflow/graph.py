@@ -31,6 +31,20 @@ def outbound_tasks(workflow: Workflow) -> dict[str, frozenset[str]]:
     return {name: frozenset(clauses_targets(task)) for name, task in workflow.tasks.items()}
 
 
+@lru_cache(maxsize=16384)
+def joins_ahead(workflow: Workflow, name: str) -> tuple[str, ...]:
+    """The joins that the task's clauses lead to, directly or not."""
+    onward = outbound_tasks(workflow)
+    found: dict[str, None] = {}
+    ahead = [name]
+    while ahead:
+        for target in onward[ahead.pop()]:
+            if target not in found:
+                found[target] = None
+                ahead.append(target)
+    return tuple(target for target in found if workflow.tasks[target].has_join)
+
+
 @lru_cache(maxsize=4096)
 def dependants(workflow: Workflow) -> dict[str, tuple[str, ...]]:
     """Reverse workflows: for each task those that require it."""

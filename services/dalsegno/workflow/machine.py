@@ -14,7 +14,19 @@ from typing import Any
 
 import msgspec
 
-from dalsegno.workflow import attempts, branching, graph, items, lifecycle, operations, policies, routing, tasks
+from dalsegno.workflow import (
+    attempts,
+    branching,
+    graph,
+    items,
+    lifecycle,
+    operations,
+    policies,
+    repeating,
+    resume,
+    routing,
+    tasks,
+)
 from dalsegno.workflow.changes import AnyChange, ExecutionCreated
 from dalsegno.workflow.commands import AnyCommand
 from dalsegno.workflow.events import (
@@ -55,6 +67,8 @@ class Outcome:
     commands: list[AnyCommand] = field(default_factory=list)
     verdict: str = "accepted"
     """accepted; duplicate (stepped before) or superseded (it came too late): these two change nothing."""
+    subsumed: tuple[str, ...] = ()
+    """The tasks of the request that come after another one of it, and so need no step of their own (O28)."""
 
 
 def step(workflow: Workflow, execution: Execution | None, event: Event, outside: Outside) -> Outcome:
@@ -75,7 +89,7 @@ def step(workflow: Workflow, execution: Execution | None, event: Event, outside:
     _work_off(current)
     _come_to_rest(current)
     lifecycle.tell_errors(current)
-    return Outcome(execution, current.changes, current.commands, current.verdict)
+    return Outcome(execution, current.changes, current.commands, current.verdict, current.subsumed)
 
 
 def _with_defaults(workflow: Workflow, event: StartRequested) -> ExecutionCreated:
@@ -195,7 +209,7 @@ _EVENTS: dict[type[Event], Callable[[Step, Any], None]] = {
     TimerFired: _timer,
     SliceDue: _slice,
     PauseRequested: operations.pause,
-    ResumeRequested: operations.resume,
+    ResumeRequested: resume.resume,
     CancelRequested: operations.cancel,
     ChildMoved: attempts.child_moved,
     HandedOut: attempts.hand_out,
@@ -206,6 +220,7 @@ _EVENTS: dict[type[Event], Callable[[Step, Any], None]] = {
 _WORK: dict[str, Callable[..., None]] = {
     "begin": tasks.begin,
     "launch": items.launch,
+    "skip": repeating.skip,
     "fill": items.fill,
     "weigh": items.weigh,
     "attempt_ended": _attempt_ended,

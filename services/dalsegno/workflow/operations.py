@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dalsegno.workflow import attempts, lifecycle, policies
-from dalsegno.workflow.changes import TaskMoved
+from dalsegno.workflow.changes import TaskMoved, TaskRouted
 from dalsegno.workflow.events import CancelRequested, PauseRequested, ResumeRequested
 from dalsegno.workflow.execution import Attempt, TaskExecution
-from dalsegno.workflow.refusals import Refused, Violation
+from dalsegno.workflow.refusals import Refused
 from dalsegno.workflow.states import COMPLETED_ATTEMPT, AttemptState, ExecutionState, TaskState
 from dalsegno.workflow.step import Step
+from dalsegno.workflow.value import Value
 
 _PAUSABLE = frozenset({ExecutionState.PAUSING, ExecutionState.PAUSED})
 _CANCELLABLE = frozenset(
@@ -27,26 +28,6 @@ def pause(step: Step, event: PauseRequested) -> None:
         step.pause(event.comment)
 
 
-def resume(step: Step, event: ResumeRequested) -> None:
-    """Continue what was paused (R2, O5), unless tasks have failed: they are named, and nothing changes (R3, R4)."""
-    execution = step.execution
-    if event.cascaded and execution.state not in _PAUSABLE:
-        step.verdict = "duplicate"
-        return
-    if execution.state is not ExecutionState.PAUSED:
-        told = f"only a PAUSED execution can be resumed, it is {execution.state}"
-        raise Refused.of(f"execution {execution.id}", told)
-    if execution.unhandled and not event.cascaded:
-        raise Refused(
-            [
-                Violation(f"task {task.name}", f"has failed: {task.info}", "TASK_FAILED")
-                for task in (execution.tasks[number] for number in execution.unhandled)
-            ]
-        )
-    step.move_execution(ExecutionState.RUNNING)
-    go_on(step)
-
-
 def go_on_by_report(step: Step, task: TaskExecution) -> None:
     """What it had paused for is over, so an execution that nobody asked to pause runs again."""
     if step.execution.is_paused_by_report and step.execution.state in _PAUSABLE:
@@ -54,11 +35,14 @@ def go_on_by_report(step: Step, task: TaskExecution) -> None:
         go_on(step)
 
 
-def go_on(step: Step) -> None:
-    """Start what was selected, due or interrupted while the execution was not running."""
+def go_on(step: Step, environment: Value | None = None) -> None:
+    """Start what was selected, due or interrupted while the execution was not running; so in paused children."""
     execution = step.execution
     for number in list(execution.unrouted):
-        step.later("route", execution.tasks[number])
+        if execution.tasks[number].state is TaskState.CANCELLED:
+            step.change(TaskRouted(task=number))  # what had been cancelled cancels nothing more
+        else:
+            step.later("route", execution.tasks[number])
     for task in step.tasks_in(TaskState.IDLE, TaskState.RUNNING, TaskState.RUNNING_DELAYED, TaskState.PAUSED):
         policies.rearm_timeout(step, task)
         if task.state is TaskState.IDLE:
@@ -68,8 +52,12 @@ def go_on(step: Step) -> None:
         elif task.state is TaskState.RUNNING and task.item_count is not None:
             step.later("fill", task)
     resumed = ResumeRequested(
-        at_s=step.at_s, actor=step.event.actor, comment=step.event.comment, cascaded=True
-    )  # fmt: skip
+        at_s=step.at_s,
+        actor=step.event.actor,
+        comment=step.event.comment,
+        cascaded=True,
+        environment=environment,
+    )
     step.tell_children(resumed, lambda state: state == AttemptState.PAUSED)
 
 

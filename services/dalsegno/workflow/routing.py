@@ -122,7 +122,7 @@ def _arrive(step: Step, name: str, source: TaskExecution) -> int | None:
     elif join.state is TaskState.WAITING:
         step.change(JoinReached(task=join.number, source=source.number))
         step.later("check_join", join)
-    elif join.state is TaskState.ERROR and not join.attempt:
+    elif is_dead(step, join):
         return None
     return join.number
 
@@ -143,6 +143,16 @@ def _check_joins(step: Step, task: TaskExecution, taken: set[str]) -> None:
             step.later("check_join", step.execution.tasks[number])
 
 
+def is_dead(step: Step, join: TaskExecution) -> bool:
+    """Whether the join has failed for lack of arrivals."""
+    return join.state is TaskState.ERROR and not join.attempt and len(join.arrived) < _needed(step, join)
+
+
+def _needed(step: Step, join: TaskExecution) -> int:
+    spec = step.spec(join)
+    return len(spec.inbound) if spec.join == JOIN_ALL else spec.join or 1
+
+
 def check_join(step: Step, join: TaskExecution, *, last_chance: bool = False) -> None:
     """Start the join when enough have selected it; fail it when that has become impossible (S7, S8).
 
@@ -150,8 +160,7 @@ def check_join(step: Step, join: TaskExecution, *, last_chance: bool = False) ->
     """
     if join.state is not TaskState.WAITING:
         return
-    spec = step.spec(join)
-    needed = len(spec.inbound) if spec.join == JOIN_ALL else spec.join or 1
+    spec, needed = step.spec(join), _needed(step, join)
     if len(join.arrived) >= needed:
         step.later("begin", join)
         return

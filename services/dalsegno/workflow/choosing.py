@@ -1,0 +1,162 @@
+"""Whether what is asked of the tasks of an execution can be done: everything that stands in the way, found before
+anything changes (R4, R14, R16, R26, O30, O31)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+from dalsegno.workflow.events import TaskChoice
+from dalsegno.workflow.execution import TaskExecution
+from dalsegno.workflow.refusals import InvalidRequest, Refused, Violation
+from dalsegno.workflow.states import COMPLETED_ATTEMPT, TaskState
+from dalsegno.workflow.step import Step
+from dalsegno.workflow.value import Value
+
+FAILED = frozenset({TaskState.ERROR, TaskState.CANCELLED})
+"""What a resume takes (BEHAVIOURS decision 1)."""
+
+WAYS = ("run", "skip", "leave")
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """A task execution and what is to be done with it."""
+
+    task: TaskExecution
+    choice: TaskChoice
+    only: tuple[int, ...] | None = None
+    """The items that run again; None: the whole task."""
+
+
+@dataclass(slots=True)
+class Findings:
+    """What is wrong with a request, and what stands in its way."""
+
+    wrong: list[Violation] = field(default_factory=list)
+    """Fields that no state of the execution would make right."""
+    obstacles: list[Violation] = field(default_factory=list)
+
+    def refuse(self) -> None:
+        """Raise what was found, all of it in one refusal; nothing when nothing was."""
+        if self.wrong:
+            raise InvalidRequest([*self.wrong, *self.obstacles])
+        if self.obstacles:
+            raise Refused(self.obstacles)
+
+    def obstacle(self, subject: str, description: str, kind: str = "STATE") -> None:
+        """Something is not as it would have to be."""
+        self.obstacles.append(Violation(subject, description, kind))
+
+
+def environment(step: Step, given: Value | None, findings: Findings) -> Value | None:
+    """The environment with the given variables laid over it; None when none are given."""
+    if given is None:
+        return None
+    if not isinstance(given.data, dict):
+        findings.wrong.append(Violation("environment", "must be an object"))
+        return None
+    before = step.execution.environment.data
+    assert isinstance(before, dict)
+    return Value(data={**before, **given.data})
+
+
+def executions_of(step: Step, choice: TaskChoice, findings: Findings, *, failed: bool) -> list[TaskExecution]:
+    """The task executions that a choice means: by number; else, of those that count, the newest.
+
+    With `failed` that is the newest that failed, if any has; else the newest one on each route.
+    """
+    execution, name = step.execution, choice.task
+    subject = f"task {name}"
+    if name not in step.workflow.tasks:
+        findings.obstacle(subject, "is not a task of the workflow", "TASK_UNKNOWN")
+        return []
+    if choice.number:
+        found = execution.tasks.get(choice.number)
+        if found is None or found.name != name:
+            findings.obstacle(subject, f"has no task execution {choice.number}", "TASK_UNKNOWN")
+            return []
+        if found.superseded_by:
+            findings.obstacle(subject, f"task execution {choice.number} was superseded by {found.superseded_by}")
+            return []
+        return [found]
+    newest = execution.latest(name)
+    if newest is None:
+        findings.obstacle(subject, "was never executed", "NOT_EXECUTED")
+        return []
+    if failed:
+        return [newest if newest.state in FAILED else _newest_failed(step, name) or newest]
+    numbers = {execution.by_route.get((name, route)) for route in range(len(execution.routes))}
+    return [execution.tasks[number] for number in sorted(number for number in numbers if number is not None)]
+
+
+def _newest_failed(step: Step, name: str) -> TaskExecution | None:
+    execution = step.execution
+    found = [number for number in (*execution.unhandled, *execution.cancelled) if execution.tasks[number].name == name]
+    return execution.tasks[max(found)] if found else None
+
+
+def check(step: Step, index: int, choice: TaskChoice, task: TaskExecution, findings: Findings) -> Chosen:
+    """What is to be done with the task; what is wrong with that is in the findings."""
+    place = f"tasks[{index}]"
+    if choice.way not in WAYS:
+        findings.wrong.append(Violation(f"{place}.way", f"is one of {', '.join(WAYS)}, not {choice.way!r}"))
+    if choice.way == "skip" and choice.output is None:
+        findings.wrong.append(Violation(f"{place}.output", "is missing: a skip needs an output"))
+    if choice.way != "run":
+        return Chosen(task, choice)
+    findings.wrong += _unfit_inputs(place, choice)
+    if choice.child == "rerun_failed":
+        _check_child(step, place, choice, task, findings)
+    if choice.items:
+        findings.wrong += _unfit_items(place, choice, task)
+        findings.obstacles += _busy_items(step, choice.items, task)
+        return Chosen(task, choice, tuple(sorted(choice.items)))
+    if choice.reset is False and task.item_count is not None:
+        return Chosen(task, choice, tuple(sorted(task.failed_items)))
+    return Chosen(task, choice)
+
+
+def _unfit_inputs(place: str, choice: TaskChoice) -> Iterator[Violation]:
+    if choice.input is not None and not isinstance(choice.input.data, dict):
+        yield Violation(f"{place}.input", "must be an object")
+    for item, given in choice.items.items():
+        if given is not None and not isinstance(given.data, dict):
+            yield Violation(f"{place}.item_inputs[{item}]", "must be an object")
+
+
+def _unfit_items(place: str, choice: TaskChoice, task: TaskExecution) -> Iterator[Violation]:
+    if task.item_count is None:
+        yield Violation(f"{place}.items", f"task '{task.name}' has no items")
+        return
+    for item in choice.items:
+        if not 0 <= item < task.item_count:
+            there = f"0 to {task.item_count - 1}" if task.item_count else "none"
+            yield Violation(f"{place}.items", f"item {item} is out of range: there are {there}")
+
+
+def _busy_items(step: Step, items: Iterable[int], task: TaskExecution) -> Iterator[Violation]:
+    if task.added_count == task.ended_count:
+        return
+    for item in items:
+        attempt = step.execution.current(task, item)
+        if attempt is not None and attempt.state not in COMPLETED_ATTEMPT:
+            yield Violation(f"task {task.name}", f"item {item} has not ended: it is {attempt.state}", "STATE")
+
+
+def _check_child(step: Step, place: str, choice: TaskChoice, task: TaskExecution, findings: Findings) -> None:
+    if not any(attempt.child_id for attempt in step.execution.current_attempts(task)):
+        findings.wrong.append(Violation(f"{place}.child", f"task '{task.name}' has run no sub-workflow"))
+    if choice.input is not None or any(given is not None for given in choice.items.values()):
+        findings.wrong.append(Violation(f"{place}.input", "is for a fresh child, not for the one there is"))
+
+
+def same_twice(choices: Iterable[TaskChoice], findings: Findings) -> list[tuple[int, TaskChoice]]:
+    """The choices with their places, those left out that say the same again (O27)."""
+    kept: dict[tuple[str, int], tuple[int, TaskChoice]] = {}
+    for index, choice in enumerate(choices):
+        before = kept.setdefault((choice.task, choice.number), (index, choice))
+        if before[1] != choice:
+            told = f"{choice.task!r} is named before already, with another choice"
+            findings.wrong.append(Violation(f"tasks[{index}].task", told))
+    return list(kept.values())

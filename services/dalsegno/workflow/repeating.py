@@ -1,0 +1,201 @@
+"""What a resume and a rerun do with the tasks that were chosen: take back what they had led to, and go on from them.
+
+Tasks after them that had ended are superseded; those that are still active go on and count. A join that is to be
+reached again is a new task execution, which keeps the arrivals that were not taken back (BEHAVIOURS decision 3).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+
+from dalsegno.workflow import attempts, graph, routing, tasks
+from dalsegno.workflow.changes import (
+    AttemptAdded,
+    AttemptMoved,
+    AttemptsBegun,
+    JoinReached,
+    RoundPlanned,
+    TaskAdded,
+    TaskMoved,
+    TaskRouted,
+    TaskSuperseded,
+)
+from dalsegno.workflow.choosing import Chosen
+from dalsegno.workflow.execution import TaskExecution
+from dalsegno.workflow.states import COMPLETED_ATTEMPT, AttemptState, TaskState
+from dalsegno.workflow.step import Step
+from dalsegno.workflow.value import EMPTY, Value
+
+
+def carry_out(step: Step, chosen: Sequence[Chosen], by: str) -> None:
+    """Have the chosen tasks go on, each in its way; the execution is RUNNING. Those after others are subsumed (O28)."""
+    own = {each.task.number: each for each in chosen if each.choice.way != "leave"}
+    roots = [each.task for each in own.values()]
+    after = {task.number for task in [*_dead_joins(step, roots), *_after(step, roots)]}
+    subsumed = [task for task in roots if task.number in after]
+    step.subsumed = tuple(dict.fromkeys(task.name for task in subsumed))
+    roots = [task for task in roots if task.number not in after]
+    if not roots:
+        return
+    for task in roots:
+        if own[task.number].only is None:
+            _stop_attempts(step, task, by)
+    skipped = {task.number for task in roots if own[task.number].choice.way == "skip"}
+    states = {task.number: task.state if task.number in skipped else TaskState.RUNNING for task in roots}
+    undo(step, states, by)
+    comment = f"launched by {by}" + (f": {step.event.comment}" if step.event.comment else "")
+    for task in roots:
+        each = own[task.number]
+        if each.choice.way == "skip":
+            assert each.choice.output is not None
+            step.later("skip", task, each.choice.output, comment)
+        else:
+            _plan(step, each, by, comment)
+            step.later("launch", task, 0)
+
+
+def undo(step: Step, roots: Mapping[int, TaskState], by: str) -> None:
+    """These tasks, by number, go on in these states after they had ended; what they had led to is taken back."""
+    execution = step.execution
+    generation = execution.generation + 1
+    again = [execution.tasks[number] for number in roots]
+    dead = _dead_joins(step, again)
+    found = _after(step, [*again, *dead])
+    undone = set(roots) | {task.number for task in found if task.is_completed or _is_unbegun(task)}
+    undone -= {join.number for join in dead}
+    dropped = [task for task in found if _is_unbegun(task) or (_is_waiting(task) and undone.issuperset(task.sources))]
+    dropped += [join for join in dead if undone.issuperset(join.sources)]
+    for join in dead:
+        step.change(TaskMoved(task=join.number, state=TaskState.WAITING, generation=generation, at_s=step.at_s))
+    for task in dropped:
+        step.change(TaskMoved(task=task.number, state=TaskState.CANCELLED, info=f"superseded by {by}", at_s=step.at_s))
+    for task in again:
+        info = task.info if roots[task.number] is task.state else ""
+        step.change(
+            TaskMoved(task=task.number, state=roots[task.number], info=info, generation=generation, at_s=step.at_s)
+        )
+    gone = [task for task in found if task.is_completed] + [join for join in dead if join.is_completed]
+    for task in gone:
+        step.change(TaskSuperseded(task=task.number, by=by, at_s=step.at_s))
+    for task in gone:
+        if step.spec(task).has_join:
+            renew(step, task, undone, generation)
+
+
+def _is_waiting(task: TaskExecution) -> bool:
+    return task.state is TaskState.WAITING
+
+
+def _is_unbegun(task: TaskExecution) -> bool:
+    """Whether it was selected and has not begun: not ended, and not active either."""
+    return not task.attempt and task.state in (TaskState.IDLE, TaskState.RUNNING_DELAYED)
+
+
+def _dead_joins(step: Step, roots: Iterable[TaskExecution]) -> list[TaskExecution]:
+    """The joins ahead that have failed for lack of arrivals: with these tasks they may still be filled."""
+    found: dict[int, TaskExecution] = {}
+    for root in roots:
+        for name in graph.joins_ahead(step.workflow, root.name):
+            join = step.execution.latest(name)
+            if join is not None and join is not root and routing.is_dead(step, join):
+                found[join.number] = join
+    return list(found.values())
+
+
+def _after(step: Step, roots: Iterable[TaskExecution]) -> list[TaskExecution]:
+    """The task executions that these led to, directly or not, that still count."""
+    execution = step.execution
+    found: dict[int, TaskExecution] = {}
+    ahead = list(roots)
+    while ahead:
+        task = ahead.pop()
+        for number in task.next:
+            after = execution.tasks[number]
+            if number not in found and not after.superseded_by and task.number in after.sources:
+                found[number] = after
+                ahead.append(after)
+    return [found[number] for number in sorted(found)]
+
+
+def renew(step: Step, join: TaskExecution, undone: Collection[int], generation: int) -> TaskExecution | None:
+    """The next execution of a join that no longer counts, waiting with the arrivals that were not taken back."""
+    ways = [way for way in zip(join.sources, join.by_branches, strict=True) if way[0] not in undone]
+    if not ways:
+        return None
+    number = len(step.execution.tasks) + 1
+    (first, branch), *others = ways
+    step.change(
+        TaskAdded(
+            task=number,
+            name=join.name,
+            state=TaskState.WAITING,
+            sources=(first,),
+            generation=generation,
+            branch=branch,
+            route=join.route,
+            at_s=step.at_s,
+        )
+    )
+    for source, branch in others:
+        step.change(JoinReached(task=number, source=source, branch=branch))
+    for source in dict.fromkeys(source for source, _ in ways):
+        led = step.execution.tasks[source]
+        step.change(
+            TaskRouted(task=source, next=(*led.next, number), handled=led.handled, ends=led.ends)
+        )  # fmt: skip
+    renewed = step.execution.tasks[number]
+    step.later("check_join", renewed)
+    return renewed
+
+
+def _stop_attempts(step: Step, task: TaskExecution, by: str) -> None:
+    """What still runs of an ended task is stopped: another attempt takes its place."""
+    if task.added_count > task.ended_count:
+        for attempt in list(step.execution.current_attempts(task)):
+            if attempt.state not in COMPLETED_ATTEMPT:
+                attempts.stop(step, attempt, f"superseded by {by}")
+
+
+def _plan(step: Step, chosen: Chosen, by: str, comment: str) -> None:
+    task, choice = chosen.task, chosen.choice
+    is_resume = by == "workflow-resume"
+    evaluates = choice.reset is True or (choice.reset is None and not is_resume and not choice.items)
+    is_same = task.edits_seen == step.execution.edit_count
+    step.change(
+        RoundPlanned(
+            task=task.number,
+            only=chosen.only,
+            keeps_items=not evaluates,
+            repeats=not evaluates and is_same,
+            given=choice.input,
+            inputs={item: given for item, given in choice.items.items() if given is not None},
+            reruns_failed=choice.child == "rerun_failed",
+            comment=comment,
+            actor=step.event.actor,
+        )
+    )
+
+
+def skip(step: Step, task: TaskExecution, output: Value, comment: str) -> None:
+    """Go on after the task with this output: a std.noop that has it stands beside what failed (R15-R21, decision 4)."""
+    keeps = output.data is None and step.workflow.rules.skip_keeps_result
+    step.change(
+        AttemptsBegun(task=task.number, attempt=task.attempt + 1, only=() if keeps else None, at_s=step.at_s)
+    )  # fmt: skip
+    key = (task.number, 0, task.attempt)
+    step.change(
+        AttemptAdded(
+            key=key,
+            action="std.noop",
+            input=EMPTY,
+            state=AttemptState.READY,
+            safe=True,
+            comment=comment,
+            actor=step.event.actor,
+            at_s=step.at_s,
+        )
+    )
+    step.change(AttemptMoved(key=key, state=AttemptState.SUCCESS, result=output, at_s=step.at_s))
+    info = "skipped" + (f": {step.event.comment}" if step.event.comment else "")
+    tasks.publish(step, task, TaskState.SKIPPED, info)
+    tasks.settle(step, task, TaskState.SKIPPED, info)

@@ -1,0 +1,71 @@
+"""Resume: continue what was paused, or go on after failures as somebody chose for each (R1-R27, decision 1)."""
+
+from __future__ import annotations
+
+from dalsegno.workflow import choosing, repeating
+from dalsegno.workflow.changes import EnvironmentChanged
+from dalsegno.workflow.choosing import Chosen, Findings
+from dalsegno.workflow.events import ResumeRequested
+from dalsegno.workflow.operations import go_on
+from dalsegno.workflow.states import ExecutionState
+from dalsegno.workflow.step import Step
+
+BY = "workflow-resume"
+
+_PAUSED = frozenset({ExecutionState.PAUSING, ExecutionState.PAUSED})
+_RESUMABLE = frozenset(
+    {ExecutionState.RUNNING, ExecutionState.PAUSED, ExecutionState.ERROR, ExecutionState.CANCELLED}
+)  # fmt: skip
+
+
+def resume(step: Step, event: ResumeRequested) -> None:
+    """Continue what was paused (R2, O5), or do with failed tasks what was chosen; refused as a whole or not at all."""
+    execution = step.execution
+    if event.cascaded and execution.state not in _PAUSED:
+        step.verdict = "duplicate"
+        return
+    findings = Findings()
+    environment = choosing.environment(step, event.environment, findings)
+    if environment is not None and execution.state is ExecutionState.RUNNING:
+        findings.obstacle("environment", "cannot be changed while the execution is RUNNING")
+    chosen = _chosen(step, event, findings) if event.choices else _check_continues(step, event, findings)
+    findings.refuse()
+    was_running = execution.state is ExecutionState.RUNNING
+    if not was_running:
+        step.move_execution(ExecutionState.RUNNING)
+    if environment is not None:
+        step.change(EnvironmentChanged(environment=environment))
+    repeating.carry_out(step, chosen, BY)
+    if not was_running:
+        go_on(step, event.environment)
+
+
+def _check_continues(step: Step, event: ResumeRequested, findings: Findings) -> list[Chosen]:
+    """Nothing is chosen: it must have been paused by hand, with nothing failed (R2-R4)."""
+    execution = step.execution
+    if execution.state is not ExecutionState.PAUSED:
+        told = f"only a PAUSED execution can be resumed, it is {execution.state}"
+        findings.obstacle(f"execution {execution.id}", told)
+    if not event.cascaded:
+        for number in execution.unhandled:
+            task = execution.tasks[number]
+            findings.obstacle(f"task {task.name}", f"has failed: {task.info}", "TASK_FAILED")
+    return []
+
+
+def _chosen(step: Step, event: ResumeRequested, findings: Findings) -> list[Chosen]:
+    execution = step.execution
+    if execution.state not in _RESUMABLE:
+        states = ", ".join(sorted(_RESUMABLE))
+        findings.obstacle(
+            f"execution {execution.id}", f"its tasks can be resumed while it is {states}, it is {execution.state}"
+        )
+    chosen = []
+    for index, choice in choosing.same_twice(event.choices, findings):
+        for task in choosing.executions_of(step, choice, findings, failed=True):
+            if task.state not in choosing.FAILED:
+                told = f"did not fail: it is {task.state}"
+                findings.obstacle(f"task {task.name}", told)
+            else:
+                chosen.append(choosing.check(step, index, choice, task, findings))
+    return chosen
