@@ -11,6 +11,9 @@ from dalsegno.workflow.identity import attempt_id
 from dalsegno.workflow.refusals import NotFound
 
 WAITING_MAX = 100
+ATTEMPTS_READ = 1_000
+"""So many attempts of a task are looked at for its children, of which 100 are told."""
+
 _COMING_TO_REST = ("PAUSING", "CANCELLING")
 _RUNNING = parse_filter("state=RUNNING delegated=false", ATTEMPT_FIELDS)
 _READY = parse_filter("state=READY", ATTEMPT_FIELDS)
@@ -69,12 +72,10 @@ def read_tasks(queries: Queries, rows: list[TaskRow], *, full: bool = False) -> 
 
 
 def _children(queries: Queries, row: TaskRow) -> list[str]:
-    """The children of the present round, one per item."""
-    return [
-        child.id
-        for child in queries.children(row.execution_id, row.number)
-        if child.parent_attempt == row.attempt
-    ]  # fmt: skip
+    """The children that speak for the task: of each item the newest, for rounds may have run some items only."""
+    attempts = queries.attempts(row.execution_id, row.number, size=ATTEMPTS_READ).rows
+    newest = {attempt.item: attempt.child_id for attempt in attempts}
+    return [child_id for child_id in newest.values() if child_id]
 
 
 def task_names(queries: Queries, execution_id: str, numbers: set[int]) -> dict[int, str]:

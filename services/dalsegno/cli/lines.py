@@ -92,6 +92,10 @@ def subject_of(change: change_pb2.Change) -> tuple[str, str]:
             return _attempt_name(change.attempt_moved), _action_state(change.attempt_moved.state)
         case "published":
             return change.published.task_name or "execution", "published"
+        case "task_superseded":
+            return change.task_superseded.task_name, "superseded"
+        case "context_edited":
+            return change.context_edited.task_name or "execution", "edited"
         case "other":
             return "execution", change.other.name
         case _:
@@ -109,7 +113,8 @@ def detail_of(change: change_pb2.Change) -> str:
             return "to " + ", ".join(map(str, change.task_routed.next)) if change.task_routed.next else ""
         case "attempts_begun":
             begun = change.attempts_begun
-            return f"attempt {begun.attempt}" + (f", {begun.items} items" if begun.has_items else "")
+            some = f", items {', '.join(map(str, begun.only))}" if begun.only else f", {begun.items} items"
+            return f"attempt {begun.attempt}" + (some if begun.has_items else "")
         case "attempt_added":
             return change.attempt_added.child_execution_id or change.attempt_added.action
         case "attempt_moved":
@@ -117,6 +122,10 @@ def detail_of(change: change_pb2.Change) -> str:
             return moved.error or (f"by {moved.executor_id}" if moved.executor_id else moved.result)
         case "published":
             return change.published.values
+        case "task_superseded":
+            return f"by {change.task_superseded.by}"
+        case "context_edited":
+            return ", ".join(filter(None, [change.context_edited.set, *change.context_edited.unset]))
         case "other":
             return change.other.detail
         case _:

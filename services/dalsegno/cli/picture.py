@@ -60,8 +60,18 @@ class Task:
         self.state, self.info = state, info
         if state == "RUNNING" and not self.started_s:
             self.started_s = at_s
-        if state in ENDED_TASKS:
-            self.ended_s = at_s
+        self.ended_s = at_s if state in ENDED_TASKS else 0.0
+
+    def begin(self, begun: change_pb2.AttemptsBegun) -> None:
+        """Take up a round of attempts. Of items that run again those that failed are taken to be first."""
+        self.attempt = begun.attempt
+        if begun.only:
+            failed = min(self.failed, len(begun.only))
+            self.failed -= failed
+            self.succeeded = max(0, self.succeeded - (len(begun.only) - failed))
+        else:
+            self.items = begun.items if begun.has_items else -1
+            self.succeeded = self.failed = 0
 
 
 @dataclass(slots=True)
@@ -133,8 +143,9 @@ class Picture:
             case "attempts_begun":
                 begun = change.attempts_begun
                 task = self._task(begun)
-                task.items = begun.items if begun.has_items else -1
-                task.attempt, task.succeeded, task.failed = begun.attempt, 0, 0
+                task.begin(begun)
+            case "task_superseded":
+                self._task(change.task_superseded).superseded = True
             case "attempt_added":
                 self._add_attempt(change.attempt_added)
             case "attempt_moved":
@@ -160,7 +171,11 @@ class Picture:
 
     def _task(
         self,
-        change: change_pb2.TaskMoved | change_pb2.AttemptsBegun | change_pb2.AttemptAdded | change_pb2.AttemptMoved,
+        change: change_pb2.TaskMoved
+        | change_pb2.TaskSuperseded
+        | change_pb2.AttemptsBegun
+        | change_pb2.AttemptAdded
+        | change_pb2.AttemptMoved,
     ) -> Task:
         return self.tasks.setdefault(change.task_number, Task(change.task_number, change.task_name))
 

@@ -47,7 +47,7 @@ def execution_message(execution: Execution, updated_s: float) -> execution_pb2.E
         description=created.description,
         errors="" if execution.told_errors is None else execution.told_errors.text,
     )
-    counts = Counter(task.state for task in execution.tasks.values())
+    counts = Counter(task.state for task in execution.tasks.values() if not task.superseded_by)
     for state in TaskState:
         if counts[state]:
             message.task_counts.add(state=convert.task_state(state.value), count=counts[state])

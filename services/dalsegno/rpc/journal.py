@@ -151,7 +151,9 @@ def _tell_attempt(
 def _tell_other(message: change_pb2.Change, change: changes.AnyChange) -> None:
     fields = {name: getattr(change, name) for name in change.__struct_fields__}
     detail = encode(
-        msgspec.to_builtins(fields, enc_hook=lambda value: value.data if isinstance(value, Value) else None)
+        msgspec.to_builtins(
+            fields, str_keys=True, enc_hook=lambda value: value.data if isinstance(value, Value) else None
+        )
     )
     message.other.name = type(change).__name__
     message.other.detail = detail if len(detail) <= TEXT_LENGTH else ""

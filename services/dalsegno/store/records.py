@@ -148,6 +148,7 @@ class AttemptRow:
     delegated: bool
     started_s: float | None
     ended_s: float | None
+    alias: str = ""
 
     @property
     def key(self) -> AttemptKey:

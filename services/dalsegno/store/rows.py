@@ -158,6 +158,7 @@ def attempt_state(attempt: Attempt) -> Cells:
         attempt.delegated,
         attempt.started_s,
         attempt.ended_s,
+        clean(attempt.alias),
     )
 
 

@@ -139,11 +139,14 @@ ATTEMPTS = Table(
     _flag("delegated"),
     Column("started_s", Double),
     Column("ended_s", Double),
+    _text("alias", server_default=""),
 )
 _READY = sa.text("state = 'READY'")
 _HELD = sa.text("state = 'RUNNING' AND session_id <> ''")
 Index("attempts_ready", ATTEMPTS.c.created_s, sqlite_where=_READY, postgresql_where=_READY)
 Index("attempts_held", ATTEMPTS.c.session_id, sqlite_where=_HELD, postgresql_where=_HELD)
+_ALIASED = sa.text("alias <> ''")
+Index("attempts_by_alias", ATTEMPTS.c.alias, sqlite_where=_ALIASED, postgresql_where=_ALIASED)
 
 LABELS = Table(
     "labels",

@@ -193,6 +193,27 @@ CHANGES: list[tuple[changes.AnyChange, str, dict[str, Any]]] = [
     ),
     (changes.ErrorNoted(message="broke", task=17, name="fetch"), "other", {"name": "ErrorNoted", "task_number": 17}),
     (changes.ResultDropped(task=17), "other", {"name": "ResultDropped"}),
+    (
+        changes.AttemptsBegun(task=17, attempt=2, only=(3, 5)),
+        "attempts_begun",
+        {"attempt": 2, "has_items": True, "items": 0, "only": [3, 5]},
+    ),
+    (
+        changes.TaskSuperseded(task=17, by="workflow-rerun"),
+        "task_superseded",
+        {"task_number": 17, "task_name": "fetch", "by": "workflow-rerun"},
+    ),
+    (
+        changes.ContextEdited(task=17, values={"a": value(1)}, removed=("b",)),
+        "context_edited",
+        {"task_number": 17, "task_name": "fetch", "set": '{"a":1}', "unset": ["b"]},
+    ),
+    (
+        changes.RoundPlanned(task=17, only=(3,), inputs={3: value({"n": 1})}),
+        "other",
+        {"name": "RoundPlanned", "task_number": 17},
+    ),
+    (changes.EnvironmentChanged(environment=value({"a": 1})), "other", {"detail": '{"environment":{"a":1}}'}),
 ]
 
 
