@@ -27,7 +27,10 @@ def world(**texts: str) -> World:
     return made
 
 
-def end(here: World, execution: Execution, name: str, played: Played = Played(), nth: int = 1, item: int = 0) -> None:
+SUCCEEDED = Played()
+
+
+def end(here: World, execution: Execution, name: str, played: Played = SUCCEEDED, nth: int = 1, item: int = 0) -> None:
     """An action of the task comes to its outcome, and all that follows by itself happens."""
     here.run()
     number = task(execution, name, nth).number
