@@ -7,8 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
-from dalsegno.expressions import orquesta, stackstorm
-from dalsegno.expressions.yaql import workflow
+from dalsegno.expressions import mistral, orquesta, stackstorm
 from dalsegno.expressions.yaql.registry import Builtin
 from dalsegno.workflow.scope import Scope
 
@@ -48,7 +47,7 @@ class Language:
         return frozenset(name for name, entry in self.functions.items() if not entry.apart)
 
 
-MISTRAL = Language("mistral", workflow.FUNCTIONS, dollar_is_context=True, evaluates_keys=False, renders_texts=True)
+MISTRAL = Language("mistral", mistral.FUNCTIONS, dollar_is_context=True, evaluates_keys=False, renders_texts=True)
 ORQUESTA = Language(
     "orquesta",
     stackstorm.FUNCTIONS | orquesta.FUNCTIONS,

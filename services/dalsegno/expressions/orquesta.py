@@ -35,6 +35,8 @@ NEVER_RUN = "null"
 """What Orquesta calls the status of a task that was never run."""
 ABSENT = object()
 """Stands for an argument that is not given, where null means something."""
+STORED_COST = 1_000
+"""Steps of reading a stored value: it may come from the database."""
 OWN_ENVIRONMENT = "user"
 """The environment of keys in StackStorm's store that name none."""
 
@@ -63,8 +65,11 @@ def item(frame: Frame, key: object = None) -> object:
 @builtin("result", least=0, function=True, table=FUNCTIONS)
 def result(frame: Frame) -> object:
     """The result of the current task."""
-    frame.budget.step(1)
-    return frame.scope.result()
+    frame.budget.step(ASK_COST)
+    found = frame.scope.result()
+    if isinstance(found, list):  # Of a task with items it is put together each time.
+        frame.budget.step(len(found))
+    return found
 
 
 @builtin("task_status", least=1, most=2, function=True, table=FUNCTIONS, named=True)
@@ -109,16 +114,17 @@ def task(frame: Frame, task_id: object = None, route: object = None) -> dict[str
         "task_name": run["name"],
         "task_id": run["name"],
         "route": run["route"],
-        "result": run["result"] if run["items"] is None else _item_results(run["items"]),
+        "result": run["result"] if run["items"] is None else _item_results(frame, run["items"]),
         "status": STATUSES[str(run["state"])],
         "start_timestamp": _timestamp(run["started_s"]),
         "end_timestamp": _timestamp(run["ended_s"]),
     }
 
 
-def _item_results(items: object) -> dict[str, object]:
+def _item_results(frame: Frame, items: object) -> dict[str, object]:
     """The results of items as StackStorm shows them."""
     assert isinstance(items, list)
+    frame.budget.step(len(items))
     return {"items": [{"result": result, "status": STATUSES.get(state, "requested")} for result, state in items]}
 
 
@@ -129,7 +135,7 @@ def st2kv(frame: Frame, key: object, decrypt: object = False, default: object = 
         raise EvaluationError(f"st2kv() needs a key that is a string, not {describe(key)}")
     if not isinstance(decrypt, bool):
         raise EvaluationError(f"st2kv() needs a boolean for decrypt, not {describe(decrypt)}")
-    frame.budget.step(ASK_COST)
+    frame.budget.step(STORED_COST)
     environment, dot, rest = key.partition(".")
     if not dot:
         environment, rest = OWN_ENVIRONMENT, key

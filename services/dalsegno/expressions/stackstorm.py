@@ -18,6 +18,7 @@ from dalsegno.expressions.values import SCALARS, BuiltList, describe, finish
 from dalsegno.expressions.yaql.frame import Frame
 from dalsegno.expressions.yaql.operators import collect, is_number, walk
 from dalsegno.expressions.yaql.registry import ANY, Builtin, builtin
+from dalsegno.expressions.yaql.strings import need_string
 from dalsegno.workflow.scope import EvaluationError
 
 FUNCTIONS: dict[str, Builtin] = {}
@@ -105,7 +106,7 @@ def jsonpath_query(frame: Frame, value: object, query: object) -> object:
     from jsonpath_ng.parser import parse
 
     try:
-        found = parse(_text(query, "jsonpath_query()")).find(finish(value, frame.budget, plain=SCALARS))
+        found = parse(need_string(frame, query, "jsonpath_query()")).find(finish(value, frame.budget, plain=SCALARS))
     except JSONPathError as error:
         raise EvaluationError(f"jsonpath_query(): {error}") from None
     return [match.value for match in found] or None
@@ -119,31 +120,33 @@ def use_none(frame: Frame, value: object) -> object:
 
 @builtin("basename", function=True, table=FUNCTIONS, named=True)
 def basename(frame: Frame, path: object) -> str:
-    return posixpath.basename(_text(path, "basename()"))
+    return _built(frame, posixpath.basename(need_string(frame, path, "basename()")))
 
 
 @builtin("dirname", function=True, table=FUNCTIONS, named=True)
 def dirname(frame: Frame, path: object) -> str:
-    return posixpath.dirname(_text(path, "dirname()"))
+    return _built(frame, posixpath.dirname(need_string(frame, path, "dirname()")))
 
 
 @builtin("regex_match", least=2, most=3, function=True, table=FUNCTIONS, named=True, apart=True)
 def regex_match(frame: Frame, value: object, pattern: object, ignorecase: object = False) -> bool:
     """Whether the text begins with what the pattern describes."""
-    return bool(_pattern(pattern, ignorecase).match(_as_text(value)))
+    return bool(_pattern(frame, pattern, ignorecase).match(_as_text(frame, value)))
 
 
 @builtin("regex_search", least=2, most=3, function=True, table=FUNCTIONS, named=True, apart=True)
 def regex_search(frame: Frame, value: object, pattern: object, ignorecase: object = False) -> bool:
     """Whether what the pattern describes is anywhere in the text."""
-    return bool(_pattern(pattern, ignorecase).search(_as_text(value)))
+    return bool(_pattern(frame, pattern, ignorecase).search(_as_text(frame, value)))
 
 
 @builtin("regex_replace", least=3, most=4, function=True, table=FUNCTIONS, named=True, apart=True)
 def regex_replace(frame: Frame, value: object, pattern: object, replacement: object, ignorecase: object = False) -> str:
     """The text with all that the pattern describes replaced."""
     try:
-        return _pattern(pattern, ignorecase).sub(_text(replacement, "regex_replace()"), _as_text(value))
+        return _pattern(frame, pattern, ignorecase).sub(
+            need_string(frame, replacement, "regex_replace()"), _as_text(frame, value)
+        )
     except (re.error, IndexError) as error:
         raise EvaluationError(f"the replacement does not fit: {error}") from None
 
@@ -155,7 +158,7 @@ def regex_substring(
     """What the pattern finds in the text, the first unless told which: its group, or a list of its groups."""
     if not isinstance(result_index, int):
         raise EvaluationError(f"regex_substring() needs an integer as index, not {describe(result_index)}")
-    found = _pattern(pattern, ignorecase).findall(_as_text(value))
+    found = _pattern(frame, pattern, ignorecase).findall(_as_text(frame, value))
     if not -len(found) <= result_index < len(found):
         raise EvaluationError(f"regex_substring() finds {len(found)}, there is no number {result_index}")
     return found[result_index]
@@ -180,7 +183,7 @@ def to_human_time_from_seconds(frame: Frame, seconds: object) -> str:
 @builtin("version_compare", least=2, function=True, table=FUNCTIONS, named=True)
 def version_compare(frame: Frame, value: object, pattern: object) -> int:
     """-1, 0 or 1: whether the version is older, the same, or newer."""
-    return _version(value).compare(_version(pattern))
+    return _version(frame, value).compare(_version(frame, pattern))
 
 
 @builtin("version_more_than", least=2, function=True, table=FUNCTIONS, named=True)
@@ -202,63 +205,64 @@ def version_equal(frame: Frame, value: object, pattern: object) -> bool:
 def version_match(frame: Frame, value: object, pattern: object) -> bool:
     """Whether the version fits a comparison as `>=1.2.0`."""
     try:
-        return _version(value).match(_short(pattern))
+        return _version(frame, value).match(_short(frame, pattern))
     except ValueError as error:
         raise EvaluationError(f"version_match(): {error}") from None
 
 
 @builtin("version_bump_major", function=True, table=FUNCTIONS, named=True)
 def version_bump_major(frame: Frame, value: object) -> str:
-    return str(_version(value).bump_major())
+    return str(_version(frame, value).bump_major())
 
 
 @builtin("version_bump_minor", function=True, table=FUNCTIONS, named=True)
 def version_bump_minor(frame: Frame, value: object) -> str:
-    return str(_version(value).bump_minor())
+    return str(_version(frame, value).bump_minor())
 
 
 @builtin("version_bump_patch", function=True, table=FUNCTIONS, named=True)
 def version_bump_patch(frame: Frame, value: object) -> str:
-    return str(_version(value).bump_patch())
+    return str(_version(frame, value).bump_patch())
 
 
 @builtin("version_strip_patch", function=True, table=FUNCTIONS, named=True)
 def version_strip_patch(frame: Frame, value: object) -> str:
     """The major and minor numbers alone."""
-    version = _version(value)
+    version = _version(frame, value)
     return f"{version.major}.{version.minor}"
 
 
-def _version(value: object) -> Version:
+def _version(frame: Frame, value: object) -> Version:
     try:
-        return Version.parse(_short(value))
+        return Version.parse(_short(frame, value))
     except ValueError as error:
         raise EvaluationError(str(error)) from None
 
 
-def _short(value: object) -> str:
-    text = _text(value, "a version function")
+def _short(frame: Frame, value: object) -> str:
+    text = need_string(frame, value, "a version function")
     if len(text) > VERSION_LENGTH:
         raise EvaluationError(f"a version has at most {VERSION_LENGTH} characters")
     return text
 
 
-def _pattern(pattern: object, ignorecase: object) -> re.Pattern[str]:
+def _pattern(frame: Frame, pattern: object, ignorecase: object) -> re.Pattern[str]:
     try:
-        return re.compile(_text(pattern, "a regex function"), re.IGNORECASE if ignorecase else 0)
+        return re.compile(need_string(frame, pattern, "a regex function"), re.IGNORECASE if ignorecase else 0)
     except (re.error, OverflowError) as error:
         raise EvaluationError(f"the pattern is none: {error}") from None
 
 
-def _text(value: object, what: str) -> str:
-    if isinstance(value, str):
-        return value
-    raise EvaluationError(f"{what} needs a string, not {describe(value)}")
+def _built(frame: Frame, text: str) -> str:
+    frame.budget.build(len(text))
+    return text
 
 
-def _as_text(value: object) -> str:
+def _as_text(frame: Frame, value: object) -> str:
     """Patterns are looked for in whatever there is, as Python shows it."""
-    return value if isinstance(value, str) else str(value)
+    text = value if isinstance(value, str) else str(value)
+    frame.budget.read(text)
+    return text
 
 
 def _source(value: object, what: str) -> str:

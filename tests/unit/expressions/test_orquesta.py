@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 
 import pytest
 from tests.unit.expressions.scopes import PlainScope
@@ -273,7 +274,7 @@ def test_functions_on_values(yaql: str, jinja: str, value: object) -> None:
         ("{{ ctx('nope') + 1 }}", "there is no variable 'nope'"),
         ("{{ ctx(n) }}", "'n' is undefined"),
         ("{{ ctx().a.nope }}", "has no attribute 'nope'"),
-        ("<% $.a %>", "null has no key 'a'"),
+        ("<% $.a %>", "'$' is nothing here, the context is ctx()"),
         ("{{ _.a }}", "'_' is undefined"),
         ("<% item(y) %>", "the item has no key 'y'"),
         ("<% task_status() %>", "task_status() does not take 0 arguments"),
@@ -305,6 +306,28 @@ def test_wrong_use(template: str, cause: str) -> None:
     """What is wrong is an error that says what was expected, wherever it is evaluated."""
     with pytest.raises(EvaluationError, match=re.escape(cause)):
         value_of(template)
+
+
+@pytest.mark.parametrize(
+    ("expression", "cause"),
+    [
+        ("range(1000000).select(result())", "steps"),
+        ("range(1000000).select(task(t1))", "builds more than"),
+        ("range(1000000).select(st2kv('system.a'))", "steps"),
+        ("range(1000000).select(basename(ctx().s))", "builds more than"),
+        ("range(1000000).select(json_escape(ctx().s))", "builds more than"),
+        ("range(1000000).select(json_parse(ctx().j))", "builds more than"),
+        ("zip(range(1000000), range(1000000), range(1000000), range(1000000), range(1000000))", "steps"),
+        ("version_compare(ctx().s, '1.0.0')", "a version has at most 256 characters"),
+    ],
+)
+def test_runaways_stop(expression: str, cause: str) -> None:
+    """What Orquesta's functions cost is counted, so that none of them can hold up the engine."""
+    compiled = compile_template(f"<% {expression} %>", lambda problem: pytest.fail(problem.message), language=ORQUESTA)
+    started = time.thread_time()
+    with pytest.raises(EvaluationError, match=cause):
+        compiled.evaluate(PlainScope({"s": "a" * 100_000, "j": f"[{'1,' * 50_000}1]"}, keys=STORED))
+    assert time.thread_time() - started < 2  # of processor time: what else runs on the machine is not its fault
 
 
 @pytest.mark.parametrize("expression", ["regex_match(%s, '(a+)+$')", "regex_search(%s, '(a|aa)+$')"])

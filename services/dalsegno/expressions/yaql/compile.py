@@ -15,7 +15,7 @@ from dalsegno.expressions.budget import CHARACTERS_PER_STEP, Budget
 from dalsegno.expressions.language import Language
 from dalsegno.expressions.values import BuiltDict, BuiltList, describe
 from dalsegno.expressions.yaql import calls
-from dalsegno.expressions.yaql.context import context_closure, variable_at_closure, variable_closure
+from dalsegno.expressions.yaql.context import context_closure, refusal, variable_at_closure, variable_closure
 from dalsegno.expressions.yaql.frame import Closure, Frame, NotCompiled, TooDeep
 from dalsegno.expressions.yaql.operators import BINARY, TESTS, UNARY, attribute, index, index_or
 from dalsegno.workflow.scope import EvaluationError
@@ -124,6 +124,8 @@ class Compiler:
     def _key(self, receiver: Any, name: str, elvis: bool) -> Closure:
         if self.is_root(receiver):
             return variable_closure(name, self.language)
+        if self.language.context_is_called and not self.inside and _is_dollar(receiver):
+            return refusal("'$' is nothing here, the context is ctx()")
         left = self.compile(receiver)
         if elvis:
             return _elvis_closure(left, name)
@@ -135,7 +137,7 @@ class Compiler:
         """Whether the node is the whole context, of which single variables can be asked without building it."""
         if self.language.context_is_called:
             return type(node) is tree.Function and node.name == "ctx" and not node.args
-        return type(node) is tree.GetContextValue and node.path.value in ("$", "$1") and not self.inside
+        return _is_dollar(node) and not self.inside
 
     def _index(self, node: Any) -> Closure:
         value, *keys = node.args
@@ -213,13 +215,16 @@ def _is_odd(node: Any) -> bool:
     return node is NO_VALUE or type(node) is tree.MappingRuleExpression
 
 
+def _is_dollar(node: Any) -> bool:
+    return type(node) is tree.GetContextValue and node.path.value in ("$", "$1")
+
+
 def _is_item_key(node: Any) -> bool:
     """Whether the node is `$.name`."""
     if type(node) is not tree.BinaryOperator or node.operator != ".":
         return False
     left, right = node.args
-    is_dollar = type(left) is tree.GetContextValue and left.path.value in ("$", "$1")
-    return is_dollar and type(right) is tree.KeywordConstant
+    return _is_dollar(left) and type(right) is tree.KeywordConstant
 
 
 def _is_short(value: object) -> bool:

@@ -18,6 +18,15 @@ def context_closure(language: Language) -> Closure:
     return lambda frame, dollar: language.shown(frame.scope)
 
 
+def refusal(message: str) -> Closure:
+    """What fails whenever it is evaluated."""
+
+    def closure(frame: Frame, dollar: object) -> object:
+        raise EvaluationError(message)
+
+    return closure
+
+
 def variable_closure(name: str, language: Language) -> Closure:
     """The variable of this name."""
     if language.hides(name):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from inspect import signature
 from typing import Any, TypeVar
 
@@ -40,10 +41,13 @@ class Builtin:
             return self.implementation(frame, *values)
         try:
             by_name = {_snake(name): value for name, value in named.items()}
-            arguments = signature(self.implementation).bind(frame, *values, **by_name)
+            arguments = _signature(self.implementation).bind(frame, *values, **by_name)
         except TypeError as error:
             raise EvaluationError(f"{self.name}(): {error}") from None
         return self.implementation(*arguments.args, **arguments.kwargs)
+
+
+_signature = lru_cache(maxsize=None)(signature)
 
 
 def _snake(name: str) -> str:
