@@ -6,7 +6,7 @@ execution does not have or is not ready for is the core's to refuse.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from dalsegno.rpc.convert import Fields
 from dalsegno.v1 import operation_pb2
@@ -22,17 +22,9 @@ _CHILD = {
 Chosen = operation_pb2.ResumeTask | operation_pb2.RerunTask
 
 
-def resume_choices(fields: Fields, tasks: Sequence[operation_pb2.ResumeTask]) -> tuple[TaskChoice, ...]:
+def resume_choices(fields: Fields, tasks: Iterable[operation_pb2.ResumeTask]) -> tuple[TaskChoice, ...]:
     """The choices of a resume; what is wrong is in `fields` (R14, R16)."""
-    seen: set[tuple[str, int]] = set()
-    choices = []
-    for index, task in enumerate(tasks):
-        place = f"tasks[{index}]"
-        if (task.task, task.task_number) in seen:
-            fields.refuse(f"{place}.task", f"{task.task!r} is named before already")
-        seen.add((task.task, task.task_number))
-        choices.append(_resume_choice(fields, place, task))
-    return tuple(choices)
+    return tuple(_resume_choice(fields, f"tasks[{index}]", task) for index, task in enumerate(tasks))
 
 
 def _resume_choice(fields: Fields, place: str, task: operation_pb2.ResumeTask) -> TaskChoice:
@@ -57,17 +49,8 @@ def _resume_choice(fields: Fields, place: str, task: operation_pb2.ResumeTask) -
 
 
 def rerun_choices(fields: Fields, tasks: Iterable[operation_pb2.RerunTask]) -> tuple[TaskChoice, ...]:
-    """The choices of a rerun, without those that say the same again (O27)."""
-    found: dict[tuple[str, int], operation_pb2.RerunTask] = {}
-    choices = []
-    for index, task in enumerate(tasks):
-        place = f"tasks[{index}]"
-        before = found.setdefault((task.task, task.task_number), task)
-        if before is task:
-            choices.append(_run_choice(fields, place, task))
-        elif before != task:
-            fields.refuse(f"{place}.task", f"{task.task!r} is named before already, with another choice")
-    return tuple(choices)
+    """The choices of a rerun; what is wrong is in `fields` (R14)."""
+    return tuple(_run_choice(fields, f"tasks[{index}]", task) for index, task in enumerate(tasks))
 
 
 def _run_choice(fields: Fields, place: str, task: Chosen) -> TaskChoice:

@@ -13,10 +13,13 @@ from dalsegno.workflow.changes import (
     AttemptAdded,
     AttemptMoved,
     AttemptsBegun,
+    ContextEdited,
+    EnvironmentChanged,
     ExecutionCreated,
     ExecutionMoved,
     GlobalsPublished,
     Published,
+    RoundPlanned,
 )
 from dalsegno.workflow.execution import Execution, replay
 from dalsegno.workflow.model import AdHocAction, Policies, Task, Workflow
@@ -87,6 +90,9 @@ _VALUES: dict[type, Callable[[Any], Iterable[Value]]] = {
     Published: lambda change: change.values.values(),
     GlobalsPublished: lambda change: change.values.values(),
     ExecutionCreated: lambda change: (change.input, change.params, change.environment),
+    RoundPlanned: lambda change: [*_one("given")(change), *change.inputs.values()],
+    ContextEdited: lambda change: change.values.values(),
+    EnvironmentChanged: lambda change: (change.environment,),
 }
 """The values that a change carries, by its kind."""
 

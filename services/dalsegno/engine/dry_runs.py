@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 
@@ -13,7 +13,7 @@ from dalsegno.workflow import machine
 from dalsegno.workflow.changes import AttemptAdded, TaskAdded, TaskMoved
 from dalsegno.workflow.commands import Send
 from dalsegno.workflow.events import Event, RerunRequested, ResumeRequested
-from dalsegno.workflow.execution import Execution, TaskExecution
+from dalsegno.workflow.execution import Execution
 from dalsegno.workflow.graph import dependants, outbound_tasks
 from dalsegno.workflow.model import Workflow
 from dalsegno.workflow.refusals import Refusal
@@ -70,11 +70,7 @@ def _before(execution: Execution, event: Event) -> Before:
 
 
 def _superseded(execution: Execution) -> Iterable[int]:
-    return (number for number, task in execution.tasks.items() if _is_superseded(task))
-
-
-def _is_superseded(task: TaskExecution) -> bool:
-    return bool(getattr(task, "superseded_by", None))
+    return (number for number, task in execution.tasks.items() if task.superseded_by)
 
 
 def _told(outcome: machine.Outcome) -> list[tuple[str, Event]]:
@@ -95,10 +91,10 @@ def dry_run_message(
     )
     added = {change.task for change in outcome.changes if isinstance(change, TaskAdded)}
     begun = _begun(outcome)
-    partly = before.partly if before is not None else frozenset()
-    for number, items in islice(begun.items(), LIST_MAX):
+    partly = before.partly if before is not None else ()
+    for number in begun[:LIST_MAX]:
         entry = _entry(execution, number, added)
-        entry.items.extend(items[:LIST_MAX] if entry.name in partly else ())
+        entry.items.extend(sorted(execution.tasks[number].pending)[:LIST_MAX] if entry.name in partly else ())
         message.starts.append(entry)
     message.may_follow.extend(_reachable(workflow, [execution.tasks[number].name for number in begun]))
     message.joins_waiting.extend(_entry(execution, number, added) for number in islice(execution.waiting, LIST_MAX))
@@ -106,8 +102,7 @@ def dry_run_message(
         gone = [number for number in _superseded(execution) if number not in before.superseded]
         message.superseded.extend(_entry(execution, number, added) for number in gone[:LIST_MAX])
         message.kept.extend(islice(_kept(execution, begun, before), LIST_MAX))
-    subsumed: tuple[str, ...] = getattr(outcome, "subsumed", ())
-    for name in subsumed:
+    for name in outcome.subsumed:
         message.subsumed.add(name=name, reason="comes after another task of the request")
     return message
 
@@ -116,29 +111,28 @@ def _entry(execution: Execution, number: int, added: Collection[int]) -> executi
     return execution_pb2.DryRunTask(name=execution.tasks[number].name, number=0 if number in added else number)
 
 
-def _begun(outcome: machine.Outcome) -> dict[int, list[int]]:
-    """The tasks that would start or be delayed at once, in order, with the items that would."""
-    begun: dict[int, list[int]] = {}
+def _begun(outcome: machine.Outcome) -> list[int]:
+    """The tasks that would start or be delayed at once, in order."""
+    begun: dict[int, None] = {}
     for change in outcome.changes:
         if isinstance(change, AttemptAdded):
-            begun.setdefault(change.key[0], []).append(change.key[1])
+            begun[change.key[0]] = None
         elif isinstance(change, TaskMoved) and change.state is TaskState.RUNNING_DELAYED:
-            begun.setdefault(change.task, [])
-    return begun
+            begun[change.task] = None
+    return list(begun)
 
 
-def _kept(
-    execution: Execution, begun: Mapping[int, Sequence[int]], before: Before
-) -> Iterable[execution_pb2.DryRunTask]:
+def _kept(execution: Execution, begun: Collection[int], before: Before) -> Iterable[execution_pb2.DryRunTask]:
     """The tasks that had ended and still count, and of those that run again in part the items that do not."""
+    again = set(begun)
     for number, task in execution.tasks.items():
-        if number not in before.ended or _is_superseded(task):
+        if number not in before.ended or task.superseded_by:
             continue
-        if number not in begun:
+        if number not in again:
             yield execution_pb2.DryRunTask(name=task.name, number=number)
         elif task.name in before.partly and task.item_count is not None:
-            again = set(begun[number])
-            items = [index for index in range(task.item_count) if index not in again]
+            pending = set(task.pending)
+            items = [index for index in range(task.item_count) if index not in pending]
             if items:
                 yield execution_pb2.DryRunTask(name=task.name, number=number, items=items[:LIST_MAX])
 

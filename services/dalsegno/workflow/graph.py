@@ -9,9 +9,10 @@ from dalsegno.workflow.model import Task, Workflow
 
 
 def clauses_targets(task: Task) -> Iterable[str]:
-    """The tasks that any clause of this task mentions, with repetition."""
-    for clause in (task.on_success, task.on_error, task.on_complete, task.on_skip):
-        for transition in clause.next:
+    """The tasks that any clause or branch of this task mentions, with repetition."""
+    clauses = (task.on_success, task.on_error, task.on_complete, task.on_skip)
+    for transitions in (*(clause.next for clause in clauses), *(branch.next for branch in task.branches)):
+        for transition in transitions:
             if transition.command is None:
                 yield transition.target
 
