@@ -37,7 +37,9 @@ class Replay:
         self.unsure: set[str] = set()
         """Tasks of which an action was timed out or abandoned."""
         self.is_cancelled = False
-        """Whether a cancel was asked for or reported, not only announced."""
+        """Whether a cancel was asked for or reported."""
+        self.is_announced = False
+        """Whether an action only said that it is going to be cancelled, which is no report to us: it still runs."""
         self.before: list[dict[str, Any]] = []
         """The tasks of the snapshot before."""
 
@@ -48,6 +50,8 @@ class Replay:
             told = self._refusal(step, "op_error" in snapshot)
             assert self.root is not None
             self._note_replaced(step, snapshot["tasks"])
+            is_announcing = step.get("status") == "canceling"
+            self.is_announced |= is_announcing and (number == 0 or snapshots[number - 1]["status"] != "canceling")
             told += self._compare(self.root, snapshot, self.replaced)
             if told:
                 return [f"step {number} {_shown(step)}: {each}" for each in told]
@@ -180,9 +184,8 @@ class Replay:
     def _compare(self, execution: Execution, snapshot: dict[str, Any], replaced: set[int]) -> list[str]:
         view = view_of(self.world, execution)
         told = []
-        # An action's word that it is going to be cancelled is no report to us: it still runs.
-        is_announced = snapshot["status"] == "canceling" and not self.is_cancelled
-        if not is_announced or view["state"] not in ("RUNNING", "PAUSING"):
+        is_only_announced = self.is_announced and snapshot["status"] == "canceling"
+        if not is_only_announced or view["state"] not in ("RUNNING", "PAUSING"):
             told += views.state_differences(snapshot["status"], view)
         tasks = [one for place, one in enumerate(snapshot["tasks"]) if place not in replaced]
         told += views.task_differences(tasks, view["tasks"])
