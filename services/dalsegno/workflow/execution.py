@@ -83,6 +83,8 @@ class Attempt:
     session_id: str = ""
     executor_id: str = ""
     delegated: bool = False
+    alias: str = ""
+    """Another name by which a third party may complete it; kept when it has ended, to know a repeat."""
     reported: bool = False
     """Whether it is PAUSED because the action itself said so."""
     created_s: float = 0.0
@@ -93,6 +95,11 @@ class Attempt:
     def is_active(self) -> bool:
         """Whether somebody works on it now. A delegate is waited for, not worked on (BEHAVIOURS decision 6)."""
         return self.state is AttemptState.RUNNING and not self.delegated
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether it is open and nobody works on it, because it has said so itself."""
+        return self.state is AttemptState.PAUSED or (self.state is AttemptState.RUNNING and self.delegated)
 
 
 @dataclass(slots=True)
@@ -154,6 +161,8 @@ class TaskExecution:
     ended_count: int = 0
     failed_count: int = 0
     cancelled_count: int = 0
+    quiet_items: dict[int, None] = field(default_factory=dict)
+    """Those whose present attempt is paused or delegated: open, and nobody works on them."""
     published: dict[str, Value] = field(default_factory=dict)
     """All that it published, by whichever branch."""
     branches: dict[int, tuple[int, Mapping[str, Value]]] = field(default_factory=dict)
@@ -215,6 +224,7 @@ class Execution:
         self.generation = 0
         """How many operations have had tasks go on after they had ended."""
         self.routes: list[tuple[str, ...]] = [()]
+        self.route_numbers: dict[tuple[str, ...], int] = {(): 0}
         """Each route with the transitions that opened it and those that it came from."""
         self.errors: list[ErrorNoted] = []
         self.told_errors: Value | None = None
@@ -351,6 +361,7 @@ def _add_task(execution: Execution, change: TaskAdded) -> None:
     if change.opens:
         came_from = execution.routes[execution.tasks[change.sources[0]].route]
         execution.routes.append((*came_from, change.opens))
+        execution.route_numbers.setdefault(execution.routes[-1], change.route)
     for source in change.sources:
         _add_source(execution, task, source, change.branch)
     execution.tasks[change.task] = task
@@ -471,6 +482,7 @@ def _move_attempt(execution: Execution, change: AttemptMoved) -> None:
     if change.result is not None:
         attempt.result = change.result
     attempt.error = change.error or attempt.error
+    attempt.alias = change.alias or attempt.alias
     if change.delivery:
         attempt.delivery, attempt.session_id, attempt.executor_id = (
             change.delivery, change.session_id, change.executor_id,
@@ -478,6 +490,8 @@ def _move_attempt(execution: Execution, change: AttemptMoved) -> None:
         attempt.started_s = change.at_s
     execution.active_count += attempt.is_active
     _index_attempt(execution, attempt)
+    if is_present:
+        _put(task.quiet_items, change.key[1], attempt.is_quiet)
     if attempt.state in COMPLETED_ATTEMPT:
         attempt.ended_s, attempt.accepted = change.at_s, is_present and not change.discarded
         if is_present:

@@ -11,7 +11,7 @@ from dalsegno.workflow.events import SliceDue
 from dalsegno.workflow.execution import Attempt, TaskExecution
 from dalsegno.workflow.model import Items
 from dalsegno.workflow.scope import EvaluationError
-from dalsegno.workflow.states import COMPLETED_ATTEMPT, AttemptState, ExecutionState, TaskState
+from dalsegno.workflow.states import AttemptState, ExecutionState, TaskState
 from dalsegno.workflow.step import HardFailure, Step
 from dalsegno.workflow.value import Value
 from dalsegno.workflow.view import of_item, task_view
@@ -164,17 +164,15 @@ def weigh(step: Step, task: TaskExecution) -> None:
     if task.state not in (TaskState.RUNNING, TaskState.PAUSED):
         return
     execution = step.execution
-    open_attempts = []
-    if task.added_count > task.ended_count:
-        open_attempts = [one for one in execution.current_attempts(task) if one.state not in COMPLETED_ATTEMPT]
-    if any(one.is_active or one.state is AttemptState.READY for one in open_attempts):
+    open_count = task.added_count - task.ended_count
+    if open_count > len(task.quiet_items):
         _go_on(step, task)
     elif task.cancelled_count or (execution.state is ExecutionState.CANCELLING and task.failed_count):
         step.later("end", task, TaskState.CANCELLED, "items were cancelled")
     elif task.failed_count:
         info = f"One or more actions had failed: {_failed_items(step, task)}"
         step.later("end", task, TaskState.ERROR, info)
-    elif open_attempts:
+    elif open_count:
         if task.state is not TaskState.PAUSED:
             step.change(TaskMoved(task=task.number, state=TaskState.PAUSED, at_s=step.at_s))
     elif task.ended_count == task.item_count:

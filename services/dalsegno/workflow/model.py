@@ -267,6 +267,6 @@ class ActionDescription:
     safe_to_rerun: bool = False
     description: str = ""
     answer_schema: str = ""
-    """The parameter that holds the JSON schema of the answer by which a third party completes it; empty: any will do."""
+    """The parameter with the JSON schema of the answer by which a third party completes it; empty: any will do."""
     answer_key: str = ""
     """The result is then the parameters, and the answer under this key; empty: the answer is the result."""

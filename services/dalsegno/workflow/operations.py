@@ -130,5 +130,7 @@ def _waits_by_report(step: Step, task: TaskExecution) -> bool:
     with it (decision 12)."""
     if task.state not in (TaskState.PAUSED, TaskState.RUNNING):
         return False
-    attempts_open = [one for one in step.execution.current_attempts(task) if one.state not in COMPLETED_ATTEMPT]
-    return bool(attempts_open) and all(one.reported or one.delegated for one in attempts_open)
+    if task.added_count - task.ended_count > len(task.quiet_items):
+        return False
+    quiet = [step.execution.current(task, item) for item in task.quiet_items]
+    return bool(quiet) and all(one is not None and (one.reported or one.delegated) for one in quiet)

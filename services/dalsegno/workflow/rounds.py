@@ -44,7 +44,7 @@ def _begin_all(execution: Execution, task: TaskExecution, change: AttemptsBegun)
     task.item_count = None if change.items is None else len(change.items.data)  # type: ignore[arg-type]
     task.pending = range(task.item_count or 0)
     task.added_count = task.ended_count = task.failed_count = task.cancelled_count = 0
-    task.failed_items = {}
+    task.failed_items, task.quiet_items = {}, {}
 
 
 def _begin_some(execution: Execution, task: TaskExecution, change: AttemptsBegun, only: tuple[int, ...]) -> None:
@@ -67,6 +67,7 @@ def _set_aside(execution: Execution, task: TaskExecution, item: int) -> None:
     attempt.accepted = False
     task.added_count -= 1
     task.failed_items.pop(item, None)
+    task.quiet_items.pop(item, None)
     if attempt.state in COMPLETED_ATTEMPT:
         task.ended_count -= 1
         task.failed_count -= attempt.state is AttemptState.ERROR

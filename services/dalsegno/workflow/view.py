@@ -261,13 +261,12 @@ class View:
         """The newest running of a task on the current route, else on the latest of those that it came from."""
         if self._task is None:
             return self._execution.latest(name)
-        routes = self._execution.routes
-        own = routes[self._task.route]
-        for number in range(self._task.route, -1, -1):
-            if routes[number] == own[: len(routes[number])]:
-                found = self._execution.latest_on(name, number)
-                if found is not None:
-                    return found
+        own = self._execution.routes[self._task.route]
+        for length in range(len(own), -1, -1):
+            number = self._execution.route_numbers.get(own[:length])
+            found = None if number is None else self._execution.latest_on(name, number)
+            if found is not None:
+                return found
         return None
 
     def run(self, name: str | None, route: int | None) -> dict[str, object] | None:
