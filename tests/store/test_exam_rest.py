@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from tests.store.scenes import LARGE, create, save
+from tests.store.scenes import LARGE, add_task, create, save, start
 
 from dalsegno.store.records import Document, DueMessage, Member, NewMessage, RequestRow, SessionRow
 from dalsegno.store.store import Store, StoreConflict
+from dalsegno.workflow.changes import AttemptMoved
 from dalsegno.workflow.events import PauseRequested, TaskDone, TimerFired
+from dalsegno.workflow.states import AttemptState
 
 
 def _timer(name: str, due_s: float, execution_id: str = "e1") -> NewMessage:
@@ -162,3 +164,27 @@ def test_store_has_a_clock(store: Store) -> None:
         while transaction.now_s() <= first:
             pass
     assert store.is_available()
+
+
+def test_attempts_are_found_by_alias(store: Store) -> None:
+    """Those of the namespace that have not ended come first, then the newest; two at most, without values."""
+    with store.read() as queries:
+        assert queries.aliased_attempts("order-17", "") == []
+    for number, (execution_id, namespace) in enumerate([("e1", ""), ("e2", ""), ("e3", ""), ("e4", "shop")]):
+        scene = add_task(start(execution_id, namespace=namespace, at_s=100.0 + number), 1, AttemptState.RUNNING)
+        scene.do(AttemptMoved(key=(1, 0, 1), state=AttemptState.RUNNING, delegated=True, alias="order-17"))
+        if execution_id != "e1":
+            scene.do(AttemptMoved(key=(1, 0, 1), state=AttemptState.SUCCESS, result=LARGE, at_s=200.0))
+        save(store, scene)
+    save(store, add_task(start("e5"), 1))
+
+    with store.read() as queries:
+        found = queries.aliased_attempts("order-17", "")
+        assert [(each.execution_id, each.state, each.alias) for each in found] == [
+            ("e1", "RUNNING", "order-17"),
+            ("e3", "SUCCESS", "order-17"),
+        ]
+        assert [each.result for each in found] == [None, None]
+        assert [each.execution_id for each in queries.aliased_attempts("order-17", "shop")] == ["e4"]
+        assert queries.aliased_attempts("order-18", "") == []
+        assert queries.aliased_attempts("", "") == []

@@ -77,8 +77,8 @@ class Listing(Generic[Record]):
 
     def rows(self, connection: sa.Connection, where: list[Condition], limit: int, full: bool = False) -> list[Record]:
         """The first rows, large values as references."""
-        columns = _columns(self.kind, self.table, full)
-        statement = sa.select(*columns).select_from(self.table if self.source is None else self.source)
+        chosen = columns(self.kind, self.table, full)
+        statement = sa.select(*chosen).select_from(self.table if self.source is None else self.source)
         statement = statement.where(*where).order_by(*self.order.clauses).limit(limit)
         return [self.kind(*row) for row in connection.execute(statement)]
 
@@ -92,14 +92,14 @@ def read_record(
     order: sa.ColumnElement[Any] | None = None,
 ) -> Record | None:
     """One row, large values as references."""
-    statement = sa.select(*_columns(kind, table, True)).select_from(table if source is None else source).where(*where)
+    statement = sa.select(*columns(kind, table, True)).select_from(table if source is None else source).where(*where)
     if order is not None:
         statement = statement.order_by(order)
     row = connection.execute(statement.limit(1)).first()
     return kind(*row) if row is not None else None
 
 
-def _columns(kind: type[Record], table: sa.Table, full: bool) -> list[sa.ColumnElement[Any]]:
+def columns(kind: type[Record], table: sa.Table, full: bool) -> list[sa.ColumnElement[Any]]:
     """The columns of a record in its order; without `full` null for the values."""
     return [
         sa.null().label(field.name)

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from dalsegno.store.filters import Filter
 from dalsegno.store.journals import bounded, numbered
-from dalsegno.store.listing import Listing, Order, conditions, read_record
+from dalsegno.store.listing import Listing, Order, columns, conditions, read_record
 from dalsegno.store.pages import PAGE_BYTES_MAX
 from dalsegno.store.records import (
     AttemptRow,
@@ -42,7 +42,7 @@ from dalsegno.store.texts import fetch_texts, fill, referred
 from dalsegno.workflow.changes import AnyChange
 from dalsegno.workflow.codec import decode_changes
 from dalsegno.workflow.identity import AttemptKey
-from dalsegno.workflow.states import AttemptState
+from dalsegno.workflow.states import COMPLETED_ATTEMPT, AttemptState
 
 _JOURNAL_ROWS = 20
 """How many rows of a journal are read at once."""
@@ -230,6 +230,18 @@ class SqlQueries:
         where += [column == number for column, number in zip(_ATTEMPT_KEY, key, strict=True)]
         row = read_record(self._connection, AttemptRow, ATTEMPTS, *where)
         return fill(self._connection, [row])[0] if row is not None else None
+
+    def aliased_attempts(self, alias: str, namespace: str) -> list[AttemptRow]:
+        table = ATTEMPTS
+        ended = sa.case((table.c.state.in_([each.value for each in COMPLETED_ATTEMPT]), 1), else_=0)
+        statement = (
+            sa.select(*columns(AttemptRow, table, False))
+            .select_from(table.join(EXECUTIONS, EXECUTIONS.c.id == table.c.execution_id))
+            .where(table.c.alias == alias, sa.text("attempts.alias <> ''"), EXECUTIONS.c.namespace == namespace)
+            .order_by(ended, table.c.created_s.desc(), table.c.execution_id.desc())
+            .limit(2)
+        )
+        return [AttemptRow(*row) for row in self._connection.execute(statement)]
 
     def changes_after(self, execution_id: str, revision: int) -> list[AnyChange]:
         """The journal after this revision, all of it."""

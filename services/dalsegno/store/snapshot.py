@@ -31,7 +31,7 @@ from dalsegno.store.texts import VALUES, Record, references, referred, resolved
 from dalsegno.workflow.changes import AnyChange
 from dalsegno.workflow.codec import Texts, decode_changes
 from dalsegno.workflow.identity import AttemptKey
-from dalsegno.workflow.states import AttemptState
+from dalsegno.workflow.states import COMPLETED_ATTEMPT, AttemptState
 
 _COMPARISONS: dict[str, Callable[[Any, Any], bool]] = {
     "=": operator.eq,
@@ -212,6 +212,18 @@ class Snapshot:
     def attempt(self, execution_id: str, key: AttemptKey) -> AttemptRow | None:
         row = self._tables().attempts.get(execution_id, Map()).get(key)
         return self._filled(row) if row is not None else None
+
+    def aliased_attempts(self, alias: str, namespace: str) -> list[AttemptRow]:
+        tables = self._tables()
+        found = [
+            row
+            for execution_id, attempts in tables.attempts.items()
+            if tables.executions[execution_id].namespace == namespace
+            for row in attempts.values()
+            if row.alias == alias != ""
+        ]
+        found.sort(key=lambda row: (row.state not in COMPLETED_ATTEMPT, row.created_s, row.execution_id), reverse=True)
+        return [replace(row, input=None, result=None) for row in found[:2]]
 
     def changes_after(self, execution_id: str, revision: int) -> list[AnyChange]:
         """The journal after this revision, all of it."""

@@ -132,6 +132,10 @@ class Queries(Protocol):
         """One attempt with its values."""
         ...
 
+    def aliased_attempts(self, alias: str, namespace: str) -> list[AttemptRow]:
+        """The first two of the attempts with this alias, without values: those not ended, then the newest."""
+        ...
+
     def journal(self, execution_id: str, after: int = 0, limit: int = 1000) -> list[JournalChange]:
         """The changes after this sequence number, in order; at least one if there is any, fewer when they are large."""
         ...

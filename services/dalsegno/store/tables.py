@@ -139,7 +139,7 @@ ATTEMPTS = Table(
     _flag("delegated"),
     Column("started_s", Double),
     Column("ended_s", Double),
-    _text("alias", server_default=""),
+    _text("alias"),
 )
 _READY = sa.text("state = 'READY'")
 _HELD = sa.text("state = 'RUNNING' AND session_id <> ''")

@@ -305,12 +305,12 @@ def report(step: Step, event: TaskDone) -> None:
     elif event.delivery is not None and event.delivery != attempt.delivery:
         step.verdict = "superseded"
     elif event.outcome in PROGRESS:
-        _report_progress(step, attempt, event.outcome)
+        _report_progress(step, attempt, event.outcome, event.alias)
     else:
         close(step, attempt, OUTCOMES[event.outcome], event.result, event.error)
 
 
-def _report_progress(step: Step, attempt: Attempt, outcome: str) -> None:
+def _report_progress(step: Step, attempt: Attempt, outcome: str, alias: str) -> None:
     """It goes on in another way. What nobody has got yet cannot; what is to be cancelled has just come to its end."""
     if attempt.state is AttemptState.READY and (outcome != "delegated" or not attempt.delivery):
         name = attempt_id(step.execution.id, attempt.key)
@@ -319,16 +319,22 @@ def _report_progress(step: Step, attempt: Attempt, outcome: str) -> None:
         close(step, attempt, AttemptState.CANCELLED, None, step.execution.info)
         return
     state = AttemptState.PAUSED if outcome == "paused" else AttemptState.RUNNING
-    progress(step, attempt, state, delegated=attempt.delegated or outcome == "delegated")
+    progress(step, attempt, state, delegated=attempt.delegated or outcome == "delegated", alias=alias)
 
 
 def progress(
-    step: Step, attempt: Attempt, state: AttemptState, *, delegated: bool = False, reported: bool = True
+    step: Step,
+    attempt: Attempt,
+    state: AttemptState,
+    *,
+    delegated: bool = False,
+    reported: bool = True,
+    alias: str = "",
 ) -> None:
     """The attempt is paused, or runs again after a pause; a task of one attempt shows it."""
     if attempt.state is state and attempt.delegated == delegated:
         return
-    _move(step, attempt, state, delegated=delegated, reported=reported)
+    _move(step, attempt, state, delegated=delegated, reported=reported, alias=alias)
     task = step.execution.tasks[attempt.key[0]]
     if step.workflow.rules.follows_reports and step.execution.is_current(attempt.key) and reported | delegated:
         _follow(step, task)
@@ -396,6 +402,7 @@ def _move(
     error: str = "",
     delegated: bool = False,
     reported: bool = False,
+    alias: str = "",
 ) -> None:
     moved = AttemptMoved(
         key=attempt.key,
@@ -404,6 +411,7 @@ def _move(
         error=error,
         delegated=delegated,
         reported=reported,
+        alias=alias,
         at_s=step.at_s,
     )
     step.change(moved)

@@ -213,6 +213,8 @@ class AttemptMoved(Change, frozen=True, kw_only=True):
     session_id: str = ""
     executor_id: str = ""
     delegated: bool = False
+    alias: str = ""
+    """With delegated: another name by which a third party may complete it."""
     reported: bool = False
     """With PAUSED: the action itself, or what it does in a sub-workflow, said so; nobody asked for it."""
     discarded: bool = False

@@ -37,6 +37,8 @@ class TaskDone(Event, frozen=True, kw_only=True):
     delivery: int | None = None
     result: Value | None = None
     error: str = ""
+    alias: str = ""
+    """With delegated: another name by which it may be completed."""
 
 
 class TimerFired(Event, frozen=True, kw_only=True):
