@@ -116,9 +116,10 @@ def test_run_again_with_another_input() -> None:
 
 
 def test_a_retry_keeps_the_new_input() -> None:
-    """R8, R23, O23: what retries after a resume runs with the operator's input, but was not launched by the operator."""
+    """R8, R23, O23: what retries after a resume runs with the new input, but was not launched by the operator."""
     stage = Stage(
-        "version: '2.0'\nwf:\n  tasks:\n    fetch:\n      action: std.echo output=1\n      retry: {count: 1, delay: 0}\n"
+        "version: '2.0'\nwf:\n  tasks:\n    fetch:\n      action: std.echo output=1\n"
+        "      retry: {count: 1, delay: 0}\n"
     )
     stage.end("fetch", error="one")
     stage.end("fetch", error="two")

@@ -1,0 +1,126 @@
+"""Rerun: repeat tasks of a completed execution, and let everything after them follow anew (O18-O36, decision 1)."""
+
+from __future__ import annotations
+
+from dalsegno.workflow import attempts, choosing, repeating
+from dalsegno.workflow.changes import AttemptsBegun, EnvironmentChanged, TaskMoved
+from dalsegno.workflow.choosing import Chosen, Findings
+from dalsegno.workflow.commands import Send
+from dalsegno.workflow.events import CancelRequested, ChildMoved, RerunRequested, TaskChoice
+from dalsegno.workflow.execution import TaskExecution
+from dalsegno.workflow.identity import AttemptKey
+from dalsegno.workflow.operations import go_on
+from dalsegno.workflow.refusals import Refusal, Violation
+from dalsegno.workflow.states import ExecutionState, TaskState
+from dalsegno.workflow.step import Step, errors_of
+
+BY = "workflow-rerun"
+
+
+def rerun(step: Step, event: RerunRequested) -> None:
+    """Repeat these tasks, or all that failed; refused as a whole or not at all (O31)."""
+    if not event.cascaded:
+        _rerun(step, event)
+        return
+    try:
+        _rerun(step, event)
+    except Refusal:
+        _tell_parent(step)  # it has counted on a rerun
+
+
+def _rerun(step: Step, event: RerunRequested) -> None:
+    execution = step.execution
+    findings = Findings()
+    if not execution.is_completed:
+        told = f"only a completed execution can be rerun, it is {execution.state}"
+        findings.obstacle(f"execution {execution.id}", told)
+    environment = choosing.environment(step, event.environment, findings)
+    chosen = _chosen(step, event, findings) if event.choices else _all_failed(step, event, findings)
+    findings.refuse()
+    step.move_execution(ExecutionState.RUNNING)
+    if environment is not None:
+        step.change(EnvironmentChanged(environment=environment))
+    repeating.carry_out(step, chosen, BY)
+    go_on(step)
+
+
+def _all_failed(step: Step, event: RerunRequested, findings: Findings) -> list[Chosen]:
+    """Whatever keeps the execution from a good end, and of items those that failed only.
+
+    Sub-workflows run afresh; but inside of a child that was asked for its failed tasks theirs are asked likewise.
+    """
+    execution = step.execution
+    numbers = sorted((*execution.unhandled, *execution.cancelled))
+    if not (numbers or execution.incomplete or execution.unrouted):
+        findings.obstacle(f"execution {execution.id}", "none of its tasks has failed", "NOT_EXECUTED")
+    chosen = []
+    for index, task in enumerate(execution.tasks[number] for number in numbers):
+        inside = event.cascaded and any(attempt.child_id for attempt in execution.current_attempts(task))
+        choice = TaskChoice(
+            task=task.name, number=task.number, reset=False, child="rerun_failed" if inside else ""
+        )  # fmt: skip
+        chosen.append(choosing.check(step, index, choice, task, findings))
+    return chosen
+
+
+def _chosen(step: Step, event: RerunRequested, findings: Findings) -> list[Chosen]:
+    chosen = {}
+    for index, choice in choosing.same_twice(event.choices, findings):
+        for task in choosing.executions_of(step, choice, findings, failed=False):
+            if not task.is_completed:
+                kind = "STATE" if task.attempt else "NOT_EXECUTED"
+                told = f"has not ended: it is {task.state}" if task.attempt else "was never executed"
+                findings.obstacle(f"task {task.name}", told, kind)
+            elif choice.way != "run":
+                findings.wrong.append(Violation(f"tasks[{index}].way", "a rerun runs tasks again, and nothing else"))
+            else:
+                chosen[task.number] = choosing.check(step, index, choice, task, findings)
+    return list(chosen.values())
+
+
+def child_again(step: Step, task: TaskExecution, key: AttemptKey) -> None:
+    """A child that had ended was resumed or rerun: its task waits for it again, and so does whoever waits for that.
+
+    It is the same child, as the next attempt. An execution that had ended runs again; a paused one stays paused and
+    takes the result when it comes (BEHAVIOURS decision 11).
+    """
+    execution, former = step.execution, step.execution.attempts[key]
+    had_ended = execution.is_completed
+    if had_ended:
+        step.move_execution(ExecutionState.RUNNING)
+    if task.is_completed:
+        repeating.undo(step, {task.number: TaskState.RUNNING}, BY)
+    elif task.state not in (TaskState.RUNNING, TaskState.PAUSED):  # it waits for a retry, or after its end
+        step.change(TaskMoved(task=task.number, state=TaskState.RUNNING, at_s=step.at_s))
+    step.change(
+        AttemptsBegun(
+            task=task.number,
+            attempt=task.attempt + 1,
+            only=None if task.item_count is None else (key[1],),
+            concurrency=task.concurrency,
+            at_s=step.at_s,
+        )
+    )
+    attempts.adopt(step, task, former)
+    if execution.state is ExecutionState.CANCELLING:
+        step.tell_child(former.child_id, CancelRequested(at_s=step.at_s, comment=execution.info))
+    if had_ended:
+        go_on(step)
+
+
+def _tell_parent(step: Step) -> None:
+    """The parent waits for this child: it is where it is."""
+    execution = step.execution
+    parent = execution.created.parent
+    if parent is None or not execution.is_completed:
+        return
+    moved = ChildMoved(
+        at_s=step.at_s,
+        key=parent.key,
+        child_id=execution.id,
+        state=execution.state,
+        state_info=execution.info,
+        output=execution.output,
+        errors=errors_of(execution) if execution.state is ExecutionState.ERROR else None,
+    )
+    step.command(Send(parent.execution_id, moved))
