@@ -24,7 +24,7 @@ Name = Annotated[str, typer.Argument(metavar="NAME", help="The name of the examp
 
 def find_examples() -> dict[str, Traversable]:
     """The examples by name: Mistral's by theirs, Orquesta's by theirs with `orquesta/` before it."""
-    found = {}
+    found: dict[str, Traversable] = {}
     for folder, prefix in (("mistral", ""), ("orquesta", "orquesta/")):
         there = [each for each in (files("dalsegno.examples") / folder).iterdir() if each.name.endswith(".yaml")]
         found |= {prefix + each.name.removesuffix(".yaml"): each for each in sorted(there, key=lambda each: each.name)}

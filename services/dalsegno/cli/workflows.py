@@ -162,10 +162,7 @@ def _nameless(answer: messages.ValidateDefinitionsResponse) -> str:
 
 
 def _parameters(described: definition_pb2.Workflow | definition_pb2.Action) -> str:
-    # A default that is an expression is known when the workflow starts.
-    return ", ".join(
-        each.name if each.required else f"{each.name}={each.default or '...'}" for each in described.parameters
-    )
+    return ", ".join(each.name if each.required else f"{each.name}={each.default}" for each in described.parameters)
 
 
 def _language(workflow: definition_pb2.Workflow) -> str:

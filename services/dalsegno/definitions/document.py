@@ -68,6 +68,13 @@ class Member:
         """The declared input parameters."""
         return self._compiled.input
 
+    @property
+    def defaults(self) -> dict[str, object]:
+        """The defaults of a workflow's input as they are written, expressions and all."""
+        declared = self.workflow.spec.get("input") if self.workflow is not None else None
+        items = declared if isinstance(declared, list) else []
+        return {name: default for item in items if isinstance(item, dict) for name, default in item.items()}
+
 
 @dataclass(frozen=True, slots=True)
 class Document:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 
 from dalsegno.definitions.document import Document, MemberKind, explain_nameless, load_stored, read
@@ -64,7 +64,7 @@ def read_document(request: workflow_service_pb2.CreateDefinitionsRequest) -> Doc
 def _create(asked: Asked, batch: Batch) -> workflow_service_pb2.CreateDefinitionsResponse:
     request = asked.request
     document: Document = asked.prepared
-    members = [_stored_member(each, batch.at_s) for each in document.members]
+    members = [stored_member(each, batch.at_s) for each in document.members]
     rows = _unchanged(request, document, members, batch)
     if rows is None:
         stored = StoredDocument(
@@ -101,26 +101,30 @@ def _unchanged(
     return rows
 
 
-def _stored_member(defined: Defined, at_s: float) -> Member:
+def stored_member(defined: Defined, at_s: float) -> Member:
+    """What the store keeps of one workflow or ad-hoc action beside the text."""
     return Member(
         definition_id=new_execution_id(at_s),
         kind=defined.kind.value,
         name=defined.name,
         tags=defined.tags,
         description=defined.description,
-        input=json.dumps([_written(each) for each in defined.input], ensure_ascii=False),
+        input=json.dumps([_written(each, defined.defaults) for each in defined.input], ensure_ascii=False),
     )
 
 
-def _written(parameter: Parameter) -> dict[str, object]:
+def _written(parameter: Parameter, defaults: Mapping[str, object]) -> dict[str, object]:
+    """How a parameter is stored; a default that is no constant is stored as its author wrote it."""
     written: dict[str, object] = {"name": parameter.name, "required": parameter.required}
-    if isinstance(parameter.default, Constant):
-        try:
-            encode(parameter.default.value)
-        except UnfitValue:
-            return written
-        written["default"] = parameter.default.value
-    return written
+    if parameter.default is None:
+        return written
+    constant = parameter.default.value if isinstance(parameter.default, Constant) else None
+    default = defaults.get(parameter.name, constant)
+    try:
+        encode(default)
+    except UnfitValue:
+        return written
+    return {**written, "default": default}
 
 
 # DeleteWorkflow

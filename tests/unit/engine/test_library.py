@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
-from dalsegno.engine.library import read_document
+from dalsegno.engine.library import read_document, stored_member
 from dalsegno.v1 import workflow_service_pb2
 from dalsegno.workflow.refusals import InvalidDefinition
 
@@ -35,3 +37,15 @@ def test_an_orquesta_workflow_is_named_from_outside_or_at_its_top(name: str, top
     (member,) = read_document(request).members
     assert member.workflow is not None
     assert (member.name, member.workflow.name, member.workflow.language) == ("pack.greet", "pack.greet", "orquesta")
+
+
+def test_defaults_are_stored_as_written() -> None:
+    """A constant default is stored as its value, an expression as its text; a name alone is null where that is so."""
+    text = "version: 1.0\nname: w\ninput: [a, {b: [1]}, {c: <% ctx(b) %>}]\ntasks: {t: {action: core.noop}}"
+    request = workflow_service_pb2.CreateDefinitionsRequest(text=text)
+    (member,) = read_document(request).members
+    assert json.loads(stored_member(member, 1.0).input) == [
+        {"name": "a", "required": False, "default": None},
+        {"name": "b", "required": False, "default": [1]},
+        {"name": "c", "required": False, "default": "<% ctx(b) %>"},
+    ]
