@@ -164,8 +164,10 @@ def show(
 
 @app.command(epilog="example:  dalsegno action complete 0193b5c2-7f3a-7e51-9d0c-5a8f2c1e6b47.3.0.1 --result true")
 def complete(
-    action: Annotated[str, typer.Argument(metavar="[ID]", help="Its id, unless --token is given.")] = "",
+    action: Annotated[str, typer.Argument(metavar="[ID]", help="Its id, unless --token or --alias is given.")] = "",
     token: Annotated[str, typer.Option("--token", help="The task token that the action was given.")] = "",
+    alias: Annotated[str, typer.Option("--alias", help="The name that it chose when it was delegated.")] = "",
+    namespace: Namespace = "",
     result: Annotated[str, typer.Option("--result", metavar="JSON", help="Its result.")] = "",
     error: Annotated[str, typer.Option("--error", metavar="TEXT", help="It failed, in these words.")] = "",
     cancelled: Annotated[bool, typer.Option("--cancelled", help="It was cancelled.")] = False,
@@ -175,14 +177,12 @@ def complete(
     output: Output = Format.TABLE,
 ) -> None:
     """End an action execution from outside; its workflow goes on. Well, unless --error or --cancelled is given."""
-    if bool(action) == bool(token):
-        raise Complaint(
-            "give either the id of the action execution or its --token",
-            "`dalsegno action attempts` tells ids",
-        )
+    _check_one(action, token, alias)
     request = messages.CompleteActionRequest(
         action_execution_id=action,
         task_token=token,
+        alias=alias,
+        namespace=namespace,
         outcome=_outcome(error, cancelled),
         result=_result(result),
         error=error,
@@ -195,8 +195,10 @@ def complete(
 
 @app.command(epilog="example:  dalsegno action update 0193b5c2-7f3a-7e51-9d0c-5a8f2c1e6b47.3.0.1 --paused")
 def update(
-    action: Annotated[str, typer.Argument(metavar="[ID]", help="Its id, unless --token is given.")] = "",
+    action: Annotated[str, typer.Argument(metavar="[ID]", help="Its id, unless --token or --alias is given.")] = "",
     token: Annotated[str, typer.Option("--token", help="The task token that the action was given.")] = "",
+    alias: Annotated[str, typer.Option("--alias", help="The name that it chose when it was delegated.")] = "",
+    namespace: Namespace = "",
     paused: Annotated[bool, typer.Option("--paused/--running", help="How it stands now.")] = True,
     server: Server = DEFAULT_SERVER,
     comment: Comment = "",
@@ -204,15 +206,26 @@ def update(
     output: Output = Format.TABLE,
 ) -> None:
     """Tell that an action execution is paused, or runs again, without ending it."""
+    _check_one(action, token, alias)
     request = messages.UpdateActionRequest(
         action_execution_id=action,
         task_token=token,
+        alias=alias,
+        namespace=namespace,
         state=execution_pb2.ACTION_STATE_PAUSED if paused else execution_pb2.ACTION_STATE_RUNNING,
         comment=comment,
         request_id=request_id_or_new(request_id),
     )
     answer = call(server, lambda connection: ask(connection.actions.UpdateAction, request, PATIENCE_S))
     print_message(output, answer.action_execution)
+
+
+def _check_one(action: str, token: str, alias: str) -> None:
+    if [bool(action), bool(token), bool(alias)].count(True) != 1:
+        raise Complaint(
+            "give either the id of the action execution, or its --token or --alias",
+            "`dalsegno action attempts` tells ids",
+        )
 
 
 async def _wait_for_end(

@@ -103,6 +103,7 @@ def attempt_message(execution: Execution, attempt: Attempt) -> execution_pb2.Act
         namespace=created.namespace,
         deadline=convert.timestamp(task.timeout_due_s),
         labels=created.labels if is_standalone else {},
+        alias=attempt.alias,
     )
 
 

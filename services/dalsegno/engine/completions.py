@@ -15,8 +15,9 @@ from dalsegno.v1 import action_service_pb2 as actions
 from dalsegno.v1 import execution_pb2
 from dalsegno.workflow.events import TaskDone
 from dalsegno.workflow.execution import Attempt, Execution
-from dalsegno.workflow.identity import attempt_id
-from dalsegno.workflow.refusals import InvalidRequest, NotFound, Refused
+from dalsegno.workflow.identity import AttemptKey, attempt_id
+from dalsegno.workflow.refusals import InvalidRequest, NotFound, Refused, Violation
+from dalsegno.workflow.states import COMPLETED_ATTEMPT
 
 _OUTCOMES = {
     actions.COMPLETION_OUTCOME_SUCCEEDED: "succeeded",
@@ -29,19 +30,38 @@ _PROGRESS = {
 }
 
 
-def _find(asked: Asked, fields: Fields) -> Collection[str]:
-    """The execution whose attempt is meant, by id or by token. Raises InvalidRequest with all that is wrong."""
+def _find(asked: Asked, fields: Fields, batch: Batch) -> Collection[str]:
+    """The execution whose attempt is meant, by id, token or alias. Raises InvalidRequest with all that is wrong."""
     request, memo = asked.request, asked.memo
-    if bool(request.action_execution_id) == bool(request.task_token):
-        fields.refuse("task_token", "give either it or action_execution_id")
+    given = [bool(request.action_execution_id), bool(request.task_token), bool(request.alias)]
+    if sum(given) != 1:
+        fields.refuse("task_token", "give either it, or action_execution_id, or alias")
     memo["delivery"] = None
-    if request.action_execution_id and not request.task_token:
+    if sum(given) == 1 and request.action_execution_id:
         execution_id, numbers = fields.numbered_id("action_execution_id", request.action_execution_id, 3)
         memo["execution_id"], memo["key"] = execution_id, numbers
     fields.done()
     if request.task_token:
         memo["execution_id"], memo["key"], memo["delivery"] = asked.tokens.read(request.task_token)
+    elif request.alias:
+        memo["execution_id"], memo["key"] = _find_alias(request.alias, request.namespace, batch)
     return (memo["execution_id"],)
+
+
+def _find_alias(alias: str, namespace: str, batch: Batch) -> tuple[str, AttemptKey]:
+    """The attempt that waits under this name; when none does, the last one that did. Raises NotFound and Refused."""
+    found = batch.transaction.queries.aliased_attempts(alias, namespace)
+    if not found:
+        raise NotFound("alias", alias)
+    waiting = [each for each in found if each.state not in COMPLETED_ATTEMPT]
+    if len(waiting) > 1:
+        raise Refused(
+            [
+                Violation(f"action execution {attempt_id(each.execution_id, each.key)}", f"waits as {alias!r}", "ALIAS")
+                for each in waiting
+            ]
+        )
+    return found[0].execution_id, found[0].key
 
 
 def _namespace(asked: Asked, batch: Batch) -> str:
@@ -92,7 +112,7 @@ def _complete_needs(asked: Asked, batch: Batch) -> Collection[str]:
     if request.error and request.outcome == actions.COMPLETION_OUTCOME_SUCCEEDED:
         fields.refuse("error", "goes with FAILED and CANCELLED only")
     asked.memo["result"] = fields.json("result", request.result) if request.result else None
-    return _find(asked, fields)
+    return _find(asked, fields, batch)
 
 
 def _complete(asked: Asked, batch: Batch) -> actions.CompleteActionResponse:
@@ -109,7 +129,7 @@ def _update_needs(asked: Asked, batch: Batch) -> Collection[str]:
     fields = check_shared_fields(asked.request)
     if asked.request.state not in _PROGRESS:
         fields.refuse("state", "must be PAUSED or RUNNING")
-    return _find(asked, fields)
+    return _find(asked, fields, batch)
 
 
 def _update(asked: Asked, batch: Batch) -> actions.UpdateActionResponse:

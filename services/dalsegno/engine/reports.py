@@ -59,7 +59,12 @@ def read_report(told: wire.TaskDone) -> tuple[str, TaskDone]:
                 f"result too large: {size:,} characters" if size * 4 > VALUE_BYTES_MAX else f"result unfit: {unfit}"
             )
             outcome, error = "failed", reason
-    return execution_id, TaskDone(key=key, outcome=outcome, delivery=told.delivery, result=result, error=error)
+    if told.alias and len(told.alias) > NAME_CHARACTERS_MAX:
+        outcome, error = "failed", f"the alias is too long: at most {NAME_CHARACTERS_MAX} characters"
+    alias = told.alias if outcome == "delegated" else ""
+    return execution_id, TaskDone(
+        key=key, outcome=outcome, delivery=told.delivery, result=result, error=error, alias=alias
+    )
 
 
 def ack_of(told: wire.TaskDone, verdict: str, reason: str = "") -> wire.Ack:

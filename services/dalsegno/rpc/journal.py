@@ -146,6 +146,7 @@ def _tell_attempt(
             moved.delivery = change.delivery
             moved.executor_id = change.executor_id
             moved.delegated = change.delegated
+            moved.alias = change.alias
 
 
 def _tell_other(message: change_pb2.Change, change: changes.AnyChange) -> None:

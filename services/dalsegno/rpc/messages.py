@@ -142,6 +142,7 @@ def attempt_message(
         waiting_for="executor" if row.state == "READY" else "",
         namespace=namespace,
         deadline=convert.timestamp(_deadline_s(row)),
+        alias=row.alias,
     )
 
 

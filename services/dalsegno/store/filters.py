@@ -94,6 +94,7 @@ ATTEMPT_FIELDS: Fields = {
     "attempt": Field("attempt", Shape.NUMBER),
     "accepted": Field("accepted", Shape.FLAG),
     "delegated": Field("delegated", Shape.FLAG),
+    "alias": Field("alias"),
     "executor": Field("executor_id"),
 }
 STANDALONE_FIELDS: Fields = {**ATTEMPT_FIELDS, "namespace": Field("namespace"), "label": _LABEL}

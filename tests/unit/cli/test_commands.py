@@ -235,10 +235,23 @@ def test_an_action_is_completed_as_was_said(api: Any, type_command: Type, option
     assert api.requests[0].outcome == outcome
 
 
+@pytest.mark.parametrize(("command", "method"), [("complete", "CompleteAction"), ("update", "UpdateAction")])
+def test_an_action_is_named_by_its_alias(api: Any, type_command: Type, command: str, method: str) -> None:
+    """In its namespace, where neither its id nor its token is known."""
+    api.answer(method, getattr(action_service_pb2, f"{method}Response")())
+
+    ended = type_command("action", command, "--alias", "order-17", "-n", "shop", "-s", api.address)
+
+    assert ended.exit_code == 0
+    request = api.requests[0]
+    assert (request.alias, request.namespace, request.action_execution_id) == ("order-17", "shop", "")
+
+
 def test_completing_needs_an_id_or_a_token(type_command: Type) -> None:
     """Neither or both is refused before anything is sent, and so is a result that is not JSON."""
     assert type_command("action", "complete").exit_code == 2
     assert type_command("action", "complete", ID, "--token", "t").exit_code == 2
+    assert type_command("action", "complete", "--alias", "a", "--token", "t").exit_code == 2
     assert "not JSON" in type_command("action", "complete", ID, "--result", "done").err
 
 

@@ -1,4 +1,7 @@
-"""Whoever answers what an action asks is told what does not fit; the action goes on waiting until something does."""
+"""Whoever answers what an action asks is told what does not fit; the action goes on waiting until something does.
+
+And an action is found by the name that it chose for whoever answers.
+"""
 
 from __future__ import annotations
 
@@ -173,3 +176,54 @@ async def test_a_schema_that_is_none_lets_nothing_through(desk: Desk) -> None:
 
         assert refused.code is grpc.StatusCode.INVALID_ARGUMENT
         assert "cannot be checked: the schema of the answer is unfit: .type" in refused.message
+
+
+def aliased(alias: str, **more: Any) -> actions.CompleteActionRequest:
+    """The request that ends well what has this alias."""
+    return actions.CompleteActionRequest(alias=alias, outcome=actions.COMPLETION_OUTCOME_SUCCEEDED, **more)
+
+
+async def test_a_delegate_is_completed_by_its_alias(desk: Desk) -> None:
+    """The one that waits under the name that its action chose; an exact repeat changes nothing, another is late."""
+    given: dict[str, Any] = {"outcome": wire.TASK_OUTCOME_DELEGATED, "alias": "order-17"}
+    async with ScriptedExecutor(desk.address, lambda run: done(run, **given)) as executor:
+        first = await ask(desk, executor, "std.noop", {})
+        row = desk.read(lambda queries: queries.attempts(first.id.partition(".")[0])).rows[0]
+        assert (row.delegated, row.alias) == (True, "order-17")
+        assert (await refusal(desk, aliased("order-18"))).code is grpc.StatusCode.NOT_FOUND
+        assert (await refusal(desk, aliased("order-17", namespace="shop"))).code is grpc.StatusCode.NOT_FOUND
+
+        completed = (await desk.submit("complete_action", aliased("order-17", result="17"))).action_execution
+        assert (completed.id, completed.alias, completed.result) == (first.id, "order-17", "17")
+        assert (await desk.submit("complete_action", aliased("order-17"))).action_execution == completed
+        late = actions.CompleteActionRequest(alias="order-17", outcome=actions.COMPLETION_OUTCOME_FAILED)
+        assert (await refusal(desk, late)).code is grpc.StatusCode.FAILED_PRECONDITION
+
+        again = await ask(desk, executor, "std.noop", {})
+        completed = (await desk.submit("complete_action", aliased("order-17", result="18"))).action_execution
+        assert (completed.id, completed.result) == (again.id, "18")
+
+
+async def test_an_alias_that_two_have_is_none(desk: Desk) -> None:
+    """Both are named, and neither is touched; nor may an action be named in two ways."""
+    given: dict[str, Any] = {"outcome": wire.TASK_OUTCOME_DELEGATED, "alias": "order-17"}
+    async with ScriptedExecutor(desk.address, lambda run: done(run, **given)) as executor:
+        asked = [await ask(desk, executor, "std.noop", {}) for _ in range(2)]
+
+        refused = await refusal(desk, aliased("order-17"))
+
+        assert refused.code is grpc.StatusCode.FAILED_PRECONDITION
+        assert {each.subject for each in refused.violations} == {f"action execution {each.id}" for each in asked}
+        both = aliased("order-17", action_execution_id=asked[0].id)
+        assert (await refusal(desk, both)).code is grpc.StatusCode.INVALID_ARGUMENT
+        for each in asked:
+            assert (await desk.submit("complete_action", answer(each, 1))).action_execution.id == each.id
+
+
+async def test_an_alias_that_is_too_long_fails_the_action(desk: Desk) -> None:
+    """Nobody would wait for what cannot be found."""
+    given: dict[str, Any] = {"outcome": wire.TASK_OUTCOME_DELEGATED, "alias": "x" * 256}
+    async with ScriptedExecutor(desk.address, lambda run: done(run, **given)) as executor:
+        asked = await ask(desk, executor, "std.noop", {})
+        row = desk.read(lambda queries: queries.attempts(asked.id.partition(".")[0])).rows[0]
+        assert (row.state, row.error) == ("ERROR", "the alias is too long: at most 255 characters")

@@ -131,7 +131,9 @@ def test_report_is_read_or_refused() -> None:
 def test_hello_is_refused_for_all_that_is_wrong() -> None:
     """Every wrong field of a Hello is named."""
     hello = wire.Hello(
-        session_id="x", actions=[wire.ActionDescription(name="no name")], in_flight=[wire.DeliveryReference()]
+        session_id="x",
+        actions=[wire.ActionDescription(name="no name", answer_schema="question")],
+        in_flight=[wire.DeliveryReference()],
     )
     with pytest.raises(InvalidRequest) as caught:
         read_greeting(hello)
@@ -140,5 +142,6 @@ def test_hello_is_refused_for_all_that_is_wrong() -> None:
         "hello.session_id",
         "hello.slots",
         "hello.actions[0].name",
+        "hello.actions[0].answer_schema",
         "hello.in_flight[0]",
     ]
