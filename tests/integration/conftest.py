@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 import pytest_asyncio
+from tests.integration.stage import Stage, open_stage
 from tests.processes import System
 
 
@@ -23,3 +24,16 @@ async def system(shared_system: System) -> AsyncIterator[System]:
     yield shared_system
     shared_system.show_logs()
     assert shared_system.findings() == []
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def shared_stage(shared_system: System) -> AsyncIterator[Stage]:
+    """The workflows and the executor of stage.py."""
+    async with open_stage(shared_system) as stage:
+        yield stage
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def stage(system: System, shared_stage: Stage) -> Stage:
+    """The same, for one test: afterwards every journal gives exactly the rows."""
+    return shared_stage
