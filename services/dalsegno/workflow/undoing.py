@@ -44,8 +44,6 @@ def supersede(execution: Execution, task: TaskExecution, by: str) -> None:
         execution.trimmed[task.name] = trimmed
     if execution.by_route.get((task.name, task.route)) == task.number:
         _index_route(execution, task)
-    if execution.errors:
-        _forget_errors(execution, task)
 
 
 def _index_route(execution: Execution, task: TaskExecution) -> None:
@@ -76,9 +74,10 @@ def _withdraw(execution: Execution, task: TaskExecution) -> None:
 
 
 def _forget_errors(execution: Execution, task: TaskExecution) -> None:
+    """What went wrong in the task itself. Errors of what followed it stay told, as in Orquesta."""
     from dalsegno.workflow.execution import error_key
 
-    kept = [error for error in execution.errors if error.task != task.number]
+    kept = [error for error in execution.errors if (error.task, error.name) != (task.number, task.name)]
     if len(kept) < len(execution.errors):
         execution.errors = kept
         execution.error_keys = {error_key(error) for error in kept}
