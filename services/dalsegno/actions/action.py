@@ -44,6 +44,8 @@ class Delegated:
 
     alias: str = ""
     """Another name by which it may be completed, at most 255 characters; empty for none."""
+    patience_s: float | None = None
+    """The action fails unless it has been completed within this time; None: it waits for ever."""
 
 
 DELEGATED = Delegated()

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from dalsegno.actions import http, mail
-from dalsegno.actions.action import DELEGATED, ActionFailed, Delegated, action
+from dalsegno.actions.action import ActionFailed, Delegated, action
 from dalsegno.workflow.value import UnfitValue, decode, encode
 
 if TYPE_CHECKING:
@@ -33,6 +33,9 @@ DEFAULT_SCHEMA: dict[str, object] = {
     },
 }
 """What an inquiry asks that says nothing else."""
+
+TTL_MAX = 10 * 366 * 24 * 60
+"""Ten years, in minutes."""
 
 _SUCCESSES = range(200, 207)
 """The status codes that StackStorm takes for a success."""
@@ -70,7 +73,8 @@ def ask(
     """Asks somebody, who answers by completing the action; gives the answer as response, and what was asked.
 
     The answer must fit `schema`, a JSON schema in which a property may say `required: true` of itself. Whom `roles`,
-    `users`, `route` and `tag` mean is for whoever shows the question; `ttl`, in minutes, likewise.
+    `users`, `route` and `tag` mean is for whoever shows the question. It fails when nobody has answered it within
+    `ttl` minutes; 0: it waits for ever.
     """
     from dalsegno.expressions.answers import UnfitSchema, check_schema
 
@@ -78,7 +82,10 @@ def ask(
         check_schema(schema)
     except UnfitSchema as error:
         raise ActionFailed(f"nobody can answer this, for the schema is unfit: {error}") from None
-    return DELEGATED
+    minutes = float(ttl)
+    if not 0 <= minutes <= TTL_MAX:
+        raise ActionFailed(f"ttl is a number of minutes, at most {TTL_MAX:,}")
+    return Delegated(patience_s=minutes * 60 if minutes else None)
 
 
 @action("core.http")

@@ -7,6 +7,7 @@ import uuid
 
 from dalsegno.engine.outside import write_description
 from dalsegno.engine.sessions import Delivery, Greeting
+from dalsegno.rpc import convert
 from dalsegno.v1 import executor_service_pb2 as wire
 from dalsegno.workflow.events import TaskDone
 from dalsegno.workflow.identity import parse_attempt_id
@@ -61,9 +62,15 @@ def read_report(told: wire.TaskDone) -> tuple[str, TaskDone]:
             outcome, error = "failed", reason
     if told.alias and len(told.alias) > NAME_CHARACTERS_MAX:
         outcome, error = "failed", f"the alias is too long: at most {NAME_CHARACTERS_MAX} characters"
-    alias = told.alias if outcome == "delegated" else ""
+    waits = outcome == "delegated"
     return execution_id, TaskDone(
-        key=key, outcome=outcome, delivery=told.delivery, result=result, error=error, alias=alias
+        key=key,
+        outcome=outcome,
+        delivery=told.delivery,
+        result=result,
+        error=error,
+        alias=told.alias if waits else "",
+        patience_s=max(0.0, convert.length_s(told.patience)) if waits and told.HasField("patience") else None,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dalsegno.actions.action import ActionCancelled, ActionFailed, Delegated
+from dalsegno.rpc import convert
 from dalsegno.v1.executor_service_pb2 import (
     TASK_OUTCOME_CANCELLED,
     TASK_OUTCOME_DELEGATED,
@@ -28,11 +29,18 @@ def describe_result(returned: object) -> TaskDone:
     if returned is None:
         return TaskDone(outcome=TASK_OUTCOME_SUCCEEDED)
     if isinstance(returned, Delegated):
-        return TaskDone(outcome=TASK_OUTCOME_DELEGATED, alias=returned.alias)
+        return _describe_delegated(returned)
     try:
         return TaskDone(outcome=TASK_OUTCOME_SUCCEEDED, result=_encode(returned))
     except UnfitValue as error:
         return describe_failure(str(error))
+
+
+def _describe_delegated(delegated: Delegated) -> TaskDone:
+    done = TaskDone(outcome=TASK_OUTCOME_DELEGATED, alias=delegated.alias)
+    if delegated.patience_s is not None:
+        done.patience.CopyFrom(convert.duration(delegated.patience_s))
+    return done
 
 
 def describe_exception(action: str, error: BaseException) -> TaskDone:

@@ -13,7 +13,7 @@ from dalsegno.workflow.changes import (
     RoundPlanned,
     TaskMoved,
 )
-from dalsegno.workflow.commands import CancelAction, CreateChild
+from dalsegno.workflow.commands import CancelAction, CreateChild, Send
 from dalsegno.workflow.events import (
     CancelRequested,
     ChildMoved,
@@ -305,13 +305,14 @@ def report(step: Step, event: TaskDone) -> None:
     elif event.delivery is not None and event.delivery != attempt.delivery:
         step.verdict = "superseded"
     elif event.outcome in PROGRESS:
-        _report_progress(step, attempt, event.outcome, event.alias)
+        _report_progress(step, attempt, event)
     else:
         close(step, attempt, OUTCOMES[event.outcome], event.result, event.error)
 
 
-def _report_progress(step: Step, attempt: Attempt, outcome: str, alias: str) -> None:
+def _report_progress(step: Step, attempt: Attempt, event: TaskDone) -> None:
     """It goes on in another way. What nobody has got yet cannot; what is to be cancelled has just come to its end."""
+    outcome = event.outcome
     if attempt.state is AttemptState.READY and (outcome != "delegated" or not attempt.delivery):
         name = attempt_id(step.execution.id, attempt.key)
         raise Refused.of(f"action execution {name}", f"has not been handed out: it cannot be {outcome}")
@@ -319,7 +320,20 @@ def _report_progress(step: Step, attempt: Attempt, outcome: str, alias: str) -> 
         close(step, attempt, AttemptState.CANCELLED, None, step.execution.info)
         return
     state = AttemptState.PAUSED if outcome == "paused" else AttemptState.RUNNING
-    progress(step, attempt, state, delegated=attempt.delegated or outcome == "delegated", alias=alias)
+    if outcome == "delegated" and not attempt.delegated and event.patience_s is not None:
+        _limit(step, attempt, event.patience_s)
+    progress(step, attempt, state, delegated=attempt.delegated or outcome == "delegated", alias=event.alias)
+
+
+def _limit(step: Step, attempt: Attempt, patience_s: float) -> None:
+    """It is told of its failure in advance: once it has been completed, that comes too late."""
+    late = TaskDone(
+        key=attempt.key,
+        outcome="failed",
+        delivery=attempt.delivery,
+        error=f"nobody has completed the action within {patience_s:g} s",
+    )
+    step.command(Send(step.execution.id, late, step.at_s + patience_s))
 
 
 def progress(
@@ -494,10 +508,11 @@ def _speaking(step: Step, event: ChildMoved) -> Attempt | None:
     return own if is_open else None
 
 
-def stop(step: Step, attempt: Attempt, reason: str) -> None:
-    """End an attempt by force: CANCELLED, and whoever works on it is told."""
+def stop(step: Step, attempt: Attempt, reason: str, *, by_force: bool = False) -> None:
+    """End an attempt: CANCELLED, and whoever works on it is told; a sub-workflow in its turn, by force or not."""
     if attempt.child_id:
-        event = CancelRequested(at_s=step.at_s, actor=step.event.actor, comment=reason)
+        terminate = ExecutionState.CANCELLED.value if by_force else ""
+        event = CancelRequested(at_s=step.at_s, actor=step.event.actor, comment=reason, terminate=terminate)
         step.tell_child(attempt.child_id, event)
     elif attempt.state is AttemptState.RUNNING and not attempt.delegated:
         step.command(CancelAction(attempt.key, attempt.delivery, attempt.session_id))

@@ -14,7 +14,7 @@ from aiohttp import web
 from aiosmtpd.smtp import SMTP, Envelope
 
 from dalsegno.actions import core, http
-from dalsegno.actions.action import DELEGATED, ActionFailed
+from dalsegno.actions.action import ActionFailed, Delegated
 from dalsegno.actions.registry import builtin_descriptions
 from dalsegno.workflow.scope import Constant
 
@@ -56,8 +56,16 @@ async def test_a_random_pause_is_no_longer_than_asked(monkeypatch: pytest.Monkey
 
 def test_ask_is_completed_by_somebody_else() -> None:
     """With the usual question when there is none."""
-    assert core.ask.function() is DELEGATED
-    assert core.ask.function(schema={"type": "object"}, users=["ada"]) is DELEGATED
+    assert core.ask.function() == Delegated(patience_s=24 * 3600)
+    assert core.ask.function(schema={"type": "object"}, users=["ada"], ttl=0.5) == Delegated(patience_s=30)
+    assert core.ask.function(ttl=0) == Delegated()
+
+
+@pytest.mark.parametrize("ttl", [-1, float("nan"), 1e9])
+def test_a_time_to_live_is_some_minutes(ttl: float) -> None:
+    """What is none is told at once."""
+    with pytest.raises(ActionFailed, match="ttl is a number of minutes"):
+        core.ask.function(ttl=ttl)
 
 
 @pytest.mark.parametrize("schema", [{"type": "objekt"}, "object", None])

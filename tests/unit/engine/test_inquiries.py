@@ -5,11 +5,13 @@ And an action is found by the name that it chose for whoever answers.
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any
 
 import grpc
 import pytest
+from google.protobuf.duration_pb2 import Duration
 from tests.integration.engines import ScriptedExecutor, done, until
 from tests.unit.engine.conftest import Desk
 
@@ -218,6 +220,21 @@ async def test_an_alias_that_two_have_is_none(desk: Desk) -> None:
         assert (await refusal(desk, both)).code is grpc.StatusCode.INVALID_ARGUMENT
         for each in asked:
             assert (await desk.submit("complete_action", answer(each, 1))).action_execution.id == each.id
+
+
+async def test_nobody_is_waited_for_beyond_the_patience_of_an_action(desk: Desk) -> None:
+    """It fails then, and says so; what was completed in time stays as it is."""
+    given: dict[str, Any] = {"outcome": wire.TASK_OUTCOME_DELEGATED, "patience": Duration(nanos=300_000_000)}
+    async with ScriptedExecutor(desk.address, lambda run: done(run, **given)) as executor:
+        forgotten, answered = await ask(desk, executor, "std.noop", {}), await ask(desk, executor, "std.noop", {})
+        await desk.submit("complete_action", answer(answered, "in time"))
+
+        row = await desk.wait(forgotten.id.partition(".")[0])
+
+        assert row.state == "ERROR"
+        assert row.info.endswith("nobody has completed the action within 0.3 s")
+        await asyncio.sleep(0.5)
+        assert desk.execution(answered.id.partition(".")[0]).state == "SUCCESS"
 
 
 async def test_an_alias_that_is_too_long_fails_the_action(desk: Desk) -> None:
