@@ -38,8 +38,12 @@ class Language:
         return self.context_is_called and name.startswith("__")
 
     def shown(self, scope: Scope) -> dict[str, object]:
-        """All variables that expressions see."""
-        return {name: value for name, value in scope.variables().items() if not self.hides(name)}
+        """All variables that expressions see. (Where the context is a result, as for an ad-hoc action's output, it may be
+        no dict at all.)"""
+        variables = scope.variables()
+        if not self.context_is_called:
+            return variables
+        return {name: value for name, value in variables.items() if not self.hides(name)}
 
     @cached_property
     def quick_functions(self) -> frozenset[str]:
