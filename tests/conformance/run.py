@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.conformance import cases, mistral, orquesta, orquesta_operations
+from tests.conformance import cases, mistral, mistral_operations, orquesta, orquesta_operations
 
 DEFINITIONS = Path(__file__).resolve().parents[2] / "services/dalsegno/definitions"
 DIFFERENCES_MAX = 0.03
@@ -75,6 +75,12 @@ def mistral_cases() -> Tally:
     return tally("mistral cases", cases.load("mistral/cases.jsonl"), listed("mistral"), mistral.differences)
 
 
+def mistral_operations_cases() -> Tally:
+    """Mistral's operations, step by step through the core."""
+    recorded = cases.load("mistral/operations.jsonl")
+    return tally("mistral operations", recorded, listed("mistral"), mistral_operations.differences)
+
+
 def orquesta_cases() -> Tally:
     """Orquesta's cases through the front-end and the core."""
     return tally("orquesta cases", cases.load("orquesta/cases.jsonl"), listed("orquesta"), orquesta.differences)
@@ -88,6 +94,7 @@ def orquesta_operations_cases() -> Tally:
 
 KINDS: dict[str, Callable[[], Tally]] = {
     "mistral-cases": mistral_cases,
+    "mistral-operations": mistral_operations_cases,
     "orquesta-cases": orquesta_cases,
     "orquesta-operations": orquesta_operations_cases,
 }

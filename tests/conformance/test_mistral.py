@@ -15,3 +15,13 @@ def test_mistral_cases(capsys: pytest.CaptureFixture[str]) -> None:
         print("", *found.failures, found.closing_line, sep="\n")
     assert not found.failures
     assert found.differ <= run.DIFFERENCES_MAX * found.count
+
+
+def test_mistral_operations(capsys: pytest.CaptureFixture[str]) -> None:
+    """R5, R7, R13, R19, O6: every recorded operation agrees or is a listed difference, with a decision or a BUG."""
+    found = run.mistral_operations_cases()
+    if not found.count:
+        pytest.skip("no conformance cases here")
+    with capsys.disabled():
+        print("", *found.failures, found.closing_line, sep="\n")
+    assert not found.failures

@@ -352,16 +352,28 @@ def progress(
     task = step.execution.tasks[attempt.key[0]]
     if step.workflow.rules.follows_reports and step.execution.is_current(attempt.key) and reported | delegated:
         _follow(step, task)
-    shown = TaskState.PAUSED if state is AttemptState.PAUSED else TaskState.RUNNING
-    if (
-        step.execution.is_current(attempt.key)
-        and task.item_count is None
-        and task.state in SHOWN
-        and task.state is not shown
-    ):
-        step.change(TaskMoved(task=task.number, state=shown, at_s=step.at_s))
-    if state is AttemptState.RUNNING and not attempt.delegated and _is_paused_by_report(step):
+    if step.execution.is_current(attempt.key) and task.state in SHOWN:
+        shown = TaskState.PAUSED if _is_paused(step, task, state) else TaskState.RUNNING
+        if task.state is not shown:
+            step.change(TaskMoved(task=task.number, state=shown, at_s=step.at_s))
+    pauses = step.workflow.rules.pauses_with_actions
+    if state is AttemptState.RUNNING and (pauses or not attempt.delegated) and _is_paused_by_report(step):
         step.later("go_on", task)
+    is_its_own = state is AttemptState.PAUSED and not attempt.child_id  # what a child does stays with it (decision 12)
+    if is_its_own and pauses and step.execution.state is ExecutionState.RUNNING:
+        step.pause(f"task '{task.name}' is paused by its action", reported=True)
+
+
+def _is_paused(step: Step, task: TaskExecution, state: AttemptState) -> bool:
+    """Whether nothing of the task goes on until something resumes it; `state` is what its last attempt came to."""
+    if task.item_count is None:
+        return state is AttemptState.PAUSED
+    if step.workflow.rules.stops_items:
+        return task.state is TaskState.PAUSED  # items are weighed
+    if len(task.quiet_items) < task.added_count - task.ended_count or task.begun_count < len(task.pending):
+        return False
+    found = (step.execution.current(task, item) for item in task.quiet_items)
+    return all(attempt is not None and attempt.state is AttemptState.PAUSED for attempt in found)
 
 
 def _follow(step: Step, task: TaskExecution) -> None:
@@ -382,10 +394,11 @@ def close(step: Step, attempt: Attempt, state: AttemptState, result: Value | Non
         error = error or "the action failed without saying why"
         result = result or Value(data=error)
         step.note("Execution failed. See result for details.", step.execution.tasks[attempt.key[0]], result=result)
-    answered = attempt.delegated
+    rules = step.workflow.rules
+    answered = attempt.delegated or (rules.pauses_with_actions and attempt.state is AttemptState.PAUSED)
     _move(step, attempt, state, result=result, error=error)
     task = step.execution.tasks[attempt.key[0]]
-    if answered and _is_paused_by_report(step) and not step.execution.delegates:
+    if answered and _is_paused_by_report(step) and not (rules.follows_reports and step.execution.delegates):
         step.later("go_on", task)
     if attempt.accepted and not task.is_completed and task.timer != "wait_after":
         step.later("attempt_ended", task, attempt.key)

@@ -61,6 +61,8 @@ class ExecutionMoved(Change, frozen=True, kw_only=True):
     """Once it has ended: the list of errors, where its rules keep one."""
     reported: bool = False
     """PAUSING and PAUSED: because of what its own actions reported; what they report next may undo it."""
+    waits_for_delegates: bool = False
+    """PAUSING and CANCELLING: until the outstanding delegates have been completed (BEHAVIOURS decision 6)."""
     at_s: float = 0.0
 
 

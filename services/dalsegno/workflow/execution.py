@@ -232,6 +232,8 @@ class Execution:
         self.error_keys: set[tuple[str, str, str]] = set()
         self.is_paused_by_report = False
         """Whether it is at rest, or going to be, because of what its own actions reported, not on anybody's request."""
+        self.waits_for_delegates = False
+        """While it is going to rest: whether it waits for what was handed to third parties."""
         # The indexes; dicts serve as ordered sets.
         self.by_name: dict[str, list[int]] = {}
         self.trimmed: dict[str, int] = {}
@@ -332,6 +334,7 @@ def _move_execution(execution: Execution, change: ExecutionMoved) -> None:
         check_execution_move(old, change.state)
     execution.state, execution.info, execution.moved_s = change.state, change.info, change.at_s
     execution.is_paused_by_report = change.reported
+    execution.waits_for_delegates = change.waits_for_delegates
     if change.output is not None:
         execution.output = change.output
     elif old in COMPLETED_EXECUTION and not execution.is_completed:

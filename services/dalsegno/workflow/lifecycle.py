@@ -208,18 +208,27 @@ def fail_hard(step: Step, task: TaskExecution | None, reason: str) -> None:
         finish(step, ExecutionState.ERROR, reason)
 
 
-def terminate(step: Step, state: ExecutionState, info: str) -> None:
+def terminate(step: Step, state: ExecutionState, info: str, output: Value | None = None) -> None:
     """End by force (BEHAVIOURS decision 7): everything that had not ended is CANCELLED, whoever works on it is told."""
     execution = step.execution
     for attempt in list(execution.attempts.values()):
         if attempt.state not in COMPLETED_ATTEMPT:
-            attempts.stop(step, attempt, info)
+            attempts.stop(step, attempt, info, by_force=True)
     for number in list(execution.incomplete):
         step.change(TaskMoved(task=number, state=TaskState.CANCELLED, info=info, at_s=step.at_s))
-    if not execution.is_completed:
+    if output is not None:
+        step.move_execution(state, info, output)
+    elif not execution.is_completed:
         finish(step, state, info)
 
 
-def cancel_children(step: Step) -> None:
+def cancel_children(step: Step, *, waits_for_delegates: bool = False) -> None:
     """Ask every child that has not ended to do so."""
-    step.tell_children(CancelRequested(at_s=step.at_s, actor=step.event.actor, comment=step.event.comment))
+    step.tell_children(
+        CancelRequested(
+            at_s=step.at_s,
+            actor=step.event.actor,
+            comment=step.event.comment,
+            waits_for_delegates=waits_for_delegates,
+        )
+    )

@@ -175,9 +175,12 @@ class Rules:
     routes_when_ended: bool = False
     """What ends after the execution has ended is published and routed at once, not when the execution runs again."""
     checks_input: bool = True
-    """Input that is missing or not declared refuses the start; else the one is null and the other is ignored."""
+    """Input that is missing or not declared refuses the start, and fails a task by its action's description; else what
+    is missing is null, what is not declared is ignored, and the action itself judges its input when it runs."""
     follows_reports: bool = False
     """An action that reports that it is paused or has become a delegate pauses its execution once nothing else runs."""
+    pauses_with_actions: bool = True
+    """An action that reports that it is paused pauses its execution, at once."""
     finds_workflows: bool = False
     """`action` may name a workflow: the sub-workflow then runs, and its result is `{output, errors}`."""
     stops_items: bool = False
@@ -203,6 +206,7 @@ ORQUESTA_RULES = Rules(
     routes_when_ended=True,
     checks_input=False,
     follows_reports=True,
+    pauses_with_actions=False,
     finds_workflows=True,
     stops_items=True,
     asks_for_items=True,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dalsegno.workflow import attempts, lifecycle, policies
 from dalsegno.workflow.changes import TaskMoved, TaskRouted
-from dalsegno.workflow.events import CancelRequested, PauseRequested, ResumeRequested
+from dalsegno.workflow.events import CancelRequested, PauseRequested, RerunRequested, ResumeRequested
 from dalsegno.workflow.execution import Attempt, TaskExecution
-from dalsegno.workflow.refusals import Refused
+from dalsegno.workflow.refusals import InvalidRequest, Refused
 from dalsegno.workflow.states import COMPLETED_ATTEMPT, AttemptState, ExecutionState, TaskState
 from dalsegno.workflow.step import Step
 from dalsegno.workflow.value import Value
@@ -16,16 +16,24 @@ _CANCELLABLE = frozenset(
     {ExecutionState.IDLE, ExecutionState.RUNNING, ExecutionState.PAUSING, ExecutionState.PAUSED}
 )  # fmt: skip
 
+_ENDS = (ExecutionState.CANCELLED.value, ExecutionState.SUCCESS.value, ExecutionState.ERROR.value)
+
 
 def pause(step: Step, event: PauseRequested) -> None:
-    """Ask for quiet. Only a RUNNING execution can be paused (O1); one that is pausing or paused stays as it is."""
-    state = step.execution.state
-    if state in _PAUSABLE:
+    """Ask for quiet. Only a RUNNING execution can be paused (O1); one that is pausing or paused stays as it is.
+
+    But a second pause ends the waiting for delegates that the first one had asked for (BEHAVIOURS decision 6).
+    """
+    execution = step.execution
+    if execution.waits_for_delegates and not event.waits_for_delegates and execution.state is ExecutionState.PAUSING:
+        step.pause(execution.info)
+    elif execution.state in _PAUSABLE:
         step.verdict = "duplicate"
-    elif state is not ExecutionState.RUNNING:
-        raise Refused.of(f"execution {step.execution.id}", f"only a RUNNING execution can be paused, it is {state}")
+    elif execution.state is not ExecutionState.RUNNING:
+        told = f"only a RUNNING execution can be paused, it is {execution.state}"
+        raise Refused.of(f"execution {execution.id}", told)
     else:
-        step.pause(event.comment)
+        step.pause(event.comment, waits_for_delegates=event.waits_for_delegates)
 
 
 def go_on_by_report(step: Step, task: TaskExecution) -> None:
@@ -62,28 +70,42 @@ def go_on(step: Step, environment: Value | None = None) -> None:
 
 
 def cancel(step: Step, event: CancelRequested) -> None:
-    """Let what runs come to its end, start nothing more (O13-O15). Delegates are not waited for (decision 6)."""
+    """Let what runs come to its end, start nothing more (O13-O15); or end it at once, and so (decision 7).
+
+    Delegates are waited for when that is asked; a second cancel that does not ask it ends the waiting (decision 6).
+    """
     execution = step.execution
-    if execution.state is ExecutionState.CANCELLING:
-        step.verdict = "duplicate"
-        return
-    if execution.state not in _CANCELLABLE:
+    reason = event.comment or (f"terminated: {event.terminate}" if event.terminate else "cancelled")
+    is_cancelling = execution.state is ExecutionState.CANCELLING
+    if execution.state not in _CANCELLABLE and not is_cancelling:
         told = f"an execution that has ended cannot be cancelled, it is {execution.state}"
         raise Refused.of(f"execution {execution.id}", told)
-    reason = event.comment or "cancelled"
-    if execution.state is ExecutionState.IDLE:
+    if event.terminate:
+        _terminate(step, event, reason)
+    elif execution.state is ExecutionState.IDLE:
         lifecycle.finish(step, ExecutionState.CANCELLED, reason)
-        return
-    wind_down(step, reason)
+    elif not is_cancelling or (execution.waits_for_delegates and not event.waits_for_delegates):
+        wind_down(step, execution.info if is_cancelling else reason, waits_for_delegates=event.waits_for_delegates)
+    else:
+        step.verdict = "duplicate"
 
 
-def wind_down(step: Step, reason: str) -> None:
+def _terminate(step: Step, event: CancelRequested, reason: str) -> None:
+    if event.terminate not in _ENDS:
+        raise InvalidRequest.of("terminate.state", f"is one of {', '.join(_ENDS)}, not {event.terminate!r}")
+    if step.execution.state is ExecutionState.IDLE and event.terminate == ExecutionState.SUCCESS:
+        raise Refused.of(f"execution {step.execution.id}", "has not begun: it cannot succeed")
+    lifecycle.terminate(step, ExecutionState(event.terminate), reason, event.output)
+
+
+def wind_down(step: Step, reason: str, *, waits_for_delegates: bool = False) -> None:
     """CANCELLING: what nobody works on is cancelled now, what runs comes to its end, the children are asked to end."""
     execution = step.execution
-    step.move_execution(ExecutionState.CANCELLING, reason)
+    step.move_execution(ExecutionState.CANCELLING, reason, waits_for_delegates=waits_for_delegates)
     for key in [key for key, attempt in execution.attempts.items() if _ends_at_once(attempt)]:
-        attempts.stop(step, execution.attempts[key], reason)
-    lifecycle.cancel_children(step)
+        if not (waits_for_delegates and key in execution.delegates):
+            attempts.stop(step, execution.attempts[key], reason)
+    lifecycle.cancel_children(step, waits_for_delegates=waits_for_delegates)
     for task in step.tasks_in(TaskState.RUNNING, TaskState.RUNNING_DELAYED, TaskState.PAUSED):
         if not _is_worked_on(step, task):
             step.change(TaskMoved(task=task.number, state=TaskState.CANCELLED, info=reason, at_s=step.at_s))
@@ -101,9 +123,9 @@ def _is_worked_on(step: Step, task: TaskExecution) -> bool:
 def come_to_rest(step: Step) -> None:
     """PAUSING becomes PAUSED and CANCELLING CANCELLED once nobody works on any task (O3, O15)."""
     execution = step.execution
-    if execution.state is ExecutionState.RUNNING and not isinstance(step.event, ResumeRequested):
+    if execution.state is ExecutionState.RUNNING and not isinstance(step.event, ResumeRequested | RerunRequested):
         _follow_reports(step)
-    if execution.active_count:
+    if execution.active_count or (execution.waits_for_delegates and execution.delegates):
         return
     if execution.state is ExecutionState.PAUSING:
         step.move_execution(ExecutionState.PAUSED, execution.info, reported=execution.is_paused_by_report)

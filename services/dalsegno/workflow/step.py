@@ -104,15 +104,27 @@ class Step:
             self.change(error)
 
     def move_execution(
-        self, state: ExecutionState, info: str = "", output: Value | None = None, *, reported: bool = False
+        self,
+        state: ExecutionState,
+        info: str = "",
+        output: Value | None = None,
+        *,
+        reported: bool = False,
+        waits_for_delegates: bool = False,
     ) -> None:
         """Put the execution into a state, and tell its parent when that concerns it."""
         execution = self.execution
         errors = errors_of(execution) if state in COMPLETED_EXECUTION else None
         again = execution.is_completed
         moved = ExecutionMoved(
-            state=state, info=info, output=output, errors=errors, reported=reported, at_s=self.at_s
-        )  # fmt: skip
+            state=state,
+            info=info,
+            output=output,
+            errors=errors,
+            reported=reported,
+            waits_for_delegates=waits_for_delegates,
+            at_s=self.at_s,
+        )
         self.change(moved)
         parent = execution.created.parent
         if parent is not None and state in TOLD_TO_PARENT:
@@ -140,12 +152,21 @@ class Step:
             if chosen(attempt.state):
                 self.command(Send(attempt.child_id, event))
 
-    def pause(self, info: str = "", *, reported: bool = False) -> None:
+    def pause(self, info: str = "", *, reported: bool = False, waits_for_delegates: bool = False) -> None:
         """Ask for quiet: PAUSING, and PAUSED once nobody works on it (O2, O3), with all descendants (O6)."""
-        self.move_execution(ExecutionState.PAUSING, info, reported=reported)
+        self.move_execution(
+            ExecutionState.PAUSING, info, reported=reported, waits_for_delegates=waits_for_delegates
+        )  # fmt: skip
         if reported:
             return
-        self.tell_children(PauseRequested(at_s=self.at_s, actor=self.event.actor, comment=self.event.comment))
+        self.tell_children(
+            PauseRequested(
+                at_s=self.at_s,
+                actor=self.event.actor,
+                comment=self.event.comment,
+                waits_for_delegates=waits_for_delegates,
+            )
+        )
 
     def tasks_in(self, *states: TaskState) -> list[TaskExecution]:
         """The incomplete tasks in one of these states, in order of creation."""

@@ -340,7 +340,7 @@ def test_interrupted_branches_go_on() -> None:
 
 
 def test_what_is_still_active_goes_on_and_counts() -> None:
-    """Decision 3: a task downstream that still runs when its ancestor is rerun goes on, sees what it saw, and counts."""
+    """Decision 3: a task downstream that still runs goes on, sees what it saw, and counts."""
     stage = Stage(
         "version: '2.0'\nwf:\n  output: {seen: <% $.get(seen) %>, v: <% $.get(v) %>}\n  tasks:\n"
         "    a: {action: std.noop, publish: {v: <% task().result %>}, on-success: [slow, breaks]}\n"
