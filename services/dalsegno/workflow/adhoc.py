@@ -97,7 +97,7 @@ def _complete(
         elif parameter.name not in inputs and defaults and isinstance(parameter.default, Constant):
             inputs[parameter.name] = parameter.default.value
     missing = [parameter.name for parameter in parameters if parameter.required and parameter.name not in inputs]
-    if unexpected or missing:
+    if (unexpected or missing) and step.workflow.rules.checks_input:  # else the action itself says so when it runs
         told = [f"unexpected {', '.join(unexpected)}"] * bool(unexpected) + [f"missing {', '.join(missing)}"] * bool(
             missing
         )
