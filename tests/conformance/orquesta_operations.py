@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.conformance import orquesta_views as views
-from tests.conformance.orquesta import open_attempts, report, view_of, world_of
+from tests.conformance.orquesta import open_attempts, path_of, report, view_of, world_of
+from tests.conformance.orquesta_snapshots import Snapshots, result_by_rule, shown
+from tests.conformance.orquesta_views import View
 
 from dalsegno.workflow.events import (
     CancelRequested,
@@ -32,31 +33,22 @@ class Replay:
         self.case = case
         self.world, self.name = world_of(case)
         self.root: Execution | None = None
-        self.replaced: set[int] = set()
-        """The places, in the original's list of tasks, of those that a rerun ran again: we have one record for both."""
-        self.unsure: set[str] = set()
-        """Tasks of which an action was timed out or abandoned."""
-        self.is_cancelled = False
-        """Whether a cancel was asked for or reported."""
-        self.is_announced = False
-        """Whether an action only said that it is going to be cancelled, which is no report to us: it still runs."""
-        self.before: list[dict[str, Any]] = []
-        """The tasks of the snapshot before."""
 
     def differences(self) -> list[str]:
         """What came otherwise after some step; the steps after it are not looked at."""
-        snapshots = self.case.get("expect_if_item_results_kept") or self.case["expect"]
-        for number, (step, snapshot) in enumerate(zip(self.case["steps"], snapshots, strict=True)):
-            told = self._refusal(step, "op_error" in snapshot)
-            assert self.root is not None
-            self._note_replaced(step, snapshot["tasks"])
-            is_announcing = step.get("status") == "canceling"
-            self.is_announced |= is_announcing and (number == 0 or snapshots[number - 1]["status"] != "canceling")
-            told += self._compare(self.root, snapshot, self.replaced)
+        snapshots = Snapshots(self.case)
+        for number, step in enumerate(self.case["steps"]):
+            told = self._refusal(step, snapshots.is_refused(number))
+            snapshots.note(number)
+            told += snapshots.differences(number, self._views())
             if told:
-                return [f"step {number} {_shown(step)}: {each}" for each in told]
+                return told
         self.world.check_journals()
         return []
+
+    def _views(self) -> dict[str, View]:
+        """What stands there now, by the path; the newest child of a task speaks for it."""
+        return {path_of(self.world, each): view_of(self.world, each) for each in self.world.executions.values()}
 
     def _refusal(self, step: dict[str, Any], is_expected: bool) -> list[str]:
         """Do the step; what is wrong with whether it was refused."""
@@ -64,11 +56,11 @@ class Replay:
         try:
             self._do(step)
         except Missing as missing:
-            return [str(missing)]
+            return [f"{shown(step)}: {missing}"]
         except Refusal as refusal:
-            told = [] if is_expected else [f"refused: {refusal}"]
+            told = [] if is_expected else [f"{shown(step)} was refused: {refusal}"]
             return told + self._changed(before)
-        return ["expected to be refused"] if is_expected else []
+        return [f"{shown(step)} was expected to be refused"] if is_expected else []
 
     def _changed(self, before: int) -> list[str]:
         is_changed = self.root is not None and self.root.revision != before
@@ -84,7 +76,6 @@ class Replay:
             self._report(step)
         else:
             world.tell(self._at(step.get("path")).id, self._request(step))
-            self.is_cancelled |= step["op"] == "cancel"
         world.run(until_s=0)
 
     def _run(self) -> None:
@@ -93,21 +84,11 @@ class Replay:
         world.run()
         while world.held:
             (execution_id, _), attempt = next(iter(world.held.items()))
-            status, result = self._rule(attempt)
-            report(world, world.executions[execution_id], attempt, status, result)
-            world.run()
-
-    def _rule(self, attempt: Attempt) -> tuple[str, object]:
-        if (self.case.get("action_results") or {}).get("rule") != "st2":
-            return "succeeded", None
-        if attempt.action == "core.ask":
-            return "pending", None
-        result: dict[str, object] = {"failed": False, "succeeded": True, "return_code": 0}
-        if attempt.action == "core.echo":
             given = attempt.input.data
             assert isinstance(given, dict)
-            result |= {"stdout": str(given.get("message")), "stderr": ""}
-        return "succeeded", result
+            status, result = result_by_rule(self.case, attempt.action, given)
+            report(world, world.executions[execution_id], attempt, status, result)
+            world.run()
 
     def _report(self, step: dict[str, Any]) -> None:
         execution = self._at(step.get("path"))
@@ -122,9 +103,6 @@ class Replay:
             event = TaskDone(at_s=self.world.now_s, key=attempt.key, outcome="succeeded", result=value)
             self.world.tell(execution.id, event)
             return
-        if step["status"] in ("timeout", "abandoned"):
-            self.unsure.add(step["task"])
-        self.is_cancelled |= step["status"] == "canceled"
         report(self.world, execution, attempt, step["status"], step.get("result"))
 
     def _at(self, path: str | None) -> Execution:
@@ -166,48 +144,6 @@ class Replay:
         assert step["op"] == "rerun", step
         choices = [TaskChoice(task=one["name"], reset=one.get("reset", False)) for one in step.get("tasks") or ()]
         return RerunRequested(at_s=at_s, choices=tuple(choices))
-
-    def _note_replaced(self, step: dict[str, Any], tasks: list[dict[str, Any]]) -> None:
-        """A rerun of ours is another attempt of the same task; Orquesta's is another entry after the old one."""
-        if step["op"] == "rerun":
-            named = {one["name"] for one in step.get("tasks") or ()}
-            for entry in tasks[len(self.before) :]:
-                old = [
-                    place
-                    for place, one in enumerate(self.before)
-                    if (one["id"], one["route"]) == (entry["id"], entry["route"]) and place not in self.replaced
-                ]
-                if old and (entry["id"] in named or (not named and self.before[old[-1]]["status"] == "failed")):
-                    self.replaced.add(old[-1])
-        self.before = tasks
-
-    def _compare(self, execution: Execution, snapshot: dict[str, Any], replaced: set[int]) -> list[str]:
-        view = view_of(self.world, execution)
-        told = []
-        is_only_announced = self.is_announced and snapshot["status"] == "canceling"
-        if not is_only_announced or view["state"] not in ("RUNNING", "PAUSING"):
-            told += views.state_differences(snapshot["status"], view)
-        tasks = [one for place, one in enumerate(snapshot["tasks"]) if place not in replaced]
-        told += views.task_differences(tasks, view["tasks"])
-        told += views.active_differences(self._expected_active(snapshot), view)
-        if "output" in snapshot:
-            told += views.output_differences(snapshot["output"], view)
-            told += views.error_differences(snapshot["errors"], view, self.unsure)
-        for name, sub in (snapshot.get("sub") or {}).items():
-            child = self._child(execution, name)
-            found = ["is missing"] if child is None else self._compare(child, sub, set())
-            told += [f"sub-workflow of {name}: {each}" for each in found]
-        return told
-
-    def _expected_active(self, snapshot: dict[str, Any]) -> list[dict[str, Any]]:
-        """A cancel of ours cancels what is only waited for (BEHAVIOURS decision 6); there it is left as it was."""
-        active: list[dict[str, Any]] = snapshot["active"]
-        is_cancelled = snapshot["status"] in ("canceling", "canceled") and self.is_cancelled
-        return [one for one in active if not is_cancelled or one["status"] not in ("pending", "paused")]
-
-
-def _shown(step: dict[str, Any]) -> str:
-    return " ".join(f"{name}={value}" if name != "op" else str(value) for name, value in step.items())
 
 
 def differences(case: dict[str, Any]) -> list[str]:
