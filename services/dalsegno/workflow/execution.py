@@ -509,6 +509,11 @@ def _publish(execution: Execution, change: Published) -> None:
         task.published.update(change.values)
         task.branches[change.branch] = (execution.revision, change.values)
     task.context_out, task.unedited = None, None
+    if task.edits:
+        task.edits = [
+            (number, {name: value for name, value in edited.items() if name not in change.values})
+            for number, edited in task.edits
+        ]
     task.branch_contexts.pop(change.branch, None)
 
 

@@ -17,6 +17,7 @@ import msgspec
 from dalsegno.workflow import (
     attempts,
     branching,
+    editing,
     graph,
     items,
     lifecycle,
@@ -33,6 +34,7 @@ from dalsegno.workflow.commands import AnyCommand
 from dalsegno.workflow.events import (
     CancelRequested,
     ChildMoved,
+    ContextUpdated,
     DeliveryLost,
     Event,
     HandedOut,
@@ -213,6 +215,7 @@ _EVENTS: dict[type[Event], Callable[[Step, Any], None]] = {
     PauseRequested: operations.pause,
     ResumeRequested: resume.resume,
     RerunRequested: rerun.rerun,
+    ContextUpdated: editing.update_context,
     CancelRequested: operations.cancel,
     ChildMoved: attempts.child_moved,
     HandedOut: attempts.hand_out,

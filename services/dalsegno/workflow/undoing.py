@@ -104,6 +104,9 @@ def edit(execution: Execution, change: ContextEdited) -> None:
     execution.globals = draft.finish()
     if given != declared:
         execution.input = Value(data=given)
+    for task in execution.tasks.values():
+        task.context_in = task.context_out = None
+        task.branch_contexts = {}
 
 
 def _edit_task(execution: Execution, task: TaskExecution, change: ContextEdited) -> None:

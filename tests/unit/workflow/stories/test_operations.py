@@ -46,7 +46,7 @@ def finish(here: World, execution: Execution, name: str, played: Played | None =
 
 
 def test_pause_is_quiet() -> None:
-    """O1-O4: PAUSING while somebody works, PAUSED when nobody does; what follows is stored IDLE."""
+    """O1, O2, O3, O4: PAUSING while somebody works, PAUSED when nobody does; what follows is stored IDLE."""
     here, execution = held(TWO)
     here.tell(execution.id, PauseRequested(at_s=here.now_s, comment="wait"))
     assert (execution.state, execution.active_count) == ("PAUSING", 1)
@@ -124,7 +124,7 @@ def test_resume_goes_down() -> None:
 
 
 def test_cancel_lets_running_tasks_end() -> None:
-    """O13-O15: CANCELLING until nobody works any more, nothing new starts."""
+    """O13, O14, O15: CANCELLING until nobody works any more, nothing new starts."""
     here, execution = held(TWO)
     here.tell(execution.id, CancelRequested(comment="enough"))
     assert execution.state == "CANCELLING"

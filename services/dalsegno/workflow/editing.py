@@ -1,0 +1,61 @@
+"""Edits of what later tasks will see: what a task published, or the variables of the execution (decision 14)."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+
+from dalsegno.workflow import choosing
+from dalsegno.workflow.changes import ContextEdited
+from dalsegno.workflow.choosing import Findings
+from dalsegno.workflow.events import ContextUpdated, TaskChoice
+from dalsegno.workflow.execution import TaskExecution
+from dalsegno.workflow.refusals import Violation
+from dalsegno.workflow.states import ExecutionState
+from dalsegno.workflow.step import Step
+
+
+def update_context(step: Step, event: ContextUpdated) -> None:
+    """Set and unset variables of a PAUSED or completed execution; refused as a whole or not at all."""
+    execution = step.execution
+    findings = Findings(wrong=list(_unfit(event)))
+    if execution.state is not ExecutionState.PAUSED and not execution.is_completed:
+        told = f"its context can be edited while it is PAUSED or completed, it is {execution.state}"
+        findings.obstacle(f"execution {execution.id}", told)
+    task = _task(step, event, findings) if event.task else None
+    if not event.task:
+        declared = execution.input.data
+        assert isinstance(declared, dict)
+        findings.wrong += _absent(event, execution.globals.keys() | declared.keys(), "the execution")
+    elif task is not None:
+        findings.wrong += _absent(event, task.published, f"task '{task.name}'")
+    findings.refuse()
+    step.change(
+        ContextEdited(task=0 if task is None else task.number, values=dict(event.values), removed=event.removed)
+    )  # fmt: skip
+
+
+def _unfit(event: ContextUpdated) -> Iterator[Violation]:
+    if not event.values and not event.removed:
+        yield Violation("set", "is empty, and so is unset: there is nothing to edit")
+    for name in event.values:
+        if name.startswith("__"):
+            yield Violation(f"set.{name}", "is no variable: names that begin with __ are the engine's own")
+        if name in event.removed:
+            yield Violation(f"set.{name}", "is to be unset too")
+
+
+def _absent(event: ContextUpdated, names: Collection[str], owner: str) -> Iterator[Violation]:
+    for name in event.removed:
+        if name not in names:
+            yield Violation("unset", f"{owner} has no variable '{name}'")
+
+
+def _task(step: Step, event: ContextUpdated, findings: Findings) -> TaskExecution | None:
+    choice = TaskChoice(task=event.task, number=event.number)
+    found = choosing.executions_of(step, choice, findings, failed=False)
+    if not found:
+        return None
+    task = max(found, key=lambda each: each.number)
+    if not task.is_completed:
+        findings.obstacle(f"task {task.name}", f"has not ended: it is {task.state}")
+    return task
