@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import islice
 
 from dalsegno.engine.batch import Batch
 from dalsegno.rpc import convert
 from dalsegno.v1 import execution_pb2
 from dalsegno.workflow import machine
-from dalsegno.workflow.changes import AttemptAdded, TaskAdded, TaskMoved
+from dalsegno.workflow.changes import AttemptAdded, AttemptsBegun, TaskAdded, TaskMoved
 from dalsegno.workflow.commands import Send
-from dalsegno.workflow.events import Event, RerunRequested, ResumeRequested
+from dalsegno.workflow.events import Event
 from dalsegno.workflow.execution import Execution
 from dalsegno.workflow.graph import dependants, outbound_tasks
 from dalsegno.workflow.model import Workflow
@@ -32,8 +32,6 @@ class Before:
 
     ended: frozenset[int] = frozenset()
     superseded: frozenset[int] = frozenset()
-    partly: frozenset[str] = field(default_factory=frozenset)
-    """The names of the tasks of which only some items run again."""
 
 
 def try_operation(
@@ -41,7 +39,7 @@ def try_operation(
 ) -> execution_pb2.DryRun:  # fmt: skip
     """What the event would do to an execution and, among those that are claimed, to its children. Raises Refusal."""
     private = batch.private(execution_id)
-    before = _before(private.execution, event)
+    before = _before(private.execution)
     outcome = batch.try_step(private, event)
     message = dry_run_message(private.workflow, outcome, before)
     execution = outcome.execution
@@ -60,12 +58,10 @@ def try_operation(
     return message
 
 
-def _before(execution: Execution, event: Event) -> Before:
-    choices = event.choices if isinstance(event, ResumeRequested | RerunRequested) else ()
+def _before(execution: Execution) -> Before:
     return Before(
         ended=frozenset(number for number, task in execution.tasks.items() if task.is_completed),
         superseded=frozenset(_superseded(execution)),
-        partly=frozenset(choice.task for choice in choices if choice.items or choice.reset is False),
     )
 
 
@@ -91,17 +87,17 @@ def dry_run_message(
     )
     added = {change.task for change in outcome.changes if isinstance(change, TaskAdded)}
     begun = _begun(outcome)
-    partly = before.partly if before is not None else ()
+    partly = {each.task for each in outcome.changes if isinstance(each, AttemptsBegun) and each.only is not None}
     for number in begun[:LIST_MAX]:
         entry = _entry(execution, number, added)
-        entry.items.extend(sorted(execution.tasks[number].pending)[:LIST_MAX] if entry.name in partly else ())
+        entry.items.extend(sorted(execution.tasks[number].pending)[:LIST_MAX] if number in partly else ())
         message.starts.append(entry)
     message.may_follow.extend(_reachable(workflow, [execution.tasks[number].name for number in begun]))
     message.joins_waiting.extend(_entry(execution, number, added) for number in islice(execution.waiting, LIST_MAX))
     if before is not None:
         gone = [number for number in _superseded(execution) if number not in before.superseded]
         message.superseded.extend(_entry(execution, number, added) for number in gone[:LIST_MAX])
-        message.kept.extend(islice(_kept(execution, begun, before), LIST_MAX))
+        message.kept.extend(islice(_kept(execution, begun, partly, before), LIST_MAX))
     for name in outcome.subsumed:
         message.subsumed.add(name=name, reason="comes after another task of the request")
     return message
@@ -122,7 +118,9 @@ def _begun(outcome: machine.Outcome) -> list[int]:
     return list(begun)
 
 
-def _kept(execution: Execution, begun: Collection[int], before: Before) -> Iterable[execution_pb2.DryRunTask]:
+def _kept(
+    execution: Execution, begun: Collection[int], partly: Collection[int], before: Before
+) -> Iterable[execution_pb2.DryRunTask]:
     """The tasks that had ended and still count, and of those that run again in part the items that do not."""
     again = set(begun)
     for number, task in execution.tasks.items():
@@ -130,7 +128,7 @@ def _kept(execution: Execution, begun: Collection[int], before: Before) -> Itera
             continue
         if number not in again:
             yield execution_pb2.DryRunTask(name=task.name, number=number)
-        elif task.name in before.partly and task.item_count is not None:
+        elif number in partly and task.item_count is not None:
             pending = set(task.pending)
             items = [index for index in range(task.item_count) if index not in pending]
             if items:
