@@ -6,7 +6,7 @@ downstream of it stays on that route, and joins count the arrivals of their rout
 
 from __future__ import annotations
 
-from dalsegno.workflow import lifecycle
+from dalsegno.workflow import joins, lifecycle
 from dalsegno.workflow.changes import JoinReached, Published, TaskAdded, TaskRouted
 from dalsegno.workflow.execution import TaskExecution
 from dalsegno.workflow.model import Assignments, Command, Transition
@@ -99,7 +99,7 @@ def _arrive(step: Step, name: str, source: TaskExecution, index: int) -> int | N
         begins_again = join is not None
         return _add(step, name, source, index, TaskState.IDLE if begins_again else TaskState.WAITING)
     if join.state not in _BEFORE_START:
-        return None
+        return joins.reach_again(step, join, source, index) if joins.is_of_before(join, source) else None
     step.change(JoinReached(task=join.number, source=source.number, branch=index))
     return join.number
 

@@ -6,18 +6,15 @@ reached again is a new task execution, which keeps the arrivals that were not ta
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
-from dalsegno.workflow import attempts, graph, routing, tasks
+from dalsegno.workflow import attempts, graph, joins, tasks
 from dalsegno.workflow.changes import (
     AttemptAdded,
     AttemptMoved,
     AttemptsBegun,
-    JoinReached,
     RoundPlanned,
-    TaskAdded,
     TaskMoved,
-    TaskRouted,
     TaskSuperseded,
 )
 from dalsegno.workflow.choosing import Chosen
@@ -79,7 +76,7 @@ def undo(step: Step, roots: Mapping[int, TaskState], by: str) -> None:
         step.change(TaskSuperseded(task=task.number, by=by, at_s=step.at_s))
     for task in gone:
         if step.spec(task).has_join:
-            renew(step, task, undone, generation)
+            joins.renew(step, task, undone, generation)
 
 
 def _is_waiting(task: TaskExecution) -> bool:
@@ -97,7 +94,7 @@ def _dead_joins(step: Step, roots: Iterable[TaskExecution]) -> list[TaskExecutio
     for root in roots:
         for name in graph.joins_ahead(step.workflow, root.name):
             join = step.execution.latest(name)
-            if join is not None and join is not root and routing.is_dead(step, join):
+            if join is not None and join is not root and joins.is_dead(step, join):
                 found[join.number] = join
     return list(found.values())
 
@@ -115,37 +112,6 @@ def _after(step: Step, roots: Iterable[TaskExecution]) -> list[TaskExecution]:
                 found[number] = after
                 ahead.append(after)
     return [found[number] for number in sorted(found)]
-
-
-def renew(step: Step, join: TaskExecution, undone: Collection[int], generation: int) -> TaskExecution | None:
-    """The next execution of a join that no longer counts, waiting with the arrivals that were not taken back."""
-    ways = [way for way in zip(join.sources, join.by_branches, strict=True) if way[0] not in undone]
-    if not ways:
-        return None
-    number = len(step.execution.tasks) + 1
-    (first, branch), *others = ways
-    step.change(
-        TaskAdded(
-            task=number,
-            name=join.name,
-            state=TaskState.WAITING,
-            sources=(first,),
-            generation=generation,
-            branch=branch,
-            route=join.route,
-            at_s=step.at_s,
-        )
-    )
-    for source, branch in others:
-        step.change(JoinReached(task=number, source=source, branch=branch))
-    for source in dict.fromkeys(source for source, _ in ways):
-        led = step.execution.tasks[source]
-        step.change(
-            TaskRouted(task=source, next=(*led.next, number), handled=led.handled, ends=led.ends)
-        )  # fmt: skip
-    renewed = step.execution.tasks[number]
-    step.later("check_join", renewed)
-    return renewed
 
 
 def _stop_attempts(step: Step, task: TaskExecution, by: str) -> None:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dalsegno.workflow import branching, graph
+from dalsegno.workflow import branching, graph, joins
 from dalsegno.workflow.changes import JoinReached, TaskAdded, TaskRouted
 from dalsegno.workflow.execution import TaskExecution
 from dalsegno.workflow.lifecycle import stop
-from dalsegno.workflow.model import JOIN_ALL, Clause, Command, Task, Transition
+from dalsegno.workflow.model import Clause, Command, Task, Transition
 from dalsegno.workflow.scope import EvaluationError
 from dalsegno.workflow.states import LIVE, ExecutionState, TaskState
 from dalsegno.workflow.step import HardFailure, Step
@@ -122,8 +122,10 @@ def _arrive(step: Step, name: str, source: TaskExecution) -> int | None:
     elif join.state is TaskState.WAITING:
         step.change(JoinReached(task=join.number, source=source.number))
         step.later("check_join", join)
-    elif is_dead(step, join):
+    elif joins.is_dead(step, join):
         return None
+    elif joins.is_of_before(join, source):
+        return joins.reach_again(step, join, source, -1)
     return join.number
 
 
@@ -143,16 +145,6 @@ def _check_joins(step: Step, task: TaskExecution, taken: set[str]) -> None:
             step.later("check_join", step.execution.tasks[number])
 
 
-def is_dead(step: Step, join: TaskExecution) -> bool:
-    """Whether the join has failed for lack of arrivals."""
-    return join.state is TaskState.ERROR and not join.attempt and len(join.arrived) < _needed(step, join)
-
-
-def _needed(step: Step, join: TaskExecution) -> int:
-    spec = step.spec(join)
-    return len(spec.inbound) if spec.join == JOIN_ALL else spec.join or 1
-
-
 def check_join(step: Step, join: TaskExecution, *, last_chance: bool = False) -> None:
     """Start the join when enough have selected it; fail it when that has become impossible (S7, S8).
 
@@ -160,7 +152,7 @@ def check_join(step: Step, join: TaskExecution, *, last_chance: bool = False) ->
     """
     if join.state is not TaskState.WAITING:
         return
-    spec, needed = step.spec(join), _needed(step, join)
+    spec, needed = step.spec(join), joins.needed(step, join)
     if len(join.arrived) >= needed:
         step.later("begin", join)
         return

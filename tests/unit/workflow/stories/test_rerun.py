@@ -491,3 +491,24 @@ def test_a_child_with_nothing_to_rerun_says_so() -> None:
     stage.rerun(run("s", child="rerun_failed"))
     assert (child.state, stage.standing()) == ("SUCCESS", {"s": "SUCCESS", "after": "RUNNING"})
     stage.check()
+
+
+def test_a_join_of_before_that_runs_on() -> None:
+    """Decision 3, O29: the task that failed had already reached the join; running again it reaches the next one."""
+    stage = Stage(
+        "version: '2.0'\nwf:\n  tasks:\n    left: {action: std.noop, on-complete: join}\n"
+        "    right: {action: std.noop, on-complete: join}\n    join: {join: all, action: std.noop}\n"
+    )
+    stage.end("left", error="boom")
+    stage.end("right")
+    first = stage.task("join")
+    assert first.state == "RUNNING"
+    stage.resume(run("left"))
+    assert (first.state, first.superseded_by) == ("RUNNING", "")
+    stage.end("left")
+    second = stage.task("join", 2)
+    assert (second.state, second.generation, sorted(second.arrived)) == ("RUNNING", 1, ["left", "right"])
+    stage.tell(TaskDone(key=(first.number, 0, 1), outcome="succeeded", delivery=1))
+    stage.tell(TaskDone(key=(second.number, 0, 1), outcome="succeeded", delivery=1))
+    assert stage.execution.state == "SUCCESS"
+    stage.check()
