@@ -207,7 +207,7 @@ def view_of(world: World, execution: Execution) -> View:
         "state": str(execution.state),
         "info": execution.info,
         "output": None if execution.output is None else execution.output.data,
-        "errors": [error.name for error in execution.errors],
+        "errors": _error_names(execution),
         "tasks": [_task_view(task, task.number in began) for task in execution.tasks.values()],
         "executions": [
             _attempt_view(execution, attempt)
@@ -215,6 +215,13 @@ def view_of(world: World, execution: Execution) -> View:
             if not is_actionless(world, execution, attempt)
         ],
     }
+
+
+def _error_names(execution: Execution) -> list[str]:
+    """The tasks that the list of errors names, as it is told once the execution has ended."""
+    told = execution.told_errors.data if execution.told_errors is not None else []
+    assert isinstance(told, list)
+    return [error.get("task_id") or "" for error in told]
 
 
 def _task_view(task: TaskExecution, began: bool) -> dict[str, Any]:
