@@ -16,6 +16,7 @@ ATTEMPTS_READ = 1_000
 
 _COMING_TO_REST = ("PAUSING", "CANCELLING")
 _RUNNING = parse_filter("state=RUNNING delegated=false", ATTEMPT_FIELDS)
+_DELEGATED = parse_filter("state=RUNNING,PAUSED delegated=true", ATTEMPT_FIELDS)
 _READY = parse_filter("state=READY", ATTEMPT_FIELDS)
 
 
@@ -45,6 +46,8 @@ def waiting_for(queries: Queries, row: ExecutionRow) -> list[str]:
     """What it waits for: while it comes to rest, those at work; while it runs, an executor if it needs one."""
     if row.state in _COMING_TO_REST:
         active = queries.attempts(row.id, chosen=_RUNNING, size=WAITING_MAX).rows
+        if row.waits_for_delegates:
+            active = [*active, *queries.attempts(row.id, chosen=_DELEGATED, size=WAITING_MAX).rows]
         return [attempt.child_id or attempt_id(row.id, attempt.key) for attempt in active]
     if row.state == "RUNNING" and not row.active_count and queries.attempts(row.id, chosen=_READY, size=1).rows:
         return ["executor"]

@@ -65,7 +65,7 @@ def _waiting_for(execution: Execution) -> list[str]:
         return []
     awaited: list[str] = []
     for key, attempt in execution.attempts.items():
-        if attempt.is_active:
+        if attempt.is_active or (execution.waits_for_delegates and attempt.delegated and not attempt.ended_s):
             awaited.append(attempt.child_id or attempt_id(execution.id, key))
         if len(awaited) == WAITING_MAX:
             break

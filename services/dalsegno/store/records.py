@@ -51,6 +51,8 @@ class ExecutionRow:
     """JSON text of a list, for workflows whose language keeps one."""
     revision: int
     active_count: int
+    waits_for_delegates: bool
+    """While it comes to rest: whether it does only when its delegates have been completed."""
     started_s: float | None
     ended_s: float | None
     moved_s: float

@@ -83,6 +83,7 @@ def execution_state(execution: Execution, updated_s: float) -> Cells:
         stored(execution.told_errors),
         execution.revision,
         execution.active_count,
+        execution.waits_for_delegates,
         execution.started_s,
         execution.ended_s,
         execution.moved_s,

@@ -59,6 +59,7 @@ EXECUTIONS = Table(
     Column("errors", TEXT),
     _number("revision"),
     _number("active_count"),
+    _flag("waits_for_delegates"),
     Column("started_s", Double),
     Column("ended_s", Double),
     _time("moved_s"),

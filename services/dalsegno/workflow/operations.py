@@ -75,7 +75,7 @@ def cancel(step: Step, event: CancelRequested) -> None:
     Delegates are waited for when that is asked; a second cancel that does not ask it ends the waiting (decision 6).
     """
     execution = step.execution
-    reason = event.comment or (f"terminated: {event.terminate}" if event.terminate else "cancelled")
+    reason = event.message or event.comment or (f"terminated: {event.terminate}" if event.terminate else "cancelled")
     is_cancelling = execution.state is ExecutionState.CANCELLING
     if execution.state not in _CANCELLABLE and not is_cancelling:
         told = f"an execution that has ended cannot be cancelled, it is {execution.state}"

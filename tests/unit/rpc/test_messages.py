@@ -22,7 +22,8 @@ EXECUTION = ExecutionRow(
     id=ID, namespace="", workflow="nightly", version=2, definition_id="d", language="mistral", input='{"a":1}',
     params='{"env":"staging"}', labels='{"team":"red"}', description="", root_id=ID, parent_id="", parent_task=0,
     parent_item=0, parent_attempt=0, deadline_s=None, created_s=10.0, actor="ada", comment="why", state="RUNNING",
-    info="", output=None, errors=None, revision=7, active_count=3, started_s=11.0, ended_s=None, moved_s=11.0, updated_s=12.5,
+    info="", output=None, errors=None, revision=7, active_count=3, waits_for_delegates=False,
+    started_s=11.0, ended_s=None, moved_s=11.0, updated_s=12.5,
 )  # fmt: skip
 TASK = TaskRow(
     execution_id=ID, number=17, name="fetch", generation=0, route=2, created_s=1.0, state="RUNNING_DELAYED", info="",
