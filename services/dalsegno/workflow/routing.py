@@ -27,7 +27,7 @@ def route(step: Step, task: TaskExecution) -> None:
     if task.routed or not (step.execution.state in LIVE or step.workflow.rules.routes_when_ended):
         return
     if step.workflow.rules.fails_fast and task.state is TaskState.CANCELLED and step.execution.state in LIVE:
-        step.later("wind_down", task, f"task '{task.name}' was cancelled")
+        _take_cancel(step, task)
     if step.workflow.reverse:
         _route_backward(step, task)
     elif step.spec(task).branches:
@@ -36,6 +36,12 @@ def route(step: Step, task: TaskExecution) -> None:
         _route_clauses(step, task)
     if step.workflow.rules.fails_fast:
         branching.end_early(step, task)
+
+
+def _take_cancel(step: Step, task: TaskExecution) -> None:
+    """An action that was cancelled winds its execution down; a cancel asked of a sub-workflow stays in it (O8, O9)."""
+    if not any(attempt.child_id for attempt in step.execution.current_attempts(task)):
+        step.later("wind_down", task, f"task '{task.name}' was cancelled")
 
 
 def _route_clauses(step: Step, task: TaskExecution) -> None:
