@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +18,7 @@ from tests.conformance.test_orquesta_validation import expected_places, inspect
 from tests.integration.engines import ScriptedExecutor, until
 from tests.processes import System
 
-from dalsegno.actions.registry import builtin_descriptions
 from dalsegno.v1 import executor_service_pb2
-from dalsegno.workflow.model import ActionDescription
-from dalsegno.workflow.scope import Constant
 
 CASES_MIN = 100
 CASES_MAX = 130
@@ -35,13 +32,11 @@ SLOW = re.compile(r"delay")
 def sample() -> list[dict[str, Any]]:
     """Cases that agree and take no longer than their steps, evenly from all sources."""
     known = listed("orquesta")
-    builtin = {action.name: action for action in builtin_descriptions()}
     found = [
         case
         for case in cases.load("orquesta/cases.jsonl")
         if case["kind"] == "run" and case["id"] not in known and not SLOW.search(case["definition"])
         if not _has_defaults_aside(case) and not expected_places(case) and not inspect(case)
-        if all(_is_taken(each, builtin) for each in case["expect"]["executions"])
     ]
     every = max(1.0, len(found) / CASES_MAX)
     return [found[int(place * every)] for place in range(min(len(found), CASES_MAX))]
@@ -53,16 +48,13 @@ def _has_defaults_aside(case: dict[str, Any]) -> bool:
     return any("default" in about for each in described for about in (each.get("parameters") or {}).values())
 
 
-def _is_taken(ran: dict[str, Any], builtin: Mapping[str, ActionDescription]) -> bool:
-    """Whether the action takes that input as it is: the original's unit tests gave theirs whatever they liked."""
-    action = builtin.get(ran["action"])
-    given = ran.get("input")
-    if action is None or given is None:
-        return True
-    names = {each.name for each in action.parameters}
-    filled_in = {each.name for each in action.parameters if each.default not in (None, Constant(None))} - given.keys()
-    missing = {each.name for each in action.parameters if each.required} - given.keys()
-    return (action.accepts_any or given.keys() <= names) and not filled_in and not missing
+def expectation(case: dict[str, Any]) -> dict[str, Any]:
+    """What is expected, but for the input of questions: ours has what the action's defaults say."""
+    ran = [
+        {name: value for name, value in each.items() if name != "input" or each["action"] != "core.ask"}
+        for each in case["expect"]["executions"]
+    ]
+    return {**case["expect"], "executions": ran}
 
 
 def actions_of(chosen: Iterable[dict[str, Any]]) -> tuple[tuple[str, bool], ...]:
@@ -86,7 +78,7 @@ async def differences(player: Player, namespace: str, case: dict[str, Any]) -> l
         return None if found is None else (found[0], found[1]["status"], found[1]["result"])
 
     told = await asyncio.wait_for(player.play(namespace, root_id, choose), CASE_S)
-    return told + run_differences(case["expect"], await view_of(system, await system.get(root_id)), case)
+    return told + run_differences(expectation(case), await view_of(system, await system.get(root_id)), case)
 
 
 @pytest.mark.xdist_group("orquesta services")
