@@ -44,6 +44,7 @@ from dalsegno.workflow.states import (
     COMPLETED_TASK,
     AttemptState,
     ExecutionState,
+    IllegalMove,
     TaskState,
     check_attempt_move,
     check_execution_move,
@@ -447,6 +448,8 @@ def _route_task(execution: Execution, change: TaskRouted) -> None:
 
 
 def _add_attempt(execution: Execution, change: AttemptAdded) -> None:
+    if change.key in execution.attempts:
+        raise IllegalMove(f"attempt {'.'.join(map(str, change.key))} is there already")
     attempt = Attempt(
         key=change.key,
         action=change.action,

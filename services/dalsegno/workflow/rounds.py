@@ -50,12 +50,10 @@ def _begin_all(execution: Execution, task: TaskExecution, change: AttemptsBegun)
 def _begin_some(execution: Execution, task: TaskExecution, change: AttemptsBegun, only: tuple[int, ...]) -> None:
     """These items, and then what the round before had not come to."""
     rest = task.pending[task.begun_count :]
-    if not only:
-        task.pending = rest
-        return
     for item in only:
         _set_aside(execution, task, item)
-    task.pending = only if not rest else (*only, *(item for item in rest if item not in set(only)))
+    chosen = set(only)
+    task.pending = (*only, *(item for item in rest if item not in chosen))
     for item in task.pending:
         task.rounds[item] = change.attempt
 
