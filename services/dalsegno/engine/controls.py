@@ -152,18 +152,18 @@ def _context(fields: Fields, request: executions.UpdateContextRequest) -> Event:
     fields.number("task_number", request.task_number)
     if request.task_number and not request.task:
         fields.refuse("task", "is missing: the name of the task that has this number")
-    given = fields.json_object("set", request.set)
-    assert isinstance(given.data, dict)
+    data = fields.json_object("set", request.set).data
+    given = data if isinstance(data, dict) else None
     for index, name in enumerate(request.unset):
         fields.name(f"unset[{index}]", name)
-        if name in given.data:
+        if given and name in given:
             fields.refuse(f"unset[{index}]", f"{name!r} is set as well")
-    if not given.data and not request.unset:
+    if given == {} and not request.unset:
         fields.refuse("set", "is missing: nothing is to be changed")
     return ContextUpdated(
         task=request.task,
         number=request.task_number,
-        values={name: Value(data=value) for name, value in given.data.items()},
+        values={name: Value(data=value) for name, value in (given or {}).items()},
         removed=tuple(dict.fromkeys(request.unset)),
     )
 
