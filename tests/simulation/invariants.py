@@ -13,7 +13,7 @@ from dalsegno.workflow.changes import (
     ExecutionMoved,
 )
 from dalsegno.workflow.context import EMPTY_CONTEXT, Context, merge, publish
-from dalsegno.workflow.execution import Execution, TaskExecution
+from dalsegno.workflow.execution import Attempt, Execution, TaskExecution
 from dalsegno.workflow.identity import AttemptKey
 from dalsegno.workflow.model import JOIN_ALL, Workflow
 from dalsegno.workflow.states import (
@@ -69,17 +69,24 @@ def check_task_indexes(execution: Execution) -> None:
         return {task.number for task in chosen}
 
     every = list(tasks.values())
+    counting = [task for task in every if not task.superseded_by]
+    assert all(task.is_completed for task in every if task.superseded_by), "superseded before its end"
     expected = {
         "incomplete": numbers([task for task in every if task.state not in COMPLETED_TASK]),
         "idle": numbers([task for task in every if task.state is TaskState.IDLE]),
         "waiting": numbers([task for task in every if task.state is TaskState.WAITING]),
-        "unhandled": numbers([task for task in every if task.state is TaskState.ERROR and not task.handled]),
-        "cancelled": numbers([task for task in every if task.state is TaskState.CANCELLED]),
-        "unrouted": numbers([task for task in every if task.is_completed and not task.routed]),
-        "ends": numbers([task for task in every if task.is_completed and not task.next]),
+        "unhandled": numbers([task for task in counting if task.state is TaskState.ERROR and not task.handled]),
+        "cancelled": numbers([task for task in counting if task.state is TaskState.CANCELLED]),
+        "unrouted": numbers([task for task in counting if task.is_completed and not task.routed]),
+        "ends": numbers([task for task in counting if task.is_completed and not task.next and not task.ends]),
     }
     for name, found in expected.items():
         assert set(getattr(execution, name)) == found, name
+    for name in execution.by_name:
+        newest = max((task.number for task in counting if task.name == name), default=None)
+        latest = execution.latest(name)
+        assert (None if latest is None else latest.number) == newest, f"the newest {name}"
+        assert execution.latest_on(name, 0) is latest or len(execution.routes) > 1
     by_name: dict[str, list[int]] = {}
     for task in every:
         by_name.setdefault(task.name, []).append(task.number)
@@ -94,13 +101,21 @@ def check_attempt_indexes(execution: Execution) -> None:
         key for key, each in attempts.items() if each.child_id and each.state not in COMPLETED_ATTEMPT
     }
     assert execution.active_count == sum(each.is_active for each in attempts.values())
+    by_task: dict[int, list[Attempt]] = {}
+    for key, each in attempts.items():
+        if execution.is_current(key):
+            by_task.setdefault(key[0], []).append(each)
     for task in execution.tasks.values():
-        current = [attempt for key, attempt in attempts.items() if (key[0], key[2]) == (task.number, task.attempt)]
+        current = by_task.get(task.number, [])
         counts = Counter(attempt.state for attempt in current)
         assert task.added_count == len(current)
         assert task.ended_count == sum(counts[state] for state in COMPLETED_ATTEMPT)
         assert task.failed_count == counts[AttemptState.ERROR]
         assert task.cancelled_count == counts[AttemptState.CANCELLED]
+        failed = {one.key[1] for one in current if one.state in (AttemptState.ERROR, AttemptState.CANCELLED)}
+        assert set(task.failed_items) == failed
+        is_kept = not any(key[0] == task.number and one.accepted for key, one in attempts.items() if one not in current)
+        assert is_kept, "an attempt counts whose place another one has taken"
 
 
 def check_states(execution: Execution) -> None:
@@ -110,10 +125,11 @@ def check_states(execution: Execution) -> None:
         assert not execution.unrouted
     assert (execution.ended_s is not None) == execution.is_completed
     assert (execution.output is not None) == execution.is_completed
+    awaited = execution.active_count or (execution.waits_for_delegates and execution.delegates)
     if execution.state is ExecutionState.PAUSING:
-        assert execution.active_count, "it should be PAUSED"
+        assert awaited, "it should be PAUSED"
     if execution.state is ExecutionState.CANCELLING:
-        assert execution.active_count or execution.children, "it should be CANCELLED"
+        assert awaited or execution.children, "it should be CANCELLED"
     for task in execution.tasks.values():
         assert (task.due_s is not None) == (task.state is TaskState.RUNNING_DELAYED)
         is_single = task.item_count is None and not execution.is_completed
@@ -125,14 +141,16 @@ def check_states(execution: Execution) -> None:
 
 
 def check_rounds(execution: Execution, task: TaskExecution) -> None:
-    """A task execution has one round of attempts, and one more for each retry."""
-    assert task.attempt in (0, task.retries + 1), f"{task.name}: round {task.attempt} after {task.retries} retries"
-    rounds = Counter(key[2] for key in execution.attempts if key[0] == task.number)
-    assert all(number <= task.attempt for number in rounds)
+    """A task execution has one round of attempts, and one more for each retry and each operation."""
+    assert task.edition or task.attempt in (0, task.retries + 1), f"{task.name}: round {task.attempt}"
+    assert all(key[2] <= task.attempt for key in execution.attempts if key[0] == task.number)
     if task.item_count is None:
-        assert all(count == 1 for count in rounds.values())
+        assert task.added_count <= 1
     else:
         assert task.added_count <= task.item_count
+        begun = {item for item in range(task.item_count) if execution.current(task, item) is not None}
+        assert len(begun) == task.added_count
+        assert begun.isdisjoint(task.pending[task.begun_count :]), "what is to run has run already"
         if task.concurrency is not None:
             assert task.added_count - task.ended_count <= task.concurrency
 
@@ -141,7 +159,7 @@ def check_join(workflow: Workflow, task: TaskExecution) -> None:
     """A join that has started was selected by as many as it needs, each counted once (S7)."""
     spec = workflow.tasks[task.name]
     assert task.arrived <= set(spec.inbound) | set(spec.requires)
-    if spec.has_join and task.attempt:
+    if spec.has_join and task.attempt and not task.edition:  # a failed join may be run as it is, when that is asked
         needed = len(spec.inbound) if spec.join == JOIN_ALL else spec.join or 1
         assert len(task.arrived) >= needed
 
@@ -149,19 +167,26 @@ def check_join(workflow: Workflow, task: TaskExecution) -> None:
 def check_contexts(execution: Execution) -> None:
     """What is remembered of contexts is what one gets when they are put together from nothing."""
     fresh_in: dict[int, Context] = {}
-    fresh_out: dict[int, Context] = {}
+    fresh_out: dict[tuple[int, int], Context] = {}
 
-    def context_out(number: int) -> Context:
-        if number not in fresh_out:
+    def context_out(number: int, edition: int) -> Context:
+        if (number, edition) not in fresh_out:
             task = execution.tasks[number]
-            fresh_out[number] = publish(context_in(number), task.published)
-        return fresh_out[number]
+            published, edits = task.published if task.unedited is None else task.unedited, task.edits
+            if edition != task.edition:
+                published, _, edits = task.former[edition]
+            context = publish(context_in(number), published)
+            for _, edited in edits:
+                context = publish(context, edited)
+            fresh_out[number, edition] = context
+        return fresh_out[number, edition]
 
     def context_in(number: int) -> Context:
         if number not in fresh_in:
             merged = EMPTY_CONTEXT
-            for source in execution.tasks[number].sources:
-                merged = merge(merged, context_out(source))
+            task = execution.tasks[number]
+            for source in task.sources:
+                merged = merge(merged, context_out(source, task.editions.get(source, 0)))
             fresh_in[number] = merged
         return fresh_in[number]
 
@@ -169,4 +194,4 @@ def check_contexts(execution: Execution) -> None:
         if task.context_in is not None:
             assert task.context_in == context_in(number), f"what {task.name} sees"
         if task.context_out is not None:
-            assert task.context_out == context_out(number), f"what {task.name} passes on"
+            assert task.context_out == context_out(number, task.edition), f"what {task.name} passes on"

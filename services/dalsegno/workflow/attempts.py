@@ -144,7 +144,7 @@ def _before(step: Step, task: TaskExecution, item: int) -> Attempt | None:
     return None
 
 
-def adopt(step: Step, task: TaskExecution, former: Attempt) -> None:
+def adopt(step: Step, task: TaskExecution, former: Attempt, child_revision: int = 0) -> None:
     """The child of an attempt that had ended runs again: the same child, as the next attempt."""
     comment, actor = launched(step, task)
     step.change(
@@ -154,6 +154,7 @@ def adopt(step: Step, task: TaskExecution, former: Attempt) -> None:
             input=former.input,
             state=AttemptState.RUNNING,
             child_id=former.child_id,
+            child_revision=max(child_revision, former.child_revision),
             comment=comment,
             actor=actor,
             at_s=step.at_s,
@@ -439,6 +440,7 @@ def _move(
         delegated=delegated,
         reported=reported,
         alias=alias,
+        child_revision=step.event.revision if isinstance(step.event, ChildMoved) and attempt.child_id else 0,
         at_s=step.at_s,
     )
     step.change(moved)
@@ -477,48 +479,6 @@ def lose(step: Step, event: DeliveryLost) -> None:
             f"'{attempt.action}' twice is not known to be safe (set safe-rerun on the task if it is)"
         )
         close(step, attempt, AttemptState.ERROR, None, reason)
-
-
-def child_moved(step: Step, event: ChildMoved) -> None:
-    """A child tells where it is. Only the present child of an attempt speaks for it (BEHAVIOURS decision 11)."""
-    attempt = _speaking(step, event)
-    if attempt is None:
-        step.verdict = "superseded"
-        return
-    if attempt.state in COMPLETED_ATTEMPT:
-        if event.again:
-            step.later("child_again", step.execution.tasks[attempt.key[0]], attempt.key)
-        else:
-            step.verdict = "superseded"
-        return
-    state = ExecutionState(event.state)
-    output = event.output
-    if step.workflow.rules.finds_workflows and output is not None:
-        told = {"output": output.data} | ({"errors": event.errors.data} if event.errors is not None else {})
-        output = Value(data=told)
-    if state is ExecutionState.PAUSED:
-        progress(step, attempt, AttemptState.PAUSED, reported=event.reported)
-    elif state is ExecutionState.RUNNING:
-        progress(step, attempt, AttemptState.RUNNING)
-    elif state is ExecutionState.SUCCESS:
-        close(step, attempt, AttemptState.SUCCESS, output, "")
-    elif state is ExecutionState.CANCELLED:
-        close(step, attempt, AttemptState.CANCELLED, output, event.state_info or "the sub-workflow was cancelled")
-    else:
-        info = event.state_info if state is ExecutionState.ERROR else f"the sub-workflow ended {state}"
-        close(step, attempt, AttemptState.ERROR, output, info or "the sub-workflow failed")
-
-
-def _speaking(step: Step, event: ChildMoved) -> Attempt | None:
-    """The attempt that the child is: the present one of its item, or an older one that has not ended."""
-    task = step.execution.tasks.get(event.key[0])
-    if task is None:
-        return None
-    current, own = step.execution.current(task, event.key[1]), step.execution.attempts.get(event.key)
-    if current is not None and current.child_id == event.child_id:
-        return None if task.superseded_by and current.state in COMPLETED_ATTEMPT else current
-    is_open = own is not None and own.child_id == event.child_id and own.state not in COMPLETED_ATTEMPT
-    return own if is_open else None
 
 
 def stop(step: Step, attempt: Attempt, reason: str, *, by_force: bool = False) -> None:

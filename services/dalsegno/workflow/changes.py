@@ -190,6 +190,8 @@ class AttemptAdded(Change, frozen=True, kw_only=True):
     input: Value
     state: AttemptState
     child_id: str = ""
+    child_revision: int = 0
+    """What the child has told up to this revision of its own concerned an earlier attempt."""
     safe: bool = False
     """Whether it may be handed out again when its executor is lost."""
     adhoc: str = ""
@@ -215,6 +217,8 @@ class AttemptMoved(Change, frozen=True, kw_only=True):
     session_id: str = ""
     executor_id: str = ""
     delegated: bool = False
+    child_revision: int = 0
+    """The revision of the child that told so; it is not told of the same one twice."""
     alias: str = ""
     """With delegated: another name by which a third party may complete it."""
     reported: bool = False

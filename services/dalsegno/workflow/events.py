@@ -141,6 +141,8 @@ class ChildMoved(Event, frozen=True, kw_only=True):
     child_id: str
     state: str
     state_info: str = ""
+    revision: int = 0
+    """The child's revision at which it was so."""
     again: bool = False
     """Whether it had ended before: it was resumed or rerun."""
     output: Value | None = None

@@ -70,6 +70,8 @@ class Attempt:
     input: Value
     state: AttemptState
     child_id: str = ""
+    child_revision: int = 0
+    """The newest revision of the child that has told of itself."""
     safe: bool = False
     adhoc: str = ""
     target: str = ""
@@ -456,6 +458,7 @@ def _add_attempt(execution: Execution, change: AttemptAdded) -> None:
         input=change.input,
         state=change.state,
         child_id=change.child_id,
+        child_revision=change.child_revision,
         safe=change.safe,
         adhoc=change.adhoc,
         target=change.target,
@@ -488,6 +491,7 @@ def _move_attempt(execution: Execution, change: AttemptMoved) -> None:
     if change.result is not None:
         attempt.result = change.result
     attempt.error = change.error or attempt.error
+    attempt.child_revision = change.child_revision or attempt.child_revision
     attempt.alias = change.alias or attempt.alias
     if change.delivery:
         attempt.delivery, attempt.session_id, attempt.executor_id = (

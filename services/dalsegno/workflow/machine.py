@@ -17,6 +17,7 @@ import msgspec
 from dalsegno.workflow import (
     attempts,
     branching,
+    children,
     editing,
     graph,
     items,
@@ -217,7 +218,7 @@ _EVENTS: dict[type[Event], Callable[[Step, Any], None]] = {
     RerunRequested: rerun.rerun,
     ContextUpdated: editing.update_context,
     CancelRequested: operations.cancel,
-    ChildMoved: attempts.child_moved,
+    ChildMoved: children.child_moved,
     HandedOut: attempts.hand_out,
     DeliveryLost: attempts.lose,
     Poisoned: _poison,

@@ -5,14 +5,13 @@ from __future__ import annotations
 from dalsegno.workflow import attempts, choosing, repeating
 from dalsegno.workflow.changes import AttemptsBegun, EnvironmentChanged, TaskMoved
 from dalsegno.workflow.choosing import Chosen, Findings
-from dalsegno.workflow.commands import Send
-from dalsegno.workflow.events import CancelRequested, ChildMoved, RerunRequested, TaskChoice
+from dalsegno.workflow.events import CancelRequested, RerunRequested, TaskChoice
 from dalsegno.workflow.execution import TaskExecution
 from dalsegno.workflow.identity import AttemptKey
 from dalsegno.workflow.operations import go_on
 from dalsegno.workflow.refusals import Refusal, Violation
 from dalsegno.workflow.states import ExecutionState, TaskState
-from dalsegno.workflow.step import Step, errors_of
+from dalsegno.workflow.step import Step
 
 BY = "workflow-rerun"
 
@@ -78,7 +77,7 @@ def _chosen(step: Step, event: RerunRequested, findings: Findings) -> list[Chose
     return list(chosen.values())
 
 
-def child_again(step: Step, task: TaskExecution, key: AttemptKey) -> None:
+def child_again(step: Step, task: TaskExecution, key: AttemptKey, revision: int) -> None:
     """A child that had ended was resumed or rerun: its task waits for it again, and so does whoever waits for that.
 
     It is the same child, as the next attempt. An execution that had ended runs again; a paused one stays paused and
@@ -101,7 +100,7 @@ def child_again(step: Step, task: TaskExecution, key: AttemptKey) -> None:
             at_s=step.at_s,
         )
     )
-    attempts.adopt(step, task, former)
+    attempts.adopt(step, task, former, revision)
     if execution.state is ExecutionState.CANCELLING:
         step.tell_child(former.child_id, CancelRequested(at_s=step.at_s, comment=execution.info))
     if had_ended:
@@ -111,16 +110,5 @@ def child_again(step: Step, task: TaskExecution, key: AttemptKey) -> None:
 def _tell_parent(step: Step) -> None:
     """The parent waits for this child: it is where it is."""
     execution = step.execution
-    parent = execution.created.parent
-    if parent is None or not execution.is_completed:
-        return
-    moved = ChildMoved(
-        at_s=step.at_s,
-        key=parent.key,
-        child_id=execution.id,
-        state=execution.state,
-        state_info=execution.info,
-        output=execution.output,
-        errors=errors_of(execution) if execution.state is ExecutionState.ERROR else None,
-    )
-    step.command(Send(parent.execution_id, moved))
+    if execution.is_completed:
+        step.move_execution(execution.state, execution.info, execution.output)

@@ -134,6 +134,7 @@ class Step:
                 child_id=execution.id,
                 state=state,
                 state_info=info,
+                revision=execution.revision,
                 again=again,
                 output=output if state in COMPLETED_EXECUTION else None,
                 reported=reported,

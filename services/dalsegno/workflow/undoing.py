@@ -86,9 +86,14 @@ def _forget_errors(execution: Execution, task: TaskExecution) -> None:
 def edit(execution: Execution, change: ContextEdited) -> None:
     """Values are set and taken away; whoever has not begun yet sees them so."""
     execution.edit_count += 1
+    _forget_contexts(execution)
     if change.task:
         _edit_task(execution, execution.tasks[change.task], change)
-        return
+    else:
+        _edit_variables(execution, change)
+
+
+def _edit_variables(execution: Execution, change: ContextEdited) -> None:
     draft = execution.globals.mutate()
     declared = execution.input.data
     assert isinstance(declared, dict)
@@ -104,9 +109,6 @@ def edit(execution: Execution, change: ContextEdited) -> None:
     execution.globals = draft.finish()
     if given != declared:
         execution.input = Value(data=given)
-    for task in execution.tasks.values():
-        task.context_in = task.context_out = None
-        task.branch_contexts = {}
 
 
 def _edit_task(execution: Execution, task: TaskExecution, change: ContextEdited) -> None:
@@ -126,18 +128,10 @@ def _edit_task(execution: Execution, task: TaskExecution, change: ContextEdited)
     if change.values:
         task.published.update(change.values)
         task.edits.append((execution.revision, dict(change.values)))
-    _forget_contexts(execution, task)
 
 
-def _forget_contexts(execution: Execution, task: TaskExecution) -> None:
-    """What was put together from the task's variables is put together anew when it is asked for."""
-    ahead, seen = [task], {task.number}
-    while ahead:
-        one = ahead.pop()
-        one.context_out, one.branch_contexts = None, {}
-        if one is not task:
-            one.context_in = None
-        for number in one.next:
-            if number not in seen:
-                seen.add(number)
-                ahead.append(execution.tasks[number])
+def _forget_contexts(execution: Execution) -> None:
+    """What was put together from the variables is put together anew when it is asked for."""
+    for task in execution.tasks.values():
+        task.context_in = task.context_out = None
+        task.branch_contexts = {}

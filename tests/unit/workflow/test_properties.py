@@ -75,7 +75,7 @@ class Weather:
     """Makes things happen to a world."""
 
     def __init__(self, text: str, params: dict[str, Any]) -> None:
-        self.world = Watched(player=lambda execution, attempt: HOLD)
+        self.world = self.make_world()
         self.world.define(text)
         self.told: list[tuple[str, Event]] = []
         self.root = self.world.start("wf", params=params)
@@ -92,6 +92,10 @@ class Weather:
             *[self.resume] * 2,
             self.cancel,
         ]
+
+    def make_world(self) -> World:
+        """A world in which nothing answers by itself."""
+        return Watched(player=lambda execution, attempt: HOLD)
 
     def happen(self, kind: int, choice: int) -> None:
         """One thing, chosen by two numbers; nothing when it cannot happen now."""

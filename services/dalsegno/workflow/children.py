@@ -1,0 +1,52 @@
+"""What children tell their parents, and what becomes of the attempts that they are (BEHAVIOURS decision 11)."""
+
+from __future__ import annotations
+
+from dalsegno.workflow.attempts import close, progress
+from dalsegno.workflow.events import ChildMoved
+from dalsegno.workflow.execution import Attempt
+from dalsegno.workflow.states import COMPLETED_ATTEMPT, AttemptState, ExecutionState
+from dalsegno.workflow.step import Step
+from dalsegno.workflow.value import Value
+
+
+def child_moved(step: Step, event: ChildMoved) -> None:
+    """A child tells where it is. Only the present child of an attempt speaks for it (BEHAVIOURS decision 11)."""
+    attempt = _speaking(step, event)
+    if attempt is None or (event.revision and event.revision <= attempt.child_revision):
+        step.verdict = "superseded"
+        return
+    if attempt.state in COMPLETED_ATTEMPT:
+        if event.again:
+            step.later("child_again", step.execution.tasks[attempt.key[0]], attempt.key, event.revision)
+        else:
+            step.verdict = "superseded"
+        return
+    state = ExecutionState(event.state)
+    output = event.output
+    if step.workflow.rules.finds_workflows and output is not None:
+        told = {"output": output.data} | ({"errors": event.errors.data} if event.errors is not None else {})
+        output = Value(data=told)
+    if state is ExecutionState.PAUSED:
+        progress(step, attempt, AttemptState.PAUSED, reported=event.reported)
+    elif state is ExecutionState.RUNNING:
+        progress(step, attempt, AttemptState.RUNNING)
+    elif state is ExecutionState.SUCCESS:
+        close(step, attempt, AttemptState.SUCCESS, output, "")
+    elif state is ExecutionState.CANCELLED:
+        close(step, attempt, AttemptState.CANCELLED, output, event.state_info or "the sub-workflow was cancelled")
+    else:
+        info = event.state_info if state is ExecutionState.ERROR else f"the sub-workflow ended {state}"
+        close(step, attempt, AttemptState.ERROR, output, info or "the sub-workflow failed")
+
+
+def _speaking(step: Step, event: ChildMoved) -> Attempt | None:
+    """The attempt that the child is: the present one of its item, or an older one that has not ended."""
+    task = step.execution.tasks.get(event.key[0])
+    if task is None:
+        return None
+    current, own = step.execution.current(task, event.key[1]), step.execution.attempts.get(event.key)
+    if current is not None and current.child_id == event.child_id:
+        return None if task.superseded_by and current.state in COMPLETED_ATTEMPT else current
+    is_open = own is not None and own.child_id == event.child_id and own.state not in COMPLETED_ATTEMPT
+    return own if is_open else None
