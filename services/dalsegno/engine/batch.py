@@ -273,7 +273,7 @@ class Batch:
     def keep_copies(self) -> None:
         """After the commit: the copies are what is stored."""
         for execution_id, touched in self.touched.items():
-            if self._last_resort or touched.copy.execution.is_at_rest:  # what has ended is seldom told of anything
+            if self._last_resort:
                 self._copies.drop(execution_id)
             else:
                 self._copies.put(touched.copy)

@@ -31,6 +31,9 @@ TASK_BYTES = 2_500
 ATTEMPT_BYTES = 1_200
 """What an execution, a task and an attempt take in memory without their values, roughly."""
 
+RESTING_SHARE = 0.25
+"""As much of the cache may be taken by executions at rest."""
+
 
 class Copy:
     """One execution in memory with its workflow, as it is after the last batch that touched it."""
@@ -158,6 +161,9 @@ class Copies:
         self._cache_bytes = cache_bytes
         self._copies: OrderedDict[str, tuple[Copy, int]] = OrderedDict()
         self._weight = 0
+        self._resting: OrderedDict[str, None] = OrderedDict()
+        """Those at rest: seldom told of anything but a rerun, so they go first."""
+        self._resting_weight = 0
 
     def __len__(self) -> int:
         return len(self._copies)
@@ -192,12 +198,19 @@ class Copies:
         weight = copy.weight
         self._copies[execution_id] = (copy, weight)
         self._weight += weight
+        if copy.execution.is_at_rest:
+            self._resting[execution_id] = None
+            self._resting_weight += weight
+        while self._resting and self._resting_weight > self._cache_bytes * RESTING_SHARE:
+            self.drop(next(iter(self._resting)))
         while self._weight > self._cache_bytes and len(self._copies) > 1:
-            _, (_, dropped) = self._copies.popitem(last=False)
-            self._weight -= dropped
+            self.drop(next(iter(self._resting or self._copies)))
 
     def drop(self, execution_id: str) -> None:
         """Keep it no longer."""
         kept = self._copies.pop(execution_id, None)
         if kept is not None:
             self._weight -= kept[1]
+            if execution_id in self._resting:
+                del self._resting[execution_id]
+                self._resting_weight -= kept[1]

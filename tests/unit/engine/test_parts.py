@@ -19,6 +19,7 @@ from dalsegno.workflow.events import TaskDone
 from dalsegno.workflow.execution import Execution
 from dalsegno.workflow.model import Workflow
 from dalsegno.workflow.refusals import InvalidRequest, PermissionDenied
+from dalsegno.workflow.states import ExecutionState
 from dalsegno.workflow.value import Value
 
 
@@ -92,6 +93,27 @@ def test_cache_drops_the_least_recently_used() -> None:
     made[4].value_bytes = 100_000
     copies.put(made[4])
     assert list(copies._copies) == ["4"]
+
+
+def test_cache_drops_what_is_at_rest_first() -> None:
+    """An execution at rest is kept for a rerun, in a share of the cache, and goes before any that still runs."""
+    copies = Copies(40_000, Workflows(lambda row: Workflow("w", {})))
+    running, ended = [copy_of(f"r{number}") for number in range(7)], [copy_of(f"e{number}") for number in range(2)]
+    for copy in ended:
+        copy.execution.state = ExecutionState.SUCCESS
+    copies.put(running[0])
+    copies.put(ended[0])
+    assert list(copies._copies) == ["r0", "e0"]
+    copies.put(ended[1])
+    assert list(copies._copies) == ["r0", "e1"]
+    for copy in running[1:5]:
+        copies.put(copy)
+    assert "e1" in copies._copies
+    copies.put(running[5])
+    assert list(copies._copies) == [f"r{number}" for number in range(6)]
+    ended[0].execution.state = ExecutionState.RUNNING
+    copies.put(ended[0])
+    assert list(copies._copies) == [*(f"r{number}" for number in range(1, 6)), "e0"]
 
 
 def copy_of(execution_id: str) -> Copy:
