@@ -11,16 +11,17 @@ from dalsegno.workflow.events import TaskChoice
 from dalsegno.workflow.refusals import InvalidRequest
 from dalsegno.workflow.value import Value
 
-Resume, Rerun = operation_pb2.ResumeTask, operation_pb2.RerunTask
+Resume = operation_pb2.ResumeTask
+Rerun = operation_pb2.RerunTask
 
 
 @pytest.mark.parametrize(
     ("task", "choice"),
     [
         (Resume(task="a"), TaskChoice(task="a")),
-        (Resume(task="a", task_number=3, input='{"n": 1}'), TaskChoice(task="a", number=3, input=Value(data={"n": 1}))),
+        (Resume(task="a", task_number=3, input='{"n":1}'), TaskChoice(task="a", number=3, input=Value(data={"n": 1}))),
         (
-            Resume(task="a", items=[2, 0], item_inputs={0: '{"n": 1}'}),
+            Resume(task="a", items=[2, 0], item_inputs={0: '{"n":1}'}),
             TaskChoice(task="a", items={2: None, 0: Value(data={"n": 1})}),
         ),
         (Resume(task="a", reset=False), TaskChoice(task="a", reset=False)),
@@ -39,7 +40,7 @@ def test_what_a_resume_says(task: Resume, choice: TaskChoice) -> None:
 
 
 def test_what_a_rerun_says() -> None:
-    """A task, its items, whether it is reset or nothing of that; the same twice is the core's to leave out (O24-O27)."""
+    """A task, whether it is reset, or nothing of that; what is said twice is the core's to leave out (O24-O27)."""
     fields = Fields()
     made = rerun_choices(fields, [Rerun(task="a"), Rerun(task="b", reset=True), Rerun(task="a")])
     fields.done()
