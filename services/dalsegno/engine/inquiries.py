@@ -35,11 +35,11 @@ def answered(execution: Execution, event: TaskDone, outside: Outside) -> TaskDon
     asked: dict[str, object] = {
         each.name: each.default.value for each in action.parameters if isinstance(each.default, Constant)
     }
-    if isinstance(attempt.input.data, dict):
-        asked.update(attempt.input.data)
+    given = attempt.input.data if isinstance(attempt.input.data, dict) else {}
+    asked.update(given)
     answer = (event.result or NULL).data
-    if asked.get(action.answer_schema) is not None:
-        _check(asked[action.answer_schema], answer)
+    if given.get(action.answer_schema) is not None:  # the default only shows what an answer may look like
+        _check(given[action.answer_schema], answer)
     if not action.answer_key:
         return event
     result = {name: value for name, value in asked.items() if value is not None}

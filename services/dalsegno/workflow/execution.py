@@ -342,7 +342,7 @@ def _move_execution(execution: Execution, change: ExecutionMoved) -> None:
         execution.output = change.output
     elif old in COMPLETED_EXECUTION and not execution.is_completed:
         execution.output = None
-    if change.errors is not None:
+    if change.errors is not None or change.state is not old:
         execution.told_errors = change.errors
     if execution.started_s is None and change.state is ExecutionState.RUNNING:
         execution.started_s = change.at_s
