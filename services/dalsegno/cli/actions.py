@@ -143,11 +143,13 @@ def attempts(
             _state(each),
             span(each.started_at, each.ended_at),
             each.executor_id,
+            short(each.comment),
             short(each.error or (each.waiting_for and f"waits for: {each.waiting_for}")),
         )
         for each in found
     ]
-    print_rows(output, found, ("TASK.ITEM.ATTEMPT", "TASK", "ACTION", "STATE", "TOOK", "EXECUTOR", "INFO"), rows)
+    columns = ("TASK.ITEM.ATTEMPT", "TASK", "ACTION", "STATE", "TOOK", "EXECUTOR", "COMMENT", "INFO")
+    print_rows(output, found, columns, rows)
 
 
 @app.command(epilog="example:  dalsegno action show 0193b5c2-7f3a-7e51-9d0c-5a8f2c1e6b47.3.0.1")

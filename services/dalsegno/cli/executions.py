@@ -223,7 +223,8 @@ def delete(
 def _task_row(task: execution_pb2.TaskExecution) -> tuple[object, ...]:
     counts = task.items
     items = f"{counts.succeeded + counts.failed}/{counts.total}" if task.HasField("items") else ""
-    info = task.state_info or (f"waits for: {task.waiting_for}" if task.waiting_for else "")
+    superseded = f"superseded by {task.superseded_by}" if task.superseded else ""
+    info = superseded or task.state_info or (f"waits for: {task.waiting_for}" if task.waiting_for else "")
     return (
         task.number,
         task.name,
