@@ -15,7 +15,7 @@ from tests.benchmarks.services import running_services
 from tests.benchmarks.workloads import WORKLOADS, measure_first
 
 NOTE = "cpu_s: processor time of engine, executor and api together, without the client (this program)."
-EVERY = [*WORKLOADS, "W6"]
+EVERY = sorted([*WORKLOADS, "W6"])
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

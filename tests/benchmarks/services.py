@@ -21,6 +21,7 @@ from dalsegno.v1 import (
     execution_pb2,
     execution_service_pb2,
     execution_service_pb2_grpc,
+    operation_pb2,
     workflow_service_pb2,
     workflow_service_pb2_grpc,
 )
@@ -63,6 +64,15 @@ class Client:
     async def run(self, workflow: str, given: dict[str, object] | None = None) -> execution_pb2.Execution:
         """Start an execution and wait for its end."""
         return await self.wait(await self.start(workflow, given))
+
+    async def rerun_item(self, execution_id: str, task: str, item: int) -> execution_pb2.Execution:
+        """Run one item of a task of an ended execution again, and wait for the end."""
+        chosen = operation_pb2.RerunTask(task=task, items=[item])
+        request = execution_service_pb2.RerunExecutionRequest(
+            execution_id=execution_id, start_from=operation_pb2.RERUN_FROM_TASKS, tasks=[chosen]
+        )
+        await self._executions.RerunExecution(request, timeout=READY_S)
+        return await self.wait(execution_id)
 
     async def list_executions(self, chosen: str, count: int) -> list[execution_pb2.Execution]:
         """The newest executions, at most so many, that the filter chooses."""

@@ -1,4 +1,4 @@
-"""The workloads W1 to W6, which run against services of their own (W6) or of all of them together (the others)."""
+"""The workloads W1 to W7, which run against services of their own (W6) or of all of them together (the others)."""
 
 from __future__ import annotations
 
@@ -24,6 +24,8 @@ W4_TIMES = 200
 ROUNDS = 3
 LOOK_S = 0.02
 W6_TIMES = 3
+W7_ITEMS = (10, 10_000)
+W7_TIMES = 30
 
 AT_REST_S = 2.0
 """So long the services are left alone before their memory at rest is read."""
@@ -137,6 +139,22 @@ async def measure_memory(services: Services, client: Client) -> AsyncIterator[Re
     yield Result("W5 memory after W3", workflows, rss_mb=resident_mb(services.pids))
 
 
+async def measure_reruns(services: Services, client: Client) -> AsyncIterator[Result]:
+    """W7: the rerun of one item, in tasks with few and with many, one at a time on a warm engine."""
+    await client.define(FAN_OUT)
+    for items in W7_ITEMS:
+        execution = await client.run("fan_out", {"count": items})
+        for _ in range(3):
+            await client.rerun_item(execution.id, "each", 0)
+        tell(f"W7: {W7_TIMES} reruns of one item of {items:,}")
+        with measured(services) as spent:
+            for item in range(W7_TIMES):
+                began_s = time.perf_counter()
+                await client.rerun_item(execution.id, "each", item % min(W7_ITEMS))
+                spent.times_s.append(time.perf_counter() - began_s)
+        yield spent.result("W7 rerun of an item", items, W7_TIMES)
+
+
 async def measure_first(times: int = W6_TIMES) -> Result:
     """W6: from the start of the processes, with an empty folder, to the first finished workflow."""
     runs = []
@@ -161,6 +179,7 @@ WORKLOADS: dict[str, Measure] = {
     "W3": measure_many,
     "W4": measure_latency,
     "W5": measure_memory,
+    "W7": measure_reruns,
 }
 """Each is given new services; W6 starts its own."""
 

@@ -64,4 +64,4 @@ def test_an_unknown_workload_is_refused(capsys: pytest.CaptureFixture[str]) -> N
     with pytest.raises(SystemExit):
         run.main(["--only", "W1,W9"])
 
-    assert "no such workload: W9; there are W1, W2, W3, W4, W5, W6" in capsys.readouterr().err
+    assert "no such workload: W9; there are W1, W2, W3, W4, W5, W6, W7" in capsys.readouterr().err
