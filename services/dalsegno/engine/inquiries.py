@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import msgspec
 
-from dalsegno.expressions.isolation import check_apart
+from dalsegno.expressions.patience import check_apart
 from dalsegno.workflow.events import TaskDone
 from dalsegno.workflow.execution import Execution
 from dalsegno.workflow.model import ActionDescription
@@ -35,11 +35,13 @@ def answered(execution: Execution, event: TaskDone, outside: Outside) -> TaskDon
     asked: dict[str, object] = {
         each.name: each.default.value for each in action.parameters if isinstance(each.default, Constant)
     }
-    given = attempt.input.data if isinstance(attempt.input.data, dict) else {}
-    asked.update(given)
+    shown_only = asked.get(action.answer_schema)  # the default: it tells what an answer may look like
+    if isinstance(attempt.input.data, dict):
+        asked.update(attempt.input.data)
     answer = (event.result or NULL).data
-    if given.get(action.answer_schema) is not None:  # the default only shows what an answer may look like
-        _check(given[action.answer_schema], answer)
+    schema = asked.get(action.answer_schema)
+    if schema is not None and schema != shown_only:
+        _check(schema, answer)
     if not action.answer_key:
         return event
     result = {name: value for name, value in asked.items() if value is not None}
