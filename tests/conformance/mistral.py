@@ -1,17 +1,24 @@
-"""Mistral's recorded cases, put through the front-end and the core in virtual time."""
+"""Mistral's recorded cases: one runner for the core alone and for the real services."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from types import SimpleNamespace
 from typing import Any
 
 from tests.conformance.cases import agrees, task_differences
-from tests.world import HOLD, Played, World, play_standard
-
-from dalsegno.definitions.document import read
-from dalsegno.expressions.environment import evaluate_environment
-from dalsegno.workflow.execution import Attempt, Execution
-from dalsegno.workflow.refusals import NotFound, Refusal
+from tests.conformance.stage import (
+    COMPLETED_EXECUTION,
+    Refused,
+    Run,
+    SeenExecution,
+    SeenTask,
+    Stage,
+    children,
+    find,
+    finish,
+)
+from tests.world import HOLD, Played, play_standard
 
 
 class Script:
@@ -20,13 +27,13 @@ class Script:
     def __init__(self, recorded: dict[str, list[dict[str, Any]]] | None) -> None:
         self._left = {name: list(results) for name, results in (recorded or {}).items()}
 
-    def __call__(self, execution: Execution, attempt: Attempt) -> Played:
-        task = execution.tasks[attempt.key[0]]
-        full = f"{execution.created.workflow}/{task.name}"
-        for name in (f"{full}#{attempt.key[1]}", full, f"{task.name}#{attempt.key[1]}", task.name):
+    def __call__(self, run: Run) -> Played:
+        full = f"{run.workflow}/{run.task}"
+        for name in (f"{full}#{run.item}", full, f"{run.task}#{run.item}", run.task):
             if self._left.get(name):
                 return _played(self._left[name].pop(0))
-        return play_standard(execution, attempt)
+        attempt: Any = SimpleNamespace(action=run.action, input=SimpleNamespace(data=run.input))
+        return play_standard(attempt, attempt)
 
 
 def _played(recorded: dict[str, Any]) -> Played:
@@ -40,80 +47,59 @@ def _played(recorded: dict[str, Any]) -> Played:
     return Played(result=recorded.get("data"))
 
 
-def differences(case: dict[str, Any]) -> list[str]:
+async def differences(stage: Stage, case: dict[str, Any]) -> list[str]:
     """What came otherwise than expected; nothing when the case agrees."""
     if case["kind"] == "validate":
-        return _validation(case)
-    world = World(player=Script(case.get("action_results")))
+        return await _validation(stage, case)
     expect = case["expect"]
-    problems = list(define(world, case))
-    if problems or expect.get("rejected_at") == "definition":
-        wanted = expect.get("rejected_at") == "definition"
-        return [] if wanted and problems else [f"definition: expected rejected={wanted}, came {problems}"]
-    params = dict(case["params"])
-    environment = params.pop("env", None)
+    reached = "definition"
     try:
-        if isinstance(environment, str):
-            stored = case.get("environments") or {}
-            if environment not in stored:
-                raise NotFound("environment", environment)
-            environment = stored[environment]
-        if environment and params.pop("evaluate_env", True):
-            environment = evaluate_environment(environment, world.now_s, case["id"])
-        execution = world.start(
-            case["workflow"],
-            case["input"],
-            params=params,
-            environment=environment,
-            namespace=case.get("namespace") or "",
+        await define(stage, case)
+        reached = "start"
+        started = await stage.start(
+            case["workflow"], case["input"], params=case["params"], namespace=case.get("namespace") or ""
         )
-    except Refusal as refusal:
-        return [] if expect.get("rejected_at") == "start" else [f"start refused: {refusal}"]
-    if expect.get("rejected_at") == "start":
-        return [f"start: expected to be refused, came {execution.state}"]
-    world.run()
-    world.check_journals()
-    return compare(world, execution, expect)
+    except Refused as refused:
+        return [] if expect.get("rejected_at") == reached else [f"{reached} refused: {refused}"]
+    if "rejected_at" in expect:
+        return [f"expected to be refused at {expect['rejected_at']}"]
+    await finish(stage)
+    return compare(stage, find(stage, started), expect)
 
 
-def define(world: World, case: dict[str, Any]) -> Iterator[str]:
-    """Store the case's documents; what is wrong with them."""
+async def define(stage: Stage, case: dict[str, Any]) -> None:
+    """Store the case's documents and environments. Raises Refused."""
+    for name, variables in (case.get("environments") or {}).items():
+        await stage.put_environment(name, variables)
     texts = [(extra["definition"], extra.get("namespace") or "") for extra in case.get("extra") or ()]
     for text, namespace in [*texts, (case["definition"], case.get("namespace") or "")]:
-        document = read(text)
-        if document.problems:
-            yield from map(str, document.problems)
-        else:
-            world.define(text, namespace)
+        await stage.define(text, namespace=namespace)
 
 
-def _validation(case: dict[str, Any]) -> list[str]:
-    document = read(case["definition"])
-    valid = not document.problems
-    if valid == case["expect"]["valid"]:
+async def _validation(stage: Stage, case: dict[str, Any]) -> list[str]:
+    problems = await stage.validate(case["definition"])
+    if (not problems) == case["expect"]["valid"]:
         return []
-    told = "; ".join(map(str, document.problems)) or "no problems"
+    told = "; ".join(f"{each.path}: {each.message}" for each in problems) or "no problems"
     return [f"expected {'valid' if case['expect']['valid'] else 'rejected'}, came {told}"]
 
 
 def compare(
-    world: World, execution: Execution, expect: dict[str, Any], states: Mapping[str, str] | None = None
+    stage: Stage, execution: SeenExecution, expect: dict[str, Any], states: Mapping[str, str] | None = None
 ) -> list[str]:
     """State, output and tasks, and the same for sub-workflows. `states` are words for other words that are as good."""
     told = []
-    state = str(execution.state)
-    if (states or {}).get(state, state) != expect["state"]:
+    if (states or {}).get(execution.state, execution.state) != expect["state"]:
         told.append(f"expected state {expect['state']}, came {execution.state}: {execution.info}")
-    output = None if execution.output is None else execution.output.data
-    wanted = expect.get("output")
+    wanted, output = expect.get("output"), execution.output
     if execution.state == "ERROR":
         wanted, output = _without_result(wanted), _without_result(output)
-    if execution.is_completed and not agrees(wanted or {}, output or {}):
+    if execution.state in COMPLETED_EXECUTION and not agrees(wanted or {}, output or {}):
         told.append(f"expected output {wanted}, came {output}")
     told += task_differences(expect.get("tasks", []), [_record(execution, task) for task in execution.tasks.values()])
     for task in expect.get("tasks", []):
         for child in task.get("subworkflows") or ():
-            told += _child_differences(world, execution, task, child, states)
+            told += _child_differences(stage, execution, task["name"], child, states)
     return told
 
 
@@ -121,29 +107,24 @@ def _without_result(output: object) -> object:
     return {key: value for key, value in output.items() if key != "result"} if isinstance(output, dict) else output
 
 
-def _record(execution: Execution, task: Any) -> dict[str, Any]:
-    attempts = [attempt for attempt in execution.attempts.values() if attempt.key[0] == task.number]
+def _record(execution: SeenExecution, task: SeenTask) -> dict[str, Any]:
+    attempts = [attempt for attempt in execution.attempts if attempt.task == task.number]
     return {
         "name": task.name,
-        "state": str(task.state),
-        "published": {name: value.data for name, value in task.published.items()},
-        "accepted": [str(attempt.state) for attempt in attempts if attempt.accepted and not attempt.child_id],
+        "state": task.state,
+        "published": task.published,
+        "accepted": [attempt.state for attempt in attempts if attempt.accepted and not attempt.child_id],
     }
 
 
 def _child_differences(
-    world: World,
-    execution: Execution,
-    task: dict[str, Any],
-    expect: dict[str, Any],
-    states: Mapping[str, str] | None,
+    stage: Stage, execution: SeenExecution, task: str, expect: dict[str, Any], states: Mapping[str, str] | None
 ) -> list[str]:
-    told: list[str] = []
-    for child in world.children(execution):
-        link = child.created.parent
-        assert link is not None
-        if execution.tasks[link.key[0]].name == task["name"]:
-            told = compare(world, child, expect, states)
+    """Nothing when one of the task's children is as expected."""
+    told = ["is missing"]
+    for child in children(stage, execution):
+        if execution.tasks[child.parent_task].name == task:
+            told = compare(stage, child, expect, states)
             if not told:
                 return []
-    return [f"sub-workflow of {task['name']}: {each}" for each in told or ["is missing"]]
+    return [f"sub-workflow of {task}: {each}" for each in told]

@@ -1,23 +1,16 @@
-"""Orquesta's recorded cases, put through the front-end and the core in virtual time."""
+"""Orquesta's recorded cases: one runner for the core alone and for the real services."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
+import re
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+import yaml
 from tests.conformance.orquesta_views import View, run_differences
+from tests.conformance.stage import Run, SeenExecution, SeenTask, Stage, find, finish, path_of
 from tests.conformance.test_orquesta_validation import expected_places, inspect, part_of, variable_of
-from tests.world import HOLD, Played, World, described, play_standard
-
-from dalsegno.definitions.document import read
-from dalsegno.expressions.compile import compile_template
-from dalsegno.expressions.language import ORQUESTA
-from dalsegno.workflow.events import TaskDone
-from dalsegno.workflow.execution import Attempt, Execution, TaskExecution
-from dalsegno.workflow.model import ActionDescription
-from dalsegno.workflow.states import COMPLETED_ATTEMPT
-from dalsegno.workflow.value import NULL, Value
+from tests.world import HOLD, Played
 
 OUTCOMES = {
     "succeeded": "succeeded",
@@ -33,79 +26,60 @@ OUTCOMES = {
 ENVIRONMENTS: dict[str, Mapping[str, object]] = {"system": {"st2kv_test": "foobar"}}
 """What StackStorm's datastore held: `system.st2kv_test`."""
 
+ACTIONLESS = "std.noop"
+"""What runs a task that has no action: the recordings know of none then."""
+
 Key = tuple[str, str, int, int | None]
 """Where an action runs: the path to its sub-workflow, its task, its route, its item."""
 
 
-class AnyAction(dict[str, ActionDescription]):
-    """An engine that knows every action, as the recordings' had to."""
-
-    def get(self, name: str, default: Any = None) -> ActionDescription:
-        """What is known of the action: that it exists."""
-        return super().get(name) or described(name, accepts_any=True)
+def player(run: Run) -> Played:
+    """A task without an action ends at once; for everything else the runner reports."""
+    return Played() if run.action == ACTIONLESS else HOLD
 
 
-def world_of(case: dict[str, Any]) -> tuple[World, str]:
-    """A world with the case's definitions and actions, in which nothing ends by itself but tasks without an action."""
-    world = World(actions=AnyAction(), environments=ENVIRONMENTS)
-    world.player = lambda execution, attempt: play_actionless(world, execution, attempt)
+def actions_of(chosen: Iterable[dict[str, Any]]) -> set[str]:
+    """All that an executor has to offer: what was run there, and what runs a task without an action."""
+    names = {ACTIONLESS, "core.noop", "core.echo", "core.local", "core.ask"}
+    workflows: set[str] = set()
+    for case in chosen:
+        if not is_run(case):
+            continue
+        workflows |= {name for name, each in (case.get("actions") or {}).items() if "definition" in each}
+        texts = [case["definition"], *(each.get("definition", "") for each in (case.get("actions") or {}).values())]
+        names |= {word for text in texts for word in re.findall(r"action: ([a-z_]+\.[\w.-]+)", text)}
+        if isinstance(case["expect"], dict):
+            names |= {each["action"] for each in case["expect"]["executions"]}
+    return names - workflows
+
+
+async def define(stage: Stage, case: dict[str, Any]) -> str:
+    """Store what a case needs; the name of its workflow."""
+    for name, variables in ENVIRONMENTS.items():
+        await stage.put_environment(name, variables)
     for name, action in (case.get("actions") or {}).items():
         if "definition" in action:
-            _define(world, name, action["definition"], action)
-        else:
-            world.actions[name] = _described(name, action.get("parameters") or {})
+            await stage.define(with_defaults(action["definition"], action), name=name)
     name = case.get("ref") or "case"
-    _define(world, name, case["definition"], case.get("action_metadata") or {})
-    return world, name
+    await stage.define(with_defaults(case["definition"], case.get("action_metadata") or {}), name=name)
+    return name
 
 
-def _define(world: World, name: str, text: str, metadata: dict[str, Any]) -> None:
-    """Store a workflow. StackStorm has defaults for its input beside the text: they are laid over those within it."""
-    member = read(text, name=name).members[0]
-    assert member.workflow is not None
+def with_defaults(text: str, metadata: dict[str, Any]) -> str:
+    """The definition with the defaults that StackStorm has for its input beside the text laid over those within it."""
     defaults = {
-        parameter: compile_template(about["default"], _no_problem, language=ORQUESTA)
-        for parameter, about in (metadata.get("parameters") or {}).items()
-        if "default" in about
+        name: about["default"] for name, about in (metadata.get("parameters") or {}).items() if "default" in about
     }
-    parameters = tuple(replace(one, default=defaults.get(one.name, one.default)) for one in member.workflow.input)
-    world.add(replace(member.workflow, input=parameters))
-
-
-def _no_problem(problem: object) -> None:
-    raise AssertionError(problem)
-
-
-def _described(name: str, parameters: dict[str, Any]) -> ActionDescription:
-    known = [parameter if one.get("required") else f"{parameter}=" for parameter, one in parameters.items()]
-    return described(name, *known, accepts_any=True)
-
-
-def play_actionless(world: World, execution: Execution, attempt: Attempt) -> Played:
-    """A task without an action succeeds at once; for everything else somebody reports."""
-    return play_standard(execution, attempt) if is_actionless(world, execution, attempt) else HOLD
-
-
-def is_actionless(world: World, execution: Execution, attempt: Attempt) -> bool:
-    """Whether the attempt belongs to a task that has no action: the recordings know of none then."""
-    task = world.compiled[execution.created.definition_id].tasks[execution.tasks[attempt.key[0]].name]
-    return task.action is None and task.workflow is None
-
-
-def path_of(world: World, execution: Execution) -> str:
-    """The tasks that lead from the root to this sub-workflow."""
-    names: list[str] = []
-    while (link := execution.created.parent) is not None:
-        execution = world.executions[link.execution_id]
-        names.insert(0, execution.tasks[link.key[0]].name)
-    return "/".join(names)
-
-
-def key_of(world: World, execution: Execution, attempt: Attempt) -> Key:
-    """Where this attempt runs."""
-    task = execution.tasks[attempt.key[0]]
-    item = attempt.key[1] if task.item_count is not None else None
-    return path_of(world, execution), task.name, task.route, item
+    if not defaults:
+        return text
+    document = yaml.safe_load(text)
+    names = [next(iter(one)) if isinstance(one, dict) else one for one in document.get("input") or ()]
+    if not defaults.keys() & set(names):
+        return text
+    document["input"] = [
+        {name: defaults[name]} if name in defaults else one for name, one in zip(names, document["input"], strict=True)
+    ]
+    return yaml.safe_dump(document, sort_keys=False)
 
 
 class Recording:
@@ -144,110 +118,99 @@ def _is_meant(line: dict[str, Any], key: Key) -> bool:
     return line.get("route") in (None, route) and line.get("item") in (None, item)
 
 
-def differences(case: dict[str, Any]) -> list[str]:
-    """What came otherwise than expected; nothing when the case agrees."""
+def is_run(case: dict[str, Any]) -> bool:
+    """Whether there is anything to be run: the original would not start what it found problems in."""
+    return case["kind"] == "steps" or (case["kind"] == "run" and not expected_places(case))
+
+
+def inspection_differences(case: dict[str, Any]) -> list[str]:
+    """How the problems that the front-end finds differ, knowing the actions that the recordings knew."""
     problems = {
         (problem.category, part_of(problem.path), variable_of(problem.message, problem.category))
         for problem in inspect(case)
     }
     expected = expected_places(case)
-    if case["kind"] == "validate" or problems or expected:
-        told = [] if problems == expected else [f"expected problems {sorted(expected)}, came {sorted(problems)}"]
-        return told + _verdict(case["definition"], {category for category, _, _ in expected} - {"content"})
-    world, name = world_of(case)
-    execution = world.start(name, case["input"])
-    told = play(world, case["action_results"])
-    world.check_journals()
-    return run_differences(case["expect"], view_of(world, execution), case) + told
+    return [] if problems == expected else [f"expected problems {sorted(expected)}, came {sorted(problems)}"]
 
 
-def _verdict(text: str, expected: set[str]) -> list[str]:
-    problems = read(text, name="case").problems
+async def differences(stage: Stage, case: dict[str, Any]) -> list[str]:
+    """What came otherwise than expected; nothing when the case agrees."""
+    if not is_run(case):
+        return await _verdict(stage, case)
+    execution_id = await stage.start(await define(stage, case), case["input"])
+    told = await play(stage, case["action_results"])
+    return run_differences(case["expect"], view_of(find(stage, execution_id)), case) + told
+
+
+async def _verdict(stage: Stage, case: dict[str, Any]) -> list[str]:
+    """Whoever hands in the text gets the same verdict, but for what only a registry of actions can say."""
+    expected = {category for category, _, _ in expected_places(case)} - {"content"}
+    problems = await stage.validate(case["definition"], "case")
     if bool(problems) == bool(expected):
         return []
-    return [f"expected {'rejected' if expected else 'valid'}, came {'; '.join(map(str, problems)) or 'no problems'}"]
+    told = "; ".join(f"{each.path}: {each.message}" for each in problems) or "no problems"
+    return [f"expected {'rejected' if expected else 'valid'}, came {told}"]
 
 
-def play(world: World, results: dict[str, Any]) -> list[str]:
+async def play(stage: Stage, results: dict[str, Any]) -> list[str]:
     """Let everything run and end as recorded, to the end; what was never recorded."""
     recording = Recording(results["recorded"], results.get("script") or [])
     while True:
-        world.run()
-        held = [(world.executions[execution_id], attempt) for (execution_id, _), attempt in world.held.items()]
-        keys = [key_of(world, execution, attempt) for execution, attempt in held]
+        await finish(stage)
+        held = stage.held
+        keys = [key_of(stage, run) for run in held]
         chosen = recording.choose(keys)
         if chosen is None:
             return [f"runs {key}, which was not recorded" for key in keys]
         number, one = chosen
-        report(world, *held[number], one["status"], one["result"])
+        await stage.report(held[number].id, told_by(one["status"], one["result"]))
 
 
-def report(world: World, execution: Execution, attempt: Attempt, status: str, result: object) -> None:
-    """What the action says of itself, in Orquesta's words."""
+def key_of(stage: Stage, run: Run) -> Key:
+    """Where this action runs."""
+    execution = find(stage, run.execution_id)
+    task = execution.tasks[run.number]
+    return path_of(stage, execution), task.name, task.route, run.item if task.has_items else None
+
+
+def told_by(status: str, result: object) -> Played:
+    """What the action says of itself, from Orquesta's words."""
     outcome = OUTCOMES.get(status, "running")
     is_verdict = outcome in ("succeeded", "failed", "cancelled")
-    value = Value(data=result) if is_verdict and result is not None else None
-    event = TaskDone(
-        at_s=world.now_s,
-        key=attempt.key,
-        outcome=outcome,
-        delivery=None if attempt.delegated else attempt.delivery,
-        result=NULL if outcome == "succeeded" and value is None else value,
-        error=f"the action has {status}" if outcome == "failed" else "",
-    )
-    world.tell(execution.id, event)
-    if is_verdict or outcome == "delegated":
-        world.held.pop((execution.id, attempt.key), None)
+    return Played(outcome, result if is_verdict else None, f"the action has {status}" if outcome == "failed" else "")
 
 
-def view_of(world: World, execution: Execution) -> View:
+def view_of(execution: SeenExecution) -> View:
     """What came, as the comparisons want it."""
-    began = {key[0] for key in execution.attempts}
+    began = {attempt.task for attempt in execution.attempts}
     return {
-        "state": str(execution.state),
+        "state": execution.state,
         "info": execution.info,
-        "output": None if execution.output is None else execution.output.data,
-        "errors": _error_names(execution),
+        "output": execution.output,
+        "errors": execution.errors,
         "tasks": [_task_view(task, task.number in began) for task in execution.tasks.values()],
         "executions": [
-            _attempt_view(execution, attempt)
-            for attempt in execution.attempts.values()
-            if not is_actionless(world, execution, attempt)
+            {
+                "task": execution.tasks[attempt.task].name,
+                "route": execution.tasks[attempt.task].route,
+                "item": attempt.item if execution.tasks[attempt.task].has_items else None,
+                "state": attempt.state,
+                "input": attempt.input,
+                "delegated": attempt.delegated,
+                "is_child": bool(attempt.child_id),
+            }
+            for attempt in execution.attempts
+            if attempt.action != ACTIONLESS
         ],
     }
 
 
-def _error_names(execution: Execution) -> list[str]:
-    """The tasks that the list of errors names, as it is told once the execution has ended."""
-    told = execution.told_errors.data if execution.told_errors is not None else []
-    assert isinstance(told, list)
-    return [error.get("task_id") or "" for error in told]
-
-
-def _task_view(task: TaskExecution, began: bool) -> dict[str, Any]:
+def _task_view(task: SeenTask, began: bool) -> dict[str, Any]:
     return {
         "name": task.name,
         "route": task.route,
-        "state": str(task.state),
+        "state": task.state,
         "info": task.info,
-        "published": {name: value.data for name, value in task.published.items()},
-        "began": began or task.item_count is not None,
+        "published": task.published,
+        "began": began or task.has_items,
     }
-
-
-def _attempt_view(execution: Execution, attempt: Attempt) -> dict[str, Any]:
-    task = execution.tasks[attempt.key[0]]
-    return {
-        "task": task.name,
-        "route": task.route,
-        "item": attempt.key[1] if task.item_count is not None else None,
-        "state": str(attempt.state),
-        "input": attempt.input.data,
-        "delegated": attempt.delegated,
-        "is_child": bool(attempt.child_id),
-    }
-
-
-def open_attempts(execution: Execution) -> list[Attempt]:
-    """Those that somebody may still report on."""
-    return [attempt for attempt in execution.attempts.values() if attempt.state not in COMPLETED_ATTEMPT]

@@ -8,7 +8,7 @@ from tests.conformance import run
 
 def test_mistral_cases(capsys: pytest.CaptureFixture[str]) -> None:
     """Every case agrees or is a listed difference, and at most 3 % of the cases are listed."""
-    found = run.mistral_cases()
+    found = run.through_core(run.KINDS["mistral-cases"])
     if not found.count:
         pytest.skip("no conformance cases here")
     with capsys.disabled():
@@ -19,7 +19,7 @@ def test_mistral_cases(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_mistral_operations(capsys: pytest.CaptureFixture[str]) -> None:
     """R5, R7, R13, R19, O6: every recorded operation agrees or is a listed difference, with a decision or a BUG."""
-    found = run.mistral_operations_cases()
+    found = run.through_core(run.KINDS["mistral-operations"])
     if not found.count:
         pytest.skip("no conformance cases here")
     with capsys.disabled():

@@ -20,9 +20,9 @@ def agree(found: run.Tally, capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_orquesta_cases(capsys: pytest.CaptureFixture[str]) -> None:
     """Every run and every inspection agrees or is a listed difference, and at most 3 % of the cases are listed."""
-    agree(run.orquesta_cases(), capsys)
+    agree(run.through_core(run.KINDS["orquesta-cases"]), capsys)
 
 
 def test_orquesta_operations(capsys: pytest.CaptureFixture[str]) -> None:
     """After every step stands what was recorded (O1-O36), or it is a listed difference; at most 3 % are."""
-    agree(run.orquesta_operations_cases(), capsys)
+    agree(run.through_core(run.KINDS["orquesta-operations"]), capsys)
