@@ -6,6 +6,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
+from msgspec.structs import replace
+
 from dalsegno.workflow.events import TaskChoice
 from dalsegno.workflow.execution import TaskExecution
 from dalsegno.workflow.refusals import InvalidRequest, Refused, Violation
@@ -151,12 +153,9 @@ def _check_child(step: Step, place: str, choice: TaskChoice, task: TaskExecution
         findings.wrong.append(Violation(f"{place}.input", "is for a fresh child, not for the one there is"))
 
 
-def same_twice(choices: Iterable[TaskChoice], findings: Findings) -> list[tuple[int, TaskChoice]]:
-    """The choices with their places, those left out that say the same again (O27)."""
-    kept: dict[tuple[str, int], tuple[int, TaskChoice]] = {}
-    for index, choice in enumerate(choices):
-        before = kept.setdefault((choice.task, choice.number), (index, choice))
-        if before[1] != choice:
-            told = f"{choice.task!r} is named before already, with another choice"
-            findings.wrong.append(Violation(f"tasks[{index}].task", told))
-    return list(kept.values())
+def gather(chosen: dict[int, Chosen], index: int, one: Chosen, findings: Findings) -> None:
+    """Add what was chosen for a task execution. The same again says nothing (O27), something else is wrong."""
+    before = chosen.setdefault(one.task.number, one)
+    if replace(before.choice, number=0) != replace(one.choice, number=0):
+        told = f"{one.choice.task!r} is named before already, with another choice"
+        findings.wrong.append(Violation(f"tasks[{index}].task", told))

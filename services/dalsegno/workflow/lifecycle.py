@@ -120,7 +120,13 @@ def stop(step: Step, state: ExecutionState, info: str) -> None:
 
 
 def finish(step: Step, state: ExecutionState, info: str) -> None:
-    """End the execution with its output. An output that cannot be evaluated makes a success an error."""
+    """End the execution with its output. An output that cannot be evaluated makes a success an error.
+
+    Of one that is CANCELLED nothing is handed out any more: what is READY is CANCELLED too.
+    """
+    if state is ExecutionState.CANCELLED:
+        for key in list(step.execution.ready):
+            attempts.stop(step, step.execution.attempts[key], info)
     if step.workflow.rules.notes_errors:
         _finish_noting(step, state, info)
         return

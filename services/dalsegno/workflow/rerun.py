@@ -63,8 +63,8 @@ def _all_failed(step: Step, event: RerunRequested, findings: Findings) -> list[C
 
 
 def _chosen(step: Step, event: RerunRequested, findings: Findings) -> list[Chosen]:
-    chosen = {}
-    for index, choice in choosing.same_twice(event.choices, findings):
+    chosen: dict[int, Chosen] = {}
+    for index, choice in enumerate(event.choices):
         for task in choosing.executions_of(step, choice, findings, failed=False):
             if not task.is_completed:
                 kind = "STATE" if task.attempt else "NOT_EXECUTED"
@@ -73,7 +73,7 @@ def _chosen(step: Step, event: RerunRequested, findings: Findings) -> list[Chose
             elif choice.way != "run":
                 findings.wrong.append(Violation(f"tasks[{index}].way", "a rerun runs tasks again, and nothing else"))
             else:
-                chosen[task.number] = choosing.check(step, index, choice, task, findings)
+                choosing.gather(chosen, index, choosing.check(step, index, choice, task, findings), findings)
     return list(chosen.values())
 
 

@@ -60,12 +60,13 @@ def _chosen(step: Step, event: ResumeRequested, findings: Findings) -> list[Chos
         findings.obstacle(
             f"execution {execution.id}", f"its tasks can be resumed while it is {states}, it is {execution.state}"
         )
-    chosen = []
-    for index, choice in choosing.same_twice(event.choices, findings):
+    chosen: dict[int, Chosen] = {}
+    for index, choice in enumerate(event.choices):
         for task in choosing.executions_of(step, choice, findings, failed=True):
             if task.state not in choosing.FAILED:
                 told = f"did not fail: it is {task.state}"
                 findings.obstacle(f"task {task.name}", told)
             else:
-                chosen.append(choosing.check(step, index, choice, task, findings))
-    return chosen
+                one = choosing.check(step, index, choice, task, findings)
+                choosing.gather(chosen, index, one, findings)
+    return list(chosen.values())

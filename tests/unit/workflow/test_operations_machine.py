@@ -59,7 +59,7 @@ class Operated(World):
         _check_joins(execution, self.compiled[execution.created.definition_id])
         if before is not ExecutionState.PAUSED and execution.state is ExecutionState.PAUSED:
             assert not execution.active_count, "PAUSED with somebody at work (O3)"
-        if before is not ExecutionState.CANCELLED and execution.state is ExecutionState.CANCELLED:
+        if before is ExecutionState.CANCELLING and execution.state is ExecutionState.CANCELLED:
             assert not execution.active_count, "CANCELLED with somebody at work (O15)"
         if isinstance(event, ONCE):
             again = super().tell(execution_id, event)
@@ -155,10 +155,12 @@ class Operators(Weather):
                 execution, attempt = held[0]
                 outcome = chance.choices(["succeeded", "failed", "cancelled"], [70, 26, 4])[0]
                 self.tell(execution.id, self._done(attempt, outcome))
-            elif not self.world._mail and any(each.state is ExecutionState.PAUSED for each in self._executions()):
+            elif self._is_at_rest() or not self._bring_to_end():
                 return
-            elif not self._bring_to_end():
-                return
+
+    def _is_at_rest(self) -> bool:
+        """Whether nothing comes any more but what somebody decides about what is paused."""
+        return not self.world._mail and any(each.state is ExecutionState.PAUSED for each in self._executions())
 
     def resume_tasks(self, choice: int) -> None:
         """Failed tasks are resumed, one or two of them."""

@@ -63,7 +63,7 @@ class Watched(World):
         assert execution.latest_s >= latest_s, "time has gone back"
         if before is not ExecutionState.PAUSED and execution.state is ExecutionState.PAUSED:
             assert not execution.active_count, "PAUSED with somebody at work (O3)"
-        if before is not ExecutionState.CANCELLED and execution.state is ExecutionState.CANCELLED:
+        if before is ExecutionState.CANCELLING and execution.state is ExecutionState.CANCELLED:
             assert not execution.active_count, "CANCELLED with somebody at work (O15)"
         if isinstance(event, ONCE):
             again = super().tell(execution_id, event)
