@@ -23,6 +23,9 @@ deep:
     match:
       action: std.noop
       publish: {found: "<% regex('(a+)+$').matches('aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa!') %>"}
+quick:
+  tasks:
+    work: {action: std.noop}
 calm:
   tasks:
     work:
@@ -40,6 +43,19 @@ MARGIN_S = 8.0
 async def definitions(shared_system: System) -> None:
     """The workflows that these tests start."""
     await shared_system.define(WORKFLOWS)
+
+
+async def test_others_are_served_while_a_runaway_expression_is_evaluated(system: System) -> None:
+    """Executions are started and come to their end before the runaway one does: nobody waits for its expression."""
+    for _ in range(5):  # on a busy machine the second may take longer than the expression may
+        runaway = await system.begin("deep")
+        for _ in range(3):
+            assert state_of(await system.run("quick")) == "SUCCESS"
+        is_first = state_of(await system.get(runaway)) == "RUNNING"
+        assert state_of(await system.wait(runaway)) == "ERROR"
+        if is_first:
+            return
+    raise AssertionError("others always came to their end after the runaway expression")
 
 
 async def test_a_runaway_expression_is_an_error_and_others_go_on(system: System) -> None:

@@ -29,6 +29,7 @@ from dalsegno.engine.outside import Lookups
 from dalsegno.engine.sessions import TakeBack
 from dalsegno.engine.streams import Stream
 from dalsegno.engine.work import Dropped, Told, Work
+from dalsegno.expressions import patience
 from dalsegno.store.records import NewMessage
 from dalsegno.store.store import Store, StoreConflict
 from dalsegno.v1 import executor_service_pb2 as wire
@@ -71,6 +72,23 @@ class Failed:
     error: BaseException
 
 
+@dataclass(slots=True)
+class Parked:
+    """A work that is put aside until an expression that takes its time has its value."""
+
+    work: Work
+    key: str
+
+
+class Suspension(Exception):
+    """A work cannot be done yet; the batch is done again without it."""
+
+    def __init__(self, work: Work, key: str) -> None:
+        super().__init__(work.name)
+        self.work = work
+        self.key = key
+
+
 class StoreLost(Exception):
     """The store does not answer: nothing is the fault of any work."""
 
@@ -111,6 +129,8 @@ class Conductor:
         self._stopping = False
         self._rested = asyncio.Event()
         self._counters: dict[str, Counter] = {}
+        self._parked: dict[str, list[Work]] = {}
+        """By the keys of the evaluations that they wait for."""
 
     # The event loop's side.
 
@@ -150,7 +170,7 @@ class Conductor:
         self._stopping = True
         with suppress(TimeoutError):
             async with asyncio.timeout(grace_s):
-                while self._is_busy or self._queue:
+                while self._is_busy or self._queue or self._parked:
                     self._rested.clear()
                     await self._rested.wait()
         self._inbox.put(None)
@@ -175,7 +195,22 @@ class Conductor:
         self._is_busy = True
         self._inbox.put(works)
 
-    def _end(self, works: Sequence[Work], results: Sequence[Committed | Failed], lost: StoreLost | None) -> None:
+    def _park(self, parked: Parked) -> None:
+        """Put a work aside until its expression has been evaluated, unless that has just happened."""
+        if patience.is_finished(parked.key):
+            self._queue.appendleft(parked.work)
+        else:
+            self._parked.setdefault(parked.key, []).append(parked.work)
+
+    def _fetch(self, key: str) -> None:
+        """An expression has been evaluated: what waited for it is stepped again."""
+        for work in reversed(self._parked.pop(key, [])):
+            self._queue.appendleft(work)
+        self._wake()
+
+    def _end(
+        self, works: Sequence[Work], results: Sequence[Committed | Failed | Parked], lost: StoreLost | None
+    ) -> None:
         """A batch has ended: answer, and go on with what has arrived meanwhile."""
         if lost is not None:
             self._keep(works, lost)
@@ -188,6 +223,9 @@ class Conductor:
         for result in results:
             if isinstance(result, Failed):
                 _call(result.work.failed, result.error)
+                continue
+            if isinstance(result, Parked):
+                self._park(result)
                 continue
             for execution_id, reason in result.broken.items():
                 self._queue.appendleft(Told(execution_id, Poisoned(reason=reason)))
@@ -218,8 +256,15 @@ class Conductor:
 
     def _run(self) -> None:
         assert self._loop is not None
+        loop = self._loop
+
+        def evaluated(key: str) -> None:
+            with suppress(RuntimeError):  # the loop has ended: nobody waits any more
+                loop.call_soon_threadsafe(self._fetch, key)
+
+        patience.serve_others(evaluated)
         while (works := self._inbox.get()) is not None:
-            results: list[Committed | Failed] = []
+            results: list[Committed | Failed | Parked] = []
             lost: StoreLost | None = None
             try:
                 results = self.carry_out(works)
@@ -229,19 +274,27 @@ class Conductor:
                 _log.critical("the conductor failed", exc_info=error)
                 results = [Failed(work, error) for work in works]
             with suppress(RuntimeError):  # the loop has ended: nobody waits any more
-                self._loop.call_soon_threadsafe(self._end, works, results, lost)
+                loop.call_soon_threadsafe(self._end, works, results, lost)
 
-    def carry_out(self, works: Sequence[Work]) -> list[Committed | Failed]:
+    def carry_out(self, works: Sequence[Work]) -> list[Committed | Failed | Parked]:
         """Do these works in one transaction; if that fails twice, find whose fault it is. Raises StoreLost."""
         can_give = self.dispatcher.begin()
         if not works and not can_give:
             return []
         error: Exception | None = None
+        parked: list[Committed | Failed | Parked] = []
         tries = 0
         while tries < 2:
             broken = len(self._broken)
             try:
-                return [self._transact(works)]
+                return [self._transact(works), *parked]
+            except Suspension as suspension:
+                if suspension.work in works:
+                    parked.append(Parked(suspension.work, suspension.key))
+                    works = [work for work in works if work is not suspension.work]
+                else:  # a doubtful one, which goes before all others
+                    patience.wait(suspension.key)
+                continue
             except StoreConflict as conflict:
                 error = conflict
             except Exception as failure:
@@ -253,28 +306,35 @@ class Conductor:
         assert error is not None
         if len(works) > 1:
             half = len(works) // 2
-            return [*self.carry_out(works[:half]), *self.carry_out(works[half:])]
+            return [*self.carry_out(works[:half]), *self.carry_out(works[half:]), *parked]
         if not works:  # handing out alone failed; the attempts stay READY
             _log.error("handing out failed", exc_info=error)
-            return []
-        return self._isolate(works[0], error)
+            return parked
+        return [*self._isolate(works[0], error), *parked]
 
-    def _isolate(self, work: Work, error: Exception) -> list[Committed | Failed]:
+    def _isolate(self, work: Work, error: Exception) -> list[Committed | Failed | Parked]:
         """The culprit: its caller gets the error, its execution ends with the reason."""
         if isinstance(error, StoreConflict):
             return [Failed(work, Unavailable(f"written by another engine meanwhile: {error}"))]
         _log.error("%s cannot be carried out", work.name, exc_info=error)
         POISONED.inc()
-        results: list[Committed | Failed] = [Failed(work, error)]
+        results: list[Committed | Failed | Parked] = [Failed(work, error)]
         if isinstance(work, Told):
             reason = f"the event {work.name} could not be handled: {type(error).__name__}: {error}"
             poisoned = Told(work.execution_id, Poisoned(reason=reason[:4096]), message_id=work.message_id)
             try:
-                results.append(self._transact([poisoned], last_resort=True))
+                results.append(self._end_with_reason(poisoned))
             except Exception:
                 _log.exception("execution %s cannot be ended either", work.execution_id)
                 results.append(self._transact([Dropped(work.message_id)]))
         return results
+
+    def _end_with_reason(self, poisoned: Told) -> Committed:
+        while True:
+            try:
+                return self._transact([poisoned], last_resort=True)
+            except Suspension as suspension:
+                patience.wait(suspension.key)
 
     def _transact(self, works: Sequence[Work], *, last_resort: bool = False) -> Committed:
         batch: Batch | None = None
@@ -345,6 +405,8 @@ class Conductor:
                 except Refusal as refusal:
                     work.refusal = refusal
                     _log.info("%s refused: %s", work.name, refusal)
+                except patience.Suspended as suspended:
+                    raise Suspension(work, suspended.key) from None
         self.dispatcher.hand_out(batch)
 
     def _observe(self, batch: Batch, works: Sequence[Work], began: float, decided: float) -> None:

@@ -7,13 +7,11 @@ with the value. Both sides speak JSON, one message a line.
 
 from __future__ import annotations
 
-import atexit
 import json
 import os
 import selectors
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -40,29 +38,12 @@ class ProcessLost(Exception):
     """The process has ended or does not answer; the text says why, as the author of an expression should see it."""
 
 
-def evaluate_apart(notation: str, text: str, scope: Scope, place: str, language: str) -> object:
-    """The value of an expression ("yaql", "jinja") or a text ("jinja text") of a workflow language. Raises
-    EvaluationError.
-
-    One at a time: what is called here is rare and short, or else killed after TIME_S.
-    """
-    with _shared_lock:
-        return _shared.evaluate(notation, text, scope, place, language)
+class NoScope(Exception):
+    """The process asks something, and nobody is there who could know."""
 
 
-def check_apart(schema: object, answer: object) -> list[Problem]:
-    """What is wrong with an answer, by the schema that it is to fit: where, as `.approved`, and what.
-
-    Raises EvaluationError when the schema is none, or takes too much.
-    """
-    with _shared_lock:
-        return _shared.check(schema, answer)
-
-
-def warm_up() -> None:
-    """Start the process without waiting for it, so that the first expression does not."""
-    with _shared_lock:
-        _shared.start()
+class StillRunning(Exception):
+    """The evaluation has not come to its end in the time that this caller has for it; it goes on."""
 
 
 class Isolation:
@@ -74,6 +55,9 @@ class Isolation:
         self.process: subprocess.Popen[bytes] | None = None
         self.ready = False
         self.received = bytearray()
+        self._left_s = 0.0
+        """What is left of its time for the evaluation that runs, in seconds."""
+        self._shown = ""
 
     def start(self) -> None:
         """Start the process unless it runs."""
@@ -104,14 +88,23 @@ class Isolation:
             if pipe is not None:
                 pipe.close()
 
-    def evaluate(self, notation: str, text: str, scope: Scope, place: str, language: str = "mistral") -> object:
-        """The value of the expression. Raises EvaluationError."""
+    def evaluate(
+        self,
+        notation: str,
+        text: str,
+        scope: Scope,
+        place: str,
+        language: str = "mistral",
+        for_s: float | None = None,
+    ) -> object:
+        """The value of the expression. Raises EvaluationError; StillRunning after `for_s` seconds: see go_on."""
         request = {"notation": notation, "text": text, "language": language}
         shown = text if len(text) <= 200 else f"{text[:200]}…"
         return self._request(
             {**request, "place": place, "at_s": scope.at_s, "seed": scope.seed},
             scope,
             f"<% {shown} %>" if notation == "yaql" else shown,
+            for_s,
         )
 
     def check(self, schema: object, answer: object) -> list[Problem]:
@@ -119,18 +112,36 @@ class Isolation:
         found: Any = self._request({"schema": schema, "answer": answer}, None, "the schema of the answer")
         return [(place, told) for place, told in found]
 
-    def _request(self, request: Message, scope: Scope | None, shown: str) -> object:
+    def _request(self, request: Message, scope: Scope | None, shown: str, for_s: float | None = None) -> object:
+        self._shown = shown
         try:
             self._prepare()
             self._send(request)
-            return self._converse(scope)
         except ProcessLost as lost:
-            self.close()
-            self.start()  # The next expression finds it running.
-            raise EvaluationError(f"{shown}: {lost}") from None
+            raise self._lost(lost) from None
         except OSError as error:
-            self.close()
-            raise EvaluationError(f"the evaluation process cannot be used: {error.strerror}") from None
+            raise self._unusable(error) from None
+        self._left_s = self.time_s
+        return self.go_on(scope, for_s)
+
+    def go_on(self, scope: Scope | None, for_s: float | None = None) -> object:
+        """Answer questions until the value comes. Raises EvaluationError; StillRunning when that takes more than
+        `for_s` seconds, and NoScope when there is a question and no scope to answer it from."""
+        try:
+            return self._converse(scope, for_s)
+        except ProcessLost as lost:
+            raise self._lost(lost) from None
+        except OSError as error:
+            raise self._unusable(error) from None
+
+    def _lost(self, lost: ProcessLost) -> EvaluationError:
+        self.close()
+        self.start()  # The next expression finds it running.
+        return EvaluationError(f"{self._shown}: {lost}")
+
+    def _unusable(self, error: OSError) -> EvaluationError:
+        self.close()
+        return EvaluationError(f"the evaluation process cannot be used: {error.strerror}")
 
     def _prepare(self) -> None:
         self.start()
@@ -138,19 +149,33 @@ class Isolation:
             self._receive(START_S)
             self.ready = True
 
-    def _converse(self, scope: Scope | None) -> object:
-        """Answer questions until the value comes. The clock stands still while this side is at work."""
-        left_s = self.time_s
+    def _converse(self, scope: Scope | None, for_s: float | None) -> object:
+        """The clock stands still while this side is at work."""
+        quick_s = self._left_s if for_s is None else min(for_s, self._left_s)
         while True:
             asked_at = time.monotonic()
-            message = self._receive(left_s)
-            left_s -= time.monotonic() - asked_at
-            if "ask" in message and scope is not None:
+            try:
+                message = self._receive(quick_s)
+            except ProcessLost:
+                if quick_s >= self._left_s or not self._is_alive:
+                    raise
+                self._left_s -= time.monotonic() - asked_at
+                raise StillRunning from None
+            took_s = time.monotonic() - asked_at
+            self._left_s -= took_s
+            quick_s -= took_s
+            if "ask" in message:
+                if scope is None:
+                    raise NoScope
                 self._send(answer(scope, message["ask"], message["arguments"], message["named"]))
             elif "error" in message:
                 raise EvaluationError(message["error"])
             else:
                 return message["value"]
+
+    @property
+    def _is_alive(self) -> bool:
+        return self.process is not None and self.process.poll() is None
 
     def _pipe(self, pipe: IO[bytes] | None) -> IO[bytes]:
         if pipe is None:
@@ -209,8 +234,3 @@ def answer(scope: Scope, question: str, arguments: list[Any], named: Message) ->
         return {"missing": True}
     except EvaluationError as error:
         return {"error": str(error)}
-
-
-_shared = Isolation()
-_shared_lock = threading.Lock()
-atexit.register(_shared.close)

@@ -38,8 +38,8 @@ class Language:
         return self.context_is_called and name.startswith("__")
 
     def shown(self, scope: Scope) -> dict[str, object]:
-        """All variables that expressions see. (Where the context is a result, as for an ad-hoc action's output, it may be
-        no dict at all.)"""
+        """All variables that expressions see. (Where the context is a result, as for an ad-hoc action's output, it may
+        be no dict at all.)"""
         variables = scope.variables()
         if not self.context_is_called:
             return variables
