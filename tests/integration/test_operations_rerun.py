@@ -284,7 +284,7 @@ async def test_one_failed_branch_joins_with_what_was_kept(stage: Stage, language
 
 
 @both
-async def test_from_the_common_ancestor(stage: Stage, language: str) -> None:
+async def test_from_the_ancestor_of_both(stage: Stage, language: str) -> None:
     """Rerun from their common ancestor alone runs the rest by the definition (O33)."""
     scene = await stage.open("join", language, broken={"left", "right"})
     await stage.rests(scene, "ERROR")
