@@ -198,6 +198,7 @@ def view_of(execution: SeenExecution) -> View:
                 "input": attempt.input,
                 "delegated": attempt.delegated,
                 "is_child": bool(attempt.child_id),
+                "is_filled": attempt.is_filled,
             }
             for attempt in execution.attempts
             if attempt.action != ACTIONLESS

@@ -144,7 +144,14 @@ def _is_execution(wanted: dict[str, Any], came: dict[str, Any], compares_input: 
         return bool(came.get("is_child") and wanted["status"] == "paused" and came["state"] == "RUNNING")
     if wanted["status"] == "pending" and not came["delegated"]:
         return False
-    return not compares_input or "input" not in wanted or agrees(wanted["input"], came["input"])
+    return not compares_input or "input" not in wanted or _is_input(wanted["input"], came)
+
+
+def _is_input(wanted: dict[str, Any], came: dict[str, Any]) -> bool:
+    given = came["input"]
+    if came["is_filled"] and isinstance(given, dict):
+        given = {name: value for name, value in given.items() if name in wanted}
+    return agrees(wanted, given)
 
 
 def _place(each: dict[str, Any]) -> str:
@@ -155,7 +162,14 @@ def _place(each: dict[str, Any]) -> str:
 def active_differences(wanted: list[dict[str, Any]], view: View) -> list[str]:
     """What is being worked on or waited for now; a task that is delayed counts although it has no action yet."""
     delayed = [
-        {"task": task["name"], "route": task["route"], "item": None, "state": "RUNNING", "input": None}
+        {
+            "task": task["name"],
+            "route": task["route"],
+            "item": None,
+            "state": "RUNNING",
+            "input": None,
+            "is_filled": False,
+        }
         for task in view["tasks"]
         if task["state"] == "RUNNING_DELAYED"
     ]

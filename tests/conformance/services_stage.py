@@ -9,7 +9,7 @@ import json
 import time
 import uuid
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +26,7 @@ from tests.conformance.stage import (
     Player,
     Refused,
     Run,
+    SeenAttempt,
     SeenExecution,
     SeenProblem,
 )
@@ -186,13 +187,11 @@ class ServicesStage:
 
     @property
     def held(self) -> Sequence[Run]:
-        still = {
-            attempt.id
-            for execution in self.executions
-            for attempt in execution.attempts
-            if attempt.state in OPEN_ATTEMPT and not attempt.delegated
-        }
+        still = {each.id for each in self._attempts() if each.state in OPEN_ATTEMPT and not each.delegated}
         return [run for run in self._held.values() if run.id in still]
+
+    def _attempts(self) -> Iterator[SeenAttempt]:
+        return (attempt for execution in self.executions for attempt in execution.attempts)
 
     # What is asked.
 
@@ -240,8 +239,11 @@ class ServicesStage:
     async def report(self, attempt: str, played: Played) -> None:
         run = self._received.get(attempt) if attempt in self._held else None
         if run is None or played.outcome == "running":
+            has_ended = any(each.id == attempt and each.state not in OPEN_ATTEMPT for each in self._attempts())
             with asking.refused():
                 await asking.report(self.system, attempt, played)
+            if has_ended:
+                raise Refused("it has ended: a repeat is answered like the first, and does not count")
         else:
             await self.services.executor.tell(run, played)
         if played.outcome in ENDS:

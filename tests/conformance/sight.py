@@ -130,6 +130,7 @@ def _see_attempt(attempt: execution_pb2.ActionExecution) -> SeenAttempt:
         accepted=attempt.accepted,
         input=json.loads(attempt.input or "null"),
         delegated=attempt.delegated,
+        is_filled=True,
     )
 
 
@@ -150,6 +151,7 @@ def _see_children(execution: SeenExecution, listed: Sequence[execution_pb2.Execu
                 input=json.loads(child.input or "null"),
                 delegated=False,
                 child_id=child.id,
+                is_filled=True,
             )
         )
     execution.attempts = sorted(own, key=lambda each: (each.task, each.attempt, each.item))

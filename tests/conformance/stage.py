@@ -83,6 +83,8 @@ class SeenAttempt:
     input: Any
     delegated: bool
     child_id: str = ""
+    is_filled: bool = False
+    """Whether `input` shows declared defaults beside what was given."""
 
 
 @dataclass(slots=True)

@@ -16,8 +16,8 @@ pytestmark = [
     pytest.mark.timeout(300),
 ]
 
-SLOW = re.compile(r"wait-(before|after)|delay|timeout|std\.sleep")
-"""Words of what waits for time to pass."""
+SLOW = re.compile(r"wait-(before|after): ([3-9]|\d\d)|delay: ([3-9]|\d\d|<)|std\.sleep")
+"""Words of what waits for much time to pass."""
 
 
 def sample(kind: run.Kind, count: int) -> list[run.Case]:
