@@ -16,7 +16,7 @@ import dalsegno.engine
 import dalsegno.store
 from dalsegno.actions.registry import builtin_descriptions
 from dalsegno.engine.clock import Clock
-from dalsegno.engine.conductor import Committed, Conductor, Failed, StoreLost
+from dalsegno.engine.conductor import Committed, Conductor, Failed, Parked, StoreLost
 from dalsegno.engine.copies import Copies, Workflows
 from dalsegno.engine.dispatcher import Dispatcher
 from dalsegno.engine.library import compile_row
@@ -151,7 +151,7 @@ class Life:
         except queue.Empty:
             return False
         assert works is not None
-        results: list[Committed | Failed] = []
+        results: list[Committed | Failed | Parked] = []
         lost: StoreLost | None = None
         try:
             results = self.conductor.carry_out(works)

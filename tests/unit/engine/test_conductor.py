@@ -14,7 +14,7 @@ from dalsegno.actions.registry import builtin_descriptions
 from dalsegno.definitions.document import read
 from dalsegno.engine.batch import Batch
 from dalsegno.engine.clock import Clock
-from dalsegno.engine.conductor import Committed, Conductor, Failed, StoreLost
+from dalsegno.engine.conductor import Committed, Conductor, Failed, Parked, StoreLost
 from dalsegno.engine.copies import Copies, Workflows
 from dalsegno.engine.dispatcher import Dispatcher
 from dalsegno.engine.library import compile_row
@@ -84,7 +84,7 @@ class Rig:
             stored = Document(CHAIN, "mistral", "", 0.0)
             transaction.save_document(stored, [Member(derived_id(0, "chain"), "workflow", "chain")])
 
-    def carry_out(self, *works: Work) -> list[Committed | Failed]:
+    def carry_out(self, *works: Work) -> list[Committed | Failed | Parked]:
         results = self.conductor.carry_out(works)
         for result in results:
             if isinstance(result, Committed):
