@@ -114,7 +114,8 @@ def check(step: Step, index: int, choice: TaskChoice, task: TaskExecution, findi
         findings.wrong += _unfit_items(place, choice, task)
         findings.obstacles += _busy_items(step, choice.items, task)
         return Chosen(task, choice, tuple(sorted(choice.items)))
-    if choice.reset is False and task.item_count is not None:
+    only_failed = choice.reset is False or choice.child == "rerun_failed"
+    if only_failed and task.item_count is not None:
         return Chosen(task, choice, tuple(sorted(task.failed_items)))
     return Chosen(task, choice)
 

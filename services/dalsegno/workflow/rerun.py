@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dalsegno.workflow import attempts, choosing, repeating
+from dalsegno.workflow import attempts, choosing, policies, repeating
 from dalsegno.workflow.changes import AttemptsBegun, EnvironmentChanged, TaskMoved
 from dalsegno.workflow.choosing import Chosen, Findings
 from dalsegno.workflow.events import CancelRequested, RerunRequested, TaskChoice
@@ -100,6 +100,7 @@ def child_again(step: Step, task: TaskExecution, key: AttemptKey, revision: int)
             at_s=step.at_s,
         )
     )
+    policies.arm_timeout(step, task)
     attempts.adopt(step, task, former, revision)
     if execution.state is ExecutionState.CANCELLING:
         step.tell_child(former.child_id, CancelRequested(at_s=step.at_s, comment=execution.info))

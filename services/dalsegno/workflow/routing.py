@@ -12,6 +12,8 @@ from dalsegno.workflow.states import LIVE, ExecutionState, TaskState
 from dalsegno.workflow.step import HardFailure, Step
 from dalsegno.workflow.view import View, task_view
 
+_FULFILLED = frozenset({TaskState.SUCCESS, TaskState.SKIPPED})
+
 
 def add_task(
     step: Step, name: str, sources: tuple[int, ...], state: TaskState = TaskState.IDLE, generation: int = 0
@@ -188,9 +190,12 @@ def _may_select(step: Step, name: str) -> bool:
 
 
 def _route_backward(step: Step, task: TaskExecution) -> None:
-    """A task has succeeded: those that require it, and are needed, start when all that they require has succeeded."""
+    """A task has succeeded: those that require it, and are needed, start when all that they require has succeeded.
+
+    A task that was skipped is as good as one that succeeded (R19).
+    """
     numbers: list[int] = []
-    if task.state is TaskState.SUCCESS:
+    if task.state in _FULFILLED:
         needed = graph.needed_for(step.workflow, reverse_target(step))
         for name in graph.dependants(step.workflow)[task.name]:
             requires = step.workflow.tasks[name].requires
@@ -198,7 +203,7 @@ def _route_backward(step: Step, task: TaskExecution) -> None:
             if (
                 name in needed
                 and step.execution.latest(name) is None
-                and all(one is not None and one.state is TaskState.SUCCESS for one in found)
+                and all(one is not None and one.state in _FULFILLED for one in found)
             ):
                 dependant = add_task(step, name, tuple(one.number for one in found if one is not None))
                 numbers.append(dependant.number)

@@ -512,3 +512,25 @@ def test_a_join_of_before_that_runs_on() -> None:
     stage.tell(TaskDone(key=(second.number, 0, 1), outcome="succeeded", delivery=1))
     assert stage.execution.state == "SUCCESS"
     stage.check()
+
+
+def test_of_many_children_those_that_failed_run_on() -> None:
+    """Decision 11, O25: `child: RERUN_FAILED` over items leaves the children that succeeded as they are."""
+    stage = Stage(
+        "version: '2.0'\nchild: {tasks: {c: {action: std.noop}}}\n"
+        "wf:\n  tasks:\n    s: {workflow: child, with-items: 'i in [1, 2]', timeout: 100}\n"
+    )
+    good, bad = stage.world.children(stage.execution)
+    stage.end("c", on=good)
+    stage.end("c", error="boom", on=bad)
+    assert stage.execution.state == "ERROR"
+    stage.rerun(run("s", child="rerun_failed"))
+    assert (good.state, bad.state, len(stage.world.children(stage.execution))) == ("SUCCESS", "RUNNING", 2)
+    assert [len(stage.attempts("s", item=item)) for item in range(2)] == [1, 2]
+    stage.end("c", on=bad)
+    assert stage.execution.state == "SUCCESS"
+    stage.rerun(run("c"), on=bad)
+    assert stage.task("s").timeout_due_s == pytest.approx(stage.world.now_s + 100)
+    stage.end("c", on=bad)
+    assert stage.execution.state == "SUCCESS"
+    stage.check()

@@ -425,3 +425,18 @@ def test_a_played_result_is_unused() -> None:
     stage.resume(run("fetch"))
     stage.end("fetch", Played().result)
     assert (stage.attempts("fetch")[0].result, stage.attempts("fetch")[0].ended_s) == before
+
+
+def test_a_skipped_task_fulfils_what_requires_it() -> None:
+    """R19: in a reverse workflow the tasks that require the skipped one start."""
+    stage = Stage(
+        "version: '2.0'\nwf:\n  type: reverse\n  tasks:\n    first: {action: std.noop}\n"
+        "    second: {action: std.noop, requires: first}\n",
+        params={"task_name": "second"},
+    )
+    stage.end("first", error="boom")
+    stage.resume(skip("first", 1))
+    assert stage.standing() == {"first": "SKIPPED", "second": "RUNNING"}
+    stage.end("second")
+    assert stage.execution.state == "SUCCESS"
+    stage.check()
