@@ -6,7 +6,7 @@ reached again is a new task execution, which keeps the arrivals that were not ta
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from dalsegno.workflow import attempts, graph, joins, tasks
 from dalsegno.workflow.changes import (
@@ -28,7 +28,8 @@ def carry_out(step: Step, chosen: Sequence[Chosen], by: str) -> None:
     """Have the chosen tasks go on, each in its way; the execution is RUNNING. Those after others are subsumed (O28)."""
     own = {each.task.number: each for each in chosen if each.choice.way != "leave"}
     roots = [each.task for each in own.values()]
-    after = {task.number for task in [*_dead_joins(step, roots), *_after(step, roots)]}
+    alive = [task for task in roots if not joins.is_dead(step, task)]
+    after = {task.number for task in [*_dead_joins(step, alive), *_after(step, roots)]}
     subsumed = [task for task in roots if task.number in after]
     step.subsumed = tuple(dict.fromkeys(task.name for task in subsumed))
     roots = [task for task in roots if task.number not in after]
@@ -57,12 +58,14 @@ def undo(step: Step, roots: Mapping[int, TaskState], by: str) -> None:
     generation = execution.generation + 1
     again = [execution.tasks[number] for number in roots]
     dead = _dead_joins(step, again)
-    found = _after(step, [*again, *dead])
-    undone = set(roots) | {task.number for task in found if task.is_completed or _is_unbegun(task)}
-    undone -= {join.number for join in dead}
-    dropped = [task for task in found if _is_unbegun(task) or (_is_waiting(task) and undone.issuperset(task.sources))]
-    dropped += [join for join in dead if undone.issuperset(join.sources)]
-    for join in dead:
+    revived = [join for join in dead if not join.next]  # the others led on: what followed them is not to follow itself
+    found = {task.number: task for task in _after(step, [*again, *dead])}
+    found |= {join.number: join for join in dead if join.next}
+    undone = set(roots) | {number for number, task in found.items() if task.is_completed or _is_unbegun(task)}
+    undone -= {join.number for join in revived}
+    dropped = [task for task in found.values() if _is_unbegun(task) or _is_in_vain(task, undone)]
+    dropped += [join for join in revived if undone.issuperset(join.sources)]
+    for join in revived:
         step.change(TaskMoved(task=join.number, state=TaskState.WAITING, generation=generation, at_s=step.at_s))
     for task in dropped:
         step.change(TaskMoved(task=task.number, state=TaskState.CANCELLED, info=f"superseded by {by}", at_s=step.at_s))
@@ -71,7 +74,7 @@ def undo(step: Step, roots: Mapping[int, TaskState], by: str) -> None:
         step.change(
             TaskMoved(task=task.number, state=roots[task.number], info=info, generation=generation, at_s=step.at_s)
         )
-    gone = [task for task in found if task.is_completed] + [join for join in dead if join.is_completed]
+    gone = [task for task in {**found, **{join.number: join for join in revived}}.values() if task.is_completed]
     for task in gone:
         step.change(TaskSuperseded(task=task.number, by=by, at_s=step.at_s))
     for task in gone:
@@ -79,8 +82,9 @@ def undo(step: Step, roots: Mapping[int, TaskState], by: str) -> None:
             joins.renew(step, task, undone, generation)
 
 
-def _is_waiting(task: TaskExecution) -> bool:
-    return task.state is TaskState.WAITING
+def _is_in_vain(task: TaskExecution, undone: Collection[int]) -> bool:
+    """Whether it is a join that waits, and all that had reached it is taken back."""
+    return task.state is TaskState.WAITING and all(source in undone for source in task.sources)
 
 
 def _is_unbegun(task: TaskExecution) -> bool:
@@ -88,14 +92,19 @@ def _is_unbegun(task: TaskExecution) -> bool:
     return not task.attempt and task.state in (TaskState.IDLE, TaskState.RUNNING_DELAYED)
 
 
-def _dead_joins(step: Step, roots: Iterable[TaskExecution]) -> list[TaskExecution]:
-    """The joins ahead that have failed for lack of arrivals: with these tasks they may still be filled."""
+def _dead_joins(step: Step, roots: Sequence[TaskExecution]) -> list[TaskExecution]:
+    """The joins ahead that have failed for lack of arrivals: with these tasks they may still be filled.
+
+    But not one whose failure led to one of these tasks: that lies behind.
+    """
     found: dict[int, TaskExecution] = {}
-    for root in roots:
-        for name in graph.joins_ahead(step.workflow, root.name):
-            join = step.execution.latest(name)
-            if join is not None and join is not root and joins.is_dead(step, join):
-                found[join.number] = join
+    numbers = {root.number for root in roots}
+    for name in dict.fromkeys(name for root in roots for name in graph.joins_ahead(step.workflow, root.name)):
+        join = step.execution.latest(name)
+        if join is None or join.number in numbers or not joins.is_dead(step, join):
+            continue
+        if numbers.isdisjoint(after.number for after in _after(step, [join])):
+            found[join.number] = join
     return list(found.values())
 
 

@@ -534,3 +534,27 @@ def test_of_many_children_those_that_failed_run_on() -> None:
     stage.end("c", on=bad)
     assert stage.execution.state == "SUCCESS"
     stage.check()
+
+
+def test_a_failed_join_behind_stays_behind() -> None:
+    """Decision 3: the task that a join's failure had led to leads back to it; run again it does not revive the join."""
+    stage = Stage(
+        "version: '2.0'\nwf:\n  tasks:\n    start: {action: std.noop, on-success: [a, b]}\n"
+        "    a: {action: std.noop, on-success: join}\n    b: {action: std.noop, on-success: join}\n"
+        "    join: {join: all, action: std.noop, on-error: mend}\n"
+        "    mend: {action: std.noop, on-success: join}\n"
+    )
+    stage.end("start")
+    stage.end("a")
+    stage.end("b", error="boom")
+    assert stage.standing()["join"] == "ERROR"
+    stage.end("mend", error="boom")
+    stage.rerun(run("mend"))
+    assert stage.standing()["join"] == "ERROR"
+    stage.end("mend")
+    assert stage.execution.state == "ERROR"
+    stage.rerun(run("b"))
+    assert [stage.task("join").superseded_by, stage.task("mend").superseded_by] == ["workflow-rerun"] * 2
+    assert stage.standing()["join"] == "WAITING"
+    stage.end("b")
+    stage.check()
