@@ -18,7 +18,7 @@ from typing import Any
 
 import grpc
 from tests.conformance import asking
-from tests.conformance.sight import Revisions, Sight
+from tests.conformance.sight import Sight
 from tests.conformance.stage import (
     COMPLETED_EXECUTION,
     OPEN_ATTEMPT,
@@ -174,6 +174,8 @@ class ServicesStage:
         self._timed: dict[str, float] = {}
         """When answers come that take their time."""
         self._answers: dict[str, asyncio.Task[None]] = {}
+        self._has_answered = False
+        """Whether actions were answered as soon as they came, so that it is not known when that was stored."""
         self._tried: set[tuple[str, float]] = set()
         """Timers that have been waited for."""
 
@@ -274,6 +276,7 @@ class ServicesStage:
             self.errors.append(f"{given}: {type(error).__name__}: {error}")
             played = HOLD
         if played is not HOLD and not played.after_s and not self._one_by_one:
+            self._has_answered = True
             return message_of(run, played)
         self._held[given.id] = given
         if played is HOLD:
@@ -294,17 +297,17 @@ class ServicesStage:
         self._timed.pop(run.action_execution_id, None)
 
     async def settle(self) -> None:
-        """What stands there twice, with the engine's turn between, and waits for nothing, has settled."""
+        """Look until nothing is on its way. What executions tell each other is not seen on its way: where there are
+        several, the engine must have had its turn. And nothing may have moved while it was looked at."""
         ends_s = self.now_s + PATIENCE_S
         pause_s = LOOK_S
-        before: Revisions = {}
         while True:
             seen = await self._sight.look()
             if not self._is_on_its_way():
-                if seen == before:
-                    return
-                await self.services.barrier()
-                if await self._sight.revisions() == seen:
+                if len(seen) > 1:
+                    await self.services.barrier()
+                if (len(seen) <= 1 and not self._has_answered) or await self._sight.revisions() == seen:
+                    self._has_answered = False
                     return
             elif self.now_s > ends_s:
                 return

@@ -29,10 +29,10 @@ class Sight:
         """When delayed tasks go on, by execution and task."""
         self._known: dict[str, tuple[SeenExecution, list[execution_pb2.TaskExecution]]] = {}
 
-    async def _list(self) -> list[execution_pb2.Execution]:
+    async def _list(self, full: bool = True) -> list[execution_pb2.Execution]:
         """All of them, as far as the list tells."""
         request = execution_service_pb2.ListExecutionsRequest(
-            filter=f"root={','.join(self.roots)}", full=True, page_size=1000
+            filter=f"root={','.join(self.roots)}", full=full, page_size=1000
         )
         found: list[execution_pb2.Execution] = []
         while self.roots:
@@ -45,7 +45,7 @@ class Sight:
 
     async def revisions(self) -> Revisions:
         """How far each of them has come."""
-        return {each.id: each.revision for each in await self._list()}
+        return {each.id: each.revision for each in await self._list(full=False)}
 
     async def look(self) -> Revisions:
         """See all that has moved since; how far each of them has come."""
