@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Callable, ItemsView, Iterator, Mapping
 from functools import lru_cache
-from typing import Any
+from typing import Any, ClassVar
 
 from jinja2 import StrictUndefined, TemplateError, nodes, pass_context
 from jinja2.environment import Template, TemplateExpression
@@ -171,17 +172,18 @@ def environment(language: Language = MISTRAL) -> Environment:
     return made
 
 
-class JinjaExpression:
-    """`{{ … }}` alone: its value keeps its type. Compiled when it is evaluated first, unless it is only a path."""
+class _Source(ABC):
+    """What a Jinja text and a Jinja expression have in common: how they are evaluated, here or apart."""
 
-    __slots__ = ("compiled", "language", "path", "simple", "text")
+    __slots__ = ("language", "simple", "text")
 
-    def __init__(self, text: str, language: Language, path: Path | None, simple: bool) -> None:
+    notation: ClassVar[str]
+    """What the evaluation process is told that it is."""
+
+    def __init__(self, text: str, language: Language, simple: bool) -> None:
         self.text = text
         self.language = language
-        self.path = path
         self.simple = simple
-        self.compiled: TemplateExpression | None = None
 
     def evaluate(self, scope: Scope, place: str = "") -> object:
         """The value as plain JSON data. Raises EvaluationError."""
@@ -190,15 +192,39 @@ class JinjaExpression:
                 return self._evaluate(scope, place, budgeted=True)
             except NeedsProcess:
                 pass
-        return evaluate_apart("jinja", self.text, scope, place, self.language.name)
+        return evaluate_apart(self.notation, self.text, scope, place, self.language.name)
 
     def evaluate_here(self, scope: Scope, place: str) -> object:
         """The same in this process, whatever it takes. Raises EvaluationError."""
         return self._evaluate(scope, place, budgeted=False)
 
     def _evaluate(self, scope: Scope, place: str, budgeted: bool) -> object:
-        plain = SCALARS if self.path is None else PLAIN
-        return _evaluate(self.text, Variables(scope, self.language, Budget(place), budgeted), self._value, plain)
+        variables = Variables(scope, self.language, Budget(place), budgeted)
+        return _evaluate(self.text, variables, self._value, self._plain())
+
+    def _plain(self) -> frozenset[type]:
+        """The types of values that need no look at what they hold."""
+        return SCALARS
+
+    @abstractmethod
+    def _value(self, variables: Variables) -> object:
+        """The value as Jinja gives it."""
+
+
+class JinjaExpression(_Source):
+    """`{{ … }}` alone: its value keeps its type. Compiled when it is evaluated first, unless it is only a path."""
+
+    __slots__ = ("compiled", "path")
+
+    notation = "jinja"
+
+    def __init__(self, text: str, language: Language, path: Path | None, simple: bool) -> None:
+        super().__init__(text, language, simple)
+        self.path = path
+        self.compiled: TemplateExpression | None = None
+
+    def _plain(self) -> frozenset[type]:
+        return SCALARS if self.path is None else PLAIN
 
     def _value(self, variables: Variables) -> object:
         if self.path is not None:
@@ -211,33 +237,16 @@ class JinjaExpression:
         return list(value) if isinstance(value, ItemsView) else value
 
 
-class JinjaText:
+class JinjaText(_Source):
     """A text with expressions and blocks in it: its value is text. Compiled when it is rendered first."""
 
-    __slots__ = ("compiled", "language", "simple", "text")
+    __slots__ = ("compiled",)
+
+    notation = "jinja text"
 
     def __init__(self, text: str, language: Language, simple: bool) -> None:
-        self.text = text
-        self.language = language
-        self.simple = simple
+        super().__init__(text, language, simple)
         self.compiled: Template | None = None
-
-    def evaluate(self, scope: Scope, place: str = "") -> object:
-        """The rendered text. Raises EvaluationError."""
-        if self.simple:
-            try:
-                return self._evaluate(scope, place, budgeted=True)
-            except NeedsProcess:
-                pass
-        return evaluate_apart("jinja text", self.text, scope, place, self.language.name)
-
-    def evaluate_here(self, scope: Scope, place: str) -> object:
-        """The same in this process, whatever it takes. Raises EvaluationError."""
-        return self._evaluate(scope, place, budgeted=False)
-
-    def _evaluate(self, scope: Scope, place: str, budgeted: bool) -> object:
-        variables = Variables(scope, self.language, Budget(place), budgeted)
-        return _evaluate(self.text, variables, self._value, SCALARS)
 
     def _value(self, variables: Variables) -> object:
         if self.compiled is None:

@@ -8,8 +8,9 @@ context is; branches that published nothing since their fork share the very same
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 import immutables
 
@@ -45,6 +46,18 @@ def publish(context: Context, values: Mapping[str, Value]) -> Context:
 
 def merge(left: Context, right: Context) -> Context:
     """Both branches' variables; what is in both is decided leaf by leaf."""
+    return merge_by(left, right, _merge_cells)
+
+
+AnyCell = TypeVar("AnyCell")
+
+
+def merge_by(
+    left: immutables.Map[str, AnyCell],
+    right: immutables.Map[str, AnyCell],
+    merge_cells: Callable[[AnyCell, AnyCell], AnyCell],
+) -> immutables.Map[str, AnyCell]:
+    """What is in one of them, and the merged cells of what is in both. What is the same in both is shared."""
     if left is right or not right:
         return left
     if not left:
@@ -55,7 +68,7 @@ def merge(left: Context, right: Context) -> Context:
         if mine is None:
             draft[name] = cell
         elif mine is not cell:
-            draft[name] = _merge_cells(mine, cell)
+            draft[name] = merge_cells(mine, cell)
     return draft.finish()
 
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import immutables
 
+from dalsegno.workflow.context import merge_by
 from dalsegno.workflow.value import Value
 
 
@@ -62,18 +63,7 @@ def _at_start(name: str, initial: Callable[[str], object]) -> Layered | None:
 
 def merge(left: Layers, right: Layers) -> Layers:
     """What the branch that arrived first brought, with what the other one has written laid over it."""
-    if left is right or not right:
-        return left
-    if not left:
-        return right
-    draft = left.mutate()
-    for name, cell in right.items():
-        mine = draft.get(name)
-        if mine is None:
-            draft[name] = cell
-        elif mine is not cell:
-            draft[name] = _merge_cells(mine, cell)
-    return draft.finish()
+    return merge_by(left, right, _merge_cells)
 
 
 def _merge_cells(left: Layered, right: Layered) -> Layered:
