@@ -9,6 +9,7 @@ from tests.unit.workflow.stories.operating import Stage, run
 
 from dalsegno.workflow.events import TaskDone
 from dalsegno.workflow.refusals import Refused
+from dalsegno.workflow.value import Value
 
 CHAIN = """
 version: '2.0'
@@ -95,7 +96,7 @@ def test_rerun_reuses_the_execution() -> None:
     stage = ended()
     stage.rerun(run("b"), comment="once more")
     first, second = stage.attempts("b")
-    assert (first.state, first.result.data, first.comment) == ("SUCCESS", 2, "")
+    assert (first.state, first.result, first.comment) == ("SUCCESS", Value(data=2), "")
     assert (second.state, second.comment, second.actor) == (
         "RUNNING",
         "launched by workflow-rerun: once more",

@@ -7,7 +7,9 @@ from tests.unit.workflow.stories.operating import Stage, run, skip
 from tests.world import Played
 
 from dalsegno.workflow.events import ResumeRequested, TaskChoice, TaskDone
+from dalsegno.workflow.execution import Attempt
 from dalsegno.workflow.refusals import InvalidRequest, Refused
+from dalsegno.workflow.value import Value
 
 CHAIN = """
 version: '2.0'
@@ -41,6 +43,12 @@ wf:
     b: {action: std.noop, on-success: j}
     j: {join: all, action: std.noop}
 """
+
+
+def given(attempt: Attempt) -> object:
+    """What std.echo was given to say."""
+    assert isinstance(attempt.input.data, dict)
+    return attempt.input.data["output"]
 
 
 def failed(text: str = CHAIN) -> Stage:
@@ -125,7 +133,7 @@ def test_a_retry_keeps_the_new_input() -> None:
     stage.end("fetch", error="two")
     stage.resume(run("fetch", input={"output": 2}), comment="try 2")
     stage.end("fetch", error="three")
-    inputs = [(attempt.input.data["output"], attempt.comment) for attempt in stage.attempts("fetch")]
+    inputs = [(given(attempt), attempt.comment) for attempt in stage.attempts("fetch")]
     assert inputs == [(1, ""), (1, ""), (2, "launched by workflow-resume: try 2"), (2, "")]
     stage.end("fetch", 2)
     assert stage.execution.state == "SUCCESS"
@@ -152,14 +160,14 @@ def test_items_again_whole() -> None:
     """R10: all items run again, each with the input that it had, or with new task input."""
     stage = failed_items()
     stage.resume(run("each"))
-    assert [stage.attempts("each", item=item)[-1].input.data["output"] for item in range(3)] == [10, 20, 30]
+    assert [given(stage.attempts("each", item=item)[-1]) for item in range(3)] == [10, 20, 30]
     for item in range(3):
         stage.end("each", f"new {item}", item=item)
     stage.end("after")
     assert stage.output() == {"all": ["new 0", "new 1", "new 2"]}
     again = failed_items()
     again.resume(run("each", input={"output": 7}))
-    assert [again.attempts("each", item=item)[-1].input.data["output"] for item in range(3)] == [7, 7, 7]
+    assert [given(again.attempts("each", item=item)[-1]) for item in range(3)] == [7, 7, 7]
     again.check()
 
 
@@ -179,7 +187,7 @@ def test_selected_items_again() -> None:
     """R12, R13: several indices, each with its own input or the one it had; items that succeeded as well."""
     stage = failed_items()
     stage.resume(run("each", items={2: {"output": 31}, 1: None}))
-    assert [stage.attempts("each", item=item)[-1].input.data["output"] for item in range(3)] == [10, 20, 31]
+    assert [given(stage.attempts("each", item=item)[-1]) for item in range(3)] == [10, 20, 31]
     stage.end("each", "C2", item=2)
     stage.end("each", error="boom again", item=1)
     assert stage.execution.state == "ERROR"
@@ -212,7 +220,7 @@ def test_skip_goes_on_with_an_output() -> None:
     stage.resume(skip("fetch", {"by": "hand"}), comment="known")
     first, second = stage.attempts("fetch")
     assert (first.state, first.error) == ("ERROR", "boom")
-    assert (second.action, second.state, second.result.data) == ("std.noop", "SUCCESS", {"by": "hand"})
+    assert (second.action, second.state, second.result) == ("std.noop", "SUCCESS", Value(data={"by": "hand"}))
     assert second.comment == "launched by workflow-resume: known"
     assert stage.standing() == {"fetch": "SKIPPED", "store": "RUNNING"}
     stage.end("store")
@@ -403,19 +411,13 @@ def test_variables_of_the_environment() -> None:
     stage.end("t", error="boom")
     with pytest.raises(Refused, match="environment"):
         stage.tell(
-            ResumeRequested(choices=(run("t"),), environment=_value({"v": 2}), at_s=stage.world.now_s)
+            ResumeRequested(choices=(run("t"),), environment=Value(data={"v": 2}), at_s=stage.world.now_s)
         )  # fmt: skip
     stage.end("u")
-    stage.resume(run("t"), environment=_value({"v": 2}))
+    stage.resume(run("t"), environment=Value(data={"v": 2}))
     assert stage.attempts("t")[-1].input.data == {"output": 2}
     assert stage.execution.environment.data == {"v": 2, "w": 1}
     stage.check()
-
-
-def _value(data: object) -> object:
-    from dalsegno.workflow.value import Value
-
-    return Value(data=data)
 
 
 def test_a_played_result_is_unused() -> None:
