@@ -46,6 +46,8 @@ EXECUTOR_ID = "node1"
 SLOTS = 10_000
 LOOK_S = 0.01
 LOOK_MAX_S = 0.16
+LATE_S = 5.0
+"""So much later than it is due a timer may move things, on a machine that is busy."""
 PATIENCE_S = 10.0
 """After so long the services are taken as settled although something still seems to be on its way."""
 
@@ -302,11 +304,13 @@ class ServicesStage:
         ends_s = self.now_s + PATIENCE_S
         pause_s = LOOK_S
         while True:
+            may_move = bool(self._sight.due_s or self._deadlines())
             seen = await self._sight.look()
             if not self._is_on_its_way():
                 if len(seen) > 1:
                     await self.services.barrier()
-                if (len(seen) <= 1 and not self._has_answered) or await self._sight.revisions() == seen:
+                may_move = may_move or self._has_answered or len(seen) > 1
+                if not may_move or await self._sight.revisions() == seen:
                     self._has_answered = False
                     return
             elif self.now_s > ends_s:
@@ -326,11 +330,27 @@ class ServicesStage:
                 for each in execution.attempts
             ):
                 return True
-            if execution.state not in COMPLETED_EXECUTION and any(
-                due_s <= now_s for (execution_id, _), due_s in self._sight.due_s.items() if execution_id == execution.id
-            ):
-                return True
-        return False
+        return any(due_s <= now_s < due_s + LATE_S for _, due_s in [*self._delays(), *self._deadlines()])
+
+    def _delays(self) -> list[tuple[str, float]]:
+        """When tasks that are delayed go on."""
+        going = {each.id for each in self.executions if each.state not in QUIET_EXECUTION | COMPLETED_EXECUTION}
+        return [
+            (f"{execution_id}.{number}", due_s)
+            for (execution_id, number), due_s in self._sight.due_s.items()
+            if execution_id in going
+        ]
+
+    def _deadlines(self) -> list[tuple[str, float]]:
+        """When actions have had their time."""
+        return [
+            (attempt.id, self._received[attempt.id].deadline.ToNanoseconds() / 1e9 - DEADLINE_GRACE_S)
+            for execution in self.executions
+            if execution.state not in QUIET_EXECUTION | COMPLETED_EXECUTION
+            for attempt in execution.attempts
+            if attempt.state in OPEN_ATTEMPT and attempt.id in self._received
+            if self._received[attempt.id].HasField("deadline")
+        ]
 
     def _is_handed(self, attempt: str, state: str, is_elsewhere: bool) -> bool:
         """Whether it is on its way to the executor, or its outcome on its way back."""
@@ -362,17 +382,7 @@ class ServicesStage:
 
     def _timers(self) -> list[tuple[str, float]]:
         """What comes by itself, and when."""
-        found = list(self._timed.items())
-        for execution in self.executions:
-            if execution.state in QUIET_EXECUTION | COMPLETED_EXECUTION:
-                continue
-            for (execution_id, number), due_s in self._sight.due_s.items():
-                if execution_id == execution.id:
-                    found.append((f"{execution_id}.{number}", due_s))
-            for attempt in execution.attempts:
-                run = self._received.get(attempt.id)
-                if run is not None and run.HasField("deadline") and attempt.state in OPEN_ATTEMPT:
-                    found.append((attempt.id, run.deadline.ToNanoseconds() / 1e9 - DEADLINE_GRACE_S))
+        found = [*self._timed.items(), *self._delays(), *self._deadlines()]
         return [each for each in found if each not in self._tried]
 
     async def pass_time(self, seconds: float) -> None:
