@@ -178,7 +178,7 @@ def weigh(step: Step, task: TaskExecution) -> None:
     elif task.ended_count == task.item_count:
         step.later("end", task, TaskState.SUCCESS, "")
     else:
-        fill(step, task)
+        _go_on(step, task)
 
 
 def _go_on(step: Step, task: TaskExecution) -> None:

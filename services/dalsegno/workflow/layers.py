@@ -22,7 +22,7 @@ from dalsegno.workflow.value import Value
 class Write:
     """One value that was written to a variable, and the writes it was laid over."""
 
-    number: int
+    number: float
     """The revision that wrote it: later writes have greater numbers; 0 is what was there at the start."""
     value: object
     before: tuple[Write, ...] = ()
@@ -41,7 +41,7 @@ Layers = immutables.Map[str, Layered]
 _LEFT, _RIGHT, _BOTH = 1, 2, 3
 
 
-def publish(context: Layers, number: int, values: Mapping[str, Value], initial: Callable[[str], object]) -> Layers:
+def publish(context: Layers, number: float, values: Mapping[str, Value], initial: Callable[[str], object]) -> Layers:
     """The context after a publish. `initial` gives what a variable was at the start, and raises KeyError if nothing."""
     draft = context.mutate()
     for name, value in values.items():
@@ -88,14 +88,14 @@ def _unseen(left: tuple[Write, ...], right: tuple[Write, ...]) -> Iterator[Write
             waiting += [(before, False) for before in reversed(write.before)]
 
 
-def _unknown(left: Iterable[Write], right: Iterable[Write]) -> set[int]:
+def _unknown(left: Iterable[Write], right: Iterable[Write]) -> set[float]:
     """The numbers of the writes that right is made of and left is not.
 
     Both histories are walked from the newest write down, and no further than to where they were one.
     """
-    sides: dict[int, int] = {}
-    writes: dict[int, Write] = {}
-    waiting: list[int] = []
+    sides: dict[float, int] = {}
+    writes: dict[float, Write] = {}
+    waiting: list[float] = []
     alone = 0
     """How many of those that wait belong to one side only."""
 
@@ -114,8 +114,8 @@ def _unknown(left: Iterable[Write], right: Iterable[Write]) -> set[int]:
         meet(write, _LEFT)
     for write in right:
         meet(write, _RIGHT)
-    unknown: set[int] = set()
-    while alone:
+    unknown: set[float] = set()
+    while alone and waiting:
         number = -heapq.heappop(waiting)
         side = sides[number]
         alone -= side != _BOTH

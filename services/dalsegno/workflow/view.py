@@ -34,10 +34,11 @@ def context_in(step: Step, task: TaskExecution) -> AnyContext:
             stack.extend(unknown)
             continue
         stack.pop()
-        ways = zip(top.sources, top.by_branches, strict=True)
-        top.context_in = merged(
-            step, (_passed_on(step, tasks[number], branch, top.editions.get(number, 0)) for number, branch in ways)
-        )
+        passed_on = [
+            _passed_on(step, tasks[number], branch, top.editions.get(number, 0))
+            for number, branch in zip(top.sources, top.by_branches, strict=True)
+        ]
+        top.context_in = passed_on[0] if len(passed_on) == 1 else merged(step, passed_on)
     assert task.context_in is not None
     return task.context_in
 
@@ -51,7 +52,7 @@ def context_out(step: Step, task: TaskExecution, branch: int = -1) -> AnyContext
         published = task.published if task.unedited is None else task.unedited
         task.context_out = seen if task.branches else publish(cast(Context, seen), published)
         if task.edits:
-            task.context_out = _edited(step, task.context_out, task.edits)
+            task.context_out = _edited(step, task.context_out, task.edits, branch)
     return task.context_out
 
 
@@ -62,21 +63,23 @@ def _passed_on(step: Step, task: TaskExecution, branch: int, edition: int) -> An
     published, branches, edits = task.former[edition]
     seen = context_in(step, task)
     if branch >= 0:
-        return _edited(step, _layered(step, seen, branches.get(branch)), edits)
-    return _edited(step, seen if branches else publish(cast(Context, seen), published), edits)
+        return _edited(step, _layered(step, seen, branches.get(branch)), edits, branch)
+    return _edited(step, seen if branches else publish(cast(Context, seen), published), edits, branch)
 
 
-def _edited(step: Step, context: AnyContext, edits: list[tuple[int, Mapping[str, Value]]]) -> AnyContext:
+def _edited(
+    step: Step, context: AnyContext, edits: list[tuple[int, Mapping[str, Value]]], branch: int
+) -> AnyContext:  # fmt: skip
     """The context with what was edited in it: each edit is one more publish (BEHAVIOURS decision 14)."""
     for number, edited in edits:
-        if step.workflow.rules.merge is Merge.LAST_ARRIVED:
-            context = _layered(step, context, (number, edited))
+        if step.workflow.rules.merge is Merge.LAST_ARRIVED:  # a write of its own in each branch
+            context = _layered(step, context, (number + (branch + 2) / 1000, edited))
         else:
             context = publish(cast(Context, context), edited)
     return context
 
 
-def _layered(step: Step, context: AnyContext, published: tuple[int, Mapping[str, Value]] | None) -> AnyContext:
+def _layered(step: Step, context: AnyContext, published: tuple[float, Mapping[str, Value]] | None) -> AnyContext:
     if published is None or not published[1]:
         return context
     number, values = published
@@ -87,7 +90,7 @@ def _branch_out(step: Step, task: TaskExecution, branch: int) -> AnyContext:
     found = task.branch_contexts.get(branch)
     if found is None:
         context = _layered(step, context_in(step, task), task.branches.get(branch))
-        found = cast(layers.Layers, _edited(step, context, task.edits))
+        found = cast(layers.Layers, _edited(step, context, task.edits, branch))
         task.branch_contexts[branch] = found
     return found
 

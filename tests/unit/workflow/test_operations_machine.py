@@ -11,13 +11,15 @@ import random
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, Phase, given, note, settings
+from hypothesis import HealthCheck, Phase, assume, given, note, settings
 from hypothesis import strategies as st
 from tests.simulation.invariants import check_execution, check_quiet, ended_attempts
+from tests.simulation.random_orquesta import orquesta_documents
 from tests.simulation.random_workflows import documents
 from tests.unit.workflow.test_properties import ONCE, Weather
 from tests.world import HOLD, World
 
+from dalsegno.definitions.document import read
 from dalsegno.workflow import machine
 from dalsegno.workflow.changes import AttemptAdded, AttemptsBegun
 from dalsegno.workflow.events import (
@@ -213,9 +215,20 @@ class Operators(Weather):
         self.tell(execution.id, event)
 
 
-@pytest.mark.timeout(0 if EXAMPLES else 120)
-@settings(
-    max_examples=EXAMPLES or 150,
+class OrquestaOperators(Operators):
+    """The same for workflows of the other language."""
+
+    def __init__(self, child: str, text: str) -> None:
+        self._child = child
+        super().__init__(text, {})
+
+    def define(self, text: str) -> None:
+        self.world.define(self._child, name="child")
+        self.world.define(text, name="wf")
+
+
+SETTINGS = settings(
+    max_examples=EXAMPLES or 120,
     derandomize=not EXAMPLES,
     database=None,
     report_multiple_bugs=False,
@@ -223,6 +236,20 @@ class Operators(Weather):
     deadline=None,
     suppress_health_check=list(HealthCheck),
 )
+
+
+@pytest.mark.timeout(0 if EXAMPLES else 120)
+@SETTINGS
+@given(orquesta_documents(), st.integers(0, 60), st.integers(0, 1_000_000))
+def test_operations_never_break_an_orquesta_execution(texts: tuple[str, str], length: int, seed: int) -> None:
+    """R4, R9, O3, O4, O14, O15, O29, O31, O36: the same with routes, branches and contexts in layers."""
+    note(f"{texts[0]}---\n{texts[1]}")
+    assume(not any(read(text, name="wf").problems for text in texts))
+    _play(OrquestaOperators(*texts), length, seed)
+
+
+@pytest.mark.timeout(0 if EXAMPLES else 120)
+@SETTINGS
 @given(documents(), st.integers(0, 60), st.integers(0, 1_000_000))
 def test_operations_never_break_an_execution(document: tuple[str, dict[str, Any]], length: int, seed: int) -> None:
     """R4, R9, R13, O3, O4, O14, O15, O25, O29, O31, O36: whatever is asked in whatever order, certain things hold.
@@ -232,7 +259,11 @@ def test_operations_never_break_an_execution(document: tuple[str, dict[str, Any]
     """
     text, params = document
     note(text)
-    weather = Operators(text, params)
+    _play(Operators(text, params), length, seed)
+
+
+def _play(weather: Operators, length: int, seed: int) -> None:
+    """Let so many things happen, and then everything come to rest."""
     chance = random.Random(seed)
     for _ in range(length):
         weather.happen(chance.randrange(1000), chance.randrange(1000))

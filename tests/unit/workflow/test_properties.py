@@ -76,7 +76,7 @@ class Weather:
 
     def __init__(self, text: str, params: dict[str, Any]) -> None:
         self.world = self.make_world()
-        self.world.define(text)
+        self.define(text)
         self.told: list[tuple[str, Event]] = []
         self.root = self.world.start("wf", params=params)
         self._happenings: list[Callable[[int], None]] = [
@@ -92,6 +92,10 @@ class Weather:
             *[self.resume] * 2,
             self.cancel,
         ]
+
+    def define(self, text: str) -> None:
+        """Store the workflow `wf`."""
+        self.world.define(text)
 
     def make_world(self) -> World:
         """A world in which nothing answers by itself."""
