@@ -59,6 +59,7 @@ Publication = tuple[
 
 # Looking a member up in its class costs as much as all else that an index is kept with.
 _IDLE, _WAITING, _ERROR, _CANCELLED = TaskState.IDLE, TaskState.WAITING, TaskState.ERROR, TaskState.CANCELLED
+_READY, _RUNNING, _PAUSED = AttemptState.READY, AttemptState.RUNNING, AttemptState.PAUSED
 
 
 @dataclass(slots=True)
@@ -97,12 +98,12 @@ class Attempt:
     @property
     def is_active(self) -> bool:
         """Whether somebody works on it now. A delegate is waited for, not worked on (BEHAVIOURS decision 6)."""
-        return self.state is AttemptState.RUNNING and not self.delegated
+        return self.state is _RUNNING and not self.delegated
 
     @property
     def is_quiet(self) -> bool:
         """Whether it is open and nobody works on it, because it has said so itself."""
-        return self.state is AttemptState.PAUSED or (self.state is AttemptState.RUNNING and self.delegated)
+        return self.state is _PAUSED or (self.delegated and self.state is _RUNNING)
 
 
 @dataclass(slots=True)
@@ -468,15 +469,20 @@ def _add_attempt(execution: Execution, change: AttemptAdded) -> None:
         created_s=change.at_s,
     )
     execution.attempts[change.key] = attempt
-    if execution.is_current(change.key):
-        rounds.add(execution.tasks[change.key[0]])
+    task = execution.tasks[change.key[0]]
+    if change.key[2] == task.rounds.get(change.key[1], task.base):
+        rounds.add(task)
     execution.active_count += attempt.is_active
     _index_attempt(execution, attempt)
 
 
 def _index_attempt(execution: Execution, attempt: Attempt) -> None:
-    _put(execution.ready, attempt.key, attempt.state is AttemptState.READY)
-    _put(execution.delegates, attempt.key, attempt.delegated and attempt.state is AttemptState.RUNNING)
+    if attempt.state is _READY:
+        execution.ready[attempt.key] = None
+    else:
+        execution.ready.pop(attempt.key, None)
+    if attempt.delegated or execution.delegates:
+        _put(execution.delegates, attempt.key, attempt.delegated and attempt.state is _RUNNING)
     if attempt.child_id:
         _put(execution.children, attempt.key, attempt.state not in COMPLETED_ATTEMPT)
 
@@ -485,7 +491,7 @@ def _move_attempt(execution: Execution, change: AttemptMoved) -> None:
     attempt = execution.attempts[change.key]
     check_attempt_move(change.key, attempt.state, change.state)
     task = execution.tasks[change.key[0]]
-    is_present = execution.is_current(change.key)
+    is_present = change.key[2] == task.rounds.get(change.key[1], task.base)
     execution.active_count -= attempt.is_active
     attempt.state, attempt.delegated, attempt.reported = change.state, change.delegated, change.reported
     if change.result is not None:
@@ -500,7 +506,7 @@ def _move_attempt(execution: Execution, change: AttemptMoved) -> None:
         attempt.started_s = change.at_s
     execution.active_count += attempt.is_active
     _index_attempt(execution, attempt)
-    if is_present:
+    if is_present and (task.quiet_items or attempt.is_quiet):
         _put(task.quiet_items, change.key[1], attempt.is_quiet)
     if attempt.state in COMPLETED_ATTEMPT:
         attempt.ended_s, attempt.accepted = change.at_s, is_present and not change.discarded

@@ -145,7 +145,7 @@ def finish(step: Step, state: ExecutionState, info: str) -> None:
 def tell_errors(step: Step) -> None:
     """What went wrong after the execution had ended is told as well."""
     execution = step.execution
-    if not execution.is_completed or not execution.errors:
+    if not execution.errors or not execution.is_completed:
         return
     told = execution.told_errors
     if told is None or len(told.data) != len(execution.errors):  # type: ignore[arg-type]

@@ -267,15 +267,13 @@ def _come_to_rest(step: Step) -> None:
     while execution.state is ExecutionState.RUNNING and not execution.unrouted:
         if not execution.incomplete:
             lifecycle.complete(step)
-        elif len(execution.waiting) == len(execution.incomplete) and branching.fail_joins(step):
+        elif len(execution.waiting) < len(execution.incomplete) or branching.fail_joins(step):
             break
-        elif len(execution.waiting) == len(execution.incomplete):
+        else:
             for number in list(execution.waiting):
                 join = execution.tasks[number]
                 routing.check_join(step, join, last_chance=True)
                 if join.state is TaskState.WAITING and step.todo:
                     break
             _work_off(step)
-        else:
-            break
     operations.come_to_rest(step)

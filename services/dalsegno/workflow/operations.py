@@ -51,14 +51,17 @@ def go_on(step: Step, environment: Value | None = None) -> None:
             step.change(TaskRouted(task=number))  # what had been cancelled cancels nothing more
         else:
             step.later("route", execution.tasks[number])
+    due: list[tuple[float, int]] = []
     for task in step.tasks_in(TaskState.IDLE, TaskState.RUNNING, TaskState.RUNNING_DELAYED, TaskState.PAUSED):
         policies.rearm_timeout(step, task)
         if task.state is TaskState.IDLE:
             step.later("begin", task)
         elif task.state is TaskState.RUNNING_DELAYED and task.due_s is not None and task.due_s <= step.at_s:
-            step.later("due", task, task.timer)
+            due.append((task.due_s, task.number))
         elif task.state is TaskState.RUNNING and task.item_count is not None:
             step.later("fill", task)
+    for _, number in sorted(due):  # in the order in which they were due (BEHAVIOURS decision 8)
+        step.later("due", execution.tasks[number], execution.tasks[number].timer)
     resumed = ResumeRequested(
         at_s=step.at_s,
         actor=step.event.actor,
@@ -123,7 +126,9 @@ def _is_worked_on(step: Step, task: TaskExecution) -> bool:
 def come_to_rest(step: Step) -> None:
     """PAUSING becomes PAUSED and CANCELLING CANCELLED once nobody works on any task (O3, O15)."""
     execution = step.execution
-    if execution.state is ExecutionState.RUNNING and not isinstance(step.event, ResumeRequested | RerunRequested):
+    if execution.state is ExecutionState.RUNNING:
+        if not step.workflow.rules.follows_reports or isinstance(step.event, ResumeRequested | RerunRequested):
+            return
         _follow_reports(step)
     if execution.active_count or (execution.waits_for_delegates and execution.delegates):
         return
@@ -138,7 +143,7 @@ def come_to_rest(step: Step) -> None:
 def _follow_reports(step: Step) -> None:
     """What has paused itself, or waits for somebody outside, pauses its execution once nothing else is left to do."""
     execution = step.execution
-    if not step.workflow.rules.follows_reports or execution.active_count or not execution.incomplete:
+    if execution.active_count or not execution.incomplete:
         return
     open_tasks = [execution.tasks[number] for number in execution.incomplete]
     if all(task.state is TaskState.WAITING or _waits_by_report(step, task) for task in open_tasks) and len(

@@ -48,19 +48,21 @@ def _take_cancel(step: Step, task: TaskExecution) -> None:
 
 def _route_clauses(step: Step, task: TaskExecution) -> None:
     chosen, handled = _chosen(step, task)
-    commands = [index for index, transition in enumerate(chosen) if transition.command is not None]
-    first = commands[0] if commands else len(chosen)
-    started = [_arrive(step, transition.target, task) for transition in chosen[:first]]
-    message = ""
-    if first < len(chosen):
-        message = _message(step, task, chosen[first])
-        step.later("obey", task, chosen[first].command, message)
-        if chosen[first].command is Command.PAUSE:
-            rest = [transition for transition in chosen[first + 1 :] if transition.command is None]
-            started += [_arrive(step, transition.target, task) for transition in rest]
-    numbers = tuple(number for number in started if number is not None)
-    step.change(TaskRouted(task=task.number, next=numbers, handled=handled))
-    _check_joins(step, task, {transition.target for transition in chosen})
+    numbers: list[int] = []
+    obeyed: Command | None = None
+    for transition in chosen:
+        if transition.command is None:
+            number = _arrive(step, transition.target, task)
+            if number is not None:
+                numbers.append(number)
+        elif obeyed is None:
+            obeyed = transition.command
+            step.later("obey", task, obeyed, _message(step, task, transition))
+            if obeyed is not Command.PAUSE:
+                break
+    step.change(TaskRouted(task=task.number, next=tuple(numbers), handled=handled))
+    if step.execution.waiting:
+        _check_joins(step, task, {transition.target for transition in chosen})
 
 
 def obey(step: Step, task: TaskExecution, command: Command, message: str) -> None:
@@ -139,8 +141,6 @@ def _arrive(step: Step, name: str, source: TaskExecution) -> int | None:
 
 def _check_joins(step: Step, task: TaskExecution, taken: set[str]) -> None:
     """Look again at the joins that wait and that this task did not select, or can now lead to no more."""
-    if not step.execution.waiting:
-        return
     possible = graph.outbound_tasks(step.workflow)[task.name]
     if possible <= taken:
         return
