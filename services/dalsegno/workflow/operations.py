@@ -51,17 +51,15 @@ def go_on(step: Step, environment: Value | None = None) -> None:
             step.change(TaskRouted(task=number))  # what had been cancelled cancels nothing more
         else:
             step.later("route", execution.tasks[number])
-    due: list[tuple[float, int]] = []
+    for task in sorted(step.tasks_in(TaskState.RUNNING_DELAYED), key=lambda task: task.due_s or 0.0):
+        if task.due_s is not None and task.due_s <= step.at_s:  # in the order in which they were due (decision 8)
+            step.later("due", task, task.timer)
     for task in step.tasks_in(TaskState.IDLE, TaskState.RUNNING, TaskState.RUNNING_DELAYED, TaskState.PAUSED):
         policies.rearm_timeout(step, task)
         if task.state is TaskState.IDLE:
             step.later("begin", task)
-        elif task.state is TaskState.RUNNING_DELAYED and task.due_s is not None and task.due_s <= step.at_s:
-            due.append((task.due_s, task.number))
         elif task.state is TaskState.RUNNING and task.item_count is not None:
             step.later("fill", task)
-    for _, number in sorted(due):  # in the order in which they were due (BEHAVIOURS decision 8)
-        step.later("due", execution.tasks[number], execution.tasks[number].timer)
     resumed = ResumeRequested(
         at_s=step.at_s,
         actor=step.event.actor,

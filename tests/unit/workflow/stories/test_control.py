@@ -6,6 +6,7 @@ import pytest
 from tests.unit.workflow.stories.operating import Stage, run
 from tests.world import World
 
+from dalsegno.workflow.changes import AttemptAdded
 from dalsegno.workflow.events import ContextUpdated, TaskDone
 from dalsegno.workflow.execution import Execution
 from dalsegno.workflow.refusals import InvalidRequest, Refused
@@ -256,4 +257,21 @@ def test_requests_do_not_go_up_or_sideways() -> None:
     assert (child.state, stage.execution.state) == ("SUCCESS", "RUNNING")
     stage.end("peer")
     assert stage.execution.state == "SUCCESS"
+    stage.check()
+
+
+def test_what_came_due_starts_in_order() -> None:
+    """Decision 8: delays that came due while PAUSED start at resume, in the order in which they were due."""
+    stage = Stage(
+        "version: '2.0'\nwf:\n  tasks:\n    late: {action: std.noop, wait-before: 3}\n"
+        "    soon: {action: std.noop, wait-before: 1}\n    far: {action: std.noop, wait-before: 50}\n"
+    )
+    stage.pause()
+    stage.world.run(until_s=10)
+    stage.world.now_s += 10
+    assert stage.execution.state == "PAUSED"
+    outcome = stage.resume()
+    begun = [change.key[0] for change in outcome.changes if isinstance(change, AttemptAdded)]
+    assert begun == [stage.task("soon").number, stage.task("late").number]
+    assert stage.standing()["far"] == "RUNNING_DELAYED"
     stage.check()
