@@ -76,6 +76,7 @@ def undo(step: Step, roots: Mapping[int, TaskState], by: str) -> None:
         )
     gone = [task for task in {**found, **{join.number: join for join in revived}}.values() if task.is_completed]
     for task in gone:
+        _stop_attempts(step, task, by)
         step.change(TaskSuperseded(task=task.number, by=by, at_s=step.at_s))
     for task in gone:
         if step.spec(task).has_join:
@@ -124,7 +125,7 @@ def _after(step: Step, roots: Iterable[TaskExecution]) -> list[TaskExecution]:
 
 
 def _stop_attempts(step: Step, task: TaskExecution, by: str) -> None:
-    """What still runs of an ended task is stopped: another attempt takes its place."""
+    """What still runs of an ended task is stopped: nobody waits for it any more."""
     if task.added_count > task.ended_count:
         for attempt in list(step.execution.current_attempts(task)):
             if attempt.state not in COMPLETED_ATTEMPT:

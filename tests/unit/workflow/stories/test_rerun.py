@@ -559,3 +559,15 @@ def test_a_failed_join_behind_stays_behind() -> None:
     assert stage.standing()["join"] == "WAITING"
     stage.end("b")
     stage.check()
+
+
+def test_what_still_runs_of_a_superseded_task_is_stopped() -> None:
+    """Decision 3: items that ran on after their task had ended are cancelled when it no longer counts."""
+    stage = Stage(ITEMS)
+    stage.end("first")
+    stage.end("each", item=0, outcome="cancelled")
+    assert (stage.execution.state, stage.execution.active_count) == ("CANCELLED", 2)
+    stage.rerun(run("first"))
+    assert [attempt.state for attempt in stage.execution.current_attempts(stage.task("each"))] == ["CANCELLED"] * 3
+    assert len(stage.world.cancelled) == 2
+    stage.check()
