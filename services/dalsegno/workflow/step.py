@@ -115,7 +115,7 @@ class Step:
         """Put the execution into a state, and tell its parent when that concerns it."""
         execution = self.execution
         errors = errors_of(execution) if state in COMPLETED_EXECUTION else None
-        again = execution.is_completed
+        again = execution.is_completed and state not in COMPLETED_EXECUTION
         moved = ExecutionMoved(
             state=state,
             info=info,

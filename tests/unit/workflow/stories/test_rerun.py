@@ -7,7 +7,7 @@ from itertools import permutations
 import pytest
 from tests.unit.workflow.stories.operating import Stage, run
 
-from dalsegno.workflow.events import TaskDone
+from dalsegno.workflow.events import RerunRequested, TaskDone
 from dalsegno.workflow.refusals import Refused
 from dalsegno.workflow.value import Value
 
@@ -570,4 +570,17 @@ def test_what_still_runs_of_a_superseded_task_is_stopped() -> None:
     stage.rerun(run("first"))
     assert [attempt.state for attempt in stage.execution.current_attempts(stage.task("each"))] == ["CANCELLED"] * 3
     assert len(stage.world.cancelled) == 2
+    stage.check()
+
+
+def test_a_child_that_is_rerun_by_two_at_once() -> None:
+    """Decision 11: its parent asks it to rerun what failed while somebody else has done so already; nobody waits."""
+    stage = Stage(TREE)
+    child = stage.child()
+    stage.end("c", error="boom", on=child)
+    stage.world.tell(stage.execution.id, RerunRequested(choices=(run("s", child="rerun_failed"),)))
+    stage.world.tell(child.id, RerunRequested())
+    stage.world.run(until_s=0)
+    stage.end("c", error="boom", on=child)
+    assert (child.state, stage.execution.state) == ("ERROR", "ERROR")
     stage.check()
