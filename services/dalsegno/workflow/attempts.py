@@ -108,7 +108,13 @@ def _repeat(step: Step, task: TaskExecution, item: int, plan: RoundPlanned) -> b
         return None
     if plan.reruns_failed and former.child_id:
         adopt(step, task, former)
-        event = RerunRequested(at_s=step.at_s, actor=step.event.actor, comment=step.event.comment, cascaded=True)
+        event = RerunRequested(
+            at_s=step.at_s,
+            actor=plan.actor,
+            comment=step.event.comment,
+            environment=plan.environment,
+            cascaded=True,
+        )
         step.tell_child(former.child_id, event)
         return True
     if not plan.repeats:
@@ -136,10 +142,10 @@ def _repeat(step: Step, task: TaskExecution, item: int, plan: RoundPlanned) -> b
 
 
 def _before(step: Step, task: TaskExecution, item: int) -> Attempt | None:
-    """The newest attempt of the item in an earlier round."""
+    """The newest attempt of the item in an earlier round; what stands in for a skipped task ran nothing."""
     for number in range(task.attempt - 1, 0, -1):
         found = step.execution.attempts.get((task.number, item, number))
-        if found is not None:
+        if found is not None and not found.stands_in:
             return found
     return None
 
@@ -317,7 +323,8 @@ def _report_progress(step: Step, attempt: Attempt, event: TaskDone) -> None:
     if attempt.state is AttemptState.READY and (outcome != "delegated" or not attempt.delivery):
         name = attempt_id(step.execution.id, attempt.key)
         raise Refused.of(f"action execution {name}", f"has not been handed out: it cannot be {outcome}")
-    if step.execution.state is ExecutionState.CANCELLING and outcome != "running":
+    waits = step.execution.waits_for_delegates and (outcome == "delegated" or attempt.delegated)
+    if step.execution.state is ExecutionState.CANCELLING and outcome != "running" and not waits:
         close(step, attempt, AttemptState.CANCELLED, None, step.execution.info)
         return
     state = AttemptState.PAUSED if outcome == "paused" else AttemptState.RUNNING

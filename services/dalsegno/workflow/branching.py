@@ -40,8 +40,9 @@ def route(step: Step, task: TaskExecution) -> None:
             handled = handled or transition.command is Command.NOOP
             fails = fails or transition.command is Command.FAIL
     is_error = task.state is TaskState.ERROR
+    handled = is_error and handled and not fails  # to end in failure is no way to handle one
     ended = tuple(dict.fromkeys(ends))
-    step.change(TaskRouted(task=task.number, next=tuple(numbers), handled=is_error and handled, ends=ended))
+    step.change(TaskRouted(task=task.number, next=tuple(numbers), handled=handled, ends=ended))
     for number in numbers:
         begun = step.execution.tasks[number]
         step.later("check_join" if begun.state is TaskState.WAITING else "begin", begun)

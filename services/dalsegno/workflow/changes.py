@@ -161,6 +161,8 @@ class RoundPlanned(Change, frozen=True, kw_only=True):
     """The inputs of single items (R11, R12)."""
     reruns_failed: bool = False
     """Sub-workflows: the failed tasks inside the existing child run again, in the place of a fresh child."""
+    environment: Value | None = None
+    """With reruns_failed: what was laid over the environment; the existing child gets it as well."""
     comment: str = ""
     """What each attempt that the round launches is marked with (R22)."""
     actor: str = ""
@@ -201,6 +203,8 @@ class AttemptAdded(Change, frozen=True, kw_only=True):
     timeout_s: float | None = None
     comment: str = ""
     actor: str = ""
+    stands_in: bool = False
+    """It runs nothing: it holds what somebody gave for a task that is skipped."""
     at_s: float = 0.0
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dalsegno.workflow.attempts import close, progress
 from dalsegno.workflow.events import ChildMoved
 from dalsegno.workflow.execution import Attempt
-from dalsegno.workflow.states import COMPLETED_ATTEMPT, AttemptState, ExecutionState
+from dalsegno.workflow.states import COMPLETED_ATTEMPT, AttemptState, ExecutionState, TaskState
 from dalsegno.workflow.step import Step
 from dalsegno.workflow.value import Value
 
@@ -41,12 +41,16 @@ def child_moved(step: Step, event: ChildMoved) -> None:
 
 
 def _speaking(step: Step, event: ChildMoved) -> Attempt | None:
-    """The attempt that the child is: the present one of its item, or an older one that has not ended."""
+    """The attempt that the child is: the present one of its item, or an older one that has not ended.
+
+    One that ended before its task was superseded or skipped speaks for nobody any more.
+    """
     task = step.execution.tasks.get(event.key[0])
     if task is None:
         return None
     current, own = step.execution.current(task, event.key[1]), step.execution.attempts.get(event.key)
     if current is not None and current.child_id == event.child_id:
-        return None if task.superseded_by and current.state in COMPLETED_ATTEMPT else current
+        is_over = task.superseded_by or task.state is TaskState.SKIPPED
+        return None if is_over and current.state in COMPLETED_ATTEMPT else current
     is_open = own is not None and own.child_id == event.child_id and own.state not in COMPLETED_ATTEMPT
     return own if is_open else None

@@ -79,6 +79,8 @@ class Attempt:
     timeout_s: float | None = None
     comment: str = ""
     actor: str = ""
+    stands_in: bool = False
+    """It holds what somebody gave for a task that was skipped: nothing of it is ever run again."""
     accepted: bool = False
     """Whether its result counts: it ended, and no later attempt took its place."""
     result: Value | None = None
@@ -386,7 +388,7 @@ def _move_task(execution: Execution, change: TaskMoved) -> None:
     task.state, task.info = change.state, change.info
     task.timer, task.due_s, task.verdict = change.timer, change.due_s, change.verdict
     if task.is_completed:
-        task.ended_s, task.timeout_due_s, task.routed = change.at_s, None, False
+        task.ended_s, task.timeout_due_s, task.routed, task.plan = change.at_s, None, False, None
     elif task.started_s is None and change.state is TaskState.RUNNING:
         task.started_s = change.at_s
     _index_task(execution, task)
@@ -466,6 +468,7 @@ def _add_attempt(execution: Execution, change: AttemptAdded) -> None:
         timeout_s=change.timeout_s,
         comment=change.comment,
         actor=change.actor,
+        stands_in=change.stands_in,
         created_s=change.at_s,
     )
     execution.attempts[change.key] = attempt

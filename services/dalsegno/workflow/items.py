@@ -186,8 +186,14 @@ def _go_on(step: Step, task: TaskExecution) -> None:
         step.change(TaskMoved(task=task.number, state=TaskState.RUNNING, at_s=step.at_s))
     if not task.cancelled_count:
         fill(step, task)
-    elif step.execution.state is ExecutionState.RUNNING:
+    elif step.execution.state is ExecutionState.RUNNING and not _runs_children(step, task):
         step.later("wind_down", task, f"an item of task '{task.name}' was cancelled")
+
+
+def _runs_children(step: Step, task: TaskExecution) -> bool:
+    """Whether its items are sub-workflows: a cancel that was asked of one of them stays in it (O8, decision 12)."""
+    attempt = step.execution.current(task, next(iter(task.failed_items), 0))
+    return attempt is not None and bool(attempt.child_id)
 
 
 def _failed_items(step: Step, task: TaskExecution) -> str:

@@ -151,9 +151,9 @@ def _timer(step: Step, event: TimerFired) -> None:
             _time_out(step, task)
     elif task.timer != event.timer or task.due_s != event.due_s:
         step.verdict = "superseded"
-    elif execution.state is ExecutionState.RUNNING or execution.is_completed:
+    elif execution.state is ExecutionState.RUNNING or (execution.is_completed and task.timer == "wait_after"):
         step.later("due", task, task.timer)
-    # else it is quiet: the due time stays, and resume finds it past
+    # else nothing may begin: the due time stays, and whatever has the execution run again finds it past
 
 
 def _time_out(step: Step, task: TaskExecution) -> None:
@@ -175,9 +175,7 @@ def _due(step: Step, task: TaskExecution, timer: str) -> None:
     if timer == "wait_after":
         assert task.verdict is not None
         tasks.conclude(step, task, task.verdict, task.info)
-    elif step.execution.is_completed:
-        tasks.settle(step, task, TaskState.ERROR if timer == "retry" else TaskState.CANCELLED, task.info)
-    else:
+    elif not step.execution.is_completed:
         items.launch(step, task, task.retries + (timer == "retry"))
 
 
@@ -226,6 +224,7 @@ _EVENTS: dict[type[Event], Callable[[Step, Any], None]] = {
 
 _WORK: dict[str, Callable[..., None]] = {
     "begin": tasks.begin,
+    "begin_again": tasks.begin_again,
     "launch": items.launch,
     "skip": repeating.skip,
     "child_again": rerun.child_again,

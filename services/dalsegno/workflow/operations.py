@@ -22,11 +22,14 @@ _ENDS = (ExecutionState.CANCELLED.value, ExecutionState.SUCCESS.value, Execution
 def pause(step: Step, event: PauseRequested) -> None:
     """Ask for quiet. Only a RUNNING execution can be paused (O1); one that is pausing or paused stays as it is.
 
-    But a second pause ends the waiting for delegates that the first one had asked for (BEHAVIOURS decision 6).
+    But a second pause ends the waiting for delegates that the first one had asked for (BEHAVIOURS decision 6), and one
+    that had paused because of what its own actions reported is from now on paused because somebody wants it so (O4).
     """
     execution = step.execution
     if execution.waits_for_delegates and not event.waits_for_delegates and execution.state is ExecutionState.PAUSING:
         step.pause(execution.info)
+    elif execution.state in _PAUSABLE and execution.is_paused_by_report:
+        step.pause(event.comment or execution.info, waits_for_delegates=event.waits_for_delegates)
     elif execution.state in _PAUSABLE:
         step.verdict = "duplicate"
     elif execution.state is not ExecutionState.RUNNING:
@@ -103,6 +106,8 @@ def wind_down(step: Step, reason: str, *, waits_for_delegates: bool = False) -> 
     """CANCELLING: what nobody works on is cancelled now, what runs comes to its end, the children are asked to end."""
     execution = step.execution
     step.move_execution(ExecutionState.CANCELLING, reason, waits_for_delegates=waits_for_delegates)
+    for task in step.tasks_in(TaskState.RUNNING, TaskState.PAUSED):
+        policies.rearm_timeout(step, task)  # what is waited for after a pause has the time that it had left
     for key in [key for key, attempt in execution.attempts.items() if _ends_at_once(attempt)]:
         if not (waits_for_delegates and key in execution.delegates):
             attempts.stop(step, execution.attempts[key], reason)

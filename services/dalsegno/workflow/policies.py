@@ -86,8 +86,11 @@ def timeout_is_over(step: Step, task: TaskExecution) -> bool:
 
 def rearm_timeout(step: Step, task: TaskExecution) -> None:
     """After a pause: the time that was left when it began runs on."""
-    if task.timeout_due_s is not None and step.execution.paused_s > task.timeout_paused_s:
-        _set_timeout(step, task, task.timeout_due_s + step.execution.paused_s - task.timeout_paused_s)
+    if task.timeout_due_s is None:
+        return
+    paused_s = step.execution.paused_s - task.timeout_paused_s
+    if paused_s > 0 or task.timeout_due_s <= step.at_s:
+        _set_timeout(step, task, task.timeout_due_s + paused_s)
 
 
 def _set_timeout(step: Step, task: TaskExecution, due_s: float) -> None:

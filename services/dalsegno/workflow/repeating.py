@@ -18,6 +18,7 @@ from dalsegno.workflow.changes import (
     TaskSuperseded,
 )
 from dalsegno.workflow.choosing import Chosen
+from dalsegno.workflow.events import RerunRequested, ResumeRequested
 from dalsegno.workflow.execution import TaskExecution
 from dalsegno.workflow.states import COMPLETED_ATTEMPT, AttemptState, TaskState
 from dalsegno.workflow.step import Step
@@ -49,7 +50,7 @@ def carry_out(step: Step, chosen: Sequence[Chosen], by: str) -> None:
             step.later("skip", task, each.choice.output, comment)
         else:
             _plan(step, each, by, comment)
-            step.later("launch", task, 0)
+            step.later("begin_again", task)
 
 
 def undo(step: Step, roots: Mapping[int, TaskState], by: str) -> None:
@@ -112,16 +113,26 @@ def _dead_joins(step: Step, roots: Sequence[TaskExecution]) -> list[TaskExecutio
 def _after(step: Step, roots: Iterable[TaskExecution]) -> list[TaskExecution]:
     """The task executions that these led to, directly or not, that still count."""
     execution = step.execution
+    led_to = _required_by(step) if step.workflow.reverse else None
     found: dict[int, TaskExecution] = {}
     ahead = list(roots)
     while ahead:
         task = ahead.pop()
-        for number in task.next:
+        for number in task.next if led_to is None else led_to.get(task.number, ()):
             after = execution.tasks[number]
             if number not in found and not after.superseded_by and task.number in after.sources:
                 found[number] = after
                 ahead.append(after)
     return [found[number] for number in sorted(found)]
+
+
+def _required_by(step: Step) -> dict[int, list[int]]:
+    """Backwards: the tasks that began because of each. Only the last one that each of them waited for names it."""
+    found: dict[int, list[int]] = {}
+    for task in step.execution.tasks.values():
+        for source in task.sources:
+            found.setdefault(source, []).append(task.number)
+    return found
 
 
 def _stop_attempts(step: Step, task: TaskExecution, by: str) -> None:
@@ -137,6 +148,8 @@ def _plan(step: Step, chosen: Chosen, by: str, comment: str) -> None:
     is_resume = by == "workflow-resume"
     evaluates = choice.reset is True or (choice.reset is None and not is_resume and not choice.items)
     is_same = task.edits_seen == step.execution.edit_count
+    reruns_failed = choice.child == "rerun_failed"
+    environment = step.event.environment if isinstance(step.event, RerunRequested | ResumeRequested) else None
     step.change(
         RoundPlanned(
             task=task.number,
@@ -145,7 +158,8 @@ def _plan(step: Step, chosen: Chosen, by: str, comment: str) -> None:
             repeats=not evaluates and is_same,
             given=choice.input,
             inputs={item: given for item, given in choice.items.items() if given is not None},
-            reruns_failed=choice.child == "rerun_failed",
+            reruns_failed=reruns_failed,
+            environment=environment if reruns_failed else None,
             comment=comment,
             actor=step.event.actor,
         )
@@ -168,6 +182,7 @@ def skip(step: Step, task: TaskExecution, output: Value, comment: str) -> None:
             safe=True,
             comment=comment,
             actor=step.event.actor,
+            stands_in=True,
             at_s=step.at_s,
         )
     )

@@ -40,7 +40,7 @@ def _rerun(step: Step, event: RerunRequested) -> None:
     if environment is not None:
         step.change(EnvironmentChanged(environment=environment))
     repeating.carry_out(step, chosen, BY)
-    go_on(step)
+    go_on(step, event.environment)
 
 
 def _all_failed(step: Step, event: RerunRequested, findings: Findings) -> list[Chosen]:

@@ -60,6 +60,7 @@ def _route_clauses(step: Step, task: TaskExecution) -> None:
             step.later("obey", task, obeyed, _message(step, task, transition))
             if obeyed is not Command.PAUSE:
                 break
+    handled = handled and obeyed is not Command.FAIL  # to end in failure is no way to handle one
     step.change(TaskRouted(task=task.number, next=tuple(numbers), handled=handled))
     if step.execution.waiting:
         _check_joins(step, task, {transition.target for transition in chosen})

@@ -155,8 +155,10 @@ class Step:
 
     def pause(self, info: str = "", *, reported: bool = False, waits_for_delegates: bool = False) -> None:
         """Ask for quiet: PAUSING, and PAUSED once nobody works on it (O2, O3), with all descendants (O6)."""
+        is_quiet = self.execution.state is ExecutionState.PAUSED
+        state = ExecutionState.PAUSED if is_quiet else ExecutionState.PAUSING
         self.move_execution(
-            ExecutionState.PAUSING, info, reported=reported, waits_for_delegates=waits_for_delegates
+            state, info, reported=reported, waits_for_delegates=waits_for_delegates and not is_quiet
         )  # fmt: skip
         if reported:
             return

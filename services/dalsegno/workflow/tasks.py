@@ -26,8 +26,19 @@ def begin(step: Step, task: TaskExecution) -> None:
     if task.timer in ("retry", "wait_before"):  # a pause came just when its time had come
         items.launch(step, task, task.retries + (task.timer == "retry"))
         return
-    paused_before = task.timer == "pause_before"
-    if not paused_before and policies.pauses_before(step, task):
+    _start(step, task)
+
+
+def begin_again(step: Step, task: TaskExecution) -> None:
+    """Start a task that an operation has run again: what holds it back at first holds it back then too."""
+    if step.execution.state is ExecutionState.RUNNING:
+        _start(step, task)
+    else:
+        step.change(TaskMoved(task=task.number, state=TaskState.IDLE, at_s=step.at_s))
+
+
+def _start(step: Step, task: TaskExecution) -> None:
+    if task.timer != "pause_before" and policies.pauses_before(step, task):
         reason = f"paused before task '{task.name}'"
         step.change(TaskMoved(task=task.number, state=TaskState.IDLE, timer="pause_before", at_s=step.at_s))
         step.pause(reason)

@@ -16,8 +16,10 @@ from dalsegno.workflow.value import Value
 class Stage:
     """A world, and one execution of its workflow `wf`."""
 
-    def __init__(self, text: str, input: object = None, **start: Any) -> None:
+    def __init__(self, text: str, input: object = None, *, others: tuple[str, ...] = (), **start: Any) -> None:
         self.world = World(player=lambda execution, attempt: HOLD)
+        for other in others:
+            self.world.define(other)
         self.world.define(text)
         self.execution = self.world.start("wf", input, **start)
         self.world.run(until_s=0)
