@@ -48,7 +48,7 @@ LOOK_S = 0.01
 LOOK_MAX_S = 0.16
 LATE_S = 5.0
 """So much later than it is due a timer may move things, on a machine that is busy."""
-PATIENCE_S = 10.0
+PATIENCE_S = 20.0
 """After so long the services are taken as settled although something still seems to be on its way."""
 
 OUTCOMES = {
