@@ -25,7 +25,7 @@ from dalsegno.cli.options import (
     call,
     request_id_or_new,
 )
-from dalsegno.cli.output import Format, enum_name, print_message, print_rows, short, span
+from dalsegno.cli.output import Format, console, enum_name, print_message, print_note, print_rows, short, span
 from dalsegno.cli.paging import page_size, read_pages
 from dalsegno.v1 import action_service_pb2 as messages
 from dalsegno.v1 import definition_pb2, execution_pb2
@@ -144,12 +144,14 @@ def attempts(
             span(each.started_at, each.ended_at),
             each.executor_id,
             short(each.comment),
-            short(each.error or (each.waiting_for and f"waits for: {each.waiting_for}")),
+            short(each.error or _awaited(each)),
         )
         for each in found
     ]
     columns = ("TASK.ITEM.ATTEMPT", "TASK", "ACTION", "STATE", "TOOK", "EXECUTOR", "COMMENT", "INFO")
     print_rows(output, found, columns, rows)
+    if not found and output is Format.TABLE:
+        print_note(f"sub-workflows are executions: dalsegno list --filter parent={execution_id}")
 
 
 @app.command(epilog="example:  dalsegno action show 0193b5c2-7f3a-7e51-9d0c-5a8f2c1e6b47.3.0.1")
@@ -192,7 +194,7 @@ def complete(
         request_id=request_id_or_new(request_id),
     )
     answer = call(server, lambda connection: ask(connection.actions.CompleteAction, request, PATIENCE_S))
-    print_message(output, answer.action_execution)
+    _print_moved(output, answer.action_execution)
 
 
 @app.command(epilog="example:  dalsegno action update 0193b5c2-7f3a-7e51-9d0c-5a8f2c1e6b47.3.0.1 --paused")
@@ -219,7 +221,22 @@ def update(
         request_id=request_id_or_new(request_id),
     )
     answer = call(server, lambda connection: ask(connection.actions.UpdateAction, request, PATIENCE_S))
-    print_message(output, answer.action_execution)
+    _print_moved(output, answer.action_execution)
+
+
+def _print_moved(form: Format, action: execution_pb2.ActionExecution) -> None:
+    """Where an action execution is now."""
+    if form is Format.TABLE:
+        console().print(f"{action.id}  {_state(action)}", markup=False)
+    else:
+        print_message(form, action)
+
+
+def _awaited(action: execution_pb2.ActionExecution) -> str:
+    if action.waiting_for:
+        return f"waits for: {action.waiting_for}"
+    is_open = action.delegated and action.state not in _EXIT_CODES
+    return "waits to be completed" if is_open else ""
 
 
 def _check_one(action: str, token: str, alias: str) -> None:

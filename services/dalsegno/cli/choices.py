@@ -36,7 +36,12 @@ class Typed:
 
 
 def resume_tasks(typed: Typed) -> list[operation_pb2.ResumeTask]:
-    """The choices of a resume. Raises Complaint for an option that belongs to no task."""
+    """The choices of a resume. Raises Complaint for an option of no task, and for a task with two choices."""
+    ways = (("--task", typed.run), ("--skip", typed.skip), ("--leave", typed.leave))
+    for name in typed.known:
+        given = [way for way, names in ways if name in names]
+        if len(given) > 1:
+            raise Complaint(f"{' and '.join(given)} {name}: give one of them")
     tasks = {name: operation_pb2.ResumeTask(task=name) for name in typed.known}
     for name in typed.skip:
         tasks[name].skip = True

@@ -11,7 +11,7 @@ import typer
 from dalsegno.cli.choices import Typed, rerun_tasks, resume_tasks
 from dalsegno.cli.connection import DEFAULT_SERVER, PATIENCE_S, Connection, ask
 from dalsegno.cli.exits import ERROR, PAUSED, SUCCESS, Complaint, exit_code_of
-from dalsegno.cli.foresight import draw_foresight
+from dalsegno.cli.foresight import print_foresight
 from dalsegno.cli.inputs import decode_json, encode_json, read_input, read_object
 from dalsegno.cli.many import Many, operate_on_many
 from dalsegno.cli.options import Comment, Expected, Output, RequestId, Server, call, request_id_or_new
@@ -196,6 +196,8 @@ def rerun(
     if more and not tasks:
         raise Complaint(f"{' '.join(more)}: more than one execution", "name tasks with --tasks, or use --filter")
     shared = Shared(execution, filter, rate, expected_revision, dry_run, wait, server, comment, request_id, output)
+    if failed and names:
+        raise Complaint("--failed begins at all tasks that failed, --tasks at those that it names: give one of them")
     request = messages.RerunExecutionRequest(environment=_object(env), latest_definition=latest)
     if failed:
         request.start_from = operation_pb2.RERUN_FROM_FAILED
@@ -257,7 +259,7 @@ async def _operate_on_one(connection: Connection, verb: str, request: Any, share
     method: Callable[..., Any] = getattr(connection.executions, f"{verb}Execution" if verb else "UpdateContext")
     answer = await ask(method, request, PATIENCE_S)
     if shared.dry_run:
-        _print_foresight(shared, answer.dry_run)
+        print_foresight(shared.output, answer.dry_run, shared.execution)
         return SUCCESS
     execution: execution_pb2.Execution = answer.execution
     if not shared.wait:
@@ -270,13 +272,6 @@ async def _operate_on_one(connection: Connection, verb: str, request: Any, share
     print_moved(shared.output, execution)
     code = exit_code_of(execution.state)
     return SUCCESS if code == wanted else code or ERROR
-
-
-def _print_foresight(shared: Shared, dry_run: execution_pb2.DryRun) -> None:
-    if shared.output is Format.TABLE:
-        console().print(draw_foresight(dry_run, shared.execution))
-    else:
-        print_message(shared.output, dry_run)
 
 
 def print_moved(form: Format, execution: execution_pb2.Execution) -> None:

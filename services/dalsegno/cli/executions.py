@@ -9,6 +9,7 @@ import typer
 
 from dalsegno.cli.connection import DEFAULT_SERVER, PATIENCE_S, Connection, ask
 from dalsegno.cli.exits import exit_code_of
+from dalsegno.cli.foresight import print_foresight
 from dalsegno.cli.inputs import encode_json, read_input, read_labels
 from dalsegno.cli.lines import detail_of, subject_of
 from dalsegno.cli.options import (
@@ -71,7 +72,7 @@ def start(
     )
     answer = call(server, lambda connection: ask(connection.executions.StartExecution, request, PATIENCE_S))
     if dry_run:
-        print_message(output, answer.dry_run)
+        print_foresight(output, answer.dry_run, name)
     elif output is Format.TABLE:
         typer.echo(answer.execution.id)
         print_note(f"follow it with: dalsegno watch {answer.execution.id}")
@@ -195,15 +196,17 @@ def history(
         )
 
     found = call(server, fetch)
-    rows = [
-        (each.sequence, clock(each.at), each.cause, *subject_of(each), short(each.comment or detail_of(each)))
-        for each in found
-    ]
-    print_rows(output, found, ("NUMBER", "AT", "CAUSE", "ABOUT", "STATE", "DETAIL"), rows)
+    rows, said = [], ""
+    for each in found:  # an operation's comment stands in its first line only
+        why, said = "" if each.comment == said else each.comment, each.comment
+        told = (short(detail_of(each)), short(why))
+        rows.append((each.sequence, clock(each.at), each.cause, *subject_of(each), *told))
+    print_rows(output, found, ("NUMBER", "AT", "CAUSE", "ABOUT", "STATE", "DETAIL", "COMMENT"), rows)
 
 
 def delete(
     executions: DeleteIds,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only tell whether they would be deleted.")] = False,
     server: Server = DEFAULT_SERVER,
     comment: Comment = "",
 ) -> None:
@@ -212,10 +215,10 @@ def delete(
     async def remove(connection: Connection, ids: Sequence[str]) -> None:
         for each in ids:
             request = messages.DeleteExecutionRequest(
-                execution_id=each, comment=comment, request_id=request_id_or_new("")
+                execution_id=each, comment=comment, request_id=request_id_or_new(""), dry_run=dry_run
             )
             await ask(connection.executions.DeleteExecution, request, PATIENCE_S)
-            console().print(f"deleted {each}", markup=False)
+            console().print(f"{each}  would be deleted" if dry_run else f"deleted {each}", markup=False)
 
     call(server, lambda connection: remove(connection, executions))
 

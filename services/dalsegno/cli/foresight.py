@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from rich.text import Text
 from rich.tree import Tree
 
-from dalsegno.cli.output import STYLES, enum_name
+from dalsegno.cli.output import STYLES, Format, console, enum_name, print_message
 from dalsegno.v1 import execution_pb2
 
 _LISTS = (
@@ -20,6 +20,14 @@ _LISTS = (
 )
 _SHOWN = 30
 """So many entries of a list are drawn; of the others it is said how many they are."""
+
+
+def print_foresight(form: Format, dry_run: execution_pb2.DryRun, name: str) -> None:
+    """The tree to people, the message itself to programs."""
+    if form is Format.TABLE:
+        console().print(draw_foresight(dry_run, name))
+    else:
+        print_message(form, dry_run)
 
 
 def draw_foresight(dry_run: execution_pb2.DryRun, name: str) -> Tree:

@@ -46,16 +46,23 @@ def _is_spoken(change: change_pb2.Change) -> bool:
 
 
 MANY_ITEMS = 50
+_COMING_TO_REST = {"PAUSING", "CANCELLING"}
 
 
 class Progress:
-    """Says how far a task of many items is: once for every tenth of them."""
+    """Says how far a task of many items is, at every tenth of them; and what is awaited while all comes to rest."""
 
     def __init__(self) -> None:
         self._said: dict[tuple[int, int], int] = {}
+        self._awaited: list[str] = []
 
     def lines(self, picture: Picture) -> Iterator[str]:
         """What is to be said now."""
+        if picture.state in _COMING_TO_REST and picture.awaited != self._awaited:
+            self._awaited = picture.awaited
+            if self._awaited:
+                when = clock(Timestamp(seconds=int(picture.at_s)))
+                yield _line(when, "execution", picture.state, f"waits for: {', '.join(self._awaited)}")
         for task in picture.tasks.values():
             done = task.succeeded + task.failed
             tenth = 10 * done // task.items if task.items >= MANY_ITEMS else 0

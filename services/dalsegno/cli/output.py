@@ -51,7 +51,7 @@ _JSON_TEXT_FIELDS = {
     *("Execution.input", "Execution.output", "Execution.params", "TaskExecution.result", "TaskExecution.published"),
     *("ActionExecution.input", "ActionExecution.result", "Environment.variables", "Parameter.default"),
     *("ExecutionCreated.input", "ExecutionMoved.output", "AttemptAdded.input", "AttemptMoved.result"),
-    *("Published.values", "OtherChange.detail"),
+    *("Published.values", "OtherChange.detail", "Execution.errors", "ContextEdited.set"),
 }
 _WIDE_CELL = 60
 _UNFOLDED_WIDTH = 1_000
@@ -268,6 +268,8 @@ def _advise(failure: Failure) -> str:
     match failure.code:
         case grpc.StatusCode.INTERNAL if failure.request_id:
             return f"the server's log tells more under request id {failure.request_id}"
+        case grpc.StatusCode.NOT_FOUND if failure.message.startswith("action execution"):
+            return "`dalsegno action attempts EXECUTION` tells which there are"
         case grpc.StatusCode.NOT_FOUND:
             kinds = [kind for kind in _LISTS if kind in failure.message]
             return f"see what there is with `{_LISTS[kinds[0]]}`" if kinds else ""
@@ -275,8 +277,20 @@ def _advise(failure: Failure) -> str:
             return "give inputs with -i key=value; `dalsegno workflow show NAME` tells which there are"
         case grpc.StatusCode.INVALID_ARGUMENT if failure.problems:
             return "mend the file, then ask again; `dalsegno workflow validate FILE` lists all problems"
+        case grpc.StatusCode.FAILED_PRECONDITION if failed := _failed_tasks(failure):
+            again = " ".join(f"--task {name}" for name in failed[:_NAMED])
+            return f"run them again with {again}, or go on after one with --skip {failed[0]} --output JSON"
         case code:
             return _ADVICE.get(code, "")
+
+
+_NAMED = 5
+"""So many tasks are written out in an advice."""
+
+
+def _failed_tasks(failure: Failure) -> list[str]:
+    """The tasks that stand in the way because they have failed."""
+    return [each.subject.removeprefix("task ") for each in failure.violations if each.kind == "TASK_FAILED"]
 
 
 def _print_error(message: str, advice: str) -> None:

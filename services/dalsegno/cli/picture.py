@@ -94,6 +94,18 @@ class Picture:
         """Whether it is completed."""
         return self.state in ENDED_EXECUTIONS
 
+    @property
+    def awaited(self) -> list[str]:
+        """What it waits for while it comes to rest, as people read it: attempts by their task, children by their id."""
+        return [self._awaited(each) for each in self.waiting_for]
+
+    def _awaited(self, identity: str) -> str:
+        numbers = identity.removeprefix(f"{self.execution_id}.").split(".")
+        if len(numbers) != 3 or not all(map(str.isdigit, numbers)):
+            return identity
+        number, item, attempt = map(int, numbers)
+        return f"{self.tasks[number].name}[{item}]#{attempt}" if number in self.tasks else identity
+
     def take(self, message: WatchExecutionResponse) -> None:
         """Lay one message of the stream over the picture."""
         match message.WhichOneof("content"):

@@ -73,7 +73,7 @@ def _header(picture: Picture, now_s: float) -> Text:
     if picture.info:
         header.append(f"\n  {short(picture.info, 200)}", style=style)
     if picture.waiting_for:
-        header.append(f"\n  waits for: {', '.join(picture.waiting_for)}", style="dim")
+        header.append(f"\n  waits for: {short(', '.join(picture.awaited), 200)}", style="dim")
     return header
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from dalsegno.engine.answers import attempt_message
 from dalsegno.engine.batch import Batch
-from dalsegno.engine.inquiries import answered
+from dalsegno.engine.inquiries import answered, is_other_answer
 from dalsegno.engine.reports import ERROR_CHARACTERS_MAX
 from dalsegno.engine.requests import Asked, Kind, check_shared_fields
 from dalsegno.rpc.convert import Fields
@@ -91,6 +91,8 @@ def _report(asked: Asked, batch: Batch, outcome: str, **more: Any) -> tuple[Exec
         comment=request.comment,
         **more,
     )
+    if is_other_answer(execution, event, batch.outside):
+        raise Refused.of(f"action execution {name}", f"has ended already: {attempt.state}, with another result")
     if not attempt.delegated:  # whoever answers may be faster than the executor that says so (P26)
         event = answered(execution, event, batch.outside)
     verdict = batch.step(execution_id, event).verdict

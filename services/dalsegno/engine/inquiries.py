@@ -15,8 +15,8 @@ from dalsegno.workflow.model import ActionDescription
 from dalsegno.workflow.outside import Outside
 from dalsegno.workflow.refusals import InvalidRequest, Violation
 from dalsegno.workflow.scope import Constant, EvaluationError
-from dalsegno.workflow.states import COMPLETED_ATTEMPT
-from dalsegno.workflow.value import NULL, Value
+from dalsegno.workflow.states import COMPLETED_ATTEMPT, AttemptState
+from dalsegno.workflow.value import NULL, Value, encode
 
 
 def answered(execution: Execution, event: TaskDone, outside: Outside) -> TaskDone:
@@ -46,6 +46,20 @@ def answered(execution: Execution, event: TaskDone, outside: Outside) -> TaskDon
         return event
     result = {name: value for name, value in asked.items() if value is not None}
     return msgspec.structs.replace(event, result=Value(data={**result, action.answer_key: answer}))
+
+
+def is_other_answer(execution: Execution, event: TaskDone, outside: Outside) -> bool:
+    """Whether the action has succeeded with another answer than this one, which would be lost without a word."""
+    attempt = execution.attempts.get(event.key)
+    if attempt is None or attempt.state is not AttemptState.SUCCESS or event.delivery not in (None, attempt.delivery):
+        return False
+    if event.outcome != "succeeded" or event.result is None or attempt.adhoc:
+        return False  # what an ad-hoc action gives is made of what was told
+    before = (attempt.result or NULL).data
+    action = outside.find_action(attempt.action, execution.created.namespace)
+    if isinstance(action, ActionDescription) and action.answer_key and isinstance(before, dict):
+        before = before.get(action.answer_key)
+    return encode(before) != encode(event.result.data)
 
 
 def _check(schema: object, answer: object) -> None:

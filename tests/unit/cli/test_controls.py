@@ -11,7 +11,7 @@ from tests.unit.cli.conftest import Ended
 
 from dalsegno.v1 import action_service_pb2, execution_pb2, operation_pb2
 from dalsegno.v1 import execution_service_pb2 as messages
-from dalsegno.workflow.refusals import Unavailable
+from dalsegno.workflow.refusals import Refused, Unavailable, Violation
 
 Type = Callable[..., Ended]
 ID = "0193b5c2-7f3a-7e51-9d0c-5a8f2c1e6b47"
@@ -56,6 +56,9 @@ def test_several_tasks_each_in_its_own_way(api: Any, type_command: Type) -> None
         ["resume", ID, "--task", "a", "--item", "1", "--item", "2", "--item-input", "{}"],
         ["resume", ID, "--skip", "a", "--output", "done"],
         ["rerun", ID, "--tasks", "a", "--no-reset", "b"],
+        ["resume", ID, "--task", "a", "--skip", "a", "--output", "1"],
+        ["resume", ID, "--task", "a", "--leave", "a"],
+        ["rerun", ID, "--failed", "--tasks", "a"],
         ["rerun", ID, OTHER],
         ["pause"],
         ["pause", ID, "--filter", "state=RUNNING"],
@@ -71,6 +74,17 @@ def test_what_belongs_nowhere_is_not_sent(api: Any, type_command: Type, words: l
     assert ended.exit_code == 2
     assert ended.err.startswith("error: ")
     assert api.requests == []
+
+
+def test_who_may_not_just_resume_is_told_how(api: Any, type_command: Type) -> None:
+    """The refusal names every failed task (R3, R4), and what is to be typed instead (R24)."""
+    failed = [Violation(f"task {name}", "has failed: no answer", "TASK_FAILED") for name in ("fetch", "store")]
+    api.answer("ResumeExecution", Refused(failed))
+    ended = type_command("resume", ID, "-s", api.address)
+    assert "task fetch: has failed" in ended.err
+    assert "task store: has failed" in ended.err
+    assert "--task fetch --task store" in ended.err
+    assert "--skip fetch --output" in ended.err
 
 
 def test_output_still_says_how_to_print(api: Any, type_command: Type) -> None:

@@ -108,6 +108,8 @@ async def test_the_usual_question(desk: Desk) -> None:
         other = await ask(desk, executor, "core.ask", {})
         completed = (await desk.submit("complete_action", answer(asked, {"continue": False}))).action_execution
         assert json.loads(completed.result)["response"] == {"continue": False}
+        assert (await desk.submit("complete_action", answer(asked, {"continue": False}))).action_execution == completed
+        assert (await refusal(desk, answer(asked, {"continue": True}))).code is grpc.StatusCode.FAILED_PRECONDITION
         completed = (await desk.submit("complete_action", answer(other, None))).action_execution
         assert completed.state == execution_pb2.ACTION_STATE_SUCCESS
         assert json.loads(completed.result)["response"] is None
@@ -197,6 +199,8 @@ async def test_a_delegate_is_completed_by_its_alias(desk: Desk) -> None:
         completed = (await desk.submit("complete_action", aliased("order-17", result="17"))).action_execution
         assert (completed.id, completed.alias, completed.result) == (first.id, "order-17", "17")
         assert (await desk.submit("complete_action", aliased("order-17"))).action_execution == completed
+        assert (await desk.submit("complete_action", aliased("order-17", result="17"))).action_execution == completed
+        assert "with another result" in (await refusal(desk, aliased("order-17", result="18"))).message
         late = actions.CompleteActionRequest(alias="order-17", outcome=actions.COMPLETION_OUTCOME_FAILED)
         assert (await refusal(desk, late)).code is grpc.StatusCode.FAILED_PRECONDITION
 
