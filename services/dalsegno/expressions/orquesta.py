@@ -83,20 +83,21 @@ def task_status(frame: Frame, task_id: object, route: object = None) -> str:
 @builtin("succeeded", least=0, function=True, table=FUNCTIONS)
 def succeeded(frame: Frame) -> bool:
     """Whether the current task succeeded. A skipped one did."""
-    return _status(frame, None, None) == "succeeded"
+    _need_task(frame, "succeeded()")
+    return STATUSES[_need_task(frame, "succeeded()")] == "succeeded"
 
 
 @builtin("failed", least=0, function=True, table=FUNCTIONS)
 def failed(frame: Frame) -> bool:
     """Whether the current task failed. A cancelled one did not."""
-    return _status(frame, None, None) == "failed"
+    _need_task(frame, "failed()")
+    return STATUSES[_need_task(frame, "failed()")] == "failed"
 
 
 @builtin("completed", least=0, function=True, table=FUNCTIONS)
 def completed(frame: Frame) -> bool:
     """Whether the current task has ended, in whatever way."""
-    frame.budget.step(ASK_COST)
-    return frame.scope.status(None, None) in COMPLETED_TASK
+    return _need_task(frame, "completed()") in COMPLETED_TASK
 
 
 @builtin("task", least=0, most=2, function=True, table=FUNCTIONS, named=True)
@@ -147,10 +148,19 @@ def st2kv(frame: Frame, key: object, decrypt: object = False, default: object = 
         return default
 
 
-def _status(frame: Frame, name: str | None, route: int | None) -> str:
+def _status(frame: Frame, name: str, route: int | None) -> str:
     frame.budget.step(ASK_COST)
     state = frame.scope.status(name, route)
     return NEVER_RUN if state is None else STATUSES[state]
+
+
+def _need_task(frame: Frame, what: str) -> str:
+    """The state of the current task. EvaluationError where there is none."""
+    frame.budget.step(ASK_COST)
+    state = frame.scope.status(None, None)
+    if state is None:
+        raise EvaluationError(f"{what} stands where there is no task")
+    return state
 
 
 def _route(route: object, what: str) -> int | None:

@@ -40,14 +40,16 @@ def json(frame: Frame, s: object) -> object:
     return s if isinstance(s, Mapping) else functions.parse_json(frame.budget, s, "json()")
 
 
-@builtin("zip", least=1, most=ANY, function=True, table=FUNCTIONS, named=True)
+@builtin("zip", least=0, most=ANY, function=True, table=FUNCTIONS, named=True)
 def zip_lists(frame: Frame, *lists: object, pad: object = None) -> object:
-    """The first items of all lists, the second, and so on, shorter lists filled up. One list is itself; null is an
-    empty one."""
-    given = [() if each is None else each for each in lists]
+    """The first items of all lists, the second, and so on, shorter lists filled up. One argument is itself; null is an
+    empty list, a text is its characters, a dict its keys."""
+    given = [BuiltList() if each is None else each for each in lists]
     if len(given) == 1:
-        return given[0] or []
-    rows = [collect(frame, walk(frame, each, "zip()")) for each in given]
+        return given[0]
+    rows = [
+        list(each) if isinstance(each, (str, Mapping)) else collect(frame, walk(frame, each, "zip()")) for each in given
+    ]
     frame.budget.build((len(rows) + 1) * max(map(len, rows), default=0))
     return BuiltList(BuiltList(row) for row in zip_longest(*rows, fillvalue=pad))
 

@@ -35,7 +35,7 @@ class Scope(Protocol):
         ...
 
     def item(self) -> object:
-        """The item of a with-items task that this is evaluated for. EvaluationError where there is none."""
+        """The item of a with-items task that this is evaluated for. None where there is none."""
         ...
 
     def result(self) -> object:

@@ -137,12 +137,15 @@ _ITEM = ""
 
 
 def of_item(names: tuple[str, ...], item: object) -> dict[str, object]:
-    """The variables of an item that is asked for by `item()`: a dict by names, zipped by place, or the item itself."""
+    """The variables of an item that is asked for by `item()`: a dict by names, zipped by place, or the item itself.
+
+    Several names for what is no list change nothing: a dict has its own.
+    """
     if not names:
         return {_ITEM: item}
     if isinstance(item, list | tuple):
         return {_ITEM: dict(zip(names, item, strict=False))}
-    return {_ITEM: {names[0]: item}}
+    return {_ITEM: {names[0]: item} if len(names) == 1 else item}
 
 
 class View:
@@ -236,16 +239,19 @@ class View:
         return None if found is None else self._task_record(found)
 
     def item(self) -> object:
-        """The item that this is evaluated for, by its names when it has any. EvaluationError without one."""
-        if _ITEM not in self._extra:
-            raise EvaluationError("there is no item here: only a task with `with` has items")
-        return self._extra[_ITEM]
+        """The item that this is evaluated for, by its names when it has any; None without one."""
+        return self._extra.get(_ITEM)
 
     def result(self) -> object:
-        """The current task's result; over items a list in their order, None for those without one."""
+        """The current task's result; over items a list in their order, None for those without one.
+
+        None until the task has come to an end, which a retry follows.
+        """
         task = self._task
         if task is None:
             raise EvaluationError("there is no result here: only a task has one")
+        if not (self._state or task.is_completed):
+            return None
         if task.item_count is None:
             return self._execution.result(task)
         attempts = (self._execution.current(task, item) for item in range(task.item_count))
@@ -261,9 +267,10 @@ class View:
         return None if found is None else str(found.state)
 
     def _near(self, name: str) -> TaskExecution | None:
-        """The newest running of a task on the current route, else on the latest of those that it came from."""
+        """The newest running of a task on the current route (without one: the first), else on the latest of those that
+        it came from."""
         if self._task is None:
-            return self._execution.latest(name)
+            return self._execution.latest_on(name, 0)
         own = self._execution.routes[self._task.route]
         for length in range(len(own), -1, -1):
             number = self._execution.route_numbers.get(own[:length])

@@ -170,6 +170,13 @@ def test_states(state: str, status: str, succeeded: bool, failed: bool, complete
     assert value_of("{{ [task_status('t'), succeeded(), failed(), completed()] }}", states=states) == expected
 
 
+@pytest.mark.parametrize("name", ["succeeded", "failed", "completed"])
+def test_no_task(name: str) -> None:
+    """Where there is no task, in `vars` and `output`, nothing can be said of it."""
+    with pytest.raises(EvaluationError, match="there is no task"):
+        value_of(f"<% {name}() %>", states={})
+
+
 def test_items_in_the_record() -> None:
     """`task()` of a task with items has each item's status and result, as StackStorm keeps them."""
     items = [{"status": "succeeded", "result": {"a": 1}}, {"status": "requested", "result": None}]
@@ -193,6 +200,9 @@ def test_every_state_has_a_word() -> None:
         ("zip(ctx(xs), ctx(ys), pad=>0)", "ctx('xs') | zip(ctx('ys'), pad=0)", [[1, "p"], [2, "q"], [0, "r"]]),
         ("zip(ctx(xs))", "zip(ctx('xs'))", [1, 2]),
         ("zip(null)", "zip(none)", []),
+        ("zip()", "zip()", []),
+        ("zip(ctx(a))", "zip(ctx('a'))", {"b": 1}),
+        ("zip(pq, ctx(a), [0])", "zip('pq', ctx('a'), [0])", [["p", "b", 0], ["q", None, None]]),
         ("zip(null, [1], [2, 3])", "zip(none, [1], [2, 3])", [[None, 1, 2], [None, None, 3]]),
         ("from_json_string(ctx(j))", "from_json_string(ctx('j'))", {"foo": {"bar": [1, None]}}),
         ("json_parse('3')", "3 | json_parse", 3),
