@@ -15,7 +15,7 @@ from dalsegno.cli.foresight import print_foresight
 from dalsegno.cli.inputs import decode_json, encode_json, read_input, read_object
 from dalsegno.cli.many import Many, operate_on_many
 from dalsegno.cli.options import Comment, Expected, Output, RequestId, Server, call, request_id_or_new
-from dalsegno.cli.output import Format, console, print_message
+from dalsegno.cli.output import Format, console, print_message, short
 from dalsegno.cli.picture import execution_state
 from dalsegno.cli.watching import watch_to_rest
 from dalsegno.v1 import execution_pb2, operation_pb2
@@ -277,7 +277,8 @@ async def _operate_on_one(connection: Connection, verb: str, request: Any, share
 def print_moved(form: Format, execution: execution_pb2.Execution) -> None:
     """Where an execution is now."""
     if form is Format.TABLE:
-        waits = f"  waits for: {', '.join(execution.waiting_for)}" if execution.waiting_for else ""
+        awaited = ", ".join(each.removeprefix(f"{execution.id}.") for each in execution.waiting_for)
+        waits = f"  waits for: {short(awaited, 200)}" if awaited else ""
         console().print(f"{execution.id}  {execution_state(execution.state)}{waits}", markup=False)
     else:
         print_message(form, execution)

@@ -12,7 +12,7 @@ import grpc
 
 from dalsegno.cli.connection import PATIENCE_S, Connection
 from dalsegno.cli.exits import ERROR, SUCCESS
-from dalsegno.cli.output import Format, console, enum_name, print_note, print_rows
+from dalsegno.cli.output import Format, console, enum_name, print_note, print_rows, short
 from dalsegno.v1 import execution_pb2, operation_pb2
 from dalsegno.v1 import execution_service_pb2 as messages
 
@@ -26,6 +26,9 @@ class Many:
     filter: str
     rate: int
     output: Format
+
+
+_REFUSAL_WIDTH = 240
 
 
 async def operate_on_many(connection: Connection, each: Any, many: Many) -> int:
@@ -50,14 +53,15 @@ async def operate_on_many(connection: Connection, each: Any, many: Many) -> int:
     if many.output is not Format.TABLE:
         print_rows(many.output, outcomes, (), ())
     else:
-        print_note(f"{len(outcomes)} executions, {refused} refused")
+        print_note(f"{len(outcomes)} execution{'' if len(outcomes) == 1 else 's'}, {refused} refused")
     return ERROR if refused else SUCCESS
 
 
 def _line(outcome: operation_pb2.BulkOutcome) -> str:
     """What became of one execution."""
     if outcome.HasField("refusal"):
-        return f"{outcome.execution_id}  refused: {outcome.refusal.message}"
+        told = outcome.refusal.message.replace(f"execution {outcome.execution_id}: ", "")
+        return f"{outcome.execution_id}  refused: {short(told, _REFUSAL_WIDTH)}"
     dry = outcome.HasField("dry_run")
     state = outcome.dry_run.state if dry else outcome.execution.state
     name = enum_name(execution_pb2.ExecutionState.Name(state), "ExecutionState")

@@ -280,12 +280,21 @@ def _advise(failure: Failure) -> str:
         case grpc.StatusCode.FAILED_PRECONDITION if failed := _failed_tasks(failure):
             again = " ".join(f"--task {name}" for name in failed[:_NAMED])
             return f"run them again with {again}, or go on after one with --skip {failed[0]} --output JSON"
+        case grpc.StatusCode.FAILED_PRECONDITION if any(
+            _is_resume_of_ended(each.description) for each in failure.violations
+        ):
+            return "`dalsegno tasks` shows what it did; `dalsegno rerun` repeats it, or --tasks of it"
         case code:
             return _ADVICE.get(code, "")
 
 
 _NAMED = 5
 """So many tasks are written out in an advice."""
+
+
+def _is_resume_of_ended(told: str) -> bool:
+    """Whether it says that an execution has ended, so that there is nothing to continue."""
+    return "can be resumed" in told and told.endswith(("it is SUCCESS", "it is ERROR", "it is CANCELLED"))
 
 
 def _failed_tasks(failure: Failure) -> list[str]:
