@@ -323,11 +323,12 @@ class World:
         for execution_id, rows in self.journals.items():
             changes = [change for row in rows for change in decode_changes(row, self.texts)]
             replayed, kept = replay(changes), self.executions[execution_id]
-            for name, value in vars(kept).items():
-                if name in ("tasks",):
-                    assert _without_contexts(replayed.tasks) == _without_contexts(kept.tasks)
+            for name in Execution.__slots__:
+                ours, theirs = getattr(kept, name), getattr(replayed, name)
+                if name == "tasks":
+                    assert _without_contexts(theirs) == _without_contexts(ours)
                 else:
-                    assert getattr(replayed, name) == value, (name, getattr(replayed, name), value)
+                    assert theirs == ours, (name, theirs, ours)
 
     def children(self, execution: Execution) -> list[Execution]:
         """The executions that its tasks started."""

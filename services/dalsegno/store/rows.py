@@ -77,7 +77,7 @@ def execution_origin(execution: Execution) -> Cells:
 def execution_state(execution: Execution, updated_s: float) -> Cells:
     """The columns of an execution that change."""
     return (
-        execution.state.value,
+        execution.state._value_,
         clean(execution.info),
         stored(execution.output),
         stored(execution.told_errors),
@@ -99,7 +99,7 @@ def task_origin(execution_id: str, task: TaskExecution) -> Cells:
 def task_state(task: TaskExecution) -> Cells:
     """The columns of a task execution that change."""
     return (
-        task.state.value,
+        task.state._value_,
         task.generation,
         clean(task.info),
         task.timer,
@@ -149,7 +149,7 @@ def attempt_origin(execution_id: str, attempt: Attempt) -> Cells:
 def attempt_state(attempt: Attempt) -> Cells:
     """The columns of an attempt that change."""
     return (
-        attempt.state.value,
+        attempt.state._value_,
         attempt.accepted,
         stored(attempt.result),
         clean(attempt.error),

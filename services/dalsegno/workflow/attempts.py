@@ -44,6 +44,10 @@ PROGRESS = frozenset({"delegated", "paused", "running"})
 SHOWN = frozenset({TaskState.RUNNING, TaskState.PAUSED})
 """A task in one of these shows whether its only attempt is paused."""
 
+# Looking a member up in its class is slow, and these are asked for in every step (see execution.py).
+_READY, _RUNNING = AttemptState.READY, AttemptState.RUNNING
+_SUCCESS, _ERROR = AttemptState.SUCCESS, AttemptState.ERROR
+
 
 def add(step: Step, task: TaskExecution, item: int, extra: Mapping[str, object] | None) -> bool:
     """Create the attempt of an item. False when the task has failed instead, in a way its handlers may catch."""
@@ -214,7 +218,7 @@ def _add_action(
             key=(task.number, item, task.attempt),
             action=action.description.name,
             input=Value(data=action.input),
-            state=AttemptState.READY,
+            state=_READY,
             safe=safe,
             adhoc=action.adhoc,
             target=target,
@@ -394,11 +398,11 @@ def _follow(step: Step, task: TaskExecution) -> None:
 
 def close(step: Step, attempt: Attempt, state: AttemptState, result: Value | None, error: str) -> None:
     """The attempt has ended. Its task is told only while it waits for this very round of attempts."""
-    if state is AttemptState.SUCCESS:
+    if state is _SUCCESS:
         result = result or NULL
         if attempt.adhoc:
             state, result, error = _transformed(step, attempt, result)
-    elif state is AttemptState.ERROR:
+    elif state is _ERROR:
         error = error or "the action failed without saying why"
         result = result or Value(data=error)
         step.note("Execution failed. See result for details.", step.execution.tasks[attempt.key[0]], result=result)
@@ -456,13 +460,13 @@ def _move(
 def hand_out(step: Step, event: HandedOut) -> None:
     """An executor's session gets the attempt: the next delivery of it."""
     attempt = step.execution.attempts[event.key]
-    if attempt.state is not AttemptState.READY:
+    if attempt.state is not _READY:
         step.verdict = "superseded"
         return
     step.change(
         AttemptMoved(
             key=event.key,
-            state=AttemptState.RUNNING,
+            state=_RUNNING,
             delivery=attempt.delivery + 1,
             session_id=event.session_id,
             executor_id=event.executor_id,

@@ -205,6 +205,16 @@ class TaskExecution:
 class Execution:
     """One run of a workflow."""
 
+    # Without slots: more attributes than the members of a class share a table for, and each look costs twice.
+    __slots__ = (
+        "active_count", "attempts", "branch_ends", "by_name", "by_route", "cancelled", "children", "created",
+        "delegates", "edit_count", "ended_s", "ends", "environment", "error_keys", "errors", "generation",
+        "globals", "id", "idle", "incomplete", "info", "input", "is_paused_by_report", "latest_s", "moved_s",
+        "output", "paused_s", "paused_since_s", "ready", "revision", "root_id", "route_numbers", "routes",
+        "started_s", "state", "tasks", "told_errors", "trimmed", "unhandled", "unrouted", "waiting",
+        "waits_for_delegates",
+    )  # fmt: skip
+
     def __init__(self, created: ExecutionCreated) -> None:
         self.created = created
         self.id = created.execution_id

@@ -16,6 +16,9 @@ from dalsegno.workflow.step import HardFailure, Step
 from dalsegno.workflow.value import Value
 from dalsegno.workflow.view import of_item, task_view
 
+# Looking a member up in its class is slow, and these are asked for in every step (see execution.py).
+_LIVES, _RUNNING, _ITEM_CANCELLED = ExecutionState.RUNNING, TaskState.RUNNING, AttemptState.CANCELLED
+
 SLICE = 1000
 """As many items one step creates at most."""
 
@@ -25,11 +28,11 @@ def launch(step: Step, task: TaskExecution, retries: int) -> None:
 
     In a quiet execution the task becomes IDLE instead; its timer says what it has waited for already.
     """
-    if step.execution.state is not ExecutionState.RUNNING:
+    if step.execution.state is not _LIVES:
         waited = "retry" if retries > task.retries else "wait_before"
         step.change(TaskMoved(task=task.number, state=TaskState.IDLE, timer=waited, at_s=step.at_s))
         return
-    step.change(TaskMoved(task=task.number, state=TaskState.RUNNING, at_s=step.at_s))
+    step.change(TaskMoved(task=task.number, state=_RUNNING, at_s=step.at_s))
     spec = step.spec(task)
     concurrency = policies.concurrency(step, task)
     policies.check_retry(step, task)
@@ -128,7 +131,7 @@ def variables(step: Step, task: TaskExecution, item: int) -> dict[str, object]:
 def fill(step: Step, task: TaskExecution) -> None:
     """Create the attempts that may be under way now, one slice of them; the next slice is an event of its own."""
     assert task.item_count is not None
-    if task.state is not TaskState.RUNNING or step.execution.state is not ExecutionState.RUNNING:
+    if task.state is not _RUNNING or step.execution.state is not _LIVES:
         return
     under_way = task.added_count - task.ended_count
     room = len(task.pending) - task.begun_count
@@ -149,7 +152,7 @@ def ended(step: Step, task: TaskExecution, attempt: Attempt) -> None:
         step.later("end", task, verdict, attempt.error)
     elif step.workflow.rules.stops_items:
         weigh(step, task)
-    elif attempt.state is AttemptState.CANCELLED:
+    elif attempt.state is _ITEM_CANCELLED:
         step.later("end", task, TaskState.CANCELLED, attempt.error or f"item {attempt.key[1]} was cancelled")
     elif task.ended_count == task.item_count:
         failed = task.failed_count > 0

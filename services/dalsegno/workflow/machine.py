@@ -59,6 +59,8 @@ from dalsegno.workflow.step import HardFailure, Step
 from dalsegno.workflow.value import UnfitValue, Value
 from dalsegno.workflow.view import task_view
 
+_LIVES = ExecutionState.RUNNING
+
 TODO_MAX = 20_000
 """As much as one event may set off at once. A cycle of tasks that all end at once is stopped here."""
 
@@ -202,7 +204,7 @@ def _wind_down(step: Step, task: TaskExecution, reason: str) -> None:
 
 def _attempt_ended(step: Step, task: TaskExecution, key: AttemptKey) -> None:
     attempt = step.execution.attempts[key]
-    if task.state in (TaskState.RUNNING, TaskState.PAUSED) and attempt.accepted:  # else the task waits no more for it
+    if task.state in attempts.SHOWN and attempt.accepted:  # else the task waits no more for it
         items.ended(step, task, attempt)
 
 
@@ -263,7 +265,7 @@ def _work_off(step: Step) -> None:
 def _come_to_rest(step: Step) -> None:
     """When nothing is left to do the execution ends; when nobody works any more it is PAUSED or CANCELLED."""
     execution = step.execution
-    while execution.state is ExecutionState.RUNNING and not execution.unrouted:
+    while execution.state is _LIVES and not execution.unrouted:
         if not execution.incomplete:
             lifecycle.complete(step)
         elif len(execution.waiting) < len(execution.incomplete) or branching.fail_joins(step):

@@ -11,6 +11,8 @@ from dalsegno.workflow.states import COMPLETED_ATTEMPT, AttemptState, ExecutionS
 from dalsegno.workflow.step import Step
 from dalsegno.workflow.value import Value
 
+_LIVES = ExecutionState.RUNNING
+_COMING_TO_REST = frozenset({ExecutionState.PAUSING, ExecutionState.CANCELLING})
 _PAUSABLE = frozenset({ExecutionState.PAUSING, ExecutionState.PAUSED})
 _CANCELLABLE = frozenset(
     {ExecutionState.IDLE, ExecutionState.RUNNING, ExecutionState.PAUSING, ExecutionState.PAUSED}
@@ -129,10 +131,12 @@ def _is_worked_on(step: Step, task: TaskExecution) -> bool:
 def come_to_rest(step: Step) -> None:
     """PAUSING becomes PAUSED and CANCELLING CANCELLED once nobody works on any task (O3, O15)."""
     execution = step.execution
-    if execution.state is ExecutionState.RUNNING:
+    if execution.state is _LIVES:
         if not step.workflow.rules.follows_reports or isinstance(step.event, ResumeRequested | RerunRequested):
             return
         _follow_reports(step)
+    if execution.state not in _COMING_TO_REST:
+        return
     if execution.active_count or (execution.waits_for_delegates and execution.delegates):
         return
     if execution.state is ExecutionState.PAUSING:

@@ -15,6 +15,9 @@ from dalsegno.workflow.states import COMPLETED_ATTEMPT, AttemptState
 if TYPE_CHECKING:
     from dalsegno.workflow.execution import Attempt, Execution, TaskExecution
 
+# Looking a member up in its class is slow, and these are asked for in every step (see execution.py).
+_ERROR, _CANCELLED = AttemptState.ERROR, AttemptState.CANCELLED
+
 
 def plan(execution: Execution, change: RoundPlanned) -> None:
     """The next round will be as an operation wants it."""
@@ -82,9 +85,9 @@ def add(task: TaskExecution) -> None:
 def end(task: TaskExecution, attempt: Attempt) -> None:
     """A present attempt has ended."""
     task.ended_count += 1
-    if attempt.state is AttemptState.ERROR:
+    if attempt.state is _ERROR:
         task.failed_count += 1
         task.failed_items[attempt.key[1]] = None
-    elif attempt.state is AttemptState.CANCELLED:
+    elif attempt.state is _CANCELLED:
         task.cancelled_count += 1
         task.failed_items[attempt.key[1]] = None

@@ -12,6 +12,7 @@ from dalsegno.workflow.states import LIVE, ExecutionState, TaskState
 from dalsegno.workflow.step import HardFailure, Step
 from dalsegno.workflow.view import View, task_view
 
+_SUCCESS, _SKIPPED = TaskState.SUCCESS, TaskState.SKIPPED
 _FULFILLED = frozenset({TaskState.SUCCESS, TaskState.SKIPPED})
 
 
@@ -75,7 +76,7 @@ def obey(step: Step, task: TaskExecution, command: Command, message: str) -> Non
 
 
 def _clauses(spec: Task, state: TaskState) -> tuple[Clause, ...]:
-    if state is TaskState.SUCCESS:
+    if state is _SUCCESS:
         return (spec.on_success, spec.on_complete)
     if state is TaskState.ERROR:
         return (spec.on_error, spec.on_complete)
@@ -86,7 +87,7 @@ def _chosen(step: Step, task: TaskExecution) -> tuple[list[Transition], bool]:
     """The transitions that are taken, noop left out, and whether an error was handled (noop counts)."""
     spec = step.spec(task)
     scope = task_view(step, task)
-    if task.state is TaskState.SKIPPED:
+    if task.state is _SKIPPED:
         taken = _taken(spec.on_skip, scope, task) or _taken(spec.on_success, scope, task)
         return [transition for transition in taken if transition.command is not Command.NOOP], False
     taken = []

@@ -12,12 +12,17 @@ from dalsegno.workflow.step import HardFailure, Step
 from dalsegno.workflow.value import Value
 from dalsegno.workflow.view import View, task_view
 
+# Looking a member up in its class is slow, and these are asked for in every step (see execution.py).
+_UNBEGUN = (TaskState.IDLE, TaskState.WAITING)
+_LIVES = ExecutionState.RUNNING
+_ERROR, _SKIPPED, _CANCELLED = TaskState.ERROR, TaskState.SKIPPED, TaskState.CANCELLED
+
 
 def begin(step: Step, task: TaskExecution) -> None:
     """Start the task, unless its execution is to be quiet (it stays or becomes IDLE) or a policy holds it back."""
-    if task.state not in (TaskState.IDLE, TaskState.WAITING):
+    if task.state not in _UNBEGUN:
         return  # a join that was selected twice in one step
-    if step.execution.state is not ExecutionState.RUNNING:
+    if step.execution.state is not _LIVES:
         if task.state is not TaskState.IDLE:
             step.change(TaskMoved(task=task.number, state=TaskState.IDLE, at_s=step.at_s))
         if step.failed_hard and step.workflow.rules.notes_errors:
@@ -97,9 +102,16 @@ def _keeps_result(step: Step, task: TaskExecution) -> bool:
 
 def state_clause(spec: Task, verdict: TaskState) -> Clause:
     """The clause that belongs to the way a task ended."""
-    if verdict is TaskState.ERROR:
+    if verdict is _ERROR:
         return spec.on_error
-    return spec.on_skip if verdict is TaskState.SKIPPED else spec.on_success
+    return spec.on_skip if verdict is _SKIPPED else spec.on_success
+
+
+def _own(spec: Task, verdict: TaskState) -> Template | None:
+    """The task's own key that belongs to the way it ended."""
+    if verdict is _ERROR:
+        return spec.publish_on_error
+    return spec.publish_on_skip if verdict is _SKIPPED else spec.publish
 
 
 def publish(step: Step, task: TaskExecution, verdict: TaskState, info: str) -> None:
@@ -108,15 +120,15 @@ def publish(step: Step, task: TaskExecution, verdict: TaskState, info: str) -> N
     The state's own clause, then the task's publish key for the state, then on-complete (MISTRAL.md section 1).
     Nothing is published by a cancelled task.
     """
-    if verdict is TaskState.CANCELLED:
+    if verdict is _CANCELLED:
         return
     spec = step.spec(task)
     clause = state_clause(spec, verdict)
-    own = {TaskState.ERROR: spec.publish_on_error, TaskState.SKIPPED: spec.publish_on_skip}.get(verdict, spec.publish)
-    if verdict is TaskState.SKIPPED and own is None and _has_output(step, task):
+    own = _own(spec, verdict)
+    if verdict is _SKIPPED and own is None and _has_output(step, task):
         own = spec.publish  # evaluated with the given output as the result (BEHAVIOURS decision 4, R20)
         clause = clause if clause != Clause() else spec.on_success
-    last = spec.on_complete if verdict is not TaskState.SKIPPED else Clause()
+    last = spec.on_complete if verdict is not _SKIPPED else Clause()
     branch = [template for template in (clause.branch, own, last.branch) if template is not None]
     shared = [template for template in (clause.globals, last.globals) if template is not None]
     if not branch and not shared:
