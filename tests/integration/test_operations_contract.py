@@ -168,6 +168,42 @@ async def test_a_dry_pause_reaches_children(stage: Stage, language: str) -> None
     await end(stage, scene)
 
 
+@both
+async def test_a_dry_end_by_force_reaches_children(stage: Stage, language: str) -> None:
+    """A dry end by force tells what would happen in sub-workflows too, down to the last (decision 7)."""
+    scene = await stage.open("calls", language, held={"inner", "free"})
+    children = await stage.children(scene)
+    await until(lambda: len(scene.runs) == 3)
+    async with stage.unchanged(scene):
+        told = (await stage.cancel(scene.id, terminate=operation_pb2.Terminate(), dry_run=True)).dry_run
+    assert {each.task_name: each.execution_id for each in told.children} == children
+    assert {each.effect.state for each in told.children} == {execution_pb2.EXECUTION_STATE_CANCELLED}
+    await end(stage, scene)
+
+
+@both
+async def test_a_dry_skip(stage: Stage, language: str) -> None:
+    """A dry skip says that the task is skipped and what starts; that joins wait again is not called kept (R15, R19)."""
+    scene = await stage.open("chain", language, {"word": "a"}, broken={"second"})
+    await stage.rests(scene, "ERROR")
+    choice = operation_pb2.ResumeTask(task="second", skip=True, output='"b"')
+    async with stage.unchanged(scene):
+        told = (await stage.resume(scene.id, choice, dry_run=True)).dry_run
+    assert [(each.name, each.reason) for each in told.starts] == [
+        ("second", "is skipped: what follows it starts"),
+        ("third", ""),
+    ]
+    assert list(told.may_follow) == []
+    assert [each.name for each in told.kept] == ["first"]
+    scene = await stage.open("join", language, broken={"left"})
+    await stage.rests(scene, "ERROR")
+    async with stage.unchanged(scene):
+        told = (await stage.resume(scene.id, "left", dry_run=True)).dry_run
+    assert [each.name for each in told.starts] == ["left"]
+    assert [each.name for each in told.joins_waiting] == ["meet"]
+    assert sorted(each.name for each in told.kept) == ["right", "start"]
+
+
 # Late results
 
 

@@ -13,7 +13,7 @@ from dalsegno.workflow import machine
 from dalsegno.workflow.changes import AttemptAdded, AttemptsBegun, TaskAdded, TaskMoved
 from dalsegno.workflow.commands import Send
 from dalsegno.workflow.events import Event
-from dalsegno.workflow.execution import Execution
+from dalsegno.workflow.execution import Execution, TaskExecution
 from dalsegno.workflow.graph import dependants, outbound_tasks
 from dalsegno.workflow.model import Workflow
 from dalsegno.workflow.refusals import Refusal
@@ -43,8 +43,9 @@ def try_operation(
     outcome = batch.try_step(private, event)
     message = dry_run_message(private.workflow, outcome, before)
     execution = outcome.execution
-    by_child = {execution.attempts[key].child_id: key for key in execution.children}
-    for child_id, told in _told(outcome):
+    sent = _told(outcome)
+    by_child = {each.child_id: each.key for each in execution.attempts.values() if sent and each.child_id}
+    for child_id, told in sent:
         key = by_child.get(child_id)
         if key is None or len(message.children) == LIST_MAX:
             continue
@@ -87,12 +88,16 @@ def dry_run_message(
     )
     added = {change.task for change in outcome.changes if isinstance(change, TaskAdded)}
     begun = _begun(outcome)
+    skipped = {each.key[0] for each in outcome.changes if isinstance(each, AttemptAdded) and each.stands_in}
     partly = {each.task for each in outcome.changes if isinstance(each, AttemptsBegun) and each.only is not None}
+    partly -= skipped
     for number in begun[:LIST_MAX]:
         entry = _entry(execution, number, added)
         entry.items.extend(sorted(execution.tasks[number].pending)[:LIST_MAX] if number in partly else ())
+        entry.reason = _reason(execution.tasks[number])
         message.starts.append(entry)
-    message.may_follow.extend(_reachable(workflow, [execution.tasks[number].name for number in begun]))
+    names = [execution.tasks[number].name for number in begun if number not in skipped]
+    message.may_follow.extend(_reachable(workflow, names))
     message.joins_waiting.extend(_entry(execution, number, added) for number in islice(execution.waiting, LIST_MAX))
     if before is not None:
         gone = [number for number in _superseded(execution) if number not in before.superseded]
@@ -107,11 +112,20 @@ def _entry(execution: Execution, number: int, added: Collection[int]) -> executi
     return execution_pb2.DryRunTask(name=execution.tasks[number].name, number=0 if number in added else number)
 
 
+def _reason(task: TaskExecution) -> str:
+    """Why a task is among those that start, when it is not because it runs."""
+    if task.state is TaskState.SKIPPED:
+        return "is skipped: what follows it starts"
+    return "after a delay" if task.state is TaskState.RUNNING_DELAYED else ""
+
+
 def _begun(outcome: machine.Outcome) -> list[int]:
     """The tasks that would start or be delayed at once, in order."""
     begun: dict[int, None] = {}
     for change in outcome.changes:
-        if isinstance(change, AttemptAdded):
+        if isinstance(change, AttemptsBegun):
+            begun[change.task] = None
+        elif isinstance(change, AttemptAdded):
             begun[change.key[0]] = None
         elif isinstance(change, TaskMoved) and change.state is TaskState.RUNNING_DELAYED:
             begun[change.task] = None
@@ -126,7 +140,7 @@ def _kept(
     for number, task in execution.tasks.items():
         if number not in before.ended or task.superseded_by:
             continue
-        if number not in again:
+        if number not in again and task.is_completed:
             yield execution_pb2.DryRunTask(name=task.name, number=number)
         elif number in partly and task.item_count is not None:
             pending = set(task.pending)
