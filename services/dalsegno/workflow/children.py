@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dalsegno.workflow.attempts import close, progress
-from dalsegno.workflow.events import ChildMoved
+from dalsegno.workflow.events import ChildMoved, PauseRequested
 from dalsegno.workflow.execution import Attempt
 from dalsegno.workflow.states import COMPLETED_ATTEMPT, AttemptState, ExecutionState, TaskState
 from dalsegno.workflow.step import Step
@@ -31,6 +31,8 @@ def child_moved(step: Step, event: ChildMoved) -> None:
         progress(step, attempt, AttemptState.PAUSED, reported=event.reported)
     elif state is ExecutionState.RUNNING:
         progress(step, attempt, AttemptState.RUNNING)
+        if step.execution.state is ExecutionState.PAUSING and not (event.again or attempt.child_revision):
+            _pause(step, attempt)
     elif state is ExecutionState.SUCCESS:
         close(step, attempt, AttemptState.SUCCESS, output, "")
     elif state is ExecutionState.CANCELLED:
@@ -38,6 +40,12 @@ def child_moved(step: Step, event: ChildMoved) -> None:
     else:
         info = event.state_info if state is ExecutionState.ERROR else f"the sub-workflow ended {state}"
         close(step, attempt, AttemptState.ERROR, output, info or "the sub-workflow failed")
+
+
+def _pause(step: Step, attempt: Attempt) -> None:
+    """It has only now begun: the pause may have come to it before its start did (O6)."""
+    waits = step.execution.waits_for_delegates
+    step.tell_child(attempt.child_id, PauseRequested(at_s=step.at_s, waits_for_delegates=waits))
 
 
 def _speaking(step: Step, event: ChildMoved) -> Attempt | None:

@@ -130,6 +130,8 @@ class Step:
         if parent is not None and state in TOLD_TO_PARENT:
             told = ChildMoved(
                 at_s=self.at_s,
+                actor=self.event.actor if again else "",  # whose doing it is that the parent runs again
+                comment=self.event.comment if again else "",
                 key=parent.key,
                 child_id=execution.id,
                 state=state,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tests.unit.workflow.stories.operating import Stage, run, skip
 
+from dalsegno.workflow.events import PauseRequested
 from dalsegno.workflow.value import Value
 
 REVERSE = """
@@ -328,3 +329,29 @@ def test_a_failure_that_ended_in_fail_is_one() -> None:
         stage.end("a")
         assert stage.execution.state == "SUCCESS", language
         stage.check()
+
+
+def test_a_pause_that_overtakes_the_start_of_a_child() -> None:
+    """O6: the child is told to pause before it has begun; once it has it is told again, so that it does not run on."""
+    stage = Stage(TREE)
+    stage.end("inner", on=stage.child())
+    stage.end("after")
+    execution = stage.execution = stage.world.start("wf")
+    stage.world.tell(execution.id, PauseRequested(at_s=stage.world.now_s))
+    stage.world._mail.reverse()
+    stage.world.run(until_s=0)
+    assert (execution.state, stage.child().state) == ("PAUSED", "PAUSED")
+    stage.resume()
+    assert (execution.state, stage.child().state) == ("RUNNING", "RUNNING")
+    stage.check()
+
+
+def test_who_had_a_child_run_again_stands_with_its_ancestors() -> None:
+    """R22, R23, decisions 2 and 11: their attempts and journals name who it was; the comment is the child's only."""
+    stage = Stage(TREE)
+    child = stage.child()
+    stage.end("inner", error="broken", on=child)
+    stage.rerun(run("inner"), on=child, comment="mended")
+    again = stage.attempts("call")[-1]
+    assert (again.state, again.actor, again.comment) == ("RUNNING", "ann", "")
+    assert [each.comment for each in child.attempts.values()] == ["", "launched by workflow-rerun: mended"]
