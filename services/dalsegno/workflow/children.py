@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dalsegno.workflow.attempts import close, progress
+from dalsegno.workflow.changes import AttemptMoved
 from dalsegno.workflow.events import ChildMoved, PauseRequested
 from dalsegno.workflow.execution import Attempt
 from dalsegno.workflow.states import COMPLETED_ATTEMPT, AttemptState, ExecutionState, TaskState
@@ -32,7 +33,7 @@ def child_moved(step: Step, event: ChildMoved) -> None:
     elif state is ExecutionState.RUNNING:
         progress(step, attempt, AttemptState.RUNNING)
         if step.execution.state is ExecutionState.PAUSING and not (event.again or attempt.child_revision):
-            _pause(step, attempt)
+            _pause(step, attempt, event.revision)
     elif state is ExecutionState.SUCCESS:
         close(step, attempt, AttemptState.SUCCESS, output, "")
     elif state is ExecutionState.CANCELLED:
@@ -42,9 +43,10 @@ def child_moved(step: Step, event: ChildMoved) -> None:
         close(step, attempt, AttemptState.ERROR, output, info or "the sub-workflow failed")
 
 
-def _pause(step: Step, attempt: Attempt) -> None:
+def _pause(step: Step, attempt: Attempt, revision: int) -> None:
     """It has only now begun: the pause may have come to it before its start did (O6)."""
     waits = step.execution.waits_for_delegates
+    step.change(AttemptMoved(key=attempt.key, state=attempt.state, child_revision=revision, at_s=step.at_s))
     step.tell_child(attempt.child_id, PauseRequested(at_s=step.at_s, waits_for_delegates=waits))
 
 
