@@ -61,13 +61,14 @@ def add(step: Step, task: TaskExecution, item: int, extra: Mapping[str, object] 
                 return repeated
         if given is None:
             given = _input(spec, task_view(step, task, extra))
-        name, is_workflow = _name(step, spec, plain)
+        named_in = task_view(step, task, extra) if step.workflow.rules.asks_for_items else plain
+        name, is_workflow = _name(step, spec, named_in)
         if not is_workflow:
             action = adhoc.resolve(step, name, given, plain)
             _add_action(step, task, item, action, extra)
             return True
     except EvaluationError as error:
-        told = f"cannot evaluate the input of task '{task.name}': {error}"
+        told = f"cannot evaluate the action or the input of task '{task.name}': {error}"
         if not spec.items or step.workflow.rules.fails_fast:
             raise HardFailure(told) from None
         step.later("end", task, TaskState.ERROR, told)  # grade 1 with items (MISTRAL.md section 5)

@@ -381,3 +381,19 @@ tasks: {t: {action: core.noop}}
     end(here, execution, "t")
     assert execution.output == Value(data={"all": [1, 1, 3, None, 1], "again": [1, 1, 3, None, 1]})
     here.check_journals()
+
+
+def test_each_item_may_have_an_action_of_its_own() -> None:
+    """`item()` is known where the action is named, as in the input."""
+    text = """
+version: 1.0
+tasks:
+  each:
+    with: n in <% [1, 2] %>
+    action: <% switch(item(n) = 1 => "core.echo", true => "core.noop") %>
+"""
+    here = world(own=text)
+    execution = here.start("demo.own")
+    here.run()
+    assert [attempt.action for attempt in execution.attempts.values()] == ["core.echo", "core.noop"]
+    here.check_journals()
