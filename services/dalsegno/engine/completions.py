@@ -109,7 +109,7 @@ def _complete_needs(asked: Asked, batch: Batch) -> Collection[str]:
     request = asked.request
     fields = check_shared_fields(request)
     if request.outcome not in _OUTCOMES:
-        fields.refuse("outcome", "is missing")
+        fields.refuse("outcome", "must be SUCCEEDED, FAILED or CANCELLED")
     fields.text("error", request.error, ERROR_CHARACTERS_MAX)
     if request.error and request.outcome == actions.COMPLETION_OUTCOME_SUCCEEDED:
         fields.refuse("error", "goes with FAILED and CANCELLED only")

@@ -101,9 +101,14 @@ def _namespace(asked: Asked, batch: Batch) -> str:
 
 # Pause, resume, cancel
 
+_UNSAID = operation_pb2.DELEGATES_UNSPECIFIED
+_WHILE_PAUSING = (_UNSAID, operation_pb2.DELEGATES_LEAVE, operation_pb2.DELEGATES_WAIT)
+_WHILE_CANCELLING = (_UNSAID, operation_pb2.DELEGATES_CANCEL, operation_pb2.DELEGATES_WAIT)
+"""What a newer client may ask beside these is refused: it might mean the contrary of the default."""
+
 
 def _pause(fields: Fields, request: executions.PauseExecutionRequest) -> Event:
-    if request.delegates == operation_pb2.DELEGATES_CANCEL:
+    if request.delegates not in _WHILE_PAUSING:
         fields.refuse("delegates", "a pause leaves delegates or waits for them: LEAVE or WAIT")
     return PauseRequested(waits_for_delegates=request.delegates == operation_pb2.DELEGATES_WAIT)
 
@@ -114,7 +119,7 @@ def _resume(fields: Fields, request: executions.ResumeExecutionRequest) -> Event
 
 
 def _cancel(fields: Fields, request: executions.CancelExecutionRequest) -> Event:
-    if request.delegates == operation_pb2.DELEGATES_LEAVE:
+    if request.delegates not in _WHILE_CANCELLING:
         fields.refuse("delegates", "a cancel cancels delegates or waits for them: CANCEL or WAIT")
     waits = request.delegates == operation_pb2.DELEGATES_WAIT
     if not request.HasField("terminate"):

@@ -33,7 +33,7 @@ def check_rerun(fields: Fields, request: executions.RerunExecutionRequest, memo:
     beginning = request.start_from == operation_pb2.RERUN_FROM_BEGINNING
     named = request.start_from == operation_pb2.RERUN_FROM_TASKS
     if not beginning and not named and request.start_from != operation_pb2.RERUN_FROM_FAILED:
-        fields.refuse("start_from", "is missing: BEGINNING, TASKS or FAILED")
+        fields.refuse("start_from", "must be BEGINNING, TASKS or FAILED")
     choices = rerun_choices(fields, request.tasks)
     if named and not request.tasks:
         fields.refuse("tasks", "is missing: name the tasks to begin at")
