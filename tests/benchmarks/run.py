@@ -9,12 +9,13 @@ from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 
-from tests.benchmarks import definitions, profiles
+from tests.benchmarks import definitions, operations, profiles, workloads
 from tests.benchmarks.results import Result, describe_machine, find_commit, write_json, write_table
 from tests.benchmarks.services import running_services
-from tests.benchmarks.workloads import WORKLOADS, measure_first
+from tests.benchmarks.texts import LANGUAGES, Language
 
 NOTE = "cpu_s: processor time of engine, executor and api together, without the client (this program)."
+WORKLOADS = {**workloads.WORKLOADS, **operations.WORKLOADS}
 EVERY = sorted([*WORKLOADS, "W6"])
 
 
@@ -35,6 +36,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _read_options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser("scripts/bench", description=__doc__)
     parser.add_argument("--only", default="", metavar="W1,W3", help=f"some of {','.join(EVERY)}; otherwise all")
+    languages = ",".join(LANGUAGES)
+    parser.add_argument("--language", default=languages, metavar=languages, help="in which; otherwise in both")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the results there too")
     parser.add_argument("--expressions", action="store_true", help="what expressions cost, instead of the workloads")
     parser.add_argument("--definitions", action="store_true", help="what large definitions cost, instead")
@@ -44,30 +47,44 @@ def _read_options(arguments: Sequence[str] | None) -> argparse.Namespace:
     unknown = set(options.workloads) - set(EVERY)
     if unknown:
         parser.error(f"no such workload: {', '.join(sorted(unknown))}; there are {', '.join(EVERY)}")
+    options.languages = [LANGUAGES[name] for name in _known(parser, options.language)]
     if not options.workloads and not options.expressions and not options.definitions:
         options.workloads = EVERY
     return options
+
+
+def _known(parser: argparse.ArgumentParser, given: str) -> list[str]:
+    names = [name.strip().lower() for name in given.split(",") if name.strip()]
+    unknown = set(names) - set(LANGUAGES)
+    if unknown:
+        parser.error(f"no such language: {', '.join(sorted(unknown))}; there are {', '.join(LANGUAGES)}")
+    return names
 
 
 async def _measure(options: argparse.Namespace, results: list[Result]) -> None:
     if options.expressions:
         results += definitions.measure_expressions()
     if options.definitions:
-        results += definitions.measure_compilation()
-        results += definitions.measure_publishing_core()
-        async with running_services() as (services, client):
-            results += await definitions.measure_publishing(services, client)
-    for name, measure in WORKLOADS.items():
-        if name not in options.workloads:
-            continue
-        async with AsyncExitStack() as stack:
-            services, client = await stack.enter_async_context(running_services())
-            if options.profile:
-                stack.enter_context(profiles.recorded(services.pids, options.profile, name))
-            async for result in measure(services, client):
-                results.append(result)
-    if "W6" in options.workloads:
-        results.append(await measure_first())
+        for language in options.languages:
+            results += definitions.measure_compilation(language)
+            results += definitions.measure_publishing_core(language)
+            async with running_services() as (services, client):
+                results += await definitions.measure_publishing(services, client, language)
+    for name in options.workloads:
+        for language in options.languages:
+            await _measure_workload(options, name, language, results)
+
+
+async def _measure_workload(options: argparse.Namespace, name: str, language: Language, results: list[Result]) -> None:
+    if name == "W6":
+        results.append(await workloads.measure_first(language))
+        return
+    async with AsyncExitStack() as stack:
+        services, client = await stack.enter_async_context(running_services())
+        if options.profile:
+            stack.enter_context(profiles.recorded(services.pids, options.profile, f"{name}-{language.name}"))
+        async for result in WORKLOADS[name](services, client, language):
+            results.append(result)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -29,6 +29,7 @@ from dalsegno.v1 import (
 ROOT = Path(__file__).resolve().parents[2]
 READY_S = 60.0
 RESULT_S = 600.0
+LOOK_S = 0.02
 TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -40,9 +41,12 @@ class Client:
         self._workflows = workflow_service_pb2_grpc.WorkflowServiceStub(self._channel)
         self._executions = execution_service_pb2_grpc.ExecutionServiceStub(self._channel)
 
-    async def define(self, text: str) -> None:
-        """Create the workflows of a definition; waits for the services when they are not there yet."""
-        request = workflow_service_pb2.CreateDefinitionsRequest(text=text)
+    async def define(self, text: str, name: str = "") -> None:
+        """Create the workflows of a definition; waits for the services when they are not there yet.
+
+        `name` is that of a workflow whose language does not say it in the text.
+        """
+        request = workflow_service_pb2.CreateDefinitionsRequest(text=text, name=name)
         await self._workflows.CreateDefinitions(request, wait_for_ready=True, timeout=READY_S)
 
     async def start(self, workflow: str, given: dict[str, object] | None = None) -> str:
@@ -51,12 +55,14 @@ class Client:
         answer = await self._executions.StartExecution(request, timeout=READY_S)
         return answer.execution.id
 
-    async def wait(self, execution_id: str) -> execution_pb2.Execution:
-        """The execution, once it is a SUCCESS. RuntimeError for any other end."""
+    async def wait(
+        self, execution_id: str, end: int = execution_pb2.EXECUTION_STATE_SUCCESS
+    ) -> execution_pb2.Execution:
+        """The execution, once it has come to this end. RuntimeError for any other."""
         request = execution_service_pb2.WaitExecutionRequest(execution_id=execution_id)
         answer = await self._executions.WaitExecution(request, timeout=RESULT_S)
         execution = answer.execution
-        if execution.state != execution_pb2.EXECUTION_STATE_SUCCESS:
+        if execution.state != end:
             state = execution_pb2.ExecutionState.Name(execution.state)
             raise RuntimeError(f"execution {execution_id} is {state}: {execution.state_info}")
         return execution
@@ -65,14 +71,52 @@ class Client:
         """Start an execution and wait for its end."""
         return await self.wait(await self.start(workflow, given))
 
-    async def rerun_item(self, execution_id: str, task: str, item: int) -> execution_pb2.Execution:
-        """Run one item of a task of an ended execution again, and wait for the end."""
-        chosen = operation_pb2.RerunTask(task=task, items=[item])
+    async def rerun(
+        self,
+        execution_id: str,
+        task: str,
+        items: Mapping[int, Mapping[str, object] | None] | None = None,
+        end: int = execution_pb2.EXECUTION_STATE_SUCCESS,
+        waits: bool = True,
+    ) -> None:
+        """Run a task of an ended execution again, or only these items of it, with new inputs or those that they had."""
+        chosen = operation_pb2.RerunTask(task=task, items=items or (), item_inputs=_inputs(items or {}))
         request = execution_service_pb2.RerunExecutionRequest(
             execution_id=execution_id, start_from=operation_pb2.RERUN_FROM_TASKS, tasks=[chosen]
         )
         await self._executions.RerunExecution(request, timeout=READY_S)
-        return await self.wait(execution_id)
+        if waits:
+            await self.wait(execution_id, end)
+
+    async def resume(self, execution_id: str, task: str, items: Mapping[int, Mapping[str, object] | None]) -> None:
+        """Run these items of a failed task again, and wait for the success."""
+        chosen = operation_pb2.ResumeTask(task=task, items=items, item_inputs=_inputs(items))
+        request = execution_service_pb2.ResumeExecutionRequest(execution_id=execution_id, tasks=[chosen])
+        await self._executions.ResumeExecution(request, timeout=READY_S)
+        await self.wait(execution_id)
+
+    async def pause(self, execution_id: str) -> None:
+        """Pause an execution of which nothing is active, which is PAUSED at once. RuntimeError when it is not."""
+        request = execution_service_pb2.PauseExecutionRequest(execution_id=execution_id)
+        answer = await self._executions.PauseExecution(request, timeout=READY_S)
+        if answer.execution.state != execution_pb2.EXECUTION_STATE_PAUSED:
+            raise RuntimeError(f"execution {execution_id} is not PAUSED")
+
+    async def go_on(self, execution_id: str) -> None:
+        """Resume an execution that was paused."""
+        request = execution_service_pb2.ResumeExecutionRequest(execution_id=execution_id)
+        await self._executions.ResumeExecution(request, timeout=READY_S)
+
+    async def wait_for_delay(self, execution_id: str) -> None:
+        """Until a task of the execution waits for a time."""
+        request = execution_service_pb2.ListTasksRequest(
+            execution_id=execution_id, filter="state=RUNNING_DELAYED", page_size=1
+        )
+        while True:
+            answer = await self._executions.ListTasks(request, timeout=READY_S)
+            if answer.tasks:
+                return
+            await asyncio.sleep(LOOK_S)
 
     async def list_executions(self, chosen: str, count: int) -> list[execution_pb2.Execution]:
         """The newest executions, at most so many, that the filter chooses."""
@@ -168,6 +212,10 @@ async def running_services() -> AsyncIterator[tuple[Services, Client]]:
         await client.close()
         await asyncio.to_thread(services.stop)
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _inputs(items: Mapping[int, Mapping[str, object] | None]) -> dict[int, str]:
+    return {item: json.dumps(given) for item, given in items.items() if given is not None}
 
 
 def free_address() -> str:

@@ -1,6 +1,12 @@
-"""The definitions that the benchmarks run, in Mistral's language unless they say otherwise."""
+"""The definitions that the benchmarks run, in both languages."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+WAIT_S = 3_600
+"""So long tasks wait that are not to go on while something is measured."""
 
 
 def chain_text(name: str, tasks: int) -> str:
@@ -24,15 +30,37 @@ def publishing_chain_text(name: str, tasks: int) -> str:
     return "\n".join(lines) + "\n"
 
 
-def orquesta_chain_text(tasks: int) -> str:
-    """The same in Orquesta's language, with a condition on each way."""
-    lines = ["version: 1.0", "tasks:"]
+def waiting_chain_text(name: str, tasks: int) -> str:
+    """A chain of no-op tasks, and one after them that waits."""
+    last = ["      on-success: waiting", "    waiting:", "      action: std.noop", f"      wait-before: {WAIT_S}"]
+    return chain_text(name, tasks) + "\n".join(last) + "\n"
+
+
+def orquesta_chain_text(name: str, tasks: int, last: str = "noop") -> str:
+    """The same in Orquesta's language: a workflow of so many no-op tasks, one after the other."""
+    lines = ["version: 1.0", f"description: {name}", "tasks:"]
+    for number in range(tasks):
+        following = f"task_{number + 1}" if number + 1 < tasks else last
+        lines += [f"  task_{number}:", "    action: core.noop", "    next:"]
+        lines += ["      - when: <% succeeded() %>", f"        do: {following}"]
+    return "\n".join(lines) + "\n"
+
+
+def orquesta_publishing_chain_text(name: str, tasks: int) -> str:
+    """A chain in which each task publishes one variable of its own, with a condition on each way."""
+    lines = ["version: 1.0", f"description: {name}", "tasks:"]
     for number in range(tasks):
         following = f"task_{number + 1}" if number + 1 < tasks else "noop"
         lines += [f"  task_{number}:", f"    action: core.echo message='value {number}'", "    next:"]
         lines += ["      - when: <% succeeded() %>", "        publish:"]
         lines += [f"          - variable_{number}: <% result().stdout %>", f"        do: {following}"]
     return "\n".join(lines) + "\n"
+
+
+def orquesta_waiting_chain_text(name: str, tasks: int) -> str:
+    """A chain of no-op tasks, and one after them that waits."""
+    last = ["  waiting:", "    action: core.noop", f"    delay: {WAIT_S}"]
+    return orquesta_chain_text(name, tasks, "waiting") + "\n".join(last) + "\n"
 
 
 def orquesta_layers_text(layers: int, width: int) -> str:
@@ -45,6 +73,14 @@ def orquesta_layers_text(layers: int, width: int) -> str:
             lines += [f"  task_{layer}_{number}:", "    action: core.noop", "    next:"]
             lines += ["      - publish:", f"          - variable_{layer}_{number}: {number}", f"        do: {do}"]
     return "\n".join(lines) + "\n"
+
+
+def orquesta_converging_text(tasks: int) -> str:
+    """Tasks in Orquesta's language that begin at once and all lead to one, which is no join and so runs for each."""
+    lines = ["version: 1.0", "tasks:"]
+    for number in range(tasks):
+        lines += [f"  task_{number}:", "    action: core.noop", "    next:", "      - do: last"]
+    return "\n".join([*lines, "  last:", "    action: core.noop"]) + "\n"
 
 
 FAN_OUT = """\
@@ -72,3 +108,73 @@ one_task:
       action: std.echo output='hello'
 """
 """The smallest workflow that has a result."""
+
+ORQUESTA_FAN_OUT = """\
+version: 1.0
+input: [count]
+tasks:
+  each:
+    with: number in <% range(ctx(count)) %>
+    action: core.echo message=<% item(number) %>
+    next:
+      - when: <% succeeded() %>
+        do: together
+  together:
+    join: all
+    action: core.noop
+"""
+
+ORQUESTA_ONE_TASK = """\
+version: 1.0
+output:
+  - said: <% ctx(said) %>
+tasks:
+  only:
+    action: core.echo message='hello'
+    next:
+      - publish:
+          - said: <% result().stdout %>
+"""
+
+
+class Chain(Protocol):
+    """A definition of a workflow of this name with so many tasks."""
+
+    def __call__(self, name: str, tasks: int) -> str: ...
+
+
+@dataclass(frozen=True)
+class Language:
+    """What the workloads run, in one language. What differs is the language; what is done is the same."""
+
+    name: str
+    suffix: str
+    """Follows the names of the workloads."""
+    chain: Chain
+    publishing_chain: Chain
+    waiting_chain: Chain
+    fan_out: str
+    one_task: str
+    echoes: str
+    """The parameter of the action that the items of the fan-out run."""
+
+    def document_name(self, name: str) -> str:
+        """What must be said beside the text for the workflow to have this name: nothing where the text says it."""
+        return name if self.name == "orquesta" else ""
+
+
+LANGUAGES = {
+    "mistral": Language(
+        "mistral", "", chain_text, publishing_chain_text, waiting_chain_text, FAN_OUT, ONE_TASK, "output"
+    ),
+    "orquesta": Language(
+        "orquesta",
+        ", Orquesta",
+        orquesta_chain_text,
+        orquesta_publishing_chain_text,
+        orquesta_waiting_chain_text,
+        ORQUESTA_FAN_OUT,
+        ORQUESTA_ONE_TASK,
+        "message",
+    ),
+}

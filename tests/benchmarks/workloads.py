@@ -1,4 +1,4 @@
-"""The workloads W1 to W7, which run against services of their own (W6) or of all of them together (the others)."""
+"""The workloads W1 to W6: what runs by itself. Each has services of its own."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from tests.benchmarks.results import Result, percentiles_ms
 from tests.benchmarks.services import Client, Services, processor_s, resident_mb, running_services
-from tests.benchmarks.texts import FAN_OUT, ONE_TASK, chain_text
+from tests.benchmarks.texts import Language
 
 from dalsegno.v1 import execution_pb2
 
@@ -24,8 +24,6 @@ W4_TIMES = 200
 ROUNDS = 3
 LOOK_S = 0.02
 W6_TIMES = 3
-W7_ITEMS = (10, 10_000)
-W7_TIMES = 30
 
 AT_REST_S = 2.0
 """So long the services are left alone before their memory at rest is read."""
@@ -51,9 +49,9 @@ class Spent:
 
 
 @contextmanager
-def measured(services: Services) -> Iterator[Spent]:
+def measured(services: Services, spent: Spent | None = None) -> Iterator[Spent]:
     """Measure a block: by the clock, and the processor time of the three services."""
-    spent = Spent()
+    spent = spent or Spent()
     before, began_s = processor_s(services.pids), time.perf_counter()
     yield spent
     spent.wall_s = time.perf_counter() - began_s
@@ -63,39 +61,39 @@ def measured(services: Services) -> Iterator[Spent]:
     tell(f"  {spent.wall_s:.2f} s; processor: {shares}")
 
 
-async def measure_chains(services: Services, client: Client) -> AsyncIterator[Result]:
+async def measure_chains(services: Services, client: Client, language: Language) -> AsyncIterator[Result]:
     """W1: one chain of no-op tasks."""
     for tasks in W1_TASKS:
-        await client.define(chain_text(f"chain_{tasks}", tasks))
+        await client.define(language.chain(f"chain_{tasks}", tasks), language.document_name(f"chain_{tasks}"))
         await client.run(f"chain_{tasks}")
 
     async def run_once(tasks: int) -> Spent:
         return await _measure_run(services, client, f"chain_{tasks}", {})
 
     for tasks, runs in (await _interleaved(W1_TASKS, run_once)).items():
-        yield middle(runs).result("W1 chain", tasks, tasks)
+        yield middle(runs).result(f"W1 chain{language.suffix}", tasks, tasks)
 
 
-async def measure_fan_outs(services: Services, client: Client) -> AsyncIterator[Result]:
+async def measure_fan_outs(services: Services, client: Client, language: Language) -> AsyncIterator[Result]:
     """W2: one workflow that fans out to many items and joins."""
-    await client.define(FAN_OUT)
+    await client.define(language.fan_out, language.document_name("fan_out"))
     await client.run("fan_out", {"count": 10})
 
     async def run_once(items: int) -> Spent:
         return await _measure_run(services, client, "fan_out", {"count": items})
 
     for items, runs in (await _interleaved(W2_ITEMS, run_once)).items():
-        yield middle(runs).result("W2 fan-out", items, items)
+        yield middle(runs).result(f"W2 fan-out{language.suffix}", items, items)
 
 
-async def measure_many(services: Services, client: Client) -> AsyncIterator[Result]:
+async def measure_many(services: Services, client: Client, language: Language) -> AsyncIterator[Result]:
     """W3: many workflows at once, started by as many calls.
 
     First the client looks every 20 ms whether any of them still runs; the times are those from creation to end as
     the services tell them. Then, as another line, it waits for each with a call of its own, which costs as much again;
     the times are those from asking for one to knowing its result.
     """
-    await client.define(chain_text("steps", W3_TASKS))
+    await client.define(language.chain("steps", W3_TASKS), language.document_name("steps"))
     await client.run("steps")
     for name, run_all in (("W3 concurrent", _run_many), ("W3 each awaited", _await_many)):
 
@@ -107,12 +105,12 @@ async def measure_many(services: Services, client: Client) -> AsyncIterator[Resu
             return spent
 
         for workflows, runs in (await _interleaved(W3_WORKFLOWS, run_once)).items():
-            yield middle(runs).result(name, workflows, workflows * W3_TASKS)
+            yield middle(runs).result(f"{name}{language.suffix}", workflows, workflows * W3_TASKS)
 
 
-async def measure_latency(services: Services, client: Client) -> AsyncIterator[Result]:
+async def measure_latency(services: Services, client: Client, language: Language) -> AsyncIterator[Result]:
     """W4: from start to result of a one-task workflow, one at a time."""
-    await client.define(ONE_TASK)
+    await client.define(language.one_task, language.document_name("one_task"))
     for _ in range(10):
         await client.run("one_task")
     tell(f"W4: {W4_TIMES} workflows of one task, one at a time")
@@ -123,63 +121,46 @@ async def measure_latency(services: Services, client: Client) -> AsyncIterator[R
             spent.times_s.append(time.perf_counter() - began_s)
             if "hello" not in execution.output:
                 raise RuntimeError(f"a wrong result: {execution.output}")
-    yield spent.result("W4 latency", W4_TIMES, W4_TIMES)
+    yield spent.result(f"W4 latency{language.suffix}", W4_TIMES, W4_TIMES)
 
 
-async def measure_memory(services: Services, client: Client) -> AsyncIterator[Result]:
+async def measure_memory(services: Services, client: Client, language: Language) -> AsyncIterator[Result]:
     """W5: the memory of the three, in services that have done nothing yet, and after the larger W3."""
-    await client.define(chain_text("steps", W3_TASKS))
+    await client.define(language.chain("steps", W3_TASKS), language.document_name("steps"))
     await asyncio.sleep(AT_REST_S)
-    yield Result("W5 memory at rest", 0, rss_mb=resident_mb(services.pids))
+    yield Result(f"W5 memory at rest{language.suffix}", 0, rss_mb=resident_mb(services.pids))
     workflows = W3_WORKFLOWS[-1]
     tell(f"W5: {workflows:,} workflows of {W3_TASKS} tasks")
     with measured(services):
         await _run_many(client, workflows)
     await asyncio.sleep(AT_REST_S)
-    yield Result("W5 memory after W3", workflows, rss_mb=resident_mb(services.pids))
+    yield Result(f"W5 memory after W3{language.suffix}", workflows, rss_mb=resident_mb(services.pids))
 
 
-async def measure_reruns(services: Services, client: Client) -> AsyncIterator[Result]:
-    """W7: the rerun of one item, in tasks with few and with many, one at a time on a warm engine."""
-    await client.define(FAN_OUT)
-    for items in W7_ITEMS:
-        execution = await client.run("fan_out", {"count": items})
-        for _ in range(3):
-            await client.rerun_item(execution.id, "each", 0)
-        tell(f"W7: {W7_TIMES} reruns of one item of {items:,}")
-        with measured(services) as spent:
-            for item in range(W7_TIMES):
-                began_s = time.perf_counter()
-                await client.rerun_item(execution.id, "each", item % min(W7_ITEMS))
-                spent.times_s.append(time.perf_counter() - began_s)
-        yield spent.result("W7 rerun of an item", items, W7_TIMES)
-
-
-async def measure_first(times: int = W6_TIMES) -> Result:
+async def measure_first(language: Language, times: int = W6_TIMES) -> Result:
     """W6: from the start of the processes, with an empty folder, to the first finished workflow."""
     runs = []
     for _ in range(times):
         tell("W6: three new processes")
         began_s = time.perf_counter()
         async with running_services() as (services, client):
-            await client.define(ONE_TASK)
+            await client.define(language.one_task, language.document_name("one_task"))
             await client.run("one_task")
             wall_s = time.perf_counter() - began_s
             runs.append(Spent(wall_s, sum(processor_s(services.pids).values())))
             tell(f"  {wall_s:.2f} s")
     spent = middle(runs)
-    return Result("W6 first workflow", 1, spent.wall_s, spent.cpu_s)
+    return Result(f"W6 first workflow{language.suffix}", 1, spent.wall_s, spent.cpu_s)
 
 
 RunMany = Callable[[Client, int], Awaitable[list[float]]]
-Measure = Callable[[Services, Client], AsyncIterator[Result]]
+Measure = Callable[[Services, Client, Language], AsyncIterator[Result]]
 WORKLOADS: dict[str, Measure] = {
     "W1": measure_chains,
     "W2": measure_fan_outs,
     "W3": measure_many,
     "W4": measure_latency,
     "W5": measure_memory,
-    "W7": measure_reruns,
 }
 """Each is given new services; W6 starts its own."""
 

@@ -62,6 +62,14 @@ def test_processes_are_measured() -> None:
 def test_an_unknown_workload_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     """--only with a name that does not exist says which there are, before anything is started."""
     with pytest.raises(SystemExit):
-        run.main(["--only", "W1,W9"])
+        run.main(["--only", "W1,W99"])
 
-    assert "no such workload: W9; there are W1, W2, W3, W4, W5, W6, W7" in capsys.readouterr().err
+    assert "no such workload: W99; there are W1, W2, W3, W4, W5, W6, W7, W8, W9" in capsys.readouterr().err
+
+
+def test_an_unknown_language_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    """--language with a name that does not exist says which there are, before anything is started."""
+    with pytest.raises(SystemExit):
+        run.main(["--language", "mistral,piano"])
+
+    assert "no such language: piano; there are mistral, orquesta" in capsys.readouterr().err
