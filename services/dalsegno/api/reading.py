@@ -17,6 +17,7 @@ ATTEMPTS_READ = 1_000
 _COMING_TO_REST = ("PAUSING", "CANCELLING")
 _RUNNING = parse_filter("state=RUNNING delegated=false", ATTEMPT_FIELDS)
 _DELEGATED = parse_filter("state=RUNNING,PAUSED delegated=true", ATTEMPT_FIELDS)
+_PAUSED = parse_filter("state=PAUSED delegated=false", ATTEMPT_FIELDS)
 _READY = parse_filter("state=READY", ATTEMPT_FIELDS)
 
 
@@ -48,7 +49,9 @@ def waiting_for(queries: Queries, row: ExecutionRow) -> list[str]:
         active = queries.attempts(row.id, chosen=_RUNNING, size=WAITING_MAX).rows
         if row.waits_for_delegates:
             active = [*active, *queries.attempts(row.id, chosen=_DELEGATED, size=WAITING_MAX).rows]
-        return [attempt.child_id or attempt_id(row.id, attempt.key) for attempt in active]
+        if row.state == "CANCELLING":  # a sub-workflow that was PAUSED must come to its end as well
+            active = [*active, *queries.attempts(row.id, chosen=_PAUSED, size=WAITING_MAX).rows]
+        return [attempt.child_id or attempt_id(row.id, attempt.key) for attempt in active][:WAITING_MAX]
     if row.state == "RUNNING" and not row.active_count and queries.attempts(row.id, chosen=_READY, size=1).rows:
         return ["executor"]
     return []

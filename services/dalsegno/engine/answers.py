@@ -60,12 +60,17 @@ def _environment_name(params: Value) -> str:
 
 
 def _waiting_for(execution: Execution) -> list[str]:
-    """What is awaited while an execution comes to rest: the attempts and children that are active."""
+    """What is awaited while an execution comes to rest: the attempts and children that are active.
+
+    And children that are CANCELLING, of which their parent has last heard that they are PAUSED.
+    """
     if execution.state not in (ExecutionState.PAUSING, ExecutionState.CANCELLING):
         return []
     awaited: list[str] = []
     for key, attempt in execution.attempts.items():
-        if attempt.is_active or (execution.waits_for_delegates and attempt.delegated and not attempt.ended_s):
+        is_child = execution.state is ExecutionState.CANCELLING and key in execution.children
+        is_delegate = execution.waits_for_delegates and attempt.delegated and not attempt.ended_s
+        if attempt.is_active or is_child or is_delegate:
             awaited.append(attempt.child_id or attempt_id(execution.id, key))
         if len(awaited) == WAITING_MAX:
             break
