@@ -13,14 +13,11 @@ import grpc
 from google.protobuf.message import Message
 from google.rpc.status_pb2 import Status
 
-from dalsegno.rpc.channel import call_metadata
+from dalsegno.rpc.channel import ACTOR_KEY, call_metadata
 from dalsegno.rpc.errors import PassedOn
 from dalsegno.rpc.logs import request_id
 from dalsegno.v1 import engine_service_pb2 as wire
 from dalsegno.v1 import engine_service_pb2_grpc
-
-ACTOR_KEY = "x-dalsegno-actor"
-"""The metadata in which a caller says who asks. It is believed: there is no authentication yet."""
 
 ACTOR_LENGTH = 255
 DEADLINE_S = 30.0

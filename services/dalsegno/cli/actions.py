@@ -11,6 +11,7 @@ from google.protobuf.duration_pb2 import Duration
 from dalsegno.cli.connection import DEFAULT_SERVER, PATIENCE_S, Connection, ask
 from dalsegno.cli.exits import CANCELLED, ERROR, SUCCESS, Complaint
 from dalsegno.cli.inputs import decode_json, encode_json, read_input, read_labels
+from dalsegno.cli.lines import why
 from dalsegno.cli.options import (
     Comment,
     Filter,
@@ -143,7 +144,7 @@ def attempts(
             _state(each),
             span(each.started_at, each.ended_at),
             each.executor_id,
-            short(each.comment),
+            short(why(each.comment, each.actor)) if each.comment else "",
             short(each.error or _awaited(each)),
         )
         for each in found

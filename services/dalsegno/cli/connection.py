@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import getpass
+import os
 import time
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
@@ -13,7 +15,7 @@ from google.protobuf.message import Message
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from dalsegno.cli.exits import UNREACHABLE, Complaint
-from dalsegno.rpc.channel import open_channel
+from dalsegno.rpc.channel import ACTOR_KEY, open_channel
 from dalsegno.v1 import (
     action_service_pb2_grpc,
     environment_service_pb2_grpc,
@@ -35,7 +37,9 @@ A = TypeVar("A", bound=Message, covariant=True)
 class Unary(Protocol[Q, A]):
     """A method of a stub that takes one message and gives one."""
 
-    def __call__(self, request: Q, /, *, timeout: float | None = None) -> Awaitable[A]:
+    def __call__(
+        self, request: Q, /, *, timeout: float | None = None, metadata: tuple[tuple[str, str], ...] | None = None
+    ) -> Awaitable[A]:
         """Call it."""
 
 
@@ -67,12 +71,22 @@ async def ask(method: Unary[Q, A], request: Q, patience_s: float = 0.0) -> A:
     give_up_at, wait_s = time.monotonic() + patience_s, 0.1
     while True:
         try:
-            return await method(request, timeout=CALL_S)
+            return await method(request, timeout=CALL_S, metadata=actor_metadata())
         except grpc.aio.AioRpcError as error:
             if error.code() is not grpc.StatusCode.UNAVAILABLE or time.monotonic() + wait_s > give_up_at:
                 raise
         await asyncio.sleep(wait_s)
         wait_s = min(1.0, 2 * wait_s)
+
+
+def actor_metadata() -> tuple[tuple[str, str], ...]:
+    """Says who asks: DALSEGNO_ACTOR, else the name of the user who types; what is not ASCII of it becomes `?`."""
+    try:
+        name = os.environ.get("DALSEGNO_ACTOR") or getpass.getuser()
+    except (KeyError, OSError):  # a user without a name, as in some containers
+        return ()
+    told = name.encode("ascii", "replace").decode()
+    return ((ACTOR_KEY, "".join(each if each.isprintable() else "?" for each in told)),)
 
 
 async def is_serving(address: str, within_s: float = 1.0) -> bool:

@@ -11,7 +11,7 @@ from dalsegno.cli.connection import DEFAULT_SERVER, PATIENCE_S, Connection, ask
 from dalsegno.cli.exits import exit_code_of
 from dalsegno.cli.foresight import print_foresight
 from dalsegno.cli.inputs import encode_json, read_input, read_labels
-from dalsegno.cli.lines import detail_of, subject_of
+from dalsegno.cli.lines import detail_of, subject_of, why
 from dalsegno.cli.options import (
     Comment,
     Environment,
@@ -197,9 +197,10 @@ def history(
 
     found = call(server, fetch)
     rows, said = [], ""
-    for each in found:  # an operation's comment stands in its first line only
-        why, said = "" if each.comment == said else each.comment, each.comment
-        told = (short(detail_of(each)), short(why))
+    for each in found:  # who asked for it, and why, stands in the first line of what came of it
+        reason = why(each.comment, each.actor)
+        told = (short(detail_of(each)), "" if reason == said else short(reason))
+        said = reason
         rows.append((each.sequence, clock(each.at), each.cause, *subject_of(each), *told))
     print_rows(output, found, ("NUMBER", "AT", "CAUSE", "ABOUT", "STATE", "DETAIL", "COMMENT"), rows)
 

@@ -18,6 +18,8 @@ _LISTS = (
     ("subsumed", "left out", "dim"),
     ("kept", "kept", "green"),
 )
+_LISTED_MAX = 1_000
+"""The contract names no more items of a task than these, the first ones."""
 _SHOWN = 30
 """So many entries of a list are drawn; of the others it is said how many they are."""
 
@@ -65,7 +67,8 @@ def _say_hidden(branch: Tree, count: int) -> None:
 
 def _task_line(task: execution_pb2.DryRunTask) -> str:
     number = f" ({task.number})" if task.number else ""
-    items = f" items {_spans(task.items)}" if task.items else ""
+    cut = ", …" if len(task.items) == _LISTED_MAX else ""
+    items = f" items {_spans(task.items)}{cut}" if task.items else ""
     reason = f": {task.reason}" if task.reason else ""
     return f"{task.name}{number}{items}{reason}"
 

@@ -139,6 +139,15 @@ def detail_of(change: change_pb2.Change) -> str:
             return ""
 
 
+def why(comment: str, actor: str) -> str:
+    """What whoever asked for it said, and who that was.
+
+    >>> why("low tide", "ada"), why("low tide", ""), why("", "ada")
+    ('low tide (ada)', 'low tide', '(ada)')
+    """
+    return " ".join(filter(None, [comment, actor and f"({actor})"]))
+
+
 def _attempt_name(change: change_pb2.AttemptAdded | change_pb2.AttemptMoved) -> str:
     return f"{change.task_name}[{change.item}]#{change.attempt}"
 

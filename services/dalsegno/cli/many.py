@@ -10,7 +10,7 @@ from typing import Any
 
 import grpc
 
-from dalsegno.cli.connection import PATIENCE_S, Connection
+from dalsegno.cli.connection import PATIENCE_S, Connection, actor_metadata
 from dalsegno.cli.exits import ERROR, SUCCESS
 from dalsegno.cli.output import Format, console, enum_name, print_note, print_rows, short
 from dalsegno.v1 import execution_pb2, operation_pb2
@@ -39,7 +39,7 @@ async def operate_on_many(connection: Connection, each: Any, many: Many) -> int:
     heard_at = time.monotonic()
     while True:
         try:
-            async for response in method(request):
+            async for response in method(request, metadata=actor_metadata()):
                 heard_at, request.resume_token = time.monotonic(), response.resume_token
                 outcomes.append(response.outcome)
                 if many.output is Format.TABLE:

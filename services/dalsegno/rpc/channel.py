@@ -21,6 +21,9 @@ USER_AGENT = "dalsegno/"
 
 REQUEST_ID_KEY = "x-request-id"
 
+ACTOR_KEY = "x-dalsegno-actor"
+"""The metadata in which a caller says who asks. It is believed: there is no authentication yet."""
+
 _OPTIONS: list[tuple[str, int | str]] = [
     ("grpc.primary_user_agent", f"{USER_AGENT}1"),
     ("grpc.max_receive_message_length", MESSAGE_BYTES),

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from tests.unit.cli.conftest import Ended
 
+from dalsegno.cli.connection import actor_metadata
 from dalsegno.v1 import action_service_pb2, execution_pb2, operation_pb2
 from dalsegno.v1 import execution_service_pb2 as messages
 from dalsegno.workflow.refusals import Refused, Unavailable, Violation
@@ -85,6 +86,13 @@ def test_who_may_not_just_resume_is_told_how(api: Any, type_command: Type) -> No
     assert "task store: has failed" in ended.err
     assert "--task fetch --task store" in ended.err
     assert "--skip fetch --output" in ended.err
+
+
+@pytest.mark.parametrize(("name", "told"), [("ada", "ada"), ("Åda\n", "?da?")])
+def test_who_asks_is_told(monkeypatch: pytest.MonkeyPatch, name: str, told: str) -> None:
+    """Every request says who types it, in characters that metadata can carry (R22)."""
+    monkeypatch.setenv("DALSEGNO_ACTOR", name)
+    assert actor_metadata() == (("x-dalsegno-actor", told),)
 
 
 def test_output_still_says_how_to_print(api: Any, type_command: Type) -> None:
