@@ -23,6 +23,7 @@ from dalsegno.workflow.changes import (
     AttemptsBegun,
     ErrorNoted,
     GlobalsPublished,
+    RouteOpened,
     TaskAdded,
 )
 from dalsegno.workflow.execution import Attempt, Execution, TaskExecution
@@ -236,6 +237,7 @@ def _move_attempt(touched: Touched, change: AttemptMoved) -> None:
 _TOUCH: dict[type, Callable[[Touched, Any], None]] = {
     GlobalsPublished: _touch_nothing,
     ErrorNoted: _touch_nothing,
+    RouteOpened: _touch_nothing,
     TaskAdded: _add_task,
     AttemptsBegun: _begin,
     AttemptAdded: _add_attempt,

@@ -59,10 +59,13 @@ def add(step: Step, task: TaskExecution, item: int, extra: Mapping[str, object] 
             repeated = _repeat(step, task, item, task.round)
             if repeated is not None:
                 return repeated
-        if given is None:
-            given = _input(spec, task_view(step, task, extra))
-        named_in = task_view(step, task, extra) if step.workflow.rules.asks_for_items else plain
-        name, is_workflow = _name(step, spec, named_in)
+        prepared = step.prepared.pop((task.number, item), None) if given is None else None
+        if prepared is not None:
+            name, is_workflow, given = prepared
+        else:
+            given = _input(spec, task_view(step, task, extra)) if given is None else given
+            named_in = task_view(step, task, extra) if step.workflow.rules.asks_for_items else plain
+            name, is_workflow = _name(step, spec, named_in)
         if not is_workflow:
             action = adhoc.resolve(step, name, given, plain)
             _add_action(step, task, item, action, extra)
@@ -79,17 +82,15 @@ def add(step: Step, task: TaskExecution, item: int, extra: Mapping[str, object] 
     return _add_child(step, task, item, name, given)
 
 
-def note_faults(step: Step, task: TaskExecution) -> None:
-    """What is wrong with a task that does not begin because another one could not: all of it is told at once."""
+def prepare(step: Step, task: TaskExecution, extra: Mapping[str, object] | None) -> tuple[str, bool, dict[str, object]]:
+    """The action or workflow that a task will run, and its input. EvaluationError, HardFailure."""
     spec = step.spec(task)
-    if spec.items:
-        return
-    scope = task_view(step, task)
+    scope = task_view(step, task, extra)
     try:
-        _input(spec, scope)
-        _name(step, spec, scope)
-    except (EvaluationError, HardFailure) as error:
-        step.note(f"cannot evaluate the input of task '{task.name}': {error}", task)
+        given = _input(spec, scope)
+        return *_name(step, spec, scope), given
+    except EvaluationError as error:
+        raise HardFailure(f"cannot evaluate the action or the input of task '{task.name}': {error}") from None
 
 
 def _planned_input(task: TaskExecution, item: int) -> dict[str, object] | None:

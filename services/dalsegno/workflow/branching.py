@@ -7,9 +7,9 @@ downstream of it stays on that route, and joins count the arrivals of their rout
 from __future__ import annotations
 
 from dalsegno.workflow import joins, lifecycle
-from dalsegno.workflow.changes import JoinReached, Published, TaskAdded, TaskRouted
+from dalsegno.workflow.changes import JoinReached, Published, RouteOpened, TaskAdded, TaskRouted
 from dalsegno.workflow.execution import TaskExecution
-from dalsegno.workflow.model import Assignments, Command, Transition
+from dalsegno.workflow.model import Assignments, Branch, Command, Transition
 from dalsegno.workflow.scope import EvaluationError
 from dalsegno.workflow.states import LIVE, ExecutionState, TaskState
 from dalsegno.workflow.step import Step
@@ -24,11 +24,10 @@ def route(step: Step, task: TaskExecution) -> None:
     """Take every branch that fits. A branch that cannot be evaluated fails the execution; the others are taken."""
     numbers: list[int] = []
     ends: list[int] = []
-    handled = failed = fails = False
-    for index, transition in _taken(step, task):
-        if transition is None:
-            failed = True
-        elif transition.command is None:
+    handled = fails = False
+    taken, failed = _taken(step, task)
+    for index, transition in taken:
+        if transition.command is None:
             handled = True
             number = _arrive(step, transition.target, task, index)
             if number is None:
@@ -37,14 +36,16 @@ def route(step: Step, task: TaskExecution) -> None:
                 numbers.append(number)
         else:
             ends.append(index)
+            if transition.is_split and (opens := _opened(step, task, index)):
+                step.change(RouteOpened(task=task.number, transition=opens))
             handled = handled or transition.command is Command.NOOP
             fails = fails or transition.command is Command.FAIL
     is_error = task.state is TaskState.ERROR
     handled = is_error and handled and not fails  # to end in failure is no way to handle one
     ended = tuple(dict.fromkeys(ends))
     step.change(TaskRouted(task=task.number, next=tuple(numbers), handled=handled, ends=ended))
-    for number in numbers:
-        begun = step.execution.tasks[number]
+    reached = [step.execution.tasks[number] for number in numbers]
+    for begun in sorted(reached, key=lambda each: each.state is not TaskState.WAITING):  # joins: they begin with others
         step.later("check_join" if begun.state is TaskState.WAITING else "begin", begun)
     if fails:  # after its siblings have begun: they run on
         step.note("the workflow was failed", task, Command.FAIL.value)
@@ -53,56 +54,72 @@ def route(step: Step, task: TaskExecution) -> None:
         lifecycle.finish(step, ExecutionState.ERROR, step.execution.errors[-1].message)
 
 
-def _taken(step: Step, task: TaskExecution) -> list[tuple[int, Transition | None]]:
-    """The transitions of the branches that fit, what they publish published, targets in the order of their names.
-
-    None in the place of the transition of a branch that could not be evaluated.
-    """
-    found: list[tuple[int, Transition | None]] = []
+def _taken(step: Step, task: TaskExecution) -> tuple[list[tuple[int, Transition]], bool]:
+    """The transitions of the branches that fit, what they publish published, targets in the order of their names; and
+    whether there is a branch that could not be evaluated. What is wrong is told for each of its targets."""
+    found: list[tuple[int, Transition]] = []
+    failed = False
     for index, branch in enumerate(step.spec(task).branches):
-        scope = _scope(step, task)
-        try:
-            if branch.when is not None and not branch.when.evaluate(scope):
-                continue
-            _publish(step, task, index, branch.publish)
-        except (EvaluationError, UnfitValue) as error:
-            step.note(f"cannot evaluate a transition of task '{task.name}': {error}", task)
-            found.append((index, None))
+        faults = _faults(step, task, index, branch)
+        if faults is None:
             continue
-        found += [(index, transition) for transition in branch.next]
-    return sorted(found, key=lambda each: "" if each[1] is None else each[1].target)
+        for transition in branch.next:
+            for fault in faults:
+                told = f"cannot evaluate a transition of task '{task.name}': {fault}"
+                step.note(told, task, transition=f"{transition.target}__t{index}")
+            if not faults:
+                found.append((index, transition))
+        failed = failed or bool(faults)
+    return sorted(found, key=lambda each: each[1].target), failed
+
+
+def _faults(step: Step, task: TaskExecution, index: int, branch: Branch) -> list[str] | None:
+    """What is wrong with a branch that fits; when nothing is, what it publishes is published. None: it does not fit."""
+    try:
+        if branch.when is not None and not branch.when.evaluate(_scope(step, task)):
+            return None
+    except EvaluationError as error:
+        return [str(error)]
+    return _publish(step, task, index, branch.publish)
 
 
 def _scope(step: Step, task: TaskExecution, first: dict[str, object] | None = None) -> View:
     return View(step, task, context_out(step, task), first=first)
 
 
-def _publish(step: Step, task: TaskExecution, index: int, assignments: Assignments) -> None:
-    """Evaluate one after the other, each seeing those before it."""
-    if not assignments:
-        return
+def _publish(step: Step, task: TaskExecution, index: int, assignments: Assignments) -> list[str]:
+    """Evaluate one after the other, each seeing those before it; what is wrong with them, all of it."""
+    faults: list[str] = []
     published: dict[str, object] = {}
+    values: dict[str, Value] = {}
     for name, template in assignments:
-        published[name] = template.evaluate(_scope(step, task, published))
-    values = {name: Value(data=value) for name, value in published.items()}
-    for value in values.values():
-        value.text  # noqa: B018 - writes it now, so that an unfit value is found here
-    step.change(Published(task=task.number, values=values, branch=index))
+        try:
+            value = Value(data=template.evaluate(_scope(step, task, published)))
+            value.text  # noqa: B018 - writes it now, so that an unfit value is found here
+        except (EvaluationError, UnfitValue) as error:
+            faults.append(str(error))
+        else:
+            published[name], values[name] = value.data, value
+    if values and not faults:
+        step.change(Published(task=task.number, values=values, branch=index))
+    return faults
 
 
 def _arrive(step: Step, name: str, source: TaskExecution, index: int) -> int | None:
-    """One more running of a task, or one more arrival at a join; None when the join has begun without it."""
+    """One more running of a task, or one more arrival at a join or at a task that has not begun yet; None when the
+    join has begun without it."""
     spec = step.workflow.tasks[name]
-    if spec.join is None:
-        return _add(step, name, source, index, TaskState.IDLE)
-    join = step.execution.latest_on(name, source.route)
-    if join is None or (join.state not in _BEFORE_START and spec.is_in_cycle and step.spec(source).is_in_cycle):
-        begins_again = join is not None
-        return _add(step, name, source, index, TaskState.IDLE if begins_again else TaskState.WAITING)
-    if join.state not in _BEFORE_START:
-        return joins.reach_again(step, join, source, index) if joins.is_of_before(join, source) else None
-    step.change(JoinReached(task=join.number, source=source.number, branch=index))
-    return join.number
+    there = None if spec.is_split else step.execution.latest_on(name, source.route)
+    if there is None or (spec.join is None and (there.state is not TaskState.IDLE or there.attempt or there.timer)):
+        return _add(step, name, source, index, TaskState.IDLE if spec.join is None else TaskState.WAITING)
+    if there.state in _BEFORE_START:
+        step.change(JoinReached(task=there.number, source=source.number, branch=index))
+        return there.number
+    if joins.is_of_before(there, source):
+        return joins.reach_again(step, there, source, index)
+    if spec.is_in_cycle and joins.follows(step, source, there):
+        return _add(step, name, source, index, TaskState.WAITING)
+    return None
 
 
 def _add(step: Step, name: str, source: TaskExecution, index: int, state: TaskState) -> int:
@@ -110,10 +127,8 @@ def _add(step: Step, name: str, source: TaskExecution, index: int, state: TaskSt
     execution = step.execution
     route, opens = source.route, ""
     if step.workflow.tasks[name].is_split:
-        opens = f"{source.name}__t{index}"
-        if opens in execution.routes[source.route]:
-            opens = ""
-        else:
+        opens = _opened(step, source, index)
+        if opens:
             route = len(execution.routes)
     number = len(execution.tasks) + 1
     step.change(
@@ -132,16 +147,34 @@ def _add(step: Step, name: str, source: TaskExecution, index: int, state: TaskSt
     return number
 
 
+def _opened(step: Step, source: TaskExecution, index: int) -> str:
+    """What an arrival by a branch adds to the route; empty when it is part of the route already."""
+    opens = f"{source.name}__t{index}"
+    return "" if opens in step.execution.routes[source.route] else opens
+
+
 def end_early(step: Step, task: TaskExecution) -> None:
     """An unhandled failure ends the execution at once; joins that wait will wait in vain."""
     if step.execution.state not in LIVE:
         return
     fails = any(what == "obey" for what, _, _ in step.todo)
     if task.state is TaskState.ERROR and not task.handled and not fails:
-        for number in step.execution.waiting:
-            join = step.execution.tasks[number]
-            step.note(_UNREACHABLE.format(join.name), join)
+        note_joins(step)
         lifecycle.finish(step, ExecutionState.ERROR, lifecycle.failure_info(step))
+
+
+def note_joins(step: Step) -> None:
+    """The execution fails: tell of the joins that wait in vain. Where one that may lead to a join has not begun and
+    something else goes on, nobody can say so."""
+    execution = step.execution
+    if not step.workflow.rules.leaves_joins or not execution.waiting:
+        return
+    quiet = (TaskState.WAITING, TaskState.PAUSED)
+    goes_on = any(execution.tasks[number].state not in quiet for number in execution.incomplete)
+    for join in [execution.tasks[number] for number in execution.waiting]:
+        sources = [execution.latest_on(name, join.route) for name in step.spec(join).inbound]
+        if not goes_on or all(source is not None and source.state not in _BEFORE_START for source in sources):
+            step.note(_UNREACHABLE.format(join.name), join, tells_route=True)
 
 
 def fail_joins(step: Step) -> bool:
@@ -149,8 +182,10 @@ def fail_joins(step: Step) -> bool:
     waiting = [step.execution.tasks[number] for number in step.execution.waiting]
     if not step.workflow.rules.leaves_joins or not waiting:
         return False
+    if any(joins.is_filled_by_before(step, join) for join in waiting):
+        return False
     for join in waiting:
-        step.note(_UNREACHABLE.format(join.name), join)
+        step.note(_UNREACHABLE.format(join.name), join, tells_route=True)
     names = ", ".join(sorted({join.name for join in waiting}))
     lifecycle.finish(step, ExecutionState.ERROR, f"joins that can no longer be filled: {names}")
     return True

@@ -145,6 +145,15 @@ class TaskRouted(Change, frozen=True, kw_only=True):
     """The branches that end here, in an engine command: what they publish reaches the output."""
 
 
+class RouteOpened(Change, frozen=True, kw_only=True):
+    """A transition to an engine command has opened a route, as one to a task would have; nothing runs on it."""
+
+    task: int
+    """The task that the transition leaves."""
+    transition: str
+    """`source__t0`."""
+
+
 class RoundPlanned(Change, frozen=True, kw_only=True):
     """An operation has decided how the task's next round of attempts is to be."""
 
@@ -250,6 +259,10 @@ class ErrorNoted(Change, frozen=True, kw_only=True):
     name: str = ""
     """The name of the task or engine command; empty: the workflow itself."""
     result: Value | None = None
+    route: int | None = None
+    """The route of the task, where that is told."""
+    transition: str = ""
+    """The transition of the task that could not be evaluated (`target__t0`)."""
     at_s: float = 0.0
 
 
@@ -284,6 +297,7 @@ AnyChange = (
     | TaskTimed
     | JoinReached
     | TaskRouted
+    | RouteOpened
     | RoundPlanned
     | AttemptsBegun
     | AttemptAdded

@@ -29,6 +29,7 @@ from dalsegno.workflow.changes import (
     Published,
     ResultDropped,
     RoundPlanned,
+    RouteOpened,
     TaskAdded,
     TaskMoved,
     TaskRouted,
@@ -245,7 +246,7 @@ class Execution:
         self.errors: list[ErrorNoted] = []
         self.told_errors: Value | None = None
         """The list of errors as it was told when the execution ended, or later."""
-        self.error_keys: set[tuple[str, str, str]] = set()
+        self.error_keys: set[tuple[object, ...]] = set()
         self.is_paused_by_report = False
         """Whether it is at rest, or going to be, because of what its own actions reported, not on anybody's request."""
         self.waits_for_delegates = False
@@ -378,9 +379,7 @@ def _add_task(execution: Execution, change: TaskAdded) -> None:
     task = TaskExecution(change.task, change.name, change.state, generation=change.generation, created_s=change.at_s)
     task.route, task.added_at = change.route, execution.revision
     if change.opens:
-        came_from = execution.routes[execution.tasks[change.sources[0]].route]
-        execution.routes.append((*came_from, change.opens))
-        execution.route_numbers.setdefault(execution.routes[-1], change.route)
+        _add_route(execution, execution.tasks[change.sources[0]], change.opens)
     for source in change.sources:
         _add_source(execution, task, source, change.branch)
     execution.tasks[change.task] = task
@@ -388,6 +387,15 @@ def _add_task(execution: Execution, change: TaskAdded) -> None:
     execution.by_route[change.name, change.route] = change.task
     execution.trimmed.pop(change.name, None)
     _index_task(execution, task)
+
+
+def _open_route(execution: Execution, change: RouteOpened) -> None:
+    _add_route(execution, execution.tasks[change.task], change.transition)
+
+
+def _add_route(execution: Execution, source: TaskExecution, transition: str) -> None:
+    execution.routes.append((*execution.routes[source.route], transition))
+    execution.route_numbers.setdefault(execution.routes[-1], len(execution.routes) - 1)
 
 
 def _move_task(execution: Execution, change: TaskMoved) -> None:
@@ -548,9 +556,10 @@ def _note_error(execution: Execution, change: ErrorNoted) -> None:
     execution.error_keys.add(error_key(change))
 
 
-def error_key(error: ErrorNoted) -> tuple[str, str, str]:
+def error_key(error: ErrorNoted) -> tuple[object, ...]:
     """What makes two errors the same."""
-    return error.name, error.message, "" if error.result is None else error.result.text
+    result = "" if error.result is None else error.result.text
+    return error.name, error.message, result, error.route, error.transition
 
 
 def _supersede_task(execution: Execution, change: TaskSuperseded) -> None:
@@ -577,6 +586,7 @@ _APPLIERS: dict[type, Callable[[Execution, Any], None]] = {
     TaskTimed: _time_task,
     JoinReached: _reach_join,
     TaskRouted: _route_task,
+    RouteOpened: _open_route,
     RoundPlanned: rounds.plan,
     AttemptsBegun: rounds.begin,
     AttemptAdded: _add_attempt,

@@ -68,6 +68,22 @@ def launch(step: Step, task: TaskExecution, retries: int) -> None:
         step.later("end", task, TaskState.SUCCESS, "")
 
 
+def prepare(step: Step, task: TaskExecution) -> None:
+    """Evaluate what the task will do first, so that what is wrong with that is known before anything begins.
+
+    Raises EvaluationError and HardFailure.
+    """
+    spec = step.spec(task)
+    policies.wait_before_s(step, task)
+    policies.concurrency(step, task)
+    if spec.items:
+        rows = listed(step, task, spec.items[0])
+        if rows:
+            attempts.prepare(step, task, of_item(spec.items[0].names, rows[0][0]))
+    elif spec.action is not None or spec.workflow is not None:
+        step.prepared[task.number, 0] = attempts.prepare(step, task, None)
+
+
 def _only(task: TaskExecution, retries: int) -> tuple[int, ...] | None:
     """The items that the round runs anew: those an operation named, or those of them that are retried; None: all."""
     if task.plan is not None:
@@ -137,6 +153,9 @@ def fill(step: Step, task: TaskExecution) -> None:
     room = len(task.pending) - task.begun_count
     if task.concurrency is not None:
         room = min(room, task.concurrency - under_way)
+    if step.workflow.rules.begins_together and task.round is None:  # all of them, or none
+        for item in task.pending[task.begun_count : task.begun_count + max(0, min(room, SLICE))]:
+            step.prepared[task.number, item] = attempts.prepare(step, task, variables(step, task, item))
     for _ in range(min(room, SLICE)):
         item = task.pending[task.begun_count]
         if not attempts.add(step, task, item, variables(step, task, item)):

@@ -27,6 +27,37 @@ def is_of_before(join: TaskExecution, source: TaskExecution) -> bool:
     return source.name in join.arrived and source.generation > join.generation
 
 
+def follows(step: Step, task: TaskExecution, join: TaskExecution) -> bool:
+    """Whether the task has come to be by way of the join: it leads there in another round of a cycle."""
+    waiting = [task.number]
+    seen: set[int] = set()
+    while waiting:
+        number = waiting.pop()
+        if number == join.number:
+            return True
+        if number > join.number and number not in seen:
+            seen.add(number)
+            waiting += step.execution.tasks[number].sources
+    return False
+
+
+def is_filled_by_before(step: Step, join: TaskExecution) -> bool:
+    """Whether a join in a cycle has enough arrivals with those of tasks that have led to it in an earlier round, and
+    have not begun again since."""
+    spec = step.spec(join)
+    if not spec.is_in_cycle:
+        return False
+    before = {name for name in spec.inbound if name not in join.arrived and _has_led(step, name, join)}
+    return bool(before) and len(join.arrived) + len(before) >= needed(step, join)
+
+
+def _has_led(step: Step, name: str, join: TaskExecution) -> bool:
+    source = step.execution.latest_on(name, join.route)
+    if source is None or not source.routed:
+        return False
+    return any(step.execution.tasks[number].name == join.name for number in source.next)
+
+
 def reach_again(step: Step, join: TaskExecution, source: TaskExecution, branch: int) -> int:
     """The task arrives once more at a join that had begun with what it was before: at the next execution of it."""
     renewed = renew(step, join, (), source.generation)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from dalsegno.workflow import attempts, notices, view
 from dalsegno.workflow.changes import ExecutionMoved, GlobalsPublished, TaskMoved, TaskRouted
@@ -10,9 +10,10 @@ from dalsegno.workflow.commands import Send
 from dalsegno.workflow.context import EMPTY_CONTEXT
 from dalsegno.workflow.events import CancelRequested, StartRequested, TimerFired
 from dalsegno.workflow.execution import TaskExecution
+from dalsegno.workflow.layers import lay
 from dalsegno.workflow.model import Merge
 from dalsegno.workflow.refusals import InvalidRequest, Violation
-from dalsegno.workflow.scope import EvaluationError
+from dalsegno.workflow.scope import EvaluationError, Template
 from dalsegno.workflow.states import COMPLETED_ATTEMPT, ExecutionState, TaskState
 from dalsegno.workflow.step import Step, errors_of
 from dalsegno.workflow.value import UnfitValue, Value
@@ -73,20 +74,35 @@ def start(step: Step, event: StartRequested, variables: Value | None) -> None:
 
 
 def _publish_initial(step: Step) -> None:
-    """Defaults that are not constant, then what is initial, each seeing those before it; a failure ends it all."""
+    """Defaults that are not constant, then what is initial, each seeing those before it; failures end it all.
+
+    An initial value of an input's name is laid over the input, once all of them are there.
+    """
     given = step.execution.created.input.data
     assert isinstance(given, dict)
     defaults = [(each.name, each.default) for each in step.workflow.input if each.name not in given and each.default]
     values: dict[str, object] = {}
-    for name, template in (*defaults, *step.workflow.initial):
+    faults = [*_evaluate_initial(step, defaults, values)]
+    inputs = {**given, **values}
+    faults += _evaluate_initial(step, step.workflow.initial, values)
+    for fault in faults:
+        step.note(fault, None)
+    if faults:
+        step.move_execution(ExecutionState.ERROR, "\n".join(faults), Value(data=None))
+    elif values:
+        laid = {name: lay(inputs[name], value) if name in inputs else value for name, value in values.items()}
+        step.change(GlobalsPublished(values={name: Value(data=value) for name, value in laid.items()}))
+
+
+def _evaluate_initial(
+    step: Step, assignments: Iterable[tuple[str, Template]], values: dict[str, object]
+) -> Iterator[str]:
+    """Evaluate one after the other into the values; what is wrong with them."""
+    for name, template in assignments:
         try:
             values[name] = template.evaluate(view.View(step, None, EMPTY_CONTEXT, first=values))
         except EvaluationError as error:
-            step.note(f"cannot evaluate '{name}': {error}", None)
-            step.move_execution(ExecutionState.ERROR, f"cannot evaluate '{name}': {error}", Value(data=None))
-            return
-    if values:
-        step.change(GlobalsPublished(values={name: Value(data=value) for name, value in values.items()}))
+            yield f"cannot evaluate '{name}': {error}"
 
 
 def complete(step: Step) -> None:
@@ -205,11 +221,10 @@ def final_context(step: Step) -> AnyContext:
 
 def fail_hard(step: Step, task: TaskExecution | None, reason: str) -> None:
     """Processing a task failed beyond its handlers: it is ERROR and so is the execution, at once."""
-    step.failed_hard = True
     if task is not None and (not task.is_completed or task.state is TaskState.SUCCESS):
         step.change(TaskMoved(task=task.number, state=TaskState.ERROR, info=reason, at_s=step.at_s))
         step.change(TaskRouted(task=task.number))  # its handlers are not tried when the execution runs again either
-    step.note(reason, task)
+    step.note(reason, task, tells_route=True)
     if not step.execution.is_completed:
         finish(step, ExecutionState.ERROR, reason)
 

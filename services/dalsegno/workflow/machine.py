@@ -257,6 +257,8 @@ def _work_off(step: Step) -> None:
                 raise HardFailure(
                     f"one event set off more than {TODO_MAX} decisions: a cycle whose tasks all end at once"
                 )
+            if what == "begin" and step.workflow.rules.begins_together:
+                tasks.prepare(step, task)
             _WORK[what](step, task, *details)
         except (HardFailure, EvaluationError, UnfitValue) as error:
             lifecycle.fail_hard(step, task, str(error))

@@ -41,6 +41,8 @@ class Transition:
     """Taken when this is true; None is always."""
     command: Command | None = None
     message: Template | None = None
+    is_split: bool = False
+    """Of an engine command: whether each arrival opens a route, as at a task."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,6 +191,8 @@ class Rules:
     """An item is asked for by `item()`, not found under its name; a concurrency of 0 is 1."""
     runs_noop: bool = True
     """A task without an action runs std.noop; else it succeeds at once, with nothing to run."""
+    begins_together: bool = False
+    """Tasks that are about to begin at the same time all do, or none when what one of them runs cannot be evaluated."""
     leaves_joins: bool = False
     """A join that can no longer be filled stays as it is and fails the execution; else the join itself fails."""
     about: str = ""
@@ -211,6 +215,7 @@ ORQUESTA_RULES = Rules(
     stops_items=True,
     asks_for_items=True,
     runs_noop=False,
+    begins_together=True,
     leaves_joins=True,
     about="st2",
     skip_keeps_result=False,

@@ -125,9 +125,9 @@ def retries(step: Step, task: TaskExecution, verdict: TaskState, info: str) -> b
     delay_s = _seconds(retry.delay_s, step, task, "retry.delay")
     scope = task_view(step, task, state=str(verdict), info=info)
     if retry.when is not None:
-        if not _value(retry.when, scope, task, "retry.when"):
+        if task.retries >= count or not _value(retry.when, scope, task, "retry.when"):
             return False
-        return task.retries < count and _retry_later(step, task, delay_s, info)
+        return _retry_later(step, task, delay_s, info)
     goes_on = retry.continue_on is not None and bool(_value(retry.continue_on, scope, task, "retry.continue-on"))
     if verdict is TaskState.SUCCESS and not goes_on:
         return False

@@ -70,6 +70,8 @@ def _route_clauses(step: Step, task: TaskExecution) -> None:
 def obey(step: Step, task: TaskExecution, command: Command, message: str) -> None:
     """An engine command, after the tasks before it have begun; those after a pause begin when it is resumed."""
     if command is not Command.PAUSE:
+        if command is Command.FAIL and not step.execution.is_completed:
+            branching.note_joins(step)
         stop(step, ExecutionState.SUCCESS if command is Command.SUCCEED else ExecutionState.ERROR, message)
     elif step.execution.state is ExecutionState.RUNNING:
         step.pause(message or f"paused by task '{task.name}'")
@@ -167,6 +169,8 @@ def check_join(step: Step, join: TaskExecution, *, last_chance: bool = False) ->
         step.later("begin", join)
         return
     if step.workflow.rules.leaves_joins:
+        if joins.is_filled_by_before(step, join) and (last_chance or not _awaits(step, join)):
+            step.later("begin", join)
         return
     absent = [name for name in spec.inbound if name not in join.arrived]
     lost = absent if last_chance else [name for name in absent if not _may_select(step, name)]
@@ -175,9 +179,16 @@ def check_join(step: Step, join: TaskExecution, *, last_chance: bool = False) ->
         step.later("settle", join, TaskState.ERROR, reason)
 
 
-def _may_select(step: Step, name: str) -> bool:
-    """Whether the task may still, by any way through the graph, come to evaluate its transitions."""
-    seen: set[str] = set()
+def _awaits(step: Step, join: TaskExecution) -> bool:
+    """Whether one that has not led to the join in this round of its cycle may still do so."""
+    absent = [name for name in step.spec(join).inbound if name not in join.arrived]
+    return any(_may_select(step, name, join.name) for name in absent)
+
+
+def _may_select(step: Step, name: str, past: str = "") -> bool:
+    """Whether the task may still, by any way through the graph (but past that join), come to evaluate its
+    transitions."""
+    seen = {past}
     open_names = [name]
     while open_names:
         name = open_names.pop()

@@ -40,6 +40,8 @@ def errors_of(execution: Execution) -> Value | None:
         data=[
             {"type": "error", "message": error.message}
             | ({"task_id": error.name} if error.name else {})
+            | ({"route": error.route} if error.route is not None else {})
+            | ({"task_transition_id": error.transition} if error.transition else {})
             | ({"result": error.result.data} if error.result is not None else {})
             for error in execution.errors
         ]
@@ -64,8 +66,10 @@ class Step:
         self.verdict = "accepted"
         self.subsumed: tuple[str, ...] = ()
         """The tasks of a request that come after another one of it (O28)."""
-        self.failed_hard = False
-        """Whether something in this step has failed beyond all handlers."""
+        self.prepared: dict[tuple[int, int], tuple[str, bool, dict[str, object]]] = {}
+        """What tasks and their items are about to run, evaluated already: the action or workflow, and its input."""
+        self.checked: set[int] = set()
+        """The tasks about to begin that have been looked at together."""
         self._receivers = notices.subscriptions(execution.created.params)
         self._seeds = 0
 
@@ -94,12 +98,24 @@ class Step:
         self._seeds += 1
         return f"{self.execution.id}:{self.execution.revision}:{self._seeds}"
 
-    def note(self, message: str, task: TaskExecution | None, name: str = "", result: Value | None = None) -> None:
+    def note(
+        self,
+        message: str,
+        task: TaskExecution | None,
+        name: str = "",
+        *,
+        result: Value | None = None,
+        tells_route: bool = False,
+        transition: str = "",
+    ) -> None:
         """Put an error on the execution's list, where its rules keep one and it is not there yet."""
         if not self.workflow.rules.notes_errors or len(self.execution.errors) >= ERRORS_MAX:
             return
         number, name = (0, name) if task is None else (task.number, name or task.name)
-        error = ErrorNoted(message=message, task=number, name=name, result=result, at_s=self.at_s)
+        route = task.route if task is not None and (tells_route or transition) else None
+        error = ErrorNoted(
+            message=message, task=number, name=name, result=result, route=route, transition=transition, at_s=self.at_s
+        )
         if error_key(error) not in self.execution.error_keys:
             self.change(error)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dalsegno.workflow import attempts, items, policies
+from dalsegno.workflow import items, lifecycle, policies
 from dalsegno.workflow.changes import GlobalsPublished, Published, ResultDropped, TaskMoved
 from dalsegno.workflow.execution import TaskExecution
 from dalsegno.workflow.model import Clause, Command, Task
@@ -18,6 +18,28 @@ _LIVES = ExecutionState.RUNNING
 _ERROR, _SKIPPED, _CANCELLED = TaskState.ERROR, TaskState.SKIPPED, TaskState.CANCELLED
 
 
+def prepare(step: Step, first: TaskExecution) -> None:
+    """Evaluate what all tasks that are about to begin will do. When one of them cannot, none of them begins, and what
+    is wrong with each of them is told."""
+    execution = step.execution
+    if first.number in step.checked or execution.state is not ExecutionState.RUNNING:
+        return
+    others = [execution.tasks[number] for what, number, _ in step.todo if what == "begin"]
+    faults: list[tuple[TaskExecution, str]] = []
+    for task in (first, *others):
+        is_new = task.number not in step.checked and task.state in (TaskState.IDLE, TaskState.WAITING)
+        step.checked.add(task.number)
+        is_alone = not others and step.spec(task).policies.wait_before_s is None
+        if not is_new or task.timer or is_alone:
+            continue
+        try:
+            items.prepare(step, task)
+        except (EvaluationError, HardFailure) as error:
+            faults.append((task, str(error)))
+    for task, fault in faults:
+        lifecycle.fail_hard(step, task, fault)
+
+
 def begin(step: Step, task: TaskExecution) -> None:
     """Start the task, unless its execution is to be quiet (it stays or becomes IDLE) or a policy holds it back."""
     if task.state not in _UNBEGUN:
@@ -25,8 +47,6 @@ def begin(step: Step, task: TaskExecution) -> None:
     if step.execution.state is not _LIVES:
         if task.state is not TaskState.IDLE:
             step.change(TaskMoved(task=task.number, state=TaskState.IDLE, at_s=step.at_s))
-        if step.failed_hard and step.workflow.rules.notes_errors:
-            attempts.note_faults(step, task)
         return
     if task.timer in ("retry", "wait_before"):  # a pause came just when its time had come
         items.launch(step, task, task.retries + (task.timer == "retry"))
@@ -77,7 +97,7 @@ def conclude(step: Step, task: TaskExecution, verdict: TaskState, info: str) -> 
     except HardFailure as error:
         if not step.workflow.rules.notes_errors:
             raise
-        step.note(str(error), task)
+        step.note(str(error), task, tells_route=True)
         step.later("obey", task, Command.FAIL, str(error))  # after the task has ended as it did
     settle(step, task, verdict, info)
 

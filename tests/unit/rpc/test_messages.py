@@ -193,6 +193,11 @@ CHANGES: list[tuple[changes.AnyChange, str, dict[str, Any]]] = [
         {"name": "JoinReached", "detail": '{"task":17,"source":4,"branch":-1}'},
     ),
     (changes.ErrorNoted(message="broke", task=17, name="fetch"), "other", {"name": "ErrorNoted", "task_number": 17}),
+    (
+        changes.RouteOpened(task=17, transition="fetch__t0"),
+        "other",
+        {"name": "RouteOpened", "task_number": 17},
+    ),
     (changes.ResultDropped(task=17), "other", {"name": "ResultDropped"}),
     (
         changes.AttemptsBegun(task=17, attempt=2, only=(3, 5)),

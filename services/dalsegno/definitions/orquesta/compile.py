@@ -15,7 +15,7 @@ from dalsegno.expressions.compile import ExpressionProblem, compile_template
 from dalsegno.expressions.language import ORQUESTA
 from dalsegno.workflow import model
 from dalsegno.workflow.model import JOIN_ALL, ORQUESTA_RULES, Branch, Command, Items, Parameter, Policies, Retry, Task
-from dalsegno.workflow.scope import Constant, Scope, Template
+from dalsegno.workflow.scope import Constant, EvaluationError, Scope, Template
 
 COMMAND_RETRIES = 3
 """So often `do: retry` repeats a task."""
@@ -113,14 +113,20 @@ class _Compiler:
     def _policies(self, read: ReadTask) -> Policies:
         items = read.items
         return Policies(
-            wait_before_s=self._optional(read.delay, (*read.path, "delay")),
+            wait_before_s=self._seconds(read.delay, (*read.path, "delay")),
             retry=self._retry(read),
             concurrency=None if items is None else self._concurrency(items.concurrency, (*read.path, "with")),
         )
 
     def _concurrency(self, value: object, path: Path) -> Template | None:
+        """Orquesta takes what is less than one for one."""
         template = self._optional(value, (*path, "concurrency"))
-        return None if template is None else _at_least_one(template)
+        return None if template is None else _at_least(1, template)
+
+    def _seconds(self, value: object, path: Path) -> Template | None:
+        """Whole seconds. What an expression gives must be that too, null included."""
+        template = self._optional(value, path)
+        return template if template is None or isinstance(template, Constant) else _WholeSeconds(template)
 
     def _retry(self, read: ReadTask) -> Retry | None:
         """What `do: retry` says, the last one of several; else what `retry` says."""
@@ -130,9 +136,10 @@ class _Compiler:
             return Retry(Constant(COMMAND_RETRIES), Constant(0), when=when or Constant(True))
         if read.retry is None:
             return None
+        count = self._optional(read.retry.count, (*read.retry.path, "count"))
         return Retry(
-            count=self._template(read.retry.count, (*read.retry.path, "count")),
-            delay_s=self._optional(read.retry.delay, (*read.retry.path, "delay")) or Constant(0),
+            count=Constant(0) if count is None else _at_least(0, count),
+            delay_s=self._seconds(read.retry.delay, (*read.retry.path, "delay")) or Constant(0),
             when=self._optional(read.retry.when, (*read.retry.path, "when")),
         )
 
@@ -149,11 +156,35 @@ class _Compiler:
     def _next(self, transition: Transition) -> tuple[model.Transition, ...]:
         """The targets by name, as Orquesta orders them, none twice."""
         names = sorted({target.name for target in transition.targets} - {RETRY})
-        return tuple(model.Transition(name, command=_COMMANDS.get(name)) for name in names)
+        return tuple(
+            model.Transition(name, command=_COMMANDS.get(name), is_split=self._graph.command_counts.get(name, 0) > 1)
+            for name in names
+        )
 
 
-class _AtLeastOne:
-    """How many items may be under way at once: Orquesta takes what is less than one for one."""
+class _AtLeast:
+    """A number that counts as the least one when it is less. What is no whole number stays what it is."""
+
+    __slots__ = ("least", "template")
+
+    def __init__(self, least: int, template: Template) -> None:
+        self.least = least
+        self.template = template
+
+    def evaluate(self, scope: Scope) -> object:
+        return _raised(self.least, self.template.evaluate(scope))
+
+
+def _at_least(least: int, template: Template) -> Template:
+    return Constant(_raised(least, template.value)) if isinstance(template, Constant) else _AtLeast(least, template)
+
+
+def _raised(least: int, value: object) -> object:
+    return least if isinstance(value, int) and not isinstance(value, bool) and value < least else value
+
+
+class _WholeSeconds:
+    """A delay that an expression gives: a whole number, and no time when it is negative."""
 
     __slots__ = ("template",)
 
@@ -161,15 +192,10 @@ class _AtLeastOne:
         self.template = template
 
     def evaluate(self, scope: Scope) -> object:
-        return _raised(self.template.evaluate(scope))
-
-
-def _at_least_one(template: Template) -> Template:
-    return Constant(_raised(template.value)) if isinstance(template, Constant) else _AtLeastOne(template)
-
-
-def _raised(value: object) -> object:
-    return 1 if isinstance(value, int) and not isinstance(value, bool) and value < 1 else value
+        value = self.template.evaluate(scope)
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise EvaluationError(f"a delay must be a whole number of seconds, not {value!r:.100}")
+        return max(value, 0)
 
 
 def _join(read: ReadTask, has_inbound: bool) -> int | None:

@@ -20,11 +20,15 @@ class Graph:
         self.outbound: dict[str, tuple[str, ...]] = {}
         self.inbound: dict[str, list[str]] = {name: [] for name in tasks}
         """One entry a transition: a task that leads here twice stands here twice."""
+        self.command_counts: dict[str, int] = {}
+        """How many transitions lead to each engine command."""
         for name, task in tasks.items():
             targets = [target.name for transition in task.transitions for target in transition.targets]
             for target in targets:
                 if target in tasks:
                     self.inbound[target].append(name)
+                elif target in COMMANDS:
+                    self.command_counts[target] = self.command_counts.get(target, 0) + 1
             self.outbound[name] = tuple(dict.fromkeys(target for target in targets if target in tasks))
         self.starts = tuple(sorted(name for name in tasks if not self.inbound[name]))
         components = _Components(self.outbound)

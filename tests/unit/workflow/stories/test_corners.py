@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import pytest
 from tests.world import STANDARD, Played, World, described, states
 
 from dalsegno.workflow.execution import Attempt, Execution
@@ -82,3 +83,235 @@ tasks:
     assert messages(execution, "each") == [None]
     assert (execution.state, output(execution)) == ("ERROR", {"here": None, "told": "succeedednull"})
     assert states(execution) == {"once": "SUCCESS", "each": "SUCCESS"}
+
+
+def test_an_action_may_be_named_by_the_item() -> None:
+    """With items the action is an expression of the item too."""
+    text = """
+version: 1.0
+tasks:
+  each: {with: "one in <% ['core.echo', 'core.noop'] %>", action: <% item(one) %>, input: {message: 1}}
+"""
+    execution = run(text)
+    assert [attempt.action for attempt in execution.attempts.values()] == ["core.echo", "core.noop"]
+
+
+TOGETHER = """
+version: 1.0
+input: [rows]
+tasks:
+  begin: {action: core.noop, next: [{do: [aa, bad, each, late, zz]}]}
+  aa: {action: core.echo, input: {message: 1}}
+  bad: {action: core.echo, input: {message: <% ctx().st2.nope %>}}
+  each: {with: row in <% ctx(rows) %>, action: core.echo, input: {message: <% item(row).a %>}}
+  late: {action: core.echo, delay: 5, input: {message: <% ctx().st2.no %>}}
+  zz: {action: core.noop}
+"""
+
+
+def test_tasks_begin_together_or_not_at_all() -> None:
+    """Where the input of one cannot be evaluated none of them begins, and every one that cannot is told of."""
+    execution = run(TOGETHER, given={"rows": [1]})
+    assert (execution.state, ran(execution)) == ("ERROR", ["begin"])
+    assert error_names(execution) == ["bad", "each", "late"]
+    assert states(execution)["aa"] == "IDLE"
+
+
+def test_a_join_begins_together_with_others() -> None:
+    """What the join would run is evaluated before what stands beside it begins."""
+    text = """
+version: 1.0
+tasks:
+  begin: {action: core.noop, next: [{do: [aa, join]}]}
+  aa: {action: core.noop}
+  join: {join: all, action: core.echo, input: {message: <% ctx().st2.nope %>}}
+"""
+    execution = run(text)
+    assert (ran(execution), error_names(execution)) == (["begin"], ["join"])
+
+
+def test_items_begin_together_or_not_at_all() -> None:
+    """Of items that would begin at once none does when the input of one cannot be evaluated."""
+    text = """
+version: 1.0
+tasks:
+  each: {with: "row in <% [dict(a => 1), 2] %>", action: core.echo, input: {message: <% item(row).a %>}}
+"""
+    execution = run(text)
+    assert (execution.state, ran(execution), error_names(execution)) == ("ERROR", [], ["each"])
+
+
+def test_every_fault_of_a_transition_is_told_for_every_target() -> None:
+    """Each value that cannot be published is an error of its own, once for each task that would have seen it."""
+    text = """
+version: 1.0
+vars: [{y: 0}]
+output: [{y: <% ctx(y) %>}]
+tasks:
+  one:
+    action: core.noop
+    next:
+      - publish: [{x: <% ctx().st2.a %>}, {y: 1}, {z: <% ctx().st2.b %>}]
+        do: [two, three]
+  two: {action: core.noop}
+  three: {action: core.noop}
+"""
+    execution = run(text)
+    told = execution.told_errors.data if execution.told_errors else []
+    assert isinstance(told, list)
+    assert [(error["task_id"], error["route"], error["task_transition_id"]) for error in told] == [
+        *[("one", 0, "three__t0")] * 2,
+        *[("one", 0, "two__t0")] * 2,
+    ]
+    assert (execution.state, ran(execution), output(execution)) == ("ERROR", ["one"], {"y": 0})
+
+
+def test_every_fault_of_input_and_vars_is_told() -> None:
+    """What fails is missing for what comes after it, and nothing begins."""
+    text = """
+version: 1.0
+input: [{a: <% ctx().st2.no %>}, {b: <% ctx(a) %>}, {c: 1}]
+vars: [{x: <% ctx().st2.no %>}, {y: <% ctx(c) %>}]
+tasks: {one: {action: core.noop}}
+"""
+    execution = run(text)
+    assert (execution.state, len(execution.errors), execution.tasks) == ("ERROR", 3, {})
+
+
+def test_vars_are_laid_over_input() -> None:
+    """A var of an input's name is merged into it key by key; those after it see it as it was written."""
+    text = """
+version: 1.0
+input: [{x: {a: 1, n: {p: 1}}}, given]
+vars: [{x: {n: {q: 2}}}, {seen: <% ctx(x) %>}, {given: 5}]
+output: [{x: <% ctx(x) %>}, {seen: <% ctx(seen) %>}, {given: <% ctx(given) %>}]
+tasks: {one: {action: core.noop}}
+"""
+    execution = run(text, given={"given": {"z": 1}})
+    assert output(execution) == {"x": {"a": 1, "n": {"p": 1, "q": 2}}, "seen": {"n": {"q": 2}}, "given": 5}
+
+
+def test_a_condition_of_a_retry_is_not_asked_when_no_try_is_left() -> None:
+    """So it cannot fail either."""
+    text = """
+version: 1.0
+tasks:
+  one: {action: core.noop, retry: {count: 0, when: <% ctx().st2.nope %>}, next: [{when: <% failed() %>, do: noop}]}
+"""
+    assert run(text, {"one": FAILED}).state == "SUCCESS"
+
+
+ROUNDS = """
+version: 1.0
+vars: [{n: 0}, {most: 2}]
+output: [{n: <% ctx(n) %>}]
+tasks:
+  begin: {action: core.noop, next: [{do: fork}]}
+  fork: {action: core.noop, next: [{do: [fast, slow]}]}
+  fast: {action: core.noop, next: [{do: meet}]}
+  slow: {action: core.noop, next: [{do: slower}]}
+  slower: {action: core.noop, next: [{do: meet}]}
+  meet:
+    join: all
+    action: core.noop
+    next: [{when: <% ctx(n) < ctx(most) %>, publish: [{n: <% ctx(n) + 1 %>}], do: fork}]
+"""
+
+
+def test_a_join_in_a_cycle_waits_anew_in_each_round() -> None:
+    """All branches of a round must have come, and the join runs once in each."""
+    execution = run(ROUNDS, {"slow": Played(after_s=5), "slower": Played(after_s=5)})
+    assert (execution.state, output(execution)) == ("SUCCESS", {"n": 2})
+    names = [task.name for task in execution.tasks.values()]
+    assert {name: names.count(name) for name in names} == {"begin": 1} | dict.fromkeys(
+        ["fork", "fast", "slow", "slower", "meet"], 3
+    )
+    assert [len(task.sources) for task in execution.tasks.values() if task.name == "meet"] == [2, 2, 2]
+
+
+def test_a_join_of_some_in_a_cycle_runs_once_in_each_round() -> None:
+    """`join: 1`: whoever comes later in the round does not have it run again."""
+    execution = run(ROUNDS.replace("join: all", "join: 1"), {"slow": Played(after_s=1)})
+    assert (execution.state, output(execution)) == ("SUCCESS", {"n": 2})
+    assert len(execution.by_name["meet"]) == 3
+
+
+def test_a_branch_that_is_not_taken_again_has_still_led_to_the_join() -> None:
+    """What led to the join in a round before, and does not run in this one, counts; so does what is outside."""
+    text = ROUNDS.replace("do: [fast, slow]", "do: fast}, {when: <% ctx(n) < 1 %>, do: slow")
+    execution = run(text, {"slow": Played(after_s=5)})
+    assert (execution.state, output(execution)) == ("SUCCESS", {"n": 2})
+    assert [len(task.sources) for task in execution.tasks.values() if task.name == "meet"] == [2, 1, 1]
+    text = ROUNDS.replace("do: fork}]}\n  fork", "do: [fork, meet]}]}\n  fork")
+    assert output(run(text)) == {"n": 2}
+
+
+def test_a_join_that_may_still_be_reached_is_not_told_of() -> None:
+    """When a failure ends the execution, a join is in vain only if everything that leads to it has begun."""
+    text = """
+version: 1.0
+tasks:
+  a: {action: core.noop, next: [{do: join}]}
+  b: {action: core.noop, next: [{do: c}]}
+  c: {action: core.noop, next: [{do: join}]}
+  bad: {action: core.noop}
+  join: {join: all, action: core.noop}
+"""
+    late = {"b": Played(after_s=5), "c": Played(after_s=5), "bad": Played("failed", error="no", after_s=1)}
+    assert error_names(run(text, late)) == ["bad"]
+    late["b"] = Played()
+    assert error_names(run(text, late)) == ["bad", "join"]
+    on_failure = text.replace("bad: {action: core.noop}", "bad: {action: core.noop, next: [{do: fail}]}")
+    assert error_names(run(on_failure, late)) == ["bad", "fail", "join"]
+
+
+def test_an_engine_command_opens_a_route_as_a_task_would() -> None:
+    """Where several transitions lead to `noop`, each arrival takes a number that no task's route has."""
+    text = """
+version: 1.0
+tasks:
+  a: {action: core.noop, next: [{do: noop}, {do: shared}]}
+  b: {action: core.noop, next: [{do: noop}, {do: shared}]}
+  shared: {action: core.noop}
+"""
+    execution = run(text)
+    assert [task.route for task in execution.tasks.values() if task.name == "shared"] == [2, 4]
+    assert execution.routes == [(), ("a__t0",), ("a__t1",), ("b__t0",), ("b__t1",)]
+
+
+def test_two_transitions_to_the_same_task_of_a_cycle_run_it_once() -> None:
+    """On one route a task that has not begun is reached again, with what both publish."""
+    text = """
+version: 1.0
+vars: [{n: 0}]
+output: [{n: <% ctx(n) %>}, {m: <% ctx(m) %>}]
+tasks:
+  begin: {action: core.noop, next: [{do: loop}]}
+  loop:
+    action: core.noop
+    next:
+      - {when: <% ctx(n) < 2 %>, publish: [{n: <% ctx(n) + 1 %>}], do: loop}
+      - {when: <% ctx(n) < 2 %>, publish: [{m: <% ctx(n) %>}], do: loop}
+"""
+    execution = run(text)
+    assert output(execution) == {"n": 2, "m": 1}
+    assert len(execution.by_name["loop"]) == 3
+
+
+@pytest.mark.parametrize(
+    ("keys", "state"),
+    [
+        ("delay: <% 0 %>", "SUCCESS"),
+        ("delay: <% -1 %>", "SUCCESS"),
+        ("delay: <% null %>", "ERROR"),
+        ("delay: <% 1.5 %>", "ERROR"),
+        ("delay: '5'", "ERROR"),
+        ("retry: {count: <% -1 %>}", "SUCCESS"),
+        ("retry: {count: <% 0.5 %>}", "ERROR"),
+        ("retry: {count: 1, delay: <% null %>}", "ERROR"),
+    ],
+)
+def test_what_an_expression_gives_for_a_number(keys: str, state: str) -> None:
+    """It must be a whole one, else the execution fails; a negative delay is none, and a negative count too."""
+    execution = run(f"version: 1.0\ntasks:\n  one:\n    action: core.noop\n    {keys}\n")
+    assert (execution.state, ran(execution)) == (state, ["one"] if state == "SUCCESS" else [])
