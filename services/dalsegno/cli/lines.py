@@ -58,7 +58,7 @@ class Progress:
 
     def lines(self, picture: Picture) -> Iterator[str]:
         """What is to be said now."""
-        if picture.state in _COMING_TO_REST and picture.awaited != self._awaited:
+        if (picture.state in _COMING_TO_REST or picture.is_quiet) and picture.awaited != self._awaited:
             self._awaited = picture.awaited
             if self._awaited:
                 when = clock(Timestamp(seconds=int(picture.at_s)))

@@ -88,6 +88,8 @@ class Picture:
     """The server's time of the last change."""
     tasks: dict[int, Task] = field(default_factory=dict)
     waiting_for: list[str] = field(default_factory=list)
+    is_quiet: bool = False
+    """Whether nothing has happened for a while."""
 
     @property
     def ended(self) -> bool:
@@ -100,6 +102,8 @@ class Picture:
         return [self._awaited(each) for each in self.waiting_for]
 
     def _awaited(self, identity: str) -> str:
+        if identity == "executor":
+            return "an executor that runs the action (core.local, std.ssh, std.javascript: one started with --allow)"
         numbers = identity.removeprefix(f"{self.execution_id}.").split(".")
         if len(numbers) != 3 or not all(map(str.isdigit, numbers)):
             return identity
@@ -108,6 +112,7 @@ class Picture:
 
     def take(self, message: WatchExecutionResponse) -> None:
         """Lay one message of the stream over the picture."""
+        self.is_quiet = message.WhichOneof("content") == "progress"
         match message.WhichOneof("content"):
             case "snapshot":
                 self._take_snapshot(message.snapshot)

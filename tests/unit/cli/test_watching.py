@@ -272,3 +272,22 @@ def test_plain_lines_tell_each_tenth_of_many_items_once() -> None:
         "20 of 200",
         *(f"{done} of 200, 1 failed" for done in range(40, 200, 20)),
     ]
+
+
+def test_plain_lines_tell_what_is_awaited() -> None:
+    """While it comes to rest the attempts by their tasks, once; and an executor, when nothing else has happened."""
+    picture, progress = Picture(ID), Progress()
+    task = execution_pb2.TaskExecution(number=1, name="fetch", state=execution_pb2.TASK_STATE_RUNNING)
+    picture.take(snapshot(execution_pb2.EXECUTION_STATE_PAUSING, task))
+    told = Message(changes=Message.ChangeBatch(changes=[item_ended(0)], waiting_for=[f"{ID}.1.2.1", CHILD]))
+    picture.take(told)
+    [line] = progress.lines(picture)
+    assert line.endswith(f"waits for: fetch[2]#1, {CHILD}")
+    assert not list(progress.lines(picture))
+
+    picture.take(snapshot(RUNNING))
+    picture.take(Message(changes=Message.ChangeBatch(changes=[item_ended(1)], waiting_for=["executor"])))
+    assert not list(progress.lines(picture))
+    picture.take(Message(progress=Message.Progress(waiting_for=["executor"])))
+    [line] = progress.lines(picture)
+    assert "waits for: an executor that runs the action" in line
