@@ -96,3 +96,47 @@ async def test_skipped_tasks_are_counted_filtered_and_watched(stage: Stage, lang
 def word_of(state: int) -> str:
     """The word of a task's state."""
     return execution_pb2.TaskState.Name(state).removeprefix("TASK_STATE_")  # type: ignore[arg-type]
+
+
+ON_FAILURE = {
+    "mistral": """
+version: '2.0'
+mistral_pausing:
+  on-failure: pause
+  tasks:
+    first: {action: test.act give=1, on-success: [second]}
+    second: {action: test.act give=2}
+    beside: {action: test.act give=3, on-success: [later]}
+    later: {action: test.act give=4}
+""",
+    "orquesta": """
+version: 1.0
+name: orquesta_pausing
+on-failure: pause
+tasks:
+  first: {action: test.act give=1, next: [{when: <% succeeded() %>, do: second}]}
+  second: {action: test.act give=2}
+  beside: {action: test.act give=3, next: [{when: <% succeeded() %>, do: later}]}
+  later: {action: test.act give=4}
+""",
+}
+
+
+@both
+async def test_a_failure_pauses(stage: Stage, language: str) -> None:
+    """Decision 13, R3, R4: with `on-failure: pause` a failure pauses, with its reason; a plain resume names the task
+    and changes nothing; once it is skipped, all that was open goes on."""
+    await stage.system.define(ON_FAILURE[language])
+    scene = await stage.open("pausing", language, broken={"first"}, held={"beside"})
+    await stage.reaches(scene.id, "PAUSING")
+    await stage.release(scene, "beside")
+    paused = await stage.rests(scene, "PAUSED")
+    assert "first: it broke" in paused.state_info
+    async with stage.unchanged(scene):
+        failure = await stage.refuses(stage.resume(scene.id))
+    assert [(each.subject, each.kind) for each in failure.violations] == [("task first", "TASK_FAILED")]
+    await stage.resume(scene.id, operation_pb2.ResumeTask(task="first", skip=True, output="null"))
+    await stage.rests(scene)
+    assert await stage.states(scene) == {
+        "first": "SKIPPED", "second": "SUCCESS", "beside": "SUCCESS", "later": "SUCCESS",
+    }  # fmt: skip

@@ -50,6 +50,16 @@ class Forms:
                 hint = self.guess(key, known)
                 self.fault((*path, key), f"a {what} has no key `{key}`", hint or f"it may have: {', '.join(known)}")
 
+    def pauses_on_failure(self, workflow: Mapping[str, Any], path: Path) -> bool:
+        """`on-failure` of a workflow: whether a failure that nothing handles pauses it, so that somebody may choose.
+
+        Neither language has the key; without it a failure is what it is there (BEHAVIOURS decision 13).
+        """
+        value = workflow.get("on-failure", "fail")
+        if value not in ("fail", "pause"):
+            self.fault((*path, "on-failure"), f"must be fail or pause, not {shown(value)}")
+        return bool(value == "pause")
+
     def workflow_name(self, name: str, path: Path) -> None:
         """The name of a workflow: one that fits into the store and that nobody takes for an id."""
         plain = name.removeprefix("urn:").removeprefix("uuid:").strip("{}").replace("-", "")

@@ -11,10 +11,10 @@ from dalsegno.workflow.context import EMPTY_CONTEXT
 from dalsegno.workflow.events import CancelRequested, StartRequested, TimerFired
 from dalsegno.workflow.execution import TaskExecution
 from dalsegno.workflow.layers import lay
-from dalsegno.workflow.model import Merge
+from dalsegno.workflow.model import Command, Merge
 from dalsegno.workflow.refusals import InvalidRequest, Violation
 from dalsegno.workflow.scope import EvaluationError, Template
-from dalsegno.workflow.states import COMPLETED_ATTEMPT, ExecutionState, TaskState
+from dalsegno.workflow.states import COMPLETED_ATTEMPT, LIVE, ExecutionState, TaskState
 from dalsegno.workflow.step import Step, errors_of
 from dalsegno.workflow.value import UnfitValue, Value
 from dalsegno.workflow.view import AnyContext
@@ -219,12 +219,29 @@ def final_context(step: Step) -> AnyContext:
     return view.merged_out(step, ways)
 
 
+def pause_on_failure(step: Step, task: TaskExecution) -> bool:
+    """Pause because the task has failed and nothing handles it, if its workflow wants that (BEHAVIOURS decision 13).
+
+    Somebody may then choose what to do with it while everything else is still open. False: the failure counts at once.
+    """
+    execution = step.execution
+    if not step.workflow.pauses_on_failure or execution.state not in LIVE or task.number not in execution.unhandled:
+        return False
+    if any(what == "obey" and details[0] is Command.FAIL for what, _, details in step.todo):
+        return False  # the author wants it to fail
+    if execution.state is ExecutionState.RUNNING or execution.is_paused_by_report:
+        step.pause(failure_info(step))
+    return True
+
+
 def fail_hard(step: Step, task: TaskExecution | None, reason: str) -> None:
     """Processing a task failed beyond its handlers: it is ERROR and so is the execution, at once."""
     if task is not None and (not task.is_completed or task.state is TaskState.SUCCESS):
         step.change(TaskMoved(task=task.number, state=TaskState.ERROR, info=reason, at_s=step.at_s))
         step.change(TaskRouted(task=task.number))  # its handlers are not tried when the execution runs again either
     step.note(reason, task, tells_route=True)
+    if task is not None and pause_on_failure(step, task):
+        return
     if not step.execution.is_completed:
         finish(step, ExecutionState.ERROR, reason)
 

@@ -241,6 +241,8 @@ class Workflow:
     """Evaluated one by one at the start, after the input; each sees those before it."""
     outputs: Assignments = ()
     """The output's members, evaluated one by one, however the execution ends; each sees those before it."""
+    pauses_on_failure: bool = False
+    """A task that has failed without being handled pauses the execution in the place of failing it."""
     rules: Rules = MISTRAL_RULES
     description: str = ""
     tags: tuple[str, ...] = ()

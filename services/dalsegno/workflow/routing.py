@@ -5,7 +5,7 @@ from __future__ import annotations
 from dalsegno.workflow import branching, graph, joins
 from dalsegno.workflow.changes import JoinReached, TaskAdded, TaskRouted
 from dalsegno.workflow.execution import TaskExecution
-from dalsegno.workflow.lifecycle import stop
+from dalsegno.workflow.lifecycle import pause_on_failure, stop
 from dalsegno.workflow.model import Clause, Command, Task, Transition
 from dalsegno.workflow.scope import EvaluationError
 from dalsegno.workflow.states import LIVE, ExecutionState, TaskState
@@ -37,7 +37,7 @@ def route(step: Step, task: TaskExecution) -> None:
         branching.route(step, task)
     else:
         _route_clauses(step, task)
-    if step.workflow.rules.fails_fast:
+    if not pause_on_failure(step, task) and step.workflow.rules.fails_fast:
         branching.end_early(step, task)
 
 

@@ -46,6 +46,7 @@ def compile_workflow(
         input=compiler.parameters(read.input),
         initial=compiler.assignments(read.vars, ("vars",)),
         outputs=compiler.assignments(read.output, ("output",)),
+        pauses_on_failure=reader.pauses_on_failure(data, ()),
         rules=ORQUESTA_RULES,
         description=description if isinstance(description, str) else "",
         tags=tuple(tag for tag in tags if isinstance(tag, str)) if isinstance(tags, list) else (),

@@ -13,7 +13,7 @@ from dalsegno.definitions.orquesta.syntax import Reader
 from dalsegno.definitions.orquesta.tasks import read_task
 from dalsegno.definitions.problems import shown
 
-_KEYS = dict.fromkeys(("version", "name", "description", "tags", "input", "vars", "output", "tasks"))
+_KEYS = dict.fromkeys(("version", "name", "description", "tags", "input", "vars", "output", "tasks", "on-failure"))
 
 
 def inspect_workflow(
