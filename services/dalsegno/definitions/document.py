@@ -174,16 +174,20 @@ def _kind_of(data: Any) -> DocumentKind:
 
 
 def _is_orquesta(data: dict[str, Any]) -> bool:
-    """Whether the document is one workflow of Orquesta's: `tasks` at the top, and no version but its own."""
+    """Whether the document is one workflow of Orquesta's: `tasks` at the top, and not Mistral's version."""
     if "tasks" in data:
-        return "version" not in data or is_version_1(data["version"])
+        return "version" not in data or not (_is_version_2(data["version"]) or _is_workflow(data["tasks"]))
     is_mistral = "workflows" in data or "actions" in data or any(map(_is_workflow, data.values()))
     return is_version_1(data.get("version")) and not is_mistral
 
 
 def _explain_unknown(reader: Reader, data: object) -> None:
     if isinstance(data, dict) and data:
-        reader.fault(("tasks",), "`tasks` stands within a workflow", "put it below the workflow's name")
+        reader.fault(
+            ("tasks",),
+            "`tasks` stands within a workflow",
+            "put it below the workflow's name; Orquesta's are `version: 1.0`",
+        )
     elif data is None or data == {}:
         reader.fault((), "the definition is empty")
     else:

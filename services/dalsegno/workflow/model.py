@@ -197,6 +197,8 @@ class Rules:
     """A join that can no longer be filled stays as it is and fails the execution; else the join itself fails."""
     about: str = ""
     """The variable under which a context tells about its execution."""
+    about_caller: str = ""
+    """The variable, unless there is one of that name, under which a context tells who has the execution run."""
     skip_keeps_result: bool = True
     """A task that is skipped with null keeps the result that it failed with; else null is its result."""
     notes_errors: bool = False
@@ -218,6 +220,7 @@ ORQUESTA_RULES = Rules(
     begins_together=True,
     leaves_joins=True,
     about="st2",
+    about_caller="parent",
     skip_keeps_result=False,
     notes_errors=True,
 )

@@ -198,7 +198,12 @@ class View:
             return self._about()[name]
         if name == self._step.workflow.rules.about:
             return self._about()[name]
-        return initial(self._execution, name)
+        try:
+            return initial(self._execution, name)
+        except KeyError:
+            if name == self._step.workflow.rules.about_caller:
+                return self._about()[name]
+            raise
 
     def variables(self) -> dict[str, object]:
         """All of them in one dict."""
@@ -227,11 +232,22 @@ class View:
                 "workflow_execution_id": self._execution.id,
                 "api_url": "",
                 "user": created.actor,
-                "pack": created.workflow.partition(".")[0] if "." in created.workflow else "",
+                "pack": _pack(created.workflow),
                 "action": created.workflow,
                 "runner": created.language,
             }
+            about[self._step.workflow.rules.about_caller] = self._caller()
         return about
+
+    def _caller(self) -> dict[str, object]:
+        """Who has the execution run: whoever started it, and the task of which it is a sub-workflow."""
+        created = self._execution.created
+        caller: dict[str, object] = {"user": created.actor, "pack": _pack(created.workflow)}
+        if created.parent is None:
+            return caller
+        above = created.parent.execution_id
+        called_by = {"workflow_execution_id": above, "task_execution_id": task_id(above, created.parent.key[0])}
+        return caller | {"parent": {"user": created.actor, "execution_id": above}, "orquesta": called_by}
 
     def task(self, name: str | None) -> dict[str, object] | None:
         """The record of the newest execution of the named task, or of the current one."""
@@ -380,6 +396,11 @@ class View:
             "created_at": moment(task.created_s),
             "updated_at": moment(task.ended_s or task.started_s or task.created_s),
         }
+
+
+def _pack(workflow: str) -> str:
+    """What stands before the first dot of a workflow's name."""
+    return workflow.partition(".")[0] if "." in workflow else ""
 
 
 def moment(at_s: float) -> str:

@@ -233,3 +233,11 @@ def test_an_alias_within_itself() -> None:
     """A value cannot contain itself."""
     (problem,) = find_problems("a: &a {action: core.echo, input: {again: *a}}")
     assert "`*a` stands for nothing" in problem.message
+
+
+@pytest.mark.parametrize("version", ["1.1", "'1'", "true", "3"])
+def test_a_version_that_is_not_known(version: str) -> None:
+    """A workflow with its tasks at the top is Orquesta's, whatever version but Mistral's it says."""
+    text = f"version: {version}\ntasks: {{a: {{action: core.noop}}}}\n"
+    (problem,) = read(text).problems
+    assert (problem.path, problem.hint) == ("version", "write `version: 1.0`")

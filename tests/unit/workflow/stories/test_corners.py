@@ -12,8 +12,14 @@ from dalsegno.workflow.execution import Attempt, Execution
 FAILED = Played("failed", {"why": "no"}, "it broke")
 
 
-def run(text: str, played: Mapping[str, Played] | None = None, given: object = None) -> Execution:
-    """Run the workflow to its end. `core.echo` gives its message, everything else null, but for what is `played`."""
+def run(
+    text: str,
+    played: Mapping[str, Played] | None = None,
+    given: object = None,
+    child: str = "",
+) -> Execution:
+    """Run the workflow to its end. `core.echo` gives its message, everything else null, but for what is `played`.
+    It may call `child` as `demo.child`."""
 
     def player(execution: Execution, attempt: Attempt) -> Played:
         sent = attempt.input.data
@@ -24,6 +30,8 @@ def run(text: str, played: Mapping[str, Played] | None = None, given: object = N
     actions = {name: described(name, accepts_any=True) for name in ("core.noop", "core.echo")}
     here = World(player=player, actions={**STANDARD, **actions})
     here.define(text, name="demo.wf")
+    if child:
+        here.define(child, name="demo.child")
     execution = here.start("demo.wf", given)
     here.run()
     here.check_journals()
@@ -315,3 +323,20 @@ def test_what_an_expression_gives_for_a_number(keys: str, state: str) -> None:
     """It must be a whole one, else the execution fails; a negative delay is none, and a negative count too."""
     execution = run(f"version: 1.0\ntasks:\n  one:\n    action: core.noop\n    {keys}\n")
     assert (execution.state, ran(execution)) == (state, ["one"] if state == "SUCCESS" else [])
+
+
+def test_the_caller_is_known() -> None:
+    """`parent` is who has the execution run, unless an input, a var or a published value is called so."""
+    text = """
+version: 1.0
+output: [{pack: "<% ctx(parent).pack %>"}, {user: "{{ ctx().parent.user }}"}, {all: "<% ctx().get(parent).pack %>"}]
+tasks: {one: {action: core.noop}}
+"""
+    assert output(run(text)) == {"pack": "demo", "user": "", "all": "demo"}
+    call = "{action: demo.child, next: [{publish: [{all: <% result().output %>}]}]}"
+    parent = "version: 1.0\noutput: [{all: <% ctx(all) %>}]\ntasks:\n  one: " + call
+    child = text.replace("ctx(parent).pack", "ctx(parent).parent.execution_id")
+    execution = run(parent, child=child)
+    assert output(execution) == {"all": {"pack": execution.id, "user": "", "all": "demo"}}
+    own = text.replace("output:", "input: [{parent: {pack: mine, user: me}}]\noutput:")
+    assert output(run(own)) == {"pack": "mine", "user": "me", "all": "mine"}
