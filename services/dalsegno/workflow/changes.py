@@ -189,6 +189,8 @@ class AttemptsBegun(Change, frozen=True, kw_only=True):
     concurrency: int | None = None
     retries: int = 0
     """How many retries have been used with this round."""
+    stands_in: bool = False
+    """It runs nothing: its only attempt holds what somebody gave for a task that is skipped."""
     at_s: float = 0.0
 
 

@@ -169,8 +169,9 @@ def _plan(step: Step, chosen: Chosen, by: str, comment: str) -> None:
 def skip(step: Step, task: TaskExecution, output: Value, comment: str) -> None:
     """Go on after the task with this output: a std.noop that has it stands beside what failed (R15-R21, decision 4)."""
     keeps = output.data is None and step.workflow.rules.skip_keeps_result
+    only = () if keeps else None
     step.change(
-        AttemptsBegun(task=task.number, attempt=task.attempt + 1, only=() if keeps else None, at_s=step.at_s)
+        AttemptsBegun(task=task.number, attempt=task.attempt + 1, only=only, stands_in=True, at_s=step.at_s)
     )  # fmt: skip
     key = (task.number, 0, task.attempt)
     step.change(

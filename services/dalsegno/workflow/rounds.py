@@ -53,6 +53,9 @@ def _begin_all(execution: Execution, task: TaskExecution, change: AttemptsBegun)
 def _begin_some(execution: Execution, task: TaskExecution, change: AttemptsBegun, only: tuple[int, ...]) -> None:
     """These items, and then what the round before had not come to."""
     rest = task.pending[task.begun_count :]
+    if change.stands_in:
+        task.pending = rest
+        return
     for item in only:
         _set_aside(execution, task, item)
     chosen = set(only)

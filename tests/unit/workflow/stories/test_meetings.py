@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tests.unit.workflow.stories.operating import Stage, run, skip
 
-from dalsegno.workflow.events import PauseRequested
+from dalsegno.workflow.events import ContextUpdated, PauseRequested
 from dalsegno.workflow.value import Value
 
 REVERSE = """
@@ -68,6 +68,19 @@ def test_what_stood_in_for_a_skipped_task_is_never_run_again() -> None:
             "std.echo",
             "RUNNING",
         )
+    stage.check()
+
+
+def test_what_stood_in_for_a_skipped_task_is_no_item_of_it() -> None:
+    """R13, R17, O25: of a task that was skipped before its items had begun all items run when it is rerun."""
+    stage = Stage(ITEMS.replace("[1, 2]", "[0, 1]").replace("<% $.i %>", "<% 1 / $.i %>"))
+    stage.resume(skip("each", None))
+    assert (stage.execution.state, stage.execution.result(stage.task("each"))) == ("SUCCESS", [])
+    stage.tell(ContextUpdated(at_s=stage.world.now_s, values={"any": Value(data=1)}))
+    stage.rerun(run("each", items={1: None}, reset=None))
+    assert [key[1] for key, each in stage.execution.attempts.items() if each.state == "RUNNING"] == [1]
+    stage.end("each", "b", item=1)
+    assert (stage.execution.state, stage.task("each").state) == ("ERROR", "ERROR"), "the first cannot begin"
     stage.check()
 
 
