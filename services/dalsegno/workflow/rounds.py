@@ -40,14 +40,14 @@ def begin(execution: Execution, change: AttemptsBegun) -> None:
 
 
 def _begin_all(execution: Execution, task: TaskExecution, change: AttemptsBegun) -> None:
-    for attempt in execution.current_attempts(task):
-        attempt.accepted = False
-    task.base, task.rounds = change.attempt, {}
-    task.items = change.items
+    if task.attempt:  # else there is nothing of an earlier round yet
+        for attempt in execution.current_attempts(task):
+            attempt.accepted = False
+        task.rounds, task.failed_items, task.quiet_items = {}, {}, {}
+        task.added_count = task.ended_count = task.failed_count = task.cancelled_count = 0
+    task.base, task.items = change.attempt, change.items
     task.item_count = None if change.items is None else len(change.items.data)  # type: ignore[arg-type]
-    task.pending = range(task.item_count or 0)
-    task.added_count = task.ended_count = task.failed_count = task.cancelled_count = 0
-    task.failed_items, task.quiet_items = {}, {}
+    task.pending = range(task.item_count) if task.item_count else ()
 
 
 def _begin_some(execution: Execution, task: TaskExecution, change: AttemptsBegun, only: tuple[int, ...]) -> None:
