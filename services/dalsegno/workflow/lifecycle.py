@@ -213,6 +213,8 @@ def final_context(step: Step) -> AnyContext:
         target = execution.latest(str(params.get("task_name"))) if isinstance(params, dict) else None
         return view.context_out(step, target) if target is not None else EMPTY_CONTEXT
     ways = [(execution.tasks[number], -1) for number in execution.ends]
+    if step.is_forced:  # what had come to tasks that will not begin is not lost
+        ways += [(execution.tasks[number], -1) for number in (*execution.waiting, *execution.idle)]
     if step.workflow.rules.merge is Merge.LAST_ARRIVED:  # in the order in which the tasks came to be
         ends = {(task.number, -1): task.added_at for task, _ in ways} | execution.branch_ends
         ways = [(execution.tasks[number], branch) for number, branch in sorted(ends, key=lambda end: ends[end])]
@@ -247,13 +249,17 @@ def fail_hard(step: Step, task: TaskExecution | None, reason: str) -> None:
 
 
 def terminate(step: Step, state: ExecutionState, info: str, output: Value | None = None) -> None:
-    """End by force (BEHAVIOURS decision 7): everything that had not ended is CANCELLED, whoever works on it is told."""
+    """End by force (BEHAVIOURS decision 7): everything that had begun is CANCELLED, and whoever works on it is told.
+
+    What had not begun, tasks that are IDLE and joins that wait, goes on when the execution is run again (decision 3).
+    """
     execution = step.execution
     for attempt in list(execution.attempts.values()):
         if attempt.state not in COMPLETED_ATTEMPT:
             attempts.stop(step, attempt, info, by_force=True)
-    for number in list(execution.incomplete):
-        step.change(TaskMoved(task=number, state=TaskState.CANCELLED, info=info, at_s=step.at_s))
+    for task in step.tasks_in(TaskState.RUNNING, TaskState.RUNNING_DELAYED, TaskState.PAUSED):
+        step.change(TaskMoved(task=task.number, state=TaskState.CANCELLED, info=info, at_s=step.at_s))
+    step.is_forced = True
     if output is not None:
         step.move_execution(state, info, output)
     elif not execution.is_completed:

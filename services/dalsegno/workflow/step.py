@@ -71,6 +71,8 @@ class Step:
         self.checked: set[int] = set()
         """The tasks about to begin that have been looked at together."""
         self._receivers = notices.subscriptions(execution.created.params)
+        self.is_forced = False
+        """Whether the execution is ended by force in this step."""
         self._seeds = 0
 
     def change(self, change: AnyChange) -> None:

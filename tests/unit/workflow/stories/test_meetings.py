@@ -368,3 +368,58 @@ def test_who_had_a_child_run_again_stands_with_its_ancestors() -> None:
     again = stage.attempts("call")[-1]
     assert (again.state, again.actor, again.comment) == ("RUNNING", "ann", "")
     assert [each.comment for each in child.attempts.values()] == ["", "launched by workflow-rerun: mended"]
+
+
+MEETS = {
+    "mistral": """
+version: '2.0'
+wf:
+  output: {l: <% $.get(l) %>, r: <% $.get(r) %>}
+  tasks:
+    left: {action: std.noop, publish: {l: <% task().result %>}, on-success: meet}
+    right: {action: std.noop, publish: {r: <% task().result %>}, on-success: meet}
+    meet: {join: all, action: std.noop}
+""",
+    "orquesta": """
+version: 1.0
+name: wf
+vars: [{l: null}, {r: null}]
+output: [{l: <% ctx().l %>}, {r: <% ctx().r %>}]
+tasks:
+  left: {action: std.noop, next: [{when: <% succeeded() %>, publish: [{l: <% result() %>}], do: meet}]}
+  right: {action: std.noop, next: [{when: <% succeeded() %>, publish: [{r: <% result() %>}], do: meet}]}
+  meet: {join: all, action: std.noop}
+""",
+}
+
+
+def test_a_join_that_waited_when_the_execution_was_ended_by_force() -> None:
+    """Decisions 3 and 7, O29, O32: the join still waits, with what had arrived, for the branch that is run again."""
+    for language, text in MEETS.items():
+        for ask in ("resume", "rerun", "failed"):
+            stage = Stage(text)
+            stage.end("left", "x")
+            stage.cancel(terminate="ERROR")
+            assert stage.standing() == {"left": "SUCCESS", "right": "CANCELLED", "meet": "WAITING"}, language
+            if language == "mistral":
+                assert stage.output() == {"result": "terminated: ERROR", "l": "x"}
+            stage.rerun() if ask == "failed" else getattr(stage, ask)(run("right"))
+            assert stage.standing() == {"left": "SUCCESS", "right": "RUNNING", "meet": "WAITING"}, (language, ask)
+            stage.end("right", "y")
+            stage.end("meet")
+            assert (stage.execution.state, stage.output()) == ("SUCCESS", {"l": "x", "r": "y"}), (language, ask)
+            stage.check()
+
+
+def test_what_had_not_begun_when_the_execution_was_ended_by_force() -> None:
+    """Decisions 3 and 7: a task that was selected and had not begun goes on when the execution runs again."""
+    stage = Stage(PAUSES["mistral"])
+    stage.pause()
+    stage.end("asks")
+    stage.cancel(terminate="CANCELLED")
+    assert stage.standing() == {"asks": "SUCCESS", "works": "CANCELLED", "after": "IDLE"}
+    stage.resume(run("works"))
+    stage.end("works")
+    stage.end("after")
+    assert stage.execution.state == "SUCCESS"
+    stage.check()
