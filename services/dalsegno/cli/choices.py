@@ -97,7 +97,7 @@ def _known(
     tasks: dict[str, operation_pb2.ResumeTask] | dict[str, operation_pb2.RerunTask], name: str, option: str
 ) -> str:
     if name not in tasks:
-        raise Complaint(f"{option} {name}: the command does not run this task again", f"add --task {name}")
+        raise Complaint(f"{option} {name}: the command does not run this task again", f"name it with --task {name}")
     return name
 
 

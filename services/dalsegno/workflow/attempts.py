@@ -41,6 +41,10 @@ OUTCOMES = {
 PROGRESS = frozenset({"delegated", "paused", "running"})
 """Reports that do not end the attempt."""
 
+DEPTH_MAX = 500
+"""So deep may sub-workflows be nested. One that calls itself without end would outrun every cancel, which follows it
+down one level after the other."""
+
 SHOWN = frozenset({TaskState.RUNNING, TaskState.PAUSED})
 """A task in one of these shows whether its only attempt is paused."""
 
@@ -237,6 +241,10 @@ def _add_child(step: Step, task: TaskExecution, item: int, name: str, given: dic
     if found is None:
         step.later("end", task, TaskState.ERROR, f"workflow '{name}' was not found")
         return False
+    if created.depth >= DEPTH_MAX:
+        told = f"workflow '{name}' would be {DEPTH_MAX + 1} sub-workflows deep; at most {DEPTH_MAX} are allowed"
+        step.later("end", task, TaskState.ERROR, told)
+        return False
     declared = {parameter.name for parameter in found.workflow.input}
     missing = missing_input(found.workflow, given)
     if missing:
@@ -262,6 +270,7 @@ def _add_child(step: Step, task: TaskExecution, item: int, name: str, given: dic
         environment=step.execution.environment,
         root_id=step.execution.root_id,
         parent=Link(step.execution.id, key),
+        depth=created.depth + 1,
         at_s=step.at_s,
         actor=actor,
         comment=comment,

@@ -44,6 +44,8 @@ class ExecutionCreated(Change, frozen=True, kw_only=True):
     root_id: str = ""
     """Empty for a root execution."""
     parent: Link | None = None
+    depth: int = 0
+    """How many executions it stands below."""
     deadline_s: float | None = None
     at_s: float = 0.0
     actor: str = ""

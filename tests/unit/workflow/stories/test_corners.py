@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import pytest
 from tests.world import STANDARD, Played, World, described, states
 
+from dalsegno.workflow import attempts
 from dalsegno.workflow.execution import Attempt, Execution
 
 FAILED = Played("failed", {"why": "no"}, "it broke")
@@ -323,6 +324,15 @@ def test_what_an_expression_gives_for_a_number(keys: str, state: str) -> None:
     """It must be a whole one, else the execution fails; a negative delay is none, and a negative count too."""
     execution = run(f"version: 1.0\ntasks:\n  one:\n    action: core.noop\n    {keys}\n")
     assert (execution.state, ran(execution)) == (state, ["one"] if state == "SUCCESS" else [])
+
+
+def test_a_workflow_that_calls_itself_without_end_comes_to_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So deep and no deeper: the task that would go on fails, and so do those above it, one after the other."""
+    monkeypatch.setattr(attempts, "DEPTH_MAX", 3)
+    execution = run("version: 1.0\ntasks: {again: {action: demo.wf}}")
+    assert execution.state == "ERROR"
+    assert execution.info.count("error in tasks: again") == 4  # its own, and those of three below
+    assert execution.info.endswith("workflow 'demo.wf' would be 4 sub-workflows deep; at most 3 are allowed")
 
 
 def test_the_caller_is_known() -> None:
