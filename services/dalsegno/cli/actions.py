@@ -26,7 +26,7 @@ from dalsegno.cli.options import (
     call,
     request_id_or_new,
 )
-from dalsegno.cli.output import Format, console, enum_name, print_message, print_note, print_rows, short, span
+from dalsegno.cli.output import Format, console, enum_name, print_message, print_note, print_rows, reason, short, span
 from dalsegno.cli.paging import page_size, read_pages
 from dalsegno.v1 import action_service_pb2 as messages
 from dalsegno.v1 import definition_pb2, execution_pb2
@@ -145,7 +145,7 @@ def attempts(
             span(each.started_at, each.ended_at),
             each.executor_id,
             short(why(each.comment, each.actor)) if each.comment else "",
-            short(each.error or _awaited(each)),
+            reason(each.error or _awaited(each)),
         )
         for each in found
     ]

@@ -27,7 +27,7 @@ from dalsegno.cli.options import (
     call,
     request_id_or_new,
 )
-from dalsegno.cli.output import Format, clock, console, print_message, print_note, print_rows, short, span
+from dalsegno.cli.output import Format, clock, console, print_message, print_note, print_rows, reason, short, span
 from dalsegno.cli.paging import page_size, read_pages
 from dalsegno.cli.picture import execution_state, task_state
 from dalsegno.cli.watching import watch_to_rest
@@ -110,7 +110,7 @@ def list_executions(
             clock(each.created_at),
             span(each.started_at, each.ended_at),
             _labels(each),
-            short(each.state_info),
+            reason(each.state_info),
         )
         for each in found
     ]
@@ -198,9 +198,9 @@ def history(
     found = call(server, fetch)
     rows, said = [], ""
     for each in found:  # who asked for it, and why, stands in the first line of what came of it
-        reason = why(each.comment, each.actor)
-        told = (short(detail_of(each)), "" if reason == said else short(reason))
-        said = reason
+        asked = why(each.comment, each.actor)
+        told = (reason(detail_of(each)), "" if asked == said else short(asked))
+        said = asked
         rows.append((each.sequence, clock(each.at), each.cause, *subject_of(each), *told))
     print_rows(output, found, ("NUMBER", "AT", "CAUSE", "ABOUT", "STATE", "DETAIL", "COMMENT"), rows)
 
@@ -237,7 +237,7 @@ def _task_row(task: execution_pb2.TaskExecution) -> tuple[object, ...]:
         items,
         task.attempts,
         span(task.started_at, task.ended_at),
-        short(info),
+        reason(info),
     )
 
 

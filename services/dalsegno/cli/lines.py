@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from dalsegno.cli.output import clock, enum_name, short
+from dalsegno.cli.output import clock, enum_name, reason
 from dalsegno.cli.picture import Picture, execution_state, task_state
 from dalsegno.v1 import change_pb2, execution_pb2
 from dalsegno.v1.execution_service_pb2 import WatchExecutionResponse
@@ -157,4 +157,4 @@ def _action_state(state: execution_pb2.ActionState.ValueType) -> str:
 
 
 def _line(when: str, subject: str, state: str, detail: str) -> str:
-    return f"{when:8}  {subject:24}  {state:15}  {short(detail, 120)}".rstrip()
+    return f"{when:8}  {subject:24}  {state:15}  {reason(detail, 120)}".rstrip()

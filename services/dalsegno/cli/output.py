@@ -154,6 +154,16 @@ def short(value: object, width: int = _WIDE_CELL) -> str:
     return text if len(text) <= width else text[: width - 1] + "…"
 
 
+def reason(info: str, width: int = _WIDE_CELL) -> str:
+    """Why something is in its state, on one line: of a failure that others caused the one at the bottom.
+
+    >>> reason("Failure caused by error in tasks: lift\\n  lift: no crane")
+    'lift: no crane'
+    """
+    lines = info.splitlines()
+    return short(lines[-1] if len(lines) > 1 and lines[0].startswith("Failure caused by") else info, width)
+
+
 def pretty(value: object) -> str:
     """A value as people read it: YAML, in the order it has."""
     if not isinstance(value, dict | list):

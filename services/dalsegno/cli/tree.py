@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from rich.text import Text
 from rich.tree import Tree
 
-from dalsegno.cli.output import STYLES, seconds, short
+from dalsegno.cli.output import STYLES, reason, seconds, short
 from dalsegno.cli.picture import Picture, Task
 
 _SYMBOLS = {
@@ -71,7 +71,7 @@ def _header(picture: Picture, now_s: float) -> Text:
     )
     header.append(f"  {seconds(took_s)}", style="dim").append(f"  {picture.execution_id}", style="dim")
     if picture.info:
-        header.append(f"\n  {short(picture.info, 200)}", style=style)
+        header.append(f"\n  {reason(picture.info, 200)}", style=style)
     if picture.waiting_for:
         header.append(f"\n  waits for: {short(', '.join(picture.awaited), 200)}", style="dim")
     return header
@@ -93,7 +93,7 @@ def _line(task: Task, width: int, now_s: float) -> Text:
     if task.superseded:
         line.append("  superseded", style="dim")
     if task.info and task.state != "SUCCESS":
-        line.append(f"  {short(task.info, _INFO_WIDTH)}", style=style)
+        line.append(f"  {reason(task.info, _INFO_WIDTH)}", style=style)
     return line
 
 

@@ -31,9 +31,9 @@ def compile_workflow(
     StackStorm's files do not say how their workflow is called, so the name comes from outside; without one it is what
     the document has under `name`, and "" when it has nothing there.
     """
-    read, graph = inspect_workflow(reader, data, actions=actions)
     own_name = data.get("name")
     name = name or (own_name if isinstance(own_name, str) else "")
+    read, graph = inspect_workflow(reader, data, actions=actions, own_name=name)
     if name:
         reader.workflow_name(name, ("name",))
     compiler = _Compiler(reader, graph)

@@ -35,12 +35,12 @@ class Actions(Protocol):
         """All that is registered, for hints."""
 
 
-def check_content(reader: Reader, tasks: Iterable[ReadTask], actions: Actions) -> None:
+def check_content(reader: Reader, tasks: Iterable[ReadTask], actions: Actions, own_name: str = "") -> None:
     """Notes references to what is not registered, all the more where they have not the form pack.name (what Mistral
-    has defined need not have it), and input that does not fit."""
+    has defined need not have it), and input that does not fit. By its own name the workflow calls itself."""
     for task in tasks:
         reference = task.call.action
-        if not reference or has_expression(reference):
+        if not reference or reference == own_name or has_expression(reference):
             continue
         signature = actions.signature(reference)
         if signature is None and not _is_reference(reference):

@@ -22,11 +22,12 @@ def inspect_workflow(
     *,
     application_names: Collection[str] = APPLICATION_NAMES,
     actions: Actions | None = None,
+    own_name: str = "",
 ) -> tuple[ReadWorkflow, Graph]:
     """Notes every problem of a definition, and gives what could be read of it with its shape.
 
     `application_names` are variables that are there before the input; `actions`, when they are known, are compared
-    with those that the tasks name.
+    with those that the tasks name, beside `own_name`.
     """
     _check_head(reader, data)
 
@@ -38,7 +39,7 @@ def inspect_workflow(
     check_graph(reader, graph, ("tasks",))
     check_context(reader, workflow, graph, application_names)
     if actions is not None:
-        check_content(reader, workflow.tasks.values(), actions)
+        check_content(reader, workflow.tasks.values(), actions, own_name)
     return workflow, graph
 
 

@@ -32,7 +32,7 @@ class Registry:
 def inspect(task: str) -> list[Problem]:
     problems = Problems()
     source = load(f"tasks:\n  t: {task}", problems)
-    inspect_workflow(Reader(source, problems), source.data, actions=Registry())
+    inspect_workflow(Reader(source, problems), source.data, actions=Registry(), own_name="example.self")
     return list(problems.listed())
 
 
@@ -47,6 +47,7 @@ def inspect(task: str) -> list[Problem]:
         "{action: '<% concat(core, \".\", nothing) %>'}",
         "{action: '{{ ''core.'' }}nothing x=1'}",
         "{next: [{do: noop}]}",
+        "{action: example.self, input: {any: 1}}",
     ],
 )
 def test_actions_that_fit(task: str) -> None:
