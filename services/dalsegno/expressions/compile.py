@@ -15,6 +15,7 @@ from typing import Protocol
 from dalsegno.expressions.jinja import compile_jinja_expression, compile_jinja_text
 from dalsegno.expressions.language import MISTRAL, Language
 from dalsegno.expressions.marks import find_marked, has_marked
+from dalsegno.expressions.values import finish_key
 from dalsegno.expressions.yaql.evaluate import compile_yaql
 from dalsegno.expressions.yaql.parse import SyntaxProblem
 from dalsegno.workflow.scope import Constant, EvaluationError, Scope, Template
@@ -109,10 +110,7 @@ class KeyedTemplate:
     def evaluate(self, scope: Scope) -> object:
         found = {}
         for key, value in self.items:
-            name = key.evaluate(scope)
-            if not isinstance(name, str):
-                name = _as_text(name)
-            found[name] = value.evaluate(scope)
+            found[finish_key(key.evaluate(scope))] = value.evaluate(scope)
         return found
 
 

@@ -58,7 +58,7 @@ def finish(value: object, budget: Budget, depth: int = 0, plain: frozenset[type]
         return _finish_items(value, budget, depth, plain)  # type: ignore[arg-type]
     if isinstance(value, Mapping):
         budget.build(CONTAINER_COST + len(value))
-        return {_finish_key(key): finish(item, budget, depth + 1, plain) for key, item in value.items()}
+        return {finish_key(key): finish(item, budget, depth + 1, plain) for key, item in value.items()}
     if isinstance(value, str):
         return str(value)
     if isinstance(value, (set, frozenset)):
@@ -135,7 +135,8 @@ def _finish_set(items: Set[object], budget: Budget, depth: int, plain: frozenset
     return sorted(finished, key=lambda item: (type(item).__name__, repr(item)))
 
 
-def _finish_key(key: object) -> str:
+def finish_key(key: object) -> str:
+    """The key of a dict as JSON writes it. Raises EvaluationError."""
     if isinstance(key, str):
         return str(key)
     if key is None:

@@ -73,6 +73,7 @@ def value_of(template: object, language: Language = ORQUESTA, **given: object) -
         ("{{ ctx().a }} {{ ctx().u }} {{ true }}", "{'b': 1} None True"),
         ({"<% ctx(k) %>": {"n {{ ctx().n }}": ["<% ctx(n) %>"]}}, {"a": {"n 3": [3]}}),
         ({"<% ctx(n) %>": 1}, {"3": 1}),
+        ({"<% ctx(u) %>": 1, "{{ true }}": 2, "<% 1.5 %>": 3}, {"null": 1, "true": 2, "1.5": 3}),
         ("<% ctx(code) %>", "<% ctx(n) %> {{ ctx('n') }}"),
         ("{{ ctx('code') }}", "<% ctx(n) %> {{ ctx('n') }}"),
     ],
@@ -168,6 +169,12 @@ def test_states(state: str, status: str, succeeded: bool, failed: bool, complete
     expected = [status, succeeded, failed, completed]
     assert value_of("<% [task_status(t), succeeded(), failed(), completed()] %>", states=states) == expected
     assert value_of("{{ [task_status('t'), succeeded(), failed(), completed()] }}", states=states) == expected
+
+
+def test_a_key_that_is_none() -> None:
+    """A list or a dict is no key."""
+    with pytest.raises(EvaluationError, match="a list as a key"):
+        value_of({"<% ctx(xs) %>": 1})
 
 
 @pytest.mark.parametrize("name", ["succeeded", "failed", "completed"])

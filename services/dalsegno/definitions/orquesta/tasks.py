@@ -20,6 +20,7 @@ from dalsegno.definitions.orquesta.parts import (
 )
 from dalsegno.definitions.orquesta.syntax import Reader
 from dalsegno.definitions.problems import Path, shown
+from dalsegno.expressions.marks import find_marked
 
 _KEYS = dict.fromkeys(("action", "input", "with", "join", "delay", "retry", "next", "safe-rerun"))
 """Orquesta's own, and the one with which an author may say what only this engine asks."""
@@ -144,12 +145,13 @@ def _read_call(reader: Reader, data: Mapping[str, Any], path: Path) -> tuple[Cal
 
 
 def _split_name(text: str) -> tuple[str, str]:
-    """The name of an action and what stands behind it; a name may be or begin with an expression."""
+    """The name of an action and what stands behind it, after the first space outside of the name's expressions."""
     start = 0
-    for opening, closing in (("<%", "%>"), ("{{", "}}")):
-        if text.startswith(opening):
-            start = text.find(closing) + 2
-    space = next((place for place in range(max(start, 0), len(text)) if text[place].isspace()), len(text))
+    for begin, end in sorted((*find_marked(text, "<%", "%>"), *find_marked(text, "{{", "}}"))):
+        if any(character.isspace() for character in text[start:begin]):
+            break
+        start = max(start, end)
+    space = next((place for place in range(start, len(text)) if text[place].isspace()), len(text))
     return text[:space], text[space:]
 
 

@@ -15,6 +15,7 @@ from dalsegno.definitions.problems import EXPRESSION, SEMANTIC, SYNTAX
         "action: core.echo message=<% ctx(x) %>",
         "action: <% ctx(x) %>",
         "action: <% ctx(x) %>.name n=1",
+        "action: core.<% ctx(x) %> n=<% ctx(x) %>",
         "action: <% switch(ctx(x)=1 => 'core.noop') %>",
         "action: core.echo\ninput: {message: hello, 'odd key': null}",
         "action: core.echo\ninput: <% ctx(x) %>",

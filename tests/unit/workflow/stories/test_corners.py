@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 
 import pytest
@@ -350,3 +351,20 @@ tasks: {one: {action: core.noop}}
     assert output(execution) == {"all": {"pack": execution.id, "user": "", "all": "demo"}}
     own = text.replace("output:", "input: [{parent: {pack: mine, user: me}}]\noutput:")
     assert output(run(own)) == {"pack": "mine", "user": "me", "all": "mine"}
+
+
+@pytest.mark.parametrize(
+    ("action", "name"),
+    [
+        ("core.<% echo %> message=7", "core.echo"),
+        ("<% core %>.<% echo %> message=7", "core.echo"),
+        ("{{ 'core.echo' }} message=7", "core.echo"),
+        ("core.echo message=<% 3 + 4 %>", "core.echo"),
+        ("core.{{ 'noop' }}   message='7' x=<% 1 %>", "core.noop"),
+    ],
+)
+def test_the_name_of_an_action_may_have_expressions_in_it(action: str, name: str) -> None:
+    """With parameters behind it too, which begin after the first space outside of them."""
+    execution = run(f"version: 1.0\ntasks:\n  one:\n    action: {json.dumps(action)}\n")
+    assert [attempt.action for attempt in execution.attempts.values()] == [name]
+    assert [str(message) for message in messages(execution, "one")] == ["7"]
