@@ -37,6 +37,8 @@ def orquesta_documents(draw: Draw) -> tuple[str, str]:
         document: dict[str, Any] = {"version": 1.0}
         if _seldom(draw, 3):
             document["vars"] = [{"v0": draw(st.sampled_from([0, 1, {"a": 0}]))}]
+        if _seldom(draw, 5):
+            document["on-failure"] = "pause"
         if _seldom(draw, 3):
             document["output"] = [{"o": "<% ctx().get(v0) %>"}]
         document["tasks"] = _tasks(draw, count, has_children=has_children)

@@ -43,6 +43,8 @@ def documents(draw: Draw) -> tuple[str, dict[str, Any]]:
         params["task_name"] = f"t{draw(st.integers(0, count - 1))}"
     else:
         document["wf"] = _direct(draw, count, has_children=True)
+    if _seldom(draw, 4):
+        document[draw(st.sampled_from(["wf", "child"]))]["on-failure"] = "pause"
     if _seldom(draw, 3):
         document["wf"]["output"] = {"o": draw(st.sampled_from(PUBLISHED[3:]))}
     plain = json.loads(json.dumps(document))  # no value twice: the text is to have no anchors
