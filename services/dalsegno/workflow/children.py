@@ -19,7 +19,7 @@ def child_moved(step: Step, event: ChildMoved) -> None:
         return
     if attempt.state in COMPLETED_ATTEMPT:
         if event.again:
-            step.later("child_again", step.execution.tasks[attempt.key[0]], attempt.key, event.revision)
+            step.later("child_again", step.execution.tasks[attempt.key[0]], attempt.key, event.revision, event.by)
         else:
             step.verdict = "superseded"
         return

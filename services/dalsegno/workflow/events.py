@@ -145,6 +145,8 @@ class ChildMoved(Event, frozen=True, kw_only=True):
     """The child's revision at which it was so."""
     again: bool = False
     """Whether it had ended before: it was resumed or rerun."""
+    by: str = "workflow-rerun"
+    """With `again`: which of the two."""
     output: Value | None = None
     reported: bool = False
     """With PAUSED: because of what its own actions reported."""

@@ -77,7 +77,7 @@ def _chosen(step: Step, event: RerunRequested, findings: Findings) -> list[Chose
     return list(chosen.values())
 
 
-def child_again(step: Step, task: TaskExecution, key: AttemptKey, revision: int) -> None:
+def child_again(step: Step, task: TaskExecution, key: AttemptKey, revision: int, by: str) -> None:
     """A child that had ended was resumed or rerun: its task waits for it again, and so does whoever waits for that.
 
     It is the same child, as the next attempt. An execution that had ended runs again; a paused one stays paused and
@@ -88,7 +88,7 @@ def child_again(step: Step, task: TaskExecution, key: AttemptKey, revision: int)
     if had_ended:
         step.move_execution(ExecutionState.RUNNING)
     if task.is_completed:
-        repeating.undo(step, {task.number: TaskState.RUNNING}, BY)
+        repeating.undo(step, {task.number: TaskState.RUNNING}, by)
     elif task.state not in (TaskState.RUNNING, TaskState.PAUSED):  # it waits for a retry, or after its end
         step.change(TaskMoved(task=task.number, state=TaskState.RUNNING, at_s=step.at_s))
     step.change(

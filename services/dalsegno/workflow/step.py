@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dalsegno.workflow import notices
 from dalsegno.workflow.changes import AnyChange, ErrorNoted, ExecutionMoved
 from dalsegno.workflow.commands import AnyCommand, Send
-from dalsegno.workflow.events import ChildMoved, Event, PauseRequested
+from dalsegno.workflow.events import ChildMoved, Event, PauseRequested, ResumeRequested
 from dalsegno.workflow.execution import Execution, TaskExecution, error_key
 from dalsegno.workflow.model import Task, Workflow
 from dalsegno.workflow.outside import Outside
@@ -49,6 +49,13 @@ def errors_of(execution: Execution) -> Value | None:
 
 
 TOLD_TO_PARENT = COMPLETED_EXECUTION | {ExecutionState.PAUSED, ExecutionState.RUNNING}
+
+
+def _operation(event: Event) -> str:
+    """The operation that has an execution run again: what happens to a child goes up as what it was."""
+    if isinstance(event, ChildMoved):
+        return event.by
+    return "workflow-resume" if isinstance(event, ResumeRequested) else "workflow-rerun"
 
 
 class Step:
@@ -156,6 +163,7 @@ class Step:
                 state_info=info,
                 revision=execution.revision,
                 again=again,
+                by=_operation(self.event),
                 output=output if state in COMPLETED_EXECUTION else None,
                 reported=reported,
                 errors=errors if state is ExecutionState.ERROR else None,

@@ -423,3 +423,16 @@ def test_what_had_not_begun_when_the_execution_was_ended_by_force() -> None:
     stage.end("after")
     assert stage.execution.state == "SUCCESS"
     stage.check()
+
+
+def test_what_a_childs_resume_put_aside_says_so() -> None:
+    """Decision 3: what had ended after the parent's task is marked with the operation that was asked of the child."""
+    for ask in ("resume", "rerun"):
+        stage = Stage(TREE.replace("on-success: after", "on-complete: after"))
+        child = stage.child()
+        stage.end("inner", error="broken", on=child)
+        stage.end("after")
+        getattr(stage, ask)(run("inner"), on=child)
+        assert stage.task("after").superseded_by == f"workflow-{ask}"
+        assert stage.standing() == {"call": "RUNNING"}
+        stage.check()
