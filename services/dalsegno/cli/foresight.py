@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from rich.text import Text
 from rich.tree import Tree
 
-from dalsegno.cli.output import STYLES, Format, console, enum_name, print_message
+from dalsegno.cli.output import STYLES, Format, console, enum_name, print_message, reason
 from dalsegno.v1 import execution_pb2
 
 _LISTS = (
@@ -20,6 +20,7 @@ _LISTS = (
 )
 _LISTED_MAX = 1_000
 """The contract names no more items of a task than these, the first ones."""
+_REASON_WIDTH = 200
 _SHOWN = 30
 """So many entries of a list are drawn; of the others it is said how many they are."""
 
@@ -35,7 +36,10 @@ def print_foresight(form: Format, dry_run: execution_pb2.DryRun, name: str) -> N
 def draw_foresight(dry_run: execution_pb2.DryRun, name: str) -> Tree:
     """The tree of one execution, with its children below."""
     state = enum_name(execution_pb2.ExecutionState.Name(dry_run.state), "ExecutionState")
-    tree = Tree(Text.assemble((name, "bold"), "  would be ", (state, STYLES.get(state, ""))), guide_style="dim")
+    style = STYLES.get(state, "")
+    tree = Tree(Text.assemble((name, "bold"), "  would be ", (state, style)), guide_style="dim")
+    if dry_run.state_info:
+        tree.add(Text(reason(dry_run.state_info, _REASON_WIDTH), style=style))
     for field, title, style in _LISTS:
         _add(tree, title, style, [_task_line(each) for each in getattr(dry_run, field)])
     _add(tree, "may follow", "dim", list(dry_run.may_follow))

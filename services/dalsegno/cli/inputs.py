@@ -60,12 +60,15 @@ def read_labels(pairs: Iterable[str]) -> dict[str, str]:
 def read_document(path: Path) -> str:
     """A text file, or standard input for `-`. Raises Complaint when it cannot be read."""
     try:
-        return sys.stdin.read() if str(path) == "-" else path.read_text(encoding="utf-8")
+        text = sys.stdin.read() if str(path) == "-" else path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise Complaint(
             f"{path} cannot be read: {reason}", "give the path of a YAML file, or - for standard input"
         ) from error
+    if not text.strip():
+        raise Complaint(f"{path} is empty", "give the path of a YAML file, or - for standard input")
+    return text
 
 
 def decode_json(text: str) -> object:

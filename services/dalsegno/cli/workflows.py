@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from dalsegno.cli.connection import DEFAULT_SERVER, PATIENCE_S, Connection, ask
-from dalsegno.cli.exits import USAGE
+from dalsegno.cli.exits import USAGE, Complaint
 from dalsegno.cli.inputs import read_document
 from dalsegno.cli.options import Comment, Filter, Limit, Namespace, Output, RequestId, Server, call, request_id_or_new
 from dalsegno.cli.output import Format, clock, console, enum_name, print_message, print_rows
@@ -19,6 +19,7 @@ from dalsegno.v1 import workflow_service_pb2 as messages
 app = typer.Typer(no_args_is_help=True, help="Store, check, list, show and delete workflows.")
 
 Document = Annotated[Path, typer.Argument(metavar="FILE", help="A YAML file, or - for standard input.")]
+Documents = Annotated[list[Path], typer.Argument(metavar="FILE…", help="YAML files, or - for standard input.")]
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The name of the workflow.")]
 GivenName = Annotated[
     str, typer.Option("--name", help="The name, for files that need not say it (Orquesta): pack.name.")
@@ -55,27 +56,42 @@ def create(
 
 @app.command(epilog="example:  dalsegno workflow validate city_report.yaml")
 def validate(
-    file: Document,
+    files: Documents,
     name: GivenName = "",
     server: Server = DEFAULT_SERVER,
     namespace: Namespace = "",
     output: Output = Format.TABLE,
 ) -> None:
-    """List all problems of a file, each with its line. Nothing is stored. Exit code 0: no problems, 2: some."""
-    request = messages.ValidateDefinitionsRequest(namespace=namespace, text=read_document(file), name=name)
-    answer = call(server, lambda connection: ask(connection.workflows.ValidateDefinitions, request, PATIENCE_S))
-    if output is not Format.TABLE:
-        print_message(output, answer)
+    """List all problems of files, each with its line. Nothing is stored. Exit code 0: no problems, 2: some."""
+    if name and len(files) > 1:
+        raise Complaint("--name is for one file")
+    requests = [
+        messages.ValidateDefinitionsRequest(namespace=namespace, text=read_document(file), name=name) for file in files
+    ]
+
+    async def validate_all(connection: Connection) -> list[messages.ValidateDefinitionsResponse]:
+        return [await ask(connection.workflows.ValidateDefinitions, each, PATIENCE_S) for each in requests]
+
+    answers = call(server, validate_all)
+    if output is Format.TABLE:
+        for file, answer in zip(files, answers, strict=True):
+            _print_problems(file, answer, alone=len(files) == 1)
+    elif len(answers) == 1:
+        print_message(output, answers[0])
     else:
-        for problem in answer.problems:
-            console().print(f"{file}:{problem_line(problem)}", markup=False)
-        names = ", ".join([*answer.workflows, *answer.actions]) or _nameless(answer)
-        count = len(answer.problems)
-        console().print(
-            f"{'no problems' if not count else '1 problem' if count == 1 else f'{count} problems'}: {names}"
-        )
-    if answer.problems:
+        print_rows(output, answers, (), ())
+    if any(answer.problems for answer in answers):
         raise typer.Exit(USAGE)
+
+
+def _print_problems(file: Path, answer: messages.ValidateDefinitionsResponse, *, alone: bool) -> None:
+    """A line for each problem of a file, and one that sums them up."""
+    for problem in answer.problems:
+        console().print(f"{file}:{problem_line(problem)}", markup=False)
+    names = ", ".join([*answer.workflows, *answer.actions]) or _nameless(answer)
+    count = len(answer.problems)
+    told = "no problems" if not count else "1 problem" if count == 1 else f"{count} problems"
+    console().print(f"{told}: {names}" if alone else f"{file}: {told}: {names}", markup=False)
 
 
 @app.command("list", epilog="example:  dalsegno workflow list --filter tag=nightly")

@@ -17,7 +17,7 @@ from dalsegno.workflow.execution import Execution, TaskExecution
 from dalsegno.workflow.graph import dependants, outbound_tasks
 from dalsegno.workflow.model import Workflow
 from dalsegno.workflow.refusals import Refusal
-from dalsegno.workflow.states import TaskState
+from dalsegno.workflow.states import ExecutionState, TaskState
 
 LIST_MAX = 1_000
 """As many entries a list of the answer has at most."""
@@ -85,6 +85,7 @@ def dry_run_message(
     message = execution_pb2.DryRun(
         state=convert.execution_state(execution.state.value),
         revision=execution.revision - len(outcome.changes) if before is not None else 0,
+        state_info=execution.info if execution.state is ExecutionState.ERROR else "",
     )
     added = {change.task for change in outcome.changes if isinstance(change, TaskAdded)}
     begun = _begun(outcome)

@@ -178,6 +178,29 @@ def test_a_good_file_is_said_to_be_good(api: Any, type_command: Type, tmp_path: 
     assert (ended.exit_code, ended.out) == (0, "no problems: a, b\n")
 
 
+def test_several_files_are_checked_at_once(api: Any, type_command: Type, tmp_path: Path) -> None:
+    """`workflow validate *.yaml` says of each file how it is, and ends with exit code 2 when one has a problem."""
+    good, bad = tmp_path / "good.yaml", tmp_path / "bad.yaml"
+    for file in (good, bad):
+        file.write_text("version: '2.0'\n")
+    problem = failure_pb2.Problem(message="has no workflow")
+    api.answer(
+        "ValidateDefinitions",
+        workflow_service_pb2.ValidateDefinitionsResponse(workflows=["a"]),
+        workflow_service_pb2.ValidateDefinitionsResponse(problems=[problem]),
+    )
+
+    ended = type_command("workflow", "validate", good, bad, "-s", api.address)
+
+    assert ended.exit_code == 2
+    assert ended.out.splitlines() == [
+        f"{good}: no problems: a",
+        f"{bad}:has no workflow",
+        f"{bad}: 1 problem: nothing",
+    ]
+    assert type_command("workflow", "validate", good, bad, "--name", "a.b", "-s", api.address).exit_code == 2
+
+
 def test_create_says_what_was_stored(api: Any, type_command: Type, tmp_path: Path) -> None:
     """`workflow create` sends the text as it is, and lists each workflow with its version and inputs."""
     file = tmp_path / "w.yaml"
