@@ -22,6 +22,7 @@ _BEFORE_START = frozenset({TaskState.WAITING, TaskState.IDLE})
 
 def route(step: Step, task: TaskExecution) -> None:
     """Take every branch that fits. A branch that cannot be evaluated fails the execution; the others are taken."""
+    step.last = task
     numbers: list[int] = []
     ends: list[int] = []
     handled = fails = False

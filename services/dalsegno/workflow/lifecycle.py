@@ -217,6 +217,8 @@ def final_context(step: Step) -> AnyContext:
         ways += [(execution.tasks[number], -1) for number in (*execution.waiting, *execution.idle)]
     if step.workflow.rules.merge is Merge.LAST_ARRIVED:  # in the order in which the tasks came to be
         ends = {(task.number, -1): task.added_at for task, _ in ways} | execution.branch_ends
+        if step.last is not None:  # its end was that of the execution, even if others were to follow
+            ends[step.last.number, -1] = step.last.added_at
         ways = [(execution.tasks[number], branch) for number, branch in sorted(ends, key=lambda end: ends[end])]
     return view.merged_out(step, ways)
 
@@ -242,6 +244,7 @@ def fail_hard(step: Step, task: TaskExecution | None, reason: str) -> None:
         step.change(TaskMoved(task=task.number, state=TaskState.ERROR, info=reason, at_s=step.at_s))
         step.change(TaskRouted(task=task.number))  # its handlers are not tried when the execution runs again either
     step.note(reason, task, tells_route=True)
+    step.last = None
     if task is not None and pause_on_failure(step, task):
         return
     if not step.execution.is_completed:

@@ -75,6 +75,8 @@ class Step:
         """The tasks of a request that come after another one of it (O28)."""
         self.prepared: dict[tuple[int, int], tuple[str, bool, dict[str, object]]] = {}
         """What tasks and their items are about to run, evaluated already: the action or workflow, and its input."""
+        self.last: TaskExecution | None = None
+        """The task that has been the last to take its branches."""
         self.checked: set[int] = set()
         """The tasks about to begin that have been looked at together."""
         self._receivers = notices.subscriptions(execution.created.params)

@@ -368,3 +368,26 @@ def test_the_name_of_an_action_may_have_expressions_in_it(action: str, name: str
     execution = run(f"version: 1.0\ntasks:\n  one:\n    action: {json.dumps(action)}\n")
     assert [attempt.action for attempt in execution.attempts.values()] == [name]
     assert [str(message) for message in messages(execution, "one")] == ["7"]
+
+
+INTERRUPTED = """
+version: 1.0
+output: [{x: <% ctx(x) %>}]
+vars: [{x: 0}]
+tasks:
+  a: {action: core.noop, next: [{publish: [{x: 5}], do: b}]}
+  b: {action: core.noop, next: [{publish: [{x: 7}], do: c}]}
+  c: {action: core.noop}
+"""
+
+
+def test_the_task_that_ends_the_execution_brings_what_it_has_seen() -> None:
+    """Its variables reach the output although others were to follow it, but not what it has published for those."""
+    execution = run(INTERRUPTED, {"b": Played("cancelled")})
+    assert (execution.state, output(execution), states(execution)["c"]) == ("CANCELLED", {"x": 5}, "IDLE")
+    fails = INTERRUPTED.replace("do: c}]}", "do: c}, {when: <% ctx().st2.no %>}]}")
+    execution = run(fails)
+    assert (execution.state, output(execution), states(execution)["c"]) == ("ERROR", {"x": 5}, "IDLE")
+    lonely = INTERRUPTED.replace("c: {action: core.noop}", "c: {join: 2, action: core.noop}")
+    execution = run(lonely)
+    assert (execution.state, output(execution), states(execution)["c"]) == ("ERROR", {"x": 5}, "WAITING")
