@@ -138,7 +138,7 @@ def _add(step: Step, name: str, source: TaskExecution, index: int, state: TaskSt
             name=name,
             state=state,
             sources=(source.number,),
-            generation=source.generation,
+            generation=source.generation if state is TaskState.IDLE else joins.generation(step, name, source),
             branch=index,
             route=route,
             opens=opens,

@@ -58,6 +58,14 @@ def _has_led(step: Step, name: str, join: TaskExecution) -> bool:
     return any(step.execution.tasks[number].name == join.name for number in source.next)
 
 
+def generation(step: Step, name: str, source: TaskExecution) -> int:
+    """Of a join that is not there: of what leads to it, or, where an operation has put an earlier one aside, of that.
+
+    A branch that was kept may be the first to reach it then (BEHAVIOURS decision 3).
+    """
+    return step.execution.generation if name in step.execution.by_name else source.generation
+
+
 def reach_again(step: Step, join: TaskExecution, source: TaskExecution, branch: int) -> int:
     """The task arrives once more at a join that had begun with what it was before: at the next execution of it."""
     renewed = renew(step, join, (), source.generation)

@@ -131,7 +131,8 @@ def _arrive(step: Step, name: str, source: TaskExecution) -> int | None:
         return task.number
     join = step.execution.latest(name)
     if join is None:
-        join = add_task(step, name, (source.number,), TaskState.WAITING, source.generation)
+        generation = joins.generation(step, name, source)
+        join = add_task(step, name, (source.number,), TaskState.WAITING, generation)
         step.later("check_join", join)
     elif join.state is TaskState.WAITING:
         step.change(JoinReached(task=join.number, source=source.number))

@@ -436,3 +436,40 @@ def test_what_a_childs_resume_put_aside_says_so() -> None:
         assert stage.task("after").superseded_by == f"workflow-{ask}"
         assert stage.standing() == {"call": "RUNNING"}
         stage.check()
+
+
+ONE = {
+    "mistral": """
+version: '2.0'
+wf:
+  tasks:
+    fast: {action: std.noop, on-success: meet}
+    slow: {action: std.noop, on-success: meet}
+    meet: {join: one, action: std.noop, on-success: fail}
+""",
+    "orquesta": """
+version: 1.0
+name: wf
+tasks:
+  fast: {action: std.noop, next: [{do: meet}]}
+  slow: {action: std.noop, next: [{do: meet}]}
+  meet: {join: 1, action: std.noop, next: [{do: fail}]}
+""",
+}
+
+
+def test_a_join_that_a_kept_branch_reaches_first() -> None:
+    """Decision 3, O29, O36: it is of the generation of the rerun that put the earlier one aside."""
+    for language, text in ONE.items():
+        stage = Stage(text)
+        stage.end("fast")
+        stage.end("meet")
+        assert stage.execution.state == "ERROR", language
+        stage.rerun(run("fast"))
+        stage.end("slow")
+        first, second = (stage.task("meet", nth) for nth in (1, 2))
+        assert (first.superseded_by, first.generation) == ("workflow-rerun", 0), language
+        assert (second.state, second.generation) == ("RUNNING", 1), language
+        stage.end("fast")
+        assert len(stage.execution.by_name["meet"]) == 2, language
+        stage.check()
