@@ -94,7 +94,8 @@ def step(workflow: Workflow, execution: Execution | None, event: Event, outside:
         current.changes.append(created)
     _EVENTS[type(event)](current, event)
     _work_off(current)
-    _come_to_rest(current)
+    if current.verdict == "accepted":  # the other verdicts change nothing
+        _come_to_rest(current)
     lifecycle.tell_errors(current)
     return Outcome(execution, current.changes, current.commands, current.verdict, current.subsumed)
 
