@@ -49,7 +49,7 @@ class Scope(Protocol):
 
     def run(self, name: str | None, route: int | None) -> dict[str, object] | None:
         """The record that Orquesta's `task(name)` shows: `{id, execution_id, name, route, result, items, state,
-        started_s, ended_s}`, on that route, or (None) on the current one and those that it came from, else the newest.
+        started_s, ended_s}`, on that route, or (None) on the current one and those that it came from.
         `items` is None, or a list of (result, state) of the items that have begun. None when it was never run."""
         ...
 

@@ -301,8 +301,6 @@ class View:
             found = self._task
         else:
             found = self._near(name) if route is None else self._execution.latest_on(name, route)
-        if found is None and name is not None and route is None:
-            found = self._execution.latest(name)
         if found is None:
             return None
         current = found is self._task and self._state

@@ -391,3 +391,19 @@ def test_the_task_that_ends_the_execution_brings_what_it_has_seen() -> None:
     lonely = INTERRUPTED.replace("c: {action: core.noop}", "c: {join: 2, action: core.noop}")
     execution = run(lonely)
     assert (execution.state, output(execution), states(execution)["c"]) == ("ERROR", {"x": 5}, "WAITING")
+
+
+def test_what_ran_on_other_routes_is_not_known_by_name_alone() -> None:
+    """The output stands on the first route; a task on another one is asked for with its route."""
+    text = """
+version: 1.0
+output: [{told: "<% [task_status(a), task_status(shared), task_status(shared, 2), task(shared, 1).task_name] %>"}, ASK]
+tasks:
+  a: {action: core.noop, next: [{do: shared}]}
+  b: {action: core.noop, next: [{do: shared}]}
+  shared: {action: core.noop}
+"""
+    told = {"told": ["succeeded", "null", "succeeded", "shared"]}
+    assert output(run(text.replace(", ASK", ""))) == told
+    execution = run(text.replace("ASK", "{bad: <% task(shared).result %>}"))
+    assert (execution.state, output(execution)) == ("ERROR", told)
