@@ -39,6 +39,7 @@ from dalsegno.workflow.changes import (
 from dalsegno.workflow.context import Context
 from dalsegno.workflow.identity import AttemptKey
 from dalsegno.workflow.layers import Layers
+from dalsegno.workflow.nothing import NOTHING
 from dalsegno.workflow.states import (
     COMPLETED_ATTEMPT,
     COMPLETED_EXECUTION,
@@ -122,12 +123,12 @@ class TaskExecution:
     """By which branch of each source; -1: by its clauses."""
     arrived: set[str] = field(default_factory=set)
     """The names of the sources of a join."""
-    editions: dict[int, int] = field(default_factory=dict)
+    editions: dict[int, int] = NOTHING
     """As which edition each source led here, where that is not the first one."""
     generation: int = 0
     edition: int = 0
     """How often an operation had it go on after it had ended."""
-    former: list[Publication] = field(default_factory=list)
+    former: Sequence[Publication] = ()
     """What it had published in each earlier edition: those who had seen it then go on seeing it."""
     superseded_by: str = ""
     """The operation after which it no longer counts; empty: it counts."""
@@ -145,7 +146,7 @@ class TaskExecution:
     """The present round of attempts; 0 before the first."""
     base: int = 0
     """The round in which the whole task began: later ones ran some of its items anew."""
-    rounds: dict[int, int] = field(default_factory=dict)
+    rounds: dict[int, int] = NOTHING
     """The round of each item that was run anew since."""
     pending: Sequence[int] = ()
     """The items that the present round is to run, in order."""
@@ -172,9 +173,9 @@ class TaskExecution:
     """Those whose present attempt is paused or delegated: open, and nobody works on them."""
     published: dict[str, Value] = field(default_factory=dict)
     """All that it published, by whichever branch."""
-    branches: dict[int, tuple[int, Mapping[str, Value]]] = field(default_factory=dict)
+    branches: dict[int, tuple[int, Mapping[str, Value]]] = NOTHING
     """What each branch published, and the revision that did."""
-    edits: list[tuple[int, Mapping[str, Value]]] = field(default_factory=list)
+    edits: Sequence[tuple[int, Mapping[str, Value]]] = ()
     """What was edited in what it published, and the revisions that did: each is one more publish."""
     unedited: dict[str, Value] | None = None
     """What it had published before it was edited, less what was taken away; None: nothing was edited."""
@@ -191,7 +192,7 @@ class TaskExecution:
     """What it sees, put together when first asked for (see context.py). Not stored."""
     context_out: Context | Layers | None = None
     """What it passes on. Not stored."""
-    branch_contexts: dict[int, Layers] = field(default_factory=dict)
+    branch_contexts: dict[int, Layers] = NOTHING
     """What it passes on by each branch. Not stored."""
 
     @property
@@ -457,6 +458,7 @@ def _add_source(execution: Execution, task: TaskExecution, source: int, branch: 
     led = execution.tasks[source]
     task.arrived.add(led.name)
     if led.edition:
+        task.editions = task.editions or {}
         task.editions[source] = led.edition
     task.generation = max(task.generation, led.generation)
 
@@ -498,10 +500,7 @@ def _add_attempt(execution: Execution, change: AttemptAdded) -> None:
 
 
 def _index_attempt(execution: Execution, attempt: Attempt) -> None:
-    if attempt.state is _READY:
-        execution.ready[attempt.key] = None
-    else:
-        execution.ready.pop(attempt.key, None)
+    _put(execution.ready, attempt.key, attempt.state is _READY)
     if attempt.delegated or execution.delegates:
         _put(execution.delegates, attempt.key, attempt.delegated and attempt.state is _RUNNING)
     if attempt.child_id:
@@ -521,10 +520,8 @@ def _move_attempt(execution: Execution, change: AttemptMoved) -> None:
     attempt.child_revision = change.child_revision or attempt.child_revision
     attempt.alias = change.alias or attempt.alias
     if change.delivery:
-        attempt.delivery, attempt.session_id, attempt.executor_id = (
-            change.delivery, change.session_id, change.executor_id,
-        )  # fmt: skip
-        attempt.started_s = change.at_s
+        attempt.delivery, attempt.started_s = change.delivery, change.at_s
+        attempt.session_id, attempt.executor_id = change.session_id, change.executor_id
     execution.active_count += attempt.is_active
     _index_attempt(execution, attempt)
     if is_present and (task.quiet_items or attempt.is_quiet):
@@ -541,6 +538,7 @@ def _publish(execution: Execution, change: Published) -> None:
         task.published = dict(change.values)
     else:
         task.published.update(change.values)
+        task.branches = task.branches or {}
         task.branches[change.branch] = (execution.revision, change.values)
     task.context_out, task.unedited = None, None
     if task.edits:

@@ -60,6 +60,7 @@ def _begin_some(execution: Execution, task: TaskExecution, change: AttemptsBegun
         _set_aside(execution, task, item)
     chosen = set(only)
     task.pending = (*only, *(item for item in rest if item not in chosen))
+    task.rounds = task.rounds or {}
     for item in task.pending:
         task.rounds[item] = change.attempt
 

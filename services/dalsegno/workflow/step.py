@@ -79,7 +79,9 @@ class Step:
         """The task that has been the last to take its branches."""
         self.checked: set[int] = set()
         """The tasks about to begin that have been looked at together."""
-        self._receivers = notices.subscriptions(execution.created.params)
+        params = execution.created.params
+        has_receivers = isinstance(params.data, dict) and "notify" in params.data
+        self._receivers = notices.subscriptions(params) if has_receivers else ()
         self.is_forced = False
         """Whether the execution is ended by force in this step."""
         self._seeds = 0

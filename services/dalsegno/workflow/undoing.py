@@ -20,7 +20,7 @@ def reopen(execution: Execution, task: TaskExecution, change: TaskMoved) -> None
     _withdraw(execution, task)
     execution.generation = task.generation = max(change.generation, execution.generation)
     published = task.published if task.unedited is None else task.unedited
-    task.former.append((dict(published), dict(task.branches), list(task.edits)))
+    task.former = [*task.former, (dict(published), dict(task.branches), list(task.edits))]
     task.edition += 1
     task.next, task.ends, task.routed, task.handled = (), (), False, False
     if change.state not in COMPLETED_TASK:
@@ -127,7 +127,7 @@ def _edit_task(execution: Execution, task: TaskExecution, change: ContextEdited)
         ]  # fmt: skip
     if change.values:
         task.published.update(change.values)
-        task.edits.append((execution.revision, dict(change.values)))
+        task.edits = [*task.edits, (execution.revision, dict(change.values))]
 
 
 def _forget_contexts(execution: Execution) -> None:

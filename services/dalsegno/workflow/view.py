@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import cast
 
@@ -68,7 +68,7 @@ def _passed_on(step: Step, task: TaskExecution, branch: int, edition: int) -> An
 
 
 def _edited(
-    step: Step, context: AnyContext, edits: list[tuple[int, Mapping[str, Value]]], branch: int
+    step: Step, context: AnyContext, edits: Sequence[tuple[int, Mapping[str, Value]]], branch: int
 ) -> AnyContext:  # fmt: skip
     """The context with what was edited in it: each edit is one more publish (BEHAVIOURS decision 14)."""
     for number, edited in edits:
@@ -91,6 +91,7 @@ def _branch_out(step: Step, task: TaskExecution, branch: int) -> AnyContext:
     if found is None:
         context = _layered(step, context_in(step, task), task.branches.get(branch))
         found = cast(layers.Layers, _edited(step, context, task.edits, branch))
+        task.branch_contexts = task.branch_contexts or {}
         task.branch_contexts[branch] = found
     return found
 
