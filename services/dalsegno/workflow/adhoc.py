@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from dalsegno.workflow.context import EMPTY_CONTEXT
@@ -90,7 +90,7 @@ def _complete(
     inputs = dict(given)
     known = {parameter.name for parameter in parameters}
     unexpected = [] if accepts_any else [key for key in inputs if key not in known]
-    from_environment = _environment_defaults(step, name)
+    from_environment = environment_defaults(step.execution.environment.data, name)
     for parameter in parameters:
         if parameter.name not in inputs and parameter.name in from_environment:
             inputs[parameter.name] = from_environment[parameter.name]
@@ -105,8 +105,27 @@ def _complete(
     return inputs
 
 
-def _environment_defaults(step: Step, name: str) -> Mapping[str, object]:
-    environment = step.execution.environment.data
+def faults(
+    step: Step, name: str, given: Mapping[str, object], environment: Mapping[str, object]
+) -> Iterator[tuple[str, str]]:
+    """The parameters of an action that an input lacks, and what it has beyond them; nothing of one not known."""
+    full_name, found = _find(step, step.workflow.workbook, name)
+    if found is None:
+        return
+    parameters = found.input if isinstance(found, AdHocAction) else found.parameters
+    accepts_any = isinstance(found, ActionDescription) and found.accepts_any
+    known = {parameter.name for parameter in parameters}
+    from_environment = environment_defaults(environment, found.name)
+    for parameter in parameters:
+        if parameter.required and parameter.name not in given and parameter.name not in from_environment:
+            yield parameter.name, f"is missing: action '{full_name}' needs it"
+    for key in given:
+        if key not in known and not accepts_any:
+            yield key, f"is not a parameter of action '{full_name}'"
+
+
+def environment_defaults(environment: object, name: str) -> Mapping[str, object]:
+    """What an environment gives to each call of an action."""
     if isinstance(environment, dict):
         actions = environment.get("__actions")
         if isinstance(actions, dict):

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from msgspec.structs import replace
 
+from dalsegno.workflow import fitting
 from dalsegno.workflow.events import TaskChoice
 from dalsegno.workflow.execution import TaskExecution
 from dalsegno.workflow.refusals import InvalidRequest, Refused, Violation
@@ -107,7 +108,7 @@ def check(step: Step, index: int, choice: TaskChoice, task: TaskExecution, findi
         findings.wrong.append(Violation(f"{place}.output", "is missing: a skip needs an output"))
     if choice.way != "run":
         return Chosen(task, choice)
-    findings.wrong += _unfit_inputs(place, choice)
+    findings.wrong += fitting.unfit_inputs(step, place, choice, task)
     if choice.child == "rerun_failed":
         _check_child(step, place, choice, task, findings)
     if choice.items:
@@ -118,14 +119,6 @@ def check(step: Step, index: int, choice: TaskChoice, task: TaskExecution, findi
     if only_failed and task.item_count is not None:
         return Chosen(task, choice, tuple(sorted(task.failed_items)))
     return Chosen(task, choice)
-
-
-def _unfit_inputs(place: str, choice: TaskChoice) -> Iterator[Violation]:
-    if choice.input is not None and not isinstance(choice.input.data, dict):
-        yield Violation(f"{place}.input", "must be an object")
-    for item, given in choice.items.items():
-        if given is not None and not isinstance(given.data, dict):
-            yield Violation(f"{place}.item_inputs[{item}]", "must be an object")
 
 
 def _unfit_items(place: str, choice: TaskChoice, task: TaskExecution) -> Iterator[Violation]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
 from tests.unit.workflow.stories.operating import Stage, run, skip
 
 from dalsegno.workflow.events import ContextUpdated, PauseRequested
+from dalsegno.workflow.refusals import InvalidRequest
 from dalsegno.workflow.value import Value
 
 REVERSE = """
@@ -473,3 +475,49 @@ def test_a_join_that_a_kept_branch_reaches_first() -> None:
         stage.end("fast")
         assert len(stage.execution.by_name["meet"]) == 2, language
         stage.check()
+
+
+def test_a_new_input_that_does_not_fit_is_refused() -> None:
+    """R8, R12, R14: what the action or sub-workflow lacks or does not take is named, all of it, and nothing runs; with
+    it the execution would have failed at once."""
+    text = """
+version: '2.0'
+wf:
+  tasks:
+    single: {action: std.echo output=1}
+    each:
+      with-items: i in [1, 2]
+      action: std.echo output=<% $.i %>
+    call: {workflow: sub, input: {word: a}}
+    computed: {action: "<% 'std.echo' %>", input: {output: 1}}
+sub:
+  input: [word, {tail: b}]
+  tasks:
+    t: {action: std.noop}
+"""
+    stage = Stage(text)
+    stage.end("single", error="broken")
+    for item in (0, 1):
+        stage.end("each", error="broken", item=item)
+    stage.end("t", error="broken", on=stage.child())
+    stage.end("computed", error="broken")
+    revision = stage.execution.revision
+    choices = (
+        run("single", input={"outputs": 1}),
+        run("each", items={0: {"output": 1}, 1: {}}),
+        run("call", input={"tail": "c"}),
+        run("computed", input={"unknown": "before it runs"}),
+    )
+    for ask in (stage.resume, stage.rerun):
+        with pytest.raises(InvalidRequest) as caught:
+            ask(*choices)
+        assert {(each.subject, each.description) for each in caught.value.violations} == {
+            ("tasks[0].input.output", "is missing: action 'std.echo' needs it"),
+            ("tasks[0].input.outputs", "is not a parameter of action 'std.echo'"),
+            ("tasks[1].item_inputs[1].output", "is missing: action 'std.echo' needs it"),
+            ("tasks[2].input.word", "is missing: workflow 'sub' needs it"),
+        }
+        assert stage.execution.revision == revision
+    laid = Value(data={"__actions": {"std.echo": {"output": "of the environment"}}})
+    stage.resume(run("single", input={}), environment=laid)
+    assert stage.attempts("single")[-1].input.data == {"output": "of the environment"}
