@@ -18,10 +18,11 @@ from dalsegno.workflow.changes import AnyChange, ExecutionCreated
 from dalsegno.workflow.codec import Texts, decode_changes, decode_event, encode_changes, encode_event
 from dalsegno.workflow.commands import AnyCommand, CancelAction, CreateChild, Notify
 from dalsegno.workflow.events import Event, HandedOut, StartRequested, TaskDone
-from dalsegno.workflow.execution import Attempt, Execution, TaskExecution, replay
+from dalsegno.workflow.execution import Execution, replay
 from dalsegno.workflow.identity import AttemptKey, derived_id
 from dalsegno.workflow.model import ActionDescription, AdHocAction, Parameter, Workflow
 from dalsegno.workflow.outside import FoundWorkflow
+from dalsegno.workflow.records import Attempt, TaskExecution
 from dalsegno.workflow.refusals import Refusal
 from dalsegno.workflow.scope import Constant
 from dalsegno.workflow.states import QUIET_EXECUTION, AttemptState, ExecutionState

@@ -14,7 +14,8 @@ from tests.benchmarks.workloads import measured, tell
 from tests.world import Played, World, described, play_standard
 
 from dalsegno.definitions.document import read
-from dalsegno.workflow.execution import Attempt, Execution
+from dalsegno.workflow.execution import Execution
+from dalsegno.workflow.records import Attempt
 
 TASKS = (1_000, 10_000)
 LAYERS = (20, 10)

@@ -23,9 +23,10 @@ from tests.world import HOLD, Played, World, described
 from dalsegno.definitions.document import read
 from dalsegno.expressions.environment import evaluate_environment
 from dalsegno.workflow.events import Event, TaskDone
-from dalsegno.workflow.execution import Attempt, Execution
+from dalsegno.workflow.execution import Execution
 from dalsegno.workflow.identity import attempt_id, parse_attempt_id
 from dalsegno.workflow.model import ActionDescription
+from dalsegno.workflow.records import Attempt
 from dalsegno.workflow.refusals import Refusal
 from dalsegno.workflow.value import NULL, Value
 

@@ -13,9 +13,10 @@ from dalsegno.workflow.changes import (
     ExecutionMoved,
 )
 from dalsegno.workflow.context import EMPTY_CONTEXT, Context, merge, publish
-from dalsegno.workflow.execution import Attempt, Execution, TaskExecution
+from dalsegno.workflow.execution import Execution
 from dalsegno.workflow.identity import AttemptKey
 from dalsegno.workflow.model import JOIN_ALL, Merge, Workflow
+from dalsegno.workflow.records import Attempt, TaskExecution
 from dalsegno.workflow.states import (
     COMPLETED_ATTEMPT,
     COMPLETED_TASK,

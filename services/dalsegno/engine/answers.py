@@ -6,8 +6,9 @@ from collections import Counter
 
 from dalsegno.rpc import convert
 from dalsegno.v1 import execution_pb2
-from dalsegno.workflow.execution import Attempt, Execution
+from dalsegno.workflow.execution import Execution
 from dalsegno.workflow.identity import attempt_id
+from dalsegno.workflow.records import Attempt
 from dalsegno.workflow.states import AttemptState, ExecutionState, TaskState
 from dalsegno.workflow.value import Value
 

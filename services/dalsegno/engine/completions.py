@@ -14,8 +14,9 @@ from dalsegno.rpc.convert import Fields
 from dalsegno.v1 import action_service_pb2 as actions
 from dalsegno.v1 import execution_pb2
 from dalsegno.workflow.events import TaskDone
-from dalsegno.workflow.execution import Attempt, Execution
+from dalsegno.workflow.execution import Execution
 from dalsegno.workflow.identity import AttemptKey, attempt_id
+from dalsegno.workflow.records import Attempt
 from dalsegno.workflow.refusals import InvalidRequest, NotFound, Refused, Violation
 from dalsegno.workflow.states import COMPLETED_ATTEMPT
 

@@ -16,8 +16,9 @@ from dalsegno.rpc import convert
 from dalsegno.v1 import executor_service_pb2 as wire
 from dalsegno.workflow.changes import AttemptAdded, AttemptMoved, ExecutionMoved
 from dalsegno.workflow.events import HandedOut
-from dalsegno.workflow.execution import Attempt, Execution
+from dalsegno.workflow.execution import Execution
 from dalsegno.workflow.identity import AttemptKey, attempt_id
+from dalsegno.workflow.records import Attempt
 from dalsegno.workflow.states import QUIET_EXECUTION, AttemptState, ExecutionState
 
 PICKS_MAX = 500

@@ -13,9 +13,10 @@ from dalsegno.workflow import machine
 from dalsegno.workflow.changes import AttemptAdded, AttemptsBegun, TaskAdded, TaskMoved
 from dalsegno.workflow.commands import Send
 from dalsegno.workflow.events import Event
-from dalsegno.workflow.execution import Execution, TaskExecution
+from dalsegno.workflow.execution import Execution
 from dalsegno.workflow.graph import dependants, outbound_tasks
 from dalsegno.workflow.model import Workflow
+from dalsegno.workflow.records import TaskExecution
 from dalsegno.workflow.refusals import Refusal
 from dalsegno.workflow.states import ExecutionState, TaskState
 

@@ -26,8 +26,9 @@ from dalsegno.workflow.changes import (
     RouteOpened,
     TaskAdded,
 )
-from dalsegno.workflow.execution import Attempt, Execution, TaskExecution
+from dalsegno.workflow.execution import Execution
 from dalsegno.workflow.identity import AttemptKey
+from dalsegno.workflow.records import Attempt, TaskExecution
 from dalsegno.workflow.value import Value
 
 Cells = tuple[object, ...]

@@ -22,10 +22,10 @@ from dalsegno.workflow.events import (
     RerunRequested,
     TaskDone,
 )
-from dalsegno.workflow.execution import Attempt, TaskExecution
 from dalsegno.workflow.identity import attempt_id, derived_id
 from dalsegno.workflow.model import Task, Workflow
 from dalsegno.workflow.outside import FoundWorkflow
+from dalsegno.workflow.records import Attempt, TaskExecution
 from dalsegno.workflow.refusals import NotFound, Refused
 from dalsegno.workflow.scope import Constant, EvaluationError, Template
 from dalsegno.workflow.states import COMPLETED_ATTEMPT, AttemptState, ExecutionState, TaskState

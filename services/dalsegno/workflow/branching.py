@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from dalsegno.workflow import joins, lifecycle
 from dalsegno.workflow.changes import JoinReached, Published, RouteOpened, TaskAdded, TaskRouted
-from dalsegno.workflow.execution import TaskExecution
 from dalsegno.workflow.model import Assignments, Branch, Command, Transition
+from dalsegno.workflow.records import TaskExecution
 from dalsegno.workflow.scope import EvaluationError
 from dalsegno.workflow.states import LIVE, ExecutionState, TaskState
 from dalsegno.workflow.step import Step

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dalsegno.workflow.attempts import close, progress
 from dalsegno.workflow.changes import AttemptMoved
 from dalsegno.workflow.events import ChildMoved, PauseRequested
-from dalsegno.workflow.execution import Attempt
+from dalsegno.workflow.records import Attempt
 from dalsegno.workflow.states import COMPLETED_ATTEMPT, AttemptState, ExecutionState, TaskState
 from dalsegno.workflow.step import Step
 from dalsegno.workflow.value import Value

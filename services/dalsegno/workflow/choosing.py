@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from dalsegno.workflow import fitting
 from dalsegno.workflow.events import TaskChoice
-from dalsegno.workflow.execution import TaskExecution
+from dalsegno.workflow.records import TaskExecution
 from dalsegno.workflow.refusals import InvalidRequest, Refused, Violation
 from dalsegno.workflow.states import COMPLETED_ATTEMPT, TaskState
 from dalsegno.workflow.step import Step

@@ -8,7 +8,7 @@ from dalsegno.workflow import choosing
 from dalsegno.workflow.changes import ContextEdited
 from dalsegno.workflow.choosing import Findings
 from dalsegno.workflow.events import ContextUpdated, TaskChoice
-from dalsegno.workflow.execution import TaskExecution
+from dalsegno.workflow.records import TaskExecution
 from dalsegno.workflow.refusals import Violation
 from dalsegno.workflow.states import ExecutionState
 from dalsegno.workflow.step import Step

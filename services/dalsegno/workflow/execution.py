@@ -7,8 +7,7 @@ same functions that apply the changes and never stored.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import immutables
@@ -36,10 +35,8 @@ from dalsegno.workflow.changes import (
     TaskSuperseded,
     TaskTimed,
 )
-from dalsegno.workflow.context import Context
 from dalsegno.workflow.identity import AttemptKey
-from dalsegno.workflow.layers import Layers
-from dalsegno.workflow.nothing import NOTHING
+from dalsegno.workflow.records import Attempt, TaskExecution
 from dalsegno.workflow.states import (
     COMPLETED_ATTEMPT,
     COMPLETED_EXECUTION,
@@ -54,154 +51,9 @@ from dalsegno.workflow.states import (
 )
 from dalsegno.workflow.value import NULL, Value
 
-Publication = tuple[
-    dict[str, Value], dict[int, tuple[int, Mapping[str, Value]]], list[tuple[int, Mapping[str, Value]]]
-]  # fmt: skip
-"""What a task published: by its clauses or altogether, by each branch, and what was edited in it."""
-
 # Looking a member up in its class costs as much as all else that an index is kept with.
 _IDLE, _WAITING, _ERROR, _CANCELLED = TaskState.IDLE, TaskState.WAITING, TaskState.ERROR, TaskState.CANCELLED
 _READY, _RUNNING, _PAUSED = AttemptState.READY, AttemptState.RUNNING, AttemptState.PAUSED
-
-
-@dataclass(slots=True)
-class Attempt:
-    """One action execution, or one child execution as the parent sees it."""
-
-    key: AttemptKey
-    action: str
-    input: Value
-    state: AttemptState
-    child_id: str = ""
-    child_revision: int = 0
-    """The newest revision of the child that has told of itself."""
-    safe: bool = False
-    adhoc: str = ""
-    target: str = ""
-    timeout_s: float | None = None
-    comment: str = ""
-    actor: str = ""
-    stands_in: bool = False
-    """It holds what somebody gave for a task that was skipped: nothing of it is ever run again."""
-    accepted: bool = False
-    """Whether its result counts: it ended, and no later attempt took its place."""
-    result: Value | None = None
-    error: str = ""
-    delivery: int = 0
-    session_id: str = ""
-    executor_id: str = ""
-    delegated: bool = False
-    alias: str = ""
-    """Another name by which a third party may complete it; kept when it has ended, to know a repeat."""
-    reported: bool = False
-    """Whether it is PAUSED because the action itself said so."""
-    created_s: float = 0.0
-    started_s: float | None = None
-    ended_s: float | None = None
-
-    @property
-    def is_active(self) -> bool:
-        """Whether somebody works on it now. A delegate is waited for, not worked on (BEHAVIOURS decision 6)."""
-        return self.state is _RUNNING and not self.delegated
-
-    @property
-    def is_quiet(self) -> bool:
-        """Whether it is open and nobody works on it, because it has said so itself."""
-        return self.state is _PAUSED or (self.delegated and self.state is _RUNNING)
-
-
-@dataclass(slots=True)
-class TaskExecution:
-    """One running of a task of the graph."""
-
-    number: int
-    name: str
-    state: TaskState
-    sources: list[int] = field(default_factory=list)
-    """The tasks whose outbound contexts make this task's context; for a join in order of arrival."""
-    by_branches: list[int] = field(default_factory=list)
-    """By which branch of each source; -1: by its clauses."""
-    arrived: set[str] = field(default_factory=set)
-    """The names of the sources of a join."""
-    editions: dict[int, int] = NOTHING
-    """As which edition each source led here, where that is not the first one."""
-    generation: int = 0
-    edition: int = 0
-    """How often an operation had it go on after it had ended."""
-    former: Sequence[Publication] = ()
-    """What it had published in each earlier edition: those who had seen it then go on seeing it."""
-    superseded_by: str = ""
-    """The operation after which it no longer counts; empty: it counts."""
-    route: int = 0
-    added_at: int = 0
-    """The revision that added it."""
-    info: str = ""
-    timer: str = ""
-    due_s: float | None = None
-    timeout_due_s: float | None = None
-    timeout_paused_s: float = 0.0
-    """How long the execution had been paused when the timeout was armed: that much of a pause is not counted twice."""
-    verdict: TaskState | None = None
-    attempt: int = 0
-    """The present round of attempts; 0 before the first."""
-    base: int = 0
-    """The round in which the whole task began: later ones ran some of its items anew."""
-    rounds: dict[int, int] = NOTHING
-    """The round of each item that was run anew since."""
-    pending: Sequence[int] = ()
-    """The items that the present round is to run, in order."""
-    begun_count: int = 0
-    """How many of those have begun."""
-    failed_items: dict[int, None] = field(default_factory=dict)
-    """The items whose present attempts failed or were cancelled."""
-    plan: RoundPlanned | None = None
-    """How an operation wants the next round to be."""
-    round: RoundPlanned | None = None
-    """How an operation wanted the present round to be, and those that retry it."""
-    edits_seen: int = 0
-    """How often the execution's context had been edited when the present round began."""
-    retries: int = 0
-    items: Value | None = None
-    concurrency: int | None = None
-    item_count: int | None = None
-    """How many items there are; None for a task without with-items."""
-    added_count: int = 0
-    ended_count: int = 0
-    failed_count: int = 0
-    cancelled_count: int = 0
-    quiet_items: dict[int, None] = field(default_factory=dict)
-    """Those whose present attempt is paused or delegated: open, and nobody works on them."""
-    published: dict[str, Value] = field(default_factory=dict)
-    """All that it published, by whichever branch."""
-    branches: dict[int, tuple[int, Mapping[str, Value]]] = NOTHING
-    """What each branch published, and the revision that did."""
-    edits: Sequence[tuple[int, Mapping[str, Value]]] = ()
-    """What was edited in what it published, and the revisions that did: each is one more publish."""
-    unedited: dict[str, Value] | None = None
-    """What it had published before it was edited, less what was taken away; None: nothing was edited."""
-    routed: bool = False
-    next: tuple[int, ...] = ()
-    ends: tuple[int, ...] = ()
-    """The branches that ended in an engine command."""
-    handled: bool = False
-    result_dropped: bool = False
-    created_s: float = 0.0
-    started_s: float | None = None
-    ended_s: float | None = None
-    context_in: Context | Layers | None = None
-    """What it sees, put together when first asked for (see context.py). Not stored."""
-    context_out: Context | Layers | None = None
-    """What it passes on. Not stored."""
-    branch_contexts: dict[int, Layers] = NOTHING
-    """What it passes on by each branch. Not stored."""
-
-    @property
-    def is_completed(self) -> bool:
-        return self.state in COMPLETED_TASK
-
-    def round_of(self, item: int) -> int:
-        """The round that the item's present attempt is of."""
-        return self.rounds.get(item, self.base)
 
 
 class Execution:
@@ -211,7 +63,8 @@ class Execution:
     __slots__ = (
         "active_count", "attempts", "branch_ends", "by_name", "by_route", "cancelled", "children", "created",
         "delegates", "edit_count", "ended_s", "ends", "environment", "error_keys", "errors", "generation",
-        "globals", "id", "idle", "incomplete", "info", "input", "is_paused_by_report", "latest_s", "moved_s",
+        "global_writes", "globals", "globals_of",
+        "id", "idle", "incomplete", "info", "input", "is_paused_by_report", "latest_s", "moved_s",
         "output", "paused_s", "paused_since_s", "ready", "revision", "root_id", "route_numbers", "routes",
         "started_s", "state", "tasks", "told_errors", "trimmed", "unhandled", "unrouted", "waiting",
         "waits_for_delegates",
@@ -235,6 +88,10 @@ class Execution:
         self.tasks: dict[int, TaskExecution] = {}
         self.attempts: dict[AttemptKey, Attempt] = {}
         self.globals: immutables.Map[str, Value] = immutables.Map()
+        self.global_writes: dict[str, list[tuple[int, Value | None]]] = {}
+        """Who gave each of them which value, in order: a task, 0 for the start and for edits; None took it away."""
+        self.globals_of: dict[int, set[str]] = {}
+        """The ones that each task has given a value."""
         self.input = created.input
         self.environment = created.environment
         self.edit_count = 0
@@ -373,7 +230,7 @@ def _move_execution(execution: Execution, change: ExecutionMoved) -> None:
 
 
 def _publish_globals(execution: Execution, change: GlobalsPublished) -> None:
-    execution.globals = execution.globals.update(change.values)
+    undoing.write_globals(execution, change.task, change.values)
 
 
 def _add_task(execution: Execution, change: TaskAdded) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 
 from dalsegno.workflow import adhoc, attempts
 from dalsegno.workflow.events import RerunRequested, ResumeRequested, TaskChoice
-from dalsegno.workflow.execution import TaskExecution
+from dalsegno.workflow.records import TaskExecution
 from dalsegno.workflow.refusals import Violation
 from dalsegno.workflow.scope import Constant
 from dalsegno.workflow.step import Step

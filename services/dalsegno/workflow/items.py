@@ -8,8 +8,8 @@ from dalsegno.workflow import attempts, policies
 from dalsegno.workflow.changes import AttemptsBegun, TaskMoved
 from dalsegno.workflow.commands import Send
 from dalsegno.workflow.events import SliceDue
-from dalsegno.workflow.execution import Attempt, TaskExecution
 from dalsegno.workflow.model import Items
+from dalsegno.workflow.records import Attempt, TaskExecution
 from dalsegno.workflow.scope import EvaluationError
 from dalsegno.workflow.states import AttemptState, ExecutionState, TaskState
 from dalsegno.workflow.step import HardFailure, Step

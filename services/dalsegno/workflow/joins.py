@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from dalsegno.workflow.changes import JoinReached, TaskAdded, TaskRouted
-from dalsegno.workflow.execution import TaskExecution
 from dalsegno.workflow.model import JOIN_ALL
+from dalsegno.workflow.records import TaskExecution
 from dalsegno.workflow.states import TaskState
 from dalsegno.workflow.step import Step
 

@@ -9,9 +9,9 @@ from dalsegno.workflow.changes import ExecutionMoved, GlobalsPublished, TaskMove
 from dalsegno.workflow.commands import Send
 from dalsegno.workflow.context import EMPTY_CONTEXT
 from dalsegno.workflow.events import CancelRequested, StartRequested, TimerFired
-from dalsegno.workflow.execution import TaskExecution
 from dalsegno.workflow.layers import lay
 from dalsegno.workflow.model import Command, Merge
+from dalsegno.workflow.records import TaskExecution
 from dalsegno.workflow.refusals import InvalidRequest, Violation
 from dalsegno.workflow.scope import EvaluationError, Template
 from dalsegno.workflow.states import COMPLETED_ATTEMPT, LIVE, ExecutionState, TaskState

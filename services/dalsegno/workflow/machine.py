@@ -48,10 +48,11 @@ from dalsegno.workflow.events import (
     TaskDone,
     TimerFired,
 )
-from dalsegno.workflow.execution import Execution, TaskExecution
+from dalsegno.workflow.execution import Execution
 from dalsegno.workflow.identity import AttemptKey
 from dalsegno.workflow.model import Workflow
 from dalsegno.workflow.outside import Outside
+from dalsegno.workflow.records import TaskExecution
 from dalsegno.workflow.refusals import InvalidRequest
 from dalsegno.workflow.scope import EvaluationError
 from dalsegno.workflow.states import COMPLETED_ATTEMPT, LIVE, ExecutionState, TaskState

@@ -19,8 +19,9 @@ from urllib.parse import urlsplit
 
 from dalsegno.workflow.changes import AnyChange, ExecutionMoved, TaskMoved
 from dalsegno.workflow.commands import Notify
-from dalsegno.workflow.execution import Execution, TaskExecution
+from dalsegno.workflow.execution import Execution
 from dalsegno.workflow.identity import task_id
+from dalsegno.workflow.records import TaskExecution
 from dalsegno.workflow.refusals import Violation
 from dalsegno.workflow.states import COMPLETED_EXECUTION, COMPLETED_TASK, ExecutionState, TaskState
 from dalsegno.workflow.value import Value

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dalsegno.workflow import attempts, lifecycle, policies
 from dalsegno.workflow.changes import TaskMoved, TaskRouted
 from dalsegno.workflow.events import CancelRequested, PauseRequested, RerunRequested, ResumeRequested
-from dalsegno.workflow.execution import Attempt, TaskExecution
+from dalsegno.workflow.records import Attempt, TaskExecution
 from dalsegno.workflow.refusals import InvalidRequest, Refused
 from dalsegno.workflow.states import COMPLETED_ATTEMPT, AttemptState, ExecutionState, TaskState
 from dalsegno.workflow.step import Step

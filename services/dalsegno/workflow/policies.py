@@ -5,7 +5,7 @@ from __future__ import annotations
 from dalsegno.workflow.changes import TaskMoved, TaskTimed
 from dalsegno.workflow.commands import Send
 from dalsegno.workflow.events import TimerFired
-from dalsegno.workflow.execution import TaskExecution
+from dalsegno.workflow.records import TaskExecution
 from dalsegno.workflow.scope import EvaluationError, Template
 from dalsegno.workflow.states import LIVE, ExecutionState, TaskState
 from dalsegno.workflow.step import HardFailure, Step

@@ -19,7 +19,7 @@ from dalsegno.workflow.changes import (
 )
 from dalsegno.workflow.choosing import Chosen
 from dalsegno.workflow.events import RerunRequested, ResumeRequested
-from dalsegno.workflow.execution import TaskExecution
+from dalsegno.workflow.records import TaskExecution
 from dalsegno.workflow.states import COMPLETED_ATTEMPT, AttemptState, TaskState
 from dalsegno.workflow.step import Step
 from dalsegno.workflow.value import EMPTY, Value

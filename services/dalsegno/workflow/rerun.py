@@ -6,9 +6,9 @@ from dalsegno.workflow import attempts, choosing, policies, repeating
 from dalsegno.workflow.changes import AttemptsBegun, EnvironmentChanged, TaskMoved
 from dalsegno.workflow.choosing import Chosen, Findings
 from dalsegno.workflow.events import CancelRequested, RerunRequested, TaskChoice
-from dalsegno.workflow.execution import TaskExecution
 from dalsegno.workflow.identity import AttemptKey
 from dalsegno.workflow.operations import go_on
+from dalsegno.workflow.records import TaskExecution
 from dalsegno.workflow.refusals import Refusal, Violation
 from dalsegno.workflow.states import ExecutionState, TaskState
 from dalsegno.workflow.step import Step

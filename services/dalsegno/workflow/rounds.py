@@ -13,7 +13,8 @@ from dalsegno.workflow.changes import AttemptsBegun, RoundPlanned
 from dalsegno.workflow.states import COMPLETED_ATTEMPT, AttemptState
 
 if TYPE_CHECKING:
-    from dalsegno.workflow.execution import Attempt, Execution, TaskExecution
+    from dalsegno.workflow.execution import Execution
+    from dalsegno.workflow.records import Attempt, TaskExecution
 
 # Looking a member up in its class is slow, and these are asked for in every step (see execution.py).
 _ERROR, _CANCELLED = AttemptState.ERROR, AttemptState.CANCELLED

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dalsegno.workflow import branching, graph, joins
 from dalsegno.workflow.changes import JoinReached, TaskAdded, TaskRouted
-from dalsegno.workflow.execution import TaskExecution
 from dalsegno.workflow.lifecycle import pause_on_failure, stop
 from dalsegno.workflow.model import Clause, Command, Task, Transition
+from dalsegno.workflow.records import TaskExecution
 from dalsegno.workflow.scope import EvaluationError
 from dalsegno.workflow.states import LIVE, ExecutionState, TaskState
 from dalsegno.workflow.step import HardFailure, Step

@@ -14,9 +14,10 @@ from dalsegno.workflow import notices
 from dalsegno.workflow.changes import AnyChange, ErrorNoted, ExecutionMoved
 from dalsegno.workflow.commands import AnyCommand, Send
 from dalsegno.workflow.events import ChildMoved, Event, PauseRequested, ResumeRequested
-from dalsegno.workflow.execution import Execution, TaskExecution, error_key
+from dalsegno.workflow.execution import Execution, error_key
 from dalsegno.workflow.model import Task, Workflow
 from dalsegno.workflow.outside import Outside
+from dalsegno.workflow.records import TaskExecution
 from dalsegno.workflow.states import COMPLETED_EXECUTION, ExecutionState, TaskState
 from dalsegno.workflow.value import Value
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dalsegno.workflow import items, lifecycle, policies
 from dalsegno.workflow.changes import GlobalsPublished, Published, ResultDropped, TaskMoved
-from dalsegno.workflow.execution import TaskExecution
 from dalsegno.workflow.model import Clause, Command, Task
+from dalsegno.workflow.records import TaskExecution
 from dalsegno.workflow.scope import EvaluationError, Template
 from dalsegno.workflow.states import ExecutionState, TaskState
 from dalsegno.workflow.step import HardFailure, Step

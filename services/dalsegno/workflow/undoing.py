@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from dalsegno.workflow.changes import ContextEdited, TaskMoved
@@ -9,7 +10,8 @@ from dalsegno.workflow.states import COMPLETED_TASK, TaskState
 from dalsegno.workflow.value import Value
 
 if TYPE_CHECKING:
-    from dalsegno.workflow.execution import Execution, TaskExecution
+    from dalsegno.workflow.execution import Execution
+    from dalsegno.workflow.records import TaskExecution
 
 
 def reopen(execution: Execution, task: TaskExecution, change: TaskMoved) -> None:
@@ -26,6 +28,7 @@ def reopen(execution: Execution, task: TaskExecution, change: TaskMoved) -> None
     if change.state not in COMPLETED_TASK:
         task.published, task.branches, task.edits, task.unedited = {}, {}, [], None
         task.ended_s = None
+        _unwrite_globals(execution, task)
     task.context_out = None
     task.branch_contexts = {}
     if execution.errors:
@@ -35,6 +38,7 @@ def reopen(execution: Execution, task: TaskExecution, change: TaskMoved) -> None
 def supersede(execution: Execution, task: TaskExecution, by: str) -> None:
     """A task that has ended no longer counts; its arrivals at joins that wait are taken back."""
     _withdraw(execution, task)
+    _unwrite_globals(execution, task)
     task.superseded_by = by
     numbers = execution.by_name[task.name]
     trimmed = execution.trimmed.get(task.name, 0)
@@ -44,6 +48,37 @@ def supersede(execution: Execution, task: TaskExecution, by: str) -> None:
         execution.trimmed[task.name] = trimmed
     if execution.by_route.get((task.name, task.route)) == task.number:
         _index_route(execution, task)
+
+
+def write_globals(execution: Execution, task: int, values: Mapping[str, Value | None]) -> None:
+    """Variables of the whole execution get values, or (None) are taken away, by a task or, with 0, by nobody's end."""
+    draft = execution.globals.mutate()
+    for name, value in values.items():
+        execution.global_writes.setdefault(name, []).append((task, value))
+        if value is None:
+            draft.pop(name, None)
+        else:
+            draft[name] = value
+    execution.globals = draft.finish()
+    if task:
+        execution.globals_of.setdefault(task, set()).update(values)
+
+
+def _unwrite_globals(execution: Execution, task: TaskExecution) -> None:
+    """What the task gave the whole execution no longer counts: what had been written before it does again."""
+    names = execution.globals_of.pop(task.number, None)
+    if not names:
+        return
+    draft = execution.globals.mutate()
+    for name in sorted(names):
+        writes = [write for write in execution.global_writes[name] if write[0] != task.number]
+        execution.global_writes[name] = writes
+        value = writes[-1][1] if writes else None
+        if value is None:
+            draft.pop(name, None)
+        else:
+            draft[name] = value
+    execution.globals = draft.finish()
 
 
 def _index_route(execution: Execution, task: TaskExecution) -> None:
@@ -94,19 +129,18 @@ def edit(execution: Execution, change: ContextEdited) -> None:
 
 
 def _edit_variables(execution: Execution, change: ContextEdited) -> None:
-    draft = execution.globals.mutate()
     declared = execution.input.data
     assert isinstance(declared, dict)
     given = dict(declared)
+    writes: dict[str, Value | None] = {name: None for name in change.removed if name in execution.globals}
     for name in change.removed:
-        draft.pop(name, None)
         given.pop(name, None)
     for name, value in change.values.items():
-        if name in given and name not in draft:
+        if name in given and (name not in execution.globals or name in writes):
             given[name] = value.data
         else:
-            draft[name] = value
-    execution.globals = draft.finish()
+            writes[name] = value
+    write_globals(execution, 0, writes)
     if given != declared:
         execution.input = Value(data=given)
 

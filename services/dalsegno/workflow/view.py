@@ -8,9 +8,10 @@ from typing import cast
 
 from dalsegno.workflow import layers
 from dalsegno.workflow.context import EMPTY_CONTEXT, Context, merge, publish
-from dalsegno.workflow.execution import Execution, TaskExecution
+from dalsegno.workflow.execution import Execution
 from dalsegno.workflow.identity import task_id
 from dalsegno.workflow.model import Merge
+from dalsegno.workflow.records import TaskExecution
 from dalsegno.workflow.scope import EvaluationError
 from dalsegno.workflow.step import Step
 from dalsegno.workflow.value import Value

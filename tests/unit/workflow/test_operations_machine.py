@@ -32,8 +32,9 @@ from dalsegno.workflow.events import (
     ResumeRequested,
     TaskChoice,
 )
-from dalsegno.workflow.execution import Execution, TaskExecution
+from dalsegno.workflow.execution import Execution
 from dalsegno.workflow.identity import AttemptKey
+from dalsegno.workflow.records import TaskExecution
 from dalsegno.workflow.states import AttemptState, ExecutionState
 from dalsegno.workflow.value import NULL, Value
 

@@ -32,7 +32,8 @@ from dalsegno.workflow.events import (
     TaskDone,
     TimerFired,
 )
-from dalsegno.workflow.execution import Attempt, Execution
+from dalsegno.workflow.execution import Execution
+from dalsegno.workflow.records import Attempt
 from dalsegno.workflow.refusals import Refusal
 from dalsegno.workflow.states import COMPLETED_ATTEMPT, QUIET_EXECUTION, AttemptState, ExecutionState
 from dalsegno.workflow.value import Value

@@ -9,7 +9,8 @@ from tests.world import HOLD, Played, World, task
 
 from dalsegno.workflow import machine
 from dalsegno.workflow.events import CancelRequested, PauseRequested, RerunRequested, ResumeRequested, TaskChoice
-from dalsegno.workflow.execution import Attempt, Execution
+from dalsegno.workflow.execution import Execution
+from dalsegno.workflow.records import Attempt
 from dalsegno.workflow.value import Value
 
 

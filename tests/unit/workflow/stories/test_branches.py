@@ -5,7 +5,8 @@ from __future__ import annotations
 from tests.world import HOLD, STANDARD, Played, World, described, states, task
 
 from dalsegno.definitions.document import read
-from dalsegno.workflow.execution import Attempt, Execution
+from dalsegno.workflow.execution import Execution
+from dalsegno.workflow.records import Attempt
 from dalsegno.workflow.value import Value
 
 

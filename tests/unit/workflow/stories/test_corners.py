@@ -9,7 +9,8 @@ import pytest
 from tests.world import STANDARD, Played, World, described, states
 
 from dalsegno.workflow import attempts
-from dalsegno.workflow.execution import Attempt, Execution
+from dalsegno.workflow.execution import Execution
+from dalsegno.workflow.records import Attempt
 
 FAILED = Played("failed", {"why": "no"}, "it broke")
 

@@ -6,8 +6,9 @@ import pytest
 from tests.world import HOLD, Played, World, play_standard, states, task
 
 from dalsegno.workflow.events import HandedOut, Poisoned, StartRequested, TaskDone, TimerFired
-from dalsegno.workflow.execution import Attempt, Execution
+from dalsegno.workflow.execution import Execution
 from dalsegno.workflow.identity import attempt_id, parse_attempt_id
+from dalsegno.workflow.records import Attempt
 from dalsegno.workflow.refusals import InvalidRequest, NotFound
 from dalsegno.workflow.value import Value
 

@@ -521,3 +521,41 @@ sub:
     laid = Value(data={"__actions": {"std.echo": {"output": "of the environment"}}})
     stage.resume(run("single", input={}), environment=laid)
     assert stage.attempts("single")[-1].input.data == {"output": "of the environment"}
+
+
+GLOBALS = """
+version: '2.0'
+wf:
+  vars: {word: of the start}
+  output: {seen: <% $.seen %>}
+  tasks:
+    choose:
+      action: std.noop
+      on-success:
+        publish: {global: {chosen: <% task().result %>}}
+        next:
+          - write: <% task(choose).result = 1 %>
+          - read: <% task(choose).result = 2 %>
+    write:
+      action: std.noop
+      on-success: {publish: {global: {word: of write}}, next: [read]}
+    read: {action: std.echo output=<% global(word) %>, publish: {seen: <% task().result %>}}
+"""
+
+
+def test_what_was_put_aside_gives_the_whole_execution_nothing() -> None:
+    """Decision 3: a global variable that a superseded task had written has the value that it had before."""
+    stage = Stage(GLOBALS)
+    stage.end("choose", 1)
+    stage.end("write")
+    assert stage.attempts("read")[0].input.data == {"output": "of write"}
+    stage.end("read", "of write")
+    stage.rerun(run("choose"))
+    assert stage.execution.globals["word"] == Value(data="of the start")
+    assert "chosen" not in stage.execution.globals
+    stage.end("choose", 2)
+    assert stage.execution.globals["chosen"] == Value(data=2)
+    assert stage.attempts("read", 2)[0].input.data == {"output": "of the start"}
+    stage.end("read", "of the start")
+    assert (stage.execution.state, stage.output()) == ("SUCCESS", {"seen": "of the start"})
+    stage.check()

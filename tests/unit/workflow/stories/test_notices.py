@@ -9,8 +9,9 @@ import pytest
 from tests.world import HOLD, Played, World, task
 
 from dalsegno.workflow.events import CancelRequested, PauseRequested, ResumeRequested
-from dalsegno.workflow.execution import Attempt, Execution
+from dalsegno.workflow.execution import Execution
 from dalsegno.workflow.notices import EVENT_TYPES
+from dalsegno.workflow.records import Attempt
 from dalsegno.workflow.refusals import InvalidRequest
 
 CHAIN = """

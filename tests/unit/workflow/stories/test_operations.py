@@ -6,7 +6,8 @@ import pytest
 from tests.world import HOLD, Played, World, states, task
 
 from dalsegno.workflow.events import CancelRequested, DeliveryLost, PauseRequested, ResumeRequested, TaskDone
-from dalsegno.workflow.execution import Attempt, Execution
+from dalsegno.workflow.execution import Execution
+from dalsegno.workflow.records import Attempt
 from dalsegno.workflow.refusals import Refused
 
 TWO = """

@@ -7,7 +7,7 @@ from tests.unit.workflow.stories.operating import Stage, run, skip
 from tests.world import Played
 
 from dalsegno.workflow.events import ResumeRequested, TaskChoice, TaskDone
-from dalsegno.workflow.execution import Attempt
+from dalsegno.workflow.records import Attempt
 from dalsegno.workflow.refusals import InvalidRequest, Refused
 from dalsegno.workflow.value import Value
 
