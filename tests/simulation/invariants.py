@@ -58,6 +58,7 @@ def check_execution(execution: Execution, workflow: Workflow) -> None:
     for task in execution.tasks.values():
         check_rounds(execution, task)
         check_join(workflow, task)
+        check_arrivals(execution, task)
     if workflow.rules.merge is Merge.MOST_PUBLISHED:
         check_contexts(execution)
 
@@ -80,7 +81,7 @@ def check_task_indexes(execution: Execution) -> None:
         "unhandled": numbers([task for task in counting if task.state is TaskState.ERROR and not task.handled]),
         "cancelled": numbers([task for task in counting if task.state is TaskState.CANCELLED]),
         "unrouted": numbers([task for task in counting if task.is_completed and not task.routed]),
-        "ends": numbers([task for task in counting if task.is_completed and not task.next and not task.ends]),
+        "ends": numbers([task for task in counting if task.is_completed and _is_end(task)]),
     }
     for name, found in expected.items():
         assert set(getattr(execution, name)) == found, name
@@ -93,6 +94,11 @@ def check_task_indexes(execution: Execution) -> None:
     for task in every:
         by_name.setdefault(task.name, []).append(task.number)
     assert execution.by_name == by_name
+
+
+def _is_end(task: TaskExecution) -> bool:
+    """Whether what it published by its clauses reaches the output."""
+    return not (task.next or task.ends) or -1 in task.ends
 
 
 def check_attempt_indexes(execution: Execution) -> None:
@@ -157,6 +163,16 @@ def check_rounds(execution: Execution, task: TaskExecution) -> None:
         assert begun.isdisjoint(task.pending[task.begun_count :]), "what is to run has run already"
         if task.concurrency is not None and len(set(children)) == len(children):
             assert task.added_count - task.ended_count <= task.concurrency
+
+
+def check_arrivals(execution: Execution, task: TaskExecution) -> None:
+    """Where a task has led, its arrival stands, in time or late; what was taken back stands nowhere (decision 3)."""
+    for number in task.next if task.routed and not task.superseded_by else ():
+        reached = execution.tasks[number]
+        assert task.number in reached.sources or task.number in reached.late, f"{task.name} is forgotten"
+    for source in task.late:
+        led = execution.tasks[source]
+        assert not led.superseded_by and task.number in led.next, f"{led.name} has not led to {task.name}"
 
 
 def check_join(workflow: Workflow, task: TaskExecution) -> None:

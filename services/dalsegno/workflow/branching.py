@@ -7,7 +7,7 @@ downstream of it stays on that route, and joins count the arrivals of their rout
 from __future__ import annotations
 
 from dalsegno.workflow import joins, lifecycle
-from dalsegno.workflow.changes import JoinReached, Published, RouteOpened, TaskAdded, TaskRouted
+from dalsegno.workflow.changes import Published, RouteOpened, TaskAdded, TaskRouted
 from dalsegno.workflow.model import Assignments, Branch, Command, Transition
 from dalsegno.workflow.records import TaskExecution
 from dalsegno.workflow.scope import EvaluationError
@@ -17,24 +17,23 @@ from dalsegno.workflow.value import UnfitValue, Value
 from dalsegno.workflow.view import View, context_out
 
 _UNREACHABLE = "some have reached the join '{}', and no others will"
-_BEFORE_START = frozenset({TaskState.WAITING, TaskState.IDLE})
 
 
 def route(step: Step, task: TaskExecution) -> None:
     """Take every branch that fits. A branch that cannot be evaluated fails the execution; the others are taken."""
     step.last = task
-    numbers: list[int] = []
+    numbers: dict[int, bool] = {}
+    """The tasks and joins that it leads to, and whether it comes too late there."""
     ends: list[int] = []
     handled = fails = False
     taken, failed = _taken(step, task)
     for index, transition in taken:
         if transition.command is None:
             handled = True
-            number = _arrive(step, transition.target, task, index)
-            if number is None:
+            number, is_late = _arrive(step, transition.target, task, index)
+            numbers[number] = numbers.get(number, True) and is_late
+            if is_late:
                 ends.append(index)
-            elif number not in numbers:
-                numbers.append(number)
         else:
             ends.append(index)
             if transition.is_split and (opens := _opened(step, task, index)):
@@ -45,7 +44,7 @@ def route(step: Step, task: TaskExecution) -> None:
     handled = is_error and handled and not fails  # to end in failure is no way to handle one
     ended = tuple(dict.fromkeys(ends))
     step.change(TaskRouted(task=task.number, next=tuple(numbers), handled=handled, ends=ended))
-    reached = [step.execution.tasks[number] for number in numbers]
+    reached = [step.execution.tasks[number] for number, is_late in numbers.items() if not is_late]
     for begun in sorted(reached, key=lambda each: each.state is not TaskState.WAITING):  # joins: they begin with others
         step.later("check_join" if begun.state is TaskState.WAITING else "begin", begun)
     if fails:  # after its siblings have begun: they run on
@@ -106,21 +105,26 @@ def _publish(step: Step, task: TaskExecution, index: int, assignments: Assignmen
     return faults
 
 
-def _arrive(step: Step, name: str, source: TaskExecution, index: int) -> int | None:
-    """One more running of a task, or one more arrival at a join or at a task that has not begun yet; None when the
-    join has begun without it."""
+def _arrive(step: Step, name: str, source: TaskExecution, index: int) -> tuple[int, bool]:
+    """One more running of a task, or one more arrival at a join or at a task that has not begun yet; and whether it
+    comes too late, because the join has begun."""
     spec = step.workflow.tasks[name]
-    there = None if spec.is_split else step.execution.latest_on(name, source.route)
-    if there is None or (spec.join is None and (there.state is not TaskState.IDLE or there.attempt or there.timer)):
-        return _add(step, name, source, index, TaskState.IDLE if spec.join is None else TaskState.WAITING)
-    if there.state in _BEFORE_START:
-        step.change(JoinReached(task=there.number, source=source.number, branch=index))
-        return there.number
-    if joins.is_of_before(there, source):
-        return joins.reach_again(step, there, source, index)
-    if spec.is_in_cycle and joins.follows(step, source, there):
-        return _add(step, name, source, index, TaskState.WAITING)
-    return None
+    if spec.join is None:
+        there = None if spec.is_split else step.execution.latest_on(name, source.route)
+        if there is None or there.state is not TaskState.IDLE or there.attempt or there.timer:
+            return _add(step, name, source, index, TaskState.IDLE), False
+    else:
+        there = joins.of_round(step, spec, source)
+        if there is None:
+            return _add(step, name, source, index, TaskState.WAITING), False
+    if there.state in joins.BEFORE_START:
+        joins.reach(step, there, source, index)
+    elif joins.is_of_before(there, source):
+        return joins.reach_again(step, there, source, index), False
+    else:
+        joins.reach_late(step, there, source, index)
+        return there.number, True
+    return there.number, False
 
 
 def _add(step: Step, name: str, source: TaskExecution, index: int, state: TaskState) -> int:
@@ -174,7 +178,7 @@ def note_joins(step: Step) -> None:
     goes_on = any(execution.tasks[number].state not in quiet for number in execution.incomplete)
     for join in [execution.tasks[number] for number in execution.waiting]:
         sources = [execution.latest_on(name, join.route) for name in step.spec(join).inbound]
-        if not goes_on or all(source is not None and source.state not in _BEFORE_START for source in sources):
+        if not goes_on or all(source is not None and source.state not in joins.BEFORE_START for source in sources):
             step.note(_UNREACHABLE.format(join.name), join, tells_route=True)
 
 

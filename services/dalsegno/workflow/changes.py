@@ -133,6 +133,10 @@ class JoinReached(Change, frozen=True, kw_only=True):
     task: int
     source: int
     branch: int = -1
+    edition: int = 0
+    """The edition of the source that arrives; 0 is also what journals hold that were written before this field."""
+    late: bool = False
+    """The join has begun or failed: the arrival is recorded, and counts when an operation has the join filled anew."""
 
 
 class TaskRouted(Change, frozen=True, kw_only=True):
@@ -144,7 +148,8 @@ class TaskRouted(Change, frozen=True, kw_only=True):
     handled: bool = False
     """An error that some on-error transition took."""
     ends: tuple[int, ...] = ()
-    """The branches that end here, in an engine command: what they publish reaches the output."""
+    """The branches that end here, in an engine command or at a join that they reach too late: what they publish
+    reaches the output. -1: the clauses."""
 
 
 class RouteOpened(Change, frozen=True, kw_only=True):

@@ -280,7 +280,7 @@ def _index_task(execution: Execution, task: TaskExecution) -> None:
         execution.idle.pop(number, None)
         execution.waiting.pop(number, None)
         _put(execution.unrouted, number, not task.routed)
-        _put(execution.ends, number, not task.next and not task.ends)
+        _put(execution.ends, number, not (task.next or task.ends) or -1 in task.ends)
         _put(execution.unhandled, number, state is _ERROR and not task.handled)
         _put(execution.cancelled, number, state is _CANCELLED)
     else:
@@ -305,27 +305,36 @@ def _time_task(execution: Execution, change: TaskTimed) -> None:
 
 def _reach_join(execution: Execution, change: JoinReached) -> None:
     join = execution.tasks[change.task]
-    _add_source(execution, join, change.source, change.branch)
+    if change.late:
+        join.late = join.late or {}
+        join.late[change.source] = (*join.late.get(change.source, ()), change.branch)
+        return
+    _add_source(execution, join, change.source, change.branch, change.edition)
     join.context_in = join.context_out = None
 
 
-def _add_source(execution: Execution, task: TaskExecution, source: int, branch: int) -> None:
+def _add_source(execution: Execution, task: TaskExecution, source: int, branch: int, edition: int = 0) -> None:
     task.sources.append(source)
     task.by_branches.append(branch)
     led = execution.tasks[source]
     task.arrived.add(led.name)
+    task.late.pop(source, None)
     if led.edition:
         task.editions = task.editions or {}
-        task.editions[source] = led.edition
+        task.editions[source] = edition or led.edition
     task.generation = max(task.generation, led.generation)
 
 
 def _route_task(execution: Execution, change: TaskRouted) -> None:
     task = execution.tasks[change.task]
     task.routed, task.next, task.handled = True, change.next, change.handled
+    for branch in task.ends:
+        if branch not in change.ends:
+            execution.branch_ends.pop((task.number, branch), None)
     task.ends = change.ends
     for branch in change.ends:
-        execution.branch_ends[task.number, branch] = execution.revision
+        if branch >= 0:
+            execution.branch_ends.setdefault((task.number, branch), execution.revision)
     _index_task(execution, task)
 
 

@@ -1,14 +1,21 @@
-"""Joins after an operation: which are filled anew, and with which arrivals (BEHAVIOURS decision 3)."""
+"""Arrivals at joins: which of them count, and what an operation makes of them (BEHAVIOURS decision 3).
+
+An arrival is a fact and is recorded whatever the state of the join. One that comes when the join has begun or failed is
+late: nothing of the join changes. When an operation has the join filled anew, all arrivals count that still stand.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 
 from dalsegno.workflow.changes import JoinReached, TaskAdded, TaskRouted
-from dalsegno.workflow.model import JOIN_ALL
+from dalsegno.workflow.model import JOIN_ALL, Task
 from dalsegno.workflow.records import TaskExecution
 from dalsegno.workflow.states import TaskState
 from dalsegno.workflow.step import Step
+
+
+BEFORE_START = frozenset({TaskState.WAITING, TaskState.IDLE})
 
 
 def needed(step: Step, join: TaskExecution) -> int:
@@ -66,16 +73,52 @@ def generation(step: Step, name: str, source: TaskExecution) -> int:
     return step.execution.generation if name in step.execution.by_name else source.generation
 
 
-def reach_again(step: Step, join: TaskExecution, source: TaskExecution, branch: int) -> int:
+def of_round(step: Step, spec: Task, source: TaskExecution) -> TaskExecution | None:
+    """The join that the source leads to: the newest on its route, in a cycle that of its round. None: it is not there.
+
+    Looks back over as many rounds as the source is behind.
+    """
+    found = step.execution.latest_on(spec.name, source.route)
+    if found is None or not spec.is_in_cycle:
+        return found
+    if found.state not in BEFORE_START and follows(step, source, found):
+        return None
+    for earlier in _before(step, found):
+        if follows(step, source, earlier):
+            break
+        if follows(step, found, earlier):  # else it is of the same round: an operation has had it filled anew
+            found = earlier
+    return found
+
+
+def _before(step: Step, join: TaskExecution) -> Iterator[TaskExecution]:
+    """The earlier executions of the join on its route that count, the newest first."""
+    for number in reversed(step.execution.by_name[join.name]):
+        earlier = step.execution.tasks[number]
+        if number < join.number and earlier.route == join.route and not earlier.superseded_by:
+            yield earlier
+
+
+def reach(step: Step, join: TaskExecution, source: TaskExecution, branch: int = -1) -> None:
+    """The task arrives at a join that waits, or that is filled and has not begun."""
+    step.change(JoinReached(task=join.number, source=source.number, branch=branch, edition=source.edition))
+
+
+def reach_late(step: Step, join: TaskExecution, source: TaskExecution, branch: int = -1) -> None:
+    """The task arrives at a join that has begun or failed: that is recorded, and changes nothing of it."""
+    step.change(JoinReached(task=join.number, source=source.number, branch=branch, edition=source.edition, late=True))
+
+
+def reach_again(step: Step, join: TaskExecution, source: TaskExecution, branch: int = -1) -> int:
     """The task arrives once more at a join that had begun with what it was before: at the next execution of it."""
     renewed = renew(step, join, (), source.generation)
-    if renewed is not None:
-        step.change(JoinReached(task=renewed.number, source=source.number, branch=branch))
-        return renewed.number
-    return _add(step, join, (source.number, branch), source.generation)
+    if renewed is None:
+        return _add(step, join, (source.number, branch), source.generation).number
+    reach(step, renewed, source, branch)
+    return renewed.number
 
 
-def _add(step: Step, join: TaskExecution, way: tuple[int, int], generation: int) -> int:
+def _add(step: Step, join: TaskExecution, way: tuple[int, int], generation: int) -> TaskExecution:
     number = len(step.execution.tasks) + 1
     step.change(
         TaskAdded(
@@ -90,27 +133,58 @@ def _add(step: Step, join: TaskExecution, way: tuple[int, int], generation: int)
         )
     )
     step.later("check_join", step.execution.tasks[number])
-    return number
+    return step.execution.tasks[number]
 
 
 def renew(step: Step, join: TaskExecution, undone: Collection[int], generation: int) -> TaskExecution | None:
     """The next execution of the join, waiting with the arrivals of this one that still stand; None when none do."""
-    execution = step.execution
-    ways = [
-        (source, branch)
-        for source, branch in zip(join.sources, join.by_branches, strict=True)
-        if source not in undone and _stands(execution.tasks[source], join.editions.get(source, 0))
-    ]
+    tasks = step.execution.tasks
+    ways = [(source, branch) for source, branch in _ways(join) if source not in undone]
+    ways = [way for way in ways if _stands(tasks[way[0]], join.editions.get(way[0], tasks[way[0]].edition))]
     if not ways:
         return None
     first, *others = ways
-    number = _add(step, join, first, generation)
+    renewed = _add(step, join, first, generation)
     for source, branch in others:
-        step.change(JoinReached(task=number, source=source, branch=branch))
+        reach(step, renewed, tasks[source], branch)
     for source in dict.fromkeys(source for source, _ in ways):
-        led = execution.tasks[source]
-        step.change(TaskRouted(task=source, next=(*led.next, number), handled=led.handled, ends=led.ends))
-    return execution.tasks[number]
+        _lead(step, tasks[source], renewed, {branch for number, branch in ways if number == source})
+    return renewed
+
+
+def take_late(step: Step, join: TaskExecution) -> None:
+    """An operation has the join filled anew where it is: what came too late counts from here on."""
+    tasks = step.execution.tasks
+    late = [
+        (source, branches) for source, branches in join.late.items() if _stands(tasks[source], tasks[source].edition)
+    ]
+    for source, branches in late:
+        for branch in branches:
+            reach(step, join, tasks[source], branch)
+        _lead(step, tasks[source], join, branches)
+    if late:
+        step.later("check_join", join)
+
+
+def _ways(join: TaskExecution) -> Iterator[tuple[int, int]]:
+    """All arrivals, each a task and its branch, in order of arrival."""
+    yield from zip(join.sources, join.by_branches, strict=True)
+    for source, branches in join.late.items():
+        yield from ((source, branch) for branch in branches)
+
+
+def _lead(step: Step, source: TaskExecution, join: TaskExecution, branches: Collection[int]) -> None:
+    """These branches of the task lead to this join: they do not end there any more."""
+    spec = step.spec(source)
+    ends = tuple(branch for branch in source.ends if branch not in branches or _obeys(spec, branch))
+    numbers = source.next if join.number in source.next else (*source.next, join.number)
+    if (numbers, ends) != (source.next, source.ends):
+        step.change(TaskRouted(task=source.number, next=numbers, handled=source.handled, ends=ends))
+
+
+def _obeys(spec: Task, branch: int) -> bool:
+    """Whether the branch ends in an engine command too."""
+    return branch >= 0 and any(transition.command is not None for transition in spec.branches[branch].next)
 
 
 def _stands(source: TaskExecution, edition: int) -> bool:

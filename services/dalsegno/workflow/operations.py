@@ -51,7 +51,8 @@ def go_on_by_report(step: Step, task: TaskExecution) -> None:
 def go_on(step: Step, environment: Value | None = None) -> None:
     """Start what was selected, due or interrupted while the execution was not running; so in paused children."""
     execution = step.execution
-    for number in list(execution.unrouted):
+    skipped = {number for what, number, _ in step.todo if what == "skip"}
+    for number in [number for number in execution.unrouted if number not in skipped]:
         if execution.tasks[number].state is TaskState.CANCELLED:
             step.change(TaskRouted(task=number))  # what had been cancelled cancels nothing more
         else:

@@ -83,6 +83,9 @@ class TaskExecution:
     """The names of the sources of a join."""
     editions: dict[int, int] = NOTHING
     """As which edition each source led here, where that is not the first one."""
+    late: dict[int, tuple[int, ...]] = NOTHING
+    """The sources that reached a join after it had begun or failed, in order of arrival, each with the branches by which
+    it did. Nothing of the join depends on them until an operation has it filled anew (BEHAVIOURS decision 3)."""
     generation: int = 0
     edition: int = 0
     """How often an operation had it go on after it had ended."""
@@ -140,7 +143,7 @@ class TaskExecution:
     routed: bool = False
     next: tuple[int, ...] = ()
     ends: tuple[int, ...] = ()
-    """The branches that ended in an engine command."""
+    """The branches that ended in an engine command, or at a join that they reached too late; -1: the clauses."""
     handled: bool = False
     result_dropped: bool = False
     created_s: float = 0.0

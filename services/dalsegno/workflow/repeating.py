@@ -30,7 +30,8 @@ def carry_out(step: Step, chosen: Sequence[Chosen], by: str) -> None:
     own = {each.task.number: each for each in chosen if each.choice.way != "leave"}
     roots = [each.task for each in own.values()]
     alive = [task for task in roots if not joins.is_dead(step, task)]
-    after = {task.number for task in [*_dead_joins(step, alive), *_after(step, roots)]}
+    dead = _dead_joins(step, alive)
+    after = {task.number for task in [*dead, *_after(step, [*roots, *dead])]}
     subsumed = [task for task in roots if task.number in after]
     step.subsumed = tuple(dict.fromkeys(task.name for task in subsumed))
     roots = [task for task in roots if task.number not in after]
@@ -65,12 +66,14 @@ def undo(step: Step, roots: Mapping[int, TaskState], by: str) -> None:
     undone = set(roots) | {number for number, task in found.items() if task.is_completed or _is_unbegun(task)}
     undone -= {join.number for join in revived}
     dropped = [task for task in found.values() if _is_unbegun(task) or _is_in_vain(task, undone)]
-    dropped += [join for join in revived if undone.issuperset(join.sources)]
+    dropped += [join for join in revived if undone.issuperset((*join.sources, *join.late))]
     for join in revived:
         step.change(TaskMoved(task=join.number, state=TaskState.WAITING, generation=generation, at_s=step.at_s))
     for task in dropped:
         step.change(TaskMoved(task=task.number, state=TaskState.CANCELLED, info=f"superseded by {by}", at_s=step.at_s))
     for task in again:
+        if joins.is_dead(step, task):
+            joins.take_late(step, task)
         info = task.info if roots[task.number] is task.state else ""
         step.change(
             TaskMoved(task=task.number, state=roots[task.number], info=info, generation=generation, at_s=step.at_s)
@@ -79,6 +82,9 @@ def undo(step: Step, roots: Mapping[int, TaskState], by: str) -> None:
     for task in gone:
         _stop_attempts(step, task, by)
         step.change(TaskSuperseded(task=task.number, by=by, at_s=step.at_s))
+    for join in revived:
+        if join.state is TaskState.WAITING:
+            joins.take_late(step, join)
     for task in gone:
         if step.spec(task).has_join:
             joins.renew(step, task, undone, generation)
@@ -97,16 +103,21 @@ def _is_unbegun(task: TaskExecution) -> bool:
 def _dead_joins(step: Step, roots: Sequence[TaskExecution]) -> list[TaskExecution]:
     """The joins ahead that have failed for lack of arrivals: with these tasks they may still be filled.
 
-    But not one whose failure led to one of these tasks: that lies behind.
+    A join whose failure led to a task lies behind that task, not ahead of it.
     """
+    behind: dict[int, set[int]] = {}
+    """Of each dead join, the tasks that its failure led to."""
     found: dict[int, TaskExecution] = {}
     numbers = {root.number for root in roots}
-    for name in dict.fromkeys(name for root in roots for name in graph.joins_ahead(step.workflow, root.name)):
-        join = step.execution.latest(name)
-        if join is None or join.number in numbers or not joins.is_dead(step, join):
-            continue
-        if numbers.isdisjoint(after.number for after in _after(step, [join])):
-            found[join.number] = join
+    for root in roots:
+        for name in graph.joins_ahead(step.workflow, root.name):
+            join = step.execution.latest(name)
+            if join is None or join.number in found or join.number in numbers or not joins.is_dead(step, join):
+                continue
+            if join.number not in behind:
+                behind[join.number] = {after.number for after in _after(step, [join])}
+            if root.number not in behind[join.number]:
+                found[join.number] = join
     return list(found.values())
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dalsegno.workflow import branching, graph, joins
-from dalsegno.workflow.changes import JoinReached, TaskAdded, TaskRouted
+from dalsegno.workflow.changes import TaskAdded, TaskRouted
 from dalsegno.workflow.lifecycle import pause_on_failure, stop
 from dalsegno.workflow.model import Clause, Command, Task, Transition
 from dalsegno.workflow.records import TaskExecution
@@ -50,19 +50,21 @@ def _take_cancel(step: Step, task: TaskExecution) -> None:
 def _route_clauses(step: Step, task: TaskExecution) -> None:
     chosen, handled = _chosen(step, task)
     numbers: list[int] = []
+    is_end = True
     obeyed: Command | None = None
     for transition in chosen:
         if transition.command is None:
-            number = _arrive(step, transition.target, task)
-            if number is not None:
-                numbers.append(number)
+            reached = _arrive(step, transition.target, task)
+            numbers.append(reached.number)
+            is_end = is_end and joins.is_dead(step, reached)
         elif obeyed is None:
             obeyed = transition.command
             step.later("obey", task, obeyed, _message(step, task, transition))
             if obeyed is not Command.PAUSE:
                 break
     handled = handled and obeyed is not Command.FAIL  # to end in failure is no way to handle one
-    step.change(TaskRouted(task=task.number, next=tuple(numbers), handled=handled))
+    ends = (-1,) if numbers and is_end else ()
+    step.change(TaskRouted(task=task.number, next=tuple(numbers), handled=handled, ends=ends))
     if step.execution.waiting:
         _check_joins(step, task, {transition.target for transition in chosen})
 
@@ -120,28 +122,26 @@ def _message(step: Step, task: TaskExecution, transition: Transition) -> str:
     return "" if message is None else str(message)
 
 
-def _arrive(step: Step, name: str, source: TaskExecution) -> int | None:
-    """A transition leads to a task: another running of it, or one more arrival at its join.
-
-    None for a join that has failed for lack of arrivals: the branch ends here, and what it published is not lost.
-    """
+def _arrive(step: Step, name: str, source: TaskExecution) -> TaskExecution:
+    """A transition leads to a task: another running of it, or one more arrival at its join."""
     if not step.workflow.tasks[name].has_join:
         task = add_task(step, name, (source.number,), generation=source.generation)
         step.later("begin", task)
-        return task.number
+        return task
     join = step.execution.latest(name)
     if join is None:
-        generation = joins.generation(step, name, source)
-        join = add_task(step, name, (source.number,), TaskState.WAITING, generation)
-        step.later("check_join", join)
+        join = add_task(step, name, (source.number,), TaskState.WAITING, joins.generation(step, name, source))
     elif join.state is TaskState.WAITING:
-        step.change(JoinReached(task=join.number, source=source.number))
-        step.later("check_join", join)
-    elif joins.is_dead(step, join):
-        return None
+        joins.reach(step, join, source)
+        if len(join.arrived) < joins.needed(step, join):
+            return join  # nothing has become impossible by an arrival
     elif joins.is_of_before(join, source):
-        return joins.reach_again(step, join, source, -1)
-    return join.number
+        return step.execution.tasks[joins.reach_again(step, join, source)]
+    else:
+        joins.reach_late(step, join, source)
+        return join
+    step.later("check_join", join)
+    return join
 
 
 def _check_joins(step: Step, task: TaskExecution, taken: set[str]) -> None:

@@ -94,6 +94,7 @@ def _index_route(execution: Execution, task: TaskExecution) -> None:
 def _withdraw(execution: Execution, task: TaskExecution) -> None:
     for number in task.next:
         join = execution.tasks[number]
+        join.late.pop(task.number, None)
         if join.state is not TaskState.WAITING or task.number not in join.sources:
             continue
         kept = [
