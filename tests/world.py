@@ -21,7 +21,7 @@ from dalsegno.workflow.events import Event, HandedOut, StartRequested, TaskDone
 from dalsegno.workflow.execution import Execution, replay
 from dalsegno.workflow.identity import AttemptKey, derived_id
 from dalsegno.workflow.model import ActionDescription, AdHocAction, Parameter, Workflow
-from dalsegno.workflow.outside import FoundWorkflow
+from dalsegno.workflow.outside import FoundWorkflow, PausedBelow
 from dalsegno.workflow.records import Attempt, TaskExecution
 from dalsegno.workflow.refusals import Refusal
 from dalsegno.workflow.scope import Constant
@@ -129,6 +129,16 @@ class World:
     def environment(self, name: str, namespace: str) -> Mapping[str, object]:
         return self.environments.get(name, {})
 
+    def paused_below(self, execution_id: str) -> list[PausedBelow]:
+        found = []
+        for execution in self.executions.values():
+            above = self._ancestors(execution)
+            if execution_id in above and execution.state in (ExecutionState.PAUSED, ExecutionState.PAUSING):
+                way = (*reversed(above[: above.index(execution_id)]), execution.id)
+                failed = dict.fromkeys(execution.tasks[number].name for number in execution.unhandled)
+                found.append(PausedBelow(execution.id, execution.created.workflow, way, tuple(failed)))
+        return found
+
     def tasks(
         self, execution_id: str | None, namespace: str, recursive: bool, state: str | None, flat: bool
     ) -> list[dict[str, object]]:
@@ -136,7 +146,7 @@ class World:
             {"id": f"{execution.id}.{task.number}", "name": task.name, "state": str(task.state),
              "workflow_name": execution.created.workflow, "workflow_execution_id": execution.id,
              "published": {name: value.data for name, value in task.published.items()},
-             "result": execution.result(task), "state_info": task.info or None}
+             "result": execution.result(task) if execution.has_result(task) else [], "state_info": task.info or None}
             for execution in self.executions.values()
             if execution_id is None or execution.id == execution_id
             or (recursive and execution_id in self._ancestors(execution))
@@ -374,6 +384,7 @@ class _Outside:
         self.find_action = world.find_action
         self.tasks = world.tasks
         self.environment = world.environment
+        self.paused_below = world.paused_below
 
     def executions(self, namespace: str, criteria: dict[str, object]) -> list[dict[str, object]]:
         return self._world.executions_(namespace, criteria)

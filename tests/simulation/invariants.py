@@ -172,7 +172,8 @@ def check_arrivals(execution: Execution, task: TaskExecution) -> None:
         assert task.number in reached.sources or task.number in reached.late, f"{task.name} is forgotten"
     for source in task.late:
         led = execution.tasks[source]
-        assert not led.superseded_by and task.number in led.next, f"{led.name} has not led to {task.name}"
+        assert not led.superseded_by, f"{led.name} is put aside, its arrival at {task.name} is not"
+        assert task.number in led.next, f"{led.name} has not led to {task.name}"
 
 
 def check_join(workflow: Workflow, task: TaskExecution) -> None:

@@ -302,6 +302,21 @@ def test_children_and_descendants(store: Store) -> None:
     assert (child.parent_id, child.parent_task, child.parent_attempt, child.root_id) == ("a", 1, 1, "root")
 
 
+def test_paused_descendants(store: Store) -> None:
+    """O7, decision 15: of all below a root those are found that are PAUSED or PAUSING, whichever their depth."""
+    family = _family()
+    paused = {"root": ExecutionState.PAUSED, "a": ExecutionState.PAUSING, "b": ExecutionState.PAUSED}
+    for scene in family:
+        scene.do(ExecutionMoved(state=ExecutionState.RUNNING))
+        name = scene.execution.id
+        if name != "c":
+            scene.do(ExecutionMoved(state=paused.get(name, ExecutionState.PAUSING)))
+    save(store, *family)
+    with store.read() as queries:
+        assert [row.id for row in queries.paused_descendants("root")] == ["a", "b", "d"]
+        assert queries.paused_descendants("a") == queries.paused_descendants("") == []
+
+
 def test_deleted_execution_leaves_nothing_behind(store: Store) -> None:
     """Deleting removes rows, journal, texts, labels and what was ready or held; others keep theirs."""
     for name in ("e1", "e2"):

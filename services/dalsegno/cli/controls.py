@@ -11,7 +11,7 @@ import typer
 from dalsegno.cli.choices import Typed, rerun_tasks, resume_tasks
 from dalsegno.cli.connection import DEFAULT_SERVER, PATIENCE_S, Connection, ask
 from dalsegno.cli.exits import ERROR, PAUSED, SUCCESS, Complaint, exit_code_of
-from dalsegno.cli.foresight import print_foresight
+from dalsegno.cli.foresight import left_paused_line, print_foresight
 from dalsegno.cli.inputs import decode_json, encode_json, read_input, read_object
 from dalsegno.cli.many import Many, operate_on_many
 from dalsegno.cli.options import Comment, Expected, Output, RequestId, Server, call, request_id_or_new
@@ -262,6 +262,8 @@ async def _operate_on_one(connection: Connection, verb: str, request: Any, share
         print_foresight(shared.output, answer.dry_run, shared.execution)
         return SUCCESS
     execution: execution_pb2.Execution = answer.execution
+    for left in getattr(answer, "left_paused", ()):
+        console(error=True).print(f"stays PAUSED: {left_paused_line(left)}: resume it with a choice", markup=False)
     if not shared.wait:
         print_moved(shared.output, execution)
         return SUCCESS

@@ -42,6 +42,7 @@ def draw_foresight(dry_run: execution_pb2.DryRun, name: str) -> Tree:
         tree.add(Text(reason(dry_run.state_info, _REASON_WIDTH), style=style))
     for field, title, style in _LISTS:
         _add(tree, title, style, [_task_line(each) for each in getattr(dry_run, field)])
+    _add(tree, "would stay PAUSED", "yellow", [left_paused_line(each) for each in dry_run.left_paused])
     _add(tree, "may follow", "dim", list(dry_run.may_follow))
     if dry_run.children:
         branch = tree.add(Text("sub-workflows"))
@@ -67,6 +68,12 @@ def _add(tree: Tree, title: str, style: str, lines: Sequence[str]) -> None:
 def _say_hidden(branch: Tree, count: int) -> None:
     if count > _SHOWN:
         branch.add(Text(f"… and {count - _SHOWN} more", style="dim"))
+
+
+def left_paused_line(left: execution_pb2.LeftPaused) -> str:
+    """A sub-workflow that a resume leaves PAUSED, and why."""
+    failed = f"failed: {', '.join(left.tasks[:_SHOWN])}{', …' if len(left.tasks) > _SHOWN else ''}"
+    return f"{left.workflow} {left.execution_id} ({failed})"
 
 
 def _task_line(task: execution_pb2.DryRunTask) -> str:

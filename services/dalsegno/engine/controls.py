@@ -12,7 +12,7 @@ from dalsegno.engine import reruns
 from dalsegno.engine.answers import execution_message
 from dalsegno.engine.batch import Batch
 from dalsegno.engine.choices import resume_choices
-from dalsegno.engine.dry_runs import CHILDREN_MAX, try_operation
+from dalsegno.engine.dry_runs import CHILDREN_MAX, left_paused_messages, try_operation
 from dalsegno.engine.requests import Asked, Kind, check_shared_fields
 from dalsegno.rpc import convert
 from dalsegno.rpc.convert import COMMENT_LENGTH, Fields
@@ -67,8 +67,10 @@ def _carry_out(asked: Asked, batch: Batch, response: Any) -> None:
     if request.dry_run:
         response.dry_run.CopyFrom(try_operation(batch, request.execution_id, event, asked.memo["children"]))
     else:
-        batch.step(request.execution_id, event)
+        outcome = batch.step(request.execution_id, event)
         response.execution.CopyFrom(execution_message(execution, execution.latest_s))
+        if outcome.left_paused:
+            response.left_paused.extend(left_paused_messages(outcome))
 
 
 def _checked(request: Any) -> Fields:

@@ -15,7 +15,7 @@ from dalsegno.workflow.commands import Send
 from dalsegno.workflow.events import Event
 from dalsegno.workflow.execution import Execution
 from dalsegno.workflow.graph import dependants, outbound_tasks
-from dalsegno.workflow.model import Workflow
+from dalsegno.workflow.model import JOIN_ALL, Workflow
 from dalsegno.workflow.records import TaskExecution
 from dalsegno.workflow.refusals import Refusal
 from dalsegno.workflow.states import ExecutionState, TaskState
@@ -100,7 +100,11 @@ def dry_run_message(
         message.starts.append(entry)
     names = [execution.tasks[number].name for number in begun if number not in skipped]
     message.may_follow.extend(_reachable(workflow, names))
-    message.joins_waiting.extend(_entry(execution, number, added) for number in islice(execution.waiting, LIST_MAX))
+    for number in islice(execution.waiting, LIST_MAX):
+        entry = _entry(execution, number, added)
+        entry.reason = _arrivals(workflow, execution.tasks[number])
+        message.joins_waiting.append(entry)
+    message.left_paused.extend(left_paused_messages(outcome))
     if before is not None:
         gone = [number for number in _superseded(execution) if number not in before.superseded]
         message.superseded.extend(_entry(execution, number, added) for number in gone[:LIST_MAX])
@@ -119,6 +123,21 @@ def _reason(task: TaskExecution) -> str:
     if task.state is TaskState.SKIPPED:
         return "is skipped: what follows it starts"
     return "after a delay" if task.state is TaskState.RUNNING_DELAYED else ""
+
+
+def _arrivals(workflow: Workflow, join: TaskExecution) -> str:
+    """How many have arrived at a join that waits, late ones that count now included."""
+    spec = workflow.tasks[join.name]
+    needed = len(spec.inbound) if spec.join == JOIN_ALL else spec.join or 1
+    return f"{len(join.arrived)} of {needed} have arrived"
+
+
+def left_paused_messages(outcome: machine.Outcome) -> Iterable[execution_pb2.LeftPaused]:
+    """The sub-workflows that stay PAUSED, and why."""
+    return (
+        execution_pb2.LeftPaused(execution_id=below.execution_id, workflow=below.workflow, tasks=below.failed)
+        for below in outcome.left_paused[:LIST_MAX]
+    )
 
 
 def _begun(outcome: machine.Outcome) -> list[int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import msgspec
@@ -14,8 +14,9 @@ from dalsegno.store.records import DefinitionRow, ExecutionRow, TaskRow
 from dalsegno.store.store import Queries
 from dalsegno.workflow.identity import task_id
 from dalsegno.workflow.model import ActionDescription, AdHocAction, Parameter, Workflow
-from dalsegno.workflow.outside import FoundWorkflow
+from dalsegno.workflow.outside import FoundWorkflow, PausedBelow
 from dalsegno.workflow.scope import Constant
+from dalsegno.workflow.states import TaskState
 from dalsegno.workflow.view import TASKS_MAX, moment
 
 _MISSING = object()
@@ -159,6 +160,35 @@ class TransactionOutside:
         """What is known of the action."""
         return self._lookups.action(name, namespace, self._queries)
 
+    def paused_below(self, execution_id: str) -> Sequence[PausedBelow]:
+        """The descendants that are PAUSED or PAUSING, as they were before this batch."""
+        own = self._queries.execution(execution_id)
+        if own is None:
+            return []
+        paused = self._queries.paused_descendants(own.root_id)
+        parents = self._parents(paused)
+        found = []
+        for row in paused:
+            way = _way(row.id, execution_id, parents)
+            if way:
+                found.append(PausedBelow(row.id, row.workflow, way, self._failed(row.id)))
+        return found
+
+    def _parents(self, rows: Sequence[ExecutionRow]) -> dict[str, str]:
+        """The parents of these executions and of all above them, by the ids of the children."""
+        parents: dict[str, str] = {}
+        while rows:
+            parents.update((row.id, row.parent_id) for row in rows)
+            above = {row.parent_id for row in rows if row.parent_id} - parents.keys()
+            rows = list(self._queries.executions_of(above).values()) if above else []
+        return parents
+
+    def _failed(self, execution_id: str) -> tuple[str, ...]:
+        """The names of the tasks that have failed and that nothing handles."""
+        chosen = Filter((Term("state", "=", (TaskState.ERROR.value,)),))
+        rows = self._queries.tasks(execution_id, chosen, TASKS_MAX).rows
+        return tuple(dict.fromkeys(row.name for row in rows if not (row.handled or row.superseded_by)))
+
     def environment(self, name: str, namespace: str) -> Mapping[str, object]:
         """The variables of a stored environment, the namespace's own before the default one."""
         row = self._queries.environment(namespace, name) or self._queries.environment("", name)
@@ -210,13 +240,24 @@ class TransactionOutside:
             "spec": {},
             "state": task.state,
             "state_info": task.info or None,
-            "result": None if result is None else msgspec.json.decode(result),
+            "result": [] if result is None else msgspec.json.decode(result),
             "published": {} if not task.published else msgspec.json.decode(task.published),
             "type": "WORKFLOW" if is_workflow else "ACTION",
             "workflow_execution_id": execution.id,
             "created_at": moment(task.created_s),
             "updated_at": moment(task.ended_s or task.started_s or task.created_s),
         }
+
+
+def _way(execution_id: str, above: str, parents: Mapping[str, str]) -> tuple[str, ...]:
+    """The executions that lead from one (left out) down to another; none when it does not stand below."""
+    way = [execution_id]
+    while parents.get(way[0]):
+        parent = parents[way[0]]
+        if parent == above:
+            return tuple(way)
+        way.insert(0, parent)
+    return ()
 
 
 def _execution_record(row: ExecutionRow) -> dict[str, object]:

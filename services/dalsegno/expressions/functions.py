@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from random import Random
 from uuid import UUID
 
@@ -11,6 +12,7 @@ import yaml
 from dalsegno.expressions.budget import Budget
 from dalsegno.expressions.values import CONTAINER_COST, SCALARS, describe, finish
 from dalsegno.workflow.scope import EvaluationError, Scope
+from dalsegno.workflow.states import ExecutionState, TaskState
 
 PARSED_LENGTH = 4 * 1024 * 1024
 """Characters of a text that `json_parse` reads."""
@@ -34,12 +36,25 @@ def draw(scope: Scope, budget: Budget) -> Random:
     return Random(f"{scope.seed}\0{budget.place}\0{budget.asked}")
 
 
+TASK_WORDS = {TaskState.RUNNING_DELAYED.value: "DELAYED"}
+"""Mistral's words for the states of tasks, where they are not ours."""
+EXECUTION_WORDS = {ExecutionState.PAUSING.value: "PAUSED", ExecutionState.CANCELLING.value: "CANCELLED"}
+"""Mistral's words for the states of executions, where they are not ours: it knows none for what comes to rest."""
+
+
+def _in_words(record: dict[str, object], words: Mapping[str, str]) -> dict[str, object]:
+    """The record with its state as Mistral calls it."""
+    word = words.get(str(record.get("state")))
+    return record if word is None else record | {"state": word}
+
+
 def task(scope: Scope, budget: Budget, name: object = None) -> object:
     """`task()` and `task(name)`."""
     if name is not None and not isinstance(name, str):
         raise EvaluationError(f"task() needs the name of a task, not {describe(name)}")
     budget.step(ASK_COST)
-    return scope.task(name)
+    found = scope.task(name)
+    return None if found is None else _in_words(found, TASK_WORDS)
 
 
 def tasks(
@@ -52,9 +67,10 @@ def tasks(
 ) -> object:
     """`tasks(execution id, recursive, state, flat)`."""
     budget.step(LIST_COST)
-    return scope.tasks(
-        _optional_text(workflow_execution_id, "tasks()"), bool(recursive), _optional_text(state, "tasks()"), bool(flat)
-    )
+    asked, word = _optional_text(workflow_execution_id, "tasks()"), _optional_text(state, "tasks()")
+    own = {word: ours for ours, word in TASK_WORDS.items()}
+    found = scope.tasks(asked, bool(recursive), own.get(word, word) if word else word, bool(flat))
+    return [_in_words(record, TASK_WORDS) for record in found]
 
 
 def execution(scope: Scope, budget: Budget) -> object:
@@ -83,7 +99,12 @@ def executions(scope: Scope, budget: Budget, *values: object, **named: object) -
             raise EvaluationError(f"executions() does not take {name!r}")
         criteria[known] = value
     budget.step(LIST_COST)
-    return scope.executions(**{name: value for name, value in criteria.items() if value is not None})
+    asked = {name: value for name, value in criteria.items() if value is not None}
+    found = scope.executions(**asked)
+    for ours, word in EXECUTION_WORDS.items():
+        if asked.get("state") == word:
+            found = [*found, *scope.executions(**{**asked, "state": ours})]
+    return [_in_words(record, EXECUTION_WORDS) for record in found]
 
 
 def env(scope: Scope, budget: Budget) -> object:

@@ -42,7 +42,7 @@ from dalsegno.store.texts import fetch_texts, fill, referred
 from dalsegno.workflow.changes import AnyChange
 from dalsegno.workflow.codec import decode_changes
 from dalsegno.workflow.identity import AttemptKey
-from dalsegno.workflow.states import COMPLETED_ATTEMPT, AttemptState
+from dalsegno.workflow.states import COMPLETED_ATTEMPT, AttemptState, ExecutionState
 
 _JOURNAL_ROWS = 20
 """How many rows of a journal are read at once."""
@@ -65,6 +65,17 @@ _EXECUTIONS_OF = sa.select(*(EXECUTIONS.c[field.name] for field in fields(Execut
 _STANDINGS = sa.select(
     EXECUTIONS.c.id, EXECUTIONS.c.state, EXECUTIONS.c.active_count, EXECUTIONS.c.revision
 ).where(EXECUTIONS.c.id.in_(_IDS))  # fmt: skip
+# The condition on the parent is that of the index.
+_PAUSED_BELOW = (
+    sa.select(EXECUTIONS.c.id)
+    .where(
+        EXECUTIONS.c.root_id == sa.bindparam("root_id"),
+        EXECUTIONS.c.parent_id != "",
+        EXECUTIONS.c.state.in_([ExecutionState.PAUSED.value, ExecutionState.PAUSING.value]),
+    )
+    .order_by(EXECUTIONS.c.id)
+    .limit(1000)
+)
 _TASK_COUNTS = (
     sa.select(TASKS.c.execution_id, TASKS.c.state, sa.func.count())
     .where(TASKS.c.execution_id.in_(_IDS), TASKS.c.superseded_by == "")
@@ -140,6 +151,10 @@ class SqlQueries:
             found += children
             parents = children
         return found
+
+    def paused_descendants(self, root_id: str) -> list[ExecutionRow]:
+        found = self._connection.execute(_PAUSED_BELOW, {"root_id": root_id}).scalars()
+        return sorted(self.executions_of(list(found)).values(), key=lambda row: row.id)
 
     def task_counts(self, execution_ids: Collection[str]) -> dict[str, dict[str, int]]:
         found: dict[str, dict[str, int]] = {execution_id: {} for execution_id in execution_ids}

@@ -31,7 +31,7 @@ from dalsegno.store.texts import VALUES, Record, references, referred, resolved
 from dalsegno.workflow.changes import AnyChange
 from dalsegno.workflow.codec import Texts, decode_changes
 from dalsegno.workflow.identity import AttemptKey
-from dalsegno.workflow.states import COMPLETED_ATTEMPT, AttemptState
+from dalsegno.workflow.states import COMPLETED_ATTEMPT, AttemptState, ExecutionState
 
 _COMPARISONS: dict[str, Callable[[Any, Any], bool]] = {
     "=": operator.eq,
@@ -125,6 +125,12 @@ class Snapshot:
             parents = sorted(child for parent in parents for child in below.get(parent, []))
             found += parents
         return found
+
+    def paused_descendants(self, root_id: str) -> list[ExecutionRow]:
+        states = (ExecutionState.PAUSED, ExecutionState.PAUSING)
+        rows = self._tables().executions.values()
+        found = sorted(row.id for row in rows if row.parent_id and row.root_id == root_id and row.state in states)
+        return list(self.executions_of(found[:1000]).values())
 
     def task_counts(self, execution_ids: Collection[str]) -> dict[str, dict[str, int]]:
         found: dict[str, dict[str, int]] = {}

@@ -91,6 +91,10 @@ class Queries(Protocol):
         """The ids of its children, their children and so on; parents before children."""
         ...
 
+    def paused_descendants(self, root_id: str) -> list[ExecutionRow]:
+        """The executions below a root execution that are PAUSED or PAUSING, oldest first, at most 1,000."""
+        ...
+
     def task_counts(self, execution_ids: Collection[str]) -> dict[str, dict[str, int]]:
         """How many task executions of each execution are in each state, superseded ones left out."""
         ...

@@ -44,8 +44,9 @@ def _find(step: Step, workbook: str | None, name: str) -> tuple[str, ActionDescr
 def resolve(step: Step, name: str, given: Mapping[str, object], scope: View) -> Resolved:
     """Follow the chain of ad-hoc actions to the one that executors run.
 
-    Raises HardFailure for an unknown action and for missing or unexpected parameters, Unresolved for a chain that
-    does not end or ends nowhere, EvaluationError for a base-input that fails.
+    Raises HardFailure for an unknown action and for missing or unexpected parameters of the first action, Unresolved
+    for whatever is wrong further down the chain: it does not end or ends nowhere, a base or base-input cannot be
+    evaluated, a base lacks parameters or does not take them.
     """
     full_name, found = _find(step, step.workflow.workbook, name)
     outer, inputs, length = full_name, dict(given), 0
@@ -53,28 +54,51 @@ def resolve(step: Step, name: str, given: Mapping[str, object], scope: View) -> 
         length += 1
         if length > CHAIN_MAX:
             raise Unresolved(f"ad-hoc action '{outer}' never comes to an action that executors run")
-        inputs = _complete(step, found.name, found.input, inputs, accepts_any=False)
-        base = found.base.evaluate(scope)
-        inputs = _base_input(step, found, inputs, scope)
-        full_name, found = _find(step, found.workbook, str(base))
+        inputs = _of_chain(step, found.name, found.input, inputs, is_first=length == 1)
+        base, inputs = _base(step, found, inputs, scope)
+        full_name, found = _find(step, found.workbook, base)
     if found is None:
         if length:
             raise Unresolved(f"ad-hoc action '{outer}' is based on '{full_name}', which is not known")
         raise HardFailure(f"action '{name}' is not known")
     # What is asked of people is shown to them whole; all else executors complete.
     asks = bool(found.answer_key or found.answer_schema)
-    inputs = _complete(step, found.name, found.parameters, inputs, accepts_any=found.accepts_any, defaults=asks)
+    inputs = _of_chain(
+        step, found.name, found.parameters, inputs, accepts_any=found.accepts_any, defaults=asks, is_first=not length
+    )
     return Resolved(found, inputs, outer if length else "")
 
 
-def _base_input(step: Step, action: AdHocAction, inputs: dict[str, object], scope: View) -> dict[str, object]:
-    if action.base_input is None:
-        return {}
+def _of_chain(
+    step: Step,
+    name: str,
+    parameters: tuple[Parameter, ...],
+    given: Mapping[str, object],
+    *,
+    is_first: bool,
+    accepts_any: bool = False,
+    defaults: bool = True,
+) -> dict[str, object]:
+    """The completed input of an action of the chain. Raises HardFailure for the first one, Unresolved for others."""
+    try:
+        return _complete(step, name, parameters, given, accepts_any=accepts_any, defaults=defaults)
+    except HardFailure as failure:
+        if is_first:
+            raise
+        raise Unresolved(str(failure)) from None
+
+
+def _base(step: Step, action: AdHocAction, inputs: dict[str, object], scope: View) -> tuple[str, dict[str, object]]:
+    """The name of the action that this one is based on, and its input. Raises Unresolved."""
     inner = View(step, scope._task, scope._context, scope._extra, first=inputs)
-    base_input = action.base_input.evaluate(inner)
+    try:
+        base = str(action.base.evaluate(scope))
+        base_input = {} if action.base_input is None else action.base_input.evaluate(inner)
+    except EvaluationError as error:
+        raise Unresolved(f"cannot evaluate the base or the base-input of action '{action.name}': {error}") from None
     if not isinstance(base_input, dict):
-        raise HardFailure(f"base-input of action '{action.name}' must be a dict, not {base_input!r:.100}")
-    return base_input
+        raise Unresolved(f"base-input of action '{action.name}' must be a dict, not {base_input!r:.100}")
+    return base, base_input
 
 
 def _complete(

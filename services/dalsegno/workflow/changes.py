@@ -272,6 +272,8 @@ class ErrorNoted(Change, frozen=True, kw_only=True):
     """The route of the task, where that is told."""
     transition: str = ""
     """The transition of the task that could not be evaluated (`target__t0`)."""
+    is_output: bool = False
+    """A member of the output could not be evaluated: forgotten when the execution runs again and tells a new output."""
     at_s: float = 0.0
 
 

@@ -167,6 +167,13 @@ class Execution:
             if attempt is not None:
                 yield attempt
 
+    def has_result(self, task: TaskExecution) -> bool:
+        """Whether the task's only attempt, or any of its items, has a result that counts, and no retry follows it."""
+        if task.item_count is not None:
+            return True
+        attempt = self.current(task)
+        return attempt is not None and attempt.accepted and task.timer != "retry"
+
     def result(self, task: TaskExecution) -> object:
         """The task's result as expressions see it: that of its attempt, or the list over its items (S13)."""
         if task.item_count is None:
@@ -214,6 +221,7 @@ def _move_execution(execution: Execution, change: ExecutionMoved) -> None:
         execution.output = change.output
     elif old in COMPLETED_EXECUTION and not execution.is_completed:
         execution.output = None
+        undoing.forget_errors(execution, lambda error: error.is_output)
     if change.errors is not None or change.state is not old:
         execution.told_errors = change.errors
     if execution.started_s is None and change.state is ExecutionState.RUNNING:

@@ -19,6 +19,9 @@ from dalsegno.workflow.view import of_item, task_view
 # Looking a member up in its class is slow, and these are asked for in every step (see execution.py).
 _LIVES, _RUNNING, _ITEM_CANCELLED = ExecutionState.RUNNING, TaskState.RUNNING, AttemptState.CANCELLED
 
+ITEMS_LEFT = "items"
+"""The timer of a task that is IDLE because its execution has ended before all items had begun."""
+
 SLICE = 1000
 """As many items one step creates at most."""
 
@@ -35,7 +38,7 @@ def launch(step: Step, task: TaskExecution, retries: int) -> None:
     step.change(TaskMoved(task=task.number, state=_RUNNING, at_s=step.at_s))
     spec = step.spec(task)
     concurrency = policies.concurrency(step, task)
-    policies.check_retry(step, task)
+    policies.check(step, task)
     only = _only(task, retries)
     items: Value | None = None
     try:
@@ -148,6 +151,7 @@ def fill(step: Step, task: TaskExecution) -> None:
     """Create the attempts that may be under way now, one slice of them; the next slice is an event of its own."""
     assert task.item_count is not None
     if task.state is not _RUNNING or step.execution.state is not _LIVES:
+        _leave(step, task)
         return
     under_way = task.added_count - task.ended_count
     room = len(task.pending) - task.begun_count
@@ -162,6 +166,22 @@ def fill(step: Step, task: TaskExecution) -> None:
             return
     if room > SLICE:
         step.command(Send(step.execution.id, SliceDue(at_s=step.at_s, task=task.number, attempt=task.attempt)))
+
+
+def _leave(step: Step, task: TaskExecution) -> None:
+    """The execution has ended and no item is under way: those that are left go on if it is run again (decision 3)."""
+    left = len(task.pending) - task.begun_count
+    if step.execution.is_completed and task.state is _RUNNING and left and task.added_count == task.ended_count:
+        info = (
+            f"{left} of {task.item_count} items not begun: the execution ended first; they go on if that is run again"
+        )
+        step.change(TaskMoved(task=task.number, state=TaskState.IDLE, timer=ITEMS_LEFT, info=info, at_s=step.at_s))
+
+
+def go_on(step: Step, task: TaskExecution) -> None:
+    """The items go on that were left when the execution ended."""
+    step.change(TaskMoved(task=task.number, state=_RUNNING, at_s=step.at_s))
+    fill(step, task)
 
 
 def ended(step: Step, task: TaskExecution, attempt: Attempt) -> None:
@@ -199,6 +219,8 @@ def weigh(step: Step, task: TaskExecution) -> None:
             step.change(TaskMoved(task=task.number, state=TaskState.PAUSED, at_s=step.at_s))
     elif task.ended_count == task.item_count:
         step.later("end", task, TaskState.SUCCESS, "")
+    elif execution.state is ExecutionState.CANCELLING:
+        step.later("end", task, TaskState.CANCELLED, "items were cut short by the cancel")
     else:
         _go_on(step, task)
 

@@ -14,7 +14,6 @@ from dalsegno.workflow.records import TaskExecution
 from dalsegno.workflow.states import TaskState
 from dalsegno.workflow.step import Step
 
-
 BEFORE_START = frozenset({TaskState.WAITING, TaskState.IDLE})
 
 

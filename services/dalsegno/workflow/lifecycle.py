@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from dalsegno.workflow import attempts, notices, view
-from dalsegno.workflow.changes import ExecutionMoved, GlobalsPublished, TaskMoved, TaskRouted
+from dalsegno.workflow.changes import ExecutionMoved, GlobalsPublished, TaskAdded, TaskMoved, TaskRouted
 from dalsegno.workflow.commands import Send
 from dalsegno.workflow.context import EMPTY_CONTEXT
 from dalsegno.workflow.events import CancelRequested, StartRequested, TimerFired
@@ -148,14 +148,31 @@ def finish(step: Step, state: ExecutionState, info: str) -> None:
         return
     try:
         output = _output(step, state, info)
-        output.text  # noqa: B018 - writes it now, so that an unfit value is found here
     except (EvaluationError, UnfitValue) as error:
         told = f"cannot evaluate the output: {error}"
-        info = f"{info}\n{told}" if state is not ExecutionState.SUCCESS and info else told
         if state is ExecutionState.SUCCESS:
-            state = ExecutionState.ERROR
+            finish(step, ExecutionState.ERROR, told)  # whose output is that of any failure
+            return
+        info = f"{info}\n{told}" if info else told
         output = Value(data={"result": info})
     step.move_execution(state, info, output)
+
+
+NOT_BEGUN = "not begun: the execution ended first; it goes on if that is run again"
+
+
+def tell_not_begun(step: Step) -> None:
+    """Each task that waits in vain because its execution has ended says so."""
+    execution = step.execution
+    if not execution.is_completed:
+        return
+    numbers = {change.task for change in step.changes if isinstance(change, TaskAdded | TaskMoved)}
+    if any(isinstance(change, ExecutionMoved) for change in step.changes):
+        numbers.update(execution.idle, execution.waiting)
+    for number in sorted(numbers):
+        task = execution.tasks[number]
+        if task.state in (TaskState.IDLE, TaskState.WAITING) and not task.info:
+            step.change(TaskMoved(task=number, state=task.state, timer=task.timer, info=NOT_BEGUN, at_s=step.at_s))
 
 
 def tell_errors(step: Step) -> None:
@@ -180,7 +197,7 @@ def _finish_noting(step: Step, state: ExecutionState, info: str) -> None:
             Value(data=value).text  # noqa: B018 - writes it now, so that an unfit value is found here
         except (EvaluationError, UnfitValue) as error:
             told = f"cannot evaluate the output '{name}': {error}"
-            step.note(told, None)
+            step.note(told, None, is_output=True)
             if state is ExecutionState.SUCCESS:
                 state, info = ExecutionState.ERROR, told
         else:
@@ -194,7 +211,7 @@ def _output(step: Step, state: ExecutionState, info: str) -> Value:
         context = final_context(step)
         scope = view.View(step, None, context)
         output = workflow.output.evaluate(scope) if workflow.output is not None else None
-        return Value(data=output or view.values(context))
+        return _written(output or view.values(context))
     told: dict[str, object] = {"result": info or None}
     if state is ExecutionState.ERROR:
         context = final_context(step)
@@ -202,7 +219,14 @@ def _output(step: Step, state: ExecutionState, info: str) -> Value:
         if workflow.output_on_error is not None:
             added = workflow.output_on_error.evaluate(view.View(step, None, context))
         told.update(added if added and isinstance(added, dict) else view.values(context))
-    return Value(data=told)
+    return _written(told)
+
+
+def _written(output: object) -> Value:
+    """The output, written now, so that an unfit value is found here. Raises UnfitValue."""
+    value = Value(data=output)
+    value.text  # noqa: B018
+    return value
 
 
 def final_context(step: Step) -> AnyContext:

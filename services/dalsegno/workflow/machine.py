@@ -51,7 +51,7 @@ from dalsegno.workflow.events import (
 from dalsegno.workflow.execution import Execution
 from dalsegno.workflow.identity import AttemptKey
 from dalsegno.workflow.model import Workflow
-from dalsegno.workflow.outside import Outside
+from dalsegno.workflow.outside import Outside, PausedBelow
 from dalsegno.workflow.records import TaskExecution
 from dalsegno.workflow.refusals import InvalidRequest
 from dalsegno.workflow.scope import EvaluationError
@@ -77,6 +77,8 @@ class Outcome:
     """accepted; duplicate (stepped before) or superseded (it came too late): these two change nothing."""
     subsumed: tuple[str, ...] = ()
     """The tasks of the request that come after another one of it, and so need no step of their own (O28)."""
+    left_paused: tuple[PausedBelow, ...] = ()
+    """The descendants that a resume leaves PAUSED, because tasks of theirs have failed (decision 15)."""
 
 
 def step(workflow: Workflow, execution: Execution | None, event: Event, outside: Outside) -> Outcome:
@@ -97,8 +99,9 @@ def step(workflow: Workflow, execution: Execution | None, event: Event, outside:
     _work_off(current)
     if current.verdict == "accepted":  # the other verdicts change nothing
         _come_to_rest(current)
+    lifecycle.tell_not_begun(current)
     lifecycle.tell_errors(current)
-    return Outcome(execution, current.changes, current.commands, current.verdict, current.subsumed)
+    return Outcome(execution, current.changes, current.commands, current.verdict, current.subsumed, current.left_paused)
 
 
 def _with_defaults(workflow: Workflow, event: StartRequested) -> ExecutionCreated:
@@ -241,6 +244,7 @@ _WORK: dict[str, Callable[..., None]] = {
     "route": routing.route,
     "obey": routing.obey,
     "check_join": routing.check_join,
+    "fail_join": routing.fail_join,
     "go_on": operations.go_on_by_report,
     "wind_down": _wind_down,
 }

@@ -60,6 +60,9 @@ def go_on(step: Step, environment: Value | None = None) -> None:
     for task in sorted(step.tasks_in(TaskState.RUNNING_DELAYED), key=lambda task: task.due_s or 0.0):
         if task.due_s is not None and task.due_s <= step.at_s:  # in the order in which they were due (decision 8)
             step.later("due", task, task.timer)
+    for number in list(execution.waiting):
+        if execution.tasks[number].info:  # why it had not begun
+            step.change(TaskMoved(task=number, state=TaskState.WAITING, at_s=step.at_s))
     for task in step.tasks_in(TaskState.IDLE, TaskState.RUNNING, TaskState.RUNNING_DELAYED, TaskState.PAUSED):
         policies.rearm_timeout(step, task)
         if task.state is TaskState.IDLE:
@@ -73,7 +76,10 @@ def go_on(step: Step, environment: Value | None = None) -> None:
         cascaded=True,
         environment=environment,
     )
-    step.tell_children(resumed, lambda state: state == AttemptState.PAUSED)
+    if isinstance(step.event, ResumeRequested):  # after the pause that it takes back, which may not have come yet
+        step.tell_children(resumed)
+    else:
+        step.tell_children(resumed, lambda state: state == AttemptState.PAUSED)
 
 
 def cancel(step: Step, event: CancelRequested) -> None:
@@ -116,7 +122,11 @@ def wind_down(step: Step, reason: str, *, waits_for_delegates: bool = False) -> 
             attempts.stop(step, execution.attempts[key], reason)
     lifecycle.cancel_children(step, waits_for_delegates=waits_for_delegates)
     for task in step.tasks_in(TaskState.RUNNING, TaskState.RUNNING_DELAYED, TaskState.PAUSED):
-        if not _is_worked_on(step, task):
+        if _is_worked_on(step, task):
+            continue
+        if task.ended_count and step.workflow.rules.stops_items:
+            step.later("settle", task, TaskState.CANCELLED, reason)  # what has ended of its items is published
+        else:
             step.change(TaskMoved(task=task.number, state=TaskState.CANCELLED, info=reason, at_s=step.at_s))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -19,6 +19,18 @@ class FoundWorkflow:
     namespace: str
 
 
+@dataclass(frozen=True, slots=True)
+class PausedBelow:
+    """A descendant of an execution that is PAUSED or PAUSING."""
+
+    execution_id: str
+    workflow: str
+    way: tuple[str, ...]
+    """The executions that lead to it: a child of the one that was asked about first, itself last."""
+    failed: tuple[str, ...]
+    """The names of its tasks that have failed and that nothing handles: a resume does not run over them (R3)."""
+
+
 class Outside(Protocol):
     """Answered from within the batch's transaction: the same answer for the whole batch."""
 
@@ -28,6 +40,10 @@ class Outside(Protocol):
 
     def find_action(self, name: str, namespace: str) -> ActionDescription | AdHocAction | None:
         """What is known of the action; an ad-hoc one of this namespace, else of the default one. None: unknown."""
+        ...
+
+    def paused_below(self, execution_id: str) -> Sequence[PausedBelow]:
+        """The descendants of the execution that are PAUSED or PAUSING as the store knows them, at most 1,000."""
         ...
 
     def environment(self, name: str, namespace: str) -> Mapping[str, object]:

@@ -108,8 +108,9 @@ def fail_on(step: Step, task: TaskExecution, verdict: TaskState, info: str) -> t
     return verdict, info
 
 
-def check_retry(step: Step, task: TaskExecution) -> None:
-    """A retry policy of the wrong type is found before the task does anything. Raises HardFailure."""
+def check(step: Step, task: TaskExecution) -> None:
+    """Find a policy for afterwards that has the wrong type before the task does anything. Raises HardFailure."""
+    wait_after_s(step, task)
     retry = step.spec(task).policies.retry
     if retry is not None:
         _whole(retry.count, step, task, "retry.count")

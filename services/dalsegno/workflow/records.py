@@ -84,8 +84,8 @@ class TaskExecution:
     editions: dict[int, int] = NOTHING
     """As which edition each source led here, where that is not the first one."""
     late: dict[int, tuple[int, ...]] = NOTHING
-    """The sources that reached a join after it had begun or failed, in order of arrival, each with the branches by which
-    it did. Nothing of the join depends on them until an operation has it filled anew (BEHAVIOURS decision 3)."""
+    """The sources that reached a join after it had begun or failed, in order of arrival, each with its branches that
+    did. Nothing of the join depends on them until an operation has it filled anew (BEHAVIOURS decision 3)."""
     generation: int = 0
     edition: int = 0
     """How often an operation had it go on after it had ended."""

@@ -21,8 +21,9 @@ _RESUMABLE = frozenset(
 def resume(step: Step, event: ResumeRequested) -> None:
     """Continue what was paused (R2, O5), or do with failed tasks what was chosen; refused as a whole or not at all."""
     execution = step.execution
-    if event.cascaded and execution.state not in _PAUSED:
-        step.verdict = "duplicate"
+    if event.cascaded and (execution.state not in _PAUSED or execution.unhandled):
+        if execution.state is not ExecutionState.RUNNING or not _pass_down(step, event):
+            step.verdict = "duplicate"  # one that has failed tasks stays paused: somebody is to choose (R3)
         return
     findings = Findings()
     environment = choosing.environment(step, event.environment, findings)
@@ -31,6 +32,8 @@ def resume(step: Step, event: ResumeRequested) -> None:
     chosen = _chosen(step, event, findings) if event.choices else _check_continues(step, event, findings)
     findings.refuse()
     was_running = execution.state is ExecutionState.RUNNING
+    if not event.cascaded:
+        step.left_paused = tuple(below for below in step.outside.paused_below(execution.id) if below.failed)
     if not was_running:
         step.move_execution(ExecutionState.RUNNING)
     if environment is not None:
@@ -38,19 +41,50 @@ def resume(step: Step, event: ResumeRequested) -> None:
     repeating.carry_out(step, chosen, BY)
     if not was_running:
         go_on(step, event.environment)
+    elif not event.choices:
+        _pass_down(step, event)
+
+
+def _pass_down(step: Step, event: ResumeRequested) -> bool:
+    """Pass the resume of a RUNNING execution on towards what is paused below it (O7); False when nothing is."""
+    children = {below.way[0] for below in step.outside.paused_below(step.execution.id) if not below.failed}
+    resumed = ResumeRequested(at_s=step.at_s, actor=event.actor, comment=event.comment, cascaded=True)
+    for key in step.execution.children:
+        child_id = step.execution.attempts[key].child_id
+        if child_id in children:
+            step.tell_child(child_id, resumed)
+    return bool(children)
 
 
 def _check_continues(step: Step, event: ResumeRequested, findings: Findings) -> list[Chosen]:
-    """Nothing is chosen: it must have been paused by hand, with nothing failed (R2-R4)."""
+    """Nothing is chosen: it, or something below it, must have been paused, with nothing failed (R2-R4, decision 15)."""
     execution = step.execution
-    if execution.state is not ExecutionState.PAUSED:
+    if execution.state is ExecutionState.RUNNING:
+        _check_below(step, findings)
+    elif execution.state not in _PAUSED:
         told = f"only a PAUSED execution can be resumed, it is {execution.state}"
         findings.obstacle(f"execution {execution.id}", told)
-    if not event.cascaded:
+    if not event.cascaded and execution.state is not ExecutionState.RUNNING:
         for number in execution.unhandled:
             task = execution.tasks[number]
             findings.obstacle(f"task {task.name}", f"has failed: {task.info}", "TASK_FAILED")
     return []
+
+
+def _check_below(step: Step, findings: Findings) -> None:
+    """A RUNNING execution is resumed for the sake of what is paused below it, unless all of that has failed tasks."""
+    execution = step.execution
+    paused = step.outside.paused_below(execution.id)
+    if not paused:
+        told = "only a PAUSED execution can be resumed, it is RUNNING, and no sub-workflow of it is PAUSED"
+        findings.obstacle(f"execution {execution.id}", told)
+    elif all(below.failed for below in paused):
+        for below in paused:
+            told = (
+                f"of execution {below.execution_id} ({below.workflow}) has failed: resume that execution with a choice"
+            )
+            for name in below.failed:
+                findings.obstacle(f"task {name}", told, "TASK_FAILED")
 
 
 def _chosen(step: Step, event: ResumeRequested, findings: Findings) -> list[Chosen]:

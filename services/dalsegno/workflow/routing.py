@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dalsegno.workflow import branching, graph, joins
+from dalsegno.workflow import branching, graph, joins, tasks
 from dalsegno.workflow.changes import TaskAdded, TaskRouted
 from dalsegno.workflow.lifecycle import pause_on_failure, stop
 from dalsegno.workflow.model import Clause, Command, Task, Transition
@@ -176,8 +176,14 @@ def check_join(step: Step, join: TaskExecution, *, last_chance: bool = False) ->
     absent = [name for name in spec.inbound if name not in join.arrived]
     lost = absent if last_chance else [name for name in absent if not _may_select(step, name)]
     if len(spec.inbound) - len(lost) < needed:
-        reason = f"Failed by tasks: [{', '.join(lost)}]"
-        step.later("settle", join, TaskState.ERROR, reason)
+        step.later("fail_join", join, f"Failed by tasks: [{', '.join(lost)}]")
+
+
+def fail_join(step: Step, join: TaskExecution, reason: str) -> None:
+    """The join ends in ERROR without having begun, and publishes over the context of those that have arrived."""
+    if join.state is TaskState.WAITING:
+        tasks.publish(step, join, TaskState.ERROR, reason)
+        tasks.settle(step, join, TaskState.ERROR, reason)
 
 
 def _awaits(step: Step, join: TaskExecution) -> bool:

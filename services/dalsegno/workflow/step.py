@@ -16,7 +16,7 @@ from dalsegno.workflow.commands import AnyCommand, Send
 from dalsegno.workflow.events import ChildMoved, Event, PauseRequested, ResumeRequested
 from dalsegno.workflow.execution import Execution, error_key
 from dalsegno.workflow.model import Task, Workflow
-from dalsegno.workflow.outside import Outside
+from dalsegno.workflow.outside import Outside, PausedBelow
 from dalsegno.workflow.records import TaskExecution
 from dalsegno.workflow.states import COMPLETED_EXECUTION, ExecutionState, TaskState
 from dalsegno.workflow.value import Value
@@ -74,6 +74,8 @@ class Step:
         self.verdict = "accepted"
         self.subsumed: tuple[str, ...] = ()
         """The tasks of a request that come after another one of it (O28)."""
+        self.left_paused: tuple[PausedBelow, ...] = ()
+        """The descendants that a resume leaves PAUSED, because tasks of theirs have failed (decision 15)."""
         self.prepared: dict[tuple[int, int], tuple[str, bool, dict[str, object]]] = {}
         """What tasks and their items are about to run, evaluated already: the action or workflow, and its input."""
         self.last: TaskExecution | None = None
@@ -121,6 +123,7 @@ class Step:
         result: Value | None = None,
         tells_route: bool = False,
         transition: str = "",
+        is_output: bool = False,
     ) -> None:
         """Put an error on the execution's list, where its rules keep one and it is not there yet."""
         if not self.workflow.rules.notes_errors or len(self.execution.errors) >= ERRORS_MAX:
@@ -128,7 +131,14 @@ class Step:
         number, name = (0, name) if task is None else (task.number, name or task.name)
         route = task.route if task is not None and (tells_route or transition) else None
         error = ErrorNoted(
-            message=message, task=number, name=name, result=result, route=route, transition=transition, at_s=self.at_s
+            message=message,
+            task=number,
+            name=name,
+            result=result,
+            route=route,
+            transition=transition,
+            is_output=is_output,
+            at_s=self.at_s,
         )
         if error_key(error) not in self.execution.error_keys:
             self.change(error)

@@ -48,6 +48,9 @@ def begin(step: Step, task: TaskExecution) -> None:
         if task.state is not TaskState.IDLE:
             step.change(TaskMoved(task=task.number, state=TaskState.IDLE, at_s=step.at_s))
         return
+    if task.timer == items.ITEMS_LEFT:
+        items.go_on(step, task)
+        return
     if task.timer in ("retry", "wait_before"):  # a pause came just when its time had come
         items.launch(step, task, task.retries + (task.timer == "retry"))
         return

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
-from dalsegno.workflow.changes import ContextEdited, TaskMoved
+from dalsegno.workflow.changes import ContextEdited, ErrorNoted, TaskMoved
 from dalsegno.workflow.states import COMPLETED_TASK, TaskState
 from dalsegno.workflow.value import Value
 
@@ -31,8 +31,8 @@ def reopen(execution: Execution, task: TaskExecution, change: TaskMoved) -> None
         _unwrite_globals(execution, task)
     task.context_out = None
     task.branch_contexts = {}
-    if execution.errors:
-        _forget_errors(execution, task)
+    # Errors of what followed it stay told, as in Orquesta.
+    forget_errors(execution, lambda error: (error.task, error.name) == (task.number, task.name))
 
 
 def supersede(execution: Execution, task: TaskExecution, by: str) -> None:
@@ -109,11 +109,11 @@ def _withdraw(execution: Execution, task: TaskExecution) -> None:
         execution.branch_ends.pop((task.number, branch), None)
 
 
-def _forget_errors(execution: Execution, task: TaskExecution) -> None:
-    """What went wrong in the task itself. Errors of what followed it stay told, as in Orquesta."""
+def forget_errors(execution: Execution, is_over: Callable[[ErrorNoted], bool]) -> None:
+    """Errors that are not true any more are told no more."""
     from dalsegno.workflow.execution import error_key
 
-    kept = [error for error in execution.errors if (error.task, error.name) != (task.number, task.name)]
+    kept = [error for error in execution.errors if not is_over(error)]
     if len(kept) < len(execution.errors):
         execution.errors = kept
         execution.error_keys = {error_key(error) for error in kept}

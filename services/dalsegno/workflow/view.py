@@ -389,7 +389,7 @@ class View:
             "spec": dict(spec.spec),
             "state": self._state if current and self._state else str(task.state),
             "state_info": (self._info if current and self._state else task.info) or None,
-            "result": self._execution.result(task),
+            "result": self._execution.result(task) if self._execution.has_result(task) else [],
             "published": {name: value.data for name, value in task.published.items()},
             "type": "WORKFLOW" if spec.workflow is not None else "ACTION",
             "workflow_execution_id": self._execution.id,

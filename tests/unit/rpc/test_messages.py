@@ -190,7 +190,7 @@ CHANGES: list[tuple[changes.AnyChange, str, dict[str, Any]]] = [
     (
         changes.JoinReached(task=17, source=4),
         "other",
-        {"name": "JoinReached", "detail": '{"task":17,"source":4,"branch":-1}'},
+        {"name": "JoinReached", "detail": '{"task":17,"source":4,"branch":-1,"edition":0,"late":false}'},
     ),
     (changes.ErrorNoted(message="broke", task=17, name="fetch"), "other", {"name": "ErrorNoted", "task_number": 17}),
     (

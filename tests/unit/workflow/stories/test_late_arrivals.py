@@ -43,9 +43,9 @@ tasks:
 """
 
 
-def _late(text: str, **start: object) -> Stage:
+def _late(text: str) -> Stage:
     """`quick` ends, `wrong` fails, so that the join fails, and only then `slow` ends."""
-    stage = Stage(text, **start)
+    stage = Stage(text)
     stage.end("quick", "Q")
     stage.end("wrong", error="broken")
     stage.end("slow", "S")
