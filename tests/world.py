@@ -11,6 +11,7 @@ import itertools
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Final
 
 from dalsegno.definitions.document import MemberKind, read
 from dalsegno.workflow import machine
@@ -19,7 +20,7 @@ from dalsegno.workflow.codec import Texts, decode_changes, decode_event, encode_
 from dalsegno.workflow.commands import AnyCommand, CancelAction, CreateChild, Notify
 from dalsegno.workflow.events import Event, HandedOut, StartRequested, TaskDone
 from dalsegno.workflow.execution import Execution, replay
-from dalsegno.workflow.identity import AttemptKey, derived_id
+from dalsegno.workflow.identity import AttemptKey, derived_id, task_id
 from dalsegno.workflow.model import ActionDescription, AdHocAction, Parameter, Workflow
 from dalsegno.workflow.outside import FoundWorkflow, PausedBelow
 from dalsegno.workflow.records import Attempt, TaskExecution
@@ -27,6 +28,10 @@ from dalsegno.workflow.refusals import Refusal
 from dalsegno.workflow.scope import Constant
 from dalsegno.workflow.states import QUIET_EXECUTION, AttemptState, ExecutionState
 from dalsegno.workflow.value import NULL, Value
+from dalsegno.workflow.view import moment
+
+ABSENT: Final[object] = object()
+"""Stands for a result that is not given, where null is a result."""
 
 
 @dataclass(frozen=True)
@@ -34,9 +39,16 @@ class Played:
     """What an action comes to, `after_s` seconds of virtual time from when it was handed out."""
 
     outcome: str = "succeeded"
-    result: object = None
+    result: object = ABSENT
     error: str = ""
     after_s: float = 0.0
+
+    @property
+    def value(self) -> Value | None:
+        """Its result; None when it has none. A success always has one."""
+        if self.result is ABSENT:
+            return NULL if self.outcome == "succeeded" else None
+        return Value(data=self.result)
 
 
 HOLD = Played("hold")
@@ -82,7 +94,7 @@ def play_standard(execution: Execution, attempt: Attempt) -> Played:
         return Played(result=given["output"], after_s=_number(given.get("delay")))
     if attempt.action == "std.fail":
         data = given.get("error_data")
-        return Played("failed", data, "Fail action expected exception.")
+        return Played("failed", ABSENT if data is None else data, "Fail action expected exception.")
     if attempt.action == "std.sleep":
         return Played(after_s=_number(given.get("seconds", 1)))
     if attempt.action in ("std.async_noop", "std.mistral_http"):
@@ -142,17 +154,17 @@ class World:
     def tasks(
         self, execution_id: str | None, namespace: str, recursive: bool, state: str | None, flat: bool
     ) -> list[dict[str, object]]:
-        return [
-            {"id": f"{execution.id}.{task.number}", "name": task.name, "state": str(task.state),
-             "workflow_name": execution.created.workflow, "workflow_execution_id": execution.id,
-             "published": {name: value.data for name, value in task.published.items()},
-             "result": execution.result(task) if execution.has_result(task) else [], "state_info": task.info or None}
+        """Records as the engine gives them."""
+        records = [
+            _task_record(execution, task)
             for execution in self.executions.values()
-            if execution_id is None or execution.id == execution_id
-            or (recursive and execution_id in self._ancestors(execution))
+            if execution.created.namespace == namespace
+            and (execution_id in (None, execution.id) or (recursive and execution_id in self._ancestors(execution)))
             for task in execution.tasks.values()
-            if state is None or task.state == state
-        ]  # fmt: skip
+        ]
+        return [
+            each for each in records if state in (None, each["state"]) and not (flat and each["type"] == "WORKFLOW")
+        ]
 
     def _ancestors(self, execution: Execution) -> list[str]:
         found = []
@@ -162,13 +174,13 @@ class World:
         return found
 
     def executions_(self, namespace: str, criteria: Mapping[str, object]) -> list[dict[str, object]]:
+        """Records as the engine gives them."""
+        records = (_execution_record(each) for each in self.executions.values() if each.created.namespace == namespace)
         return [
-            {"id": execution.id, "name": execution.created.workflow, "state": str(execution.state),
-             "root_execution_id": execution.root_id, "input": execution.created.input.data}
-            for execution in self.executions.values()
-            if criteria.get("state") in (None, execution.state) and criteria.get("id") in (None, execution.id)
-            and criteria.get("root_execution_id") in (None, execution.root_id)
-        ]  # fmt: skip
+            record
+            for record in records
+            if all(criteria.get(name) in (None, record[name]) for name in ("id", "root_execution_id", "state"))
+        ]
 
     # Definitions and starts.
 
@@ -211,6 +223,8 @@ class World:
             definition_id=found.definition_id,
             workflow=name,
             namespace=namespace,
+            version=found.version,
+            language=found.workflow.language,
             input=Value(data={} if input is None else input),
             params=Value(data=params or {}),
             environment=Value(data=environment or {}),
@@ -306,7 +320,7 @@ class World:
             key=attempt.key,
             outcome=played.outcome,
             delivery=attempt.delivery,
-            result=NULL if played.result is None and played.outcome == "succeeded" else _optional(played.result),
+            result=played.value,
             error=played.error,
         )
         if played.after_s:
@@ -322,7 +336,7 @@ class World:
             key=attempt.key,
             outcome=played.outcome,
             delivery=attempt.delivery,
-            result=_optional(played.result),
+            result=played.value,
             error=played.error,
         )
         return self.tell(execution.id, event)
@@ -360,8 +374,36 @@ def states(execution: Execution) -> dict[str, str]:
     return {name: str(execution.tasks[numbers[-1]].state) for name, numbers in execution.by_name.items()}
 
 
-def _optional(data: object) -> Value | None:
-    return None if data is None else Value(data=data)
+def _task_record(execution: Execution, task: TaskExecution) -> dict[str, object]:
+    attempt = execution.current(task)
+    return {
+        "id": task_id(execution.id, task.number),
+        "name": task.name,
+        "spec": {},
+        "state": str(task.state),
+        "state_info": task.info or None,
+        "result": execution.result(task) if execution.has_result(task) else [],
+        "published": {name: value.data for name, value in task.published.items()},
+        "type": "WORKFLOW" if attempt is not None and attempt.child_id else "ACTION",
+        "workflow_execution_id": execution.id,
+        "created_at": moment(task.created_s),
+        "updated_at": moment(task.ended_s or task.started_s or task.created_s),
+    }
+
+
+def _execution_record(execution: Execution) -> dict[str, object]:
+    return {
+        "id": execution.id,
+        "name": execution.created.workflow,
+        "state": str(execution.state),
+        "state_info": execution.info or None,
+        "input": execution.created.input.data,
+        "output": None if execution.output is None else execution.output.data,
+        "params": execution.created.params.data,
+        "created_at": moment(execution.created.at_s),
+        "updated_at": moment(execution.moved_s),
+        "root_execution_id": execution.root_id,
+    }
 
 
 def _at(event: Event, at_s: float) -> Event:

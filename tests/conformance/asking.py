@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -93,7 +92,13 @@ async def report(system: System, action_execution_id: str, played: Played) -> No
     complete = service.CompleteActionRequest(
         action_execution_id=action_execution_id,
         outcome=COMPLETIONS[played.outcome],
-        result="" if played.result is None or played.outcome == "cancelled" else json.dumps(played.result),
+        result=result_of(played),
         error=played.error if played.outcome == "failed" else "",
     )
     await system.actions.CompleteAction(complete, timeout=CALL_S)
+
+
+def result_of(played: Played) -> str:
+    """The result as text; none of what was cancelled or goes on."""
+    value = played.value if played.outcome in ("succeeded", "failed") else None
+    return "" if value is None else value.text

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -21,14 +21,20 @@ from tests.conformance.stage import (
 from tests.world import HOLD, Played, World, described
 
 from dalsegno.definitions.document import read
+from dalsegno.definitions.load import load
+from dalsegno.definitions.orquesta.content import Actions
+from dalsegno.definitions.orquesta.context import APPLICATION_NAMES
+from dalsegno.definitions.orquesta.inspect import inspect_workflow
+from dalsegno.definitions.orquesta.syntax import Reader
+from dalsegno.definitions.problems import Problems
 from dalsegno.expressions.environment import evaluate_environment
-from dalsegno.workflow.events import Event, TaskDone
+from dalsegno.workflow.events import Event, RerunRequested, ResumeRequested, TaskDone
 from dalsegno.workflow.execution import Execution
 from dalsegno.workflow.identity import attempt_id, parse_attempt_id
 from dalsegno.workflow.model import ActionDescription
 from dalsegno.workflow.records import Attempt
 from dalsegno.workflow.refusals import Refusal
-from dalsegno.workflow.value import NULL, Value
+from dalsegno.workflow.scope import EvaluationError
 
 
 class AnyAction(dict[str, ActionDescription]):
@@ -94,38 +100,55 @@ class CoreStage:
 
     # What is asked.
 
-    async def validate(self, text: str, name: str = "") -> list[SeenProblem]:
-        return [SeenProblem(each.category, each.path, each.message) for each in read(text, name=name).problems]
+    async def validate(
+        self, text: str, name: str = "", *, actions: Actions | None = None, given: Collection[str] = ()
+    ) -> list[SeenProblem]:
+        if given:
+            problems = Problems()
+            source = load(text, problems)
+            names = (*APPLICATION_NAMES, *given)
+            inspect_workflow(Reader(source, problems), source.data, application_names=names, actions=actions)
+            found = problems.listed()
+        else:
+            found = read(text, name=name, actions=actions).problems
+        return [SeenProblem(each.category, each.path, each.message) for each in found]
 
     async def define(self, text: str, *, name: str = "", namespace: str = "") -> None:
         if problems := await self.validate(text, name):
             raise Refused("; ".join(f"{each.path}: {each.message}" for each in problems))
         self.world.define(text, namespace, name=name)
 
-    async def put_environment(self, name: str, variables: Mapping[str, Any]) -> None:
-        self._stored[name] = self.world.environments[name] = variables
+    async def put_environment(self, name: str, variables: object) -> None:
+        self._stored[name] = self.world.environments[name] = _object("variables", variables)
 
     async def start(
         self, workflow: str, input: object, *, params: Mapping[str, Any] | None = None, namespace: str = ""
     ) -> str:
-        rest = dict(params or {})
-        environment = rest.pop("env", None)
-        if isinstance(environment, str):
-            if environment not in self._stored:
-                raise Refused(f"no environment {environment}")
-            environment = self._stored[environment]
-        if self.world.find_workflow(workflow, namespace) is None:
-            raise Refused(f"no workflow {workflow}")
+        wanted = _object("params", {} if params is None else params)
+        environment = self._environment(wanted.get("env"))
+        if (workflow, namespace) not in self.world.workflows:
+            raise Refused(f"no workflow {workflow} in the namespace {namespace!r}")
         self._count += 1
         try:
-            if environment and rest.pop("evaluate_env", True):
+            if environment and wanted.get("evaluate_env", True):
                 environment = evaluate_environment(environment, self.now_s, f"case {self._count}")
-            started = self.world.start(workflow, input, params=rest, environment=environment, namespace=namespace)
-        except Refusal as refusal:
+            given = _object("input", {} if input is None else input)
+            started = self.world.start(workflow, given, params=wanted, environment=environment, namespace=namespace)
+        except (Refusal, EvaluationError) as refusal:
             raise Refused(str(refusal)) from refusal
         return started.id
 
+    def _environment(self, given: object) -> Mapping[str, Any]:
+        """What `params.env` names or holds, as the api takes it."""
+        if isinstance(given, str) and given:
+            if given not in self._stored:
+                raise Refused(f"no environment {given}")
+            return self._stored[given]
+        return _object("params.env", {} if given is None else given)
+
     async def ask(self, execution_id: str, request: Event) -> None:
+        if isinstance(request, ResumeRequested | RerunRequested) and request.environment is not None:
+            _object("environment", request.environment.data)
         self._tell(execution_id, msgspec.structs.replace(request, at_s=self.now_s))
 
     async def report(self, attempt: str, played: Played) -> None:
@@ -179,15 +202,21 @@ class CoreStage:
         return HOLD
 
     def _done(self, attempt: Attempt, played: Played, delivery: int | None) -> TaskDone:
-        result = None if played.result is None else Value(data=played.result)
         return TaskDone(
             at_s=self.now_s,
             key=attempt.key,
             outcome=played.outcome,
             delivery=delivery,
-            result=NULL if result is None and played.outcome == "succeeded" else result,
+            result=played.value,
             error=played.error,
         )
+
+
+def _object(field: str, given: object) -> Mapping[str, Any]:
+    """What is given, which the api refuses unless it is an object."""
+    if not isinstance(given, Mapping):
+        raise Refused(f"{field} must be an object, not {given!r}")
+    return given
 
 
 def run_of(execution: Execution, attempt: Attempt) -> Run:
@@ -221,7 +250,7 @@ def see(execution: Execution) -> SeenExecution:
                 state=str(task.state),
                 info=task.info,
                 published={name: value.data for name, value in task.published.items()},
-                has_items=task.item_count is not None,
+                items=task.item_count,
             )
             for task in execution.tasks.values()
         },

@@ -40,18 +40,25 @@ class Play:
         """Do all steps and compare how it stands then."""
         await mistral.define(self.stage, self.case)
         for step in self.case["steps"]:
-            try:
-                await getattr(self, f"_{step['op']}")(step)
-            except (Refused, LookupError):
-                pass  # what must not have been refused shows in what is compared at the end
-            else:
-                if step.get("raises"):
-                    self.told.append(f"{step}: expected to be refused")
+            await self._take(step)
             await self.stage.settle()
         await self._catch_up()
-        return self.told + mistral.compare(
-            self.stage, find(self.stage, self.root_id), self.case["expect"], states=QUIET
-        )
+        if not self.root_id:
+            return self.told
+        root = find(self.stage, self.root_id)
+        return self.told + mistral.compare(self.stage, root, self.case["expect"], states=QUIET)
+
+    async def _take(self, step: dict[str, Any]) -> None:
+        """Do a step; note when it was refused and should not have been, or the other way round. A step about what is
+        not there is refused too."""
+        try:
+            await getattr(self, f"_{step['op']}")(step)
+        except (Refused, LookupError) as refusal:
+            if not step.get("raises"):
+                self.told.append(f"{step} was refused: {refusal}")
+        else:
+            if step.get("raises"):
+                self.told.append(f"{step}: expected to be refused")
 
     async def _catch_up(self) -> None:
         """Let all answers come that are due."""
@@ -129,11 +136,8 @@ class Play:
         await self.stage.ask(self._execution(step["on"]).id, PauseRequested(at_s=NOW_S))
 
     async def _resume(self, step: dict[str, Any]) -> None:
-        """A pause is PAUSED at once in Mistral; here it is when what runs has come to its end."""
-        end_s = self.stage.now_s + PATIENCE_S
-        while self._execution(step["on"]).state == "PAUSING" and await self.stage.advance(end_s):
-            pass
-        await self.stage.ask(self._execution(step["on"]).id, ResumeRequested(at_s=NOW_S))
+        event = ResumeRequested(at_s=NOW_S, environment=_environment(step))
+        await self.stage.ask(self._execution(step["on"]).id, event)
 
     async def _stop(self, step: dict[str, Any]) -> None:
         event = CancelRequested(at_s=NOW_S, terminate=step["state"], comment=step.get("message") or "")
@@ -145,23 +149,12 @@ class Play:
         choice = TaskChoice(task=task.name, number=task.number, reset=step.get("reset"))
         if step.get("skip"):
             choice = TaskChoice(task=task.name, number=task.number, way="skip", output=NULL)
-        environment = step.get("env")
-        event = ResumeRequested(
-            at_s=NOW_S,
-            choices=(choice,),
-            environment=None if environment is None else Value(data=environment),
-        )
+        event = ResumeRequested(at_s=NOW_S, choices=(choice,), environment=_environment(step))
         await self.stage.ask(execution.id, event)
 
     async def _result(self, step: dict[str, Any]) -> None:
-        given = step["result"]
-        played = Played(result=given.get("data"))
-        if given.get("cancel"):
-            played = Played("cancelled")
-        elif "error" in given:
-            played = Played("failed", given["error"], given["error"] if isinstance(given["error"], str) else "")
         await self._catch_up()
-        await self.stage.report(self._attempt(step["on"]).id, played)
+        await self.stage.report(self._attempt(step["on"]).id, mistral.played(step["result"]))
 
     async def _action_update(self, step: dict[str, Any]) -> None:
         await self._catch_up()
@@ -169,6 +162,10 @@ class Play:
 
     async def _sleep(self, step: dict[str, Any]) -> None:
         await self.stage.pass_time(step["seconds"])
+
+
+def _environment(step: dict[str, Any]) -> Value | None:
+    return None if step.get("env") is None else Value(data=step["env"])
 
 
 async def differences(stage: Stage, case: dict[str, Any]) -> list[str]:

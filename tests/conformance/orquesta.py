@@ -7,10 +7,11 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import yaml
+from tests.conformance.cases import masked
+from tests.conformance.orquesta_inspection import expected_places, inspection_differences
 from tests.conformance.orquesta_views import View, run_differences
-from tests.conformance.stage import Run, SeenExecution, SeenTask, Stage, find, finish, path_of
-from tests.conformance.test_orquesta_validation import expected_places, inspect, part_of, variable_of
-from tests.world import HOLD, Played
+from tests.conformance.stage import Refused, Run, SeenExecution, SeenTask, Stage, find, finish, path_of
+from tests.world import ABSENT, HOLD, Played
 
 OUTCOMES = {
     "succeeded": "succeeded",
@@ -123,33 +124,17 @@ def is_run(case: dict[str, Any]) -> bool:
     return case["kind"] == "steps" or (case["kind"] == "run" and not expected_places(case))
 
 
-def inspection_differences(case: dict[str, Any]) -> list[str]:
-    """How the problems that the front-end finds differ, knowing the actions that the recordings knew."""
-    problems = {
-        (problem.category, part_of(problem.path), variable_of(problem.message, problem.category))
-        for problem in inspect(case)
-    }
-    expected = expected_places(case)
-    return [] if problems == expected else [f"expected problems {sorted(expected)}, came {sorted(problems)}"]
-
-
 async def differences(stage: Stage, case: dict[str, Any]) -> list[str]:
     """What came otherwise than expected; nothing when the case agrees."""
+    told = await inspection_differences(stage, case)
     if not is_run(case):
-        return await _verdict(stage, case)
-    execution_id = await stage.start(await define(stage, case), case["input"])
-    told = await play(stage, case["action_results"])
-    return run_differences(case["expect"], view_of(find(stage, execution_id)), case) + told
-
-
-async def _verdict(stage: Stage, case: dict[str, Any]) -> list[str]:
-    """Whoever hands in the text gets the same verdict, but for what only a registry of actions can say."""
-    expected = {category for category, _, _ in expected_places(case)} - {"content"}
-    problems = await stage.validate(case["definition"], "case")
-    if bool(problems) == bool(expected):
-        return []
-    told = "; ".join(f"{each.path}: {each.message}" for each in problems) or "no problems"
-    return [f"expected {'rejected' if expected else 'valid'}, came {told}"]
+        return told
+    try:
+        execution_id = await stage.start(await define(stage, case), case["input"])
+        told += await play(stage, case["action_results"])
+    except Refused as refused:
+        return [*told, f"it was refused: {refused}"]
+    return told + run_differences(masked(case["expect"]), view_of(find(stage, execution_id)), case)
 
 
 async def play(stage: Stage, results: dict[str, Any]) -> list[str]:
@@ -170,14 +155,14 @@ def key_of(stage: Stage, run: Run) -> Key:
     """Where this action runs."""
     execution = find(stage, run.execution_id)
     task = execution.tasks[run.number]
-    return path_of(stage, execution), task.name, task.route, run.item if task.has_items else None
+    return path_of(stage, execution), task.name, task.route, None if task.items is None else run.item
 
 
 def told_by(status: str, result: object) -> Played:
     """What the action says of itself, from Orquesta's words."""
     outcome = OUTCOMES.get(status, "running")
-    is_verdict = outcome in ("succeeded", "failed", "cancelled")
-    return Played(outcome, result if is_verdict else None, f"the action has {status}" if outcome == "failed" else "")
+    is_verdict = outcome in ("succeeded", "failed")
+    return Played(outcome, result if is_verdict else ABSENT, f"the action has {status}" if outcome == "failed" else "")
 
 
 def view_of(execution: SeenExecution) -> View:
@@ -193,7 +178,7 @@ def view_of(execution: SeenExecution) -> View:
             {
                 "task": execution.tasks[attempt.task].name,
                 "route": execution.tasks[attempt.task].route,
-                "item": attempt.item if execution.tasks[attempt.task].has_items else None,
+                "item": None if execution.tasks[attempt.task].items is None else attempt.item,
                 "state": attempt.state,
                 "input": attempt.input,
                 "delegated": attempt.delegated,
@@ -213,5 +198,6 @@ def _task_view(task: SeenTask, began: bool) -> dict[str, Any]:
         "state": task.state,
         "info": task.info,
         "published": task.published,
-        "began": began or task.has_items,
+        "items": task.items,
+        "began": began,
     }

@@ -39,21 +39,20 @@ class Replay:
         self.root_id = ""
 
     async def differences(self) -> list[str]:
-        """What came otherwise after some step; the steps after it are not looked at."""
+        """What came otherwise, after each of the steps."""
         snapshots = Snapshots(self.case)
         name = await define(self.stage, self.case)
+        told: list[str] = []
         for number, step in enumerate(self.case["steps"]):
             if step["op"] == "start":
                 self.root_id = await self.stage.start(name, self.case["input"])
-                told = []
             else:
-                told = await self._refusal(step, snapshots.is_refused(number))
+                refusal = await self._refusal(step, snapshots.is_refused(number))
+                told += [f"step {number} {shown(step)} {each}" for each in refusal]
             await self.stage.settle()
             snapshots.note(number)
             told += snapshots.differences(number, self._views())
-            if told:
-                return told
-        return []
+        return told
 
     def _views(self) -> dict[str, View]:
         """What stands there now, by the path; the newest child of a task speaks for it."""
@@ -65,13 +64,13 @@ class Replay:
         try:
             await self._do(step)
         except Missing as missing:
-            return [f"{shown(step)}: {missing}"]
+            return [f"cannot be done: {missing}"]
         except Refused as refused:
             await self.stage.settle()
-            told = [] if is_expected else [f"{shown(step)} was refused: {refused}"]
+            told = [] if is_expected else [f"was refused: {refused}"]
             is_changed = find(self.stage, self.root_id).revision != before
-            return told + ([f"{shown(step)}: the refusal has changed something"] if is_changed else [])
-        return [f"{shown(step)} was expected to be refused"] if is_expected else []
+            return told + (["was refused, and has changed something"] if is_changed else [])
+        return ["was expected to be refused"] if is_expected else []
 
     async def _do(self, step: dict[str, Any]) -> None:
         if step["op"] == "run":

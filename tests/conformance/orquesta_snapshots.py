@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tests.conformance import orquesta_views as views
+from tests.conformance.cases import masked
 from tests.conformance.orquesta_views import View
 
 
@@ -14,7 +15,7 @@ class Snapshots:
 
     def __init__(self, case: dict[str, Any]) -> None:
         self.steps: list[dict[str, Any]] = case["steps"]
-        self.snapshots: list[dict[str, Any]] = case.get("expect_if_item_results_kept") or case["expect"]
+        self.snapshots: list[dict[str, Any]] = masked(case.get("expect_if_item_results_kept") or case["expect"])
         self._replaced: set[int] = set()
         """The places, in the original's list of tasks, of those that a rerun ran again: we have one record for both."""
         self._unsure: set[str] = set()

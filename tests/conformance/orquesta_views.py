@@ -160,18 +160,32 @@ def _place(each: dict[str, Any]) -> str:
 
 
 def active_differences(wanted: list[dict[str, Any]], view: View) -> list[str]:
-    """What is being worked on or waited for now; a task that is delayed counts although it has no action yet."""
+    """What is being worked on or waited for now; what is delayed counts although it has no action yet, unless its
+    execution is PAUSED (decision 8)."""
     delayed = [
         {
             "task": task["name"],
             "route": task["route"],
-            "item": None,
+            "item": item,
             "state": "RUNNING",
             "input": None,
             "is_filled": False,
         }
         for task in view["tasks"]
-        if task["state"] == "RUNNING_DELAYED"
+        if task["state"] == "RUNNING_DELAYED" and view["state"] != "PAUSED"
+        for item in _delayed_items(task, wanted)
     ]
     active = [each for each in view["executions"] if each["state"] in ("READY", "RUNNING", "PAUSED")]
     return execution_differences(wanted, active + delayed, compares_input=False)
+
+
+def _delayed_items(task: dict[str, Any], wanted: list[dict[str, Any]]) -> list[int | None]:
+    """Which of a delayed task's items are delayed: there each is by itself, here the task is, and of its items may not
+    know yet how many there are and how many of them begin at once."""
+    places = [each["item"] for each in wanted if _is_delayed_item(each, task)]
+    return [place for place in places if task["items"] is None or place < task["items"]] or [None]
+
+
+def _is_delayed_item(each: dict[str, Any], task: dict[str, Any]) -> bool:
+    is_of_task = (each["task"], each["route"]) == (task["name"], task["route"])
+    return is_of_task and each["status"] == "delayed" and each.get("item") is not None

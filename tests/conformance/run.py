@@ -2,9 +2,9 @@
 
 Prints each failing case with what was expected and what came, then the closing line
 `mistral cases: A agree, D listed differences, F fail`, and so for each kind. The exit code is 0 when none fails.
-Names of kinds as arguments (`mistral-cases orquesta-cases orquesta-operations`) run only those. With `--services` the
-cases go through real services over gRPC instead of the core alone; what cannot be played there is named, with the
-reason.
+Names of kinds as arguments (`mistral-cases orquesta-cases orquesta-operations`) run only those. `--listed` prints the
+listed differences too. With `--services` the cases go through real services over gRPC instead of the core alone; what
+cannot be played there is named, with the reason.
 """
 
 from __future__ import annotations
@@ -54,8 +54,6 @@ class Kind:
     player: Callable[[Case], Player]
     one_by_one: bool = False
     """Whether actions answer only when the runner lets time pass."""
-    aside: Callable[[Case], list[str]] = lambda case: []
-    """What differs in what needs no world; looked at with the core only."""
 
     def load(self) -> list[Case]:
         """The recorded cases of this kind."""
@@ -95,7 +93,6 @@ KINDS = {
         "orquesta",
         orquesta.differences,
         _orquesta_player,
-        aside=orquesta.inspection_differences,
     ),
     "orquesta-operations": Kind(
         "orquesta operations",
@@ -113,7 +110,8 @@ class Tally:
 
     subject: str
     agree: int = 0
-    differ: int = 0
+    listed: list[str] = field(default_factory=list)
+    """What differs as the language's README says."""
     failures: list[str] = field(default_factory=list)
     unplayed: list[str] = field(default_factory=list)
     """What cannot be put through the services, and why."""
@@ -125,21 +123,20 @@ class Tally:
         """The line that everybody looks for."""
         fail = len(self.failures)
         unplayed = f", {len(self.unplayed)} not through the services" if self.unplayed else ""
-        return f"{self.subject}: {self.agree} agree, {self.differ} listed differences, {fail} fail{unplayed}"
+        return f"{self.subject}: {self.agree} agree, {len(self.listed)} listed differences, {fail} fail{unplayed}"
 
     @property
     def count(self) -> int:
         """How many cases there were."""
-        return self.agree + self.differ + len(self.failures)
+        return self.agree + len(self.listed) + len(self.failures)
 
     def add(self, case: Case, told: Sequence[str], known: Collection[str]) -> None:
         """One case has been run; `told` is how it differs."""
         if not told:
             self.agree += 1
-        elif case["id"] in known:
-            self.differ += 1
         else:
-            self.failures.append(f"{case['id']}: " + "\n    ".join(told))
+            differing = self.listed if case["id"] in known else self.failures
+            differing.append(f"{case['id']}: " + "\n    ".join(told))
 
 
 def listed(language: str) -> set[str]:
@@ -158,7 +155,7 @@ async def _through_core(kind: Kind, chosen: Iterable[Case]) -> Tally:
     for case in chosen:
         stage = kind.core_stage(case)
         try:
-            told = kind.aside(case) + await kind.differences(stage, case)
+            told = await kind.differences(stage, case)
             stage.world.check_journals()
         except Exception as error:
             told = [f"{type(error).__name__}: {error}"]
@@ -173,9 +170,8 @@ async def through_services(kind: Kind, chosen: Sequence[Case], folder: Path) -> 
 
     async def play(number: int, case: Case) -> None:
         async with turn:
-            waited_s = await _waiting_s(kind, case)
-            if waited_s > WAIT_MAX_S:
-                found.unplayed.append(f"{case['id']}: it waits for {waited_s:g} s")
+            if obstacle := await _obstacle(kind, case):
+                found.unplayed.append(f"{case['id']}: {obstacle}")
                 return
             if not _tells_namespace(case):
                 found.add(case, await _differences(kind, services, f"case-{number}", case), known)
@@ -194,6 +190,14 @@ async def through_services(kind: Kind, chosen: Sequence[Case], folder: Path) -> 
 def _tells_namespace(case: Case) -> bool:
     """Whether the output tells the namespace: such a case needs that of the recording, the default one."""
     return "'namespace':" in str(case["expect"])
+
+
+async def _obstacle(kind: Kind, case: Case) -> str:
+    """Why the case cannot be played through the services; "" when it can."""
+    if case.get("app_ctx"):
+        return "an application gives it variables, of which the api knows none"
+    waited_s = await _waiting_s(kind, case)
+    return f"it waits for {waited_s:g} s" if waited_s > WAIT_MAX_S else ""
 
 
 async def _waiting_s(kind: Kind, case: Case) -> float:
@@ -242,7 +246,8 @@ def main(arguments: Sequence[str] = ()) -> int:
     for name in [each for each in arguments if not each.startswith("--")] or KINDS:
         found = run(KINDS[name])
         failed += len(found.failures) + len(found.findings)
-        print(*found.findings, *found.failures, found.closing_line, sep="\n")
+        listed = [f"(listed) {each}" for each in found.listed] if "--listed" in arguments else []
+        print(*listed, *found.findings, *found.failures, found.closing_line, sep="\n")
     return 1 if failed else 0
 
 

@@ -9,7 +9,7 @@ import json
 import time
 import uuid
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,6 +34,8 @@ from tests.integration.engines import ScriptedExecutor, done, until
 from tests.processes import CALL_S, System
 from tests.world import HOLD, Played
 
+from dalsegno.definitions.orquesta.content import Actions
+from dalsegno.definitions.problems import CONTENT
 from dalsegno.engine.dispatcher import DEADLINE_GRACE_S
 from dalsegno.v1 import environment_service_pb2, executor_service_pb2, failure_pb2, workflow_service_pb2
 from dalsegno.workflow.events import Event
@@ -93,13 +95,12 @@ class Executor(ScriptedExecutor):
 
 def message_of(run: wire.RunAction, played: Played) -> wire.TaskDone:
     """How an executor says it."""
-    has_result = played.outcome in ("succeeded", "failed") and played.result is not None
-    return done(
-        run,
-        OUTCOMES[played.outcome],
-        result=json.dumps(played.result) if has_result else "",
-        error=played.error if played.outcome == "failed" else "",
-    )
+    error = played.error if played.outcome == "failed" else ""
+    return done(run, OUTCOMES[played.outcome], result=asking.result_of(played), error=error)
+
+
+def _category(problem: failure_pb2.Problem) -> str:
+    return failure_pb2.ProblemCategory.Name(problem.category).removeprefix("PROBLEM_CATEGORY_").lower()
 
 
 class Services:
@@ -199,24 +200,25 @@ class ServicesStage:
 
     # What is asked.
 
-    async def validate(self, text: str, name: str = "") -> list[SeenProblem]:
-        request = workflow_service_pb2.ValidateDefinitionsRequest(text=text, name=name)
+    async def validate(
+        self, text: str, name: str = "", *, actions: Actions | None = None, given: Collection[str] = ()
+    ) -> list[SeenProblem]:
+        assert not given, "the api knows of no variables but its own"
+        request = workflow_service_pb2.ValidateDefinitionsRequest(text=text, name=name, namespace=self.namespace)
         answer = await self.system.workflows.ValidateDefinitions(request, timeout=CALL_S)
-        return [
-            SeenProblem(failure_pb2.ProblemCategory.Name(each.category), each.path, each.message)
-            for each in answer.problems
-            if each.category != failure_pb2.PROBLEM_CATEGORY_CONTENT
-        ]
+        found = [SeenProblem(_category(each), each.path, each.message) for each in answer.problems]
+        return [each for each in found if actions is not None or each.category != CONTENT]
 
     async def define(self, text: str, *, name: str = "", namespace: str = "") -> None:
         with asking.refused():
             await self.system.define(text, self._own(namespace), name)
 
-    async def put_environment(self, name: str, variables: Mapping[str, Any]) -> None:
+    async def put_environment(self, name: str, variables: object) -> None:
         put = environment_service_pb2.PutEnvironmentRequest(
             namespace=self.namespace, name=name, variables=json.dumps(variables)
         )
-        await self.system.environments.PutEnvironment(put, timeout=CALL_S)
+        with asking.refused():
+            await self.system.environments.PutEnvironment(put, timeout=CALL_S)
 
     async def start(
         self, workflow: str, input: object, *, params: Mapping[str, Any] | None = None, namespace: str = ""

@@ -115,7 +115,7 @@ def _see_task(task: execution_pb2.TaskExecution) -> SeenTask:
         state=state_of(task),
         info=task.state_info,
         published=json.loads(task.published or "{}"),
-        has_items=task.HasField("items"),
+        items=task.items.total if task.HasField("items") else None,
     )
 
 

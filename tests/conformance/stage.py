@@ -7,12 +7,13 @@ Stage shows then, which is plain data: whichever world it came from, it is read 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from tests.world import Played
 
+from dalsegno.definitions.orquesta.content import Actions
 from dalsegno.workflow.events import Event
 
 OPEN_ATTEMPT = {"READY", "RUNNING", "PAUSED"}
@@ -66,7 +67,8 @@ class SeenTask:
     state: str
     info: str
     published: dict[str, Any]
-    has_items: bool
+    items: int | None
+    """How many items it has; None: it has none, or their list is not known yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,16 +130,19 @@ class Stage(Protocol):
         """What executors have and nobody has answered, in the order in which it was handed out."""
         ...
 
-    async def validate(self, text: str, name: str = "") -> list[SeenProblem]:
-        """The problems of a document that say whether it can be stored."""
+    async def validate(
+        self, text: str, name: str = "", *, actions: Actions | None = None, given: Collection[str] = ()
+    ) -> list[SeenProblem]:
+        """The problems of a document. `actions`: those that are registered, when that is known; `given`: variables that
+        are there before the input."""
         ...
 
     async def define(self, text: str, *, name: str = "", namespace: str = "") -> None:
         """Store a document. Raises Refused."""
         ...
 
-    async def put_environment(self, name: str, variables: Mapping[str, Any]) -> None:
-        """Store an environment."""
+    async def put_environment(self, name: str, variables: object) -> None:
+        """Store an environment. Raises Refused."""
         ...
 
     async def start(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from tests.world import HOLD, Played, World, task
+from tests.world import ABSENT, HOLD, Played, World, task
 
 from dalsegno.workflow import machine
 from dalsegno.workflow.events import CancelRequested, PauseRequested, RerunRequested, ResumeRequested, TaskChoice
@@ -26,7 +26,7 @@ class Stage:
         self.world.run(until_s=0)
 
     def end(
-        self, name: str, result: object = None, *, error: str = "", item: int = 0, outcome: str = "", on: Any = None
+        self, name: str, result: object = ABSENT, *, error: str = "", item: int = 0, outcome: str = "", on: Any = None
     ) -> None:
         """End the running action of the newest task of this name."""
         execution = on or self.execution

@@ -112,7 +112,7 @@ def test_a_failure_says_why() -> None:
     """Of the task and of the workflow."""
 
     def fail(execution: Execution, attempt: Attempt) -> Played:
-        return Played("failed", None, "out of tune")
+        return Played("failed", error="out of tune")
 
     here = world(player=fail)
     here.start("wf", params={"notify": [webhook("TASK_FAILED", "WORKFLOW_FAILED")]})
@@ -126,7 +126,7 @@ def test_a_failure_says_why() -> None:
 
 def test_retries_are_one_run_of_the_task() -> None:
     """It was launched once and ended once, however many attempts it took."""
-    outcomes = [Played("failed", None, "no"), Played("failed", None, "no"), Played()]
+    outcomes = [Played("failed", error="no"), Played("failed", error="no"), Played()]
     text = "{version: '2.0', wf: {tasks: {t: {action: std.noop, retry: {count: 3, delay: 1}}}}}"
     here = world(text, player=lambda execution, attempt: outcomes[attempt.key[2] - 1])
     here.start("wf", params={"notify": [webhook()]})

@@ -6,6 +6,7 @@ from itertools import permutations
 
 import pytest
 from tests.unit.workflow.stories.operating import Stage, run
+from tests.world import ABSENT
 
 from dalsegno.workflow.events import RerunRequested, TaskDone
 from dalsegno.workflow.refusals import Refused
@@ -242,7 +243,7 @@ def failed_items(*results: str) -> Stage:
     stage = Stage(ITEMS)
     stage.end("first")
     for item, result in enumerate(results):
-        stage.end("each", result or None, item=item, error="" if result else "boom")
+        stage.end("each", result or ABSENT, item=item, error="" if result else "boom")
     return stage
 
 
