@@ -201,15 +201,12 @@ async def test_a_replay_tells_all_differences() -> None:
     """What comes after a difference is looked at too, and so is a refusal."""
     text = "{version: 1.0, tasks: {sow: {action: core.noop, next: [{do: reap}]}, reap: {action: core.noop}}}"
     sow = {"op": "complete", "task": "sow", "status": "succeeded", "result": None}
-    steps = [{"op": "start"}, {"op": "resume"}, sow, {**sow, "task": "reap"}]
+    steps: list[dict[str, Any]] = [{"op": "start"}, {"op": "resume"}, sow, {**sow, "task": "reap"}]
     active = [{"task": "sow", "route": 0, "status": "running"}]
-    first: dict[str, Any] = {
-        "status": "running",
-        "tasks": [{"id": "sow", "route": 0, "status": "running"}],
-        "active": active,
-    }
-    last: dict[str, Any] = {"status": "succeeded", "tasks": [], "active": []}
-    told = await replay(text, steps, [{**first, "status": "paused"}, first, {**last, "status": "running"}, last])
+    first = {"status": "running", "tasks": [{"id": "sow", "route": 0, "status": "running"}], "active": active}
+    last = {"status": "succeeded", "tasks": [], "active": []}
+    expect: list[dict[str, Any]] = [first | {"status": "paused"}, first, last | {"status": "running"}, last]
+    told = await replay(text, steps, expect)
     assert any(line.startswith("step 0 start: expected status paused") for line in told)
     assert any(line.startswith("step 1 resume was refused: ") for line in told)
     assert any(line.startswith("step 3 complete") and "came task reap" in line for line in told)
