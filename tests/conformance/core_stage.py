@@ -21,7 +21,7 @@ from tests.conformance.stage import (
 from tests.world import HOLD, Played, World, described
 
 from dalsegno.definitions.document import read
-from dalsegno.definitions.load import load
+from dalsegno.definitions.load import load_with_anchors
 from dalsegno.definitions.orquesta.content import Actions
 from dalsegno.definitions.orquesta.context import APPLICATION_NAMES
 from dalsegno.definitions.orquesta.inspect import inspect_workflow
@@ -105,7 +105,7 @@ class CoreStage:
     ) -> list[SeenProblem]:
         if given:
             problems = Problems()
-            source = load(text, problems)
+            source = load_with_anchors(text, problems)
             names = (*APPLICATION_NAMES, *given)
             inspect_workflow(Reader(source, problems), source.data, application_names=names, actions=actions)
             found = problems.listed()
