@@ -1,8 +1,8 @@
-"""Who waits for the evaluation process, and how long.
+"""Who waits for the evaluation processes, and how long.
 
 Most callers wait for the value. The engine's conductor has others to serve: what is not there within QUICK_S goes on
-beside it, watched by a thread of its own, and the conductor puts the event aside until the value is there
-(`Suspended`). When it then steps the event again, the expression is asked for again, and its value or error is at hand.
+beside it, and the conductor puts the event aside until the value is there (`Suspended`). When it then steps the event
+again, the expression is asked for again, and its value or error is at hand.
 """
 
 from __future__ import annotations
@@ -10,19 +10,16 @@ from __future__ import annotations
 import atexit
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable
 
-from dalsegno.expressions.isolation import Isolation, NoScope, Problem, StillRunning
+from dalsegno.expressions.pool.jobs import Evaluation, Outcome, Problem, SchemaCheck
+from dalsegno.expressions.pool.pool import Pool
 from dalsegno.workflow.scope import EvaluationError, Scope
 
 QUICK_S = 0.05
 """Seconds that a caller who has others to serve waits."""
 KEPT_MAX = 256
 """So many values that came later are kept for those who ask again."""
-BESIDE_MAX = 4
-"""So many evaluations go on beside; what comes then is waited for."""
 
 
 class Suspended(BaseException):
@@ -36,44 +33,15 @@ class Suspended(BaseException):
         self.key = key
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What an evaluation came to."""
-
-    value: object = None
-    error: str = ""
-    must_wait: bool = False
-    """It asked something late, which only a caller who waits can answer."""
-
-
 class Patience:
-    """The processes, and what goes on beside. For any threads."""
+    """What goes on beside. For any threads."""
 
-    def __init__(self) -> None:
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
         self._changed = threading.Condition()
-        self._first = Isolation()
-        self._first_lock = threading.Lock()
-        """Held by whoever speaks with the first process."""
         self._finished: OrderedDict[str, Outcome] = OrderedDict()
-        self._beside: dict[str, Isolation] = {}
-
-    def start(self) -> None:
-        """Start the process without waiting for it, so that the first expression does not."""
-        with self._first_lock:
-            self._first.start()
-
-    def close(self) -> None:
-        """End all processes."""
-        self._first.close()
-        with self._changed:
-            for isolation in self._beside.values():
-                isolation.close()
-
-    @contextmanager
-    def process(self) -> Iterator[Isolation]:
-        """The process, for one conversation."""
-        with self._first_lock:
-            yield self._first
+        """An outcome that needs something asked it late, which only a caller who waits can answer."""
+        self._beside: set[str] = set()
 
     def is_finished(self, key: str) -> bool:
         """Whether the evaluation has come to an end."""
@@ -85,54 +53,53 @@ class Patience:
         with self._changed:
             self._changed.wait_for(lambda: key not in self._beside)
 
-    def evaluate(
-        self, notation: str, text: str, scope: Scope, place: str, language: str, on_done: Callable[[str], None]
-    ) -> object:
+    def evaluate(self, job: Evaluation, scope: Scope, on_done: Callable[[str], None]) -> object:
         """The value if it is there, or there soon. Raises EvaluationError and Suspended."""
-        key = "\n".join((scope.seed, language, notation, place, text))
+        key = "\n".join((job.seed, job.language, job.notation, job.place, job.text))
         with self._changed:
             known = self._finished.get(key)
-            is_full = len(self._beside) >= BESIDE_MAX
             if key in self._beside:
                 raise Suspended(key)
-        if known is not None and not known.must_wait:
-            if known.error:
-                raise EvaluationError(known.error)
-            return known.value
-        with self._first_lock:
-            if known is not None or is_full:
-                return self._first.evaluate(notation, text, scope, place, language)
-            try:
-                return self._first.evaluate(notation, text, scope, place, language, QUICK_S)
-            except StillRunning:
-                slow, self._first = self._first, Isolation(self._first.time_s, self._first.memory_mib)
-                self._first.start()
-        with self._changed:
-            self._beside[key] = slow
-        threading.Thread(target=self._watch, args=(key, slow, on_done), name="expression", daemon=True).start()
-        raise Suspended(key)
+            if known is None:
+                self._beside.add(key)
+        if known is None:
+            outcome = self._begin(key, job, scope, on_done)
+        else:
+            outcome = self._pool.wait(job, scope) if known.needed else known
+        assert outcome is not None
+        if outcome.error:
+            raise EvaluationError(outcome.error)
+        return outcome.value
 
-    def _watch(self, key: str, isolation: Isolation, on_done: Callable[[str], None]) -> None:
-        """Wait for the end of what goes on beside."""
+    def _begin(self, key: str, job: Evaluation, scope: Scope, on_done: Callable[[str], None]) -> Outcome:
+        """The outcome if it is there soon. Raises Suspended."""
+        goes_on = False
         try:
-            outcome = Outcome(value=isolation.go_on(None))
-        except EvaluationError as error:
-            outcome = Outcome(error=str(error))
-        except NoScope:
-            outcome = Outcome(must_wait=True)
-        isolation.close()
+            outcome = self._pool.wait(job, scope, QUICK_S, lambda late: self._finish(key, late, on_done))
+            goes_on = outcome is None
+        finally:
+            if not goes_on:
+                with self._changed:
+                    self._beside.discard(key)
+        if outcome is None:
+            raise Suspended(key)
+        return outcome
+
+    def _finish(self, key: str, outcome: Outcome, on_done: Callable[[str], None]) -> None:
+        """What goes on beside has come to its end."""
         with self._changed:
             self._finished[key] = outcome
             if len(self._finished) > KEPT_MAX:
                 self._finished.popitem(last=False)
-            del self._beside[key]
+            self._beside.discard(key)
             self._changed.notify_all()
         on_done(key)
 
 
-_patience = Patience()
+_pool = Pool()
+_patience = Patience(_pool)
 _thread = threading.local()
-atexit.register(_patience.close)
+atexit.register(_pool.close)
 
 
 def serve_others(on_done: Callable[[str], None]) -> None:
@@ -146,21 +113,16 @@ def is_finished(key: str) -> bool:
 
 
 def wait(key: str) -> None:
-    """Return when the evaluation that was Suspended has come to an end: at most isolation.TIME_S later."""
+    """Return when the evaluation that was Suspended has come to an end."""
     _patience.wait(key)
 
 
 def evaluate_apart(notation: str, text: str, scope: Scope, place: str, language: str) -> object:
     """The value of an expression ("yaql", "jinja") or a text ("jinja text") of a workflow language. Raises
-    EvaluationError; in a thread that serves others also Suspended.
-
-    One at a time: what is called here is rare and short, or else killed after isolation.TIME_S.
-    """
+    EvaluationError; in a thread that serves others also Suspended."""
+    job = Evaluation(notation, text, language, place, scope.at_s, scope.seed)
     on_done: Callable[[str], None] | None = getattr(_thread, "on_done", None)
-    if on_done is not None:
-        return _patience.evaluate(notation, text, scope, place, language, on_done)
-    with _patience.process() as process:
-        return process.evaluate(notation, text, scope, place, language)
+    return _pool.evaluate(job, scope) if on_done is None else _patience.evaluate(job, scope, on_done)
 
 
 def check_apart(schema: object, answer: object) -> list[Problem]:
@@ -168,10 +130,9 @@ def check_apart(schema: object, answer: object) -> list[Problem]:
 
     Raises EvaluationError when the schema is none, or takes too much.
     """
-    with _patience.process() as process:
-        return process.check(schema, answer)
+    return _pool.check(SchemaCheck(schema, answer))
 
 
 def warm_up() -> None:
-    """Start the process without waiting for it, so that the first expression does not."""
-    _patience.start()
+    """Start the processes without waiting for them, so that the first expression does not."""
+    _pool.start()

@@ -31,21 +31,18 @@ class YaqlExpression:
 
     def evaluate(self, scope: Scope, place: str = "") -> object:
         """The value as plain JSON data. `place` keeps `uuid()` of two places apart. Raises EvaluationError."""
-        closure = self.closure
-        if closure is None:
+        if self.closure is None:
             return evaluate_apart("yaql", self.text, scope, place, self.language.name)
-        budget = Budget(place)
-        try:
-            return finish(closure(Frame(scope, budget, NO_NAMES), None), budget)
-        except MemoryError:
-            raise
-        except Exception as error:
-            raise self._failure(error) from None
+        return self.evaluate_here(scope, place)
 
     def evaluate_here(self, scope: Scope, place: str) -> object:
-        """The library's value, in this process, whatever it takes. Raises EvaluationError."""
+        """The same in this process, whatever it takes; what is not compiled by the library. Raises EvaluationError."""
+        budget = Budget(place)
+        frame = Frame(scope, budget, NO_NAMES)
         try:
-            return evaluate_by_library(self.text, Frame(scope, Budget(place), NO_NAMES), self.language)
+            if self.closure is None:
+                return evaluate_by_library(self.text, frame, self.language)
+            return finish(self.closure(frame, None), budget)
         except MemoryError:
             raise
         except Exception as error:

@@ -1,0 +1,96 @@
+"""What is said between the pool and a process about one job."""
+
+from __future__ import annotations
+
+import json
+import signal
+from dataclasses import asdict
+
+from dalsegno.expressions.pool.frames import LIMITS, Frame, Kind
+from dalsegno.expressions.pool.jobs import Asked, Call, Evaluation, Job, Outcome, Question, Ticket, Unknown
+from dalsegno.expressions.pool.limits import EXIT_MEMORY, Limits
+from dalsegno.expressions.pool.processes import Process
+from dalsegno.expressions.pool.replies import Later, Replies, Reply
+from dalsegno.workflow.scope import EvaluationError
+from dalsegno.workflow.value import UnfitValue, decode, encode
+
+
+def begin(process: Process, ticket: Ticket, now_s: float) -> None:
+    """Give an idle process a job. Raises EvaluationError when the job cannot be written, and changes nothing then."""
+    kind, payload = _write(ticket.job)
+    limits = process.lane.limits
+    if isinstance(ticket.job, Call):
+        limits = Limits(ticket.job.limit_s, ticket.job.limit_s, ticket.job.memory_mib)
+    ticket.tries += 1
+    process.ticket = ticket
+    process.limits = limits
+    process.due_s = now_s + limits.clock_s
+    process.send(Kind.LIMITS, LIMITS.pack(limits.processor_s, limits.memory_mib))
+    process.send(kind, payload)
+
+
+def _write(job: Job) -> tuple[Kind, bytes]:
+    if isinstance(job, Evaluation):
+        return Kind.EVALUATE, json.dumps(asdict(job)).encode()
+    if isinstance(job, Call):
+        return Kind.CALL, b"%s\n%s" % (job.function.encode(), job.argument)
+    try:
+        return Kind.CHECK, encode([job.schema, job.answer]).encode()
+    except (UnfitValue, RecursionError) as error:
+        raise EvaluationError(f"{job.shown}: it cannot be checked: {error}") from None
+
+
+def hear(process: Process, frame: Frame, replies: Replies) -> Outcome | None:
+    """Answer what a process asks, or give what its job came to."""
+    ticket = process.ticket
+    assert ticket is not None
+    if frame.kind is Kind.QUESTION:
+        question = Question(*json.loads(frame.payload))
+        try:
+            answer(process, ticket, question, replies.look_up(ticket.answers, question))
+        except Later:
+            ticket.awaited = question
+        except Unknown:
+            ticket.needed.append(question)
+            process.send(Kind.UNKNOWN, b"")
+        return None
+    asked = tuple(ticket.asked)
+    if ticket.needed:
+        return Outcome(needed=tuple(ticket.needed), asked=asked)
+    if frame.kind is Kind.VALUE:
+        value = frame.payload if isinstance(ticket.job, Call) else decode(frame.payload.decode())
+        return Outcome(value, asked=asked)
+    told = frame.payload.decode()
+    is_complete = frame.kind is Kind.ERROR and not isinstance(ticket.job, Call)
+    return Outcome(error=told if is_complete else f"{ticket.job.shown}: {told}", asked=asked)
+
+
+def answer(process: Process, ticket: Ticket, question: Question, reply: Reply) -> None:
+    """Tell a process what it has asked."""
+    ticket.awaited = None
+    ticket.asked.append(Asked(question, reply.digest))
+    process.send(reply.kind, reply.payload)
+
+
+def failed(ticket: Ticket, cause: str) -> Outcome:
+    """The outcome of a job that its process has not brought to its end."""
+    return Outcome(error=f"{ticket.job.shown}: {cause}", asked=tuple(ticket.asked))
+
+
+def cause_of_end(code: int, limits: Limits) -> str:
+    """Why a process ended in the middle of a job, by its exit code, which is less than 0 for a signal."""
+    if code == EXIT_MEMORY:
+        return f"it needs more than {limits.memory_mib} MiB of memory"
+    if code == -signal.SIGPROF:
+        return f"it takes more than {limits.processor_s:g} s of processor time"
+    if code == -signal.SIGKILL:
+        return "its process was killed, each time that it was tried"
+    return f"its process crashed ({name_of_end(code)})"
+
+
+def name_of_end(code: int) -> str:
+    """How a process ended."""
+    try:
+        return signal.Signals(-code).name if code < 0 else f"exit code {code}"
+    except ValueError:
+        return f"signal {-code}"

@@ -1,0 +1,311 @@
+"""All processes of a pool, from their beginning to their end, and who of them does what. Everything here happens in the
+pool's own thread, and nothing waits but the selector."""
+
+from __future__ import annotations
+
+import logging
+import os
+import selectors
+import signal
+import time
+from collections.abc import Sequence
+from itertools import count
+
+from dalsegno.expressions.pool import conversations
+from dalsegno.expressions.pool.frames import TooLong
+from dalsegno.expressions.pool.jobs import Outcome, Question, Ticket
+from dalsegno.expressions.pool.limits import MESSAGE_BYTES
+from dalsegno.expressions.pool.processes import Lane, Process
+from dalsegno.expressions.pool.replies import Replies, Reply
+from dalsegno.expressions.pool.spawning import ENDED, FAILED, READY, STARTED, Report, Spawner, TemplateLost
+from dalsegno.workflow.scope import EvaluationError
+
+START_S = 30.0
+"""Seconds in which a process must be up that was asked for, on a machine with other things to do."""
+RESTART_S = 2.0
+"""Seconds from one start of a template to the next."""
+LOST_S = 0.1
+"""Seconds in which a template that has closed its socket ends."""
+PAUSE_S = 0.1
+"""Seconds until a process is asked for again that could not be forked, or ended without a job."""
+TRIES_MAX = 3
+"""So often a job is begun whose process was killed by somebody else."""
+RETIRED_MIB = 96
+"""A process that has had more memory than this is replaced, so that the memory goes back."""
+
+_log = logging.getLogger("dalsegno.expressions.pool")
+
+
+class Crew:
+    """The template, its processes, and their jobs."""
+
+    def __init__(self, lanes: Sequence[Lane], modules: Sequence[str]) -> None:
+        self.selector = selectors.DefaultSelector()
+        self._lanes = lanes
+        self._modules = modules
+        self._spawner: Spawner | None = None
+        self._processes: dict[int, Process] = {}
+        self._numbers = count(1)
+        self._replies = Replies()
+        self._start_at_s = 0.0
+        """When a template may be started again, on the monotonic clock."""
+        self._fork_at_s = 0.0
+        """When processes may be asked for again."""
+        self._paused_for = ""
+
+    # What the pool is asked for.
+
+    def withdraw(self, ticket: Ticket) -> None:
+        """Nobody waits for this job any more: if a process does it, that one is killed."""
+        process = self._process_of(ticket)
+        if process is not None:
+            self._dismiss(process)
+
+    def reply(self, ticket: Ticket, question: Question, reply: Reply) -> None:
+        """The owner of a job has answered its question."""
+        process = self._process_of(ticket)
+        if process is not None and ticket.awaited == question:
+            conversations.answer(process, ticket, question, reply)
+            self._watch(process)
+
+    def provide(self) -> None:
+        """Start what is missing, and give those who have nothing to do what waits."""
+        now_s = time.monotonic()
+        try:
+            if self._spawner is None and now_s >= self._start_at_s:
+                self._start_template(now_s)
+            for lane in self._lanes:
+                while self._spawner is not None and now_s >= self._fork_at_s and lane.missing > 0:
+                    self._fork(self._spawner, lane, now_s)
+        except TemplateLost as lost:
+            self._lose_template(lost)
+        except OSError as error:
+            self._pause(f"no process can be started: {error}")
+        for lane in self._lanes:
+            self._give_out(lane, now_s)
+        if all(process.ticket is None for process in self._processes.values()):
+            self._replies.clear()
+
+    def wait_s(self) -> float | None:
+        """How long nothing happens by itself."""
+        times_s = [each.due_s for each in self._processes.values() if each.ticket is not None or not each.is_up]
+        if self._spawner is None:
+            times_s.append(self._start_at_s)
+        elif any(lane.missing > 0 for lane in self._lanes):
+            times_s.append(self._fork_at_s)
+        return max(0.0, min(times_s) - time.monotonic()) if times_s else None
+
+    def begin_anew(self) -> None:
+        """After a fault of this side: end all processes, and let others begin their jobs again."""
+        if self._spawner is not None:
+            self._lose_template(TemplateLost("it is given up"))
+
+    def close(self) -> None:
+        """End all processes."""
+        for process in list(self._processes.values()):
+            self._let_go(process)
+        if self._spawner is not None:
+            self.selector.unregister(self._spawner.connection)
+            self._spawner.close()
+            self._spawner = None
+        self.selector.close()
+
+    def forget(self) -> None:
+        """Let go of all processes in a forked copy of their owner, to whom they belong."""
+        self.selector.close()
+        for process in self._processes.values():
+            process.connection.close()
+        if self._spawner is not None:
+            self._spawner.forget()
+
+    # The template.
+
+    def _start_template(self, now_s: float) -> None:
+        self._start_at_s = now_s + RESTART_S
+        self._spawner = Spawner(self._modules)
+        self.selector.register(self._spawner.connection, selectors.EVENT_READ, self._hear_template)
+
+    def _lose_template(self, lost: TemplateLost) -> None:
+        """All its processes end with it; their jobs are begun again by others."""
+        assert self._spawner is not None
+        self.selector.unregister(self._spawner.connection)
+        code = self._spawner.close(LOST_S)
+        self._spawner = None
+        _log.warning("the template of the evaluation processes is lost: %s (%s)", lost, conversations.name_of_end(code))
+        for process in list(self._processes.values()):
+            self._let_go(process)
+            self._do_again(process)
+
+    def _hear_template(self, events: int) -> None:
+        assert self._spawner is not None
+        try:
+            for report in self._spawner.receive():
+                self._heed(report)
+        except TemplateLost as lost:
+            self._lose_template(lost)
+
+    def _heed(self, report: Report) -> None:
+        process = self._processes.get(report.number)
+        if report.kind == READY:
+            _log.debug("the template of the evaluation processes is ready")
+        elif process is None:
+            pass  # it has been dismissed
+        elif report.kind == STARTED:
+            process.pid = report.detail
+            self._paused_for = ""
+        elif report.kind == FAILED:
+            self._let_go(process)
+            self._pause(f"no process can be forked: {os.strerror(report.detail)}")
+        elif report.kind == ENDED:
+            self._bury(process, report.detail)
+
+    # Processes.
+
+    def _fork(self, spawner: Spawner, lane: Lane, now_s: float) -> None:
+        number = next(self._numbers)
+        process = Process(number, spawner.fork(number, lane.nice), lane, now_s + START_S)
+        self._processes[number] = process
+        lane.processes.append(process)
+        self.selector.register(process.connection, selectors.EVENT_READ, lambda events: self._hear(process, events))
+
+    def _pause(self, why: str) -> None:
+        """Ask for no more processes for a while. It is logged once, until one is there again."""
+        if why != self._paused_for:
+            _log.warning("%s", why)
+        self._paused_for = why
+        self._fork_at_s = time.monotonic() + PAUSE_S
+
+    def _let_go(self, process: Process) -> None:
+        if not process.is_at_end:
+            self.selector.unregister(process.connection)
+        process.connection.close()
+        process.lane.processes.remove(process)
+        del self._processes[process.number]
+
+    def _dismiss(self, process: Process) -> None:
+        """Kill a process, whatever it does."""
+        self._let_go(process)
+        if self._spawner is not None:
+            try:
+                self._spawner.kill(process.number)
+            except TemplateLost as lost:
+                self._lose_template(lost)
+
+    def _bury(self, process: Process, code: int) -> None:
+        """A process has ended by itself or by somebody else. What it has said before still counts."""
+        while process.ticket is not None and not process.is_at_end and self._listen(process):
+            pass
+        if self._processes.get(process.number) is not process:
+            return
+        self._let_go(process)
+        ticket = process.ticket
+        if ticket is None:
+            self._pause(f"an evaluation process has ended ({conversations.name_of_end(code)})")
+        elif code == -signal.SIGKILL:
+            self._do_again(process)
+        else:
+            self._deliver(ticket, conversations.failed(ticket, conversations.cause_of_end(code, process.limits)))
+
+    def expire(self) -> None:
+        """End what has taken too long."""
+        now_s = time.monotonic()
+        for process in list(self._processes.values()):
+            if now_s < process.due_s or self._processes.get(process.number) is not process:
+                continue
+            if process.ticket is not None:
+                cause = f"it takes more than {process.limits.clock_s:g} s"
+                self._finish(process, conversations.failed(process.ticket, cause), keep=False)
+            elif not process.is_up:
+                self._lose_template(TemplateLost("it starts no process"))
+
+    # Jobs.
+
+    def _process_of(self, ticket: Ticket) -> Process | None:
+        return next((process for process in self._processes.values() if process.ticket is ticket), None)
+
+    def _give_out(self, lane: Lane, now_s: float) -> None:
+        while (process := lane.idle()) is not None and (ticket := lane.take()) is not None:
+            try:
+                conversations.begin(process, ticket, now_s)
+            except EvaluationError as error:
+                self._deliver(ticket, Outcome(error=str(error)))
+            except TooLong:
+                self._deliver(ticket, conversations.failed(ticket, _TOO_LONG))
+            else:
+                self._watch(process)
+
+    def _do_again(self, process: Process) -> None:
+        """Let another process begin the job of one that was killed by somebody else."""
+        ticket = process.ticket
+        if ticket is None:
+            return
+        if ticket.tries >= TRIES_MAX:
+            cause = conversations.cause_of_end(-signal.SIGKILL, process.limits)
+            self._deliver(ticket, conversations.failed(ticket, cause))
+            return
+        ticket.asked, ticket.needed, ticket.awaited = [], [], None
+        process.lane.queue.put_back(ticket.owner, ticket)
+
+    def _watch(self, process: Process) -> None:
+        """Be told when it has something to say, and when it can hear the rest of what it was told."""
+        if not process.is_at_end:
+            events = selectors.EVENT_READ | (selectors.EVENT_WRITE if process.has_unsent else 0)
+            key = self.selector.get_key(process.connection)
+            if key.events != events:
+                self.selector.modify(process.connection, events, key.data)
+
+    def _hear(self, process: Process, events: int) -> None:
+        if self._processes.get(process.number) is not process:
+            return  # dismissed by what happened just before
+        if events & selectors.EVENT_WRITE:
+            process.flush()
+        if events & selectors.EVENT_READ:
+            self._listen(process)
+        if self._processes.get(process.number) is process:
+            self._watch(process)
+
+    def _listen(self, process: Process) -> bool:
+        """Hear what a process says now. False when it says nothing."""
+        try:
+            frames = process.receive()
+            if process.is_at_end:
+                self.selector.unregister(process.connection)
+            for frame in frames or ():
+                if process.ticket is None:
+                    break
+                outcome = conversations.hear(process, frame, self._replies)
+                if outcome is not None:
+                    self._finish(process, outcome, keep=process.lane.is_warm and frame.peak_mib <= RETIRED_MIB)
+        except TooLong:
+            self._fault(process, _TOO_LONG)
+            return False
+        except ValueError as error:
+            self._fault(process, f"its process said something unreadable: {error}")
+            return False
+        return frames is not None
+
+    def _fault(self, process: Process, cause: str) -> None:
+        ticket = process.ticket
+        if ticket is None:
+            self._dismiss(process)
+        else:
+            self._finish(process, conversations.failed(ticket, cause), keep=False)
+
+    def _finish(self, process: Process, outcome: Outcome, keep: bool) -> None:
+        """A job has come to its end."""
+        ticket, process.ticket = process.ticket, None
+        assert ticket is not None
+        if not keep:
+            self._dismiss(process)
+        self._deliver(ticket, outcome)
+
+    def _deliver(self, ticket: Ticket, outcome: Outcome) -> None:
+        if ticket.is_withdrawn:
+            return
+        try:
+            ticket.on_done(outcome)
+        except Exception:  # a fault of whoever waits, which must not stop the others
+            _log.exception("an outcome could not be taken")
+
+
+_TOO_LONG = f"it gives or asks for more than {MESSAGE_BYTES // 1024 // 1024} MiB"

@@ -1,0 +1,260 @@
+"""The pool as its callers see it: jobs are put in from any thread, and outcomes are told by the pool's own thread."""
+
+from __future__ import annotations
+
+import logging
+import os
+import selectors
+import socket
+import threading
+import weakref
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from contextlib import suppress
+from typing import Any
+
+from dalsegno.expressions.pool.crew import Crew
+from dalsegno.expressions.pool.jobs import (
+    Answers,
+    Call,
+    Evaluation,
+    Nothing,
+    Outcome,
+    Problem,
+    Question,
+    SchemaCheck,
+    Ticket,
+)
+from dalsegno.expressions.pool.limits import Limits, limits_of_evaluations, processes_of_machine
+from dalsegno.expressions.pool.processes import Lane
+from dalsegno.expressions.pool.replies import Reply, ScopeAnswers
+from dalsegno.expressions.pool.waiting import Caller
+from dalsegno.workflow.scope import EvaluationError, Scope
+
+EVALUATION_NICE = 10
+CALL_NICE = 15
+CALL_LIMIT_S = 60.0
+CALL_MEMORY_MIB = 400
+CLOSE_S = 10.0
+
+_log = logging.getLogger("dalsegno.expressions.pool")
+
+
+class CallFailed(Exception):
+    """A function has given nothing: it took too much, crashed or raised. The text names it and says why."""
+
+
+class Pool:
+    """Evaluation processes, and processes for calls, which take none of those. For any threads.
+
+    A pool starts with its first job or with `start`, and ends with `close` or with the process that it is in.
+    """
+
+    def __init__(self, size: int | None = None, *, modules: Sequence[str] = (), limits: Limits | None = None) -> None:
+        """`size`: evaluation processes, and as many for calls (as many as there are cores). `modules`: what functions
+        are called of. `limits`: of one evaluation."""
+        self.size = size or processes_of_machine()
+        self.limits = limits or limits_of_evaluations(self.size)
+        self._modules = tuple(modules)
+        self._lock = threading.Lock()
+        self._is_closed = False
+        self._reset()
+        _pools.add(self)
+
+    def _reset(self) -> None:
+        self._evaluations = Lane(self.size, EVALUATION_NICE, self.limits, is_warm=True)
+        self._calls = Lane(self.size, CALL_NICE, self.limits, is_warm=False)
+        self._commands: deque[Callable[[Crew], None]] = deque()
+        self._waited_for: set[Ticket] = set()
+        """Jobs whose callers wait and must be told when the pool is closed."""
+        self._thread: threading.Thread | None = None
+        self._crew: Crew | None = None
+        self._wakers: tuple[socket.socket, socket.socket] | None = None
+        self._is_woken = False
+
+    def start(self) -> None:
+        """Start the processes without waiting for them, so that the first job does not."""
+        with self._lock:
+            if self._thread is not None or self._is_closed:
+                return
+            self._wakers = socket.socketpair()
+            for end in self._wakers:
+                end.setblocking(False)
+            self._crew = Crew((self._evaluations, self._calls), self._modules)
+            self._thread = threading.Thread(target=self._run, args=(self._crew, self._wakers), name="pool")
+            self._thread.daemon = True
+            self._thread.start()
+
+    def close(self) -> None:
+        """End all processes. Callers that wait get an error, nobody else is told anything more."""
+        with self._lock:
+            self._is_closed = True
+            thread = self._thread
+        self._wake()
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(CLOSE_S)
+
+    def submit(
+        self, job: Evaluation | SchemaCheck, answers: Answers, owner: str, on_done: Callable[[Outcome], None]
+    ) -> Ticket:
+        """Have a job done, fair over owners. `on_done` is called once, in the pool's thread: it must not wait."""
+        return self._submit(self._evaluations, Ticket(job, answers, owner, on_done))
+
+    def withdraw(self, ticket: Ticket) -> None:
+        """Nobody wants this any more: it does not begin, or else its process is killed. Its `on_done` is not called,
+        unless that happens just now."""
+        ticket.is_withdrawn = True
+        ticket.answers = Nothing()
+        self._waited_for.discard(ticket)
+        self._command(lambda crew: crew.withdraw(ticket))
+
+    def evaluate(self, job: Evaluation | SchemaCheck, scope: Scope | None = None) -> object:
+        """Wait for the value of a job, whose questions the scope answers in this thread. Raises EvaluationError."""
+        outcome = self.wait(job, scope)
+        assert outcome is not None
+        if outcome.error:
+            raise EvaluationError(outcome.error)
+        return outcome.value
+
+    def check(self, job: SchemaCheck) -> list[Problem]:
+        """Wait for what is wrong with an answer. Raises EvaluationError when that cannot be told."""
+        found: Any = self.evaluate(job)
+        return [(place, told) for place, told in found]
+
+    def wait(
+        self,
+        job: Evaluation | SchemaCheck,
+        scope: Scope | None = None,
+        for_s: float | None = None,
+        on_late: Callable[[Outcome], None] | None = None,
+    ) -> Outcome | None:
+        """Wait for the outcome, whose questions the scope answers in this thread. None when that takes more than
+        `for_s` seconds: then nobody answers its questions any more, and `on_late` is told of the outcome."""
+        caller = Caller(ScopeAnswers(scope) if scope is not None else Nothing(), on_late)
+        ticket = Ticket(job, caller, "", caller.finish)
+        self._submit(self._evaluations, ticket, is_waited_for=True)
+
+        def reply(question: Question, reply: Reply) -> None:
+            self._command(lambda crew: crew.reply(ticket, question, reply))
+
+        try:
+            return caller.wait(reply, for_s)
+        except BaseException:  # an interrupted caller wants it no more
+            self.withdraw(ticket)
+            raise
+        finally:
+            self._waited_for.discard(ticket)
+
+    def call(
+        self,
+        function: str,
+        argument: bytes,
+        *,
+        shown: str,
+        owner: str = "",
+        limit_s: float = CALL_LIMIT_S,
+        memory_mib: int = CALL_MEMORY_MIB,
+    ) -> Future[bytes]:
+        """Call `module:function`, from bytes to bytes, in a process of its own. It has `limit_s` seconds by the clock
+        from its beginning. The future raises CallFailed; cancelling it ends the process.
+
+        Raises ValueError when the pool was not told of the module.
+        """
+        if function.partition(":")[0] not in self._modules:
+            raise ValueError(f"the pool has not imported the module of {function}")
+        future: Future[bytes] = Future()
+
+        def finish(outcome: Outcome) -> None:
+            if not future.set_running_or_notify_cancel():
+                return
+            if outcome.error:
+                future.set_exception(CallFailed(outcome.error))
+            else:
+                future.set_result(outcome.value)
+
+        ticket = Ticket(Call(function, argument, shown, limit_s, memory_mib), Nothing(), owner, finish)
+        self._submit(self._calls, ticket, is_waited_for=True)
+        future.add_done_callback(
+            lambda done: self.withdraw(ticket) if done.cancelled() else self._waited_for.discard(ticket)
+        )
+        return future
+
+    # What callers hand over.
+
+    def _submit(self, lane: Lane, ticket: Ticket, is_waited_for: bool = False) -> Ticket:
+        if is_waited_for:
+            with self._lock:
+                self._waited_for.add(ticket)
+        self.start()
+        self._command(lambda crew: lane.queue.put(ticket.owner, ticket))
+        if self._is_closed:  # perhaps by now, so that nobody obeys any more
+            self._tell_of_end()
+        return ticket
+
+    def _command(self, command: Callable[[Crew], None]) -> None:
+        if not self._is_closed:
+            self._commands.append(command)
+            self._wake()
+
+    def _wake(self) -> None:
+        if self._wakers is not None and not self._is_woken:
+            self._is_woken = True
+            with suppress(OSError):  # closed meanwhile
+                self._wakers[1].send(b"\0")
+
+    def _tell_of_end(self) -> None:
+        with self._lock:
+            tickets, self._waited_for = self._waited_for, set()
+        for ticket in tickets:
+            if not ticket.is_withdrawn:
+                ticket.on_done(Outcome(error=f"{ticket.job.shown}: the evaluation processes have been stopped"))
+
+    # The pool's thread.
+
+    def _run(self, crew: Crew, wakers: tuple[socket.socket, socket.socket]) -> None:
+        crew.selector.register(wakers[0], selectors.EVENT_READ, lambda events: self._obey(crew, wakers[0]))
+        try:
+            while not self._is_closed:
+                try:
+                    crew.provide()
+                    for key, events in crew.selector.select(crew.wait_s()):
+                        key.data(events)
+                    crew.expire()
+                except Exception:
+                    _log.critical("the pool of evaluation processes failed", exc_info=True)
+                    crew.begin_anew()
+        finally:
+            crew.close()
+            for end in wakers:
+                end.close()
+            self._tell_of_end()
+
+    def _obey(self, crew: Crew, woken: socket.socket) -> None:
+        with suppress(BlockingIOError):
+            woken.recv(4096)
+        self._is_woken = False  # before the commands are taken: who adds one after that wakes again
+        while self._commands:
+            self._commands.popleft()(crew)
+
+    # A fork of the process that the pool is in, which has none of its threads.
+
+    def _forget(self) -> None:
+        """Let go of everything that belongs to the process that was forked; a pool of this one may start."""
+        if self._crew is not None:
+            self._crew.forget()
+        for end in self._wakers or ():
+            end.close()
+        self._lock = threading.Lock()
+        self._reset()
+
+
+_pools: weakref.WeakSet[Pool] = weakref.WeakSet()
+
+
+def _forget_all() -> None:
+    for pool in list(_pools):
+        pool._forget()
+
+
+os.register_at_fork(after_in_child=_forget_all)

@@ -1,0 +1,131 @@
+"""The pool's side of the template process: requests to fork and kill, reports of how processes began and ended."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import struct
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+REQUEST = struct.Struct(">III")
+"""FORK or KILL, the process's number, how nice it is to be. With FORK comes the socket of the new process."""
+REPORT = struct.Struct(">IIi")
+"""One of the kinds below, the process's number, and a detail."""
+
+FORK, KILL = 1, 2
+READY = 1
+"""The template can fork."""
+STARTED = 2
+"""A process runs; the detail is its process id."""
+FAILED = 3
+"""It could not be forked; the detail is the system's error number."""
+ENDED = 4
+"""It has ended; the detail is its exit code, or less than 0 the signal that ended it."""
+
+STOP_S = 5.0
+"""Seconds in which the template ends its children and itself."""
+
+
+class TemplateLost(Exception):
+    """The template has ended, or does not do what it is told. Says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What the template tells of one of its children."""
+
+    kind: int
+    number: int
+    detail: int
+
+
+class Spawner:
+    """A template process. Not for several threads at once."""
+
+    def __init__(self, modules: Sequence[str]) -> None:
+        """Start it, without waiting for it. Raises OSError."""
+        self.connection, theirs = socket.socketpair()
+        with theirs:
+            try:
+                self._process = subprocess.Popen(
+                    [sys.executable, "-P", "-m", "dalsegno.expressions.pool.template", *modules],
+                    stdin=theirs.fileno(),
+                    stdout=subprocess.DEVNULL,
+                    env=_environment(),
+                )
+            except BaseException:
+                self.connection.close()
+                raise
+        self.connection.setblocking(False)
+        self._told = bytearray()
+
+    @property
+    def pid(self) -> int:
+        """The template's process id."""
+        return self._process.pid
+
+    def fork(self, number: int, nice: int) -> socket.socket:
+        """Ask for a process; this end of its socket, at once. Raises OSError and TemplateLost."""
+        ours, theirs = socket.socketpair()
+        with theirs:
+            try:
+                sent = socket.send_fds(self.connection, [REQUEST.pack(FORK, number, nice)], [theirs.fileno()])
+            except OSError as error:
+                ours.close()
+                if error.errno in (errno.ETOOMANYREFS, errno.ENOBUFS, errno.ENOMEM):
+                    raise
+                raise TemplateLost(str(error)) from None
+        if sent < REQUEST.size:
+            ours.close()
+            raise TemplateLost("it does not read what it is told")
+        ours.setblocking(False)
+        return ours
+
+    def kill(self, number: int) -> None:
+        """Ask to kill a process. Raises TemplateLost."""
+        try:
+            if self.connection.send(REQUEST.pack(KILL, number, 0)) < REQUEST.size:
+                raise TemplateLost("it does not read what it is told")
+        except OSError as error:
+            raise TemplateLost(str(error)) from None
+
+    def receive(self) -> list[Report]:
+        """What it has told since. Raises TemplateLost."""
+        try:
+            data = self.connection.recv(REPORT.size * 1024)
+        except BlockingIOError:
+            return []
+        except OSError as error:
+            raise TemplateLost(str(error)) from None
+        if not data:
+            raise TemplateLost("it has ended")
+        self._told += data
+        complete = len(self._told) // REPORT.size * REPORT.size
+        reports = [Report(*fields) for fields in REPORT.iter_unpack(self._told[:complete])]
+        del self._told[:complete]
+        return reports
+
+    def close(self, wait_s: float = STOP_S) -> int:
+        """End it and all its children; its exit code, less than 0 for a signal."""
+        self.connection.close()
+        try:
+            return self._process.wait(wait_s)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            return self._process.wait()
+
+    def forget(self) -> None:
+        """Let go of it in a forked copy of its parent, whose child it is not."""
+        self.connection.close()
+        self._process.returncode = 0
+
+
+def _environment() -> dict[str, str]:
+    """It imports from where this process imports."""
+    root = str(Path(__file__).parents[3])
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, dict.fromkeys([root, *sys.path])))}

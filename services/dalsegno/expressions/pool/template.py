@@ -1,0 +1,204 @@
+"""The process that the pool's processes are forked from: `python -m dalsegno.expressions.pool.template MODULE...`.
+
+It imports everything and evaluates a few expressions, so that what is made once is there, and then forks on request. It
+has one thread and no state but its children. Its standard input is a socket to the pool, over which it is told to fork
+(with the new process's socket) and to kill, and tells how each process ended. When that is closed, all of them end.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import gc
+import importlib
+import os
+import resource
+import select
+import signal
+import socket
+import sys
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from pathlib import Path
+
+from dalsegno.expressions.answers import find_problems
+from dalsegno.expressions.environment import EnvironmentScope
+from dalsegno.expressions.language import LANGUAGES
+from dalsegno.expressions.pool.compiled import Compiled
+from dalsegno.expressions.pool.jobs import Evaluation
+from dalsegno.expressions.pool.spawning import ENDED, FAILED, FORK, READY, REPORT, REQUEST, STARTED
+from dalsegno.expressions.pool.worker import work
+from dalsegno.workflow.scope import EvaluationError
+
+PR_SET_PDEATHSIG = 1
+OOM_SCORE = 500
+"""Where memory is short, the system ends a process of the pool before anything else."""
+
+TRIED = (
+    ("yaql", "regex('a').matches(env().a) and [1].select($ + 1).len() = 1"),
+    ("jinja", "{{ 'a' * 2 }}"),
+    ("jinja text", "{% for x in range(2) %}{{ x | string }}{% endfor %}"),
+)
+"""Expressions that make what the libraries make when they are first used."""
+
+
+def main(modules: Iterable[str]) -> None:
+    """Fork on request until nobody is there to ask."""
+    connection = take_connection()
+    take_signals()
+    warm_up(modules)
+    gc.collect()
+    gc.freeze()  # What is here is shared with all children: the collector would copy it by looking at it.
+    template = Template(connection, load_death_signal())
+    template.tell(READY, 0, 0)
+    template.serve()
+
+
+def take_connection() -> socket.socket:
+    """The socket that standard input is; from now on that is empty. Errors go nowhere where the parent has no place
+    for them, so that none of the three has the number of something else."""
+    connection = socket.socket(fileno=fcntl.fcntl(0, fcntl.F_DUPFD_CLOEXEC, 3))
+    redirect(0)
+    try:
+        os.fstat(2)
+    except OSError:
+        redirect(2)
+    return connection
+
+
+def redirect(*descriptors: int) -> None:
+    """Let them lead nowhere."""
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    for descriptor in descriptors:
+        os.dup2(nowhere, descriptor)
+    if nowhere not in descriptors:
+        os.close(nowhere)
+
+
+def take_signals() -> None:
+    """Be told of children that end, whatever the parent has done with its own signals. What is sent to all processes of
+    a terminal or a service is the parent's business: this process ends after it."""
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    signal.signal(signal.SIGPROF, signal.SIG_DFL)
+    signal.signal(signal.SIGCHLD, lambda number, frame: None)
+
+
+def warm_up(modules: Iterable[str]) -> None:
+    """Import and make all that jobs need."""
+    for name in (*modules, "jsonpath_ng.parser"):
+        importlib.import_module(name)
+    scope = EnvironmentScope({"a": "a"}, 0.0, "")
+    compiled = Compiled()
+    for language in LANGUAGES:
+        for notation, text in TRIED:
+            with suppress(EvaluationError):  # not every language has every function
+                compiled.get(Evaluation(notation, text, language, "", 0.0, "")).evaluate_here(scope, "")
+    find_problems({"type": "object", "properties": {"a": {"type": "string"}}}, {"a": 1})
+
+
+def load_death_signal() -> Callable[[], object]:
+    """What makes the system kill a process when its parent has ended, where it can."""
+    if sys.platform != "linux":
+        return lambda: None
+    library = ctypes.CDLL(None)
+    return lambda: library.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+class Template:
+    """The parent of all processes of the pool."""
+
+    def __init__(self, connection: socket.socket, die_with_parent: Callable[[], object]) -> None:
+        self._connection = connection
+        self._die_with_parent = die_with_parent
+        self._children: dict[int, int] = {}
+        """Their numbers by their process ids."""
+        self._woken, self._waker = socket.socketpair()
+        for end in (self._woken, self._waker):
+            end.setblocking(False)
+        signal.set_wakeup_fd(self._waker.fileno(), warn_on_full_buffer=False)
+
+    def tell(self, kind: int, number: int, detail: int) -> None:
+        """Tell the pool."""
+        self._connection.sendall(REPORT.pack(kind, number, detail))
+
+    def serve(self) -> None:
+        """Fork and kill until the pool has gone; then no child is left."""
+        try:
+            while True:
+                ready, _, _ = select.select([self._connection, self._woken], [], [])
+                if self._woken in ready:
+                    self._woken.recv(4096)
+                if self._connection in ready and not self._obey():
+                    return
+                self._reap()
+        except OSError:
+            pass  # the pool has gone
+        finally:
+            for pid in self._children:
+                os.kill(pid, signal.SIGKILL)
+            for pid in self._children:
+                os.waitpid(pid, 0)
+
+    def _obey(self) -> bool:
+        request, descriptors, _, _ = socket.recv_fds(self._connection, REQUEST.size, 1)
+        if len(request) < REQUEST.size:
+            return False
+        kind, number, nice = REQUEST.unpack(request)
+        if kind == FORK:
+            self._fork(number, nice, socket.socket(fileno=descriptors[0]))
+        else:
+            for pid, each in self._children.items():
+                if each == number:
+                    os.kill(pid, signal.SIGKILL)
+        return True
+
+    def _fork(self, number: int, nice: int, connection: socket.socket) -> None:
+        parent = os.getpid()
+        with connection:
+            try:
+                pid = os.fork()
+            except OSError as error:
+                self.tell(FAILED, number, error.errno or 0)
+                return
+            if pid == 0:
+                self._become_worker(parent, nice, connection)
+        self._children[pid] = number
+        self.tell(STARTED, number, pid)
+
+    def _become_worker(self, parent: int, nice: int, connection: socket.socket) -> None:
+        """Never returns: what stands above on the stack is the template's."""
+        try:
+            self._die_with_parent()
+            if os.getppid() == parent:  # else it had died before the system was told
+                signal.set_wakeup_fd(-1)
+                signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+                for end in (self._connection, self._woken, self._waker):
+                    end.close()
+                prepare_worker(nice)
+                work(connection)
+            os._exit(0)
+        finally:
+            os._exit(1)
+
+    def _reap(self) -> None:
+        while self._children:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+            if pid == 0:
+                return
+            self.tell(ENDED, self._children.pop(pid), os.waitstatus_to_exitcode(status))
+
+
+def prepare_worker(nice: int) -> None:
+    """Make this process one that nobody misses: others go first, and it leaves nothing behind when it crashes."""
+    with suppress(OSError):  # where even that is forbidden
+        os.nice(nice)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    with suppress(OSError):  # where there is no /proc
+        Path("/proc/self/oom_score_adj").write_text(f"{OOM_SCORE}\n")
+    redirect(1, 2)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
