@@ -205,14 +205,14 @@ def compare(graph: Graph, execution: Execution) -> None:
         assert {execution.tasks[number].name for number in (*standing, *task.late)} == arrived, f"at {name}"
         had_others = len(standing) < len(task.sources)  # it was active when they were taken back: it went on
         assert arrived or not needed or had_others, f"{name} is there"
-        assert bool(task.attempt) == runs or (task.attempt and had_others), f"{name} has begun: {task.attempt}"
+        is_left = task.state is TaskState.IDLE and execution.state is not ExecutionState.SUCCESS
+        assert bool(task.attempt) == (runs and not is_left) or (task.attempt and had_others), f"{name} has begun"
         if task.attempt:
             assert task.is_completed
-            targets = graph.good[name] if task.state in GOOD else graph.bad[name]
-        else:
-            targets = graph.bad[name] if task.state is TaskState.ERROR else []
-        for target in targets:
-            selected[target].add(name)
+        for each in execution.tasks.values():  # one that was active when its source ran again went on, and counts too
+            if each.name == name and not each.superseded_by and each.is_completed:
+                for target in graph.good[name] if each.state in GOOD else graph.bad[name]:
+                    selected[target].add(name)
     if execution.state is ExecutionState.SUCCESS and not any(graph.joins.values()):
         output = execution.output.data if execution.output is not None else None
         assert isinstance(output, dict)
