@@ -58,7 +58,7 @@ class Writes:
 
         The engine is waited for as long as the caller waits, so that a restart of it is not an error.
         """
-        write = wire.SubmitRequest(actor=actor_of(context), call_id=request_id.get())
+        write = wire.SubmitRequest(actor=actor_of(context), call_id=request_id.get(), takes_later=True)
         getattr(write, name).CopyFrom(request)
         loop = asyncio.get_running_loop()
         remaining_s = context.time_remaining()
@@ -70,7 +70,14 @@ class Writes:
             self._waiting.append(pending)
             if len(self._calls) < CALLS_MAX:
                 loop.call_soon(self._send)
-        answer = getattr(await pending.answer, name)
+        response = await pending.answer
+        if response.later:  # waited for apart from the calls that others travel in
+            timeout_s = max(0.0, ends_s - loop.time())
+            awaited = await self._engine.Await(
+                wire.AwaitRequest(later=response.later), timeout=timeout_s, metadata=call_metadata()
+            )
+            response = awaited.answer
+        answer = getattr(response, name)
         assert isinstance(answer, kind)
         return answer
 

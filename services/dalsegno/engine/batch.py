@@ -23,6 +23,7 @@ from dalsegno.workflow.execution import Execution, replay
 from dalsegno.workflow.machine import Outcome
 from dalsegno.workflow.model import Workflow
 from dalsegno.workflow.refusals import NotFound, Refusal, TooLarge
+from dalsegno.workflow.step import Given
 from dalsegno.workflow.value import VALUE_BYTES_MAX
 
 EXECUTION_BYTES_MAX = 64 * 1024 * 1024
@@ -103,10 +104,14 @@ class Batch:
         self.taken: dict[str, AnyEvent] = {}
         self.defined = False
         """Whether definitions or descriptions have changed."""
+        self.given = Given(at_s, "")
+        """What events are stepped with: those of the work that is carried out."""
         self.counts: dict[str, int] = {}
         """How many events of each kind were stepped."""
         self.broken = broken
         self._last_resort = last_resort
+        self._steps = 0
+        """How many events the work has had stepped."""
         self._put_off: list[NewMessage] = []
         self._copies = copies
         self._message_ids = message_ids
@@ -165,7 +170,7 @@ class Batch:
     def try_step(self, copy: Copy, event: Event) -> Outcome:
         """Step a private copy. Raises Refusal."""
         event = msgspec.structs.replace(event, at_s=max(self.at_s, copy.at_s))
-        return machine.step(copy.workflow, copy.execution, event, self.outside)
+        return machine.step(copy.workflow, copy.execution, event, self.outside, self._next_given())
 
     def step(self, execution_id: str, event: Event) -> Outcome:
         """Step a claimed execution and keep what that decides. Raises Refusal, and NotFound when it is not there."""
@@ -177,6 +182,15 @@ class Batch:
         if longest > VALUE_BYTES_MAX or copy.value_bytes > EXECUTION_BYTES_MAX:
             self._stop_growth(touched, event, longest)
         return outcome
+
+    def begin(self, given: Given) -> None:
+        """A work is carried out, from its beginning."""
+        self.given, self._steps = given, 0
+
+    def _next_given(self) -> Given:
+        """What the next event of the work is stepped with."""
+        self._steps += 1
+        return Given(self.given.now_s, f"{self.given.seed}.{self._steps}")
 
     def _fitted(self, copy: Copy, event: Event) -> Event:
         """A report with the result that counts: what third parties answer is checked, none is beyond the limits."""
@@ -190,7 +204,7 @@ class Batch:
     def try_create(self, workflow: Workflow, event: StartRequested) -> Outcome:
         """What an execution of the workflow would be, started. Raises Refusal."""
         assert event.creation is not None
-        return machine.step(workflow, None, self._now(event), self.outside)
+        return machine.step(workflow, None, self._now(event), self.outside, self._next_given())
 
     def look_at(self, execution_id: str) -> Execution | None:
         """A claimed execution that the work is not about in the first place: None when it is not there or broken."""
@@ -294,7 +308,7 @@ class Batch:
         execution = touched.copy.execution
         before = execution.revision
         try:
-            outcome = machine.step(touched.copy.workflow, execution, event, self.outside)
+            outcome = machine.step(touched.copy.workflow, execution, event, self.outside, self._next_given())
         except Refusal as refusal:
             if execution.revision != before:
                 raise RuntimeError(f"refused after {execution.revision - before} changes: {refusal}") from refusal
@@ -321,6 +335,10 @@ class Batch:
                 self.notify(execution.id, _notice(command))
             else:
                 self.cancels.append(Cancel(command.session_id, execution.id, command, execution.info))
+
+    def tell(self, execution_id: str, event: Event) -> None:
+        """Store a message with the event for an execution: stepped after this batch."""
+        self._send(execution_id, event, None)
 
     def _send(self, to: str, event: Event, due_s: float | None) -> None:
         due_s = self.at_s if due_s is None else due_s

@@ -8,7 +8,9 @@ While one batch is in its thread the next one gathers. Nothing waits for company
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
+import os
 import threading
 import time
 from collections import deque
@@ -19,6 +21,7 @@ from queue import SimpleQueue
 
 from prometheus_client import Counter
 
+from dalsegno.engine.aside import Aside, WorkEvaluator
 from dalsegno.engine.batch import Batch, Cancel, MessageIds
 from dalsegno.engine.clock import Clock
 from dalsegno.engine.copies import Copies
@@ -29,13 +32,15 @@ from dalsegno.engine.outside import Lookups
 from dalsegno.engine.sessions import TakeBack
 from dalsegno.engine.streams import Stream
 from dalsegno.engine.work import Dropped, Told, Work
-from dalsegno.expressions import patience
+from dalsegno.expressions import apart
 from dalsegno.store.records import NewMessage
 from dalsegno.store.store import Store, StoreConflict
 from dalsegno.v1 import executor_service_pb2 as wire
 from dalsegno.workflow.events import Poisoned
 from dalsegno.workflow.identity import parse_attempt_id
 from dalsegno.workflow.refusals import Overloaded, Refusal, Unavailable
+from dalsegno.workflow.scope import Suspended
+from dalsegno.workflow.step import Given
 
 WORKS_MAX = 500
 """As many works are in one batch."""
@@ -74,19 +79,17 @@ class Failed:
 
 @dataclass(slots=True)
 class Parked:
-    """A work that is put aside until an expression that takes its time has its value."""
+    """A work that is put aside until the values are there that it has asked for."""
 
     work: Work
-    key: str
 
 
 class Suspension(Exception):
-    """A work cannot be done yet; the batch is done again without it."""
+    """Works cannot be done yet; the batch is done again without them."""
 
-    def __init__(self, work: Work, key: str) -> None:
-        super().__init__(work.name)
-        self.work = work
-        self.key = key
+    def __init__(self, works: Sequence[Work]) -> None:
+        super().__init__(", ".join(work.name for work in works))
+        self.works = works
 
 
 class StoreLost(Exception):
@@ -129,8 +132,10 @@ class Conductor:
         self._stopping = False
         self._rested = asyncio.Event()
         self._counters: dict[str, Counter] = {}
-        self._parked: dict[str, list[Work]] = {}
-        """By the keys of the evaluations that they wait for."""
+        self._aside = Aside(self._return)
+        self._evaluator = WorkEvaluator(self._values_are_there)
+        self._seeds = itertools.count()
+        self._nonce = os.urandom(12).hex()
 
     # The event loop's side.
 
@@ -170,7 +175,7 @@ class Conductor:
         self._stopping = True
         with suppress(TimeoutError):
             async with asyncio.timeout(grace_s):
-                while self._is_busy or self._queue or self._parked:
+                while self._is_busy or self._queue or self._aside:
                     self._rested.clear()
                     await self._rested.wait()
         self._inbox.put(None)
@@ -190,23 +195,32 @@ class Conductor:
         if not self._queue and not (self.dispatcher.waiting_count and self.dispatcher.has_news):
             self._rested.set()
             return
-        works = [self._queue.popleft() for _ in range(min(len(self._queue), self._works_max))]
+        works = self._next_works()
         QUEUE_DEPTH.set(len(self._queue))
         self._is_busy = True
         self._inbox.put(works)
 
-    def _park(self, parked: Parked) -> None:
-        """Put a work aside until its expression has been evaluated, unless that has just happened."""
-        if patience.is_finished(parked.key):
-            self._queue.appendleft(parked.work)
-        else:
-            self._parked.setdefault(parked.key, []).append(parked.work)
+    def _next_works(self) -> list[Work]:
+        """The next works, but those that nobody wants any more and those that wait for another of their execution."""
+        works: list[Work] = []
+        while self._queue and len(works) < self._works_max:
+            work = self._queue.popleft()
+            if not work.is_wanted:
+                self._aside.drop(work)
+            elif not self._aside.holds_back(work):
+                works.append(work)
+        return works
 
-    def _fetch(self, key: str) -> None:
-        """An expression has been evaluated: what waited for it is stepped again."""
-        for work in reversed(self._parked.pop(key, [])):
-            self._queue.appendleft(work)
+    def _return(self, work: Work) -> None:
+        """A work that was put aside is next."""
+        self._queue.appendleft(work)
         self._wake()
+
+    def _values_are_there(self, work: Work) -> None:
+        """All values are there that the work has asked for. Called from any thread."""
+        assert self._loop is not None
+        with suppress(RuntimeError):  # the loop has ended: nobody waits any more
+            self._loop.call_soon_threadsafe(self._aside.take_up, work)
 
     def _end(
         self, works: Sequence[Work], results: Sequence[Committed | Failed | Parked], lost: StoreLost | None
@@ -222,16 +236,18 @@ class Conductor:
             _log.warning("the store can be written again")
         for result in results:
             if isinstance(result, Failed):
+                self._aside.forget(result.work)
                 _call(result.work.failed, result.error)
                 continue
             if isinstance(result, Parked):
-                self._park(result)
+                self._aside.put(result.work)
                 continue
             for execution_id, reason in result.broken.items():
                 self._queue.appendleft(Told(execution_id, Poisoned(reason=reason)))
             for act in self.on_commit:
                 _call(act, result)
             for work in result.works:
+                self._aside.forget(work)
                 _call(work.done)
         self._go_on()
 
@@ -257,12 +273,7 @@ class Conductor:
     def _run(self) -> None:
         assert self._loop is not None
         loop = self._loop
-
-        def evaluated(key: str) -> None:
-            with suppress(RuntimeError):  # the loop has ended: nobody waits any more
-                loop.call_soon_threadsafe(self._fetch, key)
-
-        patience.serve_others(evaluated)
+        apart.use(self._evaluator)
         while (works := self._inbox.get()) is not None:
             results: list[Committed | Failed | Parked] = []
             lost: StoreLost | None = None
@@ -289,11 +300,8 @@ class Conductor:
             try:
                 return [self._transact(works), *parked]
             except Suspension as suspension:
-                if suspension.work in works:
-                    parked.append(Parked(suspension.work, suspension.key))
-                    works = [work for work in works if work is not suspension.work]
-                else:  # a doubtful one, which goes before all others
-                    patience.wait(suspension.key)
+                parked += (Parked(work) for work in suspension.works)
+                works = [work for work in works if work not in suspension.works]
                 continue
             except StoreConflict as conflict:
                 error = conflict
@@ -323,18 +331,11 @@ class Conductor:
             reason = f"the event {work.name} could not be handled: {type(error).__name__}: {error}"
             poisoned = Told(work.execution_id, Poisoned(reason=reason[:4096]), message_id=work.message_id)
             try:
-                results.append(self._end_with_reason(poisoned))
+                results.append(self._transact([poisoned], last_resort=True))
             except Exception:
                 _log.exception("execution %s cannot be ended either", work.execution_id)
                 results.append(self._transact([Dropped(work.message_id)]))
         return results
-
-    def _end_with_reason(self, poisoned: Told) -> Committed:
-        while True:
-            try:
-                return self._transact([poisoned], last_resort=True)
-            except Suspension as suspension:
-                patience.wait(suspension.key)
 
     def _transact(self, works: Sequence[Work], *, last_resort: bool = False) -> Committed:
         batch: Batch | None = None
@@ -398,16 +399,31 @@ class Conductor:
                 work.refusal = refusal
         needed |= self.dispatcher.pick()
         batch.claim(needed)
+        suspended: list[Work] = []
         for work in works:
-            if work.refusal is None:
-                try:
-                    work.carry_out(batch)
-                except Refusal as refusal:
-                    work.refusal = refusal
-                    _log.info("%s refused: %s", work.name, refusal)
-                except patience.Suspended as suspended:
-                    raise Suspension(work, suspended.key) from None
+            if work.refusal is None and not (suspended and _is_about_any(work, suspended)):
+                self._carry_out_one(batch, work, suspended)
+        if suspended:
+            raise Suspension(suspended)
         self.dispatcher.hand_out(batch)
+
+    def _carry_out_one(self, batch: Batch, work: Work, suspended: list[Work]) -> None:
+        """Do one work. One that must wait for values is added to those that do: the batch is then only gone through
+        for the values that the others need."""
+        if work.given is None:
+            work.given = Given(batch.at_s, f"{self._nonce}-{next(self._seeds)}")
+        batch.begin(work.given)
+        self._evaluator.begin(work)
+        try:
+            work.carry_out(batch)
+        except Refusal as refusal:
+            work.refusal = refusal
+            _log.info("%s refused: %s", work.name, refusal)
+        except Suspended:
+            suspended.append(work)
+        except Exception:
+            if not suspended:  # else it may have met what one of those has left half done
+                raise
 
     def _observe(self, batch: Batch, works: Sequence[Work], began: float, decided: float) -> None:
         ended = time.perf_counter()
@@ -427,6 +443,11 @@ class Conductor:
                 (ended - decided) * 1e3,
                 told,
             )
+
+
+def _is_about_any(work: Work, others: Sequence[Work]) -> bool:
+    """Whether the work is about an execution that one of these is about."""
+    return bool(work.execution_id) and any(work.execution_id == other.execution_id for other in others)
 
 
 def _is_outage(failure: Exception) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import msgspec
 
-from dalsegno.expressions.patience import check_apart
+from dalsegno.expressions.apart import check_apart
 from dalsegno.workflow.events import TaskDone
 from dalsegno.workflow.execution import Execution
 from dalsegno.workflow.model import ActionDescription

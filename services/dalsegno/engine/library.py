@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import uuid
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 
@@ -10,12 +11,13 @@ from dalsegno.definitions.document import Document, MemberKind, explain_nameless
 from dalsegno.definitions.document import Member as Defined
 from dalsegno.engine.batch import Batch
 from dalsegno.engine.requests import Asked, Kind, check_shared_fields
-from dalsegno.engine.starts import DESCRIPTION_LENGTH, new_execution_id
+from dalsegno.engine.starts import DESCRIPTION_LENGTH
 from dalsegno.rpc import convert
 from dalsegno.rpc.messages import adhoc_message, environment_message, workflow_message
 from dalsegno.store.records import DefinitionRow, EnvironmentRow, Member
 from dalsegno.store.records import Document as StoredDocument
 from dalsegno.v1 import environment_service_pb2, workflow_service_pb2
+from dalsegno.workflow.identity import derived_id
 from dalsegno.workflow.model import AdHocAction, Parameter, Workflow
 from dalsegno.workflow.refusals import InvalidDefinition, InvalidRequest, NotFound, RevisionMoved, TooLarge
 from dalsegno.workflow.scope import Constant
@@ -104,7 +106,7 @@ def _unchanged(
 def stored_member(defined: Defined, at_s: float) -> Member:
     """What the store keeps of one workflow or ad-hoc action beside the text."""
     return Member(
-        definition_id=new_execution_id(at_s),
+        definition_id=derived_id(at_s, uuid.uuid4().hex),
         kind=defined.kind.value,
         name=defined.name,
         tags=defined.tags,

@@ -70,7 +70,6 @@ class NoticeTried(Work):
 
     def __init__(self, errand: Errand, error: str, done: Callable[[Errand], None]) -> None:
         """`error` is why it was not taken; empty when it was."""
-        self.refusal = None
         self._errand = errand
         self._error = error
         self._message_id = errand.message_id

@@ -16,6 +16,7 @@ from dalsegno.engine.work import Work
 from dalsegno.rpc.convert import COMMENT_LENGTH, Fields
 from dalsegno.store.records import RequestRow
 from dalsegno.v1 import engine_service_pb2 as wire
+from dalsegno.v1.execution_service_pb2 import CancelExecutionRequest
 from dalsegno.workflow.refusals import AlreadyExists, RequestIdReused
 
 KEPT_S = 24 * 3600.0
@@ -52,10 +53,19 @@ class Kind:
 class Request(Work):
     """One request, answered through a future."""
 
-    __slots__ = ("_answer", "_asked", "_future", "_kind", "_name")
+    __slots__ = ("_answer", "_asked", "_future", "_kind", "_name", "_on_later")
 
-    def __init__(self, name: str, kind: Kind, asked: Asked, future: asyncio.Future[wire.SubmitResponse]) -> None:
-        self.refusal = None
+    def __init__(
+        self,
+        name: str,
+        kind: Kind,
+        asked: Asked,
+        future: asyncio.Future[wire.SubmitResponse],
+        on_later: Callable[[], tuple[str, asyncio.Future[wire.SubmitResponse]]] | None = None,
+    ) -> None:
+        """`on_later` gives a name and another future for an answer that takes longer; None: the caller waits for it."""
+        self.execution_id = getattr(asked.request, "execution_id", "")
+        self._on_later = on_later
         self._name = name
         self._kind = kind
         self._asked = asked
@@ -67,8 +77,24 @@ class Request(Work):
         return True
 
     @property
+    def ends_by_force(self) -> bool:
+        return isinstance(self._asked.request, CancelExecutionRequest) and self._asked.request.HasField("terminate")
+
+    @property
+    def is_wanted(self) -> bool:
+        return not self._future.done()
+
+    @property
     def name(self) -> str:
         return self._name
+
+    def put_aside(self) -> None:
+        """Let go whoever waits for this answer together with others."""
+        if self._on_later is not None and not self._future.done():
+            future = self._future
+            later, self._future = self._on_later()
+            self._on_later = None
+            future.set_result(wire.SubmitResponse(later=later))
 
     def needs(self, batch: Batch) -> Collection[str]:
         self._asked.memo.clear()
@@ -114,9 +140,6 @@ class PruneRequests(Work):
     """Forget requests after a day, and sessions that ended long ago."""
 
     __slots__ = ()
-
-    def __init__(self) -> None:
-        self.refusal = None
 
     @property
     def is_periodic(self) -> bool:

@@ -92,7 +92,7 @@ def _creation(asked: Asked, batch: Batch, created: ExecutionCreated) -> tuple[Wo
     if request.latest_definition:  # what it declares no longer was perhaps only a default of the older version
         given = {name: value for name, value in given.items() if name in declared}
     return workflow, ExecutionCreated(
-        execution_id=request.new_execution_id or new_execution_id(batch.at_s),
+        execution_id=request.new_execution_id or new_execution_id(batch.given),
         definition_id=definition_id,
         workflow=created.workflow,
         namespace=created.namespace,

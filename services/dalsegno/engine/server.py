@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import uuid
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -17,7 +18,7 @@ from dalsegno.engine.tokens import Tokens
 from dalsegno.rpc.errors import OWN_DETAILS_BYTES, code_of, status_of
 from dalsegno.v1 import engine_service_pb2 as wire
 from dalsegno.v1 import engine_service_pb2_grpc
-from dalsegno.workflow.refusals import InvalidRequest
+from dalsegno.workflow.refusals import InvalidRequest, NotFound
 
 _log = logging.getLogger(__name__)
 
@@ -25,6 +26,8 @@ KINDS = {**starts.KINDS, **controls.KINDS, **completions.KINDS, **library.KINDS}
 """Every write that Submit takes."""
 
 SIGN_OF_LIFE_S = 10.0
+UNCLAIMED_S = 10.0
+"""How long an answer that takes longer waits for whoever asks for it."""
 HINTS_PER_MESSAGE = 1_000
 
 
@@ -35,6 +38,8 @@ class EngineServer(engine_service_pb2_grpc.EngineServiceServicer):
         self._conductor = conductor
         self._feed = feed
         self._tokens = tokens
+        self._later: dict[str, asyncio.Future[wire.SubmitResponse]] = {}
+        """The answers that take longer and that nobody has asked for yet."""
 
     async def Submit(self, request: wire.SubmitRequest, context: Any) -> wire.SubmitResponse:
         """One write."""
@@ -46,8 +51,29 @@ class EngineServer(engine_service_pb2_grpc.EngineServiceServicer):
         kind = KINDS[name]
         if kind.prepare is not None:
             asked.prepared = await asyncio.to_thread(kind.prepare, asked.request)
-        self._conductor.request(Request(name, kind, asked, future))
+        on_later = self._put_off if request.takes_later else None
+        self._conductor.request(Request(name, kind, asked, future, on_later))
         return await future
+
+    async def Await(self, request: wire.AwaitRequest, context: Any) -> wire.AwaitResponse:
+        """The answer of a write that takes longer."""
+        future = self._later.pop(request.later, None)
+        if future is None:
+            raise NotFound("write", request.later)
+        return wire.AwaitResponse(answer=await future)
+
+    def _put_off(self) -> tuple[str, asyncio.Future[wire.SubmitResponse]]:
+        """A name and a future for an answer that is asked for later; given up when nobody does."""
+        loop = asyncio.get_running_loop()
+        later, future = uuid.uuid4().hex, loop.create_future()
+        self._later[later] = future
+        loop.call_later(UNCLAIMED_S, self._give_up, later)
+        return later, future
+
+    def _give_up(self, later: str) -> None:
+        future = self._later.pop(later, None)
+        if future is not None:
+            future.cancel()
 
     async def SubmitMany(self, request: wire.SubmitManyRequest, context: Any) -> wire.SubmitManyResponse:
         """Several writes, each with its own answer or refusal."""

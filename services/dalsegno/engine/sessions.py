@@ -51,7 +51,6 @@ class OpenSession(Work):
         lease_s: float,
         answer: Callable[[OpenSession, BaseException | None], None],
     ) -> None:
-        self.refusal = None
         self.superseded: list[Delivery] = []
         """Deliveries that the executor still has and that no longer count."""
         self.ended: list[str] = []
@@ -67,7 +66,7 @@ class OpenSession(Work):
         known = batch.transaction.sessions_of(greeting.executor_id)
         self.ended = [row.session_id for row in known if row.session_id != greeting.session_id]
         self._held = batch.transaction.held_attempts([greeting.session_id, *self.ended])
-        return {held.execution_id for held in self._held} | {delivery[0] for delivery in greeting.in_flight}
+        return {delivery[0] for delivery in greeting.in_flight}
 
     def carry_out(self, batch: Batch) -> None:
         greeting = self._greeting
@@ -111,9 +110,10 @@ def _counts(batch: Batch, delivery: Delivery) -> bool:
 
 
 def lose(batch: Batch, held: HeldAttempt, executor_id: str, *, received: bool) -> None:
-    """What a session had is handed out again, or fails (DESIGN.md section 5)."""
+    """What a session had is handed out again, or fails (DESIGN.md section 5): an event of its own for each execution,
+    so that no session waits for the expressions of any."""
     lost = DeliveryLost(key=held.key, delivery=held.delivery, executor_id=executor_id, received=received)
-    batch.step_for_another(held.execution_id, lost)
+    batch.tell(held.execution_id, lost)
 
 
 class TakeBack(Work):
@@ -122,7 +122,6 @@ class TakeBack(Work):
     __slots__ = ("_executor_id", "_session_id", "_unsent")
 
     def __init__(self, session_id: str, executor_id: str, unsent: Collection[Delivery]) -> None:
-        self.refusal = None
         self._session_id = session_id
         self._executor_id = executor_id
         self._unsent = unsent
@@ -145,14 +144,13 @@ class CloseSession(Work):
     __slots__ = ("_executor_id", "_held", "_session_id")
 
     def __init__(self, session_id: str, executor_id: str) -> None:
-        self.refusal = None
         self._session_id = session_id
         self._executor_id = executor_id
         self._held: list[HeldAttempt] = []
 
     def needs(self, batch: Batch) -> Collection[str]:
         self._held = batch.transaction.held_attempts([self._session_id])
-        return {held.execution_id for held in self._held}
+        return ()
 
     def carry_out(self, batch: Batch) -> None:
         for held in self._held:
@@ -185,7 +183,6 @@ class KeepLeases(Work):
         self, executors: Connected, lease_s: float, may_end: Callable[[float], bool], *, sweep: bool = False
     ) -> None:
         """`may_end`: whether leases may end at this time at all. `sweep`: also look for what no session answers for."""
-        self.refusal = None
         self._executors = executors
         self._lease_s = lease_s
         self._may_end = may_end
@@ -216,7 +213,7 @@ class KeepLeases(Work):
         self._held = transaction.held_attempts(gone) if gone else []
         if self._sweep and may_end:
             self._held += transaction.abandoned_attempts(SWEEP_LIMIT)
-        return {held.execution_id for held in self._held}
+        return ()
 
     def carry_out(self, batch: Batch) -> None:
         names = {row.session_id: row.executor_id for row in self._lost} | self._ended

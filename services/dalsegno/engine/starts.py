@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Collection
 
 from dalsegno.engine.answers import attempt_message, execution_message
@@ -19,15 +18,16 @@ from dalsegno.workflow.identity import derived_id
 from dalsegno.workflow.model import ActionDescription, AdHocAction, Workflow
 from dalsegno.workflow.refusals import InvalidRequest, NotFound, Violation
 from dalsegno.workflow.scope import EvaluationError
+from dalsegno.workflow.step import Given
 from dalsegno.workflow.value import EMPTY, Value
 
 TIMEOUT_S_MAX = 10 * 365 * 24 * 3600.0
 DESCRIPTION_LENGTH = 65_536
 
 
-def new_execution_id(at_s: float) -> str:
-    """A UUIDv7 of this moment."""
-    return derived_id(at_s, uuid.uuid4().hex)
+def new_execution_id(given: Given) -> str:
+    """A UUIDv7 of the moment at which its work was carried out first: the same when it is carried out again."""
+    return derived_id(given.now_s, given.seed)
 
 
 # StartExecution
@@ -63,7 +63,7 @@ def _start(asked: Asked, batch: Batch) -> execution_service_pb2.StartExecutionRe
         answer = remembered(batch, name, chosen_id, request)
         return execution_service_pb2.StartExecutionResponse.FromString(answer or b"")
     workflow, row = _find_workflow(asked, batch)
-    execution_id = chosen_id or new_execution_id(batch.at_s)
+    execution_id = chosen_id or new_execution_id(batch.given)
     event = StartRequested(
         actor=asked.actor, comment=request.comment, creation=_creation(asked, batch, row, execution_id)
     )
@@ -112,7 +112,7 @@ def _creation(asked: Asked, batch: Batch, row: DefinitionRow, execution_id: str)
         language=row.language,
         input=asked.memo["input"],
         params=_params(asked),
-        environment=_evaluated(asked, _environment(asked, batch), batch.at_s, execution_id),
+        environment=_evaluated(asked, _environment(asked, batch), batch.given),
         labels=dict(request.labels),
         description=request.description,
         deadline_s=deadline_s,
@@ -156,14 +156,14 @@ def _environment(asked: Asked, batch: Batch) -> Value:
     return Value(data=merged) if merged else EMPTY
 
 
-def _evaluated(asked: Asked, environment: Value, at_s: float, seed: str) -> Value:
+def _evaluated(asked: Asked, environment: Value, given: Given) -> Value:
     """The environment with its own expressions evaluated, unless `params.evaluate_env` is false."""
     text = environment.text
     if not asked.memo["params"].data.get("evaluate_env", True) or not any(mark in text for mark in ("<%", "{{", "{%")):
         return environment
     assert isinstance(environment.data, dict)
     try:
-        return Value(data=evaluate_environment(environment.data, at_s, seed))
+        return Value(data=evaluate_environment(environment.data, given.now_s, given.seed))
     except EvaluationError as error:
         raise InvalidRequest.of("environment", str(error)) from None
 
@@ -196,7 +196,7 @@ def _run(asked: Asked, batch: Batch) -> action_service_pb2.RunActionResponse:
     if asked.memo["timeout_s"] is not None:
         params["timeout_s"] = asked.memo["timeout_s"]
     creation = ExecutionCreated(
-        execution_id=new_execution_id(batch.at_s),
+        execution_id=new_execution_id(batch.given),
         definition_id="",
         workflow="",
         namespace=request.namespace,

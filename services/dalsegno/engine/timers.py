@@ -82,7 +82,6 @@ class Poll(Work):
     __slots__ = ("_found", "_known_to", "_scan")
 
     def __init__(self, timers: Timers, scan: Callable[[Batch], None]) -> None:
-        self.refusal = None
         self._known_to = timers
         self._scan = scan
         self._found: list[DueMessage] = []

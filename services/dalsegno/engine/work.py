@@ -4,22 +4,47 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
-from dalsegno.workflow.events import Event, NoticeDue
+from dalsegno.workflow.events import CancelRequested, Event, NoticeDue, Poisoned
 from dalsegno.workflow.refusals import NotFound, Refusal
 
 if TYPE_CHECKING:
     from dalsegno.engine.batch import Batch
+    from dalsegno.engine.evaluations import Evaluations
+    from dalsegno.workflow.step import Given
 
 
 class Work(ABC):
     """One thing to do. Its methods but `done` and `failed` run in the conductor's thread, perhaps more than once."""
 
-    __slots__ = ("refusal",)
+    __slots__ = ("evaluations", "execution_id", "given", "refusal")
 
     refusal: Refusal | None
     """Why it was not done, when it was refused."""
+    evaluations: Evaluations | None
+    """What it has had evaluated in the pool."""
+    execution_id: str
+    """The execution that it is about, if it is about one."""
+    given: Given | None
+    """What its events are stepped with: chosen when it was carried out first, and kept."""
+
+    def __new__(cls, *arguments: object, **named: object) -> Self:
+        """A work that nothing is known of yet."""
+        work = super().__new__(cls)
+        work.refusal = work.evaluations = work.given = None
+        work.execution_id = ""
+        return work
+
+    @property
+    def ends_by_force(self) -> bool:
+        """Whether it ends its execution whatever goes on in it: it waits for no other work."""
+        return False
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether anybody waits for it: a request whose caller has gone is dropped before it is stored."""
+        return True
 
     @property
     def message_id(self) -> str:
@@ -49,6 +74,9 @@ class Work(ABC):
     def carry_out(self, batch: Batch) -> None:
         """Do it. Raises Refusal, having changed nothing."""
 
+    def put_aside(self) -> None:  # noqa: B027 -- many have nobody who waits
+        """On the event loop: it waits for values and is carried out again when they are there."""
+
     def done(self) -> None:  # noqa: B027 -- many have nobody to answer
         """On the event loop, once everything is committed: answer whoever waits."""
 
@@ -59,7 +87,7 @@ class Work(ABC):
 class Told(Work):
     """An execution is told of an event. Without a reply a refusal is only logged."""
 
-    __slots__ = ("_message_id", "_reply", "event", "execution_id", "verdict")
+    __slots__ = ("_message_id", "_reply", "event", "verdict")
 
     def __init__(
         self,
@@ -71,10 +99,15 @@ class Told(Work):
         self.execution_id = execution_id
         self.event = event
         """None: the event is that of the stored message."""
-        self.refusal = None
         self.verdict = ""
         self._reply = reply
         self._message_id = message_id
+
+    @property
+    def ends_by_force(self) -> bool:
+        return isinstance(self.event, Poisoned) or (
+            isinstance(self.event, CancelRequested) and bool(self.event.terminate)
+        )
 
     @property
     def message_id(self) -> str:
@@ -118,7 +151,6 @@ class Dropped(Work):
     __slots__ = ("_message_id",)
 
     def __init__(self, message_id: str) -> None:
-        self.refusal = None
         self._message_id = message_id
 
     @property

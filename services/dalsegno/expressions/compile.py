@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from dalsegno.expressions.jinja import compile_jinja_expression, compile_jinja_text
 from dalsegno.expressions.language import MISTRAL, Language
@@ -18,7 +18,7 @@ from dalsegno.expressions.marks import find_marked, has_marked
 from dalsegno.expressions.values import finish_key
 from dalsegno.expressions.yaql.evaluate import compile_yaql
 from dalsegno.expressions.yaql.parse import SyntaxProblem
-from dalsegno.workflow.scope import Constant, EvaluationError, Scope, Template
+from dalsegno.workflow.scope import Constant, EvaluationError, Scope, Suspended, Template
 
 Path = tuple[str | int, ...]
 """Where a value stands in its document: keys and indexes from the root."""
@@ -67,12 +67,16 @@ class Interpolation:
 
     def evaluate(self, scope: Scope) -> object:
         texts = []
+        suspended: Suspended | None = None
         for number, part in enumerate(self.parts):
             if isinstance(part, str):
                 texts.append(part)
-            else:
+                continue
+            try:
                 texts.append(_as_text(part.evaluate(scope, f"{self.place}#{number}")))
-        return "".join(texts)
+            except Suspended as later:
+                suspended = later
+        return "".join(_unless(suspended, texts))
 
 
 class ListTemplate:
@@ -84,7 +88,14 @@ class ListTemplate:
         self.items = items
 
     def evaluate(self, scope: Scope) -> object:
-        return [item.evaluate(scope) for item in self.items]
+        found: list[object] = []
+        suspended: Suspended | None = None
+        for item in self.items:
+            try:
+                found.append(item.evaluate(scope))
+            except Suspended as later:
+                suspended = later
+        return _unless(suspended, found)
 
 
 class DictTemplate:
@@ -96,7 +107,14 @@ class DictTemplate:
         self.items = items
 
     def evaluate(self, scope: Scope) -> object:
-        return {key: value.evaluate(scope) for key, value in self.items}
+        found: dict[str, object] = {}
+        suspended: Suspended | None = None
+        for key, value in self.items:
+            try:
+                found[key] = value.evaluate(scope)
+            except Suspended as later:
+                suspended = later
+        return _unless(suspended, found)
 
 
 class KeyedTemplate:
@@ -108,10 +126,24 @@ class KeyedTemplate:
         self.items = items
 
     def evaluate(self, scope: Scope) -> object:
-        found = {}
+        found: dict[str, object] = {}
+        suspended: Suspended | None = None
         for key, value in self.items:
-            found[finish_key(key.evaluate(scope))] = value.evaluate(scope)
-        return found
+            try:
+                found[finish_key(key.evaluate(scope))] = value.evaluate(scope)
+            except Suspended as later:
+                suspended = later
+        return _unless(suspended, found)
+
+
+Found = TypeVar("Found")
+
+
+def _unless(suspended: Suspended | None, found: Found) -> Found:
+    """What was found, unless a part of it is not there yet: all parts have been asked for by then."""
+    if suspended is not None:
+        raise suspended
+    return found
 
 
 def compile_template(value: object, report: Report, path: Path = (), language: Language = MISTRAL) -> Template:

@@ -16,10 +16,10 @@ from jinja2.runtime import Context, Undefined
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from dalsegno.expressions import functions
+from dalsegno.expressions.apart import evaluate_apart
 from dalsegno.expressions.budget import NUMBER_BITS, TEXT_LENGTH, Budget
 from dalsegno.expressions.jinja_cost import is_simple
 from dalsegno.expressions.language import MISTRAL, Language
-from dalsegno.expressions.patience import evaluate_apart
 from dalsegno.expressions.values import PLAIN, SCALARS, describe, finish
 from dalsegno.expressions.yaql.evaluate import NO_NAMES, shorten
 from dalsegno.expressions.yaql.frame import Frame

@@ -251,7 +251,7 @@ def _add_child(step: Step, task: TaskExecution, item: int, name: str, given: dic
         step.later("end", task, TaskState.ERROR, f"workflow '{name}' lacks input: {', '.join(missing)}")
         return False
     key = (task.number, item, task.attempt)
-    child_id = derived_id(step.at_s, attempt_id(step.execution.id, key))
+    child_id = derived_id(step.given.now_s, attempt_id(step.execution.id, key))
     params = {name: value for name, value in given.items() if name not in declared}
     for inherited in ("notify",):
         own = created.params.data

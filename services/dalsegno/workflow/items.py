@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from heapq import nsmallest
 
 from dalsegno.workflow import attempts, policies
@@ -10,7 +11,7 @@ from dalsegno.workflow.commands import Send
 from dalsegno.workflow.events import SliceDue
 from dalsegno.workflow.model import Items
 from dalsegno.workflow.records import Attempt, TaskExecution
-from dalsegno.workflow.scope import EvaluationError
+from dalsegno.workflow.scope import EvaluationError, Suspended
 from dalsegno.workflow.states import AttemptState, ExecutionState, TaskState
 from dalsegno.workflow.step import HardFailure, Step
 from dalsegno.workflow.value import Value
@@ -158,14 +159,37 @@ def fill(step: Step, task: TaskExecution) -> None:
     if task.concurrency is not None:
         room = min(room, task.concurrency - under_way)
     if step.workflow.rules.begins_together and task.round is None:  # all of them, or none
-        for item in task.pending[task.begun_count : task.begun_count + max(0, min(room, SLICE))]:
-            step.prepared[task.number, item] = attempts.prepare(step, task, variables(step, task, item))
-    for _ in range(min(room, SLICE)):
-        item = task.pending[task.begun_count]
-        if not attempts.add(step, task, item, variables(step, task, item)):
-            return
-    if room > SLICE:
+        _prepare_slice(step, task, task.pending[task.begun_count : task.begun_count + max(0, min(room, SLICE))])
+    is_filled = _add_slice(step, task, task.pending[task.begun_count : task.begun_count + max(0, min(room, SLICE))])
+    if is_filled and room > SLICE:
         step.command(Send(step.execution.id, SliceDue(at_s=step.at_s, task=task.number, attempt=task.attempt)))
+
+
+def _prepare_slice(step: Step, task: TaskExecution, chosen: Sequence[int]) -> None:
+    """Evaluate what these items will run. Raises Suspended once the values of all of them have been asked for."""
+    suspended: Suspended | None = None
+    for item in chosen:
+        try:
+            step.prepared[task.number, item] = attempts.prepare(step, task, variables(step, task, item))
+        except Suspended as later:
+            suspended = later
+    if suspended is not None:
+        raise suspended
+
+
+def _add_slice(step: Step, task: TaskExecution, chosen: Sequence[int]) -> bool:
+    """Create the attempts of these items. False when the task has failed instead. Raises Suspended once the values of
+    all of them have been asked for."""
+    suspended: Suspended | None = None
+    for item in chosen:
+        try:
+            if not attempts.add(step, task, item, variables(step, task, item)):
+                return False
+        except Suspended as later:
+            suspended = later
+    if suspended is not None:
+        raise suspended
+    return True
 
 
 def _leave(step: Step, task: TaskExecution) -> None:

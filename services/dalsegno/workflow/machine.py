@@ -54,9 +54,9 @@ from dalsegno.workflow.model import Workflow
 from dalsegno.workflow.outside import Outside, PausedBelow
 from dalsegno.workflow.records import TaskExecution
 from dalsegno.workflow.refusals import InvalidRequest
-from dalsegno.workflow.scope import EvaluationError
+from dalsegno.workflow.scope import EvaluationError, Suspended
 from dalsegno.workflow.states import COMPLETED_ATTEMPT, LIVE, ExecutionState, TaskState
-from dalsegno.workflow.step import HardFailure, Step
+from dalsegno.workflow.step import Given, HardFailure, Step
 from dalsegno.workflow.value import UnfitValue, Value
 from dalsegno.workflow.view import task_view
 
@@ -81,10 +81,14 @@ class Outcome:
     """The descendants that a resume leaves PAUSED, because tasks of theirs have failed (decision 15)."""
 
 
-def step(workflow: Workflow, execution: Execution | None, event: Event, outside: Outside) -> Outcome:
+def step(
+    workflow: Workflow, execution: Execution | None, event: Event, outside: Outside, given: Given | None = None
+) -> Outcome:
     """Decide what follows from the event. Raises Refusal, having changed nothing.
 
-    `execution` is None only for a StartRequested that creates it.
+    `execution` is None only for a StartRequested that creates it. `given`: absent, it is made of the event. Raises
+    Suspended when values are not there yet, having asked for all of them that it can know of: what it has changed is
+    then to be thrown away.
     """
     created: ExecutionCreated | None = None
     if execution is None:
@@ -92,7 +96,7 @@ def step(workflow: Workflow, execution: Execution | None, event: Event, outside:
         created = _with_defaults(workflow, event)
         execution = Execution(created)
         execution.revision = 1
-    current = Step(workflow, execution, event, outside)
+    current = Step(workflow, execution, event, outside, given)
     if created is not None:
         current.changes.append(created)
     _EVENTS[type(event)](current, event)
@@ -251,8 +255,12 @@ _WORK: dict[str, Callable[..., None]] = {
 
 
 def _work_off(step: Step) -> None:
-    """Do what is on the list until nothing is; a failure beyond all handlers ends the execution, not the step."""
+    """Do what is on the list until nothing is; a failure beyond all handlers ends the execution, not the step.
+
+    What waits for a value holds nothing else up, so that all values are asked for at once. Raises Suspended then.
+    """
     done = 0
+    suspended: Suspended | None = None
     while step.todo:
         what, number, details = step.todo.popleft()
         task = step.execution.tasks[number]
@@ -266,8 +274,13 @@ def _work_off(step: Step) -> None:
             if what == "begin" and step.workflow.rules.begins_together:
                 tasks.prepare(step, task)
             _WORK[what](step, task, *details)
+        except Suspended as later:
+            suspended = later
         except (HardFailure, EvaluationError, UnfitValue) as error:
-            lifecycle.fail_hard(step, task, str(error))
+            if suspended is None:  # else nothing of this step stays
+                lifecycle.fail_hard(step, task, str(error))
+    if suspended is not None:
+        raise suspended
 
 
 def _come_to_rest(step: Step) -> None:

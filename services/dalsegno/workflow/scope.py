@@ -9,6 +9,13 @@ class EvaluationError(Exception):
     """An expression failed: bad reference, wrong type, budget exceeded. The text names the expression and the cause."""
 
 
+class Suspended(BaseException):
+    """A value is not there yet: whoever steps the event steps it again when it is.
+
+    No Exception: nothing on the way may take it for a fault of an expression.
+    """
+
+
 class Scope(Protocol):
     """Everything one evaluation can ask. Values are plain JSON data that nobody may change in place."""
 

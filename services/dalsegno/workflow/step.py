@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from dalsegno.workflow import notices
 from dalsegno.workflow.changes import AnyChange, ErrorNoted, ExecutionMoved
@@ -59,15 +60,28 @@ def _operation(event: Event) -> str:
     return "workflow-resume" if isinstance(event, ResumeRequested) else "workflow-rerun"
 
 
+@dataclass(frozen=True, slots=True)
+class Given:
+    """What an event is stepped with, each time the same when it is stepped again before it is stored."""
+
+    now_s: float
+    """What `now()` is in its expressions, in seconds since 1970; ids of children are made of it too."""
+    seed: str
+    """A text that no other event has: what is random is made of it."""
+
+
 class Step:
     """The event, what it may look at, and the changes and commands so far."""
 
-    def __init__(self, workflow: Workflow, execution: Execution, event: Event, outside: Outside) -> None:
+    def __init__(
+        self, workflow: Workflow, execution: Execution, event: Event, outside: Outside, given: Given | None = None
+    ) -> None:
         self.workflow = workflow
         self.execution = execution
         self.event = event
         self.outside = outside
         self.at_s = max(event.at_s, execution.latest_s)
+        self.given = given or Given(self.at_s, f"{execution.id}:{execution.revision}")
         self.changes: list[AnyChange] = []
         self.commands: list[AnyCommand] = []
         self.todo: deque[tuple[str, int, tuple[object, ...]]] = deque()
@@ -112,7 +126,7 @@ class Step:
     def next_seed(self) -> str:
         """A text that no other evaluation in any execution has, and the same when the event is stepped again."""
         self._seeds += 1
-        return f"{self.execution.id}:{self.execution.revision}:{self._seeds}"
+        return f"{self.given.seed}:{self._seeds}"
 
     def note(
         self,

@@ -175,10 +175,14 @@ class View:
         self._info = info
         self._seed: str | None = None
 
+    def lasting(self) -> View:
+        """The same scope for another thread: its variables are those of now, whatever is evaluated next."""
+        return View(self._step, self._task, self._context, self._extra, dict(self._first), self._state, self._info)
+
     @property
     def at_s(self) -> float:
-        """When the event happened."""
-        return self._step.at_s
+        """When the event happened: the same whenever it is stepped again."""
+        return self._step.given.now_s
 
     @property
     def seed(self) -> str:

@@ -6,9 +6,9 @@ from functools import lru_cache
 
 from yaql.language.exceptions import YaqlException
 
+from dalsegno.expressions.apart import evaluate_apart
 from dalsegno.expressions.budget import TEXT_LENGTH, Budget
 from dalsegno.expressions.language import MISTRAL, Language
-from dalsegno.expressions.patience import evaluate_apart
 from dalsegno.expressions.values import finish
 from dalsegno.expressions.yaql.compile import compile_statement
 from dalsegno.expressions.yaql.frame import Closure, Frame, NotCompiled, TooDeep

@@ -1,0 +1,103 @@
+"""Works that wait for values: put aside until all of them are there, and then carried out again.
+
+Later events of the same execution go on meanwhile. When that has changed three times what a work's values were made
+from, they wait until the work is done, so that nothing starves.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+
+from dalsegno.engine.evaluations import Evaluations
+from dalsegno.engine.work import Work
+from dalsegno.expressions.apart import POOL
+from dalsegno.expressions.pool.jobs import Evaluation, SchemaCheck
+from dalsegno.workflow.scope import Scope
+
+STALE_MAX = 3
+"""After so many passes with values that did not count any more, other works of the execution wait."""
+
+
+class WorkEvaluator:
+    """Evaluates apart for the work that is carried out in the conductor's thread (expressions/apart.py)."""
+
+    def __init__(self, on_ready: Callable[[Work], None]) -> None:
+        """`on_ready` is called, from any thread, when all that a work has asked for is there."""
+        self._on_ready = on_ready
+        self._work: Work | None = None
+
+    def begin(self, work: Work) -> None:
+        """This work is carried out, from its beginning."""
+        self._work = work
+        if work.evaluations is not None:
+            work.evaluations.begin()
+
+    def value(self, job: Evaluation | SchemaCheck, scope: Scope | None) -> object:
+        """The value if it is known. Raises EvaluationError and Suspended."""
+        work = self._work
+        assert work is not None, "nothing is evaluated outside of a work"
+        if work.evaluations is None:
+            work.evaluations = Evaluations(POOL, work.execution_id or work.name, lambda: self._on_ready(work))
+            work.evaluations.begin()
+        return work.evaluations.value(job, scope)
+
+
+class Aside:
+    """The works that wait. On the event loop."""
+
+    def __init__(self, give_back: Callable[[Work], None]) -> None:
+        """`give_back` takes a work that is to be carried out before all others."""
+        self._give_back = give_back
+        self._waiting: set[Work] = set()
+        self._first: dict[str, Work] = {}
+        """By execution: the work that all others of it wait for."""
+        self._held: dict[str, deque[Work]] = {}
+        """By execution: what waits for that work, in order."""
+
+    def __bool__(self) -> bool:
+        """Whether anything waits."""
+        return bool(self._waiting or self._held)
+
+    def put(self, work: Work) -> None:
+        """The work has asked for values: wait until all of them are there."""
+        evaluations = work.evaluations
+        assert evaluations is not None
+        work.put_aside()
+        if evaluations.stale_count >= STALE_MAX and work.execution_id:
+            self._first.setdefault(work.execution_id, work)
+        self._waiting.add(work)
+        if evaluations.end():
+            self.take_up(work)
+
+    def take_up(self, work: Work) -> None:
+        """All values are there that the work has asked for."""
+        if work not in self._waiting:
+            return
+        self._waiting.discard(work)
+        if work.is_wanted:
+            self._give_back(work)
+        else:
+            self.drop(work)
+
+    def holds_back(self, work: Work) -> bool:
+        """Whether the work waits for another of its execution; if so it is kept here."""
+        first = self._first.get(work.execution_id) if self._first else None
+        if first is None or first is work or work.ends_by_force:
+            return False
+        self._held.setdefault(work.execution_id, deque()).append(work)
+        return True
+
+    def drop(self, work: Work) -> None:
+        """Nobody wants the work any more."""
+        if work.evaluations is not None:
+            work.evaluations.withdraw()
+        self.forget(work)
+
+    def forget(self, work: Work) -> None:
+        """The work is done, or given up: what has waited for it goes on."""
+        if not self._first or self._first.get(work.execution_id) is not work:
+            return
+        del self._first[work.execution_id]
+        for held in reversed(self._held.pop(work.execution_id, deque())):
+            self._give_back(held)

@@ -1,0 +1,188 @@
+"""What one work has evaluated in the pool, kept while the work is stepped again and again until it is done.
+
+A value belongs to the work and to what it was made from: it counts only while all that its expression asked of the
+scope is unchanged, else the expression is evaluated again. So nothing is stale, and as values are found by what they
+were made from, other events of the execution may be stepped meanwhile.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from dalsegno.expressions.pool.jobs import Evaluation, Outcome, Question, SchemaCheck, Ticket, Unknown
+from dalsegno.expressions.pool.pool import Pool
+from dalsegno.expressions.pool.replies import Replies, ScopeAnswers
+from dalsegno.workflow.scope import EvaluationError, Scope, Suspended
+from dalsegno.workflow.view import View
+
+Key = tuple[str, ...]
+"""What is evaluated: notation, language, place and text, or a schema and an answer."""
+
+LASTING = frozenset({"variable", "variables", "item", "environment", "global_variable"})
+"""What a scope can be asked from another thread: it comes from data that nobody changes in place."""
+
+
+class Known:
+    """The values of one expression, by what they were made from."""
+
+    def __init__(self) -> None:
+        self.needed: dict[str, Question] = {}
+        """What jobs asked that only the conductor's thread can answer: answered beforehand the next time."""
+        self.outcomes: dict[tuple[str, ...], dict[tuple[str, ...], list[Outcome]]] = {}
+        """By the questions that were asked and then by the digests of the answers; equal ones in order."""
+        self.questions: dict[tuple[str, ...], tuple[Question, ...]] = {}
+
+
+class Prepared:
+    """The answers for a job: what lasts comes from the scope, the rest was asked before."""
+
+    __slots__ = ("_known", "_scope")
+
+    def __init__(self, scope: Scope, needed: Mapping[str, Question]) -> None:
+        self._scope = ScopeAnswers(scope.lasting() if isinstance(scope, View) else scope)
+        answers = ScopeAnswers(scope)
+        self._known = {name: _attempt(answers, question) for name, question in needed.items()}
+
+    def answer(self, question: str, arguments: Sequence[Any], named: Mapping[str, Any]) -> object:
+        """What the scope says, or said. Raises Unknown for what was not asked before."""
+        if question in LASTING:
+            return self._scope.answer(question, arguments, named)
+        found = self._known.get(_name(Question(question, arguments, named)), Unknown())
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+
+def _attempt(answers: ScopeAnswers, question: Question) -> object:
+    """The answer, or the exception in its place."""
+    try:
+        return answers.answer(question.name, question.arguments, question.named)
+    except (KeyError, EvaluationError) as refusal:
+        return refusal
+
+
+def _name(question: Question) -> str:
+    return json.dumps([question.name, list(question.arguments), dict(question.named)], sort_keys=True)
+
+
+class Evaluations:
+    """The evaluations of one work. `value` is called in the conductor's thread, outcomes come from the pool's."""
+
+    def __init__(self, pool: Pool, owner: str, on_ready: Callable[[], None]) -> None:
+        """`owner`: the pool is fair over owners. `on_ready` is called, from any thread, when all is there that the work
+        has asked for."""
+        self.stale_count = 0
+        """In how many passes values were there that did not count any more."""
+        self._pool = pool
+        self._owner = owner
+        self._on_ready = on_ready
+        self._lock = threading.Lock()
+        self._pending: dict[int, Ticket] = {}
+        self._arrived: list[tuple[Key, Outcome]] = []
+        self._known: dict[Key, Known] = {}
+        self._used: dict[tuple[Key, tuple[str, ...], tuple[str, ...]], int] = {}
+        self._replies = Replies()
+        self._number = 0
+        self._is_open = False
+        """Whether a pass over the work goes on: it may ask for more."""
+        self._is_stale = False
+        """Whether a value was there in this pass that does not count any more."""
+
+    def begin(self) -> None:
+        """The work is stepped, from its beginning."""
+        with self._lock:
+            arrived, self._arrived = self._arrived, []
+            self._is_open = True
+        for key, outcome in arrived:
+            self._keep(self._known.setdefault(key, Known()), outcome)
+        self._used.clear()
+        self._replies.clear()
+        self._is_stale = False
+
+    def end(self) -> bool:
+        """The work cannot be done yet. True when all that it has asked for has come already."""
+        self.stale_count += self._is_stale
+        with self._lock:
+            self._is_open = False
+            return not self._pending
+
+    def withdraw(self) -> None:
+        """Nobody wants the work any more."""
+        with self._lock:
+            pending, self._pending = self._pending, {}
+        for ticket in pending.values():
+            self._pool.withdraw(ticket)
+
+    def value(self, job: Evaluation | SchemaCheck, scope: Scope | None) -> object:
+        """The value if it is known. Raises EvaluationError, and Suspended once it has been asked for."""
+        key = _key(job)
+        known = self._known.get(key)
+        if known is not None:
+            outcome = self._find(key, known, scope)
+            if outcome is not None:
+                if outcome.error:
+                    raise EvaluationError(outcome.error)
+                return outcome.value
+        self._submit(key, job, scope, known)
+        raise Suspended
+
+    def _find(self, key: Key, known: Known, scope: Scope | None) -> Outcome | None:
+        """An outcome that was made from what the scope says now; of equal ones the next."""
+        for names, table in known.outcomes.items():
+            digests = self._digests(known.questions[names], scope)
+            outcomes = table.get(digests, [])
+            place = (key, names, digests)
+            number = self._used.get(place, 0)
+            if number < len(outcomes):
+                self._used[place] = number + 1
+                return outcomes[number]
+            self._is_stale = self._is_stale or not outcomes
+        return None
+
+    def _digests(self, questions: Sequence[Question], scope: Scope | None) -> tuple[str, ...]:
+        if scope is None:
+            return ()
+        answers = ScopeAnswers(scope)
+        return tuple(self._replies.look_up(answers, question).digest for question in questions)
+
+    def _submit(self, key: Key, job: Evaluation | SchemaCheck, scope: Scope | None, known: Known | None) -> None:
+        answers = Nothing() if scope is None else Prepared(scope, known.needed if known is not None else {})
+        with self._lock:
+            self._number += 1
+            number = self._number
+
+            def done(outcome: Outcome) -> None:
+                with self._lock:
+                    self._pending.pop(number, None)
+                    self._arrived.append((key, outcome))
+                    is_ready = not (self._pending or self._is_open)
+                if is_ready:
+                    self._on_ready()
+
+            self._pending[number] = self._pool.submit(job, answers, self._owner, done)
+
+    def _keep(self, known: Known, outcome: Outcome) -> None:
+        if outcome.needed:
+            known.needed.update((_name(question), question) for question in outcome.needed)
+            return
+        names = tuple(_name(each.question) for each in outcome.asked)
+        known.questions[names] = tuple(each.question for each in outcome.asked)
+        digests = tuple(each.digest for each in outcome.asked)
+        known.outcomes.setdefault(names, {}).setdefault(digests, []).append(outcome)
+
+
+class Nothing:
+    """The answers for a job that asks nothing."""
+
+    def answer(self, question: str, arguments: Sequence[Any], named: Mapping[str, Any]) -> object:
+        """Nobody knows."""
+        raise Unknown
+
+
+def _key(job: Evaluation | SchemaCheck) -> Key:
+    if isinstance(job, Evaluation):
+        return (job.notation, job.language, job.place, job.text)
+    return (json.dumps(job.schema, sort_keys=True), json.dumps(job.answer, sort_keys=True))
