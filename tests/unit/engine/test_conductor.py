@@ -93,6 +93,11 @@ class Rig:
                 self.messages += [Told(each.execution_id, None, None, each.id) for each in result.messages]
         return results
 
+    def deliver(self) -> None:
+        """Carry out the messages that were written."""
+        messages, self.messages = self.messages, []
+        self.carry_out(*messages)
+
     def finish_all(self) -> None:
         """Answer every action until nothing is sent any more."""
         while self.sent:
@@ -175,11 +180,11 @@ def test_poison_event_stands_alone(rig: Rig, monkeypatch: pytest.MonkeyPatch) ->
     poison = starts[5].execution_id
     real = machine.step
 
-    def step(workflow: Any, execution: Any, event: Any, outside: Any) -> machine.Outcome:
+    def step(workflow: Any, execution: Any, event: Any, outside: Any, given: Any) -> machine.Outcome:
+        outcome = real(workflow, execution, event, outside, given)
         if isinstance(event, TaskDone) and execution.id == poison:
-            outcome = real(workflow, execution, event, outside)
             raise ZeroDivisionError(f"after {len(outcome.changes)} changes")
-        return real(workflow, execution, event, outside)
+        return outcome
 
     monkeypatch.setattr(machine, "step", step)
     runs, rig.sent = rig.sent, []

@@ -45,6 +45,7 @@ def test_what_was_handed_out_in_doubt_is_taken_back_and_sent_once(failure: str, 
     with pytest.raises(StoreLost):
         rig.carry_out()
     rig.carry_out()
+    rig.deliver()
     assert [(run.action_execution_id, run.delivery) for run in rig.sent] == [(f"{start.execution_id}.1.0.1", delivery)]
     rig.finish_all()
     assert rig.state(start.execution_id) == "SUCCESS"

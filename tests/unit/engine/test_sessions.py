@@ -78,6 +78,7 @@ def test_silent_executor_loses_its_work(rig: Rig) -> None:
     let_lease_pass(rig)
     executors = Executors()
     keep(rig, executors)
+    rig.deliver()
     assert executors.gone == ["s"]
     assert rig.sent == [], "the stream of a session that has ended gets nothing"
     assert rig.dispatcher.waiting_count == 1
@@ -117,6 +118,7 @@ def test_session_that_another_engine_ended_gives_up_its_work(rig: Rig) -> None:
     executors = Executors()
     executors.streams = {"s": "x"}
     keep(rig, executors, may_end=False)
+    rig.deliver()
     assert executors.gone == ["s"]
     assert rig.dispatcher.waiting_count == 1
 
@@ -128,6 +130,7 @@ def test_sweep_finds_what_no_session_answers_for(rig: Rig) -> None:
     keep(rig, Executors())
     assert rig.sent == []
     keep(rig, Executors(), sweep=True)
+    rig.deliver()
     assert [run.delivery for run in rig.sent] == [2]
 
 
@@ -143,6 +146,7 @@ def test_hello_lists_what_it_still_has(rig: Rig) -> None:
     next_id, next_key = parse_attempt_id(done.action_execution_id)
     in_flight |= {(next_id, (2, 0, 1), 1)}
     work = greet(rig, in_flight=in_flight)
+    rig.deliver()
     assert [(run.action_execution_id, run.delivery) for run in rig.sent] == [(missed.action_execution_id, 2)]
     assert work.superseded == [(next_id, next_key, 1)]
 
@@ -153,6 +157,7 @@ def test_release_gives_back_at_once(rig: Rig) -> None:
     rig.carry_out(Start(1))
     rig.sent.clear()
     rig.carry_out(CloseSession("s", "x"))
+    rig.deliver()
     assert rig.dispatcher.waiting_count == 1
     with rig.store.write() as transaction:
         assert transaction.queries.sessions() == []
