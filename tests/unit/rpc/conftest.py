@@ -37,6 +37,9 @@ class Engine(engine_service_pb2_grpc.EngineServiceServicer):
             results=[engine_service_pb2.WriteResult(answer=answer) for answer in answers]
         )
 
+    async def Await(self, request: Any, context: Any) -> Any:
+        return engine_service_pb2.AwaitResponse()
+
     async def Follow(self, request: Any, context: Any) -> AsyncIterator[Any]:
         try:
             yield engine_service_pb2.FollowResponse(hints=[engine_service_pb2.Hint(execution_id="e", revision=1)])

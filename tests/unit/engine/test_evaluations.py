@@ -1,0 +1,216 @@
+"""Values that take their time: whose event waits for them, who goes on meanwhile, and which values count."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+import uuid
+from typing import Any
+
+import grpc
+import pytest
+from tests.integration.engines import ScriptedExecutor, done
+from tests.unit.engine.conftest import Desk
+
+from dalsegno.store.filters import Filter, Term
+from dalsegno.v1 import engine_service_pb2
+from dalsegno.v1 import execution_service_pb2 as executions
+from dalsegno.v1 import executor_service_pb2 as wire
+
+SLOW = "'aaaaaaaaaaaaaaaaaaaaaa!'.matches('^(a+)+$')"
+"""Takes a quarter of a second, in a regular expression that no budget counts, and is false."""
+PATIENCE_S = 5.0
+"""As long as somebody may wait who has nothing to do with slow expressions, on a machine that is busy."""
+
+WORKFLOWS = f"""
+version: '2.0'
+slow_start:
+  output: {{said: <% $.said %>}}
+  tasks:
+    first:
+      action: std.echo
+      input: {{output: "<% {SLOW} %> <% uuid() %> <% now() %>"}}
+      publish: {{said: <% task().result %>}}
+quick:
+  tasks:
+    one: {{action: std.noop, on-success: two}}
+    two: {{action: std.noop}}
+beside:
+  input: [rounds]
+  vars: {{n: 0}}
+  output: {{found: <% $.get(found) %>}}
+  tasks:
+    branch: {{action: std.noop, publish: {{found: "<% {SLOW} %>"}}, on-success: after}}
+    after: {{action: std.noop}}
+    begin: {{action: std.noop, on-success: loop}}
+    loop:
+      action: std.noop
+      publish: {{n: <% $.n + 1 %>}}
+      on-success: [{{loop_on: <% $.n < $.rounds %>}}]
+    loop_on:
+      action: std.noop
+      publish: {{n: <% $.n + 1 %>}}
+      on-success: [{{loop: <% $.n < $.rounds %>}}]
+watcher:
+  output: {{seen: <% $.seen %>}}
+  tasks:
+    look: {{action: std.noop, publish: {{seen: "<% [{SLOW}, task(other).state] %>"}}}}
+    other: {{action: std.noop}}
+wide:
+  output: {{count: <% $.all.len() %>, kinds: <% $.all.distinct() %>}}
+  tasks:
+    begin: {{action: std.noop, on-success: each}}
+    each:
+      with-items: i in <% range(0, 275) %>
+      action: std.echo output="<% regex('^(a+)+$').matches('aaaaaaaaaaaaaaaaaaa!' + str($.i mod 1)) %>"
+      publish: {{all: <% task().result %>}}
+twins:
+  output: {{ids: <% $.ids %>}}
+  tasks:
+    each:
+      with-items: i in <% [1, 1, 1] %>
+      action: std.echo output="<% str({SLOW}) + uuid() %>"
+      publish: {{ids: <% task().result.distinct().len() %>}}
+"""
+
+
+AFTER = Filter((Term("name", "=", ("after",)),))
+
+
+def echo(run: wire.RunAction) -> wire.TaskDone:
+    """What std.echo and std.noop answer."""
+    return done(run, result=json.dumps(json.loads(run.input).get("output")))
+
+
+def _output(row: Any) -> Any:
+    return json.loads(row.output or "null")
+
+
+async def _prepared(desk: Desk) -> ScriptedExecutor:
+    await desk.create(WORKFLOWS)
+    return ScriptedExecutor(desk.address, echo)
+
+
+async def test_a_start_with_a_slow_expression_is_answered_and_others_go_on(desk: Desk) -> None:
+    """Each time that the start is stepped again it is the same execution; nobody else waits for its expression."""
+    async with await _prepared(desk):
+        slow = asyncio.create_task(desk.start("slow_start"))
+        await asyncio.sleep(0.05)
+        began = time.monotonic()
+        quick = await desk.start("quick")
+        assert (await desk.wait(quick.id)).state == "SUCCESS"
+        assert time.monotonic() - began < PATIENCE_S
+        execution = await slow
+        row = await desk.wait(execution.id)
+    assert row.state == "SUCCESS"
+    assert _output(row)["said"].startswith("False ")
+    assert (
+        len([row for row in desk.read(lambda queries: queries.executions()).rows if row.workflow == "slow_start"]) == 1
+    )
+
+
+async def test_a_dry_run_with_a_slow_expression_is_answered(desk: Desk) -> None:
+    """The same for a request that only asks what would happen."""
+    await desk.create(WORKFLOWS)
+    request = executions.StartExecutionRequest(workflow="slow_start", dry_run=True)
+    answer = await desk.submit("start_execution", request)
+    assert [task.name for task in answer.dry_run.starts] == ["first"]
+
+
+async def test_a_slow_branch_goes_on_beside_a_loop_of_quick_tasks(desk: Desk) -> None:
+    """What happens in the execution meanwhile makes nothing of the branch's value stale, as it did not ask about it."""
+    async with await _prepared(desk):
+        execution = await desk.start("beside", input='{"rounds": 100000}')
+        for _ in range(500):
+            if desk.read(lambda queries: queries.tasks(execution.id, AFTER)).rows:
+                break
+            await asyncio.sleep(0.02)
+        else:
+            raise AssertionError("the branch waits for the loop")
+        row = desk.execution(execution.id)
+        assert row.state == "RUNNING"
+        cancel = executions.CancelExecutionRequest(execution_id=execution.id)
+        cancel.terminate.message = "seen enough"
+        await desk.submit("cancel_execution", cancel)
+
+
+async def test_a_value_counts_only_while_what_it_was_made_from_is_so(desk: Desk) -> None:
+    """An expression that asks about another task is evaluated again when that has moved on meanwhile."""
+    held: list[wire.RunAction] = []
+
+    def script(run: wire.RunAction) -> wire.TaskDone | None:
+        if run.context.task_name == "other":
+            held.append(run)
+            return None
+        return echo(run)
+
+    await desk.create(WORKFLOWS)
+    async with ScriptedExecutor(desk.address, script) as executor:
+        execution = await desk.start("watcher")
+        for _ in range(200):
+            if held and desk.engine.conductor._aside:
+                break
+            await asyncio.sleep(0.01)
+        await executor.finish(held[0], echo(held[0]))
+        row = await desk.wait(execution.id)
+    assert _output(row) == {"seen": [False, "SUCCESS"]}
+
+
+async def test_all_items_are_asked_for_at_once(desk: Desk) -> None:
+    """275 items with a regular expression of some 20 ms each are evaluated together, in as many processes as cores."""
+    async with await _prepared(desk):
+        began = time.monotonic()
+        execution = await desk.start("wide")
+        row = None
+        for _ in range(3000):
+            row = desk.execution(execution.id)
+            if row.state != "RUNNING":
+                break
+            await asyncio.sleep(0.02)
+    assert row is not None
+    assert (row.state, _output(row)) == ("SUCCESS", {"count": 275, "kinds": [False]})
+    assert time.monotonic() - began < 60
+
+
+async def test_equal_items_have_random_values_of_their_own(desk: Desk) -> None:
+    """Values that were made from the same are not taken for one another's."""
+    async with await _prepared(desk):
+        row = await desk.wait((await desk.start("twins")).id)
+    assert _output(row) == {"ids": 3}
+
+
+async def test_a_request_whose_caller_has_gone_is_dropped(desk: Desk) -> None:
+    """What nobody waits for any more is not stored when its value comes."""
+    await desk.create(WORKFLOWS)
+    execution_id = str(uuid.uuid4())
+    request = executions.StartExecutionRequest(workflow="slow_start", execution_id=execution_id)
+    write = engine_service_pb2.SubmitRequest(actor="tester", start_execution=request)
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await desk.stub.Submit(write, timeout=0.1)
+    assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+    for _ in range(200):
+        if not desk.engine.conductor._aside:
+            break
+        await asyncio.sleep(0.02)
+    assert not desk.engine.conductor._aside
+    assert desk.read(lambda queries: queries.execution(execution_id)) is None
+
+
+async def test_an_answer_that_takes_longer_holds_up_no_others(desk: Desk) -> None:
+    """Of writes that travel together the quick ones are answered at once, the slow one is asked for apart."""
+    await desk.create(WORKFLOWS)
+    writes = [
+        engine_service_pb2.SubmitRequest(
+            actor="tester", start_execution=executions.StartExecutionRequest(workflow=name), takes_later=True
+        )
+        for name in ("slow_start", "quick")
+    ]
+    slow, quick = (await desk.stub.SubmitMany(engine_service_pb2.SubmitManyRequest(writes=writes), timeout=10)).results
+    assert quick.answer.start_execution.execution.id
+    assert slow.answer.later
+    awaited = await desk.stub.Await(engine_service_pb2.AwaitRequest(later=slow.answer.later), timeout=10)
+    assert awaited.answer.start_execution.execution.workflow == "slow_start"
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await desk.stub.Await(engine_service_pb2.AwaitRequest(later=slow.answer.later), timeout=10)
+    assert caught.value.code() is grpc.StatusCode.NOT_FOUND
