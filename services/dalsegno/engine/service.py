@@ -22,6 +22,7 @@ from dalsegno.engine.sessions import KeepLeases
 from dalsegno.engine.settings import Settings
 from dalsegno.engine.timers import Poll, Timers
 from dalsegno.engine.tokens import SETTING, Tokens, new_key
+from dalsegno.expressions.compile import warm_up
 from dalsegno.rpc.server import Server
 from dalsegno.store.store import Store
 from dalsegno.v1 import engine_service_pb2_grpc, executor_service_pb2_grpc
@@ -73,6 +74,7 @@ class Engine:
         engine_service_pb2_grpc.add_EngineServiceServicer_to_server(self._front, self._server.grpc)
         executor_service_pb2_grpc.add_ExecutorServiceServicer_to_server(self._executors, self._server.grpc)
         await self._server.start()
+        await asyncio.to_thread(warm_up)
         self.conductor.start()
         self._tasks = [
             asyncio.create_task(self._timers.run(), name="timers"),

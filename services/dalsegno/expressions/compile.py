@@ -12,8 +12,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
+from dalsegno.expressions.apart import POOL
 from dalsegno.expressions.jinja import compile_jinja_expression, compile_jinja_text
-from dalsegno.expressions.language import MISTRAL, Language
+from dalsegno.expressions.language import LANGUAGES, MISTRAL, Language
 from dalsegno.expressions.marks import find_marked, has_marked
 from dalsegno.expressions.values import finish_key
 from dalsegno.expressions.yaql.evaluate import compile_yaql
@@ -159,6 +160,14 @@ def compile_template(value: object, report: Report, path: Path = (), language: L
         parts = tuple(compile_template(item, report, (*path, place), language) for place, item in enumerate(value))
         return Constant(value) if all(isinstance(part, Constant) for part in parts) else ListTemplate(parts)
     return Constant(value)
+
+
+def warm_up() -> None:
+    """Make the parsers and the evaluation processes ready, so that the first expression of each kind finds them so. Does
+    not wait for the processes."""
+    POOL.start()
+    for language in LANGUAGES.values():
+        compile_template(["<% 1 %>", "{{ 1 }}", "1 {{ 1 }}"], lambda problem: None, (), language)
 
 
 def has_expression(value: object) -> bool:
