@@ -163,8 +163,7 @@ def compile_template(value: object, report: Report, path: Path = (), language: L
 
 
 def warm_up() -> None:
-    """Make the parsers and the evaluation processes ready, so that the first expression of each kind finds them so. Does
-    not wait for the processes."""
+    """Make the parsers ready, and start the evaluation processes without waiting for them."""
     POOL.start()
     for language in LANGUAGES.values():
         compile_template(["<% 1 %>", "{{ 1 }}", "1 {{ 1 }}"], lambda problem: None, (), language)
