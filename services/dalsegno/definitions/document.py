@@ -202,19 +202,25 @@ def _is_workflow(section: object) -> bool:
 
 
 def _is_version_2(version: object) -> bool:
+    """Whether this is the version of Mistral's language: 2.0, as a number or as text, which may be `v2.0`."""
     try:
-        return not isinstance(version, bool) and float(str(version)) == 2
+        return not isinstance(version, bool) and float(str(version).removeprefix("v")) == 2
     except (ValueError, OverflowError):
         return False
+
+
+def _check_version(reader: Reader, data: dict[str, Any]) -> None:
+    """The version of a document in Mistral's language."""
+    if "version" not in data:
+        reader.fault((), "`version` is missing", "write `version: '2.0'` at the top")
+    elif not _is_version_2(data["version"]):
+        reader.fault(("version",), f"the version {shown(data['version'])} is not known", "write `version: '2.0'`")
 
 
 def _read_list(reader: Reader, source: Source, kind: DocumentKind) -> tuple[Member, ...]:
     """A list of workflows or of ad-hoc actions: every key but `version` is one."""
     data = source.data
-    if "version" not in data:
-        reader.fault((), "`version` is missing", "write `version: '2.0'` at the top")
-    elif not _is_version_2(data["version"]):
-        reader.fault(("version",), f"the version {shown(data['version'])} is not known", "write `version: '2.0'`")
+    _check_version(reader, data)
     names = [key for key in data if key != "version"]
     if not names:
         reader.fault((), "defines nothing", "add a workflow, under its name")
@@ -236,10 +242,7 @@ def _read_member(
 
 def _read_workbook(reader: Reader, data: dict[str, Any]) -> tuple[str, tuple[Member, ...]]:
     reader.known_keys(data, _WORKBOOK_KEYS, (), "workbook")
-    if "version" not in data:
-        reader.fault((), "`version` is missing", "write `version: '2.0'` at the top")
-    elif data["version"] != "2.0" and (data["version"] != 2 or isinstance(data["version"], bool)):
-        reader.fault(("version",), f"the version {shown(data['version'])} is not known", "write `version: '2.0'`")
+    _check_version(reader, data)
     if "name" not in data:
         reader.fault((), "a workbook needs a `name`", reader.guess("name", data.keys() - _WORKBOOK_KEYS.keys()))
     name = (reader.text(data["name"], ("name",)) or "") if "name" in data else ""
@@ -252,7 +255,7 @@ def _read_workbook(reader: Reader, data: dict[str, Any]) -> tuple[str, tuple[Mem
         bodies = reader.mapping(data[section], (section,)) or {}
         for key, body in bodies.items():
             if key == "version":
-                if body != "2.0" and (body != 2 or isinstance(body, bool)):
+                if not _is_version_2(body):
                     reader.fault((section, key), f"the version {shown(body)} is not known", "leave it away")
                 continue
             if not _MEMBER_NAME.match(key):

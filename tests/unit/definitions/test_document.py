@@ -35,6 +35,9 @@ workflows:
         ("version: '2.0'\na: {base: std.echo, base-input: {output: 1}}", DocumentKind.ACTIONS),
         (WORKBOOK, DocumentKind.WORKBOOK),
         ("version: 2\nname: book", DocumentKind.WORKBOOK),
+        ("version: v2.0\nw: {tasks: {t: {action: std.noop}}}", DocumentKind.WORKFLOWS),
+        ("version: 'v2.0'\na: {base: std.echo, base-input: {output: 1}}", DocumentKind.ACTIONS),
+        ("version: v2.0\nname: book\nworkflows: {version: v2.0, w: {tasks: {t: {join: 0}}}}", DocumentKind.WORKBOOK),
     ],
 )
 def test_kinds(text: str, kind: DocumentKind) -> None:
@@ -54,6 +57,10 @@ def test_kinds(text: str, kind: DocumentKind) -> None:
         ("version: '2.0'", "defines nothing"),
         ("w: {tasks: {t: {action: std.noop}}}", "`version` is missing"),
         ("version: '3.0'\nw: {tasks: {t: {action: std.noop}}}", "version '3.0' is not known"),
+        ("version: v3.0\nw: {tasks: {t: {action: std.noop}}}", "version 'v3.0' is not known"),
+        ("version: vv2.0\nw: {tasks: {t: {action: std.noop}}}", "version 'vv2.0' is not known"),
+        ("version: v2.0\ntasks: {t: {action: std.noop}}", "`tasks` stands within a workflow"),
+        ("version: true\nname: book", "version true is not known"),
         ("version: true\nw: {tasks: {t: {action: std.noop}}}", "version true is not known"),
         ("version: '2.0'\nw: {type: direct}", "`tasks` is missing"),
         ("version: '2.0'\nw: {tasks: {t: {action: a}}, type: round}", "must be direct or reverse"),
