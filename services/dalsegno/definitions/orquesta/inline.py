@@ -1,8 +1,9 @@
 """Parameters written in one line: `core.echo message="Hello" times=3`, and `publish: x=<% result() %>`.
 
-What is found is `name=value` anywhere in the text, the value being a JSON list, a quoted text, a number, `true` or
-`false` in any case, `null` or an expression. Text that is none of this is passed over, as Orquesta passes it over. The
-text is walked by hand, because a regular expression takes time that grows with the square of a long text.
+What is found is `name=value` anywhere in the text, the value being a list, a quoted text, a number, `true` or `false`
+in any case, `null` or an expression. Text that is none of this is passed over, as Orquesta passes it over. A list is
+JSON only when no quoted text stands in it: `[1, 2]` is a list, `["a"]` is text. The text is walked by hand, because a
+regular expression takes time that grows with the square of a long text.
 """
 
 from __future__ import annotations
@@ -49,13 +50,13 @@ def _read_value(text: str, start: int, absent: dict[str, int]) -> tuple[Any, int
     first = text[start : start + 1]
     if first == "[":
         close = _find_last(text, "]", start + 1, _line_end(text, start), absent)
-        return None if close < 0 else (_decoded(text[start : close + 1]), close + 1)
+        return None if close < 0 else (_listed(text[start : close + 1]), close + 1)
     if first and first in _QUOTES:
         close = text.find(first, start + 1) if absent.get(first, -1) < start else -1
         if close < 0:
             absent[first] = len(text)
             return None
-        return _unquoted(text[start + 1 : close]), close + 1
+        return _unquoted(first, text[start + 1 : close]), close + 1
     for opening, closing in _MARKS:
         if text.startswith(opening, start):
             close = _find_first(text, closing, start + len(opening), _line_end(text, start), absent)
@@ -83,8 +84,16 @@ def _find_last(text: str, closing: str, start: int, end: int, absent: dict[str, 
     return found
 
 
-def _unquoted(text: str) -> Any:
-    """A quoted text stays text, but for a JSON object in quotes."""
+def _listed(text: str) -> Any:
+    """A list in square brackets; with a quoted text anywhere in it, all of it is text."""
+    is_text = any(text.count(quote) > 1 for quote in _QUOTES)
+    return text if is_text else _decoded(text)
+
+
+def _unquoted(quote: str, text: str) -> Any:
+    """A quoted text stays text, but for a JSON object in quotes. Apostrophes go too, directly within double quotes."""
+    if quote == '"':
+        text = text.removeprefix("'").removesuffix("'")
     is_object = text.startswith("{") and text.endswith("}") and not text.startswith("{{")
     return _decoded(text) if is_object else text
 
