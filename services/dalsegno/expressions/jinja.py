@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, ItemsView, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
 from typing import Any, ClassVar
 
@@ -234,7 +234,7 @@ class JinjaExpression(_Source):
         value = self.compiled(_names(variables))
         if isinstance(value, Undefined):
             value._fail_with_undefined_error()
-        return list(value) if isinstance(value, ItemsView) else value
+        return value
 
 
 class JinjaText(_Source):

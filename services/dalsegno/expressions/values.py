@@ -7,7 +7,7 @@ itself (the two classes here) and what it has left unfinished (iterators, views)
 from __future__ import annotations
 
 import math
-from collections.abc import ItemsView, Iterable, Iterator, Mapping, Set
+from collections.abc import Iterable, Iterator, Mapping, Set
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -63,8 +63,6 @@ def finish(value: object, budget: Budget, depth: int = 0, plain: frozenset[type]
         return str(value)
     if isinstance(value, (set, frozenset)):
         return _finish_set(value, budget, depth, plain)
-    if isinstance(value, ItemsView):
-        raise EvaluationError("items() gives pairs of which JSON has no set: take items().toList()")
     if isinstance(value, Iterable) and not isinstance(value, (bytes, bytearray)):
         return _finish_items(value, budget, depth, plain)
     return _finish_rest(value)
