@@ -24,7 +24,7 @@ from dalsegno.workflow.identity import AttemptKey, derived_id, task_id
 from dalsegno.workflow.model import ActionDescription, AdHocAction, Parameter, Workflow
 from dalsegno.workflow.outside import FoundWorkflow, PausedBelow
 from dalsegno.workflow.records import Attempt, TaskExecution
-from dalsegno.workflow.refusals import Refusal
+from dalsegno.workflow.refusals import NotFound, Refusal
 from dalsegno.workflow.scope import Constant
 from dalsegno.workflow.states import QUIET_EXECUTION, AttemptState, ExecutionState
 from dalsegno.workflow.value import NULL, Value
@@ -215,9 +215,11 @@ class World:
         namespace: str = "",
         deadline_s: float | None = None,
     ) -> Execution:
-        """Start an execution; raises what the machine refuses with."""
-        found = self.find_workflow(name, namespace)
-        assert found is not None, f"no workflow {name}"
+        """Start an execution of a workflow of exactly this namespace; raises NotFound, and what the machine refuses
+        with."""
+        found = self.workflows.get((name, namespace))
+        if found is None:
+            raise NotFound("workflow", name)
         creation = ExecutionCreated(
             execution_id=derived_id(self.now_s, f"root {next(self._count)}"),
             definition_id=found.definition_id,

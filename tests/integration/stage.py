@@ -23,7 +23,7 @@ from tests.integration.engines import ScriptedExecutor, done, until
 from tests.processes import System, state_of
 
 from dalsegno.rpc.failure import Failure, read_failure
-from dalsegno.v1 import execution_pb2, executor_service_pb2, operation_pb2
+from dalsegno.v1 import execution_pb2, executor_service_pb2, operation_pb2, workflow_service_pb2
 from dalsegno.v1 import execution_service_pb2 as messages
 
 LANGUAGES = ("mistral", "orquesta")
@@ -228,10 +228,12 @@ class Stage:
         held: Iterable[Place] = (),
         **more: Any,
     ) -> Scene:
-        """Start an execution of one of the workflows above."""
+        """Start an execution of one of the workflows above, which the default namespace has, in the scene's own."""
         scene = Scene(set(broken), set(held), language=language)
         self.scenes[scene.namespace] = scene
-        scene.id = await self.system.begin(f"{language}_{workflow}", input, namespace=scene.namespace, **more)
+        wanted = workflow_service_pb2.GetWorkflowRequest(name=f"{language}_{workflow}")
+        definition_id = (await self.system.workflows.GetWorkflow(wanted)).workflow.definition_id
+        scene.id = await self.system.begin("", input, definition_id=definition_id, namespace=scene.namespace, **more)
         return scene
 
     async def rests(self, scene: Scene, state: str = "SUCCESS") -> execution_pb2.Execution:

@@ -75,6 +75,7 @@ MISTAKEN_LINES = [4, 7, 8, 11, 15]
 async def definitions(shared_system: System) -> None:
     """The workflows that these tests start."""
     await shared_system.define(GREETING)
+    await shared_system.define(GREETING, namespace="elsewhere")
 
 
 @dataclass(frozen=True)
@@ -232,6 +233,7 @@ async def test_starts_of_what_is_not_there(system: System) -> None:
     start = system.executions.StartExecution
     await not_found(start(Start(workflow="nowhere")), "nowhere")
     await not_found(start(Start(workflow="greeting", version=9)), "greeting version 9")
+    await not_found(start(Start(workflow="greeting", namespace="nowhere", input='{"name": 1}')), "greeting")
     await not_found(start(Start(definition_id=UNKNOWN_ID)), UNKNOWN_ID)
     await not_found(start(Start(workflow="greeting", input='{"name": 1}', environment="nowhere")), "nowhere")
 

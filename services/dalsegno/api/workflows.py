@@ -69,8 +69,9 @@ class Workflows(workflow_service_pb2_grpc.WorkflowServiceServicer):
             else:
                 row = queries.find_definition("workflow", request.name, request.namespace, request.version)
             if row is None or row.kind != "workflow":
-                version = f" version {request.version}" if request.version else ""
-                raise NotFound("workflow", request.definition_id or request.name + version)
+                if request.definition_id:
+                    raise NotFound("workflow", request.definition_id)
+                raise convert.missing_workflow(request.name, request.version, request.namespace)
             return wire.GetWorkflowResponse(workflow=messages.workflow_message(row))
 
         return await self._reads.run(read_one)

@@ -144,8 +144,7 @@ def _delete(asked: Asked, batch: Batch) -> workflow_service_pb2.DeleteWorkflowRe
     request, queries = asked.request, batch.transaction.queries
     newest = queries.find_definition("workflow", request.name, request.namespace, request.version)
     if newest is None:
-        shown = f"{request.name} version {request.version}" if request.version else request.name
-        raise NotFound("workflow", shown)
+        raise convert.missing_workflow(request.name, request.version, request.namespace)
     versions = [
         version
         for version in ([request.version] if request.version else range(1, newest.version + 1))

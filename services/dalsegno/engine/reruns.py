@@ -11,14 +11,13 @@ from dalsegno.engine.choices import rerun_choices
 from dalsegno.engine.dry_runs import dry_run_message
 from dalsegno.engine.requests import Asked, remember, remembered
 from dalsegno.engine.starts import new_execution_id
-from dalsegno.rpc.convert import Fields
+from dalsegno.rpc.convert import Fields, missing_workflow
 from dalsegno.v1 import execution_service_pb2 as executions
 from dalsegno.v1 import operation_pb2
 from dalsegno.workflow.changes import ExecutionCreated
 from dalsegno.workflow.events import RerunRequested, StartRequested
 from dalsegno.workflow.execution import Execution
 from dalsegno.workflow.model import Workflow
-from dalsegno.workflow.refusals import NotFound
 from dalsegno.workflow.value import Value
 
 RERUN_OF = "rerun-of"
@@ -111,11 +110,17 @@ def _creation(asked: Asked, batch: Batch, created: ExecutionCreated) -> tuple[Wo
 
 
 def _newest(batch: Batch, created: ExecutionCreated) -> tuple[Workflow, str, int]:
-    """The newest version of the workflow. Raises NotFound."""
-    found = batch.outside.find_workflow(created.workflow, created.namespace)
+    """The newest version of the workflow that the execution ran, in the namespace in which that is defined: for a
+    sub-workflow this may be the default one. Raises NotFound."""
+    queries = batch.transaction.queries
+    had = queries.definition(created.definition_id)
+    namespace = created.namespace if had is None else had.namespace
+    found = batch.lookups.definition("workflow", created.workflow, namespace, 0, queries)
     if found is None:
-        raise NotFound("workflow", created.workflow)
-    return found.workflow, found.definition_id, found.version
+        raise missing_workflow(created.workflow, namespace=namespace)
+    row, workflow = found
+    assert isinstance(workflow, Workflow)
+    return workflow, row.definition_id, row.version
 
 
 def _laid_over(environment: Value, over: Value | None) -> Value:

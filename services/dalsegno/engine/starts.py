@@ -10,6 +10,7 @@ from dalsegno.engine.copies import standalone_workflow
 from dalsegno.engine.dry_runs import dry_run_message
 from dalsegno.engine.requests import Asked, Kind, check_shared_fields, remember, remembered
 from dalsegno.expressions.environment import evaluate_environment
+from dalsegno.rpc.convert import missing_workflow
 from dalsegno.store.records import DefinitionRow
 from dalsegno.v1 import action_service_pb2, execution_service_pb2
 from dalsegno.workflow.changes import ExecutionCreated
@@ -79,18 +80,17 @@ def _start(asked: Asked, batch: Batch) -> execution_service_pb2.StartExecutionRe
 
 
 def _find_workflow(asked: Asked, batch: Batch) -> tuple[Workflow, DefinitionRow]:
+    """The workflow that the request names, by its name in exactly the namespace of the request. Raises NotFound."""
     request, lookups, queries = asked.request, batch.lookups, batch.transaction.queries
     if request.definition_id:
         row = queries.definition(request.definition_id)
         if row is None or row.deleted or row.kind != "workflow":
             raise NotFound("definition", request.definition_id)
         return _workflow(lookups.workflows.compiled(row)), row
-    for namespace in dict.fromkeys((request.namespace, "")):
-        found = lookups.definition("workflow", request.workflow, namespace, request.version, queries)
-        if found is not None:
-            return _workflow(found[1]), found[0]
-    shown = f"{request.workflow} version {request.version}" if request.version else request.workflow
-    raise NotFound("workflow", shown)
+    found = lookups.definition("workflow", request.workflow, request.namespace, request.version, queries)
+    if found is None:
+        raise missing_workflow(request.workflow, request.version, request.namespace)
+    return _workflow(found[1]), found[0]
 
 
 def _workflow(compiled: Workflow | AdHocAction) -> Workflow:

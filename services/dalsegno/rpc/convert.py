@@ -11,7 +11,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from dalsegno.v1 import definition_pb2, execution_pb2
-from dalsegno.workflow.refusals import InvalidRequest, TooLarge, Violation
+from dalsegno.workflow.refusals import InvalidRequest, NotFound, TooLarge, Violation
 from dalsegno.workflow.value import VALUE_BYTES_MAX, UnfitValue, Value, checked
 
 NAME_LENGTH = 255
@@ -81,6 +81,20 @@ def language(name: str) -> definition_pb2.Language.ValueType:
 def language_name(number: definition_pb2.Language.ValueType) -> str:
     """The name in lower case; empty for unspecified."""
     return {value: name for name, value in _LANGUAGES.items() if value}.get(number, "")
+
+
+def missing_workflow(name: str, version: int = 0, namespace: str = "") -> NotFound:
+    """The refusal of a workflow, or of a version of it, that this namespace does not have.
+
+    >>> str(missing_workflow("nightly", 3, "shop"))
+    "workflow 'nightly version 3' does not exist in the namespace 'shop'"
+    """
+    shown = f"{name} version {version}" if version else name
+    return NotFound("workflow", shown, f"workflow {shown!r} does not exist in {_shown_namespace(namespace)}")
+
+
+def _shown_namespace(namespace: str) -> str:
+    return f"the namespace {namespace!r}" if namespace else "the default namespace"
 
 
 class Fields:

@@ -119,6 +119,7 @@ async def test_repeated_request_gets_the_first_answer(desk: Desk) -> None:
     failure = await refused(desk.start("one", input='{"name": "Bob"}', request_id="r1"))
     assert (failure.code, failure.reason) == (grpc.StatusCode.ALREADY_EXISTS, "REQUEST_ID_REUSED")
     assert len(desk.read(lambda queries: queries.executions().rows)) == 1
+    await desk.create(ONE, namespace="elsewhere")
     other = await desk.start("one", namespace="elsewhere", **request)
     assert other.id != first.id, "request ids are unique per namespace"
 
