@@ -44,6 +44,12 @@ SCOPE = PlainScope({"l": list(range(2_000)), "s": "a" * 100_000, "o": [{"x": "y"
         ("str(range(60).aggregate([$1, $1], [1]))", "builds more than"),
         ("json_dump(range(60).aggregate([$1, $1], [1]))", "builds more than"),
         ("range(1000).select(tasks())", "steps"),
+        ("('{0}' * 1000000).format(1)", "steps"),
+        ("('{0}' * 100).format($.s)", "builds more than"),
+        ("('{0:>1000}' * 9000).format(1)", "builds more than"),
+        ("'{0:>100000000}'.format(1)", "at most 1,000 characters"),
+        ("'{0:.1000000000f}'.format(1.5)", "at most 1,000 characters"),
+        ("'{0}'.format($.o) + '{0}'.format($.o) + '{0}{0}{0}{0}{0}{0}'.format($.o)", "builds more than"),
         ("float('inf')", "which JSON does not have"),
     ],
 )

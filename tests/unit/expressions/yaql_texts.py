@@ -56,7 +56,9 @@ FORMS: dict[str, str] = {
         <string>.toUpper(); <string>.toLower(); <string>.trim(); <string>.trim(<string>); <string>.trimLeft();
         <string>.trimRight(); <string>.norm(); <string>.replace(<string>, <string>); concat(<string>, <string>);
         <string>.substring(<number>); <string>.substring(<number>, <number>); <list>.join(<string>);
-        <string>.join(<list>); <string>.replace(<dict>); hex(<number>); <string>.replace(<string>, <string>, 1)""",
+        <string>.join(<list>); <string>.replace(<dict>); hex(<number>); <string>.replace(<string>, <string>, 1);
+        '{} {}'.format(<any>, <list>); '{0:>7}|{nAme}'.format(<string>, nAme => <any>); format('{0:08.2f}', <number>);
+        <string>.format(<any>)""",
     "bool": """<number> < <number>; <number> >= <number>; <string> > <string>; <any> = <any>; <list> = <list>;
         <any> != <any>; <number> = <number>; <string> <= <string>; null < <any>; <any> >= null; not <any>;
         <any> in <list>; <string> in <string>; <bool> and <any>; <bool> or <any>; <list>.any(); <list>.any(<test>);

@@ -9,7 +9,7 @@ from yaql.language import expressions as tree
 from yaql.language.utils import NO_VALUE
 
 from dalsegno.expressions.values import BuiltDict, describe
-from dalsegno.expressions.yaql import collections, mathematics, queries, strings
+from dalsegno.expressions.yaql import collections, formatting, mathematics, queries, strings
 from dalsegno.expressions.yaql.context import (
     ABSENT,
     context_closure,
@@ -25,7 +25,7 @@ from dalsegno.workflow.scope import EvaluationError
 if TYPE_CHECKING:
     from dalsegno.expressions.yaql.compile import Compiler
 
-TABLES = (collections, mathematics, queries, strings)
+TABLES = (collections, formatting, mathematics, queries, strings)
 """The modules whose import fills the registry."""
 
 
@@ -43,7 +43,7 @@ def compile_call(compiler: Compiler, node: Any, receiver: Closure | None, is_roo
         raise NotCompiled(name)
     by_name = any(type(argument) is tree.MappingRuleExpression for argument in arguments)
     if entry is not None and entry.named and by_name:
-        return _compile_named(compiler, entry, arguments)
+        return _compile_named(compiler, entry, arguments, receiver)
     if by_name:
         raise NotCompiled("an argument by name")
     if entry is None:
@@ -104,13 +104,14 @@ def _call(entry: Builtin, closures: list[Closure]) -> Closure:
     return call
 
 
-def _compile_named(compiler: Compiler, entry: Builtin, arguments: list[Any]) -> Closure:
-    """A function of the workflow that takes arguments by name."""
+def _compile_named(compiler: Compiler, entry: Builtin, arguments: list[Any], receiver: Closure | None) -> Closure:
+    """A function or method that takes arguments by name."""
     named = [argument for argument in arguments if type(argument) is tree.MappingRuleExpression]
     if not all(type(rule.source) is tree.KeywordConstant for rule in named):
         raise NotCompiled("an argument by an odd name")
     by_name = {rule.source.value: compiler.compile(rule.destination) for rule in named}
-    by_place = [compiler.compile(argument) for argument in arguments if argument not in named]
+    by_place = [] if receiver is None else [receiver]
+    by_place += [compiler.compile(argument) for argument in arguments if argument not in named]
 
     def call(frame: Frame, dollar: object) -> object:
         placed = [closure(frame, dollar) for closure in by_place]

@@ -10,7 +10,7 @@ from functools import lru_cache
 from typing import Any
 
 import yaql
-from yaql.language import specs, utils
+from yaql.language import specs, utils, yaqltypes
 from yaql.language.contexts import ContextBase
 
 from dalsegno.expressions.language import Language
@@ -18,7 +18,7 @@ from dalsegno.expressions.values import SCALARS, finish
 from dalsegno.expressions.yaql.context import variable_at_closure
 from dalsegno.expressions.yaql.frame import Frame
 from dalsegno.expressions.yaql.parse import engine, parse
-from dalsegno.expressions.yaql.registry import FUNCTIONS, Builtin
+from dalsegno.expressions.yaql.registry import FUNCTIONS, METHODS, Builtin
 
 
 @specs.name("#finalize")  # type: ignore[untyped-decorator]
@@ -38,6 +38,7 @@ def standard_context(language: Language) -> ContextBase:
     for name, entry in (*language.functions.items(), ("random", FUNCTIONS["random"])):
         if name != "ctx":
             context.register_function(_bind(entry), name=name)
+    context.register_function(_bind_to_text(METHODS["format"]), name="format", method=True, function=True)
     if language.context_is_called:
         context.register_function(lambda key=None: _context(language, key), name="ctx")
     context.register_function(lambda: datetime.fromtimestamp(_running.get().scope.at_s, UTC), name="now")
@@ -56,6 +57,17 @@ def _context(language: Language, key: object) -> Any:
 def _bind(entry: Builtin) -> Callable[..., object]:
     def call(*values: Any, **named: Any) -> Any:
         return utils.convert_input_data(entry.call(_running.get(), values, named))
+
+    return call
+
+
+def _bind_to_text(entry: Builtin) -> Callable[..., object]:
+    """The method for texts alone: the library has its own of this name for other receivers. What a workflow's author
+    names cannot be called `__text`."""
+
+    @specs.parameter("__text", yaqltypes.String())  # type: ignore[untyped-decorator]
+    def call(__text: str, *values: Any, **named: Any) -> Any:
+        return entry.call(_running.get(), (__text, *values), named)
 
     return call
 

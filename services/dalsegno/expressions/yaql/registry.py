@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from inspect import signature
@@ -40,8 +40,9 @@ class Builtin:
         if not named:
             return self.implementation(frame, *values)
         try:
-            by_name = {_snake(name): value for name, value in named.items()}
-            arguments = _signature(self.implementation).bind(frame, *values, **by_name)
+            taken = _signature(self.implementation)
+            by_name = {_spelled(name, taken.parameters): value for name, value in named.items()}
+            arguments = taken.bind(frame, *values, **by_name)
         except TypeError as error:
             raise EvaluationError(f"{self.name}(): {error}") from None
         return self.implementation(*arguments.args, **arguments.kwargs)
@@ -50,9 +51,11 @@ class Builtin:
 _signature = lru_cache(maxsize=None)(signature)
 
 
-def _snake(name: str) -> str:
-    """YAQL's authors write parameters in camel case, Jinja's as they are called; both spellings are taken."""
-    return re.sub(r"(?<=[a-z0-9])[A-Z]", lambda letter: f"_{letter[0].lower()}", name)
+def _spelled(name: str, parameters: Container[str]) -> str:
+    """YAQL's authors write parameters in camel case, Jinja's as they are called; both spellings are taken. A name that
+    is no parameter's own is left as it is."""
+    snake = re.sub(r"(?<=[a-z0-9])[A-Z]", lambda letter: f"_{letter[0].lower()}", name)
+    return snake if snake in parameters else name
 
 
 FUNCTIONS: dict[str, Builtin] = {}
