@@ -47,8 +47,10 @@ class Workflows(workflow_service_pb2_grpc.WorkflowServiceServicer):
             raise TooLarge("text", size, VALUE_BYTES_MAX)
         known = KnownActions(self._reads, request.namespace)
         document: Document = await asyncio.to_thread(read, request.text, name=request.name, actions=known)
+        problems = document.objections if request.strict else document.problems
         return wire.ValidateDefinitionsResponse(
-            problems=[problem_message(problem) for problem in document.problems[:PROBLEMS_MAX]],
+            problems=map(problem_message, problems[:PROBLEMS_MAX]),
+            warnings=() if request.strict else map(problem_message, document.warnings),
             language=convert.language(document.language),
             workflows=[
                 member.name for member in document.members if member.kind is MemberKind.WORKFLOW and member.name

@@ -36,6 +36,7 @@ from dalsegno.cli.output import (
     state_text,
 )
 from dalsegno.cli.picture import execution_state, seconds_of
+from dalsegno.cli.problems import print_warnings
 from dalsegno.cli.serving import is_there, private_server, unless_failing
 from dalsegno.cli.watching import watch_to_rest
 from dalsegno.v1 import execution_pb2, execution_service_pb2, workflow_service_pb2
@@ -133,6 +134,7 @@ async def _run_to_rest(
 ) -> int:
     if definition.text:
         stored = await ask(connection.workflows.CreateDefinitions, definition, PATIENCE_S)
+        print_warnings(stored.warnings)
         start.workflow = start.workflow or _first_workflow(stored)
     started = (await ask(connection.executions.StartExecution, start, PATIENCE_S)).execution
     # Whoever wants the result for a program gets nothing else on standard output.

@@ -13,7 +13,8 @@ from dalsegno.cli.inputs import read_document
 from dalsegno.cli.options import Comment, Filter, Limit, Namespace, Output, RequestId, Server, call, request_id_or_new
 from dalsegno.cli.output import Format, clock, console, enum_name, print_message, print_rows
 from dalsegno.cli.paging import page_size, read_pages
-from dalsegno.v1 import definition_pb2, failure_pb2
+from dalsegno.cli.problems import print_findings, print_warnings
+from dalsegno.v1 import definition_pb2
 from dalsegno.v1 import workflow_service_pb2 as messages
 
 app = typer.Typer(no_args_is_help=True, help="Store, check, list, show and delete workflows.")
@@ -24,6 +25,7 @@ Name = Annotated[str, typer.Argument(metavar="NAME", help="The name of the workf
 GivenName = Annotated[
     str, typer.Option("--name", help="The name, for files that need not say it (Orquesta): pack.name.")
 ]
+Strict = Annotated[bool, typer.Option("--strict", help="Take warnings as problems.")]
 Version = Annotated[int, typer.Option("--version", "-v", min=0, help="The version; 0: the newest.")]
 
 
@@ -31,24 +33,31 @@ Version = Annotated[int, typer.Option("--version", "-v", min=0, help="The versio
 def create(
     file: Document,
     name: GivenName = "",
+    strict: Strict = False,
     server: Server = DEFAULT_SERVER,
     namespace: Namespace = "",
     comment: Comment = "",
     request_id: RequestId = "",
     output: Output = Format.TABLE,
 ) -> None:
-    """Store everything that a file defines: workflows, a workbook, ad-hoc actions. Each becomes a new version."""
+    """Store everything that a file defines: workflows, a workbook, ad-hoc actions. Each becomes a new version.
+
+    Warnings tell what can be stored and is hardly meant: functions and filters that there are not, text that is no part
+    of a parameter. With --strict a file with warnings is not stored.
+    """
     request = messages.CreateDefinitionsRequest(
         namespace=namespace,
         text=read_document(file),
         name=name,
         comment=comment,
         request_id=request_id_or_new(request_id),
+        strict=strict,
     )
     stored = call(server, lambda connection: ask(connection.workflows.CreateDefinitions, request, PATIENCE_S))
     if output is not Format.TABLE:
         print_message(output, stored)
         return
+    print_warnings(stored.warnings, file)
     rows = [("workflow", each.name, each.version, _parameters(each)) for each in stored.workflows]
     rows += [("action", each.name, each.version, _parameters(each)) for each in stored.actions]
     print_rows(output, [], ("KIND", "NAME", "VERSION", "INPUT"), rows)
@@ -58,15 +67,21 @@ def create(
 def validate(
     files: Documents,
     name: GivenName = "",
+    strict: Strict = False,
     server: Server = DEFAULT_SERVER,
     namespace: Namespace = "",
     output: Output = Format.TABLE,
 ) -> None:
-    """List all problems of files, each with its line. Nothing is stored. Exit code 0: no problems, 2: some."""
+    """List all problems and warnings of files, each with its line. Nothing is stored.
+
+    Exit code 0: no problems, 2: some. Warnings tell what can be stored and is hardly meant: functions and filters that
+    there are not, text that is no part of a parameter. With --strict they are problems.
+    """
     if name and len(files) > 1:
         raise Complaint("--name is for one file")
     requests = [
-        messages.ValidateDefinitionsRequest(namespace=namespace, text=read_document(file), name=name) for file in files
+        messages.ValidateDefinitionsRequest(namespace=namespace, text=read_document(file), name=name, strict=strict)
+        for file in files
     ]
 
     async def validate_all(connection: Connection) -> list[messages.ValidateDefinitionsResponse]:
@@ -75,23 +90,13 @@ def validate(
     answers = call(server, validate_all)
     if output is Format.TABLE:
         for file, answer in zip(files, answers, strict=True):
-            _print_problems(file, answer, alone=len(files) == 1)
+            print_findings(file, answer, alone=len(files) == 1)
     elif len(answers) == 1:
         print_message(output, answers[0])
     else:
         print_rows(output, answers, (), ())
     if any(answer.problems for answer in answers):
         raise typer.Exit(USAGE)
-
-
-def _print_problems(file: Path, answer: messages.ValidateDefinitionsResponse, *, alone: bool) -> None:
-    """A line for each problem of a file, and one that sums them up."""
-    for problem in answer.problems:
-        console().print(f"{file}:{problem_line(problem)}", markup=False)
-    names = ", ".join([*answer.workflows, *answer.actions]) or _nameless(answer)
-    count = len(answer.problems)
-    told = "no problems" if not count else "1 problem" if count == 1 else f"{count} problems"
-    console().print(f"{told}: {names}" if alone else f"{file}: {told}: {names}", markup=False)
 
 
 @app.command("list", epilog="example:  dalsegno workflow list --filter tag=nightly")
@@ -162,19 +167,6 @@ def delete(
     )
     answer = call(server, lambda connection: ask(connection.workflows.DeleteWorkflow, request, PATIENCE_S))
     console().print(f"deleted {name}: {', '.join(f'version {each}' for each in answer.versions)}", markup=False)
-
-
-def problem_line(problem: failure_pb2.Problem) -> str:
-    """`line:column: path: message (hint)`, as editors read it."""
-    place = ":".join(str(number) for number in (problem.line, problem.column) if number)
-    hint = f" ({problem.hint})" if problem.hint else ""
-    return ": ".join(part for part in (place, problem.path, problem.message + hint) if part)
-
-
-def _nameless(answer: messages.ValidateDefinitionsResponse) -> str:
-    if answer.language != definition_pb2.LANGUAGE_ORQUESTA:
-        return "nothing"
-    return "a workflow without a name (to store it, give one with --name)"
 
 
 def _parameters(described: definition_pb2.Workflow | definition_pb2.Action) -> str:

@@ -84,8 +84,15 @@ class Document:
     language: str
     members: tuple[Member, ...] = ()
     problems: tuple[Problem, ...] = ()
+    warnings: tuple[Problem, ...] = ()
+    """What keeps nothing from being stored, and is hardly what the author meant."""
     name: str = ""
     """The workbook's name; "" for other kinds."""
+
+    @property
+    def objections(self) -> tuple[Problem, ...]:
+        """Problems and warnings together, in the order of the document: what a strict reader finds wrong with it."""
+        return tuple(sorted((*self.problems, *self.warnings), key=lambda problem: (problem.line, problem.column)))
 
     def member(self, name: str) -> Member | None:
         """The member of this name, a workflow before an action."""
@@ -122,7 +129,7 @@ def read(text: str, limits: Limits = DEFAULT_LIMITS, name: str = "", actions: Ac
     else:
         members = _read_list(reader, source, kind)
     language = "orquesta" if kind is DocumentKind.ORQUESTA else "mistral"
-    return Document(kind, language, members, problems.listed(), book)
+    return Document(kind, language, members, problems.listed(), problems.warnings(), book)
 
 
 def explain_nameless(document: Document) -> tuple[Problem, ...]:

@@ -11,7 +11,10 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from dalsegno.definitions.load import Source
-from dalsegno.definitions.problems import SEMANTIC, SYNTAX, Guess, Path, Problems, shown
+from dalsegno.definitions.problems import EXPRESSION, SEMANTIC, SYNTAX, Guess, Path, Problems, shown
+from dalsegno.expressions.inspection import find_unknown, known_names
+from dalsegno.expressions.language import Language
+from dalsegno.expressions.unknown import Unknown
 
 NAME_LENGTH_MAX = 255
 
@@ -34,6 +37,36 @@ class Forms:
     def fault(self, path: Path, message: str, hint: str = "", category: str = SYNTAX) -> None:
         """Notes a problem."""
         self._problems.add(path, message, hint, category)
+
+    def warn(self, path: Path, message: str, hint: str = "", category: str = SYNTAX) -> None:
+        """Notes a warning."""
+        self._problems.warn(path, message, hint, category)
+
+    def warn_of_lost(self, lost: str, path: Path) -> None:
+        """Warns of the part of a text that is neither a name nor a parameter (lost.py)."""
+        if lost:
+            self.warn(path, f"{shown(lost)} is not read as part of a parameter", "put the whole value in quotes")
+
+    def warn_of_unknown(self, value: object, path: Path, language: Language) -> None:
+        """Warns of every function, method, filter and test that the expressions in a value (not in its keys) call and
+        that there is not: such an expression can be read, and fails when it is evaluated."""
+        if isinstance(value, str):
+            for unknown in find_unknown(value, language):
+                self.warn(path, str(unknown), self._hint(unknown, language), EXPRESSION)
+        elif isinstance(value, dict):
+            for key, item in value.items():
+                self.warn_of_unknown(item, (*path, key), language)
+        elif isinstance(value, list):
+            for index, item in enumerate(value):
+                self.warn_of_unknown(item, (*path, index), language)
+
+    def _hint(self, unknown: Unknown, language: Language) -> str:
+        """What may have been meant: the same name of another kind, or the nearest name of this kind."""
+        known = known_names(language, unknown.notation)
+        for kind, names in known.items():
+            if unknown.name in names:
+                return f"there is a {kind} of this name"
+        return self.guess(unknown.name, sorted(known[unknown.kind]))
 
     def guess(self, word: str, known: Iterable[str]) -> str:
         """A hint with the known word that is nearest, or ""."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import itertools
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 Path = tuple[str | int, ...]
 """The way from the top of a document to a value: keys, and indexes counted from 0."""
@@ -27,7 +27,8 @@ _WORD_LENGTH_MAX = 100
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing that must be mended before the definition is accepted. Line and column count from 1."""
+    """One thing that must be mended before the definition is accepted; as a warning, one that had better be. Line and
+    column count from 1."""
 
     path: str
     line: int
@@ -41,31 +42,67 @@ class Problem:
         return f"{where}: {self.message}" + (f" ({self.hint})" if self.hint else "")
 
 
+@dataclass(frozen=True, slots=True)
+class _Note:
+    """A problem or a warning before its place is looked up."""
+
+    path: Path
+    message: str
+    hint: str
+    category: str
+    place: Place | None
+
+
+class _Notes:
+    """Notes in the order in which they were made, each once, and how many were left off."""
+
+    def __init__(self) -> None:
+        self.notes: dict[tuple[Path, str], _Note] = {}
+        self.left_off = 0
+
+    def add(self, note: _Note) -> None:
+        key = (note.path, note.message)
+        if key not in self.notes and len(self.notes) >= PROBLEMS_MAX:
+            self.left_off += 1
+        else:
+            self.notes.setdefault(key, note)
+
+    def listed(self, locate: Callable[[Path], Place], what: str) -> tuple[Problem, ...]:
+        """All of them in the order of the document."""
+        problems = []
+        for note in self.notes.values():
+            line, column = note.place or locate(note.path)
+            problems.append(Problem(path_text(note.path), line, column, note.message, note.hint, note.category))
+        problems.sort(key=lambda problem: (problem.line, problem.column))
+        if self.left_off:
+            last = problems[-1]
+            problems.append(Problem("", last.line, last.column, f"and {self.left_off} further {what}"))
+        return tuple(problems)
+
+
 class Problems:
-    """Collects the problems of one document. Whoever loads the document sets `locate`, which finds a path's place."""
+    """Collects the problems of one document, and what is worth a warning. Whoever loads the document sets `locate`,
+    which finds a path's place."""
 
     def __init__(self) -> None:
         self.locate: Callable[[Path], Place] = lambda path: (1, 1)
-        self._found: list[tuple[Path, Place | None, str, str, str]] = []
-        self._seen: set[tuple[Path, str]] = set()
+        self._problems = _Notes()
+        self._warnings = _Notes()
         self._redirects: dict[Path, Path] = {}
-        self._left_off = 0
 
     def __len__(self) -> int:
-        return len(self._found) + self._left_off
+        """How many problems there are; warnings are none."""
+        return len(self._problems.notes) + self._problems.left_off
 
     def add(
         self, path: Path, message: str, hint: str = "", category: str = SYNTAX, *, place: Place | None = None
     ) -> None:
         """Notes one problem. `place` is given only by whoever knows better than the path, such as the YAML loader."""
-        path = self._redirected(path)
-        if (path, message) in self._seen:
-            return
-        if len(self._found) >= PROBLEMS_MAX:
-            self._left_off += 1
-            return
-        self._seen.add((path, message))
-        self._found.append((path, place, message, hint, category))
+        self._problems.add(_Note(self._redirected(path), message, hint, category, place))
+
+    def warn(self, path: Path, message: str, hint: str = "", category: str = SYNTAX) -> None:
+        """Notes something that keeps no definition from being accepted, and is hardly what its author meant."""
+        self._warnings.add(_Note(self._redirected(path), message, hint, category, None))
 
     def redirect(self, path: Path, to: Path) -> None:
         """Problems at `path`, a value that the document does not hold as such, are shown at `to`."""
@@ -73,21 +110,17 @@ class Problems:
 
     def take(self, others: Problems) -> None:
         """Adds the problems that were collected apart."""
-        for path, place, message, hint, category in others._found:
-            self.add(path, message, hint, category, place=place)
-        self._left_off += others._left_off
+        for note in others._problems.notes.values():
+            self._problems.add(replace(note, path=self._redirected(note.path)))
+        self._problems.left_off += others._problems.left_off
 
     def listed(self) -> tuple[Problem, ...]:
         """All problems in the order of the document."""
-        problems = []
-        for path, place, message, hint, category in self._found:
-            line, column = place or self.locate(path)
-            problems.append(Problem(path_text(path), line, column, message, hint, category))
-        problems.sort(key=lambda problem: (problem.line, problem.column))
-        if self._left_off:
-            last = problems[-1]
-            problems.append(Problem("", last.line, last.column, f"and {self._left_off} further problems"))
-        return tuple(problems)
+        return self._problems.listed(self.locate, "problems")
+
+    def warnings(self) -> tuple[Problem, ...]:
+        """All warnings in the order of the document."""
+        return self._warnings.listed(self.locate, "warnings")
 
     def _redirected(self, path: Path) -> Path:
         if self._redirects:

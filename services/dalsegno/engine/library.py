@@ -13,6 +13,7 @@ from dalsegno.engine.batch import Batch
 from dalsegno.engine.requests import Asked, Kind, check_shared_fields
 from dalsegno.engine.starts import DESCRIPTION_LENGTH
 from dalsegno.rpc import convert
+from dalsegno.rpc.errors import problem_message
 from dalsegno.rpc.messages import adhoc_message, environment_message, workflow_message
 from dalsegno.store.records import DefinitionRow, EnvironmentRow, Member
 from dalsegno.store.records import Document as StoredDocument
@@ -52,7 +53,7 @@ def read_document(request: workflow_service_pb2.CreateDefinitionsRequest) -> Doc
     if size > DEFINITION_BYTES_MAX:
         raise TooLarge("the definition", size, DEFINITION_BYTES_MAX)
     document = read(request.text, name=request.name)
-    problems = (*explain_nameless(document), *document.problems)
+    problems = (*explain_nameless(document), *(document.objections if request.strict else document.problems))
     if problems:
         raise InvalidDefinition(problems)
     asked_language = convert.language_name(request.language)
@@ -87,6 +88,7 @@ def _create(asked: Asked, batch: Batch) -> workflow_service_pb2.CreateDefinition
             response.workflows.append(workflow_message(replace(row, text=None)))
         else:
             response.actions.append(adhoc_message(replace(row, text=None)))
+    response.warnings.extend(map(problem_message, document.warnings))
     return response
 
 

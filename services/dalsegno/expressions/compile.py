@@ -35,7 +35,8 @@ class ExpressionProblem:
 
 Report = Callable[[ExpressionProblem], None]
 
-_JINJA_ALONE = re.compile(r"\{\{(?:(?!\{\{|\}\}).)*\}\}")
+JINJA_ALONE = re.compile(r"\{\{(?:(?!\{\{|\}\}).)*\}\}")
+"""A string that is one Jinja expression."""
 
 
 class _Evaluated(Protocol):
@@ -171,10 +172,11 @@ def warm_up() -> None:
 
 def has_expression(value: object) -> bool:
     """Whether a string has marks of an expression in it."""
-    return isinstance(value, str) and (has_marked(value, "<%", "%>") or _has_jinja(value))
+    return isinstance(value, str) and (has_marked(value, "<%", "%>") or has_jinja(value))
 
 
-def _has_jinja(text: str) -> bool:
+def has_jinja(text: str) -> bool:
+    """Whether a string has marks of Jinja in it."""
     return has_marked(text, "{{", "}}") or has_marked(text, "{%", "%}")
 
 
@@ -190,13 +192,13 @@ def _compile_string(text: str, report: Report, path: Path, language: Language) -
     if "<%" not in text and "{" not in text:
         return Constant(text)
     has_yaql = has_marked(text, "<%", "%>")
-    has_jinja = _has_jinja(text)
-    if has_yaql and has_jinja:
+    is_jinja = has_jinja(text)
+    if has_yaql and is_jinja:
         report(ExpressionProblem(path, "YAQL and Jinja expressions in one string"))
         return Constant(text)
     if has_yaql:
         return _compile_yaql_string(text, report, path, language)
-    if has_jinja:
+    if is_jinja:
         return _compile_jinja_string(text, report, path, language)
     return Constant(text)
 
@@ -233,7 +235,7 @@ def _compile_parts(
 def _compile_jinja_string(text: str, report: Report, path: Path, language: Language) -> Template:
     place = "/".join(map(str, path))
     try:
-        if _JINJA_ALONE.fullmatch(text):
+        if JINJA_ALONE.fullmatch(text):
             return Expression(compile_jinja_expression(text, language), place)
         whole = Expression(compile_jinja_text(text, language), place)
     except SyntaxProblem as problem:

@@ -18,7 +18,8 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from dalsegno.expressions import functions
 from dalsegno.expressions.apart import evaluate_apart
 from dalsegno.expressions.budget import NUMBER_BITS, TEXT_LENGTH, Budget
-from dalsegno.expressions.jinja_cost import is_simple
+from dalsegno.expressions.jinja_cost import is_simple, nodes_of
+from dalsegno.expressions.jinja_names import find_unknown
 from dalsegno.expressions.language import MISTRAL, Language
 from dalsegno.expressions.values import PLAIN, SCALARS, describe, finish
 from dalsegno.expressions.yaql.evaluate import NO_NAMES, shorten
@@ -175,15 +176,18 @@ def environment(language: Language = MISTRAL) -> Environment:
 class _Source(ABC):
     """What a Jinja text and a Jinja expression have in common: how they are evaluated, here or apart."""
 
-    __slots__ = ("language", "simple", "text")
+    __slots__ = ("language", "simple", "text", "unknown")
 
     notation: ClassVar[str]
     """What the evaluation process is told that it is."""
 
-    def __init__(self, text: str, language: Language, simple: bool) -> None:
+    def __init__(self, text: str, language: Language, tree: nodes.Template | None) -> None:
+        found = [] if tree is None else nodes_of(tree)
         self.text = text
         self.language = language
-        self.simple = simple
+        self.simple = is_simple(found, language.quick_functions)
+        self.unknown = find_unknown(found, environment(language)) if found else ()
+        """What it calls that there is not."""
 
     def evaluate(self, scope: Scope, place: str = "") -> object:
         """The value as plain JSON data. Raises EvaluationError."""
@@ -218,8 +222,8 @@ class JinjaExpression(_Source):
 
     notation = "jinja"
 
-    def __init__(self, text: str, language: Language, path: Path | None, simple: bool) -> None:
-        super().__init__(text, language, simple)
+    def __init__(self, text: str, language: Language, path: Path | None, tree: nodes.Template | None = None) -> None:
+        super().__init__(text, language, tree)
         self.path = path
         self.compiled: TemplateExpression | None = None
 
@@ -244,8 +248,8 @@ class JinjaText(_Source):
 
     notation = "jinja text"
 
-    def __init__(self, text: str, language: Language, simple: bool) -> None:
-        super().__init__(text, language, simple)
+    def __init__(self, text: str, language: Language, tree: nodes.Template) -> None:
+        super().__init__(text, language, tree)
         self.compiled: Template | None = None
 
     def _value(self, variables: Variables) -> object:
@@ -327,15 +331,14 @@ def compile_jinja_expression(text: str, language: Language = MISTRAL) -> JinjaEx
     """The expression of this text, with its marks. Raises SyntaxProblem."""
     path = _find_path(_inner(text), language)
     if path is not None:
-        return JinjaExpression(text, language, path, simple=True)
-    tree = _parse(text, language, as_expression=True)
-    return JinjaExpression(text, language, None, is_simple(tree, language.quick_functions))
+        return JinjaExpression(text, language, path)
+    return JinjaExpression(text, language, None, _parse(text, language, as_expression=True))
 
 
 @lru_cache(maxsize=16_384)
 def compile_jinja_text(text: str, language: Language = MISTRAL) -> JinjaText:
     """The template of this text. Raises SyntaxProblem."""
-    return JinjaText(text, language, is_simple(_parse(text, language, as_expression=False), language.quick_functions))
+    return JinjaText(text, language, _parse(text, language, as_expression=False))
 
 
 def _parse(text: str, language: Language, as_expression: bool) -> nodes.Template:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from jinja2 import nodes
 
 NODES = 200
@@ -64,17 +66,17 @@ SEPARATOR = 16
 """Characters of a separator in `join`."""
 
 
-def is_simple(tree: nodes.Template, functions: frozenset[str]) -> bool:
-    """Whether the template has no loops, no macros and nothing that makes much out of little. What the `functions`
-    cost is counted."""
-    found = _walk(tree)
+def is_simple(found: Sequence[nodes.Node], functions: frozenset[str]) -> bool:
+    """Whether a template of these nodes has no loops, no macros and nothing that makes much out of little. What the
+    `functions` cost is counted."""
     builders = sum(isinstance(node, BUILDING_NODES) for node in found)
     if len(found) > NODES or builders > BUILDERS:
         return False
     return all(isinstance(node, PLAIN_NODES + BUILDING_NODES) and _is_known(node, functions) for node in found)
 
 
-def _walk(tree: nodes.Node) -> list[nodes.Node]:
+def nodes_of(tree: nodes.Node) -> list[nodes.Node]:
+    """The node and all that is in it."""
     found: list[nodes.Node] = [tree]
     for node in found:
         found.extend(node.iter_child_nodes())

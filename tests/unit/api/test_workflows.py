@@ -40,9 +40,9 @@ def reads() -> Iterator[Reads]:
 
 
 async def validate(
-    text: str, reads: Reads = NOTHING, name: str = ""
+    text: str, reads: Reads = NOTHING, name: str = "", *, strict: bool = False
 ) -> workflow_service_pb2.ValidateDefinitionsResponse:
-    request = workflow_service_pb2.ValidateDefinitionsRequest(text=text, namespace="city", name=name)
+    request = workflow_service_pb2.ValidateDefinitionsRequest(text=text, namespace="city", name=name, strict=strict)
     return await Workflows(reads, NOTHING).ValidateDefinitions(request, NOTHING)
 
 
@@ -99,3 +99,21 @@ async def test_mistral() -> None:
     answer = await validate("version: '2.0'\nw: {tasks: {t: {action: std.noop}}}")
     assert answer.language == definition_pb2.LANGUAGE_MISTRAL
     assert (list(answer.workflows), list(answer.problems)) == (["w"], [])
+
+
+WARNED = "version: '2.0'\nw:\n  output: {o: <% nosuch() %>}\n  tasks: {t: {action: std.echo output=<% 1 %>/x}}\n"
+
+
+async def test_warnings_stand_beside_problems() -> None:
+    """What can be stored and is hardly meant is told in a field of its own, with its place; `strict` makes it problems,
+    in the order of the lines with all others."""
+    answer = await validate(WARNED)
+    assert not answer.problems
+    assert [(each.path, each.line, each.column, each.category) for each in answer.warnings] == [
+        ("w.output.o", 3, 12, failure_pb2.PROBLEM_CATEGORY_EXPRESSION),
+        ("w.tasks.t.action", 4, 15, failure_pb2.PROBLEM_CATEGORY_SYNTAX),
+    ]
+    strict = await validate(WARNED.replace("{action", "{actoin: 1, action"), strict=True)
+    assert not strict.warnings
+    assert [each.line for each in strict.problems] == [3, 4, 4]
+    assert list((await validate(WARNED, strict=True)).problems) == list(answer.warnings)

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
+from dalsegno.definitions.problems import Problem
 from dalsegno.v1 import (
     action_service_pb2,
     definition_pb2,
@@ -19,7 +20,7 @@ from dalsegno.v1 import (
     failure_pb2,
     workflow_service_pb2,
 )
-from dalsegno.workflow.refusals import InvalidRequest, NotFound, Unavailable, Violation
+from dalsegno.workflow.refusals import InvalidDefinition, InvalidRequest, NotFound, Unavailable, Violation
 
 ID = "0193b5c2-7f3a-7e51-9d0c-5a8f2c1e6b47"
 Type = Callable[..., Any]
@@ -199,6 +200,57 @@ def test_several_files_are_checked_at_once(api: Any, type_command: Type, tmp_pat
         f"{bad}: 1 problem: nothing",
     ]
     assert type_command("workflow", "validate", good, bad, "--name", "a.b", "-s", api.address).exit_code == 2
+
+
+def warning() -> failure_pb2.Problem:
+    """A warning as the server tells it."""
+    return failure_pb2.Problem(path="w.output.o", line=3, column=12, message="there is no function", hint="did you?")
+
+
+def test_warnings_follow_the_problems(api: Any, type_command: Type, tmp_path: Path) -> None:
+    """`workflow validate` prints warnings as such, counts them, and ends with exit code 0 when there is no problem;
+    with --strict the server is asked to take them as problems."""
+    file = tmp_path / "w.yaml"
+    file.write_text("version: '2.0'\n")
+    strict = workflow_service_pb2.ValidateDefinitionsResponse(problems=[warning()])
+    api.answer(
+        "ValidateDefinitions",
+        workflow_service_pb2.ValidateDefinitionsResponse(workflows=["w"], warnings=[warning()]),
+        workflow_service_pb2.ValidateDefinitionsResponse(problems=[warning()], warnings=[warning(), warning()]),
+        strict,
+    )
+
+    warned = type_command("workflow", "validate", file, "-s", api.address)
+    both = type_command("workflow", "validate", file, "-s", api.address)
+    refused = type_command("workflow", "validate", file, "--strict", "-s", api.address)
+
+    line = f"{file}:3:12: warning: w.output.o: there is no function (did you?)"
+    assert (warned.exit_code, warned.out.splitlines()) == (0, [line, "no problems, 1 warning: w"])
+    assert (both.exit_code, both.out.splitlines()[1:]) == (2, [line, line, "1 problem, 2 warnings: nothing"])
+    assert (refused.exit_code, refused.out.splitlines()[-1]) == (2, "1 problem: nothing")
+    assert [request.strict for request in api.requests] == [False, False, True]
+
+
+def test_create_prints_warnings_beside_what_was_stored(api: Any, type_command: Type, tmp_path: Path) -> None:
+    """`workflow create` prints warnings on standard error; with --strict it stores nothing and ends with exit code 2."""
+    file = tmp_path / "w.yaml"
+    file.write_text("version: '2.0'\n")
+    stored = workflow_service_pb2.CreateDefinitionsResponse(warnings=[warning()])
+    stored.workflows.add(name="w", version=1)
+    problem = Problem("w.output.o", 3, 12, "there is no function")
+    api.answer("CreateDefinitions", stored, stored, InvalidDefinition([problem]))
+
+    table = type_command("workflow", "create", file, "-s", api.address)
+    printed = type_command("workflow", "create", file, "-o", "json", "-s", api.address)
+    strict = type_command("workflow", "create", file, "--strict", "-s", api.address)
+
+    assert (table.exit_code, len(table.out.splitlines())) == (0, 2)
+    assert table.err == f"{file}:3:12: warning: w.output.o: there is no function (did you?)\n"
+    assert json.loads(printed.out)["warnings"][0]["line"] == 3
+    assert printed.err == ""
+    assert strict.exit_code == 2
+    assert "line 3: w.output.o: there is no function" in strict.err
+    assert [request.strict for request in api.requests] == [False, False, True]
 
 
 def test_create_says_what_was_stored(api: Any, type_command: Type, tmp_path: Path) -> None:

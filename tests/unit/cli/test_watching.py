@@ -171,12 +171,14 @@ async def test_a_server_that_stays_away_is_given_up(api: Any) -> None:
     assert len(api.requests) > 1
 
 
-def finished(api: Any, state: str, output: str = '{"n": 1}') -> None:
+def finished(api: Any, state: str, output: str = '{"n": 1}', warning: str = "") -> None:
     """Let the server tell of an execution that is watched to this state."""
     value = execution_pb2.ExecutionState.Value(f"EXECUTION_STATE_{state}")
     stands = execution_pb2.Execution(id=ID, workflow="w", state=value, output=output)
     stored = workflow_service_pb2.CreateDefinitionsResponse()
     stored.workflows.add(name="w")
+    if warning:
+        stored.warnings.add(line=3, column=5, path="w.output", message=warning)
     api.answer("CreateDefinitions", stored)
     api.answer("StartExecution", execution_service_pb2.StartExecutionResponse(execution=execution_pb2.Execution(id=ID)))
     api.answer("WatchExecution", [snapshot(), changes(task_moved("a", "SUCCESS"), execution_moved(state))])
@@ -291,3 +293,15 @@ def test_plain_lines_tell_what_is_awaited() -> None:
     picture.take(Message(progress=Message.Progress(waiting_for=["executor"])))
     [line] = progress.lines(picture)
     assert "waits for: an executor that runs the action" in line
+
+
+def test_run_prints_warnings(api: Any, type_command: Callable[..., Any], tmp_path: Path) -> None:
+    """What is worth a warning in the file that is run is told on standard error."""
+    file = tmp_path / "w.yaml"
+    file.write_text("version: '2.0'\n")
+    finished(api, "SUCCESS", warning="there is no function `nosuch`")
+
+    ended = type_command("run", file, "-s", api.address)
+
+    assert ended.exit_code == 0
+    assert "3:5: warning: w.output: there is no function `nosuch`\n" in ended.err

@@ -377,3 +377,20 @@ async def test_follow_tells_who_has_moved(desk: Desk) -> None:
     stream.cancel()
     following.cancel()
     await asyncio.gather(following, return_exceptions=True)
+
+
+async def test_what_is_stored_comes_with_warnings(desk: Desk) -> None:
+    """A definition is stored and answered with its warnings, each time it is sent; strictly taken they are problems
+    like any other, and nothing is stored."""
+    text = "version: '2.0'\nw:\n  output: {o: <% nosuch() %>}\n  tasks: {t: {action: std.noop}}\n"
+    strict = await refused(desk.create(text, strict=True))
+    assert (strict.code, strict.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_DEFINITION")
+    assert [(problem.line, problem.path) for problem in strict.problems] == [(3, "w.output.o")]
+    assert desk.read(lambda queries: queries.definitions("workflow").rows) == []
+    first, again = await desk.create(text), await desk.create(text)
+    assert [each.version for each in (*first.workflows, *again.workflows)] == [1, 1]
+    assert [(each.line, each.path, each.message) for each in first.warnings] == [
+        (3, "w.output.o", "there is no function `nosuch` in YAQL")
+    ]
+    assert again == first
+    assert not (await desk.create(ONE, strict=True)).warnings

@@ -12,6 +12,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
+from dalsegno.definitions.lost import find_lost
 from dalsegno.definitions.mistral.syntax import is_deep
 
 INLINE_LENGTH_MAX = 64 * 1024
@@ -29,6 +30,8 @@ class Inline:
 
     name: str
     parameters: dict[str, Any] = field(default_factory=dict)
+    lost: str = ""
+    """What is neither."""
 
 
 def read_inline(text: str) -> Inline | None:
@@ -38,10 +41,15 @@ def read_inline(text: str) -> Inline | None:
     match = _NAME.match(text)
     if match is None:
         return None
-    return Inline(match.group(), _read_parameters(text))
+    taken = [match.span()]
+    if text.startswith("(", match.end()) and text.endswith(")"):  # the form of a call, which commands have
+        taken += [(match.end(), match.end() + 1), (len(text) - 1, len(text))]
+    parameters = _read_parameters(text, taken)
+    return Inline(match.group(), parameters, find_lost(text, taken))
 
 
-def _read_parameters(text: str) -> dict[str, Any]:
+def _read_parameters(text: str, taken: list[tuple[int, int]]) -> dict[str, Any]:
+    """The parameters by name. The span of each goes to `taken`."""
     parameters: dict[str, Any] = {}
     absent: dict[str, int] = {}
     end = 0
@@ -53,6 +61,7 @@ def _read_parameters(text: str) -> dict[str, Any]:
         found = _read_value(text, equals + 1, absent) if start < equals else None
         if found is not None:
             parameters[text[start:equals]], end = found
+            taken.append((start, end))
         equals = text.find("=", max(end, equals + 1))
     return parameters
 

@@ -14,6 +14,7 @@ from dalsegno.definitions.forms import Forms
 from dalsegno.definitions.load import DEFAULT_LIMITS
 from dalsegno.definitions.problems import EXPRESSION, Path, shown
 from dalsegno.expressions.compile import ExpressionProblem, compile_template
+from dalsegno.expressions.language import MISTRAL
 from dalsegno.workflow.scope import Constant, Template
 
 _EXPRESSION = re.compile(r"^({{.*}}|<%.*?%>)\s*$")
@@ -26,8 +27,10 @@ class Reader(Forms):
     """Reads the parts of one Mistral document and notes the problems."""
 
     def template(self, value: object, path: Path) -> Template:
-        """The value with its expressions compiled. What is wrong with them is noted."""
+        """The value with its expressions compiled. What is wrong with them, and what they call that there is not, is
+        noted."""
         if isinstance(value, str | dict | list):
+            self.warn_of_unknown(value, path, MISTRAL)
             return compile_template(value, self._note_expression, path)
         return Constant(value)
 

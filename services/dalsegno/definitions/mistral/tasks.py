@@ -147,6 +147,8 @@ def read_callee(reader: Reader, text: str, path: Path) -> Inline | None:
     inline = read_inline(text)
     if inline is None:
         reader.fault(path, f"{shown(text)} does not begin with a name or an expression")
+    else:
+        reader.warn_of_lost(inline.lost, path)
     return inline
 
 

@@ -10,7 +10,10 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import dataclass, field
 from typing import Any
+
+from dalsegno.definitions.lost import find_lost
 
 INLINE_LENGTH_MAX = 64 * 1024
 """A longer text belongs into `input` or into a list."""
@@ -20,9 +23,19 @@ _QUOTES = "\"'"
 _MARKS = (("{{", "}}"), ("<%", "%>"))
 
 
-def read_inline(text: str) -> list[tuple[str, Any]]:
-    """Names and values in the order of the text, at most INLINE_LENGTH_MAX long; a name may come twice."""
+@dataclass(frozen=True, slots=True)
+class Inline:
+    """The parameters of a text, names and values in its order; a name may come twice."""
+
+    parameters: list[tuple[str, Any]] = field(default_factory=list)
+    lost: str = ""
+    """What is none."""
+
+
+def read_inline(text: str) -> Inline:
+    """What a text says, which is at most INLINE_LENGTH_MAX long."""
     found: list[tuple[str, Any]] = []
+    taken: list[tuple[int, int]] = []
     absent: dict[str, int] = {}
     end = 0
     equals = text.find("=")
@@ -34,8 +47,9 @@ def read_inline(text: str) -> list[tuple[str, Any]]:
         if value is not None:
             found.append((text[start:equals], value[0]))
             end = value[1]
+            taken.append((start, end))
         equals = text.find("=", max(end, equals + 1))
-    return found
+    return Inline(found, find_lost(text, taken))
 
 
 def _is_name_letter(character: str) -> bool:

@@ -11,16 +11,18 @@ from typing import Any
 
 from dalsegno.definitions.forms import Forms
 from dalsegno.definitions.orquesta.expressions import inspect_text
-from dalsegno.definitions.orquesta.inline import INLINE_LENGTH_MAX, read_inline
+from dalsegno.definitions.orquesta.inline import INLINE_LENGTH_MAX, Inline, read_inline
 from dalsegno.definitions.orquesta.parts import Assignment, Reference
 from dalsegno.definitions.problems import EXPRESSION, Path, shown
+from dalsegno.expressions.language import ORQUESTA
 
 
 class Reader(Forms):
     """Reads the parts of one Orquesta document and notes the problems."""
 
     def references(self, value: object, path: Path) -> tuple[Reference, ...]:
-        """Checks every expression of a value, those in keys too, and tells which variables they name."""
+        """Checks every expression of a value, those in keys too, warns of what they call that there is not, and tells
+        which variables they name."""
         return tuple(self._references(value, path))
 
     def _references(self, value: object, path: Path) -> Iterator[Reference]:
@@ -28,6 +30,7 @@ class Reader(Forms):
             found = inspect_text(value)
             for problem in found.problems:
                 self.fault(path, problem, category=EXPRESSION)
+            self.warn_of_unknown(value, path, ORQUESTA)
             for variable in found.variables:
                 yield Reference(variable, path)
         elif isinstance(value, dict):
@@ -85,9 +88,9 @@ class Reader(Forms):
         ((name, value),) = item.items()
         return Assignment(name, value, self.references(item, path))
 
-    def inline(self, text: str, path: Path) -> list[tuple[str, Any]]:
+    def inline(self, text: str, path: Path) -> Inline:
         """The parameters written in a text."""
         if len(text) > INLINE_LENGTH_MAX:
             self.fault(path, f"longer than {INLINE_LENGTH_MAX:,} characters", "do not write it in one line")
-            return []
+            return Inline()
         return read_inline(text)

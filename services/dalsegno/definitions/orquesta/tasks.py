@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from dalsegno.definitions.orquesta.expressions import has_expression
+from dalsegno.definitions.orquesta.inline import Inline
 from dalsegno.definitions.orquesta.parts import (
     CONTINUE,
     Assignment,
@@ -131,9 +132,12 @@ def _read_call(reader: Reader, data: Mapping[str, Any], path: Path) -> tuple[Cal
     if text is None:
         return Call(input=given, action_path=action_path, input_path=input_path), references
     name, rest = _split_name(text)
-    parameters = dict(reader.inline(rest, action_path))
+    inline = reader.inline(rest, action_path)
+    parameters = dict(inline.parameters)
+    if "=" in rest:  # otherwise all of the text is the action's name
+        reader.warn_of_lost(inline.lost, action_path)
     if not parameters:
-        if not has_expression(name) and reader.inline(name, action_path):
+        if not has_expression(name) and reader.inline(name, action_path).parameters:
             reader.fault(action_path, "parameters stand behind the action and a space", 'core.echo message="Hello"')
         named = reader.references(text, action_path)
         return Call(text, given, action_path, input_path), (*named, *references)
@@ -227,7 +231,9 @@ def _read_publish(reader: Reader, value: object, path: Path) -> tuple[Assignment
         return reader.assignments(value, path)
     text = reader.text(value, path)
     read: list[Assignment] = []
-    for name, part in reader.inline(text, path) if text else ():
+    inline = reader.inline(text, path) if text else Inline()
+    reader.warn_of_lost(inline.lost, path)
+    for name, part in inline.parameters:
         found = reader.references(part, path)
         read.append(Assignment(name, part, tuple(Reference(reference.variable, path) for reference in found)))
     return tuple(read)

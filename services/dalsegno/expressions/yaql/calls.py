@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from yaql.language import expressions as tree
 from yaql.language.utils import NO_VALUE
 
+from dalsegno.expressions.unknown import FUNCTION, METHOD
 from dalsegno.expressions.values import BuiltDict, describe
 from dalsegno.expressions.yaql import collections, formatting, mathematics, queries, strings
 from dalsegno.expressions.yaql.context import (
@@ -18,7 +19,7 @@ from dalsegno.expressions.yaql.context import (
     variable_or,
 )
 from dalsegno.expressions.yaql.frame import Closure, Frame, NotCompiled
-from dalsegno.expressions.yaql.library import knows
+from dalsegno.expressions.yaql.names import is_known
 from dalsegno.expressions.yaql.registry import FUNCTIONS, METHODS, Builtin
 from dalsegno.workflow.scope import EvaluationError
 
@@ -59,9 +60,9 @@ def _find(compiler: Compiler, name: str, receiver: Closure | None) -> Builtin | 
 
 def _unknown(compiler: Compiler, name: str, receiver: Closure | None) -> Closure:
     """What nobody knows fails when it is called, not when it is defined: as in the library."""
-    if knows(compiler.language, name, receiver is not None):
+    kind = METHOD if receiver else FUNCTION
+    if is_known(compiler.language, kind, name):
         raise NotCompiled(name)
-    kind = "method" if receiver else "function"
 
     def fail(frame: Frame, dollar: object) -> object:
         raise EvaluationError(f"there is no {kind} {name}()")

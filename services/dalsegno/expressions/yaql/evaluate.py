@@ -9,10 +9,12 @@ from yaql.language.exceptions import YaqlException
 from dalsegno.expressions.apart import evaluate_apart
 from dalsegno.expressions.budget import TEXT_LENGTH, Budget
 from dalsegno.expressions.language import MISTRAL, Language
+from dalsegno.expressions.unknown import Unknown
 from dalsegno.expressions.values import finish
 from dalsegno.expressions.yaql.compile import compile_statement
 from dalsegno.expressions.yaql.frame import Closure, Frame, NotCompiled, TooDeep
 from dalsegno.expressions.yaql.library import evaluate_by_library
+from dalsegno.expressions.yaql.names import find_unknown
 from dalsegno.expressions.yaql.parse import SyntaxProblem, parse
 from dalsegno.workflow.scope import EvaluationError, Scope
 
@@ -22,12 +24,14 @@ NO_NAMES: dict[str, object] = {}
 class YaqlExpression:
     """A parsed expression: its closure, or None when the library has to evaluate it."""
 
-    __slots__ = ("closure", "language", "text")
+    __slots__ = ("closure", "language", "text", "unknown")
 
-    def __init__(self, text: str, closure: Closure | None, language: Language) -> None:
+    def __init__(self, text: str, closure: Closure | None, language: Language, unknown: tuple[Unknown, ...]) -> None:
         self.text = text
         self.closure = closure
         self.language = language
+        self.unknown = unknown
+        """What it calls that there is not."""
 
     def evaluate(self, scope: Scope, place: str = "") -> object:
         """The value as plain JSON data. `place` keeps `uuid()` of two places apart. Raises EvaluationError."""
@@ -67,14 +71,17 @@ def compile_yaql(text: str, language: Language = MISTRAL) -> YaqlExpression:
     """The expression of this text, without its marks. Raises SyntaxProblem."""
     if len(text) > TEXT_LENGTH:
         raise SyntaxProblem(f"the expression is longer than {TEXT_LENGTH:,} characters")
+    statement = parse(text)
+    closure: Closure | None = None
     try:
-        return YaqlExpression(text, compile_statement(parse(text), language), language)
+        closure = compile_statement(statement, language)
     except NotCompiled:
-        return YaqlExpression(text, None, language)
+        pass
     except (TooDeep, RecursionError):
         raise SyntaxProblem("the expression nests too deeply") from None
     except EvaluationError as error:
         raise SyntaxProblem(str(error)) from None
+    return YaqlExpression(text, closure, language, find_unknown(statement.expression, language))
 
 
 def shorten(text: str, limit: int) -> str:

@@ -65,20 +65,11 @@ def _bind_to_text(entry: Builtin) -> Callable[..., object]:
     """The method for texts alone: the library has its own of this name for other receivers. What a workflow's author
     names cannot be called `__text`."""
 
-    @specs.parameter("__text", yaqltypes.String())  # type: ignore[untyped-decorator]
-    def call(__text: str, *values: Any, **named: Any) -> Any:
+    def call(__text: str, *values: Any, **named: Any) -> object:
         return entry.call(_running.get(), (__text, *values), named)
 
+    specs.parameter("__text", yaqltypes.String())(call)
     return call
-
-
-@lru_cache(maxsize=4_096)
-def knows(language: Language, name: str, method: bool) -> bool:
-    """Whether the library has a function or method of this name."""
-    found = standard_context(language).collect_functions(
-        name, lambda definition, context: definition.is_method if method else definition.is_function
-    )
-    return bool(found)
 
 
 def evaluate_by_library(text: str, frame: Frame, language: Language) -> object:

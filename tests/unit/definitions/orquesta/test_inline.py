@@ -36,7 +36,7 @@ from dalsegno.definitions.orquesta.inline import INLINE_LENGTH_MAX, read_inline
 )
 def test_values(text: str, expected: list[tuple[str, Any]]) -> None:
     """Values are read where they are values; what is none is passed over."""
-    assert read_inline(text) == expected
+    assert read_inline(text).parameters == expected
 
 
 @pytest.mark.parametrize("part", ["a=", "a=[", 'a="b ', "a=<% ", "a={{ ", "a='b\n", "a", "=", "a=[\n"])

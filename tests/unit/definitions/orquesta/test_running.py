@@ -25,6 +25,7 @@ def output_of(tasks: str) -> dict[str, object]:
     here.run()
     assert execution.state == "SUCCESS"
     here.check_journals()
+    assert execution.output is not None
     assert isinstance(execution.output.data, dict)
     return execution.output.data
 

@@ -1,0 +1,58 @@
+"""What a Jinja template calls that its environment does not have: functions, filters and tests."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterable, Iterator
+
+from jinja2 import Environment, nodes
+
+from dalsegno.expressions.unknown import FILTER, FUNCTION, JINJA, TEST, Unknown
+
+_ALWAYS = ("caller", "loop", "self", "super", "varargs", "kwargs")
+"""What a template may call without anybody defining it."""
+_BY_NAME = {
+    "map": (0, FILTER),
+    "select": (0, TEST),
+    "reject": (0, TEST),
+    "selectattr": (1, TEST),
+    "rejectattr": (1, TEST),
+}
+"""Filters that are told the name of a filter or test: in which argument, and which of the two."""
+
+
+def find_unknown(template: Iterable[nodes.Node], environment: Environment) -> tuple[Unknown, ...]:
+    """What the nodes of a template call and what is neither in the environment nor made by the template, each once."""
+    found = list(template)
+    known: dict[str, Container[str]] = {
+        FUNCTION: {*environment.globals, *_ALWAYS, *_made(found)},
+        FILTER: environment.filters,
+        TEST: environment.tests,
+    }
+    called = dict.fromkeys(call for node in found for call in _called(node))
+    return tuple(Unknown(JINJA, kind, name) for kind, name in called if name not in known[kind])
+
+
+def _called(node: nodes.Node) -> Iterator[tuple[str, str]]:
+    """The kinds and names of what this very node calls."""
+    if isinstance(node, nodes.Test):
+        yield TEST, node.name
+    elif isinstance(node, nodes.Call) and isinstance(node.node, nodes.Name):
+        yield FUNCTION, node.node.name
+    elif isinstance(node, nodes.Filter):
+        yield FILTER, node.name
+        place, kind = _BY_NAME.get(node.name, (0, ""))
+        if kind and len(node.args) > place:
+            argument = node.args[place]
+            if isinstance(argument, nodes.Const) and isinstance(argument.value, str):
+                yield kind, argument.value
+
+
+def _made(template: Iterable[nodes.Node]) -> Iterator[str]:
+    """The names that the template itself gives to something."""
+    for node in template:
+        if (isinstance(node, nodes.Name) and node.ctx != "load") or isinstance(node, nodes.Macro):
+            yield node.name
+        elif isinstance(node, nodes.Import):
+            yield node.target
+        elif isinstance(node, nodes.FromImport):
+            yield from (name if isinstance(name, str) else name[1] for name in node.names)
