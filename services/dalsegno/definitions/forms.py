@@ -28,6 +28,7 @@ class Forms:
         self._source = source
         self._problems = problems
         self._guess = Guess()
+        self._hints: dict[Unknown, str] = {}
 
     @property
     def is_faultless(self) -> bool:
@@ -52,7 +53,9 @@ class Forms:
         that there is not: such an expression can be read, and fails when it is evaluated."""
         if isinstance(value, str):
             for unknown in find_unknown(value, language):
-                self.warn(path, str(unknown), self._hint(unknown, language), EXPRESSION)
+                if unknown not in self._hints:
+                    self._hints[unknown] = self._hint(unknown, language)
+                self.warn(path, str(unknown), self._hints[unknown], EXPRESSION)
         elif isinstance(value, dict):
             for key, item in value.items():
                 self.warn_of_unknown(item, (*path, key), language)

@@ -232,7 +232,7 @@ def test_warnings_follow_the_problems(api: Any, type_command: Type, tmp_path: Pa
 
 
 def test_create_prints_warnings_beside_what_was_stored(api: Any, type_command: Type, tmp_path: Path) -> None:
-    """`workflow create` prints warnings on standard error; with --strict it stores nothing and ends with exit code 2."""
+    """`workflow create` prints warnings on standard error; with --strict they are a refusal, and the exit code is 2."""
     file = tmp_path / "w.yaml"
     file.write_text("version: '2.0'\n")
     stored = workflow_service_pb2.CreateDefinitionsResponse(warnings=[warning()])

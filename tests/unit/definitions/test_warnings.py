@@ -21,6 +21,7 @@ wf:
       action: std.http url=<% $.a %>/job/<% $.b %>
       input: {body: ['{{ _.a | nosuchfilter }}']}
       publish: {p: <% $.a.uper() %>}
+      with-items: i in <% $.l %> + <% $.m %>
       retry: count=3 delay=1 forever
       on-success:
         - show: '{{ _.a is nosuchtest }}'
@@ -61,10 +62,11 @@ def test_mistral() -> None:
         (6, "wf.tasks.fetch.action", "'/job/<% $.b %>' is not read as part of a parameter"),
         (7, "wf.tasks.fetch.input.body[0]", "there is no filter `nosuchfilter` in Jinja"),
         (8, "wf.tasks.fetch.publish.p", "there is no method `uper` in YAQL"),
-        (9, "wf.tasks.fetch.retry", "'forever' is not read as part of a parameter"),
-        (11, "wf.tasks.fetch.on-success[0].show", "there is no test `nosuchtest` in Jinja"),
-        (13, "wf.tasks.fetch.on-error[0]", "'badly' is not read as part of a parameter"),
-        (15, "wf.tasks.show.action", "'output=Ada' is not read as part of a parameter"),
+        (9, "wf.tasks.fetch.with-items", "'+ <% $.m %>' behind the list is passed over"),
+        (10, "wf.tasks.fetch.retry", "'forever' is not read as part of a parameter"),
+        (12, "wf.tasks.fetch.on-success[0].show", "there is no test `nosuchtest` in Jinja"),
+        (14, "wf.tasks.fetch.on-error[0]", "'badly' is not read as part of a parameter"),
+        (16, "wf.tasks.show.action", "'output=Ada' is not read as part of a parameter"),
     ]
 
 
@@ -129,8 +131,8 @@ def test_warnings_keep_nothing_from_being_stored() -> None:
     assert read(MISTRAL).problems == ()
     assert load_stored(MISTRAL, "wf").workflow is not None
     document = read(MISTRAL.replace("delay=1", "delay=x"))
-    assert [problem.line for problem in document.problems] == [9]
-    assert [problem.line for problem in document.objections] == [3, 6, 7, 8, 9, 9, 11, 13, 15]
+    assert [problem.line for problem in document.problems] == [10]
+    assert [problem.line for problem in document.objections] == [3, 6, 7, 8, 9, 10, 10, 12, 14, 16]
 
 
 def test_many_warnings_are_counted() -> None:

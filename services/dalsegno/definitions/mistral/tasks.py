@@ -195,6 +195,9 @@ def _read_item(reader: Reader, text: str, path: Path) -> Items | None:
         reader.fault(path, f"{shown(text)} is not of the form `name in <% ... %>` or `name in [1, 2]`")
         return None
     name, source = match.groups()
+    lost = text[match.end() :].strip()
+    if lost:
+        reader.warn(path, f"{shown(lost)} behind the list is passed over", "put all of it into one expression")
     values: object = source
     if source.startswith("["):
         try:
