@@ -269,8 +269,7 @@ async def test_start_dry_run(system: System) -> None:
 async def test_repeated_request_id(system: System) -> None:
     """The same request id and body get the first answer again, another body ALREADY_EXISTS; one execution is made."""
     request_id = str(uuid.uuid4())
-    start = system.executions.StartExecution
-    before = await count(system)
+    start, before = system.executions.StartExecution, await count(system)
     first = await start(Start(workflow="greeting", input='{"name": 1}', request_id=request_id))
     await system.wait(first.execution.id)
     again = await start(Start(workflow="greeting", input='{"name": 1}', request_id=request_id))
@@ -278,8 +277,9 @@ async def test_repeated_request_id(system: System) -> None:
     other = start(Start(workflow="greeting", input='{"name": 2}', request_id=request_id))
     await refused(other, grpc.StatusCode.ALREADY_EXISTS, "REQUEST_ID_REUSED")
     assert (await count(system)).executions == before.executions + 1
-    there = {"definition_id": first.execution.definition_id, "namespace": "elsewhere", "request_id": request_id}
-    assert (await start(Start(input='{"name": 2}', **there))).execution.id != first.execution.id
+    elsewhere = Start(definition_id=first.execution.definition_id, input='{"name": 2}', request_id=request_id)
+    elsewhere.namespace = "elsewhere"
+    assert (await start(elsewhere)).execution.id != first.execution.id
 
 
 async def test_refused_request_may_be_repeated(system: System) -> None:

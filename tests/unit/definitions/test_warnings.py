@@ -178,6 +178,7 @@ def ran_well() -> Iterator[Any]:
     )
 
 
+@pytest.mark.filterwarnings("ignore:invalid escape sequence:DeprecationWarning")
 def test_nothing_is_said_of_what_runs_well() -> None:
     """No recorded definition that ran to SUCCESS gives a warning, but for those that were written to lose something."""
     found = {}
