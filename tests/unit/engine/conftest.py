@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Any
@@ -38,7 +39,7 @@ class Desk:
 
     async def submit(self, name: str, request: Any) -> Any:
         write = engine_service_pb2.SubmitRequest(actor="tester", **{name: request})
-        return getattr(await self.stub.Submit(write, timeout=10), name)
+        return getattr(await self.stub.Submit(write, timeout=60), name)
 
     async def create(self, text: str, **more: Any) -> Any:
         request = workflow_service_pb2.CreateDefinitionsRequest(text=text, **more)
@@ -64,9 +65,10 @@ class Desk:
     def journal(self, execution_id: str) -> list[JournalChange]:
         return list(self.read(lambda queries: queries.journal(execution_id, limit=1_000_000)))
 
-    async def wait(self, execution_id: str, *states: str) -> ExecutionRow:
+    async def wait(self, execution_id: str, *states: str, timeout_s: float = 10.0) -> ExecutionRow:
         """The execution, once it is in one of these states (none: completed)."""
-        for _ in range(1000):
+        ends = time.monotonic() + timeout_s
+        while time.monotonic() < ends:
             row = self.execution(execution_id)
             if row.state in (states or COMPLETED_EXECUTION):
                 return row
