@@ -1,0 +1,103 @@
+"""Expressions that were written to do harm, in real services, beside a canary.
+
+Nothing that a workflow says may stop the engine, freeze it or starve others.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+from tests.canary import NAME, TEXT, Canary, singing
+from tests.integration.hostile_texts import EXPRESSIONS
+from tests.processes import System, state_of
+
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.xdist_group("hostile")]
+
+WAIT_S = 5.0
+"""No canary takes longer, on a machine that is busy with other tests."""
+AT_ONCE = 40
+"""So many hostile executions run at the same time."""
+END_S = 120.0
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module", autouse=True)
+async def definitions(shared_system: System) -> None:
+    """The canary's workflow."""
+    await shared_system.define(TEXT)
+
+
+def workflows(expressions: Sequence[str]) -> str:
+    """A document with a workflow for each expression, `h0`, `h1` ...: its second task publishes the value."""
+    document: dict[str, object] = {"version": "2.0"}
+    for number, text in enumerate(expressions):
+        document[f"h{number}"] = {
+            "input": ["data"],
+            "output": {"told": "<% str($.x).len() %>"},
+            "tasks": {
+                "first": {"action": "std.noop", "on-success": ["second"]},
+                "second": {"action": "std.noop", "publish": {"x": text}},
+            },
+        }
+    return json.dumps(document)
+
+
+DATA = {
+    "numbers": [(2**61 - 1) * each for each in range(2_000)],
+    "text": "a" * 40 + "!",
+    "many": list(range(1_000)),
+    "deep": [[[[[[1]]]]]],
+    "dict": {f"k{each}": each for each in range(300)},
+}
+
+
+async def _canary_run(system: System) -> None:
+    execution = await system.run(NAME)
+    assert state_of(execution) == "SUCCESS", execution.state_info
+
+
+async def _end_all(system: System, count: int) -> list[str]:
+    """Run all hostile workflows, many at once; the states in which they end."""
+    room = asyncio.Semaphore(AT_ONCE)
+
+    async def run_one(number: int) -> str:
+        async with room:
+            execution = await system.wait(await system.begin(f"h{number}", {"data": DATA}), timeout_s=END_S)
+        if state_of(execution) == "ERROR":
+            assert "%>" in execution.state_info or "}}" in execution.state_info, execution.state_info
+            assert "could not be handled" not in execution.state_info
+        return state_of(execution)
+
+    return await asyncio.gather(*(run_one(number) for number in range(count)))
+
+
+def resident_mib(pid: int) -> int:
+    """The resident memory of a process, in MiB."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmRSS:"):
+            return int(line.split()[1]) // 1024
+    return 0
+
+
+async def test_no_expression_stops_freezes_or_starves_the_engine(system: System) -> None:
+    """Each hostile execution ends with a value or an expression error, the engine lives, and the canary is served."""
+    await system.define(workflows(EXPRESSIONS))
+    engine = system.engine.pid
+    began = time.monotonic()
+    canary: Canary
+    async with singing(lambda: _canary_run(system)) as canary:
+        states = await _end_all(system, len(EXPRESSIONS))
+    took_s = time.monotonic() - began
+    worst_s = max(canary.times_s)
+    told = f"{len(states)} in {took_s:.1f} s, {states.count('ERROR')} errors"
+    print(f"{told}; {len(canary.times_s)} canaries, the slowest took {worst_s:.2f} s")
+    assert set(states) <= {"SUCCESS", "ERROR"}
+    assert system.engine.is_running
+    assert system.engine.pid == engine, "the engine has died and was started again"
+    assert resident_mib(engine) < 400
+    assert worst_s < WAIT_S
