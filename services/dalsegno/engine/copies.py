@@ -148,7 +148,7 @@ def standalone_workflow(created: ExecutionCreated) -> Workflow:
         name=action,
         action=Constant(action),
         input=Constant(params.get("input") or {}),
-        policies=Policies(timeout_s=None if timeout_s is None else Constant(timeout_s)),
+        policies=Policies(limit_s=None if timeout_s is None else float(timeout_s)),
     )
     return Workflow(name="", tasks={action: task}, starts=(action,))
 

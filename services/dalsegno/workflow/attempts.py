@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from dalsegno.workflow import adhoc
+from dalsegno.workflow import adhoc, policies
 from dalsegno.workflow.changes import (
     AttemptAdded,
     AttemptMoved,
@@ -228,6 +228,7 @@ def _add_action(
             safe=safe,
             adhoc=action.adhoc,
             target=target,
+            timeout_s=spec.policies.limit_s,
             comment=comment,
             actor=actor,
             at_s=step.at_s,
@@ -322,14 +323,29 @@ def report(step: Step, event: TaskDone) -> None:
     if attempt is None:
         raise NotFound("action execution", attempt_id(step.execution.id, event.key))
     if attempt.state in COMPLETED_ATTEMPT:
-        same = event.delivery == attempt.delivery and OUTCOMES.get(event.outcome) is attempt.state
+        same = event.delivery == attempt.delivery and _told_state(attempt, event, attempt.ended_s) is attempt.state
         step.verdict = "duplicate" if same else "superseded"
     elif event.delivery is not None and event.delivery != attempt.delivery:
         step.verdict = "superseded"
     elif event.outcome in PROGRESS:
         _report_progress(step, attempt, event)
     else:
-        close(step, attempt, OUTCOMES[event.outcome], event.result, event.error)
+        state = _told_state(attempt, event, step.at_s)
+        assert state is not None
+        close(step, attempt, state, event.result, event.error)
+
+
+def _told_state(attempt: Attempt, event: TaskDone, at_s: float | None) -> AttemptState | None:
+    """The state that a report means; None: it goes on.
+
+    What an executor stops at its deadline has failed (BEHAVIOURS decision 8). Older ones call it cancelled; but what
+    this engine wants cancelled has ended before it is told to stop, and so only the deadline can have stopped it.
+    """
+    state = OUTCOMES.get(event.outcome)
+    is_executors = event.delivery is not None and not attempt.delegated
+    if state is AttemptState.CANCELLED and is_executors and attempt.deadline_s is not None:
+        return _ERROR if at_s is not None and at_s >= attempt.deadline_s else state
+    return state
 
 
 def _report_progress(step: Step, attempt: Attempt, event: TaskDone) -> None:
@@ -474,6 +490,8 @@ def hand_out(step: Step, event: HandedOut) -> None:
     if attempt.state is not _READY:
         step.verdict = "superseded"
         return
+    task = step.execution.tasks[event.key[0]]
+    policies.start_limit(step, task, attempt)
     step.change(
         AttemptMoved(
             key=event.key,
@@ -481,6 +499,7 @@ def hand_out(step: Step, event: HandedOut) -> None:
             delivery=attempt.delivery + 1,
             session_id=event.session_id,
             executor_id=event.executor_id,
+            deadline_s=task.timeout_due_s,
             at_s=step.at_s,
         )
     )

@@ -121,10 +121,10 @@ class TaskSuperseded(Change, frozen=True, kw_only=True):
 
 
 class TaskTimed(Change, frozen=True, kw_only=True):
-    """The task's present attempt has until `due_s`."""
+    """The task's present attempt has until `due_s`; None: as long as it takes, unlike the one before."""
 
     task: int
-    due_s: float
+    due_s: float | None
 
 
 class JoinReached(Change, frozen=True, kw_only=True):
@@ -219,6 +219,7 @@ class AttemptAdded(Change, frozen=True, kw_only=True):
     target: str = ""
     """The label of the executors that may run it; empty: any."""
     timeout_s: float | None = None
+    """How long it may take from when it is first handed out, where no policy of its task says so; None: any time."""
     comment: str = ""
     actor: str = ""
     stands_in: bool = False
@@ -238,6 +239,8 @@ class AttemptMoved(Change, frozen=True, kw_only=True):
     """The current delivery; 0 leaves it as it was."""
     session_id: str = ""
     executor_id: str = ""
+    deadline_s: float | None = None
+    """With a delivery: when the executor stops it, if it has not ended by then; None: never."""
     delegated: bool = False
     child_revision: int = 0
     """The revision of the child that told so; it is not told of the same one twice."""

@@ -396,6 +396,7 @@ def _move_attempt(execution: Execution, change: AttemptMoved) -> None:
     if change.delivery:
         attempt.delivery, attempt.started_s = change.delivery, change.at_s
         attempt.session_id, attempt.executor_id = change.session_id, change.executor_id
+        attempt.deadline_s = change.deadline_s
     execution.active_count += attempt.is_active
     _index_attempt(execution, attempt)
     if is_present and (task.quiet_items or attempt.is_quiet):

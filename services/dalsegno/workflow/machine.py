@@ -7,7 +7,6 @@ A refusal (see refusals.py) is raised before the first change.
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -58,7 +57,6 @@ from dalsegno.workflow.scope import EvaluationError, Suspended
 from dalsegno.workflow.states import COMPLETED_ATTEMPT, LIVE, ExecutionState, TaskState
 from dalsegno.workflow.step import Given, HardFailure, Step
 from dalsegno.workflow.value import UnfitValue, Value
-from dalsegno.workflow.view import task_view
 
 _LIVES = ExecutionState.RUNNING
 
@@ -168,11 +166,7 @@ def _timer(step: Step, event: TimerFired) -> None:
 
 
 def _time_out(step: Step, task: TaskExecution) -> None:
-    spent = step.spec(task).policies.timeout_s
-    info = "Task timed out."
-    if spent is not None:
-        with contextlib.suppress(EvaluationError):
-            info = f"Task timed out [timeout(s)={spent.evaluate(task_view(step, task))}]."
+    info = policies.describe_timeout(step, task)
     for attempt in list(step.execution.current_attempts(task)):
         if attempt.state not in COMPLETED_ATTEMPT:
             attempts.stop(step, attempt, info)

@@ -101,6 +101,9 @@ class Policies:
     wait_before_s: Template | None = None
     wait_after_s: Template | None = None
     timeout_s: Template | None = None
+    """For each round of attempts, from its beginning."""
+    limit_s: float | None = None
+    """For one action, from when it is first handed out."""
     retry: Retry | None = None
     fail_on: Template | None = None
     concurrency: Template | None = None

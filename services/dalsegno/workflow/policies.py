@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+
 from dalsegno.workflow.changes import TaskMoved, TaskTimed
 from dalsegno.workflow.commands import Send
 from dalsegno.workflow.events import TimerFired
-from dalsegno.workflow.records import TaskExecution
+from dalsegno.workflow.records import Attempt, TaskExecution
 from dalsegno.workflow.scope import EvaluationError, Template
 from dalsegno.workflow.states import LIVE, ExecutionState, TaskState
 from dalsegno.workflow.step import HardFailure, Step
@@ -70,6 +72,25 @@ def arm_timeout(step: Step, task: TaskExecution) -> None:
     timeout_s = _seconds(step.spec(task).policies.timeout_s, step, task, "timeout")
     if timeout_s > 0:
         _set_timeout(step, task, step.at_s + timeout_s)
+    elif task.timeout_due_s is not None:
+        step.change(TaskTimed(task=task.number, due_s=None))
+
+
+def start_limit(step: Step, task: TaskExecution, attempt: Attempt) -> None:
+    """The attempt is handed out: a limit of its own counts from here, and from the first time only."""
+    if attempt.timeout_s is not None and task.timeout_due_s is None:
+        _set_timeout(step, task, step.at_s + attempt.timeout_s)
+
+
+def describe_timeout(step: Step, task: TaskExecution) -> str:
+    """What a task whose time is up says of it."""
+    spec = step.spec(task).policies
+    if spec.limit_s is not None:
+        return f"Task timed out [timeout(s)={spec.limit_s:g}]."
+    with contextlib.suppress(EvaluationError):
+        if spec.timeout_s is not None:
+            return f"Task timed out [timeout(s)={spec.timeout_s.evaluate(task_view(step, task))}]."
+    return "Task timed out."
 
 
 def timeout_is_over(step: Step, task: TaskExecution) -> bool:

@@ -48,6 +48,8 @@ class Attempt:
     delivery: int = 0
     session_id: str = ""
     executor_id: str = ""
+    deadline_s: float | None = None
+    """When the executor that it was handed to last stops it."""
     delegated: bool = False
     alias: str = ""
     """Another name by which a third party may complete it; kept when it has ended, to know a repeat."""
