@@ -118,6 +118,7 @@ def hand_out(scene: Scene, number: int, session_id: str = "session-1", delivery:
             delivery=delivery,
             session_id=session_id,
             executor_id="executor-1",
+            deadline_s=scene.now_s + 60,
             at_s=scene.now_s,
         )
     )

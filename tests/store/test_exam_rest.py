@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 
 import pytest
 from tests.store.scenes import LARGE, add_task, create, save, start
 
-from dalsegno.store.records import Document, DueMessage, Member, NewMessage, RequestRow, SessionRow
+from dalsegno.store.records import ClockRow, Document, DueMessage, Member, NewMessage, RequestRow, SessionRow
 from dalsegno.store.store import Store, StoreConflict
 from dalsegno.workflow.changes import AttemptMoved
 from dalsegno.workflow.events import PauseRequested, TaskDone, TimerFired
@@ -74,6 +75,22 @@ def test_sessions_are_renewed_expire_and_end(store: Store) -> None:
         assert transaction.prune_sessions(15.1) == 1
         transaction.save_session(replace(two, engine_id="engine-2", slots=2))
         assert [(each.engine_id, each.slots) for each in transaction.queries.sessions()] == [("engine-2", 2)]
+
+
+def test_the_clock_has_one_row_for_all(store: Store) -> None:
+    """What engines add to the store's time, and the newest noted time, which never goes back; no commit, no change."""
+    with store.write() as transaction:
+        assert transaction.clock_row() == transaction.clock_row(locks=True) == ClockRow(0.0, 0.0)
+        assert abs(transaction.now_s() - time.time()) < 60
+        transaction.shift_clock(-7200.5)
+        transaction.note_time(5.25)
+        transaction.note_time(4.0)
+    with pytest.raises(RuntimeError), store.write() as transaction:  # noqa: PT012 -- both are one
+        transaction.shift_clock(1.0)
+        transaction.note_time(9.0)
+        raise RuntimeError("roll back")
+    with store.write() as transaction:
+        assert transaction.clock_row() == ClockRow(-7200.5, 5.25)
 
 
 def test_requests_are_remembered_per_namespace(store: Store) -> None:

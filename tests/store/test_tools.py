@@ -83,6 +83,19 @@ def test_doctor_says_what_wants_attention(database: tuple[str, SqlStore], capsys
     assert "! 1 actions have waited" in told
 
 
+def test_doctor_counts_as_engines_do(database: tuple[str, SqlStore], capsys: pytest.CaptureFixture[str]) -> None:
+    """A clock that was set is told, and what engines do not take for late is not late."""
+    url, store = database
+    with store.write() as transaction:
+        transaction.shift_clock(-7200.0)
+        due_s = transaction.now_s() - 3600
+        transaction.add_messages([NewMessage("m1", "e1", PauseRequested(), due_s)])
+    main(["--database", url, "doctor"])
+    told = capsys.readouterr().out
+    assert "engines count a time that is -7,200.0 s from the store's clock" in told
+    assert "overdue" not in told
+
+
 def test_doctor_of_a_healthy_store(empty_sqlite: str, capsys: pytest.CaptureFixture[str]) -> None:
     """A store that wants nothing ends with 0; one without tables says how to make them."""
     store = SqlStore(empty_sqlite)

@@ -5,19 +5,22 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from tests.store.scenes import Scene, create, save
+from tests.store.scenes import Scene, add_task, create, save, start
 
-from dalsegno.store.records import NewMessage
+from dalsegno.engine.clock import Clock
+from dalsegno.store.records import ClockRow, NewMessage
 from dalsegno.store.sql import SqlStore
 from dalsegno.store.store import Store, StoreLocked, StoreOutdated, open_store
 from dalsegno.workflow.changes import GlobalsPublished
 from dalsegno.workflow.events import PauseRequested
 from dalsegno.workflow.execution import replay
+from dalsegno.workflow.states import AttemptState
 from dalsegno.workflow.value import Value
 
 _ROUNDS = 20
@@ -152,6 +155,57 @@ def test_tables_are_those_of_the_migrations(shared_url: str) -> None:
         context = MigrationContext.configure(connection, opts={"compare_type": True, "target_metadata": METADATA})
         assert compare_metadata(context, METADATA) == []
     store.close()
+
+
+def test_a_store_of_an_older_version_counts_on_from_its_newest_execution(shared_url: str) -> None:
+    """The clock's row begins at the newest time that is stored; what was handed out before has no deadline."""
+    import sqlalchemy as sa
+
+    store = SqlStore(shared_url)
+    store.upgrade()
+    scene = add_task(start("e1"), 1, AttemptState.RUNNING)
+    save(store, scene)
+    with store.write() as transaction:
+        connection = transaction._connection  # type: ignore[attr-defined]
+        for statement in (
+            "DROP TABLE clock",
+            "ALTER TABLE attempts DROP COLUMN deadline_s",
+            "UPDATE alembic_version SET version_num = '0003'",
+        ):
+            connection.execute(sa.text(statement))
+    store.upgrade()
+    with store.write() as transaction:
+        assert transaction.clock_row() == ClockRow(0.0, scene.now_s)
+        attempt = transaction.queries.attempt("e1", (1, 0, 1))
+        assert attempt is not None
+        assert attempt.deadline_s is None
+    store.close()
+
+
+def test_engines_agree_on_a_step_that_they_see_at_once(shared_url: str) -> None:
+    """Two engines, each with its own connection, find the clock set at the same moment: it is undone once."""
+    set_by_s = [0.0]
+    stores = [SqlStore(shared_url, clock=lambda: time.time() + set_by_s[0]) for _ in range(2)]
+    stores[0].upgrade()
+    engines = [Clock(is_shared=True) for _ in stores]
+    for clock, store in zip(engines, stores, strict=True):
+        clock.begin(store)
+    for step_s in (7200.0, 0.0, -7200.0):
+        began_s, before = time.monotonic(), engines[0].now_s()
+        set_by_s[0] = step_s
+        threads = [
+            threading.Thread(target=clock.measure, args=(store,)) for clock, store in zip(engines, stores, strict=True)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(30)
+        for clock in engines:
+            assert clock.now_s() == pytest.approx(before + time.monotonic() - began_s, abs=0.3)
+        with stores[0].write() as transaction:
+            assert transaction.clock_row().shift_s == pytest.approx(-step_s, abs=0.3)
+    for store in stores:
+        store.close()
 
 
 def test_second_engine_on_a_file_is_refused(empty_sqlite: str) -> None:

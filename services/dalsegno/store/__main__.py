@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -88,7 +87,7 @@ def _check(store: SqlStore, _: argparse.Namespace) -> int:
 
 def _doctor(store: SqlStore, _: argparse.Namespace) -> int:
     with store.inspect() as connection:
-        findings = list(diagnose(connection, time.time()))
+        findings = list(diagnose(connection))
     print("\n".join(findings))
     return 1 if any(finding.startswith("!") for finding in findings) else 0
 

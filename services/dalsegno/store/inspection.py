@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Iterator
 from dataclasses import fields
 
@@ -10,8 +11,9 @@ import sqlalchemy as sa
 from dalsegno.store.migrate import is_current
 from dalsegno.store.records import AttemptRow, JournalChange, TaskRow
 from dalsegno.store.rows import attempt_row, execution_row, task_row
+from dalsegno.store.statements import NOW
 from dalsegno.store.store import Queries, Store
-from dalsegno.store.tables import ATTEMPTS, EXECUTIONS, MESSAGES, METADATA, SESSIONS
+from dalsegno.store.tables import ATTEMPTS, CLOCK, EXECUTIONS, MESSAGES, METADATA, SESSIONS
 from dalsegno.store.texts import Record, resolved
 from dalsegno.workflow.changes import ExecutionCreated
 from dalsegno.workflow.codec import Texts, encode_changes
@@ -115,7 +117,7 @@ def _dotted(key: tuple[int, int, int]) -> str:
     return ".".join(map(str, key))
 
 
-def diagnose(connection: sa.Connection, now_s: float) -> Iterator[str]:
+def diagnose(connection: sa.Connection) -> Iterator[str]:
     """What an operator should know, one line each; lines that begin with `!` want attention."""
     if not is_current(connection):
         yield "! the tables are not those of this version: run `python -m dalsegno.store upgrade`"
@@ -126,7 +128,13 @@ def diagnose(connection: sa.Connection, now_s: float) -> Iterator[str]:
     for table in METADATA.sorted_tables:
         count = connection.execute(sa.select(sa.func.count()).select_from(table)).scalar_one()
         yield f"{table.name}: {count:,} rows"
-    late_s = now_s - _LATE_S
+    clock_s = time.time()
+    if connection.dialect.name == "postgresql":
+        clock_s = connection.exec_driver_sql(NOW).scalar_one()
+    shift_s = connection.execute(sa.select(CLOCK.c.shift_s)).scalar_one()
+    if shift_s:
+        yield f"engines count a time that is {shift_s:+,.1f} s from the store's clock, which was set while they ran"
+    late_s = clock_s + shift_s - _LATE_S
     yield from _attention(
         connection,
         {

@@ -19,6 +19,7 @@ from dalsegno.store.batch import gather
 from dalsegno.store.library import definition_row, document_digest
 from dalsegno.store.records import (
     AttemptRow,
+    ClockRow,
     DefinitionRow,
     Document,
     DueMessage,
@@ -53,10 +54,11 @@ Cell = TypeVar("Cell")
 
 
 class MemoryStore:
-    """See store.Store for what each call promises. `clock` gives seconds since 1970."""
+    """See store.Store for what each call promises."""
 
-    def __init__(self, clock: Callable[[], float] = time.time) -> None:
-        self._clock = clock
+    def __init__(self, clock: Callable[[], float] | None = None) -> None:
+        """`clock` gives the store's time, in seconds since 1970; None: this machine's clock."""
+        self._clock = clock or time.time
         self._tables = Tables()
         self._writing = threading.Lock()
 
@@ -103,6 +105,16 @@ class MemoryTransaction:
 
     def now_s(self) -> float:
         return self._clock()
+
+    def clock_row(self, *, locks: bool = False) -> ClockRow:
+        return self.tables.clock
+
+    def shift_clock(self, shift_s: float) -> None:
+        self._set("clock", replace(self.tables.clock, shift_s=shift_s))
+
+    def note_time(self, at_s: float) -> None:
+        if at_s > self.tables.clock.latest_s:
+            self._set("clock", replace(self.tables.clock, latest_s=at_s))
 
     def claim(self, execution_ids: Collection[str]) -> dict[str, int]:
         return {each: standing.revision for each, standing in self._snapshot.standings(execution_ids).items()}

@@ -151,6 +151,8 @@ class AttemptRow:
     started_s: float | None
     ended_s: float | None
     alias: str = ""
+    deadline_s: float | None = None
+    """When the executor that it was handed to last stops it; None: never."""
 
     @property
     def key(self) -> AttemptKey:
@@ -243,6 +245,16 @@ class SessionRow:
     ended: bool = False
     labels: Mapping[str, str] = field(default_factory=dict)
     slots: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class ClockRow:
+    """What makes the time that all engines count of the store's (DESIGN.md section 4)."""
+
+    shift_s: float = 0.0
+    """To be added to the store's time: it undoes every step that the store's clock has made."""
+    latest_s: float = 0.0
+    """The newest time that was counted, as far as it was noted."""
 
 
 @dataclass(frozen=True, slots=True)

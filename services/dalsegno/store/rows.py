@@ -162,6 +162,7 @@ def attempt_state(attempt: Attempt) -> Cells:
         attempt.started_s,
         attempt.ended_s,
         clean(attempt.alias),
+        attempt.deadline_s,
     )
 
 

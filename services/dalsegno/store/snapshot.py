@@ -15,6 +15,7 @@ from dalsegno.store.journals import bounded, numbered
 from dalsegno.store.pages import PAGE_BYTES_MAX, Key, page_size, read_token, write_token
 from dalsegno.store.records import (
     AttemptRow,
+    ClockRow,
     DefinitionRow,
     EnvironmentRow,
     ExecutionRow,
@@ -75,6 +76,7 @@ class Tables:
     environments: Map[tuple[str, str], EnvironmentRow] = field(default_factory=Map)
     actions: Map[str, str] = field(default_factory=Map)
     settings: Map[str, str] = field(default_factory=Map)
+    clock: ClockRow = field(default_factory=ClockRow)
 
 
 class Snapshot:

@@ -6,7 +6,7 @@ import fcntl
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -26,7 +26,11 @@ _BUSY_S = 30.0
 class SqlStore:
     """See store.Store for what each call promises."""
 
-    def __init__(self, url: str, *, read_only: bool = False, readers: int = 8) -> None:
+    def __init__(
+        self, url: str, *, read_only: bool = False, readers: int = 8, clock: Callable[[], float] | None = None
+    ) -> None:
+        """`clock` gives the store's time; None: PostgreSQL's own clock, and with SQLite this machine's."""
+        self._clock = clock
         self._url = _driver_url(url)
         self._is_sqlite = self._url.get_backend_name() == "sqlite"
         if self._is_sqlite and not read_only:
@@ -65,7 +69,7 @@ class SqlStore:
                 self._held = self._writer.connect()
             try:
                 with self._held.begin():
-                    yield SqlTransaction(self._held, self._statements)
+                    yield SqlTransaction(self._held, self._statements, self._clock)
             except BaseException:
                 self._let_go()  # the pool finds out whether the connection is still good
                 raise

@@ -18,6 +18,9 @@ from dalsegno.store.rows import (
 )
 from dalsegno.workflow.states import QUIET_EXECUTION
 
+NOW = "SELECT extract(epoch FROM clock_timestamp())::double precision"
+"""PostgreSQL's time, in seconds since 1970."""
+
 
 class Statements:
     """The texts for one kind of database."""
@@ -26,8 +29,12 @@ class Statements:
         self._is_sqlite = dialect == "sqlite"
         self._mark = "?" if self._is_sqlite else "%s"
         mark, among = self._mark, self._among
-        self.now = None if self._is_sqlite else "SELECT extract(epoch FROM clock_timestamp())::double precision"
+        self.now = None if self._is_sqlite else NOW
+        self.clock = "SELECT shift_s, latest_s FROM clock"
+        self.shift_clock = f"UPDATE clock SET shift_s = {mark}"
+        self.note_time = f"UPDATE clock SET latest_s = {mark} WHERE latest_s < {mark}"
         lock = "" if self._is_sqlite else " FOR UPDATE"
+        self.lock_clock = self.clock + lock
         self.claim = f"SELECT id, revision FROM executions WHERE {among('id')} ORDER BY id{lock}"
         self.insert_execution = self._insert("executions", EXECUTION_COLUMNS)
         self.update_execution = self._update("executions", EXECUTION_COLUMNS[EXECUTION_FIXED:], ("id", "revision"))

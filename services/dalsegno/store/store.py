@@ -7,13 +7,14 @@ behaviour. All calls block: the engine makes them in the conductor's own thread,
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol
 
 from dalsegno.store.filters import Filter
 from dalsegno.store.records import (
     AttemptRow,
+    ClockRow,
     DefinitionRow,
     Document,
     DueMessage,
@@ -196,7 +197,19 @@ class Transaction(Protocol):
         ...
 
     def now_s(self) -> float:
-        """The store's time."""
+        """What the store's clock shows: somebody may set it at any time (see engine/clock.py)."""
+        ...
+
+    def clock_row(self, *, locks: bool = False) -> ClockRow:
+        """What makes the time that engines count of it; `locks`: nobody else alters it until this one has ended."""
+        ...
+
+    def shift_clock(self, shift_s: float) -> None:
+        """Have all engines add so much to the store's time, from now on."""
+        ...
+
+    def note_time(self, at_s: float) -> None:
+        """Keep that engines have counted up to this time; never goes back."""
         ...
 
     def claim(self, execution_ids: Collection[str]) -> dict[str, int]:
@@ -349,21 +362,24 @@ class Store(Protocol):
         ...
 
 
-def open_store(url: str | None = None, *, read_only: bool = False, readers: int = 8) -> Store:
+def open_store(
+    url: str | None = None, *, read_only: bool = False, readers: int = 8, clock: Callable[[], float] | None = None
+) -> Store:
     """The store behind `sqlite:///path`, `postgresql://...` or `memory://`.
 
-    Without a URL it is that of DALSEGNO_DATABASE_URL. `readers` is how many connections read at once. Raises
-    ValueError for any other URL, or for none.
+    Without a URL it is that of DALSEGNO_DATABASE_URL. `readers` is how many connections read at once. `clock` gives
+    the store's time in seconds since 1970; None: PostgreSQL's own clock, and else this machine's. Raises ValueError
+    for any other URL, or for none.
     """
     url = url or os.environ.get(DATABASE_URL, "")
     if url.startswith("memory:"):
         from dalsegno.store.memory import MemoryStore
 
-        return MemoryStore()
+        return MemoryStore(clock)
     if url.startswith(("sqlite:", "postgresql:", "postgres:")):
         from dalsegno.store.sql import SqlStore
 
-        return SqlStore(url, read_only=read_only, readers=readers)
+        return SqlStore(url, read_only=read_only, readers=readers, clock=clock)
     if not url:
         raise ValueError(f"no store: set {DATABASE_URL} to sqlite:///path or postgresql://...")
     raise ValueError(f"not a store: {url.partition(':')[0]}: (sqlite:///path, postgresql://... or memory://)")

@@ -141,6 +141,7 @@ ATTEMPTS = Table(
     Column("started_s", Double),
     Column("ended_s", Double),
     _text("alias"),
+    Column("deadline_s", Double),
 )
 _READY = sa.text("state = 'READY'")
 _HELD = sa.text("state = 'RUNNING' AND session_id <> ''")
@@ -265,5 +266,16 @@ ENVIRONMENTS = Table(
 )
 
 ACTIONS = Table("actions", METADATA, _text("name", primary_key=True), _text("description"))
+
+# One row, of id 1.
+CLOCK = Table(
+    "clock",
+    METADATA,
+    _number("id", primary_key=True, autoincrement=False),
+    # What engines add to the store's time.
+    _time("shift_s"),
+    # The newest time that they have counted, as far as it was noted.
+    _time("latest_s"),
+)
 
 SETTINGS = Table("settings", METADATA, _text("key", primary_key=True), _text("value"))

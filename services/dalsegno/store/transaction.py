@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -13,6 +13,7 @@ from dalsegno.store.batch import gather
 from dalsegno.store.library import Library
 from dalsegno.store.queries import SqlQueries, session_row
 from dalsegno.store.records import (
+    ClockRow,
     DueMessage,
     HeldAttempt,
     NewMessage,
@@ -33,9 +34,13 @@ from dalsegno.workflow.events import AnyEvent
 class SqlTransaction(Library):
     """See store.Transaction for what each call promises."""
 
-    def __init__(self, connection: sa.Connection, statements: Statements) -> None:
+    def __init__(
+        self, connection: sa.Connection, statements: Statements, clock: Callable[[], float] | None = None
+    ) -> None:
+        """`clock`: see SqlStore."""
         super().__init__(connection)
         self._statements = statements
+        self._clock = clock
         self._cursor: Any = connection.connection.cursor()
         self._queries = SqlQueries(connection)
 
@@ -44,10 +49,22 @@ class SqlTransaction(Library):
         return self._queries
 
     def now_s(self) -> float:
+        if self._clock is not None:
+            return self._clock()
         if self._statements.now is None:
             return time.time()
         self._cursor.execute(self._statements.now)
         return float(self._cursor.fetchone()[0])
+
+    def clock_row(self, *, locks: bool = False) -> ClockRow:
+        self._cursor.execute(self._statements.lock_clock if locks else self._statements.clock)
+        return ClockRow(*self._cursor.fetchone())
+
+    def shift_clock(self, shift_s: float) -> None:
+        self._cursor.execute(self._statements.shift_clock, (shift_s,))
+
+    def note_time(self, at_s: float) -> None:
+        self._cursor.execute(self._statements.note_time, (at_s, at_s))
 
     def claim(self, execution_ids: Collection[str]) -> dict[str, int]:
         self._cursor.execute(self._statements.claim, (self._statements.list_of(execution_ids),))
