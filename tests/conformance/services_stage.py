@@ -36,7 +36,6 @@ from tests.world import HOLD, Played
 
 from dalsegno.definitions.orquesta.content import Actions
 from dalsegno.definitions.problems import CONTENT
-from dalsegno.engine.dispatcher import DEADLINE_GRACE_S
 from dalsegno.v1 import environment_service_pb2, executor_service_pb2, failure_pb2, workflow_service_pb2
 from dalsegno.workflow.events import Event
 
@@ -346,7 +345,7 @@ class ServicesStage:
     def _deadlines(self) -> list[tuple[str, float]]:
         """When actions have had their time."""
         return [
-            (attempt.id, self._received[attempt.id].deadline.ToNanoseconds() / 1e9 - DEADLINE_GRACE_S)
+            (attempt.id, self._received[attempt.id].deadline.ToNanoseconds() / 1e9)
             for execution in self.executions
             if execution.state not in QUIET_EXECUTION | COMPLETED_EXECUTION
             for attempt in execution.attempts

@@ -333,6 +333,51 @@ async def test_standalone_action_ends_at_its_deadline(system: System) -> None:
     assert ended.ended_at.ToNanoseconds() - ended.ready_at.ToNanoseconds() < 10e9
 
 
+async def test_the_executor_and_all_reads_have_the_same_deadline(system: System) -> None:
+    """RunAction's timeout counts from the hand-out, a task's from its beginning; reads, lists and watchers
+    show the deadline that the executor was sent, while the action runs and afterwards (decision 8)."""
+    await system.define("version: '2.0'\ntimed:\n  tasks:\n    t: {action: test.timed, timeout: 90}\n")
+    actions = (("test.timed", True),)
+    async with ScriptedExecutor(
+        system.engine.address, lambda run: None, executor_id="timed", actions=actions, slots=1
+    ) as executor:
+        await until_true(lambda: executor.welcomes)
+        execution_id = await system.begin("timed")
+        request = action_service_pb2.RunActionRequest(action="test.timed", labels={"of": "deadlines"})
+        request.timeout.FromSeconds(60)
+        ready = (await system.actions.RunAction(request)).action_execution
+        assert not ready.HasField("deadline")
+        await until_true(lambda: executor.received)
+        await asyncio.sleep(0.5)  # the executor takes one at a time
+        first = executor.received[0]
+        await executor.finish(first, done(first))
+        await executor.say(credit=executor_service_pb2.Credit(more=1))
+        await until_true(lambda: len(executor.received) == 2)
+        second = executor.received[1]
+        for run, length_s in ((first, 90), (second, 60)):
+            assert length_s - 5 < run.time_left.ToNanoseconds() / 1e9 <= length_s
+        await same_deadline(system, second, "", "label.of=deadlines", length_s=60)
+        await executor.finish(second, done(second))
+        await attempt_ended(system, ready.id)
+        await same_deadline(system, second, "", "label.of=deadlines", length_s=60)
+        await same_deadline(system, first, execution_id, "", length_s=90)
+        change = await system.until(execution_id, lambda change: change.attempt_moved.delivery)
+        assert change.attempt_moved.deadline == first.deadline
+
+
+async def same_deadline(
+    system: System, run: executor_service_pb2.RunAction, execution_id: str, chosen: str, *, length_s: int
+) -> None:
+    """What the reads show of an action's deadline is what its executor was sent: so long after it began."""
+    request = action_service_pb2.GetActionExecutionRequest(action_execution_id=run.action_execution_id)
+    read = (await system.actions.GetActionExecution(request)).action_execution
+    listing = action_service_pb2.ListActionExecutionsRequest(execution_id=execution_id, filter=chosen)
+    (listed,) = (await system.actions.ListActionExecutions(listing)).action_executions
+    assert read.deadline == listed.deadline == run.deadline
+    began = read.ready_at if execution_id else read.started_at
+    assert run.deadline.ToNanoseconds() - began.ToNanoseconds() == pytest.approx(length_s * 1e9, abs=2e6)
+
+
 async def attempt_ended(system: System, action_execution_id: str) -> execution_pb2.ActionExecution:
     """A standalone action execution once it has ended: there is no stream of those, so it is read again and again."""
     request = action_service_pb2.GetActionExecutionRequest(action_execution_id=action_execution_id)

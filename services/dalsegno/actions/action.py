@@ -81,7 +81,10 @@ class ActionContext:
     attempt: int = 1
     safe_to_rerun: bool = False
     deadline_s: float | None = None
-    """When it will be stopped, in seconds since 1970 by the engine's clock; None: never."""
+    """When it will be stopped, in seconds since 1970 by the engine's clock, which need not be this machine's: for
+    people. None: never."""
+    timeout_s: float | None = None
+    """How long it may take, from when it is called; None: any time."""
     task_token: str = field(default="", repr=False)
     """With this anyone may complete the action once it is delegated. A secret."""
     trace_context: Mapping[str, str] = field(default_factory=dict)

@@ -13,7 +13,7 @@ from dalsegno.api.writes import Writes
 from dalsegno.rpc import convert, messages
 from dalsegno.store.filters import ATTEMPT_FIELDS, STANDALONE_FIELDS, Field, Fields, Filter, parse_filter
 from dalsegno.store.pages import page_size, read_token, write_token
-from dalsegno.store.records import AttemptRow
+from dalsegno.store.records import AttemptRow, TaskRow
 from dalsegno.store.store import Queries
 from dalsegno.v1 import action_service_pb2 as wire
 from dalsegno.v1 import action_service_pb2_grpc, definition_pb2, execution_pb2
@@ -97,19 +97,20 @@ class Actions(action_service_pb2_grpc.ActionServiceServicer):
 
 
 def _attempts(queries: Queries, rows: list[AttemptRow]) -> list[execution_pb2.ActionExecution]:
-    """Action executions as messages, with the names of their tasks and the namespace of their execution."""
+    """Action executions as messages, with what is known of their tasks and the namespace of their execution."""
     executions = {row.execution_id: queries.execution(row.execution_id) for row in rows}
-    names: dict[tuple[str, int], str] = {}
+    tasks: dict[tuple[str, int], TaskRow | None] = {}
     told = []
     for row in rows:
         owner = executions[row.execution_id]
         standalone = owner is not None and not owner.workflow
         place = (row.execution_id, row.task)
-        if not standalone and place not in names:
-            task = queries.task(*place)
-            names[place] = task.name if task is not None else ""
+        if not standalone and place not in tasks:
+            tasks[place] = queries.task(*place)
         namespace = owner.namespace if owner is not None else ""
-        told.append(messages.attempt_message(row, names.get(place, ""), namespace, standalone=standalone))
+        task = tasks.get(place)
+        name, timeout_due_s = ("", None) if task is None else (task.name, task.timeout_due_s)
+        told.append(messages.attempt_message(row, name, namespace, standalone=standalone, timeout_due_s=timeout_due_s))
     return told
 
 

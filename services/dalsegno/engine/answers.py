@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from dalsegno.rpc import convert
+from dalsegno.rpc.messages import deadline_s
 from dalsegno.v1 import execution_pb2
 from dalsegno.workflow.execution import Execution
 from dalsegno.workflow.identity import attempt_id
@@ -107,7 +108,7 @@ def attempt_message(execution: Execution, attempt: Attempt) -> execution_pb2.Act
         actor=created.actor if is_standalone else attempt.actor,
         waiting_for="executor" if attempt.state is AttemptState.READY else "",
         namespace=created.namespace,
-        deadline=convert.timestamp(task.timeout_due_s),
+        deadline=convert.timestamp(deadline_s(attempt.ended_s, task.timeout_due_s, attempt.deadline_s)),
         labels=created.labels if is_standalone else {},
         alias=attempt.alias,
     )

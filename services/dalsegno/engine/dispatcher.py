@@ -27,9 +27,6 @@ PICKS_MAX = 500
 SCAN_LIMIT = 1_000
 SCAN_LIMIT_MAX = 1_000_000
 
-DEADLINE_GRACE_S = 5.0
-"""How long after a task's timeout its executor stops the action itself, should no engine have told it to."""
-
 
 class Dispatcher:
     """Streams with credit on one side, READY attempts on the other."""
@@ -219,18 +216,10 @@ class Dispatcher:
                 safe_to_rerun=attempt.safe,
             ),
         )
-        deadline_s = _deadline_s(attempt, task.timeout_due_s)
-        deadline = convert.timestamp(deadline_s)
+        deadline = convert.timestamp(attempt.deadline_s)
         if deadline is not None:
             message.deadline.CopyFrom(deadline)
         return message
-
-
-def _deadline_s(attempt: Attempt, timeout_due_s: float | None) -> float | None:
-    """An action's own timeout is for its executor to keep; a task's is the engine's, and the executor's but later."""
-    if attempt.timeout_s is not None and attempt.started_s is not None:
-        return attempt.started_s + attempt.timeout_s
-    return None if timeout_due_s is None else timeout_due_s + DEADLINE_GRACE_S
 
 
 def ready_entries(touched: Touched) -> list[Entry]:

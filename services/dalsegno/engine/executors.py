@@ -13,7 +13,7 @@ from dalsegno.engine.metrics import STREAMS
 from dalsegno.engine.reports import ack_of, read_greeting, read_report
 from dalsegno.engine.sessions import CloseSession, OpenSession
 from dalsegno.engine.settings import Settings
-from dalsegno.engine.streams import Stream
+from dalsegno.engine.streams import Stream, count_down
 from dalsegno.engine.work import Told
 from dalsegno.rpc import convert
 from dalsegno.v1 import executor_service_pb2 as wire
@@ -62,8 +62,10 @@ class Executors(executor_service_pb2_grpc.ExecutorServiceServicer):
             while not stream.is_ended:
                 await stream.wait()
                 for message in stream.messages():
+                    count_down(message, self._conductor.clock.now_s())
                     yield message
             for message in stream.messages():
+                count_down(message, self._conductor.clock.now_s())
                 yield message
             if reading.done() and not reading.cancelled():
                 reading.result()  # raises what was wrong with a message

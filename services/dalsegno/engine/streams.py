@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator, Mapping
 
+from dalsegno.rpc import convert
 from dalsegno.v1 import executor_service_pb2 as wire
 
 ITEMS_MAX = 500
@@ -110,3 +111,11 @@ class Stream:
             count += 1
         batch, self._runs = self._runs[:count], self._runs[count:]
         return batch
+
+
+def count_down(message: wire.ConnectResponse, now_s: float) -> None:
+    """Say of the actions in a message that is just written how much time they have left: 0 when none is."""
+    for action in message.run_action.actions:
+        if action.HasField("deadline"):
+            left_s = max(0.0, convert.seconds_of(action.deadline) - now_s)
+            action.time_left.CopyFrom(convert.duration(left_s))

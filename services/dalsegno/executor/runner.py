@@ -1,7 +1,7 @@
 """Runs actions, many at once: async ones as tasks of the event loop, blocking ones in threads, instant ones inline.
 
-Each has its deadline. What is stopped, by its deadline or by CancelAction, is reported as cancelled. A thread cannot
-be stopped: its outcome is dropped, and it keeps its slot until it ends.
+Each has its deadline. What is stopped by that has failed; what is stopped by CancelAction is reported as cancelled. A
+thread cannot be stopped: its outcome is dropped, and it keeps its slot until it ends.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 from dalsegno.actions.action import ActionContext, ActionFailed
 from dalsegno.actions.permission import explain_absence
@@ -42,6 +43,8 @@ class Run:
     timer: asyncio.TimerHandle | None = None
     stopped: str = ""
     """Why it was stopped; empty when it was not."""
+    late: bool = False
+    """Whether its deadline has stopped it."""
     reported: bool = False
     """Whether its outcome has been reported, or is not to be."""
 
@@ -93,7 +96,7 @@ class Runner:
         if action is None:
             self._end(run, describe_failure(explain_absence(order.action)))
         elif timeout_s is not None and timeout_s <= 0:
-            self._end(run, describe_cancel("timed out before it was started"))
+            self._end(run, describe_failure("timed out before it was started"))
         else:
             self._start(run, action, timeout_s)
 
@@ -101,7 +104,7 @@ class Runner:
         try:
             given = _read_input(run.order, action)
             if action.context_parameter:
-                run.context = _read_context(run.order)
+                run.context = _read_context(run.order, timeout_s)
                 given[action.context_parameter] = run.context
         except (UnfitValue, TypeError) as error:
             self._end(run, describe_failure(f"{action.name}: {error}"))
@@ -123,18 +126,18 @@ class Runner:
         run.task = self._loop.create_task(_wait_for(returned))
         run.task.add_done_callback(lambda task: self._task_ended(run, returned, task))
 
-    def stop(self, key: Key, reason: str) -> bool:
-        """Stop an action and report it as cancelled. False when this delivery does not run."""
+    def stop(self, key: Key, reason: str, *, late: bool = False) -> bool:
+        """Stop an action; it was cancelled, or if it is late it has failed. False when this delivery does not run."""
         run = self._runs.get(key[0])
         if run is None or run.order.delivery != key[1] or run.stopped:
             return False
-        run.stopped = reason
+        run.stopped, run.late = reason, late
         if run.context is not None:
             run.context.cancelled.set()
         if run.task is not None:
             run.task.cancel()  # reported when it has ended
         elif run.future is not None and not run.future.cancel():
-            self._settle(run, describe_cancel(reason))
+            self._settle(run, _stopped(run))
             self._leftovers.add(run)
         return True
 
@@ -166,7 +169,8 @@ class Runner:
         key = run.order.action_execution_id, run.order.delivery
         self._runs[key[0]] = run
         if timeout_s is not None:
-            run.timer = self._loop.call_later(timeout_s, self.stop, key, f"timed out after {timeout_s:.3f} s")
+            expire = partial(self.stop, key, f"timed out after {timeout_s:.3f} s", late=True)
+            run.timer = self._loop.call_later(timeout_s, expire)
 
     def _task_ended(self, run: Run, awaited: Awaitable[object], task: asyncio.Task[object]) -> None:
         if inspect.iscoroutine(awaited):
@@ -174,7 +178,7 @@ class Runner:
         if run.stopped:
             if not task.cancelled():
                 task.exception()  # fetched, or it is logged as never retrieved
-            done = describe_cancel(run.stopped)
+            done = _stopped(run)
         elif task.cancelled():
             done = describe_cancel("cancelled by the action")
         elif (error := task.exception()) is not None:
@@ -193,7 +197,7 @@ class Runner:
     def _take_result(self, run: Run) -> None:
         assert run.future is not None
         if run.future.cancelled() or run.stopped:
-            done = describe_cancel(run.stopped or "cancelled")
+            done = _stopped(run)
         elif (error := run.future.exception()) is not None:
             done = _raised(run, error)
         else:
@@ -234,7 +238,7 @@ def _read_input(order: RunAction, action: AnyAction) -> dict[str, object]:
     return action.arguments(given)
 
 
-def _read_context(order: RunAction) -> ActionContext:
+def _read_context(order: RunAction, timeout_s: float | None) -> ActionContext:
     where = order.context
     deadline = order.deadline
     return ActionContext(
@@ -248,6 +252,7 @@ def _read_context(order: RunAction) -> ActionContext:
         item=where.item,
         attempt=where.attempt,
         safe_to_rerun=where.safe_to_rerun,
+        timeout_s=timeout_s,
         deadline_s=deadline.seconds + deadline.nanos / 1e9 if order.HasField("deadline") else None,
         task_token=order.task_token,
         trace_context=dict(order.trace_context),
@@ -264,6 +269,10 @@ async def _wait_for(awaitable: Awaitable[object]) -> object:
         return await awaitable
     except SystemExit as error:  # would end the event loop, and with it all other actions
         raise ActionFailed(f"the action called exit({error.code})") from error
+
+
+def _stopped(run: Run) -> TaskDone:
+    return describe_failure(run.stopped) if run.late else describe_cancel(run.stopped or "cancelled")
 
 
 def _raised(run: Run, error: BaseException) -> TaskDone:

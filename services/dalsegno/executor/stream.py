@@ -17,6 +17,7 @@ from enum import Enum
 import grpc
 
 from dalsegno.executor.session import Session
+from dalsegno.rpc import convert
 from dalsegno.v1.executor_service_pb2 import (
     ConnectRequest,
     ConnectResponse,
@@ -62,8 +63,8 @@ class Stream:
         self._silence_s = WELCOME_WITHIN_S
         """The engine is taken for gone when it has said nothing for so long."""
         self._heard_s = time.monotonic()
-        self._clock_offset_s = 0.0
-        """The engine's clock minus ours."""
+        self._engine_offset_s = 0.0
+        """The engine's time, less that of the clock that nobody sets."""
         self._heartbeat_due = False
         self._goodbye: Goodbye | None = None
         self._goodbye_by_s = 0.0
@@ -148,16 +149,19 @@ class Stream:
                 self.say_goodbye("the engine is being stopped", release=False, within_s=grace_s / 2)
 
     def _timeout_s(self, order: RunAction) -> float | None:
+        """How long the action may take from now on; None: no limit."""
+        if order.HasField("time_left"):
+            return convert.length_s(order.time_left)
         if not order.HasField("deadline"):
             return None
-        at_s = order.deadline.seconds + order.deadline.nanos / 1e9
-        return at_s - time.time() - self._clock_offset_s
+        # An engine that is older than `time_left`.
+        return convert.seconds_of(order.deadline) - (time.monotonic() + self._engine_offset_s)
 
     def _begin(self, welcome: Welcome) -> None:
         lease_s = welcome.lease.ToTimedelta().total_seconds()
         self._heartbeat_s = welcome.heartbeat.ToTimedelta().total_seconds() or self._heartbeat_s
         self._silence_s = max(lease_s, 3 * self._heartbeat_s)
-        self._clock_offset_s = welcome.now.seconds + welcome.now.nanos / 1e9 - time.time()
+        self._engine_offset_s = convert.seconds_of(welcome.now) - time.monotonic()
         for reference in welcome.superseded:
             self._session.forget((reference.action_execution_id, reference.delivery))
         self.welcomed = True

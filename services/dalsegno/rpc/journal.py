@@ -147,6 +147,8 @@ def _tell_attempt(
             moved.executor_id = change.executor_id
             moved.delegated = change.delegated
             moved.alias = change.alias
+            if (deadline := convert.timestamp(change.deadline_s)) is not None:
+                moved.deadline.CopyFrom(deadline)
 
 
 def _tell_other(message: change_pb2.Change, change: changes.AnyChange) -> None:

@@ -114,9 +114,14 @@ def _items(row: TaskRow) -> execution_pb2.ItemCounts | None:
 
 
 def attempt_message(
-    row: AttemptRow, task_name: str = "", namespace: str = "", *, standalone: bool = False
+    row: AttemptRow,
+    task_name: str = "",
+    namespace: str = "",
+    *,
+    standalone: bool = False,
+    timeout_due_s: float | None = None,
 ) -> execution_pb2.ActionExecution:
-    """An action execution. A standalone one shows neither the execution that carries it nor a task."""
+    """An action execution; `timeout_due_s` is its task's. A standalone one shows neither a task nor what carries it."""
     return execution_pb2.ActionExecution(
         id=attempt_id(row.execution_id, row.key),
         execution_id="" if standalone else row.execution_id,
@@ -141,13 +146,17 @@ def attempt_message(
         actor=row.actor,
         waiting_for="executor" if row.state == "READY" else "",
         namespace=namespace,
-        deadline=convert.timestamp(_deadline_s(row)),
+        deadline=convert.timestamp(deadline_s(row.ended_s, timeout_due_s, row.deadline_s)),
         alias=row.alias,
     )
 
 
-def _deadline_s(row: AttemptRow) -> float | None:
-    return row.started_s + row.timeout_s if row.timeout_s is not None and row.started_s is not None else None
+def deadline_s(ended_s: float | None, timeout_due_s: float | None, handed_s: float | None) -> float | None:
+    """When an attempt is stopped: as its task has it while it is open, and then as its executor was told (`handed_s`).
+
+    The two differ only when the task's time stood still for a pause while somebody outside worked on the attempt.
+    """
+    return timeout_due_s if ended_s is None and timeout_due_s is not None else handed_s
 
 
 def workflow_message(row: DefinitionRow) -> definition_pb2.Workflow:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from google.protobuf.timestamp_pb2 import Timestamp
+
 from dalsegno.engine.backlog import Backlog, Kind
-from dalsegno.engine.streams import Stream
+from dalsegno.engine.streams import Stream, count_down
 from dalsegno.v1 import executor_service_pb2 as wire
 
 NOOP: Kind = ("std.noop", "")
@@ -54,6 +56,19 @@ async def test_messages_are_bounded_by_count_and_bytes() -> None:
     sizes = [len(message.run_action.actions) for message in stream.messages()]
     assert sizes[:2] == [500, 500]
     assert sizes[2:] == [201, 1, 1]
+
+
+def test_time_left_is_that_of_the_moment_of_writing() -> None:
+    """What lay in the queue has so much less; what is too late has none; without a deadline nothing is said."""
+    stream = Stream("s", "x", frozenset(), {}, 1)
+    stream.run([wire.RunAction(deadline=Timestamp(seconds=at_s)) for at_s in (160, 90)] + [wire.RunAction()])
+    (message,) = stream.messages()
+    count_down(message, 100.25)
+    late, over, free = message.run_action.actions
+    assert (late.time_left.ToMilliseconds(), over.time_left.ToMilliseconds()) == (59_750, 0)
+    assert over.HasField("time_left")
+    assert not free.HasField("time_left")
+    count_down(wire.ConnectResponse(drain=wire.Drain()), 100.25)
 
 
 async def test_acknowledgements_travel_together() -> None:

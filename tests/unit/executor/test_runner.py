@@ -259,7 +259,7 @@ async def test_results_are_exact(make_bench: MakeBench) -> None:
 
 
 async def test_a_deadline_stops_an_async_action(make_bench: MakeBench) -> None:
-    """It is cancelled, cleans up, and is reported as cancelled by its deadline, whatever it returns then."""
+    """It is cancelled, cleans up, and has failed by its deadline, whatever it returns then."""
     cleaned = []
 
     @action("test.stubborn")
@@ -272,7 +272,7 @@ async def test_a_deadline_stops_an_async_action(make_bench: MakeBench) -> None:
 
     done = await make_bench(stubborn).ended("test.stubborn", timeout_s=0.05)
 
-    assert (done.outcome, done.error, done.result) == (CANCELLED, "timed out after 0.050 s", "")
+    assert (done.outcome, done.error, done.result) == (FAILED, "timed out after 0.050 s", "")
     assert cleaned
 
 
@@ -290,7 +290,7 @@ async def test_a_deadline_drops_the_outcome_of_a_thread_which_keeps_its_slot(mak
     bench = make_bench(block)
     try:
         done = await bench.ended("test.block", timeout_s=0.05)
-        assert (done.outcome, done.error) == (CANCELLED, "timed out after 0.050 s")
+        assert (done.outcome, done.error) == (FAILED, "timed out after 0.050 s")
         assert (bench.runner.stuck_threads, bench.freed) == (1, [])
     finally:
         gate.set()
@@ -362,10 +362,11 @@ async def test_an_action_can_know_where_it_runs(make_bench: MakeBench) -> None:
     sent.context.attempt = 3
     sent.deadline.FromMilliseconds(1_700_000_000_500)
 
-    bench.runner.start(sent, "engine", None)
+    bench.runner.start(sent, "engine", 30.0)
 
     (context,) = seen
     assert (context.action_execution_id, context.execution_id, context.task_name) == ("e.1.0.1", "e", "print")
     assert (context.attempt, context.deadline_s, context.task_token) == (3, 1_700_000_000.5, "secret-token")
+    assert context.timeout_s == 30.0
     assert context.trace_context == {"traceparent": "00-1-2-01"}
     assert "secret-token" not in repr(context)

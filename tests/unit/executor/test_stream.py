@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
 import grpc
 import pytest
@@ -253,8 +254,37 @@ async def test_cancel_stops_an_action(engine: Engine, make_executor: MakeExecuto
     assert (done.outcome, done.error) == (wire.TaskOutcome.TASK_OUTCOME_CANCELLED, "enough")
 
 
-async def test_a_deadline_is_by_the_engines_clock(engine: Engine, make_executor: MakeExecutor) -> None:
-    """An executor whose clock is an hour off stops an action at its deadline, not an hour before or after."""
+@pytest.mark.parametrize("step_s", [7200, -7200])
+async def test_time_left_is_counted_from_the_receipt(
+    engine: Engine, make_executor: MakeExecutor, monkeypatch: pytest.MonkeyPatch, step_s: float
+) -> None:
+    """Whatever the clocks of the executor and of the deadline show, before and after Welcome: what is left counts."""
+    make_executor()
+    line = await engine.line()
+    real = time.time
+    monkeypatch.setattr(time, "time", lambda: real() + step_s)
+    quick, slow = order(1, "std.sleep", '{"seconds": 0.2}'), order(2, "std.sleep", '{"seconds": 60}')
+    late = order(3, "std.sleep", '{"seconds": 60}')
+    for each, left_ms in ((quick, 30_000), (slow, 1_000), (late, 0)):
+        each.time_left.FromMilliseconds(left_ms)
+        each.deadline.FromSeconds(1)
+
+    await line.run(quick, slow, late)
+
+    done = {each.action_execution_id: each for each in await line.outcomes(3)}
+    assert done["e.1.0.1"].outcome == wire.TaskOutcome.TASK_OUTCOME_SUCCEEDED
+    assert done["e.2.0.1"].outcome == wire.TaskOutcome.TASK_OUTCOME_FAILED
+    assert done["e.2.0.1"].error == "timed out after 1.000 s"
+    assert 0.9 < done["e.2.0.1"].elapsed.ToMilliseconds() / 1000 < 2
+    assert done["e.3.0.1"].outcome == wire.TaskOutcome.TASK_OUTCOME_FAILED
+    assert done["e.3.0.1"].error == "timed out before it was started"
+
+
+@pytest.mark.parametrize("step_s", [0, 7200, -7200])
+async def test_an_older_engines_deadline_is_by_its_clock(
+    engine: Engine, make_executor: MakeExecutor, monkeypatch: pytest.MonkeyPatch, step_s: float
+) -> None:
+    """Without `time_left`: an executor whose clock is an hour off, and is set after Welcome, stops it in time."""
     engine.clock_offset_s = 3600
     make_executor()
     line = await engine.line()
@@ -263,11 +293,13 @@ async def test_a_deadline_is_by_the_engines_clock(engine: Engine, make_executor:
     slow.deadline.seconds += 3601
     late = order(2, "std.noop")
     late.deadline.GetCurrentTime()
+    real = time.time
+    monkeypatch.setattr(time, "time", lambda: real() + step_s)
 
     await line.run(slow, late)
 
     done = {each.action_execution_id: each for each in await line.outcomes(2)}
-    assert {each.outcome for each in done.values()} == {wire.TaskOutcome.TASK_OUTCOME_CANCELLED}
+    assert {each.outcome for each in done.values()} == {wire.TaskOutcome.TASK_OUTCOME_FAILED}
     assert done["e.1.0.1"].error.startswith("timed out after")
     assert 0.5 < done["e.1.0.1"].elapsed.ToMilliseconds() / 1000 < 2
     assert done["e.2.0.1"].error == "timed out before it was started"

@@ -93,9 +93,9 @@ def test_a_task_with_a_child_runs_a_workflow() -> None:
 
 
 def test_a_ready_attempt_waits_for_an_executor() -> None:
-    """READY is shown with what it waits for; the deadline is known only once it was handed out."""
+    """READY is shown with what it waits for; without a timeout of its task it has a deadline once it is handed out."""
     ready = messages.attempt_message(ATTEMPT, "fetch")
-    handed_out = messages.attempt_message(replace(ATTEMPT, state="RUNNING", started_s=100.0), "fetch")
+    handed_out = messages.attempt_message(replace(ATTEMPT, state="RUNNING", deadline_s=105.0), "fetch")
 
     assert (ready.id, ready.waiting_for) == (f"{ID}.17.3.2", "executor")
     assert not ready.HasField("deadline")
