@@ -59,6 +59,8 @@ class Service:
         self.log = folder / f"{name}.log"
         self.arguments = tuple(arguments)
         """Of the next start."""
+        self.launcher: tuple[str, ...] = ("-m",)
+        """What stands before the name of the module."""
         self._process: subprocess.Popen[bytes] | None = None
         self._shown = 0
 
@@ -87,7 +89,8 @@ class Service:
     def launch(self) -> None:
         """Start it, without waiting."""
         assert not self.is_running, f"{self.name} runs already"
-        command = [sys.executable, "-m", f"dalsegno.{self.name}", "--listen", self.address, *self.arguments]
+        module = f"dalsegno.{self.name}"
+        command = [sys.executable, *self.launcher, module, "--listen", self.address, *self.arguments]
         environment = {name: value for name, value in os.environ.items() if not name.startswith("DALSEGNO_")}
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(

@@ -91,6 +91,7 @@ class VirtualClock(Clock):
     """The simulation's time."""
 
     def __init__(self, now_s: Callable[[], float]) -> None:
+        super().__init__(now_s)
         self._now_s = now_s
 
     def now_s(self) -> float:

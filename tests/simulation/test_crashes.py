@@ -213,7 +213,7 @@ class Simulation:
         """What the engine does once a second."""
         conductor = self.life.conductor
         self.life.wake()
-        conductor.put(KeepLeases(self.life, LEASE_S, lambda at_s: True, sweep=self.chance.random() < 0.3))
+        conductor.put(KeepLeases(self.life, LEASE_S, lambda: True, sweep=self.chance.random() < 0.3))
         conductor.put(Poll(self.life.timers, conductor.dispatcher.scan))
 
     def fail_commit(self) -> None:

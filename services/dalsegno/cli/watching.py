@@ -44,7 +44,7 @@ class Watch:
             async with aclosing(follow(self._connection, self.execution_id, keep_open=keep_open)) as stream:
                 async for message in stream:
                     self.picture.take(message)
-                    self._offset_s = self.picture.at_s - time.time()
+                    self._offset_s = self.picture.at_s - time.monotonic()
                     self._follow_children(self.picture)
                     yield message
             # What the children still have to tell arrives at once, for the execution is at rest.
@@ -56,7 +56,7 @@ class Watch:
 
     def draw(self, rows: int) -> Tree:
         """The tree as it stands."""
-        return draw(self.pictures, self.execution_id, rows, max(self.picture.at_s, time.time() + self._offset_s))
+        return draw(self.pictures, self.execution_id, rows, max(self.picture.at_s, time.monotonic() + self._offset_s))
 
     def _follow_children(self, parent: Picture) -> None:
         for task in parent.tasks.values():

@@ -87,10 +87,15 @@ class Batch:
         broken: dict[str, str],
         *,
         last_resort: bool = False,
+        shift_s: float = 0.0,
     ) -> None:
-        """`broken`: executions that cannot be stepped, and why; outlives the batch. `last_resort`: see `_load`."""
+        """`broken`: executions that cannot be stepped, and why; outlives the batch. `last_resort`: see `_load`.
+
+        `at_s` is the time as engines count it, `shift_s` what it is ahead of the store's clock (see clock.py).
+        """
         self.transaction = transaction
         self.at_s = at_s
+        self.shift_s = shift_s
         self.outside = TransactionOutside(lookups, transaction.queries)
         self.lookups = lookups
         self.touched: dict[str, Touched] = {}
@@ -272,8 +277,8 @@ class Batch:
         self.transaction.end_sessions(session_ids)
         self.ended_sessions.update(session_ids)
 
-    def save(self) -> None:
-        """Write everything that was decided."""
+    def save(self, *, notes: bool = False) -> bool:
+        """Write everything that was decided, and its time if `notes`. Whether that was noted: not without need."""
         saved = [
             Saved(touched.copy.execution, touched.changes, touched.entries)
             for touched in self.touched.values()
@@ -283,6 +288,10 @@ class Batch:
             self.transaction.save_all(saved)
         if messages := [*self.messages, *self.notices, *self._put_off]:
             self.transaction.add_messages(messages)
+        notes = notes and bool(saved or messages)
+        if notes:
+            self.transaction.note_time(self.at_s)
+        return notes
 
     def keep_copies(self) -> None:
         """After the commit: the copies are what is stored."""

@@ -1,42 +1,200 @@
-"""The store's time, without asking the store each time."""
+"""The time that all engines count: the store's clock, less every step that somebody has made it take.
+
+A clock that is set, forward or back, must move no delay, timeout, lease or deadline. So an engine counts by a clock of
+this machine that nobody sets, and compares with the store's once a second. Where that one has made a step, the engine
+that sees it first puts the opposite into a row of the store, and all engines count the store's time plus that row. The
+newest time that was counted is noted there too, for an engine that starts: no clock of its own has seen what went on
+before. What is behind the noted time has been set back; what is ahead of it is taken for a long stop, for a clock that
+was set forward while no engine ran looks the same.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
-MEASURE_EVERY_S = 60.0
+from dalsegno.engine.metrics import CLOCK_SHIFT
+from dalsegno.store.records import ClockRow
+from dalsegno.store.store import Store, Transaction
+
+MEASURE_EVERY_S = 0.9
+"""Somewhat more often than the engine's tick, so that each tick does it."""
+
+STEP_S = 0.5
+"""A clock that is off by more has been set. One that is less far off runs a little fast or slow, and is followed."""
+
+FOLLOW_EVERY_S = 60.0
+NOTE_EVERY_S = 0.9
+"""So old may the noted time be when something is stored: nothing that is stored is newer than that."""
+
+NOTE_IDLE_S = 5.0
+"""So old may it be when nothing is stored, where no other engine looks at it."""
+
+OTHERS_WITHIN_S = 2.5
+"""Within this time an engine that runs has put a step into the row, and has noted its time."""
+
+_log = logging.getLogger(__name__)
+
+
+def steady_s() -> float:
+    """Seconds of a clock that nobody sets; where the system has one that counts while the machine sleeps, of that."""
+    if hasattr(time, "CLOCK_BOOTTIME"):
+        with contextlib.suppress(OSError):
+            return time.clock_gettime(time.CLOCK_BOOTTIME)
+    return time.monotonic()
+
+
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    """The store's clock beside ours."""
+
+    row: ClockRow
+    wall_s: float
+    """What the store's clock shows."""
+    at_s: float
+    """When, by our steady clock."""
+    within_s: float
+    """So much earlier or later it may have been."""
+
+    @property
+    def now_s(self) -> float:
+        """The time to be counted, as the store has it."""
+        return self.wall_s + self.row.shift_s
 
 
 class Clock:
-    """Seconds since 1970 by the store's clock: an offset measured now and then, and the monotonic clock between.
+    """Seconds since 1970 as all engines of a store count them. Belongs to the conductor's thread; anybody may read."""
 
-    Never goes back: after a measurement that would set it back it stands until the store has caught up.
-    """
-
-    def __init__(self, monotonic: Callable[[], float] = time.monotonic, wall: Callable[[], float] = time.time) -> None:
-        self._monotonic = monotonic
-        self._offset_s = wall() - monotonic()
-        self._measured_s: float | None = None
+    def __init__(self, steady: Callable[[], float] = steady_s, *, is_shared: bool = False) -> None:
+        """`is_shared`: other engines may count by the same store."""
+        self._steady = steady
+        self._is_shared = is_shared
+        self._offset_s = time.time() - steady()
+        """The time to be counted, less that of the steady clock."""
         self._last_s = 0.0
+        self._measured_s: float | None = None
+        """By the steady clock, as the next two."""
+        self._followed_s = 0.0
+        self.settled_s = 0.0
+        """Since when it has run without a jump."""
+        self.noted_s = 0.0
+        """The newest time that this engine has noted."""
+        self.shift_s = 0.0
+        """What is added to the store's time."""
 
     def now_s(self) -> float:
-        """The time now."""
-        now = self._monotonic() + self._offset_s
+        """The time now. Never goes back, but for an engine that finds all others to count an earlier time."""
+        now = self._steady() + self._offset_s
         if now < self._last_s:
             return self._last_s
         self._last_s = now
         return now
 
+    def steady_s(self) -> float:
+        """Seconds that no jump of any kind moves, for what is over when this process is."""
+        return self._steady()
+
     @property
     def is_stale(self) -> bool:
-        """Whether the offset should be measured again."""
-        return self._measured_s is None or self._monotonic() - self._measured_s > MEASURE_EVERY_S
+        """Whether it should be compared with the store's."""
+        return self._measured_s is None or self._steady() - self._measured_s >= MEASURE_EVERY_S
 
-    def measure(self, ask: Callable[[], float]) -> None:
-        """Take the offset from the store's answer; half of the time it took belongs to the way back."""
-        before = self._monotonic()
-        answer = ask()
-        after = self._monotonic()
-        self._offset_s = answer - (before + after) / 2
-        self._measured_s = after
+    def is_note_due(self, at_s: float) -> bool:
+        """Whether whoever stores something of this time has to note it."""
+        return at_s - self.noted_s >= NOTE_EVERY_S
+
+    def begin(self, store: Store) -> None:
+        """Take the time from the store, before anything else. May take `OTHERS_WITHIN_S`.
+
+        Engines that run see a step within a second. One that has just started cannot, so where the newest noted time
+        is not the present one it looks again, until somebody has noted a present one or nobody has for long enough.
+        """
+        ends_s = self._steady() + (OTHERS_WITHIN_S if self._is_shared else 0.0)
+        while True:
+            with store.write() as transaction:
+                reading = self._look(transaction, locks=True)
+                latest_s = reading.row.latest_s
+                is_present = abs(reading.now_s - latest_s) < NOTE_EVERY_S + STEP_S
+                is_known = is_present or not latest_s or self._steady() >= ends_s
+                behind_s = latest_s - reading.now_s if is_known else 0.0
+                if behind_s > STEP_S:  # the later of the two counts; and nothing stored is newer than this
+                    reading = _shifted(transaction, reading, behind_s + NOTE_EVERY_S)
+            if behind_s > STEP_S:
+                _log.warning("the store's clock was set back while no engine ran: time goes on %.1f s later", behind_s)
+            if is_known:
+                self._offset_s = reading.now_s - reading.at_s
+                self._last_s = latest_s
+                self._followed_s = self.settled_s = reading.at_s
+                self._keep(reading)
+                return
+            time.sleep(0.1)
+
+    def measure(self, store: Store) -> None:
+        """Compare with the store's time, in a transaction of its own: the row may be locked to its end."""
+        if self._measured_s is None:
+            self.begin(store)
+            return
+        with store.write() as transaction:
+            reading = self._look(transaction)
+            if self._is_off(reading):
+                reading = self._look(transaction, locks=True)  # somebody may just have altered the row
+            off_s = self._off_s(reading) if self._is_off(reading) else 0.0
+            is_overruled = bool(off_s) and self._is_overruled(reading)
+            if off_s and not is_overruled:
+                reading = _shifted(transaction, reading, -off_s)
+            now = self.now_s()
+            notes = not is_overruled and now - self.noted_s >= (NOTE_EVERY_S if self._is_shared else NOTE_IDLE_S)
+            if notes:
+                transaction.note_time(now)
+        if notes:
+            self.noted_s = now
+        if is_overruled:
+            self._take_over(reading)
+        elif off_s:
+            _log.warning("the store's clock was set, by %+.1f s: engines go on as if it had not been", off_s)
+        self._keep(reading)
+
+    def _look(self, transaction: Transaction, *, locks: bool = False) -> _Reading:
+        row = transaction.clock_row(locks=locks)
+        before = self._steady()
+        wall_s = transaction.now_s()
+        after = self._steady()
+        return _Reading(row, wall_s, (before + after) / 2, (after - before) / 2)
+
+    def _off_s(self, reading: _Reading) -> float:
+        return reading.now_s - (reading.at_s + self._offset_s)
+
+    def _is_off(self, reading: _Reading) -> bool:
+        return abs(self._off_s(reading)) > STEP_S + reading.within_s
+
+    def _is_overruled(self, reading: _Reading) -> bool:
+        """Whether other engines know better: not the clock has moved but the row, or they have counted further."""
+        moved_s = reading.row.shift_s - self.shift_s
+        if abs(self._off_s(reading) - moved_s) <= STEP_S + reading.within_s:
+            return True
+        return reading.row.latest_s > reading.at_s + self._offset_s + NOTE_EVERY_S + STEP_S
+
+    def _take_over(self, reading: _Reading) -> None:
+        off_s = self._off_s(reading)
+        _log.warning("other engines count a time that is %+.1f s from ours: we go by theirs", off_s)
+        self._offset_s += off_s
+        self._last_s = 0.0
+        self.settled_s = reading.at_s
+
+    def _keep(self, reading: _Reading) -> None:
+        """What was read is now true in the store."""
+        self._measured_s = reading.at_s
+        self.shift_s = reading.row.shift_s
+        CLOCK_SHIFT.set(self.shift_s)
+        if reading.at_s - self._followed_s >= FOLLOW_EVERY_S and reading.within_s < STEP_S / 4:
+            self._offset_s += self._off_s(reading)
+            self._followed_s = reading.at_s
+
+
+def _shifted(transaction: Transaction, reading: _Reading, by_s: float) -> _Reading:
+    shift_s = reading.row.shift_s + by_s
+    transaction.shift_clock(shift_s)
+    return _Reading(ClockRow(shift_s, reading.row.latest_s), reading.wall_s, reading.at_s, reading.within_s)

@@ -114,7 +114,7 @@ class Conductor:
         """Called on the loop after each commit: timers, feed, executors."""
         self.is_store_lost = False
         self.recovered_s = 0.0
-        """When the store could last be written again, by the clock; leases do not end soon after."""
+        """When the store could last be written again, by the steady clock; leases do not end soon after."""
         self._store = store
         self._copies = copies
         self._lookups = lookups
@@ -232,7 +232,7 @@ class Conductor:
             self._loop.call_later(RETRY_AFTER_S, self._go_on)
             return
         if self.is_store_lost and works:
-            self.is_store_lost, self.recovered_s = False, self.clock.now_s()
+            self.is_store_lost, self.recovered_s = False, self.clock.steady_s()
             _log.warning("the store can be written again")
         for result in results:
             if isinstance(result, Failed):
@@ -341,9 +341,9 @@ class Conductor:
         batch: Batch | None = None
         began, decided = time.perf_counter(), 0.0
         try:
+            if self.clock.is_stale:
+                self.clock.measure(self._store)
             with self._store.write() as transaction:
-                if self.clock.is_stale:
-                    self.clock.measure(transaction.now_s)
                 batch = Batch(
                     transaction,
                     self._copies,
@@ -352,10 +352,11 @@ class Conductor:
                     self._message_ids,
                     self._broken,
                     last_resort=last_resort,
+                    shift_s=self.clock.shift_s,
                 )
                 self._fill(batch, [*self._doubtful, *works])
                 decided = time.perf_counter()
-                batch.save()
+                is_noted = batch.save(notes=self.clock.is_note_due(batch.at_s))
         except BaseException:
             if decided:
                 self._doubtful += self._taken_back()
@@ -364,6 +365,8 @@ class Conductor:
                 batch.drop_copies()
             raise
         self._doubtful = []
+        if is_noted:
+            self.clock.noted_s = batch.at_s
         batch.keep_copies()
         self._observe(batch, works, began, decided)
         hints = {

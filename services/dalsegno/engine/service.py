@@ -46,9 +46,9 @@ class Engine:
         """`is_only_engine`: nobody else writes this store, so that what was looked up may be kept."""
         self.settings = settings
         self.id = str(uuid.uuid4())
-        self._clock = Clock()
+        self._store = store
+        self._clock = Clock(is_shared=not is_only_engine)
         with store.write() as transaction:
-            self._clock.measure(transaction.now_s)
             tokens = Tokens(transaction.settle(SETTING, new_key()))
         workflows = Workflows(compile_row)
         lookups = Lookups(workflows, builtin_descriptions(), lasting=is_only_engine)
@@ -62,7 +62,7 @@ class Engine:
         self.conductor.on_commit.append(self._committed)
         self._server = Server(settings.listen, SERVICES)
         self._tasks: list[asyncio.Task[None]] = []
-        self._heard_from_s = self._ticked_s = self._clock.now_s()
+        self._heard_from_s = self._ticked_s = self._clock.steady_s()
 
     @property
     def port(self) -> int:
@@ -73,6 +73,8 @@ class Engine:
         """Listen, look for what a dead engine left, and be ready. Raises CannotListen."""
         engine_service_pb2_grpc.add_EngineServiceServicer_to_server(self._front, self._server.grpc)
         executor_service_pb2_grpc.add_ExecutorServiceServicer_to_server(self._executors, self._server.grpc)
+        await asyncio.to_thread(self._clock.begin, self._store)
+        self._heard_from_s = self._ticked_s = self._clock.steady_s()
         await self._server.start()
         await asyncio.to_thread(warm_up)
         self.conductor.start()
@@ -102,10 +104,10 @@ class Engine:
         """Once a second: leases, due messages and READY attempts that nobody here knows of; health."""
         ticks, was_ready = 0, True
         while True:
-            now_s = self._clock.now_s()
-            if now_s - self._ticked_s > MISSED_S:
-                self._heard_from_s = now_s  # the process stood still: what executors said is yet to be read
-            self._ticked_s = now_s
+            steady_s = self._clock.steady_s()
+            if steady_s - self._ticked_s > MISSED_S:
+                self._heard_from_s = steady_s  # the process stood still: what executors said is yet to be read
+            self._ticked_s = steady_s
             sweep = ticks % SWEEP_EVERY_TICKS == SWEEP_EVERY_TICKS - 1
             self.conductor.put(KeepLeases(self._executors, self.settings.lease_s, self._may_end, sweep=sweep))
             self.conductor.put(Poll(self._timers, self.conductor.dispatcher.scan))
@@ -117,8 +119,10 @@ class Engine:
             ticks += 1
             await asyncio.sleep(TICK_S)
 
-    def _may_end(self, at_s: float) -> bool:
+    def _may_end(self) -> bool:
         """Whether executors had one full lease time to be heard: not soon after a start, an outage or a standstill."""
-        if self.conductor.is_store_lost or at_s - self._ticked_s > MISSED_S:
+        steady_s = self._clock.steady_s()
+        if self.conductor.is_store_lost or steady_s - self._ticked_s > MISSED_S:
             return False
-        return at_s >= max(self._heard_from_s, self.conductor.recovered_s) + self.settings.lease_s
+        since_s = max(self._heard_from_s, self.conductor.recovered_s, self._clock.settled_s)
+        return steady_s >= since_s + self.settings.lease_s

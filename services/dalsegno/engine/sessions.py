@@ -180,9 +180,9 @@ class KeepLeases(Work):
     __slots__ = ("_ended", "_executors", "_heard", "_held", "_lease_s", "_lost", "_may_end", "_sweep")
 
     def __init__(
-        self, executors: Connected, lease_s: float, may_end: Callable[[float], bool], *, sweep: bool = False
+        self, executors: Connected, lease_s: float, may_end: Callable[[], bool], *, sweep: bool = False
     ) -> None:
-        """`may_end`: whether leases may end at this time at all. `sweep`: also look for what no session answers for."""
+        """`may_end`: whether leases may end now at all. `sweep`: also look for what no session answers for."""
         self._executors = executors
         self._lease_s = lease_s
         self._may_end = may_end
@@ -207,7 +207,7 @@ class KeepLeases(Work):
         if connected:
             alive = {row.session_id for row in transaction.queries.sessions()}
             self._ended = {each: name for each, name in connected.items() if each not in alive}
-        may_end = self._may_end(batch.at_s)
+        may_end = self._may_end()
         self._lost = transaction.expired_sessions(batch.at_s) if may_end else []
         gone = [*(row.session_id for row in self._lost), *self._ended]
         self._held = transaction.held_attempts(gone) if gone else []

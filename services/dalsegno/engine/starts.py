@@ -101,8 +101,10 @@ def _workflow(compiled: Workflow | AdHocAction) -> Workflow:
 def _creation(asked: Asked, batch: Batch, row: DefinitionRow, execution_id: str) -> ExecutionCreated:
     request = asked.request
     deadline_s = asked.memo["deadline_s"]
-    if deadline_s is not None and deadline_s <= batch.at_s:
-        raise InvalidRequest.of("deadline", "has passed already")
+    if deadline_s is not None:
+        deadline_s += batch.shift_s  # people go by the store's clock
+        if deadline_s <= batch.at_s:
+            raise InvalidRequest.of("deadline", "has passed already")
     return ExecutionCreated(
         execution_id=execution_id,
         definition_id=row.definition_id,

@@ -1,4 +1,4 @@
-"""The small parts: clock, tokens, feed, settings, copies, message ids, limits."""
+"""The small parts: tokens, feed, settings, copies, message ids, limits."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import asyncio
 import pytest
 
 from dalsegno.engine.batch import MessageIds, _within_limits
-from dalsegno.engine.clock import Clock
 from dalsegno.engine.copies import Copies, Copy, Workflows
 from dalsegno.engine.feed import DELETED, HINTS_MAX, Feed, Hint
 from dalsegno.engine.reports import read_greeting, read_report
@@ -21,23 +20,6 @@ from dalsegno.workflow.model import Workflow
 from dalsegno.workflow.refusals import InvalidRequest, PermissionDenied
 from dalsegno.workflow.states import ExecutionState
 from dalsegno.workflow.value import Value
-
-
-def test_clock_follows_the_store_and_never_goes_back() -> None:
-    """The offset is the store's; a measurement that would set the time back makes it stand still instead."""
-    now = [100.0]
-    clock = Clock(monotonic=lambda: now[0], wall=lambda: 5000.0)
-    clock.measure(lambda: 1000.0)
-    assert clock.now_s() == 1000.0
-    now[0] += 10
-    assert clock.now_s() == 1010.0
-    clock.measure(lambda: 1005.0)
-    assert clock.now_s() == 1010.0
-    now[0] += 6
-    assert clock.now_s() == 1011.0
-    assert not clock.is_stale
-    now[0] += 61
-    assert clock.is_stale
 
 
 def test_token_names_attempt_and_delivery() -> None:

@@ -54,7 +54,7 @@ def let_lease_pass(rig: Rig, session_id: str = "s") -> None:
 
 
 def keep(rig: Rig, executors: Executors, *, may_end: bool = True, sweep: bool = False) -> None:
-    work = KeepLeases(executors, LEASE_S, lambda at_s: may_end, sweep=sweep)
+    work = KeepLeases(executors, LEASE_S, lambda: may_end, sweep=sweep)
     rig.carry_out(work)
     work.done()
 
