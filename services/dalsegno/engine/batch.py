@@ -277,8 +277,15 @@ class Batch:
         self.transaction.end_sessions(session_ids)
         self.ended_sessions.update(session_ids)
 
-    def save(self, *, notes: bool = False) -> bool:
-        """Write everything that was decided, and its time if `notes`. Whether that was noted: not without need."""
+    @property
+    def has_decided(self) -> bool:
+        """Whether anything was decided about executions."""
+        return bool(self.messages or self.notices or self._put_off) or any(
+            touched.changes for touched in self.touched.values()
+        )
+
+    def save(self) -> None:
+        """Write everything that was decided."""
         saved = [
             Saved(touched.copy.execution, touched.changes, touched.entries)
             for touched in self.touched.values()
@@ -288,10 +295,6 @@ class Batch:
             self.transaction.save_all(saved)
         if messages := [*self.messages, *self.notices, *self._put_off]:
             self.transaction.add_messages(messages)
-        notes = notes and bool(saved or messages)
-        if notes:
-            self.transaction.note_time(self.at_s)
-        return notes
 
     def keep_copies(self) -> None:
         """After the commit: the copies are what is stored."""

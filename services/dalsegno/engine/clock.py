@@ -15,6 +15,7 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from dalsegno.engine.metrics import CLOCK_SHIFT
 from dalsegno.store.records import ClockRow
@@ -39,12 +40,12 @@ OTHERS_WITHIN_S = 2.5
 _log = logging.getLogger(__name__)
 
 
-def steady_s() -> float:
-    """Seconds of a clock that nobody sets; where the system has one that counts while the machine sleeps, of that."""
-    if hasattr(time, "CLOCK_BOOTTIME"):
-        with contextlib.suppress(OSError):
-            return time.clock_gettime(time.CLOCK_BOOTTIME)
-    return time.monotonic()
+def choose_steady() -> Callable[[], float]:
+    """A clock that nobody sets, in seconds; where the system has one that counts while the machine sleeps, that one."""
+    with contextlib.suppress(AttributeError, OSError):
+        time.clock_gettime(time.CLOCK_BOOTTIME)
+        return partial(time.clock_gettime, time.CLOCK_BOOTTIME)
+    return time.monotonic
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,11 +69,11 @@ class _Reading:
 class Clock:
     """Seconds since 1970 as all engines of a store count them. Belongs to the conductor's thread; anybody may read."""
 
-    def __init__(self, steady: Callable[[], float] = steady_s, *, is_shared: bool = False) -> None:
+    def __init__(self, steady: Callable[[], float] | None = None, *, is_shared: bool = False) -> None:
         """`is_shared`: other engines may count by the same store."""
-        self._steady = steady
+        self._steady = steady or choose_steady()
         self._is_shared = is_shared
-        self._offset_s = time.time() - steady()
+        self._offset_s = time.time() - self._steady()
         """The time to be counted, less that of the steady clock."""
         self._last_s = 0.0
         self._measured_s: float | None = None

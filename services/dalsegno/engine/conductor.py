@@ -356,7 +356,8 @@ class Conductor:
                 )
                 self._fill(batch, [*self._doubtful, *works])
                 decided = time.perf_counter()
-                is_noted = batch.save(notes=self.clock.is_note_due(batch.at_s))
+                batch.save()
+                is_noted = self._note(batch, works)
         except BaseException:
             if decided:
                 self._doubtful += self._taken_back()
@@ -379,6 +380,15 @@ class Conductor:
         return Committed(
             works, batch.messages, self.dispatcher.commit(batch), batch.cancels, hints, broken, batch.notices
         )
+
+    def _note(self, batch: Batch, works: Sequence[Work]) -> bool:
+        """Note the time of a batch that may have stored something, once a second. Whether it was noted."""
+        is_due = self.clock.is_note_due(batch.at_s) and (
+            batch.has_decided or not all(work.is_periodic for work in works)
+        )
+        if is_due:
+            batch.transaction.note_time(batch.at_s)
+        return is_due
 
     def _taken_back(self) -> list[Work]:
         """A commit that failed may have happened all the same; what it would have handed out is then never sent."""

@@ -376,6 +376,15 @@ def test_nothing_of_a_quiet_execution_is_handed_out() -> None:
     assert rig.state(start.execution_id) == ExecutionState.PAUSED
 
 
+def test_what_stores_something_notes_its_time() -> None:
+    """In the same transaction, so that an engine that starts later never goes back behind it (see clock.py)."""
+    rig = Rig()
+    rig.define()
+    rig.carry_out(Start(1))
+    with rig.store.write() as transaction:
+        assert transaction.clock_row().latest_s == rig.conductor.clock.now_s() == rig.conductor.clock.noted_s
+
+
 async def test_requests_are_answered_while_the_store_is_lost() -> None:
     """Who asks is told UNAVAILABLE; what executors told is kept and done when the store is back."""
     rig = Rig()
