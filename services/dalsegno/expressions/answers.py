@@ -1,4 +1,4 @@
-"""What is wrong with an answer, by the JSON schema that it is to fit. Runs in the evaluation process: schemas may be slow.
+"""What is wrong with an answer, by the JSON schema that it must fit. Runs in the pool: schemas may be slow.
 
 A schema is one of JSON Schema's draft 7, or of the draft that its `$schema` names; beside that, as StackStorm writes
 them, a property may say `required: true` of itself, one that is not required may be null, and one with a default may be

@@ -7,7 +7,9 @@ from collections.abc import Iterator
 import pytest
 
 from dalsegno.expressions.answers import UnfitSchema, check_schema, find_problems
-from dalsegno.expressions.isolation import Isolation
+from dalsegno.expressions.pool.jobs import SchemaCheck
+from dalsegno.expressions.pool.limits import Limits
+from dalsegno.expressions.pool.pool import Pool
 from dalsegno.workflow.scope import EvaluationError
 
 APPROVAL = {
@@ -26,11 +28,11 @@ APPROVAL = {
 
 
 @pytest.fixture
-def isolation() -> Iterator[Isolation]:
-    """A process with little patience."""
-    apart = Isolation(time_s=0.5)
-    yield apart
-    apart.close()
+def pool() -> Iterator[Pool]:
+    """One process with little time."""
+    made = Pool(1, limits=Limits(processor_s=0.5))
+    yield made
+    made.close()
 
 
 @pytest.mark.parametrize(
@@ -113,15 +115,24 @@ def test_references_lead_nowhere_else(schema: object, told: str) -> None:
         find_problems(schema, 1)
 
 
-def test_a_slow_schema_is_stopped(isolation: Isolation) -> None:
+def test_a_slow_schema_is_stopped(pool: Pool) -> None:
     """A pattern that takes years ends after the limit, and the next check is well."""
-    with pytest.raises(EvaluationError, match=r"the schema of the answer: it takes more than 0\.5 s"):
-        isolation.check({"pattern": "(a+)+$"}, "a" * 50 + "b")
+    with pytest.raises(EvaluationError, match=r"the schema of the answer: it takes more than 0\.5 s of processor time"):
+        pool.check(SchemaCheck({"pattern": "(a+)+$"}, "a" * 50 + "b"))
 
-    assert isolation.check(APPROVAL, {"approved": 1}) == [(".approved", "1 is not of type 'boolean'")]
+    assert pool.check(SchemaCheck(APPROVAL, {"approved": 1})) == [(".approved", "1 is not of type 'boolean'")]
 
 
-def test_an_unfit_schema_is_told_from_apart(isolation: Isolation) -> None:
+def test_an_unfit_schema_is_told_from_apart(pool: Pool) -> None:
     """In words."""
     with pytest.raises(EvaluationError, match=r"the schema of the answer is unfit: \.type"):
-        isolation.check({"type": "objekt"}, 1)
+        pool.check(SchemaCheck({"type": "objekt"}, 1))
+
+
+def test_what_cannot_be_sent_is_told(pool: Pool) -> None:
+    """Data that no message can carry cannot be checked, and other checks go on."""
+    with pytest.raises(
+        EvaluationError, match=r"it cannot be checked: .* holds a lone surrogate"
+    ):
+        pool.check(SchemaCheck({}, "\ud800"))
+    assert pool.check(SchemaCheck({}, "a")) == []

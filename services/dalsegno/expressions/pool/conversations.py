@@ -9,7 +9,7 @@ from dataclasses import asdict
 from dalsegno.expressions.pool.frames import LIMITS, Frame, Kind
 from dalsegno.expressions.pool.jobs import Asked, Call, Evaluation, Job, Outcome, Question, Ticket, Unknown
 from dalsegno.expressions.pool.limits import EXIT_MEMORY, Limits
-from dalsegno.expressions.pool.processes import Process
+from dalsegno.expressions.pool.processes import Process, is_runnable
 from dalsegno.expressions.pool.replies import Later, Replies, Reply
 from dalsegno.workflow.scope import EvaluationError
 from dalsegno.workflow.value import UnfitValue, decode, encode
@@ -20,10 +20,11 @@ def begin(process: Process, ticket: Ticket, now_s: float) -> None:
     kind, payload = _write(ticket.job)
     limits = process.lane.limits
     if isinstance(ticket.job, Call):
-        limits = Limits(ticket.job.limit_s, ticket.job.limit_s, ticket.job.memory_mib)
+        limits = Limits(ticket.job.limit_s, ticket.job.limit_s, ticket.job.memory_mib, starved_s=0.0)
     ticket.tries += 1
     process.ticket = ticket
     process.limits = limits
+    process.began_s = now_s
     process.due_s = now_s + limits.clock_s
     process.send(Kind.LIMITS, LIMITS.pack(limits.processor_s, limits.memory_mib))
     process.send(kind, payload)
@@ -77,15 +78,23 @@ def failed(ticket: Ticket, cause: str) -> Outcome:
     return Outcome(error=f"{ticket.job.shown}: {cause}", asked=tuple(ticket.asked))
 
 
-def cause_of_end(code: int, limits: Limits) -> str:
-    """Why a process ended in the middle of a job, by its exit code, which is less than 0 for a signal."""
+def is_overdue(process: Process, now_s: float) -> bool:
+    """Whether a job has taken too long. One that only lacks a processor, which others have, goes on for a while."""
+    limits = process.limits
+    if now_s < process.began_s + limits.clock_s + limits.starved_s and is_runnable(process.pid):
+        process.due_s = now_s + limits.clock_s / 10
+        return False
+    return True
+
+
+def cause_of_end(code: int, peak_mib: int, limits: Limits) -> str:
+    """Why a process ended in the middle of a job, by its exit code, which is less than 0 for a signal. Where memory is
+    short, libraries may crash instead of saying so: the author sees how much there was."""
     if code == EXIT_MEMORY:
         return f"it needs more than {limits.memory_mib} MiB of memory"
     if code == -signal.SIGPROF:
         return f"it takes more than {limits.processor_s:g} s of processor time"
-    if code == -signal.SIGKILL:
-        return "its process was killed, each time that it was tried"
-    return f"its process crashed ({name_of_end(code)})"
+    return f"its process crashed ({name_of_end(code)}, with {peak_mib} of {limits.memory_mib} MiB of memory)"
 
 
 def name_of_end(code: int) -> str:

@@ -157,7 +157,7 @@ class Crew:
             self._let_go(process)
             self._pause(f"no process can be forked: {os.strerror(report.detail)}")
         elif report.kind == ENDED:
-            self._bury(process, report.detail)
+            self._bury(process, report)
 
     # Processes.
 
@@ -191,7 +191,7 @@ class Crew:
             except TemplateLost as lost:
                 self._lose_template(lost)
 
-    def _bury(self, process: Process, code: int) -> None:
+    def _bury(self, process: Process, report: Report) -> None:
         """A process has ended by itself or by somebody else. What it has said before still counts."""
         while process.ticket is not None and not process.is_at_end and self._listen(process):
             pass
@@ -200,11 +200,12 @@ class Crew:
         self._let_go(process)
         ticket = process.ticket
         if ticket is None:
-            self._pause(f"an evaluation process has ended ({conversations.name_of_end(code)})")
-        elif code == -signal.SIGKILL:
+            self._pause(f"an evaluation process has ended ({conversations.name_of_end(report.detail)})")
+        elif report.detail == -signal.SIGKILL:
             self._do_again(process)
         else:
-            self._deliver(ticket, conversations.failed(ticket, conversations.cause_of_end(code, process.limits)))
+            cause = conversations.cause_of_end(report.detail, report.peak_mib, process.limits)
+            self._deliver(ticket, conversations.failed(ticket, cause))
 
     def expire(self) -> None:
         """End what has taken too long."""
@@ -212,7 +213,7 @@ class Crew:
         for process in list(self._processes.values()):
             if now_s < process.due_s or self._processes.get(process.number) is not process:
                 continue
-            if process.ticket is not None:
+            if process.ticket is not None and conversations.is_overdue(process, now_s):
                 cause = f"it takes more than {process.limits.clock_s:g} s"
                 self._finish(process, conversations.failed(process.ticket, cause), keep=False)
             elif not process.is_up:
@@ -240,8 +241,7 @@ class Crew:
         if ticket is None:
             return
         if ticket.tries >= TRIES_MAX:
-            cause = conversations.cause_of_end(-signal.SIGKILL, process.limits)
-            self._deliver(ticket, conversations.failed(ticket, cause))
+            self._deliver(ticket, conversations.failed(ticket, "its process was killed, each time that it was tried"))
             return
         ticket.asked, ticket.needed, ticket.awaited = [], [], None
         process.lane.queue.put_back(ticket.owner, ticket)

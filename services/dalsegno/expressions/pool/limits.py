@@ -8,7 +8,9 @@ from dataclasses import dataclass
 PROCESSOR_S = 1.0
 """Seconds of processor time for one evaluation."""
 CLOCK_S = 10.0
-"""Seconds that it may take on a machine with other things to do."""
+"""Seconds that it may take by the clock."""
+STARVED_S = 50.0
+"""Seconds that it has beyond that while it does nothing but wait for a processor, which others have."""
 MEMORY_MIB = 300
 """Address space of an evaluation process, some 45 MiB for Python and the libraries included."""
 MEMORY_LEAST_MIB = 160
@@ -29,6 +31,7 @@ class Limits:
     processor_s: float = PROCESSOR_S
     clock_s: float = CLOCK_S
     memory_mib: int = MEMORY_MIB
+    starved_s: float = STARVED_S
 
 
 def processes_of_machine() -> int:

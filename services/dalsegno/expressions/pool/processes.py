@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 from collections import deque
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from dalsegno.expressions.pool.fairness import FairQueue
 from dalsegno.expressions.pool.frames import PIECE_BYTES, Frame, Inbox, Kind, parts_of
@@ -26,6 +27,8 @@ class Process:
         """Of its job."""
         self.due_s = due_s
         """When it must be up, or its job must be done, on the monotonic clock."""
+        self.began_s = 0.0
+        """When it began its job, on the monotonic clock."""
         self.is_at_end = False
         """It sends nothing more."""
         self._inbox = Inbox()
@@ -71,6 +74,14 @@ class Process:
     def has_unsent(self) -> bool:
         """Whether something waits until it can be sent."""
         return bool(self._unsent)
+
+
+def is_runnable(pid: int) -> bool:
+    """Whether a process could go on if it had a processor; False where the system does not tell."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[0] == b"R"
+    except (OSError, IndexError):
+        return False
 
 
 @dataclass(eq=False)

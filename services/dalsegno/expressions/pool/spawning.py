@@ -14,8 +14,8 @@ from pathlib import Path
 
 REQUEST = struct.Struct(">III")
 """FORK or KILL, the process's number, how nice it is to be. With FORK comes the socket of the new process."""
-REPORT = struct.Struct(">IIi")
-"""One of the kinds below, the process's number, and a detail."""
+REPORT = struct.Struct(">IIiI")
+"""One of the kinds below, the process's number, a detail, and the MiB that an ended process has had at most."""
 
 FORK, KILL = 1, 2
 READY = 1
@@ -42,6 +42,7 @@ class Report:
     kind: int
     number: int
     detail: int
+    peak_mib: int
 
 
 class Spawner:
@@ -128,4 +129,4 @@ class Spawner:
 def _environment() -> dict[str, str]:
     """It imports from where this process imports."""
     root = str(Path(__file__).parents[3])
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, dict.fromkeys([root, *sys.path])))}
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(map(os.path.abspath, dict.fromkeys([root, *sys.path])))}

@@ -27,7 +27,7 @@ from dalsegno.expressions.language import LANGUAGES
 from dalsegno.expressions.pool.compiled import Compiled
 from dalsegno.expressions.pool.jobs import Evaluation
 from dalsegno.expressions.pool.spawning import ENDED, FAILED, FORK, READY, REPORT, REQUEST, STARTED
-from dalsegno.expressions.pool.worker import work
+from dalsegno.expressions.pool.worker import MEBIBYTE, PEAK_UNIT, work
 from dalsegno.workflow.scope import EvaluationError
 
 PR_SET_PDEATHSIG = 1
@@ -119,9 +119,9 @@ class Template:
             end.setblocking(False)
         signal.set_wakeup_fd(self._waker.fileno(), warn_on_full_buffer=False)
 
-    def tell(self, kind: int, number: int, detail: int) -> None:
+    def tell(self, kind: int, number: int, detail: int, peak_mib: int = 0) -> None:
         """Tell the pool."""
-        self._connection.sendall(REPORT.pack(kind, number, detail))
+        self._connection.sendall(REPORT.pack(kind, number, detail, peak_mib))
 
     def serve(self) -> None:
         """Fork and kill until the pool has gone; then no child is left."""
@@ -184,10 +184,11 @@ class Template:
 
     def _reap(self) -> None:
         while self._children:
-            pid, status = os.waitpid(-1, os.WNOHANG)
+            pid, status, used = os.wait4(-1, os.WNOHANG)
             if pid == 0:
                 return
-            self.tell(ENDED, self._children.pop(pid), os.waitstatus_to_exitcode(status))
+            code, peak_mib = os.waitstatus_to_exitcode(status), used.ru_maxrss * PEAK_UNIT // MEBIBYTE
+            self.tell(ENDED, self._children.pop(pid), code, peak_mib)
 
 
 def prepare_worker(nice: int) -> None:
