@@ -131,8 +131,6 @@ def test_an_unfit_schema_is_told_from_apart(pool: Pool) -> None:
 
 def test_what_cannot_be_sent_is_told(pool: Pool) -> None:
     """Data that no message can carry cannot be checked, and other checks go on."""
-    with pytest.raises(
-        EvaluationError, match=r"it cannot be checked: .* holds a lone surrogate"
-    ):
+    with pytest.raises(EvaluationError, match=r"it cannot be checked: .* holds a lone surrogate"):
         pool.check(SchemaCheck({}, "\ud800"))
     assert pool.check(SchemaCheck({}, "a")) == []

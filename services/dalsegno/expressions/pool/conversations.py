@@ -8,16 +8,20 @@ from dataclasses import asdict
 
 from dalsegno.expressions.pool.frames import LIMITS, Frame, Kind
 from dalsegno.expressions.pool.jobs import Asked, Call, Evaluation, Job, Outcome, Question, Ticket, Unknown
-from dalsegno.expressions.pool.limits import EXIT_MEMORY, Limits
+from dalsegno.expressions.pool.limits import EXIT_MEMORY, MESSAGE_BYTES, Limits
 from dalsegno.expressions.pool.processes import Process, is_runnable
 from dalsegno.expressions.pool.replies import Later, Replies, Reply
 from dalsegno.workflow.scope import EvaluationError
 from dalsegno.workflow.value import UnfitValue, decode, encode
 
+TOO_LONG = f"it gives or asks for more than {MESSAGE_BYTES // 1024 // 1024} MiB"
+
 
 def begin(process: Process, ticket: Ticket, now_s: float) -> None:
-    """Give an idle process a job. Raises EvaluationError when the job cannot be written, and changes nothing then."""
+    """Give an idle process a job. Raises EvaluationError when it cannot be sent, and changes nothing then."""
     kind, payload = _write(ticket.job)
+    if len(payload) > MESSAGE_BYTES:
+        raise EvaluationError(f"{ticket.job.shown}: {TOO_LONG}")
     limits = process.lane.limits
     if isinstance(ticket.job, Call):
         limits = Limits(ticket.job.limit_s, ticket.job.limit_s, ticket.job.memory_mib, starved_s=0.0)

@@ -14,7 +14,6 @@ from itertools import count
 from dalsegno.expressions.pool import conversations
 from dalsegno.expressions.pool.frames import TooLong
 from dalsegno.expressions.pool.jobs import Outcome, Question, Ticket
-from dalsegno.expressions.pool.limits import MESSAGE_BYTES
 from dalsegno.expressions.pool.processes import Lane, Process
 from dalsegno.expressions.pool.replies import Replies, Reply
 from dalsegno.expressions.pool.spawning import ENDED, FAILED, READY, STARTED, Report, Spawner, TemplateLost
@@ -30,8 +29,8 @@ PAUSE_S = 0.1
 """Seconds until a process is asked for again that could not be forked, or ended without a job."""
 TRIES_MAX = 3
 """So often a job is begun whose process was killed by somebody else."""
-RETIRED_MIB = 96
-"""A process that has had more memory than this is replaced, so that the memory goes back."""
+RETIRED_MIB = 50
+"""A process that has grown by more than this is replaced, so that the memory goes back."""
 
 _log = logging.getLogger("dalsegno.expressions.pool")
 
@@ -137,7 +136,8 @@ class Crew:
             self._do_again(process)
 
     def _hear_template(self, events: int) -> None:
-        assert self._spawner is not None
+        if self._spawner is None:
+            return  # lost by what happened just before
         try:
             for report in self._spawner.receive():
                 self._heed(report)
@@ -230,8 +230,6 @@ class Crew:
                 conversations.begin(process, ticket, now_s)
             except EvaluationError as error:
                 self._deliver(ticket, Outcome(error=str(error)))
-            except TooLong:
-                self._deliver(ticket, conversations.failed(ticket, _TOO_LONG))
             else:
                 self._watch(process)
 
@@ -275,9 +273,9 @@ class Crew:
                     break
                 outcome = conversations.hear(process, frame, self._replies)
                 if outcome is not None:
-                    self._finish(process, outcome, keep=process.lane.is_warm and frame.peak_mib <= RETIRED_MIB)
+                    self._finish(process, outcome, keep=process.lane.is_warm and frame.grown_mib <= RETIRED_MIB)
         except TooLong:
-            self._fault(process, _TOO_LONG)
+            self._fault(process, conversations.TOO_LONG)
             return False
         except ValueError as error:
             self._fault(process, f"its process said something unreadable: {error}")
@@ -306,6 +304,3 @@ class Crew:
             ticket.on_done(outcome)
         except Exception:  # a fault of whoever waits, which must not stop the others
             _log.exception("an outcome could not be taken")
-
-
-_TOO_LONG = f"it gives or asks for more than {MESSAGE_BYTES // 1024 // 1024} MiB"

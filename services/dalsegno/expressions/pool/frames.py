@@ -11,7 +11,7 @@ from enum import IntEnum
 from dalsegno.expressions.pool.limits import MESSAGE_BYTES
 
 HEADER = struct.Struct(">IBH")
-"""How many bytes follow, the kind, and the MiB that the sender has had at most (0 where that is not of interest)."""
+"""How many bytes follow, the kind, and by how many MiB the sender has grown (0 where that is not of interest)."""
 LIMITS = struct.Struct(">dI")
 """Seconds of processor time, MiB of address space."""
 PIECE_BYTES = 256 * 1024
@@ -54,14 +54,14 @@ class Frame:
 
     kind: Kind
     payload: bytes
-    peak_mib: int = 0
+    grown_mib: int = 0
 
 
-def parts_of(kind: Kind, payload: bytes, peak_mib: int = 0) -> tuple[bytes, ...]:
+def parts_of(kind: Kind, payload: bytes, grown_mib: int = 0) -> tuple[bytes, ...]:
     """The message as it is sent; a long payload is not copied. Raises TooLong."""
     if len(payload) > MESSAGE_BYTES:
         raise TooLong
-    header = HEADER.pack(len(payload), kind, min(peak_mib, 0xFFFF))
+    header = HEADER.pack(len(payload), kind, min(grown_mib, 0xFFFF))
     return (header + payload,) if len(payload) < JOINED_BYTES else (header, payload)
 
 
@@ -77,7 +77,7 @@ class Inbox:
         """The messages that are complete with these bytes. Raises TooLong."""
         self._data += data
         while len(self._data) >= HEADER.size:
-            length, kind, peak_mib = HEADER.unpack_from(self._data)
+            length, kind, grown_mib = HEADER.unpack_from(self._data)
             if length > MESSAGE_BYTES:
                 raise TooLong
             end = HEADER.size + length
@@ -86,7 +86,7 @@ class Inbox:
             with memoryview(self._data) as view:
                 payload = bytes(view[HEADER.size : end])
             del self._data[:end]
-            yield Frame(Kind(kind), payload, peak_mib)
+            yield Frame(Kind(kind), payload, grown_mib)
 
 
 class Channel:
@@ -106,7 +106,7 @@ class Channel:
             self._arrived.extend(self._inbox.feed(data))
         return self._arrived.pop(0)
 
-    def send(self, kind: Kind, payload: bytes, peak_mib: int = 0) -> None:
+    def send(self, kind: Kind, payload: bytes, grown_mib: int = 0) -> None:
         """Send a message. Raises TooLong."""
-        for part in parts_of(kind, payload, peak_mib):
+        for part in parts_of(kind, payload, grown_mib):
             self._connection.sendall(part)

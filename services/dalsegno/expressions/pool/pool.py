@@ -7,6 +7,7 @@ import os
 import selectors
 import socket
 import threading
+import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -37,6 +38,9 @@ CALL_NICE = 15
 CALL_LIMIT_S = 60.0
 CALL_MEMORY_MIB = 400
 CLOSE_S = 10.0
+"""Seconds in which all processes are ended."""
+FAULT_S = 0.1
+"""Seconds until the pool goes on after a fault of its own."""
 
 _log = logging.getLogger("dalsegno.expressions.pool")
 
@@ -82,7 +86,7 @@ class Pool:
             for end in self._wakers:
                 end.setblocking(False)
             self._crew = Crew((self._evaluations, self._calls), self._modules)
-            self._thread = threading.Thread(target=self._run, args=(self._crew, self._wakers), name="pool")
+            self._thread = threading.Thread(target=self._run, args=(self._crew, self._wakers), name="expressions")
             self._thread.daemon = True
             self._thread.start()
 
@@ -166,7 +170,7 @@ class Pool:
         future: Future[bytes] = Future()
 
         def finish(outcome: Outcome) -> None:
-            if not future.set_running_or_notify_cancel():
+            if future.done() or not future.set_running_or_notify_cancel():
                 return
             if outcome.error:
                 future.set_exception(CallFailed(outcome.error))
@@ -213,10 +217,12 @@ class Pool:
     # The pool's thread.
 
     def _run(self, crew: Crew, wakers: tuple[socket.socket, socket.socket]) -> None:
-        crew.selector.register(wakers[0], selectors.EVENT_READ, lambda events: self._obey(crew, wakers[0]))
+        crew.selector.register(wakers[0], selectors.EVENT_READ, lambda events: self._be_woken(wakers[0]))
         try:
             while not self._is_closed:
                 try:
+                    while self._commands:
+                        self._commands.popleft()(crew)
                     crew.provide()
                     for key, events in crew.selector.select(crew.wait_s()):
                         key.data(events)
@@ -224,18 +230,17 @@ class Pool:
                 except Exception:
                     _log.critical("the pool of evaluation processes failed", exc_info=True)
                     crew.begin_anew()
+                    time.sleep(FAULT_S)
         finally:
             crew.close()
             for end in wakers:
                 end.close()
             self._tell_of_end()
 
-    def _obey(self, crew: Crew, woken: socket.socket) -> None:
+    def _be_woken(self, woken: socket.socket) -> None:
         with suppress(BlockingIOError):
             woken.recv(4096)
         self._is_woken = False  # before the commands are taken: who adds one after that wakes again
-        while self._commands:
-            self._commands.popleft()(crew)
 
     # A fork of the process that the pool is in, which has none of its threads.
 

@@ -39,6 +39,11 @@ class Process:
         """Whether it has been forked."""
         return self.pid > 0
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether it waits for a job."""
+        return self.is_up and self.ticket is None and not self.is_at_end
+
     def receive(self) -> list[Frame] | None:
         """Messages that are complete with what it has sent now; None when it has sent nothing. Raises TooLong."""
         try:
@@ -106,7 +111,7 @@ class Lane:
 
     def idle(self) -> Process | None:
         """A process that waits for a job."""
-        return next((process for process in self.processes if process.is_up and process.ticket is None), None)
+        return next((each for each in self.processes if each.is_idle), None)
 
     def take(self) -> Ticket | None:
         """The next job that somebody still waits for."""

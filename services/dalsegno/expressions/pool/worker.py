@@ -49,6 +49,7 @@ class Worker:
         self._channel = channel
         self._compiled = Compiled()
         self._processor_s = 0.0
+        self._began_mib = peak_mib()
         self._kinds: dict[Kind, Callable[[bytes], bytes]] = {
             Kind.EVALUATE: self._evaluate,
             Kind.CHECK: _check,
@@ -68,10 +69,14 @@ class Worker:
         kind, payload = self._carry_out(frame)
         signal.setitimer(signal.ITIMER_PROF, 0)  # before the pool can send the next job
         try:
-            self._channel.send(kind, payload, peak_mib())
+            self._channel.send(kind, payload, self._grown_mib())
         except TooLong:
-            self._channel.send(Kind.FAULT, f"it gives more than {MESSAGE_BYTES // MEBIBYTE} MiB".encode(), peak_mib())
+            told = f"it gives more than {MESSAGE_BYTES // MEBIBYTE} MiB"
+            self._channel.send(Kind.FAULT, told.encode(), self._grown_mib())
         return True
+
+    def _grown_mib(self) -> int:
+        return peak_mib() - self._began_mib
 
     def _carry_out(self, frame: Frame) -> tuple[Kind, bytes]:
         try:

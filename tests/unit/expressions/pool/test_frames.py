@@ -14,7 +14,7 @@ from dalsegno.expressions.pool.replies import KEPT_BYTES, Replies
 def test_messages_arrive_whole(piece: int) -> None:
     """However they are cut on the way."""
     sent = [Frame(Kind.VALUE, b"", 0), Frame(Kind.QUESTION, b"x" * 20_000, 17), Frame(Kind.ERROR, b"why", 70_000)]
-    data = b"".join(part for frame in sent for part in parts_of(frame.kind, frame.payload, frame.peak_mib))
+    data = b"".join(part for frame in sent for part in parts_of(frame.kind, frame.payload, frame.grown_mib))
     inbox = Inbox()
     arrived = [frame for at in range(0, len(data), piece) for frame in inbox.feed(data[at : at + piece])]
     assert arrived == [*sent[:2], Frame(Kind.ERROR, b"why", 65_535)]
