@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-from dataclasses import asdict
 
 from dalsegno.expressions.pool.frames import LIMITS, Frame, Kind
 from dalsegno.expressions.pool.jobs import Asked, Call, Evaluation, Job, Outcome, Question, Ticket, Unknown
@@ -27,16 +26,18 @@ def begin(process: Process, ticket: Ticket, now_s: float) -> None:
         limits = Limits(ticket.job.limit_s, ticket.job.limit_s, ticket.job.memory_mib, starved_s=0.0)
     ticket.tries += 1
     process.ticket = ticket
-    process.limits = limits
+    if process.limits != limits:
+        process.limits = limits
+        process.send(Kind.LIMITS, LIMITS.pack(limits.processor_s, limits.memory_mib))
     process.began_s = now_s
     process.due_s = now_s + limits.clock_s
-    process.send(Kind.LIMITS, LIMITS.pack(limits.processor_s, limits.memory_mib))
     process.send(kind, payload)
 
 
 def _write(job: Job) -> tuple[Kind, bytes]:
     if isinstance(job, Evaluation):
-        return Kind.EVALUATE, json.dumps(asdict(job)).encode()
+        fields = job.notation, job.text, job.language, job.place, job.at_s, job.seed
+        return Kind.EVALUATE, json.dumps(fields).encode()
     if isinstance(job, Call):
         return Kind.CALL, b"%s\n%s" % (job.function.encode(), job.argument)
     try:

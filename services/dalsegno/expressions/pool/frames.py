@@ -25,7 +25,7 @@ class Kind(IntEnum):
     LIMITS = 1
     """To the process: what its next job may take."""
     EVALUATE = 2
-    """To the process: the JSON object of an Evaluation."""
+    """To the process: JSON, a list of the fields of an Evaluation."""
     CHECK = 3
     """To the process: JSON, a pair of schema and answer."""
     CALL = 4

@@ -12,6 +12,9 @@ from dalsegno.expressions.pool.frames import PIECE_BYTES, Frame, Inbox, Kind, pa
 from dalsegno.expressions.pool.jobs import Ticket
 from dalsegno.expressions.pool.limits import Limits
 
+NOTHING_TOLD = Limits(0.0, 0.0, 0, 0.0)
+"""The limits that a process has been told of before its first job."""
+
 
 class Process:
     """One process. Compared by identity."""
@@ -23,7 +26,7 @@ class Process:
         self.pid = 0
         """Its process id, once it is up."""
         self.ticket: Ticket | None = None
-        self.limits = lane.limits
+        self.limits = NOTHING_TOLD
         """Of its job."""
         self.due_s = due_s
         """When it must be up, or its job must be done, on the monotonic clock."""

@@ -91,7 +91,7 @@ class Worker:
             return Kind.FAULT, printable(f"{type(error).__name__}: {error}")
 
     def _evaluate(self, payload: bytes) -> bytes:
-        job = Evaluation(**json.loads(payload))
+        job = Evaluation(*json.loads(payload))
         expression = self._compiled.get(job)
         value = expression.evaluate_here(RemoteScope(self._channel, job.at_s, job.seed), job.place)
         try:
