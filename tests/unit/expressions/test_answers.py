@@ -118,19 +118,19 @@ def test_references_lead_nowhere_else(schema: object, told: str) -> None:
 def test_a_slow_schema_is_stopped(pool: Pool) -> None:
     """A pattern that takes years ends after the limit, and the next check is well."""
     with pytest.raises(EvaluationError, match=r"the schema of the answer: it takes more than 0\.5 s of processor time"):
-        pool.check(SchemaCheck({"pattern": "(a+)+$"}, "a" * 50 + "b"))
+        pool.evaluate(SchemaCheck({"pattern": "(a+)+$"}, "a" * 50 + "b"))
 
-    assert pool.check(SchemaCheck(APPROVAL, {"approved": 1})) == [(".approved", "1 is not of type 'boolean'")]
+    assert pool.evaluate(SchemaCheck(APPROVAL, {"approved": 1})) == [[".approved", "1 is not of type 'boolean'"]]
 
 
 def test_an_unfit_schema_is_told_from_apart(pool: Pool) -> None:
     """In words."""
     with pytest.raises(EvaluationError, match=r"the schema of the answer is unfit: \.type"):
-        pool.check(SchemaCheck({"type": "objekt"}, 1))
+        pool.evaluate(SchemaCheck({"type": "objekt"}, 1))
 
 
 def test_what_cannot_be_sent_is_told(pool: Pool) -> None:
     """Data that no message can carry cannot be checked, and other checks go on."""
     with pytest.raises(EvaluationError, match=r"it cannot be checked: .* holds a lone surrogate"):
-        pool.check(SchemaCheck({}, "\ud800"))
-    assert pool.check(SchemaCheck({}, "a")) == []
+        pool.evaluate(SchemaCheck({}, "\ud800"))
+    assert pool.evaluate(SchemaCheck({}, "a")) == []

@@ -13,7 +13,6 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
-from typing import Any
 
 from dalsegno.expressions.pool.crew import Crew
 from dalsegno.expressions.pool.jobs import (
@@ -22,7 +21,6 @@ from dalsegno.expressions.pool.jobs import (
     Evaluation,
     Nothing,
     Outcome,
-    Problem,
     Question,
     SchemaCheck,
     Ticket,
@@ -115,27 +113,7 @@ class Pool:
 
     def evaluate(self, job: Evaluation | SchemaCheck, scope: Scope | None = None) -> object:
         """Wait for the value of a job, whose questions the scope answers in this thread. Raises EvaluationError."""
-        outcome = self.wait(job, scope)
-        assert outcome is not None
-        if outcome.error:
-            raise EvaluationError(outcome.error)
-        return outcome.value
-
-    def check(self, job: SchemaCheck) -> list[Problem]:
-        """Wait for what is wrong with an answer. Raises EvaluationError when that cannot be told."""
-        found: Any = self.evaluate(job)
-        return [(place, told) for place, told in found]
-
-    def wait(
-        self,
-        job: Evaluation | SchemaCheck,
-        scope: Scope | None = None,
-        for_s: float | None = None,
-        on_late: Callable[[Outcome], None] | None = None,
-    ) -> Outcome | None:
-        """Wait for the outcome, whose questions the scope answers in this thread. None when that takes more than
-        `for_s` seconds: then nobody answers its questions any more, and `on_late` is told of the outcome."""
-        caller = Caller(ScopeAnswers(scope) if scope is not None else Nothing(), on_late)
+        caller = Caller()
         ticket = Ticket(job, caller, "", caller.finish)
         self._submit(self._evaluations, ticket, is_waited_for=True)
 
@@ -143,12 +121,15 @@ class Pool:
             self._command(lambda crew: crew.reply(ticket, question, reply))
 
         try:
-            return caller.wait(reply, for_s)
+            outcome = caller.wait(Nothing() if scope is None else ScopeAnswers(scope), reply)
         except BaseException:  # an interrupted caller wants it no more
             self.withdraw(ticket)
             raise
         finally:
             self._waited_for.discard(ticket)
+        if outcome.error:
+            raise EvaluationError(outcome.error)
+        return outcome.value
 
     def call(
         self,
