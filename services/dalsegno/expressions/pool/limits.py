@@ -42,4 +42,4 @@ def processes_of_machine() -> int:
 
 def limits_of_evaluations(processes: int) -> Limits:
     """The limits of an evaluation where there are so many processes."""
-    return Limits(memory_mib=max(MEMORY_LEAST_MIB, min(MEMORY_MIB, POOL_MIB // processes)))
+    return Limits(memory_mib=max(MEMORY_LEAST_MIB, min(MEMORY_MIB, POOL_MIB // max(1, processes))))

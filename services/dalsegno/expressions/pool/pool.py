@@ -34,7 +34,9 @@ from dalsegno.workflow.scope import EvaluationError, Scope
 EVALUATION_NICE = 10
 CALL_NICE = 15
 CALL_LIMIT_S = 60.0
+"""Seconds by the clock for one call."""
 CALL_MEMORY_MIB = 400
+"""Address space for one call."""
 CLOSE_S = 10.0
 """Seconds in which all processes are ended."""
 FAULT_S = 0.1
@@ -53,10 +55,18 @@ class Pool:
     A pool starts with its first job or with `start`, and ends with `close` or with the process that it is in.
     """
 
-    def __init__(self, size: int | None = None, *, modules: Sequence[str] = (), limits: Limits | None = None) -> None:
-        """`size`: evaluation processes, and as many for calls (as many as there are cores). `modules`: what functions
-        are called of. `limits`: of one evaluation."""
-        self.size = size or processes_of_machine()
+    def __init__(
+        self,
+        size: int | None = None,
+        *,
+        calls: int | None = None,
+        modules: Sequence[str] = (),
+        limits: Limits | None = None,
+    ) -> None:
+        """`size`: evaluation processes, 0 for a pool that is only for calls. `calls`: so many at once. Both are by
+        default as many as there are cores. `modules`: what functions are called of. `limits`: of one evaluation."""
+        self.size = processes_of_machine() if size is None else size
+        self.calls = processes_of_machine() if calls is None else calls
         self.limits = limits or limits_of_evaluations(self.size)
         self._modules = tuple(modules)
         self._lock = threading.Lock()
@@ -66,7 +76,7 @@ class Pool:
 
     def _reset(self) -> None:
         self._evaluations = Lane(self.size, EVALUATION_NICE, self.limits, is_warm=True)
-        self._calls = Lane(self.size, CALL_NICE, self.limits, is_warm=False)
+        self._calls = Lane(self.calls, CALL_NICE, self.limits, is_warm=False)
         self._commands: deque[Callable[[Crew], None]] = deque()
         self._waited_for: set[Ticket] = set()
         """Jobs whose callers wait and must be told when the pool is closed."""
@@ -168,6 +178,8 @@ class Pool:
     # What callers hand over.
 
     def _submit(self, lane: Lane, ticket: Ticket, is_waited_for: bool = False) -> Ticket:
+        if lane.size < 1:
+            raise ValueError("the pool has no processes for this kind of job")
         if is_waited_for:
             with self._lock:
                 self._waited_for.add(ticket)

@@ -81,3 +81,17 @@ async def test_a_call_is_awaited_and_cancelled(pool: Pool) -> None:
                     *(asyncio.wrap_future(pool.call(function("show_process"), b"60", shown="this")) for _ in range(3))
                 )
     assert await asyncio.wrap_future(pool.call(function("reverse"), b"ab", shown="this")) == b"ba"
+
+
+def test_a_pool_may_be_for_calls_only() -> None:
+    """Then it has no process that waits for an evaluation, and so many calls at once as it was told."""
+    pool = Pool(0, calls=1, modules=[planted.MODULE])
+    try:
+        began_s = time.monotonic()
+        calls = [pool.call(function("show_process"), b"0.3", shown="this") for _ in range(3)]
+        assert len({call.result(60).split()[0] for call in calls}) == 3
+        assert time.monotonic() - began_s > 0.9
+        with pytest.raises(ValueError, match="no processes for this kind of job"):
+            pool.evaluate(yaql("1 + 1"))
+    finally:
+        pool.close()

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -144,6 +145,44 @@ def test_a_kill_costs_little(own_pool: Pool) -> None:
     taken_s.sort()
     print(f"a crash and the next value took {taken_s[10] * 1000:.1f} ms, at most {taken_s[-1] * 1000:.1f} ms")
     assert taken_s[10] < 0.2
+
+
+def test_nothing_is_lost_in_a_storm(pool: Pool) -> None:
+    """While somebody kills processes, now and then the template, and jobs are withdrawn, every other job has its value,
+    and once. (A job whose process is killed each time has an error.)"""
+    before = set(templates())
+    outcomes: dict[int, list[Outcome]] = {number: [] for number in range(600)}
+    ended = threading.Event()
+
+    def kill() -> None:
+        for count in range(10_000):
+            if ended.wait(0.1):
+                return
+            for template in before:
+                for pid in [template] if count % 10 == 9 else children(template)[:1]:
+                    with suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGKILL)
+            before.update(templates())
+
+    thread = threading.Thread(target=kill)
+    thread.start()
+    try:
+        tickets = [
+            pool.submit(yaql(f"[planted_sleep(0.002), $.a + {number}]"), Known({"a": 1}), str(number % 7), told.append)
+            for number, told in outcomes.items()
+        ]
+        withdrawn = set(range(0, 600, 13))
+        for number in withdrawn:
+            pool.withdraw(tickets[number])
+        until(lambda: all(told or number in withdrawn for number, told in outcomes.items()), within_s=60)
+    finally:
+        ended.set()
+        thread.join()
+    for number, told in outcomes.items():
+        if number not in withdrawn or told:
+            (outcome,) = told
+            assert outcome.value == [0.002, number + 1] or outcome.error.endswith("each time that it was tried")
+    assert sum(bool(told and told[0].error) for told in outcomes.values()) < 10
 
 
 def test_what_nobody_wants_any_more_is_not_done(own_pool: Pool) -> None:
