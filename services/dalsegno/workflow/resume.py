@@ -76,7 +76,7 @@ def _check_below(step: Step, findings: Findings) -> None:
     execution = step.execution
     paused = step.outside.paused_below(execution.id)
     if not paused:
-        told = "only a PAUSED execution can be resumed, it is RUNNING, and no sub-workflow of it is PAUSED"
+        told = "only what is paused can be resumed: it is RUNNING, and none of its sub-workflows is paused"
         findings.obstacle(f"execution {execution.id}", told)
     elif all(below.failed for below in paused):
         for below in paused:

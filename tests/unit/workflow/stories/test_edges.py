@@ -202,7 +202,7 @@ def test_resume_of_a_running_execution_reaches_what_is_paused_below() -> None:
     assert [each.state for each in (stage.execution, middle, deep)] == ["RUNNING", "RUNNING", "PAUSED"]
     stage.resume()
     assert deep.state == "RUNNING"
-    with pytest.raises(Refused, match="no sub-workflow of it is PAUSED"):
+    with pytest.raises(Refused, match="none of its sub-workflows is paused"):
         stage.resume()
 
 
