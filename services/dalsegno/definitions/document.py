@@ -21,6 +21,7 @@ from dalsegno.definitions.orquesta.inspect import is_version_1
 from dalsegno.definitions.orquesta.syntax import Reader as OrquestaReader
 from dalsegno.definitions.problems import SEMANTIC, Problem, Problems, shown
 from dalsegno.workflow.model import AdHocAction, Parameter, Workflow
+from dalsegno.workflow.value import byte_length
 
 
 class MemberKind(Enum):
@@ -143,7 +144,7 @@ def explain_nameless(document: Document) -> tuple[Problem, ...]:
 def _load(text: str, limits: Limits) -> tuple[Source, Problems]:
     """The data of a text. Orquesta's YAML has anchors and Mistral's has none, and only the data tells which it is."""
     problems = Problems()
-    if len(text) <= limits.bytes_max and may_have_anchors(text):
+    if byte_length(text) <= limits.bytes_max and may_have_anchors(text):
         source = load_with_anchors(text, problems, limits)
         if isinstance(source.data, dict) and _is_orquesta(source.data):
             return source, problems

@@ -10,6 +10,7 @@ there, so that a small text cannot become a large document.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from yaml.scanner import Scanner
 
 from dalsegno.definitions.problems import Path, Place, Problems
 from dalsegno.definitions.scalars import UnfitScalar, key_text, scalar_value
+from dalsegno.workflow.value import byte_length
 
 _QUICK_PARSER: Any = getattr(yaml, "CSafeLoader", None)
 """libyaml; PyYAML without it reads everything, only slower."""
@@ -48,6 +50,9 @@ SLOW_BYTES_MAX = 512 * 1024
 
 
 _ANCHOR = re.compile(r"(?:^|[\s\[{,:-])[&*]\w", re.MULTILINE)
+
+
+_PAIR_OR_BACKSLASH = re.compile(r"\\(?:u(d[89ab][0-9a-f]{2})\\u(d[c-f][0-9a-f]{2})|\\)", re.IGNORECASE)
 
 
 class Source:
@@ -85,7 +90,7 @@ class Source:
 
 def load(text: str, problems: Problems, limits: Limits = DEFAULT_LIMITS) -> Source:
     """Reads one YAML document. Whatever is wrong becomes a problem; the data then is what could be read."""
-    size = len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
+    size = byte_length(text)
     if size > limits.bytes_max:
         problems.add((), f"the definition has {size:,} bytes, at most {limits.bytes_max:,} are allowed", place=(1, 1))
         return Source(complete=False)
@@ -102,7 +107,7 @@ def load(text: str, problems: Problems, limits: Limits = DEFAULT_LIMITS) -> Sour
 def load_with_anchors(text: str, problems: Problems, limits: Limits = DEFAULT_LIMITS) -> Source:
     """The same for YAML in which `&x` names a value and `*x` repeats it. The text is not larger than `load` takes."""
     source = Source()
-    _Builder(source, problems, limits, {}).build(_events(_QUICK_PARSER or yaml.SafeLoader, text))
+    _Builder(source, problems, limits, {}).build(_events(_QUICK_PARSER or yaml.SafeLoader, _quick_text(text)))
     return source
 
 
@@ -116,7 +121,7 @@ def _load_quickly(text: str, size: int, problems: Problems, limits: Limits) -> S
     source = Source()
     found = Problems()
     try:
-        _Builder(source, found, limits).build(_events(_QUICK_PARSER, text))
+        _Builder(source, found, limits).build(_events(_QUICK_PARSER, _quick_text(text)))
     except _AnchorMet as met:
         source.complete = False
         found.add((), "a value starts with `&` or `*` in so large a definition", "put it in quotes", place=met.place)
@@ -125,6 +130,27 @@ def _load_quickly(text: str, size: int, problems: Problems, limits: Limits) -> S
     problems.locate = source.locate
     problems.take(found)
     return source
+
+
+def _quick_text(text: str) -> str:
+    """The text as libyaml takes it, which refuses JSON's way to escape what is beyond 16 bits: a pair of surrogates.
+
+    Only in JSON is it certain that every backslash stands in a string. What follows in the same line moves by two.
+    """
+    if _PAIR_OR_BACKSLASH.search(text) is None:
+        return text
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return text
+    return _PAIR_OR_BACKSLASH.sub(_join_pair, text)
+
+
+def _join_pair(match: re.Match[str]) -> str:
+    if match[1] is None:
+        return match[0]
+    high, low = int(match[1], 16), int(match[2], 16)
+    return f"\\U{0x10000 + ((high - 0xD800) << 10) + low - 0xDC00:08X}"
 
 
 class _PlainParser(Reader, Scanner, Parser):
@@ -306,7 +332,7 @@ class _Builder:
             value = scalar_value(event)
         except UnfitScalar as error:
             self._problems.add(self._path(), str(error), error.hint, place=place)
-            value = event.value if is_key else None
+            value = _shown_key(event.value) if is_key else None
         if event.anchor is not None and self._anchors is not None:
             self._anchors[event.anchor] = _Anchored(value)
         if is_key:
@@ -380,6 +406,11 @@ class _Builder:
 def _place(event: Any) -> Place:
     mark = event.start_mark
     return mark.line + 1, mark.column + 1
+
+
+def _shown_key(text: str) -> str:
+    """An unfit key as messages can show it."""
+    return text.replace("\0", "\\0").encode("utf-8", "backslashreplace").decode()
 
 
 def _tag_text(tag: str) -> str:

@@ -63,8 +63,16 @@ def _fit_text(text: str, event: Any) -> str:
         if "\0" in text:
             raise UnfitScalar("holds a NUL character")
         if _SURROGATE.search(text):
-            raise UnfitScalar("holds a lone surrogate")
+            return _joined(text)
     return text
+
+
+def _joined(text: str) -> str:
+    """The text with each pair of surrogates, as JSON escapes what is beyond 16 bits, made one character."""
+    try:
+        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le")
+    except UnicodeDecodeError:
+        raise UnfitScalar("holds a lone surrogate") from None
 
 
 def _typed_value(tag: str, text: str, event: Any) -> str | int | float | bool | None:

@@ -117,3 +117,28 @@ async def test_warnings_stand_beside_problems() -> None:
     assert not strict.warnings
     assert [each.line for each in strict.problems] == [3, 4, 4]
     assert list((await validate(WARNED, strict=True)).problems) == list(answer.warnings)
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ('{"version": "2.0",\n"\\ud800": {"tasks": {"t": {"action": "std.noop"}}}}', (2, 1)),
+        ('{"version": "2.0",\n"\\u0000missing": {"tasks": {"t": {"action": "std.noop"}}}}', (2, 1)),
+        ('version: "2.0"\nname: book\nworkflows:\n  "\\udc00": {tasks: {t: {action: std.noop}}}', (4, 3)),
+        ('version: "2.0"\nname: book\nactions:\n  "a\\0": {base: std.noop}', (4, 3)),
+        ('version: 1.0\nname: "\\ud800"\ntasks: {t: {action: core.noop}}', (2, 7)),
+        ('tasks:\n  "\\ud800": {action: core.noop}', (2, 3)),
+    ],
+)
+async def test_a_name_that_cannot_be_stored(text: str, place: tuple[int, int], reads: Reads) -> None:
+    """NUL or half of a surrogate pair in a name, escaped, is a problem with its place, never a fault of the server."""
+    answer = await validate(text, reads)
+    assert place in [(problem.line, problem.column) for problem in answer.problems]
+
+
+async def test_json_is_a_definition() -> None:
+    """JSON is YAML, and the way JSON escapes an emoji is read as the emoji."""
+    text = json.dumps({"version": "2.0", "w": {"tasks": {"t": {"action": "std.echo output='\N{CAT}'"}}}})
+    assert "\\ud83d" in text
+    answer = await validate(text)
+    assert (list(answer.workflows), list(answer.problems)) == (["w"], [])

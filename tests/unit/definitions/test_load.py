@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
+
 import pytest
 import yaml
 
-from dalsegno.definitions.load import QUICK_BYTES, SLOW_BYTES_MAX, Limits, Source, load
+from dalsegno.definitions.load import QUICK_BYTES, SLOW_BYTES_MAX, Limits, Source, load, load_with_anchors
 from dalsegno.definitions.problems import Problem, Problems
 
 FILLER = "# " + "filler " * (QUICK_BYTES // 7) + "\n"
@@ -137,6 +140,28 @@ def test_unreadable_characters() -> None:
         for filler in ("", FILLER):
             _, problems = read(f"{filler}a: {bad}")
             assert len(problems) == 1, (bad, bool(filler))
+
+
+@pytest.mark.parametrize("filler", [0, QUICK_BYTES, SLOW_BYTES_MAX], ids=["python", "libyaml", "libyaml alone"])
+@pytest.mark.parametrize("read_text", [load, load_with_anchors])
+def test_json_escapes_what_is_beyond_16_bits(read_text: Callable[[str, Problems], Source], filler: int) -> None:
+    """JSON writes such a character as two surrogates, in keys and values; a backslash before the `u` is its own."""
+    data = {"filler": "x" * filler, "k \N{GRINNING FACE}": ["\N{CAT}\N{DOG}", "\\ud83d\\ude00", "\\\N{CAT}"]}
+    text = json.dumps(data, indent=1)
+    assert "\\ud83d\\ude00" in text
+    problems = Problems()
+    source = read_text(text, problems)
+    assert problems.listed() == ()
+    assert source.data == data
+
+
+@pytest.mark.parametrize("filler", [0, QUICK_BYTES, SLOW_BYTES_MAX])
+@pytest.mark.parametrize("half", ["\\ud83d", "\\ude00", "\\ude00\\ud83d", "\\uD83D \\ude00"])
+def test_half_of_a_pair_is_no_character(half: str, filler: int) -> None:
+    """A surrogate without the other one is a problem in its line, as a key and as a value."""
+    for line in (f'"{half}": 1', f'"k": "{half}"'):
+        _, problems = read(f'{{"filler": "{"x" * filler}",\n{line}}}')
+        assert [problem.line for problem in problems] == [2], line
 
 
 def test_anchor_in_large_text() -> None:
