@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dalsegno.actions.action import ActionFailed, action
-from dalsegno.workflow.value import VALUE_BYTES_MAX
+from dalsegno.workflow.value import VALUE_BYTES_MAX, byte_length
 
 if TYPE_CHECKING:  # an extra, and slow to import
     import asyncssh
@@ -146,9 +146,9 @@ async def _read_all(stream: asyncssh.SSHReader[str]) -> str:
     length = 0
     while part := await stream.read(_READ_BYTES):
         parts.append(part)
-        length += len(part)
+        length += byte_length(part)
         if length > VALUE_BYTES_MAX:
-            raise ActionFailed(f"result too large: the command writes more than {VALUE_BYTES_MAX:,} characters")
+            raise ActionFailed(f"result too large: the command writes more than {VALUE_BYTES_MAX:,} bytes")
     return "".join(parts)
 
 

@@ -17,7 +17,7 @@ from dalsegno.store.store import Queries
 from dalsegno.v1 import workflow_service_pb2 as wire
 from dalsegno.v1 import workflow_service_pb2_grpc
 from dalsegno.workflow.refusals import InvalidRequest, NotFound, TooLarge
-from dalsegno.workflow.value import VALUE_BYTES_MAX
+from dalsegno.workflow.value import VALUE_BYTES_MAX, byte_length
 
 PROBLEMS_MAX = 1000
 
@@ -42,7 +42,7 @@ class Workflows(workflow_service_pb2_grpc.WorkflowServiceServicer):
     ) -> wire.ValidateDefinitionsResponse:
         if not request.text.strip():
             raise InvalidRequest.of("text", "is empty")
-        size = len(request.text.encode())
+        size = byte_length(request.text)
         if size > VALUE_BYTES_MAX:
             raise TooLarge("text", size, VALUE_BYTES_MAX)
         known = KnownActions(self._reads, request.namespace)

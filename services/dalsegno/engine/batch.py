@@ -24,7 +24,7 @@ from dalsegno.workflow.machine import Outcome
 from dalsegno.workflow.model import Workflow
 from dalsegno.workflow.refusals import NotFound, Refusal, TooLarge
 from dalsegno.workflow.step import Given
-from dalsegno.workflow.value import VALUE_BYTES_MAX
+from dalsegno.workflow.value import VALUE_BYTES_MAX, byte_length
 
 EXECUTION_BYTES_MAX = 64 * 1024 * 1024
 """The length of all values of an execution."""
@@ -386,7 +386,7 @@ def _within_limits(copy: Copy, event: TaskDone) -> TaskDone:
     """A result beyond the limits becomes the failure that says so (DESIGN.md section 6)."""
     if event.result is None:
         return event
-    size = len(event.result.text)
+    size = byte_length(event.result.text)
     if size <= VALUE_BYTES_MAX and copy.value_bytes + size <= EXECUTION_BYTES_MAX:
         return event
     reason = f"result too large: {size:,} bytes"

@@ -24,7 +24,7 @@ from dalsegno.workflow.changes import (
 from dalsegno.workflow.execution import Execution, replay
 from dalsegno.workflow.model import AdHocAction, Policies, Task, Workflow
 from dalsegno.workflow.scope import Constant
-from dalsegno.workflow.value import Value
+from dalsegno.workflow.value import Value, byte_length
 
 EXECUTION_BYTES = 6_000
 TASK_BYTES = 2_500
@@ -44,7 +44,7 @@ class Copy:
         self.execution = execution
         self.workflow = workflow
         self.value_bytes = 0
-        """The length of all its values."""
+        """The length of all its values, in bytes."""
         self.count(changes)
 
     @property
@@ -53,13 +53,13 @@ class Copy:
         return self.execution.latest_s
 
     def count(self, changes: Iterable[AnyChange]) -> int:
-        """Take the values of changes into account. Returns the length of the longest one."""
+        """Take the values of changes into account. Returns the length of the longest one in bytes."""
         longest = 0
         for change in changes:
             values_of = _VALUES.get(type(change))
             if values_of is not None:
                 for value in values_of(change):
-                    length = len(value.text)
+                    length = byte_length(value.text)
                     self.value_bytes += length
                     if length > longest:
                         longest = length

@@ -22,7 +22,7 @@ from dalsegno.workflow.identity import derived_id
 from dalsegno.workflow.model import AdHocAction, Parameter, Workflow
 from dalsegno.workflow.refusals import InvalidDefinition, InvalidRequest, NotFound, RevisionMoved, TooLarge
 from dalsegno.workflow.scope import Constant
-from dalsegno.workflow.value import UnfitValue, encode
+from dalsegno.workflow.value import UnfitValue, byte_length, encode
 
 DEFINITION_BYTES_MAX = 4 * 1024 * 1024
 
@@ -45,7 +45,7 @@ def _compiled(member: Defined) -> Workflow | AdHocAction:
 def read_document(request: workflow_service_pb2.CreateDefinitionsRequest) -> Document:
     """The document of a request. Raises InvalidDefinition with every problem, InvalidRequest, TooLarge."""
     fields = check_shared_fields(request)
-    size = len(request.text.encode("utf-8", "surrogatepass"))
+    size = byte_length(request.text)
     if not request.text.strip():
         fields.refuse("text", "is empty")
     fields.text("name", request.name)

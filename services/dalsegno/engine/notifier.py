@@ -23,6 +23,7 @@ from dalsegno.engine.batch import Batch
 from dalsegno.engine.work import Work
 from dalsegno.store.records import NewMessage
 from dalsegno.workflow.events import NoticeDue
+from dalsegno.workflow.value import byte_length
 
 if TYPE_CHECKING:  # slow to import, and many engines never post anything
     import aiohttp
@@ -60,7 +61,7 @@ class Errand:
 
     @property
     def size(self) -> int:
-        return len(self.notice.payload.text)
+        return byte_length(self.notice.payload.text)
 
 
 class NoticeTried(Work):

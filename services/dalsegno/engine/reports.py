@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import re
 import uuid
+from collections.abc import Mapping
 
 from dalsegno.engine.outside import write_description
 from dalsegno.engine.sessions import Delivery, Greeting
 from dalsegno.rpc import convert
+from dalsegno.rpc.gate import wrong_fields
 from dalsegno.v1 import executor_service_pb2 as wire
 from dalsegno.workflow.events import TaskDone
 from dalsegno.workflow.identity import parse_attempt_id
 from dalsegno.workflow.model import ActionDescription, Parameter
 from dalsegno.workflow.refusals import InvalidRequest, Violation
 from dalsegno.workflow.scope import Constant
-from dalsegno.workflow.value import VALUE_BYTES_MAX, UnfitValue, Value, checked, decode
+from dalsegno.workflow.value import VALUE_BYTES_MAX, UnfitValue, Value, byte_length, checked
 
 ERROR_CHARACTERS_MAX = 65_536
 NAME_CHARACTERS_MAX = 255
@@ -39,10 +41,13 @@ _VERDICTS: dict[str, wire.AckVerdict.ValueType] = {
 
 
 def read_report(told: wire.TaskDone) -> tuple[str, TaskDone]:
-    """The execution and the event of an outcome. A result that cannot be kept is a failure that says why.
+    """The execution and the event of an outcome. One that cannot be kept as it is told is a failure that says why.
 
     Raises ValueError when the outcome is not well formed.
     """
+    wrong = {violation.subject: violation.description for violation in wrong_fields(told)}
+    if "action_execution_id" in wrong:
+        raise ValueError(f"the id {wrong['action_execution_id']}")
     execution_id, key = parse_attempt_id(told.action_execution_id)
     outcome = _OUTCOMES.get(told.outcome)
     if outcome is None:
@@ -50,28 +55,40 @@ def read_report(told: wire.TaskDone) -> tuple[str, TaskDone]:
     if told.delivery < 1:
         raise ValueError("it names no delivery")
     result: Value | None = None
-    error = told.error[:ERROR_CHARACTERS_MAX] if told.error else ""
-    if told.result:
-        try:
-            result = checked(told.result)
-        except UnfitValue as unfit:
-            size = len(told.result)
-            reason = (
-                f"result too large: {size:,} characters" if size * 4 > VALUE_BYTES_MAX else f"result unfit: {unfit}"
-            )
-            outcome, error = "failed", reason
-    if told.alias and len(told.alias) > NAME_CHARACTERS_MAX:
-        outcome, error = "failed", f"the alias is too long: at most {NAME_CHARACTERS_MAX} characters"
+    error = told.error
+    try:
+        result = _read_result(told, wrong)
+    except UnfitValue as unfit:
+        outcome, error = "failed", str(unfit)
     waits = outcome == "delegated"
     return execution_id, TaskDone(
         key=key,
         outcome=outcome,
         delivery=told.delivery,
         result=result,
-        error=error,
+        error=error[:ERROR_CHARACTERS_MAX],
         alias=told.alias if waits else "",
         patience_s=max(0.0, convert.length_s(told.patience)) if waits and told.HasField("patience") else None,
     )
+
+
+def _read_result(told: wire.TaskDone, wrong: Mapping[str, str]) -> Value | None:
+    """The result. Raises UnfitValue, which says what of the outcome cannot be kept; `wrong` is what the gate found."""
+    if "error" in wrong:
+        shown = told.error.replace("\0", "\\0")
+        raise UnfitValue(f"the error of the action {wrong['error']}: {shown}")
+    for field in ("result", "alias", "patience"):
+        if field in wrong:
+            raise UnfitValue(f"the {field} {wrong[field]}")
+    if len(told.alias) > NAME_CHARACTERS_MAX:
+        raise UnfitValue(f"the alias is too long: at most {NAME_CHARACTERS_MAX} characters")
+    if not told.result:
+        return None
+    try:
+        return checked(told.result)
+    except UnfitValue as unfit:
+        is_too_large = byte_length(told.result) > VALUE_BYTES_MAX
+        raise UnfitValue(f"result {unfit}" if is_too_large else f"result unfit: {unfit}") from None
 
 
 def ack_of(told: wire.TaskDone, verdict: str, reason: str = "") -> wire.Ack:
@@ -83,7 +100,7 @@ def ack_of(told: wire.TaskDone, verdict: str, reason: str = "") -> wire.Ack:
 
 def read_greeting(hello: wire.Hello) -> Greeting:
     """A Hello, checked. Raises InvalidRequest with all that is wrong."""
-    wrong: list[Violation] = []
+    wrong = wrong_fields(hello, "hello")
     if not 1 <= len(hello.executor_id) <= NAME_CHARACTERS_MAX:
         wrong.append(Violation("hello.executor_id", f"must have 1 to {NAME_CHARACTERS_MAX} characters"))
     try:
@@ -125,7 +142,7 @@ def read_greeting(hello: wire.Hello) -> Greeting:
 
 def _description(told: wire.ActionDescription) -> ActionDescription:
     parameters = tuple(
-        Parameter(each.name, each.required, Constant(decode(each.default)) if each.default else None)
+        Parameter(each.name, each.required, Constant(checked(each.default).data) if each.default else None)
         for each in told.parameters
     )
     return ActionDescription(

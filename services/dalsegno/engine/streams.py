@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 
 from dalsegno.rpc import convert
 from dalsegno.v1 import executor_service_pb2 as wire
+from dalsegno.workflow.value import byte_length
 
 ITEMS_MAX = 500
 """As many actions or acknowledgements go into one message."""
@@ -105,7 +106,7 @@ class Stream:
     def _take_runs(self) -> list[wire.RunAction]:
         size = count = 0
         for action in self._runs[:ITEMS_MAX]:
-            size += len(action.input) + 300
+            size += byte_length(action.input) + 300
             if count and size > BYTES_MAX:
                 break
             count += 1

@@ -48,7 +48,7 @@ class Outbox:
 
     def add(self, message: TaskDone, engine: str) -> str | None:
         """Keep and queue an outcome. Returns the engine whose stream carries it, None when none is open."""
-        outcome = _Outcome(message, len(message.result) + len(message.error) + 100, None)
+        outcome = _Outcome(message, message.ByteSize() + 10, None)
         self._outcomes[message.action_execution_id, message.delivery] = outcome
         return self._queue(outcome, engine)
 

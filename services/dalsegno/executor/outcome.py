@@ -12,7 +12,7 @@ from dalsegno.v1.executor_service_pb2 import (
     TaskDone,
     TaskOutcome,
 )
-from dalsegno.workflow.value import VALUE_BYTES_MAX, UnfitValue, checked, encode
+from dalsegno.workflow.value import VALUE_BYTES_MAX, UnfitValue, byte_length, checked, encode
 
 ERROR_CHARACTERS_MAX = 65_536
 
@@ -77,7 +77,7 @@ def _encode(data: object) -> str:
         raise UnfitValue("the result is not JSON: nested too deeply") from None
     except Exception as error:  # an object's own code may run: a property, a key's __str__
         raise UnfitValue(f"the result is not JSON: {error}") from None
-    if len(text) * 4 > VALUE_BYTES_MAX and (size := len(text.encode())) > VALUE_BYTES_MAX:
+    if (size := byte_length(text)) > VALUE_BYTES_MAX:
         raise UnfitValue(f"result too large: {size:,} bytes, at most {VALUE_BYTES_MAX:,}")
     if "\\u" in text:
         try:

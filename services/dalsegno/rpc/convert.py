@@ -12,7 +12,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from dalsegno.v1 import definition_pb2, execution_pb2
 from dalsegno.workflow.refusals import InvalidRequest, NotFound, TooLarge, Violation
-from dalsegno.workflow.value import VALUE_BYTES_MAX, UnfitValue, Value, checked
+from dalsegno.workflow.value import VALUE_BYTES_MAX, UnfitValue, Value, byte_length, checked
 
 NAME_LENGTH = 255
 COMMENT_LENGTH = 4096
@@ -125,11 +125,9 @@ class Fields:
             raise self._too_large
 
     def text(self, field: str, text: str, length_max: int = NAME_LENGTH) -> str:
-        """A text that may be empty, of at most so many characters, without NUL."""
+        """A text that may be empty, of at most so many characters."""
         if len(text) > length_max:
             self.refuse(field, f"has {len(text)} characters; at most {length_max} are allowed")
-        if "\0" in text:
-            self.refuse(field, "holds a NUL character")
         return text
 
     def name(self, field: str, text: str) -> str:
@@ -192,7 +190,7 @@ class Fields:
 
     def json(self, field: str, text: str, default: str = "null") -> Value:
         """A JSON value of at most 4 MiB; the default when the text is empty."""
-        size = len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
+        size = byte_length(text)
         if size > VALUE_BYTES_MAX:
             self._too_large = self._too_large or TooLarge(field, size, VALUE_BYTES_MAX)
             return Value(text=default)

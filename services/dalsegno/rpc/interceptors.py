@@ -1,11 +1,12 @@
 """The one interceptor of every server: request id, limits, deadline, log line, metrics, errors, the end of streams.
 
-    call ──▶ too large? ──▶ request id ──▶ deadline ──▶ servicer
-                                              │ raises
-    status with details ◀── errors.status_of ─┘             one log line and one count per call
+    call ──▶ too large? ──▶ request id ──▶ gate ──▶ deadline ──▶ servicer
+                                             │ raises               │ raises
+    status with details ◀── errors.status_of ┴──────────────────────┘      one log line and one count per call
 
 Servicers are `async def` or async generators, read a request stream with `async for`, and raise refusals; they never
-need `context.abort`. Calls of other packages than ours (health, reflection) are served without log and metrics.
+need `context.abort`. The gate (rpc/gate.py) looks at single requests: what a stream brings is for its servicer to look
+through. Calls of other packages than ours (health, reflection) are served without gate, log and metrics.
 """
 
 from __future__ import annotations
@@ -23,12 +24,13 @@ from functools import lru_cache
 from typing import Any
 
 import grpc
+from google.protobuf.message import DecodeError, Message
 from prometheus_client import Counter, Gauge, Histogram
 
-from dalsegno.rpc import errors, logs
+from dalsegno.rpc import errors, gate, logs
 from dalsegno.rpc.channel import MESSAGE_BYTES, REQUEST_ID_KEY, USER_AGENT
 from dalsegno.rpc.metrics import CALL_SECONDS, CALLS, CALLS_OPEN
-from dalsegno.workflow.refusals import TooLarge, Unavailable
+from dalsegno.workflow.refusals import InvalidRequest, Refusal, TooLarge, Unavailable
 
 UNARY_DEADLINE_S = 30.0
 """The deadline of a unary call whose caller sets none."""
@@ -39,10 +41,10 @@ _REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
 
 
 @dataclass(frozen=True, slots=True)
-class Oversized:
-    """Stands for a request that was not even parsed."""
+class Unreadable:
+    """Stands for a request that is no message of its kind, and says why."""
 
-    size_bytes: int
+    refusal: Refusal
 
 
 @dataclass(slots=True)
@@ -57,10 +59,12 @@ class Call:
     execution: str = ""
 
     def note(self, request: Any) -> None:
-        """Keep what the log line shall tell of the request. Raises TooLarge for one over the limit."""
-        if isinstance(request, Oversized):
-            raise TooLarge("the message", request.size_bytes, MESSAGE_BYTES)
+        """Keep what the log line shall tell of the request. Raises TooLarge and InvalidRequest for what is unfit."""
+        if isinstance(request, Unreadable):
+            raise request.refusal
         self.execution = getattr(request, "execution_id", "")
+        if self.ours and isinstance(request, Message) and (wrong := gate.wrong_fields(request)):
+            raise InvalidRequest(wrong)
 
 
 class CallInterceptor(grpc.aio.ServerInterceptor):
@@ -91,7 +95,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 
     def _wrap(self, method: str, handler: Any) -> Any:
         coders = {
-            "request_deserializer": _sized(handler.request_deserializer),
+            "request_deserializer": _reader(handler.request_deserializer),
             "response_serializer": handler.response_serializer,
         }
         if not handler.response_streaming:
@@ -108,7 +112,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         async def answer(request: Any, context: Context) -> Any:
             call = begin(method, context)
             try:
-                request = _sized_requests(request) if reads_stream else request
+                request = _readable(request) if reads_stream else request
                 call.note(request)
                 if has_deadline and context.time_remaining() is None:
                     async with asyncio.timeout(UNARY_DEADLINE_S):
@@ -132,7 +136,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             try:
                 if self._stopping:
                     raise Unavailable("the server is being stopped")
-                request = _sized_requests(request) if reads_stream else request
+                request = _readable(request) if reads_stream else request
                 call.note(request)
                 answers = inner(request, context)
                 if inspect.isawaitable(answers):  # such a servicer writes to the context itself
@@ -175,19 +179,28 @@ async def _cancelled(tasks: list[asyncio.Task[Any]]) -> None:
         await asyncio.wait(tasks, timeout=1.0)
 
 
-def _sized(deserialize: Callable[[bytes], Any] | None) -> Callable[[bytes], Any]:
+def _reader(deserialize: Callable[[bytes], Any] | None) -> Callable[[bytes], Any]:
+    """What makes a message of bytes. It never raises: grpc would answer INTERNAL, and say nothing."""
+    owner = getattr(deserialize, "__self__", None)  # the stubs give `Kind.FromString`
+    kind = owner if isinstance(owner, type) and issubclass(owner, Message) else None
+
     def parse(data: bytes) -> Any:
         if len(data) > MESSAGE_BYTES:
-            return Oversized(len(data))
-        return deserialize(data) if deserialize is not None else data
+            return Unreadable(TooLarge("the message", len(data), MESSAGE_BYTES))
+        if kind is None:
+            return deserialize(data) if deserialize is not None else data
+        try:
+            return gate.parse(kind, data)
+        except DecodeError:
+            return Unreadable(InvalidRequest.of("", f"the bytes are no message {kind.DESCRIPTOR.full_name}"))
 
     return parse
 
 
-async def _sized_requests(requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
+async def _readable(requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
     async for request in requests:
-        if isinstance(request, Oversized):
-            raise TooLarge("the message", request.size_bytes, MESSAGE_BYTES)
+        if isinstance(request, Unreadable):
+            raise request.refusal
         yield request
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import re
 
+from dalsegno.rpc.gate import NUMBER_MAX
 from dalsegno.workflow.refusals import InvalidResumeToken
 
 
@@ -23,7 +25,7 @@ def read_resume_token(token: str, execution_id: str) -> int:
         version, owner, revision = text.split(" ")
     except ValueError:
         raise InvalidResumeToken.of("resume_token", "is not one of ours") from None
-    if version != "w1" or not (revision.isascii() and revision.isdigit()) or len(revision) > 18:
+    if version != "w1" or not re.fullmatch(r"[0-9]{1,10}", revision) or int(revision) > NUMBER_MAX:
         raise InvalidResumeToken.of("resume_token", "is not one of ours")
     if owner != execution_id:
         raise InvalidResumeToken.of("resume_token", f"is for execution {owner}")

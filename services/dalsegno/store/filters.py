@@ -18,6 +18,7 @@ from enum import Enum
 
 from dalsegno.workflow.refusals import InvalidRequest, Violation
 from dalsegno.workflow.states import AttemptState, ExecutionState, TaskState
+from dalsegno.workflow.value import text_fault
 
 
 class InvalidFilter(InvalidRequest):
@@ -179,8 +180,8 @@ def _value(text: str, field: Field) -> str | int | float | bool:
         if text not in ("true", "false"):
             raise ValueError(f"{text!r} is neither true nor false")
         return text == "true"
-    if "\0" in text:
-        raise ValueError("holds a NUL character")
+    if fault := text_fault(text):
+        raise ValueError(fault)
     return text
 
 

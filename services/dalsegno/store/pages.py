@@ -5,9 +5,11 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import math
 
 from dalsegno.store.filters import Filter
 from dalsegno.workflow.refusals import InvalidPageToken, InvalidRequest
+from dalsegno.workflow.value import text_fault
 
 PAGE_SIZE = 100
 """How many rows a page has when the caller does not say."""
@@ -39,14 +41,21 @@ def read_token(token: str, subject: str, chosen: Filter, shape: tuple[type, ...]
         return None
     try:
         parts = json.loads(base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)))
-    except ValueError:
+    except (ValueError, RecursionError):
         raise InvalidPageToken.of("page_token", "is not one of ours") from None
     if not isinstance(parts, list) or parts[:1] != [_fingerprint(subject, chosen)]:
         raise InvalidPageToken.of("page_token", "is from another list, or the filter has changed")
     key = tuple(parts[1:])
-    if tuple(map(type, key)) != shape:
+    if tuple(map(type, key)) != shape or not all(map(_could_be_stored, key)):
         raise InvalidPageToken.of("page_token", "is not one of ours")
     return key
+
+
+def _could_be_stored(part: str | int | float) -> bool:
+    """Whether a row can have this in its key: no database looks for anything else."""
+    if isinstance(part, str):
+        return not text_fault(part)
+    return math.isfinite(part) if isinstance(part, float) else abs(part) < 2**31
 
 
 def _fingerprint(subject: str, chosen: Filter) -> str:

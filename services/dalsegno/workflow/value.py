@@ -56,15 +56,35 @@ def decode(text: str) -> object:
         raise UnfitValue(f"not JSON: {error}") from None
 
 
+def byte_length(text: str) -> int:
+    """How many bytes the text has in UTF-8: what limits in bytes are about.
+
+    >>> byte_length("abc"), byte_length("äö")
+    (3, 4)
+    """
+    return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
+
+
 def checked(text: str, bytes_max: int = VALUE_BYTES_MAX) -> Value:
     """A Value of a text from outside, proven to be JSON that every part of the system can carry. Raises UnfitValue."""
-    size = len(text.encode("utf-8", "surrogatepass"))
+    size = byte_length(text)
     if size > bytes_max:
         raise UnfitValue(f"too large: {size:,} bytes, at most {bytes_max:,}")
     data = decode(text)
     if _NUL.search(text) or _LONG_NUMBER.search(text) or "\\ud" in text.lower():
         _refuse_unfit(data)
     return Value(text=text, data=data)
+
+
+def text_fault(text: str) -> str:
+    """What keeps a text from being stored, in words; empty when nothing does."""
+    if "\0" in text:
+        return "holds a NUL character"
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return "holds a lone surrogate"
+    return ""
 
 
 def _refuse_constant(word: str) -> object:
@@ -80,10 +100,8 @@ def _unfit(data: object, path: str) -> Iterator[tuple[str, str]]:
     if isinstance(data, float) and not math.isfinite(data):
         yield path, f"{data} is not JSON"
     elif isinstance(data, str):
-        if "\0" in data:
-            yield path, "holds a NUL character"
-        elif any("\ud800" <= character <= "\udfff" for character in data):
-            yield path, "holds a lone surrogate"
+        if reason := text_fault(data):
+            yield path, reason
     elif isinstance(data, dict):
         for key, member in data.items():
             if not isinstance(key, str):
@@ -126,7 +144,7 @@ class Value:
     @property
     def is_large(self) -> bool:
         """Whether the store keeps the text apart, once per execution."""
-        return len(self.text) > INLINE_BYTES
+        return byte_length(self.text) > INLINE_BYTES
 
     @property
     def digest(self) -> str:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import uuid
+from typing import Any
 
 import pytest
+from google.protobuf.duration_pb2 import Duration
 
 from dalsegno.engine.batch import MessageIds, _within_limits
 from dalsegno.engine.copies import Copies, Copy, Workflows
@@ -13,13 +16,14 @@ from dalsegno.engine.reports import read_greeting, read_report
 from dalsegno.engine.settings import read_settings
 from dalsegno.engine.tokens import Tokens, new_key
 from dalsegno.v1 import executor_service_pb2 as wire
-from dalsegno.workflow.changes import ExecutionCreated
+from dalsegno.v1.definition_pb2 import Parameter
+from dalsegno.workflow.changes import ExecutionCreated, GlobalsPublished
 from dalsegno.workflow.events import TaskDone
 from dalsegno.workflow.execution import Execution
 from dalsegno.workflow.model import Workflow
 from dalsegno.workflow.refusals import InvalidRequest, PermissionDenied
 from dalsegno.workflow.states import ExecutionState
-from dalsegno.workflow.value import Value
+from dalsegno.workflow.value import Value, text_fault
 
 
 def test_token_names_attempt_and_delivery() -> None:
@@ -130,6 +134,79 @@ def test_report_is_read_or_refused() -> None:
     ):
         with pytest.raises(ValueError, match=r"."):
             read_report(wrong)
+
+
+def test_sizes_are_bytes_where_limits_are_bytes() -> None:
+    """A text of three million characters of two bytes each is over 4 MiB: as a result, and as what a change holds."""
+    long = Value(text='"' + "ö" * 3_000_000 + '"')
+    copy = copy_of("e")
+    event = _within_limits(copy, TaskDone(key=(1, 0, 1), outcome="succeeded", result=long))
+    assert (event.outcome, event.error) == ("failed", "result too large: 6,000,002 bytes")
+    before = copy.value_bytes
+    assert copy.count([GlobalsPublished(values={"a": long})]) == copy.value_bytes - before == 6_000_002
+    assert Value(text='"' + "ö" * 600 + '"').is_large
+    told = wire.TaskDone(action_execution_id="e.1.0.1", delivery=1, outcome=wire.TASK_OUTCOME_SUCCEEDED)
+    told.result = long.text
+    assert read_report(told)[1].error == "result too large: 6,000,002 bytes, at most 4,194,304"
+    told.result = '["' + "x" * 1_100_000 + '\\u0000"]'
+    assert read_report(told)[1].error == "result unfit: $[0]: holds a NUL character"
+
+
+@pytest.mark.parametrize(
+    ("told", "said"),
+    [
+        ({"result": '"\\ud800"'}, "result unfit: not JSON: no low surrogate in string"),
+        ({"result": '"a\0"'}, "the result holds, as character 3, NUL"),
+        ({"error": "disk\0full", "outcome": wire.TASK_OUTCOME_FAILED}, "pair): disk\\0full"),
+        ({"error": "by\0hand", "outcome": wire.TASK_OUTCOME_CANCELLED}, "the error of the action holds"),
+        ({"alias": "order\0", "outcome": wire.TASK_OUTCOME_DELEGATED}, "the alias holds, as character 6, NUL"),
+        ({"alias": "o" * 256, "outcome": wire.TASK_OUTCOME_DELEGATED}, "the alias is too long"),
+        (
+            {"patience": Duration(seconds=10**12), "outcome": wire.TASK_OUTCOME_DELEGATED},
+            "the patience is not a length",
+        ),
+    ],
+)
+def test_outcome_that_cannot_be_kept_is_a_failure(told: dict[str, Any], said: str) -> None:
+    """Whatever of an outcome no store can hold makes it a failure that says what, and nothing of it is kept."""
+    outcome = {"action_execution_id": "e.1.0.1", "delivery": 1, "outcome": wire.TASK_OUTCOME_SUCCEEDED, **told}
+    event = read_report(wire.TaskDone(**outcome))[1]
+    assert (event.outcome, event.result, event.alias, event.patience_s) == ("failed", None, "", None)
+    assert said in event.error
+    assert text_fault(event.error) == ""
+
+
+def test_outcome_of_an_unfit_id_is_refused() -> None:
+    """An id that no execution can have is refused before any store is asked for it."""
+    told = wire.TaskDone(action_execution_id="e\0.1.0.1", delivery=1, outcome=wire.TASK_OUTCOME_SUCCEEDED)
+    with pytest.raises(ValueError, match="the id holds, as character 2, NUL"):
+        read_report(told)
+
+
+def test_hello_with_what_cannot_be_stored_is_refused() -> None:
+    """NUL in the id, a label, a description, and NUL or half of a pair in a default: each field is named."""
+    parameters = [Parameter(name="a", default='"\\ud800"')], [Parameter(name="b", default='"\\u0000"')]
+    hello = wire.Hello(
+        executor_id="executor\0",
+        session_id=str(uuid.uuid4()),
+        slots=1,
+        labels={"zone": "a\0", "z\0ne": "a"},
+        actions=[
+            wire.ActionDescription(name=f"pack.a{number}", description="does\0", parameters=each)
+            for number, each in enumerate(parameters)
+        ],
+    )
+    with pytest.raises(InvalidRequest) as caught:
+        read_greeting(hello)
+    assert sorted(violation.subject for violation in caught.value.violations) == [
+        "hello.actions[0].description",
+        "hello.actions[0].parameters",
+        "hello.actions[1].description",
+        "hello.actions[1].parameters",
+        "hello.executor_id",
+        "hello.labels['z\\x00ne']",
+        "hello.labels['zone']",
+    ]
 
 
 def test_hello_is_refused_for_all_that_is_wrong() -> None:

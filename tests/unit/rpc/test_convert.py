@@ -133,7 +133,6 @@ def test_the_numbers_of_an_id_are_read() -> None:
     "check",
     [
         lambda fields: fields.name("name", "x" * 256),
-        lambda fields: fields.text("comment", "a\0"),
         lambda fields: fields.number("version", -1),
         lambda fields: fields.labels("labels", {"no space": "x"}),
         lambda fields: fields.labels("labels", {"team": "x" * 256}),

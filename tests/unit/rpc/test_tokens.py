@@ -12,7 +12,7 @@ from dalsegno.workflow.refusals import InvalidResumeToken
 ID = "01890a5d-ac96-774b-bcce-b302099a8057"
 
 
-@given(st.integers(min_value=0, max_value=2**59))
+@given(st.integers(min_value=0, max_value=2**31 - 1))
 def test_a_token_brings_its_revision_back(revision: int) -> None:
     """What was written is read."""
     assert read_resume_token(write_resume_token(ID, revision), ID) == revision
