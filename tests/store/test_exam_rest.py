@@ -8,7 +8,17 @@ from dataclasses import replace
 import pytest
 from tests.store.scenes import LARGE, add_task, create, save, start
 
-from dalsegno.store.records import ClockRow, Document, DueMessage, Member, NewMessage, RequestRow, SessionRow
+from dalsegno.store.records import (
+    ClockRow,
+    Deletion,
+    Document,
+    DueMessage,
+    Member,
+    NewMessage,
+    RequestRow,
+    SessionRow,
+    Thing,
+)
 from dalsegno.store.store import Store, StoreConflict
 from dalsegno.workflow.changes import AttemptMoved
 from dalsegno.workflow.events import PauseRequested, TaskDone, TimerFired
@@ -59,7 +69,9 @@ def test_messages_go_with_their_execution(store: Store) -> None:
 
 def test_sessions_are_renewed_expire_and_end(store: Store) -> None:
     """A lease is only ever extended, and only of a session that has not ended; ended ones are pruned."""
-    one = SessionRow("s1", "executor-1", "engine-1", 10.0, labels={"zone": "a", "ü": "1"}, slots=4)
+    one = SessionRow(
+        "s1", "executor-1", "engine-1", 10.0, labels={"zone": "a", "ü": "1"}, slots=4, peer="ipv4:127.0.0.1:9"
+    )
     two = SessionRow("s2", "executor-1", "engine-1", 20.0)
     with store.write() as transaction:
         transaction.save_session(one)
@@ -107,6 +119,31 @@ def test_requests_are_remembered_per_namespace(store: Store) -> None:
         assert transaction.prune_requests(6.0) == 1
         assert transaction.find_request("", "r1") is None
         assert transaction.find_request("n", "r1") is not None
+
+
+def test_what_was_deleted_is_remembered(store: Store) -> None:
+    """Deletions are found by kind and name, the first one first, and go when they are old; requests say what of."""
+    first = Deletion(Thing("execution", "e1", "", "5.0"), 7.0)
+    second = Deletion(Thing("execution", "e1", "ü", "8.25"), 9.0)
+    other = Deletion(Thing("environment", "e1", "", "5.0"), 8.0)
+    with store.write() as transaction:
+        transaction.save_deletions([second, other, first])
+        transaction.save_deletions([])
+        assert transaction.deletions("execution", "e1") == [first, second]
+        assert transaction.deletions("environment", "e1") == [other]
+        assert transaction.deletions("execution", "e2") == []
+        row = RequestRow("hash", b"", (first.thing, second.thing))
+        for request_id in ("r1", "r2", "r3"):
+            transaction.save_request("n", request_id, row, 5.0)
+        assert transaction.find_request("n", "r1") == row
+        transaction.forget_requests("n", ["r1", "r3", "r9"])
+        transaction.forget_requests("n", [])
+        transaction.forget_requests("", ["r2"])
+        assert [transaction.find_request("n", each) for each in ("r1", "r2", "r3")] == [None, row, None]
+    with store.write() as transaction:
+        assert transaction.prune_requests(8.5) == 1
+        assert transaction.deletions("execution", "e1") == [second]
+        assert transaction.deletions("environment", "e1") == []
 
 
 def _document(namespace: str = "", text: str = "version: '2.0'") -> Document:

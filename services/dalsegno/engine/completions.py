@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from dalsegno.engine.answers import attempt_message
 from dalsegno.engine.batch import Batch
 from dalsegno.engine.inquiries import answered, is_other_answer
 from dalsegno.engine.reports import ERROR_CHARACTERS_MAX
-from dalsegno.engine.requests import Asked, Kind, check_shared_fields
+from dalsegno.engine.requests import Asked, Kind, about_action, check_shared_fields, namespaces_of
 from dalsegno.rpc.convert import Fields
 from dalsegno.v1 import action_service_pb2 as actions
 from dalsegno.v1 import execution_pb2
@@ -65,9 +65,8 @@ def _find_alias(alias: str, namespace: str, batch: Batch) -> tuple[str, AttemptK
     return found[0].execution_id, found[0].key
 
 
-def _namespace(asked: Asked, batch: Batch) -> str:
-    execution_id = asked.memo["execution_id"]
-    return batch.open(execution_id).copy.execution.created.namespace if batch.exists(execution_id) else ""
+def _namespaces(asked: Asked, batch: Batch) -> Sequence[str]:
+    return namespaces_of(asked.memo["execution_id"], batch)
 
 
 def _report(asked: Asked, batch: Batch, outcome: str, **more: Any) -> tuple[Execution, Attempt]:
@@ -141,6 +140,6 @@ def _update(asked: Asked, batch: Batch) -> actions.UpdateActionResponse:
 
 
 KINDS = {
-    "complete_action": Kind(_complete_needs, _complete, _namespace),
-    "update_action": Kind(_update_needs, _update, _namespace),
+    "complete_action": Kind(_complete_needs, _complete, about_action, _namespaces),
+    "update_action": Kind(_update_needs, _update, about_action, _namespaces),
 }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import msgspec
@@ -13,7 +13,15 @@ from dalsegno.engine.answers import execution_message
 from dalsegno.engine.batch import Batch
 from dalsegno.engine.choices import resume_choices
 from dalsegno.engine.dry_runs import CHILDREN_MAX, left_paused_messages, try_operation
-from dalsegno.engine.requests import Asked, Kind, check_shared_fields
+from dalsegno.engine.requests import (
+    Asked,
+    Kind,
+    about_execution,
+    about_nothing,
+    check_shared_fields,
+    forget,
+    namespaces_of,
+)
 from dalsegno.rpc import convert
 from dalsegno.rpc.convert import COMMENT_LENGTH, Fields
 from dalsegno.v1 import execution_pb2, operation_pb2
@@ -47,7 +55,7 @@ def _control(make: Make, response_kind: Any) -> Kind:
         _carry_out(asked, batch, response)
         return response
 
-    return Kind(needs, carry_out, _namespace)
+    return Kind(needs, carry_out, about_execution, _namespaces)
 
 
 def _claims(asked: Asked, batch: Batch) -> Collection[str]:
@@ -93,12 +101,8 @@ def _check_revision(request: Any, revision: int) -> None:
         raise RevisionMoved("execution", request.execution_id, request.expected_revision, revision)
 
 
-def _namespace(asked: Asked, batch: Batch) -> str:
-    """That of the execution that is asked for; the default one when it is not there."""
-    execution_id = asked.request.execution_id
-    if not batch.exists(execution_id):
-        return ""
-    return batch.open(execution_id).copy.execution.created.namespace
+def _namespaces(asked: Asked, batch: Batch) -> Sequence[str]:
+    return namespaces_of(asked.request.execution_id, batch)
 
 
 # Pause, resume, cancel
@@ -230,6 +234,7 @@ def _delete(asked: Asked, batch: Batch) -> executions.DeleteExecutionResponse:
         for each in family[1:]:
             dry_run.children.add(execution_id=each.id)
         return executions.DeleteExecutionResponse(dry_run=dry_run)
+    forget(batch, family)
     for each in family:
         batch.delete(each.id)
     return executions.DeleteExecutionResponse()
@@ -239,8 +244,8 @@ KINDS = {
     "pause_execution": _control(_pause, executions.PauseExecutionResponse),
     "resume_execution": _control(_resume, executions.ResumeExecutionResponse),
     "cancel_execution": _control(_cancel, executions.CancelExecutionResponse),
-    "rerun_execution": Kind(_rerun_needs, _rerun, _namespace),
+    "rerun_execution": Kind(_rerun_needs, _rerun, about_execution, _namespaces),
     "update_context": _control(_context, executions.UpdateContextResponse),
     # What is deleted cannot say its namespace when the request is repeated.
-    "delete_execution": Kind(_delete_needs, _delete, lambda asked, batch: ""),
+    "delete_execution": Kind(_delete_needs, _delete, about_nothing, lambda asked, batch: ("",)),
 }

@@ -10,12 +10,12 @@ from dataclasses import replace
 from dalsegno.definitions.document import Document, MemberKind, explain_nameless, load_stored, read
 from dalsegno.definitions.document import Member as Defined
 from dalsegno.engine.batch import Batch
-from dalsegno.engine.requests import Asked, Kind, check_shared_fields
+from dalsegno.engine.requests import Asked, Kind, about_nothing, check_shared_fields
 from dalsegno.engine.starts import DESCRIPTION_LENGTH
 from dalsegno.rpc import convert
 from dalsegno.rpc.errors import problem_message
 from dalsegno.rpc.messages import adhoc_message, environment_message, workflow_message
-from dalsegno.store.records import DefinitionRow, EnvironmentRow, Member
+from dalsegno.store.records import DefinitionRow, Deletion, EnvironmentRow, Member, Thing
 from dalsegno.store.records import Document as StoredDocument
 from dalsegno.v1 import environment_service_pb2, workflow_service_pb2
 from dalsegno.workflow.identity import derived_id
@@ -147,14 +147,23 @@ def _delete(asked: Asked, batch: Batch) -> workflow_service_pb2.DeleteWorkflowRe
     newest = queries.find_definition("workflow", request.name, request.namespace, request.version)
     if newest is None:
         raise convert.missing_workflow(request.name, request.version, request.namespace)
-    versions = [
-        version
-        for version in ([request.version] if request.version else range(1, newest.version + 1))
-        if queries.find_definition("workflow", request.name, request.namespace, version) is not None
-    ]
+    numbers = [request.version] if request.version else range(1, newest.version + 1)
+    found = (queries.find_definition("workflow", request.name, request.namespace, number) for number in numbers)
+    gone = [row for row in found if row is not None]
+    batch.transaction.save_deletions([Deletion(_version_of(row), batch.at_s) for row in gone])
     batch.transaction.delete_definitions("workflow", request.name, request.namespace, request.version)
     batch.defined = True
-    return workflow_service_pb2.DeleteWorkflowResponse(versions=versions)
+    return workflow_service_pb2.DeleteWorkflowResponse(versions=[row.version for row in gone])
+
+
+def _version_of(row: DefinitionRow) -> Thing:
+    """A version of a workflow as what may be deleted."""
+    return Thing("workflow", f"{row.name} version {row.version}", row.namespace, row.definition_id)
+
+
+def _about_workflows(answer: workflow_service_pb2.CreateDefinitionsResponse, batch: Batch) -> Collection[Thing]:
+    rows = (batch.transaction.queries.definition(each.definition_id) for each in answer.workflows)
+    return [_version_of(row) for row in rows if row is not None]
 
 
 # Environments
@@ -198,15 +207,27 @@ def _put_environment(asked: Asked, batch: Batch) -> environment_service_pb2.PutE
 
 def _delete_environment(asked: Asked, batch: Batch) -> environment_service_pb2.DeleteEnvironmentResponse:
     request = asked.request
-    if _check_revision(asked, batch) is None:
+    row = _check_revision(asked, batch)
+    if row is None:
         raise NotFound("environment", request.name)
+    batch.transaction.save_deletions([Deletion(_environment_of(row), batch.at_s)])
     batch.transaction.delete_environment(request.namespace, request.name)
     return environment_service_pb2.DeleteEnvironmentResponse()
 
 
+def _environment_of(row: EnvironmentRow) -> Thing:
+    """An environment as what may be deleted."""
+    return Thing("environment", row.name, row.namespace, repr(row.created_s))
+
+
+def _about_environment(answer: environment_service_pb2.PutEnvironmentResponse, batch: Batch) -> Collection[Thing]:
+    row = batch.transaction.queries.environment(answer.environment.namespace, answer.environment.name)
+    return [] if row is None else [_environment_of(row)]
+
+
 KINDS = {
-    "create_definitions": Kind(lambda asked, batch: (), _create, prepare=read_document),
-    "delete_workflow": Kind(_delete_needs, _delete),
-    "put_environment": Kind(_environment_needs, _put_environment),
-    "delete_environment": Kind(_environment_needs, _delete_environment),
+    "create_definitions": Kind(lambda asked, batch: (), _create, _about_workflows, prepare=read_document),
+    "delete_workflow": Kind(_delete_needs, _delete, about_nothing),
+    "put_environment": Kind(_environment_needs, _put_environment, _about_environment),
+    "delete_environment": Kind(_environment_needs, _delete_environment, about_nothing),
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,10 +14,12 @@ from dalsegno.engine.batch import Batch
 from dalsegno.engine.tokens import Tokens
 from dalsegno.engine.work import Work
 from dalsegno.rpc.convert import COMMENT_LENGTH, Fields
-from dalsegno.store.records import RequestRow
+from dalsegno.store.records import Deletion, RequestRow, Thing
 from dalsegno.v1 import engine_service_pb2 as wire
 from dalsegno.v1.execution_service_pb2 import CancelExecutionRequest
-from dalsegno.workflow.refusals import AlreadyExists, RequestIdReused
+from dalsegno.workflow.execution import Execution
+from dalsegno.workflow.identity import parse_attempt_id
+from dalsegno.workflow.refusals import AlreadyExists, Deleted, RequestIdReused
 
 KEPT_S = 24 * 3600.0
 """How long a request and its answer are remembered."""
@@ -44,8 +46,10 @@ class Kind:
     """The executions it is about. Raises Refusal."""
     carry_out: Callable[[Asked, Batch], Message]
     """Does it and gives the answer. Raises Refusal, having changed nothing."""
-    namespace: Callable[[Asked, Batch], str] = lambda asked, batch: str(asked.request.namespace)
-    """Where its request id is unique."""
+    about: Callable[[Any, Batch], Collection[Thing]]
+    """What the answer tells of: when that has been deleted, a repeated request is not answered as if it were there."""
+    namespaces: Callable[[Asked, Batch], Sequence[str]] = lambda asked, batch: (str(asked.request.namespace),)
+    """Where its request id is unique: the first, and others in which the same request may have been answered before."""
     prepare: Callable[[Any], object] | None = None
     """What takes long and needs no store: done with the request in a thread of its own before anything else."""
 
@@ -106,18 +110,18 @@ class Request(Work):
         if not request_id or getattr(request, "dry_run", False):
             self._answer = self._kind.carry_out(self._asked, batch)
             return
-        namespace = self._kind.namespace(self._asked, batch)
+        namespaces = self._kind.namespaces(self._asked, batch)
         body = body_hash(self._name, request)
-        found = batch.transaction.find_request(namespace, request_id)
-        if found is not None and found.body_hash != body:
-            raise RequestIdReused(request_id)
+        found = find_answered(batch, namespaces, request_id, body)
         if found is not None:
+            check_still_there(batch, found)
             answer = wire.SubmitResponse.FromString(found.answer)
             self._answer = getattr(answer, self._name)
             return
         self._answer = self._kind.carry_out(self._asked, batch)
-        row = RequestRow(body, self._response().SerializeToString())
-        batch.transaction.save_request(namespace, request_id, row, batch.at_s)
+        about = tuple(self._kind.about(self._answer, batch))
+        row = RequestRow(body, self._response().SerializeToString(), about)
+        batch.transaction.save_request(namespaces[0], request_id, row, batch.at_s)
 
     def done(self) -> None:
         if self._future.done():
@@ -137,7 +141,7 @@ class Request(Work):
 
 
 class PruneRequests(Work):
-    """Forget requests after a day, and sessions that ended long ago."""
+    """Forget requests and what was deleted after a day, and sessions that ended long ago."""
 
     __slots__ = ()
 
@@ -158,6 +162,60 @@ def body_hash(name: str, request: Message) -> str:
     return hashlib.blake2b(
         name.encode() + b"\0" + request.SerializeToString(deterministic=True), digest_size=16
     ).hexdigest()
+
+
+def find_answered(batch: Batch, namespaces: Sequence[str], request_id: str, body: str) -> RequestRow | None:
+    """The same request when it was answered before. Raises RequestIdReused when another one has taken its id."""
+    for namespace in namespaces:
+        found = batch.transaction.find_request(namespace, request_id)
+        if found is not None and found.body_hash == body:
+            return found
+        if found is not None and namespace == namespaces[0]:
+            raise RequestIdReused(request_id)
+    return None
+
+
+def check_still_there(batch: Batch, answered: RequestRow) -> None:
+    """Raises Deleted when what an answer tells of is there no more, though another may have its name."""
+    for thing in answered.about:
+        for deletion in batch.transaction.deletions(thing.kind, thing.name):
+            if deletion.thing == thing:
+                raise Deleted(thing.kind, thing.name, deletion.deleted_s)
+
+
+def about_nothing(answer: Any, batch: Batch) -> Collection[Thing]:
+    """For what deletes: nothing undoes it."""
+    return ()
+
+
+def about_execution(answer: Any, batch: Batch) -> Collection[Thing]:
+    """For what answers with an execution."""
+    return [thing_of(batch.open(answer.execution.id).copy.execution)]
+
+
+def about_action(answer: Any, batch: Batch) -> Collection[Thing]:
+    """For what answers with an action execution: it goes with its execution."""
+    execution_id, _ = parse_attempt_id(answer.action_execution.id)
+    return [thing_of(batch.open(execution_id).copy.execution)]
+
+
+def thing_of(execution: Execution) -> Thing:
+    """An execution as what may be deleted."""
+    return Thing("execution", execution.id, execution.created.namespace, repr(execution.created.at_s))
+
+
+def namespaces_of(execution_id: str, batch: Batch) -> Sequence[str]:
+    """That of a claimed execution, then those of deleted ones that had its id; none: the default namespace."""
+    found = [each.thing.namespace for each in batch.transaction.deletions("execution", execution_id)]
+    if batch.exists(execution_id):
+        found.append(batch.open(execution_id).copy.execution.created.namespace)
+    return tuple(dict.fromkeys(reversed(found))) or ("",)
+
+
+def forget(batch: Batch, executions: Sequence[Execution]) -> None:
+    """Remember that executions are deleted now, and let their ids be taken again."""
+    batch.transaction.forget_requests(_ID_PLACE, [each.id for each in executions])
+    batch.transaction.save_deletions([Deletion(thing_of(each), batch.at_s) for each in executions])
 
 
 def remembered(batch: Batch, name: str, execution_id: str, request: Any) -> bytes | None:

@@ -8,7 +8,15 @@ from dalsegno.engine.answers import attempt_message, execution_message
 from dalsegno.engine.batch import Batch
 from dalsegno.engine.copies import standalone_workflow
 from dalsegno.engine.dry_runs import dry_run_message
-from dalsegno.engine.requests import Asked, Kind, check_shared_fields, remember, remembered
+from dalsegno.engine.requests import (
+    Asked,
+    Kind,
+    about_action,
+    about_execution,
+    check_shared_fields,
+    remember,
+    remembered,
+)
 from dalsegno.expressions.environment import evaluate_environment
 from dalsegno.rpc.convert import missing_workflow
 from dalsegno.store.records import DefinitionRow
@@ -236,6 +244,6 @@ def _input_violations(action: ActionDescription | AdHocAction, given: dict[str, 
 
 
 KINDS = {
-    "start_execution": Kind(_start_needs, _start),
-    "run_action": Kind(_run_needs, _run),
+    "start_execution": Kind(_start_needs, _start, about_execution),
+    "run_action": Kind(_run_needs, _run, about_action),
 }

@@ -133,7 +133,8 @@ def _explained(error: BaseException) -> tuple[ErrorInfo, list[Message]]:
             return _info(error.reason), [failure_pb2.Problems(problems=map(problem_message, problems))]
         case refusals.AboutThing(kind=kind, name=name):
             thing = ResourceInfo(resource_type=kind, resource_name=_clean(name), description=_clean(str(error)))
-            return _info(error.reason), [thing]
+            when = {"deleted_at": error.deleted_at} if isinstance(error, refusals.Deleted) else {}
+            return _info(error.reason, when), [thing]
         case refusals.RevisionMoved():
             moved = {"expected_revision": str(error.expected), "revision": str(error.actual)}
             return _info(error.reason, moved), []

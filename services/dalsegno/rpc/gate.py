@@ -7,8 +7,9 @@ can be kept and looked for in every store. A field that is added to a message is
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any
 
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.duration_pb2 import Duration
@@ -31,7 +32,8 @@ _SECONDS_MAX = 315_576_000_000
 _NANOS = range(1_000_000_000)
 
 
-class Look(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Look:
     """How one kind of value is looked at."""
 
     passes: Callable[[Any], bool]
@@ -112,7 +114,7 @@ def _is_map(field: FieldDescriptor) -> bool:
 def _look_of(field: FieldDescriptor) -> Look | None:
     """How a field's value, or each of its values, is looked at; None for flags and words of the contract."""
     if field.message_type is not None:
-        return _TIMES.get(field.message_type.full_name, _MESSAGE)
+        return _TIMES.get(str(field.message_type.full_name), _MESSAGE)
     if field.type == FieldDescriptor.TYPE_STRING:
         return _TEXT
     return _NUMBER if field.type in _NUMBERS else None

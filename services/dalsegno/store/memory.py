@@ -21,6 +21,7 @@ from dalsegno.store.records import (
     AttemptRow,
     ClockRow,
     DefinitionRow,
+    Deletion,
     Document,
     DueMessage,
     EnvironmentRow,
@@ -286,7 +287,21 @@ class MemoryTransaction:
             raise StoreConflict(f"request {request_id!r} was answered by somebody else")
         self._set("requests", self.tables.requests.set((namespace, request_id), (row, at_s)))
 
+    def forget_requests(self, namespace: str, request_ids: Collection[str]) -> None:
+        for key in [(namespace, request_id) for request_id in request_ids]:
+            if key in self.tables.requests:
+                self._set("requests", self.tables.requests.delete(key))
+
+    def save_deletions(self, deletions: Sequence[Deletion]) -> None:
+        self._set("deletions", self.tables.deletions.update({each.thing: each.deleted_s for each in deletions}))
+
+    def deletions(self, kind: str, name: str) -> list[Deletion]:
+        found = [Deletion(*item) for item in self.tables.deletions.items() if item[0][:2] == (kind, name)]
+        return sorted(found, key=lambda each: (each.deleted_s, each.thing))
+
     def prune_requests(self, before_s: float) -> int:
+        for thing in [thing for thing, deleted_s in self.tables.deletions.items() if deleted_s < before_s]:
+            self._set("deletions", self.tables.deletions.delete(thing))
         old = [key for key, (_, at_s) in self.tables.requests.items() if at_s < before_s]
         for key in old:
             self._set("requests", self.tables.requests.delete(key))

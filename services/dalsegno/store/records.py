@@ -245,6 +245,26 @@ class SessionRow:
     ended: bool = False
     labels: Mapping[str, str] = field(default_factory=dict)
     slots: int = 1
+    peer: str = ""
+    """The address from which it last connected, as gRPC writes it."""
+
+
+class Thing(NamedTuple):
+    """An execution, an environment or a version of a workflow, told from any other that has the same name later."""
+
+    kind: str
+    """As it is called in refusals: `execution`, `environment`, `workflow`."""
+    name: str
+    namespace: str
+    life: str
+
+
+@dataclass(frozen=True, slots=True)
+class Deletion:
+    """Something was deleted."""
+
+    thing: Thing
+    deleted_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,6 +283,8 @@ class RequestRow:
 
     body_hash: str
     answer: bytes
+    about: tuple[Thing, ...] = ()
+    """What the answer tells of, which may be deleted before the request is repeated."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,7 @@ from dalsegno.store.records import (
     SessionRow,
     Standing,
     TaskRow,
+    Thing,
     standing_of,
 )
 from dalsegno.store.store import EVERYTHING
@@ -71,6 +72,7 @@ class Tables:
     messages: Map[str, Message] = field(default_factory=Map)
     sessions: Map[str, SessionRow] = field(default_factory=Map)
     requests: Map[tuple[str, str], tuple[RequestRow, float]] = field(default_factory=Map)
+    deletions: Map[Thing, float] = field(default_factory=Map)
     documents: Map[str, str] = field(default_factory=Map)
     definitions: Map[str, DefinitionRow] = field(default_factory=Map)
     environments: Map[tuple[str, str], EnvironmentRow] = field(default_factory=Map)

@@ -16,6 +16,7 @@ from dalsegno.store.records import (
     AttemptRow,
     ClockRow,
     DefinitionRow,
+    Deletion,
     Document,
     DueMessage,
     EnvironmentRow,
@@ -291,8 +292,20 @@ class Transaction(Protocol):
         """Remember a request and its answer. Raises StoreConflict when it is there."""
         ...
 
+    def forget_requests(self, namespace: str, request_ids: Collection[str]) -> None:
+        """Forget these requests."""
+        ...
+
     def prune_requests(self, before_s: float) -> int:
-        """Forget the requests answered before this time. How many."""
+        """Forget the requests answered, and what was deleted, before this time. How many requests."""
+        ...
+
+    def save_deletions(self, deletions: Sequence[Deletion]) -> None:
+        """Remember what is deleted."""
+        ...
+
+    def deletions(self, kind: str, name: str) -> list[Deletion]:
+        """What had this name, in any namespace, and was deleted: the first deleted first."""
         ...
 
     def save_document(self, document: Document, members: Sequence[Member]) -> list[DefinitionRow]:

@@ -201,6 +201,7 @@ SESSIONS = Table(
     _flag("ended"),
     _text("labels"),
     _number("slots"),
+    _text("peer", server_default=""),
 )
 Index("sessions_by_executor", SESSIONS.c.executor_id)
 
@@ -212,8 +213,22 @@ REQUESTS = Table(
     _text("body_hash"),
     Column("answer", LargeBinary, nullable=False),
     _time("created_s"),
+    # What the answer is about, JSON text of a list of lists: the keys of the table of deletions.
+    _text("about", server_default="[]"),
 )
 Index("requests_by_age", REQUESTS.c.created_s)
+
+DELETIONS = Table(
+    "deletions",
+    METADATA,
+    _text("kind", primary_key=True),
+    _text("name", primary_key=True),
+    _text("namespace", primary_key=True),
+    # Tells it from others that had the name before or have it now.
+    _text("life", primary_key=True),
+    _time("deleted_s"),
+)
+Index("deletions_by_age", DELETIONS.c.deleted_s)
 
 DOCUMENTS = Table("documents", METADATA, _text("id", primary_key=True), _text("text"))
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import sqlalchemy as sa
 
+from dalsegno.store.answers import Answers
 from dalsegno.store.batch import gather
 from dalsegno.store.library import Library
 from dalsegno.store.queries import SqlQueries, session_row
@@ -18,20 +19,19 @@ from dalsegno.store.records import (
     HeldAttempt,
     NewMessage,
     ReadyAttempt,
-    RequestRow,
     Saved,
     SessionRow,
 )
 from dalsegno.store.rows import Cells
 from dalsegno.store.statements import Statements
 from dalsegno.store.store import Queries, StoreConflict
-from dalsegno.store.tables import ATTEMPTS, EXECUTIONS, JOURNAL, LABELS, MESSAGES, REQUESTS, SESSIONS, TASKS, TEXTS
+from dalsegno.store.tables import ATTEMPTS, EXECUTIONS, JOURNAL, LABELS, MESSAGES, SESSIONS, TASKS, TEXTS
 from dalsegno.workflow.changes import AnyChange
 from dalsegno.workflow.codec import Texts, decode_event, encode_event
 from dalsegno.workflow.events import AnyEvent
 
 
-class SqlTransaction(Library):
+class SqlTransaction(Library, Answers):
     """See store.Transaction for what each call promises."""
 
     def __init__(
@@ -147,6 +147,7 @@ class SqlTransaction(Library):
             "ended": session.ended,
             "labels": json.dumps(dict(session.labels), ensure_ascii=False),
             "slots": session.slots,
+            "peer": session.peer,
         }
         self._upsert(SESSIONS, values)
 
@@ -174,28 +175,3 @@ class SqlTransaction(Library):
     def prune_sessions(self, before_s: float) -> int:
         statement = sa.delete(SESSIONS).where(SESSIONS.c.ended, SESSIONS.c.lease_until_s < before_s)
         return self._connection.execute(statement).rowcount
-
-    def find_request(self, namespace: str, request_id: str) -> RequestRow | None:
-        table = REQUESTS
-        row = self._connection.execute(
-            sa.select(table.c.body_hash, table.c.answer).where(
-                table.c.namespace == namespace, table.c.request_id == request_id
-            )
-        ).first()
-        return RequestRow(row[0], bytes(row[1])) if row is not None else None
-
-    def save_request(self, namespace: str, request_id: str, row: RequestRow, at_s: float) -> None:
-        values: Mapping[str, object] = {
-            "namespace": namespace,
-            "request_id": request_id,
-            "body_hash": row.body_hash,
-            "answer": row.answer,
-            "created_s": at_s,
-        }
-        try:
-            self._connection.execute(sa.insert(REQUESTS).values(values))
-        except sa.exc.IntegrityError as error:
-            raise StoreConflict(f"request {request_id!r} was answered by somebody else") from error
-
-    def prune_requests(self, before_s: float) -> int:
-        return self._connection.execute(sa.delete(REQUESTS).where(REQUESTS.c.created_s < before_s)).rowcount

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Protocol
 
 
@@ -134,6 +135,14 @@ class NotFound(AboutThing):
 
     reason = "NOT_FOUND"
     saying = "does not exist"
+
+
+class Deleted(NotFound):
+    """What a repeated request was about is there no more (seconds since 1970); something else may have its name."""
+
+    def __init__(self, kind: str, name: str, deleted_s: float) -> None:
+        self.deleted_at = datetime.fromtimestamp(deleted_s, UTC).isoformat(timespec="milliseconds")
+        super().__init__(kind, name, f"{kind} {name!r} was deleted at {self.deleted_at}")
 
 
 class AlreadyExists(AboutThing):

@@ -1,0 +1,70 @@
+"""What a write transaction over SQL keeps of requests that were answered, and of what was deleted since."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Sequence
+
+import sqlalchemy as sa
+
+from dalsegno.store.records import Deletion, RequestRow, Thing
+from dalsegno.store.store import StoreConflict
+from dalsegno.store.tables import DELETIONS, REQUESTS
+
+
+class Answers:
+    """The part of SqlTransaction that is about repeated requests. See store.Transaction for what each call promises."""
+
+    _connection: sa.Connection
+
+    def find_request(self, namespace: str, request_id: str) -> RequestRow | None:
+        table = REQUESTS
+        row = self._connection.execute(
+            sa.select(table.c.body_hash, table.c.answer, table.c.about).where(
+                table.c.namespace == namespace, table.c.request_id == request_id
+            )
+        ).first()
+        return RequestRow(row[0], bytes(row[1]), _read_about(row[2])) if row is not None else None
+
+    def save_request(self, namespace: str, request_id: str, row: RequestRow, at_s: float) -> None:
+        values: dict[str, object] = {
+            "namespace": namespace,
+            "request_id": request_id,
+            "body_hash": row.body_hash,
+            "answer": row.answer,
+            "created_s": at_s,
+            "about": json.dumps(row.about, ensure_ascii=False),
+        }
+        try:
+            self._connection.execute(sa.insert(REQUESTS).values(values))
+        except sa.exc.IntegrityError as error:
+            raise StoreConflict(f"request {request_id!r} was answered by somebody else") from error
+
+    def forget_requests(self, namespace: str, request_ids: Collection[str]) -> None:
+        table = REQUESTS
+        chosen = (table.c.namespace == namespace, table.c.request_id == sa.bindparam("chosen"))
+        if request_ids:
+            self._connection.execute(sa.delete(table).where(*chosen), [{"chosen": each} for each in request_ids])
+
+    def prune_requests(self, before_s: float) -> int:
+        self._connection.execute(sa.delete(DELETIONS).where(DELETIONS.c.deleted_s < before_s))
+        return self._connection.execute(sa.delete(REQUESTS).where(REQUESTS.c.created_s < before_s)).rowcount
+
+    def save_deletions(self, deletions: Sequence[Deletion]) -> None:
+        rows = [{**each.thing._asdict(), "deleted_s": each.deleted_s} for each in deletions]
+        if rows:
+            self._connection.execute(sa.insert(DELETIONS), rows)
+
+    def deletions(self, kind: str, name: str) -> list[Deletion]:
+        table = DELETIONS
+        statement = (
+            sa.select(table.c.kind, table.c.name, table.c.namespace, table.c.life, table.c.deleted_s)
+            .where(table.c.kind == kind, table.c.name == name)
+            .order_by(table.c.deleted_s, table.c.namespace, table.c.life)
+        )
+        return [Deletion(Thing(*row[:4]), row[4]) for row in self._connection.execute(statement)]
+
+
+def _read_about(text: str) -> tuple[Thing, ...]:
+    """What an answer is about. What a later version adds to a thing is passed over."""
+    return tuple(Thing(*parts[:4]) for parts in json.loads(text))
