@@ -24,24 +24,58 @@ class NoPostgres(Exception):
     """No server can be started here. Says why."""
 
 
+class Server:
+    """A server with its data in a folder of its own; it may be stopped and started again."""
+
+    def __init__(self, programs: Path, folder: Path) -> None:
+        self._programs = programs
+        self._folder = folder
+        owner = _owner()
+        if owner is not None:
+            os.chown(folder, owner.pw_uid, owner.pw_gid)
+        self._user = owner.pw_name if owner is not None else None
+        self._port = _free_port()
+        self._process: subprocess.Popen[bytes] | None = None
+        _initialize(programs, folder, self._user)
+
+    @property
+    def url(self) -> str:
+        """The URL of its first database."""
+        return f"postgresql://tester@127.0.0.1:{self._port}/postgres"
+
+    def start(self) -> None:
+        """Start it, and return once it answers. Raises NoPostgres."""
+        self._process = _start(self._programs, self._folder, self._port, self._user)
+
+    def stop(self) -> None:
+        """Stop it at once."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGQUIT)
+            self._process.wait(_START_S)
+            self._process = None
+
+
+@contextmanager
+def run_server() -> Iterator[Server]:
+    """A fresh server that runs, and ends with the `with`. Raises NoPostgres."""
+    programs = find_programs()
+    folder = Path(tempfile.mkdtemp(prefix="dalsegno-postgres-"))
+    server: Server | None = None
+    try:
+        server = Server(programs, folder)
+        server.start()
+        yield server
+    finally:
+        if server is not None:
+            server.stop()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 @contextmanager
 def run_postgres() -> Iterator[str]:
     """The URL of a fresh server, which ends with the `with`. Raises NoPostgres."""
-    programs = find_programs()
-    user = _owner()
-    folder = Path(tempfile.mkdtemp(prefix="dalsegno-postgres-"))
-    process: subprocess.Popen[bytes] | None = None
-    try:
-        if user is not None:
-            os.chown(folder, user.pw_uid, user.pw_gid)
-        port = _free_port()
-        process = _start(programs, folder, port, user.pw_name if user is not None else None)
-        yield f"postgresql://tester@127.0.0.1:{port}/postgres"
-    finally:
-        if process is not None:
-            process.send_signal(signal.SIGQUIT)  # at once: nothing of it is kept
-            process.wait(_START_S)
-        shutil.rmtree(folder, ignore_errors=True)
+    with run_server() as server:
+        yield server.url
 
 
 def find_programs() -> Path:
@@ -69,12 +103,16 @@ def _owner() -> pwd.struct_passwd | None:
     raise NoPostgres("we are root, and there is no other user to run PostgreSQL as")
 
 
-def _start(programs: Path, folder: Path, port: int, user: str | None) -> subprocess.Popen[bytes]:
-    data, log = folder / "data", folder / "log"
+def _initialize(programs: Path, folder: Path, user: str | None) -> None:
+    data = folder / "data"
     initdb = [str(programs / "initdb"), "-D", str(data), "-U", "tester", "--auth=trust", "-E", "UTF8", "--locale=C"]
     made = subprocess.run([*initdb, "--no-sync"], user=user, capture_output=True, cwd=folder, check=False)
     if made.returncode:
         raise NoPostgres(f"initdb failed: {made.stderr.decode().strip()}")
+
+
+def _start(programs: Path, folder: Path, port: int, user: str | None) -> subprocess.Popen[bytes]:
+    data, log = folder / "data", folder / "log"
     settings = {
         "fsync": "off",
         "listen_addresses": "127.0.0.1",

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from dalsegno.store.records import ExecutionRow
-from dalsegno.store.store import Queries, Store
+from dalsegno.store.store import Queries, Store, StoreUnreachable
+from dalsegno.workflow.refusals import Unavailable
 from dalsegno.workflow.states import COMPLETED_EXECUTION
 
 Answer = TypeVar("Answer")
 Counted = tuple[ExecutionRow, dict[str, int]]
 
 _RESTING = {"PAUSED", *COMPLETED_EXECUTION}
+
+READ_S = 20.0
+"""A store that has not answered for so long is taken to be away: nobody's call shall wait for it to its end."""
+
+_log = logging.getLogger("dalsegno.api")
 
 
 class Reads:
@@ -25,15 +32,35 @@ class Reads:
         self._threads = ThreadPoolExecutor(readers, thread_name_prefix="read")
         self._asked: dict[str, asyncio.Future[Counted | None]] = {}
         self._gathering: asyncio.Task[None] | None = None
+        self._is_lost = False
 
     async def run(self, read: Callable[[Queries], Answer]) -> Answer:
-        """What `read` gives, called with one snapshot of the store in a thread."""
-        return await asyncio.get_running_loop().run_in_executor(self._threads, self.run_here, read)
+        """What `read` gives, called with one snapshot of the store in a thread. Raises Unavailable."""
+        reading = asyncio.get_running_loop().run_in_executor(self._threads, self.run_here, read)
+        try:
+            async with asyncio.timeout(READ_S):
+                return await reading
+        except TimeoutError:
+            raise self._lost(f"no answer within {READ_S:g} s") from None
 
     def run_here(self, read: Callable[[Queries], Answer]) -> Answer:
         """The same in the thread of whoever asks, for work that looks into the store now and then."""
-        with self._store.read() as queries:
-            return read(queries)
+        try:
+            with self._store.read() as queries:
+                answer = read(queries)
+        except StoreUnreachable as error:
+            raise self._lost(str(error)) from error
+        if self._is_lost:
+            self._is_lost = False
+            _log.warning("the store can be read again")
+        return answer
+
+    def _lost(self, reason: str) -> Unavailable:
+        """What callers are told; the reason, which may name hosts and folders, is for the log, once an outage."""
+        if not self._is_lost:
+            self._is_lost = True
+            _log.error("the store cannot be read: %s", reason)
+        return Unavailable("the store cannot be read at present")
 
     async def execution(self, execution_id: str) -> Counted | None:
         """An execution with its values, and how many of its tasks are in which state once it is completed or paused.
@@ -66,7 +93,12 @@ class Reads:
 
     async def is_possible(self) -> bool:
         """Whether the store can be read now."""
-        return await asyncio.get_running_loop().run_in_executor(self._threads, self._store.is_available)
+        asking = asyncio.get_running_loop().run_in_executor(self._threads, self._store.is_available)
+        try:
+            async with asyncio.timeout(READ_S):
+                return await asking
+        except TimeoutError:
+            return False
 
     def close(self) -> None:
         """Let reads under way end, and take no more."""

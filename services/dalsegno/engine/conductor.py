@@ -33,6 +33,7 @@ from dalsegno.engine.sessions import TakeBack
 from dalsegno.engine.streams import Stream
 from dalsegno.engine.work import Dropped, Told, Work
 from dalsegno.expressions import apart
+from dalsegno.store.outages import is_outage
 from dalsegno.store.records import NewMessage
 from dalsegno.store.store import Store, StoreConflict
 from dalsegno.v1 import executor_service_pb2 as wire
@@ -306,7 +307,7 @@ class Conductor:
             except StoreConflict as conflict:
                 error = conflict
             except Exception as failure:
-                if _is_outage(failure) or not self._store.is_available():
+                if is_outage(failure) or not self._store.is_available():
                     raise StoreLost(str(failure)) from failure
                 error = failure
                 _log.warning("a batch of %d failed: %s: %s", len(works), type(failure).__name__, failure)
@@ -461,11 +462,6 @@ class Conductor:
 def _is_about_any(work: Work, others: Sequence[Work]) -> bool:
     """Whether the work is about an execution that one of these is about."""
     return bool(work.execution_id) and any(work.execution_id == other.execution_id for other in others)
-
-
-def _is_outage(failure: Exception) -> bool:
-    """Whether a failure is the database's (gone, full, read-only), by the class that all drivers use for that."""
-    return isinstance(failure, OSError) or any(kind.__name__ == "OperationalError" for kind in type(failure).__mro__)
 
 
 def _call(function: Callable[..., None], *arguments: object) -> None:

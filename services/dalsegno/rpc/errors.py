@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 
 import grpc
 from google.protobuf.message import Message
-from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, PreconditionFailure, ResourceInfo
+from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, PreconditionFailure, ResourceInfo, RetryInfo
 from google.rpc.status_pb2 import Status
 from grpc_status import rpc_status
 
@@ -28,6 +28,9 @@ OWN_DETAILS_BYTES = 128 * 1024
 """How large they may be for a client that our own channel module made, which takes more."""
 
 _MESSAGE_BYTES = 500
+
+RETRY_S = 1.0
+"""When a server of ours that could not be reached may be asked again."""
 
 CODES: dict[type[BaseException], grpc.StatusCode] = {
     refusals.InvalidRequest: grpc.StatusCode.INVALID_ARGUMENT,
@@ -97,7 +100,8 @@ def status_of(error: BaseException, request_id: str = "", details_bytes: int = D
         if passed_on is not None:
             return _fitted(number, passed_on.message, *_unpacked(passed_on), details_bytes=details_bytes)
         reason = _UNEXPLAINED.get(code, "INTERNAL")
-        return _fitted(number, error.details() or code.name, _info(reason), [], details_bytes=details_bytes)
+        details = [_retry_after(RETRY_S)] if reason == "UNAVAILABLE" else []
+        return _fitted(number, error.details() or code.name, _info(reason), details, details_bytes=details_bytes)
     if isinstance(error, PassedOn):
         return _fitted(number, error.status.message, *_unpacked(error.status), details_bytes=details_bytes)
     if code is grpc.StatusCode.INTERNAL:
@@ -141,12 +145,20 @@ def _explained(error: BaseException) -> tuple[ErrorInfo, list[Message]]:
         case refusals.TooLarge():
             sizes = {"size_bytes": str(error.size_bytes), "limit_bytes": str(error.limit_bytes)}
             return _info(error.reason, {"subject": _clean(error.subject), **sizes}), []
+        case refusals.Passing():
+            return _info(error.reason), [_retry_after(error.retry_s)]
         case refusals.Refusal():
             return _info(error.reason), []
         case asyncio.TimeoutError():
             return _info("DEADLINE_EXCEEDED"), []
         case _:  # UnfitValue
             return _info("INVALID_REQUEST"), []
+
+
+def _retry_after(delay_s: float) -> RetryInfo:
+    retry = RetryInfo()
+    retry.retry_delay.FromMilliseconds(round(delay_s * 1000))
+    return retry
 
 
 def refusal_message(error: BaseException, request_id: str = "") -> operation_pb2.Refusal:
@@ -193,6 +205,7 @@ _KNOWN: tuple[type[Message], ...] = (
     BadRequest,
     PreconditionFailure,
     ResourceInfo,
+    RetryInfo,
     failure_pb2.Problems,
 )
 

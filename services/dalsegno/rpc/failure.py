@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import grpc
-from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, PreconditionFailure
+from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, PreconditionFailure, RetryInfo
 from grpc_status import rpc_status
 
 from dalsegno.v1 import failure_pb2
@@ -25,6 +25,8 @@ class Failure:
     left_out: int = 0
     """How many more violations or problems there are than fitted into the answer."""
     request_id: str = ""
+    retry_s: float | None = None
+    """How long to wait before asking again; None: it is not known whether that helps."""
 
     def __str__(self) -> str:
         lines = [self.message]
@@ -43,7 +45,7 @@ def read_failure(error: grpc.aio.AioRpcError) -> Failure:
             request_id = value if isinstance(value, str) else value.decode()
     violations: list[Violation] = []
     problems: list[failure_pb2.Problem] = []
-    info = ErrorInfo()
+    info, retry, retry_s = ErrorInfo(), RetryInfo(), None
     status = rpc_status.from_call(error)  # type: ignore[arg-type]
     for detail in status.details if status is not None else ():
         bad, obstacle, found = (
@@ -57,6 +59,8 @@ def read_failure(error: grpc.aio.AioRpcError) -> Failure:
             violations += [Violation(v.subject, v.description, v.type) for v in obstacle.violations]
         elif detail.Unpack(found):
             problems += found.problems
+        elif detail.Unpack(retry):
+            retry_s = retry.retry_delay.ToMilliseconds() / 1000
         else:
             detail.Unpack(info)
     return Failure(
@@ -67,6 +71,7 @@ def read_failure(error: grpc.aio.AioRpcError) -> Failure:
         problems=tuple(problems),
         left_out=int(info.metadata.get("left_out", "0")),
         request_id=request_id,
+        retry_s=retry_s,
     )
 
 

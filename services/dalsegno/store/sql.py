@@ -14,13 +14,17 @@ from typing import IO, Any
 import sqlalchemy as sa
 
 from dalsegno.store.migrate import is_current, upgrade
+from dalsegno.store.outages import is_outage, outage_of
 from dalsegno.store.queries import SqlQueries
 from dalsegno.store.statements import Statements
-from dalsegno.store.store import Queries, StoreLocked, StoreOutdated, StoreUnreachable, Transaction
+from dalsegno.store.store import Queries, StoreLocked, StoreOutdated, Transaction
 from dalsegno.store.transaction import SqlTransaction
 
 _BUSY_S = 30.0
-"""How long SQLite waits for another process's transaction."""
+"""How long SQLite waits for another process's transaction before it writes."""
+
+_READER_WAITS_S = 5.0
+"""How long a reader waits for SQLite, or for a connection that is free: then whoever asks hears that it cannot read."""
 
 
 class SqlStore:
@@ -33,9 +37,6 @@ class SqlStore:
         self._clock = clock
         self._url = _driver_url(url)
         self._is_sqlite = self._url.get_backend_name() == "sqlite"
-        if self._is_sqlite and not read_only:
-            with self._opening():
-                Path(str(self._url.database)).absolute().parent.mkdir(parents=True, exist_ok=True)
         self._statements = Statements("sqlite" if self._is_sqlite else "postgresql")
         self._read_only = read_only
         self._writing = threading.Lock()
@@ -49,22 +50,35 @@ class SqlStore:
                 _postgres_engine(self._url, 1, True),
                 _postgres_engine(self._url, readers, False),
             )
+        self._driver_errors = (self._writer.dialect.loaded_dbapi.Error,)
+        if self._is_sqlite and not read_only:
+            with self._opening():
+                Path(str(self._url.database)).absolute().parent.mkdir(parents=True, exist_ok=True)
+
+    @contextmanager
+    def _reaching(self, purpose: str) -> Iterator[None]:
+        """An outage is said in one sentence."""
+        try:
+            yield
+        except (sa.exc.SQLAlchemyError, *self._driver_errors) as error:
+            if not is_outage(error):
+                raise
+            raise outage_of(error, f"cannot {purpose} {self._url.render_as_string()}") from error
 
     @contextmanager
     def _opening(self) -> Iterator[None]:
-        """What goes wrong while the database is opened is said in one line."""
+        """What goes wrong while the database is opened is said in one sentence."""
         try:
-            yield
-        except (sa.exc.OperationalError, OSError) as error:
-            cause = getattr(error, "orig", None) or error
-            told = " ".join(str(cause).split())
-            raise StoreUnreachable(f"cannot open {self._url.render_as_string()}: {told}") from None
+            with self._reaching("open"):
+                yield
+        except OSError as error:
+            raise outage_of(error, f"cannot open {self._url.render_as_string()}") from None
 
     @contextmanager
     def write(self) -> Iterator[Transaction]:
         if self._read_only:
             raise PermissionError("this store was opened for reading only")
-        with self._writing:
+        with self._reaching("write"), self._writing:
             if self._held is None:
                 self._held = self._writer.connect()
             try:
@@ -81,7 +95,7 @@ class SqlStore:
 
     @contextmanager
     def read(self) -> Iterator[Queries]:
-        with self._reader.begin() as connection:
+        with self._reaching("read"), self._reader.begin() as connection:
             yield SqlQueries(connection)
 
     def upgrade(self) -> None:
@@ -137,7 +151,7 @@ class SqlStore:
     @contextmanager
     def inspect(self) -> Iterator[sa.Connection]:
         """A connection for reading the tables themselves, at one moment."""
-        with self._reader.begin() as connection:
+        with self._reaching("read"), self._reader.begin() as connection:
             yield connection
 
     def backup(self, target: Path) -> None:
@@ -163,12 +177,18 @@ def _driver_url(url: str) -> sa.URL:
 
 
 def _sqlite_engine(url: sa.URL, connections: int, is_writer: bool) -> sa.Engine:
+    wait_s = _BUSY_S if is_writer else _READER_WAITS_S
     engine = sa.create_engine(
         url,
         poolclass=sa.QueuePool,
         pool_size=connections,
         max_overflow=0,
-        connect_args={"check_same_thread": False, "timeout": _BUSY_S, "cached_statements": 256},
+        pool_timeout=wait_s,
+        connect_args={
+            "check_same_thread": False,
+            "timeout": wait_s,
+            "cached_statements": 256,
+        },
     )
     pragmas = ["PRAGMA synchronous=FULL", "PRAGMA cache_size=-16384", "PRAGMA temp_store=MEMORY"]
     begin = "BEGIN IMMEDIATE" if is_writer else "BEGIN"
@@ -216,6 +236,7 @@ def _postgres_engine(url: sa.URL, connections: int, is_writer: bool) -> sa.Engin
         url,
         pool_size=connections,
         max_overflow=0,
+        pool_timeout=_BUSY_S if is_writer else _READER_WAITS_S,
         pool_pre_ping=not is_writer,
         isolation_level="READ COMMITTED" if is_writer else "REPEATABLE READ",
         connect_args={"options": options, "connect_timeout": 10, "application_name": "dalsegno"},

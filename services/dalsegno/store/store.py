@@ -50,7 +50,11 @@ class StoreLocked(Exception):
 
 
 class StoreUnreachable(Exception):
-    """The database cannot be opened: its server does not answer, its folder is not there. Says which and why."""
+    """The database is away: its server does not answer, its folder is not there, its disk is full. Says why."""
+
+
+class StoreDamaged(StoreUnreachable):
+    """The file is no database, or is broken: waiting does not help."""
 
 
 class StoreOutdated(Exception):
@@ -344,7 +348,7 @@ class Transaction(Protocol):
 
 
 class Store(Protocol):
-    """Where executions are kept."""
+    """Where executions are kept. What reads and writes raises StoreUnreachable while the store is away."""
 
     def write(self) -> AbstractContextManager[Transaction]:
         """One write transaction: committed when the `with` ends, rolled back on an exception."""

@@ -182,14 +182,22 @@ class TooLarge(Refusal):
         super().__init__(f"{subject} has {size_bytes} bytes; the limit is {limit}")
 
 
-class Overloaded(Refusal):
-    """There is as much to do as is accepted; asking again later may help."""
+class Passing(Refusal):
+    """A refusal that passes: asking again may help, though not before `retry_s` seconds have gone by."""
+
+    def __init__(self, message: str, retry_s: float = 1.0) -> None:
+        super().__init__(message)
+        self.retry_s = retry_s
+
+
+class Overloaded(Passing):
+    """There is as much to do as is accepted."""
 
     reason = "OVERLOADED"
 
 
-class Unavailable(Refusal):
-    """Something that is needed cannot be reached; asking again may help."""
+class Unavailable(Passing):
+    """Something that is needed cannot be reached."""
 
     reason = "UNAVAILABLE"
 

@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 import pytest
+from google.rpc.error_details_pb2 import ErrorInfo
 from grpc_status import rpc_status
 
 from dalsegno.definitions.problems import Problem
 from dalsegno.rpc import errors
+from dalsegno.rpc.channel import open_channel
 from dalsegno.rpc.failure import describe, read_failure
 from dalsegno.v1 import engine_service_pb2, engine_service_pb2_grpc, failure_pb2
 from dalsegno.workflow import refusals
@@ -30,6 +32,7 @@ EVERY_REFUSAL = [
     (refusals.Refused.of("execution e", "is PAUSED"), CODE.FAILED_PRECONDITION),
     (refusals.HistoryDiscarded.of("task a", "was discarded"), CODE.FAILED_PRECONDITION),
     (refusals.NotFound("execution", "e"), CODE.NOT_FOUND),
+    (refusals.Deleted("execution", "e", 1_700_000_000.5), CODE.NOT_FOUND),
     (refusals.AlreadyExists("execution", "e"), CODE.ALREADY_EXISTS),
     (refusals.RequestIdReused("r"), CODE.ALREADY_EXISTS),
     (refusals.RevisionMoved("execution", "e", 3, 4), CODE.ABORTED),
@@ -39,6 +42,9 @@ EVERY_REFUSAL = [
     (refusals.Unavailable("no engine"), CODE.UNAVAILABLE),
     (refusals.PermissionDenied("the token is not genuine"), CODE.PERMISSION_DENIED),
 ]
+
+ABSTRACT = (refusals.WithViolations, refusals.AboutThing, refusals.Passing)
+"""What several kinds have in common."""
 
 
 @pytest.mark.parametrize(("refusal", "code"), EVERY_REFUSAL, ids=lambda value: type(value).__name__)
@@ -63,8 +69,43 @@ def test_every_refusal_is_in_the_table() -> None:
     while pending:
         kind = pending.pop()
         pending += kind.__subclasses__()
-        is_raised = kind.__module__ == refusals.__name__ and kind not in (refusals.WithViolations, refusals.AboutThing)
+        is_raised = kind.__module__ == refusals.__name__ and kind not in ABSTRACT
         assert not is_raised or kind in tested
+
+
+@pytest.mark.parametrize("kind", [refusals.Unavailable, refusals.Overloaded])
+async def test_what_passes_says_when_to_ask_again(world: World, kind: type[refusals.Passing]) -> None:
+    """The delay arrives, also when another server of ours passes the refusal on; other refusals have none."""
+    world.refuse_with(kind("later", retry_s=2.5))
+    error = await world.failed_submit()
+    assert read_failure(error).retry_s == 2.5
+    world.refuse_with(error)
+    assert read_failure(await world.failed_submit()).retry_s == 2.5
+    world.refuse_with(refusals.NotFound("execution", "e"))
+    assert read_failure(await world.failed_submit()).retry_s is None
+
+
+async def test_a_server_that_cannot_be_reached_may_be_asked_again(world: World) -> None:
+    """What grpc itself says of a server that is not there is passed on with a delay."""
+    async with open_channel("127.0.0.1:1") as channel:
+        call: Any = channel.unary_unary("/x/y")
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await call(b"")
+    world.refuse_with(caught.value)
+    failure = read_failure(await world.failed_submit())
+    assert (failure.code, failure.retry_s) == (CODE.UNAVAILABLE, 1.0)
+
+
+async def test_a_deletion_arrives_with_its_time(world: World) -> None:
+    """Programs find the time of a deletion beside the message."""
+    world.refuse_with(refusals.Deleted("execution", "e", 1_700_000_000.5))
+    error = await world.failed_submit()
+    status = rpc_status.from_call(error)  # type: ignore[arg-type]
+    assert status is not None
+    info = ErrorInfo()
+    assert status.details[0].Unpack(info)
+    assert info.metadata["deleted_at"] == "2023-11-14T22:13:20.500+00:00"
+    assert error.details() == "execution 'e' was deleted at 2023-11-14T22:13:20.500+00:00"
 
 
 async def test_all_violations_arrive(world: World) -> None:

@@ -1,0 +1,42 @@
+"""Which errors of a database say that it is away, damaged or full, and not that something was wrong with a statement.
+
+Drivers are told by the names of their classes, which PEP 249 gives to all of them: psycopg need not be installed.
+"""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+from dalsegno.store.store import StoreDamaged, StoreUnreachable
+
+
+def is_outage(error: BaseException) -> bool:
+    """Whether nothing that was asked of the database is to blame."""
+    if isinstance(error, StoreUnreachable | OSError | sa.exc.TimeoutError):
+        return True
+    if isinstance(error, sa.exc.DBAPIError) and error.connection_invalidated:
+        return True
+    cause = _cause(error)
+    if _is_damage(cause):
+        return True
+    names = {kind.__name__ for kind in type(cause).__mro__}
+    is_postgres = type(cause).__module__.startswith("psycopg")
+    return "OperationalError" in names or (is_postgres and "InterfaceError" in names)
+
+
+def outage_of(error: BaseException, what: str) -> StoreUnreachable:
+    """An outage in one sentence. `what` names the database and what cannot be done."""
+    cause = _cause(error)
+    kind = StoreDamaged if _is_damage(cause) else StoreUnreachable
+    return kind(f"{what}: {' '.join(str(cause).split())}")
+
+
+def _cause(error: BaseException) -> BaseException:
+    """The driver's own error."""
+    cause = getattr(error, "orig", None)
+    return cause if isinstance(cause, BaseException) else error
+
+
+def _is_damage(cause: BaseException) -> bool:
+    """Whether SQLite says that the file is malformed or is no database: it has no class of its own for that."""
+    return type(cause).__name__ == "DatabaseError" and type(cause).__module__ == "sqlite3"
