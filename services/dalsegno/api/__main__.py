@@ -14,7 +14,7 @@ from dalsegno.api.settings import Settings, read_settings
 from dalsegno.rpc import logs
 from dalsegno.rpc.metrics import serve_metrics
 from dalsegno.rpc.server import CannotListen
-from dalsegno.store.store import Store, StoreOutdated, StoreUnreachable, open_store
+from dalsegno.store.store import Store, StoreDamaged, StoreNewer, StoreOutdated, StoreUnreachable, open_store
 
 _log = logging.getLogger("dalsegno.api")
 
@@ -48,8 +48,8 @@ def _open(settings: Settings) -> Store:
     while True:
         try:
             store.check_version()
-        except (StoreOutdated, StoreUnreachable):
-            if time.monotonic() > ends_s:
+        except (StoreOutdated, StoreUnreachable) as error:
+            if time.monotonic() > ends_s or isinstance(error, StoreDamaged | StoreNewer):
                 raise
             time.sleep(0.1)
         else:

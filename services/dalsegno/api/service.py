@@ -48,7 +48,7 @@ class Api:
         self._reads = Reads(store, settings.readers)
         self._follower = Follower(self._channel, self._reads)
         writes = Writes(self._channel)
-        self._server = Server(settings.listen, SERVICES, UNHURRIED)
+        self._server = Server(settings.listen, SERVICES, UNHURRIED, insecure=settings.insecure)
         executions = Executions(self._reads, writes, self._follower)
         execution_service_pb2_grpc.add_ExecutionServiceServicer_to_server(executions, self._server.grpc)
         workflows = Workflows(self._reads, writes)

@@ -51,6 +51,14 @@ Database = Annotated[
 Slots = Annotated[
     int, typer.Option("--slots", min=0, help="How many actions its executor runs at once; 0: its default.")
 ]
+Insecure = Annotated[
+    bool,
+    typer.Option(
+        "--insecure",
+        envvar="DALSEGNO_INSECURE",
+        help="Let other machines reach it, though there is neither TLS nor authentication yet.",
+    ),
+]
 Verbose = Annotated[bool, typer.Option("--verbose", help="Log to this terminal, not to files in the data folder.")]
 
 
@@ -60,10 +68,20 @@ def serve(
     engine_listen: EngineListen = ENGINE,
     database: Database = "",
     slots: Slots = 0,
+    insecure: Insecure = False,
     verbose: Verbose = False,
 ) -> None:
     """Run a server on this machine until Ctrl-C: engine, executor and api, each a process, started again if it dies."""
-    site = plan_site(data or default_data(), listen, engine_listen, database, slots, logs=not verbose)
+    site = plan_site(
+        data or default_data(),
+        listen,
+        engine_listen,
+        database,
+        slots,
+        logs=not verbose,
+        insecure=insecure,
+        tell=print_note,
+    )
     asyncio.run(_serve(site))
 
 
@@ -109,7 +127,7 @@ def run_service(name: str, arguments: list[str]) -> None:
 
 def register(app: typer.Typer) -> None:
     """Add these commands to the program."""
-    app.command(epilog="example:  dalsegno serve --data ./data --listen 0.0.0.0:7700")(serve)
+    app.command(epilog="example:  dalsegno serve --data ./data --listen 0.0.0.0:7700 --insecure")(serve)
 
     @app.command(context_settings=_PASS_ON)
     def engine(context: typer.Context) -> None:

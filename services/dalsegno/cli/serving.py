@@ -17,6 +17,8 @@ from typing import Any, TypeVar
 from dalsegno.cli.connection import is_serving, wait_until_serving
 from dalsegno.cli.exits import UNREACHABLE, Complaint
 from dalsegno.cli.supervisor import Service, Supervisor, choose_address
+from dalsegno.rpc.server import INSTEAD, OPEN_TO_ALL, is_local
+from dalsegno.store.files import FOLDER_MODE, narrow
 
 READY_S = 60.0
 """How long the services may take to become ready, on a slow machine with a database to bring up to date."""
@@ -37,14 +39,17 @@ class Site:
     """How many actions its executor runs at once; 0: as many as an executor does unless told."""
     logs: Path | None = None
     """The folder of the services' logs; None: they go where ours go."""
+    insecure: bool = False
+    """Whether it may listen where other machines reach it."""
 
     def services(self) -> list[Service]:
         """The three services, first the one that the others need."""
         slots = ("--slots", str(self.slots)) if self.slots else ()
+        stored = ("--database", self.database, *(("--insecure",) if self.insecure else ()))
         return [
-            self._service("engine", "--listen", self.engine, "--database", self.database),
+            self._service("engine", "--listen", self.engine, *stored),
             self._service("executor", "--engine", self.engine, "--id", "executor-1", *slots),
-            self._service("api", "--listen", self.listen, "--engine", self.engine, "--database", self.database),
+            self._service("api", "--listen", self.listen, "--engine", self.engine, *stored),
         ]
 
     def _service(self, name: str, *arguments: str) -> Service:
@@ -52,10 +57,28 @@ class Site:
         return Service(name, (sys.executable, "-m", f"dalsegno.{name}", *arguments), log)
 
 
-def plan_site(data: Path, listen: str, engine: str, database: str = "", slots: int = 0, *, logs: bool = True) -> Site:
-    """A site in the folder `data`, which is made if it is not there. Raises Complaint for what cannot be."""
+def plan_site(
+    data: Path,
+    listen: str,
+    engine: str,
+    database: str = "",
+    slots: int = 0,
+    *,
+    logs: bool = True,
+    insecure: bool = False,
+    tell: Callable[[str], None] = lambda told: None,
+) -> Site:
+    """A site in the folder `data`, which is made if it is not there, for its owner only.
+
+    `tell` gets what its owner should know. Raises Complaint for what cannot be.
+    """
+    listen, engine = choose_address(listen, "--listen"), choose_address(engine, "--engine-listen")
+    for address, option in ((listen, "--listen"), (engine, "--engine-listen")):
+        _check_reach(address, option, insecure, tell)
     try:
-        data.mkdir(parents=True, exist_ok=True)
+        data.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
+        if told := narrow(data, FOLDER_MODE):
+            tell(told)
         folder = data / "logs"
         folder.mkdir(exist_ok=True)
     except OSError as error:
@@ -64,12 +87,22 @@ def plan_site(data: Path, listen: str, engine: str, database: str = "", slots: i
         ) from None
     return Site(
         data=data,
-        listen=choose_address(listen, "--listen"),
-        engine=choose_address(engine, "--engine-listen"),
+        listen=listen,
+        engine=engine,
         database=database or f"sqlite:///{(data / 'dalsegno.db').resolve()}",
         slots=slots,
         logs=folder if logs else None,
+        insecure=insecure,
     )
+
+
+def _check_reach(address: str, option: str, insecure: bool, tell: Callable[[str], None]) -> None:
+    """Other machines reach us only where somebody has said that they shall."""
+    if is_local(address):
+        return
+    if not insecure:
+        raise Complaint(f"{option} {address}: {OPEN_TO_ALL}", INSTEAD)
+    tell(f"{address} is open to whoever can reach it: {OPEN_TO_ALL}")
 
 
 def default_data() -> Path:

@@ -14,7 +14,7 @@ from dalsegno.engine.settings import Settings, read_settings
 from dalsegno.rpc import logs
 from dalsegno.rpc.metrics import serve_metrics
 from dalsegno.rpc.server import CannotListen
-from dalsegno.store.store import Store, StoreLocked, StoreUnreachable, open_store
+from dalsegno.store.store import Store, StoreLocked, StoreOutdated, StoreUnreachable, open_store
 
 _log = logging.getLogger("dalsegno.engine")
 
@@ -32,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         store.hold_engine_lock()
         store.upgrade()
         asyncio.run(_serve(settings, store))
-    except (StoreLocked, StoreUnreachable, CannotListen, OSError) as error:
+    except (StoreLocked, StoreOutdated, StoreUnreachable, CannotListen, OSError) as error:
         print(error, file=sys.stderr)
         return 1
     finally:

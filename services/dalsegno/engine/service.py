@@ -60,7 +60,7 @@ class Engine:
         self._executors = Executors(self.conductor, settings, self.id)
         self._front = EngineServer(self.conductor, self._feed, tokens)
         self.conductor.on_commit.append(self._committed)
-        self._server = Server(settings.listen, SERVICES)
+        self._server = Server(settings.listen, SERVICES, insecure=settings.insecure)
         self._tasks: list[asyncio.Task[None]] = []
         self._heard_from_s = self._ticked_s = self._clock.steady_s()
 

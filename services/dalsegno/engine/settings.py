@@ -26,6 +26,8 @@ class Settings:
     grace_s: float = 5.0
     """How long executors have to bring what they have when the engine is stopped."""
     log_level: str = "info"
+    insecure: bool = False
+    """Whether it may listen where other machines reach it, though it neither encrypts nor asks who they are."""
 
 
 def read_settings(arguments: Sequence[str] | None = None, environment: Mapping[str, str] | None = None) -> Settings:
@@ -41,4 +43,7 @@ def read_settings(arguments: Sequence[str] | None = None, environment: Mapping[s
     parser.add("metrics-port", int, "where Prometheus finds the metrics; 0: nowhere")
     parser.add("grace-s", float, "how long executors have to bring what they have when the engine is stopped")
     parser.add("log-level", str, "debug, info, warning or error", "DALSEGNO_LOG_LEVEL")
+    parser.add_flag(
+        "insecure", "listen where other machines reach it, without TLS and authentication", "DALSEGNO_INSECURE"
+    )
     return Settings(**vars(parser.parse_args(arguments)))

@@ -29,3 +29,8 @@ class Options(argparse.ArgumentParser):
         except ValueError:
             self.error(f"{variable}={written!r} is not of type {kind.__name__}")
         self.add_argument(f"--{name}", type=kind, default=value, help=told)
+
+    def add_flag(self, name: str, told: str, variable: str) -> None:
+        """One option that is there or not; its variable is 1, true or yes, or anything else."""
+        value = self._environment.get(variable, "").lower() in ("1", "true", "yes")
+        self.add_argument(f"--{name}", action="store_true", default=value, help=told)

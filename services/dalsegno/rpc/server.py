@@ -11,6 +11,9 @@ await server.stop(grace_s=5)         # streams end first, then calls, then the s
 from __future__ import annotations
 
 import asyncio
+import ipaddress
+import logging
+import socket
 import time
 from collections.abc import Iterable, Sequence
 
@@ -35,19 +38,45 @@ _OPTIONS: list[tuple[str, int]] = [
 ]
 
 
+OPEN_TO_ALL = "there is neither TLS nor authentication yet (both come later), so whoever reaches it may do anything"
+INSTEAD = "listen on a loopback address like 127.0.0.1, or accept that with --insecure"
+
+_log = logging.getLogger("dalsegno.rpc")
+
+
 class CannotListen(Exception):
-    """The address cannot be bound: it is in use, or not of this machine."""
+    """The address cannot be bound: it is in use, not of this machine, or open to others without leave."""
+
+
+def is_local(address: str) -> bool:
+    """Whether only this machine can reach an address, `host:port` or `unix:/path`.
+
+    >>> [is_local(each) for each in ("127.0.0.1:7700", "[::1]:0", "unix:/run/engine", "0.0.0.0:7700", ":7700")]
+    [True, True, True, False, False]
+    """
+    if address.startswith(("unix:", "unix-abstract:")):
+        return True
+    host = address.rpartition(":")[0].removeprefix("[").removesuffix("]")
+    try:
+        found = socket.getaddrinfo(host, None) if host else []
+    except OSError:
+        return False
+    return bool(found) and all(ipaddress.ip_address(str(each[4][0]).partition("%")[0]).is_loopback for each in found)
 
 
 class Server:
     """One server with health, reflection and the interceptor. Use it within one event loop."""
 
-    def __init__(self, address: str, services: Sequence[str], unhurried: Iterable[str] = ()) -> None:
+    def __init__(
+        self, address: str, services: Sequence[str], unhurried: Iterable[str] = (), *, insecure: bool = False
+    ) -> None:
         """Prepare a server for `host:port` (port 0 takes a free one) that serves these full service names.
 
-        `unhurried` names unary methods, `/package.Service/Method`, that get no default deadline.
+        `unhurried` names unary methods, `/package.Service/Method`, that get no default deadline. Without `insecure` it
+        serves this machine only; one without services, which tells its health and nothing else, serves everybody.
         """
         self.address = address
+        self._insecure = insecure
         self.port = 0
         self.stopping = asyncio.Event()
         """Set when the server begins to stop: servicers of two-way streams end them then."""
@@ -60,6 +89,12 @@ class Server:
 
     async def start(self) -> None:
         """Bind and serve, not yet ready. Raises CannotListen."""
+        if ":" not in self.address:
+            raise CannotListen(f"cannot listen on {self.address}: it is not of the form host:port")
+        if self._services and not is_local(self.address):
+            if not self._insecure:
+                raise CannotListen(f"cannot listen on {self.address}: {OPEN_TO_ALL}; {INSTEAD}")
+            _log.warning("%s is open to whoever can reach it: %s", self.address, OPEN_TO_ALL)
         await self.set_ready(False)
         try:
             self.port = self.grpc.add_insecure_port(self.address)

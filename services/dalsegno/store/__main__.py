@@ -23,7 +23,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if options.tool is not _upgrade:
             _refuse_missing_file(options.database)
-        store = open_store(options.database)
+        store = open_store(options.database, read_only=options.tool is not _upgrade)
     except (ValueError, StoreUnreachable) as error:
         print(error, file=sys.stderr)
         return 2

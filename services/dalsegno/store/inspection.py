@@ -8,11 +8,12 @@ from dataclasses import fields
 
 import sqlalchemy as sa
 
-from dalsegno.store.migrate import is_current
+from dalsegno.store.migrate import check_tables
+from dalsegno.store.outages import is_outage
 from dalsegno.store.records import AttemptRow, JournalChange, TaskRow
 from dalsegno.store.rows import attempt_row, execution_row, task_row
 from dalsegno.store.statements import NOW
-from dalsegno.store.store import Queries, Store
+from dalsegno.store.store import Queries, Store, StoreOutdated
 from dalsegno.store.tables import ATTEMPTS, CLOCK, EXECUTIONS, MESSAGES, METADATA, SESSIONS
 from dalsegno.store.texts import Record, resolved
 from dalsegno.workflow.changes import ExecutionCreated
@@ -53,6 +54,8 @@ def check_execution(queries: Queries, execution_id: str) -> list[str]:
         encode_changes([each.change for each in journal], texts)
         return list(_differences(queries, execution, journal[-1].at_s, texts))
     except Exception as error:  # whatever a broken journal may lead to is what is looked for
+        if is_outage(error):
+            raise
         return [f"execution {execution_id}: the journal does not replay: {type(error).__name__}: {error}"]
 
 
@@ -119,12 +122,17 @@ def _dotted(key: tuple[int, int, int]) -> str:
 
 def diagnose(connection: sa.Connection) -> Iterator[str]:
     """What an operator should know, one line each; lines that begin with `!` want attention."""
-    if not is_current(connection):
-        yield "! the tables are not those of this version: run `python -m dalsegno.store upgrade`"
+    try:
+        check_tables(connection)
+    except StoreOutdated as error:
+        yield f"! {error}"
         return
     if connection.dialect.name == "sqlite":
-        verdict = connection.exec_driver_sql("PRAGMA quick_check").scalar()
-        yield "the file is sound" if verdict == "ok" else f"! the file is damaged: {verdict}"
+        verdict = " ".join(str(connection.exec_driver_sql("PRAGMA quick_check").scalar()).split())
+        if verdict != "ok":
+            yield f"! the file is damaged: {verdict}"
+            return
+        yield "the file is sound"
     for table in METADATA.sorted_tables:
         count = connection.execute(sa.select(sa.func.count()).select_from(table)).scalar_one()
         yield f"{table.name}: {count:,} rows"

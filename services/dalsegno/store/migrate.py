@@ -10,25 +10,41 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
+from dalsegno.store.store import StoreNewer, StoreOutdated
+
 _SCRIPTS = Path(__file__).parent / "migrations"
 _LOCK = 0x0DA15E610
 """The number of PostgreSQL's advisory lock; any would do."""
 
 
 def upgrade(engine: sa.Engine) -> None:
-    """Run the migrations that are missing, all in one transaction."""
+    """Run the migrations that are missing, all in one transaction. Raises StoreOutdated when the tables are newer."""
     with engine.begin() as connection:  # on SQLite this is BEGIN IMMEDIATE, a lock by itself
         if connection.dialect.name == "postgresql":
             connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCK)))
+        _refuse_newer(connection)
         config = _config()
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
 
 
-def is_current(connection: sa.Connection) -> bool:
-    """Whether no migration is missing."""
+def check_tables(connection: sa.Connection) -> None:
+    """Raises StoreOutdated unless the tables are those of this version."""
+    _refuse_newer(connection)
     heads = ScriptDirectory.from_config(_config()).get_heads()
-    return set(MigrationContext.configure(connection).get_current_heads()) == set(heads)
+    if set(MigrationContext.configure(connection).get_current_heads()) != set(heads):
+        raise StoreOutdated(
+            "the tables of the store are not those of this version: run `python -m dalsegno.store upgrade`"
+        )
+
+
+def _refuse_newer(connection: sa.Connection) -> None:
+    """Raises StoreNewer when the tables are of a version that this program does not know."""
+    known = {each.revision for each in ScriptDirectory.from_config(_config()).walk_revisions()}
+    found = set(MigrationContext.configure(connection).get_current_heads()) - known
+    if found:
+        told = f"the store is of a newer version (its tables are of version {', '.join(sorted(found))})"
+        raise StoreNewer(f"{told}: use the Dal Segno that it was made by, or a later one")
 
 
 def _config() -> Config:

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
+from urllib.parse import quote
 
 import sqlalchemy as sa
 
-from dalsegno.store.migrate import is_current, upgrade
+from dalsegno.store.files import FILE_MODE, EngineLock, prepare_file
+from dalsegno.store.migrate import check_tables, upgrade
 from dalsegno.store.outages import is_outage, outage_of
 from dalsegno.store.queries import SqlQueries
 from dalsegno.store.statements import Statements
-from dalsegno.store.store import Queries, StoreLocked, StoreOutdated, Transaction
+from dalsegno.store.store import Queries, Transaction
 from dalsegno.store.transaction import SqlTransaction
 
 _BUSY_S = 30.0
@@ -40,7 +41,7 @@ class SqlStore:
         self._statements = Statements("sqlite" if self._is_sqlite else "postgresql")
         self._read_only = read_only
         self._writing = threading.Lock()
-        self._lock_file: IO[str] | None = None
+        self._lock: EngineLock | None = None
         # One connection stays with the writer: fetching it from the pool for each transaction costs as much as a row.
         self._held: sa.Connection | None = None
         if self._is_sqlite:
@@ -53,7 +54,17 @@ class SqlStore:
         self._driver_errors = (self._writer.dialect.loaded_dbapi.Error,)
         if self._is_sqlite and not read_only:
             with self._opening():
-                Path(str(self._url.database)).absolute().parent.mkdir(parents=True, exist_ok=True)
+                prepare_file(self._file)
+
+    @property
+    def _name(self) -> str:
+        """The database, as it was named to us, without its password."""
+        return self._url.set(drivername=self._url.get_backend_name()).render_as_string()
+
+    @property
+    def _file(self) -> Path:
+        """The SQLite file, by the name that it has behind all symbolic links."""
+        return Path(str(self._url.database)).resolve()
 
     @contextmanager
     def _reaching(self, purpose: str) -> Iterator[None]:
@@ -63,7 +74,7 @@ class SqlStore:
         except (sa.exc.SQLAlchemyError, *self._driver_errors) as error:
             if not is_outage(error):
                 raise
-            raise outage_of(error, f"cannot {purpose} {self._url.render_as_string()}") from error
+            raise outage_of(error, f"cannot {purpose} {self._name}") from error
 
     @contextmanager
     def _opening(self) -> Iterator[None]:
@@ -72,7 +83,7 @@ class SqlStore:
             with self._reaching("open"):
                 yield
         except OSError as error:
-            raise outage_of(error, f"cannot open {self._url.render_as_string()}") from None
+            raise outage_of(error, f"cannot open {self._name}") from None
 
     @contextmanager
     def write(self) -> Iterator[Transaction]:
@@ -105,32 +116,13 @@ class SqlStore:
 
     def check_version(self) -> None:
         with self._opening(), self._reader.begin() as connection:
-            if not is_current(connection):
-                raise StoreOutdated(
-                    "the tables of the store are not those of this version: run `python -m dalsegno.store upgrade`"
-                )
+            check_tables(connection)
 
     def hold_engine_lock(self) -> None:
-        if not self._is_sqlite or self._lock_file is not None:
+        if not self._is_sqlite or self._lock is not None:
             return
-        path = f"{self._url.database}.lock"
-        # Not a `with`: the file stays open, and so locked, until close().
         with self._opening():
-            lock_file = open(path, "a+", encoding="utf-8")  # noqa: SIM115
-        try:
-            fcntl.flock(lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            lock_file.seek(0)
-            holder = lock_file.read().strip()
-            lock_file.close()
-            raise StoreLocked(
-                f"another engine{f' (process {holder})' if holder else ''} has {self._url.database}: one engine serves"
-                " a SQLite file; several need PostgreSQL"
-            ) from None
-        lock_file.truncate(0)
-        lock_file.write(f"{os.getpid()}\n")
-        lock_file.flush()
-        self._lock_file = lock_file
+            self._lock = EngineLock(self._file)
 
     def is_available(self) -> bool:
         try:
@@ -144,9 +136,9 @@ class SqlStore:
         self._let_go()
         self._writer.dispose()
         self._reader.dispose()
-        if self._lock_file is not None:
-            self._lock_file.close()
-            self._lock_file = None
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
 
     @contextmanager
     def inspect(self) -> Iterator[sa.Connection]:
@@ -160,15 +152,25 @@ class SqlStore:
             raise ValueError("only SQLite is copied here: use pg_dump for PostgreSQL")
         import sqlite3
 
-        with self._reader.connect() as connection, sqlite3.connect(target) as copy:
-            source: Any = connection.connection.dbapi_connection
-            source.backup(copy)
-        copy.close()
+        os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, FILE_MODE))
+        try:
+            with self._reaching("copy"), self._reader.connect() as connection, sqlite3.connect(target) as copy:
+                source: Any = connection.connection.dbapi_connection
+                source.backup(copy)
+            copy.close()
+        except BaseException:
+            target.unlink()
+            raise
 
 
 def _driver_url(url: str) -> sa.URL:
-    """The URL with the driver that is used. Raises ValueError for a SQLite URL without a path."""
-    parsed = sa.make_url(url.replace("postgres://", "postgresql://", 1))
+    """The URL with the driver that is used. Raises ValueError for a SQLite URL without a path, or for no URL."""
+    try:
+        parsed = sa.make_url(url.replace("postgres://", "postgresql://", 1))
+    except (sa.exc.ArgumentError, ValueError):  # what they say may hold the password
+        raise ValueError(
+            "the URL of the store cannot be read: sqlite:///path or postgresql://user@host:port/name"
+        ) from None
     if parsed.get_backend_name() == "sqlite":
         if parsed.database in (None, "", ":memory:"):
             raise ValueError("a SQLite store needs a path, like sqlite:////var/lib/dalsegno/store.db")
@@ -177,18 +179,18 @@ def _driver_url(url: str) -> sa.URL:
 
 
 def _sqlite_engine(url: sa.URL, connections: int, is_writer: bool) -> sa.Engine:
+    import sqlite3
+
     wait_s = _BUSY_S if is_writer else _READER_WAITS_S
+    # Never makes the file: whoever only reads shall not, and for an engine it is there, with the right mode.
+    name = f"file:{quote(str(url.database))}?mode=rw"
     engine = sa.create_engine(
         url,
         poolclass=sa.QueuePool,
         pool_size=connections,
         max_overflow=0,
         pool_timeout=wait_s,
-        connect_args={
-            "check_same_thread": False,
-            "timeout": wait_s,
-            "cached_statements": 256,
-        },
+        creator=lambda: sqlite3.connect(name, uri=True, timeout=wait_s, check_same_thread=False, cached_statements=256),
     )
     pragmas = ["PRAGMA synchronous=FULL", "PRAGMA cache_size=-16384", "PRAGMA temp_store=MEMORY"]
     begin = "BEGIN IMMEDIATE" if is_writer else "BEGIN"

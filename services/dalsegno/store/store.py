@@ -61,6 +61,10 @@ class StoreOutdated(Exception):
     """The tables are not those of this version: run `python -m dalsegno.store upgrade`."""
 
 
+class StoreNewer(StoreOutdated):
+    """The tables are of a later version than this one: there is no way back."""
+
+
 class Queries(Protocol):
     """The read side: one moment of the store. Lists page by token; see pages.py for sizes.
 
@@ -359,7 +363,7 @@ class Store(Protocol):
         ...
 
     def upgrade(self) -> None:
-        """Bring the tables to this version. Safe when several processes do it at once."""
+        """Bring the tables to this version. Safe when several processes do it at once. Raises StoreNewer."""
         ...
 
     def check_version(self) -> None:

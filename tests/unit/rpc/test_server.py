@@ -13,7 +13,7 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoRe
 
 from dalsegno.rpc.channel import open_channel, wait_until_connected
 from dalsegno.rpc.failure import read_failure
-from dalsegno.rpc.server import CannotListen, Server
+from dalsegno.rpc.server import CannotListen, Server, is_local
 from dalsegno.v1 import engine_service_pb2, executor_service_pb2
 from dalsegno.workflow.refusals import Unavailable
 
@@ -76,6 +76,44 @@ async def test_a_second_server_on_the_same_port_is_refused(world: World) -> None
 
     with pytest.raises(CannotListen, match=str(world.server.port)):
         await second.start()
+
+
+@pytest.mark.parametrize(
+    ("address", "local"),
+    [
+        ("127.0.0.1:7700", True),
+        ("127.1.2.3:0", True),
+        ("localhost:7700", True),
+        ("[::1]:7700", True),
+        ("unix:/run/dalsegno/engine", True),
+        ("0.0.0.0:7700", False),
+        ("[::]:7700", False),
+        (":7700", False),
+        ("192.0.2.1:7700", False),
+        ("no-such-host.example.com:7700", False),
+    ],
+)
+def test_only_loopback_is_this_machine(address: str, local: bool) -> None:
+    """Whatever is not certain to be out of reach is taken to be within it."""
+    assert is_local(address) is local
+
+
+async def test_other_machines_are_served_only_when_that_is_accepted(caplog: pytest.LogCaptureFixture) -> None:
+    """An address that others reach is refused, with the way out; with `insecure` it is taken, and that is said."""
+    with pytest.raises(CannotListen, match=r"neither TLS nor authentication yet .* --insecure"):
+        await Server("0.0.0.0:0", ["dalsegno.v1.EngineService"]).start()
+    with caplog.at_level("WARNING"):
+        server = Server("0.0.0.0:0", ["dalsegno.v1.EngineService"], insecure=True)
+        await server.start()
+        assert "0.0.0.0:0 is open to whoever can reach it: there is neither TLS" in caplog.text
+        caplog.clear()
+        await server.stop(0)
+        health = Server("0.0.0.0:0", [])
+        await health.start()
+        assert caplog.text == "", "health tells nothing that others may not know"
+        await health.stop(0)
+    with pytest.raises(CannotListen, match="host:port"):
+        await Server("7700", ["dalsegno.v1.EngineService"]).start()
 
 
 async def test_stop_ends_a_server_stream_at_once_and_says_why(world: World) -> None:

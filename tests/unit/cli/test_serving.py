@@ -1,0 +1,73 @@
+"""The plan of a server on this machine: who may reach it, and who may read its data."""
+
+from __future__ import annotations
+
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from dalsegno.api import settings as api_settings
+from dalsegno.cli.exits import Complaint
+from dalsegno.cli.serving import plan_site
+from dalsegno.engine import settings as engine_settings
+
+LOCAL = "127.0.0.1:0"
+OPEN = "0.0.0.0:0"
+
+
+def test_data_is_for_its_owner_only(tmp_path: Path) -> None:
+    """The data folder is made with mode 0700; an older one that was wider is narrowed, and that is said once."""
+    told: list[str] = []
+    plan_site(tmp_path / "new" / "data", LOCAL, LOCAL, tell=told.append)
+    assert stat.S_IMODE((tmp_path / "new" / "data").stat().st_mode) == 0o700
+    assert told == []
+    older = tmp_path / "older"
+    older.mkdir()
+    older.chmod(0o755)
+    for _ in range(2):
+        plan_site(older, LOCAL, LOCAL, tell=told.append)
+    assert stat.S_IMODE(older.stat().st_mode) == 0o700
+    assert told == [f"{older} was open to others (mode 0755): now it is for its owner only"]
+
+
+@pytest.mark.parametrize(("listen", "engine", "option"), [(OPEN, LOCAL, "--listen"), (LOCAL, OPEN, "--engine-listen")])
+def test_other_machines_reach_it_only_with_leave(listen: str, engine: str, option: str, tmp_path: Path) -> None:
+    """An address beyond loopback needs --insecure, which every service is then given, and a word is said about it."""
+    told: list[str] = []
+    with pytest.raises(
+        Complaint, match=rf"{option} 0\.0\.0\.0:\d+: there is neither TLS nor authentication yet"
+    ) as caught:
+        plan_site(tmp_path, listen, engine, tell=told.append)
+    assert "--insecure" in caught.value.advice
+    assert told == []
+    site = plan_site(tmp_path, listen, engine, insecure=True, tell=told.append)
+    assert len(told) == 1
+    assert "is open to whoever can reach it" in told[0]
+    insecure = {service.name for service in site.services() if "--insecure" in service.command}
+    assert insecure == {"engine", "api"}
+    assert not any("--insecure" in service.command for service in plan_site(tmp_path, LOCAL, LOCAL).services())
+
+
+@pytest.mark.parametrize("service", ["engine", "api"])
+def test_a_service_alone_says_it_in_one_line(service: str, tmp_path: Path) -> None:
+    """Started by itself without the option, a service ends with the reason."""
+    options = ["--listen", OPEN, "--database", f"sqlite:///{tmp_path}/store.db"]
+    upgrade = [sys.executable, "-m", "dalsegno.store", "upgrade", *options[2:]]
+    subprocess.run(upgrade, check=True, capture_output=True)
+    command = [sys.executable, "-m", f"dalsegno.{service}", *options]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert ended.returncode == 1
+    assert "cannot listen on 0.0.0.0:0: there is neither TLS" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_leave_may_come_from_the_environment() -> None:
+    """One variable is for all services."""
+    for read in (engine_settings.read_settings, api_settings.read_settings):
+        assert read([], {"DALSEGNO_INSECURE": "1"}).insecure
+        assert read(["--insecure"], {}).insecure
+        assert not read([], {"DALSEGNO_INSECURE": "0"}).insecure
+        assert not read([], {}).insecure
