@@ -24,6 +24,7 @@ from dalsegno.engine.outside import Lookups
 from dalsegno.engine.streams import Stream
 from dalsegno.engine.timers import Timers
 from dalsegno.engine.tokens import SETTING, Tokens, new_key
+from dalsegno.store.records import SessionRow
 from dalsegno.store.store import Queries, Store, Transaction
 from dalsegno.v1 import executor_service_pb2 as wire
 
@@ -205,3 +206,6 @@ class Life:
     def sessions_ended(self, session_ids: Collection[str]) -> None:
         for session_id in session_ids:
             self.cut(session_id)
+
+    def session_superseded(self, session_id: str, newer: SessionRow) -> None:
+        self.cut(session_id)

@@ -83,6 +83,8 @@ def test_sessions_are_renewed_expire_and_end(store: Store) -> None:
         transaction.end_sessions(["s1"])
         transaction.renew_sessions(["s1"], 99.0)
         assert transaction.sessions_of("executor-1") == transaction.queries.sessions() == [two]
+        assert transaction.session("s1") == replace(one, lease_until_s=15.0, ended=True)
+        assert transaction.session("nobody") is None
         assert transaction.prune_sessions(15.0) == 0
         assert transaction.prune_sessions(15.1) == 1
         transaction.save_session(replace(two, engine_id="engine-2", slots=2))

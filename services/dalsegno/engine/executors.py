@@ -11,11 +11,12 @@ from typing import Any
 from dalsegno.engine.conductor import Committed, Conductor
 from dalsegno.engine.metrics import STREAMS
 from dalsegno.engine.reports import ack_of, read_greeting, read_report
-from dalsegno.engine.sessions import CloseSession, OpenSession
+from dalsegno.engine.sessions import CloseSession, OpenSession, superseded_by
 from dalsegno.engine.settings import Settings
 from dalsegno.engine.streams import Stream, count_down
 from dalsegno.engine.work import Told
 from dalsegno.rpc import convert
+from dalsegno.store.records import SessionRow
 from dalsegno.v1 import executor_service_pb2 as wire
 from dalsegno.v1 import executor_service_pb2_grpc
 from dalsegno.workflow.events import DeliveryLost
@@ -52,7 +53,7 @@ class Executors(executor_service_pb2_grpc.ExecutorServiceServicer):
         first = await anext(aiter(request_iterator), None)
         if first is None:
             return
-        stream, welcome = await self._open(first)
+        stream, welcome = await self._open(first, context.peer())
         yield welcome
         self._enter(stream)
         reading = asyncio.create_task(self._read(stream, request_iterator))
@@ -78,13 +79,13 @@ class Executors(executor_service_pb2_grpc.ExecutorServiceServicer):
                 await reading
             self._leave(stream)
 
-    async def _open(self, first: wire.ConnectRequest) -> tuple[Stream, wire.ConnectResponse]:
+    async def _open(self, first: wire.ConnectRequest, peer: str) -> tuple[Stream, wire.ConnectResponse]:
         if self._draining:
             raise Unavailable("the engine is being stopped")
         if first.WhichOneof("message") != "hello":
             raise InvalidRequest.of("hello", "must be the first message")
         hello = first.hello
-        greeting = read_greeting(hello)
+        greeting = read_greeting(hello, peer)
         if greeting.session_id in self._superseded:
             raise SupersededSession(f"a newer session of executor {greeting.executor_id!r} has taken this one's place")
         before = self._streams.get(greeting.session_id)
@@ -103,9 +104,14 @@ class Executors(executor_service_pb2_grpc.ExecutorServiceServicer):
         self._conductor.request(OpenSession(greeting, self._engine_id, self._settings.lease_s, answer))
         opened = await answered
         for session_id in opened.ended:
-            self._supersede(session_id)
+            self.session_superseded(session_id, opened.session)
         stream = Stream(
-            greeting.session_id, greeting.executor_id, frozenset(greeting.descriptions), greeting.labels, hello.credit
+            greeting.session_id,
+            greeting.executor_id,
+            frozenset(greeting.descriptions),
+            greeting.labels,
+            hello.credit,
+            peer,
         )
         return stream, self._welcome(opened)
 
@@ -124,13 +130,18 @@ class Executors(executor_service_pb2_grpc.ExecutorServiceServicer):
             )
         )
 
-    def _supersede(self, session_id: str) -> None:
+    def session_superseded(self, session_id: str, newer: SessionRow) -> None:
+        """A newer session of its executor has ended this one: whoever still has it is told why."""
         self._superseded[session_id] = None
         while len(self._superseded) > 10_000:
             del self._superseded[next(iter(self._superseded))]
         old = self._streams.get(session_id)
         if old is not None:
-            old.end(SupersededSession(f"a newer session of executor {old.executor_id!r} has taken this one's place"))
+            _log.warning(
+                "executor %s has come from %s while its session from %s was alive: the older session ends",
+                *(old.executor_id, newer.peer or "elsewhere", old.peer or "elsewhere"),
+            )
+            old.end(superseded_by(newer))
 
     def _enter(self, stream: Stream) -> None:
         old = self._streams.get(stream.session_id)

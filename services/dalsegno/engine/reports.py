@@ -98,8 +98,8 @@ def ack_of(told: wire.TaskDone, verdict: str, reason: str = "") -> wire.Ack:
     )
 
 
-def read_greeting(hello: wire.Hello) -> Greeting:
-    """A Hello, checked. Raises InvalidRequest with all that is wrong."""
+def read_greeting(hello: wire.Hello, peer: str = "") -> Greeting:
+    """A Hello from this address, checked. Raises InvalidRequest with all that is wrong."""
     wrong = wrong_fields(hello, "hello")
     if not 1 <= len(hello.executor_id) <= NAME_CHARACTERS_MAX:
         wrong.append(Violation("hello.executor_id", f"must have 1 to {NAME_CHARACTERS_MAX} characters"))
@@ -137,6 +137,7 @@ def read_greeting(hello: wire.Hello) -> Greeting:
         slots=hello.slots,
         labels=dict(hello.labels),
         in_flight=frozenset(in_flight),
+        peer=peer,
     )
 
 

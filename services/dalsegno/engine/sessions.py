@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from dalsegno.engine.batch import Batch
@@ -16,6 +16,7 @@ from dalsegno.engine.work import Work
 from dalsegno.store.records import HeldAttempt, SessionRow
 from dalsegno.workflow.events import DeliveryLost
 from dalsegno.workflow.identity import AttemptKey
+from dalsegno.workflow.refusals import SupersededSession
 from dalsegno.workflow.states import COMPLETED_ATTEMPT, AttemptState
 
 Delivery = tuple[str, AttemptKey, int]
@@ -37,12 +38,14 @@ class Greeting:
     slots: int
     labels: Mapping[str, str]
     in_flight: frozenset[Delivery] = field(default_factory=frozenset)
+    peer: str = ""
+    """The address from which it comes, as gRPC writes it."""
 
 
 class OpenSession(Work):
     """An executor has come, or come back: its session, what it no longer has, and what it need not go on with."""
 
-    __slots__ = ("_answer", "_engine_id", "_greeting", "_held", "_lease_s", "_others", "ended", "superseded")
+    __slots__ = ("_answer", "_greeting", "_held", "_lease_s", "ended", "session", "superseded")
 
     def __init__(
         self,
@@ -55,8 +58,16 @@ class OpenSession(Work):
         """Deliveries that the executor still has and that no longer count."""
         self.ended: list[str] = []
         """Older sessions of the executor, now ended."""
+        self.session = SessionRow(
+            session_id=greeting.session_id,
+            executor_id=greeting.executor_id,
+            engine_id=engine_id,
+            lease_until_s=0.0,
+            labels=dict(greeting.labels),
+            slots=greeting.slots,
+            peer=greeting.peer,
+        )
         self._greeting = greeting
-        self._engine_id = engine_id
         self._lease_s = lease_s
         self._answer = answer
         self._held: list[HeldAttempt] = []
@@ -64,7 +75,11 @@ class OpenSession(Work):
     def needs(self, batch: Batch) -> Collection[str]:
         greeting = self._greeting
         known = batch.transaction.sessions_of(greeting.executor_id)
-        self.ended = [row.session_id for row in known if row.session_id != greeting.session_id]
+        others = [row for row in known if row.session_id != greeting.session_id]
+        before = batch.transaction.session(greeting.session_id)
+        if before is not None and before.ended and others:
+            raise superseded_by(others[-1])
+        self.ended = [row.session_id for row in others]
         self._held = batch.transaction.held_attempts([greeting.session_id, *self.ended])
         return {delivery[0] for delivery in greeting.in_flight}
 
@@ -82,22 +97,21 @@ class OpenSession(Work):
         if news:
             batch.transaction.save_actions(news)
             batch.defined = True
-        batch.transaction.save_session(
-            SessionRow(
-                session_id=greeting.session_id,
-                executor_id=greeting.executor_id,
-                engine_id=self._engine_id,
-                lease_until_s=batch.at_s + self._lease_s,
-                labels=dict(greeting.labels),
-                slots=greeting.slots,
-            )
-        )
+        batch.transaction.save_session(replace(self.session, lease_until_s=batch.at_s + self._lease_s))
 
     def done(self) -> None:
         self._answer(self, self.refusal)
 
     def failed(self, error: BaseException) -> None:
         self._answer(self, error)
+
+
+def superseded_by(newer: SessionRow) -> SupersededSession:
+    """What a session is told whose executor has come again, from elsewhere or anew."""
+    origin = newer.peer or "elsewhere"
+    return SupersededSession(
+        f"a newer session of executor {newer.executor_id!r}, from {origin}, has taken this one's place"
+    )
 
 
 def _counts(batch: Batch, delivery: Delivery) -> bool:
@@ -173,11 +187,15 @@ class Connected(Protocol):
         """On the event loop: these have ended; their streams are to end too."""
         ...
 
+    def session_superseded(self, session_id: str, newer: SessionRow) -> None:
+        """On the event loop: a newer session of its executor, at another engine, has ended this one."""
+        ...
+
 
 class KeepLeases(Work):
     """Renew the leases of executors that were heard, and end those of executors that were not."""
 
-    __slots__ = ("_ended", "_executors", "_heard", "_held", "_lease_s", "_lost", "_may_end", "_sweep")
+    __slots__ = ("_ended", "_executors", "_heard", "_held", "_lease_s", "_lost", "_may_end", "_newer", "_sweep")
 
     def __init__(
         self, executors: Connected, lease_s: float, may_end: Callable[[], bool], *, sweep: bool = False
@@ -192,6 +210,8 @@ class KeepLeases(Work):
         """Sessions whose lease has ended now."""
         self._ended: dict[str, str] = {}
         """Sessions with a stream here that another engine has ended, and their executors."""
+        self._newer: dict[str, SessionRow] = {}
+        """Those of them that newer sessions of their executors have replaced, and these."""
         self._held: list[HeldAttempt] = []
 
     @property
@@ -205,8 +225,10 @@ class KeepLeases(Work):
             transaction.renew_sessions(self._heard, batch.at_s + self._lease_s)
         connected = self._executors.connected()
         if connected:
-            alive = {row.session_id for row in transaction.queries.sessions()}
-            self._ended = {each: name for each, name in connected.items() if each not in alive}
+            alive = transaction.queries.sessions()
+            ids = {row.session_id for row in alive}
+            self._ended = {each: name for each, name in connected.items() if each not in ids}
+            self._newer = {each: row for each, name in self._ended.items() for row in alive if row.executor_id == name}
         may_end = self._may_end()
         self._lost = transaction.expired_sessions(batch.at_s) if may_end else []
         gone = [*(row.session_id for row in self._lost), *self._ended]
@@ -231,6 +253,8 @@ class KeepLeases(Work):
                 "executor %s is lost: the lease of session %s has ended, with %d actions",
                 *(row.executor_id, row.session_id, count),
             )
-        gone = [*(row.session_id for row in self._lost), *self._ended]
+        for session_id, newer in self._newer.items():
+            self._executors.session_superseded(session_id, newer)
+        gone = [*(row.session_id for row in self._lost), *(self._ended.keys() - self._newer.keys())]
         if gone:
             self._executors.sessions_ended(gone)

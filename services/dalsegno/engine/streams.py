@@ -24,13 +24,21 @@ class Stream:
     """The conductor's thread owns `credit`; the event loop everything that is written."""
 
     def __init__(
-        self, session_id: str, executor_id: str, actions: frozenset[str], labels: Mapping[str, str], credit: int
+        self,
+        session_id: str,
+        executor_id: str,
+        actions: frozenset[str],
+        labels: Mapping[str, str],
+        credit: int,
+        peer: str = "",
     ) -> None:
         self.session_id = session_id
         self.executor_id = executor_id
         self.actions = actions
         self.labels = labels
         self.credit = credit
+        self.peer = peer
+        """The address at its other end."""
         self.is_open = True
         """Whether more may be handed out. Set by the loop, read by the thread."""
         self.is_ended = False

@@ -263,6 +263,9 @@ class MemoryTransaction:
     def expired_sessions(self, now_s: float) -> list[SessionRow]:
         return [row for row in self._snapshot.sessions() if row.lease_until_s <= now_s]
 
+    def session(self, session_id: str) -> SessionRow | None:
+        return self.tables.sessions.get(session_id)
+
     def sessions_of(self, executor_id: str) -> list[SessionRow]:
         return [row for row in self._snapshot.sessions() if row.executor_id == executor_id]
 

@@ -280,6 +280,10 @@ class Transaction(Protocol):
         """Sessions that have not ended and whose lease has."""
         ...
 
+    def session(self, session_id: str) -> SessionRow | None:
+        """One session, ended or not."""
+        ...
+
     def sessions_of(self, executor_id: str) -> list[SessionRow]:
         """The sessions of an executor that have not ended."""
         ...

@@ -162,6 +162,9 @@ class SqlTransaction(Library, Answers):
     def expired_sessions(self, now_s: float) -> list[SessionRow]:
         return self._sessions(~SESSIONS.c.ended, SESSIONS.c.lease_until_s <= now_s)
 
+    def session(self, session_id: str) -> SessionRow | None:
+        return next(iter(self._sessions(SESSIONS.c.session_id == session_id)), None)
+
     def sessions_of(self, executor_id: str) -> list[SessionRow]:
         return self._sessions(~SESSIONS.c.ended, SESSIONS.c.executor_id == executor_id)
 

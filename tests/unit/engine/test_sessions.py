@@ -10,6 +10,7 @@ from tests.unit.engine.test_conductor import Rig, Scan, Start, answer
 from dalsegno.engine.sessions import CloseSession, Greeting, KeepLeases, OpenSession
 from dalsegno.store.records import SessionRow
 from dalsegno.workflow.identity import parse_attempt_id
+from dalsegno.workflow.refusals import SupersededSession
 
 LEASE_S = 15.0
 
@@ -21,6 +22,7 @@ class Executors:
         self.heard = set(heard)
         self.streams: dict[str, str] = {}
         self.gone: list[str] = []
+        self.superseded: dict[str, str] = {}
 
     def take_heard(self) -> set[str]:
         heard, self.heard = self.heard, set()
@@ -31,6 +33,9 @@ class Executors:
 
     def sessions_ended(self, session_ids: Collection[str]) -> None:
         self.gone += session_ids
+
+    def session_superseded(self, session_id: str, newer: SessionRow) -> None:
+        self.superseded[session_id] = newer.peer
 
 
 @pytest.fixture
@@ -121,6 +126,24 @@ def test_session_that_another_engine_ended_gives_up_its_work(rig: Rig) -> None:
     rig.deliver()
     assert executors.gone == ["s"]
     assert rig.dispatcher.waiting_count == 1
+
+
+def test_session_that_a_newer_one_ended_elsewhere_is_told(rig: Rig) -> None:
+    """When the same executor has come to another engine, the session here is told so, and does not come back."""
+    greet(rig, "s")
+    greet(rig, "newer", peer="ipv4:192.0.2.7:5000")
+    executors = Executors()
+    executors.streams = {"s": "x", "other": "y"}
+    keep(rig, executors)
+    assert executors.superseded == {"s": "ipv4:192.0.2.7:5000"}
+    assert executors.gone == ["other"]
+    refused = greet(rig, "s")
+    assert isinstance(refused.refusal, SupersededSession)
+    assert "from ipv4:192.0.2.7:5000" in str(refused.refusal)
+    with rig.store.write() as transaction:
+        assert [row.session_id for row in transaction.queries.sessions()] == ["newer"]
+        transaction.end_sessions(["newer"])
+    assert greet(rig, "s").refusal is None, "a session whose lease has ended comes back when nobody else has come"
 
 
 def test_sweep_finds_what_no_session_answers_for(rig: Rig) -> None:
