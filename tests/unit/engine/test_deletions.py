@@ -46,7 +46,7 @@ async def delete(desk: Desk, execution_id: str, **more: Any) -> None:
 @pytest.mark.parametrize("namespace", ["", "harbour"])
 async def test_id_of_a_deleted_execution_is_free_again(desk: Desk, namespace: str) -> None:
     """Another start takes the id; the first start, repeated, is told that its execution was deleted, and when."""
-    await desk.create(ONE)
+    await desk.create(ONE, namespace=namespace)
     chosen: dict[str, Any] = {"execution_id": CHOSEN, "namespace": namespace}
     async with ScriptedExecutor(desk.address):
         first = await desk.start("one", request_id="first", **chosen)
@@ -74,6 +74,7 @@ async def test_id_of_a_deleted_execution_is_free_again(desk: Desk, namespace: st
 async def test_children_and_reruns_give_their_ids_back(desk: Desk) -> None:
     """The id that a rerun from the beginning was given is free again too, though the repeated execution is deleted."""
     await desk.create(ONE)
+    await desk.create(ONE, namespace="harbour")
     rerun = executions.RerunExecutionRequest(
         start_from=operation_pb2.RERUN_FROM_BEGINNING, new_execution_id=CHOSEN, request_id="rerun"
     )
@@ -119,7 +120,8 @@ CONTROLS: dict[str, Make] = {
 @pytest.mark.parametrize("asked", [["pause", "update context", "resume", "cancel"], ["report", "complete"]])
 async def test_whatever_was_asked_of_it_is_not_answered_again(desk: Desk, asked: list[str], namespace: str) -> None:
     """Every request about an execution, repeated after it was deleted, says so, and leaves the next of its id alone."""
-    await desk.create(ONE)
+    for each in (namespace, "elsewhere"):
+        await desk.create(ONE, namespace=each)
     made = [CONTROLS[each](CHOSEN) for each in asked]
     for write, request in made:
         request.request_id = write
