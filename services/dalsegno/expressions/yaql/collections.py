@@ -8,6 +8,7 @@ from typing import Any
 
 from dalsegno.expressions.values import BuiltDict, BuiltList, describe, is_iterable, is_iterator
 from dalsegno.expressions.yaql.frame import Frame
+from dalsegno.expressions.yaql.lazy import stack
 from dalsegno.expressions.yaql.operators import collect, equal, is_member, is_sequence, pay, walk
 from dalsegno.expressions.yaql.registry import ANY, builtin
 from dalsegno.workflow.scope import EvaluationError
@@ -54,15 +55,21 @@ def to_list(frame: Frame, items: Any) -> object:
 
 @builtin("flatten", method=True)
 def flatten(frame: Frame, items: Any) -> object:
-    return _flatten(frame, walk(frame, items, "flatten()"))
+    source = walk(frame, items, "flatten()")
+    return stack(_flatten(frame, source), source)
 
 
 def _flatten(frame: Frame, items: Any) -> Iterator[Any]:
-    for item in items:
-        if is_iterable(item):
-            yield from _flatten(frame, walk(frame, item, "flatten()"))
-        else:
+    """Not recursive: each item would pass through all levels above it."""
+    levels = [iter(items)]
+    while levels:
+        for item in levels[-1]:
+            if is_iterable(item):
+                levels.append(iter(walk(frame, item, "flatten()")))
+                break
             yield item
+        else:
+            levels.pop()
 
 
 @builtin("dict", function=True)
@@ -163,7 +170,7 @@ def delete(frame: Frame, target: Any, *arguments: Any) -> object:
         raise EvaluationError("delete() of a list takes a position and a count")
     start, count = _span(arguments[0], arguments[1] if len(arguments) == 2 else 1, "delete()")
     source = walk(frame, target, "delete()")
-    return (item for place, item in enumerate(source) if not _in_span(place, start, count))
+    return stack((item for place, item in enumerate(source) if not _in_span(place, start, count)), source)
 
 
 def _span(start: Any, count: Any, what: str) -> tuple[int, int]:
@@ -198,7 +205,7 @@ def replace_items(frame: Frame, target: Any, position: Any, value: Any, count: A
                 replaced = True
                 yield value
 
-    return run()
+    return stack(run(), source)
 
 
 @builtin("insert", least=3, method=True)
@@ -210,14 +217,16 @@ def insert(frame: Frame, items: Any, position: Any, value: Any) -> object:
         return result
     if isinstance(items, Set):
         raise EvaluationError("insert() does not apply to a set")
-    return _insert_all(walk(frame, items, "insert()"), place, [value], before=False)
+    source = walk(frame, items, "insert()")
+    return stack(_insert_all(source, place, [value], before=False), source)
 
 
 @builtin("insertMany", least=3, method=True)
 def insert_many(frame: Frame, items: Any, position: Any, values: Any) -> object:
     place = need_integer(position, "insertMany()")
     source = walk(frame, items, "insertMany()")
-    return _insert_all(source, place, walk(frame, values, "insertMany()"), before=True)
+    more = walk(frame, values, "insertMany()")
+    return stack(_insert_all(source, place, more, before=True), source, more)
 
 
 def _insert_all(items: Any, position: int, values: Any, before: bool) -> Iterator[Any]:
@@ -272,13 +281,14 @@ class _Merger:
     def _merge_lists(self, left: Any, right: Any) -> object:
         if self.lists is not None:
             return self.lists(left, right)
+        self.frame.budget.step(len(left) + len(right))
         return collect(self.frame, distinct_items(self.frame, [*left, *right], None))
 
 
 def distinct_items(frame: Frame, items: Any, key: Callable[[Any], Any] | None) -> Iterator[Any]:
     """The items whose keys were not there before; a list or a dict may be a key, so keys are frozen."""
     seen: set[object] = set()
-    for item in walk(frame, items, "distinct()"):
+    for item in items:
         mark = freeze(frame, item if key is None else key(item))
         if mark not in seen:
             frame.budget.build(1)

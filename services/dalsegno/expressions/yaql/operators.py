@@ -9,6 +9,7 @@ from typing import Any
 
 from dalsegno.expressions.values import BuiltDict, BuiltList, describe, is_iterable
 from dalsegno.expressions.yaql.frame import Frame
+from dalsegno.expressions.yaql.lazy import is_deep, stack
 from dalsegno.workflow.scope import EvaluationError
 
 
@@ -31,7 +32,7 @@ def walk(frame: Frame, value: object, what: str) -> Iterable[Any]:
         frame.budget.step(len(value))
         return value
     if is_iterable(value):
-        return value  # type: ignore[return-value]
+        return collect(frame, value) if is_deep(value) else value  # type: ignore[arg-type, return-value]
     raise EvaluationError(f"{what} needs a list, not {describe(value)}")
 
 
@@ -73,7 +74,8 @@ def add(frame: Frame, left: Any, right: Any) -> object:
         frame.budget.build(len(left) + len(right))
         return left | right
     if is_iterable(left) and is_iterable(right):
-        return chain(walk(frame, left, "'+'"), walk(frame, right, "'+'"))
+        first, second = walk(frame, left, "'+'"), walk(frame, right, "'+'")
+        return stack(chain(first, second), first, second)
     raise refuse("+", left, right)
 
 
@@ -240,7 +242,8 @@ def attribute(frame: Frame, value: Any, name: str) -> object:
         except KeyError:
             raise EvaluationError(f"there is no key {name!r}") from None
     if is_iterable(value):
-        return (attribute(frame, item, name) for item in walk(frame, value, f".{name}"))
+        items = walk(frame, value, f".{name}")
+        return stack((attribute(frame, item, name) for item in items), items)
     raise EvaluationError(f"{describe(value)} has no key {name!r}")
 
 

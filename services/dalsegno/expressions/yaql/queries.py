@@ -12,6 +12,7 @@ from dalsegno.expressions.values import BuiltList, describe, is_iterable, is_ite
 from dalsegno.expressions.yaql import strings
 from dalsegno.expressions.yaql.collections import distinct_items, freeze, need_integer
 from dalsegno.expressions.yaql.frame import Frame
+from dalsegno.expressions.yaql.lazy import depth_of, stack
 from dalsegno.expressions.yaql.mathematics import larger, smaller
 from dalsegno.expressions.yaql.operators import add, collect, equal, greater, is_sequence, less, pay, walk
 from dalsegno.expressions.yaql.registry import ANY, builtin
@@ -23,12 +24,14 @@ Two = Callable[[Any, Any], Any]
 
 @builtin("where", "filter", least=2, method=True, lambdas={1: 1})
 def where(frame: Frame, items: Any, predicate: One) -> object:
-    return filter(predicate, walk(frame, items, "where()"))
+    source = walk(frame, items, "where()")
+    return stack(filter(predicate, source), source)
 
 
 @builtin("select", "map", least=2, method=True, lambdas={1: 1})
 def select(frame: Frame, items: Any, selector: One) -> object:
-    return map(selector, walk(frame, items, "select()"))
+    source = walk(frame, items, "select()")
+    return stack(map(selector, source), source)
 
 
 @builtin("selectMany", least=2, method=True, lambdas={1: 1})
@@ -43,17 +46,19 @@ def select_many(frame: Frame, items: Any, selector: One) -> object:
             else:
                 yield inner
 
-    return run()
+    return stack(run(), source)
 
 
 @builtin("skip", least=2, method=True)
 def skip(frame: Frame, items: Any, count: Any) -> object:
-    return islice(walk(frame, items, "skip()"), _count(count, "skip()"), None)
+    source = walk(frame, items, "skip()")
+    return stack(islice(source, _count(count, "skip()"), None), source)
 
 
 @builtin("limit", "take", least=2, method=True)
 def limit(frame: Frame, items: Any, count: Any) -> object:
-    return islice(walk(frame, items, "limit()"), _count(count, "limit()"))
+    source = walk(frame, items, "limit()")
+    return stack(islice(source, _count(count, "limit()")), source)
 
 
 def _count(value: Any, what: str) -> int:
@@ -65,7 +70,8 @@ def _count(value: Any, what: str) -> int:
 
 @builtin("append", least=1, most=ANY, method=True, function=True)
 def append(frame: Frame, items: Any, *more: Any) -> object:
-    return chain(walk(frame, items, "append()"), more)
+    source = walk(frame, items, "append()")
+    return stack(chain(source, more), source)
 
 
 @builtin("concat", least=0, most=ANY, function=True)
@@ -78,18 +84,21 @@ def concat(frame: Frame, *parts: Any) -> object:
 
 @builtin("concat", least=1, most=ANY, method=True)
 def chained(frame: Frame, *parts: Any) -> object:
-    return chain(*[walk(frame, part, "concat()") for part in parts])
+    sources = [walk(frame, part, "concat()") for part in parts]
+    return stack(chain(*sources), *sources)
 
 
 @builtin("distinct", least=1, most=2, method=True, function=True, lambdas={1: 1})
 def distinct(frame: Frame, items: Any, key: One | None = None) -> object:
-    return distinct_items(frame, walk(frame, items, "distinct()"), key)
+    source = walk(frame, items, "distinct()")
+    return stack(distinct_items(frame, source, key), source)
 
 
 @builtin("enumerate", least=1, most=2, method=True, function=True)
 def enumerated(frame: Frame, items: Any, start: Any = 0) -> object:
     first = need_integer(start, "enumerate()")
-    return (BuiltList(pair) for pair in enumerate(walk(frame, items, "enumerate()"), first))
+    source = walk(frame, items, "enumerate()")
+    return stack((BuiltList(pair) for pair in enumerate(source, first)), source)
 
 
 @builtin("any", least=1, most=2, method=True, function=True, lambdas={1: 1})
@@ -129,7 +138,7 @@ def aggregate(frame: Frame, items: Any, combine: Two, first: Any = _NOTHING) -> 
 def accumulate(frame: Frame, items: Any, combine: Two, first: Any = _NOTHING) -> object:
     source = walk(frame, items, "accumulate()")
     if first is not _NOTHING:
-        return accumulated(source, combine, initial=first)
+        return stack(accumulated(source, combine, initial=first), source)
 
     def run() -> Iterator[Any]:
         empty = True
@@ -139,7 +148,7 @@ def accumulate(frame: Frame, items: Any, combine: Two, first: Any = _NOTHING) ->
         if empty:
             raise EvaluationError("accumulate() of an empty list")
 
-    return run()
+    return stack(run(), source)
 
 
 @builtin("sum", least=1, most=2, method=True)
@@ -240,6 +249,7 @@ class Ordering:
         self.frame = frame
         self.items = items
         self.order = [(selector, direction)]
+        self.depth = depth_of(items) + 1
         self.sorted: list[Any] | None = None
 
     def __iter__(self) -> Iterator[Any]:
@@ -272,7 +282,8 @@ def join(frame: Frame, left: Any, *arguments: Any) -> object:
         return strings.join_strings(frame, left, arguments[0])
     if len(arguments) == 3:
         right, predicate, selector = arguments
-        return join_lists(frame, walk(frame, left, "join()"), walk(frame, right, "join()"), predicate, selector)
+        first, second = walk(frame, left, "join()"), walk(frame, right, "join()")
+        return stack(join_lists(frame, first, second, predicate, selector), first, second)
     raise EvaluationError("join() takes a separator, or a list, a predicate and a selector")
 
 
@@ -289,22 +300,26 @@ def group_by(frame: Frame, items: Any, key: One, value: One | None = None) -> ob
 
 @builtin("zip", least=1, most=ANY, method=True)
 def zipped(frame: Frame, *lists: Any) -> object:
-    return map(BuiltList, zip(*[walk(frame, items, "zip()") for items in lists], strict=False))
+    sources = [walk(frame, items, "zip()") for items in lists]
+    return stack(map(BuiltList, zip(*sources, strict=False)), *sources)
 
 
 @builtin("zipLongest", least=1, most=ANY, method=True)
 def zipped_longest(frame: Frame, *lists: Any) -> object:
-    return map(BuiltList, zip_longest(*[walk(frame, items, "zipLongest()") for items in lists]))
+    sources = [walk(frame, items, "zipLongest()") for items in lists]
+    return stack(map(BuiltList, zip_longest(*sources)), *sources)
 
 
 @builtin("takeWhile", least=2, method=True, lambdas={1: 1})
 def take_while(frame: Frame, items: Any, predicate: One) -> object:
-    return takewhile(predicate, walk(frame, items, "takeWhile()"))
+    source = walk(frame, items, "takeWhile()")
+    return stack(takewhile(predicate, source), source)
 
 
 @builtin("skipWhile", least=2, method=True, lambdas={1: 1})
 def skip_while(frame: Frame, items: Any, predicate: One) -> object:
-    return dropwhile(predicate, walk(frame, items, "skipWhile()"))
+    source = walk(frame, items, "skipWhile()")
+    return stack(dropwhile(predicate, source), source)
 
 
 @builtin("indexOf", least=2, most=4, method=True)
@@ -340,9 +355,10 @@ def last_index_where(frame: Frame, items: Any, predicate: One) -> object:
 
 @builtin("slice", least=2, method=True)
 def slices(frame: Frame, items: Any, length: Any) -> object:
-    source = iter(walk(frame, items, "slice()"))
+    items = walk(frame, items, "slice()")
+    source = iter(items)
     size = _count(length, "slice()")
-    return iter(lambda: collect(frame, islice(source, size)), [])
+    return stack(iter(lambda: collect(frame, islice(source, size)), []), items)
 
 
 @builtin("reverse", method=True)

@@ -1,0 +1,47 @@
+"""Sequences that are computed when somebody walks through them, as YAQL has them.
+
+One may be made of another without end (`aggregate($1.select($))`), and each item then passes through all of them, in C,
+where nothing stops the stack from overflowing. So each knows how many it stands on, and what stands on too many is
+walked through at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import chain
+from typing import Any
+
+STACKED = 20
+"""So many sequences may stand on each other."""
+
+
+class Lazy(chain[Any]):
+    """An iterator that stands on other iterators."""
+
+    __slots__ = ("depth",)
+
+    depth: int
+    """How many stand on each other here."""
+
+
+def stack(items: Iterator[Any], *sources: object) -> Iterator[Any]:
+    """The items, which are computed from the sources: lists, or what this function gave."""
+    depth = max(map(depth_of, sources))
+    if depth == 0:
+        return items
+    stacked = Lazy(items)
+    stacked.depth = depth + 1
+    return stacked
+
+
+def depth_of(items: object) -> int:
+    """How many sequences stand on each other here: 0 for what has been computed."""
+    if type(items) is list:
+        return 0
+    depth: int = getattr(items, "depth", -1)
+    return depth if depth >= 0 else int(isinstance(items, Iterator))
+
+
+def is_deep(items: object) -> bool:
+    """Whether nothing more may stand on the items."""
+    return getattr(items, "depth", 0) >= STACKED
