@@ -1,59 +1,80 @@
 """What one evaluation may spend. Time is counted in steps and memory in elements and characters, so that the same
-expression over the same data always ends in the same way, whatever else the machine is doing."""
+expression over the same data always ends in the same way, whatever else the machine is doing.
+
+Everything is paid for before it is done, by the size of what it is done to. In the engine an evaluation has little;
+one that needs more is done again in the process apart, which has the limits that its author sees.
+"""
 
 from __future__ import annotations
 
 from dalsegno.workflow.scope import EvaluationError
 
+STEPS_HERE = 50_000
+"""Steps of one evaluation in the engine: 2 to 15 ms."""
+SIZE_HERE = 1024 * 1024
+"""Elements and characters that one evaluation builds in the engine."""
 STEPS = 1_000_000
-"""Items visited and functions called by one evaluation."""
+"""Steps that one evaluation may take."""
 SIZE = 8 * 1024 * 1024
 """Elements and characters that one evaluation may build, passing results included."""
 TEXT_LENGTH = 64 * 1024
 """Characters of one expression."""
-NUMBER_BITS = 65_536
-"""Bits of an integer: beyond it, arithmetic itself takes long."""
 CHARACTERS_PER_STEP = 64
-"""Characters that are read, and bits that are reckoned with, in the time of one step."""
+"""Characters that are read in the time of one step."""
+
+
+class Moved(Exception):
+    """The evaluation needs more than it may have in the engine: the process apart has to do it.
+
+    Nothing on its way may take it for a fault of the expression.
+    """
 
 
 class Budget:
-    """What is left to one evaluation. Hot loops count `steps` down themselves and call `exhausted`."""
+    """What is left to one evaluation. Hot loops count `steps` and `size` down themselves and call `exhaust`."""
 
-    __slots__ = ("asked", "place", "size", "steps")
+    __slots__ = ("asked", "is_here", "place", "size", "steps", "unproven")
 
-    def __init__(self, place: str = "") -> None:
-        self.steps = STEPS
-        self.size = SIZE
+    def __init__(self, place: str = "", steps: int = STEPS, size: int = SIZE, is_here: bool = False) -> None:
+        self.steps = steps
+        self.size = size
         self.place = place
         """Where the expression stands in its definition."""
+        self.is_here = is_here
+        """Whether this is the engine, where little is left and nothing without a bound is done."""
         self.asked = 0
         """How often it has asked for something random."""
+        self.unproven = False
+        """Whether it has made plain lists, dicts and texts (by reading JSON, say) that may hold what JSON does not."""
 
     def step(self, count: int) -> None:
-        """Pay for visiting `count` items. Raises EvaluationError."""
-        self.steps -= count
-        if self.steps < 0:
-            self.exhausted()
+        """Pay for visiting `count` items. Raises EvaluationError and Moved."""
+        left = self.steps - count
+        if left < 0:
+            self.exhaust()
+        self.steps = left
 
     def build(self, count: int) -> None:
-        """Pay for `count` new elements or characters, before they are made. Raises EvaluationError."""
-        self.size -= count
-        if self.size < 0:
-            raise EvaluationError(f"it builds more than {SIZE:,} elements or characters")
+        """Pay for `count` new elements or characters. Raises EvaluationError and Moved."""
+        left = self.size - count
+        if left < 0:
+            self.exhaust_size()
+        self.size = left
 
     def read(self, text: str) -> None:
-        """Pay for reading a text from end to end. Raises EvaluationError."""
+        """Pay for reading a text from end to end. Raises EvaluationError and Moved."""
         if len(text) >= CHARACTERS_PER_STEP:
             self.step(len(text) // CHARACTERS_PER_STEP)
 
-    def reckon(self, number: int | float) -> int | float:
-        """The number itself, paid for by its length. Raises EvaluationError when it is beyond reason."""
-        if isinstance(number, int) and number.bit_length() > CHARACTERS_PER_STEP:
-            if number.bit_length() > NUMBER_BITS:
-                raise EvaluationError(f"an integer grows beyond {NUMBER_BITS:,} bits")
-            self.step(number.bit_length() // CHARACTERS_PER_STEP)
-        return number
+    def leave(self) -> None:
+        """Say that what comes now has no bound. Raises Moved in the engine."""
+        if self.is_here:
+            raise Moved
 
-    def exhausted(self) -> None:
+    def exhaust(self) -> None:
+        self.leave()
         raise EvaluationError(f"it takes more than {STEPS:,} steps")
+
+    def exhaust_size(self) -> None:
+        self.leave()
+        raise EvaluationError(f"it builds more than {SIZE:,} elements or characters")

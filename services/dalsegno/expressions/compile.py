@@ -10,13 +10,15 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 from dalsegno.expressions.apart import POOL
+from dalsegno.expressions.budget import Budget, Moved
+from dalsegno.expressions.evaluation import ELSEWHERE, Source, explain, follow, shorten
 from dalsegno.expressions.jinja import compile_jinja_expression, compile_jinja_text
 from dalsegno.expressions.language import LANGUAGES, MISTRAL, Language
 from dalsegno.expressions.marks import find_marked, has_marked
-from dalsegno.expressions.values import finish_key
+from dalsegno.expressions.values import finish_key, show
 from dalsegno.expressions.yaql.evaluate import compile_yaql
 from dalsegno.expressions.yaql.parse import SyntaxProblem
 from dalsegno.workflow.scope import Constant, EvaluationError, Scope, Suspended, Template
@@ -39,18 +41,12 @@ JINJA_ALONE = re.compile(r"\{\{(?:(?!\{\{|\}\}).)*\}\}")
 """A string that is one Jinja expression."""
 
 
-class _Evaluated(Protocol):
-    """An expression of either language."""
-
-    def evaluate(self, scope: Scope, place: str = "") -> object: ...
-
-
 class Expression:
     """A string that is one expression, or one Jinja text: the value as it comes."""
 
     __slots__ = ("expression", "place")
 
-    def __init__(self, expression: _Evaluated, place: str) -> None:
+    def __init__(self, expression: Source, place: str) -> None:
         self.expression = expression
         self.place = place
 
@@ -58,27 +54,51 @@ class Expression:
         return self.expression.evaluate(scope, self.place)
 
 
-class Interpolation:
+class Interpolation(Source):
     """A text with expressions in it: their values take their places as Python shows them."""
 
-    __slots__ = ("parts", "place")
+    __slots__ = ("parts",)
 
-    def __init__(self, parts: tuple[str | _Evaluated, ...], place: str) -> None:
+    notation = "text"
+
+    def __init__(self, text: str, parts: tuple[str | Source, ...], language: Language) -> None:
+        sources = [part for part in parts if isinstance(part, Source)]
+        super().__init__(
+            text,
+            language,
+            cost=sum(part.cost for part in sources),
+            is_bounded=all(part.is_bounded for part in sources),
+            path=None,
+        )
         self.parts = parts
-        self.place = place
 
-    def evaluate(self, scope: Scope) -> object:
+    def value(self, scope: Scope, budget: Budget) -> object:
+        """The text. Each expression is at a place of its own."""
+        place = budget.place
         texts = []
-        suspended: Suspended | None = None
         for number, part in enumerate(self.parts):
             if isinstance(part, str):
                 texts.append(part)
-                continue
-            try:
-                texts.append(_as_text(part.evaluate(scope, f"{self.place}#{number}")))
-            except Suspended as later:
-                suspended = later
-        return "".join(_unless(suspended, texts))
+            else:
+                budget.place, budget.asked = f"{place}#{number}", 0
+                texts.append(show(self._part(part, scope, budget), budget))
+        return "".join(texts)
+
+    def _part(self, part: Source, scope: Scope, budget: Budget) -> object:
+        if part.path is not None:
+            found = follow(scope, part.path)
+            if found is not ELSEWHERE:
+                return found
+        try:
+            return part.value(scope, budget)
+        except (Moved, RecursionError, MemoryError):
+            raise
+        except Exception as error:
+            raise part.failure(error) from None
+
+    def failure(self, error: Exception) -> EvaluationError:
+        """What is told of the expression that it is in."""
+        return error if isinstance(error, EvaluationError) else explain(shorten(self.text, 200), error)
 
 
 class ListTemplate:
@@ -132,7 +152,7 @@ class KeyedTemplate:
         suspended: Suspended | None = None
         for key, value in self.items:
             try:
-                found[finish_key(key.evaluate(scope))] = value.evaluate(scope)
+                found[finish_key(key.evaluate(scope), Budget())] = value.evaluate(scope)
             except Suspended as later:
                 suspended = later
         return _unless(suspended, found)
@@ -204,18 +224,23 @@ def _compile_string(text: str, report: Report, path: Path, language: Language) -
 
 
 def _compile_yaql_string(text: str, report: Report, path: Path, language: Language) -> Template:
-    def compile_part(marked: str) -> _Evaluated:
+    def compile_part(marked: str) -> Source:
         return compile_yaql(marked[2:-2].strip(), language)
 
-    return _compile_parts(text, ("<%", "%>"), compile_part, report, path)
+    return _compile_parts(text, ("<%", "%>"), compile_part, report, path, language)
 
 
 def _compile_parts(
-    text: str, marks: tuple[str, str], compile_part: Callable[[str], _Evaluated], report: Report, path: Path
+    text: str,
+    marks: tuple[str, str],
+    compile_part: Callable[[str], Source],
+    report: Report,
+    path: Path,
+    language: Language,
 ) -> Template:
     """Each marked part by itself, and the text between them as it stands."""
     place = "/".join(map(str, path))
-    parts: list[str | _Evaluated] = []
+    parts: list[str | Source] = []
     end = 0
     for start, stop in find_marked(text, *marks):
         if start > end:
@@ -229,7 +254,7 @@ def _compile_parts(
         parts.append(text[end:])
     if len(parts) == 1 and not isinstance(parts[0], str):
         return Expression(parts[0], place)
-    return Interpolation(tuple(parts), place)
+    return Expression(Interpolation(text, tuple(parts), language), place)
 
 
 def _compile_jinja_string(text: str, report: Report, path: Path, language: Language) -> Template:
@@ -243,15 +268,19 @@ def _compile_jinja_string(text: str, report: Report, path: Path, language: Langu
         return Constant(text)
     if language.renders_texts or has_marked(text, "{%", "%}"):
         return whole
-    return _compile_parts(text, ("{{", "}}"), lambda marked: compile_jinja_expression(marked, language), report, path)
+    return _compile_parts(
+        text, ("{{", "}}"), lambda marked: compile_jinja_expression(marked, language), report, path, language
+    )
 
 
 def _shown(text: str) -> str:
     return text if len(text) <= 200 else f"{text[:200]}…"
 
 
-def _as_text(value: object) -> str:
-    try:
-        return str(value)
-    except (ValueError, RecursionError):
-        raise EvaluationError("a value cannot be put into a text") from None
+def compile_text(text: str, language: Language = MISTRAL) -> Source:
+    """A text with expressions in it, of which one was too much for the engine. Raises SyntaxProblem."""
+    problems: list[ExpressionProblem] = []
+    template = _compile_string(text, problems.append, (), language)
+    if problems or not isinstance(template, Expression):
+        raise SyntaxProblem("; ".join(problem.message for problem in problems) or "there is no expression in it")
+    return template.expression

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from dalsegno.expressions.compile import ExpressionProblem, compile_template
-from dalsegno.workflow.scope import Constant, EvaluationError
+from dalsegno.workflow.scope import EVENT_STEPS, Constant, EvaluationError
 
 
 class EnvironmentScope:
@@ -15,6 +15,11 @@ class EnvironmentScope:
         self._environment = dict(environment)
         self.at_s = at_s
         self.seed = seed
+        self.steps_left = EVENT_STEPS
+
+    def spend(self, steps: int) -> None:
+        """All expressions of an environment have as much as an event."""
+        self.steps_left -= steps
 
     def variable(self, name: str) -> object:
         """Only `__env` is there."""

@@ -10,7 +10,8 @@ from uuid import UUID
 import yaml
 
 from dalsegno.expressions.budget import Budget
-from dalsegno.expressions.values import CONTAINER_COST, SCALARS, describe, finish
+from dalsegno.expressions.integers import bounded
+from dalsegno.expressions.values import CONTAINER_COST, DEPTH, MEMBER_COST, describe, finish, show, weigh
 from dalsegno.workflow.scope import EvaluationError, Scope
 from dalsegno.workflow.states import ExecutionState, TaskState
 
@@ -20,6 +21,21 @@ PARSED_YAML_LENGTH = 256 * 1024
 """Characters of a text that `yaml_parse` reads: the parser needs about a second for a megabyte."""
 
 
+JSON_COST = 10
+"""Steps of reading or writing any JSON."""
+JSON_READ = 4
+"""Characters of JSON that are read in the time of one step."""
+JSON_WRITTEN = 4
+"""Steps of writing one value within a value as JSON."""
+YAML_READ = 4
+"""Steps of reading one character of YAML."""
+YAML_LENGTH_HERE = 4_096
+YAML_LEVELS_HERE = 100
+"""Characters and opening brackets of a YAML text that is read in the engine: time grows with their product."""
+MERGED = "<<"
+"""The key that merges other mappings into one: a short text may say so ten billion times."""
+YAML_WRITTEN = 20
+"""Steps of writing one value within a value as YAML, or CHARACTERS_PER_STEP characters of a text."""
 ASK_COST = 20
 """Steps of asking for one record."""
 LIST_COST = 10_000
@@ -131,20 +147,19 @@ def dump_json(
     sort_keys: bool = False,
     separators: tuple[str, str] | None = None,
 ) -> str:
-    """The value as JSON; what is not JSON data within it is finished as it is met. Raises EvaluationError."""
+    """The value as JSON. Raises EvaluationError."""
+    finished = finish(value, budget)
+    budget.step(JSON_COST + weigh(finished, budget) * JSON_WRITTEN)
+    encoder = json.JSONEncoder(indent=indent, sort_keys=sort_keys, separators=separators, allow_nan=False)
+    parts = []
     try:
-        text = json.dumps(
-            finish(value, budget),
-            indent=indent,
-            sort_keys=sort_keys,
-            separators=separators,
-            default=lambda part: finish(part, budget),
-            allow_nan=False,
-        )
-    except (TypeError, ValueError, RecursionError) as error:
+        # Indented it may be much longer than the value, so each part is paid for before the next is made.
+        for part in (encoder.encode(finished),) if indent is None else encoder.iterencode(finished):
+            budget.build(len(part))
+            parts.append(part)
+    except (TypeError, ValueError) as error:
         raise EvaluationError(f"it cannot be written as JSON: {error}") from None
-    budget.build(len(text))
-    return text
+    return "".join(parts)
 
 
 def json_dump(budget: Budget, value: object) -> str:
@@ -154,10 +169,12 @@ def json_dump(budget: Budget, value: object) -> str:
 def parse_json(budget: Budget, text: object, what: str) -> object:
     """The value that a JSON text says. Raises EvaluationError."""
     source = _text(text, what, PARSED_LENGTH)
+    budget.step(JSON_COST + len(source) // JSON_READ)
     budget.build(len(source))
+    budget.unproven = True
     try:
         return json.loads(source, parse_constant=_refuse_constant)
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise EvaluationError(f"{what}: {error}") from None
 
 
@@ -171,8 +188,8 @@ def json_parse(budget: Budget, text: object) -> object:
 
 def dump_yaml(budget: Budget, value: object, indent: int | None = None, allow_unicode: bool = False) -> str:
     """The value as YAML in block style. Raises EvaluationError."""
-    finished = finish(value, budget, plain=SCALARS)
-    _pay(finished, budget, 0)
+    finished = finish(value, budget)
+    budget.step(weigh(finished, budget) * YAML_WRITTEN)
     text: str = yaml.dump(
         finished, Dumper=_DUMPER, default_flow_style=False, indent=indent, allow_unicode=allow_unicode
     )
@@ -187,10 +204,14 @@ def yaml_dump(budget: Budget, value: object) -> str:
 def parse_yaml(budget: Budget, text: object, what: str) -> object:
     """The value that a YAML text says. Raises EvaluationError."""
     source = _text(text, what, PARSED_YAML_LENGTH)
+    budget.step(len(source) * YAML_READ)
+    if len(source) > YAML_LENGTH_HERE or source.count("[") + source.count("{") > YAML_LEVELS_HERE or MERGED in source:
+        budget.leave()
     budget.build(len(source))
+    budget.unproven = True
     try:
         return _plain(yaml.load(source, Loader=_LOADER), budget, 0)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+    except (yaml.YAMLError, ValueError) as error:
         raise EvaluationError(f"{what}: {' '.join(str(error).split())}") from None
 
 
@@ -213,32 +234,26 @@ _DUMPER = _Dumper
 
 def _plain(value: object, budget: Budget, depth: int) -> object:
     """What YAML read, as JSON data: an alias is paid for each time it is met, so a bomb of aliases stops early."""
-    if depth > 200:
-        raise EvaluationError("yaml_parse(): nested deeper than 200 levels")
-    if isinstance(value, (str, int)):
+    if depth > DEPTH:
+        raise EvaluationError(f"yaml_parse(): nested deeper than {DEPTH} levels")
+    if isinstance(value, str):
         return value
+    if isinstance(value, int):
+        return bounded(budget, value)
     if isinstance(value, dict):
-        budget.build(4 * len(value) + CONTAINER_COST)
+        budget.step(2 * len(value))
+        budget.build(MEMBER_COST * len(value) + CONTAINER_COST)
         return {
-            key if isinstance(key, str) else str(finish(key, budget)): _plain(item, budget, depth + 1)
+            key if isinstance(key, str) else show(finish(key, budget), budget): _plain(item, budget, depth + 1)
             for key, item in value.items()
         }
     if isinstance(value, (list, tuple)):
-        budget.build(4 * len(value) + CONTAINER_COST)
+        budget.step(len(value))
+        budget.build(len(value) + CONTAINER_COST)
         return [_plain(item, budget, depth + 1) for item in value]
     if value is None or isinstance(value, float):
         return finish(value, budget)
     return str(value)
-
-
-def _pay(value: object, budget: Budget, depth: int) -> None:
-    """Charge for writing a value: a step for each member."""
-    if depth > 200:
-        raise EvaluationError("a value nested deeper than 200 levels")
-    members = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    budget.step(10 * len(members))
-    for member in members:
-        _pay(member, budget, depth + 1)
 
 
 def _text(value: object, what: str, limit: int) -> str:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 
 from dalsegno.expressions.compile import JINJA_ALONE, has_jinja
-from dalsegno.expressions.jinja import compile_jinja_expression, compile_jinja_text, environment
+from dalsegno.expressions.jinja import compile_jinja_expression, compile_jinja_text
+from dalsegno.expressions.jinja_environment import environment
 from dalsegno.expressions.language import Language
 from dalsegno.expressions.marks import find_marked, has_marked
 from dalsegno.expressions.unknown import FILTER, FUNCTION, METHOD, TEST, YAQL, Unknown

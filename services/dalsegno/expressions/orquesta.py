@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from dalsegno.expressions.functions import ASK_COST
-from dalsegno.expressions.values import describe
+from dalsegno.expressions.keys import pay_for_key
+from dalsegno.expressions.values import CONTAINER_COST, describe, quote
 from dalsegno.expressions.yaql.frame import Frame
 from dalsegno.expressions.yaql.registry import Builtin, builtin
 from dalsegno.workflow.scope import EvaluationError
@@ -56,9 +57,10 @@ def item(frame: Frame, key: object = None) -> object:
     if not key:
         return found
     if not isinstance(found, Mapping):
-        raise EvaluationError(f"item({key}) needs an item that is a dict, not {describe(found)}")
+        raise EvaluationError(f"item({quote(key)}) needs an item that is a dict, not {describe(found)}")
+    pay_for_key(frame.budget, key, len(found))
     if key not in found:
-        raise EvaluationError(f"the item has no key {key!r}")
+        raise EvaluationError(f"the item has no key {quote(key)}")
     return found[key]
 
 
@@ -83,14 +85,12 @@ def task_status(frame: Frame, task_id: object, route: object = None) -> str:
 @builtin("succeeded", least=0, function=True, table=FUNCTIONS)
 def succeeded(frame: Frame) -> bool:
     """Whether the current task succeeded. A skipped one did."""
-    _need_task(frame, "succeeded()")
     return STATUSES[_need_task(frame, "succeeded()")] == "succeeded"
 
 
 @builtin("failed", least=0, function=True, table=FUNCTIONS)
 def failed(frame: Frame) -> bool:
     """Whether the current task failed. A cancelled one did not."""
-    _need_task(frame, "failed()")
     return STATUSES[_need_task(frame, "failed()")] == "failed"
 
 
@@ -108,7 +108,7 @@ def task(frame: Frame, task_id: object = None, route: object = None) -> dict[str
     frame.budget.step(ASK_COST)
     run = frame.scope.run(task_id, _route(route, "task()"))
     if run is None:
-        raise EvaluationError(f"task {task_id!r} has not run" if task_id else "there is no task here")
+        raise EvaluationError(f"task {quote(task_id)} has not run" if task_id else "there is no task here")
     return {
         "task_execution_id": run["id"],
         "workflow_execution_id": run["execution_id"],
@@ -126,6 +126,7 @@ def _item_results(frame: Frame, items: object) -> dict[str, object]:
     """The results of items as StackStorm shows them."""
     assert isinstance(items, list)
     frame.budget.step(len(items))
+    frame.budget.build(CONTAINER_COST * len(items))
     return {"items": [{"result": result, "status": STATUSES.get(state, "requested")} for result, state in items]}
 
 
@@ -137,6 +138,7 @@ def st2kv(frame: Frame, key: object, decrypt: object = False, default: object = 
     if not isinstance(decrypt, bool):
         raise EvaluationError(f"st2kv() needs a boolean for decrypt, not {describe(decrypt)}")
     frame.budget.step(STORED_COST)
+    frame.budget.read(key)
     environment, dot, rest = key.partition(".")
     if not dot:
         environment, rest = OWN_ENVIRONMENT, key
@@ -144,7 +146,8 @@ def st2kv(frame: Frame, key: object, decrypt: object = False, default: object = 
         return frame.scope.stored(environment, rest)
     except KeyError:
         if default is ABSENT:
-            raise EvaluationError(f"st2kv(): there is no key {rest!r} in the environment {environment!r}") from None
+            told = f"st2kv(): there is no key {quote(rest)} in the environment {quote(environment)}"
+            raise EvaluationError(told) from None
         return default
 
 

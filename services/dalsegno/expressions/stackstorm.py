@@ -14,7 +14,8 @@ from itertools import zip_longest
 from semver import Version
 
 from dalsegno.expressions import functions
-from dalsegno.expressions.values import SCALARS, BuiltList, describe, finish
+from dalsegno.expressions.texts import pay_for_split
+from dalsegno.expressions.values import CONTAINER_COST, BuiltList, describe, finish, quote, show
 from dalsegno.expressions.yaql.frame import Frame
 from dalsegno.expressions.yaql.operators import collect, is_number, walk
 from dalsegno.expressions.yaql.registry import ANY, Builtin, builtin
@@ -26,12 +27,16 @@ FUNCTIONS: dict[str, Builtin] = {}
 
 NO_VALUE = "%*****__%NONE%__*****%"
 """What StackStorm writes for null where only text can stand."""
+HUMAN_TIME_COST = 20
+"""Steps of writing a duration for people."""
 INDENT_MAX = 16
 """Spaces of an indentation."""
 SEPARATOR_LENGTH = 16
 """Characters between members of a written list."""
 VERSION_LENGTH = 256
 """Characters of a version."""
+VERSION_COST = 50
+"""Steps of reading one."""
 
 
 @builtin("json", function=True, table=FUNCTIONS, named=True)
@@ -47,21 +52,32 @@ def zip_lists(frame: Frame, *lists: object, pad: object = None) -> object:
     given = [BuiltList() if each is None else each for each in lists]
     if len(given) == 1:
         return given[0]
-    rows = [
-        list(each) if isinstance(each, (str, Mapping)) else collect(frame, walk(frame, each, "zip()")) for each in given
-    ]
-    frame.budget.build((len(rows) + 1) * max(map(len, rows), default=0))
-    return BuiltList(BuiltList(row) for row in zip_longest(*rows, fillvalue=pad))
+    columns = [_column(frame, each) for each in given]
+    count = max(map(len, columns), default=0)
+    frame.budget.step(count * (1 + len(columns) // 8))
+    frame.budget.build((CONTAINER_COST + len(columns)) * count)
+    return BuiltList(BuiltList(row) for row in zip_longest(*columns, fillvalue=pad))
+
+
+def _column(frame: Frame, value: object) -> list[object]:
+    if isinstance(value, str):
+        pay_for_split(frame.budget, value, None)
+        return list(value)
+    if isinstance(value, Mapping):
+        frame.budget.step(len(value))
+        frame.budget.build(len(value))
+        return list(value)
+    return collect(frame, walk(frame, value, "zip()"))
 
 
 @builtin("from_json_string", "json_parse", function=True, table=FUNCTIONS, named=True)
 def from_json_string(frame: Frame, value: object) -> object:
-    return functions.parse_json(frame.budget, _source(value, "from_json_string()"), "from_json_string()")
+    return functions.parse_json(frame.budget, _source(frame, value, "from_json_string()"), "from_json_string()")
 
 
 @builtin("from_yaml_string", "yaml_parse", function=True, table=FUNCTIONS, named=True)
 def from_yaml_string(frame: Frame, value: object) -> object:
-    return functions.parse_yaml(frame.budget, _source(value, "from_yaml_string()"), "from_yaml_string()")
+    return functions.parse_yaml(frame.budget, _source(frame, value, "from_yaml_string()"), "from_yaml_string()")
 
 
 @builtin("to_json_string", "json_dump", least=1, most=4, function=True, table=FUNCTIONS, named=True)
@@ -108,7 +124,7 @@ def jsonpath_query(frame: Frame, value: object, query: object) -> object:
     from jsonpath_ng.parser import parse
 
     try:
-        found = parse(need_string(frame, query, "jsonpath_query()")).find(finish(value, frame.budget, plain=SCALARS))
+        found = parse(need_string(frame, query, "jsonpath_query()")).find(finish(value, frame.budget))
     except JSONPathError as error:
         raise EvaluationError(f"jsonpath_query(): {error}") from None
     return [match.value for match in found] or None
@@ -122,12 +138,18 @@ def use_none(frame: Frame, value: object) -> object:
 
 @builtin("basename", function=True, table=FUNCTIONS, named=True)
 def basename(frame: Frame, path: object) -> str:
-    return _built(frame, posixpath.basename(need_string(frame, path, "basename()")))
+    return posixpath.basename(_path(frame, path, "basename()"))
 
 
 @builtin("dirname", function=True, table=FUNCTIONS, named=True)
 def dirname(frame: Frame, path: object) -> str:
-    return _built(frame, posixpath.dirname(need_string(frame, path, "dirname()")))
+    return posixpath.dirname(_path(frame, path, "dirname()"))
+
+
+def _path(frame: Frame, path: object, what: str) -> str:
+    text = need_string(frame, path, what)
+    frame.budget.build(len(text))
+    return text
 
 
 @builtin("regex_match", least=2, most=3, function=True, table=FUNCTIONS, named=True, apart=True)
@@ -162,7 +184,7 @@ def regex_substring(
         raise EvaluationError(f"regex_substring() needs an integer as index, not {describe(result_index)}")
     found = _pattern(frame, pattern, ignorecase).findall(_as_text(frame, value))
     if not -len(found) <= result_index < len(found):
-        raise EvaluationError(f"regex_substring() finds {len(found)}, there is no number {result_index}")
+        raise EvaluationError(f"regex_substring() finds {len(found)}, there is no number {quote(result_index)}")
     return found[result_index]
 
 
@@ -171,6 +193,7 @@ def to_human_time_from_seconds(frame: Frame, seconds: object) -> str:
     """A duration as `3h25m45s`, from the largest unit that it has (years, days, hours, minutes) down to seconds."""
     if not isinstance(seconds, (int, float)) or not is_number(seconds):
         raise EvaluationError(f"to_human_time_from_seconds() needs a number, not {describe(seconds)}")
+    frame.budget.step(HUMAN_TIME_COST)
     if seconds < 1:
         return f"{seconds}\u03bcs" if seconds else "0s"
     try:
@@ -243,6 +266,7 @@ def _version(frame: Frame, value: object) -> Version:
 
 def _short(frame: Frame, value: object) -> str:
     text = need_string(frame, value, "a version function")
+    frame.budget.step(VERSION_COST)
     if len(text) > VERSION_LENGTH:
         raise EvaluationError(f"a version has at most {VERSION_LENGTH} characters")
     return text
@@ -255,22 +279,19 @@ def _pattern(frame: Frame, pattern: object, ignorecase: object) -> re.Pattern[st
         raise EvaluationError(f"the pattern is none: {error}") from None
 
 
-def _built(frame: Frame, text: str) -> str:
-    frame.budget.build(len(text))
-    return text
-
-
 def _as_text(frame: Frame, value: object) -> str:
     """Patterns are looked for in whatever there is, as Python shows it."""
-    text = value if isinstance(value, str) else str(value)
+    text = value if isinstance(value, str) else show(value, frame.budget)
     frame.budget.read(text)
     return text
 
 
-def _source(value: object, what: str) -> str:
+def _source(frame: Frame, value: object, what: str) -> str:
     """A text to read; numbers and such are what they say of themselves."""
-    if isinstance(value, (str, int, float)) or value is None:
-        return str(value)
+    if isinstance(value, str):
+        return value
+    if isinstance(value, (int, float)) or value is None:
+        return show(value, frame.budget)
     raise EvaluationError(f"{what} needs a string, not {describe(value)}")
 
 

@@ -12,16 +12,20 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from dalsegno.expressions.budget import Budget
+from dalsegno.expressions.integers import SHORT, bounded, write_integer
+from dalsegno.expressions.yaql.lazy import Lazy
 from dalsegno.workflow.scope import EvaluationError
 
 DEPTH = 200
-"""Levels of nesting in a value that an expression gives."""
-
-
+"""Levels of nesting in a value that an expression makes."""
 CONTAINER_COST = 16
-"""A list or a dict within a value costs as much time as so many of its elements."""
-PLAIN: frozenset[type] = frozenset({str, int, bool, dict, list, type(None)})
-"""Types whose values are plain JSON data as they are. Floats may be infinite."""
+"""A list or a dict within a value costs as much memory as so many of its elements."""
+MEMBER_COST = 8
+"""A member of a dict costs as much memory as so many elements of a list, beside its key."""
+BUILT_COST = 3
+"""Steps of converting a list or a dict that the expression has made, without its members."""
+QUOTED = 60
+"""Characters of a text that are shown in a message."""
 
 
 class BuiltList(list[Any]):
@@ -36,58 +40,209 @@ class BuiltDict(dict[Any, Any]):
     __slots__ = ()
 
 
-SCALARS: frozenset[type] = frozenset({str, int, bool, type(None)})
-"""PLAIN without the containers: for values of the library, which keeps its own types in plain lists."""
+_Kinds = frozenset[type]
+_PROVEN: _Kinds = frozenset({int, bool, dict, list, type(None)})
+"""Types whose values are plain JSON data where closures have made them or the scope has given them. Texts are looked
+at, floats may be infinite."""
+_UNPROVEN: _Kinds = frozenset({bool, type(None)})
+"""The same where anything may be in plain lists and dicts."""
+_SEQUENCES: _Kinds = frozenset({BuiltList, Lazy, map, filter})
+"""What closures most often give besides."""
 
 
-def finish(value: object, budget: Budget, depth: int = 0, plain: frozenset[type] = PLAIN) -> object:
-    """The value as plain JSON data; what is of a `plain` type is taken as it is.
+def finish(value: object, budget: Budget, *, proven: bool = True) -> object:
+    """The value of an expression as plain JSON data: every value of either language comes through here.
 
-    Raises EvaluationError for what JSON cannot hold.
+    `proven` says that plain lists, dicts and integers are such data already, which is so in compiled YAQL unless the
+    budget knows better. Raises EvaluationError for what JSON cannot hold here, and Moved.
     """
+    if not proven or budget.unproven:
+        return _finish(value, budget, 0, _UNPROVEN)
+    return value if type(value) in _PROVEN else _finish(value, budget, 0, _PROVEN)
+
+
+def _finish(value: Any, budget: Budget, depth: int, plain: _Kinds) -> object:
     kind = type(value)
+    if kind in _SEQUENCES:
+        return _finish_items(value, budget, depth, plain)
     if kind in plain:
-        if depth and kind is not int:
-            measure(value, budget, depth)
+        if depth and (kind is dict or kind is list):
+            _measure(value, budget, depth)
         return value
+    if kind is str:
+        if depth:
+            budget.build(len(value))
+        return finish_text(value, budget)
+    if kind is int:
+        return bounded(budget, value)
     if kind is float:
-        return _finish_float(value)  # type: ignore[arg-type]
-    if depth >= DEPTH:
-        raise EvaluationError(f"it gives a value nested deeper than {DEPTH} levels")
-    if kind is map or kind is filter or kind is BuiltList:
-        return _finish_items(value, budget, depth, plain)  # type: ignore[arg-type]
+        return _finish_float(value)
     if isinstance(value, Mapping):
-        budget.build(CONTAINER_COST + len(value))
-        return {finish_key(key): finish(item, budget, depth + 1, plain) for key, item in value.items()}
+        return _finish_members(value, budget, depth, plain)
     if isinstance(value, str):
-        return str(value)
+        return finish_text(str(value), budget)
     if isinstance(value, (set, frozenset)):
         return _finish_set(value, budget, depth, plain)
     if isinstance(value, Iterable) and not isinstance(value, (bytes, bytearray)):
         return _finish_items(value, budget, depth, plain)
-    return _finish_rest(value)
+    return _finish_rest(value, budget)
 
 
-def measure(value: object, budget: Budget, depth: int) -> None:
+def _finish_items(items: Iterable[object], budget: Budget, depth: int, plain: _Kinds) -> list[object]:
+    if depth >= DEPTH:
+        raise _too_deep()
+    budget.step(BUILT_COST + len(items) // 4 if isinstance(items, list) else BUILT_COST)
+    budget.build(CONTAINER_COST)
+    trusts_integers = int in plain
+    finished: list[object] = []
+    for item in items:
+        kind = type(item)
+        budget.size -= 1 if kind is not str else 1 + len(item)  # type: ignore[arg-type]
+        if budget.size < 0:
+            budget.exhaust_size()
+        if kind is int and trusts_integers:
+            finished.append(item)
+        elif kind is str:
+            finished.append(finish_text(item, budget))  # type: ignore[arg-type]
+        else:
+            finished.append(_finish(item, budget, depth + 1, plain))
+    return finished
+
+
+def _finish_members(members: Mapping[Any, object], budget: Budget, depth: int, plain: _Kinds) -> dict[str, object]:
+    if depth >= DEPTH:
+        raise _too_deep()
+    budget.step(BUILT_COST + len(members))
+    budget.build(CONTAINER_COST + MEMBER_COST * len(members))
+    finished = {}
+    for key, item in members.items():
+        name = finish_key(key, budget)
+        budget.build(len(name))
+        finished[name] = _finish(item, budget, depth + 1, plain)
+    return finished
+
+
+def _finish_set(items: Set[object], budget: Budget, depth: int, plain: _Kinds) -> list[object]:
+    """Sets have no order of their own: one by value is the same each time the event is stepped."""
+    finished = _finish_items(items, budget, depth, plain)
+    weight = weigh(finished, budget)
+    budget.step(len(finished) * len(finished).bit_length() // 4 + weight)
+    return sorted(finished, key=lambda item: (type(item).__name__, repr(item)))
+
+
+def _measure(value: Any, budget: Budget, depth: int) -> None:
     """Pay for a plain value within a built one: however often it is repeated, all of it will be written out.
 
-    Raises EvaluationError.
+    Raises EvaluationError and Moved.
     """
-    if isinstance(value, str):
-        budget.build(len(value))
-        return
     if depth >= DEPTH:
-        raise EvaluationError(f"it gives a value nested deeper than {DEPTH} levels")
-    if isinstance(value, dict):
-        budget.build(CONTAINER_COST + 8 * len(value))
+        raise _too_deep()
+    budget.step(1 + len(value) // 2)
+    if type(value) is dict:
+        budget.build(CONTAINER_COST + MEMBER_COST * len(value) + sum(map(len, value)))
         value = value.values()
-    elif isinstance(value, list):
-        budget.build(CONTAINER_COST + len(value))
     else:
-        return
+        budget.build(CONTAINER_COST + len(value))
     for item in value:
-        if type(item) is not int:
-            measure(item, budget, depth + 1)
+        kind = type(item)
+        if kind is str:
+            budget.build(len(item))
+        elif kind is dict or kind is list:
+            _measure(item, budget, depth + 1)
+
+
+def _too_deep() -> EvaluationError:
+    return EvaluationError(f"it gives a value nested deeper than {DEPTH} levels")
+
+
+def finish_text(text: str, budget: Budget) -> str:
+    """The text itself. Raises EvaluationError when it cannot be stored."""
+    if "\0" in text:
+        raise EvaluationError("it gives a text with a NUL character, which cannot be stored")
+    if not text.isascii():
+        budget.read(text)
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise EvaluationError("it gives a text with half a surrogate pair, which cannot be stored") from None
+    return text
+
+
+def finish_key(key: object, budget: Budget) -> str:
+    """The key of a dict as JSON writes it. Raises EvaluationError."""
+    if isinstance(key, str):
+        return finish_text(str(key), budget)
+    if key is None:
+        return "null"
+    if isinstance(key, bool):
+        return "true" if key else "false"
+    if isinstance(key, int):
+        return write_integer(budget, key)
+    if isinstance(key, float):
+        return repr(key)
+    raise EvaluationError(f"it gives a dict with {describe(key)} as a key")
+
+
+def _finish_float(number: float) -> float:
+    if not math.isfinite(number):
+        raise EvaluationError(f"it gives {number}, which JSON does not have")
+    return number
+
+
+def _finish_rest(value: object, budget: Budget) -> object:
+    if isinstance(value, int):
+        return bounded(budget, int(value))
+    if isinstance(value, float):
+        return _finish_float(float(value))
+    if isinstance(value, datetime):
+        return value.strftime("%Y-%m-%dT%H:%M:%S.%f")
+    if isinstance(value, timedelta):
+        return value.total_seconds()
+    raise EvaluationError(f"it gives {describe(value)}, which is not JSON data")
+
+
+def weigh(value: object, budget: Budget) -> int:
+    """Pay for looking at all that is in a value, however deep, and say how many steps that was. What lies in iterators
+    is not looked at. Raises EvaluationError and Moved."""
+    before = budget.steps
+    waiting = [value]
+    while waiting:
+        part = waiting.pop()
+        kind = type(part)
+        if kind is str or isinstance(part, str):
+            budget.read(part)  # type: ignore[arg-type]
+        elif kind is int:
+            bounded(budget, part)
+        elif kind is float or kind is bool or part is None:
+            continue
+        elif isinstance(part, Mapping):
+            budget.step(1 + 2 * len(part))
+            waiting.extend(part)
+            waiting.extend(part.values())
+        elif isinstance(part, (list, tuple, Set)):
+            budget.step(1 + len(part))
+            waiting.extend(part)
+    return before - budget.steps
+
+
+def show(value: object, budget: Budget) -> str:
+    """The value in a text, as Python shows it. Raises EvaluationError and Moved."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return write_integer(budget, value)
+    if not isinstance(value, str):
+        weigh(value, budget)
+    text = str(value)
+    budget.build(len(text))
+    return text
+
+
+def quote(value: object) -> str:
+    """The value in a message: short, however large it is."""
+    if isinstance(value, str):
+        return repr(value if len(value) <= QUOTED else f"{value[:QUOTED]}…")
+    if value is None or isinstance(value, float) or (isinstance(value, int) and -SHORT < value < SHORT):
+        return repr(value)
+    return describe(value)
 
 
 def is_iterator(value: object) -> bool:
@@ -114,53 +269,3 @@ def describe(value: object) -> str:
         (Iterable, "an iterator"),
     )
     return next((name for kind, name in names if isinstance(value, kind)), f"a {type(value).__name__}")
-
-
-def _finish_items(items: Iterable[object], budget: Budget, depth: int, plain: frozenset[type]) -> list[object]:
-    budget.build(CONTAINER_COST)
-    finished: list[object] = []
-    for item in items:
-        budget.size -= 1
-        if budget.size < 0:
-            budget.build(0)
-        finished.append(item if type(item) is int else finish(item, budget, depth + 1, plain))
-    return finished
-
-
-def _finish_set(items: Set[object], budget: Budget, depth: int, plain: frozenset[type]) -> list[object]:
-    """Sets have no order of their own: one by value is the same each time the event is stepped."""
-    finished = _finish_items(items, budget, depth, plain)
-    return sorted(finished, key=lambda item: (type(item).__name__, repr(item)))
-
-
-def finish_key(key: object) -> str:
-    """The key of a dict as JSON writes it. Raises EvaluationError."""
-    if isinstance(key, str):
-        return str(key)
-    if key is None:
-        return "null"
-    if isinstance(key, bool):
-        return "true" if key else "false"
-    if isinstance(key, (int, float)):
-        return repr(key)
-    raise EvaluationError(f"it gives a dict with {describe(key)} as a key")
-
-
-def _finish_float(number: float) -> float:
-    if not math.isfinite(number):
-        raise EvaluationError(f"it gives {number}, which JSON does not have")
-    return number
-
-
-def _finish_rest(value: object) -> object:
-    if isinstance(value, bool):
-        return bool(value)
-    if isinstance(value, int):
-        return int(value)
-    if isinstance(value, float):
-        return _finish_float(float(value))
-    if isinstance(value, datetime):
-        return value.strftime("%Y-%m-%dT%H:%M:%S.%f")
-    if isinstance(value, timedelta):
-        return value.total_seconds()
-    raise EvaluationError(f"it gives {describe(value)}, which is not JSON data")

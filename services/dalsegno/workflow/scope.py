@@ -16,8 +16,21 @@ class Suspended(BaseException):
     """
 
 
+EVENT_STEPS = 200_000
+"""Steps of evaluation that one event has, over all its expressions."""
+
+
 class Scope(Protocol):
     """Everything one evaluation can ask. Values are plain JSON data that nobody may change in place."""
+
+    @property
+    def steps_left(self) -> int:
+        """What is left to the event of its steps of evaluation; less than nothing when more was spent."""
+        ...
+
+    def spend(self, steps: int) -> None:
+        """The event has used so many steps of evaluation."""
+        ...
 
     @property
     def at_s(self) -> float:

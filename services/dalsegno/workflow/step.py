@@ -19,6 +19,7 @@ from dalsegno.workflow.execution import Execution, error_key
 from dalsegno.workflow.model import Task, Workflow
 from dalsegno.workflow.outside import Outside, PausedBelow
 from dalsegno.workflow.records import TaskExecution
+from dalsegno.workflow.scope import EVENT_STEPS
 from dalsegno.workflow.states import COMPLETED_EXECUTION, ExecutionState, TaskState
 from dalsegno.workflow.value import Value
 
@@ -102,6 +103,8 @@ class Step:
         self.is_forced = False
         """Whether the execution is ended by force in this step."""
         self._seeds = 0
+        self.steps_left = EVENT_STEPS
+        """What is left to the event of its steps of evaluation."""
 
     def change(self, change: AnyChange) -> None:
         """Decide something: applied at once, so that everything after sees it."""

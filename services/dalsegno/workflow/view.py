@@ -191,6 +191,15 @@ class View:
             self._seed = self._step.next_seed()
         return self._seed
 
+    @property
+    def steps_left(self) -> int:
+        """What is left to the event of its steps of evaluation."""
+        return self._step.steps_left
+
+    def spend(self, steps: int) -> None:
+        """The event has used so many steps of evaluation."""
+        self._step.steps_left -= steps
+
     def variable(self, name: str) -> object:
         """Branch variables before item variables before globals and vars before input (MISTRAL.md section 2)."""
         if name in self._first:

@@ -21,6 +21,11 @@ class PlainScope:
     """States of tasks by name, of the current one too, or by name and route."""
     keys: dict[str, object] = field(default_factory=dict)
     """Stored values, by environment and key with a space between."""
+    steps_left: int = 10**12
+    """Unlike an event a test has as many as it likes."""
+
+    def spend(self, steps: int) -> None:
+        self.steps_left -= steps
 
     def variable(self, name: str) -> object:
         self.asked.append(name)

@@ -110,5 +110,5 @@ def test_yaml_bombs_stop() -> None:
     lines = ["a0: &a0 [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]"]
     lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 10)]
     bomb = PlainScope({"bomb": "\n".join(lines)})
-    with pytest.raises(EvaluationError, match="it builds more than"):
+    with pytest.raises(EvaluationError, match="it takes more than"):
         compile_template("<% yaml_parse($.bomb) %>", print).evaluate(bomb)

@@ -22,8 +22,8 @@ STACKS = (
 
 @pytest.mark.parametrize("stack", STACKS)
 def test_nothing_stands_on_so_much_that_the_stack_overflows(stack: str) -> None:
-    """Sixty thousand levels, in a process of their own: this one would go with it."""
-    expression = f"range(0, 60000).aggregate({stack}, [1].select($)).count()"
+    """A hundred thousand levels, in a process of their own: this one would go with it."""
+    expression = f"range(0, 100000).aggregate({stack}, [1].select($)).count()"
     program = f"""
 from tests.unit.expressions.scopes import PlainScope
 from dalsegno.expressions.budget import Budget

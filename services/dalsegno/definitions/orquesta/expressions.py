@@ -16,7 +16,8 @@ from jinja2 import TemplateError, nodes
 from jinja2.parser import Parser
 from yaql.language import expressions as tree
 
-from dalsegno.expressions.jinja import compile_jinja_text, environment
+from dalsegno.expressions.jinja import compile_jinja_text
+from dalsegno.expressions.jinja_environment import environment
 from dalsegno.expressions.marks import find_marked, has_marked
 from dalsegno.expressions.yaql.parse import SyntaxProblem, parse
 

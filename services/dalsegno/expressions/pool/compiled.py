@@ -6,6 +6,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Protocol
 
+from dalsegno.expressions.compile import compile_text
 from dalsegno.expressions.jinja import compile_jinja_expression, compile_jinja_text
 from dalsegno.expressions.language import LANGUAGES, Language
 from dalsegno.expressions.pool.jobs import Evaluation
@@ -28,6 +29,7 @@ COMPILERS: dict[str, Callable[[str, Language], Evaluable]] = {
     "yaql": compile_yaql.__wrapped__,
     "jinja": compile_jinja_expression.__wrapped__,
     "jinja text": compile_jinja_text.__wrapped__,
+    "text": compile_text,
 }
 
 

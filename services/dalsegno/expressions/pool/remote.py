@@ -23,12 +23,16 @@ class RemoteScope:
     """The owner's scope."""
 
     def __init__(self, channel: Channel, at_s: float, seed: str) -> None:
+        self.steps_left = 0
         self.at_s = at_s
         self.seed = seed
         self._channel = channel
         self._variables: dict[str, object] = {}
         self._answers: dict[bytes, object] = {}
         """Values, and exceptions in the place of those that there are not, by their questions."""
+
+    def spend(self, steps: int) -> None:
+        """What is done here takes no time of the owner's event."""
 
     def variable(self, name: str) -> object:
         """Loops ask for it again and again."""

@@ -9,7 +9,7 @@ from yaql.language import expressions as tree
 from yaql.language.utils import NO_VALUE
 
 from dalsegno.expressions.unknown import FUNCTION, METHOD
-from dalsegno.expressions.values import BuiltDict, describe
+from dalsegno.expressions.values import describe
 from dalsegno.expressions.yaql import collections, formatting, mathematics, queries, strings
 from dalsegno.expressions.yaql.context import (
     ABSENT,
@@ -20,6 +20,7 @@ from dalsegno.expressions.yaql.context import (
 )
 from dalsegno.expressions.yaql.frame import Closure, Frame, NotCompiled
 from dalsegno.expressions.yaql.names import is_known
+from dalsegno.expressions.yaql.operators import merge
 from dalsegno.expressions.yaql.registry import FUNCTIONS, METHODS, Builtin
 from dalsegno.workflow.scope import EvaluationError
 
@@ -30,10 +31,15 @@ TABLES = (collections, formatting, mathematics, queries, strings)
 """The modules whose import fills the registry."""
 
 
+CALL_NODES = 4
+"""A call takes as long as so many nodes of other kinds."""
+
+
 def compile_call(compiler: Compiler, node: Any, receiver: Closure | None, is_root: bool = False) -> Closure:
     """The closure of `name(arguments)` or `receiver.name(arguments)`. Raises NotCompiled."""
     name = node.name.rstrip("_")
     arguments = list(node.args)
+    compiler.nodes += CALL_NODES
     if any(argument is NO_VALUE for argument in arguments):
         raise NotCompiled("a skipped argument")
     special = _compile_special(compiler, name, arguments, receiver, is_root)
@@ -158,9 +164,7 @@ def _set_rules(receiver: Closure, rules: Closure) -> Closure:
         target = receiver(frame, dollar)
         if not isinstance(target, Mapping):
             raise EvaluationError(f"set() needs a dict, not {describe(target)}")
-        frame.budget.build(len(target))
-        replacements = rules(frame, dollar)
-        return BuiltDict({**target, **replacements})  # type: ignore[dict-item]
+        return merge(frame, target, rules(frame, dollar))  # type: ignore[arg-type]
 
     return run
 

@@ -6,12 +6,26 @@ from collections.abc import Callable, Iterator, Mapping, Set
 from itertools import islice
 from typing import Any
 
-from dalsegno.expressions.values import BuiltDict, BuiltList, describe, is_iterable, is_iterator
+from dalsegno.expressions.keys import key_of, pay_for_key
+from dalsegno.expressions.values import (
+    CONTAINER_COST,
+    MEMBER_COST,
+    BuiltDict,
+    BuiltList,
+    describe,
+    is_iterable,
+    is_iterator,
+)
 from dalsegno.expressions.yaql.frame import Frame
 from dalsegno.expressions.yaql.lazy import stack
-from dalsegno.expressions.yaql.operators import collect, equal, is_member, is_sequence, pay, walk
+from dalsegno.expressions.yaql.operators import collect, equal, is_member, is_sequence, merge, pay, walk
 from dalsegno.expressions.yaql.registry import ANY, builtin
 from dalsegno.workflow.scope import EvaluationError
+
+MERGE_COST = 2
+"""Steps of merging one key of two dicts."""
+DISTINCT_COST = 3
+"""Steps of finding out whether a value was there before, beside the look at the value."""
 
 
 def need_dict(value: Any, what: str) -> Mapping[Any, Any]:
@@ -31,21 +45,27 @@ def length(frame: Frame, value: Any) -> object:
     if isinstance(value, (str, Mapping, list, tuple, Set)):
         return len(value)
     if is_iterator(value):
-        return sum(1 for _ in value)
+        return sum(1 for _ in walk(frame, value, "len()"))
     raise EvaluationError(f"len() does not apply to {describe(value)}")
 
 
 @builtin("list", least=0, most=ANY, function=True)
 def make_list(frame: Frame, *values: Any) -> object:
-    return collect(frame, _unroll(values))
+    return collect(frame, _unroll(frame, values))
 
 
-def _unroll(values: Any) -> Iterator[Any]:
-    for value in values:
-        if is_iterator(value):
-            yield from _unroll(value)
-        else:
+def _unroll(frame: Frame, values: Any) -> Iterator[Any]:
+    """All that is in iterators within iterators. Not recursive: each item would pass through all levels above it."""
+    levels = [iter(values)]
+    while levels:
+        for value in levels[-1]:
+            if is_iterator(value):
+                frame.budget.step(1)
+                levels.append(value)
+                break
             yield value
+        else:
+            levels.pop()
 
 
 @builtin("toList", method=True)
@@ -64,6 +84,7 @@ def _flatten(frame: Frame, items: Any) -> Iterator[Any]:
     levels = [iter(items)]
     while levels:
         for item in levels[-1]:
+            frame.budget.step(1)
             if is_iterable(item):
                 levels.append(iter(walk(frame, item, "flatten()")))
                 break
@@ -78,33 +99,43 @@ def make_dict(frame: Frame, pairs: Any) -> object:
     for pair in walk(frame, pairs, "dict()"):
         try:
             key, value = islice(iter(pair), 2)
-            result[key] = value
         except (TypeError, ValueError):
             raise EvaluationError("dict() needs a list of pairs") from None
-        frame.budget.build(1)
+        put(frame, result, key, value)
     return result
+
+
+def put(frame: Frame, target: BuiltDict, key: Any, value: Any) -> None:
+    """Set a key, paid for. Raises EvaluationError when it cannot be one."""
+    frame.budget.step(1)
+    frame.budget.build(MEMBER_COST)
+    pay_for_key(frame.budget, key, len(target))
+    try:
+        target[key] = value
+    except TypeError:
+        raise EvaluationError(f"{describe(key)} cannot be a key") from None
 
 
 @builtin("toDict", least=2, most=3, method=True, lambdas={1: 1, 2: 1})
 def to_dict(frame: Frame, items: Any, key: Callable[[Any], Any], value: Callable[[Any], Any] | None = None) -> object:
     result = BuiltDict()
     for item in walk(frame, items, "toDict()"):
-        frame.budget.build(1)
-        result[key(item)] = item if value is None else value(item)
+        put(frame, result, key(item), item if value is None else value(item))
     return result
 
 
 @builtin("get", least=2, most=3, method=True)
 def get(frame: Frame, target: Any, key: Any, default: Any = None) -> object:
-    return need_dict(target, "get()").get(key, default)
+    source = need_dict(target, "get()")
+    pay_for_key(frame.budget, key, len(source))
+    return source.get(key, default)
 
 
 @builtin("set", least=2, most=3, method=True)
 def set_keys(frame: Frame, target: Any, *change: Any) -> object:
     source = need_dict(target, "set()")
-    changes = {change[0]: change[1]} if len(change) == 2 else need_dict(change[0], "set()")
-    frame.budget.build(len(source) + len(changes))
-    return BuiltDict({**source, **changes})
+    changes = BuiltDict({change[0]: change[1]}) if len(change) == 2 else need_dict(change[0], "set()")
+    return merge(frame, source, changes)
 
 
 @builtin("keys", method=True)
@@ -124,7 +155,9 @@ def items(frame: Frame, target: Any) -> object:
 
 @builtin("containsKey", least=2, method=True)
 def contains_key(frame: Frame, target: Any, key: Any) -> object:
-    return key in need_dict(target, "containsKey()")
+    source = need_dict(target, "containsKey()")
+    pay_for_key(frame.budget, key, len(source))
+    return key in source
 
 
 @builtin("containsValue", least=2, method=True)
@@ -184,9 +217,9 @@ def _in_span(place: int, start: int, count: int) -> bool:
 @builtin("deleteAll", least=2, method=True)
 def delete_all(frame: Frame, target: Any, keys: Any) -> object:
     source = need_dict(target, "deleteAll()")
-    frame.budget.build(len(source))
-    result = BuiltDict(source)
+    result = merge(frame, source, {})
     for key in walk(frame, keys, "deleteAll()"):
+        pay_for_key(frame.budget, key, len(result))
         result.pop(key, None)
     return result
 
@@ -213,6 +246,7 @@ def insert(frame: Frame, items: Any, position: Any, value: Any) -> object:
     place = need_integer(position, "insert()")
     if is_sequence(items):
         result = collect(frame, walk(frame, items, "insert()"))
+        frame.budget.step(len(result) // 64)
         result.insert(place, value)
         return result
     if isinstance(items, Set):
@@ -263,10 +297,11 @@ class _Merger:
         self.items = items
 
     def merge(self, left: Mapping[Any, Any], right: Mapping[Any, Any], levels: int) -> BuiltDict:
-        self.frame.budget.build(len(left) + len(right))
-        result = BuiltDict(left)
+        result = merge(self.frame, left, right)
         for key, value in right.items():
-            result[key] = self._merge_value(left[key], value, levels) if key in left else value
+            self.frame.budget.step(MERGE_COST)
+            if key in left:
+                result[key] = self._merge_value(left[key], value, levels)
         return result
 
     def _merge_value(self, left: Any, right: Any, levels: int) -> object:
@@ -286,25 +321,16 @@ class _Merger:
 
 
 def distinct_items(frame: Frame, items: Any, key: Callable[[Any], Any] | None) -> Iterator[Any]:
-    """The items whose keys were not there before; a list or a dict may be a key, so keys are frozen."""
+    """The items whose keys were not there before; a list or a dict may be a key."""
+    budget = frame.budget
     seen: set[object] = set()
     for item in items:
-        mark = freeze(frame, item if key is None else key(item))
+        budget.step(DISTINCT_COST)
+        mark = key_of(budget, item if key is None else key(item))
         if mark not in seen:
-            frame.budget.build(1)
+            budget.build(MEMBER_COST)
             seen.add(mark)
             yield item
-
-
-def freeze(frame: Frame, value: Any) -> object:
-    """Something hashable that equals another exactly when the values do."""
-    if isinstance(value, (list, tuple)):
-        frame.budget.step(len(value))
-        return ("list", *[freeze(frame, item) for item in value])
-    if isinstance(value, Mapping):
-        frame.budget.step(len(value))
-        return ("dict", frozenset((key, freeze(frame, item)) for key, item in value.items()))
-    return value
 
 
 @builtin("switchCase", least=1, most=ANY, method=True, lambdas={place: 0 for place in range(1, 50)})
@@ -337,5 +363,6 @@ _NEVER = object()
 @builtin("splitAt", least=2, method=True)
 def split_at(frame: Frame, items: Any, position: Any) -> object:
     source = collect(frame, walk(frame, items, "splitAt()"))
+    frame.budget.build(2 * CONTAINER_COST + len(source))
     place = need_integer(position, "splitAt()")
     return BuiltList([BuiltList(source[:place]), BuiltList(source[place:])])

@@ -5,31 +5,53 @@ What is not known here raises NotCompiled, and the whole expression is left to t
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from yaql.language import expressions as tree
 from yaql.language.utils import NO_VALUE
 
 from dalsegno.expressions.budget import CHARACTERS_PER_STEP, Budget
+from dalsegno.expressions.integers import SHORT, bounded
 from dalsegno.expressions.language import Language
-from dalsegno.expressions.values import BuiltDict, BuiltList, describe
+from dalsegno.expressions.values import CONTAINER_COST, BuiltDict, BuiltList
 from dalsegno.expressions.yaql import calls
-from dalsegno.expressions.yaql.context import context_closure, refusal, variable_at_closure, variable_closure
+from dalsegno.expressions.yaql.collections import put
+from dalsegno.expressions.yaql.context import (
+    context_closure,
+    path_closure,
+    refusal,
+    variable_at_closure,
+    variable_closure,
+)
 from dalsegno.expressions.yaql.frame import Closure, Frame, NotCompiled, TooDeep
 from dalsegno.expressions.yaql.operators import BINARY, TESTS, UNARY, attribute, index, index_or
-from dalsegno.workflow.scope import EvaluationError
 
 DEPTH = 200
 """Levels of nesting in one expression: each is a Python call or two when it runs."""
 
 
-def compile_statement(statement: Any, language: Language) -> Closure:
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    """What a parsed expression has become."""
+
+    closure: Closure
+    nodes: int
+    """How many nodes it has."""
+    path: tuple[str, ...] | None
+    """A variable and keys in it, when the expression asks for nothing else."""
+
+
+def compile_statement(statement: Any, language: Language) -> Compiled:
     """The closure of a parsed expression. Raises NotCompiled and TooDeep."""
-    return Compiler(language).compile(statement.expression)
+    compiler = Compiler(language)
+    closure = compiler.compile(statement.expression)
+    return Compiled(closure, compiler.nodes, compiler.path_of(statement.expression))
 
 
-NODES_PER_STEP = 8
+NODES_PER_STEP = 3
 """A body of more nodes than this costs more than one step each time."""
 
 
@@ -69,8 +91,7 @@ class Compiler:
 
     def _constant(self, node: Any) -> Closure:
         value = node.value
-        if isinstance(value, (int, float)):
-            Budget().reckon(value)
+        bounded(Budget(), value)
         return lambda frame, dollar: value
 
     def _wrap(self, node: Any) -> Closure:
@@ -108,22 +129,27 @@ class Compiler:
         if operation is None:
             raise NotCompiled(node.operator)
         value = self.compile(node.args[0])
-        return lambda frame, dollar: operation(value(frame, dollar))
+        return lambda frame, dollar: operation(frame, value(frame, dollar))
 
     def _member(self, node: Any, elvis: bool) -> Closure:
         """`left.right`: a key, or a method with `left` as its receiver."""
         receiver, right = node.args
         if type(right) is tree.KeywordConstant:
-            return self._key(receiver, right.value, elvis)
+            return self._key(node, elvis)
         if type(right) is not tree.Function:
             raise NotCompiled("an operand of '.' that is neither a name nor a call")
         if elvis:
             raise NotCompiled("a method after '?.'")
         return calls.compile_call(self, right, self.compile(receiver), is_root=self.is_root(receiver))
 
-    def _key(self, receiver: Any, name: str, elvis: bool) -> Closure:
+    def _key(self, node: Any, elvis: bool) -> Closure:
+        receiver, name = node.args[0], node.args[1].value
         if self.is_root(receiver):
             return variable_closure(name, self.language)
+        path = self.path_of(node)
+        if path is not None:
+            self.nodes += len(path)
+            return path_closure(path)
         if self.language.context_is_called and not self.inside and _is_dollar(receiver):
             return refusal("'$' is nothing here, the context is ctx()")
         left = self.compile(receiver)
@@ -132,6 +158,19 @@ class Compiler:
         if left is _item:
             return _item_key_closure(name)
         return _key_closure(left, name)
+
+    def path_of(self, node: Any) -> tuple[str, ...] | None:
+        """The variable and the keys in it that the node asks for, None when it does something else."""
+        names: list[str] = []
+        while type(node) is tree.BinaryOperator and node.operator == "." and _is_key(node.args[1]):
+            names.insert(0, node.args[1].value)
+            node = node.args[0]
+        if self.language.context_is_called and type(node) is tree.Function and node.name == "ctx":
+            names[:0] = [argument.value for argument in node.args if _is_name(argument)]
+            is_context = len(node.args) <= 1 and all(map(_is_name, node.args))
+        else:
+            is_context = self.is_root(node)
+        return tuple(names) if is_context and names and not self.language.hides(names[0]) else None
 
     def is_root(self, node: Any) -> bool:
         """Whether the node is the whole context, of which single variables can be asked without building it."""
@@ -158,9 +197,10 @@ class Compiler:
         if any(_is_odd(item) for item in node.args):
             raise NotCompiled("a list")
         items = [self.compile(item) for item in node.args]
+        cost = CONTAINER_COST + len(items)
 
         def build(frame: Frame, dollar: object) -> object:
-            frame.budget.build(len(items) + 1)
+            frame.budget.build(cost)
             return BuiltList([item(frame, dollar) for item in items])
 
         return build
@@ -175,10 +215,10 @@ class Compiler:
         pairs = [(self.compile(node.source), self.compile(node.destination)) for node in nodes]
 
         def build(frame: Frame, dollar: object) -> object:
-            frame.budget.build(len(pairs) + 1)
+            frame.budget.build(CONTAINER_COST)
             built = BuiltDict()
             for key, value in pairs:
-                put(built, key(frame, dollar), value(frame, dollar))
+                put(frame, built, key(frame, dollar), value(frame, dollar))
             return built
 
         return build
@@ -197,18 +237,11 @@ class Compiler:
         body = self.compile(right)
 
         def run(frame: Frame, dollar: object) -> object:
+            frame.budget.build(CONTAINER_COST)
             names = {name: value(frame, dollar) for name, value in values}
             return body(frame.with_names(names), dollar)
 
         return run
-
-
-def put(target: BuiltDict, key: object, value: object) -> None:
-    """Set a key. Raises EvaluationError when it cannot be one."""
-    try:
-        target[key] = value
-    except TypeError:
-        raise EvaluationError(f"{describe(key)} cannot be a key") from None
 
 
 def _is_odd(node: Any) -> bool:
@@ -225,6 +258,14 @@ def _is_item_key(node: Any) -> bool:
         return False
     left, right = node.args
     return _is_dollar(left) and type(right) is tree.KeywordConstant
+
+
+def _is_key(node: Any) -> bool:
+    return type(node) is tree.KeywordConstant
+
+
+def _is_name(node: Any) -> bool:
+    return type(node) in (tree.Constant, tree.KeywordConstant) and isinstance(node.value, str)
 
 
 def _is_short(value: object) -> bool:
@@ -279,7 +320,34 @@ def _binary_closure(sign: str, left: Closure, right: Closure) -> Closure:
     test = TESTS.get(sign)
     if test is not None:
         return _comparison_closure(operation, test, left, right)
+    quick = QUICK.get(sign)
+    if quick is not None:
+        return _quick_closure(operation, quick, left, right)
     return lambda frame, dollar: operation(frame, left(frame, dollar), right(frame, dollar))
+
+
+QUICK: dict[str, Callable[[Any, Any], Any]] = {
+    "+": operator.add,
+    "-": operator.sub,
+    "=": operator.eq,
+    "!=": operator.ne,
+}
+
+
+def _quick_closure(
+    operation: Callable[[Frame, Any, Any], object], quick: Callable[[Any, Any], Any], left: Closure, right: Closure
+) -> Closure:
+    """Two short integers are added or compared at once: that costs nothing beside the closure itself."""
+
+    def closure(frame: Frame, dollar: object) -> object:
+        first, second = left(frame, dollar), right(frame, dollar)
+        if type(first) is int and type(second) is int:
+            found = quick(first, second)
+            if -SHORT < found < SHORT:
+                return found
+        return operation(frame, first, second)
+
+    return closure
 
 
 def _comparison_closure(
@@ -330,7 +398,7 @@ def _lambda_1(body: Closure, cost: int) -> Closure:
         def call(item: object) -> object:
             budget.steps -= cost
             if budget.steps < 0:
-                budget.exhausted()
+                budget.exhaust()
             return body(frame, item)
 
         return call
@@ -347,7 +415,7 @@ def _lambda_key(name: str) -> Closure:
         def call(item: object) -> object:
             budget.steps -= 1
             if budget.steps < 0:
-                budget.exhausted()
+                budget.exhaust()
             return item[name] if type(item) is dict and name in item else attribute(frame, item, name)
 
         return call

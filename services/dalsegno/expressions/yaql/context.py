@@ -4,7 +4,9 @@ any context."""
 from __future__ import annotations
 
 from dalsegno.expressions.language import Language
+from dalsegno.expressions.values import quote
 from dalsegno.expressions.yaql.frame import Closure, Frame
+from dalsegno.expressions.yaql.operators import attribute
 from dalsegno.workflow.scope import EvaluationError
 
 ABSENT = object()
@@ -13,9 +15,13 @@ ABSENT = object()
 
 def context_closure(language: Language) -> Closure:
     """The whole context."""
-    if language.dollar_is_context:
-        return lambda frame, dollar: frame.scope.variables()
-    return lambda frame, dollar: language.shown(frame.scope)
+
+    def closure(frame: Frame, dollar: object) -> object:
+        shown = language.shown(frame.scope)
+        frame.budget.step(len(shown))
+        return shown
+
+    return closure
 
 
 def refusal(message: str) -> Closure:
@@ -41,6 +47,22 @@ def variable_closure(name: str, language: Language) -> Closure:
     return closure
 
 
+def path_closure(path: tuple[str, ...]) -> Closure:
+    """The variable of the first name, and in it what the other names say one after the other."""
+    first, rest = path[0], path[1:]
+
+    def closure(frame: Frame, dollar: object) -> object:
+        try:
+            value = frame.scope.variable(first)
+        except KeyError:
+            raise EvaluationError(f"there is no variable {first!r}") from None
+        for name in rest:
+            value = value[name] if type(value) is dict and name in value else attribute(frame, value, name)
+        return value
+
+    return closure
+
+
 def variable_at_closure(key: Closure, language: Language) -> Closure:
     """The variable whose name the key gives."""
 
@@ -51,7 +73,7 @@ def variable_at_closure(key: Closure, language: Language) -> Closure:
                 return frame.scope.variable(name)
         except KeyError:
             pass
-        raise EvaluationError(f"there is no variable {name!r}")
+        raise EvaluationError(f"there is no variable {quote(name)}")
 
     return closure
 

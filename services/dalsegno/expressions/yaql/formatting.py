@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from string import Formatter
 from typing import Any
 
+from dalsegno.expressions.integers import pay_for_digits
 from dalsegno.expressions.yaql.frame import Frame
 from dalsegno.expressions.yaql.registry import ANY, builtin
 from dalsegno.expressions.yaql.strings import as_string, need_string
@@ -75,6 +76,7 @@ def _filled(frame: Frame, value: Any, spec: str) -> str:
     frame.budget.build(_width(spec))
     if isinstance(value, str):
         frame.budget.build(len(value))
+    pay_for_digits(frame.budget, value)
     is_plain = value is None or isinstance(value, (str, int, float))
     if spec and (value is None or not is_plain):
         raise EvaluationError(f"format(): `{spec[:100]}` applies to texts and numbers only")

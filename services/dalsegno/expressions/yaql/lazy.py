@@ -26,6 +26,11 @@ class Lazy(chain[Any]):
 
 def stack(items: Iterator[Any], *sources: object) -> Iterator[Any]:
     """The items, which are computed from the sources: lists, or what this function gave."""
+    for source in sources:
+        if type(source) is not list:
+            break
+    else:
+        return items
     depth = max(map(depth_of, sources))
     if depth == 0:
         return items
@@ -34,14 +39,18 @@ def stack(items: Iterator[Any], *sources: object) -> Iterator[Any]:
     return stacked
 
 
+SINGLE = frozenset({map, filter})
+"""Iterators of which each stands on a list."""
+
+
 def depth_of(items: object) -> int:
     """How many sequences stand on each other here: 0 for what has been computed."""
-    if type(items) is list:
-        return 0
+    if type(items) in SINGLE:
+        return 1
     depth: int = getattr(items, "depth", -1)
     return depth if depth >= 0 else int(isinstance(items, Iterator))
 
 
 def is_deep(items: object) -> bool:
     """Whether nothing more may stand on the items."""
-    return getattr(items, "depth", 0) >= STACKED
+    return type(items) not in SINGLE and getattr(items, "depth", 0) >= STACKED

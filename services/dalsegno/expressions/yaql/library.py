@@ -14,7 +14,7 @@ from yaql.language import specs, utils, yaqltypes
 from yaql.language.contexts import ContextBase
 
 from dalsegno.expressions.language import Language
-from dalsegno.expressions.values import SCALARS, finish
+from dalsegno.expressions.values import finish
 from dalsegno.expressions.yaql.context import variable_at_closure
 from dalsegno.expressions.yaql.frame import Frame
 from dalsegno.expressions.yaql.parse import engine, parse
@@ -82,7 +82,7 @@ def evaluate_by_library(text: str, frame: Frame, language: Language) -> object:
         context["__execution"] = utils.convert_input_data(frame.scope.execution())
     running = _running.set(frame)
     try:
-        return finish(parse(text)(utils.NO_VALUE, context, engine()), frame.budget, plain=SCALARS)
+        return finish(parse(text)(utils.NO_VALUE, context, engine()), frame.budget, proven=False)
     finally:
         _running.reset(running)
 

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
-from dalsegno.expressions.budget import NUMBER_BITS
+from dalsegno.expressions import integers
 from dalsegno.expressions.functions import draw
-from dalsegno.expressions.values import describe
+from dalsegno.expressions.integers import bounded
+from dalsegno.expressions.values import describe, quote
 from dalsegno.expressions.yaql.collections import need_integer
 from dalsegno.expressions.yaql.frame import Frame
 from dalsegno.expressions.yaql.operators import greater, is_number
 from dalsegno.expressions.yaql.registry import builtin
 from dalsegno.workflow.scope import EvaluationError
 
-DIGITS_COST = 100
-"""Steps of a power with a modulus: numbers are short, but there are many multiplications."""
+PLACES = 400
+"""Decimal places that `round()` goes to."""
 
 
 def need_number(value: Any, what: str) -> Any:
@@ -27,10 +28,10 @@ def need_number(value: Any, what: str) -> Any:
 def integer(frame: Frame, value: Any) -> object:
     if value is None:
         return 0
-    if isinstance(value, str):
-        frame.budget.read(value)
     try:
-        return int(value)
+        if isinstance(value, str):
+            return integers.read_integer(frame.budget, value)
+        return int(bounded(frame.budget, value))
     except (TypeError, ValueError, OverflowError):
         raise EvaluationError(f"int() cannot read {describe(value)}{_shown(value)}") from None
 
@@ -39,8 +40,10 @@ def integer(frame: Frame, value: Any) -> object:
 def real(frame: Frame, value: Any) -> object:
     if value is None:
         return 0.0
+    if isinstance(value, str):
+        frame.budget.read(value)
     try:
-        return float(value)
+        return float(bounded(frame.budget, value))
     except (TypeError, ValueError, OverflowError):
         raise EvaluationError(f"float() cannot read {describe(value)}{_shown(value)}") from None
 
@@ -71,7 +74,7 @@ def is_number_value(frame: Frame, value: Any) -> object:
 
 @builtin("abs", function=True)
 def absolute(frame: Frame, value: Any) -> object:
-    return abs(need_number(value, "abs()"))
+    return abs(bounded(frame.budget, need_number(value, "abs()")))
 
 
 @builtin("sign", function=True)
@@ -83,20 +86,19 @@ def sign(frame: Frame, value: Any) -> object:
 @builtin("round", least=1, most=2, function=True)
 def rounded(frame: Frame, value: Any, digits: Any = 0) -> object:
     places = need_integer(digits, "round()")
-    if abs(places) > 400:
-        raise EvaluationError(f"round() to {places} digits")
-    return round(need_number(value, "round()"), places)
+    if abs(places) > PLACES:
+        raise EvaluationError(f"round() goes to at most {PLACES} digits")
+    number = need_number(value, "round()")
+    bounded(frame.budget, number)
+    return bounded(frame.budget, round(number, places))
 
 
 @builtin("pow", least=2, most=3, function=True)
 def power(frame: Frame, base: Any, exponent: Any, modulus: Any = None) -> object:
     left, right = need_number(base, "pow()"), need_number(exponent, "pow()")
     if modulus is not None:
-        frame.budget.step(DIGITS_COST)
-        return pow(left, right, need_number(modulus, "pow()"))
-    if isinstance(left, int) and isinstance(right, int) and left.bit_length() * right > NUMBER_BITS:
-        raise EvaluationError(f"an integer grows beyond {NUMBER_BITS:,} bits")
-    return pow(left, right)
+        return integers.power_modulo(frame.budget, left, right, need_number(modulus, "pow()"))
+    return integers.power(frame.budget, left, right)
 
 
 def larger(frame: Frame, left: Any, right: Any) -> Any:
@@ -109,22 +111,25 @@ def smaller(frame: Frame, left: Any, right: Any) -> Any:
 
 @builtin("bitwiseAnd", least=2, function=True)
 def bitwise_and(frame: Frame, left: Any, right: Any) -> object:
-    return need_integer(left, "bitwiseAnd()") & need_integer(right, "bitwiseAnd()")
+    first, second = need_integer(left, "bitwiseAnd()"), need_integer(right, "bitwiseAnd()")
+    return bounded(frame.budget, bounded(frame.budget, first) & second)
 
 
 @builtin("bitwiseOr", least=2, function=True)
 def bitwise_or(frame: Frame, left: Any, right: Any) -> object:
-    return need_integer(left, "bitwiseOr()") | need_integer(right, "bitwiseOr()")
+    first, second = need_integer(left, "bitwiseOr()"), need_integer(right, "bitwiseOr()")
+    return bounded(frame.budget, first | second)
 
 
 @builtin("bitwiseXor", least=2, function=True)
 def bitwise_xor(frame: Frame, left: Any, right: Any) -> object:
-    return need_integer(left, "bitwiseXor()") ^ need_integer(right, "bitwiseXor()")
+    first, second = need_integer(left, "bitwiseXor()"), need_integer(right, "bitwiseXor()")
+    return bounded(frame.budget, bounded(frame.budget, first) ^ second)
 
 
 @builtin("bitwiseNot", function=True)
 def bitwise_not(frame: Frame, value: Any) -> object:
-    return ~need_integer(value, "bitwiseNot()")
+    return bounded(frame.budget, ~need_integer(value, "bitwiseNot()"))
 
 
 @builtin("shiftBitsRight", least=2, function=True)
@@ -141,9 +146,7 @@ def _shift(frame: Frame, value: Any, bits: Any, what: str, left: bool) -> object
     number, places = need_integer(value, what), need_integer(bits, what)
     if places < 0:
         raise EvaluationError(f"{what} by a negative number of bits")
-    if places > NUMBER_BITS:
-        raise EvaluationError(f"{what} by more than {NUMBER_BITS:,} bits")
-    return frame.budget.reckon(number << places if left else number >> places)
+    return integers.shift(frame.budget, bounded(frame.budget, number), places if left else -places)
 
 
 @builtin("random", least=0, most=2, function=True)
@@ -155,5 +158,6 @@ def random(frame: Frame, *bounds: Any) -> object:
         return draw(frame.scope, frame.budget).random()
     low, high = need_integer(bounds[0], "random()"), need_integer(bounds[1], "random()")
     if low > high:
-        raise EvaluationError(f"random() between {low} and {high}")
-    return draw(frame.scope, frame.budget).randint(low, high)
+        raise EvaluationError(f"random() between {quote(low)} and {quote(high)}")
+    chance = draw(frame.scope, frame.budget)
+    return chance.randint(bounded(frame.budget, low), bounded(frame.budget, high))

@@ -1,15 +1,28 @@
-"""YAQL's operators on evaluated values. Each does what the library does with the same values, or fails as it fails."""
+"""YAQL's operators on evaluated values. Each does what the library does with the same values, or fails as it fails, and
+is paid for by the size of these values before it does it."""
 
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Iterable, Iterator, Mapping, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set, ValuesView
 from itertools import chain
 from typing import Any
 
-from dalsegno.expressions.values import BuiltDict, BuiltList, describe, is_iterable
+from dalsegno.expressions import integers
+from dalsegno.expressions.integers import bounded
+from dalsegno.expressions.keys import pay_for_key
+from dalsegno.expressions.texts import pay_for_search
+from dalsegno.expressions.values import (
+    CONTAINER_COST,
+    MEMBER_COST,
+    BuiltDict,
+    BuiltList,
+    describe,
+    is_iterable,
+    quote,
+)
 from dalsegno.expressions.yaql.frame import Frame
-from dalsegno.expressions.yaql.lazy import is_deep, stack
+from dalsegno.expressions.yaql.lazy import SINGLE, depth_of, is_deep, stack
 from dalsegno.workflow.scope import EvaluationError
 
 
@@ -28,7 +41,9 @@ def refuse(sign: str, left: object, right: object) -> EvaluationError:
 
 def walk(frame: Frame, value: object, what: str) -> Iterable[Any]:
     """The value as something to iterate over, paid for. Iterators pay as they go. Raises EvaluationError."""
-    if type(value) is list or isinstance(value, (list, tuple, Set)):
+    if type(value) in SINGLE:
+        return value  # type: ignore[return-value]
+    if type(value) is list or isinstance(value, (list, tuple, Set, ValuesView)):
         frame.budget.step(len(value))
         return value
     if is_iterable(value):
@@ -36,42 +51,75 @@ def walk(frame: Frame, value: object, what: str) -> Iterable[Any]:
     raise EvaluationError(f"{what} needs a list, not {describe(value)}")
 
 
-def pay(frame: Frame, items: Iterable[Any]) -> Iterator[Any]:
-    """The items one by one, each counted as a step: what makes endless iterators end."""
+def pay(frame: Frame, items: Iterable[Any], cost: int = 1) -> Iterator[Any]:
+    """The items one by one, each paid for: what makes endless iterators end."""
     budget = frame.budget
     for item in items:
-        budget.steps -= 1
+        budget.steps -= cost
         if budget.steps < 0:
-            budget.exhausted()
+            budget.exhaust()
         yield item
+
+
+def pack(frame: Frame, rows: Iterable[Iterable[Any]], width: int) -> Iterator[BuiltList]:
+    """The rows, of so many items each, as lists."""
+    budget = frame.budget
+    for row in rows:
+        budget.step(1 + width // 8)
+        budget.build(CONTAINER_COST + width)
+        yield BuiltList(row)
 
 
 def collect(frame: Frame, items: Iterable[Any]) -> BuiltList:
     """A list of the items, paid for."""
+    budget = frame.budget
     if isinstance(items, (list, tuple, Set)):
-        frame.budget.build(len(items))
+        budget.build(CONTAINER_COST + len(items))
         return BuiltList(items)
+    budget.build(CONTAINER_COST)
+    cost = 1 + depth_of(items) // 8
     result = BuiltList()
     for item in items:
-        frame.budget.build(1)
+        budget.steps -= cost
+        budget.size -= 1
+        if budget.steps < 0 or budget.size < 0:
+            budget.step(0)
+            budget.build(0)
         result.append(item)
     return result
 
 
+def merge(frame: Frame, left: Mapping[Any, Any], right: Mapping[Any, Any]) -> BuiltDict:
+    """One dict of two, the second one before the first."""
+    count = len(left) + len(right)
+    frame.budget.step(1 + count // 4)
+    frame.budget.build(CONTAINER_COST + MEMBER_COST * count)
+    pay_for_members(frame, left, len(left))
+    pay_for_members(frame, right, count)
+    return BuiltDict({**left, **right})
+
+
+def pay_for_members(frame: Frame, source: Mapping[Any, Any], held: int) -> None:
+    """Pay for looking up all keys of a dict among others. Dicts of the scope have texts as keys, which are cheap."""
+    if type(source) is not dict:
+        frame.budget.step(len(source))
+        for key in source:
+            pay_for_key(frame.budget, key, held)
+
+
 def add(frame: Frame, left: Any, right: Any) -> object:
     if is_number(left) and is_number(right):
-        return frame.budget.reckon(left + right)
+        return bounded(frame.budget, left + right)
     if isinstance(left, str) and isinstance(right, str):
         frame.budget.build(len(left) + len(right))
         return left + right
     if isinstance(left, Mapping) and isinstance(right, Mapping):
-        frame.budget.build(len(left) + len(right))
-        return BuiltDict({**left, **right})
+        return merge(frame, left, right)
     if is_sequence(left) and is_sequence(right):
-        frame.budget.build(len(left) + len(right))
+        frame.budget.build(CONTAINER_COST + len(left) + len(right))
         return BuiltList(chain(left, right))
     if isinstance(left, frozenset) and isinstance(right, frozenset):
-        frame.budget.build(len(left) + len(right))
+        pay_for_sets(frame, left, right)
         return left | right
     if is_iterable(left) and is_iterable(right):
         first, second = walk(frame, left, "'+'"), walk(frame, right, "'+'")
@@ -79,25 +127,35 @@ def add(frame: Frame, left: Any, right: Any) -> object:
     raise refuse("+", left, right)
 
 
+def pay_for_sets(frame: Frame, *sets: Set[Any]) -> None:
+    """Pay for putting sets together, or comparing them."""
+    count = sum(map(len, sets))
+    frame.budget.step(1 + count)
+    frame.budget.build(CONTAINER_COST + MEMBER_COST * count)
+    for each in sets:
+        for item in each:
+            pay_for_key(frame.budget, item, count)
+
+
 def subtract(frame: Frame, left: Any, right: Any) -> object:
     if is_number(left) and is_number(right):
-        return frame.budget.reckon(left - right)
+        return bounded(frame.budget, left - right)
     if isinstance(left, Set) and isinstance(right, Set):
-        frame.budget.step(len(left))
+        pay_for_sets(frame, left, right)
         return frozenset(left) - frozenset(right)
     raise refuse("-", left, right)
 
 
 def multiply(frame: Frame, left: Any, right: Any) -> object:
     if is_number(left) and is_number(right):
-        return frame.budget.reckon(left * right)
+        return integers.multiply(frame.budget, left, right)
     if isinstance(left, int) and (isinstance(right, str) or is_sequence(right)):
         left, right = right, left
     if isinstance(right, int) and isinstance(left, str):
         frame.budget.build(len(left) * max(right, 0))
         return left * right
     if isinstance(right, int) and is_sequence(left):
-        frame.budget.build(len(left) * max(right, 0))
+        frame.budget.build(CONTAINER_COST + len(left) * max(right, 0))
         return BuiltList(list(left) * right)
     raise refuse("*", left, right)
 
@@ -107,7 +165,8 @@ def divide(frame: Frame, left: Any, right: Any) -> object:
         raise refuse("/", left, right)
     if right == 0:
         raise EvaluationError("division by zero")
-    return left // right if isinstance(left, int) and isinstance(right, int) else left / right
+    integers.pay_division(frame.budget, left, right)
+    return bounded(frame.budget, left // right if isinstance(left, int) and isinstance(right, int) else left / right)
 
 
 def modulo(frame: Frame, left: Any, right: Any) -> object:
@@ -115,7 +174,8 @@ def modulo(frame: Frame, left: Any, right: Any) -> object:
         raise refuse("mod", left, right)
     if right == 0:
         raise EvaluationError("division by zero")
-    return left % right
+    integers.pay_division(frame.budget, left, right)
+    return bounded(frame.budget, left % right)
 
 
 EQUAL_COST = 4
@@ -123,15 +183,25 @@ EQUAL_COST = 4
 
 
 def equal(frame: Frame, left: Any, right: Any) -> bool:
-    """Whether two values are the same. Containers are compared member by member, so that each costs a step."""
+    """Whether two values are the same. Containers are compared member by member, so that each is paid for."""
+    frame.budget.step(1)
     if isinstance(left, (list, tuple)) and isinstance(right, (list, tuple)):
         return len(left) == len(right) and all(_all_equal(frame, zip(left, right, strict=True)))
     if isinstance(left, Mapping) and isinstance(right, Mapping):
-        if len(left) != len(right) or any(key not in right for key in left):
+        if len(left) != len(right):
+            return False
+        frame.budget.step(len(left))
+        pay_for_members(frame, left, len(right))
+        if any(key not in right for key in left):
             return False
         return all(_all_equal(frame, ((value, right[key]) for key, value in left.items())))
+    if isinstance(left, Set) and isinstance(right, Set):
+        pay_for_sets(frame, left, right)
+        return bool(left == right)
     if isinstance(left, str):
         frame.budget.read(left)
+    else:
+        bounded(frame.budget, left)
     return bool(left == right)
 
 
@@ -148,7 +218,7 @@ def not_equal(frame: Frame, left: Any, right: Any) -> bool:
 
 def contained(frame: Frame, left: Any, right: Any) -> object:
     if isinstance(right, str) and isinstance(left, str):
-        frame.budget.read(right)
+        pay_for_search(frame.budget, right, left)
         return left in right
     if not is_iterable(right):
         raise refuse("in", left, right)
@@ -158,12 +228,13 @@ def contained(frame: Frame, left: Any, right: Any) -> object:
 def is_member(frame: Frame, value: object, items: Any) -> bool:
     """Whether the items contain the value. A dict or a list is in no set of keys."""
     if isinstance(items, Set):
+        pay_for_key(frame.budget, value, len(items))
         try:
             return value in items
         except TypeError:
             return False
     source = walk(frame, items, "'in'")
-    if isinstance(value, (str, list, tuple, Mapping)):
+    if isinstance(value, (str, list, tuple, Mapping, Set)):
         return any(equal(frame, item, value) for item in source)
     return value in source
 
@@ -183,13 +254,14 @@ def compare(sign: str) -> Callable[[Frame, Any, Any], object]:
 
     def closure(frame: Frame, left: Any, right: Any) -> object:
         if is_number(left) and is_number(right):
-            return test(left, right)
+            return test(bounded(frame.budget, left), right)
         if isinstance(left, str) and isinstance(right, str):
             frame.budget.read(left)
             return test(left, right)
         if left is None or right is None:
             return test(left is not None, right is not None)
         if isinstance(left, Set) and isinstance(right, Set):
+            pay_for_sets(frame, left, right)
             return test(left, right)
         raise refuse(sign, left, right)
 
@@ -215,23 +287,23 @@ BINARY: dict[str, Callable[[Frame, Any, Any], object]] = {
 }
 
 
-def negate(value: Any) -> object:
+def negate(frame: Frame, value: Any) -> object:
     if not is_number(value):
         raise EvaluationError(f"'-' does not apply to {describe(value)}")
-    return -value
+    return -bounded(frame.budget, value)
 
 
-def affirm(value: Any) -> object:
+def affirm(frame: Frame, value: Any) -> object:
     if not is_number(value):
         raise EvaluationError(f"'+' does not apply to {describe(value)}")
     return +value
 
 
-def invert(value: object) -> object:
+def invert(frame: Frame, value: object) -> object:
     return not value
 
 
-UNARY: dict[str, Callable[[Any], object]] = {"-": negate, "+": affirm, "not": invert}
+UNARY: dict[str, Callable[[Frame, Any], object]] = {"-": negate, "+": affirm, "not": invert}
 
 
 def attribute(frame: Frame, value: Any, name: str) -> object:
@@ -243,22 +315,23 @@ def attribute(frame: Frame, value: Any, name: str) -> object:
             raise EvaluationError(f"there is no key {name!r}") from None
     if is_iterable(value):
         items = walk(frame, value, f".{name}")
-        return stack((attribute(frame, item, name) for item in items), items)
+        return stack((attribute(frame, item, name) for item in pay(frame, items)), items)
     raise EvaluationError(f"{describe(value)} has no key {name!r}")
 
 
 def index(frame: Frame, value: Any, key: Any) -> object:
     """`value[key]` of a dict or a list. Raises EvaluationError."""
     if isinstance(value, Mapping):
+        pay_for_key(frame.budget, key, len(value))
         try:
             return value[key]
         except (KeyError, TypeError):
-            raise EvaluationError(f"there is no key {key!r}") from None
+            raise EvaluationError(f"there is no key {quote(key)}") from None
     if is_sequence(value) and isinstance(key, int):
         try:
             return value[key]
         except IndexError:
-            raise EvaluationError(f"there is no index {key} in a list of {len(value)}") from None
+            raise EvaluationError(f"there is no index {quote(key)} in a list of {len(value)}") from None
     raise EvaluationError(f"{describe(value)} cannot be indexed with {describe(key)}")
 
 
@@ -266,4 +339,5 @@ def index_or(frame: Frame, value: Any, key: Any, default: Any) -> object:
     """`value[key, default]` of a dict. Raises EvaluationError."""
     if not isinstance(value, Mapping):
         raise EvaluationError(f"{describe(value)} cannot be indexed with a default")
+    pay_for_key(frame.budget, key, len(value))
     return value.get(key, default)

@@ -8,18 +8,22 @@ from itertools import accumulate as accumulated
 from itertools import chain, dropwhile, islice, takewhile, zip_longest
 from typing import Any
 
-from dalsegno.expressions.values import BuiltList, describe, is_iterable, is_iterator
+from dalsegno.expressions.integers import BITS_PER_STEP, bounded
+from dalsegno.expressions.keys import key_of
+from dalsegno.expressions.values import CONTAINER_COST, MEMBER_COST, BuiltList, describe, is_iterable, is_iterator
 from dalsegno.expressions.yaql import strings
-from dalsegno.expressions.yaql.collections import distinct_items, freeze, need_integer
+from dalsegno.expressions.yaql.collections import DISTINCT_COST, distinct_items, need_integer
 from dalsegno.expressions.yaql.frame import Frame
 from dalsegno.expressions.yaql.lazy import depth_of, stack
 from dalsegno.expressions.yaql.mathematics import larger, smaller
-from dalsegno.expressions.yaql.operators import add, collect, equal, greater, is_sequence, less, pay, walk
+from dalsegno.expressions.yaql.operators import add, collect, equal, greater, is_sequence, less, pack, pay, walk
 from dalsegno.expressions.yaql.registry import ANY, builtin
 from dalsegno.workflow.scope import EvaluationError
 
 One = Callable[[Any], Any]
 Two = Callable[[Any, Any], Any]
+Ranked = tuple[Any, list[Any]]
+"""An item and what selectors gave for it."""
 
 
 @builtin("where", "filter", least=2, method=True, lambdas={1: 1})
@@ -98,7 +102,8 @@ def distinct(frame: Frame, items: Any, key: One | None = None) -> object:
 def enumerated(frame: Frame, items: Any, start: Any = 0) -> object:
     first = need_integer(start, "enumerate()")
     source = walk(frame, items, "enumerate()")
-    return stack((BuiltList(pair) for pair in enumerate(source, first)), source)
+    frame.budget.step(bounded(frame.budget, first).bit_length() // BITS_PER_STEP)
+    return stack(pack(frame, enumerate(source, first), 2), source)
 
 
 @builtin("any", least=1, most=2, method=True, function=True, lambdas={1: 1})
@@ -119,8 +124,8 @@ def count(frame: Frame, items: Any) -> object:
 _NOTHING: Any = object()
 
 
-def _reduce(items: Iterable[Any], combine: Two, first: Any, what: str) -> object:
-    source = iter(items)
+def _reduce(frame: Frame, items: Iterable[Any], combine: Two, first: Any, what: str) -> object:
+    source = iter(pay(frame, items))
     result = next(source, _NOTHING) if first is _NOTHING else first
     if result is _NOTHING:
         raise EvaluationError(f"{what} of an empty list")
@@ -131,7 +136,7 @@ def _reduce(items: Iterable[Any], combine: Two, first: Any, what: str) -> object
 
 @builtin("aggregate", "reduce", least=2, most=3, method=True, lambdas={1: 2})
 def aggregate(frame: Frame, items: Any, combine: Two, first: Any = _NOTHING) -> object:
-    return _reduce(walk(frame, items, "aggregate()"), combine, first, "aggregate()")
+    return _reduce(frame, walk(frame, items, "aggregate()"), combine, first, "aggregate()")
 
 
 @builtin("accumulate", least=2, most=3, method=True, lambdas={1: 2})
@@ -153,7 +158,7 @@ def accumulate(frame: Frame, items: Any, combine: Two, first: Any = _NOTHING) ->
 
 @builtin("sum", least=1, most=2, method=True)
 def total(frame: Frame, items: Any, first: Any = _NOTHING) -> object:
-    return _reduce(walk(frame, items, "sum()"), lambda left, right: add(frame, left, right), first, "sum()")
+    return _reduce(frame, walk(frame, items, "sum()"), lambda left, right: add(frame, left, right), first, "sum()")
 
 
 @builtin("max", least=2, function=True)
@@ -168,12 +173,12 @@ def smaller_of(frame: Frame, left: Any, right: Any) -> object:
 
 @builtin("max", least=1, most=2, method=True)
 def maximum(frame: Frame, items: Any, first: Any = _NOTHING) -> object:
-    return _reduce(walk(frame, items, "max()"), lambda left, right: larger(frame, left, right), first, "max()")
+    return _reduce(frame, walk(frame, items, "max()"), lambda left, right: larger(frame, left, right), first, "max()")
 
 
 @builtin("min", least=1, most=2, method=True)
 def minimum(frame: Frame, items: Any, first: Any = _NOTHING) -> object:
-    return _reduce(walk(frame, items, "min()"), lambda left, right: smaller(frame, left, right), first, "min()")
+    return _reduce(frame, walk(frame, items, "min()"), lambda left, right: smaller(frame, left, right), first, "min()")
 
 
 @builtin("first", least=1, most=2, method=True)
@@ -212,7 +217,8 @@ def numbers(frame: Frame, *bounds: Any) -> object:
     limits = [need_integer(bound, "range()") for bound in bounds]
     if len(limits) == 3 and limits[2] == 0:
         raise EvaluationError("range() in steps of 0")
-    return pay(frame, range(*limits))
+    longest = max(abs(bounded(frame.budget, limit)).bit_length() for limit in limits)
+    return pay(frame, range(*limits), 1 + longest // BITS_PER_STEP)
 
 
 @builtin("orderBy", least=2, method=True, lambdas={1: 1})
@@ -242,6 +248,10 @@ def _then(items: Any, selector: One, direction: int) -> object:
     return items
 
 
+COMPARE_COST = 2
+"""Steps of comparing two items, without what their selectors cost."""
+
+
 class Ordering:
     """A list that is sorted when somebody walks through it: `thenBy` may still add to its order."""
 
@@ -254,17 +264,29 @@ class Ordering:
 
     def __iter__(self) -> Iterator[Any]:
         if self.sorted is None:
-            self.sorted = sorted(collect(self.frame, self.items), key=cmp_to_key(self._compare))
+            items = collect(self.frame, self.items)
+            self.frame.budget.build((CONTAINER_COST + len(self.order)) * len(items))
+            pairs: list[Ranked] = [(item, []) for item in items]
+            ranked = sorted(pairs, key=cmp_to_key(self._compare))
+            self.sorted = [item for item, _ in ranked]
         return iter(self.sorted)
 
-    def _compare(self, left: Any, right: Any) -> int:
-        for selector, direction in self.order:
-            first, second = selector(left), selector(right)
+    def _compare(self, left: Ranked, right: Ranked) -> int:
+        """By one selector after the other. What a selector gives for an item is kept beside the item."""
+        self.frame.budget.step(COMPARE_COST)
+        for place, (_, direction) in enumerate(self.order):
+            first, second = self._rank(left, place), self._rank(right, place)
             if less(self.frame, first, second):
                 return -direction
             if greater(self.frame, first, second):
                 return direction
         return 0
+
+    def _rank(self, ranked: Ranked, place: int) -> Any:
+        item, ranks = ranked
+        if len(ranks) <= place:
+            ranks.append(self.order[place][0](item))
+        return ranks[place]
 
 
 def join_lists(frame: Frame, left: Any, right: Any, predicate: Two, selector: Two) -> Iterator[Any]:
@@ -291,9 +313,14 @@ def join(frame: Frame, left: Any, *arguments: Any) -> object:
 def group_by(frame: Frame, items: Any, key: One, value: One | None = None) -> object:
     groups: dict[object, BuiltList] = {}
     for item in walk(frame, items, "groupBy()"):
+        frame.budget.step(DISTINCT_COST)
         frame.budget.build(1)
         found, mark = item if value is None else value(item), key(item)
-        group = groups.setdefault(freeze(frame, mark), BuiltList([mark, BuiltList()]))
+        known = key_of(frame.budget, mark)
+        group = groups.get(known)
+        if group is None:
+            frame.budget.build(MEMBER_COST + 2 * CONTAINER_COST)
+            group = groups[known] = BuiltList([mark, BuiltList()])
         group[1].append(found)
     return iter(groups.values())
 
@@ -301,13 +328,13 @@ def group_by(frame: Frame, items: Any, key: One, value: One | None = None) -> ob
 @builtin("zip", least=1, most=ANY, method=True)
 def zipped(frame: Frame, *lists: Any) -> object:
     sources = [walk(frame, items, "zip()") for items in lists]
-    return stack(map(BuiltList, zip(*sources, strict=False)), *sources)
+    return stack(pack(frame, zip(*sources, strict=False), len(sources)), *sources)
 
 
 @builtin("zipLongest", least=1, most=ANY, method=True)
 def zipped_longest(frame: Frame, *lists: Any) -> object:
     sources = [walk(frame, items, "zipLongest()") for items in lists]
-    return stack(map(BuiltList, zip_longest(*sources)), *sources)
+    return stack(pack(frame, zip_longest(*sources), len(sources)), *sources)
 
 
 @builtin("takeWhile", least=2, method=True, lambdas={1: 1})
@@ -344,7 +371,8 @@ def _places(frame: Frame, items: Any, wanted: Any, span: tuple[Any, ...], what: 
 
 @builtin("indexWhere", least=2, method=True, lambdas={1: 1})
 def index_where(frame: Frame, items: Any, predicate: One) -> object:
-    return next((place for place, item in enumerate(walk(frame, items, "indexWhere()")) if predicate(item)), -1)
+    source = walk(frame, items, "indexWhere()")
+    return next((place for place, item in enumerate(source) if predicate(item)), -1)
 
 
 @builtin("lastIndexWhere", least=2, method=True, lambdas={1: 1})

@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from itertools import islice
 from typing import Any
 
-from dalsegno.expressions.values import CONTAINER_COST, BuiltList, describe, is_iterable
+from dalsegno.expressions.budget import CHARACTERS_PER_STEP
+from dalsegno.expressions.integers import bounded
+from dalsegno.expressions.texts import (
+    pay_for_case,
+    pay_for_replace,
+    pay_for_search,
+    pay_for_split,
+    pay_for_strip,
+)
+from dalsegno.expressions.values import CONTAINER_COST, BuiltList, describe, is_iterable, show
 from dalsegno.expressions.yaql.collections import need_integer, replace_items
 from dalsegno.expressions.yaql.frame import Frame
-from dalsegno.expressions.yaql.operators import is_number, walk
+from dalsegno.expressions.yaql.operators import collect, is_number, pay_for_members, walk
 from dalsegno.expressions.yaql.registry import ANY, builtin
 from dalsegno.workflow.scope import EvaluationError
 
-SHOWN = 100_000
-"""Items of an iterator that `str()` shows."""
+SHOWN_COST = 5
+"""Steps of showing a list or a dict, without its members."""
 
 
 def need_string(frame: Frame, value: Any, what: str) -> str:
@@ -28,7 +36,7 @@ def need_string(frame: Frame, value: Any, what: str) -> str:
 def as_string(frame: Frame, value: Any) -> str:
     """`str()`: YAQL's words for null and booleans; lists look as the library shows them, in round brackets.
 
-    Iterators look like lists: the library shows an address in memory, different each time.
+    Iterators look like lists: the library shows an address in memory, different each time. Paid for by its length.
     """
     if value is None:
         return "null"
@@ -37,21 +45,28 @@ def as_string(frame: Frame, value: Any) -> str:
     if value is False:
         return "false"
     if isinstance(value, (list, tuple, Mapping)):
-        return repr(_as_tuples(frame, value, 0))
+        return _measured(frame, repr(_as_tuples(frame, value, 0)))
     if is_iterable(value):
-        return repr(_as_tuples(frame, [*islice(value, SHOWN)], 0))
-    return str(value)
+        return _measured(frame, repr(_as_tuples(frame, collect(frame, value), 0)))
+    return show(value, frame.budget)
 
 
 def _as_tuples(frame: Frame, value: Any, depth: int) -> Any:
+    if isinstance(value, str):
+        frame.budget.step(1 + len(value) // CHARACTERS_PER_STEP)
+        frame.budget.build(len(value))
+        return value
+    if not isinstance(value, (list, tuple, Mapping)):
+        frame.budget.step(1)
+        return bounded(frame.budget, value)
     if depth > 200:
         raise EvaluationError("str() of a value nested deeper than 200 levels")
-    frame.budget.build(len(value) if isinstance(value, str) else CONTAINER_COST)
+    frame.budget.step(SHOWN_COST)
+    frame.budget.build(CONTAINER_COST)
     if isinstance(value, (list, tuple)):
         return tuple(_as_tuples(frame, item, depth + 1) for item in value)
-    if isinstance(value, Mapping):
-        return {_as_tuples(frame, key, depth + 1): _as_tuples(frame, item, depth + 1) for key, item in value.items()}
-    return value
+    pay_for_members(frame, value, len(value))
+    return {_as_tuples(frame, key, depth + 1): _as_tuples(frame, item, depth + 1) for key, item in value.items()}
 
 
 def _measured(frame: Frame, text: str) -> str:
@@ -61,10 +76,7 @@ def _measured(frame: Frame, text: str) -> str:
 
 @builtin("str", function=True)
 def string(frame: Frame, value: Any) -> object:
-    try:
-        return _measured(frame, as_string(frame, value))
-    except ValueError:
-        raise EvaluationError("str() of an integer with too many digits") from None
+    return as_string(frame, value)
 
 
 @builtin("isString", function=True)
@@ -74,12 +86,16 @@ def is_string(frame: Frame, value: Any) -> object:
 
 @builtin("toUpper", method=True)
 def to_upper(frame: Frame, text: Any) -> object:
-    return _measured(frame, need_string(frame, text, "toUpper()").upper())
+    source = need_string(frame, text, "toUpper()")
+    pay_for_case(frame.budget, source)
+    return source.upper()
 
 
 @builtin("toLower", method=True)
 def to_lower(frame: Frame, text: Any) -> object:
-    return _measured(frame, need_string(frame, text, "toLower()").lower())
+    source = need_string(frame, text, "toLower()")
+    pay_for_case(frame.budget, source)
+    return source.lower()
 
 
 @builtin("split", least=1, most=3, method=True)
@@ -97,7 +113,7 @@ def _split(frame: Frame, what: str, text: Any, separator: Any, limit: Any, right
     between = None if separator is None else need_string(frame, separator, what)
     if between == "":
         raise EvaluationError(f"{what} with an empty separator")
-    frame.budget.build(len(source))
+    pay_for_split(frame.budget, source, between, backwards=right)
     cut = source.rsplit if right else source.split
     return BuiltList(cut(between, need_integer(limit, what)))
 
@@ -108,50 +124,60 @@ def join_strings(frame: Frame, left: Any, right: Any) -> object:
     between = need_string(frame, separator, "join()")
     parts = []
     for item in walk(frame, items, "join()"):
-        part = as_string(frame, item)
-        frame.budget.build(len(part) + len(between))
+        part = item if isinstance(item, str) else as_string(frame, item)
+        frame.budget.build(1 + len(part) + len(between))
         parts.append(part)
     return between.join(parts)
 
 
 def concat_strings(frame: Frame, *texts: Any) -> object:
-    return _measured(frame, "".join(need_string(frame, text, "concat()") for text in texts))
+    parts = [need_string(frame, text, "concat()") for text in texts]
+    frame.budget.build(sum(map(len, parts)))
+    return "".join(parts)
 
 
 @builtin("trim", least=1, most=2, method=True)
 def trim(frame: Frame, text: Any, characters: Any = None) -> object:
-    return need_string(frame, text, "trim()").strip(_characters(frame, characters, "trim()"))
+    source, wanted = _strippable(frame, text, characters, "trim()")
+    return source.strip(wanted)
 
 
 @builtin("trimLeft", least=1, most=2, method=True)
 def trim_left(frame: Frame, text: Any, characters: Any = None) -> object:
-    return need_string(frame, text, "trimLeft()").lstrip(_characters(frame, characters, "trimLeft()"))
+    source, wanted = _strippable(frame, text, characters, "trimLeft()")
+    return source.lstrip(wanted)
 
 
 @builtin("trimRight", least=1, most=2, method=True)
 def trim_right(frame: Frame, text: Any, characters: Any = None) -> object:
-    return need_string(frame, text, "trimRight()").rstrip(_characters(frame, characters, "trimRight()"))
+    source, wanted = _strippable(frame, text, characters, "trimRight()")
+    return source.rstrip(wanted)
 
 
 @builtin("norm", least=1, most=2, method=True, function=True)
 def norm(frame: Frame, text: Any, characters: Any = None) -> object:
     if text is None:
         return None
-    return need_string(frame, text, "norm()").strip(_characters(frame, characters, "norm()")) or None
+    source, wanted = _strippable(frame, text, characters, "norm()")
+    return source.strip(wanted) or None
 
 
 @builtin("isEmpty", least=1, most=3, method=True, function=True)
 def is_empty(frame: Frame, text: Any, trimmed: Any = True, characters: Any = None) -> object:
     if text is None:
         return True
-    source = need_string(frame, text, "isEmpty()")
+    source, wanted = _strippable(frame, text, characters, "isEmpty()")
     if not isinstance(trimmed, bool):
         raise EvaluationError(f"isEmpty() needs a boolean, not {describe(trimmed)}")
-    return not (source.strip(_characters(frame, characters, "isEmpty()")) if trimmed else source)
+    return not (source.strip(wanted) if trimmed else source)
 
 
-def _characters(frame: Frame, value: Any, what: str) -> str | None:
-    return None if value is None else need_string(frame, value, what)
+def _strippable(frame: Frame, text: Any, characters: Any, what: str) -> tuple[str, str | None]:
+    """The text, and the characters that are taken from its ends: both are strings, and the work is paid for."""
+    source = need_string(frame, text, what)
+    wanted = None if characters is None else need_string(frame, characters, what)
+    pay_for_strip(frame.budget, source, wanted)
+    return source, wanted
 
 
 @builtin("replace", least=2, most=4, method=True)
@@ -174,9 +200,7 @@ def replace(frame: Frame, target: Any, *arguments: Any) -> object:
 
 
 def _replace(frame: Frame, text: str, old: str, new: str, count: int) -> str:
-    frame.budget.step(1 + len(text) // 64)
-    found = text.count(old) if count < 0 else min(text.count(old), count)
-    frame.budget.build(max(len(text) + found * (len(new) - len(old)), 0))
+    pay_for_replace(frame.budget, text, old, new, count)
     return text.replace(old, new, count)
 
 
@@ -188,29 +212,31 @@ def substring(frame: Frame, text: Any, start: Any, length: Any = -1) -> object:
         count = len(source)
     if first < 0:
         first += len(source)
-    return _measured(frame, source[first : first + count])
+    frame.budget.build(min(count, len(source)))
+    return source[first : first + count]
 
 
 def find_in_string(frame: Frame, text: str, part: Any, span: tuple[Any, ...], last: bool) -> int:
     """`indexOf` and `lastIndexOf` of strings; the span is a start and a length, both optional."""
     what = "lastIndexOf()" if last else "indexOf()"
-    frame.budget.read(text)
     find = text.rfind if last else text.find
+    wanted = need_string(frame, part, what)
+    pay_for_search(frame.budget, text, wanted, backwards=last)
     first = need_integer(span[0], what) if span else 0
     if len(span) < 2:
-        return find(need_string(frame, part, what), first)
+        return find(wanted, first)
     count = need_integer(span[1], what)
     if first < 0:
         first += len(text)
     if count < 0:
         count = len(text) - first
-    return find(need_string(frame, part, what), first, first + count)
+    return find(wanted, first, first + count)
 
 
 @builtin("toCharArray", method=True)
 def to_characters(frame: Frame, text: Any) -> object:
     source = need_string(frame, text, "toCharArray()")
-    frame.budget.build(len(source))
+    pay_for_split(frame.budget, source, None)
     return BuiltList(source)
 
 
@@ -230,4 +256,5 @@ def ends_with(frame: Frame, text: Any, *suffixes: Any) -> object:
 def hexadecimal(frame: Frame, value: Any) -> object:
     if not is_number(value) or isinstance(value, float):
         raise EvaluationError(f"hex() needs an integer, not {describe(value)}")
+    frame.budget.build(len("0x") + bounded(frame.budget, value).bit_length() // 4)
     return hex(value)

@@ -1,0 +1,115 @@
+"""How an expression is evaluated: in the engine when that is short work, else in a process apart.
+
+What is sure to have a bound is tried in the engine with little to spend, which also comes out of what the whole event
+has. When that does not suffice, it is given up and done again apart, with the same closures and as much as authors may
+expect.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import ClassVar
+
+from dalsegno.expressions.apart import evaluate_apart
+from dalsegno.expressions.budget import SIZE_HERE, STEPS_HERE, Budget, Moved
+from dalsegno.expressions.language import Language
+from dalsegno.workflow.scope import EvaluationError, Scope
+
+Path = tuple[str, ...]
+"""A variable and keys in it."""
+PATH_COST = 1
+"""Steps of following a path."""
+ELSEWHERE = object()
+"""Stands for the value of a path that leads elsewhere than to dicts."""
+
+
+class Source(ABC):
+    """A text that is an expression, or has expressions in it."""
+
+    __slots__ = ("cost", "is_bounded", "language", "path", "text")
+
+    notation: ClassVar[str]
+    """What the process apart is told that it is."""
+
+    def __init__(self, text: str, language: Language, *, cost: int, is_bounded: bool, path: Path | None) -> None:
+        self.text = text
+        self.language = language
+        self.cost = cost
+        """Steps of each evaluation, beside those that depend on the data."""
+        self.is_bounded = is_bounded
+        """Whether all that it does is paid for, so that it may run in the engine."""
+        self.path = path
+        """What it asks for when it does nothing else: nearly all expressions are such."""
+
+    def evaluate(self, scope: Scope, place: str = "") -> object:
+        """The value as plain JSON data. `place` keeps `uuid()` of two places apart. Raises EvaluationError."""
+        if self.path is not None:
+            found = follow(scope, self.path)
+            if found is not ELSEWHERE:
+                return found
+        steps = scope.steps_left if self.is_bounded else 0
+        if steps > STEPS_HERE:
+            steps = STEPS_HERE
+        if steps > self.cost:
+            budget = Budget(place, steps - self.cost, SIZE_HERE, True)
+            try:
+                return self.value(scope, budget)
+            except (Moved, RecursionError):
+                pass
+            except MemoryError:
+                raise
+            except Exception as error:
+                raise self.failure(error) from None
+            finally:
+                scope.spend(steps - budget.steps)
+        return evaluate_apart(self.notation, self.text, scope, place, self.language.name)
+
+    def evaluate_here(self, scope: Scope, place: str) -> object:
+        """The same in this process, whatever it takes: what the process apart does. Raises EvaluationError."""
+        try:
+            return self.value(scope, Budget(place))
+        except MemoryError:
+            raise
+        except Exception as error:
+            raise self.failure(error) from None
+
+    @abstractmethod
+    def value(self, scope: Scope, budget: Budget) -> object:
+        """The value as plain JSON data. Raises Moved, and whatever Python and the libraries raise."""
+
+    @abstractmethod
+    def failure(self, error: Exception) -> EvaluationError:
+        """What is told of an error in it.
+
+        Python's functions and the libraries raise whatever they like, and all of it is the expression's fault.
+        """
+
+
+def follow(scope: Scope, path: Path) -> object:
+    """What the path leads to, ELSEWHERE when that is not simply a variable or a member of dicts in it.
+
+    What comes unchanged out of the scope is JSON data already.
+    """
+    try:
+        value: object = scope.variable(path[0])
+        for name in path[1:]:
+            value = value[name]  # type: ignore[index]
+    except (KeyError, TypeError, EvaluationError):
+        return ELSEWHERE
+    scope.spend(PATH_COST)
+    return value
+
+
+def explain(shown: str, error: Exception) -> EvaluationError:
+    """The error with the text that it is in, as its author should see it. Neither is longer than need be."""
+    if isinstance(error, RecursionError):
+        cause = "it nests too deeply"
+    elif isinstance(error, EvaluationError):
+        cause = str(error)
+    else:
+        cause = f"{type(error).__name__}: {error}"
+    return EvaluationError(f"{shown}: {shorten(cause, 1_000)}")
+
+
+def shorten(text: str, limit: int) -> str:
+    return text if len(text) <= limit else f"{text[:limit]}…"
