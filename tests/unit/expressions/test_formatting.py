@@ -94,7 +94,7 @@ def test_values(evaluate: Evaluate, language: Language, text: str, value: object
         ("'{0}'.format(x => 1)", "no argument for `{0}`"),
         ("'{}{0}'.format(1)", "all fields have a number or none"),
         ("'{'.format(1)", "Single '{'"),
-        ("'{0}'.format(pow(10, 5000))", "Exceeds the limit (4300 digits)"),
+        ("'{0}'.format(pow(10, 5000))", "an integer grows beyond 4,300 digits"),
     ],
 )
 def test_refusals(evaluate: Evaluate, language: Language, text: str, said: str) -> None:

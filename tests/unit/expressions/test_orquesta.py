@@ -329,7 +329,7 @@ def test_wrong_use(template: str, cause: str) -> None:
     ("expression", "cause"),
     [
         ("range(1000000).select(result())", "takes more than"),
-        ("range(1000000).select(task(t1))", "takes more than"),
+        ("range(1000000).select(task(t1))", "builds more than"),
         ("range(1000000).select(st2kv('system.a'))", "takes more than"),
         ("range(1000000).select(basename(ctx().s))", "builds more than"),
         ("range(1000000).select(json_escape(ctx().s))", "builds more than"),
