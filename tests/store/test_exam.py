@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 from tests.store.scenes import (
@@ -19,7 +20,7 @@ from tests.store.scenes import (
 )
 
 from dalsegno.store.inspection import check, check_execution
-from dalsegno.store.records import HeldAttempt, JournalEntry, ReadyAttempt, Saved, SessionRow, Standing
+from dalsegno.store.records import Claimed, HeldAttempt, JournalEntry, ReadyAttempt, Saved, SessionRow, Standing
 from dalsegno.store.rows import attempt_row, execution_row, task_row
 from dalsegno.store.store import Store, StoreConflict
 from dalsegno.store.texts import resolved
@@ -119,8 +120,32 @@ def test_claim_gives_revisions_of_those_that_exist(store: Store) -> None:
     """A claim answers with the revision of each execution that is there and leaves out the others (DESIGN.md 4)."""
     save(store, start("e1"), create("e2"))
     with store.write() as transaction:
-        assert transaction.claim(["e2", "e3", "e1"]) == {"e1": 2, "e2": 1}
+        assert transaction.claim(["e2", "e3", "e1"]) == {"e1": Claimed(2, 0), "e2": Claimed(1, 0)}
         assert transaction.claim([]) == {}
+
+
+def test_deaths_are_told_by_the_claim_and_set_back_by_what_is_stored(store: Store) -> None:
+    """Deaths belong to the row and not to the journal: a claim and the row tell them, `check` finds nothing wrong with
+    them, and storing a step of the execution sets them back, unless they are to stay. One that is gone is no fault."""
+    first, second = start("e1"), start("e2")
+    save(store, first, second)
+    with store.write() as transaction:
+        transaction.set_deaths("e1", 2)
+        transaction.set_deaths("e2", 1)
+        transaction.set_deaths("gone", 1)
+        assert transaction.claim(["e1", "e2", "gone"]) == {"e1": Claimed(2, 2), "e2": Claimed(2, 1)}
+    with store.read() as queries:
+        assert [row.deaths for row in queries.executions_of(["e1", "e2"]).values()] == [2, 1]
+    assert list(check(store)) == []
+    save(store, first.do(ExecutionMoved(state=ExecutionState.PAUSED, at_s=101.0)))
+    with store.write() as transaction:
+        second.do(ExecutionMoved(state=ExecutionState.PAUSED, at_s=101.0))
+        transaction.save_all([replace(second.saved(), deaths=1)])
+    with store.write() as transaction:
+        assert transaction.claim(["e1", "e2"]) == {"e1": Claimed(3, 0), "e2": Claimed(3, 1)}
+        transaction.set_deaths("e2", 0)
+        assert transaction.claim(["e2"]) == {"e2": Claimed(3, 0)}
+    assert list(check(store)) == []
 
 
 def test_stale_copy_cannot_be_stored(store: Store) -> None:

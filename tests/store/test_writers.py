@@ -14,7 +14,7 @@ import pytest
 from tests.store.scenes import Scene, add_task, create, save, start
 
 from dalsegno.engine.clock import Clock
-from dalsegno.store.records import ClockRow, NewMessage
+from dalsegno.store.records import Claimed, ClockRow, NewMessage
 from dalsegno.store.sql import SqlStore
 from dalsegno.store.store import Store, StoreLocked, StoreOutdated, StoreUnreachable, open_store
 from dalsegno.workflow.changes import GlobalsPublished
@@ -82,7 +82,7 @@ def test_claim_waits_for_the_other_transaction(pair: tuple[Store, Store]) -> Non
     """A claim of what another transaction has claimed answers once that one has ended, with the revision it left."""
     scene = create("e1")
     save(pair[0], scene)
-    answers: list[dict[str, int]] = []
+    answers: list[dict[str, Claimed]] = []
 
     def claim_too() -> None:
         with pair[1].write() as transaction:
@@ -90,13 +90,13 @@ def test_claim_waits_for_the_other_transaction(pair: tuple[Store, Store]) -> Non
 
     other = threading.Thread(target=claim_too)
     with pair[0].write() as transaction:
-        assert transaction.claim(["e1"]) == {"e1": 1}
+        assert transaction.claim(["e1"]) == {"e1": Claimed(1, 0)}
         other.start()
         other.join(0.3)
         assert answers == []
         transaction.save_all([scene.do(GlobalsPublished(values={"a": Value(data=1)})).saved()])
     other.join(30)
-    assert answers == [{"e1": 2}]
+    assert answers == [{"e1": Claimed(2, 0)}]
 
 
 def test_two_writers_take_a_message_once(pair: tuple[Store, Store]) -> None:

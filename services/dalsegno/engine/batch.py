@@ -132,7 +132,8 @@ class Batch:
         """Nobody else changes these until the transaction has ended."""
         self._claimed.update(execution_ids)
         if execution_ids:
-            self._revisions.update(self.transaction.claim(execution_ids))
+            claimed = self.transaction.claim(execution_ids)
+            self._revisions.update((each, told.revision) for each, told in claimed.items())
 
     def exists(self, execution_id: str) -> bool:
         """Whether a claimed execution is there."""

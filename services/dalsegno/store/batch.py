@@ -46,7 +46,7 @@ class Batch:
         if sum(entry.count for entry in saved.entries) != len(changes) or not changes:
             raise ValueError(f"execution {execution.id}: the entries of its journal do not count its changes")
         before = execution.revision - len(changes)
-        state = execution_state(execution, saved.entries[-1].at_s)
+        state = execution_state(execution, saved.entries[-1].at_s, saved.deaths)
         if isinstance(changes[0], ExecutionCreated):
             self.added_executions.append((*execution_origin(execution), *state))
             self.labels += ((execution.id, key, value) for key, value in execution.created.labels.items())

@@ -69,7 +69,8 @@ def _whole_journal(queries: Queries, execution_id: str) -> list[JournalChange]:
 def _differences(queries: Queries, execution: Execution, updated_s: float, texts: Texts) -> Iterator[str]:
     name = f"execution {execution.id}"
     row = queries.execution(execution.id)
-    yield from _compare(name, row, resolved(execution_row(execution, updated_s), texts))
+    deaths = row.deaths if row is not None else 0  # no journal tells how engines died
+    yield from _compare(name, row, resolved(execution_row(execution, updated_s, deaths), texts))
     tasks = dict(execution.tasks)
     for task in _all_tasks(queries, execution.id):
         known = tasks.pop(task.number, None)

@@ -19,6 +19,7 @@ from dalsegno.store.batch import gather
 from dalsegno.store.library import definition_row, document_digest
 from dalsegno.store.records import (
     AttemptRow,
+    Claimed,
     ClockRow,
     DefinitionRow,
     Deletion,
@@ -117,8 +118,15 @@ class MemoryTransaction:
         if at_s > self.tables.clock.latest_s:
             self._set("clock", replace(self.tables.clock, latest_s=at_s))
 
-    def claim(self, execution_ids: Collection[str]) -> dict[str, int]:
-        return {each: standing.revision for each, standing in self._snapshot.standings(execution_ids).items()}
+    def claim(self, execution_ids: Collection[str]) -> dict[str, Claimed]:
+        executions = self.tables.executions
+        found = (executions[each] for each in execution_ids if each in executions)
+        return {row.id: Claimed(row.revision, row.deaths) for row in found}
+
+    def set_deaths(self, execution_id: str, deaths: int) -> None:
+        row = self.tables.executions.get(execution_id)
+        if row is not None:
+            self._set("executions", self.tables.executions.set(execution_id, replace(row, deaths=deaths)))
 
     def changes_after(self, execution_id: str, revision: int) -> list[AnyChange]:
         return self._snapshot.changes_after(execution_id, revision)

@@ -59,11 +59,21 @@ class ExecutionRow:
     """When it came to its state."""
     updated_s: float
     """When its last change was made."""
+    deaths: int = 0
+    """How many engines died in a step of it since the last one that was stored."""
 
     @property
     def is_standalone_action(self) -> bool:
         """Whether it only carries a standalone action: such an execution has no workflow."""
         return not self.workflow
+
+
+class Claimed(NamedTuple):
+    """What a claim tells of an execution."""
+
+    revision: int
+    deaths: int
+    """How many engines died in a step of it since the last one that was stored."""
 
 
 class Standing(NamedTuple):
@@ -179,6 +189,8 @@ class Saved:
     execution: Execution
     changes: Sequence[AnyChange]
     entries: Sequence[JournalEntry]
+    deaths: int = 0
+    """The deaths that still count after these steps."""
 
 
 @dataclass(frozen=True, slots=True)

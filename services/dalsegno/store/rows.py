@@ -76,7 +76,7 @@ def execution_origin(execution: Execution) -> Cells:
     )
 
 
-def execution_state(execution: Execution, updated_s: float) -> Cells:
+def execution_state(execution: Execution, updated_s: float, deaths: int = 0) -> Cells:
     """The columns of an execution that change."""
     return (
         execution.state._value_,
@@ -90,6 +90,7 @@ def execution_state(execution: Execution, updated_s: float) -> Cells:
         execution.ended_s,
         execution.moved_s,
         updated_s,
+        deaths,
     )
 
 
@@ -166,9 +167,9 @@ def attempt_state(attempt: Attempt) -> Cells:
     )
 
 
-def execution_row(execution: Execution, updated_s: float) -> ExecutionRow:
+def execution_row(execution: Execution, updated_s: float, deaths: int = 0) -> ExecutionRow:
     """The whole row, large values as references."""
-    return ExecutionRow(*execution_origin(execution), *execution_state(execution, updated_s))  # type: ignore[arg-type]
+    return ExecutionRow(*execution_origin(execution), *execution_state(execution, updated_s, deaths))  # type: ignore[arg-type]
 
 
 def task_row(execution_id: str, task: TaskExecution) -> TaskRow:

@@ -35,9 +35,10 @@ class Statements:
         self.note_time = f"UPDATE clock SET latest_s = {mark} WHERE latest_s < {mark}"
         lock = "" if self._is_sqlite else " FOR UPDATE"
         self.lock_clock = self.clock + lock
-        self.claim = f"SELECT id, revision FROM executions WHERE {among('id')} ORDER BY id{lock}"
+        self.claim = f"SELECT id, revision, deaths FROM executions WHERE {among('id')} ORDER BY id{lock}"
         self.insert_execution = self._insert("executions", EXECUTION_COLUMNS)
         self.update_execution = self._update("executions", EXECUTION_COLUMNS[EXECUTION_FIXED:], ("id", "revision"))
+        self.set_deaths = self._update("executions", ("deaths",), ("id",))
         self.insert_task = self._insert("tasks", TASK_COLUMNS)
         self.update_task = self._update("tasks", TASK_COLUMNS[TASK_FIXED:], ("execution_id", "number"))
         self.insert_attempt = self._insert("attempts", ATTEMPT_COLUMNS)

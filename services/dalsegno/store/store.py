@@ -14,6 +14,7 @@ from typing import Protocol
 from dalsegno.store.filters import Filter
 from dalsegno.store.records import (
     AttemptRow,
+    Claimed,
     ClockRow,
     DefinitionRow,
     Deletion,
@@ -221,8 +222,13 @@ class Transaction(Protocol):
         """Keep that engines have counted up to this time; never goes back."""
         ...
 
-    def claim(self, execution_ids: Collection[str]) -> dict[str, int]:
-        """The revision of each of these that exists; nobody else changes them until this transaction has ended."""
+    def claim(self, execution_ids: Collection[str]) -> dict[str, Claimed]:
+        """The revision and the deaths of each of these that exists; nobody else changes them until this transaction
+        has ended."""
+        ...
+
+    def set_deaths(self, execution_id: str, deaths: int) -> None:
+        """Write how many engines died in a step of an execution; nothing when it is gone."""
         ...
 
     def changes_after(self, execution_id: str, revision: int) -> list[AnyChange]:

@@ -64,6 +64,7 @@ EXECUTIONS = Table(
     Column("ended_s", Double),
     _time("moved_s"),
     _time("updated_s"),
+    _number("deaths"),
 )
 Index("executions_by_age", EXECUTIONS.c.created_s, EXECUTIONS.c.id)
 Index(

@@ -14,6 +14,7 @@ from dalsegno.store.batch import gather
 from dalsegno.store.library import Library
 from dalsegno.store.queries import SqlQueries, session_row
 from dalsegno.store.records import (
+    Claimed,
     ClockRow,
     DueMessage,
     HeldAttempt,
@@ -66,9 +67,12 @@ class SqlTransaction(Library, Answers):
     def note_time(self, at_s: float) -> None:
         self._cursor.execute(self._statements.note_time, (at_s, at_s))
 
-    def claim(self, execution_ids: Collection[str]) -> dict[str, int]:
+    def claim(self, execution_ids: Collection[str]) -> dict[str, Claimed]:
         self._cursor.execute(self._statements.claim, (self._statements.list_of(execution_ids),))
-        return dict(self._cursor.fetchall())
+        return {row[0]: Claimed(row[1], row[2]) for row in self._cursor.fetchall()}
+
+    def set_deaths(self, execution_id: str, deaths: int) -> None:
+        self._cursor.execute(self._statements.set_deaths, (deaths, execution_id))
 
     def changes_after(self, execution_id: str, revision: int) -> list[AnyChange]:
         return self._queries.changes_after(execution_id, revision)
