@@ -193,10 +193,13 @@ def _slice(step: Step, event: SliceDue) -> None:
 
 
 def _poison(step: Step, event: Poisoned) -> None:
+    """End with the reason, evaluating nothing: an expression may be what cannot be carried out."""
     if step.execution.is_completed:
         step.verdict = "superseded"
-    else:
-        lifecycle.terminate(step, ExecutionState.ERROR, event.reason)
+        return
+    step.note(event.reason, None)
+    output = None if step.workflow.rules.notes_errors else {"result": event.reason}
+    lifecycle.terminate(step, ExecutionState.ERROR, event.reason, Value(data=output))
 
 
 def _wind_down(step: Step, task: TaskExecution, reason: str) -> None:

@@ -69,6 +69,8 @@ class Given:
     """What `now()` is in its expressions, in seconds since 1970; ids of children are made of it too."""
     seed: str
     """A text that no other event has: what is random is made of it."""
+    careful: bool = False
+    """Whether an engine died in a step of the execution: every expression is evaluated outside of the engine."""
 
 
 class Step:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from tests.world import HOLD, Played, World, play_standard, states, task
 
+from dalsegno.expressions.compile import Expression
 from dalsegno.workflow.events import HandedOut, Poisoned, StartRequested, TaskDone, TimerFired
 from dalsegno.workflow.execution import Execution
 from dalsegno.workflow.identity import attempt_id, parse_attempt_id
@@ -250,6 +251,63 @@ def test_a_poisoned_execution_ends_with_the_reason() -> None:
     here.tell(execution.id, Poisoned(at_s=here.now_s, reason="cannot be stored"))
     assert (execution.state, execution.info) == ("ERROR", "cannot be stored")
     here.check_journals()
+
+
+POISONED = {
+    "mistral": """
+version: '2.0'
+parent: {tasks: {below: {workflow: wf, on-error: [mend]}, mend: {action: std.noop}}}
+wf:
+  output-on-error: {told: <% 1 + 1 %>}
+  tasks:
+    t: {action: std.noop, publish-on-error: {p: <% 2 %>}, on-error: [after]}
+    after: {action: std.noop}
+""",
+    "orquesta": """
+version: 1.0
+output: [{told: <% 1 + 1 %>}]
+tasks:
+  t: {action: std.noop, next: [{when: <% failed() %>, publish: [{p: 1}], do: after}]}
+  after: {action: std.noop}
+""",
+}
+
+
+def test_a_poisoned_execution_evaluates_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever could not be stepped may be an expression: neither an output nor a publish nor a condition is evaluated,
+    no handler is run, and the parent is told."""
+    here = world(POISONED["mistral"], player=lambda execution, attempt: HOLD if attempt.key[0] == 1 else Played())
+    parent = here.start("parent")
+    here.run()
+    (child,) = here.children(parent)
+    monkeypatch.setattr(Expression, "evaluate", _never)
+    here.tell(child.id, Poisoned(at_s=here.now_s, reason="the engine died"))
+    assert (child.state, child.info, states(child)) == ("ERROR", "the engine died", {"t": "CANCELLED"})
+    assert child.output == Value(data={"result": "the engine died"})
+    here.run()
+    assert states(parent) == {"below": "ERROR", "mend": "SUCCESS"}
+    assert "the engine died" in task(parent, "below").info
+    here.check_journals()
+
+
+def test_a_poisoned_execution_with_a_list_of_errors_has_the_reason_in_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Orquesta: no output at all, not even the members that could be evaluated; the reason is the error."""
+    here = World(player=hold)
+    here.define(POISONED["orquesta"], name="wf")
+    execution = here.start("wf")
+    here.run()
+    monkeypatch.setattr(Expression, "evaluate", _never)
+    here.tell(execution.id, Poisoned(at_s=here.now_s, reason="the engine died"))
+    assert (execution.state, execution.info, states(execution)) == ("ERROR", "the engine died", {"t": "CANCELLED"})
+    assert (execution.output, execution.told_errors) == (
+        Value(data=None),
+        Value(data=[{"type": "error", "message": "the engine died"}]),
+    )
+    here.check_journals()
+
+
+def _never(*_: object) -> object:
+    raise AssertionError("nothing is evaluated")
 
 
 def test_a_cycle_that_never_waits_is_stopped() -> None:
