@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from dalsegno.workflow.identity import AttemptKey
 
@@ -12,6 +12,10 @@ Kind = tuple[str, str]
 
 Entry = tuple[Kind, str, AttemptKey]
 """A waiting attempt: its kind, its execution, its key."""
+
+
+def _any(execution_id: str) -> bool:
+    return True
 
 
 class Queue:
@@ -40,9 +44,12 @@ class Queue:
             waiting.appendleft(key)
         self._executions.move_to_end(execution_id, last=False)
 
-    def take(self) -> tuple[str, AttemptKey]:
-        """The next one; its execution's next turn comes after all others'."""
-        execution_id, waiting = next(iter(self._executions.items()))
+    def take(self, may_take: Callable[[str], bool]) -> tuple[str, AttemptKey] | None:
+        """The next one of these executions, None when there is none; its execution's next turn comes after others'."""
+        execution_id = next((each for each in self._executions if may_take(each)), None)
+        if execution_id is None:
+            return None
+        waiting = self._executions[execution_id]
         key = waiting.popleft()
         if waiting:
             self._executions.move_to_end(execution_id)
@@ -81,13 +88,16 @@ class Backlog:
                 self._known.add((execution_id, key))
                 self._queue(kind).put_back(execution_id, key)
 
-    def take(self, kind: Kind, count: int) -> Iterator[Entry]:
-        """Up to so many of a kind, executions in turn."""
+    def take(self, kind: Kind, count: int, may_take: Callable[[str], bool] = _any) -> Iterator[Entry]:
+        """Up to so many of a kind, of the executions that may be taken from, in turn."""
         queue = self._queues.get(kind)
         if queue is None:
             return
         while count > 0 and queue:
-            execution_id, key = queue.take()
+            taken = queue.take(may_take)
+            if taken is None:
+                return
+            execution_id, key = taken
             self._known.discard((execution_id, key))
             count -= 1
             if not queue:

@@ -13,6 +13,7 @@ import msgspec
 from dalsegno.engine.copies import Copies, Copy
 from dalsegno.engine.inquiries import answered
 from dalsegno.engine.outside import Lookups, TransactionOutside
+from dalsegno.engine.page import Page
 from dalsegno.store.records import JournalEntry, NewMessage, Saved
 from dalsegno.store.store import Transaction
 from dalsegno.workflow import machine
@@ -21,7 +22,7 @@ from dalsegno.workflow.commands import AnyCommand, CancelAction, CreateChild, No
 from dalsegno.workflow.events import AnyEvent, Event, NoticeDue, Poisoned, StartRequested, TaskDone
 from dalsegno.workflow.execution import Execution, replay
 from dalsegno.workflow.machine import Outcome
-from dalsegno.workflow.model import Workflow
+from dalsegno.workflow.model import MISTRAL_RULES, ORQUESTA_RULES, Workflow
 from dalsegno.workflow.refusals import NotFound, Refusal, TooLarge
 from dalsegno.workflow.step import Given
 from dalsegno.workflow.value import VALUE_BYTES_MAX, byte_length
@@ -62,6 +63,8 @@ class Touched:
     copy: Copy
     changes: list[AnyChange] = field(default_factory=list)
     entries: list[JournalEntry] = field(default_factory=list)
+    is_stepped: bool = False
+    """Whether an event was stepped, even one that changed nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,11 +88,13 @@ class Batch:
         at_s: float,
         message_ids: MessageIds,
         broken: dict[str, str],
+        page: Page,
         *,
         last_resort: bool = False,
         shift_s: float = 0.0,
     ) -> None:
-        """`broken`: executions that cannot be stepped, and why; outlives the batch. `last_resort`: see `_load`.
+        """`broken`: executions that cannot be stepped, and why; outlives the batch. `page`: notes what is stepped.
+        `last_resort`: see `_load`.
 
         `at_s` is the time as engines count it, `shift_s` what it is ahead of the store's clock (see clock.py).
         """
@@ -114,6 +119,9 @@ class Batch:
         self.counts: dict[str, int] = {}
         """How many events of each kind were stepped."""
         self.broken = broken
+        self.deaths: dict[str, int] = {}
+        """Of the claimed executions in whose steps engines died: they are stepped with care."""
+        self._page = page
         self._last_resort = last_resort
         self._steps = 0
         """How many events the work has had stepped."""
@@ -134,6 +142,7 @@ class Batch:
         if execution_ids:
             claimed = self.transaction.claim(execution_ids)
             self._revisions.update((each, told.revision) for each, told in claimed.items())
+            self.deaths.update((each, told.deaths) for each, told in claimed.items() if told.deaths)
 
     def exists(self, execution_id: str) -> bool:
         """Whether a claimed execution is there."""
@@ -151,15 +160,15 @@ class Batch:
         return touched
 
     def _load(self, execution_id: str) -> Copy:
-        try:
+        self._page.mark(execution_id, "load")
+        if not self._last_resort:
             return self._copies.caught_up(execution_id, self._revisions[execution_id], self.transaction)
-        except Exception:
-            if not self._last_resort:
-                raise
-            # Whatever is wrong with the definition: the execution can still be ended, and say so.
-            changes = self.transaction.changes_after(execution_id, 0)
-            execution = replay(changes)
-            return Copy(execution, Workflow(execution.created.workflow, {}), changes)
+        # Whatever is wrong with the definition: the execution can still be ended, and say so.
+        changes = self.transaction.changes_after(execution_id, 0)
+        execution = replay(changes)
+        created = execution.created
+        rules = ORQUESTA_RULES if created.language == "orquesta" else MISTRAL_RULES
+        return Copy(execution, Workflow(created.workflow, {}, rules=rules), changes)
 
     def private(self, execution_id: str) -> Copy:
         """A copy of a claimed execution to try things on. Raises NotFound."""
@@ -168,6 +177,7 @@ class Batch:
         touched = self.touched.get(execution_id)
         if touched is not None and touched.changes and execution_id not in self._revisions:
             raise NotFound("execution", execution_id)  # created by this very batch: nobody can know of it
+        self._page.mark(execution_id, "load")
         copy = self._copies.loaded(execution_id, self.transaction)
         for change in touched.changes if touched is not None else ():
             copy.execution.apply(change)
@@ -176,12 +186,14 @@ class Batch:
     def try_step(self, copy: Copy, event: Event) -> Outcome:
         """Step a private copy. Raises Refusal."""
         event = msgspec.structs.replace(event, at_s=max(self.at_s, copy.at_s))
+        self._page.mark(copy.execution.id, EVENT_NAMES[type(event)])
         return machine.step(copy.workflow, copy.execution, event, self.outside, self._next_given())
 
     def step(self, execution_id: str, event: Event) -> Outcome:
         """Step a claimed execution and keep what that decides. Raises Refusal, and NotFound when it is not there."""
         touched = self.open(execution_id)
         copy = touched.copy
+        self._page.mark(execution_id, EVENT_NAMES[type(event)])
         event = msgspec.structs.replace(self._fitted(copy, event), at_s=max(self.at_s, copy.at_s))
         outcome = self._stepped(touched, event)
         longest = copy.count(outcome.changes)
@@ -196,7 +208,7 @@ class Batch:
     def _next_given(self) -> Given:
         """What the next event of the work is stepped with."""
         self._steps += 1
-        return Given(self.given.now_s, f"{self.given.seed}.{self._steps}")
+        return Given(self.given.now_s, f"{self.given.seed}.{self._steps}", careful=bool(self.deaths))
 
     def _fitted(self, copy: Copy, event: Event) -> Event:
         """A report with the result that counts: what third parties answer is checked, none is beyond the limits."""
@@ -210,6 +222,9 @@ class Batch:
     def try_create(self, workflow: Workflow, event: StartRequested) -> Outcome:
         """What an execution of the workflow would be, started. Raises Refusal."""
         assert event.creation is not None
+        self._page.mark(
+            event.creation.execution_id, EVENT_NAMES[type(event)]
+        )  # it has no row, so that nobody is blamed
         return machine.step(workflow, None, self._now(event), self.outside, self._next_given())
 
     def look_at(self, execution_id: str) -> Execution | None:
@@ -288,14 +303,25 @@ class Batch:
     def save(self) -> None:
         """Write everything that was decided."""
         saved = [
-            Saved(touched.copy.execution, touched.changes, touched.entries)
+            Saved(touched.copy.execution, touched.changes, touched.entries, self._deaths_left(touched))
             for touched in self.touched.values()
             if touched.changes
         ]
         if saved:
             self.transaction.save_all(saved)
+        for execution_id in self.deaths:
+            stepped = self.touched.get(execution_id)
+            if stepped is not None and stepped.is_stepped and not stepped.changes:
+                self.transaction.set_deaths(execution_id, 0)
         if messages := [*self.messages, *self.notices, *self._put_off]:
             self.transaction.add_messages(messages)
+
+    def _deaths_left(self, touched: Touched) -> int:
+        """What is stored sets the deaths back, but for what was only handed out: a new engine does that first, and
+        would never come to three deaths in what killed it."""
+        if all(entry.event == "handed_out" for entry in touched.entries):
+            return self.deaths.get(touched.copy.execution.id, 0)
+        return 0
 
     def keep_copies(self) -> None:
         """After the commit: the copies are what is stored."""
@@ -332,6 +358,7 @@ class Batch:
     def _keep(self, touched: Touched, event: Event, outcome: Outcome) -> None:
         name = EVENT_NAMES[type(event)]
         self.counts[name] = self.counts.get(name, 0) + 1
+        touched.is_stepped = True
         if outcome.changes:
             touched.changes.extend(outcome.changes)
             touched.entries.append(JournalEntry(name, event.at_s, event.actor, event.comment, len(outcome.changes)))

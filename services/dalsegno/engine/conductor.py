@@ -14,7 +14,7 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from queue import SimpleQueue
@@ -23,12 +23,14 @@ from prometheus_client import Counter
 
 from dalsegno.engine.aside import Aside, WorkEvaluator
 from dalsegno.engine.batch import Batch, Cancel, MessageIds
+from dalsegno.engine.care import WHOLE, Part, Separation, check_alone
 from dalsegno.engine.clock import Clock
 from dalsegno.engine.copies import Copies
 from dalsegno.engine.dispatcher import Dispatcher
 from dalsegno.engine.feed import DELETED, Hint, hint_of
 from dalsegno.engine.metrics import BATCH_SIZE, COMMIT_SECONDS, EVENTS, POISONED, QUEUE_DEPTH
 from dalsegno.engine.outside import Lookups
+from dalsegno.engine.page import Page
 from dalsegno.engine.sessions import TakeBack
 from dalsegno.engine.streams import Stream
 from dalsegno.engine.work import Dropped, Told, Work
@@ -108,7 +110,9 @@ class Conductor:
         lookups: Lookups,
         dispatcher: Dispatcher,
         works_max: int = WORKS_MAX,
+        page: Page | None = None,
     ) -> None:
+        """`page`: where it notes what it steps."""
         self.clock = clock
         self.dispatcher = dispatcher
         self.on_commit: list[Callable[[Committed], None]] = []
@@ -120,6 +124,7 @@ class Conductor:
         self._copies = copies
         self._lookups = lookups
         self._works_max = works_max
+        self._page = page or Page()
         self._message_ids = MessageIds()
         self._broken: dict[str, str] = {}
         self._queue: deque[Work] = deque()
@@ -288,7 +293,7 @@ class Conductor:
             with suppress(RuntimeError):  # the loop has ended: nobody waits any more
                 loop.call_soon_threadsafe(self._end, works, results, lost)
 
-    def carry_out(self, works: Sequence[Work]) -> list[Committed | Failed | Parked]:
+    def carry_out(self, works: Sequence[Work], part: Part = WHOLE) -> list[Committed | Failed | Parked]:
         """Do these works in one transaction; if that fails twice, find whose fault it is. Raises StoreLost."""
         can_give = self.dispatcher.begin()
         if not works and not can_give:
@@ -299,11 +304,13 @@ class Conductor:
         while tries < 2:
             broken = len(self._broken)
             try:
-                return [self._transact(works), *parked]
+                return [self._transact(works, part), *parked]
             except Suspension as suspension:
                 parked += (Parked(work) for work in suspension.works)
                 works = [work for work in works if work not in suspension.works]
                 continue
+            except Separation as separation:
+                return [*self._carry_out_parts(separation.parts), *parked]
             except StoreConflict as conflict:
                 error = conflict
             except Exception as failure:
@@ -315,13 +322,28 @@ class Conductor:
         assert error is not None
         if len(works) > 1:
             half = len(works) // 2
-            return [*self.carry_out(works[:half]), *self.carry_out(works[half:]), *parked]
+            return [*self.carry_out(works[:half], part), *self.carry_out(works[half:], part), *parked]
         if not works:  # handing out alone failed; the attempts stay READY
             _log.error("handing out failed", exc_info=error)
             return parked
-        return [*self._isolate(works[0], error), *parked]
+        return [*self._isolate(works[0], error, part), *parked]
 
-    def _isolate(self, work: Work, error: Exception) -> list[Committed | Failed | Parked]:
+    def _carry_out_parts(self, parts: Sequence[Part]) -> list[Committed | Failed | Parked]:
+        """Each in batches of its own, so that executions in whose steps engines died are alone in theirs."""
+        results: list[Committed | Failed | Parked] = []
+        for part in parts:
+            try:
+                results += [self._transact([told], part, last_resort=True) for told in part.ends]
+            except Exception as error:
+                if _is_outage(error) or not self._store.is_available():
+                    raise StoreLost(str(error)) from error
+                _log.exception("executions %s cannot be ended", ", ".join(part.alone))
+                results += [Failed(work, Unavailable(f"an execution cannot be ended: {error}")) for work in part.works]
+            else:
+                results += self.carry_out(part.works, part)
+        return results
+
+    def _isolate(self, work: Work, error: Exception, part: Part) -> list[Committed | Failed | Parked]:
         """The culprit: its caller gets the error, its execution ends with the reason."""
         if isinstance(error, StoreConflict):
             return [Failed(work, Unavailable(f"written by another engine meanwhile: {error}"))]
@@ -332,13 +354,13 @@ class Conductor:
             reason = f"the event {work.name} could not be handled: {type(error).__name__}: {error}"
             poisoned = Told(work.execution_id, Poisoned(reason=reason[:4096]), message_id=work.message_id)
             try:
-                results.append(self._transact([poisoned], last_resort=True))
+                results.append(self._transact([poisoned], part, last_resort=True))
             except Exception:
                 _log.exception("execution %s cannot be ended either", work.execution_id)
-                results.append(self._transact([Dropped(work.message_id)]))
+                results.append(self._transact([Dropped(work.message_id)], part))
         return results
 
-    def _transact(self, works: Sequence[Work], *, last_resort: bool = False) -> Committed:
+    def _transact(self, works: Sequence[Work], part: Part, *, last_resort: bool = False) -> Committed:
         batch: Batch | None = None
         began, decided = time.perf_counter(), 0.0
         try:
@@ -352,10 +374,11 @@ class Conductor:
                     self.clock.now_s(),
                     self._message_ids,
                     self._broken,
+                    self._page,
                     last_resort=last_resort,
                     shift_s=self.clock.shift_s,
                 )
-                self._fill(batch, [*self._doubtful, *works])
+                self._fill(batch, [*self._doubtful, *works], part)
                 decided = time.perf_counter()
                 batch.save()
                 is_noted = self._note(batch, works)
@@ -366,6 +389,8 @@ class Conductor:
             if batch is not None:
                 batch.drop_copies()
             raise
+        finally:
+            self._page.clear()
         self._doubtful = []
         if is_noted:
             self.clock.noted_s = batch.at_s
@@ -402,17 +427,21 @@ class Conductor:
             for stream, actions in self.dispatcher.outgoing.items()
         ]
 
-    def _fill(self, batch: Batch, works: Sequence[Work]) -> None:
+    def _fill(self, batch: Batch, works: Sequence[Work], part: Part) -> None:
         batch.take([work.message_id for work in works if work.message_id])
-        needed: set[str] = set()
+        needs: list[tuple[Work, Collection[str]]] = []
         for work in works:
             work.refusal = None
             try:
-                needed.update(work.needs(batch))
+                needs.append((work, work.needs(batch)))
             except Refusal as refusal:
                 work.refusal = refusal
-        needed |= self.dispatcher.pick()
-        batch.claim(needed)
+                needs.append((work, ()))
+        picked = self.dispatcher.pick(part.may_hand_out)
+        batch.claim(picked.union(*(ids for _, ids in needs)))
+        if batch.deaths:
+            # The doubtful go before every batch, and step nothing.
+            check_alone(needs[len(self._doubtful) :], picked, batch.deaths, part)
         suspended: list[Work] = []
         for work in works:
             if work.refusal is None and not (suspended and _is_about_any(work, suspended)):

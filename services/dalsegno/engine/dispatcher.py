@@ -76,13 +76,13 @@ class Dispatcher:
         self._more = self._could_give()
         return self._more
 
-    def pick(self) -> set[str]:
+    def pick(self, may_hand_out: Callable[[str], bool]) -> set[str]:
         """Choose from the backlog what there is credit for; the executions to be claimed for it."""
         self.outgoing = {}
         room = PICKS_MAX
         for kind in self._backlog.kinds():
             credit = min(self._credit(kind), room)
-            taken = list(self._backlog.take(kind, credit)) if credit > 0 else []
+            taken = list(self._backlog.take(kind, credit, may_hand_out)) if credit > 0 else []
             self._picks += taken
             room -= len(taken)
         return {entry[1] for entry in self._picks}

@@ -16,6 +16,7 @@ from dalsegno.engine.feed import Feed
 from dalsegno.engine.library import compile_row
 from dalsegno.engine.notifier import Notifier
 from dalsegno.engine.outside import Lookups
+from dalsegno.engine.page import count_death, open_page
 from dalsegno.engine.requests import PruneRequests
 from dalsegno.engine.server import EngineServer
 from dalsegno.engine.sessions import KeepLeases
@@ -48,12 +49,21 @@ class Engine:
         self.id = str(uuid.uuid4())
         self._store = store
         self._clock = Clock(is_shared=not is_only_engine)
+        self._page = open_page(settings)
+        died_in = self._page.read()
         with store.write() as transaction:
             tokens = Tokens(transaction.settle(SETTING, new_key()))
+            deaths = count_death(transaction, died_in) if died_in is not None else 0
+        self._page.clear()
+        if died_in is not None and deaths:
+            _log.warning(
+                "the engine died while it stepped execution %s (%s): it has now done so %d times in a row",
+                *(died_in.execution_id, died_in.event, deaths),
+            )
         workflows = Workflows(compile_row)
         lookups = Lookups(workflows, builtin_descriptions(), lasting=is_only_engine)
         copies = Copies(settings.cache_mb * 1024 * 1024, workflows)
-        self.conductor = Conductor(store, self._clock, copies, lookups, Dispatcher(tokens.make))
+        self.conductor = Conductor(store, self._clock, copies, lookups, Dispatcher(tokens.make), page=self._page)
         self._timers = Timers(self._clock, self.conductor.put)
         self._notifier = Notifier(self.conductor.put)
         self._feed = Feed()
@@ -94,6 +104,7 @@ class Engine:
         await self.conductor.stop(self.settings.grace_s)
         await self._server.stop(0.5)
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._page.clear()  # whatever the conductor may still be at: this is no death
 
     def _committed(self, committed: Committed) -> None:
         self._timers.add(committed.messages)

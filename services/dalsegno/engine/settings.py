@@ -25,6 +25,8 @@ class Settings:
     """Where Prometheus finds the metrics; 0: nowhere."""
     grace_s: float = 5.0
     """How long executors have to bring what they have when the engine is stopped."""
+    state_folder: str = ""
+    """Where it notes what it steps, unless beside a SQLite file; empty: the system's folder for temporary files."""
     log_level: str = "info"
     insecure: bool = False
     """Whether it may listen where other machines reach it, though it neither encrypts nor asks who they are."""
@@ -42,6 +44,9 @@ def read_settings(arguments: Sequence[str] | None = None, environment: Mapping[s
     parser.add("cache-mb", int, "how much memory copies of executions may take, roughly")
     parser.add("metrics-port", int, "where Prometheus finds the metrics; 0: nowhere")
     parser.add("grace-s", float, "how long executors have to bring what they have when the engine is stopped")
+    parser.add(
+        "state-folder", str, "where it notes what it steps, if not beside a SQLite file; else among temporary files"
+    )
     parser.add("log-level", str, "debug, info, warning or error", "DALSEGNO_LOG_LEVEL")
     parser.add_flag(
         "insecure", "listen where other machines reach it, without TLS and authentication", "DALSEGNO_INSECURE"

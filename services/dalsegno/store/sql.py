@@ -36,7 +36,7 @@ class SqlStore:
     ) -> None:
         """`clock` gives the store's time; None: PostgreSQL's own clock, and with SQLite this machine's."""
         self._clock = clock
-        self._url = _driver_url(url)
+        self._url = driver_url(url)
         self._is_sqlite = self._url.get_backend_name() == "sqlite"
         self._statements = Statements("sqlite" if self._is_sqlite else "postgresql")
         self._read_only = read_only
@@ -163,7 +163,7 @@ class SqlStore:
             raise
 
 
-def _driver_url(url: str) -> sa.URL:
+def driver_url(url: str) -> sa.URL:
     """The URL with the driver that is used. Raises ValueError for a SQLite URL without a path, or for no URL."""
     try:
         parsed = sa.make_url(url.replace("postgres://", "postgresql://", 1))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Protocol
 
 from dalsegno.store.filters import Filter
@@ -414,3 +415,19 @@ def open_store(
     if not url:
         raise ValueError(f"no store: set {DATABASE_URL} to sqlite:///path or postgresql://...")
     raise ValueError(f"not a store: {url.partition(':')[0]}: (sqlite:///path, postgresql://... or memory://)")
+
+
+def file_of(url: str) -> Path | None:
+    """The file of a SQLite store, under its own name; None for any other store."""
+    if not url.startswith("sqlite:"):
+        return None
+    from dalsegno.store.sql import driver_url
+
+    return Path(str(driver_url(url).database)).resolve()
+
+
+def address_of(url: str) -> str:
+    """Where a database is, without the password that it is opened with."""
+    from dalsegno.store.sql import driver_url
+
+    return driver_url(url).set(password=None).render_as_string()

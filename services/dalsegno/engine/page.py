@@ -1,0 +1,141 @@
+"""What the engine is stepping right now, in a file mapped into memory: it survives the process, not the machine.
+
+A mark costs a copy of a few hundred bytes and no call of the system. A page that is not clear at a start tells which
+execution the engine before died in (DESIGN.md section 4).
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import logging
+import mmap
+import os
+import stat
+import struct
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from dalsegno.engine.settings import Settings
+from dalsegno.store.store import Transaction, address_of, file_of
+
+_LAYOUT = struct.Struct("256s64s")
+"""An execution's id and the kind of the event, each filled up with zeros. It begins with a zero when it is clear."""
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """What was being stepped."""
+
+    execution_id: str
+    event: str
+
+
+class Page:
+    """One mark at a time. Without a file it is in this process's own memory, and nobody ever reads it."""
+
+    def __init__(self, file: int = -1) -> None:
+        """`file`: a descriptor of a file at least as long as a mark. The page keeps it, and its lock, by a copy."""
+        self._memory = mmap.mmap(file, _LAYOUT.size)
+
+    def mark(self, execution_id: str, event: str) -> None:
+        """This is stepped now."""
+        _LAYOUT.pack_into(self._memory, 0, execution_id.encode(errors="replace"), event.encode())
+
+    def clear(self) -> None:
+        """Nothing is stepped."""
+        self._memory[0] = 0
+
+    def read(self) -> Mark | None:
+        """What is being stepped, or was when the engine died; None: nothing."""
+        execution_id, event = (
+            part.rstrip(b"\0").decode(errors="replace") for part in _LAYOUT.unpack_from(self._memory)
+        )
+        return Mark(execution_id, event) if self._memory[0] else None
+
+
+def open_page(settings: Settings) -> Page:
+    """The engine's page. Where it cannot have a file that warning says so, once, and the engine goes on without."""
+    path = page_path(settings)
+    if path is None:
+        return Page()
+    try:
+        with _locked(path) as file:
+            return Page(file)
+    except OSError as error:
+        _log.warning(
+            "the engine cannot keep a note of what it steps in %s, so that an execution in whose step it dies is"
+            " stepped again without care: %s; make the folder writable for it, or name another with --state-folder",
+            *(path, error.strerror or error),
+        )
+        return Page()
+
+
+def page_path(settings: Settings) -> Path | None:
+    """Beside the SQLite file; for a database server a file in the folder for state, named by store, address and user.
+
+    None: the store does not outlive the process.
+    """
+    file = file_of(settings.database)
+    if file is not None:
+        return Path(f"{file}.stepping")
+    if not settings.database.startswith("postgres"):
+        return None
+    name = f"{address_of(settings.database)} {settings.listen} {os.geteuid()}"
+    digest = hashlib.sha256(name.encode()).hexdigest()[:32]
+    return Path(settings.state_folder or tempfile.gettempdir()) / f"dalsegno-{digest}.stepping"
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[int]:
+    """The file, made if need be and locked until all copies of its descriptor are closed. Raises OSError."""
+    folder = _open_folder(path.parent)
+    try:
+        file = os.open(path.name, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600, dir_fd=folder)
+    finally:
+        os.close(folder)
+    try:
+        status = os.fstat(file)
+        if not stat.S_ISREG(status.st_mode) or status.st_uid != os.geteuid() or status.st_nlink != 1:
+            raise PermissionError(0, "it is not a file of this user under one name")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise BlockingIOError(0, "another engine has it") from None
+        os.fchmod(file, 0o600)
+        missing = _LAYOUT.size - status.st_size
+        if missing > 0:  # written, not only made longer: a full disk is found here and not in the midst of a step
+            os.pwrite(file, bytes(missing), status.st_size)
+        yield file
+    finally:
+        os.close(file)
+
+
+def _open_folder(folder: Path) -> int:
+    """The folder, if nobody else can put another file in the place of the engine's. Raises OSError."""
+    if folder.is_symlink() and not _is_trusted(folder.lstat().st_uid):
+        raise PermissionError(0, "its folder is a symbolic link of another user")
+    opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    mode = os.fstat(opened).st_mode
+    if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
+        os.close(opened)
+        raise PermissionError(0, "everybody may replace files in its folder")
+    return opened
+
+
+def _is_trusted(user: int) -> bool:
+    return user in (0, os.geteuid())
+
+
+def count_death(transaction: Transaction, mark: Mark) -> int:
+    """Add a death to the row of the execution that an engine died in. How many it has now; 0: it is gone."""
+    claimed = transaction.claim([mark.execution_id]).get(mark.execution_id)
+    if claimed is None:
+        return 0
+    transaction.set_deaths(mark.execution_id, claimed.deaths + 1)
+    return claimed.deaths + 1
