@@ -19,7 +19,7 @@ from dalsegno.store.store import Transaction
 from dalsegno.workflow import machine
 from dalsegno.workflow.changes import AnyChange, ExecutionCreated
 from dalsegno.workflow.commands import AnyCommand, CancelAction, CreateChild, Notify, Send
-from dalsegno.workflow.events import AnyEvent, Event, NoticeDue, Poisoned, StartRequested, TaskDone
+from dalsegno.workflow.events import AnyEvent, Event, HandedOut, NoticeDue, Poisoned, StartRequested, TaskDone
 from dalsegno.workflow.execution import Execution, replay
 from dalsegno.workflow.machine import Outcome
 from dalsegno.workflow.model import MISTRAL_RULES, ORQUESTA_RULES, Workflow
@@ -40,6 +40,7 @@ def _snake(name: str) -> str:
 
 EVENT_NAMES: dict[type, str] = {kind: _snake(kind.__name__) for kind in Event.__subclasses__()}
 """What the journal calls the events."""
+_HANDED_OUT = EVENT_NAMES[HandedOut]
 
 
 class MessageIds:
@@ -319,7 +320,7 @@ class Batch:
     def _deaths_left(self, touched: Touched) -> int:
         """What is stored sets the deaths back, but for what was only handed out: a new engine does that first, and
         would never come to three deaths in what killed it."""
-        if all(entry.event == "handed_out" for entry in touched.entries):
+        if all(entry.event == _HANDED_OUT for entry in touched.entries):
             return self.deaths.get(touched.copy.execution.id, 0)
         return 0
 
