@@ -1,0 +1,183 @@
+"""What killed engines is stepped alone and with care, and ended after three deaths; nothing else notices."""
+
+from __future__ import annotations
+
+import pytest
+from tests.unit.engine.test_conductor import Rig, Start, answer
+
+from dalsegno.engine.conductor import Committed, Failed
+from dalsegno.engine.page import Mark, Page, count_death
+from dalsegno.workflow import machine
+from dalsegno.workflow.events import Event, Poisoned, TaskDone
+from dalsegno.workflow.execution import Execution
+from dalsegno.workflow.refusals import Unavailable
+from dalsegno.workflow.step import Given
+
+
+class Stepped:
+    """Which executions were stepped by which events, whether with care, and what was on the page meanwhile."""
+
+    def __init__(self, rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.seen: list[tuple[str, type[Event], bool]] = []
+        self.marks: list[Mark | None] = []
+        rig.conductor._page = self.page = Page()
+        step = machine.step
+
+        def recorded(workflow: object, execution: Execution | None, event: Event, *rest: object) -> machine.Outcome:
+            given = rest[1]
+            assert isinstance(given, Given)
+            self.marks.append(self.page.read())
+            if execution is not None:
+                self.seen.append((execution.id, type(event), given.careful))
+            return step(workflow, execution, event, *rest)  # type: ignore[arg-type]
+
+        monkeypatch.setattr(machine, "step", recorded)
+
+
+def died(rig: Rig, execution_id: str, times: int = 1) -> None:
+    for _ in range(times):
+        with rig.store.write() as transaction:
+            count_death(transaction, Mark(execution_id, "task_done"))
+
+
+def deaths(rig: Rig, *execution_ids: str) -> list[int]:
+    with rig.store.write() as transaction:
+        return [transaction.claim([each])[each].deaths for each in execution_ids]
+
+
+@pytest.fixture
+def rig() -> Rig:
+    made = Rig()
+    made.define()
+    return made
+
+
+def started(rig: Rig, count: int) -> list[Start]:
+    starts = [Start(number) for number in range(count)]
+    rig.carry_out(*starts)
+    assert len(rig.sent) == count
+    return starts
+
+
+def test_page_tells_what_is_stepped_until_it_is_stored(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each step is on the page with its event; a batch that is stored, or fails without a death, leaves it clear."""
+    stepped = Stepped(rig, monkeypatch)
+    start = Start(0)
+    rig.carry_out(start)
+    assert stepped.marks == [Mark(start.execution_id, "start_requested"), Mark(start.execution_id, "handed_out")]
+    assert stepped.page.read() is None
+    monkeypatch.setattr(rig.store, "failures", [ValueError("first"), ValueError("second")])
+    (answered,) = [answer(run) for run in rig.sent]
+    results = rig.carry_out(answered)
+    assert isinstance(results[0], Failed)
+    assert Mark(start.execution_id, "task_done") in stepped.marks
+    assert stepped.page.read() is None
+
+
+def test_execution_with_a_death_is_stepped_alone(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its works have batches with nothing else in them and are stepped with care; the others keep their order and are
+    stepped as ever. What is stored sets its deaths back."""
+    one, bad, two = (each.execution_id for each in started(rig, 3))
+    died(rig, bad, 2)
+    stepped = Stepped(rig, monkeypatch)
+    works = [answer(run) for run in rig.sent]
+    works.sort(key=lambda work: [one, bad, two].index(work.execution_id))
+    results = rig.carry_out(*works)
+    committed = [result for result in results if isinstance(result, Committed)]
+    assert [list(each.works) for each in committed] == [[works[0]], [works[1]], [works[2]]]
+    assert [set(each.hints) for each in committed] == [{one}, {bad}, {two}]
+    assert {(each, care) for each, event, care in stepped.seen if event is TaskDone} == {
+        (one, False), (bad, True), (two, False),
+    }  # fmt: skip
+    assert deaths(rig, one, bad, two) == [0, 0, 0]
+    rig.finish_all()
+    assert [rig.state(each) for each in (one, bad, two)] == ["SUCCESS"] * 3
+
+
+def test_handing_out_is_done_alone_too_and_sets_nothing_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An attempt that waits for an executor is handed out in a batch of its own: it comes before what killed the
+    engine at each start, so that it must not count as having got over that."""
+    rig = Rig(credit=0)
+    rig.define()
+    starts = [Start(number) for number in range(3)]
+    rig.carry_out(*starts)
+    bad = starts[1].execution_id
+    died(rig, bad, 2)
+    stepped = Stepped(rig, monkeypatch)
+    rig.dispatcher.give_credit(rig.stream, 10)
+    results = rig.carry_out()
+    assert [set(each.hints) for each in results if isinstance(each, Committed)] == [
+        {bad}, {starts[0].execution_id, starts[2].execution_id},
+    ]  # fmt: skip
+    assert {(each, care) for each, _, care in stepped.seen} >= {(bad, True), (starts[0].execution_id, False)}
+    assert deaths(rig, bad) == [2]
+    assert len(rig.sent) == 3
+    rig.finish_all()
+    assert deaths(rig, bad) == [0]
+    assert [rig.state(each.execution_id) for each in starts] == ["SUCCESS"] * 3
+
+
+def test_after_three_deaths_it_is_ended(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not its event but its end is stepped, whichever engine meets it; what others do in the batch is done."""
+    one, bad, two = (each.execution_id for each in started(rig, 3))
+    died(rig, bad, 3)
+    stepped = Stepped(rig, monkeypatch)
+    rig.carry_out(*(answer(run) for run in rig.sent))
+    assert (bad, Poisoned) in {(each, event) for each, event, _ in stepped.seen}
+    with rig.store.read() as queries:
+        row = queries.execution(bad)
+    assert row is not None
+    assert (row.state, row.deaths) == ("ERROR", 0)
+    assert "died 3 times in a row" in row.info
+    assert next(event for each, event, _ in stepped.seen if each == bad) is Poisoned
+    rig.sent = [run for run in rig.sent if bad not in run.action_execution_id]
+    rig.finish_all()
+    assert [rig.state(each) for each in (one, two)] == ["SUCCESS", "SUCCESS"]
+
+
+def test_it_is_ended_without_its_definition(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What killed the engines may be in its compiled workflow: that is not looked at."""
+    (bad,) = (each.execution_id for each in started(rig, 1))
+    died(rig, bad, 3)
+
+    def fail(*_: object) -> object:
+        raise AssertionError("the workflow is not loaded")
+
+    rig.copies.drop(bad)
+    monkeypatch.setattr(rig.copies, "loaded", fail)
+    monkeypatch.setattr(rig.copies, "caught_up", fail)
+    results = rig.carry_out(answer(rig.sent[0]))
+    assert isinstance(results[0], Committed)
+    assert rig.state(bad) == "ERROR"
+
+
+def test_what_cannot_be_ended_stops_nobody(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Even then the works of others are done, and whoever asks for this one is told to come again."""
+    one, bad = (each.execution_id for each in started(rig, 2))
+    died(rig, bad, 3)
+    step = machine.step
+
+    def failing(workflow: object, execution: Execution | None, event: Event, *rest: object) -> machine.Outcome:
+        if isinstance(event, Poisoned):
+            raise ValueError("cannot be")
+        return step(workflow, execution, event, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(machine, "step", failing)
+    works = {work.execution_id: work for work in (answer(run) for run in rig.sent)}
+    results = rig.carry_out(*works.values())
+    failed = [each for each in results if isinstance(each, Failed)]
+    assert [each.work for each in failed] == [works[bad]]
+    assert isinstance(failed[0].error, Unavailable)
+    assert [work for each in results if isinstance(each, Committed) for work in each.works] == [works[one]]
+
+
+def test_what_changes_nothing_sets_the_deaths_back(rig: Rig) -> None:
+    """A report that comes twice was stepped without a death: the execution is over it."""
+    (start,) = started(rig, 1)
+    (run,) = rig.sent
+    rig.carry_out(answer(run))
+    died(rig, start.execution_id, 2)
+    again = answer(run)
+    rig.carry_out(again)
+    assert again.verdict == "duplicate"
+    assert deaths(rig, start.execution_id) == [0]
