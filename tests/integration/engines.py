@@ -38,6 +38,8 @@ class EngineProcess:
     options: tuple[str, ...] = ()
     port: int = 0
     process: asyncio.subprocess.Process | None = None
+    program: tuple[str, ...] = ("-m", "dalsegno.engine")
+    environment: dict[str, str] = field(default_factory=dict)
 
     @property
     def url(self) -> str:
@@ -49,13 +51,8 @@ class EngineProcess:
 
     async def start(self) -> None:
         """Start, on the same port as before, and wait until it is ready."""
-        arguments = ["--listen", self.address, "--database", self.url, "--grace-s", "2", *self.options]
-        with (self.folder / "engine.log").open("ab") as log:
-            self.process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "dalsegno.engine", *arguments,
-                stdout=asyncio.subprocess.PIPE, stderr=log,
-                env={**os.environ, "PYTHONPATH": str(ROOT / "services")},
-            )  # fmt: skip
+        await self.launch()
+        assert self.process is not None
         assert self.process.stdout is not None
         line = (await self.process.stdout.readline()).decode()
         assert line, (self.folder / "engine.log").read_text()
@@ -68,6 +65,16 @@ class EngineProcess:
                     return
                 await asyncio.sleep(0.02)
         raise AssertionError("the engine is not ready")
+
+    async def launch(self) -> None:
+        """Start, on the same port as before, without waiting."""
+        arguments = ["--listen", self.address, "--database", self.url, "--grace-s", "2", *self.options]
+        with (self.folder / "engine.log").open("ab") as log:
+            self.process = await asyncio.create_subprocess_exec(
+                sys.executable, *self.program, *arguments,
+                stdout=asyncio.subprocess.PIPE, stderr=log,
+                env={**os.environ, "PYTHONPATH": str(ROOT / "services"), **self.environment},
+            )  # fmt: skip
 
     async def kill(self) -> None:
         """As power failures do."""

@@ -24,11 +24,15 @@ from dalsegno.workflow.execution import Execution, replay
 from dalsegno.workflow.machine import Outcome
 from dalsegno.workflow.model import MISTRAL_RULES, ORQUESTA_RULES, Workflow
 from dalsegno.workflow.refusals import NotFound, Refusal, TooLarge
+from dalsegno.workflow.states import COMPLETED_EXECUTION
 from dalsegno.workflow.step import Given
 from dalsegno.workflow.value import VALUE_BYTES_MAX, byte_length
 
 EXECUTION_BYTES_MAX = 64 * 1024 * 1024
 """The length of all values of an execution."""
+
+DEATHS_MAX = 3
+"""After so many deaths of engines in a row an execution is ended, and told nothing more."""
 
 NOTICE_LEASE_S = 15.0
 """How long after it was to be posted a notice comes due again, should its engine have died."""
@@ -40,7 +44,7 @@ def _snake(name: str) -> str:
 
 EVENT_NAMES: dict[type, str] = {kind: _snake(kind.__name__) for kind in Event.__subclasses__()}
 """What the journal calls the events."""
-_HANDED_OUT = EVENT_NAMES[HandedOut]
+_KEEPING_DEATHS = frozenset((EVENT_NAMES[HandedOut], EVENT_NAMES[Poisoned]))
 
 
 class MessageIds:
@@ -149,6 +153,15 @@ class Batch:
         """Whether a claimed execution is there."""
         assert execution_id in self._claimed, f"execution {execution_id} was not claimed"
         return execution_id in self.touched or execution_id in self._revisions
+
+    def has_ended(self, execution_id: str) -> bool:
+        """Whether a claimed execution is completed. Does not load it."""
+        row = self.transaction.queries.execution(execution_id)
+        return row is None or row.state in COMPLETED_EXECUTION
+
+    def is_given_up(self, execution_id: str) -> bool:
+        """Whether so many engines died in its steps that it is told nothing more but what people ask of it."""
+        return self.deaths.get(execution_id, 0) >= DEATHS_MAX
 
     def open(self, execution_id: str) -> Touched:
         """A claimed execution as it is now. Raises NotFound."""
@@ -312,15 +325,15 @@ class Batch:
             self.transaction.save_all(saved)
         for execution_id in self.deaths:
             stepped = self.touched.get(execution_id)
-            if stepped is not None and stepped.is_stepped and not stepped.changes:
+            if stepped is not None and stepped.is_stepped and not (stepped.changes or self.is_given_up(execution_id)):
                 self.transaction.set_deaths(execution_id, 0)
         if messages := [*self.messages, *self.notices, *self._put_off]:
             self.transaction.add_messages(messages)
 
     def _deaths_left(self, touched: Touched) -> int:
-        """What is stored sets the deaths back, but for what was only handed out: a new engine does that first, and
-        would never come to three deaths in what killed it."""
-        if all(entry.event == _HANDED_OUT for entry in touched.entries):
+        """What is stored sets the deaths back, but for two: handing out, which a new engine does first (it would never
+        come to three deaths in what killed it), and the end for the deaths (what still comes might kill as well)."""
+        if all(entry.event in _KEEPING_DEATHS for entry in touched.entries):
             return self.deaths.get(touched.copy.execution.id, 0)
         return 0
 

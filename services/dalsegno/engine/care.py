@@ -5,14 +5,12 @@ Alone means a batch with nothing else in it, so that when an engine dies again n
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
+from dalsegno.engine.batch import DEATHS_MAX
 from dalsegno.engine.work import Told, Work
 from dalsegno.workflow.events import Poisoned
-
-DEATHS_MAX = 3
-"""After so many deaths in a row an execution is ended."""
 
 Needs = Sequence[tuple[Work, Collection[str]]]
 """Works, each with the executions that it is about."""
@@ -30,7 +28,7 @@ class Part:
     avoided: frozenset[str] = NOBODY
     """Executions with deaths, of which nothing is handed out in the batch."""
     ends: tuple[Told, ...] = ()
-    """What ends executions first, each in a transaction of its own."""
+    """What ends executions first, each in a transaction of its own; what they are told after that is superseded."""
 
     def may_hand_out(self, execution_id: str) -> bool:
         """Whether attempts of this execution may be handed out in the batch."""
@@ -49,7 +47,9 @@ class Separation(Exception):
         self.parts = parts
 
 
-def check_alone(needs: Needs, picked: Collection[str], deaths: Mapping[str, int], part: Part) -> None:
+def check_alone(
+    needs: Needs, picked: Collection[str], deaths: Mapping[str, int], has_ended: Callable[[str], bool], part: Part
+) -> None:
     """Raise Separation when a batch is about executions with deaths that do not have it for themselves.
 
     `picked`: the executions of which something is handed out; `deaths`: of all claimed ones that have any.
@@ -57,16 +57,16 @@ def check_alone(needs: Needs, picked: Collection[str], deaths: Mapping[str, int]
     concerned = set(picked).union(*(ids for _, ids in needs)) - part.alone
     counts = {each: count for each, count in deaths.items() if each in concerned}
     if counts:
-        raise Separation(_separated(needs, picked, counts))
+        fatal = [each for each, count in counts.items() if count >= DEATHS_MAX and not has_ended(each)]
+        ends = {each: _end(each, counts[each]) for each in fatal}
+        raise Separation(_separated(needs, picked, frozenset(counts), ends))
 
 
-def _separated(needs: Needs, picked: Collection[str], deaths: Mapping[str, int]) -> list[Part]:
-    """The parts of a batch: first what is only handed out, then the works, in their order."""
-    careful = frozenset(deaths)
+def _separated(needs: Needs, picked: Collection[str], careful: frozenset[str], ends: dict[str, Told]) -> list[Part]:
+    """The parts of a batch: first what is only handed out, then the works, in their order. `ends` is used up."""
     needed = {execution_id for _, ids in needs for execution_id in ids}
-    parts = [_careful_part((), frozenset((each,)), deaths) for each in deaths if each in picked and each not in needed]
+    parts = [_careful_part((), frozenset((each,)), ends) for each in sorted(careful.intersection(picked) - needed)]
     calm: list[Work] = []
-    met: set[str] = set()
     for work, ids in needs:
         alone = careful.intersection(ids)
         if not alone:
@@ -75,14 +75,12 @@ def _separated(needs: Needs, picked: Collection[str], deaths: Mapping[str, int])
         if calm:
             parts.append(Part(calm, avoided=careful))
             calm = []
-        parts.append(_careful_part((work,), alone, {each: deaths[each] for each in alone - met}))
-        met |= alone
+        parts.append(_careful_part((work,), alone, ends))
     return [*parts, Part(calm, avoided=careful)]
 
 
-def _careful_part(works: Sequence[Work], alone: frozenset[str], deaths: Mapping[str, int]) -> Part:
-    ends = (_end(each, deaths[each]) for each in sorted(alone) if deaths.get(each, 0) >= DEATHS_MAX)
-    return Part(works, alone, ends=tuple(ends))
+def _careful_part(works: Sequence[Work], alone: frozenset[str], ends: dict[str, Told]) -> Part:
+    return Part(works, alone, ends=tuple(ends.pop(each) for each in sorted(alone.intersection(ends))))
 
 
 def _end(execution_id: str, deaths: int) -> Told:

@@ -441,7 +441,7 @@ class Conductor:
         batch.claim(picked.union(*(ids for _, ids in needs)))
         if batch.deaths:
             # The doubtful go before every batch, and step nothing.
-            check_alone(needs[len(self._doubtful) :], picked, batch.deaths, part)
+            check_alone(needs[len(self._doubtful) :], picked, batch.deaths, batch.has_ended, part)
         suspended: list[Work] = []
         for work in works:
             if work.refusal is None and not (suspended and _is_about_any(work, suspended)):

@@ -6,13 +6,28 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Self
 
-from dalsegno.workflow.events import CancelRequested, Event, NoticeDue, Poisoned
+from dalsegno.workflow.events import (
+    CancelRequested,
+    ChildMoved,
+    DeliveryLost,
+    Event,
+    NoticeDue,
+    Poisoned,
+    SliceDue,
+    StartRequested,
+    TaskDone,
+    TimerFired,
+)
 from dalsegno.workflow.refusals import NotFound, Refusal
 
 if TYPE_CHECKING:
     from dalsegno.engine.batch import Batch
     from dalsegno.engine.evaluations import Evaluations
     from dalsegno.workflow.step import Given
+
+
+_REPORTS = (StartRequested, TaskDone, TimerFired, SliceDue, ChildMoved, DeliveryLost)
+"""What is told in the course of an execution; all else somebody asks for, of it or of its parent."""
 
 
 class Work(ABC):
@@ -133,6 +148,9 @@ class Told(Work):
             raise NotFound("execution", self.execution_id)
         if isinstance(event, NoticeDue):
             batch.notify(self.execution_id, event)
+            return
+        if isinstance(event, _REPORTS) and batch.is_given_up(self.execution_id):
+            self.verdict = "superseded"  # not even looked at: it may be what killed the engines
             return
         self.verdict = batch.step(self.execution_id, event).verdict
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import pytest
 from tests.unit.engine.test_conductor import Rig, Start, answer
 
+from dalsegno.engine.batch import Batch
 from dalsegno.engine.conductor import Committed, Failed
 from dalsegno.engine.page import Mark, Page, count_death
+from dalsegno.engine.work import Work
 from dalsegno.workflow import machine
-from dalsegno.workflow.events import Event, Poisoned, TaskDone
+from dalsegno.workflow.events import Event, Poisoned, RerunRequested, TaskChoice, TaskDone
 from dalsegno.workflow.execution import Execution
 from dalsegno.workflow.refusals import Unavailable
 from dalsegno.workflow.step import Given
@@ -43,6 +45,19 @@ def died(rig: Rig, execution_id: str, times: int = 1) -> None:
 def deaths(rig: Rig, *execution_ids: str) -> list[int]:
     with rig.store.write() as transaction:
         return [transaction.claim([each])[each].deaths for each in execution_ids]
+
+
+class Again(Work):
+    """A person has an execution run again."""
+
+    def __init__(self, execution_id: str) -> None:
+        self.execution_id = execution_id
+
+    def needs(self, batch: Batch) -> tuple[str, ...]:
+        return (self.execution_id,)
+
+    def carry_out(self, batch: Batch) -> None:
+        batch.step(self.execution_id, RerunRequested(choices=(TaskChoice(task="a"),)))
 
 
 @pytest.fixture
@@ -127,12 +142,31 @@ def test_after_three_deaths_it_is_ended(rig: Rig, monkeypatch: pytest.MonkeyPatc
     with rig.store.read() as queries:
         row = queries.execution(bad)
     assert row is not None
-    assert (row.state, row.deaths) == ("ERROR", 0)
+    assert (row.state, row.deaths) == ("ERROR", 3)
     assert "died 3 times in a row" in row.info
-    assert next(event for each, event, _ in stepped.seen if each == bad) is Poisoned
+    assert [event for each, event, _ in stepped.seen if each == bad] == [Poisoned]
     rig.sent = [run for run in rig.sent if bad not in run.action_execution_id]
     rig.finish_all()
     assert [rig.state(each) for each in (one, two)] == ["SUCCESS", "SUCCESS"]
+
+
+def test_what_has_ended_for_its_deaths_is_told_nothing_more(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What killed the engines comes again from its executor: it is answered as too late, and not looked at. A person
+    who has the execution run again is heard, and with that it is as any other."""
+    (bad,) = (each.execution_id for each in started(rig, 1))
+    died(rig, bad, 3)
+    rig.carry_out(answer(rig.sent[0]))
+    stepped = Stepped(rig, monkeypatch)
+    again = answer(rig.sent[0])
+    rig.carry_out(again)
+    assert (again.verdict, stepped.seen, deaths(rig, bad)) == ("superseded", [], [3])
+
+    rig.carry_out(Again(bad))
+    assert (bad, RerunRequested, True) in stepped.seen
+    assert deaths(rig, bad) == [0]
+    rig.sent = rig.sent[1:]
+    rig.finish_all()
+    assert rig.state(bad) == "SUCCESS"
 
 
 def test_it_is_ended_without_its_definition(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
