@@ -170,6 +170,7 @@ def test_a_store_of_an_older_version_counts_on_from_its_newest_execution(shared_
         for statement in (
             "DROP TABLE clock",
             "ALTER TABLE attempts DROP COLUMN deadline_s",
+            "ALTER TABLE executions DROP COLUMN deaths",
             "DROP TABLE deletions",
             "ALTER TABLE requests DROP COLUMN about",
             "ALTER TABLE sessions DROP COLUMN peer",

@@ -335,7 +335,7 @@ class Conductor:
             try:
                 results += [self._transact([told], part, last_resort=True) for told in part.ends]
             except Exception as error:
-                if _is_outage(error) or not self._store.is_available():
+                if is_outage(error) or not self._store.is_available():
                     raise StoreLost(str(error)) from error
                 _log.exception("executions %s cannot be ended", ", ".join(part.alone))
                 results += [Failed(work, Unavailable(f"an execution cannot be ended: {error}")) for work in part.works]

@@ -105,8 +105,8 @@ class Step:
         self.is_forced = False
         """Whether the execution is ended by force in this step."""
         self._seeds = 0
-        self.steps_left = EVENT_STEPS
-        """What is left to the event of its steps of evaluation."""
+        self.steps_left = 0 if self.given.careful else EVENT_STEPS
+        """What is left to the event of its steps of evaluation; a careful step has all of it evaluated elsewhere."""
 
     def change(self, change: AnyChange) -> None:
         """Decide something: applied at once, so that everything after sees it."""
