@@ -17,7 +17,8 @@ class Evaluation:
     """One expression or text."""
 
     notation: str
-    """"yaql" or "jinja" for an expression, "jinja text" for a text with expressions and blocks in it."""
+    """"yaql" or "jinja" for an expression, "jinja text" for a text with expressions and blocks in it, "text" for one
+    that has expressions of either kind in it."""
     text: str
     language: str
     """The name of a workflow language (language.py)."""

@@ -23,7 +23,7 @@ from dalsegno.expressions.pool.limits import EXIT_MEMORY, MESSAGE_BYTES
 from dalsegno.expressions.pool.remote import PoolGone, RemoteScope, Unanswered
 from dalsegno.expressions.pool.replies import printable
 from dalsegno.workflow.scope import EvaluationError
-from dalsegno.workflow.value import UnfitValue, checked, decode, encode
+from dalsegno.workflow.value import UnfitValue, decode, encode
 
 MEBIBYTE = 1024 * 1024
 PEAK_UNIT = 1024
@@ -95,10 +95,7 @@ class Worker:
         expression = self._compiled.get(job)
         value = expression.evaluate_here(RemoteScope(self._channel, job.at_s, job.seed), job.place)
         try:
-            text = encode(value)
-            if "\\u0000" in text:  # or that text itself, behind an escaped backslash
-                checked(text, MESSAGE_BYTES)
-            return text.encode()
+            return encode(value).encode()
         except UnfitValue as error:
             raise EvaluationError(f"{job.shown}: it gives what is not JSON: {error}") from None
         except (ValueError, RecursionError):
