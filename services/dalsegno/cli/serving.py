@@ -6,6 +6,7 @@ import asyncio
 import os
 import shutil
 import signal
+import stat
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
@@ -18,10 +19,10 @@ from dalsegno.cli.connection import is_serving, wait_until_serving
 from dalsegno.cli.exits import UNREACHABLE, Complaint
 from dalsegno.cli.supervisor import Service, Supervisor, choose_address
 from dalsegno.rpc.server import INSTEAD, OPEN_TO_ALL, is_local
-from dalsegno.store.files import FOLDER_MODE, narrow
 
 READY_S = 60.0
 """How long the services may take to become ready, on a slow machine with a database to bring up to date."""
+FOLDER_MODE = 0o700
 _LOG_TAIL_LINES = 15
 
 T = TypeVar("T")
@@ -77,8 +78,7 @@ def plan_site(
         _check_reach(address, option, insecure, tell)
     try:
         data.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
-        if told := narrow(data, FOLDER_MODE):
-            tell(told)
+        _close_to_others(data, tell)
         folder = data / "logs"
         folder.mkdir(exist_ok=True)
     except OSError as error:
@@ -94,6 +94,19 @@ def plan_site(
         logs=folder if logs else None,
         insecure=insecure,
     )
+
+
+def _close_to_others(folder: Path, tell: Callable[[str], None]) -> None:
+    """Let nobody but its owner into the data folder, and say so when others could get in before."""
+    found = folder.stat()
+    if not found.st_mode & 0o077:
+        return
+    was = f"{folder} is open to others (mode {stat.S_IMODE(found.st_mode):04o})"
+    if found.st_uid != os.geteuid() or found.st_mode & stat.S_ISVTX:
+        tell(f"{was}, and is not ours to close: choose a folder of your own with --data DIR")
+    else:
+        folder.chmod(FOLDER_MODE)
+        tell(f"{was}: now it is for its owner only")
 
 
 def _check_reach(address: str, option: str, insecure: bool, tell: Callable[[str], None]) -> None:

@@ -30,7 +30,7 @@ def test_data_is_for_its_owner_only(tmp_path: Path) -> None:
     for _ in range(2):
         plan_site(older, LOCAL, LOCAL, tell=told.append)
     assert stat.S_IMODE(older.stat().st_mode) == 0o700
-    assert told == [f"{older} was open to others (mode 0755): now it is for its owner only"]
+    assert told == [f"{older} is open to others (mode 0755): now it is for its owner only"]
 
 
 @pytest.mark.parametrize(("listen", "engine", "option"), [(OPEN, LOCAL, "--listen"), (LOCAL, OPEN, "--engine-listen")])
