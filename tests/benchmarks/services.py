@@ -49,6 +49,16 @@ class Client:
         request = workflow_service_pb2.CreateDefinitionsRequest(text=text, name=name)
         await self._workflows.CreateDefinitions(request, wait_for_ready=True, timeout=READY_S)
 
+    async def validate(self, text: str) -> int:
+        """How many problems a definition has."""
+        request = workflow_service_pb2.ValidateDefinitionsRequest(text=text, name="large")
+        return len((await self._workflows.ValidateDefinitions(request, timeout=RESULT_S)).problems)
+
+    async def rest(self, execution_id: str) -> execution_pb2.Execution:
+        """The execution, once it is at rest, however it has ended."""
+        request = execution_service_pb2.WaitExecutionRequest(execution_id=execution_id)
+        return (await self._executions.WaitExecution(request, timeout=RESULT_S)).execution
+
     async def start(self, workflow: str, given: dict[str, object] | None = None) -> str:
         """Start an execution; its id."""
         request = execution_service_pb2.StartExecutionRequest(workflow=workflow, input=json.dumps(given or {}))
@@ -153,6 +163,11 @@ class Services:
         self.database = folder / "store.db"
         self._engine, self._api = free_address(), free_address()
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
+
+    @property
+    def engine_address(self) -> str:
+        """Where executors connect."""
+        return self._engine
 
     @property
     def pids(self) -> dict[str, int]:

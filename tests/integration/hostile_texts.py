@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
+
 EXPRESSIONS = (
     # Lazy sequences that stand on each other recurse in C.
     "<% range(0, 100000).aggregate($1.select($), [1]).len() %>",
@@ -64,3 +67,27 @@ EXPRESSIONS = (
     "{{ _.data.many | length }}",
     "<% $.data.many.where($ mod 2 = 0).select($ * 2).len() %>",
 )
+
+
+def workflows(expressions: Sequence[str]) -> str:
+    """A document with a workflow for each expression, `h0`, `h1` ...: its second task publishes the value."""
+    document: dict[str, object] = {"version": "2.0"}
+    for number, text in enumerate(expressions):
+        document[f"h{number}"] = {
+            "input": ["data"],
+            "output": {"told": "<% str($.x).len() %>"},
+            "tasks": {
+                "first": {"action": "std.noop", "on-success": ["second"]},
+                "second": {"action": "std.noop", "publish": {"x": text}},
+            },
+        }
+    return json.dumps(document)
+
+
+DATA = {
+    "numbers": [(2**61 - 1) * each for each in range(2_000)],
+    "text": "a" * 40 + "!",
+    "many": list(range(1_000)),
+    "deep": [[[[[[1]]]]]],
+    "dict": {f"k{each}": each for each in range(300)},
+}

@@ -6,15 +6,13 @@ Nothing that a workflow says may stop the engine, freeze it or starve others.
 from __future__ import annotations
 
 import asyncio
-import json
 import time
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
 from tests.canary import NAME, TEXT, Canary, singing
-from tests.integration.hostile_texts import EXPRESSIONS
+from tests.integration.hostile_texts import DATA, EXPRESSIONS, workflows
 from tests.processes import System, state_of
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.xdist_group("hostile")]
@@ -30,30 +28,6 @@ END_S = 120.0
 async def definitions(shared_system: System) -> None:
     """The canary's workflow."""
     await shared_system.define(TEXT)
-
-
-def workflows(expressions: Sequence[str]) -> str:
-    """A document with a workflow for each expression, `h0`, `h1` ...: its second task publishes the value."""
-    document: dict[str, object] = {"version": "2.0"}
-    for number, text in enumerate(expressions):
-        document[f"h{number}"] = {
-            "input": ["data"],
-            "output": {"told": "<% str($.x).len() %>"},
-            "tasks": {
-                "first": {"action": "std.noop", "on-success": ["second"]},
-                "second": {"action": "std.noop", "publish": {"x": text}},
-            },
-        }
-    return json.dumps(document)
-
-
-DATA = {
-    "numbers": [(2**61 - 1) * each for each in range(2_000)],
-    "text": "a" * 40 + "!",
-    "many": list(range(1_000)),
-    "deep": [[[[[[1]]]]]],
-    "dict": {f"k{each}": each for each in range(300)},
-}
 
 
 async def _canary_run(system: System) -> None:
