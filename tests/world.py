@@ -279,6 +279,10 @@ class World:
         else:
             heapq.heappush(self._later, (command.due_s, next(self._count), command.to, command.event))
 
+    def waiting_events(self) -> list[Event]:
+        """What has been sent and not been delivered, but for what waits for its time."""
+        return [event for _, event in self._mail]
+
     def run(self, until_s: float = 1_000_000.0) -> None:
         """Let everything happen that happens by itself, at most so many seconds from now."""
         end_s = self.now_s + until_s

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Mapping
 
 from dalsegno.workflow.identity import AttemptKey
 
@@ -62,7 +62,7 @@ class Backlog:
     """All that wait, each once."""
 
     def __init__(self) -> None:
-        self._queues: dict[Kind, Queue] = {}
+        self._queues: OrderedDict[Kind, Queue] = OrderedDict()
         self._known: set[tuple[str, AttemptKey]] = set()
 
     def __len__(self) -> int:
@@ -88,21 +88,28 @@ class Backlog:
                 self._known.add((execution_id, key))
                 self._queue(kind).put_back(execution_id, key)
 
-    def take(self, kind: Kind, count: int, may_take: Callable[[str], bool] = _any) -> Iterator[Entry]:
-        """Up to so many of a kind, of the executions that may be taken from, in turn."""
-        queue = self._queues.get(kind)
-        if queue is None:
-            return
-        while count > 0 and queue:
-            taken = queue.take(may_take)
-            if taken is None:
-                return
-            execution_id, key = taken
-            self._known.discard((execution_id, key))
-            count -= 1
-            if not queue:
-                del self._queues[kind]
-            yield kind, execution_id, key
+    def take(self, counts: Mapping[Kind, int], count: int, may_take: Callable[[str], bool] = _any) -> list[Entry]:
+        """Up to so many, and of each kind up to as many as `counts` says: kinds in turn, and within each the executions
+        that may be taken from."""
+        taken: list[Entry] = []
+        left = {kind: most for kind, most in counts.items() if most > 0 and kind in self._queues}
+        while left and len(taken) < count:
+            for kind in list(left)[: count - len(taken)]:
+                queue = self._queues[kind]
+                found = queue.take(may_take)
+                if found is None:
+                    del left[kind]
+                    continue
+                execution_id, key = found
+                self._known.discard((execution_id, key))
+                taken.append((kind, execution_id, key))
+                left[kind] -= 1
+                self._queues.move_to_end(kind)  # its next turn comes after all others', in the next batch too
+                if not queue:
+                    del self._queues[kind]
+                if not queue or not left[kind]:
+                    del left[kind]
+        return taken
 
     def _queue(self, kind: Kind) -> Queue:
         queue = self._queues.get(kind)

@@ -131,6 +131,7 @@ class Batch:
         self._steps = 0
         """How many events the work has had stepped."""
         self._put_off: list[NewMessage] = []
+        self._given_back: list[NewMessage] = []
         self._copies = copies
         self._message_ids = message_ids
         self._revisions: dict[str, int] = {}
@@ -140,6 +141,10 @@ class Batch:
         """Remove stored messages; those that were still there are `taken`."""
         if message_ids:
             self.taken = self.transaction.take_messages(message_ids)
+
+    def give_back(self, message_id: str, execution_id: str, event: AnyEvent) -> None:
+        """Store a message again that this batch has taken and does not apply."""
+        self._given_back.append(NewMessage(message_id, execution_id, event, self.at_s))
 
     def claim(self, execution_ids: Collection[str]) -> None:
         """Nobody else changes these until the transaction has ended."""
@@ -327,7 +332,7 @@ class Batch:
             stepped = self.touched.get(execution_id)
             if stepped is not None and stepped.is_stepped and not (stepped.changes or self.is_given_up(execution_id)):
                 self.transaction.set_deaths(execution_id, 0)
-        if messages := [*self.messages, *self.notices, *self._put_off]:
+        if messages := [*self.messages, *self.notices, *self._put_off, *self._given_back]:
             self.transaction.add_messages(messages)
 
     def _deaths_left(self, touched: Touched) -> int:

@@ -51,6 +51,9 @@ WORKS_MAX = 500
 QUEUE_MAX = 20_000
 """With more waiting, requests of people are refused; what executors and messages tell is always taken."""
 
+WORK_MAX_S = 0.1
+"""After so long a batch begins no further work."""
+
 RETRY_AFTER_S = 0.5
 """How long after the store could not be written it is tried again."""
 
@@ -62,6 +65,9 @@ class Committed:
     """What a batch leaves for the event loop to do."""
 
     works: Sequence[Work]
+    left: Sequence[Work] = ()
+    """What it has not come to: first in the next batch."""
+    left_slices: Sequence[Work] = ()
     messages: list[NewMessage] = field(default_factory=list)
     outgoing: dict[Stream, list[wire.RunAction]] = field(default_factory=dict)
     cancels: list[Cancel] = field(default_factory=list)
@@ -111,8 +117,9 @@ class Conductor:
         dispatcher: Dispatcher,
         works_max: int = WORKS_MAX,
         page: Page | None = None,
+        work_max_s: float = WORK_MAX_S,
     ) -> None:
-        """`page`: where it notes what it steps."""
+        """`page`: where it notes what it steps. `work_max_s`: as long a batch begins works."""
         self.clock = clock
         self.dispatcher = dispatcher
         self.on_commit: list[Callable[[Committed], None]] = []
@@ -125,9 +132,12 @@ class Conductor:
         self._lookups = lookups
         self._works_max = works_max
         self._page = page or Page()
+        self._work_max_s = work_max_s
         self._message_ids = MessageIds()
         self._broken: dict[str, str] = {}
         self._queue: deque[Work] = deque()
+        self._slices: deque[Work] = deque()
+        """Slices of items, of which a batch begins one: nobody waits for as many as others have."""
         self._doubtful: list[Work] = []
         """To be done first: the last commit may have happened, though it was answered by an error."""
         self._inbox: SimpleQueue[list[Work] | None] = SimpleQueue()
@@ -161,6 +171,11 @@ class Conductor:
         self._queue.append(work)
         self._wake()
 
+    def put_slice(self, work: Work) -> None:
+        """Let a slice of items be begun when those before it have been, one in a batch."""
+        self._slices.append(work)
+        self._wake()
+
     def request(self, work: Work) -> None:
         """Let a work that somebody asks for be done. Raises Overloaded or Unavailable."""
         if self._stopping:
@@ -181,7 +196,7 @@ class Conductor:
         self._stopping = True
         with suppress(TimeoutError):
             async with asyncio.timeout(grace_s):
-                while self._is_busy or self._queue or self._aside:
+                while self._is_busy or self._queue or self._slices or self._aside:
                     self._rested.clear()
                     await self._rested.wait()
         self._inbox.put(None)
@@ -198,7 +213,7 @@ class Conductor:
         self._is_woken = False
         if self._is_busy:
             return
-        if not self._queue and not (self.dispatcher.waiting_count and self.dispatcher.has_news):
+        if not self._queue and not self._slices and not (self.dispatcher.waiting_count and self.dispatcher.has_news):
             self._rested.set()
             return
         works = self._next_works()
@@ -209,13 +224,18 @@ class Conductor:
     def _next_works(self) -> list[Work]:
         """The next works, but those that nobody wants any more and those that wait for another of their execution."""
         works: list[Work] = []
+        while self._slices and not works:
+            self._gather(self._slices, works)
         while self._queue and len(works) < self._works_max:
-            work = self._queue.popleft()
-            if not work.is_wanted:
-                self._aside.drop(work)
-            elif not self._aside.holds_back(work):
-                works.append(work)
+            self._gather(self._queue, works)
         return works
+
+    def _gather(self, queue: deque[Work], works: list[Work]) -> None:
+        work = queue.popleft()
+        if not work.is_wanted:
+            self._aside.drop(work)
+        elif not self._aside.holds_back(work):
+            works.append(work)
 
     def _return(self, work: Work) -> None:
         """A work that was put aside is next."""
@@ -248,6 +268,8 @@ class Conductor:
             if isinstance(result, Parked):
                 self._aside.put(result.work)
                 continue
+            self._queue.extendleft(reversed(result.left))
+            self._slices.extend(result.left_slices)
             for execution_id, reason in result.broken.items():
                 self._queue.appendleft(Told(execution_id, Poisoned(reason=reason)))
             for act in self.on_commit:
@@ -322,7 +344,10 @@ class Conductor:
         assert error is not None
         if len(works) > 1:
             half = len(works) // 2
-            return [*self.carry_out(works[:half], part), *self.carry_out(works[half:], part), *parked]
+            first = self.carry_out(works[:half], part)
+            if any(isinstance(each, Committed) and each.left for each in first):  # what comes after it waits, too
+                return [*first, Committed(works=(), left=works[half:]), *parked]
+            return [*first, *self.carry_out(works[half:], part), *parked]
         if not works:  # handing out alone failed; the attempts stay READY
             _log.error("handing out failed", exc_info=error)
             return parked
@@ -378,7 +403,7 @@ class Conductor:
                     last_resort=last_resort,
                     shift_s=self.clock.shift_s,
                 )
-                self._fill(batch, [*self._doubtful, *works], part)
+                left, left_slices = self._fill(batch, works, part)
                 decided = time.perf_counter()
                 batch.save()
                 is_noted = self._note(batch, works)
@@ -395,6 +420,8 @@ class Conductor:
         if is_noted:
             self.clock.noted_s = batch.at_s
         batch.keep_copies()
+        put_off = {id(work) for work in (*left, *left_slices)}
+        works = [work for work in works if id(work) not in put_off]
         self._observe(batch, works, began, decided)
         hints = {
             execution_id: hint_of(touched.copy.execution)
@@ -404,7 +431,15 @@ class Conductor:
         hints.update(dict.fromkeys(batch.deleted, DELETED))
         broken, self._broken = self._broken, {}
         return Committed(
-            works, batch.messages, self.dispatcher.commit(batch), batch.cancels, hints, broken, batch.notices
+            works=works,
+            left=left,
+            left_slices=left_slices,
+            messages=batch.messages,
+            outgoing=self.dispatcher.commit(batch),
+            cancels=batch.cancels,
+            hints=hints,
+            broken=broken,
+            notices=batch.notices,
         )
 
     def _note(self, batch: Batch, works: Sequence[Work]) -> bool:
@@ -427,7 +462,9 @@ class Conductor:
             for stream, actions in self.dispatcher.outgoing.items()
         ]
 
-    def _fill(self, batch: Batch, works: Sequence[Work], part: Part) -> None:
+    def _fill(self, batch: Batch, given: Sequence[Work], part: Part) -> tuple[list[Work], list[Work]]:
+        """Do the works, after those that are in doubt. Returns what is left to later batches: works, and slices."""
+        works = [*self._doubtful, *given]
         batch.take([work.message_id for work in works if work.message_id])
         needs: list[tuple[Work, Collection[str]]] = []
         for work in works:
@@ -442,13 +479,33 @@ class Conductor:
         if batch.deaths:
             # The doubtful go before every batch, and step nothing.
             check_alone(needs[len(self._doubtful) :], picked, batch.deaths, batch.has_ended, part)
+        left, left_slices = self._carry_out_all(batch, works)
+        for work in (*left, *left_slices):
+            work.leave(batch)
+        self.dispatcher.hand_out(batch)
+        return left, left_slices
+
+    def _carry_out_all(self, batch: Batch, works: Sequence[Work]) -> tuple[list[Work], list[Work]]:
+        """Do the works until the batch has had its time, and one slice of them. Returns the others: works, and slices.
+
+        Raises Suspension.
+        """
+        left: list[Work] = []
+        left_slices: list[Work] = []
         suspended: list[Work] = []
-        for work in works:
-            if work.refusal is None and not (suspended and _is_about_any(work, suspended)):
+        has_slice, until = False, time.perf_counter() + self._work_max_s
+        for index, work in enumerate(works):
+            is_slice = work.is_slice(batch)
+            if is_slice and has_slice:
+                left_slices.append(work)
+            elif index > len(self._doubtful) and work.can_wait and time.perf_counter() > until:
+                left.append(work)
+            elif work.refusal is None and not (suspended and _is_about_any(work, suspended)):
+                has_slice = has_slice or is_slice
                 self._carry_out_one(batch, work, suspended)
         if suspended:
             raise Suspension(suspended)
-        self.dispatcher.hand_out(batch)
+        return left, left_slices
 
     def _carry_out_one(self, batch: Batch, work: Work, suspended: list[Work]) -> None:
         """Do one work. One that must wait for values is added to those that do: the batch is then only gone through

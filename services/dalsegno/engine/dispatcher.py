@@ -79,19 +79,14 @@ class Dispatcher:
     def pick(self, may_hand_out: Callable[[str], bool]) -> set[str]:
         """Choose from the backlog what there is credit for; the executions to be claimed for it."""
         self.outgoing = {}
-        room = PICKS_MAX
-        for kind in self._backlog.kinds():
-            credit = min(self._credit(kind), room)
-            taken = list(self._backlog.take(kind, credit, may_hand_out)) if credit > 0 else []
-            self._picks += taken
-            room -= len(taken)
+        credit = {kind: self._credit(kind) for kind in self._backlog.kinds()}
+        total = sum(stream.credit for stream in self._streams if stream.is_open and stream.credit > 0)
+        self._picks += self._backlog.take(credit, min(PICKS_MAX, total), may_hand_out)
         return {entry[1] for entry in self._picks}
 
     def hand_out(self, batch: Batch) -> None:
         """Give what was picked, then what this batch made READY, to streams with credit; the rest waits."""
-        for entry in self._picks:
-            if not self._give(batch, entry):
-                self._backlog.add(entry)
+        self._backlog.put_back([entry for entry in self._picks if not self._give(batch, entry)])
         fresh: OrderedDict[str, deque[Entry]] = OrderedDict()
         for execution_id, touched in list(batch.touched.items()):
             entries = ready_entries(touched)

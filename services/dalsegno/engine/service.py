@@ -64,7 +64,7 @@ class Engine:
         lookups = Lookups(workflows, builtin_descriptions(), lasting=is_only_engine)
         copies = Copies(settings.cache_mb * 1024 * 1024, workflows)
         self.conductor = Conductor(store, self._clock, copies, lookups, Dispatcher(tokens.make), page=self._page)
-        self._timers = Timers(self._clock, self.conductor.put)
+        self._timers = Timers(self._clock, self.conductor.put, self.conductor.put_slice)
         self._notifier = Notifier(self.conductor.put)
         self._feed = Feed()
         self._executors = Executors(self.conductor, settings, self.id)

@@ -14,6 +14,7 @@ from dalsegno.engine.batch import Batch
 from dalsegno.engine.clock import Clock
 from dalsegno.engine.work import Told, Work
 from dalsegno.store.records import DueMessage, NewMessage
+from dalsegno.workflow.events import SliceDue
 
 KEPT_MAX = 200_000
 """More waiting messages are not kept in memory; the poll finds them when they are due."""
@@ -26,9 +27,12 @@ _log = logging.getLogger(__name__)
 class Timers:
     """Puts each message before the conductor when its time has come."""
 
-    def __init__(self, clock: Clock, put: Callable[[Work], None]) -> None:
+    def __init__(
+        self, clock: Clock, put: Callable[[Work], None], put_slice: Callable[[Work], None] | None = None
+    ) -> None:
         self._clock = clock
         self._put = put
+        self._put_slice = put_slice or put
         self._heap: list[tuple[float, str, str]] = []
         self._known: set[str] = set()
         """The ids of the messages in the heap or before the conductor."""
@@ -38,7 +42,10 @@ class Timers:
         """Messages that a commit has stored."""
         now_s = self._clock.now_s()
         for message in messages:
-            if message.due_s <= now_s:
+            if isinstance(message.event, SliceDue):
+                self._known.add(message.id)
+                self._put_slice(Told(message.execution_id, None, self._applied, message.id))
+            elif message.due_s <= now_s:
                 self._apply(message.id, message.execution_id)
             elif len(self._known) < KEPT_MAX:
                 self._known.add(message.id)

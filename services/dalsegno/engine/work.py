@@ -77,6 +77,18 @@ class Work(ABC):
         return False
 
     @property
+    def can_wait(self) -> bool:
+        """Whether a batch may leave it to the next one. What only tells of a message that was dealt with is quick."""
+        return not self.message_id
+
+    def leave(self, batch: Batch) -> None:  # noqa: B027 -- most have no stored message
+        """A later batch does this one; what the batch has taken for it stays in the store."""
+
+    def is_slice(self, batch: Batch) -> bool:
+        """Whether it begins a slice of items: a batch has one of those."""
+        return False
+
+    @property
     def name(self) -> str:
         """What it is, for logs and metrics."""
         return type(self).__name__
@@ -131,6 +143,18 @@ class Told(Work):
     @property
     def name(self) -> str:
         return "message" if self.event is None else type(self.event).__name__
+
+    @property
+    def can_wait(self) -> bool:
+        return True
+
+    def leave(self, batch: Batch) -> None:
+        taken = batch.taken.pop(self._message_id, None)
+        if taken is not None:
+            batch.give_back(self._message_id, self.execution_id, taken)
+
+    def is_slice(self, batch: Batch) -> bool:
+        return isinstance(self.event or batch.taken.get(self._message_id), SliceDue)
 
     def needs(self, batch: Batch) -> Collection[str]:
         return (self.execution_id,)

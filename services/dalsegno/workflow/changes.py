@@ -224,6 +224,8 @@ class AttemptAdded(Change, frozen=True, kw_only=True):
     actor: str = ""
     stands_in: bool = False
     """It runs nothing: it holds what somebody gave for a task that is skipped."""
+    more: bool = False
+    """The last of a slice: a SliceDue begins the items after it, and nothing else does."""
     at_s: float = 0.0
 
 

@@ -57,6 +57,9 @@ class SliceDue(Event, frozen=True, kw_only=True):
 
     task: int
     attempt: int
+    begun: int | None = None
+    """How many items of the round had begun when it was sent; it counts only while that is so. None: it always does,
+    unless another one is to come."""
 
 
 class PauseRequested(Event, frozen=True, kw_only=True):

@@ -368,7 +368,7 @@ def _add_attempt(execution: Execution, change: AttemptAdded) -> None:
     execution.attempts[change.key] = attempt
     task = execution.tasks[change.key[0]]
     if change.key[2] == task.rounds.get(change.key[1], task.base):
-        rounds.add(task)
+        rounds.add(task, change.more)
     execution.active_count += attempt.is_active
     _index_attempt(execution, attempt)
 

@@ -24,7 +24,10 @@ ITEMS_LEFT = "items"
 """The timer of a task that is IDLE because its execution has ended before all items had begun."""
 
 SLICE = 1000
-"""As many items one step creates at most."""
+"""As many items a SliceDue begins at most. The conductor does one of them in a batch."""
+
+AT_ONCE = 100
+"""As many items any other step begins at most, of all its tasks together."""
 
 
 def launch(step: Step, task: TaskExecution, retries: int) -> None:
@@ -149,7 +152,7 @@ def variables(step: Step, task: TaskExecution, item: int) -> dict[str, object]:
 
 
 def fill(step: Step, task: TaskExecution) -> None:
-    """Create the attempts that may be under way now, one slice of them; the next slice is an event of its own."""
+    """Create the attempts that may be under way now, one slice of them; the rest is an event of its own."""
     assert task.item_count is not None
     if task.state is not _RUNNING or step.execution.state is not _LIVES:
         _leave(step, task)
@@ -158,11 +161,24 @@ def fill(step: Step, task: TaskExecution) -> None:
     room = len(task.pending) - task.begun_count
     if task.concurrency is not None:
         room = min(room, task.concurrency - under_way)
+    count = max(0, min(room, (SLICE if isinstance(step.event, SliceDue) else AT_ONCE) - step.begun_items))
+    step.begun_items += count
     if step.workflow.rules.begins_together and task.round is None:  # all of them, or none
-        _prepare_slice(step, task, task.pending[task.begun_count : task.begun_count + max(0, min(room, SLICE))])
-    is_filled = _add_slice(step, task, task.pending[task.begun_count : task.begun_count + max(0, min(room, SLICE))])
-    if is_filled and room > SLICE:
-        step.command(Send(step.execution.id, SliceDue(at_s=step.at_s, task=task.number, attempt=task.attempt)))
+        _prepare_slice(step, task, task.pending[task.begun_count : task.begun_count + count])
+    chosen = task.pending[task.begun_count : task.begun_count + count]
+    if _add_slice(step, task, chosen, more=room > count) and room > count:
+        due = SliceDue(at_s=step.at_s, task=task.number, attempt=task.attempt, begun=task.begun_count)
+        step.command(Send(step.execution.id, due))
+
+
+def _refill(step: Step, task: TaskExecution) -> None:
+    """One has ended, so the next may begin, unless a SliceDue begins those that may."""
+    if not _slice_comes(step, task):
+        fill(step, task)
+
+
+def _slice_comes(step: Step, task: TaskExecution) -> bool:
+    return task.slice_due and task.state is _RUNNING and step.execution.state is _LIVES
 
 
 def _prepare_slice(step: Step, task: TaskExecution, chosen: Sequence[int]) -> None:
@@ -177,16 +193,19 @@ def _prepare_slice(step: Step, task: TaskExecution, chosen: Sequence[int]) -> No
         raise suspended
 
 
-def _add_slice(step: Step, task: TaskExecution, chosen: Sequence[int]) -> bool:
-    """Create the attempts of these items. False when the task has failed instead. Raises Suspended once the values of
-    all of them have been asked for."""
+def _add_slice(step: Step, task: TaskExecution, chosen: Sequence[int], *, more: bool) -> bool:
+    """Create the attempts of these items; `more`: a SliceDue begins those after them. False when the task has failed
+    instead. Raises Suspended once the values of all of them have been asked for."""
     suspended: Suspended | None = None
     for item in chosen:
+        step.is_slice_full = more and item == chosen[-1]
         try:
             if not attempts.add(step, task, item, variables(step, task, item)):
                 return False
         except Suspended as later:
             suspended = later
+        finally:
+            step.is_slice_full = False
     if suspended is not None:
         raise suspended
     return True
@@ -222,7 +241,7 @@ def ended(step: Step, task: TaskExecution, attempt: Attempt) -> None:
         info = f"One or more actions had failed: {_failed_items(step, task)}" if failed else ""
         step.later("end", task, TaskState.ERROR if failed else TaskState.SUCCESS, info)
     else:
-        fill(step, task)
+        _refill(step, task)
 
 
 def weigh(step: Step, task: TaskExecution) -> None:
@@ -231,7 +250,7 @@ def weigh(step: Step, task: TaskExecution) -> None:
         return
     execution = step.execution
     open_count = task.added_count - task.ended_count
-    if open_count > len(task.quiet_items):
+    if open_count > len(task.quiet_items) or _slice_comes(step, task):
         _go_on(step, task)
     elif task.cancelled_count or (execution.state is ExecutionState.CANCELLING and task.failed_count):
         step.later("end", task, TaskState.CANCELLED, "items were cancelled")
@@ -250,10 +269,13 @@ def weigh(step: Step, task: TaskExecution) -> None:
 
 
 def _go_on(step: Step, task: TaskExecution) -> None:
-    if task.state is TaskState.PAUSED:
+    was_paused = task.state is TaskState.PAUSED
+    if was_paused:
         step.change(TaskMoved(task=task.number, state=TaskState.RUNNING, at_s=step.at_s))
-    if not task.cancelled_count:
+    if not task.cancelled_count and was_paused:
         fill(step, task)
+    elif not task.cancelled_count:
+        _refill(step, task)
     elif step.execution.state is ExecutionState.RUNNING and not _runs_children(step, task):
         step.later("wind_down", task, f"an item of task '{task.name}' was cancelled")
 

@@ -188,6 +188,8 @@ def _slice(step: Step, event: SliceDue) -> None:
     task = step.execution.tasks.get(event.task)
     if task is None or task.attempt != event.attempt or task.item_count is None:
         step.verdict = "superseded"
+    elif task.slice_due if event.begun is None else task.begun_count != event.begun:
+        step.verdict = "superseded"  # another one goes on with the items
     else:
         step.later("fill", task)
 

@@ -115,6 +115,8 @@ class TaskExecution:
     """The items that the present round is to run, in order."""
     begun_count: int = 0
     """How many of those have begun."""
+    slice_due: bool = False
+    """Whether a SliceDue begins the next ones."""
     failed_items: dict[int, None] = field(default_factory=dict)
     """The items whose present attempts failed or were cancelled."""
     plan: RoundPlanned | None = None

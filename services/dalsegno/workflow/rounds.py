@@ -35,7 +35,7 @@ def begin(execution: Execution, change: AttemptsBegun) -> None:
     task.attempt, task.retries, task.concurrency = change.attempt, change.retries, change.concurrency
     task.round = task.plan if task.plan is not None else task.round if change.retries else None
     task.plan = None
-    task.begun_count = 0
+    task.begun_count, task.slice_due = 0, False
     task.result_dropped = False
     task.edits_seen = execution.edit_count
 
@@ -80,9 +80,10 @@ def _set_aside(execution: Execution, task: TaskExecution, item: int) -> None:
         task.cancelled_count -= attempt.state is AttemptState.CANCELLED
 
 
-def add(task: TaskExecution) -> None:
-    """One more of the round's attempts exists."""
+def add(task: TaskExecution, more: bool) -> None:
+    """One more of the round's attempts exists; `more`: a SliceDue begins those after it."""
     task.added_count += 1
+    task.slice_due = more
     if task.item_count is not None:
         task.begun_count += 1
 

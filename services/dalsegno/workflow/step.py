@@ -104,6 +104,10 @@ class Step:
         self._receivers = notices.subscriptions(params) if has_receivers else ()
         self.is_forced = False
         """Whether the execution is ended by force in this step."""
+        self.begun_items = 0
+        """How many items this step has begun."""
+        self.is_slice_full = False
+        """Whether the item that is being begun is the last of its slice, and a SliceDue begins those after it."""
         self._seeds = 0
         self.steps_left = 0 if self.given.careful else EVENT_STEPS
         """What is left to the event of its steps of evaluation; a careful step has all of it evaluated elsewhere."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -14,7 +15,7 @@ from dalsegno.actions.registry import builtin_descriptions
 from dalsegno.definitions.document import read
 from dalsegno.engine.batch import Batch
 from dalsegno.engine.clock import Clock
-from dalsegno.engine.conductor import Committed, Conductor, Failed, Parked, StoreLost
+from dalsegno.engine.conductor import WORK_MAX_S, Committed, Conductor, Failed, Parked, StoreLost
 from dalsegno.engine.copies import Copies, Workflows
 from dalsegno.engine.dispatcher import Dispatcher
 from dalsegno.engine.library import compile_row
@@ -22,12 +23,12 @@ from dalsegno.engine.outside import Lookups
 from dalsegno.engine.streams import Stream
 from dalsegno.engine.work import Told, Work
 from dalsegno.store.memory import MemoryStore
-from dalsegno.store.records import Document, Member
+from dalsegno.store.records import Document, Member, NewMessage
 from dalsegno.store.store import Transaction
 from dalsegno.v1 import executor_service_pb2 as wire
 from dalsegno.workflow import machine
 from dalsegno.workflow.changes import ExecutionCreated
-from dalsegno.workflow.events import PauseRequested, StartRequested, TaskDone
+from dalsegno.workflow.events import PauseRequested, SliceDue, StartRequested, TaskDone
 from dalsegno.workflow.execution import replay
 from dalsegno.workflow.identity import derived_id, parse_attempt_id
 from dalsegno.workflow.states import ExecutionState
@@ -65,7 +66,7 @@ class Start(Work):
 class Rig:
     """A conductor without a thread and without a loop: the test carries out batches itself."""
 
-    def __init__(self, store: MemoryStore | None = None, credit: int = 100) -> None:
+    def __init__(self, store: MemoryStore | None = None, credit: int = 100, work_max_s: float = WORK_MAX_S) -> None:
         self.store = store or FragileStore()
         workflows = Workflows(compile_row)
         self.copies = Copies(64 << 20, workflows)
@@ -73,7 +74,7 @@ class Rig:
         lookups = Lookups(workflows, builtin_descriptions(), lasting=True)
         clock = Clock(lambda: 1.0)  # time stands still: nothing is written but what the test does
         clock.begin(self.store)
-        self.conductor = Conductor(self.store, clock, self.copies, lookups, self.dispatcher)
+        self.conductor = Conductor(self.store, clock, self.copies, lookups, self.dispatcher, work_max_s=work_max_s)
         self.stream = Stream("s", "x", frozenset({"std.noop"}), {}, credit)
         self.dispatcher.add_stream(self.stream)
         self.sent: list[wire.RunAction] = []
@@ -416,3 +417,61 @@ async def settled(conductor: Conductor) -> None:
     while conductor.depth or conductor._is_busy:
         conductor._rested.clear()
         await conductor._rested.wait()
+
+
+class Slow(Told):
+    """An event that takes its time."""
+
+    def carry_out(self, batch: Batch) -> None:
+        time.sleep(0.03)
+        super().carry_out(batch)
+
+
+def test_a_batch_ends_after_its_time() -> None:
+    """No further work is begun after it; what is left keeps its order and its stored messages, and is done later."""
+    rig = Rig(work_max_s=0.05)
+    rig.define()
+    starts = [Start(number) for number in range(6)]
+    rig.carry_out(*starts)
+    works = [Slow(start.execution_id, PauseRequested()) for start in starts]
+    result, *others = rig.carry_out(*works)
+    assert isinstance(result, Committed)
+    assert not others
+    assert [*result.works, *result.left] == works
+    assert len(result.works) == 2
+    rig.carry_out(*result.left[:2])
+    states = [rig.state(start.execution_id) for start in starts]
+    assert states.count("RUNNING") == 2
+
+
+def test_a_message_that_a_batch_has_not_come_to_stays() -> None:
+    """Its row is there until it has been applied, so that no kill of the engine loses it."""
+    rig = Rig(work_max_s=0.0)
+    rig.define()
+    starts = [Start(number) for number in range(2)]
+    for start in starts:
+        rig.carry_out(start)
+    with rig.store.write() as transaction:
+        transaction.add_messages(
+            [NewMessage(f"m{n}", start.execution_id, PauseRequested(), 0.0) for n, start in enumerate(starts)]
+        )
+    (result,) = rig.carry_out(*(Told(each.execution_id, None, None, f"m{n}") for n, each in enumerate(starts)))
+    assert isinstance(result, Committed)
+    assert [work.message_id for work in result.left] == ["m1"]
+    with rig.store.write() as transaction:
+        assert [each.id for each in transaction.due_messages(2e9, 10)] == ["m1"]
+    rig.carry_out(*result.left)
+    assert [rig.state(start.execution_id) for start in starts] == ["PAUSING", "PAUSING"]
+
+
+def test_a_batch_has_one_slice() -> None:
+    """Slices of others are left to later batches, whether it was known that they are slices or not."""
+    rig = Rig()
+    rig.define()
+    starts = [Start(number) for number in range(3)]
+    rig.carry_out(*starts)
+    due = SliceDue(task=1, attempt=1, begun=0)
+    works = [Told(start.execution_id, due) for start in starts]
+    (result,) = rig.carry_out(*works)
+    assert isinstance(result, Committed)
+    assert (result.works, result.left_slices, result.left) == (works[:1], works[1:], [])

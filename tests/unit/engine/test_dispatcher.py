@@ -17,8 +17,23 @@ def test_executions_take_turns() -> None:
     for item in range(1000):
         backlog.add((NOOP, "wide", (1, item, 1)))
     backlog.add((NOOP, "narrow", (1, 0, 1)))
-    taken = [entry[1:] for entry in backlog.take(NOOP, 4)]
+    taken = [entry[1:] for entry in backlog.take({NOOP: 4}, 4)]
     assert taken == [("wide", (1, 0, 1)), ("narrow", (1, 0, 1)), ("wide", (1, 1, 1)), ("wide", (1, 2, 1))]
+
+
+def test_kinds_take_turns() -> None:
+    """Whoever waits for another action is not kept waiting by all who wait for one, not even with credit for one."""
+    backlog = Backlog()
+    other: Kind = ("std.echo", "")
+    for item in range(10):
+        backlog.add((NOOP, "wide", (1, item, 1)))
+    for item in range(2):
+        backlog.add((other, "narrow", (1, item, 1)))
+    credit = {NOOP: 10, other: 10}
+    assert [entry[1] for entry in backlog.take(credit, 3)] == ["wide", "narrow", "wide"]
+    assert [entry[1] for entry in backlog.take(credit, 1)] == ["narrow"]
+    assert [entry[1] for entry in backlog.take(credit, 10)] == ["wide"] * 8
+    assert len(backlog) == 0
 
 
 def test_attempt_waits_once() -> None:
@@ -26,7 +41,7 @@ def test_attempt_waits_once() -> None:
     backlog = Backlog()
     assert backlog.add((NOOP, "e", (1, 0, 1)))
     assert not backlog.add((NOOP, "e", (1, 0, 1)))
-    assert len(list(backlog.take(NOOP, 10))) == 1
+    assert len(list(backlog.take({NOOP: 10}, 10))) == 1
     assert backlog.add((NOOP, "e", (1, 0, 1)))
 
 
@@ -35,9 +50,9 @@ def test_what_is_put_back_comes_first() -> None:
     backlog = Backlog()
     for name in ("a", "b", "c"):
         backlog.add((NOOP, name, (1, 0, 1)))
-    taken = list(backlog.take(NOOP, 2))
+    taken = list(backlog.take({NOOP: 2}, 2))
     backlog.put_back(taken)
-    assert list(backlog.take(NOOP, 3))[:2] == taken
+    assert list(backlog.take({NOOP: 3}, 3))[:2] == taken
     assert len(backlog) == 0
 
 

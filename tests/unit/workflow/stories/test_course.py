@@ -6,12 +6,21 @@ import pytest
 from tests.world import HOLD, Played, World, play_standard, states, task
 
 from dalsegno.expressions.compile import Expression
-from dalsegno.workflow.events import HandedOut, Poisoned, StartRequested, TaskDone, TimerFired
+from dalsegno.workflow.events import (
+    HandedOut,
+    PauseRequested,
+    Poisoned,
+    ResumeRequested,
+    SliceDue,
+    StartRequested,
+    TaskDone,
+    TimerFired,
+)
 from dalsegno.workflow.execution import Execution
 from dalsegno.workflow.identity import attempt_id, parse_attempt_id
 from dalsegno.workflow.records import Attempt
 from dalsegno.workflow.refusals import InvalidRequest, NotFound
-from dalsegno.workflow.value import Value
+from dalsegno.workflow.value import NULL, Value
 
 CHAIN = """
 version: '2.0'
@@ -183,7 +192,7 @@ def test_a_timeout_stops_the_action() -> None:
 
 
 def test_items_are_created_in_slices() -> None:
-    """A wide fan-out grows by a thousand items per event; its results come in the order of the items (S13)."""
+    """A wide fan-out grows by slices, each an event of its own; its results come in the order of the items (S13)."""
     text = """
 version: '2.0'
 wf:
@@ -194,9 +203,77 @@ wf:
 """
     here = world(text)
     execution = here.start("wf", {"n": 2500})
-    assert len(execution.attempts) == 1000
+    assert len(execution.attempts) == 100
     here.run()
     assert execution.output == Value(data={"last": 2499, "count": 2500})
+    here.check_journals()
+
+
+WIDE = """
+version: '2.0'
+wf:
+  input: [n]
+  tasks:
+    t: {with-items: "i in <% range(0, $.n).toList() %>", action: std.async_noop MORE}
+"""
+
+
+def _wide(more: str = "") -> tuple[World, Execution]:
+    """An execution whose items wait for the test; its SliceDues stay where they are until the test delivers them."""
+    here = world(WIDE.replace(" MORE", more))
+    return here, here.start("wf", {"n": 5000})
+
+
+def _slices(here: World) -> list[SliceDue]:
+    return [event for event in here.waiting_events() if isinstance(event, SliceDue)]
+
+
+def test_ends_do_not_begin_slices() -> None:
+    """However many items end while a SliceDue is under way, no other is sent, and none of them begins a slice."""
+    here, execution = _wide()
+    assert (len(execution.attempts), len(_slices(here))) == (100, 1)
+    for item in range(100):
+        here.tell(execution.id, TaskDone(key=(1, item, 1), outcome="succeeded", result=NULL))
+    assert (len(execution.attempts), len(_slices(here))) == (100, 1)
+    here.tell(execution.id, _slices(here)[0])
+    assert len(execution.attempts) == 1100
+
+
+def test_ends_begin_no_more_than_has_room() -> None:
+    """With a concurrency beyond a slice the SliceDue makes it full; from then on each end begins one item."""
+    here, execution = _wide(", concurrency: 150")
+    here.tell(execution.id, TaskDone(key=(1, 0, 1), outcome="succeeded", result=NULL))
+    assert len(execution.attempts) == 100
+    here.tell(execution.id, _slices(here)[0])
+    assert len(execution.attempts) == 151
+    here.tell(execution.id, TaskDone(key=(1, 1, 1), outcome="succeeded", result=NULL))
+    assert len(execution.attempts) == 152
+    assert len(_slices(here)) == 1
+
+
+def test_a_second_slice_of_the_same_begin_counts_once() -> None:
+    """Pause and resume send a SliceDue again; what both say is done once."""
+    here, execution = _wide()
+    first = _slices(here)[0]
+    here.tell(execution.id, PauseRequested())
+    here.tell(execution.id, ResumeRequested())
+    assert len(execution.attempts) == 200
+    here.tell(execution.id, first)
+    assert len(execution.attempts) == 200
+    here.tell(execution.id, _slices(here)[-1])
+    assert len(execution.attempts) == 1200
+
+
+def test_one_step_begins_a_hundred_items_of_all_its_tasks() -> None:
+    """Fifty lists that begin together begin a hundred items together; every item is run in the end."""
+    tasks = "".join(
+        f"    t{n}: {{with-items: 'i in <% range(0, 120).toList() %>', action: std.echo output=1}}\n" for n in range(50)
+    )
+    here = world(f"version: '2.0'\nwf:\n  tasks:\n{tasks}")
+    execution = here.start("wf")
+    assert len(execution.attempts) == 100
+    here.run()
+    assert (execution.state, len(execution.attempts)) == ("SUCCESS", 6000)
     here.check_journals()
 
 
