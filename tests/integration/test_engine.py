@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -253,6 +254,61 @@ async def test_oversized_and_unfit_results_fail_their_action(tmp_path: Path) -> 
     assert [row.state for row in rows] == ["ERROR", "ERROR"]
     assert "not JSON" in rows[0].error
     assert "result too large" in rows[1].error
+
+
+async def test_an_executor_that_floods_is_read_slowly(tmp_path: Path) -> None:
+    """300 MB of results for ids that name nothing, then 50,000 small ones: refused one by one, while others are
+    served; the engine stays small, and the executor that it reads slowly keeps its lease."""
+    unknown = "00000000-0000-7000-8000-000000000000"
+    async with (
+        running_engine(tmp_path, "--lease-s", "2", "--heartbeat-s", "0.5") as engine,
+        client_of(engine) as client,
+        ScriptedExecutor(engine.address, executor_id="flood", actions=(("test.other", True),)) as flood,
+        ScriptedExecutor(engine.address),
+    ):
+        await create(client, UNSAFE)
+        await until(lambda: flood.welcomes)
+        flooding = asyncio.create_task(_flood(flood, unknown))
+        taken_s = []
+        while not flooding.done():
+            began_s = time.monotonic()
+            await client.wait(await start(client, "safe"), "SUCCESS")
+            taken_s.append(time.monotonic() - began_s)
+            await asyncio.sleep(0.1)
+        await flooding
+        await until(lambda: len(flood.acks) == 50_300, timeout_s=60)
+        assert {ack.verdict for ack in flood.acks} == {wire.ACK_VERDICT_REFUSED}
+        assert len(flood.welcomes) == 1
+        assert max(taken_s) < 5
+        assert memory_peak_mib(engine) < 250
+
+
+async def _flood(flood: ScriptedExecutor, unknown: str) -> None:
+    large = '"' + "x" * 1_000_000 + '"'
+    for number in range(300):
+        outcome = wire.TaskDone(
+            action_execution_id=f"{unknown}.{number}.0.1",
+            delivery=1,
+            outcome=wire.TASK_OUTCOME_SUCCEEDED,
+            result=large,
+        )
+        await flood.say(task_done=wire.TaskDoneBatch(outcomes=[outcome]))
+    for number in range(100):
+        outcomes = [
+            wire.TaskDone(
+                action_execution_id=f"{unknown}.{number}.{item}.1", delivery=1, outcome=wire.TASK_OUTCOME_SUCCEEDED
+            )
+            for item in range(500)
+        ]
+        await flood.say(task_done=wire.TaskDoneBatch(outcomes=outcomes))
+
+
+def memory_peak_mib(engine: EngineProcess) -> float:
+    """The most that an engine has taken."""
+    assert engine.process is not None
+    status = Path(f"/proc/{engine.process.pid}/status").read_text()
+    (line,) = [line for line in status.splitlines() if line.startswith("VmHWM:")]
+    return int(line.split()[1]) / 1024
 
 
 async def test_stop_drains_the_streams(tmp_path: Path) -> None:

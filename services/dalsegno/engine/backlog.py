@@ -92,7 +92,7 @@ class Backlog:
         """Up to so many, and of each kind up to as many as `counts` says: kinds in turn, and within each the executions
         that may be taken from."""
         taken: list[Entry] = []
-        left = {kind: most for kind, most in counts.items() if most > 0 and kind in self._queues}
+        left = {kind: counts[kind] for kind in self._queues if counts.get(kind, 0) > 0}
         while left and len(taken) < count:
             for kind in list(left)[: count - len(taken)]:
                 queue = self._queues[kind]

@@ -41,7 +41,7 @@ from dalsegno.store.store import Store, StoreConflict
 from dalsegno.v1 import executor_service_pb2 as wire
 from dalsegno.workflow.events import Poisoned
 from dalsegno.workflow.identity import parse_attempt_id
-from dalsegno.workflow.refusals import Overloaded, Refusal, Unavailable
+from dalsegno.workflow.refusals import NotFound, Overloaded, Refusal, Unavailable
 from dalsegno.workflow.scope import Suspended
 from dalsegno.workflow.step import Given
 
@@ -49,7 +49,7 @@ WORKS_MAX = 500
 """As many works are in one batch."""
 
 QUEUE_MAX = 20_000
-"""With more waiting, requests of people are refused; what executors and messages tell is always taken."""
+"""With more requests of people waiting, further ones are refused; what executors and messages tell is always taken."""
 
 WORK_MAX_S = 0.1
 """After so long a batch begins no further work."""
@@ -182,7 +182,7 @@ class Conductor:
             raise Unavailable("the engine is being stopped")
         if self.is_store_lost:
             raise Unavailable("the store cannot be written at present")
-        if len(self._queue) >= QUEUE_MAX:
+        if len(self._queue) >= QUEUE_MAX and sum(each.is_request for each in self._queue) >= QUEUE_MAX:
             raise Overloaded(f"{len(self._queue)} events wait to be stored; try again later")
         self.put(work)
 
@@ -466,9 +466,14 @@ class Conductor:
         """Do the works, after those that are in doubt. Returns what is left to later batches: works, and slices."""
         works = [*self._doubtful, *given]
         batch.take([work.message_id for work in works if work.message_id])
+        unknown = self._unknown(batch, works)
         needs: list[tuple[Work, Collection[str]]] = []
         for work in works:
             work.refusal = None
+            if isinstance(work, Told) and work.execution_id in unknown:
+                work.refusal = NotFound("execution", work.execution_id)
+                needs.append((work, ()))
+                continue
             try:
                 needs.append((work, work.needs(batch)))
             except Refusal as refusal:
@@ -506,6 +511,12 @@ class Conductor:
         if suspended:
             raise Suspension(suspended)
         return left, left_slices
+
+    def _unknown(self, batch: Batch, works: Sequence[Work]) -> set[str]:
+        """Which executions that are told of something are not there: one look at the index, for all of them."""
+        told = {work.execution_id for work in works if isinstance(work, Told) and not work.message_id}
+        told = {execution_id for execution_id in told if execution_id not in self._copies}
+        return told - batch.transaction.queries.standings(told).keys() if told else told
 
     def _carry_out_one(self, batch: Batch, work: Work, suspended: list[Work]) -> None:
         """Do one work. One that must wait for values is added to those that do: the batch is then only gone through

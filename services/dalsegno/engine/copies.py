@@ -168,6 +168,9 @@ class Copies:
     def __len__(self) -> int:
         return len(self._copies)
 
+    def __contains__(self, execution_id: str) -> bool:
+        return execution_id in self._copies
+
     def caught_up(self, execution_id: str, revision: int, transaction: Transaction) -> Copy:
         """The execution as it is at this revision, the present one: the kept copy brought up to it, or a new one."""
         kept = self._copies.get(execution_id)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Collection, Iterable
 from contextlib import suppress
 from typing import Any
 
@@ -22,6 +22,9 @@ from dalsegno.v1 import executor_service_pb2_grpc
 from dalsegno.workflow.events import DeliveryLost
 from dalsegno.workflow.identity import attempt_id, parse_attempt_id
 from dalsegno.workflow.refusals import InvalidRequest, SupersededSession, Unavailable
+
+REPORT_BYTES = 1_000
+"""What a report takes in memory beside its texts, roughly."""
 
 _log = logging.getLogger(__name__)
 
@@ -170,8 +173,9 @@ class Executors(executor_service_pb2_grpc.ExecutorServiceServicer):
             stream.heard = True
             kind = request.WhichOneof("message")
             if kind == "task_done":
-                for outcome in request.task_done.outcomes:
-                    self._report(stream, outcome)
+                self._report_all(stream, request.task_done.outcomes)
+                del request  # waiting for room may take long
+                await stream.room()
             elif kind == "credit":
                 self._conductor.dispatcher.give_credit(stream, request.credit.more)
                 self._conductor.nudge()
@@ -184,6 +188,10 @@ class Executors(executor_service_pb2_grpc.ExecutorServiceServicer):
             elif kind != "heartbeat":
                 raise InvalidRequest.of(kind or "message", "has no place after the first message")
 
+    def _report_all(self, stream: Stream, outcomes: Iterable[wire.TaskDone]) -> None:
+        for outcome in outcomes:
+            self._report(stream, outcome)
+
     def _report(self, stream: Stream, outcome: wire.TaskDone) -> None:
         try:
             execution_id, event = read_report(outcome)
@@ -191,14 +199,20 @@ class Executors(executor_service_pb2_grpc.ExecutorServiceServicer):
             stream.acknowledge(ack_of(outcome, "refused", str(error)))
             return
 
+        size = REPORT_BYTES + len(outcome.result) + len(outcome.error)
+        named = wire.TaskDone(action_execution_id=outcome.action_execution_id, delivery=outcome.delivery)
+
         def reply(told: Told, error: BaseException | None) -> None:
             if isinstance(error, Unavailable):
                 self._conductor.put(told)
-            elif error is not None:
-                stream.acknowledge(ack_of(outcome, "refused", str(error)))
+                return
+            stream.settle(size)
+            if error is not None:
+                stream.acknowledge(ack_of(named, "refused", str(error)))
             else:
-                stream.acknowledge(ack_of(outcome, told.verdict))
+                stream.acknowledge(ack_of(named, told.verdict))
 
+        stream.take_in(size)
         self._conductor.put(Told(execution_id, event, reply))
 
     async def _beat(self, stream: Stream) -> None:
@@ -237,8 +251,8 @@ class Executors(executor_service_pb2_grpc.ExecutorServiceServicer):
             self._conductor.put(Told(execution_id, lost))
 
     def take_heard(self) -> set[str]:
-        """The sessions that were heard since this was last asked. From the conductor's thread."""
-        heard = [stream for stream in list(self._streams.values()) if stream.heard]
+        """The sessions that were heard since this was last asked, or are not read now. From the conductor's thread."""
+        heard = [stream for stream in list(self._streams.values()) if stream.heard or stream.is_held]
         for stream in heard:
             stream.heard = False
         sessions = {stream.session_id for stream in heard}

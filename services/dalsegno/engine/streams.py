@@ -15,6 +15,13 @@ ITEMS_MAX = 500
 BYTES_MAX = 3 * 1024 * 1024
 """A message gets no further item once it has so many bytes: it stays below 4 MiB unless one item is larger."""
 
+REPORTS_MAX = 1_000
+REPORTS_BYTES_MAX = 8 * 1024 * 1024
+"""With more reports of an executor that are not stored yet its stream is read no further."""
+
+UNREAD_MAX = 10_000
+"""With more acknowledgements that it has not taken off its stream, an executor is read no further either."""
+
 ACKS_AT_ONCE = 100
 ACK_WITHIN_S = 0.02
 """Nobody waits for an acknowledgement, so a few travel together: a message costs as much as a small batch."""
@@ -52,6 +59,30 @@ class Stream:
         self._are_acks_due = False
         self._others: list[wire.ConnectResponse] = []
         self._filled = asyncio.Event()
+        self._reports = self._reports_bytes = 0
+        self._has_room = asyncio.Event()
+
+    @property
+    def is_held(self) -> bool:
+        """Whether the engine does not read on because it has enough to do with what it was told: nothing is heard."""
+        return self._reports > REPORTS_MAX or self._reports_bytes > REPORTS_BYTES_MAX
+
+    def take_in(self, size: int) -> None:
+        """A report of so many bytes is on its way to the store."""
+        self._reports += 1
+        self._reports_bytes += size
+
+    def settle(self, size: int) -> None:
+        """It is stored, or refused."""
+        self._reports -= 1
+        self._reports_bytes -= size
+        self._has_room.set()
+
+    async def room(self) -> None:
+        """Until there is room for what the executor says next."""
+        while self.is_held or len(self._acks) > UNREAD_MAX:
+            self._has_room.clear()
+            await self._has_room.wait()
 
     def fits(self, target: str) -> bool:
         """Whether a task's `target` names this executor: by its id, by a label's value, or by `key=value`."""
@@ -106,6 +137,7 @@ class Stream:
             yield self._others.pop(0)
         while self._acks and (self._are_acks_due or self.is_ended):
             batch, self._acks = self._acks[:ITEMS_MAX], self._acks[ITEMS_MAX:]
+            self._has_room.set()
             yield wire.ConnectResponse(ack=wire.AckBatch(acks=batch))
         self._are_acks_due = False
         while self._runs:

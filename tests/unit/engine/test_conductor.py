@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -462,6 +462,24 @@ def test_a_message_that_a_batch_has_not_come_to_stays() -> None:
         assert [each.id for each in transaction.due_messages(2e9, 10)] == ["m1"]
     rig.carry_out(*result.left)
     assert [rig.state(start.execution_id) for start in starts] == ["PAUSING", "PAUSING"]
+
+
+def test_who_tells_of_what_is_not_there_claims_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reports for ids that name no execution are refused after one look at the index, for all of them."""
+    rig = Rig()
+    rig.define()
+    claimed: list[str] = []
+    claim = Batch.claim
+
+    def claim_and_note(batch: Batch, execution_ids: Collection[str]) -> None:
+        claimed.extend(execution_ids)
+        claim(batch, execution_ids)
+
+    monkeypatch.setattr(Batch, "claim", claim_and_note)
+    works = [Told(f"nobody-{n}", TaskDone(key=(1, 0, 1), outcome="succeeded", delivery=1)) for n in range(3)]
+    rig.carry_out(*works)
+    assert [str(work.refusal) for work in works] == [f"execution 'nobody-{n}' does not exist" for n in range(3)]
+    assert claimed == []
 
 
 def test_a_batch_has_one_slice() -> None:

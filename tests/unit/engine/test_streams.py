@@ -1,0 +1,58 @@
+"""What an executor may say before the engine has dealt with what it said."""
+
+from __future__ import annotations
+
+import asyncio
+
+from dalsegno.engine.streams import REPORTS_BYTES_MAX, REPORTS_MAX, UNREAD_MAX, Stream
+from dalsegno.v1 import executor_service_pb2 as wire
+
+
+def make_stream() -> Stream:
+    return Stream("s", "x", frozenset(), {}, 1)
+
+
+async def is_read_on(stream: Stream) -> bool:
+    """Whether the stream would be read now."""
+    try:
+        await asyncio.wait_for(stream.room(), 0.01)
+    except TimeoutError:
+        return False
+    return True
+
+
+async def test_many_reports_hold_the_stream() -> None:
+    """With more reports than the bound nothing is read until one of them is stored."""
+    stream = make_stream()
+    for _ in range(REPORTS_MAX):
+        stream.take_in(10)
+    assert await is_read_on(stream)
+    stream.take_in(10)
+    assert stream.is_held
+    waiting = asyncio.create_task(stream.room())
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    stream.settle(10)
+    await asyncio.wait_for(waiting, 1)
+    assert not stream.is_held
+
+
+async def test_large_reports_hold_the_stream() -> None:
+    """A few reports with many bytes hold it as well."""
+    stream = make_stream()
+    for _ in range(3):
+        stream.take_in(REPORTS_BYTES_MAX // 2)
+    assert not await is_read_on(stream)
+    stream.settle(REPORTS_BYTES_MAX // 2)
+    assert await is_read_on(stream)
+
+
+async def test_acknowledgements_that_nobody_takes_hold_the_stream() -> None:
+    """Who does not read is not read; but that is the executor's doing, so it has to be heard to be taken for alive."""
+    stream = make_stream()
+    for _ in range(UNREAD_MAX + 1):
+        stream.acknowledge(wire.Ack())
+    assert not await is_read_on(stream)
+    assert not stream.is_held
+    next(stream.messages())
+    assert await is_read_on(stream)
