@@ -285,14 +285,17 @@ async def test_an_executor_that_floods_is_read_slowly(tmp_path: Path) -> None:
 
 async def _flood(flood: ScriptedExecutor, unknown: str) -> None:
     large = '"' + "x" * 1_000_000 + '"'
-    for number in range(300):
-        outcome = wire.TaskDone(
-            action_execution_id=f"{unknown}.{number}.0.1",
-            delivery=1,
-            outcome=wire.TASK_OUTCOME_SUCCEEDED,
-            result=large,
-        )
-        await flood.say(task_done=wire.TaskDoneBatch(outcomes=[outcome]))
+    for number in range(20):
+        outcomes = [
+            wire.TaskDone(
+                action_execution_id=f"{unknown}.{number}.{item}.1",
+                delivery=1,
+                outcome=wire.TASK_OUTCOME_SUCCEEDED,
+                result=large,
+            )
+            for item in range(15)
+        ]
+        await flood.say(task_done=wire.TaskDoneBatch(outcomes=outcomes))
     for number in range(100):
         outcomes = [
             wire.TaskDone(
