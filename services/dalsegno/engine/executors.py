@@ -26,6 +26,9 @@ from dalsegno.workflow.refusals import InvalidRequest, SupersededSession, Unavai
 REPORT_BYTES = 1_000
 """What a report takes in memory beside its texts, roughly."""
 
+LARGE = 65_536
+"""After a result of so many characters others have their turn."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -173,9 +176,7 @@ class Executors(executor_service_pb2_grpc.ExecutorServiceServicer):
             stream.heard = True
             kind = request.WhichOneof("message")
             if kind == "task_done":
-                self._report_all(stream, request.task_done.outcomes)
-                del request  # waiting for room may take long
-                await stream.room()
+                await self._report_all(stream, request.task_done.outcomes)
             elif kind == "credit":
                 self._conductor.dispatcher.give_credit(stream, request.credit.more)
                 self._conductor.nudge()
@@ -188,9 +189,12 @@ class Executors(executor_service_pb2_grpc.ExecutorServiceServicer):
             elif kind != "heartbeat":
                 raise InvalidRequest.of(kind or "message", "has no place after the first message")
 
-    def _report_all(self, stream: Stream, outcomes: Iterable[wire.TaskDone]) -> None:
+    async def _report_all(self, stream: Stream, outcomes: Iterable[wire.TaskDone]) -> None:
         for outcome in outcomes:
             self._report(stream, outcome)
+            if len(outcome.result) > LARGE:
+                await asyncio.sleep(0)  # reading it has taken a while
+            await stream.room()
 
     def _report(self, stream: Stream, outcome: wire.TaskDone) -> None:
         try:

@@ -20,7 +20,8 @@ INLINE_BYTES = 1024
 VALUE_BYTES_MAX = 4 * 1024 * 1024
 """The largest text one value may have."""
 
-_LONG_NUMBER = re.compile(r"\d{19}")
+_DIGITS = bytes.maketrans(b"0123456789", b"0000000000")
+_LONG_NUMBER = b"0" * 19
 _NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 _MISSING = object()
 
@@ -47,7 +48,7 @@ def encode(data: object) -> str:
 def decode(text: str) -> object:
     """The data of a JSON text, integers exact. Raises UnfitValue."""
     try:
-        if _LONG_NUMBER.search(text):  # orjson would turn integers beyond 64 bits into floats
+        if _has_long_number(text):  # orjson would turn integers beyond 64 bits into floats
             return json.loads(text, parse_constant=_refuse_constant)
         return orjson.loads(text)
     except RecursionError:
@@ -65,13 +66,18 @@ def byte_length(text: str) -> int:
     return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
 
 
+def _has_long_number(text: str) -> bool:
+    """Whether it may hold an integer beyond 64 bits. (A regular expression takes twenty times as long.)"""
+    return _LONG_NUMBER in text.encode("utf-8", "surrogatepass").translate(_DIGITS)
+
+
 def checked(text: str, bytes_max: int = VALUE_BYTES_MAX) -> Value:
     """A Value of a text from outside, proven to be JSON that every part of the system can carry. Raises UnfitValue."""
     size = byte_length(text)
     if size > bytes_max:
         raise UnfitValue(f"too large: {size:,} bytes, at most {bytes_max:,}")
     data = decode(text)
-    if _NUL.search(text) or _LONG_NUMBER.search(text) or "\\ud" in text.lower():
+    if ("\\u" in text and (_NUL.search(text) or "\\ud" in text.lower())) or _has_long_number(text):
         _refuse_unfit(data)
     return Value(text=text, data=data)
 

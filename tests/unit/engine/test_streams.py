@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from typing import Any, cast
 
+from dalsegno.engine.conductor import Conductor
+from dalsegno.engine.executors import Executors
+from dalsegno.engine.settings import Settings
 from dalsegno.engine.streams import REPORTS_BYTES_MAX, REPORTS_MAX, UNREAD_MAX, Stream
+from dalsegno.engine.work import Told, Work
 from dalsegno.v1 import executor_service_pb2 as wire
 
 
@@ -56,3 +62,48 @@ async def test_acknowledgements_that_nobody_takes_hold_the_stream() -> None:
     assert not stream.is_held
     next(stream.messages())
     assert await is_read_on(stream)
+
+
+class SlowConductor:
+    """Takes everything and does nothing until the test says so."""
+
+    def __init__(self) -> None:
+        self.on_commit: list[Any] = []
+        self.works: list[Told] = []
+
+    def put(self, work: Work) -> None:
+        self.works.append(cast(Told, work))
+
+
+async def test_an_executor_is_read_no_further_while_nothing_is_stored() -> None:
+    """Of 100,000 reports about a thousand are taken in; the rest follow as these are stored, and not being read is
+    no silence of the executor."""
+    conductor = SlowConductor()
+    executors = Executors(cast(Conductor, conductor), Settings(), "engine")
+    stream = make_stream()
+    executors._streams["s"] = stream
+    reading = asyncio.create_task(executors._read(stream, _reports(200)))
+    await asyncio.sleep(0.1)
+    assert len(conductor.works) == REPORTS_MAX + 1
+    assert executors.take_heard() == {"s"}
+    assert executors.take_heard() == {"s"}  # it could say nothing since, and is alive
+    while not reading.done():
+        works, conductor.works = conductor.works, []
+        assert len(works) <= REPORTS_MAX + 1
+        for work in works:
+            work.verdict = "accepted"
+            work.done()
+        for _ in stream.messages():
+            """The executor takes its acknowledgements."""
+        await asyncio.sleep(0)
+    await reading
+    assert not stream.is_held
+
+
+async def _reports(messages: int) -> AsyncIterator[wire.ConnectRequest]:
+    for number in range(messages):
+        outcomes = [
+            wire.TaskDone(action_execution_id=f"e.{number}.{item}.1", delivery=1, outcome=wire.TASK_OUTCOME_SUCCEEDED)
+            for item in range(500)
+        ]
+        yield wire.ConnectRequest(task_done=wire.TaskDoneBatch(outcomes=outcomes))
