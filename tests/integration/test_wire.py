@@ -175,13 +175,13 @@ async def test_any_client_gets_the_details(system: System) -> None:
 
 @pytest.mark.usefixtures("nothing_created")
 async def test_definitions_that_are_no_text(system: System) -> None:
-    """An empty text is refused by its field, one over 4 MiB with the limit; an unknown workflow is not found."""
+    """An empty text is refused by its field, one too large with the limit; an unknown workflow is not found."""
     create, validate = system.workflows.CreateDefinitions, system.workflows.ValidateDefinitions
     await invalid(create(workflow_service_pb2.CreateDefinitionsRequest()), "text")
     await invalid(validate(workflow_service_pb2.ValidateDefinitionsRequest()), "text")
     long = workflow_service_pb2.CreateDefinitionsRequest(text="#" * (5 << 20))
     failure = await refused(create(long), grpc.StatusCode.RESOURCE_EXHAUSTED, "TOO_LARGE")
-    assert "4 MiB" in failure.message
+    assert "4,000,000 bytes" in failure.message
     get = system.workflows.GetWorkflow
     await not_found(get(workflow_service_pb2.GetWorkflowRequest(name="nowhere")), "nowhere")
     await invalid(get(workflow_service_pb2.GetWorkflowRequest(name="greeting", version=-1)), "version")
@@ -238,7 +238,7 @@ async def test_starts_of_what_is_not_there(system: System) -> None:
 
 @pytest.mark.usefixtures("nothing_created")
 async def test_too_large(system: System) -> None:
-    """A message of 20 MB and an input over 4 MiB are RESOURCE_EXHAUSTED, and the error names size and limit."""
+    """A message of 20 MB and an input of 5 MB are RESOURCE_EXHAUSTED, and the error names size and limit."""
     start = system.executions.StartExecution
     text = '{"name": "' + "x" * 20_000_000 + '"}'
     failure = await refused(
@@ -250,7 +250,7 @@ async def test_too_large(system: System) -> None:
     failure = await refused(
         start(Start(workflow="greeting", input=text)), grpc.StatusCode.RESOURCE_EXHAUSTED, "TOO_LARGE"
     )
-    assert "4 MiB" in failure.message
+    assert "4,000,000 bytes" in failure.message
     assert "input" in failure.message
 
 

@@ -278,7 +278,10 @@ class Batch:
 
     def adopt(self, workflow: Workflow, event: StartRequested, outcome: Outcome) -> Touched:
         """Keep what `try_create` has made of this event."""
-        touched = Touched(Copy(outcome.execution, workflow, outcome.changes))
+        touched = Touched(Copy(outcome.execution, workflow, ()))
+        longest = touched.copy.count(outcome.changes)
+        if longest > VALUE_BYTES_MAX:
+            raise TooLarge("a value of the execution", longest, VALUE_BYTES_MAX)
         if touched.copy.value_bytes > EXECUTION_BYTES_MAX:
             raise TooLarge("the execution", touched.copy.value_bytes, EXECUTION_BYTES_MAX)
         self._claimed.add(outcome.execution.id)

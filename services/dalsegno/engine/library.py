@@ -22,9 +22,9 @@ from dalsegno.workflow.identity import derived_id
 from dalsegno.workflow.model import AdHocAction, Parameter, Workflow
 from dalsegno.workflow.refusals import InvalidDefinition, InvalidRequest, NotFound, RevisionMoved, TooLarge
 from dalsegno.workflow.scope import Constant
-from dalsegno.workflow.value import UnfitValue, byte_length, encode
+from dalsegno.workflow.value import VALUE_BYTES_MAX, UnfitValue, byte_length, encode
 
-DEFINITION_BYTES_MAX = 4 * 1024 * 1024
+DEFINITION_BYTES_MAX = VALUE_BYTES_MAX
 
 
 def compile_row(row: DefinitionRow) -> Workflow | AdHocAction:

@@ -189,7 +189,7 @@ class Fields:
         return seconds
 
     def json(self, field: str, text: str, default: str = "null") -> Value:
-        """A JSON value of at most 4 MiB; the default when the text is empty."""
+        """A JSON value of at most 4,000,000 bytes; the default when the text is empty."""
         size = byte_length(text)
         if size > VALUE_BYTES_MAX:
             self._too_large = self._too_large or TooLarge(field, size, VALUE_BYTES_MAX)
@@ -201,7 +201,7 @@ class Fields:
             return Value(text=default)
 
     def json_object(self, field: str, text: str) -> Value:
-        """A JSON object of at most 4 MiB; {} when the text is empty."""
+        """A JSON object of at most 4,000,000 bytes; {} when the text is empty."""
         value = self.json(field, text, "{}")
         if not isinstance(value.data, dict):
             self.refuse(field, f"must be a JSON object, not {_kind(value.data)}")

@@ -30,7 +30,7 @@ from dalsegno.workflow.refusals import NotFound, Refused
 from dalsegno.workflow.scope import Constant, EvaluationError, Template
 from dalsegno.workflow.states import COMPLETED_ATTEMPT, AttemptState, ExecutionState, TaskState
 from dalsegno.workflow.step import HardFailure, Step
-from dalsegno.workflow.value import NULL, Value
+from dalsegno.workflow.value import NULL, UnfitValue, Value, made
 from dalsegno.workflow.view import View, task_view
 
 OUTCOMES = {
@@ -225,7 +225,7 @@ def _add_action(
         AttemptAdded(
             key=(task.number, item, task.attempt),
             action=action.description.name,
-            input=Value(data=action.input),
+            input=made(action.input),
             state=_READY,
             safe=safe,
             adhoc=action.adhoc,
@@ -269,7 +269,7 @@ def _add_child(step: Step, task: TaskExecution, item: int, name: str, given: dic
         version=found.version,
         language=found.workflow.language,
         namespace=created.namespace,
-        input=Value(data=with_defaults(found.workflow, given)),
+        input=made(with_defaults(found.workflow, given)),
         params=Value(data=params),
         environment=step.execution.environment,
         root_id=step.execution.root_id,
@@ -283,7 +283,7 @@ def _add_child(step: Step, task: TaskExecution, item: int, name: str, given: dic
         AttemptAdded(
             key=key,
             action=found.workflow.name,
-            input=Value(data=given),
+            input=made(given),
             state=AttemptState.RUNNING,
             child_id=child_id,
             comment=comment,
@@ -456,11 +456,10 @@ def _is_paused_by_report(step: Step) -> bool:
 
 def _transformed(step: Step, attempt: Attempt, result: Value) -> tuple[AttemptState, Value, str]:
     try:
-        data = adhoc.output(step, attempt.adhoc, result.data)
-    except EvaluationError as error:
+        return AttemptState.SUCCESS, made(adhoc.output(step, attempt.adhoc, result.data)), ""
+    except (EvaluationError, UnfitValue) as error:
         text = f"cannot evaluate the output of action '{attempt.adhoc}': {error}"
         return AttemptState.ERROR, Value(data=text), text
-    return AttemptState.SUCCESS, Value(data=data), ""
 
 
 def _move(

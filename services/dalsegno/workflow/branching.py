@@ -13,7 +13,7 @@ from dalsegno.workflow.records import TaskExecution
 from dalsegno.workflow.scope import EvaluationError
 from dalsegno.workflow.states import LIVE, ExecutionState, TaskState
 from dalsegno.workflow.step import Step
-from dalsegno.workflow.value import UnfitValue, Value
+from dalsegno.workflow.value import UnfitValue, Value, limit, made, member_bytes
 from dalsegno.workflow.view import View, context_out
 
 _UNREACHABLE = "some have reached the join '{}', and no others will"
@@ -92,10 +92,12 @@ def _publish(step: Step, task: TaskExecution, index: int, assignments: Assignmen
     faults: list[str] = []
     published: dict[str, object] = {}
     values: dict[str, Value] = {}
+    names = {name for name, _ in assignments}
+    size = sum(member_bytes(name, value) for name, value in task.published.items() if name not in names)
     for name, template in assignments:
         try:
-            value = Value(data=template.evaluate(_scope(step, task, published)))
-            value.text  # noqa: B018 - writes it now, so that an unfit value is found here
+            value = made(template.evaluate(_scope(step, task, published)))
+            limit(size := size + member_bytes(name, value))
         except (EvaluationError, UnfitValue) as error:
             faults.append(str(error))
         else:

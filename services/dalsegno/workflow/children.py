@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+
 from dalsegno.workflow.attempts import close, progress
 from dalsegno.workflow.changes import AttemptMoved
 from dalsegno.workflow.events import ChildMoved, PauseRequested
 from dalsegno.workflow.records import Attempt
 from dalsegno.workflow.states import COMPLETED_ATTEMPT, AttemptState, ExecutionState, TaskState
 from dalsegno.workflow.step import Step
-from dalsegno.workflow.value import Value
+from dalsegno.workflow.value import UnfitValue, Value, made
 
 
 def child_moved(step: Step, event: ChildMoved) -> None:
@@ -26,8 +28,7 @@ def child_moved(step: Step, event: ChildMoved) -> None:
     state = ExecutionState(event.state)
     output = event.output
     if step.workflow.rules.finds_workflows and output is not None:
-        told = {"output": output.data} | ({"errors": event.errors.data} if event.errors is not None else {})
-        output = Value(data=told)
+        output = _told(output, event.errors)
     if state is ExecutionState.PAUSED:
         progress(step, attempt, AttemptState.PAUSED, reported=event.reported)
     elif state is ExecutionState.RUNNING:
@@ -41,6 +42,14 @@ def child_moved(step: Step, event: ChildMoved) -> None:
     else:
         info = event.state_info if state is ExecutionState.ERROR else f"the sub-workflow ended {state}"
         close(step, attempt, AttemptState.ERROR, output, info or "the sub-workflow failed")
+
+
+def _told(output: Value, errors: Value | None) -> Value:
+    """What an Orquesta workflow reads as the result of another; its errors only if both fit."""
+    if errors is not None:
+        with contextlib.suppress(UnfitValue):
+            return made({"output": output.data, "errors": errors.data})
+    return Value(data={"output": output.data})
 
 
 def _pause(step: Step, attempt: Attempt, revision: int) -> None:

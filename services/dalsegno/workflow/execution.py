@@ -49,7 +49,7 @@ from dalsegno.workflow.states import (
     check_execution_move,
     check_task_move,
 )
-from dalsegno.workflow.value import NULL, Value
+from dalsegno.workflow.value import NULL, Value, byte_length
 
 # Looking a member up in its class costs as much as all else that an index is kept with.
 _IDLE, _WAITING, _ERROR, _CANCELLED = TaskState.IDLE, TaskState.WAITING, TaskState.ERROR, TaskState.CANCELLED
@@ -62,8 +62,8 @@ class Execution:
     # Without slots: more attributes than the members of a class share a table for, and each look costs twice.
     __slots__ = (
         "active_count", "attempts", "branch_ends", "by_name", "by_route", "cancelled", "children", "created",
-        "delegates", "edit_count", "ended_s", "ends", "environment", "error_keys", "errors", "generation",
-        "global_writes", "globals", "globals_of",
+        "delegates", "edit_count", "ended_s", "ends", "environment", "error_bytes", "error_keys", "errors",
+        "generation", "global_writes", "globals", "globals_of",
         "id", "idle", "incomplete", "info", "input", "is_paused_by_report", "latest_s", "moved_s",
         "output", "paused_s", "paused_since_s", "ready", "revision", "root_id", "route_numbers", "routes",
         "started_s", "state", "tasks", "told_errors", "trimmed", "unhandled", "unrouted", "waiting",
@@ -105,6 +105,8 @@ class Execution:
         self.told_errors: Value | None = None
         """The list of errors as it was told when the execution ended, or later."""
         self.error_keys: set[tuple[object, ...]] = set()
+        self.error_bytes = 0
+        """What the list of errors takes at most."""
         self.is_paused_by_report = False
         """Whether it is at rest, or going to be, because of what its own actions reported, not on anybody's request."""
         self.waits_for_delegates = False
@@ -427,12 +429,23 @@ def _publish(execution: Execution, change: Published) -> None:
 def _note_error(execution: Execution, change: ErrorNoted) -> None:
     execution.errors.append(change)
     execution.error_keys.add(error_key(change))
+    execution.error_bytes += error_bytes(change)
 
 
 def error_key(error: ErrorNoted) -> tuple[object, ...]:
     """What makes two errors the same."""
     result = "" if error.result is None else error.result.text
     return error.name, error.message, result, error.route, error.transition
+
+
+ERROR_BYTES = 200
+"""What an entry of the list of errors takes beside its texts, at most."""
+
+
+def error_bytes(error: ErrorNoted) -> int:
+    """What it takes in the list of errors at most."""
+    size = ERROR_BYTES + byte_length(Value(data=error.message).text) + byte_length(error.name + error.transition)
+    return size if error.result is None else size + byte_length(error.result.text)
 
 
 def _supersede_task(execution: Execution, change: TaskSuperseded) -> None:

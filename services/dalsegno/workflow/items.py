@@ -14,7 +14,7 @@ from dalsegno.workflow.records import Attempt, TaskExecution
 from dalsegno.workflow.scope import EvaluationError, Suspended
 from dalsegno.workflow.states import AttemptState, ExecutionState, TaskState
 from dalsegno.workflow.step import HardFailure, Step
-from dalsegno.workflow.value import Value
+from dalsegno.workflow.value import Value, made
 from dalsegno.workflow.view import of_item, task_view
 
 # Looking a member up in its class is slow, and these are asked for in every step (see execution.py).
@@ -107,7 +107,7 @@ def _items(step: Step, task: TaskExecution) -> Value | None:
     spec = step.spec(task)
     if not spec.items:
         return None
-    return Value(data=listed(step, task, spec.items[0]) if step.workflow.rules.asks_for_items else zipped(step, task))
+    return made(listed(step, task, spec.items[0]) if step.workflow.rules.asks_for_items else zipped(step, task))
 
 
 def listed(step: Step, task: TaskExecution, items: Items) -> list[list[object]]:

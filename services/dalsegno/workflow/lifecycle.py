@@ -16,7 +16,7 @@ from dalsegno.workflow.refusals import InvalidRequest, Violation
 from dalsegno.workflow.scope import EvaluationError, Template
 from dalsegno.workflow.states import COMPLETED_ATTEMPT, LIVE, ExecutionState, TaskState
 from dalsegno.workflow.step import Step, errors_of
-from dalsegno.workflow.value import UnfitValue, Value
+from dalsegno.workflow.value import UnfitValue, Value, limit, made, member_bytes
 from dalsegno.workflow.view import AnyContext
 
 
@@ -191,17 +191,19 @@ def _finish_noting(step: Step, state: ExecutionState, info: str) -> None:
     """Every member of the output that can be evaluated is there, however it ends; what cannot is an error."""
     context = final_context(step)
     values: dict[str, object] = {}
+    size = 2
     for name, template in step.workflow.outputs:
         try:
             value = template.evaluate(view.View(step, None, context, first=values))
-            Value(data=value).text  # noqa: B018 - writes it now, so that an unfit value is found here
+            grown = size + member_bytes(name, made(value))
+            limit(grown)
         except (EvaluationError, UnfitValue) as error:
             told = f"cannot evaluate the output '{name}': {error}"
             step.note(told, None, is_output=True)
             if state is ExecutionState.SUCCESS:
                 state, info = ExecutionState.ERROR, told
         else:
-            values[name] = value
+            values[name], size = value, grown
     step.move_execution(state, info, Value(data=values or None))
 
 
@@ -211,7 +213,7 @@ def _output(step: Step, state: ExecutionState, info: str) -> Value:
         context = final_context(step)
         scope = view.View(step, None, context)
         output = workflow.output.evaluate(scope) if workflow.output is not None else None
-        return _written(output or view.values(context))
+        return made(output or view.values(context))
     told: dict[str, object] = {"result": info or None}
     if state is ExecutionState.ERROR:
         context = final_context(step)
@@ -219,14 +221,7 @@ def _output(step: Step, state: ExecutionState, info: str) -> Value:
         if workflow.output_on_error is not None:
             added = workflow.output_on_error.evaluate(view.View(step, None, context))
         told.update(added if added and isinstance(added, dict) else view.values(context))
-    return _written(told)
-
-
-def _written(output: object) -> Value:
-    """The output, written now, so that an unfit value is found here. Raises UnfitValue."""
-    value = Value(data=output)
-    value.text  # noqa: B018
-    return value
+    return made(told)
 
 
 def final_context(step: Step) -> AnyContext:

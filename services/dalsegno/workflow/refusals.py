@@ -178,7 +178,7 @@ class TooLarge(Refusal):
 
     def __init__(self, subject: str, size_bytes: int, limit_bytes: int) -> None:
         self.subject, self.size_bytes, self.limit_bytes = subject, size_bytes, limit_bytes
-        limit = f"{limit_bytes // 1048576} MiB" if limit_bytes % 1048576 == 0 else f"{limit_bytes} bytes"
+        limit = f"{limit_bytes // 1048576} MiB" if limit_bytes % 1048576 == 0 else f"{limit_bytes:,} bytes"
         super().__init__(f"{subject} has {size_bytes} bytes; the limit is {limit}")
 
 

@@ -11,17 +11,19 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import msgspec
+
 from dalsegno.workflow import notices
 from dalsegno.workflow.changes import AnyChange, ErrorNoted, ExecutionMoved
 from dalsegno.workflow.commands import AnyCommand, Send
 from dalsegno.workflow.events import ChildMoved, Event, PauseRequested, ResumeRequested
-from dalsegno.workflow.execution import Execution, error_key
+from dalsegno.workflow.execution import Execution, error_bytes, error_key
 from dalsegno.workflow.model import Task, Workflow
 from dalsegno.workflow.outside import Outside, PausedBelow
 from dalsegno.workflow.records import TaskExecution
 from dalsegno.workflow.scope import EVENT_STEPS
 from dalsegno.workflow.states import COMPLETED_EXECUTION, ExecutionState, TaskState
-from dalsegno.workflow.value import Value
+from dalsegno.workflow.value import VALUE_BYTES_MAX, Value
 
 
 class HardFailure(Exception):
@@ -32,7 +34,7 @@ class HardFailure(Exception):
 
 
 ERRORS_MAX = 1000
-"""As many errors an execution's list holds; further ones stand with their tasks only."""
+"""As many errors an execution's list holds, as far as it is a value; further ones stand with their tasks only."""
 
 
 def errors_of(execution: Execution) -> Value | None:
@@ -163,7 +165,12 @@ class Step:
             is_output=is_output,
             at_s=self.at_s,
         )
-        if error_key(error) not in self.execution.error_keys:
+        if error_key(error) in self.execution.error_keys:
+            return
+        left = VALUE_BYTES_MAX - self.execution.error_bytes
+        if error_bytes(error) > left:
+            error = msgspec.structs.replace(error, result=None)
+        if error_bytes(error) <= left:
             self.change(error)
 
     def move_execution(

@@ -9,7 +9,7 @@ from dalsegno.workflow.records import TaskExecution
 from dalsegno.workflow.scope import EvaluationError, Template
 from dalsegno.workflow.states import ExecutionState, TaskState
 from dalsegno.workflow.step import HardFailure, Step
-from dalsegno.workflow.value import Value
+from dalsegno.workflow.value import Value, limit, member_bytes
 from dalsegno.workflow.view import View, task_view
 
 # Looking a member up in its class is slow, and these are asked for in every step (see execution.py).
@@ -159,6 +159,7 @@ def publish(step: Step, task: TaskExecution, verdict: TaskState, info: str) -> N
     scope = _publish_scope(step, task, verdict, info)
     values = _evaluated(branch, scope, task)
     wide = _evaluated(shared, scope, task)
+    limit(sum(member_bytes(name, value) for name, value in (*values.items(), *wide.items())))
     if values:
         step.change(Published(task=task.number, values=values))
     if wide:

@@ -111,12 +111,13 @@ def _withdraw(execution: Execution, task: TaskExecution) -> None:
 
 def forget_errors(execution: Execution, is_over: Callable[[ErrorNoted], bool]) -> None:
     """Errors that are not true any more are told no more."""
-    from dalsegno.workflow.execution import error_key
+    from dalsegno.workflow.execution import error_bytes, error_key
 
     kept = [error for error in execution.errors if not is_over(error)]
     if len(kept) < len(execution.errors):
         execution.errors = kept
         execution.error_keys = {error_key(error) for error in kept}
+        execution.error_bytes = sum(map(error_bytes, kept))
 
 
 def edit(execution: Execution, change: ContextEdited) -> None:

@@ -17,8 +17,8 @@ import orjson
 INLINE_BYTES = 1024
 """A longer text is stored once and referred to by its digest."""
 
-VALUE_BYTES_MAX = 4 * 1024 * 1024
-"""The largest text one value may have."""
+VALUE_BYTES_MAX = 4_000_000
+"""The largest text one value may have: with the rest of its message it is below gRPC's default limit."""
 
 _DIGITS = bytes.maketrans(b"0123456789", b"0000000000")
 _LONG_NUMBER = b"0" * 19
@@ -69,6 +69,15 @@ def byte_length(text: str) -> int:
 def _has_long_number(text: str) -> bool:
     """Whether it may hold an integer beyond 64 bits. (A regular expression takes twenty times as long.)"""
     return _LONG_NUMBER in text.encode("utf-8", "surrogatepass").translate(_DIGITS)
+
+
+def byte_length(text: str) -> int:
+    """How many bytes the text has in UTF-8: what limits in bytes are about.
+
+    >>> byte_length("abc"), byte_length("äö")
+    (3, 4)
+    """
+    return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
 
 
 def checked(text: str, bytes_max: int = VALUE_BYTES_MAX) -> Value:
@@ -167,6 +176,24 @@ class Value:
 
     def __repr__(self) -> str:
         return f"Value({self.text[:80]})"
+
+
+def made(data: object) -> Value:
+    """A Value of data that an expression has made, written now. Raises UnfitValue, also for one that is too large."""
+    value = Value(data=data)
+    limit(byte_length(value.text))
+    return value
+
+
+def member_bytes(name: str, value: Value) -> int:
+    """How many bytes the value takes as a member of an object."""
+    return byte_length(name) + 4 + byte_length(value.text)
+
+
+def limit(size: int) -> None:
+    """Raises UnfitValue when this is more bytes than a value may have."""
+    if size > VALUE_BYTES_MAX:
+        raise UnfitValue(f"too large: a value of {size:,} bytes; a value has at most {VALUE_BYTES_MAX:,}")
 
 
 NULL = Value(text="null", data=None)

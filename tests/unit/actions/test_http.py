@@ -146,7 +146,7 @@ async def test_redirects_are_followed_only_when_asked(address: str) -> None:
 
 async def test_a_response_that_no_result_can_hold_is_a_failure(address: str) -> None:
     """Reading ends at the limit."""
-    with pytest.raises(ActionFailed, match=r"^result too large: the response has more than 4,194,304 bytes$"):
+    with pytest.raises(ActionFailed, match=r"^result too large: the response has more than 4,000,000 bytes$"):
         await http.request(f"{address}/large")
 
 

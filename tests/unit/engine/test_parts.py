@@ -108,7 +108,7 @@ def copy_of(execution_id: str) -> Copy:
 
 
 def test_result_beyond_the_limits_is_a_failure() -> None:
-    """A result over 4 MiB, or one that would bring its execution over 64 MiB, fails its action and says so."""
+    """A result that is too large, or one that would bring its execution over 64 MiB, fails its action and says so."""
     copy = copy_of("e")
     small = TaskDone(key=(1, 0, 1), outcome="succeeded", result=Value(text='"x"'))
     assert _within_limits(copy, small) is small

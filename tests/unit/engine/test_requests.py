@@ -104,7 +104,7 @@ async def test_past_deadline_and_unknown_environment_are_refused(desk: Desk) -> 
 
 
 async def test_too_large_input_is_refused(desk: Desk) -> None:
-    """An input over 4 MiB is RESOURCE_EXHAUSTED."""
+    """An input over 4,000,000 bytes is RESOURCE_EXHAUSTED."""
     await desk.create(ONE)
     failure = await refused(desk.start("one", input='{"name": "%s"}' % ("x" * (5 << 20))))
     assert (failure.code, failure.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "TOO_LARGE")

@@ -83,7 +83,11 @@ async def test_an_executor_is_read_no_further_while_nothing_is_stored() -> None:
     stream = make_stream()
     executors._streams["s"] = stream
     reading = asyncio.create_task(executors._read(stream, _reports(200)))
-    await asyncio.sleep(0.1)
+    for _ in range(1_000):
+        if stream.is_held:
+            break
+        await asyncio.sleep(0.01)
+    await asyncio.sleep(0.05)
     assert len(conductor.works) == REPORTS_MAX + 1
     assert executors.take_heard() == {"s"}
     assert executors.take_heard() == {"s"}  # it could say nothing since, and is alive

@@ -231,7 +231,7 @@ async def test_an_input_that_is_no_object_is_a_failure(make_bench: MakeBench, te
         ({"a": [1, {2}]}, "the result is not JSON: $.a[1]: a set is not JSON"),
         ("a\0b", "the result is not JSON: $: holds a NUL character"),
         (["\ud800"], "the result is not JSON: $[0]: holds a lone surrogate"),
-        ("x" * (4 * 1024 * 1024), "result too large: 4,194,306 bytes, at most 4,194,304"),
+        ("x" * 4_000_000, "result too large: 4,000,002 bytes, at most 4,000,000"),
     ],
 )
 @pytest.mark.parametrize("blocking", [True, False])

@@ -57,7 +57,7 @@ async def test_a_batch_of_instant_actions_is_answered_by_one_message(
 
 
 async def test_batches_stay_below_the_limit_of_a_message(engine: Engine, make_executor: MakeExecutor) -> None:
-    """Large results travel in several messages, none of which is over 4 MiB unless one result alone is."""
+    """Large results travel in several messages, none of which is over 4,000,000 bytes unless one result alone is."""
     make_executor()
     line = await engine.line()
     text = "x" * 900_000
