@@ -10,7 +10,9 @@ from dataclasses import dataclass, field
 
 import pytest
 import pytest_asyncio
-from tests.processes import System
+from tests.processes import System, state_of
+
+from dalsegno.v1 import execution_service_pb2
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.xdist_group("sizes")]
 
@@ -20,11 +22,23 @@ canary:
   tasks:
     first: {action: std.noop, on-success: [second]}
     second: {action: std.noop}
+heavy:
+  input: [n, word]
+  tasks:
+    many: {with-items: "i in <% range(0, $.n).toList() %>", action: std.echo output="<% $.word %>"}
+full:
+  input: [word]
+  tasks:
+    TASKS
 wide:
   input: [n]
   tasks:
     many: {with-items: "i in <% range(0, $.n).toList() %>", action: std.async_noop}
 """
+
+WORKFLOWS = WORKFLOWS.replace(
+    "TASKS", "\n    ".join(f"t{n}: {{action: std.echo output=<% $.word %>}}" for n in range(12))
+)
 
 WAIT_MAX_S = 5.0
 """A bound for machines that do much else beside; on a quiet one it is well under a second."""
@@ -75,3 +89,27 @@ async def test_wide_lists_let_others_go_on(system: System) -> None:
     print(f"{len(canary.taken_s)} canaries, the slowest took {max(canary.taken_s):.2f} s")
     assert len(canary.taken_s) > 20
     assert max(canary.taken_s) < WAIT_MAX_S
+
+
+async def test_large_changes_can_be_watched(system: System) -> None:
+    """An execution whose changes hold more than any message is told of in parts, to watchers and in lists."""
+    execution_id = await system.begin("heavy", {"n": 80, "word": "x" * 400_000})
+    assert state_of(await system.wait(execution_id)) == "SUCCESS"
+    changes = await system.journal(execution_id)
+    request = execution_service_pb2.WatchExecutionRequest(execution_id=execution_id, from_first_change=True)
+    watched = [
+        each.sequence
+        async for message in system.executions.WatchExecution(request, timeout=60)
+        for each in message.changes.changes
+    ]
+    assert watched == [each.sequence for each in changes]
+    assert len(await system.attempts(execution_id)) == 80
+
+
+async def test_results_of_many_tasks_come_in_pages(system: System) -> None:
+    """Results count towards a page of tasks as everything else does."""
+    execution_id = await system.begin("full", {"word": "\u00e4" * 600_000})
+    assert state_of(await system.wait(execution_id)) == "SUCCESS"
+    tasks = await system.tasks(execution_id)
+    assert [task.name for task in tasks] == [f"t{n}" for n in range(12)]
+    assert {len(task.result) for task in tasks} == {600_002}

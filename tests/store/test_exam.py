@@ -24,7 +24,7 @@ from dalsegno.store.records import Claimed, HeldAttempt, JournalEntry, ReadyAtte
 from dalsegno.store.rows import attempt_row, execution_row, task_row
 from dalsegno.store.store import Store, StoreConflict
 from dalsegno.store.texts import resolved
-from dalsegno.workflow.changes import AttemptMoved, AttemptsBegun, ExecutionMoved, Link, TaskMoved
+from dalsegno.workflow.changes import AttemptAdded, AttemptMoved, AttemptsBegun, ExecutionMoved, Link, TaskMoved
 from dalsegno.workflow.codec import Texts, encode_changes
 from dalsegno.workflow.execution import replay
 from dalsegno.workflow.states import AttemptState, ExecutionState, TaskState
@@ -208,6 +208,26 @@ def test_journal_of_large_changes_comes_in_bounded_pages(store: Store) -> None:
             pages += 1
     assert sequences == list(range(1, scene.execution.revision + 1))
     assert pages > 1
+
+
+def test_a_row_of_the_journal_is_cut(store: Store) -> None:
+    """One batch of one execution may be more than a page, by many changes and by one value that all of them have."""
+    scene = start("e1")
+    add_task(scene, 1)
+    for number in range(2, 32):
+        given = Value(data="x" * 1_000_000)
+        scene.do(AttemptAdded(key=(1, 0, number), action="std.echo", input=given, state=AttemptState.READY))
+    save(store, scene)
+    sequences: list[int] = []
+    sizes = []
+    with store.read() as queries:
+        while page := queries.journal("e1", after=sequences[-1] if sequences else 0):
+            sequences += [each.sequence for each in page]
+            sizes.append(sum(isinstance(each.change, AttemptAdded) for each in page))
+        assert [each.sequence for each in queries.journal("e1", after=3, limit=2)] == [4, 5]
+    assert sequences == list(range(1, scene.execution.revision + 1))
+    assert sum(sizes) == 31
+    assert max(sizes) <= 9
 
 
 def test_ready_attempts_are_the_oldest_of_those_not_quiet(store: Store) -> None:

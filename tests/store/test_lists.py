@@ -18,9 +18,9 @@ from dalsegno.store.filters import (
 )
 from dalsegno.store.records import Document, Member
 from dalsegno.store.store import Queries, Store
-from dalsegno.workflow.changes import AttemptMoved, ExecutionMoved, Link
+from dalsegno.workflow.changes import AttemptMoved, ExecutionMoved, Link, TaskMoved
 from dalsegno.workflow.refusals import InvalidPageToken, InvalidRequest
-from dalsegno.workflow.states import AttemptState, ExecutionState
+from dalsegno.workflow.states import AttemptState, ExecutionState, TaskState
 from dalsegno.workflow.value import Value
 
 _NEW_YEAR_S = 1767225600.0  # 2026-01-01T00:00:00Z
@@ -101,6 +101,31 @@ def test_full_pages_end_before_they_grow_too_large(store: Store) -> None:
 
     assert _follow(ask) == [["e3", "e2"], ["e1", "e0"]]
     assert pages == [[3_000_002, 3_000_002], [3_000_002, 3_000_002]]
+
+
+def test_pages_without_values_end_before_they_grow_too_large(store: Store) -> None:
+    """What a list always shows counts too, in bytes: 3,000,000 characters of two bytes each are most of a page."""
+    scenes = [start(f"e{number}", at_s=float(number)) for number in range(4)]
+    for scene in scenes:
+        scene.do(ExecutionMoved(state=ExecutionState.ERROR, info="\u00e4" * 3_000_000, at_s=5.0))
+    tasks = start("tasks", at_s=9.0)
+    for number in range(1, 5):
+        add_task(tasks, number)
+        tasks.do(TaskMoved(task=number, state=TaskState.ERROR, info="x" * 3_000_000, at_s=5.0))
+    save(store, *scenes, tasks)
+
+    def ask(token: str) -> tuple[list[str], str]:
+        with store.read() as queries:
+            page = queries.executions(token=token)
+        return [row.id for row in page.rows], page.next_token
+
+    def ask_tasks(token: str) -> tuple[list[str], str]:
+        with store.read() as queries:
+            page = queries.tasks("tasks", token=token)
+        return [str(row.number) for row in page.rows], page.next_token
+
+    assert _follow(ask) == [["tasks", "e3"], ["e2"], ["e1"], ["e0"]]
+    assert _follow(ask_tasks) == [["1", "2"], ["3", "4"]]
 
 
 def test_tokens_are_good_for_their_own_list_only(store: Store) -> None:

@@ -12,7 +12,7 @@ from dalsegno.api.reads import Reads
 from dalsegno.api.writes import Writes
 from dalsegno.rpc import convert, messages
 from dalsegno.store.filters import ATTEMPT_FIELDS, STANDALONE_FIELDS, Field, Fields, Filter, parse_filter
-from dalsegno.store.pages import page_size, read_token, write_token
+from dalsegno.store.pages import PAGE_BYTES_MAX, page_size, read_token, write_token
 from dalsegno.store.records import AttemptRow, TaskRow
 from dalsegno.store.store import Queries
 from dalsegno.v1 import action_service_pb2 as wire
@@ -87,13 +87,23 @@ class Actions(action_service_pb2_grpc.ActionServiceServicer):
             after = read_token(request.page_token, "actions", chosen, (str, str, int))
             if after is not None:
                 known = [action for action in known if (action.name, action.namespace, action.version) > after]
-            page, token = known[:size], ""
-            if len(known) > size:
+            page, token = _within_bytes(known[:size]), ""
+            if len(known) > len(page):
                 last = page[-1]
                 token = write_token("actions", chosen, (last.name, last.namespace, last.version))
             return wire.ListActionsResponse(actions=page, next_page_token=token)
 
         return await self._reads.run(read)
+
+
+def _within_bytes(actions: list[definition_pb2.Action]) -> list[definition_pb2.Action]:
+    """The first one, and those after it that go into the same message."""
+    size = 0
+    for count, action in enumerate(actions):
+        size += action.ByteSize()
+        if count and size > PAGE_BYTES_MAX:
+            return actions[:count]
+    return actions
 
 
 def _attempts(queries: Queries, rows: list[AttemptRow]) -> list[execution_pb2.ActionExecution]:

@@ -99,6 +99,6 @@ async def _outcome(ask: Ask, request: Any, execution_id: str) -> Outcome:
         outcome.dry_run.CopyFrom(answer.dry_run)
         return outcome
     outcome.execution.CopyFrom(answer.execution)
-    for name in ("input", "output", "params"):
+    for name in ("input", "output", "params", "errors"):
         outcome.execution.ClearField(name)
     return outcome

@@ -110,7 +110,10 @@ class Executions(execution_service_pb2_grpc.ExecutionServiceServicer):
             reading.found(queries.execution(execution_id), execution_id)
             page = queries.tasks(execution_id, chosen, size, request.page_token, request.full)
             tasks = reading.read_tasks(queries, page.rows, full=request.full)
-            return wire.ListTasksResponse(tasks=tasks, next_page_token=page.next_token)
+            token = page.next_token
+            if len(tasks) < len(page.rows):
+                token = reading.tasks_token(execution_id, chosen, tasks[-1].number)
+            return wire.ListTasksResponse(tasks=tasks, next_page_token=token)
 
         return await self._reads.run(read)
 

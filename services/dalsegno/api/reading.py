@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dalsegno.rpc import convert, messages
-from dalsegno.store.filters import ATTEMPT_FIELDS, parse_filter
+from dalsegno.store.filters import ATTEMPT_FIELDS, Filter, parse_filter
+from dalsegno.store.pages import PAGE_BYTES_MAX, write_token
 from dalsegno.store.records import ExecutionRow, TaskRow
 from dalsegno.store.store import Queries
 from dalsegno.v1 import execution_pb2
@@ -58,12 +59,13 @@ def waiting_for(queries: Queries, row: ExecutionRow) -> list[str]:
 
 
 def read_tasks(queries: Queries, rows: list[TaskRow], *, full: bool = False) -> list[execution_pb2.TaskExecution]:
-    """Task executions of one execution, with their results when asked for."""
+    """Task executions of one execution, with their results when asked for: so many of these as go into one message."""
     if not rows:
         return []
     execution_id = rows[0].execution_id
     leading = queries.leading_attempts(execution_id, [row.number for row in rows])
-    told = []
+    told: list[execution_pb2.TaskExecution] = []
+    size = 0
     for row in rows:
         first = leading.get(row.number)
         waits = "executor" if first is not None and first.state == "READY" else ""
@@ -73,8 +75,17 @@ def read_tasks(queries: Queries, rows: list[TaskRow], *, full: bool = False) -> 
             waits = f"action {attempt_id(execution_id, first.key)}"
         children = _children(queries, row) if first is not None and first.child_id else []
         result = queries.task_result(execution_id, row.number) if full else None
-        told.append(messages.task_message(row, first, result, children, waits))
+        message = messages.task_message(row, first, result, children, waits)
+        size += message.ByteSize()
+        if told and size > PAGE_BYTES_MAX:
+            break
+        told.append(message)
     return told
+
+
+def tasks_token(execution_id: str, chosen: Filter, number: int) -> str:
+    """The token of the page of tasks after this one."""
+    return write_token(f"tasks {execution_id}", chosen, (number,))
 
 
 def _children(queries: Queries, row: TaskRow) -> list[str]:

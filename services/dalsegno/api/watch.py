@@ -11,7 +11,7 @@ from dalsegno.api.follow import Follower, Watched
 from dalsegno.api.reads import Reads
 from dalsegno.rpc import convert, journal, messages
 from dalsegno.rpc.tokens import read_resume_token, write_resume_token
-from dalsegno.store.store import Queries
+from dalsegno.store.store import EVERYTHING, Queries
 from dalsegno.v1 import execution_pb2
 from dalsegno.v1 import execution_service_pb2 as wire
 from dalsegno.workflow.refusals import NotFound
@@ -19,6 +19,9 @@ from dalsegno.workflow.states import COMPLETED_EXECUTION
 
 PAGE = 1000
 """As many tasks one page of a snapshot, or changes one batch, has at most."""
+
+LARGE = 1024 * 1024
+"""An execution with more bytes is a page of a snapshot by itself."""
 
 PROGRESS_S = 15.0
 WAIT_S = 600.0
@@ -68,6 +71,12 @@ class Watcher:
         execution = await self._reads.run(lambda queries: reading.read_execution(queries, self._id))
         revision, token = execution.revision, ""
         first: execution_pb2.Execution | None = execution
+        if execution.ByteSize() > LARGE:
+            yield Response(
+                resume_token=write_resume_token(self._id, 0),
+                snapshot=Response.Snapshot(execution=execution, revision=revision),
+            )
+            first = None
         while True:
             tasks, token = await self._reads.run(lambda queries, at=token: self._tasks(queries, at))  # type: ignore[misc]
             page = Response.Snapshot(execution=first, tasks=tasks, last=not token, revision=revision)
@@ -82,7 +91,10 @@ class Watcher:
 
     def _tasks(self, queries: Queries, token: str) -> tuple[list[execution_pb2.TaskExecution], str]:
         page = queries.tasks(self._id, size=PAGE, token=token)
-        return reading.read_tasks(queries, page.rows), page.next_token
+        tasks = reading.read_tasks(queries, page.rows)
+        if len(tasks) < len(page.rows):
+            return tasks, reading.tasks_token(self._id, EVERYTHING, tasks[-1].number)
+        return tasks, page.next_token
 
     def _next(self, queries: Queries) -> Response | None:
         """The changes that follow what was sent; None when there are none now."""

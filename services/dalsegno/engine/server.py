@@ -28,6 +28,9 @@ KINDS = {**starts.KINDS, **controls.KINDS, **completions.KINDS, **library.KINDS}
 SIGN_OF_LIFE_S = 10.0
 UNCLAIMED_S = 10.0
 """How long an answer that takes longer waits for whoever asks for it."""
+TOGETHER_BYTES_MAX = 8 * 1024 * 1024
+"""As many bytes of answers travel together; the others are asked for one by one."""
+
 HINTS_PER_MESSAGE = 1_000
 
 
@@ -78,6 +81,15 @@ class EngineServer(engine_service_pb2_grpc.EngineServiceServicer):
     async def SubmitMany(self, request: wire.SubmitManyRequest, context: Any) -> wire.SubmitManyResponse:
         """Several writes, each with its own answer or refusal."""
         results = await asyncio.gather(*(self._result(write, context) for write in request.writes))
+        size = 0
+        for write, result in zip(request.writes, results, strict=True):
+            answer_bytes = result.ByteSize()
+            if write.takes_later and size and size + answer_bytes > TOGETHER_BYTES_MAX and result.HasField("answer"):
+                later, future = self._put_off()
+                future.set_result(wire.SubmitResponse.FromString(result.answer.SerializeToString()))
+                result.answer.CopyFrom(wire.SubmitResponse(later=later))
+                answer_bytes = result.ByteSize()
+            size += answer_bytes
         return wire.SubmitManyResponse(results=results)
 
     async def _result(self, write: wire.SubmitRequest, context: Any) -> wire.WriteResult:

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TypeVar
+
+from google.protobuf.message import Message
 
 from dalsegno.rpc import convert
 from dalsegno.v1 import executor_service_pb2 as wire
-from dalsegno.workflow.value import byte_length
+
+FRAME_BYTES = 40
+"""What an item takes in a message beside itself, and the time that it has left, at most."""
 
 ITEMS_MAX = 500
 """As many actions or acknowledgements go into one message."""
@@ -21,6 +26,8 @@ REPORTS_BYTES_MAX = 8 * 1024 * 1024
 
 UNREAD_MAX = 10_000
 """With more acknowledgements that it has not taken off its stream, an executor is read no further either."""
+
+Item = TypeVar("Item", bound=Message)
 
 ACKS_AT_ONCE = 100
 ACK_WITHIN_S = 0.02
@@ -136,22 +143,27 @@ class Stream:
         while self._others:
             yield self._others.pop(0)
         while self._acks and (self._are_acks_due or self.is_ended):
-            batch, self._acks = self._acks[:ITEMS_MAX], self._acks[ITEMS_MAX:]
+            batch = first_of(self._acks)
+            del self._acks[: len(batch)]
             self._has_room.set()
             yield wire.ConnectResponse(ack=wire.AckBatch(acks=batch))
         self._are_acks_due = False
         while self._runs:
-            yield wire.ConnectResponse(run_action=wire.RunActionBatch(actions=self._take_runs()))
+            actions = first_of(self._runs)
+            del self._runs[: len(actions)]
+            yield wire.ConnectResponse(run_action=wire.RunActionBatch(actions=actions))
 
-    def _take_runs(self) -> list[wire.RunAction]:
-        size = count = 0
-        for action in self._runs[:ITEMS_MAX]:
-            size += byte_length(action.input) + 300
-            if count and size > BYTES_MAX:
-                break
-            count += 1
-        batch, self._runs = self._runs[:count], self._runs[count:]
-        return batch
+
+def first_of(items: Sequence[Item]) -> list[Item]:
+    """As many of these, one at least, as go into one message."""
+    size = 0
+    found: list[Item] = []
+    for item in items[:ITEMS_MAX]:
+        size += item.ByteSize() + FRAME_BYTES
+        if found and size > BYTES_MAX:
+            break
+        found.append(item)
+    return found
 
 
 def count_down(message: wire.ConnectResponse, now_s: float) -> None:

@@ -11,7 +11,10 @@ from dalsegno.rpc.logs import request_id
 from dalsegno.workflow.refusals import Unavailable
 
 MESSAGE_BYTES = 16 * 1024 * 1024
-"""The largest message of the contract."""
+"""The largest request of the contract."""
+
+ANSWER_BYTES = 2 * MESSAGE_BYTES
+"""The largest answer: one row with all its values, each as large as it may be, is within it."""
 
 METADATA_BYTES = 256 * 1024
 """How much metadata our clients take, so that a refusal can name everything that is wrong."""
@@ -26,7 +29,7 @@ ACTOR_KEY = "x-dalsegno-actor"
 
 _OPTIONS: list[tuple[str, int | str]] = [
     ("grpc.primary_user_agent", f"{USER_AGENT}1"),
-    ("grpc.max_receive_message_length", MESSAGE_BYTES),
+    ("grpc.max_receive_message_length", ANSWER_BYTES),
     ("grpc.max_send_message_length", -1),  # a message that is too large is refused by the server, which says why
     ("grpc.max_metadata_size", METADATA_BYTES),
     ("grpc.absolute_max_metadata_size", 2 * METADATA_BYTES),

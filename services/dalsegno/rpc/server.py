@@ -21,14 +21,14 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from dalsegno.rpc.channel import MESSAGE_BYTES, METADATA_BYTES
+from dalsegno.rpc.channel import ANSWER_BYTES, MESSAGE_BYTES, METADATA_BYTES
 from dalsegno.rpc.interceptors import CallInterceptor
 
 _OPTIONS: list[tuple[str, int]] = [
     ("grpc.so_reuseport", 0),  # otherwise a second server on the same port binds silently and takes half of the calls
     # Twice the contract's limit, so that the interceptor can say in details what is too large; beyond, grpc refuses.
     ("grpc.max_receive_message_length", 2 * MESSAGE_BYTES),
-    ("grpc.max_send_message_length", MESSAGE_BYTES),
+    ("grpc.max_send_message_length", ANSWER_BYTES),
     ("grpc.max_metadata_size", METADATA_BYTES),
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 10_000),

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from dalsegno.store.batch import decode_entries
 from dalsegno.store.records import JournalChange
+from dalsegno.store.rows import digests
 from dalsegno.workflow.changes import AnyChange
+from dalsegno.workflow.codec import Texts, encode_changes
+from dalsegno.workflow.value import byte_length
+
+CHANGE_BYTES = 300
+"""What a change has in a message beside its values and what its step was, roughly."""
 
 
 def numbered(first: int, entries: str, changes: Sequence[AnyChange]) -> Iterator[JournalChange]:
@@ -18,15 +24,39 @@ def numbered(first: int, entries: str, changes: Sequence[AnyChange]) -> Iterator
             sequence += 1
 
 
+def bytes_in_messages(written: str, texts: Mapping[str, str]) -> int:
+    """What the changes of a row take in messages: a value that several have is stored once and sent with each."""
+    sizes = {digest: byte_length(text) for digest, text in texts.items()}
+    return byte_length(written) + sum(sizes.get(digest, 0) for digest in digests(written))
+
+
 def bounded(rows: Iterable[tuple[int, list[JournalChange]]], limit: int, bytes_max: int) -> list[JournalChange]:
-    """The changes of these rows (each with its size in bytes) until there are enough; those of one row at least."""
+    """The changes of these rows (each with the size of its values) until there are enough; one at least."""
     found: list[JournalChange] = []
     total = 0
     for size, changes in rows:
+        wanted = changes[: limit - len(found)]
+        size += sum(map(_frame_bytes, wanted))
+        if total + size > bytes_max:
+            return [*found, *_first(wanted, bytes_max - total, least=not found)]
         total += size
-        if found and total > bytes_max:
-            break
-        found += changes[: limit - len(found)]
+        found += wanted
         if len(found) >= limit:
             break
     return found
+
+
+def _first(changes: Iterable[JournalChange], bytes_max: int, *, least: bool) -> Iterator[JournalChange]:
+    """The first changes of a row; `least`: one of them however large it is."""
+    total = 0
+    for change in changes:
+        aside = Texts()
+        total += _frame_bytes(change) + bytes_in_messages(encode_changes([change.change], aside), aside)
+        if total > bytes_max and not least:
+            return
+        least = False
+        yield change
+
+
+def _frame_bytes(change: JournalChange) -> int:
+    return CHANGE_BYTES + byte_length(change.actor) + byte_length(change.comment)

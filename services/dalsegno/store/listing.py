@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Generic
 
@@ -10,9 +10,9 @@ import sqlalchemy as sa
 
 from dalsegno.store.filters import Filter, Term
 from dalsegno.store.pages import PAGE_BYTES_MAX, page_size, read_token, write_token
-from dalsegno.store.records import DefinitionRow, EnvironmentRow, Page
+from dalsegno.store.records import Page
 from dalsegno.store.tables import DOCUMENTS, LABELS, TAGS
-from dalsegno.store.texts import VALUES, Record, fill
+from dalsegno.store.texts import VALUES, Record, fill, row_bytes
 
 Condition = sa.ColumnElement[bool]
 
@@ -57,30 +57,32 @@ class Listing(Generic[Record]):
         if key is not None:
             where = [*where, self.order.after(key)]
         size = page_size(size)
-        rows = self.rows(connection, where, size + 1, full)
-        shown = self._within_bytes(connection, rows[:size]) if full else rows[:size]
-        if len(shown) == len(rows):
+        shown: list[Record] = []
+        total = 0
+        for read in self._read(connection, where, size + 1, full):
+            row = fill(connection, read) if full else read
+            total += row_bytes(row)
+            if len(shown) == size or (shown and total > PAGE_BYTES_MAX):
+                break
+            shown.append(row)
+        else:
             return Page(shown, "")
         last = shown[-1]
         names = (column.name for column in self.order.columns)
         return Page(shown, write_token(self.subject, chosen, tuple(getattr(last, name) for name in names)))
 
-    def _within_bytes(self, connection: sa.Connection, rows: list[Record]) -> list[Record]:
-        if self.kind not in (DefinitionRow, EnvironmentRow):
-            return fill(connection, rows, PAGE_BYTES_MAX)
-        total = 0
-        for index, row in enumerate(rows):
-            total += sum(len(getattr(row, name) or "") for name in VALUES[self.kind])
-            if index and total > PAGE_BYTES_MAX:
-                return rows[:index]
-        return rows
-
     def rows(self, connection: sa.Connection, where: list[Condition], limit: int, full: bool = False) -> list[Record]:
         """The first rows, large values as references."""
+        return list(self._read(connection, where, limit, full))
+
+    def _read(self, connection: sa.Connection, where: list[Condition], limit: int, full: bool) -> Iterator[Record]:
+        """The first rows one by one, as far as they are asked for."""
         chosen = columns(self.kind, self.table, full)
         statement = sa.select(*chosen).select_from(self.table if self.source is None else self.source)
         statement = statement.where(*where).order_by(*self.order.clauses).limit(limit)
-        return [self.kind(*row) for row in connection.execute(statement)]
+        with connection.execute(statement) as found:
+            for row in found:
+                yield self.kind(*row)
 
 
 def read_record(

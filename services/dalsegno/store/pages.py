@@ -17,7 +17,7 @@ PAGE_SIZE = 100
 PAGE_SIZE_MAX = 1000
 
 PAGE_BYTES_MAX = 8 * 1024 * 1024
-"""A page with values ends before its large values together exceed this, but has one row at least."""
+"""A page ends before the texts of its rows together exceed this in bytes, but has one row at least."""
 
 Key = tuple[str | int | float, ...]
 

@@ -10,7 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from dalsegno.store.filters import Filter
-from dalsegno.store.journals import bounded, numbered
+from dalsegno.store.journals import bounded, bytes_in_messages, numbered
 from dalsegno.store.listing import Listing, Order, columns, conditions, read_record
 from dalsegno.store.pages import PAGE_BYTES_MAX
 from dalsegno.store.records import (
@@ -43,6 +43,7 @@ from dalsegno.workflow.changes import AnyChange
 from dalsegno.workflow.codec import decode_changes
 from dalsegno.workflow.identity import AttemptKey
 from dalsegno.workflow.states import COMPLETED_ATTEMPT, AttemptState, ExecutionState
+from dalsegno.workflow.value import byte_length
 
 _JOURNAL_ROWS = 20
 """How many rows of a journal are read at once."""
@@ -104,7 +105,7 @@ class SqlQueries:
 
     def execution(self, execution_id: str) -> ExecutionRow | None:
         row = read_record(self._connection, ExecutionRow, EXECUTIONS, EXECUTIONS.c.id == execution_id)
-        return fill(self._connection, [row])[0] if row is not None else None
+        return fill(self._connection, row) if row is not None else None
 
     def executions(
         self, chosen: Filter = EVERYTHING, size: int = 0, token: str = "", full: bool = False
@@ -122,7 +123,7 @@ class SqlQueries:
         rows: list[ExecutionRow] = []
         for ids in _chunks(list(execution_ids)):
             rows += (ExecutionRow(*row) for row in self._connection.execute(_EXECUTIONS_OF, {"ids": ids}))
-        return {row.id: row for row in fill(self._connection, rows)}
+        return {row.id: fill(self._connection, row) for row in rows}
 
     def standings(self, execution_ids: Collection[str]) -> dict[str, Standing]:
         found: dict[str, Standing] = {}
@@ -172,7 +173,7 @@ class SqlQueries:
 
     def task(self, execution_id: str, number: int) -> TaskRow | None:
         row = self._task(execution_id, number)
-        return fill(self._connection, [row])[0] if row is not None else None
+        return fill(self._connection, row) if row is not None else None
 
     def _task(self, execution_id: str, number: int) -> TaskRow | None:
         where = (TASKS.c.execution_id == execution_id, TASKS.c.number == number)
@@ -215,7 +216,7 @@ class SqlQueries:
         if task.item_count is None:
             return results[0] if results else None
         result = f"[{','.join(each if each is not None else 'null' for each in results)}]"
-        return result if len(result) <= bytes_max else None
+        return result if byte_length(result) <= bytes_max else None
 
     def attempts(
         self,
@@ -244,7 +245,7 @@ class SqlQueries:
         where = [ATTEMPTS.c.execution_id == execution_id]
         where += [column == number for column, number in zip(_ATTEMPT_KEY, key, strict=True)]
         row = read_record(self._connection, AttemptRow, ATTEMPTS, *where)
-        return fill(self._connection, [row])[0] if row is not None else None
+        return fill(self._connection, row) if row is not None else None
 
     def aliased_attempts(self, alias: str, namespace: str) -> list[AttemptRow]:
         table = ATTEMPTS
@@ -266,7 +267,7 @@ class SqlQueries:
         return bounded(self._journal_rows(execution_id, after), limit, PAGE_BYTES_MAX)
 
     def _journal_rows(self, execution_id: str, after: int) -> Iterator[tuple[int, list[JournalChange]]]:
-        """The rows of a journal one by one: the size in bytes and the changes after this sequence number."""
+        """The rows of a journal one by one: the size of its values in messages, and the changes after this number."""
         last = after
         while True:
             statement = (
@@ -278,10 +279,8 @@ class SqlQueries:
             rows = self._connection.execute(statement).all()
             for first, entries, written, last in rows:  # noqa: B007 -- the last one says where the next query begins
                 texts = fetch_texts(self._connection, execution_id, referred([written]))
-                changes = [
-                    each for each in numbered(first, entries, decode_changes(written, texts)) if each.sequence > after
-                ]
-                yield len(written) + sum(map(len, texts.values())), changes
+                changes = numbered(first, entries, decode_changes(written, texts))
+                yield bytes_in_messages(written, texts), [each for each in changes if each.sequence > after]
             if len(rows) < _JOURNAL_ROWS:
                 return
 

@@ -11,7 +11,7 @@ from typing import Any
 from immutables import Map
 
 from dalsegno.store.filters import Filter, Term
-from dalsegno.store.journals import bounded, numbered
+from dalsegno.store.journals import bounded, bytes_in_messages, numbered
 from dalsegno.store.pages import PAGE_BYTES_MAX, Key, page_size, read_token, write_token
 from dalsegno.store.records import (
     AttemptRow,
@@ -29,11 +29,12 @@ from dalsegno.store.records import (
     standing_of,
 )
 from dalsegno.store.store import EVERYTHING
-from dalsegno.store.texts import VALUES, Record, references, referred, resolved
+from dalsegno.store.texts import VALUES, Record, references, referred, resolved, row_bytes
 from dalsegno.workflow.changes import AnyChange
 from dalsegno.workflow.codec import Texts, decode_changes
 from dalsegno.workflow.identity import AttemptKey
 from dalsegno.workflow.states import COMPLETED_ATTEMPT, AttemptState, ExecutionState
+from dalsegno.workflow.value import byte_length
 
 _COMPARISONS: dict[str, Callable[[Any, Any], bool]] = {
     "=": operator.eq,
@@ -185,7 +186,7 @@ class Snapshot:
             result = rows[0].result if rows else None
         else:
             result = f"[{','.join(row.result if row.result is not None else 'null' for row in rows)}]"
-        return result if result is not None and len(result) <= bytes_max else None
+        return result if result is not None and byte_length(result) <= bytes_max else None
 
     def attempts(
         self,
@@ -248,8 +249,7 @@ class Snapshot:
             if last > after:
                 wanted = Texts({digest: texts[digest] for digest in referred([written]) if digest in texts})
                 changes = numbered(first, entries, decode_changes(written, wanted))
-                size = len(written) + sum(map(len, wanted.values()))
-                yield size, [each for each in changes if each.sequence > after]
+                yield bytes_in_messages(written, wanted), [each for each in changes if each.sequence > after]
 
     def definitions(
         self,
@@ -328,7 +328,7 @@ class Snapshot:
         total = 0
         for row in ordered[: page_size(size)]:
             written = self._filled(row) if full else _without_values(row)
-            total += sum(len(getattr(written, name) or "") for name in VALUES[type(row)])
+            total += row_bytes(written)
             if shown and total > PAGE_BYTES_MAX:
                 break
             shown.append(written)

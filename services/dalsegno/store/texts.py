@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Collection, Iterable
+from dataclasses import fields, replace
 from typing import Any, TypeVar, overload
 
 import sqlalchemy as sa
@@ -12,6 +12,7 @@ from dalsegno.store.records import AttemptRow, DefinitionRow, EnvironmentRow, Ex
 from dalsegno.store.rows import digests, full, full_object
 from dalsegno.store.tables import TEXTS
 from dalsegno.workflow.codec import Texts
+from dalsegno.workflow.value import byte_length
 
 Record = TypeVar("Record", ExecutionRow, TaskRow, AttemptRow, DefinitionRow, EnvironmentRow)
 
@@ -26,6 +27,9 @@ VALUES: dict[type, tuple[str, ...]] = {
 
 REFERRING = (ExecutionRow, TaskRow, AttemptRow)
 """The rows whose values may be references."""
+
+ROW_BYTES = 400
+"""What a message has beside the texts of its row, at most."""
 
 _CHUNK = 400
 """How many texts are looked up at once."""
@@ -76,14 +80,11 @@ def fetch_texts(
     """The texts of an execution by digest; None when together they are larger than `bytes_max`."""
     if not wanted:
         return Texts()
-    if bytes_max is not None and sum(text_sizes(connection, execution_id, wanted).values()) > bytes_max:
-        return None
+    if bytes_max is not None:
+        sizes = dict(_lookup(connection, execution_id, wanted, sa.func.length(TEXTS.c.text)))  # in characters
+        if sum(sizes.values()) > bytes_max:
+            return None
     return Texts(_lookup(connection, execution_id, wanted, TEXTS.c.text))
-
-
-def text_sizes(connection: sa.Connection, execution_id: str, wanted: Collection[str]) -> dict[str, int]:
-    """How many characters each of these texts has."""
-    return dict(_lookup(connection, execution_id, wanted, sa.func.length(TEXTS.c.text)))
 
 
 def _lookup(
@@ -95,21 +96,13 @@ def _lookup(
         yield from ((row[0], row[1]) for row in connection.execute(sa.select(TEXTS.c.digest, column).where(*where)))
 
 
-def fill(connection: sa.Connection, rows: Sequence[Record], bytes_max: int | None = None) -> list[Record]:
-    """These rows with their large values; at least the first, and no more than `bytes_max` of large values."""
-    filled: list[Record] = []
-    total = 0
-    for row in rows:
-        wanted = references(row)
-        texts = Texts()
-        if wanted:
-            if bytes_max is not None and filled:
-                total += sum(text_sizes(connection, owner(row), wanted).values())
-                if total > bytes_max:
-                    break
-                texts = fetch_texts(connection, owner(row), wanted)
-            else:
-                texts = fetch_texts(connection, owner(row), wanted)
-                total += sum(map(len, texts.values()))
-        filled.append(resolved(row, texts))
-    return filled
+def fill(connection: sa.Connection, row: Record) -> Record:
+    """The row with its large values."""
+    wanted = references(row)
+    return resolved(row, fetch_texts(connection, owner(row), wanted) if wanted else Texts())
+
+
+def row_bytes(row: object) -> int:
+    """How many bytes a row takes in a message, roughly: its texts and as much again as it has of anything else."""
+    cells = (getattr(row, field.name) for field in fields(row))  # type: ignore[arg-type]
+    return ROW_BYTES + sum(byte_length(cell) for cell in cells if type(cell) is str)

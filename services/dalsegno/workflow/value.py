@@ -71,15 +71,6 @@ def _has_long_number(text: str) -> bool:
     return _LONG_NUMBER in text.encode("utf-8", "surrogatepass").translate(_DIGITS)
 
 
-def byte_length(text: str) -> int:
-    """How many bytes the text has in UTF-8: what limits in bytes are about.
-
-    >>> byte_length("abc"), byte_length("äö")
-    (3, 4)
-    """
-    return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
-
-
 def checked(text: str, bytes_max: int = VALUE_BYTES_MAX) -> Value:
     """A Value of a text from outside, proven to be JSON that every part of the system can carry. Raises UnfitValue."""
     size = byte_length(text)

@@ -86,6 +86,18 @@ def test_time_left_is_that_of_the_moment_of_writing() -> None:
     count_down(wire.ConnectResponse(drain=wire.Drain()), 100.25)
 
 
+async def test_messages_are_measured_in_bytes() -> None:
+    """All of an item counts, as it is written; reasons of acknowledgements do as well."""
+    stream = Stream("s", "x", frozenset(), {}, 1)
+    stream.run([wire.RunAction(action="\u00e4" * (1 << 20)) for _ in range(3)])
+    for _ in range(100):
+        stream.acknowledge(wire.Ack(reason="x" * 100_000))
+    messages = list(stream.messages())
+    assert max(message.ByteSize() for message in messages) < 4_000_000
+    assert sum(len(message.run_action.actions) for message in messages) == 3
+    assert sum(len(message.ack.acks) for message in messages) == 100
+
+
 async def test_acknowledgements_travel_together() -> None:
     """A single acknowledgement waits a moment for others; a hundred go at once."""
     stream = Stream("s", "x", frozenset(), {}, 1)
