@@ -147,7 +147,7 @@ def test_sizes_are_bytes_where_limits_are_bytes() -> None:
     assert Value(text='"' + "ö" * 600 + '"').is_large
     told = wire.TaskDone(action_execution_id="e.1.0.1", delivery=1, outcome=wire.TASK_OUTCOME_SUCCEEDED)
     told.result = long.text
-    assert read_report(told)[1].error == "result too large: 6,000,002 bytes, at most 4,194,304"
+    assert read_report(told)[1].error == "result too large: 6,000,002 bytes, at most 4,000,000"
     told.result = '["' + "x" * 1_100_000 + '\\u0000"]'
     assert read_report(told)[1].error == "result unfit: $[0]: holds a NUL character"
 

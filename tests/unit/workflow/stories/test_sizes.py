@@ -140,7 +140,7 @@ workflows:
   wf:
     tasks: {t: {action: triple}}
 actions:
-  triple: {base: std.noop, output: '<% [$, $, $] %>'}
+  triple: {base: std.noop, output: {a: <% $ %>, b: <% $ %>, c: <% $ %>}}
 """.replace("version: '2.0'", "version: '2.0'\nname: book")
     )
     execution = here.start("book.wf")
