@@ -1,6 +1,7 @@
-"""An engine that dies, as by a fault of its own code, whenever it steps a chosen kind of event of a chosen workflow.
+"""An engine that dies, as by a fault of its own code, whenever it steps a chosen kind of event of a chosen workflow,
+or evaluates an expression with the word `fatal` in it.
 
-DYING_WORKFLOW=victim DYING_EVENT=TaskDone python dying_engine.py --listen ...
+The environment says which: DYING_WORKFLOW=victim DYING_EVENT=TaskDone. The rest is as for any engine.
 """
 
 from __future__ import annotations
@@ -9,9 +10,12 @@ import os
 import sys
 
 from dalsegno.engine.__main__ import main
+from dalsegno.expressions.budget import Budget
+from dalsegno.expressions.evaluation import Source
 from dalsegno.workflow import machine
 from dalsegno.workflow.events import Event
 from dalsegno.workflow.execution import Execution
+from dalsegno.workflow.scope import Scope
 
 WORKFLOW, EVENT = os.environ["DYING_WORKFLOW"], os.environ["DYING_EVENT"]
 _step = machine.step
@@ -23,6 +27,20 @@ def _step_or_die(workflow: object, execution: Execution | None, event: Event, *r
     return _step(workflow, execution, event, *rest)  # type: ignore[arg-type]
 
 
+def _die_of_words(kind: type[Source]) -> None:
+    """Only here: evaluation processes do not run this program."""
+    value = kind.value
+
+    def value_or_die(source: Source, scope: Scope, budget: Budget) -> object:
+        if "fatal" in source.text:
+            os.abort()
+        return value(source, scope, budget)
+
+    kind.value = value_or_die  # type: ignore[method-assign, assignment]
+
+
 if __name__ == "__main__":
     machine.step = _step_or_die  # type: ignore[assignment]
+    for each in Source.__subclasses__():
+        _die_of_words(each)
     sys.exit(main())

@@ -175,5 +175,28 @@ async def test_the_reason_is_the_error_of_an_orquesta_workflow(tmp_path: Path) -
         assert engine.deaths == [ABORTED] * 3
 
 
+WORDS = """
+version: '2.0'
+words:
+  output: {said: <% $.said %>}
+  tasks:
+    say: {action: std.noop, on-success: [count]}
+    count: {action: "std.echo output=<% 'fatal'.len() %>", publish: {said: <% task().result %>}}
+"""
+
+
+async def test_one_death_in_an_expression(tmp_path: Path) -> None:
+    """os.abort() when a certain expression is evaluated in the engine: the next one has it evaluated outside."""
+    async with (
+        kept_up(Mortal(tmp_path, "none")) as engine,
+        client_of(engine) as client,
+        ScriptedExecutor(engine.address, lambda run: done(run, result=run.input.partition(":")[2].rstrip("}"))),
+    ):
+        await create(client, WORDS)
+        row = await client.wait(await start_surely(client, "words"), timeout_s=60)
+        assert (row.state, row.output, row.deaths) == ("SUCCESS", '{"said":5}', 0)
+        assert engine.deaths == [ABORTED]
+
+
 async def create_orquesta(client: Client, text: str, name: str) -> None:
     await client.submit("create_definitions", workflow_service_pb2.CreateDefinitionsRequest(text=text, name=name))

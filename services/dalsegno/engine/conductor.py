@@ -362,7 +362,7 @@ class Conductor:
             except Exception as error:
                 if is_outage(error) or not self._store.is_available():
                     raise StoreLost(str(error)) from error
-                _log.exception("executions %s cannot be ended", ", ".join(part.alone))
+                _log.exception("an execution in whose steps engines died cannot be ended")
                 results += [Failed(work, Unavailable(f"an execution cannot be ended: {error}")) for work in part.works]
             else:
                 results += self.carry_out(part.works, part)
