@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dalsegno.actions.action import ActionCancelled, ActionFailed, Delegated
 from dalsegno.rpc import convert
+from dalsegno.rpc.gate import wrong_fields
 from dalsegno.v1.executor_service_pb2 import (
     TASK_OUTCOME_CANCELLED,
     TASK_OUTCOME_DELEGATED,
@@ -37,9 +38,15 @@ def describe_result(returned: object) -> TaskDone:
 
 
 def _describe_delegated(delegated: Delegated) -> TaskDone:
-    done = TaskDone(outcome=TASK_OUTCOME_DELEGATED, alias=delegated.alias)
-    if delegated.patience_s is not None:
-        done.patience.CopyFrom(convert.duration(delegated.patience_s))
+    """The outcome of an action that a third party completes. What cannot be sent of it is a failure that says why."""
+    try:
+        done = TaskDone(outcome=TASK_OUTCOME_DELEGATED, alias=delegated.alias)
+        if delegated.patience_s is not None:
+            done.patience.CopyFrom(convert.duration(delegated.patience_s))
+    except (TypeError, ValueError, OverflowError) as error:
+        return describe_failure(f"what the action says of who completes it cannot be sent: {error}")
+    for violation in wrong_fields(done):
+        return describe_failure(f"the {violation.subject} {violation.description}")
     return done
 
 
