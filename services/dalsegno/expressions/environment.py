@@ -17,7 +17,7 @@ class EnvironmentScope:
         self.seed = seed
         self.steps_left = EVENT_STEPS
 
-    def spend(self, steps: int) -> None:
+    def spend(self, steps: int, *, is_moved: bool = False) -> None:
         """All expressions of an environment have as much as an event."""
         self.steps_left -= steps
 

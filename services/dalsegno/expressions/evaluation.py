@@ -52,16 +52,17 @@ class Source(ABC):
             steps = STEPS_HERE
         if steps > self.cost:
             budget = Budget(place, steps - self.cost, SIZE_HERE, True)
+            is_moved = False
             try:
                 return self.value(scope, budget)
             except (Moved, RecursionError):
-                pass
+                is_moved = steps == STEPS_HERE  # else the event had no more for it
             except MemoryError:
                 raise
             except Exception as error:
                 raise self.failure(error) from None
             finally:
-                scope.spend(steps - budget.steps)
+                scope.spend(steps - budget.steps, is_moved=is_moved)
         return evaluate_apart(self.notation, self.text, scope, place, self.language.name)
 
     def evaluate_here(self, scope: Scope, place: str) -> object:

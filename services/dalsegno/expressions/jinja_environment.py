@@ -57,7 +57,7 @@ class Variables(Mapping[str, Any]):
 
     def _everything(self) -> dict[str, object]:
         shown = self._language.shown(self._scope)
-        self._budget.step(len(shown))
+        self._budget.step(len(shown) if isinstance(shown, dict) else 1)  # a result may be anything
         return shown
 
 

@@ -145,7 +145,7 @@ def _repeat(step: Step, task: TaskExecution, item: int, plan: RoundPlanned) -> b
             timeout_s=former.timeout_s,
             comment=comment,
             actor=actor,
-            more=step.is_slice_full,
+            more=step.ends_slice,
             at_s=step.at_s,
         )
     )
@@ -174,7 +174,7 @@ def adopt(step: Step, task: TaskExecution, former: Attempt, child_revision: int 
             child_revision=max(child_revision, former.child_revision),
             comment=comment,
             actor=actor,
-            more=step.is_slice_full,
+            more=step.ends_slice,
             at_s=step.at_s,
         )
     )
@@ -233,7 +233,7 @@ def _add_action(
             timeout_s=spec.policies.limit_s,
             comment=comment,
             actor=actor,
-            more=step.is_slice_full,
+            more=step.ends_slice,
             at_s=step.at_s,
         )
     )
@@ -288,7 +288,7 @@ def _add_child(step: Step, task: TaskExecution, item: int, name: str, given: dic
             child_id=child_id,
             comment=comment,
             actor=actor,
-            more=step.is_slice_full,
+            more=step.ends_slice,
             at_s=step.at_s,
         )
     )

@@ -163,10 +163,11 @@ def fill(step: Step, task: TaskExecution) -> None:
         room = min(room, task.concurrency - under_way)
     count = max(0, min(room, (SLICE if isinstance(step.event, SliceDue) else AT_ONCE) - step.begun_items))
     step.begun_items += count
-    if step.workflow.rules.begins_together and task.round is None:  # all of them, or none
-        _prepare_slice(step, task, task.pending[task.begun_count : task.begun_count + count])
     chosen = task.pending[task.begun_count : task.begun_count + count]
-    if _add_slice(step, task, chosen, more=room > count) and room > count:
+    if step.workflow.rules.begins_together and task.round is None:  # all of them, or none
+        chosen = _prepare_slice(step, task, chosen)
+    begun = task.begun_count
+    if _add_slice(step, task, chosen, room) and task.begun_count - begun < room:
         due = SliceDue(at_s=step.at_s, task=task.number, attempt=task.attempt, begun=task.begun_count)
         step.command(Send(step.execution.id, due))
 
@@ -181,31 +182,43 @@ def _slice_comes(step: Step, task: TaskExecution) -> bool:
     return task.slice_due and task.state is _RUNNING and step.execution.state is _LIVES
 
 
-def _prepare_slice(step: Step, task: TaskExecution, chosen: Sequence[int]) -> None:
-    """Evaluate what these items will run. Raises Suspended once the values of all of them have been asked for."""
+def _prepare_slice(step: Step, task: TaskExecution, chosen: Sequence[int]) -> Sequence[int]:
+    """Evaluate what these items will run, as far as the event has steps for that; those that were evaluated.
+
+    Raises Suspended once the values of all of them have been asked for.
+    """
     suspended: Suspended | None = None
-    for item in chosen:
+    for place, item in enumerate(chosen):
+        if place and step.is_spent:
+            chosen = chosen[:place]
+            break
         try:
             step.prepared[task.number, item] = attempts.prepare(step, task, variables(step, task, item))
         except Suspended as later:
             suspended = later
     if suspended is not None:
         raise suspended
+    return chosen
 
 
-def _add_slice(step: Step, task: TaskExecution, chosen: Sequence[int], *, more: bool) -> bool:
-    """Create the attempts of these items; `more`: a SliceDue begins those after them. False when the task has failed
-    instead. Raises Suspended once the values of all of them have been asked for."""
+def _add_slice(step: Step, task: TaskExecution, chosen: Sequence[int], room: int) -> bool:
+    """Create the attempts of these items, the first ones of so many that may begin, as far as the event has steps of
+    evaluation for them. False when the task has failed instead. Raises Suspended once the values of all of them have
+    been asked for."""
     suspended: Suspended | None = None
-    for item in chosen:
-        step.is_slice_full = more and item == chosen[-1]
+    is_prepared = bool(chosen) and (task.number, chosen[0]) in step.prepared
+    for place, item in enumerate(chosen):
+        step.is_slice_full = place == len(chosen) - 1
+        step.items_left = room - place - 1 if step.is_slice_full or not is_prepared else 0
         try:
             if not attempts.add(step, task, item, variables(step, task, item)):
                 return False
         except Suspended as later:
             suspended = later
         finally:
-            step.is_slice_full = False
+            step.items_left, step.is_slice_full = 0, False
+        if step.is_spent and not (is_prepared or suspended):
+            break
     if suspended is not None:
         raise suspended
     return True

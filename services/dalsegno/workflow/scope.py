@@ -28,8 +28,8 @@ class Scope(Protocol):
         """What is left to the event of its steps of evaluation; less than nothing when more was spent."""
         ...
 
-    def spend(self, steps: int) -> None:
-        """The event has used so many steps of evaluation."""
+    def spend(self, steps: int, *, is_moved: bool = False) -> None:
+        """The event has used so many steps of evaluation; `is_moved`: in vain, the value comes from elsewhere."""
         ...
 
     @property

@@ -108,11 +108,28 @@ class Step:
         """Whether the execution is ended by force in this step."""
         self.begun_items = 0
         """How many items this step has begun."""
+        self.items_left = 0
+        """How many items wait behind the one that is being begun."""
         self.is_slice_full = False
-        """Whether the item that is being begun is the last of its slice, and a SliceDue begins those after it."""
+        """Whether the item that is being begun is the last that its slice may hold."""
+        self.has_moved = False
+        """Whether an expression was too much for the engine, so that its value comes from elsewhere."""
         self._seeds = 0
         self.steps_left = 0 if self.given.careful else EVENT_STEPS
         """What is left to the event of its steps of evaluation; a careful step has all of it evaluated elsewhere."""
+
+    @property
+    def is_spent(self) -> bool:
+        """Whether the event has used all its steps of evaluation, so that a slice of items ends there.
+
+        Not when values came from elsewhere: they are asked for together, and would be asked for again by the rest.
+        """
+        return self.steps_left <= 0 and not (self.has_moved or self.given.careful)
+
+    @property
+    def ends_slice(self) -> bool:
+        """Whether the item that is being begun is the last of its slice, and a SliceDue begins those after it."""
+        return self.items_left > 0 and (self.is_slice_full or self.is_spent)
 
     def change(self, change: AnyChange) -> None:
         """Decide something: applied at once, so that everything after sees it."""

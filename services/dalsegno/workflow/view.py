@@ -196,9 +196,10 @@ class View:
         """What is left to the event of its steps of evaluation."""
         return self._step.steps_left
 
-    def spend(self, steps: int) -> None:
+    def spend(self, steps: int, *, is_moved: bool = False) -> None:
         """The event has used so many steps of evaluation."""
         self._step.steps_left -= steps
+        self._step.has_moved = self._step.has_moved or is_moved
 
     def variable(self, name: str) -> object:
         """Branch variables before item variables before globals and vars before input (MISTRAL.md section 2)."""

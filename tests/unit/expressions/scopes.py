@@ -24,7 +24,7 @@ class PlainScope:
     steps_left: int = 10**12
     """Unlike an event a test has as many as it likes."""
 
-    def spend(self, steps: int) -> None:
+    def spend(self, steps: int, *, is_moved: bool = False) -> None:
         self.steps_left -= steps
 
     def variable(self, name: str) -> object:

@@ -31,7 +31,7 @@ class RemoteScope:
         self._answers: dict[bytes, object] = {}
         """Values, and exceptions in the place of those that there are not, by their questions."""
 
-    def spend(self, steps: int) -> None:
+    def spend(self, steps: int, *, is_moved: bool = False) -> None:
         """What is done here takes no time of the owner's event."""
 
     def variable(self, name: str) -> object:

@@ -18,7 +18,7 @@ def context_closure(language: Language) -> Closure:
 
     def closure(frame: Frame, dollar: object) -> object:
         shown = language.shown(frame.scope)
-        frame.budget.step(len(shown))
+        frame.budget.step(len(shown) if isinstance(shown, dict) else 1)  # a result may be anything
         return shown
 
     return closure

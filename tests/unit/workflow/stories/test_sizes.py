@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from tests.unit.workflow.stories.operating import Stage
 from tests.world import HOLD, Played, World, task
 
 from dalsegno.workflow.events import TaskDone
@@ -149,3 +150,20 @@ actions:
     here.tell(execution.id, TaskDone(key=key, outcome="succeeded", delivery=1, result=Value(data=HALF)))
     assert execution.attempts[key].state == "ERROR"
     assert TOO_LARGE in execution.attempts[key].error
+
+
+@pytest.mark.parametrize("text", [
+    "version: '2.0'\nwf:\n  tasks:\n    each:\n      with-items: i in <% range(0, 900) %>\n"
+    "      action: std.echo output=<% range(0, 500).select($ * 2).sum() %>\n",
+    "version: 1.0\nname: wf\ntasks:\n  each:\n    with: i in <% range(900) %>\n"
+    "    action: std.echo output=<% range(500).select($ * 2).sum() %>\n",
+])  # fmt: skip
+def test_a_slice_ends_when_the_event_has_no_steps_of_evaluation_left(text: str) -> None:
+    """Items whose inputs cost much begin in more events, each with the same bound, and each item once."""
+    stage = Stage(text)
+    assert stage.task("each").added_count == 900
+    slices = [text for text in stage.world.journals[stage.execution.id] if '"AttemptAdded"' in text]
+    assert len(slices) > 4
+    inputs = [one.input.data for one in stage.execution.attempts.values()]
+    assert all(given == {"output": 249_500} for given in inputs)
+    stage.check()
