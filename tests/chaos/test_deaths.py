@@ -1,6 +1,6 @@
 """kill -9 of the engine in the middle of its batches, again and again: no execution is taken for what killed it.
 
-DALSEGNO_DEATHS=500 makes it a test of a quarter of an hour.
+DALSEGNO_DEATHS=500 makes it a test of twenty minutes.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ async def report(executor: ScriptedExecutor) -> None:
 
 
 async def test_kills_in_the_middle_end_nobody(tmp_path: Path) -> None:
-    """A kill every 0.3 to 3 s, starts included, over the same few executions: deaths are counted, and all go on."""
+    """A kill within 1.2 s of each start, over the same few executions: deaths are counted, and all go on."""
     chance = random.Random(7)
     async with (
         running_engine(tmp_path) as engine,
@@ -50,11 +50,9 @@ async def test_kills_in_the_middle_end_nobody(tmp_path: Path) -> None:
         number = 0
         while number < KILLS or (not deaths(engine) and number < 4 * KILLS):
             number += 1
-            await asyncio.sleep(chance.uniform(0.3, 3))
+            await asyncio.sleep(chance.uniform(0, 1.2))
             await engine.kill()
-            await engine.launch()
-        await engine.kill()
-        await engine.start()
+            await engine.start()
         after = revisions(client, ids)
         assert all(later > sooner + KILLS for sooner, later in zip(before, after, strict=True))
         await until(lambda: all(b > a for a, b in zip(after, revisions(client, ids), strict=True)), 60)
