@@ -12,6 +12,7 @@ import re
 from contextlib import suppress
 from pathlib import Path
 
+import grpc
 import pytest
 from tests.integration.engines import Client, EngineProcess, ScriptedExecutor, client_of, done, running_engine, until
 from tests.integration.test_engine import CHAIN, create, start
@@ -31,7 +32,7 @@ async def report(executor: ScriptedExecutor) -> None:
         await asyncio.sleep(0.01)
         for run in list(executor.held.values()):
             result = run.input.partition(":")[2].rstrip("}") or "null"
-            with suppress(asyncio.InvalidStateError):  # it is said again once the engine is back
+            with suppress(asyncio.InvalidStateError, grpc.aio.AioRpcError):  # it is said again once the engine is back
                 await executor.finish(run, done(run, result=result))
 
 
