@@ -110,6 +110,7 @@ async def _communicate(
     finally:
         for each in reading:
             each.cancel()
+        await asyncio.gather(*reading, return_exceptions=True)
 
 
 async def _kill(process: asyncio.subprocess.Process, sudo: bool) -> None:
@@ -128,6 +129,9 @@ async def _kill(process: asyncio.subprocess.Process, sudo: bool) -> None:
         )  # fmt: skip
         await killer.wait()
         return
+    for stream in (process.stdout, process.stderr):
+        while stream is not None and await stream.read(_READ_BYTES):
+            pass  # what it had written still stands in the way of its end
     await process.wait()
 
 
