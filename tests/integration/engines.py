@@ -59,10 +59,14 @@ class EngineProcess:
         self.port = int(line.rpartition(":")[2])
         async with open_channel(self.address) as channel:
             stub: Any = health_pb2_grpc.HealthStub(channel)
-            for _ in range(100):
-                answer = await stub.Check(health_pb2.HealthCheckRequest(service="dalsegno.v1.EngineService"))
-                if answer.status == health_pb2.HealthCheckResponse.SERVING:
-                    return
+            for _ in range(500):
+                try:
+                    answer = await stub.Check(health_pb2.HealthCheckRequest(service="dalsegno.v1.EngineService"))
+                    if answer.status == health_pb2.HealthCheckResponse.SERVING:
+                        return
+                except grpc.aio.AioRpcError:
+                    if self.process.returncode is not None:
+                        raise
                 await asyncio.sleep(0.02)
         raise AssertionError("the engine is not ready")
 

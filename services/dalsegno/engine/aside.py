@@ -6,6 +6,7 @@ from, they wait until the work is done, so that nothing starves.
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
 from collections.abc import Callable
 
@@ -54,10 +55,12 @@ class Aside:
         """By execution: the work that all others of it wait for."""
         self._held: dict[str, deque[Work]] = {}
         """By execution: what waits for that work, in order."""
+        self._postponed: list[Work] = []
+        """What waits for a time, in order."""
 
     def __bool__(self) -> bool:
         """Whether anything waits."""
-        return bool(self._waiting or self._held)
+        return bool(self._waiting or self._held or self._postponed)
 
     def put(self, work: Work) -> None:
         """The work has asked for values: wait until all of them are there."""
@@ -69,6 +72,21 @@ class Aside:
         self._waiting.add(work)
         if evaluations.end():
             self.take_up(work)
+
+    def postpone(self, work: Work, wait_s: float) -> None:
+        """Wait so long, or as long as those that wait already."""
+        work.put_aside()
+        if not self._postponed:
+            asyncio.get_running_loop().call_later(wait_s, self._take_up_postponed)
+        self._postponed.append(work)
+
+    def _take_up_postponed(self) -> None:
+        works, self._postponed = self._postponed, []
+        for work in reversed(works):
+            if work.is_wanted:
+                self._give_back(work)
+            else:
+                self.drop(work)
 
     def take_up(self, work: Work) -> None:
         """All values are there that the work has asked for."""

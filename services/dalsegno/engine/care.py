@@ -1,16 +1,21 @@
 """What to do with executions in whose steps engines died: each is stepped alone, and after three deaths it is ended.
 
 Alone means a batch with nothing else in it, so that when an engine dies again no other execution is blamed for it.
+The last try waits until the engine has run for a while: who kills engines from outside, one soon after the other, does
+not come to the third death of an execution that has nothing to do with it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from dalsegno.engine.batch import DEATHS_MAX
+from dalsegno.engine.batch import DEATHS_MAX, Batch
 from dalsegno.engine.work import Told, Work
 from dalsegno.workflow.events import Poisoned
+
+CALM_S = 5.0
+"""So long an engine has run before it tries for the last time what has killed others."""
 
 Needs = Sequence[tuple[Work, Collection[str]]]
 """Works, each with the executions that it is about."""
@@ -27,12 +32,14 @@ class Part:
     """The executions with deaths that they are about: nothing else is in the batch. Empty: they are about none."""
     avoided: frozenset[str] = NOBODY
     """Executions with deaths, of which nothing is handed out in the batch."""
+    waits: bool = False
+    """Whether the works wait until the engine has run for a while."""
     ends: tuple[Told, ...] = ()
     """What ends executions first, each in a transaction of its own; what they are told after that is superseded."""
 
     def may_hand_out(self, execution_id: str) -> bool:
         """Whether attempts of this execution may be handed out in the batch."""
-        return execution_id in self.alone if self.alone else execution_id not in self.avoided
+        return (not self.alone or execution_id in self.alone) and execution_id not in self.avoided
 
 
 WHOLE = Part(())
@@ -47,25 +54,26 @@ class Separation(Exception):
         self.parts = parts
 
 
-def check_alone(
-    needs: Needs, picked: Collection[str], deaths: Mapping[str, int], has_ended: Callable[[str], bool], part: Part
-) -> None:
+def check_alone(needs: Needs, picked: Collection[str], batch: Batch, part: Part, *, is_calm: bool) -> None:
     """Raise Separation when a batch is about executions with deaths that do not have it for themselves.
 
-    `picked`: the executions of which something is handed out; `deaths`: of all claimed ones that have any.
+    `picked`: the executions of which something is handed out; `is_calm`: whether the engine has run for a while.
     """
     concerned = set(picked).union(*(ids for _, ids in needs)) - part.alone
-    counts = {each: count for each, count in deaths.items() if each in concerned}
-    if counts:
-        fatal = [each for each, count in counts.items() if count >= DEATHS_MAX and not has_ended(each)]
-        ends = {each: _end(each, counts[each]) for each in fatal}
-        raise Separation(_separated(needs, picked, frozenset(counts), ends))
+    careful = frozenset(each for each in batch.deaths if each in concerned)
+    if careful:
+        fatal = [each for each in careful if batch.deaths[each] >= DEATHS_MAX and not batch.has_ended(each)]
+        ends = {each: _end(each, batch.deaths[each]) for each in fatal}
+        waiting = frozenset(each for each in careful if batch.deaths[each] == DEATHS_MAX - 1 and not is_calm)
+        raise Separation(_separated(needs, picked, careful, waiting, ends))
 
 
-def _separated(needs: Needs, picked: Collection[str], careful: frozenset[str], ends: dict[str, Told]) -> list[Part]:
+def _separated(
+    needs: Needs, picked: Collection[str], careful: frozenset[str], waiting: frozenset[str], ends: dict[str, Told]
+) -> list[Part]:
     """The parts of a batch: first what is only handed out, then the works, in their order. `ends` is used up."""
-    needed = {execution_id for _, ids in needs for execution_id in ids}
-    parts = [_careful_part((), frozenset((each,)), ends) for each in sorted(careful.intersection(picked) - needed)]
+    met = waiting.union(*(ids for _, ids in needs))
+    parts = [_part_of((), frozenset((each,)), waiting, ends) for each in sorted(careful.intersection(picked) - met)]
     calm: list[Work] = []
     for work, ids in needs:
         alone = careful.intersection(ids)
@@ -75,12 +83,16 @@ def _separated(needs: Needs, picked: Collection[str], careful: frozenset[str], e
         if calm:
             parts.append(Part(calm, avoided=careful))
             calm = []
-        parts.append(_careful_part((work,), alone, ends))
+        if work.execution_id in waiting:
+            parts.append(Part((work,), alone, waits=True))
+        else:
+            parts.append(_part_of((work,), alone, waiting, ends))
     return [*parts, Part(calm, avoided=careful)]
 
 
-def _careful_part(works: Sequence[Work], alone: frozenset[str], ends: dict[str, Told]) -> Part:
-    return Part(works, alone, ends=tuple(ends.pop(each) for each in sorted(alone.intersection(ends))))
+def _part_of(works: Sequence[Work], alone: frozenset[str], waiting: frozenset[str], ends: dict[str, Told]) -> Part:
+    first = tuple(ends.pop(each) for each in sorted(alone.intersection(ends)))
+    return Part(works, alone, avoided=alone & waiting, ends=first)
 
 
 def _end(execution_id: str, deaths: int) -> Told:

@@ -23,7 +23,7 @@ from prometheus_client import Counter
 
 from dalsegno.engine.aside import Aside, WorkEvaluator
 from dalsegno.engine.batch import Batch, Cancel, MessageIds
-from dalsegno.engine.care import WHOLE, Part, Separation, check_alone
+from dalsegno.engine.care import CALM_S, WHOLE, Part, Separation, check_alone
 from dalsegno.engine.clock import Clock
 from dalsegno.engine.copies import Copies
 from dalsegno.engine.dispatcher import Dispatcher
@@ -88,9 +88,10 @@ class Failed:
 
 @dataclass(slots=True)
 class Parked:
-    """A work that is put aside until the values are there that it has asked for."""
+    """A work that is put aside until the values are there that it has asked for, or for so long."""
 
     work: Work
+    wait_s: float = 0.0
 
 
 class Suspension(Exception):
@@ -150,6 +151,8 @@ class Conductor:
         self._counters: dict[str, Counter] = {}
         self._aside = Aside(self._return)
         self._evaluator = WorkEvaluator(self._values_are_there)
+        self._calm_s = 0.0
+        """From when on, by the monotonic clock, the engine has run for a while."""
         self._seeds = itertools.count()
         self._nonce = os.urandom(12).hex()
 
@@ -163,6 +166,7 @@ class Conductor:
     def start(self) -> None:
         """Begin, on the running event loop."""
         self._loop = asyncio.get_running_loop()
+        self._calm_s = time.monotonic() + CALM_S
         self._thread.start()
         self._wake()
 
@@ -266,7 +270,10 @@ class Conductor:
                 _call(result.work.failed, result.error)
                 continue
             if isinstance(result, Parked):
-                self._aside.put(result.work)
+                if result.wait_s:
+                    self._aside.postpone(result.work, result.wait_s)
+                else:
+                    self._aside.put(result.work)
                 continue
             self._queue.extendleft(reversed(result.left))
             self._slices.extend(result.left_slices)
@@ -356,7 +363,14 @@ class Conductor:
     def _carry_out_parts(self, parts: Sequence[Part]) -> list[Committed | Failed | Parked]:
         """Each in batches of its own, so that executions in whose steps engines died are alone in theirs."""
         results: list[Committed | Failed | Parked] = []
-        for part in parts:
+        for number, part in enumerate(parts):
+            if any(isinstance(each, Committed) and each.left for each in results):  # what comes after it waits, too
+                left = [work for later in parts[number:] for work in later.works]
+                return [*results, Committed(works=(), left=left)]
+            if part.waits:
+                wait_s = max(0.01, self._calm_s - time.monotonic())
+                results += [Parked(work, wait_s) for work in part.works]
+                continue
             try:
                 results += [self._transact([told], part, last_resort=True) for told in part.ends]
             except Exception as error:
@@ -479,11 +493,12 @@ class Conductor:
             except Refusal as refusal:
                 work.refusal = refusal
                 needs.append((work, ()))
-        picked = self.dispatcher.pick(part.may_hand_out)
+        picked = self.dispatcher.pick(part)
         batch.claim(picked.union(*(ids for _, ids in needs)))
         if batch.deaths:
             # The doubtful go before every batch, and step nothing.
-            check_alone(needs[len(self._doubtful) :], picked, batch.deaths, batch.has_ended, part)
+            is_calm = time.monotonic() >= self._calm_s
+            check_alone(needs[len(self._doubtful) :], picked, batch, part, is_calm=is_calm)
         left, left_slices = self._carry_out_all(batch, works)
         for work in (*left, *left_slices):
             work.leave(batch)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 
 from dalsegno.engine.backlog import Backlog, Entry, Kind
 from dalsegno.engine.batch import Batch, Touched
+from dalsegno.engine.care import Part
 from dalsegno.engine.streams import Stream
 from dalsegno.rpc import convert
 from dalsegno.v1 import executor_service_pb2 as wire
@@ -40,6 +41,7 @@ class Dispatcher:
         self._news: deque[Callable[[], None]] = deque()
         self._scan_limit = SCAN_LIMIT
         self._more = False
+        self._leaves_some = False
         self.outgoing: dict[Stream, list[wire.RunAction]] = {}
         """What the present batch hands out, to be sent after its commit."""
 
@@ -76,12 +78,13 @@ class Dispatcher:
         self._more = self._could_give()
         return self._more
 
-    def pick(self, may_hand_out: Callable[[str], bool]) -> set[str]:
+    def pick(self, part: Part) -> set[str]:
         """Choose from the backlog what there is credit for; the executions to be claimed for it."""
         self.outgoing = {}
+        self._leaves_some = bool(part.avoided)
         credit = {kind: self._credit(kind) for kind in self._backlog.kinds()}
         total = sum(stream.credit for stream in self._streams if stream.is_open and stream.credit > 0)
-        self._picks += self._backlog.take(credit, min(PICKS_MAX, total), may_hand_out)
+        self._picks += self._backlog.take(credit, min(PICKS_MAX, total), part.may_hand_out)
         return {entry[1] for entry in self._picks}
 
     def hand_out(self, batch: Batch) -> None:
@@ -106,7 +109,7 @@ class Dispatcher:
             if stream.session_id in batch.ended_sessions:
                 stream.is_open = False
         outgoing, self.outgoing, self._picks = self.outgoing, {}, []
-        self._more = self._could_give()
+        self._more = not self._leaves_some and self._could_give()  # else a later batch has to look
         return outgoing
 
     def roll_back(self) -> None:

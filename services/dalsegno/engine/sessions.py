@@ -116,6 +116,8 @@ def superseded_by(newer: SessionRow) -> SupersededSession:
 
 def _counts(batch: Batch, delivery: Delivery) -> bool:
     execution_id, key, number = delivery
+    if execution_id in batch.deaths:
+        return True  # it is not looked at before its turn; what is reported of it may still come too late
     execution = batch.look_at(execution_id)
     attempt = execution.attempts.get(key) if execution is not None else None
     if attempt is None or attempt.delivery != number or attempt.state is AttemptState.READY:

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
+
 import pytest
 from tests.unit.engine.test_conductor import Rig, Start, answer
 
+from dalsegno.engine.aside import Aside
 from dalsegno.engine.batch import Batch
-from dalsegno.engine.conductor import Committed, Failed
+from dalsegno.engine.conductor import Committed, Failed, Parked
 from dalsegno.engine.page import Mark, Page, count_death
+from dalsegno.engine.sessions import Greeting, OpenSession
 from dalsegno.engine.work import Work
 from dalsegno.workflow import machine
-from dalsegno.workflow.events import Event, Poisoned, RerunRequested, TaskChoice, TaskDone
+from dalsegno.workflow.events import Event, HandedOut, Poisoned, RerunRequested, TaskChoice, TaskDone
 from dalsegno.workflow.execution import Execution
+from dalsegno.workflow.identity import parse_attempt_id
 from dalsegno.workflow.refusals import Unavailable
 from dalsegno.workflow.step import Given
 
@@ -215,3 +221,84 @@ def test_what_changes_nothing_sets_the_deaths_back(rig: Rig) -> None:
     rig.carry_out(again)
     assert again.verdict == "duplicate"
     assert deaths(rig, start.execution_id) == [0]
+
+
+def test_the_last_try_waits_until_the_engine_has_run_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who kills engines one soon after the other does not come to the third death of anybody. Meanwhile the works of
+    others are done, nothing of it is handed out, and nobody turns round and round for it."""
+    rig = Rig(credit=3)
+    rig.define()
+    one, bad, ready, two = (each.execution_id for each in (Start(number) for number in range(4)))
+    rig.carry_out(*(Start(number) for number in (0, 1, 3)))
+    rig.carry_out(Start(2))
+    for each in (bad, ready):
+        died(rig, each, 2)
+    rig.conductor._calm_s = time.monotonic() + 60
+    stepped = Stepped(rig, monkeypatch)
+    rig.dispatcher.give_credit(rig.stream, 10)
+    works = {work.execution_id: work for work in (answer(run) for run in rig.sent)}
+    results = rig.carry_out(works[one], works[bad], works[two])
+    (parked,) = [each for each in results if isinstance(each, Parked)]
+    assert parked.work is works[bad]
+    assert 50 < parked.wait_s <= 60
+    assert [work for each in results if isinstance(each, Committed) for work in each.works] == [works[one], works[two]]
+    assert {each for each, _, _ in stepped.seen} == {one, two}
+    assert not rig.dispatcher.has_news
+    assert deaths(rig, bad, ready) == [2, 2]
+
+    rig.conductor._calm_s = 0
+    rig.carry_out(works[bad])
+    assert (bad, TaskDone, True) in stepped.seen
+    assert (ready, HandedOut, True) in stepped.seen
+    assert deaths(rig, bad, ready) == [0, 2]
+
+
+def test_the_second_try_waits_for_nothing(rig: Rig) -> None:
+    """One death may be anybody's: it is stepped alone, at once."""
+    (start,) = started(rig, 1)
+    died(rig, start.execution_id)
+    rig.conductor._calm_s = time.monotonic() + 60
+    (result, *_) = rig.carry_out(answer(rig.sent[0]))
+    assert isinstance(result, Committed)
+    assert deaths(rig, start.execution_id) == [0]
+
+
+def test_an_executor_that_comes_back_is_welcome_at_once(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has work of an execution with deaths: that is not looked at for it, and the executor goes on with it."""
+    one, bad = (each.execution_id for each in started(rig, 2))
+    died(rig, bad, 2)
+    rig.conductor._calm_s = time.monotonic() + 60
+    loaded = rig.copies.caught_up
+
+    def caught_up(execution_id: str, *rest: object) -> object:
+        assert execution_id != bad
+        return loaded(execution_id, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(rig.copies, "caught_up", caught_up)
+    held = frozenset((*parse_attempt_id(run.action_execution_id), run.delivery) for run in rig.sent)
+    assert {each[0] for each in held} == {one, bad}
+    works = [OpenSession(Greeting("x", "s", {}, 1, {}, held), "engine", 10.0, lambda *_: None)]
+    results = rig.carry_out(*works)
+    assert [work for each in results if isinstance(each, Committed) for work in each.works] == works
+    assert works[0].superseded == []
+
+
+async def test_what_waits_for_a_time_comes_back_in_order() -> None:
+    """All of it with the first, before all others, but what nobody wants any more."""
+    back: list[Work] = []
+    aside = Aside(lambda work: back.insert(0, work))
+    works: list[Work] = [Again(str(number)) for number in range(3)]
+    gone = Gone("gone")
+    for work in (works[0], gone, *works[1:]):
+        aside.postpone(work, 0.01)
+    assert aside
+    await asyncio.sleep(0.05)
+    assert (back, bool(aside)) == (works, False)
+
+
+class Gone(Again):
+    """Nobody waits for it."""
+
+    @property
+    def is_wanted(self) -> bool:
+        return False
