@@ -141,13 +141,13 @@ workflows:
   wf:
     tasks: {t: {action: triple}}
 actions:
-  triple: {base: std.noop, output: {a: <% $ %>, b: <% $ %>, c: <% $ %>}}
+  triple: {base: std.noop, output: {a: <% $ %>, b: <% $ %>, c: <% $ %>, d: <% $ %>, e: <% $ %>}}
 """.replace("version: '2.0'", "version: '2.0'\nname: book")
     )
     execution = here.start("book.wf")
     here.run()
     ((_, key),) = here.held
-    here.tell(execution.id, TaskDone(key=key, outcome="succeeded", delivery=1, result=Value(data=HALF)))
+    here.tell(execution.id, TaskDone(key=key, outcome="succeeded", delivery=1, result=Value(data=HALF[:450_000])))
     assert execution.attempts[key].state == "ERROR"
     assert TOO_LARGE in execution.attempts[key].error
 
