@@ -9,6 +9,7 @@ from dalsegno.api.known import KnownActions
 from dalsegno.api.reads import Reads
 from dalsegno.api.writes import Writes
 from dalsegno.definitions.document import Document, MemberKind, read
+from dalsegno.definitions.problems import PROBLEMS_MAX, Problem
 from dalsegno.rpc import convert, messages
 from dalsegno.rpc.errors import problem_message
 from dalsegno.store.filters import DEFINITION_FIELDS, parse_filter
@@ -18,8 +19,6 @@ from dalsegno.v1 import workflow_service_pb2 as wire
 from dalsegno.v1 import workflow_service_pb2_grpc
 from dalsegno.workflow.refusals import InvalidRequest, NotFound, TooLarge
 from dalsegno.workflow.value import VALUE_BYTES_MAX, byte_length
-
-PROBLEMS_MAX = 1000
 
 
 class Workflows(workflow_service_pb2_grpc.WorkflowServiceServicer):
@@ -47,9 +46,10 @@ class Workflows(workflow_service_pb2_grpc.WorkflowServiceServicer):
             raise TooLarge("text", size, VALUE_BYTES_MAX)
         known = KnownActions(self._reads, request.namespace)
         document: Document = await asyncio.to_thread(read, request.text, name=request.name, actions=known)
-        problems = document.objections if request.strict else document.problems
+        problems, further = _listed(document, strict=request.strict)
         return wire.ValidateDefinitionsResponse(
-            problems=map(problem_message, problems[:PROBLEMS_MAX]),
+            problems=map(problem_message, problems),
+            further_problems=further,
             warnings=() if request.strict else map(problem_message, document.warnings),
             language=convert.language(document.language),
             workflows=[
@@ -87,3 +87,14 @@ class Workflows(workflow_service_pb2_grpc.WorkflowServiceServicer):
             return wire.ListWorkflowsResponse(workflows=found, next_page_token=page.next_token)
 
         return await self._reads.run(read_page)
+
+
+def _listed(document: Document, *, strict: bool) -> tuple[list[Problem], int]:
+    """The first problems, warnings among them for a strict reader, and how many there are beside them."""
+    problems = list(document.problems[:PROBLEMS_MAX])
+    further = document.left_off[0]
+    if strict:
+        problems += document.warnings[:PROBLEMS_MAX]
+        problems.sort(key=lambda problem: (problem.line, problem.column))
+        further += document.left_off[1] + max(0, len(problems) - PROBLEMS_MAX)
+    return problems[:PROBLEMS_MAX], further

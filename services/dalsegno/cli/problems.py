@@ -17,7 +17,7 @@ def print_findings(file: Path, answer: messages.ValidateDefinitionsResponse, *, 
     for warning in answer.warnings:
         console().print(_line(file, warning, "warning"), markup=False)
     names = ", ".join([*answer.workflows, *answer.actions]) or _nameless(answer)
-    told = _counted(len(answer.problems), "problem")
+    told = _counted(len(answer.problems) + answer.further_problems, "problem")
     if answer.warnings:
         told += f", {_counted(len(answer.warnings), 'warning')}"
     console().print(f"{told}: {names}" if alone else f"{file}: {told}: {names}", markup=False)

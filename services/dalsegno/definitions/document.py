@@ -89,6 +89,8 @@ class Document:
     """What keeps nothing from being stored, and is hardly what the author meant."""
     name: str = ""
     """The workbook's name; "" for other kinds."""
+    left_off: tuple[int, int] = (0, 0)
+    """How many problems and warnings there are beside those that are listed; the last one listed says so."""
 
     @property
     def objections(self) -> tuple[Problem, ...]:
@@ -115,7 +117,7 @@ def read(text: str, limits: Limits = DEFAULT_LIMITS, name: str = "", actions: Ac
     """
     source, problems = _load(text, limits)
     if not source.complete:
-        return Document(DocumentKind.UNKNOWN, "", problems=problems.listed())
+        return Document(DocumentKind.UNKNOWN, "", problems=problems.listed(), left_off=problems.left_off)
     kind = _kind_of(source.data)
     reader = Reader(source, problems)
     book = ""
@@ -130,7 +132,7 @@ def read(text: str, limits: Limits = DEFAULT_LIMITS, name: str = "", actions: Ac
     else:
         members = _read_list(reader, source, kind)
     language = "orquesta" if kind is DocumentKind.ORQUESTA else "mistral"
-    return Document(kind, language, members, problems.listed(), problems.warnings(), book)
+    return Document(kind, language, members, problems.listed(), problems.warnings(), book, problems.left_off)
 
 
 def explain_nameless(document: Document) -> tuple[Problem, ...]:

@@ -104,6 +104,11 @@ class Problems:
         """Notes something that keeps no definition from being accepted, and is hardly what its author meant."""
         self._warnings.add(_Note(self._redirected(path), message, hint, category, None))
 
+    @property
+    def left_off(self) -> tuple[int, int]:
+        """How many problems and how many warnings are counted and not listed."""
+        return self._problems.left_off, self._warnings.left_off
+
     def redirect(self, path: Path, to: Path) -> None:
         """Problems at `path`, a value that the document does not hold as such, are shown at `to`."""
         self._redirects[path] = to

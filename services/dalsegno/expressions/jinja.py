@@ -9,14 +9,14 @@ from functools import lru_cache
 from jinja2 import TemplateError, nodes
 from jinja2.environment import Template
 from jinja2.exceptions import TemplateSyntaxError
-from jinja2.parser import Parser
 from jinja2.runtime import Undefined
 
 from dalsegno.expressions.budget import TEXT_LENGTH, Budget
 from dalsegno.expressions.evaluation import Path, Source, explain, shorten
 from dalsegno.expressions.jinja_cost import is_bounded, nodes_of
 from dalsegno.expressions.jinja_environment import Variables, environment, start_context
-from dalsegno.expressions.jinja_names import find_unknown
+from dalsegno.expressions.jinja_names import find_unknown, variables
+from dalsegno.expressions.jinja_reading import read_expression, read_text
 from dalsegno.expressions.language import MISTRAL, Language
 from dalsegno.expressions.values import finish, finish_text
 from dalsegno.expressions.yaql.parse import SyntaxProblem
@@ -35,11 +35,13 @@ COMPILE_COST = 5_000
 class JinjaExpression(Source):
     """`{{ … }}` alone: its value keeps its type. Compiled when it is evaluated first, unless it is only a path."""
 
-    __slots__ = ("compiled", "unknown")
+    __slots__ = ("compiled", "unknown", "variables")
 
     notation = "jinja"
 
-    def __init__(self, text: str, language: Language, found: list[nodes.Node], path: Path | None) -> None:
+    def __init__(
+        self, text: str, language: Language, found: list[nodes.Node], path: Path | None, variables: tuple[str, ...]
+    ) -> None:
         super().__init__(
             text,
             language,
@@ -49,6 +51,8 @@ class JinjaExpression(Source):
         )
         self.unknown = find_unknown(found, environment(language)) if found else ()
         """What it calls that there is not."""
+        self.variables = variables
+        """The variables of the context that it names literally."""
         self.compiled: Template | None = None
 
     def value(self, scope: Scope, budget: Budget) -> object:
@@ -138,31 +142,35 @@ def _find_path(source: str, language: Language) -> Path | None:
 
 
 def _inner(text: str) -> str:
-    """The expression without its marks."""
-    return text[2:-2].strip("-+ \t")
+    """The expression without its marks: `{{-`, `{{+` and `-}}` are such too."""
+    inner = text[2:-2]
+    if inner[:1] in ("-", "+"):
+        inner = inner[1:]
+    return inner.removesuffix("-").strip(" \t")
 
 
 @lru_cache(maxsize=16_384)
 def compile_jinja_expression(text: str, language: Language = MISTRAL) -> JinjaExpression:
     """The expression of this text, with its marks. Raises SyntaxProblem."""
     _check_length(text)
-    path = _find_path(_inner(text), language)
-    found = [] if path else nodes_of(_parse(lambda: _parse_expression(_inner(text), language)))
-    return JinjaExpression(text, language, found, path)
+    source = _inner(text)
+    path = _find_path(source, language)
+    if path:
+        named = () if "[" in source else path[:1]  # a key is asked for, and may be absent
+        return JinjaExpression(text, language, [], path, named)
+    root = _parse(lambda: _parse_expression(source, language))
+    return JinjaExpression(text, language, nodes_of(root), None, tuple(dict.fromkeys(variables(root))))
 
 
 @lru_cache(maxsize=16_384)
 def compile_jinja_text(text: str, language: Language = MISTRAL) -> JinjaText:
     """The template of this text. Raises SyntaxProblem."""
     _check_length(text)
-    return JinjaText(text, language, nodes_of(_parse(lambda: environment(language).parse(text))))
+    return JinjaText(text, language, nodes_of(_parse(lambda: read_text(text, environment(language)))))
 
 
 def _parse_expression(source: str, language: Language) -> nodes.Expr:
-    parser = Parser(environment(language), source, state="variable")
-    expression = parser.parse_expression()
-    if not parser.stream.eos:
-        raise TemplateSyntaxError("chunk after expression", parser.stream.current.lineno)
+    expression = read_expression(source, environment(language))
     expression.set_environment(environment(language))
     return expression
 

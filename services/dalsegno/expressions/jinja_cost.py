@@ -53,8 +53,13 @@ NAMING_ARGUMENT = {"selectattr": 1, "rejectattr": 1}
 def nodes_of(tree: nodes.Node) -> list[nodes.Node]:
     """The node and all below it."""
     found = [tree]
-    for node in found:
-        found.extend(node.iter_child_nodes())
+    for node in found:  # as `iter_child_nodes` does it, without its generators
+        for name in node.fields:
+            value = getattr(node, name, None)
+            if isinstance(value, nodes.Node):
+                found.append(value)
+            elif isinstance(value, list):
+                found += [each for each in value if isinstance(each, nodes.Node)]
     return found
 
 

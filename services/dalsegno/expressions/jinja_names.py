@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Container, Iterable, Iterator
+from typing import TypeGuard
 
 from jinja2 import Environment, nodes
 
 from dalsegno.expressions.unknown import FILTER, FUNCTION, JINJA, TEST, Unknown
+
+CONTEXT_FUNCTION = "ctx"
 
 _ALWAYS = ("caller", "loop", "self", "super", "varargs", "kwargs")
 """What a template may call without anybody defining it."""
@@ -24,12 +27,46 @@ def find_unknown(template: Iterable[nodes.Node], environment: Environment) -> tu
     """What the nodes of a template call and what is neither in the environment nor made by the template, each once."""
     found = list(template)
     known: dict[str, Container[str]] = {
-        FUNCTION: {*environment.globals, *_ALWAYS, *_made(found)},
+        FUNCTION: environment.globals,
         FILTER: environment.filters,
         TEST: environment.tests,
     }
     called = dict.fromkeys(call for node in found for call in _called(node))
-    return tuple(Unknown(JINJA, kind, name) for kind, name in called if name not in known[kind])
+    strange = [(kind, name) for kind, name in called if name not in known[kind]]
+    if not strange:
+        return ()
+    made = {*_ALWAYS, *_made(found)}
+    return tuple(Unknown(JINJA, kind, name) for kind, name in strange if kind != FUNCTION or name not in made)
+
+
+def variables(root: nodes.Node) -> Iterator[str]:
+    """The variables of the context that an expression names literally: `ctx(x)`, `ctx('x')` and `ctx().x`."""
+    waiting = [root]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, nodes.Call) and isinstance(node.node, nodes.Getattr):
+            # A method: what it is called upon may be `ctx()`, its name is no variable.
+            waiting += [*node.args, *(argument.value for argument in node.kwargs), node.node.node]
+            continue
+        name = _variable(node)
+        if name is not None:
+            yield name
+        waiting += reversed(list(node.iter_child_nodes()))
+
+
+def _variable(node: nodes.Node) -> str | None:
+    if _is_context(node) and len(node.args) == 1:
+        argument = node.args[0]
+        if isinstance(argument, nodes.Name):
+            return argument.name
+        return argument.value if isinstance(argument, nodes.Const) and isinstance(argument.value, str) else None
+    if isinstance(node, nodes.Getattr) and _is_context(node.node) and not node.node.args:
+        return node.attr
+    return None
+
+
+def _is_context(node: nodes.Node) -> TypeGuard[nodes.Call]:
+    return isinstance(node, nodes.Call) and isinstance(node.node, nodes.Name) and node.node.name == CONTEXT_FUNCTION
 
 
 def _called(node: nodes.Node) -> Iterator[tuple[str, str]]:

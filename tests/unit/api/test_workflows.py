@@ -142,3 +142,12 @@ async def test_json_is_a_definition() -> None:
     assert "\\ud83d" in text
     answer = await validate(text)
     assert (list(answer.workflows), list(answer.problems)) == (["w"], [])
+
+
+@pytest.mark.parametrize("strict", [False, True])
+async def test_problems_beyond_five_hundred_are_counted(strict: bool, reads: Reads) -> None:
+    """A definition that is wrong all over gets an answer that somebody can read."""
+    tasks = "".join(f"  t{n}:\n    action: pack.greet who=<% ctx(v{n}) %>\n" for n in range(700))
+    answer = await validate(f"version: 1.0\ntasks:\n{tasks}", reads, strict=strict)
+    assert (len(answer.problems), answer.further_problems) == (500, 200)
+    assert all("referenced before" in problem.message for problem in answer.problems)

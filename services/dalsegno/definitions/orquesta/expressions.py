@@ -10,18 +10,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, TypeGuard
+from typing import Any
 
-from jinja2 import TemplateError, nodes
-from jinja2.parser import Parser
 from yaql.language import expressions as tree
 
-from dalsegno.expressions.jinja import compile_jinja_text
-from dalsegno.expressions.jinja_environment import environment
+from dalsegno.expressions.compile import JINJA_ALONE
+from dalsegno.expressions.jinja import compile_jinja_expression, compile_jinja_text
+from dalsegno.expressions.jinja_names import CONTEXT_FUNCTION
+from dalsegno.expressions.language import ORQUESTA
 from dalsegno.expressions.marks import find_marked, has_marked
 from dalsegno.expressions.yaql.parse import SyntaxProblem, parse
-
-CONTEXT_FUNCTION = "ctx"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,19 +70,25 @@ def _inspect_yaql(text: str) -> Findings:
 
 
 def _inspect_jinja(text: str) -> Findings:
-    try:
-        compile_jinja_text(text)
-    except SyntaxProblem as problem:
-        return Findings(problems=(f"{_shown(text)}: {problem}",))
     variables: dict[str, None] = {}
-    for start, stop in find_marked(text, "{{", "}}"):
-        source = text[start + 2 : stop - 2].strip("-+ \t")
+    if not JINJA_ALONE.fullmatch(text) or not _reads(text):
         try:
-            parsed = Parser(environment(), source, state="variable").parse_expression()
-        except (TemplateError, RecursionError):  # a text that only looks like an expression, as in a raw block
-            continue
-        variables.update(dict.fromkeys(_jinja_variables(parsed)))
+            compile_jinja_text(text, ORQUESTA)
+        except SyntaxProblem as problem:
+            return Findings(problems=(f"{_shown(text)}: {problem}",))
+    for start, stop in find_marked(text, "{{", "}}"):
+        if _reads(text[start:stop]):  # else it only looks like an expression, as in a raw block
+            variables.update(dict.fromkeys(compile_jinja_expression(text[start:stop], ORQUESTA).variables))
     return Findings(variables=tuple(variables))
+
+
+def _reads(marked: str) -> bool:
+    """Whether this is one expression with its marks."""
+    try:
+        compile_jinja_expression(marked, ORQUESTA)
+    except SyntaxProblem:
+        return False
+    return True
 
 
 def _yaql_variables(root: Any) -> Iterator[str]:
@@ -116,35 +120,6 @@ def _yaql_variable(node: Any) -> str | None:
 
 def _is_yaql_context(node: Any) -> bool:
     return type(node) is tree.Function and node.name == CONTEXT_FUNCTION
-
-
-def _jinja_variables(root: nodes.Node) -> Iterator[str]:
-    waiting = [root]
-    while waiting:
-        node = waiting.pop()
-        if isinstance(node, nodes.Call) and isinstance(node.node, nodes.Getattr):
-            # A method: what it is called upon may be `ctx()`, its name is no variable.
-            waiting += [*node.args, *(argument.value for argument in node.kwargs), node.node.node]
-            continue
-        name = _jinja_variable(node)
-        if name is not None:
-            yield name
-        waiting += reversed(list(node.iter_child_nodes()))
-
-
-def _jinja_variable(node: nodes.Node) -> str | None:
-    if _is_jinja_context(node) and len(node.args) == 1:
-        argument = node.args[0]
-        if isinstance(argument, nodes.Name):
-            return argument.name
-        return argument.value if isinstance(argument, nodes.Const) and isinstance(argument.value, str) else None
-    if isinstance(node, nodes.Getattr) and _is_jinja_context(node.node) and not node.node.args:
-        return node.attr
-    return None
-
-
-def _is_jinja_context(node: nodes.Node) -> TypeGuard[nodes.Call]:
-    return isinstance(node, nodes.Call) and isinstance(node.node, nodes.Name) and node.node.name == CONTEXT_FUNCTION
 
 
 def _shown(text: str) -> str:
