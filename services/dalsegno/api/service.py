@@ -17,7 +17,9 @@ from dalsegno.api.reads import Reads
 from dalsegno.api.settings import Settings
 from dalsegno.api.workflows import Workflows
 from dalsegno.api.writes import Writes
+from dalsegno.definitions.document import forget_expressions
 from dalsegno.rpc.channel import open_channel
+from dalsegno.rpc.memory import give_back_now_and_then
 from dalsegno.rpc.server import Server
 from dalsegno.store.store import Store
 from dalsegno.v1 import (
@@ -58,6 +60,7 @@ class Api:
         environments = Environments(self._reads, writes)
         environment_service_pb2_grpc.add_EnvironmentServiceServicer_to_server(environments, self._server.grpc)
         self._readiness: asyncio.Task[None] | None = None
+        self._memory: asyncio.Task[None] | None = None
 
     @property
     def port(self) -> int:
@@ -69,13 +72,15 @@ class Api:
         await self._server.start()
         self._follower.start()
         self._readiness = asyncio.create_task(self._keep_readiness())
+        self._memory = asyncio.create_task(give_back_now_and_then(forget_expressions))
 
     async def stop(self) -> None:
         """End streams, let calls finish, close everything."""
-        if self._readiness is not None:
-            self._readiness.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._readiness
+        for task in (self._readiness, self._memory):
+            if task is not None:
+                task.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await task
         await self._server.stop(self._settings.grace_s)
         await self._follower.stop()
         await self._channel.close()

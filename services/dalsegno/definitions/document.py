@@ -17,9 +17,11 @@ from dalsegno.definitions.mistral.compile import compile_workflow, read_descript
 from dalsegno.definitions.mistral.syntax import Reader
 from dalsegno.definitions.orquesta.compile import compile_workflow as compile_orquesta_workflow
 from dalsegno.definitions.orquesta.content import Actions
+from dalsegno.definitions.orquesta.expressions import forget_findings
 from dalsegno.definitions.orquesta.inspect import is_version_1
 from dalsegno.definitions.orquesta.syntax import Reader as OrquestaReader
 from dalsegno.definitions.problems import SEMANTIC, Problem, Problems, shown
+from dalsegno.expressions.compile import forget_compiled
 from dalsegno.workflow.model import AdHocAction, Parameter, Workflow
 from dalsegno.workflow.value import byte_length
 
@@ -101,6 +103,12 @@ class Document:
         """The member of this name, a workflow before an action."""
         named = [member for member in self.members if member.name == name]
         return min(named, key=lambda member: member.kind is MemberKind.ACTION, default=None)
+
+
+def forget_expressions() -> None:
+    """Drop what was read of single expressions: compiled workflows keep their own, other documents read them again."""
+    forget_compiled()
+    forget_findings()
 
 
 _WORKBOOK_KEYS = dict.fromkeys(("name", "version", "description", "tags", "actions", "workflows"))

@@ -31,6 +31,12 @@ TASK_BYTES = 2_500
 ATTEMPT_BYTES = 1_200
 """What an execution, a task and an attempt take in memory without their values, roughly."""
 
+DEFINITIONS_BYTES_MAX = 2 * 1024 * 1024
+"""As long may the texts of the definitions be that are kept compiled; one at least is kept."""
+
+MEMBER_BYTES = 1_000
+"""What a compiled definition counts for beside its text."""
+
 RESTING_SHARE = 0.25
 """As much of the cache may be taken by executions at rest."""
 
@@ -101,18 +107,24 @@ _VALUES: dict[type, Callable[[Any], Iterable[Value]]] = {
 
 
 class Workflows:
-    """Compiled workflows and ad-hoc actions by the id of their definition, the least recently used dropped."""
+    """Compiled workflows and ad-hoc actions by the id of their definition, the least recently used dropped when the
+    texts of all together are too long: compiled they take many times as much."""
 
-    def __init__(self, compile_row: Callable[[DefinitionRow], Workflow | AdHocAction], count_max: int = 2_000) -> None:
+    def __init__(
+        self, compile_row: Callable[[DefinitionRow], Workflow | AdHocAction], bytes_max: int = DEFINITIONS_BYTES_MAX
+    ) -> None:
+        self.on_drop: list[Callable[[], None]] = []
+        """Called when something is kept no longer: whoever has it as well lets go of it."""
         self._compile_row = compile_row
-        self._count_max = count_max
-        self._compiled: OrderedDict[str, Workflow | AdHocAction] = OrderedDict()
+        self._bytes_max = bytes_max
+        self._compiled: OrderedDict[str, tuple[Workflow | AdHocAction, int]] = OrderedDict()
+        self._bytes = 0
 
     def of(self, created: ExecutionCreated, queries: Queries) -> Workflow:
         """The workflow that an execution runs. Raises LookupError when its definition is not there."""
         if not created.workflow:
             return standalone_workflow(created)
-        found = self._compiled.get(created.definition_id)
+        found = self._find(created.definition_id)
         if found is None:
             row = queries.definition(created.definition_id)
             if row is None:
@@ -123,19 +135,33 @@ class Workflows:
 
     def compiled(self, row: DefinitionRow) -> Workflow | AdHocAction:
         """What a stored definition says, compiled. Validation applied when it was created, not now."""
-        found = self._compiled.get(row.definition_id)
+        found = self._find(row.definition_id)
         if found is None:
             found = self._compile_row(row)
             self.put(row.definition_id, found)
-        else:
-            self._compiled.move_to_end(row.definition_id)
         return found
 
     def put(self, definition_id: str, compiled: Workflow | AdHocAction) -> None:
         """Keep what a definition says."""
-        if len(self._compiled) >= self._count_max:
-            self._compiled.popitem(last=False)
-        self._compiled[definition_id] = compiled
+        if definition_id in self._compiled:
+            return
+        size = MEMBER_BYTES + (len(repr(compiled.spec)) if isinstance(compiled, Workflow) else 0)
+        self._compiled[definition_id] = (compiled, size)
+        self._bytes += size
+        if self._bytes <= self._bytes_max:
+            return
+        while self._bytes > self._bytes_max and len(self._compiled) > 1:
+            _, (_, dropped) = self._compiled.popitem(last=False)
+            self._bytes -= dropped
+        for let_go in self.on_drop:
+            let_go()
+
+    def _find(self, definition_id: str) -> Workflow | AdHocAction | None:
+        kept = self._compiled.get(definition_id)
+        if kept is None:
+            return None
+        self._compiled.move_to_end(definition_id)
+        return kept[0]
 
 
 def standalone_workflow(created: ExecutionCreated) -> Workflow:

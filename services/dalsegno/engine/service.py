@@ -7,6 +7,7 @@ import logging
 import uuid
 
 from dalsegno.actions.registry import builtin_descriptions
+from dalsegno.definitions.document import forget_expressions
 from dalsegno.engine.clock import Clock
 from dalsegno.engine.conductor import Committed, Conductor
 from dalsegno.engine.copies import Copies, Workflows
@@ -24,6 +25,7 @@ from dalsegno.engine.settings import Settings
 from dalsegno.engine.timers import Poll, Timers
 from dalsegno.engine.tokens import SETTING, Tokens, new_key
 from dalsegno.expressions.compile import warm_up
+from dalsegno.rpc.memory import give_back_now_and_then
 from dalsegno.rpc.server import Server
 from dalsegno.store.store import Store
 from dalsegno.v1 import engine_service_pb2_grpc, executor_service_pb2_grpc
@@ -91,6 +93,7 @@ class Engine:
         self._tasks = [
             asyncio.create_task(self._timers.run(), name="timers"),
             asyncio.create_task(self._tick(), name="tick"),
+            asyncio.create_task(give_back_now_and_then(forget_expressions), name="memory"),
         ]
         await self._server.set_ready(True)
 

@@ -277,6 +277,12 @@ def _shown(text: str) -> str:
     return text if len(text) <= 200 else f"{text[:200]}…"
 
 
+def forget_compiled() -> None:
+    """Drop the single expressions that are kept by their texts; templates keep their own."""
+    for kept in (compile_yaql, compile_jinja_expression, compile_jinja_text):
+        kept.cache_clear()
+
+
 def compile_text(text: str, language: Language = MISTRAL) -> Source:
     """A text with expressions in it, of which one was too much for the engine. Raises SyntaxProblem."""
     problems: list[ExpressionProblem] = []

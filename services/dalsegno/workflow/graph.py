@@ -2,10 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from functools import lru_cache
+from collections.abc import Callable, Iterable
+from functools import wraps
+from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
 from dalsegno.workflow.model import Task, Workflow
+
+Names = ParamSpec("Names")
+Found = TypeVar("Found")
+
+
+def _kept(
+    compute: Callable[Concatenate[Workflow, Names], Found],
+) -> Callable[Concatenate[Workflow, Names], Found]:
+    """Computed once and kept with the workflow, so that nothing keeps a workflow that nobody needs any more."""
+
+    @wraps(compute)
+    def look(workflow: Workflow, *names: Names.args, **_: Names.kwargs) -> Found:
+        place: tuple[Any, ...] = (compute, *names)
+        found = workflow.shape.get(place)
+        if found is None:
+            found = workflow.shape[place] = compute(workflow, *names, **_)
+        return cast(Found, found)
+
+    return cast(Callable[Concatenate[Workflow, Names], Found], look)
 
 
 def clauses_targets(task: Task) -> Iterable[str]:
@@ -17,7 +37,7 @@ def clauses_targets(task: Task) -> Iterable[str]:
                 yield transition.target
 
 
-@lru_cache(maxsize=4096)
+@_kept
 def outbound_joins(workflow: Workflow) -> dict[str, tuple[str, ...]]:
     """For each task the joins that its clauses mention."""
     return {
@@ -26,13 +46,13 @@ def outbound_joins(workflow: Workflow) -> dict[str, tuple[str, ...]]:
     }
 
 
-@lru_cache(maxsize=4096)
+@_kept
 def outbound_tasks(workflow: Workflow) -> dict[str, frozenset[str]]:
     """For each task all tasks that its clauses mention."""
     return {name: frozenset(clauses_targets(task)) for name, task in workflow.tasks.items()}
 
 
-@lru_cache(maxsize=16384)
+@_kept
 def joins_ahead(workflow: Workflow, name: str) -> tuple[str, ...]:
     """The joins that the task's clauses lead to, directly or not."""
     onward = outbound_tasks(workflow)
@@ -46,7 +66,7 @@ def joins_ahead(workflow: Workflow, name: str) -> tuple[str, ...]:
     return tuple(target for target in found if workflow.tasks[target].has_join)
 
 
-@lru_cache(maxsize=4096)
+@_kept
 def dependants(workflow: Workflow) -> dict[str, tuple[str, ...]]:
     """Reverse workflows: for each task those that require it."""
     found: dict[str, list[str]] = {name: [] for name in workflow.tasks}
@@ -56,7 +76,7 @@ def dependants(workflow: Workflow) -> dict[str, tuple[str, ...]]:
     return {name: tuple(names) for name, names in found.items()}
 
 
-@lru_cache(maxsize=4096)
+@_kept
 def needed_for(workflow: Workflow, target: str) -> frozenset[str]:
     """Reverse workflows: the target and everything it requires, directly or not."""
     needed: set[str] = set()

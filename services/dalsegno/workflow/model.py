@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import Any
 
 from dalsegno.workflow.scope import Template
 
@@ -257,6 +258,8 @@ class Workflow:
     workbook: str | None = None
     """The workbook this is a member of: its sub-workflows and ad-hoc actions are looked up there first."""
     spec: Mapping[str, object] = field(default_factory=dict, hash=False, compare=False)
+    shape: dict[tuple[Any, ...], object] = field(default_factory=dict, compare=False, repr=False)
+    """What graph.py has computed of it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,9 +6,12 @@ import json
 
 import pytest
 
+from dalsegno.engine.copies import Workflows
 from dalsegno.engine.library import read_document, stored_member
 from dalsegno.v1 import workflow_service_pb2
+from dalsegno.workflow.model import AdHocAction, Workflow
 from dalsegno.workflow.refusals import InvalidDefinition
+from dalsegno.workflow.scope import Constant
 
 
 def refusal(text: str) -> list[str]:
@@ -49,3 +52,18 @@ def test_defaults_are_stored_as_written() -> None:
         {"name": "b", "required": False, "default": [1]},
         {"name": "c", "required": False, "default": "<% ctx(b) %>"},
     ]
+
+
+def test_compiled_definitions_are_kept_by_their_size() -> None:
+    """Long ones push each other out, short ones stay; whoever has found them by name lets go of them as well."""
+    workflows = Workflows(lambda row: AdHocAction("a", Constant("b")), bytes_max=50_000)
+    let_go = []
+    workflows.on_drop.append(lambda: let_go.append(len(workflows._compiled)))
+    for number in range(20):
+        workflows.put(f"small {number}", Workflow("w", {}))
+    assert len(workflows._compiled) == 20
+    assert let_go == []
+    for number in range(3):
+        workflows.put(f"large {number}", Workflow("w", {}, spec={"description": "x" * 60_000}))
+    assert list(workflows._compiled) == ["large 2"]
+    assert let_go == [1, 1, 1]

@@ -56,6 +56,11 @@ def _inspect(text: str) -> Findings:
     return _inspect_jinja(text) if is_jinja else NO_FINDINGS
 
 
+def forget_findings() -> None:
+    """Drop what was found of single texts."""
+    _inspect.cache_clear()
+
+
 def _inspect_yaql(text: str) -> Findings:
     problems: list[str] = []
     variables: dict[str, None] = {}

@@ -1,0 +1,41 @@
+"""What was freed goes back to the machine."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from dalsegno.rpc import memory
+
+
+async def test_memory_goes_back_after_growth(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that has grown lets go of what it can, three times; one that has not is left alone."""
+    monkeypatch.setattr(memory, "LOOK_EVERY_S", 0.01)
+    monkeypatch.setattr(memory, "give_back", lambda: None)
+    size, let_go = 100, 0
+    monkeypatch.setattr(memory, "resident_bytes", lambda: size << 20)
+
+    def count() -> None:
+        nonlocal let_go
+        let_go += 1
+
+    looking = asyncio.create_task(memory.give_back_now_and_then(count))
+    await asyncio.sleep(0.1)
+    assert let_go == 0
+    size = 200
+    await asyncio.sleep(0.3)
+    assert let_go == memory.LOOKS
+    looking.cancel()
+
+
+def test_what_cycles_keep_is_given_back() -> None:
+    """A hundred megabytes that only a cycle keeps are not there any more afterwards."""
+    memory.give_back()
+    before = memory.resident_bytes()
+    for _ in range(100):
+        cycle: list[object] = [bytearray(b"x" * (1 << 20))]
+        cycle.append(cycle)
+    del cycle
+    memory.give_back()
+    assert memory.resident_bytes() - before < 20 << 20
