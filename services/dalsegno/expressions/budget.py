@@ -33,15 +33,16 @@ class Moved(Exception):
 class Budget:
     """What is left to one evaluation. Hot loops count `steps` and `size` down themselves and call `exhaust`."""
 
-    __slots__ = ("asked", "is_here", "place", "size", "steps", "unproven")
+    __slots__ = ("asked", "place", "size", "steps", "unproven")
 
-    def __init__(self, place: str = "", steps: int = STEPS, size: int = SIZE, is_here: bool = False) -> None:
-        self.steps = steps
-        self.size = size
+    is_here = False
+    """Whether this is the engine, where little is left and nothing without a bound is done."""
+
+    def __init__(self, place: str = "", steps: int = STEPS, size: int = SIZE) -> None:
         self.place = place
         """Where the expression stands in its definition."""
-        self.is_here = is_here
-        """Whether this is the engine, where little is left and nothing without a bound is done."""
+        self.steps = steps
+        self.size = size
         self.asked = 0
         """How often it has asked for something random."""
         self.unproven = False
@@ -78,3 +79,18 @@ class Budget:
     def exhaust_size(self) -> None:
         self.leave()
         raise EvaluationError(f"it builds more than {SIZE:,} elements or characters")
+
+
+class BudgetHere(Budget):
+    """What is left to one evaluation in the engine."""
+
+    __slots__ = ()
+
+    is_here = True
+
+    def __init__(self, place: str = "", steps: int = STEPS_HERE) -> None:
+        self.place = place
+        self.steps = steps
+        self.size = SIZE_HERE
+        self.asked = 0
+        self.unproven = False

@@ -18,7 +18,7 @@ from dalsegno.expressions.evaluation import ELSEWHERE, Source, explain, follow, 
 from dalsegno.expressions.jinja import compile_jinja_expression, compile_jinja_text
 from dalsegno.expressions.language import LANGUAGES, MISTRAL, Language
 from dalsegno.expressions.marks import find_marked, has_marked
-from dalsegno.expressions.values import finish_key, show
+from dalsegno.expressions.values import check_nesting, finish_key, show
 from dalsegno.expressions.yaql.evaluate import compile_yaql
 from dalsegno.expressions.yaql.parse import SyntaxProblem
 from dalsegno.workflow.scope import Constant, EvaluationError, Scope, Suspended, Template
@@ -54,6 +54,21 @@ class Expression:
         return self.expression.evaluate(scope, self.place)
 
 
+class Member(Expression):
+    """An expression in a list or a dict: its value may be in one of its own already, and so on round by round."""
+
+    __slots__ = ()
+
+    def evaluate(self, scope: Scope) -> object:
+        found = self.expression.evaluate(scope, self.place)
+        if type(found) is dict or type(found) is list:
+            try:
+                scope.spend(check_nesting(found))
+            except EvaluationError as error:
+                raise self.expression.failure(error) from None
+        return found
+
+
 class Interpolation(Source):
     """A text with expressions in it: their values take their places as Python shows them."""
 
@@ -79,16 +94,15 @@ class Interpolation(Source):
         for number, part in enumerate(self.parts):
             if isinstance(part, str):
                 texts.append(part)
-            else:
+                continue
+            found = ELSEWHERE if part.path is None else follow(scope, part.path)
+            if found is ELSEWHERE:
                 budget.place, budget.asked = f"{place}#{number}", 0
-                texts.append(show(self._part(part, scope, budget), budget))
+                found = self._part(part, scope, budget)
+            texts.append(show(found, budget))
         return "".join(texts)
 
     def _part(self, part: Source, scope: Scope, budget: Budget) -> object:
-        if part.path is not None:
-            found = follow(scope, part.path)
-            if found is not ELSEWHERE:
-                return found
         try:
             return part.value(scope, budget)
         except (Moved, RecursionError, MemoryError):
@@ -178,9 +192,14 @@ def compile_template(value: object, report: Report, path: Path = (), language: L
     if isinstance(value, dict):
         return _compile_dict(value, report, path, language)
     if isinstance(value, (list, tuple)):
-        parts = tuple(compile_template(item, report, (*path, place), language) for place, item in enumerate(value))
+        parts = tuple(_compile_member(item, report, (*path, place), language) for place, item in enumerate(value))
         return Constant(value) if all(isinstance(part, Constant) for part in parts) else ListTemplate(parts)
     return Constant(value)
+
+
+def _compile_member(value: object, report: Report, path: Path, language: Language) -> Template:
+    template = compile_template(value, report, path, language)
+    return Member(template.expression, template.place) if isinstance(template, Expression) else template
 
 
 def warm_up() -> None:
@@ -201,7 +220,7 @@ def has_jinja(text: str) -> bool:
 
 
 def _compile_dict(value: dict[str, object], report: Report, path: Path, language: Language) -> Template:
-    items = tuple((key, compile_template(item, report, (*path, key), language)) for key, item in value.items())
+    items = tuple((key, _compile_member(item, report, (*path, key), language)) for key, item in value.items())
     if language.evaluates_keys and any(has_expression(key) for key in value):
         keys = (_compile_string(key, report, (*path, key), language) for key in value)
         return KeyedTemplate(tuple((key, item) for key, (_, item) in zip(keys, items, strict=True)))

@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from typing import ClassVar
 
 from dalsegno.expressions.apart import evaluate_apart
-from dalsegno.expressions.budget import SIZE_HERE, STEPS_HERE, Budget, Moved
+from dalsegno.expressions.budget import STEPS_HERE, Budget, BudgetHere, Moved
 from dalsegno.expressions.language import Language
 from dalsegno.workflow.scope import EvaluationError, Scope
 
@@ -51,7 +51,7 @@ class Source(ABC):
         if steps > STEPS_HERE:
             steps = STEPS_HERE
         if steps > self.cost:
-            budget = Budget(place, steps - self.cost, SIZE_HERE, True)
+            budget = BudgetHere(place, steps - self.cost)
             is_moved = False
             try:
                 return self.value(scope, budget)

@@ -11,6 +11,8 @@ from collections.abc import Iterable, Iterator, Mapping, Set
 from datetime import datetime, timedelta
 from typing import Any
 
+import orjson
+
 from dalsegno.expressions.budget import Budget
 from dalsegno.expressions.integers import SHORT, bounded, write_integer
 from dalsegno.expressions.yaql.lazy import Lazy
@@ -22,8 +24,14 @@ CONTAINER_COST = 16
 """A list or a dict within a value costs as much memory as so many of its elements."""
 MEMBER_COST = 8
 """A member of a dict costs as much memory as so many elements of a list, beside its key."""
+PAID_AT_ONCE = 64
+"""Items that are converted before they are paid for."""
 BUILT_COST = 3
 """Steps of converting a list or a dict that the expression has made, without its members."""
+NESTING = 700
+"""Levels of nesting in a value that stands in a list or a dict of a definition: together a value has up to 800."""
+WRITTEN_PER_STEP = 256
+"""Bytes of JSON that are written in the time of one step."""
 QUOTED = 60
 """Characters of a text that are shown in a message."""
 
@@ -41,7 +49,7 @@ class BuiltDict(dict[Any, Any]):
 
 
 _Kinds = frozenset[type]
-_PROVEN: _Kinds = frozenset({int, bool, dict, list, type(None)})
+PROVEN: _Kinds = frozenset({int, bool, dict, list, type(None)})
 """Types whose values are plain JSON data where closures have made them or the scope has given them. Texts are looked
 at, floats may be infinite."""
 _UNPROVEN: _Kinds = frozenset({bool, type(None)})
@@ -58,7 +66,10 @@ def finish(value: object, budget: Budget, *, proven: bool = True) -> object:
     """
     if not proven or budget.unproven:
         return _finish(value, budget, 0, _UNPROVEN)
-    return value if type(value) in _PROVEN else _finish(value, budget, 0, _PROVEN)
+    kind = type(value)
+    if kind in PROVEN or (kind is str and is_storable(value)):  # type: ignore[arg-type]
+        return value
+    return (_finish_items if kind in _SEQUENCES else _finish)(value, budget, 0, PROVEN)  # type: ignore[arg-type]
 
 
 def _finish(value: Any, budget: Budget, depth: int, plain: _Kinds) -> object:
@@ -91,21 +102,29 @@ def _finish(value: Any, budget: Budget, depth: int, plain: _Kinds) -> object:
 def _finish_items(items: Iterable[object], budget: Budget, depth: int, plain: _Kinds) -> list[object]:
     if depth >= DEPTH:
         raise _too_deep()
-    budget.step(BUILT_COST + len(items) // 4 if isinstance(items, list) else BUILT_COST)
-    budget.build(CONTAINER_COST)
-    trusts_integers = int in plain
+    budget.steps -= BUILT_COST + len(items) // 4 if type(items) is BuiltList else BUILT_COST
+    if budget.steps < 0:
+        budget.exhaust()
+    trusted: type | None = int if int in plain else None
     finished: list[object] = []
+    count = CONTAINER_COST
     for item in items:
+        count += 1
+        if count >= PAID_AT_ONCE:
+            budget.build(count)
+            count = 0
         kind = type(item)
-        budget.size -= 1 if kind is not str else 1 + len(item)  # type: ignore[arg-type]
-        if budget.size < 0:
-            budget.exhaust_size()
-        if kind is int and trusts_integers:
+        if kind is trusted:
             finished.append(item)
         elif kind is str:
-            finished.append(finish_text(item, budget))  # type: ignore[arg-type]
+            budget.build(len(item))  # type: ignore[arg-type]
+            finished.append(item if is_storable(item) else finish_text(item, budget))  # type: ignore[arg-type]
+        elif (kind is dict or kind is list) and trusted:
+            _measure(item, budget, depth + 1)
+            finished.append(item)
         else:
             finished.append(_finish(item, budget, depth + 1, plain))
+    budget.build(count)
     return finished
 
 
@@ -113,12 +132,14 @@ def _finish_members(members: Mapping[Any, object], budget: Budget, depth: int, p
     if depth >= DEPTH:
         raise _too_deep()
     budget.step(BUILT_COST + len(members))
-    budget.build(CONTAINER_COST + MEMBER_COST * len(members))
+    size = CONTAINER_COST + MEMBER_COST * len(members)
+    trusted: type | None = int if int in plain else None
     finished = {}
     for key, item in members.items():
-        name = finish_key(key, budget)
-        budget.build(len(name))
-        finished[name] = _finish(item, budget, depth + 1, plain)
+        name = key if type(key) is str and is_storable(key) else finish_key(key, budget)
+        size += len(name)
+        finished[name] = item if type(item) is trusted else _finish(item, budget, depth + 1, plain)
+    budget.build(size)
     return finished
 
 
@@ -137,22 +158,37 @@ def _measure(value: Any, budget: Budget, depth: int) -> None:
     """
     if depth >= DEPTH:
         raise _too_deep()
-    budget.step(1 + len(value) // 2)
+    count = len(value)
+    budget.steps -= 1 + count // 2
+    if budget.steps < 0:
+        budget.exhaust()
     if type(value) is dict:
-        budget.build(CONTAINER_COST + MEMBER_COST * len(value) + sum(map(len, value)))
-        value = value.values()
+        size = CONTAINER_COST + MEMBER_COST * count
+        for key, item in value.items():
+            size += len(key)
+            kind = type(item)
+            if kind is str:
+                size += len(item)
+            elif kind is dict or kind is list:
+                _measure(item, budget, depth + 1)
     else:
-        budget.build(CONTAINER_COST + len(value))
-    for item in value:
-        kind = type(item)
-        if kind is str:
-            budget.build(len(item))
-        elif kind is dict or kind is list:
-            _measure(item, budget, depth + 1)
+        size = CONTAINER_COST + count
+        for item in value:
+            kind = type(item)
+            if kind is str:
+                size += len(item)
+            elif kind is dict or kind is list:
+                _measure(item, budget, depth + 1)
+    budget.build(size)
 
 
 def _too_deep() -> EvaluationError:
     return EvaluationError(f"it gives a value nested deeper than {DEPTH} levels")
+
+
+def is_storable(text: str) -> bool:
+    """Whether a text is sure to be stored as it is: nearly all are. finish_text looks at the others."""
+    return text.isascii() and "\0" not in text
 
 
 def finish_text(text: str, budget: Budget) -> str:
@@ -201,6 +237,24 @@ def _finish_rest(value: object, budget: Budget) -> object:
     raise EvaluationError(f"it gives {describe(value)}, which is not JSON data")
 
 
+def check_nesting(value: object) -> int:
+    """Look how deep plain data is nested, and say how many steps that took. Raises EvaluationError."""
+    try:
+        return len(orjson.dumps(value)) // WRITTEN_PER_STEP
+    except TypeError:  # deeper than orjson goes, or with an integer that it does not write
+        pass
+    seen = depth = 0
+    level: list[Any] = [value]
+    while level:
+        depth += 1
+        if depth > NESTING:
+            raise EvaluationError(f"it gives a value nested deeper than {NESTING} levels")
+        members = [member for part in level for member in (part.values() if isinstance(part, dict) else part)]
+        level = [member for member in members if isinstance(member, (dict, list))]
+        seen += len(members)
+    return seen
+
+
 def weigh(value: object, budget: Budget) -> int:
     """Pay for looking at all that is in a value, however deep, and say how many steps that was. What lies in iterators
     is not looked at. Raises EvaluationError and Moved."""
@@ -227,9 +281,9 @@ def weigh(value: object, budget: Budget) -> int:
 
 def show(value: object, budget: Budget) -> str:
     """The value in a text, as Python shows it. Raises EvaluationError and Moved."""
-    if isinstance(value, int) and not isinstance(value, bool):
+    if isinstance(value, int) and not isinstance(value, bool) and not -SHORT < value < SHORT:
         return write_integer(budget, value)
-    if not isinstance(value, str):
+    if not isinstance(value, (str, int, float)):
         weigh(value, budget)
     text = str(value)
     budget.build(len(text))

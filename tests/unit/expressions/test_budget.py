@@ -7,7 +7,7 @@ import time
 import pytest
 from tests.unit.expressions.scopes import PlainScope
 
-from dalsegno.expressions.budget import SIZE_HERE, STEPS_HERE, Budget, Moved
+from dalsegno.expressions.budget import BudgetHere, Moved
 from dalsegno.expressions.compile import Expression, compile_template
 from dalsegno.expressions.evaluation import Source
 from dalsegno.workflow.scope import EvaluationError
@@ -72,7 +72,7 @@ def assert_stops(source: Source, cause: str) -> None:
     assert source.is_bounded
     started = time.thread_time()
     with pytest.raises((EvaluationError, Moved)):
-        source.value(SCOPE, Budget("", STEPS_HERE, SIZE_HERE, True))
+        source.value(SCOPE, BudgetHere())
     assert time.thread_time() - started < 0.5
     with pytest.raises(EvaluationError) as failure:
         source.evaluate_here(SCOPE, "")

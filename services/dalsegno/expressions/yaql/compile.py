@@ -16,7 +16,7 @@ from yaql.language.utils import NO_VALUE
 from dalsegno.expressions.budget import CHARACTERS_PER_STEP, Budget
 from dalsegno.expressions.integers import SHORT, bounded
 from dalsegno.expressions.language import Language
-from dalsegno.expressions.values import CONTAINER_COST, BuiltDict, BuiltList
+from dalsegno.expressions.values import CONTAINER_COST, MEMBER_COST, BuiltDict, BuiltList
 from dalsegno.expressions.yaql import calls
 from dalsegno.expressions.yaql.collections import put
 from dalsegno.expressions.yaql.context import (
@@ -213,6 +213,8 @@ class Compiler:
         if not all(type(node) is tree.MappingRuleExpression for node in nodes):
             raise NotCompiled("a dict")
         pairs = [(self.compile(node.source), self.compile(node.destination)) for node in nodes]
+        if all(_is_name(node.source) and _is_short(node.source.value) for node in nodes):
+            return _named_closure([(node.source.value, value) for node, (_, value) in zip(nodes, pairs, strict=True)])
 
         def build(frame: Frame, dollar: object) -> object:
             frame.budget.build(CONTAINER_COST)
@@ -269,7 +271,9 @@ def _is_name(node: Any) -> bool:
 
 
 def _is_short(value: object) -> bool:
-    return type(value) is int or (type(value) is str and len(value) < CHARACTERS_PER_STEP)
+    """Whether it is compared in no time: an integer, or a short text."""
+    kind = type(value)
+    return len(value) < CHARACTERS_PER_STEP if kind is str else kind is int  # type: ignore[arg-type]
 
 
 def _is_named(node: Any) -> bool:
@@ -320,28 +324,59 @@ def _binary_closure(sign: str, left: Closure, right: Closure) -> Closure:
     test = TESTS.get(sign)
     if test is not None:
         return _comparison_closure(operation, test, left, right)
+    if sign in ("=", "!="):
+        return _equality_closure(operation, sign == "=", left, right)
     quick = QUICK.get(sign)
     if quick is not None:
         return _quick_closure(operation, quick, left, right)
     return lambda frame, dollar: operation(frame, left(frame, dollar), right(frame, dollar))
 
 
-QUICK: dict[str, Callable[[Any, Any], Any]] = {
-    "+": operator.add,
-    "-": operator.sub,
-    "=": operator.eq,
-    "!=": operator.ne,
-}
+def _equality_closure(
+    operation: Callable[[Frame, Any, Any], object], is_equal: bool, left: Closure, right: Closure
+) -> Closure:
+    """Short values of the same kind are compared at once."""
+
+    def closure(frame: Frame, dollar: object) -> object:
+        first, second = left(frame, dollar), right(frame, dollar)
+        if type(first) is type(second) and _is_short(first):
+            return (first == second) is is_equal
+        return operation(frame, first, second)
+
+    return closure
+
+
+def _named_closure(members: list[tuple[str, Closure]]) -> Closure:
+    """A dict of which the keys are known."""
+    cost, size = len(members), CONTAINER_COST + MEMBER_COST * len(members)
+
+    def build(frame: Frame, dollar: object) -> object:
+        budget = frame.budget
+        budget.steps -= cost
+        if budget.steps < 0:
+            budget.exhaust()
+        budget.build(size)
+        built = BuiltDict()
+        for name, value in members:
+            built[name] = value(frame, dollar)
+        return built
+
+    return build
+
+
+QUICK: dict[str, Callable[[Any, Any], Any]] = {"+": operator.add, "-": operator.sub}
+"""Signs of what is done at once to two short integers."""
 
 
 def _quick_closure(
     operation: Callable[[Frame, Any, Any], object], quick: Callable[[Any, Any], Any], left: Closure, right: Closure
 ) -> Closure:
-    """Two short integers are added or compared at once: that costs nothing beside the closure itself."""
+    """Two short integers are added at once: that costs nothing beside the closure itself."""
 
     def closure(frame: Frame, dollar: object) -> object:
         first, second = left(frame, dollar), right(frame, dollar)
-        if type(first) is int and type(second) is int:
+        kind = type(first)
+        if kind is type(second) and kind is int:
             found = quick(first, second)
             if -SHORT < found < SHORT:
                 return found

@@ -10,7 +10,7 @@ from dalsegno.expressions.budget import TEXT_LENGTH, Budget
 from dalsegno.expressions.evaluation import Source, explain, shorten
 from dalsegno.expressions.language import MISTRAL, Language
 from dalsegno.expressions.unknown import Unknown
-from dalsegno.expressions.values import finish
+from dalsegno.expressions.values import PROVEN, finish
 from dalsegno.expressions.yaql.compile import NODES_PER_STEP, Compiled, compile_statement
 from dalsegno.expressions.yaql.frame import Frame, NotCompiled, TooDeep
 from dalsegno.expressions.yaql.library import evaluate_by_library
@@ -42,10 +42,10 @@ class YaqlExpression(Source):
 
     def value(self, scope: Scope, budget: Budget) -> object:
         """The closure's value, or else the library's."""
-        frame = Frame(scope, budget, NO_NAMES)
         if self.closure is None:
-            return evaluate_by_library(self.text, frame, self.language)
-        return finish(self.closure(frame, None), budget)
+            return evaluate_by_library(self.text, Frame(scope, budget, NO_NAMES), self.language)
+        found = self.closure(Frame(scope, budget, NO_NAMES), None)
+        return found if type(found) in PROVEN and not budget.unproven else finish(found, budget)
 
     def failure(self, error: Exception) -> EvaluationError:
         """The error in the words of YAQL's authors."""

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import msgspec
+
 from dalsegno.expressions.budget import Budget
 from dalsegno.workflow.scope import Scope
 
 
-class Frame:
+class Frame(msgspec.Struct):
     """The scope, the budget, and the variables (`$name`, `$2`) visible at one place of an expression."""
 
-    __slots__ = ("budget", "names", "scope")
-
-    def __init__(self, scope: Scope, budget: Budget, names: dict[str, object]) -> None:
-        self.scope = scope
-        self.budget = budget
-        self.names = names
+    scope: Scope
+    budget: Budget
+    names: dict[str, object]
 
     def with_names(self, names: dict[str, object]) -> Frame:
         """The frame in which these variables are visible too."""

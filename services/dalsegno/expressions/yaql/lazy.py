@@ -26,12 +26,7 @@ class Lazy(chain[Any]):
 
 def stack(items: Iterator[Any], *sources: object) -> Iterator[Any]:
     """The items, which are computed from the sources: lists, or what this function gave."""
-    for source in sources:
-        if type(source) is not list:
-            break
-    else:
-        return items
-    depth = max(map(depth_of, sources))
+    depth = depth_of(sources[0]) if len(sources) == 1 else max(map(depth_of, sources))
     if depth == 0:
         return items
     stacked = Lazy(items)
@@ -47,6 +42,8 @@ def depth_of(items: object) -> int:
     """How many sequences stand on each other here: 0 for what has been computed."""
     if type(items) in SINGLE:
         return 1
+    if type(items) is list:
+        return 0
     depth: int = getattr(items, "depth", -1)
     return depth if depth >= 0 else int(isinstance(items, Iterator))
 

@@ -41,9 +41,15 @@ def refuse(sign: str, left: object, right: object) -> EvaluationError:
 
 def walk(frame: Frame, value: object, what: str) -> Iterable[Any]:
     """The value as something to iterate over, paid for. Iterators pay as they go. Raises EvaluationError."""
+    if type(value) is list:
+        budget = frame.budget
+        budget.steps -= len(value)
+        if budget.steps < 0:
+            budget.exhaust()
+        return value
     if type(value) in SINGLE:
         return value  # type: ignore[return-value]
-    if type(value) is list or isinstance(value, (list, tuple, Set, ValuesView)):
+    if isinstance(value, (list, tuple, Set, ValuesView)):
         frame.budget.step(len(value))
         return value
     if is_iterable(value):
@@ -108,11 +114,11 @@ def pay_for_members(frame: Frame, source: Mapping[Any, Any], held: int) -> None:
 
 
 def add(frame: Frame, left: Any, right: Any) -> object:
-    if is_number(left) and is_number(right):
-        return bounded(frame.budget, left + right)
-    if isinstance(left, str) and isinstance(right, str):
+    if type(left) is str and type(right) is str:
         frame.budget.build(len(left) + len(right))
         return left + right
+    if is_number(left) and is_number(right):
+        return bounded(frame.budget, left + right)
     if isinstance(left, Mapping) and isinstance(right, Mapping):
         return merge(frame, left, right)
     if is_sequence(left) and is_sequence(right):

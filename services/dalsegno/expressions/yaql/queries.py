@@ -29,13 +29,15 @@ Ranked = tuple[Any, list[Any]]
 @builtin("where", "filter", least=2, method=True, lambdas={1: 1})
 def where(frame: Frame, items: Any, predicate: One) -> object:
     source = walk(frame, items, "where()")
-    return stack(filter(predicate, source), source)
+    kept = filter(predicate, source)
+    return kept if type(source) is list else stack(kept, source)
 
 
 @builtin("select", "map", least=2, method=True, lambdas={1: 1})
 def select(frame: Frame, items: Any, selector: One) -> object:
     source = walk(frame, items, "select()")
-    return stack(map(selector, source), source)
+    selected = map(selector, source)
+    return selected if type(source) is list else stack(selected, source)
 
 
 @builtin("selectMany", least=2, method=True, lambdas={1: 1})

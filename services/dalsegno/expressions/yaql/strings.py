@@ -38,6 +38,8 @@ def as_string(frame: Frame, value: Any) -> str:
 
     Iterators look like lists: the library shows an address in memory, different each time. Paid for by its length.
     """
+    if type(value) is str or type(value) is int:
+        return show(value, frame.budget)
     if value is None:
         return "null"
     if value is True:
