@@ -46,7 +46,8 @@ class Budget:
         self.asked = 0
         """How often it has asked for something random."""
         self.unproven = False
-        """Whether it has made plain lists, dicts and texts (by reading JSON, say) that may hold what JSON does not."""
+        """Whether there may be plain lists and dicts that hold what JSON does not: from Jinja, from YAQL's library, or
+        from what the expression has read."""
 
     def step(self, count: int) -> None:
         """Pay for visiting `count` items. Raises EvaluationError and Moved."""

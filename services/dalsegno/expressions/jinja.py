@@ -71,7 +71,7 @@ class JinjaExpression(Source):
             found._fail_with_undefined_error()
         if isinstance(found, Variables):
             return found._everything()
-        return finish(found, budget, proven=False)
+        return finish(found, budget)
 
     def failure(self, error: Exception) -> EvaluationError:
         """The error with the expression."""

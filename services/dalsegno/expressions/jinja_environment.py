@@ -157,6 +157,7 @@ def _finalize(context: Context, value: Any) -> Any:
 
 def start_context(template: Template, variables: Variables) -> Context:
     """What the template is rendered with. Jinja's own way copies all globals one by one."""
+    variables._budget.unproven = True
     names = {RUNNING: variables}
     if variables._language.dollar_is_context:
         names["_"] = variables

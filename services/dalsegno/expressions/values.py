@@ -58,13 +58,13 @@ _SEQUENCES: _Kinds = frozenset({BuiltList, Lazy, map, filter})
 """What closures most often give besides."""
 
 
-def finish(value: object, budget: Budget, *, proven: bool = True) -> object:
+def finish(value: object, budget: Budget) -> object:
     """The value of an expression as plain JSON data: every value of either language comes through here.
 
-    `proven` says that plain lists, dicts and integers are such data already, which is so in compiled YAQL unless the
-    budget knows better. Raises EvaluationError for what JSON cannot hold here, and Moved.
+    Plain lists, dicts and integers are such data already, unless the budget knows better. Raises EvaluationError for
+    what JSON cannot hold here, and Moved.
     """
-    if not proven or budget.unproven:
+    if budget.unproven:
         return _finish(value, budget, 0, _UNPROVEN)
     kind = type(value)
     if kind in PROVEN or (kind is str and is_storable(value)):  # type: ignore[arg-type]

@@ -296,9 +296,13 @@ def test_lists_around_expressions_do_not_nest_without_end(around: object) -> Non
     """A loop that puts a variable into a list, again and again, ends with an error that names the expression."""
     template = compile_template(around, print)
     scope = PlainScope({"x": 2**70})
-    with pytest.raises(EvaluationError, match=r"x.*: it gives a value nested deeper than 700 levels"):
+
+    def go_round() -> None:
         for _ in range(1_000):
             scope.values["x"] = template.evaluate(scope)
+
+    with pytest.raises(EvaluationError, match=r"x.*: it gives a value nested deeper than 700 levels"):
+        go_round()
 
 
 def test_an_evaluation_draws_on_what_its_event_has() -> None:

@@ -175,3 +175,12 @@ def test_data_is_not_copied() -> None:
     """The value of a variable is handed on as it is, however large."""
     assert value_of("<% $.l %>") is SCOPE.values["l"]
     assert value_of("{{ _.d }}") is SCOPE.values["d"]
+
+
+@pytest.mark.parametrize(
+    ("template", "value"),
+    [("{{ -_.n }}", -3), ("{{ -(-1) }}", 1), ("{{ +1 }}", 1), ("{{- _.n -}}", 3), ("{{-_.n}}", 3), ("{{- -_.n }}", -3)],
+)
+def test_signs_of_jinja(template: str, value: object) -> None:
+    """A sign right at a mark belongs to the mark, any other to the expression."""
+    assert value_of(template) == value

@@ -80,9 +80,10 @@ def evaluate_by_library(text: str, frame: Frame, language: Language) -> object:
     if language.dollar_is_context and "$__" in text:
         context["__env"] = utils.convert_input_data(frame.scope.environment())
         context["__execution"] = utils.convert_input_data(frame.scope.execution())
+    frame.budget.unproven = True
     running = _running.set(frame)
     try:
-        return finish(parse(text)(utils.NO_VALUE, context, engine()), frame.budget, proven=False)
+        return finish(parse(text)(utils.NO_VALUE, context, engine()), frame.budget)
     finally:
         _running.reset(running)
 

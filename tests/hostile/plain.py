@@ -1,0 +1,58 @@
+"""What the libraries themselves give for an expression, without limits: what ours must give too, or say why not."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+from jinja2 import StrictUndefined
+from jinja2.compiler import CodeGenerator
+from jinja2.runtime import Undefined
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from dalsegno.expressions import jinja_environment
+from dalsegno.expressions.budget import Budget
+from dalsegno.expressions.jinja_environment import RUNNING, Variables
+from dalsegno.expressions.language import LANGUAGES, Language
+from dalsegno.expressions.values import finish
+from dalsegno.expressions.yaql.frame import Frame
+from dalsegno.expressions.yaql.library import evaluate_by_library
+from dalsegno.workflow.scope import Scope
+
+ENDLESS = 10**15
+"""As good as no limit."""
+
+
+class PlainEnvironment(jinja_environment.Environment):
+    """Jinja as it is, but for the names after a dot, which are keys of a dict first, as in Mistral and Orquesta."""
+
+    intercepted_binops = frozenset()
+    code_generator_class = CodeGenerator  # type: ignore[assignment]
+    call = ImmutableSandboxedEnvironment.call
+
+
+@lru_cache(maxsize=4)
+def environment(language: Language) -> PlainEnvironment:
+    """The environment, with the functions of the language."""
+    ours = jinja_environment.environment(language)
+    made = PlainEnvironment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, optimized=False)
+    names = [*language.functions, *(("ctx",) if language.context_is_called else ())]
+    made.globals.update({name: ours.globals[name] for name in names})
+    made.filters.update({name: ours.filters[name] for name in (*language.functions, "random")})
+    return made
+
+
+def evaluate_plainly(notation: str, text: str, language: str, scope: Scope, place: str = "") -> object:
+    """The value as JSON data. Raises whatever the libraries raise."""
+    spoken, budget = LANGUAGES[language], Budget(place, ENDLESS, ENDLESS)
+    budget.unproven = True
+    if notation == "yaql":
+        return evaluate_by_library(text, Frame(scope, budget, {}), spoken)
+    variables = Variables(scope, spoken, budget)
+    names: dict[str, Any] = {RUNNING: variables, **({"_": variables} if spoken.dollar_is_context else {})}
+    if notation == "jinja text":
+        return finish(environment(spoken).from_string(text).render(names), budget)
+    found = environment(spoken).compile_expression(text[2:-2].strip(), undefined_to_none=False)(names)
+    if isinstance(found, Undefined):
+        found._fail_with_undefined_error()
+    return finish(variables._everything() if found is variables else found, budget)

@@ -1,0 +1,59 @@
+"""What hostile expressions work on: ordinary data, and data that somebody has chosen to do harm."""
+
+from __future__ import annotations
+
+from tests.unit.expressions.scopes import PlainScope
+
+PRIME = 2**61 - 1
+"""Python's hash of its multiples is 0."""
+
+
+def _nested(levels: int) -> object:
+    nested: object = 1
+    for _ in range(levels):
+        nested = [nested]
+    return nested
+
+
+ORDINARY: dict[str, object] = {
+    "i": 3,
+    "z": 0,
+    "f": 2.5,
+    "s": "a,b,c",
+    "e": "",
+    "t": True,
+    "u": None,
+    "l": [3, 1, 2],
+    "m": ["b", "a", "b"],
+    "o": [{"x": 1, "y": "p"}, {"x": 2, "y": "q"}, {"x": 2, "y": "r"}],
+    "n": [[1, 2], [3], []],
+    "d": {"k": "v", "x": 1, "inner": {"y": [1, {"z": 2}]}},
+    "v": [],
+    "w": {},
+    "j": '{"x": [1, 2.5, null, "b"]}',
+    "version": "1.2.3",
+}
+CHOSEN: dict[str, object] = {
+    "big": int("7" * 4_000),
+    "wide_number": 10**30,
+    "collide": [PRIME * number for number in range(3_000)],
+    "long": list(range(30_000)),
+    "text": "ab " * 10_000,
+    "unlike": "a" * 600 + "b" + "a" * 599,
+    "odd": "\u00df\u0130\u01c4\U0001f600 " * 200,
+    "words": [f"word {number % 700}" for number in range(5_000)],
+    "rows": [{"x": number % 50, "y": f"y{number}"} for number in range(3_000)],
+    "deep": _nested(150),
+    "table": {f"k{number}": number for number in range(5_000)},
+}
+_ALL = {**ORDINARY, **CHOSEN}
+
+
+def scope() -> PlainScope:
+    """All of it, which nobody changes."""
+    return PlainScope(
+        dict(_ALL),
+        items=[{"x": 1, "k": "v"}],
+        keys={"user a": 1},
+        states={"current": "SUCCESS", "t1": "ERROR", "each": "SUCCESS"},
+    )
