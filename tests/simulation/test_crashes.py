@@ -6,6 +6,7 @@ Then the weather clears: everything must have happened exactly once. More of it:
 
 from __future__ import annotations
 
+import asyncio
 import os
 import random
 import uuid
@@ -21,12 +22,13 @@ from tests.simulation.life import Died, Life, death_after
 from tests.simulation.random_workflows import documents
 from tests.simulation.scripted import OUTCOMES, Answer, Executor, Person
 
-from dalsegno.engine.requests import Asked, Request
+from dalsegno.engine.requests import Asked, Kind, Request
 from dalsegno.engine.server import KINDS
 from dalsegno.engine.sessions import KeepLeases, OpenSession
 from dalsegno.engine.streams import Stream
 from dalsegno.engine.timers import Poll
 from dalsegno.engine.work import Told
+from dalsegno.expressions.apart import POOL
 from dalsegno.store.inspection import check
 from dalsegno.store.memory import MemoryStore
 from dalsegno.store.records import ExecutionRow
@@ -134,7 +136,7 @@ class Simulation:
         asked = Asked(request, "person", self.life.tokens)
         kind = KINDS[name]
         if kind.prepare is not None:
-            asked.prepared = kind.prepare(request)
+            asked.prepared = asyncio.run(_prepare(kind, request))
         answer: Any = Hearing(self.person, request.request_id)
         try:
             self.life.conductor.request(Request(name, kind, asked, answer))
@@ -306,6 +308,12 @@ class Simulation:
             stream = self.life.streams.get(executor.session_id)
             assert stream is None or stream.credit == executor.slots, f"credit of {executor.name} is lost or made"
         assert all(count == 1 for count in arrivals.values()), "what may not be run twice was run twice"
+
+
+async def _prepare(kind: Kind, request: Any) -> object:
+    """What is done with a request beforehand."""
+    assert kind.prepare is not None
+    return await kind.prepare(request, POOL)
 
 
 class Hearing(Answer):

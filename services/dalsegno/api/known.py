@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from functools import cached_property
 from typing import Any
 
 from dalsegno.actions.registry import builtin_descriptions
@@ -18,29 +17,14 @@ _HINTS_MAX = 1000
 
 
 class KnownActions:
-    """The registry that a definition is compared with. The store is asked when a name is, and once for each."""
+    """What a definition's calls are compared with. Each method asks the store, in the thread of its caller."""
 
     def __init__(self, reads: Reads, namespace: str) -> None:
         self._reads = reads
         self._namespaces = tuple(dict.fromkeys((namespace, "")))
-        self._stored: dict[str, Signature | None] = {}
 
-    def signature(self, reference: str) -> Signature | None:
-        """None for what is neither an action nor a workflow, in this namespace or the default one."""
-        if reference in self._actions:
-            return self._actions[reference]
-        if reference not in self._stored:
-            row = self._reads.run_here(lambda queries: self._find(queries, reference))
-            self._stored[reference] = None if row is None else _defined(row)
-        return self._stored[reference]
-
-    def references(self) -> Iterable[str]:
-        """All names, for hints."""
-        return (*self._actions, *self._stored_names)
-
-    @cached_property
-    def _actions(self) -> dict[str, Signature]:
-        """What is built in and what executors have described."""
+    def described(self) -> dict[str, Signature]:
+        """The actions that are built in and those that executors have described."""
         found = {
             each.name: Signature(
                 frozenset(parameter.name for parameter in each.parameters if parameter.required),
@@ -54,8 +38,17 @@ class KnownActions:
             found.setdefault(name, _signature(described["parameters"], is_open=described["accepts_any"]))
         return found
 
-    @cached_property
-    def _stored_names(self) -> tuple[str, ...]:
+    def stored(self, references: Iterable[str]) -> dict[str, Signature]:
+        """The workflows and ad-hoc actions of these names, in this namespace or the default one."""
+
+        def find(queries: Queries) -> dict[str, Signature]:
+            rows = ((reference, self._find(queries, reference)) for reference in references)
+            return {reference: _defined(row) for reference, row in rows if row is not None}
+
+        return self._reads.run_here(find)
+
+    def stored_names(self) -> tuple[str, ...]:
+        """Names of workflows and ad-hoc actions, for hints."""
         return self._reads.run_here(
             lambda queries: tuple(
                 row.name

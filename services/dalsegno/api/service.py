@@ -17,7 +17,9 @@ from dalsegno.api.reads import Reads
 from dalsegno.api.settings import Settings
 from dalsegno.api.workflows import Workflows
 from dalsegno.api.writes import Writes
+from dalsegno.definitions.apart import MODULE as READING
 from dalsegno.definitions.document import forget_expressions
+from dalsegno.expressions.pool.pool import Pool
 from dalsegno.rpc.channel import open_channel
 from dalsegno.rpc.memory import give_back_now_and_then
 from dalsegno.rpc.server import Server
@@ -53,7 +55,8 @@ class Api:
         self._server = Server(settings.listen, SERVICES, UNHURRIED, insecure=settings.insecure)
         executions = Executions(self._reads, writes, self._follower)
         execution_service_pb2_grpc.add_ExecutionServiceServicer_to_server(executions, self._server.grpc)
-        workflows = Workflows(self._reads, writes)
+        self._pool = Pool(0, modules=(READING,))
+        workflows = Workflows(self._reads, writes, self._pool)
         workflow_service_pb2_grpc.add_WorkflowServiceServicer_to_server(workflows, self._server.grpc)
         actions = Actions(self._reads, writes)
         action_service_pb2_grpc.add_ActionServiceServicer_to_server(actions, self._server.grpc)
@@ -85,6 +88,7 @@ class Api:
         await self._follower.stop()
         await self._channel.close()
         self._reads.close()
+        await asyncio.to_thread(self._pool.close)
 
     async def _keep_readiness(self) -> None:
         """Health tells whether the store can be read and the engine can take writes, as of the last second."""

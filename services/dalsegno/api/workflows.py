@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 from dalsegno.api.known import KnownActions
 from dalsegno.api.reads import Reads
 from dalsegno.api.writes import Writes
-from dalsegno.definitions.document import Document, MemberKind, read
+from dalsegno.definitions.apart import Reading, Registry, read_apart
+from dalsegno.definitions.document import Document, MemberKind
 from dalsegno.definitions.problems import PROBLEMS_MAX, Problem
+from dalsegno.expressions.pool.pool import Pool
 from dalsegno.rpc import convert, messages
 from dalsegno.rpc.errors import problem_message
 from dalsegno.store.filters import DEFINITION_FIELDS, parse_filter
@@ -24,9 +27,11 @@ from dalsegno.workflow.value import VALUE_BYTES_MAX, byte_length
 class Workflows(workflow_service_pb2_grpc.WorkflowServiceServicer):
     """See workflow_service.proto for what each call promises."""
 
-    def __init__(self, reads: Reads, writes: Writes) -> None:
+    def __init__(self, reads: Reads, writes: Writes, pool: Pool) -> None:
+        """`pool` reads definitions (definitions/apart.py)."""
         self._reads = reads
         self._writes = writes
+        self._pool = pool
 
     async def CreateDefinitions(
         self, request: wire.CreateDefinitionsRequest, context: Any
@@ -44,8 +49,7 @@ class Workflows(workflow_service_pb2_grpc.WorkflowServiceServicer):
         size = byte_length(request.text)
         if size > VALUE_BYTES_MAX:
             raise TooLarge("text", size, VALUE_BYTES_MAX)
-        known = KnownActions(self._reads, request.namespace)
-        document: Document = await asyncio.to_thread(read, request.text, name=request.name, actions=known)
+        document = await self._outline(request)
         problems, further = _listed(document, strict=request.strict)
         return wire.ValidateDefinitionsResponse(
             problems=map(problem_message, problems),
@@ -57,6 +61,18 @@ class Workflows(workflow_service_pb2_grpc.WorkflowServiceServicer):
             ],
             actions=[member.name for member in document.members if member.kind is MemberKind.ACTION],
         )
+
+    async def _outline(self, request: wire.ValidateDefinitionsRequest) -> Document:
+        """What the text says, compared with the actions that there are."""
+        known = KnownActions(self._reads, request.namespace)
+        registry = Registry(await asyncio.to_thread(known.described))
+        reading = Reading(request.text, request.name, registry, is_outline=True)
+        found = await read_apart(self._pool, reading)
+        if not found.missing:
+            return found.document
+        stored = await asyncio.to_thread(known.stored, found.missing)
+        registry = Registry({**registry.signatures, **stored}, await asyncio.to_thread(known.stored_names))
+        return (await read_apart(self._pool, replace(reading, registry=registry))).document
 
     async def GetWorkflow(self, request: wire.GetWorkflowRequest, context: Any) -> wire.GetWorkflowResponse:
         fields = convert.Fields()

@@ -53,23 +53,24 @@ class Member:
     action: AdHocAction | None = None
 
     @property
-    def _compiled(self) -> Workflow | AdHocAction:
+    def compiled(self) -> Workflow | AdHocAction:
+        """What it says."""
         compiled = self.workflow if self.workflow is not None else self.action
         assert compiled is not None
         return compiled
 
     @property
     def description(self) -> str:
-        return self._compiled.description
+        return self.compiled.description
 
     @property
     def tags(self) -> tuple[str, ...]:
-        return self._compiled.tags
+        return self.compiled.tags
 
     @property
     def input(self) -> tuple[Parameter, ...]:
         """The declared input parameters."""
-        return self._compiled.input
+        return self.compiled.input
 
     @property
     def defaults(self) -> dict[str, object]:

@@ -9,12 +9,14 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any
 
 from dalsegno.engine.evaluations import Evaluations
 from dalsegno.engine.work import Work
 from dalsegno.expressions.apart import POOL
 from dalsegno.expressions.pool.jobs import Evaluation, SchemaCheck
-from dalsegno.workflow.scope import Scope
+from dalsegno.workflow.scope import Scope, Suspended
 
 STALE_MAX = 3
 """After so many passes with values that did not count any more, other works of the execution wait."""
@@ -34,14 +36,27 @@ class WorkEvaluator:
         if work.evaluations is not None:
             work.evaluations.begin()
 
+    def end(self) -> None:
+        """No work is carried out any more."""
+        self._work = None
+
+    def wait(self, future: Future[Any]) -> None:
+        """Put the work aside until the future is done, or look again some time when there is no work."""
+        if self._work is not None:
+            self._evaluations(self._work).wait(future)
+        raise Suspended
+
     def value(self, job: Evaluation | SchemaCheck, scope: Scope | None) -> object:
         """The value if it is known. Raises EvaluationError and Suspended."""
         work = self._work
         assert work is not None, "nothing is evaluated outside of a work"
+        return self._evaluations(work).value(job, scope)
+
+    def _evaluations(self, work: Work) -> Evaluations:
         if work.evaluations is None:
             work.evaluations = Evaluations(POOL, work.execution_id or work.name, lambda: self._on_ready(work))
             work.evaluations.begin()
-        return work.evaluations.value(job, scope)
+        return work.evaluations
 
 
 class Aside:

@@ -202,11 +202,17 @@ class Batch:
             copy.execution.apply(change)
         return copy
 
+    def workflow_of(self, copy: Copy) -> Workflow:
+        """What the execution runs. Raises LookupError, and Suspended while that is being compiled."""
+        if copy.workflow is None:
+            copy.workflow = self.lookups.workflows.of(copy.execution.created, self.transaction.queries)
+        return copy.workflow
+
     def try_step(self, copy: Copy, event: Event) -> Outcome:
         """Step a private copy. Raises Refusal."""
         event = msgspec.structs.replace(event, at_s=max(self.at_s, copy.at_s))
         self._page.mark(copy.execution.id, EVENT_NAMES[type(event)])
-        return machine.step(copy.workflow, copy.execution, event, self.outside, self._next_given())
+        return machine.step(self.workflow_of(copy), copy.execution, event, self.outside, self._next_given())
 
     def step(self, execution_id: str, event: Event) -> Outcome:
         """Step a claimed execution and keep what that decides. Raises Refusal, and NotFound when it is not there."""
@@ -369,7 +375,7 @@ class Batch:
         execution = touched.copy.execution
         before = execution.revision
         try:
-            outcome = machine.step(touched.copy.workflow, execution, event, self.outside, self._next_given())
+            outcome = machine.step(self.workflow_of(touched.copy), execution, event, self.outside, self._next_given())
         except Refusal as refusal:
             if execution.revision != before:
                 raise RuntimeError(f"refused after {execution.revision - before} changes: {refusal}") from refusal
@@ -410,9 +416,8 @@ class Batch:
         """A child is inserted IDLE by its parent's transaction and started by a message."""
         child = Execution(creation)
         child.revision = 1
-        workflow = self.lookups.workflows.of(creation, self.transaction.queries)
         entry = JournalEntry("start_requested", creation.at_s, creation.actor, creation.comment, 1)
-        copy = Copy(child, workflow, [creation])
+        copy = Copy(child, None, [creation])
         self._claimed.add(child.id)
         self.touched[child.id] = Touched(copy, [creation], [entry])
         self._send(child.id, StartRequested(at_s=creation.at_s, actor=creation.actor), None)

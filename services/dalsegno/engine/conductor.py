@@ -550,6 +550,8 @@ class Conductor:
         except Exception:
             if not suspended:  # else it may have met what one of those has left half done
                 raise
+        finally:
+            self._evaluator.end()
 
     def _observe(self, batch: Batch, works: Sequence[Work], began: float, decided: float) -> None:
         ended = time.perf_counter()

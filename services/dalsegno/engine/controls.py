@@ -90,7 +90,7 @@ def _checked(request: Any) -> Fields:
 def _open(batch: Batch, request: Any) -> Execution:
     """The execution that is asked for, at the revision that is expected. Raises NotFound and RevisionMoved."""
     copy = batch.open(request.execution_id).copy
-    if not copy.workflow.name:
+    if not copy.execution.created.workflow:
         raise NotFound("execution", request.execution_id)  # one that only carries a standalone action
     _check_revision(request, copy.execution.revision)
     return copy.execution

@@ -46,9 +46,10 @@ class Copy:
 
     __slots__ = ("execution", "value_bytes", "workflow")
 
-    def __init__(self, execution: Execution, workflow: Workflow, changes: Iterable[AnyChange]) -> None:
+    def __init__(self, execution: Execution, workflow: Workflow | None, changes: Iterable[AnyChange]) -> None:
         self.execution = execution
         self.workflow = workflow
+        """None until it is needed: compiling it may take its time (Batch.workflow_of)."""
         self.value_bytes = 0
         """The length of all its values, in bytes."""
         self.count(changes)
@@ -217,8 +218,7 @@ class Copies:
     def loaded(self, execution_id: str, transaction: Transaction) -> Copy:
         """A new copy from the journal; nobody else has it."""
         changes = transaction.changes_after(execution_id, 0)
-        execution = replay(changes)
-        return Copy(execution, self.workflows.of(execution.created, transaction.queries), changes)
+        return Copy(replay(changes), None, changes)
 
     def put(self, copy: Copy) -> None:
         """Keep a copy, just used."""

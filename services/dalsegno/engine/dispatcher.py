@@ -20,6 +20,7 @@ from dalsegno.workflow.events import HandedOut
 from dalsegno.workflow.execution import Execution
 from dalsegno.workflow.identity import AttemptKey, attempt_id
 from dalsegno.workflow.records import Attempt
+from dalsegno.workflow.scope import Suspended
 from dalsegno.workflow.states import QUIET_EXECUTION, AttemptState, ExecutionState
 
 PICKS_MAX = 500
@@ -185,9 +186,12 @@ class Dispatcher:
         attempt = execution.attempts.get(key)
         if attempt is None or attempt.state is not AttemptState.READY:
             return True
-        batch.step_for_another(
-            execution_id, HandedOut(key=key, session_id=stream.session_id, executor_id=stream.executor_id)
-        )
+        try:
+            batch.step_for_another(
+                execution_id, HandedOut(key=key, session_id=stream.session_id, executor_id=stream.executor_id)
+            )
+        except Suspended:
+            return True  # its definition is being compiled; the next scan finds it
         stream.credit -= 1
         self.outgoing.setdefault(stream, []).append(self._message(execution, attempt))
         return True

@@ -42,7 +42,7 @@ def try_operation(
     private = batch.private(execution_id)
     before = _before(private.execution)
     outcome = batch.try_step(private, event)
-    message = dry_run_message(private.workflow, outcome, before)
+    message = dry_run_message(batch.workflow_of(private), outcome, before)
     execution = outcome.execution
     sent = _told(outcome)
     by_child = {each.child_id: each.key for each in execution.attempts.values() if sent and each.child_id}

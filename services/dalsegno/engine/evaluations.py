@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 from typing import Any
 
 from dalsegno.expressions.pool.jobs import Evaluation, Outcome, Question, SchemaCheck, Ticket, Unknown
@@ -81,6 +82,8 @@ class Evaluations:
         self._on_ready = on_ready
         self._lock = threading.Lock()
         self._pending: dict[int, Ticket] = {}
+        self._others: set[int] = set()
+        """What it waits for besides."""
         self._arrived: list[tuple[Key, Outcome]] = []
         self._known: dict[Key, Known] = {}
         self._used: dict[tuple[Key, tuple[str, ...], tuple[str, ...]], int] = {}
@@ -107,7 +110,7 @@ class Evaluations:
         self.stale_count += self._is_stale
         with self._lock:
             self._is_open = False
-            return not self._pending
+            return not (self._pending or self._others)
 
     def withdraw(self) -> None:
         """Nobody wants the work any more."""
@@ -128,6 +131,21 @@ class Evaluations:
                 return outcome.value
         self._submit(key, job, scope, known)
         raise Suspended
+
+    def wait(self, future: Future[Any]) -> None:
+        """Ask for something else than a value: the work goes on when that is there, too."""
+        with self._lock:
+            self._number += 1
+            number = self._number
+            self._others.add(number)
+        future.add_done_callback(lambda done: self._is_there(number))
+
+    def _is_there(self, number: int) -> None:
+        with self._lock:
+            self._others.discard(number)
+            is_ready = not (self._pending or self._others or self._is_open)
+        if is_ready:
+            self._on_ready()
 
     def _find(self, key: Key, known: Known, scope: Scope | None) -> Outcome | None:
         """An outcome that was made from what the scope says now; of equal ones the next."""
@@ -158,7 +176,7 @@ class Evaluations:
                 with self._lock:
                     self._pending.pop(number, None)
                     self._arrived.append((key, outcome))
-                    is_ready = not (self._pending or self._is_open)
+                    is_ready = not (self._pending or self._others or self._is_open)
                 if is_ready:
                     self._on_ready()
 

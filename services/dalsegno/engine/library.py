@@ -7,11 +7,13 @@ import uuid
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 
-from dalsegno.definitions.document import Document, MemberKind, explain_nameless, load_stored, read
+from dalsegno.definitions.apart import Reading, read_apart
+from dalsegno.definitions.document import Document, explain_nameless
 from dalsegno.definitions.document import Member as Defined
 from dalsegno.engine.batch import Batch
 from dalsegno.engine.requests import Asked, Kind, about_nothing, check_shared_fields
 from dalsegno.engine.starts import DESCRIPTION_LENGTH
+from dalsegno.expressions.pool.pool import Pool
 from dalsegno.rpc import convert
 from dalsegno.rpc.errors import problem_message
 from dalsegno.rpc.messages import adhoc_message, environment_message, workflow_message
@@ -19,7 +21,7 @@ from dalsegno.store.records import DefinitionRow, Deletion, EnvironmentRow, Memb
 from dalsegno.store.records import Document as StoredDocument
 from dalsegno.v1 import environment_service_pb2, workflow_service_pb2
 from dalsegno.workflow.identity import derived_id
-from dalsegno.workflow.model import AdHocAction, Parameter, Workflow
+from dalsegno.workflow.model import Parameter
 from dalsegno.workflow.refusals import InvalidDefinition, InvalidRequest, NotFound, RevisionMoved, TooLarge
 from dalsegno.workflow.scope import Constant
 from dalsegno.workflow.value import VALUE_BYTES_MAX, UnfitValue, byte_length, encode
@@ -27,22 +29,10 @@ from dalsegno.workflow.value import VALUE_BYTES_MAX, UnfitValue, byte_length, en
 DEFINITION_BYTES_MAX = VALUE_BYTES_MAX
 
 
-def compile_row(row: DefinitionRow) -> Workflow | AdHocAction:
-    """What a stored definition says, compiled."""
-    assert row.text is not None, "a definition is compiled from its text"
-    return _compiled(load_stored(row.text, row.name, MemberKind(row.kind)))
-
-
-def _compiled(member: Defined) -> Workflow | AdHocAction:
-    compiled = member.workflow if member.workflow is not None else member.action
-    assert compiled is not None
-    return compiled
-
-
 # CreateDefinitions
 
 
-def read_document(request: workflow_service_pb2.CreateDefinitionsRequest) -> Document:
+async def read_document(request: workflow_service_pb2.CreateDefinitionsRequest, pool: Pool) -> Document:
     """The document of a request. Raises InvalidDefinition with every problem, InvalidRequest, TooLarge."""
     fields = check_shared_fields(request)
     size = byte_length(request.text)
@@ -52,7 +42,7 @@ def read_document(request: workflow_service_pb2.CreateDefinitionsRequest) -> Doc
     fields.done()
     if size > DEFINITION_BYTES_MAX:
         raise TooLarge("the definition", size, DEFINITION_BYTES_MAX)
-    document = read(request.text, name=request.name)
+    document = (await read_apart(pool, Reading(request.text, request.name))).document
     problems = (*explain_nameless(document), *(document.objections if request.strict else document.problems))
     if problems:
         raise InvalidDefinition(problems)
@@ -81,7 +71,7 @@ def _create(asked: Asked, batch: Batch) -> workflow_service_pb2.CreateDefinition
         rows = batch.transaction.save_document(stored, members)
         batch.defined = True
         for row, member in zip(rows, document.members, strict=True):
-            batch.lookups.workflows.put(row.definition_id, _compiled(member))
+            batch.lookups.workflows.put(row.definition_id, member.compiled)
     response = workflow_service_pb2.CreateDefinitionsResponse()
     for row in rows:
         if row.kind == "workflow":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,6 +13,7 @@ from google.protobuf.message import Message
 from dalsegno.engine.batch import Batch
 from dalsegno.engine.tokens import Tokens
 from dalsegno.engine.work import Work
+from dalsegno.expressions.pool.pool import Pool
 from dalsegno.rpc.convert import COMMENT_LENGTH, Fields
 from dalsegno.store.records import Deletion, RequestRow, Thing
 from dalsegno.v1 import engine_service_pb2 as wire
@@ -50,8 +51,8 @@ class Kind:
     """What the answer tells of: when that has been deleted, a repeated request is not answered as if it were there."""
     namespaces: Callable[[Asked, Batch], Sequence[str]] = lambda asked, batch: (str(asked.request.namespace),)
     """Where its request id is unique: the first, and others in which the same request may have been answered before."""
-    prepare: Callable[[Any], object] | None = None
-    """What takes long and needs no store: done with the request in a thread of its own before anything else."""
+    prepare: Callable[[Any, Pool], Awaitable[object]] | None = None
+    """What takes long and needs no store: done with the request, in processes of the pool, before anything else."""
 
 
 class Request(Work):

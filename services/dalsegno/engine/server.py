@@ -15,6 +15,7 @@ from dalsegno.engine.conductor import Conductor
 from dalsegno.engine.feed import Feed
 from dalsegno.engine.requests import Asked, Request
 from dalsegno.engine.tokens import Tokens
+from dalsegno.expressions.apart import POOL
 from dalsegno.rpc.errors import OWN_DETAILS_BYTES, code_of, status_of
 from dalsegno.v1 import engine_service_pb2 as wire
 from dalsegno.v1 import engine_service_pb2_grpc
@@ -53,7 +54,7 @@ class EngineServer(engine_service_pb2_grpc.EngineServiceServicer):
         asked = Asked(getattr(request, name), request.actor, self._tokens)
         kind = KINDS[name]
         if kind.prepare is not None:
-            asked.prepared = await asyncio.to_thread(kind.prepare, asked.request)
+            asked.prepared = await kind.prepare(asked.request, POOL)
         on_later = self._put_off if request.takes_later else None
         self._conductor.request(Request(name, kind, asked, future, on_later))
         return await future

@@ -7,14 +7,15 @@ import logging
 import uuid
 
 from dalsegno.actions.registry import builtin_descriptions
+from dalsegno.definitions.apart import MODULE as READING
 from dalsegno.definitions.document import forget_expressions
 from dalsegno.engine.clock import Clock
+from dalsegno.engine.compiling import Compiling
 from dalsegno.engine.conductor import Committed, Conductor
 from dalsegno.engine.copies import Copies, Workflows
 from dalsegno.engine.dispatcher import Dispatcher
 from dalsegno.engine.executors import Executors
 from dalsegno.engine.feed import Feed
-from dalsegno.engine.library import compile_row
 from dalsegno.engine.notifier import Notifier
 from dalsegno.engine.outside import Lookups
 from dalsegno.engine.page import count_death, open_page
@@ -24,6 +25,7 @@ from dalsegno.engine.sessions import KeepLeases
 from dalsegno.engine.settings import Settings
 from dalsegno.engine.timers import Poll, Timers
 from dalsegno.engine.tokens import SETTING, Tokens, new_key
+from dalsegno.expressions.apart import POOL
 from dalsegno.expressions.compile import warm_up
 from dalsegno.rpc.memory import give_back_now_and_then
 from dalsegno.rpc.server import Server
@@ -62,7 +64,7 @@ class Engine:
                 "the engine died while it stepped execution %s (%s): it has now done so %d times in a row",
                 *(died_in.execution_id, died_in.event, deaths),
             )
-        workflows = Workflows(compile_row)
+        workflows = Workflows(Compiling(POOL))
         lookups = Lookups(workflows, builtin_descriptions(), lasting=is_only_engine)
         copies = Copies(settings.cache_mb * 1024 * 1024, workflows)
         self.conductor = Conductor(store, self._clock, copies, lookups, Dispatcher(tokens.make), page=self._page)
@@ -88,6 +90,7 @@ class Engine:
         await asyncio.to_thread(self._clock.begin, self._store)
         self._heard_from_s = self._ticked_s = self._clock.steady_s()
         await self._server.start()
+        POOL.import_too(READING)
         await asyncio.to_thread(warm_up)
         self.conductor.start()
         self._tasks = [

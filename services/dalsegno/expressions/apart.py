@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import atexit
 import threading
+from concurrent.futures import Future, wait
 from typing import Any, Protocol
 
 from dalsegno.expressions.pool.jobs import Evaluation, Problem, SchemaCheck
@@ -22,6 +23,10 @@ class Evaluator(Protocol):
         """The value of the job, whose questions the scope answers. Raises EvaluationError; may raise Suspended."""
         ...
 
+    def wait(self, future: Future[Any]) -> None:
+        """Return when the future is done; may raise Suspended."""
+        ...
+
 
 class Waiting:
     """Waits for each value."""
@@ -29,6 +34,10 @@ class Waiting:
     def value(self, job: Evaluation | SchemaCheck, scope: Scope | None) -> object:
         """The value, when it is there."""
         return POOL.evaluate(job, scope)
+
+    def wait(self, future: Future[Any]) -> None:
+        """Return when it is done, whatever it came to."""
+        wait([future])
 
 
 POOL = Pool()
@@ -47,6 +56,12 @@ def use(evaluator: Evaluator | None) -> None:
 def _evaluator() -> Evaluator:
     found: Evaluator | None = getattr(_thread, "evaluator", None)
     return found or _waiting
+
+
+def wait_for(future: Future[Any]) -> None:
+    """Return when the future is done. Raises Suspended in a thread that does not wait."""
+    if not future.done():
+        _evaluator().wait(future)
 
 
 def evaluate_apart(notation: str, text: str, scope: Scope, place: str, language: str) -> object:

@@ -30,6 +30,8 @@ class Source(ABC):
 
     notation: ClassVar[str]
     """What the process apart is told that it is."""
+    made: ClassVar[tuple[str, ...]] = ()
+    """The attributes that are made of the others when they are None."""
 
     def __init__(self, text: str, language: Language, *, cost: int, is_bounded: bool, path: Path | None) -> None:
         self.text = text
@@ -40,6 +42,11 @@ class Source(ABC):
         """Whether all that it does is paid for, so that it may run in the engine."""
         self.path = path
         """What it asks for when it does nothing else: nearly all expressions are such."""
+
+    def __getstate__(self) -> tuple[None, dict[str, object]]:
+        """What another process is given; it makes of that what it evaluates with (definitions/apart.py)."""
+        names = (name for kind in type(self).__mro__ for name in getattr(kind, "__slots__", ()))
+        return None, {name: None if name in self.made else getattr(self, name) for name in names}
 
     def evaluate(self, scope: Scope, place: str = "") -> object:
         """The value as plain JSON data. `place` keeps `uuid()` of two places apart. Raises EvaluationError."""

@@ -28,8 +28,10 @@ TEMPLATE_COST = 50
 """Steps of evaluating any template, beside its nodes."""
 NODE_COST = 3
 """Steps of a node."""
-COMPILE_COST = 5_000
-"""Steps of compiling a template in the engine."""
+COMPILE_COST = 3_000
+"""Steps of compiling any template in the engine, beside its nodes."""
+COMPILE_NODE_COST = 100
+"""Steps of compiling a node: some 20 microseconds."""
 
 
 class JinjaExpression(Source):
@@ -38,6 +40,7 @@ class JinjaExpression(Source):
     __slots__ = ("compiled", "unknown", "variables")
 
     notation = "jinja"
+    made = ("compiled",)
 
     def __init__(
         self, text: str, language: Language, found: list[nodes.Node], path: Path | None, variables: tuple[str, ...]
@@ -58,7 +61,7 @@ class JinjaExpression(Source):
     def value(self, scope: Scope, budget: Budget) -> object:
         """The value as plain JSON data."""
         if self.compiled is None:
-            _pay_for_compiling(budget)
+            _pay_for_compiling(self, budget)
             value = nodes.Assign(
                 nodes.Name(VALUE, "store"), _parse_expression(_inner(self.text), self.language), lineno=1
             )
@@ -84,6 +87,7 @@ class JinjaText(Source):
     __slots__ = ("compiled", "unknown")
 
     notation = "jinja text"
+    made = ("compiled",)
 
     def __init__(self, text: str, language: Language, found: list[nodes.Node]) -> None:
         super().__init__(
@@ -100,7 +104,7 @@ class JinjaText(Source):
     def value(self, scope: Scope, budget: Budget) -> object:
         """The text."""
         if self.compiled is None:
-            _pay_for_compiling(budget)
+            _pay_for_compiling(self, budget)
             self.compiled = environment(self.language).from_string(self.text)
         context = start_context(self.compiled, Variables(scope, self.language, budget))
         parts = []
@@ -120,10 +124,10 @@ def _failure(text: str, error: Exception) -> EvaluationError:
     return explain(shorten(text, 200), error)
 
 
-def _pay_for_compiling(budget: Budget) -> None:
+def _pay_for_compiling(source: Source, budget: Budget) -> None:
     """Only in the engine, where others wait for it: it depends on who has evaluated what before."""
     if budget.is_here:
-        budget.step(COMPILE_COST)
+        budget.step(COMPILE_COST + COMPILE_NODE_COST * ((source.cost - TEMPLATE_COST) // NODE_COST))
 
 
 _KEY = r"\.[^\W\d_]\w*"

@@ -3,7 +3,7 @@ YAQL and Jinja themselves, how the context is named, and whether keys of dicts a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -27,6 +27,10 @@ class Language:
     renders_texts: bool
     """Whether Jinja renders a text with expressions in it even if it has no blocks, which takes away the line end and
     comments of the text."""
+
+    def __reduce__(self) -> tuple[Callable[[str], Language], tuple[str]]:
+        """A copy, even in another process, is the language itself."""
+        return language_named, (self.name,)
 
     @property
     def context_is_called(self) -> bool:
@@ -60,3 +64,8 @@ ORQUESTA = Language(
     renders_texts=False,
 )
 LANGUAGES = {language.name: language for language in (MISTRAL, ORQUESTA)}
+
+
+def language_named(name: str) -> Language:
+    """The language of this name. Raises KeyError."""
+    return LANGUAGES[name]

@@ -10,12 +10,16 @@ import pytest
 
 from dalsegno.api.reads import Reads
 from dalsegno.api.workflows import Workflows
+from dalsegno.definitions.apart import MODULE as READING
+from dalsegno.expressions.pool.pool import Pool
 from dalsegno.store.memory import MemoryStore
 from dalsegno.store.records import Document, Member
 from dalsegno.v1 import definition_pb2, failure_pb2, workflow_service_pb2
 
 CONTENT = failure_pb2.PROBLEM_CATEGORY_CONTENT
 NOTHING = cast(Any, None)
+POOL = Pool(0, calls=1, modules=(READING,))
+"""Starts with the first long text."""
 
 DESCRIBED = {"name": "pack.greet", "parameters": [{"name": "who", "required": True}], "accepts_any": False}
 STORED = [
@@ -23,6 +27,13 @@ STORED = [
     Member("d2", "action", "adhoc", input=json.dumps([{"name": "b", "required": False, "default": 1}])),
 ]
 ORQUESTA = Member("d3", "workflow", "pack.orquesta", input=json.dumps([{"name": "a", "required": False}]))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _pool() -> Iterator[None]:
+    """Its processes end with the module."""
+    yield
+    POOL.close()
 
 
 @pytest.fixture
@@ -40,10 +51,10 @@ def reads() -> Iterator[Reads]:
 
 
 async def validate(
-    text: str, reads: Reads = NOTHING, name: str = "", *, strict: bool = False
+    text: str, reads: Reads, name: str = "", *, strict: bool = False
 ) -> workflow_service_pb2.ValidateDefinitionsResponse:
     request = workflow_service_pb2.ValidateDefinitionsRequest(text=text, namespace="city", name=name, strict=strict)
-    return await Workflows(reads, NOTHING).ValidateDefinitions(request, NOTHING)
+    return await Workflows(reads, NOTHING, POOL).ValidateDefinitions(request, NOTHING)
 
 
 @pytest.mark.parametrize(
@@ -94,9 +105,9 @@ async def test_a_hint_names_what_is_stored(reads: Reads) -> None:
     assert problem.hint == "did you mean `pack.orquesta`?"
 
 
-async def test_mistral() -> None:
+async def test_mistral(reads: Reads) -> None:
     """A Mistral definition is told the workflows that it defines; its actions are found as it runs."""
-    answer = await validate("version: '2.0'\nw: {tasks: {t: {action: std.noop}}}")
+    answer = await validate("version: '2.0'\nw: {tasks: {t: {action: std.noop}}}", reads)
     assert answer.language == definition_pb2.LANGUAGE_MISTRAL
     assert (list(answer.workflows), list(answer.problems)) == (["w"], [])
 
@@ -104,19 +115,19 @@ async def test_mistral() -> None:
 WARNED = "version: '2.0'\nw:\n  output: {o: <% nosuch() %>}\n  tasks: {t: {action: std.echo output=<% 1 %>/x}}\n"
 
 
-async def test_warnings_stand_beside_problems() -> None:
+async def test_warnings_stand_beside_problems(reads: Reads) -> None:
     """What can be stored and is hardly meant is told in a field of its own, with its place; `strict` makes it problems,
     in the order of the lines with all others."""
-    answer = await validate(WARNED)
+    answer = await validate(WARNED, reads)
     assert not answer.problems
     assert [(each.path, each.line, each.column, each.category) for each in answer.warnings] == [
         ("w.output.o", 3, 12, failure_pb2.PROBLEM_CATEGORY_EXPRESSION),
         ("w.tasks.t.action", 4, 15, failure_pb2.PROBLEM_CATEGORY_SYNTAX),
     ]
-    strict = await validate(WARNED.replace("{action", "{actoin: 1, action"), strict=True)
+    strict = await validate(WARNED.replace("{action", "{actoin: 1, action"), reads, strict=True)
     assert not strict.warnings
     assert [each.line for each in strict.problems] == [3, 4, 4]
-    assert list((await validate(WARNED, strict=True)).problems) == list(answer.warnings)
+    assert list((await validate(WARNED, reads, strict=True)).problems) == list(answer.warnings)
 
 
 @pytest.mark.parametrize(
@@ -136,11 +147,11 @@ async def test_a_name_that_cannot_be_stored(text: str, place: tuple[int, int], r
     assert place in [(problem.line, problem.column) for problem in answer.problems]
 
 
-async def test_json_is_a_definition() -> None:
+async def test_json_is_a_definition(reads: Reads) -> None:
     """JSON is YAML, and the way JSON escapes an emoji is read as the emoji."""
     text = json.dumps({"version": "2.0", "w": {"tasks": {"t": {"action": "std.echo output='\N{CAT}'"}}}})
     assert "\\ud83d" in text
-    answer = await validate(text)
+    answer = await validate(text, reads)
     assert (list(answer.workflows), list(answer.problems)) == (["w"], [])
 
 

@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 
 import pytest
 
+from dalsegno.definitions.document import Document
 from dalsegno.engine.copies import Workflows
 from dalsegno.engine.library import read_document, stored_member
+from dalsegno.expressions.apart import POOL
 from dalsegno.v1 import workflow_service_pb2
 from dalsegno.workflow.model import AdHocAction, Workflow
 from dalsegno.workflow.refusals import InvalidDefinition
 from dalsegno.workflow.scope import Constant
 
 
+def read_here(request: workflow_service_pb2.CreateDefinitionsRequest) -> Document:
+    """The document of a request with a short text."""
+    return asyncio.run(read_document(request, POOL))
+
+
 def refusal(text: str) -> list[str]:
     """What is said against a text."""
     with pytest.raises(InvalidDefinition) as caught:
-        read_document(workflow_service_pb2.CreateDefinitionsRequest(text=text))
+        read_here(workflow_service_pb2.CreateDefinitionsRequest(text=text))
     return [problem.message for problem in caught.value.problems]
 
 
@@ -37,7 +45,7 @@ def test_an_orquesta_workflow_needs_a_name() -> None:
 def test_an_orquesta_workflow_is_named_from_outside_or_at_its_top(name: str, top: str) -> None:
     """A name in the request goes before the one in the text; an action that nobody knows yet keeps none from it."""
     request = workflow_service_pb2.CreateDefinitionsRequest(text=top + ORQUESTA.format("<% 1 %>"), name=name)
-    (member,) = read_document(request).members
+    (member,) = read_here(request).members
     assert member.workflow is not None
     assert (member.name, member.workflow.name, member.workflow.language) == ("pack.greet", "pack.greet", "orquesta")
 
@@ -46,7 +54,7 @@ def test_defaults_are_stored_as_written() -> None:
     """A constant default is stored as its value, an expression as its text; a name alone is null where that is so."""
     text = "version: 1.0\nname: w\ninput: [a, {b: [1]}, {c: <% ctx(b) %>}]\ntasks: {t: {action: core.noop}}"
     request = workflow_service_pb2.CreateDefinitionsRequest(text=text)
-    (member,) = read_document(request).members
+    (member,) = read_here(request).members
     assert json.loads(stored_member(member, 1.0).input) == [
         {"name": "a", "required": False, "default": None},
         {"name": "b", "required": False, "default": [1]},

@@ -13,10 +13,10 @@ from dalsegno.actions.registry import builtin_descriptions
 from dalsegno.definitions.document import read
 from dalsegno.engine.batch import NOTICE_LEASE_S, Batch
 from dalsegno.engine.clock import Clock
+from dalsegno.engine.compiling import compile_row
 from dalsegno.engine.conductor import Committed, Conductor
 from dalsegno.engine.copies import Copies, Workflows
 from dalsegno.engine.dispatcher import Dispatcher
-from dalsegno.engine.library import compile_row
 from dalsegno.engine.notifier import TRIES_MAX, Errand, NoticeTried, Notifier, delay_s
 from dalsegno.engine.outside import Lookups
 from dalsegno.engine.work import Told, Work

@@ -85,6 +85,11 @@ class Pool:
         self._wakers: tuple[socket.socket, socket.socket] | None = None
         self._is_woken = False
 
+    def import_too(self, module: str) -> None:
+        """Let functions of this module be called as well. A pool that runs already imports it in each process."""
+        if module not in self._modules:
+            self._modules = (*self._modules, module)
+
     def start(self) -> None:
         """Start the processes without waiting for them, so that the first job does not."""
         with self._lock:

@@ -12,21 +12,24 @@ from dalsegno.expressions.language import MISTRAL, Language
 from dalsegno.expressions.unknown import Unknown
 from dalsegno.expressions.values import PROVEN, finish
 from dalsegno.expressions.yaql.compile import NODES_PER_STEP, Compiled, compile_statement
-from dalsegno.expressions.yaql.frame import Frame, NotCompiled, TooDeep
+from dalsegno.expressions.yaql.frame import Closure, Frame, NotCompiled, TooDeep
 from dalsegno.expressions.yaql.library import evaluate_by_library
 from dalsegno.expressions.yaql.names import find_unknown
 from dalsegno.expressions.yaql.parse import SyntaxProblem, parse
 from dalsegno.workflow.scope import EvaluationError, Scope
 
 NO_NAMES: dict[str, object] = {}
+COMPILE_COST = 10
+"""Steps of compiling a character in the engine: some microseconds."""
 
 
 class YaqlExpression(Source):
-    """A parsed expression: its closure, or None when the library has to evaluate it."""
+    """A parsed expression: its closure, or None when that is still to be made or the library has to evaluate it."""
 
     __slots__ = ("closure", "unknown")
 
     notation = "yaql"
+    made = ("closure",)
 
     def __init__(self, text: str, compiled: Compiled | None, language: Language, unknown: tuple[Unknown, ...]) -> None:
         super().__init__(
@@ -36,14 +39,19 @@ class YaqlExpression(Source):
             is_bounded=compiled is not None,
             path=None if compiled is None else compiled.path,
         )
-        self.closure = None if compiled is None else compiled.closure
+        self.closure: Closure | None = None if compiled is None else compiled.closure
         self.unknown = unknown
         """What it calls that there is not."""
 
     def value(self, scope: Scope, budget: Budget) -> object:
         """The closure's value, or else the library's."""
         if self.closure is None:
-            return evaluate_by_library(self.text, Frame(scope, budget, NO_NAMES), self.language)
+            if not self.is_bounded:
+                return evaluate_by_library(self.text, Frame(scope, budget, NO_NAMES), self.language)
+            if budget.is_here:  # elsewhere nobody waits
+                budget.step(COMPILE_COST * len(self.text))
+            self.closure = compile_yaql(self.text, self.language).closure
+            assert self.closure is not None
         found = self.closure(Frame(scope, budget, NO_NAMES), None)
         return found if type(found) in PROVEN and not budget.unproven else finish(found, budget)
 

@@ -1,0 +1,112 @@
+"""Definitions read in processes of their own, so that nobody waits for somebody else's size.
+
+A short text is read in a thread of this process: that takes less than a tenth of a second. What another process has
+read comes back compiled, but for its expressions, each of which is compiled when it is evaluated first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import pickle
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+
+from dalsegno.definitions.document import Document, Member, load_stored, read
+from dalsegno.definitions.load import may_have_anchors
+from dalsegno.definitions.orquesta.content import Signature
+from dalsegno.expressions.pool.pool import CallFailed, Pool
+from dalsegno.workflow.refusals import InvalidRequest
+
+MODULE = "dalsegno.definitions.apart"
+"""What a pool that reads definitions must have imported."""
+SHORT_CHARACTERS = 16 * 1024
+READ_S = 60.0
+"""Seconds by the clock for reading one definition."""
+READ_MIB = 600
+"""Address space for that: the longest definition takes some 300 MiB."""
+
+
+@dataclass(slots=True)
+class Registry:
+    """The actions that a definition may call, as far as they are known; notes what else it asks for."""
+
+    signatures: Mapping[str, Signature]
+    names: Iterable[str] = ()
+    """More names, for hints."""
+    missing: dict[str, None] = field(default_factory=dict)
+
+    def signature(self, reference: str) -> Signature | None:
+        """None for what is not known."""
+        found = self.signatures.get(reference)
+        if found is None:
+            self.missing[reference] = None
+        return found
+
+    def references(self) -> Iterable[str]:
+        """All names, for hints."""
+        return (*self.signatures, *self.names)
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """A text to be read."""
+
+    text: str
+    name: str = ""
+    """See document.read."""
+    registry: Registry | None = None
+    is_outline: bool = False
+    """Whether the caller wants no more of the members than their kinds and names."""
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """What a text says."""
+
+    document: Document
+    missing: tuple[str, ...] = ()
+    """The actions that it calls and that the registry does not know."""
+
+
+def is_short(text: str) -> bool:
+    """Whether reading the text takes next to nothing. Anchors make much of little."""
+    return len(text) <= SHORT_CHARACTERS and not may_have_anchors(text)
+
+
+async def read_apart(pool: Pool, reading: Reading) -> Read:
+    """Read a text in a process of the pool, or here when it is short. Raises InvalidRequest when it takes too much.
+
+    The process ends when the caller is cancelled.
+    """
+    if is_short(reading.text):
+        return await asyncio.to_thread(_read, reading)
+    called = pool.call(
+        f"{MODULE}:read_pickled",
+        pickle.dumps(reading),
+        shown="reading the definition",
+        limit_s=READ_S,
+        memory_mib=READ_MIB,
+    )
+    try:
+        pickled = await asyncio.wrap_future(called)
+    except CallFailed as failure:
+        raise InvalidRequest.of("text", str(failure)) from None
+    found: Read = await asyncio.to_thread(pickle.loads, pickled)
+    return found
+
+
+def read_pickled(argument: bytes) -> bytes:
+    """Read a pickled Reading and give a pickled Read: what the process does."""
+    return pickle.dumps(_read(pickle.loads(argument)), pickle.HIGHEST_PROTOCOL)
+
+
+def load_pickled(argument: bytes) -> bytes:
+    """Give a member of a stored text, pickled, for its text, its name and its kind: what the process does."""
+    return pickle.dumps(load_stored(*pickle.loads(argument)), pickle.HIGHEST_PROTOCOL)
+
+
+def _read(reading: Reading) -> Read:
+    document = read(reading.text, name=reading.name, actions=reading.registry)
+    if reading.is_outline:
+        document = replace(document, members=tuple(Member(each.kind, each.name) for each in document.members))
+    return Read(document, () if reading.registry is None else tuple(reading.registry.missing))

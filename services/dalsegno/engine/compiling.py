@@ -1,0 +1,78 @@
+"""What stored definitions say, compiled for the conductor's thread: long ones in a process of the pool meanwhile."""
+
+from __future__ import annotations
+
+import logging
+import pickle
+import threading
+from concurrent.futures import Future
+
+from dalsegno.definitions.apart import MODULE, READ_MIB, READ_S, is_short
+from dalsegno.definitions.document import Member, MemberKind, load_stored
+from dalsegno.expressions.apart import wait_for
+from dalsegno.expressions.pool.pool import CallFailed, Pool
+from dalsegno.store.records import DefinitionRow
+from dalsegno.workflow.model import AdHocAction, Workflow
+
+KEPT = 4
+"""So many compiled definitions are kept until they are asked for."""
+
+_log = logging.getLogger(__name__)
+
+
+def compile_row(row: DefinitionRow) -> Workflow | AdHocAction:
+    """What a stored definition says, compiled here and now."""
+    assert row.text is not None, "a definition is compiled from its text"
+    return load_stored(row.text, row.name, MemberKind(row.kind)).compiled
+
+
+class Compiling:
+    """Compiles definitions; for a long one the works that need it are put aside."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+        self._begun: dict[str, Future[Member]] = {}
+        """By definition."""
+
+    def __call__(self, row: DefinitionRow) -> Workflow | AdHocAction:
+        """What a stored definition says. Raises Suspended while it is compiled elsewhere."""
+        assert row.text is not None, "a definition is compiled from its text"
+        if is_short(row.text):
+            return compile_row(row)
+        begun = self._begun.get(row.definition_id)
+        if begun is None:
+            self._forget()
+            begun = self._begun[row.definition_id] = self._begin(row)
+        wait_for(begun)
+        del self._begun[row.definition_id]
+        try:
+            return begun.result().compiled
+        except CallFailed as failure:  # it was accepted once: whoever needs it has it, whatever that takes
+            _log.warning("%s; it is compiled in the engine", failure)
+            return compile_row(row)
+
+    def _forget(self) -> None:
+        """Let go of what nobody has asked for again: those that needed it are no more."""
+        done = [definition_id for definition_id, begun in self._begun.items() if begun.done()]
+        for definition_id in done[:-KEPT]:
+            del self._begun[definition_id]
+
+    def _begin(self, row: DefinitionRow) -> Future[Member]:
+        called = self._pool.call(
+            f"{MODULE}:load_pickled",
+            pickle.dumps((row.text, row.name, MemberKind(row.kind))),
+            shown=f"compiling {row.kind} {row.name} version {row.version}",
+            limit_s=READ_S,
+            memory_mib=READ_MIB,
+        )
+        member: Future[Member] = Future()
+        # Neither the pool's thread nor the conductor's has the time for what comes back.
+        called.add_done_callback(lambda done: threading.Thread(target=_unpickle, args=(done, member)).start())
+        return member
+
+
+def _unpickle(done: Future[bytes], member: Future[Member]) -> None:
+    try:
+        member.set_result(pickle.loads(done.result()))
+    except BaseException as error:
+        member.set_exception(error)
