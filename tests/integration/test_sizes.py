@@ -50,16 +50,6 @@ async def canary_run(system: System) -> None:
     assert state_of(await system.run(NAME)) == "SUCCESS"
 
 
-async def test_wide_lists_let_others_go_on(system: System) -> None:
-    """200 executions of 1,000 items each begin at once; a canary beside them never waits for all of them."""
-    async with singing(lambda: canary_run(system)) as canary:
-        await asyncio.gather(*(system.begin("wide", {"n": 1000}) for _ in range(200)))
-        await asyncio.sleep(10)
-    print(f"{len(canary.times_s)} canaries, the slowest took {max(canary.times_s):.2f} s")
-    assert len(canary.times_s) > 20
-    assert max(canary.times_s) < WAIT_MAX_S
-
-
 async def test_large_changes_can_be_watched(system: System) -> None:
     """An execution whose changes hold more than any message is told of in parts, to watchers and in lists."""
     execution_id = await system.begin("heavy", {"n": 80, "word": "x" * 400_000})
@@ -115,3 +105,14 @@ async def test_long_definitions_go_on_after_a_restart(system: System) -> None:
     await system.complete(attempt.id)
     for execution_id in (told, due):
         assert state_of(await system.wait(execution_id)) == "SUCCESS"
+
+
+# The last one: whatever is looked at after it takes the longer.
+async def test_wide_lists_let_others_go_on(system: System) -> None:
+    """200 executions of 1,000 items each begin at once; a canary beside them never waits for all of them."""
+    async with singing(lambda: canary_run(system)) as canary:
+        await asyncio.gather(*(system.begin("wide", {"n": 1000}) for _ in range(200)))
+        await asyncio.sleep(10)
+    print(f"{len(canary.times_s)} canaries, the slowest took {max(canary.times_s):.2f} s")
+    assert len(canary.times_s) > 20
+    assert max(canary.times_s) < WAIT_MAX_S

@@ -7,9 +7,11 @@ read comes back compiled, but for its expressions, each of which is compiled whe
 from __future__ import annotations
 
 import asyncio
+import gc
 import pickle
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from dalsegno.definitions.document import Document, Member, load_stored, read
 from dalsegno.definitions.load import may_have_anchors
@@ -91,13 +93,24 @@ async def read_apart(pool: Pool, reading: Reading) -> Read:
         pickled = await asyncio.wrap_future(called)
     except CallFailed as failure:
         raise InvalidRequest.of("text", str(failure)) from None
-    found: Read = await asyncio.to_thread(pickle.loads, pickled)
+    found: Read = await asyncio.to_thread(unpickle, pickled)
     return found
 
 
 def read_pickled(argument: bytes) -> bytes:
     """Read a pickled Reading and give a pickled Read: what the process does."""
     return pickle.dumps(_read(pickle.loads(argument)), pickle.HIGHEST_PROTOCOL)
+
+
+def unpickle(pickled: bytes) -> Any:
+    """What another process has pickled. Nothing of it is looked at by the collector, now or later: it has no cycles,
+    and everybody would stand still for the time that it takes."""
+    gc.disable()
+    try:
+        return pickle.loads(pickled)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def load_pickled(argument: bytes) -> bytes:

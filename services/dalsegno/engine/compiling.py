@@ -7,7 +7,7 @@ import pickle
 import threading
 from concurrent.futures import Future
 
-from dalsegno.definitions.apart import MODULE, READ_MIB, READ_S, is_short
+from dalsegno.definitions.apart import MODULE, READ_MIB, READ_S, is_short, unpickle
 from dalsegno.definitions.document import Member, MemberKind, load_stored
 from dalsegno.expressions.apart import wait_for
 from dalsegno.expressions.pool.pool import CallFailed, Pool
@@ -73,6 +73,6 @@ class Compiling:
 
 def _unpickle(done: Future[bytes], member: Future[Member]) -> None:
     try:
-        member.set_result(pickle.loads(done.result()))
+        member.set_result(unpickle(done.result()))
     except BaseException as error:
         member.set_exception(error)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from dalsegno.store.records import DefinitionRow
@@ -32,7 +32,9 @@ ATTEMPT_BYTES = 1_200
 """What an execution, a task and an attempt take in memory without their values, roughly."""
 
 DEFINITIONS_BYTES_MAX = 2 * 1024 * 1024
-"""As long may the texts of the definitions be that are kept compiled; one at least is kept."""
+"""So much longer than the longest one may be the texts of all definitions that are kept compiled."""
+LONG_BYTES = 100_000
+"""When one is dropped that is longer than that, executions let go of it too."""
 
 MEMBER_BYTES = 1_000
 """What a compiled definition counts for beside its text."""
@@ -109,13 +111,13 @@ _VALUES: dict[type, Callable[[Any], Iterable[Value]]] = {
 
 class Workflows:
     """Compiled workflows and ad-hoc actions by the id of their definition, the least recently used dropped when the
-    texts of all together are too long: compiled they take many times as much."""
+    texts of all are too much longer than the longest: compiled they take many times as much."""
 
     def __init__(
         self, compile_row: Callable[[DefinitionRow], Workflow | AdHocAction], bytes_max: int = DEFINITIONS_BYTES_MAX
     ) -> None:
-        self.on_drop: list[Callable[[], None]] = []
-        """Called when something is kept no longer: whoever has it as well lets go of it."""
+        self.on_drop: list[Callable[[Sequence[Workflow | AdHocAction]], None]] = []
+        """Called when something is kept no longer, with what of it is long: whoever has it as well lets go of it."""
         self._compile_row = compile_row
         self._bytes_max = bytes_max
         self._compiled: OrderedDict[str, tuple[Workflow | AdHocAction, int]] = OrderedDict()
@@ -149,13 +151,16 @@ class Workflows:
         size = MEMBER_BYTES + (len(repr(compiled.spec)) if isinstance(compiled, Workflow) else 0)
         self._compiled[definition_id] = (compiled, size)
         self._bytes += size
-        if self._bytes <= self._bytes_max:
-            return
-        while self._bytes > self._bytes_max and len(self._compiled) > 1:
-            _, (_, dropped) = self._compiled.popitem(last=False)
-            self._bytes -= dropped
-        for let_go in self.on_drop:
-            let_go()
+        if self._bytes > self._bytes_max:
+            self._drop_oldest(self._bytes_max + max(size for _, size in self._compiled.values()))
+
+    def _drop_oldest(self, limit: int) -> None:
+        dropped = []
+        while self._bytes > limit:
+            dropped.append(self._compiled.popitem(last=False)[1])
+            self._bytes -= dropped[-1][1]
+        for let_go in self.on_drop if dropped else ():
+            let_go([compiled for compiled, size in dropped if size > LONG_BYTES])
 
     def _find(self, definition_id: str) -> Workflow | AdHocAction | None:
         kept = self._compiled.get(definition_id)
@@ -185,6 +190,7 @@ class Copies:
 
     def __init__(self, cache_bytes: int, workflows: Workflows) -> None:
         self.workflows = workflows
+        workflows.on_drop.append(self._let_go)
         self._cache_bytes = cache_bytes
         self._copies: OrderedDict[str, tuple[Copy, int]] = OrderedDict()
         self._weight = 0
@@ -197,6 +203,13 @@ class Copies:
 
     def __contains__(self, execution_id: str) -> bool:
         return execution_id in self._copies
+
+    def _let_go(self, dropped: Sequence[Workflow | AdHocAction]) -> None:
+        if dropped:
+            gone = {id(each) for each in dropped}
+            for copy, _ in self._copies.values():
+                if id(copy.workflow) in gone:
+                    copy.workflow = None
 
     def caught_up(self, execution_id: str, revision: int, transaction: Transaction) -> Copy:
         """The execution as it is at this revision, the present one: the kept copy brought up to it, or a new one."""

@@ -36,7 +36,7 @@ class Lookups:
         self._found_actions: dict[tuple[str, str], ActionDescription | AdHocAction | None] = {}
         self._definitions: dict[tuple[str, str, str, int], tuple[DefinitionRow, Workflow | AdHocAction] | None] = {}
         self._described: dict[str, str] | None = None
-        workflows.on_drop.append(self.forget)
+        workflows.on_drop.append(lambda dropped: self.forget())
 
     def forget(self) -> None:
         """Something was defined, deleted or described."""

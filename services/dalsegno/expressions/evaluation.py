@@ -8,6 +8,7 @@ expect.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from functools import cache
 from typing import ClassVar
 
 from dalsegno.expressions.apart import evaluate_apart
@@ -43,10 +44,10 @@ class Source(ABC):
         self.path = path
         """What it asks for when it does nothing else: nearly all expressions are such."""
 
-    def __getstate__(self) -> tuple[None, dict[str, object]]:
+    def __reduce__(self) -> tuple[object, ...]:
         """What another process is given; it makes of that what it evaluates with (definitions/apart.py)."""
-        names = (name for kind in type(self).__mro__ for name in getattr(kind, "__slots__", ()))
-        return None, {name: None if name in self.made else getattr(self, name) for name in names}
+        values = (None if name in self.made else getattr(self, name) for name in _attributes(type(self)))
+        return _restore, (type(self), *values)
 
     def evaluate(self, scope: Scope, place: str = "") -> object:
         """The value as plain JSON data. `place` keeps `uuid()` of two places apart. Raises EvaluationError."""
@@ -91,6 +92,19 @@ class Source(ABC):
 
         Python's functions and the libraries raise whatever they like, and all of it is the expression's fault.
         """
+
+
+@cache
+def _attributes(kind: type[Source]) -> tuple[str, ...]:
+    return tuple(name for each in kind.__mro__ for name in getattr(each, "__slots__", ()))
+
+
+def _restore(kind: type[Source], *values: object) -> Source:
+    """A source as another process has had it. (Values in a row take less memory than the dict of the usual way.)"""
+    source: Source = object.__new__(kind)
+    for name, value in zip(_attributes(kind), values, strict=True):
+        setattr(source, name, value)
+    return source
 
 
 def follow(scope: Scope, path: Path) -> object:

@@ -35,7 +35,9 @@ def resident_bytes() -> int:
 
 def give_back() -> None:
     """Free what is kept by cycles only, and return what is free to the machine, where the allocator can."""
+    gc.unfreeze()
     gc.collect()
+    gc.freeze()  # what is left will last: nobody waits until the collector has looked through it again
     if _trim is not None:
         _trim(0)  # lets other threads run meanwhile
 

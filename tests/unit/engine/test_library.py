@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import json
+import uuid
 
 import pytest
 
 from dalsegno.definitions.document import Document
-from dalsegno.engine.copies import Workflows
+from dalsegno.engine.copies import Copies, Copy, Workflows
 from dalsegno.engine.library import read_document, stored_member
 from dalsegno.expressions.apart import POOL
 from dalsegno.v1 import workflow_service_pb2
+from dalsegno.workflow.changes import ExecutionCreated
+from dalsegno.workflow.execution import Execution
 from dalsegno.workflow.model import AdHocAction, Workflow
 from dalsegno.workflow.refusals import InvalidDefinition
 from dalsegno.workflow.scope import Constant
@@ -62,16 +65,47 @@ def test_defaults_are_stored_as_written() -> None:
     ]
 
 
+def long_workflow(characters: int) -> Workflow:
+    """One whose text is as long as that."""
+    return Workflow("w", {}, spec={"description": "x" * characters})
+
+
 def test_compiled_definitions_are_kept_by_their_size() -> None:
-    """Long ones push each other out, short ones stay; whoever has found them by name lets go of them as well."""
-    workflows = Workflows(lambda row: AdHocAction("a", Constant("b")), bytes_max=50_000)
-    let_go = []
-    workflows.on_drop.append(lambda: let_go.append(len(workflows._compiled)))
+    """The oldest go when all together are much longer than the longest; whoever has found them lets go of them too."""
+    workflows = Workflows(lambda row: AdHocAction("a", Constant("b")), bytes_max=150_000)
+    let_go: list[int] = []
+    workflows.on_drop.append(lambda dropped: let_go.append(len(dropped)))
     for number in range(20):
         workflows.put(f"small {number}", Workflow("w", {}))
-    assert len(workflows._compiled) == 20
-    assert let_go == []
     for number in range(3):
-        workflows.put(f"large {number}", Workflow("w", {}, spec={"description": "x" * 60_000}))
-    assert list(workflows._compiled) == ["large 2"]
-    assert let_go == [1, 1, 1]
+        workflows.put(f"large {number}", long_workflow(120_000))
+    assert list(workflows._compiled)[-2:] == ["large 1", "large 2"]
+    assert let_go == [1]
+    for number in range(20):
+        workflows.put(f"later {number}", Workflow("w", {}))
+    assert let_go == [1]
+
+
+def test_the_longest_is_kept_beside_short_ones() -> None:
+    """It takes longest to compile."""
+    workflows = Workflows(lambda row: AdHocAction("a", Constant("b")), bytes_max=50_000)
+    workflows.put("longest", long_workflow(4_000_000))
+    for number in range(40):
+        workflows.put(f"small {number}", Workflow("w", {}))
+    assert "longest" in workflows._compiled
+    workflows.put("as long", long_workflow(4_000_000))
+    assert "longest" not in workflows._compiled
+    assert "as long" in workflows._compiled
+
+
+def test_executions_let_go_of_a_long_definition() -> None:
+    """What is dropped is not kept by copies; they find it again when they are stepped."""
+    workflows = Workflows(lambda row: AdHocAction("a", Constant("b")), bytes_max=50_000)
+    copies = Copies(1 << 20, workflows)
+    long = long_workflow(200_000)
+    workflows.put("long", long)
+    created = ExecutionCreated(execution_id=str(uuid.UUID(int=1)), workflow="w", definition_id="long")
+    copies.put(Copy(Execution(created), long, ()))
+    workflows.put("other", long_workflow(300_000))
+    ((kept, _),) = copies._copies.values()
+    assert kept.workflow is None
