@@ -156,8 +156,15 @@ def _work(connection: Connection) -> None:
         resource.setrlimit(resource.RLIMIT_CPU, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
 
 
-def _evaluate(case: Case) -> Outcome:
-    """As the engine has it evaluated: here as long as it may, then with the limits of the process apart."""
+def judge_here(case: Case) -> Outcome:
+    """What comes of an expression with as much as the engine spends on it; of kind `refused` when it is none."""
+    source = _compile(case)
+    if isinstance(source, Outcome):
+        return Outcome(error=source.error, kind="refused")
+    return _try(source, BudgetHere()) if source.is_bounded else Outcome(kind="unknown", is_moved=True)
+
+
+def _compile(case: Case) -> Source | Outcome:
     problems: list[str] = []
     marked = f"<% {case.text} %>" if case.notation == "yaql" else case.text
     template = compile_template(
@@ -165,7 +172,14 @@ def _evaluate(case: Case) -> Outcome:
     )
     if problems or not isinstance(template, Expression):
         return Outcome(error="; ".join(problems), kind="failure")
-    source = template.expression
+    return template.expression
+
+
+def _evaluate(case: Case) -> Outcome:
+    """As the engine has it evaluated: here as long as it may, then with the limits of the process apart."""
+    source = _compile(case)
+    if isinstance(source, Outcome):
+        return source
     if not source.is_bounded:
         return Outcome(kind="unknown", is_moved=True)
     began_s = time.thread_time()

@@ -46,13 +46,13 @@ CHOSEN: dict[str, object] = {
     "deep": _nested(150),
     "table": {f"k{number}": number for number in range(5_000)},
 }
-_ALL = {**ORDINARY, **CHOSEN}
+VALUES = {**ORDINARY, **CHOSEN}
 
 
 def scope() -> PlainScope:
     """All of it, which nobody changes."""
     return PlainScope(
-        dict(_ALL),
+        dict(VALUES),
         items=[{"x": 1, "k": "v"}],
         keys={"user a": 1},
         states={"current": "SUCCESS", "t1": "ERROR", "each": "SUCCESS"},

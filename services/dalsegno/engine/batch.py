@@ -121,6 +121,8 @@ class Batch:
         """Whether definitions or descriptions have changed."""
         self.given = Given(at_s, "")
         """What events are stepped with: those of the work that is carried out."""
+        self._kept = 0
+        """How many outcomes of steps have been kept."""
         self.counts: dict[str, int] = {}
         """How many events of each kind were stepped."""
         self.broken = broken
@@ -130,6 +132,10 @@ class Batch:
         self._last_resort = last_resort
         self._steps = 0
         """How many events the work has had stepped."""
+        self._done_before = 0
+        """What had been done when the work began."""
+        self._stepping = ""
+        """The execution that an event is stepped in."""
         self._put_off: list[NewMessage] = []
         self._given_back: list[NewMessage] = []
         self._copies = copies
@@ -228,7 +234,31 @@ class Batch:
 
     def begin(self, given: Given) -> None:
         """A work is carried out, from its beginning."""
-        self.given, self._steps = given, 0
+        self.given, self._steps, self._stepping = given, 0, ""
+        self._done_before = self._done
+
+    @property
+    def _done(self) -> int:
+        """Grows with all that a work does."""
+        return self._kept + len(self.messages) + len(self.notices) + len(self._put_off) + len(self.deleted)
+
+    def forsake(self) -> bool:
+        """The work waits for values: forget the step that it has left half done. False when it had done something."""
+        if self._done != self._done_before:
+            return False
+        execution_id = self._stepping
+        if not execution_id:
+            return True
+        if execution_id not in self._revisions:
+            return False  # created by this very batch: there is nothing to load
+        touched = self.touched[execution_id]
+        self._copies.drop(execution_id)
+        if touched.changes:
+            touched.copy = self.private(execution_id)
+            touched.copy.count(touched.changes)
+        else:
+            del self.touched[execution_id]
+        return True
 
     def _next_given(self) -> Given:
         """What the next event of the work is stepped with."""
@@ -374,8 +404,10 @@ class Batch:
     def _stepped(self, touched: Touched, event: Event) -> Outcome:
         execution = touched.copy.execution
         before = execution.revision
+        workflow = self.workflow_of(touched.copy)
+        self._stepping = execution.id
         try:
-            outcome = machine.step(self.workflow_of(touched.copy), execution, event, self.outside, self._next_given())
+            outcome = machine.step(workflow, execution, event, self.outside, self._next_given())
         except Refusal as refusal:
             if execution.revision != before:
                 raise RuntimeError(f"refused after {execution.revision - before} changes: {refusal}") from refusal
@@ -384,6 +416,8 @@ class Batch:
         return outcome
 
     def _keep(self, touched: Touched, event: Event, outcome: Outcome) -> None:
+        self._stepping = ""
+        self._kept += 1
         name = EVENT_NAMES[type(event)]
         self.counts[name] = self.counts.get(name, 0) + 1
         touched.is_stepped = True

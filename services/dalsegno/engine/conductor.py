@@ -68,6 +68,8 @@ class Committed:
     left: Sequence[Work] = ()
     """What it has not come to: first in the next batch."""
     left_slices: Sequence[Work] = ()
+    parked: Sequence[Work] = ()
+    """What waits for values."""
     messages: list[NewMessage] = field(default_factory=list)
     outgoing: dict[Stream, list[wire.RunAction]] = field(default_factory=dict)
     cancels: list[Cancel] = field(default_factory=list)
@@ -95,11 +97,11 @@ class Parked:
 
 
 class Suspension(Exception):
-    """Works cannot be done yet; the batch is done again without them."""
+    """A work waits for values and has done something by then; the batch is done again without it."""
 
-    def __init__(self, works: Sequence[Work]) -> None:
-        super().__init__(", ".join(work.name for work in works))
-        self.works = works
+    def __init__(self, work: Work) -> None:
+        super().__init__(work.name)
+        self.work = work
 
 
 class StoreLost(Exception):
@@ -333,10 +335,11 @@ class Conductor:
         while tries < 2:
             broken = len(self._broken)
             try:
-                return [self._transact(works, part), *parked]
+                committed = self._transact(works, part)
+                return [committed, *map(Parked, committed.parked), *parked]
             except Suspension as suspension:
-                parked += (Parked(work) for work in suspension.works)
-                works = [work for work in works if work not in suspension.works]
+                parked.append(Parked(suspension.work))
+                works = [work for work in works if work is not suspension.work]
                 continue
             except Separation as separation:
                 return [*self._carry_out_parts(separation.parts), *parked]
@@ -417,7 +420,7 @@ class Conductor:
                     last_resort=last_resort,
                     shift_s=self.clock.shift_s,
                 )
-                left, left_slices = self._fill(batch, works, part)
+                left, left_slices, parked = self._fill(batch, works, part)
                 decided = time.perf_counter()
                 batch.save()
                 is_noted = self._note(batch, works)
@@ -434,7 +437,7 @@ class Conductor:
         if is_noted:
             self.clock.noted_s = batch.at_s
         batch.keep_copies()
-        put_off = {id(work) for work in (*left, *left_slices)}
+        put_off = {id(work) for work in (*left, *left_slices, *parked)}
         works = [work for work in works if id(work) not in put_off]
         self._observe(batch, works, began, decided)
         hints = {
@@ -448,6 +451,7 @@ class Conductor:
             works=works,
             left=left,
             left_slices=left_slices,
+            parked=parked,
             messages=batch.messages,
             outgoing=self.dispatcher.commit(batch),
             cancels=batch.cancels,
@@ -476,8 +480,9 @@ class Conductor:
             for stream, actions in self.dispatcher.outgoing.items()
         ]
 
-    def _fill(self, batch: Batch, given: Sequence[Work], part: Part) -> tuple[list[Work], list[Work]]:
-        """Do the works, after those that are in doubt. Returns what is left to later batches: works, and slices."""
+    def _fill(self, batch: Batch, given: Sequence[Work], part: Part) -> tuple[list[Work], list[Work], list[Work]]:
+        """Do the works, after those that are in doubt. Returns what is left to later batches: works, slices, and works
+        that wait for values."""
         works = [*self._doubtful, *given]
         batch.take([work.message_id for work in works if work.message_id])
         unknown = self._unknown(batch, works)
@@ -499,20 +504,18 @@ class Conductor:
             # The doubtful go before every batch, and step nothing.
             is_calm = time.monotonic() >= self._calm_s
             check_alone(needs[len(self._doubtful) :], picked, batch, part, is_calm=is_calm)
-        left, left_slices = self._carry_out_all(batch, works)
-        for work in (*left, *left_slices):
+        left, left_slices, parked = self._carry_out_all(batch, works)
+        for work in (*left, *left_slices, *parked):
             work.leave(batch)
         self.dispatcher.hand_out(batch)
-        return left, left_slices
+        return left, left_slices, parked
 
-    def _carry_out_all(self, batch: Batch, works: Sequence[Work]) -> tuple[list[Work], list[Work]]:
-        """Do the works until the batch has had its time, and one slice of them. Returns the others: works, and slices.
-
-        Raises Suspension.
-        """
+    def _carry_out_all(self, batch: Batch, works: Sequence[Work]) -> tuple[list[Work], list[Work], list[Work]]:
+        """Do the works until the batch has had its time, and one slice of them. Returns the others: works, slices, and
+        works that wait for values. Raises Suspension."""
         left: list[Work] = []
         left_slices: list[Work] = []
-        suspended: list[Work] = []
+        parked: list[Work] = []
         has_slice, until = False, time.perf_counter() + self._work_max_s
         for index, work in enumerate(works):
             is_slice = work.is_slice(batch)
@@ -520,12 +523,11 @@ class Conductor:
                 left_slices.append(work)
             elif index > len(self._doubtful) and work.can_wait and time.perf_counter() > until:
                 left.append(work)
-            elif work.refusal is None and not (suspended and _is_about_any(work, suspended)):
+            elif work.refusal is None:
                 has_slice = has_slice or is_slice
-                self._carry_out_one(batch, work, suspended)
-        if suspended:
-            raise Suspension(suspended)
-        return left, left_slices
+                if not self._carry_out_one(batch, work):
+                    parked.append(work)
+        return left, left_slices, parked
 
     def _unknown(self, batch: Batch, works: Sequence[Work]) -> set[str]:
         """Which executions that are told of something are not there: one look at the index, for all of them."""
@@ -533,9 +535,8 @@ class Conductor:
         told = {execution_id for execution_id in told if execution_id not in self._copies}
         return told - batch.transaction.queries.standings(told).keys() if told else told
 
-    def _carry_out_one(self, batch: Batch, work: Work, suspended: list[Work]) -> None:
-        """Do one work. One that must wait for values is added to those that do: the batch is then only gone through
-        for the values that the others need."""
+    def _carry_out_one(self, batch: Batch, work: Work) -> bool:
+        """Do one work. False when it must wait for values: then it has done nothing. Raises Suspension."""
         if work.given is None:
             work.given = Given(batch.at_s, f"{self._nonce}-{next(self._seeds)}")
         batch.begin(work.given)
@@ -546,12 +547,12 @@ class Conductor:
             work.refusal = refusal
             _log.info("%s refused: %s", work.name, refusal)
         except Suspended:
-            suspended.append(work)
-        except Exception:
-            if not suspended:  # else it may have met what one of those has left half done
-                raise
+            if not batch.forsake():
+                raise Suspension(work) from None
+            return False
         finally:
             self._evaluator.end()
+        return True
 
     def _observe(self, batch: Batch, works: Sequence[Work], began: float, decided: float) -> None:
         ended = time.perf_counter()
@@ -571,11 +572,6 @@ class Conductor:
                 (ended - decided) * 1e3,
                 told,
             )
-
-
-def _is_about_any(work: Work, others: Sequence[Work]) -> bool:
-    """Whether the work is about an execution that one of these is about."""
-    return bool(work.execution_id) and any(work.execution_id == other.execution_id for other in others)
 
 
 def _call(function: Callable[..., None], *arguments: object) -> None:

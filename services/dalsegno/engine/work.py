@@ -19,6 +19,7 @@ from dalsegno.workflow.events import (
     TimerFired,
 )
 from dalsegno.workflow.refusals import NotFound, Refusal
+from dalsegno.workflow.scope import Suspended
 
 if TYPE_CHECKING:
     from dalsegno.engine.batch import Batch
@@ -160,7 +161,7 @@ class Told(Work):
         return (self.execution_id,)
 
     def carry_out(self, batch: Batch) -> None:
-        event = self.event
+        event, taken = self.event, None
         if self._message_id:
             taken = batch.taken.pop(self._message_id, None)
             if taken is None or not batch.exists(self.execution_id):
@@ -176,7 +177,12 @@ class Told(Work):
         if isinstance(event, _REPORTS) and batch.is_given_up(self.execution_id):
             self.verdict = "superseded"  # not even looked at: it may be what killed the engines
             return
-        self.verdict = batch.step(self.execution_id, event).verdict
+        try:
+            self.verdict = batch.step(self.execution_id, event).verdict
+        except Suspended:
+            if taken is not None:
+                batch.taken[self._message_id] = taken  # still to be applied
+            raise
 
     def done(self) -> None:
         if self._reply is not None:
