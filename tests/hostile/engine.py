@@ -15,12 +15,12 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from tests.canary import NAME, TEXT, Canary, singing
 from tests.hostile.exam import Case, Outcome, Tally, judge_here
 from tests.hostile.texts import cases
-from tests.hostile.values import VALUES
+from tests.hostile.values import SHORTER
 from tests.processes import System, state_of
 
 from dalsegno.v1 import execution_pb2
 
-TOGETHER = 25
+TOGETHER = 5
 """So many expressions are in one execution, each in a task of its own: they share what they work on."""
 AT_ONCE = 4
 """So many executions run at the same time."""
@@ -91,7 +91,7 @@ async def run_in_engine(system: System, drawn: Sequence[Case]) -> Report:
 
     async def run(name: str, group: Sequence[Case]) -> None:
         async with room:
-            execution_id = await system.begin(name, {"data": None, **VALUES})
+            execution_id = await system.begin(name, {"data": None, **SHORTER})
             execution = await system.wait(execution_id, timeout_s=END_S)
             for case, outcome in zip(group, await _outcomes(system, execution, len(group)), strict=True):
                 report.ends[outcome.kind] += 1
@@ -125,7 +125,7 @@ async def _define(system: System, drawn: Sequence[Case]) -> dict[str, Sequence[C
 
 def _mistral(name: str, texts: Sequence[str]) -> object:
     tasks = {f"t{n}": {"action": "std.noop", "publish": {f"x{n}": text}} for n, text in enumerate(texts)}
-    return {"version": "2.0", name: {"input": ["data", *VALUES], "tasks": tasks}}
+    return {"version": "2.0", name: {"input": ["data", *SHORTER], "tasks": tasks}}
 
 
 def _orquesta(name: str, texts: Sequence[str]) -> object:
@@ -133,7 +133,7 @@ def _orquesta(name: str, texts: Sequence[str]) -> object:
         f"t{n}": {"action": "core.noop", "next": [{"publish": [{f"x{n}": text}], "do": ["noop"]}]}
         for n, text in enumerate(texts)
     }
-    return {"version": 1.0, "input": ["data", *VALUES], "tasks": tasks}
+    return {"version": 1.0, "input": ["data", *SHORTER], "tasks": tasks}
 
 
 _DOCUMENTS = {"mistral": _mistral, "orquesta": _orquesta}

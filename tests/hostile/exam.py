@@ -8,7 +8,7 @@ import resource
 import time
 import warnings
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import Any
@@ -161,7 +161,11 @@ def judge_here(case: Case) -> Outcome:
     source = _compile(case)
     if isinstance(source, Outcome):
         return Outcome(error=source.error, kind="refused")
-    return _try(source, BudgetHere()) if source.is_bounded else Outcome(kind="unknown", is_moved=True)
+    if not source.is_bounded:
+        return Outcome(kind="unknown", is_moved=True)
+    began_s = time.thread_time()
+    outcome = _try(source, BudgetHere())
+    return replace(outcome, here_s=time.thread_time() - began_s)
 
 
 def _compile(case: Case) -> Source | Outcome:

@@ -47,6 +47,14 @@ CHOSEN: dict[str, object] = {
     "table": {f"k{number}": number for number in range(5_000)},
 }
 VALUES = {**ORDINARY, **CHOSEN}
+SHORTER: dict[str, object] = {
+    **VALUES,
+    "long": list(range(5_000)),
+    "words": [f"word {number % 700}" for number in range(1_000)],
+    "rows": [{"x": number % 50, "y": f"y{number}"} for number in range(500)],
+    "table": {f"k{number}": number for number in range(1_000)},
+}
+"""The same for services, which have many of it at once."""
 
 
 def scope() -> PlainScope:

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from pathlib import Path
 
 import pytest
 import pytest_asyncio
 from tests.canary import NAME, TEXT, Canary, singing
+from tests.hostile.engine import ENGINE_MIB, POOL_MIB, draw, resident_mib, run_in_engine
+from tests.hostile.run import FIXED_SEED, seed_of_the_day
 from tests.integration.hostile_texts import DATA, EXPRESSIONS, workflows
 from tests.processes import System, state_of
 
@@ -22,6 +23,8 @@ WAIT_S = 5.0
 AT_ONCE = 40
 """So many hostile executions run at the same time."""
 END_S = 120.0
+EXAMPLES = 250
+"""With each seed."""
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module", autouse=True)
@@ -49,14 +52,6 @@ async def _end_all(system: System, count: int) -> list[str]:
     return await asyncio.gather(*(run_one(number) for number in range(count)))
 
 
-def resident_mib(pid: int) -> int:
-    """The resident memory of a process, in MiB."""
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("VmRSS:"):
-            return int(line.split()[1]) // 1024
-    return 0
-
-
 async def test_no_expression_stops_freezes_or_starves_the_engine(system: System) -> None:
     """Each hostile execution ends with a value or an expression error, the engine lives, and the canary is served."""
     await system.define(workflows(EXPRESSIONS))
@@ -72,5 +67,20 @@ async def test_no_expression_stops_freezes_or_starves_the_engine(system: System)
     assert set(states) <= {"SUCCESS", "ERROR"}
     assert system.engine.is_running
     assert system.engine.pid == engine, "the engine has died and was started again"
-    assert resident_mib(engine) < 400
+    assert resident_mib(engine) < ENGINE_MIB
     assert worst_s < WAIT_S
+
+
+@pytest.mark.parametrize("start", [FIXED_SEED, seed_of_the_day()], ids=["fixed", "of the day"])
+async def test_expressions_of_a_grammar(system: System, start: int, capsys: pytest.CaptureFixture[str]) -> None:
+    """Over all functions and filters, at least half beyond their first operator, at least a tenth at a limit: each ends
+    with a value or an expression error. More by hand: `python -m tests.hostile --engine --examples 10000`."""
+    report = await run_in_engine(system, draw(EXAMPLES, start))
+    with capsys.disabled():
+        print(f"\nhostile expressions in services, seed {start}: {report}")
+    assert report.ends.total() == EXAMPLES
+    assert report.tally.share("beyond the first operator") >= 0.5
+    assert report.tally.share("met a limit") >= 0.1
+    assert report.engine_mib < ENGINE_MIB
+    assert report.pool_mib < POOL_MIB
+    assert report.canary_s(1) < WAIT_S

@@ -17,10 +17,11 @@ import dalsegno.store
 from dalsegno.actions.registry import builtin_descriptions
 from dalsegno.engine.clock import Clock
 from dalsegno.engine.compiling import compile_row
-from dalsegno.engine.conductor import Committed, Conductor, Failed, Parked, StoreLost
+from dalsegno.engine.conductor import Conductor
 from dalsegno.engine.copies import Copies, Workflows
 from dalsegno.engine.dispatcher import Dispatcher
 from dalsegno.engine.outside import Lookups
+from dalsegno.engine.results import Committed, Failed, Parked, StoreLost
 from dalsegno.engine.streams import Stream
 from dalsegno.engine.timers import Timers
 from dalsegno.engine.tokens import SETTING, Tokens, new_key

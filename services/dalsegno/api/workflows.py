@@ -9,12 +9,13 @@ from typing import Any
 from dalsegno.api.known import KnownActions
 from dalsegno.api.reads import Reads
 from dalsegno.api.writes import Writes
-from dalsegno.definitions.apart import Reading, Registry, read_apart
+from dalsegno.definitions.apart import Reading, Registry
 from dalsegno.definitions.document import Document, MemberKind
 from dalsegno.definitions.problems import PROBLEMS_MAX, Problem
 from dalsegno.expressions.pool.pool import Pool
 from dalsegno.rpc import convert, messages
 from dalsegno.rpc.errors import problem_message
+from dalsegno.rpc.reading import read_apart
 from dalsegno.store.filters import DEFINITION_FIELDS, parse_filter
 from dalsegno.store.pages import page_size
 from dalsegno.store.store import Queries

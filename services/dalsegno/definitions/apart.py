@@ -1,23 +1,22 @@
 """Definitions read in processes of their own, so that nobody waits for somebody else's size.
 
-A short text is read in a thread of this process: that takes less than a tenth of a second. What another process has
-read comes back compiled, but for its expressions, each of which is compiled when it is evaluated first.
+A short text may be read here: that takes less than a tenth of a second. What another process has read comes back
+compiled, but for its expressions, each of which is compiled when it is evaluated first.
 """
 
 from __future__ import annotations
 
-import asyncio
 import gc
 import pickle
 from collections.abc import Iterable, Mapping
+from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from dalsegno.definitions.document import Document, Member, load_stored, read
 from dalsegno.definitions.load import may_have_anchors
 from dalsegno.definitions.orquesta.content import Signature
-from dalsegno.expressions.pool.pool import CallFailed, Pool
-from dalsegno.workflow.refusals import InvalidRequest
+from dalsegno.expressions.pool.pool import Pool
 
 MODULE = "dalsegno.definitions.apart"
 """What a pool that reads definitions must have imported."""
@@ -75,31 +74,29 @@ def is_short(text: str) -> bool:
     return len(text) <= SHORT_CHARACTERS and not may_have_anchors(text)
 
 
-async def read_apart(pool: Pool, reading: Reading) -> Read:
-    """Read a text in a process of the pool, or here when it is short. Raises InvalidRequest when it takes too much.
-
-    The process ends when the caller is cancelled.
-    """
-    if is_short(reading.text):
-        return await asyncio.to_thread(_read, reading)
-    called = pool.call(
+def begin(pool: Pool, reading: Reading) -> Future[bytes]:
+    """Have a text read in a process of the pool: a pickled Read. The future raises CallFailed when it takes too much;
+    cancelling it ends the process."""
+    return pool.call(
         f"{MODULE}:read_pickled",
         pickle.dumps(reading),
         shown="reading the definition",
         limit_s=READ_S,
         memory_mib=READ_MIB,
     )
-    try:
-        pickled = await asyncio.wrap_future(called)
-    except CallFailed as failure:
-        raise InvalidRequest.of("text", str(failure)) from None
-    found: Read = await asyncio.to_thread(unpickle, pickled)
-    return found
+
+
+def read_here(reading: Reading) -> Read:
+    """Read a text in this thread: for short ones."""
+    document = read(reading.text, name=reading.name, actions=reading.registry)
+    if reading.is_outline:
+        document = replace(document, members=tuple(Member(each.kind, each.name) for each in document.members))
+    return Read(document, () if reading.registry is None else tuple(reading.registry.missing))
 
 
 def read_pickled(argument: bytes) -> bytes:
     """Read a pickled Reading and give a pickled Read: what the process does."""
-    return pickle.dumps(_read(pickle.loads(argument)), pickle.HIGHEST_PROTOCOL)
+    return pickle.dumps(read_here(pickle.loads(argument)), pickle.HIGHEST_PROTOCOL)
 
 
 def unpickle(pickled: bytes) -> Any:
@@ -116,10 +113,3 @@ def unpickle(pickled: bytes) -> Any:
 def load_pickled(argument: bytes) -> bytes:
     """Give a member of a stored text, pickled, for its text, its name and its kind: what the process does."""
     return pickle.dumps(load_stored(*pickle.loads(argument)), pickle.HIGHEST_PROTOCOL)
-
-
-def _read(reading: Reading) -> Read:
-    document = read(reading.text, name=reading.name, actions=reading.registry)
-    if reading.is_outline:
-        document = replace(document, members=tuple(Member(each.kind, each.name) for each in document.members))
-    return Read(document, () if reading.registry is None else tuple(reading.registry.missing))

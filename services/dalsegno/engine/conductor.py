@@ -16,29 +16,26 @@ import time
 from collections import deque
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from queue import SimpleQueue
 
 from prometheus_client import Counter
 
 from dalsegno.engine.aside import Aside, WorkEvaluator
-from dalsegno.engine.batch import Batch, Cancel, MessageIds
+from dalsegno.engine.batch import Batch, MessageIds
 from dalsegno.engine.care import CALM_S, WHOLE, Part, Separation, check_alone
 from dalsegno.engine.clock import Clock
 from dalsegno.engine.copies import Copies
 from dalsegno.engine.dispatcher import Dispatcher
-from dalsegno.engine.feed import DELETED, Hint, hint_of
+from dalsegno.engine.feed import DELETED, hint_of
 from dalsegno.engine.metrics import BATCH_SIZE, COMMIT_SECONDS, EVENTS, POISONED, QUEUE_DEPTH
 from dalsegno.engine.outside import Lookups
 from dalsegno.engine.page import Page
+from dalsegno.engine.results import Committed, Failed, Parked, StoreLost, Suspension
 from dalsegno.engine.sessions import TakeBack
-from dalsegno.engine.streams import Stream
 from dalsegno.engine.work import Dropped, Told, Work
 from dalsegno.expressions import apart
 from dalsegno.store.outages import is_outage
-from dalsegno.store.records import NewMessage
 from dalsegno.store.store import Store, StoreConflict
-from dalsegno.v1 import executor_service_pb2 as wire
 from dalsegno.workflow.events import Poisoned
 from dalsegno.workflow.identity import parse_attempt_id
 from dalsegno.workflow.refusals import NotFound, Overloaded, Refusal, Unavailable
@@ -58,54 +55,6 @@ RETRY_AFTER_S = 0.5
 """How long after the store could not be written it is tried again."""
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(slots=True)
-class Committed:
-    """What a batch leaves for the event loop to do."""
-
-    works: Sequence[Work]
-    left: Sequence[Work] = ()
-    """What it has not come to: first in the next batch."""
-    left_slices: Sequence[Work] = ()
-    parked: Sequence[Work] = ()
-    """What waits for values."""
-    messages: list[NewMessage] = field(default_factory=list)
-    outgoing: dict[Stream, list[wire.RunAction]] = field(default_factory=dict)
-    cancels: list[Cancel] = field(default_factory=list)
-    hints: dict[str, Hint] = field(default_factory=dict)
-    broken: dict[str, str] = field(default_factory=dict)
-    """Executions that could not be stepped, and why: they are to be ended."""
-    notices: list[NewMessage] = field(default_factory=list)
-    """To be posted now."""
-
-
-@dataclass(slots=True)
-class Failed:
-    """A work that cannot be done, and why."""
-
-    work: Work
-    error: BaseException
-
-
-@dataclass(slots=True)
-class Parked:
-    """A work that is put aside until the values are there that it has asked for, or for so long."""
-
-    work: Work
-    wait_s: float = 0.0
-
-
-class Suspension(Exception):
-    """A work waits for values and has done something by then; the batch is done again without it."""
-
-    def __init__(self, work: Work) -> None:
-        super().__init__(work.name)
-        self.work = work
-
-
-class StoreLost(Exception):
-    """The store does not answer: nothing is the fault of any work."""
 
 
 class Conductor:
@@ -148,6 +97,8 @@ class Conductor:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._is_busy = False
         self._is_woken = False
+        self._is_behind = False
+        """Whether the last batch has left something."""
         self._stopping = False
         self._rested = asyncio.Event()
         self._counters: dict[str, Counter] = {}
@@ -234,6 +185,8 @@ class Conductor:
             self._gather(self._slices, works)
         while self._queue and len(works) < self._works_max:
             self._gather(self._queue, works)
+        if self._is_behind:
+            _take_turns(works)
         return works
 
     def _gather(self, queue: deque[Work], works: list[Work]) -> None:
@@ -277,6 +230,7 @@ class Conductor:
                 else:
                     self._aside.put(result.work)
                 continue
+            self._is_behind = bool(result.left)
             self._queue.extendleft(reversed(result.left))
             self._slices.extend(result.left_slices)
             for execution_id, reason in result.broken.items():
@@ -420,7 +374,7 @@ class Conductor:
                     last_resort=last_resort,
                     shift_s=self.clock.shift_s,
                 )
-                left, left_slices, parked = self._fill(batch, works, part)
+                left, left_slices, parked = self._fill(batch, works, part, began + self._work_max_s)
                 decided = time.perf_counter()
                 batch.save()
                 is_noted = self._note(batch, works)
@@ -480,7 +434,9 @@ class Conductor:
             for stream, actions in self.dispatcher.outgoing.items()
         ]
 
-    def _fill(self, batch: Batch, given: Sequence[Work], part: Part) -> tuple[list[Work], list[Work], list[Work]]:
+    def _fill(
+        self, batch: Batch, given: Sequence[Work], part: Part, until: float
+    ) -> tuple[list[Work], list[Work], list[Work]]:
         """Do the works, after those that are in doubt. Returns what is left to later batches: works, slices, and works
         that wait for values."""
         works = [*self._doubtful, *given]
@@ -504,19 +460,21 @@ class Conductor:
             # The doubtful go before every batch, and step nothing.
             is_calm = time.monotonic() >= self._calm_s
             check_alone(needs[len(self._doubtful) :], picked, batch, part, is_calm=is_calm)
-        left, left_slices, parked = self._carry_out_all(batch, works)
+        left, left_slices, parked = self._carry_out_all(batch, works, until)
         for work in (*left, *left_slices, *parked):
             work.leave(batch)
         self.dispatcher.hand_out(batch)
         return left, left_slices, parked
 
-    def _carry_out_all(self, batch: Batch, works: Sequence[Work]) -> tuple[list[Work], list[Work], list[Work]]:
+    def _carry_out_all(
+        self, batch: Batch, works: Sequence[Work], until: float
+    ) -> tuple[list[Work], list[Work], list[Work]]:
         """Do the works until the batch has had its time, and one slice of them. Returns the others: works, slices, and
         works that wait for values. Raises Suspension."""
         left: list[Work] = []
         left_slices: list[Work] = []
         parked: list[Work] = []
-        has_slice, until = False, time.perf_counter() + self._work_max_s
+        has_slice = False
         for index, work in enumerate(works):
             is_slice = work.is_slice(batch)
             if is_slice and has_slice:
@@ -572,6 +530,19 @@ class Conductor:
                 (ended - decided) * 1e3,
                 told,
             )
+
+
+def _take_turns(works: list[Work]) -> None:
+    """Put the first of each execution before the second of any, and so on: nobody waits for all that another has."""
+    turns: dict[str, int] = {}
+
+    def turn(work: Work) -> int:
+        if not work.execution_id:
+            return 0
+        count = turns[work.execution_id] = turns.get(work.execution_id, -1) + 1
+        return count
+
+    works.sort(key=turn)
 
 
 def _call(function: Callable[..., None], *arguments: object) -> None:

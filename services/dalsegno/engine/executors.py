@@ -8,9 +8,10 @@ from collections.abc import AsyncIterator, Collection, Iterable
 from contextlib import suppress
 from typing import Any
 
-from dalsegno.engine.conductor import Committed, Conductor
+from dalsegno.engine.conductor import Conductor
 from dalsegno.engine.metrics import STREAMS
 from dalsegno.engine.reports import ack_of, read_greeting, read_report
+from dalsegno.engine.results import Committed
 from dalsegno.engine.sessions import CloseSession, OpenSession, superseded_by
 from dalsegno.engine.settings import Settings
 from dalsegno.engine.streams import Stream, count_down

@@ -7,7 +7,7 @@ import uuid
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 
-from dalsegno.definitions.apart import Reading, read_apart
+from dalsegno.definitions.apart import Reading
 from dalsegno.definitions.document import Document, explain_nameless
 from dalsegno.definitions.document import Member as Defined
 from dalsegno.engine.batch import Batch
@@ -17,6 +17,7 @@ from dalsegno.expressions.pool.pool import Pool
 from dalsegno.rpc import convert
 from dalsegno.rpc.errors import problem_message
 from dalsegno.rpc.messages import adhoc_message, environment_message, workflow_message
+from dalsegno.rpc.reading import read_apart
 from dalsegno.store.records import DefinitionRow, Deletion, EnvironmentRow, Member, Thing
 from dalsegno.store.records import Document as StoredDocument
 from dalsegno.v1 import environment_service_pb2, workflow_service_pb2

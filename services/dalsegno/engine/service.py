@@ -11,7 +11,7 @@ from dalsegno.definitions.apart import MODULE as READING
 from dalsegno.definitions.document import forget_expressions
 from dalsegno.engine.clock import Clock
 from dalsegno.engine.compiling import Compiling
-from dalsegno.engine.conductor import Committed, Conductor
+from dalsegno.engine.conductor import Conductor
 from dalsegno.engine.copies import Copies, Workflows
 from dalsegno.engine.dispatcher import Dispatcher
 from dalsegno.engine.executors import Executors
@@ -20,6 +20,7 @@ from dalsegno.engine.notifier import Notifier
 from dalsegno.engine.outside import Lookups
 from dalsegno.engine.page import count_death, open_page
 from dalsegno.engine.requests import PruneRequests
+from dalsegno.engine.results import Committed
 from dalsegno.engine.server import EngineServer
 from dalsegno.engine.sessions import KeepLeases
 from dalsegno.engine.settings import Settings

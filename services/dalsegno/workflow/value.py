@@ -77,7 +77,8 @@ def checked(text: str, bytes_max: int = VALUE_BYTES_MAX) -> Value:
     if size > bytes_max:
         raise UnfitValue(f"too large: {size:,} bytes, at most {bytes_max:,}")
     data = decode(text)
-    if ("\\u" in text and (_NUL.search(text) or "\\ud" in text.lower())) or _has_long_number(text):
+    is_suspect = ("\\u" in text and (_NUL.search(text) or "\\ud" in text.lower())) or _has_long_number(text)
+    if is_suspect and _may_be_unfit(data):
         _refuse_unfit(data)
     return Value(text=text, data=data)
 
@@ -91,6 +92,16 @@ def text_fault(text: str) -> str:
     except UnicodeEncodeError:
         return "holds a lone surrogate"
     return ""
+
+
+def _may_be_unfit(data: object) -> bool:
+    """Whether anything in it may be what a value must not hold. (Looking at each takes twenty times as long.)"""
+    try:
+        text = json.dumps(data, ensure_ascii=False, allow_nan=False)
+        text.encode()
+    except (ValueError, RecursionError):
+        return True
+    return "\\u0000" in text
 
 
 def _refuse_constant(word: str) -> object:

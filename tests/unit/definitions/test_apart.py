@@ -12,7 +12,7 @@ from tests.unit.definitions.long_texts import mistral, orquesta
 
 from dalsegno import examples
 from dalsegno.definitions import apart
-from dalsegno.definitions.apart import MODULE, Reading, Registry, is_short, read_apart
+from dalsegno.definitions.apart import MODULE, Reading, Registry, is_short
 from dalsegno.definitions.document import read
 from dalsegno.definitions.orquesta.content import Signature
 from dalsegno.expressions.budget import STEPS_HERE, BudgetHere, Moved
@@ -20,6 +20,7 @@ from dalsegno.expressions.environment import EnvironmentScope
 from dalsegno.expressions.jinja import compile_jinja_expression
 from dalsegno.expressions.pool.pool import Pool
 from dalsegno.expressions.yaql.evaluate import YaqlExpression, compile_yaql
+from dalsegno.rpc.reading import read_apart
 from dalsegno.workflow.refusals import InvalidRequest
 
 EXAMPLES = sorted(Path(next(iter(examples.__path__))).glob("**/*.yaml"))

@@ -10,8 +10,8 @@ from tests.unit.engine.test_conductor import Rig, Start, answer
 
 from dalsegno.engine.aside import Aside
 from dalsegno.engine.batch import Batch
-from dalsegno.engine.conductor import Committed, Failed, Parked
 from dalsegno.engine.page import Mark, Page, count_death
+from dalsegno.engine.results import Committed, Failed, Parked
 from dalsegno.engine.sessions import Greeting, OpenSession
 from dalsegno.engine.work import Work
 from dalsegno.workflow import machine

@@ -16,10 +16,11 @@ from dalsegno.definitions.document import read
 from dalsegno.engine.batch import Batch
 from dalsegno.engine.clock import Clock
 from dalsegno.engine.compiling import compile_row
-from dalsegno.engine.conductor import WORK_MAX_S, Committed, Conductor, Failed, Parked, StoreLost
+from dalsegno.engine.conductor import WORK_MAX_S, Conductor
 from dalsegno.engine.copies import Copies, Workflows
 from dalsegno.engine.dispatcher import Dispatcher
 from dalsegno.engine.outside import Lookups
+from dalsegno.engine.results import Committed, Failed, Parked, StoreLost
 from dalsegno.engine.streams import Stream
 from dalsegno.engine.work import Told, Work
 from dalsegno.store.memory import MemoryStore

@@ -11,7 +11,7 @@ from tests.unit.engine.test_conductor import FragileStore, Rig, answer
 
 from dalsegno.definitions.document import read
 from dalsegno.engine.batch import Batch
-from dalsegno.engine.conductor import Committed, Parked
+from dalsegno.engine.results import Committed, Parked
 from dalsegno.engine.work import Told, Work
 from dalsegno.expressions import apart
 from dalsegno.expressions.pool.jobs import Evaluation, SchemaCheck

@@ -1,0 +1,61 @@
+"""What comes of a batch: what the event loop has to do after its commit, and why works could not be done."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from dalsegno.engine.batch import Cancel
+from dalsegno.engine.feed import Hint
+from dalsegno.engine.streams import Stream
+from dalsegno.engine.work import Work
+from dalsegno.store.records import NewMessage
+from dalsegno.v1 import executor_service_pb2 as wire
+
+
+@dataclass(slots=True)
+class Committed:
+    """What a batch leaves for the event loop to do."""
+
+    works: Sequence[Work]
+    left: Sequence[Work] = ()
+    """What it has not come to: first in the next batch."""
+    left_slices: Sequence[Work] = ()
+    parked: Sequence[Work] = ()
+    """What waits for values."""
+    messages: list[NewMessage] = field(default_factory=list)
+    outgoing: dict[Stream, list[wire.RunAction]] = field(default_factory=dict)
+    cancels: list[Cancel] = field(default_factory=list)
+    hints: dict[str, Hint] = field(default_factory=dict)
+    broken: dict[str, str] = field(default_factory=dict)
+    """Executions that could not be stepped, and why: they are to be ended."""
+    notices: list[NewMessage] = field(default_factory=list)
+    """To be posted now."""
+
+
+@dataclass(slots=True)
+class Failed:
+    """A work that cannot be done, and why."""
+
+    work: Work
+    error: BaseException
+
+
+@dataclass(slots=True)
+class Parked:
+    """A work that is put aside until the values are there that it has asked for, or for so long."""
+
+    work: Work
+    wait_s: float = 0.0
+
+
+class Suspension(Exception):
+    """A work waits for values and has done something by then; the batch is done again without it."""
+
+    def __init__(self, work: Work) -> None:
+        super().__init__(work.name)
+        self.work = work
+
+
+class StoreLost(Exception):
+    """The store does not answer: nothing is the fault of any work."""
