@@ -1,6 +1,7 @@
 """`python -m tests.hostile --examples 100000`: so many hostile expressions against the expressions alone.
 
 --engine      in real services beside a canary instead
+--here        only what the engine itself does with them, which is quick: no pool and no comparison
 --seed N      another start; without it that of the day
 --seconds S   no more examples after so many seconds (not with --engine)
 """
@@ -23,6 +24,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.hostile")
     parser.add_argument("--examples", type=int, default=100_000)
     parser.add_argument("--engine", action="store_true")
+    parser.add_argument("--here", action="store_true")
     parser.add_argument("--seed", type=int, default=seed_of_the_day())
     parser.add_argument("--seconds", type=float, default=float("inf"))
     options = parser.parse_args()
@@ -30,7 +32,7 @@ def main() -> None:
     if options.engine:
         told = asyncio.run(_in_engine(options.examples, options.seed))
     else:
-        told = str(run(options.examples, options.seed, options.seconds))
+        told = str(run(options.examples, options.seed, options.seconds, only_here=options.here))
     print(f"seed {options.seed}, {time.monotonic() - started:.0f} s\n{told}")
 
 

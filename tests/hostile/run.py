@@ -17,8 +17,8 @@ def seed_of_the_day() -> int:
     return int(datetime.now(UTC).strftime("%Y%m%d"))
 
 
-def run(examples: int, start: int, seconds: float = float("inf")) -> Tally:
-    """Examine so many expressions, or fewer when the seconds are over.
+def run(examples: int, start: int, seconds: float = float("inf"), *, only_here: bool = False) -> Tally:
+    """Examine so many expressions, or fewer when the seconds are over. `only_here`: see Examiner.examine.
 
     Raises AssertionError for the first that is wrong, made as short as it can be.
     """
@@ -30,7 +30,7 @@ def run(examples: int, start: int, seconds: float = float("inf")) -> Tally:
     def examine(case: Case) -> None:
         if time.monotonic() > end_s:
             return
-        ours, plain = examiner.examine(case)
+        ours, plain = examiner.examine(case, only_here=only_here)
         tally.note(case, ours)
         assert_right(case, ours, plain)
 
