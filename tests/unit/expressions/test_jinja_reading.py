@@ -15,6 +15,9 @@ from dalsegno.expressions.jinja_reading import read_expression, read_text
 from dalsegno.expressions.language import ORQUESTA
 from dalsegno.expressions.yaql.parse import SyntaxProblem
 
+# Python says that of `\c` in a text; Jinja's lexer would take it for an error where warnings are errors.
+pytestmark = pytest.mark.filterwarnings("ignore:invalid escape sequence:DeprecationWarning")
+
 JINJA = environment(ORQUESTA)
 
 PIECES = (
