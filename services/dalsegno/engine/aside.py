@@ -12,14 +12,11 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any
 
-from dalsegno.engine.evaluations import Evaluations
+from dalsegno.engine.evaluations import STALE_MAX, Evaluations
 from dalsegno.engine.work import Work
 from dalsegno.expressions.apart import POOL
 from dalsegno.expressions.pool.jobs import Evaluation, SchemaCheck
 from dalsegno.workflow.scope import Scope, Suspended
-
-STALE_MAX = 3
-"""After so many passes with values that did not count any more, other works of the execution wait."""
 
 
 class WorkEvaluator:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any
 
@@ -26,15 +26,50 @@ LASTING = frozenset({"variable", "variables", "item", "environment", "global_var
 """What a scope can be asked from another thread: it comes from data that nobody changes in place."""
 
 
+STALE_MAX = 3
+"""After so many passes with values that did not count any more, other works of the execution wait, and what other
+executions do makes no value stale."""
+STALE_LIMIT = 20
+"""After so many an expression fails: it would never come to an end."""
+OF_OTHERS = frozenset({"tasks", "executions", "stored"})
+"""What may change with every event of other executions: asked of the store, and not of the execution itself."""
+
+Digests = tuple[str, ...]
+
+
 class Known:
     """The values of one expression, by what they were made from."""
 
     def __init__(self) -> None:
         self.needed: dict[str, Question] = {}
         """What jobs asked that only the conductor's thread can answer: answered beforehand the next time."""
-        self.outcomes: dict[tuple[str, ...], dict[tuple[str, ...], list[Outcome]]] = {}
+        self.outcomes: dict[tuple[str, ...], dict[Digests, list[Outcome]]] = {}
         """By the questions that were asked and then by the digests of the answers; equal ones in order."""
         self.questions: dict[tuple[str, ...], tuple[Question, ...]] = {}
+
+    def keep(self, outcome: Outcome) -> None:
+        """One more."""
+        if outcome.needed:
+            self.needed.update((_name(question), question) for question in outcome.needed)
+            return
+        names = tuple(_name(each.question) for each in outcome.asked)
+        self.questions[names] = tuple(each.question for each in outcome.asked)
+        digests = tuple(each.digest for each in outcome.asked)
+        self.outcomes.setdefault(names, {}).setdefault(digests, []).append(outcome)
+
+    def nearest(self, names: tuple[str, ...], digests: Digests) -> Digests:
+        """The newest values that were made from the same but for what others do; else the digests as they are."""
+        own = [number for number, question in enumerate(self.questions[names]) if question.name not in OF_OTHERS]
+        for kept in reversed(self.outcomes[names]):
+            if all(kept[number] == digests[number] for number in own):
+                return kept
+        return digests
+
+    def keep_only(self, used: Collection[tuple[tuple[str, ...], Digests]]) -> None:
+        """Forget what does not count any more."""
+        for names, table in self.outcomes.items():
+            for digests in [each for each in table if (names, each) not in used]:
+                del table[digests]
 
 
 class Prepared:
@@ -86,7 +121,7 @@ class Evaluations:
         """What it waits for besides."""
         self._arrived: list[tuple[Key, Outcome]] = []
         self._known: dict[Key, Known] = {}
-        self._used: dict[tuple[Key, tuple[str, ...], tuple[str, ...]], int] = {}
+        self._used: dict[tuple[Key, tuple[str, ...], Digests], int] = {}
         self._replies = Replies()
         self._number = 0
         self._is_open = False
@@ -100,7 +135,7 @@ class Evaluations:
             arrived, self._arrived = self._arrived, []
             self._is_open = True
         for key, outcome in arrived:
-            self._keep(self._known.setdefault(key, Known()), outcome)
+            self._known.setdefault(key, Known()).keep(outcome)
         self._used.clear()
         self._replies.clear()
         self._is_stale = False
@@ -108,6 +143,9 @@ class Evaluations:
     def end(self) -> bool:
         """The work cannot be done yet. True when all that it has asked for has come already."""
         self.stale_count += self._is_stale
+        if self._is_stale:
+            for key, known in self._known.items():
+                known.keep_only({(names, digests) for used, names, digests in self._used if used == key})
         with self._lock:
             self._is_open = False
             return not (self._pending or self._others)
@@ -129,6 +167,8 @@ class Evaluations:
                 if outcome.error:
                     raise EvaluationError(outcome.error)
                 return outcome.value
+        if self.stale_count >= STALE_LIMIT:
+            raise EvaluationError(f"{job.shown}: what it is made from has changed {STALE_LIMIT} times meanwhile")
         self._submit(key, job, scope, known)
         raise Suspended
 
@@ -151,6 +191,8 @@ class Evaluations:
         """An outcome that was made from what the scope says now; of equal ones the next."""
         for names, table in known.outcomes.items():
             digests = self._digests(known.questions[names], scope)
+            if self.stale_count >= STALE_MAX and digests not in table:
+                digests = known.nearest(names, digests)
             outcomes = table.get(digests, [])
             place = (key, names, digests)
             number = self._used.get(place, 0)
@@ -160,7 +202,7 @@ class Evaluations:
             self._is_stale = self._is_stale or not outcomes
         return None
 
-    def _digests(self, questions: Sequence[Question], scope: Scope | None) -> tuple[str, ...]:
+    def _digests(self, questions: Sequence[Question], scope: Scope | None) -> Digests:
         if scope is None:
             return ()
         answers = ScopeAnswers(scope)
@@ -181,15 +223,6 @@ class Evaluations:
                     self._on_ready()
 
             self._pending[number] = self._pool.submit(job, answers, self._owner, done)
-
-    def _keep(self, known: Known, outcome: Outcome) -> None:
-        if outcome.needed:
-            known.needed.update((_name(question), question) for question in outcome.needed)
-            return
-        names = tuple(_name(each.question) for each in outcome.asked)
-        known.questions[names] = tuple(each.question for each in outcome.asked)
-        digests = tuple(each.digest for each in outcome.asked)
-        known.outcomes.setdefault(names, {}).setdefault(digests, []).append(outcome)
 
 
 class Nothing:

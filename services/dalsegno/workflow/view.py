@@ -328,8 +328,8 @@ class View:
             "result": self._execution.result(found),
             "items": None if found.item_count is None else self._item_results(found),
             "state": self._state if current else str(found.state),
-            "started_s": found.started_s,
-            "ended_s": found.ended_s,
+            "started_s": found.started_s and self._shown_s(found.started_s),
+            "ended_s": found.ended_s and self._shown_s(found.ended_s),
         }
 
     def _item_results(self, task: TaskExecution) -> list[tuple[object, str]]:
@@ -374,8 +374,8 @@ class View:
             "spec": dict(self._step.workflow.spec),
             "input": created.input.data,
             "params": {**params, "namespace": created.namespace, "env": self.environment()},
-            "created_at": moment(created.at_s),
-            "updated_at": moment(self._execution.moved_s),
+            "created_at": moment(self._shown_s(created.at_s)),
+            "updated_at": moment(self._shown_s(self._execution.moved_s)),
             "root_execution_id": created.root_id or None,
         }
 
@@ -407,9 +407,14 @@ class View:
             "published": {name: value.data for name, value in task.published.items()},
             "type": "WORKFLOW" if spec.workflow is not None else "ACTION",
             "workflow_execution_id": self._execution.id,
-            "created_at": moment(task.created_s),
-            "updated_at": moment(task.ended_s or task.started_s or task.created_s),
+            "created_at": moment(self._shown_s(task.created_s)),
+            "updated_at": moment(self._shown_s(task.ended_s or task.started_s or task.created_s)),
         }
+
+    def _shown_s(self, at_s: float) -> float:
+        """The time of what this very event changes is that of `now()`: the same whenever it is stepped again, so that
+        a value that was made from it counts."""
+        return self._step.given.now_s if at_s == self._step.at_s else at_s
 
 
 def _pack(workflow: str) -> str:

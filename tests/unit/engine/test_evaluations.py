@@ -67,6 +67,10 @@ wide:
       with-items: i in <% range(0, 275) %>
       action: std.echo output="<% regex('^(a+)+$').matches('aaaaaaaaaaaaaaaaaaa!' + str($.i mod 1)) %>"
       publish: {{all: <% task().result %>}}
+listing:
+  output: {{seen: <% $.seen %>}}
+  tasks:
+    look: {{action: std.noop, publish: {{seen: "<% [{SLOW}, executions(state => RUNNING).len() >= 0] %>"}}}}
 twins:
   output: {{ids: <% $.ids %>}}
   tasks:
@@ -163,6 +167,33 @@ async def test_all_items_are_asked_for_at_once(desk: Desk) -> None:
     async with await _prepared(desk):
         row = await desk.wait((await desk.start("wide")).id, timeout_s=SLOW_S)
     assert (row.state, _output(row)) == ("SUCCESS", {"count": 275, "kinds": [False]})
+
+
+async def test_what_the_event_itself_changes_makes_nothing_stale(desk: Desk) -> None:
+    """The time at which its task ends is the same whenever the event is stepped again."""
+    text = f"""
+    version: 1.0
+    name: example.own
+    output: [{{seen: <% ctx(seen) %>}}]
+    tasks:
+      look:
+        action: core.noop
+        next: [{{publish: [{{seen: "<% [{SLOW}, 1, task(look).task_name] %>"}}], do: noop}}]
+    """
+    await desk.create(text)
+    async with ScriptedExecutor(desk.address, echo, actions=(("core.noop", True),)):
+        row = await desk.wait((await desk.start("example.own")).id, timeout_s=SLOW_S)
+    assert _output(row)["seen"][::2] == [False, "look"]
+
+
+async def test_what_others_do_does_not_starve_anybody(desk: Desk) -> None:
+    """An expression that asks about other executions has a value though they change all the time."""
+    async with await _prepared(desk):
+        slow = await desk.start("listing")
+        ends = time.monotonic() + SLOW_S
+        while desk.execution(slow.id).state == "RUNNING" and time.monotonic() < ends:
+            await desk.start("quick")
+        assert _output(desk.execution(slow.id)) == {"seen": [False, True]}
 
 
 async def test_equal_items_have_random_values_of_their_own(desk: Desk) -> None:
