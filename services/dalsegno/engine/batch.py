@@ -119,10 +119,8 @@ class Batch:
         self.taken: dict[str, AnyEvent] = {}
         self.defined = False
         """Whether definitions or descriptions have changed."""
-        self.given = Given(at_s, "")
+        self.given = Given(at_s, ())
         """What events are stepped with: those of the work that is carried out."""
-        self._kept = 0
-        """How many outcomes of steps have been kept."""
         self.counts: dict[str, int] = {}
         """How many events of each kind were stepped."""
         self.broken = broken
@@ -132,8 +130,8 @@ class Batch:
         self._last_resort = last_resort
         self._steps = 0
         """How many events the work has had stepped."""
-        self._done_before = 0
-        """What had been done when the work began."""
+        self._done = self._done_before = 0
+        """How much works have done, and what of it before the present one."""
         self._stepping = ""
         """The execution that an event is stepped in."""
         self._put_off: list[NewMessage] = []
@@ -237,11 +235,6 @@ class Batch:
         self.given, self._steps, self._stepping = given, 0, ""
         self._done_before = self._done
 
-    @property
-    def _done(self) -> int:
-        """Grows with all that a work does."""
-        return self._kept + len(self.messages) + len(self.notices) + len(self._put_off) + len(self.deleted)
-
     def forsake(self) -> bool:
         """The work waits for values: forget the step that it has left half done. False when it had done something."""
         if self._done != self._done_before:
@@ -263,7 +256,7 @@ class Batch:
     def _next_given(self) -> Given:
         """What the next event of the work is stepped with."""
         self._steps += 1
-        return Given(self.given.now_s, f"{self.given.seed}.{self._steps}", careful=bool(self.deaths))
+        return Given(self.given.now_s, (*self.given.name, self._steps), bool(self.deaths))
 
     def _fitted(self, copy: Copy, event: Event) -> Event:
         """A report with the result that counts: what third parties answer is checked, none is beyond the limits."""
@@ -332,6 +325,7 @@ class Batch:
 
     def delete(self, execution_id: str) -> None:
         """Remove a claimed execution."""
+        self._done += 1
         self.transaction.delete_execution(execution_id)
         self.touched.pop(execution_id, None)
         self._revisions.pop(execution_id, None)
@@ -339,11 +333,13 @@ class Batch:
 
     def notify(self, execution_id: str, notice: NoticeDue) -> None:
         """Store a notice, and have it posted after the commit; it comes due again unless that succeeds."""
+        self._done += 1
         due_s = self.at_s + NOTICE_LEASE_S
         self.notices.append(NewMessage(self._message_ids.next(self.at_s), execution_id, notice, due_s))
 
     def put_off(self, execution_id: str, notice: NoticeDue, due_s: float) -> None:
         """Store a notice that is to be posted later."""
+        self._done += 1
         self._put_off.append(NewMessage(self._message_ids.next(self.at_s), execution_id, notice, due_s))
 
     def end_sessions(self, session_ids: Collection[str]) -> None:
@@ -417,7 +413,7 @@ class Batch:
 
     def _keep(self, touched: Touched, event: Event, outcome: Outcome) -> None:
         self._stepping = ""
-        self._kept += 1
+        self._done += 1
         name = EVENT_NAMES[type(event)]
         self.counts[name] = self.counts.get(name, 0) + 1
         touched.is_stepped = True
@@ -443,6 +439,7 @@ class Batch:
         self._send(execution_id, event, None)
 
     def _send(self, to: str, event: Event, due_s: float | None) -> None:
+        self._done += 1
         due_s = self.at_s if due_s is None else due_s
         self.messages.append(NewMessage(self._message_ids.next(self.at_s), to, event, due_s))
 

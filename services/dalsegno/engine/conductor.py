@@ -496,7 +496,7 @@ class Conductor:
     def _carry_out_one(self, batch: Batch, work: Work) -> bool:
         """Do one work. False when it must wait for values: then it has done nothing. Raises Suspension."""
         if work.given is None:
-            work.given = Given(batch.at_s, f"{self._nonce}-{next(self._seeds)}")
+            work.given = Given(batch.at_s, (self._nonce, next(self._seeds)))
         batch.begin(work.given)
         self._evaluator.begin(work)
         try:

@@ -68,7 +68,8 @@ class Copy:
             values_of = _VALUES.get(type(change))
             if values_of is not None:
                 for value in values_of(change):
-                    length = byte_length(value.text)
+                    text = value.text
+                    length = len(text) if text.isascii() else byte_length(text)
                     self.value_bytes += length
                     if length > longest:
                         longest = length

@@ -42,14 +42,19 @@ class Page:
     def __init__(self, file: int = -1) -> None:
         """`file`: a descriptor of a file at least as long as a mark. The page keeps it, and its lock, by a copy."""
         self._memory = mmap.mmap(file, _LAYOUT.size)
+        self._marked: tuple[str, str] | None = None
 
     def mark(self, execution_id: str, event: str) -> None:
         """This is stepped now."""
-        _LAYOUT.pack_into(self._memory, 0, execution_id.encode(errors="replace"), event.encode())
+        mark = (execution_id, event)
+        if mark != self._marked:  # else it stands there already, as for each of many items
+            _LAYOUT.pack_into(self._memory, 0, execution_id.encode("utf-8", "replace"), event.encode())
+            self._marked = mark
 
     def clear(self) -> None:
         """Nothing is stepped."""
         self._memory[0] = 0
+        self._marked = None
 
     def read(self) -> Mark | None:
         """What is being stepped, or was when the engine died; None: nothing."""

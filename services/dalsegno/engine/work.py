@@ -155,7 +155,7 @@ class Told(Work):
             batch.give_back(self._message_id, self.execution_id, taken)
 
     def is_slice(self, batch: Batch) -> bool:
-        return isinstance(self.event or batch.taken.get(self._message_id), SliceDue)
+        return self._message_id != "" and isinstance(self.event or batch.taken.get(self._message_id), SliceDue)
 
     def needs(self, batch: Batch) -> Collection[str]:
         return (self.execution_id,)
@@ -174,7 +174,7 @@ class Told(Work):
         if isinstance(event, NoticeDue):
             batch.notify(self.execution_id, event)
             return
-        if isinstance(event, _REPORTS) and batch.is_given_up(self.execution_id):
+        if batch.deaths and isinstance(event, _REPORTS) and batch.is_given_up(self.execution_id):
             self.verdict = "superseded"  # not even looked at: it may be what killed the engines
             return
         try:

@@ -164,8 +164,6 @@ NOT_BEGUN = "not begun: the execution ended first; it goes on if that is run aga
 def tell_not_begun(step: Step) -> None:
     """Each task that waits in vain because its execution has ended says so."""
     execution = step.execution
-    if not execution.is_completed:
-        return
     numbers = {change.task for change in step.changes if isinstance(change, TaskAdded | TaskMoved)}
     if any(isinstance(change, ExecutionMoved) for change in step.changes):
         numbers.update(execution.idle, execution.waiting)

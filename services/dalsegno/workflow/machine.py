@@ -101,7 +101,8 @@ def step(
     _work_off(current)
     if current.verdict == "accepted":  # the other verdicts change nothing
         _come_to_rest(current)
-    lifecycle.tell_not_begun(current)
+    if execution.is_completed:
+        lifecycle.tell_not_begun(current)
     lifecycle.tell_errors(current)
     return Outcome(execution, current.changes, current.commands, current.verdict, current.subsumed, current.left_paused)
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import msgspec
 
@@ -63,16 +62,23 @@ def _operation(event: Event) -> str:
     return "workflow-resume" if isinstance(event, ResumeRequested) else "workflow-rerun"
 
 
-@dataclass(frozen=True, slots=True)
 class Given:
     """What an event is stepped with, each time the same when it is stepped again before it is stored."""
 
-    now_s: float
-    """What `now()` is in its expressions, in seconds since 1970; ids of children are made of it too."""
-    seed: str
-    """A text that no other event has: what is random is made of it."""
-    careful: bool = False
-    """Whether an engine died in a step of the execution: every expression is evaluated outside of the engine."""
+    __slots__ = ("careful", "name", "now_s")
+
+    def __init__(self, now_s: float, name: tuple[object, ...], careful: bool = False) -> None:
+        """`now_s`: what `now()` is in its expressions, in seconds since 1970; ids of children are made of it too.
+        `name`: what no other event has. `careful`: an engine died in a step of the execution, so that every expression
+        is evaluated outside of the engine."""
+        self.now_s = now_s
+        self.name = name
+        self.careful = careful
+
+    @property
+    def seed(self) -> str:
+        """A text that no other event has: what is random is made of it. (Few events need it.)"""
+        return ".".join(map(str, self.name))
 
 
 class Step:
@@ -86,7 +92,7 @@ class Step:
         self.event = event
         self.outside = outside
         self.at_s = max(event.at_s, execution.latest_s)
-        self.given = given or Given(self.at_s, f"{execution.id}:{execution.revision}")
+        self.given = given or Given(self.at_s, (execution.id, execution.revision))
         self.changes: list[AnyChange] = []
         self.commands: list[AnyCommand] = []
         self.todo: deque[tuple[str, int, tuple[object, ...]]] = deque()

@@ -57,6 +57,10 @@ def decode(text: str) -> object:
         raise UnfitValue(f"not JSON: {error}") from None
 
 
+BYTES_MAX = 4
+"""Bytes that a character may have in UTF-8."""
+
+
 def byte_length(text: str) -> int:
     """How many bytes the text has in UTF-8: what limits in bytes are about.
 
@@ -161,7 +165,8 @@ class Value:
     @property
     def is_large(self) -> bool:
         """Whether the store keeps the text apart, once per execution."""
-        return byte_length(self.text) > INLINE_BYTES
+        text = self.text
+        return len(text) * BYTES_MAX > INLINE_BYTES and byte_length(text) > INLINE_BYTES
 
     @property
     def digest(self) -> str:
@@ -183,7 +188,8 @@ class Value:
 def made(data: object) -> Value:
     """A Value of data that an expression has made, written now. Raises UnfitValue, also for one that is too large."""
     value = Value(data=data)
-    limit(byte_length(value.text))
+    if len(value.text) * BYTES_MAX > VALUE_BYTES_MAX:
+        limit(byte_length(value.text))
     return value
 
 
