@@ -253,9 +253,13 @@ class Batch:
             del self.touched[execution_id]
         return True
 
-    def _next_given(self) -> Given:
-        """What the next event of the work is stepped with."""
+    def _next_given(self, event: Event | None = None) -> Given:
+        """What the next event of the work is stepped with. Handing out is nobody's work, and evaluates nothing."""
+        if type(event) is HandedOut and not self.deaths:
+            return self.given
         self._steps += 1
+        if self._steps == 1 and not self.deaths:
+            return self.given  # most works have one step
         return Given(self.given.now_s, (*self.given.name, self._steps), bool(self.deaths))
 
     def _fitted(self, copy: Copy, event: Event) -> Event:
@@ -400,10 +404,10 @@ class Batch:
     def _stepped(self, touched: Touched, event: Event) -> Outcome:
         execution = touched.copy.execution
         before = execution.revision
-        workflow = self.workflow_of(touched.copy)
+        workflow = touched.copy.workflow or self.workflow_of(touched.copy)
         self._stepping = execution.id
         try:
-            outcome = machine.step(workflow, execution, event, self.outside, self._next_given())
+            outcome = machine.step(workflow, execution, event, self.outside, self._next_given(event))
         except Refusal as refusal:
             if execution.revision != before:
                 raise RuntimeError(f"refused after {execution.revision - before} changes: {refusal}") from refusal

@@ -195,17 +195,19 @@ class Executors(executor_service_pb2_grpc.ExecutorServiceServicer):
             self._report(stream, outcome)
             if len(outcome.result) > LARGE:
                 await asyncio.sleep(0)  # reading it has taken a while
-            await stream.room()
+            if stream.is_full:
+                await stream.room()
 
     def _report(self, stream: Stream, outcome: wire.TaskDone) -> None:
         try:
             execution_id, event = read_report(outcome)
         except ValueError as error:
-            stream.acknowledge(ack_of(outcome, "refused", str(error)))
+            stream.acknowledge(ack_of(outcome.action_execution_id, outcome.delivery, "refused", str(error)))
             return
 
+        # Not the outcome itself, which may be large: the reply is kept until it is stored.
         size = REPORT_BYTES + len(outcome.result) + len(outcome.error)
-        named = wire.TaskDone(action_execution_id=outcome.action_execution_id, delivery=outcome.delivery)
+        name, delivery = outcome.action_execution_id, outcome.delivery
 
         def reply(told: Told, error: BaseException | None) -> None:
             if isinstance(error, Unavailable):
@@ -213,9 +215,9 @@ class Executors(executor_service_pb2_grpc.ExecutorServiceServicer):
                 return
             stream.settle(size)
             if error is not None:
-                stream.acknowledge(ack_of(named, "refused", str(error)))
+                stream.acknowledge(ack_of(name, delivery, "refused", str(error)))
             else:
-                stream.acknowledge(ack_of(named, told.verdict))
+                stream.acknowledge(ack_of(name, delivery, told.verdict))
 
         stream.take_in(size)
         self._conductor.put(Told(execution_id, event, reply))

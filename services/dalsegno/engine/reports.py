@@ -91,10 +91,10 @@ def _read_result(told: wire.TaskDone, wrong: Mapping[str, str]) -> Value | None:
         raise UnfitValue(f"result {unfit}" if is_too_large else f"result unfit: {unfit}") from None
 
 
-def ack_of(told: wire.TaskDone, verdict: str, reason: str = "") -> wire.Ack:
+def ack_of(action_execution_id: str, delivery: int, verdict: str, reason: str = "") -> wire.Ack:
     """The acknowledgement of an outcome."""
     return wire.Ack(
-        action_execution_id=told.action_execution_id, delivery=told.delivery, verdict=_VERDICTS[verdict], reason=reason
+        action_execution_id=action_execution_id, delivery=delivery, verdict=_VERDICTS[verdict], reason=reason
     )
 
 

@@ -85,9 +85,14 @@ class Stream:
         self._reports_bytes -= size
         self._has_room.set()
 
+    @property
+    def is_full(self) -> bool:
+        """Whether there is no room for what the executor says next."""
+        return self._reports > REPORTS_MAX or self._reports_bytes > REPORTS_BYTES_MAX or len(self._acks) > UNREAD_MAX
+
     async def room(self) -> None:
         """Until there is room for what the executor says next."""
-        while self.is_held or len(self._acks) > UNREAD_MAX:
+        while self.is_full:
             self._has_room.clear()
             await self._has_room.wait()
 

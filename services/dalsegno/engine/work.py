@@ -155,7 +155,7 @@ class Told(Work):
             batch.give_back(self._message_id, self.execution_id, taken)
 
     def is_slice(self, batch: Batch) -> bool:
-        return self._message_id != "" and isinstance(self.event or batch.taken.get(self._message_id), SliceDue)
+        return type(self.event or batch.taken.get(self._message_id)) is SliceDue
 
     def needs(self, batch: Batch) -> Collection[str]:
         return (self.execution_id,)

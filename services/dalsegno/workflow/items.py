@@ -161,6 +161,8 @@ def fill(step: Step, task: TaskExecution) -> None:
     room = len(task.pending) - task.begun_count
     if task.concurrency is not None:
         room = min(room, task.concurrency - under_way)
+    if room <= 0:
+        return
     count = max(0, min(room, (SLICE if isinstance(step.event, SliceDue) else AT_ONCE) - step.begun_items))
     step.begun_items += count
     chosen = task.pending[task.begun_count : task.begun_count + count]
