@@ -91,7 +91,7 @@ async def run_in_engine(system: System, drawn: Sequence[Case]) -> Report:
 
     async def run(name: str, group: Sequence[Case]) -> None:
         async with room:
-            execution_id = await system.begin(name, {"data": None, **SHORTER})
+            execution_id = await system.begin(name, SHORTER)
             execution = await system.wait(execution_id, timeout_s=END_S)
             for case, outcome in zip(group, await _outcomes(system, execution, len(group)), strict=True):
                 report.ends[outcome.kind] += 1
@@ -125,7 +125,7 @@ async def _define(system: System, drawn: Sequence[Case]) -> dict[str, Sequence[C
 
 def _mistral(name: str, texts: Sequence[str]) -> object:
     tasks = {f"t{n}": {"action": "std.noop", "publish": {f"x{n}": text}} for n, text in enumerate(texts)}
-    return {"version": "2.0", name: {"input": ["data", *SHORTER], "tasks": tasks}}
+    return {"version": "2.0", name: {"input": [*SHORTER], "tasks": tasks}}
 
 
 def _orquesta(name: str, texts: Sequence[str]) -> object:
@@ -133,7 +133,7 @@ def _orquesta(name: str, texts: Sequence[str]) -> object:
         f"t{n}": {"action": "core.noop", "next": [{"publish": [{f"x{n}": text}], "do": ["noop"]}]}
         for n, text in enumerate(texts)
     }
-    return {"version": 1.0, "input": ["data", *SHORTER], "tasks": tasks}
+    return {"version": 1.0, "input": [*SHORTER], "tasks": tasks}
 
 
 _DOCUMENTS = {"mistral": _mistral, "orquesta": _orquesta}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tests.unit.expressions.scopes import PlainScope
+from tests.unit.expressions.yaql_texts import VALUES as YAQL_VALUES
 
 PRIME = 2**61 - 1
 """Python's hash of its multiples is 0."""
@@ -16,20 +17,7 @@ def _nested(levels: int) -> object:
 
 
 ORDINARY: dict[str, object] = {
-    "i": 3,
-    "z": 0,
-    "f": 2.5,
-    "s": "a,b,c",
-    "e": "",
-    "t": True,
-    "u": None,
-    "l": [3, 1, 2],
-    "m": ["b", "a", "b"],
-    "o": [{"x": 1, "y": "p"}, {"x": 2, "y": "q"}, {"x": 2, "y": "r"}],
-    "n": [[1, 2], [3], []],
-    "d": {"k": "v", "x": 1, "inner": {"y": [1, {"z": 2}]}},
-    "v": [],
-    "w": {},
+    **YAQL_VALUES,
     "j": '{"x": [1, 2.5, null, "b"]}',
     "version": "1.2.3",
 }

@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any
 
-from dalsegno.expressions.pool.jobs import Evaluation, Outcome, Question, SchemaCheck, Ticket, Unknown
+from dalsegno.expressions.pool.jobs import Evaluation, Nothing, Outcome, Question, SchemaCheck, Ticket, Unknown
 from dalsegno.expressions.pool.pool import Pool
 from dalsegno.expressions.pool.replies import Replies, ScopeAnswers
 from dalsegno.workflow.scope import EvaluationError, Scope, Suspended
@@ -173,7 +173,7 @@ class Evaluations:
         raise Suspended
 
     def wait(self, future: Future[Any]) -> None:
-        """Ask for something else than a value: the work goes on when that is there, too."""
+        """Make the work wait for a future as well as for its values."""
         with self._lock:
             self._number += 1
             number = self._number
@@ -223,14 +223,6 @@ class Evaluations:
                     self._on_ready()
 
             self._pending[number] = self._pool.submit(job, answers, self._owner, done)
-
-
-class Nothing:
-    """The answers for a job that asks nothing."""
-
-    def answer(self, question: str, arguments: Sequence[Any], named: Mapping[str, Any]) -> object:
-        """Nobody knows."""
-        raise Unknown
 
 
 def _key(job: Evaluation | SchemaCheck) -> Key:

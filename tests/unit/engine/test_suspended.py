@@ -7,7 +7,7 @@ from concurrent.futures import Future
 from typing import Any
 
 import pytest
-from tests.unit.engine.test_conductor import FragileStore, Rig, answer
+from tests.unit.engine.test_conductor import FragileStore, Rig, Start, answer
 
 from dalsegno.definitions.document import read
 from dalsegno.engine.batch import Batch
@@ -18,8 +18,7 @@ from dalsegno.expressions.pool.jobs import Evaluation, SchemaCheck
 from dalsegno.store.inspection import check
 from dalsegno.store.records import Document, Member, NewMessage
 from dalsegno.v1 import executor_service_pb2 as wire
-from dalsegno.workflow.changes import ExecutionCreated
-from dalsegno.workflow.events import StartRequested, TaskDone
+from dalsegno.workflow.events import TaskDone
 from dalsegno.workflow.identity import derived_id, parse_attempt_id
 from dalsegno.workflow.scope import Scope, Suspended
 from dalsegno.workflow.value import Value
@@ -60,23 +59,6 @@ def evaluator() -> Iterator[Evaluator]:
     apart.use(None)
 
 
-class Start(Work):
-    """An execution with its two first tasks."""
-
-    def __init__(self, number: int) -> None:
-        self.execution_id = f"00000000-0000-4000-8000-{number:012}"
-
-    def needs(self, batch: Batch) -> tuple[str, ...]:
-        return (self.execution_id,)
-
-    def carry_out(self, batch: Batch) -> None:
-        row = batch.transaction.queries.find_definition("workflow", "chain", "")
-        assert row is not None
-        creation = ExecutionCreated(execution_id=self.execution_id, definition_id=row.definition_id, workflow="chain")
-        workflow = batch.lookups.workflows.of(creation, batch.transaction.queries)
-        batch.create(workflow, StartRequested(creation=creation))
-
-
 class Both(Work):
     """Tells two executions of two ends, one after the other."""
 
@@ -113,9 +95,11 @@ def rig(store: FragileStore) -> Rig:
 
 
 def begin(rig: Rig, count: int) -> Runs:
-    """So many executions, whose first tasks have been handed out."""
-    rig.carry_out(*(Start(number) for number in range(count)))
-    return {(int(run.action_execution_id[24:36]), run.context.task_name): run for run in rig.sent}
+    """Start so many executions and hand out their first tasks."""
+    starts = [Start(number) for number in range(count)]
+    rig.carry_out(*starts)
+    numbers = {start.execution_id: number for number, start in enumerate(starts)}
+    return {(numbers[run.context.execution_id], run.context.task_name): run for run in rig.sent}
 
 
 def parts(results: list[Any]) -> tuple[list[Work], list[Work]]:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
-
 import pytest
 from hypothesis import HealthCheck, assume, example, given, settings
+from tests.hostile.exam import same
 from tests.unit.expressions.scopes import PlainScope
 from tests.unit.expressions.yaql_texts import ORQUESTA_ATOMS, ORQUESTA_SPLIT, VALUES, yaql_texts
 
@@ -38,17 +37,6 @@ def by_closures(text: str, language: Language = MISTRAL) -> object:
         return compile_yaql(text, language).evaluate(scope())
     except EvaluationError:
         return FAILED
-
-
-def same(left: object, right: object) -> bool:
-    """Equal in value and in type: 1, 1.0 and true are three things in JSON."""
-    if isinstance(left, dict) and isinstance(right, dict):
-        return left.keys() == right.keys() and all(same(left[key], right[key]) for key in left)
-    if isinstance(left, list) and isinstance(right, list):
-        return len(left) == len(right) and all(map(same, left, right))
-    if isinstance(left, float) and isinstance(right, float):
-        return math.isclose(left, right)
-    return type(left) is type(right) and left == right
 
 
 @settings(max_examples=400, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck))
