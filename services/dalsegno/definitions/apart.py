@@ -1,4 +1,4 @@
-"""Definitions read in processes of their own, so that nobody waits for somebody else's size.
+"""Read definitions in separate processes, so that a long one does not delay other callers.
 
 A short text may be read here: that takes less than a tenth of a second. What another process has read comes back
 compiled, but for its expressions, each of which is compiled when it is evaluated first.

@@ -38,7 +38,7 @@ class WorkEvaluator:
         self._work = None
 
     def wait(self, future: Future[Any]) -> None:
-        """Put the work aside until the future is done, or look again some time when there is no work."""
+        """Make the current work, if there is one, wait for the future. Always raises Suspended."""
         if self._work is not None:
             self._evaluations(self._work).wait(future)
         raise Suspended

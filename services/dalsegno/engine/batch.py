@@ -235,8 +235,8 @@ class Batch:
         self.given, self._steps, self._stepping = given, 0, ""
         self._done_before = self._done
 
-    def forsake(self) -> bool:
-        """The work waits for values: forget the step that it has left half done. False when it had done something."""
+    def undo_step(self) -> bool:
+        """Undo the incomplete step of a work that waits for values. Return False when the work has done more."""
         if self._done != self._done_before:
             return False
         execution_id = self._stepping
@@ -254,7 +254,7 @@ class Batch:
         return True
 
     def _next_given(self, event: Event | None = None) -> Given:
-        """What the next event of the work is stepped with. Handing out is nobody's work, and evaluates nothing."""
+        """Give what the next event of the work is stepped with. HandedOut belongs to no work and evaluates nothing."""
         if type(event) is HandedOut and not self.deaths:
             return self.given
         self._steps += 1

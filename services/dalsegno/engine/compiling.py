@@ -15,7 +15,7 @@ from dalsegno.store.records import DefinitionRow
 from dalsegno.workflow.model import AdHocAction, Workflow
 
 KEPT = 4
-"""So many compiled definitions are kept until they are asked for."""
+"""How many compiled definitions are kept for works that have not asked for them yet."""
 
 _log = logging.getLogger(__name__)
 
@@ -27,7 +27,7 @@ def compile_row(row: DefinitionRow) -> Workflow | AdHocAction:
 
 
 class Compiling:
-    """Compiles definitions; for a long one the works that need it are put aside."""
+    """Compiles definitions. A work that needs a long definition waits while another process compiles it."""
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
@@ -47,12 +47,12 @@ class Compiling:
         del self._begun[row.definition_id]
         try:
             return begun.result().compiled
-        except CallFailed as failure:  # it was accepted once: whoever needs it has it, whatever that takes
+        except CallFailed as failure:  # stored definitions are valid, so an execution must not fail here
             _log.warning("%s; it is compiled in the engine", failure)
             return compile_row(row)
 
     def _forget(self) -> None:
-        """Let go of what nobody has asked for again: those that needed it are no more."""
+        """Remove definitions that no work has asked for again; those works may have been dropped."""
         done = [definition_id for definition_id, begun in self._begun.items() if begun.done()]
         for definition_id in done[:-KEPT]:
             del self._begun[definition_id]
@@ -66,7 +66,7 @@ class Compiling:
             memory_mib=READ_MIB,
         )
         member: Future[Member] = Future()
-        # Neither the pool's thread nor the conductor's has the time for what comes back.
+        # Unpickling takes up to 0.3 s, which would delay the pool's thread or the conductor's.
         called.add_done_callback(lambda done: threading.Thread(target=_unpickle, args=(done, member)).start())
         return member
 

@@ -505,7 +505,7 @@ class Conductor:
             work.refusal = refusal
             _log.info("%s refused: %s", work.name, refusal)
         except Suspended:
-            if not batch.forsake():
+            if not batch.undo_step():
                 raise Suspension(work) from None
             return False
         finally:
@@ -533,7 +533,8 @@ class Conductor:
 
 
 def _take_turns(works: list[Work]) -> None:
-    """Put the first of each execution before the second of any, and so on: nobody waits for all that another has."""
+    """Order works by turns: the first of each execution, then the second of each, and so on. Many works of one
+    execution then do not delay the others."""
     turns: dict[str, int] = {}
 
     def turn(work: Work) -> int:

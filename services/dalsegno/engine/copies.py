@@ -34,7 +34,7 @@ ATTEMPT_BYTES = 1_200
 DEFINITIONS_BYTES_MAX = 2 * 1024 * 1024
 """So much longer than the longest one may be the texts of all definitions that are kept compiled."""
 LONG_BYTES = 100_000
-"""When one is dropped that is longer than that, executions let go of it too."""
+"""When a longer definition is dropped, copies of executions drop it too."""
 
 MEMBER_BYTES = 1_000
 """What a compiled definition counts for beside its text."""
@@ -118,7 +118,7 @@ class Workflows:
         self, compile_row: Callable[[DefinitionRow], Workflow | AdHocAction], bytes_max: int = DEFINITIONS_BYTES_MAX
     ) -> None:
         self.on_drop: list[Callable[[Sequence[Workflow | AdHocAction]], None]] = []
-        """Called when something is kept no longer, with what of it is long: whoever has it as well lets go of it."""
+        """Called with the long definitions that were dropped, so that others drop their references too."""
         self._compile_row = compile_row
         self._bytes_max = bytes_max
         self._compiled: OrderedDict[str, tuple[Workflow | AdHocAction, int]] = OrderedDict()
