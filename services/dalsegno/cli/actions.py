@@ -26,8 +26,12 @@ from dalsegno.cli.options import (
     call,
     request_id_or_new,
 )
-from dalsegno.cli.output import Format, console, enum_name, print_message, print_note, print_rows, reason, short, span
+from dalsegno.cli.output import print_message, print_note, print_rows, reason, short
 from dalsegno.cli.paging import page_size, read_pages
+from dalsegno.cli.printing import Format
+from dalsegno.cli.screen import console
+from dalsegno.cli.times import span
+from dalsegno.cli.values import enum_name
 from dalsegno.v1 import action_service_pb2 as messages
 from dalsegno.v1 import definition_pb2, execution_pb2
 
@@ -228,7 +232,7 @@ def update(
 def _print_moved(form: Format, action: execution_pb2.ActionExecution) -> None:
     """Where an action execution is now."""
     if form is Format.TABLE:
-        console().print(f"{action.id}  {_state(action)}", markup=False)
+        console().tell(f"{action.id}  {_state(action)}")
     else:
         print_message(form, action)
 

@@ -15,8 +15,10 @@ from dalsegno.cli.foresight import left_paused_line, print_foresight
 from dalsegno.cli.inputs import decode_json, encode_json, read_input, read_object
 from dalsegno.cli.many import Many, operate_on_many
 from dalsegno.cli.options import Comment, Expected, Output, RequestId, Server, call, request_id_or_new
-from dalsegno.cli.output import Format, console, print_message, short
+from dalsegno.cli.output import print_message, short
 from dalsegno.cli.picture import execution_state
+from dalsegno.cli.printing import Format
+from dalsegno.cli.screen import console
 from dalsegno.cli.watching import watch_to_rest
 from dalsegno.v1 import execution_pb2, operation_pb2
 from dalsegno.v1 import execution_service_pb2 as messages
@@ -263,7 +265,7 @@ async def _operate_on_one(connection: Connection, verb: str, request: Any, share
         return SUCCESS
     execution: execution_pb2.Execution = answer.execution
     for left in getattr(answer, "left_paused", ()):
-        console(error=True).print(f"stays PAUSED: {left_paused_line(left)}: resume it with a choice", markup=False)
+        console(error=True).tell(f"stays PAUSED: {left_paused_line(left)}: resume it with a choice")
     if not shared.wait:
         print_moved(shared.output, execution)
         return SUCCESS
@@ -281,7 +283,7 @@ def print_moved(form: Format, execution: execution_pb2.Execution) -> None:
     if form is Format.TABLE:
         awaited = ", ".join(each.removeprefix(f"{execution.id}.") for each in execution.waiting_for)
         waits = f"  waits for: {short(awaited, 200)}" if awaited else ""
-        console().print(f"{execution.id}  {execution_state(execution.state)}{waits}", markup=False)
+        console().tell(f"{execution.id}  {execution_state(execution.state)}{waits}")
     else:
         print_message(form, execution)
 

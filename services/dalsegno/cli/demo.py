@@ -8,7 +8,8 @@ import typer
 
 from dalsegno.cli.examples import read_example
 from dalsegno.cli.inputs import encode_json
-from dalsegno.cli.output import Format, print_note
+from dalsegno.cli.output import print_note
+from dalsegno.cli.printing import Format
 from dalsegno.cli.run import run_at
 from dalsegno.cli.serving import PrivateServer, private_server, unless_failing
 from dalsegno.cli.supervisor import choose_address

@@ -21,8 +21,11 @@ from dalsegno.cli.options import (
     call,
     request_id_or_new,
 )
-from dalsegno.cli.output import Format, clock, console, print_message, print_rows
+from dalsegno.cli.output import print_message, print_rows
 from dalsegno.cli.paging import page_size, read_pages
+from dalsegno.cli.printing import Format
+from dalsegno.cli.screen import console
+from dalsegno.cli.times import clock
 from dalsegno.v1 import environment_service_pb2 as messages
 
 app = typer.Typer(no_args_is_help=True, help="Keep named sets of values that executions read at their start.")
@@ -113,4 +116,4 @@ def delete(
         request_id=request_id_or_new(request_id),
     )
     call(server, lambda connection: ask(connection.environments.DeleteEnvironment, request, PATIENCE_S))
-    console().print(f"deleted {name}", markup=False)
+    console().tell(f"deleted {name}")

@@ -11,7 +11,9 @@ from typing import Annotated
 import typer
 
 from dalsegno.cli.exits import Complaint
-from dalsegno.cli.output import Format, console, print_note, print_rows
+from dalsegno.cli.output import print_note, print_rows
+from dalsegno.cli.printing import Format
+from dalsegno.cli.screen import console
 from dalsegno.cli.supervisor import choose_address
 
 DEFAULT_ENDPOINTS = "127.0.0.1:8480"
@@ -81,7 +83,7 @@ def copy(
     for path, text in texts.items():
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
-        console().print(str(path), markup=False)
+        console().tell(str(path))
 
 
 @app.command(epilog="example:  dalsegno examples endpoints")
@@ -97,7 +99,7 @@ def endpoints(
 
     async def serve() -> None:
         async with serve_endpoints(choose_address(listen, "--listen")) as url:
-            console().print(f"endpoints at {url}; Ctrl-C stops them", markup=False)
+            console().tell(f"endpoints at {url}; Ctrl-C stops them")
             await asyncio.Event().wait()
 
     asyncio.run(serve())

@@ -27,9 +27,12 @@ from dalsegno.cli.options import (
     call,
     request_id_or_new,
 )
-from dalsegno.cli.output import Format, clock, console, print_message, print_note, print_rows, reason, short, span
+from dalsegno.cli.output import print_message, print_note, print_rows, reason, short
 from dalsegno.cli.paging import page_size, read_pages
 from dalsegno.cli.picture import execution_state, task_state
+from dalsegno.cli.printing import Format
+from dalsegno.cli.screen import console
+from dalsegno.cli.times import clock, span
 from dalsegno.cli.watching import watch_to_rest
 from dalsegno.v1 import change_pb2, execution_pb2
 from dalsegno.v1 import execution_service_pb2 as messages
@@ -74,7 +77,7 @@ def start(
     if dry_run:
         print_foresight(output, answer.dry_run, name)
     elif output is Format.TABLE:
-        typer.echo(answer.execution.id)
+        console().tell(answer.execution.id)
         print_note(f"follow it with: dalsegno watch {answer.execution.id}")
     else:
         print_message(output, answer.execution)
@@ -219,7 +222,7 @@ def delete(
                 execution_id=each, comment=comment, request_id=request_id_or_new(""), dry_run=dry_run
             )
             await ask(connection.executions.DeleteExecution, request, PATIENCE_S)
-            console().print(f"{each}  would be deleted" if dry_run else f"deleted {each}", markup=False)
+            console().tell(f"{each}  would be deleted" if dry_run else f"deleted {each}")
 
     call(server, lambda connection: remove(connection, executions))
 

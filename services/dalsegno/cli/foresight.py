@@ -7,7 +7,10 @@ from collections.abc import Sequence
 from rich.text import Text
 from rich.tree import Tree
 
-from dalsegno.cli.output import STYLES, Format, console, enum_name, print_message, reason
+from dalsegno.cli.output import STYLES, print_message, reason
+from dalsegno.cli.printing import Format
+from dalsegno.cli.screen import console
+from dalsegno.cli.values import enum_name
 from dalsegno.v1 import execution_pb2
 
 _LISTS = (

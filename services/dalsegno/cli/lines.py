@@ -6,8 +6,10 @@ from collections.abc import Iterator
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from dalsegno.cli.output import clock, enum_name, reason
+from dalsegno.cli.output import reason
 from dalsegno.cli.picture import Picture, execution_state, task_state
+from dalsegno.cli.times import clock
+from dalsegno.cli.values import enum_name
 from dalsegno.v1 import change_pb2, execution_pb2
 from dalsegno.v1.execution_service_pb2 import WatchExecutionResponse
 

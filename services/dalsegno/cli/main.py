@@ -6,10 +6,14 @@ import sys
 from typing import Annotated
 
 import typer
+from typer import rich_utils
+from typer._click.exceptions import ClickException  # not named elsewhere: what is wrong with the words
 
 from dalsegno.cli import actions, controls, demo, environments, examples, executions, run, serve, workflows
-from dalsegno.cli.exits import INTERRUPTED, Complaint
-from dalsegno.cli.output import print_complaint
+from dalsegno.cli.exits import INTERRUPTED, USAGE, Complaint
+from dalsegno.cli.failures import print_complaint, print_usage
+from dalsegno.cli.printing import PRINTING, Format
+from dalsegno.cli.words import add_shared_options, find_form, move_options
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -23,6 +27,8 @@ app = typer.Typer(
     dalsegno serve                 run a server on this machine
 
     dalsegno run FILE              run a workflow and watch it
+
+    Options that commands share, such as --server, may stand before the command, too.
     """,
 )
 
@@ -64,15 +70,30 @@ app.add_typer(examples.app, name="examples")
 
 def main() -> None:
     """Run the command that was typed. What a person did wrong is said in words, never with a traceback."""
+    PRINTING.reset()
+    program = typer.main.get_command(app)
+    add_shared_options(program)
+    words = move_options(program, sys.argv[1:])
+    PRINTING.form = find_form(words)
     try:
-        app()
+        sys.exit(program.main(words, prog_name="dalsegno", standalone_mode=False) or 0)
     except Complaint as complaint:
         sys.exit(print_complaint(complaint))
-    except KeyboardInterrupt:
+    except ClickException as error:
+        sys.exit(_print_misuse(error))
+    except (KeyboardInterrupt, typer.Abort):
         sys.exit(INTERRUPTED)
     except BrokenPipeError:  # `dalsegno list | head`
         sys.stderr.close()
         sys.exit(0)
+
+
+def _print_misuse(error: ClickException) -> int:
+    if PRINTING.form is not Format.TABLE:
+        print_usage(error.format_message())
+    else:
+        rich_utils.rich_format_error(error)
+    return USAGE
 
 
 if __name__ == "__main__":

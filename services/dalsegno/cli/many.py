@@ -12,7 +12,10 @@ import grpc
 
 from dalsegno.cli.connection import PATIENCE_S, Connection, actor_metadata
 from dalsegno.cli.exits import ERROR, SUCCESS
-from dalsegno.cli.output import Format, console, enum_name, print_note, print_rows, short
+from dalsegno.cli.output import print_note, print_rows, short
+from dalsegno.cli.printing import Format
+from dalsegno.cli.screen import console
+from dalsegno.cli.values import enum_name
 from dalsegno.v1 import execution_pb2, operation_pb2
 from dalsegno.v1 import execution_service_pb2 as messages
 
@@ -43,7 +46,7 @@ async def operate_on_many(connection: Connection, each: Any, many: Many) -> int:
                 heard_at, request.resume_token = time.monotonic(), response.resume_token
                 outcomes.append(response.outcome)
                 if many.output is Format.TABLE:
-                    console().print(_line(response.outcome), markup=False)
+                    console().tell(_line(response.outcome))
             break
         except grpc.aio.AioRpcError as error:
             if error.code() is not grpc.StatusCode.UNAVAILABLE or time.monotonic() - heard_at > PATIENCE_S:

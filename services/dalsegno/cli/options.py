@@ -11,7 +11,8 @@ import grpc
 import typer
 
 from dalsegno.cli.connection import DEFAULT_SERVER, Connection, connect
-from dalsegno.cli.output import Format, print_failure
+from dalsegno.cli.failures import print_failure
+from dalsegno.cli.printing import Format
 
 T = TypeVar("T")
 

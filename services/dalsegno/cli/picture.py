@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from dalsegno.cli.output import enum_name
+from dalsegno.cli.values import enum_name
 from dalsegno.v1 import change_pb2, execution_pb2
 from dalsegno.v1.execution_service_pb2 import WatchExecutionResponse
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from dalsegno.cli.output import console
+from dalsegno.cli.screen import console
 from dalsegno.v1 import definition_pb2, failure_pb2
 from dalsegno.v1 import workflow_service_pb2 as messages
 
@@ -13,20 +13,20 @@ from dalsegno.v1 import workflow_service_pb2 as messages
 def print_findings(file: Path, answer: messages.ValidateDefinitionsResponse, *, alone: bool) -> None:
     """The problems and the warnings of a file, and one line that sums them up."""
     for problem in answer.problems:
-        console().print(_line(file, problem), markup=False)
+        console().tell(_line(file, problem))
     for warning in answer.warnings:
-        console().print(_line(file, warning, "warning"), markup=False)
+        console().tell(_line(file, warning, "warning"))
     names = ", ".join([*answer.workflows, *answer.actions]) or _nameless(answer)
     told = _counted(len(answer.problems) + answer.further_problems, "problem")
     if answer.warnings:
         told += f", {_counted(len(answer.warnings), 'warning')}"
-    console().print(f"{told}: {names}" if alone else f"{file}: {told}: {names}", markup=False)
+    console().tell(f"{told}: {names}" if alone else f"{file}: {told}: {names}")
 
 
 def print_warnings(warnings: Iterable[failure_pb2.Problem], file: Path | None = None) -> None:
     """The warnings of a file that was stored: to standard error, beside what the command gives."""
     for warning in warnings:
-        console(error=True).print(_line(file, warning, "warning"), markup=False)
+        console(error=True).tell(_line(file, warning, "warning"))
 
 
 def _line(file: Path | None, problem: failure_pb2.Problem, kind: str = "") -> str:

@@ -12,6 +12,7 @@ import typer
 
 from dalsegno.cli.connection import DEFAULT_SERVER, PATIENCE_S, Connection, ask, connect
 from dalsegno.cli.exits import SUCCESS, Complaint, exit_code_of
+from dalsegno.cli.failures import print_failure
 from dalsegno.cli.inputs import encode_json, read_document, read_input, read_labels
 from dalsegno.cli.options import (
     Comment,
@@ -24,20 +25,14 @@ from dalsegno.cli.options import (
     Source,
     request_id_or_new,
 )
-from dalsegno.cli.output import (
-    Format,
-    console,
-    plain,
-    pretty,
-    print_failure,
-    print_message,
-    print_note,
-    seconds,
-    state_text,
-)
+from dalsegno.cli.output import print_message, print_note, state_text
 from dalsegno.cli.picture import execution_state, seconds_of
+from dalsegno.cli.printing import Format
 from dalsegno.cli.problems import print_warnings
+from dalsegno.cli.screen import console
 from dalsegno.cli.serving import is_there, private_server, unless_failing
+from dalsegno.cli.times import seconds
+from dalsegno.cli.values import plain, pretty
 from dalsegno.cli.watching import watch_to_rest
 from dalsegno.v1 import execution_pb2, execution_service_pb2, workflow_service_pb2
 

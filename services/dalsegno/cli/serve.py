@@ -12,7 +12,8 @@ from typing import Annotated
 import typer
 
 from dalsegno.cli.connection import DEFAULT_SERVER
-from dalsegno.cli.output import console, print_note
+from dalsegno.cli.output import print_note
+from dalsegno.cli.screen import console
 from dalsegno.cli.serving import Site, default_data, plan_site, running
 from dalsegno.cli.supervisor import Supervisor
 

@@ -9,8 +9,9 @@ from collections.abc import Mapping
 from rich.text import Text
 from rich.tree import Tree
 
-from dalsegno.cli.output import STYLES, reason, seconds, short
+from dalsegno.cli.output import STYLES, reason, short
 from dalsegno.cli.picture import Picture, Task
+from dalsegno.cli.times import seconds
 
 _SYMBOLS = {
     "SUCCESS": "✔",

@@ -8,7 +8,6 @@ from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing, contextmanager
 
 import grpc
-from rich.console import Console
 from rich.live import Live
 from rich.tree import Tree
 
@@ -16,6 +15,7 @@ from dalsegno.cli.connection import Connection
 from dalsegno.cli.follow import follow
 from dalsegno.cli.lines import Progress, describe_message
 from dalsegno.cli.picture import Picture
+from dalsegno.cli.screen import Screen
 from dalsegno.cli.tree import draw
 from dalsegno.v1.execution_service_pb2 import WatchExecutionResponse
 
@@ -77,7 +77,7 @@ class Watch:
 
 
 async def watch_to_rest(
-    connection: Connection, execution_id: str, out: Console, *, stop_at_pause: bool = False, keep_open: bool = False
+    connection: Connection, execution_id: str, out: Screen, *, stop_at_pause: bool = False, keep_open: bool = False
 ) -> Picture:
     """Show an execution until it is at rest, or PAUSED with `stop_at_pause`; return how it stands then."""
     watch, progress = Watch(connection, execution_id), Progress()
@@ -86,14 +86,14 @@ async def watch_to_rest(
             async for message in stream:
                 if live is None:
                     for line in (*describe_message(message), *progress.lines(watch.picture)):
-                        out.print(line, markup=False)
+                        out.tell(line)
                 if stop_at_pause and watch.picture.state == "PAUSED":
                     break
     return watch.picture
 
 
 @contextmanager
-def _screen(watch: Watch, out: Console) -> Iterator[Live | None]:
+def _screen(watch: Watch, out: Screen) -> Iterator[Live | None]:
     """The live tree on a terminal, redrawn ten times a second; None anywhere else."""
     if not out.is_terminal:
         yield None

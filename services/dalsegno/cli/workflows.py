@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -11,9 +12,13 @@ from dalsegno.cli.connection import DEFAULT_SERVER, PATIENCE_S, Connection, ask
 from dalsegno.cli.exits import USAGE, Complaint
 from dalsegno.cli.inputs import read_document
 from dalsegno.cli.options import Comment, Filter, Limit, Namespace, Output, RequestId, Server, call, request_id_or_new
-from dalsegno.cli.output import Format, clock, console, enum_name, print_message, print_rows
+from dalsegno.cli.output import print_message, print_rows, print_value
 from dalsegno.cli.paging import page_size, read_pages
+from dalsegno.cli.printing import Format
 from dalsegno.cli.problems import print_findings, print_warnings
+from dalsegno.cli.screen import console
+from dalsegno.cli.times import clock
+from dalsegno.cli.values import enum_name
 from dalsegno.v1 import definition_pb2
 from dalsegno.v1 import workflow_service_pb2 as messages
 
@@ -143,7 +148,7 @@ def show(
     request = messages.GetWorkflowRequest(namespace=namespace, name=name, version=version)
     answer = call(server, lambda connection: ask(connection.workflows.GetWorkflow, request, PATIENCE_S))
     if text:
-        typer.echo(answer.workflow.text, nl=not answer.workflow.text.endswith("\n"))
+        print_value(Format.TABLE, answer.workflow.text, exact=not sys.stdout.isatty())
     else:
         print_message(output, answer.workflow)
 
@@ -166,7 +171,7 @@ def delete(
         request_id=request_id_or_new(request_id),
     )
     answer = call(server, lambda connection: ask(connection.workflows.DeleteWorkflow, request, PATIENCE_S))
-    console().print(f"deleted {name}: {', '.join(f'version {each}' for each in answer.versions)}", markup=False)
+    console().tell(f"deleted {name}: {', '.join(f'version {each}' for each in answer.versions)}")
 
 
 def _parameters(described: definition_pb2.Workflow | definition_pb2.Action) -> str:

@@ -39,6 +39,7 @@ class FakeApi:
     address: str = ""
     answers: dict[str, list[Any]] = field(default_factory=dict)
     requests: list[Any] = field(default_factory=list)
+    modules: dict[str, Any] = field(default_factory=lambda: SERVICES)
 
     def answer(self, method: str, *answers: Any) -> None:
         """From now on `method` answers with these, one per call."""

@@ -1,0 +1,132 @@
+"""What went wrong, in lines that say what to do next; with `-o json` as data."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+
+import grpc
+from rich.text import Text
+
+from dalsegno.cli.clean import one_line, visible
+from dalsegno.cli.exits import UNREACHABLE, USAGE, Complaint
+from dalsegno.cli.printing import PRINTING, Format
+from dalsegno.cli.screen import console
+from dalsegno.cli.values import document, plain
+from dalsegno.rpc.failure import Failure, read_failure
+
+
+def print_complaint(complaint: Complaint) -> int:
+    """Say what is wrong and what to do next; return the exit code."""
+    _print_error(str(complaint), complaint.advice, {"code": "USAGE"}, complaint.exit_code)
+    return complaint.exit_code
+
+
+def print_failure(error: grpc.aio.AioRpcError, server: str) -> int:
+    """Say what a server refused, a line for each thing that is wrong, and what to do next; return the exit code."""
+    failure = read_failure(error)
+    details = _details(failure)
+    entries = [str(violation) for violation in failure.violations]
+    if len(entries) > 1 and failure.message == "; ".join(entries):  # said once is enough
+        failure = replace(failure, message=f"{len(entries)} things are wrong:")
+    if failure.problems:
+        failure = replace(failure, message=f"the definition has {_count(len(failure.problems) + failure.left_out)}:")
+    exit_code = UNREACHABLE if failure.code in _SERVERS_FAULT else USAGE
+    _print_error(str(failure), _advise(failure).format(server=server), details, exit_code)
+    return exit_code
+
+
+def print_usage(message: str) -> None:
+    """Say as data what is wrong with the words of a command; people get the sentence of the parser itself."""
+    _print_error(message, "", {"code": "USAGE"}, USAGE)
+
+
+def _details(failure: Failure) -> dict[str, object]:
+    """What a program reads of a failed call, beside the message."""
+    told: dict[str, object] = {"code": failure.code.name, "reason": failure.reason, "request_id": failure.request_id}
+    told["violations"] = [
+        {"subject": each.subject, "description": each.description, **({"kind": each.kind} if each.kind else {})}
+        for each in failure.violations
+    ]
+    told["problems"] = [plain(each) for each in failure.problems]
+    told |= {"left_out": failure.left_out, "retry_after_s": failure.retry_s, "message": failure.message}
+    return {name: value for name, value in told.items() if value}
+
+
+_SERVERS_FAULT = {
+    grpc.StatusCode.UNAVAILABLE,
+    grpc.StatusCode.DEADLINE_EXCEEDED,
+    grpc.StatusCode.INTERNAL,
+    grpc.StatusCode.UNKNOWN,
+    grpc.StatusCode.UNIMPLEMENTED,
+}
+_ADVICE = {
+    grpc.StatusCode.UNAVAILABLE: "start a server with `dalsegno serve`, or name another than {server} with --server",
+    grpc.StatusCode.DEADLINE_EXCEEDED: "the server at {server} did not answer in time; ask again",
+    grpc.StatusCode.ABORTED: "it has changed meanwhile; read it again, then decide",
+    grpc.StatusCode.UNIMPLEMENTED: "the server at {server} does not have this; is it an older version?",
+    grpc.StatusCode.FAILED_PRECONDITION: "see how it stands with `dalsegno show` and `dalsegno tasks`",
+}
+_LISTS = {
+    "workflow": "dalsegno workflow list",
+    "execution": "dalsegno list",
+    "environment": "dalsegno environment list",
+    "action": "dalsegno action list",
+}
+
+
+def _count(problems: int) -> str:
+    return "a problem" if problems == 1 else f"{problems} problems"
+
+
+def _advise(failure: Failure) -> str:
+    """What a person would do next about a failed call; empty when the failure says it all."""
+    match failure.code:
+        case grpc.StatusCode.INTERNAL if failure.request_id:
+            return f"the server's log tells more under request id {failure.request_id}"
+        case grpc.StatusCode.NOT_FOUND if failure.message.startswith("action execution"):
+            return "`dalsegno action attempts EXECUTION` tells which there are"
+        case grpc.StatusCode.NOT_FOUND:
+            kinds = [kind for kind in _LISTS if kind in failure.message]
+            return f"see what there is with `{_LISTS[kinds[0]]}`" if kinds else ""
+        case grpc.StatusCode.INVALID_ARGUMENT if any(each.subject.startswith("input") for each in failure.violations):
+            return "give inputs with -i key=value; `dalsegno workflow show NAME` tells which there are"
+        case grpc.StatusCode.INVALID_ARGUMENT if failure.problems:
+            return "mend the file, then ask again; `dalsegno workflow validate FILE` lists all problems"
+        case grpc.StatusCode.FAILED_PRECONDITION if failed := _failed_tasks(failure):
+            again = " ".join(f"--task {name}" for name in failed[:_NAMED])
+            return f"run them again with {again}, or go on after one with --skip {failed[0]} --output JSON"
+        case grpc.StatusCode.FAILED_PRECONDITION if any(
+            _is_resume_of_ended(each.description) for each in failure.violations
+        ):
+            return "`dalsegno tasks` shows what it did; `dalsegno rerun` repeats it, or --tasks of it"
+        case code:
+            return _ADVICE.get(code, "")
+
+
+_NAMED = 5
+"""So many tasks are written out in an advice."""
+
+
+def _is_resume_of_ended(told: str) -> bool:
+    """Whether it says that an execution has ended, so that there is nothing to continue."""
+    return "can be resumed" in told and told.endswith(("it is SUCCESS", "it is ERROR", "it is CANCELLED"))
+
+
+def _failed_tasks(failure: Failure) -> list[str]:
+    """The tasks that stand in the way because they have failed."""
+    return [each.subject.removeprefix("task ") for each in failure.violations if each.kind == "TASK_FAILED"]
+
+
+def _print_error(message: str, advice: str, details: dict[str, object], exit_code: int) -> None:
+    if PRINTING.form is not Format.TABLE:
+        told = {"message": message, **details, "exit_code": exit_code, **({"next": advice} if advice else {})}
+        sys.stderr.write(document(PRINTING.form, {"error": told}))
+        return
+    out = console(error=True)
+    first, *rest = visible(message).splitlines() or [""]
+    out.tell(Text.assemble(("error: ", "bold red"), first))
+    for line in rest:
+        out.tell(Text(f"  {line.strip()}"), indent=4)
+    if advice:
+        out.tell(Text.assemble(("next:  ", "bold"), one_line(advice)), indent=7)

@@ -1,0 +1,32 @@
+"""How results are printed, as it was chosen on the command line: the form, the field, the way of telling times."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Format(StrEnum):
+    """How results are printed."""
+
+    TABLE = "table"
+    JSON = "json"
+    YAML = "yaml"
+
+
+@dataclass(slots=True)
+class Printing:
+    """What was chosen; one command runs in one process, so there is one of these."""
+
+    form: Format = Format.TABLE
+    key: str = ""
+    """The path of the only field that is printed; empty: everything."""
+    time: str = ""
+    """`relative`, `local`, `utc` or a time zone; empty: the hour, with the date when it is another day's."""
+
+    def reset(self) -> None:
+        """Forget what was chosen."""
+        self.form, self.key, self.time = Format.TABLE, "", ""
+
+
+PRINTING = Printing()

@@ -1,0 +1,57 @@
+"""The terminal, or the file or pipe in its place. Whatever is printed passes here, and nothing of it is obeyed."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from typing import TextIO
+
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
+from rich.text import Text
+
+from dalsegno.cli.clean import one_line, visible
+from dalsegno.cli.table import fold
+
+_UNFOLDED_WIDTH = 1_000
+
+
+class Screen(Console):
+    """A console that shows control characters as signs, whoever wrote the text, and reads no markup in it."""
+
+    def __init__(self, file: TextIO, width: int | None = None, *, is_terminal: bool | None = None) -> None:
+        wide = width is None and not file.isatty()
+        super().__init__(
+            file=file,
+            highlight=False,
+            markup=False,
+            emoji=False,
+            soft_wrap=wide,
+            width=_UNFOLDED_WIDTH if wide else width,
+            force_terminal=is_terminal,
+        )
+        self.fold_width = None if wide else self.width
+        """Where lines are folded; None: nowhere, for a program may read them."""
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """The segments of something, those of text with nothing in them that a terminal obeys."""
+        for segment in super().render(renderable, options):
+            text = visible(segment.text) if not segment.control else segment.text
+            yield segment if text == segment.text else Segment(text, segment.style, segment.control)
+
+    def tell(self, text: str | Text, indent: int = 2) -> None:
+        """Print one line; where it is folded, what follows stands `indent` cells to the right, as no line begins."""
+        told = Text(one_line(text)) if isinstance(text, str) else text
+        for number, part in enumerate(fold(told, self.fold_width, indent)):
+            self.print(part if number else part[indent:], soft_wrap=True)
+
+    def tell_block(self, text: str, indent: int = 2) -> None:
+        """Print a text of many lines, all of them `indent` cells to the right."""
+        for line in visible(text).rstrip("\n").split("\n"):
+            for part in fold(Text(line), self.fold_width, indent):
+                self.print(part, soft_wrap=True)
+
+
+def console(*, error: bool = False) -> Screen:
+    """Standard output, or standard error."""
+    return Screen(sys.stderr if error else sys.stdout)

@@ -1,0 +1,128 @@
+"""The words of a command line: options that all commands share, before the command or after it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Annotated
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+from dalsegno.cli.printing import PRINTING, Format
+from dalsegno.cli.times import check_time_style
+from dalsegno.cli.values import steps_of
+
+_WITH_VALUE = {"--server", "-s", "--namespace", "-n", "--output", "-o", "--time", "--key", "-k"}
+
+
+def move_options(program: object, words: Sequence[str]) -> list[str]:
+    """The words with shared options that stand before the command put right after it: nearer ones win.
+
+    The words are those of `dalsegno --server HOST:PORT workflow list`, without the name of the program.
+    """
+    ahead, rest = _leading(words)
+    if not ahead or not rest:
+        return list(words)
+    command: object = program
+    count = 0
+    while isinstance(command, TyperGroup) and count < len(rest):
+        below = command.commands.get(rest[count])
+        if below is None:
+            return list(words)
+        command, count = below, count + 1
+    return [*rest[:count], *ahead, *rest[count:]]
+
+
+def _leading(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The shared options at the beginning, with their values, and what follows them."""
+    count = 0
+    while count < len(words):
+        name, equals, _ = words[count].partition("=")
+        if words[count] in _WITH_VALUE and count + 1 < len(words):
+            count += 2
+        elif (equals and name in _WITH_VALUE and name.startswith("--")) or _is_joined(words[count]):
+            count += 1
+        else:
+            break
+    return list(words[:count]), list(words[count:])
+
+
+def _is_joined(word: str) -> bool:
+    """Whether it is a short option with its value, such as `-ojson`."""
+    return word[:2] in _WITH_VALUE and len(word) > 2 and not word.startswith("--")
+
+
+def find_form(words: Sequence[str]) -> Format:
+    """The form that `-o` asks for, found without parsing, for what is wrong with the words themselves."""
+    form = Format.TABLE
+    for number, word in enumerate(words):
+        if word == "--":
+            break
+        value = ""
+        if word in ("-o", "--output", "--format") and number + 1 < len(words):
+            value = words[number + 1]
+        elif word.startswith(("--output=", "--format=")):
+            value = word.partition("=")[2]
+        elif word.startswith("-o") and not word.startswith("--"):
+            value = word[2:].removeprefix("=")
+        form = Format(value) if value in set(Format) else form
+    return form
+
+
+def add_shared_options(program: object) -> None:
+    """Give every command that prints results the options that say which part of them, and how times are told."""
+    options = [each for each in typer.main.get_command(_sharing).params if each.name in ("key", "time")]
+    for command in _commands(program):
+        if any(each.name == "output" for each in command.params):
+            command.params += options
+
+
+def _commands(program: object) -> Iterator[TyperCommand]:
+    if isinstance(program, TyperGroup):
+        for command in program.commands.values():
+            yield from _commands(command)
+    elif isinstance(program, TyperCommand):
+        yield program
+
+
+def _take_key(value: str) -> None:
+    steps_of(value)
+    PRINTING.key = value
+
+
+def _take_time(value: str) -> None:
+    PRINTING.time = check_time_style(value)
+
+
+_sharing = typer.Typer(add_completion=False)
+"""Has only the options that are given to other commands."""
+
+
+@_sharing.command()
+def _options(
+    key: Annotated[
+        str,
+        typer.Option(
+            "--key",
+            "-k",
+            metavar="PATH",
+            callback=_take_key,
+            expose_value=False,
+            show_default=False,
+            help="Only this field, such as output.cities[0]; of a list, that of each.",
+        ),
+    ] = "",
+    time: Annotated[
+        str,
+        typer.Option(
+            "--time",
+            metavar="STYLE",
+            envvar="DALSEGNO_TIME",
+            callback=_take_time,
+            expose_value=False,
+            show_default=False,
+            help="How times are told: relative, local, utc, or a zone such as Europe/Lisbon.",
+        ),
+    ] = "",
+) -> None:
+    pass

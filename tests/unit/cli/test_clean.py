@@ -1,0 +1,125 @@
+"""Text that somebody else wrote, on its way to a terminal: nothing of it is obeyed, and nothing begins a line."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import yaml
+
+from dalsegno.cli.clean import one_line, visible
+from dalsegno.v1 import execution_pb2, execution_service_pb2
+from dalsegno.workflow.refusals import NotFound
+
+Type = Callable[..., Any]
+
+ID = "0193b5c2-7f3a-7e51-9d0c-5a8f2c1e6b47"
+HOSTILE = "a\x1b[2J\x9b31m\x07\u202eb\u2028\ufeff\rc"
+FORGED = f"{HOSTILE}\nerror: forged\n  next: rm -r /"
+OBEYED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]")
+
+
+def hostile_execution() -> execution_pb2.Execution:
+    """An execution in which every text is somebody else's."""
+    value = json.dumps({"stdout": FORGED, FORGED: [FORGED]}, ensure_ascii=False)
+    execution = execution_pb2.Execution(
+        id=ID, workflow=FORGED, state_info=FORGED, output=value, input=value, comment=FORGED, actor=FORGED,
+        description=FORGED, waiting_for=[FORGED], environment=FORGED, state=execution_pb2.EXECUTION_STATE_ERROR,
+    )  # fmt: skip
+    execution.labels["team"] = FORGED
+    return execution
+
+
+def answer_all(api: Any) -> None:
+    """Let the server answer every read with texts that are somebody else's."""
+    execution = hostile_execution()
+    task = execution_pb2.TaskExecution(
+        number=1, name=FORGED, state_info=FORGED, action=FORGED, waiting_for=FORGED, superseded_by=FORGED,
+        comment=FORGED, state=execution_pb2.TASK_STATE_ERROR, result=execution.output,
+    )  # fmt: skip
+    attempt = execution_pb2.ActionExecution(
+        id=f"{ID}.1.0.1", task_number=1, attempt=1, task_name=FORGED, action=FORGED, error=FORGED,
+        executor_id=FORGED, comment=FORGED, input=execution.input, result=execution.output,
+    )  # fmt: skip
+    messages, actions = execution_service_pb2, api.modules["ActionService"]
+    api.answer("ListExecutions", messages.ListExecutionsResponse(executions=[execution]))
+    api.answer("GetExecution", messages.GetExecutionResponse(execution=execution))
+    api.answer("ListTasks", messages.ListTasksResponse(tasks=[task]))
+    api.answer("ListChanges", messages.ListChangesResponse(changes=hostile_changes()))
+    api.answer("ListActionExecutions", actions.ListActionExecutionsResponse(action_executions=[attempt]))
+    api.answer("GetActionExecution", actions.GetActionExecutionResponse(action_execution=attempt))
+    snapshot = messages.WatchExecutionResponse.Snapshot(execution=execution, tasks=[task], last=True)
+    batch = messages.WatchExecutionResponse.ChangeBatch(changes=hostile_changes(), waiting_for=[FORGED])
+    api.answer(
+        "WatchExecution",
+        [messages.WatchExecutionResponse(snapshot=snapshot), messages.WatchExecutionResponse(changes=batch)],
+    )
+
+
+def hostile_changes() -> list[Any]:
+    """One change of each kind that shows a text."""
+    from dalsegno.v1 import change_pb2 as made
+
+    failed, value = execution_pb2.ACTION_STATE_ERROR, json.dumps(FORGED, ensure_ascii=False)
+    kinds: list[dict[str, Any]] = [
+        {"execution_created": made.ExecutionCreated(workflow=FORGED)},
+        {"execution_moved": made.ExecutionMoved(state_info=FORGED, state=execution_pb2.EXECUTION_STATE_ERROR)},
+        {"task_added": made.TaskAdded(task_name=FORGED, task_number=1)},
+        {"task_moved": made.TaskMoved(task_name=FORGED, task_number=1, state_info=FORGED)},
+        {"attempt_added": made.AttemptAdded(task_name=FORGED, task_number=1, action=FORGED)},
+        {"attempt_moved": made.AttemptMoved(task_name=FORGED, task_number=1, error=FORGED, state=failed)},
+        {"published": made.Published(task_name=FORGED, values=value)},
+        {"other": made.OtherChange(name=FORGED, detail=value)},
+    ]
+    return [made.Change(sequence=n + 1, cause=FORGED, comment=FORGED, actor=FORGED, **k) for n, k in enumerate(kinds)]
+
+
+COMMANDS = [("list",), ("show", ID), ("tasks", ID), ("history", ID), ("watch", ID),
+            ("action", "attempts", ID), ("action", "show", f"{ID}.1.0.1")]  # fmt: skip
+
+
+@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
+@pytest.mark.parametrize("form", ["table", "json", "yaml"])
+def test_nothing_from_data_is_an_escape_sequence_or_begins_a_line(
+    api: Any, type_command: Type, words: tuple[str, ...], form: str
+) -> None:
+    """Whatever texts an execution holds, what is printed has no control character, and no line that the texts began."""
+    answer_all(api)
+    shape = () if words[0] == "watch" else ("-o", form)
+
+    ended = type_command(*words, *shape, "-s", api.address)
+
+    assert ended.out
+    for printed in (ended.out, ended.err):
+        assert OBEYED.findall(printed) == []
+        assert [line for line in printed.splitlines() if line.startswith(("error: forged", "next:"))] == []
+
+
+@pytest.mark.parametrize("read", [json.loads, yaml.safe_load], ids=["json", "yaml"])
+def test_programs_get_the_very_text(api: Any, type_command: Type, read: Callable[[str], Any]) -> None:
+    """JSON and YAML write what a terminal would obey as escapes, so that reading them gives the text as it is."""
+    answer_all(api)
+
+    ended = type_command("show", ID, "-s", api.address, "-o", "json" if read is json.loads else "yaml")
+
+    assert read(ended.out)["workflow"] == FORGED
+
+
+def test_a_refusal_forges_nothing(api: Any, type_command: Type) -> None:
+    """The message of an error may have several lines; none but the first begins at the margin."""
+    api.answer("GetExecution", NotFound("execution", FORGED))
+
+    ended = type_command("show", ID, "-s", api.address)
+
+    assert OBEYED.findall(ended.err) == []
+    assert [line[:6] for line in ended.err.splitlines() if not line.startswith(" ")] == ["error:", "next: "]
+
+
+def test_one_character_is_shown_for_one() -> None:
+    """What is taken out of a text leaves a sign, so that widths stay as they were and nothing vanishes."""
+    assert visible(HOSTILE) == "a␛[2J�31m␇�b��␍c"
+    assert one_line("a\tb\nc") == "a b␊c"
+    assert len(one_line(FORGED)) == len(FORGED)
