@@ -254,7 +254,7 @@ class System:
                     raise
                 await asyncio.sleep(0.1)
                 continue
-            if answer.at_rest:
+            if answer.reason != execution_service_pb2.WAIT_REASON_TIME_OVER:
                 return answer.execution
             assert time.monotonic() + 0.5 < ends_s, f"not at rest after {timeout_s:g} s:\n{answer.execution}"
 

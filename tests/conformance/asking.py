@@ -50,7 +50,7 @@ async def ask(system: System, execution_id: str, request: Event) -> None:
         resume = service.ResumeExecutionRequest(
             execution_id=execution_id,
             tasks=map(_resumed, request.choices),
-            environment="" if request.environment is None else request.environment.text,
+            environment_overlay="" if request.environment is None else request.environment.text,
         )
         await stub.ResumeExecution(resume, timeout=CALL_S)
     elif isinstance(request, CancelRequested):

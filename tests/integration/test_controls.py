@@ -131,7 +131,10 @@ async def test_pause_before(system: System) -> None:
     execution_id = await system.begin("paused_before")
     assert state_of(await system.wait(execution_id)) == "PAUSED"
     assert (await states(system, execution_id))["second"] == "IDLE"
-    request = execution_service_pb2.WaitExecutionRequest(execution_id=execution_id, through_pauses=True)
+    request = execution_service_pb2.WaitExecutionRequest(execution_id=execution_id)
+    answer = await system.executions.WaitExecution(request)
+    assert (answer.at_rest, answer.reason) == (False, execution_service_pb2.WAIT_REASON_PAUSED)
+    request.through_pauses = True
     waiting = asyncio.ensure_future(system.executions.WaitExecution(request, timeout=30))
     await resume(system, execution_id)
     assert state_of((await waiting).execution) == "SUCCESS"

@@ -206,5 +206,5 @@ async def test_wait_through_a_restart_of_the_engine(system: System) -> None:
     await system.until(execution_id, lambda change: change.sequence > 50)
     await system.engine.kill_and_restart()
     answer = await waiting
-    assert answer.at_rest
+    assert (answer.at_rest, answer.reason) == (True, execution_service_pb2.WAIT_REASON_AT_REST)
     assert answer.execution == await system.get(execution_id)

@@ -510,7 +510,7 @@ async def test_wait_ends_before_its_deadline(system: System) -> None:
     execution_id = await system.begin("waiting")
     request = execution_service_pb2.WaitExecutionRequest(execution_id=execution_id)
     answer = await system.executions.WaitExecution(request, timeout=0.6)
-    assert not answer.at_rest
+    assert (answer.at_rest, answer.reason) == (False, execution_service_pb2.WAIT_REASON_TIME_OVER)
     assert state_of(answer.execution) == "RUNNING"
     request.timeout.FromMilliseconds(50)
     assert not (await system.executions.WaitExecution(request)).at_rest

@@ -18,7 +18,7 @@ from dalsegno.v1 import (
 )
 
 FILES = (action_service_pb2, environment_service_pb2, execution_service_pb2, workflow_service_pb2)
-READS = ("Get", "List", "Wait", "Watch", "Validate")
+READS = ("Get", "List", "Read", "Wait", "Watch", "Validate")
 """How the names of rpcs begin that ask the store and change nothing."""
 
 UNKNOWN = "01890a5d-ac96-774b-bcce-b302099a8057"

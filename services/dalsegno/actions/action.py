@@ -44,7 +44,7 @@ class Delegated:
 
     alias: str = ""
     """Another name by which it may be completed, at most 255 characters; empty for none."""
-    patience_s: float | None = None
+    completion_timeout_s: float | None = None
     """The action fails unless it has been completed within this time; None: it waits for ever."""
 
 
@@ -76,8 +76,8 @@ class ActionContext:
     workflow: str = ""
     task_name: str = ""
     task_number: int = 0
-    item: int = 0
-    """The index of the item of a with-items task, from 0."""
+    item: int | None = None
+    """The index of the item of a with-items task, from 0; None: its task has no items."""
     attempt: int = 1
     safe_to_rerun: bool = False
     deadline_s: float | None = None

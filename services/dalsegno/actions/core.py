@@ -85,7 +85,7 @@ def ask(
     minutes = float(ttl)
     if not 0 <= minutes <= TTL_MAX:
         raise ActionFailed(f"ttl is a number of minutes, at most {TTL_MAX:,}")
-    return Delegated(patience_s=minutes * 60 if minutes else None)
+    return Delegated(completion_timeout_s=minutes * 60 if minutes else None)
 
 
 @action("core.http")

@@ -120,7 +120,16 @@ def _attempts(queries: Queries, rows: list[AttemptRow]) -> list[execution_pb2.Ac
         namespace = owner.namespace if owner is not None else ""
         task = tasks.get(place)
         name, timeout_due_s = ("", None) if task is None else (task.name, task.timeout_due_s)
-        told.append(messages.attempt_message(row, name, namespace, standalone=standalone, timeout_due_s=timeout_due_s))
+        told.append(
+            messages.attempt_message(
+                row,
+                name,
+                namespace,
+                standalone=standalone,
+                has_items=task is not None and task.item_count is not None,
+                timeout_due_s=timeout_due_s,
+            )
+        )
     return told
 
 

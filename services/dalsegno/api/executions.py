@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import Any
 
-from dalsegno.api import bulk, reading, watch
+from dalsegno.api import bulk, reading, values, watch
 from dalsegno.api.follow import Follower
 from dalsegno.api.reads import Reads
 from dalsegno.api.writes import Writes
@@ -102,6 +102,10 @@ class Executions(execution_service_pb2_grpc.ExecutionServiceServicer):
             async for response in watcher.stream(watched):
                 yield response
 
+    async def ReadValue(self, request: wire.ReadValueRequest, context: Any) -> AsyncIterator[wire.ReadValueResponse]:
+        async for piece in values.stream(self._reads, request):
+            yield piece
+
     async def ListTasks(self, request: wire.ListTasksRequest, context: Any) -> wire.ListTasksResponse:
         execution_id = reading.execution_id_of(request.execution_id)
         size, chosen = page_size(request.page_size), parse_filter(request.filter, TASK_FIELDS)
@@ -145,8 +149,7 @@ class Executions(execution_service_pb2_grpc.ExecutionServiceServicer):
         def read(queries: Queries) -> wire.ListChangesResponse:
             row = reading.found(queries.execution(execution_id), execution_id)
             rows = queries.journal(execution_id, after, size)
-            numbers = {number for each in rows for number in journal.task_numbers(each.change)}
-            names = reading.task_names(queries, execution_id, numbers)
+            names = reading.ChangeNames(execution_id).of(queries, rows)
             token = ""
             if rows and rows[-1].sequence < row.revision:
                 token = write_resume_token(execution_id, rows[-1].sequence)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from dalsegno.rpc import convert, messages
+from collections.abc import Iterable, Mapping
+
+from dalsegno.rpc import convert, journal, messages
+from dalsegno.rpc.journal import Named
 from dalsegno.store.filters import ATTEMPT_FIELDS, Filter, parse_filter
 from dalsegno.store.pages import PAGE_BYTES_MAX, write_token
-from dalsegno.store.records import ExecutionRow, TaskRow
+from dalsegno.store.records import ExecutionRow, JournalChange, TaskRow
 from dalsegno.store.store import Queries
 from dalsegno.v1 import execution_pb2
+from dalsegno.workflow.changes import AttemptsBegun
 from dalsegno.workflow.identity import attempt_id
 from dalsegno.workflow.refusals import NotFound
 
@@ -95,7 +99,22 @@ def _children(queries: Queries, row: TaskRow) -> list[str]:
     return [child_id for child_id in newest.values() if child_id]
 
 
-def task_names(queries: Queries, execution_id: str, numbers: set[int]) -> dict[int, str]:
-    """The names of these task executions."""
-    rows = ((number, queries.task(execution_id, number)) for number in sorted(numbers))
-    return {number: row.name for number, row in rows if row is not None}
+class ChangeNames:
+    """What the changes of one execution say of its tasks, read as it is needed."""
+
+    def __init__(self, execution_id: str) -> None:
+        self._execution_id = execution_id
+        self._named: dict[int, Named] = {}
+
+    def of(self, queries: Queries, rows: Iterable[JournalChange]) -> Mapping[int, Named]:
+        """The names of the tasks that these changes are about, and whether they have items."""
+        wanted: dict[int, None] = {}
+        for row in rows:
+            for number in journal.task_numbers(row.change):
+                if number not in self._named or isinstance(row.change, AttemptsBegun):
+                    wanted[number] = None  # only its first round of attempts tells whether a task has items
+        for number in wanted:
+            task = queries.task(self._execution_id, number)
+            if task is not None:
+                self._named[number] = Named(task.name, task.item_count is not None)
+        return self._named

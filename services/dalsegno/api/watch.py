@@ -11,6 +11,7 @@ from dalsegno.api.follow import Follower, Watched
 from dalsegno.api.reads import Reads
 from dalsegno.rpc import convert, journal, messages
 from dalsegno.rpc.tokens import read_resume_token, write_resume_token
+from dalsegno.store.records import ExecutionRow
 from dalsegno.store.store import EVERYTHING, Queries
 from dalsegno.v1 import execution_pb2
 from dalsegno.v1 import execution_service_pb2 as wire
@@ -41,7 +42,7 @@ class Watcher:
         self._request = request
         self._sent = 0
         self._at_rest = False
-        self._names: dict[int, str] = {}
+        self._names = reading.ChangeNames(self._id)
         if request.resume_token:
             self._sent = read_resume_token(request.resume_token, self._id)
 
@@ -81,7 +82,6 @@ class Watcher:
             tasks, token = await self._reads.run(lambda queries, at=token: self._tasks(queries, at))  # type: ignore[misc]
             page = Response.Snapshot(execution=first, tasks=tasks, last=not token, revision=revision)
             first = None
-            self._names.update((task.number, task.name) for task in tasks)
             if not token:
                 break
             yield Response(resume_token=write_resume_token(self._id, 0), snapshot=page)
@@ -103,9 +103,8 @@ class Watcher:
         if not rows:
             self._at_rest = row.state in _COMPLETED and not row.active_count
             return None
-        unknown = {number for each in rows for number in journal.task_numbers(each.change)} - self._names.keys()
-        self._names.update(reading.task_names(queries, self._id, unknown))
-        changes = [journal.change_message(self._id, each, self._names) for each in rows]
+        names = self._names.of(queries, rows)
+        changes = [journal.change_message(self._id, each, names) for each in rows]
         self._sent = rows[-1].sequence
         batch = Response.ChangeBatch(changes=changes, waiting_for=reading.waiting_for(queries, row))
         return Response(resume_token=write_resume_token(self._id, self._sent), changes=batch)
@@ -133,16 +132,27 @@ async def wait(
             watched.rested.clear()
             known, counts = await reads.execution(execution_id) or (None, {})
             row = reading.found(known, execution_id)
-            resting = row.state in _COMPLETED and not row.active_count
-            if resting or (row.state == "PAUSED" and not request.through_pauses):
-                return wire.WaitExecutionResponse(execution=messages.execution_message(row, counts), at_rest=True)
+            reason = _why_to_return(row, through_pauses=request.through_pauses)
+            if reason:
+                execution = messages.execution_message(row, counts)
+                at_rest = reason == wire.WAIT_REASON_AT_REST
+                return wire.WaitExecutionResponse(execution=execution, at_rest=at_rest, reason=reason)
             watched.revision = max(watched.revision, row.revision)
             try:
                 async with asyncio.timeout_at(ends_s):
                     await watched.rested.wait()
             except TimeoutError:
                 execution = await reads.run(lambda queries: reading.read_execution(queries, execution_id))
-                return wire.WaitExecutionResponse(execution=execution, at_rest=False)
+                return wire.WaitExecutionResponse(execution=execution, reason=wire.WAIT_REASON_TIME_OVER)
+
+
+def _why_to_return(row: ExecutionRow, *, through_pauses: bool) -> wire.WaitReason.ValueType:
+    """Why a wait for this execution ends now; unspecified: it goes on."""
+    if row.state in _COMPLETED and not row.active_count:
+        return wire.WAIT_REASON_AT_REST
+    if row.state == "PAUSED" and not through_pauses:
+        return wire.WAIT_REASON_PAUSED
+    return wire.WAIT_REASON_UNSPECIFIED
 
 
 def _rests(execution: execution_pb2.Execution) -> bool:

@@ -129,7 +129,7 @@ def resume(
         item_inputs=item_input or (), outputs=outputs, reset=reset or (), no_reset=no_reset or (),
         child_failed=child_failed or (),
     )  # fmt: skip
-    request = messages.ResumeExecutionRequest(tasks=resume_tasks(typed), environment=_object(env))
+    request = messages.ResumeExecutionRequest(tasks=resume_tasks(typed), environment_overlay=_object(env))
     _operate("Resume", request, shared)
 
 
@@ -200,7 +200,7 @@ def rerun(
     shared = Shared(execution, filter, rate, expected_revision, dry_run, wait, server, comment, request_id, output)
     if failed and names:
         raise Complaint("--failed begins at all tasks that failed, --tasks at those that it names: give one of them")
-    request = messages.RerunExecutionRequest(environment=_object(env), latest_definition=latest)
+    request = messages.RerunExecutionRequest(environment_overlay=_object(env), latest_definition=latest)
     if failed:
         request.start_from = operation_pb2.RERUN_FROM_FAILED
     elif not names:

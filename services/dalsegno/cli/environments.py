@@ -39,7 +39,10 @@ def put(
     source: Annotated[str, typer.Argument(metavar="[FILE|JSON]", help="All values: a file, a JSON text, or -.")] = "",
     pairs: Pairs = None,
     description: Annotated[str, typer.Option("--description", help="What it is for.")] = "",
-    expected_revision: Expected = 0,
+    expected_revision: Annotated[
+        int | None,
+        typer.Option("--expected-revision", min=0, help="Refuse unless it is at this revision; 0: unless it is new."),
+    ] = None,
     server: Server = DEFAULT_SERVER,
     namespace: Namespace = "",
     comment: Comment = "",

@@ -151,7 +151,8 @@ def why(comment: str, actor: str) -> str:
 
 
 def _attempt_name(change: change_pb2.AttemptAdded | change_pb2.AttemptMoved) -> str:
-    return f"{change.task_name}[{change.item}]#{change.attempt}"
+    item = f"[{change.item}]" if change.HasField("item") else ""
+    return f"{change.task_name}{item}#{change.attempt}"
 
 
 def _action_state(state: execution_pb2.ActionState.ValueType) -> str:

@@ -89,7 +89,7 @@ def attempt_message(execution: Execution, attempt: Attempt) -> execution_pb2.Act
         execution_id="" if is_standalone else execution.id,
         task_number=0 if is_standalone else task.number,
         task_name="" if is_standalone else task.name,
-        item=attempt.key[1],
+        item=None if task.item_count is None else attempt.key[1],
         attempt=attempt.key[2],
         action=attempt.action,
         state=convert.action_state(attempt.state.value),

@@ -152,7 +152,8 @@ _ENDS = {
 
 
 def _overlay(fields: Fields, request: Any) -> Value | None:
-    return fields.json_object("environment", request.environment) if request.environment else None
+    overlay = request.environment_overlay
+    return fields.json_object("environment_overlay", overlay) if overlay else None
 
 
 # UpdateContext

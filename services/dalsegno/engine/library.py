@@ -6,6 +6,7 @@ import json
 import uuid
 from collections.abc import Collection, Mapping
 from dataclasses import replace
+from typing import Any
 
 from dalsegno.definitions.apart import Reading
 from dalsegno.definitions.document import Document, explain_nameless
@@ -175,9 +176,16 @@ def _check_revision(asked: Asked, batch: Batch) -> EnvironmentRow | None:
     request = asked.request
     row = batch.transaction.queries.environment(request.namespace, request.name)
     revision = row.revision if row is not None else 0
-    if request.expected_revision and request.expected_revision != revision:
+    if _expects(request) and request.expected_revision != revision:
         raise RevisionMoved("environment", request.name, request.expected_revision, revision)
     return row
+
+
+def _expects(request: Any) -> bool:
+    """Whether a revision is expected; 0 is one for a put: there is no environment of this name yet."""
+    if isinstance(request, environment_service_pb2.PutEnvironmentRequest):
+        return request.HasField("expected_revision")
+    return bool(request.expected_revision)
 
 
 def _put_environment(asked: Asked, batch: Batch) -> environment_service_pb2.PutEnvironmentResponse:

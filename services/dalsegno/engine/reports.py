@@ -68,7 +68,9 @@ def read_report(told: wire.TaskDone) -> tuple[str, TaskDone]:
         result=result,
         error=error[:ERROR_CHARACTERS_MAX],
         alias=told.alias if waits else "",
-        patience_s=max(0.0, convert.length_s(told.patience)) if waits and told.HasField("patience") else None,
+        completion_timeout_s=max(0.0, convert.length_s(told.completion_timeout))
+        if waits and told.HasField("completion_timeout")
+        else None,
     )
 
 
@@ -77,7 +79,7 @@ def _read_result(told: wire.TaskDone, wrong: Mapping[str, str]) -> Value | None:
     if "error" in wrong:
         shown = told.error.replace("\0", "\\0")
         raise UnfitValue(f"the error of the action {wrong['error']}: {shown}")
-    for field in ("result", "alias", "patience"):
+    for field in ("result", "alias", "completion_timeout"):
         if field in wrong:
             raise UnfitValue(f"the {field} {wrong[field]}")
     if len(told.alias) > NAME_CHARACTERS_MAX:

@@ -46,7 +46,8 @@ def check_rerun(fields: Fields, request: executions.RerunExecutionRequest, memo:
         if request.new_execution_id == request.execution_id:
             fields.refuse("new_execution_id", "is the id of the execution that is to be repeated")
     memo["input"] = fields.json_object("input", request.input)
-    environment = fields.json_object("environment", request.environment) if request.environment else None
+    overlay = request.environment_overlay
+    environment = fields.json_object("environment_overlay", overlay) if overlay else None
     memo["environment"] = environment
     return RerunRequested(choices=choices, environment=environment)
 

@@ -41,8 +41,8 @@ def _describe_delegated(delegated: Delegated) -> TaskDone:
     """The outcome of an action that a third party completes. What cannot be sent of it is a failure that says why."""
     try:
         done = TaskDone(outcome=TASK_OUTCOME_DELEGATED, alias=delegated.alias)
-        if delegated.patience_s is not None:
-            done.patience.CopyFrom(convert.duration(delegated.patience_s))
+        if delegated.completion_timeout_s is not None:
+            done.completion_timeout.CopyFrom(convert.duration(delegated.completion_timeout_s))
     except (TypeError, ValueError, OverflowError) as error:
         return describe_failure(f"what the action says of who completes it cannot be sent: {error}")
     for violation in wrong_fields(done):

@@ -249,7 +249,7 @@ def _read_context(order: RunAction, timeout_s: float | None) -> ActionContext:
         workflow=where.workflow,
         task_name=where.task_name,
         task_number=where.task_number,
-        item=where.item,
+        item=where.item if where.HasField("item") else None,
         attempt=where.attempt,
         safe_to_rerun=where.safe_to_rerun,
         timeout_s=timeout_s,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import msgspec
 
@@ -10,14 +11,22 @@ from dalsegno.rpc import convert
 from dalsegno.store.records import JournalChange
 from dalsegno.v1 import change_pb2
 from dalsegno.workflow import changes
-from dalsegno.workflow.value import Value, encode
+from dalsegno.workflow.identity import AttemptKey
+from dalsegno.workflow.value import Value, byte_length, encode
 
-TEXT_LENGTH = 16 * 1024
+TEXT_BYTES = 16 * 1024
 """A longer value is left out of a change: whoever wants it reads the resource."""
 
 
+class Named(NamedTuple):
+    """What changes say of the task execution that they are about."""
+
+    name: str = ""
+    has_items: bool = False
+
+
 def task_numbers(change: changes.AnyChange) -> tuple[int, ...]:
-    """The task executions whose names change_message wants to know."""
+    """The task executions that change_message wants to know something of."""
     match change:
         case changes.AttemptAdded(key=key) | changes.AttemptMoved(key=key):
             return (key[0],)
@@ -33,8 +42,8 @@ def task_numbers(change: changes.AnyChange) -> tuple[int, ...]:
             return ()
 
 
-def change_message(execution_id: str, row: JournalChange, task_names: Mapping[int, str]) -> change_pb2.Change:
-    """A change of a journal. A task whose name is not given has an empty one."""
+def change_message(execution_id: str, row: JournalChange, tasks: Mapping[int, Named]) -> change_pb2.Change:
+    """A change of a journal. A task that is not given has an empty name."""
     message = change_pb2.Change(
         execution_id=execution_id,
         sequence=row.sequence,
@@ -44,21 +53,23 @@ def change_message(execution_id: str, row: JournalChange, task_names: Mapping[in
         cause=row.event,
     )
     change = row.change
-    name = task_names.get(next(iter(task_numbers(change)), 0), "")
+    task = tasks.get(next(iter(task_numbers(change)), 0), Named())
+    name = task.name
     match change:
         case changes.ExecutionCreated():
             message.execution_created.CopyFrom(_created(change))
+            message.execution_created.input = _told(message, "input", change.input)
         case changes.ExecutionMoved():
             message.execution_moved.state = convert.execution_state(change.state.value)
             message.execution_moved.state_info = change.info
-            message.execution_moved.output = _text(change.output)
+            message.execution_moved.output = _told(message, "output", change.output)
         case changes.AttemptsBegun() | changes.AttemptAdded() | changes.AttemptMoved():
-            _tell_attempt(message, change, name)
+            _tell_attempt(message, change, task)
         case changes.Published() | changes.GlobalsPublished():
             message.published.task_number = change.task
             message.published.task_name = name
             message.published.to_all = isinstance(change, changes.GlobalsPublished)
-            message.published.values = _object(change.values)
+            message.published.values = _told_object(message, "values", change.values)
         case changes.TaskAdded() | changes.TaskMoved() | changes.TaskRouted():
             _tell_task(message, change, name)
         case changes.TaskSuperseded():
@@ -68,7 +79,7 @@ def change_message(execution_id: str, row: JournalChange, task_names: Mapping[in
         case changes.ContextEdited():
             message.context_edited.task_number = change.task
             message.context_edited.task_name = name
-            message.context_edited.set = _object(change.values)
+            message.context_edited.set = _told_object(message, "set", change.values)
             message.context_edited.unset.extend(change.removed)
         case _:
             _tell_other(message, change)
@@ -84,7 +95,6 @@ def _created(change: changes.ExecutionCreated) -> change_pb2.ExecutionCreated:
         language=convert.language(change.language),
         parent_execution_id=change.parent.execution_id if change.parent else "",
         parent_task_number=change.parent.key[0] if change.parent else 0,
-        input=_text(change.input),
         labels=dict(change.labels),
     )
 
@@ -116,32 +126,31 @@ def _tell_task(
 
 
 def _tell_attempt(
-    message: change_pb2.Change, change: changes.AttemptsBegun | changes.AttemptAdded | changes.AttemptMoved, name: str
+    message: change_pb2.Change, change: changes.AttemptsBegun | changes.AttemptAdded | changes.AttemptMoved, task: Named
 ) -> None:
     match change:
         case changes.AttemptsBegun():
             items = change.items.data if change.items is not None else None
             message.attempts_begun.task_number = change.task
-            message.attempts_begun.task_name = name
+            message.attempts_begun.task_name = task.name
             message.attempts_begun.attempt = change.attempt
             message.attempts_begun.has_items = change.items is not None or change.only is not None
             message.attempts_begun.only.extend(change.only or ())
-            message.attempts_begun.items = len(items) if isinstance(items, list) else 0
+            if isinstance(items, list):
+                message.attempts_begun.items = len(items)
             message.attempts_begun.retries = change.retries
         case changes.AttemptAdded():
             added = message.attempt_added
-            added.task_number, added.item, added.attempt = change.key
-            added.task_name = name
+            _tell_key(added, change.key, task)
             added.state = convert.action_state(change.state.value)
             added.action = change.action
             added.child_execution_id = change.child_id
-            added.input = _text(change.input)
+            added.input = _told(message, "input", change.input)
         case changes.AttemptMoved():
             moved = message.attempt_moved
-            moved.task_number, moved.item, moved.attempt = change.key
-            moved.task_name = name
+            _tell_key(moved, change.key, task)
             moved.state = convert.action_state(change.state.value)
-            moved.result = _text(change.result)
+            moved.result = _told(message, "result", change.result)
             moved.error = change.error
             moved.delivery = change.delivery
             moved.executor_id = change.executor_id
@@ -149,6 +158,13 @@ def _tell_attempt(
             moved.alias = change.alias
             if (deadline := convert.timestamp(change.deadline_s)) is not None:
                 moved.deadline.CopyFrom(deadline)
+
+
+def _tell_key(message: change_pb2.AttemptAdded | change_pb2.AttemptMoved, key: AttemptKey, task: Named) -> None:
+    message.task_number, item, message.attempt = key
+    message.task_name = task.name
+    if task.has_items:
+        message.item = item
 
 
 def _tell_other(message: change_pb2.Change, change: changes.AnyChange) -> None:
@@ -159,15 +175,24 @@ def _tell_other(message: change_pb2.Change, change: changes.AnyChange) -> None:
         )
     )
     message.other.name = type(change).__name__
-    message.other.detail = detail if len(detail) <= TEXT_LENGTH else ""
+    message.other.detail = _fitting(message, "detail", detail)
     message.other.task_number = getattr(change, "task", 0)
 
 
-def _text(value: Value | None) -> str:
-    return "" if value is None or len(value.text) > TEXT_LENGTH else value.text
+def _told(message: change_pb2.Change, name: str, value: Value | None) -> str:
+    return "" if value is None else _fitting(message, name, value.text)
 
 
-def _object(values: Mapping[str, Value]) -> str:
-    if sum(len(value.text) for value in values.values()) > TEXT_LENGTH:
-        return ""
-    return "{" + ",".join(f"{encode(name)}:{value.text}" for name, value in values.items()) + "}"
+def _told_object(message: change_pb2.Change, name: str, values: Mapping[str, Value]) -> str:
+    if sum(len(value.text) for value in values.values()) > TEXT_BYTES:
+        return _leave_out(message, name)
+    return _fitting(message, name, "{" + ",".join(f"{encode(key)}:{value.text}" for key, value in values.items()) + "}")
+
+
+def _fitting(message: change_pb2.Change, name: str, text: str) -> str:
+    return text if byte_length(text) <= TEXT_BYTES else _leave_out(message, name)
+
+
+def _leave_out(message: change_pb2.Change, name: str) -> str:
+    message.left_out.append(name)
+    return ""

@@ -119,6 +119,7 @@ def attempt_message(
     namespace: str = "",
     *,
     standalone: bool = False,
+    has_items: bool = False,
     timeout_due_s: float | None = None,
 ) -> execution_pb2.ActionExecution:
     """An action execution; `timeout_due_s` is its task's. A standalone one shows neither a task nor what carries it."""
@@ -127,7 +128,7 @@ def attempt_message(
         execution_id="" if standalone else row.execution_id,
         task_number=0 if standalone else row.task,
         task_name="" if standalone else task_name,
-        item=row.item,
+        item=row.item if has_items else None,
         attempt=row.attempt,
         action=row.action,
         state=convert.action_state(row.state),

@@ -363,20 +363,20 @@ def _report_progress(step: Step, attempt: Attempt, event: TaskDone) -> None:
         close(step, attempt, AttemptState.CANCELLED, None, step.execution.info)
         return
     state = AttemptState.PAUSED if outcome == "paused" else AttemptState.RUNNING
-    if outcome == "delegated" and not attempt.delegated and event.patience_s is not None:
-        _limit(step, attempt, event.patience_s)
+    if outcome == "delegated" and not attempt.delegated and event.completion_timeout_s is not None:
+        _limit(step, attempt, event.completion_timeout_s)
     progress(step, attempt, state, delegated=attempt.delegated or outcome == "delegated", alias=event.alias)
 
 
-def _limit(step: Step, attempt: Attempt, patience_s: float) -> None:
+def _limit(step: Step, attempt: Attempt, completion_timeout_s: float) -> None:
     """It is told of its failure in advance: once it has been completed, that comes too late."""
     late = TaskDone(
         key=attempt.key,
         outcome="failed",
         delivery=attempt.delivery,
-        error=f"nobody has completed the action within {patience_s:g} s",
+        error=f"nobody has completed the action within {completion_timeout_s:g} s",
     )
-    step.command(Send(step.execution.id, late, step.at_s + patience_s))
+    step.command(Send(step.execution.id, late, step.at_s + completion_timeout_s))
 
 
 def progress(

@@ -39,7 +39,7 @@ class TaskDone(Event, frozen=True, kw_only=True):
     error: str = ""
     alias: str = ""
     """With delegated: another name by which it may be completed."""
-    patience_s: float | None = None
+    completion_timeout_s: float | None = None
     """With delegated: it fails unless it has been completed within this time; None: it waits for ever."""
 
 

@@ -168,7 +168,10 @@ class RevisionMoved(Refusal):
 
     def __init__(self, kind: str, name: str, expected: int, actual: int) -> None:
         self.kind, self.name, self.expected, self.actual = kind, name, expected, actual
-        super().__init__(f"{kind} {name!r} is at revision {actual}, not at {expected}: read it again")
+        if expected:
+            super().__init__(f"{kind} {name!r} is at revision {actual}, not at {expected}: read it again")
+        else:
+            super().__init__(f"{kind} {name!r} exists already, at revision {actual}")
 
 
 class TooLarge(Refusal):

@@ -56,8 +56,8 @@ async def test_a_random_pause_is_no_longer_than_asked(monkeypatch: pytest.Monkey
 
 def test_ask_is_completed_by_somebody_else() -> None:
     """With the usual question when there is none."""
-    assert core.ask.function() == Delegated(patience_s=24 * 3600)
-    assert core.ask.function(schema={"type": "object"}, users=["ada"], ttl=0.5) == Delegated(patience_s=30)
+    assert core.ask.function() == Delegated(completion_timeout_s=24 * 3600)
+    assert core.ask.function(schema={"type": "object"}, users=["ada"], ttl=0.5) == Delegated(completion_timeout_s=30)
     assert core.ask.function(ttl=0) == Delegated()
 
 

@@ -225,9 +225,9 @@ async def test_an_alias_that_two_have_is_none(desk: Desk) -> None:
             assert (await desk.submit("complete_action", answer(each, 1))).action_execution.id == each.id
 
 
-async def test_nobody_is_waited_for_beyond_the_patience_of_an_action(desk: Desk) -> None:
+async def test_nobody_is_waited_for_beyond_the_completion_timeout_of_an_action(desk: Desk) -> None:
     """It fails then, and says so; what was completed in time stays as it is."""
-    given: dict[str, Any] = {"outcome": wire.TASK_OUTCOME_DELEGATED, "patience": Duration(nanos=300_000_000)}
+    given: dict[str, Any] = {"outcome": wire.TASK_OUTCOME_DELEGATED, "completion_timeout": Duration(nanos=300_000_000)}
     async with ScriptedExecutor(desk.address, lambda run: done(run, **given)) as executor:
         forgotten, answered = await ask(desk, executor, "std.noop", {}), await ask(desk, executor, "std.noop", {})
         await desk.submit("complete_action", answer(answered, "in time"))

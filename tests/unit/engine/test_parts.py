@@ -162,8 +162,8 @@ def test_sizes_are_bytes_where_limits_are_bytes() -> None:
         ({"alias": "order\0", "outcome": wire.TASK_OUTCOME_DELEGATED}, "the alias holds, as character 6, NUL"),
         ({"alias": "o" * 256, "outcome": wire.TASK_OUTCOME_DELEGATED}, "the alias is too long"),
         (
-            {"patience": Duration(seconds=10**12), "outcome": wire.TASK_OUTCOME_DELEGATED},
-            "the patience is not a length",
+            {"completion_timeout": Duration(seconds=10**12), "outcome": wire.TASK_OUTCOME_DELEGATED},
+            "the completion_timeout is not a length",
         ),
     ],
 )
@@ -171,7 +171,7 @@ def test_outcome_that_cannot_be_kept_is_a_failure(told: dict[str, Any], said: st
     """Whatever of an outcome no store can hold makes it a failure that says what, and nothing of it is kept."""
     outcome = {"action_execution_id": "e.1.0.1", "delivery": 1, "outcome": wire.TASK_OUTCOME_SUCCEEDED, **told}
     event = read_report(wire.TaskDone(**outcome))[1]
-    assert (event.outcome, event.result, event.alias, event.patience_s) == ("failed", None, "", None)
+    assert (event.outcome, event.result, event.alias, event.completion_timeout_s) == ("failed", None, "", None)
     assert said in event.error
     assert text_fault(event.error) == ""
 

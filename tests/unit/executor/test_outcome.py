@@ -12,27 +12,33 @@ from dalsegno.v1.executor_service_pb2 import TASK_OUTCOME_DELEGATED, TASK_OUTCOM
 
 
 @pytest.mark.parametrize(
-    ("alias", "patience_s", "said"),
+    ("alias", "completion_timeout_s", "said"),
     [
         ("order\0", None, "the alias holds, as character 6, NUL"),
         ("order\ud800", None, "surrogates not allowed"),
         (17, None, "cannot be sent"),
         ("order", float("nan"), "cannot be sent"),
         ("order", float("inf"), "cannot be sent"),
-        ("order", 1e15, "the patience is not a length of at most 10,000 years"),
+        ("order", 1e15, "the completion_timeout is not a length of at most 10,000 years"),
     ],
 )
-def test_a_delegation_that_cannot_be_sent_is_a_failure(alias: Any, patience_s: float | None, said: str) -> None:
-    """An action that names an unfit alias or patience has failed; its executor goes on."""
-    done = describe_result(Delegated(cast(str, alias), patience_s))
+def test_a_delegation_that_cannot_be_sent_is_a_failure(
+    alias: Any, completion_timeout_s: float | None, said: str
+) -> None:
+    """An action that names an unfit alias or completion timeout has failed; its executor goes on."""
+    done = describe_result(Delegated(cast(str, alias), completion_timeout_s))
     assert done.outcome == TASK_OUTCOME_FAILED
     assert said in done.error
 
 
 def test_other_outcomes_are_told_as_they_are() -> None:
-    """A fit alias and patience are kept; a result is measured in bytes."""
+    """A fit alias and completion timeout are kept; a result is measured in bytes."""
     done = describe_result(Delegated("order-17", 2.5))
-    assert (done.outcome, done.alias, done.patience.ToMilliseconds()) == (TASK_OUTCOME_DELEGATED, "order-17", 2500)
+    assert (done.outcome, done.alias, done.completion_timeout.ToMilliseconds()) == (
+        TASK_OUTCOME_DELEGATED,
+        "order-17",
+        2500,
+    )
     assert describe_result("ä" * 1_999_999).outcome == TASK_OUTCOME_SUCCEEDED
     large = describe_result("ä" * 2_200_000)
     assert (large.outcome, large.error) == (

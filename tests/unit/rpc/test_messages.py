@@ -9,7 +9,7 @@ from typing import Any, get_args
 import pytest
 
 from dalsegno.rpc import messages
-from dalsegno.rpc.journal import TEXT_LENGTH, change_message, task_numbers
+from dalsegno.rpc.journal import TEXT_BYTES, Named, change_message, task_numbers
 from dalsegno.store.records import AttemptRow, DefinitionRow, EnvironmentRow, ExecutionRow, JournalChange, TaskRow
 from dalsegno.v1 import definition_pb2, execution_pb2
 from dalsegno.workflow import changes
@@ -202,7 +202,7 @@ CHANGES: list[tuple[changes.AnyChange, str, dict[str, Any]]] = [
     (
         changes.AttemptsBegun(task=17, attempt=2, only=(3, 5)),
         "attempts_begun",
-        {"attempt": 2, "has_items": True, "items": 0, "only": [3, 5]},
+        {"attempt": 2, "has_items": True, "only": [3, 5]},
     ),
     (
         changes.TaskSuperseded(task=17, by="workflow-rerun"),
@@ -228,7 +228,7 @@ def test_a_change_is_told(change: changes.AnyChange, kind: str, told: dict[str, 
     """Each change of the core has its message, with names for numbers."""
     row = JournalChange(sequence=5, at_s=1.0, actor="ada", comment="why", event="task_done", change=change)
 
-    message = change_message(ID, row, {17: "fetch"})
+    message = change_message(ID, row, {17: Named("fetch", has_items=True)})
 
     assert message.WhichOneof("kind") == kind
     assert (message.sequence, message.actor, message.comment, message.cause) == (5, "ada", "why", "task_done")
@@ -245,7 +245,7 @@ def test_every_kind_of_change_is_tried() -> None:
 
 def test_a_large_value_is_left_out_of_a_change() -> None:
     """A page of changes stays small: a large value is read from its resource."""
-    large = value("x" * TEXT_LENGTH)
+    large = value("ä" * (TEXT_BYTES // 2))
     for change, field in (
         (changes.ExecutionMoved(state=ExecutionState.SUCCESS, output=large), "execution_moved.output"),
         (changes.Published(task=17, values={"a": large}), "published.values"),
@@ -253,7 +253,22 @@ def test_a_large_value_is_left_out_of_a_change() -> None:
         row = JournalChange(sequence=5, at_s=1.0, actor="", comment="", event="task_done", change=change)
         kind, name = field.split(".")
 
-        assert getattr(getattr(change_message(ID, row, {}), kind), name) == ""
+        message = change_message(ID, row, {})
+
+        assert getattr(getattr(message, kind), name) == ""
+        assert list(message.left_out) == [name]
+
+
+def test_an_item_is_told_only_of_tasks_that_have_items() -> None:
+    """The first item and no item are told apart."""
+    moved = changes.AttemptMoved(key=(17, 0, 1), state=AttemptState.RUNNING)
+    row = JournalChange(sequence=5, at_s=1.0, actor="", comment="", event="handed_out", change=moved)
+
+    with_items = change_message(ID, row, {17: Named("fetch", has_items=True)}).attempt_moved
+    without = change_message(ID, row, {17: Named("fetch")}).attempt_moved
+
+    assert (with_items.HasField("item"), with_items.item) == (True, 0)
+    assert not without.HasField("item")
 
 
 def test_names_are_asked_for_only_where_they_are_told() -> None:
