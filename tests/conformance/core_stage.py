@@ -20,9 +20,9 @@ from tests.conformance.stage import (
 )
 from tests.world import HOLD, Played, World, described
 
+from dalsegno.definitions.calls import Known, Signature, check
 from dalsegno.definitions.document import read
 from dalsegno.definitions.load import load_with_anchors
-from dalsegno.definitions.orquesta.content import Actions
 from dalsegno.definitions.orquesta.context import APPLICATION_NAMES
 from dalsegno.definitions.orquesta.inspect import inspect_workflow
 from dalsegno.definitions.orquesta.syntax import Reader
@@ -101,16 +101,20 @@ class CoreStage:
     # What is asked.
 
     async def validate(
-        self, text: str, name: str = "", *, actions: Actions | None = None, given: Collection[str] = ()
+        self, text: str, name: str = "", *, actions: Mapping[str, Signature] | None = None, given: Collection[str] = ()
     ) -> list[SeenProblem]:
         if given:
             problems = Problems()
             source = load_with_anchors(text, problems)
             names = (*APPLICATION_NAMES, *given)
-            inspect_workflow(Reader(source, problems), source.data, application_names=names, actions=actions)
-            found = problems.listed()
+            reader = Reader(source, problems)
+            inspect_workflow(reader, source.data, application_names=names)
+            found, calls = problems.listed(), reader.calls
         else:
-            found = read(text, name=name, actions=actions).problems
+            document = read(text, name=name, with_calls=True)
+            found, calls = document.problems, document.calls
+        if actions is not None:
+            found = (*found, *check(calls, Known(actions, {name: Signature(is_open=True)})))
         return [SeenProblem(each.category, each.path, each.message) for each in found]
 
     async def define(self, text: str, *, name: str = "", namespace: str = "") -> None:

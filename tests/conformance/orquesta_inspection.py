@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from tests.conformance.stage import Stage
 
-from dalsegno.definitions.orquesta.content import Signature
+from dalsegno.definitions.calls import Signature
 from dalsegno.definitions.problems import CONTENT, CONTEXT
 
 Place = tuple[str, str, str]
@@ -21,7 +21,7 @@ _UNREGISTERED = re.compile(r'The action "([^"]+)" is not registered')
 _QUOTED = re.compile(r'["`]([^"`]+)["`]')
 
 
-class RecordedActions:
+class RecordedActions(Mapping[str, Signature]):
     """The registry that a recording was made with: all actions that have a pack, but for those that the case itself
     says were not registered."""
 
@@ -33,18 +33,23 @@ class RecordedActions:
             for name, action in (case.get("actions") or {}).items()
         }
 
-    def signature(self, reference: str) -> Signature | None:
-        """None for what was not registered. A runner's own parameters are not recorded: any other input is taken."""
+    def __getitem__(self, reference: str) -> Signature:
+        """KeyError for what was not registered. What its runner takes is not recorded: any other input."""
         if reference == ECHO:
             return Signature(frozenset({"message"}))
         if reference in self._described:
             return Signature(self._described[reference], is_open=True)
         pack, _, name = reference.partition(".")
-        return Signature(is_open=True) if pack and name and reference not in self._missing else None
+        if not pack or not name or reference in self._missing:
+            raise KeyError(reference)
+        return Signature(is_open=True)
 
-    def references(self) -> Iterable[str]:
+    def __iter__(self) -> Iterator[str]:
         """What may be hinted at."""
-        return (ECHO, *self._described)
+        return iter((ECHO, *self._described))
+
+    def __len__(self) -> int:
+        return 1 + len(self._described)
 
 
 def _is_needed(parameter: dict[str, Any]) -> bool:
@@ -86,4 +91,4 @@ async def inspection_differences(stage: Stage, case: dict[str, Any]) -> list[str
 def _is_only_missing_here(place: Place, actions: RecordedActions | None) -> bool:
     """Whether an action was registered where the recording was made that nobody offers here."""
     category, _, name = place
-    return category == CONTENT and actions is not None and " " not in name and actions.signature(name) is not None
+    return category == CONTENT and actions is not None and " " not in name and name in actions

@@ -34,7 +34,7 @@ from tests.integration.engines import ScriptedExecutor, done, until
 from tests.processes import CALL_S, System
 from tests.world import HOLD, Played
 
-from dalsegno.definitions.orquesta.content import Actions
+from dalsegno.definitions.calls import Signature
 from dalsegno.definitions.problems import CONTENT
 from dalsegno.v1 import environment_service_pb2, executor_service_pb2, failure_pb2, workflow_service_pb2
 from dalsegno.workflow.events import Event
@@ -200,13 +200,13 @@ class ServicesStage:
     # What is asked.
 
     async def validate(
-        self, text: str, name: str = "", *, actions: Actions | None = None, given: Collection[str] = ()
+        self, text: str, name: str = "", *, actions: Mapping[str, Signature] | None = None, given: Collection[str] = ()
     ) -> list[SeenProblem]:
         assert not given, "the api knows of no variables but its own"
         request = workflow_service_pb2.ValidateDefinitionsRequest(text=text, name=name, namespace=self.namespace)
         answer = await self.system.workflows.ValidateDefinitions(request, timeout=CALL_S)
-        found = [SeenProblem(_category(each), each.path, each.message) for each in answer.problems]
-        return [each for each in found if actions is not None or each.category != CONTENT]
+        content = [each for each in answer.warnings if actions is not None and _category(each) == CONTENT]
+        return [SeenProblem(_category(each), each.path, each.message) for each in (*answer.problems, *content)]
 
     async def define(self, text: str, *, name: str = "", namespace: str = "") -> None:
         with asking.refused():

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from tests.world import Played
 
-from dalsegno.definitions.orquesta.content import Actions
+from dalsegno.definitions.calls import Signature
 from dalsegno.workflow.events import Event
 
 OPEN_ATTEMPT = {"READY", "RUNNING", "PAUSED"}
@@ -131,7 +131,7 @@ class Stage(Protocol):
         ...
 
     async def validate(
-        self, text: str, name: str = "", *, actions: Actions | None = None, given: Collection[str] = ()
+        self, text: str, name: str = "", *, actions: Mapping[str, Signature] | None = None, given: Collection[str] = ()
     ) -> list[SeenProblem]:
         """The problems of a document. `actions`: those that are registered, when that is known; `given`: variables that
         are there before the input."""

@@ -6,18 +6,36 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
+from dalsegno.actions.permission import OFF_UNTIL_ALLOWED
 from dalsegno.actions.registry import builtin_descriptions
 from dalsegno.api.reads import Reads
-from dalsegno.definitions.orquesta.content import Signature
+from dalsegno.definitions.calls import Signature
 from dalsegno.store.records import DefinitionRow
 from dalsegno.store.store import Queries
+from dalsegno.workflow.model import ActionDescription
 
 _HINTS_MAX = 1000
 """So many names of stored workflows, and of ad-hoc actions, are compared for a hint."""
 
 
+class BuiltInActions:
+    """What is known without a store: an `api.validation.Registry`."""
+
+    def described(self) -> dict[str, Signature]:
+        """The actions of the built-in families; some are off wherever nobody has turned them on."""
+        return {each.name: _built_in(each) for each in builtin_descriptions()}
+
+    def stored(self, names: Iterable[str]) -> tuple[dict[str, Signature], dict[str, Signature]]:
+        """Nothing is stored."""
+        return {}, {}
+
+    def stored_names(self) -> tuple[str, ...]:
+        """Nothing is stored."""
+        return ()
+
+
 class KnownActions:
-    """What a definition's calls are compared with. Each method asks the store, in the thread of its caller."""
+    """What a server knows: an `api.validation.Registry`. Each method asks the store, in the thread of its caller."""
 
     def __init__(self, reads: Reads, namespace: str) -> None:
         self._reads = reads
@@ -25,25 +43,21 @@ class KnownActions:
 
     def described(self) -> dict[str, Signature]:
         """The actions that are built in and those that executors have described."""
-        found = {
-            each.name: Signature(
-                frozenset(parameter.name for parameter in each.parameters if parameter.required),
-                frozenset(parameter.name for parameter in each.parameters if not parameter.required),
-                is_open=each.accepts_any,
-            )
-            for each in builtin_descriptions()
-        }
+        found = BuiltInActions().described()
         for name, text in self._reads.run_here(lambda queries: queries.actions()).items():
             described = json.loads(text)
             found.setdefault(name, _signature(described["parameters"], is_open=described["accepts_any"]))
         return found
 
-    def stored(self, references: Iterable[str]) -> dict[str, Signature]:
-        """The workflows and ad-hoc actions of these names, in this namespace or the default one."""
+    def stored(self, names: Iterable[str]) -> tuple[dict[str, Signature], dict[str, Signature]]:
+        """The ad-hoc actions and the workflows of these names, in this namespace or the default one."""
 
-        def find(queries: Queries) -> dict[str, Signature]:
-            rows = ((reference, self._find(queries, reference)) for reference in references)
-            return {reference: _defined(row) for reference, row in rows if row is not None}
+        def find(queries: Queries) -> tuple[dict[str, Signature], dict[str, Signature]]:
+            actions, workflows = (
+                {name: _defined(row) for name in names if (row := self._find(queries, kind, name))}
+                for kind in ("action", "workflow")
+            )
+            return actions, workflows
 
         return self._reads.run_here(find)
 
@@ -58,14 +72,22 @@ class KnownActions:
             )
         )
 
-    def _find(self, queries: Queries, reference: str) -> DefinitionRow | None:
-        """An ad-hoc action before a workflow, each in the namespace before the default one."""
-        found = (
-            queries.find_definition(kind, reference, namespace)
-            for kind in ("action", "workflow")
-            for namespace in self._namespaces
-        )
+    def _find(self, queries: Queries, kind: str, name: str) -> DefinitionRow | None:
+        found = (queries.find_definition(kind, name, namespace) for namespace in self._namespaces)
         return next((row for row in found if row is not None), None)
+
+
+def _built_in(action: ActionDescription) -> Signature:
+    permission = OFF_UNTIL_ALLOWED.get(action.name, "")
+    return Signature(
+        frozenset(parameter.name for parameter in action.parameters if parameter.required),
+        frozenset(parameter.name for parameter in action.parameters if not parameter.required),
+        is_open=action.accepts_any,
+        off="an executor runs it only when its operator allows it" if permission else "",
+        hint=f"`dalsegno serve --allow {permission}`, or `dalsegno executor --allow {permission}`"
+        if permission
+        else "",
+    )
 
 
 def _defined(row: DefinitionRow) -> Signature:

@@ -2,39 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from pathlib import Path
+from collections.abc import Iterable, Sequence
 
 from dalsegno.cli.screen import console
 from dalsegno.v1 import definition_pb2, failure_pb2
 from dalsegno.v1 import workflow_service_pb2 as messages
 
+_NAMED = 10
+"""So many names are written out."""
 
-def print_findings(file: Path, answer: messages.ValidateDefinitionsResponse, *, alone: bool) -> None:
-    """The problems and the warnings of a file, and one line that sums them up."""
+
+def print_findings(answer: messages.ValidateDefinitionsResponse, files: Sequence[str]) -> None:
+    """The problems and the warnings of files, and one line that sums them up."""
     for problem in answer.problems:
-        console().tell(_line(file, problem))
-    for warning in answer.warnings:
-        console().tell(_line(file, warning, "warning"))
-    names = ", ".join([*answer.workflows, *answer.actions]) or _nameless(answer)
+        console().tell(line_of(problem))
+    print_warnings(answer.warnings, answer.further_warnings, error=False)
+    names = [*answer.workflows, *answer.actions]
     told = _counted(len(answer.problems) + answer.further_problems, "problem")
     if answer.warnings:
-        told += f", {_counted(len(answer.warnings), 'warning')}"
-    console().tell(f"{told}: {names}" if alone else f"{file}: {told}: {names}")
+        told += f", {_counted(len(answer.warnings) + answer.further_warnings, 'warning')}"
+    named = ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
+    summary = f"{told}: {named or _nameless(answer)}"
+    console().tell(summary if len(files) == 1 else f"{len(files)} files: {summary}")
 
 
-def print_warnings(warnings: Iterable[failure_pb2.Problem], file: Path | None = None) -> None:
-    """The warnings of a file that was stored: to standard error, beside what the command gives."""
+def print_warnings(warnings: Iterable[failure_pb2.Problem], further: int = 0, *, error: bool = True) -> None:
+    """Warnings; of what is stored, to standard error, beside what the command gives."""
     for warning in warnings:
-        console(error=True).tell(_line(file, warning, "warning"))
+        console(error=error).tell(line_of(warning, "warning"))
+    if further:
+        console(error=error).tell(f"and {_counted(further, 'further warning')}")
 
 
-def _line(file: Path | None, problem: failure_pb2.Problem, kind: str = "") -> str:
+def line_of(problem: failure_pb2.Problem, kind: str = "") -> str:
     """`file:line:column: kind: path: message (hint)`, as editors read it."""
-    place = ":".join(str(number) for number in (problem.line, problem.column) if number)
+    place = ":".join(str(number) for number in (problem.file, problem.line, problem.column) if number)
     hint = f" ({problem.hint})" if problem.hint else ""
-    told = ": ".join(part for part in (place, kind, problem.path, problem.message + hint) if part)
-    return told if file is None else f"{file}:{told}"
+    return ": ".join(part for part in (place, kind, problem.path, problem.message + hint) if part)
 
 
 def _counted(count: int, what: str) -> str:

@@ -129,7 +129,7 @@ async def _run_to_rest(
 ) -> int:
     if definition.text:
         stored = await ask(connection.workflows.CreateDefinitions, definition, PATIENCE_S)
-        print_warnings(stored.warnings)
+        print_warnings(stored.warnings, stored.further_warnings)
         start.workflow = start.workflow or _first_workflow(stored)
     started = (await ask(connection.executions.StartExecution, start, PATIENCE_S)).execution
     # Whoever wants the result for a program gets nothing else on standard output.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -9,14 +10,15 @@ from typing import Annotated
 import typer
 
 from dalsegno.cli.connection import DEFAULT_SERVER, PATIENCE_S, Connection, ask
-from dalsegno.cli.exits import USAGE, Complaint
-from dalsegno.cli.inputs import read_document
+from dalsegno.cli.documents import read_documents, validate_here
+from dalsegno.cli.exits import USAGE
 from dalsegno.cli.options import Comment, Filter, Limit, Namespace, Output, RequestId, Server, call, request_id_or_new
-from dalsegno.cli.output import print_message, print_rows, print_value
+from dalsegno.cli.output import print_message, print_note, print_rows, print_value
 from dalsegno.cli.paging import page_size, read_pages
 from dalsegno.cli.printing import Format
 from dalsegno.cli.problems import print_findings, print_warnings
 from dalsegno.cli.screen import console
+from dalsegno.cli.serving import is_there
 from dalsegno.cli.times import clock
 from dalsegno.cli.values import enum_name
 from dalsegno.v1 import definition_pb2
@@ -24,8 +26,9 @@ from dalsegno.v1 import workflow_service_pb2 as messages
 
 app = typer.Typer(no_args_is_help=True, help="Store, check, list, show and delete workflows.")
 
-Document = Annotated[Path, typer.Argument(metavar="FILE", help="A YAML file, or - for standard input.")]
-Documents = Annotated[list[Path], typer.Argument(metavar="FILE…", help="YAML files, or - for standard input.")]
+Documents = Annotated[
+    list[Path], typer.Argument(metavar="FILE|DIR…", help="YAML files, folders of them, or - for standard input.")
+]
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The name of the workflow.")]
 GivenName = Annotated[
     str, typer.Option("--name", help="The name, for files that need not say it (Orquesta): pack.name.")
@@ -34,9 +37,9 @@ Strict = Annotated[bool, typer.Option("--strict", help="Take warnings as problem
 Version = Annotated[int, typer.Option("--version", "-v", min=0, help="The version; 0: the newest.")]
 
 
-@app.command(epilog="example:  dalsegno workflow create city_report.yaml")
+@app.command(epilog="example:  dalsegno workflow create city_report.yaml packs/harbour")
 def create(
-    file: Document,
+    files: Documents,
     name: GivenName = "",
     strict: Strict = False,
     server: Server = DEFAULT_SERVER,
@@ -45,15 +48,14 @@ def create(
     request_id: RequestId = "",
     output: Output = Format.TABLE,
 ) -> None:
-    """Store everything that a file defines: workflows, a workbook, ad-hoc actions. Each becomes a new version.
+    """Store all that files and folders define, all or nothing: workflows, workbooks, ad-hoc actions, in new versions.
 
     Warnings tell what can be stored and is hardly meant: functions and filters that there are not, text that is no part
-    of a parameter. With --strict a file with warnings is not stored.
+    of a parameter. With --strict, files with warnings are not stored. Together they have at most 15 MB.
     """
     request = messages.CreateDefinitionsRequest(
         namespace=namespace,
-        text=read_document(file),
-        name=name,
+        documents=read_documents(files, name),
         comment=comment,
         request_id=request_id_or_new(request_id),
         strict=strict,
@@ -62,45 +64,45 @@ def create(
     if output is not Format.TABLE:
         print_message(output, stored)
         return
-    print_warnings(stored.warnings, file)
+    print_warnings(stored.warnings, stored.further_warnings)
     rows = [("workflow", each.name, each.version, _parameters(each)) for each in stored.workflows]
     rows += [("action", each.name, each.version, _parameters(each)) for each in stored.actions]
     print_rows(output, [], ("KIND", "NAME", "VERSION", "INPUT"), rows)
 
 
-@app.command(epilog="example:  dalsegno workflow validate city_report.yaml")
+@app.command(epilog="example:  dalsegno workflow validate city_report.yaml packs/harbour")
 def validate(
     files: Documents,
     name: GivenName = "",
     strict: Strict = False,
+    offline: Annotated[bool, typer.Option("--offline", help="Ask no server, though one may be there.")] = False,
     server: Server = DEFAULT_SERVER,
     namespace: Namespace = "",
     output: Output = Format.TABLE,
 ) -> None:
-    """List all problems and warnings of files, each with its line. Nothing is stored.
+    """List all problems and warnings of files and folders, each with its line. Nothing is stored; it needs no server.
 
-    Exit code 0: no problems, 2: some. Warnings tell what can be stored and is hardly meant: functions and filters that
-    there are not, text that is no part of a parameter. With --strict they are problems.
+    Exit code 0: no problems, 2: some. Warnings tell what can be stored and is hardly meant (functions and filters that
+    there are not, text that is no part of a parameter), and which actions and workflows are not known now, take other
+    input, or are off: to a server that is there, else of the built-in ones and those in the files. With --strict
+    warnings are problems.
     """
-    if name and len(files) > 1:
-        raise Complaint("--name is for one file")
-    requests = [
-        messages.ValidateDefinitionsRequest(namespace=namespace, text=read_document(file), name=name, strict=strict)
-        for file in files
-    ]
-
-    async def validate_all(connection: Connection) -> list[messages.ValidateDefinitionsResponse]:
-        return [await ask(connection.workflows.ValidateDefinitions, each, PATIENCE_S) for each in requests]
-
-    answers = call(server, validate_all)
+    request = messages.ValidateDefinitionsRequest(
+        namespace=namespace, documents=read_documents(files, name), strict=strict
+    )
+    if not offline and not asyncio.run(is_there(server)):
+        offline = True
+        print_note(f"no server at {server}: only built-in actions, and what the files define, are known")
+    answer = (
+        validate_here(request)
+        if offline
+        else call(server, lambda connection: ask(connection.workflows.ValidateDefinitions, request, PATIENCE_S))
+    )
     if output is Format.TABLE:
-        for file, answer in zip(files, answers, strict=True):
-            print_findings(file, answer, alone=len(files) == 1)
-    elif len(answers) == 1:
-        print_message(output, answers[0])
+        print_findings(answer, [each.file for each in request.documents])
     else:
-        print_rows(output, answers, (), ())
-    if any(answer.problems for answer in answers):
+        print_message(output, answer)
+    if answer.problems:
         raise typer.Exit(USAGE)
 
 

@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import gc
 import pickle
-from collections.abc import Iterable, Mapping
 from concurrent.futures import Future
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
-from dalsegno.definitions.document import Document, Member, load_stored, read
+from dalsegno.definitions.document import Document, Member, load_stored, read, signature_of
 from dalsegno.definitions.load import may_have_anchors
-from dalsegno.definitions.orquesta.content import Signature
 from dalsegno.expressions.pool.pool import Pool
 
 MODULE = "dalsegno.definitions.apart"
@@ -27,27 +25,6 @@ READ_MIB = 600
 """Address space for that: the longest definition takes some 300 MiB."""
 
 
-@dataclass(slots=True)
-class Registry:
-    """The actions that a definition may call, as far as they are known; notes what else it asks for."""
-
-    signatures: Mapping[str, Signature]
-    names: Iterable[str] = ()
-    """More names, for hints."""
-    missing: dict[str, None] = field(default_factory=dict)
-
-    def signature(self, reference: str) -> Signature | None:
-        """None for what is not known."""
-        found = self.signatures.get(reference)
-        if found is None:
-            self.missing[reference] = None
-        return found
-
-    def references(self) -> Iterable[str]:
-        """All names, for hints."""
-        return (*self.signatures, *self.names)
-
-
 @dataclass(frozen=True, slots=True)
 class Reading:
     """A text to be read."""
@@ -55,18 +32,8 @@ class Reading:
     text: str
     name: str = ""
     """See document.read."""
-    registry: Registry | None = None
     is_outline: bool = False
-    """Whether the caller wants no more of the members than their kinds and names."""
-
-
-@dataclass(frozen=True, slots=True)
-class Read:
-    """What a text says."""
-
-    document: Document
-    missing: tuple[str, ...] = ()
-    """The actions that it calls and that the registry does not know."""
+    """Whether the caller wants of the members their kinds, names and what they take, and with them what they call."""
 
 
 def is_short(text: str) -> bool:
@@ -75,8 +42,8 @@ def is_short(text: str) -> bool:
 
 
 def begin(pool: Pool, reading: Reading) -> Future[bytes]:
-    """Have a text read in a process of the pool: a pickled Read. The future raises CallFailed when it takes too much;
-    cancelling it ends the process."""
+    """Have a text read in a process of the pool: a pickled Document. The future raises CallFailed when it takes too
+    much; cancelling it ends the process."""
     return pool.call(
         f"{MODULE}:read_pickled",
         pickle.dumps(reading),
@@ -86,16 +53,17 @@ def begin(pool: Pool, reading: Reading) -> Future[bytes]:
     )
 
 
-def read_here(reading: Reading) -> Read:
+def read_here(reading: Reading) -> Document:
     """Read a text in this thread: for short ones."""
-    document = read(reading.text, name=reading.name, actions=reading.registry)
+    document = read(reading.text, name=reading.name, with_calls=reading.is_outline)
     if reading.is_outline:
-        document = replace(document, members=tuple(Member(each.kind, each.name) for each in document.members))
-    return Read(document, () if reading.registry is None else tuple(reading.registry.missing))
+        members = tuple(Member(each.kind, each.name, takes=signature_of(each)) for each in document.members)
+        document = replace(document, members=members)
+    return document
 
 
 def read_pickled(argument: bytes) -> bytes:
-    """Read a pickled Reading and give a pickled Read: what the process does."""
+    """Read a pickled Reading and give a pickled Document: what the process does."""
     return pickle.dumps(read_here(pickle.loads(argument)), pickle.HIGHEST_PROTOCOL)
 
 

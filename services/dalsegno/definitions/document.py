@@ -11,16 +11,17 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
+from dalsegno.definitions.calls import Call, Signature
 from dalsegno.definitions.load import DEFAULT_LIMITS, Limits, Source, load, load_with_anchors, may_have_anchors
 from dalsegno.definitions.mistral.actions import compile_action
 from dalsegno.definitions.mistral.compile import compile_workflow, read_description, read_tags
 from dalsegno.definitions.mistral.syntax import Reader
 from dalsegno.definitions.orquesta.compile import compile_workflow as compile_orquesta_workflow
-from dalsegno.definitions.orquesta.content import Actions
 from dalsegno.definitions.orquesta.expressions import forget_findings
 from dalsegno.definitions.orquesta.inspect import is_version_1
 from dalsegno.definitions.orquesta.syntax import Reader as OrquestaReader
 from dalsegno.definitions.problems import SEMANTIC, Problem, Problems, shown
+from dalsegno.definitions.stackstorm import explain_metadata
 from dalsegno.expressions.compile import forget_compiled
 from dalsegno.workflow.model import AdHocAction, Parameter, Workflow
 from dalsegno.workflow.value import byte_length
@@ -40,6 +41,8 @@ class DocumentKind(Enum):
     ACTIONS = "actions"
     WORKBOOK = "workbook"
     ORQUESTA = "orquesta"
+    METADATA = "metadata"
+    """Not a definition: a file of StackStorm's that stands beside them."""
     UNKNOWN = "unknown"
 
 
@@ -51,6 +54,8 @@ class Member:
     name: str
     workflow: Workflow | None = None
     action: AdHocAction | None = None
+    takes: Signature | None = None
+    """The input that it takes, for whoever has only an outline of the document."""
 
     @property
     def compiled(self) -> Workflow | AdHocAction:
@@ -94,6 +99,8 @@ class Document:
     """The workbook's name; "" for other kinds."""
     left_off: tuple[int, int] = (0, 0)
     """How many problems and warnings there are beside those that are listed; the last one listed says so."""
+    calls: tuple[Call, ...] = ()
+    """The actions and workflows that it names, when they are asked for."""
 
     @property
     def objections(self) -> tuple[Problem, ...]:
@@ -117,31 +124,41 @@ _MEMBER_NAME = re.compile(r"^(?!version$)[\w-]+$")
 _ACTION_KEYS = frozenset(("base", "base-input"))
 
 
-def read(text: str, limits: Limits = DEFAULT_LIMITS, name: str = "", actions: Actions | None = None) -> Document:
+def read(text: str, limits: Limits = DEFAULT_LIMITS, name: str = "", *, with_calls: bool = False) -> Document:
     """Reads and checks a definition of any language and kind. Never raises: whatever is wrong is a problem.
 
     `name` is for Orquesta's documents, which need not have one; a workflow that has none at all can be checked and not
-    be stored (`explain_nameless`). `actions`, when they are given, are compared with those that an Orquesta workflow
-    names: that one is missing is a problem today and may be none tomorrow.
+    be stored (`explain_nameless`). `with_calls`: with the actions and workflows that it names.
     """
     source, problems = _load(text, limits)
     if not source.complete:
         return Document(DocumentKind.UNKNOWN, "", problems=problems.listed(), left_off=problems.left_off)
     kind = _kind_of(source.data)
-    reader = Reader(source, problems)
+    reader, other = Reader(source, problems), OrquestaReader(source, problems)
     book = ""
     members: tuple[Member, ...] = ()
-    if kind is DocumentKind.UNKNOWN:
+    if kind is DocumentKind.METADATA:
+        reader.fault((), *(explain_metadata(source.data) or ()))
+    elif kind is DocumentKind.UNKNOWN:
         _explain_unknown(reader, source.data)
     elif kind is DocumentKind.ORQUESTA:
-        workflow = compile_orquesta_workflow(OrquestaReader(source, problems), source.data, name, actions)
+        workflow = compile_orquesta_workflow(other, source.data, name)
         members = (Member(MemberKind.WORKFLOW, workflow.name, workflow=workflow),)
     elif kind is DocumentKind.WORKBOOK:
         book, members = _read_workbook(reader, source.data)
     else:
         members = _read_list(reader, source, kind)
-    language = "orquesta" if kind is DocumentKind.ORQUESTA else "mistral"
-    return Document(kind, language, members, problems.listed(), problems.warnings(), book, problems.left_off)
+    language = {DocumentKind.ORQUESTA: "orquesta", DocumentKind.METADATA: ""}.get(kind, "mistral")
+    return Document(
+        kind,
+        language,
+        members,
+        problems.listed(),
+        problems.warnings(),
+        book,
+        problems.left_off,
+        calls=(*reader.calls, *other.calls) if with_calls else (),
+    )
 
 
 def explain_nameless(document: Document) -> tuple[Problem, ...]:
@@ -150,6 +167,16 @@ def explain_nameless(document: Document) -> tuple[Problem, ...]:
         return ()
     hint = "give one: `--name pack.name` on the command line, `name` in the request, or `name: pack.name` at the top"
     return (Problem("name", 1, 1, "the workflow has no name to be stored by", hint, SEMANTIC),)
+
+
+def signature_of(member: Member) -> Signature:
+    """The input that a member takes. An Orquesta workflow ignores what it does not declare, and needs nothing."""
+    required = frozenset(each.name for each in member.input if each.required)
+    return Signature(
+        required,
+        frozenset(each.name for each in member.input) - required,
+        is_open=member.workflow is not None and member.workflow.language == "orquesta",
+    )
 
 
 def _load(text: str, limits: Limits) -> tuple[Source, Problems]:
@@ -178,6 +205,8 @@ def load_stored(text: str, name: str, kind: MemberKind = MemberKind.WORKFLOW) ->
 def _kind_of(data: Any) -> DocumentKind:
     if not isinstance(data, dict) or not data:
         return DocumentKind.UNKNOWN
+    if explain_metadata(data) is not None:
+        return DocumentKind.METADATA
     if _is_orquesta(data):
         return DocumentKind.ORQUESTA
     if isinstance(data.get("tasks"), dict | list) and not _is_workflow(data["tasks"]):

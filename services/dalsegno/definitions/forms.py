@@ -10,8 +10,9 @@ import re
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
+from dalsegno.definitions.calls import Call, Callee, Spot
 from dalsegno.definitions.load import Source
-from dalsegno.definitions.problems import EXPRESSION, SEMANTIC, SYNTAX, Guess, Path, Problems, shown
+from dalsegno.definitions.problems import EXPRESSION, SEMANTIC, SYNTAX, Guess, Path, Problems, path_text, shown
 from dalsegno.expressions.inspection import find_unknown, known_names
 from dalsegno.expressions.language import Language
 from dalsegno.expressions.unknown import Unknown
@@ -29,6 +30,7 @@ class Forms:
         self._problems = problems
         self._guess = Guess()
         self._hints: dict[Unknown, str] = {}
+        self._calls: list[tuple[str, Callee, Path, Mapping[str, Path] | None, Path]] = []
 
     @property
     def is_faultless(self) -> bool:
@@ -74,6 +76,29 @@ class Forms:
     def guess(self, word: str, known: Iterable[str]) -> str:
         """A hint with the known word that is nearest, or ""."""
         return self._guess.hint(word, known)
+
+    def note_call(
+        self, name: str, callee: Callee, path: Path, given: Mapping[str, Path] | None, input_path: Path
+    ) -> None:
+        """Notes that something is called by its name: where the name, each input and all of the input stand."""
+        self._calls.append((name, callee, path, given, input_path))
+
+    @property
+    def calls(self) -> tuple[Call, ...]:
+        """All that was noted as called."""
+        return tuple(
+            Call(
+                name,
+                callee,
+                self._spot(path),
+                self._spot(input_path),
+                None if given is None else {each: self._spot(place) for each, place in given.items()},
+            )
+            for name, callee, path, given, input_path in self._calls
+        )
+
+    def _spot(self, path: Path) -> Spot:
+        return Spot(path_text(path), *self._source.locate(path))
 
     def redirect(self, path: Path, to: Path) -> None:
         """What is found wrong at `path` is to be shown at `to`."""

@@ -36,6 +36,8 @@ class Problem:
     message: str
     hint: str = ""
     category: str = SYNTAX
+    file: str = ""
+    """The file of the document, when several are read."""
 
     def __str__(self) -> str:
         where = f"line {self.line}, {self.path}" if self.path else f"line {self.line}"

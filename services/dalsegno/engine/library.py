@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Collection, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
-from dalsegno.definitions.apart import Reading
-from dalsegno.definitions.document import Document, explain_nameless
+from dalsegno.definitions.document import Document
 from dalsegno.definitions.document import Member as Defined
+from dalsegno.definitions.together import Findings, Text, gather
 from dalsegno.engine.batch import Batch
 from dalsegno.engine.requests import Asked, Kind, about_nothing, check_shared_fields
 from dalsegno.engine.starts import DESCRIPTION_LENGTH
@@ -18,80 +18,84 @@ from dalsegno.expressions.pool.pool import Pool
 from dalsegno.rpc import convert
 from dalsegno.rpc.errors import problem_message
 from dalsegno.rpc.messages import adhoc_message, environment_message, workflow_message
-from dalsegno.rpc.reading import read_apart
+from dalsegno.rpc.reading import check_said, read_together, texts_of
 from dalsegno.store.records import DefinitionRow, Deletion, EnvironmentRow, Member, Thing
 from dalsegno.store.records import Document as StoredDocument
 from dalsegno.v1 import environment_service_pb2, workflow_service_pb2
 from dalsegno.workflow.identity import derived_id
 from dalsegno.workflow.model import Parameter
-from dalsegno.workflow.refusals import InvalidDefinition, InvalidRequest, NotFound, RevisionMoved, TooLarge
+from dalsegno.workflow.refusals import InvalidDefinition, NotFound, RevisionMoved
 from dalsegno.workflow.scope import Constant
-from dalsegno.workflow.value import VALUE_BYTES_MAX, UnfitValue, byte_length, encode
-
-DEFINITION_BYTES_MAX = VALUE_BYTES_MAX
-
+from dalsegno.workflow.value import UnfitValue, encode
 
 # CreateDefinitions
 
 
-async def read_document(request: workflow_service_pb2.CreateDefinitionsRequest, pool: Pool) -> Document:
-    """The document of a request. Raises InvalidDefinition with every problem, InvalidRequest, TooLarge."""
-    fields = check_shared_fields(request)
-    size = byte_length(request.text)
-    if not request.text.strip():
-        fields.refuse("text", "is empty")
-    fields.text("name", request.name)
-    fields.done()
-    if size > DEFINITION_BYTES_MAX:
-        raise TooLarge("the definition", size, DEFINITION_BYTES_MAX)
-    document = (await read_apart(pool, Reading(request.text, request.name))).document
-    problems = (*explain_nameless(document), *(document.objections if request.strict else document.problems))
-    if problems:
-        raise InvalidDefinition(problems)
-    asked_language = convert.language_name(request.language)
-    if asked_language and asked_language != document.language:
-        raise InvalidRequest.of("language", f"the text is written in {document.language}")
-    if request.name and [each.name for each in document.members] != [request.name]:
-        raise InvalidRequest.of("name", "must be empty or the name that the text gives itself")
-    return document
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """The documents of a request, read and found to be without problems."""
+
+    texts: list[Text]
+    documents: list[Document]
+    warnings: Findings
+
+
+async def read_documents(request: workflow_service_pb2.CreateDefinitionsRequest, pool: Pool) -> Prepared:
+    """The documents of a request. Raises InvalidDefinition with every problem, InvalidRequest, TooLarge."""
+    check_shared_fields(request).done()
+    texts = texts_of(request)
+    documents = await read_together(pool, texts)
+    problems, warnings = gather(documents, strict=request.strict)
+    if problems.listed:
+        raise InvalidDefinition(problems.counted)
+    check_said(texts, documents)
+    return Prepared(texts, documents, warnings)
 
 
 def _create(asked: Asked, batch: Batch) -> workflow_service_pb2.CreateDefinitionsResponse:
-    request = asked.request
-    document: Document = asked.prepared
-    members = [stored_member(each, batch.at_s) for each in document.members]
-    rows = _unchanged(request, document, members, batch)
-    if rows is None:
-        stored = StoredDocument(
-            text=request.text,
-            language=document.language,
-            namespace=request.namespace,
-            created_s=batch.at_s,
-            actor=asked.actor,
-            comment=request.comment,
-        )
-        rows = batch.transaction.save_document(stored, members)
-        batch.defined = True
-        for row, member in zip(rows, document.members, strict=True):
-            batch.lookups.workflows.put(row.definition_id, member.compiled)
+    prepared: Prepared = asked.prepared
     response = workflow_service_pb2.CreateDefinitionsResponse()
-    for row in rows:
-        if row.kind == "workflow":
-            response.workflows.append(workflow_message(replace(row, text=None)))
-        else:
-            response.actions.append(adhoc_message(replace(row, text=None)))
-    response.warnings.extend(map(problem_message, document.warnings))
+    for text, document in zip(prepared.texts, prepared.documents, strict=True):
+        for row in _store(asked, batch, text.text, document):
+            if row.kind == "workflow":
+                response.workflows.append(workflow_message(replace(row, text=None)))
+            else:
+                response.actions.append(adhoc_message(replace(row, text=None)))
+    response.warnings.extend(map(problem_message, prepared.warnings.listed))
+    response.further_warnings = prepared.warnings.further
     return response
 
 
+def _store(asked: Asked, batch: Batch, text: str, document: Document) -> list[DefinitionRow]:
+    """The rows of one document: new ones, or those that are there when its text is that of the newest versions."""
+    request = asked.request
+    members = [stored_member(each, batch.at_s) for each in document.members]
+    rows = _unchanged(request.namespace, text, document.language, members, batch)
+    if rows is not None:
+        return rows
+    stored = StoredDocument(
+        text=text,
+        language=document.language,
+        namespace=request.namespace,
+        created_s=batch.at_s,
+        actor=asked.actor,
+        comment=request.comment,
+    )
+    rows = batch.transaction.save_document(stored, members)
+    batch.defined = True
+    for row, member in zip(rows, document.members, strict=True):
+        batch.lookups.workflows.put(row.definition_id, member.compiled)
+    return rows
+
+
 def _unchanged(
-    request: workflow_service_pb2.CreateDefinitionsRequest, document: Document, members: list[Member], batch: Batch
+    namespace: str, text: str, language: str, members: list[Member], batch: Batch
 ) -> list[DefinitionRow] | None:
     """The rows that are there, when the newest version of every member has this very text."""
     rows: list[DefinitionRow] = []
     for member in members:
-        row = batch.transaction.queries.find_definition(member.kind, member.name, request.namespace)
-        if row is None or row.text != request.text or row.language != document.language:
+        row = batch.transaction.queries.find_definition(member.kind, member.name, namespace)
+        if row is None or row.text != text or row.language != language:
             return None
         rows.append(row)
     return rows
@@ -225,7 +229,7 @@ def _about_environment(answer: environment_service_pb2.PutEnvironmentResponse, b
 
 
 KINDS = {
-    "create_definitions": Kind(lambda asked, batch: (), _create, _about_workflows, prepare=read_document),
+    "create_definitions": Kind(lambda asked, batch: (), _create, _about_workflows, prepare=read_documents),
     "delete_workflow": Kind(_delete_needs, _delete, about_nothing),
     "put_environment": Kind(_environment_needs, _put_environment, _about_environment),
     "delete_environment": Kind(_environment_needs, _delete_environment, about_nothing),

@@ -186,6 +186,7 @@ def problem_message(problem: refusals.Problem) -> failure_pb2.Problem:
         message=_clean(problem.message),
         hint=_clean(problem.hint),
         category=_category(problem.category),
+        file=_clean(problem.file),
     )
 
 

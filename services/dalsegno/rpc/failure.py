@@ -89,6 +89,8 @@ def _message(error: grpc.aio.AioRpcError) -> str:
 
 def _problem_line(problem: failure_pb2.Problem) -> str:
     place = f"line {problem.line}" if problem.line else ""
+    if problem.file:
+        place = ":".join(str(each) for each in (problem.file, problem.line, problem.column) if each)
     where = ": ".join(part for part in (place, problem.path) if part)
     hint = f" ({problem.hint})" if problem.hint else ""
     return f"  {where}: {problem.message}{hint}" if where else f"  {problem.message}{hint}"

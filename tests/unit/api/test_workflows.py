@@ -86,27 +86,28 @@ async def test_orquesta(message: str, found: list[tuple[int, str, int]], reads: 
         ("{action: pack.mistral a=1 more=1}", "has no input `more`"),
         ("{action: adhoc c=1}", "has no input `c`"),
         ("{action: std.echo utput=1 output=1}", "has no input `utput`"),
-        ("{action: pack.orqesta}", "there is no action `pack.orqesta`"),
+        ("{action: pack.orqesta}", "no action `pack.orqesta` is known now"),
         ("{action: hocad}", "no reference to an action"),
     ],
 )
 async def test_actions_and_workflows_that_are_called(task: str, said: str, reads: Reads) -> None:
     """What an Orquesta workflow calls is compared with all that is built in, described or stored; another document
-    may mend it, so these problems keep no definition from being stored."""
+    may mend it, so these are warnings."""
     answer = await validate(f"tasks: {{t: {task}}}", reads, name="pack.w")
     assert list(answer.workflows) == ["pack.w"]
-    assert [problem.category for problem in answer.problems] == ([CONTENT] if said else [])
-    assert all(said in problem.message for problem in answer.problems)
+    assert not answer.problems
+    assert [warning.category for warning in answer.warnings] == ([CONTENT] if said else [])
+    assert all(said in warning.message for warning in answer.warnings)
 
 
 async def test_a_hint_names_what_is_stored(reads: Reads) -> None:
     """A name with a slip of the pen comes with the right one."""
-    (problem,) = (await validate("tasks: {t: {action: pack.orqesta}}", reads)).problems
-    assert problem.hint == "did you mean `pack.orquesta`?"
+    (warning,) = (await validate("tasks: {t: {action: pack.orqesta}}", reads)).warnings
+    assert warning.hint == "did you mean `pack.orquesta`?"
 
 
 async def test_mistral(reads: Reads) -> None:
-    """A Mistral definition is told the workflows that it defines; its actions are found as it runs."""
+    """A Mistral definition is told the workflows that it defines."""
     answer = await validate("version: '2.0'\nw: {tasks: {t: {action: std.noop}}}", reads)
     assert answer.language == definition_pb2.LANGUAGE_MISTRAL
     assert (list(answer.workflows), list(answer.problems)) == (["w"], [])

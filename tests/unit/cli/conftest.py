@@ -10,6 +10,8 @@ from typing import Any
 import grpc
 import pytest
 from google.protobuf.message import Message
+from grpc_health.v1 import health_pb2_grpc
+from grpc_health.v1.health import HealthServicer
 
 from dalsegno.cli.main import main
 from dalsegno.rpc.errors import code_of, status_of, trailing_metadata
@@ -105,11 +107,14 @@ def _stream(api: FakeApi, method: str) -> Callable[[Message, grpc.ServicerContex
 def api() -> Iterator[FakeApi]:
     """A running server with scripted answers."""
     fake = FakeApi()
-    server = grpc.server(ThreadPoolExecutor(4), options=[("grpc.so_reuseport", 0)])
+    server = grpc.server(
+        ThreadPoolExecutor(4), options=[("grpc.so_reuseport", 0), ("grpc.max_receive_message_length", -1)]
+    )
     for name, module in SERVICES.items():
         handler = grpc.method_handlers_generic_handler(f"dalsegno.v1.{name}", _methods(fake, name, module))
         server.add_generic_rpc_handlers((handler,))
     fake.address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+    health_pb2_grpc.add_HealthServicer_to_server(HealthServicer(), server)
     server.start()
     yield fake
     server.stop(0).wait()

@@ -4,23 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from dalsegno.definitions.problems import Problem
 from dalsegno.v1 import (
     action_service_pb2,
     definition_pb2,
     environment_service_pb2,
     execution_pb2,
     execution_service_pb2,
-    failure_pb2,
     workflow_service_pb2,
 )
-from dalsegno.workflow.refusals import InvalidDefinition, InvalidRequest, NotFound, Unavailable, Violation
+from dalsegno.workflow.refusals import InvalidRequest, NotFound, Unavailable, Violation
 
 ID = "0193b5c2-7f3a-7e51-9d0c-5a8f2c1e6b47"
 Type = Callable[..., Any]
@@ -146,125 +143,6 @@ def test_yaml_says_the_same_as_json(api: Any, type_command: Type) -> None:
     as_yaml = type_command("show", ID, "-s", api.address, "-o", "yaml")
 
     assert yaml.safe_load(as_yaml.out) == json.loads(as_json.out)
-
-
-def test_problems_of_a_file_have_their_lines(api: Any, type_command: Type, tmp_path: Path) -> None:
-    """`workflow validate` prints file:line:column as editors read it, and ends with exit code 2."""
-    file = tmp_path / "bad.yaml"
-    file.write_text("version: '2.0'\n")
-    problems = [
-        failure_pb2.Problem(path="w.tasks.a", line=4, column=3, message="is no task", hint="write a mapping"),
-        failure_pb2.Problem(message="has no workflow"),
-    ]
-    api.answer("ValidateDefinitions", workflow_service_pb2.ValidateDefinitionsResponse(problems=problems))
-
-    ended = type_command("workflow", "validate", file, "-s", api.address)
-
-    assert ended.exit_code == 2
-    assert ended.out.splitlines() == [
-        f"{file}:4:3: w.tasks.a: is no task (write a mapping)",
-        f"{file}:has no workflow",
-        "2 problems: nothing",
-    ]
-
-
-def test_a_good_file_is_said_to_be_good(api: Any, type_command: Type, tmp_path: Path) -> None:
-    """`workflow validate` of a file without problems ends with exit code 0 and names what it defines."""
-    file = tmp_path / "good.yaml"
-    file.write_text("version: '2.0'\n")
-    api.answer("ValidateDefinitions", workflow_service_pb2.ValidateDefinitionsResponse(workflows=["a", "b"]))
-
-    ended = type_command("workflow", "validate", file, "-s", api.address)
-
-    assert (ended.exit_code, ended.out) == (0, "no problems: a, b\n")
-
-
-def test_several_files_are_checked_at_once(api: Any, type_command: Type, tmp_path: Path) -> None:
-    """`workflow validate *.yaml` says of each file how it is, and ends with exit code 2 when one has a problem."""
-    good, bad = tmp_path / "good.yaml", tmp_path / "bad.yaml"
-    for file in (good, bad):
-        file.write_text("version: '2.0'\n")
-    problem = failure_pb2.Problem(message="has no workflow")
-    api.answer(
-        "ValidateDefinitions",
-        workflow_service_pb2.ValidateDefinitionsResponse(workflows=["a"]),
-        workflow_service_pb2.ValidateDefinitionsResponse(problems=[problem]),
-    )
-
-    ended = type_command("workflow", "validate", good, bad, "-s", api.address)
-
-    assert ended.exit_code == 2
-    assert ended.out.splitlines() == [
-        f"{good}: no problems: a",
-        f"{bad}:has no workflow",
-        f"{bad}: 1 problem: nothing",
-    ]
-    assert type_command("workflow", "validate", good, bad, "--name", "a.b", "-s", api.address).exit_code == 2
-
-
-def warning() -> failure_pb2.Problem:
-    """A warning as the server tells it."""
-    return failure_pb2.Problem(path="w.output.o", line=3, column=12, message="there is no function", hint="did you?")
-
-
-def test_warnings_follow_the_problems(api: Any, type_command: Type, tmp_path: Path) -> None:
-    """`workflow validate` prints warnings as such, counts them, and ends with exit code 0 when there is no problem;
-    with --strict the server is asked to take them as problems."""
-    file = tmp_path / "w.yaml"
-    file.write_text("version: '2.0'\n")
-    strict = workflow_service_pb2.ValidateDefinitionsResponse(problems=[warning()])
-    api.answer(
-        "ValidateDefinitions",
-        workflow_service_pb2.ValidateDefinitionsResponse(workflows=["w"], warnings=[warning()]),
-        workflow_service_pb2.ValidateDefinitionsResponse(problems=[warning()], warnings=[warning(), warning()]),
-        strict,
-    )
-
-    warned = type_command("workflow", "validate", file, "-s", api.address)
-    both = type_command("workflow", "validate", file, "-s", api.address)
-    refused = type_command("workflow", "validate", file, "--strict", "-s", api.address)
-
-    line = f"{file}:3:12: warning: w.output.o: there is no function (did you?)"
-    assert (warned.exit_code, warned.out.splitlines()) == (0, [line, "no problems, 1 warning: w"])
-    assert (both.exit_code, both.out.splitlines()[1:]) == (2, [line, line, "1 problem, 2 warnings: nothing"])
-    assert (refused.exit_code, refused.out.splitlines()[-1]) == (2, "1 problem: nothing")
-    assert [request.strict for request in api.requests] == [False, False, True]
-
-
-def test_create_prints_warnings_beside_what_was_stored(api: Any, type_command: Type, tmp_path: Path) -> None:
-    """`workflow create` prints warnings on standard error; with --strict they are a refusal, and the exit code is 2."""
-    file = tmp_path / "w.yaml"
-    file.write_text("version: '2.0'\n")
-    stored = workflow_service_pb2.CreateDefinitionsResponse(warnings=[warning()])
-    stored.workflows.add(name="w", version=1)
-    problem = Problem("w.output.o", 3, 12, "there is no function")
-    api.answer("CreateDefinitions", stored, stored, InvalidDefinition([problem]))
-
-    table = type_command("workflow", "create", file, "-s", api.address)
-    printed = type_command("workflow", "create", file, "-o", "json", "-s", api.address)
-    strict = type_command("workflow", "create", file, "--strict", "-s", api.address)
-
-    assert (table.exit_code, len(table.out.splitlines())) == (0, 2)
-    assert table.err == f"{file}:3:12: warning: w.output.o: there is no function (did you?)\n"
-    assert json.loads(printed.out)["warnings"][0]["line"] == 3
-    assert printed.err == ""
-    assert strict.exit_code == 2
-    assert "line 3: w.output.o: there is no function" in strict.err
-    assert [request.strict for request in api.requests] == [False, False, True]
-
-
-def test_create_says_what_was_stored(api: Any, type_command: Type, tmp_path: Path) -> None:
-    """`workflow create` sends the text as it is, and lists each workflow with its version and inputs."""
-    file = tmp_path / "w.yaml"
-    file.write_text("version: '2.0'\n# ümlaut\n")
-    parameters = [definition_pb2.Parameter(name="a", required=True), definition_pb2.Parameter(name="b", default="1")]
-    stored = definition_pb2.Workflow(name="w", version=3, parameters=parameters)
-    api.answer("CreateDefinitions", workflow_service_pb2.CreateDefinitionsResponse(workflows=[stored]))
-
-    ended = type_command("workflow", "create", file, "-s", api.address)
-
-    assert ended.out.splitlines()[1].split() == ["workflow", "w", "3", "a,", "b=1"]
-    assert api.requests[0].text == "version: '2.0'\n# ümlaut\n"
 
 
 def test_the_text_of_a_workflow_comes_back_as_it_was(api: Any, type_command: Type) -> None:

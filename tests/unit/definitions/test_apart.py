@@ -12,15 +12,15 @@ from tests.unit.definitions.long_texts import mistral, orquesta
 
 from dalsegno import examples
 from dalsegno.definitions import apart
-from dalsegno.definitions.apart import MODULE, Reading, Registry, is_short
-from dalsegno.definitions.document import read
-from dalsegno.definitions.orquesta.content import Signature
+from dalsegno.definitions.apart import MODULE, is_short
+from dalsegno.definitions.document import Document, read
+from dalsegno.definitions.together import Text
 from dalsegno.expressions.budget import STEPS_HERE, BudgetHere, Moved
 from dalsegno.expressions.environment import EnvironmentScope
 from dalsegno.expressions.jinja import compile_jinja_expression
 from dalsegno.expressions.pool.pool import Pool
 from dalsegno.expressions.yaql.evaluate import YaqlExpression, compile_yaql
-from dalsegno.rpc.reading import read_apart
+from dalsegno.rpc.reading import read_together
 from dalsegno.workflow.refusals import InvalidRequest
 
 EXAMPLES = sorted(Path(next(iter(examples.__path__))).glob("**/*.yaml"))
@@ -33,6 +33,12 @@ def pool() -> Iterator[Pool]:
     pool = Pool(0, calls=1, modules=(MODULE,))
     yield pool
     pool.close()
+
+
+async def read_one(pool: Pool, text: Text) -> Document:
+    """One document alone."""
+    (document,) = await read_together(pool, [text])
+    return document
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
@@ -59,7 +65,7 @@ async def test_a_long_text_is_read_elsewhere(text: str, pool: Pool, monkeypatch:
     """Nothing of it is read in this process, and the answer is the same."""
     expected = read(text, name="a.b")
     monkeypatch.setattr(apart, "read", None)
-    found = (await read_apart(pool, Reading(text, "a.b"))).document
+    found = await read_one(pool, Text(text, "a.b"))
     assert not is_short(text)
     assert (found.problems, found.warnings, found.language) == (expected.problems, expected.warnings, expected.language)
     (mine,), (theirs,) = expected.members, found.members
@@ -78,38 +84,37 @@ def test_short_texts() -> None:
 async def test_problems_come_back_with_their_places(pool: Pool) -> None:
     """As many as are listed, and how many there are beside them."""
     text = mistral(40_000).replace("std.echo", "<% 1 + %>")
-    found = (await read_apart(pool, Reading(text))).document
+    found = await read_one(pool, Text(text))
     assert found.problems == read(text).problems
     assert found.problems[0].line > 1
 
 
-async def test_what_the_registry_does_not_know_is_named(pool: Pool) -> None:
-    """Each once, so that the caller can look for it; an outline has no compiled members."""
-    registry = Registry({"core.echo": Signature(is_open=True), "core.noop": Signature()})
+async def test_an_outline_has_what_is_called_and_nothing_compiled(pool: Pool) -> None:
+    """Whoever stores a document needs it the other way round."""
     text = orquesta(40_000).replace("core.echo", "pack.unknown", 3)
-    found = await read_apart(pool, Reading(text, "a.b", registry, is_outline=True))
-    assert found.missing == ("pack.unknown",)
-    assert [each.workflow for each in found.document.members] == [None]
-    known = Registry({**registry.signatures, "pack.unknown": Signature(is_open=True)})
-    assert (await read_apart(pool, Reading(text, "a.b", known))).missing == ()
+    (outline,) = await read_together(pool, [Text(text, "a.b")], is_outline=True)
+    assert "pack.unknown" in {each.name for each in outline.calls}
+    assert [(each.workflow, each.takes is None) for each in outline.members] == [(None, False)]
+    whole = await read_one(pool, Text(text, "a.b"))
+    assert (len(whole.calls), whole.members[0].workflow is None) == (0, False)
 
 
 async def test_what_takes_too_much_is_refused(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
     """With the time that it may take; the next one is read."""
     monkeypatch.setattr(apart, "READ_S", 0.2)
     with pytest.raises(InvalidRequest, match=r"text: reading the definition: it takes more than 0\.2 s"):
-        await read_apart(pool, Reading(mistral(1_000_000)))
+        await read_one(pool, Text(mistral(1_000_000)))
     monkeypatch.undo()
-    assert (await read_apart(pool, Reading(mistral(20_000)))).document.problems == ()
+    assert (await read_one(pool, Text(mistral(20_000)))).problems == ()
 
 
 async def test_a_caller_that_has_gone_takes_nothing(pool: Pool) -> None:
     """The process ends with it."""
-    reading = asyncio.create_task(read_apart(pool, Reading(mistral(1_000_000))))
+    reading = asyncio.create_task(read_one(pool, Text(mistral(1_000_000))))
     await asyncio.sleep(0.3)
     reading.cancel()
     async with asyncio.timeout(5):  # the pool has one place
-        assert (await read_apart(pool, Reading(mistral(20_000)))).document.problems == ()
+        assert (await read_one(pool, Text(mistral(20_000)))).problems == ()
 
 
 def test_expressions_are_compiled_when_they_are_evaluated_first() -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from dalsegno.definitions.document import Document
 from dalsegno.engine.copies import Copies, Copy, Workflows
-from dalsegno.engine.library import read_document, stored_member
+from dalsegno.engine.library import read_documents, stored_member
 from dalsegno.expressions.apart import POOL
 from dalsegno.v1 import workflow_service_pb2
 from dalsegno.workflow.changes import ExecutionCreated
@@ -22,7 +22,8 @@ from dalsegno.workflow.scope import Constant
 
 def read_here(request: workflow_service_pb2.CreateDefinitionsRequest) -> Document:
     """The document of a request with a short text."""
-    return asyncio.run(read_document(request, POOL))
+    (document,) = asyncio.run(read_documents(request, POOL)).documents
+    return document
 
 
 def refusal(text: str) -> list[str]:

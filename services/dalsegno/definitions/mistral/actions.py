@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from dalsegno.definitions.calls import Callee
 from dalsegno.definitions.mistral.compile import read_description, read_parameters, read_tags
 from dalsegno.definitions.mistral.syntax import Reader
-from dalsegno.definitions.mistral.tasks import read_callee
+from dalsegno.definitions.mistral.tasks import note_call, read_callee
 from dalsegno.definitions.problems import Path, shown
 from dalsegno.workflow.model import AdHocAction
 from dalsegno.workflow.scope import Constant
@@ -32,6 +33,8 @@ def compile_action(
     for parameter in parameters:
         reader.redirect((*path, "base-input", parameter), (*path, "base"))
     merged = {**(given or {}), **parameters}
+    if inline is not None:
+        note_call(reader, Callee.ACTION, inline, (*path, "base"), merged, (*path, "base-input"))
     output = data.get("output")
     return AdHocAction(
         name=full_name,

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from dalsegno.definitions.calls import Callee
 from dalsegno.definitions.mistral.clauses import NO_CLAUSE, ReadClause, read_clause
 from dalsegno.definitions.mistral.inline import INLINE_LENGTH_MAX, Inline, read_inline
 from dalsegno.definitions.mistral.policies import POLICY_KEYS, read_policies
@@ -44,6 +45,7 @@ _KEYS = {
 NAME_LENGTH_MAX = 255
 JOIN_NAME_LENGTH_MAX = 208
 
+_EXPRESSION = re.compile(r"<%|\{\{|\{%")
 _WITH_ITEMS = re.compile(r"\s*([\w\-]+)\s*in\s*(\[.+\]|\{\{.*\}\}|<%.*?%>)")
 
 
@@ -127,11 +129,26 @@ def _read_call(reader: Reader, data: Mapping[str, Any], path: Path) -> _Call:
     merged: object = {**given, **parameters} if isinstance(given, dict) else given or parameters
     for parameter in parameters:
         reader.redirect((*path, "input", parameter), (*path, key))
+    if inline is not None:
+        callee = Callee.ACTION if key == "action" else Callee.WORKFLOW
+        note_call(reader, callee, inline, (*path, key), merged, (*path, "input"))
     return _Call(
         action=reader.template(inline.name, (*path, key)) if inline and key == "action" else None,
         workflow=reader.template(inline.name, (*path, key)) if inline and key == "workflow" else None,
         input=reader.template(merged, (*path, "input")) if merged else None,
     )
+
+
+def note_call(reader: Reader, callee: Callee, inline: Inline, path: Path, given: object, input_path: Path) -> None:
+    """Notes a call that is not named by an expression. `given` is the input with the parameters of `inline`; a text is
+    an expression that gives all of it."""
+    if _EXPRESSION.search(inline.name):
+        return
+    inputs = None
+    if isinstance(given, dict):
+        inputs = {name: path if name in inline.parameters else (*input_path, name) for name in given}
+    is_apart = isinstance(given, dict) and bool(given.keys() - inline.parameters.keys())
+    reader.note_call(inline.name, callee, path, inputs, input_path if is_apart else path)
 
 
 def _read_callee(reader: Reader, value: object, path: Path) -> Inline | None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from dalsegno.definitions.orquesta.content import Actions
 from dalsegno.definitions.orquesta.graph import Graph
 from dalsegno.definitions.orquesta.inspect import inspect_workflow
 from dalsegno.definitions.orquesta.parts import RETRY, Assignment, ReadTask, Transition
@@ -23,9 +22,7 @@ COMMAND_RETRIES = 3
 _COMMANDS = {command.value: command for command in (Command.NOOP, Command.CONTINUE, Command.FAIL)}
 
 
-def compile_workflow(
-    reader: Reader, data: dict[str, Any], name: str = "", actions: Actions | None = None
-) -> model.Workflow:
+def compile_workflow(reader: Reader, data: dict[str, Any], name: str = "") -> model.Workflow:
     """The workflow of a document; with problems noted, what could be read of it.
 
     StackStorm's files do not say how their workflow is called, so the name comes from outside; without one it is what
@@ -33,7 +30,7 @@ def compile_workflow(
     """
     own_name = data.get("name")
     name = name or (own_name if isinstance(own_name, str) else "")
-    read, graph = inspect_workflow(reader, data, actions=actions, own_name=name)
+    read, graph = inspect_workflow(reader, data)
     if name:
         reader.workflow_name(name, ("name",))
     compiler = _Compiler(reader, graph)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from typing import Any
 
-from dalsegno.definitions.orquesta.content import Actions, check_content
+from dalsegno.definitions.calls import Callee
 from dalsegno.definitions.orquesta.context import APPLICATION_NAMES, check_context
+from dalsegno.definitions.orquesta.expressions import has_expression
 from dalsegno.definitions.orquesta.graph import Graph, check_graph
 from dalsegno.definitions.orquesta.parts import Assignment, ReadTask, ReadWorkflow
 from dalsegno.definitions.orquesta.syntax import Reader
@@ -21,13 +22,10 @@ def inspect_workflow(
     data: dict[str, Any],
     *,
     application_names: Collection[str] = APPLICATION_NAMES,
-    actions: Actions | None = None,
-    own_name: str = "",
 ) -> tuple[ReadWorkflow, Graph]:
     """Notes every problem of a definition, and gives what could be read of it with its shape.
 
-    `application_names` are variables that are there before the input; `actions`, when they are known, are compared
-    with those that the tasks name, beside `own_name`.
+    `application_names` are variables that are there before the input.
     """
     _check_head(reader, data)
 
@@ -38,9 +36,23 @@ def inspect_workflow(
     graph = Graph(workflow.tasks)
     check_graph(reader, graph, ("tasks",))
     check_context(reader, workflow, graph, application_names)
-    if actions is not None:
-        check_content(reader, workflow.tasks.values(), actions, own_name)
+    _note_calls(reader, workflow.tasks.values())
     return workflow, graph
+
+
+def _note_calls(reader: Reader, tasks: Iterable[ReadTask]) -> None:
+    for task in tasks:
+        call = task.call
+        if not call.action or has_expression(call.action):
+            continue
+        given = None
+        if not isinstance(call.input, str):
+            given = {
+                name: call.action_path if call.is_inline else (*call.input_path, name) for name in call.input or {}
+            }
+        reader.note_call(
+            call.action, Callee.EITHER, call.action_path, given, call.input_path if given else call.action_path
+        )
 
 
 def is_version_1(version: object) -> bool:

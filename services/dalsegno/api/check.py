@@ -1,0 +1,32 @@
+"""Answers one ValidateDefinitions without a server: `python -m dalsegno.api.check`.
+
+A serialized ValidateDefinitionsRequest comes by standard input, its answer goes to standard output. Known are the
+built-in actions and what the documents themselves define. Exit code 2, with a sentence on standard error, for a request
+that is refused.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+
+from dalsegno.api.known import BuiltInActions
+from dalsegno.api.validation import validate
+from dalsegno.v1 import workflow_service_pb2 as wire
+from dalsegno.workflow.refusals import Refusal
+
+
+def main() -> int:
+    """Answer the request; the exit code."""
+    request = wire.ValidateDefinitionsRequest.FromString(sys.stdin.buffer.read())
+    try:
+        answer = asyncio.run(validate(request, BuiltInActions(), None))
+    except Refusal as refusal:
+        print(refusal, file=sys.stderr)
+        return 2
+    sys.stdout.buffer.write(answer.SerializeToString())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

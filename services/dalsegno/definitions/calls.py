@@ -1,0 +1,147 @@
+"""What a definition calls: the actions and workflows that its tasks name, and whether they are known now.
+
+Reading a definition notes the calls; whoever knows the actions and workflows that there are compares them (`check`).
+What is not known now may be when the task begins, so what is found is a warning, never a problem.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+
+from dalsegno.definitions.problems import CONTENT, Guess, Problem
+
+
+class Callee(Enum):
+    """What may be meant by a name."""
+
+    ACTION = "action"
+    WORKFLOW = "workflow"
+    EITHER = "action or workflow"
+
+
+@dataclass(frozen=True, slots=True)
+class Spot:
+    """A place in a document: its path as people write it, line and column."""
+
+    path: str
+    line: int
+    column: int
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One call. What is named by an expression is none: it is known only at run time."""
+
+    name: str
+    callee: Callee
+    spot: Spot
+    """Where the name stands."""
+    input_spot: Spot
+    given: Mapping[str, Spot] | None = None
+    """Where each input is given; None when one expression gives all of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """The input that an action or a workflow takes."""
+
+    required: frozenset[str] = frozenset()
+    optional: frozenset[str] = frozenset()
+    is_open: bool = False
+    """Whether it takes any other input too."""
+    off: str = ""
+    """Why nobody runs it now; empty when somebody does."""
+    hint: str = ""
+    """How that is changed."""
+
+
+@dataclass(slots=True)
+class Known:
+    """The actions and workflows that there are, as far as somebody has looked."""
+
+    actions: Mapping[str, Signature]
+    workflows: Mapping[str, Signature] = field(default_factory=dict)
+    names: Iterable[str] = ()
+    """More names, for hints."""
+    _guess: Guess = field(default_factory=Guess)
+
+    def find(self, call: Call, book: str) -> Signature | None:
+        """What is meant by a name, in a workbook first one of its own parts."""
+        for name in (f"{book}.{call.name}", call.name) if book else (call.name,):
+            action = self.actions.get(name) if call.callee is not Callee.WORKFLOW else None
+            workflow = self.workflows.get(name) if call.callee is not Callee.ACTION else None
+            if action is not None or workflow is not None:
+                return action or workflow
+        return None
+
+    def hint(self, name: str) -> str:
+        """A hint with the known name that is nearest, or ""."""
+        return self.near(name, (*self.actions, *self.workflows, *self.names))
+
+    def near(self, word: str, words: Iterable[str]) -> str:
+        """A hint with the word that is nearest, or ""."""
+        return self._guess.hint(word, words)
+
+
+def check(calls: Sequence[Call], known: Known, book: str = "") -> list[Problem]:
+    """What is to be told of the calls of one document; `book` is the workbook that they stand in."""
+    found: list[Problem] = []
+    for call in calls:
+        signature = known.find(call, book)
+        if signature is None:
+            found.append(_unknown(call, known))
+            continue
+        if signature.off:
+            message = f"the action `{call.name}` is off: {signature.off}"
+            found.append(_problem(call.spot, message, signature.hint))
+        found += _misfits(call, signature, known)
+    return found
+
+
+def _unknown(call: Call, known: Known) -> Problem:
+    name = call.name[:255]
+    kind = "workflow" if call.callee is Callee.WORKFLOW else "action"
+    if call.callee is Callee.EITHER and not _has_pack(call.name):
+        hint = known.hint(call.name) or "it has the form pack.name: core.echo"
+        return _problem(call.spot, f"`{name}` is no reference to an action", hint)
+    later = (
+        "store it before the task begins"
+        if kind == "workflow"
+        else "an executor that has it describes it when it connects, else store it as an ad-hoc action"
+    )
+    return _problem(call.spot, f"no {kind} `{name}` is known now", known.hint(call.name) or later)
+
+
+def _has_pack(text: str) -> bool:
+    pack, dot, name = text.partition(".")
+    return bool(pack and dot and name)
+
+
+def _misfits(call: Call, signature: Signature, known: Known) -> list[Problem]:
+    """Inputs that are missing, and inputs that there are not."""
+    if call.given is None:
+        return []
+    callee = f"the {'workflow' if call.callee is Callee.WORKFLOW else 'action'} `{call.name}`"
+    found = [
+        _problem(call.input_spot, f"{callee} needs the input `{name}`")
+        for name in sorted(signature.required - call.given.keys())
+    ]
+    if signature.is_open:
+        return found
+    taken = signature.required | signature.optional
+    for name, spot in call.given.items():
+        if name not in taken:
+            hint = known.near(name, sorted(taken)) or _list_of(taken)
+            found.append(_problem(spot, f"{callee} has no input `{name}`", hint))
+    return found
+
+
+def _list_of(taken: Iterable[str]) -> str:
+    names = ", ".join(sorted(taken))
+    return f"it takes {names}" if names else "it takes no input"
+
+
+def _problem(spot: Spot, message: str, hint: str = "") -> Problem:
+    return Problem(spot.path, spot.line, spot.column, message, hint, CONTENT)

@@ -1,0 +1,108 @@
+"""Several documents at once: what each is called, and what is wrong with them taken together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+
+from dalsegno.definitions.document import Document, DocumentKind, Member, MemberKind, explain_nameless
+from dalsegno.definitions.problems import PROBLEMS_MAX, SEMANTIC, Problem
+from dalsegno.definitions.stackstorm import ActionFile, read_action_file
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """One document as it is handed in."""
+
+    text: str
+    name: str = ""
+    """The name of its workflow, when it is given from outside."""
+    file: str = ""
+    """Where it comes from; empty when it is the only one."""
+    language: str = ""
+    """What whoever hands it in says; empty: not said."""
+
+
+@dataclass(slots=True)
+class Findings:
+    """Problems or warnings in the order of the documents and lines, at most PROBLEMS_MAX, and how many more."""
+
+    what: str
+    """problems or warnings."""
+    listed: list[Problem] = field(default_factory=list)
+    further: int = 0
+
+    def add(self, found: Sequence[Problem], further: int) -> None:
+        """Those of one more document, and how many it has beside them."""
+        self.listed += found
+        self.further += further + max(0, len(self.listed) - PROBLEMS_MAX)
+        del self.listed[PROBLEMS_MAX:]
+
+    @property
+    def counted(self) -> list[Problem]:
+        """All that is listed, and as the last one how many more there are."""
+        if not self.further:
+            return self.listed
+        last = self.listed[-1]
+        more = Problem("", last.line, last.column, f"and {self.further} further {self.what}", file=last.file)
+        return [*self.listed, more]
+
+
+def name_by_metadata(texts: Sequence[Text]) -> list[Text]:
+    """The texts, those without a name called as StackStorm's metadata among them says."""
+    actions = [found for each in texts if (found := read_action_file(each.text, each.file)) is not None]
+    return [replace(each, name=each.name or _name_of(each, actions)) for each in texts] if actions else list(texts)
+
+
+def _name_of(text: Text, actions: Iterable[ActionFile]) -> str:
+    return next((each.name for each in actions if each.is_of(text.file)), "")
+
+
+def compare(texts: Sequence[Text], documents: Sequence[Document], *, is_stored: bool) -> list[Document]:
+    """The documents with their files, and with what is wrong with them taken together.
+
+    A name that two documents define is a problem of the second. Metadata among other documents is no problem: it has
+    named a workflow, or is warned of. `is_stored`: a workflow without a name is a problem.
+    """
+    is_metadata_alone = all(each.kind is DocumentKind.METADATA for each in documents)
+    files: dict[tuple[MemberKind, str], str] = {}
+    compared = []
+    for text, document in zip(texts, documents, strict=True):
+        problems, warnings = [*document.problems], [*document.warnings]
+        if is_stored:
+            problems = [*explain_nameless(document), *problems]
+        if document.kind is DocumentKind.METADATA and not is_metadata_alone:
+            action = read_action_file(text.text, text.file)
+            if action is None or not any(action.is_of(each.file) for each in texts):
+                warnings += problems
+            problems = []
+        problems += _doubles(document.members, files, text.file)
+        placed = replace(
+            document,
+            problems=tuple(replace(each, file=text.file) for each in problems),
+            warnings=tuple(replace(each, file=text.file) for each in warnings),
+        )
+        compared.append(placed)
+    return compared
+
+
+def _doubles(members: Iterable[Member], files: dict[tuple[MemberKind, str], str], file: str) -> Iterable[Problem]:
+    for member in members:
+        first = files.setdefault((member.kind, member.name), file)
+        if member.name and first != file:
+            message = f"the {member.kind.value} `{member.name}` is defined in {first} too"
+            yield Problem(member.name, 1, 1, message, "give it another name, or leave one of the files out", SEMANTIC)
+
+
+def gather(documents: Iterable[Document], *, strict: bool) -> tuple[Findings, Findings]:
+    """The problems and the warnings of all documents; for a strict reader all are problems."""
+    problems, warnings = Findings("problems"), Findings("warnings")
+    for document in documents:
+        found, warned = document.problems[:PROBLEMS_MAX], document.warnings[:PROBLEMS_MAX]
+        if strict:
+            both = sorted((*found, *warned), key=lambda problem: (problem.line, problem.column))
+            problems.add(both, sum(document.left_off))
+        else:
+            problems.add(found, document.left_off[0])
+            warnings.add(warned, document.left_off[1])
+    return problems, warnings
