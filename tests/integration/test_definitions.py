@@ -70,7 +70,9 @@ async def test_a_problem_in_one_document_keeps_all_from_being_stored(system: Sys
         (wire.CreateDefinitionsRequest(documents=[*documents(a=INNER)] * 1001), "documents"),
         (
             wire.CreateDefinitionsRequest(
-                documents=[wire.DefinitionDocument(file="a", text=INNER, name="a.b", language=1)]
+                documents=[
+                    wire.DefinitionDocument(file="a", text=INNER, name="a.b", language=definition_pb2.LANGUAGE_MISTRAL)
+                ]
             ),
             "documents[0].language",
         ),
