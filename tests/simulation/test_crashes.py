@@ -167,7 +167,9 @@ class Simulation:
                     executor.running.pop(delivery, None)
                     executor.finished.pop(delivery, None)
                 credit = executor.slots - len(executor.running)
-                life.connect(Stream(session_id, executor.name, frozenset(greeting.descriptions), {}, credit))
+                life.connect(
+                    Stream(session_id, executor.name, frozenset(greeting.descriptions), {}, credit, executor.slots)
+                )
 
         greeting = executor.greeting()
         life.conductor.put(OpenSession(greeting, "engine", LEASE_S, answer))

@@ -21,6 +21,7 @@ from dalsegno.workflow.changes import AnyChange, ExecutionCreated
 from dalsegno.workflow.commands import AnyCommand, CancelAction, CreateChild, Notify, Send
 from dalsegno.workflow.events import AnyEvent, Event, HandedOut, NoticeDue, Poisoned, StartRequested, TaskDone
 from dalsegno.workflow.execution import Execution, replay
+from dalsegno.workflow.identity import AttemptKey
 from dalsegno.workflow.machine import Outcome
 from dalsegno.workflow.model import MISTRAL_RULES, ORQUESTA_RULES, Workflow
 from dalsegno.workflow.refusals import NotFound, Refusal, TooLarge
@@ -116,6 +117,8 @@ class Batch:
         self.deleted: list[str] = []
         self.ended_sessions: set[str] = set()
         """Nothing more is handed to these."""
+        self.held: dict[str, list[tuple[str, AttemptKey]]] = {}
+        """Of some sessions all attempts that they run, as the store has it before what this batch decides."""
         self.taken: dict[str, AnyEvent] = {}
         self.defined = False
         """Whether definitions or descriptions have changed."""

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 from dalsegno.engine.backlog import Backlog, Entry, Kind
 from dalsegno.engine.batch import Batch, Touched
 from dalsegno.engine.care import Part
+from dalsegno.engine.occupancy import Occupancy
 from dalsegno.engine.streams import Stream
 from dalsegno.rpc import convert
 from dalsegno.v1 import executor_service_pb2 as wire
@@ -38,6 +39,7 @@ class Dispatcher:
         self._streams: list[Stream] = []
         self._serving: dict[Kind, deque[Stream]] = {}
         self._backlog = Backlog()
+        self._occupancy = Occupancy()
         self._picks: list[Entry] = []
         self._news: deque[Callable[[], None]] = deque()
         self._scan_limit = SCAN_LIMIT
@@ -65,6 +67,10 @@ class Dispatcher:
         """It takes more."""
         self._news.append(lambda: self._give_credit(stream, more))
 
+    def report(self, stream: Stream, execution_id: str, key: AttemptKey) -> None:
+        """Its executor has reported on an attempt, and does not run it any more."""
+        self._news.append(lambda: self._occupancy.report((execution_id, key), stream.session_id))
+
     @property
     def has_news(self) -> bool:
         """Whether waiting attempts may be handed out now: something was told, or the last batch could not take all."""
@@ -84,12 +90,14 @@ class Dispatcher:
         self.outgoing = {}
         self._leaves_some = bool(part.avoided)
         credit = {kind: self._credit(kind) for kind in self._backlog.kinds()}
-        total = sum(stream.credit for stream in self._streams if stream.is_open and stream.credit > 0)
+        total = sum(map(self._room, self._streams))
         self._picks += self._backlog.take(credit, min(PICKS_MAX, total), part.may_hand_out)
         return {entry[1] for entry in self._picks}
 
     def hand_out(self, batch: Batch) -> None:
         """Give what was picked, then what this batch made READY, to streams with credit; the rest waits."""
+        self._occupancy.recount(batch.held)
+        self._occupancy.take_in(batch.touched.values())
         self._backlog.put_back([entry for entry in self._picks if not self._give(batch, entry)])
         fresh: OrderedDict[str, deque[Entry]] = OrderedDict()
         for execution_id, touched in list(batch.touched.items()):
@@ -106,9 +114,12 @@ class Dispatcher:
 
     def commit(self, batch: Batch) -> dict[Stream, list[wire.RunAction]]:
         """The batch is stored: what is to be sent, by stream."""
-        for stream in self._streams if batch.ended_sessions else ():
-            if stream.session_id in batch.ended_sessions:
-                stream.is_open = False
+        self._occupancy.commit()
+        if batch.ended_sessions:
+            self._occupancy.forget(batch.ended_sessions)
+            for stream in self._streams:
+                if stream.session_id in batch.ended_sessions:
+                    stream.is_open = False
         outgoing, self.outgoing, self._picks = self.outgoing, {}, []
         self._more = not self._leaves_some and self._could_give()  # else a later batch has to look
         return outgoing
@@ -117,12 +128,13 @@ class Dispatcher:
         """The batch has failed: credit and picks are as before it."""
         for stream, actions in self.outgoing.items():
             stream.credit += len(actions)
+        self._occupancy.roll_back()
         self._backlog.put_back(self._picks)
         self.outgoing, self._picks, self._more = {}, [], False
 
     def scan(self, batch: Batch) -> None:
         """Look through the store for READY attempts, if there is credit to spare: what dead engines left."""
-        if not any(stream.credit > 0 and stream.is_open for stream in self._streams):
+        if not any(map(self._room, self._streams)):
             return
         found = batch.transaction.ready_attempts(self._scan_limit)
         servable = 0
@@ -158,7 +170,13 @@ class Dispatcher:
         return found
 
     def _credit(self, kind: Kind) -> int:
-        return sum(stream.credit for stream in self._streams_for(kind) if stream.is_open and stream.credit > 0)
+        return sum(map(self._room, self._streams_for(kind)))
+
+    def _room(self, stream: Stream) -> int:
+        """How many more may be handed to it: within its credit and, whatever that is, within its session's slots."""
+        if not stream.is_open:
+            return 0
+        return max(0, min(stream.credit, stream.slots - self._occupancy.count(stream.session_id)))
 
     def _could_give(self) -> bool:
         return any(self._credit(kind) for kind in self._backlog.kinds())
@@ -170,7 +188,7 @@ class Dispatcher:
             stream = streams[0]
             if len(streams) > 1:
                 streams.rotate(-1)
-            if stream.credit > 0 and stream.is_open and stream.session_id not in ended:
+            if stream.session_id not in ended and self._room(stream):
                 return stream
         return None
 
@@ -193,6 +211,7 @@ class Dispatcher:
         except Suspended:
             return True  # its definition is being compiled; the next scan finds it
         stream.credit -= 1
+        self._occupancy.hand((execution_id, key), stream.session_id)
         self.outgoing.setdefault(stream, []).append(self._message(execution, attempt))
         return True
 

@@ -10,7 +10,8 @@ from typing import Any
 
 from dalsegno.engine.conductor import Conductor
 from dalsegno.engine.metrics import STREAMS
-from dalsegno.engine.reports import ack_of, read_greeting, read_report
+from dalsegno.engine.refused import RefusedReport
+from dalsegno.engine.reports import UnfitReport, ack_of, read_greeting, read_report
 from dalsegno.engine.results import Committed
 from dalsegno.engine.sessions import CloseSession, OpenSession, superseded_by
 from dalsegno.engine.settings import Settings
@@ -22,13 +23,18 @@ from dalsegno.v1 import executor_service_pb2 as wire
 from dalsegno.v1 import executor_service_pb2_grpc
 from dalsegno.workflow.events import DeliveryLost
 from dalsegno.workflow.identity import attempt_id, parse_attempt_id
-from dalsegno.workflow.refusals import InvalidRequest, SupersededSession, Unavailable
+from dalsegno.workflow.refusals import InvalidRequest, Refusal, SupersededSession, SupersededStream, Unavailable
 
 REPORT_BYTES = 1_000
 """What a report takes in memory beside its texts, roughly."""
 
 LARGE = 65_536
 """After a result of so many characters others have their turn."""
+
+HELLO_WITHIN_S = 10.0
+"""How long a stream may take to say Hello."""
+
+REASON_SHOWN = 1_000
 
 _log = logging.getLogger(__name__)
 
@@ -57,10 +63,10 @@ class Executors(executor_service_pb2_grpc.ExecutorServiceServicer):
 
     async def Connect(self, request_iterator: Any, context: Any) -> AsyncIterator[wire.ConnectResponse]:
         """One executor's stream: read in a task of its own, written from a queue."""
-        first = await anext(aiter(request_iterator), None)
-        if first is None:
+        hello = await _first(request_iterator)
+        if hello is None:
             return
-        stream, welcome = await self._open(first, context.peer())
+        stream, welcome = await self._open(hello, context.peer())
         yield welcome
         self._enter(stream)
         reading = asyncio.create_task(self._read(stream, request_iterator))
@@ -86,18 +92,13 @@ class Executors(executor_service_pb2_grpc.ExecutorServiceServicer):
                 await reading
             self._leave(stream)
 
-    async def _open(self, first: wire.ConnectRequest, peer: str) -> tuple[Stream, wire.ConnectResponse]:
+    async def _open(self, hello: wire.Hello, peer: str) -> tuple[Stream, wire.ConnectResponse]:
         if self._draining:
             raise Unavailable("the engine is being stopped")
-        if first.WhichOneof("message") != "hello":
-            raise InvalidRequest.of("hello", "must be the first message")
-        hello = first.hello
         greeting = read_greeting(hello, peer)
         if greeting.session_id in self._superseded:
             raise SupersededSession(f"a newer session of executor {greeting.executor_id!r} has taken this one's place")
-        before = self._streams.get(greeting.session_id)
-        if before is not None:
-            before.is_open = False  # what is handed out from here on goes by the new stream
+        self._replace(greeting.session_id)
         answered: asyncio.Future[OpenSession] = asyncio.get_running_loop().create_future()
 
         def answer(work: OpenSession, error: BaseException | None) -> None:
@@ -118,6 +119,7 @@ class Executors(executor_service_pb2_grpc.ExecutorServiceServicer):
             frozenset(greeting.descriptions),
             greeting.labels,
             hello.credit,
+            greeting.slots,
             peer,
         )
         return stream, self._welcome(opened)
@@ -150,10 +152,15 @@ class Executors(executor_service_pb2_grpc.ExecutorServiceServicer):
             )
             old.end(superseded_by(newer))
 
-    def _enter(self, stream: Stream) -> None:
-        old = self._streams.get(stream.session_id)
+    def _replace(self, session_id: str) -> None:
+        """A session has said Hello on a new stream: the one before ends and is told not to come back, or the two would
+        end each other for ever."""
+        old = self._streams.get(session_id)
         if old is not None:
-            old.end(Unavailable("the session has opened another stream"))
+            old.end(SupersededStream("a newer stream of this session has taken this one's place"))
+
+    def _enter(self, stream: Stream) -> None:
+        self._replace(stream.session_id)
         self._streams[stream.session_id] = stream
         self._conductor.dispatcher.add_stream(stream)
         self._conductor.nudge()
@@ -172,23 +179,27 @@ class Executors(executor_service_pb2_grpc.ExecutorServiceServicer):
         _log.info("executor %s disconnected, session %s", stream.executor_id, stream.session_id)
 
     async def _read(self, stream: Stream, requests: Any) -> None:
-        """Take in what the executor says until its side of the stream ends."""
+        """Take in what the executor says until its side of the stream ends. Raises InvalidRequest."""
         async for request in requests:
             stream.heard = True
-            kind = request.WhichOneof("message")
+            kind = request.WhichOneof("message")  # None: empty, or a kind that only a later version knows
             if kind == "task_done":
+                if not request.task_done.outcomes:
+                    raise InvalidRequest.of("task_done.outcomes", "must have at least one")
                 await self._report_all(stream, request.task_done.outcomes)
             elif kind == "credit":
+                if request.credit.more < 1:
+                    raise InvalidRequest.of("credit.more", f"must be at least 1, not {request.credit.more}")
                 self._conductor.dispatcher.give_credit(stream, request.credit.more)
                 self._conductor.nudge()
             elif kind == "goodbye":
-                _log.info("executor %s says goodbye: %s", stream.executor_id, request.goodbye.reason)
+                _log.info("executor %s says goodbye: %r", stream.executor_id, request.goodbye.reason[:REASON_SHOWN])
                 stream.is_open = False
                 if request.goodbye.release:
                     self._conductor.put(CloseSession(stream.session_id, stream.executor_id))
                 return
-            elif kind != "heartbeat":
-                raise InvalidRequest.of(kind or "message", "has no place after the first message")
+            elif kind == "hello":
+                raise InvalidRequest.of("hello", "must come once only, as the first message")
 
     async def _report_all(self, stream: Stream, outcomes: Iterable[wire.TaskDone]) -> None:
         for outcome in outcomes:
@@ -199,28 +210,39 @@ class Executors(executor_service_pb2_grpc.ExecutorServiceServicer):
                 await stream.room()
 
     def _report(self, stream: Stream, outcome: wire.TaskDone) -> None:
+        unfit: UnfitReport | None = None
         try:
             execution_id, event = read_report(outcome)
-        except ValueError as error:
-            stream.acknowledge(ack_of(outcome.action_execution_id, outcome.delivery, "refused", str(error)))
+        except UnfitReport as error:
+            unfit = error
+        name, delivery = outcome.action_execution_id, outcome.delivery
+        if unfit is not None and unfit.about is None:
+            stream.acknowledge(ack_of(name, delivery, "refused", str(unfit)))
             return
 
         # Not the outcome itself, which may be large: the reply is kept until it is stored.
         size = REPORT_BYTES + len(outcome.result) + len(outcome.error)
-        name, delivery = outcome.action_execution_id, outcome.delivery
 
         def reply(told: Told, error: BaseException | None) -> None:
             if isinstance(error, Unavailable):
                 self._conductor.put(told)
                 return
             stream.settle(size)
-            if error is not None:
-                stream.acknowledge(ack_of(name, delivery, "refused", str(error)))
+            if unfit is not None:
+                stream.acknowledge(ack_of(name, delivery, "refused", str(unfit)))
+            elif error is not None:
+                stream.acknowledge(ack_of(name, delivery, "refused", _sentence(error)))
             else:
                 stream.acknowledge(ack_of(name, delivery, told.verdict))
 
         stream.take_in(size)
-        self._conductor.put(Told(execution_id, event, reply))
+        if unfit is not None and unfit.about is not None:
+            self._conductor.dispatcher.report(stream, *unfit.about)
+            self._conductor.put(RefusedReport(unfit.about, delivery, stream.session_id, unfit.error, reply))
+        else:
+            if event.outcome != "running":
+                self._conductor.dispatcher.report(stream, execution_id, event.key)
+            self._conductor.put(Told(execution_id, event, reply))
 
     async def _beat(self, stream: Stream) -> None:
         while True:
@@ -291,3 +313,24 @@ class Executors(executor_service_pb2_grpc.ExecutorServiceServicer):
                     await self._left.wait()
         for stream in list(self._streams.values()):
             stream.end(Unavailable("the engine is being stopped"))
+
+
+async def _first(requests: Any) -> wire.Hello | None:
+    """The Hello with which a stream begins; None when it ends before. Raises InvalidRequest, and TimeoutError."""
+    try:
+        async with asyncio.timeout(HELLO_WITHIN_S):
+            async for request in requests:
+                kind = request.WhichOneof("message")
+                if kind == "hello":
+                    hello: wire.Hello = request.hello
+                    return hello
+                if kind is not None:
+                    raise InvalidRequest.of("hello", "must be the first message")
+    except TimeoutError:
+        raise TimeoutError(f"no Hello came within {HELLO_WITHIN_S:g} s") from None
+    return None
+
+
+def _sentence(error: BaseException) -> str:
+    """Why an outcome was refused, for its executor: what is a fault of ours stands in the log."""
+    return str(error) if isinstance(error, Refusal) else "the engine could not handle it; its log says why"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from dalsegno.engine.outside import write_description
 from dalsegno.engine.sessions import Delivery, Greeting
@@ -12,13 +12,15 @@ from dalsegno.rpc import convert
 from dalsegno.rpc.gate import wrong_fields
 from dalsegno.v1 import executor_service_pb2 as wire
 from dalsegno.workflow.events import TaskDone
-from dalsegno.workflow.identity import parse_attempt_id
+from dalsegno.workflow.identity import AttemptKey
 from dalsegno.workflow.model import ActionDescription, Parameter
 from dalsegno.workflow.refusals import InvalidRequest, Violation
 from dalsegno.workflow.scope import Constant
 from dalsegno.workflow.value import VALUE_BYTES_MAX, UnfitValue, Value, byte_length, checked
 
 ERROR_CHARACTERS_MAX = 65_536
+ERROR_SHOWN = 4_096
+"""So much of an error is kept of an outcome that is refused."""
 NAME_CHARACTERS_MAX = 255
 
 _NAME = re.compile(r"[A-Za-z_][\w-]*(\.[\w-]+)*")
@@ -40,57 +42,114 @@ _VERDICTS: dict[str, wire.AckVerdict.ValueType] = {
 }
 
 
-def read_report(told: wire.TaskDone) -> tuple[str, TaskDone]:
-    """The execution and the event of an outcome. One that cannot be kept as it is told is a failure that says why.
+class UnfitReport(Exception):
+    """An outcome that is not as the contract says, in a sentence: it is refused.
 
-    Raises ValueError when the outcome is not well formed.
+    `about` is the attempt that it ends all the same, for nobody reports on it again; None: it ends nothing.
     """
+
+    def __init__(self, reason: str, about: tuple[str, AttemptKey] | None = None, error: str = "") -> None:
+        super().__init__(reason)
+        self.about = about
+        self.error = error or reason
+        """What the attempt fails with."""
+
+
+def read_report(told: wire.TaskDone) -> tuple[str, TaskDone]:
+    """The execution and the event of an outcome. Raises UnfitReport with all that is wrong."""
     wrong = {violation.subject: violation.description for violation in wrong_fields(told)}
-    if "action_execution_id" in wrong:
-        raise ValueError(f"the id {wrong['action_execution_id']}")
-    execution_id, key = parse_attempt_id(told.action_execution_id)
-    outcome = _OUTCOMES.get(told.outcome)
-    if outcome is None:
-        raise ValueError("it says no outcome")
-    if told.delivery < 1:
-        raise ValueError("it names no delivery")
-    result: Value | None = None
-    error = told.error
-    try:
-        result = _read_result(told, wrong)
-    except UnfitValue as unfit:
-        outcome, error = "failed", str(unfit)
+    execution_id, key = _read_id(told, wrong)
+    outcome = _OUTCOMES.get(told.outcome, "")
+    faults = list(_faults(told, outcome, wrong))
+    result = _read_result(told, wrong, faults)
+    if faults:
+        reason = "; ".join(faults)
+        goes_on = outcome in ("paused", "running")  # then it is reported on again
+        raise UnfitReport(reason, None if goes_on else (execution_id, key), _failure(told, reason))
     waits = outcome == "delegated"
     return execution_id, TaskDone(
         key=key,
         outcome=outcome,
         delivery=told.delivery,
         result=result,
-        error=error[:ERROR_CHARACTERS_MAX],
-        alias=told.alias if waits else "",
-        completion_timeout_s=max(0.0, convert.length_s(told.completion_timeout))
+        error=told.error,
+        alias=told.alias,
+        completion_timeout_s=convert.length_s(told.completion_timeout)
         if waits and told.HasField("completion_timeout")
         else None,
     )
 
 
-def _read_result(told: wire.TaskDone, wrong: Mapping[str, str]) -> Value | None:
-    """The result. Raises UnfitValue, which says what of the outcome cannot be kept; `wrong` is what the gate found."""
+def _read_id(told: wire.TaskDone, wrong: Mapping[str, str]) -> tuple[str, AttemptKey]:
+    if "action_execution_id" in wrong:
+        raise UnfitReport(f"action_execution_id {wrong['action_execution_id']}")
+    fields = convert.Fields()
+    execution_id, numbers = fields.numbered_id("action_execution_id", told.action_execution_id, 3)
+    try:
+        fields.done()
+    except InvalidRequest as error:
+        raise UnfitReport(str(error)) from None
+    task, item, attempt = numbers
+    return execution_id, (task, item, attempt)
+
+
+def _faults(told: wire.TaskDone, outcome: str, wrong: Mapping[str, str]) -> Iterator[str]:
+    """What is wrong with an outcome beside its result."""
+    if not outcome:
+        yield f"outcome {told.outcome} is none that this engine knows" if told.outcome else "outcome is missing"
+    if told.delivery < 1:
+        yield "delivery is missing" if not told.delivery else "delivery must be at least 1"
     if "error" in wrong:
-        shown = told.error.replace("\0", "\\0")
-        raise UnfitValue(f"the error of the action {wrong['error']}: {shown}")
-    for field in ("result", "alias", "completion_timeout"):
-        if field in wrong:
-            raise UnfitValue(f"the {field} {wrong[field]}")
-    if len(told.alias) > NAME_CHARACTERS_MAX:
-        raise UnfitValue(f"the alias is too long: at most {NAME_CHARACTERS_MAX} characters")
+        yield f"the error of the action {wrong['error']}"
+    elif len(told.error) > ERROR_CHARACTERS_MAX:
+        yield f"error has {len(told.error):,} characters; at most {ERROR_CHARACTERS_MAX:,} are allowed"
+    if told.error and outcome not in ("failed", "cancelled"):
+        yield "error goes with FAILED and CANCELLED only"
+    if "alias" in wrong:
+        yield f"the alias {wrong['alias']}"
+    elif len(told.alias) > NAME_CHARACTERS_MAX:
+        yield f"alias has {len(told.alias):,} characters; at most {NAME_CHARACTERS_MAX} are allowed"
+    if outcome != "delegated":
+        yield from (f"{name} goes with DELEGATED only" for name in _OF_DELEGATES if _is_said(told, name))
+    for name in ("elapsed", "completion_timeout"):
+        if name in wrong:
+            yield f"{name} {wrong[name]}"
+        elif convert.length_s(getattr(told, name)) < 0:
+            yield f"{name} is negative"
+
+
+_OF_DELEGATES = ("alias", "completion_timeout")
+
+
+def _is_said(told: wire.TaskDone, name: str) -> bool:
+    return bool(told.alias) if name == "alias" else told.HasField("completion_timeout")
+
+
+def _read_result(told: wire.TaskDone, wrong: Mapping[str, str], faults: list[str]) -> Value | None:
+    """The result, or None with one fault more."""
     if not told.result:
+        return None
+    if told.outcome not in (wire.TASK_OUTCOME_SUCCEEDED, wire.TASK_OUTCOME_FAILED):
+        faults.append("result goes with SUCCEEDED and FAILED only")
+        return None
+    if "result" in wrong:
+        faults.append(f"the result {wrong['result']}")
         return None
     try:
         return checked(told.result)
     except UnfitValue as unfit:
         is_too_large = byte_length(told.result) > VALUE_BYTES_MAX
-        raise UnfitValue(f"result {unfit}" if is_too_large else f"result unfit: {unfit}") from None
+        faults.append(f"result {unfit}" if is_too_large else f"result unfit: {unfit}")
+        return None
+
+
+def _failure(told: wire.TaskDone, reason: str) -> str:
+    """What an attempt fails with whose outcome is refused: why, and what went wrong before if that was said."""
+    error = reason if reason.startswith("result ") else f"its executor reported what is not allowed: {reason}"
+    if told.error:
+        shown = told.error.replace("\0", "\\0")
+        error += f"; the error was: {shown[:ERROR_SHOWN]}{'…' * (len(shown) > ERROR_SHOWN)}"
+    return error
 
 
 def ack_of(action_execution_id: str, delivery: int, verdict: str, reason: str = "") -> wire.Ack:
@@ -116,20 +175,14 @@ def read_greeting(hello: wire.Hello, peer: str = "") -> Greeting:
     descriptions: dict[str, str] = {}
     for index, action in enumerate(hello.actions):
         place = f"hello.actions[{index}]"
-        if not _NAME.fullmatch(action.name) or len(action.name) > NAME_CHARACTERS_MAX:
-            wrong.append(Violation(f"{place}.name", "must be a word, or words joined by dots"))
-        if action.answer_schema and action.answer_schema not in {each.name for each in action.parameters}:
-            wrong.append(Violation(f"{place}.answer_schema", "must be one of its parameters"))
+        wrong += _wrong_action(action, place)
+        if action.name in descriptions:
+            wrong.append(Violation(f"{place}.name", f"{action.name!r} is described twice"))
         try:
             descriptions[action.name] = write_description(_description(action))
         except UnfitValue as unfit:
             wrong.append(Violation(f"{place}.parameters", str(unfit)))
-    in_flight: set[Delivery] = set()
-    for index, reference in enumerate(hello.in_flight):
-        try:
-            in_flight.add((*parse_attempt_id(reference.action_execution_id), reference.delivery))
-        except ValueError:
-            wrong.append(Violation(f"hello.in_flight[{index}]", "is not the id of an action execution"))
+    in_flight = _read_in_flight(hello, wrong)
     if wrong:
         raise InvalidRequest(wrong)
     return Greeting(
@@ -138,9 +191,37 @@ def read_greeting(hello: wire.Hello, peer: str = "") -> Greeting:
         descriptions=descriptions,
         slots=hello.slots,
         labels=dict(hello.labels),
-        in_flight=frozenset(in_flight),
+        in_flight=in_flight,
         peer=peer,
     )
+
+
+def _wrong_action(action: wire.ActionDescription, place: str) -> Iterator[Violation]:
+    if not _NAME.fullmatch(action.name) or len(action.name) > NAME_CHARACTERS_MAX:
+        yield Violation(f"{place}.name", "must be a word, or words joined by dots")
+    names: set[str] = set()
+    for index, parameter in enumerate(action.parameters):
+        if not parameter.name or parameter.name in names:
+            fault = f"{parameter.name!r} is named twice" if parameter.name else "is missing"
+            yield Violation(f"{place}.parameters[{index}].name", fault)
+        names.add(parameter.name)
+    if action.answer_schema and action.answer_schema not in names:
+        yield Violation(f"{place}.answer_schema", "must be one of its parameters")
+
+
+def _read_in_flight(hello: wire.Hello, wrong: list[Violation]) -> frozenset[Delivery]:
+    """The deliveries that an executor still has; what is wrong with their names is added to `wrong`."""
+    in_flight: set[Delivery] = set()
+    for index, reference in enumerate(hello.in_flight):
+        fields = convert.Fields()
+        name = f"hello.in_flight[{index}].action_execution_id"
+        execution_id, (task, item, attempt) = fields.numbered_id(name, reference.action_execution_id, 3)
+        try:
+            fields.done()
+        except InvalidRequest as error:
+            wrong += error.violations
+        in_flight.add((execution_id, (task, item, attempt), reference.delivery))
+    return frozenset(in_flight)
 
 
 def _description(told: wire.ActionDescription) -> ActionDescription:

@@ -40,6 +40,9 @@ MISSED_S = 3.0
 """Without a tick for so long the process is taken to have stood still."""
 
 NOTICES_GRACE_S = 1.0
+ROOMY = {"/dalsegno.v1.ExecutorService/Connect": 64 * 1024 * 1024}
+"""A result that is far too large is read, to be refused: else its executor would send it for ever."""
+
 SERVICES = ("dalsegno.v1.EngineService", "dalsegno.v1.ExecutorService")
 
 _log = logging.getLogger(__name__)
@@ -53,7 +56,8 @@ class Engine:
         self.settings = settings
         self.id = str(uuid.uuid4())
         self._store = store
-        self._clock = Clock(is_shared=not is_only_engine)
+        self._is_shared = not is_only_engine
+        self._clock = Clock(is_shared=self._is_shared)
         self._page = open_page(settings)
         died_in = self._page.read()
         with store.write() as transaction:
@@ -75,7 +79,7 @@ class Engine:
         self._executors = Executors(self.conductor, settings, self.id)
         self._front = EngineServer(self.conductor, self._feed, tokens)
         self.conductor.on_commit.append(self._committed)
-        self._server = Server(settings.listen, SERVICES, insecure=settings.insecure)
+        self._server = Server(settings.listen, SERVICES, insecure=settings.insecure, roomy=ROOMY)
         self._tasks: list[asyncio.Task[None]] = []
         self._heard_from_s = self._ticked_s = self._clock.steady_s()
 
@@ -127,7 +131,10 @@ class Engine:
                 self._heard_from_s = steady_s  # the process stood still: what executors said is yet to be read
             self._ticked_s = steady_s
             sweep = ticks % SWEEP_EVERY_TICKS == SWEEP_EVERY_TICKS - 1
-            self.conductor.put(KeepLeases(self._executors, self.settings.lease_s, self._may_end, sweep=sweep))
+            leases = KeepLeases(
+                *(self._executors, self.settings.lease_s, self._may_end), sweep=sweep, is_shared=self._is_shared
+            )
+            self.conductor.put(leases)
             self.conductor.put(Poll(self._timers, self.conductor.dispatcher.scan))
             if ticks % PRUNE_EVERY_TICKS == 0:
                 self.conductor.put(PruneRequests())

@@ -87,10 +87,13 @@ class OpenSession(Work):
         greeting = self._greeting
         if self.ended:
             batch.end_sessions(self.ended)
+        kept = batch.held[greeting.session_id] = []
         for held in self._held:
             is_own = held.session_id == greeting.session_id
             if not is_own or (held.execution_id, held.key, held.delivery) not in greeting.in_flight:
                 lose(batch, held, greeting.executor_id, received=not is_own)
+            else:
+                kept.append((held.execution_id, held.key))
         self.superseded = [each for each in greeting.in_flight if not _counts(batch, each)]
         known = batch.lookups.described(batch.transaction.queries)
         news = {name: text for name, text in greeting.descriptions.items() if known.get(name) != text}
@@ -197,12 +200,31 @@ class Connected(Protocol):
 class KeepLeases(Work):
     """Renew the leases of executors that were heard, and end those of executors that were not."""
 
-    __slots__ = ("_ended", "_executors", "_heard", "_held", "_lease_s", "_lost", "_may_end", "_newer", "_sweep")
+    __slots__ = (
+        "_ended",
+        "_executors",
+        "_heard",
+        "_held",
+        "_is_shared",
+        "_lease_s",
+        "_lost",
+        "_may_end",
+        "_newer",
+        "_sweep",
+    )
 
     def __init__(
-        self, executors: Connected, lease_s: float, may_end: Callable[[], bool], *, sweep: bool = False
+        self,
+        executors: Connected,
+        lease_s: float,
+        may_end: Callable[[], bool],
+        *,
+        sweep: bool = False,
+        is_shared: bool = False,
     ) -> None:
-        """`may_end`: whether leases may end now at all. `sweep`: also look for what no session answers for."""
+        """`may_end`: whether leases may end now at all. `sweep`: also look for what no session answers for.
+        `is_shared`: whether other engines hand out, too, so that what sessions run is to be read."""
+        self._is_shared = is_shared
         self._executors = executors
         self._lease_s = lease_s
         self._may_end = may_end
@@ -227,6 +249,11 @@ class KeepLeases(Work):
             transaction.renew_sessions(self._heard, batch.at_s + self._lease_s)
         connected = self._executors.connected()
         if connected:
+            if self._is_shared:
+                held = transaction.held_attempts(connected)
+                batch.held.update({each: [] for each in connected})
+                for each in held:
+                    batch.held[each.session_id].append((each.execution_id, each.key))
             alive = transaction.queries.sessions()
             ids = {row.session_id for row in alive}
             self._ended = {each: name for each, name in connected.items() if each not in ids}

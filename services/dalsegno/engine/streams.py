@@ -44,6 +44,7 @@ class Stream:
         actions: frozenset[str],
         labels: Mapping[str, str],
         credit: int,
+        slots: int,
         peer: str = "",
     ) -> None:
         self.session_id = session_id
@@ -51,6 +52,8 @@ class Stream:
         self.actions = actions
         self.labels = labels
         self.credit = credit
+        self.slots = slots
+        """How many actions its session runs at once, over all its streams."""
         self.peer = peer
         """The address at its other end."""
         self.is_open = True

@@ -59,6 +59,8 @@ class Session:
         """Takes no more actions: the executor has been asked to stop."""
         self.superseded = asyncio.Event()
         """A newer session of the same executor has taken its place."""
+        self.engines_met: dict[str, str] = {}
+        """The ids of the engines to which streams are open, by address: two addresses may lead to one."""
         self._wakers: dict[str, Callable[[], None]] = {}
         self._idle_waiters: list[asyncio.Event] = []
         metrics.watch(lambda: self.slots.running, lambda: len(self.outbox))

@@ -18,6 +18,7 @@ import grpc
 
 from dalsegno.executor.session import Session
 from dalsegno.rpc import convert
+from dalsegno.rpc.failure import read_failure
 from dalsegno.v1.executor_service_pb2 import (
     ConnectRequest,
     ConnectResponse,
@@ -47,6 +48,7 @@ class Ended(Enum):
     PARTED = "goodbye said, and the engine ended it"
     LOST = "it broke"
     SUPERSEDED = "a newer session has taken this one's place"
+    REPLACED = "the session has another stream to this engine"
 
 
 class Stream:
@@ -70,6 +72,8 @@ class Stream:
         self._goodbye_by_s = 0.0
         self._parted = False
         self._reason = ""
+        self.engine_id = ""
+        """Who has welcomed the session."""
 
     @property
     def releases(self) -> bool:
@@ -114,15 +118,15 @@ class Stream:
         """The engine has ended the stream: with or without an error."""
         code = await self._call.code()
         if code is not grpc.StatusCode.OK:
-            self._reason = f"{code.name}: {await self._call.details()}"
-        if code is grpc.StatusCode.ABORTED:
-            return Ended.SUPERSEDED
+            trailing = await self._call.trailing_metadata()
+            details = await self._call.details()
+            return self._judge_error(grpc.aio.AioRpcError(code, grpc.aio.Metadata(), trailing, details))
         return Ended.PARTED if self._parted else Ended.LOST
 
     def _judge_error(self, error: grpc.aio.AioRpcError) -> Ended:
         self._reason = f"{error.code().name}: {error.details()}"
         if error.code() is grpc.StatusCode.ABORTED:
-            return Ended.SUPERSEDED
+            return Ended.REPLACED if read_failure(error).reason == "STREAM_SUPERSEDED" else Ended.SUPERSEDED
         return Ended.PARTED if self._parted else Ended.LOST
 
     def _take(self, message: ConnectResponse) -> None:
@@ -165,6 +169,8 @@ class Stream:
         for reference in welcome.superseded:
             self._session.forget((reference.action_execution_id, reference.delivery))
         self.welcomed = True
+        self.engine_id = welcome.engine_id
+        self._session.engines_met[self._engine] = welcome.engine_id
         self._begun.set()
         self._session.metrics.streams.inc()
         self._session.connect(self._engine, self._wake.set)
@@ -172,6 +178,7 @@ class Stream:
         _log.info("stream open", extra={**facts, "lease_s": lease_s, "superseded": len(welcome.superseded)})
 
     def _disconnect(self) -> None:
+        self._session.engines_met.pop(self._engine, None)
         self._session.slots.disconnect(self._engine, time.monotonic())
         self._session.disconnect(self._engine)
         if self.welcomed:

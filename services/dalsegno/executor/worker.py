@@ -29,6 +29,8 @@ class Worker:
         self._stream: Stream | None = None
         self._retry_s = RETRY_FIRST_S
         self._released = False
+        self._rival_of = ""
+        """The engine that prefers the stream of another address of it; empty for none."""
 
     @property
     def is_connected(self) -> bool:
@@ -38,6 +40,9 @@ class Worker:
     async def run(self) -> None:
         """Serve the engine until the session has left or is superseded."""
         while not self._session.superseded.is_set():
+            if self._is_served_elsewhere():
+                await asyncio.sleep(RETRY_MAX_S)
+                continue
             stream = self._stream = Stream(self._session, self._engine, self._channel)
             if self._released:
                 self.release()
@@ -52,6 +57,10 @@ class Worker:
             if ended is Ended.SUPERSEDED:
                 _log.error("another process is executor %s now: this one ends", self._session.executor_id)
                 self._session.superseded.set()
+            elif ended is Ended.REPLACED:
+                _log.warning("another address leads to the engine at %s, too: one of them is used", self._engine)
+                self._rival_of = stream.engine_id
+                await self._pause()
             elif self._released and (stream.releases or not stream.welcomed):
                 return
             elif not (self._session.leaving and ended is Ended.PARTED):
@@ -72,6 +81,11 @@ class Worker:
         self._released = True
         if self._stream is not None:
             self._stream.say_goodbye("the executor has stopped", release=True, within_s=ACKNOWLEDGED_WITHIN_S)
+
+    def _is_served_elsewhere(self) -> bool:
+        """Whether the engine that ended the stream of this address for another address's still has that one."""
+        is_open = self._rival_of in self._session.engines_met.values()
+        return bool(self._rival_of) and is_open and not self._released
 
     async def _pause(self) -> None:
         # Between half and all of it: many executors of one engine do not come back all at once.

@@ -17,7 +17,7 @@ import logging
 import re
 import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
 from functools import lru_cache
@@ -68,10 +68,12 @@ class Call:
 
 
 class CallInterceptor(grpc.aio.ServerInterceptor):
-    """Wraps every call. `unhurried` names unary methods (`/package.Service/Method`) that have no default deadline."""
+    """Wraps every call. `unhurried` names unary methods (`/package.Service/Method`) that have no default deadline,
+    `roomy` those that take messages of so many bytes."""
 
-    def __init__(self, unhurried: frozenset[str] = frozenset()) -> None:
+    def __init__(self, unhurried: frozenset[str] = frozenset(), roomy: Mapping[str, int] | None = None) -> None:
         self._unhurried = unhurried
+        self._roomy = roomy or {}
         self._streams: dict[asyncio.Task[Any], bool] = {}
         """Open streams, and whether they end by themselves when told to (those that the client writes to as well)."""
         self._stopping = False
@@ -95,7 +97,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 
     def _wrap(self, method: str, handler: Any) -> Any:
         coders = {
-            "request_deserializer": _reader(handler.request_deserializer),
+            "request_deserializer": _reader(handler.request_deserializer, self._roomy.get(method, MESSAGE_BYTES)),
             "response_serializer": handler.response_serializer,
         }
         if not handler.response_streaming:
@@ -179,14 +181,14 @@ async def _cancelled(tasks: list[asyncio.Task[Any]]) -> None:
         await asyncio.wait(tasks, timeout=1.0)
 
 
-def _reader(deserialize: Callable[[bytes], Any] | None) -> Callable[[bytes], Any]:
+def _reader(deserialize: Callable[[bytes], Any] | None, bytes_max: int) -> Callable[[bytes], Any]:
     """What makes a message of bytes. It never raises: grpc would answer INTERNAL, and say nothing."""
     owner = getattr(deserialize, "__self__", None)  # the stubs give `Kind.FromString`
     kind = owner if isinstance(owner, type) and issubclass(owner, Message) else None
 
     def parse(data: bytes) -> Any:
-        if len(data) > MESSAGE_BYTES:
-            return Unreadable(TooLarge("the message", len(data), MESSAGE_BYTES))
+        if len(data) > bytes_max:
+            return Unreadable(TooLarge("the message", len(data), bytes_max))
         if kind is None:
             return deserialize(data) if deserialize is not None else data
         try:

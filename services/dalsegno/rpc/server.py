@@ -15,7 +15,7 @@ import ipaddress
 import logging
 import socket
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -24,10 +24,11 @@ from grpc_reflection.v1alpha import reflection
 from dalsegno.rpc.channel import ANSWER_BYTES, MESSAGE_BYTES, METADATA_BYTES
 from dalsegno.rpc.interceptors import CallInterceptor
 
+_LARGEST = "grpc.max_receive_message_length"
 _OPTIONS: list[tuple[str, int]] = [
     ("grpc.so_reuseport", 0),  # otherwise a second server on the same port binds silently and takes half of the calls
     # Twice the contract's limit, so that the interceptor can say in details what is too large; beyond, grpc refuses.
-    ("grpc.max_receive_message_length", 2 * MESSAGE_BYTES),
+    (_LARGEST, 2 * MESSAGE_BYTES),
     ("grpc.max_send_message_length", ANSWER_BYTES),
     ("grpc.max_metadata_size", METADATA_BYTES),
     ("grpc.keepalive_time_ms", 30_000),
@@ -68,12 +69,19 @@ class Server:
     """One server with health, reflection and the interceptor. Use it within one event loop."""
 
     def __init__(
-        self, address: str, services: Sequence[str], unhurried: Iterable[str] = (), *, insecure: bool = False
+        self,
+        address: str,
+        services: Sequence[str],
+        unhurried: Iterable[str] = (),
+        *,
+        insecure: bool = False,
+        roomy: Mapping[str, int] | None = None,
     ) -> None:
         """Prepare a server for `host:port` (port 0 takes a free one) that serves these full service names.
 
-        `unhurried` names unary methods, `/package.Service/Method`, that get no default deadline. Without `insecure` it
-        serves this machine only; one without services, which tells its health and nothing else, serves everybody.
+        `unhurried` names unary methods, `/package.Service/Method`, that get no default deadline; `roomy` those that
+        take larger messages than others, and up to how many bytes. Without `insecure` it serves this machine only; one
+        without services, which tells its health and nothing else, serves everybody.
         """
         self.address = address
         self._insecure = insecure
@@ -81,8 +89,10 @@ class Server:
         self.stopping = asyncio.Event()
         """Set when the server begins to stop: servicers of two-way streams end them then."""
         self._services = tuple(services)
-        self._interceptor = CallInterceptor(frozenset(unhurried))
-        self.grpc = grpc.aio.server(interceptors=[self._interceptor], options=_OPTIONS)
+        roomy = roomy or {}
+        self._interceptor = CallInterceptor(frozenset(unhurried), roomy)
+        options = {**dict(_OPTIONS), _LARGEST: max(dict(_OPTIONS)[_LARGEST], *roomy.values(), 0)}
+        self.grpc = grpc.aio.server(interceptors=[self._interceptor], options=list(options.items()))
         self._health = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self.grpc)
         reflection.enable_server_reflection((*self._services, health.SERVICE_NAME, reflection.SERVICE_NAME), self.grpc)

@@ -217,3 +217,9 @@ class SupersededSession(Refusal):
     """A newer session of the same executor has taken this one's place."""
 
     reason = "SESSION_SUPERSEDED"
+
+
+class SupersededStream(SupersededSession):
+    """A newer stream of the same session to the same engine has taken this one's place."""
+
+    reason = "STREAM_SUPERSEDED"

@@ -67,7 +67,13 @@ class Start(Work):
 class Rig:
     """A conductor without a thread and without a loop: the test carries out batches itself."""
 
-    def __init__(self, store: MemoryStore | None = None, credit: int = 100, work_max_s: float = WORK_MAX_S) -> None:
+    def __init__(
+        self,
+        store: MemoryStore | None = None,
+        credit: int = 100,
+        work_max_s: float = WORK_MAX_S,
+        slots: int = 1_000,
+    ) -> None:
         self.store = store or FragileStore()
         workflows = Workflows(compile_row)
         self.copies = Copies(64 << 20, workflows)
@@ -76,7 +82,7 @@ class Rig:
         clock = Clock(lambda: 1.0)  # time stands still: nothing is written but what the test does
         clock.begin(self.store)
         self.conductor = Conductor(self.store, clock, self.copies, lookups, self.dispatcher, work_max_s=work_max_s)
-        self.stream = Stream("s", "x", frozenset({"std.noop"}), {}, credit)
+        self.stream = Stream("s", "x", frozenset({"std.noop"}), {}, credit, slots)
         self.dispatcher.add_stream(self.stream)
         self.sent: list[wire.RunAction] = []
         self.messages: list[Told] = []

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import logging
-import uuid
-from collections.abc import Iterator
-from typing import Any
 
 import grpc
 import pytest
-from tests.integration.engines import ScriptedExecutor, done, until
+from tests.integration.engines import ScriptedExecutor, until
 from tests.unit.engine.conftest import Desk
 
 from dalsegno.rpc.failure import read_failure
-from dalsegno.v1 import executor_service_pb2 as wire
 
 ONE = "version: '2.0'\none:\n  tasks: {t: {action: std.noop}}\n"
 
@@ -66,26 +62,3 @@ async def test_hello_with_what_cannot_be_stored_is_refused(desk: Desk) -> None:
         "hello.labels['zone']",
     ]
     assert desk.read(lambda queries: queries.sessions()) == []
-
-
-async def test_outcomes_that_cannot_be_stored_fail_their_actions(desk: Desk) -> None:
-    """NUL in an error, an alias or a result is an ordinary failure of the action: its execution ends as it says."""
-    unfit: Iterator[dict[str, Any]] = iter(
-        [
-            {"outcome": wire.TASK_OUTCOME_FAILED, "error": "disk\0full"},
-            {"outcome": wire.TASK_OUTCOME_DELEGATED, "alias": "a\0"},
-            {"result": '"a\\u0000"'},
-            {"result": '"a\0"'},
-        ]
-    )
-    await desk.create(ONE)
-    async with ScriptedExecutor(desk.address, lambda run: done(run, **next(unfit))) as executor:
-        for said in ("disk\\0full", "the alias holds", "result unfit", "the result holds"):
-            execution = await desk.start("one", request_id=str(uuid.uuid4()))
-            row = await desk.wait(execution.id)
-            name = execution.id
-            attempt = desk.read(lambda queries, of=name: queries.attempt(of, (1, 0, 1)))  # type: ignore[misc]
-            assert (row.state, attempt.state) == ("ERROR", "ERROR")
-            assert said in attempt.error
-        await until(lambda: len(executor.acks) == 4)
-    assert {ack.verdict for ack in executor.acks} == {wire.ACK_VERDICT_ACCEPTED}

@@ -12,7 +12,7 @@ from google.protobuf.duration_pb2 import Duration
 from dalsegno.engine.batch import MessageIds, _within_limits
 from dalsegno.engine.copies import Copies, Copy, Workflows
 from dalsegno.engine.feed import DELETED, HINTS_MAX, Feed, Hint
-from dalsegno.engine.reports import read_greeting, read_report
+from dalsegno.engine.reports import UnfitReport, read_greeting, read_report
 from dalsegno.engine.settings import read_settings
 from dalsegno.engine.tokens import Tokens, new_key
 from dalsegno.v1 import executor_service_pb2 as wire
@@ -119,20 +119,25 @@ def test_result_beyond_the_limits_is_a_failure() -> None:
     assert "result too large" in full.error
 
 
+DELEGATED = wire.TASK_OUTCOME_DELEGATED
+EXECUTION = "01890a5d-ac96-774b-bcce-b302099a8057"
+
+
 def test_report_is_read_or_refused() -> None:
-    """Outcomes map to events; no outcome, no delivery or no id is refused; an unfit result is a failure."""
-    fine = wire.TaskDone(action_execution_id="e.1.0.1", delivery=2, outcome=wire.TASK_OUTCOME_SUCCEEDED, result="[1]")
+    """Outcomes map to events; without an outcome, a delivery or an id they are refused, also with an unfit result."""
+    name = f"{EXECUTION}.1.0.1"
+    fine = wire.TaskDone(action_execution_id=name, delivery=2, outcome=wire.TASK_OUTCOME_SUCCEEDED, result="[1]")
     execution_id, event = read_report(fine)
-    assert (execution_id, event.key, event.outcome, event.delivery) == ("e", (1, 0, 1), "succeeded", 2)
+    assert (execution_id, event.key, event.outcome, event.delivery) == (EXECUTION, (1, 0, 1), "succeeded", 2)
     assert event.result == Value(text="[1]")
     fine.result = "[NaN]"
-    assert read_report(fine)[1].outcome == "failed"
     for wrong in (
-        wire.TaskDone(action_execution_id="e.1.0.1", delivery=2),
-        wire.TaskDone(action_execution_id="e.1.0.1", outcome=wire.TASK_OUTCOME_FAILED),
-        wire.TaskDone(action_execution_id="e", delivery=2, outcome=wire.TASK_OUTCOME_FAILED),
+        fine,
+        wire.TaskDone(action_execution_id=name, delivery=2),
+        wire.TaskDone(action_execution_id=name, outcome=wire.TASK_OUTCOME_FAILED),
+        wire.TaskDone(action_execution_id=EXECUTION, delivery=2, outcome=wire.TASK_OUTCOME_FAILED),
     ):
-        with pytest.raises(ValueError, match=r"."):
+        with pytest.raises(UnfitReport):
             read_report(wrong)
 
 
@@ -145,11 +150,17 @@ def test_sizes_are_bytes_where_limits_are_bytes() -> None:
     before = copy.value_bytes
     assert copy.count([GlobalsPublished(values={"a": long})]) == copy.value_bytes - before == 6_000_002
     assert Value(text='"' + "ö" * 600 + '"').is_large
-    told = wire.TaskDone(action_execution_id="e.1.0.1", delivery=1, outcome=wire.TASK_OUTCOME_SUCCEEDED)
-    told.result = long.text
-    assert read_report(told)[1].error == "result too large: 6,000,002 bytes, at most 4,000,000"
-    told.result = '["' + "x" * 1_100_000 + '\\u0000"]'
-    assert read_report(told)[1].error == "result unfit: $[0]: holds a NUL character"
+    assert unfit(result=long.text).error == "result too large: 6,000,002 bytes, at most 4,000,000"
+    refused = unfit(result='["' + "x" * 1_100_000 + '\\u0000"]')
+    assert refused.error == "result unfit: $[0]: holds a NUL character"
+
+
+def unfit(**told: Any) -> UnfitReport:
+    """How an outcome with this is refused."""
+    name = {"action_execution_id": f"{EXECUTION}.1.0.1", "delivery": 1, "outcome": wire.TASK_OUTCOME_SUCCEEDED}
+    with pytest.raises(UnfitReport) as caught:
+        read_report(wire.TaskDone(**{**name, **told}))
+    return caught.value
 
 
 @pytest.mark.parametrize(
@@ -157,30 +168,28 @@ def test_sizes_are_bytes_where_limits_are_bytes() -> None:
     [
         ({"result": '"\\ud800"'}, "result unfit: not JSON: no low surrogate in string"),
         ({"result": '"a\0"'}, "the result holds, as character 3, NUL"),
-        ({"error": "disk\0full", "outcome": wire.TASK_OUTCOME_FAILED}, "pair): disk\\0full"),
+        ({"error": "disk\0full", "outcome": wire.TASK_OUTCOME_FAILED}, "the error was: disk\\0full"),
         ({"error": "by\0hand", "outcome": wire.TASK_OUTCOME_CANCELLED}, "the error of the action holds"),
         ({"alias": "order\0", "outcome": wire.TASK_OUTCOME_DELEGATED}, "the alias holds, as character 6, NUL"),
-        ({"alias": "o" * 256, "outcome": wire.TASK_OUTCOME_DELEGATED}, "the alias is too long"),
-        (
-            {"completion_timeout": Duration(seconds=10**12), "outcome": wire.TASK_OUTCOME_DELEGATED},
-            "the completion_timeout is not a length",
-        ),
+        ({"alias": "o" * 256, "outcome": wire.TASK_OUTCOME_DELEGATED}, "alias has 256 characters; at most 255"),
+        ({"completion_timeout": Duration(seconds=10**12), "outcome": DELEGATED}, "completion_timeout is not"),
+        ({"completion_timeout": Duration(seconds=-1), "outcome": DELEGATED}, "is negative"),
+        ({"completion_timeout": Duration(seconds=1)}, "completion_timeout goes with DELEGATED only"),
     ],
 )
-def test_outcome_that_cannot_be_kept_is_a_failure(told: dict[str, Any], said: str) -> None:
-    """Whatever of an outcome no store can hold makes it a failure that says what, and nothing of it is kept."""
-    outcome = {"action_execution_id": "e.1.0.1", "delivery": 1, "outcome": wire.TASK_OUTCOME_SUCCEEDED, **told}
-    event = read_report(wire.TaskDone(**outcome))[1]
-    assert (event.outcome, event.result, event.alias, event.completion_timeout_s) == ("failed", None, "", None)
-    assert said in event.error
-    assert text_fault(event.error) == ""
+def test_outcome_that_is_unfit_is_a_failure_that_can_be_kept(told: dict[str, Any], said: str) -> None:
+    """Whatever an outcome says that it must not, the failure of its action says what, as stores can hold it."""
+    refused = unfit(**told)
+    assert refused.about == (EXECUTION, (1, 0, 1))
+    assert said in refused.error
+    assert text_fault(refused.error) == ""
 
 
 def test_outcome_of_an_unfit_id_is_refused() -> None:
     """An id that no execution can have is refused before any store is asked for it."""
-    told = wire.TaskDone(action_execution_id="e\0.1.0.1", delivery=1, outcome=wire.TASK_OUTCOME_SUCCEEDED)
-    with pytest.raises(ValueError, match="the id holds, as character 2, NUL"):
-        read_report(told)
+    refused = unfit(action_execution_id="e\0.1.0.1")
+    assert str(refused).startswith("action_execution_id holds, as character 2, NUL")
+    assert refused.about is None
 
 
 def test_hello_with_what_cannot_be_stored_is_refused() -> None:
@@ -224,5 +233,5 @@ def test_hello_is_refused_for_all_that_is_wrong() -> None:
         "hello.slots",
         "hello.actions[0].name",
         "hello.actions[0].answer_schema",
-        "hello.in_flight[0]",
+        "hello.in_flight[0].action_execution_id",
     ]

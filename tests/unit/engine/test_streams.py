@@ -7,15 +7,18 @@ from collections.abc import AsyncIterator
 from typing import Any, cast
 
 from dalsegno.engine.conductor import Conductor
+from dalsegno.engine.dispatcher import Dispatcher
 from dalsegno.engine.executors import Executors
 from dalsegno.engine.settings import Settings
 from dalsegno.engine.streams import REPORTS_BYTES_MAX, REPORTS_MAX, UNREAD_MAX, Stream
 from dalsegno.engine.work import Told, Work
 from dalsegno.v1 import executor_service_pb2 as wire
 
+EXECUTION = "00000000-0000-7000-8000-000000000000"
+
 
 def make_stream() -> Stream:
-    return Stream("s", "x", frozenset(), {}, 1)
+    return Stream("s", "x", frozenset(), {}, 1, 1)
 
 
 async def is_read_on(stream: Stream) -> bool:
@@ -70,6 +73,7 @@ class SlowConductor:
     def __init__(self) -> None:
         self.on_commit: list[Any] = []
         self.works: list[Told] = []
+        self.dispatcher = Dispatcher(lambda attempt, delivery: "token")
 
     def put(self, work: Work) -> None:
         self.works.append(cast(Told, work))
@@ -107,7 +111,9 @@ async def test_an_executor_is_read_no_further_while_nothing_is_stored() -> None:
 async def _reports(messages: int) -> AsyncIterator[wire.ConnectRequest]:
     for number in range(messages):
         outcomes = [
-            wire.TaskDone(action_execution_id=f"e.{number}.{item}.1", delivery=1, outcome=wire.TASK_OUTCOME_SUCCEEDED)
+            wire.TaskDone(
+                action_execution_id=f"{EXECUTION}.{number}.{item}.1", delivery=1, outcome=wire.TASK_OUTCOME_SUCCEEDED
+            )
             for item in range(500)
         ]
         yield wire.ConnectRequest(task_done=wire.TaskDoneBatch(outcomes=outcomes))

@@ -37,6 +37,7 @@ EVERY_REFUSAL = [
     (refusals.RequestIdReused("r"), CODE.ALREADY_EXISTS),
     (refusals.RevisionMoved("execution", "e", 3, 4), CODE.ABORTED),
     (refusals.SupersededSession("a newer session"), CODE.ABORTED),
+    (refusals.SupersededStream("a newer stream"), CODE.ABORTED),
     (refusals.TooLarge("input", 5_000_000, 4 * 1024 * 1024), CODE.RESOURCE_EXHAUSTED),
     (refusals.Overloaded("try later"), CODE.RESOURCE_EXHAUSTED),
     (refusals.Unavailable("no engine"), CODE.UNAVAILABLE),

@@ -1,0 +1,109 @@
+"""How many actions each executor's session runs now, by what was stored: its slots bound what it is handed.
+
+An attempt takes up a slot from when it is handed out until its executor reports on it, though the report may have to
+wait until it is stored, or until it has ended, is paused or delegated, or goes to another. In the conductor's thread.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping
+
+from dalsegno.engine.batch import Touched
+from dalsegno.workflow.changes import AttemptMoved
+from dalsegno.workflow.identity import AttemptKey
+from dalsegno.workflow.records import Attempt
+
+Name = tuple[str, AttemptKey]
+"""An attempt: its execution and its key."""
+
+
+class Occupancy:
+    """Which attempts sessions run. What a batch decides counts at once, and for good when it commits."""
+
+    def __init__(self) -> None:
+        self._holders: dict[Name, str] = {}
+        """The session that runs each attempt."""
+        self._counts: Counter[str] = Counter()
+        self._reported: dict[Name, str] = {}
+        """What sessions have reported on and the store does not know yet."""
+        self._moves: dict[Name, str] = {}
+        """What the present batch makes of attempts: the session that runs each, empty for none."""
+        self._change: Counter[str] = Counter()
+
+    def count(self, session_id: str) -> int:
+        """How many attempts the session runs."""
+        return self._counts[session_id] + self._change[session_id]
+
+    def recount(self, found: Mapping[str, Collection[Name]]) -> None:
+        """These sessions run these attempts, as the store knows."""
+        if not found:
+            return
+        for name in [name for name, session_id in self._holders.items() if session_id in found]:
+            del self._holders[name]
+        reported = {name for name, session_id in self._reported.items() if session_id in found}
+        for session_id, names in found.items():
+            running = [name for name in names if name not in reported]
+            self._holders.update(dict.fromkeys(running, session_id))
+            self._counts[session_id] = len(running)
+            reported.difference_update(names)
+        for name in reported:  # the store knows by now
+            del self._reported[name]
+
+    def report(self, name: Name, session_id: str) -> None:
+        """The session has reported on an attempt: it does not run it any more."""
+        if self._holders.get(name) == session_id:
+            del self._holders[name]
+            self._counts[session_id] -= 1
+            self._reported[name] = session_id
+
+    def take_in(self, batch: Iterable[Touched]) -> None:
+        """What the works of the present batch have made of attempts."""
+        for touched in batch:
+            execution = touched.copy.execution
+            for change in touched.changes:
+                if type(change) is AttemptMoved:
+                    attempt = execution.attempts[change.key]
+                    self._move((execution.id, change.key), _holder(attempt))
+
+    def hand(self, name: Name, session_id: str) -> None:
+        """The present batch hands an attempt to a session."""
+        self._move(name, session_id)
+
+    def commit(self) -> None:
+        """The batch is stored."""
+        for name, session_id in self._moves.items():
+            self._reported.pop(name, None)
+            if session_id:
+                self._holders[name] = session_id
+            else:
+                self._holders.pop(name, None)
+        self._counts.update(self._change)
+        self.roll_back()
+
+    def roll_back(self) -> None:
+        """The batch has failed."""
+        self._moves, self._change = {}, Counter()
+
+    def forget(self, session_ids: Collection[str]) -> None:
+        """These sessions have ended."""
+        self.recount({session_id: () for session_id in session_ids})
+        for session_id in session_ids:
+            del self._counts[session_id]
+
+    def _move(self, name: Name, session_id: str) -> None:
+        before = self._moves.get(name)
+        if before is None:
+            before = self._holders.get(name, "")
+        if before == session_id and name not in self._reported:
+            return
+        self._moves[name] = session_id
+        if before:
+            self._change[before] -= 1
+        if session_id:
+            self._change[session_id] += 1
+
+
+def _holder(attempt: Attempt) -> str:
+    """The session that runs an attempt; empty for none."""
+    return attempt.session_id if attempt.is_active and not attempt.child_id else ""

@@ -1,0 +1,48 @@
+"""What becomes of an attempt whose executor reports what is refused: nobody reports on it again, so it fails."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from dalsegno.engine.batch import Batch
+from dalsegno.engine.work import Told
+from dalsegno.workflow.events import TaskDone
+from dalsegno.workflow.identity import AttemptKey
+from dalsegno.workflow.states import COMPLETED_ATTEMPT
+
+
+class RefusedReport(Told):
+    """Fails the attempt with the reason if the session still has this delivery of it; else it changes nothing."""
+
+    __slots__ = ("_delivery", "_error", "_key", "_session_id")
+
+    def __init__(
+        self,
+        about: tuple[str, AttemptKey],
+        delivery: int,
+        session_id: str,
+        error: str,
+        reply: Callable[[Told, BaseException | None], None],
+    ) -> None:
+        """`delivery`: what the report names; less than 1: whichever the session has."""
+        super().__init__(about[0], None, reply)
+        self._key = about[1]
+        self._delivery = delivery
+        self._session_id = session_id
+        self._error = error
+
+    @property
+    def name(self) -> str:
+        return type(self).__name__
+
+    def carry_out(self, batch: Batch) -> None:
+        self.verdict = "refused"
+        if not batch.exists(self.execution_id) or batch.is_given_up(self.execution_id):
+            return
+        attempt = batch.open(self.execution_id).copy.execution.attempts.get(self._key)
+        if attempt is None or attempt.state in COMPLETED_ATTEMPT or attempt.delegated:
+            return
+        is_named = self._delivery < 1 or self._delivery == attempt.delivery
+        if is_named and attempt.session_id == self._session_id:
+            failed = TaskDone(key=self._key, outcome="failed", delivery=attempt.delivery, error=self._error)
+            batch.step(self.execution_id, failed)
