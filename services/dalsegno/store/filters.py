@@ -1,18 +1,21 @@
 """The filter of every list: terms separated by spaces, all of which must hold.
 
-    state=RUNNING,ERROR workflow=pack.name label.team="red, blue" created>=2026-01-01T00:00:00Z
+    state=RUNNING,ERROR workflow=pack.* label.team!="red, blue" created>=-1h30m
 
-A term is a field, an operator and values separated by commas, any of which will do. Times also have `<`, `<=`, `>` and
-`>=`, with one value. A value that holds a space, a comma or a quotation mark stands in quotation marks, as in JSON.
-A filter is data here; queries.py makes SQL of it and memory.py asks it about each row.
+A term is a field, an operator and values separated by commas: with `=` any of them will do, with `!=` none may be there.
+Times also have `<`, `<=`, `>` and `>=`, with one value. protos/README.md has the grammar for people.
+A filter is data here; listing.py makes SQL of it and snapshot.py asks it about each row.
 """
 
 from __future__ import annotations
 
 import json
+import operator as operators
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+import time
+import uuid
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import Enum
 
@@ -31,15 +34,60 @@ class InvalidFilter(InvalidRequest):
 
 
 @dataclass(frozen=True, slots=True)
+class Prefix:
+    """Any text that begins so."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Suffix:
+    """Any text that ends so."""
+
+    text: str
+
+
+Wanted = str | int | float | bool | Prefix | Suffix
+"""What a term asks for."""
+
+
+@dataclass(frozen=True, slots=True)
 class Term:
     """One condition on a column, or on a label or tag."""
 
     column: str
     operator: str
-    """=, <, <=, > or >=."""
-    values: tuple[str | int | float | bool, ...]
+    """=, !=, <, <=, > or >=."""
+    values: tuple[Wanted, ...]
     label: str = ""
     """The label's key, when the column is `label`."""
+    moment: str = field(default="", compare=False)
+    """A time that counts from now, as it is written: such terms are the same whenever they are read."""
+
+    def admits(self, cells: Iterable[object]) -> bool:
+        """Whether a row passes that has these values in the column: one, none where it has no value, many for tags."""
+        if self.operator in _ORDERS:
+            compare = _ORDERS[self.operator]
+            return any(compare(cell, value) for cell in cells for value in self.values)
+        found = any(_equals(cell, value) for cell in cells for value in self.values)
+        return found == (self.operator == "=")
+
+    @property
+    def identity(self) -> str:
+        """Equal for terms that ask the same."""
+        return repr((self.column, self.operator, self.moment or self.values, self.label))
+
+
+_ORDERS = {"<": operators.lt, "<=": operators.le, ">": operators.gt, ">=": operators.ge}
+
+
+def _equals(cell: object, value: Wanted) -> bool:
+    match value:
+        case Prefix(text=text):
+            return isinstance(cell, str) and cell.startswith(text)
+        case Suffix(text=text):
+            return isinstance(cell, str) and cell.endswith(text)
+    return cell == value
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +96,17 @@ class Filter:
 
     terms: tuple[Term, ...] = ()
 
+    @property
+    def identity(self) -> str:
+        """Equal for filters that ask the same: what a token of a list is tied to."""
+        return "\n".join(term.identity for term in self.terms)
+
 
 class Shape(Enum):
     """What the values of a field look like."""
 
     TEXT = "text"
+    ID = "id"
     TIME = "time"
     NUMBER = "number"
     FLAG = "flag"
@@ -67,29 +121,32 @@ class Field:
     shape: Shape = Shape.TEXT
     words: tuple[str, ...] = ()
     """The only values that make sense, whatever their case; none: any."""
+    prefix: str = ""
+    """What the words begin with in the contract; it may be left out."""
 
 
 Fields = Mapping[str, Field]
 
-_LABEL = Field("label", Shape.LABEL)
+LABEL = Field("label", Shape.LABEL)
 
 EXECUTION_FIELDS: Fields = {
-    "state": Field("state", words=tuple(ExecutionState)),
+    "id": Field("id", Shape.ID),
+    "state": Field("state", words=tuple(ExecutionState), prefix="EXECUTION_STATE_"),
     "workflow": Field("workflow"),
     "namespace": Field("namespace"),
-    "label": _LABEL,
-    "root": Field("root_id"),
-    "parent": Field("parent_id"),
+    "label": LABEL,
+    "root": Field("root_id", Shape.ID),
+    "parent": Field("parent_id", Shape.ID),
     "created": Field("created_s", Shape.TIME),
     "ended": Field("ended_s", Shape.TIME),
 }
 TASK_FIELDS: Fields = {
-    "state": Field("state", words=tuple(TaskState)),
+    "state": Field("state", words=tuple(TaskState), prefix="TASK_STATE_"),
     "name": Field("name"),
     "superseded": Field("superseded", Shape.FLAG),
 }
 ATTEMPT_FIELDS: Fields = {
-    "state": Field("state", words=tuple(AttemptState)),
+    "state": Field("state", words=tuple(AttemptState), prefix="ACTION_STATE_"),
     "action": Field("action"),
     "item": Field("item", Shape.NUMBER),
     "attempt": Field("attempt", Shape.NUMBER),
@@ -98,24 +155,32 @@ ATTEMPT_FIELDS: Fields = {
     "alias": Field("alias"),
     "executor": Field("executor_id"),
 }
-STANDALONE_FIELDS: Fields = {**ATTEMPT_FIELDS, "namespace": Field("namespace"), "label": _LABEL}
+STANDALONE_FIELDS: Fields = {**ATTEMPT_FIELDS, "namespace": Field("namespace"), "label": LABEL}
 """Those of attempts that no workflow asked for."""
 DEFINITION_FIELDS: Fields = {
     "namespace": Field("namespace"),
     "name": Field("name"),
-    "language": Field("language", words=("mistral", "orquesta")),
+    "language": Field("language", words=("mistral", "orquesta"), prefix="LANGUAGE_"),
     "tag": Field("tag"),
     "created": Field("created_s", Shape.TIME),
 }
 ENVIRONMENT_FIELDS: Fields = {"namespace": Field("namespace"), "name": Field("name")}
 
 _TERM = re.compile(r'(?:"(?:[^"\\]|\\.)*"|[^\s"])+')
-_PARTS = re.compile(r"([a-z_]+)(?:\.([^=<>\s]+))?(<=|>=|=|<|>)(.*)", re.DOTALL)
-_VALUE = re.compile(r'"(?:[^"\\]|\\.)*"|[^,"]*')
+_PARTS = re.compile(r"([a-z_]+)(?:\.([^=!<>\s]+))?(!=|<=|>=|=|<|>)(.*)", re.DOTALL)
+_QUOTED = r'"(?:[^"\\]|\\.)*"'
+_VALUE = re.compile(rf'{_QUOTED}\*?|[^,"]*')
+_PAST = re.compile(r"-(?:[0-9]{1,9}[smhdw])+")
+_UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+_END_OF_ID = re.compile(r"[0-9a-f-]{4,36}")
 
 
-def parse_filter(text: str, fields: Fields) -> Filter:
-    """The filter of the text, which may name these fields. Raises InvalidFilter."""
+def parse_filter(text: str, fields: Fields, now_s: float | None = None) -> Filter:
+    """The filter of the text, which may name these fields. Raises InvalidFilter.
+
+    `now_s` is what times like `-1h` count from, in seconds since 1970; None: this machine's time.
+    """
+    now_s = time.time() if now_s is None else now_s
     terms: list[Term] = []
     position = 0
     while True:
@@ -126,11 +191,11 @@ def parse_filter(text: str, fields: Fields) -> Filter:
         end = match.end() if match is not None else position
         if match is None or text[end : end + 1] == '"':
             raise InvalidFilter(text[position:], position + 1, "a quotation mark is not closed")
-        terms.append(_parse_term(match.group(), position + 1, fields))
+        terms.append(_parse_term(match.group(), position + 1, fields, now_s))
         position = end
 
 
-def _parse_term(text: str, position: int, fields: Fields) -> Term:
+def _parse_term(text: str, position: int, fields: Fields, now_s: float) -> Term:
     match = _PARTS.fullmatch(text)
     if match is None:
         raise InvalidFilter(text, position, "not of the form field=value")
@@ -139,24 +204,27 @@ def _parse_term(text: str, position: int, fields: Fields) -> Term:
     if field is None or (label is not None) != (field.shape is Shape.LABEL):
         known = ", ".join("label.<key>" if each == "label" else each for each in fields)
         raise InvalidFilter(text, position, f"no such field; there are {known}")
-    if operator != "=" and field.shape is not Shape.TIME:
+    if operator in _ORDERS and field.shape is not Shape.TIME:
         raise InvalidFilter(text, position, f"{operator} is for times only")
     try:
-        values = tuple(_value(each, field) for each in _split(written))
+        parts = _split(written)
+        values = tuple(_value(each, field, now_s) for each in parts)
     except ValueError as error:
         raise InvalidFilter(text, position, str(error)) from None
-    if operator != "=" and len(values) > 1:
+    if operator in _ORDERS and len(values) > 1:
         raise InvalidFilter(text, position, f"{operator} takes one value")
-    return Term(field.column, operator, values, label or "")
+    moment = written if any(isinstance(part, str) and _PAST.fullmatch(part) for part in parts) else ""
+    return Term(field.column, operator, values, label or "", moment)
 
 
-def _split(written: str) -> list[str]:
-    values = []
+def _split(written: str) -> list[str | Prefix | Suffix]:
+    """The values of a term; a `*` outside of quotation marks stands for any characters."""
+    values: list[str | Prefix | Suffix] = []
     position = 0
     while True:
         match = _VALUE.match(written, position)
         assert match is not None
-        values.append(json.loads(match.group()) if match.group().startswith('"') else match.group())
+        values.append(_read_value(match.group()))
         if match.end() == len(written):
             return values
         if written[match.end()] != ",":
@@ -164,30 +232,81 @@ def _split(written: str) -> list[str]:
         position = match.end() + 1
 
 
-def _value(text: str, field: Field) -> str | int | float | bool:
+def _read_value(text: str) -> str | Prefix | Suffix:
+    quoted = text.startswith('"')
+    begins = text.endswith("*") and not text.endswith('"')
+    bare = text[:-1] if begins else text
+    if quoted:
+        bare = json.loads(bare)
+    elif bare.startswith("*") and not begins:
+        return Suffix(bare[1:])
+    elif "*" in bare:
+        raise ValueError("* stands at the end of a value; one that holds it stands in quotation marks")
+    return Prefix(bare) if begins else bare
+
+
+def _value(value: str | Prefix | Suffix, field: Field, now_s: float) -> Wanted:
+    if isinstance(value, Suffix):
+        if field.shape is not Shape.ID:
+            raise ValueError("* stands at the end of a value, and at its beginning only for ids")
+        if not _END_OF_ID.fullmatch(value.text):
+            raise ValueError(f"{value.text!r} is not the end of an id: 4 or more of 0-9, a-f and -")
+        return value
+    if isinstance(value, Prefix):
+        if field.words or field.shape not in (Shape.TEXT, Shape.LABEL):
+            raise ValueError("* is for texts only")
+        if fault := text_fault(value.text):
+            raise ValueError(fault)
+        return value
+    return _whole_value(value, field, now_s)
+
+
+def _whole_value(text: str, field: Field, now_s: float) -> Wanted:
     if field.words:
-        for word in field.words:
-            if word.lower() == text.lower():
-                return str(word)
-        raise ValueError(f"{text!r} is none of {', '.join(field.words).upper()}")
-    if field.shape is Shape.TIME:
-        return _time(text)
-    if field.shape is Shape.NUMBER:
-        if not re.fullmatch(r"[0-9]{1,9}", text):
-            raise ValueError(f"{text!r} is not a number")
-        return int(text)
-    if field.shape is Shape.FLAG:
-        if text not in ("true", "false"):
-            raise ValueError(f"{text!r} is neither true nor false")
-        return text == "true"
+        return _word(text, field)
+    match field.shape:
+        case Shape.TIME:
+            return _time(text, now_s)
+        case Shape.ID:
+            return _id(text)
+        case Shape.NUMBER:
+            if not re.fullmatch(r"[0-9]{1,9}", text):
+                raise ValueError(f"{text!r} is not a number")
+            return int(text)
+        case Shape.FLAG:
+            if text not in ("true", "false"):
+                raise ValueError(f"{text!r} is neither true nor false")
+            return text == "true"
     if fault := text_fault(text):
         raise ValueError(fault)
     return text
 
 
-def _time(text: str) -> float:
+def _word(text: str, field: Field) -> str:
+    bare = text.upper().removeprefix(field.prefix)
+    for word in field.words:
+        if word.upper() == bare:
+            return str(word)
+    raise ValueError(f"{text!r} is none of {', '.join(field.words).upper()}")
+
+
+def _id(text: str) -> str:
+    """An id, or nothing: what has no parent."""
+    try:
+        usual = str(uuid.UUID(text)) if text else ""
+    except ValueError:
+        usual = ""
+    if usual != text.lower():
+        raise ValueError(f"{text[:64]!r} is not an id in the form 01890a5d-ac96-774b-bcce-b302099a8057")
+    return usual
+
+
+def _time(text: str, now_s: float) -> float:
+    if _PAST.fullmatch(text):
+        parts = re.findall(r"([0-9]+)([smhdw])", text)
+        return now_s - float(sum(int(count) * _UNITS_S[unit] for count, unit in parts))
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
-        raise ValueError(f"{text!r} is not a time like 2026-01-01T00:00:00Z") from None
+        raise ValueError(f"{text!r} is not a time like 2026-01-01T00:00:00Z, nor one that is past like -1h30m") from None
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()

@@ -8,7 +8,7 @@ from typing import Any, Generic
 
 import sqlalchemy as sa
 
-from dalsegno.store.filters import Filter, Term
+from dalsegno.store.filters import Filter, Prefix, Suffix, Term, Wanted
 from dalsegno.store.pages import PAGE_BYTES_MAX, page_size, read_token, write_token
 from dalsegno.store.records import Page
 from dalsegno.store.tables import DOCUMENTS, LABELS, TAGS
@@ -120,16 +120,16 @@ def conditions(
 
 def _condition(term: Term, table: sa.Table, owner: sa.ColumnElement[Any], other: sa.Table | None) -> Condition:
     if term.column == "label":
-        wanted = sa.and_(LABELS.c.execution_id == owner, LABELS.c.key == term.label, LABELS.c.value.in_(term.values))
-        return sa.exists().where(wanted)
+        wanted = sa.and_(LABELS.c.execution_id == owner, LABELS.c.key == term.label, _among(LABELS.c.value, term.values))
+        return _told(sa.exists().where(wanted), term)
     if term.column == "tag":
-        return sa.exists().where(TAGS.c.definition_id == owner, TAGS.c.tag.in_(term.values))
+        return _told(sa.exists().where(TAGS.c.definition_id == owner, _among(TAGS.c.tag, term.values)), term)
     if term.column == "superseded":
-        return (table.c.superseded_by != "").in_(term.values)
+        return _told((table.c.superseded_by != "").in_(term.values), term)
     source = other if other is not None and term.column not in table.c else table
     column = source.c[term.column]
-    if len(term.values) > 1:
-        return column.in_(term.values)
+    if term.operator in ("=", "!="):
+        return _told(_among(column, term.values), term, column)
     value = term.values[0]
     match term.operator:
         case "<":
@@ -138,6 +138,26 @@ def _condition(term: Term, table: sa.Table, owner: sa.ColumnElement[Any], other:
             return column <= value
         case ">":
             return column > value
-        case ">=":
-            return column >= value
-    return column == value
+    return column >= value
+
+
+def _told(found: Condition, term: Term, column: sa.ColumnElement[Any] | None = None) -> Condition:
+    """What is asked for, or for `!=` everything else: also where the column has no value."""
+    if term.operator == "=":
+        return found
+    return ~found if column is None else sa.or_(column.is_(None), ~found)
+
+
+def _among(column: sa.ColumnElement[Any], values: Sequence[Wanted]) -> Condition:
+    """Any of these. LIKE would not do: SQLite's makes no difference between small and capital letters."""
+    whole = [value for value in values if not isinstance(value, Prefix | Suffix)]
+    found: list[Condition] = []
+    if whole:
+        found.append(column == whole[0] if len(whole) == 1 else column.in_(whole))
+    for value in values:
+        length = len(value.text) if isinstance(value, Prefix | Suffix) else 0
+        if isinstance(value, Prefix):
+            found.append(sa.func.substr(column, 1, length) == value.text)
+        elif isinstance(value, Suffix):
+            found.append(sa.func.substr(column, sa.func.length(column) - length + 1, length) == value.text)
+    return found[0] if len(found) == 1 else sa.or_(*found)

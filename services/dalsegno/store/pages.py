@@ -59,4 +59,4 @@ def _could_be_stored(part: str | int | float) -> bool:
 
 
 def _fingerprint(subject: str, chosen: Filter) -> str:
-    return hashlib.blake2b(f"{subject}\n{chosen!r}".encode(), digest_size=6).hexdigest()
+    return hashlib.blake2b(f"{subject}\n{chosen.identity}".encode(), digest_size=6).hexdigest()

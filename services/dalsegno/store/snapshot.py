@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import operator
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -35,14 +34,6 @@ from dalsegno.workflow.codec import Texts, decode_changes
 from dalsegno.workflow.identity import AttemptKey
 from dalsegno.workflow.states import COMPLETED_ATTEMPT, AttemptState, ExecutionState
 from dalsegno.workflow.value import byte_length
-
-_COMPARISONS: dict[str, Callable[[Any, Any], bool]] = {
-    "=": operator.eq,
-    "<": operator.lt,
-    "<=": operator.le,
-    ">": operator.gt,
-    ">=": operator.ge,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -363,10 +354,10 @@ def _matches(chosen: Filter, row: Any, other: Any = None) -> bool:
 def _holds(term: Term, row: Any, other: Any) -> bool:
     if term.column == "label":
         labels = json.loads((row if other is None else other).labels)
-        return labels.get(term.label) in term.values
+        return term.admits([labels[term.label]] if term.label in labels else [])
     if term.column == "tag":
-        return any(tag in term.values for tag in json.loads(row.tags))
+        return term.admits(json.loads(row.tags))
     if term.column == "superseded":
-        return bool(row.superseded_by) in term.values
+        return term.admits([bool(row.superseded_by)])
     cell = getattr(row if hasattr(row, term.column) else other, term.column)
-    return cell is not None and any(_COMPARISONS[term.operator](cell, value) for value in term.values)
+    return term.admits([] if cell is None else [cell])

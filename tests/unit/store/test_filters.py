@@ -8,7 +8,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dalsegno.store.filters import ATTEMPT_FIELDS, EXECUTION_FIELDS, Filter, InvalidFilter, Term, parse_filter
+from dalsegno.store.filters import (
+    ATTEMPT_FIELDS,
+    DEFINITION_FIELDS,
+    EXECUTION_FIELDS,
+    Filter,
+    InvalidFilter,
+    Prefix,
+    Suffix,
+    Term,
+    parse_filter,
+)
 
 
 def test_terms_become_data() -> None:
@@ -33,12 +43,53 @@ def test_states_are_read_in_any_case() -> None:
     assert parse_filter("state=running", EXECUTION_FIELDS) == parse_filter("state=RUNNING", EXECUTION_FIELDS)
 
 
+def test_words_of_the_contract_are_read_with_or_without_their_prefix() -> None:
+    """EXECUTION_STATE_RUNNING, as messages show it in JSON, is RUNNING."""
+    fields = {"state": EXECUTION_FIELDS, "language": DEFINITION_FIELDS}
+    for text in ("state=RUNNING,ERROR", "state=EXECUTION_STATE_RUNNING,execution_state_error"):
+        assert parse_filter(text, fields["state"]).terms[0].values == ("RUNNING", "ERROR")
+    assert parse_filter("language=LANGUAGE_MISTRAL", fields["language"]).terms[0].values == ("mistral",)
+
+
+def test_values_may_be_excluded_and_given_by_their_beginning() -> None:
+    """`!=` takes the same values as `=`; a `*` at the end stands for the rest, in quotation marks for itself."""
+    chosen = parse_filter('workflow!=pack.*,"a b"*,"star*" label.team=*', EXECUTION_FIELDS)
+    assert chosen == Filter(
+        (
+            Term("workflow", "!=", (Prefix("pack."), Prefix("a b"), "star*")),
+            Term("label", "=", (Prefix(""),), "team"),
+        )
+    )
+    assert parse_filter("id=*302099A8057".lower(), EXECUTION_FIELDS).terms[0].values == (Suffix("302099a8057"),)
+
+
+def test_times_may_count_from_now() -> None:
+    """`-1h30m` is that long ago; read later it is another moment and the same filter, so that its tokens go on."""
+    first, later = (parse_filter("created>-1h30m", EXECUTION_FIELDS, now_s) for now_s in (10_000.0, 10_005.0))
+    assert [each.terms[0].values for each in (first, later)] == [(4_600.0,), (4_605.0,)]
+    assert first.identity == later.identity
+    assert first.identity != parse_filter("created>-2h", EXECUTION_FIELDS, 10_000.0).identity
+    weeks = parse_filter('ended<="-2w3d4s"', EXECUTION_FIELDS, 2_000_000.0)
+    assert weeks.terms[0].values == (2_000_000.0 - 17 * 86_400 - 4,)
+
+
 @pytest.mark.parametrize(
     ("text", "position", "reason"),
     [
-        ("state=RUNNING colour=red", 15, "no such field; there are state, workflow"),
+        ("state=RUNNING colour=red", 15, "no such field; there are id, state, workflow"),
         ("state", 1, "not of the form"),
         (" state=GOING", 2, "'GOING' is none of IDLE, RUNNING"),
+        (" state!=TASK_STATE_RUNNING", 2, "'TASK_STATE_RUNNING' is none of"),
+        ("state=RUN*", 1, "* is for texts only"),
+        ("parent=e1", 1, "'e1' is not an id in the form 01890a5d"),
+        ("root=01890a5d-ac96-774b-bcce", 1, "is not an id"),
+        ("id=*xyz", 1, "is not the end of an id"),
+        ("parent=01890a5d*", 1, "* is for texts only"),
+        ("workflow=*flow", 1, "at its beginning only for ids"),
+        ("workflow=a*b", 1, "stands in quotation marks"),
+        ("workflow!", 1, "not of the form"),
+        ("created>-1y", 1, "'-1y' is not a time like"),
+        ("created>-", 1, "'-' is not a time like"),
         ("state>RUNNING", 1, "> is for times only"),
         ("created>2026-01-01,2026-01-02", 1, "takes one value"),
         ("created>yesterday", 1, "'yesterday' is not a time like"),
