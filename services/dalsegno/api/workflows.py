@@ -43,7 +43,12 @@ class Workflows(workflow_service_pb2_grpc.WorkflowServiceServicer):
     async def GetWorkflow(self, request: wire.GetWorkflowRequest, context: Any) -> wire.GetWorkflowResponse:
         fields = convert.Fields()
         fields.number("version", request.version)
-        if not request.definition_id:
+        if request.definition_id:
+            fields.uuid("definition_id", request.definition_id)
+            for name in ("namespace", "name", "version"):
+                if getattr(request, name):
+                    fields.refuse(name, "goes without a definition id, which says it all: leave one of them out")
+        else:
             fields.name("name", request.name)
         fields.done()
 

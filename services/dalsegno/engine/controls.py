@@ -110,7 +110,6 @@ def _namespaces(asked: Asked, batch: Batch) -> Sequence[str]:
 _UNSAID = operation_pb2.DELEGATES_UNSPECIFIED
 _WHILE_PAUSING = (_UNSAID, operation_pb2.DELEGATES_LEAVE, operation_pb2.DELEGATES_WAIT)
 _WHILE_CANCELLING = (_UNSAID, operation_pb2.DELEGATES_CANCEL, operation_pb2.DELEGATES_WAIT)
-"""What a newer client may ask beside these is refused: it might mean the contrary of the default."""
 
 
 def _pause(fields: Fields, request: executions.PauseExecutionRequest) -> Event:
@@ -131,8 +130,8 @@ def _cancel(fields: Fields, request: executions.CancelExecutionRequest) -> Event
     if not request.HasField("terminate"):
         return CancelRequested(waits_for_delegates=waits)
     terminate = request.terminate
-    if waits:
-        fields.refuse("delegates", "nothing is waited for with terminate")
+    if request.delegates != _UNSAID:
+        fields.refuse("delegates", "goes without terminate, which ends everything at once: leave one of them out")
     if terminate.state not in _ENDS:
         fields.refuse("terminate.state", "must be CANCELLED, SUCCESS or ERROR")
     fields.text("terminate.message", terminate.message, COMMENT_LENGTH)

@@ -50,6 +50,8 @@ def _start_needs(asked: Asked, batch: Batch) -> Collection[str]:
         fields.refuse("workflow", "is missing")
     if request.workflow and request.definition_id:
         fields.refuse("definition_id", "is instead of a workflow's name, not beside it")
+    if request.version and request.definition_id:
+        fields.refuse("version", "goes without a definition id, which names a version by itself")
     fields.number("version", request.version)
     if request.definition_id:
         fields.uuid("definition_id", request.definition_id)

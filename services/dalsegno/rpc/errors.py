@@ -22,7 +22,7 @@ DOMAIN = "dalsegno"
 """ErrorInfo.domain of every error."""
 
 DETAILS_BYTES = 4_000
-"""How large the details may be for any client: many take 8 KiB of metadata, base64 and the message included."""
+"""How large a google.rpc.Status may be for any client: many take 8 KiB of metadata, and base64 adds a third."""
 
 OWN_DETAILS_BYTES = 128 * 1024
 """How large they may be for a client that our own channel module made, which takes more."""
@@ -41,6 +41,8 @@ CODES: dict[type[BaseException], grpc.StatusCode] = {
     refusals.Refused: grpc.StatusCode.FAILED_PRECONDITION,
     refusals.RevisionMoved: grpc.StatusCode.ABORTED,
     refusals.SupersededSession: grpc.StatusCode.ABORTED,
+    refusals.RevisionAhead: grpc.StatusCode.OUT_OF_RANGE,
+    refusals.NoSuchMethod: grpc.StatusCode.UNIMPLEMENTED,
     refusals.TooLarge: grpc.StatusCode.RESOURCE_EXHAUSTED,
     refusals.Overloaded: grpc.StatusCode.RESOURCE_EXHAUSTED,
     refusals.PermissionDenied: grpc.StatusCode.PERMISSION_DENIED,
@@ -54,6 +56,7 @@ _UNEXPLAINED: dict[grpc.StatusCode, str] = {
     grpc.StatusCode.CANCELLED: "UNAVAILABLE",
     grpc.StatusCode.DEADLINE_EXCEEDED: "DEADLINE_EXCEEDED",
     grpc.StatusCode.RESOURCE_EXHAUSTED: "TOO_LARGE",
+    grpc.StatusCode.UNIMPLEMENTED: "UNIMPLEMENTED",
 }
 
 
@@ -139,12 +142,12 @@ def _explained(error: BaseException) -> tuple[ErrorInfo, list[Message]]:
             thing = ResourceInfo(resource_type=kind, resource_name=_clean(name), description=_clean(str(error)))
             when = {"deleted_at": error.deleted_at} if isinstance(error, refusals.Deleted) else {}
             return _info(error.reason, when), [thing]
-        case refusals.RevisionMoved():
+        case refusals.RevisionMoved() | refusals.RevisionAhead():
             moved = {"expected_revision": str(error.expected), "revision": str(error.actual)}
             return _info(error.reason, moved), []
         case refusals.TooLarge():
             sizes = {"size_bytes": str(error.size_bytes), "limit_bytes": str(error.limit_bytes)}
-            return _info(error.reason, {"subject": _clean(error.subject), **sizes}), []
+            return _info(error.reason, {"subject": _clean(error.subject, 500), **sizes}), []
         case refusals.Passing():
             return _info(error.reason), [_retry_after(error.retry_s)]
         case refusals.Refusal():
@@ -231,21 +234,34 @@ def _fitted(
     *,
     details_bytes: int,
 ) -> Status:
-    """A status whose details are at most `details_bytes`: entries are left out from the end and counted."""
-    left_out = sum(_shorten(detail, details_bytes) for detail in details)
+    """A status of at most `details_bytes`: entries are left out from the end and counted, and long texts are cut."""
+    own = details_bytes > DETAILS_BYTES
+    status = Status(code=code, message=_clean(message, 8 * _MESSAGE_BYTES if own else _MESSAGE_BYTES))
+    left_out, left_bytes = 0, details_bytes - status.ByteSize() - info.ByteSize() - _WRAPPING_BYTES
+    fitted = []
+    for detail in details:
+        left_out += _shorten(detail, left_bytes - _WRAPPING_BYTES)
+        left_bytes -= detail.ByteSize() + _WRAPPING_BYTES
+        fitted.append(detail)
     if left_out:
         info.metadata["left_out"] = str(left_out + int(info.metadata.get("left_out", "0")))
-    message_bytes = _MESSAGE_BYTES if details_bytes <= DETAILS_BYTES else 8 * _MESSAGE_BYTES
-    status = Status(code=code, message=_clean(message, message_bytes))
-    for detail in (info, *details):
+    for detail in (info, *fitted):
         status.details.add().Pack(detail)
     return status
 
 
+_WRAPPING_BYTES = 100
+"""What one detail takes beside its own bytes: its type's name, its length, the count of what is left out."""
+
+
 def _shorten(detail: Message, bytes_max: int) -> int:
-    """Drop entries from the end until the rest is at most `bytes_max`; return how many were dropped."""
+    """Drop entries from the end until the rest is at most `bytes_max`, and cut the texts of what cannot be dropped;
+    return how many were dropped."""
+    if detail.ByteSize() <= bytes_max:
+        return 0
     entries = _entries(detail)
-    if entries is None or detail.ByteSize() <= bytes_max:
+    if entries is None:
+        _cut_texts(detail, bytes_max // 3)
         return 0
     kept, size = 0, 0
     for entry in entries:
@@ -253,10 +269,19 @@ def _shorten(detail: Message, bytes_max: int) -> int:
         if size > bytes_max:
             break
         kept += 1
-    kept = max(kept, 1)
+    if not kept:
+        kept = 1
+        _cut_texts(entries[0], bytes_max // 4)
     dropped = len(entries) - kept
     del entries[kept:]  # type: ignore[attr-defined]
     return dropped
+
+
+def _cut_texts(message: Message, bytes_max: int) -> None:
+    """Cut each text of a message to so many bytes."""
+    for field, value in message.ListFields():
+        if isinstance(value, str):
+            setattr(message, field.name, _clean(value, bytes_max))
 
 
 def _entries(detail: Message) -> Sequence[Message] | None:

@@ -1,7 +1,8 @@
 """The gate: every request is looked through, field by field, as its descriptor says, before anybody serves it.
 
-Its texts hold no NUL, its numbers fit 32 bits, its times and lengths of time are within their ranges: whatever passes
-can be kept and looked for in every store. A field that is added to a message is looked at like all others.
+Its texts hold no NUL, its numbers fit 32 bits, its times and lengths of time are within their ranges, its enums hold
+values that are known here: whatever passes can be kept and looked for in every store. A field that is added to a
+message is looked at like all others.
 """
 
 from __future__ import annotations
@@ -112,11 +113,13 @@ def _is_map(field: FieldDescriptor) -> bool:
 
 
 def _look_of(field: FieldDescriptor) -> Look | None:
-    """How a field's value, or each of its values, is looked at; None for flags and words of the contract."""
+    """How a field's value, or each of its values, is looked at; None for flags, fractions and bytes."""
     if field.message_type is not None:
         return _TIMES.get(str(field.message_type.full_name), _MESSAGE)
     if field.type == FieldDescriptor.TYPE_STRING:
         return _TEXT
+    if field.enum_type is not None:
+        return _words(field.enum_type)
     return _NUMBER if field.type in _NUMBERS else None
 
 
@@ -140,6 +143,16 @@ _NUMBER = Look(
     lambda number: -NUMBER_MAX <= number <= NUMBER_MAX,
     lambda number: f"is {number}, which is beyond {NUMBER_MAX if number > 0 else -NUMBER_MAX}",
 )
+
+
+@lru_cache(maxsize=256)
+def _words(kind: Any) -> Look:
+    """What a newer client asks with a word that is not known here might mean the contrary of the default."""
+    known = ", ".join(f"{each.name} ({each.number})" for each in kind.values)
+    numbers = frozenset(kind.values_by_number)
+    return Look(numbers.__contains__, lambda number: f"is {number}, which this server does not know; it knows {known}")
+
+
 _TIMES: dict[str, Look] = {
     Timestamp.DESCRIPTOR.full_name: Look(_time_passes, lambda moment: "is not a time between the years 1 and 9999"),
     Duration.DESCRIPTOR.full_name: Look(_length_passes, lambda length: "is not a length of at most 10,000 years"),

@@ -30,7 +30,7 @@ from prometheus_client import Counter, Gauge, Histogram
 from dalsegno.rpc import errors, gate, logs
 from dalsegno.rpc.channel import MESSAGE_BYTES, REQUEST_ID_KEY, USER_AGENT
 from dalsegno.rpc.metrics import CALL_SECONDS, CALLS, CALLS_OPEN
-from dalsegno.workflow.refusals import InvalidRequest, Refusal, TooLarge, Unavailable
+from dalsegno.workflow.refusals import InvalidRequest, NoSuchMethod, Refusal, TooLarge, Unavailable
 
 UNARY_DEADLINE_S = 30.0
 """The deadline of a unary call whose caller sets none."""
@@ -87,9 +87,9 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
     ) -> Any:
         """Called by grpc for each call."""
         handler: Any = await continuation(handler_call_details)
-        if handler is None:  # no such method: grpc answers UNIMPLEMENTED
-            return handler
         method = handler_call_details.method
+        if handler is None:
+            return grpc.stream_stream_rpc_method_handler(_no_such_method(method))
         known = self._wrapped.get(method)
         if known is None or known[0] is not handler:
             known = self._wrapped[method] = handler, self._wrap(method, handler)
@@ -172,6 +172,18 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         if self._streams:
             await asyncio.wait(list(self._streams), timeout=grace_s)
         await _cancelled(list(self._streams))
+
+
+def _no_such_method(method: str) -> Any:
+    """Answers as grpc itself would, with details. Neither logged nor counted: anybody may make up names."""
+
+    async def refuse(requests: Any, context: Context) -> AsyncIterator[Any]:
+        refusal = NoSuchMethod(f"there is no method {method[:200]}; reflection lists those that there are")
+        status = errors.status_of(refusal)
+        await context.abort(errors.code_of(refusal), status.message, errors.trailing_metadata(status))
+        yield
+
+    return refuse
 
 
 async def _cancelled(tasks: list[asyncio.Task[Any]]) -> None:

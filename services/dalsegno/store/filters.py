@@ -2,7 +2,7 @@
 
     state=RUNNING,ERROR workflow=pack.* label.team!="red, blue" created>=-1h30m
 
-A term is a field, an operator and values separated by commas: with `=` any of them will do, with `!=` none may be there.
+A term is a field, an operator and values separated by commas: with `=` any of them will do, with `!=` none.
 Times also have `<`, `<=`, `>` and `>=`, with one value. protos/README.md has the grammar for people.
 A filter is data here; listing.py makes SQL of it and snapshot.py asks it about each row.
 """
@@ -308,5 +308,7 @@ def _time(text: str, now_s: float) -> float:
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
-        raise ValueError(f"{text!r} is not a time like 2026-01-01T00:00:00Z, nor one that is past like -1h30m") from None
+        raise ValueError(
+            f"{text!r} is not a time like 2026-01-01T00:00:00Z, nor one that is past like -1h30m"
+        ) from None
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()

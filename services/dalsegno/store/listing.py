@@ -120,7 +120,9 @@ def conditions(
 
 def _condition(term: Term, table: sa.Table, owner: sa.ColumnElement[Any], other: sa.Table | None) -> Condition:
     if term.column == "label":
-        wanted = sa.and_(LABELS.c.execution_id == owner, LABELS.c.key == term.label, _among(LABELS.c.value, term.values))
+        wanted = sa.and_(
+            LABELS.c.execution_id == owner, LABELS.c.key == term.label, _among(LABELS.c.value, term.values)
+        )
         return _told(sa.exists().where(wanted), term)
     if term.column == "tag":
         return _told(sa.exists().where(TAGS.c.definition_id == owner, _among(TAGS.c.tag, term.values)), term)

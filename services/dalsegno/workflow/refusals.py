@@ -176,6 +176,25 @@ class RevisionMoved(Refusal):
             super().__init__(f"{kind} {name!r} exists already, at revision {actual}")
 
 
+class RevisionAhead(Refusal):
+    """A resume token speaks of a later revision than there is: the store has been restored from a backup."""
+
+    reason = "REVISION_AHEAD"
+
+    def __init__(self, kind: str, name: str, expected: int, actual: int) -> None:
+        self.kind, self.name, self.expected, self.actual = kind, name, expected, actual
+        super().__init__(
+            f"{kind} {name!r} is at revision {actual}, before the {expected} of the resume token: what was between "
+            "is lost (a backup was restored); begin anew without a token"
+        )
+
+
+class NoSuchMethod(Refusal):
+    """A call of a method that the server does not have."""
+
+    reason = "UNIMPLEMENTED"
+
+
 class TooLarge(Refusal):
     """A message, a value or an execution is larger than it may be; sizes in bytes."""
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from tests.unit.rpc.conftest import World
 
 CODE = grpc.StatusCode
+ROOT = Path(__file__).resolve().parents[3]
 PROBLEM = Problem("wf.tasks.a.action", 7, 5, "no such action 'std.ehco'", "std.echo", "content")
 
 EVERY_REFUSAL = [
@@ -38,6 +41,8 @@ EVERY_REFUSAL = [
     (refusals.RevisionMoved("execution", "e", 3, 4), CODE.ABORTED),
     (refusals.SupersededSession("a newer session"), CODE.ABORTED),
     (refusals.SupersededStream("a newer stream"), CODE.ABORTED),
+    (refusals.RevisionAhead("execution", "e", 30, 4), CODE.OUT_OF_RANGE),
+    (refusals.NoSuchMethod("there is no method /a/B"), CODE.UNIMPLEMENTED),
     (refusals.TooLarge("input", 5_000_000, 4 * 1024 * 1024), CODE.RESOURCE_EXHAUSTED),
     (refusals.Overloaded("try later"), CODE.RESOURCE_EXHAUSTED),
     (refusals.Unavailable("no engine"), CODE.UNAVAILABLE),
@@ -171,6 +176,93 @@ async def test_any_client_can_read_a_long_refusal(world: World) -> None:
     assert len(failure.violations) + failure.left_out == 1000
     assert failure.left_out > 0
     assert f"and {failure.left_out} more" in describe(caught.value)
+
+
+LONG = "l\u00f6ng " * 5_000
+PROBLEMS = [Problem(LONG, 7, 5, LONG, LONG, "content")] * 3
+HUGE_REFUSALS = [
+    refusals.InvalidRequest([Violation(LONG, LONG)] * 3),
+    refusals.InvalidRequest([Violation("a", "is missing"), Violation(LONG, LONG)]),
+    refusals.InvalidDefinition(PROBLEMS),
+    refusals.Refused([Violation(LONG, LONG, "STATE")] * 3),
+    refusals.NotFound(LONG, LONG),
+    refusals.Deleted("execution", LONG, 1_700_000_000.5),
+    refusals.TooLarge(LONG, 5, 4),
+    refusals.RevisionMoved("execution", LONG, 3, 4),
+    refusals.Overloaded(LONG),
+]
+
+
+@pytest.mark.parametrize("refusal", HUGE_REFUSALS, ids=lambda refusal: type(refusal).__name__)
+def test_what_any_client_gets_is_below_4000_bytes(refusal: refusals.Refusal) -> None:
+    """However long its texts are, a status is small, keeps its ErrorInfo and names at least one thing."""
+    status = errors.status_of(refusal)
+    assert status.ByteSize() <= 4_000
+    info = ErrorInfo()
+    assert status.details[0].Unpack(info)
+    assert info.reason == refusal.reason
+    bare = isinstance(refusal, refusals.TooLarge | refusals.RevisionMoved)
+    assert len(status.details) == (1 if bare else 2)
+    assert bare or len(status.details[1].value) > 1
+
+
+def test_reasons_and_metadata_keys_stand_in_one_place() -> None:
+    """failure.proto lists every key that an ErrorInfo may have, and no other."""
+    written = (ROOT / "protos/dalsegno/v1/failure.proto").read_text()
+    listed = set(re.findall(r"^//   ([a-z_]+)  ", written, re.MULTILINE))
+    used: set[str] = set()
+    for refusal in (*(each for each, _ in EVERY_REFUSAL), *HUGE_REFUSALS, KeyError("a fault")):
+        info = ErrorInfo()
+        assert errors.status_of(refusal, "r").details[0].Unpack(info)
+        used |= set(info.metadata)
+    assert listed == used
+
+
+async def test_overload_is_told_apart_from_what_is_too_large(world: World) -> None:
+    """Both are RESOURCE_EXHAUSTED: the reason says which, and only overload says when to ask again."""
+    world.refuse_with(refusals.Overloaded("9,000 events wait", 3.0))
+    busy = read_failure(await world.failed_submit())
+    world.refuse_with(refusals.TooLarge("input", 5, 4))
+    large = read_failure(await world.failed_submit())
+    assert (busy.code, busy.reason, busy.retry_s) == (CODE.RESOURCE_EXHAUSTED, "OVERLOADED", 3.0)
+    assert (large.code, large.reason, large.retry_s) == (CODE.RESOURCE_EXHAUSTED, "TOO_LARGE", None)
+
+
+@pytest.mark.parametrize("data", [b"\xff", b"\x0a\x7f", b"\x0b", b"\x12\x10a", b"\x08" + b"\xff" * 12])
+@pytest.mark.parametrize("method", ["EngineService/Submit", "EngineService/Follow", "ExecutorService/Connect"])
+async def test_bytes_that_are_no_message_are_the_callers_mistake(
+    world: World, caplog: pytest.LogCaptureFixture, method: str, data: bytes
+) -> None:
+    """They are INVALID_ARGUMENT in the contract's words, on unary calls and streams, and no fault in the log."""
+    call: Any
+    if method.startswith("Executor"):
+        call = world.channel.stream_stream(f"/dalsegno.v1.{method}")(iter([data]))
+    else:
+        call = world.channel.unary_stream(f"/dalsegno.v1.{method}")(data)
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        async for _ in call:
+            pass
+    failure = read_failure(caught.value)
+    assert (failure.code, failure.reason) == (CODE.INVALID_ARGUMENT, "INVALID_REQUEST")
+    assert "the bytes are no message dalsegno.v1." in failure.message
+    assert not [record for record in caplog.records if record.exc_info or record.levelname == "ERROR"]
+
+
+@pytest.mark.parametrize("method", ["/dalsegno.v1.EngineService/Nothing", "/no.such/Service", "/x"])
+async def test_a_method_that_is_not_there_is_refused_with_details(world: World, method: str) -> None:
+    """UNIMPLEMENTED has an ErrorInfo like every other error, for all four kinds of calls."""
+    calls: list[Any] = [
+        world.channel.unary_unary(method)(b""),
+        world.channel.stream_unary(method)(iter([b""])),
+        aiter(world.channel.unary_stream(method)(b"")).__anext__(),
+        aiter(world.channel.stream_stream(method)(iter([b""]))).__anext__(),
+    ]
+    for call in calls:
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await call
+        failure = read_failure(caught.value)
+        assert (failure.code, failure.reason) == (CODE.UNIMPLEMENTED, "UNIMPLEMENTED")
+        assert f"there is no method {method}" in failure.message
 
 
 async def test_text_that_utf8_cannot_carry_is_escaped(world: World) -> None:

@@ -38,11 +38,22 @@ Task = operation_pb2.ResumeTask
         (execution_service_pb2.WaitExecutionRequest(timeout=Duration(seconds=2**62)), ["timeout"]),
         (execution_service_pb2.WaitExecutionRequest(timeout=Duration(seconds=1, nanos=-1)), ["timeout"]),
         (execution_service_pb2.UpdateContextRequest(unset=["a", "\0"]), ["unset[1]"]),
+        (execution_service_pb2.PauseExecutionRequest(delegates=2), []),
+        (execution_service_pb2.PauseExecutionRequest(delegates=99), ["delegates"]),
+        (Resume(tasks=[Task(child=1), Task(child=-1)]), ["tasks[1].child"]),
     ],
 )
 def test_each_wrong_field_is_named(message: Any, fields: list[str]) -> None:
-    """A field that holds NUL, a number beyond 32 bits or a time out of its range is named by its path."""
+    """A field that holds NUL, a number beyond 32 bits, a time out of range or an unknown word is named by its path."""
     assert [violation.subject for violation in wrong_fields(message)] == fields
+
+
+def test_an_unknown_word_is_told_with_those_that_are_known() -> None:
+    """A number that the enum does not have is refused before anybody takes it for the default."""
+    (violation,) = wrong_fields(operation_pb2.ResumeTask(child=7))
+    assert violation.description.startswith(
+        "is 7, which this server does not know; it knows CHILD_RERUN_UNSPECIFIED (0)"
+    )
 
 
 def _texts(descriptor: Descriptor, path: tuple[FieldDescriptor, ...] = ()) -> Iterator[tuple[FieldDescriptor, ...]]:
