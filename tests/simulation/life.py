@@ -24,7 +24,8 @@ from dalsegno.engine.outside import Lookups
 from dalsegno.engine.results import Committed, Failed, Parked, StoreLost
 from dalsegno.engine.streams import Stream
 from dalsegno.engine.timers import Timers
-from dalsegno.engine.tokens import SETTING, Tokens, new_key
+from dalsegno.engine.tokens import Tokens, new_key
+from dalsegno.rpc.tokens import TASK_TOKEN_KEY
 from dalsegno.store.records import SessionRow
 from dalsegno.store.store import Queries, Store, Transaction
 from dalsegno.v1 import executor_service_pb2 as wire
@@ -124,7 +125,7 @@ class Life:
         self.store = FaultyStore(store)
         faulty: Any = self.store
         with store.write() as transaction:
-            self.tokens = Tokens(transaction.settle(SETTING, new_key()))
+            self.tokens = Tokens(transaction.settle(TASK_TOKEN_KEY, new_key()))
         workflows = Workflows(compile_row)
         lookups = Lookups(workflows, builtin_descriptions(), lasting=True)
         copies = Copies(chance.choice([1, 1 << 30]), workflows)

@@ -20,7 +20,7 @@ from dalsegno.engine.service import Engine
 from dalsegno.engine.settings import Settings as EngineSettings
 from dalsegno.rpc.channel import open_channel
 from dalsegno.rpc.failure import read_failure
-from dalsegno.rpc.tokens import write_resume_token
+from dalsegno.rpc.tokens import TASK_TOKEN_KEY, ResumeTokens
 from dalsegno.store.filters import (
     ATTEMPT_FIELDS,
     EXECUTION_FIELDS,
@@ -45,7 +45,7 @@ WIDE = FieldDescriptor.TYPE_INT64
 Path = tuple[Any, ...]
 """The descriptors of the fields that lead to one."""
 
-REFUSALS = {"INVALID_ARGUMENT", "NOT_FOUND", "FAILED_PRECONDITION", "ALREADY_EXISTS", "ABORTED"}
+REFUSALS = {"OUT_OF_RANGE", "INVALID_ARGUMENT", "NOT_FOUND", "FAILED_PRECONDITION", "ALREADY_EXISTS", "ABORTED"}
 REFUSALS |= {"PERMISSION_DENIED", "RESOURCE_EXHAUSTED"}
 
 
@@ -54,6 +54,8 @@ async def serve(url: str) -> AsyncIterator[grpc.aio.Channel]:
     """An engine and an api in this process, over a store with one execution."""
     store = open_store(url)
     store.upgrade()
+    with store.write() as transaction:
+        transaction.settle(TASK_TOKEN_KEY, KEY)
     engine = Engine(EngineSettings(listen="127.0.0.1:0", grace_s=0.5), store, is_only_engine=True)
     await engine.start()
     api = Api(ApiSettings(listen="127.0.0.1:0", engine=f"127.0.0.1:{engine.port}", grace_s=0.5), store)
@@ -169,6 +171,8 @@ ODD_TEXTS = [
     UNKNOWN,
 ]
 DEEP = base64.urlsafe_b64encode(b"[" * 50_000).decode()
+KEY = "ab" * 32
+TOKENS = ResumeTokens(KEY)
 MORE_ODD_TEXTS = {
     "id": [f"{UNKNOWN}.1", f"{UNKNOWN}.1.0.1", f"{UNKNOWN}.99999999999.0.1"],
     "filter": [
@@ -179,8 +183,8 @@ MORE_ODD_TEXTS = {
         "created>=0001-01-01T00:00:00+23:59 ended<9999-12-31T23:59:59-23:59",
         f"item={'9' * 30}",
     ],
-    "page_token": [write_resume_token(UNKNOWN, 2**31 - 1), write_resume_token(UNKNOWN, 2**40), DEEP],
-    "resume_token": [write_resume_token(UNKNOWN, 2**40), DEEP],
+    "page_token": [write_token(f"changes {UNKNOWN}", Filter(), (2**31 - 1,)), DEEP],
+    "resume_token": [TOKENS.write("WatchExecution", UNKNOWN, 2**40), TOKENS.write("WatchExecution", UNKNOWN, -1), DEEP],
 }
 """By the name of the field, or how it ends."""
 

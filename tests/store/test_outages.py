@@ -22,8 +22,9 @@ from dalsegno.api.service import Api
 from dalsegno.api.settings import Settings
 from dalsegno.rpc.channel import open_channel
 from dalsegno.rpc.failure import Failure, read_failure
+from dalsegno.rpc.tokens import TASK_TOKEN_KEY
 from dalsegno.store import sql
-from dalsegno.store.store import StoreDamaged, StoreUnreachable, open_store
+from dalsegno.store.store import Store, StoreDamaged, StoreUnreachable, open_store
 
 READS = [rpc for rpc in rpcs() if rpc.is_read]
 ORQUESTA = "version: 1.0\ntasks: {t: {action: pack.unknown}}"
@@ -61,7 +62,7 @@ def place(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mo
         server: Server = request.getfixturevalue("server")
         url, outage = server.url, lambda: _stopped(server)
     store = open_store(url)
-    store.upgrade()
+    settle_key(store)
     with store.write() as transaction:
         transaction.delete_execution(UNKNOWN)
     save(store, add_task(start(UNKNOWN), 1))
@@ -111,6 +112,13 @@ def _away(file: Path) -> Outage:
         file.with_suffix(".away").rename(file)
 
     return outage
+
+
+def settle_key(store: Store) -> None:
+    """Bring a store to where an engine has opened it."""
+    store.upgrade()
+    with store.write() as transaction:
+        transaction.settle(TASK_TOKEN_KEY, "ab" * 32)
 
 
 def make_request(rpc: Rpc) -> Any:
@@ -167,7 +175,7 @@ async def test_readers_are_told_when_to_ask_again(place: tuple[str, Outage]) -> 
 async def test_a_watcher_is_told_and_goes_on(server: Server) -> None:
     """What waits or watches when PostgreSQL stops ends with UNAVAILABLE and a delay, and begins again afterwards."""
     store = open_store(server.url)
-    store.upgrade()
+    settle_key(store)
     with store.write() as transaction:
         transaction.delete_execution(UNKNOWN)
     save(store, add_task(start(UNKNOWN), 1))
@@ -189,6 +197,32 @@ async def test_a_watcher_is_told_and_goes_on(server: Server) -> None:
             assert (each.code, each.retry_s) == (grpc.StatusCode.UNAVAILABLE, 1.0)
         request.from_first_change, request.resume_token = True, ""
         assert (await watch.ask(channel, request)).changes.changes
+
+
+async def test_a_restored_backup_is_told_to_watchers(tmp_path: Path) -> None:
+    """A token of a revision that the backup does not have is OUT_OF_RANGE: going on silently would skip changes."""
+    file, url = tmp_path / "store.db", f"sqlite:///{tmp_path}/store.db"
+    store = open_store(url)
+    settle_key(store)
+    scene = start(UNKNOWN)
+    save(store, scene)
+    store.close()
+    backup = file.read_bytes()
+    store = open_store(url)
+    save(store, add_task(scene, 1))
+    store.close()
+    watch = next(rpc for rpc in READS if rpc.method.name == "WatchExecution")
+    request = watch.request(execution_id=UNKNOWN)
+    async with serve_reads(url) as channel:
+        request.resume_token = (await watch.ask(channel, request)).resume_token
+    file.write_bytes(backup)
+    async with serve_reads(url) as channel:
+        failure = await failure_of(watch.ask(channel, request))
+        assert failure is not None
+        assert (failure.code, failure.reason) == (grpc.StatusCode.OUT_OF_RANGE, "REVISION_AHEAD")
+        assert "begin anew without a token" in failure.message
+        request.resume_token = ""
+        assert (await watch.ask(channel, request)).snapshot.last
 
 
 async def test_a_store_that_does_not_answer_is_away(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,9 +19,7 @@ from dalsegno.rpc.errors import code_of, refusal_message
 from dalsegno.rpc.logs import request_id as call_id
 from dalsegno.store.filters import EXECUTION_FIELDS, Filter, parse_filter
 from dalsegno.store.pages import write_token
-from dalsegno.store.records import ExecutionRow, Page
 from dalsegno.v1 import operation_pb2
-from dalsegno.workflow.refusals import InvalidPageToken, InvalidResumeToken
 
 PAGE = 200
 TOGETHER_MAX = 20
@@ -39,9 +37,13 @@ Ask = Callable[[Any], Awaitable[Any]]
 async def stream(reads: Reads, request: Any, ask: Ask) -> AsyncIterator[tuple[str, Outcome]]:
     """The outcome of each execution that the request chooses, with the token to go on after it."""
     chosen, rate = _check(request)
-    token = request.resume_token
+    rpc = type(request).__name__.removesuffix("Request")
+    tokens, token = await reads.resume_tokens(), ""
+    if request.resume_token:
+        key = tokens.read(request.resume_token, rpc, chosen.identity, (float, str))
+        token = write_token("executions", chosen, tuple(key))
     while True:
-        page = await reads.run(lambda queries, at=token: _page(queries.executions, chosen, at))  # type: ignore[misc]
+        page = await reads.run(lambda queries, at=token: queries.executions(chosen, PAGE, at))  # type: ignore[misc]
         rows = page.rows
         together = min(TOGETHER_MAX, rate)
         for start in range(0, len(rows), together):
@@ -49,7 +51,7 @@ async def stream(reads: Reads, request: Any, ask: Ask) -> AsyncIterator[tuple[st
             ends_s = asyncio.get_running_loop().time() + len(chunk) / rate
             outcomes = await asyncio.gather(*(_outcome(ask, request, row.id) for row in chunk))
             for row, outcome in zip(chunk, outcomes, strict=True):
-                yield write_token("executions", chosen, (row.created_s, row.id)), outcome
+                yield tokens.write(rpc, chosen.identity, row.created_s, row.id), outcome
             await asyncio.sleep(max(0.0, ends_s - asyncio.get_running_loop().time()))
         token = page.next_token
         if not token:
@@ -71,13 +73,6 @@ def _check(request: Any) -> tuple[Filter, int]:
         fields.refuse("filter", "is missing: an operation on many names which, by at least one term")
     fields.done()
     return parse_filter(request.filter, EXECUTION_FIELDS), request.rate or RATE
-
-
-def _page(executions: Callable[..., Page[ExecutionRow]], chosen: Filter, token: str) -> Page[ExecutionRow]:
-    try:
-        return executions(chosen, PAGE, token)
-    except InvalidPageToken:
-        raise InvalidResumeToken.of("resume_token", "is not from a call with this filter") from None
 
 
 async def _outcome(ask: Ask, request: Any, execution_id: str) -> Outcome:

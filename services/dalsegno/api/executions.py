@@ -10,13 +10,12 @@ from dalsegno.api.follow import Follower
 from dalsegno.api.reads import Reads
 from dalsegno.api.writes import Writes
 from dalsegno.rpc import convert, journal, messages
-from dalsegno.rpc.tokens import read_resume_token, write_resume_token
 from dalsegno.store.filters import EXECUTION_FIELDS, TASK_FIELDS, parse_filter
-from dalsegno.store.pages import page_size
-from dalsegno.store.store import Queries
+from dalsegno.store.pages import page_size, read_token, write_token
+from dalsegno.store.store import EVERYTHING, Queries
 from dalsegno.v1 import execution_service_pb2 as wire
 from dalsegno.v1 import execution_service_pb2_grpc
-from dalsegno.workflow.refusals import InvalidPageToken, InvalidRequest, InvalidResumeToken, NotFound
+from dalsegno.workflow.refusals import InvalidRequest, NotFound
 
 
 class Executions(execution_service_pb2_grpc.ExecutionServiceServicer):
@@ -45,32 +44,29 @@ class Executions(execution_service_pb2_grpc.ExecutionServiceServicer):
     async def UpdateContext(self, request: wire.UpdateContextRequest, context: Any) -> wire.UpdateContextResponse:
         return await self._writes.submit("update_context", request, context, wire.UpdateContextResponse)
 
-    async def PauseExecutions(
+    def PauseExecutions(
         self, request: wire.PauseExecutionsRequest, context: Any
     ) -> AsyncIterator[wire.PauseExecutionsResponse]:
-        async for token, outcome in self._bulk(request, lambda each: self.PauseExecution(each, context)):
-            yield wire.PauseExecutionsResponse(resume_token=token, outcome=outcome)
+        return self._bulk(request, context, self.PauseExecution, wire.PauseExecutionsResponse)
 
-    async def ResumeExecutions(
+    def ResumeExecutions(
         self, request: wire.ResumeExecutionsRequest, context: Any
     ) -> AsyncIterator[wire.ResumeExecutionsResponse]:
-        async for token, outcome in self._bulk(request, lambda each: self.ResumeExecution(each, context)):
-            yield wire.ResumeExecutionsResponse(resume_token=token, outcome=outcome)
+        return self._bulk(request, context, self.ResumeExecution, wire.ResumeExecutionsResponse)
 
-    async def CancelExecutions(
+    def CancelExecutions(
         self, request: wire.CancelExecutionsRequest, context: Any
     ) -> AsyncIterator[wire.CancelExecutionsResponse]:
-        async for token, outcome in self._bulk(request, lambda each: self.CancelExecution(each, context)):
-            yield wire.CancelExecutionsResponse(resume_token=token, outcome=outcome)
+        return self._bulk(request, context, self.CancelExecution, wire.CancelExecutionsResponse)
 
-    async def RerunExecutions(
+    def RerunExecutions(
         self, request: wire.RerunExecutionsRequest, context: Any
     ) -> AsyncIterator[wire.RerunExecutionsResponse]:
-        async for token, outcome in self._bulk(request, lambda each: self.RerunExecution(each, context)):
-            yield wire.RerunExecutionsResponse(resume_token=token, outcome=outcome)
+        return self._bulk(request, context, self.RerunExecution, wire.RerunExecutionsResponse)
 
-    def _bulk(self, request: Any, ask: bulk.Ask) -> AsyncIterator[tuple[str, bulk.Outcome]]:
-        return bulk.stream(self._reads, request, ask)
+    async def _bulk(self, request: Any, context: Any, single: Any, response: Any) -> AsyncIterator[Any]:
+        async for token, outcome in bulk.stream(self._reads, request, lambda each: single(each, context)):
+            yield response(resume_token=token, outcome=outcome)
 
     async def DeleteExecution(self, request: wire.DeleteExecutionRequest, context: Any) -> wire.DeleteExecutionResponse:
         return await self._writes.submit("delete_execution", request, context, wire.DeleteExecutionResponse)
@@ -140,11 +136,9 @@ class Executions(execution_service_pb2_grpc.ExecutionServiceServicer):
         size, after = page_size(request.page_size), request.after_sequence
         if after < 0:
             raise InvalidRequest.of("after_sequence", "is negative")
-        if request.page_token:
-            try:
-                after = read_resume_token(request.page_token, execution_id)
-            except InvalidResumeToken:
-                raise InvalidPageToken.of("page_token", "is not from this list") from None
+        subject = f"changes {execution_id}"
+        if (key := read_token(request.page_token, subject, EVERYTHING, (int,))) is not None:
+            after = int(key[0])
 
         def read(queries: Queries) -> wire.ListChangesResponse:
             row = reading.found(queries.execution(execution_id), execution_id)
@@ -152,7 +146,7 @@ class Executions(execution_service_pb2_grpc.ExecutionServiceServicer):
             names = reading.ChangeNames(execution_id).of(queries, rows)
             token = ""
             if rows and rows[-1].sequence < row.revision:
-                token = write_resume_token(execution_id, rows[-1].sequence)
+                token = write_token(subject, EVERYTHING, (rows[-1].sequence,))
             changes = [journal.change_message(execution_id, each, names) for each in rows]
             return wire.ListChangesResponse(changes=changes, next_page_token=token)
 

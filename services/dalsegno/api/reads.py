@@ -8,6 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
+from dalsegno.rpc.tokens import TASK_TOKEN_KEY, ResumeTokens
 from dalsegno.store.records import ExecutionRow
 from dalsegno.store.store import Queries, Store, StoreUnreachable
 from dalsegno.workflow.refusals import Unavailable
@@ -33,6 +34,16 @@ class Reads:
         self._asked: dict[str, asyncio.Future[Counted | None]] = {}
         self._gathering: asyncio.Task[None] | None = None
         self._is_lost = False
+        self._tokens: ResumeTokens | None = None
+
+    async def resume_tokens(self) -> ResumeTokens:
+        """What makes and checks the tokens of streams. Raises Unavailable."""
+        if self._tokens is None:
+            key = await self.run(lambda queries: queries.setting(TASK_TOKEN_KEY))
+            if key is None:
+                raise Unavailable("no engine has opened the store yet")
+            self._tokens = ResumeTokens(key)
+        return self._tokens
 
     async def run(self, read: Callable[[Queries], Answer]) -> Answer:
         """What `read` gives, called with one snapshot of the store in a thread. Raises Unavailable."""

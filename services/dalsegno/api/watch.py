@@ -10,13 +10,16 @@ from dalsegno.api import reading
 from dalsegno.api.follow import Follower, Watched
 from dalsegno.api.reads import Reads
 from dalsegno.rpc import convert, journal, messages
-from dalsegno.rpc.tokens import read_resume_token, write_resume_token
+from dalsegno.rpc.tokens import ResumeTokens
 from dalsegno.store.records import ExecutionRow
 from dalsegno.store.store import EVERYTHING, Queries
 from dalsegno.v1 import execution_pb2
 from dalsegno.v1 import execution_service_pb2 as wire
-from dalsegno.workflow.refusals import NotFound
+from dalsegno.workflow.refusals import NotFound, RevisionAhead
 from dalsegno.workflow.states import COMPLETED_EXECUTION
+
+RPC = "WatchExecution"
+"""Whose resume tokens these are."""
 
 PAGE = 1000
 """As many tasks one page of a snapshot, or changes one batch, has at most."""
@@ -43,11 +46,22 @@ class Watcher:
         self._sent = 0
         self._at_rest = False
         self._names = reading.ChangeNames(self._id)
-        if request.resume_token:
-            self._sent = read_resume_token(request.resume_token, self._id)
+        self._tokens: ResumeTokens
+
+    async def _take_up(self) -> None:
+        """Begin where the request's token says. Raises InvalidResumeToken and Unavailable."""
+        self._tokens = await self._reads.resume_tokens()
+        if self._request.resume_token:
+            sent, *_ = self._tokens.read(self._request.resume_token, RPC, self._id, (int,))
+            self._sent = int(sent)
+
+    def _token(self, revision: int) -> str:
+        """That of a watcher who has everything up to this revision; 0: nothing yet."""
+        return self._tokens.write(RPC, self._id, revision)
 
     async def stream(self, watched: Watched) -> AsyncIterator[Response]:
-        """The whole stream. Raises NotFound, also when the execution is deleted meanwhile."""
+        """The whole stream. Raises NotFound, also when the execution is deleted meanwhile, and RevisionAhead."""
+        await self._take_up()
         if not self._sent and not self._request.from_first_change:
             async for page in self._snapshot():
                 yield page
@@ -74,7 +88,7 @@ class Watcher:
         first: execution_pb2.Execution | None = execution
         if execution.ByteSize() > LARGE:
             yield Response(
-                resume_token=write_resume_token(self._id, 0),
+                resume_token=self._token(0),
                 snapshot=Response.Snapshot(execution=execution, revision=revision),
             )
             first = None
@@ -84,10 +98,10 @@ class Watcher:
             first = None
             if not token:
                 break
-            yield Response(resume_token=write_resume_token(self._id, 0), snapshot=page)
+            yield Response(resume_token=self._token(0), snapshot=page)
         self._sent = revision
         self._at_rest = _rests(execution)
-        yield Response(resume_token=write_resume_token(self._id, revision), snapshot=page)
+        yield Response(resume_token=self._token(revision), snapshot=page)
 
     def _tasks(self, queries: Queries, token: str) -> tuple[list[execution_pb2.TaskExecution], str]:
         page = queries.tasks(self._id, size=PAGE, token=token)
@@ -99,6 +113,8 @@ class Watcher:
     def _next(self, queries: Queries) -> Response | None:
         """The changes that follow what was sent; None when there are none now."""
         row = reading.found(queries.execution(self._id), self._id)
+        if self._sent > row.revision:
+            raise RevisionAhead("execution", self._id, self._sent, row.revision)
         rows = queries.journal(self._id, self._sent, PAGE)
         if not rows:
             self._at_rest = row.state in _COMPLETED and not row.active_count
@@ -107,12 +123,12 @@ class Watcher:
         changes = [journal.change_message(self._id, each, names) for each in rows]
         self._sent = rows[-1].sequence
         batch = Response.ChangeBatch(changes=changes, waiting_for=reading.waiting_for(queries, row))
-        return Response(resume_token=write_resume_token(self._id, self._sent), changes=batch)
+        return Response(resume_token=self._token(self._sent), changes=batch)
 
     def _progress(self, queries: Queries) -> Response:
         row = reading.found(queries.execution(self._id), self._id)
         progress = Response.Progress(revision=self._sent, waiting_for=reading.waiting_for(queries, row))
-        return Response(resume_token=write_resume_token(self._id, self._sent), progress=progress)
+        return Response(resume_token=self._token(self._sent), progress=progress)
 
 
 async def wait(

@@ -25,11 +25,12 @@ from dalsegno.engine.server import EngineServer
 from dalsegno.engine.sessions import KeepLeases
 from dalsegno.engine.settings import Settings
 from dalsegno.engine.timers import Poll, Timers
-from dalsegno.engine.tokens import SETTING, Tokens, new_key
+from dalsegno.engine.tokens import Tokens, new_key
 from dalsegno.expressions.apart import POOL
 from dalsegno.expressions.compile import warm_up
 from dalsegno.rpc.memory import give_back_now_and_then
 from dalsegno.rpc.server import Server
+from dalsegno.rpc.tokens import TASK_TOKEN_KEY
 from dalsegno.store.store import Store
 from dalsegno.v1 import engine_service_pb2_grpc, executor_service_pb2_grpc
 
@@ -61,7 +62,7 @@ class Engine:
         self._page = open_page(settings)
         died_in = self._page.read()
         with store.write() as transaction:
-            tokens = Tokens(transaction.settle(SETTING, new_key()))
+            tokens = Tokens(transaction.settle(TASK_TOKEN_KEY, new_key()))
             deaths = count_death(transaction, died_in) if died_in is not None else 0
         self._page.clear()
         if died_in is not None and deaths:

@@ -8,12 +8,10 @@ import secrets
 from dalsegno.workflow.identity import AttemptKey, attempt_id, parse_attempt_id
 from dalsegno.workflow.refusals import PermissionDenied
 
-SETTING = "task_token_key"
-"""Where the store keeps the key, so that a token holds in every engine and after every restart (P12)."""
-
 
 def new_key() -> str:
-    """A key, for the first engine that needs one."""
+    """A key, kept in the store so that a token holds in every engine and after every restart (P12): made by the
+    first engine that needs one."""
     return secrets.token_hex(32)
 
 

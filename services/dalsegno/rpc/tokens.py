@@ -1,32 +1,54 @@
-"""Resume tokens: where a watcher of an execution goes on."""
+"""Resume tokens: where a stream goes on. They are signed, so that nobody makes one up, and name the rpc they are from.
+
+A token is the base64 of a JSON list, a full stop, and a MAC over the first part. Every api of a store has the same key.
+"""
 
 from __future__ import annotations
 
 import base64
-import re
+import hmac
+import json
+from collections.abc import Sequence
 
-from dalsegno.rpc.gate import NUMBER_MAX
 from dalsegno.workflow.refusals import InvalidResumeToken
 
+TASK_TOKEN_KEY = "task_token_key"
+"""The setting of the store that holds the key of task tokens, 32 bytes in hex; the key of resume tokens comes of it."""
 
-def write_resume_token(execution_id: str, revision: int) -> str:
-    """The token of a watcher who has everything up to this revision; 0: nothing yet.
-
-    >>> read_resume_token(write_resume_token("e", 7), "e")
-    7
-    """
-    return base64.urlsafe_b64encode(f"w1 {execution_id} {revision}".encode()).decode().rstrip("=")
+Part = str | int | float
 
 
-def read_resume_token(token: str, execution_id: str) -> int:
-    """The revision in a token of this execution. Raises InvalidResumeToken."""
-    try:
-        text = base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True).decode()
-        version, owner, revision = text.split(" ")
-    except ValueError:
-        raise InvalidResumeToken.of("resume_token", "is not one of ours") from None
-    if version != "w1" or not re.fullmatch(r"[0-9]{1,10}", revision) or int(revision) > NUMBER_MAX:
-        raise InvalidResumeToken.of("resume_token", "is not one of ours")
-    if owner != execution_id:
-        raise InvalidResumeToken.of("resume_token", f"is for execution {owner}")
-    return int(revision)
+class ResumeTokens:
+    """Makes and checks the tokens of all streams."""
+
+    def __init__(self, task_token_key: str) -> None:
+        self._key = hmac.digest(bytes.fromhex(task_token_key), b"resume tokens", "sha256")
+
+    def write(self, rpc: str, subject: str, *parts: Part) -> str:
+        """The token of a stream of this rpc: what it is about, and where it has come to.
+
+        >>> tokens = ResumeTokens("00")
+        >>> tokens.read(tokens.write("WatchExecution", "e", 7), "WatchExecution", "e", (int,))
+        [7]
+        """
+        text = json.dumps([rpc, subject, *parts], separators=(",", ":")).encode()
+        body = base64.urlsafe_b64encode(text).decode().rstrip("=")
+        return f"{body}.{self._mac(body)}"
+
+    def read(self, token: str, rpc: str, subject: str, shape: Sequence[type]) -> list[Part]:
+        """Where the stream had come to. Raises InvalidResumeToken."""
+        body, _, mac = token.partition(".")
+        if not hmac.compare_digest(self._mac(body).encode(), mac.encode("utf-8", "replace")):
+            raise InvalidResumeToken.of("resume_token", "is not genuine: give back what the stream gave, as it is")
+        made_by, about, *parts = json.loads(base64.urlsafe_b64decode(body + "=" * (-len(body) % 4)))
+        if made_by != rpc:
+            raise InvalidResumeToken.of("resume_token", f"is from a stream of {made_by}, not of {rpc}")
+        if about != subject:
+            raise InvalidResumeToken.of("resume_token", "is from a stream about something else: another id, or filter")
+        if tuple(map(type, parts)) != tuple(shape):
+            raise InvalidResumeToken.of("resume_token", "is from a server of another version: begin anew without one")
+        return parts
+
+    def _mac(self, body: str) -> str:
+        mac = hmac.digest(self._key, body.encode("utf-8", "replace"), "sha256")[:16]
+        return base64.urlsafe_b64encode(mac).decode().rstrip("=")

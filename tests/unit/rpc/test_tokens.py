@@ -6,26 +6,47 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dalsegno.rpc.tokens import read_resume_token, write_resume_token
+from dalsegno.rpc.tokens import ResumeTokens
 from dalsegno.workflow.refusals import InvalidResumeToken
 
 ID = "01890a5d-ac96-774b-bcce-b302099a8057"
+TOKENS = ResumeTokens("ab" * 32)
+TOKEN = TOKENS.write("WatchExecution", ID, 7)
 
 
-@given(st.integers(min_value=0, max_value=2**31 - 1))
-def test_a_token_brings_its_revision_back(revision: int) -> None:
+@given(st.integers(), st.text(), st.floats(allow_nan=False))
+def test_a_token_brings_back_where_the_stream_was(number: int, text: str, moment: float) -> None:
     """What was written is read."""
-    assert read_resume_token(write_resume_token(ID, revision), ID) == revision
+    token = TOKENS.write("WatchExecution", ID, number, text, moment)
+    assert TOKENS.read(token, "WatchExecution", ID, (int, str, float)) == [number, text, moment]
 
 
-def test_a_token_is_for_one_execution() -> None:
-    """The token of another execution is refused."""
-    with pytest.raises(InvalidResumeToken, match=ID):
-        read_resume_token(write_resume_token(ID, 7), "another")
+@pytest.mark.parametrize(
+    ("rpc", "subject", "shape", "reason"),
+    [
+        ("CancelExecutions", ID, (int,), "is from a stream of WatchExecution, not of CancelExecutions"),
+        ("WatchExecution", "another", (int,), "about something else"),
+        ("WatchExecution", ID, (int, int), "another version"),
+    ],
+)
+def test_a_token_is_for_one_stream(rpc: str, subject: str, shape: tuple[type, ...], reason: str) -> None:
+    """The token of another rpc, of another execution or filter, or of another form is refused."""
+    with pytest.raises(InvalidResumeToken, match=reason):
+        TOKENS.read(TOKEN, rpc, subject, shape)
 
 
 @given(st.text(max_size=80))
 def test_any_other_text_is_refused(text: str) -> None:
     """Whatever a caller makes up is a refusal, never a fault."""
-    with pytest.raises(InvalidResumeToken):
-        read_resume_token(text, ID)
+    with pytest.raises(InvalidResumeToken, match="not genuine"):
+        TOKENS.read(text, "WatchExecution", ID, (int,))
+
+
+def test_a_changed_token_is_refused() -> None:
+    """Nobody gets a revision that the server did not write: every character counts, and so does the store's key."""
+    for index, letter in enumerate(TOKEN):
+        other = "A" if letter != "A" else "B"
+        with pytest.raises(InvalidResumeToken):
+            TOKENS.read(TOKEN[:index] + other + TOKEN[index + 1 :], "WatchExecution", ID, (int,))
+    with pytest.raises(InvalidResumeToken, match="not genuine"):
+        ResumeTokens("cd" * 32).read(TOKEN, "WatchExecution", ID, (int,))
