@@ -220,28 +220,22 @@ def forget(batch: Batch, executions: Sequence[Execution]) -> None:
 
 
 def remembered(batch: Batch, name: str, execution_id: str, request: Any) -> bytes | None:
-    """The answer of the request that took this execution id, if this is the same one. Raises AlreadyExists."""
+    """The answer of the request that took this execution id, if this is the same one: it has the same body and the
+    same request id. Raises AlreadyExists."""
     found = batch.transaction.find_request(_ID_PLACE, execution_id)
-    if found is None or found.body_hash != _hash_without_request_id(name, request):
+    if found is None or found.body_hash != body_hash(name, request):
         raise AlreadyExists("execution", execution_id)
     return found.answer
 
 
 def remember(batch: Batch, name: str, execution_id: str, request: Any, answer: Message) -> None:
     """Keep which request took an execution id."""
-    row = RequestRow(_hash_without_request_id(name, request), answer.SerializeToString())
+    row = RequestRow(body_hash(name, request), answer.SerializeToString())
     batch.transaction.save_request(_ID_PLACE, execution_id, row, batch.at_s)
 
 
 _ID_PLACE = "\x1fexecution"
 """Stands for the namespace of chosen execution ids, which are unique over all namespaces."""
-
-
-def _hash_without_request_id(name: str, request: Any) -> str:
-    bare = type(request)()
-    bare.CopyFrom(request)
-    bare.request_id = ""
-    return body_hash(name, bare)
 
 
 def check_shared_fields(request: Any) -> Fields:

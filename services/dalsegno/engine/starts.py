@@ -18,14 +18,16 @@ from dalsegno.engine.requests import (
     remembered,
 )
 from dalsegno.expressions.environment import evaluate_environment
+from dalsegno.rpc import convert
 from dalsegno.rpc.convert import missing_workflow
 from dalsegno.store.records import DefinitionRow
-from dalsegno.v1 import action_service_pb2, execution_service_pb2
+from dalsegno.v1 import action_service_pb2, execution_pb2, execution_service_pb2
 from dalsegno.workflow.changes import ExecutionCreated
 from dalsegno.workflow.events import StartRequested
+from dalsegno.workflow.execution import Execution
 from dalsegno.workflow.identity import derived_id
 from dalsegno.workflow.model import ActionDescription, AdHocAction, Workflow
-from dalsegno.workflow.refusals import InvalidRequest, NotFound, Violation
+from dalsegno.workflow.refusals import AlreadyExists, InvalidRequest, NotFound, Violation
 from dalsegno.workflow.scope import EvaluationError
 from dalsegno.workflow.step import Given
 from dalsegno.workflow.value import EMPTY, Value
@@ -57,6 +59,8 @@ def _start_needs(asked: Asked, batch: Batch) -> Collection[str]:
         fields.uuid("definition_id", request.definition_id)
     if request.execution_id:
         fields.uuid("execution_id", request.execution_id)
+    elif request.on_conflict:
+        fields.refuse("on_conflict", "goes with an execution id: without one nothing is in conflict")
     fields.labels("labels", request.labels)
     fields.text("environment", request.environment)
     fields.text("description", request.description, DESCRIPTION_LENGTH)
@@ -71,6 +75,8 @@ def _start(asked: Asked, batch: Batch) -> execution_service_pb2.StartExecutionRe
     request, name = asked.request, "start_execution"
     chosen_id = request.execution_id
     if chosen_id and batch.exists(chosen_id):
+        if request.on_conflict == execution_service_pb2.ON_CONFLICT_USE_EXISTING:
+            return _existing(request, batch.open(chosen_id).copy.execution)
         answer = remembered(batch, name, chosen_id, request)
         return execution_service_pb2.StartExecutionResponse.FromString(answer or b"")
     workflow, row = _find_workflow(asked, batch)
@@ -83,10 +89,24 @@ def _start(asked: Asked, batch: Batch) -> execution_service_pb2.StartExecutionRe
         return execution_service_pb2.StartExecutionResponse(dry_run=dry_run_message(workflow, outcome))
     touched = batch.create(workflow, event)
     execution = execution_message(touched.copy.execution, touched.copy.at_s)
-    response = execution_service_pb2.StartExecutionResponse(execution=execution)
+    response = execution_service_pb2.StartExecutionResponse(execution=execution, created=True)
     if chosen_id:
         remember(batch, name, chosen_id, request, response)
     return response
+
+
+def _existing(
+    request: execution_service_pb2.StartExecutionRequest, execution: Execution
+) -> execution_service_pb2.StartExecutionResponse:
+    """The execution that has the id, as it is now. Raises AlreadyExists when it is none of the request's namespace."""
+    created = execution.created
+    if not created.workflow or created.namespace != request.namespace:
+        raise AlreadyExists("execution", request.execution_id)
+    if request.dry_run:
+        state = convert.execution_state(execution.state.value)
+        dry_run = execution_pb2.DryRun(state=state, revision=execution.revision)
+        return execution_service_pb2.StartExecutionResponse(dry_run=dry_run)
+    return execution_service_pb2.StartExecutionResponse(execution=execution_message(execution, execution.latest_s))
 
 
 def _find_workflow(asked: Asked, batch: Batch) -> tuple[Workflow, DefinitionRow]:

@@ -15,7 +15,7 @@ from tests.unit.engine.conftest import Desk
 
 from dalsegno.rpc.failure import Failure, read_failure
 from dalsegno.v1 import action_service_pb2 as actions
-from dalsegno.v1 import engine_service_pb2, execution_pb2
+from dalsegno.v1 import engine_service_pb2, execution_pb2, operation_pb2
 from dalsegno.v1 import environment_service_pb2 as environments
 from dalsegno.v1 import execution_service_pb2 as executions
 from dalsegno.v1 import executor_service_pb2 as wire
@@ -142,6 +142,76 @@ async def test_execution_id_of_the_callers_choice(desk: Desk) -> None:
     assert await desk.start("one", execution_id=chosen, input='{"name": "Ada"}') == first
     failure = await refused(desk.start("one", execution_id=chosen, input='{"name": "Bob"}'))
     assert (failure.code, failure.reason) == (grpc.StatusCode.ALREADY_EXISTS, "ALREADY_EXISTS")
+
+
+@pytest.mark.parametrize(("took", "asks"), [("r1", ""), ("", "r1"), ("r1", "r2")])
+async def test_a_taken_id_is_given_to_the_request_that_took_it_only(desk: Desk, took: str, asks: str) -> None:
+    """The same body with another request id, with one or without, is another request: ALREADY_EXISTS."""
+    await desk.create(ONE)
+    chosen, given = str(uuid.uuid4()), '{"name": "Ada"}'
+    first = await desk.start("one", execution_id=chosen, input=given, request_id=took)
+    assert await desk.start("one", execution_id=chosen, input=given, request_id=took) == first
+    failure = await refused(desk.start("one", execution_id=chosen, input=given, request_id=asks))
+    assert (failure.code, failure.reason) == (grpc.StatusCode.ALREADY_EXISTS, "ALREADY_EXISTS")
+    again = await desk.start("one", execution_id=chosen, input=given, request_id=took)
+    assert again == first, "the refused request has not taken the place of the first"
+
+
+async def test_use_existing_answers_with_the_execution_as_it_is_now(desk: Desk) -> None:
+    """Who only wants it to be there gets it as it is now, whatever it was started with, and that it was there."""
+    await desk.create(ONE)
+    use = executions.ON_CONFLICT_USE_EXISTING
+    request = executions.StartExecutionRequest(
+        workflow="one", execution_id=str(uuid.uuid4()), input='{"name": "Ada"}', on_conflict=use
+    )
+    first = await desk.submit("start_execution", request)
+    assert first.created
+    await desk.wait(request.execution_id, "RUNNING")
+    cancel = executions.CancelExecutionRequest(
+        execution_id=request.execution_id, terminate=operation_pb2.Terminate(message="enough")
+    )
+    await desk.submit("cancel_execution", cancel)
+    for given in ('{"name": "Ada"}', '{"name": "Bob"}'):
+        request.input = given
+        again = await desk.submit("start_execution", request)
+        assert not again.created
+        assert again.execution.state == execution_pb2.EXECUTION_STATE_CANCELLED
+        assert again.execution.input == first.execution.input
+    request.dry_run = True
+    dry = await desk.submit("start_execution", request)
+    assert (dry.created, dry.dry_run.state, dry.dry_run.revision) == (
+        False,
+        execution_pb2.EXECUTION_STATE_CANCELLED,
+        again.execution.revision,
+    )
+    assert len(desk.read(lambda queries: queries.executions().rows)) == 1
+
+
+async def test_use_existing_needs_an_id_of_the_same_namespace(desk: Desk) -> None:
+    """Without an id nothing can be in conflict; an id of another namespace is taken, and tells nothing."""
+    await desk.create(ONE)
+    await desk.create(ONE, namespace="other")
+    use, given = executions.ON_CONFLICT_USE_EXISTING, '{"name": "Ada"}'
+    failure = await refused(desk.start("one", input=given, on_conflict=use))
+    assert [violation.subject for violation in failure.violations] == ["on_conflict"]
+    chosen = (await desk.start("one", input=given)).id
+    failure = await refused(desk.start("one", input=given, execution_id=chosen, on_conflict=use, namespace="other"))
+    assert failure.code is grpc.StatusCode.ALREADY_EXISTS
+
+
+async def test_a_start_repeated_by_its_request_id_was_created(desk: Desk) -> None:
+    """With a request id the first answer comes again, `created` included, also with USE_EXISTING."""
+    await desk.create(ONE)
+    request = executions.StartExecutionRequest(
+        workflow="one",
+        execution_id=str(uuid.uuid4()),
+        input='{"name": "Ada"}',
+        request_id="r1",
+        on_conflict=executions.ON_CONFLICT_USE_EXISTING,
+    )
+    first = await desk.submit("start_execution", request)
+    assert first.created
+    assert await desk.submit("start_execution", request) == first
 
 
 async def test_dry_start_changes_nothing(desk: Desk) -> None:
