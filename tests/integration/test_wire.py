@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import json
 import os
 import signal
 import uuid
@@ -16,13 +14,11 @@ import pytest
 import pytest_asyncio
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
-from google.rpc.error_details_pb2 import ErrorInfo, ResourceInfo
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
-from grpc_status import rpc_status
+from tests.integration.refusing import first_of, invalid, not_found, refused
 from tests.processes import System, says_serving, state_of
 
 from dalsegno.rpc.channel import open_channel
-from dalsegno.rpc.failure import Failure, read_failure
 from dalsegno.v1 import (
     action_service_pb2,
     environment_service_pb2,
@@ -103,40 +99,6 @@ async def nothing_created(system: System) -> AsyncIterator[None]:
     before = await count(system)
     yield
     assert await count(system) == before
-
-
-async def refused(call: Awaitable[object], code: grpc.StatusCode, reason: str) -> Failure:
-    """What a call is refused with: this code, and an ErrorInfo of this reason."""
-    with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await call
-    failure = read_failure(caught.value)
-    assert (failure.code, failure.reason) == (code, reason), str(failure)
-    assert failure.request_id
-    status = rpc_status.from_call(caught.value)  # type: ignore[arg-type]
-    assert status is not None
-    info = ErrorInfo()
-    assert any(detail.Unpack(info) for detail in status.details)
-    assert info.domain == "dalsegno"
-    return failure
-
-
-async def invalid(call: Awaitable[object], *fields: str, reason: str = "INVALID_REQUEST") -> Failure:
-    """Refused with INVALID_ARGUMENT and a BadRequest that names exactly these fields."""
-    failure = await refused(call, grpc.StatusCode.INVALID_ARGUMENT, reason)
-    assert sorted(violation.subject for violation in failure.violations) == sorted(fields), str(failure)
-    return failure
-
-
-async def not_found(call: Awaitable[object], name: str) -> None:
-    """Refused with NOT_FOUND and a ResourceInfo that says what."""
-    with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await call
-    assert caught.value.code() is grpc.StatusCode.NOT_FOUND, caught.value.details()
-    status = rpc_status.from_call(caught.value)  # type: ignore[arg-type]
-    assert status is not None
-    thing = ResourceInfo()
-    assert any(detail.Unpack(thing) for detail in status.details)
-    assert thing.resource_name == name
 
 
 # Definitions
@@ -497,55 +459,6 @@ async def test_environments_refuse(system: System) -> None:
     assert (await get(w.GetEnvironmentRequest(name="moving"))).environment == stored.environment
 
 
-async def test_resume_tokens_are_checked(system: System) -> None:
-    """A resume token that no stream of this execution gave is refused."""
-    one, other = await system.run("greeting", {"name": 1}), await system.run("greeting", {"name": 2})
-    watch = system.executions.WatchExecution
-    token = (await first_of(watch(execution_service_pb2.WatchExecutionRequest(execution_id=one.id)))).resume_token
-    made_up = base64.urlsafe_b64encode(json.dumps(["WatchExecution", other.id, 1]).encode()).decode().rstrip("=")
-    pause = execution_service_pb2.PauseExecutionsRequest(filter=f"id={other.id}")
-    paused = (await first_of(system.executions.PauseExecutions(pause))).resume_token
-    for wrong in (token, "nonsense", made_up, f"{made_up}.{token.partition('.')[2]}", paused, paused[:-1]):
-        request = execution_service_pb2.WatchExecutionRequest(execution_id=other.id, resume_token=wrong)
-        await invalid(first_of(watch(request)), "resume_token", reason="INVALID_RESUME_TOKEN")
-    for wrong in (token, made_up, paused):
-        cancel = execution_service_pb2.CancelExecutionsRequest(filter=f"id={other.id}", resume_token=wrong)
-        await invalid(
-            first_of(system.executions.CancelExecutions(cancel)), "resume_token", reason="INVALID_RESUME_TOKEN"
-        )
-    changes = execution_service_pb2.ListChangesRequest(execution_id=one.id, page_token=token)
-    await invalid(system.executions.ListChanges(changes), "page_token", reason="INVALID_PAGE_TOKEN")
-
-
-@pytest.mark.parametrize("field", ["root", "parent", "id"])
-async def test_a_mistyped_id_in_a_filter_is_refused(system: System, field: str) -> None:
-    """A list of nothing would look like an answer, and an operation on nothing like success: both are refused."""
-    listed = execution_service_pb2.ListExecutionsRequest(filter=f"{field}=01890a5d-ac96-774b-bcce")
-    await invalid(system.executions.ListExecutions(listed), "filter")
-    cancel = execution_service_pb2.CancelExecutionsRequest(filter=f"{field}=oops")
-    await invalid(first_of(system.executions.CancelExecutions(cancel)), "filter")
-
-
-async def test_words_that_are_not_known_are_refused(system: System) -> None:
-    """A newer client's word might mean the contrary of the default, so it is not taken for the default."""
-    pause = execution_service_pb2.PauseExecutionRequest(execution_id=UNKNOWN_ID, delegates=99)  # type: ignore[arg-type]
-    await invalid(system.executions.PauseExecution(pause), "delegates")
-    many = execution_service_pb2.PauseExecutionsRequest(filter="state=RUNNING", each=pause)
-    await invalid(first_of(system.executions.PauseExecutions(many)), "each.delegates")
-
-
-async def test_a_definition_id_stands_alone(system: System) -> None:
-    """What a definition id says already is refused beside it, not silently left out."""
-    w = workflow_service_pb2
-    found = (await system.workflows.GetWorkflow(w.GetWorkflowRequest(name="greeting"))).workflow
-    beside = w.GetWorkflowRequest(definition_id=found.definition_id, name="greeting", version=1)
-    await invalid(system.workflows.GetWorkflow(beside), "name", "version")
-    start = Start(definition_id=found.definition_id, workflow="greeting", version=1, input='{"name": 1}')
-    await invalid(system.executions.StartExecution(start), "definition_id", "version")
-    alone = await system.workflows.GetWorkflow(w.GetWorkflowRequest(definition_id=found.definition_id))
-    assert alone.workflow == found
-
-
 async def test_wait_ends_before_its_deadline(system: System) -> None:
     """WaitExecution answers shortly before the call's deadline, or after its timeout, and says that it is not over."""
     execution_id = await system.begin("waiting")
@@ -620,14 +533,6 @@ def controls(execution_id: str) -> list[tuple[Any, Any]]:
         (lambda system: system.executions.CancelExecution, e.CancelExecutionRequest(execution_id=execution_id)),
         (lambda system: system.executions.DeleteExecution, e.DeleteExecutionRequest(execution_id=execution_id)),
     ]
-
-
-async def first_of(stream: Any) -> Any:
-    """The first message of a stream, which is then left."""
-    async for message in stream:
-        stream.cancel()
-        return message
-    raise AssertionError("the stream ended without a message")
 
 
 async def settled(system: System, execution_id: str) -> Any:

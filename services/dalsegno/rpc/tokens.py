@@ -40,6 +40,7 @@ class ResumeTokens:
         body, _, mac = token.partition(".")
         if not hmac.compare_digest(self._mac(body).encode(), mac.encode("utf-8", "replace")):
             raise InvalidResumeToken.of("resume_token", "is not genuine: give back what the stream gave, as it is")
+        parts: list[Part]
         made_by, about, *parts = json.loads(base64.urlsafe_b64decode(body + "=" * (-len(body) % 4)))
         if made_by != rpc:
             raise InvalidResumeToken.of("resume_token", f"is from a stream of {made_by}, not of {rpc}")

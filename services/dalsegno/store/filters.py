@@ -14,10 +14,11 @@ import operator as operators
 import re
 import time
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import Enum
+from typing import Any
 
 from dalsegno.workflow.refusals import InvalidRequest, Violation
 from dalsegno.workflow.states import AttemptState, ExecutionState, TaskState
@@ -78,7 +79,12 @@ class Term:
         return repr((self.column, self.operator, self.moment or self.values, self.label))
 
 
-_ORDERS = {"<": operators.lt, "<=": operators.le, ">": operators.gt, ">=": operators.ge}
+_ORDERS: dict[str, Callable[[Any, Any], bool]] = {
+    "<": operators.lt,
+    "<=": operators.le,
+    ">": operators.gt,
+    ">=": operators.ge,
+}
 
 
 def _equals(cell: object, value: Wanted) -> bool:

@@ -234,11 +234,11 @@ async def test_bytes_that_are_no_message_are_the_callers_mistake(
     world: World, caplog: pytest.LogCaptureFixture, method: str, data: bytes
 ) -> None:
     """They are INVALID_ARGUMENT in the contract's words, on unary calls and streams, and no fault in the log."""
-    call: Any
+    channel: Any = world.channel
     if method.startswith("Executor"):
-        call = world.channel.stream_stream(f"/dalsegno.v1.{method}")(iter([data]))
+        call = channel.stream_stream(f"/dalsegno.v1.{method}")(iter([data]))
     else:
-        call = world.channel.unary_stream(f"/dalsegno.v1.{method}")(data)
+        call = channel.unary_stream(f"/dalsegno.v1.{method}")(data)
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         async for _ in call:
             pass
@@ -251,11 +251,12 @@ async def test_bytes_that_are_no_message_are_the_callers_mistake(
 @pytest.mark.parametrize("method", ["/dalsegno.v1.EngineService/Nothing", "/no.such/Service", "/x"])
 async def test_a_method_that_is_not_there_is_refused_with_details(world: World, method: str) -> None:
     """UNIMPLEMENTED has an ErrorInfo like every other error, for all four kinds of calls."""
+    channel: Any = world.channel
     calls: list[Any] = [
-        world.channel.unary_unary(method)(b""),
-        world.channel.stream_unary(method)(iter([b""])),
-        aiter(world.channel.unary_stream(method)(b"")).__anext__(),
-        aiter(world.channel.stream_stream(method)(iter([b""]))).__anext__(),
+        channel.unary_unary(method)(b""),
+        channel.stream_unary(method)(iter([b""])),
+        aiter(channel.unary_stream(method)(b"")).__anext__(),
+        aiter(channel.stream_stream(method)(iter([b""]))).__anext__(),
     ]
     for call in calls:
         with pytest.raises(grpc.aio.AioRpcError) as caught:

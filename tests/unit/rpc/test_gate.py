@@ -19,7 +19,8 @@ from dalsegno.v1 import engine_service_pb2, execution_service_pb2, executor_serv
 
 Start = execution_service_pb2.StartExecutionRequest
 Resume = execution_service_pb2.ResumeExecutionRequest
-Task = operation_pb2.ResumeTask
+Pause: Any = execution_service_pb2.PauseExecutionRequest
+Task: Any = operation_pb2.ResumeTask
 
 
 @pytest.mark.parametrize(
@@ -38,8 +39,8 @@ Task = operation_pb2.ResumeTask
         (execution_service_pb2.WaitExecutionRequest(timeout=Duration(seconds=2**62)), ["timeout"]),
         (execution_service_pb2.WaitExecutionRequest(timeout=Duration(seconds=1, nanos=-1)), ["timeout"]),
         (execution_service_pb2.UpdateContextRequest(unset=["a", "\0"]), ["unset[1]"]),
-        (execution_service_pb2.PauseExecutionRequest(delegates=2), []),
-        (execution_service_pb2.PauseExecutionRequest(delegates=99), ["delegates"]),
+        (Pause(delegates=2), []),
+        (Pause(delegates=99), ["delegates"]),
         (Resume(tasks=[Task(child=1), Task(child=-1)]), ["tasks[1].child"]),
     ],
 )
@@ -50,7 +51,7 @@ def test_each_wrong_field_is_named(message: Any, fields: list[str]) -> None:
 
 def test_an_unknown_word_is_told_with_those_that_are_known() -> None:
     """A number that the enum does not have is refused before anybody takes it for the default."""
-    (violation,) = wrong_fields(operation_pb2.ResumeTask(child=7))
+    (violation,) = wrong_fields(Task(child=7))
     assert violation.description.startswith(
         "is 7, which this server does not know; it knows CHILD_RERUN_UNSPECIFIED (0)"
     )
