@@ -33,6 +33,7 @@ FIELDS: dict[str, Any] = {
     "execution_id": UNKNOWN,
     "task_execution_id": f"{UNKNOWN}.1",
     "action_execution_id": f"{UNKNOWN}.1.0.1",
+    "field": "result",
     "name": "some.name",
     "text": ORQUESTA,
 }
