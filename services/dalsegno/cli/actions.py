@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 from google.protobuf.duration_pb2 import Duration
 
+from dalsegno.cli.away import ERRAND
 from dalsegno.cli.connection import DEFAULT_SERVER, PATIENCE_S, Connection, ask
 from dalsegno.cli.exits import CANCELLED, ERROR, SUCCESS, Complaint
 from dalsegno.cli.inputs import decode_json, encode_json, read_input, read_labels
@@ -257,11 +258,13 @@ async def _wait_for_end(
 ) -> execution_pb2.ActionExecution:
     """Look again, ever less often, until it has ended: there is no stream for a single action."""
     wait_s = 0.02
+    ERRAND.leaving = f"{running.id} goes on without you; see it with: dalsegno action show {running.id}"
     while running.state not in _EXIT_CODES:
         await asyncio.sleep(wait_s)
         wait_s = min(1.0, 1.5 * wait_s)
         request = messages.GetActionExecutionRequest(action_execution_id=running.id)
         running = (await ask(connection.actions.GetActionExecution, request, PATIENCE_S)).action_execution
+    ERRAND.leaving = ""
     return running
 
 

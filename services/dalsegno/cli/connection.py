@@ -14,6 +14,8 @@ import grpc
 from google.protobuf.message import Message
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from dalsegno.cli.away import ERRAND, Patience
+from dalsegno.cli.away import PATIENCE_S as PATIENCE_S
 from dalsegno.cli.exits import UNREACHABLE, Complaint
 from dalsegno.rpc.channel import ACTOR_KEY, open_channel
 from dalsegno.v1 import (
@@ -27,8 +29,6 @@ DEFAULT_SERVER = "127.0.0.1:7700"
 """Where `dalsegno serve` listens and every other command looks unless told otherwise."""
 
 CALL_S = 30.0
-PATIENCE_S = 20.0
-"""How long a call is repeated while nobody answers: long enough for a supervisor to start a dead service again."""
 
 Q = TypeVar("Q", bound=Message, contravariant=True)
 A = TypeVar("A", bound=Message, covariant=True)
@@ -46,8 +46,10 @@ class Unary(Protocol[Q, A]):
 class Connection:
     """The four public services of one server."""
 
-    def __init__(self, address: str, channel: grpc.aio.Channel) -> None:
+    def __init__(self, address: str, channel: grpc.aio.Channel, *, is_private: bool = False) -> None:
         self.address = address
+        self.is_private = is_private
+        """Whether the server ends with this command."""
         self.workflows = workflow_service_pb2_grpc.WorkflowServiceStub(channel)
         self.executions = execution_service_pb2_grpc.ExecutionServiceStub(channel)
         self.actions = action_service_pb2_grpc.ActionServiceStub(channel)
@@ -55,28 +57,58 @@ class Connection:
 
 
 @asynccontextmanager
-async def connect(address: str) -> AsyncIterator[Connection]:
+async def connect(address: str, *, is_private: bool = False) -> AsyncIterator[Connection]:
     """A connection to the server at `address`, HOST:PORT."""
     if not address.rpartition(":")[2].isdigit():
         raise Complaint(f"--server {address}: not of the form HOST:PORT", f"for instance --server {DEFAULT_SERVER}")
+    ERRAND.address = address
     async with open_channel(address) as channel:
-        yield Connection(address, channel)
+        ERRAND.is_connected = lambda: channel.get_state() is grpc.ChannelConnectivity.READY
+        yield Connection(address, channel, is_private=is_private)
+
+
+def come_back(connection: Connection, execution_id: str) -> str:
+    """What becomes of an execution when its watcher leaves, and how to see it again."""
+    if connection.is_private:
+        return f"{execution_id} ends here, with the private server that it ran on"
+    server = "" if connection.address == DEFAULT_SERVER else f" --server {connection.address}"
+    return f"{execution_id} goes on without you; come back with: dalsegno watch {execution_id}{server}"
 
 
 async def ask(method: Unary[Q, A], request: Q, patience_s: float = 0.0) -> A:
-    """Call `method`, and again while it is unavailable for `patience_s` seconds.
+    """Call `method`, and again while it is unavailable for `patience_s` seconds, saying so.
 
     Only for what may be repeated: reads, and writes with a request id. Raises grpc.aio.AioRpcError.
     """
-    give_up_at, wait_s = time.monotonic() + patience_s, 0.1
-    while True:
-        try:
-            return await method(request, timeout=CALL_S, metadata=actor_metadata())
-        except grpc.aio.AioRpcError as error:
-            if error.code() is not grpc.StatusCode.UNAVAILABLE or time.monotonic() + wait_s > give_up_at:
-                raise
-        await asyncio.sleep(wait_s)
-        wait_s = min(1.0, 2 * wait_s)
+    outer = ERRAND.leaving
+    was_sent = False
+    async with Patience(patience_s) as patience:
+        while True:
+            ERRAND.leaving = _doubt(request) or outer  # from now on it may arrive
+            try:
+                answer = await method(request, timeout=CALL_S, metadata=actor_metadata())
+            except grpc.aio.AioRpcError as error:
+                was_sent = was_sent or "failed to connect" not in (error.details() or "")
+                if not was_sent or error.code() not in _UNKNOWN_OUTCOMES:
+                    ERRAND.leaving = outer
+                if error.code() is not grpc.StatusCode.UNAVAILABLE:
+                    raise
+                await patience.wait(error)
+            else:
+                ERRAND.leaving = outer
+                patience.answered()
+                return answer
+
+
+_UNKNOWN_OUTCOMES = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED}
+
+
+def _doubt(request: object) -> str:
+    """What somebody should know who leaves a write that nobody has answered; empty for a read."""
+    request_id = getattr(request, "request_id", "")
+    if not request_id or getattr(request, "dry_run", False):
+        return ""
+    return f"it is not known whether this was done; it is done once if you repeat it with --request-id {request_id}"
 
 
 def actor_metadata() -> tuple[tuple[str, str], ...]:

@@ -8,6 +8,7 @@ from dataclasses import replace
 import grpc
 from rich.text import Text
 
+from dalsegno.cli.away import ERRAND
 from dalsegno.cli.clean import one_line, visible
 from dalsegno.cli.exits import UNREACHABLE, USAGE, Complaint
 from dalsegno.cli.printing import PRINTING, Format
@@ -32,8 +33,18 @@ def print_failure(error: grpc.aio.AioRpcError, server: str) -> int:
     if failure.problems:
         failure = replace(failure, message=f"the definition has {_count(len(failure.problems) + failure.left_out)}:")
     exit_code = UNREACHABLE if failure.code in _SERVERS_FAULT else USAGE
+    if exit_code == UNREACHABLE and ERRAND.leaving:
+        details["then"] = ERRAND.leaving
     _print_error(str(failure), _advise(failure).format(server=server), details, exit_code)
+    if exit_code == UNREACHABLE:
+        print_leaving()
     return exit_code
+
+
+def print_leaving() -> None:
+    """Say what goes on without a command that ends before its time, and how to come back."""
+    if ERRAND.leaving and PRINTING.form is Format.TABLE:
+        console(error=True).tell(Text.assemble(("then:  ", "bold"), one_line(ERRAND.leaving)), indent=7)
 
 
 def print_usage(message: str) -> None:

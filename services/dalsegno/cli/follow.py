@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-import time
 from collections.abc import AsyncGenerator
 
 import grpc
 
-from dalsegno.cli.connection import PATIENCE_S, Connection
+from dalsegno.cli.away import PATIENCE_S, Patience
+from dalsegno.cli.connection import Connection
 from dalsegno.v1 import execution_service_pb2 as messages
 
 _TEMPORARY = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED, grpc.StatusCode.UNKNOWN, grpc.StatusCode.INTERNAL}
@@ -24,17 +23,17 @@ async def follow(
     has not been there for `patience_s` seconds.
     """
     request = messages.WatchExecutionRequest(execution_id=execution_id, keep_open=keep_open)
-    heard_at = time.monotonic()
-    while True:
-        try:
-            stream = connection.executions.WatchExecution(request)
-            async for message in stream:
-                heard_at = time.monotonic()
-                if message.resume_token:
-                    request.resume_token = message.resume_token
-                yield message
-            return
-        except grpc.aio.AioRpcError as error:
-            if error.code() not in _TEMPORARY or time.monotonic() - heard_at > patience_s:
-                raise
-        await asyncio.sleep(0.2)
+    async with Patience(patience_s) as patience:
+        while True:
+            try:
+                stream = connection.executions.WatchExecution(request)
+                async for message in stream:
+                    patience.answered()
+                    if message.resume_token:
+                        request.resume_token = message.resume_token
+                    yield message
+                return
+            except grpc.aio.AioRpcError as error:
+                if error.code() not in _TEMPORARY:
+                    raise
+                await patience.wait(error)

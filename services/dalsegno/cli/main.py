@@ -10,8 +10,9 @@ from typer import rich_utils
 from typer._click.exceptions import ClickException  # not named elsewhere: what is wrong with the words
 
 from dalsegno.cli import actions, controls, demo, environments, examples, executions, run, serve, workflows
+from dalsegno.cli.away import ERRAND
 from dalsegno.cli.exits import INTERRUPTED, USAGE, Complaint
-from dalsegno.cli.failures import print_complaint, print_usage
+from dalsegno.cli.failures import print_complaint, print_leaving, print_usage
 from dalsegno.cli.printing import PRINTING, Format
 from dalsegno.cli.words import add_shared_options, find_form, move_options
 
@@ -71,17 +72,22 @@ app.add_typer(examples.app, name="examples")
 def main() -> None:
     """Run the command that was typed. What a person did wrong is said in words, never with a traceback."""
     PRINTING.reset()
+    ERRAND.reset()
     program = typer.main.get_command(app)
     add_shared_options(program)
     words = move_options(program, sys.argv[1:])
     PRINTING.form = find_form(words)
     try:
-        sys.exit(program.main(words, prog_name="dalsegno", standalone_mode=False) or 0)
+        code = program.main(words, prog_name="dalsegno", standalone_mode=False) or 0
+        if code == INTERRUPTED:  # the parser makes an exit code of Ctrl-C
+            print_leaving()
+        sys.exit(code)
     except Complaint as complaint:
         sys.exit(print_complaint(complaint))
     except ClickException as error:
         sys.exit(_print_misuse(error))
     except (KeyboardInterrupt, typer.Abort):
+        print_leaving()
         sys.exit(INTERRUPTED)
     except BrokenPipeError:  # `dalsegno list | head`
         sys.stderr.close()

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
-import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Any
 
 import grpc
 
-from dalsegno.cli.connection import PATIENCE_S, Connection, actor_metadata
+from dalsegno.cli.away import ERRAND, Patience
+from dalsegno.cli.connection import Connection, actor_metadata
 from dalsegno.cli.exits import ERROR, SUCCESS
 from dalsegno.cli.output import print_note, print_rows, short
 from dalsegno.cli.printing import Format
@@ -39,25 +38,34 @@ async def operate_on_many(connection: Connection, each: Any, many: Many) -> int:
     request = getattr(messages, f"{many.verb}ExecutionsRequest")(filter=many.filter, each=each, rate=many.rate)
     method: Callable[..., Any] = getattr(connection.executions, f"{many.verb}Executions")
     outcomes: list[operation_pb2.BulkOutcome] = []
-    heard_at = time.monotonic()
-    while True:
-        try:
-            async for response in method(request, metadata=actor_metadata()):
-                heard_at, request.resume_token = time.monotonic(), response.resume_token
-                outcomes.append(response.outcome)
-                if many.output is Format.TABLE:
-                    console().tell(_line(response.outcome))
-            break
-        except grpc.aio.AioRpcError as error:
-            if error.code() is not grpc.StatusCode.UNAVAILABLE or time.monotonic() - heard_at > PATIENCE_S:
-                raise
-        await asyncio.sleep(0.3)
+    ERRAND.leaving = "those that were told of are done, others may be too: see with `dalsegno list`, then ask again"
+    async for outcome in _outcomes(method, request):
+        outcomes.append(outcome)
+        if many.output is Format.TABLE:
+            console().tell(_line(outcome))
+    ERRAND.leaving = ""
     refused = sum(each.HasField("refusal") for each in outcomes)
     if many.output is not Format.TABLE:
         print_rows(many.output, outcomes, (), ())
     else:
         print_note(f"{len(outcomes)} execution{'' if len(outcomes) == 1 else 's'}, {refused} refused")
     return ERROR if refused else SUCCESS
+
+
+async def _outcomes(method: Callable[..., Any], request: Any) -> AsyncIterator[operation_pb2.BulkOutcome]:
+    """What became of each, through broken streams."""
+    async with Patience() as patience:
+        while True:
+            try:
+                async for response in method(request, metadata=actor_metadata()):
+                    patience.answered()
+                    request.resume_token = response.resume_token
+                    yield response.outcome
+                return
+            except grpc.aio.AioRpcError as error:
+                if error.code() is not grpc.StatusCode.UNAVAILABLE:
+                    raise
+                await patience.wait(error)
 
 
 def _line(outcome: operation_pb2.BulkOutcome) -> str:

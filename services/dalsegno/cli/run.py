@@ -113,7 +113,7 @@ async def run_at(
 ) -> int:
     """Run a workflow at this server, show it to its end, say what the server refuses; return the exit code."""
     try:
-        async with connect(address) as connection:
+        async with connect(address, is_private=private) as connection:
             return await _run_to_rest(connection, definition, start, output, private=private)
     except grpc.aio.AioRpcError as error:
         return print_failure(error, address)

@@ -11,7 +11,8 @@ import grpc
 from rich.live import Live
 from rich.tree import Tree
 
-from dalsegno.cli.connection import Connection
+from dalsegno.cli.away import ERRAND
+from dalsegno.cli.connection import Connection, come_back
 from dalsegno.cli.follow import follow
 from dalsegno.cli.lines import Progress, describe_message
 from dalsegno.cli.picture import Picture
@@ -81,6 +82,7 @@ async def watch_to_rest(
 ) -> Picture:
     """Show an execution until it is at rest, or PAUSED with `stop_at_pause`; return how it stands then."""
     watch, progress = Watch(connection, execution_id), Progress()
+    ERRAND.leaving = come_back(connection, execution_id)
     with _screen(watch, out) as live:
         async with aclosing(watch.messages(keep_open=keep_open)) as stream:
             async for message in stream:
@@ -89,6 +91,7 @@ async def watch_to_rest(
                         out.tell(line)
                 if stop_at_pause and watch.picture.state == "PAUSED":
                     break
+    ERRAND.leaving = ""
     return watch.picture
 
 

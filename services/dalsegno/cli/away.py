@@ -1,0 +1,108 @@
+"""The server is away: what is said while a command tries again, and what when it ends before its time.
+
+nobody answers ──▶ 1 s: a word ──▶ every 5 s: how long it will try ──▶ 20 s: the end, with what goes on and how to
+come back. Ctrl-C comes to the same end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Self
+
+import grpc
+
+from dalsegno.cli.output import print_note
+
+PATIENCE_S = 20.0
+"""How long a call is repeated while nobody answers: long enough for a supervisor to start a dead service again."""
+FIRST_WORD_S = 1.0
+NEXT_WORD_S = 5.0
+_LOOK_S = 0.2
+_FIRST_WAIT_S = 0.1
+_LONGEST_WAIT_S = 1.0
+
+
+@dataclass(slots=True)
+class Errand:
+    """What the command is about; one command runs in one process, so there is one of these."""
+
+    address: str = ""
+    """The server that it talks to."""
+    is_connected: Callable[[], bool] = lambda: True
+    """Whether there is a connection to it now."""
+    leaving: str = ""
+    """What is said when it ends before its time: what goes on without it, and how to come back."""
+
+    def reset(self) -> None:
+        """Forget it."""
+        self.address = self.leaving = ""
+        self.is_connected = lambda: True
+
+
+ERRAND = Errand()
+
+
+class Patience:
+    """Trying again while nobody answers, with a word now and then. Used with `async with`."""
+
+    def __init__(self, within_s: float = PATIENCE_S) -> None:
+        self._within_s = within_s
+        self._is_failing = False
+        self._wait_s = _FIRST_WAIT_S
+        self._away_since_s: float | None = None
+        self._has_spoken = False
+        self._talking: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        self._talking = asyncio.create_task(self._talk())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        assert self._talking is not None
+        self._talking.cancel()
+
+    def answered(self) -> None:
+        """There was an answer, so that patience begins anew."""
+        if self._has_spoken:
+            print_note("the server answers again")
+        self._is_failing, self._away_since_s, self._has_spoken, self._wait_s = False, None, False, _FIRST_WAIT_S
+
+    async def wait(self, error: grpc.aio.AioRpcError) -> None:
+        """Return when it is time to try again. Raises the error when the time for that is over."""
+        self._is_failing = True
+        if self._left_s() <= self._wait_s:
+            raise error
+        await asyncio.sleep(self._wait_s)
+        self._wait_s = min(_LONGEST_WAIT_S, 2 * self._wait_s)
+
+    def _left_s(self) -> float:
+        now_s = time.monotonic()
+        if self._away_since_s is None:
+            self._away_since_s = now_s
+        return self._away_since_s + self._within_s - now_s
+
+    async def _talk(self) -> None:
+        """Say after a second that nobody answers, or that there is no connection yet; then how long it goes on."""
+        word_after_s = FIRST_WORD_S
+        while True:
+            await asyncio.sleep(_LOOK_S)
+            if not self._is_failing and ERRAND.is_connected():
+                self._away_since_s = None
+                word_after_s = FIRST_WORD_S
+                continue
+            left_s = max(0.0, self._left_s())
+            since_s = self._within_s - left_s
+            if since_s >= word_after_s:
+                self._speak(since_s, left_s)
+                word_after_s = since_s + NEXT_WORD_S
+
+    def _speak(self, since_s: float, left_s: float) -> None:
+        if not self._has_spoken:
+            place = f" at {ERRAND.address}" if ERRAND.address else ""
+            print_note(f"the server{place} does not answer; trying for another {left_s:.0f} s (Ctrl-C ends that)")
+        else:
+            print_note(f"no answer for {since_s:.0f} s; trying for another {left_s:.0f} s")
+        self._has_spoken = True

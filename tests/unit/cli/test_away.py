@@ -1,0 +1,165 @@
+"""A server that is away: what is said meanwhile, and what at the end, by itself or by Ctrl-C."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import grpc
+import pytest
+
+from dalsegno.cli.away import ERRAND, Patience
+from dalsegno.v1 import action_service_pb2, execution_pb2, execution_service_pb2
+from dalsegno.workflow.refusals import Unavailable
+
+ID = "0193b5c2-7f3a-7e51-9d0c-5a8f2c1e6b47"
+NOWHERE = "127.0.0.1:1"
+Type = Callable[..., Any]
+
+
+@pytest.fixture(autouse=True)
+def _no_errand() -> Iterator[None]:
+    """Each test begins without one."""
+    ERRAND.reset()
+    yield
+    ERRAND.reset()
+
+
+def away() -> grpc.aio.AioRpcError:
+    """How gRPC says that nobody answers."""
+    return grpc.aio.AioRpcError(grpc.StatusCode.UNAVAILABLE, grpc.aio.Metadata(), grpc.aio.Metadata(), "away")
+
+
+async def test_a_word_after_a_second_and_then_how_long_it_goes_on(capsys: pytest.CaptureFixture[str]) -> None:
+    """Nobody is left with a silent terminal; the error comes when the time is over."""
+    ERRAND.address = NOWHERE
+    began_s = time.monotonic()
+    said_s: list[float] = []
+
+    async def try_for_ever(patience: Patience) -> None:
+        while True:
+            await patience.wait(away())
+            if not said_s and capsys.readouterr().err:
+                said_s.append(time.monotonic() - began_s)
+
+    async with Patience(7.5) as patience:
+        with pytest.raises(grpc.aio.AioRpcError):
+            await try_for_ever(patience)
+    assert 0.9 < said_s[0] < 2.3
+    assert 5.5 < time.monotonic() - began_s < 8
+    assert capsys.readouterr().err.startswith("no answer for 6 s; trying for another 1 s")
+
+
+async def test_a_short_absence_costs_no_word(capsys: pytest.CaptureFixture[str]) -> None:
+    """What is back within a second is nobody's concern; what is back later is said to be."""
+    async with Patience() as patience:
+        await patience.wait(away())
+        patience.answered()
+        assert capsys.readouterr().err == ""
+        for _ in range(5):
+            await patience.wait(away())
+        patience.answered()
+    first, last = capsys.readouterr().err.splitlines()
+    assert first.startswith("the server does not answer; trying for another 19 s")
+    assert last == "the server answers again"
+
+
+async def test_a_server_that_cannot_be_connected_is_spoken_of_before_any_error(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A name that leads nowhere keeps a connection waiting for many seconds; a slow answer is another matter."""
+    async with Patience():
+        await asyncio.sleep(1.6)
+        assert capsys.readouterr().err == ""
+        ERRAND.is_connected = lambda: False
+        await asyncio.sleep(1.6)
+    assert "does not answer" in capsys.readouterr().err
+
+
+def interrupt_when(is_time: Callable[[], object]) -> None:
+    """Press Ctrl-C once something is so."""
+
+    def press() -> None:
+        while not is_time():
+            time.sleep(0.02)
+        time.sleep(0.3)
+        signal.raise_signal(signal.SIGINT)
+
+    threading.Thread(target=press, daemon=True).start()
+
+
+def test_ctrl_c_while_watching_tells_how_to_come_back(api: Any, type_command: Type) -> None:
+    """The execution does not end with whoever watches it."""
+    running = execution_pb2.Execution(id=ID, workflow="w", state=execution_pb2.EXECUTION_STATE_RUNNING)
+    page = execution_service_pb2.WatchExecutionResponse()
+    page.snapshot.execution.CopyFrom(running)
+    gone = threading.Event()
+
+    def messages() -> Iterator[Any]:
+        yield page
+        gone.wait(10)
+
+    api.answer("WatchExecution", messages())
+    interrupt_when(lambda: api.requests)
+    ended = type_command("watch", ID, "-s", api.address)
+    gone.set()
+
+    assert ended.exit_code == 130
+    assert ended.err == f"then:  {ID} goes on without you; come back with: dalsegno watch {ID} --server {api.address}\n"
+
+
+def test_ctrl_c_on_a_write_tells_what_is_not_known(api: Any, type_command: Type) -> None:
+    """It may have arrived: repeated with its request id it is done once."""
+    api.answer("StartExecution", Unavailable("the engine is being restarted"))
+    interrupt_when(lambda: api.requests)
+
+    ended = type_command("start", "w", "-s", api.address)
+
+    assert ended.exit_code == 130
+    request_id = api.requests[0].request_id
+    assert ended.err.splitlines()[-1] == (
+        f"then:  it is not known whether this was done; it is done once if you repeat it with --request-id {request_id}"
+    )
+
+
+def test_ctrl_c_on_what_was_never_sent_tells_nothing(type_command: Type) -> None:
+    """Where nobody listens nothing was done, and a read may be asked again."""
+    for words in (["start", "w"], ["list"]):
+        interrupt_when(lambda: True)
+        ended = type_command(*words, "-s", NOWHERE)
+        assert (ended.exit_code, ended.err) == (130, "")
+
+
+def test_the_end_of_patience_tells_the_same_as_ctrl_c(
+    api: Any, type_command: Type, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a line of its own to people, as a member of the error to programs."""
+    monkeypatch.setattr(Patience, "_left_s", lambda self: 0.0)
+    api.answer("StartExecution", Unavailable("the engine is being restarted"))
+
+    told = type_command("start", "w", "-s", api.address, "--request-id", "r-7")
+    data = type_command("start", "w", "-s", api.address, "--request-id", "r-7", "-o", "json")
+
+    assert (told.exit_code, data.exit_code) == (5, 5)
+    assert told.err.splitlines()[-1].endswith("--request-id r-7")
+    assert json.loads(data.err)["error"]["then"].endswith("--request-id r-7")
+
+
+def test_ctrl_c_on_an_action_that_runs_tells_where_it_is_seen(api: Any, type_command: Type) -> None:
+    """It goes on, too."""
+    running = execution_pb2.ActionExecution(id=f"{ID}.1.0.1", state=execution_pb2.ACTION_STATE_RUNNING)
+    api.answer("RunAction", action_service_pb2.RunActionResponse(action_execution=running))
+    api.answer("GetActionExecution", action_service_pb2.GetActionExecutionResponse(action_execution=running))
+    interrupt_when(lambda: len(api.requests) > 1)
+
+    ended = type_command("action", "run", "std.echo", "-s", api.address)
+
+    assert (ended.exit_code, ended.err) == (
+        130,
+        f"then:  {ID}.1.0.1 goes on without you; see it with: dalsegno action show {ID}.1.0.1\n",
+    )
