@@ -254,9 +254,9 @@ async def test_a_method_that_is_not_there_is_refused_with_details(world: World, 
     channel: Any = world.channel
     calls: list[Any] = [
         channel.unary_unary(method)(b""),
-        channel.stream_unary(method)(iter([b""])),
+        channel.stream_unary(method)(),
         aiter(channel.unary_stream(method)(b"")).__anext__(),
-        aiter(channel.stream_stream(method)(iter([b""]))).__anext__(),
+        channel.stream_stream(method)().read(),
     ]
     for call in calls:
         with pytest.raises(grpc.aio.AioRpcError) as caught:
