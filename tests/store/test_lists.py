@@ -95,6 +95,15 @@ def test_executions_by_filter(store: Store, text: str, expected: list[int]) -> N
     assert [row.id for row in rows] == [_id(number) for number in expected]
 
 
+def test_executions_are_counted_by_state(store: Store) -> None:
+    """A count tells what a list would list, by state; what carries a standalone action is not an execution."""
+    save(store, create("e1"), start("e2"), start("e3"), start("e4", workflow=""), start("e5", namespace="other"))
+    with store.read() as queries:
+        assert queries.count_executions() == {"IDLE": 1, "RUNNING": 3}
+        assert queries.count_executions(parse_filter("namespace=other", EXECUTION_FIELDS)) == {"RUNNING": 1}
+        assert queries.count_executions(parse_filter("state=ERROR", EXECUTION_FIELDS)) == {}
+
+
 def test_executions_page_by_key(store: Store) -> None:
     """Pages follow one another without gaps or repeats, also where times are equal and while newer ones arrive."""
     save(store, *(create(f"e{number}", at_s=float(number // 2)) for number in range(7)))

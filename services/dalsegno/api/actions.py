@@ -8,6 +8,7 @@ import orjson
 
 from dalsegno.actions.registry import builtin_descriptions
 from dalsegno.api import reading
+from dalsegno.api.definition import read_definition
 from dalsegno.api.reads import Reads
 from dalsegno.api.writes import Writes
 from dalsegno.rpc import convert, messages
@@ -77,6 +78,15 @@ class Actions(action_service_pb2_grpc.ActionServiceServicer):
             return wire.ListActionExecutionsResponse(action_executions=found, next_page_token=page.next_token)
 
         return await self._reads.run(read)
+
+    async def GetAdhocAction(self, request: wire.GetAdhocActionRequest, context: Any) -> wire.GetAdhocActionResponse:
+        row = await read_definition(self._reads, "action", request)
+        return wire.GetAdhocActionResponse(action=messages.adhoc_message(row))
+
+    async def DeleteAdhocAction(
+        self, request: wire.DeleteAdhocActionRequest, context: Any
+    ) -> wire.DeleteAdhocActionResponse:
+        return await self._writes.submit("delete_adhoc_action", request, context, wire.DeleteAdhocActionResponse)
 
     async def ListActions(self, request: wire.ListActionsRequest, context: Any) -> wire.ListActionsResponse:
         size, chosen = page_size(request.page_size), parse_filter(request.filter, ACTION_FIELDS)

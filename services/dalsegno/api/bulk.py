@@ -8,6 +8,7 @@ dealt with is all that is needed to go on.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -17,9 +18,11 @@ from dalsegno.api.reads import Reads
 from dalsegno.rpc.convert import NAME_LENGTH, Fields
 from dalsegno.rpc.errors import code_of, refusal_message
 from dalsegno.rpc.logs import request_id as call_id
-from dalsegno.store.filters import EXECUTION_FIELDS, Filter, parse_filter
+from dalsegno.store.filters import EXECUTION_FIELDS, Filter, Term, parse_filter
 from dalsegno.store.pages import write_token
 from dalsegno.v1 import operation_pb2
+from dalsegno.v1.execution_service_pb2 import DeleteExecutionRequest
+from dalsegno.workflow.refusals import InvalidRequest
 
 PAGE = 200
 TOGETHER_MAX = 20
@@ -69,10 +72,25 @@ def _check(request: Any) -> tuple[Filter, int]:
     fields.text("each.request_id", each.request_id, longest)
     if not 0 <= request.rate <= RATE_MAX:
         fields.refuse("rate", f"must be 1 to {RATE_MAX} a second")
-    if not request.filter.strip():
+    deletes = isinstance(each, DeleteExecutionRequest)
+    older_s = fields.length("older_than", request.older_than) if deletes and request.HasField("older_than") else None
+    if older_s == 0:
+        fields.refuse("older_than", "must be more than nothing")
+    if not request.filter.strip() and older_s is None:
         fields.refuse("filter", "is missing: an operation on many names which, by at least one term")
     fields.done()
-    return parse_filter(request.filter, EXECUTION_FIELDS), request.rate or RATE
+    chosen = parse_filter(request.filter, EXECUTION_FIELDS)
+    return _alone(chosen, older_s) if deletes else chosen, request.rate or RATE
+
+
+def _alone(chosen: Filter, older_s: float | None) -> Filter:
+    """Those of the chosen that stand alone, and have ended so long ago: what may be deleted."""
+    if any(term.column == "parent_id" and not term.admits([""]) for term in chosen.terms):
+        raise InvalidRequest.of("filter", "chooses children, which are deleted with their parents: choose those")
+    terms = [*chosen.terms, Term("parent_id", "=", ("",))]
+    if older_s is not None:
+        terms.append(Term("ended_s", "<=", (time.time() - older_s,), moment=f"-{older_s:g}s"))
+    return Filter(tuple(terms))
 
 
 async def _outcome(ask: Ask, request: Any, execution_id: str) -> Outcome:
@@ -92,6 +110,9 @@ async def _outcome(ask: Ask, request: Any, execution_id: str) -> Outcome:
         return outcome
     if single.dry_run:
         outcome.dry_run.CopyFrom(answer.dry_run)
+        return outcome
+    if isinstance(single, DeleteExecutionRequest):
+        outcome.deleted = True
         return outcome
     outcome.execution.CopyFrom(answer.execution)
     for name in ("input", "output", "params", "errors"):

@@ -64,6 +64,11 @@ class Executions(execution_service_pb2_grpc.ExecutionServiceServicer):
     ) -> AsyncIterator[wire.RerunExecutionsResponse]:
         return self._bulk(request, context, self.RerunExecution, wire.RerunExecutionsResponse)
 
+    def DeleteExecutions(
+        self, request: wire.DeleteExecutionsRequest, context: Any
+    ) -> AsyncIterator[wire.DeleteExecutionsResponse]:
+        return self._bulk(request, context, self.DeleteExecution, wire.DeleteExecutionsResponse)
+
     async def _bulk(self, request: Any, context: Any, single: Any, response: Any) -> AsyncIterator[Any]:
         async for token, outcome in bulk.stream(self._reads, request, lambda each: single(each, context)):
             yield response(resume_token=token, outcome=outcome)
@@ -86,6 +91,14 @@ class Executions(execution_service_pb2_grpc.ExecutionServiceServicer):
             return wire.ListExecutionsResponse(executions=found, next_page_token=page.next_token)
 
         return await self._reads.run(read)
+
+    async def CountExecutions(self, request: wire.CountExecutionsRequest, context: Any) -> wire.CountExecutionsResponse:
+        chosen = parse_filter(request.filter, EXECUTION_FIELDS)
+        counts = await self._reads.run(lambda queries: queries.count_executions(chosen))
+        told = [
+            wire.ExecutionCount(state=convert.execution_state(state), count=count) for state, count in counts.items()
+        ]
+        return wire.CountExecutionsResponse(counts=told, total=sum(counts.values()))
 
     async def WaitExecution(self, request: wire.WaitExecutionRequest, context: Any) -> wire.WaitExecutionResponse:
         return await watch.wait(self._reads, self._follower, request, context)

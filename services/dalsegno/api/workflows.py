@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
+from dalsegno.api.definition import read_definition
 from dalsegno.api.known import KnownActions
 from dalsegno.api.reads import Reads
 from dalsegno.api.validation import validate
 from dalsegno.api.writes import Writes
 from dalsegno.expressions.pool.pool import Pool
-from dalsegno.rpc import convert, messages
+from dalsegno.rpc import messages
 from dalsegno.store.filters import DEFINITION_FIELDS, parse_filter
 from dalsegno.store.pages import page_size
 from dalsegno.store.store import Queries
 from dalsegno.v1 import workflow_service_pb2 as wire
 from dalsegno.v1 import workflow_service_pb2_grpc
-from dalsegno.workflow.refusals import NotFound
 
 
 class Workflows(workflow_service_pb2_grpc.WorkflowServiceServicer):
@@ -41,29 +41,8 @@ class Workflows(workflow_service_pb2_grpc.WorkflowServiceServicer):
         return await validate(request, KnownActions(self._reads, request.namespace), self._pool)
 
     async def GetWorkflow(self, request: wire.GetWorkflowRequest, context: Any) -> wire.GetWorkflowResponse:
-        fields = convert.Fields()
-        fields.number("version", request.version)
-        if request.definition_id:
-            fields.uuid("definition_id", request.definition_id)
-            for name in ("namespace", "name", "version"):
-                if getattr(request, name):
-                    fields.refuse(name, "goes without a definition id, which says it all: leave one of them out")
-        else:
-            fields.name("name", request.name)
-        fields.done()
-
-        def read_one(queries: Queries) -> wire.GetWorkflowResponse:
-            if request.definition_id:
-                row = queries.definition(request.definition_id)
-            else:
-                row = queries.find_definition("workflow", request.name, request.namespace, request.version)
-            if row is None or row.kind != "workflow":
-                if request.definition_id:
-                    raise NotFound("workflow", request.definition_id)
-                raise convert.missing_workflow(request.name, request.version, request.namespace)
-            return wire.GetWorkflowResponse(workflow=messages.workflow_message(row))
-
-        return await self._reads.run(read_one)
+        row = await read_definition(self._reads, "workflow", request)
+        return wire.GetWorkflowResponse(workflow=messages.workflow_message(row))
 
     async def ListWorkflows(self, request: wire.ListWorkflowsRequest, context: Any) -> wire.ListWorkflowsResponse:
         size, chosen = page_size(request.page_size), parse_filter(request.filter, DEFINITION_FIELDS)

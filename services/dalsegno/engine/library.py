@@ -21,7 +21,7 @@ from dalsegno.rpc.messages import adhoc_message, environment_message, workflow_m
 from dalsegno.rpc.reading import check_said, read_together, texts_of
 from dalsegno.store.records import DefinitionRow, Deletion, EnvironmentRow, Member, Thing
 from dalsegno.store.records import Document as StoredDocument
-from dalsegno.v1 import environment_service_pb2, workflow_service_pb2
+from dalsegno.v1 import action_service_pb2, environment_service_pb2, workflow_service_pb2
 from dalsegno.workflow.identity import derived_id
 from dalsegno.workflow.model import Parameter
 from dalsegno.workflow.refusals import InvalidDefinition, NotFound, RevisionMoved
@@ -127,7 +127,7 @@ def _written(parameter: Parameter, defaults: Mapping[str, object]) -> dict[str, 
     return {**written, "default": default}
 
 
-# DeleteWorkflow
+# DeleteWorkflow, DeleteAdhocAction
 
 
 def _delete_needs(asked: Asked, batch: Batch) -> Collection[str]:
@@ -138,27 +138,38 @@ def _delete_needs(asked: Asked, batch: Batch) -> Collection[str]:
     return ()
 
 
-def _delete(asked: Asked, batch: Batch) -> workflow_service_pb2.DeleteWorkflowResponse:
-    request, queries = asked.request, batch.transaction.queries
-    newest = queries.find_definition("workflow", request.name, request.namespace, request.version)
+def _delete_workflow(asked: Asked, batch: Batch) -> workflow_service_pb2.DeleteWorkflowResponse:
+    return workflow_service_pb2.DeleteWorkflowResponse(versions=_delete(asked.request, "workflow", batch))
+
+
+def _delete_adhoc_action(asked: Asked, batch: Batch) -> action_service_pb2.DeleteAdhocActionResponse:
+    return action_service_pb2.DeleteAdhocActionResponse(versions=_delete(asked.request, "action", batch))
+
+
+def _delete(request: Any, kind: str, batch: Batch) -> list[int]:
+    """Delete the versions of this kind that the request names, and say which they were. Raises NotFound."""
+    queries = batch.transaction.queries
+    newest = queries.find_definition(kind, request.name, request.namespace, request.version)
     if newest is None:
-        raise convert.missing_workflow(request.name, request.version, request.namespace)
+        raise convert.missing_definition(kind, request.name, request.version, request.namespace)
     numbers = [request.version] if request.version else range(1, newest.version + 1)
-    found = (queries.find_definition("workflow", request.name, request.namespace, number) for number in numbers)
+    found = (queries.find_definition(kind, request.name, request.namespace, number) for number in numbers)
     gone = [row for row in found if row is not None]
     batch.transaction.save_deletions([Deletion(_version_of(row), batch.at_s) for row in gone])
-    batch.transaction.delete_definitions("workflow", request.name, request.namespace, request.version)
+    batch.transaction.delete_definitions(kind, request.name, request.namespace, request.version)
     batch.defined = True
-    return workflow_service_pb2.DeleteWorkflowResponse(versions=[row.version for row in gone])
+    return [row.version for row in gone]
 
 
 def _version_of(row: DefinitionRow) -> Thing:
-    """A version of a workflow as what may be deleted."""
-    return Thing("workflow", f"{row.name} version {row.version}", row.namespace, row.definition_id)
+    """A version of a workflow or an ad-hoc action as what may be deleted."""
+    called = convert.called_kind(row.kind)
+    return Thing(called, f"{row.name} version {row.version}", row.namespace, row.definition_id)
 
 
-def _about_workflows(answer: workflow_service_pb2.CreateDefinitionsResponse, batch: Batch) -> Collection[Thing]:
-    rows = (batch.transaction.queries.definition(each.definition_id) for each in answer.workflows)
+def _about_definitions(answer: workflow_service_pb2.CreateDefinitionsResponse, batch: Batch) -> Collection[Thing]:
+    defined = [each.definition_id for each in answer.workflows] + [each.definition_id for each in answer.actions]
+    rows = (batch.transaction.queries.definition(each) for each in defined)
     return [_version_of(row) for row in rows if row is not None]
 
 
@@ -229,8 +240,9 @@ def _about_environment(answer: environment_service_pb2.PutEnvironmentResponse, b
 
 
 KINDS = {
-    "create_definitions": Kind(lambda asked, batch: (), _create, _about_workflows, prepare=read_documents),
-    "delete_workflow": Kind(_delete_needs, _delete, about_nothing),
+    "create_definitions": Kind(lambda asked, batch: (), _create, _about_definitions, prepare=read_documents),
+    "delete_workflow": Kind(_delete_needs, _delete_workflow, about_nothing),
+    "delete_adhoc_action": Kind(_delete_needs, _delete_adhoc_action, about_nothing),
     "put_environment": Kind(_environment_needs, _put_environment, _about_environment),
     "delete_environment": Kind(_environment_needs, _delete_environment, about_nothing),
 }

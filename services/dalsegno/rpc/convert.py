@@ -89,8 +89,18 @@ def missing_workflow(name: str, version: int = 0, namespace: str = "") -> NotFou
     >>> str(missing_workflow("nightly", 3, "shop"))
     "workflow 'nightly version 3' does not exist in the namespace 'shop'"
     """
-    shown = f"{name} version {version}" if version else name
-    return NotFound("workflow", shown, f"workflow {shown!r} does not exist in {_shown_namespace(namespace)}")
+    return missing_definition("workflow", name, version, namespace)
+
+
+def missing_definition(kind: str, name: str, version: int = 0, namespace: str = "") -> NotFound:
+    """The refusal of a workflow or an action (the kinds that the store has), or of a version of it."""
+    shown, called = f"{name} version {version}" if version else name, called_kind(kind)
+    return NotFound(called, shown, f"{called} {shown!r} does not exist in {_shown_namespace(namespace)}")
+
+
+def called_kind(kind: str) -> str:
+    """How people call a kind of definitions: `ad-hoc action` for the store's `action`."""
+    return "ad-hoc action" if kind == "action" else kind
 
 
 def _shown_namespace(namespace: str) -> str:

@@ -114,6 +114,12 @@ class SqlQueries:
         listing = Listing(ExecutionRow, EXECUTIONS, "executions", _BY_AGE)
         return listing.page(self._connection, where, chosen, size, token, full)
 
+    def count_executions(self, chosen: Filter = EVERYTHING) -> dict[str, int]:
+        where = [EXECUTIONS.c.workflow != "", *conditions(chosen, EXECUTIONS, EXECUTIONS.c.id)]
+        counts = sa.select(EXECUTIONS.c.state, sa.func.count()).where(*where)
+        rows = self._connection.execute(counts.group_by(EXECUTIONS.c.state).order_by(EXECUTIONS.c.state))
+        return {state: count for state, count in rows}
+
     def execution_ids(self, after: str = "", limit: int = 1000) -> list[str]:
         column = EXECUTIONS.c.id
         statement = sa.select(column).where(column > after).order_by(column).limit(limit)

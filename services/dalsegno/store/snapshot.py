@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -89,6 +90,10 @@ class Snapshot:
         rows = (row for row in self._tables().executions.values() if row.workflow and _matches(chosen, row))
         key = lambda row: (float(row.created_s), row.id)  # noqa: E731
         return self._page(rows, "executions", key, (float, str), chosen, size, token, full, descending=True)
+
+    def count_executions(self, chosen: Filter = EVERYTHING) -> dict[str, int]:
+        states = [row.state for row in self._tables().executions.values() if row.workflow and _matches(chosen, row)]
+        return dict(sorted(Counter(states).items()))
 
     def execution_ids(self, after: str = "", limit: int = 1000) -> list[str]:
         return sorted(each for each in self._tables().executions if each > after)[:limit]

@@ -83,6 +83,10 @@ class Queries(Protocol):
         """Executions of workflows (not those that carry a standalone action), the newest first."""
         ...
 
+    def count_executions(self, chosen: Filter = EVERYTHING) -> dict[str, int]:
+        """How many executions of workflows are in each state, those states that any are in."""
+        ...
+
     def execution_ids(self, after: str = "", limit: int = 1000) -> list[str]:
         """The ids of all executions behind this one, in their order, those that carry standalone actions included."""
         ...
