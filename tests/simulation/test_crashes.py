@@ -29,6 +29,7 @@ from dalsegno.engine.streams import Stream
 from dalsegno.engine.timers import Poll
 from dalsegno.engine.work import Told
 from dalsegno.expressions.apart import POOL
+from dalsegno.store.descriptions import read_description
 from dalsegno.store.inspection import check
 from dalsegno.store.memory import MemoryStore
 from dalsegno.store.records import ExecutionRow
@@ -167,9 +168,8 @@ class Simulation:
                     executor.running.pop(delivery, None)
                     executor.finished.pop(delivery, None)
                 credit = executor.slots - len(executor.running)
-                life.connect(
-                    Stream(session_id, executor.name, frozenset(greeting.descriptions), {}, credit, executor.slots)
-                )
+                actions = {name: read_description(text) for name, text in greeting.descriptions.items()}
+                life.connect(Stream(session_id, executor.name, actions, {}, credit, executor.slots))
 
         greeting = executor.greeting()
         life.conductor.put(OpenSession(greeting, "engine", LEASE_S, answer))

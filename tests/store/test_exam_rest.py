@@ -11,6 +11,7 @@ from tests.store.scenes import LARGE, add_task, create, save, start
 from dalsegno.store.records import (
     ClockRow,
     Deletion,
+    DescriptionRow,
     Document,
     DueMessage,
     Member,
@@ -70,7 +71,11 @@ def test_messages_go_with_their_execution(store: Store) -> None:
 def test_sessions_are_renewed_expire_and_end(store: Store) -> None:
     """A lease is only ever extended, and only of a session that has not ended; ended ones are pruned."""
     one = SessionRow(
-        "s1", "executor-1", "engine-1", 10.0, labels={"zone": "a", "ü": "1"}, slots=4, peer="ipv4:127.0.0.1:9"
+        *("s1", "executor-1", "engine-1", 10.0),
+        labels={"zone": "a", "ü": "1"},
+        slots=4,
+        peer="ipv4:127.0.0.1:9",
+        actions={"b.go": "0123456789abcdef"},
     )
     two = SessionRow("s2", "executor-1", "engine-1", 20.0)
     with store.write() as transaction:
@@ -210,6 +215,19 @@ def test_actions_and_settings(store: Store) -> None:
         assert transaction.settle("token_key", "yours") == "mine"
         assert transaction.queries.setting("token_key") == "mine"
         assert transaction.queries.setting("other") is None
+
+
+def test_descriptions_are_kept_as_they_were_given_first(store: Store) -> None:
+    """All of an action by age, the newest first; one that comes again keeps its time, and its text."""
+    first, second = DescriptionRow("d1", "b.go", "1", 1.0), DescriptionRow("d2", "b.go", "2", 2.0)
+    other = DescriptionRow("d3", "a.go", "3", 3.0)
+    with store.write() as transaction:
+        transaction.save_descriptions([first, second])
+        transaction.save_descriptions([replace(first, described_s=9.0), other])
+        queries = transaction.queries
+        assert queries.descriptions(["b.go"]) == [second, first]
+        assert queries.descriptions({"a.go", "b.go", "c.go"}) == [other, second, first]
+        assert queries.descriptions([]) == queries.descriptions(["c.go"]) == []
 
 
 def test_store_has_a_clock(store: Store) -> None:

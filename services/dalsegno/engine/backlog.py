@@ -7,8 +7,10 @@ from collections.abc import Callable, Iterable, Mapping
 
 from dalsegno.workflow.identity import AttemptKey
 
-Kind = tuple[str, str]
-"""What an executor must offer: the action's name and the task's target."""
+Kind = tuple[str, str, str, tuple[str, ...] | None]
+"""What an executor must offer: the action's name, the task's target, the digest of the description that the input was
+made by, and the parameters that are given, in order. They are looked at only where an executor serves the action by
+another description: None before that."""
 
 Entry = tuple[Kind, str, AttemptKey]
 """A waiting attempt: its kind, its execution, its key."""

@@ -352,6 +352,7 @@ class Batch:
     def end_sessions(self, session_ids: Collection[str]) -> None:
         """Mark sessions of executors as ended."""
         self.transaction.end_sessions(session_ids)
+        self.defined = True  # by what their actions are served has changed
         self.ended_sessions.update(session_ids)
 
     @property

@@ -139,7 +139,7 @@ class Dispatcher:
         found = batch.transaction.ready_attempts(self._scan_limit)
         servable = 0
         for ready in found:
-            kind = (ready.action, ready.target)
+            kind = (ready.action, ready.target, ready.digest, None)
             added = self._backlog.add((kind, ready.execution_id, ready.key))
             servable += added and self._credit(kind) > 0
         if len(found) < self._scan_limit or servable:
@@ -162,8 +162,8 @@ class Dispatcher:
     def _streams_for(self, kind: Kind) -> deque[Stream]:
         found = self._serving.get(kind)
         if found is None:
-            action, target = kind
-            found = deque(each for each in self._streams if action in each.actions and each.fits(target))
+            action, target, digest, shape = kind
+            found = deque(each for each in self._streams if each.serves(action, digest, shape) and each.fits(target))
             if len(self._serving) > 10_000:
                 self._serving.clear()
             self._serving[kind] = found
@@ -193,7 +193,8 @@ class Dispatcher:
         return None
 
     def _give(self, batch: Batch, entry: Entry) -> bool:
-        """Hand one out. False when nobody has credit; what is no longer to be handed out counts as given."""
+        """Hand one out. False when nobody has credit. What is no longer to be handed out counts as given, and so does
+        what waits from now on for those who take its input."""
         kind, execution_id, key = entry
         stream = self._stream_with_credit(kind, batch.ended_sessions)
         if stream is None:
@@ -204,6 +205,12 @@ class Dispatcher:
         attempt = execution.attempts.get(key)
         if attempt is None or attempt.state is not AttemptState.READY:
             return True
+        if kind[3] is None and stream.actions[attempt.action].digest != attempt.digest and attempt.digest:
+            kind = (*kind[:3], _shape(attempt))
+            stream = self._stream_with_credit(kind, batch.ended_sessions)
+            if stream is None:
+                self._backlog.add((kind, execution_id, key))
+                return True
         try:
             batch.step_for_another(
                 execution_id, HandedOut(key=key, session_id=stream.session_id, executor_id=stream.executor_id)
@@ -258,4 +265,10 @@ def ready_entries(touched: Touched) -> list[Entry]:
             if (type(each) is AttemptAdded or type(each) is AttemptMoved) and each.state is AttemptState.READY
         )
     attempts = (execution.attempts[key] for key in keys if key in execution.ready)
-    return [((each.action, each.target), execution.id, each.key) for each in attempts]
+    return [((each.action, each.target, each.digest, None), execution.id, each.key) for each in attempts]
+
+
+def _shape(attempt: Attempt) -> tuple[str, ...]:
+    """The parameters that an attempt gives to its action."""
+    given = attempt.input.data
+    return tuple(sorted(given)) if isinstance(given, dict) else ()

@@ -18,6 +18,7 @@ from dalsegno.engine.settings import Settings
 from dalsegno.engine.streams import Stream, count_down
 from dalsegno.engine.work import Told
 from dalsegno.rpc import convert
+from dalsegno.store.descriptions import read_description
 from dalsegno.store.records import SessionRow
 from dalsegno.v1 import executor_service_pb2 as wire
 from dalsegno.v1 import executor_service_pb2_grpc
@@ -116,7 +117,7 @@ class Executors(executor_service_pb2_grpc.ExecutorServiceServicer):
         stream = Stream(
             greeting.session_id,
             greeting.executor_id,
-            frozenset(greeting.descriptions),
+            {name: read_description(text) for name, text in greeting.descriptions.items()},
             greeting.labels,
             hello.credit,
             greeting.slots,

@@ -30,7 +30,10 @@ def answered(execution: Execution, event: TaskDone, outside: Outside) -> TaskDon
     if event.delivery not in (None, attempt.delivery):
         return event  # it will be superseded
     action = outside.find_action(attempt.action, execution.created.namespace)
-    if not isinstance(action, ActionDescription) or not (action.answer_schema or action.answer_key):
+    if not isinstance(action, ActionDescription):
+        return event
+    action = action.of_digest(attempt.digest)
+    if not (action.answer_schema or action.answer_key):
         return event
     asked: dict[str, object] = {
         each.name: each.default.value for each in action.parameters if isinstance(each.default, Constant)
@@ -57,8 +60,9 @@ def is_other_answer(execution: Execution, event: TaskDone, outside: Outside) -> 
         return False  # what an ad-hoc action gives is made of what was told
     before = (attempt.result or NULL).data
     action = outside.find_action(attempt.action, execution.created.namespace)
-    if isinstance(action, ActionDescription) and action.answer_key and isinstance(before, dict):
-        before = before.get(action.answer_key)
+    if isinstance(action, ActionDescription) and isinstance(before, dict):
+        answer_key = action.of_digest(attempt.digest).answer_key
+        before = before.get(answer_key) if answer_key else before
     return encode(before) != encode(event.result.data)
 
 

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import msgspec
 
 from dalsegno.engine.copies import Workflows
+from dalsegno.store.descriptions import digest_of, read_description, write_description
 from dalsegno.store.filters import Filter, Term
 from dalsegno.store.records import DefinitionRow, ExecutionRow, TaskRow
 from dalsegno.store.store import Queries
 from dalsegno.workflow.identity import task_id
-from dalsegno.workflow.model import ActionDescription, AdHocAction, Parameter, Workflow
+from dalsegno.workflow.model import ActionDescription, AdHocAction, Workflow
 from dalsegno.workflow.outside import FoundWorkflow, PausedBelow
-from dalsegno.workflow.scope import Constant
 from dalsegno.workflow.states import TaskState
 from dalsegno.workflow.view import TASKS_MAX, moment
 
@@ -31,7 +30,7 @@ class Lookups:
     def __init__(self, workflows: Workflows, builtin: tuple[ActionDescription, ...], *, lasting: bool) -> None:
         self.workflows = workflows
         self.lasting = lasting
-        self._builtin = {each.name: each for each in builtin}
+        self._builtin = {each.name: replace(each, digest=digest_of(write_description(each))) for each in builtin}
         self._found_workflows: dict[tuple[str, str], FoundWorkflow | None] = {}
         self._found_actions: dict[tuple[str, str], ActionDescription | AdHocAction | None] = {}
         self._definitions: dict[tuple[str, str, str, int], tuple[DefinitionRow, Workflow | AdHocAction] | None] = {}
@@ -101,47 +100,20 @@ class Lookups:
         builtin = self._builtin.get(name)
         if builtin is not None:
             return builtin
-        text = self.described(queries).get(name)
+        return self._read_described(name, queries)
+
+    def _read_described(self, name: str, queries: Queries) -> ActionDescription | None:
+        """What executors say of an action: the newest description by which any serves it now, with the others; while
+        nobody serves it, of all that there were."""
+        rows = queries.descriptions([name])
+        if len(rows) > 1:
+            served = {session.actions.get(name) for session in queries.sessions()}
+            rows = [row for row in rows if row.digest in served] or rows
+        found = [read_description(row.description) for row in rows]
+        if found:
+            return replace(found[0], others=tuple(found[1:]))
+        text = self.described(queries).get(name)  # by an engine that knew no digests
         return None if text is None else read_description(text)
-
-
-def write_description(action: ActionDescription) -> str:
-    """A description as the store keeps it."""
-    return json.dumps(
-        {
-            "name": action.name,
-            "parameters": [
-                {"name": each.name, "required": each.required}
-                | ({"default": each.default.value} if isinstance(each.default, Constant) else {})
-                for each in action.parameters
-            ],
-            "accepts_any": action.accepts_any,
-            "safe_to_rerun": action.safe_to_rerun,
-            "description": action.description,
-        }
-        | ({"answer_schema": action.answer_schema} if action.answer_schema else {})
-        | ({"answer_key": action.answer_key} if action.answer_key else {}),
-        ensure_ascii=False,
-        sort_keys=True,
-    )
-
-
-def read_description(text: str) -> ActionDescription:
-    """A stored description."""
-    told = json.loads(text)
-    parameters = tuple(
-        Parameter(each["name"], each["required"], Constant(each["default"]) if "default" in each else None)
-        for each in told["parameters"]
-    )
-    return ActionDescription(
-        told["name"],
-        parameters,
-        told["accepts_any"],
-        told["safe_to_rerun"],
-        told.get("description", ""),
-        answer_schema=told.get("answer_schema", ""),
-        answer_key=told.get("answer_key", ""),
-    )
 
 
 class TransactionOutside:

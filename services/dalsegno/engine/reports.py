@@ -6,10 +6,10 @@ import re
 import uuid
 from collections.abc import Iterator, Mapping
 
-from dalsegno.engine.outside import write_description
 from dalsegno.engine.sessions import Delivery, Greeting
 from dalsegno.rpc import convert
 from dalsegno.rpc.gate import wrong_fields
+from dalsegno.store.descriptions import write_description
 from dalsegno.v1 import executor_service_pb2 as wire
 from dalsegno.workflow.events import TaskDone
 from dalsegno.workflow.identity import AttemptKey

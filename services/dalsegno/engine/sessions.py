@@ -13,7 +13,8 @@ from typing import Protocol
 from dalsegno.engine.batch import Batch
 from dalsegno.engine.metrics import LEASES_LOST
 from dalsegno.engine.work import Work
-from dalsegno.store.records import HeldAttempt, SessionRow
+from dalsegno.store.descriptions import digest_of
+from dalsegno.store.records import DescriptionRow, HeldAttempt, SessionRow
 from dalsegno.workflow.events import DeliveryLost
 from dalsegno.workflow.identity import AttemptKey
 from dalsegno.workflow.refusals import SupersededSession
@@ -66,6 +67,7 @@ class OpenSession(Work):
             labels=dict(greeting.labels),
             slots=greeting.slots,
             peer=greeting.peer,
+            actions={name: digest_of(text) for name, text in greeting.descriptions.items()},
         )
         self._greeting = greeting
         self._lease_s = lease_s
@@ -95,12 +97,25 @@ class OpenSession(Work):
             else:
                 kept.append((held.execution_id, held.key))
         self.superseded = [each for each in greeting.in_flight if not _counts(batch, each)]
-        known = batch.lookups.described(batch.transaction.queries)
-        news = {name: text for name, text in greeting.descriptions.items() if known.get(name) != text}
-        if news:
-            batch.transaction.save_actions(news)
-            batch.defined = True
+        self._describe(batch)
         batch.transaction.save_session(replace(self.session, lease_until_s=batch.at_s + self._lease_s))
+
+    def _describe(self, batch: Batch) -> None:
+        """Store what is new of what it says of its actions. Another description is an action's own from when it is
+        first heard; an older one only if nobody serves the action by that any more."""
+        served, queries = self.session.actions, batch.transaction.queries
+        own = batch.lookups.described(queries)
+        others = {name: text for name, text in self._greeting.descriptions.items() if own.get(name) != text}
+        if others:
+            known = {row.digest for row in queries.descriptions(others)}
+            rows = [DescriptionRow(served[name], name, text, batch.at_s) for name, text in others.items()]
+            batch.transaction.save_descriptions([row for row in rows if row.digest not in known])
+            served_now = {digest for each in queries.sessions() for digest in each.actions.values()}
+            gone = {name for name in others if digest_of(own.get(name, "")) not in served_now}
+            batch.transaction.save_actions(
+                {row.name: row.description for row in rows if row.digest not in known or row.name in gone}
+            )
+        batch.defined = True  # by what an action is served has changed
 
     def done(self) -> None:
         self._answer(self, self.refusal)

@@ -251,6 +251,8 @@ def _run(asked: Asked, batch: Batch) -> action_service_pb2.RunActionResponse:
 
 
 def _input_violations(action: ActionDescription | AdHocAction, given: dict[str, object]) -> list[Violation]:
+    if isinstance(action, ActionDescription):
+        action = action.fitting(given)
     parameters = action.parameters if isinstance(action, ActionDescription) else action.input
     accepts_any = isinstance(action, ActionDescription) and action.accepts_any
     names = {each.name for each in parameters}

@@ -9,7 +9,9 @@ from typing import TypeVar
 from google.protobuf.message import Message
 
 from dalsegno.rpc import convert
+from dalsegno.store.descriptions import is_meant
 from dalsegno.v1 import executor_service_pb2 as wire
+from dalsegno.workflow.model import ActionDescription
 
 FRAME_BYTES = 40
 """What an item takes in a message beside itself, and the time that it has left, at most."""
@@ -41,7 +43,7 @@ class Stream:
         self,
         session_id: str,
         executor_id: str,
-        actions: frozenset[str],
+        actions: Mapping[str, ActionDescription],
         labels: Mapping[str, str],
         credit: int,
         slots: int,
@@ -100,11 +102,15 @@ class Stream:
             await self._has_room.wait()
 
     def fits(self, target: str) -> bool:
-        """Whether a task's `target` names this executor: by its id, by a label's value, or by `key=value`."""
-        if not target or target == self.executor_id or target in self.labels.values():
-            return True
-        key, sign, value = target.partition("=")
-        return bool(sign) and self.labels.get(key) == value
+        """Whether a task's `target` names this executor."""
+        return is_meant(target, self.executor_id, self.labels)
+
+    def serves(self, action: str, digest: str, shape: tuple[str, ...] | None) -> bool:
+        """Whether it may be handed an attempt of the action whose input, made by the description of this digest, has
+        the parameters `shape`: when it serves it by that description, or by one that takes such an input. None: they
+        are not known, so that it may perhaps."""
+        own = self.actions.get(action)
+        return own is not None and (shape is None or own.digest == digest or own.takes(shape))
 
     def run(self, actions: list[wire.RunAction]) -> None:
         """Have actions sent."""

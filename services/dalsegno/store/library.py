@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
-from dalsegno.store.records import DefinitionRow, Document, EnvironmentRow, Member
-from dalsegno.store.tables import ACTIONS, DEFINITIONS, DOCUMENTS, ENVIRONMENTS, SETTINGS, TAGS
+from dalsegno.store.records import DefinitionRow, DescriptionRow, Document, EnvironmentRow, Member
+from dalsegno.store.tables import ACTIONS, DEFINITIONS, DESCRIPTIONS, DOCUMENTS, ENVIRONMENTS, SETTINGS, TAGS
 
 
 class Library:
@@ -75,6 +75,11 @@ class Library:
         table = ENVIRONMENTS
         statement = sa.delete(table).where(table.c.namespace == namespace, table.c.name == name)
         return self._connection.execute(statement).rowcount > 0
+
+    def save_descriptions(self, descriptions: Sequence[DescriptionRow]) -> None:
+        for row in sorted(descriptions, key=lambda each: each.digest):
+            values = {"digest": row.digest, "name": row.name, "description": row.description}
+            self._upsert(DESCRIPTIONS, {**values, "described_s": row.described_s}, keep=True)
 
     def save_actions(self, descriptions: Mapping[str, str]) -> None:
         for name in sorted(descriptions):  # in one order, so that two engines never wait for each other

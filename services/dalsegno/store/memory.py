@@ -23,6 +23,7 @@ from dalsegno.store.records import (
     ClockRow,
     DefinitionRow,
     Deletion,
+    DescriptionRow,
     Document,
     DueMessage,
     EnvironmentRow,
@@ -243,7 +244,7 @@ class MemoryTransaction:
         for (execution_id, key), _ in sorted(self.tables.ready.items(), key=lambda entry: (entry[1], entry[0])):
             if self.tables.executions[execution_id].state not in QUIET_EXECUTION and len(found) < limit:
                 row = self.tables.attempts[execution_id][key]
-                found.append(ReadyAttempt(execution_id, key, row.action, row.target))
+                found.append(ReadyAttempt(execution_id, key, row.action, row.target, row.digest))
         return found
 
     def held_attempts(self, session_ids: Collection[str]) -> list[HeldAttempt]:
@@ -259,7 +260,7 @@ class MemoryTransaction:
         return self.held_attempts([each for each in self.tables.held if each not in alive])[:limit]
 
     def save_session(self, session: SessionRow) -> None:
-        kept = replace(session, labels=dict(session.labels))
+        kept = replace(session, labels=dict(session.labels), actions=dict(session.actions))
         self._set("sessions", self.tables.sessions.set(session.session_id, kept))
 
     def renew_sessions(self, session_ids: Collection[str], lease_until_s: float) -> None:
@@ -367,6 +368,11 @@ class MemoryTransaction:
             return False
         self._set("environments", self.tables.environments.delete((namespace, name)))
         return True
+
+    def save_descriptions(self, descriptions: Sequence[DescriptionRow]) -> None:
+        for row in descriptions:
+            if row.digest not in self.tables.descriptions:
+                self._set("descriptions", self.tables.descriptions.set(row.digest, row))
 
     def save_actions(self, descriptions: Mapping[str, str]) -> None:
         self._set("actions", self.tables.actions.update(descriptions))

@@ -16,6 +16,7 @@ from dalsegno.store.pages import PAGE_BYTES_MAX
 from dalsegno.store.records import (
     AttemptRow,
     DefinitionRow,
+    DescriptionRow,
     EnvironmentRow,
     ExecutionRow,
     JournalChange,
@@ -30,6 +31,7 @@ from dalsegno.store.tables import (
     ACTIONS,
     ATTEMPTS,
     DEFINITIONS,
+    DESCRIPTIONS,
     DOCUMENTS,
     ENVIRONMENTS,
     EXECUTIONS,
@@ -337,6 +339,13 @@ class SqlQueries:
         rows = self._connection.execute(sa.select(ACTIONS.c.name, ACTIONS.c.description).order_by(ACTIONS.c.name))
         return {row[0]: row[1] for row in rows}
 
+    def descriptions(self, names: Collection[str]) -> list[DescriptionRow]:
+        table, found = DESCRIPTIONS, []
+        for some in _chunks(list(names)):
+            statement = sa.select(table).where(table.c.name.in_(some))
+            found += [DescriptionRow(**row._mapping) for row in self._connection.execute(statement)]
+        return sorted(found, key=lambda row: (-row.described_s, row.digest))
+
     def sessions(self) -> list[SessionRow]:
         statement = sa.select(SESSIONS).where(~SESSIONS.c.ended).order_by(SESSIONS.c.session_id)
         return [session_row(row) for row in self._connection.execute(statement)]
@@ -350,7 +359,7 @@ def session_row(row: sa.Row[Any]) -> SessionRow:
     """The record of a row of the table of sessions."""
     cells = row._mapping
     values = {field.name: cells[field.name] for field in fields(SessionRow)}
-    return SessionRow(**{**values, "labels": json.loads(cells["labels"])})
+    return SessionRow(**{**values, "labels": json.loads(cells["labels"]), "actions": json.loads(cells["actions"])})
 
 
 def _chunks(members: Sequence[str], size: int = 1000) -> Iterable[Sequence[str]]:

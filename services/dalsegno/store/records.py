@@ -145,6 +145,8 @@ class AttemptRow:
     safe: bool
     adhoc: str
     target: str
+    digest: str
+    """Of the description of the action that the input was made by; empty: none is known."""
     timeout_s: float | None
     input: str | None
     comment: str
@@ -234,6 +236,7 @@ class ReadyAttempt:
     key: AttemptKey
     action: str
     target: str
+    digest: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,6 +262,20 @@ class SessionRow:
     slots: int = 1
     peer: str = ""
     """The address from which it last connected, as gRPC writes it."""
+    actions: Mapping[str, str] = field(default_factory=dict)
+    """The digest of the description of each action that it serves, by name."""
+
+
+@dataclass(frozen=True, slots=True)
+class DescriptionRow:
+    """What some executor has said of an action that it serves."""
+
+    digest: str
+    name: str
+    description: str
+    """JSON text."""
+    described_s: float
+    """When it was said first."""
 
 
 class Thing(NamedTuple):

@@ -141,6 +141,7 @@ def attempt_origin(execution_id: str, attempt: Attempt) -> Cells:
         attempt.safe,
         attempt.adhoc,
         attempt.target,
+        attempt.digest,
         attempt.timeout_s,
         stored(attempt.input),
         clean(attempt.comment),

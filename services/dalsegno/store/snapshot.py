@@ -17,6 +17,7 @@ from dalsegno.store.records import (
     AttemptRow,
     ClockRow,
     DefinitionRow,
+    DescriptionRow,
     EnvironmentRow,
     ExecutionRow,
     JournalChange,
@@ -70,6 +71,7 @@ class Tables:
     definitions: Map[str, DefinitionRow] = field(default_factory=Map)
     environments: Map[tuple[str, str], EnvironmentRow] = field(default_factory=Map)
     actions: Map[str, str] = field(default_factory=Map)
+    descriptions: Map[str, DescriptionRow] = field(default_factory=Map)
     settings: Map[str, str] = field(default_factory=Map)
     clock: ClockRow = field(default_factory=ClockRow)
 
@@ -296,6 +298,10 @@ class Snapshot:
 
     def actions(self) -> dict[str, str]:
         return dict(sorted(self._tables().actions.items()))
+
+    def descriptions(self, names: Collection[str]) -> list[DescriptionRow]:
+        rows = (row for row in self._tables().descriptions.values() if row.name in names)
+        return sorted(rows, key=lambda row: (-row.described_s, row.digest))
 
     def sessions(self) -> list[SessionRow]:
         rows = (row for row in self._tables().sessions.values() if not row.ended)

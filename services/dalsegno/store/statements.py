@@ -76,7 +76,7 @@ class Statements:
         quiet = ", ".join(f"'{state}'" for state in sorted(QUIET_EXECUTION))
         columns = "attempts.execution_id, attempts.task, attempts.item, attempts.attempt"
         self.ready_attempts = (
-            f"SELECT {columns}, attempts.action, attempts.target FROM attempts"
+            f"SELECT {columns}, attempts.action, attempts.target, attempts.digest FROM attempts"
             " JOIN executions ON executions.id = attempts.execution_id"
             f" WHERE attempts.state = 'READY' AND executions.state NOT IN ({quiet})"
             f" ORDER BY attempts.created_s, {columns} LIMIT {self._mark}"

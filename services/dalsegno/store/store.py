@@ -19,6 +19,7 @@ from dalsegno.store.records import (
     ClockRow,
     DefinitionRow,
     Deletion,
+    DescriptionRow,
     Document,
     DueMessage,
     EnvironmentRow,
@@ -194,6 +195,10 @@ class Queries(Protocol):
         """The descriptions of actions (JSON text) by name."""
         ...
 
+    def descriptions(self, names: Collection[str]) -> list[DescriptionRow]:
+        """All descriptions that executors have given of these actions, the newest first."""
+        ...
+
     def sessions(self) -> list[SessionRow]:
         """The sessions that have not ended."""
         ...
@@ -355,6 +360,10 @@ class Transaction(Protocol):
 
     def delete_environment(self, namespace: str, name: str) -> bool:
         """Delete an environment. Whether it was there."""
+        ...
+
+    def save_descriptions(self, descriptions: Sequence[DescriptionRow]) -> None:
+        """Store descriptions of actions, unless they are there."""
         ...
 
     def save_actions(self, descriptions: Mapping[str, str]) -> None:

@@ -126,6 +126,7 @@ ATTEMPTS = Table(
     _flag("safe"),
     _text("adhoc"),
     _text("target"),
+    _text("digest", server_default=""),
     Column("timeout_s", Double),
     _text("input"),
     _text("comment"),
@@ -203,6 +204,8 @@ SESSIONS = Table(
     _text("labels"),
     _number("slots"),
     _text("peer", server_default=""),
+    # The digests of the descriptions of the actions that it serves, JSON text of an object.
+    _text("actions", server_default="{}"),
 )
 Index("sessions_by_executor", SESSIONS.c.executor_id)
 
@@ -281,7 +284,19 @@ ENVIRONMENTS = Table(
     _text("comment"),
 )
 
+# The newest description of each action, by which somebody serves it if anybody does.
 ACTIONS = Table("actions", METADATA, _text("name", primary_key=True), _text("description"))
+
+# Every description that any executor has given.
+DESCRIPTIONS = Table(
+    "descriptions",
+    METADATA,
+    _text("digest", primary_key=True),
+    _text("name"),
+    _text("description"),
+    _time("described_s"),
+)
+Index("descriptions_by_name", DESCRIPTIONS.c.name)
 
 # One row, of id 1.
 CLOCK = Table(

@@ -132,7 +132,7 @@ class SqlTransaction(Library, Answers):
 
     def ready_attempts(self, limit: int) -> list[ReadyAttempt]:
         self._cursor.execute(self._statements.ready_attempts, (limit,))
-        return [ReadyAttempt(row[0], row[1:4], row[4], row[5]) for row in self._cursor.fetchall()]
+        return [ReadyAttempt(row[0], row[1:4], *row[4:]) for row in self._cursor.fetchall()]
 
     def held_attempts(self, session_ids: Collection[str]) -> list[HeldAttempt]:
         self._cursor.execute(self._statements.held_attempts, (self._statements.list_of(session_ids),))
@@ -152,6 +152,7 @@ class SqlTransaction(Library, Answers):
             "labels": json.dumps(dict(session.labels), ensure_ascii=False),
             "slots": session.slots,
             "peer": session.peer,
+            "actions": json.dumps(dict(session.actions)),
         }
         self._upsert(SESSIONS, values)
 

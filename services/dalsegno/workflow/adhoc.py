@@ -61,6 +61,7 @@ def resolve(step: Step, name: str, given: Mapping[str, object], scope: View) -> 
         if length:
             raise Unresolved(f"ad-hoc action '{outer}' is based on '{full_name}', which is not known")
         raise HardFailure(f"action '{name}' is not known")
+    found = found.fitting(inputs, environment_defaults(step.execution.environment.data, found.name))
     # What is asked of people is shown to them whole; all else executors complete.
     asks = bool(found.answer_key or found.answer_schema)
     inputs = _of_chain(
@@ -136,10 +137,12 @@ def faults(
     full_name, found = _find(step, step.workflow.workbook, name)
     if found is None:
         return
+    from_environment = environment_defaults(environment, found.name)
+    if isinstance(found, ActionDescription):
+        found = found.fitting(given, from_environment)
     parameters = found.input if isinstance(found, AdHocAction) else found.parameters
     accepts_any = isinstance(found, ActionDescription) and found.accepts_any
     known = {parameter.name for parameter in parameters}
-    from_environment = environment_defaults(environment, found.name)
     for parameter in parameters:
         if parameter.required and parameter.name not in given and parameter.name not in from_environment:
             yield parameter.name, f"is missing: action '{full_name}' needs it"

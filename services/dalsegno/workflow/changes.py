@@ -218,6 +218,8 @@ class AttemptAdded(Change, frozen=True, kw_only=True):
     """The ad-hoc action that led to `action`, whose output template the result goes through."""
     target: str = ""
     """The label of the executors that may run it; empty: any."""
+    digest: str = ""
+    """Of the description of the action that the input was made by; empty: not known, and any executor may run it."""
     timeout_s: float | None = None
     """How long it may take from when it is first handed out, where no policy of its task says so; None: any time."""
     comment: str = ""

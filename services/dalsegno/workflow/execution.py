@@ -361,6 +361,7 @@ def _add_attempt(execution: Execution, change: AttemptAdded) -> None:
         safe=change.safe,
         adhoc=change.adhoc,
         target=change.target,
+        digest=change.digest,
         timeout_s=change.timeout_s,
         comment=change.comment,
         actor=change.actor,

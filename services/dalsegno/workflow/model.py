@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
@@ -290,3 +290,23 @@ class ActionDescription:
     """The parameter with the JSON schema of the answer by which a third party completes it; empty: any will do."""
     answer_key: str = ""
     """The result is then the parameters, and the answer under this key; empty: the answer is the result."""
+    digest: str = ""
+    """Names the description, all of it; empty for one that was never stored."""
+    others: tuple[ActionDescription, ...] = ()
+    """Other descriptions of the same action by which executors serve it now, the newest first."""
+
+    def takes(self, given: Collection[str], added: Collection[str] = ()) -> bool:
+        """Whether an input of these parameters is one for it: it takes each and requires no other than those and what
+        is `added` to an input that lacks it."""
+        names = {parameter.name for parameter in self.parameters}
+        return (self.accepts_any or all(name in names for name in given)) and all(
+            parameter.name in given or parameter.name in added for parameter in self.parameters if parameter.required
+        )
+
+    def fitting(self, given: Collection[str], added: Collection[str] = ()) -> ActionDescription:
+        """The newest description of the action that takes this input; when none does, the newest."""
+        return next((each for each in (self, *self.others) if each.takes(given, added)), self)
+
+    def of_digest(self, digest: str) -> ActionDescription:
+        """The description of this digest; when it is not known any more, the newest."""
+        return next((each for each in (self, *self.others) if each.digest == digest), self)

@@ -36,6 +36,8 @@ class Attempt:
     safe: bool = False
     adhoc: str = ""
     target: str = ""
+    digest: str = ""
+    """Of the description of the action that the input was made by; empty: none is known."""
     timeout_s: float | None = None
     comment: str = ""
     actor: str = ""

@@ -23,6 +23,7 @@ from dalsegno.engine.outside import Lookups
 from dalsegno.engine.results import Committed, Failed, Parked, StoreLost
 from dalsegno.engine.streams import Stream
 from dalsegno.engine.work import Told, Work
+from dalsegno.store.descriptions import read_description, write_description
 from dalsegno.store.memory import MemoryStore
 from dalsegno.store.records import Document, Member, NewMessage
 from dalsegno.store.store import Transaction
@@ -44,6 +45,9 @@ chain:
     b: {action: std.noop, on-success: [c]}
     c: {action: std.noop}
 """
+
+
+NOOP = read_description(write_description(next(each for each in builtin_descriptions() if each.name == "std.noop")))
 
 
 class Start(Work):
@@ -82,7 +86,7 @@ class Rig:
         clock = Clock(lambda: 1.0)  # time stands still: nothing is written but what the test does
         clock.begin(self.store)
         self.conductor = Conductor(self.store, clock, self.copies, lookups, self.dispatcher, work_max_s=work_max_s)
-        self.stream = Stream("s", "x", frozenset({"std.noop"}), {}, credit, slots)
+        self.stream = Stream("s", "x", {"std.noop": NOOP}, {}, credit, slots)
         self.dispatcher.add_stream(self.stream)
         self.sent: list[wire.RunAction] = []
         self.messages: list[Told] = []

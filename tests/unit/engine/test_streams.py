@@ -18,7 +18,7 @@ EXECUTION = "00000000-0000-7000-8000-000000000000"
 
 
 def make_stream() -> Stream:
-    return Stream("s", "x", frozenset(), {}, 1, 1)
+    return Stream("s", "x", {}, {}, 1, 1)
 
 
 async def is_read_on(stream: Stream) -> bool:

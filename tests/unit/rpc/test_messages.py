@@ -33,9 +33,9 @@ TASK = TaskRow(
 )  # fmt: skip
 ATTEMPT = AttemptRow(
     execution_id=ID, task=17, item=3, attempt=2, action="std.http", child_id="", safe=True, adhoc="", target="",
-    timeout_s=5.0, input='{"url":"https://example.com"}', comment="again", actor="ada", created_s=1.0, state="READY",
-    accepted=False, result=None, error="", delivery=0, session_id="", executor_id="", delegated=False, started_s=None,
-    ended_s=None,
+    digest="", timeout_s=5.0, input='{"url":"https://example.com"}', comment="again", actor="ada", created_s=1.0,
+    state="READY", accepted=False, result=None, error="", delivery=0, session_id="", executor_id="", delegated=False,
+    started_s=None, ended_s=None,
 )  # fmt: skip
 DEFINITION = DefinitionRow(
     definition_id="d", document_id="x", kind="workflow", namespace="", name="nightly", version=2, language="mistral",

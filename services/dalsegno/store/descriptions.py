@@ -1,0 +1,124 @@
+"""What executors say of the actions that they serve, as the store keeps it; and by whom an action is served now."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+
+import msgspec
+
+from dalsegno.store.records import AttemptRow, SessionRow
+from dalsegno.store.store import Queries
+from dalsegno.workflow.model import ActionDescription, Parameter
+from dalsegno.workflow.scope import Constant
+
+INPUTS_READ = 100
+"""Of so many attempts of one list the input is read to tell whether anybody who is there takes it."""
+
+
+def digest_of(description: str) -> str:
+    """Names a description as the store keeps it."""
+    return hashlib.blake2b(description.encode(), digest_size=8).hexdigest()
+
+
+def write_description(action: ActionDescription) -> str:
+    """A description as the store keeps it."""
+    return json.dumps(
+        {
+            "name": action.name,
+            "parameters": [
+                {"name": each.name, "required": each.required}
+                | ({"default": each.default.value} if isinstance(each.default, Constant) else {})
+                for each in action.parameters
+            ],
+            "accepts_any": action.accepts_any,
+            "safe_to_rerun": action.safe_to_rerun,
+            "description": action.description,
+        }
+        | ({"answer_schema": action.answer_schema} if action.answer_schema else {})
+        | ({"answer_key": action.answer_key} if action.answer_key else {}),
+        ensure_ascii=False,
+        sort_keys=True,
+    )
+
+
+def read_description(text: str) -> ActionDescription:
+    """A stored description."""
+    told = json.loads(text)
+    parameters = tuple(
+        Parameter(each["name"], each["required"], Constant(each["default"]) if "default" in each else None)
+        for each in told["parameters"]
+    )
+    return ActionDescription(
+        told["name"],
+        parameters,
+        told["accepts_any"],
+        told["safe_to_rerun"],
+        told.get("description", ""),
+        answer_schema=told.get("answer_schema", ""),
+        answer_key=told.get("answer_key", ""),
+        digest=digest_of(text),
+    )
+
+
+def is_meant(target: str, executor_id: str, labels: Mapping[str, str]) -> bool:
+    """Whether a task's `target` names this executor: by its id, by a label's value, or by `key=value`."""
+    if not target or target == executor_id or target in labels.values():
+        return True
+    key, sign, value = target.partition("=")
+    return bool(sign) and labels.get(key) == value
+
+
+class Serving:
+    """Who could run what is READY, as the sessions of one snapshot say."""
+
+    def __init__(self, queries: Queries) -> None:
+        self._queries = queries
+        self._sessions: list[SessionRow] | None = None
+        self._described: dict[str, dict[str, ActionDescription]] = {}
+        self._inputs_left = INPUTS_READ
+
+    def awaited(self, row: AttemptRow) -> str:
+        """What a READY attempt waits for: `executor` while those that serve it have no slot free; and where none does,
+        which one is missing: `executor of test.act(a, b) as described by 0123456789abcdef at TARGET`."""
+        if self._sessions is None:
+            self._sessions = self._queries.sessions()
+        served = {
+            session.actions[row.action]
+            for session in self._sessions
+            if row.action in session.actions and is_meant(row.target, session.executor_id, session.labels)
+        }
+        if row.digest in served or (served and not row.digest) or (served and self._fits(row, served)):
+            return "executor"
+        own = self._descriptions(row.action).get(row.digest)
+        named = f"executor of {row.action}"
+        if own is not None and any(row.action in session.actions for session in self._sessions):
+            named += f"({_parameters(own)}) as described by {row.digest}"
+        return f"{named} at {row.target}" if row.target else named
+
+    def _fits(self, row: AttemptRow, served: set[str]) -> bool:
+        """Whether one of these other descriptions takes its input."""
+        if row.input is None:
+            self._inputs_left -= 1
+            if self._inputs_left < 0:
+                return True  # not told apart: the list would take too long
+        whole = self._queries.attempt(row.execution_id, row.key) if row.input is None else row
+        given = msgspec.json.decode(whole.input or "{}") if whole is not None else {}
+        described = self._descriptions(row.action)
+        return isinstance(given, dict) and any(
+            digest in described and described[digest].takes(given) for digest in served
+        )
+
+    def _descriptions(self, action: str) -> dict[str, ActionDescription]:
+        found = self._described.get(action)
+        if found is None:
+            rows = self._queries.descriptions([action])
+            found = self._described[action] = {row.digest: read_description(row.description) for row in rows}
+        return found
+
+
+def _parameters(action: ActionDescription) -> str:
+    """The parameters of an action, those that may be left out in brackets."""
+    told = [each.name if each.required else f"[{each.name}]" for each in action.parameters]
+    return ", ".join([*told, "..."] if action.accepts_any else told)
