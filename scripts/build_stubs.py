@@ -16,6 +16,8 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 PACKAGE = Path("dalsegno", "v1")
 PLUGINS = ("protoc-gen-mypy", "protoc-gen-mypy_grpc")
 OUTPUTS = ("python", "grpc_python", "mypy", "mypy_grpc")
+DESCRIPTORS = "descriptors.binpb"
+"""Beside the stubs: the protos with their comments, for reflection."""
 
 
 def generate(root: Path) -> list[Path]:
@@ -26,6 +28,7 @@ def generate(root: Path) -> list[Path]:
     with tempfile.TemporaryDirectory(dir=target, prefix=".generating-") as aside:
         run_protoc(root / "protos", Path(aside))
         fresh = {path.name: path for path in Path(aside).rglob("*_pb2*.py*")}
+        fresh[DESCRIPTORS] = Path(aside, DESCRIPTORS)
         for stale in {path.name for path in target.glob("*_pb2*.py*")} - fresh.keys():
             (target / stale).unlink()
         for name, path in fresh.items():
@@ -40,6 +43,7 @@ def run_protoc(protos: Path, out: Path) -> None:
     command = [sys.executable, "-m", "grpc_tools.protoc", f"-I{protos}"]
     command += [f"--plugin={plugin}={shutil.which(plugin, path=path)}" for plugin in PLUGINS]
     command += [f"--{kind}_out={out}" for kind in OUTPUTS]
+    command += [f"--descriptor_set_out={out / DESCRIPTORS}", "--include_source_info"]
     done = subprocess.run([*command, *sorted((protos / PACKAGE).glob("*.proto"))], capture_output=True, text=True)
     if done.returncode != 0:
         raise SystemExit(f"protoc refused the protos:\n{done.stderr}")

@@ -19,10 +19,10 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
 
 from dalsegno.rpc.channel import ANSWER_BYTES, MESSAGE_BYTES, METADATA_BYTES
 from dalsegno.rpc.interceptors import CallInterceptor
+from dalsegno.rpc.reflection import add_reflection
 
 _LARGEST = "grpc.max_receive_message_length"
 _OPTIONS: list[tuple[str, int]] = [
@@ -95,7 +95,7 @@ class Server:
         self.grpc = grpc.aio.server(interceptors=[self._interceptor], options=list(options.items()))
         self._health = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self.grpc)
-        reflection.enable_server_reflection((*self._services, health.SERVICE_NAME, reflection.SERVICE_NAME), self.grpc)
+        add_reflection((*self._services, health.SERVICE_NAME), self.grpc)
 
     async def start(self) -> None:
         """Bind and serve, not yet ready. Raises CannotListen."""

@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 import pytest
+from google.protobuf import descriptor_pool
+from google.protobuf.descriptor_pb2 import FileDescriptorProto
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
 from dalsegno.rpc.channel import open_channel, wait_until_connected
@@ -68,6 +71,45 @@ async def test_reflection_lists_the_services(world: World) -> None:
     assert {"dalsegno.v1.EngineService", "dalsegno.v1.ExecutorService", "grpc.health.v1.Health"} <= (
         await asyncio.to_thread(listed)
     )
+
+
+def _described(channel: Any, version: str, **asked: str) -> Any:
+    """The answer of reflection by one of its names."""
+    call: Any = channel.stream_stream(
+        f"/grpc.reflection.{version}.ServerReflection/ServerReflectionInfo",
+        request_serializer=reflection_pb2.ServerReflectionRequest.SerializeToString,
+        response_deserializer=reflection_pb2.ServerReflectionResponse.FromString,
+    )
+    return call(iter([reflection_pb2.ServerReflectionRequest(**asked)]))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("version", ["v1", "v1alpha"])
+async def test_reflection_brings_the_comments(world: World, version: str) -> None:
+    """By both names of the service a client gets whole descriptors, with what the protos say to people."""
+    services = {f"grpc.reflection.{each}.ServerReflection" for each in ("v1", "v1alpha")}
+    async for answer in _described(world.channel, version, list_services=""):
+        assert {each.name for each in answer.list_services_response.service} >= services
+    pool = descriptor_pool.DescriptorPool()
+    found = {}
+    for symbol in ("dalsegno.v1.EngineService", *services):
+        async for answer in _described(world.channel, version, file_containing_symbol=symbol):
+            files = map(FileDescriptorProto.FromString, answer.file_descriptor_response.file_descriptor_proto)
+            found.update({file.name: file for file in files})
+    pending = list(found.values())
+    while pending:  # a pool takes a file after those that it needs
+        ready = [file for file in pending if not {each.name for each in pending} & set(file.dependency)]
+        for file in ready:
+            pool.Add(file)
+            pending.remove(file)
+    assert pool.FindServiceByName("grpc.reflection.v1.ServerReflection").methods
+    comments = [
+        location.leading_comments
+        for location in found["dalsegno/v1/engine_service.proto"].source_code_info.location
+        if list(location.path) == [6, 0, 2, 0]
+    ]
+    assert comments[0].startswith(" Makes one write: whatever its public rpc promises holds when this answers.")
+    options = found["dalsegno/v1/engine_service.proto"].options
+    assert (options.java_package, options.ruby_package) == ("dalsegno.v1", "Dalsegno::V1")
 
 
 async def test_a_second_server_on_the_same_port_is_refused(world: World) -> None:
