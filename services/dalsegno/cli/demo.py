@@ -7,10 +7,10 @@ import asyncio
 import typer
 
 from dalsegno.cli.examples import read_example
-from dalsegno.cli.inputs import encode_json
+from dalsegno.cli.inputs import Typed
 from dalsegno.cli.output import print_note
 from dalsegno.cli.printing import Format
-from dalsegno.cli.run import run_at
+from dalsegno.cli.run import Plan, run_at
 from dalsegno.cli.serving import PrivateServer, private_server, unless_failing
 from dalsegno.cli.supervisor import choose_address
 from dalsegno.v1 import execution_service_pb2, workflow_service_pb2
@@ -35,9 +35,9 @@ async def _demo() -> int:
         async with private_server(print_note) as own:
             _introduce(own)
             definition = workflow_service_pb2.CreateDefinitionsRequest(text=read_example(EXAMPLE))
-            start = execution_service_pb2.StartExecutionRequest(input=encode_json({"base_url": url}))
-            running = run_at(own.address, definition, start, Format.TABLE, private=True)
-            return await unless_failing(own.supervisor, running)
+            start = execution_service_pb2.StartExecutionRequest()
+            plan = Plan(definition, start, Typed((), {"base_url": url}), Format.TABLE)
+            return await unless_failing(own.supervisor, run_at(own.address, plan, private=True))
 
 
 def _introduce(own: PrivateServer) -> None:

@@ -10,7 +10,7 @@ import typer
 from dalsegno.cli.connection import DEFAULT_SERVER, PATIENCE_S, Connection, ask
 from dalsegno.cli.exits import exit_code_of
 from dalsegno.cli.foresight import print_foresight
-from dalsegno.cli.inputs import encode_json, read_input, read_labels
+from dalsegno.cli.inputs import ANY, Typed, encode_json, read_input, read_labels
 from dalsegno.cli.lines import detail_of, subject_of, why
 from dalsegno.cli.options import (
     Comment,
@@ -21,21 +21,41 @@ from dalsegno.cli.options import (
     Namespace,
     Output,
     Pairs,
+    Params,
     RequestId,
     Server,
     Source,
     call,
     request_id_or_new,
+    types_of_workflow,
 )
 from dalsegno.cli.output import print_message, print_note, print_rows, reason, short
 from dalsegno.cli.paging import page_size, read_pages
 from dalsegno.cli.picture import execution_state, task_state
-from dalsegno.cli.printing import Format
+from dalsegno.cli.printing import PRINTING, Format
+from dalsegno.cli.reads import (
+    ENDED,
+    OPEN_READ,
+    Standing,
+    read_actions,
+    read_execution,
+    read_standing,
+    read_standings,
+    read_tasks,
+)
 from dalsegno.cli.screen import console
+from dalsegno.cli.showing import print_standing
 from dalsegno.cli.times import clock, span
+from dalsegno.cli.waits import OPEN_ACTIONS, waiting_of
 from dalsegno.cli.watching import watch_to_rest
 from dalsegno.v1 import change_pb2, execution_pb2
 from dalsegno.v1 import execution_service_pb2 as messages
+from dalsegno.v1.execution_pb2 import ActionExecution
+
+INFO_WIDTH = 2_000
+WAITS_READ = 200
+"""Of so many executions it is asked what they wait for."""
+_WAITS_TOLD = 3
 
 ExecutionId = Annotated[str, typer.Argument(metavar="EXECUTION", help="The id of the execution.")]
 DeleteIds = Annotated[list[str], typer.Argument(metavar="EXECUTION…", help="The ids of the executions.")]
@@ -46,9 +66,7 @@ def start(
     pairs: Pairs = None,
     source: Source = "",
     version: Annotated[int, typer.Option("--version", "-v", min=0, help="Its version; 0: the newest.")] = 0,
-    params: Annotated[
-        str, typer.Option("--params", metavar="FILE|JSON", help="What the language takes beside the input.")
-    ] = "",
+    params: Params = "",
     environment: Environment = "",
     labels: Labels = None,
     description: Annotated[str, typer.Option("--description", help="What it is for.")] = "",
@@ -60,11 +78,11 @@ def start(
     output: Output = Format.TABLE,
 ) -> None:
     """Start an execution of a stored workflow, print its id, and return at once."""
+    typed = Typed.of(pairs, source)
     request = messages.StartExecutionRequest(
         namespace=namespace,
         workflow=name,
         version=version,
-        input=encode_json(read_input(pairs or (), source)),
         params=encode_json(read_input((), params)) if params else "",
         environment=environment,
         labels=read_labels(labels or ()),
@@ -73,7 +91,13 @@ def start(
         comment=comment,
         request_id=request_id_or_new(request_id),
     )
-    answer = call(server, lambda connection: ask(connection.executions.StartExecution, request, PATIENCE_S))
+
+    async def start_it(connection: Connection) -> messages.StartExecutionResponse:
+        types = await types_of_workflow(connection, namespace, name, version) if pairs else ANY
+        request.input = typed.text(types)
+        return await ask(connection.executions.StartExecution, request, PATIENCE_S)
+
+    answer = call(server, start_it)
     if dry_run:
         print_foresight(output, answer.dry_run, name)
     elif output is Format.TABLE:
@@ -104,7 +128,14 @@ def list_executions(
             limit,
         )
 
-    found = call(server, fetch)
+    async def fetch_standing(connection: Connection) -> tuple[list[execution_pb2.Execution], dict[str, Standing]]:
+        found = await fetch(connection)
+        unsaid = [each for each in found if each.state not in ENDED and not each.state_info]
+        is_for_people = output is Format.TABLE and not PRINTING.key
+        standings = await read_standings(connection, unsaid[:WAITS_READ] if is_for_people else [])
+        return found, {each.execution.id: each for each in standings}
+
+    found, standings = call(server, fetch_standing)
     rows = [
         (
             each.id,
@@ -113,7 +144,7 @@ def list_executions(
             clock(each.created_at),
             span(each.started_at, each.ended_at),
             _labels(each),
-            reason(each.state_info),
+            reason(each.state_info, INFO_WIDTH) or _waits(standings.get(each.id)),
         )
         for each in found
     ]
@@ -121,10 +152,18 @@ def list_executions(
 
 
 def show(execution: ExecutionId, server: Server = DEFAULT_SERVER, output: Output = Format.TABLE) -> None:
-    """Show an execution with its input and output."""
-    request = messages.GetExecutionRequest(execution_id=execution)
-    answer = call(server, lambda connection: ask(connection.executions.GetExecution, request, PATIENCE_S))
-    print_message(output, answer.execution)
+    """Show how an execution stands, what it waits for, and its input and output."""
+
+    async def read(connection: Connection) -> Standing:
+        found = await read_execution(connection, execution)
+        is_for_people = output is Format.TABLE and not PRINTING.key
+        return await read_standing(connection, found) if is_for_people else Standing(found)
+
+    standing = call(server, read)
+    if output is Format.TABLE and not PRINTING.key:
+        print_standing(standing, server)
+    else:
+        print_message(output, standing.execution)
 
 
 def watch(
@@ -139,8 +178,7 @@ def watch(
 
     async def follow(connection: Connection) -> execution_pb2.Execution:
         await watch_to_rest(connection, execution, console(), stop_at_pause=stop_at_pause, keep_open=keep_open)
-        request = messages.GetExecutionRequest(execution_id=execution)
-        return (await ask(connection.executions.GetExecution, request, PATIENCE_S)).execution
+        return await read_execution(connection, execution)
 
     raise typer.Exit(exit_code_of(call(server, follow).state))
 
@@ -153,27 +191,18 @@ def tasks(
     output: Output = Format.TABLE,
 ) -> None:
     """List the tasks of an execution; with --output json or yaml, with their results."""
+    for_programs = output is not Format.TABLE or bool(PRINTING.key)
 
-    async def fetch(connection: Connection) -> list[execution_pb2.TaskExecution]:
-        return await read_pages(
-            lambda token: ask(
-                connection.executions.ListTasks,
-                messages.ListTasksRequest(
-                    execution_id=execution,
-                    page_size=page_size(limit),
-                    page_token=token,
-                    filter=filter,
-                    full=output is not Format.TABLE,
-                ),
-                PATIENCE_S,
-            ),
-            lambda page: page.tasks,
-            limit,
-        )
+    async def fetch(connection: Connection) -> tuple[list[execution_pb2.TaskExecution], list[ActionExecution]]:
+        found = await read_tasks(connection, execution, filter, limit, full=for_programs)
+        is_open = any(not each.HasField("ended_at") and each.attempts for each in found)
+        if for_programs or not is_open:
+            return found, []
+        return found, await read_actions(connection, execution, OPEN_ACTIONS, OPEN_READ)
 
-    found = call(server, fetch)
+    found, actions = call(server, fetch)
     columns = ("NUMBER", "TASK", "STATE", "RUNS", "ITEMS", "ATTEMPTS", "TOOK", "INFO")
-    print_rows(output, found, columns, [_task_row(each) for each in found])
+    print_rows(output, found, columns, [_task_row(each, actions) for each in found])
 
 
 def history(
@@ -202,7 +231,7 @@ def history(
     rows, said = [], ""
     for each in found:  # who asked for it, and why, stands in the first line of what came of it
         asked = why(each.comment, each.actor)
-        told = (reason(detail_of(each)), "" if asked == said else short(asked))
+        told = (reason(detail_of(each), INFO_WIDTH), "" if asked == said else short(asked, INFO_WIDTH))
         said = asked
         rows.append((each.sequence, clock(each.at), each.cause, *subject_of(each), *told))
     print_rows(output, found, ("NUMBER", "AT", "CAUSE", "ABOUT", "STATE", "DETAIL", "COMMENT"), rows)
@@ -227,20 +256,32 @@ def delete(
     call(server, lambda connection: remove(connection, executions))
 
 
-def _task_row(task: execution_pb2.TaskExecution) -> tuple[object, ...]:
+def _task_row(task: execution_pb2.TaskExecution, actions: Sequence[ActionExecution]) -> tuple[object, ...]:
     counts = task.items
-    items = f"{counts.succeeded + counts.failed}/{counts.total}" if task.HasField("items") else ""
+    failed = f", {counts.failed} failed" if counts.failed else ""
+    items = f"{counts.succeeded + counts.failed}/{counts.total}{failed}" if task.HasField("items") else ""
     superseded = f"superseded by {task.superseded_by}" if task.superseded else ""
-    info = superseded or task.state_info or (f"waits for: {task.waiting_for}" if task.waiting_for else "")
+    waits = "" if task.HasField("ended_at") or superseded else str(waiting_of(task, actions))
+    info = "; ".join(filter(None, [superseded or waits, reason(task.state_info, INFO_WIDTH)]))
     return (
         task.number,
         task.name,
         task_state(task.state),
         task.action or task.workflow,
         items,
-        task.attempts,
+        task.attempts or "",
         span(task.started_at, task.ended_at),
-        reason(info),
+        info,
+    )
+
+
+def _waits(standing: Standing | None) -> str:
+    """What an execution waits for, the first few of its tasks."""
+    if standing is None:
+        return ""
+    waits = [f"{task.name}: {waiting}" for task, waiting in standing.waits()]
+    return "; ".join(waits[:_WAITS_TOLD]) + (
+        f"; and {len(waits) - _WAITS_TOLD} more" if len(waits) > _WAITS_TOLD else ""
     )
 
 

@@ -4,41 +4,162 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import yaml
 
 from dalsegno.cli.exits import Complaint
+from dalsegno.v1 import definition_pb2
 
 
-def read_input(pairs: Iterable[str], source: str) -> dict[str, object]:
+@dataclass(frozen=True, slots=True)
+class Types:
+    """The JSON types that values are to fit, by the names of the inputs; what is not named may have any."""
+
+    by_name: Mapping[str, str] = field(default_factory=dict)
+    reason: str = "what is asked"
+    """Where the types come from, to people."""
+
+    @classmethod
+    def of_defaults(cls, parameters: Iterable[definition_pb2.Parameter]) -> Types:
+        """The types of the default values that parameters declare; a default of null fits everything."""
+        kinds = {each.name: _type_of(json.loads(each.default)) for each in parameters if each.default}
+        return cls({name: kind for name, kind in kinds.items() if kind != "null"}, "its default")
+
+
+ANY = Types()
+
+
+@dataclass(frozen=True, slots=True)
+class Typed:
+    """The input as it was typed; what its values mean is known once the types are."""
+
+    pairs: Sequence[str]
+    whole: Mapping[str, object]
+
+    @classmethod
+    def of(cls, pairs: Sequence[str] | None, source: str) -> Typed:
+        """What `-i` and `--input` say. Raises Complaint for what cannot be read whatever the types are."""
+        for each in pairs or ():
+            _split(each)
+        return cls(pairs or (), read_object(source) if source else {})
+
+    def text(self, types: Types = ANY) -> str:
+        """The JSON text of it all. Raises Complaint for a value that does not fit its type."""
+        return encode_json({**self.whole, **read_input(self.pairs, "", types)})
+
+
+def read_input(pairs: Iterable[str], source: str, types: Types = ANY) -> dict[str, object]:
     """The input of `--input source` with each `-i key=value` laid over it. Raises Complaint for what is neither."""
-    return {**(read_object(source) if source else {}), **dict(map(read_pair, pairs))}
+    return {**(read_object(source) if source else {}), **dict(read_pair(each, types) for each in pairs)}
 
 
-def read_pair(text: str) -> tuple[str, object]:
-    """`key=value`, the value decoded when it is JSON and taken as a text when it is not.
+def read_pair(text: str, types: Types = ANY) -> tuple[str, object]:
+    """One input as it is typed: `key=value`, `key:=JSON`, `key=@file` or `key:=@file`.
 
-    >>> read_pair("n=3"), read_pair("city=Port Ellis"), read_pair('id="3"')
-    (('n', 3), ('city', 'Port Ellis'), ('id', '3'))
+    A value means what was typed. It is JSON when it is an object, a list, a quoted text, true, false or null, or a
+    number that is written as JSON writes it; anything else is a text. Where a type is known, the value fits it.
+
+    >>> [read_pair(each)[1] for each in ("n=3", "n=4.10", "n=007", "n=12345e7", 'n="3"', "n:=4.10", "city=Port Ellis")]
+    [3, '4.10', '007', '12345e7', '3', 4.1, 'Port Ellis']
     """
+    key, is_json, value = _split(text)
+    if value.startswith("@"):
+        document = read_document(Path(value[1:]))
+        return key, _read_data(document, value[1:]) if is_json else document
+    if is_json:
+        try:
+            return key, decode_json(value)
+        except ValueError as problem:
+            raise Complaint(
+                f"-i {text}: what follows := is not JSON: {problem}", f"a text is written {key}={value}"
+            ) from None
+    return key, _fit(key, value, types)
+
+
+def _split(text: str) -> tuple[str, bool, str]:
+    """The key, whether `:=` says that JSON follows, and the value. Raises Complaint."""
     key, equals, value = text.partition("=")
-    if not equals or not key:
-        raise Complaint(f"-i {text}: not of the form key=value", "write for instance: -i city=Alderford -i days=3")
+    if not equals or not key.removesuffix(":"):
+        raise Complaint(
+            f"-i {text}: not of the form key=value",
+            "write for instance: -i city=Alderford -i days=3 -i 'tags:=[\"a\"]'",
+        )
+    return key.removesuffix(":"), key.endswith(":"), value
+
+
+def _fit(key: str, text: str, types: Types) -> object:
+    """The value of a text, of the type that is known for the key. Raises Complaint when it cannot be."""
+    value, kind = typed_value(text), types.by_name.get(key, "")
+    if not kind or _fits(value, kind) or value is None:
+        return value
+    if kind == "string":
+        return text
     try:
-        return key, decode_json(value)
+        exact = decode_json(text)
     except ValueError:
-        return key, value
+        exact = text
+    if not _fits(exact, kind):
+        raise Complaint(
+            f"{key}={text}: {types.reason} is {_NAMES[kind]}, and this is {_kind_of(exact)}",
+            f"to give it all the same: '{key}:={json.dumps(exact, ensure_ascii=False)}'",
+        )
+    return exact
+
+
+def typed_value(text: str) -> object:
+    """What a text means by itself: JSON, unless that would change a number, and else the text."""
+    try:
+        value = decode_json(text)
+    except (ValueError, RecursionError):
+        return text
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return text if is_number and json.dumps(value) != text else value
+
+
+def _fits(value: object, kind: str) -> bool:
+    if kind == "integer":
+        return isinstance(value, int) and not isinstance(value, bool)
+    return kind not in _NAMES or _type_of(value) == kind
+
+
+def _type_of(value: object) -> str:
+    """The JSON type of a value; whole numbers are numbers too.
+
+    >>> _type_of(4.1), _type_of([]), _type_of(True)
+    ('number', 'array', 'boolean')
+    """
+    match value:
+        case bool():
+            return "boolean"
+        case int() | float():
+            return "number"
+        case str():
+            return "string"
+        case list():
+            return "array"
+        case dict():
+            return "object"
+        case _:
+            return "null"
+
+
+_NAMES = {
+    "boolean": "true or false",
+    "number": "a number",
+    "integer": "a whole number",
+    "string": "a text",
+    "array": "a list",
+    "object": "an object",
+}
 
 
 def read_object(source: str) -> dict[str, object]:
     """A JSON object from a file (JSON or YAML), from the text itself, or from standard input (`-`)."""
     text, name = _read_text(source)
-    try:
-        value = decode_json(text)
-    except ValueError as problem:
-        value = _read_yaml(text, name, problem)
+    value = _read_data(text, name)
     if not isinstance(value, dict):
         raise Complaint(
             f"{name} holds {_kind_of(value)}, and an input is an object", 'for instance {"city": "Alderford"}'
@@ -94,6 +215,13 @@ def _read_text(source: str) -> tuple[str, str]:
     return read_document(Path(source)), source
 
 
+def _read_data(text: str, name: str) -> object:
+    try:
+        return decode_json(text)
+    except ValueError as problem:
+        return _read_yaml(text, name, problem)
+
+
 def _read_yaml(text: str, name: str, problem: ValueError) -> object:
     if name == "--input":
         raise Complaint(
@@ -110,5 +238,4 @@ def _refuse_constant(name: str) -> object:
 
 
 def _kind_of(value: object) -> str:
-    kinds = {list: "a list", str: "a text", bool: "a truth value", int: "a number", float: "a number"}
-    return kinds.get(type(value), "nothing")
+    return _NAMES.get(_type_of(value), "nothing")

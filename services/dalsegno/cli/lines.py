@@ -3,81 +3,134 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from math import inf
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from dalsegno.cli.output import reason
-from dalsegno.cli.picture import Picture, execution_state, task_state
+from dalsegno.cli.clean import one_line
+from dalsegno.cli.output import causes, reason
+from dalsegno.cli.picture import Picture, Task, execution_state, task_state
 from dalsegno.cli.times import clock
 from dalsegno.cli.values import enum_name
+from dalsegno.cli.waits import attempt_name
 from dalsegno.v1 import change_pb2, execution_pb2
 from dalsegno.v1.execution_service_pb2 import WatchExecutionResponse
 
-_SPOKEN_ATTEMPTS = {execution_pb2.ACTION_STATE_ERROR, execution_pb2.ACTION_STATE_CANCELLED}
-
-
-def describe_message(message: WatchExecutionResponse) -> Iterator[str]:
-    """The lines that say what a message of the stream brings; of attempts only the failed ones."""
-    match message.WhichOneof("content"):
-        case "snapshot":
-            page = message.snapshot
-            if page.HasField("execution"):
-                started = page.execution
-                yield _line(clock(started.updated_at), started.workflow, execution_state(started.state), started.id)
-            for task in page.tasks:
-                when = clock(task.ended_at if task.HasField("ended_at") else task.started_at)
-                yield _line(when, task.name, task_state(task.state), task.state_info)
-        case "changes":
-            for change in message.changes.changes:
-                if _is_spoken(change):
-                    yield describe_change(change)
-        case _:
-            return
-
-
-def _is_spoken(change: change_pb2.Change) -> bool:
-    match change.WhichOneof("kind"):
-        case "execution_moved" | "task_moved":
-            return True
-        case "task_added":
-            return change.task_added.state == execution_pb2.TASK_STATE_RUNNING
-        case "attempt_moved":
-            return change.attempt_moved.state in _SPOKEN_ATTEMPTS
-        case _:
-            return False
-
-
+_FAILED_ATTEMPTS = {execution_pb2.ACTION_STATE_ERROR, execution_pb2.ACTION_STATE_CANCELLED}
 MANY_ITEMS = 50
 _COMING_TO_REST = {"PAUSING", "CANCELLING"}
+_DETAIL_WIDTH = 2_000
 
 
-class Progress:
-    """Says how far a task of many items is, at every tenth of them; and what is awaited while all comes to rest."""
+class Speaker:
+    """Says what a stream of an execution brings, a line for each thing: moves, waits, progress, causes of failures."""
 
     def __init__(self) -> None:
-        self._said: dict[tuple[int, int], int] = {}
+        self._tenths: dict[tuple[int, int], int] = {}
         self._awaited: list[str] = []
+        self._waits: dict[int, str] = {}
+        self._causes: set[tuple[int, int, str]] = set()
 
-    def lines(self, picture: Picture) -> Iterator[str]:
-        """What is to be said now."""
+    def lines(self, message: WatchExecutionResponse, picture: Picture) -> Iterator[str]:
+        """The lines of a message that has been laid over the picture."""
+        match message.WhichOneof("content"):
+            case "snapshot":
+                yield from _describe_snapshot(message.snapshot)
+            case "changes":
+                for change in message.changes.changes:
+                    if self._is_spoken(change, picture):
+                        yield from describe_change(change)
+            case _:
+                pass
+        yield from self._rest(picture)
+        for task in _touched(message, picture):
+            yield from self._progress(task, picture)
+            yield from self._wait(task, picture)
+
+    def _is_spoken(self, change: change_pb2.Change, picture: Picture) -> bool:
+        match change.WhichOneof("kind"):
+            case "execution_moved":
+                return True
+            case "task_moved":  # what it waits for is told apart
+                return change.task_moved.state != execution_pb2.TASK_STATE_RUNNING_DELAYED
+            case "task_added":
+                return change.task_added.state == execution_pb2.TASK_STATE_RUNNING
+            case "attempt_moved":
+                return change.attempt_moved.state in _FAILED_ATTEMPTS and self._is_new_cause(change.attempt_moved)
+            case _:
+                return False
+
+    def _is_new_cause(self, failed: change_pb2.AttemptMoved) -> bool:
+        """Whether no item of the same round has failed for the same cause."""
+        cause = (failed.task_number, failed.attempt, reason(failed.error))
+        is_new = cause not in self._causes
+        self._causes.add(cause)
+        return is_new and len(self._causes) <= _CAUSES_MAX
+
+    def _rest(self, picture: Picture) -> Iterator[str]:
+        """What is awaited while all comes to rest."""
         if (picture.state in _COMING_TO_REST or picture.is_quiet) and picture.awaited != self._awaited:
             self._awaited = picture.awaited
             if self._awaited:
-                when = clock(Timestamp(seconds=int(picture.at_s)))
-                yield _line(when, "execution", picture.state, f"waits for: {', '.join(self._awaited)}")
-        for task in picture.tasks.values():
-            done = task.succeeded + task.failed
-            tenth = 10 * done // task.items if task.items >= MANY_ITEMS else 0
-            if 0 < tenth < 10 and tenth > self._said.get((task.number, task.attempt), 0):
-                self._said[task.number, task.attempt] = tenth
-                failed = f", {task.failed} failed" if task.failed else ""
-                when = clock(Timestamp(seconds=int(picture.at_s)))
-                yield _line(when, task.name, task.state, f"{done} of {task.items}{failed}")
+                yield _line(_now(picture), "execution", picture.state, f"waits for: {', '.join(self._awaited)}")
+
+    def _progress(self, task: Task, picture: Picture) -> Iterator[str]:
+        """How far a task of many items is, at every tenth of them."""
+        done = task.succeeded + task.failed
+        tenth = 10 * done // task.items if task.items >= MANY_ITEMS else 0
+        if 0 < tenth < 10 and tenth > self._tenths.get((task.number, task.attempt), 0):
+            self._tenths[task.number, task.attempt] = tenth
+            failed = f", {task.failed} failed" if task.failed else ""
+            yield _line(_now(picture), task.name, task.state, f"{done} of {task.items}{failed}")
+
+    def _wait(self, task: Task, picture: Picture) -> Iterator[str]:
+        """What a task waits for, once for each thing."""
+        waiting = task.waiting(picture.execution_id, inf if picture.is_quiet else picture.at_s)
+        if not (waiting.delegate or waiting.next_at or waiting.needs_executor):
+            return
+        waiting.deadline = waiting.deadline if waiting.delegate else None
+        key = f"{waiting.delegate} {waiting.next_at} {waiting.needs_executor}"
+        if self._waits.get(task.number) == key:
+            return
+        self._waits[task.number] = key
+        told = str(waiting)
+        why = f": {reason(task.info, _DETAIL_WIDTH)}" if task.info else ""
+        numbers = waiting.delegate.removeprefix(f"{picture.execution_id}.")
+        yield _line(_now(picture), f"{task.name} {numbers}".rstrip(), task.state, told + why)
 
 
-def describe_change(change: change_pb2.Change) -> str:
-    """One change on one line: when, what it is about, what it is now, why."""
-    return _line(clock(change.at), *subject_of(change), detail_of(change))
+_CAUSES_MAX = 1_000
+
+
+def _touched(message: WatchExecutionResponse, picture: Picture) -> list[Task]:
+    """The tasks that a message is about; one that tells of no changes is about all."""
+    if message.WhichOneof("content") != "changes":
+        return list(picture.tasks.values())
+    numbers = dict.fromkeys(map(_task_number, message.changes.changes))
+    return [picture.tasks[number] for number in numbers if number in picture.tasks]
+
+
+def _task_number(change: change_pb2.Change) -> int:
+    kind = change.WhichOneof("kind")
+    return int(getattr(getattr(change, kind), "task_number", 0)) if kind else 0
+
+
+def _now(picture: Picture) -> str:
+    return clock(Timestamp(seconds=int(picture.at_s)))
+
+
+def _describe_snapshot(page: WatchExecutionResponse.Snapshot) -> Iterator[str]:
+    if page.HasField("execution"):
+        started = page.execution
+        yield _line(clock(started.updated_at), started.workflow, execution_state(started.state), started.id)
+    for task in page.tasks:
+        when = clock(task.ended_at if task.HasField("ended_at") else task.started_at)
+        yield from _lines(when, task.name, task_state(task.state), task.state_info)
+
+
+def describe_change(change: change_pb2.Change) -> Iterator[str]:
+    """A change: when, what it is about, what it is now, why; items that failed with a line for each cause."""
+    yield from _lines(clock(change.at), *subject_of(change), detail_of(change))
 
 
 def subject_of(change: change_pb2.Change) -> tuple[str, str]:
@@ -151,13 +204,21 @@ def why(comment: str, actor: str) -> str:
 
 
 def _attempt_name(change: change_pb2.AttemptAdded | change_pb2.AttemptMoved) -> str:
-    item = f"[{change.item}]" if change.HasField("item") else ""
-    return f"{change.task_name}{item}#{change.attempt}"
+    return attempt_name(change.task_name, change.task_number, change.item, change.attempt)
 
 
 def _action_state(state: execution_pb2.ActionState.ValueType) -> str:
     return enum_name(execution_pb2.ActionState.Name(state), "ActionState")
 
 
+def _lines(when: str, subject: str, state: str, detail: str) -> Iterator[str]:
+    """One line, and for items that failed one more for each cause after the first."""
+    first, *more = causes(detail) or [reason(detail, _DETAIL_WIDTH)]
+    yield _line(when, subject, state, first)
+    for each in more:
+        yield _line("", "", "", each)
+
+
 def _line(when: str, subject: str, state: str, detail: str) -> str:
-    return f"{when:8}  {subject:24}  {state:15}  {reason(detail, 120)}".rstrip()
+    told = " ".join(detail.split())
+    return one_line(f"{when:8}  {one_line(subject):24}  {one_line(state):15}  {told}".rstrip())

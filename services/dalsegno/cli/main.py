@@ -9,7 +9,19 @@ import typer
 from typer import rich_utils
 from typer._click.exceptions import ClickException  # not named elsewhere: what is wrong with the words
 
-from dalsegno.cli import actions, controls, demo, environments, examples, executions, run, serve, workflows
+from dalsegno.cli import (
+    actions,
+    controls,
+    demo,
+    environments,
+    examples,
+    executions,
+    inquiries,
+    outputs,
+    run,
+    serve,
+    workflows,
+)
 from dalsegno.cli.away import ERRAND
 from dalsegno.cli.exits import INTERRUPTED, USAGE, Complaint
 from dalsegno.cli.failures import print_complaint, print_leaving, print_usage
@@ -62,6 +74,8 @@ demo.register(app)
 run.register(app)
 serve.register(app)
 executions.register(app)
+outputs.register(app)
+inquiries.register(app)
 controls.register(app)
 app.add_typer(workflows.app, name="workflow")
 app.add_typer(actions.app, name="action")

@@ -10,11 +10,25 @@ from uuid import uuid4
 import grpc
 import typer
 
-from dalsegno.cli.connection import DEFAULT_SERVER, Connection, connect
+from dalsegno.cli.connection import DEFAULT_SERVER, PATIENCE_S, Connection, ask, connect
 from dalsegno.cli.failures import print_failure
-from dalsegno.cli.printing import Format
+from dalsegno.cli.inputs import Types
+from dalsegno.cli.printing import PRINTING, Format
+from dalsegno.v1 import workflow_service_pb2
 
 T = TypeVar("T")
+
+VALUES = (
+    'One input. [1, 2], {"a": 1}, "text", true, null and 3 are JSON, else it is a text: 4.10 too, and 007. '
+    "Where the workflow has a default, the value fits its type. KEY='\"4.10\"' is a text, KEY:=JSON anything, "
+    "KEY=@FILE the text of a file, KEY:=@FILE its JSON or YAML. Repeatable."
+)
+
+
+def _take_form(form: Format) -> Format:
+    PRINTING.form = form
+    return form
+
 
 Server = Annotated[
     str,
@@ -40,10 +54,13 @@ Namespace = Annotated[
     str,
     typer.Option("--namespace", "-n", envvar="DALSEGNO_NAMESPACE", help="The namespace; the default has no name."),
 ]
-Output = Annotated[Format, typer.Option("--output", "-o", help="How to print the result.")]
+Output = Annotated[
+    Format,
+    typer.Option("--output", "-o", callback=_take_form, help="How to print the result; errors too."),
+]
 Pairs = Annotated[
     list[str] | None,
-    typer.Option("--set", "-i", metavar="KEY=VALUE", help="One input; the value is JSON, or else a text. Repeatable."),
+    typer.Option("--set", "-i", metavar="KEY=VALUE", help=VALUES),
 ]
 Source = Annotated[
     str,
@@ -78,6 +95,13 @@ def call(server: str, work: Callable[[Connection], Awaitable[T]]) -> T:
         return asyncio.run(connected())
     except grpc.aio.AioRpcError as error:
         raise typer.Exit(print_failure(error, server)) from None
+
+
+async def types_of_workflow(connection: Connection, namespace: str, name: str, version: int = 0) -> Types:
+    """The types of the defaults that a stored workflow declares. Raises grpc.aio.AioRpcError."""
+    request = workflow_service_pb2.GetWorkflowRequest(namespace=namespace, name=name, version=version)
+    answer = await ask(connection.workflows.GetWorkflow, request, PATIENCE_S)
+    return Types.of_defaults(answer.workflow.parameters)
 
 
 def request_id_or_new(given: str) -> str:

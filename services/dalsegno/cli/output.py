@@ -53,12 +53,19 @@ def reason(info: str, width: int = _WIDE_CELL) -> str:
     '2 of 9 failed: 3, 5: no crane; 1 of 9 failed: 7: no hook'
     """
     lines = info.splitlines()
+    found = causes(info)
+    if found:
+        return short("; ".join(found), width)
     if len(lines) > 1 and lines[0].startswith("Failure caused by"):
-        found = [n for n, line in enumerate(lines) if _ITEMS_FAILED in line and n + 1 < len(lines)]
-        lines = lines[found[0] :] if found else lines[-1:]
-    if len(lines) > 1 and lines[0].endswith(_ITEMS_FAILED):
-        lines = ["; ".join(line.strip() for line in lines[1:])]
+        lines = lines[-1:]
     return short(" ".join(lines), width)
+
+
+def causes(info: str) -> list[str]:
+    """The causes for which items failed, a line each; none when it says something else."""
+    lines = info.splitlines()
+    first = next((number for number, line in enumerate(lines) if line.endswith(_ITEMS_FAILED)), len(lines))
+    return [line.strip() for line in lines[first + 1 :]]
 
 
 _ITEMS_FAILED = "One or more actions had failed:"
@@ -112,10 +119,13 @@ def print_fields(data: Mapping[str, object]) -> None:
 
 
 def is_block(value: object) -> bool:
-    """Whether a value takes lines of its own."""
+    """Whether a value takes lines of its own: it is long, or a text of it has many lines."""
     if isinstance(value, str):
         return "\n" in value
-    return isinstance(value, dict | list) and bool(value) and len(short(value, 10_000)) > _WIDE_CELL
+    if not isinstance(value, dict | list) or not value:
+        return False
+    text = json.dumps(value, ensure_ascii=False)
+    return len(text) > _WIDE_CELL or "\\n" in text
 
 
 def print_value(form: Format, value: object, *, exact: bool = False) -> None:
@@ -150,5 +160,8 @@ def _write(text: str) -> None:
 
 
 def print_note(text: str) -> None:
-    """Something beside the result: to standard error, so that a pipe gets the result only."""
-    console(error=True).tell(Text(one_line(text), style="dim"))
+    """Something beside the result: to standard error, so that a pipe gets the result only.
+
+    It is not folded: a command in it is there to be copied.
+    """
+    console(error=True).print(Text(one_line(text), style="dim"), soft_wrap=True)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from math import inf
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from dalsegno.cli.clean import one_line
 from dalsegno.cli.values import enum_name
+from dalsegno.cli.waits import Question, Waiting, attempt_name, questions_of, waiting_of
 from dalsegno.v1 import change_pb2, execution_pb2
 from dalsegno.v1.execution_service_pb2 import WatchExecutionResponse
 
@@ -35,6 +39,26 @@ def seconds_of(time: Timestamp) -> float:
 
 
 @dataclass(slots=True)
+class Child:
+    """The execution of a sub-workflow, as its parent knows it."""
+
+    execution_id: str
+    state: str = "RUNNING"
+    error: str = ""
+
+
+@dataclass(slots=True)
+class Open:
+    """An attempt that has not ended."""
+
+    is_ready: bool = True
+    """Whether it waits for an executor."""
+    deadline: Timestamp | None = None
+    delegated: bool = False
+    questions: list[Question] = field(default_factory=list)
+
+
+@dataclass(slots=True)
 class Task:
     """One task execution."""
 
@@ -52,15 +76,21 @@ class Task:
     started_s: float = 0.0
     ended_s: float = 0.0
     superseded: bool = False
-    children: list[str] = field(default_factory=list)
-    """The executions of its sub-workflow, in the order in which they came to be."""
+    children: dict[tuple[int, int], Child] = field(default_factory=dict)
+    """The executions of its sub-workflow by item and attempt, in their order; attempt 0: it was not told which."""
+    open: dict[tuple[int, int], Open] = field(default_factory=dict)
+    """Its actions that have not ended, by item and attempt."""
+    told: Waiting = field(default_factory=Waiting)
+    """What it waits for, as the server told of the task itself."""
+    ready_since_s: float = 0.0
 
-    def move(self, state: str, info: str, at_s: float) -> None:
+    def move(self, state: str, info: str, at_s: float, next_at: Timestamp | None = None) -> None:
         """Take up a new state, with the moment at which it did."""
         self.state, self.info = state, info
         if state == "RUNNING" and not self.started_s:
             self.started_s = at_s
         self.ended_s = at_s if state in ENDED_TASKS else 0.0
+        self.told = Waiting(next_at=next_at, has_begun=bool(self.runs), has_failed=bool(info))
 
     def begin(self, begun: change_pb2.AttemptsBegun) -> None:
         """Take up a round of attempts. Of items that run again those that failed are taken to be first."""
@@ -72,6 +102,33 @@ class Task:
         else:
             self.items = begun.items if begun.has_items else -1
             self.succeeded = self.failed = 0
+
+    def waiting(self, execution_id: str, at_s: float) -> Waiting:
+        """What it waits for at this time of the server."""
+        found = Waiting(
+            next_at=self.told.next_at if self.state == "RUNNING_DELAYED" else None,
+            has_begun=self.told.has_begun,
+            has_failed=self.told.has_failed,
+            runs=self.runs,
+            joins=self.told.joins if self.state == "WAITING" else "",
+        )
+        if self.state in ENDED_TASKS:
+            return found
+        if self.open and all(each.is_ready for each in self.open.values()):
+            found.needs_executor = at_s - self.ready_since_s > UNSERVED_S
+        for (item, attempt), each in self.open.items():
+            if each.delegated and not found.delegate:
+                found.delegate = f"{execution_id}.{self.number}.{item}.{attempt}"
+                found.questions = each.questions
+            if each.deadline is not None and (
+                found.deadline is None or each.deadline.ToNanoseconds() < found.deadline.ToNanoseconds()
+            ):
+                found.deadline = each.deadline
+        return found
+
+
+UNSERVED_S = 2.0
+"""After so long an action that no executor has taken is said to wait for one."""
 
 
 @dataclass(slots=True)
@@ -97,18 +154,24 @@ class Picture:
         return self.state in ENDED_EXECUTIONS
 
     @property
+    def has_open_tasks(self) -> bool:
+        """Whether there are tasks that have not ended."""
+        return not self.ended and any(task.state not in ENDED_TASKS for task in self.tasks.values())
+
+    @property
     def awaited(self) -> list[str]:
         """What it waits for while it comes to rest, as people read it: attempts by their task, children by their id."""
         return [self._awaited(each) for each in self.waiting_for]
 
     def _awaited(self, identity: str) -> str:
         if identity == "executor":
-            return "an executor that runs the action (core.local, std.ssh, std.javascript: one started with --allow)"
+            runs = {each.runs for each in self.tasks.values() if each.waiting(self.execution_id, inf).needs_executor}
+            return f"an executor that runs {', '.join(sorted(runs))}" if runs else "an executor that runs the action"
         numbers = identity.removeprefix(f"{self.execution_id}.").split(".")
         if len(numbers) != 3 or not all(map(str.isdigit, numbers)):
-            return identity
+            return one_line(identity)
         number, item, attempt = map(int, numbers)
-        return f"{self.tasks[number].name}[{item}]#{attempt}" if number in self.tasks else identity
+        return attempt_name(self.tasks[number].name, number, item, attempt) if number in self.tasks else identity
 
     def take(self, message: WatchExecutionResponse) -> None:
         """Lay one message of the stream over the picture."""
@@ -124,6 +187,26 @@ class Picture:
                 self.waiting_for = list(message.progress.waiting_for)
             case _:  # something newer than this program
                 pass
+
+    def take_open(
+        self, actions: Iterable[execution_pb2.ActionExecution], children: Iterable[execution_pb2.Execution]
+    ) -> None:
+        """Take up what a snapshot leaves out: the actions and sub-workflows that have not ended, or have failed."""
+        for each in actions:
+            task = self.tasks.get(each.task_number)
+            if task is not None and task.state not in ENDED_TASKS:
+                task.open[each.item, each.attempt] = Open(
+                    is_ready=each.state == execution_pb2.ACTION_STATE_READY,
+                    deadline=each.deadline if each.HasField("deadline") else None,
+                    delegated=each.delegated,
+                    questions=questions_of(each.action, each.input),
+                )
+        for child in children:
+            task = self.tasks.get(child.parent_task_number)
+            if task is not None:
+                known = next((each for each in task.children.values() if each.execution_id == child.id), None)
+                known = known or task.children.setdefault((-1, len(task.children)), Child(child.id))
+                known.state, known.error = execution_state(child.state), child.state_info
 
     def _take_snapshot(self, page: WatchExecutionResponse.Snapshot) -> None:
         if page.HasField("execution"):
@@ -156,17 +239,16 @@ class Picture:
                 self.tasks[added.task_number] = task
             case "task_moved":
                 moved = change.task_moved
-                self._task(moved).move(task_state(moved.state), moved.state_info, self.at_s)
+                next_at = moved.next_at if moved.HasField("next_at") else None
+                self._task(moved).move(task_state(moved.state), moved.state_info, self.at_s, next_at)
             case "attempts_begun":
-                begun = change.attempts_begun
-                task = self._task(begun)
-                task.begin(begun)
+                self._task(change.attempts_begun).begin(change.attempts_begun)
             case "task_superseded":
                 self._task(change.task_superseded).superseded = True
             case "attempt_added":
                 self._add_attempt(change.attempt_added)
             case "attempt_moved":
-                self._count_attempt(change.attempt_moved)
+                self._move_attempt(change.attempt_moved)
             case _:  # what the picture does not show
                 pass
 
@@ -174,12 +256,28 @@ class Picture:
         task = self._task(added)
         task.runs = added.action or task.runs
         task.attempt = max(task.attempt, added.attempt)
-        if added.child_execution_id and added.child_execution_id not in task.children:
-            task.children.append(added.child_execution_id)
+        place = (added.item, added.attempt)
+        if added.child_execution_id:
+            task.children[place] = Child(added.child_execution_id)
+        else:
+            task.open[place] = Open(questions=questions_of(added.action, added.input))
+            task.ready_since_s = self.at_s
 
-    def _count_attempt(self, moved: change_pb2.AttemptMoved) -> None:
-        task = self._task(moved)
-        if moved.state not in _ENDED_ATTEMPTS or moved.attempt != task.attempt:
+    def _move_attempt(self, moved: change_pb2.AttemptMoved) -> None:
+        task, place = self._task(moved), (moved.item, moved.attempt)
+        has_ended = moved.state in _ENDED_ATTEMPTS
+        if task.children:
+            known = task.children.get(place) or task.children.get((moved.item, 0))
+            child = known or task.children.setdefault(place, Child(""))
+            child.state, child.error = _action_state(moved.state), moved.error
+        elif has_ended:
+            task.open.pop(place, None)
+        else:
+            attempt = task.open.setdefault(place, Open())
+            attempt.is_ready = moved.state == execution_pb2.ACTION_STATE_READY
+            attempt.delegated = moved.delegated
+            attempt.deadline = moved.deadline if moved.HasField("deadline") else attempt.deadline
+        if not has_ended or moved.attempt != task.attempt:
             return
         if moved.state == execution_pb2.ACTION_STATE_SUCCESS:
             task.succeeded += 1
@@ -197,6 +295,10 @@ class Picture:
         return self.tasks.setdefault(change.task_number, Task(change.task_number, change.task_name))
 
 
+def _action_state(state: execution_pb2.ActionState.ValueType) -> str:
+    return enum_name(execution_pb2.ActionState.Name(state), "ActionState")
+
+
 def _task_of(found: execution_pb2.TaskExecution) -> Task:
     task = Task(
         number=found.number,
@@ -208,8 +310,10 @@ def _task_of(found: execution_pb2.TaskExecution) -> Task:
         started_s=seconds_of(found.started_at),
         ended_s=seconds_of(found.ended_at),
         superseded=found.superseded,
-        children=list(found.child_execution_ids),
+        told=waiting_of(found),
     )
+    for item, each in enumerate(found.child_execution_ids):  # items begin in their order
+        task.children[item, 0] = Child(each, task.state if task.state in ENDED_TASKS and task.items < 0 else "")
     if found.HasField("items"):
         task.items, task.succeeded, task.failed = found.items.total, found.items.succeeded, found.items.failed
     return task

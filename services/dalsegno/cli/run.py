@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import grpc
 import typer
+from rich.text import Text
 
+from dalsegno.cli.advice import advise
 from dalsegno.cli.connection import DEFAULT_SERVER, PATIENCE_S, Connection, ask, connect
-from dalsegno.cli.exits import SUCCESS, Complaint, exit_code_of
+from dalsegno.cli.exits import Complaint, exit_code_of
 from dalsegno.cli.failures import print_failure
-from dalsegno.cli.inputs import encode_json, read_document, read_input, read_labels
+from dalsegno.cli.inputs import ANY, Typed, Types, encode_json, read_document, read_input, read_labels
 from dalsegno.cli.options import (
     Comment,
     Environment,
@@ -22,16 +25,20 @@ from dalsegno.cli.options import (
     OptionalServer,
     Output,
     Pairs,
+    Params,
     Source,
     request_id_or_new,
+    types_of_workflow,
 )
 from dalsegno.cli.output import print_message, print_note, state_text
-from dalsegno.cli.picture import execution_state, seconds_of
-from dalsegno.cli.printing import Format
+from dalsegno.cli.picture import execution_state
+from dalsegno.cli.printing import PRINTING, Format
 from dalsegno.cli.problems import print_warnings
+from dalsegno.cli.reads import read_execution, read_standing
 from dalsegno.cli.screen import console
 from dalsegno.cli.serving import is_there, private_server, unless_failing
-from dalsegno.cli.times import seconds
+from dalsegno.cli.showing import print_capped
+from dalsegno.cli.times import span
 from dalsegno.cli.values import plain, pretty
 from dalsegno.cli.watching import watch_to_rest
 from dalsegno.v1 import execution_pb2, execution_service_pb2, workflow_service_pb2
@@ -45,14 +52,11 @@ def run(
         str,
         typer.Option(
             "--workflow",
-            "-w",
             help="Which workflow of the file, the first one unless given; for Orquesta its name: else the file's.",
         ),
     ] = "",
     environment: Environment = "",
-    params: Annotated[
-        str, typer.Option("--params", metavar="FILE|JSON", help="What the language takes beside the input.")
-    ] = "",
+    params: Params = "",
     labels: Labels = None,
     server: OptionalServer = "",
     namespace: Namespace = "",
@@ -74,101 +78,101 @@ def run(
     start = execution_service_pb2.StartExecutionRequest(
         namespace=namespace,
         workflow=name if file else workflow,
-        input=encode_json(read_input(pairs or (), source)),
         params=encode_json(read_input((), params)) if params else "",
         environment=environment,
         labels=read_labels(labels or ()),
         comment=comment,
         request_id=request_id_or_new(""),
     )
-    raise typer.Exit(asyncio.run(_run(server, definition, start, output)))
+    plan = Plan(definition, start, Typed.of(pairs, source), output)
+    raise typer.Exit(asyncio.run(_run(server, plan)))
 
 
-async def _run(
-    server: str,
-    definition: workflow_service_pb2.CreateDefinitionsRequest,
-    start: execution_service_pb2.StartExecutionRequest,
-    output: Format,
-) -> int:
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is to be run, and how it is shown."""
+
+    definition: workflow_service_pb2.CreateDefinitionsRequest
+    """What is stored first; without a text: nothing."""
+    start: execution_service_pb2.StartExecutionRequest
+    typed: Typed
+    output: Format
+
+
+async def _run(server: str, plan: Plan) -> int:
     if server or await is_there(DEFAULT_SERVER):
-        return await run_at(server or DEFAULT_SERVER, definition, start, output, private=False)
-    if not definition.text:
+        return await run_at(server or DEFAULT_SERVER, plan, private=False)
+    if not plan.definition.text:
         raise Complaint(
             f"no server at {DEFAULT_SERVER}, so there are no stored workflows",
             "start one with `dalsegno serve`, name one with --server, or give a YAML file",
         )
     print_note(f"no server at {DEFAULT_SERVER}: starting a private one for this run")
     async with private_server(print_note) as own:
-        running = run_at(own.address, definition, start, output, private=True)
-        return await unless_failing(own.supervisor, running)
+        return await unless_failing(own.supervisor, run_at(own.address, plan, private=True))
 
 
-async def run_at(
-    address: str,
-    definition: workflow_service_pb2.CreateDefinitionsRequest,
-    start: execution_service_pb2.StartExecutionRequest,
-    output: Format,
-    *,
-    private: bool,
-) -> int:
+async def run_at(address: str, plan: Plan, *, private: bool) -> int:
     """Run a workflow at this server, show it to its end, say what the server refuses; return the exit code."""
     try:
         async with connect(address, is_private=private) as connection:
-            return await _run_to_rest(connection, definition, start, output, private=private)
+            return await _run_to_rest(connection, plan, private=private)
     except grpc.aio.AioRpcError as error:
         return print_failure(error, address)
 
 
-async def _run_to_rest(
-    connection: Connection,
-    definition: workflow_service_pb2.CreateDefinitionsRequest,
-    start: execution_service_pb2.StartExecutionRequest,
-    output: Format,
-    *,
-    private: bool,
-) -> int:
-    if definition.text:
-        stored = await ask(connection.workflows.CreateDefinitions, definition, PATIENCE_S)
+async def _run_to_rest(connection: Connection, plan: Plan, *, private: bool) -> int:
+    start, output = plan.start, plan.output
+    if plan.definition.text:
+        stored = await ask(connection.workflows.CreateDefinitions, plan.definition, PATIENCE_S)
         print_warnings(stored.warnings, stored.further_warnings)
         start.workflow = start.workflow or _first_workflow(stored)
+        types = next(
+            (Types.of_defaults(each.parameters) for each in stored.workflows if each.name == start.workflow), ANY
+        )
+    else:
+        types = await types_of_workflow(connection, start.namespace, start.workflow) if plan.typed.pairs else ANY
+    start.input = plan.typed.text(types)
     started = (await ask(connection.executions.StartExecution, start, PATIENCE_S)).execution
     # Whoever wants the result for a program gets nothing else on standard output.
     out = console(error=output is not Format.TABLE)
     await watch_to_rest(connection, started.id, out, stop_at_pause=True)
-    request = execution_service_pb2.GetExecutionRequest(execution_id=started.id)
-    execution = (await ask(connection.executions.GetExecution, request, PATIENCE_S)).execution
-    if output is Format.TABLE:
-        print_end(execution)
+    execution = await read_execution(connection, started.id)
+    if output is Format.TABLE and not PRINTING.key:
+        print_end(execution, private=private)
     else:
         print_message(output, execution)
-    _advise(execution, connection.address, private)
+    if private and execution.state == execution_pb2.EXECUTION_STATE_PAUSED:
+        print_note("it ends here, for its server was a private one; under `dalsegno serve` it could be resumed")
+    elif not private:
+        for line in advise(await read_standing(connection, execution), connection.address):
+            print_note(line)
     return exit_code_of(execution.state)
 
 
-def print_end(execution: execution_pb2.Execution) -> None:
+_LINES_MAX = 40
+"""So many lines of an output are printed after a run."""
+
+
+def print_end(execution: execution_pb2.Execution, *, private: bool) -> None:
     """How an execution ended, why, and with which output."""
     out = console()
-    took_s = seconds_of(execution.ended_at) - seconds_of(execution.created_at)
-    state = execution_state(execution.state)
+    took = span(execution.created_at, execution.ended_at)
     out.print()
-    out.print(
-        "state   ", state_text(state), f" after {seconds(took_s)}" if execution.HasField("ended_at") else "", sep=""
-    )
+    out.print(Text.assemble("state   ", state_text(execution_state(execution.state)), f" after {took}" if took else ""))
     if execution.state_info:
-        out.print("reason  " + "\n        ".join(execution.state_info.splitlines()), markup=False)
-    if execution.output:
-        shown = pretty(plain(execution)["output"])
-        out.print("output  " + "\n        ".join(shown.splitlines()), markup=False)
-
-
-def _advise(execution: execution_pb2.Execution, server: str, private: bool) -> None:
-    if execution.state == execution_pb2.EXECUTION_STATE_PAUSED:
-        if private:
-            print_note("it ends here, for its server was a private one; under `dalsegno serve` it could be resumed")
-        else:
-            print_note(f"let it go on with: dalsegno resume {execution.id} --server {server}")
-    elif exit_code_of(execution.state) != SUCCESS and not private:
-        print_note(f"what happened: dalsegno history {execution.id} --server {server}")
+        first, *rest = execution.state_info.splitlines()
+        out.tell(f"reason  {first}", indent=8)
+        for line in rest:
+            out.tell_block(line, indent=8)
+    if not execution.output:
+        return
+    shown = pretty(plain(execution)["output"])
+    if "\n" not in shown:
+        out.tell(f"output  {shown}", indent=8)
+        return
+    out.print("output")
+    print_capped(out, shown, _LINES_MAX, "-o json prints all" if private else f"dalsegno output {execution.id}")
 
 
 def _first_workflow(stored: workflow_service_pb2.CreateDefinitionsResponse) -> str:

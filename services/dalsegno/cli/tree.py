@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
+from rich.cells import cell_len
 from rich.text import Text
 from rich.tree import Tree
 
+from dalsegno.cli.clean import one_line
 from dalsegno.cli.output import STYLES, reason, short
-from dalsegno.cli.picture import Picture, Task
+from dalsegno.cli.picture import Child, Picture, Task
 from dalsegno.cli.times import seconds
 
 _SYMBOLS = {
@@ -28,74 +30,170 @@ _SYMBOLS = {
 }
 _SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 _BAR_WIDTH = 16
-_INFO_WIDTH = 70
-CHILD_ROWS = 8
+_INFO_WIDTH = 200
+_NAME_WIDTH = 32
+_GUIDE = 4
+"""So far to the right a branch stands."""
+_URGENCY = {"ERROR": 0, "REVERT_ERROR": 0, "PAUSED": 1, "PAUSING": 1, "CANCELLED": 2, "SKIPPED": 4, "SUCCESS": 5}
+"""What needs somebody comes first, then what runs (3), then what has not begun, then what is done."""
+_RUNS = 3
+_CHILDREN_LISTED = 8
+"""Up to so many sub-workflows of a task are all shown; of more those that run or did not end well."""
+_NOT_BEGUN = {"WAITING", "IDLE"}
 
 
-def draw(pictures: Mapping[str, Picture], root_id: str, rows: int = 1_000, now_s: float | None = None) -> Tree:
-    """The tree of the execution `root_id`, with at most about `rows` tasks in each execution.
+def draw(
+    pictures: Mapping[str, Picture], root_id: str, rows: int = 1_000, now_s: float | None = None, width: int = 120
+) -> Tree:
+    """The tree of the execution `root_id`, with at most `rows` lines, but three for the execution itself.
 
     `pictures` has every execution that is watched, by id; `now_s` is the server's time, for what still runs.
     """
     picture = pictures[root_id]
     now_s = picture.at_s if now_s is None else now_s
-    tree = Tree(_header(picture, now_s), guide_style="dim")
-    shown, hidden = _choose(list(picture.tasks.values()), rows)
-    width = max((len(task.name) for task in shown), default=0)
+    head = _header(picture, now_s)
+    tree = Tree(head, guide_style="dim")
+    room = max(0, rows - len(head.plain.splitlines()))
+    shown, hidden = _choose(list(picture.tasks.values()), room)
+    names = min(_NAME_WIDTH, max((len(one_line(task.name)) for task in shown), default=0))
+    left = room - len(shown) - bool(hidden)
+    parents = sum(bool(task.children) for task in shown)
     for task in shown:
-        branch = tree.add(_line(task, width, now_s))
-        for child_id in task.children:
-            if child_id in pictures:
-                branch.add(draw(pictures, child_id, CHILD_ROWS, now_s))
-    if hidden:
-        counts = Counter(task.state for task in hidden)
-        told = ", ".join(f"{count} {state}" for state, count in counts.most_common())
-        tree.add(Text(f"… and {len(hidden)} more: {told}", style="dim"))
+        line = _line(picture, task, names, now_s)
+        why = reason(task.info, _INFO_WIDTH) if task.info and task.state != "SUCCESS" else ""
+        is_apart = line.cell_len + cell_len(why) + 2 > width - _GUIDE and left > 0
+        left -= bool(why) and is_apart
+        branch = tree.add(
+            line.append(f"\n  {why}" if is_apart else f"  {why}", STYLES.get(task.state)) if why else line
+        )
+        if task.children and left > 0:
+            used = _add_children(branch, pictures, task, left // parents, now_s, width - _GUIDE)
+            left, parents = left - used, parents - 1
+    if hidden and room:
+        tree.add(_rest(Counter(task.state for task in hidden)))
     return tree
 
 
-def _choose(tasks: list[Task], rows: int) -> tuple[list[Task], list[Task]]:
-    """What there is room for: first what is not done yet or went wrong, then the latest."""
-    if len(tasks) <= rows:
+def _choose(tasks: list[Task], room: int) -> tuple[list[Task], list[Task]]:
+    """What there is room for, a line kept for the rest: first what went wrong, then what runs, then the latest."""
+    if len(tasks) <= room:
         return tasks, []
-    quiet = {"SUCCESS", "WAITING", "IDLE"}
-    urgent = sorted(tasks, key=lambda task: (task.state in quiet, -task.number))
-    chosen = {task.number for task in urgent[: max(1, rows)]}
+    urgent = sorted(tasks, key=lambda task: (_urgency(task.state, is_superseded=task.superseded), -task.number))
+    chosen = {task.number for task in urgent[: max(0, room - 1)]}
     return [each for each in tasks if each.number in chosen], [each for each in tasks if each.number not in chosen]
+
+
+def _urgency(state: str, *, is_superseded: bool = False) -> int:
+    return 6 if is_superseded else _URGENCY.get(state, 4 if state in _NOT_BEGUN else _RUNS)
+
+
+def _add_children(
+    branch: Tree, pictures: Mapping[str, Picture], task: Task, room: int, now_s: float, width: int
+) -> int:
+    """Add what there is room for of the executions of a sub-workflow; return how many lines it took."""
+    if room < 1:
+        return 0
+    children = [child for place, child in task.children.items() if place[1] in (task.attempt, 0)]
+    children = children or list(task.children.values())
+    total = max(task.items, len(children))
+    urgent = sorted(children, key=lambda child: _urgency(_state_of(pictures, child)))
+    if total > _CHILDREN_LISTED:  # what needs nobody is counted
+        urgent = [child for child in urgent if _urgency(_state_of(pictures, child)) <= _RUNS]
+    shown = urgent if total == len(urgent) <= room else _both(pictures, urgent, room - 1)
+    left = room - len(shown) - (len(shown) < total)
+    for count, child in enumerate(shown):
+        picture = pictures.get(child.execution_id)
+        if picture is None or not picture.workflow:
+            branch.add(_child_line(child))
+            continue
+        lines = 1 + left // (len(shown) - count)
+        drawn = draw(pictures, child.execution_id, lines, now_s, width - _GUIDE)
+        branch.add(drawn)
+        left -= min(left, _lines_in(drawn) - 1)
+    if len(shown) < total:
+        branch.add(_rest(_states(pictures, task, children, shown)))
+    return room - max(0, left)
+
+
+def _both(pictures: Mapping[str, Picture], urgent: Sequence[Child], room: int) -> list[Child]:
+    """What there is room for, some of what runs among it, however much has failed."""
+    failed = [child for child in urgent if _urgency(_state_of(pictures, child)) < _RUNS]
+    others = urgent[len(failed) :]
+    kept = failed[: max(room - len(others), -(-room // 2))]
+    return [*kept, *others[: room - len(kept)]]
+
+
+def _states(
+    pictures: Mapping[str, Picture], task: Task, children: Sequence[Child], shown: Sequence[Child]
+) -> Counter[str]:
+    """How many of the children that are not shown are in each state. Of those that ended the task keeps count."""
+    states = Counter(_state_of(pictures, child) for child in children)
+    if task.items >= 0:
+        states["SUCCESS"], states["ERROR"] = task.succeeded, task.failed
+        states.pop("", None)
+        states["not begun"] = max(0, task.items - states.total())
+    states.subtract(_state_of(pictures, child) for child in shown)
+    return +states
+
+
+def _state_of(pictures: Mapping[str, Picture], child: Child) -> str:
+    picture = pictures.get(child.execution_id)
+    return picture.state if picture is not None and picture.state else child.state
+
+
+def _lines_in(tree: Tree) -> int:
+    label = tree.label.plain if isinstance(tree.label, Text) else ""
+    return len(label.splitlines()) + sum(map(_lines_in, tree.children))
+
+
+def _rest(states: Counter[str]) -> Text:
+    """How many there are that are not shown, by state."""
+    told = ", ".join(f"{count} {state}" for state, count in states.most_common() if state)
+    return Text(f"… and {states.total()} more: {told}", style="dim", no_wrap=True, overflow="ellipsis")
 
 
 def _header(picture: Picture, now_s: float) -> Text:
     style = STYLES.get(picture.state, "")
     took_s = (picture.ended_s or now_s) - picture.started_s if picture.started_s else 0.0
-    header = Text.assemble(
-        (f"{_symbol(picture.state)} ", style), (picture.workflow, "bold"), "  ", (picture.state, style)
-    )
+    header = Text(no_wrap=True, overflow="ellipsis")
+    header.append(f"{_symbol(picture.state)} ", style).append(short(picture.workflow, _NAME_WIDTH), "bold")
+    header.append("  ").append(picture.state, style)
     header.append(f"  {seconds(took_s)}", style="dim").append(f"  {picture.execution_id}", style="dim")
     if picture.info:
-        header.append(f"\n  {reason(picture.info, 200)}", style=style)
+        header.append(f"\n  {reason(picture.info, _INFO_WIDTH)}", style=style)
     if picture.waiting_for:
-        header.append(f"\n  waits for: {short(', '.join(picture.awaited), 200)}", style="dim")
+        header.append(f"\n  waits for: {short(', '.join(picture.awaited), _INFO_WIDTH)}", style="dim")
     return header
 
 
-def _line(task: Task, width: int, now_s: float) -> Text:
+def _line(picture: Picture, task: Task, width: int, now_s: float) -> Text:
     style = STYLES.get(task.state, "")
-    # Cut at the width of the terminal: a tree whose lines wrap cannot be read.
+    # Cut at the width of the terminal, with an ellipsis: a tree whose lines wrap cannot be read.
     line = Text(no_wrap=True, overflow="ellipsis")
-    line.append(f"{_symbol(task.state)} ", style).append(f"{task.name:{width}}  ").append(f"{task.state:7}", style)
+    line.append(f"{_symbol(task.state)} ", style).append(f"{short(task.name, _NAME_WIDTH):{width}}  ")
+    line.append(f"{task.state:7}", style)
     if task.items >= 0:
         line.append("  ").append_text(_bar(task))
-    if task.runs:
-        line.append(f"  {task.runs}", style="dim")
-    if task.attempt > 1:
-        line.append(f"  attempt {task.attempt}", style="blue")
     if task.started_s and (task.ended_s or task.state in {"RUNNING", "RUNNING_DELAYED"}):
         line.append(f"  {seconds((task.ended_s or now_s) - task.started_s)}", style="dim")
+    if task.attempt > 1:
+        line.append(f"  attempt {task.attempt}", style="blue")
     if task.superseded:
         line.append("  superseded", style="dim")
-    if task.info and task.state != "SUCCESS":
-        line.append(f"  {reason(task.info, _INFO_WIDTH)}", style=style)
+    waits = str(task.waiting(picture.execution_id, now_s))
+    if waits:
+        line.append(f"  {waits}", style="bold" if "answer" in waits else "dim")
+    if task.runs and not waits:
+        line.append(f"  {short(task.runs, _NAME_WIDTH)}", style="dim")
     return line
+
+
+def _child_line(child: Child) -> Text:
+    style = STYLES.get(child.state, "")
+    line = Text(no_wrap=True, overflow="ellipsis")
+    line.append(f"{_symbol(child.state)} ", style).append(f"{child.state:7}", style)
+    line.append(f"  {child.execution_id}", style="dim")
+    return line.append(f"  {reason(child.error, _INFO_WIDTH)}", style=style) if child.error else line
 
 
 def _bar(task: Task) -> Text:

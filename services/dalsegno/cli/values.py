@@ -94,6 +94,10 @@ class _Quoting(yaml.SafeDumper):
     """Puts quotes round texts that need escapes."""
 
 
+_PLAIN = re.compile(r"\w.*\S|\w")
+"""A text of one line that needs no quotes to be read, though YAML would want them for a colon within."""
+
+
 class _Readable(yaml.SafeDumper):
     """Writes texts of many lines as they are, and no anchors."""
 
@@ -107,6 +111,7 @@ class _Readable(yaml.SafeDumper):
         analysis = super().analyze_scalar(scalar)
         # YAML quotes what it could not read back, such as a space before a line break; people read it all the same.
         analysis.allow_block = "\n" in scalar
+        analysis.allow_block_plain = analysis.allow_block_plain or _PLAIN.fullmatch(scalar) is not None
         return analysis
 
 

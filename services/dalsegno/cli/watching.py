@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncGenerator, Iterator
-from contextlib import aclosing, contextmanager
+from contextlib import aclosing, contextmanager, suppress
 
 import grpc
 from rich.live import Live
@@ -14,21 +14,28 @@ from rich.tree import Tree
 from dalsegno.cli.away import ERRAND
 from dalsegno.cli.connection import Connection, come_back
 from dalsegno.cli.follow import follow
-from dalsegno.cli.lines import Progress, describe_message
-from dalsegno.cli.picture import Picture
+from dalsegno.cli.lines import Speaker
+from dalsegno.cli.picture import ENDED_EXECUTIONS, Child, Picture
+from dalsegno.cli.reads import OPEN_READ, read_actions, read_executions
 from dalsegno.cli.screen import Screen
 from dalsegno.cli.tree import draw
+from dalsegno.cli.waits import OPEN_ACTIONS
 from dalsegno.v1.execution_service_pb2 import WatchExecutionResponse
 
 CHILDREN_WATCHED = 20
-"""How many sub-executions are drawn at once; of more, the counts must do."""
+"""So many sub-executions are followed at once: of the others it is only known what their parents tell."""
+CHILDREN_READ = 100
+_PICTURES_KEPT = 50
+"""Beyond so many the pictures of those that ended well are forgotten."""
+_NOT_WELL = "state=IDLE,RUNNING,PAUSING,PAUSED,CANCELLING,ERROR"
 
 
 class Watch:
     """The pictures of an execution and of its sub-executions, kept up to date."""
 
-    def __init__(self, connection: Connection, execution_id: str) -> None:
+    def __init__(self, connection: Connection, execution_id: str, *, with_children: bool = True) -> None:
         self.execution_id = execution_id
+        self._follows = with_children
         self.pictures = {execution_id: Picture(execution_id)}
         self._connection = connection
         self._children: dict[str, asyncio.Task[None]] = {}
@@ -44,50 +51,80 @@ class Watch:
         try:
             async with aclosing(follow(self._connection, self.execution_id, keep_open=keep_open)) as stream:
                 async for message in stream:
-                    self.picture.take(message)
+                    await self._take(self.picture, message)
                     self._offset_s = self.picture.at_s - time.monotonic()
-                    self._follow_children(self.picture)
                     yield message
             # What the children still have to tell arrives at once, for the execution is at rest.
             if self._children:
                 await asyncio.wait(self._children.values(), timeout=1.0)
         finally:
+            self._follows = False
             for child in self._children.values():
                 child.cancel()
 
-    def draw(self, rows: int) -> Tree:
+    def draw(self, rows: int, width: int) -> Tree:
         """The tree as it stands."""
-        return draw(self.pictures, self.execution_id, rows, max(self.picture.at_s, time.monotonic() + self._offset_s))
+        now_s = max(self.picture.at_s, time.monotonic() + self._offset_s)
+        return draw(self.pictures, self.execution_id, rows, now_s, width)
+
+    async def _take(self, picture: Picture, message: WatchExecutionResponse) -> None:
+        picture.take(message)
+        if message.WhichOneof("content") == "snapshot" and message.snapshot.last and picture.has_open_tasks:
+            await self._complete(picture)
+        self._follow_children(picture)
+
+    async def _complete(self, picture: Picture) -> None:
+        """Read what a snapshot leaves out; what cannot be read is left out of the picture, too."""
+        with suppress(grpc.aio.AioRpcError):
+            actions = await read_actions(self._connection, picture.execution_id, OPEN_ACTIONS, OPEN_READ)
+            has_children = self._follows and any(task.children for task in picture.tasks.values())
+            terms = f"parent={picture.execution_id} {_NOT_WELL}"
+            children = await read_executions(self._connection, terms, CHILDREN_READ) if has_children else []
+            picture.take_open(actions, children)
 
     def _follow_children(self, parent: Picture) -> None:
+        """Follow those that run, as many as may be followed at once."""
         for task in parent.tasks.values():
-            for child_id in task.children:
-                if child_id not in self._children and len(self._children) < CHILDREN_WATCHED:
-                    self._children[child_id] = asyncio.create_task(self._follow_child(child_id))
+            if len(self._children) >= CHILDREN_WATCHED or not self._follows:
+                return
+            for child in list(task.children.values()):
+                if len(self._children) < CHILDREN_WATCHED and self._is_worth_following(child):
+                    self._children[child.execution_id] = asyncio.create_task(self._follow_child(parent, child))
 
-    async def _follow_child(self, child_id: str) -> None:
-        picture = Picture(child_id)
+    def _is_worth_following(self, child: Child) -> bool:
+        """Whether it may show more than its parent tells: it runs, or is one of the few that have failed."""
+        if not child.execution_id or child.execution_id in self._children or child.execution_id in self.pictures:
+            return False
+        return child.state not in ENDED_EXECUTIONS or (child.state != "SUCCESS" and len(self.pictures) < _PICTURES_KEPT)
+
+    async def _follow_child(self, parent: Picture, child: Child) -> None:
+        picture = Picture(child.execution_id)
         try:
-            async with aclosing(follow(self._connection, child_id)) as stream:
+            async with aclosing(follow(self._connection, child.execution_id)) as stream:
                 async for message in stream:
-                    picture.take(message)
-                    self.pictures[child_id] = picture
-                    self._follow_children(picture)
+                    await self._take(picture, message)
+                    self.pictures[child.execution_id] = picture
+                    child.state = picture.state or child.state
+            if picture.state == "SUCCESS" and len(self.pictures) > _PICTURES_KEPT:
+                del self.pictures[child.execution_id]
         except grpc.aio.AioRpcError:
             return  # A child that cannot be read is left out; the execution itself tells how its task ends.
+        finally:
+            self._children.pop(child.execution_id, None)
+            self._follow_children(parent)
 
 
 async def watch_to_rest(
     connection: Connection, execution_id: str, out: Screen, *, stop_at_pause: bool = False, keep_open: bool = False
 ) -> Picture:
     """Show an execution until it is at rest, or PAUSED with `stop_at_pause`; return how it stands then."""
-    watch, progress = Watch(connection, execution_id), Progress()
+    watch, speaker = Watch(connection, execution_id, with_children=out.is_terminal), Speaker()
     ERRAND.leaving = come_back(connection, execution_id)
     with _screen(watch, out) as live:
         async with aclosing(watch.messages(keep_open=keep_open)) as stream:
             async for message in stream:
                 if live is None:
-                    for line in (*describe_message(message), *progress.lines(watch.picture)):
+                    for line in speaker.lines(message, watch.picture):
                         out.tell(line)
                 if stop_at_pause and watch.picture.state == "PAUSED":
                     break
@@ -102,7 +139,7 @@ def _screen(watch: Watch, out: Screen) -> Iterator[Live | None]:
         yield None
         return
     with Live(
-        get_renderable=lambda: watch.draw(max(5, out.height - 6)),
+        get_renderable=lambda: watch.draw(max(5, out.height - 6), out.width),
         console=out,
         refresh_per_second=10,
         vertical_overflow="crop",

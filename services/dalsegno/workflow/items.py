@@ -253,7 +253,7 @@ def ended(step: Step, task: TaskExecution, attempt: Attempt) -> None:
         step.later("end", task, TaskState.CANCELLED, attempt.error or f"item {attempt.key[1]} was cancelled")
     elif task.ended_count == task.item_count:
         failed = task.failed_count > 0
-        info = f"One or more actions had failed: {_failed_items(step, task)}" if failed else ""
+        info = _failure_info(step, task) if failed else ""
         step.later("end", task, TaskState.ERROR if failed else TaskState.SUCCESS, info)
     else:
         _refill(step, task)
@@ -270,7 +270,7 @@ def weigh(step: Step, task: TaskExecution) -> None:
     elif task.cancelled_count or (execution.state is ExecutionState.CANCELLING and task.failed_count):
         step.later("end", task, TaskState.CANCELLED, "items were cancelled")
     elif task.failed_count:
-        info = f"One or more actions had failed: {_failed_items(step, task)}"
+        info = _failure_info(step, task)
         step.later("end", task, TaskState.ERROR, info)
     elif open_count:
         if task.state is not TaskState.PAUSED:
@@ -301,8 +301,29 @@ def _runs_children(step: Step, task: TaskExecution) -> bool:
     return attempt is not None and bool(attempt.child_id)
 
 
-def _failed_items(step: Step, task: TaskExecution) -> str:
-    found = (step.execution.current(task, item) for item in nsmallest(5, task.failed_items))
-    shown = [f"item {one.key[1]}: {one.error or 'failed'}" for one in found if one and one.state is AttemptState.ERROR]
-    more = task.failed_count - len(shown)
-    return "; ".join(shown) + (f"; and {more} more" if more > 0 else "")
+def _failure_info(step: Step, task: TaskExecution) -> str:
+    """Which items failed and why, a line for each cause that one of the first failures has."""
+    found = [step.execution.current(task, item) for item in nsmallest(_FAILURES_READ, task.failed_items)]
+    causes: dict[str, list[int]] = {}
+    for attempt in found:
+        if attempt is not None and attempt.state is AttemptState.ERROR:
+            causes.setdefault(_cause(attempt.error), []).append(attempt.key[1])
+    lines = []
+    for cause, items in sorted(causes.items(), key=lambda each: -len(each[1]))[:_CAUSES_TOLD]:
+        some = ", ".join(map(str, items[:_ITEMS_TOLD])) + (", …" if len(items) > _ITEMS_TOLD else "")
+        lines.append(f"  {len(items)} of {task.item_count} failed: {some}: {cause}")
+    if len(causes) > _CAUSES_TOLD or task.failed_count > len(found):
+        lines.append(f"  {task.failed_count} of {task.item_count} failed in all")
+    return "\n".join(["One or more actions had failed:", *lines])
+
+
+def _cause(error: str) -> str:
+    """Why an item failed, on one line: of a failure that others caused the one at the bottom."""
+    lines = error.splitlines() or ["failed"]
+    return (lines[-1] if lines[0].startswith("Failure caused by") else " ".join(lines)).strip()[:_CAUSE_MAX]
+
+
+_FAILURES_READ = 1_000
+_CAUSES_TOLD = 5
+_ITEMS_TOLD = 5
+_CAUSE_MAX = 1_000

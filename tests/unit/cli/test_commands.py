@@ -31,6 +31,7 @@ def execution(state: str = "SUCCESS", **fields: Any) -> execution_pb2.Execution:
 
 def test_start_sends_what_was_typed_and_prints_the_id(api: Any, type_command: Type) -> None:
     """The id alone is on standard output, so that a shell can take it."""
+    api.answer("GetWorkflow", workflow_service_pb2.GetWorkflowResponse())
     api.answer("StartExecution", execution_service_pb2.StartExecutionResponse(execution=execution("RUNNING")))
 
     ended = type_command(
@@ -38,7 +39,7 @@ def test_start_sends_what_was_typed_and_prints_the_id(api: Any, type_command: Ty
     )
 
     assert (ended.exit_code, ended.out) == (0, f"{ID}\n")
-    [request] = api.requests
+    [_, request] = api.requests
     assert json.loads(request.input) == {"n": 3, "city": "Port Ellis"}
     assert (request.workflow, dict(request.labels)) == ("city_report", {"team": "x"})
     assert request.request_id
@@ -58,6 +59,7 @@ def test_a_call_that_nobody_answered_is_made_again_with_the_same_request_id(api:
 
 def test_everything_that_is_wrong_has_a_line_and_nothing_is_said_twice(api: Any, type_command: Type) -> None:
     """A refusal is one readable line per violation, with what to do next, and exit code 2."""
+    api.answer("GetWorkflow", workflow_service_pb2.GetWorkflowResponse())
     wrong = [Violation("input.x", "is not an input"), Violation("input.city", "is missing")]
     api.answer("StartExecution", InvalidRequest(wrong))
 

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from dalsegno.cli.connection import connect
 from dalsegno.cli.follow import follow
-from dalsegno.cli.lines import Progress, describe_message
+from dalsegno.cli.lines import Speaker
 from dalsegno.cli.picture import Picture
 from dalsegno.cli.tree import draw
 from dalsegno.v1 import change_pb2, execution_pb2, execution_service_pb2, workflow_service_pb2
@@ -126,8 +126,8 @@ def test_a_large_tree_shows_what_needs_attention() -> None:
     text = drawn({ID: picture}, rows=10)
 
     assert "t7 " in text
-    assert "… and 90 more: 90 SUCCESS" in text
-    assert len(text.splitlines()) == 12
+    assert "… and 92 more: 92 SUCCESS" in text
+    assert len(text.splitlines()) == 10
 
 
 def test_plain_lines_say_what_happens() -> None:
@@ -139,10 +139,10 @@ def test_plain_lines_say_what_happens() -> None:
         execution_moved("ERROR", "fetch failed"),
     )
 
-    lines = [line.split(maxsplit=2)[-1] if line[:1] == " " else line for line in describe_message(batch)]
+    lines = spoken(Picture(ID), Speaker(), batch)
 
     assert [line.split()[-1] for line in lines] == ["RUNNING", "ERROR", "failed"]
-    assert "fetch[1]#1" in lines[1]
+    assert "fetch 1.1.1" in lines[1]
 
 
 async def test_a_broken_stream_goes_on_where_it_broke(api: Any) -> None:
@@ -199,7 +199,7 @@ def test_run_ends_with_the_outcome(
     assert ended.exit_code == code
     assert f"state   {state}\n" in ended.out
     assert "output  n: 1" in ended.out
-    assert [type(request).__name__ for request in api.requests] == [
+    assert [type(request).__name__ for request in api.requests][:4] == [
         "CreateDefinitionsRequest",
         "StartExecutionRequest",
         "WatchExecutionRequest",
@@ -211,15 +211,15 @@ def test_run_ends_with_the_outcome(
     ("text", "chosen", "given"),
     [
         ("version: 1.0\ntasks:\n  t: {action: core.noop}\n", [], "city_report"),
-        ("version: 1.0\ntasks:\n  t: {action: core.noop}\n", ["-w", "pack.report"], "pack.report"),
+        ("version: 1.0\ntasks:\n  t: {action: core.noop}\n", ["--workflow", "pack.report"], "pack.report"),
         ("version: 1.0\nname: pack.own\ntasks:\n  t: {action: core.noop}\n", [], ""),
-        ("version: '2.0'\nw:\n  tasks:\n    t: {action: std.noop}\n", ["-w", "w"], ""),
+        ("version: '2.0'\nw:\n  tasks:\n    t: {action: std.noop}\n", ["--workflow", "w"], ""),
     ],
 )
 def test_run_names_what_has_no_name(
     api: Any, type_command: Callable[..., Any], tmp_path: Path, text: str, chosen: list[str], given: str
 ) -> None:
-    """An Orquesta file without a name is stored as -w says, or else like the file; other files name themselves."""
+    """An Orquesta file without a name is stored as --workflow says, else like the file; others name themselves."""
     file = tmp_path / "city_report.yaml"
     file.write_text(text)
     finished(api, "SUCCESS")
@@ -259,18 +259,25 @@ def test_watching_what_is_not_there_is_said(api: Any, type_command: Callable[...
     assert "`dalsegno list`" in ended.err
 
 
+def spoken(picture: Picture, speaker: Speaker, *messages: Message) -> list[str]:
+    """The lines that are said of these messages."""
+    lines: list[str] = []
+    for message in messages:
+        picture.take(message)
+        lines += speaker.lines(message, picture)
+    return lines
+
+
 def test_plain_lines_tell_each_tenth_of_many_items_once() -> None:
     """Off the terminal a task with many items tells how far it is ten times at most, however many changes come."""
-    picture, progress = Picture(ID), Progress()
+    picture, speaker = Picture(ID), Speaker()
     begun = change_pb2.AttemptsBegun(task_number=1, task_name="fetch", attempt=1, has_items=True, items=200)
     picture.take(changes(change_pb2.Change(attempts_begun=begun), task_moved("fetch", "RUNNING")))
 
-    lines: list[str] = []
-    for item in range(200):
-        picture.take(changes(item_ended(item, state="ERROR" if item == 30 else "SUCCESS")))
-        lines += progress.lines(picture)
+    ends = [changes(item_ended(item, state="ERROR" if item == 30 else "SUCCESS")) for item in range(200)]
+    lines = spoken(picture, speaker, *ends)
 
-    assert [line.split("RUNNING")[1].strip() for line in lines] == [
+    assert [line.split("RUNNING")[1].strip() for line in lines if "fetch 1.30.1" not in line] == [
         "20 of 200",
         *(f"{done} of 200, 1 failed" for done in range(40, 200, 20)),
     ]
@@ -278,21 +285,73 @@ def test_plain_lines_tell_each_tenth_of_many_items_once() -> None:
 
 def test_plain_lines_tell_what_is_awaited() -> None:
     """While it comes to rest the attempts by their tasks, once; and an executor, when nothing else has happened."""
-    picture, progress = Picture(ID), Progress()
+    picture, speaker = Picture(ID), Speaker()
     task = execution_pb2.TaskExecution(number=1, name="fetch", state=execution_pb2.TASK_STATE_RUNNING)
     picture.take(snapshot(execution_pb2.EXECUTION_STATE_PAUSING, task))
     told = Message(changes=Message.ChangeBatch(changes=[item_ended(0)], waiting_for=[f"{ID}.1.2.1", CHILD]))
-    picture.take(told)
-    [line] = progress.lines(picture)
-    assert line.endswith(f"waits for: fetch[2]#1, {CHILD}")
-    assert not list(progress.lines(picture))
+    [line] = spoken(picture, speaker, told)
+    assert line.endswith(f"waits for: fetch 1.2.1, {CHILD}")
+    assert spoken(picture, speaker, told) == []
 
     picture.take(snapshot(RUNNING))
-    picture.take(Message(changes=Message.ChangeBatch(changes=[item_ended(1)], waiting_for=["executor"])))
-    assert not list(progress.lines(picture))
-    picture.take(Message(progress=Message.Progress(waiting_for=["executor"])))
-    [line] = progress.lines(picture)
+    told = Message(changes=Message.ChangeBatch(changes=[item_ended(1)], waiting_for=["executor"]))
+    assert spoken(picture, speaker, told) == []
+    [line] = spoken(picture, speaker, Message(progress=Message.Progress(waiting_for=["executor"])))
     assert "waits for: an executor that runs the action" in line
+
+
+def attempt_added(action: str, **fields: Any) -> change_pb2.Change:
+    """Task 1 has an attempt more."""
+    added = change_pb2.AttemptAdded(task_number=1, task_name="ask", attempt=1, action=action, **fields)
+    return change_pb2.Change(attempt_added=added)
+
+
+def test_a_question_stands_in_the_lines_and_in_the_tree() -> None:
+    """Whoever watches sees what is asked, which attempt asks it, and until when it may be answered."""
+    asked = '{"schema": {"properties": {"berth": {"type": "string", "description": "Which berth?"}}}}'
+    moved = change_pb2.AttemptMoved(
+        task_number=1, task_name="ask", attempt=1, delegated=True, state=execution_pb2.ACTION_STATE_RUNNING
+    )
+    moved.deadline.FromSeconds(4_102_444_800)
+    picture, speaker = Picture(ID), Speaker()
+    begun = changes(task_moved("ask", "RUNNING"), attempt_added("core.ask", input=asked))
+
+    lines = spoken(picture, speaker, begun, changes(change_pb2.Change(attempt_moved=moved)))
+
+    assert "ask 1.0.1" in lines[-1]
+    assert "waits for an answer until 2100-01-01" in lines[-1]
+    assert "Which berth?" in lines[-1]
+    assert "waits for an answer until 2100" in drawn({ID: picture})
+
+
+def test_a_delay_says_until_when_and_why() -> None:
+    """A retry is told with the time at which it comes, and the failure that it comes after."""
+    delayed = task_moved("fetch", "RUNNING_DELAYED", "no such host")
+    delayed.task_moved.next_at.FromSeconds(4_102_444_800)
+    picture, speaker = Picture(ID), Speaker()
+
+    [line] = spoken(picture, speaker, changes(delayed))
+
+    assert "retries at 2100-01-01" in line
+    assert line.endswith("no such host")
+    assert "retries at 2100-01-01" in drawn({ID: picture})
+
+
+def test_items_that_fail_for_one_cause_are_one_line() -> None:
+    """Of attempts only the first of each cause is told, and of the task a line for each cause."""
+    told = "One or more actions had failed:\n  2 of 3 failed: 0, 1: no such host\n  1 of 3 failed: 2: no route"
+    ends = [item_ended(item, state="ERROR") for item in range(3)]
+    for item, end in enumerate(ends):
+        end.attempt_moved.error = "no route" if item == 2 else "no such host"
+
+    lines = spoken(Picture(ID), Speaker(), changes(*ends, task_moved("fetch", "ERROR", told)))
+
+    assert [line.split("ERROR")[-1].strip() for line in lines] == [
+        "no such host",
+        "no route",
+        "2 of 3 failed: 0, 1: no such host",
+        "1 of 3 failed: 2: no route",
+    ]
 
 
 def test_run_prints_warnings(api: Any, type_command: Callable[..., Any], tmp_path: Path) -> None:

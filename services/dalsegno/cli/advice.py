@@ -1,0 +1,97 @@
+"""What to do next with an execution: after a pause, which of the three kinds it is; after a failure, how to go on."""
+
+from __future__ import annotations
+
+import os
+import re
+from enum import Enum, auto
+
+from dalsegno.cli.connection import DEFAULT_SERVER
+from dalsegno.cli.reads import PAUSES, Standing
+from dalsegno.cli.waits import questions_of
+from dalsegno.v1 import execution_pb2
+
+_NAMED = 3
+"""So many failed tasks are written out in an advice."""
+
+
+class Pause(Enum):
+    """Why an execution is PAUSED."""
+
+    ASKED = auto()
+    """Somebody asked for it, or its author did: it goes on when it is told to."""
+    FAILED = auto()
+    """Tasks have failed: somebody chooses what becomes of them."""
+    ANSWER = auto()
+    """An action of its own waits for somebody outside: it goes on by itself when that one has answered."""
+
+
+def pause_of(standing: Standing) -> Pause | None:
+    """Why it is PAUSED or PAUSING; None when it is not."""
+    execution = standing.execution
+    if execution.state not in PAUSES:
+        return None
+    if execution.state_info.startswith("Failure caused by"):
+        return Pause.FAILED
+    has_delegate = any(each.delegated for each in standing.actions)
+    if not standing.is_paused_by_request and not execution.state_info and has_delegate:
+        return Pause.ANSWER
+    return Pause.ASKED
+
+
+def advise(standing: Standing, server: str = DEFAULT_SERVER) -> list[str]:
+    """What a person would do next, most likely first; nothing for what goes on, or went well, by itself."""
+    execution, at = standing.execution, at_server(server)
+    answers = [_answer(each, at) for each in standing.open_questions()[:_NAMED]]
+    match pause_of(standing):
+        case Pause.FAILED:
+            failed = failed_names(execution.state_info)
+            again = "".join(f" --task {_word(name)}" for name in failed[:_NAMED]) or " --task TASK"
+            first = _word(failed[0]) if failed else "TASK"
+            return [
+                f"run what failed again: dalsegno resume {execution.id}{again}{at}",
+                f"or go on after it: dalsegno resume {execution.id} --skip {first} --result JSON{at}",
+                *answers,
+            ]
+        case Pause.ANSWER if answers:
+            return answers
+        case Pause.ANSWER:
+            open_ids = [each.id for each in standing.actions if each.delegated]
+            return [f"complete what it waits for: dalsegno action complete {open_ids[0]} --result JSON{at}"]
+        case Pause.ASKED:
+            return [f"let it go on: dalsegno resume {execution.id}{at}", *answers]
+        case _:
+            pass
+    if execution.state == execution_pb2.EXECUTION_STATE_ERROR:
+        return [f"what happened: dalsegno tasks {execution.id} --filter state=ERROR{at}"]
+    return answers
+
+
+def failed_names(info: str) -> list[str]:
+    """The tasks that a failure names.
+
+    >>> failed_names("Failure caused by error in tasks: lift, load\\n  lift: no crane")
+    ['lift', 'load']
+    """
+    head, _, names = info.partition("\n")[0].partition(": ")
+    return [name for name in names.split(", ") if name] if head.startswith("Failure caused by") else []
+
+
+def at_server(server: str) -> str:
+    """What names the server in a command, when it has to be named."""
+    known = os.environ.get("DALSEGNO_SERVER") or DEFAULT_SERVER
+    return "" if server in ("", known) else f" --server {server}"
+
+
+def _word(name: str) -> str:
+    """A name as it can be copied into a shell; of one that is no plain word only that there is one."""
+    return name if re.fullmatch(r"[\w.-]{1,64}", name) else "NAME"
+
+
+def _answer(action: execution_pb2.ActionExecution, at: str) -> str:
+    fields = "".join(
+        f" {_word(each.name)}={_word(each.kind or 'value').upper()}"
+        for each in questions_of(action.action, action.input)
+        if each.required
+    )
+    return f"answer it: dalsegno answer {action.id}{fields or ' name=VALUE'}{at}"

@@ -1,0 +1,155 @@
+"""What several commands read of executions and their tasks."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from dalsegno.cli.connection import PATIENCE_S, Connection, ask
+from dalsegno.cli.paging import page_size, read_pages
+from dalsegno.cli.waits import OPEN_ACTIONS, OPEN_TASKS, Waiting, waiting_of
+from dalsegno.v1 import action_service_pb2, execution_pb2
+from dalsegno.v1 import execution_service_pb2 as messages
+
+OPEN_READ = 100
+"""So many open tasks and actions of an execution are looked at, the first ones."""
+_AT_ONCE = 8
+_LAST_CHANGES = 50
+ENDED = {
+    execution_pb2.EXECUTION_STATE_SUCCESS,
+    execution_pb2.EXECUTION_STATE_ERROR,
+    execution_pb2.EXECUTION_STATE_CANCELLED,
+    execution_pb2.EXECUTION_STATE_REVERTED,
+    execution_pb2.EXECUTION_STATE_REVERT_ERROR,
+}
+PAUSES = {execution_pb2.EXECUTION_STATE_PAUSING, execution_pb2.EXECUTION_STATE_PAUSED}
+
+
+@dataclass(slots=True)
+class Standing:
+    """An execution with what it waits for."""
+
+    execution: execution_pb2.Execution
+    tasks: list[execution_pb2.TaskExecution] = field(default_factory=list)
+    """Those that have not ended, the first ones."""
+    actions: list[execution_pb2.ActionExecution] = field(default_factory=list)
+    """Those that have not ended, the first ones, with their input."""
+    is_paused_by_request: bool = False
+    """Whether somebody has asked for the pause that it is in, and not the workflow itself."""
+
+    def waits(self) -> list[tuple[execution_pb2.TaskExecution, Waiting]]:
+        """The open tasks that wait for something, each with what that is."""
+        found = [(task, waiting_of(task, self.actions)) for task in self.tasks]
+        return [(task, waiting) for task, waiting in found if str(waiting)]
+
+    def open_questions(self) -> list[execution_pb2.ActionExecution]:
+        """The actions that ask somebody something."""
+        asking = {waiting.delegate for _, waiting in self.waits() if waiting.questions}
+        return [action for action in self.actions if action.id in asking]
+
+
+async def read_execution(connection: Connection, execution_id: str) -> execution_pb2.Execution:
+    """An execution with all its values. Raises grpc.aio.AioRpcError."""
+    request = messages.GetExecutionRequest(execution_id=execution_id)
+    return (await ask(connection.executions.GetExecution, request, PATIENCE_S)).execution
+
+
+async def read_standing(connection: Connection, execution: execution_pb2.Execution) -> Standing:
+    """What an execution waits for; of one that has ended that is nothing, and nothing is asked."""
+    standing = Standing(execution)
+    if execution.state not in ENDED:
+        standing.tasks = await read_tasks(connection, execution.id, OPEN_TASKS, OPEN_READ)
+        standing.actions = await read_actions(connection, execution.id, OPEN_ACTIONS, OPEN_READ)
+    if execution.state in PAUSES:
+        standing.is_paused_by_request = await _is_paused_by_request(connection, execution)
+    return standing
+
+
+async def read_open_actions(
+    connection: Connection, executions: Sequence[execution_pb2.Execution], chosen: str
+) -> list[Standing]:
+    """Of each execution only the actions that the filter chooses, a few executions at once."""
+    turns = asyncio.Semaphore(_AT_ONCE)
+
+    async def read(execution: execution_pb2.Execution) -> Standing:
+        async with turns:
+            return Standing(execution, actions=await read_actions(connection, execution.id, chosen))
+
+    return list(await asyncio.gather(*map(read, executions)))
+
+
+async def read_standings(connection: Connection, executions: Sequence[execution_pb2.Execution]) -> list[Standing]:
+    """The same of several executions, a few at once."""
+    turns = asyncio.Semaphore(_AT_ONCE)
+
+    async def read(execution: execution_pb2.Execution) -> Standing:
+        async with turns:
+            return await read_standing(connection, execution)
+
+    return list(await asyncio.gather(*map(read, executions)))
+
+
+async def read_executions(connection: Connection, chosen: str, limit: int = 0) -> list[execution_pb2.Execution]:
+    """The executions that the filter chooses, the newest first, at most `limit` (0: all)."""
+    return await read_pages(
+        lambda token: ask(
+            connection.executions.ListExecutions,
+            messages.ListExecutionsRequest(page_size=page_size(limit), page_token=token, filter=chosen),
+            PATIENCE_S,
+        ),
+        lambda page: page.executions,
+        limit,
+    )
+
+
+async def read_tasks(
+    connection: Connection, execution_id: str, chosen: str = "", limit: int = 0, *, full: bool = False
+) -> list[execution_pb2.TaskExecution]:
+    """The tasks of an execution that the filter chooses, at most `limit` (0: all)."""
+    return await read_pages(
+        lambda token: ask(
+            connection.executions.ListTasks,
+            messages.ListTasksRequest(
+                execution_id=execution_id, page_size=page_size(limit), page_token=token, filter=chosen, full=full
+            ),
+            PATIENCE_S,
+        ),
+        lambda page: page.tasks,
+        limit,
+    )
+
+
+async def read_actions(
+    connection: Connection, execution_id: str, chosen: str, limit: int = 0, task_number: int = 0
+) -> list[execution_pb2.ActionExecution]:
+    """The action executions of an execution that the filter chooses, with their input, at most `limit` (0: all)."""
+    return await read_pages(
+        lambda token: ask(
+            connection.actions.ListActionExecutions,
+            action_service_pb2.ListActionExecutionsRequest(
+                execution_id=execution_id,
+                task_number=task_number,
+                page_size=page_size(limit),
+                page_token=token,
+                filter=chosen,
+                full=True,
+            ),
+            PATIENCE_S,
+        ),
+        lambda page: page.action_executions,
+        limit,
+    )
+
+
+async def _is_paused_by_request(connection: Connection, execution: execution_pb2.Execution) -> bool:
+    """Whether somebody asked for the pause, as the end of the journal has it."""
+    request = messages.ListChangesRequest(
+        execution_id=execution.id, after_sequence=max(0, execution.revision - _LAST_CHANGES), page_size=_LAST_CHANGES
+    )
+    is_asked = False
+    for change in (await ask(connection.executions.ListChanges, request, PATIENCE_S)).changes:
+        if change.WhichOneof("kind") == "execution_moved":
+            pauses = change.execution_moved.state in PAUSES
+            is_asked = pauses and (is_asked or change.cause.startswith("pause"))
+    return is_asked

@@ -1,0 +1,114 @@
+"""`dalsegno show`: how an execution stands, why, what it waits for, and its values; the rest comes last."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+from rich.text import Text
+
+from dalsegno.cli.advice import advise
+from dalsegno.cli.clean import one_line
+from dalsegno.cli.output import STYLES, is_block, print_note
+from dalsegno.cli.picture import execution_state, task_state
+from dalsegno.cli.reads import OPEN_READ, Standing
+from dalsegno.cli.screen import Screen, console
+from dalsegno.cli.times import clock, due, span
+from dalsegno.cli.values import enum_name, plain, pretty
+from dalsegno.cli.waits import attempt_name
+from dalsegno.v1 import definition_pb2, execution_pb2
+
+_LABEL = 10
+_LINES_MAX = 200
+"""So many lines of one value are shown; the rest is named."""
+
+
+def print_standing(standing: Standing, server: str) -> None:
+    """An execution to people, and what they would do next."""
+    out = console()
+    execution = standing.execution
+    state = execution_state(execution.state)
+    style = STYLES.get(state, "")
+    out.tell(Text.assemble((one_line(execution.workflow), "bold"), "  ", (state, style), "  ", execution.id))
+    for name, text in _facts(execution):
+        _print_fact(out, name, text)
+    print_waits(out, standing)
+    for name in ("input", "output", "errors", "params"):
+        _print_value(out, execution, name)
+    for name, text in _origin(execution):
+        _print_fact(out, name, text)
+    for line in advise(standing, server):
+        print_note(line)
+
+
+def print_waits(out: Screen, standing: Standing) -> None:
+    """What its open tasks wait for, a line for each, with what an inquiry asks."""
+    waits = standing.waits()
+    for task, waiting in waits:
+        number = attempt_name(task.name, *numbers_of(waiting.delegate)) if waiting.delegate else one_line(task.name)
+        _print_fact(out, "open", f"{number}: {waiting}")
+    if len(standing.tasks) == OPEN_READ:
+        _print_fact(out, "", f"… of the first {OPEN_READ} open tasks")
+
+
+def numbers_of(action_id: str) -> tuple[int, int, int]:
+    """The numbers of task, item and attempt at the end of the id of an action execution."""
+    task, item, attempt = (action_id.split(".")[1:] + ["0"] * 3)[:3]
+    return int(task), int(item), int(attempt)
+
+
+def _facts(execution: execution_pb2.Execution) -> Iterator[tuple[str, str]]:
+    yield "reason", execution.state_info
+    yield "tasks", ", ".join(f"{each.count} {task_state(each.state)}" for each in execution.task_counts)
+    by = f" by {one_line(execution.actor)}" if execution.actor else ""
+    comment = f": {one_line(execution.comment)}" if execution.comment else ""
+    yield "started", f"{clock(execution.started_at or execution.created_at)}{by}{comment}"
+    took = span(execution.started_at, execution.ended_at)
+    yield "ended", f"{clock(execution.ended_at)} after {took}" if took else clock(execution.ended_at)
+    yield "deadline", due(execution.deadline)
+    yield "for", execution.description
+
+
+def _origin(execution: execution_pb2.Execution) -> Iterator[tuple[str, str]]:
+    yield "labels", " ".join(f"{name}={one_line(value)}" for name, value in sorted(execution.labels.items()))
+    yield "env", one_line(execution.environment)
+    parent = f"{execution.parent_execution_id}, task {execution.parent_task_number}"
+    yield "parent", parent if execution.parent_execution_id else ""
+    yield (
+        "root",
+        execution.root_id if execution.root_id not in ("", execution.id, execution.parent_execution_id) else "",
+    )
+    yield "namespace", one_line(execution.namespace)
+    language = enum_name(definition_pb2.Language.Name(execution.language), "Language").capitalize()
+    version = f"version {execution.workflow_version}, " if execution.workflow_version else ""
+    yield "workflow", f"{version}{language}, definition {execution.definition_id}" if execution.definition_id else ""
+    yield "revision", str(execution.revision or "")
+
+
+def _print_fact(out: Screen, name: str, text: str) -> None:
+    if not text:
+        return
+    first, *rest = text.splitlines()
+    out.tell(Text.assemble((f"{name:{_LABEL}}", "bold"), one_line(first)), indent=_LABEL)
+    for line in rest:
+        out.tell_block(line.strip(), indent=_LABEL + 2)
+
+
+def _print_value(out: Screen, execution: execution_pb2.Execution, name: str) -> None:
+    if getattr(execution, name) in ("", "{}"):
+        return
+    value = plain(execution)[name]
+    if not is_block(value):
+        _print_fact(out, name, value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
+        return
+    out.tell(Text(name, style="bold"))
+    rest = f"dalsegno output {execution.id}" if name == "output" else f"dalsegno show {execution.id} -k {name}"
+    print_capped(out, pretty(value), _LINES_MAX, rest)
+
+
+def print_capped(out: Screen, text: str, most: int, rest: str) -> None:
+    """A text of many lines; after `most` of them what is left, and the command that gives all of it."""
+    lines = text.splitlines()
+    out.tell_block("\n".join(lines[:most]))
+    if len(lines) > most:
+        out.tell(Text(f"  … {len(lines) - most:,} more lines: {rest}", style="dim"))

@@ -1,0 +1,156 @@
+"""What a task waits for, and until when, in words; and what an inquiry asks."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from dalsegno.cli.clean import one_line
+from dalsegno.cli.times import due
+from dalsegno.v1 import execution_pb2
+
+OPEN_ACTIONS = "state=READY,RUNNING,PAUSED"
+"""The filter of action executions that have not ended."""
+OPEN_TASKS = "state=IDLE,WAITING,RUNNING,RUNNING_DELAYED,PAUSED superseded=false"
+"""The filter of task executions that have not ended."""
+ASK = "core.ask"
+_DEFAULT_QUESTIONS: dict[str, object] = {
+    "continue": {"type": "boolean", "description": "Would you like to continue the workflow?", "required": True}
+}
+"""What core.ask asks when it is given no schema."""
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One field of the answer that an inquiry asks for."""
+
+    name: str
+    kind: str
+    """Its JSON type; empty for any."""
+    text: str
+    required: bool
+
+    def __str__(self) -> str:
+        return self.text or self.name
+
+
+def questions_of(action: str, input_text: str) -> list[Question]:
+    """What an open action asks; empty when it asks nothing, and is to be completed by whoever knows."""
+    given = _object(input_text)
+    schema = given.get("schema")
+    if not isinstance(schema, dict):
+        schema = {"properties": _DEFAULT_QUESTIONS} if action == ASK else {}
+    properties = schema.get("properties")
+    required = schema.get("required")
+    names = required if isinstance(required, list) else []
+    return [
+        Question(
+            name=one_line(str(name)),
+            kind=str(each["type"]) if isinstance(each.get("type"), str) else "",
+            text=one_line(str(each.get("description") or each.get("title") or "")),
+            required=each.get("required") is True or name in names,
+        )
+        for name, each in (properties.items() if isinstance(properties, dict) else ())
+        if isinstance(each, dict)
+    ]
+
+
+def route_of(input_text: str) -> str:
+    """For whom an inquiry is, as its author says; empty when that is not said."""
+    route = _object(input_text).get("route")
+    return one_line(route) if isinstance(route, str) else ""
+
+
+def _object(text: str) -> dict[str, object]:
+    value = json.loads(text) if text else {}
+    return value if isinstance(value, dict) else {}
+
+
+@dataclass(slots=True)
+class Waiting:
+    """What one task waits for, as far as it is known."""
+
+    next_at: Timestamp | None = None
+    """When it goes on, of a task that is delayed."""
+    has_begun: bool = False
+    has_failed: bool = False
+    runs: str = ""
+    needs_executor: bool = False
+    child: str = ""
+    """A sub-workflow that it waits for."""
+    joins: str = ""
+    """The names of the tasks that a join waits for."""
+    delegate: str = ""
+    """The action execution that a third party completes: its id."""
+    questions: list[Question] = field(default_factory=list)
+    deadline: Timestamp | None = None
+    """When what runs is stopped."""
+
+    def __str__(self) -> str:
+        return "; ".join(self._parts())
+
+    def _parts(self) -> Iterator[str]:
+        if self.next_at is not None:
+            verb = "retries" if self.has_failed else "goes on" if self.has_begun else "starts"
+            yield f"{verb} {_at(self.next_at)}"
+        if self.needs_executor:
+            yield f"waits for an executor that runs {self.runs}" if self.runs else "waits for an executor"
+        if self.joins:
+            yield f"waits for {self.joins}"
+        if self.child:
+            yield f"waits for execution {self.child}"
+        until = f" until {due(self.deadline)}" if self.deadline is not None else ""
+        if self.questions:
+            yield f"waits for an answer{until}: {' / '.join(map(str, self.questions))}"
+        elif self.delegate:
+            yield f"waits to be completed{until}"
+        elif until:
+            yield f"times out {_at(self.deadline)}"
+
+
+def _at(stamp: Timestamp | None) -> str:
+    told = due(stamp) if stamp is not None else ""
+    return told if told.startswith(("in ", "now")) or told.endswith("ago") else f"at {told}"
+
+
+def waiting_of(task: execution_pb2.TaskExecution, actions: Iterable[execution_pb2.ActionExecution] = ()) -> Waiting:
+    """What a task waits for. `actions`: those of its execution that have not ended."""
+    waiting = Waiting(runs=one_line(task.action), has_begun=task.attempts > 0, has_failed=bool(task.state_info))
+    if task.state == execution_pb2.TASK_STATE_RUNNING_DELAYED and task.HasField("next_at"):
+        waiting.next_at = task.next_at
+    kind, _, what = task.waiting_for.partition(" ")
+    match kind:
+        case "executor":
+            waiting.needs_executor = True
+        case "execution":
+            waiting.child = one_line(what)
+        case "tasks":
+            waiting.joins = one_line(what)
+        case "action":
+            waiting.delegate = one_line(what)
+    for action in actions:
+        if action.task_number == task.number:
+            take_action(waiting, action)
+    return waiting
+
+
+def take_action(waiting: Waiting, action: execution_pb2.ActionExecution) -> None:
+    """Take up what an open action of the task tells: who completes it, what it asks, when it is stopped."""
+    if action.delegated and not waiting.questions:
+        waiting.delegate = action.id
+        waiting.questions = questions_of(action.action, action.input)
+    if action.HasField("deadline"):
+        later = waiting.deadline is not None and waiting.deadline.ToNanoseconds() <= action.deadline.ToNanoseconds()
+        waiting.deadline = waiting.deadline if later else action.deadline
+
+
+def attempt_name(task: str, number: int, item: int, attempt: int) -> str:
+    """An attempt as it is written everywhere: the name of its task, and the end of its id.
+
+    >>> attempt_name("fetch", 1, 3, 2)
+    'fetch 1.3.2'
+    """
+    return f"{one_line(task)} {number}.{item}.{attempt}"
