@@ -397,5 +397,5 @@ async def test_the_command_line_is_a_client(stage: Stage) -> None:
         "start_requested", "resume_requested", "context_updated", "rerun_requested",
     ]  # fmt: skip
     assert [json.loads(each.input)["give"] for each in await stage.attempts(scene, "after")] == [[5, 60], "edited"]
-    code, told = await typed(stage, "resume", scene.id, "--skip", "nowhere", "--output", "1")
+    code, told = await typed(stage, "resume", scene.id, "--skip", "nowhere", "--result", "1")
     assert (code, "task nowhere" in told) == (2, True), told

@@ -24,7 +24,7 @@ class Typed:
     inputs: Sequence[str] = ()
     items: Sequence[str] = ()
     item_inputs: Sequence[str] = ()
-    outputs: Sequence[str] = ()
+    results: Sequence[str] = ()
     reset: Sequence[str] = ()
     no_reset: Sequence[str] = ()
     child_failed: Sequence[str] = ()
@@ -47,9 +47,9 @@ def resume_tasks(typed: Typed) -> list[operation_pb2.ResumeTask]:
         tasks[name].skip = True
     for name in typed.leave:
         tasks[name].leave = True
-    for text in typed.outputs:
-        name, value = _owned(typed.skip or typed.known, text, "--output")
-        tasks[name].output = _json(value, "--output")
+    for text in typed.results:
+        name, value = _owned(typed.skip or typed.known, text, "--result")
+        tasks[name].output = _json(value, "--result")
     _add_runs(tasks, typed)
     return list(tasks.values())
 

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from dalsegno.cli.advice import advise
 from dalsegno.cli.choices import Typed, rerun_tasks, resume_tasks
 from dalsegno.cli.connection import DEFAULT_SERVER, PATIENCE_S, Connection, ask
 from dalsegno.cli.exits import ERROR, PAUSED, SUCCESS, Complaint, exit_code_of
@@ -15,9 +16,10 @@ from dalsegno.cli.foresight import left_paused_line, print_foresight
 from dalsegno.cli.inputs import decode_json, encode_json, read_input, read_object
 from dalsegno.cli.many import Many, operate_on_many
 from dalsegno.cli.options import Comment, Expected, Output, RequestId, Server, call, request_id_or_new
-from dalsegno.cli.output import print_message, short
+from dalsegno.cli.output import print_message, print_note, short
 from dalsegno.cli.picture import execution_state
 from dalsegno.cli.printing import Format
+from dalsegno.cli.reads import read_execution, read_standing
 from dalsegno.cli.screen import console
 from dalsegno.cli.watching import watch_to_rest
 from dalsegno.v1 import execution_pb2, operation_pb2
@@ -97,10 +99,10 @@ def resume(
     item: Items = None,
     item_input: ItemInputs = None,
     skip: Annotated[
-        list[str] | None, typer.Option("--skip", metavar="TASK", help="Go on after it, as with --output. Repeatable.")
+        list[str] | None, typer.Option("--skip", metavar="TASK", help="Go on after it, as with --result. Repeatable.")
     ] = None,
-    output: Annotated[
-        list[str] | None, typer.Option("--output", metavar="[TASK=]JSON", help="What a skipped task gives.")
+    result: Annotated[
+        list[str] | None, typer.Option("--result", metavar="[TASK=]JSON", help="What a skipped task gives.")
     ] = None,
     leave: Annotated[
         list[str] | None, typer.Option("--leave", metavar="TASK", help="Leave it as it is. Repeatable.")
@@ -117,16 +119,13 @@ def resume(
     server: Server = DEFAULT_SERVER,
     comment: Comment = "",
     request_id: RequestId = "",
-    format: Annotated[Format, typer.Option("--format", "-o", help="How to print the result.")] = Format.TABLE,
+    output: Output = Format.TABLE,
 ) -> None:
     """Continue what was paused; or, with tasks that failed, run them again, skip them, or leave them."""
-    outputs = [text for text in output or () if text not in set(Format)]
-    for text in output or ():  # `--output json` says in all other commands how to print, and is no JSON
-        format = Format(text) if text in set(Format) else format
-    shared = Shared(execution, filter, rate, expected_revision, dry_run, wait, server, comment, request_id, format)
+    shared = Shared(execution, filter, rate, expected_revision, dry_run, wait, server, comment, request_id, output)
     typed = Typed(
         run=task or (), skip=skip or (), leave=leave or (), inputs=input or (), items=item or (),
-        item_inputs=item_input or (), outputs=outputs, reset=reset or (), no_reset=no_reset or (),
+        item_inputs=item_input or (), results=result or (), reset=reset or (), no_reset=no_reset or (),
         child_failed=child_failed or (),
     )  # fmt: skip
     request = messages.ResumeExecutionRequest(tasks=resume_tasks(typed), environment_overlay=_object(env))
@@ -265,15 +264,18 @@ async def _operate_on_one(connection: Connection, verb: str, request: Any, share
         return SUCCESS
     execution: execution_pb2.Execution = answer.execution
     for left in getattr(answer, "left_paused", ()):
-        console(error=True).tell(f"stays PAUSED: {left_paused_line(left)}: resume it with a choice")
+        console(error=True).tell(f"stays PAUSED: {left_paused_line(left)}: choose what becomes of it")
+        print_note(f"dalsegno resume {left.execution_id} --task TASK, or --skip TASK --result JSON")
     if not shared.wait:
         print_moved(shared.output, execution)
         return SUCCESS
     out = console(error=shared.output is not Format.TABLE)
     await watch_to_rest(connection, execution.id, out, stop_at_pause=True)
-    get = messages.GetExecutionRequest(execution_id=execution.id)
-    execution = (await ask(connection.executions.GetExecution, get, PATIENCE_S)).execution
+    execution = await read_execution(connection, execution.id)
     print_moved(shared.output, execution)
+    if shared.output is Format.TABLE:
+        for line in advise(await read_standing(connection, execution), shared.server):
+            print_note(line)
     code = exit_code_of(execution.state)
     return SUCCESS if code == wanted else code or ERROR
 

@@ -106,7 +106,7 @@ def _advise(failure: Failure) -> str:
             return "mend the file, then ask again; `dalsegno workflow validate FILE` lists all problems"
         case grpc.StatusCode.FAILED_PRECONDITION if failed := _failed_tasks(failure):
             again = " ".join(f"--task {name}" for name in failed[:_NAMED])
-            return f"run them again with {again}, or go on after one with --skip {failed[0]} --output JSON"
+            return f"run them again with {again}, or go on after one with --skip {failed[0]} --result JSON"
         case grpc.StatusCode.FAILED_PRECONDITION if any(
             _is_resume_of_ended(each.description) for each in failure.violations
         ):

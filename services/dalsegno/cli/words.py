@@ -59,9 +59,9 @@ def find_form(words: Sequence[str]) -> Format:
         if word == "--":
             break
         value = ""
-        if word in ("-o", "--output", "--format") and number + 1 < len(words):
+        if word in ("-o", "--output") and number + 1 < len(words):
             value = words[number + 1]
-        elif word.startswith(("--output=", "--format=")):
+        elif word.startswith("--output="):
             value = word.partition("=")[2]
         elif word.startswith("-o") and not word.startswith("--"):
             value = word[2:].removeprefix("=")

@@ -365,20 +365,24 @@ def _report_progress(step: Step, attempt: Attempt, event: TaskDone) -> None:
         close(step, attempt, AttemptState.CANCELLED, None, step.execution.info)
         return
     state = AttemptState.PAUSED if outcome == "paused" else AttemptState.RUNNING
+    limit_s = None
     if outcome == "delegated" and not attempt.delegated and event.completion_timeout_s is not None:
-        _limit(step, attempt, event.completion_timeout_s)
-    progress(step, attempt, state, delegated=attempt.delegated or outcome == "delegated", alias=event.alias)
+        limit_s = _limit(step, attempt, event.completion_timeout_s)
+    is_delegated = attempt.delegated or outcome == "delegated"
+    progress(step, attempt, state, delegated=is_delegated, alias=event.alias, deadline_s=limit_s)
 
 
-def _limit(step: Step, attempt: Attempt, completion_timeout_s: float) -> None:
-    """It is told of its failure in advance: once it has been completed, that comes too late."""
+def _limit(step: Step, attempt: Attempt, completion_timeout_s: float) -> float:
+    """It is told of its failure in advance: once it has been completed, that comes too late. Gives the time of it."""
     late = TaskDone(
         key=attempt.key,
         outcome="failed",
         delivery=attempt.delivery,
         error=f"nobody has completed the action within {completion_timeout_s:g} s",
     )
-    step.command(Send(step.execution.id, late, step.at_s + completion_timeout_s))
+    due_s = step.at_s + completion_timeout_s
+    step.command(Send(step.execution.id, late, due_s))
+    return due_s
 
 
 def progress(
@@ -389,11 +393,12 @@ def progress(
     delegated: bool = False,
     reported: bool = True,
     alias: str = "",
+    deadline_s: float | None = None,
 ) -> None:
     """The attempt is paused, or runs again after a pause; a task of one attempt shows it."""
     if attempt.state is state and attempt.delegated == delegated:
         return
-    _move(step, attempt, state, delegated=delegated, reported=reported, alias=alias)
+    _move(step, attempt, state, delegated=delegated, reported=reported, alias=alias, deadline_s=deadline_s)
     task = step.execution.tasks[attempt.key[0]]
     if step.workflow.rules.follows_reports and step.execution.is_current(attempt.key) and reported | delegated:
         _follow(step, task)
@@ -474,6 +479,7 @@ def _move(
     delegated: bool = False,
     reported: bool = False,
     alias: str = "",
+    deadline_s: float | None = None,
 ) -> None:
     moved = AttemptMoved(
         key=attempt.key,
@@ -483,6 +489,7 @@ def _move(
         delegated=delegated,
         reported=reported,
         alias=alias,
+        deadline_s=deadline_s,
         child_revision=step.event.revision if isinstance(step.event, ChildMoved) and attempt.child_id else 0,
         at_s=step.at_s,
     )

@@ -244,7 +244,8 @@ class AttemptMoved(Change, frozen=True, kw_only=True):
     session_id: str = ""
     executor_id: str = ""
     deadline_s: float | None = None
-    """With a delivery: when the executor stops it, if it has not ended by then; None: never."""
+    """With a delivery: when the executor stops it, if it has not ended by then; None: never. Without one: when it has
+    failed, if nobody completes it by then; None leaves it as it was."""
     delegated: bool = False
     child_revision: int = 0
     """The revision of the child that told so; it is not told of the same one twice."""

@@ -400,6 +400,8 @@ def _move_attempt(execution: Execution, change: AttemptMoved) -> None:
         attempt.delivery, attempt.started_s = change.delivery, change.at_s
         attempt.session_id, attempt.executor_id = change.session_id, change.executor_id
         attempt.deadline_s = change.deadline_s
+    elif change.deadline_s is not None:
+        attempt.deadline_s = change.deadline_s
     execution.active_count += attempt.is_active
     _index_attempt(execution, attempt)
     if is_present and (task.quiet_items or attempt.is_quiet):

@@ -36,7 +36,7 @@ def test_several_tasks_each_in_its_own_way(api: Any, type_command: Type) -> None
     api.answer("ResumeExecution", messages.ResumeExecutionResponse(execution=RUNNING))
     ended = type_command(
         "resume", ID, "--task", "a", "--task", "b", "--input", 'a={"n": 2}', "--item", "b=1", "--item", "b=4",
-        "--item-input", 'b=4={"n": 5}', "--skip", "c", "--output", "[1]", "--leave", "d", "--child-failed", "a",
+        "--item-input", 'b=4={"n": 5}', "--skip", "c", "--result", "[1]", "--leave", "d", "--child-failed", "a",
         "-s", api.address,
     )  # fmt: skip
     assert ended.exit_code == 0, ended.err
@@ -55,9 +55,9 @@ def test_several_tasks_each_in_its_own_way(api: Any, type_command: Type) -> None
         ["resume", ID, "--task", "a", "--task", "b", "--item", "3"],
         ["resume", ID, "--task", "a", "--item", "first"],
         ["resume", ID, "--task", "a", "--item", "1", "--item", "2", "--item-input", "{}"],
-        ["resume", ID, "--skip", "a", "--output", "done"],
+        ["resume", ID, "--skip", "a", "--result", "done"],
         ["rerun", ID, "--tasks", "a", "--no-reset", "b"],
-        ["resume", ID, "--task", "a", "--skip", "a", "--output", "1"],
+        ["resume", ID, "--task", "a", "--skip", "a", "--result", "1"],
         ["resume", ID, "--task", "a", "--leave", "a"],
         ["rerun", ID, "--failed", "--tasks", "a"],
         ["rerun", ID, OTHER],
@@ -85,7 +85,7 @@ def test_who_may_not_just_resume_is_told_how(api: Any, type_command: Type) -> No
     assert "task fetch: has failed" in ended.err
     assert "task store: has failed" in ended.err
     assert "--task fetch --task store" in ended.err
-    assert "--skip fetch --output" in ended.err
+    assert "--skip fetch --result" in ended.err
 
 
 @pytest.mark.parametrize(("name", "told"), [("ada", "ada"), ("Åda\n", "?da?")])
@@ -98,7 +98,7 @@ def test_who_asks_is_told(monkeypatch: pytest.MonkeyPatch, name: str, told: str)
 def test_output_still_says_how_to_print(api: Any, type_command: Type) -> None:
     """In resume too `--output json` prints JSON, for it is no output of a task."""
     api.answer("ResumeExecution", messages.ResumeExecutionResponse(execution=RUNNING))
-    ended = type_command("resume", ID, "--skip", "a", "--output", '"json"', "--output", "json", "-s", api.address)
+    ended = type_command("resume", ID, "--skip", "a", "--result", '"json"', "--output", "json", "-s", api.address)
     assert json.loads(ended.out)["state"] == "RUNNING"
     assert api.requests[0].tasks[0].output == '"json"'
 

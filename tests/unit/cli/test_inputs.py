@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import io
+import json
+import re
 from pathlib import Path
 
 import pytest
 
 from dalsegno.cli.exits import Complaint
-from dalsegno.cli.inputs import encode_json, read_document, read_input, read_labels
+from dalsegno.cli.inputs import Types, encode_json, read_document, read_input, read_labels
+from dalsegno.v1 import definition_pb2
 
 
 def test_pairs_are_json_or_texts() -> None:
@@ -97,3 +100,94 @@ def test_dates_of_yaml_are_refused_in_words(tmp_path: Path) -> None:
         encode_json(read_input((), str(file)))
 
     assert "quotes" in caught.value.advice
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("4.10", "4.10"),
+        ("4.1", 4.1),
+        ("12345e7", "12345e7"),
+        ("1e400", "1e400"),
+        ("007", "007"),
+        ("-0", "-0"),
+        ("7", 7),
+        ("-7", -7),
+        ('"4.10"', "4.10"),
+        ("true", True),
+        ("True", "True"),
+        ("[4.10]", [4.1]),
+        ('{"a": 1}', {"a": 1}),
+        ("{not json}", "{not json}"),
+        ("NaN", "NaN"),
+        ("", ""),
+    ],
+)
+def test_a_value_means_what_was_typed(typed: str, meant: object) -> None:
+    """A number is one only when writing it again gives the same characters: versions and commits stay texts."""
+    assert read_input([f"release={typed}"], "") == {"release": meant}
+
+
+def parameters(**defaults: str) -> Types:
+    """The types of a workflow's inputs with these defaults, as JSON texts."""
+    return Types.of_defaults(definition_pb2.Parameter(name=name, default=text) for name, text in defaults.items())
+
+
+@pytest.mark.parametrize(
+    ("default", "typed", "meant"),
+    [
+        ('"1.0"', "4", "4"),
+        ('"1.0"', "true", "true"),
+        ('"1.0"', '"4"', "4"),
+        ('"1.0"', "null", None),
+        ("1", "4.10", 4.1),
+        ("1", "12e3", 12e3),
+        ("null", "4.10", "4.10"),
+        ("[]", "[1]", [1]),
+        ("false", "true", True),
+        ("", "4", 4),
+    ],
+)
+def test_a_value_fits_the_default(default: str, typed: str, meant: object) -> None:
+    """Where the workflow declares a default, a value is of its type: a text stays one, a number is one."""
+    assert read_input([f"x={typed}"], "", parameters(x=default)) == {"x": meant}
+
+
+@pytest.mark.parametrize(
+    ("default", "typed", "told"),
+    [
+        ("1", "many", "x=many: its default is a number, and this is a text"),
+        ("false", "yes", "x=yes: its default is true or false, and this is a text"),
+        ("[]", "3", "x=3: its default is a list, and this is a number"),
+    ],
+)
+def test_a_value_that_cannot_fit_is_refused(default: str, typed: str, told: str) -> None:
+    """What cannot be of the default's type is said at once, with the way to give it all the same."""
+    with pytest.raises(Complaint, match=re.escape(told)) as refused:
+        read_input([f"x={typed}"], "", parameters(x=default))
+
+    assert f"x:={json.dumps(decoded(typed))}" in refused.value.advice
+    assert read_input([f"x:={json.dumps(decoded(typed))}"], "", parameters(x=default)) == {"x": decoded(typed)}
+
+
+def decoded(text: str) -> object:
+    """The JSON value of a text, or the text."""
+    return int(text) if text.isdigit() else text
+
+
+def test_values_are_taken_from_files(tmp_path: Path) -> None:
+    """`name=@file` is the file's text as it is, `name:=@file` the JSON or YAML in it."""
+    file = tmp_path / "cities.yaml"
+    file.write_text("- Alderford\n- Holmsey\n")
+
+    assert read_input([f"text=@{file}", f"list:=@{file}"], "") == {
+        "text": "- Alderford\n- Holmsey\n",
+        "list": ["Alderford", "Holmsey"],
+    }
+
+
+def test_json_is_asked_for_by_a_colon() -> None:
+    """`name:=JSON` is JSON or refused."""
+    assert read_input(["release:=4.10", "a.b:=[1]"], "") == {"release": 4.1, "a.b": [1]}
+    with pytest.raises(Complaint, match="what follows := is not JSON"):
+        read_input(["release:=four"], "")

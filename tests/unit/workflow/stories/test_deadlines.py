@@ -146,3 +146,16 @@ def test_a_limit_of_one_action_counts_from_when_it_is_first_handed_out() -> None
     here.run()
     assert (execution.ended_s, task(execution, "t").info) == (due_s, "Task timed out [timeout(s)=3].")
     here.check_journals()
+
+
+def test_a_delegated_action_shows_until_when_it_may_be_completed() -> None:
+    """Whoever asks what is waited for is told until when: the time that the action gave when it was delegated."""
+    here = world("version: '2.0'\nwf:\n  tasks:\n    t: {action: std.noop}\n", player=hold)
+    execution = here.start("wf")
+    here.run(until_s=0)
+    asked = TaskDone(at_s=here.now_s, key=(1, 0, 1), outcome="delegated", delivery=1, completion_timeout_s=60.0)
+
+    here.tell(execution.id, asked)
+
+    assert execution.attempts[1, 0, 1].deadline_s == here.now_s + 60
+    here.check_journals()
