@@ -48,8 +48,9 @@ ERRAND = Errand()
 class Patience:
     """Trying again while nobody answers, with a word now and then. Used with `async with`."""
 
-    def __init__(self, within_s: float = PATIENCE_S) -> None:
+    def __init__(self, within_s: float = PATIENCE_S, *, is_silent: bool = False) -> None:
         self._within_s = within_s
+        self._is_silent = is_silent
         self._is_failing = False
         self._wait_s = _FIRST_WAIT_S
         self._away_since_s: float | None = None
@@ -87,7 +88,7 @@ class Patience:
     async def _talk(self) -> None:
         """Say after a second that nobody answers, or that there is no connection yet; then how long it goes on."""
         word_after_s = FIRST_WORD_S
-        while True:
+        while not self._is_silent:
             await asyncio.sleep(_LOOK_S)
             if not self._is_failing and ERRAND.is_connected():
                 self._away_since_s = None

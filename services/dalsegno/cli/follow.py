@@ -15,15 +15,20 @@ _TEMPORARY = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED, grpc.Statu
 
 
 async def follow(
-    connection: Connection, execution_id: str, *, keep_open: bool = False, patience_s: float = PATIENCE_S
+    connection: Connection,
+    execution_id: str,
+    *,
+    keep_open: bool = False,
+    patience_s: float = PATIENCE_S,
+    is_silent: bool = False,
 ) -> AsyncGenerator[messages.WatchExecutionResponse]:
     """A snapshot of the execution in pages, then its changes, until it is at rest (with `keep_open`: for ever).
 
     Goes on from the last resume token when the stream breaks. Raises grpc.aio.AioRpcError when the server refuses, or
-    has not been there for `patience_s` seconds.
+    has not been there for `patience_s` seconds, of which nothing is said if it `is_silent`.
     """
     request = messages.WatchExecutionRequest(execution_id=execution_id, keep_open=keep_open)
-    async with Patience(patience_s) as patience:
+    async with Patience(patience_s, is_silent=is_silent) as patience:
         while True:
             try:
                 stream = connection.executions.WatchExecution(request)

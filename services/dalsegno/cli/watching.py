@@ -100,7 +100,7 @@ class Watch:
     async def _follow_child(self, parent: Picture, child: Child) -> None:
         picture = Picture(child.execution_id)
         try:
-            async with aclosing(follow(self._connection, child.execution_id)) as stream:
+            async with aclosing(follow(self._connection, child.execution_id, is_silent=True)) as stream:
                 async for message in stream:
                     await self._take(picture, message)
                     self.pictures[child.execution_id] = picture
