@@ -62,7 +62,8 @@ def _facts(execution: execution_pb2.Execution) -> Iterator[tuple[str, str]]:
     yield "tasks", ", ".join(f"{each.count} {task_state(each.state)}" for each in execution.task_counts)
     by = f" by {one_line(execution.actor)}" if execution.actor else ""
     comment = f": {one_line(execution.comment)}" if execution.comment else ""
-    yield "started", f"{clock(execution.started_at or execution.created_at)}{by}{comment}"
+    begun = execution.started_at if execution.HasField("started_at") else execution.created_at
+    yield "started", f"{clock(begun)}{by}{comment}"
     took = span(execution.started_at, execution.ended_at)
     yield "ended", f"{clock(execution.ended_at)} after {took}" if took else clock(execution.ended_at)
     yield "deadline", due(execution.deadline)

@@ -99,7 +99,7 @@ class Waiting:
         if self.needs_executor:
             yield f"waits for an executor that runs {self.runs}" if self.runs else "waits for an executor"
         if self.joins:
-            yield f"waits for {self.joins}"
+            yield f"waits for tasks {self.joins}"
         if self.child:
             yield f"waits for execution {self.child}"
         until = f" until {due(self.deadline)}" if self.deadline is not None else ""
