@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-import re
 from enum import Enum, auto
 
+from dalsegno.cli.clean import word
 from dalsegno.cli.connection import DEFAULT_SERVER
 from dalsegno.cli.reads import PAUSES, Standing
 from dalsegno.cli.waits import questions_of
@@ -46,8 +46,8 @@ def advise(standing: Standing, server: str = DEFAULT_SERVER) -> list[str]:
     match pause_of(standing):
         case Pause.FAILED:
             failed = failed_names(execution.state_info)
-            again = "".join(f" --task {_word(name)}" for name in failed[:_NAMED]) or " --task TASK"
-            first = _word(failed[0]) if failed else "TASK"
+            again = "".join(f" --task {word(name)}" for name in failed[:_NAMED]) or " --task TASK"
+            first = word(failed[0]) if failed else "TASK"
             return [
                 f"run what failed again: dalsegno resume {execution.id}{again}{at}",
                 f"or go on after it: dalsegno resume {execution.id} --skip {first} --result JSON{at}",
@@ -83,14 +83,9 @@ def at_server(server: str) -> str:
     return "" if server in ("", known) else f" --server {server}"
 
 
-def _word(name: str) -> str:
-    """A name as it can be copied into a shell; of one that is no plain word only that there is one."""
-    return name if re.fullmatch(r"[\w.-]{1,64}", name) else "NAME"
-
-
 def _answer(action: execution_pb2.ActionExecution, at: str) -> str:
     fields = "".join(
-        f" {_word(each.name)}={_word(each.kind or 'value').upper()}"
+        f" {word(each.name)}={word(each.kind or 'value').upper()}"
         for each in questions_of(action.action, action.input)
         if each.required
     )

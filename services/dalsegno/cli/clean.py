@@ -35,6 +35,15 @@ def one_line(text: str) -> str:
     return text.translate(_IN_LINES)
 
 
+def word(name: str) -> str:
+    """A name as it can be copied into a shell; of one that is no plain word only that there is one.
+
+    >>> word("fetch"), word("x; rm -r /")
+    ('fetch', 'NAME')
+    """
+    return name if re.fullmatch(r"[\w.-]{1,64}", name) else "NAME"
+
+
 def escape(document: str) -> str:
     """JSON or YAML text in which only quoted texts hold unsafe characters, with those written as escapes.
 

@@ -9,7 +9,7 @@ import grpc
 from rich.text import Text
 
 from dalsegno.cli.away import ERRAND
-from dalsegno.cli.clean import one_line, visible
+from dalsegno.cli.clean import one_line, visible, word
 from dalsegno.cli.exits import UNREACHABLE, USAGE, Complaint
 from dalsegno.cli.printing import PRINTING, Format
 from dalsegno.cli.screen import console
@@ -105,8 +105,8 @@ def _advise(failure: Failure) -> str:
         case grpc.StatusCode.INVALID_ARGUMENT if failure.problems:
             return "mend the file, then ask again; `dalsegno workflow validate FILE` lists all problems"
         case grpc.StatusCode.FAILED_PRECONDITION if failed := _failed_tasks(failure):
-            again = " ".join(f"--task {name}" for name in failed[:_NAMED])
-            return f"run them again with {again}, or go on after one with --skip {failed[0]} --result JSON"
+            again = " ".join(f"--task {word(name)}" for name in failed[:_NAMED])
+            return f"run them again with {again}, or go on after one with --skip {word(failed[0])} --result JSON"
         case grpc.StatusCode.FAILED_PRECONDITION if any(
             _is_resume_of_ended(each.description) for each in failure.violations
         ):
@@ -138,6 +138,7 @@ def _print_error(message: str, advice: str, details: dict[str, object], exit_cod
     first, *rest = visible(message).splitlines() or [""]
     out.tell(Text.assemble(("error: ", "bold red"), first))
     for line in rest:
-        out.tell(Text(f"  {line.strip()}"), indent=4)
-    if advice:
-        out.tell(Text.assemble(("next:  ", "bold"), one_line(advice)), indent=7)
+        deep = max(2, len(line) - len(line.lstrip()))
+        out.tell(Text(" " * deep + line.strip()), indent=deep + 2)
+    if advice:  # not folded: a command in it is there to be copied
+        out.print(Text.assemble(("next:  ", "bold"), one_line(advice)), soft_wrap=True)

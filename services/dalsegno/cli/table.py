@@ -17,6 +17,8 @@ _LINES_MAX = 6
 _PIPED_MAX = 2_000
 READ_COLUMNS = {"COMMENT", "INFO", "INPUT", "LABELS", "DETAIL", "DESCRIPTION", "WHAT IT SHOWS", "QUESTION"}
 """What is read, not copied: the first to make room."""
+_REASONS = ("INFO", "DETAIL")
+_REASONS_MIN = 12
 _WHOLE = {"EXECUTION", "ID", "DEFINITION", "NUMBER", "TASK.ITEM.ATTEMPT", "STATE"}
 
 Row = Sequence[Text]
@@ -26,16 +28,39 @@ def lay_out(columns: Sequence[str], rows: Sequence[Row], width: int | None) -> I
     """The lines of a table, its header first. `width` in cells; None: nothing is folded, a row is a line."""
     used = [number for number in range(len(columns)) if any(row[number].plain for row in rows)]
     if width is None:
-        shown = [[_cut(each, _PIPED_MAX) for each in row] for row in rows]
-        yield from _table(columns, shown, used)
+        yield from _table(columns, [[_cut(each, _PIPED_MAX) for each in row] for row in rows], used)
         return
     shown = [[each if _is_whole(columns, n) else _cut(each, _CELL_MAX) for n, each in enumerate(row)] for row in rows]
     beside = _beside(columns, shown, used, width)
-    below = [number for number in used if number not in beside]
+    flexible = _flexible(columns, shown, [number for number in used if number not in beside], beside, width)
+    below = [number for number in used if number not in {*beside, flexible}]
+    room = width - _needed(columns, shown, beside) - GAP
+    if flexible is not None:  # where it is too long for its column it stands below its row
+        beside.append(flexible)
+        for row in shown:
+            row[flexible] = row[flexible] if row[flexible].cell_len <= room else Text()
     for number, line in enumerate(_table(columns, shown, beside)):
         yield line
         if number:
-            yield from _lines_below(columns, rows[number - 1], below, width)
+            told = rows[number - 1]
+            long = [flexible] if flexible is not None and told[flexible].cell_len > room else []
+            yield from _lines_below(columns, told, [*long, *below], width)
+
+
+def _flexible(
+    columns: Sequence[str], rows: Sequence[Row], hidden: Sequence[int], beside: Sequence[int], width: int
+) -> int | None:
+    """The column of reasons, when it is worth its place though some of it will not fit; None: it is not."""
+    found = [number for number in hidden if columns[number] in _REASONS]
+    room = width - _needed(columns, rows, beside) - GAP
+    if not found or room < max(_REASONS_MIN, len(columns[found[0]])):
+        return None
+    fitting = sum(0 < row[found[0]].cell_len <= room for row in rows)
+    return found[0] if fitting else None
+
+
+def _needed(columns: Sequence[str], rows: Sequence[Row], beside: Sequence[int]) -> int:
+    return sum(_width(columns, rows, each) for each in beside) + GAP * (len(beside) - 1)
 
 
 def _beside(columns: Sequence[str], rows: Sequence[Row], used: list[int], width: int) -> list[int]:
@@ -45,8 +70,7 @@ def _beside(columns: Sequence[str], rows: Sequence[Row], used: list[int], width:
     give_way += [number for number in reversed(used[1:]) if columns[number] not in {*READ_COLUMNS, "STATE"}]
     give_way += [number for number in used[1:] if columns[number] == "STATE"]
     for number in give_way:
-        needed = sum(_width(columns, rows, each) for each in beside) + GAP * (len(beside) - 1)
-        if needed <= width:
+        if _needed(columns, rows, beside) <= width:
             break
         beside.remove(number)
     return beside

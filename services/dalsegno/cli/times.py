@@ -30,7 +30,9 @@ def clock(stamp: Timestamp) -> str:
     if PRINTING.time:
         return when.astimezone(_zone(PRINTING.time)).isoformat(" ", timespec="seconds").replace("+00:00", "Z")
     local = when.astimezone()
-    return local.strftime("%H:%M:%S" if local.date() == datetime.now().astimezone().date() else "%Y-%m-%d %H:%M:%S")
+    return local.strftime(
+        "%H:%M:%S" if local.date() == datetime.fromtimestamp(time.time()).astimezone().date() else "%Y-%m-%d %H:%M:%S"
+    )
 
 
 def due(stamp: Timestamp) -> str:

@@ -34,7 +34,7 @@ _INFO_WIDTH = 200
 _NAME_WIDTH = 32
 _GUIDE = 4
 """So far to the right a branch stands."""
-_URGENCY = {"ERROR": 0, "REVERT_ERROR": 0, "PAUSED": 1, "PAUSING": 1, "CANCELLED": 2, "SKIPPED": 4, "SUCCESS": 5}
+_URGENCY = {"": 5, "ERROR": 0, "REVERT_ERROR": 0, "PAUSED": 1, "PAUSING": 1, "CANCELLED": 2, "SKIPPED": 4, "SUCCESS": 5}
 """What needs somebody comes first, then what runs (3), then what has not begun, then what is done."""
 _RUNS = 3
 _CHILDREN_LISTED = 8

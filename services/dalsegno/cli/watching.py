@@ -52,7 +52,7 @@ class Watch:
             async with aclosing(follow(self._connection, self.execution_id, keep_open=keep_open)) as stream:
                 async for message in stream:
                     await self._take(self.picture, message)
-                    self._offset_s = self.picture.at_s - time.monotonic()
+                    self._take_time(message)
                     yield message
             # What the children still have to tell arrives at once, for the execution is at rest.
             if self._children:
@@ -67,16 +67,24 @@ class Watch:
         now_s = max(self.picture.at_s, time.monotonic() + self._offset_s)
         return draw(self.pictures, self.execution_id, rows, now_s, width)
 
+    def _take_time(self, message: WatchExecutionResponse) -> None:
+        """The server's time: that of a change that has just been made, else ours, if it can be."""
+        is_new = message.WhichOneof("content") == "changes"
+        now_s = self.picture.at_s if is_new else max(self.picture.at_s, time.time())
+        self._offset_s = now_s - time.monotonic()
+
     async def _take(self, picture: Picture, message: WatchExecutionResponse) -> None:
         picture.take(message)
-        if message.WhichOneof("content") == "snapshot" and message.snapshot.last and picture.has_open_tasks:
+        if message.WhichOneof("content") == "snapshot" and message.snapshot.last:
             await self._complete(picture)
         self._follow_children(picture)
 
     async def _complete(self, picture: Picture) -> None:
         """Read what a snapshot leaves out; what cannot be read is left out of the picture, too."""
         with suppress(grpc.aio.AioRpcError):
-            actions = await read_actions(self._connection, picture.execution_id, OPEN_ACTIONS, OPEN_READ)
+            actions = []
+            if picture.has_open_tasks:
+                actions = await read_actions(self._connection, picture.execution_id, OPEN_ACTIONS, OPEN_READ)
             has_children = self._follows and any(task.children for task in picture.tasks.values())
             terms = f"parent={picture.execution_id} {_NOT_WELL}"
             children = await read_executions(self._connection, terms, CHILDREN_READ) if has_children else []

@@ -30,7 +30,7 @@ class Failure:
 
     def __str__(self) -> str:
         lines = [self.message]
-        lines += [f"  {violation}" for violation in self.violations if str(violation) != self.message]
+        lines += [_violation_line(violation) for violation in self.violations if str(violation) != self.message]
         lines += [_problem_line(problem) for problem in self.problems]
         if self.left_out:
             lines.append(f"  and {self.left_out} more")
@@ -85,6 +85,10 @@ def _message(error: grpc.aio.AioRpcError) -> str:
     if error.code() is grpc.StatusCode.UNAVAILABLE and "failed to connect" in details:
         return f"the server cannot be reached: {details}"
     return details or str(error.code().name).lower().replace("_", " ")
+
+
+def _violation_line(violation: Violation) -> str:
+    return "  " + str(violation).replace("\n", "\n  ")
 
 
 def _problem_line(problem: failure_pb2.Problem) -> str:

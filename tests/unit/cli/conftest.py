@@ -142,3 +142,8 @@ def type_command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyP
         return Ended(code if isinstance(code, int) else 0 if code is None else 1, told.out, told.err)
 
     return run
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`pytest tests/unit/cli --write-golden` writes the golden files anew."""
+    parser.addoption("--write-golden", action="store_true", help="write tests/unit/cli/golden/*.txt anew")

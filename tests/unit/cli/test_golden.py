@@ -1,0 +1,134 @@
+"""What commands print on a terminal of 80 and of 140 columns, as it is kept in files that people look at."""
+
+from __future__ import annotations
+
+import os
+import pty
+import re
+import struct
+import subprocess
+import sys
+import termios
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from fcntl import ioctl
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from google.protobuf import json_format
+from google.protobuf.message import Message
+from tests.unit.cli.conftest import SERVICES
+from tests.unit.cli.recorded import FOLDER, Recording
+
+SCENES = sorted(path.stem for path in FOLDER.glob("*.json"))
+ROWS = 30
+COPIED = re.compile("^next: |dalsegno ")
+"""Lines with a command to be copied, which are never folded."""
+RAW = {"output"}
+"""Commands that print a value as it is, for whatever reads it."""
+_STYLES = re.compile(r"\x1b\[[0-9;]*m")
+_REDRAWN = re.compile(r"(?:\x1b\[\?25[lh]|\r?\x1b\[2K|\x1b\[1A)+")
+
+
+class Player(grpc.GenericRpcHandler):
+    """A server that answers as it was recorded."""
+
+    def __init__(self, recording: Recording) -> None:
+        self._recording = recording
+
+    def service(self, details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[Any, Any] | None:
+        _, service, method = details.method.split("/")
+        module = SERVICES.get(service.rpartition(".")[2])
+        if module is None:
+            return None
+        found = module.DESCRIPTOR.services_by_name[service.rpartition(".")[2]].methods_by_name[method]
+        request, response = getattr(module, found.input_type.name), getattr(module, found.output_type.name)
+
+        def answer(asked: Message, context: grpc.ServicerContext) -> Iterator[Message]:
+            call = self._recording.find(method, asked)
+            if call is None:
+                context.abort(grpc.StatusCode.INTERNAL, f"no such request was recorded: {method} {asked}")
+                return
+            if call.code:
+                context.set_trailing_metadata(tuple((k, v.encode("latin-1")) for k, v in call.trailers.items()))
+                context.abort(grpc.StatusCode[call.code], call.details)
+            for each in call.responses:
+                yield json_format.ParseDict(each, response(), ignore_unknown_fields=True)
+
+        coders = {
+            "request_deserializer": request.FromString,
+            "response_serializer": lambda message: message.SerializeToString(),
+        }
+        if found.server_streaming:
+            return grpc.unary_stream_rpc_method_handler(answer, **coders)
+        return grpc.unary_unary_rpc_method_handler(lambda asked, context: next(answer(asked, context)), **coders)
+
+
+@pytest.fixture
+def play() -> Iterator[Any]:
+    """Starts a server that answers as it was recorded; gives its address."""
+    servers = []
+
+    def start(recording: Recording) -> str:
+        server = grpc.server(ThreadPoolExecutor(32), options=[("grpc.so_reuseport", 0)])
+        server.add_generic_rpc_handlers((Player(recording),))
+        port = server.add_insecure_port("127.0.0.1:0")
+        server.start()
+        servers.append(server)
+        return f"127.0.0.1:{port}"
+
+    yield start
+    for server in servers:
+        server.stop(0).wait()
+
+
+def on_a_terminal(words: list[str], address: str, now_s: float, columns: int) -> str:
+    """What a command leaves on a terminal of so many columns, without colours."""
+    reader, writer = pty.openpty()
+    ioctl(writer, termios.TIOCSWINSZ, struct.pack("HHHH", ROWS, columns, 0, 0))
+    environment = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
+    environment |= {"TZ": "UTC", "TERM": "xterm-256color", "DALSEGNO_SERVER": address}
+    script = Path(__file__).parent / "on_a_pty.py"
+    command = [sys.executable, str(script), str(now_s), *words]
+    with subprocess.Popen(command, stdin=writer, stdout=writer, stderr=writer, env=environment) as process:
+        os.close(writer)
+        printed = b""
+        while True:
+            try:
+                part = os.read(reader, 65_536)
+            except OSError:  # how the end of a terminal looks
+                break
+            if not part:
+                break
+            printed += part
+    os.close(reader)
+    assert process.returncode in range(6), printed.decode()
+    return _last_frame(printed.decode()).replace(address, "HOST:PORT")
+
+
+def _last_frame(printed: str) -> str:
+    """What stands on the screen at the end: of what was drawn again and again the last."""
+    text = _STYLES.sub("", printed).replace("\r\n", "\n")
+    assert "\x1b" not in _REDRAWN.sub("", text)
+    frames = [frame for frame in _REDRAWN.split(text) if frame.strip()]
+    return "\n".join(line.rstrip() for line in (frames[-1] if frames else "").splitlines()) + "\n"
+
+
+@pytest.mark.parametrize("columns", [80, 140])
+@pytest.mark.parametrize("scene", SCENES)
+def test_terminal_output_is_as_people_have_seen_it(
+    play: Any, request: pytest.FixtureRequest, scene: str, columns: int
+) -> None:
+    """Each command prints what its golden file has, and no line is wider than the terminal, but one that is copied."""
+    recording = Recording.read(scene)
+
+    printed = on_a_terminal(recording.words, play(recording), recording.now_s, columns)
+
+    golden = FOLDER / f"{scene}.{columns}.txt"
+    if request.config.getoption("--write-golden", default=False):
+        golden.write_text(printed, encoding="utf-8")
+    assert printed == golden.read_text(encoding="utf-8")
+    wide = [line for line in printed.splitlines() if len(line) > columns and not COPIED.search(line)]
+    assert wide == [] or scene in RAW
