@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from dalsegno.cli.advice import advise
 from dalsegno.cli.connection import DEFAULT_SERVER, PATIENCE_S, Connection, ask
 from dalsegno.cli.exits import exit_code_of
 from dalsegno.cli.foresight import print_foresight
@@ -178,7 +179,10 @@ def watch(
 
     async def follow(connection: Connection) -> execution_pb2.Execution:
         await watch_to_rest(connection, execution, console(), stop_at_pause=stop_at_pause, keep_open=keep_open)
-        return await read_execution(connection, execution)
+        found = await read_execution(connection, execution)
+        for line in advise(await read_standing(connection, found), server):
+            print_note(line)
+        return found
 
     raise typer.Exit(exit_code_of(call(server, follow).state))
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from rich.text import Text
 from rich.tree import Tree
 
+from dalsegno.cli.clean import one_line
 from dalsegno.cli.output import STYLES, print_message, reason
 from dalsegno.cli.printing import Format
 from dalsegno.cli.screen import console
@@ -40,7 +41,7 @@ def draw_foresight(dry_run: execution_pb2.DryRun, name: str) -> Tree:
     """The tree of one execution, with its children below."""
     state = enum_name(execution_pb2.ExecutionState.Name(dry_run.state), "ExecutionState")
     style = STYLES.get(state, "")
-    tree = Tree(Text.assemble((name, "bold"), "  would be ", (state, style)), guide_style="dim")
+    tree = Tree(Text.assemble((one_line(name), "bold"), "  would be ", (state, style)), guide_style="dim")
     if dry_run.state_info:
         tree.add(Text(reason(dry_run.state_info, _REASON_WIDTH), style=style))
     for field, title, style in _LISTS:
@@ -54,7 +55,7 @@ def draw_foresight(dry_run: execution_pb2.DryRun, name: str) -> Tree:
             if child.HasField("effect"):
                 branch.add(draw_foresight(child.effect, told))
             else:
-                branch.add(Text(told))
+                branch.add(Text(one_line(told)))
         _say_hidden(branch, len(dry_run.children))
     return tree
 
@@ -64,7 +65,7 @@ def _add(tree: Tree, title: str, style: str, lines: Sequence[str]) -> None:
         return
     branch = tree.add(Text(title, style=style))
     for line in lines[:_SHOWN]:
-        branch.add(Text(line))
+        branch.add(Text(one_line(line)))
     _say_hidden(branch, len(lines))
 
 

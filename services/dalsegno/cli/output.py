@@ -83,7 +83,7 @@ def print_rows(
         out = console()
         cells = [[_cell(column, value) for column, value in zip(columns, row, strict=True)] for row in rows]
         for line in lay_out(columns, cells, out.fold_width) if cells else ():
-            out.print(line, soft_wrap=True)
+            out.put(line)
         if not cells:
             console(error=True).print("none", style="dim")
 
@@ -164,4 +164,4 @@ def print_note(text: str) -> None:
 
     It is not folded: a command in it is there to be copied.
     """
-    console(error=True).print(Text(one_line(text), style="dim"), soft_wrap=True)
+    console(error=True).put(Text(one_line(text), style="dim"))

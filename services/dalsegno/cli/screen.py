@@ -39,17 +39,24 @@ class Screen(Console):
             text = visible(segment.text) if not segment.control else segment.text
             yield segment if text == segment.text else Segment(text, segment.style, segment.control)
 
+    def put(self, line: Text) -> None:
+        """Print a line as it is, which may be one of very many."""
+        if self.is_terminal:
+            self.print(line, soft_wrap=True)
+        else:
+            self.file.write(visible(line.plain) + "\n")
+
     def tell(self, text: str | Text, indent: int = 2) -> None:
         """Print one line; where it is folded, what follows stands `indent` cells to the right, as no line begins."""
         told = Text(one_line(text)) if isinstance(text, str) else text
         for number, part in enumerate(fold(told, self.fold_width, indent)):
-            self.print(part if number else part[indent:], soft_wrap=True)
+            self.put(part if number else part[indent:])
 
     def tell_block(self, text: str, indent: int = 2) -> None:
         """Print a text of many lines, all of them `indent` cells to the right."""
         for line in visible(text).rstrip("\n").split("\n"):
             for part in fold(Text(line), self.fold_width, indent):
-                self.print(part, soft_wrap=True)
+                self.put(part)
 
 
 def console(*, error: bool = False) -> Screen:
