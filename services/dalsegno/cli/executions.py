@@ -43,6 +43,7 @@ from dalsegno.cli.reads import (
     read_standing,
     read_standings,
     read_tasks,
+    read_whole,
 )
 from dalsegno.cli.screen import console
 from dalsegno.cli.showing import print_standing
@@ -156,9 +157,9 @@ def show(execution: ExecutionId, server: Server = DEFAULT_SERVER, output: Output
     """Show how an execution stands, what it waits for, and its input and output."""
 
     async def read(connection: Connection) -> Standing:
-        found = await read_execution(connection, execution)
-        is_for_people = output is Format.TABLE and not PRINTING.key
-        return await read_standing(connection, found) if is_for_people else Standing(found)
+        if output is not Format.TABLE or PRINTING.key:
+            return Standing(await read_whole(connection, execution))
+        return await read_standing(connection, await read_execution(connection, execution))
 
     standing = call(server, read)
     if output is Format.TABLE and not PRINTING.key:

@@ -13,7 +13,7 @@ from dalsegno.cli.options import Output, Server, call
 from dalsegno.cli.output import print_value, short
 from dalsegno.cli.picture import execution_state, task_state
 from dalsegno.cli.printing import PRINTING, Format
-from dalsegno.cli.reads import read_actions, read_execution, read_tasks
+from dalsegno.cli.reads import read_actions, read_tasks, read_value, read_whole
 from dalsegno.cli.values import enum_name, pick
 from dalsegno.v1 import action_service_pb2, execution_pb2
 from dalsegno.v1 import execution_service_pb2 as messages
@@ -45,11 +45,14 @@ def output(
 async def _read(connection: Connection, execution_id: str, below: list[str]) -> str:
     """The value's JSON text. Raises Complaint when there is none."""
     if not below:
-        return _output_of(await read_execution(connection, execution_id))
+        return _output_of(await read_whole(connection, execution_id))
     number = await _number_of(connection, execution_id, below[0])
     if len(below) == 1:
         request = messages.GetTaskRequest(task_execution_id=f"{execution_id}.{number}")
-        return _result_of((await ask(connection.executions.GetTask, request, PATIENCE_S)).task)
+        task = (await ask(connection.executions.GetTask, request, PATIENCE_S)).task
+        if "result" in task.left_out:
+            return await read_value(connection, messages.ReadValueRequest(task_execution_id=task.id, field="result"))
+        return _result_of(task)
     return await _item_of(connection, execution_id, number, list(map(int, below[1:])))
 
 
@@ -69,9 +72,8 @@ async def _item_of(connection: Connection, execution_id: str, number: int, numbe
     chosen = f"item={item}" + (f" attempt={attempt[0]}" if attempt else "")
     actions = await read_actions(connection, execution_id, chosen, task_number=number)
     if not actions:
-        request = messages.GetTaskRequest(task_execution_id=f"{execution_id}.{number}")
-        task = (await ask(connection.executions.GetTask, request, PATIENCE_S)).task
-        results = json.loads(task.result or "null")
+        request = messages.ReadValueRequest(task_execution_id=f"{execution_id}.{number}", field="result")
+        results = json.loads(await read_value(connection, request) or "null")
         if attempt or not isinstance(results, list) or item >= len(results):
             raise Complaint(
                 f"{execution_id}.{number} has no item {'.'.join(map(str, numbers))}",
@@ -80,6 +82,8 @@ async def _item_of(connection: Connection, execution_id: str, number: int, numbe
         return json.dumps(results[item], ensure_ascii=False)
     get = action_service_pb2.GetActionExecutionRequest(action_execution_id=actions[-1].id)
     action = (await ask(connection.actions.GetActionExecution, get, PATIENCE_S)).action_execution
+    if "result" in action.left_out:
+        return await read_value(connection, messages.ReadValueRequest(action_execution_id=action.id, field="result"))
     if not action.result:
         state = enum_name(execution_pb2.ActionState.Name(action.state), "ActionState")
         raise _nothing(action.id, "result", state, action.error)

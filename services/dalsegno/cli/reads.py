@@ -6,7 +6,10 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from dalsegno.cli.connection import PATIENCE_S, Connection, ask
+import grpc
+
+from dalsegno.cli.away import PATIENCE_S, Patience
+from dalsegno.cli.connection import Connection, ask
 from dalsegno.cli.paging import page_size, read_pages
 from dalsegno.cli.waits import OPEN_ACTIONS, OPEN_TASKS, Waiting, waiting_of
 from dalsegno.v1 import action_service_pb2, execution_pb2
@@ -53,6 +56,35 @@ async def read_execution(connection: Connection, execution_id: str) -> execution
     """An execution with all its values. Raises grpc.aio.AioRpcError."""
     request = messages.GetExecutionRequest(execution_id=execution_id)
     return (await ask(connection.executions.GetExecution, request, PATIENCE_S)).execution
+
+
+async def read_whole(connection: Connection, execution_id: str) -> execution_pb2.Execution:
+    """An execution with those values too that are too large for one message with the others."""
+    execution = await read_execution(connection, execution_id)
+    for name in list(execution.left_out):
+        setattr(
+            execution,
+            name,
+            await read_value(connection, messages.ReadValueRequest(execution_id=execution_id, field=name)),
+        )
+        execution.left_out.remove(name)
+    return execution
+
+
+async def read_value(connection: Connection, request: messages.ReadValueRequest) -> str:
+    """The JSON text of one value, read in pieces; empty when there is none. Raises grpc.aio.AioRpcError."""
+    async with Patience() as patience:
+        while True:
+            pieces = []
+            try:
+                async for message in connection.executions.ReadValue(request):
+                    patience.answered()
+                    pieces.append(message.piece)
+                return "".join(pieces)
+            except grpc.aio.AioRpcError as error:
+                if error.code() is not grpc.StatusCode.UNAVAILABLE:
+                    raise
+                await patience.wait(error)
 
 
 async def read_standing(connection: Connection, execution: execution_pb2.Execution) -> Standing:

@@ -34,7 +34,7 @@ from dalsegno.cli.output import print_message, print_note, state_text
 from dalsegno.cli.picture import execution_state
 from dalsegno.cli.printing import PRINTING, Format
 from dalsegno.cli.problems import print_warnings
-from dalsegno.cli.reads import read_execution, read_standing
+from dalsegno.cli.reads import read_standing, read_whole
 from dalsegno.cli.screen import console
 from dalsegno.cli.serving import is_there, private_server, unless_failing
 from dalsegno.cli.showing import print_capped
@@ -137,7 +137,7 @@ async def _run_to_rest(connection: Connection, plan: Plan, *, private: bool) -> 
     # Whoever wants the result for a program gets nothing else on standard output.
     out = console(error=output is not Format.TABLE)
     await watch_to_rest(connection, started.id, out, stop_at_pause=True)
-    execution = await read_execution(connection, started.id)
+    execution = await read_whole(connection, started.id)
     if output is Format.TABLE and not PRINTING.key:
         print_end(execution, private=private)
     else:

@@ -96,6 +96,8 @@ def _print_fact(out: Screen, name: str, text: str) -> None:
 
 
 def _print_value(out: Screen, execution: execution_pb2.Execution, name: str) -> None:
+    if name in execution.left_out:
+        _print_fact(out, name, f"too large to be shown beside the others: {_command_for(execution, name)}")
     if getattr(execution, name) in ("", "{}"):
         return
     value = plain(execution)[name]
@@ -103,8 +105,11 @@ def _print_value(out: Screen, execution: execution_pb2.Execution, name: str) -> 
         _print_fact(out, name, value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
         return
     out.tell(Text(name, style="bold"))
-    rest = f"dalsegno output {execution.id}" if name == "output" else f"dalsegno show {execution.id} -k {name}"
-    print_capped(out, pretty(value), _LINES_MAX, rest)
+    print_capped(out, pretty(value), _LINES_MAX, _command_for(execution, name))
+
+
+def _command_for(execution: execution_pb2.Execution, name: str) -> str:
+    return f"dalsegno output {execution.id}" if name == "output" else f"dalsegno show {execution.id} -k {name}"
 
 
 def print_capped(out: Screen, text: str, most: int, rest: str) -> None:

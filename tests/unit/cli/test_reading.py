@@ -269,3 +269,14 @@ def test_texts_of_many_lines_print_as_they_are(api: Any, type_command: Type) -> 
     shown = type_command("show", ID, "-s", api.address).out
 
     assert "output\n  stdout: |-\n    one\n      two \n    three\n  n: '4.10'\n" in shown
+
+
+def test_a_value_that_is_too_large_for_a_message_is_read_in_pieces(api: Any, type_command: Type) -> None:
+    """What an answer names in left_out is read by itself: `output` and `-o json` have it, `show` says where it is."""
+    stands(api, "SUCCESS", [], [], left_out=["output"])
+    pieces = ['{"stdout": "', "one\\ntwo", '"}']
+    api.answer("ReadValue", [messages.ReadValueResponse(piece=each) for each in pieces])
+
+    assert json.loads(type_command("output", ID, "-s", api.address).out) == {"stdout": "one\ntwo"}
+    assert type_command("show", ID, "-k", "output.stdout", "-s", api.address).out == "one\ntwo\n"
+    assert f"dalsegno output {ID}" in type_command("show", ID, "-s", api.address).out
