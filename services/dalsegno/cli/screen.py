@@ -48,7 +48,8 @@ class Screen(Console):
 
     def tell(self, text: str | Text, indent: int = 2) -> None:
         """Print one line; where it is folded, what follows stands `indent` cells to the right, as no line begins."""
-        told = Text(one_line(text)) if isinstance(text, str) else text
+        told = Text(one_line(text)) if isinstance(text, str) else text.copy()
+        told.plain = one_line(told.plain)
         for number, part in enumerate(fold(told, self.fold_width, indent)):
             self.put(part if number else part[indent:])
 

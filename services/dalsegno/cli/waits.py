@@ -49,7 +49,7 @@ def questions_of(action: str, input_text: str) -> list[Question]:
     return [
         Question(
             name=one_line(str(name)),
-            kind=str(each["type"]) if isinstance(each.get("type"), str) else "",
+            kind=one_line(kind) if isinstance(kind := each.get("type"), str) else "",
             text=one_line(str(each.get("description") or each.get("title") or "")),
             required=each.get("required") is True or name in names,
         )

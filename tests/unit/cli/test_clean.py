@@ -24,7 +24,8 @@ OBEYED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e
 
 def hostile_execution() -> execution_pb2.Execution:
     """An execution in which every text is somebody else's."""
-    value = json.dumps({"stdout": FORGED, FORGED: [FORGED]}, ensure_ascii=False)
+    asked = {"properties": {FORGED: {"type": FORGED, "description": FORGED}}}
+    value = json.dumps({"stdout": FORGED, FORGED: [FORGED], "schema": asked, "route": FORGED}, ensure_ascii=False)
     execution = execution_pb2.Execution(
         id=ID, workflow=FORGED, state_info=FORGED, output=value, input=value, comment=FORGED, actor=FORGED,
         description=FORGED, waiting_for=[FORGED], environment=FORGED, state=execution_pb2.EXECUTION_STATE_ERROR,
@@ -41,13 +42,19 @@ def answer_all(api: Any) -> None:
         comment=FORGED, state=execution_pb2.TASK_STATE_ERROR, result=execution.output,
     )  # fmt: skip
     attempt = execution_pb2.ActionExecution(
-        id=f"{ID}.1.0.1", task_number=1, attempt=1, task_name=FORGED, action=FORGED, error=FORGED,
+        id=f"{ID}.1.0.1", task_number=1, delegated=True, attempt=1, task_name=FORGED, action=FORGED, error=FORGED,
         executor_id=FORGED, comment=FORGED, input=execution.input, result=execution.output,
     )  # fmt: skip
     messages, actions = execution_service_pb2, api.modules["ActionService"]
     api.answer("ListExecutions", messages.ListExecutionsResponse(executions=[execution]))
     api.answer("GetExecution", messages.GetExecutionResponse(execution=execution))
     api.answer("ListTasks", messages.ListTasksResponse(tasks=[task]))
+    api.answer("GetTask", messages.GetTaskResponse(task=task))
+    api.answer("PauseExecution", messages.PauseExecutionResponse(execution=execution))
+    touched = execution_pb2.DryRunTask(name=FORGED, reason=FORGED)
+    left = execution_pb2.LeftPaused(execution_id=ID, workflow=FORGED, tasks=[FORGED])
+    told = execution_pb2.DryRun(starts=[touched], may_follow=[FORGED], left_paused=[left], state_info=FORGED)
+    api.answer("ResumeExecution", messages.ResumeExecutionResponse(dry_run=told))
     api.answer("ListChanges", messages.ListChangesResponse(changes=hostile_changes()))
     api.answer("ListActionExecutions", actions.ListActionExecutionsResponse(action_executions=[attempt]))
     api.answer("GetActionExecution", actions.GetActionExecutionResponse(action_execution=attempt))
@@ -77,8 +84,12 @@ def hostile_changes() -> list[Any]:
     return [made.Change(sequence=n + 1, cause=FORGED, comment=FORGED, actor=FORGED, **k) for n, k in enumerate(kinds)]
 
 
-COMMANDS = [("list",), ("show", ID), ("tasks", ID), ("history", ID), ("watch", ID),
-            ("action", "attempts", ID), ("action", "show", f"{ID}.1.0.1")]  # fmt: skip
+COMMANDS = [
+    *(("list",), ("show", ID), ("tasks", ID), ("history", ID), ("watch", ID), ("inquiries",)),
+    *(("output", ID), ("output", f"{ID}.1"), ("output", f"{ID}.1.0")),
+    *(("action", "attempts", ID), ("action", "show", f"{ID}.1.0.1")),
+    *(("pause", ID), ("resume", ID, "--dry-run"), ("show", ID, "-k", "output")),
+]
 
 
 @pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
