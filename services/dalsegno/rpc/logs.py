@@ -72,8 +72,14 @@ class TerminalLines(logging.Formatter):
         """The line of a record."""
         facts = "".join(f" {key}={value}" for key, value in _facts(record).items())
         moment = _moment(record).astimezone().strftime("%H:%M:%S.%f")[:-3]
-        line = f"{moment} {self._service} {record.levelname} {record.getMessage()}{facts}"
-        return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
+        line = _shown(f"{moment} {self._service} {record.levelname} {record.getMessage()}{facts}")
+        trace = self.formatException(record.exc_info).splitlines() if record.exc_info else []
+        return "\n".join([line, *map(_shown, trace)])
+
+
+def _shown(text: str) -> str:
+    """The text with escapes for what a terminal would obey: names and errors in it are written by anybody."""
+    return text if text.isprintable() else "".join(each if each.isprintable() else repr(each)[1:-1] for each in text)
 
 
 def _moment(record: logging.LogRecord) -> datetime.datetime:
