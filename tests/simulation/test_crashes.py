@@ -22,8 +22,9 @@ from tests.simulation.life import Died, Life, death_after
 from tests.simulation.random_workflows import documents
 from tests.simulation.scripted import OUTCOMES, Answer, Executor, Person
 
-from dalsegno.engine.requests import Asked, Kind, Request
-from dalsegno.engine.server import KINDS
+from dalsegno.engine.operations import AnyOperation, Asked
+from dalsegno.engine.requests import Request
+from dalsegno.engine.server import operations
 from dalsegno.engine.sessions import KeepLeases, OpenSession
 from dalsegno.engine.streams import Stream
 from dalsegno.engine.timers import Poll
@@ -134,13 +135,11 @@ class Simulation:
             self._send(name, request)
 
     def _send(self, name: str, request: Any) -> None:
-        asked = Asked(request, "person", self.life.tokens)
-        kind = KINDS[name]
-        if kind.prepare is not None:
-            asked.prepared = asyncio.run(_prepare(kind, request))
+        operation = operations(self.life.tokens)[name]
+        prepared = asyncio.run(_prepare(operation, request)) if name == "create_definitions" else None
         answer: Any = Hearing(self.person, request.request_id)
         try:
-            self.life.conductor.request(Request(name, kind, asked, answer))
+            self.life.conductor.request(Request(name, operation, Asked(request, "person", prepared), answer))
         except Refusal:
             return  # asked again later
 
@@ -312,10 +311,9 @@ class Simulation:
         assert all(count == 1 for count in arrivals.values()), "what may not be run twice was run twice"
 
 
-async def _prepare(kind: Kind, request: Any) -> object:
+async def _prepare(operation: AnyOperation, request: Any) -> object:
     """What is done with a request beforehand."""
-    assert kind.prepare is not None
-    return await kind.prepare(request, POOL)
+    return await operation.prepare(request, POOL)
 
 
 class Hearing(Answer):

@@ -295,14 +295,14 @@ def test_task_result_is_put_together_when_asked(store: Store) -> None:
     single = add_task(start("e2"), 1, AttemptState.RUNNING)
     save(store, single)
     with store.read() as queries:
-        assert queries.task_result("e2", 1) is None
-        assert queries.task_result("e2", 9) is None
+        assert queries.task_result("e2", 1).text is None
+        assert queries.task_result("e2", 9).text is None
     save(store, finish_task(single, 1, Value(data={"b": 1, "a": 2})))
     with store.read() as queries:
-        assert queries.task_result("e2", 1) == '{"b":1,"a":2}'
-        assert queries.task_result("e1", 1) is None
-        assert queries.task_result("e1", 2) == f"[{LARGE.text},null]"
-        assert queries.task_result("e1", 2, bytes_max=100) is None
+        assert queries.task_result("e2", 1).text == '{"b":1,"a":2}'
+        assert queries.task_result("e1", 1).text is None
+        assert queries.task_result("e1", 2).text == f"[{LARGE.text},null]"
+        assert queries.task_result("e1", 2, bytes_max=100) == (None, True)
 
 
 def test_leading_attempt_is_of_the_present_round(store: Store) -> None:
@@ -388,7 +388,7 @@ def test_order_of_keys_and_exact_numbers_survive(store: Store) -> None:
     save(store, scene)
     with store.read() as queries:
         task = queries.task("e1", 1)
-        assert queries.task_result("e1", 1) == text
+        assert queries.task_result("e1", 1).text == text
     assert task is not None
     assert task.published == f'{{"got":{text},"Name ü":1}}'
 

@@ -119,8 +119,8 @@ def test_executions_page_by_key(store: Store) -> None:
 
 
 def test_full_pages_end_before_they_grow_too_large(store: Store) -> None:
-    """A page with values ends before they exceed 8 MiB, with one row at least, and the next one goes on there."""
-    given = [Value(data=str(number) * 3_000_000) for number in range(4)]
+    """A page with values ends before they exceed 3.5 MiB, with one row at least, and the next one goes on there."""
+    given = [Value(data=str(number) * 1_500_000) for number in range(4)]
     save(store, *(create(f"e{number}", at_s=float(number), given=value) for number, value in enumerate(given)))
     pages = []
 
@@ -131,18 +131,18 @@ def test_full_pages_end_before_they_grow_too_large(store: Store) -> None:
         return [row.id for row in page.rows], page.next_token
 
     assert _follow(ask) == [["e3", "e2"], ["e1", "e0"]]
-    assert pages == [[3_000_002, 3_000_002], [3_000_002, 3_000_002]]
+    assert pages == [[1_500_002, 1_500_002], [1_500_002, 1_500_002]]
 
 
 def test_pages_without_values_end_before_they_grow_too_large(store: Store) -> None:
-    """What a list always shows counts too, in bytes: 3,000,000 characters of two bytes each are most of a page."""
+    """What a list always shows counts too, in bytes: 1,500,000 characters of two bytes each are most of a page."""
     scenes = [start(f"e{number}", at_s=float(number)) for number in range(4)]
     for scene in scenes:
-        scene.do(ExecutionMoved(state=ExecutionState.ERROR, info="\u00e4" * 3_000_000, at_s=5.0))
+        scene.do(ExecutionMoved(state=ExecutionState.ERROR, info="\u00e4" * 1_500_000, at_s=5.0))
     tasks = start("tasks", at_s=9.0)
     for number in range(1, 5):
         add_task(tasks, number)
-        tasks.do(TaskMoved(task=number, state=TaskState.ERROR, info="x" * 3_000_000, at_s=5.0))
+        tasks.do(TaskMoved(task=number, state=TaskState.ERROR, info="x" * 1_500_000, at_s=5.0))
     save(store, *scenes, tasks)
 
     def ask(token: str) -> tuple[list[str], str]:

@@ -11,13 +11,12 @@ from dalsegno.api import reading
 from dalsegno.api.definition import read_definition
 from dalsegno.api.reads import Reads
 from dalsegno.api.writes import Writes
-from dalsegno.rpc import convert, messages
+from dalsegno.rpc import convert, messages, sizes, views
 from dalsegno.store.filters import ATTEMPT_FIELDS, STANDALONE_FIELDS, Field, Fields, Filter, parse_filter
-from dalsegno.store.pages import PAGE_BYTES_MAX, page_size, read_token, write_token
-from dalsegno.store.records import AttemptRow, TaskRow
+from dalsegno.store.pages import page_size, read_token, write_token
 from dalsegno.store.store import Queries
 from dalsegno.v1 import action_service_pb2 as wire
-from dalsegno.v1 import action_service_pb2_grpc, definition_pb2, execution_pb2
+from dalsegno.v1 import action_service_pb2_grpc, definition_pb2
 from dalsegno.workflow.model import ActionDescription
 from dalsegno.workflow.refusals import NotFound
 from dalsegno.workflow.scope import Constant
@@ -58,7 +57,7 @@ class Actions(action_service_pb2_grpc.ActionServiceServicer):
             row = queries.attempt(execution_id, (task, item, attempt))
             if row is None or row.child_id:
                 raise NotFound("action execution", request.action_execution_id)
-            return wire.GetActionExecutionResponse(action_execution=_attempts(queries, [row])[0])
+            return wire.GetActionExecutionResponse(action_execution=views.action_messages(queries, [row])[0])
 
         return await self._reads.run(read)
 
@@ -71,11 +70,11 @@ class Actions(action_service_pb2_grpc.ActionServiceServicer):
 
         def read(queries: Queries) -> wire.ListActionExecutionsResponse:
             if execution_id:
-                reading.found(queries.execution(execution_id), execution_id)
+                views.found(queries.execution(execution_id), execution_id)
             page = queries.attempts(execution_id, request.task_number, chosen, size, request.page_token, request.full)
             rows = [row for row in page.rows if not row.child_id]
-            found = _attempts(queries, rows)
-            return wire.ListActionExecutionsResponse(action_executions=found, next_page_token=page.next_token)
+            found, token = sizes.page_of(page, rows, views.action_messages(queries, rows))
+            return wire.ListActionExecutionsResponse(action_executions=found, next_page_token=token)
 
         return await self._reads.run(read)
 
@@ -97,7 +96,7 @@ class Actions(action_service_pb2_grpc.ActionServiceServicer):
             after = read_token(request.page_token, "actions", chosen, (str, str, int))
             if after is not None:
                 known = [action for action in known if (action.name, action.namespace, action.version) > after]
-            page, token = _within_bytes(known[:size]), ""
+            page, token = sizes.first_of(known, count=size), ""
             if len(known) > len(page):
                 last = page[-1]
                 token = write_token("actions", chosen, (last.name, last.namespace, last.version))
@@ -106,50 +105,13 @@ class Actions(action_service_pb2_grpc.ActionServiceServicer):
         return await self._reads.run(read)
 
 
-def _within_bytes(actions: list[definition_pb2.Action]) -> list[definition_pb2.Action]:
-    """The first one, and those after it that go into the same message."""
-    size = 0
-    for count, action in enumerate(actions):
-        size += action.ByteSize()
-        if count and size > PAGE_BYTES_MAX:
-            return actions[:count]
-    return actions
-
-
-def _attempts(queries: Queries, rows: list[AttemptRow]) -> list[execution_pb2.ActionExecution]:
-    """Action executions as messages, with what is known of their tasks and the namespace of their execution."""
-    executions = {row.execution_id: queries.execution(row.execution_id) for row in rows}
-    tasks: dict[tuple[str, int], TaskRow | None] = {}
-    told = []
-    for row in rows:
-        owner = executions[row.execution_id]
-        standalone = owner is not None and not owner.workflow
-        place = (row.execution_id, row.task)
-        if not standalone and place not in tasks:
-            tasks[place] = queries.task(*place)
-        namespace = owner.namespace if owner is not None else ""
-        task = tasks.get(place)
-        name, timeout_due_s = ("", None) if task is None else (task.name, task.timeout_due_s)
-        told.append(
-            messages.attempt_message(
-                row,
-                name,
-                namespace,
-                standalone=standalone,
-                has_items=task is not None and task.item_count is not None,
-                timeout_due_s=timeout_due_s,
-            )
-        )
-    return told
-
-
 def _known(queries: Queries, full: bool) -> list[definition_pb2.Action]:
     """Every action: built in, described by executors, ad hoc."""
     known = {action.name: _builtin(action) for action in builtin_descriptions()}
     for name, text in queries.actions().items():
         if name not in known:
             described = orjson.loads(text)
-            known[name] = definition_pb2.Action(
+            action = definition_pb2.Action(
                 name=name,
                 kind=definition_pb2.ACTION_KIND_EXECUTOR,
                 parameters=messages.parameter_messages(orjson.dumps(described.get("parameters", [])).decode()),
@@ -159,6 +121,7 @@ def _known(queries: Queries, full: bool) -> list[definition_pb2.Action]:
                 answer_schema=described.get("answer_schema", ""),
                 answer_key=described.get("answer_key", ""),
             )
+            known[name] = sizes.fitted(action, messages.ACTION_VALUES)
     found = list(known.values())
     token = ""
     while True:

@@ -6,7 +6,7 @@ from typing import Any
 
 from dalsegno.api.reads import Reads
 from dalsegno.api.writes import Writes
-from dalsegno.rpc import convert, messages
+from dalsegno.rpc import convert, messages, sizes
 from dalsegno.store.filters import ENVIRONMENT_FIELDS, parse_filter
 from dalsegno.store.pages import page_size
 from dalsegno.store.store import Queries
@@ -46,7 +46,7 @@ class Environments(environment_service_pb2_grpc.EnvironmentServiceServicer):
 
         def read(queries: Queries) -> wire.ListEnvironmentsResponse:
             page = queries.environments(chosen, size, request.page_token, request.full)
-            found = [messages.environment_message(row) for row in page.rows]
-            return wire.ListEnvironmentsResponse(environments=found, next_page_token=page.next_token)
+            found, token = sizes.page_of(page, page.rows, map(messages.environment_message, page.rows))
+            return wire.ListEnvironmentsResponse(environments=found, next_page_token=token)
 
         return await self._reads.run(read)

@@ -9,7 +9,7 @@ from dalsegno.api import bulk, reading, values, watch
 from dalsegno.api.follow import Follower
 from dalsegno.api.reads import Reads
 from dalsegno.api.writes import Writes
-from dalsegno.rpc import convert, journal, messages
+from dalsegno.rpc import convert, journal, sizes, views
 from dalsegno.store.filters import EXECUTION_FIELDS, TASK_FIELDS, parse_filter
 from dalsegno.store.pages import page_size, read_token, write_token
 from dalsegno.store.store import EVERYTHING, Queries
@@ -78,7 +78,7 @@ class Executions(execution_service_pb2_grpc.ExecutionServiceServicer):
 
     async def GetExecution(self, request: wire.GetExecutionRequest, context: Any) -> wire.GetExecutionResponse:
         execution_id = reading.execution_id_of(request.execution_id)
-        execution = await self._reads.run(lambda queries: reading.read_execution(queries, execution_id))
+        execution = await self._reads.run(lambda queries: views.read_execution(queries, execution_id))
         return wire.GetExecutionResponse(execution=execution)
 
     async def ListExecutions(self, request: wire.ListExecutionsRequest, context: Any) -> wire.ListExecutionsResponse:
@@ -86,9 +86,8 @@ class Executions(execution_service_pb2_grpc.ExecutionServiceServicer):
 
         def read(queries: Queries) -> wire.ListExecutionsResponse:
             page = queries.executions(chosen, size, request.page_token, request.full)
-            counts = queries.task_counts([row.id for row in page.rows])
-            found = [messages.execution_message(row, counts[row.id]) for row in page.rows]
-            return wire.ListExecutionsResponse(executions=found, next_page_token=page.next_token)
+            found, token = sizes.page_of(page, page.rows, views.execution_messages(queries, page.rows))
+            return wire.ListExecutionsResponse(executions=found, next_page_token=token)
 
         return await self._reads.run(read)
 
@@ -120,12 +119,9 @@ class Executions(execution_service_pb2_grpc.ExecutionServiceServicer):
         size, chosen = page_size(request.page_size), parse_filter(request.filter, TASK_FIELDS)
 
         def read(queries: Queries) -> wire.ListTasksResponse:
-            reading.found(queries.execution(execution_id), execution_id)
+            views.found(queries.execution(execution_id), execution_id)
             page = queries.tasks(execution_id, chosen, size, request.page_token, request.full)
-            tasks = reading.read_tasks(queries, page.rows, full=request.full)
-            token = page.next_token
-            if len(tasks) < len(page.rows):
-                token = reading.tasks_token(execution_id, chosen, tasks[-1].number)
+            tasks, token = sizes.page_of(page, page.rows, views.task_messages(queries, page.rows, full=request.full))
             return wire.ListTasksResponse(tasks=tasks, next_page_token=token)
 
         return await self._reads.run(read)
@@ -140,7 +136,7 @@ class Executions(execution_service_pb2_grpc.ExecutionServiceServicer):
             execution = queries.execution(execution_id)
             if row is None or execution is None or not execution.workflow:
                 raise NotFound("task execution", request.task_execution_id)
-            return wire.GetTaskResponse(task=reading.read_tasks(queries, [row], full=True)[0])
+            return wire.GetTaskResponse(task=next(views.task_messages(queries, [row], full=True)))
 
         return await self._reads.run(read)
 
@@ -154,13 +150,13 @@ class Executions(execution_service_pb2_grpc.ExecutionServiceServicer):
             after = int(key[0])
 
         def read(queries: Queries) -> wire.ListChangesResponse:
-            row = reading.found(queries.execution(execution_id), execution_id)
+            row = views.found(queries.execution(execution_id), execution_id)
             rows = queries.journal(execution_id, after, size)
             names = reading.ChangeNames(execution_id).of(queries, rows)
+            changes = sizes.first_of(journal.change_message(execution_id, each, names) for each in rows)
             token = ""
-            if rows and rows[-1].sequence < row.revision:
-                token = write_token(subject, EVERYTHING, (rows[-1].sequence,))
-            changes = [journal.change_message(execution_id, each, names) for each in rows]
+            if changes and changes[-1].sequence < row.revision:
+                token = write_token(subject, EVERYTHING, (changes[-1].sequence,))
             return wire.ListChangesResponse(changes=changes, next_page_token=token)
 
         return await self._reads.run(read)

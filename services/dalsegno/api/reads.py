@@ -8,14 +8,17 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
+from dalsegno.rpc import views
 from dalsegno.rpc.tokens import TASK_TOKEN_KEY, ResumeTokens
 from dalsegno.store.records import ExecutionRow
 from dalsegno.store.store import Queries, Store, StoreUnreachable
+from dalsegno.v1 import execution_pb2
 from dalsegno.workflow.refusals import Unavailable
 from dalsegno.workflow.states import COMPLETED_EXECUTION
 
 Answer = TypeVar("Answer")
-Counted = tuple[ExecutionRow, dict[str, int]]
+Known = tuple[ExecutionRow, execution_pb2.Execution | None]
+"""An execution, and, once it is completed or paused, the message of it."""
 
 _RESTING = {"PAUSED", *COMPLETED_EXECUTION}
 
@@ -31,7 +34,7 @@ class Reads:
     def __init__(self, store: Store, readers: int) -> None:
         self._store = store
         self._threads = ThreadPoolExecutor(readers, thread_name_prefix="read")
-        self._asked: dict[str, asyncio.Future[Counted | None]] = {}
+        self._asked: dict[str, asyncio.Future[Known | None]] = {}
         self._gathering: asyncio.Task[None] | None = None
         self._is_lost = False
         self._tokens: ResumeTokens | None = None
@@ -73,8 +76,8 @@ class Reads:
             _log.error("the store cannot be read: %s", reason)
         return Unavailable("the store cannot be read at present")
 
-    async def execution(self, execution_id: str) -> Counted | None:
-        """An execution with its values, and how many of its tasks are in which state once it is completed or paused.
+    async def execution(self, execution_id: str) -> Known | None:
+        """An execution, and what is told of it once it is completed or paused.
 
         Those asked for while a read is under way are read together.
         """
@@ -90,7 +93,7 @@ class Reads:
         while self._asked:
             asked, self._asked = self._asked, {}
             try:
-                found = await self.run(lambda queries, ids=list(asked): _counted(queries, ids))  # type: ignore[misc]
+                found = await self.run(lambda queries, ids=list(asked): _known(queries, ids))  # type: ignore[misc]
             except BaseException as error:
                 for answer in asked.values():
                     if not answer.done():
@@ -116,7 +119,8 @@ class Reads:
         self._threads.shutdown(wait=True, cancel_futures=True)
 
 
-def _counted(queries: Queries, ids: list[str]) -> dict[str, Counted]:
+def _known(queries: Queries, ids: list[str]) -> dict[str, Known]:
     rows = queries.executions_of(ids)
-    counts = queries.task_counts([row.id for row in rows.values() if row.state in _RESTING])
-    return {execution_id: (row, counts.get(execution_id, {})) for execution_id, row in rows.items()}
+    resting = [row for row in rows.values() if row.state in _RESTING]
+    told = {each.id: each for each in views.execution_messages(queries, resting)}
+    return {execution_id: (row, told.get(execution_id)) for execution_id, row in rows.items()}

@@ -85,7 +85,7 @@ def _of_task(queries: Queries, request: Request, field: str) -> str | None:
         raise NotFound("task execution", request.task_execution_id)
     if field == "published":
         return row.published
-    return queries.task_result(execution_id, row.number, bytes_max=sys.maxsize)
+    return queries.task_result(execution_id, row.number, bytes_max=sys.maxsize).text
 
 
 def _of_action(queries: Queries, request: Request, field: str) -> str | None:
@@ -101,7 +101,7 @@ def _of_definition(queries: Queries, request: Request, field: str) -> str | None
     row = queries.definition(request.definition_id)
     if row is None:
         raise NotFound("definition", request.definition_id)
-    return row.text if field == "text" else row.input
+    return row.input if field == "parameters" else _text(row, field)
 
 
 def _of_environment(queries: Queries, request: Request, field: str) -> str | None:
@@ -133,7 +133,7 @@ RESOURCES: Mapping[str, Resource] = {
         _of_action,
     ),
     "definition_id": Resource(
-        ("text", "parameters"),
+        ("text", "parameters", "description", "tags"),
         lambda fields, request: fields.uuid("definition_id", request.definition_id),
         _of_definition,
     ),

@@ -9,10 +9,11 @@ from typing import Any
 from dalsegno.api import reading
 from dalsegno.api.follow import Follower, Watched
 from dalsegno.api.reads import Reads
-from dalsegno.rpc import convert, journal, messages
+from dalsegno.rpc import convert, journal, sizes, views
+from dalsegno.rpc.messages import NOTHING
 from dalsegno.rpc.tokens import ResumeTokens
 from dalsegno.store.records import ExecutionRow
-from dalsegno.store.store import EVERYTHING, Queries
+from dalsegno.store.store import Queries
 from dalsegno.v1 import execution_pb2
 from dalsegno.v1 import execution_service_pb2 as wire
 from dalsegno.workflow.refusals import NotFound, RevisionAhead
@@ -24,8 +25,14 @@ RPC = "WatchExecution"
 PAGE = 1000
 """As many tasks one page of a snapshot, or changes one batch, has at most."""
 
+AWAITED_BYTES_MAX = 64 * 1024
+"""What is told of what an execution waits for is smaller."""
+
+CHANGES_BYTES_MAX = sizes.MESSAGE_BYTES_MAX - AWAITED_BYTES_MAX
+
 LARGE = 1024 * 1024
 """An execution with more bytes is a page of a snapshot by itself."""
+TASKS_BYTES_MAX = sizes.MESSAGE_BYTES_MAX - LARGE - AWAITED_BYTES_MAX
 
 PROGRESS_S = 15.0
 WAIT_S = 600.0
@@ -83,7 +90,7 @@ class Watcher:
 
     async def _snapshot(self) -> AsyncIterator[Response]:
         """Pages of one moment; should the execution move between two pages, that is told again as changes."""
-        execution = await self._reads.run(lambda queries: reading.read_execution(queries, self._id))
+        execution = await self._reads.run(lambda queries: views.read_execution(queries, self._id))
         revision, token = execution.revision, ""
         first: execution_pb2.Execution | None = execution
         if execution.ByteSize() > LARGE:
@@ -105,14 +112,11 @@ class Watcher:
 
     def _tasks(self, queries: Queries, token: str) -> tuple[list[execution_pb2.TaskExecution], str]:
         page = queries.tasks(self._id, size=PAGE, token=token)
-        tasks = reading.read_tasks(queries, page.rows)
-        if len(tasks) < len(page.rows):
-            return tasks, reading.tasks_token(self._id, EVERYTHING, tasks[-1].number)
-        return tasks, page.next_token
+        return sizes.page_of(page, page.rows, views.task_messages(queries, page.rows), TASKS_BYTES_MAX)
 
     def _next(self, queries: Queries) -> Response | None:
         """The changes that follow what was sent; None when there are none now."""
-        row = reading.found(queries.execution(self._id), self._id)
+        row = views.found(queries.execution(self._id), self._id)
         if self._sent > row.revision:
             raise RevisionAhead("execution", self._id, self._sent, row.revision)
         rows = queries.journal(self._id, self._sent, PAGE)
@@ -120,14 +124,19 @@ class Watcher:
             self._at_rest = row.state in _COMPLETED and not row.active_count
             return None
         names = self._names.of(queries, rows)
-        changes = [journal.change_message(self._id, each, names) for each in rows]
-        self._sent = rows[-1].sequence
-        batch = Response.ChangeBatch(changes=changes, waiting_for=reading.waiting_for(queries, row))
+        told = (journal.change_message(self._id, each, names) for each in rows)
+        changes = sizes.first_of(told, CHANGES_BYTES_MAX)
+        self._sent = changes[-1].sequence
+        awaited = views.read_awaited(queries, [row]).get(row.id, NOTHING)
+        batch = Response.ChangeBatch(changes=changes, waiting_for=awaited.names, further_waiting_for=awaited.further)
         return Response(resume_token=self._token(self._sent), changes=batch)
 
     def _progress(self, queries: Queries) -> Response:
-        row = reading.found(queries.execution(self._id), self._id)
-        progress = Response.Progress(revision=self._sent, waiting_for=reading.waiting_for(queries, row))
+        row = views.found(queries.execution(self._id), self._id)
+        awaited = views.read_awaited(queries, [row]).get(row.id, NOTHING)
+        progress = Response.Progress(
+            revision=self._sent, waiting_for=awaited.names, further_waiting_for=awaited.further
+        )
         return Response(resume_token=self._token(self._sent), progress=progress)
 
 
@@ -146,11 +155,10 @@ async def wait(
     with follower.watch(execution_id) as watched:
         while True:
             watched.rested.clear()
-            known, counts = await reads.execution(execution_id) or (None, {})
-            row = reading.found(known, execution_id)
+            known, execution = await reads.execution(execution_id) or (None, None)
+            row = views.found(known, execution_id)
             reason = _why_to_return(row, through_pauses=request.through_pauses)
             if reason:
-                execution = messages.execution_message(row, counts)
                 at_rest = reason == wire.WAIT_REASON_AT_REST
                 return wire.WaitExecutionResponse(execution=execution, at_rest=at_rest, reason=reason)
             watched.revision = max(watched.revision, row.revision)
@@ -158,7 +166,7 @@ async def wait(
                 async with asyncio.timeout_at(ends_s):
                     await watched.rested.wait()
             except TimeoutError:
-                execution = await reads.run(lambda queries: reading.read_execution(queries, execution_id))
+                execution = await reads.run(lambda queries: views.read_execution(queries, execution_id))
                 return wire.WaitExecutionResponse(execution=execution, reason=wire.WAIT_REASON_TIME_OVER)
 
 

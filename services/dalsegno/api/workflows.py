@@ -10,7 +10,7 @@ from dalsegno.api.reads import Reads
 from dalsegno.api.validation import validate
 from dalsegno.api.writes import Writes
 from dalsegno.expressions.pool.pool import Pool
-from dalsegno.rpc import messages
+from dalsegno.rpc import messages, sizes
 from dalsegno.store.filters import DEFINITION_FIELDS, parse_filter
 from dalsegno.store.pages import page_size
 from dalsegno.store.store import Queries
@@ -49,7 +49,7 @@ class Workflows(workflow_service_pb2_grpc.WorkflowServiceServicer):
 
         def read_page(queries: Queries) -> wire.ListWorkflowsResponse:
             page = queries.definitions("workflow", chosen, size, request.page_token, request.full, request.all_versions)
-            found = [messages.workflow_message(row) for row in page.rows]
-            return wire.ListWorkflowsResponse(workflows=found, next_page_token=page.next_token)
+            found, token = sizes.page_of(page, page.rows, map(messages.workflow_message, page.rows))
+            return wire.ListWorkflowsResponse(workflows=found, next_page_token=token)
 
         return await self._reads.run(read_page)

@@ -1,118 +1,101 @@
-"""Executions and attempts in memory as the contract shows them, for the answers to those who asked for a change."""
+"""The answers of one batch: what they show is read from the rows once these are written, as every read does it.
+
+Answers to requests that may be repeated are kept in the same transaction.
+"""
 
 from __future__ import annotations
 
-from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
 
-from dalsegno.rpc import convert
-from dalsegno.rpc.messages import deadline_s
-from dalsegno.v1 import execution_pb2
-from dalsegno.workflow.execution import Execution
-from dalsegno.workflow.identity import attempt_id
-from dalsegno.workflow.records import Attempt
-from dalsegno.workflow.states import AttemptState, ExecutionState, TaskState
-from dalsegno.workflow.value import Value
+from google.protobuf.message import Message
 
-WAITING_MAX = 100
+from dalsegno.rpc import views
+from dalsegno.store.records import RequestRow, Thing
+from dalsegno.store.store import Queries, Transaction
+from dalsegno.workflow.identity import AttemptKey
 
-
-def execution_message(execution: Execution, updated_s: float) -> execution_pb2.Execution:
-    """An execution with all its values."""
-    created = execution.created
-    message = execution_pb2.Execution(
-        id=execution.id,
-        namespace=created.namespace,
-        workflow=created.workflow,
-        workflow_version=created.version,
-        definition_id=created.definition_id,
-        language=convert.language(created.language),
-        state=convert.execution_state(execution.state.value),
-        state_info=execution.info,
-        input=created.input.text,
-        output="" if execution.output is None else execution.output.text,
-        params=created.params.text,
-        environment=_environment_name(created.params),
-        labels=created.labels,
-        parent_execution_id=created.parent.execution_id if created.parent else "",
-        parent_task_number=created.parent.key[0] if created.parent else 0,
-        root_id=execution.root_id,
-        revision=execution.revision,
-        active_count=execution.active_count,
-        created_at=convert.timestamp(created.at_s),
-        started_at=convert.timestamp(execution.started_s),
-        ended_at=convert.timestamp(execution.ended_s),
-        deadline=convert.timestamp(created.deadline_s),
-        waiting_for=_waiting_for(execution),
-        actor=created.actor,
-        comment=created.comment,
-        updated_at=convert.timestamp(updated_s),
-        description=created.description,
-        errors="" if execution.told_errors is None else execution.told_errors.text,
-    )
-    counts = Counter(task.state for task in execution.tasks.values() if not task.superseded_by)
-    for state in TaskState:
-        if counts[state]:
-            message.task_counts.add(state=convert.task_state(state.value), count=counts[state])
-    return message
+Response = TypeVar("Response", bound=Message)
 
 
-def _environment_name(params: Value) -> str:
-    name = params.data.get("env") if isinstance(params.data, dict) else None
-    return name if isinstance(name, str) else ""
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """What an answer shows: an execution, or, with a key, one of its action executions."""
+
+    execution_id: str
+    key: AttemptKey | None = None
 
 
-def _waiting_for(execution: Execution) -> list[str]:
-    """What is awaited while an execution comes to rest: the attempts and children that are active.
+@dataclass(frozen=True, slots=True)
+class Answer(Generic[Response]):
+    """What is answered."""
 
-    And children that are CANCELLING, of which their parent has last heard that they are PAUSED.
-    """
-    if execution.state not in (ExecutionState.PAUSING, ExecutionState.CANCELLING):
-        return []
-    awaited: list[str] = []
-    for key, attempt in execution.attempts.items():
-        is_child = execution.state is ExecutionState.CANCELLING and key in execution.children
-        is_delegate = execution.waits_for_delegates and attempt.delegated and not attempt.ended_s
-        if attempt.is_active or is_child or is_delegate:
-            awaited.append(attempt.child_id or attempt_id(execution.id, key))
-        if len(awaited) == WAITING_MAX:
-            break
-    return awaited
+    response: Response
+    """Without what is shown: that is read, and put into it, once everything is written."""
+    shown: Shown | None = None
+    about: tuple[Thing, ...] = ()
+    """What it tells of: when that has been deleted, a repeated request is not answered as if it were there."""
 
 
-def attempt_message(execution: Execution, attempt: Attempt) -> execution_pb2.ActionExecution:
-    """An action execution with all its values."""
-    created = execution.created
-    is_standalone = not created.workflow
-    task = execution.tasks[attempt.key[0]]
-    return execution_pb2.ActionExecution(
-        id=attempt_id(execution.id, attempt.key),
-        execution_id="" if is_standalone else execution.id,
-        task_number=0 if is_standalone else task.number,
-        task_name="" if is_standalone else task.name,
-        item=None if task.item_count is None else attempt.key[1],
-        attempt=attempt.key[2],
-        action=attempt.action,
-        state=convert.action_state(attempt.state.value),
-        accepted=attempt.accepted,
-        input=attempt.input.text,
-        result=_text(attempt.result),
-        error=attempt.error,
-        delivery=attempt.delivery,
-        executor_id=attempt.executor_id,
-        session_id=attempt.session_id,
-        delegated=attempt.delegated,
-        ready_at=convert.timestamp(attempt.created_s),
-        started_at=convert.timestamp(attempt.started_s),
-        ended_at=convert.timestamp(attempt.ended_s),
-        comment=created.comment if is_standalone else attempt.comment,
-        actor=created.actor if is_standalone else attempt.actor,
-        waiting_for="executor" if attempt.state is AttemptState.READY else "",
-        namespace=created.namespace,
-        deadline=convert.timestamp(deadline_s(attempt.ended_s, task.timeout_due_s, attempt.deadline_s)),
-        labels=created.labels if is_standalone else {},
-        alias=attempt.alias,
-    )
+AnyAnswer = Answer[Any]
 
 
-def _text(value: Value | None) -> str:
-    return "" if value is None else value.text
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """An answer that is kept for those who repeat the request."""
+
+    body_hash: str
+    answer: AnyAnswer
+    write: Callable[[Message], bytes]
+    """How its response is kept."""
+
+
+class Answers:
+    """What a batch is to answer."""
+
+    def __init__(self) -> None:
+        self._given: list[AnyAnswer] = []
+        self._kept: dict[tuple[str, str], Kept] = {}
+
+    def give(self, answer: AnyAnswer) -> None:
+        """Have what an answer shows put into it."""
+        if answer.shown is not None:
+            self._given.append(answer)
+
+    def keep(self, namespace: str, request_id: str, kept: Kept) -> None:
+        """Have an answer kept for those who repeat the request."""
+        self._kept[namespace, request_id] = kept
+
+    def find(self, namespace: str, request_id: str) -> Kept | None:
+        """What this batch answers to a request."""
+        return self._kept.get((namespace, request_id))
+
+    def forget(self, namespace: str, request_id: str) -> None:
+        """What the answer was about is deleted: it is not kept."""
+        self._kept.pop((namespace, request_id), None)
+
+    def shows(self, execution_id: str) -> bool:
+        """Whether an answer shows this execution, or an action execution of it."""
+        return any(each.shown is not None and each.shown.execution_id == execution_id for each in self._given)
+
+    def complete(self, transaction: Transaction, at_s: float) -> None:
+        """Everything is written: put into the answers what they show, and keep those that are to be kept."""
+        if self._given:
+            self._show(transaction.queries)
+        for (namespace, request_id), kept in self._kept.items():
+            row = RequestRow(kept.body_hash, kept.write(kept.answer.response), kept.answer.about)
+            transaction.save_request(namespace, request_id, row, at_s)
+
+    def _show(self, queries: Queries) -> None:
+        shown = [each.shown for each in self._given if each.shown is not None]
+        executions = views.read_executions(queries, [each.execution_id for each in shown if each.key is None])
+        keys = [(each.execution_id, each.key) for each in shown if each.key is not None]
+        attempts = views.read_action_executions(queries, keys)
+        for answer in self._given:
+            assert answer.shown is not None
+            if answer.shown.key is None:
+                answer.response.execution.CopyFrom(executions[answer.shown.execution_id])
+            else:
+                place = answer.shown.execution_id, answer.shown.key
+                answer.response.action_execution.CopyFrom(attempts[place])

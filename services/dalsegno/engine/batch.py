@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
+from dalsegno.engine.answers import Answers
 from dalsegno.engine.copies import Copies, Copy
 from dalsegno.engine.inquiries import answered
 from dalsegno.engine.outside import Lookups, TransactionOutside
@@ -126,6 +127,8 @@ class Batch:
         """What events are stepped with: those of the work that is carried out."""
         self.counts: dict[str, int] = {}
         """How many events of each kind were stepped."""
+        self.answers = Answers()
+        """What is answered to people once everything is written."""
         self.broken = broken
         self.deaths: dict[str, int] = {}
         """Of the claimed executions in whose steps engines died: they are stepped with care."""
@@ -152,6 +155,11 @@ class Batch:
     def give_back(self, message_id: str, execution_id: str, event: AnyEvent) -> None:
         """Store a message again that this batch has taken and does not apply."""
         self._given_back.append(NewMessage(message_id, execution_id, event, self.at_s))
+
+    def is_settled(self, execution_id: str) -> bool:
+        """Whether nothing that the batch has decided or is to answer of an execution is still to be written."""
+        touched = self.touched.get(execution_id)
+        return not (touched is not None and touched.changes) and not self.answers.shows(execution_id)
 
     def claim(self, execution_ids: Collection[str]) -> None:
         """Nobody else changes these until the transaction has ended."""
@@ -363,7 +371,7 @@ class Batch:
         )
 
     def save(self) -> None:
-        """Write everything that was decided."""
+        """Write everything that was decided, and complete the answers from what is written."""
         saved = [
             Saved(touched.copy.execution, touched.changes, touched.entries, self._deaths_left(touched))
             for touched in self.touched.values()
@@ -377,6 +385,7 @@ class Batch:
                 self.transaction.set_deaths(execution_id, 0)
         if messages := [*self.messages, *self.notices, *self._put_off, *self._given_back]:
             self.transaction.add_messages(messages)
+        self.answers.complete(self.transaction, self.at_s)
 
     def _deaths_left(self, touched: Touched) -> int:
         """What is stored sets the deaths back, but for two: handing out, which a new engine does first (it would never

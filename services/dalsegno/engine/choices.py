@@ -7,6 +7,7 @@ execution does not have or is not ready for is the core's to refuse.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 from dalsegno.rpc.convert import Fields
 from dalsegno.v1 import operation_pb2
@@ -71,6 +72,12 @@ def _run_choice(fields: Fields, place: str, task: Chosen) -> TaskChoice:
         reset=task.reset if task.HasField("reset") else None,
         child=_CHILD.get(task.child, ""),
     )
+
+
+def environment_overlay(fields: Fields, request: Any) -> Value | None:
+    """The variables that are laid over the execution's environment; None for none."""
+    overlay = request.environment_overlay
+    return fields.json_object("environment_overlay", overlay) if overlay else None
 
 
 def _name(fields: Fields, place: str, task: Chosen) -> None:

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from dalsegno.engine.answers import attempt_message
+from dalsegno.engine.answers import Answer, Response, Shown
 from dalsegno.engine.batch import Batch
 from dalsegno.engine.inquiries import answered, is_other_answer
+from dalsegno.engine.operations import (
+    AnyOperation,
+    Asked,
+    Operation,
+    Request,
+    check_shared_fields,
+    namespaces_of,
+    thing_of,
+)
 from dalsegno.engine.reports import ERROR_CHARACTERS_MAX
-from dalsegno.engine.requests import Asked, Kind, about_action, check_shared_fields, namespaces_of
+from dalsegno.engine.tokens import Tokens
 from dalsegno.rpc.convert import Fields
 from dalsegno.v1 import action_service_pb2 as actions
 from dalsegno.v1 import execution_pb2
@@ -19,6 +29,7 @@ from dalsegno.workflow.identity import AttemptKey, attempt_id
 from dalsegno.workflow.records import Attempt
 from dalsegno.workflow.refusals import InvalidRequest, NotFound, Refused, Violation
 from dalsegno.workflow.states import COMPLETED_ATTEMPT
+from dalsegno.workflow.value import Value
 
 _OUTCOMES = {
     actions.COMPLETION_OUTCOME_SUCCEEDED: "succeeded",
@@ -31,22 +42,86 @@ _PROGRESS = {
 }
 
 
-def _find(asked: Asked, fields: Fields, batch: Batch) -> Collection[str]:
-    """The execution whose attempt is meant, by id, token or alias. Raises InvalidRequest with all that is wrong."""
-    request, memo = asked.request, asked.memo
-    given = [bool(request.action_execution_id), bool(request.task_token), bool(request.alias)]
-    if sum(given) != 1:
-        fields.refuse("task_token", "give either it, or action_execution_id, or alias")
-    memo["delivery"] = None
-    if sum(given) == 1 and request.action_execution_id:
-        execution_id, numbers = fields.numbered_id("action_execution_id", request.action_execution_id, 3)
-        memo["execution_id"], memo["key"] = execution_id, numbers
-    fields.done()
-    if request.task_token:
-        memo["execution_id"], memo["key"], memo["delivery"] = asked.tokens.read(request.task_token)
-    elif request.alias:
-        memo["execution_id"], memo["key"] = _find_alias(request.alias, request.namespace, batch)
-    return (memo["execution_id"],)
+@dataclass(frozen=True, slots=True)
+class ReportPlan:
+    """What is told of which attempt."""
+
+    execution_id: str
+    key: AttemptKey
+    delivery: int | None
+    """None: of whatever delivery there is."""
+    outcome: str
+    result: Value | None = None
+    error: str = ""
+
+
+class Report(Operation[Request, ReportPlan, Response]):
+    """What is told of an action execution that is named by its id, its token or its alias."""
+
+    def __init__(self, tokens: Tokens) -> None:
+        self._tokens = tokens
+
+    def find(self, fields: Fields, request: Any, batch: Batch) -> tuple[str, AttemptKey, int | None]:
+        """The attempt that is meant, and its delivery, where the token says so. Raises InvalidRequest with all that is
+        wrong, NotFound, Refused and PermissionDenied."""
+        if sum(map(bool, (request.action_execution_id, request.task_token, request.alias))) != 1:
+            fields.refuse("task_token", "give either it, or action_execution_id, or alias")
+        named = ("", (0, 0, 0))
+        if request.action_execution_id and not (request.task_token or request.alias):
+            execution_id, (task, item, attempt) = fields.numbered_id(
+                "action_execution_id", request.action_execution_id, 3
+            )
+            named = execution_id, (task, item, attempt)
+        fields.done()
+        if request.task_token:
+            return self._tokens.read(request.task_token)
+        if request.alias:
+            named = _find_alias(request.alias, request.namespace, batch)
+        return (*named, None)
+
+    def claims(self, asked: Asked[Request], plan: ReportPlan) -> Collection[str]:
+        return (plan.execution_id,)
+
+    def namespaces(self, asked: Asked[Request], plan: ReportPlan, batch: Batch) -> Sequence[str]:
+        return namespaces_of(plan.execution_id, batch)
+
+    def report(self, asked: Asked[Any], plan: ReportPlan, batch: Batch, response: Response) -> Answer[Response]:
+        """Tell an execution of its attempt. Raises NotFound, InvalidRequest and Refused."""
+        name = attempt_id(plan.execution_id, plan.key)
+        execution, attempt = _attempt(plan, batch, name)
+        event = TaskDone(
+            key=plan.key,
+            outcome=plan.outcome,
+            # By id it is whatever delivery there is; said so, an exact repeat is recognized as one.
+            delivery=attempt.delivery if plan.delivery is None else plan.delivery,
+            actor=asked.actor,
+            comment=asked.request.comment,
+            result=plan.result,
+            error=plan.error,
+        )
+        if is_other_answer(execution, event, batch.outside):
+            raise Refused.of(f"action execution {name}", f"has ended already: {attempt.state}, with another result")
+        if not attempt.delegated:  # whoever answers may be faster than the executor that says so (P26)
+            event = answered(execution, event, batch.outside)
+        verdict = batch.step(plan.execution_id, event).verdict
+        if verdict == "superseded":
+            is_same = attempt.delivery == event.delivery
+            told = f"has ended already: {attempt.state}" if is_same else "was handed out again"
+            raise Refused.of(f"action execution {name}", told)
+        return Answer(response, Shown(plan.execution_id, plan.key), (thing_of(execution),))
+
+
+def _attempt(plan: ReportPlan, batch: Batch, name: str) -> tuple[Execution, Attempt]:
+    """The attempt and its execution. Raises NotFound and InvalidRequest."""
+    if not batch.exists(plan.execution_id):
+        raise NotFound("action execution", name)
+    execution = batch.open(plan.execution_id).copy.execution
+    attempt = execution.attempts.get(plan.key)
+    if attempt is None:
+        raise NotFound("action execution", name)
+    if attempt.child_id:
+        raise InvalidRequest.of("action_execution_id", f"names an execution of a workflow: {attempt.child_id}")
+    return execution, attempt
 
 
 def _find_alias(alias: str, namespace: str, batch: Batch) -> tuple[str, AttemptKey]:
@@ -65,81 +140,43 @@ def _find_alias(alias: str, namespace: str, batch: Batch) -> tuple[str, AttemptK
     return found[0].execution_id, found[0].key
 
 
-def _namespaces(asked: Asked, batch: Batch) -> Sequence[str]:
-    return namespaces_of(asked.memo["execution_id"], batch)
+class CompleteAction(Report[actions.CompleteActionRequest, actions.CompleteActionResponse]):
+    """See action_service.proto for what it promises."""
+
+    def check(self, asked: Asked[actions.CompleteActionRequest], batch: Batch) -> ReportPlan:
+        request = asked.request
+        fields = check_shared_fields(request)
+        if request.outcome not in _OUTCOMES:
+            fields.refuse("outcome", "must be SUCCEEDED, FAILED or CANCELLED")
+        fields.text("error", request.error, ERROR_CHARACTERS_MAX)
+        if request.error and request.outcome == actions.COMPLETION_OUTCOME_SUCCEEDED:
+            fields.refuse("error", "goes with FAILED and CANCELLED only")
+        result = fields.json("result", request.result) if request.result else None
+        attempt = self.find(fields, request, batch)
+        return ReportPlan(*attempt, _OUTCOMES[request.outcome], result, request.error)
+
+    def carry_out(
+        self, asked: Asked[actions.CompleteActionRequest], plan: ReportPlan, batch: Batch
+    ) -> Answer[actions.CompleteActionResponse]:
+        return self.report(asked, plan, batch, actions.CompleteActionResponse())
 
 
-def _report(asked: Asked, batch: Batch, outcome: str, **more: Any) -> tuple[Execution, Attempt]:
-    """Tell an execution of its attempt. Raises NotFound, InvalidRequest and Refused."""
-    request, memo = asked.request, asked.memo
-    execution_id, key = memo["execution_id"], memo["key"]
-    name = attempt_id(execution_id, key)
-    if not batch.exists(execution_id):
-        raise NotFound("action execution", name)
-    execution = batch.open(execution_id).copy.execution
-    attempt = execution.attempts.get(key)
-    if attempt is None:
-        raise NotFound("action execution", name)
-    if attempt.child_id:
-        raise InvalidRequest.of("action_execution_id", f"names an execution of a workflow: {attempt.child_id}")
-    event = TaskDone(
-        key=key,
-        outcome=outcome,
-        # By id it is whatever delivery there is; said so, an exact repeat is recognized as one.
-        delivery=attempt.delivery if memo["delivery"] is None else memo["delivery"],
-        actor=asked.actor,
-        comment=request.comment,
-        **more,
-    )
-    if is_other_answer(execution, event, batch.outside):
-        raise Refused.of(f"action execution {name}", f"has ended already: {attempt.state}, with another result")
-    if not attempt.delegated:  # whoever answers may be faster than the executor that says so (P26)
-        event = answered(execution, event, batch.outside)
-    verdict = batch.step(execution_id, event).verdict
-    if verdict == "superseded":
-        told = f"has ended already: {attempt.state}" if attempt.delivery == event.delivery else "was handed out again"
-        raise Refused.of(f"action execution {name}", told)
-    return execution, attempt
+class UpdateAction(Report[actions.UpdateActionRequest, actions.UpdateActionResponse]):
+    """See action_service.proto for what it promises."""
+
+    def check(self, asked: Asked[actions.UpdateActionRequest], batch: Batch) -> ReportPlan:
+        request = asked.request
+        fields = check_shared_fields(request)
+        if request.state not in _PROGRESS:
+            fields.refuse("state", "must be PAUSED or RUNNING")
+        return ReportPlan(*self.find(fields, request, batch), _PROGRESS[request.state])
+
+    def carry_out(
+        self, asked: Asked[actions.UpdateActionRequest], plan: ReportPlan, batch: Batch
+    ) -> Answer[actions.UpdateActionResponse]:
+        return self.report(asked, plan, batch, actions.UpdateActionResponse())
 
 
-# CompleteAction
-
-
-def _complete_needs(asked: Asked, batch: Batch) -> Collection[str]:
-    request = asked.request
-    fields = check_shared_fields(request)
-    if request.outcome not in _OUTCOMES:
-        fields.refuse("outcome", "must be SUCCEEDED, FAILED or CANCELLED")
-    fields.text("error", request.error, ERROR_CHARACTERS_MAX)
-    if request.error and request.outcome == actions.COMPLETION_OUTCOME_SUCCEEDED:
-        fields.refuse("error", "goes with FAILED and CANCELLED only")
-    asked.memo["result"] = fields.json("result", request.result) if request.result else None
-    return _find(asked, fields, batch)
-
-
-def _complete(asked: Asked, batch: Batch) -> actions.CompleteActionResponse:
-    request = asked.request
-    outcome, result = _OUTCOMES[request.outcome], asked.memo["result"]
-    told = _report(asked, batch, outcome, result=result, error=request.error)
-    return actions.CompleteActionResponse(action_execution=attempt_message(*told))
-
-
-# UpdateAction
-
-
-def _update_needs(asked: Asked, batch: Batch) -> Collection[str]:
-    fields = check_shared_fields(asked.request)
-    if asked.request.state not in _PROGRESS:
-        fields.refuse("state", "must be PAUSED or RUNNING")
-    return _find(asked, fields, batch)
-
-
-def _update(asked: Asked, batch: Batch) -> actions.UpdateActionResponse:
-    told = _report(asked, batch, _PROGRESS[asked.request.state])
-    return actions.UpdateActionResponse(action_execution=attempt_message(*told))
-
-
-KINDS = {
-    "complete_action": Kind(_complete_needs, _complete, about_action, _namespaces),
-    "update_action": Kind(_update_needs, _update, about_action, _namespaces),
-}
+def operations(tokens: Tokens) -> Mapping[str, AnyOperation]:
+    """The operations of this file; `tokens` reads task tokens."""
+    return {"complete_action": CompleteAction(tokens), "update_action": UpdateAction(tokens)}

@@ -479,7 +479,9 @@ class Conductor:
             is_slice = work.is_slice(batch)
             if is_slice and has_slice:
                 left_slices.append(work)
-            elif time.perf_counter() > until and index > len(self._doubtful) and work.can_wait:
+            elif work.must_wait(batch) or (
+                time.perf_counter() > until and index > len(self._doubtful) and work.can_wait
+            ):
                 left.append(work)
             elif work.refusal is None:
                 has_slice = has_slice or is_slice

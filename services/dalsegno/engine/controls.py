@@ -1,28 +1,27 @@
-"""What people ask of an execution that is there: pause, resume, cancel, rerun, edit its context, delete."""
+"""What people ask of an execution that is there: pause, resume, cancel, edit its context."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
-from google.protobuf.message import Message
 
-from dalsegno.engine import reruns
-from dalsegno.engine.answers import execution_message
+from dalsegno.engine.answers import Answer, Response, Shown
 from dalsegno.engine.batch import Batch
-from dalsegno.engine.choices import resume_choices
+from dalsegno.engine.choices import environment_overlay, resume_choices
 from dalsegno.engine.dry_runs import CHILDREN_MAX, left_paused_messages, try_operation
-from dalsegno.engine.requests import (
+from dalsegno.engine.operations import (
+    AnyOperation,
     Asked,
-    Kind,
-    about_execution,
-    about_nothing,
+    Operation,
+    Plan,
+    Request,
     check_shared_fields,
-    forget,
     namespaces_of,
+    thing_of,
 )
-from dalsegno.rpc import convert
 from dalsegno.rpc.convert import COMMENT_LENGTH, Fields
 from dalsegno.v1 import execution_pb2, operation_pb2
 from dalsegno.v1 import execution_service_pb2 as executions
@@ -34,75 +33,91 @@ from dalsegno.workflow.events import (
     ResumeRequested,
 )
 from dalsegno.workflow.execution import Execution
-from dalsegno.workflow.refusals import NotFound, Refused, RevisionMoved, Violation
+from dalsegno.workflow.refusals import NotFound, RevisionMoved
 from dalsegno.workflow.value import Value
 
 Make = Callable[[Fields, Any], Event]
 """The event that a request asks for; what is wrong with the request is in the fields."""
 
 
-def _control(make: Make, response_kind: Any) -> Kind:
+@dataclass(frozen=True, slots=True)
+class ControlPlan:
+    """One event for one execution."""
+
+    event: Event
+    children: tuple[str, ...] = ()
+    """For a dry run: the descendants in which the effect is tried out."""
+
+
+class OnExecution(Operation[Request, Plan, Response]):
+    """What is asked of an execution that is there."""
+
+    def namespaces(self, asked: Asked[Request], plan: Plan, batch: Batch) -> Sequence[str]:
+        return namespaces_of(asked.request.execution_id, batch)  # type: ignore[attr-defined]
+
+
+class Control(OnExecution[Request, ControlPlan, Response]):
     """How one event is asked of one execution, and its answer."""
 
-    def needs(asked: Asked, batch: Batch) -> Collection[str]:
-        fields = _checked(asked.request)
-        asked.memo["event"] = make(fields, asked.request)
+    def __init__(self, make: Make, response_kind: type[Response]) -> None:
+        self._make = make
+        self._response_kind = response_kind
+
+    def check(self, asked: Asked[Request], batch: Batch) -> ControlPlan:
+        fields = checked(asked.request)
+        event = self._make(fields, asked.request)
         fields.done()
-        return _claims(asked, batch)
+        return plan_control(asked, event, batch)
 
-    def carry_out(asked: Asked, batch: Batch) -> Message:
-        response: Message = response_kind()
-        _carry_out(asked, batch, response)
-        return response
+    def claims(self, asked: Asked[Any], plan: ControlPlan) -> Collection[str]:
+        return (asked.request.execution_id, *plan.children)
 
-    return Kind(needs, carry_out, about_execution, _namespaces)
-
-
-def _claims(asked: Asked, batch: Batch) -> Collection[str]:
-    """The execution, and for a dry run those of its descendants in which the effect is tried out."""
-    request, memo = asked.request, asked.memo
-    memo["children"] = []
-    if request.dry_run:
-        memo["children"] = batch.transaction.queries.descendants(request.execution_id)[:CHILDREN_MAX]
-    return (request.execution_id, *memo["children"])
+    def carry_out(self, asked: Asked[Any], plan: ControlPlan, batch: Batch) -> Answer[Response]:
+        return carry_out_control(asked, plan, batch, self._response_kind())
 
 
-def _carry_out(asked: Asked, batch: Batch, response: Any) -> None:
-    """Step the execution, or for a dry run a copy of it, and say in the response how it stands then."""
+def plan_control(asked: Asked[Any], event: Event, batch: Batch) -> ControlPlan:
+    """The event in the name of who asks, and, for a dry run, the descendants that are claimed."""
     request = asked.request
-    execution = _open(batch, request)
-    event = msgspec.structs.replace(asked.memo["event"], actor=asked.actor, comment=request.comment)
+    children: Sequence[str] = ()
     if request.dry_run:
-        response.dry_run.CopyFrom(try_operation(batch, request.execution_id, event, asked.memo["children"]))
-    else:
-        outcome = batch.step(request.execution_id, event)
-        response.execution.CopyFrom(execution_message(execution, execution.latest_s))
-        if outcome.left_paused:
-            response.left_paused.extend(left_paused_messages(outcome))
+        children = batch.transaction.queries.descendants(request.execution_id)[:CHILDREN_MAX]
+    return ControlPlan(msgspec.structs.replace(event, actor=asked.actor, comment=request.comment), tuple(children))
 
 
-def _checked(request: Any) -> Fields:
+def carry_out_control(asked: Asked[Any], plan: ControlPlan, batch: Batch, response: Any) -> Answer[Any]:
+    """Step the execution, or for a dry run a copy of it, and answer how it stands then."""
+    execution_id = asked.request.execution_id
+    execution = opened(batch, asked.request)
+    if asked.request.dry_run:
+        response.dry_run.CopyFrom(try_operation(batch, execution_id, plan.event, plan.children))
+        return Answer(response)
+    outcome = batch.step(execution_id, plan.event)
+    if outcome.left_paused:
+        response.left_paused.extend(left_paused_messages(outcome))
+    return Answer(response, Shown(execution_id), (thing_of(execution),))
+
+
+def checked(request: Any) -> Fields:
+    """The checks of a request about an execution, begun."""
     fields = check_shared_fields(request)
     fields.uuid("execution_id", request.execution_id)
     return fields
 
 
-def _open(batch: Batch, request: Any) -> Execution:
+def opened(batch: Batch, request: Any) -> Execution:
     """The execution that is asked for, at the revision that is expected. Raises NotFound and RevisionMoved."""
     copy = batch.open(request.execution_id).copy
     if not copy.execution.created.workflow:
         raise NotFound("execution", request.execution_id)  # one that only carries a standalone action
-    _check_revision(request, copy.execution.revision)
+    check_revision(request, copy.execution.revision)
     return copy.execution
 
 
-def _check_revision(request: Any, revision: int) -> None:
+def check_revision(request: Any, revision: int) -> None:
+    """Raises RevisionMoved when another revision is expected."""
     if request.expected_revision and request.expected_revision != revision:
         raise RevisionMoved("execution", request.execution_id, request.expected_revision, revision)
-
-
-def _namespaces(asked: Asked, batch: Batch) -> Sequence[str]:
-    return namespaces_of(asked.request.execution_id, batch)
 
 
 # Pause, resume, cancel
@@ -120,7 +135,7 @@ def _pause(fields: Fields, request: executions.PauseExecutionRequest) -> Event:
 
 def _resume(fields: Fields, request: executions.ResumeExecutionRequest) -> Event:
     choices = resume_choices(fields, request.tasks)
-    return ResumeRequested(choices=choices, environment=_overlay(fields, request))
+    return ResumeRequested(choices=choices, environment=environment_overlay(fields, request))
 
 
 def _cancel(fields: Fields, request: executions.CancelExecutionRequest) -> Event:
@@ -150,11 +165,6 @@ _ENDS = {
 }
 
 
-def _overlay(fields: Fields, request: Any) -> Value | None:
-    overlay = request.environment_overlay
-    return fields.json_object("environment_overlay", overlay) if overlay else None
-
-
 # UpdateContext
 
 
@@ -179,73 +189,9 @@ def _context(fields: Fields, request: executions.UpdateContextRequest) -> Event:
     )
 
 
-# RerunExecution
-
-
-def _rerun_needs(asked: Asked, batch: Batch) -> Collection[str]:
-    request, memo = asked.request, asked.memo
-    fields = _checked(request)
-    memo["event"] = reruns.check_rerun(fields, request, memo)
-    fields.done()
-    return (*_claims(asked, batch), *reruns.new_ids(request))
-
-
-def _rerun(asked: Asked, batch: Batch) -> executions.RerunExecutionResponse:
-    if reruns.is_from_beginning(asked.request):
-        return reruns.begin_anew(asked, batch, _open(batch, asked.request))
-    response = executions.RerunExecutionResponse()
-    _carry_out(asked, batch, response)
-    return response
-
-
-# DeleteExecution
-
-
-def _delete_needs(asked: Asked, batch: Batch) -> Collection[str]:
-    fields = _checked(asked.request)
-    fields.done()
-    execution_id = asked.request.execution_id
-    asked.memo["descendants"] = batch.transaction.queries.descendants(execution_id)
-    return (execution_id, *asked.memo["descendants"])
-
-
-def _delete(asked: Asked, batch: Batch) -> executions.DeleteExecutionResponse:
-    request = asked.request
-    execution = batch.open(request.execution_id).copy.execution
-    _check_revision(request, execution.revision)
-    family = [execution] + [batch.open(each).copy.execution for each in asked.memo["descendants"] if batch.exists(each)]
-    obstacles = [
-        Violation(f"execution {each.id}", f"is not at rest: {each.state}, {each.active_count} active", "NOT_AT_REST")
-        for each in family
-        if not each.is_at_rest
-    ]
-    parent = execution.created.parent
-    if parent is not None and batch.transaction.claim([parent.execution_id]):
-        obstacles.insert(
-            0, Violation(f"execution {parent.execution_id}", "is its parent: delete that one", "HAS_PARENT")
-        )
-    if obstacles:
-        raise Refused(obstacles[:100])
-    if request.dry_run:
-        dry_run = execution_pb2.DryRun(
-            state=convert.execution_state(execution.state.value),
-            revision=execution.revision,
-        )
-        for each in family[1:]:
-            dry_run.children.add(execution_id=each.id)
-        return executions.DeleteExecutionResponse(dry_run=dry_run)
-    forget(batch, family)
-    for each in family:
-        batch.delete(each.id)
-    return executions.DeleteExecutionResponse()
-
-
-KINDS = {
-    "pause_execution": _control(_pause, executions.PauseExecutionResponse),
-    "resume_execution": _control(_resume, executions.ResumeExecutionResponse),
-    "cancel_execution": _control(_cancel, executions.CancelExecutionResponse),
-    "rerun_execution": Kind(_rerun_needs, _rerun, about_execution, _namespaces),
-    "update_context": _control(_context, executions.UpdateContextResponse),
-    # What is deleted cannot say its namespace when the request is repeated.
-    "delete_execution": Kind(_delete_needs, _delete, about_nothing, lambda asked, batch: ("",)),
+OPERATIONS: Mapping[str, AnyOperation] = {
+    "pause_execution": Control(_pause, executions.PauseExecutionResponse),
+    "resume_execution": Control(_resume, executions.ResumeExecutionResponse),
+    "cancel_execution": Control(_cancel, executions.CancelExecutionResponse),
+    "update_context": Control(_context, executions.UpdateContextResponse),
 }

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from dalsegno.definitions.document import Document
 from dalsegno.definitions.document import Member as Defined
 from dalsegno.definitions.together import Findings, Text, gather
+from dalsegno.engine.answers import Answer, Response
 from dalsegno.engine.batch import Batch
-from dalsegno.engine.requests import Asked, Kind, about_nothing, check_shared_fields
+from dalsegno.engine.operations import AnyOperation, Asked, Operation, Request, check_shared_fields
 from dalsegno.engine.starts import DESCRIPTION_LENGTH
 from dalsegno.expressions.pool.pool import Pool
 from dalsegno.rpc import convert
@@ -26,9 +27,13 @@ from dalsegno.workflow.identity import derived_id
 from dalsegno.workflow.model import Parameter
 from dalsegno.workflow.refusals import InvalidDefinition, NotFound, RevisionMoved
 from dalsegno.workflow.scope import Constant
-from dalsegno.workflow.value import UnfitValue, encode
+from dalsegno.workflow.value import UnfitValue, Value, encode
 
 # CreateDefinitions
+
+
+CreateRequest = workflow_service_pb2.CreateDefinitionsRequest
+CreateResponse = workflow_service_pb2.CreateDefinitionsResponse
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +45,35 @@ class Prepared:
     warnings: Findings
 
 
-async def read_documents(request: workflow_service_pb2.CreateDefinitionsRequest, pool: Pool) -> Prepared:
+class CreateDefinitions(Operation[CreateRequest, Prepared, CreateResponse]):
+    """See workflow_service.proto for what it promises. The plan is the documents."""
+
+    async def prepare(self, request: CreateRequest, pool: Pool) -> Prepared:
+        return await read_documents(request, pool)
+
+    def check(self, asked: Asked[CreateRequest], batch: Batch) -> Prepared:
+        prepared: Prepared = asked.prepared
+        return prepared
+
+    def claims(self, asked: Asked[CreateRequest], plan: Prepared) -> Collection[str]:
+        return ()
+
+    def carry_out(self, asked: Asked[CreateRequest], plan: Prepared, batch: Batch) -> Answer[CreateResponse]:
+        response = CreateResponse(
+            warnings=map(problem_message, plan.warnings.listed), further_warnings=plan.warnings.further
+        )
+        about: list[Thing] = []
+        for text, document in zip(plan.texts, plan.documents, strict=True):
+            for row in _store(asked, batch, text.text, document):
+                about.append(_version_of(row))
+                if row.kind == "workflow":
+                    response.workflows.append(workflow_message(replace(row, text=None)))
+                else:
+                    response.actions.append(adhoc_message(replace(row, text=None)))
+        return Answer(response, about=tuple(about))
+
+
+async def read_documents(request: CreateRequest, pool: Pool) -> Prepared:
     """The documents of a request. Raises InvalidDefinition with every problem, InvalidRequest, TooLarge."""
     check_shared_fields(request).done()
     texts = texts_of(request)
@@ -52,21 +85,7 @@ async def read_documents(request: workflow_service_pb2.CreateDefinitionsRequest,
     return Prepared(texts, documents, warnings)
 
 
-def _create(asked: Asked, batch: Batch) -> workflow_service_pb2.CreateDefinitionsResponse:
-    prepared: Prepared = asked.prepared
-    response = workflow_service_pb2.CreateDefinitionsResponse()
-    for text, document in zip(prepared.texts, prepared.documents, strict=True):
-        for row in _store(asked, batch, text.text, document):
-            if row.kind == "workflow":
-                response.workflows.append(workflow_message(replace(row, text=None)))
-            else:
-                response.actions.append(adhoc_message(replace(row, text=None)))
-    response.warnings.extend(map(problem_message, prepared.warnings.listed))
-    response.further_warnings = prepared.warnings.further
-    return response
-
-
-def _store(asked: Asked, batch: Batch, text: str, document: Document) -> list[DefinitionRow]:
+def _store(asked: Asked[CreateRequest], batch: Batch, text: str, document: Document) -> list[DefinitionRow]:
     """The rows of one document: new ones, or those that are there when its text is that of the newest versions."""
     request = asked.request
     members = [stored_member(each, batch.at_s) for each in document.members]
@@ -130,35 +149,34 @@ def _written(parameter: Parameter, defaults: Mapping[str, object]) -> dict[str, 
 # DeleteWorkflow, DeleteAdhocAction
 
 
-def _delete_needs(asked: Asked, batch: Batch) -> Collection[str]:
-    fields = check_shared_fields(asked.request)
-    fields.name("name", asked.request.name)
-    fields.number("version", asked.request.version)
-    fields.done()
-    return ()
+class DeleteDefinition(Operation[Request, None, Response]):
+    """Deletes versions of a workflow or an ad-hoc action: see workflow_service.proto and action_service.proto."""
 
+    def __init__(self, kind: str, response_kind: Callable[..., Response]) -> None:
+        self._kind = kind
+        self._response_kind = response_kind
 
-def _delete_workflow(asked: Asked, batch: Batch) -> workflow_service_pb2.DeleteWorkflowResponse:
-    return workflow_service_pb2.DeleteWorkflowResponse(versions=_delete(asked.request, "workflow", batch))
+    def check(self, asked: Asked[Any], batch: Batch) -> None:
+        fields = check_shared_fields(asked.request)
+        fields.name("name", asked.request.name)
+        fields.number("version", asked.request.version)
+        fields.done()
 
+    def claims(self, asked: Asked[Any], plan: None) -> Collection[str]:
+        return ()
 
-def _delete_adhoc_action(asked: Asked, batch: Batch) -> action_service_pb2.DeleteAdhocActionResponse:
-    return action_service_pb2.DeleteAdhocActionResponse(versions=_delete(asked.request, "action", batch))
-
-
-def _delete(request: Any, kind: str, batch: Batch) -> list[int]:
-    """Delete the versions of this kind that the request names, and say which they were. Raises NotFound."""
-    queries = batch.transaction.queries
-    newest = queries.find_definition(kind, request.name, request.namespace, request.version)
-    if newest is None:
-        raise convert.missing_definition(kind, request.name, request.version, request.namespace)
-    numbers = [request.version] if request.version else range(1, newest.version + 1)
-    found = (queries.find_definition(kind, request.name, request.namespace, number) for number in numbers)
-    gone = [row for row in found if row is not None]
-    batch.transaction.save_deletions([Deletion(_version_of(row), batch.at_s) for row in gone])
-    batch.transaction.delete_definitions(kind, request.name, request.namespace, request.version)
-    batch.defined = True
-    return [row.version for row in gone]
+    def carry_out(self, asked: Asked[Any], plan: None, batch: Batch) -> Answer[Response]:
+        request, queries, kind = asked.request, batch.transaction.queries, self._kind
+        newest = queries.find_definition(kind, request.name, request.namespace, request.version)
+        if newest is None:
+            raise convert.missing_definition(kind, request.name, request.version, request.namespace)
+        numbers = [request.version] if request.version else range(1, newest.version + 1)
+        found = (queries.find_definition(kind, request.name, request.namespace, number) for number in numbers)
+        gone = [row for row in found if row is not None]
+        batch.transaction.save_deletions([Deletion(_version_of(row), batch.at_s) for row in gone])
+        batch.transaction.delete_definitions(kind, request.name, request.namespace, request.version)
+        batch.defined = True
+        return Answer(self._response_kind(versions=[row.version for row in gone]))
 
 
 def _version_of(row: DefinitionRow) -> Thing:
@@ -167,66 +185,73 @@ def _version_of(row: DefinitionRow) -> Thing:
     return Thing(called, f"{row.name} version {row.version}", row.namespace, row.definition_id)
 
 
-def _about_definitions(answer: workflow_service_pb2.CreateDefinitionsResponse, batch: Batch) -> Collection[Thing]:
-    defined = [each.definition_id for each in answer.workflows] + [each.definition_id for each in answer.actions]
-    rows = (batch.transaction.queries.definition(each) for each in defined)
-    return [_version_of(row) for row in rows if row is not None]
-
-
 # Environments
 
 
-def _environment_needs(asked: Asked, batch: Batch) -> Collection[str]:
-    request = asked.request
-    fields = check_shared_fields(request)
-    fields.name("name", request.name)
-    if hasattr(request, "variables"):
+PutRequest = environment_service_pb2.PutEnvironmentRequest
+PutResponse = environment_service_pb2.PutEnvironmentResponse
+ForgetRequest = environment_service_pb2.DeleteEnvironmentRequest
+ForgetResponse = environment_service_pb2.DeleteEnvironmentResponse
+
+
+class PutEnvironment(Operation[PutRequest, Value, PutResponse]):
+    """See environment_service.proto for what it promises. The plan is the new values."""
+
+    def check(self, asked: Asked[PutRequest], batch: Batch) -> Value:
+        request = asked.request
+        fields = check_shared_fields(request)
+        fields.name("name", request.name)
         fields.text("description", request.description, DESCRIPTION_LENGTH)
-        asked.memo["variables"] = fields.json_object("variables", request.variables)
-    fields.done()
-    return ()
+        variables = fields.json_object("variables", request.variables)
+        fields.done()
+        return variables
+
+    def claims(self, asked: Asked[PutRequest], plan: Value) -> Collection[str]:
+        return ()
+
+    def carry_out(self, asked: Asked[PutRequest], plan: Value, batch: Batch) -> Answer[PutResponse]:
+        request = asked.request
+        _check_revision(request, batch, expects=request.HasField("expected_revision"))
+        row = batch.transaction.put_environment(
+            request.namespace,
+            request.name,
+            plan.text,
+            batch.at_s,
+            description=request.description,
+            actor=asked.actor,
+            comment=request.comment,
+        )
+        return Answer(PutResponse(environment=environment_message(row)), about=(_environment_of(row),))
 
 
-def _check_revision(asked: Asked, batch: Batch) -> EnvironmentRow | None:
-    request = asked.request
+class DeleteEnvironment(Operation[ForgetRequest, None, ForgetResponse]):
+    """See environment_service.proto for what it promises."""
+
+    def check(self, asked: Asked[ForgetRequest], batch: Batch) -> None:
+        fields = check_shared_fields(asked.request)
+        fields.name("name", asked.request.name)
+        fields.done()
+
+    def claims(self, asked: Asked[ForgetRequest], plan: None) -> Collection[str]:
+        return ()
+
+    def carry_out(self, asked: Asked[ForgetRequest], plan: None, batch: Batch) -> Answer[ForgetResponse]:
+        request = asked.request
+        row = _check_revision(request, batch, expects=bool(request.expected_revision))
+        if row is None:
+            raise NotFound("environment", request.name)
+        batch.transaction.save_deletions([Deletion(_environment_of(row), batch.at_s)])
+        batch.transaction.delete_environment(request.namespace, request.name)
+        return Answer(ForgetResponse())
+
+
+def _check_revision(request: PutRequest | ForgetRequest, batch: Batch, *, expects: bool) -> EnvironmentRow | None:
+    """The environment as it is. Raises RevisionMoved when another revision is expected; 0: that there is none."""
     row = batch.transaction.queries.environment(request.namespace, request.name)
     revision = row.revision if row is not None else 0
-    if _expects(request) and request.expected_revision != revision:
+    if expects and request.expected_revision != revision:
         raise RevisionMoved("environment", request.name, request.expected_revision, revision)
     return row
-
-
-def _expects(request: Any) -> bool:
-    """Whether a revision is expected; 0 is one for a put: there is no environment of this name yet."""
-    if isinstance(request, environment_service_pb2.PutEnvironmentRequest):
-        return request.HasField("expected_revision")
-    return bool(request.expected_revision)
-
-
-def _put_environment(asked: Asked, batch: Batch) -> environment_service_pb2.PutEnvironmentResponse:
-    request = asked.request
-    _check_revision(asked, batch)
-    row = batch.transaction.put_environment(
-        request.namespace,
-        request.name,
-        asked.memo["variables"].text,
-        batch.at_s,
-        description=request.description,
-        actor=asked.actor,
-        comment=request.comment,
-    )
-    environment = environment_message(replace(row, value=asked.memo["variables"].text))
-    return environment_service_pb2.PutEnvironmentResponse(environment=environment)
-
-
-def _delete_environment(asked: Asked, batch: Batch) -> environment_service_pb2.DeleteEnvironmentResponse:
-    request = asked.request
-    row = _check_revision(asked, batch)
-    if row is None:
-        raise NotFound("environment", request.name)
-    batch.transaction.save_deletions([Deletion(_environment_of(row), batch.at_s)])
-    batch.transaction.delete_environment(request.namespace, request.name)
-    return environment_service_pb2.DeleteEnvironmentResponse()
 
 
 def _environment_of(row: EnvironmentRow) -> Thing:
@@ -234,15 +259,10 @@ def _environment_of(row: EnvironmentRow) -> Thing:
     return Thing("environment", row.name, row.namespace, repr(row.created_s))
 
 
-def _about_environment(answer: environment_service_pb2.PutEnvironmentResponse, batch: Batch) -> Collection[Thing]:
-    row = batch.transaction.queries.environment(answer.environment.namespace, answer.environment.name)
-    return [] if row is None else [_environment_of(row)]
-
-
-KINDS = {
-    "create_definitions": Kind(lambda asked, batch: (), _create, _about_definitions, prepare=read_documents),
-    "delete_workflow": Kind(_delete_needs, _delete_workflow, about_nothing),
-    "delete_adhoc_action": Kind(_delete_needs, _delete_adhoc_action, about_nothing),
-    "put_environment": Kind(_environment_needs, _put_environment, _about_environment),
-    "delete_environment": Kind(_environment_needs, _delete_environment, about_nothing),
+OPERATIONS: Mapping[str, AnyOperation] = {
+    "create_definitions": CreateDefinitions(),
+    "delete_workflow": DeleteDefinition("workflow", workflow_service_pb2.DeleteWorkflowResponse),
+    "delete_adhoc_action": DeleteDefinition("action", action_service_pb2.DeleteAdhocActionResponse),
+    "put_environment": PutEnvironment(),
+    "delete_environment": DeleteEnvironment(),
 }

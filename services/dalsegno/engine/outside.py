@@ -206,7 +206,7 @@ class TransactionOutside:
         return [row for row in rows if row is not None and row.namespace == namespace]
 
     def _task_record(self, execution: ExecutionRow, task: TaskRow, is_workflow: bool) -> dict[str, object]:
-        result = self._queries.task_result(execution.id, task.number)
+        result = self._queries.task_result(execution.id, task.number).text
         return {
             "id": task_id(execution.id, task.number),
             "name": task.name,

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from typing import Any
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 
-from dalsegno.engine.answers import execution_message
+from dalsegno.engine.answers import Answer, Shown
 from dalsegno.engine.batch import Batch
-from dalsegno.engine.choices import rerun_choices
+from dalsegno.engine.choices import environment_overlay, rerun_choices
+from dalsegno.engine.controls import ControlPlan, OnExecution, carry_out_control, checked, opened, plan_control
 from dalsegno.engine.dry_runs import dry_run_message
-from dalsegno.engine.requests import Asked, remember, remembered
+from dalsegno.engine.operations import AnyOperation, Asked, thing_of
+from dalsegno.engine.requests import remember, remembered
 from dalsegno.engine.starts import new_execution_id
 from dalsegno.rpc.convert import Fields, missing_workflow
 from dalsegno.v1 import execution_service_pb2 as executions
 from dalsegno.v1 import operation_pb2
 from dalsegno.workflow.changes import ExecutionCreated
-from dalsegno.workflow.events import RerunRequested, StartRequested
+from dalsegno.workflow.events import RerunRequested, StartRequested, TaskChoice
 from dalsegno.workflow.execution import Execution
 from dalsegno.workflow.model import Workflow
 from dalsegno.workflow.value import Value
@@ -26,14 +28,50 @@ RERUN_OF = "rerun-of"
 NAME = "rerun_execution"
 _FROM_START = ("input", "latest_definition", "new_execution_id")
 
+Request = executions.RerunExecutionRequest
+Response = executions.RerunExecutionResponse
 
-def check_rerun(fields: Fields, request: executions.RerunExecutionRequest, memo: dict[str, Any]) -> RerunRequested:
-    """The event of a rerun within the execution; what is wrong with the request is in the fields."""
+
+@dataclass(frozen=True, slots=True)
+class RerunPlan:
+    """A rerun within the execution, or a new one."""
+
+    control: ControlPlan
+    input: Value
+    """What is laid over the input of a new execution."""
+    environment: Value | None
+    """What is laid over the environment."""
+
+
+class RerunExecution(OnExecution[Request, RerunPlan, Response]):
+    """See execution_service.proto for what it promises."""
+
+    def check(self, asked: Asked[Request], batch: Batch) -> RerunPlan:
+        request = asked.request
+        fields = checked(request)
+        choices = _check_choices(fields, request)
+        given = fields.json_object("input", request.input)
+        environment = environment_overlay(fields, request)
+        fields.done()
+        event = RerunRequested(choices=choices, environment=environment)
+        return RerunPlan(plan_control(asked, event, batch), given, environment)
+
+    def claims(self, asked: Asked[Request], plan: RerunPlan) -> Collection[str]:
+        claimed = (asked.request.execution_id, *plan.control.children)
+        return (*claimed, asked.request.new_execution_id) if asked.request.new_execution_id else claimed
+
+    def carry_out(self, asked: Asked[Request], plan: RerunPlan, batch: Batch) -> Answer[Response]:
+        if asked.request.start_from == operation_pb2.RERUN_FROM_BEGINNING:
+            return _begin_anew(asked, plan, batch, opened(batch, asked.request))
+        return carry_out_control(asked, plan.control, batch, Response())
+
+
+def _check_choices(fields: Fields, request: Request) -> tuple[TaskChoice, ...]:
+    """What becomes of which task; what is wrong with the request is in the fields."""
     beginning = request.start_from == operation_pb2.RERUN_FROM_BEGINNING
     named = request.start_from == operation_pb2.RERUN_FROM_TASKS
     if not beginning and not named and request.start_from != operation_pb2.RERUN_FROM_FAILED:
         fields.refuse("start_from", "must be BEGINNING, TASKS or FAILED")
-    choices = rerun_choices(fields, request.tasks)
     if named and not request.tasks:
         fields.refuse("tasks", "is missing: name the tasks to begin at")
     if request.tasks and not named:
@@ -45,42 +83,30 @@ def check_rerun(fields: Fields, request: executions.RerunExecutionRequest, memo:
         fields.uuid("new_execution_id", request.new_execution_id)
         if request.new_execution_id == request.execution_id:
             fields.refuse("new_execution_id", "is the id of the execution that is to be repeated")
-    memo["input"] = fields.json_object("input", request.input)
-    overlay = request.environment_overlay
-    environment = fields.json_object("environment_overlay", overlay) if overlay else None
-    memo["environment"] = environment
-    return RerunRequested(choices=choices, environment=environment)
+    return rerun_choices(fields, request.tasks)
 
 
-def is_from_beginning(request: executions.RerunExecutionRequest) -> bool:
-    """Whether the request asks for a new execution."""
-    return request.start_from == operation_pb2.RERUN_FROM_BEGINNING
-
-
-def new_ids(request: executions.RerunExecutionRequest) -> Collection[str]:
-    """The id that a new execution shall have, if that was said: it is claimed."""
-    return (request.new_execution_id,) if request.new_execution_id else ()
-
-
-def begin_anew(asked: Asked, batch: Batch, original: Execution) -> executions.RerunExecutionResponse:
+def _begin_anew(asked: Asked[Request], plan: RerunPlan, batch: Batch, original: Execution) -> Answer[Response]:
     """Start an execution with what the original one was given; that one is not touched (O16, O17)."""
     request = asked.request
     chosen_id = request.new_execution_id
     if chosen_id and batch.exists(chosen_id):
-        return executions.RerunExecutionResponse.FromString(remembered(batch, NAME, chosen_id, request) or b"")
-    workflow, creation = _creation(asked, batch, original.created)
+        return remembered(batch, NAME, chosen_id, request, Response)
+    workflow, creation = _creation(asked, plan, batch, original.created)
     event = StartRequested(actor=asked.actor, comment=request.comment, creation=creation)
     if request.dry_run:
         outcome = batch.try_create(workflow, event)
-        return executions.RerunExecutionResponse(dry_run=dry_run_message(workflow, outcome))
-    copy = batch.create(workflow, event).copy
-    response = executions.RerunExecutionResponse(execution=execution_message(copy.execution, copy.at_s))
+        return Answer(Response(dry_run=dry_run_message(workflow, outcome)))
+    execution = batch.create(workflow, event).copy.execution
+    answer = Answer(Response(), Shown(execution.id), (thing_of(execution),))
     if chosen_id:
-        remember(batch, NAME, chosen_id, request, response)
-    return response
+        remember(batch, NAME, chosen_id, request, answer)
+    return answer
 
 
-def _creation(asked: Asked, batch: Batch, created: ExecutionCreated) -> tuple[Workflow, ExecutionCreated]:
+def _creation(
+    asked: Asked[Request], plan: RerunPlan, batch: Batch, created: ExecutionCreated
+) -> tuple[Workflow, ExecutionCreated]:
     request = asked.request
     definition_id, version = created.definition_id, created.version
     if request.latest_definition:
@@ -98,9 +124,9 @@ def _creation(asked: Asked, batch: Batch, created: ExecutionCreated) -> tuple[Wo
         namespace=created.namespace,
         version=version,
         language=created.language,
-        input=Value(data={**given, **_object(asked.memo["input"])}),
+        input=Value(data={**given, **_object(plan.input)}),
         params=created.params,
-        environment=_laid_over(created.environment, asked.memo["environment"]),
+        environment=_laid_over(created.environment, plan.environment),
         labels={**created.labels, RERUN_OF: created.execution_id},
         description=created.description,
         at_s=batch.at_s,
@@ -131,3 +157,6 @@ def _laid_over(environment: Value, over: Value | None) -> Value:
 def _object(value: Value) -> dict[str, object]:
     assert isinstance(value.data, dict)
     return value.data
+
+
+OPERATIONS: Mapping[str, AnyOperation] = {NAME: RerunExecution()}

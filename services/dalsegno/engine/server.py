@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 import grpc
 
-from dalsegno.engine import completions, controls, library, starts
+from dalsegno.engine import completions, controls, deleting, library, reruns, starts
 from dalsegno.engine.conductor import Conductor
 from dalsegno.engine.feed import Feed
-from dalsegno.engine.requests import Asked, Request
+from dalsegno.engine.operations import AnyOperation, Asked
+from dalsegno.engine.requests import Request
 from dalsegno.engine.tokens import Tokens
 from dalsegno.expressions.apart import POOL
 from dalsegno.rpc.errors import OWN_DETAILS_BYTES, code_of, status_of
@@ -23,8 +24,18 @@ from dalsegno.workflow.refusals import InvalidRequest, NotFound
 
 _log = logging.getLogger(__name__)
 
-KINDS = {**starts.KINDS, **controls.KINDS, **completions.KINDS, **library.KINDS}
-"""Every write that Submit takes."""
+
+def operations(tokens: Tokens) -> Mapping[str, AnyOperation]:
+    """Every write that Submit takes, by its name there; `tokens` reads task tokens."""
+    return {
+        **starts.OPERATIONS,
+        **controls.OPERATIONS,
+        **reruns.OPERATIONS,
+        **deleting.OPERATIONS,
+        **library.OPERATIONS,
+        **completions.operations(tokens),
+    }
+
 
 SIGN_OF_LIFE_S = 10.0
 UNCLAIMED_S = 10.0
@@ -41,7 +52,7 @@ class EngineServer(engine_service_pb2_grpc.EngineServiceServicer):
     def __init__(self, conductor: Conductor, feed: Feed, tokens: Tokens) -> None:
         self._conductor = conductor
         self._feed = feed
-        self._tokens = tokens
+        self._operations = operations(tokens)
         self._later: dict[str, asyncio.Future[wire.SubmitResponse]] = {}
         """The answers that take longer and that nobody has asked for yet."""
 
@@ -51,12 +62,10 @@ class EngineServer(engine_service_pb2_grpc.EngineServiceServicer):
         if name is None:
             raise InvalidRequest.of("write", "is missing")
         future: asyncio.Future[wire.SubmitResponse] = asyncio.get_running_loop().create_future()
-        asked = Asked(getattr(request, name), request.actor, self._tokens)
-        kind = KINDS[name]
-        if kind.prepare is not None:
-            asked.prepared = await kind.prepare(asked.request, POOL)
+        operation, asked = self._operations[name], getattr(request, name)
+        prepared = await operation.prepare(asked, POOL)
         on_later = self._put_off if request.takes_later else None
-        self._conductor.request(Request(name, kind, asked, future, on_later))
+        self._conductor.request(Request(name, operation, Asked(asked, request.actor, prepared), future, on_later))
         return await future
 
     async def Await(self, request: wire.AwaitRequest, context: Any) -> wire.AwaitResponse:

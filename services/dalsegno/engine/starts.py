@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 
-from dalsegno.engine.answers import attempt_message, execution_message
+from dalsegno.engine.answers import Answer, Shown
 from dalsegno.engine.batch import Batch
 from dalsegno.engine.copies import standalone_workflow
 from dalsegno.engine.dry_runs import dry_run_message
-from dalsegno.engine.requests import (
-    Asked,
-    Kind,
-    about_action,
-    about_execution,
-    check_shared_fields,
-    remember,
-    remembered,
-)
+from dalsegno.engine.operations import AnyOperation, Asked, Operation, check_shared_fields, thing_of
+from dalsegno.engine.requests import remember, remembered
 from dalsegno.expressions.environment import evaluate_environment
 from dalsegno.rpc import convert
 from dalsegno.rpc.convert import missing_workflow
@@ -35,6 +29,9 @@ from dalsegno.workflow.value import EMPTY, Value
 TIMEOUT_S_MAX = 10 * 365 * 24 * 3600.0
 DESCRIPTION_LENGTH = 65_536
 
+STANDALONE_KEY = (1, 0, 1)
+"""The only attempt of a standalone action."""
+
 
 def new_execution_id(given: Given) -> str:
     """A UUIDv7 of the moment at which its work was carried out first: the same when it is carried out again."""
@@ -43,75 +40,90 @@ def new_execution_id(given: Given) -> str:
 
 # StartExecution
 
-
-def _start_needs(asked: Asked, batch: Batch) -> Collection[str]:
-    request, memo = asked.request, asked.memo
-    fields = check_shared_fields(request)
-    fields.text("workflow", request.workflow)
-    if not request.workflow and not request.definition_id:
-        fields.refuse("workflow", "is missing")
-    if request.workflow and request.definition_id:
-        fields.refuse("definition_id", "is instead of a workflow's name, not beside it")
-    if request.version and request.definition_id:
-        fields.refuse("version", "goes without a definition id, which names a version by itself")
-    fields.number("version", request.version)
-    if request.definition_id:
-        fields.uuid("definition_id", request.definition_id)
-    if request.execution_id:
-        fields.uuid("execution_id", request.execution_id)
-    elif request.on_conflict:
-        fields.refuse("on_conflict", "goes with an execution id: without one nothing is in conflict")
-    fields.labels("labels", request.labels)
-    fields.text("environment", request.environment)
-    fields.text("description", request.description, DESCRIPTION_LENGTH)
-    memo["input"] = fields.json_object("input", request.input)
-    memo["params"] = fields.json_object("params", request.params)
-    memo["deadline_s"] = fields.moment("deadline", request.deadline) if request.HasField("deadline") else None
-    fields.done()
-    return (request.execution_id,) if request.execution_id else ()
+NAME = "start_execution"
+StartRequest = execution_service_pb2.StartExecutionRequest
+StartResponse = execution_service_pb2.StartExecutionResponse
 
 
-def _start(asked: Asked, batch: Batch) -> execution_service_pb2.StartExecutionResponse:
-    request, name = asked.request, "start_execution"
-    chosen_id = request.execution_id
-    if chosen_id and batch.exists(chosen_id):
-        if request.on_conflict == execution_service_pb2.ON_CONFLICT_USE_EXISTING:
-            return _existing(request, batch.open(chosen_id).copy.execution)
-        answer = remembered(batch, name, chosen_id, request)
-        return execution_service_pb2.StartExecutionResponse.FromString(answer or b"")
-    workflow, row = _find_workflow(asked, batch)
-    execution_id = chosen_id or new_execution_id(batch.given)
-    event = StartRequested(
-        actor=asked.actor, comment=request.comment, creation=_creation(asked, batch, row, execution_id)
-    )
-    if request.dry_run:
-        outcome = batch.try_create(workflow, event)
-        return execution_service_pb2.StartExecutionResponse(dry_run=dry_run_message(workflow, outcome))
-    touched = batch.create(workflow, event)
-    execution = execution_message(touched.copy.execution, touched.copy.at_s)
-    response = execution_service_pb2.StartExecutionResponse(execution=execution, created=True)
-    if chosen_id:
-        remember(batch, name, chosen_id, request, response)
-    return response
+@dataclass(frozen=True, slots=True)
+class StartPlan:
+    """The values of a request to start an execution."""
+
+    input: Value
+    params: Value
+    deadline_s: float | None
+    """By the store's clock."""
 
 
-def _existing(
-    request: execution_service_pb2.StartExecutionRequest, execution: Execution
-) -> execution_service_pb2.StartExecutionResponse:
+class StartExecution(Operation[StartRequest, StartPlan, StartResponse]):
+    """See execution_service.proto for what it promises."""
+
+    def check(self, asked: Asked[StartRequest], batch: Batch) -> StartPlan:
+        request = asked.request
+        fields = check_shared_fields(request)
+        fields.text("workflow", request.workflow)
+        if not request.workflow and not request.definition_id:
+            fields.refuse("workflow", "is missing")
+        if request.workflow and request.definition_id:
+            fields.refuse("definition_id", "is instead of a workflow's name, not beside it")
+        if request.version and request.definition_id:
+            fields.refuse("version", "goes without a definition id, which names a version by itself")
+        fields.number("version", request.version)
+        if request.definition_id:
+            fields.uuid("definition_id", request.definition_id)
+        if request.execution_id:
+            fields.uuid("execution_id", request.execution_id)
+        elif request.on_conflict:
+            fields.refuse("on_conflict", "goes with an execution id: without one nothing is in conflict")
+        fields.labels("labels", request.labels)
+        fields.text("environment", request.environment)
+        fields.text("description", request.description, DESCRIPTION_LENGTH)
+        plan = StartPlan(
+            fields.json_object("input", request.input),
+            fields.json_object("params", request.params),
+            fields.moment("deadline", request.deadline) if request.HasField("deadline") else None,
+        )
+        fields.done()
+        return plan
+
+    def claims(self, asked: Asked[StartRequest], plan: StartPlan) -> Collection[str]:
+        return (asked.request.execution_id,) if asked.request.execution_id else ()
+
+    def carry_out(self, asked: Asked[StartRequest], plan: StartPlan, batch: Batch) -> Answer[StartResponse]:
+        request = asked.request
+        chosen_id = request.execution_id
+        if chosen_id and batch.exists(chosen_id):
+            if request.on_conflict == execution_service_pb2.ON_CONFLICT_USE_EXISTING:
+                return _existing(request, batch.open(chosen_id).copy.execution)
+            return remembered(batch, NAME, chosen_id, request, StartResponse)
+        workflow, row = _find_workflow(request, batch)
+        execution_id = chosen_id or new_execution_id(batch.given)
+        creation = _creation(asked, plan, batch, row, execution_id)
+        event = StartRequested(actor=asked.actor, comment=request.comment, creation=creation)
+        if request.dry_run:
+            outcome = batch.try_create(workflow, event)
+            return Answer(StartResponse(dry_run=dry_run_message(workflow, outcome)))
+        execution = batch.create(workflow, event).copy.execution
+        answer = Answer(StartResponse(created=True), Shown(execution_id), (thing_of(execution),))
+        if chosen_id:
+            remember(batch, NAME, chosen_id, request, answer)
+        return answer
+
+
+def _existing(request: StartRequest, execution: Execution) -> Answer[StartResponse]:
     """The execution that has the id, as it is now. Raises AlreadyExists when it is none of the request's namespace."""
     created = execution.created
     if not created.workflow or created.namespace != request.namespace:
         raise AlreadyExists("execution", request.execution_id)
     if request.dry_run:
         state = convert.execution_state(execution.state.value)
-        dry_run = execution_pb2.DryRun(state=state, revision=execution.revision)
-        return execution_service_pb2.StartExecutionResponse(dry_run=dry_run)
-    return execution_service_pb2.StartExecutionResponse(execution=execution_message(execution, execution.latest_s))
+        return Answer(StartResponse(dry_run=execution_pb2.DryRun(state=state, revision=execution.revision)))
+    return Answer(StartResponse(), Shown(execution.id), (thing_of(execution),))
 
 
-def _find_workflow(asked: Asked, batch: Batch) -> tuple[Workflow, DefinitionRow]:
+def _find_workflow(request: StartRequest, batch: Batch) -> tuple[Workflow, DefinitionRow]:
     """The workflow that the request names, by its name in exactly the namespace of the request. Raises NotFound."""
-    request, lookups, queries = asked.request, batch.lookups, batch.transaction.queries
+    lookups, queries = batch.lookups, batch.transaction.queries
     if request.definition_id:
         row = queries.definition(request.definition_id)
         if row is None or row.deleted or row.kind != "workflow":
@@ -128,9 +140,11 @@ def _workflow(compiled: Workflow | AdHocAction) -> Workflow:
     return compiled
 
 
-def _creation(asked: Asked, batch: Batch, row: DefinitionRow, execution_id: str) -> ExecutionCreated:
+def _creation(
+    asked: Asked[StartRequest], plan: StartPlan, batch: Batch, row: DefinitionRow, execution_id: str
+) -> ExecutionCreated:
     request = asked.request
-    deadline_s = asked.memo["deadline_s"]
+    deadline_s = plan.deadline_s
     if deadline_s is not None:
         deadline_s += batch.shift_s  # people go by the store's clock
         if deadline_s <= batch.at_s:
@@ -142,9 +156,9 @@ def _creation(asked: Asked, batch: Batch, row: DefinitionRow, execution_id: str)
         namespace=request.namespace,
         version=row.version,
         language=row.language,
-        input=asked.memo["input"],
-        params=_params(asked),
-        environment=_evaluated(asked, _environment(asked, batch), batch.given),
+        input=plan.input,
+        params=_params(request, plan),
+        environment=_evaluated(plan, _environment(request, plan, batch), batch.given),
         labels=dict(request.labels),
         description=request.description,
         deadline_s=deadline_s,
@@ -154,19 +168,20 @@ def _creation(asked: Asked, batch: Batch, row: DefinitionRow, execution_id: str)
     )
 
 
-def _params(asked: Asked) -> Value:
+def _params(request: StartRequest, plan: StartPlan) -> Value:
     """What the request gives, and under `env` the name of the environment, as the language has it."""
-    params: Value = asked.memo["params"]
+    params = plan.params
     assert isinstance(params.data, dict)
-    if not asked.request.environment or "env" in params.data:
+    if not request.environment or "env" in params.data:
         return params
-    return Value(data={**params.data, "env": asked.request.environment})
+    return Value(data={**params.data, "env": request.environment})
 
 
-def _environment(asked: Asked, batch: Batch) -> Value:
+def _environment(request: StartRequest, plan: StartPlan, batch: Batch) -> Value:
     """The stored environment that the request names, with what `params.env` gives on top: a name, or values."""
-    given = asked.memo["params"].data.get("env")
-    names = [asked.request.environment] if asked.request.environment else []
+    assert isinstance(plan.params.data, dict)
+    given = plan.params.data.get("env")
+    names = [request.environment] if request.environment else []
     if isinstance(given, str) and given:
         names.append(given)
     elif given is not None and not isinstance(given, dict):
@@ -174,7 +189,7 @@ def _environment(asked: Asked, batch: Batch) -> Value:
     merged: dict[str, object] = {}
     for name in names:
         row = None
-        for namespace in dict.fromkeys((asked.request.namespace, "")):
+        for namespace in dict.fromkeys((request.namespace, "")):
             row = row or batch.transaction.queries.environment(namespace, name)
         if row is None:
             raise NotFound("environment", name)
@@ -188,10 +203,11 @@ def _environment(asked: Asked, batch: Batch) -> Value:
     return Value(data=merged) if merged else EMPTY
 
 
-def _evaluated(asked: Asked, environment: Value, given: Given) -> Value:
+def _evaluated(plan: StartPlan, environment: Value, given: Given) -> Value:
     """The environment with its own expressions evaluated, unless `params.evaluate_env` is false."""
     text = environment.text
-    if not asked.memo["params"].data.get("evaluate_env", True) or not any(mark in text for mark in ("<%", "{{", "{%")):
+    assert isinstance(plan.params.data, dict)
+    if not plan.params.data.get("evaluate_env", True) or not any(mark in text for mark in ("<%", "{{", "{%")):
         return environment
     assert isinstance(environment.data, dict)
     try:
@@ -202,32 +218,63 @@ def _evaluated(asked: Asked, environment: Value, given: Given) -> Value:
 
 # RunAction
 
-
-def _run_needs(asked: Asked, batch: Batch) -> Collection[str]:
-    request, memo = asked.request, asked.memo
-    fields = check_shared_fields(request)
-    fields.name("action", request.action)
-    fields.labels("labels", request.labels)
-    memo["input"] = fields.json_object("input", request.input)
-    memo["timeout_s"] = fields.length("timeout", request.timeout) if request.HasField("timeout") else None
-    if memo["timeout_s"] is not None and not 0 < memo["timeout_s"] <= TIMEOUT_S_MAX:
-        fields.refuse("timeout", "must be more than nothing and at most ten years")
-    fields.done()
-    return ()
+RunRequest = action_service_pb2.RunActionRequest
+RunResponse = action_service_pb2.RunActionResponse
 
 
-def _run(asked: Asked, batch: Batch) -> action_service_pb2.RunActionResponse:
+@dataclass(frozen=True, slots=True)
+class RunPlan:
+    """The values of a request to run an action."""
+
+    input: dict[str, object]
+    timeout_s: float | None
+
+
+class RunAction(Operation[RunRequest, RunPlan, RunResponse]):
+    """See action_service.proto for what it promises."""
+
+    def check(self, asked: Asked[RunRequest], batch: Batch) -> RunPlan:
+        request = asked.request
+        fields = check_shared_fields(request)
+        fields.name("action", request.action)
+        fields.labels("labels", request.labels)
+        given = fields.json_object("input", request.input).data
+        timeout_s = fields.length("timeout", request.timeout) if request.HasField("timeout") else None
+        if timeout_s is not None and not 0 < timeout_s <= TIMEOUT_S_MAX:
+            fields.refuse("timeout", "must be more than nothing and at most ten years")
+        fields.done()
+        assert isinstance(given, dict)
+        return RunPlan(given, timeout_s)
+
+    def claims(self, asked: Asked[RunRequest], plan: RunPlan) -> Collection[str]:
+        return ()
+
+    def carry_out(self, asked: Asked[RunRequest], plan: RunPlan, batch: Batch) -> Answer[RunResponse]:
+        request = asked.request
+        found = batch.outside.find_action(request.action, request.namespace)
+        if found is None:
+            raise NotFound("action", request.action)
+        wrong = _input_violations(found, plan.input)
+        if wrong:
+            raise InvalidRequest(wrong)
+        creation = _standalone(asked, plan, batch)
+        event = StartRequested(actor=asked.actor, comment=request.comment, creation=creation)
+        workflow = standalone_workflow(creation)
+        outcome = batch.try_create(workflow, event)
+        execution = outcome.execution
+        if STANDALONE_KEY not in execution.attempts:  # an ad-hoc action that leads nowhere
+            raise InvalidRequest.of("action", execution.info or "cannot be run")
+        batch.adopt(workflow, event, outcome)
+        return Answer(RunResponse(), Shown(execution.id, STANDALONE_KEY), (thing_of(execution),))
+
+
+def _standalone(asked: Asked[RunRequest], plan: RunPlan, batch: Batch) -> ExecutionCreated:
+    """The execution that carries the action."""
     request = asked.request
-    found = batch.outside.find_action(request.action, request.namespace)
-    if found is None:
-        raise NotFound("action", request.action)
-    wrong = _input_violations(found, asked.memo["input"].data)
-    if wrong:
-        raise InvalidRequest(wrong)
-    params: dict[str, object] = {"action": request.action, "input": asked.memo["input"].data}
-    if asked.memo["timeout_s"] is not None:
-        params["timeout_s"] = asked.memo["timeout_s"]
-    creation = ExecutionCreated(
+    params: dict[str, object] = {"action": request.action, "input": plan.input}
+    if plan.timeout_s is not None:
+        params["timeout_s"] = plan.timeout_s
+    return ExecutionCreated(
         execution_id=new_execution_id(batch.given),
         definition_id="",
         workflow="",
@@ -239,15 +286,6 @@ def _run(asked: Asked, batch: Batch) -> action_service_pb2.RunActionResponse:
         actor=asked.actor,
         comment=request.comment,
     )
-    event = StartRequested(actor=asked.actor, comment=request.comment, creation=creation)
-    workflow = standalone_workflow(creation)
-    outcome = batch.try_create(workflow, event)
-    execution = outcome.execution
-    attempt = execution.attempts.get((1, 0, 1))
-    if attempt is None:  # an ad-hoc action that leads nowhere
-        raise InvalidRequest.of("action", execution.info or "cannot be run")
-    batch.adopt(workflow, event, outcome)
-    return action_service_pb2.RunActionResponse(action_execution=attempt_message(execution, attempt))
 
 
 def _input_violations(action: ActionDescription | AdHocAction, given: dict[str, object]) -> list[Violation]:
@@ -267,7 +305,4 @@ def _input_violations(action: ActionDescription | AdHocAction, given: dict[str, 
     return wrong
 
 
-KINDS = {
-    "start_execution": Kind(_start_needs, _start, about_execution),
-    "run_action": Kind(_run_needs, _run, about_action),
-}
+OPERATIONS: Mapping[str, AnyOperation] = {NAME: StartExecution(), "run_action": RunAction()}

@@ -82,6 +82,10 @@ class Work(ABC):
         """Whether a batch may leave it to the next one. What only tells of a message that was dealt with is quick."""
         return not self.message_id
 
+    def must_wait(self, batch: Batch) -> bool:
+        """Whether what the batch has decided by now must be stored first: then it is left to the next one."""
+        return False
+
     def leave(self, batch: Batch) -> None:  # noqa: B027 -- most have no stored message
         """A later batch does this one; what the batch has taken for it stays in the store."""
 

@@ -2,24 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import orjson
 
-from dalsegno.rpc import convert
-from dalsegno.store.records import AttemptRow, DefinitionRow, EnvironmentRow, ExecutionRow, TaskRow
+from dalsegno.rpc import convert, sizes
+from dalsegno.store.records import AttemptRow, DefinitionRow, EnvironmentRow, ExecutionRow, TaskResult, TaskRow
 from dalsegno.v1 import definition_pb2, environment_service_pb2, execution_pb2
 from dalsegno.workflow.identity import attempt_id, task_id
 from dalsegno.workflow.value import encode
 
+ACTION_VALUES = ("text", "parameters", "description")
+"""What is left out of an action that would be too large."""
+
+NO_RESULT = TaskResult(None)
+
+CHILDREN_MAX = 100
+"""As many children of a task are named."""
+
 _ACTIVE = ("RUNNING", "RUNNING_DELAYED", "WAITING", "IDLE", "PAUSED")
 
 
+class Awaited(NamedTuple):
+    """What an execution waits for: the first names, and how many there are beside them."""
+
+    names: Sequence[str] = ()
+    further: int = 0
+
+
+NOTHING = Awaited()
+
+
 def execution_message(
-    row: ExecutionRow, task_counts: Mapping[str, int] | None = None, waiting_for: Iterable[str] = ()
+    row: ExecutionRow, task_counts: Mapping[str, int], awaited: Awaited = NOTHING
 ) -> execution_pb2.Execution:
     """An execution. `environment` is a name that only the params know."""
-    return execution_pb2.Execution(
+    message = execution_pb2.Execution(
         id=row.id,
         namespace=row.namespace,
         workflow=row.workflow,
@@ -44,15 +63,17 @@ def execution_message(
         deadline=convert.timestamp(row.deadline_s),
         task_counts=[
             execution_pb2.TaskCount(state=convert.task_state(state), count=count)
-            for state, count in sorted((task_counts or {}).items())
+            for state, count in sorted(task_counts.items())
         ],
-        waiting_for=list(waiting_for)[:100],
+        waiting_for=awaited.names,
+        further_waiting_for=awaited.further,
         actor=row.actor,
         comment=row.comment,
         updated_at=convert.timestamp(row.updated_s),
         description=row.description,
         errors=row.errors or "",
     )
+    return sizes.fitted(message, ("input", "output", "params", "errors"), ("state_info", "description"))
 
 
 def _environment_name(params: str | None) -> str:
@@ -65,14 +86,14 @@ def _environment_name(params: str | None) -> str:
 def task_message(
     row: TaskRow,
     leading: AttemptRow | None = None,
-    result: str | None = None,
+    result: TaskResult = NO_RESULT,
     children: Sequence[str] = (),
     waiting_for: str = "",
 ) -> execution_pb2.TaskExecution:
     """A task execution. `leading`, the first attempt of its present round, says what it runs and who launched it."""
     runs_workflow = leading is not None and bool(leading.child_id)
     running = row.state in _ACTIVE
-    return execution_pb2.TaskExecution(
+    message = execution_pb2.TaskExecution(
         id=task_id(row.execution_id, row.number),
         execution_id=row.execution_id,
         number=row.number,
@@ -81,7 +102,7 @@ def task_message(
         state_info=row.info,
         action=leading.action if leading is not None and not runs_workflow else "",
         workflow=leading.action if leading is not None and runs_workflow else "",
-        result=result or "",
+        result=result.text or "",
         published=row.published or "",
         error_handled=row.handled,
         generation=row.generation,
@@ -93,12 +114,16 @@ def task_message(
         created_at=convert.timestamp(row.created_s),
         started_at=convert.timestamp(row.started_s),
         ended_at=convert.timestamp(row.ended_s),
-        child_execution_ids=list(children)[:100],
+        child_execution_ids=children[:CHILDREN_MAX],
+        further_child_executions=max(0, len(children) - CHILDREN_MAX),
         next_at=convert.timestamp(row.due_s if row.state == "RUNNING_DELAYED" else None),
         waiting_for=waiting_for if running else "",
         comment=leading.comment if leading is not None else "",
         actor=leading.actor if leading is not None else "",
+        deadline=convert.timestamp(row.timeout_due_s),
+        left_out=("result",) if result.is_too_large else (),
     )
+    return sizes.fitted(message, ("result", "published"), ("state_info",))
 
 
 def _items(row: TaskRow) -> execution_pb2.ItemCounts | None:
@@ -113,22 +138,15 @@ def _items(row: TaskRow) -> execution_pb2.ItemCounts | None:
     )
 
 
-def attempt_message(
-    row: AttemptRow,
-    task_name: str = "",
-    namespace: str = "",
-    *,
-    standalone: bool = False,
-    has_items: bool = False,
-    timeout_due_s: float | None = None,
-) -> execution_pb2.ActionExecution:
-    """An action execution; `timeout_due_s` is its task's. A standalone one shows neither a task nor what carries it."""
-    return execution_pb2.ActionExecution(
+def action_message(row: AttemptRow, execution: ExecutionRow, task: TaskRow) -> execution_pb2.ActionExecution:
+    """An action execution of a task. A standalone one shows neither the task nor the execution that carries it."""
+    standalone = execution.is_standalone_action
+    message = execution_pb2.ActionExecution(
         id=attempt_id(row.execution_id, row.key),
         execution_id="" if standalone else row.execution_id,
         task_number=0 if standalone else row.task,
-        task_name="" if standalone else task_name,
-        item=row.item if has_items else None,
+        task_name="" if standalone else task.name,
+        item=None if task.item_count is None else row.item,
         attempt=row.attempt,
         action=row.action,
         state=convert.action_state(row.state),
@@ -143,13 +161,16 @@ def attempt_message(
         ready_at=convert.timestamp(row.created_s),
         started_at=convert.timestamp(row.started_s),
         ended_at=convert.timestamp(row.ended_s),
-        comment=row.comment,
-        actor=row.actor,
+        comment=execution.comment if standalone else row.comment,
+        actor=execution.actor if standalone else row.actor,
         waiting_for="executor" if row.state == "READY" else "",
-        namespace=namespace,
-        deadline=convert.timestamp(deadline_s(row.ended_s, timeout_due_s, row.deadline_s)),
+        namespace=execution.namespace,
+        deadline=convert.timestamp(deadline_s(row.ended_s, task.timeout_due_s, row.deadline_s)),
+        labels=orjson.loads(execution.labels) if standalone else {},
         alias=row.alias,
+        timeout=None if row.timeout_s is None else convert.duration(row.timeout_s),
     )
+    return sizes.fitted(message, ("input", "result"), ("error",))
 
 
 def deadline_s(ended_s: float | None, timeout_due_s: float | None, handed_s: float | None) -> float | None:
@@ -162,7 +183,7 @@ def deadline_s(ended_s: float | None, timeout_due_s: float | None, handed_s: flo
 
 def workflow_message(row: DefinitionRow) -> definition_pb2.Workflow:
     """A version of a workflow."""
-    return definition_pb2.Workflow(
+    message = definition_pb2.Workflow(
         definition_id=row.definition_id,
         namespace=row.namespace,
         name=row.name,
@@ -176,11 +197,12 @@ def workflow_message(row: DefinitionRow) -> definition_pb2.Workflow:
         actor=row.actor,
         comment=row.comment,
     )
+    return sizes.fitted(message, ("text", "parameters", "description", "tags"))
 
 
 def adhoc_message(row: DefinitionRow) -> definition_pb2.Action:
     """A version of an ad-hoc action."""
-    return definition_pb2.Action(
+    message = definition_pb2.Action(
         namespace=row.namespace,
         name=row.name,
         kind=definition_pb2.ACTION_KIND_AD_HOC,
@@ -190,6 +212,7 @@ def adhoc_message(row: DefinitionRow) -> definition_pb2.Action:
         version=row.version,
         text=row.text or "",
     )
+    return sizes.fitted(message, ACTION_VALUES)
 
 
 def parameter_messages(text: str) -> list[definition_pb2.Parameter]:
@@ -207,7 +230,7 @@ def parameter_messages(text: str) -> list[definition_pb2.Parameter]:
 
 def environment_message(row: EnvironmentRow) -> environment_service_pb2.Environment:
     """An environment."""
-    return environment_service_pb2.Environment(
+    message = environment_service_pb2.Environment(
         namespace=row.namespace,
         name=row.name,
         description=row.description,
@@ -218,3 +241,4 @@ def environment_message(row: EnvironmentRow) -> environment_service_pb2.Environm
         actor=row.actor,
         comment=row.comment,
     )
+    return sizes.fitted(message, ("variables",), ("description",))

@@ -57,6 +57,11 @@ class Listing(Generic[Record]):
         if key is not None:
             where = [*where, self.order.after(key)]
         size = page_size(size)
+        names = [column.name for column in self.order.columns]
+
+        def token_after(row: Record) -> str:
+            return write_token(self.subject, chosen, tuple(getattr(row, name) for name in names))
+
         shown: list[Record] = []
         total = 0
         for read in self._read(connection, where, size + 1, full):
@@ -66,10 +71,8 @@ class Listing(Generic[Record]):
                 break
             shown.append(row)
         else:
-            return Page(shown, "")
-        last = shown[-1]
-        names = (column.name for column in self.order.columns)
-        return Page(shown, write_token(self.subject, chosen, tuple(getattr(last, name) for name in names)))
+            return Page(shown, "", token_after)
+        return Page(shown, token_after(shown[-1]), token_after)
 
     def rows(self, connection: sa.Connection, where: list[Condition], limit: int, full: bool = False) -> list[Record]:
         """The first rows, large values as references."""

@@ -16,8 +16,8 @@ PAGE_SIZE = 100
 
 PAGE_SIZE_MAX = 1000
 
-PAGE_BYTES_MAX = 8 * 1024 * 1024
-"""A page ends before the texts of its rows together exceed this in bytes, but has one row at least."""
+PAGE_BYTES_MAX = 3_670_016
+"""A page ends before the texts of its rows together exceed this in bytes, but has one row at least: 3.5 MiB."""
 
 Key = tuple[str | int | float, ...]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import fields
-from typing import Any
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
@@ -23,6 +23,7 @@ from dalsegno.store.records import (
     Page,
     SessionRow,
     Standing,
+    TaskResult,
     TaskRow,
     standing_of,
 )
@@ -40,12 +41,16 @@ from dalsegno.store.tables import (
     SETTINGS,
     TASKS,
 )
-from dalsegno.store.texts import fetch_texts, fill, referred
+from dalsegno.store.texts import bounded_result, dropped_result, fetch_texts, fill, referred, without_values
 from dalsegno.workflow.changes import AnyChange
 from dalsegno.workflow.codec import decode_changes
 from dalsegno.workflow.identity import AttemptKey
 from dalsegno.workflow.states import COMPLETED_ATTEMPT, AttemptState, ExecutionState
-from dalsegno.workflow.value import byte_length
+
+Place = TypeVar("Place")
+
+_PLACES = 200
+"""How many rows are looked up at once by keys of several columns."""
 
 _JOURNAL_ROWS = 20
 """How many rows of a journal are read at once."""
@@ -79,6 +84,10 @@ _PAUSED_BELOW = (
     .order_by(EXECUTIONS.c.id)
     .limit(1000)
 )
+_READY_ATTEMPTS = sa.select(ATTEMPTS.c.execution_id).where(
+    ATTEMPTS.c.execution_id == EXECUTIONS.c.id, ATTEMPTS.c.state == AttemptState.READY.value
+)
+_WITH_READY = sa.select(EXECUTIONS.c.id).where(EXECUTIONS.c.id.in_(_IDS), _READY_ATTEMPTS.exists())
 _TASK_COUNTS = (
     sa.select(TASKS.c.execution_id, TASKS.c.state, sa.func.count())
     .where(TASKS.c.execution_id.in_(_IDS), TASKS.c.superseded_by == "")
@@ -127,11 +136,17 @@ class SqlQueries:
         statement = sa.select(column).where(column > after).order_by(column).limit(limit)
         return list(self._connection.execute(statement).scalars())
 
-    def executions_of(self, execution_ids: Collection[str]) -> dict[str, ExecutionRow]:
+    def executions_of(self, execution_ids: Collection[str], full: bool = True) -> dict[str, ExecutionRow]:
         rows: list[ExecutionRow] = []
         for ids in _chunks(list(execution_ids)):
             rows += (ExecutionRow(*row) for row in self._connection.execute(_EXECUTIONS_OF, {"ids": ids}))
-        return {row.id: fill(self._connection, row) for row in rows}
+        return {row.id: fill(self._connection, row) if full else without_values(row) for row in rows}
+
+    def executions_with_ready(self, execution_ids: Collection[str]) -> frozenset[str]:
+        found: list[str] = []
+        for ids in _chunks(list(execution_ids)):
+            found += self._connection.execute(_WITH_READY, {"ids": ids}).scalars()
+        return frozenset(found)
 
     def standings(self, execution_ids: Collection[str]) -> dict[str, Standing]:
         found: dict[str, Standing] = {}
@@ -187,6 +202,15 @@ class SqlQueries:
         where = (TASKS.c.execution_id == execution_id, TASKS.c.number == number)
         return read_record(self._connection, TaskRow, TASKS, *where)
 
+    def tasks_of(self, places: Collection[tuple[str, int]]) -> dict[tuple[str, int], TaskRow]:
+        place = sa.tuple_(TASKS.c.execution_id, TASKS.c.number)
+        found: dict[tuple[str, int], TaskRow] = {}
+        for some in _chunks(list(places), _PLACES):
+            statement = sa.select(*columns(TaskRow, TASKS, False)).where(place.in_(some))
+            rows = (TaskRow(*row) for row in self._connection.execute(statement))
+            found.update(((row.execution_id, row.number), row) for row in rows)
+        return found
+
     def leading_attempts(self, execution_id: str, numbers: Collection[int]) -> dict[int, AttemptRow]:
         source = ATTEMPTS.join(
             TASKS,
@@ -204,12 +228,10 @@ class SqlQueries:
         rows = Listing(AttemptRow, ATTEMPTS, "", _BY_KEY, source).rows(self._connection, where, len(numbers))
         return {row.task: row for row in rows}
 
-    def task_result(self, execution_id: str, number: int, bytes_max: int = PAGE_BYTES_MAX) -> str | None:
+    def task_result(self, execution_id: str, number: int, bytes_max: int = PAGE_BYTES_MAX) -> TaskResult:
         task = self._task(execution_id, number)
-        if task is None:
-            return None
-        if task.result_dropped:
-            return json.dumps([None] * task.item_count, separators=(",", ":")) if task.item_count is not None else None
+        if task is None or task.result_dropped:
+            return TaskResult(dropped_result(task))
         where = [ATTEMPTS.c.execution_id == execution_id, ATTEMPTS.c.task == number]
         if task.item_count is None:
             where.append(ATTEMPTS.c.attempt == task.attempt)
@@ -219,12 +241,11 @@ class SqlQueries:
         cells = list(self._connection.execute(statement).scalars())
         texts = fetch_texts(self._connection, execution_id, referred(cells), bytes_max)
         if texts is None:
-            return None
+            return TaskResult(None, is_too_large=True)
         results = [texts[cell[1:]] if cell and cell.startswith("$") else cell for cell in cells]
-        if task.item_count is None:
-            return results[0] if results else None
-        result = f"[{','.join(each if each is not None else 'null' for each in results)}]"
-        return result if byte_length(result) <= bytes_max else None
+        if task.item_count is not None:
+            return bounded_result(f"[{','.join(each if each is not None else 'null' for each in results)}]", bytes_max)
+        return bounded_result(results[0] if results else None, bytes_max)
 
     def attempts(
         self,
@@ -254,6 +275,18 @@ class SqlQueries:
         where += [column == number for column, number in zip(_ATTEMPT_KEY, key, strict=True)]
         row = read_record(self._connection, AttemptRow, ATTEMPTS, *where)
         return fill(self._connection, row) if row is not None else None
+
+    def attempts_of(self, places: Collection[tuple[str, AttemptKey]]) -> list[AttemptRow]:
+        place = sa.tuple_(ATTEMPTS.c.execution_id, *_ATTEMPT_KEY)
+        found: list[AttemptRow] = []
+        for some in _chunks([(execution_id, *key) for execution_id, key in places], _PLACES):
+            statement = sa.select(*columns(AttemptRow, ATTEMPTS, True)).where(place.in_(some))
+            found += (AttemptRow(*row) for row in self._connection.execute(statement))
+        return [fill(self._connection, row) for row in found]
+
+    def attempt_count(self, execution_id: str, chosen: Filter) -> int:
+        where = [ATTEMPTS.c.execution_id == execution_id, *conditions(chosen, ATTEMPTS, ATTEMPTS.c.execution_id)]
+        return int(self._connection.execute(sa.select(sa.func.count()).where(*where)).scalar_one())
 
     def aliased_attempts(self, alias: str, namespace: str) -> list[AttemptRow]:
         table = ATTEMPTS
@@ -362,5 +395,5 @@ def session_row(row: sa.Row[Any]) -> SessionRow:
     return SessionRow(**{**values, "labels": json.loads(cells["labels"]), "actions": json.loads(cells["actions"])})
 
 
-def _chunks(members: Sequence[str], size: int = 1000) -> Iterable[Sequence[str]]:
+def _chunks(members: Sequence[Place], size: int = 1000) -> Iterable[Sequence[Place]]:
     return (members[start : start + size] for start in range(0, len(members), size))

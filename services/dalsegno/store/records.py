@@ -6,7 +6,7 @@ are seconds since 1970 by the store's clock.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, NamedTuple, TypeVar
 
@@ -170,6 +170,14 @@ class AttemptRow:
     def key(self) -> AttemptKey:
         """Its key within the execution."""
         return (self.task, self.item, self.attempt)
+
+
+class TaskResult(NamedTuple):
+    """The result of a task, with items the list of theirs."""
+
+    text: str | None
+    """JSON text; None: there is none yet, or it is not kept, or it is too large."""
+    is_too_large: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -391,3 +399,5 @@ class Page(Generic[Row]):
     rows: list[Row]
     next_token: str
     """Where to go on; empty on the last page."""
+    token_after: Callable[[Row], str]
+    """Where to go on after a row, should not all of them be shown."""

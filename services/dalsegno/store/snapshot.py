@@ -25,17 +25,26 @@ from dalsegno.store.records import (
     RequestRow,
     SessionRow,
     Standing,
+    TaskResult,
     TaskRow,
     Thing,
     standing_of,
 )
 from dalsegno.store.store import EVERYTHING
-from dalsegno.store.texts import VALUES, Record, references, referred, resolved, row_bytes
+from dalsegno.store.texts import (
+    Record,
+    bounded_result,
+    dropped_result,
+    references,
+    referred,
+    resolved,
+    row_bytes,
+    without_values,
+)
 from dalsegno.workflow.changes import AnyChange
 from dalsegno.workflow.codec import Texts, decode_changes
 from dalsegno.workflow.identity import AttemptKey
 from dalsegno.workflow.states import COMPLETED_ATTEMPT, AttemptState, ExecutionState
-from dalsegno.workflow.value import byte_length
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,9 +109,12 @@ class Snapshot:
     def execution_ids(self, after: str = "", limit: int = 1000) -> list[str]:
         return sorted(each for each in self._tables().executions if each > after)[:limit]
 
-    def executions_of(self, execution_ids: Collection[str]) -> dict[str, ExecutionRow]:
+    def executions_of(self, execution_ids: Collection[str], full: bool = True) -> dict[str, ExecutionRow]:
         found = ((each, self.execution(each)) for each in execution_ids)
-        return {each: row for each, row in found if row is not None}
+        return {each: row if full else without_values(row) for each, row in found if row is not None}
+
+    def executions_with_ready(self, execution_ids: Collection[str]) -> frozenset[str]:
+        return frozenset({execution_id for execution_id, _ in self._tables().ready}.intersection(execution_ids))
 
     def standings(self, execution_ids: Collection[str]) -> dict[str, Standing]:
         executions = self._tables().executions
@@ -115,7 +127,7 @@ class Snapshot:
             for row in self._tables().executions.values()
             if execution_id and row.parent_id == execution_id and task in (0, row.parent_task)
         ]
-        return [_without_values(row) for row in sorted(rows, key=lambda row: (row.created_s, row.id))[:limit]]
+        return [without_values(row) for row in sorted(rows, key=lambda row: (row.created_s, row.id))[:limit]]
 
     def descendants(self, execution_id: str) -> list[str]:
         below: dict[str, list[str]] = {}
@@ -156,6 +168,10 @@ class Snapshot:
         row = self._tables().tasks.get(execution_id, Map()).get(number)
         return self._filled(row) if row is not None else None
 
+    def tasks_of(self, places: Collection[tuple[str, int]]) -> dict[tuple[str, int], TaskRow]:
+        found = ((place, self._tables().tasks.get(place[0], Map()).get(place[1])) for place in places)
+        return {place: without_values(row) for place, row in found if row is not None}
+
     def leading_attempts(self, execution_id: str, numbers: Collection[int]) -> dict[int, AttemptRow]:
         tasks = self._tables().tasks.get(execution_id, Map())
         attempts = self._tables().attempts.get(execution_id, Map())
@@ -164,15 +180,13 @@ class Snapshot:
             rounds = (row for key, row in attempts.items() if number in tasks and key[0] == number)
             present = [row for row in rounds if row.attempt == tasks[number].attempt]
             if present:
-                found[number] = _without_values(min(present, key=lambda row: row.item))
+                found[number] = without_values(min(present, key=lambda row: row.item))
         return found
 
-    def task_result(self, execution_id: str, number: int, bytes_max: int = PAGE_BYTES_MAX) -> str | None:
+    def task_result(self, execution_id: str, number: int, bytes_max: int = PAGE_BYTES_MAX) -> TaskResult:
         task = self._tables().tasks.get(execution_id, Map()).get(number)
-        if task is None:
-            return None
-        if task.result_dropped:
-            return json.dumps([None] * task.item_count, separators=(",", ":")) if task.item_count is not None else None
+        if task is None or task.result_dropped:
+            return TaskResult(dropped_result(task))
         attempts = sorted(self._tables().attempts.get(execution_id, Map()).items())
         newest = {row.item: row for key, row in attempts if key[0] == number}
         rows = [
@@ -184,7 +198,7 @@ class Snapshot:
             result = rows[0].result if rows else None
         else:
             result = f"[{','.join(row.result if row.result is not None else 'null' for row in rows)}]"
-        return result if result is not None and byte_length(result) <= bytes_max else None
+        return bounded_result(result, bytes_max)
 
     def attempts(
         self,
@@ -221,6 +235,13 @@ class Snapshot:
     def attempt(self, execution_id: str, key: AttemptKey) -> AttemptRow | None:
         row = self._tables().attempts.get(execution_id, Map()).get(key)
         return self._filled(row) if row is not None else None
+
+    def attempts_of(self, places: Collection[tuple[str, AttemptKey]]) -> list[AttemptRow]:
+        found = (self.attempt(*place) for place in places)
+        return [row for row in found if row is not None]
+
+    def attempt_count(self, execution_id: str, chosen: Filter) -> int:
+        return sum(_matches(chosen, row) for row in self._tables().attempts.get(execution_id, Map()).values())
 
     def aliased_attempts(self, alias: str, namespace: str) -> list[AttemptRow]:
         tables = self._tables()
@@ -329,13 +350,16 @@ class Snapshot:
         shown: list[Record] = []
         total = 0
         for row in ordered[: page_size(size)]:
-            written = self._filled(row) if full else _without_values(row)
+            written = self._filled(row) if full else without_values(row)
             total += row_bytes(written)
             if shown and total > PAGE_BYTES_MAX:
                 break
             shown.append(written)
-        more = len(ordered) > len(shown)
-        return Page(shown, write_token(subject, chosen, key(shown[-1])) if more else "")
+
+        def token_after(row: Record) -> str:
+            return write_token(subject, chosen, key(row))
+
+        return Page(shown, token_after(shown[-1]) if len(ordered) > len(shown) else "", token_after)
 
     def _filled(self, row: Record) -> Record:
         wanted = references(row)
@@ -351,11 +375,6 @@ def _owner(row: ExecutionRow | TaskRow | AttemptRow | DefinitionRow | Environmen
 def _counts(row: AttemptRow) -> bool:
     """Whether an item's newest attempt has ended; the result of one that was ended by force is null."""
     return row.accepted or row.state == AttemptState.CANCELLED
-
-
-def _without_values(row: Record) -> Record:
-    values: dict[str, Any] = dict.fromkeys(VALUES[type(row)])
-    return replace(row, **values)
 
 
 def _matches(chosen: Filter, row: Any, other: Any = None) -> bool:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Protocol
 
 from dalsegno.store.filters import Filter
+from dalsegno.store.pages import PAGE_BYTES_MAX
 from dalsegno.store.records import (
     AttemptRow,
     Claimed,
@@ -34,6 +35,7 @@ from dalsegno.store.records import (
     Saved,
     SessionRow,
     Standing,
+    TaskResult,
     TaskRow,
 )
 from dalsegno.workflow.changes import AnyChange
@@ -92,8 +94,12 @@ class Queries(Protocol):
         """The ids of all executions behind this one, in their order, those that carry standalone actions included."""
         ...
 
-    def executions_of(self, execution_ids: Collection[str]) -> dict[str, ExecutionRow]:
-        """Those of these that exist, with their values: one query for many callers."""
+    def executions_of(self, execution_ids: Collection[str], full: bool = True) -> dict[str, ExecutionRow]:
+        """Those of these that exist, with their values if asked for: one query for many callers."""
+        ...
+
+    def executions_with_ready(self, execution_ids: Collection[str]) -> frozenset[str]:
+        """Those of these that have READY attempts."""
         ...
 
     def standings(self, execution_ids: Collection[str]) -> dict[str, Standing]:
@@ -126,12 +132,16 @@ class Queries(Protocol):
         """One task execution with what it published."""
         ...
 
+    def tasks_of(self, places: Collection[tuple[str, int]]) -> dict[tuple[str, int], TaskRow]:
+        """Those of these task executions, by execution and number, that exist; without values."""
+        ...
+
     def leading_attempts(self, execution_id: str, numbers: Collection[int]) -> dict[int, AttemptRow]:
         """Of each of these tasks the attempt of its present round for the first item of it, without values."""
         ...
 
-    def task_result(self, execution_id: str, number: int, bytes_max: int = 8 * 1024 * 1024) -> str | None:
-        """A task's result as JSON text, with items the list of theirs (S13); None: none yet, not kept, or too large."""
+    def task_result(self, execution_id: str, number: int, bytes_max: int = PAGE_BYTES_MAX) -> TaskResult:
+        """A task's result, unless it has more bytes than that (S13)."""
         ...
 
     def attempts(
@@ -151,6 +161,14 @@ class Queries(Protocol):
 
     def attempt(self, execution_id: str, key: AttemptKey) -> AttemptRow | None:
         """One attempt with its values."""
+        ...
+
+    def attempts_of(self, places: Collection[tuple[str, AttemptKey]]) -> list[AttemptRow]:
+        """Those of these attempts, by execution and key, that exist, with their values."""
+        ...
+
+    def attempt_count(self, execution_id: str, chosen: Filter) -> int:
+        """How many attempts of an execution the filter chooses."""
         ...
 
     def aliased_attempts(self, alias: str, namespace: str) -> list[AttemptRow]:

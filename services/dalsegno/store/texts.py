@@ -8,7 +8,7 @@ from typing import Any, TypeVar, overload
 
 import sqlalchemy as sa
 
-from dalsegno.store.records import AttemptRow, DefinitionRow, EnvironmentRow, ExecutionRow, TaskRow
+from dalsegno.store.records import AttemptRow, DefinitionRow, EnvironmentRow, ExecutionRow, TaskResult, TaskRow
 from dalsegno.store.rows import digests, full, full_object
 from dalsegno.store.tables import TEXTS
 from dalsegno.workflow.codec import Texts
@@ -100,6 +100,25 @@ def fill(connection: sa.Connection, row: Record) -> Record:
     """The row with its large values."""
     wanted = references(row)
     return resolved(row, fetch_texts(connection, owner(row), wanted) if wanted else Texts())
+
+
+def without_values(row: Record) -> Record:
+    """The row as lists have it that are not asked for values."""
+    values: dict[str, Any] = dict.fromkeys(VALUES[type(row)])
+    return replace(row, **values)
+
+
+def dropped_result(task: TaskRow | None) -> str | None:
+    """The result of a task that keeps none: with items a null for each."""
+    if task is None or task.item_count is None:
+        return None
+    return f"[{','.join(['null'] * task.item_count)}]"
+
+
+def bounded_result(text: str | None, bytes_max: int) -> TaskResult:
+    """A result, unless it is too large."""
+    is_too_large = text is not None and byte_length(text) > bytes_max
+    return TaskResult(None if is_too_large else text, is_too_large)
 
 
 def row_bytes(row: object) -> int:

@@ -13,6 +13,7 @@ from google.rpc.error_details_pb2 import ErrorInfo
 from grpc_status import rpc_status
 from tests.integration.engines import ScriptedExecutor, done, until
 from tests.unit.engine.conftest import Desk
+from tests.unit.engine.test_requests import refused
 
 from dalsegno.engine.requests import KEPT_S
 from dalsegno.v1 import action_service_pb2 as actions
@@ -59,7 +60,7 @@ async def test_id_of_a_deleted_execution_is_free_again(desk: Desk, namespace: st
         assert second.id == CHOSEN
         assert second.created_at != first.created_at
         assert await desk.start("one", request_id="second", **chosen) == second
-        assert await desk.start("one", **chosen) == second
+        assert (await refused(desk.start("one", **chosen))).reason == "ALREADY_EXISTS"
         assert await deleted_at(desk.start("one", request_id="first", **chosen)) == told_s
         await delete(desk, CHOSEN, request_id="delete")
         assert desk.execution(CHOSEN).id == CHOSEN, "the first answer is given again, and nothing is deleted"

@@ -10,6 +10,7 @@ import pytest
 
 from dalsegno.rpc import messages
 from dalsegno.rpc.journal import TEXT_BYTES, Named, change_message, task_numbers
+from dalsegno.rpc.messages import Awaited
 from dalsegno.store.records import AttemptRow, DefinitionRow, EnvironmentRow, ExecutionRow, JournalChange, TaskRow
 from dalsegno.v1 import definition_pb2, execution_pb2
 from dalsegno.workflow import changes
@@ -47,7 +48,7 @@ DEFINITION = DefinitionRow(
 
 def test_an_execution_is_told_whole() -> None:
     """Every fact of the row is in the message; what is not there is absent or empty."""
-    message = messages.execution_message(EXECUTION, {"SUCCESS": 4, "RUNNING": 3}, ["executor"])
+    message = messages.execution_message(EXECUTION, {"SUCCESS": 4, "RUNNING": 3}, Awaited(("executor",), 7))
 
     assert message.state == execution_pb2.EXECUTION_STATE_RUNNING
     assert message.environment == "staging"
@@ -59,12 +60,12 @@ def test_an_execution_is_told_whole() -> None:
     assert message.output == ""
     assert not message.HasField("ended_at")
     assert message.updated_at.nanos == 500_000_000
-    assert list(message.waiting_for) == ["executor"]
+    assert (list(message.waiting_for), message.further_waiting_for) == (["executor"], 7)
 
 
 def test_a_listed_execution_has_no_values() -> None:
     """A row without values makes a message without them."""
-    message = messages.execution_message(replace(EXECUTION, input=None, params=None))
+    message = messages.execution_message(replace(EXECUTION, input=None, params=None), {})
 
     assert (message.input, message.params, message.environment) == ("", "", "")
 
@@ -94,8 +95,8 @@ def test_a_task_with_a_child_runs_a_workflow() -> None:
 
 def test_a_ready_attempt_waits_for_an_executor() -> None:
     """READY is shown with what it waits for; without a timeout of its task it has a deadline once it is handed out."""
-    ready = messages.attempt_message(ATTEMPT, "fetch")
-    handed_out = messages.attempt_message(replace(ATTEMPT, state="RUNNING", deadline_s=105.0), "fetch")
+    ready = messages.action_message(ATTEMPT, EXECUTION, TASK)
+    handed_out = messages.action_message(replace(ATTEMPT, state="RUNNING", deadline_s=105.0), EXECUTION, TASK)
 
     assert (ready.id, ready.waiting_for) == (f"{ID}.17.3.2", "executor")
     assert not ready.HasField("deadline")
@@ -105,9 +106,12 @@ def test_a_ready_attempt_waits_for_an_executor() -> None:
 
 def test_a_standalone_attempt_shows_no_execution() -> None:
     """The execution that carries a standalone action is nobody's business (S17)."""
-    message = messages.attempt_message(ATTEMPT, namespace="n", standalone=True)
+    carrier = replace(EXECUTION, workflow="", namespace="n", comment="alone", actor="bob")
+    message = messages.action_message(ATTEMPT, carrier, TASK)
 
     assert (message.execution_id, message.task_number, message.namespace) == ("", 0, "n")
+    assert (message.comment, message.actor, dict(message.labels)) == ("alone", "bob", {"team": "red"})
+    assert message.timeout.seconds == 5
 
 
 def test_a_definition_is_told_with_its_parameters() -> None:

@@ -1,0 +1,91 @@
+"""DeleteExecution: an execution at rest, with all that stands below it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+from dalsegno.engine.answers import Answer
+from dalsegno.engine.batch import Batch
+from dalsegno.engine.controls import check_revision, checked
+from dalsegno.engine.dry_runs import LIST_MAX
+from dalsegno.engine.operations import AnyOperation, Asked, Operation
+from dalsegno.engine.requests import forget
+from dalsegno.rpc import convert
+from dalsegno.v1 import execution_pb2
+from dalsegno.v1 import execution_service_pb2 as executions
+from dalsegno.workflow.execution import Execution
+from dalsegno.workflow.refusals import Refused, Violation
+
+Request = executions.DeleteExecutionRequest
+Response = executions.DeleteExecutionResponse
+
+
+@dataclass(frozen=True, slots=True)
+class DeletionPlan:
+    """What goes."""
+
+    execution_id: str
+    descendants: tuple[str, ...]
+
+
+class DeleteExecution(Operation[Request, DeletionPlan, Response]):
+    """See execution_service.proto for what it promises."""
+
+    def check(self, asked: Asked[Request], batch: Batch) -> DeletionPlan:
+        checked(asked.request).done()
+        execution_id = asked.request.execution_id
+        return DeletionPlan(execution_id, tuple(batch.transaction.queries.descendants(execution_id)))
+
+    def claims(self, asked: Asked[Request], plan: DeletionPlan) -> Collection[str]:
+        return (plan.execution_id, *plan.descendants)
+
+    def must_wait(self, plan: DeletionPlan, batch: Batch) -> bool:
+        return not all(map(batch.is_settled, (plan.execution_id, *plan.descendants)))
+
+    def namespaces(self, asked: Asked[Request], plan: DeletionPlan, batch: Batch) -> Sequence[str]:
+        return ("",)  # what is deleted cannot say its namespace when the request is repeated
+
+    def carry_out(self, asked: Asked[Request], plan: DeletionPlan, batch: Batch) -> Answer[Response]:
+        execution = batch.open(plan.execution_id).copy.execution
+        check_revision(asked.request, execution.revision)
+        below = [batch.open(each).copy.execution for each in plan.descendants if batch.exists(each)]
+        family = [execution, *below]
+        _check_at_rest(family, batch)
+        if asked.request.dry_run:
+            return Answer(Response(dry_run=_dry_run(execution, below)))
+        forget(batch, family)
+        for each in family:
+            batch.delete(each.id)
+        return Answer(Response())
+
+
+def _check_at_rest(family: Sequence[Execution], batch: Batch) -> None:
+    """Raises Refused when anything goes on in it, or its parent stays."""
+    obstacles = [
+        Violation(f"execution {each.id}", f"is not at rest: {each.state}, {each.active_count} active", "NOT_AT_REST")
+        for each in family
+        if not each.is_at_rest
+    ]
+    parent = family[0].created.parent
+    if parent is not None and batch.transaction.claim([parent.execution_id]):
+        obstacles.insert(
+            0, Violation(f"execution {parent.execution_id}", "is its parent: delete that one", "HAS_PARENT")
+        )
+    if obstacles:
+        raise Refused(obstacles[:100])
+
+
+def _dry_run(execution: Execution, below: Sequence[Execution]) -> execution_pb2.DryRun:
+    message = execution_pb2.DryRun(
+        state=convert.execution_state(execution.state.value),
+        revision=execution.revision,
+        children=[execution_pb2.DryRunChild(execution_id=each.id) for each in islice(below, LIST_MAX)],
+    )
+    if len(below) > LIST_MAX:
+        message.further["children"] = len(below) - LIST_MAX
+    return message
+
+
+OPERATIONS: Mapping[str, AnyOperation] = {"delete_execution": DeleteExecution()}

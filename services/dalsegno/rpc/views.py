@@ -1,0 +1,159 @@
+"""Executions, tasks and action executions as messages, put together from the rows of one snapshot.
+
+The one way to them: for the answers of writes, which the engine reads within its transaction, and for every read, list
+and watcher.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Sequence
+
+from dalsegno.rpc import messages, sizes
+from dalsegno.rpc.messages import NO_RESULT, NOTHING, Awaited
+from dalsegno.store.filters import ATTEMPT_FIELDS, Filter, parse_filter
+from dalsegno.store.records import AttemptRow, ExecutionRow, TaskRow
+from dalsegno.store.store import Queries
+from dalsegno.v1 import execution_pb2
+from dalsegno.workflow.identity import AttemptKey, attempt_id
+from dalsegno.workflow.refusals import NotFound
+
+WAITING_MAX = 100
+ATTEMPTS_READ = 1_000
+"""So many attempts of a task are looked at for its children, of which 100 are told."""
+
+Place = tuple[str, AttemptKey]
+"""An attempt: its execution and its key there."""
+
+_COMING_TO_REST = ("PAUSING", "CANCELLING")
+_RUNNING = parse_filter("state=RUNNING delegated=false", ATTEMPT_FIELDS)
+_DELEGATED = parse_filter("state=RUNNING,PAUSED delegated=true", ATTEMPT_FIELDS)
+_PAUSED = parse_filter("state=PAUSED delegated=false", ATTEMPT_FIELDS)
+
+
+def found(row: ExecutionRow | None, execution_id: str) -> ExecutionRow:
+    """The row, which must be there. Raises NotFound; a standalone action's execution is nobody's business."""
+    if row is None or row.is_standalone_action:
+        raise NotFound("execution", execution_id)
+    return row
+
+
+# Executions
+
+
+def read_execution(queries: Queries, execution_id: str) -> execution_pb2.Execution:
+    """An execution. Raises NotFound."""
+    row = found(queries.execution(execution_id), execution_id)
+    return execution_messages(queries, [row])[0]
+
+
+def read_executions(queries: Queries, execution_ids: Collection[str]) -> dict[str, execution_pb2.Execution]:
+    """Those of these executions that exist."""
+    rows = queries.executions_of(execution_ids)
+    return dict(zip(rows, execution_messages(queries, list(rows.values())), strict=True))
+
+
+def execution_messages(queries: Queries, rows: Sequence[ExecutionRow]) -> list[execution_pb2.Execution]:
+    """Executions with what is known of their tasks and attempts, in their order."""
+    counts = queries.task_counts([row.id for row in rows])
+    awaited = read_awaited(queries, rows)
+    return [messages.execution_message(row, counts[row.id], awaited.get(row.id, NOTHING)) for row in rows]
+
+
+def read_awaited(queries: Queries, rows: Iterable[ExecutionRow]) -> dict[str, Awaited]:
+    """What these executions wait for: while one comes to rest, those at work; while nobody works on one that runs, an
+    executor if it needs one, else those outside who are to complete something."""
+    awaited: dict[str, Awaited] = {}
+    idle: list[ExecutionRow] = []
+    for row in rows:
+        if row.state in _COMING_TO_REST:
+            awaited[row.id] = _at_work(queries, row)
+        elif row.state == "RUNNING" and not row.active_count:
+            idle.append(row)
+    ready = queries.executions_with_ready([row.id for row in idle]) if idle else frozenset()
+    for row in idle:
+        awaited[row.id] = Awaited(("executor",)) if row.id in ready else _named(queries, row, [_DELEGATED])
+    return awaited
+
+
+def _at_work(queries: Queries, row: ExecutionRow) -> Awaited:
+    filters = [_RUNNING]
+    if row.waits_for_delegates:
+        filters.append(_DELEGATED)
+    if row.state == "CANCELLING":  # a sub-workflow that was PAUSED must come to its end as well
+        filters.append(_PAUSED)
+    return _named(queries, row, filters)
+
+
+def _named(queries: Queries, row: ExecutionRow, filters: Sequence[Filter]) -> Awaited:
+    """The attempts and children that these filters choose: the first by name, and how many more there are."""
+    names: list[str] = []
+    further = 0
+    for chosen in filters:
+        page = queries.attempts(row.id, chosen=chosen, size=WAITING_MAX)
+        count = queries.attempt_count(row.id, chosen) if page.next_token else len(page.rows)
+        told = page.rows[: WAITING_MAX - len(names)]
+        names += (attempt.child_id or attempt_id(row.id, attempt.key) for attempt in told)
+        further += count - len(told)
+    return Awaited(names, further)
+
+
+# Action executions
+
+
+def read_action_executions(queries: Queries, places: Collection[Place]) -> dict[Place, execution_pb2.ActionExecution]:
+    """Those of these action executions that exist."""
+    rows = queries.attempts_of(places)
+    return {
+        (row.execution_id, row.key): message for row, message in zip(rows, action_messages(queries, rows), strict=True)
+    }
+
+
+def action_messages(queries: Queries, rows: Sequence[AttemptRow]) -> list[execution_pb2.ActionExecution]:
+    """Action executions with what is known of their tasks and executions, in their order."""
+    executions = queries.executions_of({row.execution_id for row in rows}, full=False)
+    tasks = queries.tasks_of({(row.execution_id, row.task) for row in rows})
+    return [
+        messages.action_message(row, executions[row.execution_id], tasks[row.execution_id, row.task]) for row in rows
+    ]
+
+
+# Tasks
+
+
+def task_messages(
+    queries: Queries, rows: Sequence[TaskRow], *, full: bool = False
+) -> Iterator[execution_pb2.TaskExecution]:
+    """Task executions of one execution, with their results when asked for, in their order; each is put together when
+    it is taken."""
+    if rows:
+        execution_id = rows[0].execution_id
+        leading = queries.leading_attempts(execution_id, [row.number for row in rows])
+        for row in rows:
+            yield _task_message(queries, row, leading.get(row.number), full=full)
+
+
+def _task_message(
+    queries: Queries, row: TaskRow, leading: AttemptRow | None, *, full: bool
+) -> execution_pb2.TaskExecution:
+    children = _children(queries, row) if leading is not None and leading.child_id else []
+    result = queries.task_result(row.execution_id, row.number, sizes.ALONE_BYTES_MAX) if full else NO_RESULT
+    return messages.task_message(row, leading, result, children, _task_waits_for(row, leading))
+
+
+def _task_waits_for(row: TaskRow, leading: AttemptRow | None) -> str:
+    if leading is None:
+        return ""
+    if leading.state == "READY":
+        return "executor"
+    if leading.state != "RUNNING":
+        return ""
+    if leading.child_id:
+        return f"execution {leading.child_id}"
+    return f"action {attempt_id(row.execution_id, leading.key)}" if leading.delegated else ""
+
+
+def _children(queries: Queries, row: TaskRow) -> list[str]:
+    """The children that speak for the task: of each item the newest, for rounds may have run some items only."""
+    attempts = queries.attempts(row.execution_id, row.number, size=ATTEMPTS_READ).rows
+    newest = {attempt.item: attempt.child_id for attempt in attempts}
+    return [child_id for child_id in newest.values() if child_id]
