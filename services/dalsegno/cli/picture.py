@@ -188,10 +188,8 @@ class Picture:
             case _:  # something newer than this program
                 pass
 
-    def take_open(
-        self, actions: Iterable[execution_pb2.ActionExecution], children: Iterable[execution_pb2.Execution]
-    ) -> None:
-        """Take up what a snapshot leaves out: the actions and sub-workflows that have not ended, or have failed."""
+    def take_actions(self, actions: Iterable[execution_pb2.ActionExecution]) -> None:
+        """Take up the actions that have not ended, which a snapshot leaves out."""
         for each in actions:
             task = self.tasks.get(each.task_number)
             if task is not None and task.state not in ENDED_TASKS:
@@ -201,6 +199,9 @@ class Picture:
                     delegated=each.delegated,
                     questions=questions_of(each.action, each.input),
                 )
+
+    def take_children(self, children: Iterable[execution_pb2.Execution]) -> None:
+        """Take up how sub-workflows stand, which a snapshot leaves out."""
         for child in children:
             task = self.tasks.get(child.parent_task_number)
             if task is not None:

@@ -37,7 +37,7 @@ _GUIDE = 4
 _URGENCY = {"": 5, "ERROR": 0, "REVERT_ERROR": 0, "PAUSED": 1, "PAUSING": 1, "CANCELLED": 2, "SKIPPED": 4, "SUCCESS": 5}
 """What needs somebody comes first, then what runs (3), then what has not begun, then what is done."""
 _RUNS = 3
-_CHILDREN_LISTED = 8
+CHILDREN_LISTED = 8
 """Up to so many sub-workflows of a task are all shown; of more those that run or did not end well."""
 _NOT_BEGUN = {"WAITING", "IDLE"}
 
@@ -97,7 +97,7 @@ def _add_children(
     children = children or list(task.children.values())
     total = max(task.items, len(children))
     urgent = sorted(children, key=lambda child: _urgency(_state_of(pictures, child)))
-    if total > _CHILDREN_LISTED:  # what needs nobody is counted
+    if total > CHILDREN_LISTED:  # what needs nobody is counted
         urgent = [child for child in urgent if _urgency(_state_of(pictures, child)) <= _RUNS]
     shown = urgent if total == len(urgent) <= room else _both(pictures, urgent, room - 1)
     left = room - len(shown) - (len(shown) < total)

@@ -18,7 +18,7 @@ from dalsegno.cli.lines import Speaker
 from dalsegno.cli.picture import ENDED_EXECUTIONS, Child, Picture
 from dalsegno.cli.reads import OPEN_READ, read_actions, read_executions
 from dalsegno.cli.screen import Screen
-from dalsegno.cli.tree import draw
+from dalsegno.cli.tree import CHILDREN_LISTED, draw
 from dalsegno.cli.waits import OPEN_ACTIONS
 from dalsegno.v1.execution_service_pb2 import WatchExecutionResponse
 
@@ -81,14 +81,14 @@ class Watch:
 
     async def _complete(self, picture: Picture) -> None:
         """Read what a snapshot leaves out; what cannot be read is left out of the picture, too."""
-        with suppress(grpc.aio.AioRpcError):
-            actions = []
-            if picture.has_open_tasks:
+        if picture.has_open_tasks:
+            with suppress(grpc.aio.AioRpcError):
                 actions = await read_actions(self._connection, picture.execution_id, OPEN_ACTIONS, OPEN_READ)
-            has_children = self._follows and any(task.children for task in picture.tasks.values())
-            terms = f"parent={picture.execution_id} {_NOT_WELL}"
-            children = await read_executions(self._connection, terms, CHILDREN_READ) if has_children else []
-            picture.take_open(actions, children)
+                picture.take_actions(actions)
+        if self._follows and any(task.children for task in picture.tasks.values()):
+            with suppress(grpc.aio.AioRpcError):
+                terms = f"parent={picture.execution_id} {_NOT_WELL}"
+                picture.take_children(await read_executions(self._connection, terms, CHILDREN_READ))
 
     def _follow_children(self, parent: Picture) -> None:
         """Follow those that run, as many as may be followed at once."""
@@ -96,14 +96,20 @@ class Watch:
             if len(self._children) >= CHILDREN_WATCHED or not self._follows:
                 return
             for child in list(task.children.values()):
-                if len(self._children) < CHILDREN_WATCHED and self._is_worth_following(child):
+                is_shown = len(task.children) <= CHILDREN_LISTED
+                if len(self._children) < CHILDREN_WATCHED and self._is_worth_following(child, is_shown=is_shown):
                     self._children[child.execution_id] = asyncio.create_task(self._follow_child(parent, child))
 
-    def _is_worth_following(self, child: Child) -> bool:
-        """Whether it may show more than its parent tells: it runs, or is one of the few that have failed."""
+    def _is_worth_following(self, child: Child, *, is_shown: bool) -> bool:
+        """Whether it may show more than its parent tells: it runs, or is one of the few that are shown after their end.
+
+        Of children that have no state it is only known that they ended well, before the snapshot.
+        """
         if not child.execution_id or child.execution_id in self._children or child.execution_id in self.pictures:
             return False
-        return child.state not in ENDED_EXECUTIONS or (child.state != "SUCCESS" and len(self.pictures) < _PICTURES_KEPT)
+        if child.state not in {"", *ENDED_EXECUTIONS}:
+            return True
+        return (is_shown or child.state not in ("", "SUCCESS")) and len(self.pictures) < _PICTURES_KEPT
 
     async def _follow_child(self, parent: Picture, child: Child) -> None:
         picture = Picture(child.execution_id)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sys
 import time
 from collections.abc import AsyncIterator, Callable
@@ -128,6 +129,7 @@ def record() -> None:
             if hasattr(stub, "__dict__") and any(each[:1].isupper() for each in vars(stub)):
                 setattr(self, attribute, Recorder(stub, recording, end_at))
 
+    os.environ["FORCE_COLOR"] = "1"  # what is asked differs on a terminal
     connection.Connection.__init__ = open_recording  # type: ignore[method-assign]
     sys.argv = ["dalsegno", *words, "--server", address]
     try:

@@ -120,14 +120,56 @@ def test_the_tree_shows_tasks_progress_and_children() -> None:
 def test_a_large_tree_shows_what_needs_attention() -> None:
     """When there is no room for all tasks, the failed ones are shown and the quiet ones are counted."""
     picture = Picture(ID, workflow="w", state="RUNNING")
-    for number in range(1, 101):
+    for number in range(1, 1_001):
         picture.apply(task_moved(f"t{number}", "ERROR" if number == 7 else "SUCCESS", number=number))
 
     text = drawn({ID: picture}, rows=10)
 
     assert "t7 " in text
-    assert "… and 92 more: 92 SUCCESS" in text
+    assert "… and 992 more: 992 SUCCESS" in text
     assert len(text.splitlines()) == 10
+
+
+def test_a_thousand_children_show_what_runs_and_what_failed() -> None:
+    """Of 1,000 sub-workflows those that failed and those that run have lines; the rest is counted, in few lines."""
+    picture = Picture(ID, workflow="w", state="RUNNING")
+    begun = change_pb2.AttemptsBegun(task_number=1, task_name="fetch", attempt=1, has_items=True, items=1_000)
+    picture.apply(change_pb2.Change(attempts_begun=begun))
+    picture.apply(task_moved("fetch", "RUNNING"))
+    for item in range(300):
+        child = f"child-{item}"
+        added = change_pb2.AttemptAdded(
+            task_name="fetch", task_number=1, item=item, attempt=1, child_execution_id=child
+        )
+        picture.apply(change_pb2.Change(attempt_added=added))
+        if item < 295:
+            picture.apply(item_ended(item, state="ERROR" if item % 100 == 7 else "SUCCESS"))
+
+    lines = drawn({ID: picture}, rows=20).splitlines()
+
+    assert len(lines) <= 20
+    assert sum("ERROR " in line for line in lines[2:]) == 3
+    assert sum("RUNNING" in line and "child-" in line for line in lines) == 5
+    assert lines[-1].strip().endswith("… and 992 more: 700 not begun, 292 SUCCESS")
+
+
+def test_failures_leave_room_for_what_runs() -> None:
+    """However many have failed, some of what runs is shown, and both are counted."""
+    picture = Picture(ID, workflow="w", state="RUNNING")
+    picture.apply(task_moved("fetch", "RUNNING"))
+    for item in range(200):
+        added = change_pb2.AttemptAdded(
+            task_name="fetch", task_number=1, item=item, attempt=1, child_execution_id=f"child-{item}"
+        )
+        picture.apply(change_pb2.Change(attempt_added=added))
+        if item < 100:
+            picture.apply(item_ended(item, state="ERROR"))
+
+    lines = drawn({ID: picture}, rows=20).splitlines()
+
+    assert len(lines) <= 20
+    assert sum("child-" in line and "RUNNING" in line for line in lines) >= 5
+    assert sum("child-" in line and "ERROR" in line for line in lines) >= 5
 
 
 def test_plain_lines_say_what_happens() -> None:
