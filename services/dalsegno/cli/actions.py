@@ -27,7 +27,7 @@ from dalsegno.cli.options import (
     call,
     request_id_or_new,
 )
-from dalsegno.cli.output import print_message, print_note, print_rows, reason, short
+from dalsegno.cli.output import print_limit, print_message, print_note, print_rows, reason, short
 from dalsegno.cli.paging import page_size, read_pages
 from dalsegno.cli.printing import Format
 from dalsegno.cli.screen import console
@@ -68,6 +68,7 @@ def list_actions(
     found = call(server, fetch)
     rows = [(each.name, _kind(each), "yes" if each.safe_to_rerun else "no", _parameters(each)) for each in found]
     print_rows(output, found, ("NAME", "KIND", "SAFE TO RERUN", "INPUT"), rows)
+    print_limit(found, limit)
 
 
 @app.command("run", epilog="example:  dalsegno action run std.echo -i output=hello")
@@ -156,6 +157,7 @@ def attempts(
     ]
     columns = ("TASK.ITEM.ATTEMPT", "TASK", "ACTION", "STATE", "TOOK", "EXECUTOR", "COMMENT", "INFO")
     print_rows(output, found, columns, rows)
+    print_limit(found, limit)
     if not found and output is Format.TABLE:
         print_note(f"sub-workflows are executions: dalsegno list --filter parent={execution_id}")
 

@@ -220,7 +220,7 @@ def context(
     execution: Annotated[str, typer.Argument(metavar="EXECUTION", help="The id of the execution.")],
     pairs: Annotated[
         list[str] | None,
-        typer.Option("--set", "-i", metavar="KEY=VALUE", help="A new value, JSON or else a text. Repeatable."),
+        typer.Option("--set", "-i", metavar="KEY=VALUE", help="A new value, read as by `start -i`. Repeatable."),
     ] = None,
     unset: Annotated[list[str] | None, typer.Option("--unset", metavar="KEY", help="Take it away. Repeatable.")] = None,
     task: Annotated[str, typer.Option("--task", "-t", help="What this ended task published; else variables.")] = "",

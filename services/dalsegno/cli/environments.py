@@ -21,7 +21,7 @@ from dalsegno.cli.options import (
     call,
     request_id_or_new,
 )
-from dalsegno.cli.output import print_message, print_rows
+from dalsegno.cli.output import print_limit, print_message, print_rows
 from dalsegno.cli.paging import page_size, read_pages
 from dalsegno.cli.printing import Format
 from dalsegno.cli.screen import console
@@ -99,6 +99,7 @@ def list_environments(
     found = call(server, fetch)
     rows = [(each.namespace, each.name, each.revision, each.description, clock(each.updated_at)) for each in found]
     print_rows(output, found, ("NAMESPACE", "NAME", "REVISION", "DESCRIPTION", "UPDATED"), rows)
+    print_limit(found, limit)
 
 
 @app.command(epilog="example:  dalsegno environment delete staging")

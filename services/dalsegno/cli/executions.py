@@ -30,7 +30,7 @@ from dalsegno.cli.options import (
     request_id_or_new,
     types_of_workflow,
 )
-from dalsegno.cli.output import print_message, print_note, print_rows, reason, short
+from dalsegno.cli.output import print_limit, print_message, print_note, print_rows, reason, short
 from dalsegno.cli.paging import page_size, read_pages
 from dalsegno.cli.picture import execution_state, task_state
 from dalsegno.cli.printing import PRINTING, Format
@@ -151,6 +151,7 @@ def list_executions(
         for each in found
     ]
     print_rows(output, found, ("EXECUTION", "WORKFLOW", "STATE", "CREATED", "TOOK", "LABELS", "INFO"), rows)
+    print_limit(found, limit)
 
 
 def show(execution: ExecutionId, server: Server = DEFAULT_SERVER, output: Output = Format.TABLE) -> None:
@@ -208,6 +209,7 @@ def tasks(
     found, actions = call(server, fetch)
     columns = ("NUMBER", "TASK", "STATE", "RUNS", "ITEMS", "ATTEMPTS", "TOOK", "INFO")
     print_rows(output, found, columns, [_task_row(each, actions) for each in found])
+    print_limit(found, limit)
 
 
 def history(
@@ -240,6 +242,7 @@ def history(
         said = asked
         rows.append((each.sequence, clock(each.at), each.cause, *subject_of(each), *told))
     print_rows(output, found, ("NUMBER", "AT", "CAUSE", "ABOUT", "STATE", "DETAIL", "COMMENT"), rows)
+    print_limit(found, limit)
 
 
 def delete(

@@ -14,7 +14,7 @@ from dalsegno.cli.connection import DEFAULT_SERVER, PATIENCE_S, Connection, ask
 from dalsegno.cli.exits import Complaint
 from dalsegno.cli.inputs import Types, encode_json, read_input
 from dalsegno.cli.options import Comment, Filter, Limit, Output, RequestId, Server, call, request_id_or_new
-from dalsegno.cli.output import print_message, print_note, print_rows
+from dalsegno.cli.output import print_limit, print_message, print_note, print_rows
 from dalsegno.cli.printing import PRINTING, Format
 from dalsegno.cli.reads import read_execution, read_executions, read_open_actions
 from dalsegno.cli.screen import Screen, console
@@ -44,6 +44,7 @@ def inquiries(
         _print_inquiry(out, owner, action, server)
     if not found:
         print_note("none")
+    print_limit(found, limit)
 
 
 def answer(

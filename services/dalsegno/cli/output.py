@@ -88,6 +88,12 @@ def print_rows(
             console(error=True).print("none", style="dim")
 
 
+def print_limit(found: Sequence[object], limit: int) -> None:
+    """Say that there may be more than the limit (0: none) let through."""
+    if limit and len(found) >= limit:
+        print_note(f"the first {limit}, for that is the --limit; with --limit 0 all")
+
+
 def _cell(column: str, value: object) -> Text:
     text = "" if value is None else one_line(str(value))
     return state_text(text) if column == "STATE" else Text(text)

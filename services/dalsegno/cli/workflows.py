@@ -13,7 +13,7 @@ from dalsegno.cli.connection import DEFAULT_SERVER, PATIENCE_S, Connection, ask
 from dalsegno.cli.documents import read_documents, validate_here
 from dalsegno.cli.exits import USAGE
 from dalsegno.cli.options import Comment, Filter, Limit, Namespace, Output, RequestId, Server, call, request_id_or_new
-from dalsegno.cli.output import print_message, print_note, print_rows, print_value
+from dalsegno.cli.output import print_limit, print_message, print_note, print_rows, print_value
 from dalsegno.cli.paging import page_size, read_pages
 from dalsegno.cli.printing import Format
 from dalsegno.cli.problems import print_findings, print_warnings
@@ -135,6 +135,7 @@ def list_workflows(
         for each in found
     ]
     print_rows(output, found, ("NAMESPACE", "NAME", "VERSION", "LANGUAGE", "INPUT", "CREATED"), rows)
+    print_limit(found, limit)
 
 
 @app.command(epilog="example:  dalsegno workflow show city_report --text > city_report.yaml")

@@ -280,3 +280,11 @@ def test_a_value_that_is_too_large_for_a_message_is_read_in_pieces(api: Any, typ
     assert json.loads(type_command("output", ID, "-s", api.address).out) == {"stdout": "one\ntwo"}
     assert type_command("show", ID, "-k", "output.stdout", "-s", api.address).out == "one\ntwo\n"
     assert f"dalsegno output {ID}" in type_command("show", ID, "-s", api.address).out
+
+
+def test_a_list_that_is_cut_says_so(api: Any, type_command: Type) -> None:
+    """Whoever sees as many as the limit lets through is told how to see all."""
+    stands(api, "SUCCESS", [], [])
+
+    assert "--limit 0" in type_command("list", "--limit", "1", "-s", api.address).err
+    assert "--limit 0" not in type_command("list", "--limit", "2", "-s", api.address).err
