@@ -16,8 +16,7 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 PACKAGE = Path("dalsegno", "v1")
 PLUGINS = ("protoc-gen-mypy", "protoc-gen-mypy_grpc")
 OUTPUTS = ("python", "grpc_python", "mypy", "mypy_grpc")
-DESCRIPTORS = "descriptors.binpb"
-"""Beside the stubs: the protos with their comments, for reflection."""
+DESCRIPTORS = "descriptors.binpb"  # beside the stubs: the protos with their comments, for reflection
 
 
 def generate(root: Path) -> list[Path]:

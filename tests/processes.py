@@ -36,6 +36,7 @@ from dalsegno.v1 import (
     execution_pb2,
     execution_service_pb2,
     execution_service_pb2_grpc,
+    system_service_pb2_grpc,
     workflow_service_pb2,
     workflow_service_pb2_grpc,
 )
@@ -186,6 +187,7 @@ class System:
         self.workflows = workflow_service_pb2_grpc.WorkflowServiceStub(self.channel)
         self.executions = execution_service_pb2_grpc.ExecutionServiceStub(self.channel)
         self.actions = action_service_pb2_grpc.ActionServiceStub(self.channel)
+        self.system = system_service_pb2_grpc.SystemServiceStub(self.channel)
         self.environments = environment_service_pb2_grpc.EnvironmentServiceStub(self.channel)
 
     async def __aenter__(self) -> System:

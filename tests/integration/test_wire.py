@@ -502,6 +502,7 @@ async def test_health_and_reflection(system: System) -> None:
             "dalsegno.v1.ExecutionService",
             "dalsegno.v1.ActionService",
             "dalsegno.v1.EnvironmentService",
+            "dalsegno.v1.SystemService",
         },
     }
     for address, services in expected.items():

@@ -14,10 +14,17 @@ from dalsegno.v1 import (
     action_service_pb2,
     environment_service_pb2,
     execution_service_pb2,
+    system_service_pb2,
     workflow_service_pb2,
 )
 
-FILES = (action_service_pb2, environment_service_pb2, execution_service_pb2, workflow_service_pb2)
+FILES = (
+    action_service_pb2,
+    environment_service_pb2,
+    execution_service_pb2,
+    system_service_pb2,
+    workflow_service_pb2,
+)
 READS = ("Get", "List", "Read", "Wait", "Watch", "Validate")
 """How the names of rpcs begin that ask the store and change nothing."""
 

@@ -261,6 +261,7 @@ def test_held_attempts_are_those_a_session_must_answer_for(store: Store) -> None
         assert transaction.held_attempts(["session-1", "nobody"]) == [HeldAttempt("e1", (1, 0, 1), 1, "session-1")]
         assert transaction.held_attempts(["session-2"]) == [HeldAttempt("e1", (4, 0, 1), 2, "session-2")]
         assert transaction.held_attempts([]) == []
+        assert transaction.queries.held_counts() == {"session-1": 1, "session-2": 1}
 
 
 def test_abandoned_attempts_are_those_of_no_living_session(store: Store) -> None:

@@ -82,13 +82,13 @@ def test_sessions_are_renewed_expire_and_end(store: Store) -> None:
         transaction.save_session(one)
         transaction.save_session(two)
         assert transaction.expired_sessions(10.0) == [one]
-        transaction.renew_sessions(["s1", "s2", "nobody"], 15.0)
-        assert transaction.sessions_of("executor-1") == [replace(one, lease_until_s=15.0), two]
+        transaction.renew_sessions(["s1", "s2", "nobody"], 5.0, 15.0)
+        assert transaction.sessions_of("executor-1") == [replace(one, heard_s=5.0, lease_until_s=15.0), two]
         assert transaction.sessions_of("executor-2") == transaction.expired_sessions(14.0) == []
         transaction.end_sessions(["s1"])
-        transaction.renew_sessions(["s1"], 99.0)
+        transaction.renew_sessions(["s1"], 6.0, 99.0)
         assert transaction.sessions_of("executor-1") == transaction.queries.sessions() == [two]
-        assert transaction.session("s1") == replace(one, lease_until_s=15.0, ended=True)
+        assert transaction.session("s1") == replace(one, heard_s=5.0, lease_until_s=15.0, ended=True)
         assert transaction.session("nobody") is None
         assert transaction.prune_sessions(15.0) == 0
         assert transaction.prune_sessions(15.1) == 1

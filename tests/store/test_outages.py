@@ -26,7 +26,9 @@ from dalsegno.rpc.tokens import TASK_TOKEN_KEY
 from dalsegno.store import sql
 from dalsegno.store.store import Store, StoreDamaged, StoreUnreachable, open_store
 
-READS = [rpc for rpc in rpcs() if rpc.is_read]
+READS = [rpc for rpc in rpcs() if rpc.is_read and rpc.method.name != "GetServerInfo"]
+"""All that ask the store: what the server itself is it says without."""
+
 ORQUESTA = "version: 1.0\ntasks: {t: {action: pack.unknown}}"
 
 FIELDS: dict[str, Any] = {

@@ -4,30 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
-import orjson
-
-from dalsegno.actions.registry import builtin_descriptions
 from dalsegno.api import reading
+from dalsegno.api.action_list import ACTION_FIELDS, list_actions
 from dalsegno.api.definition import read_definition
 from dalsegno.api.reads import Reads
 from dalsegno.api.writes import Writes
 from dalsegno.rpc import convert, messages, sizes, views
-from dalsegno.store.filters import ATTEMPT_FIELDS, STANDALONE_FIELDS, Field, Fields, Filter, parse_filter
-from dalsegno.store.pages import page_size, read_token, write_token
+from dalsegno.store.filters import ATTEMPT_FIELDS, STANDALONE_FIELDS, parse_filter
+from dalsegno.store.pages import page_size
 from dalsegno.store.store import Queries
 from dalsegno.v1 import action_service_pb2 as wire
-from dalsegno.v1 import action_service_pb2_grpc, definition_pb2
-from dalsegno.workflow.model import ActionDescription
+from dalsegno.v1 import action_service_pb2_grpc
 from dalsegno.workflow.refusals import NotFound
-from dalsegno.workflow.scope import Constant
-from dalsegno.workflow.value import encode
-
-ACTION_FIELDS: Fields = {
-    "namespace": Field("namespace"),
-    "name": Field("name"),
-    "kind": Field("kind", words=("STANDARD", "EXECUTOR", "AD_HOC")),
-}
-_ALL = 1000
 
 
 class Actions(action_service_pb2_grpc.ActionServiceServicer):
@@ -89,71 +77,4 @@ class Actions(action_service_pb2_grpc.ActionServiceServicer):
 
     async def ListActions(self, request: wire.ListActionsRequest, context: Any) -> wire.ListActionsResponse:
         size, chosen = page_size(request.page_size), parse_filter(request.filter, ACTION_FIELDS)
-
-        def read(queries: Queries) -> wire.ListActionsResponse:
-            known = [action for action in _known(queries, request.full) if _is_chosen(action, chosen)]
-            known.sort(key=lambda action: (action.name, action.namespace, action.version))
-            after = read_token(request.page_token, "actions", chosen, (str, str, int))
-            if after is not None:
-                known = [action for action in known if (action.name, action.namespace, action.version) > after]
-            page, token = sizes.first_of(known, count=size), ""
-            if len(known) > len(page):
-                last = page[-1]
-                token = write_token("actions", chosen, (last.name, last.namespace, last.version))
-            return wire.ListActionsResponse(actions=page, next_page_token=token)
-
-        return await self._reads.run(read)
-
-
-def _known(queries: Queries, full: bool) -> list[definition_pb2.Action]:
-    """Every action: built in, described by executors, ad hoc."""
-    known = {action.name: _builtin(action) for action in builtin_descriptions()}
-    for name, text in queries.actions().items():
-        if name not in known:
-            described = orjson.loads(text)
-            action = definition_pb2.Action(
-                name=name,
-                kind=definition_pb2.ACTION_KIND_EXECUTOR,
-                parameters=messages.parameter_messages(orjson.dumps(described.get("parameters", [])).decode()),
-                accepts_any=described.get("accepts_any", False),
-                safe_to_rerun=described.get("safe_to_rerun", False),
-                description=described.get("description", ""),
-                answer_schema=described.get("answer_schema", ""),
-                answer_key=described.get("answer_key", ""),
-            )
-            known[name] = sizes.fitted(action, messages.ACTION_VALUES)
-    found = list(known.values())
-    token = ""
-    while True:
-        page = queries.definitions("action", size=_ALL, token=token, full=full)
-        found += [messages.adhoc_message(row) for row in page.rows]
-        token = page.next_token
-        if not token:
-            return found
-
-
-def _builtin(action: ActionDescription) -> definition_pb2.Action:
-    parameters = [
-        definition_pb2.Parameter(
-            name=parameter.name,
-            required=parameter.required,
-            default=encode(parameter.default.value) if isinstance(parameter.default, Constant) else "",
-        )
-        for parameter in action.parameters
-    ]
-    return definition_pb2.Action(
-        name=action.name,
-        kind=definition_pb2.ACTION_KIND_STANDARD,
-        parameters=parameters,
-        accepts_any=action.accepts_any,
-        safe_to_rerun=action.safe_to_rerun,
-        description=action.description,
-        answer_schema=action.answer_schema,
-        answer_key=action.answer_key,
-    )
-
-
-def _is_chosen(action: definition_pb2.Action, chosen: Filter) -> bool:
-    kind = definition_pb2.ActionKind.Name(action.kind).removeprefix("ACTION_KIND_")
-    shown = {"namespace": action.namespace, "name": action.name, "kind": kind}
-    return all(shown[term.column] in term.values for term in chosen.terms)
+        return await self._reads.run(lambda queries: list_actions(queries, request, size, chosen))

@@ -15,6 +15,7 @@ from dalsegno.api.executions import Executions
 from dalsegno.api.follow import Follower
 from dalsegno.api.reads import Reads
 from dalsegno.api.settings import Settings
+from dalsegno.api.system import System
 from dalsegno.api.workflows import Workflows
 from dalsegno.api.writes import Writes
 from dalsegno.definitions.apart import MODULE as READING
@@ -28,6 +29,7 @@ from dalsegno.v1 import (
     action_service_pb2_grpc,
     environment_service_pb2_grpc,
     execution_service_pb2_grpc,
+    system_service_pb2_grpc,
     workflow_service_pb2_grpc,
 )
 
@@ -38,6 +40,7 @@ SERVICES = (
     "dalsegno.v1.ExecutionService",
     "dalsegno.v1.ActionService",
     "dalsegno.v1.EnvironmentService",
+    "dalsegno.v1.SystemService",
 )
 UNHURRIED = ("/dalsegno.v1.ExecutionService/WaitExecution",)
 READINESS_S = 1.0
@@ -62,6 +65,7 @@ class Api:
         action_service_pb2_grpc.add_ActionServiceServicer_to_server(actions, self._server.grpc)
         environments = Environments(self._reads, writes)
         environment_service_pb2_grpc.add_EnvironmentServiceServicer_to_server(environments, self._server.grpc)
+        system_service_pb2_grpc.add_SystemServiceServicer_to_server(System(self._reads), self._server.grpc)
         self._readiness: asyncio.Task[None] | None = None
         self._memory: asyncio.Task[None] | None = None
 

@@ -28,10 +28,7 @@ from dalsegno.workflow.model import MISTRAL_RULES, ORQUESTA_RULES, Workflow
 from dalsegno.workflow.refusals import NotFound, Refusal, TooLarge
 from dalsegno.workflow.states import COMPLETED_EXECUTION
 from dalsegno.workflow.step import Given
-from dalsegno.workflow.value import VALUE_BYTES_MAX, byte_length
-
-EXECUTION_BYTES_MAX = 64 * 1024 * 1024
-"""The length of all values of an execution."""
+from dalsegno.workflow.value import EXECUTION_BYTES_MAX, VALUE_BYTES_MAX, byte_length
 
 DEATHS_MAX = 3
 """After so many deaths of engines in a row an execution is ended, and told nothing more."""

@@ -13,14 +13,12 @@ from dalsegno.engine.answers import Answer, Kept, Response
 from dalsegno.engine.batch import Batch
 from dalsegno.engine.operations import AnyOperation, Asked, thing_of
 from dalsegno.engine.work import Work
+from dalsegno.rpc.convert import REQUESTS_KEPT_S
 from dalsegno.store.records import Deletion, RequestRow, Thing
 from dalsegno.v1 import engine_service_pb2 as wire
 from dalsegno.v1.execution_service_pb2 import CancelExecutionRequest
 from dalsegno.workflow.execution import Execution
 from dalsegno.workflow.refusals import AlreadyExists, Deleted, RequestIdReused
-
-KEPT_S = 24 * 3600.0
-"""How long a request and its answer are remembered."""
 
 
 class Request(Work):
@@ -135,8 +133,8 @@ class PruneRequests(Work):
         return ()
 
     def carry_out(self, batch: Batch) -> None:
-        batch.transaction.prune_requests(batch.at_s - KEPT_S)
-        batch.transaction.prune_sessions(batch.at_s - KEPT_S)
+        batch.transaction.prune_requests(batch.at_s - REQUESTS_KEPT_S)
+        batch.transaction.prune_sessions(batch.at_s - REQUESTS_KEPT_S)
 
 
 def body_hash(name: str, request: Message) -> str:

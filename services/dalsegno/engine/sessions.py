@@ -46,7 +46,7 @@ class Greeting:
 class OpenSession(Work):
     """An executor has come, or come back: its session, what it no longer has, and what it need not go on with."""
 
-    __slots__ = ("_answer", "_greeting", "_held", "_lease_s", "ended", "session", "superseded")
+    __slots__ = ("_answer", "_connected_s", "_greeting", "_held", "_lease_s", "ended", "session", "superseded")
 
     def __init__(
         self,
@@ -73,12 +73,14 @@ class OpenSession(Work):
         self._lease_s = lease_s
         self._answer = answer
         self._held: list[HeldAttempt] = []
+        self._connected_s = 0.0
 
     def needs(self, batch: Batch) -> Collection[str]:
         greeting = self._greeting
         known = batch.transaction.sessions_of(greeting.executor_id)
         others = [row for row in known if row.session_id != greeting.session_id]
         before = batch.transaction.session(greeting.session_id)
+        self._connected_s = before.connected_s if before is not None else 0.0
         if before is not None and before.ended and others:
             raise superseded_by(others[-1])
         self.ended = [row.session_id for row in others]
@@ -98,7 +100,8 @@ class OpenSession(Work):
                 kept.append((held.execution_id, held.key))
         self.superseded = [each for each in greeting.in_flight if not _counts(batch, each)]
         self._describe(batch)
-        batch.transaction.save_session(replace(self.session, lease_until_s=batch.at_s + self._lease_s))
+        row = replace(self.session, lease_until_s=batch.at_s + self._lease_s, heard_s=batch.at_s)
+        batch.transaction.save_session(replace(row, connected_s=self._connected_s or batch.at_s))
 
     def _describe(self, batch: Batch) -> None:
         """Store what is new of what it says of its actions. Another description is an action's own from when it is
@@ -261,7 +264,7 @@ class KeepLeases(Work):
         transaction = batch.transaction
         self._heard |= self._executors.take_heard()
         if self._heard:
-            transaction.renew_sessions(self._heard, batch.at_s + self._lease_s)
+            transaction.renew_sessions(self._heard, batch.at_s, batch.at_s + self._lease_s)
         connected = self._executors.connected()
         if connected:
             if self._is_shared:

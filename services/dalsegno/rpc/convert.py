@@ -18,6 +18,9 @@ NAME_LENGTH = 255
 COMMENT_LENGTH = 4096
 LABELS_MAX = 64
 
+REQUESTS_KEPT_S = 24 * 3600.0
+"""How long a request and its answer are remembered."""
+
 _LABEL = re.compile(r"[A-Za-z0-9._/-]{1,63}")
 _LATEST_S = datetime(9999, 12, 31, tzinfo=UTC).timestamp()
 

@@ -263,11 +263,11 @@ class MemoryTransaction:
         kept = replace(session, labels=dict(session.labels), actions=dict(session.actions))
         self._set("sessions", self.tables.sessions.set(session.session_id, kept))
 
-    def renew_sessions(self, session_ids: Collection[str], lease_until_s: float) -> None:
+    def renew_sessions(self, session_ids: Collection[str], heard_s: float, lease_until_s: float) -> None:
         for session_id in session_ids:
             row = self.tables.sessions.get(session_id)
             if row is not None and not row.ended and row.lease_until_s < lease_until_s:
-                self.save_session(replace(row, lease_until_s=lease_until_s))
+                self.save_session(replace(row, heard_s=heard_s, lease_until_s=lease_until_s))
 
     def expired_sessions(self, now_s: float) -> list[SessionRow]:
         return [row for row in self._snapshot.sessions() if row.lease_until_s <= now_s]

@@ -383,6 +383,12 @@ class SqlQueries:
         statement = sa.select(SESSIONS).where(~SESSIONS.c.ended).order_by(SESSIONS.c.session_id)
         return [session_row(row) for row in self._connection.execute(statement)]
 
+    def held_counts(self) -> dict[str, int]:
+        held = sa.text("state = 'RUNNING' AND session_id <> ''")  # as the index has it
+        counts = sa.select(ATTEMPTS.c.session_id, sa.func.count()).where(held, ~ATTEMPTS.c.delegated)
+        statement = counts.group_by(ATTEMPTS.c.session_id)
+        return {session_id: count for session_id, count in self._connection.execute(statement)}
+
     def setting(self, key: str) -> str | None:
         found: str | None = self._connection.execute(sa.select(SETTINGS.c.value).where(SETTINGS.c.key == key)).scalar()
         return found

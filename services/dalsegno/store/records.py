@@ -272,6 +272,10 @@ class SessionRow:
     """The address from which it last connected, as gRPC writes it."""
     actions: Mapping[str, str] = field(default_factory=dict)
     """The digest of the description of each action that it serves, by name."""
+    connected_s: float = 0.0
+    """When it first connected; 0: before that was kept."""
+    heard_s: float = 0.0
+    """When it was last heard, as far as its lease was renewed then."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -328,6 +328,9 @@ class Snapshot:
         rows = (row for row in self._tables().sessions.values() if not row.ended)
         return sorted(rows, key=lambda row: row.session_id)
 
+    def held_counts(self) -> dict[str, int]:
+        return {session_id: len(held) for session_id, held in self._tables().held.items() if held and session_id}
+
     def setting(self, key: str) -> str | None:
         return self._tables().settings.get(key)
 

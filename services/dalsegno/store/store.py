@@ -221,6 +221,10 @@ class Queries(Protocol):
         """The sessions that have not ended."""
         ...
 
+    def held_counts(self) -> dict[str, int]:
+        """How many RUNNING attempts that are not delegated each session has, those that have any."""
+        ...
+
     def setting(self, key: str) -> str | None:
         """One setting."""
         ...
@@ -306,8 +310,8 @@ class Transaction(Protocol):
         """Store a session, new or known."""
         ...
 
-    def renew_sessions(self, session_ids: Collection[str], lease_until_s: float) -> None:
-        """Extend the leases of those that have not ended; never shortens one."""
+    def renew_sessions(self, session_ids: Collection[str], heard_s: float, lease_until_s: float) -> None:
+        """Extend the leases of those that have not ended, and were heard now; never shortens one."""
         ...
 
     def expired_sessions(self, now_s: float) -> list[SessionRow]:

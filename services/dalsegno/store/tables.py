@@ -27,8 +27,8 @@ def _flag(name: str) -> Column[bool]:
     return Column(name, Boolean, nullable=False)
 
 
-def _time(name: str) -> Column[float]:
-    return Column(name, Double, nullable=False)
+def _time(name: str, **options: object) -> Column[float]:
+    return Column(name, Double, nullable=False, **options)  # type: ignore[arg-type]
 
 
 EXECUTIONS = Table(
@@ -206,6 +206,8 @@ SESSIONS = Table(
     _text("peer", server_default=""),
     # The digests of the descriptions of the actions that it serves, JSON text of an object.
     _text("actions", server_default="{}"),
+    _time("connected_s", server_default="0"),
+    _time("heard_s", server_default="0"),
 )
 Index("sessions_by_executor", SESSIONS.c.executor_id)
 

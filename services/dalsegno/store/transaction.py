@@ -153,15 +153,17 @@ class SqlTransaction(Library, Answers):
             "slots": session.slots,
             "peer": session.peer,
             "actions": json.dumps(dict(session.actions)),
+            "connected_s": session.connected_s,
+            "heard_s": session.heard_s,
         }
         self._upsert(SESSIONS, values)
 
-    def renew_sessions(self, session_ids: Collection[str], lease_until_s: float) -> None:
+    def renew_sessions(self, session_ids: Collection[str], heard_s: float, lease_until_s: float) -> None:
         table = SESSIONS
         self._connection.execute(
             sa.update(table)
             .where(table.c.session_id.in_(session_ids), ~table.c.ended, table.c.lease_until_s < lease_until_s)
-            .values(lease_until_s=lease_until_s)
+            .values(lease_until_s=lease_until_s, heard_s=heard_s)
         )
 
     def expired_sessions(self, now_s: float) -> list[SessionRow]:

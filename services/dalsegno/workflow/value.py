@@ -20,6 +20,9 @@ INLINE_BYTES = 1024
 VALUE_BYTES_MAX = 4_000_000
 """The largest text one value may have: with the rest of its message it is below gRPC's default limit."""
 
+EXECUTION_BYTES_MAX = 64 * 1024 * 1024
+"""The length of all values of an execution."""
+
 _DIGITS = bytes.maketrans(b"0123456789", b"0000000000")
 _LONG_NUMBER = b"0" * 19
 _NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")

@@ -15,7 +15,7 @@ from tests.integration.engines import ScriptedExecutor, done, until
 from tests.unit.engine.conftest import Desk
 from tests.unit.engine.test_requests import refused
 
-from dalsegno.engine.requests import KEPT_S
+from dalsegno.rpc.convert import REQUESTS_KEPT_S
 from dalsegno.v1 import action_service_pb2 as actions
 from dalsegno.v1 import environment_service_pb2 as environments
 from dalsegno.v1 import execution_pb2, operation_pb2
@@ -194,7 +194,7 @@ async def test_a_day_later_all_is_forgotten(desk: Desk) -> None:
         (deletion,) = transaction.deletions("environment", "stage")
         transaction.prune_requests(deletion.deleted_s - 1)
         assert transaction.deletions("environment", "stage") == [deletion]
-        transaction.prune_requests(deletion.deleted_s + KEPT_S)
+        transaction.prune_requests(deletion.deleted_s + REQUESTS_KEPT_S)
         assert transaction.deletions("environment", "stage") == []
 
 
