@@ -31,7 +31,7 @@ def pause_of(standing: Standing) -> Pause | None:
     execution = standing.execution
     if execution.state not in PAUSES:
         return None
-    if execution.state_info.startswith("Failure caused by"):
+    if standing.failed and not standing.is_paused_by_request:
         return Pause.FAILED
     has_delegate = any(each.delegated for each in standing.actions)
     if not standing.is_paused_by_request and not execution.state_info and has_delegate:
@@ -45,7 +45,7 @@ def advise(standing: Standing, server: str = DEFAULT_SERVER) -> list[str]:
     answers = [_answer(each, at) for each in standing.open_questions()[:_NAMED]]
     match pause_of(standing):
         case Pause.FAILED:
-            failed = failed_names(execution.state_info)
+            failed = list(dict.fromkeys(each.name for each in standing.failed))
             again = "".join(f" --task {word(name)}" for name in failed[:_NAMED]) or " --task TASK"
             first = word(failed[0]) if failed else "TASK"
             return [
@@ -63,18 +63,11 @@ def advise(standing: Standing, server: str = DEFAULT_SERVER) -> list[str]:
         case _:
             pass
     if execution.state == execution_pb2.EXECUTION_STATE_ERROR:
-        return [f"what happened: dalsegno tasks {execution.id} --filter state=ERROR{at}"]
+        return [
+            f"what failed: dalsegno tasks {execution.id} --filter state=ERROR{at}",
+            f"run that again: dalsegno rerun {execution.id} --failed{at}",
+        ]
     return answers
-
-
-def failed_names(info: str) -> list[str]:
-    """The tasks that a failure names.
-
-    >>> failed_names("Failure caused by error in tasks: lift, load\\n  lift: no crane")
-    ['lift', 'load']
-    """
-    head, _, names = info.partition("\n")[0].partition(": ")
-    return [name for name in names.split(", ") if name] if head.startswith("Failure caused by") else []
 
 
 def at_server(server: str) -> str:

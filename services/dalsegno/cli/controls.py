@@ -284,7 +284,8 @@ def print_moved(form: Format, execution: execution_pb2.Execution) -> None:
     """Where an execution is now."""
     if form is Format.TABLE:
         awaited = ", ".join(each.removeprefix(f"{execution.id}.") for each in execution.waiting_for)
-        waits = f"  waits for: {short(awaited, 200)}" if awaited else ""
+        more = f", and {execution.further_waiting_for} more" if execution.further_waiting_for else ""
+        waits = f"  waits for: {short(awaited, 200)}{more}" if awaited else ""
         console().tell(f"{execution.id}  {execution_state(execution.state)}{waits}")
     else:
         print_message(form, execution)

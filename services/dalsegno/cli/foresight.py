@@ -9,7 +9,7 @@ from rich.tree import Tree
 
 from dalsegno.cli.clean import one_line
 from dalsegno.cli.output import STYLES, print_message, reason
-from dalsegno.cli.printing import Format
+from dalsegno.cli.printing import PRINTING, Format
 from dalsegno.cli.screen import console
 from dalsegno.cli.values import enum_name
 from dalsegno.v1 import execution_pb2
@@ -22,8 +22,6 @@ _LISTS = (
     ("subsumed", "left out", "dim"),
     ("kept", "kept", "green"),
 )
-_LISTED_MAX = 1_000
-"""The contract names no more items of a task than these, the first ones."""
 _REASON_WIDTH = 200
 _SHOWN = 30
 """So many entries of a list are drawn; of the others it is said how many they are."""
@@ -31,7 +29,7 @@ _SHOWN = 30
 
 def print_foresight(form: Format, dry_run: execution_pb2.DryRun, name: str) -> None:
     """The tree to people, the message itself to programs."""
-    if form is Format.TABLE:
+    if form is Format.TABLE and not PRINTING.key:
         console().print(draw_foresight(dry_run, name))
     else:
         print_message(form, dry_run)
@@ -45,9 +43,10 @@ def draw_foresight(dry_run: execution_pb2.DryRun, name: str) -> Tree:
     if dry_run.state_info:
         tree.add(Text(reason(dry_run.state_info, _REASON_WIDTH), style=style))
     for field, title, style in _LISTS:
-        _add(tree, title, style, [_task_line(each) for each in getattr(dry_run, field)])
-    _add(tree, "would stay PAUSED", "yellow", [left_paused_line(each) for each in dry_run.left_paused])
-    _add(tree, "may follow", "dim", list(dry_run.may_follow))
+        _add(tree, title, style, [_task_line(each) for each in getattr(dry_run, field)], dry_run.further.get(field, 0))
+    paused = [left_paused_line(each) for each in dry_run.left_paused]
+    _add(tree, "would stay PAUSED", "yellow", paused, dry_run.further.get("left_paused", 0))
+    _add(tree, "may follow", "dim", list(dry_run.may_follow), dry_run.further.get("may_follow", 0))
     if dry_run.children:
         branch = tree.add(Text("sub-workflows"))
         for child in dry_run.children[:_SHOWN]:
@@ -56,17 +55,17 @@ def draw_foresight(dry_run: execution_pb2.DryRun, name: str) -> Tree:
                 branch.add(draw_foresight(child.effect, told))
             else:
                 branch.add(Text(one_line(told)))
-        _say_hidden(branch, len(dry_run.children))
+        _say_hidden(branch, len(dry_run.children) + dry_run.further.get("children", 0))
     return tree
 
 
-def _add(tree: Tree, title: str, style: str, lines: Sequence[str]) -> None:
+def _add(tree: Tree, title: str, style: str, lines: Sequence[str], further: int) -> None:
     if not lines:
         return
     branch = tree.add(Text(title, style=style))
     for line in lines[:_SHOWN]:
         branch.add(Text(one_line(line)))
-    _say_hidden(branch, len(lines))
+    _say_hidden(branch, len(lines) + further)
 
 
 def _say_hidden(branch: Tree, count: int) -> None:
@@ -76,14 +75,15 @@ def _say_hidden(branch: Tree, count: int) -> None:
 
 def left_paused_line(left: execution_pb2.LeftPaused) -> str:
     """A sub-workflow that a resume leaves PAUSED, and why."""
-    failed = f"failed: {', '.join(left.tasks[:_SHOWN])}{', …' if len(left.tasks) > _SHOWN else ''}"
-    return f"{left.workflow} {left.execution_id} ({failed})"
+    hidden = max(0, len(left.tasks) - _SHOWN) + left.further_tasks
+    more = f" and {hidden} more" if hidden else ""
+    return f"{left.workflow} {left.execution_id} (failed: {', '.join(left.tasks[:_SHOWN])}{more})"
 
 
 def _task_line(task: execution_pb2.DryRunTask) -> str:
     number = f" ({task.number})" if task.number else ""
-    cut = ", …" if len(task.items) == _LISTED_MAX else ""
-    items = f" items {_spans(task.items)}{cut}" if task.items else ""
+    more = f" and {task.further_items} more" if task.further_items else ""
+    items = f" items {_spans(task.items)}{more}" if task.items else ""
     reason = f": {task.reason}" if task.reason else ""
     return f"{task.name}{number}{items}{reason}"
 

@@ -145,6 +145,8 @@ class Picture:
     """The server's time of the last change."""
     tasks: dict[int, Task] = field(default_factory=dict)
     waiting_for: list[str] = field(default_factory=list)
+    further_waiting_for: int = 0
+    """How many it waits for beside those that are told."""
     is_quiet: bool = False
     """Whether nothing has happened for a while."""
 
@@ -161,7 +163,8 @@ class Picture:
     @property
     def awaited(self) -> list[str]:
         """What it waits for while it comes to rest, as people read it: attempts by their task, children by their id."""
-        return [self._awaited(each) for each in self.waiting_for]
+        more = [f"and {self.further_waiting_for} more"] if self.further_waiting_for else []
+        return [*(self._awaited(each) for each in self.waiting_for), *more]
 
     def _awaited(self, identity: str) -> str:
         if identity == "executor":
@@ -182,11 +185,17 @@ class Picture:
             case "changes":
                 for change in message.changes.changes:
                     self.apply(change)
-                self.waiting_for = list(message.changes.waiting_for)
+                self._await(message.changes)
             case "progress":
-                self.waiting_for = list(message.progress.waiting_for)
+                self._await(message.progress)
             case _:  # something newer than this program
                 pass
+
+    def _await(
+        self,
+        told: WatchExecutionResponse.ChangeBatch | WatchExecutionResponse.Progress | execution_pb2.Execution,
+    ) -> None:
+        self.waiting_for, self.further_waiting_for = list(told.waiting_for), told.further_waiting_for
 
     def take_actions(self, actions: Iterable[execution_pb2.ActionExecution]) -> None:
         """Take up the actions that have not ended, which a snapshot leaves out."""
@@ -218,7 +227,7 @@ class Picture:
             self.started_s = seconds_of(execution.started_at) or seconds_of(execution.created_at)
             self.ended_s = seconds_of(execution.ended_at)
             self.at_s = seconds_of(execution.updated_at)
-            self.waiting_for = list(execution.waiting_for)
+            self._await(execution)
         for each in page.tasks:
             self.tasks[each.number] = _task_of(each)
 

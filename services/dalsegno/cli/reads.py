@@ -19,6 +19,7 @@ OPEN_READ = 100
 """So many open tasks and actions of an execution are looked at, the first ones."""
 _AT_ONCE = 8
 _LAST_CHANGES = 50
+_FAILED_TASKS = "state=ERROR superseded=false"
 ENDED = {
     execution_pb2.EXECUTION_STATE_SUCCESS,
     execution_pb2.EXECUTION_STATE_ERROR,
@@ -38,6 +39,8 @@ class Standing:
     """Those that have not ended, the first ones."""
     actions: list[execution_pb2.ActionExecution] = field(default_factory=list)
     """Those that have not ended, the first ones, with their input."""
+    failed: list[execution_pb2.TaskExecution] = field(default_factory=list)
+    """Of one that has not ended: the tasks that have failed and that nothing handles, the first ones."""
     is_paused_by_request: bool = False
     """Whether somebody has asked for the pause that it is in, and not the workflow itself."""
 
@@ -93,6 +96,9 @@ async def read_standing(connection: Connection, execution: execution_pb2.Executi
     if execution.state not in ENDED:
         standing.tasks = await read_tasks(connection, execution.id, OPEN_TASKS, OPEN_READ)
         standing.actions = await read_actions(connection, execution.id, OPEN_ACTIONS, OPEN_READ)
+        if any(each.state == execution_pb2.TASK_STATE_ERROR for each in execution.task_counts):
+            failed = await read_tasks(connection, execution.id, _FAILED_TASKS, OPEN_READ)
+            standing.failed = [each for each in failed if not each.error_handled]
     if execution.state in PAUSES:
         standing.is_paused_by_request = await _is_paused_by_request(connection, execution)
     return standing

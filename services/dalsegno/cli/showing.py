@@ -9,7 +9,7 @@ from rich.text import Text
 
 from dalsegno.cli.advice import advise
 from dalsegno.cli.clean import one_line
-from dalsegno.cli.output import STYLES, is_block, print_note
+from dalsegno.cli.output import STYLES, causes, is_block, print_note, reason
 from dalsegno.cli.picture import execution_state, task_state
 from dalsegno.cli.reads import OPEN_READ, Standing
 from dalsegno.cli.screen import Screen, console
@@ -19,6 +19,8 @@ from dalsegno.cli.waits import attempt_name
 from dalsegno.v1 import definition_pb2, execution_pb2
 
 _LABEL = 10
+_FAILED_SHOWN = 10
+_REASON_WIDTH = 2_000
 _LINES_MAX = 200
 """So many lines of one value are shown; the rest is named."""
 
@@ -30,8 +32,9 @@ def print_standing(standing: Standing, server: str) -> None:
     state = execution_state(execution.state)
     style = STYLES.get(state, "")
     out.tell(Text.assemble((one_line(execution.workflow), "bold"), "  ", (state, style), "  ", execution.id))
-    for name, text in _facts(execution):
+    for name, text in _facts(standing):
         _print_fact(out, name, text)
+    _print_failed(out, standing)
     print_waits(out, standing)
     for name in ("input", "output", "errors", "params"):
         _print_value(out, execution, name)
@@ -39,6 +42,16 @@ def print_standing(standing: Standing, server: str) -> None:
         _print_fact(out, name, text)
     for line in advise(standing, server):
         print_note(line)
+
+
+def _print_failed(out: Screen, standing: Standing) -> None:
+    """Of one that has not ended what has failed and waits for somebody's choice, a line for each cause."""
+    for task in standing.failed[:_FAILED_SHOWN]:
+        first, *more = causes(task.state_info) or [reason(task.state_info, _REASON_WIDTH)]
+        _print_fact(out, "failed", "\n".join([f"{one_line(task.name)}: {first}", *more]))
+    if len(standing.failed) > _FAILED_SHOWN:
+        rest = f"dalsegno tasks {standing.execution.id} --filter state=ERROR"
+        _print_fact(out, "failed", f"… and {len(standing.failed) - _FAILED_SHOWN} more: {rest}")
 
 
 def print_waits(out: Screen, standing: Standing) -> None:
@@ -57,8 +70,10 @@ def numbers_of(action_id: str) -> tuple[int, int, int]:
     return int(task), int(item), int(attempt)
 
 
-def _facts(execution: execution_pb2.Execution) -> Iterator[tuple[str, str]]:
-    yield "reason", execution.state_info
+def _facts(standing: Standing) -> Iterator[tuple[str, str]]:
+    execution = standing.execution
+    is_told_below = bool(standing.failed) and execution.state_info.startswith("Failure caused by")
+    yield "reason", "" if is_told_below else execution.state_info
     yield "tasks", ", ".join(f"{each.count} {task_state(each.state)}" for each in execution.task_counts)
     by = f" by {one_line(execution.actor)}" if execution.actor else ""
     comment = f": {one_line(execution.comment)}" if execution.comment else ""

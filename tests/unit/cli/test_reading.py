@@ -155,7 +155,10 @@ def test_the_advice_after_a_pause_is_that_for_its_kind(
 ) -> None:
     """Asked for, it is resumed; after a failure somebody chooses; what waits for an answer is answered, not resumed."""
     tasks = [task(2, "ask", "RUNNING", attempts=1, waiting_for=f"action {ID}.2.0.1")] if actions else []
-    stands(api, "PAUSED", tasks, actions, cause, state_info=info)
+    failed = [task(3, "lift", "ERROR", state_info="no crane"), task(4, "load", "ERROR", state_info="no hook")]
+    tasks = failed if info == FAILED else tasks
+    counts = [execution_pb2.TaskCount(state=each.state, count=1) for each in tasks]
+    stands(api, "PAUSED", tasks, actions, cause, state_info=info, task_counts=counts)
 
     advice = type_command("show", ID, "-s", api.address).err
 
