@@ -11,10 +11,13 @@ from dalsegno.definitions.calls import Known, Signature, check
 from dalsegno.definitions.document import Document, MemberKind
 from dalsegno.definitions.together import gather
 from dalsegno.expressions.pool.pool import Pool
-from dalsegno.rpc import convert
+from dalsegno.rpc import convert, sizes
 from dalsegno.rpc.errors import problem_message
 from dalsegno.rpc.reading import read_together, texts_of
 from dalsegno.v1 import workflow_service_pb2 as wire
+
+LIST_BYTES_MAX = 1024 * 1024
+"""Each list of the answer is no larger."""
 
 
 class Registry(Protocol):
@@ -44,7 +47,7 @@ async def validate(
     problems, warnings = gather(compared, strict=request.strict)
     languages = {each.language for each in documents if each.language}
     members = [member for each in documents for member in each.members if member.name]
-    return wire.ValidateDefinitionsResponse(
+    response = wire.ValidateDefinitionsResponse(
         problems=map(problem_message, problems.listed),
         further_problems=problems.further,
         warnings=map(problem_message, warnings.listed),
@@ -53,6 +56,11 @@ async def validate(
         workflows=[each.name for each in members if each.kind is MemberKind.WORKFLOW],
         actions=[each.name for each in members if each.kind is MemberKind.ACTION],
     )
+    response.further_problems += sizes.cut(response.problems, LIST_BYTES_MAX)
+    response.further_warnings += sizes.cut(response.warnings, LIST_BYTES_MAX)
+    response.further_names = sizes.cut(response.workflows, LIST_BYTES_MAX // 2)
+    response.further_names += sizes.cut(response.actions, LIST_BYTES_MAX // 2)
+    return response
 
 
 def _look_up(documents: Sequence[Document], registry: Registry) -> Known:

@@ -84,9 +84,12 @@ class Writes:
     def _send(self) -> None:
         """Send what waits, unless enough calls are under way."""
         while self._waiting and len(self._calls) < CALLS_MAX:
-            together, size = [self._waiting.pop(0)], 0
-            while self._waiting and len(together) < TOGETHER_MAX and size < TOGETHER_BYTES:
+            together = [self._waiting.pop(0)]
+            size = together[0].size
+            while self._waiting and len(together) < TOGETHER_MAX:
                 size += self._waiting[0].size
+                if size > TOGETHER_BYTES:
+                    break
                 together.append(self._waiting.pop(0))
             task = asyncio.create_task(self._call(together))
             self._calls.add(task)

@@ -11,7 +11,8 @@ from typing import Any, Generic, TypeVar
 
 from google.protobuf.message import Message
 
-from dalsegno.rpc import views
+from dalsegno.rpc import sizes, views
+from dalsegno.rpc.messages import EXECUTION_VALUES
 from dalsegno.store.records import RequestRow, Thing
 from dalsegno.store.store import Queries, Transaction
 from dalsegno.workflow.identity import AttemptKey
@@ -95,7 +96,9 @@ class Answers:
         for answer in self._given:
             assert answer.shown is not None
             if answer.shown.key is None:
+                beside_bytes = answer.response.ByteSize()
                 answer.response.execution.CopyFrom(executions[answer.shown.execution_id])
+                sizes.fitted(answer.response.execution, EXECUTION_VALUES, beside_bytes=beside_bytes)
             else:
                 place = answer.shown.execution_id, answer.shown.key
                 answer.response.action_execution.CopyFrom(attempts[place])

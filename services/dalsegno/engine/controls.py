@@ -22,6 +22,7 @@ from dalsegno.engine.operations import (
     namespaces_of,
     thing_of,
 )
+from dalsegno.rpc import sizes
 from dalsegno.rpc.convert import COMMENT_LENGTH, Fields
 from dalsegno.v1 import execution_pb2, operation_pb2
 from dalsegno.v1 import execution_service_pb2 as executions
@@ -35,6 +36,9 @@ from dalsegno.workflow.events import (
 from dalsegno.workflow.execution import Execution
 from dalsegno.workflow.refusals import NotFound, RevisionMoved
 from dalsegno.workflow.value import Value
+
+LEFT_PAUSED_BYTES_MAX = 1024 * 1024
+"""What an answer tells of sub-workflows that stay PAUSED is no larger."""
 
 Make = Callable[[Fields, Any], Event]
 """The event that a request asks for; what is wrong with the request is in the fields."""
@@ -95,6 +99,8 @@ def carry_out_control(asked: Asked[Any], plan: ControlPlan, batch: Batch, respon
     outcome = batch.step(execution_id, plan.event)
     if outcome.left_paused:
         response.left_paused.extend(left_paused_messages(outcome))
+        sizes.cut(response.left_paused, LEFT_PAUSED_BYTES_MAX)
+        response.further_left_paused = len(outcome.left_paused) - len(response.left_paused)
     return Answer(response, Shown(execution_id), (thing_of(execution),))
 
 

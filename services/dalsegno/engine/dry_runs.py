@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from typing import Any
 
 from dalsegno.engine.batch import Batch
-from dalsegno.rpc import convert
+from dalsegno.rpc import convert, sizes
 from dalsegno.v1 import execution_pb2
 from dalsegno.workflow import machine
 from dalsegno.workflow.changes import AttemptAdded, AttemptsBegun, TaskAdded, TaskMoved
@@ -19,9 +20,13 @@ from dalsegno.workflow.model import JOIN_ALL, Workflow
 from dalsegno.workflow.records import TaskExecution
 from dalsegno.workflow.refusals import Refusal
 from dalsegno.workflow.states import ExecutionState, TaskState
+from dalsegno.workflow.value import byte_length
 
 LIST_MAX = 1_000
 """As many entries a list of the answer has at most."""
+
+TASKS_MAX = 100
+"""As many tasks of a sub-workflow that is left PAUSED are named."""
 
 CHILDREN_MAX = 100
 """In so many children the effect is tried out; of more it is only told that they are asked."""
@@ -48,7 +53,10 @@ def try_operation(
     by_child = {each.child_id: each.key for each in execution.attempts.values() if sent and each.child_id}
     for child_id, told in sent:
         key = by_child.get(child_id)
-        if key is None or len(message.children) == LIST_MAX:
+        if key is None:
+            continue
+        if len(message.children) == LIST_MAX:
+            message.further["children"] += 1
             continue
         task = execution.tasks[key[0]]
         child = message.children.add(execution_id=child_id, task_name=task.name, task_number=task.number)
@@ -57,7 +65,7 @@ def try_operation(
                 child.effect.CopyFrom(try_operation(batch, child_id, told, claimed))
             except Refusal:
                 continue  # it is asked, and stays as it is
-    return message
+    return bounded(message)
 
 
 def _before(execution: Execution) -> Before:
@@ -95,7 +103,8 @@ def dry_run_message(
     partly -= skipped
     for number in begun[:LIST_MAX]:
         entry = _entry(execution, number, added)
-        entry.items.extend(sorted(execution.tasks[number].pending)[:LIST_MAX] if number in partly else ())
+        if number in partly:
+            _name_items(entry, sorted(execution.tasks[number].pending))
         entry.reason = _reason(execution.tasks[number])
         message.starts.append(entry)
     names = [execution.tasks[number].name for number in begun if number not in skipped]
@@ -105,13 +114,43 @@ def dry_run_message(
         entry.reason = _arrivals(workflow, execution.tasks[number])
         message.joins_waiting.append(entry)
     message.left_paused.extend(left_paused_messages(outcome))
+    counts = {"starts": len(begun), "joins_waiting": len(execution.waiting), "left_paused": len(outcome.left_paused)}
     if before is not None:
         gone = [number for number in _superseded(execution) if number not in before.superseded]
         message.superseded.extend(_entry(execution, number, added) for number in gone[:LIST_MAX])
-        message.kept.extend(islice(_kept(execution, begun, partly, before), LIST_MAX))
-    for name in outcome.subsumed:
+        kept = _kept(execution, begun, partly, before)
+        message.kept.extend(islice(kept, LIST_MAX))
+        counts |= {"superseded": len(gone), "kept": len(message.kept) + sum(1 for _ in kept)}
+    for name in outcome.subsumed[:LIST_MAX]:
         message.subsumed.add(name=name, reason="comes after another task of the request")
+    counts["subsumed"] = len(outcome.subsumed)
+    for name, count in counts.items():
+        if count > len(getattr(message, name)):
+            message.further[name] = count - len(getattr(message, name))
+    return bounded(message)
+
+
+def bounded(message: execution_pb2.DryRun) -> execution_pb2.DryRun:
+    """The message with lists that are short enough for it not to be too large: the longest ones are halved first."""
+    while message.ByteSize() > sizes.MESSAGE_BYTES_MAX:
+        lists = {field.name: value for field, value in message.ListFields() if field.name in _LISTS}
+        name = max(lists, key=lambda name: sum(map(_entry_bytes, lists[name])))
+        removed = -(-len(lists[name]) // 2)
+        del lists[name][-removed:]
+        message.further[name] += removed
     return message
+
+
+_LISTS = frozenset(each.name for each in execution_pb2.DryRun.DESCRIPTOR.fields if each.is_repeated) - {"further"}
+
+
+def _entry_bytes(entry: Any) -> int:
+    return byte_length(entry) if isinstance(entry, str) else int(entry.ByteSize())
+
+
+def _name_items(entry: execution_pb2.DryRunTask, items: Sequence[int]) -> None:
+    entry.items.extend(items[:LIST_MAX])
+    entry.further_items = len(items) - len(entry.items)
 
 
 def _entry(execution: Execution, number: int, added: Collection[int]) -> execution_pb2.DryRunTask:
@@ -135,7 +174,12 @@ def _arrivals(workflow: Workflow, join: TaskExecution) -> str:
 def left_paused_messages(outcome: machine.Outcome) -> Iterable[execution_pb2.LeftPaused]:
     """The sub-workflows that stay PAUSED, and why."""
     return (
-        execution_pb2.LeftPaused(execution_id=below.execution_id, workflow=below.workflow, tasks=below.failed)
+        execution_pb2.LeftPaused(
+            execution_id=below.execution_id,
+            workflow=below.workflow,
+            tasks=below.failed[:TASKS_MAX],
+            further_tasks=max(0, len(below.failed) - TASKS_MAX),
+        )
         for below in outcome.left_paused[:LIST_MAX]
     )
 
@@ -167,7 +211,9 @@ def _kept(
             pending = set(task.pending)
             items = [index for index in range(task.item_count) if index not in pending]
             if items:
-                yield execution_pb2.DryRunTask(name=task.name, number=number, items=items[:LIST_MAX])
+                entry = execution_pb2.DryRunTask(name=task.name, number=number)
+                _name_items(entry, items)
+                yield entry
 
 
 def _reachable(workflow: Workflow, starts: list[str]) -> list[str]:

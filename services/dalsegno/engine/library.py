@@ -16,18 +16,21 @@ from dalsegno.engine.batch import Batch
 from dalsegno.engine.operations import AnyOperation, Asked, Operation, Request, check_shared_fields
 from dalsegno.engine.starts import DESCRIPTION_LENGTH
 from dalsegno.expressions.pool.pool import Pool
-from dalsegno.rpc import convert
+from dalsegno.rpc import convert, sizes
 from dalsegno.rpc.errors import problem_message
 from dalsegno.rpc.messages import adhoc_message, environment_message, workflow_message
 from dalsegno.rpc.reading import check_said, read_together, texts_of
 from dalsegno.store.records import DefinitionRow, Deletion, EnvironmentRow, Member, Thing
 from dalsegno.store.records import Document as StoredDocument
-from dalsegno.v1 import action_service_pb2, environment_service_pb2, workflow_service_pb2
+from dalsegno.v1 import action_service_pb2, definition_pb2, environment_service_pb2, workflow_service_pb2
 from dalsegno.workflow.identity import derived_id
 from dalsegno.workflow.model import Parameter
 from dalsegno.workflow.refusals import InvalidDefinition, NotFound, RevisionMoved
 from dalsegno.workflow.scope import Constant
 from dalsegno.workflow.value import UnfitValue, Value, encode
+
+WARNINGS_BYTES_MAX = 1024 * 1024
+"""What an answer tells of warnings is no larger."""
 
 # CreateDefinitions
 
@@ -70,7 +73,21 @@ class CreateDefinitions(Operation[CreateRequest, Prepared, CreateResponse]):
                     response.workflows.append(workflow_message(replace(row, text=None)))
                 else:
                     response.actions.append(adhoc_message(replace(row, text=None)))
-        return Answer(response, about=tuple(about))
+        return Answer(_bounded(response), about=tuple(about))
+
+
+def _bounded(response: CreateResponse) -> CreateResponse:
+    """The answer without what would make it too large: warnings are cut and counted, parameters and descriptions of
+    workflows and actions are left out, and named."""
+    response.further_warnings += sizes.cut(response.warnings, WARNINGS_BYTES_MAX)
+    defined: list[definition_pb2.Workflow | definition_pb2.Action] = [*response.workflows, *response.actions]
+    defined.sort(key=lambda each: each.ByteSize())
+    while defined and response.ByteSize() > sizes.MESSAGE_BYTES_MAX:
+        largest = defined.pop()
+        for name in ("parameters", "description"):
+            largest.ClearField(name)
+            largest.left_out.append(name)
+    return response
 
 
 async def read_documents(request: CreateRequest, pool: Pool) -> Prepared:

@@ -17,6 +17,7 @@ from dalsegno.engine.operations import AnyOperation, Asked
 from dalsegno.engine.requests import Request
 from dalsegno.engine.tokens import Tokens
 from dalsegno.expressions.apart import POOL
+from dalsegno.rpc import sizes
 from dalsegno.rpc.errors import OWN_DETAILS_BYTES, code_of, status_of
 from dalsegno.v1 import engine_service_pb2 as wire
 from dalsegno.v1 import engine_service_pb2_grpc
@@ -40,7 +41,7 @@ def operations(tokens: Tokens) -> Mapping[str, AnyOperation]:
 SIGN_OF_LIFE_S = 10.0
 UNCLAIMED_S = 10.0
 """How long an answer that takes longer waits for whoever asks for it."""
-TOGETHER_BYTES_MAX = 8 * 1024 * 1024
+TOGETHER_BYTES_MAX = sizes.MESSAGE_BYTES_MAX
 """As many bytes of answers travel together; the others are asked for one by one."""
 
 HINTS_PER_MESSAGE = 1_000

@@ -28,6 +28,7 @@ from dalsegno.engine.timers import Poll, Timers
 from dalsegno.engine.tokens import Tokens, new_key
 from dalsegno.expressions.apart import POOL
 from dalsegno.expressions.compile import warm_up
+from dalsegno.rpc.channel import MESSAGE_BYTES
 from dalsegno.rpc.memory import give_back_now_and_then
 from dalsegno.rpc.server import Server
 from dalsegno.rpc.tokens import TASK_TOKEN_KEY
@@ -41,8 +42,12 @@ MISSED_S = 3.0
 """Without a tick for so long the process is taken to have stood still."""
 
 NOTICES_GRACE_S = 1.0
-ROOMY = {"/dalsegno.v1.ExecutorService/Connect": 64 * 1024 * 1024}
-"""A result that is far too large is read, to be refused: else its executor would send it for ever."""
+ROOMY = {
+    "/dalsegno.v1.ExecutorService/Connect": 64 * 1024 * 1024,
+    "/dalsegno.v1.EngineService/Submit": MESSAGE_BYTES + 64 * 1024,
+}
+"""A result that is far too large is read, to be refused: else its executor would send it for ever. A write is as large
+as a public request, and what api says of it."""
 
 SERVICES = ("dalsegno.v1.EngineService", "dalsegno.v1.ExecutorService")
 

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping, Sequence
-from typing import TypeVar
+from collections.abc import Iterator, Mapping
 
-from google.protobuf.message import Message
-
-from dalsegno.rpc import convert
+from dalsegno.rpc import convert, sizes
 from dalsegno.store.descriptions import is_meant
 from dalsegno.v1 import executor_service_pb2 as wire
 from dalsegno.workflow.model import ActionDescription
@@ -19,17 +16,12 @@ FRAME_BYTES = 40
 ITEMS_MAX = 500
 """As many actions or acknowledgements go into one message."""
 
-BYTES_MAX = 3 * 1024 * 1024
-"""A message gets no further item once it has so many bytes: it stays below 4 MiB unless one item is larger."""
-
 REPORTS_MAX = 1_000
 REPORTS_BYTES_MAX = 8 * 1024 * 1024
 """With more reports of an executor that are not stored yet its stream is read no further."""
 
 UNREAD_MAX = 10_000
 """With more acknowledgements that it has not taken off its stream, an executor is read no further either."""
-
-Item = TypeVar("Item", bound=Message)
 
 ACKS_AT_ONCE = 100
 ACK_WITHIN_S = 0.02
@@ -157,27 +149,15 @@ class Stream:
         while self._others:
             yield self._others.pop(0)
         while self._acks and (self._are_acks_due or self.is_ended):
-            batch = first_of(self._acks)
+            batch = sizes.first_of(self._acks, count=ITEMS_MAX)
             del self._acks[: len(batch)]
             self._has_room.set()
             yield wire.ConnectResponse(ack=wire.AckBatch(acks=batch))
         self._are_acks_due = False
         while self._runs:
-            actions = first_of(self._runs)
+            actions = sizes.first_of(self._runs, count=ITEMS_MAX, frame_bytes=FRAME_BYTES)
             del self._runs[: len(actions)]
             yield wire.ConnectResponse(run_action=wire.RunActionBatch(actions=actions))
-
-
-def first_of(items: Sequence[Item]) -> list[Item]:
-    """As many of these, one at least, as go into one message."""
-    size = 0
-    found: list[Item] = []
-    for item in items[:ITEMS_MAX]:
-        size += item.ByteSize() + FRAME_BYTES
-        if found and size > BYTES_MAX:
-            break
-        found.append(item)
-    return found
 
 
 def count_down(message: wire.ConnectResponse, now_s: float) -> None:

@@ -170,6 +170,7 @@ def refusal_message(error: BaseException, request_id: str = "") -> operation_pb2
     info, details = _unpacked(status)
     message = operation_pb2.Refusal(code=_CODES_BY_NUMBER[status.code].name, message=status.message)
     message.reason = failure_pb2.FailureReason.Value(f"FAILURE_REASON_{info.reason}")
+    message.further_obstacles = int(info.metadata.get("left_out", "0"))
     for detail in details:
         if isinstance(detail, BadRequest):
             for field in detail.field_violations:

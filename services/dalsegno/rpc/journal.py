@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from dalsegno.rpc import convert
+from dalsegno.rpc import convert, sizes
 from dalsegno.store.records import JournalChange
 from dalsegno.v1 import change_pb2
 from dalsegno.workflow import changes
@@ -61,7 +61,7 @@ def change_message(execution_id: str, row: JournalChange, tasks: Mapping[int, Na
             message.execution_created.input = _told(message, "input", change.input)
         case changes.ExecutionMoved():
             message.execution_moved.state = convert.execution_state(change.state.value)
-            message.execution_moved.state_info = change.info
+            message.execution_moved.state_info = sizes.shortened(change.info)
             message.execution_moved.output = _told(message, "output", change.output)
         case changes.AttemptsBegun() | changes.AttemptAdded() | changes.AttemptMoved():
             _tell_attempt(message, change, task)
@@ -114,7 +114,7 @@ def _tell_task(
             message.task_moved.task_number = change.task
             message.task_moved.task_name = name
             message.task_moved.state = convert.task_state(change.state.value)
-            message.task_moved.state_info = change.info
+            message.task_moved.state_info = sizes.shortened(change.info)
             due = convert.timestamp(change.due_s)
             if due is not None:
                 message.task_moved.next_at.CopyFrom(due)
@@ -151,7 +151,7 @@ def _tell_attempt(
             _tell_key(moved, change.key, task)
             moved.state = convert.action_state(change.state.value)
             moved.result = _told(message, "result", change.result)
-            moved.error = change.error
+            moved.error = sizes.shortened(change.error)
             moved.delivery = change.delivery
             moved.executor_id = change.executor_id
             moved.delegated = change.delegated

@@ -13,6 +13,9 @@ from dalsegno.v1 import definition_pb2, environment_service_pb2, execution_pb2
 from dalsegno.workflow.identity import attempt_id, task_id
 from dalsegno.workflow.value import encode
 
+EXECUTION_VALUES = ("input", "output", "params", "errors")
+"""What is left out of an execution that would be too large."""
+
 ACTION_VALUES = ("text", "parameters", "description")
 """What is left out of an action that would be too large."""
 
@@ -73,7 +76,7 @@ def execution_message(
         description=row.description,
         errors=row.errors or "",
     )
-    return sizes.fitted(message, ("input", "output", "params", "errors"), ("state_info", "description"))
+    return sizes.fitted(message, EXECUTION_VALUES, ("state_info", "description"))
 
 
 def _environment_name(params: str | None) -> str:

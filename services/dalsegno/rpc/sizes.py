@@ -6,7 +6,7 @@ client and no executor has to raise gRPC's default limit of 4 MiB.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, MutableSequence
 from typing import Any, TypeVar
 
 from google.protobuf.message import Message
@@ -32,12 +32,14 @@ FRAME_BYTES = 8
 """What a message takes in a list beside itself, at most."""
 
 AnyMessage = TypeVar("AnyMessage", bound=Message)
+Entry = TypeVar("Entry", bound=Message | str)
 
 
-def fitted(message: AnyMessage, values: Iterable[str], words: Iterable[str] = ()) -> AnyMessage:
+def fitted(message: AnyMessage, values: Iterable[str], words: Iterable[str] = (), beside_bytes: int = 0) -> AnyMessage:
     """The message without what would make it too large: words (names of fields) are cut where they are long, then the
-    largest values go first, and `left_out` names them."""
-    if message.ByteSize() <= MESSAGE_BYTES_MAX:
+    largest values go first, and `left_out` names them. `beside_bytes`: what its answer has beside it."""
+    bytes_max = MESSAGE_BYTES_MAX - beside_bytes
+    if message.ByteSize() <= bytes_max:
         return message
     for name in words:
         setattr(message, name, shortened(getattr(message, name)))
@@ -45,8 +47,8 @@ def fitted(message: AnyMessage, values: Iterable[str], words: Iterable[str] = ()
     sizes = ((_field_bytes(message, name), name) for name in names)
     left = sorted((each for each in sizes if each[0]), reverse=True)
     gone: set[str] = set()
-    while left and message.ByteSize() > MESSAGE_BYTES_MAX:
-        beside = sum(size for size, _ in left[1:])
+    while left and message.ByteSize() > bytes_max:
+        beside = beside_bytes + sum(size for size, _ in left[1:])
         if message.ByteSize() <= ALONE_BYTES_MAX and beside <= BESIDE_BYTES_MAX:
             break
         name = left.pop(0)[1]
@@ -75,16 +77,33 @@ def shortened(text: str, bytes_max: int = WORDS_BYTES_MAX) -> str:
     return f"{text.encode()[:bytes_max].decode(errors='ignore')}… ({size:,} bytes)"
 
 
-def first_of(messages: Iterable[AnyMessage], bytes_max: int = MESSAGE_BYTES_MAX, count: int = 0) -> list[AnyMessage]:
+def first_of(
+    messages: Iterable[AnyMessage],
+    bytes_max: int = MESSAGE_BYTES_MAX,
+    count: int = 0,
+    frame_bytes: int = FRAME_BYTES,
+) -> list[AnyMessage]:
     """As many of these, one at least and at most `count` (0: any number), as go into one message."""
     size = 0
     found: list[AnyMessage] = []
     for message in messages:
-        size += message.ByteSize() + FRAME_BYTES
+        size += message.ByteSize() + frame_bytes
         if found and (size > bytes_max or len(found) == count):
             break
         found.append(message)
     return found
+
+
+def cut(entries: MutableSequence[Entry], bytes_max: int) -> int:
+    """Remove entries of a list of a message from its end until the others are no larger. How many were removed."""
+    size = 0
+    for index, entry in enumerate(entries):
+        size += (byte_length(entry) if isinstance(entry, str) else entry.ByteSize()) + FRAME_BYTES
+        if size > bytes_max:
+            removed = len(entries) - index
+            del entries[index:]
+            return removed
+    return 0
 
 
 def page_of(
