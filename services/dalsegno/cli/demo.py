@@ -7,7 +7,7 @@ import asyncio
 import typer
 
 from dalsegno.cli.examples import read_example
-from dalsegno.cli.inputs import Typed
+from dalsegno.cli.inputs import TypedInput
 from dalsegno.cli.output import print_note
 from dalsegno.cli.printing import Format
 from dalsegno.cli.run import Plan, run_at
@@ -36,7 +36,7 @@ async def _demo() -> int:
             _introduce(own)
             definition = workflow_service_pb2.CreateDefinitionsRequest(text=read_example(EXAMPLE))
             start = execution_service_pb2.StartExecutionRequest()
-            plan = Plan(definition, start, Typed((), {"base_url": url}), Format.TABLE)
+            plan = Plan(definition, start, TypedInput((), {"base_url": url}), Format.TABLE)
             return await unless_failing(own.supervisor, run_at(own.address, plan, private=True))
 
 

@@ -11,7 +11,7 @@ from dalsegno.cli.advice import advise
 from dalsegno.cli.connection import DEFAULT_SERVER, PATIENCE_S, Connection, ask
 from dalsegno.cli.exits import exit_code_of
 from dalsegno.cli.foresight import print_foresight
-from dalsegno.cli.inputs import ANY, Typed, encode_json, read_input, read_labels
+from dalsegno.cli.inputs import ANY, TypedInput, encode_json, read_input, read_labels
 from dalsegno.cli.lines import detail_of, subject_of, why
 from dalsegno.cli.options import (
     Comment,
@@ -80,7 +80,7 @@ def start(
     output: Output = Format.TABLE,
 ) -> None:
     """Start an execution of a stored workflow, print its id, and return at once."""
-    typed = Typed.of(pairs, source)
+    typed = TypedInput.of(pairs, source)
     request = messages.StartExecutionRequest(
         namespace=namespace,
         workflow=name,

@@ -33,14 +33,14 @@ ANY = Types()
 
 
 @dataclass(frozen=True, slots=True)
-class Typed:
+class TypedInput:
     """The input as it was typed; what its values mean is known once the types are."""
 
     pairs: Sequence[str]
     whole: Mapping[str, object]
 
     @classmethod
-    def of(cls, pairs: Sequence[str] | None, source: str) -> Typed:
+    def of(cls, pairs: Sequence[str] | None, source: str) -> TypedInput:
         """What `-i` and `--input` say. Raises Complaint for what cannot be read whatever the types are."""
         for each in pairs or ():
             _split(each)

@@ -16,7 +16,7 @@ from dalsegno.cli.advice import advise
 from dalsegno.cli.connection import DEFAULT_SERVER, PATIENCE_S, Connection, ask, connect
 from dalsegno.cli.exits import Complaint, exit_code_of
 from dalsegno.cli.failures import print_failure
-from dalsegno.cli.inputs import ANY, Typed, Types, encode_json, read_document, read_input, read_labels
+from dalsegno.cli.inputs import ANY, TypedInput, Types, encode_json, read_document, read_input, read_labels
 from dalsegno.cli.options import (
     Comment,
     Environment,
@@ -84,7 +84,7 @@ def run(
         comment=comment,
         request_id=request_id_or_new(""),
     )
-    plan = Plan(definition, start, Typed.of(pairs, source), output)
+    plan = Plan(definition, start, TypedInput.of(pairs, source), output)
     raise typer.Exit(asyncio.run(_run(server, plan)))
 
 
@@ -95,7 +95,7 @@ class Plan:
     definition: workflow_service_pb2.CreateDefinitionsRequest
     """What is stored first; without a text: nothing."""
     start: execution_service_pb2.StartExecutionRequest
-    typed: Typed
+    typed: TypedInput
     output: Format
 
 

@@ -13,6 +13,7 @@ from rich.tree import Tree
 from dalsegno.cli.clean import one_line
 from dalsegno.cli.output import STYLES, reason, short
 from dalsegno.cli.picture import Child, Picture, Task
+from dalsegno.cli.table import fold
 from dalsegno.cli.times import seconds
 
 _SYMBOLS = {
@@ -31,6 +32,8 @@ _SYMBOLS = {
 _SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 _BAR_WIDTH = 16
 _INFO_WIDTH = 200
+_LABEL_LINES = 3
+"""So many lines below a task say what it waits for, or why it failed."""
 _NAME_WIDTH = 32
 _GUIDE = 4
 """So far to the right a branch stands."""
@@ -59,13 +62,9 @@ def draw(
     left = room - len(shown) - bool(hidden)
     parents = sum(bool(task.children) for task in shown)
     for task in shown:
-        line = _line(picture, task, names, now_s)
-        why = reason(task.info, _INFO_WIDTH) if task.info and task.state != "SUCCESS" else ""
-        is_apart = line.cell_len + cell_len(why) + 2 > width - _GUIDE and left > 0
-        left -= bool(why) and is_apart
-        branch = tree.add(
-            line.append(f"\n  {why}" if is_apart else f"  {why}", STYLES.get(task.state)) if why else line
-        )
+        label = _label(picture, task, names, now_s, width - _GUIDE, left)
+        left -= label.plain.count("\n")
+        branch = tree.add(label)
         if task.children and left > 0:
             used = _add_children(branch, pictures, task, left // parents, now_s, width - _GUIDE)
             left, parents = left - used, parents - 1
@@ -166,7 +165,22 @@ def _header(picture: Picture, now_s: float) -> Text:
     return header
 
 
-def _line(picture: Picture, task: Task, width: int, now_s: float) -> Text:
+def _label(picture: Picture, task: Task, names: int, now_s: float, width: int, spare: int) -> Text:
+    """A task, and what it waits for or why it failed: on its line if that fits, else on some of the spare lines."""
+    waits = str(task.waiting(picture.execution_id, now_s))
+    why = reason(task.info, _INFO_WIDTH) if task.info and task.state != "SUCCESS" else ""
+    told = "; ".join(filter(None, [waits, why]))
+    label = _line(task, names, now_s, with_runs=not waits)
+    style = STYLES.get(task.state, "") if why else "bold" if "answer" in waits else "dim"
+    if told and label.cell_len + cell_len(told) + 2 > width and spare > 0:
+        for part in fold(Text(told, style=style), width, 2, min(spare, _LABEL_LINES)):
+            label.append("\n").append_text(part)
+    elif told:
+        label.append(f"  {told}", style=style)
+    return label
+
+
+def _line(task: Task, width: int, now_s: float, *, with_runs: bool) -> Text:
     style = STYLES.get(task.state, "")
     # Cut at the width of the terminal, with an ellipsis: a tree whose lines wrap cannot be read.
     line = Text(no_wrap=True, overflow="ellipsis")
@@ -180,10 +194,7 @@ def _line(picture: Picture, task: Task, width: int, now_s: float) -> Text:
         line.append(f"  attempt {task.attempt}", style="blue")
     if task.superseded:
         line.append("  superseded", style="dim")
-    waits = str(task.waiting(picture.execution_id, now_s))
-    if waits:
-        line.append(f"  {waits}", style="bold" if "answer" in waits else "dim")
-    if task.runs and not waits:
+    if task.runs and with_runs:
         line.append(f"  {short(task.runs, _NAME_WIDTH)}", style="dim")
     return line
 

@@ -102,7 +102,7 @@ class Waiting:
             yield f"waits for tasks {self.joins}"
         if self.child:
             yield f"waits for execution {self.child}"
-        until = f" until {due(self.deadline)}" if self.deadline is not None else ""
+        until = _until(self.deadline) if self.deadline is not None else ""
         if self.questions:
             yield f"waits for an answer{until}: {' / '.join(map(str, self.questions))}"
         elif self.delegate:
@@ -113,7 +113,16 @@ class Waiting:
 
 def _at(stamp: Timestamp | None) -> str:
     told = due(stamp) if stamp is not None else ""
-    return told if told.startswith(("in ", "now")) or told.endswith("ago") else f"at {told}"
+    return told if _is_relative(told) else f"at {told}"
+
+
+def _until(stamp: Timestamp) -> str:
+    told = due(stamp)
+    return f" (over {told})" if _is_relative(told) else f" until {told}"
+
+
+def _is_relative(told: str) -> bool:
+    return told.startswith(("in ", "now")) or told.endswith("ago")
 
 
 def waiting_of(task: execution_pb2.TaskExecution, actions: Iterable[execution_pb2.ActionExecution] = ()) -> Waiting:
