@@ -29,7 +29,8 @@ COPIED = re.compile("^next: |dalsegno ")
 RAW = {"output"}
 """Commands that print a value as it is, for whatever reads it."""
 _STYLES = re.compile(r"\x1b\[[0-9;]*m")
-_REDRAWN = re.compile(r"(?:\x1b\[\?25[lh]|\r?\x1b\[2K|\x1b\[1A)+")
+_CURSOR = re.compile(r"\x1b\[\?25[lh]")
+_REDRAWN = re.compile(r"(?:\r?\x1b\[2K|\x1b\[1A)+")
 
 
 class Player(grpc.GenericRpcHandler):
@@ -110,7 +111,7 @@ def on_a_terminal(words: list[str], address: str, now_s: float, columns: int) ->
 
 def _last_frame(printed: str) -> str:
     """What stands on the screen at the end: of what was drawn again and again the last."""
-    text = _STYLES.sub("", printed).replace("\r\n", "\n")
+    text = _CURSOR.sub("", _STYLES.sub("", printed)).replace("\r\n", "\n")
     assert "\x1b" not in _REDRAWN.sub("", text)
     frames = [frame for frame in _REDRAWN.split(text) if frame.strip()]
     return "\n".join(line.rstrip() for line in (frames[-1] if frames else "").splitlines()) + "\n"
