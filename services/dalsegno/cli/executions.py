@@ -39,9 +39,9 @@ from dalsegno.cli.reads import (
     OPEN_READ,
     Standing,
     read_actions,
+    read_all_waits,
     read_execution,
     read_standing,
-    read_standings,
     read_tasks,
     read_whole,
 )
@@ -134,7 +134,7 @@ def list_executions(
         found = await fetch(connection)
         unsaid = [each for each in found if each.state not in ENDED and not each.state_info]
         is_for_people = output is Format.TABLE and not PRINTING.key
-        standings = await read_standings(connection, unsaid[:WAITS_READ] if is_for_people else [])
+        standings = await read_all_waits(connection, unsaid[:WAITS_READ] if is_for_people else [])
         return found, {each.execution.id: each for each in standings}
 
     found, standings = call(server, fetch_standing)

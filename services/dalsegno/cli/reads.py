@@ -90,15 +90,22 @@ async def read_value(connection: Connection, request: messages.ReadValueRequest)
                 await patience.wait(error)
 
 
-async def read_standing(connection: Connection, execution: execution_pb2.Execution) -> Standing:
+async def read_waits(connection: Connection, execution: execution_pb2.Execution) -> Standing:
     """What an execution waits for; of one that has ended that is nothing, and nothing is asked."""
     standing = Standing(execution)
     if execution.state not in ENDED:
         standing.tasks = await read_tasks(connection, execution.id, OPEN_TASKS, OPEN_READ)
         standing.actions = await read_actions(connection, execution.id, OPEN_ACTIONS, OPEN_READ)
-        if any(each.state == execution_pb2.TASK_STATE_ERROR for each in execution.task_counts):
-            failed = await read_tasks(connection, execution.id, _FAILED_TASKS, OPEN_READ)
-            standing.failed = [each for each in failed if not each.error_handled]
+    return standing
+
+
+async def read_standing(connection: Connection, execution: execution_pb2.Execution) -> Standing:
+    """What an execution waits for, what has failed, and why it is paused."""
+    standing = await read_waits(connection, execution)
+    has_failed = any(each.state == execution_pb2.TASK_STATE_ERROR for each in execution.task_counts)
+    if has_failed and execution.state not in ENDED:
+        failed = await read_tasks(connection, execution.id, _FAILED_TASKS, OPEN_READ)
+        standing.failed = [each for each in failed if not each.error_handled]
     if execution.state in PAUSES:
         standing.is_paused_by_request = await _is_paused_by_request(connection, execution)
     return standing
@@ -117,13 +124,13 @@ async def read_open_actions(
     return list(await asyncio.gather(*map(read, executions)))
 
 
-async def read_standings(connection: Connection, executions: Sequence[execution_pb2.Execution]) -> list[Standing]:
-    """The same of several executions, a few at once."""
+async def read_all_waits(connection: Connection, executions: Sequence[execution_pb2.Execution]) -> list[Standing]:
+    """What several executions wait for, a few asked at once."""
     turns = asyncio.Semaphore(_AT_ONCE)
 
     async def read(execution: execution_pb2.Execution) -> Standing:
         async with turns:
-            return await read_standing(connection, execution)
+            return await read_waits(connection, execution)
 
     return list(await asyncio.gather(*map(read, executions)))
 
