@@ -89,7 +89,7 @@ async def test_an_inquiry_is_answered_and_a_command_is_not_run(tmp_path: Path) -
         execution_id = await system.begin("local", {"code": 0})
         await system.until(execution_id, lambda change: change.attempt_added.task_name == "greet")
         (command,) = await system.attempts(execution_id)
-        assert (state_of(command), command.waiting_for) == ("READY", "executor")
+        assert (state_of(command), command.waiting_for) == ("READY", f"executor of {command.action}")
         assert system.findings() == []
 
 

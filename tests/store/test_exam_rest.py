@@ -5,9 +5,11 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 
+import msgspec
 import pytest
 from tests.store.scenes import LARGE, add_task, create, save, start
 
+from dalsegno.store.inspection import check_execution
 from dalsegno.store.records import (
     ClockRow,
     Deletion,
@@ -16,6 +18,8 @@ from dalsegno.store.records import (
     DueMessage,
     Member,
     NewMessage,
+    NewProgress,
+    Progress,
     RequestRow,
     SessionRow,
     Thing,
@@ -262,3 +266,29 @@ def test_attempts_are_found_by_alias(store: Store) -> None:
         assert [each.execution_id for each in queries.aliased_attempts("order-17", "shop")] == ["e4"]
         assert queries.aliased_attempts("order-18", "") == []
         assert queries.aliased_attempts("", "") == []
+
+
+def test_progress_is_kept_with_the_attempt_that_says_so(store: Store) -> None:
+    """Written by itself it stays when the attempt changes, for the delivery that said it only, and only until its end;
+    no journal tells it, and the rows are right without."""
+    scene = add_task(start("e1"), 1, AttemptState.RUNNING)
+    other = add_task(start("e2"), 1, AttemptState.RUNNING)
+    save(store, scene, other)
+    told = Progress("half", 0.5, '{"a":1}', 3.0, delivery=1)
+    with store.write() as transaction:
+        assert transaction.queries.telling_attempts(["e1", "e2"]) == {}
+        late = msgspec.structs.replace(told, delivery=2)
+        transaction.save_progress([NewProgress("e1", (1, 0, 1), told), NewProgress("e2", (1, 0, 1), late)])
+        transaction.save_progress([NewProgress("e3", (1, 0, 1), told)])
+        found = transaction.queries.telling_attempts(["e1", "e2", "e3"])
+        assert [(row.key, row.input) for row in found.pop("e1")] == [((1, 0, 1), None)]
+        assert found == {}
+    save(store, scene.do(AttemptMoved(key=(1, 0, 1), state=AttemptState.SUCCESS, at_s=4.0)))
+    with store.write() as transaction:
+        transaction.save_progress([NewProgress("e1", (1, 0, 1), msgspec.structs.replace(told, text="late"))])
+        queries = transaction.queries
+        row = queries.attempt("e1", (1, 0, 1))
+        assert row is not None
+        assert msgspec.json.decode(row.progress, type=Progress) == told
+        assert queries.telling_attempts(["e1"]) == {}
+        assert check_execution(queries, "e1") == []

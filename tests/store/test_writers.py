@@ -178,6 +178,8 @@ def test_a_store_of_an_older_version_counts_on_from_its_newest_execution(shared_
             "ALTER TABLE sessions DROP COLUMN connected_s",
             "ALTER TABLE sessions DROP COLUMN heard_s",
             "ALTER TABLE attempts DROP COLUMN digest",
+            "DROP INDEX attempts_telling",
+            "ALTER TABLE attempts DROP COLUMN progress",
             "DROP TABLE descriptions",
             "UPDATE alembic_version SET version_num = '0003'",
         ):

@@ -64,6 +64,10 @@ class ActionCancelled(Exception):
     """The action was stopped before its end: neither a success nor a failure."""
 
 
+def _tell_nobody(text: str, fraction: float | None) -> None:
+    """Where an action is called by nobody who shows its progress."""
+
+
 @dataclass(frozen=True, slots=True)
 class ActionContext:
     """Where an action runs."""
@@ -91,6 +95,18 @@ class ActionContext:
     """W3C headers: `traceparent`, `tracestate`."""
     cancelled: threading.Event = field(default_factory=threading.Event, repr=False)
     """Set when the outcome no longer counts. A long blocking action looks at it; an async one is cancelled instead."""
+    tell: Callable[[str, float | None], None] = field(default=_tell_nobody, repr=False)
+    """See `report`."""
+
+    def report(self, text: str, fraction: float | None = None) -> None:
+        """Say how far the action has come: in a few words (at most 1,000 characters), and from 0 to 1 if that is known.
+
+        As often as it likes, from any thread: of several within a second the last is shown. Raises ValueError for a
+        fraction beyond 0 and 1.
+        """
+        if fraction is not None and not 0 <= fraction <= 1:
+            raise ValueError(f"the fraction must be from 0 to 1, not {fraction}")
+        self.tell(text, fraction)
 
 
 class Action(Generic[P, R_co]):

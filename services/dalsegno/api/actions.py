@@ -34,6 +34,9 @@ class Actions(action_service_pb2_grpc.ActionServiceServicer):
     async def UpdateAction(self, request: wire.UpdateActionRequest, context: Any) -> wire.UpdateActionResponse:
         return await self._writes.submit("update_action", request, context, wire.UpdateActionResponse)
 
+    async def HeartbeatAction(self, request: wire.HeartbeatActionRequest, context: Any) -> wire.HeartbeatActionResponse:
+        return await self._writes.submit("heartbeat_action", request, context, wire.HeartbeatActionResponse)
+
     async def GetActionExecution(
         self, request: wire.GetActionExecutionRequest, context: Any
     ) -> wire.GetActionExecutionResponse:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 
 import grpc
 
 from dalsegno.api.reads import Reads
 from dalsegno.rpc.channel import call_metadata
+from dalsegno.store.records import AttemptRow, Standing
+from dalsegno.store.store import Queries
 from dalsegno.v1 import engine_service_pb2, engine_service_pb2_grpc
 
 _log = logging.getLogger("dalsegno.api")
@@ -28,6 +30,8 @@ class Watched:
         self.revision = 0
         self.deleted = False
         self.moved = asyncio.Event()
+        self.telling: tuple[AttemptRow, ...] = ()
+        """Its attempts that have said how far they have come, and have not ended."""
         self.rested = asyncio.Event()
         """Set when it may have come to rest, or been paused: those who wait for that read it only then."""
 
@@ -42,6 +46,12 @@ class Watched:
         self.moved.set()
         if resting:
             self.rested.set()
+
+    def tell_progress(self, telling: Sequence[AttemptRow]) -> None:
+        """How far its attempts have come, as they say."""
+        if (told := tuple(telling)) != self.telling:
+            self.telling = told
+            self.moved.set()
 
 
 class Follower:
@@ -97,7 +107,7 @@ class Follower:
             if not asked:
                 continue
             try:
-                found = await self._reads.run(lambda queries, ids=asked: queries.standings(ids))  # type: ignore[misc]
+                found, telling = await self._reads.run(lambda queries, ids=asked: _look(queries, ids))  # type: ignore[misc]
             except Exception as error:  # the store is away: the next second asks again
                 _log.warning("cannot read revisions", extra={"error": str(error)})
                 continue
@@ -108,3 +118,9 @@ class Follower:
                         watched.tell(None, resting=True)
                     else:
                         watched.tell(standing.revision, resting=standing.resting)
+                        watched.tell_progress(telling.get(execution_id, ()))
+
+
+def _look(queries: Queries, execution_ids: Collection[str]) -> tuple[dict[str, Standing], dict[str, list[AttemptRow]]]:
+    """Where executions have come to, and what their attempts say of how far they have."""
+    return queries.standings(execution_ids), queries.telling_attempts(execution_ids)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 from dalsegno.api import reading
@@ -12,10 +12,11 @@ from dalsegno.api.reads import Reads
 from dalsegno.rpc import convert, journal, sizes, views
 from dalsegno.rpc.messages import NOTHING
 from dalsegno.rpc.tokens import ResumeTokens
-from dalsegno.store.records import ExecutionRow
+from dalsegno.store.records import AttemptRow, ExecutionRow
 from dalsegno.store.store import Queries
 from dalsegno.v1 import execution_pb2
 from dalsegno.v1 import execution_service_pb2 as wire
+from dalsegno.workflow.identity import AttemptKey
 from dalsegno.workflow.refusals import NotFound, RevisionAhead
 from dalsegno.workflow.states import COMPLETED_EXECUTION
 
@@ -52,6 +53,8 @@ class Watcher:
         self._request = request
         self._sent = 0
         self._at_rest = False
+        self._told: dict[AttemptKey, str] = {}
+        """What was sent last of how far attempts have come, as the store has it."""
         self._names = reading.ChangeNames(self._id)
         self._tokens: ResumeTokens
 
@@ -82,6 +85,10 @@ class Watcher:
                 return
             if watched.deleted:
                 raise NotFound("execution", self._id)
+            if news := [row for row in watched.telling if self._told.get(row.key) != row.progress]:
+                told = await self._reads.run(lambda queries, rows=news: self._told_progress(queries, rows))  # type: ignore[misc]
+                if told is not None:
+                    yield told
             try:
                 async with asyncio.timeout(PROGRESS_S):
                     await watched.moved.wait()
@@ -130,6 +137,15 @@ class Watcher:
         awaited = views.read_awaited(queries, [row]).get(row.id, NOTHING)
         batch = Response.ChangeBatch(changes=changes, waiting_for=awaited.names, further_waiting_for=awaited.further)
         return Response(resume_token=self._token(self._sent), changes=batch)
+
+    def _told_progress(self, queries: Queries, rows: Sequence[AttemptRow]) -> Response | None:
+        """What these attempts say of how far they have come; None when it is of no delivery that counts."""
+        self._told.update((row.key, row.progress) for row in rows)
+        tasks = views.progress_messages(queries, rows)
+        if not tasks:
+            return None
+        batch = Response.ActionProgressBatch(tasks=tasks)
+        return Response(resume_token=self._token(self._sent), action_progress=batch)
 
     def _progress(self, queries: Queries) -> Response:
         row = views.found(queries.execution(self._id), self._id)

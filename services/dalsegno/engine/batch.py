@@ -15,7 +15,7 @@ from dalsegno.engine.copies import Copies, Copy
 from dalsegno.engine.inquiries import answered
 from dalsegno.engine.outside import Lookups, TransactionOutside
 from dalsegno.engine.page import Page
-from dalsegno.store.records import JournalEntry, NewMessage, Saved
+from dalsegno.store.records import JournalEntry, NewMessage, Progress, Saved
 from dalsegno.store.store import Transaction
 from dalsegno.workflow import machine
 from dalsegno.workflow.changes import AnyChange, ExecutionCreated
@@ -102,9 +102,7 @@ class Batch:
 
         `at_s` is the time as engines count it, `shift_s` what it is ahead of the store's clock (see clock.py).
         """
-        self.transaction = transaction
-        self.at_s = at_s
-        self.shift_s = shift_s
+        self.transaction, self.at_s, self.shift_s = transaction, at_s, shift_s
         self.outside = TransactionOutside(lookups, transaction.queries)
         self.lookups = lookups
         self.touched: dict[str, Touched] = {}
@@ -115,6 +113,8 @@ class Batch:
         self.deleted: list[str] = []
         self.ended_sessions: set[str] = set()
         """Nothing more is handed to these."""
+        self.progress: dict[tuple[str, AttemptKey], Progress] = {}
+        """How far attempts have come, as was said: no event, and written once a second."""
         self.held: dict[str, list[tuple[str, AttemptKey]]] = {}
         """Of some sessions all attempts that they run, as the store has it before what this batch decides."""
         self.taken: dict[str, AnyEvent] = {}

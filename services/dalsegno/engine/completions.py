@@ -18,8 +18,10 @@ from dalsegno.engine.operations import (
     namespaces_of,
     thing_of,
 )
+from dalsegno.engine.progress import read_progress, wrong_progress
 from dalsegno.engine.reports import ERROR_CHARACTERS_MAX
 from dalsegno.engine.tokens import Tokens
+from dalsegno.rpc import convert
 from dalsegno.rpc.convert import Fields
 from dalsegno.v1 import action_service_pb2 as actions
 from dalsegno.v1 import execution_pb2
@@ -28,7 +30,7 @@ from dalsegno.workflow.execution import Execution
 from dalsegno.workflow.identity import AttemptKey, attempt_id
 from dalsegno.workflow.records import Attempt
 from dalsegno.workflow.refusals import InvalidRequest, NotFound, Refused, Violation
-from dalsegno.workflow.states import COMPLETED_ATTEMPT
+from dalsegno.workflow.states import COMPLETED_ATTEMPT, AttemptState
 from dalsegno.workflow.value import Value
 
 _OUTCOMES = {
@@ -177,6 +179,37 @@ class UpdateAction(Report[actions.UpdateActionRequest, actions.UpdateActionRespo
         return self.report(asked, plan, batch, actions.UpdateActionResponse())
 
 
+class HeartbeatAction(Report[actions.HeartbeatActionRequest, actions.HeartbeatActionResponse]):
+    """See action_service.proto for what it promises. Nothing of it is an event: it changes no execution."""
+
+    def check(self, asked: Asked[actions.HeartbeatActionRequest], batch: Batch) -> ReportPlan:
+        fields = Fields()
+        fields.text("namespace", asked.request.namespace)
+        for name, fault in wrong_progress(asked.request.progress):
+            fields.refuse(f"progress.{name}", fault)
+        return ReportPlan(*self.find(fields, asked.request, batch), "running")
+
+    def carry_out(
+        self, asked: Asked[actions.HeartbeatActionRequest], plan: ReportPlan, batch: Batch
+    ) -> Answer[actions.HeartbeatActionResponse]:
+        name = attempt_id(plan.execution_id, plan.key)
+        _, attempt = _attempt(plan, batch, name)
+        if attempt.state in COMPLETED_ATTEMPT:
+            raise Refused.of(f"action execution {name}", f"has ended already: {attempt.state}")
+        if plan.delivery not in (None, attempt.delivery):
+            raise Refused.of(f"action execution {name}", "was handed out again")
+        if attempt.state is AttemptState.READY:
+            raise Refused.of(f"action execution {name}", "has not been handed out: nobody works on it")
+        if asked.request.HasField("progress"):
+            told = read_progress(asked.request.progress, attempt.delivery, batch.at_s)
+            batch.progress[plan.execution_id, plan.key] = told
+        return Answer(actions.HeartbeatActionResponse(state=convert.action_state(attempt.state.value)))
+
+
 def operations(tokens: Tokens) -> Mapping[str, AnyOperation]:
     """The operations of this file; `tokens` reads task tokens."""
-    return {"complete_action": CompleteAction(tokens), "update_action": UpdateAction(tokens)}
+    return {
+        "complete_action": CompleteAction(tokens),
+        "update_action": UpdateAction(tokens),
+        "heartbeat_action": HeartbeatAction(tokens),
+    }

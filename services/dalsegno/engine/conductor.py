@@ -411,6 +411,7 @@ class Conductor:
             cancels=batch.cancels,
             hints=hints,
             broken=broken,
+            progress=batch.progress,
             notices=batch.notices,
         )
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from dalsegno.engine.conductor import Conductor
 from dalsegno.engine.metrics import STREAMS
+from dalsegno.engine.progress import Board, read_progress
 from dalsegno.engine.refused import RefusedReport
 from dalsegno.engine.reports import UnfitReport, ack_of, read_greeting, read_report
 from dalsegno.engine.results import Committed
@@ -19,7 +20,7 @@ from dalsegno.engine.streams import Stream, count_down
 from dalsegno.engine.work import Told
 from dalsegno.rpc import convert
 from dalsegno.store.descriptions import read_description
-from dalsegno.store.records import SessionRow
+from dalsegno.store.records import Progress, SessionRow
 from dalsegno.v1 import executor_service_pb2 as wire
 from dalsegno.v1 import executor_service_pb2_grpc
 from dalsegno.workflow.events import DeliveryLost
@@ -43,8 +44,10 @@ _log = logging.getLogger(__name__)
 class Executors(executor_service_pb2_grpc.ExecutorServiceServicer):
     """All executors that are connected to this engine."""
 
-    def __init__(self, conductor: Conductor, settings: Settings, engine_id: str) -> None:
+    def __init__(self, conductor: Conductor, settings: Settings, engine_id: str, board: Board | None = None) -> None:
+        """`board`: where it notes how far actions have come."""
         self._conductor = conductor
+        self._board = Board() if board is None else board
         self._settings = settings
         self._engine_id = engine_id
         self._streams: dict[str, Stream] = {}
@@ -216,10 +219,13 @@ class Executors(executor_service_pb2_grpc.ExecutorServiceServicer):
             execution_id, event = read_report(outcome)
         except UnfitReport as error:
             unfit = error
-        name, delivery = outcome.action_execution_id, outcome.delivery
+        named = outcome.action_execution_id, outcome.delivery, outcome.outcome
         if unfit is not None and unfit.about is None:
-            stream.acknowledge(ack_of(name, delivery, "refused", str(unfit)))
+            stream.acknowledge(ack_of(*named, "refused", str(unfit)))
             return
+        progress: Progress | None = None
+        if outcome.HasField("progress"):
+            progress = read_progress(outcome.progress, outcome.delivery, self._conductor.clock.now_s())
 
         # Not the outcome itself, which may be large: the reply is kept until it is stored.
         size = REPORT_BYTES + len(outcome.result) + len(outcome.error)
@@ -230,16 +236,19 @@ class Executors(executor_service_pb2_grpc.ExecutorServiceServicer):
                 return
             stream.settle(size)
             if unfit is not None:
-                stream.acknowledge(ack_of(name, delivery, "refused", str(unfit)))
-            elif error is not None:
-                stream.acknowledge(ack_of(name, delivery, "refused", _sentence(error)))
-            else:
-                stream.acknowledge(ack_of(name, delivery, told.verdict))
+                stream.acknowledge(ack_of(*named, "refused", str(unfit)))
+                return
+            if error is not None:
+                stream.acknowledge(ack_of(*named, "refused", _sentence(error)))
+                return
+            stream.acknowledge(ack_of(*named, told.verdict))
+            if progress is not None and told.verdict == "accepted":
+                self._board.note(execution_id, event.key, progress)
 
         stream.take_in(size)
         if unfit is not None and unfit.about is not None:
             self._conductor.dispatcher.report(stream, *unfit.about)
-            self._conductor.put(RefusedReport(unfit.about, delivery, stream.session_id, unfit.error, reply))
+            self._conductor.put(RefusedReport(unfit.about, named[1], stream.session_id, unfit.error, reply))
         else:
             if event.outcome != "running":
                 self._conductor.dispatcher.report(stream, execution_id, event.key)

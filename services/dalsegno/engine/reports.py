@@ -6,6 +6,7 @@ import re
 import uuid
 from collections.abc import Iterator, Mapping
 
+from dalsegno.engine.progress import wrong_progress
 from dalsegno.engine.sessions import Delivery, Greeting
 from dalsegno.rpc import convert
 from dalsegno.rpc.gate import wrong_fields
@@ -111,11 +112,21 @@ def _faults(told: wire.TaskDone, outcome: str, wrong: Mapping[str, str]) -> Iter
         yield f"alias has {len(told.alias):,} characters; at most {NAME_CHARACTERS_MAX} are allowed"
     if outcome != "delegated":
         yield from (f"{name} goes with DELEGATED only" for name in _OF_DELEGATES if _is_said(told, name))
+    yield from _progress_faults(told, outcome, wrong)
     for name in ("elapsed", "completion_timeout"):
         if name in wrong:
             yield f"{name} {wrong[name]}"
         elif convert.length_s(getattr(told, name)) < 0:
             yield f"{name} is negative"
+
+
+def _progress_faults(told: wire.TaskDone, outcome: str, wrong: Mapping[str, str]) -> Iterator[str]:
+    if not told.HasField("progress"):
+        return
+    if outcome != "running":
+        yield "progress goes with RUNNING only"
+    yield from (f"{name} {fault}" for name, fault in wrong.items() if name.startswith("progress."))
+    yield from (f"progress.{name} {fault}" for name, fault in wrong_progress(told.progress))
 
 
 _OF_DELEGATES = ("alias", "completion_timeout")
@@ -152,10 +163,16 @@ def _failure(told: wire.TaskDone, reason: str) -> str:
     return error
 
 
-def ack_of(action_execution_id: str, delivery: int, verdict: str, reason: str = "") -> wire.Ack:
+def ack_of(
+    action_execution_id: str, delivery: int, outcome: wire.TaskOutcome.ValueType, verdict: str, reason: str = ""
+) -> wire.Ack:
     """The acknowledgement of an outcome."""
     return wire.Ack(
-        action_execution_id=action_execution_id, delivery=delivery, verdict=_VERDICTS[verdict], reason=reason
+        action_execution_id=action_execution_id,
+        delivery=delivery,
+        verdict=_VERDICTS[verdict],
+        reason=reason,
+        outcome=outcome,
     )
 
 

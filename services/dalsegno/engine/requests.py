@@ -77,7 +77,7 @@ class Request(Work):
         return self.refusal is None and self._operation.must_wait(self._plan, batch)
 
     def carry_out(self, batch: Batch) -> None:
-        asked, request_id = self._asked, self._asked.request.request_id
+        asked, request_id = self._asked, getattr(self._asked.request, "request_id", "")
         if not request_id or getattr(asked.request, "dry_run", False):
             self._answer = self._carried_out(batch).response
             return

@@ -9,8 +9,9 @@ from dalsegno.engine.batch import Cancel
 from dalsegno.engine.feed import Hint
 from dalsegno.engine.streams import Stream
 from dalsegno.engine.work import Work
-from dalsegno.store.records import NewMessage
+from dalsegno.store.records import NewMessage, Progress
 from dalsegno.v1 import executor_service_pb2 as wire
+from dalsegno.workflow.identity import AttemptKey
 
 
 @dataclass(slots=True)
@@ -29,6 +30,8 @@ class Committed:
     hints: dict[str, Hint] = field(default_factory=dict)
     broken: dict[str, str] = field(default_factory=dict)
     """Executions that could not be stepped, and why: they are to be ended."""
+    progress: dict[tuple[str, AttemptKey], Progress] = field(default_factory=dict)
+    """How far attempts have come, as was said."""
     notices: list[NewMessage] = field(default_factory=list)
     """To be posted now."""
 

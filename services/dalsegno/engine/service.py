@@ -19,6 +19,7 @@ from dalsegno.engine.feed import Feed
 from dalsegno.engine.notifier import Notifier
 from dalsegno.engine.outside import Lookups
 from dalsegno.engine.page import count_death, open_page
+from dalsegno.engine.progress import Board, WriteProgress
 from dalsegno.engine.requests import PruneRequests
 from dalsegno.engine.results import Committed
 from dalsegno.engine.server import EngineServer
@@ -82,7 +83,8 @@ class Engine:
         self._timers = Timers(self._clock, self.conductor.put, self.conductor.put_slice)
         self._notifier = Notifier(self.conductor.put)
         self._feed = Feed()
-        self._executors = Executors(self.conductor, settings, self.id)
+        self._board = Board()
+        self._executors = Executors(self.conductor, settings, self.id, self._board)
         self._front = EngineServer(self.conductor, self._feed, tokens)
         self.conductor.on_commit.append(self._committed)
         self._server = Server(settings.listen, SERVICES, insecure=settings.insecure, roomy=ROOMY)
@@ -125,6 +127,8 @@ class Engine:
 
     def _committed(self, committed: Committed) -> None:
         self._timers.add(committed.messages)
+        for (execution_id, key), progress in committed.progress.items():
+            self._board.note(execution_id, key, progress)
         self._notifier.send(committed.notices)
         self._feed.tell(committed.hints)
 
@@ -141,6 +145,8 @@ class Engine:
                 *(self._executors, self.settings.lease_s, self._may_end), sweep=sweep, is_shared=self._is_shared
             )
             self.conductor.put(leases)
+            if self._board:
+                self.conductor.put(WriteProgress(self._board))
             self.conductor.put(Poll(self._timers, self.conductor.dispatcher.scan))
             if ticks % PRUNE_EVERY_TICKS == 0:
                 self.conductor.put(PruneRequests())

@@ -9,6 +9,7 @@ from dalsegno.v1.executor_service_pb2 import (
     TASK_OUTCOME_CANCELLED,
     TASK_OUTCOME_DELEGATED,
     TASK_OUTCOME_FAILED,
+    TASK_OUTCOME_RUNNING,
     TASK_OUTCOME_SUCCEEDED,
     TaskDone,
     TaskOutcome,
@@ -16,6 +17,7 @@ from dalsegno.v1.executor_service_pb2 import (
 from dalsegno.workflow.value import VALUE_BYTES_MAX, UnfitValue, byte_length, checked, encode
 
 ERROR_CHARACTERS_MAX = 65_536
+PROGRESS_CHARACTERS_MAX = 1_000
 
 WORDS: dict[TaskOutcome.ValueType, str] = {
     TASK_OUTCOME_SUCCEEDED: "succeeded",
@@ -68,6 +70,15 @@ def describe_exception(action: str, error: BaseException) -> TaskDone:
 
 def describe_failure(words: str) -> TaskDone:
     return TaskDone(outcome=TASK_OUTCOME_FAILED, error=_clean(words))
+
+
+def describe_progress(text: str, fraction: float | None) -> TaskDone:
+    """That an action runs, and how far it says that it has come."""
+    done = TaskDone(outcome=TASK_OUTCOME_RUNNING)
+    done.progress.text = _clean(text)[:PROGRESS_CHARACTERS_MAX]
+    if fraction is not None:
+        done.progress.fraction = fraction
+    return done
 
 
 def describe_cancel(words: str) -> TaskDone:

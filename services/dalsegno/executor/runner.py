@@ -7,6 +7,8 @@ thread cannot be stopped: its outcome is dropped, and it keeps its slot until it
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import dataclasses
 import inspect
 import logging
 import time
@@ -19,7 +21,13 @@ from dalsegno.actions.action import ActionContext, ActionFailed
 from dalsegno.actions.permission import explain_absence
 from dalsegno.actions.registry import AnyAction, Registry
 from dalsegno.executor.outbox import Key
-from dalsegno.executor.outcome import describe_cancel, describe_exception, describe_failure, describe_result
+from dalsegno.executor.outcome import (
+    describe_cancel,
+    describe_exception,
+    describe_failure,
+    describe_progress,
+    describe_result,
+)
 from dalsegno.v1.executor_service_pb2 import RunAction, TaskDone
 from dalsegno.workflow.value import UnfitValue, decode
 
@@ -62,10 +70,13 @@ class Runner:
         threads: int,
         report: Callable[[TaskDone, Run], None],
         free: Callable[[Run], None],
+        tell: Callable[[TaskDone, Run], None],
     ) -> None:
+        """`tell` is called, on the event loop, with how far an action says that it has come."""
         self._registry = registry
         self._report = report
         self._free = free
+        self._tell = tell
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="action")
         self._loop = asyncio.get_running_loop()
         self._runs: dict[str, Run] = {}
@@ -104,7 +115,8 @@ class Runner:
         try:
             given = _read_input(run.order, action)
             if action.context_parameter:
-                run.context = _read_context(run.order, timeout_s)
+                tell = partial(self._hear_progress, run)
+                run.context = dataclasses.replace(_read_context(run.order, timeout_s), tell=tell)
                 given[action.context_parameter] = run.context
         except (UnfitValue, TypeError) as error:
             self._end(run, describe_failure(f"{action.name}: {error}"))
@@ -164,6 +176,17 @@ class Runner:
         if tasks:
             await asyncio.wait(tasks, timeout=wait_s)
         self._threads.shutdown(wait=False, cancel_futures=True)
+
+    def _hear_progress(self, run: Run, text: str, fraction: float | None) -> None:
+        """In the action's thread, or in ours."""
+        progress = describe_progress(text, fraction)
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is there to be told
+            self._loop.call_soon_threadsafe(self._tell_progress, run, progress)
+
+    def _tell_progress(self, run: Run, progress: TaskDone) -> None:
+        if not run.reported:
+            progress.action_execution_id, progress.delivery = run.order.action_execution_id, run.order.delivery
+            self._tell(progress, run)
 
     def _keep(self, run: Run, timeout_s: float | None) -> None:
         key = run.order.action_execution_id, run.order.delivery

@@ -18,10 +18,12 @@ from dalsegno.executor.outbox import Key, Outbox
 from dalsegno.executor.outcome import WORDS
 from dalsegno.executor.runner import Run, Runner
 from dalsegno.executor.slots import Slots
+from dalsegno.executor.telling import Telling
 from dalsegno.v1.definition_pb2 import Parameter
 from dalsegno.v1.executor_service_pb2 import (
     ACK_VERDICT_REFUSED,
     ACK_VERDICT_SUPERSEDED,
+    TASK_OUTCOME_RUNNING,
     Ack,
     ActionDescription,
     RunAction,
@@ -54,7 +56,8 @@ class Session:
         self.metrics = metrics
         self.slots = Slots(slots, engines, time.monotonic())
         self.outbox = Outbox()
-        self.runner = Runner(registry, threads, self._report, self._free)
+        self.telling = Telling(self._wake)
+        self.runner = Runner(registry, threads, self._report, self._free, self._tell)
         self.leaving = False
         """Takes no more actions: the executor has been asked to stop."""
         self.superseded = asyncio.Event()
@@ -107,7 +110,10 @@ class Session:
         self.runner.start(order, engine, timeout_s)
 
     def acknowledge(self, ack: Ack) -> None:
-        """An engine has dealt with an outcome."""
+        """An engine has dealt with an outcome. What an action says on its way is not kept, and waits for no answer."""
+        if ack.outcome == TASK_OUTCOME_RUNNING:
+            _log.debug("the progress of %s: %s", ack.action_execution_id, ack.reason or "noted")
+            return
         self.outbox.forget((ack.action_execution_id, ack.delivery))
         if ack.verdict == ACK_VERDICT_REFUSED:
             _log.error("the outcome of %s was refused: %s", ack.action_execution_id, ack.reason)
@@ -131,7 +137,11 @@ class Session:
         finally:
             self._idle_waiters.remove(waiter)
 
+    def _tell(self, told: TaskDone, run: Run) -> None:
+        self.telling.add(told, run.engine)
+
     def _report(self, done: TaskDone, run: Run) -> None:
+        self.telling.forget((done.action_execution_id, done.delivery))
         word = WORDS[done.outcome]
         elapsed_s = time.monotonic() - run.started_s
         self.metrics.count(run.order.action, word, elapsed_s)

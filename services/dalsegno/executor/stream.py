@@ -218,6 +218,8 @@ class Stream:
     def _gather(self) -> Iterator[ConnectRequest]:
         """What there is to send, until there is nothing more."""
         session = self._session
+        while told := session.telling.take(self._engine):
+            yield ConnectRequest(task_done=TaskDoneBatch(outcomes=told))
         while batch := session.outbox.take(self._engine):
             yield ConnectRequest(task_done=TaskDoneBatch(outcomes=batch))
         if self._goodbye is None and not session.leaving:

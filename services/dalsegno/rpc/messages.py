@@ -5,10 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+import msgspec
 import orjson
 
 from dalsegno.rpc import convert, sizes
-from dalsegno.store.records import AttemptRow, DefinitionRow, EnvironmentRow, ExecutionRow, TaskResult, TaskRow
+from dalsegno.store.records import (
+    AttemptRow,
+    DefinitionRow,
+    EnvironmentRow,
+    ExecutionRow,
+    Progress,
+    TaskResult,
+    TaskRow,
+)
 from dalsegno.v1 import definition_pb2, environment_service_pb2, execution_pb2
 from dalsegno.workflow.identity import attempt_id, task_id
 from dalsegno.workflow.value import encode
@@ -124,6 +133,7 @@ def task_message(
         comment=leading.comment if leading is not None else "",
         actor=leading.actor if leading is not None else "",
         deadline=convert.timestamp(row.timeout_due_s),
+        progress=progress_message(leading) if running and row.item_count is None else None,
         left_out=("result",) if result.is_too_large else (),
     )
     return sizes.fitted(message, ("result", "published"), ("state_info",))
@@ -141,7 +151,9 @@ def _items(row: TaskRow) -> execution_pb2.ItemCounts | None:
     )
 
 
-def action_message(row: AttemptRow, execution: ExecutionRow, task: TaskRow) -> execution_pb2.ActionExecution:
+def action_message(
+    row: AttemptRow, execution: ExecutionRow, task: TaskRow, waiting_for: str = ""
+) -> execution_pb2.ActionExecution:
     """An action execution of a task. A standalone one shows neither the task nor the execution that carries it."""
     standalone = execution.is_standalone_action
     message = execution_pb2.ActionExecution(
@@ -166,14 +178,28 @@ def action_message(row: AttemptRow, execution: ExecutionRow, task: TaskRow) -> e
         ended_at=convert.timestamp(row.ended_s),
         comment=execution.comment if standalone else row.comment,
         actor=execution.actor if standalone else row.actor,
-        waiting_for="executor" if row.state == "READY" else "",
+        waiting_for=waiting_for,
         namespace=execution.namespace,
         deadline=convert.timestamp(deadline_s(row.ended_s, task.timeout_due_s, row.deadline_s)),
         labels=orjson.loads(execution.labels) if standalone else {},
         alias=row.alias,
         timeout=None if row.timeout_s is None else convert.duration(row.timeout_s),
+        progress=progress_message(row, full=True),
     )
     return sizes.fitted(message, ("input", "result"), ("error",))
+
+
+def progress_message(row: AttemptRow | None, *, full: bool = False) -> execution_pb2.ActionProgress | None:
+    """How far an attempt has come by what its present delivery has said; None: that has said nothing. `full`: with
+    details."""
+    if row is None or not row.progress:
+        return None
+    told = msgspec.json.decode(row.progress, type=Progress)
+    if told.delivery != row.delivery:
+        return None
+    return execution_pb2.ActionProgress(
+        text=told.text, fraction=told.fraction, details=told.details if full else "", at=convert.timestamp(told.at_s)
+    )
 
 
 def deadline_s(ended_s: float | None, timeout_due_s: float | None, handed_s: float | None) -> float | None:

@@ -10,14 +10,18 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 
 from dalsegno.rpc import messages, sizes
 from dalsegno.rpc.messages import NO_RESULT, NOTHING, Awaited
+from dalsegno.store.descriptions import Serving
 from dalsegno.store.filters import ATTEMPT_FIELDS, Filter, parse_filter
 from dalsegno.store.records import AttemptRow, ExecutionRow, TaskRow
 from dalsegno.store.store import Queries
-from dalsegno.v1 import execution_pb2
+from dalsegno.v1 import execution_pb2, execution_service_pb2
 from dalsegno.workflow.identity import AttemptKey, attempt_id
 from dalsegno.workflow.refusals import NotFound
 
 WAITING_MAX = 100
+NAMED_MAX = 100
+"""Of so many executions of a list that wait for an executor it is told which one."""
+
 ATTEMPTS_READ = 1_000
 """So many attempts of a task are looked at for its children, of which 100 are told."""
 
@@ -27,6 +31,7 @@ Place = tuple[str, AttemptKey]
 _COMING_TO_REST = ("PAUSING", "CANCELLING")
 _RUNNING = parse_filter("state=RUNNING delegated=false", ATTEMPT_FIELDS)
 _DELEGATED = parse_filter("state=RUNNING,PAUSED delegated=true", ATTEMPT_FIELDS)
+_READY = parse_filter("state=READY", ATTEMPT_FIELDS)
 _PAUSED = parse_filter("state=PAUSED delegated=false", ATTEMPT_FIELDS)
 
 
@@ -70,9 +75,19 @@ def read_awaited(queries: Queries, rows: Iterable[ExecutionRow]) -> dict[str, Aw
         elif row.state == "RUNNING" and not row.active_count:
             idle.append(row)
     ready = queries.executions_with_ready([row.id for row in idle]) if idle else frozenset()
-    for row in idle:
-        awaited[row.id] = Awaited(("executor",)) if row.id in ready else _named(queries, row, [_DELEGATED])
+    serving = Serving(queries)
+    for number, row in enumerate(idle):
+        if row.id in ready:
+            awaited[row.id] = Awaited((_awaited_executor(queries, row, serving) if number < NAMED_MAX else "executor",))
+        else:
+            awaited[row.id] = _named(queries, row, [_DELEGATED])
     return awaited
+
+
+def _awaited_executor(queries: Queries, row: ExecutionRow, serving: Serving) -> str:
+    """Which executor the first attempt that is READY waits for."""
+    first = queries.attempts(row.id, chosen=_READY, size=1).rows
+    return serving.awaited(first[0]) if first else "executor"
 
 
 def _at_work(queries: Queries, row: ExecutionRow) -> Awaited:
@@ -112,9 +127,36 @@ def action_messages(queries: Queries, rows: Sequence[AttemptRow]) -> list[execut
     """Action executions with what is known of their tasks and executions, in their order."""
     executions = queries.executions_of({row.execution_id for row in rows}, full=False)
     tasks = queries.tasks_of({(row.execution_id, row.task) for row in rows})
+    serving = Serving(queries)
     return [
-        messages.action_message(row, executions[row.execution_id], tasks[row.execution_id, row.task]) for row in rows
+        messages.action_message(
+            row,
+            executions[row.execution_id],
+            tasks[row.execution_id, row.task],
+            serving.awaited(row) if row.state == "READY" else "",
+        )
+        for row in rows
     ]
+
+
+def progress_messages(
+    queries: Queries, rows: Sequence[AttemptRow]
+) -> list[execution_service_pb2.WatchExecutionResponse.TaskProgress]:
+    """What action executions say of how far they have come, in their order, without details; what earlier deliveries
+    said is left out."""
+    tasks = queries.tasks_of({(row.execution_id, row.task) for row in rows})
+    found = []
+    for row in rows:
+        progress, task = messages.progress_message(row), tasks.get((row.execution_id, row.task))
+        if progress is not None and task is not None:
+            told = execution_service_pb2.WatchExecutionResponse.TaskProgress(
+                action_execution_id=attempt_id(row.execution_id, row.key),
+                task_number=row.task,
+                item=None if task.item_count is None else row.item,
+                progress=progress,
+            )
+            found.append(told)
+    return found
 
 
 # Tasks
@@ -128,23 +170,24 @@ def task_messages(
     if rows:
         execution_id = rows[0].execution_id
         leading = queries.leading_attempts(execution_id, [row.number for row in rows])
+        serving = Serving(queries)
         for row in rows:
-            yield _task_message(queries, row, leading.get(row.number), full=full)
+            yield _task_message(queries, row, leading.get(row.number), serving, full=full)
 
 
 def _task_message(
-    queries: Queries, row: TaskRow, leading: AttemptRow | None, *, full: bool
+    queries: Queries, row: TaskRow, leading: AttemptRow | None, serving: Serving, *, full: bool
 ) -> execution_pb2.TaskExecution:
     children = _children(queries, row) if leading is not None and leading.child_id else []
     result = queries.task_result(row.execution_id, row.number, sizes.ALONE_BYTES_MAX) if full else NO_RESULT
-    return messages.task_message(row, leading, result, children, _task_waits_for(row, leading))
+    return messages.task_message(row, leading, result, children, _task_waits_for(row, leading, serving))
 
 
-def _task_waits_for(row: TaskRow, leading: AttemptRow | None) -> str:
+def _task_waits_for(row: TaskRow, leading: AttemptRow | None, serving: Serving) -> str:
     if leading is None:
         return ""
     if leading.state == "READY":
-        return "executor"
+        return serving.awaited(leading)
     if leading.state != "RUNNING":
         return ""
     if leading.child_id:

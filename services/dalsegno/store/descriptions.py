@@ -99,10 +99,9 @@ class Serving:
 
     def _fits(self, row: AttemptRow, served: set[str]) -> bool:
         """Whether one of these other descriptions takes its input."""
-        if row.input is None:
-            self._inputs_left -= 1
-            if self._inputs_left < 0:
-                return True  # not told apart: the list would take too long
+        if not self._inputs_left:
+            return True  # not told apart: the list would take too long
+        self._inputs_left -= 1
         whole = self._queries.attempt(row.execution_id, row.key) if row.input is None else row
         given = msgspec.json.decode(whole.input or "{}") if whole is not None else {}
         described = self._descriptions(row.action)

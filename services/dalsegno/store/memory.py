@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, TypeVar
 
+import msgspec
 from immutables import Map
 
 from dalsegno.store.batch import gather
@@ -31,6 +32,7 @@ from dalsegno.store.records import (
     HeldAttempt,
     Member,
     NewMessage,
+    NewProgress,
     ReadyAttempt,
     RequestRow,
     Saved,
@@ -151,7 +153,8 @@ class MemoryTransaction:
             self._put_attempt(AttemptRow(*cells))
         for *state, execution_id, task, item, attempt in rows.altered_attempts:
             former = self.tables.attempts[execution_id][(task, item, attempt)]
-            self._put_attempt(AttemptRow(*_fixed(former, ATTEMPT_COLUMNS[:ATTEMPT_FIXED]), *state))
+            moved = AttemptRow(*_fixed(former, ATTEMPT_COLUMNS[:ATTEMPT_FIXED]), *state)
+            self._put_attempt(replace(moved, progress=former.progress))
         for execution_id, digest, text in rows.texts:
             self._set("texts", _put(self.tables.texts, execution_id, digest, text))
         for execution_id, last, first, entries, changes in rows.journal:
@@ -238,6 +241,13 @@ class MemoryTransaction:
 
     def next_due_s(self) -> float | None:
         return min((message.due_s for message in self.tables.messages.values()), default=None)
+
+    def save_progress(self, progress: Sequence[NewProgress]) -> None:
+        for each in progress:
+            row = self.tables.attempts.get(each.execution_id, Map()).get(each.key)
+            if row is not None and row.delivery == each.progress.delivery and row.ended_s is None:
+                told = replace(row, progress=msgspec.json.encode(each.progress).decode())
+                self._set("attempts", _put(self.tables.attempts, each.execution_id, each.key, told))
 
     def ready_attempts(self, limit: int) -> list[ReadyAttempt]:
         found: list[ReadyAttempt] = []

@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, NamedTuple, TypeVar
 
+import msgspec
+
 from dalsegno.workflow.changes import AnyChange
 from dalsegno.workflow.events import Event
 from dalsegno.workflow.execution import Execution
@@ -165,6 +167,8 @@ class AttemptRow:
     alias: str = ""
     deadline_s: float | None = None
     """When the executor that it was handed to last stops it; None: never."""
+    progress: str = ""
+    """What was said last of how far it has come, JSON text of a Progress; empty: nothing. No journal tells it."""
 
     @property
     def key(self) -> AttemptKey:
@@ -178,6 +182,28 @@ class TaskResult(NamedTuple):
     text: str | None
     """JSON text; None: there is none yet, or it is not kept, or it is too large."""
     is_too_large: bool = False
+
+
+class Progress(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How far an action has come, as whoever works on it has said."""
+
+    text: str = ""
+    fraction: float | None = None
+    """From 0 to 1; None: not said."""
+    details: str = ""
+    """JSON text; empty for none."""
+    at_s: float = 0.0
+    delivery: int = 0
+    """What an earlier delivery said does not count."""
+
+
+@dataclass(frozen=True, slots=True)
+class NewProgress:
+    """What is to be kept of how far an attempt has come."""
+
+    execution_id: str
+    key: AttemptKey
+    progress: Progress
 
 
 @dataclass(frozen=True, slots=True)

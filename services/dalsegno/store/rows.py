@@ -40,7 +40,8 @@ def _names(kind: type) -> tuple[str, ...]:
 
 EXECUTION_COLUMNS = _names(ExecutionRow)
 TASK_COLUMNS = _names(TaskRow)
-ATTEMPT_COLUMNS = _names(AttemptRow)
+ATTEMPT_COLUMNS = _names(AttemptRow)[:-1]
+"""All but `progress`, which no execution knows: it is written by itself."""
 
 EXECUTION_FIXED = EXECUTION_COLUMNS.index("state")
 """How many columns, from the first, never change; the others are what `*_state` give."""

@@ -243,6 +243,15 @@ class Snapshot:
     def attempt_count(self, execution_id: str, chosen: Filter) -> int:
         return sum(_matches(chosen, row) for row in self._tables().attempts.get(execution_id, Map()).values())
 
+    def telling_attempts(self, execution_ids: Collection[str], limit: int = 100) -> dict[str, list[AttemptRow]]:
+        found: dict[str, list[AttemptRow]] = {}
+        for execution_id in execution_ids:
+            attempts = sorted(self._tables().attempts.get(execution_id, Map()).items())
+            rows = [row for _, row in attempts if row.progress and row.ended_s is None]
+            if rows:
+                found[execution_id] = [without_values(row) for row in rows[:limit]]
+        return found
+
     def aliased_attempts(self, alias: str, namespace: str) -> list[AttemptRow]:
         tables = self._tables()
         found = [

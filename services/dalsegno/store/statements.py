@@ -45,6 +45,10 @@ class Statements:
         self.update_attempt = self._update(
             "attempts", ATTEMPT_COLUMNS[ATTEMPT_FIXED:], ("execution_id", "task", "item", "attempt")
         )
+        self.save_progress = (
+            f"UPDATE attempts SET progress = {mark} WHERE execution_id = {mark} AND task = {mark} AND item = {mark}"
+            f" AND attempt = {mark} AND delivery = {mark} AND ended_s IS NULL"
+        )
         self.supersede_attempts = (
             f"UPDATE attempts SET accepted = false WHERE execution_id = {mark} AND task = {mark} AND attempt < {mark}"
             " AND accepted"

@@ -29,6 +29,7 @@ from dalsegno.store.records import (
     JournalChange,
     Member,
     NewMessage,
+    NewProgress,
     Page,
     ReadyAttempt,
     RequestRow,
@@ -171,6 +172,11 @@ class Queries(Protocol):
         """How many attempts of an execution the filter chooses."""
         ...
 
+    def telling_attempts(self, execution_ids: Collection[str], limit: int = 100) -> dict[str, list[AttemptRow]]:
+        """Of each of these executions the attempts that have not ended and have said how far they have come, without
+        values: the first so many by task, item and attempt."""
+        ...
+
     def aliased_attempts(self, alias: str, namespace: str) -> list[AttemptRow]:
         """The first two of the attempts with this alias, without values: those not ended, then the newest."""
         ...
@@ -292,6 +298,10 @@ class Transaction(Protocol):
 
     def next_due_s(self) -> float | None:
         """When the next message is due; None: there is none."""
+        ...
+
+    def save_progress(self, progress: Sequence[NewProgress]) -> None:
+        """Keep how far attempts have come, those that have not ended and are at the delivery that said so."""
         ...
 
     def ready_attempts(self, limit: int) -> list[ReadyAttempt]:

@@ -144,11 +144,14 @@ ATTEMPTS = Table(
     Column("ended_s", Double),
     _text("alias"),
     Column("deadline_s", Double),
+    _text("progress", server_default=""),
 )
 _READY = sa.text("state = 'READY'")
 _HELD = sa.text("state = 'RUNNING' AND session_id <> ''")
 Index("attempts_ready", ATTEMPTS.c.created_s, sqlite_where=_READY, postgresql_where=_READY)
 Index("attempts_held", ATTEMPTS.c.session_id, sqlite_where=_HELD, postgresql_where=_HELD)
+_TELLING = sa.text("progress <> '' AND ended_s IS NULL")
+Index("attempts_telling", ATTEMPTS.c.execution_id, sqlite_where=_TELLING, postgresql_where=_TELLING)
 _ALIASED = sa.text("alias <> ''")
 Index("attempts_by_alias", ATTEMPTS.c.alias, sqlite_where=_ALIASED, postgresql_where=_ALIASED)
 

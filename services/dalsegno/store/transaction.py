@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
+import msgspec
 import sqlalchemy as sa
 
 from dalsegno.store.answers import Answers
@@ -19,6 +20,7 @@ from dalsegno.store.records import (
     DueMessage,
     HeldAttempt,
     NewMessage,
+    NewProgress,
     ReadyAttempt,
     Saved,
     SessionRow,
@@ -129,6 +131,13 @@ class SqlTransaction(Library, Answers):
         self._cursor.execute(self._statements.next_due)
         due_s: float | None = self._cursor.fetchone()[0]
         return due_s
+
+    def save_progress(self, progress: Sequence[NewProgress]) -> None:
+        rows = [
+            (msgspec.json.encode(each.progress).decode(), each.execution_id, *each.key, each.progress.delivery)
+            for each in progress
+        ]
+        self._many(self._statements.save_progress, rows)
 
     def ready_attempts(self, limit: int) -> list[ReadyAttempt]:
         self._cursor.execute(self._statements.ready_attempts, (limit,))

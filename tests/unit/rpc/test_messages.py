@@ -94,8 +94,8 @@ def test_a_task_with_a_child_runs_a_workflow() -> None:
 
 
 def test_a_ready_attempt_waits_for_an_executor() -> None:
-    """READY is shown with what it waits for; without a timeout of its task it has a deadline once it is handed out."""
-    ready = messages.action_message(ATTEMPT, EXECUTION, TASK)
+    """What it waits for is shown as found; without a timeout of its task it has a deadline once it is handed out."""
+    ready = messages.action_message(ATTEMPT, EXECUTION, TASK, "executor")
     handed_out = messages.action_message(replace(ATTEMPT, state="RUNNING", deadline_s=105.0), EXECUTION, TASK)
 
     assert (ready.id, ready.waiting_for) == (f"{ID}.17.3.2", "executor")

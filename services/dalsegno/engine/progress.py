@@ -1,0 +1,94 @@
+"""How far actions have come, as they say: the latest is kept in memory, and written to their rows once a second.
+
+No event, no change and no journal entry: an action that tells its progress a hundred times a second costs one write.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from itertools import islice
+
+from dalsegno.engine.batch import Batch
+from dalsegno.engine.work import Work
+from dalsegno.store.records import NewProgress, Progress
+from dalsegno.v1 import execution_pb2
+from dalsegno.workflow.identity import AttemptKey
+from dalsegno.workflow.value import UnfitValue, byte_length, checked
+
+TEXT_CHARACTERS_MAX = 1_000
+DETAILS_BYTES_MAX = 65_536
+
+WRITTEN_AT_ONCE = 1_000
+"""Of as many attempts the progress is written at once; that of others a second later."""
+
+Place = tuple[str, AttemptKey]
+
+
+def wrong_progress(told: execution_pb2.ActionProgress) -> Iterator[tuple[str, str]]:
+    """The fields of what is told that are not as the contract says, and what is wrong with each."""
+    if len(told.text) > TEXT_CHARACTERS_MAX:
+        yield "text", f"has {len(told.text):,} characters; at most {TEXT_CHARACTERS_MAX:,} are allowed"
+    if told.HasField("fraction") and not 0 <= told.fraction <= 1:  # NaN is neither
+        yield "fraction", f"must be from 0 to 1, not {told.fraction:g}"
+    if not told.details:
+        return
+    try:
+        checked(told.details, DETAILS_BYTES_MAX)
+    except UnfitValue as unfit:
+        size = byte_length(told.details)
+        yield "details", str(unfit) if size > DETAILS_BYTES_MAX else f"must be JSON: {unfit}"
+
+
+def read_progress(told: execution_pb2.ActionProgress, delivery: int, at_s: float) -> Progress:
+    """What is told by this delivery at this time."""
+    fraction = told.fraction if told.HasField("fraction") else None
+    return Progress(told.text, fraction, told.details, at_s, delivery)
+
+
+class Board:
+    """The latest progress of each attempt that is not written yet. On the event loop."""
+
+    def __init__(self) -> None:
+        self._news: dict[Place, Progress] = {}
+
+    def __len__(self) -> int:
+        return len(self._news)
+
+    def note(self, execution_id: str, key: AttemptKey, progress: Progress) -> None:
+        """Keep what was said last."""
+        self._news[execution_id, key] = progress
+
+    def due(self) -> list[NewProgress]:
+        """What is to be written now; it stays until it was."""
+        return [NewProgress(*place, progress) for place, progress in islice(self._news.items(), WRITTEN_AT_ONCE)]
+
+    def written(self, told: Collection[NewProgress]) -> None:
+        """It was, unless more has been said since."""
+        for each in told:
+            place = each.execution_id, each.key
+            if self._news.get(place) is each.progress:
+                del self._news[place]
+
+
+class WriteProgress(Work):
+    """Write what the board has."""
+
+    __slots__ = ("_board", "_told")
+
+    def __init__(self, board: Board) -> None:
+        self._board = board
+        self._told = board.due()
+
+    @property
+    def is_periodic(self) -> bool:
+        return True
+
+    def needs(self, batch: Batch) -> Collection[str]:
+        """Claimed, so that no other engine writes these rows in another order at the same time."""
+        return {each.execution_id for each in self._told}
+
+    def carry_out(self, batch: Batch) -> None:
+        batch.transaction.save_progress([each for each in self._told if batch.exists(each.execution_id)])
+
+    def done(self) -> None:
+        self._board.written(self._told)

@@ -1,0 +1,56 @@
+"""What actions say of how far they have come, on its way to the engines: the latest of each, once a second at most.
+
+Nothing of it is kept for a stream that breaks: what an action says next is newer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from dalsegno.executor.outbox import BATCH_COUNT, Key
+from dalsegno.v1.executor_service_pb2 import TaskDone
+
+TELL_EVERY_S = 1.0
+
+
+class Telling:
+    """Belongs to the event loop that it is used on."""
+
+    def __init__(self, wake: Callable[[str], None]) -> None:
+        """`wake` is called with an engine's address when there is something for its stream."""
+        self._wake = wake
+        self._due: dict[str, dict[Key, TaskDone]] = {}
+        """By engine: what is to be sent now."""
+        self._resting: dict[Key, TaskDone | None] = {}
+        """What was sent less than a second ago, and what has been said since."""
+
+    def add(self, told: TaskDone, engine: str) -> None:
+        """Have it sent: now, or when a second has passed since the last of this action."""
+        key = told.action_execution_id, told.delivery
+        if key in self._resting:
+            self._resting[key] = told
+            return
+        self._resting[key] = None
+        self._due.setdefault(engine, {})[key] = told
+        self._wake(engine)
+        asyncio.get_running_loop().call_later(TELL_EVERY_S, self._rested, key, engine)
+
+    def take(self, engine: str) -> list[TaskDone]:
+        """What the engine's stream is to send next."""
+        due = self._due.get(engine)
+        if not due:
+            return []
+        keys = list(due)[:BATCH_COUNT]
+        return [due.pop(key) for key in keys]
+
+    def forget(self, key: Key) -> None:
+        """The action has come to its outcome: nothing more is said of it."""
+        self._resting.pop(key, None)
+        for due in self._due.values():
+            due.pop(key, None)
+
+    def _rested(self, key: Key, engine: str) -> None:
+        told = self._resting.pop(key, None)
+        if told is not None:
+            self.add(told, engine)
