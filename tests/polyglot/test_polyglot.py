@@ -4,21 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_asyncio
+from tests.polyglot.programs import finish, install, start
 from tests.processes import System
-
-HERE = Path(__file__).parent
-ROOT = HERE.parents[1]
-MODULES = ROOT / ".venv" / "polyglot"
-"""Where npm installs what package.json names."""
 
 NEEDED = [name for name in ("node", "npm") if shutil.which(name) is None]
 
@@ -35,46 +29,16 @@ pytestmark = [
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def system(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[System]:
     """Our services, and beside them what npm installs."""
-    await _install()
+    await install()
     async with System(tmp_path_factory.mktemp("polyglot")) as running:
         await running.start()
         yield running
 
 
-async def _install() -> None:
-    """Install what package.json names, unless it is there."""
-    wanted, stamp = (HERE / "package.json").read_text(), MODULES / "package.json"
-    if stamp.exists() and stamp.read_text() == wanted and (MODULES / "node_modules").exists():
-        return
-    MODULES.mkdir(parents=True, exist_ok=True)
-    stamp.write_text(wanted)
-    options = ("--no-package-lock", "--no-audit", "--no-fund", "--loglevel=error")
-    code, _, errors = await _finish(await _start("npm", "install", *options, folder=MODULES))
-    if code:
-        stamp.unlink()
-    assert code == 0, errors
-
-
-async def _start(program: str, *arguments: str, folder: Path = HERE) -> asyncio.subprocess.Process:
-    environment = {**os.environ, "NODE_PATH": str(MODULES / "node_modules"), "DALSEGNO_PROTOS": str(ROOT / "protos")}
-    pipe = asyncio.subprocess.PIPE
-    return await asyncio.create_subprocess_exec(
-        program, *arguments, cwd=folder, env=environment, stdout=pipe, stderr=pipe
-    )
-
-
-async def _finish(process: asyncio.subprocess.Process) -> tuple[int, str, str]:
-    """The exit code, and what it has written."""
-    async with asyncio.timeout(120):
-        output, errors = await process.communicate()
-    assert process.returncode is not None
-    return process.returncode, output.decode(), errors.decode()
-
-
 @asynccontextmanager
 async def executor(system: System) -> AsyncIterator[None]:
     """The executor in JavaScript, welcome when this begins; afterwards it goes by itself, without an error."""
-    process = await _start("node", "executor.js", system.engine.address)
+    process = await start("node", "executor.js", system.engine.address)
     assert process.stdout is not None
     async with asyncio.timeout(30):
         assert await process.stdout.readline() == b"ready\n"
@@ -82,7 +46,7 @@ async def executor(system: System) -> AsyncIterator[None]:
         yield
     finally:
         process.terminate()
-        code, _, errors = await _finish(process)
+        code, _, errors = await finish(process)
         assert (code, errors) == (0, "")
 
 
@@ -90,7 +54,7 @@ async def executor(system: System) -> AsyncIterator[None]:
 async def seen(system: System) -> dict[str, Any]:
     """What the client has seen."""
     async with executor(system):
-        code, output, errors = await _finish(await _start("node", "client.js", system.api.address))
+        code, output, errors = await finish(await start("node", "client.js", system.api.address))
     assert code == 0, errors
     told: dict[str, Any] = json.loads(output)
     return told

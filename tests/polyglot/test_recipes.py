@@ -1,0 +1,84 @@
+"""The recipes of protos/README.md: whole programs in three languages, run as they stand there."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from collections.abc import AsyncIterator, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+from tests.polyglot.programs import PROTOS, PYTHON, finish, install, start
+from tests.processes import System
+
+pytestmark = [
+    pytest.mark.asyncio(loop_scope="module"),
+    pytest.mark.xdist_group("polyglot"),
+    pytest.mark.timeout(300),
+]
+
+PAGE = (PROTOS / "README.md").read_text()
+GOOGLE = Path(str(find_spec("grpc_tools.protoc").origin)).parent / "_proto"  # type: ignore[union-attr]
+
+
+def recipe(language: str) -> str:
+    """The program in this language."""
+    (found,) = re.findall(rf"```{language}\n(.*?)```\n", PAGE, re.DOTALL)
+    return str(found)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def system(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[System]:
+    """Our services, and the workflow of the page."""
+    async with System(tmp_path_factory.mktemp("recipes")) as running:
+        await running.start()
+        await running.define(recipe("yaml"))
+        yield running
+
+
+async def ends_well(system: System, *command: str, more: Sequence[str] = ()) -> None:
+    """The program runs to its end and prints every change once, in order, and the output."""
+    code, output, errors = await finish(await start(*command, system.api.address, system.engine.address, *more))
+    assert (code, errors) == (0, "")
+    *changes, result = output.splitlines()
+    assert json.loads(result) == {"said": "Hello, Ada", "answer": 42}
+    assert [line.split()[0] for line in changes] == [str(number + 1) for number in range(len(changes))]
+    assert len(changes) > 10
+
+
+async def test_the_recipe_in_python(system: System, tmp_path: Path) -> None:
+    """With the stubs that protoc generates, and nothing else of ours."""
+    program = tmp_path / "recipe.py"
+    program.write_text(recipe("python"))
+    await ends_well(system, PYTHON, str(program))
+
+
+@pytest.mark.skipif(not (shutil.which("node") and shutil.which("npm")), reason="node or npm not found")
+async def test_the_recipe_in_javascript(system: System, tmp_path: Path) -> None:
+    """Without any generated code."""
+    await install()
+    program = tmp_path / "recipe.js"
+    program.write_text(recipe("javascript"))
+    await ends_well(system, "node", str(program), more=[str(PROTOS)])
+
+
+def _has_ruby() -> bool:
+    if not (shutil.which("ruby") and shutil.which("grpc_tools_ruby_protoc")):
+        return False
+    return subprocess.run(["ruby", "-e", "require 'grpc'"], capture_output=True, timeout=60).returncode == 0
+
+
+@pytest.mark.skipif(not _has_ruby(), reason="ruby, its grpc or grpc_tools_ruby_protoc not found")
+async def test_the_recipe_in_ruby(system: System, tmp_path: Path) -> None:
+    """With what grpc_tools_ruby_protoc generates."""
+    files = sorted(map(str, PROTOS.glob("dalsegno/v1/*.proto")))
+    out = [f"--{kind}_out={tmp_path}" for kind in ("ruby", "grpc")]
+    code, _, errors = await finish(await start("grpc_tools_ruby_protoc", f"-I{PROTOS}", f"-I{GOOGLE}", *out, *files))
+    assert code == 0, errors
+    program = tmp_path / "recipe.rb"
+    program.write_text(recipe("ruby"))
+    await ends_well(system, "ruby", "-I", str(tmp_path), str(program))
