@@ -29,8 +29,10 @@ FEATURES = (
     "counts",
     "executors",
     "filters_2",
+    "heartbeat_action",
     "read_value",
     "reflection_v1",
+    "several_documents",
     "signed_resume_tokens",
     "use_existing",
 )
