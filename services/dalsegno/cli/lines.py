@@ -12,7 +12,7 @@ from dalsegno.cli.output import causes, reason
 from dalsegno.cli.picture import Picture, Task, execution_state, task_state
 from dalsegno.cli.times import clock
 from dalsegno.cli.values import enum_name
-from dalsegno.cli.waits import attempt_name
+from dalsegno.cli.waits import attempt_name, progress_words
 from dalsegno.v1 import change_pb2, execution_pb2
 from dalsegno.v1.execution_service_pb2 import WatchExecutionResponse
 
@@ -40,6 +40,9 @@ class Speaker:
                 for change in message.changes.changes:
                     if self._is_spoken(change, picture):
                         yield from describe_change(change)
+            case "action_progress":
+                for told in message.action_progress.tasks:
+                    yield from _describe_progress(told, picture)
             case _:
                 pass
         yield from self._rest(picture)
@@ -97,6 +100,15 @@ class Speaker:
         why = f": {reason(task.info, _DETAIL_WIDTH)}" if task.info else ""
         numbers = waiting.delegate.removeprefix(f"{picture.execution_id}.")
         yield _line(_now(picture), f"{task.name} {numbers}".rstrip(), task.state, told + why)
+
+
+def _describe_progress(told: WatchExecutionResponse.TaskProgress, picture: Picture) -> Iterator[str]:
+    task = picture.tasks.get(told.task_number)
+    if task is not None:
+        name = task.name
+        if told.HasField("item"):
+            name += f" {told.action_execution_id.removeprefix(f'{picture.execution_id}.')}"
+        yield _line(clock(told.progress.at), name, task.state, progress_words(told.progress))
 
 
 _CAUSES_MAX = 1_000

@@ -10,7 +10,15 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from dalsegno.cli.clean import one_line
 from dalsegno.cli.values import enum_name
-from dalsegno.cli.waits import Question, Waiting, attempt_name, questions_of, waiting_of
+from dalsegno.cli.waits import (
+    Question,
+    Waiting,
+    attempt_name,
+    missing_executor,
+    progress_words,
+    questions_of,
+    waiting_of,
+)
 from dalsegno.v1 import change_pb2, execution_pb2
 from dalsegno.v1.execution_service_pb2 import WatchExecutionResponse
 
@@ -56,6 +64,8 @@ class Open:
     deadline: Timestamp | None = None
     delegated: bool = False
     questions: list[Question] = field(default_factory=list)
+    progress: str = ""
+    """How far it says that it has come."""
 
 
 @dataclass(slots=True)
@@ -103,6 +113,16 @@ class Task:
             self.items = begun.items if begun.has_items else -1
             self.succeeded = self.failed = 0
 
+    @property
+    def progress(self) -> str:
+        """How far its open actions say that they have come: of several items the first one's, and how many more do."""
+        telling = [(place, each.progress) for place, each in self.open.items() if each.progress]
+        if not telling:
+            return ""
+        (item, _), told = min(telling)
+        which = f"item {item}: " if self.items >= 0 else ""
+        return f"{which}{told}" + (f" (and {len(telling) - 1} more)" if len(telling) > 1 else "")
+
     def waiting(self, execution_id: str, at_s: float) -> Waiting:
         """What it waits for at this time of the server."""
         found = Waiting(
@@ -114,8 +134,10 @@ class Task:
         )
         if self.state in ENDED_TASKS:
             return found
+        found.progress = self.progress or self.told.progress
         if self.open and all(each.is_ready for each in self.open.values()):
             found.needs_executor = at_s - self.ready_since_s > UNSERVED_S
+            found.missing = self.told.missing
         for (item, attempt), each in self.open.items():
             if each.delegated and not found.delegate:
                 found.delegate = f"{execution_id}.{self.number}.{item}.{attempt}"
@@ -167,6 +189,9 @@ class Picture:
         return [*(self._awaited(each) for each in self.waiting_for), *more]
 
     def _awaited(self, identity: str) -> str:
+        kind, _, what = identity.partition(" ")
+        if kind == "executor" and what:
+            return f"an executor that runs {missing_executor(what)}: none is connected"
         if identity == "executor":
             runs = {each.runs for each in self.tasks.values() if each.waiting(self.execution_id, inf).needs_executor}
             return f"an executor that runs {', '.join(sorted(runs))}" if runs else "an executor that runs the action"
@@ -188,6 +213,9 @@ class Picture:
                 self._await(message.changes)
             case "progress":
                 self._await(message.progress)
+            case "action_progress":
+                for told in message.action_progress.tasks:
+                    self._take_progress(told)
             case _:  # something newer than this program
                 pass
 
@@ -196,6 +224,14 @@ class Picture:
         told: WatchExecutionResponse.ChangeBatch | WatchExecutionResponse.Progress | execution_pb2.Execution,
     ) -> None:
         self.waiting_for, self.further_waiting_for = list(told.waiting_for), told.further_waiting_for
+
+    def _take_progress(self, told: WatchExecutionResponse.TaskProgress) -> None:
+        task = self.tasks.get(told.task_number)
+        attempt = told.action_execution_id.rpartition(".")[2]
+        if task is not None and task.state not in ENDED_TASKS and attempt.isdecimal():
+            open_action = task.open.setdefault((told.item, int(attempt)), Open(is_ready=False))
+            open_action.progress = progress_words(told.progress)
+            self.at_s = max(self.at_s, seconds_of(told.progress.at))
 
     def take_actions(self, actions: Iterable[execution_pb2.ActionExecution]) -> None:
         """Take up the actions that have not ended, which a snapshot leaves out."""
@@ -207,6 +243,7 @@ class Picture:
                     deadline=each.deadline if each.HasField("deadline") else None,
                     delegated=each.delegated,
                     questions=questions_of(each.action, each.input),
+                    progress=progress_words(each.progress) if each.HasField("progress") else "",
                 )
 
     def take_children(self, children: Iterable[execution_pb2.Execution]) -> None:
@@ -285,6 +322,7 @@ class Picture:
         else:
             attempt = task.open.setdefault(place, Open())
             attempt.is_ready = moved.state == execution_pb2.ACTION_STATE_READY
+            attempt.progress = "" if attempt.is_ready else attempt.progress
             attempt.delegated = moved.delegated
             attempt.deadline = moved.deadline if moved.HasField("deadline") else attempt.deadline
         if not has_ended or moved.attempt != task.attempt:

@@ -79,6 +79,10 @@ class Waiting:
     has_failed: bool = False
     runs: str = ""
     needs_executor: bool = False
+    missing: str = ""
+    """What the executor that is needed would have to run, where none that is connected takes the input."""
+    progress: str = ""
+    """How far what runs says that it has come."""
     child: str = ""
     """A sub-workflow that it waits for."""
     joins: str = ""
@@ -96,7 +100,11 @@ class Waiting:
         if self.next_at is not None:
             verb = "retries" if self.has_failed else "goes on" if self.has_begun else "starts"
             yield f"{verb} {_at(self.next_at)}"
-        if self.needs_executor:
+        if self.progress:
+            yield self.progress
+        if self.missing:
+            yield f"waits for an executor that runs {self.missing}: none is connected"
+        elif self.needs_executor:
             yield f"waits for an executor that runs {self.runs}" if self.runs else "waits for an executor"
         if self.joins:
             yield f"waits for tasks {self.joins}"
@@ -130,10 +138,13 @@ def waiting_of(task: execution_pb2.TaskExecution, actions: Iterable[execution_pb
     waiting = Waiting(runs=one_line(task.action), has_begun=task.attempts > 0, has_failed=bool(task.state_info))
     if task.state == execution_pb2.TASK_STATE_RUNNING_DELAYED and task.HasField("next_at"):
         waiting.next_at = task.next_at
+    if task.HasField("progress"):
+        waiting.progress = progress_words(task.progress)
     kind, _, what = task.waiting_for.partition(" ")
     match kind:
         case "executor":
             waiting.needs_executor = True
+            waiting.missing = missing_executor(what)
         case "execution":
             waiting.child = one_line(what)
         case "tasks":
@@ -144,6 +155,21 @@ def waiting_of(task: execution_pb2.TaskExecution, actions: Iterable[execution_pb
         if action.task_number == task.number:
             take_action(waiting, action)
     return waiting
+
+
+def missing_executor(what: str) -> str:
+    """What the contract says after `executor` of the one that is missing, as people read it; empty for nothing."""
+    return one_line(what).removeprefix("of ")
+
+
+def progress_words(progress: execution_pb2.ActionProgress) -> str:
+    """How far an action has come, in one line.
+
+    >>> progress_words(execution_pb2.ActionProgress(text="copying", fraction=0.255))
+    'copying 25%'
+    """
+    share = f"{int(100 * progress.fraction)}%" if progress.HasField("fraction") else ""
+    return " ".join(filter(None, [one_line(progress.text), share]))
 
 
 def take_action(waiting: Waiting, action: execution_pb2.ActionExecution) -> None:
