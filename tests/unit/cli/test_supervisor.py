@@ -96,8 +96,8 @@ async def test_the_engine_is_stopped_last(tmp_path: Path) -> None:
     """The service that the others need is stopped when they are gone: they can bring it what they have."""
     log = tmp_path / "log"
     code = (
-        "import signal, sys, time\n"
-        "def end(*_): print(sys.argv[1], 'ends', flush=True); sys.exit(0)\n"
+        "import os, signal, sys, time\n"
+        "def end(*_): os.write(1, f'{sys.argv[1]} ends\\n'.encode()); sys.exit(0)\n"  # whole, beside the others
         "signal.signal(signal.SIGTERM, end); print('up', flush=True); time.sleep(60)"
     )
     services = [Service(name, (sys.executable, "-c", code, name), log) for name in ("engine", "executor", "api")]
