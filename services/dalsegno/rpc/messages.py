@@ -135,6 +135,7 @@ def task_message(
         deadline=convert.timestamp(row.timeout_due_s),
         progress=progress_message(leading) if running and row.item_count is None else None,
         left_out=("result",) if result.is_too_large else (),
+        tags=orjson.loads(row.tags),
     )
     return sizes.fitted(message, ("result", "published"), ("state_info",))
 

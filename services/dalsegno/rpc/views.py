@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
 
+import orjson
+
 from dalsegno.rpc import messages, sizes
 from dalsegno.rpc.messages import NO_RESULT, NOTHING, Awaited
 from dalsegno.store.descriptions import Serving
@@ -184,6 +186,8 @@ def _task_message(
 
 
 def _task_waits_for(row: TaskRow, leading: AttemptRow | None, serving: Serving) -> str:
+    if row.state == "WAITING":
+        return _tasks_before(row)
     if leading is None:
         return ""
     if leading.state == "READY":
@@ -193,6 +197,15 @@ def _task_waits_for(row: TaskRow, leading: AttemptRow | None, serving: Serving) 
     if leading.child_id:
         return f"execution {leading.child_id}"
     return f"action {attempt_id(row.execution_id, leading.key)}" if leading.delegated else ""
+
+
+def _tasks_before(join: TaskRow) -> str:
+    """The tasks that a join waits for; of many the first ones, and how many more there are."""
+    names = orjson.loads(join.awaits)
+    if not names:
+        return ""
+    further = join.awaits_count - len(names)
+    return f"tasks {', '.join(names)}" + (f" and {further} more" if further else "")
 
 
 def _children(queries: Queries, row: TaskRow) -> list[str]:

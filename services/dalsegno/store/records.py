@@ -104,6 +104,8 @@ class TaskRow:
     name: str
     route: int
     created_s: float
+    tags: str
+    """JSON text of a list."""
     state: str
     generation: int
     """Reruns move it: what goes on after it had ended is of a later one."""
@@ -130,6 +132,10 @@ class TaskRow:
     result_dropped: bool
     superseded_by: str
     """The operation that put it aside: it no longer counts. Empty for all that do."""
+    awaits: str
+    """JSON text of a list of names: the first of the tasks that a WAITING join waits for."""
+    awaits_count: int
+    """How many it waits for altogether."""
     started_s: float | None
     ended_s: float | None
 

@@ -29,9 +29,11 @@ from dalsegno.workflow.changes import (
 from dalsegno.workflow.execution import Execution
 from dalsegno.workflow.identity import AttemptKey
 from dalsegno.workflow.records import Attempt, TaskExecution
+from dalsegno.workflow.states import TaskState
 from dalsegno.workflow.value import Value
 
 Cells = tuple[object, ...]
+_WAITING = TaskState.WAITING
 
 
 def _names(kind: type) -> tuple[str, ...]:
@@ -97,7 +99,7 @@ def execution_state(execution: Execution, updated_s: float, deaths: int = 0) -> 
 
 def task_origin(execution_id: str, task: TaskExecution) -> Cells:
     """The columns of a task execution that never change."""
-    return (execution_id, task.number, task.name, task.route, task.created_s)
+    return (execution_id, task.number, task.name, task.route, task.created_s, _texts(task.tags))
 
 
 def task_state(task: TaskExecution) -> Cells:
@@ -124,6 +126,7 @@ def task_state(task: TaskExecution) -> Cells:
         task.handled,
         task.result_dropped,
         task.superseded_by,
+        *_awaited(task),
         task.started_s,
         task.ended_s,
     )
@@ -268,6 +271,22 @@ def _stored_object(values: Mapping[str, Value]) -> str:
     return msgspec.json.encode(
         {name: {"$": value.digest} if value.is_large else value.text for name, value in values.items()}
     ).decode()
+
+
+AWAITS_MAX = 20
+"""As many of the tasks that a join waits for are named in its row: it is written with each arrival."""
+
+
+def _awaited(task: TaskExecution) -> tuple[str, int]:
+    """The first tasks that a join waits for, and how many it waits for."""
+    if task.state is not _WAITING:
+        return "[]", 0
+    absent = [name for name in task.awaits if name not in task.arrived]
+    return _texts(absent[:AWAITS_MAX]), len(absent)
+
+
+def _texts(texts: Sequence[str]) -> str:
+    return msgspec.json.encode(texts).decode() if texts else "[]"
 
 
 def _numbers(numbers: Sequence[int]) -> str:

@@ -89,6 +89,7 @@ TASKS = Table(
     _text("name"),
     _number("route"),
     _time("created_s"),
+    _text("tags", server_default="[]"),
     _text("state"),
     _number("generation"),
     _text("info"),
@@ -110,6 +111,8 @@ TASKS = Table(
     _flag("handled"),
     _flag("result_dropped"),
     _text("superseded_by"),
+    _text("awaits", server_default="[]"),
+    _number("awaits_count", server_default="0"),
     Column("started_s", Double),
     Column("ended_s", Double),
 )

@@ -7,7 +7,7 @@ downstream of it stays on that route, and joins count the arrivals of their rout
 from __future__ import annotations
 
 from dalsegno.workflow import joins, lifecycle
-from dalsegno.workflow.changes import Published, RouteOpened, TaskAdded, TaskRouted
+from dalsegno.workflow.changes import Published, RouteOpened, TaskRouted
 from dalsegno.workflow.model import Assignments, Branch, Command, Transition
 from dalsegno.workflow.records import TaskExecution
 from dalsegno.workflow.scope import EvaluationError
@@ -137,21 +137,9 @@ def _add(step: Step, name: str, source: TaskExecution, index: int, state: TaskSt
         opens = _opened(step, source, index)
         if opens:
             route = len(execution.routes)
-    number = len(execution.tasks) + 1
-    step.change(
-        TaskAdded(
-            task=number,
-            name=name,
-            state=state,
-            sources=(source.number,),
-            generation=source.generation if state is TaskState.IDLE else joins.generation(step, name, source),
-            branch=index,
-            route=route,
-            opens=opens,
-            at_s=step.at_s,
-        )
-    )
-    return number
+    generation = source.generation if state is TaskState.IDLE else joins.generation(step, name, source)
+    sources = (source.number,)
+    return step.add_task(name, state, sources, generation=generation, branch=index, route=route, opens=opens).number
 
 
 def _opened(step: Step, source: TaskExecution, index: int) -> str:

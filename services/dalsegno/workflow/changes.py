@@ -91,6 +91,10 @@ class TaskAdded(Change, frozen=True, kw_only=True):
     """The route that it is on: an index into the execution's routes."""
     opens: str = ""
     """The transition that opened this new route (`source__t0`); empty: the route was there."""
+    awaits: tuple[str, ...] = ()
+    """Of a join: the tasks that may lead to it."""
+    tags: tuple[str, ...] = ()
+    """The author's tags of the task."""
     at_s: float = 0.0
 
 
@@ -221,7 +225,8 @@ class AttemptAdded(Change, frozen=True, kw_only=True):
     digest: str = ""
     """Of the description of the action that the input was made by; empty: not known, and any executor may run it."""
     timeout_s: float | None = None
-    """How long it may take from when it is first handed out, where no policy of its task says so; None: any time."""
+    """How long it may take: from now on, as a policy of its task says, or, of a standalone one, from when it is first
+    handed out; None: any time."""
     comment: str = ""
     actor: str = ""
     stands_in: bool = False

@@ -246,6 +246,7 @@ def _publish_globals(execution: Execution, change: GlobalsPublished) -> None:
 def _add_task(execution: Execution, change: TaskAdded) -> None:
     task = TaskExecution(change.task, change.name, change.state, generation=change.generation, created_s=change.at_s)
     task.route, task.added_at = change.route, execution.revision
+    task.awaits, task.tags = change.awaits, change.tags
     if change.opens:
         _add_route(execution, execution.tasks[change.sources[0]], change.opens)
     for source in change.sources:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 
-from dalsegno.workflow.changes import JoinReached, TaskAdded, TaskRouted
+from dalsegno.workflow.changes import JoinReached, TaskRouted
 from dalsegno.workflow.model import JOIN_ALL, Task
 from dalsegno.workflow.records import TaskExecution
 from dalsegno.workflow.states import TaskState
@@ -118,21 +118,10 @@ def reach_again(step: Step, join: TaskExecution, source: TaskExecution, branch: 
 
 
 def _add(step: Step, join: TaskExecution, way: tuple[int, int], generation: int) -> TaskExecution:
-    number = len(step.execution.tasks) + 1
-    step.change(
-        TaskAdded(
-            task=number,
-            name=join.name,
-            state=TaskState.WAITING,
-            sources=(way[0],),
-            generation=generation,
-            branch=way[1],
-            route=join.route,
-            at_s=step.at_s,
-        )
-    )
-    step.later("check_join", step.execution.tasks[number])
-    return step.execution.tasks[number]
+    state = TaskState.WAITING
+    added = step.add_task(join.name, state, (way[0],), generation=generation, branch=way[1], route=join.route)
+    step.later("check_join", added)
+    return added
 
 
 def renew(step: Step, join: TaskExecution, undone: Collection[int], generation: int) -> TaskExecution | None:

@@ -76,10 +76,18 @@ def arm_timeout(step: Step, task: TaskExecution) -> None:
         step.change(TaskTimed(task=task.number, due_s=None))
 
 
+def time_left_s(step: Step, task: TaskExecution) -> float | None:
+    """How long an attempt that begins now may take; None: any time. A limit of its own counts from the hand-out."""
+    if task.timeout_due_s is not None:
+        return max(0.0, task.timeout_due_s - step.at_s)
+    return step.spec(task).policies.limit_s
+
+
 def start_limit(step: Step, task: TaskExecution, attempt: Attempt) -> None:
     """The attempt is handed out: a limit of its own counts from here, and from the first time only."""
-    if attempt.timeout_s is not None and task.timeout_due_s is None:
-        _set_timeout(step, task, step.at_s + attempt.timeout_s)
+    limit_s = step.spec(task).policies.limit_s
+    if limit_s is not None and task.timeout_due_s is None:
+        _set_timeout(step, task, step.at_s + limit_s)
 
 
 def describe_timeout(step: Step, task: TaskExecution) -> str:

@@ -85,6 +85,10 @@ class TaskExecution:
     """By which branch of each source; -1: by its clauses."""
     arrived: set[str] = field(default_factory=set)
     """The names of the sources of a join."""
+    awaits: tuple[str, ...] = ()
+    """Of a join: the tasks that may lead to it."""
+    tags: tuple[str, ...] = ()
+    """The author's tags."""
     editions: dict[int, int] = NOTHING
     """As which edition each source led here, where that is not the first one."""
     late: dict[int, tuple[int, ...]] = NOTHING

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dalsegno.workflow import branching, graph, joins, tasks
-from dalsegno.workflow.changes import TaskAdded, TaskRouted
+from dalsegno.workflow.changes import TaskRouted
 from dalsegno.workflow.lifecycle import pause_on_failure, stop
 from dalsegno.workflow.model import Clause, Command, Task, Transition
 from dalsegno.workflow.records import TaskExecution
@@ -20,9 +20,7 @@ def add_task(
     step: Step, name: str, sources: tuple[int, ...], state: TaskState = TaskState.IDLE, generation: int = 0
 ) -> TaskExecution:
     """A new task execution, numbered in order of creation, on the first route."""
-    number = len(step.execution.tasks) + 1
-    step.change(TaskAdded(task=number, name=name, state=state, sources=sources, generation=generation, at_s=step.at_s))
-    return step.execution.tasks[number]
+    return step.add_task(name, state, sources, generation=generation)
 
 
 def route(step: Step, task: TaskExecution) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Callable
 import msgspec
 
 from dalsegno.workflow import notices
-from dalsegno.workflow.changes import AnyChange, ErrorNoted, ExecutionMoved
+from dalsegno.workflow.changes import AnyChange, ErrorNoted, ExecutionMoved, TaskAdded
 from dalsegno.workflow.commands import AnyCommand, Send
 from dalsegno.workflow.events import ChildMoved, Event, PauseRequested, ResumeRequested
 from dalsegno.workflow.execution import Execution, error_bytes, error_key
@@ -144,6 +144,36 @@ class Step:
         self.changes.append(change)
         if event:
             self.commands.extend(notices.notices(self._receivers, self.execution, change, event, self.at_s))
+
+    def add_task(
+        self,
+        name: str,
+        state: TaskState,
+        sources: tuple[int, ...] = (),
+        *,
+        generation: int = 0,
+        branch: int = -1,
+        route: int = 0,
+        opens: str = "",
+    ) -> TaskExecution:
+        """A new task execution, numbered in order of creation."""
+        spec = self.workflow.tasks[name]
+        number = len(self.execution.tasks) + 1
+        added = TaskAdded(
+            task=number,
+            name=name,
+            state=state,
+            sources=sources,
+            generation=generation,
+            branch=branch,
+            route=route,
+            opens=opens,
+            awaits=spec.inbound if state is TaskState.WAITING else (),
+            tags=spec.tags,
+            at_s=self.at_s,
+        )
+        self.change(added)
+        return self.execution.tasks[number]
 
     def command(self, command: AnyCommand) -> None:
         """Have something done once the changes are stored."""

@@ -30,7 +30,8 @@ TASK = TaskRow(
     execution_id=ID, number=17, name="fetch", generation=0, route=2, created_s=1.0, state="RUNNING_DELAYED", info="",
     timer="retry", due_s=20.5, timeout_due_s=None, verdict="", attempt=2, retries=1, item_count=10,
     added_count=8, ended_count=5, failed_count=1, cancelled_count=1, published='{"a":1}', source_count=1,
-    next="[]", routed=False, handled=False, result_dropped=False, superseded_by="", started_s=2.0, ended_s=None,
+    next="[]", routed=False, handled=False, result_dropped=False, superseded_by="", tags='["slow"]',
+    awaits="[]", awaits_count=0, started_s=2.0, ended_s=None,
 )  # fmt: skip
 ATTEMPT = AttemptRow(
     execution_id=ID, task=17, item=3, attempt=2, action="std.http", child_id="", safe=True, adhoc="", target="",
@@ -78,6 +79,7 @@ def test_items_are_counted_by_how_they_stand() -> None:
     assert message.id == f"{ID}.17"
     assert (message.action, message.workflow, message.comment) == ("std.http", "", "again")
     assert message.next_at.seconds == 20
+    assert list(message.tags) == ["slow"]
 
 
 def test_a_task_without_items_has_no_counts() -> None:
