@@ -53,7 +53,7 @@ class Writer:
         self.front = front
         self.made: set[str] = set()
 
-    async def _ask(self, name: str, method: Callable[[Any], Awaitable[Any]], request: Any) -> Any:
+    async def ask(self, name: str, method: Callable[[Any], Awaitable[Any]], request: Any) -> Any:
         self.made.add(name)
         return await method(request)
 
@@ -66,21 +66,21 @@ class Writer:
             environment="stage",
             **more,
         )
-        answer = await self._ask("start_execution", self.front.executions.StartExecution, request)
+        answer = await self.ask("start_execution", self.front.executions.StartExecution, request)
         assert isinstance(answer, executions.StartExecutionResponse)
         return answer
 
     async def execution(self, name: str, method: Any, request: Any) -> Pair:
-        answer = await self._ask(name, method, request)
+        answer = await self.ask(name, method, request)
         return answer.execution, await self.front.get(answer.execution.id)
 
     async def action(self, name: str, method: Any, request: Any) -> Pair:
-        answer = await self._ask(name, method, request)
+        answer = await self.ask(name, method, request)
         read = actions.GetActionExecutionRequest(action_execution_id=answer.action_execution.id)
         return answer.action_execution, (await self.front.actions.GetActionExecution(read)).action_execution
 
     async def delete(self, name: str, method: Any, request: Any) -> None:
-        await self._ask(name, method, request)
+        await self.ask(name, method, request)
 
 
 @pytest_asyncio.fixture
@@ -109,7 +109,7 @@ async def _definitions(writer: Writer) -> list[Pair]:
     front, pairs = writer.front, []
     method = front.workflows.CreateDefinitions
     request = workflows.CreateDefinitionsRequest(text=TEXT, comment="new")
-    for workflow in (await writer._ask("create_definitions", method, request)).workflows:
+    for workflow in (await writer.ask("create_definitions", method, request)).workflows:
         read = workflows.GetWorkflowRequest(definition_id=workflow.definition_id)
         found = (await front.workflows.GetWorkflow(read)).workflow
         assert found.text == TEXT
@@ -131,7 +131,7 @@ async def _definitions(writer: Writer) -> list[Pair]:
 async def _environments(writer: Writer) -> list[Pair]:
     service = writer.front.environments
     request = environments.PutEnvironmentRequest(name="gone", variables='{"a": [1]}', description="d", comment="c")
-    put = (await writer._ask("put_environment", service.PutEnvironment, request)).environment
+    put = (await writer.ask("put_environment", service.PutEnvironment, request)).environment
     read = (await service.GetEnvironment(environments.GetEnvironmentRequest(name="gone"))).environment
     await writer.delete(
         "delete_environment", service.DeleteEnvironment, environments.DeleteEnvironmentRequest(name="gone")
@@ -142,7 +142,7 @@ async def _environments(writer: Writer) -> list[Pair]:
 async def _controls(writer: Writer) -> list[Pair]:
     service = writer.front.executions
     started = (await writer.started()).execution
-    assert list(started.waiting_for) == ["executor"]
+    assert list(started.waiting_for) == ["executor of std.noop"]
     assert started.environment == "stage"
     pairs: list[Pair] = [(started, await writer.front.get(started.id))]
     pairs.append(
@@ -214,7 +214,7 @@ async def _actions(writer: Writer) -> list[Pair]:
     ran, read = await writer.action("run_action", service.RunAction, request)
     assert isinstance(ran, execution_pb2.ActionExecution)
     assert (ran.comment, ran.labels["team"], ran.timeout.seconds) == ("by hand", "red", 90)
-    assert ran.waiting_for == "executor"
+    assert ran.waiting_for.startswith("executor")
     pairs: list[Pair] = [(ran, read)]
     async with ScriptedExecutor(f"127.0.0.1:{writer.front.engine.port}", script=delegated):
         get = actions.GetActionExecutionRequest(action_execution_id=ran.id)
@@ -224,6 +224,9 @@ async def _actions(writer: Writer) -> list[Pair]:
         update = actions.UpdateActionRequest(action_execution_id=ran.id, state=name)
         pairs.append(await writer.action("update_action", service.UpdateAction, update))
     assert pairs[-1][0].HasField("deadline")
+    beat = actions.HeartbeatActionRequest(action_execution_id=ran.id)
+    state = (await writer.ask("heartbeat_action", service.HeartbeatAction, beat)).state
+    assert state == (await service.GetActionExecution(get)).action_execution.state
     complete = actions.CompleteActionRequest(
         action_execution_id=ran.id, outcome=actions.COMPLETION_OUTCOME_SUCCEEDED, result='{"a": 1}', comment="done"
     )
