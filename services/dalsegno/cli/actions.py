@@ -9,6 +9,7 @@ import typer
 from google.protobuf.duration_pb2 import Duration
 
 from dalsegno.cli.away import ERRAND
+from dalsegno.cli.completion import complete_action, complete_execution
 from dalsegno.cli.connection import DEFAULT_SERVER, PATIENCE_S, Connection, ask
 from dalsegno.cli.exits import CANCELLED, ERROR, SUCCESS, Complaint
 from dalsegno.cli.inputs import decode_json, encode_json, read_input, read_labels
@@ -73,7 +74,12 @@ def list_actions(
 
 @app.command("run", epilog="example:  dalsegno action run std.echo -i output=hello")
 def run_action(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="The full name of the action, such as std.http.")],
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME", help="The full name of the action, such as std.http.", autocompletion=complete_action
+        ),
+    ],
     pairs: Pairs = None,
     source: Source = "",
     timeout_s: Annotated[float, typer.Option("--timeout", min=0, help="Seconds it may take; 0: no limit.")] = 0,
@@ -110,7 +116,12 @@ def run_action(
 
 @app.command(epilog="example:  dalsegno action attempts 0193b5c2-7f3a-7e51-9d0c-5a8f2c1e6b47.3")
 def attempts(
-    execution: Annotated[str, typer.Argument(metavar="EXECUTION[.TASK]", help="An execution, or a task of it.")],
+    execution: Annotated[
+        str,
+        typer.Argument(
+            metavar="EXECUTION[.TASK]", help="An execution, or a task of it.", autocompletion=complete_execution
+        ),
+    ],
     filter: Filter = "",
     limit: Limit = 100,
     server: Server = DEFAULT_SERVER,

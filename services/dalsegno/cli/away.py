@@ -33,12 +33,14 @@ class Errand:
     """The server that it talks to."""
     is_connected: Callable[[], bool] = lambda: True
     """Whether there is a connection to it now."""
+    namespace: str = ""
+    """The namespace to work in, as the environment or the context says; "" for all."""
     leaving: str = ""
     """What is said when it ends before its time: what goes on without it, and how to come back."""
 
     def reset(self) -> None:
         """Forget it."""
-        self.address = self.leaving = ""
+        self.address = self.namespace = self.leaving = ""
         self.is_connected = lambda: True
 
 

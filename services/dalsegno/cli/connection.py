@@ -17,6 +17,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from dalsegno.cli.away import ERRAND, Patience
 from dalsegno.cli.away import PATIENCE_S as PATIENCE_S
 from dalsegno.cli.exits import UNREACHABLE, Complaint
+from dalsegno.cli.references import References, completed
 from dalsegno.rpc.channel import ACTOR_KEY, open_channel
 from dalsegno.v1 import (
     action_service_pb2_grpc,
@@ -50,17 +51,26 @@ class Connection:
         self.address = address
         self.is_private = is_private
         """Whether the server ends with this command."""
+        executions = execution_service_pb2_grpc.ExecutionServiceStub(channel)
+        self.references = References(executions.ListExecutions)
+        """Makes whole ids of short ones: in every request, and for whoever needs one before."""
         self.workflows = workflow_service_pb2_grpc.WorkflowServiceStub(channel)
-        self.executions = execution_service_pb2_grpc.ExecutionServiceStub(channel)
-        self.actions = action_service_pb2_grpc.ActionServiceStub(channel)
+        self.executions = completed(executions, self.references)
+        actions = action_service_pb2_grpc.ActionServiceStub(channel)
+        self.actions = completed(actions, self.references)
         self.environments = environment_service_pb2_grpc.EnvironmentServiceStub(channel)
+
+
+def check_address(address: str) -> None:
+    """Raises Complaint for what is not the address of a server."""
+    if not address.rpartition(":")[2].isdigit():
+        raise Complaint(f"--server {address}: not of the form HOST:PORT", f"for instance --server {DEFAULT_SERVER}")
 
 
 @asynccontextmanager
 async def connect(address: str, *, is_private: bool = False) -> AsyncIterator[Connection]:
     """A connection to the server at `address`, HOST:PORT."""
-    if not address.rpartition(":")[2].isdigit():
-        raise Complaint(f"--server {address}: not of the form HOST:PORT", f"for instance --server {DEFAULT_SERVER}")
+    check_address(address)
     ERRAND.address = address
     async with open_channel(address) as channel:
         ERRAND.is_connected = lambda: channel.get_state() is grpc.ChannelConnectivity.READY

@@ -10,6 +10,7 @@ import typer
 
 from dalsegno.cli.advice import advise
 from dalsegno.cli.choices import Typed, rerun_tasks, resume_tasks
+from dalsegno.cli.completion import complete_execution
 from dalsegno.cli.connection import DEFAULT_SERVER, PATIENCE_S, Connection, ask
 from dalsegno.cli.exits import ERROR, PAUSED, SUCCESS, Complaint, exit_code_of
 from dalsegno.cli.foresight import left_paused_line, print_foresight
@@ -20,12 +21,18 @@ from dalsegno.cli.output import print_message, print_note, short
 from dalsegno.cli.picture import execution_state
 from dalsegno.cli.printing import Format
 from dalsegno.cli.reads import read_execution, read_standing
+from dalsegno.cli.references import REFERENCE
 from dalsegno.cli.screen import console
 from dalsegno.cli.watching import watch_to_rest
 from dalsegno.v1 import execution_pb2, operation_pb2
 from dalsegno.v1 import execution_service_pb2 as messages
 
-OneExecution = Annotated[str, typer.Argument(metavar="EXECUTION", help="The id of the execution, or --filter.")]
+OneExecution = Annotated[
+    str,
+    typer.Argument(
+        metavar="EXECUTION", help=f"The execution: {REFERENCE}; or --filter.", autocompletion=complete_execution
+    ),
+]
 Which = Annotated[
     str, typer.Option("--filter", "-f", metavar="TERMS", help="Instead of one: all that these terms choose.")
 ]
@@ -167,7 +174,11 @@ def cancel(
 def rerun(
     words: Annotated[
         list[str] | None,
-        typer.Argument(metavar="EXECUTION [TASK…]", help="The id of the execution; after --tasks further tasks."),
+        typer.Argument(
+            metavar="EXECUTION [TASK…]",
+            help=f"The execution: {REFERENCE}; after --tasks further tasks.",
+            autocompletion=complete_execution,
+        ),
     ] = None,
     tasks: Annotated[
         list[str] | None, typer.Option("--tasks", "--task", "-t", metavar="TASK", help="Begin at these tasks.")
@@ -217,7 +228,10 @@ def rerun(
 
 
 def context(
-    execution: Annotated[str, typer.Argument(metavar="EXECUTION", help="The id of the execution.")],
+    execution: Annotated[
+        str,
+        typer.Argument(metavar="EXECUTION", help=f"The execution: {REFERENCE}.", autocompletion=complete_execution),
+    ],
     pairs: Annotated[
         list[str] | None,
         typer.Option("--set", "-i", metavar="KEY=VALUE", help="A new value, read as by `start -i`. Repeatable."),
@@ -260,7 +274,7 @@ async def _operate_on_one(connection: Connection, verb: str, request: Any, share
     method: Callable[..., Any] = getattr(connection.executions, f"{verb}Execution" if verb else "UpdateContext")
     answer = await ask(method, request, PATIENCE_S)
     if shared.dry_run:
-        print_foresight(shared.output, answer.dry_run, shared.execution)
+        print_foresight(shared.output, answer.dry_run, request.execution_id)
         return SUCCESS
     execution: execution_pb2.Execution = answer.execution
     for left in getattr(answer, "left_paused", ()):

@@ -34,7 +34,8 @@ async def _demo() -> int:
         print_note(f"the endpoints of a few cities: {url}")
         async with private_server(print_note) as own:
             _introduce(own)
-            definition = workflow_service_pb2.CreateDefinitionsRequest(text=read_example(EXAMPLE))
+            definition = workflow_service_pb2.CreateDefinitionsRequest()
+            definition.documents.add(file=f"{EXAMPLE}.yaml", text=read_example(EXAMPLE))
             start = execution_service_pb2.StartExecutionRequest()
             plan = Plan(definition, start, TypedInput((), {"base_url": url}), Format.TABLE)
             return await unless_failing(own.supervisor, run_at(own.address, plan, private=True))

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from dalsegno.cli.completion import complete_environment
 from dalsegno.cli.connection import DEFAULT_SERVER, PATIENCE_S, Connection, ask
 from dalsegno.cli.inputs import encode_json, read_input
 from dalsegno.cli.options import (
@@ -30,7 +31,9 @@ from dalsegno.v1 import environment_service_pb2 as messages
 
 app = typer.Typer(no_args_is_help=True, help="Keep named sets of values that executions read at their start.")
 
-Name = Annotated[str, typer.Argument(metavar="NAME", help="The name of the environment.")]
+Name = Annotated[
+    str, typer.Argument(metavar="NAME", help="The name of the environment.", autocompletion=complete_environment)
+]
 
 
 @app.command(epilog="example:  dalsegno environment put staging -i region=north -i replicas=3")

@@ -1,4 +1,4 @@
-"""`dalsegno start|list|show|watch|tasks|history|delete`: executions."""
+"""`dalsegno start|list|show|watch|tasks|history`: executions."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from typing import Annotated
 import typer
 
 from dalsegno.cli.advice import advise
+from dalsegno.cli.completion import complete_execution, complete_workflow
 from dalsegno.cli.connection import DEFAULT_SERVER, PATIENCE_S, Connection, ask
 from dalsegno.cli.exits import exit_code_of
+from dalsegno.cli.finding import OfLabels, OfWorkflow, Since, States, executions_filter
 from dalsegno.cli.foresight import print_foresight
 from dalsegno.cli.inputs import ANY, TypedInput, encode_json, read_input, read_labels
 from dalsegno.cli.lines import detail_of, subject_of, why
@@ -45,6 +47,7 @@ from dalsegno.cli.reads import (
     read_tasks,
     read_whole,
 )
+from dalsegno.cli.references import REFERENCE
 from dalsegno.cli.screen import console
 from dalsegno.cli.showing import print_standing
 from dalsegno.cli.times import clock, span
@@ -59,12 +62,16 @@ WAITS_READ = 200
 """Of so many executions it is asked what they wait for."""
 _WAITS_TOLD = 3
 
-ExecutionId = Annotated[str, typer.Argument(metavar="EXECUTION", help="The id of the execution.")]
-DeleteIds = Annotated[list[str], typer.Argument(metavar="EXECUTION…", help="The ids of the executions.")]
+ExecutionId = Annotated[
+    str, typer.Argument(metavar="EXECUTION", help=f"The execution: {REFERENCE}.", autocompletion=complete_execution)
+]
 
 
 def start(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="The name of a stored workflow.")],
+    name: Annotated[
+        str,
+        typer.Argument(metavar="NAME", help="The name of a stored workflow.", autocompletion=complete_workflow),
+    ],
     pairs: Pairs = None,
     source: Source = "",
     version: Annotated[int, typer.Option("--version", "-v", min=0, help="Its version; 0: the newest.")] = 0,
@@ -111,11 +118,29 @@ def start(
 
 def list_executions(
     filter: Filter = "",
+    states: States = None,
+    workflows: OfWorkflow = None,
+    since: Since = "",
+    labels: OfLabels = None,
+    everything: Annotated[bool, typer.Option("--all", "-a", help="Those that others have started, too.")] = False,
     limit: Limit = 50,
     server: Server = DEFAULT_SERVER,
+    namespace: Namespace = "",
     output: Output = Format.TABLE,
 ) -> None:
-    """List executions, the newest first."""
+    """List executions that people have started, the newest first; with --all sub-workflows, too.
+
+    The end of each id that stands out is enough to name it. A filter about id, parent or root chooses among all.
+    """
+    filter = executions_filter(
+        filter,
+        states=states,
+        workflows=workflows,
+        since=since,
+        labels=labels,
+        namespace=namespace,
+        with_children=everything,
+    )
 
     async def fetch(connection: Connection) -> list[execution_pb2.Execution]:
         return await read_pages(
@@ -180,8 +205,9 @@ def watch(
     """Watch an execution until it ends. Exit code 0: SUCCESS, 1: ERROR, 3: CANCELLED."""
 
     async def follow(connection: Connection) -> execution_pb2.Execution:
-        await watch_to_rest(connection, execution, console(), stop_at_pause=stop_at_pause, keep_open=keep_open)
-        found = await read_execution(connection, execution)
+        execution_id = await connection.references.resolve(execution)
+        await watch_to_rest(connection, execution_id, console(), stop_at_pause=stop_at_pause, keep_open=keep_open)
+        found = await read_execution(connection, execution_id)
         for line in advise(await read_standing(connection, found), server):
             print_note(line)
         return found
@@ -245,25 +271,6 @@ def history(
     print_limit(found, limit)
 
 
-def delete(
-    executions: DeleteIds,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only tell whether they would be deleted.")] = False,
-    server: Server = DEFAULT_SERVER,
-    comment: Comment = "",
-) -> None:
-    """Delete executions that are at rest, with their tasks, history and sub-executions."""
-
-    async def remove(connection: Connection, ids: Sequence[str]) -> None:
-        for each in ids:
-            request = messages.DeleteExecutionRequest(
-                execution_id=each, comment=comment, request_id=request_id_or_new(""), dry_run=dry_run
-            )
-            await ask(connection.executions.DeleteExecution, request, PATIENCE_S)
-            console().tell(f"{each}  would be deleted" if dry_run else f"deleted {each}")
-
-    call(server, lambda connection: remove(connection, executions))
-
-
 def _task_row(task: execution_pb2.TaskExecution, actions: Sequence[ActionExecution]) -> tuple[object, ...]:
     counts = task.items
     failed = f", {counts.failed} failed" if counts.failed else ""
@@ -306,4 +313,3 @@ def register(app: typer.Typer) -> None:
     app.command(epilog=f"example:  dalsegno watch {example}")(watch)
     app.command(epilog=f"example:  dalsegno tasks {example} --filter state=ERROR")(tasks)
     app.command(epilog=f"example:  dalsegno history {example}")(history)
-    app.command(epilog=f"example:  dalsegno delete {example}")(delete)

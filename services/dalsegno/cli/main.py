@@ -11,7 +11,9 @@ from typer._click.exceptions import ClickException  # not named elsewhere: what 
 
 from dalsegno.cli import (
     actions,
+    config,
     controls,
+    deleting,
     demo,
     environments,
     examples,
@@ -23,6 +25,7 @@ from dalsegno.cli import (
     workflows,
 )
 from dalsegno.cli.away import ERRAND
+from dalsegno.cli.contexts import take_context
 from dalsegno.cli.exits import INTERRUPTED, USAGE, Complaint
 from dalsegno.cli.failures import print_complaint, print_leaving, print_usage
 from dalsegno.cli.printing import PRINTING, Format
@@ -77,10 +80,12 @@ executions.register(app)
 outputs.register(app)
 inquiries.register(app)
 controls.register(app)
+deleting.register(app)
 app.add_typer(workflows.app, name="workflow")
 app.add_typer(actions.app, name="action")
 app.add_typer(environments.app, name="environment")
 app.add_typer(examples.app, name="examples")
+app.add_typer(config.app, name="config")
 
 
 def main() -> None:
@@ -92,7 +97,8 @@ def main() -> None:
     words = move_options(program, sys.argv[1:])
     PRINTING.form = find_form(words)
     try:
-        code = program.main(words, prog_name="dalsegno", standalone_mode=False) or 0
+        defaults = take_context(program, words)
+        code = program.main(words, prog_name="dalsegno", standalone_mode=False, default_map=defaults) or 0
         if code == INTERRUPTED:  # the parser makes an exit code of Ctrl-C
             print_leaving()
         sys.exit(code)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import grpc
+from google.protobuf.duration_pb2 import Duration
 
 from dalsegno.cli.away import ERRAND, Patience
 from dalsegno.cli.connection import Connection, actor_metadata
@@ -24,10 +25,12 @@ class Many:
     """Which executions, and how."""
 
     verb: str
-    """Pause, Resume, Cancel or Rerun."""
+    """Pause, Resume, Cancel, Rerun or Delete."""
     filter: str
     rate: int
     output: Format
+    older_than: Duration | None = None
+    """Only those that have ended so long ago."""
 
 
 _REFUSAL_WIDTH = 240
@@ -36,13 +39,15 @@ _REFUSAL_WIDTH = 240
 async def operate_on_many(connection: Connection, each: Any, many: Many) -> int:
     """Ask it of each execution that the filter chooses. The exit code: 0 when none refused, else 1."""
     request = getattr(messages, f"{many.verb}ExecutionsRequest")(filter=many.filter, each=each, rate=many.rate)
+    if many.older_than is not None:
+        request.older_than.CopyFrom(many.older_than)
     method: Callable[..., Any] = getattr(connection.executions, f"{many.verb}Executions")
     outcomes: list[operation_pb2.BulkOutcome] = []
     ERRAND.leaving = "those that were told of are done, others may be too: see with `dalsegno list`, then ask again"
     async for outcome in _outcomes(method, request):
         outcomes.append(outcome)
         if many.output is Format.TABLE:
-            console().tell(_line(outcome))
+            console().tell(_line(outcome, many.verb))
     ERRAND.leaving = ""
     refused = sum(each.HasField("refusal") for each in outcomes)
     if many.output is not Format.TABLE:
@@ -68,12 +73,17 @@ async def _outcomes(method: Callable[..., Any], request: Any) -> AsyncIterator[o
                 await patience.wait(error)
 
 
-def _line(outcome: operation_pb2.BulkOutcome) -> str:
+def _line(outcome: operation_pb2.BulkOutcome, verb: str) -> str:
     """What became of one execution."""
     if outcome.HasField("refusal"):
         told = outcome.refusal.message.replace(f"execution {outcome.execution_id}: ", "")
         return f"{outcome.execution_id}  refused: {short(told, _REFUSAL_WIDTH)}"
+    if outcome.HasField("deleted"):
+        return f"{outcome.execution_id}  deleted"
     dry = outcome.HasField("dry_run")
+    if dry and verb == "Delete":
+        children = len(outcome.dry_run.children)
+        return f"{outcome.execution_id}  would be deleted" + (f", with {children} that it started" if children else "")
     state = outcome.dry_run.state if dry else outcome.execution.state
     name = enum_name(execution_pb2.ExecutionState.Name(state), "ExecutionState")
     if dry:

@@ -10,6 +10,7 @@ from uuid import uuid4
 import grpc
 import typer
 
+from dalsegno.cli.completion import complete_environment
 from dalsegno.cli.connection import DEFAULT_SERVER, PATIENCE_S, Connection, ask, connect
 from dalsegno.cli.failures import print_failure
 from dalsegno.cli.inputs import Types
@@ -80,7 +81,12 @@ RequestId = Annotated[
     typer.Option("--request-id", help="Repeated within 24 hours, it is done once. Made up unless given."),
 ]
 Params = Annotated[str, typer.Option("--params", metavar="FILE|JSON", help="What the language takes beside the input.")]
-Environment = Annotated[str, typer.Option("--environment", "-e", help="The stored environment that it reads.")]
+Environment = Annotated[
+    str,
+    typer.Option(
+        "--environment", "-e", help="The stored environment that it reads.", autocompletion=complete_environment
+    ),
+]
 Expected = Annotated[int, typer.Option("--expected-revision", min=0, help="Refuse unless it is at this revision.")]
 
 

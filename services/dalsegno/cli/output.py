@@ -10,6 +10,7 @@ from google.protobuf.message import Message
 from rich.text import Text
 
 from dalsegno.cli.clean import one_line, visible
+from dalsegno.cli.ids import mark_ids
 from dalsegno.cli.printing import PRINTING, Format
 from dalsegno.cli.screen import console
 from dalsegno.cli.table import lay_out
@@ -82,6 +83,10 @@ def print_rows(
     else:
         out = console()
         cells = [[_cell(column, value) for column, value in zip(columns, row, strict=True)] for row in rows]
+        for number, column in enumerate(columns):
+            if column == "EXECUTION":
+                for row, marked in zip(cells, mark_ids([row[number].plain for row in cells]), strict=True):
+                    row[number] = marked
         for line in lay_out(columns, cells, out.fold_width) if cells else ():
             out.put(line)
         if not cells:

@@ -9,6 +9,7 @@ from math import inf
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from dalsegno.cli.clean import one_line
+from dalsegno.cli.permissions import executor_for
 from dalsegno.cli.values import enum_name
 from dalsegno.cli.waits import (
     Question,
@@ -194,7 +195,7 @@ class Picture:
             return f"an executor that runs {missing_executor(what)}: none is connected"
         if identity == "executor":
             runs = {each.runs for each in self.tasks.values() if each.waiting(self.execution_id, inf).needs_executor}
-            return f"an executor that runs {', '.join(sorted(runs))}" if runs else "an executor that runs the action"
+            return " and ".join(map(executor_for, sorted(runs))) or executor_for("")
         numbers = identity.removeprefix(f"{self.execution_id}.").split(".")
         if len(numbers) != 3 or not all(map(str.isdigit, numbers)):
             return one_line(identity)

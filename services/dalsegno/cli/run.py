@@ -68,13 +68,10 @@ def run(
     Exit code 0: SUCCESS, 1: ERROR, 2: it could not be started, 3: CANCELLED, 4: PAUSED, 5: no server.
     """
     file = Path(workflow) if _is_file(workflow) else None
-    text = read_document(file) if file else ""
-    definition = workflow_service_pb2.CreateDefinitionsRequest(
-        namespace=namespace,
-        text=text,
-        name=_name_to_give(text, name, file) if file else "",
-        request_id=request_id_or_new(""),
-    )
+    definition = workflow_service_pb2.CreateDefinitionsRequest(namespace=namespace, request_id=request_id_or_new(""))
+    if file:
+        text = read_document(file)
+        definition.documents.add(file=str(file), text=text, name=_name_to_give(text, name, file))
     start = execution_service_pb2.StartExecutionRequest(
         namespace=namespace,
         workflow=name if file else workflow,
@@ -93,7 +90,7 @@ class Plan:
     """What is to be run, and how it is shown."""
 
     definition: workflow_service_pb2.CreateDefinitionsRequest
-    """What is stored first; without a text: nothing."""
+    """What is stored first; without documents: nothing."""
     start: execution_service_pb2.StartExecutionRequest
     typed: TypedInput
     output: Format
@@ -102,7 +99,7 @@ class Plan:
 async def _run(server: str, plan: Plan) -> int:
     if server or await is_there(DEFAULT_SERVER):
         return await run_at(server or DEFAULT_SERVER, plan, private=False)
-    if not plan.definition.text:
+    if not plan.definition.documents:
         raise Complaint(
             f"no server at {DEFAULT_SERVER}, so there are no stored workflows",
             "start one with `dalsegno serve`, name one with --server, or give a YAML file",
@@ -123,7 +120,7 @@ async def run_at(address: str, plan: Plan, *, private: bool) -> int:
 
 async def _run_to_rest(connection: Connection, plan: Plan, *, private: bool) -> int:
     start, output = plan.start, plan.output
-    if plan.definition.text:
+    if plan.definition.documents:
         stored = await ask(connection.workflows.CreateDefinitions, plan.definition, PATIENCE_S)
         print_warnings(stored.warnings, stored.further_warnings)
         start.workflow = start.workflow or _first_workflow(stored)

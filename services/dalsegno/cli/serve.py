@@ -13,6 +13,7 @@ import typer
 
 from dalsegno.cli.connection import DEFAULT_SERVER
 from dalsegno.cli.output import print_note
+from dalsegno.cli.permissions import Permission
 from dalsegno.cli.screen import console
 from dalsegno.cli.serving import Site, default_data, plan_site, running
 from dalsegno.cli.supervisor import Supervisor
@@ -60,6 +61,12 @@ Insecure = Annotated[
         help="Let other machines reach it, though there is neither TLS nor authentication yet.",
     ),
 ]
+Allow = Annotated[
+    list[Permission] | None,
+    typer.Option(
+        "--allow", help="Turn on actions that are off: on other machines, in JavaScript, on this machine. Repeatable."
+    ),
+]
 Verbose = Annotated[bool, typer.Option("--verbose", help="Log to this terminal, not to files in the data folder.")]
 
 
@@ -70,6 +77,7 @@ def serve(
     database: Database = "",
     slots: Slots = 0,
     insecure: Insecure = False,
+    allow: Allow = None,
     verbose: Verbose = False,
 ) -> None:
     """Run a server on this machine until Ctrl-C: engine, executor and api, each a process, started again if it dies."""
@@ -81,6 +89,7 @@ def serve(
         slots,
         logs=not verbose,
         insecure=insecure,
+        allow=[each.value for each in allow or ()],
         tell=print_note,
     )
     asyncio.run(_serve(site))
@@ -113,7 +122,8 @@ def _introduce(site: Site, supervisor: Supervisor) -> None:
         f"api       {site.listen:21}  pid {pids['api']:<7}  clients: dalsegno --help, any gRPC client", markup=False
     )
     out.print(f"engine    {site.engine:21}  pid {pids['engine']:<7}  executors connect here", markup=False)
-    out.print(f"executor  {'(executor-1)':21}  pid {pids['executor']:<7}  runs the actions", markup=False)
+    allowed = f", also {', '.join(site.allow)}" if site.allow else ""
+    out.print(f"executor  {'(executor-1)':21}  pid {pids['executor']:<7}  runs the actions{allowed}", markup=False)
     out.print(f"data      {site.data}", markup=False)
     if site.logs is not None:
         out.print(f"logs      {site.logs}", markup=False)

@@ -9,7 +9,7 @@ import signal
 import stat
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,20 +42,25 @@ class Site:
     """The folder of the services' logs; None: they go where ours go."""
     insecure: bool = False
     """Whether it may listen where other machines reach it."""
+    allow: tuple[str, ...] = ()
+    """Which actions that are off its executor runs."""
 
     def services(self) -> list[Service]:
         """The three services, first the one that the others need."""
         slots = ("--slots", str(self.slots)) if self.slots else ()
+        allowed = [word for each in self.allow for word in ("--allow", each)]
         stored = ("--database", self.database, *(("--insecure",) if self.insecure else ()))
         return [
             self._service("engine", "--listen", self.engine, *stored),
-            self._service("executor", "--engine", self.engine, "--id", "executor-1", *slots),
+            self._service("executor", "--engine", self.engine, "--id", "executor-1", *slots, *allowed),
             self._service("api", "--listen", self.listen, "--engine", self.engine, *stored),
         ]
 
     def _service(self, name: str, *arguments: str) -> Service:
         log = self.logs / f"{name}.log" if self.logs is not None else None
-        return Service(name, (sys.executable, "-m", f"dalsegno.{name}", *arguments), log)
+        return Service(
+            name, (sys.executable, "-m", f"dalsegno.{name}", *arguments), log, pid_file=self.data / f"{name}.pid"
+        )
 
 
 def plan_site(
@@ -67,6 +72,7 @@ def plan_site(
     *,
     logs: bool = True,
     insecure: bool = False,
+    allow: Sequence[str] = (),
     tell: Callable[[str], None] = lambda told: None,
 ) -> Site:
     """A site in the folder `data`, which is made if it is not there, for its owner only.
@@ -93,6 +99,7 @@ def plan_site(
         slots=slots,
         logs=folder if logs else None,
         insecure=insecure,
+        allow=tuple(allow),
     )
 
 

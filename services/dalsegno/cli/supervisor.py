@@ -38,6 +38,8 @@ class Service:
     """The program, by its full path, and its arguments."""
     log: Path | None = None
     """Where its output goes; None: to where the supervisor's goes."""
+    pid_file: Path | None = None
+    """Where its process id stands while it runs."""
 
 
 class Child:
@@ -74,12 +76,16 @@ class Child:
             self._tell(f"{self.service.name} (pid {self.pid}) did not stop within {GRACE_S:g} s; killing it")
             self._signal(signal.SIGKILL)
         await self._run
+        if self.service.pid_file is not None:
+            self.service.pid_file.unlink(missing_ok=True)
 
     async def _keep_running(self) -> None:
         wait_s = FIRST_WAIT_S
         while not self._stopping.is_set():
             began_s = time.monotonic()
             self._process = await self._spawn()
+            if self.service.pid_file is not None:
+                self.service.pid_file.write_text(f"{self._process.pid}\n", encoding="ascii")
             if self.deaths:
                 self._tell(f"{self.service.name} runs again, pid {self._process.pid}")
             if self._stopping.is_set():  # told to stop while it was being started

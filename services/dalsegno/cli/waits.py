@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from dalsegno.cli.clean import one_line
+from dalsegno.cli.permissions import executor_for
 from dalsegno.cli.times import due
 from dalsegno.v1 import execution_pb2
 
@@ -105,7 +106,7 @@ class Waiting:
         if self.missing:
             yield f"waits for an executor that runs {self.missing}: none is connected"
         elif self.needs_executor:
-            yield f"waits for an executor that runs {self.runs}" if self.runs else "waits for an executor"
+            yield f"waits for {executor_for(self.runs)}"
         if self.joins:
             yield f"waits for tasks {self.joins}"
         if self.child:

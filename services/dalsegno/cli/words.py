@@ -8,11 +8,12 @@ from typing import Annotated
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from dalsegno.cli.contexts import ContextOption
 from dalsegno.cli.printing import PRINTING, Format
 from dalsegno.cli.times import check_time_style
 from dalsegno.cli.values import steps_of
 
-_WITH_VALUE = {"--server", "-s", "--namespace", "-n", "--output", "-o", "--time", "--key", "-k"}
+_WITH_VALUE = {"--server", "-s", "--namespace", "-n", "--output", "-o", "--time", "--key", "-k", "--context"}
 
 
 def move_options(program: object, words: Sequence[str]) -> list[str]:
@@ -70,11 +71,15 @@ def find_form(words: Sequence[str]) -> Format:
 
 
 def add_shared_options(program: object) -> None:
-    """Give every command that prints results the options that say which part of them, and how times are told."""
-    options = [each for each in typer.main.get_command(_sharing).params if each.name in ("key", "time")]
+    """Give every command that prints results the options that say which part of them, and how times are told; and every
+    command that talks to a server the one that chooses its context."""
+    options = {each.name: each for each in typer.main.get_command(_sharing).params}
     for command in _commands(program):
-        if any(each.name == "output" for each in command.params):
-            command.params += options
+        names = {each.name for each in command.params}
+        if "output" in names:
+            command.params += [options["key"], options["time"]]
+        if "server" in names:
+            command.params.append(options["context"])
 
 
 def _commands(program: object) -> Iterator[TyperCommand]:
@@ -124,5 +129,6 @@ def _options(
             help="How times are told: relative, local, utc, or a zone such as Europe/Lisbon.",
         ),
     ] = "",
+    context: Annotated[str, ContextOption] = "",
 ) -> None:
     pass

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from dalsegno.cli.completion import complete_workflow
 from dalsegno.cli.connection import DEFAULT_SERVER, PATIENCE_S, Connection, ask
 from dalsegno.cli.documents import read_documents, validate_here
 from dalsegno.cli.exits import USAGE
@@ -29,7 +30,9 @@ app = typer.Typer(no_args_is_help=True, help="Store, check, list, show and delet
 Documents = Annotated[
     list[Path], typer.Argument(metavar="FILE|DIR…", help="YAML files, folders of them, or - for standard input.")
 ]
-Name = Annotated[str, typer.Argument(metavar="NAME", help="The name of the workflow.")]
+Name = Annotated[
+    str, typer.Argument(metavar="NAME", help="The name of the workflow.", autocompletion=complete_workflow)
+]
 GivenName = Annotated[
     str, typer.Option("--name", help="The name, for files that need not say it (Orquesta): pack.name.")
 ]

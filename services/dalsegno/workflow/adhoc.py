@@ -28,6 +28,10 @@ class Resolved:
     adhoc: str
 
 
+_NOBODY = "no executor has described it, and no ad-hoc action has this name"
+"""Who could serve an action that is not known."""
+
+
 def candidates(workbook: str | None, name: str) -> tuple[str, ...]:
     """The names to look up, in order: a member of the same workbook comes first."""
     return (name,) if workbook is None else (f"{workbook}.{name}", name)
@@ -59,8 +63,8 @@ def resolve(step: Step, name: str, given: Mapping[str, object], scope: View) -> 
         full_name, found = _find(step, found.workbook, base)
     if found is None:
         if length:
-            raise Unresolved(f"ad-hoc action '{outer}' is based on '{full_name}', which is not known")
-        raise HardFailure(f"action '{name}' is not known")
+            raise Unresolved(f"ad-hoc action '{outer}' is based on '{full_name}', which is not known: {_NOBODY}")
+        raise HardFailure(f"action '{name}' is not known: {_NOBODY}")
     found = found.fitting(inputs, environment_defaults(step.execution.environment.data, found.name))
     # What is asked of people is shown to them whole; all else executors complete.
     asks = bool(found.answer_key or found.answer_schema)

@@ -24,10 +24,12 @@ Type = Callable[..., Any]
 
 @pytest.fixture(autouse=True)
 def _no_errand() -> Iterator[None]:
-    """Each test begins without one."""
+    """Each test begins without one, and with Ctrl-C as a terminal has it: test workers ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     ERRAND.reset()
     yield
     ERRAND.reset()
+    signal.signal(signal.SIGINT, before)
 
 
 def away() -> grpc.aio.AioRpcError:

@@ -267,7 +267,7 @@ def test_run_names_what_has_no_name(
     finished(api, "SUCCESS")
 
     assert type_command("run", file, *chosen, "-s", api.address).exit_code == 0
-    assert api.requests[0].name == given
+    assert api.requests[0].documents[0].name == given
 
 
 def test_run_keeps_standard_output_for_the_result(api: Any, type_command: Callable[..., Any]) -> None:

@@ -1,0 +1,128 @@
+"""Completion of names and ids on the command line: what the shell asks for while somebody types.
+
+The shell waits, so a server has a second to answer; where there is none, nothing is offered and nothing said.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+
+import typer
+
+from dalsegno.cli.connection import DEFAULT_SERVER, Connection, connect
+from dalsegno.cli.contexts import chosen_name, read_config
+from dalsegno.cli.exits import Complaint
+from dalsegno.cli.ids import mark_ids
+from dalsegno.cli.picture import execution_state
+from dalsegno.cli.references import LATEST
+from dalsegno.v1 import (
+    action_service_pb2,
+    environment_service_pb2,
+    execution_pb2,
+    execution_service_pb2,
+    workflow_service_pb2,
+)
+
+Offer = tuple[str, str]
+"""A word, and what it is."""
+
+_WITHIN_S = 1.0
+_OFFERED = 200
+
+
+def complete_execution(context: typer.Context, incomplete: str) -> Iterator[Offer]:
+    """`@latest`, and the newest executions by the end of their ids; by the whole id when it is begun so."""
+
+    async def fetch(connection: Connection) -> list[Offer]:
+        request = execution_service_pb2.ListExecutionsRequest(page_size=_OFFERED)
+        found = (await connection.executions.ListExecutions(request)).executions
+        ends = [each.plain[each.spans[-1].start :] for each in mark_ids([each.id for each in found])]
+        offers = [(LATEST, "the newest one")]
+        for each, end in zip(found, ends, strict=True):
+            told = f"{each.workflow} {execution_state(each.state)}"
+            offers += [(end, told)] + ([(each.id, told)] if len(incomplete) >= len(end) else [])
+        return offers
+
+    return _offer(context, incomplete, fetch)
+
+
+def complete_state(incomplete: str) -> Iterator[str]:
+    """The states of executions."""
+    for name in sorted(set(map(execution_state, execution_pb2.ExecutionState.values())) - {"UNSPECIFIED"}):
+        if name.startswith(incomplete.upper()):
+            yield name
+
+
+def complete_workflow(context: typer.Context, incomplete: str) -> Iterator[Offer]:
+    """The names of stored workflows."""
+
+    async def fetch(connection: Connection) -> list[Offer]:
+        namespace = _setting(context, "namespace")
+        request = workflow_service_pb2.ListWorkflowsRequest(
+            page_size=_OFFERED, filter=f'namespace="{namespace}" name="{incomplete}"*'
+        )
+        return [(each.name, each.description) for each in (await connection.workflows.ListWorkflows(request)).workflows]
+
+    return _offer(context, incomplete, fetch)
+
+
+def complete_action(context: typer.Context, incomplete: str) -> Iterator[Offer]:
+    """The names of actions that are known."""
+
+    async def fetch(connection: Connection) -> list[Offer]:
+        request = action_service_pb2.ListActionsRequest(page_size=1_000)
+        return [(each.name, each.description) for each in (await connection.actions.ListActions(request)).actions]
+
+    return _offer(context, incomplete, fetch)
+
+
+def complete_environment(context: typer.Context, incomplete: str) -> Iterator[Offer]:
+    """The names of stored environments."""
+
+    async def fetch(connection: Connection) -> list[Offer]:
+        request = environment_service_pb2.ListEnvironmentsRequest(page_size=_OFFERED)
+        found = (await connection.environments.ListEnvironments(request)).environments
+        return [(each.name, each.description) for each in found]
+
+    return _offer(context, incomplete, fetch)
+
+
+def complete_context(incomplete: str) -> Iterator[Offer]:
+    """The names of the contexts in your file."""
+    try:
+        contexts = read_config().contexts
+    except Complaint:
+        return
+    for name, each in contexts.items():
+        if name.startswith(incomplete):
+            yield name, each.server
+
+
+def _offer(
+    context: typer.Context, incomplete: str, fetch: Callable[[Connection], Awaitable[Sequence[Offer]]]
+) -> Iterator[Offer]:
+    async def ask() -> Sequence[Offer]:
+        async with asyncio.timeout(_WITHIN_S), connect(_setting(context, "server") or DEFAULT_SERVER) as connection:
+            return await fetch(connection)
+
+    try:
+        offers = asyncio.run(ask())
+    except Exception:  # whatever it is: a shell that completes words is no place to say so
+        return
+    for word, told in dict(offers).items():
+        if word.startswith(incomplete):
+            yield word, " ".join(told.split())[:60]
+
+
+def _setting(context: typer.Context, name: str) -> str:
+    """What the command would take: typed so far, of the environment, of the context."""
+    typed = context.params.get(name)
+    if typed and (name != "server" or typed != DEFAULT_SERVER):
+        return str(typed)
+    if value := os.environ.get(f"DALSEGNO_{name.upper()}"):
+        return value
+    config = read_config()
+    chosen = chosen_name((), config)
+    return config.contexts[chosen].settings.get(name, "") if chosen in config.contexts else ""

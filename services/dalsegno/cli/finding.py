@@ -1,0 +1,88 @@
+"""Options that choose executions, to the filter that the contract carries."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from dalsegno.cli.completion import complete_state, complete_workflow
+from dalsegno.cli.exits import Complaint
+from dalsegno.cli.inputs import read_labels
+
+States = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--state", metavar="STATE", help="In this state, such as ERROR. Repeatable.", autocompletion=complete_state
+    ),
+]
+OfWorkflow = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--workflow",
+        metavar="NAME",
+        help="Of this workflow; name* for all that begin so. Repeatable.",
+        autocompletion=complete_workflow,
+    ),
+]
+Since = Annotated[
+    str, typer.Option("--since", metavar="AGE|TIME", help="Created within this time: 30m, 2h, 7d; or since a moment.")
+]
+OfLabels = Annotated[
+    list[str] | None, typer.Option("--label", "-l", metavar="NAME=VALUE", help="With this label. Repeatable.")
+]
+
+_AGE = re.compile(r"(?:[0-9]{1,9}[smhdw])+")
+_OF_SOME = re.compile(r"(?:^|\s)(?:id|parent|root)!?=")
+
+
+def executions_filter(
+    filter: str = "",
+    *,
+    states: Sequence[str] | None = None,
+    workflows: Sequence[str] | None = None,
+    since: str = "",
+    labels: Sequence[str] | None = None,
+    namespace: str = "",
+    with_children: bool = False,
+) -> str:
+    """The filter, and a term for each option. Executions that others have started are left out unless they are asked
+    for: with `with_children`, or by a term about ids, parents or roots."""
+    terms = [filter] if filter else []
+    if states:
+        terms.append(f"state={_values(states)}")
+    if workflows:
+        terms.append(f"workflow={_values(workflows)}")
+    if since:
+        terms.append(f"created>={read_moment(since, '--since')}")
+    terms += [f"label.{name}={_value(value)}" for name, value in read_labels(labels or ()).items()]
+    if namespace:
+        terms.append(f"namespace={_value(namespace)}")
+    if not with_children and not _OF_SOME.search(filter):
+        terms.append("parent=")
+    return " ".join(terms)
+
+
+def read_moment(text: str, option: str) -> str:
+    """A moment as filters take it: an age such as 2h30m, or a time in ISO 8601. Raises Complaint."""
+    if _AGE.fullmatch(text):
+        return f"-{text}"
+    if re.match(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", text):
+        return _value(text)
+    raise Complaint(
+        f"{option} {text}: neither an age nor a time", f"for instance {option} 2h30m, or {option} 2026-01-31T08:00:00Z"
+    )
+
+
+def _values(values: Sequence[str]) -> str:
+    return ",".join(_value(value) for value in values)
+
+
+def _value(text: str) -> str:
+    """A value in quotation marks; a star at its end stays outside of them, where it stands for all that follows."""
+    if text.endswith("*"):
+        return f"{json.dumps(text[:-1], ensure_ascii=False)}*"
+    return json.dumps(text, ensure_ascii=False)

@@ -1,0 +1,30 @@
+"""How much of an id is enough: its last characters, which lists mark.
+
+The first characters of an id are its time, so that ids made in one minute begin alike; the last ones are chance.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from rich.text import Text
+
+SHORT_MIN = 6
+"""So many of the last characters stand for an id, more where that is ambiguous."""
+
+
+def mark_ids(ids: Sequence[str]) -> list[Text]:
+    """Ids as lists show them: the last characters that tell each from the others of the list stand out.
+
+    >>> [each.spans[-1].start for each in mark_ids(["0193b5c2-5a8f2c1e6b47", "0193b5c2-5a8f0c1e6b47"])]
+    [13, 13]
+    """
+    lengths: dict[str, int] = {}
+    length, left = SHORT_MIN, set(ids)
+    while left:
+        ends = Counter(each[-length:] for each in left)
+        lengths |= {each: length for each in left if ends[each[-length:]] == 1 or length >= len(each)}
+        left -= lengths.keys()
+        length += 1
+    return [Text.assemble((each[: -lengths[each]], "dim"), (each[-lengths[each] :], "bold")) for each in ids]

@@ -1,0 +1,45 @@
+"""The built-in actions that are off until an executor's operator allows them, and how that is done.
+
+As the executors have it, which the command line does not import: a test compares the two.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class Permission(StrEnum):
+    """What an operator can allow."""
+
+    SSH = "std.ssh"
+    JAVASCRIPT = "std.javascript"
+    LOCAL = "core.local"
+
+
+OFF_UNTIL_ALLOWED = {
+    "std.ssh": Permission.SSH,
+    "std.ssh_proxied": Permission.SSH,
+    "std.javascript": Permission.JAVASCRIPT,
+    "std.js": Permission.JAVASCRIPT,
+    "core.local": Permission.LOCAL,
+}
+
+
+def remedy(action: str) -> str:
+    """What to do about an action that no executor takes; "" when that is not known.
+
+    >>> remedy("core.local"), remedy("std.echo")
+    ('off: dalsegno serve --allow core.local, or DALSEGNO_EXECUTOR_ALLOW=core.local', '')
+    """
+    permission = OFF_UNTIL_ALLOWED.get(action)
+    if permission is None:
+        return ""
+    return f"off: dalsegno serve --allow {permission}, or DALSEGNO_EXECUTOR_ALLOW={permission}"
+
+
+def executor_for(action: str) -> str:
+    """The executor that an action waits for, and how to get it."""
+    if not action:
+        return "an executor that runs the action"
+    found = remedy(action) or "none that is connected has it"
+    return f"an executor that runs {action} ({found})"
