@@ -43,6 +43,7 @@ from dalsegno.cli.reads import (
     read_actions,
     read_all_waits,
     read_execution,
+    read_executions,
     read_standing,
     read_tasks,
     read_whole,
@@ -142,21 +143,8 @@ def list_executions(
         with_children=everything,
     )
 
-    async def fetch(connection: Connection) -> list[execution_pb2.Execution]:
-        return await read_pages(
-            lambda token: ask(
-                connection.executions.ListExecutions,
-                messages.ListExecutionsRequest(
-                    page_size=page_size(limit), page_token=token, filter=filter, full=output is not Format.TABLE
-                ),
-                PATIENCE_S,
-            ),
-            lambda page: page.executions,
-            limit,
-        )
-
     async def fetch_standing(connection: Connection) -> tuple[list[execution_pb2.Execution], dict[str, Standing]]:
-        found = await fetch(connection)
+        found = await read_executions(connection, filter, limit, full=output is not Format.TABLE)
         unsaid = [each for each in found if each.state not in ENDED and not each.state_info]
         is_for_people = output is Format.TABLE and not PRINTING.key
         standings = await read_all_waits(connection, unsaid[:WAITS_READ] if is_for_people else [])

@@ -135,12 +135,14 @@ async def read_all_waits(connection: Connection, executions: Sequence[execution_
     return list(await asyncio.gather(*map(read, executions)))
 
 
-async def read_executions(connection: Connection, chosen: str, limit: int = 0) -> list[execution_pb2.Execution]:
+async def read_executions(
+    connection: Connection, chosen: str, limit: int = 0, *, full: bool = False
+) -> list[execution_pb2.Execution]:
     """The executions that the filter chooses, the newest first, at most `limit` (0: all)."""
     return await read_pages(
         lambda token: ask(
             connection.executions.ListExecutions,
-            messages.ListExecutionsRequest(page_size=page_size(limit), page_token=token, filter=chosen),
+            messages.ListExecutionsRequest(page_size=page_size(limit), page_token=token, filter=chosen, full=full),
             PATIENCE_S,
         ),
         lambda page: page.executions,
