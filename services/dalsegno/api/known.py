@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 from dalsegno.actions.permission import OFF_UNTIL_ALLOWED
@@ -42,8 +43,10 @@ class KnownActions:
         self._namespaces = tuple(dict.fromkeys((namespace, "")))
 
     def described(self) -> dict[str, Signature]:
-        """The actions that are built in and those that executors have described."""
+        """The actions that are built in and those that executors have described; what one serves now is not off."""
         found = BuiltInActions().described()
+        served = self._reads.run_here(lambda queries: {name for each in queries.sessions() for name in each.actions})
+        found |= {name: replace(each, off="") for name, each in found.items() if name in served}
         for name, text in self._reads.run_here(lambda queries: queries.actions()).items():
             described = json.loads(text)
             found.setdefault(name, _signature(described["parameters"], is_open=described["accepts_any"]))

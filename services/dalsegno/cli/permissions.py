@@ -38,8 +38,6 @@ def remedy(action: str) -> str:
 
 
 def executor_for(action: str) -> str:
-    """The executor that an action waits for, and how to get it."""
-    if not action:
-        return "an executor that runs the action"
-    found = remedy(action) or "none that is connected has it"
-    return f"an executor that runs {action} ({found})"
+    """The executor that an action waits for, and how to get one that runs what is off."""
+    how = remedy(action)
+    return f"an executor that runs {action or 'the action'}" + (f" ({how})" if how else "")

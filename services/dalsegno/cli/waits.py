@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from dalsegno.cli.clean import one_line
-from dalsegno.cli.permissions import executor_for
+from dalsegno.cli.permissions import executor_for, remedy
 from dalsegno.cli.times import due
 from dalsegno.v1 import execution_pb2
 
@@ -104,7 +104,7 @@ class Waiting:
         if self.progress:
             yield self.progress
         if self.missing:
-            yield f"waits for an executor that runs {self.missing}: none is connected"
+            yield f"waits for an executor that runs {self.missing}: {remedy(self.runs) or 'none is connected'}"
         elif self.needs_executor:
             yield f"waits for {executor_for(self.runs)}"
         if self.joins:
