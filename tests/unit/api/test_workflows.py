@@ -13,7 +13,7 @@ from dalsegno.api.workflows import Workflows
 from dalsegno.definitions.apart import MODULE as READING
 from dalsegno.expressions.pool.pool import Pool
 from dalsegno.store.memory import MemoryStore
-from dalsegno.store.records import Document, Member
+from dalsegno.store.records import Document, Member, SessionRow
 from dalsegno.v1 import definition_pb2, failure_pb2, workflow_service_pb2
 
 CONTENT = failure_pb2.PROBLEM_CATEGORY_CONTENT
@@ -163,3 +163,18 @@ async def test_problems_beyond_five_hundred_are_counted(strict: bool, reads: Rea
     answer = await validate(f"version: 1.0\ntasks:\n{tasks}", reads, strict=strict)
     assert (len(answer.problems), answer.further_problems) == (500, 200)
     assert all("referenced before" in problem.message for problem in answer.problems)
+
+
+async def test_an_action_that_an_executor_serves_now_is_not_off() -> None:
+    """Where nobody serves it, the warning says how it is turned on; its inputs are compared in both cases."""
+    store = MemoryStore()
+    reads = Reads(store, 1)
+    text = "version: '2.0'\nw: {tasks: {t: {action: std.js script=1}}}"
+    (off,) = (await validate(text, reads)).warnings
+    assert "is off" in off.message
+    assert "--allow std.javascript" in off.hint
+    with store.write() as transaction:
+        transaction.save_session(SessionRow("s", "executor-1", "e", 1e12, actions={"std.js": "digest"}))
+    assert not (await validate(text, reads)).warnings
+    reads.close()
+    store.close()

@@ -71,3 +71,16 @@ def test_leave_may_come_from_the_environment() -> None:
         assert read(["--insecure"], {}).insecure
         assert not read([], {"DALSEGNO_INSECURE": "0"}).insecure
         assert not read([], {}).insecure
+
+
+def test_what_is_allowed_is_told_to_the_executor_alone(tmp_path: Path) -> None:
+    """`serve --allow` turns actions on; the process id of each service stands in the data folder."""
+    site = plan_site(tmp_path, LOCAL, LOCAL, allow=["core.local", "std.ssh"])
+    engine, executor, api = site.services()
+    assert executor.command[-4:] == ("--allow", "core.local", "--allow", "std.ssh")
+    assert "--allow" not in (*engine.command, *api.command)
+    assert [each.pid_file for each in (engine, executor, api)] == [
+        tmp_path / "engine.pid",
+        tmp_path / "executor.pid",
+        tmp_path / "api.pid",
+    ]
