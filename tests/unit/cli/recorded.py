@@ -125,9 +125,8 @@ def record() -> None:
 
     def open_recording(self: connection.Connection, *arguments: Any, **options: Any) -> None:
         opened(self, *arguments, **options)
-        for attribute, stub in list(vars(self).items()):
-            if hasattr(stub, "__dict__") and any(each[:1].isupper() for each in vars(stub)):
-                setattr(self, attribute, Recorder(stub, recording, end_at))
+        for service in ("workflows", "executions", "actions", "environments"):
+            setattr(self, service, Recorder(getattr(self, service), recording, end_at))
 
     os.environ["FORCE_COLOR"] = "1"  # what is asked differs on a terminal
     connection.Connection.__init__ = open_recording  # type: ignore[method-assign]
