@@ -48,10 +48,11 @@ class Queue:
 
     def take(self, may_take: Callable[[str], bool]) -> tuple[str, AttemptKey] | None:
         """The next one of these executions, None when there is none; its execution's next turn comes after others'."""
-        execution_id = next((each for each in self._executions if may_take(each)), None)
-        if execution_id is None:
+        for execution_id, waiting in self._executions.items():  # noqa: B007 -- the first that may be taken
+            if may_take(execution_id):
+                break
+        else:
             return None
-        waiting = self._executions[execution_id]
         key = waiting.popleft()
         if waiting:
             self._executions.move_to_end(execution_id)

@@ -191,9 +191,13 @@ class Batch:
         return touched
 
     def _load(self, execution_id: str) -> Copy:
-        self._page.mark(execution_id, "load")
         if not self._last_resort:
-            return self._copies.caught_up(execution_id, self._revisions[execution_id], self.transaction)
+            revision = self._revisions[execution_id]
+            if (copy := self._copies.kept(execution_id, revision)) is not None:
+                return copy
+            self._page.mark(execution_id, "load")
+            return self._copies.caught_up(execution_id, revision, self.transaction)
+        self._page.mark(execution_id, "load")
         # Whatever is wrong with the definition: the execution can still be ended, and say so.
         changes = self.transaction.changes_after(execution_id, 0)
         execution = replay(changes)
@@ -387,7 +391,7 @@ class Batch:
     def _deaths_left(self, touched: Touched) -> int:
         """What is stored sets the deaths back, but for two: handing out, which a new engine does first (it would never
         come to three deaths in what killed it), and the end for the deaths (what still comes might kill as well)."""
-        if all(entry.event in _KEEPING_DEATHS for entry in touched.entries):
+        if self.deaths and all(entry.event in _KEEPING_DEATHS for entry in touched.entries):
             return self.deaths.get(touched.copy.execution.id, 0)
         return 0
 

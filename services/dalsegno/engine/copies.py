@@ -212,15 +212,18 @@ class Copies:
                 if id(copy.workflow) in gone:
                     copy.workflow = None
 
+    def kept(self, execution_id: str, revision: int) -> Copy | None:
+        """The kept copy, if it is at this revision."""
+        kept = self._copies.get(execution_id)
+        return kept[0] if kept is not None and kept[0].execution.revision == revision else None
+
     def caught_up(self, execution_id: str, revision: int, transaction: Transaction) -> Copy:
         """The execution as it is at this revision, the present one: the kept copy brought up to it, or a new one."""
         kept = self._copies.get(execution_id)
         if kept is not None:
             copy = kept[0]
             known = copy.execution.revision
-            if known == revision:
-                return copy
-            if known < revision:
+            if known <= revision:
                 changes = transaction.changes_after(execution_id, known)
                 for change in changes:
                     copy.execution.apply(change)

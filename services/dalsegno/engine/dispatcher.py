@@ -7,7 +7,7 @@ second while there is credit to spare, what the store has (left by an engine tha
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 from dalsegno.engine.backlog import Backlog, Entry, Kind
 from dalsegno.engine.batch import Batch, Touched
@@ -104,10 +104,12 @@ class Dispatcher:
             entries = ready_entries(touched)
             if entries:
                 fresh[execution_id] = deque(entries)
+        full: set[Kind] = set()
         while fresh:
             execution_id, entries_left = fresh.popitem(last=False)
             entry = entries_left.popleft()
-            if not self._give(batch, entry):
+            if entry[0] in full or not self._give(batch, entry):
+                full.add(entry[0])  # credit does not come back within a batch
                 self._backlog.add(entry)
             if entries_left:
                 fresh[execution_id] = entries_left
@@ -255,15 +257,13 @@ def ready_entries(touched: Touched) -> list[Entry]:
     execution = touched.copy.execution
     if not execution.ready or execution.state in QUIET_EXECUTION:
         return []
-    keys: Iterable[AttemptKey]
-    if any(type(each) is ExecutionMoved and each.state is ExecutionState.RUNNING for each in touched.changes):
-        keys = execution.ready  # it begins, or goes on: whatever waited since before
-    else:
-        keys = dict.fromkeys(
-            each.key
-            for each in touched.changes
-            if (type(each) is AttemptAdded or type(each) is AttemptMoved) and each.state is AttemptState.READY
-        )
+    keys: dict[AttemptKey, None] = {}
+    for each in touched.changes:
+        if (type(each) is AttemptAdded or type(each) is AttemptMoved) and each.state is AttemptState.READY:
+            keys[each.key] = None
+        elif type(each) is ExecutionMoved and each.state is ExecutionState.RUNNING:
+            keys = execution.ready  # it begins, or goes on: whatever waited since before
+            break
     attempts = (execution.attempts[key] for key in keys if key in execution.ready)
     return [((each.action, each.target, each.digest, None), execution.id, each.key) for each in attempts]
 

@@ -84,6 +84,26 @@ class Given:
 class Step:
     """The event, what it may look at, and the changes and commands so far."""
 
+    # What few steps change stands here and is set where it changes: a step is made for each event.
+    verdict = "accepted"
+    subsumed: tuple[str, ...] = ()
+    """The tasks of a request that come after another one of it (O28)."""
+    left_paused: tuple[PausedBelow, ...] = ()
+    """The descendants that a resume leaves PAUSED, because tasks of theirs have failed (decision 15)."""
+    last: TaskExecution | None = None
+    """The task that has been the last to take its branches."""
+    is_forced = False
+    """Whether the execution is ended by force in this step."""
+    begun_items = 0
+    """How many items this step has begun."""
+    items_left = 0
+    """How many items wait behind the one that is being begun."""
+    is_slice_full = False
+    """Whether the item that is being begun is the last that its slice may hold."""
+    has_moved = False
+    """Whether an expression was too much for the engine, so that its value comes from elsewhere."""
+    _seeds = 0
+
     def __init__(
         self, workflow: Workflow, execution: Execution, event: Event, outside: Outside, given: Given | None = None
     ) -> None:
@@ -96,31 +116,13 @@ class Step:
         self.changes: list[AnyChange] = []
         self.commands: list[AnyCommand] = []
         self.todo: deque[tuple[str, int, tuple[object, ...]]] = deque()
-        self.verdict = "accepted"
-        self.subsumed: tuple[str, ...] = ()
-        """The tasks of a request that come after another one of it (O28)."""
-        self.left_paused: tuple[PausedBelow, ...] = ()
-        """The descendants that a resume leaves PAUSED, because tasks of theirs have failed (decision 15)."""
         self.prepared: dict[tuple[int, int], tuple[str, bool, dict[str, object]]] = {}
         """What tasks and their items are about to run, evaluated already: the action or workflow, and its input."""
-        self.last: TaskExecution | None = None
-        """The task that has been the last to take its branches."""
         self.checked: set[int] = set()
         """The tasks about to begin that have been looked at together."""
         params = execution.created.params
         has_receivers = isinstance(params.data, dict) and "notify" in params.data
         self._receivers = notices.subscriptions(params) if has_receivers else ()
-        self.is_forced = False
-        """Whether the execution is ended by force in this step."""
-        self.begun_items = 0
-        """How many items this step has begun."""
-        self.items_left = 0
-        """How many items wait behind the one that is being begun."""
-        self.is_slice_full = False
-        """Whether the item that is being begun is the last that its slice may hold."""
-        self.has_moved = False
-        """Whether an expression was too much for the engine, so that its value comes from elsewhere."""
-        self._seeds = 0
         self.steps_left = 0 if self.given.careful else EVENT_STEPS
         """What is left to the event of its steps of evaluation; a careful step has all of it evaluated elsewhere."""
 
