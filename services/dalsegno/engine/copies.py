@@ -36,6 +36,9 @@ DEFINITIONS_BYTES_MAX = 2 * 1024 * 1024
 LONG_BYTES = 100_000
 """When a longer definition is dropped, copies of executions drop it too."""
 
+LONG_VALUE_BYTES = 16 * 1024
+"""An execution at rest keeps longer values as text alone."""
+
 MEMBER_BYTES = 1_000
 """What a compiled definition counts for beside its text."""
 
@@ -46,7 +49,7 @@ RESTING_SHARE = 0.25
 class Copy:
     """One execution in memory with its workflow, as it is after the last batch that touched it."""
 
-    __slots__ = ("execution", "value_bytes", "workflow")
+    __slots__ = ("_long", "execution", "value_bytes", "workflow")
 
     def __init__(self, execution: Execution, workflow: Workflow | None, changes: Iterable[AnyChange]) -> None:
         self.execution = execution
@@ -54,6 +57,7 @@ class Copy:
         """None until it is needed: compiling it may take its time (Batch.workflow_of)."""
         self.value_bytes = 0
         """The length of all its values, in bytes."""
+        self._long: list[Value] = []
         self.count(changes)
 
     @property
@@ -73,7 +77,14 @@ class Copy:
                     self.value_bytes += length
                     if length > longest:
                         longest = length
+                    if length > LONG_VALUE_BYTES:
+                        self._long.append(value)
         return longest
+
+    def rest(self) -> None:
+        """Let go of what only steps need: nothing is told to an execution at rest for long, if ever."""
+        for value in self._long:
+            value.let_go()
 
     @property
     def weight(self) -> int:
@@ -245,6 +256,7 @@ class Copies:
         self._copies[execution_id] = (copy, weight)
         self._weight += weight
         if copy.execution.is_at_rest:
+            copy.rest()
             self._resting[execution_id] = None
             self._resting_weight += weight
         while self._resting and self._resting_weight > self._cache_bytes * RESTING_SHARE:

@@ -2,6 +2,10 @@
 
 What was freed stays with the process otherwise: Python looks for cycles (exceptions with their frames, parsed
 documents) seldom while few objects are made, and the allocator keeps what it was given.
+
+Looking through all objects stops every thread for as long as there are objects: some 200 ms for a million. So, each
+second, only what is new is looked through, and what is left of it is not looked at again before the process has little
+to do.
 """
 
 from __future__ import annotations
@@ -11,15 +15,23 @@ import ctypes
 import gc
 import logging
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 
+COLLECT_EVERY_S = 1.0
 LOOK_EVERY_S = 10.0
 GROWTH_BYTES = 32 * 1024 * 1024
 """A process that has grown by so much since it gave back memory last looks again for what it can give."""
 
 LOOKS = 3
 """So often it then looks: what was large may still be in use at first."""
+
+IDLE_SHARE = 0.2
+"""A process that uses less of a core than this has little to do: it is looked through whole."""
+
+BUSY_LOOKS_MAX = 30
+"""After so many looks at a process that is never idle it is looked through whole all the same."""
 
 _log = logging.getLogger(__name__)
 
@@ -36,27 +48,63 @@ def resident_bytes() -> int:
 def give_back() -> None:
     """Free what is kept by cycles only, and return what is free to the machine, where the allocator can."""
     gc.unfreeze()
+    collect_new()
+    trim()
+
+
+def collect_new() -> None:
+    """Free what is new and kept by cycles only; what is left will last and is not looked through again."""
     gc.collect()
-    gc.freeze()  # what is left will last: nobody waits until the collector has looked through it again
+    gc.freeze()
+
+
+def trim() -> None:
+    """Return what is free to the machine, where the allocator can. Other threads run meanwhile."""
     if _trim is not None:
-        _trim(0)  # lets other threads run meanwhile
+        _trim(0)
 
 
 async def give_back_now_and_then(let_go: Callable[[], None]) -> None:
-    """Give memory back whenever the process has grown, until cancelled. `let_go` drops what can be made again."""
-    least, looks_left = resident_bytes(), 0
+    """Collect what is new, and give memory back whenever the process has grown, until cancelled.
+
+    `let_go` drops what can be made again.
+    """
+    collecting = asyncio.create_task(_collect_now_and_then())
+    try:
+        await _look_now_and_then(let_go)
+    finally:
+        collecting.cancel()
+
+
+async def _collect_now_and_then() -> None:
     while True:
+        await asyncio.sleep(COLLECT_EVERY_S)
+        if gc.get_count()[1]:  # the collector has run at least once since: there is something new
+            collect_new()
+
+
+async def _look_now_and_then(let_go: Callable[[], None]) -> None:
+    least, looks_left, busy_looks = resident_bytes(), 0, 0
+    while True:
+        began, used_s = time.monotonic(), time.process_time()
         await asyncio.sleep(LOOK_EVERY_S)
         before = resident_bytes()
         least = min(least, before)
         if before - least > GROWTH_BYTES:
             looks_left = LOOKS
-        if looks_left:
+        if not looks_left:
+            continue
+        is_idle = time.process_time() - used_s < IDLE_SHARE * (time.monotonic() - began)
+        if is_idle or busy_looks == BUSY_LOOKS_MAX:
             looks_left -= 1
+            busy_looks = 0
             let_go()
             give_back()
             least = resident_bytes()
             _log.debug("memory given back", extra={"before": before, "after": least})
+        else:
+            busy_looks += 1
+            trim()
 
 
 def _find_trim() -> ctypes._NamedFuncPointer | None:

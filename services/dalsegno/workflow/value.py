@@ -153,10 +153,11 @@ class Value:
     @property
     def data(self) -> object:
         """The parsed form."""
-        if self._data is _MISSING:
+        data = self._data
+        if data is _MISSING:
             assert self._text is not None
-            self._data = decode(self._text)
-        return self._data
+            data = self._data = decode(self._text)
+        return data
 
     @property
     def text(self) -> str:
@@ -164,6 +165,11 @@ class Value:
         if self._text is None:
             self._text = encode(self._data)
         return self._text
+
+    def let_go(self) -> None:
+        """Keep the text alone, which takes a fraction of the memory; the data is made again when it is asked for."""
+        if self._text is not None:
+            self._data = _MISSING
 
     @property
     def is_large(self) -> bool:
