@@ -40,6 +40,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
+SWITCH_S = 0.001
+"""As long as the conductor keeps the interpreter from the event loop: what arrives and leaves waits for it several
+times on its way."""
+
+
 def _calm_the_collector() -> None:
     """Copies of executions are many small objects without cycles: looking through them all the time costs a fifth."""
     gc.collect()
@@ -53,6 +58,7 @@ async def _serve(settings: Settings, store: Store) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopped.set)
     _calm_the_collector()
+    sys.setswitchinterval(SWITCH_S)
     engine = Engine(settings, store, is_only_engine=not settings.database.startswith("postgres"))
     await engine.start()
     host = settings.listen.rpartition(":")[0]

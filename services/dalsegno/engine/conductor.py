@@ -48,7 +48,7 @@ WORKS_MAX = 500
 QUEUE_MAX = 20_000
 """With more requests of people waiting, further ones are refused; what executors and messages tell is always taken."""
 
-WORK_MAX_S = 0.1
+WORK_MAX_S = 0.05
 """After so long a batch begins no further work."""
 
 RETRY_AFTER_S = 0.5
