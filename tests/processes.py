@@ -99,7 +99,7 @@ class Service:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env={**environment, "PYTHONPATH": str(SOURCES)},
+                env={**environment, "PYTHONPATH": str(SOURCES), "DALSEGNO_STATE_FOLDER": str(self.log.parent)},
             )
 
     async def wait_ready(self) -> None:

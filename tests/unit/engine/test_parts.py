@@ -102,8 +102,23 @@ def test_cache_drops_what_is_at_rest_first() -> None:
     assert list(copies._copies) == [*(f"r{number}" for number in range(1, 6)), "e0"]
 
 
-def copy_of(execution_id: str) -> Copy:
+@pytest.mark.parametrize("state", [ExecutionState.RUNNING, ExecutionState.SUCCESS])
+def test_execution_at_rest_keeps_long_values_as_text(state: ExecutionState) -> None:
+    """Parsed, a value takes up to thirty times its text. It is made again when somebody asks for it."""
+    long, short = Value(data=[{"a": 1}] * 10_000), Value(data={"b": 2})
+    copy = copy_of("e", {"long": long, "short": short})
+    copy.execution.state = state
+    known = long.data
+    Copies(1 << 20, Workflows(lambda row: Workflow("w", {}))).put(copy)
+    assert (long.data is known) == (state is ExecutionState.RUNNING)
+    assert long.data == known
+    assert short.data == {"b": 2}
+
+
+def copy_of(execution_id: str, published: dict[str, Value] | None = None) -> Copy:
     created = ExecutionCreated(execution_id=execution_id, definition_id="d", workflow="w")
+    if published is not None:
+        return Copy(Execution(created), Workflow("w", {}), [created, GlobalsPublished(values=published)])
     return Copy(Execution(created), Workflow("w", {}), [created])
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
 import pytest
 
@@ -27,6 +28,30 @@ async def test_memory_goes_back_after_growth(monkeypatch: pytest.MonkeyPatch) ->
     await asyncio.sleep(0.3)
     assert let_go == memory.LOOKS
     looking.cancel()
+
+
+async def test_busy_process_is_looked_through_whole_when_it_has_little_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Looking through everything stops all threads, so it waits until the process uses little of its core."""
+    monkeypatch.setattr(memory, "LOOK_EVERY_S", 0.01)
+    looks = 0
+
+    def count() -> None:
+        nonlocal looks
+        looks += 1
+
+    monkeypatch.setattr(memory, "give_back", count)
+    monkeypatch.setattr(memory, "resident_bytes", lambda: (100 if looks else 200 if is_large else 100) << 20)
+    is_large, is_busy = False, True
+    monkeypatch.setattr(memory.time, "process_time", lambda: time.monotonic() if is_busy else 0.0)
+    looking = asyncio.create_task(memory.give_back_now_and_then(lambda: None))
+    await asyncio.sleep(0.05)
+    is_large = True
+    await asyncio.sleep(0.1)
+    assert looks == 0
+    is_busy = False
+    await asyncio.sleep(0.3)
+    looking.cancel()
+    assert looks == memory.LOOKS
 
 
 def test_what_cycles_keep_is_given_back() -> None:
