@@ -453,7 +453,7 @@ class Conductor:
             try:
                 needs.append((work, work.needs(batch)))
             except Refusal as refusal:
-                work.refusal = refusal
+                work.refusal = refusal.with_traceback(None)
                 needs.append((work, ()))
         picked = self.dispatcher.pick(part)
         batch.claim(picked.union(*(ids for _, ids in needs)))
@@ -505,7 +505,7 @@ class Conductor:
         try:
             work.carry_out(batch)
         except Refusal as refusal:
-            work.refusal = refusal
+            work.refusal = refusal.with_traceback(None)  # its frames hold the work: memory would go back late
             _log.info("%s refused: %s", work.name, refusal)
         except Suspended:
             if not batch.undo_step():

@@ -11,6 +11,7 @@ import json
 import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future
+from copy import copy
 from typing import Any
 
 from dalsegno.expressions.pool.jobs import Evaluation, Nothing, Outcome, Question, SchemaCheck, Ticket, Unknown
@@ -72,6 +73,9 @@ class Known:
                 del table[digests]
 
 
+_UNKNOWN = Unknown()
+
+
 class Prepared:
     """The answers for a job: what lasts comes from the scope, the rest was asked before."""
 
@@ -86,9 +90,9 @@ class Prepared:
         """What the scope says, or said. Raises Unknown for what was not asked before."""
         if question in LASTING:
             return self._scope.answer(question, arguments, named)
-        found = self._known.get(_name(Question(question, arguments, named)), Unknown())
+        found = self._known.get(_name(Question(question, arguments, named)), _UNKNOWN)
         if isinstance(found, Exception):
-            raise found
+            raise copy(found)  # one that is kept, and raised, would keep all frames that it passes
         return found
 
 
@@ -97,7 +101,7 @@ def _attempt(answers: ScopeAnswers, question: Question) -> object:
     try:
         return answers.answer(question.name, question.arguments, question.named)
     except (KeyError, EvaluationError) as refusal:
-        return refusal
+        return refusal.with_traceback(None)  # kept, and its frames hold large data
 
 
 def _name(question: Question) -> str:

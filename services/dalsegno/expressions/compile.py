@@ -125,13 +125,13 @@ class ListTemplate:
 
     def evaluate(self, scope: Scope) -> object:
         found: list[object] = []
-        suspended: Suspended | None = None
+        is_suspended = False
         for item in self.items:
             try:
                 found.append(item.evaluate(scope))
-            except Suspended as later:
-                suspended = later
-        return _unless(suspended, found)
+            except Suspended:
+                is_suspended = True
+        return _unless(is_suspended, found)
 
 
 class DictTemplate:
@@ -144,13 +144,13 @@ class DictTemplate:
 
     def evaluate(self, scope: Scope) -> object:
         found: dict[str, object] = {}
-        suspended: Suspended | None = None
+        is_suspended = False
         for key, value in self.items:
             try:
                 found[key] = value.evaluate(scope)
-            except Suspended as later:
-                suspended = later
-        return _unless(suspended, found)
+            except Suspended:
+                is_suspended = True
+        return _unless(is_suspended, found)
 
 
 class KeyedTemplate:
@@ -163,22 +163,22 @@ class KeyedTemplate:
 
     def evaluate(self, scope: Scope) -> object:
         found: dict[str, object] = {}
-        suspended: Suspended | None = None
+        is_suspended = False
         for key, value in self.items:
             try:
                 found[finish_key(key.evaluate(scope), Budget())] = value.evaluate(scope)
-            except Suspended as later:
-                suspended = later
-        return _unless(suspended, found)
+            except Suspended:
+                is_suspended = True
+        return _unless(is_suspended, found)
 
 
 Found = TypeVar("Found")
 
 
-def _unless(suspended: Suspended | None, found: Found) -> Found:
+def _unless(is_suspended: bool, found: Found) -> Found:
     """What was found, unless a part of it is not there yet: all parts have been asked for by then."""
-    if suspended is not None:
-        raise suspended
+    if is_suspended:
+        raise Suspended
     return found
 
 

@@ -31,7 +31,8 @@ IDLE_SHARE = 0.2
 """A process that uses less of a core than this has little to do: it is looked through whole."""
 
 BUSY_LOOKS_MAX = 30
-"""After so many looks at a process that is never idle it is looked through whole all the same."""
+MUCH_BYTES = 256 * 1024 * 1024
+"""After so many looks at a process that is never idle, or so much growth, it is looked through whole all the same."""
 
 _log = logging.getLogger(__name__)
 
@@ -95,7 +96,7 @@ async def _look_now_and_then(let_go: Callable[[], None]) -> None:
         if not looks_left:
             continue
         is_idle = time.process_time() - used_s < IDLE_SHARE * (time.monotonic() - began)
-        if is_idle or busy_looks == BUSY_LOOKS_MAX:
+        if is_idle or busy_looks == BUSY_LOOKS_MAX or before - least > MUCH_BYTES:
             looks_left -= 1
             busy_looks = 0
             let_go()

@@ -189,17 +189,17 @@ def _prepare_slice(step: Step, task: TaskExecution, chosen: Sequence[int]) -> Se
 
     Raises Suspended once the values of all of them have been asked for.
     """
-    suspended: Suspended | None = None
+    is_suspended = False
     for place, item in enumerate(chosen):
         if place and step.is_spent:
             chosen = chosen[:place]
             break
         try:
             step.prepared[task.number, item] = attempts.prepare(step, task, variables(step, task, item))
-        except Suspended as later:
-            suspended = later
-    if suspended is not None:
-        raise suspended
+        except Suspended:
+            is_suspended = True
+    if is_suspended:
+        raise Suspended
     return chosen
 
 
@@ -207,7 +207,7 @@ def _add_slice(step: Step, task: TaskExecution, chosen: Sequence[int], room: int
     """Create the attempts of these items, the first ones of so many that may begin, as far as the event has steps of
     evaluation for them. False when the task has failed instead. Raises Suspended once the values of all of them have
     been asked for."""
-    suspended: Suspended | None = None
+    is_suspended = False
     is_prepared = bool(chosen) and (task.number, chosen[0]) in step.prepared
     for place, item in enumerate(chosen):
         step.is_slice_full = place == len(chosen) - 1
@@ -215,14 +215,14 @@ def _add_slice(step: Step, task: TaskExecution, chosen: Sequence[int], room: int
         try:
             if not attempts.add(step, task, item, variables(step, task, item)):
                 return False
-        except Suspended as later:
-            suspended = later
+        except Suspended:
+            is_suspended = True
         finally:
             step.items_left, step.is_slice_full = 0, False
-        if step.is_spent and not (is_prepared or suspended):
+        if step.is_spent and not (is_prepared or is_suspended):
             break
-    if suspended is not None:
-        raise suspended
+    if is_suspended:
+        raise Suspended
     return True
 
 

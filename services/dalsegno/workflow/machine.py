@@ -260,7 +260,7 @@ def _work_off(step: Step) -> None:
     What waits for a value holds nothing else up, so that all values are asked for at once. Raises Suspended then.
     """
     done = 0
-    suspended: Suspended | None = None
+    is_suspended = False
     while step.todo:
         what, number, details = step.todo.popleft()
         task = step.execution.tasks[number]
@@ -274,13 +274,13 @@ def _work_off(step: Step) -> None:
             if what == "begin" and step.workflow.rules.begins_together:
                 tasks.prepare(step, task)
             _WORK[what](step, task, *details)
-        except Suspended as later:
-            suspended = later
+        except Suspended:
+            is_suspended = True
         except (HardFailure, EvaluationError, UnfitValue) as error:
-            if suspended is None:  # else nothing of this step stays
+            if not is_suspended:  # else nothing of this step stays
                 lifecycle.fail_hard(step, task, str(error))
-    if suspended is not None:
-        raise suspended
+    if is_suspended:
+        raise Suspended
 
 
 def _come_to_rest(step: Step) -> None:
