@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import time
 from collections import Counter
@@ -86,6 +87,8 @@ async def run_in_engine(system: System, drawn: Sequence[Case]) -> Report:
         report.tally.note(case, judge_here(case))
     await system.define(TEXT)
     groups = await _define(system, drawn)
+    gc.collect()
+    gc.freeze()  # what was drawn is much: looking through it would hold up the canary's own clock
     pid, began_s = system.engine.pid, time.monotonic()
     room = asyncio.Semaphore(AT_ONCE)
 

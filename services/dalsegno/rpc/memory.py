@@ -34,6 +34,8 @@ BUSY_LOOKS_MAX = 30
 MUCH_BYTES = 256 * 1024 * 1024
 """After so many looks at a process that is never idle, or so much growth, it is looked through whole all the same."""
 
+LARGE_BYTES = 256 * 1024
+
 _log = logging.getLogger(__name__)
 
 
@@ -70,6 +72,7 @@ async def give_back_now_and_then(let_go: Callable[[], None]) -> None:
 
     `let_go` drops what can be made again.
     """
+    map_large_blocks()
     collecting = asyncio.create_task(_collect_now_and_then())
     try:
         await _look_now_and_then(let_go)
@@ -108,11 +111,23 @@ async def _look_now_and_then(let_go: Callable[[], None]) -> None:
             trim()
 
 
-def _find_trim() -> ctypes._NamedFuncPointer | None:
+def map_large_blocks() -> None:
+    """Have the allocator take blocks of LARGE_BYTES and more from the machine, and return each when it is freed.
+
+    By itself it stops doing so once a large block has been freed, and keeps the room between those that are left.
+    """
+    if _mallopt is not None:
+        _mallopt(_MMAP_THRESHOLD, LARGE_BYTES)
+
+
+def _find(name: str) -> ctypes._NamedFuncPointer | None:
     try:
-        return ctypes.CDLL(None).malloc_trim
+        found: ctypes._NamedFuncPointer = getattr(ctypes.CDLL(None), name)
     except (OSError, AttributeError):  # another C library
         return None
+    return found
 
 
-_trim = _find_trim()
+_trim = _find("malloc_trim")
+_mallopt = _find("mallopt")
+_MMAP_THRESHOLD = -3
