@@ -51,6 +51,11 @@ QUEUE_MAX = 20_000
 WORK_MAX_S = 0.05
 """After so long a batch begins no further work."""
 
+SLOW_WORK_S = 0.005
+SLOW_MAX_S = 0.02
+"""A batch with a work that took longer than the one begins no further work after the other: what follows such a work is
+often like it, and quick ones, which are many, wait for the whole batch."""
+
 RETRY_AFTER_S = 0.5
 """How long after the store could not be written it is tried again."""
 
@@ -97,7 +102,8 @@ class Conductor:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._is_busy = False
         self._is_woken = False
-        self._is_behind = False
+        self._behind: set[str] = set()
+        """Executions whose works the last batch has left."""
         """Whether the last batch has left something."""
         self._stopping = False
         self._rested = asyncio.Event()
@@ -185,8 +191,8 @@ class Conductor:
             self._gather(self._slices, works)
         while self._queue and len(works) < self._works_max:
             self._gather(self._queue, works)
-        if self._is_behind:
-            _take_turns(works)
+        if self._behind:
+            _take_turns(works, self._behind)
         return works
 
     def _gather(self, queue: deque[Work], works: list[Work]) -> None:
@@ -230,7 +236,7 @@ class Conductor:
                 else:
                     self._aside.put(result.work)
                 continue
-            self._is_behind = bool(result.left)
+            self._behind = {work.execution_id for work in result.left}
             self._queue.extendleft(reversed(result.left))
             self._slices.extend(result.left_slices)
             for execution_id, reason in result.broken.items():
@@ -476,13 +482,17 @@ class Conductor:
         left_slices: list[Work] = []
         parked: list[Work] = []
         has_slice = False
+        before = time.perf_counter()
+        soon = until - self._work_max_s + min(SLOW_MAX_S, self._work_max_s)
         for index, work in enumerate(works):
+            now = time.perf_counter()
+            if now - before > SLOW_WORK_S:
+                until = min(until, soon)
+            before = now
             is_slice = work.is_slice(batch)
             if is_slice and has_slice:
                 left_slices.append(work)
-            elif work.must_wait(batch) or (
-                time.perf_counter() > until and index > len(self._doubtful) and work.can_wait
-            ):
+            elif work.must_wait(batch) or (now > until and index > len(self._doubtful) and work.can_wait):
                 left.append(work)
             elif work.refusal is None:
                 has_slice = has_slice or is_slice
@@ -535,10 +545,11 @@ class Conductor:
             )
 
 
-def _take_turns(works: list[Work]) -> None:
+def _take_turns(works: list[Work], behind: Collection[str]) -> None:
     """Order works by turns: the first of each execution, then the second of each, and so on. Many works of one
-    execution then do not delay the others."""
-    turns: dict[str, int] = {}
+    execution then do not delay the others. Executions that the last batch has left behind, mostly for their slow
+    works, come a turn later; the first work of all keeps its place, so that they go on."""
+    turns = dict.fromkeys(behind, 0)
 
     def turn(work: Work) -> int:
         if not work.execution_id:
@@ -546,7 +557,7 @@ def _take_turns(works: list[Work]) -> None:
         count = turns[work.execution_id] = turns.get(work.execution_id, -1) + 1
         return count
 
-    works.sort(key=turn)
+    works[1:] = sorted(works[1:], key=turn)
 
 
 def _call(function: Callable[..., None], *arguments: object) -> None:

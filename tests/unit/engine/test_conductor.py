@@ -16,7 +16,7 @@ from dalsegno.definitions.document import read
 from dalsegno.engine.batch import Batch
 from dalsegno.engine.clock import Clock
 from dalsegno.engine.compiling import compile_row
-from dalsegno.engine.conductor import WORK_MAX_S, Conductor
+from dalsegno.engine.conductor import WORK_MAX_S, Conductor, _take_turns
 from dalsegno.engine.copies import Copies, Workflows
 from dalsegno.engine.dispatcher import Dispatcher
 from dalsegno.engine.outside import Lookups
@@ -430,29 +430,48 @@ async def settled(conductor: Conductor) -> None:
         await conductor._rested.wait()
 
 
-class Slow(Told):
+class Timed(Told):
     """An event that takes its time."""
 
+    TAKES_S = 0.003
+
     def carry_out(self, batch: Batch) -> None:
-        time.sleep(0.03)
+        time.sleep(self.TAKES_S)
         super().carry_out(batch)
 
 
-def test_a_batch_ends_after_its_time() -> None:
-    """No further work is begun after it; what is left keeps its order and its stored messages, and is done later."""
+class Slow(Timed):
+    """One that takes long."""
+
+    TAKES_S = 0.03
+
+
+@pytest.mark.parametrize(("kind", "done_most"), [(Timed, 16), (Slow, 1)])
+def test_a_batch_ends_after_its_time(kind: type[Timed], done_most: int) -> None:
+    """No further work is begun after it, and sooner after a slow one; what is left keeps its order and is done later."""
     rig = Rig(work_max_s=0.05)
     rig.define()
-    starts = [Start(number) for number in range(6)]
+    starts = [Start(number) for number in range(30)]
     rig.carry_out(*starts)
-    works = [Slow(start.execution_id, PauseRequested()) for start in starts]
+    works = [kind(start.execution_id, PauseRequested()) for start in starts]
     result, *others = rig.carry_out(*works)
     assert isinstance(result, Committed)
     assert not others
     assert [*result.works, *result.left] == works
-    assert len(result.works) == 2
-    rig.carry_out(*result.left[:2])
+    done = len(result.works)
+    assert 1 <= done <= done_most
+    rig.carry_out(*result.left[:1])
     states = [rig.state(start.execution_id) for start in starts]
-    assert states.count("RUNNING") == 2
+    assert states.count("PAUSING") == done + 1
+
+
+def test_those_left_behind_come_a_turn_later() -> None:
+    """The first of them keeps its place; then the first of each other execution, then theirs, then the second ones."""
+    named = ["slow", "slow", "slower", "quick", "quick", ""]
+    works = [Told(name, PauseRequested()) for name in named]
+    taken = list(works)
+    _take_turns(taken, {"slow", "slower"})
+    assert [works.index(work) for work in taken] == [0, 3, 5, 1, 2, 4]
 
 
 def test_a_message_that_a_batch_has_not_come_to_stays() -> None:
