@@ -448,7 +448,7 @@ class Slow(Timed):
 
 @pytest.mark.parametrize(("kind", "done_most"), [(Timed, 16), (Slow, 1)])
 def test_a_batch_ends_after_its_time(kind: type[Timed], done_most: int) -> None:
-    """No further work is begun after it, and sooner after a slow one; what is left keeps its order and is done later."""
+    """No further work is begun after it, and sooner after a slow one; what is left keeps its order."""
     rig = Rig(work_max_s=0.05)
     rig.define()
     starts = [Start(number) for number in range(30)]
