@@ -1,4 +1,4 @@
-"""ListActions: every action that is known, and by whom it is served now."""
+"""ListActions: all known actions, and the executors that serve each now."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def _serving(queries: Queries) -> Mapping[str, list[str]]:
 
 
 def _executors_of(action: definition_pb2.Action, serving: Mapping[str, list[str]]) -> list[str]:
-    """The executors that serve it by its own name: an ad-hoc one has none."""
+    """The executors that serve an action; none for an ad-hoc action."""
     return [] if action.kind == definition_pb2.ACTION_KIND_AD_HOC else serving.get(action.name, [])
 
 

@@ -75,7 +75,7 @@ def _check(request: Any) -> tuple[Filter, int]:
     deletes = isinstance(each, DeleteExecutionRequest)
     older_s = fields.length("older_than", request.older_than) if deletes and request.HasField("older_than") else None
     if older_s == 0:
-        fields.refuse("older_than", "must be more than nothing")
+        fields.refuse("older_than", "must be positive")
     if not request.filter.strip() and older_s is None:
         fields.refuse("filter", "is missing: an operation on many names which, by at least one term")
     fields.done()
@@ -84,9 +84,9 @@ def _check(request: Any) -> tuple[Filter, int]:
 
 
 def _alone(chosen: Filter, older_s: float | None) -> Filter:
-    """Those of the chosen that stand alone, and have ended so long ago: what may be deleted."""
+    """Those of the chosen that have no parent and ended at least this long ago: what may be deleted."""
     if any(term.column == "parent_id" and not term.admits([""]) for term in chosen.terms):
-        raise InvalidRequest.of("filter", "chooses children, which are deleted with their parents: choose those")
+        raise InvalidRequest.of("filter", "selects children, which are deleted with their parents: select the parents")
     terms = [*chosen.terms, Term("parent_id", "=", ("",))]
     if older_s is not None:
         terms.append(Term("ended_s", "<=", (time.time() - older_s,), moment=f"-{older_s:g}s"))

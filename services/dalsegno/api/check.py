@@ -1,7 +1,7 @@
 """Answers one ValidateDefinitions without a server: `python -m dalsegno.api.check`.
 
-A serialized ValidateDefinitionsRequest comes by standard input, its answer goes to standard output. Known are the
-built-in actions and what the documents themselves define. Exit code 2, with a sentence on standard error, for a request
+It reads a serialized ValidateDefinitionsRequest from standard input and writes its answer to standard output. It knows
+the built-in actions and those that the documents define. Exit code 2, with a sentence on standard error, for a request
 that is refused.
 """
 

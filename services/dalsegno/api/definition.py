@@ -20,7 +20,7 @@ async def read_definition(reads: Reads, kind: str, request: Any) -> DefinitionRo
         fields.uuid("definition_id", request.definition_id)
         for name in ("namespace", "name", "version"):
             if getattr(request, name):
-                fields.refuse(name, "goes without a definition id, which says it all: leave one of them out")
+                fields.refuse(name, "cannot be given together with a definition id: leave one of them out")
     else:
         fields.name("name", request.name)
     fields.done()

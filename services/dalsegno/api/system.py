@@ -1,4 +1,4 @@
-"""SystemService: what this server is, and which executors are there."""
+"""SystemService: information about this server, and the connected executors."""
 
 from __future__ import annotations
 

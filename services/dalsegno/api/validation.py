@@ -21,7 +21,7 @@ LIST_BYTES_MAX = 1024 * 1024
 
 
 class Registry(Protocol):
-    """The actions and workflows that there are. Its methods run in a thread."""
+    """The known actions and workflows. Its methods run in a thread."""
 
     def described(self) -> dict[str, Signature]:
         """The actions that are built in and those that executors have described."""
@@ -36,7 +36,7 @@ class Registry(Protocol):
 async def validate(
     request: wire.ValidateDefinitionsRequest, registry: Registry, pool: Pool | None
 ) -> wire.ValidateDefinitionsResponse:
-    """The answer of ValidateDefinitions; without a pool all is read in this process.
+    """The answer of ValidateDefinitions; without a pool, this process reads the documents.
 
     Raises InvalidRequest, TooLarge.
     """
@@ -64,7 +64,7 @@ async def validate(
 
 
 def _look_up(documents: Sequence[Document], registry: Registry) -> Known:
-    """What there is of all that the documents call: in themselves, built in, described, stored."""
+    """Find what the documents call: in the documents, built in, described by executors, stored."""
     actions = registry.described()
     workflows: dict[str, Signature] = {}
     names = dict.fromkeys(
@@ -85,7 +85,7 @@ def _look_up(documents: Sequence[Document], registry: Registry) -> Known:
 
 
 def _with_calls(document: Document, known: Known, file: str) -> Document:
-    """The document, warned of what it calls."""
+    """The document, with warnings about its calls."""
     found = [replace(each, file=file) for each in check(document.calls, known, document.name)]
     warnings = sorted((*document.warnings, *found), key=lambda problem: (problem.line, problem.column))
     return replace(document, warnings=tuple(warnings))

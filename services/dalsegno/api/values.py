@@ -23,7 +23,7 @@ Reader = Callable[[Queries, Request, str], str | None]
 
 @dataclass(frozen=True, slots=True)
 class Resource:
-    """What has values."""
+    """A resource that has values."""
 
     fields: tuple[str, ...]
     check: Callable[[convert.Fields, Request], object]

@@ -262,7 +262,7 @@ def _check_one(action: str, token: str, alias: str) -> None:
     if [bool(action), bool(token), bool(alias)].count(True) != 1:
         raise Complaint(
             "give either the id of the action execution, or its --token or --alias",
-            "`dalsegno action attempts` tells ids",
+            "`dalsegno action attempts` shows ids",
         )
 
 
@@ -271,7 +271,7 @@ async def _wait_for_end(
 ) -> execution_pb2.ActionExecution:
     """Look again, ever less often, until it has ended: there is no stream for a single action."""
     wait_s = 0.02
-    ERRAND.leaving = f"{running.id} goes on without you; see it with: dalsegno action show {running.id}"
+    ERRAND.leaving = f"{running.id} continues; see it with: dalsegno action show {running.id}"
     while running.state not in _EXIT_CODES:
         await asyncio.sleep(wait_s)
         wait_s = min(1.0, 1.5 * wait_s)

@@ -40,7 +40,7 @@ def pause_of(standing: Standing) -> Pause | None:
 
 
 def advise(standing: Standing, server: str = DEFAULT_SERVER) -> list[str]:
-    """What a person would do next, most likely first; nothing for what goes on, or went well, by itself."""
+    """What a person would do next, most likely first; empty for an execution that runs or has succeeded."""
     execution, at = standing.execution, at_server(server)
     answers = [_answer(each, at) for each in standing.open_questions()[:_NAMED]]
     match pause_of(standing):

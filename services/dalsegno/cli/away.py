@@ -1,7 +1,7 @@
-"""The server is away: what is said while a command tries again, and what when it ends before its time.
+"""While the server is unavailable: what a command prints while it retries, and when it gives up.
 
-nobody answers ──▶ 1 s: a word ──▶ every 5 s: how long it will try ──▶ 20 s: the end, with what goes on and how to
-come back. Ctrl-C comes to the same end.
+no answer ──▶ 1 s: a message ──▶ every 5 s: how long it retries ──▶ 20 s: it gives up, and prints what continues and how
+to follow it again. Ctrl-C has the same effect.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ ERRAND = Errand()
 
 
 class Patience:
-    """Trying again while nobody answers, with a word now and then. Used with `async with`."""
+    """Retries while there is no answer, and prints messages meanwhile. Used with `async with`."""
 
     def __init__(self, within_s: float = PATIENCE_S, *, is_silent: bool = False) -> None:
         self._within_s = within_s
@@ -68,13 +68,13 @@ class Patience:
         self._talking.cancel()
 
     def answered(self) -> None:
-        """There was an answer, so that patience begins anew."""
+        """Note an answer: the time for retries begins again."""
         if self._has_spoken:
             print_note("the server answers again")
         self._is_failing, self._away_since_s, self._has_spoken, self._wait_s = False, None, False, _FIRST_WAIT_S
 
     async def wait(self, error: grpc.aio.AioRpcError) -> None:
-        """Return when it is time to try again. Raises the error when the time for that is over."""
+        """Wait until the next retry. Raises the error when the time for retries is over."""
         self._is_failing = True
         if self._left_s() <= self._wait_s:
             raise error
@@ -88,7 +88,7 @@ class Patience:
         return self._away_since_s + self._within_s - now_s
 
     async def _talk(self) -> None:
-        """Say after a second that nobody answers, or that there is no connection yet; then how long it goes on."""
+        """Print after a second that there is no answer, or no connection yet; then how long the retries go on."""
         word_after_s = FIRST_WORD_S
         while not self._is_silent:
             await asyncio.sleep(_LOOK_S)
@@ -105,7 +105,7 @@ class Patience:
     def _speak(self, since_s: float, left_s: float) -> None:
         if not self._has_spoken:
             place = f" at {ERRAND.address}" if ERRAND.address else ""
-            print_note(f"the server{place} does not answer; trying for another {left_s:.0f} s (Ctrl-C ends that)")
+            print_note(f"the server{place} does not answer; retrying for another {left_s:.0f} s (Ctrl-C stops)")
         else:
-            print_note(f"no answer for {since_s:.0f} s; trying for another {left_s:.0f} s")
+            print_note(f"no answer for {since_s:.0f} s; retrying for another {left_s:.0f} s")
         self._has_spoken = True

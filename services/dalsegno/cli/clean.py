@@ -1,7 +1,7 @@
-"""Text that somebody else wrote, made safe to show: nothing of it moves the cursor, hides, or begins a line of its own.
+"""Make text of others safe to print: it cannot move the cursor, hide other text, or start a line.
 
-What a terminal would obey is shown as a sign in its place, one character for one: ESC as ␛, a line feed within a line
-as ␊, what turns the direction of writing or has no sign of its own as �.
+Each character that controls a terminal is replaced by one symbol: ESC by ␛, a line feed within a line by ␊, marks of
+writing direction and characters without a symbol by �.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _ESCAPED = re.compile(f"[\x7f{''.join(map(chr, _UNSAFE))}]")
 
 
 def visible(text: str) -> str:
-    """The text with its lines and tabs, and without anything else that a terminal would obey.
+    """The text with its lines and tabs, and with symbols for all other control characters.
 
     >>> visible("one\\r\\ntwo\\x1b[2J")
     'one\\ntwo␛[2J'
@@ -36,7 +36,7 @@ def one_line(text: str) -> str:
 
 
 def word(name: str) -> str:
-    """A name as it can be copied into a shell; of one that is no plain word only that there is one.
+    """A name that can be copied into a shell; NAME for one with characters that a shell interprets.
 
     >>> word("fetch"), word("x; rm -r /")
     ('fetch', 'NAME')

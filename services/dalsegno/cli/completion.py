@@ -1,6 +1,6 @@
-"""Completion of names and ids on the command line: what the shell asks for while somebody types.
+"""Completion of names and ids in the shell.
 
-The shell waits, so a server has a second to answer; where there is none, nothing is offered and nothing said.
+The shell waits, so the server has one second to answer; without an answer there are no suggestions and no message.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _OFFERED = 200
 
 
 def complete_execution(context: typer.Context, incomplete: str) -> Iterator[Offer]:
-    """`@latest`, and the newest executions by the end of their ids; by the whole id when it is begun so."""
+    """`@latest`, and the newest executions by the end of their ids; by whole ids when the text begins one."""
 
     async def fetch(connection: Connection) -> list[Offer]:
         request = execution_service_pb2.ListExecutionsRequest(page_size=_OFFERED)
@@ -109,7 +109,7 @@ def _offer(
 
     try:
         offers = asyncio.run(ask())
-    except Exception:  # whatever it is: a shell that completes words is no place to say so
+    except Exception:  # any error: a completion has no place to print it
         return
     for word, told in dict(offers).items():
         if word.startswith(incomplete):
@@ -117,7 +117,7 @@ def _offer(
 
 
 def _setting(context: typer.Context, name: str) -> str:
-    """What the command would take: typed so far, of the environment, of the context."""
+    """The value of an option: from the words typed so far, the environment, or the context."""
     typed = context.params.get(name)
     if typed and (name != "server" or typed != DEFAULT_SERVER):
         return str(typed)

@@ -1,4 +1,4 @@
-"""`dalsegno config`: contexts, which are servers by names of your own."""
+"""`dalsegno config`: contexts, which are names for servers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from dalsegno.cli.printing import Format
 from dalsegno.cli.screen import console
 
 app = typer.Typer(
-    no_args_is_help=True, help="Name servers, and choose the one that commands talk to: contexts, in a file of yours."
+    no_args_is_help=True,
+    help="Contexts: names for servers, stored in a file. Commands use the server of the chosen one.",
 )
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The name of the context.", autocompletion=complete_context)]
@@ -29,7 +30,7 @@ def set_context(
         str | None, typer.Option("--namespace", "-n", help="The namespace to work in; '' for the default one.")
     ] = None,
 ) -> None:
-    """Make a context, or change what is given of it. The first one made is in use at once."""
+    """Create a context, or change the given settings of one. The first context is in use at once."""
     config = read_config()
     old = config.contexts.get(check_name(name), Context())
     if server:
@@ -47,7 +48,7 @@ def use(
         str, typer.Argument(metavar="[NAME]", help="The context; none: the defaults.", autocompletion=complete_context)
     ] = "",
 ) -> None:
-    """Choose the context of all commands that name none with --context."""
+    """Choose the context of all commands without --context."""
     config = read_config()
     if name:
         config.find(name)
@@ -58,7 +59,7 @@ def use(
 
 @app.command("list", epilog="example:  dalsegno config list")
 def list_contexts() -> None:
-    """List the contexts; the one in use has a star."""
+    """List the contexts; a star marks the one in use."""
     config = read_config()
     in_use = chosen_name((), config)
     rows = [
@@ -69,7 +70,7 @@ def list_contexts() -> None:
 
 @app.command(epilog="example:  dalsegno config show")
 def show() -> None:
-    """Show what commands take now, and from where: an environment variable, the context, or the default."""
+    """Show the settings that commands use now, each with its source (environment variable, context, default)."""
     config = read_config()
     name = chosen_name((), config)
     context = config.find(name).settings if name else {}

@@ -82,7 +82,7 @@ def come_back(connection: Connection, execution_id: str) -> str:
     if connection.is_private:
         return f"{execution_id} ends here, with the private server that it ran on"
     server = "" if connection.address == DEFAULT_SERVER else f" --server {connection.address}"
-    return f"{execution_id} goes on without you; come back with: dalsegno watch {execution_id}{server}"
+    return f"{execution_id} continues; follow it with: dalsegno watch {execution_id}{server}"
 
 
 async def ask(method: Unary[Q, A], request: Q, patience_s: float = 0.0) -> A:

@@ -1,6 +1,6 @@
-"""Contexts: servers by names of your own, kept in a file, each with the namespace to work in.
+"""Contexts: names for servers, kept in a file, each with its namespace.
 
-An option goes before its environment variable, that before the context, that before the default.
+An option overrides its environment variable, which overrides the context, which overrides the default.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _NAME = re.compile(r"[\w.@-]{1,100}")
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What commands take where nothing else is said; "" for what is not set."""
+    """The settings of one context; "" for what is not set."""
 
     server: str = ""
     namespace: str = ""
@@ -62,19 +62,19 @@ def config_file() -> Path:
 
 
 def read_config() -> Config:
-    """The file, or nothing where there is none. Raises Complaint for one that is something else."""
+    """The content of the file; empty if there is none. Raises Complaint for another kind of file."""
     file = config_file()
     try:
         data = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
     except FileNotFoundError:
         return Config()
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise Complaint(f"{file} cannot be read: {error}", "mend it, or take it away") from None
+        raise Complaint(f"{file} cannot be read: {error}", "repair it, or delete it") from None
     try:
         contexts = {str(name): Context(**_texts(settings)) for name, settings in (data.get("contexts") or {}).items()}
         return Config(contexts, str(data.get("current") or ""))
     except (AttributeError, TypeError) as error:
-        raise Complaint(f"{file} is not as `dalsegno config` writes it: {error}", "mend it, or take it away") from None
+        raise Complaint(f"{file} is not a file of `dalsegno config`: {error}", "repair it, or delete it") from None
 
 
 def _texts(settings: Mapping[str, Any] | None) -> dict[str, str]:
@@ -116,9 +116,9 @@ def chosen_name(words: Sequence[str], config: Config) -> str:
 
 
 def take_context(program: object, words: Sequence[str]) -> dict[str, Any]:
-    """The defaults of all commands in the context that is chosen, as the parser takes them. Raises Complaint."""
+    """The defaults of all commands in the chosen context, in the parser's form. Raises Complaint."""
     context = Context()
-    if list(words[:1]) != ["config"]:  # what mends the file must not stumble over it
+    if list(words[:1]) != ["config"]:  # a command that repairs the file must work with a broken one
         config = read_config()
         name = chosen_name(words, config)
         context = config.find(name) if name else context

@@ -34,7 +34,7 @@ OneExecution = Annotated[
     ),
 ]
 Which = Annotated[
-    str, typer.Option("--filter", "-f", metavar="TERMS", help="Instead of one: all that these terms choose.")
+    str, typer.Option("--filter", "-f", metavar="TERMS", help="Instead of one: all that match these terms.")
 ]
 Rate = Annotated[int, typer.Option("--rate", min=0, max=1000, help="With --filter: how many a second at most.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only tell what would happen.")]
@@ -106,10 +106,15 @@ def resume(
     item: Items = None,
     item_input: ItemInputs = None,
     skip: Annotated[
-        list[str] | None, typer.Option("--skip", metavar="TASK", help="Go on after it, as with --result. Repeatable.")
+        list[str] | None,
+        typer.Option(
+            "--skip",
+            metavar="TASK",
+            help="Skip this failed task and continue after it, with the result of --result. Repeatable.",
+        ),
     ] = None,
     result: Annotated[
-        list[str] | None, typer.Option("--result", metavar="[TASK=]JSON", help="What a skipped task gives.")
+        list[str] | None, typer.Option("--result", metavar="[TASK=]JSON", help="The result of a skipped task.")
     ] = None,
     leave: Annotated[
         list[str] | None, typer.Option("--leave", metavar="TASK", help="Leave it as it is. Repeatable.")
@@ -258,7 +263,7 @@ def _operate(verb: str, request: Any, shared: Shared, *, wanted: int = SUCCESS) 
     `wanted`: the exit code of the end that the operation asks for: waiting for it, that is a success.
     """
     if bool(shared.execution) == bool(shared.filter):
-        raise Complaint("give either the id of an execution or a --filter", "`dalsegno list` tells ids")
+        raise Complaint("give either the id of an execution or a --filter", "`dalsegno list` shows ids")
     request.comment, request.dry_run = shared.comment, shared.dry_run
     request.request_id = request_id_or_new(shared.request_id)
     if shared.filter:
@@ -278,7 +283,7 @@ async def _operate_on_one(connection: Connection, verb: str, request: Any, share
         return SUCCESS
     execution: execution_pb2.Execution = answer.execution
     for left in getattr(answer, "left_paused", ()):
-        console(error=True).tell(f"stays PAUSED: {left_paused_line(left)}: choose what becomes of it")
+        console(error=True).tell(f"stays PAUSED: {left_paused_line(left)}: choose how it continues")
         print_note(f"dalsegno resume {left.execution_id} --task TASK, or --skip TASK --result JSON")
     if not shared.wait:
         print_moved(shared.output, execution)

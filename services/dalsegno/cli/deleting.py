@@ -1,4 +1,4 @@
-"""`dalsegno delete`: executions by their ids, or all that a filter and an age choose."""
+"""`dalsegno delete`: executions by their ids, or all that match a filter and an age."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ def delete(
         typer.Argument(metavar="[EXECUTION…]", help=f"Each {REFERENCE}.", autocompletion=complete_execution),
     ] = None,
     filter: Annotated[
-        str, typer.Option("--filter", "-f", metavar="TERMS", help="Instead of these: all that these terms choose.")
+        str, typer.Option("--filter", "-f", metavar="TERMS", help="Instead of these: all that match these terms.")
     ] = "",
     states: States = None,
     workflows: OfWorkflow = None,
     labels: OfLabels = None,
     older_than: Annotated[
-        str, typer.Option("--older-than", metavar="AGE", help="All that have ended so long ago: 12h, 30d.")
+        str, typer.Option("--older-than", metavar="AGE", help="All that ended at least this long ago: 12h, 30d.")
     ] = "",
     rate: Annotated[int, typer.Option("--rate", min=0, max=1000, help="How many a second at most; 0: 100.")] = 0,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only tell which would be deleted.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list what would be deleted.")] = False,
     server: Server = DEFAULT_SERVER,
     comment: Comment = "",
     request_id: RequestId = "",
@@ -45,7 +45,7 @@ def delete(
 ) -> None:
     """Delete executions that are at rest, with their tasks, history and sub-executions.
 
-    Several by a filter or an age: each has a line of its own, and one that is not at rest is refused and stays.
+    With a filter or an age, each execution has its own line; one that is not at rest is refused and stays.
     """
     chosen = executions_filter(filter, states=states, workflows=workflows, labels=labels, with_children=True)
     is_many = bool(chosen or older_than)

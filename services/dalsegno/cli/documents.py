@@ -21,7 +21,7 @@ _NAMED = 5
 
 
 def read_documents(paths: Iterable[Path], name: str = "") -> list[wire.DefinitionDocument]:
-    """Every file that the paths name, a folder standing for all YAML files in it and below, hidden ones left out.
+    """Read every file of the paths; a folder means all YAML files in it and below, without hidden ones.
 
     `name` is for the only file. Raises Complaint for what cannot be read, for nothing and for too much.
     """
@@ -72,7 +72,7 @@ def _check_sizes(documents: Iterable[wire.DefinitionDocument]) -> None:
 
 
 def validate_here(request: wire.ValidateDefinitionsRequest) -> wire.ValidateDefinitionsResponse:
-    """What a server that knows the built-in actions only would answer, from a process of its own. Raises Complaint."""
+    """Validate in a separate process that knows only the built-in actions. Raises Complaint."""
     ended = subprocess.run(
         [sys.executable, "-m", "dalsegno.api.check"],
         input=request.SerializeToString(),

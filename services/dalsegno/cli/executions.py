@@ -123,15 +123,15 @@ def list_executions(
     workflows: OfWorkflow = None,
     since: Since = "",
     labels: OfLabels = None,
-    everything: Annotated[bool, typer.Option("--all", "-a", help="Those that others have started, too.")] = False,
+    everything: Annotated[bool, typer.Option("--all", "-a", help="Include sub-workflows.")] = False,
     limit: Limit = 50,
     server: Server = DEFAULT_SERVER,
     namespace: Namespace = "",
     output: Output = Format.TABLE,
 ) -> None:
-    """List executions that people have started, the newest first; with --all sub-workflows, too.
+    """List executions, the newest first, without sub-workflows (--all includes them).
 
-    The end of each id that stands out is enough to name it. A filter about id, parent or root chooses among all.
+    The bold end of each id is enough to name it. A filter by id, parent or root includes sub-workflows too.
     """
     filter = executions_filter(
         filter,

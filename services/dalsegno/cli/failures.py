@@ -1,4 +1,4 @@
-"""What went wrong, in lines that say what to do next; with `-o json` as data."""
+"""Errors, as lines that say what to do next; with `-o json` as data."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from dalsegno.rpc.failure import Failure, read_failure
 
 
 def print_complaint(complaint: Complaint) -> int:
-    """Say what is wrong and what to do next; return the exit code."""
+    """Print what is wrong and what to do next; return the exit code."""
     _print_error(str(complaint), complaint.advice, {"code": "USAGE"}, complaint.exit_code)
     return complaint.exit_code
 
 
 def print_failure(error: grpc.aio.AioRpcError, server: str) -> int:
-    """Say what a server refused, a line for each thing that is wrong, and what to do next; return the exit code."""
+    """Print the error of a server, a line for each thing that is wrong, and what to do next; return the exit code."""
     failure = read_failure(error)
     details = _details(failure)
     entries = [str(violation) for violation in failure.violations]
-    if len(entries) > 1 and failure.message == "; ".join(entries):  # said once is enough
+    if len(entries) > 1 and failure.message == "; ".join(entries):  # do not repeat the message
         failure = replace(failure, message=f"{len(entries)} things are wrong:")
     if failure.problems:
         failure = replace(failure, message=f"the definition has {_count(len(failure.problems) + failure.left_out)}:")
@@ -42,18 +42,18 @@ def print_failure(error: grpc.aio.AioRpcError, server: str) -> int:
 
 
 def print_leaving() -> None:
-    """Say what goes on without a command that ends before its time, and how to come back."""
+    """Print what continues after a command that gives up, and how to follow it again."""
     if ERRAND.leaving and PRINTING.form is Format.TABLE:
         console(error=True).tell(Text.assemble(("then:  ", "bold"), one_line(ERRAND.leaving)), indent=7)
 
 
 def print_usage(message: str) -> None:
-    """Say as data what is wrong with the words of a command; people get the sentence of the parser itself."""
+    """Print as data what is wrong with the command line; without `-o json` the parser prints its own sentence."""
     _print_error(message, "", {"code": "USAGE"}, USAGE)
 
 
 def _details(failure: Failure) -> dict[str, object]:
-    """What a program reads of a failed call, beside the message."""
+    """The details of a failed call for programs, beside the message."""
     told: dict[str, object] = {"code": failure.code.name, "reason": failure.reason, "request_id": failure.request_id}
     told["violations"] = [
         {"subject": each.subject, "description": each.description, **({"kind": each.kind} if each.kind else {})}
@@ -76,7 +76,7 @@ _ADVICE = {
     grpc.StatusCode.DEADLINE_EXCEEDED: "the server at {server} did not answer in time; ask again",
     grpc.StatusCode.ABORTED: "it has changed meanwhile; read it again, then decide",
     grpc.StatusCode.UNIMPLEMENTED: "the server at {server} does not have this; is it an older version?",
-    grpc.StatusCode.FAILED_PRECONDITION: "see how it stands with `dalsegno show` and `dalsegno tasks`",
+    grpc.StatusCode.FAILED_PRECONDITION: "check its state with `dalsegno show` and `dalsegno tasks`",
 }
 _LISTS = {
     "workflow": "dalsegno workflow list",
@@ -91,19 +91,19 @@ def _count(problems: int) -> str:
 
 
 def _advise(failure: Failure) -> str:
-    """What a person would do next about a failed call; empty when the failure says it all."""
+    """The next step after a failed call; empty when the message is enough."""
     match failure.code:
         case grpc.StatusCode.INTERNAL if failure.request_id:
-            return f"the server's log tells more under request id {failure.request_id}"
+            return f"the server's log has the cause under request id {failure.request_id}"
         case grpc.StatusCode.NOT_FOUND if failure.message.startswith("action execution"):
             return "`dalsegno action attempts EXECUTION` tells which there are"
         case grpc.StatusCode.NOT_FOUND:
             kinds = [kind for kind in _LISTS if kind in failure.message]
-            return f"see what there is with `{_LISTS[kinds[0]]}`" if kinds else ""
+            return f"list what exists with `{_LISTS[kinds[0]]}`" if kinds else ""
         case grpc.StatusCode.INVALID_ARGUMENT if any(each.subject.startswith("input") for each in failure.violations):
             return "give inputs with -i key=value; `dalsegno workflow show NAME` tells which there are"
         case grpc.StatusCode.INVALID_ARGUMENT if failure.problems:
-            return "mend the file, then ask again; `dalsegno workflow validate FILE` lists all problems"
+            return "correct the file, then repeat; `dalsegno workflow validate FILE` lists all problems"
         case grpc.StatusCode.FAILED_PRECONDITION if failed := _failed_tasks(failure):
             again = " ".join(f"--task {word(name)}" for name in failed[:_NAMED])
             return f"run them again with {again}, or go on after one with --skip {word(failed[0])} --result JSON"

@@ -1,4 +1,4 @@
-"""Options that choose executions, to the filter that the contract carries."""
+"""Translate the options that select executions to a filter of the contract."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ OfWorkflow = Annotated[
     typer.Option(
         "--workflow",
         metavar="NAME",
-        help="Of this workflow; name* for all that begin so. Repeatable.",
+        help="Of this workflow; name* for a prefix. Repeatable.",
         autocompletion=complete_workflow,
     ),
 ]
 Since = Annotated[
-    str, typer.Option("--since", metavar="AGE|TIME", help="Created within this time: 30m, 2h, 7d; or since a moment.")
+    str, typer.Option("--since", metavar="AGE|TIME", help="Created within this age: 30m, 2h, 7d; or since this time.")
 ]
 OfLabels = Annotated[
     list[str] | None, typer.Option("--label", "-l", metavar="NAME=VALUE", help="With this label. Repeatable.")
@@ -49,7 +49,7 @@ def executions_filter(
     namespace: str = "",
     with_children: bool = False,
 ) -> str:
-    """The filter, and a term for each option. Executions that others have started are left out unless they are asked
+    """The filter, and a term for each option. Sub-workflows are left out unless they are asked
     for: with `with_children`, or by a term about ids, parents or roots."""
     terms = [filter] if filter else []
     if states:

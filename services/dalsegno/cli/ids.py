@@ -1,6 +1,6 @@
-"""How much of an id is enough: its last characters, which lists mark.
+"""Short ids: lists mark as many last characters of an id as identify it.
 
-The first characters of an id are its time, so that ids made in one minute begin alike; the last ones are chance.
+The first characters of an id are its time, so that ids made in one minute begin alike; the last ones are random.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from collections.abc import Sequence
 from rich.text import Text
 
 SHORT_MIN = 6
-"""So many of the last characters stand for an id, more where that is ambiguous."""
+"""The number of last characters that identify an execution; more if they are ambiguous."""
 
 
 def mark_ids(ids: Sequence[str]) -> list[Text]:
-    """Ids as lists show them: the last characters that tell each from the others of the list stand out.
+    """Ids as lists show them: the last characters that identify each within the list are bold.
 
     >>> [each.spans[-1].start for each in mark_ids(["0193b5c2-5a8f2c1e6b47", "0193b5c2-5a8f0c1e6b47"])]
     [13, 13]

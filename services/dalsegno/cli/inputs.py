@@ -34,7 +34,7 @@ ANY = Types()
 
 @dataclass(frozen=True, slots=True)
 class TypedInput:
-    """The input as it was typed; what its values mean is known once the types are."""
+    """The input as typed; its values are decoded when the types are known."""
 
     pairs: Sequence[str]
     whole: Mapping[str, object]
@@ -59,7 +59,7 @@ def read_input(pairs: Iterable[str], source: str, types: Types = ANY) -> dict[st
 def read_pair(text: str, types: Types = ANY) -> tuple[str, object]:
     """One input as it is typed: `key=value`, `key:=JSON`, `key=@file` or `key:=@file`.
 
-    A value means what was typed. It is JSON when it is an object, a list, a quoted text, true, false or null, or a
+    A value keeps its characters. It is JSON when it is an object, a list, a quoted text, true, false or null, or a
     number that is written as JSON writes it; anything else is a text. Where a type is known, the value fits it.
 
     >>> [read_pair(each)[1] for each in ("n=3", "n=4.10", "n=007", "n=12345e7", 'n="3"', "n:=4.10", "city=Port Ellis")]
@@ -110,7 +110,7 @@ def _fit(key: str, text: str, types: Types) -> object:
 
 
 def typed_value(text: str) -> object:
-    """What a text means by itself: JSON, unless that would change a number, and else the text."""
+    """The value of a text of unknown type: JSON, unless that would change the characters of a number; else the text."""
     try:
         value = decode_json(text)
     except (ValueError, RecursionError):

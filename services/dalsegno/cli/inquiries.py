@@ -1,4 +1,4 @@
-"""`dalsegno inquiries|answer`: what workflows ask people, and what these answer."""
+"""`dalsegno inquiries|answer`: the questions of workflows to people, and the answers."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def inquiries(
     server: Server = DEFAULT_SERVER,
     output: Output = Format.TABLE,
 ) -> None:
-    """List the questions that executions ask somebody and that nobody has answered yet, the newest execution first."""
+    """List the open questions of executions, the newest execution first."""
     found = call(server, lambda connection: _find(connection, execution, filter, limit))
     if output is not Format.TABLE or PRINTING.key:
         print_rows(output, [action for _, action in found], (), ())
@@ -59,7 +59,7 @@ def answer(
     request_id: RequestId = "",
     output: Output = Format.TABLE,
 ) -> None:
-    """Answer an inquiry; its execution goes on. What does not fit what was asked is refused, and it goes on waiting."""
+    """Answer an inquiry; its execution continues. An answer that does not match the question is refused."""
 
     async def complete(connection: Connection) -> execution_pb2.ActionExecution:
         action = await _asked(connection, which)
@@ -76,7 +76,7 @@ def answer(
     if output is Format.TABLE and not PRINTING.key:
         state = enum_name(execution_pb2.ActionState.Name(ended.state), "ActionState")
         console().tell(f"{ended.id}  {state}")
-        print_note(f"see how it goes on: dalsegno watch {ended.execution_id}{at_server(server)}")
+        print_note(f"follow it with: dalsegno watch {ended.execution_id}{at_server(server)}")
     else:
         print_message(output, ended)
 

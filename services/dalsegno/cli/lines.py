@@ -23,7 +23,7 @@ _DETAIL_WIDTH = 2_000
 
 
 class Speaker:
-    """Says what a stream of an execution brings, a line for each thing: moves, waits, progress, causes of failures."""
+    """Prints the messages of a stream, a line for each change: moves, waits, progress, causes of failures."""
 
     def __init__(self) -> None:
         self._tenths: dict[tuple[int, int], int] = {}
@@ -54,7 +54,7 @@ class Speaker:
         match change.WhichOneof("kind"):
             case "execution_moved":
                 return True
-            case "task_moved":  # what it waits for is told apart
+            case "task_moved":  # what it waits for has its own line
                 return change.task_moved.state != execution_pb2.TASK_STATE_RUNNING_DELAYED
             case "task_added":
                 return change.task_added.state == execution_pb2.TASK_STATE_RUNNING
@@ -71,7 +71,7 @@ class Speaker:
         return is_new and len(self._causes) <= _CAUSES_MAX
 
     def _rest(self, picture: Picture) -> Iterator[str]:
-        """What is awaited while all comes to rest."""
+        """What the execution waits for while it comes to rest."""
         if (picture.state in _COMING_TO_REST or picture.is_quiet) and picture.awaited != self._awaited:
             self._awaited = picture.awaited
             if self._awaited:
@@ -141,12 +141,12 @@ def _describe_snapshot(page: WatchExecutionResponse.Snapshot) -> Iterator[str]:
 
 
 def describe_change(change: change_pb2.Change) -> Iterator[str]:
-    """A change: when, what it is about, what it is now, why; items that failed with a line for each cause."""
+    """A change: its time, subject, new state and reason; failed items with a line for each cause."""
     yield from _lines(clock(change.at), *subject_of(change), detail_of(change))
 
 
 def subject_of(change: change_pb2.Change) -> tuple[str, str]:
-    """What a change is about, and what became of it."""
+    """The subject of a change, and its new state."""
     match change.WhichOneof("kind"):
         case "execution_created":
             return change.execution_created.workflow, "CREATED"
@@ -207,7 +207,7 @@ def detail_of(change: change_pb2.Change) -> str:
 
 
 def why(comment: str, actor: str) -> str:
-    """What whoever asked for it said, and who that was.
+    """The comment and the author of a request.
 
     >>> why("low tide", "ada"), why("low tide", ""), why("", "ada")
     ('low tide (ada)', 'low tide', '(ada)')

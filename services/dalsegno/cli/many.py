@@ -1,4 +1,4 @@
-"""An operation on many executions: followed to its end through broken streams, each outcome on a line."""
+"""An operation on many executions, followed to its end also after broken streams, with a line for each outcome."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Many:
     rate: int
     output: Format
     older_than: Duration | None = None
-    """Only those that have ended so long ago."""
+    """Only those that ended at least this long ago."""
 
 
 _REFUSAL_WIDTH = 240
@@ -43,7 +43,7 @@ async def operate_on_many(connection: Connection, each: Any, many: Many) -> int:
         request.older_than.CopyFrom(many.older_than)
     method: Callable[..., Any] = getattr(connection.executions, f"{many.verb}Executions")
     outcomes: list[operation_pb2.BulkOutcome] = []
-    ERRAND.leaving = "those that were told of are done, others may be too: see with `dalsegno list`, then ask again"
+    ERRAND.leaving = "the printed ones are done, others may be too: check with `dalsegno list`, then repeat"
     async for outcome in _outcomes(method, request):
         outcomes.append(outcome)
         if many.output is Format.TABLE:

@@ -96,7 +96,7 @@ def print_rows(
 def print_limit(found: Sequence[object], limit: int) -> None:
     """Say that there may be more than the limit (0: none) let through."""
     if limit and len(found) >= limit:
-        print_note(f"the first {limit}, for that is the --limit; with --limit 0 all")
+        print_note(f"only the first {limit} (--limit); --limit 0 prints all")
 
 
 def _cell(column: str, value: object) -> Text:

@@ -1,4 +1,4 @@
-"""`dalsegno output`: one value of an execution, a task or an item, raw."""
+"""`dalsegno output`: one value of an execution, a task or an item, without formatting."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def output(
     ],
     exact: Annotated[
         bool,
-        typer.Option("--exact", help="A text byte by byte: with its control characters, and no line end added."),
+        typer.Option("--exact", help="The exact bytes of a text: with control characters, without an added line end."),
     ] = False,
     server: Server = DEFAULT_SERVER,
     output: Output = Format.TABLE,

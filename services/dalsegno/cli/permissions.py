@@ -1,6 +1,6 @@
-"""The built-in actions that are off until an executor's operator allows them, and how that is done.
+"""The built-in actions that are off by default, and how an operator turns them on.
 
-As the executors have it, which the command line does not import: a test compares the two.
+This repeats a table of the executor, which the command line does not import: a test compares both.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from enum import StrEnum
 
 
 class Permission(StrEnum):
-    """What an operator can allow."""
+    """A group of actions that an operator can turn on."""
 
     SSH = "std.ssh"
     JAVASCRIPT = "std.javascript"

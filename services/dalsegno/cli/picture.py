@@ -1,4 +1,4 @@
-"""What is known of an execution that is being watched: a snapshot, and every change since laid over it."""
+"""The state of a watched execution: a snapshot, and every change since applied to it."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ class Task:
 
     @property
     def progress(self) -> str:
-        """How far its open actions say that they have come: of several items the first one's, and how many more do."""
+        """The progress of its open actions: of several items the first one's, and how many others report."""
         telling = [(place, each.progress) for place, each in self.open.items() if each.progress]
         if not telling:
             return ""
@@ -203,7 +203,7 @@ class Picture:
         return attempt_name(self.tasks[number].name, number, item, attempt) if number in self.tasks else identity
 
     def take(self, message: WatchExecutionResponse) -> None:
-        """Lay one message of the stream over the picture."""
+        """Apply one message of the stream."""
         self.is_quiet = message.WhichOneof("content") == "progress"
         match message.WhichOneof("content"):
             case "snapshot":
@@ -235,7 +235,7 @@ class Picture:
             self.at_s = max(self.at_s, seconds_of(told.progress.at))
 
     def take_actions(self, actions: Iterable[execution_pb2.ActionExecution]) -> None:
-        """Take up the actions that have not ended, which a snapshot leaves out."""
+        """Add the actions that have not ended, which a snapshot leaves out."""
         for each in actions:
             task = self.tasks.get(each.task_number)
             if task is not None and task.state not in ENDED_TASKS:
@@ -248,7 +248,7 @@ class Picture:
                 )
 
     def take_children(self, children: Iterable[execution_pb2.Execution]) -> None:
-        """Take up how sub-workflows stand, which a snapshot leaves out."""
+        """Add the states of sub-workflows, which a snapshot leaves out."""
         for child in children:
             task = self.tasks.get(child.parent_task_number)
             if task is not None:
@@ -270,7 +270,7 @@ class Picture:
             self.tasks[each.number] = _task_of(each)
 
     def apply(self, change: change_pb2.Change) -> None:
-        """Lay one change over the picture."""
+        """Apply one change."""
         self.at_s = seconds_of(change.at)
         match change.WhichOneof("kind"):
             case "execution_created":

@@ -1,4 +1,4 @@
-"""How results are printed, as it was chosen on the command line: the form, the field, the way of telling times."""
+"""The output options of the command line: format, field, style of times."""
 
 from __future__ import annotations
 

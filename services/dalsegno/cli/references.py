@@ -1,8 +1,8 @@
 """Short ways to name an execution: the end of its id, and `@latest`.
 
-The first characters of an id are its time, so that ids made in one minute begin alike; the last ones are chance. So six
-or more of the last ones stand for the whole id, where that is unambiguous: in each field of a request that holds the id
-of an execution, alone or with a task, an item and an attempt behind it.
+The first characters of an id are its time, so that ids made in one minute begin alike; the last ones are random. So six
+or more last characters mean the whole id, if that is unambiguous: in each field of a request that has the id of an
+execution, alone or followed by a task, an item and an attempt.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ Unary = Callable[..., Any]
 
 
 class References:
-    """Makes whole ids of short ones, asking the server once for each."""
+    """Replaces short ids by whole ones; asks the server once for each."""
 
     def __init__(self, list_executions: Unary) -> None:
         self._list_executions = list_executions
         self._known: dict[str, str] = {}
 
     async def resolve(self, reference: str) -> str:
-        """The whole id; what is no short form of one is given as it is. Raises Complaint, grpc.aio.AioRpcError."""
+        """The whole id; other texts are returned unchanged. Raises Complaint, grpc.aio.AioRpcError."""
         head, dot, rest = reference.partition(".")
         if head != LATEST and (len(head) >= _WHOLE or not _END.fullmatch(head)):
             return reference
@@ -71,10 +71,10 @@ class References:
             )
         found = await self._list(f"id=*{end}", _NAMED + 1)
         if not found:
-            raise Complaint(f"{end}: no execution has an id that ends so", "`dalsegno list` tells ids")
+            raise Complaint(f"{end}: no execution has an id with this end", "`dalsegno list` shows ids")
         if len(found) > 1:
             shown = "".join(f"\n  {_line(each)}" for each in found[:_NAMED])
-            raise Complaint(f"{end}: more than one execution has an id that ends so:{shown}", "give more of it")
+            raise Complaint(f"{end}: more than one execution has an id with this end:{shown}", "give more characters")
         return found[0].id
 
     async def _list(self, filter: str, size: int) -> Sequence[execution_pb2.Execution]:

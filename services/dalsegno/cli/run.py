@@ -140,7 +140,7 @@ async def _run_to_rest(connection: Connection, plan: Plan, *, private: bool) -> 
     else:
         print_message(output, execution)
     if private and execution.state == execution_pb2.EXECUTION_STATE_PAUSED:
-        print_note("it ends here, for its server was a private one; under `dalsegno serve` it could be resumed")
+        print_note("it ends here, because its server was private; under `dalsegno serve` it could be resumed")
     elif not private:
         for line in advise(await read_standing(connection, execution), connection.address):
             print_note(line)

@@ -1,4 +1,4 @@
-"""The terminal, or the file or pipe in its place. Whatever is printed passes here, and nothing of it is obeyed."""
+"""The terminal, file or pipe to which all output goes. No control character in a text reaches it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _UNFOLDED_WIDTH = 1_000
 
 
 class Screen(Console):
-    """A console that shows control characters as signs, whoever wrote the text, and reads no markup in it."""
+    """A console that prints control characters as symbols and does not interpret markup."""
 
     def __init__(self, file: TextIO, width: int | None = None, *, is_terminal: bool | None = None) -> None:
         wide = width is None and not file.isatty()
@@ -34,7 +34,7 @@ class Screen(Console):
         """Where lines are folded; None: nowhere, for a program may read them."""
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
-        """The segments of something, those of text with nothing in them that a terminal obeys."""
+        """The segments of a renderable, with symbols for the control characters of its texts."""
         for segment in super().render(renderable, options):
             text = visible(segment.text) if not segment.control else segment.text
             yield segment if text == segment.text else Segment(text, segment.style, segment.control)

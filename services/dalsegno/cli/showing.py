@@ -1,4 +1,4 @@
-"""`dalsegno show`: how an execution stands, why, what it waits for, and its values; the rest comes last."""
+"""`dalsegno show`: the state of an execution, the reason, what it waits for, its values; then the rest."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _LINES_MAX = 200
 
 
 def print_standing(standing: Standing, server: str) -> None:
-    """An execution to people, and what they would do next."""
+    """Print an execution as text, and the next step."""
     out = console()
     execution = standing.execution
     state = execution_state(execution.state)
@@ -45,7 +45,7 @@ def print_standing(standing: Standing, server: str) -> None:
 
 
 def _print_failed(out: Screen, standing: Standing) -> None:
-    """Of one that has not ended what has failed and waits for somebody's choice, a line for each cause."""
+    """Print the failed tasks of an execution that has not ended, a line for each cause."""
     for task in standing.failed[:_FAILED_SHOWN]:
         first, *more = causes(task.state_info) or [reason(task.state_info, _REASON_WIDTH)]
         _print_fact(out, "failed", "\n".join([f"{one_line(task.name)}: {first}", *more]))

@@ -1,4 +1,4 @@
-"""Tables that stay readable at the width there is: whatever does not fit into columns stands on lines of its own."""
+"""Tables for any width: values that do not fit into their columns are printed on lines below."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def lay_out(columns: Sequence[str], rows: Sequence[Row], width: int | None) -> I
     flexible = _flexible(columns, shown, [number for number in used if number not in beside], beside, width)
     below = [number for number in used if number not in {*beside, flexible}]
     room = width - _needed(columns, shown, beside) - GAP
-    if flexible is not None:  # where it is too long for its column it stands below its row
+    if flexible is not None:  # too long for its column: it is printed below its row
         beside.append(flexible)
         for row in shown:
             row[flexible] = row[flexible] if row[flexible].cell_len <= room else Text()
@@ -50,7 +50,7 @@ def lay_out(columns: Sequence[str], rows: Sequence[Row], width: int | None) -> I
 def _flexible(
     columns: Sequence[str], rows: Sequence[Row], hidden: Sequence[int], beside: Sequence[int], width: int
 ) -> int | None:
-    """The column of reasons, when it is worth its place though some of it will not fit; None: it is not."""
+    """The column of reasons, if there is enough room for it although some reasons are cut; else None."""
     found = [number for number in hidden if columns[number] in _REASONS]
     room = width - _needed(columns, rows, beside) - GAP
     if not found or room < max(_REASONS_MIN, len(columns[found[0]])):
@@ -64,7 +64,7 @@ def _needed(columns: Sequence[str], rows: Sequence[Row], beside: Sequence[int]) 
 
 
 def _beside(columns: Sequence[str], rows: Sequence[Row], used: list[int], width: int) -> list[int]:
-    """The columns that fit beside each other: those that are read give way first, then the last ones."""
+    """The columns that fit beside each other: columns of long texts are left out first, then the last columns."""
     beside = list(used)
     give_way = [number for number in reversed(used) if columns[number] in READ_COLUMNS]
     give_way += [number for number in reversed(used[1:]) if columns[number] not in {*READ_COLUMNS, "STATE"}]
@@ -101,7 +101,7 @@ def _line(cells: Sequence[Text], widths: Sequence[int]) -> Text:
 
 
 def _lines_below(columns: Sequence[str], row: Row, below: Sequence[int], width: int) -> Iterator[Text]:
-    """What had no room in a row: the texts that are read as they are, anything else with its name."""
+    """The values of a row that did not fit: long texts alone, other values with their column's name."""
     for number in below:
         if not row[number].plain:
             continue

@@ -21,7 +21,7 @@ def moment(stamp: Timestamp) -> str:
 
 
 def clock(stamp: Timestamp) -> str:
-    """A time as `--time` says, else as short as people read it: the hour, with the date when it is another day's."""
+    """A time in the style of `--time`; by default the time of day, with the date when it is not today."""
     if not stamp.ByteSize():
         return ""
     when = stamp.ToDatetime(UTC)
@@ -36,7 +36,7 @@ def clock(stamp: Timestamp) -> str:
 
 
 def due(stamp: Timestamp) -> str:
-    """A moment to come: when it is, and how far away that is.
+    """A future time, absolute and relative to now.
 
     >>> due(Timestamp())
     ''
@@ -48,7 +48,7 @@ def due(stamp: Timestamp) -> str:
 
 
 def check_time_style(style: str) -> str:
-    """The style itself. Raises Complaint for what is neither a style nor a time zone."""
+    """Return the style. Raises Complaint if it is neither a style nor a time zone."""
     if style not in ("", "relative", "local", "utc"):
         _zone(style)
     return style

@@ -74,7 +74,7 @@ def draw(
 
 
 def _choose(tasks: list[Task], room: int) -> tuple[list[Task], list[Task]]:
-    """What there is room for, a line kept for the rest: first what went wrong, then what runs, then the latest."""
+    """Choose the tasks that fit, with one line for the others: first failed, then running, then the latest ones."""
     if len(tasks) <= room:
         return tasks, []
     urgent = sorted(tasks, key=lambda task: (_urgency(task.state, is_superseded=task.superseded), -task.number))
@@ -96,7 +96,7 @@ def _add_children(
     children = children or list(task.children.values())
     total = max(task.items, len(children))
     urgent = sorted(children, key=lambda child: _urgency(_state_of(pictures, child)))
-    if total > CHILDREN_LISTED:  # what needs nobody is counted
+    if total > CHILDREN_LISTED:  # what needs no attention is only counted
         urgent = [child for child in urgent if _urgency(_state_of(pictures, child)) <= _RUNS]
     shown = urgent if total == len(urgent) <= room else _both(pictures, urgent, room - 1)
     left = room - len(shown) - (len(shown) < total)

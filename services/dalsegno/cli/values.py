@@ -84,7 +84,7 @@ def pretty(value: object) -> str:
 
 
 def raw(value: object) -> str:
-    """A value for whoever takes it on: a text as it is, anything else as JSON."""
+    """A value without formatting: a text as it is, anything else as JSON."""
     if isinstance(value, str):
         return value
     return json.dumps(value, ensure_ascii=False, indent=2 if isinstance(value, dict | list) else None)

@@ -164,7 +164,7 @@ def missing_executor(what: str) -> str:
 
 
 def progress_words(progress: execution_pb2.ActionProgress) -> str:
-    """How far an action has come, in one line.
+    """The progress of an action, in one line.
 
     >>> progress_words(execution_pb2.ActionProgress(text="copying", fraction=0.255))
     'copying 25%'
@@ -174,7 +174,7 @@ def progress_words(progress: execution_pb2.ActionProgress) -> str:
 
 
 def take_action(waiting: Waiting, action: execution_pb2.ActionExecution) -> None:
-    """Take up what an open action of the task tells: who completes it, what it asks, when it is stopped."""
+    """Add an open action of the task: who completes it, what it asks, when it is stopped."""
     if action.delegated and not waiting.questions:
         waiting.delegate = action.id
         waiting.questions = questions_of(action.action, action.input)

@@ -126,7 +126,7 @@ def _options(
             callback=_take_time,
             expose_value=False,
             show_default=False,
-            help="How times are told: relative, local, utc, or a zone such as Europe/Lisbon.",
+            help="How times are printed: relative, local, utc, or a zone such as Europe/Lisbon.",
         ),
     ] = "",
     context: Annotated[str, ContextOption] = "",

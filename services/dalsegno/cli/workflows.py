@@ -51,10 +51,10 @@ def create(
     request_id: RequestId = "",
     output: Output = Format.TABLE,
 ) -> None:
-    """Store all that files and folders define, all or nothing: workflows, workbooks, ad-hoc actions, in new versions.
+    """Store the workflows, workbooks and ad-hoc actions of files and folders as new versions: all of them or none.
 
-    Warnings tell what can be stored and is hardly meant: functions and filters that there are not, text that is no part
-    of a parameter. With --strict, files with warnings are not stored. Together they have at most 15 MB.
+    Warnings tell of probable mistakes that can be stored: unknown functions and filters, text that is no part of a
+    parameter. With --strict, files with warnings are not stored. All files together have at most 15 MB.
     """
     request = messages.CreateDefinitionsRequest(
         namespace=namespace,
@@ -78,24 +78,24 @@ def validate(
     files: Documents,
     name: GivenName = "",
     strict: Strict = False,
-    offline: Annotated[bool, typer.Option("--offline", help="Ask no server, though one may be there.")] = False,
+    offline: Annotated[bool, typer.Option("--offline", help="Ask no server, even if one runs.")] = False,
     server: Server = DEFAULT_SERVER,
     namespace: Namespace = "",
     output: Output = Format.TABLE,
 ) -> None:
     """List all problems and warnings of files and folders, each with its line. Nothing is stored; it needs no server.
 
-    Exit code 0: no problems, 2: some. Warnings tell what can be stored and is hardly meant (functions and filters that
-    there are not, text that is no part of a parameter), and which actions and workflows are not known now, take other
-    input, or are off: to a server that is there, else of the built-in ones and those in the files. With --strict
-    warnings are problems.
+    Exit code 0: no problems, 2: some. Warnings tell of probable mistakes that can be stored (unknown functions and
+    filters, text that is no part of a parameter), and of actions and workflows that are unknown now, take other input,
+    or are off. Known are those of the server; without a server, the built-in ones and those in the files. With
+    --strict, warnings are problems.
     """
     request = messages.ValidateDefinitionsRequest(
         namespace=namespace, documents=read_documents(files, name), strict=strict
     )
     if not offline and not asyncio.run(is_there(server)):
         offline = True
-        print_note(f"no server at {server}: only built-in actions, and what the files define, are known")
+        print_note(f"no server at {server}: only built-in actions and those that the files define are known")
     answer = (
         validate_here(request)
         if offline

@@ -1,7 +1,7 @@
 """What a definition calls: the actions and workflows that its tasks name, and whether they are known now.
 
-Reading a definition notes the calls; whoever knows the actions and workflows that there are compares them (`check`).
-What is not known now may be when the task begins, so what is found is a warning, never a problem.
+Reading a definition collects the calls; `check` compares them with the known actions and workflows. What is unknown
+now may be known when the task begins, so the result is a warning, never a problem.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dalsegno.definitions.problems import CONTENT, Guess, Problem
 
 
 class Callee(Enum):
-    """What may be meant by a name."""
+    """What a name can refer to."""
 
     ACTION = "action"
     WORKFLOW = "workflow"
@@ -32,7 +32,7 @@ class Spot:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One call. What is named by an expression is none: it is known only at run time."""
+    """One call. A name from an expression is not collected: it is known only at run time."""
 
     name: str
     callee: Callee
@@ -59,7 +59,7 @@ class Signature:
 
 @dataclass(slots=True)
 class Known:
-    """The actions and workflows that there are, as far as somebody has looked."""
+    """The actions and workflows that a lookup has found."""
 
     actions: Mapping[str, Signature]
     workflows: Mapping[str, Signature] = field(default_factory=dict)
@@ -68,7 +68,7 @@ class Known:
     _guess: Guess = field(default_factory=Guess)
 
     def find(self, call: Call, book: str) -> Signature | None:
-        """What is meant by a name, in a workbook first one of its own parts."""
+        """What a name refers to; in a workbook, first to one of its own parts."""
         for name in (f"{book}.{call.name}", call.name) if book else (call.name,):
             action = self.actions.get(name) if call.callee is not Callee.WORKFLOW else None
             workflow = self.workflows.get(name) if call.callee is not Callee.ACTION else None
@@ -86,7 +86,7 @@ class Known:
 
 
 def check(calls: Sequence[Call], known: Known, book: str = "") -> list[Problem]:
-    """What is to be told of the calls of one document; `book` is the workbook that they stand in."""
+    """The warnings about the calls of one document; `book` is the workbook that contains them."""
     found: list[Problem] = []
     for call in calls:
         signature = known.find(call, book)
@@ -120,7 +120,7 @@ def _has_pack(text: str) -> bool:
 
 
 def _misfits(call: Call, signature: Signature, known: Known) -> list[Problem]:
-    """Inputs that are missing, and inputs that there are not."""
+    """Inputs that are missing, and inputs that do not exist."""
     if call.given is None:
         return []
     callee = f"the {'workflow' if call.callee is Callee.WORKFLOW else 'action'} `{call.name}`"

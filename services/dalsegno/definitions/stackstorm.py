@@ -1,6 +1,6 @@
-"""The files of a StackStorm pack that are no workflows: what they are, and what the workflows beside them are called.
+"""The files of a StackStorm pack that are not workflows: their kinds, and the names that they give to workflows.
 
-A pack keeps its workflows in `actions/workflows/` without a name. The name stands in the metadata of the action that
+A pack keeps its workflows in `actions/workflows/` without a name. The name is in the metadata of the action that
 runs the workflow: a file in `actions/` whose `entry_point` is the path of the workflow.
 """
 

@@ -1,4 +1,4 @@
-"""Several documents at once: what each is called, and what is wrong with them taken together."""
+"""Several documents at once: their names, and the problems between them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dalsegno.definitions.stackstorm import ActionFile, read_action_file
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """One document as it is handed in."""
+    """One document of a request."""
 
     text: str
     name: str = ""
@@ -49,7 +49,7 @@ class Findings:
 
 
 def name_by_metadata(texts: Sequence[Text]) -> list[Text]:
-    """The texts, those without a name called as StackStorm's metadata among them says."""
+    """The texts; those without a name take it from StackStorm's metadata among them."""
     actions = [found for each in texts if (found := read_action_file(each.text, each.file)) is not None]
     return [replace(each, name=each.name or _name_of(each, actions)) for each in texts] if actions else list(texts)
 
@@ -59,7 +59,7 @@ def _name_of(text: Text, actions: Iterable[ActionFile]) -> str:
 
 
 def compare(texts: Sequence[Text], documents: Sequence[Document], *, is_stored: bool) -> list[Document]:
-    """The documents with their files, and with what is wrong with them taken together.
+    """The documents with their files, and with the problems between them.
 
     A name that two documents define is a problem of the second. Metadata among other documents is no problem: it has
     named a workflow, or is warned of. `is_stored`: a workflow without a name is a problem.

@@ -152,7 +152,9 @@ def _cancel(fields: Fields, request: executions.CancelExecutionRequest) -> Event
         return CancelRequested(waits_for_delegates=waits)
     terminate = request.terminate
     if request.delegates != _UNSAID:
-        fields.refuse("delegates", "goes without terminate, which ends everything at once: leave one of them out")
+        fields.refuse(
+            "delegates", "cannot be given with terminate, which ends everything at once: leave one of them out"
+        )
     if terminate.state not in _ENDS:
         fields.refuse("terminate.state", "must be CANCELLED, SUCCESS or ERROR")
     fields.text("terminate.message", terminate.message, COMMENT_LENGTH)

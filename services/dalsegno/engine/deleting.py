@@ -1,4 +1,4 @@
-"""DeleteExecution: an execution at rest, with all that stands below it."""
+"""DeleteExecution: an execution at rest, with all its descendants."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Response = executions.DeleteExecutionResponse
 
 @dataclass(frozen=True, slots=True)
 class DeletionPlan:
-    """What goes."""
+    """What is deleted."""
 
     execution_id: str
     descendants: tuple[str, ...]

@@ -1,7 +1,7 @@
-"""How many actions each executor's session runs now, by what was stored: its slots bound what it is handed.
+"""How many actions each executor's session runs now, according to the store: its slots bound what it is handed.
 
-An attempt takes up a slot from when it is handed out until its executor reports on it, though the report may have to
-wait until it is stored, or until it has ended, is paused or delegated, or goes to another. In the conductor's thread.
+An attempt occupies a slot from when it is handed out until its executor reports on it (even if that report is stored
+later), or until it ends, is paused, is delegated, or moves to another session. Used in the conductor's thread only.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Name = tuple[str, AttemptKey]
 
 
 class Occupancy:
-    """Which attempts sessions run. What a batch decides counts at once, and for good when it commits."""
+    """The attempts that sessions run. What a batch decides counts at once, and is undone if the batch fails."""
 
     def __init__(self) -> None:
         self._holders: dict[Name, str] = {}
@@ -36,7 +36,7 @@ class Occupancy:
         return self._counts[session_id] + self._change[session_id]
 
     def recount(self, found: Mapping[str, Collection[Name]]) -> None:
-        """These sessions run these attempts, as the store knows."""
+        """Replace what these sessions run by what the store says."""
         if not found:
             return
         for name in [name for name, session_id in self._holders.items() if session_id in found]:
@@ -51,14 +51,14 @@ class Occupancy:
             del self._reported[name]
 
     def report(self, name: Name, session_id: str) -> None:
-        """The session has reported on an attempt: it does not run it any more."""
+        """Note that the session has reported on an attempt, and so no longer runs it."""
         if self._holders.get(name) == session_id:
             del self._holders[name]
             self._counts[session_id] -= 1
             self._reported[name] = session_id
 
     def take_in(self, batch: Iterable[Touched]) -> None:
-        """What the works of the present batch have made of attempts."""
+        """Note the changes of attempts in the current batch."""
         for touched in batch:
             execution = touched.copy.execution
             for change in touched.changes:
@@ -67,11 +67,11 @@ class Occupancy:
                     self._move((execution.id, change.key), _holder(attempt))
 
     def hand(self, name: Name, session_id: str) -> None:
-        """The present batch hands an attempt to a session."""
+        """Note that the current batch hands an attempt to a session."""
         self._move(name, session_id)
 
     def commit(self) -> None:
-        """The batch is stored."""
+        """Keep what the batch changed: it is stored."""
         for name, session_id in self._moves.items():
             self._reported.pop(name, None)
             if session_id:
@@ -82,11 +82,11 @@ class Occupancy:
         self.roll_back()
 
     def roll_back(self) -> None:
-        """The batch has failed."""
+        """Undo what the batch changed: it has failed."""
         self._moves, self._change = {}, Counter()
 
     def forget(self, session_ids: Collection[str]) -> None:
-        """These sessions have ended."""
+        """Remove sessions that have ended."""
         self.recount({session_id: () for session_id in session_ids})
         for session_id in session_ids:
             del self._counts[session_id]

@@ -1,7 +1,7 @@
-"""The form of every request of people: what is asked, the plan that is made of it, and what is answered.
+"""The steps of every client request: the request, the plan made from it, and the answer.
 
-An operation checks a request and makes its plan, which also says which executions are claimed; then it carries out the
-plan. What the answer shows of executions is left to answers.py, so that it is what a read gives.
+An operation checks a request and makes its plan, which names the executions to claim; then it carries out the plan.
+answers.py makes the executions of the answer, so that they equal those of a read.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Plan = TypeVar("Plan")
 
 @dataclass(frozen=True, slots=True)
 class Asked(Generic[Request]):
-    """One request of one person. Nobody changes it."""
+    """One request of one client. It does not change."""
 
     request: Request
     actor: str
@@ -39,15 +39,15 @@ class Operation(ABC, Generic[Request, Plan, Response]):
 
     @abstractmethod
     def check(self, asked: Asked[Request], batch: Batch) -> Plan:
-        """What is to be done. Reads the store at most. Raises Refusal with all that is wrong."""
+        """Make the plan. Only reads the store. Raises Refusal with all that is wrong."""
 
     @abstractmethod
     def claims(self, asked: Asked[Request], plan: Plan) -> Collection[str]:
-        """The executions that the plan is about."""
+        """The executions that the plan changes or reads."""
 
     @abstractmethod
     def carry_out(self, asked: Asked[Request], plan: Plan, batch: Batch) -> Answer[Response]:
-        """Do it. Raises Refusal, having changed nothing."""
+        """Carry out the plan. Raises Refusal, having changed nothing."""
 
     def namespaces(self, asked: Asked[Request], plan: Plan, batch: Batch) -> Sequence[str]:
         """Where the request id is unique: the first; and others in which the request may have been answered before."""
@@ -58,7 +58,7 @@ class Operation(ABC, Generic[Request, Plan, Response]):
         return False
 
     async def prepare(self, request: Request, pool: Pool) -> object:
-        """What takes long and needs no store: done in processes of the pool, before anything else. Raises Refusal."""
+        """Do the slow part that needs no store, in processes of the pool, before anything else. Raises Refusal."""
         return None
 
 
@@ -66,7 +66,7 @@ AnyOperation = Operation[Any, Any, Any]
 
 
 def check_shared_fields(request: Any) -> Fields:
-    """The checks of a request, begun with the fields that every one has."""
+    """Check the fields that every request has; the caller adds to these checks."""
     fields = Fields()
     fields.text("request_id", request.request_id)
     fields.text("comment", request.comment, COMMENT_LENGTH)
@@ -76,12 +76,12 @@ def check_shared_fields(request: Any) -> Fields:
 
 
 def thing_of(execution: Execution) -> Thing:
-    """An execution as what may be deleted."""
+    """An execution as a resource that can be deleted."""
     return Thing("execution", execution.id, execution.created.namespace, repr(execution.created.at_s))
 
 
 def namespaces_of(execution_id: str, batch: Batch) -> Sequence[str]:
-    """That of a claimed execution, then those of deleted ones that had its id; none: the default namespace."""
+    """The namespaces of a claimed execution and of deleted ones with its id; without any, the default namespace."""
     found = [each.thing.namespace for each in batch.transaction.deletions("execution", execution_id)]
     if batch.exists(execution_id):
         found.append(batch.open(execution_id).copy.execution.created.namespace)

@@ -1,6 +1,6 @@
-"""How far actions have come, as they say: the latest is kept in memory, and written to their rows once a second.
+"""The progress that actions report: the latest of each is kept in memory, and written to its row once a second.
 
-No event, no change and no journal entry: an action that tells its progress a hundred times a second costs one write.
+Progress is no event, no change and no journal entry: a hundred reports of an action in a second cost one write.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Place = tuple[str, AttemptKey]
 
 
 def wrong_progress(told: execution_pb2.ActionProgress) -> Iterator[tuple[str, str]]:
-    """The fields of what is told that are not as the contract says, and what is wrong with each."""
+    """The fields of a report that break the contract, and what is wrong with each."""
     if len(told.text) > TEXT_CHARACTERS_MAX:
         yield "text", f"has {len(told.text):,} characters; at most {TEXT_CHARACTERS_MAX:,} are allowed"
     if told.HasField("fraction") and not 0 <= told.fraction <= 1:  # NaN is neither
@@ -40,13 +40,13 @@ def wrong_progress(told: execution_pb2.ActionProgress) -> Iterator[tuple[str, st
 
 
 def read_progress(told: execution_pb2.ActionProgress, delivery: int, at_s: float) -> Progress:
-    """What is told by this delivery at this time."""
+    """The report of this delivery at this time."""
     fraction = told.fraction if told.HasField("fraction") else None
     return Progress(told.text, fraction, told.details, at_s, delivery)
 
 
 class Board:
-    """The latest progress of each attempt that is not written yet. On the event loop."""
+    """The latest progress of each attempt that is not written yet. Used on the event loop only."""
 
     def __init__(self) -> None:
         self._news: dict[Place, Progress] = {}
@@ -55,15 +55,15 @@ class Board:
         return len(self._news)
 
     def note(self, execution_id: str, key: AttemptKey, progress: Progress) -> None:
-        """Keep what was said last."""
+        """Keep the latest report."""
         self._news[execution_id, key] = progress
 
     def due(self) -> list[NewProgress]:
-        """What is to be written now; it stays until it was."""
+        """The reports to write now; they stay until `written`."""
         return [NewProgress(*place, progress) for place, progress in islice(self._news.items(), WRITTEN_AT_ONCE)]
 
     def written(self, told: Collection[NewProgress]) -> None:
-        """It was, unless more has been said since."""
+        """Remove these reports, unless newer ones have arrived since."""
         for each in told:
             place = each.execution_id, each.key
             if self._news.get(place) is each.progress:
@@ -71,7 +71,7 @@ class Board:
 
 
 class WriteProgress(Work):
-    """Write what the board has."""
+    """Write the progress that the board holds."""
 
     __slots__ = ("_board", "_told")
 

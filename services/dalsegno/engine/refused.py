@@ -1,4 +1,4 @@
-"""What becomes of an attempt whose executor reports what is refused: nobody reports on it again, so it fails."""
+"""The failure of an attempt whose executor sent a report that is refused: no other report follows, so it fails."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dalsegno.workflow.states import COMPLETED_ATTEMPT
 
 
 class RefusedReport(Told):
-    """Fails the attempt with the reason if the session still has this delivery of it; else it changes nothing."""
+    """Fail the attempt with the reason if the session still has this delivery of it; otherwise change nothing."""
 
     __slots__ = ("_delivery", "_error", "_key", "_session_id")
 
@@ -24,7 +24,7 @@ class RefusedReport(Told):
         error: str,
         reply: Callable[[Told, BaseException | None], None],
     ) -> None:
-        """`delivery`: what the report names; less than 1: whichever the session has."""
+        """`delivery`: the one that the report names; less than 1: any that the session has."""
         super().__init__(about[0], None, reply)
         self._key = about[1]
         self._delivery = delivery

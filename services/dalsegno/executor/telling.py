@@ -1,6 +1,6 @@
-"""What actions say of how far they have come, on its way to the engines: the latest of each, once a second at most.
+"""The progress reports of actions, on their way to the engines: the latest of each, at most once a second.
 
-Nothing of it is kept for a stream that breaks: what an action says next is newer.
+A stream that breaks loses its reports: the next report of the action is newer.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ TELL_EVERY_S = 1.0
 
 
 class Telling:
-    """Belongs to the event loop that it is used on."""
+    """Collects the reports. Used on one event loop only."""
 
     def __init__(self, wake: Callable[[str], None]) -> None:
         """`wake` is called with an engine's address when there is something for its stream."""
@@ -26,7 +26,7 @@ class Telling:
         """What was sent less than a second ago, and what has been said since."""
 
     def add(self, told: TaskDone, engine: str) -> None:
-        """Have it sent: now, or when a second has passed since the last of this action."""
+        """Send a report: now, or a second after the last one of this action."""
         key = told.action_execution_id, told.delivery
         if key in self._resting:
             self._resting[key] = told
@@ -37,7 +37,7 @@ class Telling:
         asyncio.get_running_loop().call_later(TELL_EVERY_S, self._rested, key, engine)
 
     def take(self, engine: str) -> list[TaskDone]:
-        """What the engine's stream is to send next."""
+        """The reports that the engine's stream sends next."""
         due = self._due.get(engine)
         if not due:
             return []
@@ -45,7 +45,7 @@ class Telling:
         return [due.pop(key) for key in keys]
 
     def forget(self, key: Key) -> None:
-        """The action has come to its outcome: nothing more is said of it."""
+        """Drop the reports of an action that has its outcome."""
         self._resting.pop(key, None)
         for due in self._due.values():
             due.pop(key, None)

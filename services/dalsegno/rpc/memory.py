@@ -1,11 +1,10 @@
-"""Memory goes back to the machine when a large request has been handled.
+"""Return memory to the operating system after a large request.
 
-What was freed stays with the process otherwise: Python looks for cycles (exceptions with their frames, parsed
-documents) seldom while few objects are made, and the allocator keeps what it was given.
+Otherwise the process keeps freed memory: Python rarely collects cycles (exceptions with their frames, parsed
+documents) while few objects are made, and the allocator keeps freed blocks.
 
-Looking through all objects stops every thread for as long as there are objects: some 200 ms for a million. So, each
-second, only what is new is looked through, and what is left of it is not looked at again before the process has little
-to do.
+A full collection stops every thread, for some 200 ms per million objects. So each second only new objects are
+collected, and those that remain are collected again only when the process has little to do.
 """
 
 from __future__ import annotations
@@ -49,28 +48,28 @@ def resident_bytes() -> int:
 
 
 def give_back() -> None:
-    """Free what is kept by cycles only, and return what is free to the machine, where the allocator can."""
+    """Collect cycles, and return free memory to the operating system, where the allocator can."""
     gc.unfreeze()
     collect_new()
     trim()
 
 
 def collect_new() -> None:
-    """Free what is new and kept by cycles only; what is left will last and is not looked through again."""
+    """Collect cycles among new objects; the objects that remain are not examined again."""
     gc.collect()
     gc.freeze()
 
 
 def trim() -> None:
-    """Return what is free to the machine, where the allocator can. Other threads run meanwhile."""
+    """Return free memory to the operating system, where the allocator can. Other threads run meanwhile."""
     if _trim is not None:
         _trim(0)
 
 
 async def give_back_now_and_then(let_go: Callable[[], None]) -> None:
-    """Collect what is new, and give memory back whenever the process has grown, until cancelled.
+    """Collect new cycles each second, and return memory whenever the process has grown, until cancelled.
 
-    `let_go` drops what can be made again.
+    `let_go` empties caches.
     """
     map_large_blocks()
     collecting = asyncio.create_task(_collect_now_and_then())

@@ -1,4 +1,4 @@
-"""Reflection: what a server serves, as descriptors with their comments, by both names of the service.
+"""Reflection: the descriptors of a server with their comments, under both names of the service.
 
 grpcio-reflection has `grpc.reflection.v1alpha` only. `grpc.reflection.v1` is the same service under another name,
 message by message, so it has the same servicer.
@@ -23,7 +23,7 @@ Response = reflection_pb2.ServerReflectionResponse
 
 
 def add_reflection(services: Sequence[str], server: grpc.aio.Server) -> None:
-    """Serve the descriptors of these services, and of what they need, by both names."""
+    """Serve the descriptors of these services, and of what they need, under both names."""
     _publish_stable()
     handler = grpc.stream_stream_rpc_method_handler(
         Reflection((*services, *SERVICE_NAMES)).ServerReflectionInfo,

@@ -1,7 +1,7 @@
-"""How large messages may be, and what is left out of those that would be larger.
+"""The size limit of messages, and how larger ones are made to fit.
 
-No message that a service sends is larger than 3.5 MiB unless one value alone is, and then it is alone in it: so no
-client and no executor has to raise gRPC's default limit of 4 MiB.
+No message that a service sends is larger than 3.5 MiB, unless one value alone is; then the message has only this
+value. So no client and no executor has to raise gRPC's default limit of 4 MiB.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def _field_bytes(message: Message, name: str) -> int:
 
 
 def shortened(text: str, bytes_max: int = WORDS_BYTES_MAX) -> str:
-    """The text, or its beginning and how long it is.
+    """The text, cut to its beginning and its size when it is long.
 
     >>> shortened("a" * 12, 8)
     'aaaaaaaa… (12 bytes)'

@@ -1,4 +1,4 @@
-"""Resume tokens: where a stream goes on. They are signed, so that nobody makes one up, and name the rpc they are from.
+"""Resume tokens: the position of a stream. They are signed, so that nobody can forge one, and name their rpc.
 
 A token is the base64 of a JSON list, a full stop, and a MAC over the first part. Every api of a store has the same key.
 """
@@ -25,7 +25,7 @@ class ResumeTokens:
         self._key = hmac.digest(bytes.fromhex(task_token_key), b"resume tokens", "sha256")
 
     def write(self, rpc: str, subject: str, *parts: Part) -> str:
-        """The token of a stream of this rpc: what it is about, and where it has come to.
+        """The token of a stream of this rpc: its subject and its position.
 
         >>> tokens = ResumeTokens("00")
         >>> tokens.read(tokens.write("WatchExecution", "e", 7), "WatchExecution", "e", (int,))
@@ -36,7 +36,7 @@ class ResumeTokens:
         return f"{body}.{self._mac(body)}"
 
     def read(self, token: str, rpc: str, subject: str, shape: Sequence[type]) -> list[Part]:
-        """Where the stream had come to. Raises InvalidResumeToken."""
+        """The position of the stream. Raises InvalidResumeToken."""
         body, _, mac = token.partition(".")
         if not hmac.compare_digest(self._mac(body).encode(), mac.encode("utf-8", "replace")):
             raise InvalidResumeToken.of("resume_token", "is not genuine: give back what the stream gave, as it is")

@@ -1,7 +1,7 @@
 """Executions, tasks and action executions as messages, put together from the rows of one snapshot.
 
-The one way to them: for the answers of writes, which the engine reads within its transaction, and for every read, list
-and watcher.
+Every answer is made here: the answers of writes, which the engine reads within its transaction, and those of reads,
+lists and watchers.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _PAUSED = parse_filter("state=PAUSED delegated=false", ATTEMPT_FIELDS)
 
 
 def found(row: ExecutionRow | None, execution_id: str) -> ExecutionRow:
-    """The row, which must be there. Raises NotFound; a standalone action's execution is nobody's business."""
+    """The row, which must be there. Raises NotFound; the hidden execution of a standalone action counts as missing."""
     if row is None or row.is_standalone_action:
         raise NotFound("execution", execution_id)
     return row
@@ -60,7 +60,7 @@ def read_executions(queries: Queries, execution_ids: Collection[str]) -> dict[st
 
 
 def execution_messages(queries: Queries, rows: Sequence[ExecutionRow]) -> list[execution_pb2.Execution]:
-    """Executions with what is known of their tasks and attempts, in their order."""
+    """The messages of executions, in their order."""
     counts = queries.task_counts([row.id for row in rows])
     awaited = read_awaited(queries, rows)
     return [messages.execution_message(row, counts[row.id], awaited.get(row.id, NOTHING)) for row in rows]
@@ -126,7 +126,7 @@ def read_action_executions(queries: Queries, places: Collection[Place]) -> dict[
 
 
 def action_messages(queries: Queries, rows: Sequence[AttemptRow]) -> list[execution_pb2.ActionExecution]:
-    """Action executions with what is known of their tasks and executions, in their order."""
+    """The messages of action executions, in their order."""
     executions = queries.executions_of({row.execution_id for row in rows}, full=False)
     tasks = queries.tasks_of({(row.execution_id, row.task) for row in rows})
     serving = Serving(queries)
@@ -144,7 +144,7 @@ def action_messages(queries: Queries, rows: Sequence[AttemptRow]) -> list[execut
 def progress_messages(
     queries: Queries, rows: Sequence[AttemptRow]
 ) -> list[execution_service_pb2.WatchExecutionResponse.TaskProgress]:
-    """What action executions say of how far they have come, in their order, without details; what earlier deliveries
+    """The progress of action executions, in their order, without details; what earlier deliveries
     said is left out."""
     tasks = queries.tasks_of({(row.execution_id, row.task) for row in rows})
     found = []
@@ -209,7 +209,7 @@ def _tasks_before(join: TaskRow) -> str:
 
 
 def _children(queries: Queries, row: TaskRow) -> list[str]:
-    """The children that speak for the task: of each item the newest, for rounds may have run some items only."""
+    """The children that count for the task: the newest of each item, because a round may run some items only."""
     attempts = queries.attempts(row.execution_id, row.number, size=ATTEMPTS_READ).rows
     newest = {attempt.item: attempt.child_id for attempt in attempts}
     return [child_id for child_id in newest.values() if child_id]

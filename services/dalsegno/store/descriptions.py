@@ -1,4 +1,4 @@
-"""What executors say of the actions that they serve, as the store keeps it; and by whom an action is served now."""
+"""The descriptions of actions that executors send, as the store keeps them; and which executors serve an action now."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def is_meant(target: str, executor_id: str, labels: Mapping[str, str]) -> bool:
 
 
 class Serving:
-    """Who could run what is READY, as the sessions of one snapshot say."""
+    """Which sessions could run a READY attempt, in one snapshot."""
 
     def __init__(self, queries: Queries) -> None:
         self._queries = queries
@@ -80,7 +80,7 @@ class Serving:
         self._inputs_left = INPUTS_READ
 
     def awaited(self, row: AttemptRow) -> str:
-        """What a READY attempt waits for: `executor` while those that serve it have no slot free; and where none does,
+        """What a READY attempt waits for: `executor` while those that serve it have no free slot; if nobody serves it,
         which one is missing: `executor of test.act(a, b) as described by 0123456789abcdef at TARGET`."""
         if self._sessions is None:
             self._sessions = self._queries.sessions()
@@ -100,7 +100,7 @@ class Serving:
     def _fits(self, row: AttemptRow, served: set[str]) -> bool:
         """Whether one of these other descriptions takes its input."""
         if not self._inputs_left:
-            return True  # not told apart: the list would take too long
+            return True  # not compared one by one: that would take too long
         self._inputs_left -= 1
         whole = self._queries.attempt(row.execution_id, row.key) if row.input is None else row
         given = msgspec.json.decode(whole.input or "{}") if whole is not None else {}

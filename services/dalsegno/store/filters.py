@@ -2,9 +2,9 @@
 
     state=RUNNING,ERROR workflow=pack.* label.team!="red, blue" created>=-1h30m
 
-A term is a field, an operator and values separated by commas: with `=` any of them will do, with `!=` none.
-Times also have `<`, `<=`, `>` and `>=`, with one value. protos/README.md has the grammar for people.
-A filter is data here; listing.py makes SQL of it and snapshot.py asks it about each row.
+A term is a field, an operator and values separated by commas: `=` means any of the values, `!=` none of them.
+Times also have `<`, `<=`, `>` and `>=`, with one value. protos/README.md has the grammar.
+A filter is data here; listing.py makes SQL of it and snapshot.py applies it to each row.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ class InvalidFilter(InvalidRequest):
 
 @dataclass(frozen=True, slots=True)
 class Prefix:
-    """Any text that begins so."""
+    """Any text with this beginning."""
 
     text: str
 
 
 @dataclass(frozen=True, slots=True)
 class Suffix:
-    """Any text that ends so."""
+    """Any text with this end."""
 
     text: str
 
@@ -75,7 +75,7 @@ class Term:
 
     @property
     def identity(self) -> str:
-        """Equal for terms that ask the same."""
+        """Equal for terms with the same meaning."""
         return repr((self.column, self.operator, self.moment or self.values, self.label))
 
 
@@ -104,7 +104,7 @@ class Filter:
 
     @property
     def identity(self) -> str:
-        """Equal for filters that ask the same: what a token of a list is tied to."""
+        """Equal for filters with the same meaning; a token of a list is valid for one identity."""
         return "\n".join(term.identity for term in self.terms)
 
 
@@ -121,7 +121,7 @@ class Shape(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """A field that a list can be filtered by."""
+    """A field by which a list can be filtered."""
 
     column: str
     shape: Shape = Shape.TEXT
@@ -247,14 +247,14 @@ def _read_value(text: str) -> str | Prefix | Suffix:
     elif bare.startswith("*") and not begins:
         return Suffix(bare[1:])
     elif "*" in bare:
-        raise ValueError("* stands at the end of a value; one that holds it stands in quotation marks")
+        raise ValueError("* is allowed at the end of a value only; put a value that contains it in quotation marks")
     return Prefix(bare) if begins else bare
 
 
 def _value(value: str | Prefix | Suffix, field: Field, now_s: float) -> Wanted:
     if isinstance(value, Suffix):
         if field.shape is not Shape.ID:
-            raise ValueError("* stands at the end of a value, and at its beginning only for ids")
+            raise ValueError("* is allowed at the end of a value, and at its beginning only for ids")
         if not _END_OF_ID.fullmatch(value.text):
             raise ValueError(f"{value.text!r} is not the end of an id: 4 or more of 0-9, a-f and -")
         return value

@@ -54,7 +54,7 @@ async def test_a_word_after_a_second_and_then_how_long_it_goes_on(capsys: pytest
             await try_for_ever(patience)
     assert 0.9 < said_s[0] < 2.3
     assert 5.5 < time.monotonic() - began_s < 8
-    assert capsys.readouterr().err.startswith("no answer for 6 s; trying for another 1 s")
+    assert capsys.readouterr().err.startswith("no answer for 6 s; retrying for another 1 s")
 
 
 async def test_a_short_absence_costs_no_word(capsys: pytest.CaptureFixture[str]) -> None:
@@ -67,7 +67,7 @@ async def test_a_short_absence_costs_no_word(capsys: pytest.CaptureFixture[str])
             await patience.wait(away())
         patience.answered()
     first, last = capsys.readouterr().err.splitlines()
-    assert first.startswith("the server does not answer; trying for another 19 s")
+    assert first.startswith("the server does not answer; retrying for another 19 s")
     assert last == "the server answers again"
 
 
@@ -112,7 +112,7 @@ def test_ctrl_c_while_watching_tells_how_to_come_back(api: Any, type_command: Ty
     gone.set()
 
     assert ended.exit_code == 130
-    assert ended.err == f"then:  {ID} goes on without you; come back with: dalsegno watch {ID} --server {api.address}\n"
+    assert ended.err == f"then:  {ID} continues; follow it with: dalsegno watch {ID} --server {api.address}\n"
 
 
 def test_ctrl_c_on_a_write_tells_what_is_not_known(api: Any, type_command: Type) -> None:
@@ -163,5 +163,5 @@ def test_ctrl_c_on_an_action_that_runs_tells_where_it_is_seen(api: Any, type_com
 
     assert (ended.exit_code, ended.err) == (
         130,
-        f"then:  {ID}.1.0.1 goes on without you; see it with: dalsegno action show {ID}.1.0.1\n",
+        f"then:  {ID}.1.0.1 continues; see it with: dalsegno action show {ID}.1.0.1\n",
     )

@@ -125,4 +125,4 @@ def test_a_file_that_is_something_else_is_said_to_be_so(type_command: Type, file
     ended = type_command("list")
     assert ended.exit_code == 2
     assert str(file) in ended.err
-    assert "mend it, or take it away" in ended.err
+    assert "repair it, or delete it" in ended.err

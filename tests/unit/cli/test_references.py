@@ -29,7 +29,7 @@ def paused(identity: str) -> execution_service_pb2.PauseExecutionResponse:
 
 @pytest.mark.parametrize("end", ["1e6b47", "c1e6b47", "9d0c-5a8f2c1e6b47"])
 def test_the_end_of_an_id_stands_for_it(api: Any, type_command: Type, end: str) -> None:
-    """The server is asked for the execution whose id ends so, and the operation then says the whole id."""
+    """The server is asked for the execution whose id has this end, and the operation then names the whole id."""
     api.answer("ListExecutions", listed(FIRST))
     api.answer("PauseExecution", paused(FIRST))
 
@@ -57,10 +57,10 @@ def test_an_ambiguous_end_is_refused_with_those_that_it_may_mean(api: Any, type_
     ended = type_command("pause", "1e6b47", "-s", api.address)
 
     assert ended.exit_code == 2
-    assert "1e6b47: more than one execution has an id that ends so:" in ended.err
+    assert "1e6b47: more than one execution has an id with this end:" in ended.err
     assert FIRST in ended.err
     assert SECOND in ended.err
-    assert "give more of it" in ended.err
+    assert "give more characters" in ended.err
     assert len(api.requests) == 1
 
 
@@ -68,7 +68,7 @@ def test_an_end_that_none_has_is_said_to_be_so(api: Any, type_command: Type) -> 
     """With where ids are told."""
     api.answer("ListExecutions", listed())
     ended = type_command("pause", "1e6b47", "-s", api.address)
-    assert (ended.exit_code, "no execution has an id that ends so" in ended.err) == (2, True)
+    assert (ended.exit_code, "no execution has an id with this end" in ended.err) == (2, True)
 
 
 def test_less_than_six_characters_are_too_few(api: Any, type_command: Type) -> None:
