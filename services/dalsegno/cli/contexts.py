@@ -138,6 +138,6 @@ ContextOption = typer.Option(
     envvar=CONTEXT_VARIABLE,
     expose_value=False,
     show_default=False,
-    help="The context that says which server and namespace (dalsegno config).",
+    help="The context with server and namespace (dalsegno config).",
 )
 """For the help alone: it is read before the words are parsed."""

@@ -86,7 +86,7 @@ def test_times_may_count_from_now() -> None:
         ("id=*xyz", 1, "is not the end of an id"),
         ("parent=01890a5d*", 1, "* is for texts only"),
         ("workflow=*flow", 1, "at its beginning only for ids"),
-        ("workflow=a*b", 1, "stands in quotation marks"),
+        ("workflow=a*b", 1, "contains it in quotation marks"),
         ("workflow!", 1, "not of the form"),
         ("created>-1y", 1, "'-1y' is not a time like"),
         ("created>-", 1, "'-' is not a time like"),
