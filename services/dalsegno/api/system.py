@@ -24,6 +24,9 @@ EXECUTOR_FIELDS: Fields = {
     "label": LABEL,
 }
 
+ACTIONS_BYTES_MAX = 1024 * 1024
+"""The names of the actions of one executor are no larger together."""
+
 FEATURES = (
     "bulk_delete",
     "counts",
@@ -91,7 +94,7 @@ def _is_chosen(row: SessionRow, chosen: Filter) -> bool:
 
 
 def _executor(row: SessionRow, slots_in_use: int) -> wire.Executor:
-    return wire.Executor(
+    message = wire.Executor(
         executor_id=row.executor_id,
         session_id=row.session_id,
         labels=row.labels,
@@ -103,3 +106,5 @@ def _executor(row: SessionRow, slots_in_use: int) -> wire.Executor:
         peer=row.peer,
         actions=sorted(row.actions),
     )
+    message.further_actions = sizes.cut(message.actions, ACTIONS_BYTES_MAX)
+    return message

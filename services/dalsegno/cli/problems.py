@@ -21,7 +21,8 @@ def print_findings(answer: messages.ValidateDefinitionsResponse, files: Sequence
     told = _counted(len(answer.problems) + answer.further_problems, "problem")
     if answer.warnings:
         told += f", {_counted(len(answer.warnings) + answer.further_warnings, 'warning')}"
-    named = ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
+    more = max(0, len(names) - _NAMED) + answer.further_names
+    named = ", ".join(names[:_NAMED]) + (f" and {more} more" if more else "")
     summary = f"{told}: {named or _nameless(answer)}"
     console().tell(summary if len(files) == 1 else f"{len(files)} files: {summary}")
 

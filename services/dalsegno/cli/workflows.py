@@ -71,6 +71,8 @@ def create(
     rows = [("workflow", each.name, each.version, _parameters(each)) for each in stored.workflows]
     rows += [("action", each.name, each.version, _parameters(each)) for each in stored.actions]
     print_rows(output, [], ("KIND", "NAME", "VERSION", "INPUT"), rows)
+    if further := stored.further_workflows + stored.further_actions:
+        print_note(f"and {further:,} more: dalsegno workflow list and dalsegno action list have all")
 
 
 @app.command(epilog="example:  dalsegno workflow validate city_report.yaml packs/harbour")

@@ -34,6 +34,7 @@ from dalsegno.workflow.events import (
     ResumeRequested,
 )
 from dalsegno.workflow.execution import Execution
+from dalsegno.workflow.machine import Outcome
 from dalsegno.workflow.refusals import NotFound, RevisionMoved
 from dalsegno.workflow.value import Value
 
@@ -98,10 +99,15 @@ def carry_out_control(asked: Asked[Any], plan: ControlPlan, batch: Batch, respon
         return Answer(response)
     outcome = batch.step(execution_id, plan.event)
     if outcome.left_paused:
-        response.left_paused.extend(left_paused_messages(outcome))
-        sizes.cut(response.left_paused, LEFT_PAUSED_BYTES_MAX)
-        response.further_left_paused = len(outcome.left_paused) - len(response.left_paused)
+        tell_left_paused(response, outcome)
     return Answer(response, Shown(execution_id), (thing_of(execution),))
+
+
+def tell_left_paused(response: Any, outcome: Outcome) -> None:
+    """Put into an answer which sub-workflows stay PAUSED: as many as may be, and how many more."""
+    response.left_paused.extend(left_paused_messages(outcome))
+    sizes.cut(response.left_paused, LEFT_PAUSED_BYTES_MAX)
+    response.further_left_paused = len(outcome.left_paused) - len(response.left_paused)
 
 
 def checked(request: Any) -> Fields:

@@ -18,7 +18,7 @@ from dalsegno.engine.sessions import CloseSession, OpenSession, superseded_by
 from dalsegno.engine.settings import Settings
 from dalsegno.engine.streams import Stream, count_down
 from dalsegno.engine.work import Told
-from dalsegno.rpc import convert
+from dalsegno.rpc import convert, sizes
 from dalsegno.store.descriptions import read_description
 from dalsegno.store.records import Progress, SessionRow
 from dalsegno.v1 import executor_service_pb2 as wire
@@ -37,6 +37,10 @@ HELLO_WITHIN_S = 10.0
 """How long a stream may take to say Hello."""
 
 REASON_SHOWN = 1_000
+
+SUPERSEDED = "its delivery no longer counts"
+SUPERSEDED_BYTES_MAX = 1024 * 1024
+"""The deliveries that a Welcome names are no larger."""
 
 _log = logging.getLogger(__name__)
 
@@ -126,20 +130,27 @@ class Executors(executor_service_pb2_grpc.ExecutorServiceServicer):
             greeting.slots,
             peer,
         )
-        return stream, self._welcome(opened)
+        return stream, self._welcome(opened, stream)
 
-    def _welcome(self, opened: OpenSession) -> wire.ConnectResponse:
+    def _welcome(self, opened: OpenSession, stream: Stream) -> wire.ConnectResponse:
+        """What the session is told first. Deliveries that do not fit beside the others are cancelled after it."""
         superseded = [
             wire.DeliveryReference(action_execution_id=attempt_id(execution_id, key), delivery=delivery)
             for execution_id, key, delivery in opened.superseded
         ]
+        told = sizes.first_of(superseded, SUPERSEDED_BYTES_MAX)
+        for each in superseded[len(told) :]:
+            cancel = wire.CancelAction(
+                action_execution_id=each.action_execution_id, delivery=each.delivery, reason=SUPERSEDED
+            )
+            stream.send(wire.ConnectResponse(cancel_action=cancel))
         return wire.ConnectResponse(
             welcome=wire.Welcome(
                 engine_id=self._engine_id,
                 lease=convert.duration(self._settings.lease_s),
                 heartbeat=convert.duration(self._settings.heartbeat_s),
                 now=convert.timestamp(self._conductor.clock.now_s()),
-                superseded=superseded,
+                superseded=told,
             )
         )
 

@@ -32,11 +32,15 @@ from dalsegno.workflow.value import UnfitValue, Value, encode
 WARNINGS_BYTES_MAX = 1024 * 1024
 """What an answer tells of warnings is no larger."""
 
+ANSWER_BYTES_MAX = sizes.MESSAGE_BYTES_MAX - 64
+"""How large an answer may be: there is room for how much of it is cut."""
+
 # CreateDefinitions
 
 
 CreateRequest = workflow_service_pb2.CreateDefinitionsRequest
 CreateResponse = workflow_service_pb2.CreateDefinitionsResponse
+Told = definition_pb2.Workflow | definition_pb2.Action
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,21 +77,35 @@ class CreateDefinitions(Operation[CreateRequest, Prepared, CreateResponse]):
                     response.workflows.append(workflow_message(replace(row, text=None)))
                 else:
                     response.actions.append(adhoc_message(replace(row, text=None)))
-        return Answer(_bounded(response), about=tuple(about))
+        return Answer(bounded(response), about=tuple(about))
 
 
-def _bounded(response: CreateResponse) -> CreateResponse:
-    """The answer without what would make it too large: warnings are cut and counted, parameters and descriptions of
-    workflows and actions are left out, and named."""
+def bounded(response: CreateResponse) -> CreateResponse:
+    """The answer without what would make it too large: warnings are cut and counted; parameters and descriptions are
+    left out, and named, the largest first; then workflows and actions themselves are cut and counted."""
     response.further_warnings += sizes.cut(response.warnings, WARNINGS_BYTES_MAX)
-    defined: list[definition_pb2.Workflow | definition_pb2.Action] = [*response.workflows, *response.actions]
-    defined.sort(key=lambda each: each.ByteSize())
-    while defined and response.ByteSize() > sizes.MESSAGE_BYTES_MAX:
-        largest = defined.pop()
-        for name in ("parameters", "description"):
-            largest.ClearField(name)
-            largest.left_out.append(name)
+    excess = response.ByteSize() - ANSWER_BYTES_MAX
+    if excess <= 0:
+        return response
+    defined: list[Told] = [*response.workflows, *response.actions]
+    for size, index in sorted(((each.ByteSize(), index) for index, each in enumerate(defined)), reverse=True):
+        if excess <= 0:
+            return response
+        excess -= size - _reduced(defined[index]).ByteSize()
+    left = ANSWER_BYTES_MAX - sum(each.ByteSize() + sizes.FRAME_BYTES for each in response.warnings)
+    for_actions = min(left // 2, sum(each.ByteSize() + sizes.FRAME_BYTES for each in response.actions))
+    response.further_workflows = sizes.cut(response.workflows, left - for_actions)
+    response.further_actions = sizes.cut(response.actions, for_actions)
     return response
+
+
+def _reduced(defined: Told) -> Told:
+    """What is told of a workflow or an action, without its parameters and its description."""
+    for name in ("parameters", "description"):
+        if getattr(defined, name):
+            defined.ClearField(name)  # type: ignore[arg-type]
+            defined.left_out.append(name)
+    return defined
 
 
 async def read_documents(request: CreateRequest, pool: Pool) -> Prepared:

@@ -10,6 +10,7 @@ from dalsegno.engine.progress import wrong_progress
 from dalsegno.engine.sessions import Delivery, Greeting
 from dalsegno.rpc import convert
 from dalsegno.rpc.gate import wrong_fields
+from dalsegno.rpc.sizes import shortened
 from dalsegno.store.descriptions import write_description
 from dalsegno.v1 import executor_service_pb2 as wire
 from dalsegno.workflow.events import TaskDone
@@ -23,6 +24,9 @@ ERROR_CHARACTERS_MAX = 65_536
 ERROR_SHOWN = 4_096
 """So much of an error is kept of an outcome that is refused."""
 NAME_CHARACTERS_MAX = 255
+ID_BYTES_SHOWN = 1_000
+DESCRIPTION_BYTES_MAX = 1_000_000
+"""What an executor says of one action fits into every answer that tells of it."""
 
 _NAME = re.compile(r"[A-Za-z_][\w-]*(\.[\w-]+)*")
 
@@ -168,7 +172,7 @@ def ack_of(
 ) -> wire.Ack:
     """The acknowledgement of an outcome."""
     return wire.Ack(
-        action_execution_id=action_execution_id,
+        action_execution_id=shortened(action_execution_id, ID_BYTES_SHOWN),
         delivery=delivery,
         verdict=_VERDICTS[verdict],
         reason=reason,
@@ -196,10 +200,15 @@ def read_greeting(hello: wire.Hello, peer: str = "") -> Greeting:
         if action.name in descriptions:
             wrong.append(Violation(f"{place}.name", f"{action.name!r} is described twice"))
         try:
-            descriptions[action.name] = write_description(_description(action))
+            descriptions[action.name] = written = write_description(_description(action))
         except UnfitValue as unfit:
             wrong.append(Violation(f"{place}.parameters", str(unfit)))
+            continue
+        if (size := byte_length(written)) > DESCRIPTION_BYTES_MAX:
+            wrong.append(Violation(place, f"has {size:,} bytes; at most {DESCRIPTION_BYTES_MAX:,} are allowed"))
     in_flight = _read_in_flight(hello, wrong)
+    said = {each.subject for each in wrong}
+    wrong += [each for each in _wrong_labels(hello) if each.subject not in said]
     if wrong:
         raise InvalidRequest(wrong)
     return Greeting(
@@ -211,6 +220,16 @@ def read_greeting(hello: wire.Hello, peer: str = "") -> Greeting:
         in_flight=in_flight,
         peer=peer,
     )
+
+
+def _wrong_labels(hello: wire.Hello) -> list[Violation]:
+    fields = convert.Fields()
+    fields.labels("hello.labels", hello.labels)
+    try:
+        fields.done()
+    except InvalidRequest as error:
+        return list(error.violations)
+    return []
 
 
 def _wrong_action(action: wire.ActionDescription, place: str) -> Iterator[Violation]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Iterator, Mapping
 
 from dalsegno.rpc import convert, sizes
@@ -61,7 +62,7 @@ class Stream:
         self._runs: list[wire.RunAction] = []
         self._acks: list[wire.Ack] = []
         self._are_acks_due = False
-        self._others: list[wire.ConnectResponse] = []
+        self._others: deque[wire.ConnectResponse] = deque()
         self._filled = asyncio.Event()
         self._reports = self._reports_bytes = 0
         self._has_room = asyncio.Event()
@@ -147,7 +148,7 @@ class Stream:
     def messages(self) -> Iterator[wire.ConnectResponse]:
         """What there is to write, in batches; each is taken off when it is asked for."""
         while self._others:
-            yield self._others.pop(0)
+            yield self._others.popleft()
         while self._acks and (self._are_acks_due or self.is_ended):
             batch = sizes.first_of(self._acks, count=ITEMS_MAX)
             del self._acks[: len(batch)]

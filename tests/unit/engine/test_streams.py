@@ -10,11 +10,16 @@ from dalsegno.engine.conductor import Conductor
 from dalsegno.engine.dispatcher import Dispatcher
 from dalsegno.engine.executors import Executors
 from dalsegno.engine.settings import Settings
-from dalsegno.engine.streams import REPORTS_BYTES_MAX, REPORTS_MAX, UNREAD_MAX, Stream
+from dalsegno.engine.streams import REPORTS_BYTES_MAX, REPORTS_MAX, UNREAD_MAX, Stream, count_down
 from dalsegno.engine.work import Told, Work
+from dalsegno.rpc import convert
+from dalsegno.rpc.sizes import MESSAGE_BYTES_MAX
 from dalsegno.v1 import executor_service_pb2 as wire
+from dalsegno.workflow.value import VALUE_BYTES_MAX
 
 EXECUTION = "00000000-0000-7000-8000-000000000000"
+DEFAULT_LIMIT_BYTES = 4 * 1024 * 1024
+"""What gRPC's receivers take unless somebody raises it."""
 
 
 def make_stream() -> Stream:
@@ -117,3 +122,58 @@ async def _reports(messages: int) -> AsyncIterator[wire.ConnectRequest]:
             for item in range(500)
         ]
         yield wire.ConnectRequest(task_done=wire.TaskDoneBatch(outcomes=outcomes))
+
+
+def sent(stream: Stream) -> list[wire.ConnectResponse]:
+    """What the stream writes, each message as gRPC's default limit lets a receiver take it."""
+    found = list(stream.messages())
+    assert max(message.ByteSize() for message in found) <= DEFAULT_LIMIT_BYTES
+    return found
+
+
+def test_actions_to_run_are_sent_in_batches_cut_by_bytes() -> None:
+    """100 inputs of 100,000 characters, each of 3 bytes, make ten times what so many characters of ASCII would fill;
+    all are sent, in order, in messages of at most 3.5 MiB, also when it is written how much time each has left."""
+    stream = make_stream()
+    deadline = convert.timestamp(2_000.0)
+    runs = [
+        wire.RunAction(action_execution_id=f"{EXECUTION}.{n}.0.1", input="€" * 100_000, deadline=deadline)
+        for n in range(100)
+    ]
+    stream.run(runs)
+
+    messages = sent(stream)
+
+    for message in messages:
+        count_down(message, 1_000.0)
+    assert max(message.ByteSize() for message in messages) <= MESSAGE_BYTES_MAX
+    assert [run.action_execution_id for message in messages for run in message.run_action.actions] == [
+        run.action_execution_id for run in runs
+    ]
+    assert {len(message.run_action.actions) for message in messages[:-1]} == {12}
+
+
+def test_an_input_of_the_longest_value_is_sent_alone() -> None:
+    """4,000,000 bytes of characters that are no ASCII, with the longest names beside them, fit the default limit."""
+    stream = make_stream()
+    long = "ä" * 255
+    context = wire.ActionContext(namespace=long, workflow=long, task_name=long, execution_id=EXECUTION)
+    largest = wire.RunAction(action=long, input="ä" * (VALUE_BYTES_MAX // 2), context=context, task_token="t" * 200)
+    small = wire.RunAction(input="{}")
+    stream.run([small, largest, small])
+
+    assert [len(message.run_action.actions) for message in sent(stream)] == [1, 1, 1]
+
+
+async def test_acknowledgements_are_sent_in_batches_cut_by_bytes() -> None:
+    """500 refusals with sentences of 20,000 characters, each of 3 bytes, come in several messages within the limit."""
+    stream = make_stream()
+    for number in range(500):
+        stream.acknowledge(wire.Ack(action_execution_id=f"{EXECUTION}.{number}.0.1", reason="€" * 20_000))
+
+    messages = sent(stream)
+
+    assert max(message.ByteSize() for message in messages) <= MESSAGE_BYTES_MAX
+    assert len(messages) == 9
+    names = [ack.action_execution_id for message in messages for ack in message.ack.acks]
+    assert names == [f"{EXECUTION}.{number}.0.1" for number in range(500)]

@@ -1,0 +1,203 @@
+"""Lists in answers are cut by their bytes, and the answer has the count of what was cut."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any, cast
+
+import pytest
+from tests.integration.engines import ScriptedExecutor, until
+from tests.unit.api.conftest import Front
+
+from dalsegno.api import system
+from dalsegno.api.action_list import list_actions
+from dalsegno.api.validation import validate
+from dalsegno.engine import executors
+from dalsegno.engine.controls import LEFT_PAUSED_BYTES_MAX, tell_left_paused
+from dalsegno.engine.library import bounded
+from dalsegno.engine.reports import ack_of, read_greeting
+from dalsegno.rpc.sizes import MESSAGE_BYTES_MAX
+from dalsegno.store.filters import Filter
+from dalsegno.store.records import SessionRow
+from dalsegno.store.store import Queries
+from dalsegno.v1 import action_service_pb2, definition_pb2
+from dalsegno.v1 import execution_service_pb2 as executions
+from dalsegno.v1 import executor_service_pb2 as wire
+from dalsegno.v1 import workflow_service_pb2 as workflows
+from dalsegno.workflow.changes import ExecutionCreated
+from dalsegno.workflow.execution import Execution
+from dalsegno.workflow.machine import Outcome
+from dalsegno.workflow.outside import PausedBelow
+from dalsegno.workflow.refusals import InvalidRequest
+
+EXECUTION = "01890a5d-ac96-774b-bcce-b302099a8057"
+WIDE = "\U0001f600"
+"""A character of four bytes."""
+
+
+async def test_very_many_workflows_are_stored_and_the_answer_is_cut_with_their_count(front: Front) -> None:
+    """400 workflows with a comment of 16,384 bytes each are all stored; the answer has those that fit, and the count
+    of the others."""
+    text = "version: '2.0'\n" + "".join(f"w{n:03}: {{tasks: {{t: {{action: std.noop}}}}}}\n" for n in range(400))
+
+    answer = await front.define(text, comment=WIDE * 4_096)
+
+    assert answer.ByteSize() <= MESSAGE_BYTES_MAX
+    assert [each.name for each in answer.workflows] == [f"w{n:03}" for n in range(len(answer.workflows))]
+    assert (len(answer.workflows) + answer.further_workflows, answer.further_actions) == (400, 0)
+    assert 200 < len(answer.workflows) < 400
+    last = await front.workflows.GetWorkflow(workflows.GetWorkflowRequest(name="w399"))
+    assert last.workflow.comment == WIDE * 4_096
+
+
+def test_parameters_are_left_out_before_workflows_and_actions_are_cut() -> None:
+    """What is large is left out and named as long as that helps; of 30,000 small ones each list has its share."""
+    few = workflows.CreateDefinitionsResponse()
+    for number in range(4):
+        few.workflows.add(name=f"w{number}", parameters=[definition_pb2.Parameter(default="x" * (number * 1_000_000))])
+    bounded(few)
+    assert few.ByteSize() <= MESSAGE_BYTES_MAX
+    assert [list(each.left_out) for each in few.workflows] == [[], [], [], ["parameters"]]
+    assert (few.further_workflows, few.further_actions) == (0, 0)
+
+    many = workflows.CreateDefinitionsResponse()
+    for number in range(15_000):
+        many.workflows.add(name=f"w{number:250}", description="d")
+        many.actions.add(name=f"a{number:250}", description="d")
+    bounded(many)
+    assert MESSAGE_BYTES_MAX * 0.95 < many.ByteSize() <= MESSAGE_BYTES_MAX
+    assert len(many.workflows) + many.further_workflows == 15_000
+    assert len(many.actions) + many.further_actions == 15_000
+    assert min(len(many.workflows), len(many.actions)) > 5_000
+
+
+class NothingStored:
+    """A registry without actions and workflows."""
+
+    def described(self) -> dict[str, Any]:
+        return {}
+
+    def stored(self, names: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        return {}, {}
+
+    def stored_names(self) -> tuple[str, ...]:
+        return ()
+
+
+async def test_the_lists_of_a_validation_are_cut_with_the_count() -> None:
+    """600 problems at long names, and as many long names of workflows, make an answer within the limit."""
+    text = "version: '2.0'\n" + "".join(
+        f"{'ä' * 900}{n:03}: {{tasks: {{t: {{action: std.noop, wrong{n}: 1}}}}}}\n" for n in range(600)
+    )
+
+    answer = await validate(workflows.ValidateDefinitionsRequest(text=text), NothingStored(), None)
+
+    assert answer.ByteSize() <= MESSAGE_BYTES_MAX
+    assert len(answer.problems) + answer.further_problems >= 600
+    assert len(answer.workflows) + answer.further_names == 600
+    assert len(answer.workflows) < 600
+
+
+def test_sub_workflows_that_stay_paused_are_cut_with_the_count() -> None:
+    """The answer of a resume names as many as may be beside the execution."""
+    failed = tuple(f"{WIDE * 250}{number}" for number in range(90))
+    below = tuple(PausedBelow(f"{EXECUTION}{number}", "w", (), failed) for number in range(100))
+    created = ExecutionCreated(execution_id=EXECUTION, definition_id="", workflow="w")
+    outcome = Outcome(Execution(created), left_paused=below)
+    response = executions.ResumeExecutionResponse()
+
+    tell_left_paused(response, outcome)
+
+    assert response.ByteSize() <= LEFT_PAUSED_BYTES_MAX + 100
+    assert len(response.left_paused) + response.further_left_paused == 100
+    assert response.further_left_paused > 0
+
+
+class Rows:
+    """What ListActions and ListExecutors read: sessions that serve what they serve."""
+
+    def __init__(self, sessions: list[SessionRow], described: dict[str, str]) -> None:
+        self._sessions, self._described = sessions, described
+
+    def sessions(self) -> list[SessionRow]:
+        return self._sessions
+
+    def actions(self) -> dict[str, str]:
+        return self._described
+
+    def definitions(self, *_: Any, **__: Any) -> Any:
+        return type("Page", (), {"rows": (), "next_token": ""})
+
+
+def test_an_action_with_a_long_description_and_many_executors_fits() -> None:
+    """It names the first 100 executors and counts all, beside the longest description that an executor may give."""
+    session = {"executor_id": "x", "session_id": str(uuid.uuid4()), "slots": 1}
+    longest = wire.ActionDescription(name="a.b", description="d" * 999_000)
+    described = read_greeting(wire.Hello(**session, actions=[longest])).descriptions
+    sessions = [SessionRow(f"s{n}", f"{WIDE * 250}{n:03}", "e", 0.0, actions={"a.b": ""}) for n in range(150)]
+    queries = cast(Queries, Rows(sessions, dict(described)))
+
+    page = list_actions(queries, action_service_pb2.ListActionsRequest(), 1, Filter(()))
+
+    (action,) = page.actions
+    assert (len(action.executor_ids), action.executor_count) == (100, 150)
+    assert (len(action.description), list(action.left_out)) == (999_000, [])
+    assert page.ByteSize() <= MESSAGE_BYTES_MAX
+    longest.description += "d" * 1_000
+    with pytest.raises(InvalidRequest) as refused:
+        read_greeting(wire.Hello(**session, actions=[longest]))
+    assert [each.subject for each in refused.value.violations] == ["hello.actions[0]"]
+
+
+def test_an_executor_that_serves_very_many_actions_is_told_with_the_count() -> None:
+    """20,000 actions with long names are named as far as they fit."""
+    actions = {f"{'a' * 240}.{n:05}": "" for n in range(20_000)}
+
+    told = system._executor(SessionRow("s", "x", "e", 0.0, actions=actions), 0)
+
+    assert told.ByteSize() <= MESSAGE_BYTES_MAX
+    assert list(told.actions) == sorted(actions)[: len(told.actions)]
+    assert len(told.actions) + told.further_actions == 20_000
+
+
+def test_labels_of_executors_have_the_limits_of_labels() -> None:
+    """Whoever lists executors gets them whole."""
+    session = {"executor_id": "x", "session_id": str(uuid.uuid4()), "slots": 1}
+    read_greeting(wire.Hello(**session, labels={"zone": "x" * 255}))
+    with pytest.raises(InvalidRequest) as refused:
+        read_greeting(wire.Hello(**session, labels={"zone": "x" * 256, "no name": "x"}))
+    assert [each.subject for each in refused.value.violations] == ["hello.labels['zone']", "hello.labels['no name']"]
+
+
+class Returning(ScriptedExecutor):
+    """Has deliveries that the engine knows nothing of."""
+
+    def _hello(self) -> wire.Hello:
+        message = super()._hello()
+        for number in range(1, 101):
+            message.in_flight.add(action_execution_id=f"{EXECUTION}.{number}.0.1", delivery=1)
+        return message
+
+
+async def test_deliveries_that_do_not_fit_into_a_welcome_are_cancelled(
+    front: Front, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of 100 that no longer count each is named once, in the Welcome or after it."""
+    monkeypatch.setattr(executors, "SUPERSEDED_BYTES_MAX", 2_000)
+
+    async with Returning(f"127.0.0.1:{front.engine.port}") as executor:
+        await until(lambda: executor.welcomes and len(executor.cancelled) + len(executor.welcomes[0].superseded) == 100)
+        (welcome,) = executor.welcomes
+        in_welcome = [each.action_execution_id for each in welcome.superseded]
+
+    assert welcome.ByteSize() < 2_200
+    assert 20 < len(in_welcome) < 40
+    named = [*in_welcome, *(each.action_execution_id for each in executor.cancelled)]
+    assert sorted(named) == sorted(f"{EXECUTION}.{number}.0.1" for number in range(1, 101))
+
+
+def test_a_refused_name_does_not_make_its_acknowledgement_too_large() -> None:
+    """What an executor calls an action execution comes back in full only if it may be a name of one."""
+    ack = ack_of("x" * 5_000_000, 1, wire.TASK_OUTCOME_SUCCEEDED, "refused", "is not of the form")
+    assert ack.ByteSize() < 2_000
+    assert ack.action_execution_id.endswith("… (5,000,000 bytes)")
