@@ -9,6 +9,7 @@ from typing import Any
 
 import grpc
 import pytest
+from tests.integration import engines
 from tests.integration.engines import ScriptedExecutor, done
 from tests.unit.api.conftest import Front
 
@@ -136,6 +137,27 @@ async def test_a_watcher_gets_no_message_that_is_too_large(front: Front) -> None
     assert max(message.ByteSize() for message in messages) < 4 * 1024 * 1024
     sequences = [change.sequence for message in messages for change in message.changes.changes]
     assert sequences == list(range(1, (await front.get(started.id)).revision + 1))
+
+
+async def test_an_executor_with_grpcs_own_limits_gets_all(front: Front, monkeypatch: pytest.MonkeyPatch) -> None:
+    """8 inputs and results of 900,000 characters, of 2 bytes each, are handed out and acknowledged: none ends the
+    stream of an executor that takes 4 MiB."""
+    monkeypatch.setattr(engines, "open_channel", grpc.aio.insecure_channel)
+    await front.define(TEXT.replace("std.noop", "std.echo output=<% $.word %>"))
+    given = json.dumps({"word": "ä" * 900_000}, ensure_ascii=False)
+
+    def echo(run: wire.RunAction) -> wire.TaskDone:
+        assert len(run.input.encode()) > 1_800_000
+        return done(run, result=json.dumps("ö" * 900_000, ensure_ascii=False))
+
+    started = [await front.start("one", input=given) for _ in range(8)]
+    async with ScriptedExecutor(f"127.0.0.1:{front.engine.port}", script=echo) as executor:
+        for each in started:
+            waited = await front.executions.WaitExecution(executions.WaitExecutionRequest(execution_id=each.id))
+            assert waited.execution.state == execution_pb2.EXECUTION_STATE_SUCCESS
+        await engines.until(lambda: len(executor.acks) == 8)
+        assert executor.errors == []
+        assert {ack.verdict for ack in executor.acks} == {wire.ACK_VERDICT_ACCEPTED}
 
 
 async def test_a_definition_of_4_000_000_bytes_fits_into_its_message(front: Front) -> None:
