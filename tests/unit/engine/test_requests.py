@@ -157,6 +157,43 @@ async def test_a_taken_id_is_given_to_the_request_that_took_it_only(desk: Desk, 
     assert again == first, "the refused request has not taken the place of the first"
 
 
+@pytest.mark.parametrize(("took", "asks"), [("", "x"), ("x", ""), ("x", "y")])
+async def test_a_taken_id_of_a_rerun_is_given_to_the_request_that_took_it_only(
+    desk: Desk, took: str, asks: str
+) -> None:
+    """A rerun from the beginning takes an id as a start does: the same request gets the first answer again, another
+    request id, another body or a start none, and a rerun none that a start has taken."""
+    await desk.create(ONE)
+    original = await desk.start("one", input='{"name": "Ada"}', execution_id=str(uuid.UUID(int=8)))
+    chosen = str(uuid.UUID(int=7))
+    rerun = executions.RerunExecutionRequest(
+        execution_id=original.id,
+        start_from=operation_pb2.RERUN_FROM_BEGINNING,
+        new_execution_id=chosen,
+        request_id=took,
+    )
+
+    def other(**fields: Any) -> executions.RerunExecutionRequest:
+        return executions.RerunExecutionRequest(**{name.name: value for name, value in rerun.ListFields()} | fields)
+
+    first, at_once = await asyncio.gather(*(desk.submit("rerun_execution", rerun) for _ in range(2)))
+    assert first.execution.id == chosen
+    assert at_once == first
+    assert await desk.submit("rerun_execution", rerun) == first
+    for taken in (
+        desk.submit("rerun_execution", other(request_id=asks)),
+        desk.submit("rerun_execution", other(request_id=f"{asks}z", comment="another body")),
+        desk.submit("rerun_execution", other(request_id="", dry_run=True)),
+        desk.start("one", input='{"name": "Ada"}', execution_id=chosen),
+        desk.submit("rerun_execution", other(execution_id=chosen, new_execution_id=original.id, request_id="")),
+    ):
+        failure = await refused(taken)
+        assert (failure.code, failure.reason) == (grpc.StatusCode.ALREADY_EXISTS, "ALREADY_EXISTS")
+    assert desk.read(lambda queries: [row.id for row in queries.executions().rows]) in (
+        [chosen, original.id], [original.id, chosen],
+    )  # fmt: skip
+
+
 async def test_use_existing_answers_with_the_execution_as_it_is_now(desk: Desk) -> None:
     """Who only wants it to be there gets it as it is now, whatever it was started with, and that it was there."""
     await desk.create(ONE)
