@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any, cast
+
+from dalsegno.engine.batch import Touched
 from dalsegno.engine.occupancy import Name, Occupancy
+from dalsegno.workflow.changes import AttemptMoved, TaskMoved
+from dalsegno.workflow.identity import AttemptKey
+from dalsegno.workflow.states import AttemptState, TaskState
 
 ONE: Name = ("e", (1, 0, 1))
 TWO: Name = ("e", (2, 0, 1))
@@ -57,3 +64,30 @@ def test_what_other_engines_did_is_counted() -> None:
     assert (occupancy.count("s"), occupancy.count("other")) == (2, 1)
     occupancy.forget(["s"])
     assert (occupancy.count("s"), occupancy.count("other")) == (0, 1)
+
+
+class OnlyLookedUp(dict[AttemptKey, Any]):
+    """Attempts that nobody may walk through."""
+
+    def __iter__(self) -> Any:
+        raise AssertionError("an execution may have very many")
+
+    keys = values = items = __iter__
+
+
+def test_what_a_batch_costs_has_nothing_to_do_with_how_large_its_executions_are() -> None:
+    """Only the attempts that have moved are looked at: here one of each execution, which has ended."""
+    occupancy = handed(*((f"e{number}", (1, 0, 1)) for number in range(500)))
+    ended = SimpleNamespace(session_id="s", is_active=False, child_id="")
+    moved = AttemptMoved(at_s=0.0, key=(1, 0, 1), state=AttemptState.SUCCESS)
+    touched = [
+        SimpleNamespace(
+            copy=SimpleNamespace(execution=SimpleNamespace(id=f"e{number}", attempts=OnlyLookedUp({(1, 0, 1): ended}))),
+            changes=[moved, TaskMoved(at_s=0.0, task=1, state=TaskState.SUCCESS)],
+        )
+        for number in range(500)
+    ]
+    occupancy.take_in(cast("list[Touched]", touched))
+    assert occupancy.count("s") == 0
+    occupancy.commit()
+    assert occupancy.count("s") == 0
