@@ -29,11 +29,11 @@ PAGE = 1000
 AWAITED_BYTES_MAX = 64 * 1024
 """What is told of what an execution waits for is smaller."""
 
-CHANGES_BYTES_MAX = sizes.MESSAGE_BYTES_MAX - AWAITED_BYTES_MAX
+CHANGES_BYTES_MAX = sizes.CONTENT_BYTES_MAX - AWAITED_BYTES_MAX
 
 LARGE = 1024 * 1024
 """An execution with more bytes is a page of a snapshot by itself."""
-TASKS_BYTES_MAX = sizes.MESSAGE_BYTES_MAX - LARGE - AWAITED_BYTES_MAX
+TASKS_BYTES_MAX = sizes.CONTENT_BYTES_MAX - LARGE - AWAITED_BYTES_MAX
 
 PROGRESS_S = 15.0
 WAIT_S = 600.0
@@ -86,8 +86,7 @@ class Watcher:
             if watched.deleted:
                 raise NotFound("execution", self._id)
             if news := [row for row in watched.telling if self._told.get(row.key) != row.progress]:
-                told = await self._reads.run(lambda queries, rows=news: self._told_progress(queries, rows))  # type: ignore[misc]
-                if told is not None:
+                for told in await self._reads.run(lambda queries, rows=news: self._told_progress(queries, rows)):  # type: ignore[misc]
                     yield told
             try:
                 async with asyncio.timeout(PROGRESS_S):
@@ -138,14 +137,17 @@ class Watcher:
         batch = Response.ChangeBatch(changes=changes, waiting_for=awaited.names, further_waiting_for=awaited.further)
         return Response(resume_token=self._token(self._sent), changes=batch)
 
-    def _told_progress(self, queries: Queries, rows: Sequence[AttemptRow]) -> Response | None:
-        """What these attempts say of how far they have come; None when it is of no delivery that counts."""
+    def _told_progress(self, queries: Queries, rows: Sequence[AttemptRow]) -> list[Response]:
+        """What these attempts say of how far they have come, but for what is of no delivery that counts."""
         self._told.update((row.key, row.progress) for row in rows)
         tasks = views.progress_messages(queries, rows)
-        if not tasks:
-            return None
-        batch = Response.ActionProgressBatch(tasks=tasks)
-        return Response(resume_token=self._token(self._sent), action_progress=batch)
+        told: list[Response] = []
+        while tasks:
+            some = sizes.first_of(tasks)
+            del tasks[: len(some)]
+            batch = Response.ActionProgressBatch(tasks=some)
+            told.append(Response(resume_token=self._token(self._sent), action_progress=batch))
+        return told
 
     def _progress(self, queries: Queries) -> Response:
         row = views.found(queries.execution(self._id), self._id)

@@ -132,7 +132,7 @@ def dry_run_message(
 
 def bounded(message: execution_pb2.DryRun) -> execution_pb2.DryRun:
     """The message with lists that are short enough for it not to be too large: the longest ones are halved first."""
-    while message.ByteSize() > sizes.MESSAGE_BYTES_MAX:
+    while message.ByteSize() > sizes.CONTENT_BYTES_MAX:
         lists = {field.name: value for field, value in message.ListFields() if field.name in _LISTS}
         name = max(lists, key=lambda name: sum(map(_entry_bytes, lists[name])))
         removed = -(-len(lists[name]) // 2)

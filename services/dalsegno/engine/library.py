@@ -32,9 +32,6 @@ from dalsegno.workflow.value import UnfitValue, Value, encode
 WARNINGS_BYTES_MAX = 1024 * 1024
 """What an answer tells of warnings is no larger."""
 
-ANSWER_BYTES_MAX = sizes.MESSAGE_BYTES_MAX - 64
-"""How large an answer may be: there is room for how much of it is cut."""
-
 # CreateDefinitions
 
 
@@ -84,7 +81,7 @@ def bounded(response: CreateResponse) -> CreateResponse:
     """The answer without what would make it too large: warnings are cut and counted; parameters and descriptions are
     left out, and named, the largest first; then workflows and actions themselves are cut and counted."""
     response.further_warnings += sizes.cut(response.warnings, WARNINGS_BYTES_MAX)
-    excess = response.ByteSize() - ANSWER_BYTES_MAX
+    excess = response.ByteSize() - sizes.CONTENT_BYTES_MAX
     if excess <= 0:
         return response
     defined: list[Told] = [*response.workflows, *response.actions]
@@ -92,7 +89,7 @@ def bounded(response: CreateResponse) -> CreateResponse:
         if excess <= 0:
             return response
         excess -= size - _reduced(defined[index]).ByteSize()
-    left = ANSWER_BYTES_MAX - sum(each.ByteSize() + sizes.FRAME_BYTES for each in response.warnings)
+    left = sizes.CONTENT_BYTES_MAX - sum(each.ByteSize() + sizes.FRAME_BYTES for each in response.warnings)
     for_actions = min(left // 2, sum(each.ByteSize() + sizes.FRAME_BYTES for each in response.actions))
     response.further_workflows = sizes.cut(response.workflows, left - for_actions)
     response.further_actions = sizes.cut(response.actions, for_actions)

@@ -18,6 +18,9 @@ from dalsegno.workflow.value import byte_length
 MESSAGE_BYTES_MAX = PAGE_BYTES_MAX
 """How large a message may be, in bytes: 3.5 MiB."""
 
+CONTENT_BYTES_MAX = MESSAGE_BYTES_MAX - 8 * 1024
+"""How large what a message is about may be: tokens, counts and ids stand beside it, and it may be put into another."""
+
 ALONE_BYTES_MAX = 4 * 1024 * 1024 - 16 * 1024
 """How large a message may be that has one value, which is larger than that by itself: below gRPC's default limit, with
 room for the message that it is put into."""
@@ -38,7 +41,7 @@ Entry = TypeVar("Entry", bound=Message | str)
 def fitted(message: AnyMessage, values: Iterable[str], words: Iterable[str] = (), beside_bytes: int = 0) -> AnyMessage:
     """The message without what would make it too large: words (names of fields) are cut where they are long, then the
     largest values go first, and `left_out` names them. `beside_bytes`: what its answer has beside it."""
-    bytes_max = MESSAGE_BYTES_MAX - beside_bytes
+    bytes_max = CONTENT_BYTES_MAX - beside_bytes
     if message.ByteSize() <= bytes_max:
         return message
     for name in words:
@@ -79,7 +82,7 @@ def shortened(text: str, bytes_max: int = WORDS_BYTES_MAX) -> str:
 
 def first_of(
     messages: Iterable[AnyMessage],
-    bytes_max: int = MESSAGE_BYTES_MAX,
+    bytes_max: int = CONTENT_BYTES_MAX,
     count: int = 0,
     frame_bytes: int = FRAME_BYTES,
 ) -> list[AnyMessage]:
@@ -107,7 +110,7 @@ def cut(entries: MutableSequence[Entry], bytes_max: int) -> int:
 
 
 def page_of(
-    page: Page[Row], rows: list[Row], messages: Iterable[AnyMessage], bytes_max: int = MESSAGE_BYTES_MAX
+    page: Page[Row], rows: list[Row], messages: Iterable[AnyMessage], bytes_max: int = CONTENT_BYTES_MAX
 ) -> tuple[list[AnyMessage], str]:
     """As many messages of a page as go into one, and the token to go on after them. `rows` are what they tell of."""
     shown = first_of(messages, bytes_max)

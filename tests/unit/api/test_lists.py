@@ -11,16 +11,21 @@ from tests.unit.api.conftest import Front
 
 from dalsegno.api import system
 from dalsegno.api.action_list import list_actions
+from dalsegno.api.reads import Reads
 from dalsegno.api.validation import validate
+from dalsegno.api.watch import Watcher
 from dalsegno.engine import executors
 from dalsegno.engine.controls import LEFT_PAUSED_BYTES_MAX, tell_left_paused
 from dalsegno.engine.library import bounded
 from dalsegno.engine.reports import ack_of, read_greeting
-from dalsegno.rpc.sizes import MESSAGE_BYTES_MAX
+from dalsegno.rpc import views
+from dalsegno.rpc.messages import EXECUTION_VALUES
+from dalsegno.rpc.sizes import MESSAGE_BYTES_MAX, first_of, fitted
+from dalsegno.rpc.tokens import ResumeTokens
 from dalsegno.store.filters import Filter
 from dalsegno.store.records import SessionRow
 from dalsegno.store.store import Queries
-from dalsegno.v1 import action_service_pb2, definition_pb2
+from dalsegno.v1 import action_service_pb2, definition_pb2, execution_pb2
 from dalsegno.v1 import execution_service_pb2 as executions
 from dalsegno.v1 import executor_service_pb2 as wire
 from dalsegno.v1 import workflow_service_pb2 as workflows
@@ -201,3 +206,35 @@ def test_a_refused_name_does_not_make_its_acknowledgement_too_large() -> None:
     ack = ack_of("x" * 5_000_000, 1, wire.TASK_OUTCOME_SUCCEEDED, "refused", "is not of the form")
     assert ack.ByteSize() < 2_000
     assert ack.action_execution_id.endswith("… (5,000,000 bytes)")
+
+
+def test_what_very_many_actions_say_of_their_progress_comes_in_several_messages(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """1,500 actions with the longest texts are more than a message: a watcher gets each once, in order."""
+    Told = executions.WatchExecutionResponse.TaskProgress
+    progress = execution_pb2.ActionProgress(text=WIDE * 1_000)
+    told = [Told(action_execution_id=f"{EXECUTION}.{n}.0.1", progress=progress) for n in range(1_500)]
+    monkeypatch.setattr(views, "progress_messages", lambda queries, rows: list(told))
+    watcher = Watcher(cast(Reads, None), executions.WatchExecutionRequest(execution_id=EXECUTION))
+    watcher._tokens = ResumeTokens("ab" * 32)
+
+    messages = watcher._told_progress(cast(Queries, None), ())
+
+    assert max(message.ByteSize() for message in messages) <= MESSAGE_BYTES_MAX
+    assert [each for message in messages for each in message.action_progress.tasks] == told
+    assert len({message.resume_token for message in messages}) == 1
+
+
+def test_what_is_full_has_room_for_what_stands_beside_it() -> None:
+    """A page, an execution in an answer, a dry run in an outcome: with tokens and ids each is at most 3.5 MiB."""
+    given: dict[str, Any] = {name: "x" * (MESSAGE_BYTES_MAX // 4 - 40) for name in EXECUTION_VALUES}
+    execution = fitted(execution_pb2.Execution(**given), EXECUTION_VALUES)
+    token = "t" * 2_000
+    assert len(execution.left_out) == 1
+    answer = executions.PauseExecutionsResponse(resume_token=token)
+    answer.outcome.execution.CopyFrom(execution)
+    assert answer.ByteSize() <= MESSAGE_BYTES_MAX
+    small = first_of(execution_pb2.Execution(id=EXECUTION) for _ in range(200_000))
+    page = executions.ListExecutionsResponse(executions=small, next_page_token=token)
+    assert MESSAGE_BYTES_MAX * 0.8 < page.ByteSize() <= MESSAGE_BYTES_MAX
