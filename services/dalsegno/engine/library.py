@@ -100,7 +100,7 @@ def _reduced(defined: Told) -> Told:
     """What is told of a workflow or an action, without its parameters and its description."""
     for name in ("parameters", "description"):
         if getattr(defined, name):
-            defined.ClearField(name)  # type: ignore[arg-type]
+            defined.ClearField(name)
             defined.left_out.append(name)
     return defined
 

@@ -136,7 +136,7 @@ class Rows:
 
 def test_an_action_with_a_long_description_and_many_executors_fits() -> None:
     """It names the first 100 executors and counts all, beside the longest description that an executor may give."""
-    session = {"executor_id": "x", "session_id": str(uuid.uuid4()), "slots": 1}
+    session: dict[str, Any] = {"executor_id": "x", "session_id": str(uuid.uuid4()), "slots": 1}
     longest = wire.ActionDescription(name="a.b", description="d" * 999_000)
     described = read_greeting(wire.Hello(**session, actions=[longest])).descriptions
     sessions = [SessionRow(f"s{n}", f"{WIDE * 250}{n:03}", "e", 0.0, actions={"a.b": ""}) for n in range(150)]
@@ -167,11 +167,11 @@ def test_an_executor_that_serves_very_many_actions_is_told_with_the_count() -> N
 
 def test_labels_of_executors_have_the_limits_of_labels() -> None:
     """Whoever lists executors gets them whole."""
-    session = {"executor_id": "x", "session_id": str(uuid.uuid4()), "slots": 1}
+    session: dict[str, Any] = {"executor_id": "x", "session_id": str(uuid.uuid4()), "slots": 1}
     read_greeting(wire.Hello(**session, labels={"zone": "x" * 255}))
     with pytest.raises(InvalidRequest) as refused:
         read_greeting(wire.Hello(**session, labels={"zone": "x" * 256, "no name": "x"}))
-    assert [each.subject for each in refused.value.violations] == ["hello.labels['zone']", "hello.labels['no name']"]
+    assert {each.subject for each in refused.value.violations} == {"hello.labels['zone']", "hello.labels['no name']"}
 
 
 class Returning(ScriptedExecutor):

@@ -468,7 +468,7 @@ def test_a_batch_ends_after_its_time(kind: type[Timed], done_most: int) -> None:
 def test_those_left_behind_come_a_turn_later() -> None:
     """The first of them keeps its place; then the first of each other execution, then theirs, then the second ones."""
     named = ["slow", "slow", "slower", "quick", "quick", ""]
-    works = [Told(name, PauseRequested()) for name in named]
+    works: list[Work] = [Told(name, PauseRequested()) for name in named]
     taken = list(works)
     _take_turns(taken, {"slow", "slower"})
     assert [works.index(work) for work in taken] == [0, 3, 5, 1, 2, 4]

@@ -39,10 +39,10 @@ async def test_busy_process_is_looked_through_whole_when_it_has_little_to_do(mon
         nonlocal looks
         looks += 1
 
+    is_large, is_busy = False, True
     monkeypatch.setattr(memory, "give_back", count)
     monkeypatch.setattr(memory, "resident_bytes", lambda: (100 if looks else 200 if is_large else 100) << 20)
-    is_large, is_busy = False, True
-    monkeypatch.setattr(memory.time, "process_time", lambda: time.monotonic() if is_busy else 0.0)
+    monkeypatch.setattr(time, "process_time", lambda: time.monotonic() if is_busy else 0.0)
     looking = asyncio.create_task(memory.give_back_now_and_then(lambda: None))
     await asyncio.sleep(0.05)
     is_large = True
