@@ -1,4 +1,4 @@
-"""The way to a server: where it is, its four services, and patience while it is being restarted."""
+"""The way to a server: its address, its services, and patience while it is being restarted."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Unary(Protocol[Q, A]):
 
 
 class Connection:
-    """The four public services of one server."""
+    """The public services of one server that commands use."""
 
     def __init__(self, address: str, channel: grpc.aio.Channel, *, is_private: bool = False) -> None:
         self.address = address
@@ -63,7 +63,9 @@ class Connection:
 
 def check_address(address: str) -> None:
     """Raises Complaint for what is not the address of a server."""
-    if not address.rpartition(":")[2].isdigit():
+    host, _, port = address.rpartition(":")
+    is_port = port.isascii() and port.isdigit() and len(port) <= 5 and int(port) <= 65_535
+    if not is_port or host.startswith("[") != host.endswith("]"):
         raise Complaint(f"--server {address}: not of the form HOST:PORT", f"for instance --server {DEFAULT_SERVER}")
 
 

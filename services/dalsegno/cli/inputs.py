@@ -67,8 +67,8 @@ def read_pair(text: str, types: Types = ANY) -> tuple[str, object]:
     """
     key, is_json, value = _split(text)
     if value.startswith("@"):
-        document = read_document(Path(value[1:]))
-        return key, _read_data(document, value[1:]) if is_json else document
+        path = Path(value[1:])
+        return key, _read_data(read_document(path), value[1:]) if is_json else read_text(path)
     if is_json:
         try:
             return key, decode_json(value)
@@ -113,7 +113,7 @@ def typed_value(text: str) -> object:
     """The value of a text of unknown type: JSON, unless that would change the characters of a number; else the text."""
     try:
         value = decode_json(text)
-    except (ValueError, RecursionError):
+    except ValueError:
         return text
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     return text if is_number and json.dumps(value) != text else value
@@ -179,29 +179,41 @@ def read_labels(pairs: Iterable[str]) -> dict[str, str]:
 
 
 def read_document(path: Path) -> str:
-    """A text file, or standard input for `-`. Raises Complaint when it cannot be read."""
-    try:
-        text = sys.stdin.read() if str(path) == "-" else path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise Complaint(
-            f"{path} cannot be read: {reason}", "give the path of a YAML file, or - for standard input"
-        ) from error
+    """A text file that is not empty, or standard input for `-`. Raises Complaint."""
+    text = read_text(path)
     if not text.strip():
         raise Complaint(f"{path} is empty", "give the path of a YAML file, or - for standard input")
     return text
 
 
+def read_text(path: Path) -> str:
+    """A text file, or standard input for `-`. Raises Complaint when it cannot be read, or is not UTF-8."""
+    try:
+        text = sys.stdin.read() if str(path) == "-" else path.read_text(encoding="utf-8")
+        text.encode()  # standard input may have half characters for bytes that are not UTF-8
+    except (OSError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise Complaint(
+            f"{path} cannot be read: {reason}", "give the path of a text file in UTF-8, or - for standard input"
+        ) from error
+    return text
+
+
 def decode_json(text: str) -> object:
     """The value of a JSON text, NaN and infinities refused. Raises ValueError."""
-    return json.loads(text, parse_constant=_refuse_constant)
+    try:
+        return json.loads(text, parse_constant=_refuse_constant)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
 
 
 def encode_json(value: object) -> str:
     """The JSON text of a value. Raises Complaint for what JSON cannot say (dates in YAML, for instance)."""
     try:
-        return json.dumps(value, ensure_ascii=False, allow_nan=False)
-    except (TypeError, ValueError) as error:
+        text = json.dumps(value, ensure_ascii=False, allow_nan=False)
+        text.encode()  # half of a pair of surrogates is no character
+        return text
+    except (TypeError, ValueError, RecursionError) as error:
         raise Complaint(
             f"the input cannot be sent as JSON: {error}", "put quotes round what is meant as a text"
         ) from error
@@ -209,7 +221,7 @@ def encode_json(value: object) -> str:
 
 def _read_text(source: str) -> tuple[str, str]:
     if source == "-":
-        return sys.stdin.read(), "standard input"
+        return read_text(Path(source)), "standard input"
     if source.lstrip()[:1] in {"{", "["}:
         return source, "--input"
     return read_document(Path(source)), source
@@ -229,7 +241,7 @@ def _read_yaml(text: str, name: str, problem: ValueError) -> object:
         )
     try:
         return yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise Complaint(f"{name} is neither JSON nor YAML: {error}") from error
 
 

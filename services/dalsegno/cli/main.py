@@ -29,7 +29,7 @@ from dalsegno.cli.contexts import take_context
 from dalsegno.cli.exits import INTERRUPTED, USAGE, Complaint
 from dalsegno.cli.failures import print_complaint, print_leaving, print_usage
 from dalsegno.cli.printing import PRINTING, Format
-from dalsegno.cli.words import add_shared_options, find_form, move_options
+from dalsegno.cli.words import add_shared_options, check_words, find_form, move_options
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -97,6 +97,7 @@ def main() -> None:
     words = move_options(program, sys.argv[1:])
     PRINTING.form = find_form(words)
     try:
+        check_words(words)
         defaults = take_context(program, words)
         code = program.main(words, prog_name="dalsegno", standalone_mode=False, default_map=defaults) or 0
         if code == INTERRUPTED:  # the parser makes an exit code of Ctrl-C

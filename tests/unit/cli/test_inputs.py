@@ -191,3 +191,48 @@ def test_json_is_asked_for_by_a_colon() -> None:
     assert read_input(["release:=4.10", "a.b:=[1]"], "") == {"release": 4.1, "a.b": [1]}
     with pytest.raises(Complaint, match="what follows := is not JSON"):
         read_input(["release:=four"], "")
+
+
+def test_deep_nesting_is_refused_in_words(tmp_path: Path) -> None:
+    """JSON or YAML that is nested beyond what can be read is a complaint, wherever it comes from."""
+    deep = "[" * 100_000
+    file = tmp_path / "deep.yaml"
+    file.write_text(deep)
+
+    with pytest.raises(Complaint, match="nested too deeply"):
+        read_input([f"n:={deep}"], "")
+    with pytest.raises(Complaint, match="neither JSON nor YAML"):
+        read_input([f"n:=@{file}"], "")
+    assert read_input([f"n={deep}"], "") == {"n": deep}
+
+
+def test_a_date_that_does_not_exist_is_refused_in_words(tmp_path: Path) -> None:
+    """YAML reads dates by itself; a wrong one is a complaint."""
+    file = tmp_path / "input.yaml"
+    file.write_text("day: 2001-99-99\n")
+
+    with pytest.raises(Complaint, match="neither JSON nor YAML: month must be in"):
+        read_input((), str(file))
+
+
+@pytest.mark.parametrize("pair", ['n:="\\ud800"', 'n="\\ud800"', 'n:=["\\udfff"]'])
+def test_half_of_a_surrogate_pair_is_refused_in_words(pair: str) -> None:
+    """JSON can escape half a character; no message can carry it."""
+    with pytest.raises(Complaint, match="cannot be sent as JSON"):
+        encode_json(read_input([pair], ""))
+
+
+def test_an_empty_file_is_an_empty_text(tmp_path: Path) -> None:
+    """`-i key=@FILE` takes the text of any file."""
+    file = tmp_path / "empty"
+    file.write_text("")
+
+    assert read_input([f"text=@{file}"], "") == {"text": ""}
+
+
+def test_standard_input_is_utf_8(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What Python keeps of other bytes is refused in words."""
+    monkeypatch.setattr("sys.stdin", io.StringIO('{"a": "\udcff"}'))
+
+    with pytest.raises(Complaint, match="- cannot be read: "):
+        read_input((), "-")

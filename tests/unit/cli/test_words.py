@@ -139,3 +139,24 @@ def test_times_are_told_as_asked(api: Any, type_command: Type, style: str, told:
     api.answer("ListExecutions", execution_service_pb2.ListExecutionsResponse(executions=[execution]))
 
     assert told in type_command("list", "--time", style, "-s", api.address).out
+
+
+@pytest.mark.parametrize("words", [("start", "\udcff"), ("show", "@latest", "-k", "\udcff"), ("list", "-n", "a\udcff")])
+def test_a_word_that_is_not_utf_8_is_refused(type_command: Type, words: tuple[str, ...]) -> None:
+    """Bytes that no message can carry are refused before anything is asked, without a traceback."""
+    ended = type_command(*words)
+
+    assert ended.exit_code == 2
+    assert (
+        ended.err
+        == f"error: {words[-1].replace(chr(0xDCFF), '�')}: not UTF-8\nnext:  write it in UTF-8, or rename the file\n"
+    )
+
+
+@pytest.mark.parametrize("address", ["here:99999", "[::1:7700", "::1]:7700", "here:7²", "here"])
+def test_what_is_no_address_is_refused_at_once(type_command: Type, address: str) -> None:
+    """No command waits for a server that nobody could reach."""
+    ended = type_command("list", "--server", address)
+
+    assert ended.exit_code == 2
+    assert f"--server {address}: not of the form HOST:PORT" in ended.err
