@@ -19,10 +19,11 @@ from tests.store.scenes import (
     start,
 )
 
+from dalsegno.store.filters import Filter, Term
 from dalsegno.store.inspection import check, check_execution
 from dalsegno.store.records import Claimed, HeldAttempt, JournalEntry, ReadyAttempt, Saved, SessionRow, Standing
 from dalsegno.store.rows import attempt_row, execution_row, task_row
-from dalsegno.store.store import Store, StoreConflict
+from dalsegno.store.store import EVERYTHING, Store, StoreConflict
 from dalsegno.store.texts import resolved
 from dalsegno.workflow.changes import AttemptAdded, AttemptMoved, AttemptsBegun, ExecutionMoved, Link, TaskMoved
 from dalsegno.workflow.codec import Texts, encode_changes
@@ -312,6 +313,26 @@ def test_leading_attempt_is_of_the_present_round(store: Store) -> None:
     with store.read() as queries:
         found = queries.leading_attempts("e1", [1, 2, 7])
     assert {number: row.key for number, row in found.items()} == {1: (1, 0, 2), 2: (2, 0, 1)}
+
+
+def test_tasks_of_many_executions_are_read_at_once(store: Store) -> None:
+    """With their values, the greatest ids first, as many as are asked for, and as much as a page may hold."""
+    for number in range(1, 4):
+        scene = add_task(add_task(start(f"e{number}"), 1), 2, AttemptState.RUNNING)
+        save(store, finish_task(scene, 2, LARGE))
+    running = Filter((Term("state", "=", ("RUNNING",)),))
+    with store.read() as queries:
+        found = queries.tasks_across(["e1", "e3", "e9"], EVERYTHING, 10)
+        assert [(row.execution_id, row.number) for row in found] == [("e3", 1), ("e3", 2), ("e1", 1), ("e1", 2)]
+        assert json.loads(found[1].published or "")["got"] == LARGE.data
+        assert found == queries.tasks("e3", full=True).rows + queries.tasks("e1", full=True).rows
+        chosen = queries.tasks_across(["e1", "e2", "e3"], running, 2)
+        assert [(row.execution_id, row.number) for row in chosen] == [("e3", 1), ("e2", 1)]
+    huge = Value(data="x" * 2_000_000)
+    for number in (4, 5, 6):
+        save(store, finish_task(add_task(start(f"e{number}"), 1, AttemptState.RUNNING), 1, huge))
+    with store.read() as queries:
+        assert [row.execution_id for row in queries.tasks_across(["e4", "e5", "e6"], EVERYTHING, 10)] == ["e6"]
 
 
 def test_task_counts_by_state(store: Store) -> None:

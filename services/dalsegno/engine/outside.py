@@ -10,7 +10,8 @@ import msgspec
 from dalsegno.engine.copies import Workflows
 from dalsegno.store.descriptions import digest_of, read_description, write_description
 from dalsegno.store.filters import Filter, Term
-from dalsegno.store.records import DefinitionRow, ExecutionRow, TaskRow
+from dalsegno.store.pages import PAGE_BYTES_MAX
+from dalsegno.store.records import AttemptRow, DefinitionRow, ExecutionRow, TaskRow
 from dalsegno.store.store import Queries
 from dalsegno.workflow.identity import task_id
 from dalsegno.workflow.model import ActionDescription, AdHocAction, Workflow
@@ -19,6 +20,9 @@ from dalsegno.workflow.states import TaskState
 from dalsegno.workflow.view import TASKS_MAX, moment
 
 _MISSING = object()
+
+RESULTS_AT_ONCE = 16
+"""So many results of tasks are read together: each may be as large as a value."""
 
 DEFINITIONS_MAX = 10_000
 """As many answers are kept, those that there is nothing included."""
@@ -173,20 +177,41 @@ class TransactionOutside:
     def tasks(
         self, execution_id: str | None, namespace: str, recursive: bool, state: str | None, flat: bool
     ) -> list[dict[str, object]]:
-        """Records of task executions of this namespace; `flat`: only those that run no workflow."""
+        """Records of task executions of this namespace, no more than a page has of bytes; `flat`: only those that run
+        no workflow.
+
+        The number of queries does not grow with that of executions, and results are read a few at a time.
+        """
+        ids = [row.id for row in self._executions_of(execution_id, namespace, recursive)]
+        chosen = Filter((Term("state", "=", (state,)),) if state else ())
+        tasks = self._queries.tasks_across(ids, chosen, TASKS_MAX)
+        place = {each: number for number, each in enumerate(ids)}
+        tasks.sort(key=lambda task: (place[task.execution_id], task.number))
         records: list[dict[str, object]] = []
-        for row in self._executions_of(execution_id, namespace, recursive):
-            terms = (Term("state", "=", (state,)),) if state else ()
-            page = self._queries.tasks(row.id, Filter(terms), TASKS_MAX, full=True)
-            leading = self._queries.leading_attempts(row.id, [task.number for task in page.rows])
-            for task in page.rows:
-                attempt = leading.get(task.number)
+        size = 0
+        for start in range(0, len(tasks), RESULTS_AT_ONCE):
+            some = tasks[start : start + RESULTS_AT_ONCE]
+            plain = [(task.execution_id, (task.number, 0, task.attempt)) for task in some if _is_plain(task)]
+            leading = {(row.execution_id, row.task): row for row in self._queries.attempts_of(plain)}
+            for task in some:
+                attempt, result = self._leading(task, leading)
+                size += len(result or "") + len(task.published or "")
+                if records and size > PAGE_BYTES_MAX:
+                    return records
                 is_workflow = attempt is not None and bool(attempt.child_id)
                 if not (flat and is_workflow):
-                    records.append(self._task_record(row, task, is_workflow))
-                if len(records) == TASKS_MAX:
-                    return records
+                    records.append(_task_record(task, result, is_workflow))
         return records
+
+    def _leading(
+        self, task: TaskRow, leading: Mapping[tuple[str, int], AttemptRow]
+    ) -> tuple[AttemptRow | None, str | None]:
+        """The attempt that says what a task runs, and the task's result."""
+        if _is_plain(task):
+            attempt = leading.get((task.execution_id, task.number))
+            return attempt, attempt.result if attempt is not None else None
+        first = self._queries.leading_attempts(task.execution_id, [task.number]).get(task.number)
+        return first, self._queries.task_result(task.execution_id, task.number).text
 
     def executions(self, namespace: str, criteria: dict[str, object]) -> list[dict[str, object]]:
         """Records of executions of this namespace that fit: `id`, `root_execution_id`, `state`."""
@@ -202,24 +227,8 @@ class TransactionOutside:
         if execution_id is None:
             return self._queries.executions(Filter((Term("namespace", "=", (namespace,)),)), TASKS_MAX).rows
         ids = [execution_id, *(self._queries.descendants(execution_id)[:TASKS_MAX] if recursive else ())]
-        rows = [self._queries.execution(each) for each in ids]
-        return [row for row in rows if row is not None and row.namespace == namespace]
-
-    def _task_record(self, execution: ExecutionRow, task: TaskRow, is_workflow: bool) -> dict[str, object]:
-        result = self._queries.task_result(execution.id, task.number).text
-        return {
-            "id": task_id(execution.id, task.number),
-            "name": task.name,
-            "spec": {},
-            "state": task.state,
-            "state_info": task.info or None,
-            "result": [] if result is None else msgspec.json.decode(result),
-            "published": {} if not task.published else msgspec.json.decode(task.published),
-            "type": "WORKFLOW" if is_workflow else "ACTION",
-            "workflow_execution_id": execution.id,
-            "created_at": moment(task.created_s),
-            "updated_at": moment(task.ended_s or task.started_s or task.created_s),
-        }
+        rows = self._queries.executions_of(ids, full=False)
+        return [rows[each] for each in ids if each in rows and rows[each].namespace == namespace]
 
 
 def _way(execution_id: str, above: str, parents: Mapping[str, str]) -> tuple[str, ...]:
@@ -231,6 +240,27 @@ def _way(execution_id: str, above: str, parents: Mapping[str, str]) -> tuple[str
             return tuple(way)
         way.insert(0, parent)
     return ()
+
+
+def _is_plain(task: TaskRow) -> bool:
+    """Whether its result is that of one attempt."""
+    return task.item_count is None and not task.result_dropped
+
+
+def _task_record(task: TaskRow, result: str | None, is_workflow: bool) -> dict[str, object]:
+    return {
+        "id": task_id(task.execution_id, task.number),
+        "name": task.name,
+        "spec": {},
+        "state": task.state,
+        "state_info": task.info or None,
+        "result": [] if result is None else msgspec.json.decode(result),
+        "published": {} if not task.published else msgspec.json.decode(task.published),
+        "type": "WORKFLOW" if is_workflow else "ACTION",
+        "workflow_execution_id": task.execution_id,
+        "created_at": moment(task.created_s),
+        "updated_at": moment(task.ended_s or task.started_s or task.created_s),
+    }
 
 
 def _execution_record(row: ExecutionRow) -> dict[str, object]:

@@ -41,7 +41,15 @@ from dalsegno.store.tables import (
     SETTINGS,
     TASKS,
 )
-from dalsegno.store.texts import bounded_result, dropped_result, fetch_texts, fill, referred, without_values
+from dalsegno.store.texts import (
+    bounded_result,
+    dropped_result,
+    fetch_texts,
+    fill,
+    referred,
+    row_bytes,
+    without_values,
+)
 from dalsegno.workflow.changes import AnyChange
 from dalsegno.workflow.codec import decode_changes
 from dalsegno.workflow.identity import AttemptKey
@@ -201,6 +209,23 @@ class SqlQueries:
     def _task(self, execution_id: str, number: int) -> TaskRow | None:
         where = (TASKS.c.execution_id == execution_id, TASKS.c.number == number)
         return read_record(self._connection, TaskRow, TASKS, *where)
+
+    def tasks_across(self, execution_ids: Collection[str], chosen: Filter, limit: int) -> list[TaskRow]:
+        found: list[TaskRow] = []
+        size = 0
+        for some in _chunks(sorted(execution_ids, reverse=True)):
+            where = [TASKS.c.execution_id.in_(some), *conditions(chosen, TASKS, TASKS.c.execution_id)]
+            statement = sa.select(*columns(TaskRow, TASKS, True)).where(*where).limit(limit - len(found))
+            with self._connection.execute(statement.order_by(TASKS.c.execution_id.desc(), TASKS.c.number)) as rows:
+                for row in rows:
+                    task = fill(self._connection, TaskRow(*row))
+                    size += row_bytes(task)
+                    if found and size > PAGE_BYTES_MAX:
+                        return found
+                    found.append(task)
+            if len(found) == limit:
+                break
+        return found
 
     def tasks_of(self, places: Collection[tuple[str, int]]) -> dict[tuple[str, int], TaskRow]:
         place = sa.tuple_(TASKS.c.execution_id, TASKS.c.number)

@@ -168,6 +168,20 @@ class Snapshot:
         row = self._tables().tasks.get(execution_id, Map()).get(number)
         return self._filled(row) if row is not None else None
 
+    def tasks_across(self, execution_ids: Collection[str], chosen: Filter, limit: int) -> list[TaskRow]:
+        found: list[TaskRow] = []
+        size = 0
+        for execution_id in sorted(execution_ids, reverse=True):
+            for _, row in sorted(self._tables().tasks.get(execution_id, Map()).items()):
+                if not _matches(chosen, row):
+                    continue
+                task = self._filled(row)
+                size += row_bytes(task)
+                if len(found) == limit or (found and size > PAGE_BYTES_MAX):
+                    return found
+                found.append(task)
+        return found
+
     def tasks_of(self, places: Collection[tuple[str, int]]) -> dict[tuple[str, int], TaskRow]:
         found = ((place, self._tables().tasks.get(place[0], Map()).get(place[1])) for place in places)
         return {place: without_values(row) for place, row in found if row is not None}

@@ -133,6 +133,11 @@ class Queries(Protocol):
         """One task execution with what it published."""
         ...
 
+    def tasks_across(self, execution_ids: Collection[str], chosen: Filter, limit: int) -> list[TaskRow]:
+        """Task executions of these executions, with values: the greatest ids first, each one's tasks by number. So many
+        at most, and no more than a page has bytes, but for the first."""
+        ...
+
     def tasks_of(self, places: Collection[tuple[str, int]]) -> dict[tuple[str, int], TaskRow]:
         """Those of these task executions, by execution and number, that exist; without values."""
         ...
