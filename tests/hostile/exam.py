@@ -132,7 +132,9 @@ class Examiner:
     def _start(self) -> Connection:
         if self._process is None or self._connection is None or not self._process.is_alive():
             self.close()
-            context = multiprocessing.get_context("fork")
+            # Not a fork of this process: gRPC's threads, which tests before may have left, do not bear it.
+            context = multiprocessing.get_context("forkserver")
+            context.set_forkserver_preload([__name__])
             self._connection, theirs = context.Pipe()
             self._process = context.Process(target=_work, args=(theirs,), daemon=True)
             self._process.start()
