@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 import grpc
+from google.rpc.status_pb2 import Status
 
 from dalsegno.engine import completions, controls, deleting, library, reruns, starts
 from dalsegno.engine.conductor import Conductor
@@ -18,7 +19,7 @@ from dalsegno.engine.requests import Request
 from dalsegno.engine.tokens import Tokens
 from dalsegno.expressions.apart import POOL
 from dalsegno.rpc import sizes
-from dalsegno.rpc.errors import OWN_DETAILS_BYTES, code_of, status_of
+from dalsegno.rpc.errors import OWN_DETAILS_BYTES, PassedOn, code_of, status_of
 from dalsegno.v1 import engine_service_pb2 as wire
 from dalsegno.v1 import engine_service_pb2_grpc
 from dalsegno.workflow.refusals import InvalidRequest, NotFound
@@ -95,9 +96,13 @@ class EngineServer(engine_service_pb2_grpc.EngineServiceServicer):
         size = 0
         for write, result in zip(request.writes, results, strict=True):
             answer_bytes = result.ByteSize()
-            if write.takes_later and size and size + answer_bytes > TOGETHER_BYTES_MAX and result.HasField("answer"):
+            if write.takes_later and size and size + answer_bytes > TOGETHER_BYTES_MAX:
                 later, future = self._put_off()
-                future.set_result(wire.SubmitResponse.FromString(result.answer.SerializeToString()))
+                if result.HasField("answer"):
+                    future.set_result(wire.SubmitResponse.FromString(result.answer.SerializeToString()))
+                else:
+                    future.set_exception(PassedOn(Status.FromString(result.refusal)))
+                    future.exception()  # fetched: nobody may ask for it
                 result.answer.CopyFrom(wire.SubmitResponse(later=later))
                 answer_bytes = result.ByteSize()
             size += answer_bytes

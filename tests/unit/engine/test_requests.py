@@ -10,10 +10,12 @@ import grpc
 import pytest
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
+from google.rpc.status_pb2 import Status
 from tests.integration.engines import ScriptedExecutor, done, until
 from tests.unit.engine.conftest import Desk
 
 from dalsegno.rpc.failure import Failure, read_failure
+from dalsegno.rpc.sizes import MESSAGE_BYTES_MAX
 from dalsegno.v1 import action_service_pb2 as actions
 from dalsegno.v1 import engine_service_pb2, execution_pb2, operation_pb2
 from dalsegno.v1 import environment_service_pb2 as environments
@@ -461,6 +463,27 @@ async def test_write_that_says_nothing_is_refused(desk: Desk) -> None:
     """A Submit without a write is INVALID_ARGUMENT."""
     failure = await refused(desk.stub.Submit(engine_service_pb2.SubmitRequest()))
     assert failure.code is grpc.StatusCode.INVALID_ARGUMENT
+
+
+async def test_refusals_that_are_gathered_are_cut_by_their_size_as_answers_are(desk: Desk) -> None:
+    """40 refusals of 128 KiB each are more than a message: each comes whole, some of them when they are asked for."""
+    labels = {f"wrong label {number:04} {'x' * 50}": "" for number in range(2_000)}
+    write = engine_service_pb2.SubmitRequest(takes_later=True, run_action=actions.RunActionRequest(labels=labels))
+
+    request = engine_service_pb2.SubmitManyRequest(writes=[write] * 40)
+    response = await desk.stub.SubmitMany(request, timeout=60)
+
+    assert response.ByteSize() <= MESSAGE_BYTES_MAX
+    later = [result.answer.later for result in response.results if result.HasField("answer")]
+    at_once = {result.refusal for result in response.results if result.HasField("refusal")}
+    assert min(len(later), 40 - len(later)) > 5
+    statuses = [Status.FromString(refusal) for refusal in at_once]
+    assert {status.code for status in statuses} == {grpc.StatusCode.INVALID_ARGUMENT.value[0]}
+    assert min(status.ByteSize() for status in statuses) > 100_000
+    for name in later:
+        failure = await refused(desk.stub.Await(engine_service_pb2.AwaitRequest(later=name), timeout=60))
+        assert failure.code is grpc.StatusCode.INVALID_ARGUMENT
+        assert len(failure.violations) > 500
 
 
 async def test_follow_tells_who_has_moved(desk: Desk) -> None:
