@@ -207,3 +207,18 @@ def test_validate_without_a_server_finds_problems(type_command: Type, tmp_path: 
     assert ended.exit_code == 2
     assert ended.out.splitlines()[0].startswith(f"{path}:4:")
     assert "1 problem: w" in ended.out
+
+
+def test_what_an_answer_leaves_out_is_counted(api: Any, type_command: Type, file: Path) -> None:
+    """Of very many workflows and actions those that the answer names are printed, and how many more there are."""
+    stored = workflow_service_pb2.CreateDefinitionsResponse(further_workflows=1_200, further_actions=34)
+    stored.workflows.add(name="w", version=1)
+    api.answer("CreateDefinitions", stored)
+    api.answer("ValidateDefinitions", Answer(workflows=["w"], actions=["a"], further_names=1_234))
+
+    created = type_command("workflow", "create", file, "-s", api.address)
+    validated = type_command("workflow", "validate", file, "-s", api.address)
+
+    assert created.exit_code == validated.exit_code == 0
+    assert "and 1,234 more: dalsegno workflow list and dalsegno action list have all" in created.err
+    assert validated.out.splitlines()[-1] == "no problems: w, a and 1234 more"
