@@ -12,6 +12,9 @@ from sqlalchemy.dialects import postgresql, sqlite
 from dalsegno.store.records import DefinitionRow, DescriptionRow, Document, EnvironmentRow, Member
 from dalsegno.store.tables import ACTIONS, DEFINITIONS, DESCRIPTIONS, DOCUMENTS, ENVIRONMENTS, SETTINGS, TAGS
 
+_CHUNK = 400
+"""As many names are looked up at once."""
+
 
 class Library:
     """The part of SqlTransaction that is not about executions. See store.Transaction for what each call promises."""
@@ -22,25 +25,36 @@ class Library:
     def save_document(self, document: Document, members: Sequence[Member]) -> list[DefinitionRow]:
         document_id = document_digest(document.text)
         self._upsert(DOCUMENTS, {"id": document_id, "text": document.text})
+        newest = self._newest_versions(document.namespace, members)
         rows = [
-            definition_row(document, member, document_id, self._next_version(document.namespace, member))
+            definition_row(document, member, document_id, newest.get((member.kind, member.name), 0) + 1)
             for member in members
         ]
-        for row, member in zip(rows, members, strict=True):
-            values = {column.name: getattr(row, column.name) for column in DEFINITIONS.c}
-            self._connection.execute(sa.insert(DEFINITIONS).values(values))
-            for tag in dict.fromkeys(member.tags):
-                self._connection.execute(sa.insert(TAGS).values(definition_id=member.definition_id, tag=tag))
+        names = [column.name for column in DEFINITIONS.c]
+        self._insert_all(DEFINITIONS, [{name: getattr(row, name) for name in names} for row in rows])
+        tags = [(member.definition_id, tag) for member in members for tag in dict.fromkeys(member.tags)]
+        self._insert_all(TAGS, [{"definition_id": definition_id, "tag": tag} for definition_id, tag in tags])
         return rows
 
-    def _next_version(self, namespace: str, member: Member) -> int:
+    def _newest_versions(self, namespace: str, members: Sequence[Member]) -> dict[tuple[str, str], int]:
+        """The newest version of each member by kind and name, as far as there is one, deleted ones too."""
         table = DEFINITIONS
-        newest = self._connection.execute(
-            sa.select(sa.func.max(table.c.version)).where(
-                table.c.kind == member.kind, table.c.namespace == namespace, table.c.name == member.name
-            )
-        ).scalar()
-        return (newest or 0) + 1
+        newest: dict[tuple[str, str], int] = {}
+        for kind in sorted({member.kind for member in members}):
+            names = [member.name for member in members if member.kind == kind]
+            for start in range(0, len(names), _CHUNK):
+                found = self._connection.execute(
+                    sa.select(table.c.name, sa.func.max(table.c.version))
+                    .where(table.c.kind == kind, table.c.namespace == namespace)
+                    .where(table.c.name.in_(names[start : start + _CHUNK]))
+                    .group_by(table.c.name)
+                )
+                newest.update(((kind, name), version) for name, version in found)
+        return newest
+
+    def _insert_all(self, table: sa.Table, rows: Sequence[Mapping[str, object]]) -> None:
+        if rows:
+            self._connection.execute(sa.insert(table), rows)
 
     def delete_definitions(self, kind: str, name: str, namespace: str, version: int = 0) -> int:
         table = DEFINITIONS
