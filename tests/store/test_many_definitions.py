@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import sqlalchemy as sa
@@ -39,6 +40,7 @@ def test_each_of_many_definitions_has_its_next_version(store: Store) -> None:
             assert first is not None
             assert (newest.version, newest.text, first.text) == (2, "two", "one")
             assert newest.tags == '["a", "b", "a"]'
+            assert queries.find_definition(kind, "n999", "", full=False) == replace(newest, text=None)
 
 
 def test_many_definitions_take_few_statements(empty_sqlite: str) -> None:

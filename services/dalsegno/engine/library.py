@@ -20,6 +20,7 @@ from dalsegno.rpc import convert, sizes
 from dalsegno.rpc.errors import problem_message
 from dalsegno.rpc.messages import adhoc_message, environment_message, workflow_message
 from dalsegno.rpc.reading import check_said, read_together, texts_of
+from dalsegno.store.library import document_digest
 from dalsegno.store.records import DefinitionRow, Deletion, EnvironmentRow, Member, Thing
 from dalsegno.store.records import Document as StoredDocument
 from dalsegno.v1 import action_service_pb2, definition_pb2, environment_service_pb2, workflow_service_pb2
@@ -143,10 +144,11 @@ def _unchanged(
     namespace: str, text: str, language: str, members: list[Member], batch: Batch
 ) -> list[DefinitionRow] | None:
     """The rows that are there, when the newest version of every member has this very text."""
+    document_id = document_digest(text)
     rows: list[DefinitionRow] = []
     for member in members:
-        row = batch.transaction.queries.find_definition(member.kind, member.name, namespace)
-        if row is None or row.text != text or row.language != language:
+        row = batch.transaction.queries.find_definition(member.kind, member.name, namespace, full=False)
+        if row is None or row.document_id != document_id or row.language != language:
             return None
         rows.append(row)
     return rows
@@ -199,11 +201,13 @@ class DeleteDefinition(Operation[Request, None, Response]):
 
     def carry_out(self, asked: Asked[Any], plan: None, batch: Batch) -> Answer[Response]:
         request, queries, kind = asked.request, batch.transaction.queries, self._kind
-        newest = queries.find_definition(kind, request.name, request.namespace, request.version)
+        newest = queries.find_definition(kind, request.name, request.namespace, request.version, full=False)
         if newest is None:
             raise convert.missing_definition(kind, request.name, request.version, request.namespace)
         numbers = [request.version] if request.version else range(1, newest.version + 1)
-        found = (queries.find_definition(kind, request.name, request.namespace, number) for number in numbers)
+        found = (
+            queries.find_definition(kind, request.name, request.namespace, number, full=False) for number in numbers
+        )
         gone = [row for row in found if row is not None]
         batch.transaction.save_deletions([Deletion(_version_of(row), batch.at_s) for row in gone])
         batch.transaction.delete_definitions(kind, request.name, request.namespace, request.version)

@@ -95,9 +95,10 @@ def read_record(
     *where: Condition,
     source: sa.FromClause | None = None,
     order: sa.ColumnElement[Any] | None = None,
+    full: bool = True,
 ) -> Record | None:
-    """One row, large values as references."""
-    statement = sa.select(*columns(kind, table, True)).select_from(table if source is None else source).where(*where)
+    """One row, large values as references; if not `full` without values."""
+    statement = sa.select(*columns(kind, table, full)).select_from(table if source is None else source).where(*where)
     if order is not None:
         statement = statement.order_by(order)
     row = connection.execute(statement.limit(1)).first()

@@ -388,13 +388,16 @@ class SqlQueries:
         condition = DEFINITIONS.c.definition_id == definition_id
         return read_record(self._connection, DefinitionRow, DEFINITIONS, condition, source=_WITH_TEXT)
 
-    def find_definition(self, kind: str, name: str, namespace: str, version: int = 0) -> DefinitionRow | None:
+    def find_definition(
+        self, kind: str, name: str, namespace: str, version: int = 0, full: bool = True
+    ) -> DefinitionRow | None:
         table = DEFINITIONS
         where = [table.c.kind == kind, table.c.name == name, table.c.namespace == namespace, ~table.c.deleted]
         if version:
             where.append(table.c.version == version)
         order = table.c.version.desc()
-        return read_record(self._connection, DefinitionRow, table, *where, source=_WITH_TEXT, order=order)
+        source = _WITH_TEXT if full else None
+        return read_record(self._connection, DefinitionRow, table, *where, source=source, order=order, full=full)
 
     def environment(self, namespace: str, name: str) -> EnvironmentRow | None:
         table = ENVIRONMENTS

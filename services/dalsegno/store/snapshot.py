@@ -320,7 +320,9 @@ class Snapshot:
     def _with_text(self, row: DefinitionRow) -> DefinitionRow:
         return replace(row, text=self._tables().documents[row.document_id])
 
-    def find_definition(self, kind: str, name: str, namespace: str, version: int = 0) -> DefinitionRow | None:
+    def find_definition(
+        self, kind: str, name: str, namespace: str, version: int = 0, full: bool = True
+    ) -> DefinitionRow | None:
         rows = [
             row
             for row in self._tables().definitions.values()
@@ -328,7 +330,8 @@ class Snapshot:
             and not row.deleted
             and version in (0, row.version)
         ]
-        return self._with_text(max(rows, key=lambda row: row.version)) if rows else None
+        newest = max(rows, key=lambda row: row.version, default=None)
+        return self._with_text(newest) if full and newest is not None else newest
 
     def environment(self, namespace: str, name: str) -> EnvironmentRow | None:
         return self._tables().environments.get((namespace, name))

@@ -206,8 +206,10 @@ class Queries(Protocol):
         """One version, deleted or not, with its text."""
         ...
 
-    def find_definition(self, kind: str, name: str, namespace: str, version: int = 0) -> DefinitionRow | None:
-        """The newest version (or this one) that is not deleted, in exactly this namespace, with its text."""
+    def find_definition(
+        self, kind: str, name: str, namespace: str, version: int = 0, full: bool = True
+    ) -> DefinitionRow | None:
+        """The newest version (or this one) that is not deleted, in exactly this namespace; `full`: with its text."""
         ...
 
     def environment(self, namespace: str, name: str) -> EnvironmentRow | None:
