@@ -188,7 +188,9 @@ def unexplained(asked: Asked, journal: list[change_pb2.Change], stood: dict[str,
     own = [change for change in journal if change.comment == asked.comment]
     if asked.code == "OK" and not asked.is_dry:
         if not own:
-            return "" if asked.state in STAYS.get(asked.operation, set()) else f"OK in {asked.state} without a change"
+            # What an answer shows is read when its batch ends: others may have moved the execution on by then.
+            states = _between(stood["execution"], asked)
+            return "" if states & STAYS.get(asked.operation, set()) else f"OK in {states} without a change"
         causes = {change.cause for change in own}
         return "" if causes == {OPERATIONS[asked.operation][1]} else f"caused by {causes}"
     if own:
@@ -200,14 +202,19 @@ def unexplained(asked: Asked, journal: list[change_pb2.Change], stood: dict[str,
     return "; ".join(filter(None, (_unfounded(asked, told, stood) for told in asked.told)))
 
 
+def _between(timeline: Timeline, asked: Asked) -> set[str]:
+    """The states between what was asked and what was answered."""
+    before = [state for at, state in timeline if at <= asked.from_revision]
+    return {*before[-1:], *(state for at, state in timeline if asked.from_revision < at <= asked.revision)}
+
+
 def _unfounded(asked: Asked, told: str, stood: dict[str, Timeline]) -> str:
     """Why one obstacle was none; empty when the thing that it names was in the state that it names."""
     claim = re.match(r"(execution|task [a-z]+)\b.*\bit is ([A-Z_]+)", told)
     if claim is None:
         return ""
-    timeline = stood[claim[1]]
-    states = {state for at, state in timeline if asked.from_revision < at <= asked.revision}
-    states |= {state for at, state in timeline if at <= asked.from_revision}
+    states = _between(stood[claim[1]], asked)
+    states |= {state for at, state in stood[claim[1]] if at <= asked.from_revision}
     return "" if claim[2] in states else f"told {told!r}, but it was {states}"
 
 

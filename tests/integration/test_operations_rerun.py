@@ -354,7 +354,7 @@ async def test_from_what_failed(stage: Stage, language: str) -> None:
          {"input", "latest_definition", "new_execution_id"}),
         ({"start_from": operation_pb2.RERUN_FROM_TASKS, "tasks": [Task(items=[1], reset=True)]},
          {"tasks[0].task", "tasks[0].reset"}),
-        ({"environment": "[]"}, {"environment"}),
+        ({"environment_overlay": "[]"}, {"environment_overlay"}),
     ],
 )  # fmt: skip
 async def test_contradictions_are_named(stage: Stage, more: dict[str, object], fields: set[str]) -> None:
