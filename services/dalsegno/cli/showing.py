@@ -22,6 +22,8 @@ _LABEL = 10
 _FAILED_SHOWN = 10
 _REASON_WIDTH = 2_000
 _LINES_MAX = 200
+_LINE_CHARACTERS = 100
+"""As long as lines mostly are. A longer one fills several lines of a terminal."""
 """So many lines of one value are shown; the rest is named."""
 
 
@@ -128,8 +130,13 @@ def _command_for(execution: execution_pb2.Execution, name: str) -> str:
 
 
 def print_capped(out: Screen, text: str, most: int, rest: str) -> None:
-    """A text of many lines; after `most` of them what is left, and the command that gives all of it."""
+    """A text: `most` of its lines, and as many characters as they have; then what is left, and the command that gives
+    all of it."""
     lines = text.splitlines()
-    out.tell_block("\n".join(lines[:most]))
-    if len(lines) > most:
+    shown = "\n".join(lines[:most])
+    characters = most * _LINE_CHARACTERS
+    out.tell_block(shown[:characters])
+    if len(shown) > characters:
+        out.tell(Text(f"  … {len(text) - characters:,} more characters: {rest}", style="dim"))
+    elif len(lines) > most:
         out.tell(Text(f"  … {len(lines) - most:,} more lines: {rest}", style="dim"))

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import io
+
 import pytest
 from rich.cells import cell_len
 from rich.text import Text
 
+from dalsegno.cli.screen import Screen
+from dalsegno.cli.showing import print_capped
 from dalsegno.cli.table import fold, lay_out
 
 ID = "0193b5c2-7f3a-7e51-9d0c-5a8f2c1e6b47"
@@ -80,3 +84,20 @@ def test_wide_characters_count_as_two_cells() -> None:
 def test_folded_lines_stand_to_the_right() -> None:
     """What is folded does not begin at the margin, where a line of our own would."""
     assert [line.plain for line in fold(Text("one two three"), 12, 4)] == ["    one two", "    three"]
+
+
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        ("\n".join(map(str, range(50))), "… 10 more lines: dalsegno output E"),
+        ("x" * 1_300_000, "… 1,296,000 more characters: dalsegno output E"),
+        ("x" * 4_000, ""),
+    ],
+)
+def test_a_long_value_is_cut_by_lines_and_by_characters(text: str, left: str) -> None:
+    """A text without line breaks fills no more of a terminal than one of many lines; what is left is counted."""
+    file = io.StringIO()
+    print_capped(Screen(file, 80), text, 40, "dalsegno output E")
+    printed = file.getvalue().splitlines()
+    assert len(printed) < 60
+    assert (left in printed[-1].strip()) if left else ("…" not in printed[-1])
