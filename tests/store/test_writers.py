@@ -181,6 +181,9 @@ def test_a_store_of_an_older_version_counts_on_from_its_newest_execution(shared_
             "DROP INDEX attempts_telling",
             "ALTER TABLE attempts DROP COLUMN progress",
             "DROP TABLE descriptions",
+            "ALTER TABLE tasks DROP COLUMN tags",
+            "ALTER TABLE tasks DROP COLUMN awaits",
+            "ALTER TABLE tasks DROP COLUMN awaits_count",
             "UPDATE alembic_version SET version_num = '0003'",
         ):
             connection.execute(sa.text(statement))
