@@ -4,13 +4,21 @@ from __future__ import annotations
 
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Mapping
+from typing import NamedTuple
 
 from dalsegno.workflow.identity import AttemptKey
 
-Kind = tuple[str, str, str, tuple[str, ...] | None]
-"""What an executor must offer: the action's name, the task's target, the digest of the description that the input was
-made by, and the parameters that are given, in order. They are looked at only where an executor serves the action by
-another description: None before that."""
+
+class Kind(NamedTuple):
+    """What an executor must offer."""
+
+    action: str
+    target: str
+    digest: str
+    """Of the description that the input was made by."""
+    given: tuple[str, ...] | None
+    """The parameters that are given, in order. None until an executor serves the action by another description."""
+
 
 Entry = tuple[Kind, str, AttemptKey]
 """A waiting attempt: its kind, its execution, its key."""

@@ -141,7 +141,7 @@ class Dispatcher:
         found = batch.transaction.ready_attempts(self._scan_limit)
         servable = 0
         for ready in found:
-            kind = (ready.action, ready.target, ready.digest, None)
+            kind = Kind(ready.action, ready.target, ready.digest, None)
             added = self._backlog.add((kind, ready.execution_id, ready.key))
             servable += added and self._credit(kind) > 0
         if len(found) < self._scan_limit or servable:
@@ -164,8 +164,8 @@ class Dispatcher:
     def _streams_for(self, kind: Kind) -> deque[Stream]:
         found = self._serving.get(kind)
         if found is None:
-            action, target, digest, shape = kind
-            found = deque(each for each in self._streams if each.serves(action, digest, shape) and each.fits(target))
+            action, target, digest, given = kind
+            found = deque(each for each in self._streams if each.serves(action, digest, given) and each.fits(target))
             if len(self._serving) > 10_000:
                 self._serving.clear()
             self._serving[kind] = found
@@ -175,7 +175,7 @@ class Dispatcher:
         return sum(map(self._room, self._streams_for(kind)))
 
     def _room(self, stream: Stream) -> int:
-        """How many more may be handed to it: within its credit and, whatever that is, within its session's slots."""
+        """How many more may be handed to it: no more than its credit, and no more than its session has free slots."""
         if not stream.is_open:
             return 0
         return max(0, min(stream.credit, stream.slots - self._occupancy.count(stream.session_id)))
@@ -207,8 +207,8 @@ class Dispatcher:
         attempt = execution.attempts.get(key)
         if attempt is None or attempt.state is not AttemptState.READY:
             return True
-        if kind[3] is None and stream.actions[attempt.action].digest != attempt.digest and attempt.digest:
-            kind = (*kind[:3], _shape(attempt))
+        if kind.given is None and stream.actions[attempt.action].digest != attempt.digest and attempt.digest:
+            kind = kind._replace(given=_given(attempt))
             stream = self._stream_with_credit(kind, batch.ended_sessions)
             if stream is None:
                 self._backlog.add((kind, execution_id, key))
@@ -262,13 +262,13 @@ def ready_entries(touched: Touched) -> list[Entry]:
         if (type(each) is AttemptAdded or type(each) is AttemptMoved) and each.state is AttemptState.READY:
             keys[each.key] = None
         elif type(each) is ExecutionMoved and each.state is ExecutionState.RUNNING:
-            keys = execution.ready  # it begins, or goes on: whatever waited since before
+            keys = execution.ready  # it begins, or goes on: all that waited before
             break
     attempts = (execution.attempts[key] for key in keys if key in execution.ready)
-    return [((each.action, each.target, each.digest, None), execution.id, each.key) for each in attempts]
+    return [(Kind(each.action, each.target, each.digest, None), execution.id, each.key) for each in attempts]
 
 
-def _shape(attempt: Attempt) -> tuple[str, ...]:
+def _given(attempt: Attempt) -> tuple[str, ...]:
     """The parameters that an attempt gives to its action."""
     given = attempt.input.data
     return tuple(sorted(given)) if isinstance(given, dict) else ()

@@ -98,12 +98,12 @@ class Stream:
         """Whether a task's `target` names this executor."""
         return is_meant(target, self.executor_id, self.labels)
 
-    def serves(self, action: str, digest: str, shape: tuple[str, ...] | None) -> bool:
+    def serves(self, action: str, digest: str, given: tuple[str, ...] | None) -> bool:
         """Whether it may be handed an attempt of the action whose input, made by the description of this digest, has
-        the parameters `shape`: when it serves it by that description, or by one that takes such an input. None: they
+        the parameters `given`: when it serves it by that description, or by one that takes such an input. None: they
         are not known, so that it may perhaps."""
         own = self.actions.get(action)
-        return own is not None and (shape is None or own.digest == digest or own.takes(shape))
+        return own is not None and (given is None or own.digest == digest or own.takes(given))
 
     def run(self, actions: list[wire.RunAction]) -> None:
         """Have actions sent."""

@@ -8,7 +8,7 @@ from dalsegno.engine.backlog import Backlog, Kind
 from dalsegno.engine.streams import Stream, count_down
 from dalsegno.v1 import executor_service_pb2 as wire
 
-NOOP: Kind = ("std.noop", "", "", None)
+NOOP = Kind("std.noop", "", "", None)
 
 
 def test_executions_take_turns() -> None:
@@ -24,7 +24,7 @@ def test_executions_take_turns() -> None:
 def test_kinds_take_turns() -> None:
     """Whoever waits for another action is not kept waiting by all who wait for one, not even with credit for one."""
     backlog = Backlog()
-    other: Kind = ("std.echo", "", "", None)
+    other = Kind("std.echo", "", "", None)
     for item in range(10):
         backlog.add((NOOP, "wide", (1, item, 1)))
     for item in range(2):
