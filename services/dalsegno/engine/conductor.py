@@ -52,9 +52,11 @@ WORK_MAX_S = 0.05
 """After so long a batch begins no further work."""
 
 SLOW_WORK_S = 0.005
+"""A work that takes longer is slow."""
+
 SLOW_MAX_S = 0.02
-"""A batch with a work that took longer than the one begins no further work after the other: what follows such a work is
-often like it, and quick ones, which are many, wait for the whole batch."""
+"""After so long a batch with a slow work begins no further work: the next ones are often slow too, and quick works wait
+for the whole batch."""
 
 RETRY_AFTER_S = 0.5
 """How long after the store could not be written it is tried again."""
@@ -380,7 +382,7 @@ class Conductor:
                     last_resort=last_resort,
                     shift_s=self.clock.shift_s,
                 )
-                left, left_slices, parked = self._fill(batch, works, part, began + self._work_max_s)
+                left, left_slices, parked = self._fill(batch, works, part, began)
                 decided = time.perf_counter()
                 batch.save()
                 is_noted = self._note(batch, works)
@@ -442,7 +444,7 @@ class Conductor:
         ]
 
     def _fill(
-        self, batch: Batch, given: Sequence[Work], part: Part, until: float
+        self, batch: Batch, given: Sequence[Work], part: Part, began: float
     ) -> tuple[list[Work], list[Work], list[Work]]:
         """Do the works, after those that are in doubt. Returns what is left to later batches: works, slices, and works
         that wait for values."""
@@ -467,14 +469,14 @@ class Conductor:
             # The doubtful go before every batch, and step nothing.
             is_calm = time.monotonic() >= self._calm_s
             check_alone(needs[len(self._doubtful) :], picked, batch, part, is_calm=is_calm)
-        left, left_slices, parked = self._carry_out_all(batch, works, until)
+        left, left_slices, parked = self._carry_out_all(batch, works, began)
         for work in (*left, *left_slices, *parked):
             work.leave(batch)
         self.dispatcher.hand_out(batch)
         return left, left_slices, parked
 
     def _carry_out_all(
-        self, batch: Batch, works: Sequence[Work], until: float
+        self, batch: Batch, works: Sequence[Work], began: float
     ) -> tuple[list[Work], list[Work], list[Work]]:
         """Do the works until the batch has had its time, and one slice of them. Returns the others: works, slices, and
         works that wait for values. Raises Suspension."""
@@ -483,11 +485,11 @@ class Conductor:
         parked: list[Work] = []
         has_slice = False
         before = time.perf_counter()
-        soon = until - self._work_max_s + min(SLOW_MAX_S, self._work_max_s)
+        until = began + self._work_max_s
         for index, work in enumerate(works):
             now = time.perf_counter()
             if now - before > SLOW_WORK_S:
-                until = min(until, soon)
+                until = min(until, began + SLOW_MAX_S)
             before = now
             is_slice = work.is_slice(batch)
             if is_slice and has_slice:
@@ -515,7 +517,9 @@ class Conductor:
         try:
             work.carry_out(batch)
         except Refusal as refusal:
-            work.refusal = refusal.with_traceback(None)  # its frames hold the work: memory would go back late
+            work.refusal = refusal.with_traceback(
+                None
+            )  # its frames refer to the work, and would keep it in memory until the collector runs
             _log.info("%s refused: %s", work.name, refusal)
         except Suspended:
             if not batch.undo_step():
