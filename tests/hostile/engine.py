@@ -88,7 +88,7 @@ async def run_in_engine(system: System, drawn: Sequence[Case]) -> Report:
     await system.define(TEXT)
     groups = await _define(system, drawn)
     gc.collect()
-    gc.freeze()  # what was drawn is much: looking through it would hold up the canary's own clock
+    gc.freeze()  # what was drawn is much: collecting it would stop the process that measures the canary
     pid, began_s = system.engine.pid, time.monotonic()
     room = asyncio.Semaphore(AT_ONCE)
 

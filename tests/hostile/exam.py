@@ -132,7 +132,7 @@ class Examiner:
     def _start(self) -> Connection:
         if self._process is None or self._connection is None or not self._process.is_alive():
             self.close()
-            # Not a fork of this process: gRPC's threads, which tests before may have left, do not bear it.
+            # Not a fork of this process: it can crash in a thread of gRPC that an earlier test has left.
             context = multiprocessing.get_context("forkserver")
             context.set_forkserver_preload([__name__])
             self._connection, theirs = context.Pipe()

@@ -1,4 +1,4 @@
-"""How far an action has come, seen by whoever reads or watches: over all services."""
+"""How far an action has come, as readers and watchers see it: over all services."""
 
 from __future__ import annotations
 

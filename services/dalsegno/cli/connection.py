@@ -53,7 +53,7 @@ class Connection:
         """Whether the server ends with this command."""
         executions = execution_service_pb2_grpc.ExecutionServiceStub(channel)
         self.references = References(executions.ListExecutions)
-        """Makes whole ids of short ones: in every request, and for whoever needs one before."""
+        """Makes whole ids of short ones: in every request, and for commands that need one before."""
         self.workflows = workflow_service_pb2_grpc.WorkflowServiceStub(channel)
         self.executions = completed(executions, self.references)
         actions = action_service_pb2_grpc.ActionServiceStub(channel)

@@ -82,7 +82,7 @@ def _values(values: Sequence[str]) -> str:
 
 
 def _value(text: str) -> str:
-    """A value in quotation marks; a star at its end stays outside of them, where it stands for all that follows."""
+    """A value in quotation marks; a star at its end stays outside of them, where it matches any rest."""
     if text.endswith("*"):
         return f"{json.dumps(text[:-1], ensure_ascii=False)}*"
     return json.dumps(text, ensure_ascii=False)

@@ -41,7 +41,7 @@ class TypedInput:
 
     @classmethod
     def of(cls, pairs: Sequence[str] | None, source: str) -> TypedInput:
-        """What `-i` and `--input` say. Raises Complaint for what cannot be read whatever the types are."""
+        """Read what `-i` and `--input` give. Raises Complaint for what no type allows."""
         for each in pairs or ():
             _split(each)
         return cls(pairs or (), read_object(source) if source else {})

@@ -140,7 +140,7 @@ def is_block(value: object) -> bool:
 
 
 def print_value(form: Format, value: object, *, exact: bool = False) -> None:
-    """One value: to people and shells raw, a text as it is; `exact`: with whatever control characters it has."""
+    """One value: to people and shells raw, a text as it is; `exact`: with its control characters."""
     if form is not Format.TABLE:
         _write(document(form, value))
         return

@@ -39,7 +39,7 @@ class Question:
 
 
 def questions_of(action: str, input_text: str) -> list[Question]:
-    """What an open action asks; empty when it asks nothing, and is to be completed by whoever knows."""
+    """What an open action asks; empty when it asks nothing, and a third party completes it."""
     given = _object(input_text)
     schema = given.get("schema")
     if not isinstance(schema, dict):

@@ -55,7 +55,7 @@ class Member:
     workflow: Workflow | None = None
     action: AdHocAction | None = None
     takes: Signature | None = None
-    """The input that it takes, for whoever has only an outline of the document."""
+    """The input that it takes, for readers that have only an outline of the document."""
 
     @property
     def compiled(self) -> Workflow | AdHocAction:

@@ -20,7 +20,7 @@ class Text:
     file: str = ""
     """Where it comes from; empty when it is the only one."""
     language: str = ""
-    """What whoever hands it in says; empty: not said."""
+    """What the caller says; empty: not said."""
 
 
 @dataclass(slots=True)

@@ -126,7 +126,7 @@ class Aside:
 
     def forget(self, work: Work) -> None:
         """The work is done, or given up: what has waited for it goes on."""
-        work.evaluations = None  # its values may be large, and it and they hold each other
+        work.evaluations = None  # they refer to each other, so that large values would stay until the collector runs
         if not self._first or self._first.get(work.execution_id) is not work:
             return
         del self._first[work.execution_id]

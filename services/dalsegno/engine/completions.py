@@ -51,7 +51,7 @@ class ReportPlan:
     execution_id: str
     key: AttemptKey
     delivery: int | None
-    """None: of whatever delivery there is."""
+    """None: of the present delivery."""
     outcome: str
     result: Value | None = None
     error: str = ""
@@ -94,7 +94,7 @@ class Report(Operation[Request, ReportPlan, Response]):
         event = TaskDone(
             key=plan.key,
             outcome=plan.outcome,
-            # By id it is whatever delivery there is; said so, an exact repeat is recognized as one.
+            # By id the present delivery is meant; with its number an exact repeat is recognized.
             delivery=attempt.delivery if plan.delivery is None else plan.delivery,
             actor=asked.actor,
             comment=asked.request.comment,
@@ -103,7 +103,7 @@ class Report(Operation[Request, ReportPlan, Response]):
         )
         if is_other_answer(execution, event, batch.outside):
             raise Refused.of(f"action execution {name}", f"has ended already: {attempt.state}, with another result")
-        if not attempt.delegated:  # whoever answers may be faster than the executor that says so (P26)
+        if not attempt.delegated:  # the third party may be faster than the executor that says so (P26)
             event = answered(execution, event, batch.outside)
         verdict = batch.step(plan.execution_id, event).verdict
         if verdict == "superseded":

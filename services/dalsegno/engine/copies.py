@@ -81,10 +81,10 @@ class Copy:
                         self._long.append(value)
         return longest
 
-    def rest(self) -> None:
-        """Let go of what only steps need: nothing is told to an execution at rest for long, if ever."""
+    def drop_data(self) -> None:
+        """Keep the text alone of long values: few executions at rest are stepped again."""
         for value in self._long:
-            value.let_go()
+            value.drop_data()
 
     @property
     def weight(self) -> int:
@@ -256,7 +256,7 @@ class Copies:
         self._copies[execution_id] = (copy, weight)
         self._weight += weight
         if copy.execution.is_at_rest:
-            copy.rest()
+            copy.drop_data()
             self._resting[execution_id] = None
             self._resting_weight += weight
         while self._resting and self._resting_weight > self._cache_bytes * RESTING_SHARE:

@@ -92,7 +92,7 @@ class Prepared:
             return self._scope.answer(question, arguments, named)
         found = self._known.get(_name(Question(question, arguments, named)), _UNKNOWN)
         if isinstance(found, Exception):
-            raise copy(found)  # one that is kept, and raised, would keep all frames that it passes
+            raise copy(found)  # the kept one would refer to every frame that it is raised through
         return found
 
 
@@ -101,7 +101,7 @@ def _attempt(answers: ScopeAnswers, question: Question) -> object:
     try:
         return answers.answer(question.name, question.arguments, question.named)
     except (KeyError, EvaluationError) as refusal:
-        return refusal.with_traceback(None)  # kept, and its frames hold large data
+        return refusal.with_traceback(None)  # it is kept, and its frames refer to large data
 
 
 def _name(question: Question) -> str:

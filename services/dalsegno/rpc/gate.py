@@ -1,7 +1,7 @@
 """The gate: every request is looked through, field by field, as its descriptor says, before anybody serves it.
 
 Its texts hold no NUL, its numbers fit 32 bits, its times and lengths of time are within their ranges, its enums hold
-values that are known here: whatever passes can be kept and looked for in every store. A field that is added to a
+values that are known here: what passes can be stored and found in every store. A field that is added to a
 message is looked at like all others.
 """
 

@@ -224,7 +224,7 @@ def _parse_term(text: str, position: int, fields: Fields, now_s: float) -> Term:
 
 
 def _split(written: str) -> list[str | Prefix | Suffix]:
-    """The values of a term; a `*` outside of quotation marks stands for any characters."""
+    """The values of a term; a `*` outside of quotation marks matches any characters."""
     values: list[str | Prefix | Suffix] = []
     position = 0
     while True:

@@ -191,7 +191,7 @@ class TaskResult(NamedTuple):
 
 
 class Progress(msgspec.Struct, frozen=True, omit_defaults=True):
-    """How far an action has come, as whoever works on it has said."""
+    """How far an action has come, as the executor or third party that works on it has said."""
 
     text: str = ""
     fraction: float | None = None

@@ -12,8 +12,8 @@ class EvaluationError(Exception):
 class Suspended(BaseException):
     """A value is not there yet: whoever steps the event steps it again when it is.
 
-    No Exception: nothing on the way may take it for a fault of an expression. It is not kept: its frames hold what they
-    have evaluated, and a frame that holds it keeps all of it until the collector comes.
+    No Exception: nothing on the way may take it for a fault of an expression. Do not store it in a variable: its
+    frames refer to what they have evaluated, and all of that would stay until the collector runs.
     """
 
 

@@ -166,7 +166,7 @@ class Value:
             self._text = encode(self._data)
         return self._text
 
-    def let_go(self) -> None:
+    def drop_data(self) -> None:
         """Keep the text alone, which takes a fraction of the memory; the data is made again when it is asked for."""
         if self._text is not None:
             self._data = _MISSING

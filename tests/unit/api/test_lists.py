@@ -166,7 +166,7 @@ def test_an_executor_that_serves_very_many_actions_is_told_with_the_count() -> N
 
 
 def test_labels_of_executors_have_the_limits_of_labels() -> None:
-    """Whoever lists executors gets them whole."""
+    """A list of executors has them whole."""
     session: dict[str, Any] = {"executor_id": "x", "session_id": str(uuid.uuid4()), "slots": 1}
     read_greeting(wire.Hello(**session, labels={"zone": "x" * 255}))
     with pytest.raises(InvalidRequest) as refused:

@@ -126,7 +126,7 @@ async def test_a_watcher_gets_none_of_them(front: Front, old: Any) -> None:
 
 
 async def test_they_are_read_in_pieces(front: Front, old: Any) -> None:
-    """Whatever was left out, put together from pieces of at most 1 MiB, is what was stored."""
+    """What was left out, put together from pieces of at most 1 MiB, is what was stored."""
     stream = front.executions.ReadValue(executions.ReadValueRequest(execution_id=old.id, field="input"))
     read = [message async for message in stream]
     assert max(len(message.piece.encode()) for message in read) <= PIECE_BYTES

@@ -87,7 +87,7 @@ async def test_what_is_not_there_is_refused(
 
 
 def test_no_piece_ends_within_a_character() -> None:
-    """Pieces are whole characters, whatever their length in bytes."""
+    """Pieces hold whole characters, also those of several bytes."""
     text = "aä€😀" * 7
     for size in range(4, 12):
         found = list(pieces(text.encode(), size))

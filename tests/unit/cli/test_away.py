@@ -96,7 +96,7 @@ def interrupt_when(is_time: Callable[[], object]) -> None:
 
 
 def test_ctrl_c_while_watching_tells_how_to_come_back(api: Any, type_command: Type) -> None:
-    """The execution does not end with whoever watches it."""
+    """The execution goes on when its watcher ends."""
     running = execution_pb2.Execution(id=ID, workflow="w", state=execution_pb2.EXECUTION_STATE_RUNNING)
     page = execution_service_pb2.WatchExecutionResponse()
     page.snapshot.execution.CopyFrom(running)

@@ -97,7 +97,7 @@ COMMANDS = [
 def test_nothing_from_data_is_an_escape_sequence_or_begins_a_line(
     api: Any, type_command: Type, words: tuple[str, ...], form: str
 ) -> None:
-    """Whatever texts an execution holds, what is printed has no control character, and no line that the texts began."""
+    """With any texts in an execution, what is printed has no control character, and no line that the texts began."""
     answer_all(api)
     shape = () if words[0] == "watch" else ("-o", form)
 

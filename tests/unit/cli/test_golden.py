@@ -27,7 +27,7 @@ ROWS = 30
 COPIED = re.compile("^next: |dalsegno ")
 """Lines with a command to be copied, which are never folded."""
 RAW = {"output"}
-"""Commands that print a value as it is, for whatever reads it."""
+"""Commands that print a value as it is, for programs."""
 _STYLES = re.compile(r"\x1b\[[0-9;]*m")
 _CURSOR = re.compile(r"\x1b\[\?25[lh]")
 _REDRAWN = re.compile(r"(?:\r?\x1b\[2K|\x1b\[1A)+")

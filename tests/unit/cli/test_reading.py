@@ -286,7 +286,7 @@ def test_a_value_that_is_too_large_for_a_message_is_read_in_pieces(api: Any, typ
 
 
 def test_a_list_that_is_cut_says_so(api: Any, type_command: Type) -> None:
-    """Whoever sees as many as the limit lets through is told how to see all."""
+    """When the limit cuts a list, the output says how to see all."""
     stands(api, "SUCCESS", [], [])
 
     assert "--limit 0" in type_command("list", "--limit", "1", "-s", api.address).err

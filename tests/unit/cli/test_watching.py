@@ -349,7 +349,7 @@ def attempt_added(action: str, **fields: Any) -> change_pb2.Change:
 
 
 def test_a_question_stands_in_the_lines_and_in_the_tree() -> None:
-    """Whoever watches sees what is asked, which attempt asks it, and until when it may be answered."""
+    """A watcher sees what is asked, which attempt asks it, and until when it may be answered."""
     asked = '{"schema": {"properties": {"berth": {"type": "string", "description": "Which berth?"}}}}'
     moved = change_pb2.AttemptMoved(
         task_number=1, task_name="ask", attempt=1, delegated=True, state=execution_pb2.ACTION_STATE_RUNNING

@@ -36,7 +36,7 @@ COMMANDS = dict(commands(PROGRAM))
 
 
 def test_a_letter_is_the_same_option_in_every_command() -> None:
-    """Whoever has learned `-m`, `-w`, `-v` or `-o` in one command knows it in all."""
+    """`-m`, `-w`, `-v` and `-o` mean the same in every command."""
     meanings: dict[str, set[str]] = defaultdict(set)
     for command in COMMANDS.values():
         for option in command.params:

@@ -90,7 +90,7 @@ async def test_problems_come_back_with_their_places(pool: Pool) -> None:
 
 
 async def test_an_outline_has_what_is_called_and_nothing_compiled(pool: Pool) -> None:
-    """Whoever stores a document needs it the other way round."""
+    """To store a document it is needed the other way round."""
     text = orquesta(40_000).replace("core.echo", "pack.unknown", 3)
     (outline,) = await read_together(pool, [Text(text, "a.b")], is_outline=True)
     assert "pack.unknown" in {each.name for each in outline.calls}

@@ -77,7 +77,7 @@ def test_a_metadata_file_alone_is_said_to_be_one(text: str, said: str, hint: str
     ],
 )
 def test_what_is_a_definition_is_no_metadata(text: str) -> None:
-    """Whatever names it uses."""
+    """With any names."""
     assert read(text).kind is not DocumentKind.METADATA
 
 

@@ -55,7 +55,7 @@ def unknown_kind() -> wire.ConnectRequest:
 
 
 async def test_a_stream_that_never_says_hello_is_closed(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    """After the time for it the stream ends with DEADLINE_EXCEEDED, whatever unknown things it says."""
+    """After the time for it the stream ends with DEADLINE_EXCEEDED, also if it sends unknown messages."""
     monkeypatch.setattr(executors, "HELLO_WITHIN_S", 0.2)
     for said in ([], [unknown_kind()]):
         failure = await ending(desk, said)
@@ -122,7 +122,7 @@ async def test_two_streams_of_one_session_do_not_end_each_other_in_a_circle(desk
             await until(lambda: second.received)
 
 
-async def test_slots_bound_what_a_session_runs_whatever_its_credit(desk: Desk) -> None:
+async def test_slots_bound_what_a_session_runs_if_its_credit_is_larger(desk: Desk) -> None:
     """With credit for a thousand and three slots three run at once, and again after a reconnect that lists them; what
     ends makes room, though nobody sends Credit."""
     await desk.create(MANY)
@@ -188,7 +188,7 @@ async def test_an_executor_with_two_addresses_of_one_engine_keeps_one_stream(des
 
 
 class Greedy(ScriptedExecutor):
-    """Takes a thousand more, whatever it has."""
+    """Takes a thousand more, beside what it has."""
 
     def _hello(self) -> wire.Hello:
         message = super()._hello()

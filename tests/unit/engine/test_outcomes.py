@@ -86,7 +86,7 @@ async def test_what_is_told_of_an_action_that_goes_on_does_not_end_it(desk: Desk
     ["", "nonsense", "a.b.c.d", "..", "{id}.1.0", "{id}.1.0.x", "{id}.1.0.-1", "{id}.1.0." + "9" * 5000, "{id}.٣.0.1"],
 )
 async def test_a_wrong_id_is_refused_in_plain_words(desk: Desk, name: str) -> None:
-    """Whatever stands for the id: the reason names the field and the form, and holds no message of Python's."""
+    """For any wrong id the reason names the field and the form, and holds no message of Python's."""
     await desk.create(ONE)
     async with ScriptedExecutor(desk.address, lambda run: None) as executor:
         execution = await desk.start("one")

@@ -193,7 +193,7 @@ def unfit(**told: Any) -> UnfitReport:
     ],
 )
 def test_outcome_that_is_unfit_is_a_failure_that_can_be_kept(told: dict[str, Any], said: str) -> None:
-    """Whatever an outcome says that it must not, the failure of its action says what, as stores can hold it."""
+    """When an outcome says what it must not, its action fails with a reason that every store can hold."""
     refused = unfit(**told)
     assert refused.about == (EXECUTION, (1, 0, 1))
     assert said in refused.error

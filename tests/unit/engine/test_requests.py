@@ -197,7 +197,7 @@ async def test_a_taken_id_of_a_rerun_is_given_to_the_request_that_took_it_only(
 
 
 async def test_use_existing_answers_with_the_execution_as_it_is_now(desk: Desk) -> None:
-    """Who only wants it to be there gets it as it is now, whatever it was started with, and that it was there."""
+    """The answer is the execution as it is now, also if it was started with other input, and `created: false`."""
     await desk.create(ONE)
     use = executions.ON_CONFLICT_USE_EXISTING
     request = executions.StartExecutionRequest(

@@ -107,7 +107,7 @@ async def test_reflection_brings_the_comments(world: World, version: str) -> Non
         for location in found["dalsegno/v1/engine_service.proto"].source_code_info.location
         if list(location.path) == [6, 0, 2, 0]
     ]
-    assert comments[0].startswith(" Makes one write: whatever its public rpc promises holds when this answers.")
+    assert comments[0].startswith(" Makes one write: what its public rpc promises holds when this answers.")
     options = found["dalsegno/v1/engine_service.proto"].options
     assert (options.java_package, options.ruby_package) == ("dalsegno.v1", "Dalsegno::V1")
 

@@ -52,7 +52,7 @@ def test_words_of_the_contract_are_read_with_or_without_their_prefix() -> None:
 
 
 def test_values_may_be_excluded_and_given_by_their_beginning() -> None:
-    """`!=` takes the same values as `=`; a `*` at the end stands for the rest, in quotation marks for itself."""
+    """`!=` takes the same values as `=`; a `*` at the end matches any rest, in quotation marks only itself."""
     chosen = parse_filter('workflow!=pack.*,"a b"*,"star*" label.team=*', EXECUTION_FIELDS)
     assert chosen == Filter(
         (

@@ -149,7 +149,7 @@ def test_a_limit_of_one_action_counts_from_when_it_is_first_handed_out() -> None
 
 
 def test_a_delegated_action_shows_until_when_it_may_be_completed() -> None:
-    """Whoever asks what is waited for is told until when: the time that the action gave when it was delegated."""
+    """What is waited for is told with its deadline: the time that the action gave when it was delegated."""
     here = world("version: '2.0'\nwf:\n  tasks:\n    t: {action: std.noop}\n", player=hold)
     execution = here.start("wf")
     here.run(until_s=0)
