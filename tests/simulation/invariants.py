@@ -12,7 +12,7 @@ from dalsegno.workflow.changes import (
     AttemptsBegun,
     ExecutionMoved,
 )
-from dalsegno.workflow.context import EMPTY_CONTEXT, Context, merge, publish
+from dalsegno.workflow.contexts.context import EMPTY_CONTEXT, Context, merge, publish
 from dalsegno.workflow.execution import Execution
 from dalsegno.workflow.identity import AttemptKey
 from dalsegno.workflow.model import JOIN_ALL, Merge, Workflow

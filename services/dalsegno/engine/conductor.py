@@ -39,8 +39,8 @@ from dalsegno.store.store import Store, StoreConflict
 from dalsegno.workflow.events import Poisoned
 from dalsegno.workflow.identity import parse_attempt_id
 from dalsegno.workflow.refusals import NotFound, Overloaded, Refusal, Unavailable
+from dalsegno.workflow.running.step import Given
 from dalsegno.workflow.scope import Suspended
-from dalsegno.workflow.step import Given
 
 WORKS_MAX = 500
 """As many works are in one batch."""

@@ -17,8 +17,8 @@ from typing import Any
 from dalsegno.expressions.pool.jobs import Evaluation, Nothing, Outcome, Question, SchemaCheck, Ticket, Unknown
 from dalsegno.expressions.pool.pool import Pool
 from dalsegno.expressions.pool.replies import Replies, ScopeAnswers
+from dalsegno.workflow.running.view import View
 from dalsegno.workflow.scope import EvaluationError, Scope, Suspended
-from dalsegno.workflow.view import View
 
 Key = tuple[str, ...]
 """What is evaluated: notation, language, place and text, or a schema and an answer."""

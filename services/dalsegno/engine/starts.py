@@ -22,8 +22,8 @@ from dalsegno.workflow.execution import Execution
 from dalsegno.workflow.identity import derived_id
 from dalsegno.workflow.model import ActionDescription, AdHocAction, Workflow
 from dalsegno.workflow.refusals import AlreadyExists, InvalidRequest, NotFound, Violation
+from dalsegno.workflow.running.step import Given
 from dalsegno.workflow.scope import EvaluationError
-from dalsegno.workflow.step import Given
 from dalsegno.workflow.value import EMPTY, Value
 
 TIMEOUT_S_MAX = 10 * 365 * 24 * 3600.0

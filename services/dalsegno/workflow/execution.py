@@ -12,7 +12,7 @@ from typing import Any
 
 import immutables
 
-from dalsegno.workflow import rounds, undoing
+from dalsegno.workflow.applying import rounds, undoing
 from dalsegno.workflow.changes import (
     AnyChange,
     AttemptAdded,

@@ -13,22 +13,7 @@ from typing import Any
 
 import msgspec
 
-from dalsegno.workflow import (
-    attempts,
-    branching,
-    children,
-    editing,
-    graph,
-    items,
-    lifecycle,
-    operations,
-    policies,
-    repeating,
-    rerun,
-    resume,
-    routing,
-    tasks,
-)
+from dalsegno.workflow import graph
 from dalsegno.workflow.changes import AnyChange, ExecutionCreated
 from dalsegno.workflow.commands import AnyCommand
 from dalsegno.workflow.events import (
@@ -50,12 +35,15 @@ from dalsegno.workflow.events import (
 from dalsegno.workflow.execution import Execution
 from dalsegno.workflow.identity import AttemptKey
 from dalsegno.workflow.model import Workflow
+from dalsegno.workflow.operating import control, editing, repeating, rerun, resume
 from dalsegno.workflow.outside import Outside, PausedBelow
 from dalsegno.workflow.records import TaskExecution
 from dalsegno.workflow.refusals import InvalidRequest
+from dalsegno.workflow.routing import branches, clauses
+from dalsegno.workflow.running import attempts, children, items, lifecycle, policies, tasks
+from dalsegno.workflow.running.step import Given, HardFailure, Step
 from dalsegno.workflow.scope import EvaluationError, Suspended
 from dalsegno.workflow.states import COMPLETED_ATTEMPT, LIVE, ExecutionState, TaskState
-from dalsegno.workflow.step import Given, HardFailure, Step
 from dalsegno.workflow.value import UnfitValue, Value
 
 _LIVES = ExecutionState.RUNNING
@@ -138,10 +126,10 @@ def _start(step: Step, event: StartRequested) -> None:
         return
     names = step.workflow.starts
     if step.workflow.reverse:
-        needed = graph.needed_for(step.workflow, routing.reverse_target(step))
+        needed = graph.needed_for(step.workflow, clauses.reverse_target(step))
         names = tuple(name for name, task in step.workflow.tasks.items() if name in needed and not task.requires)
     for name in names:
-        step.later("begin", routing.add_task(step, name, ()))
+        step.later("begin", clauses.add_task(step, name, ()))
 
 
 def _timer(step: Step, event: TimerFired) -> None:
@@ -208,7 +196,7 @@ def _poison(step: Step, event: Poisoned) -> None:
 def _wind_down(step: Step, task: TaskExecution, reason: str) -> None:
     """The task, or an item of it, was cancelled by what its action reported: so is the execution."""
     if step.execution.state in LIVE:
-        operations.wind_down(step, reason)
+        control.wind_down(step, reason)
 
 
 def _attempt_ended(step: Step, task: TaskExecution, key: AttemptKey) -> None:
@@ -222,11 +210,11 @@ _EVENTS: dict[type[Event], Callable[[Step, Any], None]] = {
     TaskDone: attempts.report,
     TimerFired: _timer,
     SliceDue: _slice,
-    PauseRequested: operations.pause,
+    PauseRequested: control.pause,
     ResumeRequested: resume.resume,
     RerunRequested: rerun.rerun,
     ContextUpdated: editing.update_context,
-    CancelRequested: operations.cancel,
+    CancelRequested: control.cancel,
     ChildMoved: children.child_moved,
     HandedOut: attempts.hand_out,
     DeliveryLost: attempts.lose,
@@ -245,11 +233,11 @@ _WORK: dict[str, Callable[..., None]] = {
     "end": tasks.end,
     "settle": tasks.settle,
     "due": _due,
-    "route": routing.route,
-    "obey": routing.obey,
-    "check_join": routing.check_join,
-    "fail_join": routing.fail_join,
-    "go_on": operations.go_on_by_report,
+    "route": clauses.route,
+    "obey": clauses.obey,
+    "check_join": clauses.check_join,
+    "fail_join": clauses.fail_join,
+    "go_on": control.go_on_by_report,
     "wind_down": _wind_down,
 }
 
@@ -289,13 +277,13 @@ def _come_to_rest(step: Step) -> None:
     while execution.state is _LIVES and not execution.unrouted:
         if not execution.incomplete:
             lifecycle.complete(step)
-        elif len(execution.waiting) < len(execution.incomplete) or branching.fail_joins(step):
+        elif len(execution.waiting) < len(execution.incomplete) or branches.fail_joins(step):
             break
         else:
             for number in list(execution.waiting):
                 join = execution.tasks[number]
-                routing.check_join(step, join, last_chance=True)
+                clauses.check_join(step, join, last_chance=True)
                 if join.state is TaskState.WAITING and step.todo:
                     break
             _work_off(step)
-    operations.come_to_rest(step)
+    control.come_to_rest(step)

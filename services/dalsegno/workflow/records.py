@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from dalsegno.workflow.changes import RoundPlanned
-from dalsegno.workflow.context import Context
+from dalsegno.workflow.contexts.context import Context
+from dalsegno.workflow.contexts.layers import Layers
+from dalsegno.workflow.contexts.nothing import NOTHING
 from dalsegno.workflow.identity import AttemptKey
-from dalsegno.workflow.layers import Layers
-from dalsegno.workflow.nothing import NOTHING
 from dalsegno.workflow.states import COMPLETED_TASK, AttemptState, TaskState
 from dalsegno.workflow.value import Value
 

@@ -19,7 +19,7 @@ from dalsegno.workflow.events import Event, HandedOut, Poisoned, RerunRequested,
 from dalsegno.workflow.execution import Execution
 from dalsegno.workflow.identity import parse_attempt_id
 from dalsegno.workflow.refusals import Unavailable
-from dalsegno.workflow.step import Given
+from dalsegno.workflow.running.step import Given
 
 
 class Stepped:

@@ -8,7 +8,7 @@ import immutables
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dalsegno.workflow import layers
+from dalsegno.workflow.contexts import layers
 from dalsegno.workflow.value import Value
 
 START = {"x": {"a": 0}, "y": 0}

@@ -8,9 +8,9 @@ from collections.abc import Mapping
 import pytest
 from tests.world import STANDARD, Played, World, described, states
 
-from dalsegno.workflow import attempts
 from dalsegno.workflow.execution import Execution
 from dalsegno.workflow.records import Attempt
+from dalsegno.workflow.running import attempts
 
 FAILED = Played("failed", {"why": "no"}, "it broke")
 

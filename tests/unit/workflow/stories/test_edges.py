@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from tests.unit.workflow.stories.operating import Stage, run, skip
 
-from dalsegno.workflow.lifecycle import NOT_BEGUN
 from dalsegno.workflow.refusals import Refused
+from dalsegno.workflow.running.lifecycle import NOT_BEGUN
 
 ITEMS = """
 version: '2.0'

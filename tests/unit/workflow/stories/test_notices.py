@@ -10,9 +10,9 @@ from tests.world import HOLD, Played, World, task
 
 from dalsegno.workflow.events import CancelRequested, PauseRequested, ResumeRequested
 from dalsegno.workflow.execution import Execution
-from dalsegno.workflow.notices import EVENT_TYPES
 from dalsegno.workflow.records import Attempt
 from dalsegno.workflow.refusals import InvalidRequest
+from dalsegno.workflow.running.notices import EVENT_TYPES
 
 CHAIN = """
 version: '2.0'

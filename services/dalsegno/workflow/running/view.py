@@ -6,14 +6,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import cast
 
-from dalsegno.workflow import layers
-from dalsegno.workflow.context import EMPTY_CONTEXT, Context, merge, publish
+from dalsegno.workflow.contexts import layers
+from dalsegno.workflow.contexts.context import EMPTY_CONTEXT, Context, merge, publish
 from dalsegno.workflow.execution import Execution
 from dalsegno.workflow.identity import task_id
 from dalsegno.workflow.model import Merge
 from dalsegno.workflow.records import TaskExecution
+from dalsegno.workflow.running.step import Step
 from dalsegno.workflow.scope import EvaluationError
-from dalsegno.workflow.step import Step
 from dalsegno.workflow.value import Value
 
 AnyContext = Context | layers.Layers

@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from heapq import nsmallest
 
-from dalsegno.workflow import attempts, policies
 from dalsegno.workflow.changes import AttemptsBegun, TaskMoved
 from dalsegno.workflow.commands import Send
 from dalsegno.workflow.events import SliceDue
 from dalsegno.workflow.model import Items
 from dalsegno.workflow.records import Attempt, TaskExecution
+from dalsegno.workflow.running import attempts, policies
+from dalsegno.workflow.running.step import HardFailure, Step
+from dalsegno.workflow.running.view import of_item, task_view
 from dalsegno.workflow.scope import EvaluationError, Suspended
 from dalsegno.workflow.states import AttemptState, ExecutionState, TaskState
-from dalsegno.workflow.step import HardFailure, Step
 from dalsegno.workflow.value import Value, made
-from dalsegno.workflow.view import of_item, task_view
 
 # Looking a member up in its class is slow, and these are asked for in every step (see execution.py).
 _LIVES, _RUNNING, _ITEM_CANCELLED = ExecutionState.RUNNING, TaskState.RUNNING, AttemptState.CANCELLED

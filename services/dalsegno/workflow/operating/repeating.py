@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
-from dalsegno.workflow import attempts, graph, joins, tasks
+from dalsegno.workflow import graph
 from dalsegno.workflow.changes import (
     AttemptAdded,
     AttemptMoved,
@@ -17,11 +17,13 @@ from dalsegno.workflow.changes import (
     TaskMoved,
     TaskSuperseded,
 )
-from dalsegno.workflow.choosing import Chosen
 from dalsegno.workflow.events import RerunRequested, ResumeRequested
+from dalsegno.workflow.operating.choosing import Chosen
 from dalsegno.workflow.records import TaskExecution
+from dalsegno.workflow.routing import joins
+from dalsegno.workflow.running import attempts, tasks
+from dalsegno.workflow.running.step import Step
 from dalsegno.workflow.states import COMPLETED_ATTEMPT, AttemptState, TaskState
-from dalsegno.workflow.step import Step
 from dalsegno.workflow.value import EMPTY, Value
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dalsegno.workflow import choosing, repeating
 from dalsegno.workflow.changes import EnvironmentChanged
-from dalsegno.workflow.choosing import Chosen, Findings
 from dalsegno.workflow.events import ResumeRequested
-from dalsegno.workflow.operations import go_on
+from dalsegno.workflow.operating import choosing, repeating
+from dalsegno.workflow.operating.choosing import Chosen, Findings
+from dalsegno.workflow.operating.control import go_on
+from dalsegno.workflow.running.step import Step
 from dalsegno.workflow.states import ExecutionState
-from dalsegno.workflow.step import Step
 
 BY = "workflow-resume"
 

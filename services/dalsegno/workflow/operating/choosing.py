@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 
 from msgspec.structs import replace
 
-from dalsegno.workflow import fitting
 from dalsegno.workflow.events import TaskChoice
+from dalsegno.workflow.operating import fitting
 from dalsegno.workflow.records import TaskExecution
 from dalsegno.workflow.refusals import InvalidRequest, Refused, Violation
+from dalsegno.workflow.running.step import Step
 from dalsegno.workflow.states import COMPLETED_ATTEMPT, TaskState
-from dalsegno.workflow.step import Step
 from dalsegno.workflow.value import Value
 
 FAILED = frozenset({TaskState.ERROR, TaskState.CANCELLED})

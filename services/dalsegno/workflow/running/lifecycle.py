@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from dalsegno.workflow import attempts, notices, view
 from dalsegno.workflow.changes import ExecutionMoved, GlobalsPublished, TaskAdded, TaskMoved, TaskRouted
 from dalsegno.workflow.commands import Send
-from dalsegno.workflow.context import EMPTY_CONTEXT
+from dalsegno.workflow.contexts.context import EMPTY_CONTEXT
+from dalsegno.workflow.contexts.layers import lay
 from dalsegno.workflow.events import CancelRequested, StartRequested, TimerFired
-from dalsegno.workflow.layers import lay
 from dalsegno.workflow.model import Command, Merge
 from dalsegno.workflow.records import TaskExecution
 from dalsegno.workflow.refusals import InvalidRequest, Violation
+from dalsegno.workflow.running import attempts, notices, view
+from dalsegno.workflow.running.step import Step, errors_of
+from dalsegno.workflow.running.view import AnyContext
 from dalsegno.workflow.scope import EvaluationError, Template
 from dalsegno.workflow.states import COMPLETED_ATTEMPT, LIVE, ExecutionState, TaskState
-from dalsegno.workflow.step import Step, errors_of
 from dalsegno.workflow.value import UnfitValue, Value, limit, made, member_bytes
-from dalsegno.workflow.view import AnyContext
 
 
 def check_start(step: Step) -> Value | None:

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from dalsegno.workflow import adhoc, attempts
 from dalsegno.workflow.events import RerunRequested, ResumeRequested, TaskChoice
 from dalsegno.workflow.records import TaskExecution
 from dalsegno.workflow.refusals import Violation
+from dalsegno.workflow.running import adhoc, attempts
+from dalsegno.workflow.running.step import Step
 from dalsegno.workflow.scope import Constant
-from dalsegno.workflow.step import Step
 
 
 def unfit_inputs(step: Step, place: str, choice: TaskChoice, task: TaskExecution) -> Iterator[Violation]:

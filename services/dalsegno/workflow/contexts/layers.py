@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import immutables
 
-from dalsegno.workflow.context import merge_by
+from dalsegno.workflow.contexts.context import merge_by
 from dalsegno.workflow.value import Value
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 
-from dalsegno.workflow.attempts import close, progress
 from dalsegno.workflow.changes import AttemptMoved
 from dalsegno.workflow.events import ChildMoved, PauseRequested
 from dalsegno.workflow.records import Attempt
+from dalsegno.workflow.running.attempts import close, progress
+from dalsegno.workflow.running.step import Step
 from dalsegno.workflow.states import COMPLETED_ATTEMPT, AttemptState, ExecutionState, TaskState
-from dalsegno.workflow.step import Step
 from dalsegno.workflow.value import UnfitValue, Value, made
 
 

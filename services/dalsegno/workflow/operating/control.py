@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dalsegno.workflow import attempts, lifecycle, policies
 from dalsegno.workflow.changes import TaskMoved, TaskRouted
 from dalsegno.workflow.events import CancelRequested, PauseRequested, RerunRequested, ResumeRequested
 from dalsegno.workflow.records import Attempt, TaskExecution
 from dalsegno.workflow.refusals import InvalidRequest, Refused
+from dalsegno.workflow.running import attempts, lifecycle, policies
+from dalsegno.workflow.running.step import Step
 from dalsegno.workflow.states import COMPLETED_ATTEMPT, AttemptState, ExecutionState, TaskState
-from dalsegno.workflow.step import Step
 from dalsegno.workflow.value import Value
 
 _LIVES = ExecutionState.RUNNING

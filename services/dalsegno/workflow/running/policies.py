@@ -8,10 +8,10 @@ from dalsegno.workflow.changes import TaskMoved, TaskTimed
 from dalsegno.workflow.commands import Send
 from dalsegno.workflow.events import TimerFired
 from dalsegno.workflow.records import Attempt, TaskExecution
+from dalsegno.workflow.running.step import HardFailure, Step
+from dalsegno.workflow.running.view import View, task_view
 from dalsegno.workflow.scope import EvaluationError, Template
 from dalsegno.workflow.states import LIVE, ExecutionState, TaskState
-from dalsegno.workflow.step import HardFailure, Step
-from dalsegno.workflow.view import View, task_view
 
 
 def pauses_before(step: Step, task: TaskExecution) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from dalsegno.workflow import adhoc, policies
 from dalsegno.workflow.changes import (
     AttemptAdded,
     AttemptMoved,
@@ -27,11 +26,12 @@ from dalsegno.workflow.model import Task, Workflow
 from dalsegno.workflow.outside import FoundWorkflow
 from dalsegno.workflow.records import Attempt, TaskExecution
 from dalsegno.workflow.refusals import NotFound, Refused
+from dalsegno.workflow.running import adhoc, policies
+from dalsegno.workflow.running.step import HardFailure, Step
+from dalsegno.workflow.running.view import View, task_view
 from dalsegno.workflow.scope import Constant, EvaluationError, Template
 from dalsegno.workflow.states import COMPLETED_ATTEMPT, AttemptState, ExecutionState, TaskState
-from dalsegno.workflow.step import HardFailure, Step
 from dalsegno.workflow.value import NULL, UnfitValue, Value, made
-from dalsegno.workflow.view import View, task_view
 
 OUTCOMES = {
     "succeeded": AttemptState.SUCCESS,

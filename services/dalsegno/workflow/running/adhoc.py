@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from dalsegno.workflow.context import EMPTY_CONTEXT
+from dalsegno.workflow.contexts.context import EMPTY_CONTEXT
 from dalsegno.workflow.model import ActionDescription, AdHocAction, Parameter
+from dalsegno.workflow.running.step import HardFailure, Step
+from dalsegno.workflow.running.view import View
 from dalsegno.workflow.scope import Constant, EvaluationError
-from dalsegno.workflow.step import HardFailure, Step
-from dalsegno.workflow.view import View
 
 CHAIN_MAX = 32
 """A longer chain of ad-hoc actions is taken for a cycle."""

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 
-from dalsegno.workflow import choosing
 from dalsegno.workflow.changes import ContextEdited
-from dalsegno.workflow.choosing import Findings
 from dalsegno.workflow.events import ContextUpdated, TaskChoice
+from dalsegno.workflow.operating import choosing
+from dalsegno.workflow.operating.choosing import Findings
 from dalsegno.workflow.records import TaskExecution
 from dalsegno.workflow.refusals import Violation
+from dalsegno.workflow.running.step import Step
 from dalsegno.workflow.states import ExecutionState
-from dalsegno.workflow.step import Step
 
 
 def update_context(step: Step, event: ContextUpdated) -> None:

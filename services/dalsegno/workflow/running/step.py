@@ -12,7 +12,6 @@ from collections.abc import Callable
 
 import msgspec
 
-from dalsegno.workflow import notices
 from dalsegno.workflow.changes import AnyChange, ErrorNoted, ExecutionMoved, TaskAdded
 from dalsegno.workflow.commands import AnyCommand, Send
 from dalsegno.workflow.events import ChildMoved, Event, PauseRequested, ResumeRequested
@@ -20,6 +19,7 @@ from dalsegno.workflow.execution import Execution, error_bytes, error_key
 from dalsegno.workflow.model import Task, Workflow
 from dalsegno.workflow.outside import Outside, PausedBelow
 from dalsegno.workflow.records import TaskExecution
+from dalsegno.workflow.running import notices
 from dalsegno.workflow.scope import EVENT_STEPS
 from dalsegno.workflow.states import COMPLETED_EXECUTION, ExecutionState, TaskState
 from dalsegno.workflow.value import VALUE_BYTES_MAX, Value

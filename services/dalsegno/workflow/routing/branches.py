@@ -6,15 +6,16 @@ downstream of it stays on that route, and joins count the arrivals of their rout
 
 from __future__ import annotations
 
-from dalsegno.workflow import joins, lifecycle
 from dalsegno.workflow.changes import Published, RouteOpened, TaskRouted
 from dalsegno.workflow.model import Assignments, Branch, Command, Transition
 from dalsegno.workflow.records import TaskExecution
+from dalsegno.workflow.routing import joins
+from dalsegno.workflow.running import lifecycle
+from dalsegno.workflow.running.step import Step
+from dalsegno.workflow.running.view import View, context_out
 from dalsegno.workflow.scope import EvaluationError
 from dalsegno.workflow.states import LIVE, ExecutionState, TaskState
-from dalsegno.workflow.step import Step
 from dalsegno.workflow.value import UnfitValue, Value, limit, made, member_bytes
-from dalsegno.workflow.view import View, context_out
 
 _UNREACHABLE = "some have reached the join '{}', and no others will"
 

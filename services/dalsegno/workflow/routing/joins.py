@@ -11,8 +11,8 @@ from collections.abc import Collection, Iterator
 from dalsegno.workflow.changes import JoinReached, TaskRouted
 from dalsegno.workflow.model import JOIN_ALL, Task
 from dalsegno.workflow.records import TaskExecution
+from dalsegno.workflow.running.step import Step
 from dalsegno.workflow.states import TaskState
-from dalsegno.workflow.step import Step
 
 BEFORE_START = frozenset({TaskState.WAITING, TaskState.IDLE})
 

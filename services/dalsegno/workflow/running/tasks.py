@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from dalsegno.workflow import items, lifecycle, policies
 from dalsegno.workflow.changes import GlobalsPublished, Published, ResultDropped, TaskMoved
 from dalsegno.workflow.model import Clause, Command, Task
 from dalsegno.workflow.records import TaskExecution
+from dalsegno.workflow.running import items, lifecycle, policies
+from dalsegno.workflow.running.step import HardFailure, Step
+from dalsegno.workflow.running.view import View, task_view
 from dalsegno.workflow.scope import EvaluationError, Template
 from dalsegno.workflow.states import ExecutionState, TaskState
-from dalsegno.workflow.step import HardFailure, Step
 from dalsegno.workflow.value import Value, limit, member_bytes
-from dalsegno.workflow.view import View, task_view
 
 # Looking a member up in its class is slow, and these are asked for in every step (see execution.py).
 _UNBEGUN = (TaskState.IDLE, TaskState.WAITING)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from dalsegno.workflow import attempts, choosing, policies, repeating
 from dalsegno.workflow.changes import AttemptsBegun, EnvironmentChanged, TaskMoved
-from dalsegno.workflow.choosing import Chosen, Findings
 from dalsegno.workflow.events import CancelRequested, RerunRequested, TaskChoice
 from dalsegno.workflow.identity import AttemptKey
-from dalsegno.workflow.operations import go_on
+from dalsegno.workflow.operating import choosing, repeating
+from dalsegno.workflow.operating.choosing import Chosen, Findings
+from dalsegno.workflow.operating.control import go_on
 from dalsegno.workflow.records import TaskExecution
 from dalsegno.workflow.refusals import Refusal, Violation
+from dalsegno.workflow.running import attempts, policies
+from dalsegno.workflow.running.step import Step
 from dalsegno.workflow.states import ExecutionState, TaskState
-from dalsegno.workflow.step import Step
 
 BY = "workflow-rerun"
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from dalsegno.workflow import branching, graph, joins, tasks
+from dalsegno.workflow import graph
 from dalsegno.workflow.changes import TaskRouted
-from dalsegno.workflow.lifecycle import pause_on_failure, stop
 from dalsegno.workflow.model import Clause, Command, Task, Transition
 from dalsegno.workflow.records import TaskExecution
+from dalsegno.workflow.routing import branches, joins
+from dalsegno.workflow.running import tasks
+from dalsegno.workflow.running.lifecycle import pause_on_failure, stop
+from dalsegno.workflow.running.step import HardFailure, Step
+from dalsegno.workflow.running.view import View, task_view
 from dalsegno.workflow.scope import EvaluationError
 from dalsegno.workflow.states import LIVE, ExecutionState, TaskState
-from dalsegno.workflow.step import HardFailure, Step
-from dalsegno.workflow.view import View, task_view
 
 _SUCCESS, _SKIPPED = TaskState.SUCCESS, TaskState.SKIPPED
 _FULFILLED = frozenset({TaskState.SUCCESS, TaskState.SKIPPED})
@@ -32,11 +34,11 @@ def route(step: Step, task: TaskExecution) -> None:
     if step.workflow.reverse:
         _route_backward(step, task)
     elif step.spec(task).branches:
-        branching.route(step, task)
+        branches.route(step, task)
     else:
         _route_clauses(step, task)
     if not pause_on_failure(step, task) and step.workflow.rules.fails_fast:
-        branching.end_early(step, task)
+        branches.end_early(step, task)
 
 
 def _take_cancel(step: Step, task: TaskExecution) -> None:
@@ -71,7 +73,7 @@ def obey(step: Step, task: TaskExecution, command: Command, message: str) -> Non
     """An engine command, after the tasks before it have begun; those after a pause begin when it is resumed."""
     if command is not Command.PAUSE:
         if command is Command.FAIL and not step.execution.is_completed:
-            branching.note_joins(step)
+            branches.note_joins(step)
         stop(step, ExecutionState.SUCCESS if command is Command.SUCCEED else ExecutionState.ERROR, message)
     elif step.execution.state is ExecutionState.RUNNING:
         step.pause(message or f"paused by task '{task.name}'")

@@ -1,0 +1,1 @@
+"""How the variables that tasks see are kept and merged."""

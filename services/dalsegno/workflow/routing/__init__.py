@@ -1,0 +1,1 @@
+"""From an ended task to what follows it."""
