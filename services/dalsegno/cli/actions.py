@@ -8,10 +8,9 @@ from typing import Annotated
 import typer
 from google.protobuf.duration_pb2 import Duration
 
-from dalsegno.cli.away import ERRAND
 from dalsegno.cli.completion import complete_action, complete_execution
-from dalsegno.cli.connection import DEFAULT_SERVER, PATIENCE_S, Connection, ask
-from dalsegno.cli.exits import CANCELLED, ERROR, SUCCESS, Complaint
+from dalsegno.cli.connection import DEFAULT_SERVER, RETRY_S, Connection, ask
+from dalsegno.cli.exits import CANCELLED, ERROR, SUCCESS, CommandError
 from dalsegno.cli.inputs import decode_json, encode_json, read_input, read_labels
 from dalsegno.cli.lines import why
 from dalsegno.cli.options import (
@@ -31,6 +30,7 @@ from dalsegno.cli.options import (
 from dalsegno.cli.output import print_limit, print_message, print_note, print_rows, reason, short
 from dalsegno.cli.paging import page_size, read_pages
 from dalsegno.cli.printing import Format
+from dalsegno.cli.retries import COMMAND
 from dalsegno.cli.screen import console
 from dalsegno.cli.times import span
 from dalsegno.cli.values import enum_name
@@ -60,7 +60,7 @@ def list_actions(
             lambda token: ask(
                 connection.actions.ListActions,
                 messages.ListActionsRequest(page_size=page_size(limit), page_token=token, filter=filter),
-                PATIENCE_S,
+                RETRY_S,
             ),
             lambda page: page.actions,
             limit,
@@ -104,7 +104,7 @@ def run_action(
         request.timeout.CopyFrom(Duration(nanos=round(timeout_s % 1 * 1e9), seconds=int(timeout_s)))
 
     async def run(connection: Connection) -> execution_pb2.ActionExecution:
-        started = await ask(connection.actions.RunAction, request, PATIENCE_S)
+        started = await ask(connection.actions.RunAction, request, RETRY_S)
         running = started.action_execution
         return await _wait_for_end(connection, running) if wait else running
 
@@ -130,7 +130,7 @@ def attempts(
     """List the action executions of an execution or of one of its tasks: every attempt of every item."""
     execution_id, _, task = execution.partition(".")
     if task and not task.isdigit():
-        raise Complaint(
+        raise CommandError(
             f"{execution}: not of the form EXECUTION or EXECUTION.TASK", "`dalsegno tasks` shows the numbers"
         )
 
@@ -146,7 +146,7 @@ def attempts(
                     filter=filter,
                     full=output is not Format.TABLE,
                 ),
-                PATIENCE_S,
+                RETRY_S,
             ),
             lambda page: page.action_executions,
             limit,
@@ -181,7 +181,7 @@ def show(
 ) -> None:
     """Show one action execution with its input and result."""
     request = messages.GetActionExecutionRequest(action_execution_id=action)
-    answer = call(server, lambda connection: ask(connection.actions.GetActionExecution, request, PATIENCE_S))
+    answer = call(server, lambda connection: ask(connection.actions.GetActionExecution, request, RETRY_S))
     print_message(output, answer.action_execution)
 
 
@@ -212,7 +212,7 @@ def complete(
         comment=comment,
         request_id=request_id_or_new(request_id),
     )
-    answer = call(server, lambda connection: ask(connection.actions.CompleteAction, request, PATIENCE_S))
+    answer = call(server, lambda connection: ask(connection.actions.CompleteAction, request, RETRY_S))
     _print_moved(output, answer.action_execution)
 
 
@@ -239,14 +239,14 @@ def update(
         comment=comment,
         request_id=request_id_or_new(request_id),
     )
-    answer = call(server, lambda connection: ask(connection.actions.UpdateAction, request, PATIENCE_S))
+    answer = call(server, lambda connection: ask(connection.actions.UpdateAction, request, RETRY_S))
     _print_moved(output, answer.action_execution)
 
 
 def _print_moved(form: Format, action: execution_pb2.ActionExecution) -> None:
     """Where an action execution is now."""
     if form is Format.TABLE:
-        console().tell(f"{action.id}  {_state(action)}")
+        console().print_line(f"{action.id}  {_state(action)}")
     else:
         print_message(form, action)
 
@@ -260,7 +260,7 @@ def _awaited(action: execution_pb2.ActionExecution) -> str:
 
 def _check_one(action: str, token: str, alias: str) -> None:
     if [bool(action), bool(token), bool(alias)].count(True) != 1:
-        raise Complaint(
+        raise CommandError(
             "give either the id of the action execution, or its --token or --alias",
             "`dalsegno action attempts` shows ids",
         )
@@ -271,13 +271,13 @@ async def _wait_for_end(
 ) -> execution_pb2.ActionExecution:
     """Look again, ever less often, until it has ended: there is no stream for a single action."""
     wait_s = 0.02
-    ERRAND.leaving = f"{running.id} continues; see it with: dalsegno action show {running.id}"
+    COMMAND.exit_hint = f"{running.id} continues; see it with: dalsegno action show {running.id}"
     while running.state not in _EXIT_CODES:
         await asyncio.sleep(wait_s)
         wait_s = min(1.0, 1.5 * wait_s)
         request = messages.GetActionExecutionRequest(action_execution_id=running.id)
-        running = (await ask(connection.actions.GetActionExecution, request, PATIENCE_S)).action_execution
-    ERRAND.leaving = ""
+        running = (await ask(connection.actions.GetActionExecution, request, RETRY_S)).action_execution
+    COMMAND.exit_hint = ""
     return running
 
 
@@ -291,7 +291,7 @@ def _result(text: str) -> str:
     try:
         return text and encode_json(decode_json(text))
     except ValueError as problem:
-        raise Complaint(
+        raise CommandError(
             f"--result is not JSON: {problem}", "a text needs quotes of its own: --result '\"done\"'"
         ) from None
 

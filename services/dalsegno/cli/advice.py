@@ -7,7 +7,7 @@ from enum import Enum, auto
 
 from dalsegno.cli.clean import word
 from dalsegno.cli.connection import DEFAULT_SERVER
-from dalsegno.cli.reads import PAUSES, Standing
+from dalsegno.cli.reads import PAUSES, ExecutionStatus
 from dalsegno.cli.waits import questions_of
 from dalsegno.v1 import execution_pb2
 
@@ -26,26 +26,26 @@ class Pause(Enum):
     """An action of its own waits for somebody outside: it goes on by itself when that one has answered."""
 
 
-def pause_of(standing: Standing) -> Pause | None:
+def pause_of(status: ExecutionStatus) -> Pause | None:
     """Why it is PAUSED or PAUSING; None when it is not."""
-    execution = standing.execution
+    execution = status.execution
     if execution.state not in PAUSES:
         return None
-    if standing.failed and not standing.is_paused_by_request:
+    if status.failed and not status.is_paused_by_request:
         return Pause.FAILED
-    has_delegate = any(each.delegated for each in standing.actions)
-    if not standing.is_paused_by_request and not execution.state_info and has_delegate:
+    has_delegate = any(each.delegated for each in status.actions)
+    if not status.is_paused_by_request and not execution.state_info and has_delegate:
         return Pause.ANSWER
     return Pause.ASKED
 
 
-def advise(standing: Standing, server: str = DEFAULT_SERVER) -> list[str]:
+def advise(status: ExecutionStatus, server: str = DEFAULT_SERVER) -> list[str]:
     """What a person would do next, most likely first; empty for an execution that runs or has succeeded."""
-    execution, at = standing.execution, at_server(server)
-    answers = [_answer(each, at) for each in standing.open_questions()[:_NAMED]]
-    match pause_of(standing):
+    execution, at = status.execution, at_server(server)
+    answers = [_answer(each, at) for each in status.open_questions()[:_NAMED]]
+    match pause_of(status):
         case Pause.FAILED:
-            failed = list(dict.fromkeys(each.name for each in standing.failed))
+            failed = list(dict.fromkeys(each.name for each in status.failed))
             again = "".join(f" --task {word(name)}" for name in failed[:_NAMED]) or " --task TASK"
             first = word(failed[0]) if failed else "TASK"
             return [
@@ -56,7 +56,7 @@ def advise(standing: Standing, server: str = DEFAULT_SERVER) -> list[str]:
         case Pause.ANSWER if answers:
             return answers
         case Pause.ANSWER:
-            open_ids = [each.id for each in standing.actions if each.delegated]
+            open_ids = [each.id for each in status.actions if each.delegated]
             return [f"complete what it waits for: dalsegno action complete {open_ids[0]} --result JSON{at}"]
         case Pause.ASKED:
             return [f"let it go on: dalsegno resume {execution.id}{at}", *answers]

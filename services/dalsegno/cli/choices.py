@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from dalsegno.cli.exits import Complaint
+from dalsegno.cli.exits import CommandError
 from dalsegno.cli.inputs import decode_json, encode_json, read_object
 from dalsegno.v1 import operation_pb2
 
 
 @dataclass(frozen=True, slots=True)
-class Typed:
+class TaskOptions:
     """The options about tasks as they were typed; each list may be empty."""
 
     run: Sequence[str] = ()
@@ -35,49 +35,51 @@ class Typed:
         self.known.extend(dict.fromkeys([*self.run, *self.skip, *self.leave]))
 
 
-def resume_tasks(typed: Typed) -> list[operation_pb2.ResumeTask]:
-    """The choices of a resume. Raises Complaint for an option of no task, and for a task with two choices."""
-    ways = (("--task", typed.run), ("--skip", typed.skip), ("--leave", typed.leave))
-    for name in typed.known:
+def resume_tasks(options: TaskOptions) -> list[operation_pb2.ResumeTask]:
+    """The choices of a resume. Raises CommandError for an option of no task, and for a task with two choices."""
+    ways = (("--task", options.run), ("--skip", options.skip), ("--leave", options.leave))
+    for name in options.known:
         given = [way for way, names in ways if name in names]
         if len(given) > 1:
-            raise Complaint(f"{' and '.join(given)} {name}: give one of them")
-    tasks = {name: operation_pb2.ResumeTask(task=name) for name in typed.known}
-    for name in typed.skip:
+            raise CommandError(f"{' and '.join(given)} {name}: give one of them")
+    tasks = {name: operation_pb2.ResumeTask(task=name) for name in options.known}
+    for name in options.skip:
         tasks[name].skip = True
-    for name in typed.leave:
+    for name in options.leave:
         tasks[name].leave = True
-    for text in typed.results:
-        name, value = _owned(typed.skip or typed.known, text, "--result")
+    for text in options.results:
+        name, value = _owned(options.skip or options.known, text, "--result")
         tasks[name].output = _json(value, "--result")
-    _add_runs(tasks, typed)
+    _add_runs(tasks, options)
     return list(tasks.values())
 
 
-def rerun_tasks(typed: Typed) -> list[operation_pb2.RerunTask]:
-    """The choices of a rerun. Raises Complaint for an option that belongs to no task."""
-    tasks = {name: operation_pb2.RerunTask(task=name) for name in typed.known}
-    _add_runs(tasks, typed)
+def rerun_tasks(options: TaskOptions) -> list[operation_pb2.RerunTask]:
+    """The choices of a rerun. Raises CommandError for an option that belongs to no task."""
+    tasks = {name: operation_pb2.RerunTask(task=name) for name in options.known}
+    _add_runs(tasks, options)
     return list(tasks.values())
 
 
-def _add_runs(tasks: dict[str, operation_pb2.ResumeTask] | dict[str, operation_pb2.RerunTask], typed: Typed) -> None:
+def _add_runs(
+    tasks: dict[str, operation_pb2.ResumeTask] | dict[str, operation_pb2.RerunTask], options: TaskOptions
+) -> None:
     """The options about how tasks run again."""
-    owners = typed.run or typed.known
-    for text in typed.inputs:
+    owners = options.run or options.known
+    for text in options.inputs:
         name, value = _owned(owners, text, "--input")
         tasks[name].input = encode_json(read_object(value))
-    for text in typed.items:
+    for text in options.items:
         name, value = _owned(owners, text, "--item")
         tasks[name].items.append(_index(value, "--item"))
-    for text in typed.item_inputs:
+    for text in options.item_inputs:
         name, value = _owned(owners, text, "--item-input")
         index, value = _item_of(value, tasks[name].items)
         tasks[name].item_inputs[index] = encode_json(read_object(value))
-    for wanted, names, option in ((True, typed.reset, "--reset"), (False, typed.no_reset, "--no-reset")):
+    for wanted, names, option in ((True, options.reset, "--reset"), (False, options.no_reset, "--no-reset")):
         for name in names:
             tasks[_known(tasks, name, option)].reset = wanted
-    for name in typed.child_failed:
+    for name in options.child_failed:
         tasks[_known(tasks, name, "--child-failed")].child = operation_pb2.CHILD_RERUN_FAILED
 
 
@@ -89,15 +91,15 @@ def _owned(owners: Sequence[str], text: str, option: str) -> tuple[str, str]:
     if len(set(owners)) == 1:
         return owners[0], text
     if not owners:
-        raise Complaint(f"{option} {text}: belongs to no task", "name the task with --task")
-    raise Complaint(f"{option} {text}: of which task?", f"write for instance: {option} {owners[0]}=…")
+        raise CommandError(f"{option} {text}: belongs to no task", "name the task with --task")
+    raise CommandError(f"{option} {text}: of which task?", f"write for instance: {option} {owners[0]}=…")
 
 
 def _known(
     tasks: dict[str, operation_pb2.ResumeTask] | dict[str, operation_pb2.RerunTask], name: str, option: str
 ) -> str:
     if name not in tasks:
-        raise Complaint(f"{option} {name}: the command does not run this task again", f"name it with --task {name}")
+        raise CommandError(f"{option} {name}: the command does not run this task again", f"name it with --task {name}")
     return name
 
 
@@ -108,12 +110,12 @@ def _item_of(text: str, items: Sequence[int]) -> tuple[int, str]:
         return int(index), value
     if len(items) == 1:
         return items[0], text
-    raise Complaint(f"--item-input {text}: of which item?", "write for instance: --item 3 --item-input 3='{…}'")
+    raise CommandError(f"--item-input {text}: of which item?", "write for instance: --item 3 --item-input 3='{…}'")
 
 
 def _index(text: str, option: str) -> int:
     if not text.isdigit():
-        raise Complaint(f"{option} {text}: not an index", "items are counted from 0")
+        raise CommandError(f"{option} {text}: not an index", "items are counted from 0")
     return int(text)
 
 
@@ -121,6 +123,6 @@ def _json(text: str, option: str) -> str:
     try:
         return encode_json(decode_json(text))
     except ValueError as problem:
-        raise Complaint(
+        raise CommandError(
             f"{option} is not JSON: {problem}", f"a text needs quotes of its own: {option} '\"done\"'"
         ) from None

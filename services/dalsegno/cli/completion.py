@@ -13,9 +13,9 @@ import typer
 
 from dalsegno.cli.connection import DEFAULT_SERVER, Connection, connect
 from dalsegno.cli.contexts import chosen_name, read_config
-from dalsegno.cli.exits import Complaint
+from dalsegno.cli.execution_view import execution_state
+from dalsegno.cli.exits import CommandError
 from dalsegno.cli.ids import mark_ids
-from dalsegno.cli.picture import execution_state
 from dalsegno.cli.references import LATEST
 from dalsegno.v1 import (
     action_service_pb2,
@@ -25,18 +25,18 @@ from dalsegno.v1 import (
     workflow_service_pb2,
 )
 
-Offer = tuple[str, str]
+Suggestion = tuple[str, str]
 """A word, and what it is."""
 
 _WITHIN_S = 1.0
-_OFFERED = 200
+_SUGGESTED = 200
 
 
-def complete_execution(context: typer.Context, incomplete: str) -> Iterator[Offer]:
+def complete_execution(context: typer.Context, incomplete: str) -> Iterator[Suggestion]:
     """`@latest`, and the newest executions by the end of their ids; by whole ids when the text begins one."""
 
-    async def fetch(connection: Connection) -> list[Offer]:
-        request = execution_service_pb2.ListExecutionsRequest(page_size=_OFFERED)
+    async def fetch(connection: Connection) -> list[Suggestion]:
+        request = execution_service_pb2.ListExecutionsRequest(page_size=_SUGGESTED)
         found = (await connection.executions.ListExecutions(request)).executions
         ends = [each.plain[each.spans[-1].start :] for each in mark_ids([each.id for each in found])]
         offers = [(LATEST, "the newest one")]
@@ -45,7 +45,7 @@ def complete_execution(context: typer.Context, incomplete: str) -> Iterator[Offe
             offers += [(end, told)] + ([(each.id, told)] if len(incomplete) >= len(end) else [])
         return offers
 
-    return _offer(context, incomplete, fetch)
+    return _suggest(context, incomplete, fetch)
 
 
 def complete_state(incomplete: str) -> Iterator[str]:
@@ -55,55 +55,55 @@ def complete_state(incomplete: str) -> Iterator[str]:
             yield name
 
 
-def complete_workflow(context: typer.Context, incomplete: str) -> Iterator[Offer]:
+def complete_workflow(context: typer.Context, incomplete: str) -> Iterator[Suggestion]:
     """The names of stored workflows."""
 
-    async def fetch(connection: Connection) -> list[Offer]:
+    async def fetch(connection: Connection) -> list[Suggestion]:
         namespace = _setting(context, "namespace")
         request = workflow_service_pb2.ListWorkflowsRequest(
-            page_size=_OFFERED, filter=f'namespace="{namespace}" name="{incomplete}"*'
+            page_size=_SUGGESTED, filter=f'namespace="{namespace}" name="{incomplete}"*'
         )
         return [(each.name, each.description) for each in (await connection.workflows.ListWorkflows(request)).workflows]
 
-    return _offer(context, incomplete, fetch)
+    return _suggest(context, incomplete, fetch)
 
 
-def complete_action(context: typer.Context, incomplete: str) -> Iterator[Offer]:
+def complete_action(context: typer.Context, incomplete: str) -> Iterator[Suggestion]:
     """The names of actions that are known."""
 
-    async def fetch(connection: Connection) -> list[Offer]:
+    async def fetch(connection: Connection) -> list[Suggestion]:
         request = action_service_pb2.ListActionsRequest(page_size=1_000)
         return [(each.name, each.description) for each in (await connection.actions.ListActions(request)).actions]
 
-    return _offer(context, incomplete, fetch)
+    return _suggest(context, incomplete, fetch)
 
 
-def complete_environment(context: typer.Context, incomplete: str) -> Iterator[Offer]:
+def complete_environment(context: typer.Context, incomplete: str) -> Iterator[Suggestion]:
     """The names of stored environments."""
 
-    async def fetch(connection: Connection) -> list[Offer]:
-        request = environment_service_pb2.ListEnvironmentsRequest(page_size=_OFFERED)
+    async def fetch(connection: Connection) -> list[Suggestion]:
+        request = environment_service_pb2.ListEnvironmentsRequest(page_size=_SUGGESTED)
         found = (await connection.environments.ListEnvironments(request)).environments
         return [(each.name, each.description) for each in found]
 
-    return _offer(context, incomplete, fetch)
+    return _suggest(context, incomplete, fetch)
 
 
-def complete_context(incomplete: str) -> Iterator[Offer]:
+def complete_context(incomplete: str) -> Iterator[Suggestion]:
     """The names of the contexts in your file."""
     try:
         contexts = read_config().contexts
-    except Complaint:
+    except CommandError:
         return
     for name, each in contexts.items():
         if name.startswith(incomplete):
             yield name, each.server
 
 
-def _offer(
-    context: typer.Context, incomplete: str, fetch: Callable[[Connection], Awaitable[Sequence[Offer]]]
-) -> Iterator[Offer]:
-    async def ask() -> Sequence[Offer]:
+def _suggest(
+    context: typer.Context, incomplete: str, fetch: Callable[[Connection], Awaitable[Sequence[Suggestion]]]
+) -> Iterator[Suggestion]:
+    async def ask() -> Sequence[Suggestion]:
         async with asyncio.timeout(_WITHIN_S), connect(_setting(context, "server") or DEFAULT_SERVER) as connection:
             return await fetch(connection)
 

@@ -95,7 +95,7 @@ def delete(name: Name) -> None:
     if config.current == name:
         config.current = ""
     write_config(config)
-    console().tell(f"deleted {name}")
+    console().print_line(f"deleted {name}")
     if not config.current:
         print_note("no context is in use now: commands take the defaults")
 

@@ -1,4 +1,4 @@
-"""The way to a server: its address, its services, and patience while it is being restarted."""
+"""The way to a server: its address, its services, and retries while it is being restarted."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ import grpc
 from google.protobuf.message import Message
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from dalsegno.cli.away import ERRAND, Patience
-from dalsegno.cli.away import PATIENCE_S as PATIENCE_S
-from dalsegno.cli.exits import UNREACHABLE, Complaint
+from dalsegno.cli.exits import UNREACHABLE, CommandError
 from dalsegno.cli.references import References, completed
+from dalsegno.cli.retries import COMMAND, Retries
+from dalsegno.cli.retries import RETRY_S as RETRY_S
 from dalsegno.rpc.channel import ACTOR_KEY, open_channel
 from dalsegno.v1 import (
     action_service_pb2_grpc,
@@ -62,24 +62,24 @@ class Connection:
 
 
 def check_address(address: str) -> None:
-    """Raises Complaint for what is not the address of a server."""
+    """Raises CommandError for what is not the address of a server."""
     host, _, port = address.rpartition(":")
     is_port = port.isascii() and port.isdigit() and len(port) <= 5 and int(port) <= 65_535
     if not is_port or host.startswith("[") != host.endswith("]"):
-        raise Complaint(f"--server {address}: not of the form HOST:PORT", f"for instance --server {DEFAULT_SERVER}")
+        raise CommandError(f"--server {address}: not of the form HOST:PORT", f"for instance --server {DEFAULT_SERVER}")
 
 
 @asynccontextmanager
 async def connect(address: str, *, is_private: bool = False) -> AsyncIterator[Connection]:
     """A connection to the server at `address`, HOST:PORT."""
     check_address(address)
-    ERRAND.address = address
+    COMMAND.address = address
     async with open_channel(address) as channel:
-        ERRAND.is_connected = lambda: channel.get_state() is grpc.ChannelConnectivity.READY
+        COMMAND.is_connected = lambda: channel.get_state() is grpc.ChannelConnectivity.READY
         yield Connection(address, channel, is_private=is_private)
 
 
-def come_back(connection: Connection, execution_id: str) -> str:
+def follow_hint(connection: Connection, execution_id: str) -> str:
     """What becomes of an execution when its watcher leaves, and how to see it again."""
     if connection.is_private:
         return f"{execution_id} ends here, with the private server that it ran on"
@@ -87,35 +87,35 @@ def come_back(connection: Connection, execution_id: str) -> str:
     return f"{execution_id} continues; follow it with: dalsegno watch {execution_id}{server}"
 
 
-async def ask(method: Unary[Q, A], request: Q, patience_s: float = 0.0) -> A:
-    """Call `method`, and again while it is unavailable for `patience_s` seconds, saying so.
+async def ask(method: Unary[Q, A], request: Q, retry_s: float = 0.0) -> A:
+    """Call `method`, and again while it is unavailable for `retry_s` seconds, saying so.
 
     Only for what may be repeated: reads, and writes with a request id. Raises grpc.aio.AioRpcError.
     """
-    outer = ERRAND.leaving
+    outer = COMMAND.exit_hint
     was_sent = False
-    async with Patience(patience_s) as patience:
+    async with Retries(retry_s) as retries:
         while True:
-            ERRAND.leaving = _doubt(request) or outer  # from now on it may arrive
+            COMMAND.exit_hint = _repeat_hint(request) or outer  # from now on it may arrive
             try:
                 answer = await method(request, timeout=CALL_S, metadata=actor_metadata())
             except grpc.aio.AioRpcError as error:
                 was_sent = was_sent or "failed to connect" not in (error.details() or "")
                 if not was_sent or error.code() not in _UNKNOWN_OUTCOMES:
-                    ERRAND.leaving = outer
+                    COMMAND.exit_hint = outer
                 if error.code() is not grpc.StatusCode.UNAVAILABLE:
                     raise
-                await patience.wait(error)
+                await retries.wait(error)
             else:
-                ERRAND.leaving = outer
-                patience.answered()
+                COMMAND.exit_hint = outer
+                retries.answered()
                 return answer
 
 
 _UNKNOWN_OUTCOMES = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED}
 
 
-def _doubt(request: object) -> str:
+def _repeat_hint(request: object) -> str:
     """What somebody should know who leaves a write that nobody has answered; empty for a read."""
     request_id = getattr(request, "request_id", "")
     if not request_id or getattr(request, "dry_run", False):
@@ -147,9 +147,9 @@ async def is_serving(address: str, within_s: float = 1.0) -> bool:
 
 
 async def wait_until_serving(address: str, within_s: float) -> None:
-    """Return once the server at `address` is ready. Raises Complaint when the time is over."""
+    """Return once the server at `address` is ready. Raises CommandError when the time is over."""
     give_up_at = time.monotonic() + within_s
     while not await is_serving(address):
         if time.monotonic() > give_up_at:
-            raise Complaint(f"the server at {address} did not become ready", exit_code=UNREACHABLE)
+            raise CommandError(f"the server at {address} did not become ready", exit_code=UNREACHABLE)
         await asyncio.sleep(0.05)

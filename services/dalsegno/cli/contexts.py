@@ -17,8 +17,8 @@ import typer
 import yaml
 from typer.core import TyperGroup
 
-from dalsegno.cli.away import ERRAND
-from dalsegno.cli.exits import Complaint
+from dalsegno.cli.exits import CommandError
+from dalsegno.cli.retries import COMMAND
 
 FILE_VARIABLE = "DALSEGNO_CONFIG"
 CONTEXT_VARIABLE = "DALSEGNO_CONTEXT"
@@ -46,11 +46,11 @@ class Config:
     current: str = ""
 
     def find(self, name: str) -> Context:
-        """Raises Complaint when there is none of this name."""
+        """Raises CommandError when there is none of this name."""
         if name not in self.contexts:
             known = ", ".join(self.contexts)
             advice = f"there are {known}" if known else "make one with `dalsegno config set NAME --server HOST:PORT`"
-            raise Complaint(f"there is no context {name}", advice)
+            raise CommandError(f"there is no context {name}", advice)
         return self.contexts[name]
 
 
@@ -62,19 +62,19 @@ def config_file() -> Path:
 
 
 def read_config() -> Config:
-    """The content of the file; empty if there is none. Raises Complaint for another kind of file."""
+    """The content of the file; empty if there is none. Raises CommandError for another kind of file."""
     file = config_file()
     try:
         data = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
     except FileNotFoundError:
         return Config()
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise Complaint(f"{file} cannot be read: {error}", "repair it, or delete it") from None
+        raise CommandError(f"{file} cannot be read: {error}", "repair it, or delete it") from None
     try:
         contexts = {str(name): Context(**_texts(settings)) for name, settings in (data.get("contexts") or {}).items()}
         return Config(contexts, str(data.get("current") or ""))
     except (AttributeError, TypeError) as error:
-        raise Complaint(f"{file} is not a file of `dalsegno config`: {error}", "repair it, or delete it") from None
+        raise CommandError(f"{file} is not a file of `dalsegno config`: {error}", "repair it, or delete it") from None
 
 
 def _texts(settings: Mapping[str, Any] | None) -> dict[str, str]:
@@ -82,7 +82,7 @@ def _texts(settings: Mapping[str, Any] | None) -> dict[str, str]:
 
 
 def write_config(config: Config) -> None:
-    """Replace the file in one step, for its owner only. Raises Complaint."""
+    """Replace the file in one step, for its owner only. Raises CommandError."""
     file = config_file()
     data: dict[str, object] = {"contexts": {name: each.settings for name, each in config.contexts.items()}}
     if config.current:
@@ -93,13 +93,15 @@ def write_config(config: Config) -> None:
             yaml.safe_dump(data, new, sort_keys=False, allow_unicode=True)
         os.replace(new.name, file)
     except OSError as error:
-        raise Complaint(f"{file} cannot be written: {error.strerror}", f"choose another with {FILE_VARIABLE}") from None
+        raise CommandError(
+            f"{file} cannot be written: {error.strerror}", f"choose another with {FILE_VARIABLE}"
+        ) from None
 
 
 def check_name(name: str) -> str:
-    """The name of a context. Raises Complaint."""
+    """The name of a context. Raises CommandError."""
     if not _NAME.fullmatch(name):
-        raise Complaint(f"{name!r} cannot be the name of a context", "it has letters, digits and . _ @ - only")
+        raise CommandError(f"{name!r} cannot be the name of a context", "it has letters, digits and . _ @ - only")
     return name
 
 
@@ -116,13 +118,13 @@ def chosen_name(words: Sequence[str], config: Config) -> str:
 
 
 def take_context(program: object, words: Sequence[str]) -> dict[str, Any]:
-    """The defaults of all commands in the chosen context, in the parser's form. Raises Complaint."""
+    """The defaults of all commands in the chosen context, in the parser's form. Raises CommandError."""
     context = Context()
     if list(words[:1]) != ["config"]:  # a command that repairs the file must work with a broken one
         config = read_config()
         name = chosen_name(words, config)
         context = config.find(name) if name else context
-    ERRAND.namespace = os.environ.get("DALSEGNO_NAMESPACE") or context.namespace
+    COMMAND.namespace = os.environ.get("DALSEGNO_NAMESPACE") or context.namespace
     return _defaults(program, context.settings)
 
 

@@ -9,18 +9,18 @@ from typing import Annotated, Any
 import typer
 
 from dalsegno.cli.advice import advise
-from dalsegno.cli.choices import Typed, rerun_tasks, resume_tasks
+from dalsegno.cli.bulk import Bulk, run_bulk
+from dalsegno.cli.choices import TaskOptions, rerun_tasks, resume_tasks
 from dalsegno.cli.completion import complete_execution
-from dalsegno.cli.connection import DEFAULT_SERVER, PATIENCE_S, Connection, ask
-from dalsegno.cli.exits import ERROR, PAUSED, SUCCESS, Complaint, exit_code_of
-from dalsegno.cli.foresight import left_paused_line, print_foresight
+from dalsegno.cli.connection import DEFAULT_SERVER, RETRY_S, Connection, ask
+from dalsegno.cli.dry_run import left_paused_line, print_dry_run
+from dalsegno.cli.execution_view import execution_state
+from dalsegno.cli.exits import ERROR, PAUSED, SUCCESS, CommandError, exit_code_of
 from dalsegno.cli.inputs import decode_json, encode_json, read_input, read_object
-from dalsegno.cli.many import Many, operate_on_many
 from dalsegno.cli.options import Comment, Expected, Output, RequestId, Server, call, request_id_or_new
 from dalsegno.cli.output import print_message, print_note, short
-from dalsegno.cli.picture import execution_state
 from dalsegno.cli.printing import Format
-from dalsegno.cli.reads import read_execution, read_standing
+from dalsegno.cli.reads import read_execution, read_status
 from dalsegno.cli.references import REFERENCE
 from dalsegno.cli.screen import console
 from dalsegno.cli.watching import watch_to_rest
@@ -135,7 +135,7 @@ def resume(
 ) -> None:
     """Continue what was paused; or, with tasks that failed, run them again, skip them, or leave them."""
     shared = Shared(execution, filter, rate, expected_revision, dry_run, wait, server, comment, request_id, output)
-    typed = Typed(
+    typed = TaskOptions(
         run=task or (), skip=skip or (), leave=leave or (), inputs=input or (), items=item or (),
         item_inputs=item_input or (), results=result or (), reset=reset or (), no_reset=no_reset or (),
         child_failed=child_failed or (),
@@ -172,7 +172,7 @@ def cancel(
             operation_pb2.Terminate(state=_end_state(state), message=message, output=_json(result, "--result"))
         )
     elif state or message or result:
-        raise Complaint("--state, --message and --result go with --terminate")
+        raise CommandError("--state, --message and --result go with --terminate")
     _operate("Cancel", request, shared, wanted=exit_code_of(request.terminate.state or _CANCELLED))
 
 
@@ -211,10 +211,10 @@ def rerun(
     execution, *more = [*([""] if filter else []), *(words or ())] or [""]
     names = [*(tasks or ()), *more]
     if more and not tasks:
-        raise Complaint(f"{' '.join(more)}: more than one execution", "name tasks with --tasks, or use --filter")
+        raise CommandError(f"{' '.join(more)}: more than one execution", "name tasks with --tasks, or use --filter")
     shared = Shared(execution, filter, rate, expected_revision, dry_run, wait, server, comment, request_id, output)
     if failed and names:
-        raise Complaint("--failed begins at all tasks that failed, --tasks at those that it names: give one of them")
+        raise CommandError("--failed begins at all tasks that failed, --tasks at those that it names: give one of them")
     request = messages.RerunExecutionRequest(environment_overlay=_object(env), latest_definition=latest)
     if failed:
         request.start_from = operation_pb2.RERUN_FROM_FAILED
@@ -224,7 +224,7 @@ def rerun(
         input = None
     else:
         request.start_from = operation_pb2.RERUN_FROM_TASKS
-    typed = Typed(
+    typed = TaskOptions(
         run=names, inputs=input or (), items=item or (), item_inputs=item_input or (), reset=reset or (),
         no_reset=no_reset or (), child_failed=child_failed or (),
     )  # fmt: skip
@@ -263,27 +263,27 @@ def _operate(verb: str, request: Any, shared: Shared, *, wanted: int = SUCCESS) 
     `wanted`: the exit code of the end that the operation asks for: waiting for it, that is a success.
     """
     if bool(shared.execution) == bool(shared.filter):
-        raise Complaint("give either the id of an execution or a --filter", "`dalsegno list` shows ids")
+        raise CommandError("give either the id of an execution or a --filter", "`dalsegno list` shows ids")
     request.comment, request.dry_run = shared.comment, shared.dry_run
     request.request_id = request_id_or_new(shared.request_id)
     if shared.filter:
         if shared.wait or shared.expected_revision:
-            raise Complaint("--wait and --expected-revision go with one execution, not with --filter")
-        many = Many(verb, shared.filter, shared.rate, shared.output)
-        raise typer.Exit(call(shared.server, lambda connection: operate_on_many(connection, request, many)))
+            raise CommandError("--wait and --expected-revision go with one execution, not with --filter")
+        bulk = Bulk(verb, shared.filter, shared.rate, shared.output)
+        raise typer.Exit(call(shared.server, lambda connection: run_bulk(connection, request, bulk)))
     request.execution_id, request.expected_revision = shared.execution, shared.expected_revision
     raise typer.Exit(call(shared.server, lambda connection: _operate_on_one(connection, verb, request, shared, wanted)))
 
 
 async def _operate_on_one(connection: Connection, verb: str, request: Any, shared: Shared, wanted: int) -> int:
     method: Callable[..., Any] = getattr(connection.executions, f"{verb}Execution" if verb else "UpdateContext")
-    answer = await ask(method, request, PATIENCE_S)
+    answer = await ask(method, request, RETRY_S)
     if shared.dry_run:
-        print_foresight(shared.output, answer.dry_run, request.execution_id)
+        print_dry_run(shared.output, answer.dry_run, request.execution_id)
         return SUCCESS
     execution: execution_pb2.Execution = answer.execution
     for left in getattr(answer, "left_paused", ()):
-        console(error=True).tell(f"stays PAUSED: {left_paused_line(left)}: choose how it continues")
+        console(error=True).print_line(f"stays PAUSED: {left_paused_line(left)}: choose how it continues")
         print_note(f"dalsegno resume {left.execution_id} --task TASK, or --skip TASK --result JSON")
     if not shared.wait:
         print_moved(shared.output, execution)
@@ -293,7 +293,7 @@ async def _operate_on_one(connection: Connection, verb: str, request: Any, share
     execution = await read_execution(connection, execution.id)
     print_moved(shared.output, execution)
     if shared.output is Format.TABLE:
-        for line in advise(await read_standing(connection, execution), shared.server):
+        for line in advise(await read_status(connection, execution), shared.server):
             print_note(line)
     code = exit_code_of(execution.state)
     return SUCCESS if code == wanted else code or ERROR
@@ -305,7 +305,7 @@ def print_moved(form: Format, execution: execution_pb2.Execution) -> None:
         awaited = ", ".join(each.removeprefix(f"{execution.id}.") for each in execution.waiting_for)
         more = f", and {execution.further_waiting_for} more" if execution.further_waiting_for else ""
         waits = f"  waits for: {short(awaited, 200)}{more}" if awaited else ""
-        console().tell(f"{execution.id}  {execution_state(execution.state)}{waits}")
+        console().print_line(f"{execution.id}  {execution_state(execution.state)}{waits}")
     else:
         print_message(form, execution)
 
@@ -316,7 +316,7 @@ _END_STATES = ("CANCELLED", "SUCCESS", "ERROR")
 
 def _end_state(name: str) -> execution_pb2.ExecutionState.ValueType:
     if name.upper() not in ("", *_END_STATES):
-        raise Complaint(f"--state {name}: none of {', '.join(_END_STATES)}")
+        raise CommandError(f"--state {name}: none of {', '.join(_END_STATES)}")
     return execution_pb2.ExecutionState.Value(f"EXECUTION_STATE_{name.upper() or 'CANCELLED'}")
 
 
@@ -328,7 +328,7 @@ def _json(text: str, option: str) -> str:
     try:
         return text and encode_json(decode_json(text))
     except ValueError as problem:
-        raise Complaint(
+        raise CommandError(
             f"{option} is not JSON: {problem}", f"a text needs quotes of its own: {option} '\"done\"'"
         ) from None
 

@@ -8,11 +8,11 @@ from typing import Annotated
 import typer
 from google.protobuf.duration_pb2 import Duration
 
+from dalsegno.cli.bulk import Bulk, run_bulk
 from dalsegno.cli.completion import complete_execution
-from dalsegno.cli.connection import DEFAULT_SERVER, PATIENCE_S, Connection, ask
-from dalsegno.cli.exits import Complaint
-from dalsegno.cli.finding import OfLabels, OfWorkflow, States, executions_filter
-from dalsegno.cli.many import Many, operate_on_many
+from dalsegno.cli.connection import DEFAULT_SERVER, RETRY_S, Connection, ask
+from dalsegno.cli.exits import CommandError
+from dalsegno.cli.filters import OfLabels, OfWorkflow, States, executions_filter
 from dalsegno.cli.options import Comment, Output, RequestId, Server, call, request_id_or_new
 from dalsegno.cli.printing import Format
 from dalsegno.cli.references import REFERENCE
@@ -50,7 +50,7 @@ def delete(
     chosen = executions_filter(filter, states=states, workflows=workflows, labels=labels, with_children=True)
     is_many = bool(chosen or older_than)
     if is_many == bool(executions):
-        raise Complaint(
+        raise CommandError(
             "give either ids of executions, or --filter, --state, --workflow, --label or --older-than",
             "with --dry-run it only tells which would be deleted",
         )
@@ -59,27 +59,27 @@ def delete(
     )
     if is_many:
         age = read_age(older_than) if older_than else None
-        many = Many("Delete", chosen, rate, output, older_than=age)
-        raise typer.Exit(call(server, lambda connection: operate_on_many(connection, each, many)))
+        bulk = Bulk("Delete", chosen, rate, output, older_than=age)
+        raise typer.Exit(call(server, lambda connection: run_bulk(connection, each, bulk)))
 
     async def remove(connection: Connection) -> None:
         for reference in executions or ():
             each.execution_id, each.request_id = reference, request_id_or_new("")
-            await ask(connection.executions.DeleteExecution, each, PATIENCE_S)
-            console().tell(f"{each.execution_id}  {'would be deleted' if dry_run else 'deleted'}")
+            await ask(connection.executions.DeleteExecution, each, RETRY_S)
+            console().print_line(f"{each.execution_id}  {'would be deleted' if dry_run else 'deleted'}")
 
     call(server, remove)
 
 
 def read_age(text: str) -> Duration:
-    """An age such as 1d12h. Raises Complaint.
+    """An age such as 1d12h. Raises CommandError.
 
     >>> read_age("1d12h").seconds
     129600
     """
     parts = re.findall(r"([0-9]{1,9})([smhdw])", text)
     if not parts or "".join(count + unit for count, unit in parts) != text:
-        raise Complaint(f"--older-than {text}: not an age", "for instance --older-than 30d, or 1d12h")
+        raise CommandError(f"--older-than {text}: not an age", "for instance --older-than 30d, or 1d12h")
     return Duration(seconds=sum(int(count) * _UNITS_S[unit] for count, unit in parts))
 
 

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from dalsegno.cli.exits import ERROR, Complaint
+from dalsegno.cli.exits import ERROR, CommandError
 from dalsegno.cli.inputs import read_document
 from dalsegno.v1 import workflow_service_pb2 as wire
 
@@ -23,11 +23,11 @@ _NAMED = 5
 def read_documents(paths: Iterable[Path], name: str = "") -> list[wire.DefinitionDocument]:
     """Read every file of the paths; a folder means all YAML files in it and below, without hidden ones.
 
-    `name` is for the only file. Raises Complaint for what cannot be read, for nothing and for too much.
+    `name` is for the only file. Raises CommandError for what cannot be read, for nothing and for too much.
     """
     files = list(dict.fromkeys(file for path in paths for file in _files_of(path)))
     if name and len(files) > 1:
-        raise Complaint(f"--name is for one file, and there are {len(files)}")
+        raise CommandError(f"--name is for one file, and there are {len(files)}")
     documents = [wire.DefinitionDocument(file=str(file), text=read_document(file), name=name) for file in files]
     _check_sizes(documents)
     return documents
@@ -38,7 +38,7 @@ def _files_of(path: Path) -> list[Path]:
         return [path]
     found = sorted(_walk(path))
     if not found:
-        raise Complaint(f"there is no YAML file in {path}", f"files end with {' or '.join(SUFFIXES)}")
+        raise CommandError(f"there is no YAML file in {path}", f"files end with {' or '.join(SUFFIXES)}")
     return found
 
 
@@ -51,20 +51,20 @@ def _walk(folder: Path) -> Iterator[Path]:
 
 
 def _check_sizes(documents: Iterable[wire.DefinitionDocument]) -> None:
-    """Raises Complaint, with the largest sizes, for more than a server takes."""
+    """Raises CommandError, with the largest sizes, for more than a server takes."""
     sizes = sorted(((len(each.text.encode()), each.file) for each in documents), reverse=True)
     told = "".join(f"\n  {size:>12,}  {file}" for size, file in sizes[:_NAMED])
     if len(sizes) > _NAMED:
         rest = sizes[_NAMED:]
         told += f"\n  {sum(size for size, _ in rest):>12,}  in {len(rest)} more"
     if sizes[0][0] > DOCUMENT_BYTES_MAX:
-        raise Complaint(
+        raise CommandError(
             f"a definition has at most {DOCUMENT_BYTES_MAX:,} bytes; nothing was sent:{told}",
             "make it smaller: put parts of it into sub-workflows of their own",
         )
     total = sum(size for size, _ in sizes)
     if total > DOCUMENTS_BYTES_MAX:
-        raise Complaint(
+        raise CommandError(
             f"{len(sizes)} files have {total:,} bytes together, and {DOCUMENTS_BYTES_MAX:,} go into one request; "
             f"nothing was sent:{told}",
             "store them in several commands",
@@ -72,7 +72,7 @@ def _check_sizes(documents: Iterable[wire.DefinitionDocument]) -> None:
 
 
 def validate_here(request: wire.ValidateDefinitionsRequest) -> wire.ValidateDefinitionsResponse:
-    """Validate in a separate process that knows only the built-in actions. Raises Complaint."""
+    """Validate in a separate process that knows only the built-in actions. Raises CommandError."""
     ended = subprocess.run(
         [sys.executable, "-m", "dalsegno.api.check"],
         input=request.SerializeToString(),
@@ -81,5 +81,5 @@ def validate_here(request: wire.ValidateDefinitionsRequest) -> wire.ValidateDefi
     )
     if ended.returncode:
         told = ended.stderr.decode(errors="replace").strip()
-        raise Complaint(told or "the definitions cannot be checked", exit_code=2 if ended.returncode == 2 else ERROR)
+        raise CommandError(told or "the definitions cannot be checked", exit_code=2 if ended.returncode == 2 else ERROR)
     return wire.ValidateDefinitionsResponse.FromString(ended.stdout)

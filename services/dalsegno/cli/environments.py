@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from dalsegno.cli.completion import complete_environment
-from dalsegno.cli.connection import DEFAULT_SERVER, PATIENCE_S, Connection, ask
+from dalsegno.cli.connection import DEFAULT_SERVER, RETRY_S, Connection, ask
 from dalsegno.cli.inputs import encode_json, read_input
 from dalsegno.cli.options import (
     Comment,
@@ -62,7 +62,7 @@ def put(
         comment=comment,
         request_id=request_id_or_new(request_id),
     )
-    answer = call(server, lambda connection: ask(connection.environments.PutEnvironment, request, PATIENCE_S))
+    answer = call(server, lambda connection: ask(connection.environments.PutEnvironment, request, RETRY_S))
     print_message(output, answer.environment)
 
 
@@ -75,7 +75,7 @@ def get(
 ) -> None:
     """Show an environment with its values."""
     request = messages.GetEnvironmentRequest(namespace=namespace, name=name)
-    answer = call(server, lambda connection: ask(connection.environments.GetEnvironment, request, PATIENCE_S))
+    answer = call(server, lambda connection: ask(connection.environments.GetEnvironment, request, RETRY_S))
     print_message(output, answer.environment)
 
 
@@ -93,7 +93,7 @@ def list_environments(
             lambda token: ask(
                 connection.environments.ListEnvironments,
                 messages.ListEnvironmentsRequest(page_size=page_size(limit), page_token=token, filter=filter),
-                PATIENCE_S,
+                RETRY_S,
             ),
             lambda page: page.environments,
             limit,
@@ -122,5 +122,5 @@ def delete(
         comment=comment,
         request_id=request_id_or_new(request_id),
     )
-    call(server, lambda connection: ask(connection.environments.DeleteEnvironment, request, PATIENCE_S))
-    console().tell(f"deleted {name}")
+    call(server, lambda connection: ask(connection.environments.DeleteEnvironment, request, RETRY_S))
+    console().print_line(f"deleted {name}")

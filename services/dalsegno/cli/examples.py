@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from dalsegno.cli.exits import Complaint
+from dalsegno.cli.exits import CommandError
 from dalsegno.cli.output import print_note, print_rows
 from dalsegno.cli.printing import Format
 from dalsegno.cli.screen import console
@@ -34,11 +34,11 @@ def find_examples() -> dict[str, Traversable]:
 
 
 def read_example(name: str) -> str:
-    """The text of an example. Raises Complaint when there is none of that name."""
+    """The text of an example. Raises CommandError when there is none of that name."""
     found = find_examples()
     name = name.removesuffix(".yaml")
     if name not in found:
-        raise Complaint(f"there is no example {name}", f"there are: {', '.join(found)}")
+        raise CommandError(f"there is no example {name}", f"there are: {', '.join(found)}")
     return found[name].read_text(encoding="utf-8")
 
 
@@ -79,11 +79,11 @@ def copy(
     texts = {folder / f"{each}.yaml": read_example(each) for each in names}
     there = [str(path) for path in texts if path.exists()]
     if there and not overwrite:
-        raise Complaint(f"there already: {', '.join(there)}", "replace with --overwrite, or name another folder")
+        raise CommandError(f"there already: {', '.join(there)}", "replace with --overwrite, or name another folder")
     for path, text in texts.items():
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
-        console().tell(str(path))
+        console().print_line(str(path))
 
 
 @app.command(epilog="example:  dalsegno examples endpoints")
@@ -99,7 +99,7 @@ def endpoints(
 
     async def serve() -> None:
         async with serve_endpoints(choose_address(listen, "--listen")) as url:
-            console().tell(f"endpoints at {url}; Ctrl-C stops them")
+            console().print_line(f"endpoints at {url}; Ctrl-C stops them")
             await asyncio.Event().wait()
 
     asyncio.run(serve())

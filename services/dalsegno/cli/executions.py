@@ -9,10 +9,11 @@ import typer
 
 from dalsegno.cli.advice import advise
 from dalsegno.cli.completion import complete_execution, complete_workflow
-from dalsegno.cli.connection import DEFAULT_SERVER, PATIENCE_S, Connection, ask
+from dalsegno.cli.connection import DEFAULT_SERVER, RETRY_S, Connection, ask
+from dalsegno.cli.dry_run import print_dry_run
+from dalsegno.cli.execution_view import execution_state, task_state
 from dalsegno.cli.exits import exit_code_of
-from dalsegno.cli.finding import OfLabels, OfWorkflow, Since, States, executions_filter
-from dalsegno.cli.foresight import print_foresight
+from dalsegno.cli.filters import OfLabels, OfWorkflow, Since, States, executions_filter
 from dalsegno.cli.inputs import ANY, TypedInput, encode_json, read_input, read_labels
 from dalsegno.cli.lines import detail_of, subject_of, why
 from dalsegno.cli.options import (
@@ -34,23 +35,22 @@ from dalsegno.cli.options import (
 )
 from dalsegno.cli.output import print_limit, print_message, print_note, print_rows, reason, short
 from dalsegno.cli.paging import page_size, read_pages
-from dalsegno.cli.picture import execution_state, task_state
 from dalsegno.cli.printing import PRINTING, Format
 from dalsegno.cli.reads import (
     ENDED,
     OPEN_READ,
-    Standing,
+    ExecutionStatus,
     read_actions,
     read_all_waits,
     read_execution,
     read_executions,
-    read_standing,
+    read_status,
     read_tasks,
     read_whole,
 )
 from dalsegno.cli.references import REFERENCE
 from dalsegno.cli.screen import console
-from dalsegno.cli.showing import print_standing
+from dalsegno.cli.showing import print_status
 from dalsegno.cli.times import clock, span
 from dalsegno.cli.waits import OPEN_ACTIONS, waiting_of
 from dalsegno.cli.watching import watch_to_rest
@@ -105,13 +105,13 @@ def start(
     async def start_it(connection: Connection) -> messages.StartExecutionResponse:
         types = await types_of_workflow(connection, namespace, name, version) if pairs else ANY
         request.input = typed.text(types)
-        return await ask(connection.executions.StartExecution, request, PATIENCE_S)
+        return await ask(connection.executions.StartExecution, request, RETRY_S)
 
     answer = call(server, start_it)
     if dry_run:
-        print_foresight(output, answer.dry_run, name)
+        print_dry_run(output, answer.dry_run, name)
     elif output is Format.TABLE:
-        console().tell(answer.execution.id)
+        console().print_line(answer.execution.id)
         print_note(f"follow it with: dalsegno watch {answer.execution.id}")
     else:
         print_message(output, answer.execution)
@@ -143,14 +143,14 @@ def list_executions(
         with_children=everything,
     )
 
-    async def fetch_standing(connection: Connection) -> tuple[list[execution_pb2.Execution], dict[str, Standing]]:
+    async def fetch_status(connection: Connection) -> tuple[list[execution_pb2.Execution], dict[str, ExecutionStatus]]:
         found = await read_executions(connection, filter, limit, full=output is not Format.TABLE)
         unsaid = [each for each in found if each.state not in ENDED and not each.state_info]
         is_for_people = output is Format.TABLE and not PRINTING.key
-        standings = await read_all_waits(connection, unsaid[:WAITS_READ] if is_for_people else [])
-        return found, {each.execution.id: each for each in standings}
+        statuses = await read_all_waits(connection, unsaid[:WAITS_READ] if is_for_people else [])
+        return found, {each.execution.id: each for each in statuses}
 
-    found, standings = call(server, fetch_standing)
+    found, statuses = call(server, fetch_status)
     rows = [
         (
             each.id,
@@ -159,7 +159,7 @@ def list_executions(
             clock(each.created_at),
             span(each.started_at, each.ended_at),
             _labels(each),
-            reason(each.state_info, INFO_WIDTH) or _waits(standings.get(each.id)),
+            reason(each.state_info, INFO_WIDTH) or _waits(statuses.get(each.id)),
         )
         for each in found
     ]
@@ -170,16 +170,16 @@ def list_executions(
 def show(execution: ExecutionId, server: Server = DEFAULT_SERVER, output: Output = Format.TABLE) -> None:
     """Show how an execution stands, what it waits for, and its input and output."""
 
-    async def read(connection: Connection) -> Standing:
+    async def read(connection: Connection) -> ExecutionStatus:
         if output is not Format.TABLE or PRINTING.key:
-            return Standing(await read_whole(connection, execution))
-        return await read_standing(connection, await read_execution(connection, execution))
+            return ExecutionStatus(await read_whole(connection, execution))
+        return await read_status(connection, await read_execution(connection, execution))
 
-    standing = call(server, read)
+    status = call(server, read)
     if output is Format.TABLE and not PRINTING.key:
-        print_standing(standing, server)
+        print_status(status, server)
     else:
-        print_message(output, standing.execution)
+        print_message(output, status.execution)
 
 
 def watch(
@@ -196,7 +196,7 @@ def watch(
         execution_id = await connection.references.resolve(execution)
         await watch_to_rest(connection, execution_id, console(), stop_at_pause=stop_at_pause, keep_open=keep_open)
         found = await read_execution(connection, execution_id)
-        for line in advise(await read_standing(connection, found), server):
+        for line in advise(await read_status(connection, found), server):
             print_note(line)
         return found
 
@@ -242,7 +242,7 @@ def history(
                 messages.ListChangesRequest(
                     execution_id=execution, page_size=page_size(limit), page_token=token, after_sequence=after
                 ),
-                PATIENCE_S,
+                RETRY_S,
             ),
             lambda page: page.changes,
             limit,
@@ -278,11 +278,11 @@ def _task_row(task: execution_pb2.TaskExecution, actions: Sequence[ActionExecuti
     )
 
 
-def _waits(standing: Standing | None) -> str:
+def _waits(status: ExecutionStatus | None) -> str:
     """What an execution waits for, the first few of its tasks."""
-    if standing is None:
+    if status is None:
         return ""
-    waits = [f"{task.name}: {waiting}" for task, waiting in standing.waits()]
+    waits = [f"{task.name}: {waiting}" for task, waiting in status.waits()]
     return "; ".join(waits[:_WAITS_TOLD]) + (
         f"; and {len(waits) - _WAITS_TOLD} more" if len(waits) > _WAITS_TOLD else ""
     )

@@ -25,7 +25,7 @@ _EXIT_CODES = {
 }
 
 
-class Complaint(Exception):
+class CommandError(Exception):
     """What a person did that cannot be done, and what to do instead. Printed as it is, without a traceback."""
 
     def __init__(self, message: str, advice: str = "", exit_code: int = USAGE) -> None:

@@ -8,19 +8,19 @@ from dataclasses import replace
 import grpc
 from rich.text import Text
 
-from dalsegno.cli.away import ERRAND
 from dalsegno.cli.clean import one_line, visible, word
-from dalsegno.cli.exits import UNREACHABLE, USAGE, Complaint
+from dalsegno.cli.exits import UNREACHABLE, USAGE, CommandError
 from dalsegno.cli.printing import PRINTING, Format
+from dalsegno.cli.retries import COMMAND
 from dalsegno.cli.screen import console
 from dalsegno.cli.values import document, plain
 from dalsegno.rpc.failure import Failure, read_failure
 
 
-def print_complaint(complaint: Complaint) -> int:
+def print_command_error(error: CommandError) -> int:
     """Print what is wrong and what to do next; return the exit code."""
-    _print_error(str(complaint), complaint.advice, {"code": "USAGE"}, complaint.exit_code)
-    return complaint.exit_code
+    _print_error(str(error), error.advice, {"code": "USAGE"}, error.exit_code)
+    return error.exit_code
 
 
 def print_failure(error: grpc.aio.AioRpcError, server: str) -> int:
@@ -33,8 +33,8 @@ def print_failure(error: grpc.aio.AioRpcError, server: str) -> int:
     if failure.problems:
         failure = replace(failure, message=f"the definition has {_count(len(failure.problems) + failure.left_out)}:")
     exit_code = UNREACHABLE if failure.code in _SERVERS_FAULT else USAGE
-    if exit_code == UNREACHABLE and ERRAND.leaving:
-        details["then"] = ERRAND.leaving
+    if exit_code == UNREACHABLE and COMMAND.exit_hint:
+        details["then"] = COMMAND.exit_hint
     _print_error(str(failure), _advise(failure).format(server=server), details, exit_code)
     if exit_code == UNREACHABLE:
         print_leaving()
@@ -43,8 +43,8 @@ def print_failure(error: grpc.aio.AioRpcError, server: str) -> int:
 
 def print_leaving() -> None:
     """Print what continues after a command that gives up, and how to follow it again."""
-    if ERRAND.leaving and PRINTING.form is Format.TABLE:
-        console(error=True).tell(Text.assemble(("then:  ", "bold"), one_line(ERRAND.leaving)), indent=7)
+    if COMMAND.exit_hint and PRINTING.form is Format.TABLE:
+        console(error=True).print_line(Text.assemble(("then:  ", "bold"), one_line(COMMAND.exit_hint)), indent=7)
 
 
 def print_usage(message: str) -> None:
@@ -136,9 +136,9 @@ def _print_error(message: str, advice: str, details: dict[str, object], exit_cod
         return
     out = console(error=True)
     first, *rest = visible(message).splitlines() or [""]
-    out.tell(Text.assemble(("error: ", "bold red"), first))
+    out.print_line(Text.assemble(("error: ", "bold red"), first))
     for line in rest:
         deep = max(2, len(line) - len(line.lstrip()))
-        out.tell(Text(" " * deep + line.strip()), indent=deep + 2)
+        out.print_line(Text(" " * deep + line.strip()), indent=deep + 2)
     if advice:  # not folded: a command in it is there to be copied
         out.print(Text.assemble(("next:  ", "bold"), one_line(advice)), soft_wrap=True)

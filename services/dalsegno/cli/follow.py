@@ -6,8 +6,8 @@ from collections.abc import AsyncGenerator
 
 import grpc
 
-from dalsegno.cli.away import PATIENCE_S, Patience
 from dalsegno.cli.connection import Connection
+from dalsegno.cli.retries import RETRY_S, Retries
 from dalsegno.v1 import execution_service_pb2 as messages
 
 _TEMPORARY = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED, grpc.StatusCode.UNKNOWN, grpc.StatusCode.INTERNAL}
@@ -19,21 +19,21 @@ async def follow(
     execution_id: str,
     *,
     keep_open: bool = False,
-    patience_s: float = PATIENCE_S,
+    retry_s: float = RETRY_S,
     is_silent: bool = False,
 ) -> AsyncGenerator[messages.WatchExecutionResponse]:
     """A snapshot of the execution in pages, then its changes, until it is at rest (with `keep_open`: for ever).
 
     Goes on from the last resume token when the stream breaks. Raises grpc.aio.AioRpcError when the server refuses, or
-    has not been there for `patience_s` seconds, of which nothing is said if it `is_silent`.
+    has not been there for `retry_s` seconds, of which nothing is said if it `is_silent`.
     """
     request = messages.WatchExecutionRequest(execution_id=execution_id, keep_open=keep_open)
-    async with Patience(patience_s, is_silent=is_silent) as patience:
+    async with Retries(retry_s, is_silent=is_silent) as retries:
         while True:
             try:
                 stream = connection.executions.WatchExecution(request)
                 async for message in stream:
-                    patience.answered()
+                    retries.answered()
                     if message.resume_token:
                         request.resume_token = message.resume_token
                     yield message
@@ -41,4 +41,4 @@ async def follow(
             except grpc.aio.AioRpcError as error:
                 if error.code() not in _TEMPORARY:
                     raise
-                await patience.wait(error)
+                await retries.wait(error)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import yaml
 
-from dalsegno.cli.exits import Complaint
+from dalsegno.cli.exits import CommandError
 from dalsegno.v1 import definition_pb2
 
 
@@ -41,18 +41,18 @@ class TypedInput:
 
     @classmethod
     def of(cls, pairs: Sequence[str] | None, source: str) -> TypedInput:
-        """Read what `-i` and `--input` give. Raises Complaint for what no type allows."""
+        """Read what `-i` and `--input` give. Raises CommandError for what no type allows."""
         for each in pairs or ():
             _split(each)
         return cls(pairs or (), read_object(source) if source else {})
 
     def text(self, types: Types = ANY) -> str:
-        """The JSON text of it all. Raises Complaint for a value that does not fit its type."""
+        """The JSON text of it all. Raises CommandError for a value that does not fit its type."""
         return encode_json({**self.whole, **read_input(self.pairs, "", types)})
 
 
 def read_input(pairs: Iterable[str], source: str, types: Types = ANY) -> dict[str, object]:
-    """The input of `--input source` with each `-i key=value` laid over it. Raises Complaint for what is neither."""
+    """The input of `--input source` with each `-i key=value` laid over it. Raises CommandError for what is neither."""
     return {**(read_object(source) if source else {}), **dict(read_pair(each, types) for each in pairs)}
 
 
@@ -73,17 +73,17 @@ def read_pair(text: str, types: Types = ANY) -> tuple[str, object]:
         try:
             return key, decode_json(value)
         except ValueError as problem:
-            raise Complaint(
+            raise CommandError(
                 f"-i {text}: what follows := is not JSON: {problem}", f"a text is written {key}={value}"
             ) from None
     return key, _fit(key, value, types)
 
 
 def _split(text: str) -> tuple[str, bool, str]:
-    """The key, whether `:=` says that JSON follows, and the value. Raises Complaint."""
+    """The key, whether `:=` says that JSON follows, and the value. Raises CommandError."""
     key, equals, value = text.partition("=")
     if not equals or not key.removesuffix(":"):
-        raise Complaint(
+        raise CommandError(
             f"-i {text}: not of the form key=value",
             "write for instance: -i city=Alderford -i days=3 -i 'tags:=[\"a\"]'",
         )
@@ -91,7 +91,7 @@ def _split(text: str) -> tuple[str, bool, str]:
 
 
 def _fit(key: str, text: str, types: Types) -> object:
-    """The value of a text, of the type that is known for the key. Raises Complaint when it cannot be."""
+    """The value of a text, of the type that is known for the key. Raises CommandError when it cannot be."""
     value, kind = typed_value(text), types.by_name.get(key, "")
     if not kind or _fits(value, kind) or value is None:
         return value
@@ -102,7 +102,7 @@ def _fit(key: str, text: str, types: Types) -> object:
     except ValueError:
         exact = text
     if not _fits(exact, kind):
-        raise Complaint(
+        raise CommandError(
             f"{key}={text}: {types.reason} is {_NAMES[kind]}, and this is {_kind_of(exact)}",
             f"to give it all the same: '{key}:={json.dumps(exact, ensure_ascii=False)}'",
         )
@@ -161,7 +161,7 @@ def read_object(source: str) -> dict[str, object]:
     text, name = _read_text(source)
     value = _read_data(text, name)
     if not isinstance(value, dict):
-        raise Complaint(
+        raise CommandError(
             f"{name} holds {_kind_of(value)}, and an input is an object", 'for instance {"city": "Alderford"}'
         )
     return value
@@ -173,27 +173,29 @@ def read_labels(pairs: Iterable[str]) -> dict[str, str]:
     for text in pairs:
         name, equals, value = text.partition("=")
         if not equals or not name:
-            raise Complaint(f"--label {text}: not of the form name=value", "write for instance: --label team=harbour")
+            raise CommandError(
+                f"--label {text}: not of the form name=value", "write for instance: --label team=harbour"
+            )
         labels[name] = value
     return labels
 
 
 def read_document(path: Path) -> str:
-    """A text file that is not empty, or standard input for `-`. Raises Complaint."""
+    """A text file that is not empty, or standard input for `-`. Raises CommandError."""
     text = read_text(path)
     if not text.strip():
-        raise Complaint(f"{path} is empty", "give the path of a YAML file, or - for standard input")
+        raise CommandError(f"{path} is empty", "give the path of a YAML file, or - for standard input")
     return text
 
 
 def read_text(path: Path) -> str:
-    """A text file, or standard input for `-`. Raises Complaint when it cannot be read, or is not UTF-8."""
+    """A text file, or standard input for `-`. Raises CommandError when it cannot be read, or is not UTF-8."""
     try:
         text = sys.stdin.read() if str(path) == "-" else path.read_text(encoding="utf-8")
         text.encode()  # standard input may have half characters for bytes that are not UTF-8
     except (OSError, UnicodeError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise Complaint(
+        raise CommandError(
             f"{path} cannot be read: {reason}", "give the path of a text file in UTF-8, or - for standard input"
         ) from error
     return text
@@ -208,13 +210,13 @@ def decode_json(text: str) -> object:
 
 
 def encode_json(value: object) -> str:
-    """The JSON text of a value. Raises Complaint for what JSON cannot say (dates in YAML, for instance)."""
+    """The JSON text of a value. Raises CommandError for what JSON cannot say (dates in YAML, for instance)."""
     try:
         text = json.dumps(value, ensure_ascii=False, allow_nan=False)
         text.encode()  # half of a pair of surrogates is no character
         return text
     except (TypeError, ValueError, RecursionError) as error:
-        raise Complaint(
+        raise CommandError(
             f"the input cannot be sent as JSON: {error}", "put quotes round what is meant as a text"
         ) from error
 
@@ -236,13 +238,13 @@ def _read_data(text: str, name: str) -> object:
 
 def _read_yaml(text: str, name: str, problem: ValueError) -> object:
     if name == "--input":
-        raise Complaint(
+        raise CommandError(
             f"--input is not JSON: {problem}", 'mind the shell\'s quotes: --input \'{"city": "Alderford"}\''
         )
     try:
         return yaml.safe_load(text)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise Complaint(f"{name} is neither JSON nor YAML: {error}") from error
+        raise CommandError(f"{name} is neither JSON nor YAML: {error}") from error
 
 
 def _refuse_constant(name: str) -> object:

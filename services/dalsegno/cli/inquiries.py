@@ -10,8 +10,8 @@ from rich.text import Text
 
 from dalsegno.cli.advice import at_server
 from dalsegno.cli.clean import one_line
-from dalsegno.cli.connection import DEFAULT_SERVER, PATIENCE_S, Connection, ask
-from dalsegno.cli.exits import Complaint
+from dalsegno.cli.connection import DEFAULT_SERVER, RETRY_S, Connection, ask
+from dalsegno.cli.exits import CommandError
 from dalsegno.cli.inputs import Types, encode_json, read_input
 from dalsegno.cli.options import Comment, Filter, Limit, Output, RequestId, Server, call, request_id_or_new
 from dalsegno.cli.output import print_limit, print_message, print_note, print_rows
@@ -70,12 +70,12 @@ def answer(
             comment=comment,
             request_id=request_id_or_new(request_id),
         )
-        return (await ask(connection.actions.CompleteAction, request, PATIENCE_S)).action_execution
+        return (await ask(connection.actions.CompleteAction, request, RETRY_S)).action_execution
 
     ended = call(server, complete)
     if output is Format.TABLE and not PRINTING.key:
         state = enum_name(execution_pb2.ActionState.Name(ended.state), "ActionState")
-        console().tell(f"{ended.id}  {state}")
+        console().print_line(f"{ended.id}  {state}")
         print_note(f"follow it with: dalsegno watch {ended.execution_id}{at_server(server)}")
     else:
         print_message(output, ended)
@@ -90,32 +90,34 @@ async def _find(
     else:
         owners = await read_executions(connection, f"{_OPEN_EXECUTIONS} {chosen}".strip())
     found = [
-        (standing.execution, action)
-        for standing in await read_open_actions(connection, owners, "state=RUNNING,PAUSED delegated=true")
-        for action in standing.actions
+        (status.execution, action)
+        for status in await read_open_actions(connection, owners, "state=RUNNING,PAUSED delegated=true")
+        for action in status.actions
         if questions_of(action.action, action.input)
     ]
     return found[:limit] if limit else found
 
 
 async def _asked(connection: Connection, which: str) -> execution_pb2.ActionExecution:
-    """The action that asks. Raises Complaint when an execution asks nothing, or several things."""
+    """The action that asks. Raises CommandError when an execution asks nothing, or several things."""
     if "." in which:
         request = action_service_pb2.GetActionExecutionRequest(action_execution_id=which)
-        return (await ask(connection.actions.GetActionExecution, request, PATIENCE_S)).action_execution
+        return (await ask(connection.actions.GetActionExecution, request, RETRY_S)).action_execution
     found = [action for _, action in await _find(connection, which, "", 0)]
     if not found:
-        raise Complaint(f"{which} asks nothing", "`dalsegno inquiries` lists what is asked")
+        raise CommandError(f"{which} asks nothing", "`dalsegno inquiries` lists what is asked")
     if len(found) > 1:
         ids = ", ".join(each.id for each in found)
-        raise Complaint(f"{which} asks {len(found)} things", f"answer one of them: {ids}")
+        raise CommandError(f"{which} asks {len(found)} things", f"answer one of them: {ids}")
     return found[0]
 
 
 def _read_answer(words: Sequence[str], questions: Sequence[Question], which: str) -> dict[str, object]:
     if not words:
         asked = ", ".join(f"{each.name} ({each})" if each.text else each.name for each in questions)
-        raise Complaint(f"{which} asks for {asked or 'a value'}", f"for instance: dalsegno answer {which} name=VALUE")
+        raise CommandError(
+            f"{which} asks for {asked or 'a value'}", f"for instance: dalsegno answer {which} name=VALUE"
+        )
     if len(words) == 1 and words[0].lstrip()[:1] == "{":
         return read_input((), words[0])
     return read_input(words, "", Types({each.name: each.kind for each in questions if each.kind}))
@@ -125,16 +127,16 @@ def _print_inquiry(
     out: Screen, owner: execution_pb2.Execution, action: execution_pb2.ActionExecution, server: str
 ) -> None:
     name = attempt_name(action.task_name, action.task_number, action.item, action.attempt)
-    out.tell(Text.assemble(action.id, "  ", (one_line(owner.workflow), "bold"), f"  {name}"))
+    out.print_line(Text.assemble(action.id, "  ", (one_line(owner.workflow), "bold"), f"  {name}"))
     until = f", until {due(action.deadline)}" if action.HasField("deadline") else ""
     route = route_of(action.input)
-    out.tell(Text(f"  asked {clock(action.ready_at)}{until}{f', for {route}' if route else ''}"), indent=4)
+    out.print_line(Text(f"  asked {clock(action.ready_at)}{until}{f', for {route}' if route else ''}"), indent=4)
     questions = questions_of(action.action, action.input)
     width = max(len(each.name) for each in questions)
     for each in questions:
         kind = _TYPES.get(each.kind, f"a {each.kind}" if each.kind else "any value")
         told = Text.assemble(f"  {each.name:{width}}  ", each.text, f" ({kind}{'' if each.required else ', or none'})")
-        out.tell(told, indent=width + 4)
+        out.print_line(told, indent=width + 4)
 
 
 def register(app: typer.Typer) -> None:

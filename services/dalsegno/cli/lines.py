@@ -8,8 +8,8 @@ from math import inf
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from dalsegno.cli.clean import one_line
+from dalsegno.cli.execution_view import ExecutionView, Task, execution_state, task_state
 from dalsegno.cli.output import causes, reason
-from dalsegno.cli.picture import Picture, Task, execution_state, task_state
 from dalsegno.cli.times import clock
 from dalsegno.cli.values import enum_name
 from dalsegno.cli.waits import attempt_name, progress_words
@@ -22,7 +22,7 @@ _COMING_TO_REST = {"PAUSING", "CANCELLING"}
 _DETAIL_WIDTH = 2_000
 
 
-class Speaker:
+class LineWriter:
     """Prints the messages of a stream, a line for each change: moves, waits, progress, causes of failures."""
 
     def __init__(self) -> None:
@@ -31,26 +31,26 @@ class Speaker:
         self._waits: dict[int, str] = {}
         self._causes: set[tuple[int, int, str]] = set()
 
-    def lines(self, message: WatchExecutionResponse, picture: Picture) -> Iterator[str]:
-        """The lines of a message that has been laid over the picture."""
+    def lines(self, message: WatchExecutionResponse, view: ExecutionView) -> Iterator[str]:
+        """The lines of a message that has been laid over the view."""
         match message.WhichOneof("content"):
             case "snapshot":
                 yield from _describe_snapshot(message.snapshot)
             case "changes":
                 for change in message.changes.changes:
-                    if self._is_spoken(change, picture):
+                    if self._is_spoken(change, view):
                         yield from describe_change(change)
             case "action_progress":
                 for told in message.action_progress.tasks:
-                    yield from _describe_progress(told, picture)
+                    yield from _describe_progress(told, view)
             case _:
                 pass
-        yield from self._rest(picture)
-        for task in _touched(message, picture):
-            yield from self._progress(task, picture)
-            yield from self._wait(task, picture)
+        yield from self._rest(view)
+        for task in _touched(message, view):
+            yield from self._progress(task, view)
+            yield from self._wait(task, view)
 
-    def _is_spoken(self, change: change_pb2.Change, picture: Picture) -> bool:
+    def _is_spoken(self, change: change_pb2.Change, view: ExecutionView) -> bool:
         match change.WhichOneof("kind"):
             case "execution_moved":
                 return True
@@ -70,25 +70,25 @@ class Speaker:
         self._causes.add(cause)
         return is_new and len(self._causes) <= _CAUSES_MAX
 
-    def _rest(self, picture: Picture) -> Iterator[str]:
+    def _rest(self, view: ExecutionView) -> Iterator[str]:
         """What the execution waits for while it comes to rest."""
-        if (picture.state in _COMING_TO_REST or picture.is_quiet) and picture.awaited != self._awaited:
-            self._awaited = picture.awaited
+        if (view.state in _COMING_TO_REST or view.is_quiet) and view.awaited != self._awaited:
+            self._awaited = view.awaited
             if self._awaited:
-                yield _line(_now(picture), "execution", picture.state, f"waits for: {', '.join(self._awaited)}")
+                yield _line(_now(view), "execution", view.state, f"waits for: {', '.join(self._awaited)}")
 
-    def _progress(self, task: Task, picture: Picture) -> Iterator[str]:
+    def _progress(self, task: Task, view: ExecutionView) -> Iterator[str]:
         """How far a task of many items is, at every tenth of them."""
         done = task.succeeded + task.failed
         tenth = 10 * done // task.items if task.items >= MANY_ITEMS else 0
         if 0 < tenth < 10 and tenth > self._tenths.get((task.number, task.attempt), 0):
             self._tenths[task.number, task.attempt] = tenth
             failed = f", {task.failed} failed" if task.failed else ""
-            yield _line(_now(picture), task.name, task.state, f"{done} of {task.items}{failed}")
+            yield _line(_now(view), task.name, task.state, f"{done} of {task.items}{failed}")
 
-    def _wait(self, task: Task, picture: Picture) -> Iterator[str]:
+    def _wait(self, task: Task, view: ExecutionView) -> Iterator[str]:
         """What a task waits for, once for each thing."""
-        waiting = task.waiting(picture.execution_id, inf if picture.is_quiet else picture.at_s)
+        waiting = task.waiting(view.execution_id, inf if view.is_quiet else view.at_s)
         if not (waiting.delegate or waiting.next_at or waiting.needs_executor):
             return
         waiting.deadline = waiting.deadline if waiting.delegate else None
@@ -98,28 +98,28 @@ class Speaker:
         self._waits[task.number] = key
         told = str(waiting)
         why = f": {reason(task.info, _DETAIL_WIDTH)}" if task.info else ""
-        numbers = waiting.delegate.removeprefix(f"{picture.execution_id}.")
-        yield _line(_now(picture), f"{task.name} {numbers}".rstrip(), task.state, told + why)
+        numbers = waiting.delegate.removeprefix(f"{view.execution_id}.")
+        yield _line(_now(view), f"{task.name} {numbers}".rstrip(), task.state, told + why)
 
 
-def _describe_progress(told: WatchExecutionResponse.TaskProgress, picture: Picture) -> Iterator[str]:
-    task = picture.tasks.get(told.task_number)
+def _describe_progress(told: WatchExecutionResponse.TaskProgress, view: ExecutionView) -> Iterator[str]:
+    task = view.tasks.get(told.task_number)
     if task is not None:
         name = task.name
         if told.HasField("item"):
-            name += f" {told.action_execution_id.removeprefix(f'{picture.execution_id}.')}"
+            name += f" {told.action_execution_id.removeprefix(f'{view.execution_id}.')}"
         yield _line(clock(told.progress.at), name, task.state, progress_words(told.progress))
 
 
 _CAUSES_MAX = 1_000
 
 
-def _touched(message: WatchExecutionResponse, picture: Picture) -> list[Task]:
+def _touched(message: WatchExecutionResponse, view: ExecutionView) -> list[Task]:
     """The tasks that a message is about; one that tells of no changes is about all."""
     if message.WhichOneof("content") != "changes":
-        return list(picture.tasks.values())
+        return list(view.tasks.values())
     numbers = dict.fromkeys(map(_task_number, message.changes.changes))
-    return [picture.tasks[number] for number in numbers if number in picture.tasks]
+    return [view.tasks[number] for number in numbers if number in view.tasks]
 
 
 def _task_number(change: change_pb2.Change) -> int:
@@ -127,8 +127,8 @@ def _task_number(change: change_pb2.Change) -> int:
     return int(getattr(getattr(change, kind), "task_number", 0)) if kind else 0
 
 
-def _now(picture: Picture) -> str:
-    return clock(Timestamp(seconds=int(picture.at_s)))
+def _now(view: ExecutionView) -> str:
+    return clock(Timestamp(seconds=int(view.at_s)))
 
 
 def _describe_snapshot(page: WatchExecutionResponse.Snapshot) -> Iterator[str]:

@@ -24,12 +24,12 @@ from dalsegno.cli import (
     serve,
     workflows,
 )
-from dalsegno.cli.away import ERRAND
+from dalsegno.cli.arguments import add_shared_options, check_words, find_form, move_options
 from dalsegno.cli.contexts import take_context
-from dalsegno.cli.exits import INTERRUPTED, USAGE, Complaint
-from dalsegno.cli.failures import print_complaint, print_leaving, print_usage
+from dalsegno.cli.exits import INTERRUPTED, USAGE, CommandError
+from dalsegno.cli.failures import print_command_error, print_leaving, print_usage
 from dalsegno.cli.printing import PRINTING, Format
-from dalsegno.cli.words import add_shared_options, check_words, find_form, move_options
+from dalsegno.cli.retries import COMMAND
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -91,7 +91,7 @@ app.add_typer(config.app, name="config")
 def main() -> None:
     """Run the command that was typed. What a person did wrong is said in words, never with a traceback."""
     PRINTING.reset()
-    ERRAND.reset()
+    COMMAND.reset()
     program = typer.main.get_command(app)
     add_shared_options(program)
     words = move_options(program, sys.argv[1:])
@@ -103,8 +103,8 @@ def main() -> None:
         if code == INTERRUPTED:  # the parser makes an exit code of Ctrl-C
             print_leaving()
         sys.exit(code)
-    except Complaint as complaint:
-        sys.exit(print_complaint(complaint))
+    except CommandError as error:
+        sys.exit(print_command_error(error))
     except ClickException as error:
         sys.exit(_print_misuse(error))
     except (KeyboardInterrupt, typer.Abort):

@@ -11,7 +11,7 @@ import grpc
 import typer
 
 from dalsegno.cli.completion import complete_environment
-from dalsegno.cli.connection import DEFAULT_SERVER, PATIENCE_S, Connection, ask, connect
+from dalsegno.cli.connection import DEFAULT_SERVER, RETRY_S, Connection, ask, connect
 from dalsegno.cli.failures import print_failure
 from dalsegno.cli.inputs import Types
 from dalsegno.cli.printing import PRINTING, Format
@@ -106,7 +106,7 @@ def call(server: str, work: Callable[[Connection], Awaitable[T]]) -> T:
 async def types_of_workflow(connection: Connection, namespace: str, name: str, version: int = 0) -> Types:
     """The types of the defaults that a stored workflow declares. Raises grpc.aio.AioRpcError."""
     request = workflow_service_pb2.GetWorkflowRequest(namespace=namespace, name=name, version=version)
-    answer = await ask(connection.workflows.GetWorkflow, request, PATIENCE_S)
+    answer = await ask(connection.workflows.GetWorkflow, request, RETRY_S)
     return Types.of_defaults(answer.workflow.parameters)
 
 

@@ -121,12 +121,12 @@ def print_fields(data: Mapping[str, object]) -> None:
     for name, value in data.items():
         label = Text(f"{name:{width}}  ", style="bold")
         if is_block(value):
-            out.tell(Text(name, style="bold"))
-            out.tell_block(pretty(value))
+            out.print_line(Text(name, style="bold"))
+            out.print_block(pretty(value))
         else:
             shown = one_line(value) if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
             style = STYLES.get(shown, "not bold") if name == "state" else "not bold"
-            out.tell(label.append(shown, style=style), indent=width + 2)
+            out.print_line(label.append(shown, style=style), indent=width + 2)
 
 
 def is_block(value: object) -> bool:

@@ -7,11 +7,11 @@ from typing import Annotated
 
 import typer
 
-from dalsegno.cli.connection import DEFAULT_SERVER, PATIENCE_S, Connection, ask
-from dalsegno.cli.exits import ERROR, Complaint
+from dalsegno.cli.connection import DEFAULT_SERVER, RETRY_S, Connection, ask
+from dalsegno.cli.execution_view import execution_state, task_state
+from dalsegno.cli.exits import ERROR, CommandError
 from dalsegno.cli.options import Output, Server, call
 from dalsegno.cli.output import print_value, short
-from dalsegno.cli.picture import execution_state, task_state
 from dalsegno.cli.printing import PRINTING, Format
 from dalsegno.cli.reads import read_actions, read_tasks, read_value, read_whole
 from dalsegno.cli.values import enum_name, pick
@@ -37,19 +37,19 @@ def output(
     """Print one value: a text as it is, anything else as JSON."""
     execution_id, *below = what.split(".")
     if len(below) > 3 or not all(each.isdigit() for each in below[1:]) or not all(below):
-        raise Complaint(f"{what}: not of the form EXECUTION[.TASK[.ITEM[.ATTEMPT]]]", "for instance ID.fetch.3")
+        raise CommandError(f"{what}: not of the form EXECUTION[.TASK[.ITEM[.ATTEMPT]]]", "for instance ID.fetch.3")
     value = json.loads(call(server, lambda connection: _read(connection, execution_id, below)))
     print_value(output, pick(value, PRINTING.key) if PRINTING.key else value, exact=exact)
 
 
 async def _read(connection: Connection, execution_id: str, below: list[str]) -> str:
-    """The value's JSON text. Raises Complaint when there is none."""
+    """The value's JSON text. Raises CommandError when there is none."""
     if not below:
         return _output_of(await read_whole(connection, execution_id))
     number = await _number_of(connection, execution_id, below[0])
     if len(below) == 1:
         request = messages.GetTaskRequest(task_execution_id=f"{execution_id}.{number}")
-        task = (await ask(connection.executions.GetTask, request, PATIENCE_S)).task
+        task = (await ask(connection.executions.GetTask, request, RETRY_S)).task
         if "result" in task.left_out:
             return await read_value(connection, messages.ReadValueRequest(task_execution_id=task.id, field="result"))
         return _result_of(task)
@@ -62,7 +62,7 @@ async def _number_of(connection: Connection, execution_id: str, task: str) -> in
         return int(task)
     found = await read_tasks(connection, execution_id, f"name={json.dumps(task)}")
     if not found:
-        raise Complaint(f"{execution_id} has no task {task}", f"see which there are: dalsegno tasks {execution_id}")
+        raise CommandError(f"{execution_id} has no task {task}", f"see which there are: dalsegno tasks {execution_id}")
     return found[-1].number
 
 
@@ -75,13 +75,13 @@ async def _item_of(connection: Connection, execution_id: str, number: int, numbe
         request = messages.ReadValueRequest(task_execution_id=f"{execution_id}.{number}", field="result")
         results = json.loads(await read_value(connection, request) or "null")
         if attempt or not isinstance(results, list) or item >= len(results):
-            raise Complaint(
+            raise CommandError(
                 f"{execution_id}.{number} has no item {'.'.join(map(str, numbers))}",
                 f"see which there are: dalsegno action attempts {execution_id}.{number}",
             )
         return json.dumps(results[item], ensure_ascii=False)
     get = action_service_pb2.GetActionExecutionRequest(action_execution_id=actions[-1].id)
-    action = (await ask(connection.actions.GetActionExecution, get, PATIENCE_S)).action_execution
+    action = (await ask(connection.actions.GetActionExecution, get, RETRY_S)).action_execution
     if "result" in action.left_out:
         return await read_value(connection, messages.ReadValueRequest(action_execution_id=action.id, field="result"))
     if not action.result:
@@ -102,8 +102,8 @@ def _result_of(task: execution_pb2.TaskExecution) -> str:
     return task.result
 
 
-def _nothing(identity: str, what: str, state: str, why: str) -> Complaint:
-    return Complaint(f"{identity} has no {what}: it is {state}{f', {short(why, 500)}' if why else ''}", "", ERROR)
+def _nothing(identity: str, what: str, state: str, why: str) -> CommandError:
+    return CommandError(f"{identity} has no {what}: it is {state}{f', {short(why, 500)}' if why else ''}", "", ERROR)
 
 
 def register(app: typer.Typer) -> None:

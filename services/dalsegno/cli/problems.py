@@ -15,7 +15,7 @@ _NAMED = 10
 def print_findings(answer: messages.ValidateDefinitionsResponse, files: Sequence[str]) -> None:
     """The problems and the warnings of files, and one line that sums them up."""
     for problem in answer.problems:
-        console().tell(line_of(problem))
+        console().print_line(line_of(problem))
     print_warnings(answer.warnings, answer.further_warnings, error=False)
     names = [*answer.workflows, *answer.actions]
     told = _counted(len(answer.problems) + answer.further_problems, "problem")
@@ -24,15 +24,15 @@ def print_findings(answer: messages.ValidateDefinitionsResponse, files: Sequence
     more = max(0, len(names) - _NAMED) + answer.further_names
     named = ", ".join(names[:_NAMED]) + (f" and {more} more" if more else "")
     summary = f"{told}: {named or _nameless(answer)}"
-    console().tell(summary if len(files) == 1 else f"{len(files)} files: {summary}")
+    console().print_line(summary if len(files) == 1 else f"{len(files)} files: {summary}")
 
 
 def print_warnings(warnings: Iterable[failure_pb2.Problem], further: int = 0, *, error: bool = True) -> None:
     """Warnings; of what is stored, to standard error, beside what the command gives."""
     for warning in warnings:
-        console(error=error).tell(line_of(warning, "warning"))
+        console(error=error).print_line(line_of(warning, "warning"))
     if further:
-        console(error=error).tell(f"and {_counted(further, 'further warning')}")
+        console(error=error).print_line(f"and {_counted(further, 'further warning')}")
 
 
 def line_of(problem: failure_pb2.Problem, kind: str = "") -> str:

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 
 import grpc
 
-from dalsegno.cli.away import PATIENCE_S, Patience
 from dalsegno.cli.connection import Connection, ask
 from dalsegno.cli.paging import page_size, read_pages
+from dalsegno.cli.retries import RETRY_S, Retries
 from dalsegno.cli.waits import OPEN_ACTIONS, OPEN_TASKS, Waiting, waiting_of
 from dalsegno.v1 import action_service_pb2, execution_pb2
 from dalsegno.v1 import execution_service_pb2 as messages
@@ -31,7 +31,7 @@ PAUSES = {execution_pb2.EXECUTION_STATE_PAUSING, execution_pb2.EXECUTION_STATE_P
 
 
 @dataclass(slots=True)
-class Standing:
+class ExecutionStatus:
     """An execution with what it waits for."""
 
     execution: execution_pb2.Execution
@@ -58,7 +58,7 @@ class Standing:
 async def read_execution(connection: Connection, execution_id: str) -> execution_pb2.Execution:
     """An execution with all its values. Raises grpc.aio.AioRpcError."""
     request = messages.GetExecutionRequest(execution_id=execution_id)
-    return (await ask(connection.executions.GetExecution, request, PATIENCE_S)).execution
+    return (await ask(connection.executions.GetExecution, request, RETRY_S)).execution
 
 
 async def read_whole(connection: Connection, execution_id: str) -> execution_pb2.Execution:
@@ -76,59 +76,61 @@ async def read_whole(connection: Connection, execution_id: str) -> execution_pb2
 
 async def read_value(connection: Connection, request: messages.ReadValueRequest) -> str:
     """The JSON text of one value, read in pieces; empty when there is none. Raises grpc.aio.AioRpcError."""
-    async with Patience() as patience:
+    async with Retries() as retries:
         while True:
             pieces = []
             try:
                 async for message in connection.executions.ReadValue(request):
-                    patience.answered()
+                    retries.answered()
                     pieces.append(message.piece)
                 return "".join(pieces)
             except grpc.aio.AioRpcError as error:
                 if error.code() is not grpc.StatusCode.UNAVAILABLE:
                     raise
-                await patience.wait(error)
+                await retries.wait(error)
 
 
-async def read_waits(connection: Connection, execution: execution_pb2.Execution) -> Standing:
+async def read_waits(connection: Connection, execution: execution_pb2.Execution) -> ExecutionStatus:
     """What an execution waits for; of one that has ended that is nothing, and nothing is asked."""
-    standing = Standing(execution)
+    status = ExecutionStatus(execution)
     if execution.state not in ENDED:
-        standing.tasks = await read_tasks(connection, execution.id, OPEN_TASKS, OPEN_READ)
-        standing.actions = await read_actions(connection, execution.id, OPEN_ACTIONS, OPEN_READ)
-    return standing
+        status.tasks = await read_tasks(connection, execution.id, OPEN_TASKS, OPEN_READ)
+        status.actions = await read_actions(connection, execution.id, OPEN_ACTIONS, OPEN_READ)
+    return status
 
 
-async def read_standing(connection: Connection, execution: execution_pb2.Execution) -> Standing:
+async def read_status(connection: Connection, execution: execution_pb2.Execution) -> ExecutionStatus:
     """What an execution waits for, what has failed, and why it is paused."""
-    standing = await read_waits(connection, execution)
+    status = await read_waits(connection, execution)
     has_failed = any(each.state == execution_pb2.TASK_STATE_ERROR for each in execution.task_counts)
     if has_failed and execution.state not in ENDED:
         failed = await read_tasks(connection, execution.id, _FAILED_TASKS, OPEN_READ)
-        standing.failed = [each for each in failed if not each.error_handled]
+        status.failed = [each for each in failed if not each.error_handled]
     if execution.state in PAUSES:
-        standing.is_paused_by_request = await _is_paused_by_request(connection, execution)
-    return standing
+        status.is_paused_by_request = await _is_paused_by_request(connection, execution)
+    return status
 
 
 async def read_open_actions(
     connection: Connection, executions: Sequence[execution_pb2.Execution], chosen: str
-) -> list[Standing]:
+) -> list[ExecutionStatus]:
     """Of each execution only the actions that the filter chooses, a few executions at once."""
     turns = asyncio.Semaphore(_AT_ONCE)
 
-    async def read(execution: execution_pb2.Execution) -> Standing:
+    async def read(execution: execution_pb2.Execution) -> ExecutionStatus:
         async with turns:
-            return Standing(execution, actions=await read_actions(connection, execution.id, chosen))
+            return ExecutionStatus(execution, actions=await read_actions(connection, execution.id, chosen))
 
     return list(await asyncio.gather(*map(read, executions)))
 
 
-async def read_all_waits(connection: Connection, executions: Sequence[execution_pb2.Execution]) -> list[Standing]:
+async def read_all_waits(
+    connection: Connection, executions: Sequence[execution_pb2.Execution]
+) -> list[ExecutionStatus]:
     """What several executions wait for, a few asked at once."""
     turns = asyncio.Semaphore(_AT_ONCE)
 
-    async def read(execution: execution_pb2.Execution) -> Standing:
+    async def read(execution: execution_pb2.Execution) -> ExecutionStatus:
         async with turns:
             return await read_waits(connection, execution)
 
@@ -143,7 +145,7 @@ async def read_executions(
         lambda token: ask(
             connection.executions.ListExecutions,
             messages.ListExecutionsRequest(page_size=page_size(limit), page_token=token, filter=chosen, full=full),
-            PATIENCE_S,
+            RETRY_S,
         ),
         lambda page: page.executions,
         limit,
@@ -160,7 +162,7 @@ async def read_tasks(
             messages.ListTasksRequest(
                 execution_id=execution_id, page_size=page_size(limit), page_token=token, filter=chosen, full=full
             ),
-            PATIENCE_S,
+            RETRY_S,
         ),
         lambda page: page.tasks,
         limit,
@@ -182,7 +184,7 @@ async def read_actions(
                 filter=chosen,
                 full=True,
             ),
-            PATIENCE_S,
+            RETRY_S,
         ),
         lambda page: page.action_executions,
         limit,
@@ -195,7 +197,7 @@ async def _is_paused_by_request(connection: Connection, execution: execution_pb2
         execution_id=execution.id, after_sequence=max(0, execution.revision - _LAST_CHANGES), page_size=_LAST_CHANGES
     )
     is_asked = False
-    for change in (await ask(connection.executions.ListChanges, request, PATIENCE_S)).changes:
+    for change in (await ask(connection.executions.ListChanges, request, RETRY_S)).changes:
         if change.WhichOneof("kind") == "execution_moved":
             pauses = change.execution_moved.state in PAUSES
             is_asked = pauses and (is_asked or change.cause.startswith("pause"))

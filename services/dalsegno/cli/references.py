@@ -14,10 +14,10 @@ from typing import Any, TypeVar, cast
 import grpc
 from google.protobuf.message import Message
 
-from dalsegno.cli.away import ERRAND
-from dalsegno.cli.exits import Complaint
+from dalsegno.cli.execution_view import execution_state
+from dalsegno.cli.exits import CommandError
 from dalsegno.cli.ids import SHORT_MIN
-from dalsegno.cli.picture import execution_state
+from dalsegno.cli.retries import COMMAND
 from dalsegno.cli.times import clock
 from dalsegno.v1 import execution_pb2
 from dalsegno.v1 import execution_service_pb2 as messages
@@ -43,7 +43,7 @@ class References:
         self._known: dict[str, str] = {}
 
     async def resolve(self, reference: str) -> str:
-        """The whole id; other texts are returned unchanged. Raises Complaint, grpc.aio.AioRpcError."""
+        """The whole id; other texts are returned unchanged. Raises CommandError, grpc.aio.AioRpcError."""
         head, dot, rest = reference.partition(".")
         if head != LATEST and (len(head) >= _WHOLE or not _END.fullmatch(head)):
             return reference
@@ -59,22 +59,24 @@ class References:
                 setattr(request, field, await self.resolve(reference))
 
     async def _latest(self) -> str:
-        found = await self._list("parent=" + (f' namespace="{ERRAND.namespace}"' if ERRAND.namespace else ""), 1)
+        found = await self._list("parent=" + (f' namespace="{COMMAND.namespace}"' if COMMAND.namespace else ""), 1)
         if not found:
-            raise Complaint(f"{LATEST}: there is no execution yet", "start one with `dalsegno start`")
+            raise CommandError(f"{LATEST}: there is no execution yet", "start one with `dalsegno start`")
         return found[0].id
 
     async def _ending(self, end: str) -> str:
         if len(end) < SHORT_MIN:
-            raise Complaint(
+            raise CommandError(
                 f"{end}: too short for the end of an id", f"give {SHORT_MIN} or more of its last characters"
             )
         found = await self._list(f"id=*{end}", _NAMED + 1)
         if not found:
-            raise Complaint(f"{end}: no execution has an id with this end", "`dalsegno list` shows ids")
+            raise CommandError(f"{end}: no execution has an id with this end", "`dalsegno list` shows ids")
         if len(found) > 1:
             shown = "".join(f"\n  {_line(each)}" for each in found[:_NAMED])
-            raise Complaint(f"{end}: more than one execution has an id with this end:{shown}", "give more characters")
+            raise CommandError(
+                f"{end}: more than one execution has an id with this end:{shown}", "give more characters"
+            )
         return found[0].id
 
     async def _list(self, filter: str, size: int) -> Sequence[execution_pb2.Execution]:

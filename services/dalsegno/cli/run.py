@@ -13,8 +13,9 @@ import typer
 from rich.text import Text
 
 from dalsegno.cli.advice import advise
-from dalsegno.cli.connection import DEFAULT_SERVER, PATIENCE_S, Connection, ask, connect
-from dalsegno.cli.exits import Complaint, exit_code_of
+from dalsegno.cli.connection import DEFAULT_SERVER, RETRY_S, Connection, ask, connect
+from dalsegno.cli.execution_view import execution_state
+from dalsegno.cli.exits import CommandError, exit_code_of
 from dalsegno.cli.failures import print_failure
 from dalsegno.cli.inputs import ANY, TypedInput, Types, encode_json, read_document, read_input, read_labels
 from dalsegno.cli.options import (
@@ -31,10 +32,9 @@ from dalsegno.cli.options import (
     types_of_workflow,
 )
 from dalsegno.cli.output import print_message, print_note, state_text
-from dalsegno.cli.picture import execution_state
 from dalsegno.cli.printing import PRINTING, Format
 from dalsegno.cli.problems import print_warnings
-from dalsegno.cli.reads import read_standing, read_whole
+from dalsegno.cli.reads import read_status, read_whole
 from dalsegno.cli.screen import console
 from dalsegno.cli.serving import is_there, private_server, unless_failing
 from dalsegno.cli.showing import print_capped
@@ -100,7 +100,7 @@ async def _run(server: str, plan: Plan) -> int:
     if server or await is_there(DEFAULT_SERVER):
         return await run_at(server or DEFAULT_SERVER, plan, private=False)
     if not plan.definition.documents:
-        raise Complaint(
+        raise CommandError(
             f"no server at {DEFAULT_SERVER}, so there are no stored workflows",
             "start one with `dalsegno serve`, name one with --server, or give a YAML file",
         )
@@ -121,7 +121,7 @@ async def run_at(address: str, plan: Plan, *, private: bool) -> int:
 async def _run_to_rest(connection: Connection, plan: Plan, *, private: bool) -> int:
     start, output = plan.start, plan.output
     if plan.definition.documents:
-        stored = await ask(connection.workflows.CreateDefinitions, plan.definition, PATIENCE_S)
+        stored = await ask(connection.workflows.CreateDefinitions, plan.definition, RETRY_S)
         print_warnings(stored.warnings, stored.further_warnings)
         start.workflow = start.workflow or _first_workflow(stored)
         types = next(
@@ -130,7 +130,7 @@ async def _run_to_rest(connection: Connection, plan: Plan, *, private: bool) -> 
     else:
         types = await types_of_workflow(connection, start.namespace, start.workflow) if plan.typed.pairs else ANY
     start.input = plan.typed.text(types)
-    started = (await ask(connection.executions.StartExecution, start, PATIENCE_S)).execution
+    started = (await ask(connection.executions.StartExecution, start, RETRY_S)).execution
     # Whoever wants the result for a program gets nothing else on standard output.
     out = console(error=output is not Format.TABLE)
     await watch_to_rest(connection, started.id, out, stop_at_pause=True)
@@ -142,7 +142,7 @@ async def _run_to_rest(connection: Connection, plan: Plan, *, private: bool) -> 
     if private and execution.state == execution_pb2.EXECUTION_STATE_PAUSED:
         print_note("it ends here, because its server was private; under `dalsegno serve` it could be resumed")
     elif not private:
-        for line in advise(await read_standing(connection, execution), connection.address):
+        for line in advise(await read_status(connection, execution), connection.address):
             print_note(line)
     return exit_code_of(execution.state)
 
@@ -159,14 +159,14 @@ def print_end(execution: execution_pb2.Execution, *, private: bool) -> None:
     out.print(Text.assemble("state   ", state_text(execution_state(execution.state)), f" after {took}" if took else ""))
     if execution.state_info:
         first, *rest = execution.state_info.splitlines()
-        out.tell(f"reason  {first}", indent=8)
+        out.print_line(f"reason  {first}", indent=8)
         for line in rest:
-            out.tell_block(line, indent=8)
+            out.print_block(line, indent=8)
     if not execution.output:
         return
     shown = pretty(plain(execution)["output"])
     if "\n" not in shown:
-        out.tell(f"output  {shown}", indent=8)
+        out.print_line(f"output  {shown}", indent=8)
         return
     out.print("output")
     print_capped(out, shown, _LINES_MAX, "-o json prints all" if private else f"dalsegno output {execution.id}")
@@ -174,7 +174,7 @@ def print_end(execution: execution_pb2.Execution, *, private: bool) -> None:
 
 def _first_workflow(stored: workflow_service_pb2.CreateDefinitionsResponse) -> str:
     if not stored.workflows:
-        raise Complaint(
+        raise CommandError(
             "the file defines actions only, no workflow",
             "store them with `dalsegno workflow create`, and run a workflow that uses them",
         )

@@ -46,14 +46,14 @@ class Screen(Console):
         else:
             self.file.write(visible(line.plain) + "\n")
 
-    def tell(self, text: str | Text, indent: int = 2) -> None:
+    def print_line(self, text: str | Text, indent: int = 2) -> None:
         """Print one line; where it is folded, what follows stands `indent` cells to the right, as no line begins."""
         told = Text(one_line(text)) if isinstance(text, str) else text.copy()
         told.plain = one_line(told.plain)
         for number, part in enumerate(fold(told, self.fold_width, indent)):
             self.put(part if number else part[indent:])
 
-    def tell_block(self, text: str, indent: int = 2) -> None:
+    def print_block(self, text: str, indent: int = 2) -> None:
         """Print a text of many lines, all of them `indent` cells to the right."""
         for line in visible(text).rstrip("\n").split("\n"):
             for part in fold(Text(line), self.fold_width, indent):

@@ -15,7 +15,7 @@ from dalsegno.cli.connection import DEFAULT_SERVER
 from dalsegno.cli.output import print_note
 from dalsegno.cli.permissions import Permission
 from dalsegno.cli.screen import console
-from dalsegno.cli.serving import Site, default_data, plan_site, running
+from dalsegno.cli.serving import ServerConfig, default_data, plan_server, running
 from dalsegno.cli.supervisor import Supervisor
 
 ENGINE = "127.0.0.1:7701"
@@ -81,7 +81,7 @@ def serve(
     verbose: Verbose = False,
 ) -> None:
     """Run a server on this machine until Ctrl-C: engine, executor and api, each a process, started again if it dies."""
-    site = plan_site(
+    config = plan_server(
         data or default_data(),
         listen,
         engine_listen,
@@ -90,18 +90,18 @@ def serve(
         logs=not verbose,
         insecure=insecure,
         allow=[each.value for each in allow or ()],
-        tell=print_note,
+        report=print_note,
     )
-    asyncio.run(_serve(site))
+    asyncio.run(_serve(config))
 
 
-async def _serve(site: Site) -> None:
+async def _serve(config: ServerConfig) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         loop.add_signal_handler(number, stop.set)
     stopped = asyncio.create_task(stop.wait())
-    started = asyncio.create_task(_keep_up(site, stopped))
+    started = asyncio.create_task(_keep_up(config, stopped))
     await asyncio.wait([stopped, started], return_when=asyncio.FIRST_COMPLETED)
     if not started.done() and stop.is_set():
         print_note("stopping")
@@ -109,24 +109,24 @@ async def _serve(site: Site) -> None:
     print_note("stopped; what was not finished goes on when it is started again")
 
 
-async def _keep_up(site: Site, stopped: asyncio.Task[bool]) -> None:
-    async with running(site, print_note) as supervisor:
-        _introduce(site, supervisor)
+async def _keep_up(config: ServerConfig, stopped: asyncio.Task[bool]) -> None:
+    async with running(config, print_note) as supervisor:
+        _introduce(config, supervisor)
         await stopped
 
 
-def _introduce(site: Site, supervisor: Supervisor) -> None:
+def _introduce(config: ServerConfig, supervisor: Supervisor) -> None:
     pids = {child.service.name: child.pid for child in supervisor.children}
     out = console()
     out.print(
-        f"api       {site.listen:21}  pid {pids['api']:<7}  clients: dalsegno --help, any gRPC client", markup=False
+        f"api       {config.listen:21}  pid {pids['api']:<7}  clients: dalsegno --help, any gRPC client", markup=False
     )
-    out.print(f"engine    {site.engine:21}  pid {pids['engine']:<7}  executors connect here", markup=False)
-    allowed = f", also {', '.join(site.allow)}" if site.allow else ""
+    out.print(f"engine    {config.engine:21}  pid {pids['engine']:<7}  executors connect here", markup=False)
+    allowed = f", also {', '.join(config.allow)}" if config.allow else ""
     out.print(f"executor  {'(executor-1)':21}  pid {pids['executor']:<7}  runs the actions{allowed}", markup=False)
-    out.print(f"data      {site.data}", markup=False)
-    if site.logs is not None:
-        out.print(f"logs      {site.logs}", markup=False)
+    out.print(f"data      {config.data}", markup=False)
+    if config.logs is not None:
+        out.print(f"logs      {config.logs}", markup=False)
     out.print("ready; Ctrl-C stops it")
     sys.stdout.flush()
 

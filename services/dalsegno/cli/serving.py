@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from dalsegno.cli.connection import is_serving, wait_until_serving
-from dalsegno.cli.exits import UNREACHABLE, Complaint
+from dalsegno.cli.exits import UNREACHABLE, CommandError
 from dalsegno.cli.supervisor import Service, Supervisor, choose_address
 from dalsegno.rpc.server import INSTEAD, OPEN_TO_ALL, is_local
 
@@ -29,7 +29,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class Site:
+class ServerConfig:
     """Where one server keeps its things and listens."""
 
     data: Path
@@ -63,7 +63,7 @@ class Site:
         )
 
 
-def plan_site(
+def plan_server(
     data: Path,
     listen: str,
     engine: str,
@@ -73,25 +73,25 @@ def plan_site(
     logs: bool = True,
     insecure: bool = False,
     allow: Sequence[str] = (),
-    tell: Callable[[str], None] = lambda told: None,
-) -> Site:
-    """A site in the folder `data`, which is made if it is not there, for its owner only.
+    report: Callable[[str], None] = lambda told: None,
+) -> ServerConfig:
+    """A config in the folder `data`, which is made if it is not there, for its owner only.
 
-    `tell` gets what its owner should know. Raises Complaint for what cannot be.
+    `report` gets what its owner should know. Raises CommandError for what cannot be.
     """
     listen, engine = choose_address(listen, "--listen"), choose_address(engine, "--engine-listen")
     for address, option in ((listen, "--listen"), (engine, "--engine-listen")):
-        _check_reach(address, option, insecure, tell)
+        _check_reach(address, option, insecure, report)
     try:
         data.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
-        _close_to_others(data, tell)
+        _close_to_others(data, report)
         folder = data / "logs"
         folder.mkdir(exist_ok=True)
     except OSError as error:
-        raise Complaint(
+        raise CommandError(
             f"the data folder {data} cannot be made: {error.strerror}", "choose another with --data DIR"
         ) from None
-    return Site(
+    return ServerConfig(
         data=data,
         listen=listen,
         engine=engine,
@@ -103,26 +103,26 @@ def plan_site(
     )
 
 
-def _close_to_others(folder: Path, tell: Callable[[str], None]) -> None:
+def _close_to_others(folder: Path, report: Callable[[str], None]) -> None:
     """Let nobody but its owner into the data folder, and say so when others could get in before."""
     found = folder.stat()
     if not found.st_mode & 0o077:
         return
     was = f"{folder} is open to others (mode {stat.S_IMODE(found.st_mode):04o})"
     if found.st_uid != os.geteuid() or found.st_mode & stat.S_ISVTX:
-        tell(f"{was}, and is not ours to close: choose a folder of your own with --data DIR")
+        report(f"{was}, and is not ours to close: choose a folder of your own with --data DIR")
     else:
         folder.chmod(FOLDER_MODE)
-        tell(f"{was}: now it is for its owner only")
+        report(f"{was}: now it is for its owner only")
 
 
-def _check_reach(address: str, option: str, insecure: bool, tell: Callable[[str], None]) -> None:
+def _check_reach(address: str, option: str, insecure: bool, report: Callable[[str], None]) -> None:
     """Other machines reach us only where somebody has said that they shall."""
     if is_local(address):
         return
     if not insecure:
-        raise Complaint(f"{option} {address}: {OPEN_TO_ALL}", INSTEAD)
-    tell(f"{address} is open to whoever can reach it: {OPEN_TO_ALL}")
+        raise CommandError(f"{option} {address}: {OPEN_TO_ALL}", INSTEAD)
+    report(f"{address} is open to whoever can reach it: {OPEN_TO_ALL}")
 
 
 def default_data() -> Path:
@@ -133,19 +133,19 @@ def default_data() -> Path:
 
 
 @asynccontextmanager
-async def running(site: Site, tell: Callable[[str], None]) -> AsyncIterator[Supervisor]:
-    """The services of a site, ready when the block begins and stopped when it ends. Raises Complaint."""
-    supervisor = Supervisor(site.services(), tell)
+async def running(config: ServerConfig, report: Callable[[str], None]) -> AsyncIterator[Supervisor]:
+    """The services of a config, ready when the block begins and stopped when it ends. Raises CommandError."""
+    supervisor = Supervisor(config.services(), report)
     supervisor.start()
     try:
-        await unless_failing(supervisor, _wait_until_ready(site))
+        await unless_failing(supervisor, _wait_until_ready(config))
         yield supervisor
     finally:
         await supervisor.stop()
 
 
 async def unless_failing(supervisor: Supervisor, work: Coroutine[Any, Any, T]) -> T:
-    """Do the work, which needs the services. Raises Complaint, with the end of its log, when one does not stay up."""
+    """Do work that needs the services. Raises CommandError with the end of a log if one fails."""
     working, failing = asyncio.create_task(work), asyncio.create_task(supervisor.wait_for_failing())
     try:
         await asyncio.wait([working, failing], return_when=asyncio.FIRST_COMPLETED)
@@ -157,19 +157,19 @@ async def unless_failing(supervisor: Supervisor, work: Coroutine[Any, Any, T]) -
         failing.cancel()
 
 
-async def _wait_until_ready(site: Site) -> None:
-    for address in (site.engine, site.listen):
+async def _wait_until_ready(config: ServerConfig) -> None:
+    for address in (config.engine, config.listen):
         await wait_until_serving(address, READY_S)
 
 
-def _explain(service: Service) -> Complaint:
+def _explain(service: Service) -> CommandError:
     """Which service fails, with the end of its log: what a person would look for next."""
     message = f"the {service.name} does not stay up"
     if service.log is None:
-        return Complaint(message, exit_code=UNREACHABLE)
+        return CommandError(message, exit_code=UNREACHABLE)
     lines = service.log.read_text(encoding="utf-8", errors="replace").splitlines()[-_LOG_TAIL_LINES:]
     told = "\n".join(f"  {line}" for line in lines)
-    return Complaint(f"{message}; its log ends with:\n{told}", exit_code=UNREACHABLE)
+    return CommandError(f"{message}; its log ends with:\n{told}", exit_code=UNREACHABLE)
 
 
 @contextmanager
@@ -191,14 +191,14 @@ class PrivateServer:
 
 
 @asynccontextmanager
-async def private_server(tell: Callable[[str], None]) -> AsyncIterator[PrivateServer]:
-    """A server of our own, on free ports, with its data in a folder that is gone afterwards. Raises Complaint."""
+async def private_server(report: Callable[[str], None]) -> AsyncIterator[PrivateServer]:
+    """A server of our own, on free ports, with its data in a folder that is gone afterwards. Raises CommandError."""
     # As Ctrl-C, which cancels whatever runs and lets it tidy up.
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, signal.raise_signal, signal.SIGINT)
     with temporary_folder() as folder:
-        site = plan_site(folder, "127.0.0.1:0", "127.0.0.1:0")
-        async with running(site, tell) as supervisor:
-            yield PrivateServer(site.listen, supervisor)
+        config = plan_server(folder, "127.0.0.1:0", "127.0.0.1:0")
+        async with running(config, report) as supervisor:
+            yield PrivateServer(config.listen, supervisor)
 
 
 async def is_there(address: str) -> bool:

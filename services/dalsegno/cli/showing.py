@@ -9,9 +9,9 @@ from rich.text import Text
 
 from dalsegno.cli.advice import advise
 from dalsegno.cli.clean import one_line
+from dalsegno.cli.execution_view import execution_state, task_state
 from dalsegno.cli.output import STYLES, causes, is_block, print_note, reason
-from dalsegno.cli.picture import execution_state, task_state
-from dalsegno.cli.reads import OPEN_READ, Standing
+from dalsegno.cli.reads import OPEN_READ, ExecutionStatus
 from dalsegno.cli.screen import Screen, console
 from dalsegno.cli.times import clock, due, span
 from dalsegno.cli.values import enum_name, plain, pretty
@@ -27,42 +27,42 @@ _LINE_CHARACTERS = 100
 """So many lines of one value are shown; the rest is named."""
 
 
-def print_standing(standing: Standing, server: str) -> None:
+def print_status(status: ExecutionStatus, server: str) -> None:
     """Print an execution as text, and the next step."""
     out = console()
-    execution = standing.execution
+    execution = status.execution
     state = execution_state(execution.state)
     style = STYLES.get(state, "")
-    out.tell(Text.assemble((one_line(execution.workflow), "bold"), "  ", (state, style), "  ", execution.id))
-    for name, text in _facts(standing):
+    out.print_line(Text.assemble((one_line(execution.workflow), "bold"), "  ", (state, style), "  ", execution.id))
+    for name, text in _facts(status):
         _print_fact(out, name, text)
-    _print_failed(out, standing)
-    print_waits(out, standing)
+    _print_failed(out, status)
+    print_waits(out, status)
     for name in ("input", "output", "errors", "params"):
         _print_value(out, execution, name)
     for name, text in _origin(execution):
         _print_fact(out, name, text)
-    for line in advise(standing, server):
+    for line in advise(status, server):
         print_note(line)
 
 
-def _print_failed(out: Screen, standing: Standing) -> None:
+def _print_failed(out: Screen, status: ExecutionStatus) -> None:
     """Print the failed tasks of an execution that has not ended, a line for each cause."""
-    for task in standing.failed[:_FAILED_SHOWN]:
+    for task in status.failed[:_FAILED_SHOWN]:
         first, *more = causes(task.state_info) or [reason(task.state_info, _REASON_WIDTH)]
         _print_fact(out, "failed", "\n".join([f"{one_line(task.name)}: {first}", *more]))
-    if len(standing.failed) > _FAILED_SHOWN:
-        rest = f"dalsegno tasks {standing.execution.id} --filter state=ERROR"
-        _print_fact(out, "failed", f"… and {len(standing.failed) - _FAILED_SHOWN} more: {rest}")
+    if len(status.failed) > _FAILED_SHOWN:
+        rest = f"dalsegno tasks {status.execution.id} --filter state=ERROR"
+        _print_fact(out, "failed", f"… and {len(status.failed) - _FAILED_SHOWN} more: {rest}")
 
 
-def print_waits(out: Screen, standing: Standing) -> None:
+def print_waits(out: Screen, status: ExecutionStatus) -> None:
     """What its open tasks wait for, a line for each, with what an inquiry asks."""
-    waits = standing.waits()
+    waits = status.waits()
     for task, waiting in waits:
         number = attempt_name(task.name, *numbers_of(waiting.delegate)) if waiting.delegate else one_line(task.name)
         _print_fact(out, "open", f"{number}: {waiting}")
-    if len(standing.tasks) == OPEN_READ:
+    if len(status.tasks) == OPEN_READ:
         _print_fact(out, "", f"… of the first {OPEN_READ} open tasks")
 
 
@@ -72,9 +72,9 @@ def numbers_of(action_id: str) -> tuple[int, int, int]:
     return int(task), int(item), int(attempt)
 
 
-def _facts(standing: Standing) -> Iterator[tuple[str, str]]:
-    execution = standing.execution
-    is_told_below = bool(standing.failed) and execution.state_info.startswith("Failure caused by")
+def _facts(status: ExecutionStatus) -> Iterator[tuple[str, str]]:
+    execution = status.execution
+    is_told_below = bool(status.failed) and execution.state_info.startswith("Failure caused by")
     yield "reason", "" if is_told_below else execution.state_info
     yield "tasks", ", ".join(f"{each.count} {task_state(each.state)}" for each in execution.task_counts)
     by = f" by {one_line(execution.actor)}" if execution.actor else ""
@@ -107,9 +107,9 @@ def _print_fact(out: Screen, name: str, text: str) -> None:
     if not text:
         return
     first, *rest = text.splitlines()
-    out.tell(Text.assemble((f"{name:{_LABEL}}", "bold"), one_line(first)), indent=_LABEL)
+    out.print_line(Text.assemble((f"{name:{_LABEL}}", "bold"), one_line(first)), indent=_LABEL)
     for line in rest:
-        out.tell_block(line.strip(), indent=_LABEL + 2)
+        out.print_block(line.strip(), indent=_LABEL + 2)
 
 
 def _print_value(out: Screen, execution: execution_pb2.Execution, name: str) -> None:
@@ -121,7 +121,7 @@ def _print_value(out: Screen, execution: execution_pb2.Execution, name: str) -> 
     if not is_block(value):
         _print_fact(out, name, value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
         return
-    out.tell(Text(name, style="bold"))
+    out.print_line(Text(name, style="bold"))
     print_capped(out, pretty(value), _LINES_MAX, _command_for(execution, name))
 
 
@@ -135,8 +135,8 @@ def print_capped(out: Screen, text: str, most: int, rest: str) -> None:
     lines = text.splitlines()
     shown = "\n".join(lines[:most])
     characters = most * _LINE_CHARACTERS
-    out.tell_block(shown[:characters])
+    out.print_block(shown[:characters])
     if len(shown) > characters:
-        out.tell(Text(f"  … {len(text) - characters:,} more characters: {rest}", style="dim"))
+        out.print_line(Text(f"  … {len(text) - characters:,} more characters: {rest}", style="dim"))
     elif len(lines) > most:
-        out.tell(Text(f"  … {len(lines) - most:,} more lines: {rest}", style="dim"))
+        out.print_line(Text(f"  … {len(lines) - most:,} more lines: {rest}", style="dim"))

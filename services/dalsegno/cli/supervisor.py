@@ -16,8 +16,8 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from dalsegno.cli import tether
-from dalsegno.cli.exits import ERROR, Complaint
+from dalsegno.cli import parent_watch
+from dalsegno.cli.exits import ERROR, CommandError
 
 FIRST_WAIT_S = 0.2
 LONGEST_WAIT_S = 10.0
@@ -45,7 +45,7 @@ class Service:
 class Child:
     """One service, started again whenever it dies."""
 
-    def __init__(self, service: Service, tell: Callable[[str], None]) -> None:
+    def __init__(self, service: Service, report: Callable[[str], None]) -> None:
         self.service = service
         self.deaths = 0
         """How often in a row it died soon after it was started."""
@@ -54,7 +54,7 @@ class Child:
         self._process: asyncio.subprocess.Process | None = None
         self._run: asyncio.Task[None] | None = None
         self._stopping = asyncio.Event()
-        self._tell = tell
+        self._report = report
 
     @property
     def pid(self) -> int:
@@ -73,7 +73,7 @@ class Child:
         self._signal(signal.SIGTERM)
         ended, _ = await asyncio.wait([self._run], timeout=GRACE_S)
         if not ended:
-            self._tell(f"{self.service.name} (pid {self.pid}) did not stop within {GRACE_S:g} s; killing it")
+            self._report(f"{self.service.name} (pid {self.pid}) did not stop within {GRACE_S:g} s; killing it")
             self._signal(signal.SIGKILL)
         await self._run
         if self.service.pid_file is not None:
@@ -87,7 +87,7 @@ class Child:
             if self.service.pid_file is not None:
                 self.service.pid_file.write_text(f"{self._process.pid}\n", encoding="ascii")
             if self.deaths:
-                self._tell(f"{self.service.name} runs again, pid {self._process.pid}")
+                self._report(f"{self.service.name} runs again, pid {self._process.pid}")
             if self._stopping.is_set():  # told to stop while it was being started
                 self._signal(signal.SIGTERM)
             code = await self._process.wait()
@@ -99,7 +99,7 @@ class Child:
             if self.deaths >= FAILING_DEATHS:
                 self.failing.set()
             pid = self._process.pid
-            self._tell(f"{self.service.name} (pid {pid}) {describe_end(code)}; starting it again in {wait_s:g} s")
+            self._report(f"{self.service.name} (pid {pid}) {describe_end(code)}; starting it again in {wait_s:g} s")
             with suppress(TimeoutError):
                 async with asyncio.timeout(wait_s):
                     await self._stopping.wait()
@@ -126,8 +126,8 @@ class Child:
 class Supervisor:
     """All services of one server: first the one that the others need."""
 
-    def __init__(self, services: Sequence[Service], tell: Callable[[str], None]) -> None:
-        self.children = [Child(service, tell) for service in services]
+    def __init__(self, services: Sequence[Service], report: Callable[[str], None]) -> None:
+        self.children = [Child(service, report) for service in services]
 
     def start(self) -> None:
         """Start all services; they are kept running from now on."""
@@ -153,7 +153,7 @@ class Supervisor:
 
 def command_of(service: Service) -> list[str]:
     """The command line that runs a service tied to this process."""
-    return [sys.executable, "-I", "-S", str(tether.__file__), str(os.getpid()), *service.command]
+    return [sys.executable, "-I", "-S", str(parent_watch.__file__), str(os.getpid()), *service.command]
 
 
 def describe_end(code: int) -> str:
@@ -171,11 +171,11 @@ def describe_end(code: int) -> str:
 
 
 def choose_address(address: str, option: str) -> str:
-    """`address` with a free port in place of port 0. Raises Complaint when it cannot be listened on."""
+    """`address` with a free port in place of port 0. Raises CommandError when it cannot be listened on."""
     host, _, port = address.rpartition(":")
     host = host.removeprefix("[").removesuffix("]")
     if not host or not port.isdigit():
-        raise Complaint(f"{option} {address}: not of the form HOST:PORT", f"for instance {option} 127.0.0.1:0")
+        raise CommandError(f"{option} {address}: not of the form HOST:PORT", f"for instance {option} 127.0.0.1:0")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -184,5 +184,5 @@ def choose_address(address: str, option: str) -> str:
         except OSError as error:
             reason = error.strerror or str(error)
             advice = f"another server may run there; choose with {option} HOST:PORT (port 0: a free one)"
-            raise Complaint(f"cannot listen on {address}: {reason}", advice, ERROR) from None
+            raise CommandError(f"cannot listen on {address}: {reason}", advice, ERROR) from None
         return f"{address.rpartition(':')[0]}:{probe.getsockname()[1]}"

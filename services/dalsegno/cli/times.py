@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from dalsegno.cli.exits import Complaint
+from dalsegno.cli.exits import CommandError
 from dalsegno.cli.printing import PRINTING
 
 
@@ -48,7 +48,7 @@ def due(stamp: Timestamp) -> str:
 
 
 def check_time_style(style: str) -> str:
-    """Return the style. Raises Complaint if it is neither a style nor a time zone."""
+    """Return the style. Raises CommandError if it is neither a style nor a time zone."""
     if style not in ("", "relative", "local", "utc"):
         _zone(style)
     return style
@@ -97,6 +97,6 @@ def _zone(name: str) -> tzinfo | None:
     try:
         return ZoneInfo(name)
     except (KeyError, ValueError, OSError):
-        raise Complaint(
+        raise CommandError(
             f"--time {name}: neither relative, local, utc nor a time zone", "for instance --time Europe/Lisbon"
         ) from None

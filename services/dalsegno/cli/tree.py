@@ -11,8 +11,8 @@ from rich.text import Text
 from rich.tree import Tree
 
 from dalsegno.cli.clean import one_line
+from dalsegno.cli.execution_view import Child, ExecutionView, Task
 from dalsegno.cli.output import STYLES, reason, short
-from dalsegno.cli.picture import Child, Picture, Task
 from dalsegno.cli.table import fold
 from dalsegno.cli.times import seconds
 
@@ -46,27 +46,27 @@ _NOT_BEGUN = {"WAITING", "IDLE"}
 
 
 def draw(
-    pictures: Mapping[str, Picture], root_id: str, rows: int = 1_000, now_s: float | None = None, width: int = 120
+    views: Mapping[str, ExecutionView], root_id: str, rows: int = 1_000, now_s: float | None = None, width: int = 120
 ) -> Tree:
     """The tree of the execution `root_id`, with at most `rows` lines, but three for the execution itself.
 
-    `pictures` has every execution that is watched, by id; `now_s` is the server's time, for what still runs.
+    `views` has every execution that is watched, by id; `now_s` is the server's time, for what still runs.
     """
-    picture = pictures[root_id]
-    now_s = picture.at_s if now_s is None else now_s
-    head = _header(picture, now_s)
+    view = views[root_id]
+    now_s = view.at_s if now_s is None else now_s
+    head = _header(view, now_s)
     tree = Tree(head, guide_style="dim")
     room = max(0, rows - len(head.plain.splitlines()))
-    shown, hidden = _choose(list(picture.tasks.values()), room)
+    shown, hidden = _choose(list(view.tasks.values()), room)
     names = min(_NAME_WIDTH, max((len(one_line(task.name)) for task in shown), default=0))
     left = room - len(shown) - bool(hidden)
     parents = sum(bool(task.children) for task in shown)
     for task in shown:
-        label = _label(picture, task, names, now_s, width - _GUIDE, left)
+        label = _label(view, task, names, now_s, width - _GUIDE, left)
         left -= label.plain.count("\n")
         branch = tree.add(label)
         if task.children and left > 0:
-            used = _add_children(branch, pictures, task, left // parents, now_s, width - _GUIDE)
+            used = _add_children(branch, views, task, left // parents, now_s, width - _GUIDE)
             left, parents = left - used, parents - 1
     if hidden and room:
         tree.add(_rest(Counter(task.state for task in hidden)))
@@ -87,7 +87,7 @@ def _urgency(state: str, *, is_superseded: bool = False) -> int:
 
 
 def _add_children(
-    branch: Tree, pictures: Mapping[str, Picture], task: Task, room: int, now_s: float, width: int
+    branch: Tree, views: Mapping[str, ExecutionView], task: Task, room: int, now_s: float, width: int
 ) -> int:
     """Add what there is room for of the executions of a sub-workflow; return how many lines it took."""
     if room < 1:
@@ -95,49 +95,49 @@ def _add_children(
     children = [child for place, child in task.children.items() if place[1] in (task.attempt, 0)]
     children = children or list(task.children.values())
     total = max(task.items, len(children))
-    urgent = sorted(children, key=lambda child: _urgency(_state_of(pictures, child)))
+    urgent = sorted(children, key=lambda child: _urgency(_state_of(views, child)))
     if total > CHILDREN_LISTED:  # what needs no attention is only counted
-        urgent = [child for child in urgent if _urgency(_state_of(pictures, child)) <= _RUNS]
-    shown = urgent if total == len(urgent) <= room else _both(pictures, urgent, room - 1)
+        urgent = [child for child in urgent if _urgency(_state_of(views, child)) <= _RUNS]
+    shown = urgent if total == len(urgent) <= room else _both(views, urgent, room - 1)
     left = room - len(shown) - (len(shown) < total)
     for count, child in enumerate(shown):
-        picture = pictures.get(child.execution_id)
-        if picture is None or not picture.workflow:
+        view = views.get(child.execution_id)
+        if view is None or not view.workflow:
             branch.add(_child_line(child))
             continue
         lines = 1 + left // (len(shown) - count)
-        drawn = draw(pictures, child.execution_id, lines, now_s, width - _GUIDE)
+        drawn = draw(views, child.execution_id, lines, now_s, width - _GUIDE)
         branch.add(drawn)
         left -= min(left, _lines_in(drawn) - 1)
     if len(shown) < total:
-        branch.add(_rest(_states(pictures, task, children, shown)))
+        branch.add(_rest(_states(views, task, children, shown)))
     return room - max(0, left)
 
 
-def _both(pictures: Mapping[str, Picture], urgent: Sequence[Child], room: int) -> list[Child]:
+def _both(views: Mapping[str, ExecutionView], urgent: Sequence[Child], room: int) -> list[Child]:
     """What there is room for, some of what runs among it, however much has failed."""
-    failed = [child for child in urgent if _urgency(_state_of(pictures, child)) < _RUNS]
+    failed = [child for child in urgent if _urgency(_state_of(views, child)) < _RUNS]
     others = urgent[len(failed) :]
     kept = failed[: max(room - len(others), -(-room // 2))]
     return [*kept, *others[: room - len(kept)]]
 
 
 def _states(
-    pictures: Mapping[str, Picture], task: Task, children: Sequence[Child], shown: Sequence[Child]
+    views: Mapping[str, ExecutionView], task: Task, children: Sequence[Child], shown: Sequence[Child]
 ) -> Counter[str]:
     """How many of the children that are not shown are in each state. Of those that ended the task keeps count."""
-    states = Counter(_state_of(pictures, child) for child in children)
+    states = Counter(_state_of(views, child) for child in children)
     if task.items >= 0:
         states["SUCCESS"], states["ERROR"] = task.succeeded, task.failed
         states.pop("", None)
         states["not begun"] = max(0, task.items - states.total())
-    states.subtract(_state_of(pictures, child) for child in shown)
+    states.subtract(_state_of(views, child) for child in shown)
     return +states
 
 
-def _state_of(pictures: Mapping[str, Picture], child: Child) -> str:
-    picture = pictures.get(child.execution_id)
-    return picture.state if picture is not None and picture.state else child.state
+def _state_of(views: Mapping[str, ExecutionView], child: Child) -> str:
+    view = views.get(child.execution_id)
+    return view.state if view is not None and view.state else child.state
 
 
 def _lines_in(tree: Tree) -> int:
@@ -151,23 +151,23 @@ def _rest(states: Counter[str]) -> Text:
     return Text(f"… and {states.total()} more: {told}", style="dim", no_wrap=True, overflow="ellipsis")
 
 
-def _header(picture: Picture, now_s: float) -> Text:
-    style = STYLES.get(picture.state, "")
-    took_s = (picture.ended_s or now_s) - picture.started_s if picture.started_s else 0.0
+def _header(view: ExecutionView, now_s: float) -> Text:
+    style = STYLES.get(view.state, "")
+    took_s = (view.ended_s or now_s) - view.started_s if view.started_s else 0.0
     header = Text(no_wrap=True, overflow="ellipsis")
-    header.append(f"{_symbol(picture.state)} ", style).append(short(picture.workflow, _NAME_WIDTH), "bold")
-    header.append("  ").append(picture.state, style)
-    header.append(f"  {seconds(took_s)}", style="dim").append(f"  {picture.execution_id}", style="dim")
-    if picture.info:
-        header.append(f"\n  {reason(picture.info, _INFO_WIDTH)}", style=style)
-    if picture.waiting_for:
-        header.append(f"\n  waits for: {short(', '.join(picture.awaited), _INFO_WIDTH)}", style="dim")
+    header.append(f"{_symbol(view.state)} ", style).append(short(view.workflow, _NAME_WIDTH), "bold")
+    header.append("  ").append(view.state, style)
+    header.append(f"  {seconds(took_s)}", style="dim").append(f"  {view.execution_id}", style="dim")
+    if view.info:
+        header.append(f"\n  {reason(view.info, _INFO_WIDTH)}", style=style)
+    if view.waiting_for:
+        header.append(f"\n  waits for: {short(', '.join(view.awaited), _INFO_WIDTH)}", style="dim")
     return header
 
 
-def _label(picture: Picture, task: Task, names: int, now_s: float, width: int, spare: int) -> Text:
+def _label(view: ExecutionView, task: Task, names: int, now_s: float, width: int, spare: int) -> Text:
     """A task, and what it waits for or why it failed: on its line if that fits, else on some of the spare lines."""
-    waits = str(task.waiting(picture.execution_id, now_s))
+    waits = str(task.waiting(view.execution_id, now_s))
     why = reason(task.info, _INFO_WIDTH) if task.info and task.state != "SUCCESS" else ""
     told = "; ".join(filter(None, [waits, why]))
     label = _line(task, names, now_s, with_runs=not waits)

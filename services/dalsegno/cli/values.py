@@ -13,7 +13,7 @@ from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from dalsegno.cli.clean import escape, is_plain, visible
-from dalsegno.cli.exits import Complaint
+from dalsegno.cli.exits import CommandError
 from dalsegno.cli.printing import Format
 from dalsegno.cli.times import moment
 
@@ -132,7 +132,7 @@ _STEP = re.compile(r"\.?([^.\[\]]+)|\[(-?\d+)\]")
 
 
 def steps_of(path: str) -> list[str | int]:
-    """The steps of a path such as `output.cities[0].name`. Raises Complaint.
+    """The steps of a path such as `output.cities[0].name`. Raises CommandError.
 
     >>> steps_of("output.cities[0].name")
     ['output', 'cities', 0, 'name']
@@ -142,14 +142,14 @@ def steps_of(path: str) -> list[str | int]:
     while position < len(path):
         found = _STEP.match(path, position)
         if found is None or (not steps and path.startswith(".")):
-            raise Complaint(f"-k {path}: not a path", "write for instance: -k output.cities[0].name")
+            raise CommandError(f"-k {path}: not a path", "write for instance: -k output.cities[0].name")
         steps.append(found[1] if found[1] is not None else int(found[2]))
         position = found.end()
     return steps
 
 
 def pick(value: object, path: str) -> object:
-    """What is at this path of a value. Raises Complaint when there is nothing, with what there is."""
+    """What is at this path of a value. Raises CommandError when there is nothing, with what there is."""
     for step in steps_of(path):
         match value, step:
             case Mapping(), _ if str(step) in value:
@@ -157,7 +157,7 @@ def pick(value: object, path: str) -> object:
             case list(), _ if _index_of(step) is not None and -len(value) <= int(step) < len(value):
                 value = value[int(step)]
             case _:
-                raise Complaint(f"-k {path}: there is no {step}", _there_is(value))
+                raise CommandError(f"-k {path}: there is no {step}", _there_is(value))
     return value
 
 

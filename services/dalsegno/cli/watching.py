@@ -11,12 +11,12 @@ import grpc
 from rich.live import Live
 from rich.tree import Tree
 
-from dalsegno.cli.away import ERRAND
-from dalsegno.cli.connection import Connection, come_back
+from dalsegno.cli.connection import Connection, follow_hint
+from dalsegno.cli.execution_view import ENDED_EXECUTIONS, Child, ExecutionView
 from dalsegno.cli.follow import follow
-from dalsegno.cli.lines import Speaker
-from dalsegno.cli.picture import ENDED_EXECUTIONS, Child, Picture
+from dalsegno.cli.lines import LineWriter
 from dalsegno.cli.reads import OPEN_READ, read_actions, read_executions
+from dalsegno.cli.retries import COMMAND
 from dalsegno.cli.screen import Screen
 from dalsegno.cli.tree import CHILDREN_LISTED, draw
 from dalsegno.cli.waits import OPEN_ACTIONS
@@ -26,32 +26,32 @@ CHILDREN_WATCHED = 20
 """So many sub-executions are followed at once: of the others it is only known what their parents tell."""
 CHILDREN_READ = 100
 _PICTURES_KEPT = 50
-"""Beyond so many the pictures of those that ended well are forgotten."""
+"""Beyond so many the views of those that ended well are forgotten."""
 _NOT_WELL = "state=IDLE,RUNNING,PAUSING,PAUSED,CANCELLING,ERROR"
 
 
 class Watch:
-    """The pictures of an execution and of its sub-executions, kept up to date."""
+    """The views of an execution and of its sub-executions, kept up to date."""
 
     def __init__(self, connection: Connection, execution_id: str, *, with_children: bool = True) -> None:
         self.execution_id = execution_id
         self._follows = with_children
-        self.pictures = {execution_id: Picture(execution_id)}
+        self.views = {execution_id: ExecutionView(execution_id)}
         self._connection = connection
         self._children: dict[str, asyncio.Task[None]] = {}
         self._offset_s = 0.0
 
     @property
-    def picture(self) -> Picture:
+    def view(self) -> ExecutionView:
         """The execution itself."""
-        return self.pictures[self.execution_id]
+        return self.views[self.execution_id]
 
     async def messages(self, *, keep_open: bool = False) -> AsyncGenerator[WatchExecutionResponse]:
-        """Every message about the execution itself, after it is in the picture. Children are followed beside it."""
+        """Every message about the execution itself, after it is in the view. Children are followed beside it."""
         try:
             async with aclosing(follow(self._connection, self.execution_id, keep_open=keep_open)) as stream:
                 async for message in stream:
-                    await self._take(self.picture, message)
+                    await self._take(self.view, message)
                     self._take_time(message)
                     yield message
             # What the children still have to tell arrives at once, for the execution is at rest.
@@ -64,33 +64,33 @@ class Watch:
 
     def draw(self, rows: int, width: int) -> Tree:
         """The tree as it stands."""
-        now_s = max(self.picture.at_s, time.monotonic() + self._offset_s)
-        return draw(self.pictures, self.execution_id, rows, now_s, width)
+        now_s = max(self.view.at_s, time.monotonic() + self._offset_s)
+        return draw(self.views, self.execution_id, rows, now_s, width)
 
     def _take_time(self, message: WatchExecutionResponse) -> None:
         """The server's time: that of a change that has just been made, else ours, if it can be."""
         is_new = message.WhichOneof("content") == "changes"
-        now_s = self.picture.at_s if is_new else max(self.picture.at_s, time.time())
+        now_s = self.view.at_s if is_new else max(self.view.at_s, time.time())
         self._offset_s = now_s - time.monotonic()
 
-    async def _take(self, picture: Picture, message: WatchExecutionResponse) -> None:
-        picture.take(message)
+    async def _take(self, view: ExecutionView, message: WatchExecutionResponse) -> None:
+        view.take(message)
         if message.WhichOneof("content") == "snapshot" and message.snapshot.last:
-            await self._complete(picture)
-        self._follow_children(picture)
+            await self._complete(view)
+        self._follow_children(view)
 
-    async def _complete(self, picture: Picture) -> None:
-        """Read what a snapshot leaves out; what cannot be read is left out of the picture, too."""
-        if picture.has_open_tasks:
+    async def _complete(self, view: ExecutionView) -> None:
+        """Read what a snapshot leaves out; what cannot be read is left out of the view, too."""
+        if view.has_open_tasks:
             with suppress(grpc.aio.AioRpcError):
-                actions = await read_actions(self._connection, picture.execution_id, OPEN_ACTIONS, OPEN_READ)
-                picture.take_actions(actions)
-        if self._follows and any(task.children for task in picture.tasks.values()):
+                actions = await read_actions(self._connection, view.execution_id, OPEN_ACTIONS, OPEN_READ)
+                view.take_actions(actions)
+        if self._follows and any(task.children for task in view.tasks.values()):
             with suppress(grpc.aio.AioRpcError):
-                terms = f"parent={picture.execution_id} {_NOT_WELL}"
-                picture.take_children(await read_executions(self._connection, terms, CHILDREN_READ))
+                terms = f"parent={view.execution_id} {_NOT_WELL}"
+                view.take_children(await read_executions(self._connection, terms, CHILDREN_READ))
 
-    def _follow_children(self, parent: Picture) -> None:
+    def _follow_children(self, parent: ExecutionView) -> None:
         """Follow those that run, as many as may be followed at once."""
         for task in parent.tasks.values():
             if len(self._children) >= CHILDREN_WATCHED or not self._follows:
@@ -105,22 +105,22 @@ class Watch:
 
         Of children that have no state it is only known that they ended well, before the snapshot.
         """
-        if not child.execution_id or child.execution_id in self._children or child.execution_id in self.pictures:
+        if not child.execution_id or child.execution_id in self._children or child.execution_id in self.views:
             return False
         if child.state not in {"", *ENDED_EXECUTIONS}:
             return True
-        return (is_shown or child.state not in ("", "SUCCESS")) and len(self.pictures) < _PICTURES_KEPT
+        return (is_shown or child.state not in ("", "SUCCESS")) and len(self.views) < _PICTURES_KEPT
 
-    async def _follow_child(self, parent: Picture, child: Child) -> None:
-        picture = Picture(child.execution_id)
+    async def _follow_child(self, parent: ExecutionView, child: Child) -> None:
+        view = ExecutionView(child.execution_id)
         try:
             async with aclosing(follow(self._connection, child.execution_id, is_silent=True)) as stream:
                 async for message in stream:
-                    await self._take(picture, message)
-                    self.pictures[child.execution_id] = picture
-                    child.state = picture.state or child.state
-            if picture.state == "SUCCESS" and len(self.pictures) > _PICTURES_KEPT:
-                del self.pictures[child.execution_id]
+                    await self._take(view, message)
+                    self.views[child.execution_id] = view
+                    child.state = view.state or child.state
+            if view.state == "SUCCESS" and len(self.views) > _PICTURES_KEPT:
+                del self.views[child.execution_id]
         except grpc.aio.AioRpcError:
             return  # A child that cannot be read is left out; the execution itself tells how its task ends.
         finally:
@@ -130,20 +130,20 @@ class Watch:
 
 async def watch_to_rest(
     connection: Connection, execution_id: str, out: Screen, *, stop_at_pause: bool = False, keep_open: bool = False
-) -> Picture:
+) -> ExecutionView:
     """Show an execution until it is at rest, or PAUSED with `stop_at_pause`; return how it stands then."""
-    watch, speaker = Watch(connection, execution_id, with_children=out.is_terminal), Speaker()
-    ERRAND.leaving = come_back(connection, execution_id)
+    watch, writer = Watch(connection, execution_id, with_children=out.is_terminal), LineWriter()
+    COMMAND.exit_hint = follow_hint(connection, execution_id)
     with _screen(watch, out) as live:
         async with aclosing(watch.messages(keep_open=keep_open)) as stream:
             async for message in stream:
                 if live is None:
-                    for line in speaker.lines(message, watch.picture):
-                        out.tell(line)
-                if stop_at_pause and watch.picture.state == "PAUSED":
+                    for line in writer.lines(message, watch.view):
+                        out.print_line(line)
+                if stop_at_pause and watch.view.state == "PAUSED":
                     break
-    ERRAND.leaving = ""
-    return watch.picture
+    COMMAND.exit_hint = ""
+    return watch.view
 
 
 @contextmanager

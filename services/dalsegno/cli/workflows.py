@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from dalsegno.cli.completion import complete_workflow
-from dalsegno.cli.connection import DEFAULT_SERVER, PATIENCE_S, Connection, ask
+from dalsegno.cli.connection import DEFAULT_SERVER, RETRY_S, Connection, ask
 from dalsegno.cli.documents import read_documents, validate_here
 from dalsegno.cli.exits import USAGE
 from dalsegno.cli.options import Comment, Filter, Limit, Namespace, Output, RequestId, Server, call, request_id_or_new
@@ -63,7 +63,7 @@ def create(
         request_id=request_id_or_new(request_id),
         strict=strict,
     )
-    stored = call(server, lambda connection: ask(connection.workflows.CreateDefinitions, request, PATIENCE_S))
+    stored = call(server, lambda connection: ask(connection.workflows.CreateDefinitions, request, RETRY_S))
     if output is not Format.TABLE:
         print_message(output, stored)
         return
@@ -101,7 +101,7 @@ def validate(
     answer = (
         validate_here(request)
         if offline
-        else call(server, lambda connection: ask(connection.workflows.ValidateDefinitions, request, PATIENCE_S))
+        else call(server, lambda connection: ask(connection.workflows.ValidateDefinitions, request, RETRY_S))
     )
     if output is Format.TABLE:
         print_findings(answer, [each.file for each in request.documents])
@@ -128,7 +128,7 @@ def list_workflows(
                 messages.ListWorkflowsRequest(
                     page_size=page_size(limit), page_token=token, filter=filter, all_versions=all_versions
                 ),
-                PATIENCE_S,
+                RETRY_S,
             ),
             lambda page: page.workflows,
             limit,
@@ -154,7 +154,7 @@ def show(
 ) -> None:
     """Show one version of a workflow with its text."""
     request = messages.GetWorkflowRequest(namespace=namespace, name=name, version=version)
-    answer = call(server, lambda connection: ask(connection.workflows.GetWorkflow, request, PATIENCE_S))
+    answer = call(server, lambda connection: ask(connection.workflows.GetWorkflow, request, RETRY_S))
     if text:
         print_value(Format.TABLE, answer.workflow.text, exact=not sys.stdout.isatty())
     else:
@@ -178,8 +178,8 @@ def delete(
         comment=comment,
         request_id=request_id_or_new(request_id),
     )
-    answer = call(server, lambda connection: ask(connection.workflows.DeleteWorkflow, request, PATIENCE_S))
-    console().tell(f"deleted {name}: {', '.join(f'version {each}' for each in answer.versions)}")
+    answer = call(server, lambda connection: ask(connection.workflows.DeleteWorkflow, request, RETRY_S))
+    console().print_line(f"deleted {name}: {', '.join(f'version {each}' for each in answer.versions)}")
 
 
 def _parameters(described: definition_pb2.Workflow | definition_pb2.Action) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from dalsegno.cli.exits import Complaint
+from dalsegno.cli.exits import CommandError
 from dalsegno.cli.inputs import Types, encode_json, read_document, read_input, read_labels
 from dalsegno.v1 import definition_pb2
 
@@ -69,7 +69,7 @@ def test_standard_input_is_a_dash(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_what_cannot_be_read_is_said(pairs: list[str], source: str, told: str) -> None:
     """A mistake is a complaint that names it, and says what would be right."""
-    with pytest.raises(Complaint, match=told) as caught:
+    with pytest.raises(CommandError, match=told) as caught:
         read_input(pairs, source)
 
     assert caught.value.advice
@@ -78,7 +78,7 @@ def test_what_cannot_be_read_is_said(pairs: list[str], source: str, told: str) -
 def test_labels_are_texts() -> None:
     """A label's value is a text, whatever it looks like."""
     assert read_labels(["n=3", "team=a=b"]) == {"n": "3", "team": "a=b"}
-    with pytest.raises(Complaint, match="name=value"):
+    with pytest.raises(CommandError, match="name=value"):
         read_labels(["team"])
 
 
@@ -87,7 +87,7 @@ def test_a_document_that_is_no_text_is_said(tmp_path: Path) -> None:
     file = tmp_path / "workflow.yaml"
     file.write_bytes(b"\xff\xfe\x00")
 
-    with pytest.raises(Complaint, match="cannot be read"):
+    with pytest.raises(CommandError, match="cannot be read"):
         read_document(file)
 
 
@@ -96,7 +96,7 @@ def test_dates_of_yaml_are_refused_in_words(tmp_path: Path) -> None:
     file = tmp_path / "input.yaml"
     file.write_text("day: 2026-01-01\n")
 
-    with pytest.raises(Complaint, match="cannot be sent as JSON") as caught:
+    with pytest.raises(CommandError, match="cannot be sent as JSON") as caught:
         encode_json(read_input((), str(file)))
 
     assert "quotes" in caught.value.advice
@@ -163,7 +163,7 @@ def test_a_value_fits_the_default(default: str, typed: str, meant: object) -> No
 )
 def test_a_value_that_cannot_fit_is_refused(default: str, typed: str, told: str) -> None:
     """What cannot be of the default's type is said at once, with the way to give it all the same."""
-    with pytest.raises(Complaint, match=re.escape(told)) as refused:
+    with pytest.raises(CommandError, match=re.escape(told)) as refused:
         read_input([f"x={typed}"], "", parameters(x=default))
 
     assert f"x:={json.dumps(decoded(typed))}" in refused.value.advice
@@ -189,7 +189,7 @@ def test_values_are_taken_from_files(tmp_path: Path) -> None:
 def test_json_is_asked_for_by_a_colon() -> None:
     """`name:=JSON` is JSON or refused."""
     assert read_input(["release:=4.10", "a.b:=[1]"], "") == {"release": 4.1, "a.b": [1]}
-    with pytest.raises(Complaint, match="what follows := is not JSON"):
+    with pytest.raises(CommandError, match="what follows := is not JSON"):
         read_input(["release:=four"], "")
 
 
@@ -199,9 +199,9 @@ def test_deep_nesting_is_refused_in_words(tmp_path: Path) -> None:
     file = tmp_path / "deep.yaml"
     file.write_text(deep)
 
-    with pytest.raises(Complaint, match="nested too deeply"):
+    with pytest.raises(CommandError, match="nested too deeply"):
         read_input([f"n:={deep}"], "")
-    with pytest.raises(Complaint, match="neither JSON nor YAML"):
+    with pytest.raises(CommandError, match="neither JSON nor YAML"):
         read_input([f"n:=@{file}"], "")
     assert read_input([f"n={deep}"], "") == {"n": deep}
 
@@ -211,14 +211,14 @@ def test_a_date_that_does_not_exist_is_refused_in_words(tmp_path: Path) -> None:
     file = tmp_path / "input.yaml"
     file.write_text("day: 2001-99-99\n")
 
-    with pytest.raises(Complaint, match="neither JSON nor YAML: month must be in"):
+    with pytest.raises(CommandError, match="neither JSON nor YAML: month must be in"):
         read_input((), str(file))
 
 
 @pytest.mark.parametrize("pair", ['n:="\\ud800"', 'n="\\ud800"', 'n:=["\\udfff"]'])
 def test_half_of_a_surrogate_pair_is_refused_in_words(pair: str) -> None:
     """JSON can escape half a character; no message can carry it."""
-    with pytest.raises(Complaint, match="cannot be sent as JSON"):
+    with pytest.raises(CommandError, match="cannot be sent as JSON"):
         encode_json(read_input([pair], ""))
 
 
@@ -234,5 +234,5 @@ def test_standard_input_is_utf_8(monkeypatch: pytest.MonkeyPatch) -> None:
     """What Python keeps of other bytes is refused in words."""
     monkeypatch.setattr("sys.stdin", io.StringIO('{"a": "\udcff"}'))
 
-    with pytest.raises(Complaint, match="- cannot be read: "):
+    with pytest.raises(CommandError, match="- cannot be read: "):
         read_input((), "-")

@@ -7,8 +7,8 @@ import io
 from rich.console import Console
 from tests.unit.cli.test_watching import ID, RUNNING, changes, snapshot, spoken
 
-from dalsegno.cli.lines import Speaker
-from dalsegno.cli.picture import Picture
+from dalsegno.cli.execution_view import ExecutionView
+from dalsegno.cli.lines import LineWriter
 from dalsegno.cli.tree import draw
 from dalsegno.cli.waits import waiting_of
 from dalsegno.v1 import change_pb2, execution_pb2
@@ -29,9 +29,9 @@ def said(text: str, fraction: float | None = None, item: int | None = None, atte
     return Message(action_progress=Message.ActionProgressBatch(tasks=[told]))
 
 
-def drawn(picture: Picture) -> str:
+def drawn(view: ExecutionView) -> str:
     out = io.StringIO()
-    Console(file=out, width=120).print(draw({ID: picture}, ID))
+    Console(file=out, width=120).print(draw({ID: view}, ID))
     return out.getvalue()
 
 
@@ -48,29 +48,29 @@ def test_a_task_shows_how_far_its_action_has_come() -> None:
 
 def test_plain_lines_tell_progress() -> None:
     """A line for each thing that is said, with the item of a task that has items."""
-    picture, speaker = Picture(ID), Speaker()
-    picture.take(snapshot(RUNNING, running()))
-    [line] = spoken(picture, speaker, said("copying", 0.25))
+    view, writer = ExecutionView(ID), LineWriter()
+    view.take(snapshot(RUNNING, running()))
+    [line] = spoken(view, writer, said("copying", 0.25))
     assert line.endswith("copying 25%")
     assert "copy " in line
-    [line] = spoken(picture, speaker, said("copying", item=3))
+    [line] = spoken(view, writer, said("copying", item=3))
     assert "copy 1.3.1" in line
 
 
 def test_the_picture_keeps_what_was_said_last() -> None:
     """Of several items the first one's, and how many more; nothing once an action is handed out again or has ended."""
-    picture = Picture(ID)
-    picture.take(snapshot(RUNNING, running(items=execution_pb2.ItemCounts(total=9, running=9))))
-    picture.take(said("copying", 0.25, item=3))
-    picture.take(said("mending", item=5))
-    task = picture.tasks[1]
+    view = ExecutionView(ID)
+    view.take(snapshot(RUNNING, running(items=execution_pb2.ItemCounts(total=9, running=9))))
+    view.take(said("copying", 0.25, item=3))
+    view.take(said("mending", item=5))
+    task = view.tasks[1]
     assert str(task.waiting(ID, 0)) == "item 3: copying 25% (and 1 more)"
-    assert "item 3: copying 25% (and 1 more)" in drawn(picture)
+    assert "item 3: copying 25% (and 1 more)" in drawn(view)
     again = change_pb2.AttemptMoved(task_number=1, item=3, attempt=1, state=execution_pb2.ACTION_STATE_READY)
-    picture.take(changes(change_pb2.Change(attempt_moved=again)))
+    view.take(changes(change_pb2.Change(attempt_moved=again)))
     assert task.progress == "item 5: mending"
     ended = change_pb2.AttemptMoved(task_number=1, item=5, attempt=1, state=execution_pb2.ACTION_STATE_SUCCESS)
-    picture.take(changes(change_pb2.Change(attempt_moved=ended)))
+    view.take(changes(change_pb2.Change(attempt_moved=ended)))
     assert task.progress == ""
 
 
@@ -80,7 +80,7 @@ def test_the_executor_that_is_missing_is_named() -> None:
     told = str(waiting_of(running(waiting_for=missing)))
     what = "pack.copy(a, [b]) as described by 0123456789abcdef at north"
     assert told == f"waits for an executor that runs {what}: none is connected"
-    picture = Picture(ID)
-    picture.take(snapshot(RUNNING, running()))
-    picture.waiting_for = [missing]
-    assert picture.awaited == [f"an executor that runs {what}: none is connected"]
+    view = ExecutionView(ID)
+    view.take(snapshot(RUNNING, running()))
+    view.waiting_for = [missing]
+    assert view.awaited == [f"an executor that runs {what}: none is connected"]

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from dalsegno.api import settings as api_settings
-from dalsegno.cli.exits import Complaint
-from dalsegno.cli.serving import plan_site
+from dalsegno.cli.exits import CommandError
+from dalsegno.cli.serving import plan_server
 from dalsegno.engine import settings as engine_settings
 
 LOCAL = "127.0.0.1:0"
@@ -21,14 +21,14 @@ OPEN = "0.0.0.0:0"
 def test_data_is_for_its_owner_only(tmp_path: Path) -> None:
     """The data folder is made with mode 0700; an older one that was wider is narrowed, and that is said once."""
     told: list[str] = []
-    plan_site(tmp_path / "new" / "data", LOCAL, LOCAL, tell=told.append)
+    plan_server(tmp_path / "new" / "data", LOCAL, LOCAL, report=told.append)
     assert stat.S_IMODE((tmp_path / "new" / "data").stat().st_mode) == 0o700
     assert told == []
     older = tmp_path / "older"
     older.mkdir()
     older.chmod(0o755)
     for _ in range(2):
-        plan_site(older, LOCAL, LOCAL, tell=told.append)
+        plan_server(older, LOCAL, LOCAL, report=told.append)
     assert stat.S_IMODE(older.stat().st_mode) == 0o700
     assert told == [f"{older} is open to others (mode 0755): now it is for its owner only"]
 
@@ -38,17 +38,17 @@ def test_other_machines_reach_it_only_with_leave(listen: str, engine: str, optio
     """An address beyond loopback needs --insecure, which every service is then given, and a word is said about it."""
     told: list[str] = []
     with pytest.raises(
-        Complaint, match=rf"{option} 0\.0\.0\.0:\d+: there is neither TLS nor authentication yet"
+        CommandError, match=rf"{option} 0\.0\.0\.0:\d+: there is neither TLS nor authentication yet"
     ) as caught:
-        plan_site(tmp_path, listen, engine, tell=told.append)
+        plan_server(tmp_path, listen, engine, report=told.append)
     assert "--insecure" in caught.value.advice
     assert told == []
-    site = plan_site(tmp_path, listen, engine, insecure=True, tell=told.append)
+    config = plan_server(tmp_path, listen, engine, insecure=True, report=told.append)
     assert len(told) == 1
     assert "is open to whoever can reach it" in told[0]
-    insecure = {service.name for service in site.services() if "--insecure" in service.command}
+    insecure = {service.name for service in config.services() if "--insecure" in service.command}
     assert insecure == {"engine", "api"}
-    assert not any("--insecure" in service.command for service in plan_site(tmp_path, LOCAL, LOCAL).services())
+    assert not any("--insecure" in service.command for service in plan_server(tmp_path, LOCAL, LOCAL).services())
 
 
 @pytest.mark.parametrize("service", ["engine", "api"])
@@ -75,8 +75,8 @@ def test_leave_may_come_from_the_environment() -> None:
 
 def test_what_is_allowed_is_told_to_the_executor_alone(tmp_path: Path) -> None:
     """`serve --allow` turns actions on; the process id of each service stands in the data folder."""
-    site = plan_site(tmp_path, LOCAL, LOCAL, allow=["core.local", "std.ssh"])
-    engine, executor, api = site.services()
+    config = plan_server(tmp_path, LOCAL, LOCAL, allow=["core.local", "std.ssh"])
+    engine, executor, api = config.services()
     assert executor.command[-4:] == ("--allow", "core.local", "--allow", "std.ssh")
     assert "--allow" not in (*engine.command, *api.command)
     assert [each.pid_file for each in (engine, executor, api)] == [

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from dalsegno.cli.exits import Complaint
+from dalsegno.cli.exits import CommandError
 from dalsegno.cli.supervisor import Service, Supervisor, choose_address
 
 SLEEP = "import time; print('up', flush=True); time.sleep(60)"
@@ -148,8 +148,8 @@ def test_addresses_are_chosen_or_refused_in_words() -> None:
 
     assert chosen.startswith("127.0.0.1:")
     assert int(chosen.rpartition(":")[2]) > 0
-    with pytest.raises(Complaint, match="not of the form HOST:PORT"):
+    with pytest.raises(CommandError, match="not of the form HOST:PORT"):
         choose_address("7700", "--listen")
-    with pytest.raises(Complaint, match=r"cannot listen on 192\.0\.2\.1:1") as caught:
+    with pytest.raises(CommandError, match=r"cannot listen on 192\.0\.2\.1:1") as caught:
         choose_address("192.0.2.1:1", "--listen")
     assert "--listen" in caught.value.advice

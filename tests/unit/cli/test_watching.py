@@ -1,4 +1,4 @@
-"""Watching: the picture that the stream draws, what is shown of it, and streams that break."""
+"""Watching: the view that the stream draws, what is shown of it, and streams that break."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from rich.console import Console
 
 from dalsegno.cli.connection import connect
+from dalsegno.cli.execution_view import ExecutionView
 from dalsegno.cli.follow import follow
-from dalsegno.cli.lines import Speaker
-from dalsegno.cli.picture import Picture
+from dalsegno.cli.lines import LineWriter
 from dalsegno.cli.tree import draw
 from dalsegno.v1 import change_pb2, execution_pb2, execution_service_pb2, workflow_service_pb2
 from dalsegno.v1.execution_service_pb2 import WatchExecutionResponse as Message
@@ -65,52 +65,52 @@ def execution_moved(state: str, info: str = "") -> change_pb2.Change:
     return change_pb2.Change(execution_moved=change_pb2.ExecutionMoved(state=value, state_info=info))
 
 
-def drawn(pictures: dict[str, Picture], rows: int = 100) -> str:
+def drawn(views: dict[str, ExecutionView], rows: int = 100) -> str:
     """The tree as text."""
     out = io.StringIO()
-    Console(file=out, width=120).print(draw(pictures, ID, rows))
+    Console(file=out, width=120).print(draw(views, ID, rows))
     return out.getvalue()
 
 
 def test_changes_are_laid_over_the_snapshot() -> None:
-    """The picture is the snapshot with every change since: states, items, times."""
-    picture = Picture(ID)
-    picture.take(snapshot())
-    picture.take(changes(task_moved("fetch", "RUNNING"), items_begin(), item_ended(0), item_ended(1, state="ERROR")))
-    picture.take(changes(item_ended(2), task_moved("fetch", "SUCCESS"), execution_moved("SUCCESS")))
+    """The view is the snapshot with every change since: states, items, times."""
+    view = ExecutionView(ID)
+    view.take(snapshot())
+    view.take(changes(task_moved("fetch", "RUNNING"), items_begin(), item_ended(0), item_ended(1, state="ERROR")))
+    view.take(changes(item_ended(2), task_moved("fetch", "SUCCESS"), execution_moved("SUCCESS")))
 
-    task = picture.tasks[1]
+    task = view.tasks[1]
     assert (task.state, task.items, task.succeeded, task.failed) == ("SUCCESS", 3, 2, 1)
-    assert (picture.state, picture.ended) == ("SUCCESS", True)
+    assert (view.state, view.ended) == ("SUCCESS", True)
 
 
 def test_a_retry_counts_its_items_anew() -> None:
     """Only outcomes of the current attempt count; a late one of an earlier attempt does not."""
-    picture = Picture(ID)
-    picture.take(changes(items_begin(), item_ended(0, state="ERROR"), items_begin(2), item_ended(1), item_ended(1, 2)))
+    view = ExecutionView(ID)
+    view.take(changes(items_begin(), item_ended(0, state="ERROR"), items_begin(2), item_ended(1), item_ended(1, 2)))
 
-    task = picture.tasks[1]
+    task = view.tasks[1]
     assert (task.attempt, task.succeeded, task.failed) == (2, 1, 0)
 
 
 def test_a_new_snapshot_replaces_the_picture() -> None:
     """When the history that a stream would go on with is gone, what was drawn before is forgotten."""
-    picture = Picture(ID)
-    picture.take(changes(task_moved("old", "RUNNING", number=9)))
-    picture.take(snapshot(RUNNING, execution_pb2.TaskExecution(number=1, name="fetch")))
+    view = ExecutionView(ID)
+    view.take(changes(task_moved("old", "RUNNING", number=9)))
+    view.take(snapshot(RUNNING, execution_pb2.TaskExecution(number=1, name="fetch")))
 
-    assert list(picture.tasks) == [1]
+    assert list(view.tasks) == [1]
 
 
 def test_the_tree_shows_tasks_progress_and_children() -> None:
     """Each task has its line with items, attempts and error; the execution of a sub-workflow hangs below its task."""
     child_added = change_pb2.AttemptAdded(task_number=2, task_name="advise", attempt=1, child_execution_id=CHILD)
-    picture, child = Picture(ID), Picture(CHILD, workflow="advise_city", state="SUCCESS")
-    picture.take(snapshot())
-    picture.take(changes(items_begin(2), item_ended(0, 2), task_moved("fetch", "ERROR", "no such host")))
-    picture.take(changes(change_pb2.Change(attempt_added=child_added), task_moved("advise", "SUCCESS", number=2)))
+    view, child = ExecutionView(ID), ExecutionView(CHILD, workflow="advise_city", state="SUCCESS")
+    view.take(snapshot())
+    view.take(changes(items_begin(2), item_ended(0, 2), task_moved("fetch", "ERROR", "no such host")))
+    view.take(changes(change_pb2.Change(attempt_added=child_added), task_moved("advise", "SUCCESS", number=2)))
 
-    text = drawn({ID: picture, CHILD: child})
+    text = drawn({ID: view, CHILD: child})
 
     fetch = next(line for line in text.splitlines() if "fetch" in line)
     assert all(part in fetch for part in ("ERROR", "1/3", "attempt 2", "no such host"))
@@ -119,11 +119,11 @@ def test_the_tree_shows_tasks_progress_and_children() -> None:
 
 def test_a_large_tree_shows_what_needs_attention() -> None:
     """When there is no room for all tasks, the failed ones are shown and the quiet ones are counted."""
-    picture = Picture(ID, workflow="w", state="RUNNING")
+    view = ExecutionView(ID, workflow="w", state="RUNNING")
     for number in range(1, 1_001):
-        picture.apply(task_moved(f"t{number}", "ERROR" if number == 7 else "SUCCESS", number=number))
+        view.apply(task_moved(f"t{number}", "ERROR" if number == 7 else "SUCCESS", number=number))
 
-    text = drawn({ID: picture}, rows=10)
+    text = drawn({ID: view}, rows=10)
 
     assert "t7 " in text
     assert "… and 992 more: 992 SUCCESS" in text
@@ -132,20 +132,20 @@ def test_a_large_tree_shows_what_needs_attention() -> None:
 
 def test_a_thousand_children_show_what_runs_and_what_failed() -> None:
     """Of 1,000 sub-workflows those that failed and those that run have lines; the rest is counted, in few lines."""
-    picture = Picture(ID, workflow="w", state="RUNNING")
+    view = ExecutionView(ID, workflow="w", state="RUNNING")
     begun = change_pb2.AttemptsBegun(task_number=1, task_name="fetch", attempt=1, has_items=True, items=1_000)
-    picture.apply(change_pb2.Change(attempts_begun=begun))
-    picture.apply(task_moved("fetch", "RUNNING"))
+    view.apply(change_pb2.Change(attempts_begun=begun))
+    view.apply(task_moved("fetch", "RUNNING"))
     for item in range(300):
         child = f"child-{item}"
         added = change_pb2.AttemptAdded(
             task_name="fetch", task_number=1, item=item, attempt=1, child_execution_id=child
         )
-        picture.apply(change_pb2.Change(attempt_added=added))
+        view.apply(change_pb2.Change(attempt_added=added))
         if item < 295:
-            picture.apply(item_ended(item, state="ERROR" if item % 100 == 7 else "SUCCESS"))
+            view.apply(item_ended(item, state="ERROR" if item % 100 == 7 else "SUCCESS"))
 
-    lines = drawn({ID: picture}, rows=20).splitlines()
+    lines = drawn({ID: view}, rows=20).splitlines()
 
     assert len(lines) <= 20
     assert sum("ERROR " in line for line in lines[2:]) == 3
@@ -155,17 +155,17 @@ def test_a_thousand_children_show_what_runs_and_what_failed() -> None:
 
 def test_failures_leave_room_for_what_runs() -> None:
     """However many have failed, some of what runs is shown, and both are counted."""
-    picture = Picture(ID, workflow="w", state="RUNNING")
-    picture.apply(task_moved("fetch", "RUNNING"))
+    view = ExecutionView(ID, workflow="w", state="RUNNING")
+    view.apply(task_moved("fetch", "RUNNING"))
     for item in range(200):
         added = change_pb2.AttemptAdded(
             task_name="fetch", task_number=1, item=item, attempt=1, child_execution_id=f"child-{item}"
         )
-        picture.apply(change_pb2.Change(attempt_added=added))
+        view.apply(change_pb2.Change(attempt_added=added))
         if item < 100:
-            picture.apply(item_ended(item, state="ERROR"))
+            view.apply(item_ended(item, state="ERROR"))
 
-    lines = drawn({ID: picture}, rows=20).splitlines()
+    lines = drawn({ID: view}, rows=20).splitlines()
 
     assert len(lines) <= 20
     assert sum("child-" in line and "RUNNING" in line for line in lines) >= 5
@@ -181,7 +181,7 @@ def test_plain_lines_say_what_happens() -> None:
         execution_moved("ERROR", "fetch failed"),
     )
 
-    lines = spoken(Picture(ID), Speaker(), batch)
+    lines = spoken(ExecutionView(ID), LineWriter(), batch)
 
     assert [line.split()[-1] for line in lines] == ["RUNNING", "ERROR", "failed"]
     assert "fetch 1.1.1" in lines[1]
@@ -208,7 +208,7 @@ async def test_a_server_that_stays_away_is_given_up(api: Any) -> None:
 
     async with connect(api.address) as connection:
         with pytest.raises(Exception, match="gone"):
-            [message async for message in follow(connection, ID, patience_s=0.3)]
+            [message async for message in follow(connection, ID, retry_s=0.3)]
 
     assert len(api.requests) > 1
 
@@ -301,23 +301,23 @@ def test_watching_what_is_not_there_is_said(api: Any, type_command: Callable[...
     assert "`dalsegno list`" in ended.err
 
 
-def spoken(picture: Picture, speaker: Speaker, *messages: Message) -> list[str]:
+def spoken(view: ExecutionView, writer: LineWriter, *messages: Message) -> list[str]:
     """The lines that are said of these messages."""
     lines: list[str] = []
     for message in messages:
-        picture.take(message)
-        lines += speaker.lines(message, picture)
+        view.take(message)
+        lines += writer.lines(message, view)
     return lines
 
 
 def test_plain_lines_tell_each_tenth_of_many_items_once() -> None:
     """Off the terminal a task with many items tells how far it is ten times at most, however many changes come."""
-    picture, speaker = Picture(ID), Speaker()
+    view, writer = ExecutionView(ID), LineWriter()
     begun = change_pb2.AttemptsBegun(task_number=1, task_name="fetch", attempt=1, has_items=True, items=200)
-    picture.take(changes(change_pb2.Change(attempts_begun=begun), task_moved("fetch", "RUNNING")))
+    view.take(changes(change_pb2.Change(attempts_begun=begun), task_moved("fetch", "RUNNING")))
 
     ends = [changes(item_ended(item, state="ERROR" if item == 30 else "SUCCESS")) for item in range(200)]
-    lines = spoken(picture, speaker, *ends)
+    lines = spoken(view, writer, *ends)
 
     assert [line.split("RUNNING")[1].strip() for line in lines if "fetch 1.30.1" not in line] == [
         "20 of 200",
@@ -327,18 +327,18 @@ def test_plain_lines_tell_each_tenth_of_many_items_once() -> None:
 
 def test_plain_lines_tell_what_is_awaited() -> None:
     """While it comes to rest the attempts by their tasks, once; and an executor, when nothing else has happened."""
-    picture, speaker = Picture(ID), Speaker()
+    view, writer = ExecutionView(ID), LineWriter()
     task = execution_pb2.TaskExecution(number=1, name="fetch", state=execution_pb2.TASK_STATE_RUNNING)
-    picture.take(snapshot(execution_pb2.EXECUTION_STATE_PAUSING, task))
+    view.take(snapshot(execution_pb2.EXECUTION_STATE_PAUSING, task))
     told = Message(changes=Message.ChangeBatch(changes=[item_ended(0)], waiting_for=[f"{ID}.1.2.1", CHILD]))
-    [line] = spoken(picture, speaker, told)
+    [line] = spoken(view, writer, told)
     assert line.endswith(f"waits for: fetch 1.2.1, {CHILD}")
-    assert spoken(picture, speaker, told) == []
+    assert spoken(view, writer, told) == []
 
-    picture.take(snapshot(RUNNING))
+    view.take(snapshot(RUNNING))
     told = Message(changes=Message.ChangeBatch(changes=[item_ended(1)], waiting_for=["executor"]))
-    assert spoken(picture, speaker, told) == []
-    [line] = spoken(picture, speaker, Message(progress=Message.Progress(waiting_for=["executor"])))
+    assert spoken(view, writer, told) == []
+    [line] = spoken(view, writer, Message(progress=Message.Progress(waiting_for=["executor"])))
     assert "waits for: an executor that runs the action" in line
 
 
@@ -355,28 +355,28 @@ def test_a_question_stands_in_the_lines_and_in_the_tree() -> None:
         task_number=1, task_name="ask", attempt=1, delegated=True, state=execution_pb2.ACTION_STATE_RUNNING
     )
     moved.deadline.FromSeconds(4_102_444_800)
-    picture, speaker = Picture(ID), Speaker()
+    view, writer = ExecutionView(ID), LineWriter()
     begun = changes(task_moved("ask", "RUNNING"), attempt_added("core.ask", input=asked))
 
-    lines = spoken(picture, speaker, begun, changes(change_pb2.Change(attempt_moved=moved)))
+    lines = spoken(view, writer, begun, changes(change_pb2.Change(attempt_moved=moved)))
 
     assert "ask 1.0.1" in lines[-1]
     assert "waits for an answer until 2100-01-01" in lines[-1]
     assert "Which berth?" in lines[-1]
-    assert "waits for an answer until 2100" in drawn({ID: picture})
+    assert "waits for an answer until 2100" in drawn({ID: view})
 
 
 def test_a_delay_says_until_when_and_why() -> None:
     """A retry is told with the time at which it comes, and the failure that it comes after."""
     delayed = task_moved("fetch", "RUNNING_DELAYED", "no such host")
     delayed.task_moved.next_at.FromSeconds(4_102_444_800)
-    picture, speaker = Picture(ID), Speaker()
+    view, writer = ExecutionView(ID), LineWriter()
 
-    [line] = spoken(picture, speaker, changes(delayed))
+    [line] = spoken(view, writer, changes(delayed))
 
     assert "retries at 2100-01-01" in line
     assert line.endswith("no such host")
-    assert "retries at 2100-01-01" in drawn({ID: picture})
+    assert "retries at 2100-01-01" in drawn({ID: view})
 
 
 def test_items_that_fail_for_one_cause_are_one_line() -> None:
@@ -386,7 +386,7 @@ def test_items_that_fail_for_one_cause_are_one_line() -> None:
     for item, end in enumerate(ends):
         end.attempt_moved.error = "no route" if item == 2 else "no such host"
 
-    lines = spoken(Picture(ID), Speaker(), changes(*ends, task_moved("fetch", "ERROR", told)))
+    lines = spoken(ExecutionView(ID), LineWriter(), changes(*ends, task_moved("fetch", "ERROR", told)))
 
     assert [line.split("ERROR")[-1].strip() for line in lines] == [
         "no such host",

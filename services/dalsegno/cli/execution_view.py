@@ -57,7 +57,7 @@ class Child:
 
 
 @dataclass(slots=True)
-class Open:
+class OpenAttempt:
     """An attempt that has not ended."""
 
     is_ready: bool = True
@@ -89,7 +89,7 @@ class Task:
     superseded: bool = False
     children: dict[tuple[int, int], Child] = field(default_factory=dict)
     """The executions of its sub-workflow by item and attempt, in their order; attempt 0: it was not told which."""
-    open: dict[tuple[int, int], Open] = field(default_factory=dict)
+    open: dict[tuple[int, int], OpenAttempt] = field(default_factory=dict)
     """Its actions that have not ended, by item and attempt."""
     told: Waiting = field(default_factory=Waiting)
     """What it waits for, as the server told of the task itself."""
@@ -155,7 +155,7 @@ UNSERVED_S = 2.0
 
 
 @dataclass(slots=True)
-class Picture:
+class ExecutionView:
     """One execution and its tasks."""
 
     execution_id: str
@@ -230,7 +230,7 @@ class Picture:
         task = self.tasks.get(told.task_number)
         attempt = told.action_execution_id.rpartition(".")[2]
         if task is not None and task.state not in ENDED_TASKS and attempt.isdecimal():
-            open_action = task.open.setdefault((told.item, int(attempt)), Open(is_ready=False))
+            open_action = task.open.setdefault((told.item, int(attempt)), OpenAttempt(is_ready=False))
             open_action.progress = progress_words(told.progress)
             self.at_s = max(self.at_s, seconds_of(told.progress.at))
 
@@ -239,7 +239,7 @@ class Picture:
         for each in actions:
             task = self.tasks.get(each.task_number)
             if task is not None and task.state not in ENDED_TASKS:
-                task.open[each.item, each.attempt] = Open(
+                task.open[each.item, each.attempt] = OpenAttempt(
                     is_ready=each.state == execution_pb2.ACTION_STATE_READY,
                     deadline=each.deadline if each.HasField("deadline") else None,
                     delegated=each.delegated,
@@ -297,7 +297,7 @@ class Picture:
                 self._add_attempt(change.attempt_added)
             case "attempt_moved":
                 self._move_attempt(change.attempt_moved)
-            case _:  # what the picture does not show
+            case _:  # what the view does not show
                 pass
 
     def _add_attempt(self, added: change_pb2.AttemptAdded) -> None:
@@ -308,7 +308,7 @@ class Picture:
         if added.child_execution_id:
             task.children[place] = Child(added.child_execution_id)
         else:
-            task.open[place] = Open(questions=questions_of(added.action, added.input))
+            task.open[place] = OpenAttempt(questions=questions_of(added.action, added.input))
             task.ready_since_s = self.at_s
 
     def _move_attempt(self, moved: change_pb2.AttemptMoved) -> None:
@@ -321,7 +321,7 @@ class Picture:
         elif has_ended:
             task.open.pop(place, None)
         else:
-            attempt = task.open.setdefault(place, Open())
+            attempt = task.open.setdefault(place, OpenAttempt())
             attempt.is_ready = moved.state == execution_pb2.ACTION_STATE_READY
             attempt.progress = "" if attempt.is_ready else attempt.progress
             attempt.delegated = moved.delegated

@@ -27,15 +27,15 @@ _SHOWN = 30
 """So many entries of a list are drawn; of the others it is said how many they are."""
 
 
-def print_foresight(form: Format, dry_run: execution_pb2.DryRun, name: str) -> None:
+def print_dry_run(form: Format, dry_run: execution_pb2.DryRun, name: str) -> None:
     """The tree to people, the message itself to programs."""
     if form is Format.TABLE and not PRINTING.key:
-        console().print(draw_foresight(dry_run, name))
+        console().print(draw_dry_run(dry_run, name))
     else:
         print_message(form, dry_run)
 
 
-def draw_foresight(dry_run: execution_pb2.DryRun, name: str) -> Tree:
+def draw_dry_run(dry_run: execution_pb2.DryRun, name: str) -> Tree:
     """The tree of one execution, with its children below."""
     state = enum_name(execution_pb2.ExecutionState.Name(dry_run.state), "ExecutionState")
     style = STYLES.get(state, "")
@@ -52,7 +52,7 @@ def draw_foresight(dry_run: execution_pb2.DryRun, name: str) -> Tree:
         for child in dry_run.children[:_SHOWN]:
             told = f"{child.task_name}: {child.execution_id}"
             if child.HasField("effect"):
-                branch.add(draw_foresight(child.effect, told))
+                branch.add(draw_dry_run(child.effect, told))
             else:
                 branch.add(Text(one_line(told)))
         _say_hidden(branch, len(dry_run.children) + dry_run.further.get("children", 0))

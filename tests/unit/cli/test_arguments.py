@@ -11,8 +11,8 @@ import pytest
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from dalsegno.cli.arguments import add_shared_options, move_options
 from dalsegno.cli.main import app
-from dalsegno.cli.words import add_shared_options, move_options
 from dalsegno.v1 import execution_pb2, execution_service_pb2
 from dalsegno.workflow.refusals import NotFound
 

@@ -13,7 +13,7 @@ from typing import Any
 import grpc
 import pytest
 
-from dalsegno.cli.away import ERRAND, Patience
+from dalsegno.cli.retries import COMMAND, Retries
 from dalsegno.v1 import action_service_pb2, execution_pb2, execution_service_pb2
 from dalsegno.workflow.refusals import Unavailable
 
@@ -26,9 +26,9 @@ Type = Callable[..., Any]
 def _no_errand() -> Iterator[None]:
     """Each test begins without one, and with Ctrl-C as a terminal has it: test workers ignore it."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    ERRAND.reset()
+    COMMAND.reset()
     yield
-    ERRAND.reset()
+    COMMAND.reset()
     signal.signal(signal.SIGINT, before)
 
 
@@ -39,19 +39,19 @@ def away() -> grpc.aio.AioRpcError:
 
 async def test_a_word_after_a_second_and_then_how_long_it_goes_on(capsys: pytest.CaptureFixture[str]) -> None:
     """Nobody is left with a silent terminal; the error comes when the time is over."""
-    ERRAND.address = NOWHERE
+    COMMAND.address = NOWHERE
     began_s = time.monotonic()
     said_s: list[float] = []
 
-    async def try_for_ever(patience: Patience) -> None:
+    async def try_for_ever(retries: Retries) -> None:
         while True:
-            await patience.wait(away())
+            await retries.wait(away())
             if not said_s and capsys.readouterr().err:
                 said_s.append(time.monotonic() - began_s)
 
-    async with Patience(7.5) as patience:
+    async with Retries(7.5) as retries:
         with pytest.raises(grpc.aio.AioRpcError):
-            await try_for_ever(patience)
+            await try_for_ever(retries)
     assert 0.9 < said_s[0] < 2.3
     assert 5.5 < time.monotonic() - began_s < 8
     assert capsys.readouterr().err.startswith("no answer for 6 s; retrying for another 1 s")
@@ -59,13 +59,13 @@ async def test_a_word_after_a_second_and_then_how_long_it_goes_on(capsys: pytest
 
 async def test_a_short_absence_costs_no_word(capsys: pytest.CaptureFixture[str]) -> None:
     """What is back within a second is nobody's concern; what is back later is said to be."""
-    async with Patience() as patience:
-        await patience.wait(away())
-        patience.answered()
+    async with Retries() as retries:
+        await retries.wait(away())
+        retries.answered()
         assert capsys.readouterr().err == ""
         for _ in range(5):
-            await patience.wait(away())
-        patience.answered()
+            await retries.wait(away())
+        retries.answered()
     first, last = capsys.readouterr().err.splitlines()
     assert first.startswith("the server does not answer; retrying for another 19 s")
     assert last == "the server answers again"
@@ -75,10 +75,10 @@ async def test_a_server_that_cannot_be_connected_is_spoken_of_before_any_error(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """A name that leads nowhere keeps a connection waiting for many seconds; a slow answer is another matter."""
-    async with Patience():
+    async with Retries():
         await asyncio.sleep(1.6)
         assert capsys.readouterr().err == ""
-        ERRAND.is_connected = lambda: False
+        COMMAND.is_connected = lambda: False
         await asyncio.sleep(1.6)
     assert "does not answer" in capsys.readouterr().err
 
@@ -141,7 +141,7 @@ def test_the_end_of_patience_tells_the_same_as_ctrl_c(
     api: Any, type_command: Type, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As a line of its own to people, as a member of the error to programs."""
-    monkeypatch.setattr(Patience, "_left_s", lambda self: 0.0)
+    monkeypatch.setattr(Retries, "_left_s", lambda self: 0.0)
     api.answer("StartExecution", Unavailable("the engine is being restarted"))
 
     told = type_command("start", "w", "-s", api.address, "--request-id", "r-7")

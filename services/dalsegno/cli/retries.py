@@ -16,7 +16,7 @@ import grpc
 
 from dalsegno.cli.output import print_note
 
-PATIENCE_S = 20.0
+RETRY_S = 20.0
 """How long a call is repeated while nobody answers: long enough for a supervisor to start a dead service again."""
 FIRST_WORD_S = 1.0
 NEXT_WORD_S = 5.0
@@ -26,7 +26,7 @@ _LONGEST_WAIT_S = 1.0
 
 
 @dataclass(slots=True)
-class Errand:
+class CommandState:
     """What the command is about; one command runs in one process, so there is one of these."""
 
     address: str = ""
@@ -35,22 +35,22 @@ class Errand:
     """Whether there is a connection to it now."""
     namespace: str = ""
     """The namespace to work in, as the environment or the context says; "" for all."""
-    leaving: str = ""
+    exit_hint: str = ""
     """What is said when it ends before its time: what goes on without it, and how to come back."""
 
     def reset(self) -> None:
         """Forget it."""
-        self.address = self.namespace = self.leaving = ""
+        self.address = self.namespace = self.exit_hint = ""
         self.is_connected = lambda: True
 
 
-ERRAND = Errand()
+COMMAND = CommandState()
 
 
-class Patience:
+class Retries:
     """Retries while there is no answer, and prints messages meanwhile. Used with `async with`."""
 
-    def __init__(self, within_s: float = PATIENCE_S, *, is_silent: bool = False) -> None:
+    def __init__(self, within_s: float = RETRY_S, *, is_silent: bool = False) -> None:
         self._within_s = within_s
         self._is_silent = is_silent
         self._is_failing = False
@@ -92,7 +92,7 @@ class Patience:
         word_after_s = FIRST_WORD_S
         while not self._is_silent:
             await asyncio.sleep(_LOOK_S)
-            if not self._is_failing and ERRAND.is_connected():
+            if not self._is_failing and COMMAND.is_connected():
                 self._away_since_s = None
                 word_after_s = FIRST_WORD_S
                 continue
@@ -104,7 +104,7 @@ class Patience:
 
     def _speak(self, since_s: float, left_s: float) -> None:
         if not self._has_spoken:
-            place = f" at {ERRAND.address}" if ERRAND.address else ""
+            place = f" at {COMMAND.address}" if COMMAND.address else ""
             print_note(f"the server{place} does not answer; retrying for another {left_s:.0f} s (Ctrl-C stops)")
         else:
             print_note(f"no answer for {since_s:.0f} s; retrying for another {left_s:.0f} s")

@@ -9,7 +9,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from dalsegno.cli.contexts import ContextOption
-from dalsegno.cli.exits import Complaint
+from dalsegno.cli.exits import CommandError
 from dalsegno.cli.printing import PRINTING, Format
 from dalsegno.cli.times import check_time_style
 from dalsegno.cli.values import steps_of
@@ -55,12 +55,12 @@ def _is_joined(word: str) -> bool:
 
 
 def check_words(words: Sequence[str]) -> None:
-    """Raises Complaint for a word with bytes that are not UTF-8: no message can carry them."""
+    """Raises CommandError for a word with bytes that are not UTF-8: no message can carry them."""
     for word in words:
         try:
             word.encode()
         except UnicodeEncodeError:
-            raise Complaint(f"{word}: not UTF-8", "write it in UTF-8, or rename the file") from None
+            raise CommandError(f"{word}: not UTF-8", "write it in UTF-8, or rename the file") from None
 
 
 def find_form(words: Sequence[str]) -> Format:

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from dalsegno.cli.exits import Complaint
-from dalsegno.cli.finding import executions_filter
+from dalsegno.cli.exits import CommandError
+from dalsegno.cli.filters import executions_filter
 from dalsegno.store.filters import EXECUTION_FIELDS, parse_filter
 from dalsegno.v1 import execution_service_pb2
 
@@ -42,7 +42,7 @@ def test_options_become_terms(options: dict[str, Any], filter: str) -> None:
 @pytest.mark.parametrize("since", ["yesterday", "2", "-1h", "1.5h"])
 def test_an_age_that_is_none(since: str) -> None:
     """Told with what there is."""
-    with pytest.raises(Complaint, match="neither an age nor a time"):
+    with pytest.raises(CommandError, match="neither an age nor a time"):
         executions_filter(since=since)
 
 

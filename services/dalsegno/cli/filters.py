@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from dalsegno.cli.completion import complete_state, complete_workflow
-from dalsegno.cli.exits import Complaint
+from dalsegno.cli.exits import CommandError
 from dalsegno.cli.inputs import read_labels
 
 States = Annotated[
@@ -67,12 +67,12 @@ def executions_filter(
 
 
 def read_moment(text: str, option: str) -> str:
-    """A moment as filters take it: an age such as 2h30m, or a time in ISO 8601. Raises Complaint."""
+    """A moment as filters take it: an age such as 2h30m, or a time in ISO 8601. Raises CommandError."""
     if _AGE.fullmatch(text):
         return f"-{text}"
     if re.match(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", text):
         return _value(text)
-    raise Complaint(
+    raise CommandError(
         f"{option} {text}: neither an age nor a time", f"for instance {option} 2h30m, or {option} 2026-01-31T08:00:00Z"
     )
 

@@ -9,11 +9,11 @@ from typing import Any
 import grpc
 from google.protobuf.duration_pb2 import Duration
 
-from dalsegno.cli.away import ERRAND, Patience
 from dalsegno.cli.connection import Connection, actor_metadata
 from dalsegno.cli.exits import ERROR, SUCCESS
 from dalsegno.cli.output import print_note, print_rows, short
 from dalsegno.cli.printing import Format
+from dalsegno.cli.retries import COMMAND, Retries
 from dalsegno.cli.screen import console
 from dalsegno.cli.values import enum_name
 from dalsegno.v1 import execution_pb2, operation_pb2
@@ -21,7 +21,7 @@ from dalsegno.v1 import execution_service_pb2 as messages
 
 
 @dataclass(frozen=True, slots=True)
-class Many:
+class Bulk:
     """Which executions, and how."""
 
     verb: str
@@ -36,22 +36,22 @@ class Many:
 _REFUSAL_WIDTH = 240
 
 
-async def operate_on_many(connection: Connection, each: Any, many: Many) -> int:
+async def run_bulk(connection: Connection, each: Any, bulk: Bulk) -> int:
     """Ask it of each execution that the filter chooses. The exit code: 0 when none refused, else 1."""
-    request = getattr(messages, f"{many.verb}ExecutionsRequest")(filter=many.filter, each=each, rate=many.rate)
-    if many.older_than is not None:
-        request.older_than.CopyFrom(many.older_than)
-    method: Callable[..., Any] = getattr(connection.executions, f"{many.verb}Executions")
+    request = getattr(messages, f"{bulk.verb}ExecutionsRequest")(filter=bulk.filter, each=each, rate=bulk.rate)
+    if bulk.older_than is not None:
+        request.older_than.CopyFrom(bulk.older_than)
+    method: Callable[..., Any] = getattr(connection.executions, f"{bulk.verb}Executions")
     outcomes: list[operation_pb2.BulkOutcome] = []
-    ERRAND.leaving = "the printed ones are done, others may be too: check with `dalsegno list`, then repeat"
+    COMMAND.exit_hint = "the printed ones are done, others may be too: check with `dalsegno list`, then repeat"
     async for outcome in _outcomes(method, request):
         outcomes.append(outcome)
-        if many.output is Format.TABLE:
-            console().tell(_line(outcome, many.verb))
-    ERRAND.leaving = ""
+        if bulk.output is Format.TABLE:
+            console().print_line(_line(outcome, bulk.verb))
+    COMMAND.exit_hint = ""
     refused = sum(each.HasField("refusal") for each in outcomes)
-    if many.output is not Format.TABLE:
-        print_rows(many.output, outcomes, (), ())
+    if bulk.output is not Format.TABLE:
+        print_rows(bulk.output, outcomes, (), ())
     else:
         print_note(f"{len(outcomes)} execution{'' if len(outcomes) == 1 else 's'}, {refused} refused")
     return ERROR if refused else SUCCESS
@@ -59,18 +59,18 @@ async def operate_on_many(connection: Connection, each: Any, many: Many) -> int:
 
 async def _outcomes(method: Callable[..., Any], request: Any) -> AsyncIterator[operation_pb2.BulkOutcome]:
     """What became of each, through broken streams."""
-    async with Patience() as patience:
+    async with Retries() as retries:
         while True:
             try:
                 async for response in method(request, metadata=actor_metadata()):
-                    patience.answered()
+                    retries.answered()
                     request.resume_token = response.resume_token
                     yield response.outcome
                 return
             except grpc.aio.AioRpcError as error:
                 if error.code() is not grpc.StatusCode.UNAVAILABLE:
                     raise
-                await patience.wait(error)
+                await retries.wait(error)
 
 
 def _line(outcome: operation_pb2.BulkOutcome, verb: str) -> str:
