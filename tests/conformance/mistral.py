@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from types import SimpleNamespace
 from typing import Any
 
-from tests.conformance.cases import agrees, has_same_shape, task_differences
+from tests.conformance.comparing import agrees, has_same_shape, task_differences
 from tests.conformance.stage import (
     COMPLETED_EXECUTION,
     Refused,

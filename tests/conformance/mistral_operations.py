@@ -10,7 +10,7 @@ from contextlib import suppress
 from typing import Any
 
 from tests.conformance import mistral
-from tests.conformance.cases import STATES
+from tests.conformance.comparing import STATES
 from tests.conformance.stage import Refused, SeenAttempt, SeenExecution, SeenTask, Stage, find
 from tests.world import Played
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import yaml
-from tests.conformance.cases import masked
+from tests.conformance.comparing import masked
 from tests.conformance.orquesta_inspection import expected_places, inspection_differences
 from tests.conformance.orquesta_views import View, run_differences
 from tests.conformance.stage import Refused, Run, SeenExecution, SeenTask, Stage, find, finish, path_of

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tests.conformance import orquesta_views as views
-from tests.conformance.cases import masked
+from tests.conformance.comparing import masked
 from tests.conformance.orquesta_views import View
 
 

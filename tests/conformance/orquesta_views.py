@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from tests.conformance.cases import agrees
+from tests.conformance.comparing import agrees
 
 View = dict[str, Any]
 

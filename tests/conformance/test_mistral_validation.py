@@ -2,31 +2,23 @@
 
 from __future__ import annotations
 
-import json
-import os
 import re
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.conformance.recorded import load
 
 from dalsegno.definitions.document import read
 
 ROOT = Path(__file__).resolve().parents[2]
-CASES = (
-    Path(os.environ.get("DALSEGNO_CONFORMANCE") or ROOT.parent / "shared" / "conformance") / "mistral" / "cases.jsonl"
-)
 README = ROOT / "services" / "dalsegno" / "definitions" / "mistral" / "README.md"
 KINDS = {"workflow": "workflows", "workbook": "workbook", "actions": "actions"}
 
 
 def load_cases() -> list[dict[str, Any]]:
     """Every case that has a verdict: validations, and the definitions of workflows that were run."""
-    if not CASES.exists():
-        return []
-    with CASES.open(encoding="utf-8") as lines:
-        cases = [json.loads(line) for line in lines if line.strip()]
-    return [case for case in cases if "quirk" not in case and not rejected_by_store(case)]
+    return [case for case in load("mistral/cases.jsonl") if not rejected_by_store(case)]
 
 
 def rejected_by_store(case: dict[str, Any]) -> bool:
@@ -40,7 +32,6 @@ def listed_differences() -> set[str]:
     return set(re.findall(r"`([\w~.-]+)`", section))
 
 
-@pytest.mark.skipif(not CASES.exists(), reason="the recorded cases are not here")
 @pytest.mark.parametrize("case", load_cases(), ids=lambda case: case["id"])
 def test_verdict(case: dict[str, Any]) -> None:
     """The definition is accepted or rejected as the original did, and its kind is recognised."""

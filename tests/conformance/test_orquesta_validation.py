@@ -7,19 +7,17 @@ from typing import Any
 
 import pytest
 from tests.conformance import orquesta, run
-from tests.conformance.cases import folder, load
 from tests.conformance.core_stage import CoreStage
 from tests.conformance.orquesta_inspection import expected_places, inspection_differences
+from tests.conformance.recorded import absence, load
 
 from dalsegno.definitions.document import DocumentKind, read
 
 CASES = load("orquesta/cases.jsonl")
 # Jinja reads "\\w" in a text of an expression as Python does, which says that one day it will not any more.
 pytestmark = pytest.mark.filterwarnings("ignore:invalid escape sequence:DeprecationWarning")
-NO_CASES = not (folder() / "orquesta" / "cases.jsonl").exists()
 
 
-@pytest.mark.skipif(NO_CASES, reason="the recorded cases are not here")
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case["id"])
 async def test_findings(case: dict[str, Any]) -> None:
     """The same categories of problems in the same tasks, about the same variables, actions and inputs."""
@@ -37,9 +35,10 @@ async def test_findings(case: dict[str, Any]) -> None:
         assert member.workflow is not None
 
 
-@pytest.mark.skipif(NO_CASES, reason="the recorded cases are not here")
 def test_few_differences() -> None:
     """At most three in a hundred cases are listed as differences, and each of them exists."""
+    if told := absence():
+        pytest.skip(told)
     listed = {name for name in run.listed("orquesta") if re.fullmatch(r"[\w:.-]+:[\w:.-]+", name)}
     recorded = {case["id"] for case in (*CASES, *load("orquesta/operations.jsonl"))}
     assert listed <= recorded

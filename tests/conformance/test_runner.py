@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from tests.conformance import mistral, mistral_operations, orquesta, orquesta_operations, run
-from tests.conformance.cases import agrees, has_same_shape, masked, task_differences
+from tests.conformance.comparing import agrees, has_same_shape, masked, task_differences
 from tests.conformance.core_stage import CoreStage
 from tests.conformance.orquesta_inspection import inspection_differences
 from tests.conformance.orquesta_views import active_differences

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from tests.conformance import run
+from tests.conformance.recorded import Case
 
 # Jinja reads "\\w" in a text of an expression as Python does, which says that one day it will not any more.
 pytestmark = [
@@ -20,7 +21,7 @@ SLOW = re.compile(r"wait-(before|after): ([3-9]|\d\d)|delay: ([3-9]|\d\d|<)|std\
 """Words of what waits for much time to pass."""
 
 
-def sample(kind: run.Kind, count: int) -> list[run.Case]:
+def sample(kind: run.Kind, count: int) -> list[Case]:
     """Cases that agree and take no longer than their steps, evenly from all sources; scenarios in any case."""
     known = run.listed(kind.language)
     found = [
@@ -37,12 +38,10 @@ async def agree(name: str, count: int, folder: Path) -> None:
     """So many cases of a kind agree, and afterwards every journal gives its rows."""
     kind = run.KINDS[name]
     chosen = sample(kind, count)
-    if not chosen:
-        pytest.skip("no conformance cases here")
     found = await run.through_services(kind, chosen, folder)
     assert not found.failures, "\n".join([*found.failures, found.closing_line])
     assert not found.findings
-    assert found.agree == len(chosen)
+    assert found.agree == len(chosen) > 0
 
 
 @pytest.mark.xdist_group("conformance services 1")

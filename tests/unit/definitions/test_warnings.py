@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.conformance import cases
+from tests.conformance.recorded import absence, load
 
 from dalsegno.definitions.document import load_stored, read
 from dalsegno.definitions.lost import find_lost
@@ -172,10 +172,8 @@ def ran_well() -> Iterator[Any]:
         ("mistral/operations.jsonl", "state", "SUCCESS"),
         ("orquesta/cases.jsonl", "status", "succeeded"),
     ):
-        yield from (case for case in cases.load(name) if case["expect"].get(key) == state)
-    yield from (
-        case for case in cases.load("orquesta/operations.jsonl") if case["expect"][-1].get("status") == "succeeded"
-    )
+        yield from (case for case in load(name) if case["expect"].get(key) == state)
+    yield from (case for case in load("orquesta/operations.jsonl") if case["expect"][-1].get("status") == "succeeded")
 
 
 @pytest.mark.filterwarnings("ignore:invalid escape sequence:DeprecationWarning")
@@ -189,10 +187,8 @@ def test_nothing_is_said_of_what_runs_well() -> None:
             warnings = read(text).warnings
             if warnings and case["id"] not in PROBES_OF_LOSS:
                 found[case["id"]] = [str(warning) for warning in warnings]
-    if not count:
-        pytest.skip("no conformance cases here")
     assert found == {}
-    assert count > 500
+    assert count > (100 if absence() else 500)
 
 
 def test_nothing_is_said_of_the_examples() -> None:

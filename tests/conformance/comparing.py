@@ -1,13 +1,10 @@
-"""The recorded cases: where they are and what of them is compared (see the README beside them)."""
+"""What of a recorded case is compared with what came."""
 
 from __future__ import annotations
 
-import json
-import os
 import re
 from collections import Counter
 from collections.abc import Collection, Iterable
-from pathlib import Path
 from typing import Any
 
 MARKS = re.compile("<message>|<id>|<time>")
@@ -23,22 +20,6 @@ RECORDED_KEYS = {"api_url", "action_execution_id", "workflow_execution_id", "tas
 """Of a context's `st2` and `parent`: what stands there is an id or an address."""
 
 STATES = {"DELAYED": "RUNNING_DELAYED"}
-
-
-def folder() -> Path:
-    """DALSEGNO_CONFORMANCE, or ../shared/conformance beside the checkout."""
-    default = Path(__file__).resolve().parents[3] / "shared" / "conformance"
-    return Path(os.environ.get("DALSEGNO_CONFORMANCE") or default)
-
-
-def load(name: str) -> list[dict[str, Any]]:
-    """The cases of one file, those with a quirk left out; none when the folder is absent."""
-    path = folder() / name
-    if not path.exists():
-        return []
-    with path.open(encoding="utf-8") as lines:
-        cases = [json.loads(line) for line in lines if line.strip()]
-    return [case for case in cases if "quirk" not in case]
 
 
 def agrees(expected: object, actual: object) -> bool:
