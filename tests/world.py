@@ -25,10 +25,9 @@ from dalsegno.workflow.model import ActionDescription, AdHocAction, Parameter, W
 from dalsegno.workflow.outside import FoundWorkflow, PausedBelow
 from dalsegno.workflow.records import Attempt, TaskExecution
 from dalsegno.workflow.refusals import NotFound, Refusal
-from dalsegno.workflow.running.view import moment
 from dalsegno.workflow.scope import Constant
 from dalsegno.workflow.states import QUIET_EXECUTION, AttemptState, ExecutionState
-from dalsegno.workflow.value import NULL, Value
+from dalsegno.workflow.value import NULL, Value, moment
 
 ABSENT: Final[object] = object()
 """Stands for a result that is not given, where null is a result."""

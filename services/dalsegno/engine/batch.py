@@ -25,8 +25,8 @@ from dalsegno.workflow.execution import Execution, replay
 from dalsegno.workflow.identity import AttemptKey
 from dalsegno.workflow.machine import Outcome
 from dalsegno.workflow.model import MISTRAL_RULES, ORQUESTA_RULES, Workflow
+from dalsegno.workflow.outside import Given
 from dalsegno.workflow.refusals import NotFound, Refusal, TooLarge
-from dalsegno.workflow.running.step import Given
 from dalsegno.workflow.states import COMPLETED_EXECUTION
 from dalsegno.workflow.value import EXECUTION_BYTES_MAX, VALUE_BYTES_MAX, byte_length
 

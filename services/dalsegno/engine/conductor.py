@@ -38,8 +38,8 @@ from dalsegno.store.outages import is_outage
 from dalsegno.store.store import Store, StoreConflict
 from dalsegno.workflow.events import Poisoned
 from dalsegno.workflow.identity import parse_attempt_id
+from dalsegno.workflow.outside import Given
 from dalsegno.workflow.refusals import NotFound, Overloaded, Refusal, Unavailable
-from dalsegno.workflow.running.step import Given
 from dalsegno.workflow.scope import Suspended
 
 WORKS_MAX = 500

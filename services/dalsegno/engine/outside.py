@@ -16,8 +16,8 @@ from dalsegno.store.store import Queries
 from dalsegno.workflow.identity import task_id
 from dalsegno.workflow.model import ActionDescription, AdHocAction, Workflow
 from dalsegno.workflow.outside import FoundWorkflow, PausedBelow
-from dalsegno.workflow.running.view import TASKS_MAX, moment
 from dalsegno.workflow.states import TaskState
+from dalsegno.workflow.value import TASKS_MAX, moment
 
 _MISSING = object()
 

@@ -21,8 +21,8 @@ from dalsegno.workflow.events import StartRequested
 from dalsegno.workflow.execution import Execution
 from dalsegno.workflow.identity import derived_id
 from dalsegno.workflow.model import ActionDescription, AdHocAction, Workflow
+from dalsegno.workflow.outside import Given
 from dalsegno.workflow.refusals import AlreadyExists, InvalidRequest, NotFound, Violation
-from dalsegno.workflow.running.step import Given
 from dalsegno.workflow.scope import EvaluationError
 from dalsegno.workflow.value import EMPTY, Value
 

@@ -24,7 +24,7 @@ from dalsegno.workflow.scope import Suspended
 if TYPE_CHECKING:
     from dalsegno.engine.batch import Batch
     from dalsegno.engine.evaluations import Evaluations
-    from dalsegno.workflow.running.step import Given
+    from dalsegno.workflow.outside import Given
 
 
 _REPORTS = (StartRequested, TaskDone, TimerFired, SliceDue, ChildMoved, DeliveryLost)

@@ -36,7 +36,7 @@ from dalsegno.workflow.changes import (
     TaskTimed,
 )
 from dalsegno.workflow.identity import AttemptKey
-from dalsegno.workflow.records import Attempt, TaskExecution
+from dalsegno.workflow.records import Attempt, TaskExecution, error_bytes, error_key
 from dalsegno.workflow.states import (
     COMPLETED_ATTEMPT,
     COMPLETED_EXECUTION,
@@ -49,7 +49,7 @@ from dalsegno.workflow.states import (
     check_execution_move,
     check_task_move,
 )
-from dalsegno.workflow.value import NULL, Value, byte_length
+from dalsegno.workflow.value import NULL, Value
 
 # Looking a member up in its class costs as much as all else that an index is kept with.
 _IDLE, _WAITING, _ERROR, _CANCELLED = TaskState.IDLE, TaskState.WAITING, TaskState.ERROR, TaskState.CANCELLED
@@ -434,22 +434,6 @@ def _note_error(execution: Execution, change: ErrorNoted) -> None:
     execution.errors.append(change)
     execution.error_keys.add(error_key(change))
     execution.error_bytes += error_bytes(change)
-
-
-def error_key(error: ErrorNoted) -> tuple[object, ...]:
-    """What makes two errors the same."""
-    result = "" if error.result is None else error.result.text
-    return error.name, error.message, result, error.route, error.transition
-
-
-ERROR_BYTES = 200
-"""What an entry of the list of errors takes beside its texts, at most."""
-
-
-def error_bytes(error: ErrorNoted) -> int:
-    """What it takes in the list of errors at most."""
-    size = ERROR_BYTES + byte_length(Value(data=error.message).text) + byte_length(error.name + error.transition)
-    return size if error.result is None else size + byte_length(error.result.text)
 
 
 def _supersede_task(execution: Execution, change: TaskSuperseded) -> None:

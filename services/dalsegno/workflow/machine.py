@@ -36,12 +36,12 @@ from dalsegno.workflow.execution import Execution
 from dalsegno.workflow.identity import AttemptKey
 from dalsegno.workflow.model import Workflow
 from dalsegno.workflow.operating import control, editing, repeating, rerun, resume
-from dalsegno.workflow.outside import Outside, PausedBelow
+from dalsegno.workflow.outside import Given, Outside, PausedBelow
 from dalsegno.workflow.records import TaskExecution
 from dalsegno.workflow.refusals import InvalidRequest
 from dalsegno.workflow.routing import branches, clauses
-from dalsegno.workflow.running import attempts, children, items, lifecycle, policies, tasks
-from dalsegno.workflow.running.step import Given, HardFailure, Step
+from dalsegno.workflow.running import children, items, launching, lifecycle, policies, reporting, tasks
+from dalsegno.workflow.running.step import HardFailure, Step
 from dalsegno.workflow.scope import EvaluationError, Suspended
 from dalsegno.workflow.states import COMPLETED_ATTEMPT, LIVE, ExecutionState, TaskState
 from dalsegno.workflow.value import UnfitValue, Value
@@ -101,9 +101,9 @@ def _with_defaults(workflow: Workflow, event: StartRequested) -> ExecutionCreate
     given = event.creation.input.data
     if not isinstance(given, dict):
         raise InvalidRequest.of("input", f"must be an object, not {type(given).__name__}")
-    completed = {**given, **attempts.with_defaults(workflow, given)}
+    completed = {**given, **launching.with_defaults(workflow, given)}
     if not workflow.rules.checks_input:
-        completed = attempts.with_defaults(workflow, given)
+        completed = launching.with_defaults(workflow, given)
     if completed.keys() == given.keys():
         return event.creation
     return msgspec.structs.replace(event.creation, input=Value(data=completed))
@@ -158,7 +158,7 @@ def _time_out(step: Step, task: TaskExecution) -> None:
     info = policies.describe_timeout(step, task)
     for attempt in list(step.execution.current_attempts(task)):
         if attempt.state not in COMPLETED_ATTEMPT:
-            attempts.stop(step, attempt, info)
+            reporting.stop(step, attempt, info)
     step.later("end", task, TaskState.ERROR, info)
 
 
@@ -201,13 +201,13 @@ def _wind_down(step: Step, task: TaskExecution, reason: str) -> None:
 
 def _attempt_ended(step: Step, task: TaskExecution, key: AttemptKey) -> None:
     attempt = step.execution.attempts[key]
-    if task.state in attempts.SHOWN and attempt.accepted:  # else the task waits no more for it
+    if task.state in reporting.SHOWN and attempt.accepted:  # else the task waits no more for it
         items.ended(step, task, attempt)
 
 
 _EVENTS: dict[type[Event], Callable[[Step, Any], None]] = {
     StartRequested: _start,
-    TaskDone: attempts.report,
+    TaskDone: reporting.report,
     TimerFired: _timer,
     SliceDue: _slice,
     PauseRequested: control.pause,
@@ -216,8 +216,8 @@ _EVENTS: dict[type[Event], Callable[[Step, Any], None]] = {
     ContextUpdated: editing.update_context,
     CancelRequested: control.cancel,
     ChildMoved: children.child_moved,
-    HandedOut: attempts.hand_out,
-    DeliveryLost: attempts.lose,
+    HandedOut: reporting.hand_out,
+    DeliveryLost: reporting.lose,
     Poisoned: _poison,
 }
 

@@ -1,4 +1,4 @@
-"""What a step may look up beyond its own execution: definitions, actions, and a reader for other executions."""
+"""What a step has from outside of its execution: what it is stepped with, and what it may look up."""
 
 from __future__ import annotations
 
@@ -29,6 +29,25 @@ class PausedBelow:
     """The executions that lead to it: a child of the one that was asked about first, itself last."""
     failed: tuple[str, ...]
     """The names of its tasks that have failed and that nothing handles: a resume does not run over them (R3)."""
+
+
+class Given:
+    """What an event is stepped with, each time the same when it is stepped again before it is stored."""
+
+    __slots__ = ("careful", "name", "now_s")
+
+    def __init__(self, now_s: float, name: tuple[object, ...], careful: bool = False) -> None:
+        """`now_s`: what `now()` is in its expressions, in seconds since 1970; ids of children are made of it too.
+        `name`: what no other event has. `careful`: an engine died in a step of the execution, so that every expression
+        is evaluated outside of the engine."""
+        self.now_s = now_s
+        self.name = name
+        self.careful = careful
+
+    @property
+    def seed(self) -> str:
+        """A text that no other event has: what is random is made of it. (Few events need it.)"""
+        return ".".join(map(str, self.name))
 
 
 class Outside(Protocol):

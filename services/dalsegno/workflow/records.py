@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from dalsegno.workflow.changes import RoundPlanned
+from dalsegno.workflow.changes import ErrorNoted, RoundPlanned
 from dalsegno.workflow.contexts.context import Context
 from dalsegno.workflow.contexts.layers import Layers
 from dalsegno.workflow.contexts.nothing import NOTHING
 from dalsegno.workflow.identity import AttemptKey
 from dalsegno.workflow.states import COMPLETED_TASK, AttemptState, TaskState
-from dalsegno.workflow.value import Value
+from dalsegno.workflow.value import Value, byte_length
 
 # Looking a member up in its class costs as much as all else that a record is asked for.
 _RUNNING, _PAUSED = AttemptState.RUNNING, AttemptState.PAUSED
@@ -173,3 +173,19 @@ class TaskExecution:
     def round_of(self, item: int) -> int:
         """The round that the item's present attempt is of."""
         return self.rounds.get(item, self.base)
+
+
+def error_key(error: ErrorNoted) -> tuple[object, ...]:
+    """What makes two errors the same."""
+    result = "" if error.result is None else error.result.text
+    return error.name, error.message, result, error.route, error.transition
+
+
+ERROR_BYTES = 200
+"""What an entry of the list of errors takes beside its texts, at most."""
+
+
+def error_bytes(error: ErrorNoted) -> int:
+    """What it takes in the list of errors at most."""
+    size = ERROR_BYTES + byte_length(Value(data=error.message).text) + byte_length(error.name + error.transition)
+    return size if error.result is None else size + byte_length(error.result.text)

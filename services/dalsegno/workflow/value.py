@@ -11,6 +11,7 @@ import json
 import math
 import re
 from collections.abc import Iterator
+from datetime import UTC, datetime
 
 import orjson
 
@@ -19,6 +20,9 @@ INLINE_BYTES = 1024
 
 VALUE_BYTES_MAX = 4_000_000
 """The largest text one value may have: with the rest of its message it is below gRPC's default limit."""
+
+TASKS_MAX = 1_000
+"""As many records a function that lists tasks or executions gives at most."""
 
 EXECUTION_BYTES_MAX = 64 * 1024 * 1024
 """The length of all values of an execution."""
@@ -211,6 +215,11 @@ def limit(size: int) -> None:
     """Raises UnfitValue when this is more bytes than a value may have."""
     if size > VALUE_BYTES_MAX:
         raise UnfitValue(f"too large: a value of {size:,} bytes; a value has at most {VALUE_BYTES_MAX:,}")
+
+
+def moment(at_s: float) -> str:
+    """The time as expressions show it."""
+    return datetime.fromtimestamp(at_s, UTC).strftime("%Y-%m-%d %H:%M:%S")
 
 
 NULL = Value(text="null", data=None)

@@ -18,8 +18,8 @@ from dalsegno.workflow import machine
 from dalsegno.workflow.events import Event, HandedOut, Poisoned, RerunRequested, TaskChoice, TaskDone
 from dalsegno.workflow.execution import Execution
 from dalsegno.workflow.identity import parse_attempt_id
+from dalsegno.workflow.outside import Given
 from dalsegno.workflow.refusals import Unavailable
-from dalsegno.workflow.running.step import Given
 
 
 class Stepped:

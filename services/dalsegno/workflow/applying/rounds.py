@@ -7,25 +7,38 @@ of ten thousand again leaves all others where they are.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
+from typing import Protocol
 
 from dalsegno.workflow.changes import AttemptsBegun, RoundPlanned
+from dalsegno.workflow.records import Attempt, TaskExecution
 from dalsegno.workflow.states import COMPLETED_ATTEMPT, AttemptState
-
-if TYPE_CHECKING:
-    from dalsegno.workflow.execution import Execution
-    from dalsegno.workflow.records import Attempt, TaskExecution
 
 # Looking a member up in its class is slow, and these are asked for in every step (see execution.py).
 _ERROR, _CANCELLED = AttemptState.ERROR, AttemptState.CANCELLED
 
 
-def plan(execution: Execution, change: RoundPlanned) -> None:
+class Rounds(Protocol):
+    """What these functions read of an execution. They write to its tasks and attempts alone."""
+
+    tasks: dict[int, TaskExecution]
+    edit_count: int
+
+    def current(self, task: TaskExecution, item: int = 0) -> Attempt | None:
+        """The task's present attempt for this item, if it has been created."""
+        ...
+
+    def current_attempts(self, task: TaskExecution) -> Iterable[Attempt]:
+        """All present attempts of the task, in the order of the items."""
+        ...
+
+
+def plan(execution: Rounds, change: RoundPlanned) -> None:
     """The next round will be as an operation wants it."""
     execution.tasks[change.task].plan = change
 
 
-def begin(execution: Execution, change: AttemptsBegun) -> None:
+def begin(execution: Rounds, change: AttemptsBegun) -> None:
     """The next round: nothing of what begins anew counts any more."""
     task = execution.tasks[change.task]
     if change.only is None:
@@ -40,7 +53,7 @@ def begin(execution: Execution, change: AttemptsBegun) -> None:
     task.edits_seen = execution.edit_count
 
 
-def _begin_all(execution: Execution, task: TaskExecution, change: AttemptsBegun) -> None:
+def _begin_all(execution: Rounds, task: TaskExecution, change: AttemptsBegun) -> None:
     if task.attempt:  # else there is nothing of an earlier round yet
         for attempt in execution.current_attempts(task):
             attempt.accepted = False
@@ -51,7 +64,7 @@ def _begin_all(execution: Execution, task: TaskExecution, change: AttemptsBegun)
     task.pending = range(task.item_count) if task.item_count else ()
 
 
-def _begin_some(execution: Execution, task: TaskExecution, change: AttemptsBegun, only: tuple[int, ...]) -> None:
+def _begin_some(execution: Rounds, task: TaskExecution, change: AttemptsBegun, only: tuple[int, ...]) -> None:
     """These items, and then what the round before had not come to."""
     rest = task.pending[task.begun_count :]
     if change.stands_in:
@@ -66,7 +79,7 @@ def _begin_some(execution: Execution, task: TaskExecution, change: AttemptsBegun
         task.rounds[item] = change.attempt
 
 
-def _set_aside(execution: Execution, task: TaskExecution, item: int) -> None:
+def _set_aside(execution: Rounds, task: TaskExecution, item: int) -> None:
     attempt = execution.current(task, item)
     if attempt is None:
         return

@@ -3,18 +3,47 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
+from typing import Protocol
+
+import immutables
 
 from dalsegno.workflow.changes import ContextEdited, ErrorNoted, TaskMoved
+from dalsegno.workflow.records import TaskExecution, error_bytes, error_key
 from dalsegno.workflow.states import COMPLETED_TASK, TaskState
 from dalsegno.workflow.value import Value
 
-if TYPE_CHECKING:
-    from dalsegno.workflow.execution import Execution
-    from dalsegno.workflow.records import TaskExecution
+
+class Errors(Protocol):
+    """The list of errors of an execution, with what is kept beside it."""
+
+    errors: list[ErrorNoted]
+    error_keys: set[tuple[object, ...]]
+    error_bytes: int
 
 
-def reopen(execution: Execution, task: TaskExecution, change: TaskMoved) -> None:
+class Variables(Protocol):
+    """The variables of a whole execution, and who wrote them."""
+
+    globals: immutables.Map[str, Value]
+    global_writes: dict[str, list[tuple[int, Value | None]]]
+    globals_of: dict[int, set[str]]
+
+
+class Course(Errors, Variables, Protocol):
+    """What of an execution an operation takes back or edits: tasks, where they had led to, and variables."""
+
+    tasks: dict[int, TaskExecution]
+    by_name: dict[str, list[int]]
+    trimmed: dict[str, int]
+    by_route: dict[tuple[str, int], int]
+    branch_ends: dict[tuple[int, int], int]
+    input: Value
+    generation: int
+    edit_count: int
+    revision: int
+
+
+def reopen(execution: Course, task: TaskExecution, change: TaskMoved) -> None:
     """A task that had ended goes on, in its next edition: where it had led to, it has not led any more.
 
     What had seen its variables goes on seeing them as they were. If it runs again it has published nothing yet.
@@ -35,7 +64,7 @@ def reopen(execution: Execution, task: TaskExecution, change: TaskMoved) -> None
     forget_errors(execution, lambda error: (error.task, error.name) == (task.number, task.name))
 
 
-def supersede(execution: Execution, task: TaskExecution, by: str) -> None:
+def supersede(execution: Course, task: TaskExecution, by: str) -> None:
     """A task that has ended no longer counts; its arrivals at joins that wait are taken back."""
     _withdraw(execution, task)
     _unwrite_globals(execution, task)
@@ -50,7 +79,7 @@ def supersede(execution: Execution, task: TaskExecution, by: str) -> None:
         _index_route(execution, task)
 
 
-def write_globals(execution: Execution, task: int, values: Mapping[str, Value | None]) -> None:
+def write_globals(execution: Variables, task: int, values: Mapping[str, Value | None]) -> None:
     """Variables of the whole execution get values, or (None) are taken away, by a task or, with 0, by nobody's end."""
     draft = execution.globals.mutate()
     for name, value in values.items():
@@ -64,7 +93,7 @@ def write_globals(execution: Execution, task: int, values: Mapping[str, Value | 
         execution.globals_of.setdefault(task, set()).update(values)
 
 
-def _unwrite_globals(execution: Execution, task: TaskExecution) -> None:
+def _unwrite_globals(execution: Variables, task: TaskExecution) -> None:
     """What the task gave the whole execution no longer counts: what had been written before it does again."""
     names = execution.globals_of.pop(task.number, None)
     if not names:
@@ -81,7 +110,7 @@ def _unwrite_globals(execution: Execution, task: TaskExecution) -> None:
     execution.globals = draft.finish()
 
 
-def _index_route(execution: Execution, task: TaskExecution) -> None:
+def _index_route(execution: Course, task: TaskExecution) -> None:
     numbers = execution.by_name[task.name]
     for number in numbers[len(numbers) - 1 - execution.trimmed.get(task.name, 0) :: -1]:
         other = execution.tasks[number]
@@ -91,7 +120,7 @@ def _index_route(execution: Execution, task: TaskExecution) -> None:
     del execution.by_route[task.name, task.route]
 
 
-def _withdraw(execution: Execution, task: TaskExecution) -> None:
+def _withdraw(execution: Course, task: TaskExecution) -> None:
     for number in task.next:
         join = execution.tasks[number]
         join.late.pop(task.number, None)
@@ -109,10 +138,8 @@ def _withdraw(execution: Execution, task: TaskExecution) -> None:
         execution.branch_ends.pop((task.number, branch), None)
 
 
-def forget_errors(execution: Execution, is_over: Callable[[ErrorNoted], bool]) -> None:
+def forget_errors(execution: Errors, is_over: Callable[[ErrorNoted], bool]) -> None:
     """Errors that are not true any more are told no more."""
-    from dalsegno.workflow.execution import error_bytes, error_key
-
     kept = [error for error in execution.errors if not is_over(error)]
     if len(kept) < len(execution.errors):
         execution.errors = kept
@@ -120,7 +147,7 @@ def forget_errors(execution: Execution, is_over: Callable[[ErrorNoted], bool]) -
         execution.error_bytes = sum(map(error_bytes, kept))
 
 
-def edit(execution: Execution, change: ContextEdited) -> None:
+def edit(execution: Course, change: ContextEdited) -> None:
     """Values are set and taken away; whoever has not begun yet sees them so."""
     execution.edit_count += 1
     _forget_contexts(execution)
@@ -130,7 +157,7 @@ def edit(execution: Execution, change: ContextEdited) -> None:
         _edit_variables(execution, change)
 
 
-def _edit_variables(execution: Execution, change: ContextEdited) -> None:
+def _edit_variables(execution: Course, change: ContextEdited) -> None:
     declared = execution.input.data
     assert isinstance(declared, dict)
     given = dict(declared)
@@ -147,7 +174,7 @@ def _edit_variables(execution: Execution, change: ContextEdited) -> None:
         execution.input = Value(data=given)
 
 
-def _edit_task(execution: Execution, task: TaskExecution, change: ContextEdited) -> None:
+def _edit_task(execution: Course, task: TaskExecution, change: ContextEdited) -> None:
     if task.unedited is None:
         task.unedited = dict(task.published)
     for name in change.removed:
@@ -166,7 +193,7 @@ def _edit_task(execution: Execution, task: TaskExecution, change: ContextEdited)
         task.edits = [*task.edits, (execution.revision, dict(change.values))]
 
 
-def _forget_contexts(execution: Execution) -> None:
+def _forget_contexts(execution: Course) -> None:
     """What was put together from the variables is put together anew when it is asked for."""
     for task in execution.tasks.values():
         task.context_in = task.context_out = None

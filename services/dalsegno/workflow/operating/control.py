@@ -6,7 +6,7 @@ from dalsegno.workflow.changes import TaskMoved, TaskRouted
 from dalsegno.workflow.events import CancelRequested, PauseRequested, RerunRequested, ResumeRequested
 from dalsegno.workflow.records import Attempt, TaskExecution
 from dalsegno.workflow.refusals import InvalidRequest, Refused
-from dalsegno.workflow.running import attempts, lifecycle, policies
+from dalsegno.workflow.running import lifecycle, policies, reporting
 from dalsegno.workflow.running.step import Step
 from dalsegno.workflow.states import COMPLETED_ATTEMPT, AttemptState, ExecutionState, TaskState
 from dalsegno.workflow.value import Value
@@ -119,7 +119,7 @@ def wind_down(step: Step, reason: str, *, waits_for_delegates: bool = False) -> 
         policies.rearm_timeout(step, task)  # what is waited for after a pause has the time that it had left
     for key in [key for key, attempt in execution.attempts.items() if _ends_at_once(attempt)]:
         if not (waits_for_delegates and key in execution.delegates):
-            attempts.stop(step, execution.attempts[key], reason)
+            reporting.stop(step, execution.attempts[key], reason)
     lifecycle.cancel_children(step, waits_for_delegates=waits_for_delegates)
     for task in step.tasks_in(TaskState.RUNNING, TaskState.RUNNING_DELAYED, TaskState.PAUSED):
         if _is_worked_on(step, task):

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dalsegno.workflow.events import RerunRequested, ResumeRequested, TaskChoice
 from dalsegno.workflow.records import TaskExecution
 from dalsegno.workflow.refusals import Violation
-from dalsegno.workflow.running import adhoc, attempts
+from dalsegno.workflow.running import adhoc, launching
 from dalsegno.workflow.running.step import Step
 from dalsegno.workflow.scope import Constant
 
@@ -35,9 +35,9 @@ def _faults(step: Step, task: TaskExecution, given: Mapping[str, object]) -> Ite
     if not isinstance(template, Constant) or not template.value:
         return
     name = str(template.value)
-    found = attempts.find_workflow(step, name) if spec.workflow or step.workflow.rules.finds_workflows else None
+    found = launching.find_workflow(step, name) if spec.workflow or step.workflow.rules.finds_workflows else None
     if found is not None:
-        for missing in attempts.missing_input(found.workflow, given):
+        for missing in launching.missing_input(found.workflow, given):
             yield missing, f"is missing: workflow '{name}' needs it"
     elif spec.workflow is None and step.workflow.rules.checks_input:
         yield from adhoc.faults(step, name, given, _environment(step))

@@ -21,7 +21,7 @@ from dalsegno.workflow.events import RerunRequested, ResumeRequested
 from dalsegno.workflow.operating.choosing import Chosen
 from dalsegno.workflow.records import TaskExecution
 from dalsegno.workflow.routing import joins
-from dalsegno.workflow.running import attempts, tasks
+from dalsegno.workflow.running import reporting, tasks
 from dalsegno.workflow.running.step import Step
 from dalsegno.workflow.states import COMPLETED_ATTEMPT, AttemptState, TaskState
 from dalsegno.workflow.value import EMPTY, Value
@@ -153,7 +153,7 @@ def _stop_attempts(step: Step, task: TaskExecution, by: str) -> None:
     if task.added_count > task.ended_count:
         for attempt in list(step.execution.current_attempts(task)):
             if attempt.state not in COMPLETED_ATTEMPT:
-                attempts.stop(step, attempt, f"superseded by {by}")
+                reporting.stop(step, attempt, f"superseded by {by}")
 
 
 def _plan(step: Step, chosen: Chosen, by: str, comment: str) -> None:

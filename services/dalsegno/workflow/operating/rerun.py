@@ -10,7 +10,7 @@ from dalsegno.workflow.operating.choosing import Chosen, Findings
 from dalsegno.workflow.operating.control import go_on
 from dalsegno.workflow.records import TaskExecution
 from dalsegno.workflow.refusals import Refusal, Violation
-from dalsegno.workflow.running import attempts, policies
+from dalsegno.workflow.running import launching, policies
 from dalsegno.workflow.running.step import Step
 from dalsegno.workflow.states import ExecutionState, TaskState
 
@@ -102,7 +102,7 @@ def child_again(step: Step, task: TaskExecution, key: AttemptKey, revision: int,
         )
     )
     policies.arm_timeout(step, task)
-    attempts.adopt(step, task, former, revision)
+    launching.adopt(step, task, former, revision)
     if execution.state is ExecutionState.CANCELLING:
         step.tell_child(former.child_id, CancelRequested(at_s=step.at_s, comment=execution.info))
     if had_ended:

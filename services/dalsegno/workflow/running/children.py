@@ -7,7 +7,7 @@ import contextlib
 from dalsegno.workflow.changes import AttemptMoved
 from dalsegno.workflow.events import ChildMoved, PauseRequested
 from dalsegno.workflow.records import Attempt
-from dalsegno.workflow.running.attempts import close, progress
+from dalsegno.workflow.running.reporting import close, progress
 from dalsegno.workflow.running.step import Step
 from dalsegno.workflow.states import COMPLETED_ATTEMPT, AttemptState, ExecutionState, TaskState
 from dalsegno.workflow.value import UnfitValue, Value, made

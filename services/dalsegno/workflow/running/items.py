@@ -10,7 +10,7 @@ from dalsegno.workflow.commands import Send
 from dalsegno.workflow.events import SliceDue
 from dalsegno.workflow.model import Items
 from dalsegno.workflow.records import Attempt, TaskExecution
-from dalsegno.workflow.running import attempts, policies
+from dalsegno.workflow.running import launching, policies
 from dalsegno.workflow.running.step import HardFailure, Step
 from dalsegno.workflow.running.view import of_item, task_view
 from dalsegno.workflow.scope import EvaluationError, Suspended
@@ -68,7 +68,7 @@ def launch(step: Step, task: TaskExecution, retries: int) -> None:
     if items is None and spec.action is None and spec.workflow is None and not step.workflow.rules.runs_noop:
         step.later("end", task, TaskState.SUCCESS, "")
     elif items is None:
-        attempts.add(step, task, 0, None)
+        launching.add(step, task, 0, None)
     elif task.ended_count < len(items.data):  # type: ignore[arg-type]
         fill(step, task)
     else:
@@ -86,9 +86,9 @@ def prepare(step: Step, task: TaskExecution) -> None:
     if spec.items:
         rows = listed(step, task, spec.items[0])
         if rows:
-            attempts.prepare(step, task, of_item(spec.items[0].names, rows[0][0]))
+            launching.prepare(step, task, of_item(spec.items[0].names, rows[0][0]))
     elif spec.action is not None or spec.workflow is not None:
-        step.prepared[task.number, 0] = attempts.prepare(step, task, None)
+        step.prepared[task.number, 0] = launching.prepare(step, task, None)
 
 
 def _only(task: TaskExecution, retries: int) -> tuple[int, ...] | None:
@@ -195,7 +195,7 @@ def _prepare_slice(step: Step, task: TaskExecution, chosen: Sequence[int]) -> Se
             chosen = chosen[:place]
             break
         try:
-            step.prepared[task.number, item] = attempts.prepare(step, task, variables(step, task, item))
+            step.prepared[task.number, item] = launching.prepare(step, task, variables(step, task, item))
         except Suspended:
             is_suspended = True
     if is_suspended:
@@ -213,7 +213,7 @@ def _add_slice(step: Step, task: TaskExecution, chosen: Sequence[int], room: int
         step.is_slice_full = place == len(chosen) - 1
         step.items_left = room - place - 1 if step.is_slice_full or not is_prepared else 0
         try:
-            if not attempts.add(step, task, item, variables(step, task, item)):
+            if not launching.add(step, task, item, variables(step, task, item)):
                 return False
         except Suspended:
             is_suspended = True

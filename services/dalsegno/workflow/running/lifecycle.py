@@ -12,7 +12,7 @@ from dalsegno.workflow.events import CancelRequested, StartRequested, TimerFired
 from dalsegno.workflow.model import Command, Merge
 from dalsegno.workflow.records import TaskExecution
 from dalsegno.workflow.refusals import InvalidRequest, Violation
-from dalsegno.workflow.running import attempts, notices, view
+from dalsegno.workflow.running import notices, reporting, view
 from dalsegno.workflow.running.step import Step, errors_of
 from dalsegno.workflow.running.view import AnyContext
 from dalsegno.workflow.scope import EvaluationError, Template
@@ -142,7 +142,7 @@ def finish(step: Step, state: ExecutionState, info: str) -> None:
     """
     if state is ExecutionState.CANCELLED:
         for key in list(step.execution.ready):
-            attempts.stop(step, step.execution.attempts[key], info)
+            reporting.stop(step, step.execution.attempts[key], info)
     if step.workflow.rules.notes_errors:
         _finish_noting(step, state, info)
         return
@@ -276,7 +276,7 @@ def terminate(step: Step, state: ExecutionState, info: str, output: Value | None
     execution = step.execution
     for attempt in list(execution.attempts.values()):
         if attempt.state not in COMPLETED_ATTEMPT:
-            attempts.stop(step, attempt, info, by_force=True)
+            reporting.stop(step, attempt, info, by_force=True)
     for task in step.tasks_in(TaskState.RUNNING, TaskState.RUNNING_DELAYED, TaskState.PAUSED):
         step.change(TaskMoved(task=task.number, state=TaskState.CANCELLED, info=info, at_s=step.at_s))
     step.is_forced = True

@@ -24,7 +24,7 @@ from dalsegno.workflow.identity import task_id
 from dalsegno.workflow.records import TaskExecution
 from dalsegno.workflow.refusals import Violation
 from dalsegno.workflow.states import COMPLETED_EXECUTION, COMPLETED_TASK, ExecutionState, TaskState
-from dalsegno.workflow.value import Value
+from dalsegno.workflow.value import Value, moment
 
 SUBSCRIPTIONS_MAX = 20
 """As many receivers may one execution have."""
@@ -197,7 +197,7 @@ def _payload(execution: Execution, change: AnyChange, event: str, at_s: float) -
         "workflow_namespace": created.namespace,
         "workflow_id": created.definition_id,
         "root_execution_id": execution.root_id,
-        "updated_at": _moment(at_s),
+        "updated_at": moment(at_s),
     }
     if isinstance(change, TaskMoved):
         task = execution.tasks[change.task]
@@ -207,7 +207,7 @@ def _payload(execution: Execution, change: AnyChange, event: str, at_s: float) -
             "workflow_execution_id": execution.id,
             "state": str(task.state),
             "state_info": task.info or None,
-            "created_at": _moment(task.created_s),
+            "created_at": moment(task.created_s),
         }
         return told
     told |= {
@@ -216,13 +216,8 @@ def _payload(execution: Execution, change: AnyChange, event: str, at_s: float) -
         "task_execution_id": task_id(created.parent.execution_id, created.parent.key[0]) if created.parent else None,
         "state": str(execution.state),
         "state_info": execution.info or None,
-        "created_at": _moment(created.at_s),
+        "created_at": moment(created.at_s),
     }
     if execution.is_completed and execution.output is not None:
         told["output"] = execution.output.data
     return told
-
-
-def _moment(at_s: float) -> str:
-    """As Mistral writes times."""
-    return datetime.fromtimestamp(at_s, UTC).strftime("%Y-%m-%d %H:%M:%S")

@@ -15,10 +15,10 @@ import msgspec
 from dalsegno.workflow.changes import AnyChange, ErrorNoted, ExecutionMoved, TaskAdded
 from dalsegno.workflow.commands import AnyCommand, Send
 from dalsegno.workflow.events import ChildMoved, Event, PauseRequested, ResumeRequested
-from dalsegno.workflow.execution import Execution, error_bytes, error_key
+from dalsegno.workflow.execution import Execution
 from dalsegno.workflow.model import Task, Workflow
-from dalsegno.workflow.outside import Outside, PausedBelow
-from dalsegno.workflow.records import TaskExecution
+from dalsegno.workflow.outside import Given, Outside, PausedBelow
+from dalsegno.workflow.records import TaskExecution, error_bytes, error_key
 from dalsegno.workflow.running import notices
 from dalsegno.workflow.scope import EVENT_STEPS
 from dalsegno.workflow.states import COMPLETED_EXECUTION, ExecutionState, TaskState
@@ -60,25 +60,6 @@ def _operation(event: Event) -> str:
     if isinstance(event, ChildMoved):
         return event.by
     return "workflow-resume" if isinstance(event, ResumeRequested) else "workflow-rerun"
-
-
-class Given:
-    """What an event is stepped with, each time the same when it is stepped again before it is stored."""
-
-    __slots__ = ("careful", "name", "now_s")
-
-    def __init__(self, now_s: float, name: tuple[object, ...], careful: bool = False) -> None:
-        """`now_s`: what `now()` is in its expressions, in seconds since 1970; ids of children are made of it too.
-        `name`: what no other event has. `careful`: an engine died in a step of the execution, so that every expression
-        is evaluated outside of the engine."""
-        self.now_s = now_s
-        self.name = name
-        self.careful = careful
-
-    @property
-    def seed(self) -> str:
-        """A text that no other event has: what is random is made of it. (Few events need it.)"""
-        return ".".join(map(str, self.name))
 
 
 class Step:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime
 from typing import cast
 
 from dalsegno.workflow.contexts import layers
@@ -14,12 +13,9 @@ from dalsegno.workflow.model import Merge
 from dalsegno.workflow.records import TaskExecution
 from dalsegno.workflow.running.step import Step
 from dalsegno.workflow.scope import EvaluationError
-from dalsegno.workflow.value import Value
+from dalsegno.workflow.value import TASKS_MAX, Value, moment
 
 AnyContext = Context | layers.Layers
-
-TASKS_MAX = 1000
-"""As many records a function that lists tasks or executions gives at most."""
 
 
 def context_in(step: Step, task: TaskExecution) -> AnyContext:
@@ -420,11 +416,6 @@ class View:
 def _pack(workflow: str) -> str:
     """What stands before the first dot of a workflow's name."""
     return workflow.partition(".")[0] if "." in workflow else ""
-
-
-def moment(at_s: float) -> str:
-    """The time as expressions show it."""
-    return datetime.fromtimestamp(at_s, UTC).strftime("%Y-%m-%d %H:%M:%S")
 
 
 def task_view(

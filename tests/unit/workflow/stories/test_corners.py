@@ -10,7 +10,7 @@ from tests.world import STANDARD, Played, World, described, states
 
 from dalsegno.workflow.execution import Execution
 from dalsegno.workflow.records import Attempt
-from dalsegno.workflow.running import attempts
+from dalsegno.workflow.running import launching
 
 FAILED = Played("failed", {"why": "no"}, "it broke")
 
@@ -330,7 +330,7 @@ def test_what_an_expression_gives_for_a_number(keys: str, state: str) -> None:
 
 def test_a_workflow_that_calls_itself_without_end_comes_to_one(monkeypatch: pytest.MonkeyPatch) -> None:
     """So deep and no deeper: the task that would go on fails, and so do those above it, one after the other."""
-    monkeypatch.setattr(attempts, "DEPTH_MAX", 3)
+    monkeypatch.setattr(launching, "DEPTH_MAX", 3)
     execution = run("version: 1.0\ntasks: {again: {action: demo.wf}}")
     assert execution.state == "ERROR"
     assert execution.info.count("error in tasks: again") == 4  # its own, and those of three below

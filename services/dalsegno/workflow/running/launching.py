@@ -1,0 +1,296 @@
+"""A new attempt: which action or sub-workflow runs, and with which input."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from dalsegno.workflow.changes import AttemptAdded, ExecutionCreated, Link, RoundPlanned
+from dalsegno.workflow.commands import CreateChild
+from dalsegno.workflow.events import RerunRequested
+from dalsegno.workflow.identity import attempt_id, derived_id
+from dalsegno.workflow.model import Task, Workflow
+from dalsegno.workflow.outside import FoundWorkflow
+from dalsegno.workflow.records import Attempt, TaskExecution
+from dalsegno.workflow.running import adhoc, policies
+from dalsegno.workflow.running.step import HardFailure, Step
+from dalsegno.workflow.running.view import View, task_view
+from dalsegno.workflow.scope import Constant, EvaluationError, Template
+from dalsegno.workflow.states import AttemptState, TaskState
+from dalsegno.workflow.value import Value, made
+
+DEPTH_MAX = 500
+"""So deep may sub-workflows be nested. One that calls itself without end would outrun every cancel, which follows it
+down one level after the other."""
+
+# Looking a member up in its class is slow, and this is asked for in every step (see execution.py).
+_READY = AttemptState.READY
+
+
+def add(step: Step, task: TaskExecution, item: int, extra: Mapping[str, object] | None) -> bool:
+    """Create the attempt of an item. False when the task has failed instead, in a way its handlers may catch."""
+    spec = step.spec(task)
+    plain = task_view(step, task)
+    try:
+        given = _planned_input(task, item)
+        if given is None and task.round is not None:
+            repeated = _repeat(step, task, item, task.round)
+            if repeated is not None:
+                return repeated
+        prepared = step.prepared.pop((task.number, item), None) if given is None else None
+        if prepared is not None:
+            name, is_workflow, given = prepared
+        else:
+            given = _input(spec, task_view(step, task, extra)) if given is None else given
+            named_in = task_view(step, task, extra) if step.workflow.rules.asks_for_items else plain
+            name, is_workflow = _name(step, spec, named_in)
+        if not is_workflow:
+            action = adhoc.resolve(step, name, given, plain)
+            _add_action(step, task, item, action, extra)
+            return True
+    except EvaluationError as error:
+        told = f"cannot evaluate the action or the input of task '{task.name}': {error}"
+        if not spec.items or step.workflow.rules.fails_fast:
+            raise HardFailure(told) from None
+        step.later("end", task, TaskState.ERROR, told)  # grade 1 with items (MISTRAL.md section 5)
+        return False
+    except adhoc.Unresolved as error:
+        step.later("end", task, TaskState.ERROR, str(error))
+        return False
+    return _add_child(step, task, item, name, given)
+
+
+def prepare(step: Step, task: TaskExecution, extra: Mapping[str, object] | None) -> tuple[str, bool, dict[str, object]]:
+    """The action or workflow that a task will run, and its input. EvaluationError, HardFailure."""
+    spec = step.spec(task)
+    scope = task_view(step, task, extra)
+    try:
+        given = _input(spec, scope)
+        return *_name(step, spec, scope), given
+    except EvaluationError as error:
+        raise HardFailure(f"cannot evaluate the action or the input of task '{task.name}': {error}") from None
+
+
+def _planned_input(task: TaskExecution, item: int) -> dict[str, object] | None:
+    """The input that an operation gave the item or the whole task (R8, R11, R12)."""
+    if task.round is None:
+        return None
+    given = task.round.inputs.get(item) or task.round.given
+    if given is None:
+        return None
+    assert isinstance(given.data, dict)
+    return given.data
+
+
+def _repeat(step: Step, task: TaskExecution, item: int, plan: RoundPlanned) -> bool | None:
+    """As the attempt before: the same action or sub-workflow with the same input (R7), or the very same child.
+
+    None when the plan wants otherwise, or nothing was attempted before.
+    """
+    former = _before(step, task, item)
+    if former is None:
+        return None
+    if plan.reruns_failed and former.child_id:
+        adopt(step, task, former)
+        event = RerunRequested(
+            at_s=step.at_s,
+            actor=plan.actor,
+            comment=step.event.comment,
+            environment=plan.environment,
+            cascaded=True,
+        )
+        step.tell_child(former.child_id, event)
+        return True
+    if not plan.repeats:
+        return None
+    if former.child_id:
+        assert isinstance(former.input.data, dict)
+        return _add_child(step, task, item, former.action, former.input.data)
+    comment, actor = launched(step, task)
+    step.change(
+        AttemptAdded(
+            key=(task.number, item, task.attempt),
+            action=former.action,
+            input=former.input,
+            state=AttemptState.READY,
+            safe=former.safe,
+            adhoc=former.adhoc,
+            target=former.target,
+            digest=former.digest,
+            timeout_s=policies.time_left_s(step, task),
+            comment=comment,
+            actor=actor,
+            more=step.ends_slice,
+            at_s=step.at_s,
+        )
+    )
+    return True
+
+
+def _before(step: Step, task: TaskExecution, item: int) -> Attempt | None:
+    """The newest attempt of the item in an earlier round; what stands in for a skipped task ran nothing."""
+    for number in range(task.attempt - 1, 0, -1):
+        found = step.execution.attempts.get((task.number, item, number))
+        if found is not None and not found.stands_in:
+            return found
+    return None
+
+
+def adopt(step: Step, task: TaskExecution, former: Attempt, child_revision: int = 0) -> None:
+    """The child of an attempt that had ended runs again: the same child, as the next attempt."""
+    comment, actor = launched(step, task)
+    step.change(
+        AttemptAdded(
+            key=(task.number, former.key[1], task.attempt),
+            action=former.action,
+            input=former.input,
+            state=AttemptState.RUNNING,
+            child_id=former.child_id,
+            child_revision=max(child_revision, former.child_revision),
+            comment=comment,
+            actor=actor,
+            more=step.ends_slice,
+            at_s=step.at_s,
+        )
+    )
+
+
+def launched(step: Step, task: TaskExecution) -> tuple[str, str]:
+    """The comment and the actor of an attempt: an operation's own for those that it launched, and no others (R23)."""
+    if task.round is not None and not task.retries:
+        return task.round.comment, task.round.actor
+    return "", step.event.actor
+
+
+def _input(spec: Task, scope: View) -> dict[str, object]:
+    if spec.input is None:
+        return {}
+    given = spec.input.evaluate(scope)
+    if not isinstance(given, dict):
+        raise HardFailure(f"the input of task '{spec.name}' must be a dict, not {given!r:.100}")
+    return given
+
+
+def _name(step: Step, spec: Task, scope: View) -> tuple[str, bool]:
+    """The name of the action or workflow, and whether it is a workflow. An empty one is std.noop."""
+    template: Template | None = spec.workflow if spec.workflow is not None else spec.action
+    if template is None:
+        return "std.noop", False
+    name = template.evaluate(scope)
+    if not name:
+        return "std.noop", False
+    is_workflow = spec.workflow is not None or (
+        step.workflow.rules.finds_workflows and find_workflow(step, str(name)) is not None
+    )
+    return str(name), is_workflow
+
+
+def _add_action(
+    step: Step, task: TaskExecution, item: int, action: adhoc.Resolved, extra: Mapping[str, object] | None
+) -> None:
+    spec = step.spec(task)
+    safe = action.description.safe_to_rerun
+    if spec.safe_rerun is not None:
+        safe = bool(spec.safe_rerun.evaluate(task_view(step, task, extra)))
+    elif step.execution.created.safe_rerun is not None:
+        safe = step.execution.created.safe_rerun
+    target = "" if spec.target is None else str(spec.target.evaluate(task_view(step, task, extra)) or "")
+    comment, actor = launched(step, task)
+    step.change(
+        AttemptAdded(
+            key=(task.number, item, task.attempt),
+            action=action.description.name,
+            input=made(action.input),
+            state=_READY,
+            safe=safe,
+            adhoc=action.adhoc,
+            target=target,
+            digest=action.description.digest,
+            timeout_s=policies.time_left_s(step, task),
+            comment=comment,
+            actor=actor,
+            more=step.ends_slice,
+            at_s=step.at_s,
+        )
+    )
+
+
+def _add_child(step: Step, task: TaskExecution, item: int, name: str, given: dict[str, object]) -> bool:
+    created = step.execution.created
+    found = find_workflow(step, name)
+    if found is None:
+        step.later("end", task, TaskState.ERROR, f"workflow '{name}' was not found")
+        return False
+    if created.depth >= DEPTH_MAX:
+        told = f"workflow '{name}' would be {DEPTH_MAX + 1} sub-workflows deep; at most {DEPTH_MAX} are allowed"
+        step.later("end", task, TaskState.ERROR, told)
+        return False
+    declared = {parameter.name for parameter in found.workflow.input}
+    missing = missing_input(found.workflow, given)
+    if missing:
+        step.later("end", task, TaskState.ERROR, f"workflow '{name}' lacks input: {', '.join(missing)}")
+        return False
+    key = (task.number, item, task.attempt)
+    child_id = derived_id(step.given.now_s, attempt_id(step.execution.id, key))
+    params = {name: value for name, value in given.items() if name not in declared}
+    for inherited in ("notify",):
+        own = created.params.data
+        if isinstance(own, dict) and inherited in own:
+            params.setdefault(inherited, own[inherited])
+    comment, actor = launched(step, task)
+    child = ExecutionCreated(
+        execution_id=child_id,
+        definition_id=found.definition_id,
+        workflow=found.workflow.name,
+        version=found.version,
+        language=found.workflow.language,
+        namespace=created.namespace,
+        input=made(with_defaults(found.workflow, given)),
+        params=Value(data=params),
+        environment=step.execution.environment,
+        root_id=step.execution.root_id,
+        parent=Link(step.execution.id, key),
+        depth=created.depth + 1,
+        at_s=step.at_s,
+        actor=actor,
+        comment=comment,
+    )
+    step.change(
+        AttemptAdded(
+            key=key,
+            action=found.workflow.name,
+            input=made(given),
+            state=AttemptState.RUNNING,
+            child_id=child_id,
+            comment=comment,
+            actor=actor,
+            more=step.ends_slice,
+            at_s=step.at_s,
+        )
+    )
+    step.command(CreateChild(child))
+    return True
+
+
+def with_defaults(workflow: Workflow, given: Mapping[str, object]) -> dict[str, object]:
+    """The declared inputs with their values or defaults. (Defaults are not evaluated: MISTRAL.md section 1.)"""
+    values: dict[str, object] = {}
+    for parameter in workflow.input:
+        if parameter.name in given:
+            values[parameter.name] = given[parameter.name]
+        elif isinstance(parameter.default, Constant):
+            values[parameter.name] = parameter.default.value
+    return values
+
+
+def find_workflow(step: Step, name: str) -> FoundWorkflow | None:
+    """A member of the same workbook is found first; each in the namespace, then in the default one."""
+    for candidate in adhoc.candidates(step.workflow.workbook, name):
+        found = step.outside.find_workflow(candidate, step.execution.created.namespace)
+        if found is not None:
+            return found
+    return None
+
+
+def missing_input(workflow: Workflow, given: Mapping[str, object]) -> list[str]:
+    """The declared inputs that have neither a value nor a default."""
+    return [parameter.name for parameter in workflow.input if parameter.required and parameter.name not in given]

@@ -1,0 +1,254 @@
+"""What becomes of an attempt: it is handed out, reports, ends, is lost or stopped."""
+
+from __future__ import annotations
+
+from dalsegno.workflow.changes import AttemptMoved, TaskMoved
+from dalsegno.workflow.commands import CancelAction, Send
+from dalsegno.workflow.events import CancelRequested, ChildMoved, DeliveryLost, HandedOut, TaskDone
+from dalsegno.workflow.identity import attempt_id
+from dalsegno.workflow.records import Attempt, TaskExecution
+from dalsegno.workflow.refusals import NotFound, Refused
+from dalsegno.workflow.running import adhoc, policies
+from dalsegno.workflow.running.step import Step
+from dalsegno.workflow.scope import EvaluationError
+from dalsegno.workflow.states import COMPLETED_ATTEMPT, AttemptState, ExecutionState, TaskState
+from dalsegno.workflow.value import NULL, UnfitValue, Value, made
+
+OUTCOMES = {
+    "succeeded": AttemptState.SUCCESS,
+    "failed": AttemptState.ERROR,
+    "cancelled": AttemptState.CANCELLED,
+}
+PROGRESS = frozenset({"delegated", "paused", "running"})
+"""Reports that do not end the attempt."""
+
+SHOWN = frozenset({TaskState.RUNNING, TaskState.PAUSED})
+"""A task in one of these shows whether its only attempt is paused."""
+
+# Looking a member up in its class is slow, and these are asked for in every step (see execution.py).
+_READY, _RUNNING = AttemptState.READY, AttemptState.RUNNING
+_SUCCESS, _ERROR = AttemptState.SUCCESS, AttemptState.ERROR
+
+
+def report(step: Step, event: TaskDone) -> None:
+    """Somebody says what became of an attempt. Late and repeated reports change nothing (P24)."""
+    attempt = step.execution.attempts.get(event.key)
+    if attempt is None:
+        raise NotFound("action execution", attempt_id(step.execution.id, event.key))
+    if attempt.state in COMPLETED_ATTEMPT:
+        same = event.delivery == attempt.delivery and _told_state(attempt, event, attempt.ended_s) is attempt.state
+        step.verdict = "duplicate" if same else "superseded"
+    elif event.delivery is not None and event.delivery != attempt.delivery:
+        step.verdict = "superseded"
+    elif event.outcome in PROGRESS:
+        _report_progress(step, attempt, event)
+    else:
+        state = _told_state(attempt, event, step.at_s)
+        assert state is not None
+        close(step, attempt, state, event.result, event.error)
+
+
+def _told_state(attempt: Attempt, event: TaskDone, at_s: float | None) -> AttemptState | None:
+    """The state that a report means; None: it goes on.
+
+    What an executor stops at its deadline has failed (BEHAVIOURS decision 8). Older ones call it cancelled; but what
+    this engine wants cancelled has ended before it is told to stop, and so only the deadline can have stopped it.
+    """
+    state = OUTCOMES.get(event.outcome)
+    is_executors = event.delivery is not None and not attempt.delegated
+    if state is AttemptState.CANCELLED and is_executors and attempt.deadline_s is not None:
+        return _ERROR if at_s is not None and at_s >= attempt.deadline_s else state
+    return state
+
+
+def _report_progress(step: Step, attempt: Attempt, event: TaskDone) -> None:
+    """It goes on in another way. What nobody has got yet cannot; what is to be cancelled has just come to its end."""
+    outcome = event.outcome
+    if attempt.state is AttemptState.READY and (outcome != "delegated" or not attempt.delivery):
+        name = attempt_id(step.execution.id, attempt.key)
+        raise Refused.of(f"action execution {name}", f"has not been handed out: it cannot be {outcome}")
+    waits = step.execution.waits_for_delegates and (outcome == "delegated" or attempt.delegated)
+    if step.execution.state is ExecutionState.CANCELLING and outcome != "running" and not waits:
+        close(step, attempt, AttemptState.CANCELLED, None, step.execution.info)
+        return
+    state = AttemptState.PAUSED if outcome == "paused" else AttemptState.RUNNING
+    limit_s = None
+    if outcome == "delegated" and not attempt.delegated and event.completion_timeout_s is not None:
+        limit_s = _limit(step, attempt, event.completion_timeout_s)
+    is_delegated = attempt.delegated or outcome == "delegated"
+    progress(step, attempt, state, delegated=is_delegated, alias=event.alias, deadline_s=limit_s)
+
+
+def _limit(step: Step, attempt: Attempt, completion_timeout_s: float) -> float:
+    """It is told of its failure in advance: once it has been completed, that comes too late. Gives the time of it."""
+    late = TaskDone(
+        key=attempt.key,
+        outcome="failed",
+        delivery=attempt.delivery,
+        error=f"nobody has completed the action within {completion_timeout_s:g} s",
+    )
+    due_s = step.at_s + completion_timeout_s
+    step.command(Send(step.execution.id, late, due_s))
+    return due_s
+
+
+def progress(
+    step: Step,
+    attempt: Attempt,
+    state: AttemptState,
+    *,
+    delegated: bool = False,
+    reported: bool = True,
+    alias: str = "",
+    deadline_s: float | None = None,
+) -> None:
+    """The attempt is paused, or runs again after a pause; a task of one attempt shows it."""
+    if attempt.state is state and attempt.delegated == delegated:
+        return
+    _move(step, attempt, state, delegated=delegated, reported=reported, alias=alias, deadline_s=deadline_s)
+    task = step.execution.tasks[attempt.key[0]]
+    if step.workflow.rules.follows_reports and step.execution.is_current(attempt.key) and reported | delegated:
+        _follow(step, task)
+    if step.execution.is_current(attempt.key) and task.state in SHOWN:
+        shown = TaskState.PAUSED if _is_paused(step, task, state) else TaskState.RUNNING
+        if task.state is not shown:
+            step.change(TaskMoved(task=task.number, state=shown, at_s=step.at_s))
+    pauses = step.workflow.rules.pauses_with_actions
+    if state is AttemptState.RUNNING and (pauses or not attempt.delegated) and _is_paused_by_report(step):
+        step.later("go_on", task)
+    is_its_own = state is AttemptState.PAUSED and not attempt.child_id  # what a child does stays with it (decision 12)
+    if is_its_own and pauses and step.execution.state is ExecutionState.RUNNING:
+        step.pause(f"task '{task.name}' is paused by its action", reported=True)
+
+
+def _is_paused(step: Step, task: TaskExecution, state: AttemptState) -> bool:
+    """Whether nothing of the task goes on until something resumes it; `state` is what its last attempt came to."""
+    if task.item_count is None:
+        return state is AttemptState.PAUSED
+    if step.workflow.rules.stops_items:
+        return task.state is TaskState.PAUSED  # items are weighed
+    if len(task.quiet_items) < task.added_count - task.ended_count or task.begun_count < len(task.pending):
+        return False
+    found = (step.execution.current(task, item) for item in task.quiet_items)
+    return all(attempt is not None and attempt.state is AttemptState.PAUSED for attempt in found)
+
+
+def _follow(step: Step, task: TaskExecution) -> None:
+    """A task that has become a delegate's pauses its execution; of items the one decides that is left last."""
+    if task.item_count is not None:
+        step.later("weigh", task)
+    elif step.execution.delegates and step.execution.state is ExecutionState.RUNNING:
+        step.pause(reported=True)
+
+
+def close(step: Step, attempt: Attempt, state: AttemptState, result: Value | None, error: str) -> None:
+    """The attempt has ended. Its task is told only while it waits for this very round of attempts."""
+    if state is _SUCCESS:
+        result = result or NULL
+        if attempt.adhoc:
+            state, result, error = _transformed(step, attempt, result)
+    elif state is _ERROR:
+        error = error or "the action failed without saying why"
+        result = result or Value(data=error)
+        step.note("Execution failed. See result for details.", step.execution.tasks[attempt.key[0]], result=result)
+    rules = step.workflow.rules
+    answered = attempt.delegated or (rules.pauses_with_actions and attempt.state is AttemptState.PAUSED)
+    _move(step, attempt, state, result=result, error=error)
+    task = step.execution.tasks[attempt.key[0]]
+    if answered and _is_paused_by_report(step) and not (rules.follows_reports and step.execution.delegates):
+        step.later("go_on", task)
+    if attempt.accepted and not task.is_completed and task.timer != "wait_after":
+        step.later("attempt_ended", task, attempt.key)
+
+
+def _is_paused_by_report(step: Step) -> bool:
+    return step.execution.is_paused_by_report and step.execution.state in (
+        ExecutionState.PAUSING,
+        ExecutionState.PAUSED,
+    )
+
+
+def _transformed(step: Step, attempt: Attempt, result: Value) -> tuple[AttemptState, Value, str]:
+    try:
+        return AttemptState.SUCCESS, made(adhoc.output(step, attempt.adhoc, result.data)), ""
+    except (EvaluationError, UnfitValue) as error:
+        text = f"cannot evaluate the output of action '{attempt.adhoc}': {error}"
+        return AttemptState.ERROR, Value(data=text), text
+
+
+def _move(
+    step: Step,
+    attempt: Attempt,
+    state: AttemptState,
+    *,
+    result: Value | None = None,
+    error: str = "",
+    delegated: bool = False,
+    reported: bool = False,
+    alias: str = "",
+    deadline_s: float | None = None,
+) -> None:
+    moved = AttemptMoved(
+        key=attempt.key,
+        state=state,
+        result=result,
+        error=error,
+        delegated=delegated,
+        reported=reported,
+        alias=alias,
+        deadline_s=deadline_s,
+        child_revision=step.event.revision if isinstance(step.event, ChildMoved) and attempt.child_id else 0,
+        at_s=step.at_s,
+    )
+    step.change(moved)
+
+
+def hand_out(step: Step, event: HandedOut) -> None:
+    """An executor's session gets the attempt: the next delivery of it."""
+    attempt = step.execution.attempts[event.key]
+    if attempt.state is not _READY:
+        step.verdict = "superseded"
+        return
+    task = step.execution.tasks[event.key[0]]
+    policies.start_limit(step, task, attempt)
+    step.change(
+        AttemptMoved(
+            key=event.key,
+            state=_RUNNING,
+            delivery=attempt.delivery + 1,
+            session_id=event.session_id,
+            executor_id=event.executor_id,
+            deadline_s=task.timeout_due_s,
+            at_s=step.at_s,
+        )
+    )
+
+
+def lose(step: Step, event: DeliveryLost) -> None:
+    """The executor is gone: hand the attempt out again if that is safe, else it failed, and says whose fault it is."""
+    attempt = step.execution.attempts.get(event.key)
+    if attempt is None or not attempt.is_active or attempt.delivery != event.delivery:
+        step.verdict = "superseded"  # a delegate, and what has paused itself, is no executor's to lose
+    elif step.execution.state in (ExecutionState.CANCELLING, ExecutionState.CANCELLED):
+        close(step, attempt, AttemptState.CANCELLED, None, f"executor '{event.executor_id}' was lost while cancelling")
+    elif attempt.safe or not event.received:
+        _move(step, attempt, AttemptState.READY)
+    else:
+        reason = (
+            f"executor '{event.executor_id}' was lost while it ran this action, and running "
+            f"'{attempt.action}' twice is not known to be safe (set safe-rerun on the task if it is)"
+        )
+        close(step, attempt, AttemptState.ERROR, None, reason)
+
+
+def stop(step: Step, attempt: Attempt, reason: str, *, by_force: bool = False) -> None:
+    """End an attempt: CANCELLED, and whoever works on it is told; a sub-workflow in its turn, by force or not."""
+    if attempt.child_id:
+        terminate = ExecutionState.CANCELLED.value if by_force else ""
+        event = CancelRequested(at_s=step.at_s, actor=step.event.actor, comment=reason, terminate=terminate)
+        step.tell_child(attempt.child_id, event)
+    elif attempt.state is AttemptState.RUNNING and not attempt.delegated:
+        step.command(CancelAction(attempt.key, attempt.delivery, attempt.session_id))
+    step.change(
+        AttemptMoved(key=attempt.key, state=AttemptState.CANCELLED, error=reason, discarded=True, at_s=step.at_s)
+    )
