@@ -217,7 +217,7 @@ class Simulation:
         conductor = self.life.conductor
         self.life.wake()
         conductor.put(KeepLeases(self.life, LEASE_S, lambda: True, sweep=self.chance.random() < 0.3))
-        conductor.put(Poll(self.life.timers, conductor.dispatcher.scan))
+        conductor.put(Poll(self.life.timers, self.life.dispatcher.scan))
 
     def fail_commit(self) -> None:
         """The next commit fails, or succeeds and nobody hears of it."""

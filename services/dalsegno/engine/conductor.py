@@ -25,19 +25,17 @@ from dalsegno.engine.batch import Batch, MessageIds
 from dalsegno.engine.care import CALM_S, WHOLE, Part, Separation, check_alone
 from dalsegno.engine.clock import Clock
 from dalsegno.engine.copies import Copies
-from dalsegno.engine.dispatcher import Dispatcher
 from dalsegno.engine.feed import DELETED, hint_of
+from dalsegno.engine.handing_out import HandOut
 from dalsegno.engine.metrics import BATCH_SIZE, COMMIT_SECONDS, EVENTS, POISONED, QUEUE_DEPTH
 from dalsegno.engine.outside import Lookups
 from dalsegno.engine.page import Page
 from dalsegno.engine.results import Committed, Failed, Parked, StoreLost, Suspension
-from dalsegno.engine.sessions import TakeBack
 from dalsegno.engine.work import Dropped, Told, Work
 from dalsegno.expressions import apart
 from dalsegno.store.outages import is_outage
 from dalsegno.store.store import Store, StoreConflict
 from dalsegno.workflow.events import Poisoned
-from dalsegno.workflow.identity import parse_attempt_id
 from dalsegno.workflow.outside import Given
 from dalsegno.workflow.refusals import NotFound, Overloaded, Refusal, Unavailable
 from dalsegno.workflow.scope import Suspended
@@ -73,14 +71,14 @@ class Conductor:
         clock: Clock,
         copies: Copies,
         lookups: Lookups,
-        dispatcher: Dispatcher,
+        dispatcher: HandOut,
         works_max: int = WORKS_MAX,
         page: Page | None = None,
         work_max_s: float = WORK_MAX_S,
     ) -> None:
         """`page`: where it notes what it steps. `work_max_s`: as long a batch begins works."""
         self.clock = clock
-        self.dispatcher = dispatcher
+        self._dispatcher = dispatcher
         self.on_commit: list[Callable[[Committed], None]] = []
         """Called on the loop after each commit: timers, feed, executors."""
         self.is_store_lost = False
@@ -153,7 +151,7 @@ class Conductor:
 
     def nudge(self) -> None:
         """Executors take more: waiting attempts may be handed out."""
-        if self.dispatcher.waiting_count:
+        if self._dispatcher.waiting_count:
             self._wake()
 
     async def stop(self, grace_s: float) -> None:
@@ -178,7 +176,7 @@ class Conductor:
         self._is_woken = False
         if self._is_busy:
             return
-        if not self._queue and not self._slices and not (self.dispatcher.waiting_count and self.dispatcher.has_news):
+        if not self._queue and not self._slices and not (self._dispatcher.waiting_count and self._dispatcher.has_news):
             self._rested.set()
             return
         works = self._next_works()
@@ -288,7 +286,7 @@ class Conductor:
 
     def carry_out(self, works: Sequence[Work], part: Part = WHOLE) -> list[Committed | Failed | Parked]:
         """Do these works in one transaction; if that fails twice, find whose fault it is. Raises StoreLost."""
-        can_give = self.dispatcher.begin()
+        can_give = self._dispatcher.begin()
         if not works and not can_give:
             return []
         error: Exception | None = None
@@ -388,8 +386,8 @@ class Conductor:
                 is_noted = self._note(batch, works)
         except BaseException:
             if decided:
-                self._doubtful += self._taken_back()
-            self.dispatcher.roll_back()
+                self._doubtful += self._dispatcher.take_back()
+            self._dispatcher.roll_back()
             if batch is not None:
                 batch.drop_copies()
             raise
@@ -415,7 +413,7 @@ class Conductor:
             left_slices=left_slices,
             parked=parked,
             messages=batch.messages,
-            outgoing=self.dispatcher.commit(batch),
+            outgoing=self._dispatcher.commit(batch),
             cancels=batch.cancels,
             hints=hints,
             broken=broken,
@@ -431,17 +429,6 @@ class Conductor:
         if is_due:
             batch.transaction.note_time(batch.at_s)
         return is_due
-
-    def _taken_back(self) -> list[Work]:
-        """A commit that failed may have happened all the same; what it would have handed out is then never sent."""
-        return [
-            TakeBack(
-                stream.session_id,
-                stream.executor_id,
-                [(*parse_attempt_id(each.action_execution_id), each.delivery) for each in actions],
-            )
-            for stream, actions in self.dispatcher.outgoing.items()
-        ]
 
     def _fill(
         self, batch: Batch, given: Sequence[Work], part: Part, began: float
@@ -463,7 +450,7 @@ class Conductor:
             except Refusal as refusal:
                 work.refusal = refusal.with_traceback(None)
                 needs.append((work, ()))
-        picked = self.dispatcher.pick(part)
+        picked = self._dispatcher.pick(part)
         batch.claim(picked.union(*(ids for _, ids in needs)))
         if batch.deaths:
             # The doubtful go before every batch, and step nothing.
@@ -472,7 +459,7 @@ class Conductor:
         left, left_slices, parked = self._carry_out_all(batch, works, began)
         for work in (*left, *left_slices, *parked):
             work.leave(batch)
-        self.dispatcher.hand_out(batch)
+        self._dispatcher.hand_out(batch)
         return left, left_slices, parked
 
     def _carry_out_all(

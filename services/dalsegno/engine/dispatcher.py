@@ -12,14 +12,17 @@ from collections.abc import Callable
 from dalsegno.engine.backlog import Backlog, Entry, Kind
 from dalsegno.engine.batch import Batch, Touched
 from dalsegno.engine.care import Part
+from dalsegno.engine.handing_out import Outgoing
 from dalsegno.engine.occupancy import Occupancy
+from dalsegno.engine.sessions import TakeBack
 from dalsegno.engine.streams import Stream
+from dalsegno.engine.work import Work
 from dalsegno.rpc import convert
 from dalsegno.v1 import executor_service_pb2 as wire
 from dalsegno.workflow.changes import AttemptAdded, AttemptMoved, ExecutionMoved
 from dalsegno.workflow.events import HandedOut
 from dalsegno.workflow.execution import Execution
-from dalsegno.workflow.identity import AttemptKey, attempt_id
+from dalsegno.workflow.identity import AttemptKey, attempt_id, parse_attempt_id
 from dalsegno.workflow.records import Attempt
 from dalsegno.workflow.scope import Suspended
 from dalsegno.workflow.states import QUIET_EXECUTION, AttemptState, ExecutionState
@@ -114,7 +117,7 @@ class Dispatcher:
             if entries_left:
                 fresh[execution_id] = entries_left
 
-    def commit(self, batch: Batch) -> dict[Stream, list[wire.RunAction]]:
+    def commit(self, batch: Batch) -> Outgoing:
         """The batch is stored: what is to be sent, by stream."""
         self._occupancy.commit()
         if batch.ended_sessions:
@@ -124,7 +127,18 @@ class Dispatcher:
                     stream.is_open = False
         outgoing, self.outgoing, self._picks = self.outgoing, {}, []
         self._more = not self._leaves_some and self._could_give()  # else a later batch has to look
-        return outgoing
+        return dict(outgoing.items())
+
+    def take_back(self) -> list[Work]:
+        """A commit that failed may have happened all the same; what it would have handed out is then never sent."""
+        return [
+            TakeBack(
+                stream.session_id,
+                stream.executor_id,
+                [(*parse_attempt_id(each.action_execution_id), each.delivery) for each in actions],
+            )
+            for stream, actions in self.outgoing.items()
+        ]
 
     def roll_back(self) -> None:
         """The batch has failed: credit and picks are as before it."""

@@ -9,6 +9,8 @@ from contextlib import suppress
 from typing import Any
 
 from dalsegno.engine.conductor import Conductor
+from dalsegno.engine.dispatcher import Dispatcher
+from dalsegno.engine.handing_out import Receiver
 from dalsegno.engine.metrics import STREAMS
 from dalsegno.engine.progress import Board, read_progress
 from dalsegno.engine.refused import RefusedReport
@@ -48,9 +50,17 @@ _log = logging.getLogger(__name__)
 class Executors(executor_service_pb2_grpc.ExecutorServiceServicer):
     """All executors that are connected to this engine."""
 
-    def __init__(self, conductor: Conductor, settings: Settings, engine_id: str, board: Board | None = None) -> None:
+    def __init__(
+        self,
+        conductor: Conductor,
+        dispatcher: Dispatcher,
+        settings: Settings,
+        engine_id: str,
+        board: Board | None = None,
+    ) -> None:
         """`board`: where it notes how far actions have come."""
         self._conductor = conductor
+        self._dispatcher = dispatcher
         self._board = Board() if board is None else board
         self._settings = settings
         self._engine_id = engine_id
@@ -177,7 +187,7 @@ class Executors(executor_service_pb2_grpc.ExecutorServiceServicer):
     def _enter(self, stream: Stream) -> None:
         self._replace(stream.session_id)
         self._streams[stream.session_id] = stream
-        self._conductor.dispatcher.add_stream(stream)
+        self._dispatcher.add_stream(stream)
         self._conductor.nudge()
         STREAMS.set(len(self._streams))
         _log.info("executor %s connected, session %s, credit %d", stream.executor_id, stream.session_id, stream.credit)
@@ -186,7 +196,7 @@ class Executors(executor_service_pb2_grpc.ExecutorServiceServicer):
         self._lose_unsent(stream, stream.close())
         if stream.heard:
             self._heard_last.append(stream.session_id)
-        self._conductor.dispatcher.remove_stream(stream)
+        self._dispatcher.remove_stream(stream)
         if self._streams.get(stream.session_id) is stream:
             del self._streams[stream.session_id]
         self._left.set()
@@ -205,7 +215,7 @@ class Executors(executor_service_pb2_grpc.ExecutorServiceServicer):
             elif kind == "credit":
                 if request.credit.more < 1:
                     raise InvalidRequest.of("credit.more", f"must be at least 1, not {request.credit.more}")
-                self._conductor.dispatcher.give_credit(stream, request.credit.more)
+                self._dispatcher.give_credit(stream, request.credit.more)
                 self._conductor.nudge()
             elif kind == "goodbye":
                 _log.info("executor %s says goodbye: %r", stream.executor_id, request.goodbye.reason[:REASON_SHOWN])
@@ -258,11 +268,11 @@ class Executors(executor_service_pb2_grpc.ExecutorServiceServicer):
 
         stream.take_in(size)
         if unfit is not None and unfit.about is not None:
-            self._conductor.dispatcher.report(stream, *unfit.about)
+            self._dispatcher.report(stream, *unfit.about)
             self._conductor.put(RefusedReport(unfit.about, named[1], stream.session_id, unfit.error, reply))
         else:
             if event.outcome != "running":
-                self._conductor.dispatcher.report(stream, execution_id, event.key)
+                self._dispatcher.report(stream, execution_id, event.key)
             self._conductor.put(Told(execution_id, event, reply))
 
     async def _beat(self, stream: Stream) -> None:
@@ -291,7 +301,7 @@ class Executors(executor_service_pb2_grpc.ExecutorServiceServicer):
                     )
                 )
 
-    def _lose_unsent(self, stream: Stream, actions: list[wire.RunAction]) -> None:
+    def _lose_unsent(self, stream: Receiver, actions: list[wire.RunAction]) -> None:
         """They were handed out and never left: whatever they do, another may have them."""
         for action in actions:
             execution_id, key = parse_attempt_id(action.action_execution_id)

@@ -7,10 +7,9 @@ from dataclasses import dataclass, field
 
 from dalsegno.engine.batch import Cancel
 from dalsegno.engine.feed import Hint
-from dalsegno.engine.streams import Stream
+from dalsegno.engine.handing_out import Outgoing
 from dalsegno.engine.work import Work
 from dalsegno.store.records import NewMessage, Progress
-from dalsegno.v1 import executor_service_pb2 as wire
 from dalsegno.workflow.identity import AttemptKey
 
 
@@ -25,7 +24,7 @@ class Committed:
     parked: Sequence[Work] = ()
     """What waits for values."""
     messages: list[NewMessage] = field(default_factory=list)
-    outgoing: dict[Stream, list[wire.RunAction]] = field(default_factory=dict)
+    outgoing: Outgoing = field(default_factory=dict)
     cancels: list[Cancel] = field(default_factory=list)
     hints: dict[str, Hint] = field(default_factory=dict)
     broken: dict[str, str] = field(default_factory=dict)

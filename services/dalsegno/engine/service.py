@@ -79,12 +79,13 @@ class Engine:
         workflows = Workflows(Compiling(POOL))
         lookups = Lookups(workflows, builtin_descriptions(), lasting=is_only_engine)
         copies = Copies(settings.cache_mb * 1024 * 1024, workflows)
-        self.conductor = Conductor(store, self._clock, copies, lookups, Dispatcher(tokens.make), page=self._page)
+        self._dispatcher = Dispatcher(tokens.make)
+        self.conductor = Conductor(store, self._clock, copies, lookups, self._dispatcher, page=self._page)
         self._timers = Timers(self._clock, self.conductor.put, self.conductor.put_slice)
         self._notifier = Notifier(self.conductor.put)
         self._feed = Feed()
         self._board = Board()
-        self._executors = Executors(self.conductor, settings, self.id, self._board)
+        self._executors = Executors(self.conductor, self._dispatcher, settings, self.id, self._board)
         self._front = EngineServer(self.conductor, self._feed, tokens)
         self.conductor.on_commit.append(self._committed)
         self._server = Server(settings.listen, SERVICES, insecure=settings.insecure, roomy=ROOMY)
@@ -147,7 +148,7 @@ class Engine:
             self.conductor.put(leases)
             if self._board:
                 self.conductor.put(WriteProgress(self._board))
-            self.conductor.put(Poll(self._timers, self.conductor.dispatcher.scan))
+            self.conductor.put(Poll(self._timers, self._dispatcher.scan))
             if ticks % PRUNE_EVERY_TICKS == 0:
                 self.conductor.put(PruneRequests())
             if self.conductor.is_store_lost == was_ready:

@@ -78,7 +78,6 @@ class SlowConductor:
     def __init__(self) -> None:
         self.on_commit: list[Any] = []
         self.works: list[Told] = []
-        self.dispatcher = Dispatcher(lambda attempt, delivery: "token")
 
     def put(self, work: Work) -> None:
         self.works.append(cast(Told, work))
@@ -88,7 +87,9 @@ async def test_an_executor_is_read_no_further_while_nothing_is_stored() -> None:
     """Of 100,000 reports about a thousand are taken in; the rest follow as these are stored, and not being read is
     no silence of the executor."""
     conductor = SlowConductor()
-    executors = Executors(cast(Conductor, conductor), Settings(), "engine")
+    executors = Executors(
+        cast(Conductor, conductor), Dispatcher(lambda attempt, delivery: "token"), Settings(), "engine"
+    )
     stream = make_stream()
     executors._streams["s"] = stream
     reading = asyncio.create_task(executors._read(stream, _reports(200)))
