@@ -27,7 +27,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from dalsegno.rpc.channel import open_channel
 from dalsegno.store.inspection import check
-from dalsegno.store.store import open_store
+from dalsegno.store.opening import open_store
 from dalsegno.v1 import (
     action_service_pb2,
     action_service_pb2_grpc,

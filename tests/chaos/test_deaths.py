@@ -18,7 +18,7 @@ from tests.integration.engines import Client, EngineProcess, ScriptedExecutor, c
 from tests.integration.test_engine import CHAIN, create, start
 
 from dalsegno.store.inspection import check
-from dalsegno.store.store import open_store
+from dalsegno.store.opening import open_store
 
 KILLS = int(os.environ.get("DALSEGNO_DEATHS", "15"))
 FEW = 4

@@ -13,7 +13,7 @@ from tests.endpoints import Endpoint
 from tests.postgres import NoPostgres, run_postgres
 from tests.processes import Service, System, state_of
 
-from dalsegno.store.store import open_store
+from dalsegno.store.opening import open_store
 from dalsegno.v1 import change_pb2, execution_pb2
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.xdist_group("chaos")]

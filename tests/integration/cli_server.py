@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from dalsegno.store.inspection import check
-from dalsegno.store.store import open_store
+from dalsegno.store.opening import open_store
 
 DALSEGNO = (sys.executable, "-m", "dalsegno.cli.main")
 SERVICES = ("engine", "executor", "api")

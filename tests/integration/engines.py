@@ -17,8 +17,8 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from dalsegno.rpc.channel import open_channel
+from dalsegno.store.opening import open_store
 from dalsegno.store.records import JournalChange
-from dalsegno.store.store import open_store
 from dalsegno.v1 import (
     engine_service_pb2,
     engine_service_pb2_grpc,

@@ -18,7 +18,7 @@ from tests.postgres import NoPostgres, run_postgres
 from tests.processes import free_port
 
 from dalsegno.store.inspection import check
-from dalsegno.store.store import open_store
+from dalsegno.store.opening import open_store
 from dalsegno.v1 import workflow_service_pb2
 from dalsegno.workflow.changes import AttemptMoved
 

@@ -14,7 +14,7 @@ from tests.integration.engines import Client, EngineProcess, ScriptedExecutor, c
 from tests.integration.test_engine import CHAIN, create, start
 from tests.postgres import NoPostgres, run_postgres
 
-from dalsegno.store.store import open_store
+from dalsegno.store.opening import open_store
 from dalsegno.v1 import executor_service_pb2 as wire
 from dalsegno.workflow.changes import AttemptMoved
 from dalsegno.workflow.execution import replay

@@ -33,8 +33,9 @@ from dalsegno.expressions.apart import POOL
 from dalsegno.store.descriptions import read_description
 from dalsegno.store.inspection import check
 from dalsegno.store.memory import MemoryStore
+from dalsegno.store.opening import open_store
 from dalsegno.store.records import ExecutionRow
-from dalsegno.store.store import Store, open_store
+from dalsegno.store.store import Store
 from dalsegno.v1 import execution_service_pb2, workflow_service_pb2
 from dalsegno.workflow.events import TaskDone
 from dalsegno.workflow.refusals import Refusal

@@ -10,7 +10,8 @@ import psycopg
 import pytest
 from tests.postgres import NoPostgres, run_postgres
 
-from dalsegno.store.store import Store, open_store
+from dalsegno.store.opening import open_store
+from dalsegno.store.store import Store
 
 _NUMBERS = count(1)
 

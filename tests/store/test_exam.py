@@ -19,11 +19,11 @@ from tests.store.scenes import (
     start,
 )
 
-from dalsegno.store.filters import Filter, Term
+from dalsegno.store.filters import EVERYTHING, Filter, Term
 from dalsegno.store.inspection import check, check_execution
 from dalsegno.store.records import Claimed, HeldAttempt, JournalEntry, ReadyAttempt, Saved, SessionRow, Standing
 from dalsegno.store.rows import attempt_row, execution_row, task_row
-from dalsegno.store.store import EVERYTHING, Store, StoreConflict
+from dalsegno.store.store import Store, StoreConflict
 from dalsegno.store.texts import resolved
 from dalsegno.workflow.changes import AttemptAdded, AttemptMoved, AttemptsBegun, ExecutionMoved, Link, TaskMoved
 from dalsegno.workflow.codec import Texts, encode_changes

@@ -29,8 +29,9 @@ from dalsegno.store.filters import (
     InvalidFilter,
     parse_filter,
 )
+from dalsegno.store.opening import open_store
 from dalsegno.store.pages import write_token
-from dalsegno.store.store import Queries, Store, open_store
+from dalsegno.store.store import Queries, Store
 from dalsegno.v1 import (
     execution_service_pb2,
     execution_service_pb2_grpc,

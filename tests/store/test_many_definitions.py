@@ -8,8 +8,9 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Engine
 
+from dalsegno.store.opening import open_store
 from dalsegno.store.records import Document, Member
-from dalsegno.store.store import Store, open_store
+from dalsegno.store.store import Store
 from dalsegno.workflow.identity import derived_id
 
 MANY = 1_000

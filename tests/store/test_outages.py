@@ -24,7 +24,8 @@ from dalsegno.rpc.channel import open_channel
 from dalsegno.rpc.failure import Failure, read_failure
 from dalsegno.rpc.tokens import TASK_TOKEN_KEY
 from dalsegno.store import sql
-from dalsegno.store.store import Store, StoreDamaged, StoreUnreachable, open_store
+from dalsegno.store.opening import open_store
+from dalsegno.store.store import Store, StoreDamaged, StoreUnreachable
 
 READS = [rpc for rpc in rpcs() if rpc.is_read and rpc.method.name != "GetServerInfo"]
 """All that ask the store: what the server itself is it says without."""

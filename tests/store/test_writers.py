@@ -14,9 +14,10 @@ import pytest
 from tests.store.scenes import Scene, add_task, create, save, start
 
 from dalsegno.engine.clock import Clock
+from dalsegno.store.opening import open_store
 from dalsegno.store.records import Claimed, ClockRow, NewMessage
 from dalsegno.store.sql import SqlStore
-from dalsegno.store.store import Store, StoreLocked, StoreOutdated, StoreUnreachable, open_store
+from dalsegno.store.store import Store, StoreLocked, StoreOutdated, StoreUnreachable
 from dalsegno.workflow.changes import GlobalsPublished
 from dalsegno.workflow.events import PauseRequested
 from dalsegno.workflow.execution import replay

@@ -14,7 +14,8 @@ from dalsegno.api.settings import Settings, read_settings
 from dalsegno.rpc import logs
 from dalsegno.rpc.metrics import serve_metrics
 from dalsegno.rpc.server import CannotListen
-from dalsegno.store.store import Store, StoreDamaged, StoreNewer, StoreOutdated, StoreUnreachable, open_store
+from dalsegno.store.opening import open_store
+from dalsegno.store.store import Store, StoreDamaged, StoreNewer, StoreOutdated, StoreUnreachable
 
 _log = logging.getLogger("dalsegno.api")
 

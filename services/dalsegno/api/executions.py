@@ -10,9 +10,9 @@ from dalsegno.api.follow import Follower
 from dalsegno.api.reads import Reads
 from dalsegno.api.writes import Writes
 from dalsegno.rpc import convert, journal, sizes, views
-from dalsegno.store.filters import EXECUTION_FIELDS, TASK_FIELDS, parse_filter
+from dalsegno.store.filters import EVERYTHING, EXECUTION_FIELDS, TASK_FIELDS, parse_filter
 from dalsegno.store.pages import page_size, read_token, write_token
-from dalsegno.store.store import EVERYTHING, Queries
+from dalsegno.store.store import Queries
 from dalsegno.v1 import execution_service_pb2 as wire
 from dalsegno.v1 import execution_service_pb2_grpc
 from dalsegno.workflow.refusals import InvalidRequest, NotFound

@@ -14,7 +14,8 @@ from dalsegno.engine.settings import Settings, read_settings
 from dalsegno.rpc import logs
 from dalsegno.rpc.metrics import serve_metrics
 from dalsegno.rpc.server import CannotListen
-from dalsegno.store.store import Store, StoreLocked, StoreOutdated, StoreUnreachable, open_store
+from dalsegno.store.opening import open_store
+from dalsegno.store.store import Store, StoreLocked, StoreOutdated, StoreUnreachable
 
 _log = logging.getLogger("dalsegno.engine")
 

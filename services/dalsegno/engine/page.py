@@ -20,7 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dalsegno.engine.settings import Settings
-from dalsegno.store.store import Transaction, address_of, file_of
+from dalsegno.store.opening import address_of, file_of
+from dalsegno.store.store import Transaction
 
 _LAYOUT = struct.Struct("256s64s")
 """An execution's id and the kind of the event, each filled up with zeros. It begins with a zero when it is clear."""

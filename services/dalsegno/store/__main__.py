@@ -11,8 +11,9 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from dalsegno.store.inspection import check, diagnose
+from dalsegno.store.opening import DATABASE_URL, open_store
 from dalsegno.store.sql import SqlStore
-from dalsegno.store.store import DATABASE_URL, StoreOutdated, StoreUnreachable, open_store
+from dalsegno.store.store import StoreOutdated, StoreUnreachable
 
 Tool = Callable[[SqlStore, argparse.Namespace], int]
 

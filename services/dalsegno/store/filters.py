@@ -108,6 +108,9 @@ class Filter:
         return "\n".join(term.identity for term in self.terms)
 
 
+EVERYTHING = Filter()
+
+
 class Shape(Enum):
     """What the values of a field look like."""
 

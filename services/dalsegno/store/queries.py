@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
-from dalsegno.store.filters import Filter
+from dalsegno.store.filters import EVERYTHING, Filter
 from dalsegno.store.journals import bounded, bytes_in_messages, numbered
 from dalsegno.store.listing import Listing, Order, columns, conditions, read_record
 from dalsegno.store.pages import PAGE_BYTES_MAX
@@ -27,7 +27,6 @@ from dalsegno.store.records import (
     TaskRow,
     standing_of,
 )
-from dalsegno.store.store import EVERYTHING
 from dalsegno.store.tables import (
     ACTIONS,
     ATTEMPTS,

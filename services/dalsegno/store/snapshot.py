@@ -10,7 +10,7 @@ from typing import Any
 
 from immutables import Map
 
-from dalsegno.store.filters import Filter, Term
+from dalsegno.store.filters import EVERYTHING, Filter, Term
 from dalsegno.store.journals import bounded, bytes_in_messages, numbered
 from dalsegno.store.pages import PAGE_BYTES_MAX, Key, page_size, read_token, write_token
 from dalsegno.store.records import (
@@ -30,7 +30,6 @@ from dalsegno.store.records import (
     Thing,
     standing_of,
 )
-from dalsegno.store.store import EVERYTHING
 from dalsegno.store.texts import (
     Record,
     bounded_result,

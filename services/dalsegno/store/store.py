@@ -6,13 +6,11 @@ behaviour. All calls block: the engine makes them in the conductor's own thread,
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
-from pathlib import Path
 from typing import Protocol
 
-from dalsegno.store.filters import Filter
+from dalsegno.store.filters import EVERYTHING, Filter
 from dalsegno.store.pages import PAGE_BYTES_MAX
 from dalsegno.store.records import (
     AttemptRow,
@@ -42,9 +40,6 @@ from dalsegno.store.records import (
 from dalsegno.workflow.changes import AnyChange
 from dalsegno.workflow.events import AnyEvent
 from dalsegno.workflow.identity import AttemptKey
-
-EVERYTHING = Filter()
-DATABASE_URL = "DALSEGNO_DATABASE_URL"
 
 
 class StoreConflict(Exception):
@@ -444,42 +439,3 @@ class Store(Protocol):
     def close(self) -> None:
         """Let everything go. Nobody may be reading or writing."""
         ...
-
-
-def open_store(
-    url: str | None = None, *, read_only: bool = False, readers: int = 8, clock: Callable[[], float] | None = None
-) -> Store:
-    """The store behind `sqlite:///path`, `postgresql://...` or `memory://`.
-
-    Without a URL it is that of DALSEGNO_DATABASE_URL. `readers` is how many connections read at once. `clock` gives
-    the store's time in seconds since 1970; None: PostgreSQL's own clock, and else this machine's. Raises ValueError
-    for any other URL, or for none.
-    """
-    url = url or os.environ.get(DATABASE_URL, "")
-    if url.startswith("memory:"):
-        from dalsegno.store.memory import MemoryStore
-
-        return MemoryStore(clock)
-    if url.startswith(("sqlite:", "postgresql:", "postgres:")):
-        from dalsegno.store.sql import SqlStore
-
-        return SqlStore(url, read_only=read_only, readers=readers, clock=clock)
-    if not url:
-        raise ValueError(f"no store: set {DATABASE_URL} to sqlite:///path or postgresql://...")
-    raise ValueError(f"not a store: {url.partition(':')[0]}: (sqlite:///path, postgresql://... or memory://)")
-
-
-def file_of(url: str) -> Path | None:
-    """The file of a SQLite store, under its own name; None for any other store."""
-    if not url.startswith("sqlite:"):
-        return None
-    from dalsegno.store.sql import driver_url
-
-    return Path(str(driver_url(url).database)).resolve()
-
-
-def address_of(url: str) -> str:
-    """Where a database is, without the password that it is opened with."""
-    from dalsegno.store.sql import driver_url
-
-    return driver_url(url).set(password=None).render_as_string()

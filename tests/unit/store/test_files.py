@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 
 from dalsegno.store.files import FOLDER_MODE, narrow
+from dalsegno.store.opening import open_store
 from dalsegno.store.sql import SqlStore
-from dalsegno.store.store import StoreDamaged, StoreLocked, StoreUnreachable, open_store
+from dalsegno.store.store import StoreDamaged, StoreLocked, StoreUnreachable
 
 
 @pytest.fixture(params=[0o000, 0o022, 0o077], ids=lambda mask: f"umask {mask:03o}")
@@ -122,7 +123,8 @@ def test_lock_holds_by_any_name(tmp_path: Path, kind: str, monkeypatch: pytest.M
         other = path if kind == "same" else Path("store.db")
     monkeypatch.chdir(path.parent)
     code = f"""
-from dalsegno.store.store import StoreLocked, open_store
+from dalsegno.store.store import StoreLocked
+from dalsegno.store.opening import open_store
 store = open_store("sqlite:///{other}")
 try:
     store.hold_engine_lock()

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from dalsegno.store.store import StoreUnreachable, open_store
+from dalsegno.store.opening import open_store
+from dalsegno.store.store import StoreUnreachable
 
 
 def test_a_folder_that_is_a_file_is_said(tmp_path: Path) -> None:

@@ -1,0 +1,45 @@
+"""From a URL to the store behind it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from dalsegno.store.memory import MemoryStore
+from dalsegno.store.sql import SqlStore, driver_url
+from dalsegno.store.store import Store
+
+DATABASE_URL = "DALSEGNO_DATABASE_URL"
+"""The environment variable that names the store."""
+
+
+def open_store(
+    url: str | None = None, *, read_only: bool = False, readers: int = 8, clock: Callable[[], float] | None = None
+) -> Store:
+    """The store behind `sqlite:///path`, `postgresql://...` or `memory://`.
+
+    Without a URL it is that of DALSEGNO_DATABASE_URL. `readers` is how many connections read at once. `clock` gives
+    the store's time in seconds since 1970; None: PostgreSQL's own clock, and else this machine's. Raises ValueError
+    for any other URL, or for none.
+    """
+    url = url or os.environ.get(DATABASE_URL, "")
+    if url.startswith("memory:"):
+        return MemoryStore(clock)
+    if url.startswith(("sqlite:", "postgresql:", "postgres:")):
+        return SqlStore(url, read_only=read_only, readers=readers, clock=clock)
+    if not url:
+        raise ValueError(f"no store: set {DATABASE_URL} to sqlite:///path or postgresql://...")
+    raise ValueError(f"not a store: {url.partition(':')[0]}: (sqlite:///path, postgresql://... or memory://)")
+
+
+def file_of(url: str) -> Path | None:
+    """The file of a SQLite store, under its own name; None for any other store."""
+    if not url.startswith("sqlite:"):
+        return None
+    return Path(str(driver_url(url).database)).resolve()
+
+
+def address_of(url: str) -> str:
+    """Where a database is, without the password that it is opened with."""
+    return driver_url(url).set(password=None).render_as_string()
