@@ -15,16 +15,16 @@ from typing import Any
 import dalsegno.engine
 import dalsegno.store
 from dalsegno.actions.registry import builtin_descriptions
+from dalsegno.engine.batches.compiling import compile_row
+from dalsegno.engine.batches.conductor import Conductor
+from dalsegno.engine.batches.copies import Copies, Workflows
+from dalsegno.engine.batches.outside import Lookups
+from dalsegno.engine.batches.results import Committed, Failed, Parked, StoreLost
 from dalsegno.engine.clock import Clock
-from dalsegno.engine.compiling import compile_row
-from dalsegno.engine.conductor import Conductor
-from dalsegno.engine.copies import Copies, Workflows
-from dalsegno.engine.dispatcher import Dispatcher
-from dalsegno.engine.outside import Lookups
-from dalsegno.engine.results import Committed, Failed, Parked, StoreLost
-from dalsegno.engine.streams import Stream
+from dalsegno.engine.executors.dispatcher import Dispatcher
+from dalsegno.engine.executors.streams import Stream
+from dalsegno.engine.executors.tokens import Tokens, new_key
 from dalsegno.engine.timers import Timers
-from dalsegno.engine.tokens import Tokens, new_key
 from dalsegno.rpc.tokens import TASK_TOKEN_KEY
 from dalsegno.store.records import SessionRow
 from dalsegno.store.store import Queries, Store, Transaction

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dalsegno.actions.registry import builtin_descriptions
-from dalsegno.engine.sessions import Delivery, Greeting
+from dalsegno.engine.executors.sessions import Delivery, Greeting
 from dalsegno.store.descriptions import write_description
 from dalsegno.v1 import engine_service_pb2 as wire
 from dalsegno.v1 import executor_service_pb2

@@ -22,13 +22,13 @@ from tests.simulation.life import Died, Life, death_after
 from tests.simulation.random_workflows import documents
 from tests.simulation.scripted import OUTCOMES, Answer, Executor, Person
 
-from dalsegno.engine.operations import AnyOperation, Asked
-from dalsegno.engine.requests import Request
-from dalsegno.engine.server import operations
-from dalsegno.engine.sessions import KeepLeases, OpenSession
-from dalsegno.engine.streams import Stream
+from dalsegno.engine.batches.work import Told
+from dalsegno.engine.desk.operations import AnyOperation, Asked
+from dalsegno.engine.desk.requests import Request
+from dalsegno.engine.desk.server import operations
+from dalsegno.engine.executors.sessions import KeepLeases, OpenSession
+from dalsegno.engine.executors.streams import Stream
 from dalsegno.engine.timers import Poll
-from dalsegno.engine.work import Told
 from dalsegno.expressions.apart import POOL
 from dalsegno.store.descriptions import read_description
 from dalsegno.store.inspection import check

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from tests.store.scenes import LARGE, add_task, finish_task, live_through_everything, save, save_each, start
 
-from dalsegno.engine.copies import Workflows
-from dalsegno.engine.outside import Lookups, TransactionOutside
+from dalsegno.engine.batches.copies import Workflows
+from dalsegno.engine.batches.outside import Lookups, TransactionOutside
 from dalsegno.store.store import Store
 from dalsegno.workflow.model import Workflow
 from dalsegno.workflow.states import AttemptState

@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING
 import msgspec
 from prometheus_client import Counter
 
-from dalsegno.engine.batch import Batch
-from dalsegno.engine.work import Work
+from dalsegno.engine.batches.batch import Batch
+from dalsegno.engine.batches.work import Work
 from dalsegno.store.records import NewMessage
 from dalsegno.workflow.events import NoticeDue
 from dalsegno.workflow.value import byte_length

@@ -9,24 +9,24 @@ import uuid
 from dalsegno.actions.registry import builtin_descriptions
 from dalsegno.definitions.apart import MODULE as READING
 from dalsegno.definitions.document import forget_expressions
+from dalsegno.engine.batches.compiling import Compiling
+from dalsegno.engine.batches.conductor import Conductor
+from dalsegno.engine.batches.copies import Copies, Workflows
+from dalsegno.engine.batches.outside import Lookups
+from dalsegno.engine.batches.page import count_death, open_page
+from dalsegno.engine.batches.results import Committed
 from dalsegno.engine.clock import Clock
-from dalsegno.engine.compiling import Compiling
-from dalsegno.engine.conductor import Conductor
-from dalsegno.engine.copies import Copies, Workflows
-from dalsegno.engine.dispatcher import Dispatcher
-from dalsegno.engine.executors import Executors
+from dalsegno.engine.desk.requests import PruneRequests
+from dalsegno.engine.desk.server import EngineServer
+from dalsegno.engine.executors.dispatcher import Dispatcher
+from dalsegno.engine.executors.progress import Board, WriteProgress
+from dalsegno.engine.executors.server import Executors
+from dalsegno.engine.executors.sessions import KeepLeases
+from dalsegno.engine.executors.tokens import Tokens, new_key
 from dalsegno.engine.feed import Feed
 from dalsegno.engine.notifier import Notifier
-from dalsegno.engine.outside import Lookups
-from dalsegno.engine.page import count_death, open_page
-from dalsegno.engine.progress import Board, WriteProgress
-from dalsegno.engine.requests import PruneRequests
-from dalsegno.engine.results import Committed
-from dalsegno.engine.server import EngineServer
-from dalsegno.engine.sessions import KeepLeases
 from dalsegno.engine.settings import Settings
 from dalsegno.engine.timers import Poll, Timers
-from dalsegno.engine.tokens import Tokens, new_key
 from dalsegno.expressions.apart import POOL
 from dalsegno.expressions.compile import warm_up
 from dalsegno.rpc.channel import MESSAGE_BYTES

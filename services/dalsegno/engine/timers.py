@@ -10,9 +10,9 @@ import heapq
 import logging
 from collections.abc import Callable, Collection, Iterable
 
-from dalsegno.engine.batch import Batch
+from dalsegno.engine.batches.batch import Batch
+from dalsegno.engine.batches.work import Told, Work
 from dalsegno.engine.clock import Clock
-from dalsegno.engine.work import Told, Work
 from dalsegno.store.records import DueMessage, NewMessage
 from dalsegno.workflow.events import SliceDue
 

@@ -14,10 +14,10 @@ from dalsegno.api.action_list import list_actions
 from dalsegno.api.reads import Reads
 from dalsegno.api.validation import validate
 from dalsegno.api.watch import Watcher
-from dalsegno.engine import executors
-from dalsegno.engine.controls import LEFT_PAUSED_BYTES_MAX, tell_left_paused
-from dalsegno.engine.library import bounded
-from dalsegno.engine.reports import ack_of, read_greeting
+from dalsegno.engine.desk.controls import LEFT_PAUSED_BYTES_MAX, tell_left_paused
+from dalsegno.engine.desk.library import bounded
+from dalsegno.engine.executors import server as executors
+from dalsegno.engine.executors.reports import ack_of, read_greeting
 from dalsegno.rpc import views
 from dalsegno.rpc.messages import EXECUTION_VALUES
 from dalsegno.rpc.sizes import MESSAGE_BYTES_MAX, first_of, fitted

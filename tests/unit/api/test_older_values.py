@@ -15,7 +15,8 @@ from tests.integration.engines import ScriptedExecutor, done
 from tests.unit.api.conftest import Front
 
 from dalsegno.api.values import PIECE_BYTES
-from dalsegno.engine import batch, reports
+from dalsegno.engine.batches import batch
+from dalsegno.engine.executors import reports
 from dalsegno.rpc import convert, reading
 from dalsegno.rpc.sizes import MESSAGE_BYTES_MAX
 from dalsegno.v1 import action_service_pb2 as actions

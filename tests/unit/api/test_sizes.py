@@ -13,7 +13,7 @@ from tests.integration import engines
 from tests.integration.engines import ScriptedExecutor, done
 from tests.unit.api.conftest import Front
 
-from dalsegno.engine.dry_runs import bounded
+from dalsegno.engine.desk.dry_runs import bounded
 from dalsegno.rpc.sizes import ALONE_BYTES_MAX, MESSAGE_BYTES_MAX, fitted, shortened
 from dalsegno.v1 import action_service_pb2 as actions
 from dalsegno.v1 import execution_pb2, operation_pb2

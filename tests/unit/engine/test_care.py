@@ -8,12 +8,12 @@ import time
 import pytest
 from tests.unit.engine.test_conductor import Rig, Start, answer
 
-from dalsegno.engine.aside import Aside
-from dalsegno.engine.batch import Batch
-from dalsegno.engine.page import Mark, Page, count_death
-from dalsegno.engine.results import Committed, Failed, Parked
-from dalsegno.engine.sessions import Greeting, OpenSession
-from dalsegno.engine.work import Work
+from dalsegno.engine.batches.aside import Aside
+from dalsegno.engine.batches.batch import Batch
+from dalsegno.engine.batches.page import Mark, Page, count_death
+from dalsegno.engine.batches.results import Committed, Failed, Parked
+from dalsegno.engine.batches.work import Work
+from dalsegno.engine.executors.sessions import Greeting, OpenSession
 from dalsegno.workflow import machine
 from dalsegno.workflow.events import Event, HandedOut, Poisoned, RerunRequested, TaskChoice, TaskDone
 from dalsegno.workflow.execution import Execution

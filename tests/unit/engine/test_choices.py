@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from dalsegno.engine.choices import rerun_choices, resume_choices
+from dalsegno.engine.desk.choices import rerun_choices, resume_choices
 from dalsegno.rpc.convert import Fields
 from dalsegno.v1 import operation_pb2
 from dalsegno.workflow.events import TaskChoice

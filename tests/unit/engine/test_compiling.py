@@ -10,8 +10,8 @@ import pytest
 from tests.unit.definitions.long_texts import mistral
 
 from dalsegno.definitions.apart import MODULE
-from dalsegno.engine import compiling
-from dalsegno.engine.compiling import KEPT, Compiling, compile_row
+from dalsegno.engine.batches import compiling
+from dalsegno.engine.batches.compiling import KEPT, Compiling, compile_row
 from dalsegno.expressions import apart
 from dalsegno.expressions.pool.jobs import Evaluation, SchemaCheck
 from dalsegno.expressions.pool.pool import Pool

@@ -13,16 +13,16 @@ import pytest
 
 from dalsegno.actions.registry import builtin_descriptions
 from dalsegno.definitions.document import read
-from dalsegno.engine.batch import Batch
+from dalsegno.engine.batches.batch import Batch
+from dalsegno.engine.batches.compiling import compile_row
+from dalsegno.engine.batches.conductor import WORK_MAX_S, Conductor, _take_turns
+from dalsegno.engine.batches.copies import Copies, Workflows
+from dalsegno.engine.batches.outside import Lookups
+from dalsegno.engine.batches.results import Committed, Failed, Parked, StoreLost
+from dalsegno.engine.batches.work import Told, Work
 from dalsegno.engine.clock import Clock
-from dalsegno.engine.compiling import compile_row
-from dalsegno.engine.conductor import WORK_MAX_S, Conductor, _take_turns
-from dalsegno.engine.copies import Copies, Workflows
-from dalsegno.engine.dispatcher import Dispatcher
-from dalsegno.engine.outside import Lookups
-from dalsegno.engine.results import Committed, Failed, Parked, StoreLost
-from dalsegno.engine.streams import Stream
-from dalsegno.engine.work import Told, Work
+from dalsegno.engine.executors.dispatcher import Dispatcher
+from dalsegno.engine.executors.streams import Stream
 from dalsegno.store.descriptions import read_description, write_description
 from dalsegno.store.memory import MemoryStore
 from dalsegno.store.records import Document, Member, NewMessage

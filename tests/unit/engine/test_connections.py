@@ -14,7 +14,7 @@ from tests.integration.engines import ScriptedExecutor, done, until
 from tests.unit.engine.conftest import Desk
 
 from dalsegno.actions.registry import load_registry
-from dalsegno.engine import executors
+from dalsegno.engine.executors import server as executors
 from dalsegno.executor.metrics import Metrics
 from dalsegno.executor.session import Session
 from dalsegno.executor.worker import Worker

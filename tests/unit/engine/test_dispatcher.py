@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from dalsegno.engine.backlog import Backlog, Kind
-from dalsegno.engine.streams import Stream, count_down
+from dalsegno.engine.executors.backlog import Backlog, Kind
+from dalsegno.engine.executors.streams import Stream, count_down
 from dalsegno.v1 import executor_service_pb2 as wire
 
 NOOP = Kind("std.noop", "", "", None)

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import pytest
 from tests.unit.engine.test_conductor import Rig, Start
 
-from dalsegno.engine.results import StoreLost
+from dalsegno.engine.batches.results import StoreLost
 from dalsegno.store.memory import MemoryStore
 from dalsegno.store.store import Transaction
 

@@ -9,8 +9,8 @@ import uuid
 import pytest
 
 from dalsegno.definitions.document import Document
-from dalsegno.engine.copies import Copies, Copy, Workflows
-from dalsegno.engine.library import read_documents, stored_member
+from dalsegno.engine.batches.copies import Copies, Copy, Workflows
+from dalsegno.engine.desk.library import read_documents, stored_member
 from dalsegno.expressions.apart import POOL
 from dalsegno.v1 import workflow_service_pb2
 from dalsegno.workflow.changes import ExecutionCreated

@@ -11,16 +11,16 @@ from aiohttp import web
 
 from dalsegno.actions.registry import builtin_descriptions
 from dalsegno.definitions.document import read
-from dalsegno.engine.batch import NOTICE_LEASE_S, Batch
+from dalsegno.engine.batches.batch import NOTICE_LEASE_S, Batch
+from dalsegno.engine.batches.compiling import compile_row
+from dalsegno.engine.batches.conductor import Conductor
+from dalsegno.engine.batches.copies import Copies, Workflows
+from dalsegno.engine.batches.outside import Lookups
+from dalsegno.engine.batches.results import Committed
+from dalsegno.engine.batches.work import Told, Work
 from dalsegno.engine.clock import Clock
-from dalsegno.engine.compiling import compile_row
-from dalsegno.engine.conductor import Conductor
-from dalsegno.engine.copies import Copies, Workflows
-from dalsegno.engine.dispatcher import Dispatcher
+from dalsegno.engine.executors.dispatcher import Dispatcher
 from dalsegno.engine.notifier import TRIES_MAX, Errand, NoticeTried, Notifier, delay_s
-from dalsegno.engine.outside import Lookups
-from dalsegno.engine.results import Committed
-from dalsegno.engine.work import Told, Work
 from dalsegno.store.memory import MemoryStore
 from dalsegno.store.records import Document, DueMessage, Member, NewMessage
 from dalsegno.workflow.changes import ExecutionCreated

@@ -5,8 +5,8 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any, cast
 
-from dalsegno.engine.batch import Touched
-from dalsegno.engine.occupancy import Name, Occupancy
+from dalsegno.engine.batches.batch import Touched
+from dalsegno.engine.executors.occupancy import Name, Occupancy
 from dalsegno.workflow.changes import AttemptMoved, TaskMoved
 from dalsegno.workflow.identity import AttemptKey
 from dalsegno.workflow.states import AttemptState, TaskState

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from dalsegno.engine import page
-from dalsegno.engine.page import Mark, Page, count_death, open_page, page_path
+from dalsegno.engine.batches import page
+from dalsegno.engine.batches.page import Mark, Page, count_death, open_page, page_path
 from dalsegno.engine.settings import Settings
 from dalsegno.store.memory import MemoryStore
 
@@ -45,7 +45,7 @@ def test_mark_is_what_was_written_last() -> None:
 def test_mark_outlives_its_process(tmp_path: Path) -> None:
     """Nobody writes the file to the disk, and no end of the process is needed for it to be there."""
     dies = (
-        "import os; from dalsegno.engine.page import open_page; from dalsegno.engine.settings import Settings;"
+        "import os; from dalsegno.engine.batches.page import open_page; from dalsegno.engine.settings import Settings;"
         f"page = open_page(Settings(database={POSTGRES!r}, state_folder={str(tmp_path)!r}));"
         "page.mark('e1', 'task_done'); os.kill(os.getpid(), 9)"
     )

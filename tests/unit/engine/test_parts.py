@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 from google.protobuf.duration_pb2 import Duration
 
-from dalsegno.engine.batch import MessageIds, _within_limits
-from dalsegno.engine.copies import Copies, Copy, Workflows
+from dalsegno.engine.batches.batch import MessageIds, _within_limits
+from dalsegno.engine.batches.copies import Copies, Copy, Workflows
+from dalsegno.engine.executors.reports import UnfitReport, read_greeting, read_report
+from dalsegno.engine.executors.tokens import Tokens, new_key
 from dalsegno.engine.feed import DELETED, HINTS_MAX, Feed, Hint
-from dalsegno.engine.reports import UnfitReport, read_greeting, read_report
 from dalsegno.engine.settings import read_settings
-from dalsegno.engine.tokens import Tokens, new_key
 from dalsegno.v1 import executor_service_pb2 as wire
 from dalsegno.v1.definition_pb2 import Parameter
 from dalsegno.workflow.changes import ExecutionCreated, GlobalsPublished

@@ -13,7 +13,7 @@ import pytest
 from tests.integration.engines import ScriptedExecutor, done, until
 from tests.unit.engine.conftest import Desk
 
-from dalsegno.engine.progress import Board
+from dalsegno.engine.executors.progress import Board
 from dalsegno.rpc import messages
 from dalsegno.rpc.failure import read_failure
 from dalsegno.store.memory import MemoryTransaction

@@ -7,7 +7,7 @@ from collections.abc import Collection
 import pytest
 from tests.unit.engine.test_conductor import Rig, Scan, Start, answer
 
-from dalsegno.engine.sessions import CloseSession, Greeting, KeepLeases, OpenSession
+from dalsegno.engine.executors.sessions import CloseSession, Greeting, KeepLeases, OpenSession
 from dalsegno.store.records import SessionRow
 from dalsegno.workflow.identity import parse_attempt_id
 from dalsegno.workflow.refusals import SupersededSession

@@ -6,12 +6,12 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Any, cast
 
-from dalsegno.engine.conductor import Conductor
-from dalsegno.engine.dispatcher import Dispatcher
-from dalsegno.engine.executors import Executors
+from dalsegno.engine.batches.conductor import Conductor
+from dalsegno.engine.batches.work import Told, Work
+from dalsegno.engine.executors.dispatcher import Dispatcher
+from dalsegno.engine.executors.server import Executors
+from dalsegno.engine.executors.streams import REPORTS_BYTES_MAX, REPORTS_MAX, UNREAD_MAX, Stream, count_down
 from dalsegno.engine.settings import Settings
-from dalsegno.engine.streams import REPORTS_BYTES_MAX, REPORTS_MAX, UNREAD_MAX, Stream, count_down
-from dalsegno.engine.work import Told, Work
 from dalsegno.rpc import convert
 from dalsegno.rpc.sizes import MESSAGE_BYTES_MAX
 from dalsegno.v1 import executor_service_pb2 as wire

@@ -10,9 +10,9 @@ import pytest
 from tests.unit.engine.test_conductor import FragileStore, Rig, Start, answer
 
 from dalsegno.definitions.document import read
-from dalsegno.engine.batch import Batch
-from dalsegno.engine.results import Committed, Parked
-from dalsegno.engine.work import Told, Work
+from dalsegno.engine.batches.batch import Batch
+from dalsegno.engine.batches.results import Committed, Parked
+from dalsegno.engine.batches.work import Told, Work
 from dalsegno.expressions import apart
 from dalsegno.expressions.pool.jobs import Evaluation, SchemaCheck
 from dalsegno.store.inspection import check

@@ -9,10 +9,10 @@ from typing import Any
 
 from google.protobuf.message import Message
 
-from dalsegno.engine.answers import Answer, Kept, Response
-from dalsegno.engine.batch import Batch
-from dalsegno.engine.operations import AnyOperation, Asked, thing_of
-from dalsegno.engine.work import Work
+from dalsegno.engine.batches.answers import Answer, Kept, Response
+from dalsegno.engine.batches.batch import Batch
+from dalsegno.engine.batches.work import Work
+from dalsegno.engine.desk.operations import AnyOperation, Asked, thing_of
 from dalsegno.rpc.convert import REQUESTS_KEPT_S
 from dalsegno.store.records import Deletion, RequestRow, Thing
 from dalsegno.v1 import engine_service_pb2 as wire

@@ -10,9 +10,9 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-from dalsegno.engine.batch import Batch
+from dalsegno.engine.batches.batch import Batch
+from dalsegno.engine.batches.work import Work
 from dalsegno.engine.metrics import LEASES_LOST
-from dalsegno.engine.work import Work
 from dalsegno.store.descriptions import digest_of
 from dalsegno.store.records import DescriptionRow, HeldAttempt, SessionRow
 from dalsegno.workflow.events import DeliveryLost

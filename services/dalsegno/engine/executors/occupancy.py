@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 
-from dalsegno.engine.batch import Touched
+from dalsegno.engine.batches.batch import Touched
 from dalsegno.workflow.changes import AttemptMoved
 from dalsegno.workflow.identity import AttemptKey
 from dalsegno.workflow.records import Attempt

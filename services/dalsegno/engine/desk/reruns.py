@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
-from dalsegno.engine.answers import Answer, Shown
-from dalsegno.engine.batch import Batch
-from dalsegno.engine.choices import environment_overlay, rerun_choices
-from dalsegno.engine.controls import ControlPlan, OnExecution, carry_out_control, checked, opened, plan_control
-from dalsegno.engine.dry_runs import dry_run_message
-from dalsegno.engine.operations import AnyOperation, Asked, thing_of
-from dalsegno.engine.requests import remember, remembered
-from dalsegno.engine.starts import new_execution_id
+from dalsegno.engine.batches.answers import Answer, Shown
+from dalsegno.engine.batches.batch import Batch
+from dalsegno.engine.desk.choices import environment_overlay, rerun_choices
+from dalsegno.engine.desk.controls import ControlPlan, OnExecution, carry_out_control, checked, opened, plan_control
+from dalsegno.engine.desk.dry_runs import dry_run_message
+from dalsegno.engine.desk.operations import AnyOperation, Asked, thing_of
+from dalsegno.engine.desk.requests import remember, remembered
+from dalsegno.engine.desk.starts import new_execution_id
 from dalsegno.rpc.convert import Fields, missing_workflow
 from dalsegno.v1 import execution_service_pb2 as executions
 from dalsegno.v1 import operation_pb2

@@ -6,10 +6,10 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from dalsegno.engine.answers import Answer, Response, Shown
-from dalsegno.engine.batch import Batch
-from dalsegno.engine.inquiries import answered, is_other_answer
-from dalsegno.engine.operations import (
+from dalsegno.engine.batches.answers import Answer, Response, Shown
+from dalsegno.engine.batches.batch import Batch
+from dalsegno.engine.batches.inquiries import answered, is_other_answer
+from dalsegno.engine.desk.operations import (
     AnyOperation,
     Asked,
     Operation,
@@ -18,9 +18,9 @@ from dalsegno.engine.operations import (
     namespaces_of,
     thing_of,
 )
-from dalsegno.engine.progress import read_progress, wrong_progress
-from dalsegno.engine.reports import ERROR_CHARACTERS_MAX
-from dalsegno.engine.tokens import Tokens
+from dalsegno.engine.executors.progress import read_progress, wrong_progress
+from dalsegno.engine.executors.reports import ERROR_CHARACTERS_MAX
+from dalsegno.engine.executors.tokens import Tokens
 from dalsegno.rpc import convert
 from dalsegno.rpc.convert import Fields
 from dalsegno.v1 import action_service_pb2 as actions

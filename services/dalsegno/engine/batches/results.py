@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from dalsegno.engine.batch import Cancel
+from dalsegno.engine.batches.batch import Cancel
+from dalsegno.engine.batches.handing_out import Outgoing
+from dalsegno.engine.batches.work import Work
 from dalsegno.engine.feed import Hint
-from dalsegno.engine.handing_out import Outgoing
-from dalsegno.engine.work import Work
 from dalsegno.store.records import NewMessage, Progress
 from dalsegno.workflow.identity import AttemptKey
 

@@ -8,11 +8,11 @@ from typing import Any
 
 import msgspec
 
-from dalsegno.engine.answers import Answer, Response, Shown
-from dalsegno.engine.batch import Batch
-from dalsegno.engine.choices import environment_overlay, resume_choices
-from dalsegno.engine.dry_runs import CHILDREN_MAX, left_paused_messages, try_operation
-from dalsegno.engine.operations import (
+from dalsegno.engine.batches.answers import Answer, Response, Shown
+from dalsegno.engine.batches.batch import Batch
+from dalsegno.engine.desk.choices import environment_overlay, resume_choices
+from dalsegno.engine.desk.dry_runs import CHILDREN_MAX, left_paused_messages, try_operation
+from dalsegno.engine.desk.operations import (
     AnyOperation,
     Asked,
     Operation,

@@ -11,10 +11,10 @@ from typing import Any
 from dalsegno.definitions.document import Document
 from dalsegno.definitions.document import Member as Defined
 from dalsegno.definitions.together import Findings, Text, gather
-from dalsegno.engine.answers import Answer, Response
-from dalsegno.engine.batch import Batch
-from dalsegno.engine.operations import AnyOperation, Asked, Operation, Request, check_shared_fields
-from dalsegno.engine.starts import DESCRIPTION_LENGTH
+from dalsegno.engine.batches.answers import Answer, Response
+from dalsegno.engine.batches.batch import Batch
+from dalsegno.engine.desk.operations import AnyOperation, Asked, Operation, Request, check_shared_fields
+from dalsegno.engine.desk.starts import DESCRIPTION_LENGTH
 from dalsegno.expressions.pool.pool import Pool
 from dalsegno.rpc import convert, sizes
 from dalsegno.rpc.errors import problem_message

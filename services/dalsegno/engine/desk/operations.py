@@ -13,8 +13,8 @@ from typing import Any, Generic, TypeVar
 
 from google.protobuf.message import Message
 
-from dalsegno.engine.answers import Answer, Response
-from dalsegno.engine.batch import Batch
+from dalsegno.engine.batches.answers import Answer, Response
+from dalsegno.engine.batches.batch import Batch
 from dalsegno.expressions.pool.pool import Pool
 from dalsegno.rpc.convert import COMMENT_LENGTH, Fields
 from dalsegno.store.records import Thing

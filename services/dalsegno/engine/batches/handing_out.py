@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Protocol
 
-from dalsegno.engine.batch import Batch
-from dalsegno.engine.care import Part
-from dalsegno.engine.work import Work
+from dalsegno.engine.batches.batch import Batch
+from dalsegno.engine.batches.care import Part
+from dalsegno.engine.batches.work import Work
 from dalsegno.v1 import executor_service_pb2 as wire
 
 

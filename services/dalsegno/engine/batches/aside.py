@@ -12,8 +12,8 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any
 
-from dalsegno.engine.evaluations import STALE_MAX, Evaluations
-from dalsegno.engine.work import Work
+from dalsegno.engine.batches.evaluations import STALE_MAX, Evaluations
+from dalsegno.engine.batches.work import Work
 from dalsegno.expressions.apart import POOL
 from dalsegno.expressions.pool.jobs import Evaluation, SchemaCheck
 from dalsegno.workflow.scope import Scope, Suspended

@@ -11,12 +11,12 @@ from typing import Any
 import grpc
 from google.rpc.status_pb2 import Status
 
-from dalsegno.engine import completions, controls, deleting, library, reruns, starts
-from dalsegno.engine.conductor import Conductor
+from dalsegno.engine.batches.conductor import Conductor
+from dalsegno.engine.desk import completions, controls, deleting, library, reruns, starts
+from dalsegno.engine.desk.operations import AnyOperation, Asked
+from dalsegno.engine.desk.requests import Request
+from dalsegno.engine.executors.tokens import Tokens
 from dalsegno.engine.feed import Feed
-from dalsegno.engine.operations import AnyOperation, Asked
-from dalsegno.engine.requests import Request
-from dalsegno.engine.tokens import Tokens
 from dalsegno.expressions.apart import POOL
 from dalsegno.rpc import sizes
 from dalsegno.rpc.errors import OWN_DETAILS_BYTES, PassedOn, code_of, status_of

@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections import OrderedDict, deque
 from collections.abc import Callable
 
-from dalsegno.engine.backlog import Backlog, Entry, Kind
-from dalsegno.engine.batch import Batch, Touched
-from dalsegno.engine.care import Part
-from dalsegno.engine.handing_out import Outgoing
-from dalsegno.engine.occupancy import Occupancy
-from dalsegno.engine.sessions import TakeBack
-from dalsegno.engine.streams import Stream
-from dalsegno.engine.work import Work
+from dalsegno.engine.batches.batch import Batch, Touched
+from dalsegno.engine.batches.care import Part
+from dalsegno.engine.batches.handing_out import Outgoing
+from dalsegno.engine.batches.work import Work
+from dalsegno.engine.executors.backlog import Backlog, Entry, Kind
+from dalsegno.engine.executors.occupancy import Occupancy
+from dalsegno.engine.executors.sessions import TakeBack
+from dalsegno.engine.executors.streams import Stream
 from dalsegno.rpc import convert
 from dalsegno.v1 import executor_service_pb2 as wire
 from dalsegno.workflow.changes import AttemptAdded, AttemptMoved, ExecutionMoved

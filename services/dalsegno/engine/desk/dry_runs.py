@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-from dalsegno.engine.batch import Batch
+from dalsegno.engine.batches.batch import Batch
 from dalsegno.rpc import convert, sizes
 from dalsegno.v1 import execution_pb2
 from dalsegno.workflow import machine

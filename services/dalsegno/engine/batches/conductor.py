@@ -20,18 +20,18 @@ from queue import SimpleQueue
 
 from prometheus_client import Counter
 
-from dalsegno.engine.aside import Aside, WorkEvaluator
-from dalsegno.engine.batch import Batch, MessageIds
-from dalsegno.engine.care import CALM_S, WHOLE, Part, Separation, check_alone
+from dalsegno.engine.batches.aside import Aside, WorkEvaluator
+from dalsegno.engine.batches.batch import Batch, MessageIds
+from dalsegno.engine.batches.care import CALM_S, WHOLE, Part, Separation, check_alone
+from dalsegno.engine.batches.copies import Copies
+from dalsegno.engine.batches.handing_out import HandOut
+from dalsegno.engine.batches.outside import Lookups
+from dalsegno.engine.batches.page import Page
+from dalsegno.engine.batches.results import Committed, Failed, Parked, StoreLost, Suspension
+from dalsegno.engine.batches.work import Dropped, Told, Work
 from dalsegno.engine.clock import Clock
-from dalsegno.engine.copies import Copies
 from dalsegno.engine.feed import DELETED, hint_of
-from dalsegno.engine.handing_out import HandOut
 from dalsegno.engine.metrics import BATCH_SIZE, COMMIT_SECONDS, EVENTS, POISONED, QUEUE_DEPTH
-from dalsegno.engine.outside import Lookups
-from dalsegno.engine.page import Page
-from dalsegno.engine.results import Committed, Failed, Parked, StoreLost, Suspension
-from dalsegno.engine.work import Dropped, Told, Work
 from dalsegno.expressions import apart
 from dalsegno.store.outages import is_outage
 from dalsegno.store.store import Store, StoreConflict

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import msgspec
 
-from dalsegno.engine.copies import Workflows
+from dalsegno.engine.batches.copies import Workflows
 from dalsegno.store.descriptions import digest_of, read_description, write_description
 from dalsegno.store.filters import Filter, Term
 from dalsegno.store.pages import PAGE_BYTES_MAX

@@ -8,18 +8,18 @@ from collections.abc import AsyncIterator, Collection, Iterable
 from contextlib import suppress
 from typing import Any
 
-from dalsegno.engine.conductor import Conductor
-from dalsegno.engine.dispatcher import Dispatcher
-from dalsegno.engine.handing_out import Receiver
+from dalsegno.engine.batches.conductor import Conductor
+from dalsegno.engine.batches.handing_out import Receiver
+from dalsegno.engine.batches.results import Committed
+from dalsegno.engine.batches.work import Told
+from dalsegno.engine.executors.dispatcher import Dispatcher
+from dalsegno.engine.executors.progress import Board, read_progress
+from dalsegno.engine.executors.refused import RefusedReport
+from dalsegno.engine.executors.reports import UnfitReport, ack_of, read_greeting, read_report
+from dalsegno.engine.executors.sessions import CloseSession, OpenSession, superseded_by
+from dalsegno.engine.executors.streams import Stream, count_down
 from dalsegno.engine.metrics import STREAMS
-from dalsegno.engine.progress import Board, read_progress
-from dalsegno.engine.refused import RefusedReport
-from dalsegno.engine.reports import UnfitReport, ack_of, read_greeting, read_report
-from dalsegno.engine.results import Committed
-from dalsegno.engine.sessions import CloseSession, OpenSession, superseded_by
 from dalsegno.engine.settings import Settings
-from dalsegno.engine.streams import Stream, count_down
-from dalsegno.engine.work import Told
 from dalsegno.rpc import convert, sizes
 from dalsegno.store.descriptions import read_description
 from dalsegno.store.records import Progress, SessionRow

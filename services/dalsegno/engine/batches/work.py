@@ -22,8 +22,8 @@ from dalsegno.workflow.refusals import NotFound, Refusal
 from dalsegno.workflow.scope import Suspended
 
 if TYPE_CHECKING:
-    from dalsegno.engine.batch import Batch
-    from dalsegno.engine.evaluations import Evaluations
+    from dalsegno.engine.batches.batch import Batch
+    from dalsegno.engine.batches.evaluations import Evaluations
     from dalsegno.workflow.outside import Given
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
-from dalsegno.engine.answers import Answer, Shown
-from dalsegno.engine.batch import Batch
-from dalsegno.engine.copies import standalone_workflow
-from dalsegno.engine.dry_runs import dry_run_message
-from dalsegno.engine.operations import AnyOperation, Asked, Operation, check_shared_fields, thing_of
-from dalsegno.engine.requests import remember, remembered
+from dalsegno.engine.batches.answers import Answer, Shown
+from dalsegno.engine.batches.batch import Batch
+from dalsegno.engine.batches.copies import standalone_workflow
+from dalsegno.engine.desk.dry_runs import dry_run_message
+from dalsegno.engine.desk.operations import AnyOperation, Asked, Operation, check_shared_fields, thing_of
+from dalsegno.engine.desk.requests import remember, remembered
 from dalsegno.expressions.environment import evaluate_environment
 from dalsegno.rpc import convert
 from dalsegno.rpc.convert import missing_workflow

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from itertools import islice
 
-from dalsegno.engine.batch import Batch
-from dalsegno.engine.work import Work
+from dalsegno.engine.batches.batch import Batch
+from dalsegno.engine.batches.work import Work
 from dalsegno.store.records import NewProgress, Progress
 from dalsegno.v1 import execution_pb2
 from dalsegno.workflow.identity import AttemptKey

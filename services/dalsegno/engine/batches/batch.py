@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from dalsegno.engine.answers import Answers
-from dalsegno.engine.copies import Copies, Copy
-from dalsegno.engine.inquiries import answered
-from dalsegno.engine.outside import Lookups, TransactionOutside
-from dalsegno.engine.page import Page
+from dalsegno.engine.batches.answers import Answers
+from dalsegno.engine.batches.copies import Copies, Copy
+from dalsegno.engine.batches.inquiries import answered
+from dalsegno.engine.batches.outside import Lookups, TransactionOutside
+from dalsegno.engine.batches.page import Page
 from dalsegno.store.records import JournalEntry, NewMessage, Progress, Saved
 from dalsegno.store.store import Transaction
 from dalsegno.workflow import machine

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from dalsegno.engine.batch import Batch
-from dalsegno.engine.work import Told
+from dalsegno.engine.batches.batch import Batch
+from dalsegno.engine.batches.work import Told
 from dalsegno.workflow.events import TaskDone
 from dalsegno.workflow.identity import AttemptKey
 from dalsegno.workflow.states import COMPLETED_ATTEMPT

@@ -6,8 +6,8 @@ import re
 import uuid
 from collections.abc import Iterator, Mapping
 
-from dalsegno.engine.progress import wrong_progress
-from dalsegno.engine.sessions import Delivery, Greeting
+from dalsegno.engine.executors.progress import wrong_progress
+from dalsegno.engine.executors.sessions import Delivery, Greeting
 from dalsegno.rpc import convert
 from dalsegno.rpc.gate import wrong_fields
 from dalsegno.rpc.sizes import shortened

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from dalsegno.engine.batch import DEATHS_MAX, Batch
-from dalsegno.engine.work import Told, Work
+from dalsegno.engine.batches.batch import DEATHS_MAX, Batch
+from dalsegno.engine.batches.work import Told, Work
 from dalsegno.workflow.events import Poisoned
 
 CALM_S = 5.0

@@ -6,12 +6,12 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
-from dalsegno.engine.answers import Answer
-from dalsegno.engine.batch import Batch
-from dalsegno.engine.controls import check_revision, checked
-from dalsegno.engine.dry_runs import LIST_MAX
-from dalsegno.engine.operations import AnyOperation, Asked, Operation
-from dalsegno.engine.requests import forget
+from dalsegno.engine.batches.answers import Answer
+from dalsegno.engine.batches.batch import Batch
+from dalsegno.engine.desk.controls import check_revision, checked
+from dalsegno.engine.desk.dry_runs import LIST_MAX
+from dalsegno.engine.desk.operations import AnyOperation, Asked, Operation
+from dalsegno.engine.desk.requests import forget
 from dalsegno.rpc import convert
 from dalsegno.v1 import execution_pb2
 from dalsegno.v1 import execution_service_pb2 as executions

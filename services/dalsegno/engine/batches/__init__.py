@@ -1,0 +1,1 @@
+"""One batch is one transaction: claim, step, hand out, write, commit."""

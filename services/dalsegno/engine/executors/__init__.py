@@ -1,0 +1,1 @@
+"""The streams to executors: sessions, hand-out and reports."""
