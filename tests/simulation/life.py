@@ -15,14 +15,14 @@ from typing import Any
 import dalsegno.engine
 import dalsegno.store
 from dalsegno.actions.registry import builtin_descriptions
+from dalsegno.engine.batches.cache import CompiledWorkflows, ExecutionCache
 from dalsegno.engine.batches.compiling import compile_row
 from dalsegno.engine.batches.conductor import Conductor
-from dalsegno.engine.batches.copies import Copies, Workflows
 from dalsegno.engine.batches.outside import Lookups
-from dalsegno.engine.batches.results import Committed, Failed, Parked, StoreLost
+from dalsegno.engine.batches.results import Committed, Deferred, Failed, StoreLost
 from dalsegno.engine.clock import Clock
 from dalsegno.engine.executors.dispatcher import Dispatcher
-from dalsegno.engine.executors.streams import Stream
+from dalsegno.engine.executors.streams import ExecutorStream
 from dalsegno.engine.executors.tokens import Tokens, new_key
 from dalsegno.engine.timers import Timers
 from dalsegno.rpc.tokens import TASK_TOKEN_KEY
@@ -126,14 +126,14 @@ class Life:
         faulty: Any = self.store
         with store.write() as transaction:
             self.tokens = Tokens(transaction.settle(TASK_TOKEN_KEY, new_key()))
-        workflows = Workflows(compile_row)
+        workflows = CompiledWorkflows(compile_row)
         lookups = Lookups(workflows, builtin_descriptions(), lasting=True)
-        copies = Copies(chance.choice([1, 1 << 30]), workflows)
+        copies = ExecutionCache(chance.choice([1, 1 << 30]), workflows)
         self.dispatcher = Dispatcher(self.tokens.make)
         self.conductor = Conductor(faulty, VirtualClock(now_s), copies, lookups, self.dispatcher)
         self.conductor.on_commit.append(self._committed)
         self.timers = Timers(self.conductor.clock, self.conductor.put)
-        self.streams: dict[str, Stream] = {}
+        self.streams: dict[str, ExecutorStream] = {}
         """By session."""
         self.transit: dict[str, list[wire.RunAction]] = {}
         """What was sent by each stream and has not arrived."""
@@ -155,7 +155,7 @@ class Life:
         except queue.Empty:
             return False
         assert works is not None
-        results: list[Committed | Failed | Parked] = []
+        results: list[Committed | Failed | Deferred] = []
         lost: StoreLost | None = None
         try:
             results = self.conductor.carry_out(works)
@@ -178,7 +178,7 @@ class Life:
             self.timers._apply(*self.timers._heap.pop(0)[1:])
             self.timers._heap.sort()
 
-    def connect(self, stream: Stream) -> None:
+    def connect(self, stream: ExecutorStream) -> None:
         """A session has a stream."""
         self.streams[stream.session_id] = stream
         self.transit[stream.session_id] = []

@@ -22,12 +22,12 @@ from tests.simulation.life import Died, Life, death_after
 from tests.simulation.random_workflows import documents
 from tests.simulation.scripted import OUTCOMES, Answer, Executor, Person
 
-from dalsegno.engine.batches.work import Told
-from dalsegno.engine.desk.operations import AnyOperation, Asked
-from dalsegno.engine.desk.requests import Request
+from dalsegno.engine.batches.work import DeliverEvent
+from dalsegno.engine.desk.operations import AnyOperation, Call
+from dalsegno.engine.desk.requests import AnswerCall
 from dalsegno.engine.desk.server import operations
 from dalsegno.engine.executors.sessions import KeepLeases, OpenSession
-from dalsegno.engine.executors.streams import Stream
+from dalsegno.engine.executors.streams import ExecutorStream
 from dalsegno.engine.timers import Poll
 from dalsegno.expressions.apart import POOL
 from dalsegno.store.descriptions import read_description
@@ -140,7 +140,7 @@ class Simulation:
         prepared = asyncio.run(_prepare(operation, request)) if name == "create_definitions" else None
         answer: Any = Hearing(self.person, request.request_id)
         try:
-            self.life.conductor.request(Request(name, operation, Asked(request, "person", prepared), answer))
+            self.life.conductor.request(AnswerCall(name, operation, Call(request, "person", prepared), answer))
         except Refusal:
             return  # asked again later
 
@@ -169,7 +169,7 @@ class Simulation:
                     executor.finished.pop(delivery, None)
                 credit = executor.slots - len(executor.running)
                 actions = {name: read_description(text) for name, text in greeting.descriptions.items()}
-                life.connect(Stream(session_id, executor.name, actions, {}, credit, executor.slots))
+                life.connect(ExecutorStream(session_id, executor.name, actions, {}, credit, executor.slots))
 
         greeting = executor.greeting()
         life.conductor.put(OpenSession(greeting, "engine", LEASE_S, answer))
@@ -194,11 +194,11 @@ class Simulation:
         self.life.hear(executor.session_id)
         for delivery, event in list(executor.finished.items()):
 
-            def acknowledge(told: Told, error: BaseException | None, delivery: Any = delivery) -> None:
+            def acknowledge(told: DeliverEvent, error: BaseException | None, delivery: Any = delivery) -> None:
                 if self.chance.random() < 0.8:  # else the acknowledgement is lost
                     executor.finished.pop(delivery, None)
 
-            self.life.conductor.put(Told(delivery[0], event, acknowledge))
+            self.life.conductor.put(DeliverEvent(delivery[0], event, acknowledge))
 
     def cut(self, executor: Executor) -> None:
         """A connection breaks."""
@@ -268,7 +268,7 @@ class Simulation:
         for execution_id, attempt in self._open_attempts():
             if attempt.delegated:
                 done = TaskDone(key=attempt.key, outcome="succeeded", result=Value(data=1))
-                self.life.conductor.put(Told(execution_id, done))
+                self.life.conductor.put(DeliverEvent(execution_id, done))
         for row in self.rows():
             if row.state == "PAUSED":
                 kind = self.chance.choice(["resume", "cancel"])

@@ -14,14 +14,14 @@ from dalsegno.store.records import (
     ClockRow,
     Deletion,
     DescriptionRow,
-    Document,
     DueMessage,
-    Member,
     NewMessage,
     NewProgress,
     Progress,
     RequestRow,
     SessionRow,
+    StoredDocument,
+    StoredMember,
     Thing,
 )
 from dalsegno.store.store import Store, StoreConflict
@@ -157,14 +157,14 @@ def test_what_was_deleted_is_remembered(store: Store) -> None:
         assert transaction.deletions("environment", "e1") == []
 
 
-def _document(namespace: str = "", text: str = "version: '2.0'") -> Document:
-    return Document(text, "mistral", namespace, 50.0, "ada", "first")
+def _document(namespace: str = "", text: str = "version: '2.0'") -> StoredDocument:
+    return StoredDocument(text, "mistral", namespace, 50.0, "ada", "first")
 
 
 def test_definitions_have_versions(store: Store) -> None:
     """Each save of a name is its next version in that namespace; deleted versions count and stay readable by id."""
-    flow = Member("d1", "workflow", "pack.flow", ("nightly", "x,y"), "does it", '[{"name":"a"}]')
-    act = Member("d2", "action", "pack.flow")
+    flow = StoredMember("d1", "workflow", "pack.flow", ("nightly", "x,y"), "does it", '[{"name":"a"}]')
+    act = StoredMember("d2", "action", "pack.flow")
     with store.write() as transaction:
         rows = transaction.save_document(_document(), [flow, act])
         assert [(row.name, row.kind, row.version, row.tags) for row in rows] == [

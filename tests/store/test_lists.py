@@ -16,7 +16,7 @@ from dalsegno.store.filters import (
     TASK_FIELDS,
     parse_filter,
 )
-from dalsegno.store.records import Document, Member
+from dalsegno.store.records import StoredDocument, StoredMember
 from dalsegno.store.store import Queries, Store
 from dalsegno.workflow.changes import AttemptMoved, ExecutionMoved, Link, TaskMoved
 from dalsegno.workflow.refusals import InvalidPageToken, InvalidRequest
@@ -271,16 +271,16 @@ def test_standalone_actions_are_apart(store: Store) -> None:
 def test_definitions_by_filter(store: Store) -> None:
     """Workflows are listed by namespace and name, the newest version or all, and chosen by every field."""
     members = [
-        Member("d1", "workflow", "b.flow", ("nightly",)),
-        Member("d2", "workflow", "a.flow", ("nightly,",)),
-        Member("d3", "action", "a.act"),
+        StoredMember("d1", "workflow", "b.flow", ("nightly",)),
+        StoredMember("d2", "workflow", "a.flow", ("nightly,",)),
+        StoredMember("d3", "action", "a.act"),
     ]
     with store.write() as transaction:
-        transaction.save_document(Document("one", "mistral", "", _NEW_YEAR_S), members)
-        again = [Member("d4", "workflow", "a.flow")]
-        transaction.save_document(Document("two", "orquesta", "", _NEW_YEAR_S + 10), again)
-        other = [Member("d5", "workflow", "a.flow")]
-        transaction.save_document(Document("two", "orquesta", "other", _NEW_YEAR_S + 10), other)
+        transaction.save_document(StoredDocument("one", "mistral", "", _NEW_YEAR_S), members)
+        again = [StoredMember("d4", "workflow", "a.flow")]
+        transaction.save_document(StoredDocument("two", "orquesta", "", _NEW_YEAR_S + 10), again)
+        other = [StoredMember("d5", "workflow", "a.flow")]
+        transaction.save_document(StoredDocument("two", "orquesta", "other", _NEW_YEAR_S + 10), other)
     with store.read() as queries:
 
         def ids(text: str, all_versions: bool = False) -> list[str]:

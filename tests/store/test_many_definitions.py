@@ -9,17 +9,17 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Engine
 
 from dalsegno.store.opening import open_store
-from dalsegno.store.records import Document, Member
+from dalsegno.store.records import StoredDocument, StoredMember
 from dalsegno.store.store import Store
 from dalsegno.workflow.identity import derived_id
 
 MANY = 1_000
 
 
-def members(seed: str) -> list[Member]:
+def members(seed: str) -> list[StoredMember]:
     kinds = ("workflow", "action")
     return [
-        Member(derived_id(0, f"{seed}{kind}{number}"), kind, f"n{number}", tags=("a", "b", "a"))
+        StoredMember(derived_id(0, f"{seed}{kind}{number}"), kind, f"n{number}", tags=("a", "b", "a"))
         for number in range(MANY)
         for kind in kinds
     ]
@@ -28,10 +28,10 @@ def members(seed: str) -> list[Member]:
 def test_each_of_many_definitions_has_its_next_version(store: Store) -> None:
     """Two documents with the same 1,000 workflows and 1,000 actions of the same names: versions 1 and 2 of each."""
     with store.write() as transaction:
-        transaction.save_document(Document("one", "mistral", "", 1.0), members("one"))
-        transaction.save_document(Document("elsewhere", "mistral", "x", 1.0), members("elsewhere")[:3])
+        transaction.save_document(StoredDocument("one", "mistral", "", 1.0), members("one"))
+        transaction.save_document(StoredDocument("elsewhere", "mistral", "x", 1.0), members("elsewhere")[:3])
     with store.write() as transaction:
-        rows = transaction.save_document(Document("two", "mistral", "", 2.0), members("two"))
+        rows = transaction.save_document(StoredDocument("two", "mistral", "", 2.0), members("two"))
         assert {row.version for row in rows} == {2}
     with store.read() as queries:
         for kind in ("workflow", "action"):
@@ -56,7 +56,7 @@ def test_many_definitions_take_few_statements(empty_sqlite: str) -> None:
     sa.event.listen(Engine, "before_cursor_execute", note)
     try:
         with store.write() as transaction:
-            transaction.save_document(Document("one", "mistral", "", 1.0), members("one"))
+            transaction.save_document(StoredDocument("one", "mistral", "", 1.0), members("one"))
     finally:
         sa.event.remove(Engine, "before_cursor_execute", note)
         store.close()

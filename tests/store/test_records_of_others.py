@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from tests.store.scenes import LARGE, add_task, finish_task, live_through_everything, save, save_each, start
 
-from dalsegno.engine.batches.copies import Workflows
+from dalsegno.engine.batches.cache import CompiledWorkflows
 from dalsegno.engine.batches.outside import Lookups, TransactionOutside
 from dalsegno.store.store import Store
 from dalsegno.workflow.model import Workflow
@@ -31,7 +31,7 @@ def test_records_of_all_tasks_take_few_queries(store: Store, monkeypatch: pytest
 
         return ask
 
-    lookups = Lookups(Workflows(lambda row: Workflow("w", {})), (), lasting=True)
+    lookups = Lookups(CompiledWorkflows(lambda row: Workflow("w", {})), (), lasting=True)
     with store.read() as queries:
         for name in ("tasks", "tasks_across", "attempts_of", "leading_attempts", "task_result", "execution"):
             monkeypatch.setattr(queries, name, counted(name, getattr(queries, name)))

@@ -30,7 +30,7 @@ def hint_of(execution: Execution) -> Hint:
     return Hint(execution.revision, execution.is_at_rest or execution.state is ExecutionState.PAUSED)
 
 
-class Follower:
+class HintSubscriber:
     """One stream of hints."""
 
     def __init__(self) -> None:
@@ -59,20 +59,20 @@ class Feed:
     """All who follow."""
 
     def __init__(self) -> None:
-        self._followers: set[Follower] = set()
+        self._subscribers: set[HintSubscriber] = set()
 
-    def follow(self) -> Follower:
+    def follow(self) -> HintSubscriber:
         """One more."""
-        follower = Follower()
-        self._followers.add(follower)
-        return follower
+        subscriber = HintSubscriber()
+        self._subscribers.add(subscriber)
+        return subscriber
 
-    def leave(self, follower: Follower) -> None:
+    def leave(self, subscriber: HintSubscriber) -> None:
         """One less."""
-        self._followers.discard(follower)
+        self._subscribers.discard(subscriber)
 
     def tell(self, hints: Mapping[str, Hint]) -> None:
         """A commit has moved these executions."""
         if hints:
-            for follower in self._followers:
-                follower.tell(hints)
+            for subscriber in self._subscribers:
+                subscriber.tell(hints)

@@ -9,12 +9,12 @@ import uuid
 from dalsegno.actions.registry import builtin_descriptions
 from dalsegno.definitions.apart import MODULE as READING
 from dalsegno.definitions.document import forget_expressions
+from dalsegno.engine.batches.cache import CompiledWorkflows, ExecutionCache
 from dalsegno.engine.batches.compiling import Compiling
 from dalsegno.engine.batches.conductor import Conductor
-from dalsegno.engine.batches.copies import Copies, Workflows
 from dalsegno.engine.batches.outside import Lookups
-from dalsegno.engine.batches.page import count_death, open_page
 from dalsegno.engine.batches.results import Committed
+from dalsegno.engine.batches.step_note import count_death, open_note
 from dalsegno.engine.clock import Clock
 from dalsegno.engine.desk.requests import PruneRequests
 from dalsegno.engine.desk.server import EngineServer
@@ -65,22 +65,22 @@ class Engine:
         self._store = store
         self._is_shared = not is_only_engine
         self._clock = Clock(is_shared=self._is_shared)
-        self._page = open_page(settings)
-        died_in = self._page.read()
+        self._step_note = open_note(settings)
+        died_in = self._step_note.read()
         with store.write() as transaction:
             tokens = Tokens(transaction.settle(TASK_TOKEN_KEY, new_key()))
             deaths = count_death(transaction, died_in) if died_in is not None else 0
-        self._page.clear()
+        self._step_note.clear()
         if died_in is not None and deaths:
             _log.warning(
                 "the engine died while it stepped execution %s (%s): it has now done so %d times in a row",
                 *(died_in.execution_id, died_in.event, deaths),
             )
-        workflows = Workflows(Compiling(POOL))
+        workflows = CompiledWorkflows(Compiling(POOL))
         lookups = Lookups(workflows, builtin_descriptions(), lasting=is_only_engine)
-        copies = Copies(settings.cache_mb * 1024 * 1024, workflows)
+        cache = ExecutionCache(settings.cache_mb * 1024 * 1024, workflows)
         self._dispatcher = Dispatcher(tokens.make)
-        self.conductor = Conductor(store, self._clock, copies, lookups, self._dispatcher, page=self._page)
+        self.conductor = Conductor(store, self._clock, cache, lookups, self._dispatcher, step_note=self._step_note)
         self._timers = Timers(self._clock, self.conductor.put, self.conductor.put_slice)
         self._notifier = Notifier(self.conductor.put)
         self._feed = Feed()
@@ -124,7 +124,7 @@ class Engine:
         await self.conductor.stop(self.settings.grace_s)
         await self._server.stop(0.5)
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        self._page.clear()  # whatever the conductor may still be at: this is no death
+        self._step_note.clear()  # whatever the conductor may still be at: this is no death
 
     def _committed(self, committed: Committed) -> None:
         self._timers.add(committed.messages)

@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable, Collection, Iterable
 
 from dalsegno.engine.batches.batch import Batch
-from dalsegno.engine.batches.work import Told, Work
+from dalsegno.engine.batches.work import DeliverEvent, Work
 from dalsegno.engine.clock import Clock
 from dalsegno.store.records import DueMessage, NewMessage
 from dalsegno.workflow.events import SliceDue
@@ -44,7 +44,7 @@ class Timers:
         for message in messages:
             if isinstance(message.event, SliceDue):
                 self._known.add(message.id)
-                self._put_slice(Told(message.execution_id, None, self._applied, message.id))
+                self._put_slice(DeliverEvent(message.execution_id, None, self._applied, message.id))
             elif message.due_s <= now_s:
                 self._apply(message.id, message.execution_id)
             elif len(self._known) < KEPT_MAX:
@@ -75,9 +75,9 @@ class Timers:
 
     def _apply(self, message_id: str, execution_id: str) -> None:
         self._known.add(message_id)
-        self._put(Told(execution_id, None, self._applied, message_id))
+        self._put(DeliverEvent(execution_id, None, self._applied, message_id))
 
-    def _applied(self, told: Told, error: BaseException | None) -> None:
+    def _applied(self, told: DeliverEvent, error: BaseException | None) -> None:
         self._known.discard(told.message_id)
         if error is not None:
             _log.info("message to execution %s dropped: %s", told.execution_id, error)

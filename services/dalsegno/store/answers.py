@@ -12,7 +12,7 @@ from dalsegno.store.store import StoreConflict
 from dalsegno.store.tables import DELETIONS, REQUESTS
 
 
-class Answers:
+class AnsweredRequests:
     """The part of SqlTransaction that is about repeated requests. See store.Transaction for what each call promises."""
 
     _connection: sa.Connection

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from dalsegno.store.batch import decode_entries
 from dalsegno.store.records import JournalChange
+from dalsegno.store.row_batch import decode_entries
 from dalsegno.store.rows import digests
 from dalsegno.workflow.changes import AnyChange
 from dalsegno.workflow.codec import Texts, encode_changes

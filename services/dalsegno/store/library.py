@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
-from dalsegno.store.records import DefinitionRow, DescriptionRow, Document, EnvironmentRow, Member
+from dalsegno.store.records import DefinitionRow, DescriptionRow, EnvironmentRow, StoredDocument, StoredMember
 from dalsegno.store.tables import ACTIONS, DEFINITIONS, DESCRIPTIONS, DOCUMENTS, ENVIRONMENTS, SETTINGS, TAGS
 
 _CHUNK = 400
@@ -22,7 +22,7 @@ class Library:
     def __init__(self, connection: sa.Connection) -> None:
         self._connection = connection
 
-    def save_document(self, document: Document, members: Sequence[Member]) -> list[DefinitionRow]:
+    def save_document(self, document: StoredDocument, members: Sequence[StoredMember]) -> list[DefinitionRow]:
         document_id = document_digest(document.text)
         self._upsert(DOCUMENTS, {"id": document_id, "text": document.text})
         newest = self._newest_versions(document.namespace, members)
@@ -36,7 +36,7 @@ class Library:
         self._insert_all(TAGS, [{"definition_id": definition_id, "tag": tag} for definition_id, tag in tags])
         return rows
 
-    def _newest_versions(self, namespace: str, members: Sequence[Member]) -> dict[tuple[str, str], int]:
+    def _newest_versions(self, namespace: str, members: Sequence[StoredMember]) -> dict[tuple[str, str], int]:
         """The newest version of each member by kind and name, as far as there is one, deleted ones too."""
         table = DEFINITIONS
         newest: dict[tuple[str, str], int] = {}
@@ -120,7 +120,7 @@ def document_digest(text: str) -> str:
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
-def definition_row(document: Document, member: Member, document_id: str, version: int) -> DefinitionRow:
+def definition_row(document: StoredDocument, member: StoredMember, document_id: str, version: int) -> DefinitionRow:
     """The row of a member, without the text."""
     return DefinitionRow(
         definition_id=member.definition_id,

@@ -16,7 +16,6 @@ from typing import Any, TypeVar
 import msgspec
 from immutables import Map
 
-from dalsegno.store.batch import gather
 from dalsegno.store.library import definition_row, document_digest
 from dalsegno.store.records import (
     AttemptRow,
@@ -25,20 +24,21 @@ from dalsegno.store.records import (
     DefinitionRow,
     Deletion,
     DescriptionRow,
-    Document,
     DueMessage,
     EnvironmentRow,
     ExecutionRow,
     HeldAttempt,
-    Member,
     NewMessage,
     NewProgress,
     ReadyAttempt,
     RequestRow,
     Saved,
     SessionRow,
+    StoredDocument,
+    StoredMember,
     TaskRow,
 )
+from dalsegno.store.row_batch import gather
 from dalsegno.store.rows import (
     ATTEMPT_COLUMNS,
     ATTEMPT_FIXED,
@@ -329,7 +329,7 @@ class MemoryTransaction:
             self._set("requests", self.tables.requests.delete(key))
         return len(old)
 
-    def save_document(self, document: Document, members: Sequence[Member]) -> list[DefinitionRow]:
+    def save_document(self, document: StoredDocument, members: Sequence[StoredMember]) -> list[DefinitionRow]:
         document_id = document_digest(document.text)
         self._set("documents", self.tables.documents.set(document_id, document.text))
         rows = []

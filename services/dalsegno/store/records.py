@@ -361,7 +361,7 @@ class RequestRow:
 
 
 @dataclass(frozen=True, slots=True)
-class Document:
+class StoredDocument:
     """A YAML text as it was sent."""
 
     text: str
@@ -373,7 +373,7 @@ class Document:
 
 
 @dataclass(frozen=True, slots=True)
-class Member:
+class StoredMember:
     """One workflow or ad-hoc action that a document defines."""
 
     definition_id: str

@@ -187,7 +187,7 @@ def attempt_row(execution_id: str, attempt: Attempt) -> AttemptRow:
     return AttemptRow(*attempt_origin(execution_id, attempt), *attempt_state(attempt))  # type: ignore[arg-type]
 
 
-class Touched:
+class TouchedRows:
     """Which rows of an execution some changes altered."""
 
     __slots__ = ("added_attempts", "added_tasks", "attempts", "begun", "begun_items", "tasks")
@@ -207,21 +207,21 @@ class Touched:
             _TOUCH.get(type(change), _touch_task)(self, change)
 
 
-def _touch_nothing(touched: Touched, change: object) -> None:
+def _touch_nothing(touched: TouchedRows, change: object) -> None:
     pass
 
 
-def _touch_task(touched: Touched, change: AnyChange) -> None:
+def _touch_task(touched: TouchedRows, change: AnyChange) -> None:
     task: int | None = getattr(change, "task", None)
     if task and task not in touched.added_tasks:
         touched.tasks[task] = None
 
 
-def _add_task(touched: Touched, change: TaskAdded) -> None:
+def _add_task(touched: TouchedRows, change: TaskAdded) -> None:
     touched.added_tasks[change.task] = None
 
 
-def _begin(touched: Touched, change: AttemptsBegun) -> None:
+def _begin(touched: TouchedRows, change: AttemptsBegun) -> None:
     _touch_task(touched, change)
     if change.only is not None:
         touched.begun_items += ((change.task, item, change.attempt) for item in change.only)
@@ -229,20 +229,20 @@ def _begin(touched: Touched, change: AttemptsBegun) -> None:
         touched.begun.append((change.task, change.attempt))
 
 
-def _add_attempt(touched: Touched, change: AttemptAdded) -> None:
+def _add_attempt(touched: TouchedRows, change: AttemptAdded) -> None:
     touched.added_attempts[change.key] = None
     if change.key[0] not in touched.added_tasks:
         touched.tasks[change.key[0]] = None
 
 
-def _move_attempt(touched: Touched, change: AttemptMoved) -> None:
+def _move_attempt(touched: TouchedRows, change: AttemptMoved) -> None:
     if change.key not in touched.added_attempts:
         touched.attempts[change.key] = None
     if change.key[0] not in touched.added_tasks:
         touched.tasks[change.key[0]] = None
 
 
-_TOUCH: dict[type, Callable[[Touched, Any], None]] = {
+_TOUCH: dict[type, Callable[[TouchedRows, Any], None]] = {
     GlobalsPublished: _touch_nothing,
     ErrorNoted: _touch_nothing,
     RouteOpened: _touch_nothing,

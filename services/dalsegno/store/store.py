@@ -19,13 +19,11 @@ from dalsegno.store.records import (
     DefinitionRow,
     Deletion,
     DescriptionRow,
-    Document,
     DueMessage,
     EnvironmentRow,
     ExecutionRow,
     HeldAttempt,
     JournalChange,
-    Member,
     NewMessage,
     NewProgress,
     Page,
@@ -34,6 +32,8 @@ from dalsegno.store.records import (
     Saved,
     SessionRow,
     Standing,
+    StoredDocument,
+    StoredMember,
     TaskResult,
     TaskRow,
 )
@@ -370,7 +370,7 @@ class Transaction(Protocol):
         """What had this name, in any namespace, and was deleted: the first deleted first."""
         ...
 
-    def save_document(self, document: Document, members: Sequence[Member]) -> list[DefinitionRow]:
+    def save_document(self, document: StoredDocument, members: Sequence[StoredMember]) -> list[DefinitionRow]:
         """Store a document and the next version of each of its members; their rows, without text, in that order."""
         ...
 

@@ -10,8 +10,7 @@ from typing import Any
 import msgspec
 import sqlalchemy as sa
 
-from dalsegno.store.answers import Answers
-from dalsegno.store.batch import gather
+from dalsegno.store.answers import AnsweredRequests
 from dalsegno.store.library import Library
 from dalsegno.store.queries import SqlQueries, session_row
 from dalsegno.store.records import (
@@ -25,6 +24,7 @@ from dalsegno.store.records import (
     Saved,
     SessionRow,
 )
+from dalsegno.store.row_batch import gather
 from dalsegno.store.rows import Cells
 from dalsegno.store.statements import Statements
 from dalsegno.store.store import Queries, StoreConflict
@@ -34,7 +34,7 @@ from dalsegno.workflow.codec import Texts, decode_event, encode_event
 from dalsegno.workflow.events import AnyEvent
 
 
-class SqlTransaction(Library, Answers):
+class SqlTransaction(Library, AnsweredRequests):
     """See store.Transaction for what each call promises."""
 
     def __init__(

@@ -13,7 +13,7 @@ from dalsegno.api.workflows import Workflows
 from dalsegno.definitions.apart import MODULE as READING
 from dalsegno.expressions.pool.pool import Pool
 from dalsegno.store.memory import MemoryStore
-from dalsegno.store.records import Document, Member, SessionRow
+from dalsegno.store.records import SessionRow, StoredDocument, StoredMember
 from dalsegno.v1 import definition_pb2, failure_pb2, workflow_service_pb2
 
 CONTENT = failure_pb2.PROBLEM_CATEGORY_CONTENT
@@ -23,10 +23,10 @@ POOL = Pool(0, calls=1, modules=(READING,))
 
 DESCRIBED = {"name": "pack.greet", "parameters": [{"name": "who", "required": True}], "accepts_any": False}
 STORED = [
-    Member("d1", "workflow", "pack.mistral", input=json.dumps([{"name": "a", "required": True}])),
-    Member("d2", "action", "adhoc", input=json.dumps([{"name": "b", "required": False, "default": 1}])),
+    StoredMember("d1", "workflow", "pack.mistral", input=json.dumps([{"name": "a", "required": True}])),
+    StoredMember("d2", "action", "adhoc", input=json.dumps([{"name": "b", "required": False, "default": 1}])),
 ]
-ORQUESTA = Member("d3", "workflow", "pack.orquesta", input=json.dumps([{"name": "a", "required": False}]))
+ORQUESTA = StoredMember("d3", "workflow", "pack.orquesta", input=json.dumps([{"name": "a", "required": False}]))
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -42,8 +42,8 @@ def reads() -> Iterator[Reads]:
     store = MemoryStore()
     with store.write() as transaction:
         transaction.save_actions({"pack.greet": json.dumps(DESCRIBED)})
-        transaction.save_document(Document("one", "mistral", "city", 1), STORED)
-        transaction.save_document(Document("two", "orquesta", "", 1), [ORQUESTA])
+        transaction.save_document(StoredDocument("one", "mistral", "city", 1), STORED)
+        transaction.save_document(StoredDocument("two", "orquesta", "", 1), [ORQUESTA])
     reads = Reads(store, 1)
     yield reads
     reads.close()

@@ -8,10 +8,10 @@ import time
 import pytest
 from tests.unit.engine.test_conductor import Rig, Start, answer
 
-from dalsegno.engine.batches.aside import Aside
 from dalsegno.engine.batches.batch import Batch
-from dalsegno.engine.batches.page import Mark, Page, count_death
-from dalsegno.engine.batches.results import Committed, Failed, Parked
+from dalsegno.engine.batches.deferred import DeferredWorks
+from dalsegno.engine.batches.results import Committed, Deferred, Failed
+from dalsegno.engine.batches.step_note import Mark, StepNote, count_death
 from dalsegno.engine.batches.work import Work
 from dalsegno.engine.executors.sessions import Greeting, OpenSession
 from dalsegno.workflow import machine
@@ -23,18 +23,18 @@ from dalsegno.workflow.refusals import Unavailable
 
 
 class Stepped:
-    """Which executions were stepped by which events, whether with care, and what was on the page meanwhile."""
+    """Which executions were stepped by which events, whether with care, and what was in the note meanwhile."""
 
     def __init__(self, rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
         self.seen: list[tuple[str, type[Event], bool]] = []
         self.marks: list[Mark | None] = []
-        rig.conductor._page = self.page = Page()
+        rig.conductor._step_note = self.note = StepNote()
         step = machine.step
 
         def recorded(workflow: object, execution: Execution | None, event: Event, *rest: object) -> machine.Outcome:
             given = rest[1]
             assert isinstance(given, Given)
-            self.marks.append(self.page.read())
+            self.marks.append(self.note.read())
             if execution is not None:
                 self.seen.append((execution.id, type(event), given.careful))
             return step(workflow, execution, event, *rest)  # type: ignore[arg-type]
@@ -81,18 +81,18 @@ def started(rig: Rig, count: int) -> list[Start]:
 
 
 def test_page_tells_what_is_stepped_until_it_is_stored(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each step is on the page with its event; a batch that is stored, or fails without a death, leaves it clear."""
+    """Each step is in the note with its event; a batch that is stored, or fails without a death, leaves it clear."""
     stepped = Stepped(rig, monkeypatch)
     start = Start(0)
     rig.carry_out(start)
     assert stepped.marks == [Mark(start.execution_id, "start_requested"), Mark(start.execution_id, "handed_out")]
-    assert stepped.page.read() is None
+    assert stepped.note.read() is None
     monkeypatch.setattr(rig.store, "failures", [ValueError("first"), ValueError("second")])
     (answered,) = [answer(run) for run in rig.sent]
     results = rig.carry_out(answered)
     assert isinstance(results[0], Failed)
     assert Mark(start.execution_id, "task_done") in stepped.marks
-    assert stepped.page.read() is None
+    assert stepped.note.read() is None
 
 
 def test_execution_with_a_death_is_stepped_alone(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -238,9 +238,9 @@ def test_the_last_try_waits_until_the_engine_has_run_for_a_while(monkeypatch: py
     rig.dispatcher.give_credit(rig.stream, 10)
     works = {work.execution_id: work for work in (answer(run) for run in rig.sent)}
     results = rig.carry_out(works[one], works[bad], works[two])
-    (parked,) = [each for each in results if isinstance(each, Parked)]
-    assert parked.work is works[bad]
-    assert 50 < parked.wait_s <= 60
+    (deferred,) = [each for each in results if isinstance(each, Deferred)]
+    assert deferred.work is works[bad]
+    assert 50 < deferred.wait_s <= 60
     assert [work for each in results if isinstance(each, Committed) for work in each.works] == [works[one], works[two]]
     assert {each for each, _, _ in stepped.seen} == {one, two}
     assert not rig.dispatcher.has_news
@@ -286,7 +286,7 @@ def test_an_executor_that_comes_back_is_welcome_at_once(rig: Rig, monkeypatch: p
 async def test_what_waits_for_a_time_comes_back_in_order() -> None:
     """All of it with the first, before all others, but what nobody wants any more."""
     back: list[Work] = []
-    aside = Aside(lambda work: back.insert(0, work))
+    aside = DeferredWorks(lambda work: back.insert(0, work))
     works: list[Work] = [Again(str(number)) for number in range(3)]
     gone = Gone("gone")
     for work in (works[0], gone, *works[1:]):

@@ -14,18 +14,18 @@ import pytest
 from dalsegno.actions.registry import builtin_descriptions
 from dalsegno.definitions.document import read
 from dalsegno.engine.batches.batch import Batch
+from dalsegno.engine.batches.cache import CompiledWorkflows, ExecutionCache
 from dalsegno.engine.batches.compiling import compile_row
 from dalsegno.engine.batches.conductor import WORK_MAX_S, Conductor, _take_turns
-from dalsegno.engine.batches.copies import Copies, Workflows
 from dalsegno.engine.batches.outside import Lookups
-from dalsegno.engine.batches.results import Committed, Failed, Parked, StoreLost
-from dalsegno.engine.batches.work import Told, Work
+from dalsegno.engine.batches.results import Committed, Deferred, Failed, StoreLost
+from dalsegno.engine.batches.work import DeliverEvent, Work
 from dalsegno.engine.clock import Clock
 from dalsegno.engine.executors.dispatcher import Dispatcher
-from dalsegno.engine.executors.streams import Stream
+from dalsegno.engine.executors.streams import ExecutorStream
 from dalsegno.store.descriptions import read_description, write_description
 from dalsegno.store.memory import MemoryStore
-from dalsegno.store.records import Document, Member, NewMessage
+from dalsegno.store.records import NewMessage, StoredDocument, StoredMember
 from dalsegno.store.store import Transaction
 from dalsegno.v1 import executor_service_pb2 as wire
 from dalsegno.workflow import machine
@@ -79,32 +79,32 @@ class Rig:
         slots: int = 1_000,
     ) -> None:
         self.store = store or FragileStore()
-        workflows = Workflows(compile_row)
-        self.copies = Copies(64 << 20, workflows)
+        workflows = CompiledWorkflows(compile_row)
+        self.copies = ExecutionCache(64 << 20, workflows)
         self.dispatcher = Dispatcher(lambda attempt, delivery: "token")
         lookups = Lookups(workflows, builtin_descriptions(), lasting=True)
         clock = Clock(lambda: 1.0)  # time stands still: nothing is written but what the test does
         clock.begin(self.store)
         self.conductor = Conductor(self.store, clock, self.copies, lookups, self.dispatcher, work_max_s=work_max_s)
-        self.stream = Stream("s", "x", {"std.noop": NOOP}, {}, credit, slots)
+        self.stream = ExecutorStream("s", "x", {"std.noop": NOOP}, {}, credit, slots)
         self.dispatcher.add_stream(self.stream)
         self.sent: list[wire.RunAction] = []
-        self.messages: list[Told] = []
+        self.messages: list[DeliverEvent] = []
 
     def define(self) -> None:
         document = read(CHAIN)
         assert not document.problems
         with self.store.write() as transaction:
-            stored = Document(CHAIN, "mistral", "", 0.0)
-            transaction.save_document(stored, [Member(derived_id(0, "chain"), "workflow", "chain")])
+            stored = StoredDocument(CHAIN, "mistral", "", 0.0)
+            transaction.save_document(stored, [StoredMember(derived_id(0, "chain"), "workflow", "chain")])
 
-    def carry_out(self, *works: Work) -> list[Committed | Failed | Parked]:
+    def carry_out(self, *works: Work) -> list[Committed | Failed | Deferred]:
         results = self.conductor.carry_out(works)
         for result in results:
             if isinstance(result, Committed):
                 for actions in result.outgoing.values():
                     self.sent += actions
-                self.messages += [Told(each.execution_id, None, None, each.id) for each in result.messages]
+                self.messages += [DeliverEvent(each.execution_id, None, None, each.id) for each in result.messages]
         return results
 
     def deliver(self) -> None:
@@ -126,9 +126,11 @@ class Rig:
         return row.state
 
 
-def answer(run: wire.RunAction) -> Told:
+def answer(run: wire.RunAction) -> DeliverEvent:
     execution_id, key = parse_attempt_id(run.action_execution_id)
-    return Told(execution_id, TaskDone(key=key, outcome="succeeded", delivery=run.delivery, result=Value(text="1")))
+    return DeliverEvent(
+        execution_id, TaskDone(key=key, outcome="succeeded", delivery=run.delivery, result=Value(text="1"))
+    )
 
 
 class FragileStore(MemoryStore):
@@ -300,10 +302,10 @@ def test_message_takes_effect_once(rig: Rig) -> None:
     pause = Pause(start.execution_id)
     rig.carry_out(pause)
     (message,) = rig.messages
-    again = Told(message.execution_id, None, None, message.message_id)
+    again = DeliverEvent(message.execution_id, None, None, message.message_id)
     rig.carry_out(message, again)
     assert (message.verdict, again.verdict) == ("accepted", "superseded")
-    later = Told(message.execution_id, None, None, message.message_id)
+    later = DeliverEvent(message.execution_id, None, None, message.message_id)
     rig.carry_out(later)
     assert later.verdict == "superseded"
 
@@ -381,7 +383,7 @@ def test_nothing_of_a_quiet_execution_is_handed_out() -> None:
     rig.define()
     start = Start(1)
     rig.carry_out(start)
-    rig.carry_out(Told(start.execution_id, PauseRequested()))
+    rig.carry_out(DeliverEvent(start.execution_id, PauseRequested()))
     rig.dispatcher.give_credit(rig.stream, 10)
     rig.carry_out()
     assert rig.sent == []
@@ -411,7 +413,7 @@ async def test_requests_are_answered_while_the_store_is_lost() -> None:
     rig.store.failures = [sqlite3.OperationalError("disk full")]
     run_id = f"{start.execution_id}.1.0.1"
     event = TaskDone(key=(1, 0, 1), outcome="succeeded", delivery=1)
-    conductor.put(Told(start.execution_id, event, lambda work, error: told.append(error)))
+    conductor.put(DeliverEvent(start.execution_id, event, lambda work, error: told.append(error)))
     for _ in range(200):
         if told:
             break
@@ -430,7 +432,7 @@ async def settled(conductor: Conductor) -> None:
         await conductor._rested.wait()
 
 
-class Timed(Told):
+class Timed(DeliverEvent):
     """An event that takes its time."""
 
     TAKES_S = 0.003
@@ -468,7 +470,7 @@ def test_a_batch_ends_after_its_time(kind: type[Timed], done_most: int) -> None:
 def test_those_left_behind_come_a_turn_later() -> None:
     """The first of them keeps its place; then the first of each other execution, then theirs, then the second ones."""
     named = ["slow", "slow", "slower", "quick", "quick", ""]
-    works: list[Work] = [Told(name, PauseRequested()) for name in named]
+    works: list[Work] = [DeliverEvent(name, PauseRequested()) for name in named]
     taken = list(works)
     _take_turns(taken, {"slow", "slower"})
     assert [works.index(work) for work in taken] == [0, 3, 5, 1, 2, 4]
@@ -485,7 +487,7 @@ def test_a_message_that_a_batch_has_not_come_to_stays() -> None:
         transaction.add_messages(
             [NewMessage(f"m{n}", start.execution_id, PauseRequested(), 0.0) for n, start in enumerate(starts)]
         )
-    (result,) = rig.carry_out(*(Told(each.execution_id, None, None, f"m{n}") for n, each in enumerate(starts)))
+    (result,) = rig.carry_out(*(DeliverEvent(each.execution_id, None, None, f"m{n}") for n, each in enumerate(starts)))
     assert isinstance(result, Committed)
     assert [work.message_id for work in result.left] == ["m1"]
     with rig.store.write() as transaction:
@@ -506,7 +508,7 @@ def test_who_tells_of_what_is_not_there_claims_nothing(monkeypatch: pytest.Monke
         claim(batch, execution_ids)
 
     monkeypatch.setattr(Batch, "claim", claim_and_note)
-    works = [Told(f"nobody-{n}", TaskDone(key=(1, 0, 1), outcome="succeeded", delivery=1)) for n in range(3)]
+    works = [DeliverEvent(f"nobody-{n}", TaskDone(key=(1, 0, 1), outcome="succeeded", delivery=1)) for n in range(3)]
     rig.carry_out(*works)
     assert [str(work.refusal) for work in works] == [f"execution 'nobody-{n}' does not exist" for n in range(3)]
     assert claimed == []
@@ -519,7 +521,7 @@ def test_a_batch_has_one_slice() -> None:
     starts = [Start(number) for number in range(3)]
     rig.carry_out(*starts)
     due = SliceDue(task=1, attempt=1, begun=0)
-    works = [Told(start.execution_id, due) for start in starts]
+    works = [DeliverEvent(start.execution_id, due) for start in starts]
     (result,) = rig.carry_out(*works)
     assert isinstance(result, Committed)
     assert (result.works, result.left_slices, result.left) == (works[:1], works[1:], [])

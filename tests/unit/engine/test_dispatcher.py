@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from dalsegno.engine.executors.backlog import Backlog, Kind
-from dalsegno.engine.executors.streams import Stream, count_down
+from dalsegno.engine.executors.backlog import Backlog, Requirement
+from dalsegno.engine.executors.streams import ExecutorStream, count_down
 from dalsegno.v1 import executor_service_pb2 as wire
 
-NOOP = Kind("std.noop", "", "", None)
+NOOP = Requirement("std.noop", "", "", None)
 
 
 def test_executions_take_turns() -> None:
@@ -24,7 +24,7 @@ def test_executions_take_turns() -> None:
 def test_kinds_take_turns() -> None:
     """Whoever waits for another action is not kept waiting by all who wait for one, not even with credit for one."""
     backlog = Backlog()
-    other = Kind("std.echo", "", "", None)
+    other = Requirement("std.echo", "", "", None)
     for item in range(10):
         backlog.add((NOOP, "wide", (1, item, 1)))
     for item in range(2):
@@ -58,14 +58,14 @@ def test_what_is_put_back_comes_first() -> None:
 
 def test_target_names_an_executor_or_its_label() -> None:
     """A task's target is the executor's id, the value of one of its labels, or `key=value`."""
-    stream = Stream("s", "north-1", {}, {"zone": "north"}, 1, 1)
+    stream = ExecutorStream("s", "north-1", {}, {"zone": "north"}, 1, 1)
     assert all(stream.fits(target) for target in ("", "north-1", "north", "zone=north"))
     assert not any(stream.fits(target) for target in ("south", "zone=south", "zone"))
 
 
 async def test_messages_are_bounded_by_count_and_bytes() -> None:
     """No message carries more than 500 actions or, with more than one, 3 MiB."""
-    stream = Stream("s", "x", {}, {}, 1, 1)
+    stream = ExecutorStream("s", "x", {}, {}, 1, 1)
     stream.run([wire.RunAction(input="x") for _ in range(1200)])
     stream.run([wire.RunAction(input="x" * (2 << 20)) for _ in range(3)])
     sizes = [len(message.run_action.actions) for message in stream.messages()]
@@ -75,7 +75,7 @@ async def test_messages_are_bounded_by_count_and_bytes() -> None:
 
 def test_time_left_is_that_of_the_moment_of_writing() -> None:
     """What lay in the queue has so much less; what is too late has none; without a deadline nothing is said."""
-    stream = Stream("s", "x", {}, {}, 1, 1)
+    stream = ExecutorStream("s", "x", {}, {}, 1, 1)
     stream.run([wire.RunAction(deadline=Timestamp(seconds=at_s)) for at_s in (160, 90)] + [wire.RunAction()])
     (message,) = stream.messages()
     count_down(message, 100.25)
@@ -88,7 +88,7 @@ def test_time_left_is_that_of_the_moment_of_writing() -> None:
 
 async def test_messages_are_measured_in_bytes() -> None:
     """All of an item counts, as it is written; reasons of acknowledgements do as well."""
-    stream = Stream("s", "x", {}, {}, 1, 1)
+    stream = ExecutorStream("s", "x", {}, {}, 1, 1)
     stream.run([wire.RunAction(action="\u00e4" * (1 << 20)) for _ in range(3)])
     for _ in range(100):
         stream.acknowledge(wire.Ack(reason="x" * 100_000))
@@ -100,7 +100,7 @@ async def test_messages_are_measured_in_bytes() -> None:
 
 async def test_acknowledgements_travel_together() -> None:
     """A single acknowledgement waits a moment for others; a hundred go at once."""
-    stream = Stream("s", "x", {}, {}, 1, 1)
+    stream = ExecutorStream("s", "x", {}, {}, 1, 1)
     stream.acknowledge(wire.Ack(delivery=1))
     assert list(stream.messages()) == []
     await stream.wait()
@@ -112,7 +112,7 @@ async def test_acknowledgements_travel_together() -> None:
 
 async def test_unsent_actions_are_known_when_a_stream_closes() -> None:
     """What was handed out and never written is told, so that it can go to somebody else at once."""
-    stream = Stream("s", "x", {}, {}, 1, 1)
+    stream = ExecutorStream("s", "x", {}, {}, 1, 1)
     stream.run([wire.RunAction(action_execution_id="a")])
     assert [run.action_execution_id for run in stream.close()] == ["a"]
     assert not stream.is_open

@@ -154,7 +154,7 @@ async def test_a_value_counts_only_while_what_it_was_made_from_is_so(desk: Desk)
     async with ScriptedExecutor(desk.address, script) as executor:
         execution = await desk.start("watcher")
         for _ in range(200):
-            if held and desk.engine.conductor._aside:
+            if held and desk.engine.conductor._deferred:
                 break
             await asyncio.sleep(0.01)
         await executor.finish(held[0], echo(held[0]))
@@ -213,10 +213,10 @@ async def test_a_request_whose_caller_has_gone_is_dropped(desk: Desk) -> None:
         await desk.stub.Submit(write, timeout=0.1)
     assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
     for _ in range(200):
-        if not desk.engine.conductor._aside:
+        if not desk.engine.conductor._deferred:
             break
         await asyncio.sleep(0.02)
-    assert not desk.engine.conductor._aside
+    assert not desk.engine.conductor._deferred
     assert desk.read(lambda queries: queries.execution(execution_id)) is None
 
 

@@ -9,7 +9,7 @@ import uuid
 import pytest
 
 from dalsegno.definitions.document import Document
-from dalsegno.engine.batches.copies import Copies, Copy, Workflows
+from dalsegno.engine.batches.cache import CompiledWorkflows, Copy, ExecutionCache
 from dalsegno.engine.desk.library import read_documents, stored_member
 from dalsegno.expressions.apart import POOL
 from dalsegno.v1 import workflow_service_pb2
@@ -73,7 +73,7 @@ def long_workflow(characters: int) -> Workflow:
 
 def test_compiled_definitions_are_kept_by_their_size() -> None:
     """The oldest go when all together are much longer than the longest; whoever has found them lets go of them too."""
-    workflows = Workflows(lambda row: AdHocAction("a", Constant("b")), bytes_max=150_000)
+    workflows = CompiledWorkflows(lambda row: AdHocAction("a", Constant("b")), bytes_max=150_000)
     let_go: list[int] = []
     workflows.on_drop.append(lambda dropped: let_go.append(len(dropped)))
     for number in range(20):
@@ -89,7 +89,7 @@ def test_compiled_definitions_are_kept_by_their_size() -> None:
 
 def test_the_longest_is_kept_beside_short_ones() -> None:
     """It takes longest to compile."""
-    workflows = Workflows(lambda row: AdHocAction("a", Constant("b")), bytes_max=50_000)
+    workflows = CompiledWorkflows(lambda row: AdHocAction("a", Constant("b")), bytes_max=50_000)
     workflows.put("longest", long_workflow(4_000_000))
     for number in range(40):
         workflows.put(f"small {number}", Workflow("w", {}))
@@ -101,8 +101,8 @@ def test_the_longest_is_kept_beside_short_ones() -> None:
 
 def test_executions_let_go_of_a_long_definition() -> None:
     """What is dropped is not kept by copies; they find it again when they are stepped."""
-    workflows = Workflows(lambda row: AdHocAction("a", Constant("b")), bytes_max=50_000)
-    copies = Copies(1 << 20, workflows)
+    workflows = CompiledWorkflows(lambda row: AdHocAction("a", Constant("b")), bytes_max=50_000)
+    copies = ExecutionCache(1 << 20, workflows)
     long = long_workflow(200_000)
     workflows.put("long", long)
     created = ExecutionCreated(execution_id=str(uuid.UUID(int=1)), workflow="w", definition_id="long")

@@ -12,17 +12,17 @@ from aiohttp import web
 from dalsegno.actions.registry import builtin_descriptions
 from dalsegno.definitions.document import read
 from dalsegno.engine.batches.batch import NOTICE_LEASE_S, Batch
+from dalsegno.engine.batches.cache import CompiledWorkflows, ExecutionCache
 from dalsegno.engine.batches.compiling import compile_row
 from dalsegno.engine.batches.conductor import Conductor
-from dalsegno.engine.batches.copies import Copies, Workflows
 from dalsegno.engine.batches.outside import Lookups
 from dalsegno.engine.batches.results import Committed
-from dalsegno.engine.batches.work import Told, Work
+from dalsegno.engine.batches.work import DeliverEvent, Work
 from dalsegno.engine.clock import Clock
 from dalsegno.engine.executors.dispatcher import Dispatcher
 from dalsegno.engine.notifier import TRIES_MAX, Errand, NoticeTried, Notifier, delay_s
 from dalsegno.store.memory import MemoryStore
-from dalsegno.store.records import Document, DueMessage, Member, NewMessage
+from dalsegno.store.records import DueMessage, NewMessage, StoredDocument, StoredMember
 from dalsegno.workflow.changes import ExecutionCreated
 from dalsegno.workflow.events import NoticeDue, StartRequested
 from dalsegno.workflow.identity import derived_id
@@ -212,16 +212,16 @@ class Rig:
     def __init__(self) -> None:
         self.now_s = 1e9
         self.store = MemoryStore(clock=lambda: self.now_s)
-        workflows = Workflows(compile_row)
+        workflows = CompiledWorkflows(compile_row)
         self.clock = Clock()
         lookups = Lookups(workflows, builtin_descriptions(), lasting=True)
         dispatcher = Dispatcher(lambda attempt, delivery: "token")
-        self.conductor = Conductor(self.store, self.clock, Copies(64 << 20, workflows), lookups, dispatcher)
+        self.conductor = Conductor(self.store, self.clock, ExecutionCache(64 << 20, workflows), lookups, dispatcher)
         document = read(TEXT)
         assert not document.problems
         with self.store.write() as transaction:
-            stored = Document(TEXT, "mistral", "", 0.0)
-            transaction.save_document(stored, [Member(derived_id(0, "quick"), "workflow", "quick")])
+            stored = StoredDocument(TEXT, "mistral", "", 0.0)
+            transaction.save_document(stored, [StoredMember(derived_id(0, "quick"), "workflow", "quick")])
         (self.first,) = self.carry_out(Start("https://example.com/hook")).notices
 
     def carry_out(self, work: Work) -> Committed:
@@ -253,7 +253,7 @@ def test_a_notice_is_stored_before_it_is_posted() -> None:
     assert row.id == rig.first.id
     assert row.due_s - rig.clock.now_s() == pytest.approx(NOTICE_LEASE_S, abs=5)
 
-    again = rig.carry_out(Told(EXECUTION_ID, None, None, row.id)).notices
+    again = rig.carry_out(DeliverEvent(EXECUTION_ID, None, None, row.id)).notices
     assert [each.event for each in again] == [rig.first.event]
     assert [each.id for each in rig.rows()] == [again[0].id] != [row.id]
 
@@ -264,7 +264,7 @@ def test_a_notice_that_was_taken_is_gone() -> None:
     errand = rig.errand()
     rig.tried("")
     assert rig.rows() == []
-    assert rig.carry_out(Told(EXECUTION_ID, None, None, errand.message_id)).notices == []
+    assert rig.carry_out(DeliverEvent(EXECUTION_ID, None, None, errand.message_id)).notices == []
     assert rig.rows() == []
 
 
@@ -276,7 +276,7 @@ def test_a_notice_that_is_not_taken_is_put_off_and_given_up(caplog: pytest.LogCa
         assert rig.tried("HTTP 503 busy").notices == []
         (row,) = rig.rows()
         waits.append(row.due_s - rig.clock.now_s())
-        (posted,) = rig.carry_out(Told(EXECUTION_ID, None, None, row.id)).notices
+        (posted,) = rig.carry_out(DeliverEvent(EXECUTION_ID, None, None, row.id)).notices
         assert isinstance(posted.event, NoticeDue)
         assert posted.event.failures == len(waits)
     assert waits == pytest.approx([delay_s(n) for n in range(1, TRIES_MAX)], abs=1)

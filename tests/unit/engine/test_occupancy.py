@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any, cast
 
-from dalsegno.engine.batches.batch import Touched
+from dalsegno.engine.batches.batch import StagedExecution
 from dalsegno.engine.executors.occupancy import Name, Occupancy
 from dalsegno.workflow.changes import AttemptMoved, TaskMoved
 from dalsegno.workflow.identity import AttemptKey
@@ -80,14 +80,14 @@ def test_what_a_batch_costs_has_nothing_to_do_with_how_large_its_executions_are(
     occupancy = handed(*((f"e{number}", (1, 0, 1)) for number in range(500)))
     ended = SimpleNamespace(session_id="s", is_active=False, child_id="")
     moved = AttemptMoved(at_s=0.0, key=(1, 0, 1), state=AttemptState.SUCCESS)
-    touched = [
+    staged = [
         SimpleNamespace(
             copy=SimpleNamespace(execution=SimpleNamespace(id=f"e{number}", attempts=OnlyLookedUp({(1, 0, 1): ended}))),
             changes=[moved, TaskMoved(at_s=0.0, task=1, state=TaskState.SUCCESS)],
         )
         for number in range(500)
     ]
-    occupancy.take_in(cast("list[Touched]", touched))
+    occupancy.take_in(cast("list[StagedExecution]", staged))
     assert occupancy.count("s") == 0
     occupancy.commit()
     assert occupancy.count("s") == 0

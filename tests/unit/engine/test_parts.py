@@ -10,7 +10,7 @@ import pytest
 from google.protobuf.duration_pb2 import Duration
 
 from dalsegno.engine.batches.batch import MessageIds, _within_limits
-from dalsegno.engine.batches.copies import Copies, Copy, Workflows
+from dalsegno.engine.batches.cache import CompiledWorkflows, Copy, ExecutionCache
 from dalsegno.engine.executors.reports import UnfitReport, read_greeting, read_report
 from dalsegno.engine.executors.tokens import Tokens, new_key
 from dalsegno.engine.feed import DELETED, HINTS_MAX, Feed, Hint
@@ -68,7 +68,7 @@ def test_message_ids_are_in_the_order_in_which_they_were_written() -> None:
 
 def test_cache_drops_the_least_recently_used() -> None:
     """Copies are bounded by what they weigh, and the newest is always kept."""
-    copies = Copies(20_000, Workflows(lambda row: Workflow("w", {})))
+    copies = ExecutionCache(20_000, CompiledWorkflows(lambda row: Workflow("w", {})))
     made = [copy_of(str(number)) for number in range(5)]
     for copy in made[:3]:
         copies.put(copy)
@@ -83,7 +83,7 @@ def test_cache_drops_the_least_recently_used() -> None:
 
 def test_cache_drops_what_is_at_rest_first() -> None:
     """An execution at rest is kept for a rerun, in a share of the cache, and goes before any that still runs."""
-    copies = Copies(40_000, Workflows(lambda row: Workflow("w", {})))
+    copies = ExecutionCache(40_000, CompiledWorkflows(lambda row: Workflow("w", {})))
     running, ended = [copy_of(f"r{number}") for number in range(7)], [copy_of(f"e{number}") for number in range(2)]
     for copy in ended:
         copy.execution.state = ExecutionState.SUCCESS
@@ -109,7 +109,7 @@ def test_execution_at_rest_keeps_long_values_as_text(state: ExecutionState) -> N
     copy = copy_of("e", {"long": long, "short": short})
     copy.execution.state = state
     known = long.data
-    Copies(1 << 20, Workflows(lambda row: Workflow("w", {}))).put(copy)
+    ExecutionCache(1 << 20, CompiledWorkflows(lambda row: Workflow("w", {}))).put(copy)
     assert (long.data is known) == (state is ExecutionState.RUNNING)
     assert long.data == known
     assert short.data == {"b": 2}

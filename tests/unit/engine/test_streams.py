@@ -7,10 +7,10 @@ from collections.abc import AsyncIterator
 from typing import Any, cast
 
 from dalsegno.engine.batches.conductor import Conductor
-from dalsegno.engine.batches.work import Told, Work
+from dalsegno.engine.batches.work import DeliverEvent, Work
 from dalsegno.engine.executors.dispatcher import Dispatcher
 from dalsegno.engine.executors.server import Executors
-from dalsegno.engine.executors.streams import REPORTS_BYTES_MAX, REPORTS_MAX, UNREAD_MAX, Stream, count_down
+from dalsegno.engine.executors.streams import REPORTS_BYTES_MAX, REPORTS_MAX, UNREAD_MAX, ExecutorStream, count_down
 from dalsegno.engine.settings import Settings
 from dalsegno.rpc import convert
 from dalsegno.rpc.sizes import MESSAGE_BYTES_MAX
@@ -22,11 +22,11 @@ DEFAULT_LIMIT_BYTES = 4 * 1024 * 1024
 """What gRPC's receivers take unless somebody raises it."""
 
 
-def make_stream() -> Stream:
-    return Stream("s", "x", {}, {}, 1, 1)
+def make_stream() -> ExecutorStream:
+    return ExecutorStream("s", "x", {}, {}, 1, 1)
 
 
-async def is_read_on(stream: Stream) -> bool:
+async def is_read_on(stream: ExecutorStream) -> bool:
     """Whether the stream would be read now."""
     try:
         await asyncio.wait_for(stream.room(), 0.01)
@@ -77,10 +77,10 @@ class SlowConductor:
 
     def __init__(self) -> None:
         self.on_commit: list[Any] = []
-        self.works: list[Told] = []
+        self.works: list[DeliverEvent] = []
 
     def put(self, work: Work) -> None:
-        self.works.append(cast(Told, work))
+        self.works.append(cast(DeliverEvent, work))
 
 
 async def test_an_executor_is_read_no_further_while_nothing_is_stored() -> None:
@@ -125,7 +125,7 @@ async def _reports(messages: int) -> AsyncIterator[wire.ConnectRequest]:
         yield wire.ConnectRequest(task_done=wire.TaskDoneBatch(outcomes=outcomes))
 
 
-def sent(stream: Stream) -> list[wire.ConnectResponse]:
+def sent(stream: ExecutorStream) -> list[wire.ConnectResponse]:
     """What the stream writes, each message as gRPC's default limit lets a receiver take it."""
     found = list(stream.messages())
     assert max(message.ByteSize() for message in found) <= DEFAULT_LIMIT_BYTES

@@ -11,12 +11,12 @@ from tests.unit.engine.test_conductor import FragileStore, Rig, Start, answer
 
 from dalsegno.definitions.document import read
 from dalsegno.engine.batches.batch import Batch
-from dalsegno.engine.batches.results import Committed, Parked
-from dalsegno.engine.batches.work import Told, Work
+from dalsegno.engine.batches.results import Committed, Deferred
+from dalsegno.engine.batches.work import DeliverEvent, Work
 from dalsegno.expressions import apart
 from dalsegno.expressions.pool.jobs import Evaluation, SchemaCheck
 from dalsegno.store.inspection import check
-from dalsegno.store.records import Document, Member, NewMessage
+from dalsegno.store.records import NewMessage, StoredDocument, StoredMember
 from dalsegno.v1 import executor_service_pb2 as wire
 from dalsegno.workflow.events import TaskDone
 from dalsegno.workflow.identity import derived_id, parse_attempt_id
@@ -89,8 +89,8 @@ def rig(store: FragileStore) -> Rig:
     rig = Rig(store)
     assert not read(TEXT).problems
     with store.write() as transaction:
-        stored = Document(TEXT, "mistral", "", 0.0)
-        transaction.save_document(stored, [Member(derived_id(0, "chain"), "workflow", "chain")])
+        stored = StoredDocument(TEXT, "mistral", "", 0.0)
+        transaction.save_document(stored, [StoredMember(derived_id(0, "chain"), "workflow", "chain")])
     return rig
 
 
@@ -105,7 +105,7 @@ def begin(rig: Rig, count: int) -> Runs:
 def parts(results: list[Any]) -> tuple[list[Work], list[Work]]:
     """What was done, and what waits."""
     done = [work for each in results if isinstance(each, Committed) for work in each.works]
-    return done, [each.work for each in results if isinstance(each, Parked)]
+    return done, [each.work for each in results if isinstance(each, Deferred)]
 
 
 def is_done(rig: Rig, run: wire.RunAction) -> bool:
@@ -168,7 +168,7 @@ def test_a_message_stays_in_the_store(rig: Rig, evaluator: Evaluator, store: Fra
     event = TaskDone(key=key, outcome="succeeded", delivery=runs[0, "slow"].delivery, result=Value(text="1"))
     with store.write() as transaction:
         transaction.add_messages([NewMessage("m", execution_id, event, 0.0)])
-    told = Told(execution_id, None, message_id="m")
+    told = DeliverEvent(execution_id, None, message_id="m")
     for _ in range(2):
         assert parts(rig.carry_out(told)) == ([], [told])
         with store.write() as transaction:

@@ -7,8 +7,8 @@ import json
 import pytest
 from sqlalchemy import Table
 
-from dalsegno.store.batch import decode_entries, encode_entries
 from dalsegno.store.records import JournalEntry
+from dalsegno.store.row_batch import decode_entries, encode_entries
 from dalsegno.store.rows import (
     ATTEMPT_COLUMNS,
     EXECUTION_COLUMNS,

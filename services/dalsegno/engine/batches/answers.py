@@ -52,7 +52,7 @@ class Kept:
     """How its response is kept."""
 
 
-class Answers:
+class BatchAnswers:
     """What a batch is to answer."""
 
     def __init__(self) -> None:

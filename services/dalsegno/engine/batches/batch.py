@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from dalsegno.engine.batches.answers import Answers
-from dalsegno.engine.batches.copies import Copies, Copy
+from dalsegno.engine.batches.answers import BatchAnswers
+from dalsegno.engine.batches.cache import Copy, ExecutionCache
 from dalsegno.engine.batches.inquiries import answered
 from dalsegno.engine.batches.outside import Lookups, TransactionOutside
-from dalsegno.engine.batches.page import Page
+from dalsegno.engine.batches.step_note import StepNote
 from dalsegno.store.records import JournalEntry, NewMessage, Progress, Saved
 from dalsegno.store.store import Transaction
 from dalsegno.workflow import machine
@@ -61,7 +61,7 @@ class MessageIds:
 
 
 @dataclass(slots=True)
-class Touched:
+class StagedExecution:
     """One execution with what this batch has decided about it."""
 
     copy: Copy
@@ -87,17 +87,17 @@ class Batch:
     def __init__(
         self,
         transaction: Transaction,
-        copies: Copies,
+        cache: ExecutionCache,
         lookups: Lookups,
         at_s: float,
         message_ids: MessageIds,
         broken: dict[str, str],
-        page: Page,
+        step_note: StepNote,
         *,
         last_resort: bool = False,
         shift_s: float = 0.0,
     ) -> None:
-        """`broken`: executions that cannot be stepped, and why; outlives the batch. `page`: notes what is stepped.
+        """`broken`: executions that cannot be stepped, and why; outlives the batch. `step_note`: notes what is stepped.
         `last_resort`: see `_load`.
 
         `at_s` is the time as engines count it, `shift_s` what it is ahead of the store's clock (see clock.py).
@@ -105,7 +105,7 @@ class Batch:
         self.transaction, self.at_s, self.shift_s = transaction, at_s, shift_s
         self.outside = TransactionOutside(lookups, transaction.queries)
         self.lookups = lookups
-        self.touched: dict[str, Touched] = {}
+        self.staged: dict[str, StagedExecution] = {}
         self.messages: list[NewMessage] = []
         self.notices: list[NewMessage] = []
         """Those to be posted after the commit."""
@@ -124,12 +124,12 @@ class Batch:
         """What events are stepped with: those of the work that is carried out."""
         self.counts: dict[str, int] = {}
         """How many events of each kind were stepped."""
-        self.answers = Answers()
+        self.answers = BatchAnswers()
         """What is answered to people once everything is written."""
         self.broken = broken
         self.deaths: dict[str, int] = {}
         """Of the claimed executions in whose steps engines died: they are stepped with care."""
-        self._page = page
+        self._step_note = step_note
         self._last_resort = last_resort
         self._steps = 0
         """How many events the work has had stepped."""
@@ -139,7 +139,7 @@ class Batch:
         """The execution that an event is stepped in."""
         self._put_off: list[NewMessage] = []
         self._given_back: list[NewMessage] = []
-        self._copies = copies
+        self._cache = cache
         self._message_ids = message_ids
         self._revisions: dict[str, int] = {}
         self._claimed: set[str] = set()
@@ -155,8 +155,8 @@ class Batch:
 
     def is_settled(self, execution_id: str) -> bool:
         """Whether nothing that the batch has decided or is to answer of an execution is still to be written."""
-        touched = self.touched.get(execution_id)
-        return not (touched is not None and touched.changes) and not self.answers.shows(execution_id)
+        staged = self.staged.get(execution_id)
+        return not (staged is not None and staged.changes) and not self.answers.shows(execution_id)
 
     def claim(self, execution_ids: Collection[str]) -> None:
         """Nobody else changes these until the transaction has ended."""
@@ -169,7 +169,7 @@ class Batch:
     def exists(self, execution_id: str) -> bool:
         """Whether a claimed execution is there."""
         assert execution_id in self._claimed, f"execution {execution_id} was not claimed"
-        return execution_id in self.touched or execution_id in self._revisions
+        return execution_id in self.staged or execution_id in self._revisions
 
     def has_ended(self, execution_id: str) -> bool:
         """Whether a claimed execution is completed. Does not load it."""
@@ -180,24 +180,24 @@ class Batch:
         """Whether so many engines died in its steps that it is told nothing more but what people ask of it."""
         return self.deaths.get(execution_id, 0) >= DEATHS_MAX
 
-    def open(self, execution_id: str) -> Touched:
+    def open(self, execution_id: str) -> StagedExecution:
         """A claimed execution as it is now. Raises NotFound."""
-        touched = self.touched.get(execution_id)
-        if touched is None:
+        staged = self.staged.get(execution_id)
+        if staged is None:
             if not self.exists(execution_id):
                 raise NotFound("execution", execution_id)
             copy = self._load(execution_id)
-            touched = self.touched[execution_id] = Touched(copy)
-        return touched
+            staged = self.staged[execution_id] = StagedExecution(copy)
+        return staged
 
     def _load(self, execution_id: str) -> Copy:
         if not self._last_resort:
             revision = self._revisions[execution_id]
-            if (copy := self._copies.kept(execution_id, revision)) is not None:
+            if (copy := self._cache.kept(execution_id, revision)) is not None:
                 return copy
-            self._page.mark(execution_id, "load")
-            return self._copies.caught_up(execution_id, revision, self.transaction)
-        self._page.mark(execution_id, "load")
+            self._step_note.mark(execution_id, "load")
+            return self._cache.caught_up(execution_id, revision, self.transaction)
+        self._step_note.mark(execution_id, "load")
         # Whatever is wrong with the definition: the execution can still be ended, and say so.
         changes = self.transaction.changes_after(execution_id, 0)
         execution = replay(changes)
@@ -209,12 +209,12 @@ class Batch:
         """A copy of a claimed execution to try things on. Raises NotFound."""
         if not self.exists(execution_id):
             raise NotFound("execution", execution_id)
-        touched = self.touched.get(execution_id)
-        if touched is not None and touched.changes and execution_id not in self._revisions:
+        staged = self.staged.get(execution_id)
+        if staged is not None and staged.changes and execution_id not in self._revisions:
             raise NotFound("execution", execution_id)  # created by this very batch: nobody can know of it
-        self._page.mark(execution_id, "load")
-        copy = self._copies.loaded(execution_id, self.transaction)
-        for change in touched.changes if touched is not None else ():
+        self._step_note.mark(execution_id, "load")
+        copy = self._cache.loaded(execution_id, self.transaction)
+        for change in staged.changes if staged is not None else ():
             copy.execution.apply(change)
         return copy
 
@@ -227,19 +227,19 @@ class Batch:
     def try_step(self, copy: Copy, event: Event) -> Outcome:
         """Step a private copy. Raises Refusal."""
         event = msgspec.structs.replace(event, at_s=max(self.at_s, copy.at_s))
-        self._page.mark(copy.execution.id, EVENT_NAMES[type(event)])
+        self._step_note.mark(copy.execution.id, EVENT_NAMES[type(event)])
         return machine.step(self.workflow_of(copy), copy.execution, event, self.outside, self._next_given())
 
     def step(self, execution_id: str, event: Event) -> Outcome:
         """Step a claimed execution and keep what that decides. Raises Refusal, and NotFound when it is not there."""
-        touched = self.open(execution_id)
-        copy = touched.copy
-        self._page.mark(execution_id, EVENT_NAMES[type(event)])
+        staged = self.open(execution_id)
+        copy = staged.copy
+        self._step_note.mark(execution_id, EVENT_NAMES[type(event)])
         event = msgspec.structs.replace(self._fitted(copy, event), at_s=max(self.at_s, copy.at_s))
-        outcome = self._stepped(touched, event)
+        outcome = self._stepped(staged, event)
         longest = copy.count(outcome.changes)
         if longest > VALUE_BYTES_MAX or copy.value_bytes > EXECUTION_BYTES_MAX:
-            self._stop_growth(touched, event, longest)
+            self._stop_growth(staged, event, longest)
         return outcome
 
     def begin(self, given: Given) -> None:
@@ -256,13 +256,13 @@ class Batch:
             return True
         if execution_id not in self._revisions:
             return False  # created by this very batch: there is nothing to load
-        touched = self.touched[execution_id]
-        self._copies.drop(execution_id)
-        if touched.changes:
-            touched.copy = self.private(execution_id)
-            touched.copy.count(touched.changes)
+        staged = self.staged[execution_id]
+        self._cache.drop(execution_id)
+        if staged.changes:
+            staged.copy = self.private(execution_id)
+            staged.copy.count(staged.changes)
         else:
-            del self.touched[execution_id]
+            del self.staged[execution_id]
         return True
 
     def _next_given(self, event: Event | None = None) -> Given:
@@ -286,7 +286,7 @@ class Batch:
     def try_create(self, workflow: Workflow, event: StartRequested) -> Outcome:
         """What an execution of the workflow would be, started. Raises Refusal."""
         assert event.creation is not None
-        self._page.mark(
+        self._step_note.mark(
             event.creation.execution_id, EVENT_NAMES[type(event)]
         )  # it has no row, so that nobody is blamed
         return machine.step(workflow, None, self._now(event), self.outside, self._next_given())
@@ -317,22 +317,22 @@ class Batch:
             self.broken[execution_id] = f"{type(error).__name__}: {error}"
             raise
 
-    def create(self, workflow: Workflow, event: StartRequested) -> Touched:
+    def create(self, workflow: Workflow, event: StartRequested) -> StagedExecution:
         """Make an execution of a workflow and start it. Raises Refusal; then there is none."""
         return self.adopt(workflow, event, self.try_create(workflow, event))
 
-    def adopt(self, workflow: Workflow, event: StartRequested, outcome: Outcome) -> Touched:
+    def adopt(self, workflow: Workflow, event: StartRequested, outcome: Outcome) -> StagedExecution:
         """Keep what `try_create` has made of this event."""
-        touched = Touched(Copy(outcome.execution, workflow, ()))
-        longest = touched.copy.count(outcome.changes)
+        staged = StagedExecution(Copy(outcome.execution, workflow, ()))
+        longest = staged.copy.count(outcome.changes)
         if longest > VALUE_BYTES_MAX:
             raise TooLarge("a value of the execution", longest, VALUE_BYTES_MAX)
-        if touched.copy.value_bytes > EXECUTION_BYTES_MAX:
-            raise TooLarge("the execution", touched.copy.value_bytes, EXECUTION_BYTES_MAX)
+        if staged.copy.value_bytes > EXECUTION_BYTES_MAX:
+            raise TooLarge("the execution", staged.copy.value_bytes, EXECUTION_BYTES_MAX)
         self._claimed.add(outcome.execution.id)
-        self.touched[outcome.execution.id] = touched
-        self._keep(touched, self._now(event), outcome)
-        return touched
+        self.staged[outcome.execution.id] = staged
+        self._keep(staged, self._now(event), outcome)
+        return staged
 
     def _now(self, event: StartRequested) -> StartRequested:
         assert event.creation is not None
@@ -343,7 +343,7 @@ class Batch:
         """Remove a claimed execution."""
         self._done += 1
         self.transaction.delete_execution(execution_id)
-        self.touched.pop(execution_id, None)
+        self.staged.pop(execution_id, None)
         self._revisions.pop(execution_id, None)
         self.deleted.append(execution_id)
 
@@ -368,57 +368,57 @@ class Batch:
     def has_decided(self) -> bool:
         """Whether anything was decided about executions."""
         return bool(self.messages or self.notices or self._put_off) or any(
-            touched.changes for touched in self.touched.values()
+            staged.changes for staged in self.staged.values()
         )
 
     def save(self) -> None:
         """Write everything that was decided, and complete the answers from what is written."""
         saved = [
-            Saved(touched.copy.execution, touched.changes, touched.entries, self._deaths_left(touched))
-            for touched in self.touched.values()
-            if touched.changes
+            Saved(staged.copy.execution, staged.changes, staged.entries, self._deaths_left(staged))
+            for staged in self.staged.values()
+            if staged.changes
         ]
         if saved:
             self.transaction.save_all(saved)
         for execution_id in self.deaths:
-            stepped = self.touched.get(execution_id)
+            stepped = self.staged.get(execution_id)
             if stepped is not None and stepped.is_stepped and not (stepped.changes or self.is_given_up(execution_id)):
                 self.transaction.set_deaths(execution_id, 0)
         if messages := [*self.messages, *self.notices, *self._put_off, *self._given_back]:
             self.transaction.add_messages(messages)
         self.answers.complete(self.transaction, self.at_s)
 
-    def _deaths_left(self, touched: Touched) -> int:
+    def _deaths_left(self, staged: StagedExecution) -> int:
         """What is stored sets the deaths back, but for two: handing out, which a new engine does first (it would never
         come to three deaths in what killed it), and the end for the deaths (what still comes might kill as well)."""
-        if self.deaths and all(entry.event in _KEEPING_DEATHS for entry in touched.entries):
-            return self.deaths.get(touched.copy.execution.id, 0)
+        if self.deaths and all(entry.event in _KEEPING_DEATHS for entry in staged.entries):
+            return self.deaths.get(staged.copy.execution.id, 0)
         return 0
 
     def keep_copies(self) -> None:
         """After the commit: the copies are what is stored."""
-        for execution_id, touched in self.touched.items():
+        for execution_id, staged in self.staged.items():
             if self._last_resort:
-                self._copies.drop(execution_id)
+                self._cache.drop(execution_id)
             else:
-                self._copies.put(touched.copy)
+                self._cache.put(staged.copy)
         for execution_id in self.deleted:
-            self._copies.drop(execution_id)
+            self._cache.drop(execution_id)
         if self.defined:
             self.lookups.forget()
 
     def drop_copies(self) -> None:
         """After a failure: nothing in memory that the batch has touched is to be believed."""
-        for execution_id in self.touched:
-            self._copies.drop(execution_id)
+        for execution_id in self.staged:
+            self._cache.drop(execution_id)
         for execution_id in self._claimed:
-            self._copies.drop(execution_id)
+            self._cache.drop(execution_id)
         self.lookups.forget()
 
-    def _stepped(self, touched: Touched, event: Event) -> Outcome:
-        execution = touched.copy.execution
+    def _stepped(self, staged: StagedExecution, event: Event) -> Outcome:
+        execution = staged.copy.execution
         before = execution.revision
-        workflow = touched.copy.workflow or self.workflow_of(touched.copy)
+        workflow = staged.copy.workflow or self.workflow_of(staged.copy)
         self._stepping = execution.id
         try:
             outcome = machine.step(workflow, execution, event, self.outside, self._next_given(event))
@@ -426,20 +426,20 @@ class Batch:
             if execution.revision != before:
                 raise RuntimeError(f"refused after {execution.revision - before} changes: {refusal}") from refusal
             raise
-        self._keep(touched, event, outcome)
+        self._keep(staged, event, outcome)
         return outcome
 
-    def _keep(self, touched: Touched, event: Event, outcome: Outcome) -> None:
+    def _keep(self, staged: StagedExecution, event: Event, outcome: Outcome) -> None:
         self._stepping = ""
         self._done += 1
         name = EVENT_NAMES[type(event)]
         self.counts[name] = self.counts.get(name, 0) + 1
-        touched.is_stepped = True
+        staged.is_stepped = True
         if outcome.changes:
-            touched.changes.extend(outcome.changes)
-            touched.entries.append(JournalEntry(name, event.at_s, event.actor, event.comment, len(outcome.changes)))
+            staged.changes.extend(outcome.changes)
+            staged.entries.append(JournalEntry(name, event.at_s, event.actor, event.comment, len(outcome.changes)))
         if outcome.commands:
-            self._take_commands(touched.copy.execution, outcome.commands)
+            self._take_commands(staged.copy.execution, outcome.commands)
 
     def _take_commands(self, execution: Execution, commands: Iterable[AnyCommand]) -> None:
         for command in commands:
@@ -468,18 +468,18 @@ class Batch:
         entry = JournalEntry("start_requested", creation.at_s, creation.actor, creation.comment, 1)
         copy = Copy(child, None, [creation])
         self._claimed.add(child.id)
-        self.touched[child.id] = Touched(copy, [creation], [entry])
+        self.staged[child.id] = StagedExecution(copy, [creation], [entry])
         self._send(child.id, StartRequested(at_s=creation.at_s, actor=creation.actor), None)
 
-    def _stop_growth(self, touched: Touched, event: Event, longest: int) -> None:
+    def _stop_growth(self, staged: StagedExecution, event: Event, longest: int) -> None:
         """What an execution makes itself (publishes, inputs) is within the limits too: else it ends, saying so."""
         if longest > VALUE_BYTES_MAX:
             reason = f"too large: a value of {longest:,} bytes; a value has at most {VALUE_BYTES_MAX:,}"
         else:
-            size = touched.copy.value_bytes
+            size = staged.copy.value_bytes
             reason = f"too large: values of {size:,} bytes; an execution has at most {EXECUTION_BYTES_MAX:,}"
-        outcome = self._stepped(touched, Poisoned(at_s=event.at_s, reason=reason))
-        touched.copy.count(outcome.changes)
+        outcome = self._stepped(staged, Poisoned(at_s=event.at_s, reason=reason))
+        staged.copy.count(outcome.changes)
 
 
 def _notice(command: Notify) -> NoticeDue:

@@ -11,7 +11,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from dalsegno.engine.batches.batch import DEATHS_MAX, Batch
-from dalsegno.engine.batches.work import Told, Work
+from dalsegno.engine.batches.work import DeliverEvent, Work
 from dalsegno.workflow.events import Poisoned
 
 CALM_S = 5.0
@@ -34,7 +34,7 @@ class Part:
     """Executions with deaths, of which nothing is handed out in the batch."""
     waits: bool = False
     """Whether the works wait until the engine has run for a while."""
-    ends: tuple[Told, ...] = ()
+    ends: tuple[DeliverEvent, ...] = ()
     """What ends executions first, each in a transaction of its own; what they are told after that is superseded."""
 
     def may_hand_out(self, execution_id: str) -> bool:
@@ -69,7 +69,11 @@ def check_alone(needs: Needs, picked: Collection[str], batch: Batch, part: Part,
 
 
 def _separated(
-    needs: Needs, picked: Collection[str], careful: frozenset[str], waiting: frozenset[str], ends: dict[str, Told]
+    needs: Needs,
+    picked: Collection[str],
+    careful: frozenset[str],
+    waiting: frozenset[str],
+    ends: dict[str, DeliverEvent],
 ) -> list[Part]:
     """The parts of a batch: first what is only handed out, then the works, in their order. `ends` is used up."""
     met = waiting.union(*(ids for _, ids in needs))
@@ -90,12 +94,14 @@ def _separated(
     return [*parts, Part(calm, avoided=careful)]
 
 
-def _part_of(works: Sequence[Work], alone: frozenset[str], waiting: frozenset[str], ends: dict[str, Told]) -> Part:
+def _part_of(
+    works: Sequence[Work], alone: frozenset[str], waiting: frozenset[str], ends: dict[str, DeliverEvent]
+) -> Part:
     first = tuple(ends.pop(each) for each in sorted(alone.intersection(ends)))
     return Part(works, alone, avoided=alone & waiting, ends=first)
 
 
-def _end(execution_id: str, deaths: int) -> Told:
+def _end(execution_id: str, deaths: int) -> DeliverEvent:
     """The work that ends an execution with the reason, evaluating nothing of it."""
     reason = f"the engine died {deaths} times in a row while it stepped this execution; it is not tried again"
-    return Told(execution_id, Poisoned(reason=reason))
+    return DeliverEvent(execution_id, Poisoned(reason=reason))

@@ -20,15 +20,15 @@ from queue import SimpleQueue
 
 from prometheus_client import Counter
 
-from dalsegno.engine.batches.aside import Aside, WorkEvaluator
 from dalsegno.engine.batches.batch import Batch, MessageIds
+from dalsegno.engine.batches.cache import ExecutionCache
 from dalsegno.engine.batches.care import CALM_S, WHOLE, Part, Separation, check_alone
-from dalsegno.engine.batches.copies import Copies
+from dalsegno.engine.batches.deferred import DeferredWorks, WorkEvaluator
 from dalsegno.engine.batches.handing_out import HandOut
 from dalsegno.engine.batches.outside import Lookups
-from dalsegno.engine.batches.page import Page
-from dalsegno.engine.batches.results import Committed, Failed, Parked, StoreLost, Suspension
-from dalsegno.engine.batches.work import Dropped, Told, Work
+from dalsegno.engine.batches.results import Committed, Deferred, DeferredPartway, Failed, StoreLost
+from dalsegno.engine.batches.step_note import StepNote
+from dalsegno.engine.batches.work import DeliverEvent, DropMessage, Work
 from dalsegno.engine.clock import Clock
 from dalsegno.engine.feed import DELETED, hint_of
 from dalsegno.engine.metrics import BATCH_SIZE, COMMIT_SECONDS, EVENTS, POISONED, QUEUE_DEPTH
@@ -69,14 +69,14 @@ class Conductor:
         self,
         store: Store,
         clock: Clock,
-        copies: Copies,
+        cache: ExecutionCache,
         lookups: Lookups,
         dispatcher: HandOut,
         works_max: int = WORKS_MAX,
-        page: Page | None = None,
+        step_note: StepNote | None = None,
         work_max_s: float = WORK_MAX_S,
     ) -> None:
-        """`page`: where it notes what it steps. `work_max_s`: as long a batch begins works."""
+        """`step_note`: where it notes what it steps. `work_max_s`: as long a batch begins works."""
         self.clock = clock
         self._dispatcher = dispatcher
         self.on_commit: list[Callable[[Committed], None]] = []
@@ -85,10 +85,10 @@ class Conductor:
         self.recovered_s = 0.0
         """When the store could last be written again, by the steady clock; leases do not end soon after."""
         self._store = store
-        self._copies = copies
+        self._cache = cache
         self._lookups = lookups
         self._works_max = works_max
-        self._page = page or Page()
+        self._step_note = step_note or StepNote()
         self._work_max_s = work_max_s
         self._message_ids = MessageIds()
         self._broken: dict[str, str] = {}
@@ -108,7 +108,7 @@ class Conductor:
         self._stopping = False
         self._rested = asyncio.Event()
         self._counters: dict[str, Counter] = {}
-        self._aside = Aside(self._return)
+        self._deferred = DeferredWorks(self._return)
         self._evaluator = WorkEvaluator(self._values_are_there)
         self._calm_s = 0.0
         """From when on, by the monotonic clock, the engine has run for a while."""
@@ -159,7 +159,7 @@ class Conductor:
         self._stopping = True
         with suppress(TimeoutError):
             async with asyncio.timeout(grace_s):
-                while self._is_busy or self._queue or self._slices or self._aside:
+                while self._is_busy or self._queue or self._slices or self._deferred:
                     self._rested.clear()
                     await self._rested.wait()
         self._inbox.put(None)
@@ -198,8 +198,8 @@ class Conductor:
     def _gather(self, queue: deque[Work], works: list[Work]) -> None:
         work = queue.popleft()
         if not work.is_wanted:
-            self._aside.drop(work)
-        elif not self._aside.holds_back(work):
+            self._deferred.drop(work)
+        elif not self._deferred.holds_back(work):
             works.append(work)
 
     def _return(self, work: Work) -> None:
@@ -211,10 +211,10 @@ class Conductor:
         """All values are there that the work has asked for. Called from any thread."""
         assert self._loop is not None
         with suppress(RuntimeError):  # the loop has ended: nobody waits any more
-            self._loop.call_soon_threadsafe(self._aside.take_up, work)
+            self._loop.call_soon_threadsafe(self._deferred.take_up, work)
 
     def _end(
-        self, works: Sequence[Work], results: Sequence[Committed | Failed | Parked], lost: StoreLost | None
+        self, works: Sequence[Work], results: Sequence[Committed | Failed | Deferred], lost: StoreLost | None
     ) -> None:
         """A batch has ended: answer, and go on with what has arrived meanwhile."""
         if lost is not None:
@@ -227,24 +227,24 @@ class Conductor:
             _log.warning("the store can be written again")
         for result in results:
             if isinstance(result, Failed):
-                self._aside.forget(result.work)
+                self._deferred.forget(result.work)
                 _call(result.work.failed, result.error)
                 continue
-            if isinstance(result, Parked):
+            if isinstance(result, Deferred):
                 if result.wait_s:
-                    self._aside.postpone(result.work, result.wait_s)
+                    self._deferred.postpone(result.work, result.wait_s)
                 else:
-                    self._aside.put(result.work)
+                    self._deferred.put(result.work)
                 continue
             self._behind = {work.execution_id for work in result.left}
             self._queue.extendleft(reversed(result.left))
             self._slices.extend(result.left_slices)
             for execution_id, reason in result.broken.items():
-                self._queue.appendleft(Told(execution_id, Poisoned(reason=reason)))
+                self._queue.appendleft(DeliverEvent(execution_id, Poisoned(reason=reason)))
             for act in self.on_commit:
                 _call(act, result)
             for work in result.works:
-                self._aside.forget(work)
+                self._deferred.forget(work)
                 _call(work.done)
         self._go_on()
 
@@ -272,7 +272,7 @@ class Conductor:
         loop = self._loop
         apart.use(self._evaluator)
         while (works := self._inbox.get()) is not None:
-            results: list[Committed | Failed | Parked] = []
+            results: list[Committed | Failed | Deferred] = []
             lost: StoreLost | None = None
             try:
                 results = self.carry_out(works)
@@ -284,25 +284,25 @@ class Conductor:
             with suppress(RuntimeError):  # the loop has ended: nobody waits any more
                 loop.call_soon_threadsafe(self._end, works, results, lost)
 
-    def carry_out(self, works: Sequence[Work], part: Part = WHOLE) -> list[Committed | Failed | Parked]:
+    def carry_out(self, works: Sequence[Work], part: Part = WHOLE) -> list[Committed | Failed | Deferred]:
         """Do these works in one transaction; if that fails twice, find whose fault it is. Raises StoreLost."""
         can_give = self._dispatcher.begin()
         if not works and not can_give:
             return []
         error: Exception | None = None
-        parked: list[Committed | Failed | Parked] = []
+        deferred: list[Committed | Failed | Deferred] = []
         tries = 0
         while tries < 2:
             broken = len(self._broken)
             try:
                 committed = self._transact(works, part)
-                return [committed, *map(Parked, committed.parked), *parked]
-            except Suspension as suspension:
-                parked.append(Parked(suspension.work))
+                return [committed, *map(Deferred, committed.deferred), *deferred]
+            except DeferredPartway as suspension:
+                deferred.append(Deferred(suspension.work))
                 works = [work for work in works if work is not suspension.work]
                 continue
             except Separation as separation:
-                return [*self._carry_out_parts(separation.parts), *parked]
+                return [*self._carry_out_parts(separation.parts), *deferred]
             except StoreConflict as conflict:
                 error = conflict
             except Exception as failure:
@@ -316,23 +316,23 @@ class Conductor:
             half = len(works) // 2
             first = self.carry_out(works[:half], part)
             if any(isinstance(each, Committed) and each.left for each in first):  # what comes after it waits, too
-                return [*first, Committed(works=(), left=works[half:]), *parked]
-            return [*first, *self.carry_out(works[half:], part), *parked]
+                return [*first, Committed(works=(), left=works[half:]), *deferred]
+            return [*first, *self.carry_out(works[half:], part), *deferred]
         if not works:  # handing out alone failed; the attempts stay READY
             _log.error("handing out failed", exc_info=error)
-            return parked
-        return [*self._isolate(works[0], error, part), *parked]
+            return deferred
+        return [*self._isolate(works[0], error, part), *deferred]
 
-    def _carry_out_parts(self, parts: Sequence[Part]) -> list[Committed | Failed | Parked]:
+    def _carry_out_parts(self, parts: Sequence[Part]) -> list[Committed | Failed | Deferred]:
         """Each in batches of its own, so that executions in whose steps engines died are alone in theirs."""
-        results: list[Committed | Failed | Parked] = []
+        results: list[Committed | Failed | Deferred] = []
         for number, part in enumerate(parts):
             if any(isinstance(each, Committed) and each.left for each in results):  # what comes after it waits, too
                 left = [work for later in parts[number:] for work in later.works]
                 return [*results, Committed(works=(), left=left)]
             if part.waits:
                 wait_s = max(0.01, self._calm_s - time.monotonic())
-                results += [Parked(work, wait_s) for work in part.works]
+                results += [Deferred(work, wait_s) for work in part.works]
                 continue
             try:
                 results += [self._transact([told], part, last_resort=True) for told in part.ends]
@@ -345,21 +345,21 @@ class Conductor:
                 results += self.carry_out(part.works, part)
         return results
 
-    def _isolate(self, work: Work, error: Exception, part: Part) -> list[Committed | Failed | Parked]:
+    def _isolate(self, work: Work, error: Exception, part: Part) -> list[Committed | Failed | Deferred]:
         """The culprit: its caller gets the error, its execution ends with the reason."""
         if isinstance(error, StoreConflict):
             return [Failed(work, Unavailable(f"written by another engine meanwhile: {error}"))]
         _log.error("%s cannot be carried out", work.name, exc_info=error)
         POISONED.inc()
-        results: list[Committed | Failed | Parked] = [Failed(work, error)]
-        if isinstance(work, Told):
+        results: list[Committed | Failed | Deferred] = [Failed(work, error)]
+        if isinstance(work, DeliverEvent):
             reason = f"the event {work.name} could not be handled: {type(error).__name__}: {error}"
-            poisoned = Told(work.execution_id, Poisoned(reason=reason[:4096]), message_id=work.message_id)
+            poisoned = DeliverEvent(work.execution_id, Poisoned(reason=reason[:4096]), message_id=work.message_id)
             try:
                 results.append(self._transact([poisoned], part, last_resort=True))
             except Exception:
                 _log.exception("execution %s cannot be ended either", work.execution_id)
-                results.append(self._transact([Dropped(work.message_id)], part))
+                results.append(self._transact([DropMessage(work.message_id)], part))
         return results
 
     def _transact(self, works: Sequence[Work], part: Part, *, last_resort: bool = False) -> Committed:
@@ -371,16 +371,16 @@ class Conductor:
             with self._store.write() as transaction:
                 batch = Batch(
                     transaction,
-                    self._copies,
+                    self._cache,
                     self._lookups,
                     self.clock.now_s(),
                     self._message_ids,
                     self._broken,
-                    self._page,
+                    self._step_note,
                     last_resort=last_resort,
                     shift_s=self.clock.shift_s,
                 )
-                left, left_slices, parked = self._fill(batch, works, part, began)
+                left, left_slices, deferred = self._fill(batch, works, part, began)
                 decided = time.perf_counter()
                 batch.save()
                 is_noted = self._note(batch, works)
@@ -392,18 +392,18 @@ class Conductor:
                 batch.drop_copies()
             raise
         finally:
-            self._page.clear()
+            self._step_note.clear()
         self._doubtful = []
         if is_noted:
             self.clock.noted_s = batch.at_s
         batch.keep_copies()
-        put_off = {id(work) for work in (*left, *left_slices, *parked)}
+        put_off = {id(work) for work in (*left, *left_slices, *deferred)}
         works = [work for work in works if id(work) not in put_off]
         self._observe(batch, works, began, decided)
         hints = {
-            execution_id: hint_of(touched.copy.execution)
-            for execution_id, touched in batch.touched.items()
-            if touched.changes
+            execution_id: hint_of(staged.copy.execution)
+            for execution_id, staged in batch.staged.items()
+            if staged.changes
         }
         hints.update(dict.fromkeys(batch.deleted, DELETED))
         broken, self._broken = self._broken, {}
@@ -411,7 +411,7 @@ class Conductor:
             works=works,
             left=left,
             left_slices=left_slices,
-            parked=parked,
+            deferred=deferred,
             messages=batch.messages,
             outgoing=self._dispatcher.commit(batch),
             cancels=batch.cancels,
@@ -441,7 +441,7 @@ class Conductor:
         needs: list[tuple[Work, Collection[str]]] = []
         for work in works:
             work.refusal = None
-            if isinstance(work, Told) and work.execution_id in unknown:
+            if isinstance(work, DeliverEvent) and work.execution_id in unknown:
                 work.refusal = NotFound("execution", work.execution_id)
                 needs.append((work, ()))
                 continue
@@ -456,20 +456,20 @@ class Conductor:
             # The doubtful go before every batch, and step nothing.
             is_calm = time.monotonic() >= self._calm_s
             check_alone(needs[len(self._doubtful) :], picked, batch, part, is_calm=is_calm)
-        left, left_slices, parked = self._carry_out_all(batch, works, began)
-        for work in (*left, *left_slices, *parked):
+        left, left_slices, deferred = self._carry_out_all(batch, works, began)
+        for work in (*left, *left_slices, *deferred):
             work.leave(batch)
         self._dispatcher.hand_out(batch)
-        return left, left_slices, parked
+        return left, left_slices, deferred
 
     def _carry_out_all(
         self, batch: Batch, works: Sequence[Work], began: float
     ) -> tuple[list[Work], list[Work], list[Work]]:
         """Do the works until the batch has had its time, and one slice of them. Returns the others: works, slices, and
-        works that wait for values. Raises Suspension."""
+        works that wait for values. Raises DeferredPartway."""
         left: list[Work] = []
         left_slices: list[Work] = []
-        parked: list[Work] = []
+        deferred: list[Work] = []
         has_slice = False
         before = time.perf_counter()
         until = began + self._work_max_s
@@ -486,17 +486,17 @@ class Conductor:
             elif work.refusal is None:
                 has_slice = has_slice or is_slice
                 if not self._carry_out_one(batch, work):
-                    parked.append(work)
-        return left, left_slices, parked
+                    deferred.append(work)
+        return left, left_slices, deferred
 
     def _unknown(self, batch: Batch, works: Sequence[Work]) -> set[str]:
         """Which executions that are told of something are not there: one look at the index, for all of them."""
-        told = {work.execution_id for work in works if isinstance(work, Told) and not work.message_id}
-        told = {execution_id for execution_id in told if execution_id not in self._copies}
+        told = {work.execution_id for work in works if isinstance(work, DeliverEvent) and not work.message_id}
+        told = {execution_id for execution_id in told if execution_id not in self._cache}
         return told - batch.transaction.queries.standings(told).keys() if told else told
 
     def _carry_out_one(self, batch: Batch, work: Work) -> bool:
-        """Do one work. False when it must wait for values: then it has done nothing. Raises Suspension."""
+        """Do one work. False when it must wait for values: then it has done nothing. Raises DeferredPartway."""
         if work.given is None:
             work.given = Given(batch.at_s, (self._nonce, next(self._seeds)))
         batch.begin(work.given)
@@ -510,7 +510,7 @@ class Conductor:
             _log.info("%s refused: %s", work.name, refusal)
         except Suspended:
             if not batch.undo_step():
-                raise Suspension(work) from None
+                raise DeferredPartway(work) from None
             return False
         finally:
             self._evaluator.end()

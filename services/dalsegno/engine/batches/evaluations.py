@@ -38,7 +38,7 @@ OF_OTHERS = frozenset({"tasks", "executions", "stored"})
 Digests = tuple[str, ...]
 
 
-class Known:
+class KnownValues:
     """The values of one expression, by what they were made from."""
 
     def __init__(self) -> None:
@@ -76,7 +76,7 @@ class Known:
 _UNKNOWN = Unknown()
 
 
-class Prepared:
+class PreparedAnswers:
     """The answers for a job: what lasts comes from the scope, the rest was asked before."""
 
     __slots__ = ("_known", "_scope")
@@ -124,7 +124,7 @@ class Evaluations:
         self._others: set[int] = set()
         """What it waits for besides."""
         self._arrived: list[tuple[Key, Outcome]] = []
-        self._known: dict[Key, Known] = {}
+        self._known: dict[Key, KnownValues] = {}
         self._used: dict[tuple[Key, tuple[str, ...], Digests], int] = {}
         self._replies = Replies()
         self._number = 0
@@ -139,7 +139,7 @@ class Evaluations:
             arrived, self._arrived = self._arrived, []
             self._is_open = True
         for key, outcome in arrived:
-            self._known.setdefault(key, Known()).keep(outcome)
+            self._known.setdefault(key, KnownValues()).keep(outcome)
         self._used.clear()
         self._replies.clear()
         self._is_stale = False
@@ -191,7 +191,7 @@ class Evaluations:
         if is_ready:
             self._on_ready()
 
-    def _find(self, key: Key, known: Known, scope: Scope | None) -> Outcome | None:
+    def _find(self, key: Key, known: KnownValues, scope: Scope | None) -> Outcome | None:
         """An outcome that was made from what the scope says now; of equal ones the next."""
         for names, table in known.outcomes.items():
             digests = self._digests(known.questions[names], scope)
@@ -212,8 +212,8 @@ class Evaluations:
         answers = ScopeAnswers(scope)
         return tuple(self._replies.look_up(answers, question).digest for question in questions)
 
-    def _submit(self, key: Key, job: Evaluation | SchemaCheck, scope: Scope | None, known: Known | None) -> None:
-        answers = Nothing() if scope is None else Prepared(scope, known.needed if known is not None else {})
+    def _submit(self, key: Key, job: Evaluation | SchemaCheck, scope: Scope | None, known: KnownValues | None) -> None:
+        answers = Nothing() if scope is None else PreparedAnswers(scope, known.needed if known is not None else {})
         with self._lock:
             self._number += 1
             number = self._number

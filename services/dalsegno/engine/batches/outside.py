@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import msgspec
 
-from dalsegno.engine.batches.copies import Workflows
+from dalsegno.engine.batches.cache import CompiledWorkflows
 from dalsegno.store.descriptions import digest_of, read_description, write_description
 from dalsegno.store.filters import Filter, Term
 from dalsegno.store.pages import PAGE_BYTES_MAX
@@ -31,7 +31,7 @@ DEFINITIONS_MAX = 10_000
 class Lookups:
     """What was found by name. Kept over batches where only this engine writes definitions, else for one batch."""
 
-    def __init__(self, workflows: Workflows, builtin: tuple[ActionDescription, ...], *, lasting: bool) -> None:
+    def __init__(self, workflows: CompiledWorkflows, builtin: tuple[ActionDescription, ...], *, lasting: bool) -> None:
         self.workflows = workflows
         self.lasting = lasting
         self._builtin = {each.name: replace(each, digest=digest_of(write_description(each))) for each in builtin}

@@ -21,7 +21,7 @@ class Committed:
     left: Sequence[Work] = ()
     """What it has not come to: first in the next batch."""
     left_slices: Sequence[Work] = ()
-    parked: Sequence[Work] = ()
+    deferred: Sequence[Work] = ()
     """What waits for values."""
     messages: list[NewMessage] = field(default_factory=list)
     outgoing: Outgoing = field(default_factory=dict)
@@ -44,14 +44,14 @@ class Failed:
 
 
 @dataclass(slots=True)
-class Parked:
+class Deferred:
     """A work that is put aside until the values are there that it has asked for, or for so long."""
 
     work: Work
     wait_s: float = 0.0
 
 
-class Suspension(Exception):
+class DeferredPartway(Exception):
     """A work waits for values and has done something by then; the batch is done again without it."""
 
     def __init__(self, work: Work) -> None:

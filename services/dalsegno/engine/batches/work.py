@@ -106,7 +106,7 @@ class Work(ABC):
     def carry_out(self, batch: Batch) -> None:
         """Do it. Raises Refusal, having changed nothing."""
 
-    def put_aside(self) -> None:  # noqa: B027 -- many have nobody who waits
+    def defer(self) -> None:  # noqa: B027 -- many have nobody who waits
         """On the event loop: it waits for values and is carried out again when they are there."""
 
     def done(self) -> None:  # noqa: B027 -- many have nobody to answer
@@ -116,7 +116,7 @@ class Work(ABC):
         """On the event loop: it could not be done, and is not tried again."""
 
 
-class Told(Work):
+class DeliverEvent(Work):
     """An execution is told of an event. Without a reply a refusal is only logged."""
 
     __slots__ = ("_message_id", "_reply", "event", "verdict")
@@ -125,7 +125,7 @@ class Told(Work):
         self,
         execution_id: str,
         event: Event | None,
-        reply: Callable[[Told, BaseException | None], None] | None = None,
+        reply: Callable[[DeliverEvent, BaseException | None], None] | None = None,
         message_id: str = "",
     ) -> None:
         self.execution_id = execution_id
@@ -197,7 +197,7 @@ class Told(Work):
             self._reply(self, error)
 
 
-class Dropped(Work):
+class DropMessage(Work):
     """A stored message that nothing can be done about is taken away, so that it is not met again."""
 
     __slots__ = ("_message_id",)

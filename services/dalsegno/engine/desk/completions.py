@@ -11,7 +11,7 @@ from dalsegno.engine.batches.batch import Batch
 from dalsegno.engine.batches.inquiries import answered, is_other_answer
 from dalsegno.engine.desk.operations import (
     AnyOperation,
-    Asked,
+    Call,
     Operation,
     Request,
     check_shared_fields,
@@ -57,7 +57,7 @@ class ReportPlan:
     error: str = ""
 
 
-class Report(Operation[Request, ReportPlan, Response]):
+class OnAction(Operation[Request, ReportPlan, Response]):
     """What is told of an action execution that is named by its id, its token or its alias."""
 
     def __init__(self, tokens: Tokens) -> None:
@@ -81,13 +81,13 @@ class Report(Operation[Request, ReportPlan, Response]):
             named = _find_alias(request.alias, request.namespace, batch)
         return (*named, None)
 
-    def claims(self, asked: Asked[Request], plan: ReportPlan) -> Collection[str]:
+    def claims(self, call: Call[Request], plan: ReportPlan) -> Collection[str]:
         return (plan.execution_id,)
 
-    def namespaces(self, asked: Asked[Request], plan: ReportPlan, batch: Batch) -> Sequence[str]:
+    def namespaces(self, call: Call[Request], plan: ReportPlan, batch: Batch) -> Sequence[str]:
         return namespaces_of(plan.execution_id, batch)
 
-    def report(self, asked: Asked[Any], plan: ReportPlan, batch: Batch, response: Response) -> Answer[Response]:
+    def report(self, call: Call[Any], plan: ReportPlan, batch: Batch, response: Response) -> Answer[Response]:
         """Tell an execution of its attempt. Raises NotFound, InvalidRequest and Refused."""
         name = attempt_id(plan.execution_id, plan.key)
         execution, attempt = _attempt(plan, batch, name)
@@ -96,8 +96,8 @@ class Report(Operation[Request, ReportPlan, Response]):
             outcome=plan.outcome,
             # By id the present delivery is meant; with its number an exact repeat is recognized.
             delivery=attempt.delivery if plan.delivery is None else plan.delivery,
-            actor=asked.actor,
-            comment=asked.request.comment,
+            actor=call.actor,
+            comment=call.request.comment,
             result=plan.result,
             error=plan.error,
         )
@@ -142,11 +142,11 @@ def _find_alias(alias: str, namespace: str, batch: Batch) -> tuple[str, AttemptK
     return found[0].execution_id, found[0].key
 
 
-class CompleteAction(Report[actions.CompleteActionRequest, actions.CompleteActionResponse]):
+class CompleteAction(OnAction[actions.CompleteActionRequest, actions.CompleteActionResponse]):
     """See action_service.proto for what it promises."""
 
-    def check(self, asked: Asked[actions.CompleteActionRequest], batch: Batch) -> ReportPlan:
-        request = asked.request
+    def check(self, call: Call[actions.CompleteActionRequest], batch: Batch) -> ReportPlan:
+        request = call.request
         fields = check_shared_fields(request)
         if request.outcome not in _OUTCOMES:
             fields.refuse("outcome", "must be SUCCEEDED, FAILED or CANCELLED")
@@ -158,39 +158,39 @@ class CompleteAction(Report[actions.CompleteActionRequest, actions.CompleteActio
         return ReportPlan(*attempt, _OUTCOMES[request.outcome], result, request.error)
 
     def carry_out(
-        self, asked: Asked[actions.CompleteActionRequest], plan: ReportPlan, batch: Batch
+        self, call: Call[actions.CompleteActionRequest], plan: ReportPlan, batch: Batch
     ) -> Answer[actions.CompleteActionResponse]:
-        return self.report(asked, plan, batch, actions.CompleteActionResponse())
+        return self.report(call, plan, batch, actions.CompleteActionResponse())
 
 
-class UpdateAction(Report[actions.UpdateActionRequest, actions.UpdateActionResponse]):
+class UpdateAction(OnAction[actions.UpdateActionRequest, actions.UpdateActionResponse]):
     """See action_service.proto for what it promises."""
 
-    def check(self, asked: Asked[actions.UpdateActionRequest], batch: Batch) -> ReportPlan:
-        request = asked.request
+    def check(self, call: Call[actions.UpdateActionRequest], batch: Batch) -> ReportPlan:
+        request = call.request
         fields = check_shared_fields(request)
         if request.state not in _PROGRESS:
             fields.refuse("state", "must be PAUSED or RUNNING")
         return ReportPlan(*self.find(fields, request, batch), _PROGRESS[request.state])
 
     def carry_out(
-        self, asked: Asked[actions.UpdateActionRequest], plan: ReportPlan, batch: Batch
+        self, call: Call[actions.UpdateActionRequest], plan: ReportPlan, batch: Batch
     ) -> Answer[actions.UpdateActionResponse]:
-        return self.report(asked, plan, batch, actions.UpdateActionResponse())
+        return self.report(call, plan, batch, actions.UpdateActionResponse())
 
 
-class HeartbeatAction(Report[actions.HeartbeatActionRequest, actions.HeartbeatActionResponse]):
+class HeartbeatAction(OnAction[actions.HeartbeatActionRequest, actions.HeartbeatActionResponse]):
     """See action_service.proto for what it promises. Nothing of it is an event: it changes no execution."""
 
-    def check(self, asked: Asked[actions.HeartbeatActionRequest], batch: Batch) -> ReportPlan:
+    def check(self, call: Call[actions.HeartbeatActionRequest], batch: Batch) -> ReportPlan:
         fields = Fields()
-        fields.text("namespace", asked.request.namespace)
-        for name, fault in wrong_progress(asked.request.progress):
+        fields.text("namespace", call.request.namespace)
+        for name, fault in wrong_progress(call.request.progress):
             fields.refuse(f"progress.{name}", fault)
-        return ReportPlan(*self.find(fields, asked.request, batch), "running")
+        return ReportPlan(*self.find(fields, call.request, batch), "running")
 
     def carry_out(
-        self, asked: Asked[actions.HeartbeatActionRequest], plan: ReportPlan, batch: Batch
+        self, call: Call[actions.HeartbeatActionRequest], plan: ReportPlan, batch: Batch
     ) -> Answer[actions.HeartbeatActionResponse]:
         name = attempt_id(plan.execution_id, plan.key)
         _, attempt = _attempt(plan, batch, name)
@@ -200,8 +200,8 @@ class HeartbeatAction(Report[actions.HeartbeatActionRequest, actions.HeartbeatAc
             raise Refused.of(f"action execution {name}", "was handed out again")
         if attempt.state is AttemptState.READY:
             raise Refused.of(f"action execution {name}", "has not been handed out: nobody works on it")
-        if asked.request.HasField("progress"):
-            told = read_progress(asked.request.progress, attempt.delivery, batch.at_s)
+        if call.request.HasField("progress"):
+            told = read_progress(call.request.progress, attempt.delivery, batch.at_s)
             batch.progress[plan.execution_id, plan.key] = told
         return Answer(actions.HeartbeatActionResponse(state=convert.action_state(attempt.state.value)))
 

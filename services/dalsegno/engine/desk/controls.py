@@ -14,7 +14,7 @@ from dalsegno.engine.desk.choices import environment_overlay, resume_choices
 from dalsegno.engine.desk.dry_runs import CHILDREN_MAX, left_paused_messages, try_operation
 from dalsegno.engine.desk.operations import (
     AnyOperation,
-    Asked,
+    Call,
     Operation,
     Plan,
     Request,
@@ -57,8 +57,8 @@ class ControlPlan:
 class OnExecution(Operation[Request, Plan, Response]):
     """What is asked of an execution that is there."""
 
-    def namespaces(self, asked: Asked[Request], plan: Plan, batch: Batch) -> Sequence[str]:
-        return namespaces_of(asked.request.execution_id, batch)  # type: ignore[attr-defined]
+    def namespaces(self, call: Call[Request], plan: Plan, batch: Batch) -> Sequence[str]:
+        return namespaces_of(call.request.execution_id, batch)  # type: ignore[attr-defined]
 
 
 class Control(OnExecution[Request, ControlPlan, Response]):
@@ -68,33 +68,33 @@ class Control(OnExecution[Request, ControlPlan, Response]):
         self._make = make
         self._response_kind = response_kind
 
-    def check(self, asked: Asked[Request], batch: Batch) -> ControlPlan:
-        fields = checked(asked.request)
-        event = self._make(fields, asked.request)
+    def check(self, call: Call[Request], batch: Batch) -> ControlPlan:
+        fields = checked(call.request)
+        event = self._make(fields, call.request)
         fields.done()
-        return plan_control(asked, event, batch)
+        return plan_control(call, event, batch)
 
-    def claims(self, asked: Asked[Any], plan: ControlPlan) -> Collection[str]:
-        return (asked.request.execution_id, *plan.children)
+    def claims(self, call: Call[Any], plan: ControlPlan) -> Collection[str]:
+        return (call.request.execution_id, *plan.children)
 
-    def carry_out(self, asked: Asked[Any], plan: ControlPlan, batch: Batch) -> Answer[Response]:
-        return carry_out_control(asked, plan, batch, self._response_kind())
+    def carry_out(self, call: Call[Any], plan: ControlPlan, batch: Batch) -> Answer[Response]:
+        return carry_out_control(call, plan, batch, self._response_kind())
 
 
-def plan_control(asked: Asked[Any], event: Event, batch: Batch) -> ControlPlan:
+def plan_control(call: Call[Any], event: Event, batch: Batch) -> ControlPlan:
     """The event in the name of who asks, and, for a dry run, the descendants that are claimed."""
-    request = asked.request
+    request = call.request
     children: Sequence[str] = ()
     if request.dry_run:
         children = batch.transaction.queries.descendants(request.execution_id)[:CHILDREN_MAX]
-    return ControlPlan(msgspec.structs.replace(event, actor=asked.actor, comment=request.comment), tuple(children))
+    return ControlPlan(msgspec.structs.replace(event, actor=call.actor, comment=request.comment), tuple(children))
 
 
-def carry_out_control(asked: Asked[Any], plan: ControlPlan, batch: Batch, response: Any) -> Answer[Any]:
+def carry_out_control(call: Call[Any], plan: ControlPlan, batch: Batch, response: Any) -> Answer[Any]:
     """Step the execution, or for a dry run a copy of it, and answer how it stands then."""
-    execution_id = asked.request.execution_id
-    execution = opened(batch, asked.request)
-    if asked.request.dry_run:
+    execution_id = call.request.execution_id
+    execution = opened(batch, call.request)
+    if call.request.dry_run:
         response.dry_run.CopyFrom(try_operation(batch, execution_id, plan.event, plan.children))
         return Answer(response)
     outcome = batch.step(execution_id, plan.event)

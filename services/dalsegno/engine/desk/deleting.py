@@ -10,7 +10,7 @@ from dalsegno.engine.batches.answers import Answer
 from dalsegno.engine.batches.batch import Batch
 from dalsegno.engine.desk.controls import check_revision, checked
 from dalsegno.engine.desk.dry_runs import LIST_MAX
-from dalsegno.engine.desk.operations import AnyOperation, Asked, Operation
+from dalsegno.engine.desk.operations import AnyOperation, Call, Operation
 from dalsegno.engine.desk.requests import forget
 from dalsegno.rpc import convert
 from dalsegno.v1 import execution_pb2
@@ -33,27 +33,27 @@ class DeletionPlan:
 class DeleteExecution(Operation[Request, DeletionPlan, Response]):
     """See execution_service.proto for what it promises."""
 
-    def check(self, asked: Asked[Request], batch: Batch) -> DeletionPlan:
-        checked(asked.request).done()
-        execution_id = asked.request.execution_id
+    def check(self, call: Call[Request], batch: Batch) -> DeletionPlan:
+        checked(call.request).done()
+        execution_id = call.request.execution_id
         return DeletionPlan(execution_id, tuple(batch.transaction.queries.descendants(execution_id)))
 
-    def claims(self, asked: Asked[Request], plan: DeletionPlan) -> Collection[str]:
+    def claims(self, call: Call[Request], plan: DeletionPlan) -> Collection[str]:
         return (plan.execution_id, *plan.descendants)
 
     def must_wait(self, plan: DeletionPlan, batch: Batch) -> bool:
         return not all(map(batch.is_settled, (plan.execution_id, *plan.descendants)))
 
-    def namespaces(self, asked: Asked[Request], plan: DeletionPlan, batch: Batch) -> Sequence[str]:
+    def namespaces(self, call: Call[Request], plan: DeletionPlan, batch: Batch) -> Sequence[str]:
         return ("",)  # what is deleted cannot say its namespace when the request is repeated
 
-    def carry_out(self, asked: Asked[Request], plan: DeletionPlan, batch: Batch) -> Answer[Response]:
+    def carry_out(self, call: Call[Request], plan: DeletionPlan, batch: Batch) -> Answer[Response]:
         execution = batch.open(plan.execution_id).copy.execution
-        check_revision(asked.request, execution.revision)
+        check_revision(call.request, execution.revision)
         below = [batch.open(each).copy.execution for each in plan.descendants if batch.exists(each)]
         family = [execution, *below]
         _check_at_rest(family, batch)
-        if asked.request.dry_run:
+        if call.request.dry_run:
             return Answer(Response(dry_run=_dry_run(execution, below)))
         forget(batch, family)
         for each in family:

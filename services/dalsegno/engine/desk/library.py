@@ -13,7 +13,7 @@ from dalsegno.definitions.document import Member as Defined
 from dalsegno.definitions.together import Findings, Text, gather
 from dalsegno.engine.batches.answers import Answer, Response
 from dalsegno.engine.batches.batch import Batch
-from dalsegno.engine.desk.operations import AnyOperation, Asked, Operation, Request, check_shared_fields
+from dalsegno.engine.desk.operations import AnyOperation, Call, Operation, Request, check_shared_fields
 from dalsegno.engine.desk.starts import DESCRIPTION_LENGTH
 from dalsegno.expressions.pool.pool import Pool
 from dalsegno.rpc import convert, sizes
@@ -21,8 +21,7 @@ from dalsegno.rpc.errors import problem_message
 from dalsegno.rpc.messages import adhoc_message, environment_message, workflow_message
 from dalsegno.rpc.reading import check_said, read_together, texts_of
 from dalsegno.store.library import document_digest
-from dalsegno.store.records import DefinitionRow, Deletion, EnvironmentRow, Member, Thing
-from dalsegno.store.records import Document as StoredDocument
+from dalsegno.store.records import DefinitionRow, Deletion, EnvironmentRow, StoredDocument, StoredMember, Thing
 from dalsegno.v1 import action_service_pb2, definition_pb2, environment_service_pb2, workflow_service_pb2
 from dalsegno.workflow.identity import derived_id
 from dalsegno.workflow.model import Parameter
@@ -38,11 +37,11 @@ WARNINGS_BYTES_MAX = 1024 * 1024
 
 CreateRequest = workflow_service_pb2.CreateDefinitionsRequest
 CreateResponse = workflow_service_pb2.CreateDefinitionsResponse
-Told = definition_pb2.Workflow | definition_pb2.Action
+DefinedMessage = definition_pb2.Workflow | definition_pb2.Action
 
 
 @dataclass(frozen=True, slots=True)
-class Prepared:
+class ReadDocuments:
     """The documents of a request, read and found to be without problems."""
 
     texts: list[Text]
@@ -50,26 +49,26 @@ class Prepared:
     warnings: Findings
 
 
-class CreateDefinitions(Operation[CreateRequest, Prepared, CreateResponse]):
+class CreateDefinitions(Operation[CreateRequest, ReadDocuments, CreateResponse]):
     """See workflow_service.proto for what it promises. The plan is the documents."""
 
-    async def prepare(self, request: CreateRequest, pool: Pool) -> Prepared:
+    async def prepare(self, request: CreateRequest, pool: Pool) -> ReadDocuments:
         return await read_documents(request, pool)
 
-    def check(self, asked: Asked[CreateRequest], batch: Batch) -> Prepared:
-        prepared: Prepared = asked.prepared
+    def check(self, call: Call[CreateRequest], batch: Batch) -> ReadDocuments:
+        prepared: ReadDocuments = call.prepared
         return prepared
 
-    def claims(self, asked: Asked[CreateRequest], plan: Prepared) -> Collection[str]:
+    def claims(self, call: Call[CreateRequest], plan: ReadDocuments) -> Collection[str]:
         return ()
 
-    def carry_out(self, asked: Asked[CreateRequest], plan: Prepared, batch: Batch) -> Answer[CreateResponse]:
+    def carry_out(self, call: Call[CreateRequest], plan: ReadDocuments, batch: Batch) -> Answer[CreateResponse]:
         response = CreateResponse(
             warnings=map(problem_message, plan.warnings.listed), further_warnings=plan.warnings.further
         )
         about: list[Thing] = []
         for text, document in zip(plan.texts, plan.documents, strict=True):
-            for row in _store(asked, batch, text.text, document):
+            for row in _store(call, batch, text.text, document):
                 about.append(_version_of(row))
                 if row.kind == "workflow":
                     response.workflows.append(workflow_message(replace(row, text=None)))
@@ -85,7 +84,7 @@ def bounded(response: CreateResponse) -> CreateResponse:
     excess = response.ByteSize() - sizes.CONTENT_BYTES_MAX
     if excess <= 0:
         return response
-    defined: list[Told] = [*response.workflows, *response.actions]
+    defined: list[DefinedMessage] = [*response.workflows, *response.actions]
     for size, index in sorted(((each.ByteSize(), index) for index, each in enumerate(defined)), reverse=True):
         if excess <= 0:
             return response
@@ -97,7 +96,7 @@ def bounded(response: CreateResponse) -> CreateResponse:
     return response
 
 
-def _reduced(defined: Told) -> Told:
+def _reduced(defined: DefinedMessage) -> DefinedMessage:
     """What is told of a workflow or an action, without its parameters and its description."""
     for name in ("parameters", "description"):
         if getattr(defined, name):
@@ -106,7 +105,7 @@ def _reduced(defined: Told) -> Told:
     return defined
 
 
-async def read_documents(request: CreateRequest, pool: Pool) -> Prepared:
+async def read_documents(request: CreateRequest, pool: Pool) -> ReadDocuments:
     """The documents of a request. Raises InvalidDefinition with every problem, InvalidRequest, TooLarge."""
     check_shared_fields(request).done()
     texts = texts_of(request)
@@ -115,12 +114,12 @@ async def read_documents(request: CreateRequest, pool: Pool) -> Prepared:
     if problems.listed:
         raise InvalidDefinition(problems.counted)
     check_said(texts, documents)
-    return Prepared(texts, documents, warnings)
+    return ReadDocuments(texts, documents, warnings)
 
 
-def _store(asked: Asked[CreateRequest], batch: Batch, text: str, document: Document) -> list[DefinitionRow]:
+def _store(call: Call[CreateRequest], batch: Batch, text: str, document: Document) -> list[DefinitionRow]:
     """The rows of one document: new ones, or those that are there when its text is that of the newest versions."""
-    request = asked.request
+    request = call.request
     members = [stored_member(each, batch.at_s) for each in document.members]
     rows = _unchanged(request.namespace, text, document.language, members, batch)
     if rows is not None:
@@ -130,7 +129,7 @@ def _store(asked: Asked[CreateRequest], batch: Batch, text: str, document: Docum
         language=document.language,
         namespace=request.namespace,
         created_s=batch.at_s,
-        actor=asked.actor,
+        actor=call.actor,
         comment=request.comment,
     )
     rows = batch.transaction.save_document(stored, members)
@@ -141,7 +140,7 @@ def _store(asked: Asked[CreateRequest], batch: Batch, text: str, document: Docum
 
 
 def _unchanged(
-    namespace: str, text: str, language: str, members: list[Member], batch: Batch
+    namespace: str, text: str, language: str, members: list[StoredMember], batch: Batch
 ) -> list[DefinitionRow] | None:
     """The rows that are there, when the newest version of every member has this very text."""
     document_id = document_digest(text)
@@ -154,9 +153,9 @@ def _unchanged(
     return rows
 
 
-def stored_member(defined: Defined, at_s: float) -> Member:
+def stored_member(defined: Defined, at_s: float) -> StoredMember:
     """What the store keeps of one workflow or ad-hoc action beside the text."""
-    return Member(
+    return StoredMember(
         definition_id=derived_id(at_s, uuid.uuid4().hex),
         kind=defined.kind.value,
         name=defined.name,
@@ -190,17 +189,17 @@ class DeleteDefinition(Operation[Request, None, Response]):
         self._kind = kind
         self._response_kind = response_kind
 
-    def check(self, asked: Asked[Any], batch: Batch) -> None:
-        fields = check_shared_fields(asked.request)
-        fields.name("name", asked.request.name)
-        fields.number("version", asked.request.version)
+    def check(self, call: Call[Any], batch: Batch) -> None:
+        fields = check_shared_fields(call.request)
+        fields.name("name", call.request.name)
+        fields.number("version", call.request.version)
         fields.done()
 
-    def claims(self, asked: Asked[Any], plan: None) -> Collection[str]:
+    def claims(self, call: Call[Any], plan: None) -> Collection[str]:
         return ()
 
-    def carry_out(self, asked: Asked[Any], plan: None, batch: Batch) -> Answer[Response]:
-        request, queries, kind = asked.request, batch.transaction.queries, self._kind
+    def carry_out(self, call: Call[Any], plan: None, batch: Batch) -> Answer[Response]:
+        request, queries, kind = call.request, batch.transaction.queries, self._kind
         newest = queries.find_definition(kind, request.name, request.namespace, request.version, full=False)
         if newest is None:
             raise convert.missing_definition(kind, request.name, request.version, request.namespace)
@@ -233,8 +232,8 @@ ForgetResponse = environment_service_pb2.DeleteEnvironmentResponse
 class PutEnvironment(Operation[PutRequest, Value, PutResponse]):
     """See environment_service.proto for what it promises. The plan is the new values."""
 
-    def check(self, asked: Asked[PutRequest], batch: Batch) -> Value:
-        request = asked.request
+    def check(self, call: Call[PutRequest], batch: Batch) -> Value:
+        request = call.request
         fields = check_shared_fields(request)
         fields.name("name", request.name)
         fields.text("description", request.description, DESCRIPTION_LENGTH)
@@ -242,11 +241,11 @@ class PutEnvironment(Operation[PutRequest, Value, PutResponse]):
         fields.done()
         return variables
 
-    def claims(self, asked: Asked[PutRequest], plan: Value) -> Collection[str]:
+    def claims(self, call: Call[PutRequest], plan: Value) -> Collection[str]:
         return ()
 
-    def carry_out(self, asked: Asked[PutRequest], plan: Value, batch: Batch) -> Answer[PutResponse]:
-        request = asked.request
+    def carry_out(self, call: Call[PutRequest], plan: Value, batch: Batch) -> Answer[PutResponse]:
+        request = call.request
         _check_revision(request, batch, expects=request.HasField("expected_revision"))
         row = batch.transaction.put_environment(
             request.namespace,
@@ -254,7 +253,7 @@ class PutEnvironment(Operation[PutRequest, Value, PutResponse]):
             plan.text,
             batch.at_s,
             description=request.description,
-            actor=asked.actor,
+            actor=call.actor,
             comment=request.comment,
         )
         return Answer(PutResponse(environment=environment_message(row)), about=(_environment_of(row),))
@@ -263,16 +262,16 @@ class PutEnvironment(Operation[PutRequest, Value, PutResponse]):
 class DeleteEnvironment(Operation[ForgetRequest, None, ForgetResponse]):
     """See environment_service.proto for what it promises."""
 
-    def check(self, asked: Asked[ForgetRequest], batch: Batch) -> None:
-        fields = check_shared_fields(asked.request)
-        fields.name("name", asked.request.name)
+    def check(self, call: Call[ForgetRequest], batch: Batch) -> None:
+        fields = check_shared_fields(call.request)
+        fields.name("name", call.request.name)
         fields.done()
 
-    def claims(self, asked: Asked[ForgetRequest], plan: None) -> Collection[str]:
+    def claims(self, call: Call[ForgetRequest], plan: None) -> Collection[str]:
         return ()
 
-    def carry_out(self, asked: Asked[ForgetRequest], plan: None, batch: Batch) -> Answer[ForgetResponse]:
-        request = asked.request
+    def carry_out(self, call: Call[ForgetRequest], plan: None, batch: Batch) -> Answer[ForgetResponse]:
+        request = call.request
         row = _check_revision(request, batch, expects=bool(request.expected_revision))
         if row is None:
             raise NotFound("environment", request.name)

@@ -25,7 +25,7 @@ Plan = TypeVar("Plan")
 
 
 @dataclass(frozen=True, slots=True)
-class Asked(Generic[Request]):
+class Call(Generic[Request]):
     """One request of one client. It does not change."""
 
     request: Request
@@ -38,20 +38,20 @@ class Operation(ABC, Generic[Request, Plan, Response]):
     """How one kind of request is carried out. Its methods but `prepare` run in the conductor's thread."""
 
     @abstractmethod
-    def check(self, asked: Asked[Request], batch: Batch) -> Plan:
+    def check(self, call: Call[Request], batch: Batch) -> Plan:
         """Make the plan. Only reads the store. Raises Refusal with all that is wrong."""
 
     @abstractmethod
-    def claims(self, asked: Asked[Request], plan: Plan) -> Collection[str]:
+    def claims(self, call: Call[Request], plan: Plan) -> Collection[str]:
         """The executions that the plan changes or reads."""
 
     @abstractmethod
-    def carry_out(self, asked: Asked[Request], plan: Plan, batch: Batch) -> Answer[Response]:
+    def carry_out(self, call: Call[Request], plan: Plan, batch: Batch) -> Answer[Response]:
         """Carry out the plan. Raises Refusal, having changed nothing."""
 
-    def namespaces(self, asked: Asked[Request], plan: Plan, batch: Batch) -> Sequence[str]:
+    def namespaces(self, call: Call[Request], plan: Plan, batch: Batch) -> Sequence[str]:
         """Where the request id is unique: the first; and others in which the request may have been answered before."""
-        return (str(asked.request.namespace),)  # type: ignore[attr-defined]
+        return (str(call.request.namespace),)  # type: ignore[attr-defined]
 
     def must_wait(self, plan: Plan, batch: Batch) -> bool:
         """Whether what the batch has decided must be stored first: then a later batch does it."""

@@ -12,7 +12,7 @@ from google.protobuf.message import Message
 from dalsegno.engine.batches.answers import Answer, Kept, Response
 from dalsegno.engine.batches.batch import Batch
 from dalsegno.engine.batches.work import Work
-from dalsegno.engine.desk.operations import AnyOperation, Asked, thing_of
+from dalsegno.engine.desk.operations import AnyOperation, Call, thing_of
 from dalsegno.rpc.convert import REQUESTS_KEPT_S
 from dalsegno.store.records import Deletion, RequestRow, Thing
 from dalsegno.v1 import engine_service_pb2 as wire
@@ -21,25 +21,25 @@ from dalsegno.workflow.execution import Execution
 from dalsegno.workflow.refusals import AlreadyExists, Deleted, RequestIdReused
 
 
-class Request(Work):
+class AnswerCall(Work):
     """One request, answered through a future."""
 
-    __slots__ = ("_answer", "_asked", "_future", "_name", "_on_later", "_operation", "_plan")
+    __slots__ = ("_answer", "_call", "_future", "_name", "_on_later", "_operation", "_plan")
 
     def __init__(
         self,
         name: str,
         operation: AnyOperation,
-        asked: Asked[Any],
+        call: Call[Any],
         future: asyncio.Future[wire.SubmitResponse],
         on_later: Callable[[], tuple[str, asyncio.Future[wire.SubmitResponse]]] | None = None,
     ) -> None:
         """`on_later` gives a name and another future for an answer that takes longer; None: the caller waits for it."""
-        self.execution_id = getattr(asked.request, "execution_id", "")
+        self.execution_id = getattr(call.request, "execution_id", "")
         self._on_later = on_later
         self._name = name
         self._operation = operation
-        self._asked = asked
+        self._call = call
         self._future = future
         self._plan: Any = None
         self._answer: Message | None = None
@@ -50,7 +50,7 @@ class Request(Work):
 
     @property
     def ends_by_force(self) -> bool:
-        request = self._asked.request
+        request = self._call.request
         return isinstance(request, CancelExecutionRequest) and request.HasField("terminate")
 
     @property
@@ -61,7 +61,7 @@ class Request(Work):
     def name(self) -> str:
         return self._name
 
-    def put_aside(self) -> None:
+    def defer(self) -> None:
         """Let go whoever waits for this answer together with others."""
         if self._on_later is not None and not self._future.done():
             future = self._future
@@ -70,19 +70,19 @@ class Request(Work):
             future.set_result(wire.SubmitResponse(later=later))
 
     def needs(self, batch: Batch) -> Collection[str]:
-        self._plan = self._operation.check(self._asked, batch)
-        return self._operation.claims(self._asked, self._plan)
+        self._plan = self._operation.check(self._call, batch)
+        return self._operation.claims(self._call, self._plan)
 
     def must_wait(self, batch: Batch) -> bool:
         return self.refusal is None and self._operation.must_wait(self._plan, batch)
 
     def carry_out(self, batch: Batch) -> None:
-        asked, request_id = self._asked, getattr(self._asked.request, "request_id", "")
-        if not request_id or getattr(asked.request, "dry_run", False):
+        call, request_id = self._call, getattr(self._call.request, "request_id", "")
+        if not request_id or getattr(call.request, "dry_run", False):
             self._answer = self._carried_out(batch).response
             return
-        namespaces = self._operation.namespaces(asked, self._plan, batch)
-        body = body_hash(self._name, asked.request)
+        namespaces = self._operation.namespaces(call, self._plan, batch)
+        body = body_hash(self._name, call.request)
         found = find_answered(batch, namespaces, request_id, body)
         if isinstance(found, RequestRow):
             check_still_there(batch, found)
@@ -95,7 +95,7 @@ class Request(Work):
             batch.answers.keep(namespaces[0], request_id, Kept(body, answer, self._written))
 
     def _carried_out(self, batch: Batch) -> Answer[Any]:
-        answer = self._operation.carry_out(self._asked, self._plan, batch)
+        answer = self._operation.carry_out(self._call, self._plan, batch)
         batch.answers.give(answer)
         return answer
 

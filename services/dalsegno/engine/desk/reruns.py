@@ -10,7 +10,7 @@ from dalsegno.engine.batches.batch import Batch
 from dalsegno.engine.desk.choices import environment_overlay, rerun_choices
 from dalsegno.engine.desk.controls import ControlPlan, OnExecution, carry_out_control, checked, opened, plan_control
 from dalsegno.engine.desk.dry_runs import dry_run_message
-from dalsegno.engine.desk.operations import AnyOperation, Asked, thing_of
+from dalsegno.engine.desk.operations import AnyOperation, Call, thing_of
 from dalsegno.engine.desk.requests import remember, remembered
 from dalsegno.engine.desk.starts import new_execution_id
 from dalsegno.rpc.convert import Fields, missing_workflow
@@ -46,24 +46,24 @@ class RerunPlan:
 class RerunExecution(OnExecution[Request, RerunPlan, Response]):
     """See execution_service.proto for what it promises."""
 
-    def check(self, asked: Asked[Request], batch: Batch) -> RerunPlan:
-        request = asked.request
+    def check(self, call: Call[Request], batch: Batch) -> RerunPlan:
+        request = call.request
         fields = checked(request)
         choices = _check_choices(fields, request)
         given = fields.json_object("input", request.input)
         environment = environment_overlay(fields, request)
         fields.done()
         event = RerunRequested(choices=choices, environment=environment)
-        return RerunPlan(plan_control(asked, event, batch), given, environment)
+        return RerunPlan(plan_control(call, event, batch), given, environment)
 
-    def claims(self, asked: Asked[Request], plan: RerunPlan) -> Collection[str]:
-        claimed = (asked.request.execution_id, *plan.control.children)
-        return (*claimed, asked.request.new_execution_id) if asked.request.new_execution_id else claimed
+    def claims(self, call: Call[Request], plan: RerunPlan) -> Collection[str]:
+        claimed = (call.request.execution_id, *plan.control.children)
+        return (*claimed, call.request.new_execution_id) if call.request.new_execution_id else claimed
 
-    def carry_out(self, asked: Asked[Request], plan: RerunPlan, batch: Batch) -> Answer[Response]:
-        if asked.request.start_from == operation_pb2.RERUN_FROM_BEGINNING:
-            return _begin_anew(asked, plan, batch, opened(batch, asked.request))
-        return carry_out_control(asked, plan.control, batch, Response())
+    def carry_out(self, call: Call[Request], plan: RerunPlan, batch: Batch) -> Answer[Response]:
+        if call.request.start_from == operation_pb2.RERUN_FROM_BEGINNING:
+            return _begin_anew(call, plan, batch, opened(batch, call.request))
+        return carry_out_control(call, plan.control, batch, Response())
 
 
 def _check_choices(fields: Fields, request: Request) -> tuple[TaskChoice, ...]:
@@ -86,14 +86,14 @@ def _check_choices(fields: Fields, request: Request) -> tuple[TaskChoice, ...]:
     return rerun_choices(fields, request.tasks)
 
 
-def _begin_anew(asked: Asked[Request], plan: RerunPlan, batch: Batch, original: Execution) -> Answer[Response]:
+def _begin_anew(call: Call[Request], plan: RerunPlan, batch: Batch, original: Execution) -> Answer[Response]:
     """Start an execution with what the original one was given; that one is not touched (O16, O17)."""
-    request = asked.request
+    request = call.request
     chosen_id = request.new_execution_id
     if chosen_id and batch.exists(chosen_id):
         return remembered(batch, NAME, chosen_id, request, Response)
-    workflow, creation = _creation(asked, plan, batch, original.created)
-    event = StartRequested(actor=asked.actor, comment=request.comment, creation=creation)
+    workflow, creation = _creation(call, plan, batch, original.created)
+    event = StartRequested(actor=call.actor, comment=request.comment, creation=creation)
     if request.dry_run:
         outcome = batch.try_create(workflow, event)
         return Answer(Response(dry_run=dry_run_message(workflow, outcome)))
@@ -105,9 +105,9 @@ def _begin_anew(asked: Asked[Request], plan: RerunPlan, batch: Batch, original: 
 
 
 def _creation(
-    asked: Asked[Request], plan: RerunPlan, batch: Batch, created: ExecutionCreated
+    call: Call[Request], plan: RerunPlan, batch: Batch, created: ExecutionCreated
 ) -> tuple[Workflow, ExecutionCreated]:
-    request = asked.request
+    request = call.request
     definition_id, version = created.definition_id, created.version
     if request.latest_definition:
         workflow, definition_id, version = _newest(batch, created)
@@ -130,7 +130,7 @@ def _creation(
         labels={**created.labels, RERUN_OF: created.execution_id},
         description=created.description,
         at_s=batch.at_s,
-        actor=asked.actor,
+        actor=call.actor,
         comment=request.comment,
         safe_rerun=created.safe_rerun,
     )

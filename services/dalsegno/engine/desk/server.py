@@ -13,8 +13,8 @@ from google.rpc.status_pb2 import Status
 
 from dalsegno.engine.batches.conductor import Conductor
 from dalsegno.engine.desk import completions, controls, deleting, library, reruns, starts
-from dalsegno.engine.desk.operations import AnyOperation, Asked
-from dalsegno.engine.desk.requests import Request
+from dalsegno.engine.desk.operations import AnyOperation, Call
+from dalsegno.engine.desk.requests import AnswerCall
 from dalsegno.engine.executors.tokens import Tokens
 from dalsegno.engine.feed import Feed
 from dalsegno.expressions.apart import POOL
@@ -64,10 +64,10 @@ class EngineServer(engine_service_pb2_grpc.EngineServiceServicer):
         if name is None:
             raise InvalidRequest.of("write", "is missing")
         future: asyncio.Future[wire.SubmitResponse] = asyncio.get_running_loop().create_future()
-        operation, asked = self._operations[name], getattr(request, name)
-        prepared = await operation.prepare(asked, POOL)
+        operation, call = self._operations[name], getattr(request, name)
+        prepared = await operation.prepare(call, POOL)
         on_later = self._put_off if request.takes_later else None
-        self._conductor.request(Request(name, operation, Asked(asked, request.actor, prepared), future, on_later))
+        self._conductor.request(AnswerCall(name, operation, Call(call, request.actor, prepared), future, on_later))
         return await future
 
     async def Await(self, request: wire.AwaitRequest, context: Any) -> wire.AwaitResponse:

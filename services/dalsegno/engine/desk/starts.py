@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from dalsegno.engine.batches.answers import Answer, Shown
 from dalsegno.engine.batches.batch import Batch
-from dalsegno.engine.batches.copies import standalone_workflow
+from dalsegno.engine.batches.cache import standalone_workflow
 from dalsegno.engine.desk.dry_runs import dry_run_message
-from dalsegno.engine.desk.operations import AnyOperation, Asked, Operation, check_shared_fields, thing_of
+from dalsegno.engine.desk.operations import AnyOperation, Call, Operation, check_shared_fields, thing_of
 from dalsegno.engine.desk.requests import remember, remembered
 from dalsegno.expressions.environment import evaluate_environment
 from dalsegno.rpc import convert
@@ -58,8 +58,8 @@ class StartPlan:
 class StartExecution(Operation[StartRequest, StartPlan, StartResponse]):
     """See execution_service.proto for what it promises."""
 
-    def check(self, asked: Asked[StartRequest], batch: Batch) -> StartPlan:
-        request = asked.request
+    def check(self, call: Call[StartRequest], batch: Batch) -> StartPlan:
+        request = call.request
         fields = check_shared_fields(request)
         fields.text("workflow", request.workflow)
         if not request.workflow and not request.definition_id:
@@ -86,11 +86,11 @@ class StartExecution(Operation[StartRequest, StartPlan, StartResponse]):
         fields.done()
         return plan
 
-    def claims(self, asked: Asked[StartRequest], plan: StartPlan) -> Collection[str]:
-        return (asked.request.execution_id,) if asked.request.execution_id else ()
+    def claims(self, call: Call[StartRequest], plan: StartPlan) -> Collection[str]:
+        return (call.request.execution_id,) if call.request.execution_id else ()
 
-    def carry_out(self, asked: Asked[StartRequest], plan: StartPlan, batch: Batch) -> Answer[StartResponse]:
-        request = asked.request
+    def carry_out(self, call: Call[StartRequest], plan: StartPlan, batch: Batch) -> Answer[StartResponse]:
+        request = call.request
         chosen_id = request.execution_id
         if chosen_id and batch.exists(chosen_id):
             if request.on_conflict == execution_service_pb2.ON_CONFLICT_USE_EXISTING:
@@ -98,8 +98,8 @@ class StartExecution(Operation[StartRequest, StartPlan, StartResponse]):
             return remembered(batch, NAME, chosen_id, request, StartResponse)
         workflow, row = _find_workflow(request, batch)
         execution_id = chosen_id or new_execution_id(batch.given)
-        creation = _creation(asked, plan, batch, row, execution_id)
-        event = StartRequested(actor=asked.actor, comment=request.comment, creation=creation)
+        creation = _creation(call, plan, batch, row, execution_id)
+        event = StartRequested(actor=call.actor, comment=request.comment, creation=creation)
         if request.dry_run:
             outcome = batch.try_create(workflow, event)
             return Answer(StartResponse(dry_run=dry_run_message(workflow, outcome)))
@@ -141,9 +141,9 @@ def _workflow(compiled: Workflow | AdHocAction) -> Workflow:
 
 
 def _creation(
-    asked: Asked[StartRequest], plan: StartPlan, batch: Batch, row: DefinitionRow, execution_id: str
+    call: Call[StartRequest], plan: StartPlan, batch: Batch, row: DefinitionRow, execution_id: str
 ) -> ExecutionCreated:
-    request = asked.request
+    request = call.request
     deadline_s = plan.deadline_s
     if deadline_s is not None:
         deadline_s += batch.shift_s  # people go by the store's clock
@@ -163,7 +163,7 @@ def _creation(
         description=request.description,
         deadline_s=deadline_s,
         at_s=batch.at_s,
-        actor=asked.actor,
+        actor=call.actor,
         comment=request.comment,
     )
 
@@ -233,8 +233,8 @@ class RunPlan:
 class RunAction(Operation[RunRequest, RunPlan, RunResponse]):
     """See action_service.proto for what it promises."""
 
-    def check(self, asked: Asked[RunRequest], batch: Batch) -> RunPlan:
-        request = asked.request
+    def check(self, call: Call[RunRequest], batch: Batch) -> RunPlan:
+        request = call.request
         fields = check_shared_fields(request)
         fields.name("action", request.action)
         fields.labels("labels", request.labels)
@@ -246,19 +246,19 @@ class RunAction(Operation[RunRequest, RunPlan, RunResponse]):
         assert isinstance(given, dict)
         return RunPlan(given, timeout_s)
 
-    def claims(self, asked: Asked[RunRequest], plan: RunPlan) -> Collection[str]:
+    def claims(self, call: Call[RunRequest], plan: RunPlan) -> Collection[str]:
         return ()
 
-    def carry_out(self, asked: Asked[RunRequest], plan: RunPlan, batch: Batch) -> Answer[RunResponse]:
-        request = asked.request
+    def carry_out(self, call: Call[RunRequest], plan: RunPlan, batch: Batch) -> Answer[RunResponse]:
+        request = call.request
         found = batch.outside.find_action(request.action, request.namespace)
         if found is None:
             raise NotFound("action", request.action)
         wrong = _input_violations(found, plan.input)
         if wrong:
             raise InvalidRequest(wrong)
-        creation = _standalone(asked, plan, batch)
-        event = StartRequested(actor=asked.actor, comment=request.comment, creation=creation)
+        creation = _standalone(call, plan, batch)
+        event = StartRequested(actor=call.actor, comment=request.comment, creation=creation)
         workflow = standalone_workflow(creation)
         outcome = batch.try_create(workflow, event)
         execution = outcome.execution
@@ -268,9 +268,9 @@ class RunAction(Operation[RunRequest, RunPlan, RunResponse]):
         return Answer(RunResponse(), Shown(execution.id, STANDALONE_KEY), (thing_of(execution),))
 
 
-def _standalone(asked: Asked[RunRequest], plan: RunPlan, batch: Batch) -> ExecutionCreated:
+def _standalone(call: Call[RunRequest], plan: RunPlan, batch: Batch) -> ExecutionCreated:
     """The execution that carries the action."""
-    request = asked.request
+    request = call.request
     params: dict[str, object] = {"action": request.action, "input": plan.input}
     if plan.timeout_s is not None:
         params["timeout_s"] = plan.timeout_s
@@ -283,7 +283,7 @@ def _standalone(asked: Asked[RunRequest], plan: RunPlan, batch: Batch) -> Execut
         params=Value(data=params),
         labels=dict(request.labels),
         at_s=batch.at_s,
-        actor=asked.actor,
+        actor=call.actor,
         comment=request.comment,
     )
 

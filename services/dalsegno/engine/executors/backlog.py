@@ -9,7 +9,7 @@ from typing import NamedTuple
 from dalsegno.workflow.identity import AttemptKey
 
 
-class Kind(NamedTuple):
+class Requirement(NamedTuple):
     """What an executor must offer."""
 
     action: str
@@ -20,7 +20,7 @@ class Kind(NamedTuple):
     """The parameters that are given, in order. None until an executor serves the action by another description."""
 
 
-Entry = tuple[Kind, str, AttemptKey]
+Entry = tuple[Requirement, str, AttemptKey]
 """A waiting attempt: its kind, its execution, its key."""
 
 
@@ -73,13 +73,13 @@ class Backlog:
     """All that wait, each once."""
 
     def __init__(self) -> None:
-        self._queues: OrderedDict[Kind, Queue] = OrderedDict()
+        self._queues: OrderedDict[Requirement, Queue] = OrderedDict()
         self._known: set[tuple[str, AttemptKey]] = set()
 
     def __len__(self) -> int:
         return len(self._known)
 
-    def kinds(self) -> list[Kind]:
+    def kinds(self) -> list[Requirement]:
         """The kinds of which there are any."""
         return list(self._queues)
 
@@ -99,7 +99,9 @@ class Backlog:
                 self._known.add((execution_id, key))
                 self._queue(kind).put_back(execution_id, key)
 
-    def take(self, counts: Mapping[Kind, int], count: int, may_take: Callable[[str], bool] = _any) -> list[Entry]:
+    def take(
+        self, counts: Mapping[Requirement, int], count: int, may_take: Callable[[str], bool] = _any
+    ) -> list[Entry]:
         """Up to so many, and of each kind up to as many as `counts` says: kinds in turn, and within each the executions
         that may be taken from."""
         taken: list[Entry] = []
@@ -122,7 +124,7 @@ class Backlog:
                     del left[kind]
         return taken
 
-    def _queue(self, kind: Kind) -> Queue:
+    def _queue(self, kind: Requirement) -> Queue:
         queue = self._queues.get(kind)
         if queue is None:
             queue = self._queues[kind] = Queue()

@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections import OrderedDict, deque
 from collections.abc import Callable
 
-from dalsegno.engine.batches.batch import Batch, Touched
+from dalsegno.engine.batches.batch import Batch, StagedExecution
 from dalsegno.engine.batches.care import Part
 from dalsegno.engine.batches.handing_out import Outgoing
 from dalsegno.engine.batches.work import Work
-from dalsegno.engine.executors.backlog import Backlog, Entry, Kind
+from dalsegno.engine.executors.backlog import Backlog, Entry, Requirement
 from dalsegno.engine.executors.occupancy import Occupancy
 from dalsegno.engine.executors.sessions import TakeBack
-from dalsegno.engine.executors.streams import Stream
+from dalsegno.engine.executors.streams import ExecutorStream
 from dalsegno.rpc import convert
 from dalsegno.v1 import executor_service_pb2 as wire
 from dalsegno.workflow.changes import AttemptAdded, AttemptMoved, ExecutionMoved
@@ -39,8 +39,8 @@ class Dispatcher:
 
     def __init__(self, make_token: Callable[[str, int], str]) -> None:
         self._make_token = make_token
-        self._streams: list[Stream] = []
-        self._serving: dict[Kind, deque[Stream]] = {}
+        self._streams: list[ExecutorStream] = []
+        self._serving: dict[Requirement, deque[ExecutorStream]] = {}
         self._backlog = Backlog()
         self._occupancy = Occupancy()
         self._picks: list[Entry] = []
@@ -48,7 +48,7 @@ class Dispatcher:
         self._scan_limit = SCAN_LIMIT
         self._more = False
         self._leaves_some = False
-        self.outgoing: dict[Stream, list[wire.RunAction]] = {}
+        self.outgoing: dict[ExecutorStream, list[wire.RunAction]] = {}
         """What the present batch hands out, to be sent after its commit."""
 
     @property
@@ -58,19 +58,19 @@ class Dispatcher:
 
     # What the event loop tells; it takes effect when the next batch begins.
 
-    def add_stream(self, stream: Stream) -> None:
+    def add_stream(self, stream: ExecutorStream) -> None:
         """An executor is there."""
         self._news.append(lambda: self._add_stream(stream))
 
-    def remove_stream(self, stream: Stream) -> None:
+    def remove_stream(self, stream: ExecutorStream) -> None:
         """It is gone."""
         self._news.append(lambda: self._remove_stream(stream))
 
-    def give_credit(self, stream: Stream, more: int) -> None:
+    def give_credit(self, stream: ExecutorStream, more: int) -> None:
         """It takes more."""
         self._news.append(lambda: self._give_credit(stream, more))
 
-    def report(self, stream: Stream, execution_id: str, key: AttemptKey) -> None:
+    def report(self, stream: ExecutorStream, execution_id: str, key: AttemptKey) -> None:
         """Its executor has reported on an attempt, and does not run it any more."""
         self._news.append(lambda: self._occupancy.report((execution_id, key), stream.session_id))
 
@@ -100,14 +100,14 @@ class Dispatcher:
     def hand_out(self, batch: Batch) -> None:
         """Give what was picked, then what this batch made READY, to streams with credit; the rest waits."""
         self._occupancy.recount(batch.held)
-        self._occupancy.take_in(batch.touched.values())
+        self._occupancy.take_in(batch.staged.values())
         self._backlog.put_back([entry for entry in self._picks if not self._give(batch, entry)])
         fresh: OrderedDict[str, deque[Entry]] = OrderedDict()
-        for execution_id, touched in list(batch.touched.items()):
-            entries = ready_entries(touched)
+        for execution_id, staged in list(batch.staged.items()):
+            entries = ready_entries(staged)
             if entries:
                 fresh[execution_id] = deque(entries)
-        full: set[Kind] = set()
+        full: set[Requirement] = set()
         while fresh:
             execution_id, entries_left = fresh.popitem(last=False)
             entry = entries_left.popleft()
@@ -155,7 +155,7 @@ class Dispatcher:
         found = batch.transaction.ready_attempts(self._scan_limit)
         servable = 0
         for ready in found:
-            kind = Kind(ready.action, ready.target, ready.digest, None)
+            kind = Requirement(ready.action, ready.target, ready.digest, None)
             added = self._backlog.add((kind, ready.execution_id, ready.key))
             servable += added and self._credit(kind) > 0
         if len(found) < self._scan_limit or servable:
@@ -163,19 +163,19 @@ class Dispatcher:
         else:  # the oldest are such that nobody serves: look behind them
             self._scan_limit = min(self._scan_limit * 4, SCAN_LIMIT_MAX)
 
-    def _add_stream(self, stream: Stream) -> None:
+    def _add_stream(self, stream: ExecutorStream) -> None:
         self._streams.append(stream)
         self._serving.clear()
 
-    def _remove_stream(self, stream: Stream) -> None:
+    def _remove_stream(self, stream: ExecutorStream) -> None:
         if stream in self._streams:
             self._streams.remove(stream)
             self._serving.clear()
 
-    def _give_credit(self, stream: Stream, more: int) -> None:
+    def _give_credit(self, stream: ExecutorStream, more: int) -> None:
         stream.credit += more
 
-    def _streams_for(self, kind: Kind) -> deque[Stream]:
+    def _streams_for(self, kind: Requirement) -> deque[ExecutorStream]:
         found = self._serving.get(kind)
         if found is None:
             action, target, digest, given = kind
@@ -185,10 +185,10 @@ class Dispatcher:
             self._serving[kind] = found
         return found
 
-    def _credit(self, kind: Kind) -> int:
+    def _credit(self, kind: Requirement) -> int:
         return sum(map(self._room, self._streams_for(kind)))
 
-    def _room(self, stream: Stream) -> int:
+    def _room(self, stream: ExecutorStream) -> int:
         """How many more may be handed to it: no more than its credit, and no more than its session has free slots."""
         if not stream.is_open:
             return 0
@@ -197,7 +197,7 @@ class Dispatcher:
     def _could_give(self) -> bool:
         return any(self._credit(kind) for kind in self._backlog.kinds())
 
-    def _stream_with_credit(self, kind: Kind, ended: set[str]) -> Stream | None:
+    def _stream_with_credit(self, kind: Requirement, ended: set[str]) -> ExecutorStream | None:
         """The next one in turn."""
         streams = self._streams_for(kind)
         for _ in range(len(streams)):
@@ -266,20 +266,20 @@ class Dispatcher:
         return message
 
 
-def ready_entries(touched: Touched) -> list[Entry]:
+def ready_entries(staged: StagedExecution) -> list[Entry]:
     """What the changes of a batch made READY, or let be handed out again: each attempt once."""
-    execution = touched.copy.execution
+    execution = staged.copy.execution
     if not execution.ready or execution.state in QUIET_EXECUTION:
         return []
     keys: dict[AttemptKey, None] = {}
-    for each in touched.changes:
+    for each in staged.changes:
         if (type(each) is AttemptAdded or type(each) is AttemptMoved) and each.state is AttemptState.READY:
             keys[each.key] = None
         elif type(each) is ExecutionMoved and each.state is ExecutionState.RUNNING:
             keys = execution.ready  # it begins, or goes on: all that waited before
             break
     attempts = (execution.attempts[key] for key in keys if key in execution.ready)
-    return [(Kind(each.action, each.target, each.digest, None), execution.id, each.key) for each in attempts]
+    return [(Requirement(each.action, each.target, each.digest, None), execution.id, each.key) for each in attempts]
 
 
 def _given(attempt: Attempt) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 
-from dalsegno.engine.batches.batch import Touched
+from dalsegno.engine.batches.batch import StagedExecution
 from dalsegno.workflow.changes import AttemptMoved
 from dalsegno.workflow.identity import AttemptKey
 from dalsegno.workflow.records import Attempt
@@ -57,11 +57,11 @@ class Occupancy:
             self._counts[session_id] -= 1
             self._reported[name] = session_id
 
-    def take_in(self, batch: Iterable[Touched]) -> None:
+    def take_in(self, batch: Iterable[StagedExecution]) -> None:
         """Note the changes of attempts in the current batch."""
-        for touched in batch:
-            execution = touched.copy.execution
-            for change in touched.changes:
+        for staged in batch:
+            execution = staged.copy.execution
+            for change in staged.changes:
                 if type(change) is AttemptMoved:
                     attempt = execution.attempts[change.key]
                     self._move((execution.id, change.key), _holder(attempt))

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from dalsegno.engine.batches.batch import Batch
-from dalsegno.engine.batches.work import Told
+from dalsegno.engine.batches.work import DeliverEvent
 from dalsegno.workflow.events import TaskDone
 from dalsegno.workflow.identity import AttemptKey
 from dalsegno.workflow.states import COMPLETED_ATTEMPT
 
 
-class RefusedReport(Told):
+class FailRefused(DeliverEvent):
     """Fail the attempt with the reason if the session still has this delivery of it; otherwise change nothing."""
 
     __slots__ = ("_delivery", "_error", "_key", "_session_id")
@@ -22,7 +22,7 @@ class RefusedReport(Told):
         delivery: int,
         session_id: str,
         error: str,
-        reply: Callable[[Told, BaseException | None], None],
+        reply: Callable[[DeliverEvent, BaseException | None], None],
     ) -> None:
         """`delivery`: the one that the report names; less than 1: any that the session has."""
         super().__init__(about[0], None, reply)

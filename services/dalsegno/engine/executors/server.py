@@ -11,13 +11,13 @@ from typing import Any
 from dalsegno.engine.batches.conductor import Conductor
 from dalsegno.engine.batches.handing_out import Receiver
 from dalsegno.engine.batches.results import Committed
-from dalsegno.engine.batches.work import Told
+from dalsegno.engine.batches.work import DeliverEvent
 from dalsegno.engine.executors.dispatcher import Dispatcher
 from dalsegno.engine.executors.progress import Board, read_progress
-from dalsegno.engine.executors.refused import RefusedReport
+from dalsegno.engine.executors.refused import FailRefused
 from dalsegno.engine.executors.reports import UnfitReport, ack_of, read_greeting, read_report
 from dalsegno.engine.executors.sessions import CloseSession, OpenSession, superseded_by
-from dalsegno.engine.executors.streams import Stream, count_down
+from dalsegno.engine.executors.streams import ExecutorStream, count_down
 from dalsegno.engine.metrics import STREAMS
 from dalsegno.engine.settings import Settings
 from dalsegno.rpc import convert, sizes
@@ -64,7 +64,7 @@ class Executors(executor_service_pb2_grpc.ExecutorServiceServicer):
         self._board = Board() if board is None else board
         self._settings = settings
         self._engine_id = engine_id
-        self._streams: dict[str, Stream] = {}
+        self._streams: dict[str, ExecutorStream] = {}
         """By session."""
         self._superseded: dict[str, None] = {}
         """Sessions that newer ones of their executors have replaced: they do not come back."""
@@ -110,7 +110,7 @@ class Executors(executor_service_pb2_grpc.ExecutorServiceServicer):
                 await reading
             self._leave(stream)
 
-    async def _open(self, hello: wire.Hello, peer: str) -> tuple[Stream, wire.ConnectResponse]:
+    async def _open(self, hello: wire.Hello, peer: str) -> tuple[ExecutorStream, wire.ConnectResponse]:
         if self._draining:
             raise Unavailable("the engine is being stopped")
         greeting = read_greeting(hello, peer)
@@ -131,7 +131,7 @@ class Executors(executor_service_pb2_grpc.ExecutorServiceServicer):
         opened = await answered
         for session_id in opened.ended:
             self.session_superseded(session_id, opened.session)
-        stream = Stream(
+        stream = ExecutorStream(
             greeting.session_id,
             greeting.executor_id,
             {name: read_description(text) for name, text in greeting.descriptions.items()},
@@ -142,7 +142,7 @@ class Executors(executor_service_pb2_grpc.ExecutorServiceServicer):
         )
         return stream, self._welcome(opened, stream)
 
-    def _welcome(self, opened: OpenSession, stream: Stream) -> wire.ConnectResponse:
+    def _welcome(self, opened: OpenSession, stream: ExecutorStream) -> wire.ConnectResponse:
         """What the session is told first. Deliveries that do not fit beside the others are cancelled after it."""
         superseded = [
             wire.DeliveryReference(action_execution_id=attempt_id(execution_id, key), delivery=delivery)
@@ -184,7 +184,7 @@ class Executors(executor_service_pb2_grpc.ExecutorServiceServicer):
         if old is not None:
             old.end(SupersededStream("a newer stream of this session has taken this one's place"))
 
-    def _enter(self, stream: Stream) -> None:
+    def _enter(self, stream: ExecutorStream) -> None:
         self._replace(stream.session_id)
         self._streams[stream.session_id] = stream
         self._dispatcher.add_stream(stream)
@@ -192,7 +192,7 @@ class Executors(executor_service_pb2_grpc.ExecutorServiceServicer):
         STREAMS.set(len(self._streams))
         _log.info("executor %s connected, session %s, credit %d", stream.executor_id, stream.session_id, stream.credit)
 
-    def _leave(self, stream: Stream) -> None:
+    def _leave(self, stream: ExecutorStream) -> None:
         self._lose_unsent(stream, stream.close())
         if stream.heard:
             self._heard_last.append(stream.session_id)
@@ -203,7 +203,7 @@ class Executors(executor_service_pb2_grpc.ExecutorServiceServicer):
         STREAMS.set(len(self._streams))
         _log.info("executor %s disconnected, session %s", stream.executor_id, stream.session_id)
 
-    async def _read(self, stream: Stream, requests: Any) -> None:
+    async def _read(self, stream: ExecutorStream, requests: Any) -> None:
         """Take in what the executor says until its side of the stream ends. Raises InvalidRequest."""
         async for request in requests:
             stream.heard = True
@@ -226,7 +226,7 @@ class Executors(executor_service_pb2_grpc.ExecutorServiceServicer):
             elif kind == "hello":
                 raise InvalidRequest.of("hello", "must come once only, as the first message")
 
-    async def _report_all(self, stream: Stream, outcomes: Iterable[wire.TaskDone]) -> None:
+    async def _report_all(self, stream: ExecutorStream, outcomes: Iterable[wire.TaskDone]) -> None:
         for outcome in outcomes:
             self._report(stream, outcome)
             if len(outcome.result) > LARGE:
@@ -234,7 +234,7 @@ class Executors(executor_service_pb2_grpc.ExecutorServiceServicer):
             if stream.is_full:
                 await stream.room()
 
-    def _report(self, stream: Stream, outcome: wire.TaskDone) -> None:
+    def _report(self, stream: ExecutorStream, outcome: wire.TaskDone) -> None:
         unfit: UnfitReport | None = None
         try:
             execution_id, event = read_report(outcome)
@@ -251,7 +251,7 @@ class Executors(executor_service_pb2_grpc.ExecutorServiceServicer):
         # Not the outcome itself, which may be large: the reply is kept until it is stored.
         size = REPORT_BYTES + len(outcome.result) + len(outcome.error)
 
-        def reply(told: Told, error: BaseException | None) -> None:
+        def reply(told: DeliverEvent, error: BaseException | None) -> None:
             if isinstance(error, Unavailable):
                 self._conductor.put(told)
                 return
@@ -269,13 +269,13 @@ class Executors(executor_service_pb2_grpc.ExecutorServiceServicer):
         stream.take_in(size)
         if unfit is not None and unfit.about is not None:
             self._dispatcher.report(stream, *unfit.about)
-            self._conductor.put(RefusedReport(unfit.about, named[1], stream.session_id, unfit.error, reply))
+            self._conductor.put(FailRefused(unfit.about, named[1], stream.session_id, unfit.error, reply))
         else:
             if event.outcome != "running":
                 self._dispatcher.report(stream, execution_id, event.key)
-            self._conductor.put(Told(execution_id, event, reply))
+            self._conductor.put(DeliverEvent(execution_id, event, reply))
 
-    async def _beat(self, stream: Stream) -> None:
+    async def _beat(self, stream: ExecutorStream) -> None:
         while True:
             await asyncio.sleep(self._settings.heartbeat_s)
             now = convert.timestamp(self._conductor.clock.now_s())
@@ -308,7 +308,7 @@ class Executors(executor_service_pb2_grpc.ExecutorServiceServicer):
             lost = DeliveryLost(
                 key=key, delivery=action.delivery, executor_id=stream.executor_id, received=False
             )  # fmt: skip
-            self._conductor.put(Told(execution_id, lost))
+            self._conductor.put(DeliverEvent(execution_id, lost))
 
     def take_heard(self) -> set[str]:
         """The sessions that were heard since this was last asked, or are not read now. From the conductor's thread."""

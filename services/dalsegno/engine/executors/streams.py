@@ -29,7 +29,7 @@ ACK_WITHIN_S = 0.02
 """Nobody waits for an acknowledgement, so a few travel together: a message costs as much as a small batch."""
 
 
-class Stream:
+class ExecutorStream:
     """The conductor's thread owns `credit`; the event loop everything that is written."""
 
     def __init__(

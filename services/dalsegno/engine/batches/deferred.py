@@ -56,7 +56,7 @@ class WorkEvaluator:
         return work.evaluations
 
 
-class Aside:
+class DeferredWorks:
     """The works that wait. On the event loop."""
 
     def __init__(self, give_back: Callable[[Work], None]) -> None:
@@ -78,7 +78,7 @@ class Aside:
         """The work has asked for values: wait until all of them are there."""
         evaluations = work.evaluations
         assert evaluations is not None
-        work.put_aside()
+        work.defer()
         if evaluations.stale_count >= STALE_MAX and work.execution_id:
             self._first.setdefault(work.execution_id, work)
         self._waiting.add(work)
@@ -87,7 +87,7 @@ class Aside:
 
     def postpone(self, work: Work, wait_s: float) -> None:
         """Wait so long, or as long as those that wait already."""
-        work.put_aside()
+        work.defer()
         if not self._postponed:
             asyncio.get_running_loop().call_later(wait_s, self._take_up_postponed)
         self._postponed.append(work)

@@ -1,6 +1,6 @@
 """What the engine is stepping right now, in a file mapped into memory: it survives the process, not the machine.
 
-A mark costs a copy of a few hundred bytes and no call of the system. A page that is not clear at a start tells which
+A mark costs a copy of a few hundred bytes and no call of the system. A note that is not clear at a start tells which
 execution the engine before died in (DESIGN.md section 4).
 """
 
@@ -37,11 +37,11 @@ class Mark:
     event: str
 
 
-class Page:
+class StepNote:
     """One mark at a time. Without a file it is in this process's own memory, and nobody ever reads it."""
 
     def __init__(self, file: int = -1) -> None:
-        """`file`: a descriptor of a file at least as long as a mark. The page keeps it, and its lock, by a copy."""
+        """`file`: a descriptor of a file at least as long as a mark. The note keeps it, and its lock, by a copy."""
         self._memory = mmap.mmap(file, _LAYOUT.size)
         self._marked: tuple[str, str] | None = None
 
@@ -65,24 +65,24 @@ class Page:
         return Mark(execution_id, event) if self._memory[0] else None
 
 
-def open_page(settings: Settings) -> Page:
-    """The engine's page. Where it cannot have a file that warning says so, once, and the engine goes on without."""
-    path = page_path(settings)
+def open_note(settings: Settings) -> StepNote:
+    """The note of the engine. Where it cannot have a file that warning says so, once, and the engine goes on without."""
+    path = note_path(settings)
     if path is None:
-        return Page()
+        return StepNote()
     try:
         with _locked(path) as file:
-            return Page(file)
+            return StepNote(file)
     except OSError as error:
         _log.warning(
             "the engine cannot keep a note of what it steps in %s, so that an execution in whose step it dies is"
             " stepped again without care: %s; make the folder writable for it, or name another with --state-folder",
             *(path, error.strerror or error),
         )
-        return Page()
+        return StepNote()
 
 
-def page_path(settings: Settings) -> Path | None:
+def note_path(settings: Settings) -> Path | None:
     """Beside the SQLite file; for a database server a file in the folder for state, named by store, address and user.
 
     None: the store does not outlive the process.

@@ -10,7 +10,7 @@ import msgspec
 from dalsegno.store.records import JournalEntry, Saved
 from dalsegno.store.rows import (
     Cells,
-    Touched,
+    TouchedRows,
     attempt_origin,
     attempt_state,
     execution_origin,
@@ -23,7 +23,7 @@ from dalsegno.workflow.codec import Texts, encode_changes
 
 
 @dataclass(slots=True)
-class Batch:
+class RowBatch:
     """Rows by table. An added row has all columns; an altered one those that change, then its key."""
 
     added_executions: list[Cells] = field(default_factory=list)
@@ -62,7 +62,7 @@ class Batch:
     def _add_parts(self, saved: Saved) -> None:
         execution = saved.execution
         execution_id, tasks, attempts = execution.id, execution.tasks, execution.attempts
-        touched = Touched(saved.changes)
+        touched = TouchedRows(saved.changes)
         for number in touched.added_tasks:
             task = tasks[number]
             self.added_tasks.append(task_origin(execution_id, task) + task_state(task))
@@ -78,9 +78,9 @@ class Batch:
         self.begun_items += ((execution_id, *place) for place in touched.begun_items)
 
 
-def gather(saved: Sequence[Saved]) -> Batch:
+def gather(saved: Sequence[Saved]) -> RowBatch:
     """All rows of a batch."""
-    batch = Batch()
+    batch = RowBatch()
     for each in saved:
         batch.add(each)
     return batch

@@ -121,7 +121,7 @@ _VALUES: dict[type, Callable[[Any], Iterable[Value]]] = {
 """The values that a change carries, by its kind."""
 
 
-class Workflows:
+class CompiledWorkflows:
     """Compiled workflows and ad-hoc actions by the id of their definition, the least recently used dropped when the
     texts of all are too much longer than the longest: compiled they take many times as much."""
 
@@ -197,10 +197,10 @@ def standalone_workflow(created: ExecutionCreated) -> Workflow:
     return Workflow(name="", tasks={action: task}, starts=(action,))
 
 
-class Copies:
+class ExecutionCache:
     """The copies that are kept, the least recently used dropped when they weigh more than the cache may."""
 
-    def __init__(self, cache_bytes: int, workflows: Workflows) -> None:
+    def __init__(self, cache_bytes: int, workflows: CompiledWorkflows) -> None:
         self.workflows = workflows
         workflows.on_drop.append(self._let_go)
         self._cache_bytes = cache_bytes

@@ -1,4 +1,4 @@
-"""The page: a mark outlives its process, is nobody else's, and is never in the way of the engine."""
+"""The step note: a mark outlives its process, is nobody else's, and is never in the way of the engine."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from dalsegno.engine.batches import page
-from dalsegno.engine.batches.page import Mark, Page, count_death, open_page, page_path
+from dalsegno.engine.batches import step_note
+from dalsegno.engine.batches.step_note import Mark, StepNote, count_death, note_path, open_note
 from dalsegno.engine.settings import Settings
 from dalsegno.store.memory import MemoryStore
 
@@ -24,14 +24,14 @@ def kept_by(folder: Path) -> Settings:
 
 
 def path_of(settings: Settings) -> Path:
-    path = page_path(settings)
+    path = note_path(settings)
     assert path is not None
     return path
 
 
 def test_mark_is_what_was_written_last() -> None:
-    """A page tells the mark that is on it, whatever was there before, and nothing once it is clear."""
-    one = Page()
+    """A note tells the mark that is on it, whatever was there before, and nothing once it is clear."""
+    one = StepNote()
     assert one.read() is None
     one.mark("a-long-execution-id", "task_done")
     one.mark("short", "timer_fired")
@@ -45,13 +45,14 @@ def test_mark_is_what_was_written_last() -> None:
 def test_mark_outlives_its_process(tmp_path: Path) -> None:
     """Nobody writes the file to the disk, and no end of the process is needed for it to be there."""
     dies = (
-        "import os; from dalsegno.engine.batches.page import open_page; from dalsegno.engine.settings import Settings;"
-        f"page = open_page(Settings(database={POSTGRES!r}, state_folder={str(tmp_path)!r}));"
-        "page.mark('e1', 'task_done'); os.kill(os.getpid(), 9)"
+        "import os; from dalsegno.engine.batches.step_note import open_note;"
+        "from dalsegno.engine.settings import Settings;"
+        f"note = open_note(Settings(database={POSTGRES!r}, state_folder={str(tmp_path)!r}));"
+        "note.mark('e1', 'task_done'); os.kill(os.getpid(), 9)"
     )
-    environment = {**os.environ, "PYTHONPATH": str(Path(page.__file__).parents[2])}
+    environment = {**os.environ, "PYTHONPATH": str(Path(step_note.__file__).parents[3])}
     assert subprocess.run([sys.executable, "-c", dies], env=environment, check=False).returncode == -9
-    assert open_page(kept_by(tmp_path)).read() == Mark("e1", "task_done")
+    assert open_note(kept_by(tmp_path)).read() == Mark("e1", "task_done")
 
 
 def test_page_has_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -59,10 +60,10 @@ def test_page_has_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     a store that dies with the process."""
     database = tmp_path / "store.db"
     (tmp_path / "link.db").symlink_to(database)
-    assert page_path(Settings(database=f"sqlite:///{database}")) == tmp_path / "store.db.stepping"
-    assert page_path(Settings(database=f"sqlite:///{tmp_path}/link.db")) == tmp_path / "store.db.stepping"
-    assert page_path(Settings(database="memory://")) is None
-    assert page_path(Settings()) is None
+    assert note_path(Settings(database=f"sqlite:///{database}")) == tmp_path / "store.db.stepping"
+    assert note_path(Settings(database=f"sqlite:///{tmp_path}/link.db")) == tmp_path / "store.db.stepping"
+    assert note_path(Settings(database="memory://")) is None
+    assert note_path(Settings()) is None
     monkeypatch.setattr("tempfile.gettempdir", lambda: "/var/tmp")
     here = path_of(Settings(database=POSTGRES))
     assert (here.parent, here.suffix) == (Path("/var/tmp"), ".stepping")
@@ -73,9 +74,9 @@ def test_page_has_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     names = {here.name, *(path_of(each).name for each in others)}
     assert len(names) == 3
     assert path_of(kept_by(tmp_path)).name == here.name
-    assert page_path(Settings(database=POSTGRES.replace("secret", "changed"))) == here
+    assert note_path(Settings(database=POSTGRES.replace("secret", "changed"))) == here
     monkeypatch.setattr("os.geteuid", lambda: 4711)
-    assert page_path(Settings(database=POSTGRES)) != here
+    assert note_path(Settings(database=POSTGRES)) != here
 
 
 def test_page_is_for_its_user_only(tmp_path: Path) -> None:
@@ -83,16 +84,16 @@ def test_page_is_for_its_user_only(tmp_path: Path) -> None:
     path = path_of(kept_by(tmp_path))
     path.touch(0o666)
     path.chmod(0o666)
-    kept = open_page(kept_by(tmp_path))
+    kept = open_note(kept_by(tmp_path))
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     kept.mark("e1", "load")
     assert b"e1" in path.read_bytes()
 
 
 def test_engine_goes_on_without_a_file(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """A page that another process has, whose folder is not there or open to all, or that is a link: one warning with
-    the reason and the way out, and a page all the same, and nothing written where the link leads."""
-    first = open_page(kept_by(tmp_path))
+    """A note that another process has, whose folder is not there or open to all, or that is a link: one warning with
+    the reason and the way out, and a note all the same, and nothing written where the link leads."""
+    first = open_note(kept_by(tmp_path))
     elsewhere = tmp_path / "elsewhere"
     elsewhere.write_bytes(b"keep me")
     (tmp_path / "links").mkdir()
@@ -110,7 +111,7 @@ def test_engine_goes_on_without_a_file(tmp_path: Path, caplog: pytest.LogCapture
     }
     for folder, reason in expected.items():
         with caplog.at_level(logging.WARNING):
-            without = open_page(kept_by(folder))
+            without = open_note(kept_by(folder))
         (record,) = caplog.records
         assert reason in record.getMessage()
         assert "--state-folder" in record.getMessage()
@@ -126,11 +127,11 @@ def test_folder_of_another_users_link_is_not_followed(tmp_path: Path, monkeypatc
     (tmp_path / "real").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "real")
     settings = kept_by(tmp_path / "link")
-    open_page(settings).mark("e1", "load")
-    assert open_page(kept_by(tmp_path / "real")).read() == Mark("e1", "load")
-    monkeypatch.setattr(page, "_is_trusted", lambda user: False)
+    open_note(settings).mark("e1", "load")
+    assert open_note(kept_by(tmp_path / "real")).read() == Mark("e1", "load")
+    monkeypatch.setattr(step_note, "_is_trusted", lambda user: False)
     path_of(settings).unlink()
-    open_page(settings)
+    open_note(settings)
     assert not path_of(settings).exists()
 
 
