@@ -66,7 +66,7 @@ class StepNote:
 
 
 def open_note(settings: Settings) -> StepNote:
-    """The note of the engine. Where it cannot have a file that warning says so, once, and the engine goes on without."""
+    """Open the note of the engine. Without a file a warning says so, once, and the engine goes on."""
     path = note_path(settings)
     if path is None:
         return StepNote()
