@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import uuid
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
@@ -21,6 +20,11 @@ LABELS_MAX = 64
 REQUESTS_KEPT_S = 24 * 3600.0
 """How long a request and its answer are remembered."""
 
+_UUID_TEXT = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
+_UUID = re.compile(_UUID_TEXT)
+_ID_NUMBER = re.compile(r"[0-9]{1,9}")
+ATTEMPT_ID = re.compile(rf"{_UUID_TEXT}(?:\.[0-9]{{1,9}}){{3}}")
+"""An execution's id followed by the numbers of a task, an item and an attempt."""
 _LABEL = re.compile(r"[A-Za-z0-9._/-]{1,63}")
 _LATEST_S = datetime(9999, 12, 31, tzinfo=UTC).timestamp()
 
@@ -160,18 +164,14 @@ class Fields:
         if not text:
             self.refuse(field, "is missing")
             return text
-        try:
-            usual = str(uuid.UUID(text))
-        except ValueError:
-            usual = ""
-        if usual != text:
+        if not _UUID.fullmatch(text):
             self.refuse(field, f"{text[:64]!r} is not a UUID in the form 01890a5d-ac96-774b-bcce-b302099a8057")
         return text
 
     def numbered_id(self, field: str, text: str, numbers: int) -> tuple[str, tuple[int, ...]]:
         """An execution's id followed by so many numbers: `<execution>.17` or `<execution>.17.3.2`."""
         execution_id, *parts = text.split(".")
-        if len(parts) != numbers or not all(re.fullmatch(r"[0-9]{1,9}", part) for part in parts):
+        if len(parts) != numbers or not all(map(_ID_NUMBER.fullmatch, parts)):
             shape = ".".join(["<execution>", "17", "3", "2"][: numbers + 1])
             self.refuse(field, f"{text[:64]!r} is not of the form {shape}" if text else "is missing")
             return execution_id, (0,) * numbers

@@ -6,7 +6,6 @@ later), or until it ends, is paused, is delegated, or moves to another session. 
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 
 from dalsegno.engine.batches.batch import StagedExecution
@@ -24,16 +23,17 @@ class Occupancy:
     def __init__(self) -> None:
         self._holders: dict[Name, str] = {}
         """The session that runs each attempt."""
-        self._counts: Counter[str] = Counter()
+        self._counts: dict[str, int] = {}
         self._reported: dict[Name, str] = {}
         """What sessions have reported on and the store does not know yet."""
         self._moves: dict[Name, str] = {}
         """What the present batch makes of attempts: the session that runs each, empty for none."""
-        self._change: Counter[str] = Counter()
+        self._change: dict[str, int] = {}
+        """By how much the present batch changes the counts."""
 
     def count(self, session_id: str) -> int:
         """How many attempts the session runs."""
-        return self._counts[session_id] + self._change[session_id]
+        return self._counts.get(session_id, 0) + self._change.get(session_id, 0)
 
     def recount(self, found: Mapping[str, Collection[Name]]) -> None:
         """Replace what these sessions run by what the store says."""
@@ -78,18 +78,19 @@ class Occupancy:
                 self._holders[name] = session_id
             else:
                 self._holders.pop(name, None)
-        self._counts.update(self._change)
+        for session_id, change in self._change.items():
+            self._counts[session_id] = self._counts.get(session_id, 0) + change
         self.roll_back()
 
     def roll_back(self) -> None:
         """Undo what the batch changed: it has failed."""
-        self._moves, self._change = {}, Counter()
+        self._moves, self._change = {}, {}
 
     def forget(self, session_ids: Collection[str]) -> None:
         """Remove sessions that have ended."""
         self.recount({session_id: () for session_id in session_ids})
         for session_id in session_ids:
-            del self._counts[session_id]
+            self._counts.pop(session_id, None)
 
     def _move(self, name: Name, session_id: str) -> None:
         before = self._moves.get(name)
@@ -99,9 +100,9 @@ class Occupancy:
             return
         self._moves[name] = session_id
         if before:
-            self._change[before] -= 1
+            self._change[before] = self._change.get(before, 0) - 1
         if session_id:
-            self._change[session_id] += 1
+            self._change[session_id] = self._change.get(session_id, 0) + 1
 
 
 def _holder(attempt: Attempt) -> str:

@@ -14,7 +14,7 @@ from dalsegno.rpc.sizes import shortened
 from dalsegno.store.descriptions import write_description
 from dalsegno.v1 import executor_service_pb2 as wire
 from dalsegno.workflow.events import TaskDone
-from dalsegno.workflow.identity import AttemptKey
+from dalsegno.workflow.identity import AttemptKey, parse_attempt_id
 from dalsegno.workflow.model import ActionDescription, Parameter
 from dalsegno.workflow.refusals import InvalidRequest, Violation
 from dalsegno.workflow.scope import Constant
@@ -88,6 +88,8 @@ def read_report(told: wire.TaskDone) -> tuple[str, TaskDone]:
 def _read_id(told: wire.TaskDone, wrong: Mapping[str, str]) -> tuple[str, AttemptKey]:
     if "action_execution_id" in wrong:
         raise UnfitReport(f"action_execution_id {wrong['action_execution_id']}")
+    if convert.ATTEMPT_ID.fullmatch(told.action_execution_id):
+        return parse_attempt_id(told.action_execution_id)
     fields = convert.Fields()
     execution_id, numbers = fields.numbered_id("action_execution_id", told.action_execution_id, 3)
     try:

@@ -65,7 +65,8 @@ def resolve(step: Step, name: str, given: Mapping[str, object], scope: View) -> 
         if length:
             raise Unresolved(f"ad-hoc action '{outer}' is based on '{full_name}', which is not known: {_NOBODY}")
         raise HardFailure(f"action '{name}' is not known: {_NOBODY}")
-    found = found.fitting(inputs, environment_defaults(step.execution.environment.data, found.name))
+    if found.others:
+        found = found.fitting(inputs, environment_defaults(step.execution.environment.data, found.name))
     # What is asked of people is shown to them whole; all else executors complete.
     asks = bool(found.answer_key or found.answer_schema)
     inputs = _of_chain(
