@@ -14,7 +14,7 @@ from dalsegno.engine.batches.care import Part
 from dalsegno.engine.batches.handing_out import Outgoing
 from dalsegno.engine.batches.work import Work
 from dalsegno.engine.executors.backlog import Backlog, Entry, Requirement
-from dalsegno.engine.executors.occupancy import Occupancy
+from dalsegno.engine.executors.occupancy import Name, Occupancy
 from dalsegno.engine.executors.sessions import TakeBack
 from dalsegno.engine.executors.streams import ExecutorStream
 from dalsegno.rpc import convert
@@ -45,6 +45,8 @@ class Dispatcher:
         self._occupancy = Occupancy()
         self._picks: list[Entry] = []
         self._news: deque[Callable[[], None]] = deque()
+        self._reported: deque[tuple[Name, str]] = deque()
+        """Attempts and the sessions that have reported on them."""
         self._scan_limit = SCAN_LIMIT
         self._more = False
         self._leaves_some = False
@@ -72,17 +74,19 @@ class Dispatcher:
 
     def report(self, stream: ExecutorStream, execution_id: str, key: AttemptKey) -> None:
         """Its executor has reported on an attempt, and does not run it any more."""
-        self._news.append(lambda: self._occupancy.report((execution_id, key), stream.session_id))
+        self._reported.append(((execution_id, key), stream.session_id))
 
     @property
     def has_news(self) -> bool:
         """Whether waiting attempts may be handed out now: something was told, or the last batch could not take all."""
-        return bool(self._news) or self._more
+        return bool(self._news or self._reported) or self._more
 
     # What the conductor's thread does.
 
     def begin(self) -> bool:
         """Take in what was told. Whether anything of the backlog can now be handed out."""
+        while self._reported:
+            self._occupancy.report(*self._reported.popleft())
         while self._news:
             self._news.popleft()()
         self._more = self._could_give()

@@ -39,6 +39,8 @@ _OUTCOMES: dict[int, str] = {
     wire.TASK_OUTCOME_RUNNING: "running",
 }
 
+_ENDS = (wire.TASK_OUTCOME_SUCCEEDED, wire.TASK_OUTCOME_FAILED, wire.TASK_OUTCOME_CANCELLED)
+
 _VERDICTS: dict[str, wire.AckVerdict.ValueType] = {
     "accepted": wire.ACK_VERDICT_ACCEPTED,
     "duplicate": wire.ACK_VERDICT_DUPLICATE,
@@ -65,7 +67,7 @@ def read_report(told: wire.TaskDone) -> tuple[str, TaskDone]:
     wrong = {violation.subject: violation.description for violation in wrong_fields(told)}
     execution_id, key = _read_id(told, wrong)
     outcome = _OUTCOMES.get(told.outcome, "")
-    faults = list(_faults(told, outcome, wrong))
+    faults = [] if not wrong and _is_plain(told) else list(_faults(told, outcome, wrong))
     result = _read_result(told, wrong, faults)
     if faults:
         reason = "; ".join(faults)
@@ -98,6 +100,16 @@ def _read_id(told: wire.TaskDone, wrong: Mapping[str, str]) -> tuple[str, Attemp
         raise UnfitReport(str(error)) from None
     task, item, attempt = numbers
     return execution_id, (task, item, attempt)
+
+
+def _is_plain(told: wire.TaskDone) -> bool:
+    """Whether an outcome says nothing that `_faults` could find fault with: most are such, and need no closer look."""
+    return (
+        told.outcome in _ENDS
+        and told.delivery > 0
+        and not (told.error or told.alias or told.HasField("progress") or told.HasField("completion_timeout"))
+        and convert.length_s(told.elapsed) >= 0
+    )
 
 
 def _faults(told: wire.TaskDone, outcome: str, wrong: Mapping[str, str]) -> Iterator[str]:
