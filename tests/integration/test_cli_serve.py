@@ -189,14 +189,14 @@ def test_a_taken_address_is_said(tmp_path: Path) -> None:
 
 
 def test_a_database_that_cannot_be_opened_is_said(tmp_path: Path) -> None:
-    """A service that does not stay up ends `serve` with the end of its log."""
+    """A service that ends each time it is started ends `serve` with the end of its log."""
     (tmp_path / "file").write_text("no folder")
     database = f"sqlite:///{tmp_path}/file/x.db"
     free = ("--listen", "127.0.0.1:0", "--engine-listen", "127.0.0.1:0")
     ended = type_command("serve", "--data", tmp_path, *free, "--database", database)
 
     assert ended.returncode == 5
-    assert "does not stay up; its log ends with:" in ended.stderr
+    assert "ends each time it is started; its log ends with:" in ended.stderr
 
 
 def test_pause_resume_and_cancel(tmp_path: Path) -> None:

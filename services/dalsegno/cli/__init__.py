@@ -1,1 +1,1 @@
-"""The command line: a client of the public contract like any other."""
+"""The command line: a client of the public API, without special rights."""

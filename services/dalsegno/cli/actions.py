@@ -1,4 +1,4 @@
-"""`dalsegno action`: which actions there are, running one on its own, completing one from outside."""
+"""`dalsegno action`: list actions, run one without a workflow, complete one from outside."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from dalsegno.cli.values import enum_name
 from dalsegno.v1 import action_service_pb2 as messages
 from dalsegno.v1 import definition_pb2, execution_pb2
 
-app = typer.Typer(no_args_is_help=True, help="List actions, run one on its own, complete one from outside.")
+app = typer.Typer(no_args_is_help=True, help="List actions, run one without a workflow, complete one from outside.")
 
 _EXIT_CODES = {
     execution_pb2.ACTION_STATE_SUCCESS: SUCCESS,
@@ -91,7 +91,7 @@ def run_action(
     request_id: RequestId = "",
     output: Output = Format.TABLE,
 ) -> None:
-    """Run an action that belongs to no workflow, and show its end. Exit code 0: SUCCESS, 1: ERROR, 3: CANCELLED."""
+    """Run an action without a workflow, and show its result. Exit code 0: SUCCESS, 1: ERROR, 3: CANCELLED."""
     request = messages.RunActionRequest(
         namespace=namespace,
         action=name,
@@ -188,18 +188,18 @@ def show(
 @app.command(epilog="example:  dalsegno action complete 0193b5c2-7f3a-7e51-9d0c-5a8f2c1e6b47.3.0.1 --result true")
 def complete(
     action: Annotated[str, typer.Argument(metavar="[ID]", help="Its id, unless --token or --alias is given.")] = "",
-    token: Annotated[str, typer.Option("--token", help="The task token that the action was given.")] = "",
+    token: Annotated[str, typer.Option("--token", help="The task token that the action received.")] = "",
     alias: Annotated[str, typer.Option("--alias", help="The name that it chose when it was delegated.")] = "",
     namespace: Namespace = "",
     result: Annotated[str, typer.Option("--result", metavar="JSON", help="Its result.")] = "",
-    error: Annotated[str, typer.Option("--error", metavar="TEXT", help="It failed, in these words.")] = "",
+    error: Annotated[str, typer.Option("--error", metavar="TEXT", help="It failed, with this message.")] = "",
     cancelled: Annotated[bool, typer.Option("--cancelled", help="It was cancelled.")] = False,
     server: Server = DEFAULT_SERVER,
     comment: Comment = "",
     request_id: RequestId = "",
     output: Output = Format.TABLE,
 ) -> None:
-    """End an action execution from outside; its workflow goes on. Well, unless --error or --cancelled is given."""
+    """End an action execution from outside: SUCCESS, unless --error or --cancelled is given. Its workflow continues."""
     _check_one(action, token, alias)
     request = messages.CompleteActionRequest(
         action_execution_id=action,
@@ -213,22 +213,22 @@ def complete(
         request_id=request_id_or_new(request_id),
     )
     answer = call(server, lambda connection: ask(connection.actions.CompleteAction, request, RETRY_S))
-    _print_moved(output, answer.action_execution)
+    _print_state(output, answer.action_execution)
 
 
 @app.command(epilog="example:  dalsegno action update 0193b5c2-7f3a-7e51-9d0c-5a8f2c1e6b47.3.0.1 --paused")
 def update(
     action: Annotated[str, typer.Argument(metavar="[ID]", help="Its id, unless --token or --alias is given.")] = "",
-    token: Annotated[str, typer.Option("--token", help="The task token that the action was given.")] = "",
+    token: Annotated[str, typer.Option("--token", help="The task token that the action received.")] = "",
     alias: Annotated[str, typer.Option("--alias", help="The name that it chose when it was delegated.")] = "",
     namespace: Namespace = "",
-    paused: Annotated[bool, typer.Option("--paused/--running", help="How it stands now.")] = True,
+    paused: Annotated[bool, typer.Option("--paused/--running", help="Its state now.")] = True,
     server: Server = DEFAULT_SERVER,
     comment: Comment = "",
     request_id: RequestId = "",
     output: Output = Format.TABLE,
 ) -> None:
-    """Tell that an action execution is paused, or runs again, without ending it."""
+    """Report that an action execution is paused or runs again, without ending it."""
     _check_one(action, token, alias)
     request = messages.UpdateActionRequest(
         action_execution_id=action,
@@ -240,11 +240,11 @@ def update(
         request_id=request_id_or_new(request_id),
     )
     answer = call(server, lambda connection: ask(connection.actions.UpdateAction, request, RETRY_S))
-    _print_moved(output, answer.action_execution)
+    _print_state(output, answer.action_execution)
 
 
-def _print_moved(form: Format, action: execution_pb2.ActionExecution) -> None:
-    """Where an action execution is now."""
+def _print_state(form: Format, action: execution_pb2.ActionExecution) -> None:
+    """Print the state of an action execution."""
     if form is Format.TABLE:
         console().print_line(f"{action.id}  {_state(action)}")
     else:
@@ -269,7 +269,7 @@ def _check_one(action: str, token: str, alias: str) -> None:
 async def _wait_for_end(
     connection: Connection, running: execution_pb2.ActionExecution
 ) -> execution_pb2.ActionExecution:
-    """Look again, ever less often, until it has ended: there is no stream for a single action."""
+    """Poll with growing pauses until it has ended: there is no stream for a single action."""
     wait_s = 0.02
     COMMAND.exit_hint = f"{running.id} continues; see it with: dalsegno action show {running.id}"
     while running.state not in _EXIT_CODES:
@@ -291,9 +291,7 @@ def _result(text: str) -> str:
     try:
         return text and encode_json(decode_json(text))
     except ValueError as problem:
-        raise CommandError(
-            f"--result is not JSON: {problem}", "a text needs quotes of its own: --result '\"done\"'"
-        ) from None
+        raise CommandError(f"--result is not JSON: {problem}", "a JSON text has quotes: --result '\"done\"'") from None
 
 
 def _parameters(action: definition_pb2.Action) -> str:

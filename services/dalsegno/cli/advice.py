@@ -1,4 +1,4 @@
-"""What to do next with an execution: after a pause, which of the three kinds it is; after a failure, how to go on."""
+"""What to do next with an execution: which of three kinds a pause is, and how to continue after a failure."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from dalsegno.cli.waits import questions_of
 from dalsegno.v1 import execution_pb2
 
 _NAMED = 3
-"""So many failed tasks are written out in an advice."""
+"""The number of failed tasks that an advice names at most."""
 
 
 class Pause(Enum):
     """Why an execution is PAUSED."""
 
     ASKED = auto()
-    """Somebody asked for it, or its author did: it goes on when it is told to."""
+    """A user or the workflow asked for it: it continues after a resume."""
     FAILED = auto()
-    """Tasks have failed: somebody chooses what becomes of them."""
+    """Tasks have failed: a user chooses how it continues."""
     ANSWER = auto()
-    """An action of its own waits for somebody outside: it goes on by itself when that one has answered."""
+    """One of its actions waits for a third party: it continues when that one has answered."""
 
 
 def pause_of(status: ExecutionStatus) -> Pause | None:
-    """Why it is PAUSED or PAUSING; None when it is not."""
+    """Return why it is PAUSED or PAUSING; None when it is not."""
     execution = status.execution
     if execution.state not in PAUSES:
         return None
@@ -40,7 +40,7 @@ def pause_of(status: ExecutionStatus) -> Pause | None:
 
 
 def advise(status: ExecutionStatus, server: str = DEFAULT_SERVER) -> list[str]:
-    """What a person would do next, most likely first; empty for an execution that runs or has succeeded."""
+    """Return the next steps, the most likely one first; empty for an execution that runs or has succeeded."""
     execution, at = status.execution, at_server(server)
     answers = [_answer(each, at) for each in status.open_questions()[:_NAMED]]
     match pause_of(status):
@@ -50,7 +50,7 @@ def advise(status: ExecutionStatus, server: str = DEFAULT_SERVER) -> list[str]:
             first = word(failed[0]) if failed else "TASK"
             return [
                 f"run what failed again: dalsegno resume {execution.id}{again}{at}",
-                f"or go on after it: dalsegno resume {execution.id} --skip {first} --result JSON{at}",
+                f"or continue after it: dalsegno resume {execution.id} --skip {first} --result JSON{at}",
                 *answers,
             ]
         case Pause.ANSWER if answers:
@@ -59,7 +59,7 @@ def advise(status: ExecutionStatus, server: str = DEFAULT_SERVER) -> list[str]:
             open_ids = [each.id for each in status.actions if each.delegated]
             return [f"complete what it waits for: dalsegno action complete {open_ids[0]} --result JSON{at}"]
         case Pause.ASKED:
-            return [f"let it go on: dalsegno resume {execution.id}{at}", *answers]
+            return [f"continue it: dalsegno resume {execution.id}{at}", *answers]
         case _:
             pass
     if execution.state == execution_pb2.EXECUTION_STATE_ERROR:
@@ -71,7 +71,7 @@ def advise(status: ExecutionStatus, server: str = DEFAULT_SERVER) -> list[str]:
 
 
 def at_server(server: str) -> str:
-    """What names the server in a command, when it has to be named."""
+    """Return the option that names the server in a command; "" if the command finds it without."""
     known = os.environ.get("DALSEGNO_SERVER") or DEFAULT_SERVER
     return "" if server in ("", known) else f" --server {server}"
 

@@ -1,4 +1,4 @@
-"""The words of a command line: options that all commands share, before the command or after it."""
+"""The arguments of the command line: options that all commands share, before or after the command."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _WITH_VALUE = {"--server", "-s", "--namespace", "-n", "--output", "-o", "--time"
 
 
 def move_options(program: object, words: Sequence[str]) -> list[str]:
-    """The words with shared options that stand before the command put right after it: nearer ones win.
+    """Move shared options from before the command to right after it; an option after the command overrides them.
 
     The words are those of `dalsegno --server HOST:PORT workflow list`, without the name of the program.
     """
@@ -36,7 +36,7 @@ def move_options(program: object, words: Sequence[str]) -> list[str]:
 
 
 def _leading(words: Sequence[str]) -> tuple[list[str], list[str]]:
-    """The shared options at the beginning, with their values, and what follows them."""
+    """Return the shared options at the beginning, with their values, and what follows them."""
     count = 0
     while count < len(words):
         name, equals, _ = words[count].partition("=")
@@ -50,12 +50,12 @@ def _leading(words: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def _is_joined(word: str) -> bool:
-    """Whether it is a short option with its value, such as `-ojson`."""
+    """Return whether it is a short option with its value, such as `-ojson`."""
     return word[:2] in _WITH_VALUE and len(word) > 2 and not word.startswith("--")
 
 
 def check_words(words: Sequence[str]) -> None:
-    """Raises CommandError for a word with bytes that are not UTF-8: no message can carry them."""
+    """Raise CommandError for a word with bytes that are not UTF-8: no message can carry them."""
     for word in words:
         try:
             word.encode()
@@ -64,7 +64,7 @@ def check_words(words: Sequence[str]) -> None:
 
 
 def find_form(words: Sequence[str]) -> Format:
-    """The form that `-o` asks for, found without parsing, for what is wrong with the words themselves."""
+    """Return the form that `-o` asks for, found without parsing: errors of parsing are printed in this form."""
     form = Format.TABLE
     for number, word in enumerate(words):
         if word == "--":
@@ -81,7 +81,7 @@ def find_form(words: Sequence[str]) -> Format:
 
 
 def add_shared_options(program: object) -> None:
-    """Give every command that prints results the options that say which part of them, and how times are told; and every
+    """Add to every command that prints results the options for the printed field and the style of times; and to every
     command that talks to a server the one that chooses its context."""
     options = {each.name: each for each in typer.main.get_command(_sharing).params}
     for command in _commands(program):
@@ -110,7 +110,7 @@ def _take_time(value: str) -> None:
 
 
 _sharing = typer.Typer(add_completion=False)
-"""Has only the options that are given to other commands."""
+"""Has only the options that other commands receive."""
 
 
 @_sharing.command()

@@ -1,4 +1,4 @@
-"""An operation on many executions, followed to its end also after broken streams, with a line for each outcome."""
+"""An operation on many executions, followed to its end although streams break, with a line for each outcome."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from dalsegno.v1 import execution_service_pb2 as messages
 
 @dataclass(frozen=True, slots=True)
 class Bulk:
-    """Which executions, and how."""
+    """An operation on many executions."""
 
     verb: str
     """Pause, Resume, Cancel, Rerun or Delete."""
@@ -37,7 +37,7 @@ _REFUSAL_WIDTH = 240
 
 
 async def run_bulk(connection: Connection, each: Any, bulk: Bulk) -> int:
-    """Ask it of each execution that the filter chooses. The exit code: 0 when none refused, else 1."""
+    """Request the operation for each execution that the filter chooses. Return exit code 0, or 1 if one is refused."""
     request = getattr(messages, f"{bulk.verb}ExecutionsRequest")(filter=bulk.filter, each=each, rate=bulk.rate)
     if bulk.older_than is not None:
         request.older_than.CopyFrom(bulk.older_than)
@@ -58,7 +58,7 @@ async def run_bulk(connection: Connection, each: Any, bulk: Bulk) -> int:
 
 
 async def _outcomes(method: Callable[..., Any], request: Any) -> AsyncIterator[operation_pb2.BulkOutcome]:
-    """What became of each, through broken streams."""
+    """Yield the outcome for each execution; a broken stream is opened again."""
     async with Retries() as retries:
         while True:
             try:
@@ -74,7 +74,7 @@ async def _outcomes(method: Callable[..., Any], request: Any) -> AsyncIterator[o
 
 
 def _line(outcome: operation_pb2.BulkOutcome, verb: str) -> str:
-    """What became of one execution."""
+    """Return the line of one outcome."""
     if outcome.HasField("refusal"):
         told = outcome.refusal.message.replace(f"execution {outcome.execution_id}: ", "")
         return f"{outcome.execution_id}  refused: {short(told, _REFUSAL_WIDTH)}"

@@ -1,7 +1,7 @@
-"""What is typed about single tasks of a resume or rerun, to the choices that the contract carries.
+"""Translate the options about single tasks of a resume or rerun to the choices of the API.
 
 With one task in the command its options need no name: `--task fetch --item 3 --item-input '{"url": "..."}'`. With
-several each option says whose it is: `--task fetch --task store --input fetch='{"url": "..."}' --item store=3`.
+several each option names its task: `--task fetch --task store --input fetch='{"url": "..."}' --item store=3`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from dalsegno.v1 import operation_pb2
 
 @dataclass(frozen=True, slots=True)
 class TaskOptions:
-    """The options about tasks as they were typed; each list may be empty."""
+    """The options about tasks as the user typed them; each list may be empty."""
 
     run: Sequence[str] = ()
     skip: Sequence[str] = ()
@@ -29,14 +29,14 @@ class TaskOptions:
     no_reset: Sequence[str] = ()
     child_failed: Sequence[str] = ()
     known: list[str] = field(default_factory=list)
-    """The names of all tasks that are spoken of, in order."""
+    """The names of all tasks in the options, in order."""
 
     def __post_init__(self) -> None:
         self.known.extend(dict.fromkeys([*self.run, *self.skip, *self.leave]))
 
 
 def resume_tasks(options: TaskOptions) -> list[operation_pb2.ResumeTask]:
-    """The choices of a resume. Raises CommandError for an option of no task, and for a task with two choices."""
+    """Return the choices of a resume. Raises CommandError for an option of no task, and for a task with two choices."""
     ways = (("--task", options.run), ("--skip", options.skip), ("--leave", options.leave))
     for name in options.known:
         given = [way for way, names in ways if name in names]
@@ -55,7 +55,7 @@ def resume_tasks(options: TaskOptions) -> list[operation_pb2.ResumeTask]:
 
 
 def rerun_tasks(options: TaskOptions) -> list[operation_pb2.RerunTask]:
-    """The choices of a rerun. Raises CommandError for an option that belongs to no task."""
+    """Return the choices of a rerun. Raises CommandError for an option that belongs to no task."""
     tasks = {name: operation_pb2.RerunTask(task=name) for name in options.known}
     _add_runs(tasks, options)
     return list(tasks.values())
@@ -64,7 +64,7 @@ def rerun_tasks(options: TaskOptions) -> list[operation_pb2.RerunTask]:
 def _add_runs(
     tasks: dict[str, operation_pb2.ResumeTask] | dict[str, operation_pb2.RerunTask], options: TaskOptions
 ) -> None:
-    """The options about how tasks run again."""
+    """Add the options about how tasks run again."""
     owners = options.run or options.known
     for text in options.inputs:
         name, value = _owned(owners, text, "--input")
@@ -84,7 +84,7 @@ def _add_runs(
 
 
 def _owned(owners: Sequence[str], text: str, option: str) -> tuple[str, str]:
-    """Whose option it is, and its value: `value` or `task=value`."""
+    """Return the task of an option and its value; the text is `value` or `task=value`."""
     name, equals, value = text.partition("=")
     if equals and name in owners:
         return name, value
@@ -104,7 +104,7 @@ def _known(
 
 
 def _item_of(text: str, items: Sequence[int]) -> tuple[int, str]:
-    """Whose input it is, and the input: `input`, when there is one item, or `index=input`."""
+    """Return the index of an item and its input; the text is `input` if there is one item, else `index=input`."""
     index, equals, value = text.partition("=")
     if equals and index.strip().isdigit():
         return int(index), value
@@ -123,6 +123,4 @@ def _json(text: str, option: str) -> str:
     try:
         return encode_json(decode_json(text))
     except ValueError as problem:
-        raise CommandError(
-            f"{option} is not JSON: {problem}", f"a text needs quotes of its own: {option} '\"done\"'"
-        ) from None
+        raise CommandError(f"{option} is not JSON: {problem}", f"a JSON text has quotes: {option} '\"done\"'") from None

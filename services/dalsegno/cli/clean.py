@@ -1,4 +1,4 @@
-"""Make text of others safe to print: it cannot move the cursor, hide other text, or start a line.
+"""Make foreign text safe to print: it cannot move the cursor, hide other text, or start a line.
 
 Each character that controls a terminal is replaced by one symbol: ESC by ␛, a line feed within a line by ␊, marks of
 writing direction and characters without a symbol by �.
@@ -18,7 +18,7 @@ _ESCAPED = re.compile(f"[\x7f{''.join(map(chr, _UNSAFE))}]")
 
 
 def visible(text: str) -> str:
-    """The text with its lines and tabs, and with symbols for all other control characters.
+    """Return the text with its lines and tabs, and with symbols for all other control characters.
 
     >>> visible("one\\r\\ntwo\\x1b[2J")
     'one\\ntwo␛[2J'
@@ -27,7 +27,7 @@ def visible(text: str) -> str:
 
 
 def one_line(text: str) -> str:
-    """The text as part of one line.
+    """Return the text as part of one line.
 
     >>> one_line("harbour\\nerror: forged")
     'harbour␊error: forged'
@@ -36,7 +36,7 @@ def one_line(text: str) -> str:
 
 
 def word(name: str) -> str:
-    """A name that can be copied into a shell; NAME for one with characters that a shell interprets.
+    """Return a name that can be copied into a shell; NAME for one with characters that a shell interprets.
 
     >>> word("fetch"), word("x; rm -r /")
     ('fetch', 'NAME')
@@ -54,5 +54,5 @@ def escape(document: str) -> str:
 
 
 def is_plain(text: str) -> bool:
-    """Whether the text needs no escape."""
+    """Return whether the text needs no escape."""
     return _ESCAPED.search(text) is None

@@ -26,14 +26,14 @@ from dalsegno.v1 import (
 )
 
 Suggestion = tuple[str, str]
-"""A word, and what it is."""
+"""A completed argument and its description."""
 
 _WITHIN_S = 1.0
 _SUGGESTED = 200
 
 
 def complete_execution(context: typer.Context, incomplete: str) -> Iterator[Suggestion]:
-    """`@latest`, and the newest executions by the end of their ids; by whole ids when the text begins one."""
+    """Return `@latest` and the newest executions by the end of their ids; by whole ids if the text begins one."""
 
     async def fetch(connection: Connection) -> list[Suggestion]:
         request = execution_service_pb2.ListExecutionsRequest(page_size=_SUGGESTED)
@@ -49,14 +49,14 @@ def complete_execution(context: typer.Context, incomplete: str) -> Iterator[Sugg
 
 
 def complete_state(incomplete: str) -> Iterator[str]:
-    """The states of executions."""
+    """Yield the states of executions."""
     for name in sorted(set(map(execution_state, execution_pb2.ExecutionState.values())) - {"UNSPECIFIED"}):
         if name.startswith(incomplete.upper()):
             yield name
 
 
 def complete_workflow(context: typer.Context, incomplete: str) -> Iterator[Suggestion]:
-    """The names of stored workflows."""
+    """Return the names of stored workflows."""
 
     async def fetch(connection: Connection) -> list[Suggestion]:
         namespace = _setting(context, "namespace")
@@ -69,7 +69,7 @@ def complete_workflow(context: typer.Context, incomplete: str) -> Iterator[Sugge
 
 
 def complete_action(context: typer.Context, incomplete: str) -> Iterator[Suggestion]:
-    """The names of actions that are known."""
+    """Return the names of the server's actions."""
 
     async def fetch(connection: Connection) -> list[Suggestion]:
         request = action_service_pb2.ListActionsRequest(page_size=1_000)
@@ -79,7 +79,7 @@ def complete_action(context: typer.Context, incomplete: str) -> Iterator[Suggest
 
 
 def complete_environment(context: typer.Context, incomplete: str) -> Iterator[Suggestion]:
-    """The names of stored environments."""
+    """Return the names of stored environments."""
 
     async def fetch(connection: Connection) -> list[Suggestion]:
         request = environment_service_pb2.ListEnvironmentsRequest(page_size=_SUGGESTED)
@@ -90,7 +90,7 @@ def complete_environment(context: typer.Context, incomplete: str) -> Iterator[Su
 
 
 def complete_context(incomplete: str) -> Iterator[Suggestion]:
-    """The names of the contexts in your file."""
+    """Yield the names of the contexts in the settings file."""
     try:
         contexts = read_config().contexts
     except CommandError:
@@ -117,7 +117,7 @@ def _suggest(
 
 
 def _setting(context: typer.Context, name: str) -> str:
-    """The value of an option: from the words typed so far, the environment, or the context."""
+    """Return the value of an option: from the arguments typed so far, the environment, or the context."""
     typed = context.params.get(name)
     if typed and (name != "server" or typed != DEFAULT_SERVER):
         return str(typed)

@@ -1,4 +1,4 @@
-"""The way to a server: its address, its services, and retries while it is being restarted."""
+"""The connection to a server: its address, its services, and retries while it restarts."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from dalsegno.v1 import (
 )
 
 DEFAULT_SERVER = "127.0.0.1:7700"
-"""Where `dalsegno serve` listens and every other command looks unless told otherwise."""
+"""The default address of `dalsegno serve` and of every other command."""
 
 CALL_S = 30.0
 
@@ -36,7 +36,7 @@ A = TypeVar("A", bound=Message, covariant=True)
 
 
 class Unary(Protocol[Q, A]):
-    """A method of a stub that takes one message and gives one."""
+    """A method of a stub that takes one message and returns one."""
 
     def __call__(
         self, request: Q, /, *, timeout: float | None = None, metadata: tuple[tuple[str, str], ...] | None = None
@@ -53,7 +53,7 @@ class Connection:
         """Whether the server ends with this command."""
         executions = execution_service_pb2_grpc.ExecutionServiceStub(channel)
         self.references = References(executions.ListExecutions)
-        """Makes whole ids of short ones: in every request, and for commands that need one before."""
+        """Completes short ids, in every request and for commands that need one earlier."""
         self.workflows = workflow_service_pb2_grpc.WorkflowServiceStub(channel)
         self.executions = completed(executions, self.references)
         actions = action_service_pb2_grpc.ActionServiceStub(channel)
@@ -62,7 +62,7 @@ class Connection:
 
 
 def check_address(address: str) -> None:
-    """Raises CommandError for what is not the address of a server."""
+    """Raise CommandError if this is not HOST:PORT."""
     host, _, port = address.rpartition(":")
     is_port = port.isascii() and port.isdigit() and len(port) <= 5 and int(port) <= 65_535
     if not is_port or host.startswith("[") != host.endswith("]"):
@@ -71,7 +71,7 @@ def check_address(address: str) -> None:
 
 @asynccontextmanager
 async def connect(address: str, *, is_private: bool = False) -> AsyncIterator[Connection]:
-    """A connection to the server at `address`, HOST:PORT."""
+    """Yield a connection to the server at `address`, HOST:PORT."""
     check_address(address)
     COMMAND.address = address
     async with open_channel(address) as channel:
@@ -80,7 +80,7 @@ async def connect(address: str, *, is_private: bool = False) -> AsyncIterator[Co
 
 
 def follow_hint(connection: Connection, execution_id: str) -> str:
-    """What becomes of an execution when its watcher leaves, and how to see it again."""
+    """Return what happens to an execution after the command, and how to follow it again."""
     if connection.is_private:
         return f"{execution_id} ends here, with the private server that it ran on"
     server = "" if connection.address == DEFAULT_SERVER else f" --server {connection.address}"
@@ -88,7 +88,7 @@ def follow_hint(connection: Connection, execution_id: str) -> str:
 
 
 async def ask(method: Unary[Q, A], request: Q, retry_s: float = 0.0) -> A:
-    """Call `method`, and again while it is unavailable for `retry_s` seconds, saying so.
+    """Call `method`; while the server is unavailable, retry for `retry_s` seconds and print so.
 
     Only for what may be repeated: reads, and writes with a request id. Raises grpc.aio.AioRpcError.
     """
@@ -116,7 +116,7 @@ _UNKNOWN_OUTCOMES = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEE
 
 
 def _repeat_hint(request: object) -> str:
-    """What somebody should know who leaves a write that nobody has answered; empty for a read."""
+    """Return how to repeat a write that has no answer yet; empty for a read."""
     request_id = getattr(request, "request_id", "")
     if not request_id or getattr(request, "dry_run", False):
         return ""
@@ -124,7 +124,7 @@ def _repeat_hint(request: object) -> str:
 
 
 def actor_metadata() -> tuple[tuple[str, str], ...]:
-    """Says who asks: DALSEGNO_ACTOR, else the name of the user who types; what is not ASCII of it becomes `?`."""
+    """Return the metadata with the caller: DALSEGNO_ACTOR, else the user's name; `?` replaces what is not ASCII."""
     try:
         name = os.environ.get("DALSEGNO_ACTOR") or getpass.getuser()
     except (KeyError, OSError):  # a user without a name, as in some containers
@@ -134,7 +134,7 @@ def actor_metadata() -> tuple[tuple[str, str], ...]:
 
 
 async def is_serving(address: str, within_s: float = 1.0) -> bool:
-    """Whether a server answers at `address` that it is ready for calls."""
+    """Return whether a server answers at `address` that it is ready for calls."""
     async with open_channel(address) as channel:
         health = health_pb2_grpc.HealthStub(channel)
         try:

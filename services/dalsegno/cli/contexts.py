@@ -1,4 +1,4 @@
-"""Contexts: names for servers, kept in a file, each with its namespace.
+"""Contexts: names for servers, stored in a file, each with its namespace.
 
 An option overrides its environment variable, which overrides the context, which overrides the default.
 """
@@ -34,7 +34,7 @@ class Context:
 
     @property
     def settings(self) -> dict[str, str]:
-        """What is set, by the names of the options."""
+        """Return the settings that are not empty, by the names of the options."""
         return {name: value for name, value in asdict(self).items() if value}
 
 
@@ -46,7 +46,7 @@ class Config:
     current: str = ""
 
     def find(self, name: str) -> Context:
-        """Raises CommandError when there is none of this name."""
+        """Return the context of this name. Raises CommandError if there is none."""
         if name not in self.contexts:
             known = ", ".join(self.contexts)
             advice = f"there are {known}" if known else "make one with `dalsegno config set NAME --server HOST:PORT`"
@@ -55,14 +55,14 @@ class Config:
 
 
 def config_file() -> Path:
-    """Where the file is: DALSEGNO_CONFIG, else the XDG folder of settings."""
+    """Return the path of the file: DALSEGNO_CONFIG, else in the XDG folder of settings."""
     if given := os.environ.get(FILE_VARIABLE):
         return Path(given)
     return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "dalsegno" / "config.yaml"
 
 
 def read_config() -> Config:
-    """The content of the file; empty if there is none. Raises CommandError for another kind of file."""
+    """Return the content of the file; empty if there is none. Raises CommandError for an invalid file."""
     file = config_file()
     try:
         data = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
@@ -99,14 +99,14 @@ def write_config(config: Config) -> None:
 
 
 def check_name(name: str) -> str:
-    """The name of a context. Raises CommandError."""
+    """Return the name of a context. Raises CommandError."""
     if not _NAME.fullmatch(name):
         raise CommandError(f"{name!r} cannot be the name of a context", "it has letters, digits and . _ @ - only")
     return name
 
 
 def chosen_name(words: Sequence[str], config: Config) -> str:
-    """The context that `--context` names, else DALSEGNO_CONTEXT, else the file; "" for none."""
+    """Return the context that `--context` names, else DALSEGNO_CONTEXT, else the file; "" for none."""
     for number, word in enumerate(words):
         if word == "--":
             break
@@ -118,7 +118,7 @@ def chosen_name(words: Sequence[str], config: Config) -> str:
 
 
 def take_context(program: object, words: Sequence[str]) -> dict[str, Any]:
-    """The defaults of all commands in the chosen context, in the parser's form. Raises CommandError."""
+    """Return the defaults that the chosen context gives all commands, in the parser's form. Raises CommandError."""
     context = Context()
     if list(words[:1]) != ["config"]:  # a command that repairs the file must work with a broken one
         config = read_config()
@@ -142,4 +142,4 @@ ContextOption = typer.Option(
     show_default=False,
     help="The context with server and namespace (dalsegno config).",
 )
-"""For the help alone: it is read before the words are parsed."""
+"""For the help only: `chosen_name` reads the option before the arguments are parsed."""

@@ -1,4 +1,4 @@
-"""`dalsegno pause|resume|cancel|rerun|context`: what people do to executions, one or, by a filter, many."""
+"""`dalsegno pause|resume|cancel|rerun|context`: operations on one execution or, by a filter, on many."""
 
 from __future__ import annotations
 
@@ -37,10 +37,12 @@ Which = Annotated[
     str, typer.Option("--filter", "-f", metavar="TERMS", help="Instead of one: all that match these terms.")
 ]
 Rate = Annotated[int, typer.Option("--rate", min=0, max=1000, help="With --filter: how many a second at most.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Only tell what would happen.")]
-Wait = Annotated[bool, typer.Option("--wait", "-w", help="Watch it until it is at rest; the exit code tells how.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Only show what would happen.")]
+Wait = Annotated[
+    bool, typer.Option("--wait", "-w", help="Watch it until it is at rest; the exit code shows its state.")
+]
 WaitDelegates = Annotated[
-    bool, typer.Option("--wait-delegates", help="Come to rest only when delegates have been completed.")
+    bool, typer.Option("--wait-delegates", help="Wait until delegated actions have been completed, too.")
 ]
 Tasks = Annotated[list[str] | None, typer.Option("--task", "-t", metavar="TASK", help="Run it again. Repeatable.")]
 TaskInputs = Annotated[
@@ -53,20 +55,24 @@ ItemInputs = Annotated[
     list[str] | None,
     typer.Option("--item-input", metavar="[TASK=][INDEX=]JSON", help="New input of an item. Repeatable."),
 ]
-Reset = Annotated[list[str] | None, typer.Option("--reset", metavar="TASK", help="All items, over a list made anew.")]
-NoReset = Annotated[list[str] | None, typer.Option("--no-reset", metavar="TASK", help="Only the items that failed.")]
+Reset = Annotated[
+    list[str] | None, typer.Option("--reset", metavar="TASK", help="Run all items again, with a new list of items.")
+]
+NoReset = Annotated[
+    list[str] | None, typer.Option("--no-reset", metavar="TASK", help="Run only the items that failed.")
+]
 ChildFailed = Annotated[
     list[str] | None,
-    typer.Option("--child-failed", metavar="TASK", help="Within its sub-workflow only what failed."),
+    typer.Option("--child-failed", metavar="TASK", help="Run only what failed in its sub-workflow."),
 ]
 Variables = Annotated[
-    str, typer.Option("--env", metavar="FILE|JSON", help="Variables laid over the environment from here on.")
+    str, typer.Option("--env", metavar="FILE|JSON", help="Variables to merge into the environment from now on.")
 ]
 
 
 @dataclass(frozen=True, slots=True)
 class Shared:
-    """What every operation is asked with."""
+    """The options that every operation has."""
 
     execution: str
     filter: str
@@ -93,7 +99,7 @@ def pause(
     request_id: RequestId = "",
     output: Output = Format.TABLE,
 ) -> None:
-    """Pause: nothing new starts, and when nothing runs any more it is PAUSED. With --wait exit code 0: PAUSED."""
+    """Pause: nothing new starts; after the last running action it is PAUSED. With --wait exit code 0: PAUSED."""
     shared = Shared(execution, filter, rate, expected_revision, dry_run, wait, server, comment, request_id, output)
     delegates = operation_pb2.DELEGATES_WAIT if wait_delegates else operation_pb2.DELEGATES_UNSPECIFIED
     _operate("Pause", messages.PauseExecutionRequest(delegates=delegates), shared, wanted=PAUSED)
@@ -117,7 +123,7 @@ def resume(
         list[str] | None, typer.Option("--result", metavar="[TASK=]JSON", help="The result of a skipped task.")
     ] = None,
     leave: Annotated[
-        list[str] | None, typer.Option("--leave", metavar="TASK", help="Leave it as it is. Repeatable.")
+        list[str] | None, typer.Option("--leave", metavar="TASK", help="Leave this task unchanged. Repeatable.")
     ] = None,
     reset: Reset = None,
     no_reset: NoReset = None,
@@ -133,13 +139,20 @@ def resume(
     request_id: RequestId = "",
     output: Output = Format.TABLE,
 ) -> None:
-    """Continue what was paused; or, with tasks that failed, run them again, skip them, or leave them."""
+    """Continue a paused execution; run tasks that failed again, skip them, or leave them unchanged."""
     shared = Shared(execution, filter, rate, expected_revision, dry_run, wait, server, comment, request_id, output)
     typed = TaskOptions(
-        run=task or (), skip=skip or (), leave=leave or (), inputs=input or (), items=item or (),
-        item_inputs=item_input or (), results=result or (), reset=reset or (), no_reset=no_reset or (),
+        run=task or (),
+        skip=skip or (),
+        leave=leave or (),
+        inputs=input or (),
+        items=item or (),
+        item_inputs=item_input or (),
+        results=result or (),
+        reset=reset or (),
+        no_reset=no_reset or (),
         child_failed=child_failed or (),
-    )  # fmt: skip
+    )
     request = messages.ResumeExecutionRequest(tasks=resume_tasks(typed), environment_overlay=_object(env))
     _operate("Resume", request, shared)
 
@@ -147,11 +160,13 @@ def resume(
 def cancel(
     execution: OneExecution = "",
     wait_delegates: WaitDelegates = False,
-    terminate: Annotated[bool, typer.Option("--terminate", help="End it at once, by force.")] = False,
+    terminate: Annotated[bool, typer.Option("--terminate", help="End it at once.")] = False,
     state: Annotated[
         str, typer.Option("--state", metavar="STATE", help="With --terminate: CANCELLED, SUCCESS or ERROR.")
     ] = "",
-    message: Annotated[str, typer.Option("--message", help="With --terminate: why, as the execution shows it.")] = "",
+    message: Annotated[
+        str, typer.Option("--message", help="With --terminate: the reason that the execution shows.")
+    ] = "",
     result: Annotated[str, typer.Option("--result", metavar="JSON", help="With --terminate: the output.")] = "",
     filter: Which = "",
     rate: Rate = 0,
@@ -163,7 +178,7 @@ def cancel(
     request_id: RequestId = "",
     output: Output = Format.TABLE,
 ) -> None:
-    """Cancel: nothing new starts, what runs may end, then it is CANCELLED. With --terminate it ends at once."""
+    """Cancel: nothing new starts; after the last running action it is CANCELLED. With --terminate it ends at once."""
     shared = Shared(execution, filter, rate, expected_revision, dry_run, wait, server, comment, request_id, output)
     delegates = operation_pb2.DELEGATES_WAIT if wait_delegates else operation_pb2.DELEGATES_UNSPECIFIED
     request = messages.CancelExecutionRequest(delegates=delegates)
@@ -189,7 +204,7 @@ def rerun(
         list[str] | None, typer.Option("--tasks", "--task", "-t", metavar="TASK", help="Begin at these tasks.")
     ] = None,
     failed: Annotated[bool, typer.Option("--failed", help="Begin at all tasks that failed.")] = False,
-    latest: Annotated[bool, typer.Option("--latest", help="From the beginning: on the newest version.")] = False,
+    latest: Annotated[bool, typer.Option("--latest", help="From the beginning: use the newest version.")] = False,
     input: TaskInputs = None,
     item: Items = None,
     item_input: ItemInputs = None,
@@ -207,7 +222,7 @@ def rerun(
     request_id: RequestId = "",
     output: Output = Format.TABLE,
 ) -> None:
-    """Run again: tasks of it, or what failed; else all of it, as a new execution (--input: laid over its input)."""
+    """Run tasks again, or what failed; else the whole execution as a new one (--input: merged into its input)."""
     execution, *more = [*([""] if filter else []), *(words or ())] or [""]
     names = [*(tasks or ()), *more]
     if more and not tasks:
@@ -225,9 +240,14 @@ def rerun(
     else:
         request.start_from = operation_pb2.RERUN_FROM_TASKS
     typed = TaskOptions(
-        run=names, inputs=input or (), items=item or (), item_inputs=item_input or (), reset=reset or (),
-        no_reset=no_reset or (), child_failed=child_failed or (),
-    )  # fmt: skip
+        run=names,
+        inputs=input or (),
+        items=item or (),
+        item_inputs=item_input or (),
+        reset=reset or (),
+        no_reset=no_reset or (),
+        child_failed=child_failed or (),
+    )
     request.tasks.extend(rerun_tasks(typed))
     _operate("Rerun", request, shared)
 
@@ -241,8 +261,12 @@ def context(
         list[str] | None,
         typer.Option("--set", "-i", metavar="KEY=VALUE", help="A new value, read as by `start -i`. Repeatable."),
     ] = None,
-    unset: Annotated[list[str] | None, typer.Option("--unset", metavar="KEY", help="Take it away. Repeatable.")] = None,
-    task: Annotated[str, typer.Option("--task", "-t", help="What this ended task published; else variables.")] = "",
+    unset: Annotated[
+        list[str] | None, typer.Option("--unset", metavar="KEY", help="Remove this value. Repeatable.")
+    ] = None,
+    task: Annotated[
+        str, typer.Option("--task", "-t", help="Edit what this ended task published; else variables.")
+    ] = "",
     expected_revision: Expected = 0,
     dry_run: DryRun = False,
     server: Server = DEFAULT_SERVER,
@@ -250,7 +274,7 @@ def context(
     request_id: RequestId = "",
     output: Output = Format.TABLE,
 ) -> None:
-    """Edit what later tasks of a paused or completed execution will see."""
+    """Edit the values that later tasks of a paused or completed execution read."""
     values = read_input(pairs or (), "")
     request = messages.UpdateContextRequest(task=task, set=encode_json(values) if values else "", unset=unset or ())
     shared = Shared(execution, "", 0, expected_revision, dry_run, False, server, comment, request_id, output)
@@ -258,9 +282,9 @@ def context(
 
 
 def _operate(verb: str, request: Any, shared: Shared, *, wanted: int = SUCCESS) -> None:
-    """Ask for the operation, on one execution or on many, and say what became of it.
+    """Request the operation for one execution or for many, and print its outcome.
 
-    `wanted`: the exit code of the end that the operation asks for: waiting for it, that is a success.
+    `wanted`: the exit code of the state that the operation asks for; with --wait it counts as success.
     """
     if bool(shared.execution) == bool(shared.filter):
         raise CommandError("give either the id of an execution or a --filter", "`dalsegno list` shows ids")
@@ -286,12 +310,12 @@ async def _operate_on_one(connection: Connection, verb: str, request: Any, share
         console(error=True).print_line(f"stays PAUSED: {left_paused_line(left)}: choose how it continues")
         print_note(f"dalsegno resume {left.execution_id} --task TASK, or --skip TASK --result JSON")
     if not shared.wait:
-        print_moved(shared.output, execution)
+        print_state(shared.output, execution)
         return SUCCESS
     out = console(error=shared.output is not Format.TABLE)
     await watch_to_rest(connection, execution.id, out, stop_at_pause=True)
     execution = await read_execution(connection, execution.id)
-    print_moved(shared.output, execution)
+    print_state(shared.output, execution)
     if shared.output is Format.TABLE:
         for line in advise(await read_status(connection, execution), shared.server):
             print_note(line)
@@ -299,8 +323,8 @@ async def _operate_on_one(connection: Connection, verb: str, request: Any, share
     return SUCCESS if code == wanted else code or ERROR
 
 
-def print_moved(form: Format, execution: execution_pb2.Execution) -> None:
-    """Where an execution is now."""
+def print_state(form: Format, execution: execution_pb2.Execution) -> None:
+    """Print the state of an execution and what it waits for."""
     if form is Format.TABLE:
         awaited = ", ".join(each.removeprefix(f"{execution.id}.") for each in execution.waiting_for)
         more = f", and {execution.further_waiting_for} more" if execution.further_waiting_for else ""
@@ -328,9 +352,7 @@ def _json(text: str, option: str) -> str:
     try:
         return text and encode_json(decode_json(text))
     except ValueError as problem:
-        raise CommandError(
-            f"{option} is not JSON: {problem}", f"a text needs quotes of its own: {option} '\"done\"'"
-        ) from None
+        raise CommandError(f"{option} is not JSON: {problem}", f"a JSON text has quotes: {option} '\"done\"'") from None
 
 
 def register(app: typer.Typer) -> None:

@@ -28,7 +28,7 @@ def delete(
         typer.Argument(metavar="[EXECUTION…]", help=f"Each {REFERENCE}.", autocompletion=complete_execution),
     ] = None,
     filter: Annotated[
-        str, typer.Option("--filter", "-f", metavar="TERMS", help="Instead of these: all that match these terms.")
+        str, typer.Option("--filter", "-f", metavar="TERMS", help="Instead of ids: all that match these terms.")
     ] = "",
     states: States = None,
     workflows: OfWorkflow = None,
@@ -52,7 +52,7 @@ def delete(
     if is_many == bool(executions):
         raise CommandError(
             "give either ids of executions, or --filter, --state, --workflow, --label or --older-than",
-            "with --dry-run it only tells which would be deleted",
+            "with --dry-run it only lists what would be deleted",
         )
     each = messages.DeleteExecutionRequest(
         comment=comment, dry_run=dry_run, request_id=request_id_or_new(request_id if is_many else "")
@@ -72,7 +72,7 @@ def delete(
 
 
 def read_age(text: str) -> Duration:
-    """An age such as 1d12h. Raises CommandError.
+    """Return the duration of an age such as 1d12h. Raises CommandError.
 
     >>> read_age("1d12h").seconds
     129600

@@ -1,4 +1,4 @@
-"""`dalsegno demo`: the main job from nothing, on this machine, in a few seconds."""
+"""`dalsegno demo`: run an example workflow on this machine, in a few seconds."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ EXAMPLE = "fan_out"
 
 
 def demo() -> None:
-    """See a workflow run from nothing: a server of its own, HTTP endpoints of its own, a fan-out with a join.
+    """Run an example, a fan-out with a join, with a private server and private HTTP endpoints.
 
     Exit code 0: it ended in SUCCESS.
     """
@@ -27,7 +27,7 @@ def demo() -> None:
 
 
 async def _demo() -> int:
-    # Not above: aiohttp takes longer to import than all else, and no other command needs it.
+    # Imported here: aiohttp takes longer to import than everything else, and no other command needs it.
     from dalsegno.cli.endpoints import serve_endpoints
 
     async with serve_endpoints(choose_address("127.0.0.1:0", "--listen")) as url:

@@ -1,4 +1,4 @@
-"""The definitions that a command names: files, folders of them, standard input; and checking them without a server."""
+"""Read the definitions that a command names (files, folders, standard input), and check them without a server."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from dalsegno.v1 import workflow_service_pb2 as wire
 SUFFIXES = (".yaml", ".yml")
 DOCUMENT_BYTES_MAX = 4_000_000
 DOCUMENTS_BYTES_MAX = 15_000_000
-"""What a server takes: of one document, and of all in one request."""
+"""The limits of a server: for one document, and for all in one request."""
 _NAMED = 5
-"""So many sizes are written out."""
+"""The number of sizes that an error lists at most."""
 
 
 def read_documents(paths: Iterable[Path], name: str = "") -> list[wire.DefinitionDocument]:
     """Read every file of the paths; a folder means all YAML files in it and below, without hidden ones.
 
-    `name` is for the only file. Raises CommandError for what cannot be read, for nothing and for too much.
+    `name` is for the only file. Raises CommandError if a file cannot be read, there is none, or they are too large.
     """
     files = list(dict.fromkeys(file for path in paths for file in _files_of(path)))
     if name and len(files) > 1:
@@ -51,7 +51,7 @@ def _walk(folder: Path) -> Iterator[Path]:
 
 
 def _check_sizes(documents: Iterable[wire.DefinitionDocument]) -> None:
-    """Raises CommandError, with the largest sizes, for more than a server takes."""
+    """Raise CommandError with the largest sizes if the documents exceed the limits of a server."""
     sizes = sorted(((len(each.text.encode()), each.file) for each in documents), reverse=True)
     told = "".join(f"\n  {size:>12,}  {file}" for size, file in sizes[:_NAMED])
     if len(sizes) > _NAMED:
@@ -60,7 +60,7 @@ def _check_sizes(documents: Iterable[wire.DefinitionDocument]) -> None:
     if sizes[0][0] > DOCUMENT_BYTES_MAX:
         raise CommandError(
             f"a definition has at most {DOCUMENT_BYTES_MAX:,} bytes; nothing was sent:{told}",
-            "make it smaller: put parts of it into sub-workflows of their own",
+            "make it smaller: move parts of it to sub-workflows",
         )
     total = sum(size for size, _ in sizes)
     if total > DOCUMENTS_BYTES_MAX:

@@ -1,4 +1,4 @@
-"""What an operation would do, drawn as a tree."""
+"""Print the effect of an operation (a dry run) as a tree."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from dalsegno.v1 import execution_pb2
 
 _LISTS = (
     ("starts", "would start", "cyan"),
-    ("reverts", "would be undone", "yellow"),
-    ("superseded", "would be put aside", "yellow"),
+    ("reverts", "would be reverted", "yellow"),
+    ("superseded", "would be superseded", "yellow"),
     ("joins_waiting", "joins that would wait", "dim"),
     ("subsumed", "left out", "dim"),
     ("kept", "kept", "green"),
 )
 _REASON_WIDTH = 200
 _SHOWN = 30
-"""So many entries of a list are drawn; of the others it is said how many they are."""
+"""The number of entries of a list that are drawn; the others are counted."""
 
 
 def print_dry_run(form: Format, dry_run: execution_pb2.DryRun, name: str) -> None:
-    """The tree to people, the message itself to programs."""
+    """Print the tree for people, or the message for programs."""
     if form is Format.TABLE and not PRINTING.key:
         console().print(draw_dry_run(dry_run, name))
     else:
@@ -36,7 +36,7 @@ def print_dry_run(form: Format, dry_run: execution_pb2.DryRun, name: str) -> Non
 
 
 def draw_dry_run(dry_run: execution_pb2.DryRun, name: str) -> Tree:
-    """The tree of one execution, with its children below."""
+    """Return the tree of one execution, with its children below."""
     state = enum_name(execution_pb2.ExecutionState.Name(dry_run.state), "ExecutionState")
     style = STYLES.get(state, "")
     tree = Tree(Text.assemble((one_line(name), "bold"), "  would be ", (state, style)), guide_style="dim")
@@ -55,7 +55,7 @@ def draw_dry_run(dry_run: execution_pb2.DryRun, name: str) -> Tree:
                 branch.add(draw_dry_run(child.effect, told))
             else:
                 branch.add(Text(one_line(told)))
-        _say_hidden(branch, len(dry_run.children) + dry_run.further.get("children", 0))
+        _add_hidden(branch, len(dry_run.children) + dry_run.further.get("children", 0))
     return tree
 
 
@@ -65,16 +65,16 @@ def _add(tree: Tree, title: str, style: str, lines: Sequence[str], further: int)
     branch = tree.add(Text(title, style=style))
     for line in lines[:_SHOWN]:
         branch.add(Text(one_line(line)))
-    _say_hidden(branch, len(lines) + further)
+    _add_hidden(branch, len(lines) + further)
 
 
-def _say_hidden(branch: Tree, count: int) -> None:
+def _add_hidden(branch: Tree, count: int) -> None:
     if count > _SHOWN:
         branch.add(Text(f"… and {count - _SHOWN} more", style="dim"))
 
 
 def left_paused_line(left: execution_pb2.LeftPaused) -> str:
-    """A sub-workflow that a resume leaves PAUSED, and why."""
+    """Return the line of a sub-workflow that a resume leaves PAUSED, with the reason."""
     hidden = max(0, len(left.tasks) - _SHOWN) + left.further_tasks
     more = f" and {hidden} more" if hidden else ""
     return f"{left.workflow} {left.execution_id} (failed: {', '.join(left.tasks[:_SHOWN])}{more})"
@@ -89,7 +89,7 @@ def _task_line(task: execution_pb2.DryRunTask) -> str:
 
 
 def _spans(indexes: Sequence[int]) -> str:
-    """Indexes as people write them.
+    """Return indexes as ranges.
 
     >>> _spans([0, 1, 2, 5, 7, 8])
     '0-2, 5, 7-8'

@@ -1,4 +1,4 @@
-"""The HTTP endpoints that the examples call: a few cities that do not exist, their weather and their umbrellas."""
+"""The HTTP endpoints that the examples call: a few fictional cities, their weather and their umbrellas."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _FAILURES_IN_A_ROW = 2
 
 @asynccontextmanager
 async def serve_endpoints(address: str) -> AsyncIterator[str]:
-    """Serve at HOST:PORT while the block runs; gives the URL that all paths begin with."""
+    """Serve at HOST:PORT while the block runs; yield the URL that all paths begin with."""
     application = web.Application()
     application.add_routes(
         [
@@ -42,7 +42,7 @@ async def serve_endpoints(address: str) -> AsyncIterator[str]:
             web.post("/reports", _take_report),
         ]
     )
-    # The lines of its requests would run through the picture that the same terminal shows.
+    # Not the default logger: its lines would damage the tree that the same terminal shows.
     runner = web.AppRunner(application, access_log=logging.getLogger("dalsegno.endpoints"))
     await runner.setup()
     try:
@@ -74,7 +74,7 @@ def _flaky_rate() -> Callable[[web.Request], Awaitable[web.Response]]:
     requests = count()
 
     async def tell_rate(request: web.Request) -> web.Response:
-        """Two requests in a row fail, the third is answered: what a retry is for."""
+        """Fail two requests in a row, answer the third: an example for retries."""
         if next(requests) % (_FAILURES_IN_A_ROW + 1) < _FAILURES_IN_A_ROW:
             raise web.HTTPServiceUnavailable(text="the exchange is closed for a moment")
         return web.json_response({"crowns_per_umbrella": 7.5})

@@ -29,7 +29,7 @@ from dalsegno.cli.screen import console
 from dalsegno.cli.times import clock
 from dalsegno.v1 import environment_service_pb2 as messages
 
-app = typer.Typer(no_args_is_help=True, help="Keep named sets of values that executions read at their start.")
+app = typer.Typer(no_args_is_help=True, help="Store named sets of values that executions read at their start.")
 
 Name = Annotated[
     str, typer.Argument(metavar="NAME", help="The name of the environment.", autocompletion=complete_environment)
@@ -52,7 +52,7 @@ def put(
     request_id: RequestId = "",
     output: Output = Format.TABLE,
 ) -> None:
-    """Create an environment, or replace it whole."""
+    """Create an environment, or replace all its values."""
     request = messages.PutEnvironmentRequest(
         namespace=namespace,
         name=name,

@@ -17,7 +17,7 @@ from dalsegno.cli.screen import console
 from dalsegno.cli.supervisor import choose_address
 
 DEFAULT_ENDPOINTS = "127.0.0.1:8480"
-"""Where `dalsegno examples endpoints` listens and where the examples look unless told otherwise."""
+"""The default address of `dalsegno examples endpoints` and of the calls in the examples."""
 
 app = typer.Typer(help="List, show and copy example workflows, and serve what they call.")
 
@@ -25,7 +25,7 @@ Name = Annotated[str, typer.Argument(metavar="NAME", help="The name of the examp
 
 
 def find_examples() -> dict[str, Traversable]:
-    """The examples by name: Mistral's by theirs, Orquesta's by theirs with `orquesta/` before it."""
+    """Return the examples by name; the names of those in Orquesta begin with `orquesta/`."""
     found: dict[str, Traversable] = {}
     for folder, prefix in (("mistral", ""), ("orquesta", "orquesta/")):
         there = [each for each in (files("dalsegno.examples") / folder).iterdir() if each.name.endswith(".yaml")]
@@ -34,7 +34,7 @@ def find_examples() -> dict[str, Traversable]:
 
 
 def read_example(name: str) -> str:
-    """The text of an example. Raises CommandError when there is none of that name."""
+    """Return the text of an example. Raises CommandError when there is none of that name."""
     found = find_examples()
     name = name.removesuffix(".yaml")
     if name not in found:
@@ -43,7 +43,7 @@ def read_example(name: str) -> str:
 
 
 def summary_of(text: str) -> str:
-    """What an example shows: the first line of the comment that it begins with."""
+    """Return what an example shows: the first line of the comment that it begins with."""
     return text.partition("\n")[0].lstrip("# ").strip()
 
 
@@ -59,7 +59,7 @@ def list_examples() -> None:
     """List the examples."""
     rows = [(name, summary_of(each.read_text(encoding="utf-8"))) for name, each in find_examples().items()]
     print_rows(Format.TABLE, [], ("EXAMPLE", "WHAT IT SHOWS"), rows)
-    print_note("read one with `dalsegno examples show NAME`, take them all with `dalsegno examples copy`")
+    print_note("read one with `dalsegno examples show NAME`, copy all with `dalsegno examples copy`")
 
 
 @app.command(epilog="example:  dalsegno examples show fan_out")
@@ -70,8 +70,8 @@ def show(name: Name) -> None:
 
 @app.command(epilog="example:  dalsegno examples copy fan_out ./workflows")
 def copy(
-    name: Annotated[str, typer.Argument(metavar="[NAME]", help="The example; all of them unless given.")] = "",
-    folder: Annotated[Path, typer.Argument(metavar="[DIR]", help="Where to.")] = Path(),
+    name: Annotated[str, typer.Argument(metavar="[NAME]", help="The example; default: all.")] = "",
+    folder: Annotated[Path, typer.Argument(metavar="[DIR]", help="The folder to copy to.")] = Path(),
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that are there.")] = False,
 ) -> None:
     """Copy one example, or all, to a folder."""
@@ -79,7 +79,7 @@ def copy(
     texts = {folder / f"{each}.yaml": read_example(each) for each in names}
     there = [str(path) for path in texts if path.exists()]
     if there and not overwrite:
-        raise CommandError(f"there already: {', '.join(there)}", "replace with --overwrite, or name another folder")
+        raise CommandError(f"these files exist: {', '.join(there)}", "replace with --overwrite, or name another folder")
     for path, text in texts.items():
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
@@ -89,12 +89,12 @@ def copy(
 @app.command(epilog="example:  dalsegno examples endpoints")
 def endpoints(
     listen: Annotated[
-        str, typer.Option("--listen", metavar="HOST:PORT", help="Where; port 0: a free one.")
+        str, typer.Option("--listen", metavar="HOST:PORT", help="The address to listen on; port 0: a free one.")
     ] = DEFAULT_ENDPOINTS,
 ) -> None:
-    """Serve the HTTP endpoints that the examples call, about a few cities that do not exist, until Ctrl-C."""
+    """Serve the HTTP endpoints that the examples call, until Ctrl-C."""
 
-    # Not above: aiohttp takes longer to import than all else, and no other command needs it.
+    # Imported here: aiohttp takes longer to import than everything else, and no other command needs it.
     from dalsegno.cli.endpoints import serve_endpoints
 
     async def serve() -> None:

@@ -33,23 +33,23 @@ _ENDED_ATTEMPTS = {
 
 
 def task_state(state: execution_pb2.TaskState.ValueType) -> str:
-    """The name of a task's state as people read it."""
+    """Return the name of a task's state without its prefix."""
     return enum_name(execution_pb2.TaskState.Name(state), "TaskState")
 
 
 def execution_state(state: execution_pb2.ExecutionState.ValueType) -> str:
-    """The name of an execution's state as people read it."""
+    """Return the name of an execution's state without its prefix."""
     return enum_name(execution_pb2.ExecutionState.Name(state), "ExecutionState")
 
 
 def seconds_of(time: Timestamp) -> float:
-    """A moment in seconds since 1970; 0 for none."""
+    """Return a moment in seconds since 1970; 0 for none."""
     return time.seconds + time.nanos / 1e9
 
 
 @dataclass(slots=True)
 class Child:
-    """The execution of a sub-workflow, as its parent knows it."""
+    """The execution of a sub-workflow, as the changes of its parent describe it."""
 
     execution_id: str
     state: str = "RUNNING"
@@ -66,7 +66,7 @@ class OpenAttempt:
     delegated: bool = False
     questions: list[Question] = field(default_factory=list)
     progress: str = ""
-    """How far it says that it has come."""
+    """The progress that it reported last."""
 
 
 @dataclass(slots=True)
@@ -80,7 +80,7 @@ class Task:
     runs: str = ""
     """The action or the workflow that it runs."""
     items: int = -1
-    """How many items it has; -1: it is no with-items task."""
+    """The number of its items; -1: it is not a with-items task."""
     succeeded: int = 0
     failed: int = 0
     attempt: int = 1
@@ -88,15 +88,15 @@ class Task:
     ended_s: float = 0.0
     superseded: bool = False
     children: dict[tuple[int, int], Child] = field(default_factory=dict)
-    """The executions of its sub-workflow by item and attempt, in their order; attempt 0: it was not told which."""
+    """The executions of its sub-workflow by item and attempt, in their order; attempt 0: it is unknown."""
     open: dict[tuple[int, int], OpenAttempt] = field(default_factory=dict)
     """Its actions that have not ended, by item and attempt."""
     told: Waiting = field(default_factory=Waiting)
-    """What it waits for, as the server told of the task itself."""
+    """What it waits for, as far as the server reported it for the task itself."""
     ready_since_s: float = 0.0
 
     def move(self, state: str, info: str, at_s: float, next_at: Timestamp | None = None) -> None:
-        """Take up a new state, with the moment at which it did."""
+        """Set a new state, and the time since when it has it."""
         self.state, self.info = state, info
         if state == "RUNNING" and not self.started_s:
             self.started_s = at_s
@@ -104,7 +104,7 @@ class Task:
         self.told = Waiting(next_at=next_at, has_begun=bool(self.runs), has_failed=bool(info))
 
     def begin(self, begun: change_pb2.AttemptsBegun) -> None:
-        """Take up a round of attempts. Of items that run again those that failed are taken to be first."""
+        """Begin a round of attempts. Items that run again are counted as failed ones first."""
         self.attempt = begun.attempt
         if begun.only:
             failed = min(self.failed, len(begun.only))
@@ -116,7 +116,7 @@ class Task:
 
     @property
     def progress(self) -> str:
-        """The progress of its open actions: of several items the first one's, and how many others report."""
+        """Return the progress of its first open item, and how many other items report one."""
         telling = [(place, each.progress) for place, each in self.open.items() if each.progress]
         if not telling:
             return ""
@@ -125,7 +125,7 @@ class Task:
         return f"{which}{told}" + (f" (and {len(telling) - 1} more)" if len(telling) > 1 else "")
 
     def waiting(self, execution_id: str, at_s: float) -> Waiting:
-        """What it waits for at this time of the server."""
+        """Return what it waits for at this time of the server."""
         found = Waiting(
             next_at=self.told.next_at if self.state == "RUNNING_DELAYED" else None,
             has_begun=self.told.has_begun,
@@ -151,7 +151,7 @@ class Task:
 
 
 UNSERVED_S = 2.0
-"""After so long an action that no executor has taken is said to wait for one."""
+"""The time after which an action without an executor is shown as waiting for one."""
 
 
 @dataclass(slots=True)
@@ -169,23 +169,23 @@ class ExecutionView:
     tasks: dict[int, Task] = field(default_factory=dict)
     waiting_for: list[str] = field(default_factory=list)
     further_waiting_for: int = 0
-    """How many it waits for beside those that are told."""
+    """How many more it waits for than are listed."""
     is_quiet: bool = False
     """Whether nothing has happened for a while."""
 
     @property
     def ended(self) -> bool:
-        """Whether it is completed."""
+        """Return whether it is completed."""
         return self.state in ENDED_EXECUTIONS
 
     @property
     def has_open_tasks(self) -> bool:
-        """Whether there are tasks that have not ended."""
+        """Return whether there are tasks that have not ended."""
         return not self.ended and any(task.state not in ENDED_TASKS for task in self.tasks.values())
 
     @property
     def awaited(self) -> list[str]:
-        """What it waits for while it comes to rest, as people read it: attempts by their task, children by their id."""
+        """Return what it waits for while it is PAUSING or CANCELLING: attempts by task, children by id."""
         more = [f"and {self.further_waiting_for} more"] if self.further_waiting_for else []
         return [*(self._awaited(each) for each in self.waiting_for), *more]
 
@@ -217,7 +217,7 @@ class ExecutionView:
             case "action_progress":
                 for told in message.action_progress.tasks:
                     self._take_progress(told)
-            case _:  # something newer than this program
+            case _:  # content that this program does not know
                 pass
 
     def _await(
@@ -297,7 +297,7 @@ class ExecutionView:
                 self._add_attempt(change.attempt_added)
             case "attempt_moved":
                 self._move_attempt(change.attempt_moved)
-            case _:  # what the view does not show
+            case _:  # a change that the view does not show
                 pass
 
     def _add_attempt(self, added: change_pb2.AttemptAdded) -> None:

@@ -60,7 +60,7 @@ from dalsegno.v1.execution_pb2 import ActionExecution
 
 INFO_WIDTH = 2_000
 WAITS_READ = 200
-"""Of so many executions it is asked what they wait for."""
+"""The number of executions for which a list reads what they wait for."""
 _WAITS_TOLD = 3
 
 ExecutionId = Annotated[
@@ -80,7 +80,7 @@ def start(
     environment: Environment = "",
     labels: Labels = None,
     description: Annotated[str, typer.Option("--description", help="What it is for.")] = "",
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only tell what would happen.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would happen.")] = False,
     server: Server = DEFAULT_SERVER,
     namespace: Namespace = "",
     comment: Comment = "",
@@ -168,7 +168,7 @@ def list_executions(
 
 
 def show(execution: ExecutionId, server: Server = DEFAULT_SERVER, output: Output = Format.TABLE) -> None:
-    """Show how an execution stands, what it waits for, and its input and output."""
+    """Show the state of an execution, what it waits for, its input and its output."""
 
     async def read(connection: Connection) -> ExecutionStatus:
         if output is not Format.TABLE or PRINTING.key:
@@ -184,7 +184,7 @@ def show(execution: ExecutionId, server: Server = DEFAULT_SERVER, output: Output
 
 def watch(
     execution: ExecutionId,
-    keep_open: Annotated[bool, typer.Option("--keep-open", help="Go on when it is at rest: until Ctrl-C.")] = False,
+    keep_open: Annotated[bool, typer.Option("--keep-open", help="Continue after it is at rest, until Ctrl-C.")] = False,
     stop_at_pause: Annotated[
         bool, typer.Option("--stop-at-pause", help="End when it is PAUSED (exit code 4).")
     ] = False,
@@ -233,7 +233,7 @@ def history(
     server: Server = DEFAULT_SERVER,
     output: Output = Format.TABLE,
 ) -> None:
-    """List everything that happened to an execution, in order: its journal."""
+    """List all changes of an execution, in order: its journal."""
 
     async def fetch(connection: Connection) -> list[change_pb2.Change]:
         return await read_pages(
@@ -250,7 +250,7 @@ def history(
 
     found = call(server, fetch)
     rows, said = [], ""
-    for each in found:  # who asked for it, and why, stands in the first line of what came of it
+    for each in found:  # the caller and the comment are in the first of the changes that a request makes
         asked = why(each.comment, each.actor)
         told = (reason(detail_of(each), INFO_WIDTH), "" if asked == said else short(asked, INFO_WIDTH))
         said = asked
@@ -279,7 +279,7 @@ def _task_row(task: execution_pb2.TaskExecution, actions: Sequence[ActionExecuti
 
 
 def _waits(status: ExecutionStatus | None) -> str:
-    """What an execution waits for, the first few of its tasks."""
+    """Return what the first tasks of an execution wait for."""
     if status is None:
         return ""
     waits = [f"{task.name}: {waiting}" for task, waiting in status.waits()]

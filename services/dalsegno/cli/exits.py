@@ -1,4 +1,4 @@
-"""How a command ends: its exit code, and what it says when it cannot do what it was asked."""
+"""How a command ends: its exit code, and the error that it prints."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ SUCCESS = 0
 ERROR = 1
 """The execution (or action) ended in ERROR."""
 USAGE = 2
-"""The command, or the request that it made, was wrong: nothing was done."""
+"""The command, or its request, was wrong: nothing was done."""
 CANCELLED = 3
 PAUSED = 4
 UNREACHABLE = 5
-"""The server could not be reached, or had a fault."""
+"""The server could not be reached, or has an internal error."""
 INTERRUPTED = 130
-"""Ctrl-C, as shells number it."""
+"""Ctrl-C, with the number that shells use."""
 
 _EXIT_CODES = {
     execution_pb2.EXECUTION_STATE_SUCCESS: SUCCESS,
@@ -26,7 +26,7 @@ _EXIT_CODES = {
 
 
 class CommandError(Exception):
-    """What a person did that cannot be done, and what to do instead. Printed as it is, without a traceback."""
+    """An error of the user, with advice. It is printed without a traceback."""
 
     def __init__(self, message: str, advice: str = "", exit_code: int = USAGE) -> None:
         super().__init__(message)
@@ -35,7 +35,7 @@ class CommandError(Exception):
 
 
 def exit_code_of(state: execution_pb2.ExecutionState.ValueType) -> int:
-    """The exit code that tells in which state an execution ended.
+    """Return the exit code for the state of an execution.
 
     >>> exit_code_of(execution_pb2.EXECUTION_STATE_PAUSED)
     4

@@ -1,4 +1,4 @@
-"""Errors, as lines that say what to do next; with `-o json` as data."""
+"""Print errors as lines with the next step; with `-o json` as data."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from dalsegno.rpc.failure import Failure, read_failure
 
 
 def print_command_error(error: CommandError) -> int:
-    """Print what is wrong and what to do next; return the exit code."""
+    """Print an error and the next step; return the exit code."""
     _print_error(str(error), error.advice, {"code": "USAGE"}, error.exit_code)
     return error.exit_code
 
 
 def print_failure(error: grpc.aio.AioRpcError, server: str) -> int:
-    """Print the error of a server, a line for each thing that is wrong, and what to do next; return the exit code."""
+    """Print the error of a server, a line for each entry, and the next step; return the exit code."""
     failure = read_failure(error)
     details = _details(failure)
     entries = [str(violation) for violation in failure.violations]
@@ -42,18 +42,18 @@ def print_failure(error: grpc.aio.AioRpcError, server: str) -> int:
 
 
 def print_leaving() -> None:
-    """Print what continues after a command that gives up, and how to follow it again."""
+    """Print what continues after the command stops, and how to follow it again."""
     if COMMAND.exit_hint and PRINTING.form is Format.TABLE:
         console(error=True).print_line(Text.assemble(("then:  ", "bold"), one_line(COMMAND.exit_hint)), indent=7)
 
 
 def print_usage(message: str) -> None:
-    """Print as data what is wrong with the command line; without `-o json` the parser prints its own sentence."""
+    """Print an error in the command line as data; without `-o json` the parser prints its own message."""
     _print_error(message, "", {"code": "USAGE"}, USAGE)
 
 
 def _details(failure: Failure) -> dict[str, object]:
-    """The details of a failed call for programs, beside the message."""
+    """Return the details of a failed call, for programs."""
     told: dict[str, object] = {"code": failure.code.name, "reason": failure.reason, "request_id": failure.request_id}
     told["violations"] = [
         {"subject": each.subject, "description": each.description, **({"kind": each.kind} if each.kind else {})}
@@ -91,22 +91,22 @@ def _count(problems: int) -> str:
 
 
 def _advise(failure: Failure) -> str:
-    """The next step after a failed call; empty when the message is enough."""
+    """Return the next step after a failed call; empty when the message is enough."""
     match failure.code:
         case grpc.StatusCode.INTERNAL if failure.request_id:
             return f"the server's log has the cause under request id {failure.request_id}"
         case grpc.StatusCode.NOT_FOUND if failure.message.startswith("action execution"):
-            return "`dalsegno action attempts EXECUTION` tells which there are"
+            return "`dalsegno action attempts EXECUTION` lists them"
         case grpc.StatusCode.NOT_FOUND:
             kinds = [kind for kind in _LISTS if kind in failure.message]
             return f"list what exists with `{_LISTS[kinds[0]]}`" if kinds else ""
         case grpc.StatusCode.INVALID_ARGUMENT if any(each.subject.startswith("input") for each in failure.violations):
-            return "give inputs with -i key=value; `dalsegno workflow show NAME` tells which there are"
+            return "give inputs with -i key=value; `dalsegno workflow show NAME` lists them"
         case grpc.StatusCode.INVALID_ARGUMENT if failure.problems:
             return "correct the file, then repeat; `dalsegno workflow validate FILE` lists all problems"
         case grpc.StatusCode.FAILED_PRECONDITION if failed := _failed_tasks(failure):
             again = " ".join(f"--task {word(name)}" for name in failed[:_NAMED])
-            return f"run them again with {again}, or go on after one with --skip {word(failed[0])} --result JSON"
+            return f"run them again with {again}, or continue after one with --skip {word(failed[0])} --result JSON"
         case grpc.StatusCode.FAILED_PRECONDITION if any(
             _is_resume_of_ended(each.description) for each in failure.violations
         ):
@@ -116,16 +116,16 @@ def _advise(failure: Failure) -> str:
 
 
 _NAMED = 5
-"""So many tasks are written out in an advice."""
+"""The number of tasks that an advice names at most."""
 
 
 def _is_resume_of_ended(told: str) -> bool:
-    """Whether it says that an execution has ended, so that there is nothing to continue."""
+    """Return whether this message refuses to resume an execution that has ended."""
     return "can be resumed" in told and told.endswith(("it is SUCCESS", "it is ERROR", "it is CANCELLED"))
 
 
 def _failed_tasks(failure: Failure) -> list[str]:
-    """The tasks that stand in the way because they have failed."""
+    """Return the failed tasks that prevent the operation."""
     return [each.subject.removeprefix("task ") for each in failure.violations if each.kind == "TASK_FAILED"]
 
 
@@ -140,5 +140,5 @@ def _print_error(message: str, advice: str, details: dict[str, object], exit_cod
     for line in rest:
         deep = max(2, len(line) - len(line.lstrip()))
         out.print_line(Text(" " * deep + line.strip()), indent=deep + 2)
-    if advice:  # not folded: a command in it is there to be copied
+    if advice:  # not folded: users copy commands from it
         out.print(Text.assemble(("next:  ", "bold"), one_line(advice)), soft_wrap=True)

@@ -49,8 +49,8 @@ def executions_filter(
     namespace: str = "",
     with_children: bool = False,
 ) -> str:
-    """The filter, and a term for each option. Sub-workflows are left out unless they are asked
-    for: with `with_children`, or by a term about ids, parents or roots."""
+    """Return the filter with a term for each option. Without `with_children`, and without a term about ids, parents or
+    roots, it excludes sub-workflows."""
     terms = [filter] if filter else []
     if states:
         terms.append(f"state={_values(states)}")
@@ -67,7 +67,7 @@ def executions_filter(
 
 
 def read_moment(text: str, option: str) -> str:
-    """A moment as filters take it: an age such as 2h30m, or a time in ISO 8601. Raises CommandError."""
+    """Return the time for a filter, from an age such as 2h30m or a time in ISO 8601. Raises CommandError."""
     if _AGE.fullmatch(text):
         return f"-{text}"
     if re.match(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", text):
@@ -82,7 +82,7 @@ def _values(values: Sequence[str]) -> str:
 
 
 def _value(text: str) -> str:
-    """A value in quotation marks; a star at its end stays outside of them, where it matches any rest."""
+    """Return a value in quotation marks; a star at its end stays outside of them, where it matches any text."""
     if text.endswith("*"):
         return f"{json.dumps(text[:-1], ensure_ascii=False)}*"
     return json.dumps(text, ensure_ascii=False)

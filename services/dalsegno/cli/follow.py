@@ -1,4 +1,4 @@
-"""Following an execution through broken streams and restarted servers: every message once, in order."""
+"""Follow an execution although streams break and servers restart: every message once, in order."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dalsegno.cli.retries import RETRY_S, Retries
 from dalsegno.v1 import execution_service_pb2 as messages
 
 _TEMPORARY = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED, grpc.StatusCode.UNKNOWN, grpc.StatusCode.INTERNAL}
-"""How a stream ends when its server dies: the wire says it in any of these ways."""
+"""The status codes with which a stream can end when its server dies."""
 
 
 async def follow(
@@ -22,10 +22,10 @@ async def follow(
     retry_s: float = RETRY_S,
     is_silent: bool = False,
 ) -> AsyncGenerator[messages.WatchExecutionResponse]:
-    """A snapshot of the execution in pages, then its changes, until it is at rest (with `keep_open`: for ever).
+    """Yield a snapshot of the execution in pages, then its changes, until it is at rest (with `keep_open`: for ever).
 
-    Goes on from the last resume token when the stream breaks. Raises grpc.aio.AioRpcError when the server refuses, or
-    has not been there for `retry_s` seconds, of which nothing is said if it `is_silent`.
+    Continues from the last resume token when the stream breaks. Raises grpc.aio.AioRpcError when the server refuses, or
+    is unavailable for `retry_s` seconds; `is_silent`: prints nothing about that.
     """
     request = messages.WatchExecutionRequest(execution_id=execution_id, keep_open=keep_open)
     async with Retries(retry_s, is_silent=is_silent) as retries:

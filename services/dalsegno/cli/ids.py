@@ -1,6 +1,6 @@
-"""Short ids: lists mark as many last characters of an id as identify it.
+"""Short ids: lists mark the last characters of an id that identify it.
 
-The first characters of an id are its time, so that ids made in one minute begin alike; the last ones are random.
+An id begins with its time, so that ids of one minute begin with equal characters; the last ones are random.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ SHORT_MIN = 6
 
 
 def mark_ids(ids: Sequence[str]) -> list[Text]:
-    """Ids as lists show them: the last characters that identify each within the list are bold.
+    """Return ids with the last characters, which identify each in the list, in bold.
 
     >>> [each.spans[-1].start for each in mark_ids(["0193b5c2-5a8f2c1e6b47", "0193b5c2-5a8f0c1e6b47"])]
     [13, 13]

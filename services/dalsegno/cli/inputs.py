@@ -1,4 +1,4 @@
-"""Inputs as they are typed: `-i key=value` and `--input FILE|JSON`, to the JSON text that the contract carries."""
+"""Translate typed inputs, `-i key=value` and `--input FILE|JSON`, to the JSON text of the API."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from dalsegno.v1 import definition_pb2
 
 @dataclass(frozen=True, slots=True)
 class Types:
-    """The JSON types that values are to fit, by the names of the inputs; what is not named may have any."""
+    """The JSON types of values, by the names of the inputs; an input without a type accepts any value."""
 
     by_name: Mapping[str, str] = field(default_factory=dict)
     reason: str = "what is asked"
-    """Where the types come from, to people."""
+    """The source of the types, for messages."""
 
     @classmethod
     def of_defaults(cls, parameters: Iterable[definition_pb2.Parameter]) -> Types:
-        """The types of the default values that parameters declare; a default of null fits everything."""
+        """Return the types of the default values that parameters declare; a default of null fits everything."""
         kinds = {each.name: _type_of(json.loads(each.default)) for each in parameters if each.default}
         return cls({name: kind for name, kind in kinds.items() if kind != "null"}, "its default")
 
@@ -34,33 +34,33 @@ ANY = Types()
 
 @dataclass(frozen=True, slots=True)
 class TypedInput:
-    """The input as typed; its values are decoded when the types are known."""
+    """The input as the user typed it; its values are decoded when the types are known."""
 
     pairs: Sequence[str]
     whole: Mapping[str, object]
 
     @classmethod
     def of(cls, pairs: Sequence[str] | None, source: str) -> TypedInput:
-        """Read what `-i` and `--input` give. Raises CommandError for what no type allows."""
+        """Read `-i` and `--input`. Raises CommandError for what no type allows."""
         for each in pairs or ():
             _split(each)
         return cls(pairs or (), read_object(source) if source else {})
 
     def text(self, types: Types = ANY) -> str:
-        """The JSON text of it all. Raises CommandError for a value that does not fit its type."""
+        """Return the input as JSON text. Raises CommandError for a value that does not fit its type."""
         return encode_json({**self.whole, **read_input(self.pairs, "", types)})
 
 
 def read_input(pairs: Iterable[str], source: str, types: Types = ANY) -> dict[str, object]:
-    """The input of `--input source` with each `-i key=value` laid over it. Raises CommandError for what is neither."""
+    """Return the input of `--input source`, with the values of `-i key=value` set in it. Raises CommandError."""
     return {**(read_object(source) if source else {}), **dict(read_pair(each, types) for each in pairs)}
 
 
 def read_pair(text: str, types: Types = ANY) -> tuple[str, object]:
-    """One input as it is typed: `key=value`, `key:=JSON`, `key=@file` or `key:=@file`.
+    """Return the key and the value of `key=value`, `key:=JSON`, `key=@file` or `key:=@file`.
 
-    A value keeps its characters. It is JSON when it is an object, a list, a quoted text, true, false or null, or a
-    number that is written as JSON writes it; anything else is a text. Where a type is known, the value fits it.
+    A value is JSON if it is an object, a list, a quoted text, true, false, null, or a number exactly as JSON writes it;
+    anything else is a text with these characters. If a type is known, the value fits it.
 
     >>> [read_pair(each)[1] for each in ("n=3", "n=4.10", "n=007", "n=12345e7", 'n="3"', "n:=4.10", "city=Port Ellis")]
     [3, '4.10', '007', '12345e7', '3', 4.1, 'Port Ellis']
@@ -80,7 +80,7 @@ def read_pair(text: str, types: Types = ANY) -> tuple[str, object]:
 
 
 def _split(text: str) -> tuple[str, bool, str]:
-    """The key, whether `:=` says that JSON follows, and the value. Raises CommandError."""
+    """Return the key, whether `:=` says that JSON follows, and the value. Raises CommandError."""
     key, equals, value = text.partition("=")
     if not equals or not key.removesuffix(":"):
         raise CommandError(
@@ -91,7 +91,7 @@ def _split(text: str) -> tuple[str, bool, str]:
 
 
 def _fit(key: str, text: str, types: Types) -> object:
-    """The value of a text, of the type that is known for the key. Raises CommandError when it cannot be."""
+    """Return the value of a text, with the type of this key. Raises CommandError if it does not fit."""
     value, kind = typed_value(text), types.by_name.get(key, "")
     if not kind or _fits(value, kind) or value is None:
         return value
@@ -104,13 +104,13 @@ def _fit(key: str, text: str, types: Types) -> object:
     if not _fits(exact, kind):
         raise CommandError(
             f"{key}={text}: {types.reason} is {_NAMES[kind]}, and this is {_kind_of(exact)}",
-            f"to give it all the same: '{key}:={json.dumps(exact, ensure_ascii=False)}'",
+            f"to give it anyway: '{key}:={json.dumps(exact, ensure_ascii=False)}'",
         )
     return exact
 
 
 def typed_value(text: str) -> object:
-    """The value of a text of unknown type: JSON, unless that would change the characters of a number; else the text."""
+    """Return the value of a text of unknown type: JSON, but a text for a number that JSON writes differently."""
     try:
         value = decode_json(text)
     except ValueError:
@@ -126,7 +126,7 @@ def _fits(value: object, kind: str) -> bool:
 
 
 def _type_of(value: object) -> str:
-    """The JSON type of a value; whole numbers are numbers too.
+    """Return the JSON type of a value; whole numbers are numbers too.
 
     >>> _type_of(4.1), _type_of([]), _type_of(True)
     ('number', 'array', 'boolean')
@@ -157,7 +157,7 @@ _NAMES = {
 
 
 def read_object(source: str) -> dict[str, object]:
-    """A JSON object from a file (JSON or YAML), from the text itself, or from standard input (`-`)."""
+    """Return a JSON object from a file (JSON or YAML), from the text itself, or from standard input (`-`)."""
     text, name = _read_text(source)
     value = _read_data(text, name)
     if not isinstance(value, dict):
@@ -181,7 +181,7 @@ def read_labels(pairs: Iterable[str]) -> dict[str, str]:
 
 
 def read_document(path: Path) -> str:
-    """A text file that is not empty, or standard input for `-`. Raises CommandError."""
+    """Return the text of a file that is not empty, or of standard input for `-`. Raises CommandError."""
     text = read_text(path)
     if not text.strip():
         raise CommandError(f"{path} is empty", "give the path of a YAML file, or - for standard input")
@@ -189,7 +189,7 @@ def read_document(path: Path) -> str:
 
 
 def read_text(path: Path) -> str:
-    """A text file, or standard input for `-`. Raises CommandError when it cannot be read, or is not UTF-8."""
+    """Return the text of a file, or of standard input for `-`. Raises CommandError if it is not readable UTF-8."""
     try:
         text = sys.stdin.read() if str(path) == "-" else path.read_text(encoding="utf-8")
         text.encode()  # standard input may have half characters for bytes that are not UTF-8
@@ -202,7 +202,7 @@ def read_text(path: Path) -> str:
 
 
 def decode_json(text: str) -> object:
-    """The value of a JSON text, NaN and infinities refused. Raises ValueError."""
+    """Return the value of a JSON text. Raises ValueError, also for NaN and infinities."""
     try:
         return json.loads(text, parse_constant=_refuse_constant)
     except RecursionError:
@@ -210,15 +210,13 @@ def decode_json(text: str) -> object:
 
 
 def encode_json(value: object) -> str:
-    """The JSON text of a value. Raises CommandError for what JSON cannot say (dates in YAML, for instance)."""
+    """Return the JSON text of a value. Raises CommandError for what JSON does not have (for instance dates)."""
     try:
         text = json.dumps(value, ensure_ascii=False, allow_nan=False)
         text.encode()  # half of a pair of surrogates is no character
         return text
     except (TypeError, ValueError, RecursionError) as error:
-        raise CommandError(
-            f"the input cannot be sent as JSON: {error}", "put quotes round what is meant as a text"
-        ) from error
+        raise CommandError(f"the input cannot be sent as JSON: {error}", "put quotes around texts") from error
 
 
 def _read_text(source: str) -> tuple[str, str]:
@@ -239,7 +237,7 @@ def _read_data(text: str, name: str) -> object:
 def _read_yaml(text: str, name: str, problem: ValueError) -> object:
     if name == "--input":
         raise CommandError(
-            f"--input is not JSON: {problem}", 'mind the shell\'s quotes: --input \'{"city": "Alderford"}\''
+            f"--input is not JSON: {problem}", 'put it in single quotes: --input \'{"city": "Alderford"}\''
         )
     try:
         return yaml.safe_load(text)

@@ -1,4 +1,4 @@
-"""`dalsegno inquiries|answer`: the questions of workflows to people, and the answers."""
+"""`dalsegno inquiries|answer`: list the questions of workflows, and answer them."""
 
 from __future__ import annotations
 
@@ -48,11 +48,9 @@ def inquiries(
 
 
 def answer(
-    which: Annotated[
-        str, typer.Argument(metavar="ID", help="The inquiry, or its execution when that asks one thing only.")
-    ],
+    which: Annotated[str, typer.Argument(metavar="ID", help="The inquiry, or its execution if that has only one.")],
     words: Annotated[
-        list[str] | None, typer.Argument(metavar="[NAME=VALUE…|JSON]", help="The answer, field by field or whole.")
+        list[str] | None, typer.Argument(metavar="[NAME=VALUE…|JSON]", help="The answer: its fields, or a JSON object.")
     ] = None,
     server: Server = DEFAULT_SERVER,
     comment: Comment = "",
@@ -84,7 +82,7 @@ def answer(
 async def _find(
     connection: Connection, execution_id: str, chosen: str, limit: int
 ) -> list[tuple[execution_pb2.Execution, execution_pb2.ActionExecution]]:
-    """The open inquiries with their executions, at most `limit` (0: all)."""
+    """Return the open inquiries with their executions, at most `limit` (0: all)."""
     if execution_id:
         owners = [await read_execution(connection, execution_id)]
     else:
@@ -99,16 +97,16 @@ async def _find(
 
 
 async def _asked(connection: Connection, which: str) -> execution_pb2.ActionExecution:
-    """The action that asks. Raises CommandError when an execution asks nothing, or several things."""
+    """Return the inquiry. Raises CommandError if an execution has no open inquiry, or several."""
     if "." in which:
         request = action_service_pb2.GetActionExecutionRequest(action_execution_id=which)
         return (await ask(connection.actions.GetActionExecution, request, RETRY_S)).action_execution
     found = [action for _, action in await _find(connection, which, "", 0)]
     if not found:
-        raise CommandError(f"{which} asks nothing", "`dalsegno inquiries` lists what is asked")
+        raise CommandError(f"{which} has no open inquiry", "`dalsegno inquiries` lists them")
     if len(found) > 1:
         ids = ", ".join(each.id for each in found)
-        raise CommandError(f"{which} asks {len(found)} things", f"answer one of them: {ids}")
+        raise CommandError(f"{which} has {len(found)} open inquiries", f"answer one of them: {ids}")
     return found[0]
 
 

@@ -1,4 +1,4 @@
-"""Plain lines, one for each thing that happens to an execution: for pipes, files and `dalsegno history`."""
+"""Plain lines, one for each change of an execution: for pipes, files and `dalsegno history`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _DETAIL_WIDTH = 2_000
 
 
 class LineWriter:
-    """Prints the messages of a stream, a line for each change: moves, waits, progress, causes of failures."""
+    """Writes the messages of a stream as lines: new states, waits, progress, causes of failures."""
 
     def __init__(self) -> None:
         self._tenths: dict[tuple[int, int], int] = {}
@@ -32,13 +32,13 @@ class LineWriter:
         self._causes: set[tuple[int, int, str]] = set()
 
     def lines(self, message: WatchExecutionResponse, view: ExecutionView) -> Iterator[str]:
-        """The lines of a message that has been laid over the view."""
+        """Yield the lines of a message that has been applied to the view."""
         match message.WhichOneof("content"):
             case "snapshot":
                 yield from _describe_snapshot(message.snapshot)
             case "changes":
                 for change in message.changes.changes:
-                    if self._is_spoken(change, view):
+                    if self._is_shown(change, view):
                         yield from describe_change(change)
             case "action_progress":
                 for told in message.action_progress.tasks:
@@ -50,11 +50,11 @@ class LineWriter:
             yield from self._progress(task, view)
             yield from self._wait(task, view)
 
-    def _is_spoken(self, change: change_pb2.Change, view: ExecutionView) -> bool:
+    def _is_shown(self, change: change_pb2.Change, view: ExecutionView) -> bool:
         match change.WhichOneof("kind"):
             case "execution_moved":
                 return True
-            case "task_moved":  # what it waits for has its own line
+            case "task_moved":  # its waiting has its own line
                 return change.task_moved.state != execution_pb2.TASK_STATE_RUNNING_DELAYED
             case "task_added":
                 return change.task_added.state == execution_pb2.TASK_STATE_RUNNING
@@ -64,21 +64,21 @@ class LineWriter:
                 return False
 
     def _is_new_cause(self, failed: change_pb2.AttemptMoved) -> bool:
-        """Whether no item of the same round has failed for the same cause."""
+        """Return whether no item of the same round has failed for the same cause."""
         cause = (failed.task_number, failed.attempt, reason(failed.error))
         is_new = cause not in self._causes
         self._causes.add(cause)
         return is_new and len(self._causes) <= _CAUSES_MAX
 
     def _rest(self, view: ExecutionView) -> Iterator[str]:
-        """What the execution waits for while it comes to rest."""
+        """Yield what the execution waits for while it is PAUSING or CANCELLING."""
         if (view.state in _COMING_TO_REST or view.is_quiet) and view.awaited != self._awaited:
             self._awaited = view.awaited
             if self._awaited:
                 yield _line(_now(view), "execution", view.state, f"waits for: {', '.join(self._awaited)}")
 
     def _progress(self, task: Task, view: ExecutionView) -> Iterator[str]:
-        """How far a task of many items is, at every tenth of them."""
+        """Yield the progress of a task with many items, at every tenth of them."""
         done = task.succeeded + task.failed
         tenth = 10 * done // task.items if task.items >= MANY_ITEMS else 0
         if 0 < tenth < 10 and tenth > self._tenths.get((task.number, task.attempt), 0):
@@ -87,7 +87,7 @@ class LineWriter:
             yield _line(_now(view), task.name, task.state, f"{done} of {task.items}{failed}")
 
     def _wait(self, task: Task, view: ExecutionView) -> Iterator[str]:
-        """What a task waits for, once for each thing."""
+        """Yield what a task waits for, each only once."""
         waiting = task.waiting(view.execution_id, inf if view.is_quiet else view.at_s)
         if not (waiting.delegate or waiting.next_at or waiting.needs_executor):
             return
@@ -115,7 +115,7 @@ _CAUSES_MAX = 1_000
 
 
 def _touched(message: WatchExecutionResponse, view: ExecutionView) -> list[Task]:
-    """The tasks that a message is about; one that tells of no changes is about all."""
+    """Return the tasks that a message changes; a message without changes concerns all."""
     if message.WhichOneof("content") != "changes":
         return list(view.tasks.values())
     numbers = dict.fromkeys(map(_task_number, message.changes.changes))
@@ -141,12 +141,12 @@ def _describe_snapshot(page: WatchExecutionResponse.Snapshot) -> Iterator[str]:
 
 
 def describe_change(change: change_pb2.Change) -> Iterator[str]:
-    """A change: its time, subject, new state and reason; failed items with a line for each cause."""
+    """Yield the lines of a change: time, subject, new state and reason; for failed items a line for each cause."""
     yield from _lines(clock(change.at), *subject_of(change), detail_of(change))
 
 
 def subject_of(change: change_pb2.Change) -> tuple[str, str]:
-    """The subject of a change, and its new state."""
+    """Return the subject of a change, and its new state."""
     match change.WhichOneof("kind"):
         case "execution_created":
             return change.execution_created.workflow, "CREATED"
@@ -173,11 +173,11 @@ def subject_of(change: change_pb2.Change) -> tuple[str, str]:
         case "other":
             return "execution", change.other.name
         case _:
-            return "", "something newer than this program"
+            return "", "a change that this program does not know"
 
 
 def detail_of(change: change_pb2.Change) -> str:
-    """Why, or with what; empty when there is nothing to add."""
+    """Return the reason or the values of a change; empty if it has none."""
     match change.WhichOneof("kind"):
         case "execution_moved":
             return change.execution_moved.state_info
@@ -207,7 +207,7 @@ def detail_of(change: change_pb2.Change) -> str:
 
 
 def why(comment: str, actor: str) -> str:
-    """The comment and the author of a request.
+    """Return the comment and the author of a request.
 
     >>> why("low tide", "ada"), why("low tide", ""), why("", "ada")
     ('low tide (ada)', 'low tide', '(ada)')
@@ -224,7 +224,7 @@ def _action_state(state: execution_pb2.ActionState.ValueType) -> str:
 
 
 def _lines(when: str, subject: str, state: str, detail: str) -> Iterator[str]:
-    """One line, and for items that failed one more for each cause after the first."""
+    """Yield one line, and one for each further cause of failed items."""
     first, *more = causes(detail) or [reason(detail, _DETAIL_WIDTH)]
     yield _line(when, subject, state, first)
     for each in more:

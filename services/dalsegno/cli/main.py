@@ -1,4 +1,4 @@
-"""The program `dalsegno`: its commands, and the one place where what went wrong becomes words and an exit code."""
+"""The program `dalsegno`: its commands, and the only place that turns errors into messages and exit codes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 from typer import rich_utils
-from typer._click.exceptions import ClickException  # not named elsewhere: what is wrong with the words
+from typer._click.exceptions import ClickException  # an error in the command line; typer exports it nowhere else
 
 from dalsegno.cli import (
     actions,
@@ -38,13 +38,13 @@ app = typer.Typer(
     rich_markup_mode="rich",
     help="""Dal Segno: durable workflows, run by gRPC services.
 
-    dalsegno demo                  see one run, from nothing
+    dalsegno demo                  run an example
 
     dalsegno serve                 run a server on this machine
 
     dalsegno run FILE              run a workflow and watch it
 
-    Options that commands share, such as --server, may stand before the command, too.
+    Options that commands share, such as --server, can also stand before the command.
     """,
 )
 
@@ -69,7 +69,7 @@ def take_options(
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
-    # Without a docstring: the program's own help stands above.
+    # No docstring: it would replace the help of the program.
     pass
 
 
@@ -89,7 +89,7 @@ app.add_typer(config.app, name="config")
 
 
 def main() -> None:
-    """Run the command that was typed. What a person did wrong is said in words, never with a traceback."""
+    """Run the typed command. An error of the user is printed as a message, never as a traceback."""
     PRINTING.reset()
     COMMAND.reset()
     program = typer.main.get_command(app)
@@ -100,7 +100,7 @@ def main() -> None:
         check_words(words)
         defaults = take_context(program, words)
         code = program.main(words, prog_name="dalsegno", standalone_mode=False, default_map=defaults) or 0
-        if code == INTERRUPTED:  # the parser makes an exit code of Ctrl-C
+        if code == INTERRUPTED:  # the parser turns Ctrl-C into an exit code
             print_leaving()
         sys.exit(code)
     except CommandError as error:

@@ -1,4 +1,4 @@
-"""The options that commands share, and how a command that talks to a server is run."""
+"""The options that commands share, and how to run a command that calls a server."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ Server = Annotated[
         "-s",
         envvar="DALSEGNO_SERVER",
         metavar="HOST:PORT",
-        help="The server to talk to.",
+        help="The server to call.",
     ),
 ]
 OptionalServer = Annotated[
@@ -48,7 +48,7 @@ OptionalServer = Annotated[
         "-s",
         envvar="DALSEGNO_SERVER",
         metavar="HOST:PORT",
-        help=f"The server to talk to; else the one at {DEFAULT_SERVER}, else a private one in a temporary folder.",
+        help=f"The server to call; else the one at {DEFAULT_SERVER}, else a private one in a temporary folder.",
     ),
 ]
 Namespace = Annotated[
@@ -57,7 +57,7 @@ Namespace = Annotated[
 ]
 Output = Annotated[
     Format,
-    typer.Option("--output", "-o", callback=_take_form, help="How to print the result; errors too."),
+    typer.Option("--output", "-o", callback=_take_form, help="The format of results and errors."),
 ]
 Pairs = Annotated[
     list[str] | None,
@@ -70,17 +70,19 @@ Source = Annotated[
 Labels = Annotated[
     list[str] | None, typer.Option("--label", "-l", metavar="NAME=VALUE", help="A label to find it by. Repeatable.")
 ]
-Comment = Annotated[str, typer.Option("--comment", "-m", help="Why; kept in the history.")]
-Limit = Annotated[int, typer.Option("--limit", min=0, help="How many at most; 0 for all.")]
+Comment = Annotated[str, typer.Option("--comment", "-m", help="The reason; stored in the history.")]
+Limit = Annotated[int, typer.Option("--limit", min=0, help="The maximum number; 0: all.")]
 Filter = Annotated[
     str,
     typer.Option("--filter", "-f", metavar="TERMS", help="Terms that must all hold, such as 'state=ERROR'."),
 ]
 RequestId = Annotated[
     str,
-    typer.Option("--request-id", help="Repeated within 24 hours, it is done once. Made up unless given."),
+    typer.Option("--request-id", help="Calls with one id within 24 hours are done once. Default: a new id."),
 ]
-Params = Annotated[str, typer.Option("--params", metavar="FILE|JSON", help="What the language takes beside the input.")]
+Params = Annotated[
+    str, typer.Option("--params", metavar="FILE|JSON", help="Parameters of the language, beside the input.")
+]
 Environment = Annotated[
     str,
     typer.Option(
@@ -91,7 +93,7 @@ Expected = Annotated[int, typer.Option("--expected-revision", min=0, help="Refus
 
 
 def call(server: str, work: Callable[[Connection], Awaitable[T]]) -> T:
-    """Run a command that talks to a server to its end. What the server refuses is said, and ends the program."""
+    """Run a command that calls a server. Print an error of the server and end the program."""
 
     async def connected() -> T:
         async with connect(server) as connection:
@@ -104,12 +106,12 @@ def call(server: str, work: Callable[[Connection], Awaitable[T]]) -> T:
 
 
 async def types_of_workflow(connection: Connection, namespace: str, name: str, version: int = 0) -> Types:
-    """The types of the defaults that a stored workflow declares. Raises grpc.aio.AioRpcError."""
+    """Return the types of the defaults that a stored workflow declares. Raises grpc.aio.AioRpcError."""
     request = workflow_service_pb2.GetWorkflowRequest(namespace=namespace, name=name, version=version)
     answer = await ask(connection.workflows.GetWorkflow, request, RETRY_S)
     return Types.of_defaults(answer.workflow.parameters)
 
 
 def request_id_or_new(given: str) -> str:
-    """A request id: with one, a call that got no answer can be made again without being done twice."""
+    """Return the request id, or a new one: with it a call without an answer can be repeated and is done once."""
     return given or str(uuid4())

@@ -1,4 +1,4 @@
-"""What commands print: tables for people, JSON and YAML for programs."""
+"""Print results: tables for people, JSON and YAML for programs."""
 
 from __future__ import annotations
 
@@ -34,19 +34,19 @@ _WIDE_CELL = 60
 
 
 def state_text(state: str) -> Text:
-    """The name of a state in its colour."""
+    """Return the name of a state in its colour."""
     return Text(state, style=STYLES.get(state, ""))
 
 
 def short(value: object, width: int = _WIDE_CELL) -> str:
-    """A value on one line of at most `width` characters."""
+    """Return a value on one line of at most `width` characters."""
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     text = one_line(" ".join(text.split()))
     return text if len(text) <= width else text[: width - 1] + "…"
 
 
 def reason(info: str, width: int = _WIDE_CELL) -> str:
-    """Why something is in its state, on one line: of a failure that others caused the one at the bottom.
+    """Return the reason of a state on one line: the innermost failure, if others caused it.
 
     >>> reason("Failure caused by error in tasks: lift\\n  lift: no crane")
     'lift: no crane'
@@ -63,7 +63,7 @@ def reason(info: str, width: int = _WIDE_CELL) -> str:
 
 
 def causes(info: str) -> list[str]:
-    """The causes for which items failed, a line each; none when it says something else."""
+    """Return the causes of failed items, a line each; none if it describes something else."""
     lines = info.splitlines()
     first = next((number for number, line in enumerate(lines) if line.endswith(_ITEMS_FAILED)), len(lines))
     return [line.strip() for line in lines[first + 1 :]]
@@ -75,7 +75,7 @@ _ITEMS_FAILED = "One or more actions had failed:"
 def print_rows(
     form: Format, messages: Iterable[Message], columns: Sequence[str], rows: Iterable[Sequence[object]]
 ) -> None:
-    """A list: a table of `rows` to people, the messages themselves to programs; with `-k` that field of each."""
+    """Print a list: a table of `rows` for people, the messages for programs; with `-k` this field of each."""
     if PRINTING.key:
         _print_picked(form, [_picked(message) for message in messages])
     elif form is not Format.TABLE:
@@ -94,7 +94,7 @@ def print_rows(
 
 
 def print_limit(found: Sequence[object], limit: int) -> None:
-    """Say that there may be more than the limit (0: none) let through."""
+    """Print that there may be more than the limit (0: none)."""
     if limit and len(found) >= limit:
         print_note(f"only the first {limit} (--limit); --limit 0 prints all")
 
@@ -105,7 +105,7 @@ def _cell(column: str, value: object) -> Text:
 
 
 def print_message(form: Format, message: Message) -> None:
-    """One thing with all its fields, or with `-k` that field."""
+    """Print a message with all its fields, or with `-k` this field."""
     if PRINTING.key:
         _print_picked(form, _picked(message))
     elif form is not Format.TABLE:
@@ -115,7 +115,7 @@ def print_message(form: Format, message: Message) -> None:
 
 
 def print_fields(data: Mapping[str, object]) -> None:
-    """Names and values: what is short beside its name, what is long or has many lines below it."""
+    """Print names and values: a short value beside its name, a value that is long or has lines below it."""
     out = console()
     width = max((len(name) for name in data), default=0)
     for name, value in data.items():
@@ -130,7 +130,7 @@ def print_fields(data: Mapping[str, object]) -> None:
 
 
 def is_block(value: object) -> bool:
-    """Whether a value takes lines of its own: it is long, or a text of it has many lines."""
+    """Return whether a value is printed on separate lines: it is long, or a text in it has many lines."""
     if isinstance(value, str):
         return "\n" in value
     if not isinstance(value, dict | list) or not value:
@@ -140,7 +140,7 @@ def is_block(value: object) -> bool:
 
 
 def print_value(form: Format, value: object, *, exact: bool = False) -> None:
-    """One value: to people and shells raw, a text as it is; `exact`: with its control characters."""
+    """Print one value: raw for people and shells; `exact`: with its control characters."""
     if form is not Format.TABLE:
         _write(document(form, value))
         return
@@ -149,7 +149,7 @@ def print_value(form: Format, value: object, *, exact: bool = False) -> None:
 
 
 def _picked(message: Message) -> object:
-    """The field of `-k`; None for one that this message has left empty."""
+    """Return the field of `-k`; None if it is empty in this message."""
     data, path = plain(message), PRINTING.key
     first = steps_of(path)[0]
     if first not in data and first in message.DESCRIPTOR.fields_by_name:
@@ -171,8 +171,8 @@ def _write(text: str) -> None:
 
 
 def print_note(text: str) -> None:
-    """Something beside the result: to standard error, so that a pipe gets the result only.
+    """Print a note to standard error, so that a pipe gets the result only.
 
-    It is not folded: a command in it is there to be copied.
+    It is not folded: users copy commands from it.
     """
     console(error=True).put(Text(one_line(text), style="dim"))

@@ -24,7 +24,7 @@ def output(
         str,
         typer.Argument(
             metavar="EXECUTION[.TASK[.ITEM[.ATTEMPT]]]",
-            help="Whose value: an execution's output, or the result of a task (its number or name) or of an item.",
+            help="What to print: an execution's output, or the result of a task (number or name) or of an item.",
         ),
     ],
     exact: Annotated[
@@ -34,7 +34,7 @@ def output(
     server: Server = DEFAULT_SERVER,
     output: Output = Format.TABLE,
 ) -> None:
-    """Print one value: a text as it is, anything else as JSON."""
+    """Print one value: a text without quotes, anything else as JSON."""
     execution_id, *below = what.split(".")
     if len(below) > 3 or not all(each.isdigit() for each in below[1:]) or not all(below):
         raise CommandError(f"{what}: not of the form EXECUTION[.TASK[.ITEM[.ATTEMPT]]]", "for instance ID.fetch.3")
@@ -43,7 +43,7 @@ def output(
 
 
 async def _read(connection: Connection, execution_id: str, below: list[str]) -> str:
-    """The value's JSON text. Raises CommandError when there is none."""
+    """Return the value's JSON text. Raises CommandError when there is none."""
     if not below:
         return _output_of(await read_whole(connection, execution_id))
     number = await _number_of(connection, execution_id, below[0])
@@ -57,17 +57,17 @@ async def _read(connection: Connection, execution_id: str, below: list[str]) -> 
 
 
 async def _number_of(connection: Connection, execution_id: str, task: str) -> int:
-    """The number of the last task of this name, unless it is a number."""
+    """Return the number of the last task of this name; a number is returned unchanged."""
     if task.isdigit():
         return int(task)
     found = await read_tasks(connection, execution_id, f"name={json.dumps(task)}")
     if not found:
-        raise CommandError(f"{execution_id} has no task {task}", f"see which there are: dalsegno tasks {execution_id}")
+        raise CommandError(f"{execution_id} has no task {task}", f"see which exist: dalsegno tasks {execution_id}")
     return found[-1].number
 
 
 async def _item_of(connection: Connection, execution_id: str, number: int, numbers: list[int]) -> str:
-    """The result of an item's last attempt, or of the one that is named; of a sub-workflow it is its output."""
+    """Return the result of an item's last attempt, or of the given one; for a sub-workflow its output."""
     item, *attempt = numbers
     chosen = f"item={item}" + (f" attempt={attempt[0]}" if attempt else "")
     actions = await read_actions(connection, execution_id, chosen, task_number=number)
@@ -77,7 +77,7 @@ async def _item_of(connection: Connection, execution_id: str, number: int, numbe
         if attempt or not isinstance(results, list) or item >= len(results):
             raise CommandError(
                 f"{execution_id}.{number} has no item {'.'.join(map(str, numbers))}",
-                f"see which there are: dalsegno action attempts {execution_id}.{number}",
+                f"see which exist: dalsegno action attempts {execution_id}.{number}",
             )
         return json.dumps(results[item], ensure_ascii=False)
     get = action_service_pb2.GetActionExecutionRequest(action_execution_id=actions[-1].id)

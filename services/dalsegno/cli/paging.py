@@ -1,4 +1,4 @@
-"""Lists longer than a page: fetched page after page until there is enough."""
+"""Read lists page by page, until there is enough."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ PAGE = 500
 
 
 class Page(Protocol):
-    """What every list answers with, beside the items."""
+    """The fields that the answer of every list has, beside the items."""
 
     next_page_token: str
 
@@ -19,14 +19,14 @@ T = TypeVar("T")
 
 
 def page_size(limit: int) -> int:
-    """How many to ask for at once when at most `limit` (0: all) are wanted."""
+    """Return the page size to request for at most `limit` items (0: all)."""
     return min(limit or PAGE, PAGE)
 
 
 async def read_pages(
     fetch: Callable[[str], Awaitable[P]], items: Callable[[P], Iterable[T]], limit: int = 0
 ) -> list[T]:
-    """The items of all pages, at most `limit` (0: all). `fetch` takes a page token, empty for the first page."""
+    """Return the items of all pages, at most `limit` (0: all). `fetch` takes a page token, empty for the first page."""
     found: list[T] = []
     token = ""
     while True:

@@ -1,6 +1,6 @@
-"""The built-in actions that are off by default, and how an operator turns them on.
+"""The built-in actions that are off by default, and how an operator allows them.
 
-This repeats a table of the executor, which the command line does not import: a test compares both.
+This repeats a table of the executor, which the command line does not import; a test compares both.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ OFF_UNTIL_ALLOWED = {
 
 
 def remedy(action: str) -> str:
-    """What to do about an action that no executor takes; "" when that is not known.
+    """Return what to do about an action that no executor runs; "" if it is unknown.
 
     >>> remedy("core.local"), remedy("std.echo")
     ('off: dalsegno serve --allow core.local, or DALSEGNO_EXECUTOR_ALLOW=core.local', '')
@@ -38,6 +38,6 @@ def remedy(action: str) -> str:
 
 
 def executor_for(action: str) -> str:
-    """The executor that an action waits for, and how to get one that runs what is off."""
+    """Return which executor an action waits for, and how to start one that runs actions that are off."""
     how = remedy(action)
     return f"an executor that runs {action or 'the action'}" + (f" ({how})" if how else "")

@@ -16,16 +16,16 @@ class Format(StrEnum):
 
 @dataclass(slots=True)
 class Printing:
-    """What was chosen; one command runs in one process, so there is one of these."""
+    """The chosen options; one command runs in one process, so there is one instance."""
 
     form: Format = Format.TABLE
     key: str = ""
     """The path of the only field that is printed; empty: everything."""
     time: str = ""
-    """`relative`, `local`, `utc` or a time zone; empty: the hour, with the date when it is another day's."""
+    """`relative`, `local`, `utc` or a time zone; empty: the time of day, with the date if it is not today."""
 
     def reset(self) -> None:
-        """Forget what was chosen."""
+        """Reset the options to their defaults."""
         self.form, self.key, self.time = Format.TABLE, "", ""
 
 

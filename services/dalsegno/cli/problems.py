@@ -1,4 +1,4 @@
-"""What is wrong with a definition, and what is worth a warning, a line for each."""
+"""Print the problems and warnings of definitions, a line for each."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from dalsegno.v1 import definition_pb2, failure_pb2
 from dalsegno.v1 import workflow_service_pb2 as messages
 
 _NAMED = 10
-"""So many names are written out."""
+"""The number of names that a summary lists at most."""
 
 
 def print_findings(answer: messages.ValidateDefinitionsResponse, files: Sequence[str]) -> None:
-    """The problems and the warnings of files, and one line that sums them up."""
+    """Print the problems and the warnings of files, and a summary."""
     for problem in answer.problems:
         console().print_line(line_of(problem))
     print_warnings(answer.warnings, answer.further_warnings, error=False)
@@ -28,7 +28,7 @@ def print_findings(answer: messages.ValidateDefinitionsResponse, files: Sequence
 
 
 def print_warnings(warnings: Iterable[failure_pb2.Problem], further: int = 0, *, error: bool = True) -> None:
-    """Warnings; of what is stored, to standard error, beside what the command gives."""
+    """Print warnings; to standard error if the command also prints a result."""
     for warning in warnings:
         console(error=error).print_line(line_of(warning, "warning"))
     if further:
@@ -36,7 +36,7 @@ def print_warnings(warnings: Iterable[failure_pb2.Problem], further: int = 0, *,
 
 
 def line_of(problem: failure_pb2.Problem, kind: str = "") -> str:
-    """`file:line:column: kind: path: message (hint)`, as editors read it."""
+    """Return `file:line:column: kind: path: message (hint)`, which editors can open."""
     place = ":".join(str(number) for number in (problem.file, problem.line, problem.column) if number)
     hint = f" ({problem.hint})" if problem.hint else ""
     return ": ".join(part for part in (place, kind, problem.path, problem.message + hint) if part)

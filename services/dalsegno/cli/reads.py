@@ -1,4 +1,4 @@
-"""What several commands read of executions and their tasks."""
+"""The reads of executions and tasks that several commands share."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from dalsegno.v1 import action_service_pb2, execution_pb2
 from dalsegno.v1 import execution_service_pb2 as messages
 
 OPEN_READ = 100
-"""So many open tasks and actions of an execution are looked at, the first ones."""
+"""The number of open tasks and actions of an execution that are read at most."""
 _AT_ONCE = 8
 _LAST_CHANGES = 50
 _FAILED_TASKS = "state=ERROR superseded=false"
@@ -36,33 +36,33 @@ class ExecutionStatus:
 
     execution: execution_pb2.Execution
     tasks: list[execution_pb2.TaskExecution] = field(default_factory=list)
-    """Those that have not ended, the first ones."""
+    """The first tasks that have not ended."""
     actions: list[execution_pb2.ActionExecution] = field(default_factory=list)
-    """Those that have not ended, the first ones, with their input."""
+    """The first actions that have not ended, with their input."""
     failed: list[execution_pb2.TaskExecution] = field(default_factory=list)
-    """Of one that has not ended: the tasks that have failed and that nothing handles, the first ones."""
+    """If it has not ended: the first tasks that failed without error handling."""
     is_paused_by_request: bool = False
-    """Whether somebody has asked for the pause that it is in, and not the workflow itself."""
+    """Whether a user requested the pause, and not the workflow."""
 
     def waits(self) -> list[tuple[execution_pb2.TaskExecution, Waiting]]:
-        """The open tasks that wait for something, each with what that is."""
+        """Return the open tasks that wait, each with what it waits for."""
         found = [(task, waiting_of(task, self.actions)) for task in self.tasks]
         return [(task, waiting) for task, waiting in found if str(waiting)]
 
     def open_questions(self) -> list[execution_pb2.ActionExecution]:
-        """The actions that ask somebody something."""
+        """Return the open inquiries."""
         asking = {waiting.delegate for _, waiting in self.waits() if waiting.questions}
         return [action for action in self.actions if action.id in asking]
 
 
 async def read_execution(connection: Connection, execution_id: str) -> execution_pb2.Execution:
-    """An execution with all its values. Raises grpc.aio.AioRpcError."""
+    """Return an execution with all its values. Raises grpc.aio.AioRpcError."""
     request = messages.GetExecutionRequest(execution_id=execution_id)
     return (await ask(connection.executions.GetExecution, request, RETRY_S)).execution
 
 
 async def read_whole(connection: Connection, execution_id: str) -> execution_pb2.Execution:
-    """An execution with those values too that are too large for one message with the others."""
+    """Return an execution, also with values that are too large for one message with the others."""
     execution = await read_execution(connection, execution_id)
     for name in list(execution.left_out):
         setattr(
@@ -75,7 +75,7 @@ async def read_whole(connection: Connection, execution_id: str) -> execution_pb2
 
 
 async def read_value(connection: Connection, request: messages.ReadValueRequest) -> str:
-    """The JSON text of one value, read in pieces; empty when there is none. Raises grpc.aio.AioRpcError."""
+    """Return the JSON text of one value, read in pieces; empty when there is none. Raises grpc.aio.AioRpcError."""
     async with Retries() as retries:
         while True:
             pieces = []
@@ -91,7 +91,7 @@ async def read_value(connection: Connection, request: messages.ReadValueRequest)
 
 
 async def read_waits(connection: Connection, execution: execution_pb2.Execution) -> ExecutionStatus:
-    """What an execution waits for; of one that has ended that is nothing, and nothing is asked."""
+    """Return what an execution waits for; nothing, without a call, if it has ended."""
     status = ExecutionStatus(execution)
     if execution.state not in ENDED:
         status.tasks = await read_tasks(connection, execution.id, OPEN_TASKS, OPEN_READ)
@@ -100,7 +100,7 @@ async def read_waits(connection: Connection, execution: execution_pb2.Execution)
 
 
 async def read_status(connection: Connection, execution: execution_pb2.Execution) -> ExecutionStatus:
-    """What an execution waits for, what has failed, and why it is paused."""
+    """Return what an execution waits for, what has failed, and why it is paused."""
     status = await read_waits(connection, execution)
     has_failed = any(each.state == execution_pb2.TASK_STATE_ERROR for each in execution.task_counts)
     if has_failed and execution.state not in ENDED:
@@ -114,7 +114,7 @@ async def read_status(connection: Connection, execution: execution_pb2.Execution
 async def read_open_actions(
     connection: Connection, executions: Sequence[execution_pb2.Execution], chosen: str
 ) -> list[ExecutionStatus]:
-    """Of each execution only the actions that the filter chooses, a few executions at once."""
+    """Return for each execution only the actions that the filter chooses; a few calls run at once."""
     turns = asyncio.Semaphore(_AT_ONCE)
 
     async def read(execution: execution_pb2.Execution) -> ExecutionStatus:
@@ -127,7 +127,7 @@ async def read_open_actions(
 async def read_all_waits(
     connection: Connection, executions: Sequence[execution_pb2.Execution]
 ) -> list[ExecutionStatus]:
-    """What several executions wait for, a few asked at once."""
+    """Return what several executions wait for; a few calls run at once."""
     turns = asyncio.Semaphore(_AT_ONCE)
 
     async def read(execution: execution_pb2.Execution) -> ExecutionStatus:
@@ -140,7 +140,7 @@ async def read_all_waits(
 async def read_executions(
     connection: Connection, chosen: str, limit: int = 0, *, full: bool = False
 ) -> list[execution_pb2.Execution]:
-    """The executions that the filter chooses, the newest first, at most `limit` (0: all)."""
+    """Return the executions that the filter chooses, the newest first, at most `limit` (0: all)."""
     return await read_pages(
         lambda token: ask(
             connection.executions.ListExecutions,
@@ -155,7 +155,7 @@ async def read_executions(
 async def read_tasks(
     connection: Connection, execution_id: str, chosen: str = "", limit: int = 0, *, full: bool = False
 ) -> list[execution_pb2.TaskExecution]:
-    """The tasks of an execution that the filter chooses, at most `limit` (0: all)."""
+    """Return the tasks of an execution that the filter chooses, at most `limit` (0: all)."""
     return await read_pages(
         lambda token: ask(
             connection.executions.ListTasks,
@@ -172,7 +172,7 @@ async def read_tasks(
 async def read_actions(
     connection: Connection, execution_id: str, chosen: str, limit: int = 0, task_number: int = 0
 ) -> list[execution_pb2.ActionExecution]:
-    """The action executions of an execution that the filter chooses, with their input, at most `limit` (0: all)."""
+    """Return the actions of an execution that the filter chooses, with their input, at most `limit` (0: all)."""
     return await read_pages(
         lambda token: ask(
             connection.actions.ListActionExecutions,
@@ -192,7 +192,7 @@ async def read_actions(
 
 
 async def _is_paused_by_request(connection: Connection, execution: execution_pb2.Execution) -> bool:
-    """Whether somebody asked for the pause, as the end of the journal has it."""
+    """Return whether a user requested the pause, from the end of the journal."""
     request = messages.ListChangesRequest(
         execution_id=execution.id, after_sequence=max(0, execution.revision - _LAST_CHANGES), page_size=_LAST_CHANGES
     )

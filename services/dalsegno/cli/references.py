@@ -1,8 +1,8 @@
-"""Short ways to name an execution: the end of its id, and `@latest`.
+"""Short references to an execution: the end of its id, and `@latest`.
 
-The first characters of an id are its time, so that ids made in one minute begin alike; the last ones are random. So six
-or more last characters mean the whole id, if that is unambiguous: in each field of a request that has the id of an
-execution, alone or followed by a task, an item and an attempt.
+An id begins with its time, so that ids of one minute begin with equal characters; the last ones are random. Six or more
+last characters stand for the id if they are unambiguous: in each field of a request that has the id of an execution,
+alone or followed by a task, an item and an attempt.
 """
 
 from __future__ import annotations
@@ -29,21 +29,21 @@ _WHOLE = 36
 _END = re.compile(r"[0-9a-f-]+")
 _FIELDS = ("execution_id", "task_execution_id", "action_execution_id", "resource")
 _NAMED = 5
-"""So many executions are written out when an end is that of several."""
+"""The number of executions that an error lists at most when an end is ambiguous."""
 
 Stub = TypeVar("Stub")
 Unary = Callable[..., Any]
 
 
 class References:
-    """Replaces short ids by whole ones; asks the server once for each."""
+    """Replaces short ids by whole ones, with one call for each."""
 
     def __init__(self, list_executions: Unary) -> None:
         self._list_executions = list_executions
         self._known: dict[str, str] = {}
 
     async def resolve(self, reference: str) -> str:
-        """The whole id; other texts are returned unchanged. Raises CommandError, grpc.aio.AioRpcError."""
+        """Return the whole id; other texts are returned unchanged. Raises CommandError, grpc.aio.AioRpcError."""
         head, dot, rest = reference.partition(".")
         if head != LATEST and (len(head) >= _WHOLE or not _END.fullmatch(head)):
             return reference
@@ -91,7 +91,7 @@ def _line(execution: execution_pb2.Execution) -> str:
 
 
 def completed(stub: Stub, references: References) -> Stub:
-    """A stub whose calls complete the ids of their requests first."""
+    """Return a stub whose calls complete the ids of their requests first."""
     return cast(Stub, _Completed(stub, references))
 
 

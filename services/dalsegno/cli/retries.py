@@ -1,7 +1,7 @@
-"""While the server is unavailable: what a command prints while it retries, and when it gives up.
+"""Retry while the server is unavailable, and print messages meanwhile.
 
-no answer ──▶ 1 s: a message ──▶ every 5 s: how long it retries ──▶ 20 s: it gives up, and prints what continues and how
-to follow it again. Ctrl-C has the same effect.
+no answer ──▶ 1 s: a message ──▶ every 5 s: how long it retries ──▶ 20 s: it stops, and prints what continues and how to
+follow it again. Ctrl-C has the same effect.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ import grpc
 from dalsegno.cli.output import print_note
 
 RETRY_S = 20.0
-"""How long a call is repeated while nobody answers: long enough for a supervisor to start a dead service again."""
-FIRST_WORD_S = 1.0
-NEXT_WORD_S = 5.0
+"""The time for retries of a call: long enough for a supervisor to start a dead service again."""
+FIRST_MESSAGE_S = 1.0
+NEXT_MESSAGE_S = 5.0
 _LOOK_S = 0.2
 _FIRST_WAIT_S = 0.1
 _LONGEST_WAIT_S = 1.0
@@ -27,19 +27,19 @@ _LONGEST_WAIT_S = 1.0
 
 @dataclass(slots=True)
 class CommandState:
-    """What the command is about; one command runs in one process, so there is one of these."""
+    """The state of the command; one command runs in one process, so there is one instance."""
 
     address: str = ""
-    """The server that it talks to."""
+    """The server that it calls."""
     is_connected: Callable[[], bool] = lambda: True
     """Whether there is a connection to it now."""
     namespace: str = ""
-    """The namespace to work in, as the environment or the context says; "" for all."""
+    """The namespace from the environment variable or the context; "" for all."""
     exit_hint: str = ""
-    """What is said when it ends before its time: what goes on without it, and how to come back."""
+    """What to print when it stops early: what continues without it, and how to follow it again."""
 
     def reset(self) -> None:
-        """Forget it."""
+        """Reset all fields."""
         self.address = self.namespace = self.exit_hint = ""
         self.is_connected = lambda: True
 
@@ -55,23 +55,23 @@ class Retries:
         self._is_silent = is_silent
         self._is_failing = False
         self._wait_s = _FIRST_WAIT_S
-        self._away_since_s: float | None = None
-        self._has_spoken = False
-        self._talking: asyncio.Task[None] | None = None
+        self._unavailable_since_s: float | None = None
+        self._has_printed = False
+        self._reporting: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
-        self._talking = asyncio.create_task(self._talk())
+        self._reporting = asyncio.create_task(self._report())
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        assert self._talking is not None
-        self._talking.cancel()
+        assert self._reporting is not None
+        self._reporting.cancel()
 
     def answered(self) -> None:
-        """Note an answer: the time for retries begins again."""
-        if self._has_spoken:
+        """Record an answer: the time for retries begins again."""
+        if self._has_printed:
             print_note("the server answers again")
-        self._is_failing, self._away_since_s, self._has_spoken, self._wait_s = False, None, False, _FIRST_WAIT_S
+        self._is_failing, self._unavailable_since_s, self._has_printed, self._wait_s = False, None, False, _FIRST_WAIT_S
 
     async def wait(self, error: grpc.aio.AioRpcError) -> None:
         """Wait until the next retry. Raises the error when the time for retries is over."""
@@ -83,29 +83,29 @@ class Retries:
 
     def _left_s(self) -> float:
         now_s = time.monotonic()
-        if self._away_since_s is None:
-            self._away_since_s = now_s
-        return self._away_since_s + self._within_s - now_s
+        if self._unavailable_since_s is None:
+            self._unavailable_since_s = now_s
+        return self._unavailable_since_s + self._within_s - now_s
 
-    async def _talk(self) -> None:
-        """Print after a second that there is no answer, or no connection yet; then how long the retries go on."""
-        word_after_s = FIRST_WORD_S
+    async def _report(self) -> None:
+        """Print after a second that there is no answer or no connection; then how long the retries continue."""
+        print_after_s = FIRST_MESSAGE_S
         while not self._is_silent:
             await asyncio.sleep(_LOOK_S)
             if not self._is_failing and COMMAND.is_connected():
-                self._away_since_s = None
-                word_after_s = FIRST_WORD_S
+                self._unavailable_since_s = None
+                print_after_s = FIRST_MESSAGE_S
                 continue
             left_s = max(0.0, self._left_s())
             since_s = self._within_s - left_s
-            if since_s >= word_after_s:
-                self._speak(since_s, left_s)
-                word_after_s = since_s + NEXT_WORD_S
+            if since_s >= print_after_s:
+                self._print_wait(since_s, left_s)
+                print_after_s = since_s + NEXT_MESSAGE_S
 
-    def _speak(self, since_s: float, left_s: float) -> None:
-        if not self._has_spoken:
+    def _print_wait(self, since_s: float, left_s: float) -> None:
+        if not self._has_printed:
             place = f" at {COMMAND.address}" if COMMAND.address else ""
             print_note(f"the server{place} does not answer; retrying for another {left_s:.0f} s (Ctrl-C stops)")
         else:
             print_note(f"no answer for {since_s:.0f} s; retrying for another {left_s:.0f} s")
-        self._has_spoken = True
+        self._has_printed = True

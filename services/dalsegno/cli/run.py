@@ -1,4 +1,4 @@
-"""`dalsegno run`: a workflow from its file to its end, on the server that is there or on one of our own."""
+"""`dalsegno run`: run a workflow from a file, on a running server or on a private one."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def run(
         str,
         typer.Option(
             "--workflow",
-            help="Which workflow of the file, the first one unless given; for Orquesta its name: else the file's.",
+            help="The workflow of the file; default: the first. For Orquesta a name; default: the file's.",
         ),
     ] = "",
     environment: Environment = "",
@@ -87,10 +87,10 @@ def run(
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is to be run, and how it is shown."""
+    """What to run, and how to print it."""
 
     definition: workflow_service_pb2.CreateDefinitionsRequest
-    """What is stored first; without documents: nothing."""
+    """The definitions to store first; without documents: none."""
     start: execution_service_pb2.StartExecutionRequest
     typed: TypedInput
     output: Format
@@ -110,7 +110,7 @@ async def _run(server: str, plan: Plan) -> int:
 
 
 async def run_at(address: str, plan: Plan, *, private: bool) -> int:
-    """Run a workflow at this server, show it to its end, say what the server refuses; return the exit code."""
+    """Run a workflow on this server and show it until its end; print errors; return the exit code."""
     try:
         async with connect(address, is_private=private) as connection:
             return await _run_to_rest(connection, plan, private=private)
@@ -131,7 +131,7 @@ async def _run_to_rest(connection: Connection, plan: Plan, *, private: bool) -> 
         types = await types_of_workflow(connection, start.namespace, start.workflow) if plan.typed.pairs else ANY
     start.input = plan.typed.text(types)
     started = (await ask(connection.executions.StartExecution, start, RETRY_S)).execution
-    # Whoever wants the result for a program gets nothing else on standard output.
+    # For a program, standard output has nothing but the result.
     out = console(error=output is not Format.TABLE)
     await watch_to_rest(connection, started.id, out, stop_at_pause=True)
     execution = await read_whole(connection, started.id)
@@ -140,7 +140,7 @@ async def _run_to_rest(connection: Connection, plan: Plan, *, private: bool) -> 
     else:
         print_message(output, execution)
     if private and execution.state == execution_pb2.EXECUTION_STATE_PAUSED:
-        print_note("it ends here, because its server was private; under `dalsegno serve` it could be resumed")
+        print_note("it ends here, because its server was private; with `dalsegno serve` it could be resumed")
     elif not private:
         for line in advise(await read_status(connection, execution), connection.address):
             print_note(line)
@@ -148,11 +148,11 @@ async def _run_to_rest(connection: Connection, plan: Plan, *, private: bool) -> 
 
 
 _LINES_MAX = 40
-"""So many lines of an output are printed after a run."""
+"""The number of lines of an output that are printed at most after a run."""
 
 
 def print_end(execution: execution_pb2.Execution, *, private: bool) -> None:
-    """How an execution ended, why, and with which output."""
+    """Print the state of an execution, the reason, and the output."""
     out = console()
     took = span(execution.created_at, execution.ended_at)
     out.print()
@@ -182,8 +182,8 @@ def _first_workflow(stored: workflow_service_pb2.CreateDefinitionsResponse) -> s
 
 
 def _name_to_give(text: str, chosen: str, file: Path) -> str:
-    """Orquesta's files, which begin their tasks at the margin, need not say how their workflow is called: it is called
-    as it is chosen, else as it says, else like the file. The other files say it, and are given nothing."""
+    """Return the name for a workflow of Orquesta (its tasks begin at the margin): the chosen one, else the name of the
+    file. Return "" for files that contain a name."""
     if not re.search(r"^tasks\s*:", text, re.MULTILINE):
         return ""
     return chosen or ("" if re.search(r"^name\s*:", text, re.MULTILINE) else file.stem.lstrip("-") or "workflow")

@@ -31,35 +31,35 @@ class Screen(Console):
             force_terminal=is_terminal,
         )
         self.fold_width = None if wide else self.width
-        """Where lines are folded; None: nowhere, for a program may read them."""
+        """The width at which lines are folded; None: they are not, because a program may read them."""
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
-        """The segments of a renderable, with symbols for the control characters of its texts."""
+        """Yield the segments of a renderable, with symbols for the control characters of its texts."""
         for segment in super().render(renderable, options):
             text = visible(segment.text) if not segment.control else segment.text
             yield segment if text == segment.text else Segment(text, segment.style, segment.control)
 
     def put(self, line: Text) -> None:
-        """Print a line as it is, which may be one of very many."""
+        """Print a line without layout, quickly: there may be very many."""
         if self.is_terminal:
             self.print(line, soft_wrap=True)
         else:
             self.file.write(visible(line.plain) + "\n")
 
     def print_line(self, text: str | Text, indent: int = 2) -> None:
-        """Print one line; where it is folded, what follows stands `indent` cells to the right, as no line begins."""
+        """Print one line; if it is folded, its further lines are indented by `indent` cells."""
         told = Text(one_line(text)) if isinstance(text, str) else text.copy()
         told.plain = one_line(told.plain)
         for number, part in enumerate(fold(told, self.fold_width, indent)):
             self.put(part if number else part[indent:])
 
     def print_block(self, text: str, indent: int = 2) -> None:
-        """Print a text of many lines, all of them `indent` cells to the right."""
+        """Print a text of many lines, each indented by `indent` cells."""
         for line in visible(text).rstrip("\n").split("\n"):
             for part in fold(Text(line), self.fold_width, indent):
                 self.put(part)
 
 
 def console(*, error: bool = False) -> Screen:
-    """Standard output, or standard error."""
+    """Return the screen of standard output, or of standard error."""
     return Screen(sys.stderr if error else sys.stdout)

@@ -1,4 +1,4 @@
-"""`dalsegno serve`: all three services on this machine, kept running; and `engine`, `executor`, `api`: one of them."""
+"""`dalsegno serve`: run all three services on this machine; `engine`, `executor`, `api`: run one of them."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ _PASS_ON = {"ignore_unknown_options": True, "allow_extra_args": True, "help_opti
 Data = Annotated[
     Path | None,
     typer.Option(
-        "--data", metavar="DIR", envvar="DALSEGNO_DATA", help="The data folder; ~/.local/share/dalsegno unless given."
+        "--data", metavar="DIR", envvar="DALSEGNO_DATA", help="The data folder; default: ~/.local/share/dalsegno."
     ),
 ]
 Listen = Annotated[
     str,
     typer.Option(
-        "--listen", metavar="HOST:PORT", envvar="DALSEGNO_LISTEN", help="Where clients reach it; port 0: a free one."
+        "--listen", metavar="HOST:PORT", envvar="DALSEGNO_LISTEN", help="The address for clients; port 0: a free one."
     ),
 ]
 EngineListen = Annotated[
@@ -41,30 +41,33 @@ EngineListen = Annotated[
         "--engine-listen",
         metavar="HOST:PORT",
         envvar="DALSEGNO_ENGINE_LISTEN",
-        help="Where executors reach it; port 0: a free one.",
+        help="The address for executors; port 0: a free one.",
     ),
 ]
 Database = Annotated[
     str,
     typer.Option(
-        "--database", metavar="URL", envvar="DALSEGNO_DATABASE_URL", help="SQLite in the data folder unless given."
+        "--database",
+        metavar="URL",
+        envvar="DALSEGNO_DATABASE_URL",
+        help="The database; default: SQLite in the data folder.",
     ),
 ]
 Slots = Annotated[
-    int, typer.Option("--slots", min=0, help="How many actions its executor runs at once; 0: its default.")
+    int, typer.Option("--slots", min=0, help="The number of actions that its executor runs at once; 0: its default.")
 ]
 Insecure = Annotated[
     bool,
     typer.Option(
         "--insecure",
         envvar="DALSEGNO_INSECURE",
-        help="Let other machines reach it, though there is neither TLS nor authentication yet.",
+        help="Accept connections from other machines, although there is no TLS and no authentication yet.",
     ),
 ]
 Allow = Annotated[
     list[Permission] | None,
     typer.Option(
-        "--allow", help="Turn on actions that are off: on other machines, in JavaScript, on this machine. Repeatable."
+        "--allow", help="Allow actions that are off: on other machines, in JavaScript, on this machine. Repeatable."
     ),
 ]
 Verbose = Annotated[bool, typer.Option("--verbose", help="Log to this terminal, not to files in the data folder.")]
@@ -80,7 +83,7 @@ def serve(
     allow: Allow = None,
     verbose: Verbose = False,
 ) -> None:
-    """Run a server on this machine until Ctrl-C: engine, executor and api, each a process, started again if it dies."""
+    """Run a server until Ctrl-C: engine, executor and api. Each is a process, and is started again if it dies."""
     config = plan_server(
         data or default_data(),
         listen,
@@ -106,7 +109,7 @@ async def _serve(config: ServerConfig) -> None:
     if not started.done() and stop.is_set():
         print_note("stopping")
     await started
-    print_note("stopped; what was not finished goes on when it is started again")
+    print_note("stopped; unfinished executions continue when it is started again")
 
 
 async def _keep_up(config: ServerConfig, stopped: asyncio.Task[bool]) -> None:
@@ -132,7 +135,7 @@ def _introduce(config: ServerConfig, supervisor: Supervisor) -> None:
 
 
 def run_service(name: str, arguments: list[str]) -> None:
-    """Become one service, with the same options."""
+    """Replace this process by one service, with the same options."""
     os.execv(sys.executable, [sys.executable, "-m", f"dalsegno.{name}", *arguments])
 
 
@@ -142,15 +145,15 @@ def register(app: typer.Typer) -> None:
 
     @app.command(context_settings=_PASS_ON)
     def engine(context: typer.Context) -> None:
-        """Run an engine alone, with the options that it has: `dalsegno engine --help`."""
+        """Run only an engine; its options: `dalsegno engine --help`."""
         run_service("engine", context.args)
 
     @app.command(context_settings=_PASS_ON)
     def executor(context: typer.Context) -> None:
-        """Run an executor alone, with the options that it has: `dalsegno executor --help`."""
+        """Run only an executor; its options: `dalsegno executor --help`."""
         run_service("executor", context.args)
 
     @app.command(context_settings=_PASS_ON)
     def api(context: typer.Context) -> None:
-        """Run an api alone, with the options that it has: `dalsegno api --help`."""
+        """Run only an api; its options: `dalsegno api --help`."""
         run_service("api", context.args)

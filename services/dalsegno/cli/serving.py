@@ -1,4 +1,4 @@
-"""A whole server on this machine: its addresses and data, the three services under a supervisor, until told to stop."""
+"""A server on this machine: its addresses, its data, and its three services under a supervisor."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from dalsegno.cli.supervisor import Service, Supervisor, choose_address
 from dalsegno.rpc.server import INSTEAD, OPEN_TO_ALL, is_local
 
 READY_S = 60.0
-"""How long the services may take to become ready, on a slow machine with a database to bring up to date."""
+"""The time in which the services must become ready, on a slow machine with a database to migrate."""
 FOLDER_MODE = 0o700
 _LOG_TAIL_LINES = 15
 
@@ -30,23 +30,23 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class ServerConfig:
-    """Where one server keeps its things and listens."""
+    """The data, the addresses and the options of one server."""
 
     data: Path
     listen: str
     engine: str
     database: str
     slots: int = 0
-    """How many actions its executor runs at once; 0: as many as an executor does unless told."""
+    """The number of actions that its executor runs at once; 0: the executor's default."""
     logs: Path | None = None
-    """The folder of the services' logs; None: they go where ours go."""
+    """The folder of the services' logs; None: the standard error of this process."""
     insecure: bool = False
-    """Whether it may listen where other machines reach it."""
+    """Whether it may accept connections from other machines."""
     allow: tuple[str, ...] = ()
-    """Which actions that are off its executor runs."""
+    """The actions that are off by default and that its executor runs."""
 
     def services(self) -> list[Service]:
-        """The three services, first the one that the others need."""
+        """Return the three services, first the one that the others need."""
         slots = ("--slots", str(self.slots)) if self.slots else ()
         allowed = [word for each in self.allow for word in ("--allow", each)]
         stored = ("--database", self.database, *(("--insecure",) if self.insecure else ()))
@@ -75,9 +75,9 @@ def plan_server(
     allow: Sequence[str] = (),
     report: Callable[[str], None] = lambda told: None,
 ) -> ServerConfig:
-    """A config in the folder `data`, which is made if it is not there, for its owner only.
+    """Return the config of a server in the folder `data`, which is created for its owner only if it is missing.
 
-    `report` gets what its owner should know. Raises CommandError for what cannot be.
+    `report` receives warnings. Raises CommandError for invalid options.
     """
     listen, engine = choose_address(listen, "--listen"), choose_address(engine, "--engine-listen")
     for address, option in ((listen, "--listen"), (engine, "--engine-listen")):
@@ -89,7 +89,7 @@ def plan_server(
         folder.mkdir(exist_ok=True)
     except OSError as error:
         raise CommandError(
-            f"the data folder {data} cannot be made: {error.strerror}", "choose another with --data DIR"
+            f"the data folder {data} cannot be created: {error.strerror}", "choose another with --data DIR"
         ) from None
     return ServerConfig(
         data=data,
@@ -104,29 +104,29 @@ def plan_server(
 
 
 def _close_to_others(folder: Path, report: Callable[[str], None]) -> None:
-    """Let nobody but its owner into the data folder, and say so when others could get in before."""
+    """Remove the permissions of other users from the data folder, and report if they had any."""
     found = folder.stat()
     if not found.st_mode & 0o077:
         return
     was = f"{folder} is open to others (mode {stat.S_IMODE(found.st_mode):04o})"
     if found.st_uid != os.geteuid() or found.st_mode & stat.S_ISVTX:
-        report(f"{was}, and is not ours to close: choose a folder of your own with --data DIR")
+        report(f"{was}, and only its owner can change that: choose a folder of your own with --data DIR")
     else:
         folder.chmod(FOLDER_MODE)
         report(f"{was}: now it is for its owner only")
 
 
 def _check_reach(address: str, option: str, insecure: bool, report: Callable[[str], None]) -> None:
-    """Other machines reach us only where somebody has said that they shall."""
+    """Raise CommandError for an address that other machines can reach, unless `insecure`; then report it."""
     if is_local(address):
         return
     if not insecure:
         raise CommandError(f"{option} {address}: {OPEN_TO_ALL}", INSTEAD)
-    report(f"{address} is open to whoever can reach it: {OPEN_TO_ALL}")
+    report(f"{address} is open to everybody who can reach it: {OPEN_TO_ALL}")
 
 
 def default_data() -> Path:
-    """Where a server keeps its data unless told: DALSEGNO_DATA, else the XDG data folder."""
+    """Return the default data folder: DALSEGNO_DATA, else the XDG data folder."""
     if given := os.environ.get("DALSEGNO_DATA"):
         return Path(given)
     return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "dalsegno"
@@ -134,7 +134,7 @@ def default_data() -> Path:
 
 @asynccontextmanager
 async def running(config: ServerConfig, report: Callable[[str], None]) -> AsyncIterator[Supervisor]:
-    """The services of a config, ready when the block begins and stopped when it ends. Raises CommandError."""
+    """Run the services: ready when the block begins, stopped when it ends. Raises CommandError."""
     supervisor = Supervisor(config.services(), report)
     supervisor.start()
     try:
@@ -163,8 +163,8 @@ async def _wait_until_ready(config: ServerConfig) -> None:
 
 
 def _explain(service: Service) -> CommandError:
-    """Which service fails, with the end of its log: what a person would look for next."""
-    message = f"the {service.name} does not stay up"
+    """Return the error for a failing service, with the end of its log."""
+    message = f"the {service.name} ends each time it is started"
     if service.log is None:
         return CommandError(message, exit_code=UNREACHABLE)
     lines = service.log.read_text(encoding="utf-8", errors="replace").splitlines()[-_LOG_TAIL_LINES:]
@@ -174,7 +174,7 @@ def _explain(service: Service) -> CommandError:
 
 @contextmanager
 def temporary_folder() -> Iterator[Path]:
-    """A folder of our own that is gone afterwards."""
+    """Yield a private folder, and delete it afterwards."""
     folder = Path(tempfile.mkdtemp(prefix="dalsegno-"))
     try:
         yield folder
@@ -184,7 +184,7 @@ def temporary_folder() -> Iterator[Path]:
 
 @dataclass(frozen=True, slots=True)
 class PrivateServer:
-    """A server of our own."""
+    """A private server."""
 
     address: str
     supervisor: Supervisor
@@ -192,8 +192,8 @@ class PrivateServer:
 
 @asynccontextmanager
 async def private_server(report: Callable[[str], None]) -> AsyncIterator[PrivateServer]:
-    """A server of our own, on free ports, with its data in a folder that is gone afterwards. Raises CommandError."""
-    # As Ctrl-C, which cancels whatever runs and lets it tidy up.
+    """Yield a private server on free ports, with its data in a temporary folder. Raises CommandError."""
+    # As Ctrl-C: it cancels what runs, so that it cleans up.
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, signal.raise_signal, signal.SIGINT)
     with temporary_folder() as folder:
         config = plan_server(folder, "127.0.0.1:0", "127.0.0.1:0")
@@ -202,5 +202,5 @@ async def private_server(report: Callable[[str], None]) -> AsyncIterator[Private
 
 
 async def is_there(address: str) -> bool:
-    """Whether a server runs at `address`, asked without much patience."""
+    """Return whether a server answers at `address` within a short time."""
     return await is_serving(address, within_s=0.5)

@@ -1,4 +1,4 @@
-"""`dalsegno show`: the state of an execution, the reason, what it waits for, its values; then the rest."""
+"""`dalsegno show`: print the state of an execution, the reason, what it waits for, its values; then the rest."""
 
 from __future__ import annotations
 
@@ -23,12 +23,11 @@ _FAILED_SHOWN = 10
 _REASON_WIDTH = 2_000
 _LINES_MAX = 200
 _LINE_CHARACTERS = 100
-"""As long as lines mostly are. A longer one fills several lines of a terminal."""
-"""So many lines of one value are shown; the rest is named."""
+"""A value is cut after _LINES_MAX lines, or after as many characters as that many usual lines have."""
 
 
 def print_status(status: ExecutionStatus, server: str) -> None:
-    """Print an execution as text, and the next step."""
+    """Print an execution for people, and the next step."""
     out = console()
     execution = status.execution
     state = execution_state(execution.state)
@@ -57,7 +56,7 @@ def _print_failed(out: Screen, status: ExecutionStatus) -> None:
 
 
 def print_waits(out: Screen, status: ExecutionStatus) -> None:
-    """What its open tasks wait for, a line for each, with what an inquiry asks."""
+    """Print what its open tasks wait for, a line for each, with the questions of inquiries."""
     waits = status.waits()
     for task, waiting in waits:
         number = attempt_name(task.name, *numbers_of(waiting.delegate)) if waiting.delegate else one_line(task.name)
@@ -67,7 +66,7 @@ def print_waits(out: Screen, status: ExecutionStatus) -> None:
 
 
 def numbers_of(action_id: str) -> tuple[int, int, int]:
-    """The numbers of task, item and attempt at the end of the id of an action execution."""
+    """Return the numbers of task, item and attempt at the end of the id of an action execution."""
     task, item, attempt = (action_id.split(".")[1:] + ["0"] * 3)[:3]
     return int(task), int(item), int(attempt)
 
@@ -130,8 +129,8 @@ def _command_for(execution: execution_pb2.Execution, name: str) -> str:
 
 
 def print_capped(out: Screen, text: str, most: int, rest: str) -> None:
-    """A text: `most` of its lines, and as many characters as they have; then what is left, and the command that gives
-    all of it."""
+    """Print at most `most` lines of a text, and the characters of as many usual lines; then how much is left, and the
+    command that prints all of it."""
     lines = text.splitlines()
     shown = "\n".join(lines[:most])
     characters = most * _LINE_CHARACTERS

@@ -1,6 +1,6 @@
 """The supervisor: keeps the three services running as child processes, and stops them in order.
 
-child died ──▶ say so ──▶ wait (0.2 s, doubling to 10 s; anew after 30 s of life) ──▶ start it again
+child died ──▶ report it ──▶ wait (0.2 s, doubling to 10 s; anew after 30 s of life) ──▶ start it again
 """
 
 from __future__ import annotations
@@ -22,35 +22,35 @@ from dalsegno.cli.exits import ERROR, CommandError
 FIRST_WAIT_S = 0.2
 LONGEST_WAIT_S = 10.0
 STEADY_S = 30.0
-"""A service that has lived so long is taken for healthy: if it dies then, it is started again at once."""
+"""A service that has run for this time counts as healthy: if it dies then, it is started again at once."""
 FAILING_DEATHS = 3
-"""A service that has died so often in a row does not stay up: somebody has to look at it."""
+"""A service that has died this often in a row counts as failing: a user must look at it."""
 GRACE_S = 15.0
-"""How long a service may take to stop before it is killed: longer than an executor waits for its actions."""
+"""The time to stop before a service is killed: longer than an executor waits for its actions."""
 
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """One service as it is to be run."""
+    """The description of one service."""
 
     name: str
     command: tuple[str, ...]
     """The program, by its full path, and its arguments."""
     log: Path | None = None
-    """Where its output goes; None: to where the supervisor's goes."""
+    """The file for its output; None: the output of the supervisor."""
     pid_file: Path | None = None
-    """Where its process id stands while it runs."""
+    """The file that has its process id while it runs."""
 
 
-class Child:
+class ServiceProcess:
     """One service, started again whenever it dies."""
 
     def __init__(self, service: Service, report: Callable[[str], None]) -> None:
         self.service = service
         self.deaths = 0
-        """How often in a row it died soon after it was started."""
+        """The number of times in a row that it died soon after its start."""
         self.failing = asyncio.Event()
-        """Set once it has died so often that it will not stay up by itself."""
+        """Set once it has died FAILING_DEATHS times in a row."""
         self._process: asyncio.subprocess.Process | None = None
         self._run: asyncio.Task[None] | None = None
         self._stopping = asyncio.Event()
@@ -58,15 +58,15 @@ class Child:
 
     @property
     def pid(self) -> int:
-        """The process id, 0 while it does not run."""
+        """Return the process id, 0 while it does not run."""
         return self._process.pid if self._process is not None and self._process.returncode is None else 0
 
     def start(self) -> None:
-        """Start it; it is kept running from now on."""
+        """Start it, and keep it running."""
         self._run = asyncio.create_task(self._keep_running())
 
     async def stop(self) -> None:
-        """Ask it to stop, kill it when it does not within the grace period, and return when it is gone."""
+        """Ask it to stop, kill it after the grace period, and return when it has ended."""
         self._stopping.set()
         if self._run is None:
             return
@@ -88,7 +88,7 @@ class Child:
                 self.service.pid_file.write_text(f"{self._process.pid}\n", encoding="ascii")
             if self.deaths:
                 self._report(f"{self.service.name} runs again, pid {self._process.pid}")
-            if self._stopping.is_set():  # told to stop while it was being started
+            if self._stopping.is_set():  # stopped during its start
                 self._signal(signal.SIGTERM)
             code = await self._process.wait()
             if self._stopping.is_set():
@@ -113,7 +113,7 @@ class Child:
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                # In a session of its own, so that Ctrl-C reaches the supervisor alone, which stops all in order.
+                # In a separate session: Ctrl-C must reach only the supervisor, which stops all in order.
                 start_new_session=True,
             )
 
@@ -124,24 +124,24 @@ class Child:
 
 
 class Supervisor:
-    """All services of one server: first the one that the others need."""
+    """All services of one server, first the one that the others need."""
 
     def __init__(self, services: Sequence[Service], report: Callable[[str], None]) -> None:
-        self.children = [Child(service, report) for service in services]
+        self.children = [ServiceProcess(service, report) for service in services]
 
     def start(self) -> None:
-        """Start all services; they are kept running from now on."""
+        """Start all services, and keep them running."""
         for child in self.children:
             child.start()
 
     async def stop(self) -> None:
-        """Stop the services, the one that the others need last, and return when none is left."""
+        """Stop the services, last the one that the others need, and return when all have ended."""
         first, *others = self.children
         await asyncio.gather(*(child.stop() for child in others))
         await first.stop()
 
-    async def wait_for_failing(self) -> Child:
-        """Return when a service does not stay up."""
+    async def wait_for_failing(self) -> ServiceProcess:
+        """Return the first service that fails."""
         waits = {asyncio.create_task(child.failing.wait()): child for child in self.children}
         try:
             done, _ = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
@@ -152,12 +152,12 @@ class Supervisor:
 
 
 def command_of(service: Service) -> list[str]:
-    """The command line that runs a service tied to this process."""
+    """Return the command line of a service that ends with this process."""
     return [sys.executable, "-I", "-S", str(parent_watch.__file__), str(os.getpid()), *service.command]
 
 
 def describe_end(code: int) -> str:
-    """How a process ended, in words.
+    """Return a description of how a process ended.
 
     >>> describe_end(-9), describe_end(3)
     ('was killed by SIGKILL', 'ended with exit code 3')
@@ -171,7 +171,7 @@ def describe_end(code: int) -> str:
 
 
 def choose_address(address: str, option: str) -> str:
-    """`address` with a free port in place of port 0. Raises CommandError when it cannot be listened on."""
+    """Return `address` with a free port instead of port 0. Raises CommandError if it cannot be used."""
     host, _, port = address.rpartition(":")
     host = host.removeprefix("[").removesuffix("]")
     if not host or not port.isdigit():

@@ -1,4 +1,4 @@
-"""Tables for any width: values that do not fit into their columns are printed on lines below."""
+"""Tables for any width: values that do not fit into their columns are printed on lines below the row."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from rich.text import Text
 GAP = 2
 _INDENT = 2
 _CELL_MAX = 32
-"""A name takes no more than this of a line of a terminal."""
+"""The maximum width of a name in a terminal."""
 _LINES_MAX = 6
-"""So many lines of a long text are shown below its row."""
+"""The number of lines of a long text that are shown below its row at most."""
 _PIPED_MAX = 2_000
 READ_COLUMNS = {"COMMENT", "INFO", "INPUT", "LABELS", "DETAIL", "DESCRIPTION", "WHAT IT SHOWS", "QUESTION"}
-"""What is read, not copied: the first to make room."""
+"""Columns that users read but do not copy: they are shortened first."""
 _REASONS = ("INFO", "DETAIL")
 _REASONS_MIN = 12
 _WHOLE = {"EXECUTION", "ID", "DEFINITION", "NUMBER", "TASK.ITEM.ATTEMPT", "STATE"}
@@ -25,7 +25,7 @@ Row = Sequence[Text]
 
 
 def lay_out(columns: Sequence[str], rows: Sequence[Row], width: int | None) -> Iterator[Text]:
-    """The lines of a table, its header first. `width` in cells; None: nothing is folded, a row is a line."""
+    """Yield the lines of a table, its header first. `width` in cells; None: nothing is folded, a row is a line."""
     used = [number for number in range(len(columns)) if any(row[number].plain for row in rows)]
     if width is None:
         yield from _table(columns, [[_cut(each, _PIPED_MAX) for each in row] for row in rows], used)
@@ -35,7 +35,7 @@ def lay_out(columns: Sequence[str], rows: Sequence[Row], width: int | None) -> I
     flexible = _flexible(columns, shown, [number for number in used if number not in beside], beside, width)
     below = [number for number in used if number not in {*beside, flexible}]
     room = width - _needed(columns, shown, beside) - GAP
-    if flexible is not None:  # too long for its column: it is printed below its row
+    if flexible is not None:  # a value that is too long for this column is printed below its row
         beside.append(flexible)
         for row in shown:
             row[flexible] = row[flexible] if row[flexible].cell_len <= room else Text()
@@ -50,7 +50,7 @@ def lay_out(columns: Sequence[str], rows: Sequence[Row], width: int | None) -> I
 def _flexible(
     columns: Sequence[str], rows: Sequence[Row], hidden: Sequence[int], beside: Sequence[int], width: int
 ) -> int | None:
-    """The column of reasons, if there is enough room for it although some reasons are cut; else None."""
+    """Return the column of reasons, if there is room for it although some reasons do not fit; else None."""
     found = [number for number in hidden if columns[number] in _REASONS]
     room = width - _needed(columns, rows, beside) - GAP
     if not found or room < max(_REASONS_MIN, len(columns[found[0]])):
@@ -64,7 +64,7 @@ def _needed(columns: Sequence[str], rows: Sequence[Row], beside: Sequence[int]) 
 
 
 def _beside(columns: Sequence[str], rows: Sequence[Row], used: list[int], width: int) -> list[int]:
-    """The columns that fit beside each other: columns of long texts are left out first, then the last columns."""
+    """Return the columns that fit on one line: first omit columns of long texts, then the last columns."""
     beside = list(used)
     give_way = [number for number in reversed(used) if columns[number] in READ_COLUMNS]
     give_way += [number for number in reversed(used[1:]) if columns[number] not in {*READ_COLUMNS, "STATE"}]
@@ -101,7 +101,7 @@ def _line(cells: Sequence[Text], widths: Sequence[int]) -> Text:
 
 
 def _lines_below(columns: Sequence[str], row: Row, below: Sequence[int], width: int) -> Iterator[Text]:
-    """The values of a row that did not fit: long texts alone, other values with their column's name."""
+    """Yield the values of a row that do not fit: long texts alone, other values with their column's name."""
     for number in below:
         if not row[number].plain:
             continue
@@ -112,7 +112,7 @@ def _lines_below(columns: Sequence[str], row: Row, below: Sequence[int], width: 
 
 
 def fold(text: Text, width: int | None, indent: int = 0, most: int | None = None) -> Iterator[Text]:
-    """A text on lines of `width` cells at most (None: on one) after `indent` spaces; `most` lines, then …."""
+    """Yield a text as lines of at most `width` cells (None: one line), indented; after `most` lines, `…`."""
     room = None if width is None else max(10, width - indent)
     lines = [text] if room is None or text.cell_len <= room else list(text.wrap(_RULER, room, tab_size=4))
     for number, line in enumerate(lines[:most]):
@@ -128,7 +128,7 @@ _RULER = Console(width=80)
 
 
 def _cut(text: Text, width: int) -> Text:
-    """The text in at most `width` cells, its end an ellipsis when it does not fit."""
+    """Return the text in at most `width` cells; it ends with an ellipsis if it does not fit."""
     if text.cell_len <= width:
         return text
     return Text(set_cell_size(text.plain, width - 1).rstrip().removesuffix("…") + "…", style=text.style)

@@ -1,4 +1,4 @@
-"""Moments and durations as people read them."""
+"""Times and durations as text for people."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from dalsegno.cli.printing import PRINTING
 
 
 def moment(stamp: Timestamp) -> str:
-    """A time in ISO 8601, UTC, to the millisecond; empty for none."""
+    """Return a time in ISO 8601, UTC, to the millisecond; empty for none."""
     if not stamp.ByteSize():
         return ""
     text = stamp.ToDatetime(UTC).isoformat(timespec="milliseconds")
@@ -21,7 +21,7 @@ def moment(stamp: Timestamp) -> str:
 
 
 def clock(stamp: Timestamp) -> str:
-    """A time in the style of `--time`; by default the time of day, with the date when it is not today."""
+    """Return a time in the style of `--time`; by default the time of day, with the date when it is not today."""
     if not stamp.ByteSize():
         return ""
     when = stamp.ToDatetime(UTC)
@@ -36,15 +36,15 @@ def clock(stamp: Timestamp) -> str:
 
 
 def due(stamp: Timestamp) -> str:
-    """A future time, absolute and relative to now.
+    """Return a future time, absolute and relative to now.
 
     >>> due(Timestamp())
     ''
     """
     if not stamp.ByteSize():
         return ""
-    away = _relative(stamp.ToDatetime(UTC).timestamp() - time.time())
-    return away if PRINTING.time == "relative" else f"{clock(stamp)} ({away})"
+    relative = _relative(stamp.ToDatetime(UTC).timestamp() - time.time())
+    return relative if PRINTING.time == "relative" else f"{clock(stamp)} ({relative})"
 
 
 def check_time_style(style: str) -> str:
@@ -55,14 +55,14 @@ def check_time_style(style: str) -> str:
 
 
 def span(start: Timestamp, end: Timestamp) -> str:
-    """How long something took, to people; empty when it has not both begun and ended."""
+    """Return the duration as text; empty if `start` or `end` is not set."""
     if not start.ByteSize() or not end.ByteSize():
         return ""
     return seconds((end.ToDatetime(UTC) - start.ToDatetime(UTC)).total_seconds())
 
 
 def seconds(amount_s: float) -> str:
-    """An amount of time, to people.
+    """Return an amount of time as text.
 
     >>> seconds(0.042), seconds(3.14159), seconds(125), seconds(7300), seconds(200_000)
     ('42 ms', '3.1 s', '2 min 05 s', '2 h 01 min', '2 d 7 h')
@@ -78,20 +78,20 @@ def seconds(amount_s: float) -> str:
     return f"{hours} h {minutes:02d} min" if hours < 48 else f"{hours // 24} d {hours % 24} h"
 
 
-def _relative(away_s: float) -> str:
-    """How far from now a moment is.
+def _relative(from_now_s: float) -> str:
+    """Return a time relative to now.
 
     >>> _relative(-5.2), _relative(61), _relative(-0.4)
     ('5 s ago', 'in 1 min 01 s', 'now')
     """
-    if abs(away_s) < 1:
+    if abs(from_now_s) < 1:
         return "now"
-    amount = f"{abs(away_s):.0f} s" if abs(away_s) < 59.5 else seconds(abs(away_s))
-    return f"in {amount}" if away_s > 0 else f"{amount} ago"
+    amount = f"{abs(from_now_s):.0f} s" if abs(from_now_s) < 59.5 else seconds(abs(from_now_s))
+    return f"in {amount}" if from_now_s > 0 else f"{amount} ago"
 
 
 def _zone(name: str) -> tzinfo | None:
-    """The time zone of a style; None: the local one."""
+    """Return the time zone of a style; None: the local one."""
     if name in ("local", "utc"):
         return UTC if name == "utc" else None
     try:

@@ -33,24 +33,24 @@ _SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 _BAR_WIDTH = 16
 _INFO_WIDTH = 200
 _LABEL_LINES = 3
-"""So many lines below a task say what it waits for, or why it failed."""
+"""The number of lines below a task for what it waits for, or why it failed."""
 _NAME_WIDTH = 32
 _GUIDE = 4
-"""So far to the right a branch stands."""
+"""The width by which a branch is indented."""
 _URGENCY = {"": 5, "ERROR": 0, "REVERT_ERROR": 0, "PAUSED": 1, "PAUSING": 1, "CANCELLED": 2, "SKIPPED": 4, "SUCCESS": 5}
-"""What needs somebody comes first, then what runs (3), then what has not begun, then what is done."""
+"""The order: first what needs a user, then what runs (3), then what has not begun, then what is done."""
 _RUNS = 3
 CHILDREN_LISTED = 8
-"""Up to so many sub-workflows of a task are all shown; of more those that run or did not end well."""
+"""Up to this number all sub-workflows of a task are shown; of more only those that run or did not succeed."""
 _NOT_BEGUN = {"WAITING", "IDLE"}
 
 
 def draw(
     views: Mapping[str, ExecutionView], root_id: str, rows: int = 1_000, now_s: float | None = None, width: int = 120
 ) -> Tree:
-    """The tree of the execution `root_id`, with at most `rows` lines, but three for the execution itself.
+    """Return the tree of the execution `root_id` with at most `rows` lines, at least three for the execution itself.
 
-    `views` has every execution that is watched, by id; `now_s` is the server's time, for what still runs.
+    `views` has every watched execution by id; `now_s` is the server's time, for what still runs.
     """
     view = views[root_id]
     now_s = view.at_s if now_s is None else now_s
@@ -89,16 +89,16 @@ def _urgency(state: str, *, is_superseded: bool = False) -> int:
 def _add_children(
     branch: Tree, views: Mapping[str, ExecutionView], task: Task, room: int, now_s: float, width: int
 ) -> int:
-    """Add what there is room for of the executions of a sub-workflow; return how many lines it took."""
+    """Add as many executions of a sub-workflow as fit; return the number of used lines."""
     if room < 1:
         return 0
     children = [child for place, child in task.children.items() if place[1] in (task.attempt, 0)]
     children = children or list(task.children.values())
     total = max(task.items, len(children))
     urgent = sorted(children, key=lambda child: _urgency(_state_of(views, child)))
-    if total > CHILDREN_LISTED:  # what needs no attention is only counted
+    if total > CHILDREN_LISTED:  # the others are only counted
         urgent = [child for child in urgent if _urgency(_state_of(views, child)) <= _RUNS]
-    shown = urgent if total == len(urgent) <= room else _both(views, urgent, room - 1)
+    shown = urgent if total == len(urgent) <= room else _mix(views, urgent, room - 1)
     left = room - len(shown) - (len(shown) < total)
     for count, child in enumerate(shown):
         view = views.get(child.execution_id)
@@ -114,8 +114,8 @@ def _add_children(
     return room - max(0, left)
 
 
-def _both(views: Mapping[str, ExecutionView], urgent: Sequence[Child], room: int) -> list[Child]:
-    """What there is room for, some of what runs among it, however much has failed."""
+def _mix(views: Mapping[str, ExecutionView], urgent: Sequence[Child], room: int) -> list[Child]:
+    """Return as many children as fit: failed ones first, but also some that run."""
     failed = [child for child in urgent if _urgency(_state_of(views, child)) < _RUNS]
     others = urgent[len(failed) :]
     kept = failed[: max(room - len(others), -(-room // 2))]
@@ -125,7 +125,7 @@ def _both(views: Mapping[str, ExecutionView], urgent: Sequence[Child], room: int
 def _states(
     views: Mapping[str, ExecutionView], task: Task, children: Sequence[Child], shown: Sequence[Child]
 ) -> Counter[str]:
-    """How many of the children that are not shown are in each state. Of those that ended the task keeps count."""
+    """Return the number of children that are not shown, by state. The task has the counts of ended ones."""
     states = Counter(_state_of(views, child) for child in children)
     if task.items >= 0:
         states["SUCCESS"], states["ERROR"] = task.succeeded, task.failed
@@ -146,7 +146,7 @@ def _lines_in(tree: Tree) -> int:
 
 
 def _rest(states: Counter[str]) -> Text:
-    """How many there are that are not shown, by state."""
+    """Return the line about those that are not shown, by state."""
     told = ", ".join(f"{count} {state}" for state, count in states.most_common() if state)
     return Text(f"… and {states.total()} more: {told}", style="dim", no_wrap=True, overflow="ellipsis")
 
@@ -166,7 +166,7 @@ def _header(view: ExecutionView, now_s: float) -> Text:
 
 
 def _label(view: ExecutionView, task: Task, names: int, now_s: float, width: int, spare: int) -> Text:
-    """A task, and what it waits for or why it failed: on its line if that fits, else on some of the spare lines."""
+    """Return a task with what it waits for or why it failed: on its line if that fits, else on spare lines."""
     waits = str(task.waiting(view.execution_id, now_s))
     why = reason(task.info, _INFO_WIDTH) if task.info and task.state != "SUCCESS" else ""
     told = "; ".join(filter(None, [waits, why]))
@@ -182,7 +182,7 @@ def _label(view: ExecutionView, task: Task, names: int, now_s: float, width: int
 
 def _line(task: Task, width: int, now_s: float, *, with_runs: bool) -> Text:
     style = STYLES.get(task.state, "")
-    # Cut at the width of the terminal, with an ellipsis: a tree whose lines wrap cannot be read.
+    # Cut at the width of the terminal, with an ellipsis: a tree with wrapped lines is unreadable.
     line = Text(no_wrap=True, overflow="ellipsis")
     line.append(f"{_symbol(task.state)} ", style).append(f"{short(task.name, _NAME_WIDTH):{width}}  ")
     line.append(f"{task.state:7}", style)

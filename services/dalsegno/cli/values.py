@@ -1,4 +1,4 @@
-"""Messages as plain values, and plain values as text: JSON and YAML for programs, YAML as people read it."""
+"""Messages as plain values, and plain values as text: JSON and YAML for programs, readable YAML for people."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from dalsegno.cli.exits import CommandError
 from dalsegno.cli.printing import Format
 from dalsegno.cli.times import moment
 
-# The contract carries values as JSON text; here they are shown as the values that they are.
+# The API carries values as JSON text; here they are shown as values.
 _JSON_TEXT_FIELDS = {
     *("Execution.input", "Execution.output", "Execution.params", "TaskExecution.result", "TaskExecution.published"),
     *("ActionExecution.input", "ActionExecution.result", "Environment.variables", "Parameter.default"),
@@ -27,7 +27,7 @@ _JSON_TEXT_FIELDS = {
 
 
 def plain(message: Message) -> dict[str, object]:
-    """A message as plain values: JSON texts decoded, enums without their prefix, times in ISO 8601."""
+    """Return a message as plain values: JSON texts decoded, enums without their prefix, times in ISO 8601."""
     values: dict[str, object] = {}
     for field, value in message.ListFields():
         if field.is_repeated and field.message_type is not None and field.message_type.GetOptions().map_entry:
@@ -47,7 +47,7 @@ def _plain_value(field: FieldDescriptor, value: object) -> object:
     if isinstance(value, Message):
         return plain(value)
     if field.enum_type is not None and isinstance(value, int):
-        named = field.enum_type.values_by_number.get(value)  # a newer server may know more
+        named = field.enum_type.values_by_number.get(value)  # None: from a newer server
         return enum_name(named.name, field.enum_type.name) if named is not None else value
     assert field.containing_type is not None
     if f"{field.containing_type.name}.{field.name}" in _JSON_TEXT_FIELDS and isinstance(value, str) and value:
@@ -56,7 +56,7 @@ def _plain_value(field: FieldDescriptor, value: object) -> object:
 
 
 def enum_name(name: str, enum: str) -> str:
-    """A value of an enum without the prefix that the enum's name gives it.
+    """Return the name of an enum's value without the prefix.
 
     >>> enum_name("TASK_STATE_RUNNING_DELAYED", "TaskState")
     'RUNNING_DELAYED'
@@ -66,7 +66,7 @@ def enum_name(name: str, enum: str) -> str:
 
 
 def document(form: Format, data: object) -> str:
-    """Data as a JSON or YAML document for programs; no character of it moves a terminal's cursor."""
+    """Return data as a JSON or YAML document for programs, without characters that control a terminal."""
     if form is Format.YAML:
         dumped = yaml.dump(data, Dumper=_Quoting, sort_keys=False, allow_unicode=True, width=120)
         return escape(str(dumped))
@@ -74,7 +74,7 @@ def document(form: Format, data: object) -> str:
 
 
 def pretty(value: object) -> str:
-    """A value as people read it: YAML, in the order it has, texts of many lines as they are."""
+    """Return a value as readable YAML: in its order, texts of many lines unchanged."""
     if isinstance(value, str):
         return visible(value) if value else '""'
     if not isinstance(value, dict | list):
@@ -84,22 +84,22 @@ def pretty(value: object) -> str:
 
 
 def raw(value: object) -> str:
-    """A value without formatting: a text as it is, anything else as JSON."""
+    """Return a value without formatting: a text without quotes, anything else as JSON."""
     if isinstance(value, str):
         return value
     return json.dumps(value, ensure_ascii=False, indent=2 if isinstance(value, dict | list) else None)
 
 
 class _Quoting(yaml.SafeDumper):
-    """Puts quotes round texts that need escapes."""
+    """Writes texts that need escapes in quotes."""
 
 
 _PLAIN = re.compile(r"\w.*\S|\w")
-"""A text of one line that needs no quotes to be read, though YAML would want them for a colon within."""
+"""A text of one line that is readable without quotes, although YAML requires them for a colon in it."""
 
 
 class _Readable(yaml.SafeDumper):
-    """Writes texts of many lines as they are, and no anchors."""
+    """Writes texts of many lines unchanged, and no anchors."""
 
     def ignore_aliases(self, data: object) -> bool:
         return True
@@ -109,7 +109,7 @@ class _Readable(yaml.SafeDumper):
 
     def analyze_scalar(self, scalar: str) -> yaml.emitter.ScalarAnalysis:
         analysis = super().analyze_scalar(scalar)
-        # YAML quotes what it could not read back, such as a space before a line break; people read it all the same.
+        # YAML quotes what it could not parse again, such as a space before a line break; people can read it without.
         analysis.allow_block = "\n" in scalar
         analysis.allow_block_plain = analysis.allow_block_plain or _PLAIN.fullmatch(scalar) is not None
         return analysis
@@ -132,7 +132,7 @@ _STEP = re.compile(r"\.?([^.\[\]]+)|\[(-?\d+)\]")
 
 
 def steps_of(path: str) -> list[str | int]:
-    """The steps of a path such as `output.cities[0].name`. Raises CommandError.
+    """Return the steps of a path such as `output.cities[0].name`. Raises CommandError.
 
     >>> steps_of("output.cities[0].name")
     ['output', 'cities', 0, 'name']
@@ -149,7 +149,7 @@ def steps_of(path: str) -> list[str | int]:
 
 
 def pick(value: object, path: str) -> object:
-    """What is at this path of a value. Raises CommandError when there is nothing, with what there is."""
+    """Return the part of a value at this path. Raises CommandError, with the existing keys, if there is none."""
     for step in steps_of(path):
         match value, step:
             case Mapping(), _ if str(step) in value:

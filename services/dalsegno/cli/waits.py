@@ -1,4 +1,4 @@
-"""What a task waits for, and until when, in words; and what an inquiry asks."""
+"""What a task waits for, and until when, as text; and the questions of an inquiry."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ASK = "core.ask"
 _DEFAULT_QUESTIONS: dict[str, object] = {
     "continue": {"type": "boolean", "description": "Would you like to continue the workflow?", "required": True}
 }
-"""What core.ask asks when it is given no schema."""
+"""The question of core.ask without a schema."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class Question:
 
 
 def questions_of(action: str, input_text: str) -> list[Question]:
-    """What an open action asks; empty when it asks nothing, and a third party completes it."""
+    """Return the questions of an open action; empty if it is not an inquiry."""
     given = _object(input_text)
     schema = given.get("schema")
     if not isinstance(schema, dict):
@@ -60,7 +60,7 @@ def questions_of(action: str, input_text: str) -> list[Question]:
 
 
 def route_of(input_text: str) -> str:
-    """For whom an inquiry is, as its author says; empty when that is not said."""
+    """Return the route of an inquiry (for whom it is); empty if it has none."""
     route = _object(input_text).get("route")
     return one_line(route) if isinstance(route, str) else ""
 
@@ -72,18 +72,18 @@ def _object(text: str) -> dict[str, object]:
 
 @dataclass(slots=True)
 class Waiting:
-    """What one task waits for, as far as it is known."""
+    """What one task waits for, as far as known."""
 
     next_at: Timestamp | None = None
-    """When it goes on, of a task that is delayed."""
+    """The time when a delayed task continues."""
     has_begun: bool = False
     has_failed: bool = False
     runs: str = ""
     needs_executor: bool = False
     missing: str = ""
-    """What the executor that is needed would have to run, where none that is connected takes the input."""
+    """What an executor must run to accept this action, if no connected executor accepts it."""
     progress: str = ""
-    """How far what runs says that it has come."""
+    """The progress that its action reported."""
     child: str = ""
     """A sub-workflow that it waits for."""
     joins: str = ""
@@ -92,14 +92,14 @@ class Waiting:
     """The action execution that a third party completes: its id."""
     questions: list[Question] = field(default_factory=list)
     deadline: Timestamp | None = None
-    """When what runs is stopped."""
+    """The time when its action is stopped."""
 
     def __str__(self) -> str:
         return "; ".join(self._parts())
 
     def _parts(self) -> Iterator[str]:
         if self.next_at is not None:
-            verb = "retries" if self.has_failed else "goes on" if self.has_begun else "starts"
+            verb = "retries" if self.has_failed else "continues" if self.has_begun else "starts"
             yield f"{verb} {_at(self.next_at)}"
         if self.progress:
             yield self.progress
@@ -135,7 +135,7 @@ def _is_relative(told: str) -> bool:
 
 
 def waiting_of(task: execution_pb2.TaskExecution, actions: Iterable[execution_pb2.ActionExecution] = ()) -> Waiting:
-    """What a task waits for. `actions`: those of its execution that have not ended."""
+    """Return what a task waits for. `actions`: those of its execution that have not ended."""
     waiting = Waiting(runs=one_line(task.action), has_begun=task.attempts > 0, has_failed=bool(task.state_info))
     if task.state == execution_pb2.TASK_STATE_RUNNING_DELAYED and task.HasField("next_at"):
         waiting.next_at = task.next_at
@@ -159,12 +159,12 @@ def waiting_of(task: execution_pb2.TaskExecution, actions: Iterable[execution_pb
 
 
 def missing_executor(what: str) -> str:
-    """What the contract says after `executor` of the one that is missing, as people read it; empty for nothing."""
+    """Return what the missing executor must run, for people; empty if nothing is known."""
     return one_line(what).removeprefix("of ")
 
 
 def progress_words(progress: execution_pb2.ActionProgress) -> str:
-    """The progress of an action, in one line.
+    """Return the progress of an action, in one line.
 
     >>> progress_words(execution_pb2.ActionProgress(text="copying", fraction=0.255))
     'copying 25%'
@@ -174,7 +174,7 @@ def progress_words(progress: execution_pb2.ActionProgress) -> str:
 
 
 def take_action(waiting: Waiting, action: execution_pb2.ActionExecution) -> None:
-    """Add an open action of the task: who completes it, what it asks, when it is stopped."""
+    """Add an open action of the task: who completes it, its questions, its deadline."""
     if action.delegated and not waiting.questions:
         waiting.delegate = action.id
         waiting.questions = questions_of(action.action, action.input)
@@ -184,7 +184,7 @@ def take_action(waiting: Waiting, action: execution_pb2.ActionExecution) -> None
 
 
 def attempt_name(task: str, number: int, item: int, attempt: int) -> str:
-    """An attempt as it is written everywhere: the name of its task, and the end of its id.
+    """Return the short name of an attempt: the name of its task, and the end of its id.
 
     >>> attempt_name("fetch", 1, 3, 2)
     'fetch 1.3.2'

@@ -1,4 +1,4 @@
-"""Watching an execution to its rest: as a live tree on a terminal, as plain lines anywhere else."""
+"""Watch an execution until it is at rest: as a live tree on a terminal, else as plain lines."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from dalsegno.cli.waits import OPEN_ACTIONS
 from dalsegno.v1.execution_service_pb2 import WatchExecutionResponse
 
 CHILDREN_WATCHED = 20
-"""So many sub-executions are followed at once: of the others it is only known what their parents tell."""
+"""The number of sub-executions that are followed at once; of the others only the changes of the parent are known."""
 CHILDREN_READ = 100
-_PICTURES_KEPT = 50
-"""Beyond so many the views of those that ended well are forgotten."""
+_VIEWS_MAX = 50
+"""Above this number, views of executions that succeeded are removed."""
 _NOT_WELL = "state=IDLE,RUNNING,PAUSING,PAUSED,CANCELLING,ERROR"
 
 
@@ -43,18 +43,18 @@ class Watch:
 
     @property
     def view(self) -> ExecutionView:
-        """The execution itself."""
+        """Return the execution itself."""
         return self.views[self.execution_id]
 
     async def messages(self, *, keep_open: bool = False) -> AsyncGenerator[WatchExecutionResponse]:
-        """Every message about the execution itself, after it is in the view. Children are followed beside it."""
+        """Yield every message about the execution, after applying it to the view. Follow its children, too."""
         try:
             async with aclosing(follow(self._connection, self.execution_id, keep_open=keep_open)) as stream:
                 async for message in stream:
                     await self._take(self.view, message)
                     self._take_time(message)
                     yield message
-            # What the children still have to tell arrives at once, for the execution is at rest.
+            # The last messages of the children arrive soon, because the execution is at rest.
             if self._children:
                 await asyncio.wait(self._children.values(), timeout=1.0)
         finally:
@@ -63,12 +63,12 @@ class Watch:
                 child.cancel()
 
     def draw(self, rows: int, width: int) -> Tree:
-        """The tree as it stands."""
+        """Return the current tree."""
         now_s = max(self.view.at_s, time.monotonic() + self._offset_s)
         return draw(self.views, self.execution_id, rows, now_s, width)
 
     def _take_time(self, message: WatchExecutionResponse) -> None:
-        """The server's time: that of a change that has just been made, else ours, if it can be."""
+        """Estimate the server's time: the time of a new change, else the local time if it is not earlier."""
         is_new = message.WhichOneof("content") == "changes"
         now_s = self.view.at_s if is_new else max(self.view.at_s, time.time())
         self._offset_s = now_s - time.monotonic()
@@ -80,7 +80,7 @@ class Watch:
         self._follow_children(view)
 
     async def _complete(self, view: ExecutionView) -> None:
-        """Read what a snapshot leaves out; what cannot be read is left out of the view, too."""
+        """Read what a snapshot does not contain; ignore errors."""
         if view.has_open_tasks:
             with suppress(grpc.aio.AioRpcError):
                 actions = await read_actions(self._connection, view.execution_id, OPEN_ACTIONS, OPEN_READ)
@@ -91,7 +91,7 @@ class Watch:
                 view.take_children(await read_executions(self._connection, terms, CHILDREN_READ))
 
     def _follow_children(self, parent: ExecutionView) -> None:
-        """Follow those that run, as many as may be followed at once."""
+        """Follow the children that run, up to the limit."""
         for task in parent.tasks.values():
             if len(self._children) >= CHILDREN_WATCHED or not self._follows:
                 return
@@ -101,15 +101,15 @@ class Watch:
                     self._children[child.execution_id] = asyncio.create_task(self._follow_child(parent, child))
 
     def _is_worth_following(self, child: Child, *, is_shown: bool) -> bool:
-        """Whether it may show more than its parent tells: it runs, or is one of the few that are shown after their end.
+        """Return whether following shows more than its parent does: it runs, or is one of few and shown after its end.
 
-        Of children that have no state it is only known that they ended well, before the snapshot.
+        Children without a state have succeeded before the snapshot; nothing else is known of them.
         """
         if not child.execution_id or child.execution_id in self._children or child.execution_id in self.views:
             return False
         if child.state not in {"", *ENDED_EXECUTIONS}:
             return True
-        return (is_shown or child.state not in ("", "SUCCESS")) and len(self.views) < _PICTURES_KEPT
+        return (is_shown or child.state not in ("", "SUCCESS")) and len(self.views) < _VIEWS_MAX
 
     async def _follow_child(self, parent: ExecutionView, child: Child) -> None:
         view = ExecutionView(child.execution_id)
@@ -119,10 +119,10 @@ class Watch:
                     await self._take(view, message)
                     self.views[child.execution_id] = view
                     child.state = view.state or child.state
-            if view.state == "SUCCESS" and len(self.views) > _PICTURES_KEPT:
+            if view.state == "SUCCESS" and len(self.views) > _VIEWS_MAX:
                 del self.views[child.execution_id]
         except grpc.aio.AioRpcError:
-            return  # A child that cannot be read is left out; the execution itself tells how its task ends.
+            return  # Ignored: the changes of the execution itself show how the task ends.
         finally:
             self._children.pop(child.execution_id, None)
             self._follow_children(parent)
@@ -131,7 +131,7 @@ class Watch:
 async def watch_to_rest(
     connection: Connection, execution_id: str, out: Screen, *, stop_at_pause: bool = False, keep_open: bool = False
 ) -> ExecutionView:
-    """Show an execution until it is at rest, or PAUSED with `stop_at_pause`; return how it stands then."""
+    """Show an execution until it is at rest, or PAUSED with `stop_at_pause`; return its view then."""
     watch, writer = Watch(connection, execution_id, with_children=out.is_terminal), LineWriter()
     COMMAND.exit_hint = follow_hint(connection, execution_id)
     with _screen(watch, out) as live:
@@ -148,7 +148,7 @@ async def watch_to_rest(
 
 @contextmanager
 def _screen(watch: Watch, out: Screen) -> Iterator[Live | None]:
-    """The live tree on a terminal, redrawn ten times a second; None anywhere else."""
+    """Yield the live tree on a terminal, redrawn ten times a second; None anywhere else."""
     if not out.is_terminal:
         yield None
         return

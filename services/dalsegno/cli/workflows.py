@@ -33,10 +33,8 @@ Documents = Annotated[
 Name = Annotated[
     str, typer.Argument(metavar="NAME", help="The name of the workflow.", autocompletion=complete_workflow)
 ]
-GivenName = Annotated[
-    str, typer.Option("--name", help="The name, for files that need not say it (Orquesta): pack.name.")
-]
-Strict = Annotated[bool, typer.Option("--strict", help="Take warnings as problems.")]
+GivenName = Annotated[str, typer.Option("--name", help="The name, for files without a name (Orquesta): pack.name.")]
+Strict = Annotated[bool, typer.Option("--strict", help="Treat warnings as problems.")]
 Version = Annotated[int, typer.Option("--version", "-v", min=0, help="The version; 0: the newest.")]
 
 
@@ -53,7 +51,7 @@ def create(
 ) -> None:
     """Store the workflows, workbooks and ad-hoc actions of files and folders as new versions: all of them or none.
 
-    Warnings tell of probable mistakes that can be stored: unknown functions and filters, text that is no part of a
+    Warnings name probable mistakes that can be stored: unknown functions and filters, text that belongs to no
     parameter. With --strict, files with warnings are not stored. All files together have at most 15 MB.
     """
     request = messages.CreateDefinitionsRequest(
@@ -72,7 +70,7 @@ def create(
     rows += [("action", each.name, each.version, _parameters(each)) for each in stored.actions]
     print_rows(output, [], ("KIND", "NAME", "VERSION", "INPUT"), rows)
     if further := stored.further_workflows + stored.further_actions:
-        print_note(f"and {further:,} more: dalsegno workflow list and dalsegno action list have all")
+        print_note(f"and {further:,} more: dalsegno workflow list and dalsegno action list show all")
 
 
 @app.command(epilog="example:  dalsegno workflow validate city_report.yaml packs/harbour")
@@ -80,17 +78,17 @@ def validate(
     files: Documents,
     name: GivenName = "",
     strict: Strict = False,
-    offline: Annotated[bool, typer.Option("--offline", help="Ask no server, even if one runs.")] = False,
+    offline: Annotated[bool, typer.Option("--offline", help="Do not call a server, even if one runs.")] = False,
     server: Server = DEFAULT_SERVER,
     namespace: Namespace = "",
     output: Output = Format.TABLE,
 ) -> None:
     """List all problems and warnings of files and folders, each with its line. Nothing is stored; it needs no server.
 
-    Exit code 0: no problems, 2: some. Warnings tell of probable mistakes that can be stored (unknown functions and
-    filters, text that is no part of a parameter), and of actions and workflows that are unknown now, take other input,
-    or are off. Known are those of the server; without a server, the built-in ones and those in the files. With
-    --strict, warnings are problems.
+    Exit code 0: no problems, 2: some. Warnings name probable mistakes that can be stored (unknown functions and
+    filters, text that belongs to no parameter), and actions and workflows that are unknown now, take other input, or
+    are off. The server's are known; without a server, the built-in ones and those in the files. With --strict,
+    warnings are problems.
     """
     request = messages.ValidateDefinitionsRequest(
         namespace=namespace, documents=read_documents(files, name), strict=strict
@@ -147,7 +145,7 @@ def list_workflows(
 def show(
     name: Name,
     version: Version = 0,
-    text: Annotated[bool, typer.Option("--text", help="Only the document, exactly as it was stored.")] = False,
+    text: Annotated[bool, typer.Option("--text", help="Only the document, exactly as stored.")] = False,
     server: Server = DEFAULT_SERVER,
     namespace: Namespace = "",
     output: Output = Format.TABLE,
@@ -170,7 +168,7 @@ def delete(
     comment: Comment = "",
     request_id: RequestId = "",
 ) -> None:
-    """Delete one version of a workflow, or all. Executions that run it go on by what they have."""
+    """Delete one version of a workflow, or all. Executions that run it continue with it."""
     request = messages.DeleteWorkflowRequest(
         namespace=namespace,
         name=name,

@@ -70,7 +70,7 @@ def test_everything_that_is_wrong_has_a_line_and_nothing_is_said_twice(api: Any,
         "error: 2 things are wrong:",
         "  input.x: is not an input",
         "  input.city: is missing",
-        "next:  give inputs with -i key=value; `dalsegno workflow show NAME` tells which there are",
+        "next:  give inputs with -i key=value; `dalsegno workflow show NAME` lists them",
     ]
 
 

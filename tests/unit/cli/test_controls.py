@@ -160,7 +160,7 @@ def test_an_action_is_paused_from_outside(api: Any, type_command: Type) -> None:
 
 
 def test_a_dry_run_is_a_tree(api: Any, type_command: Type) -> None:
-    """What would happen is drawn: what starts with its items, what follows, is kept and put aside, and children."""
+    """What would happen is drawn: what starts with its items, what follows, is kept and superseded, and children."""
     effect = execution_pb2.DryRun(
         starts=[execution_pb2.DryRunTask(name="fetch", number=2, items=[0, 1, 2, 7])],
         may_follow=["store"],
@@ -173,7 +173,7 @@ def test_a_dry_run_is_a_tree(api: Any, type_command: Type) -> None:
     api.answer("RerunExecution", messages.RerunExecutionResponse(dry_run=effect))
     ended = type_command("rerun", ID, "--tasks", "fetch", "--dry-run", "-s", api.address)
     for told in (
-        f"{ID}  would be RUNNING", "fetch (2) items 0-2, 7", "may follow", "begin (1)", "would be put aside",
+        f"{ID}  would be RUNNING", "fetch (2) items 0-2, 7", "may follow", "begin (1)", "would be superseded",
         "store: comes after another task of the request", f"call: {OTHER}  would be PAUSED",
     ):  # fmt: skip
         assert told in ended.out

@@ -220,5 +220,5 @@ def test_what_an_answer_leaves_out_is_counted(api: Any, type_command: Type, file
     validated = type_command("workflow", "validate", file, "-s", api.address)
 
     assert created.exit_code == validated.exit_code == 0
-    assert "and 1,234 more: dalsegno workflow list and dalsegno action list have all" in created.err
+    assert "and 1,234 more: dalsegno workflow list and dalsegno action list show all" in created.err
     assert validated.out.splitlines()[-1] == "no problems: w, a and 1234 more"

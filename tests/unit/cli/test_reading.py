@@ -136,11 +136,11 @@ FAILED = "Failure caused by error in tasks: lift, load\n  lift: no crane\n  load
 @pytest.mark.parametrize(
     ("cause", "info", "actions", "told"),
     [
-        ("pause_requested", "low tide", [], f"let it go on: dalsegno resume {ID}"),
-        ("pause_requested", "", [inquiry()], f"let it go on: dalsegno resume {ID}"),
-        ("task_done", "paused before task 'b'", [], f"let it go on: dalsegno resume {ID}"),
+        ("pause_requested", "low tide", [], f"continue it: dalsegno resume {ID}"),
+        ("pause_requested", "", [inquiry()], f"continue it: dalsegno resume {ID}"),
+        ("task_done", "paused before task 'b'", [], f"continue it: dalsegno resume {ID}"),
         ("task_done", FAILED, [], f"run what failed again: dalsegno resume {ID} --task lift --task load"),
-        ("task_done", FAILED, [], f"or go on after it: dalsegno resume {ID} --skip lift --result JSON"),
+        ("task_done", FAILED, [], f"or continue after it: dalsegno resume {ID} --skip lift --result JSON"),
         ("task_done", "", [inquiry()], f"answer it: dalsegno answer {ID}.2.0.1 berth=STRING"),
         (
             "task_done",

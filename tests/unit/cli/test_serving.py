@@ -45,7 +45,7 @@ def test_other_machines_reach_it_only_with_leave(listen: str, engine: str, optio
     assert told == []
     config = plan_server(tmp_path, listen, engine, insecure=True, report=told.append)
     assert len(told) == 1
-    assert "is open to whoever can reach it" in told[0]
+    assert "is open to everybody who can reach it" in told[0]
     insecure = {service.name for service in config.services() if "--insecure" in service.command}
     assert insecure == {"engine", "api"}
     assert not any("--insecure" in service.command for service in plan_server(tmp_path, LOCAL, LOCAL).services())
