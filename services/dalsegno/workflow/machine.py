@@ -7,9 +7,8 @@ A refusal (see refusals.py) is raised before the first change.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import assert_never
 
 import msgspec
 
@@ -41,6 +40,26 @@ from dalsegno.workflow.records import TaskExecution
 from dalsegno.workflow.refusals import InvalidRequest
 from dalsegno.workflow.routing import branches, clauses
 from dalsegno.workflow.running import children, items, launching, lifecycle, policies, reporting, tasks
+from dalsegno.workflow.running.follow_ups import (
+    AttemptEnded,
+    Begin,
+    BeginAgain,
+    CheckJoin,
+    ChildAgain,
+    Due,
+    End,
+    FailJoin,
+    Fill,
+    FollowUp,
+    GoOn,
+    Launch,
+    Route,
+    RunCommand,
+    Settle,
+    SettleItems,
+    Skip,
+    WindDown,
+)
 from dalsegno.workflow.running.step import HardFailure, Step
 from dalsegno.workflow.scope import EvaluationError, Suspended
 from dalsegno.workflow.states import COMPLETED_ATTEMPT, LIVE, ExecutionState, TaskState
@@ -85,7 +104,7 @@ def step(
     current = Step(workflow, execution, event, outside, given)
     if created is not None:
         current.changes.append(created)
-    _EVENTS[type(event)](current, event)
+    _decide(current, event)
     _work_off(current)
     if current.verdict == "accepted":  # the other verdicts change nothing
         _come_to_rest(current)
@@ -129,7 +148,7 @@ def _start(step: Step, event: StartRequested) -> None:
         needed = graph.needed_for(step.workflow, clauses.reverse_target(step))
         names = tuple(name for name, task in step.workflow.tasks.items() if name in needed and not task.requires)
     for name in names:
-        step.later("begin", clauses.add_task(step, name, ()))
+        step.later(Begin(clauses.add_task(step, name, ())))
 
 
 def _timer(step: Step, event: TimerFired) -> None:
@@ -150,7 +169,7 @@ def _timer(step: Step, event: TimerFired) -> None:
     elif task.timer != event.timer or task.due_s != event.due_s:
         step.verdict = "superseded"
     elif execution.state is ExecutionState.RUNNING or (execution.is_completed and task.timer == "wait_after"):
-        step.later("due", task, task.timer)
+        step.later(Due(task, task.timer))
     # else nothing may begin: the due time stays, and whatever has the execution run again finds it past
 
 
@@ -159,7 +178,7 @@ def _time_out(step: Step, task: TaskExecution) -> None:
     for attempt in list(step.execution.current_attempts(task)):
         if attempt.state not in COMPLETED_ATTEMPT:
             reporting.stop(step, attempt, info)
-    step.later("end", task, TaskState.ERROR, info)
+    step.later(End(task, TaskState.ERROR, info))
 
 
 def _due(step: Step, task: TaskExecution, timer: str) -> None:
@@ -180,7 +199,7 @@ def _slice(step: Step, event: SliceDue) -> None:
     elif task.slice_due if event.begun is None else task.begun_count != event.begun:
         step.verdict = "superseded"  # another one goes on with the items
     else:
-        step.later("fill", task)
+        step.later(Fill(task))
 
 
 def _poison(step: Step, event: Poisoned) -> None:
@@ -205,41 +224,81 @@ def _attempt_ended(step: Step, task: TaskExecution, key: AttemptKey) -> None:
         items.ended(step, task, attempt)
 
 
-_EVENTS: dict[type[Event], Callable[[Step, Any], None]] = {
-    StartRequested: _start,
-    TaskDone: reporting.report,
-    TimerFired: _timer,
-    SliceDue: _slice,
-    PauseRequested: control.pause,
-    ResumeRequested: resume.resume,
-    RerunRequested: rerun.rerun,
-    ContextUpdated: editing.update_context,
-    CancelRequested: control.cancel,
-    ChildMoved: children.child_moved,
-    HandedOut: reporting.hand_out,
-    DeliveryLost: reporting.lose,
-    Poisoned: _poison,
-}
+def _decide(step: Step, event: Event) -> None:
+    """Decide what the event itself changes, and put what follows from that on the list of the step.
 
-_WORK: dict[str, Callable[..., None]] = {
-    "begin": tasks.begin,
-    "begin_again": tasks.begin_again,
-    "launch": items.launch,
-    "skip": repeating.skip,
-    "child_again": rerun.child_again,
-    "fill": items.fill,
-    "weigh": items.weigh,
-    "attempt_ended": _attempt_ended,
-    "end": tasks.end,
-    "settle": tasks.settle,
-    "due": _due,
-    "route": clauses.route,
-    "obey": clauses.obey,
-    "check_join": clauses.check_join,
-    "fail_join": clauses.fail_join,
-    "go_on": control.go_on_by_report,
-    "wind_down": _wind_down,
-}
+    The order of the cases is that of their frequency: each case costs time before the next one is tried.
+    """
+    match event:
+        case TaskDone():
+            reporting.report(step, event)
+        case HandedOut():
+            reporting.hand_out(step, event)
+        case SliceDue():
+            _slice(step, event)
+        case StartRequested():
+            _start(step, event)
+        case ChildMoved():
+            children.child_moved(step, event)
+        case TimerFired():
+            _timer(step, event)
+        case DeliveryLost():
+            reporting.lose(step, event)
+        case PauseRequested():
+            control.pause(step, event)
+        case ResumeRequested():
+            resume.resume(step, event)
+        case RerunRequested():
+            rerun.rerun(step, event)
+        case ContextUpdated():
+            editing.update_context(step, event)
+        case CancelRequested():
+            control.cancel(step, event)
+        case Poisoned():
+            _poison(step, event)
+        case _:
+            raise TypeError(f"{type(event).__name__} is no event of an execution")
+
+
+def _follow_up(step: Step, next_: FollowUp) -> None:
+    """Do one thing from the list of the step. The order of the cases is that of their frequency."""
+    match next_:
+        case AttemptEnded():
+            _attempt_ended(step, next_.task, next_.key)
+        case End():
+            tasks.end(step, next_.task, next_.verdict, next_.info)
+        case Route():
+            clauses.route(step, next_.task)
+        case Begin():
+            tasks.begin(step, next_.task)
+        case CheckJoin():
+            clauses.check_join(step, next_.task)
+        case Fill():
+            items.fill(step, next_.task)
+        case SettleItems():
+            items.weigh(step, next_.task)
+        case Due():
+            _due(step, next_.task, next_.timer)
+        case RunCommand():
+            clauses.obey(step, next_.task, next_.command, next_.message)
+        case Launch():
+            items.launch(step, next_.task, next_.retries)
+        case Settle():
+            tasks.settle(step, next_.task, next_.verdict, next_.info)
+        case FailJoin():
+            clauses.fail_join(step, next_.task, next_.reason)
+        case ChildAgain():
+            rerun.child_again(step, next_.task, next_.key, next_.revision, next_.by)
+        case BeginAgain():
+            tasks.begin_again(step, next_.task)
+        case Skip():
+            repeating.skip(step, next_.task, next_.output, next_.comment)
+        case GoOn():
+            control.go_on_by_report(step, next_.task)
+        case WindDown():
+            _wind_down(step, next_.task, next_.reason)
+        case _:
+            assert_never(next_)
 
 
 def _work_off(step: Step) -> None:
@@ -250,8 +309,7 @@ def _work_off(step: Step) -> None:
     done = 0
     is_suspended = False
     while step.todo:
-        what, number, details = step.todo.popleft()
-        task = step.execution.tasks[number]
+        next_ = step.todo.popleft()
         done += 1
         try:
             if done > TODO_MAX:
@@ -259,14 +317,14 @@ def _work_off(step: Step) -> None:
                 raise HardFailure(
                     f"one event set off more than {TODO_MAX} decisions: a cycle whose tasks all end at once"
                 )
-            if what == "begin" and step.workflow.rules.begins_together:
-                tasks.prepare(step, task)
-            _WORK[what](step, task, *details)
+            if step.workflow.rules.begins_together and isinstance(next_, Begin):
+                tasks.prepare(step, next_.task)
+            _follow_up(step, next_)
         except Suspended:
             is_suspended = True
         except (HardFailure, EvaluationError, UnfitValue) as error:
             if not is_suspended:  # else nothing of this step stays
-                lifecycle.fail_hard(step, task, str(error))
+                lifecycle.fail_hard(step, next_.task, str(error))
     if is_suspended:
         raise Suspended
 

@@ -7,6 +7,7 @@ from dalsegno.workflow.events import CancelRequested, PauseRequested, RerunReque
 from dalsegno.workflow.records import Attempt, TaskExecution
 from dalsegno.workflow.refusals import InvalidRequest, Refused
 from dalsegno.workflow.running import lifecycle, policies, reporting
+from dalsegno.workflow.running.follow_ups import Begin, Due, Fill, Route, Settle, Skip
 from dalsegno.workflow.running.step import Step
 from dalsegno.workflow.states import COMPLETED_ATTEMPT, AttemptState, ExecutionState, TaskState
 from dalsegno.workflow.value import Value
@@ -51,24 +52,24 @@ def go_on_by_report(step: Step, task: TaskExecution) -> None:
 def go_on(step: Step, environment: Value | None = None) -> None:
     """Start what was selected, due or interrupted while the execution was not running; so in paused children."""
     execution = step.execution
-    skipped = {number for what, number, _ in step.todo if what == "skip"}
+    skipped = {each.task.number for each in step.todo if isinstance(each, Skip)}
     for number in [number for number in execution.unrouted if number not in skipped]:
         if execution.tasks[number].state is TaskState.CANCELLED:
             step.change(TaskRouted(task=number))  # what had been cancelled cancels nothing more
         else:
-            step.later("route", execution.tasks[number])
+            step.later(Route(execution.tasks[number]))
     for task in sorted(step.tasks_in(TaskState.RUNNING_DELAYED), key=lambda task: task.due_s or 0.0):
         if task.due_s is not None and task.due_s <= step.at_s:  # in the order in which they were due (decision 8)
-            step.later("due", task, task.timer)
+            step.later(Due(task, task.timer))
     for number in list(execution.waiting):
         if execution.tasks[number].info:  # why it had not begun
             step.change(TaskMoved(task=number, state=TaskState.WAITING, at_s=step.at_s))
     for task in step.tasks_in(TaskState.IDLE, TaskState.RUNNING, TaskState.RUNNING_DELAYED, TaskState.PAUSED):
         policies.rearm_timeout(step, task)
         if task.state is TaskState.IDLE:
-            step.later("begin", task)
+            step.later(Begin(task))
         elif task.state is TaskState.RUNNING and task.item_count is not None:
-            step.later("fill", task)
+            step.later(Fill(task))
     resumed = ResumeRequested(
         at_s=step.at_s,
         actor=step.event.actor,
@@ -125,7 +126,7 @@ def wind_down(step: Step, reason: str, *, waits_for_delegates: bool = False) -> 
         if _is_worked_on(step, task):
             continue
         if task.ended_count and step.workflow.rules.stops_items:
-            step.later("settle", task, TaskState.CANCELLED, reason)  # what has ended of its items is published
+            step.later(Settle(task, TaskState.CANCELLED, reason))  # what has ended of its items is published
         else:
             step.change(TaskMoved(task=task.number, state=TaskState.CANCELLED, info=reason, at_s=step.at_s))
 

@@ -22,6 +22,7 @@ from dalsegno.workflow.operating.choosing import Chosen
 from dalsegno.workflow.records import TaskExecution
 from dalsegno.workflow.routing import joins
 from dalsegno.workflow.running import reporting, tasks
+from dalsegno.workflow.running.follow_ups import BeginAgain, Skip
 from dalsegno.workflow.running.step import Step
 from dalsegno.workflow.states import COMPLETED_ATTEMPT, AttemptState, TaskState
 from dalsegno.workflow.value import EMPTY, Value
@@ -50,10 +51,10 @@ def carry_out(step: Step, chosen: Sequence[Chosen], by: str) -> None:
         each = own[task.number]
         if each.choice.way == "skip":
             assert each.choice.output is not None
-            step.later("skip", task, each.choice.output, comment)
+            step.later(Skip(task, each.choice.output, comment))
         else:
             _plan(step, each, by, comment)
-            step.later("begin_again", task)
+            step.later(BeginAgain(task))
 
 
 def undo(step: Step, roots: Mapping[int, TaskState], by: str) -> None:

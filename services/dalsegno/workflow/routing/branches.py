@@ -11,6 +11,7 @@ from dalsegno.workflow.model import Assignments, Branch, Command, Transition
 from dalsegno.workflow.records import TaskExecution
 from dalsegno.workflow.routing import joins
 from dalsegno.workflow.running import lifecycle
+from dalsegno.workflow.running.follow_ups import Begin, CheckJoin, RunCommand
 from dalsegno.workflow.running.step import Step
 from dalsegno.workflow.running.view import View, context_out
 from dalsegno.workflow.scope import EvaluationError
@@ -47,10 +48,10 @@ def route(step: Step, task: TaskExecution) -> None:
     step.change(TaskRouted(task=task.number, next=tuple(numbers), handled=handled, ends=ended))
     reached = [step.execution.tasks[number] for number, is_late in numbers.items() if not is_late]
     for begun in sorted(reached, key=lambda each: each.state is not TaskState.WAITING):  # joins: they begin with others
-        step.later("check_join" if begun.state is TaskState.WAITING else "begin", begun)
+        step.later(CheckJoin(begun) if begun.state is TaskState.WAITING else Begin(begun))
     if fails:  # after its siblings have begun: they run on
         step.note("the workflow was failed", task, Command.FAIL.value)
-        step.later("obey", task, Command.FAIL, f"failed by task '{task.name}'")
+        step.later(RunCommand(task, Command.FAIL, f"failed by task '{task.name}'"))
     elif failed and step.execution.state in LIVE:
         lifecycle.finish(step, ExecutionState.ERROR, step.execution.errors[-1].message)
 
@@ -153,7 +154,7 @@ def end_early(step: Step, task: TaskExecution) -> None:
     """An unhandled failure ends the execution at once; joins that wait will wait in vain."""
     if step.execution.state not in LIVE:
         return
-    fails = any(what == "obey" for what, _, _ in step.todo)
+    fails = any(isinstance(each, RunCommand) for each in step.todo)
     if task.state is TaskState.ERROR and not task.handled and not fails:
         note_joins(step)
         lifecycle.finish(step, ExecutionState.ERROR, lifecycle.failure_info(step))

@@ -8,6 +8,7 @@ from dalsegno.workflow.model import Clause, Command, Task, Transition
 from dalsegno.workflow.records import TaskExecution
 from dalsegno.workflow.routing import branches, joins
 from dalsegno.workflow.running import tasks
+from dalsegno.workflow.running.follow_ups import Begin, CheckJoin, FailJoin, RunCommand, WindDown
 from dalsegno.workflow.running.lifecycle import pause_on_failure, stop
 from dalsegno.workflow.running.step import HardFailure, Step
 from dalsegno.workflow.running.view import View, task_view
@@ -44,7 +45,7 @@ def route(step: Step, task: TaskExecution) -> None:
 def _take_cancel(step: Step, task: TaskExecution) -> None:
     """An action that was cancelled winds its execution down; a cancel asked of a sub-workflow stays in it (O8, O9)."""
     if not any(attempt.child_id for attempt in step.execution.current_attempts(task)):
-        step.later("wind_down", task, f"task '{task.name}' was cancelled")
+        step.later(WindDown(task, f"task '{task.name}' was cancelled"))
 
 
 def _route_clauses(step: Step, task: TaskExecution) -> None:
@@ -59,7 +60,7 @@ def _route_clauses(step: Step, task: TaskExecution) -> None:
             is_end = is_end and joins.is_dead(step, reached)
         elif obeyed is None:
             obeyed = transition.command
-            step.later("obey", task, obeyed, _message(step, task, transition))
+            step.later(RunCommand(task, obeyed, _message(step, task, transition)))
             if obeyed is not Command.PAUSE:
                 break
     handled = handled and obeyed is not Command.FAIL  # to end in failure is no way to handle one
@@ -126,7 +127,7 @@ def _arrive(step: Step, name: str, source: TaskExecution) -> TaskExecution:
     """A transition leads to a task: another running of it, or one more arrival at its join."""
     if not step.workflow.tasks[name].has_join:
         task = add_task(step, name, (source.number,), generation=source.generation)
-        step.later("begin", task)
+        step.later(Begin(task))
         return task
     join = step.execution.latest(name)
     if join is None:
@@ -140,7 +141,7 @@ def _arrive(step: Step, name: str, source: TaskExecution) -> TaskExecution:
     else:
         joins.reach_late(step, join, source)
         return join
-    step.later("check_join", join)
+    step.later(CheckJoin(join))
     return join
 
 
@@ -152,10 +153,10 @@ def _check_joins(step: Step, task: TaskExecution, taken: set[str]) -> None:
     for name in graph.outbound_joins(step.workflow)[task.name]:
         join = step.execution.latest(name)
         if name not in taken and join is not None and join.state is TaskState.WAITING:
-            step.later("check_join", join)
+            step.later(CheckJoin(join))
     if any(not step.workflow.tasks[name].has_join for name in possible - taken):
         for number in list(step.execution.waiting):
-            step.later("check_join", step.execution.tasks[number])
+            step.later(CheckJoin(step.execution.tasks[number]))
 
 
 def check_join(step: Step, join: TaskExecution, *, last_chance: bool = False) -> None:
@@ -167,16 +168,16 @@ def check_join(step: Step, join: TaskExecution, *, last_chance: bool = False) ->
         return
     spec, needed = step.spec(join), joins.needed(step, join)
     if len(join.arrived) >= needed:
-        step.later("begin", join)
+        step.later(Begin(join))
         return
     if step.workflow.rules.leaves_joins:
         if joins.is_filled_by_before(step, join) and (last_chance or not _awaits(step, join)):
-            step.later("begin", join)
+            step.later(Begin(join))
         return
     absent = [name for name in spec.inbound if name not in join.arrived]
     lost = absent if last_chance else [name for name in absent if not _may_select(step, name)]
     if len(spec.inbound) - len(lost) < needed:
-        step.later("fail_join", join, f"Failed by tasks: [{', '.join(lost)}]")
+        step.later(FailJoin(join, f"Failed by tasks: [{', '.join(lost)}]"))
 
 
 def fail_join(step: Step, join: TaskExecution, reason: str) -> None:
@@ -227,7 +228,7 @@ def _route_backward(step: Step, task: TaskExecution) -> None:
             ):
                 dependant = add_task(step, name, tuple(one.number for one in found if one is not None))
                 numbers.append(dependant.number)
-                step.later("begin", dependant)
+                step.later(Begin(dependant))
     step.change(TaskRouted(task=task.number, next=tuple(numbers)))
 
 

@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterator
 from dalsegno.workflow.changes import JoinReached, TaskRouted
 from dalsegno.workflow.model import JOIN_ALL, Task
 from dalsegno.workflow.records import TaskExecution
+from dalsegno.workflow.running.follow_ups import CheckJoin
 from dalsegno.workflow.running.step import Step
 from dalsegno.workflow.states import TaskState
 
@@ -120,7 +121,7 @@ def reach_again(step: Step, join: TaskExecution, source: TaskExecution, branch: 
 def _add(step: Step, join: TaskExecution, way: tuple[int, int], generation: int) -> TaskExecution:
     state = TaskState.WAITING
     added = step.add_task(join.name, state, (way[0],), generation=generation, branch=way[1], route=join.route)
-    step.later("check_join", added)
+    step.later(CheckJoin(added))
     return added
 
 
@@ -151,7 +152,7 @@ def take_late(step: Step, join: TaskExecution) -> None:
             reach(step, join, tasks[source], branch)
         _lead(step, tasks[source], join, branches)
     if late:
-        step.later("check_join", join)
+        step.later(CheckJoin(join))
 
 
 def _ways(join: TaskExecution) -> Iterator[tuple[int, int]]:

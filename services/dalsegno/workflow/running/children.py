@@ -7,6 +7,7 @@ import contextlib
 from dalsegno.workflow.changes import AttemptMoved
 from dalsegno.workflow.events import ChildMoved, PauseRequested
 from dalsegno.workflow.records import Attempt
+from dalsegno.workflow.running.follow_ups import ChildAgain
 from dalsegno.workflow.running.reporting import close, progress
 from dalsegno.workflow.running.step import Step
 from dalsegno.workflow.states import COMPLETED_ATTEMPT, AttemptState, ExecutionState, TaskState
@@ -21,7 +22,7 @@ def child_moved(step: Step, event: ChildMoved) -> None:
         return
     if attempt.state in COMPLETED_ATTEMPT:
         if event.again:
-            step.later("child_again", step.execution.tasks[attempt.key[0]], attempt.key, event.revision, event.by)
+            step.later(ChildAgain(step.execution.tasks[attempt.key[0]], attempt.key, event.revision, event.by))
         else:
             step.verdict = "superseded"
         return

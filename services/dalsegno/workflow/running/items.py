@@ -11,6 +11,7 @@ from dalsegno.workflow.events import SliceDue
 from dalsegno.workflow.model import Items
 from dalsegno.workflow.records import Attempt, TaskExecution
 from dalsegno.workflow.running import launching, policies
+from dalsegno.workflow.running.follow_ups import End, WindDown
 from dalsegno.workflow.running.step import HardFailure, Step
 from dalsegno.workflow.running.view import of_item, task_view
 from dalsegno.workflow.scope import EvaluationError, Suspended
@@ -51,7 +52,7 @@ def launch(step: Step, task: TaskExecution, retries: int) -> None:
     except EvaluationError as error:
         if step.workflow.rules.fails_fast:
             raise
-        step.later("end", task, TaskState.ERROR, str(error))
+        step.later(End(task, TaskState.ERROR, str(error)))
         return
     begun = AttemptsBegun(
         task=task.number,
@@ -66,13 +67,13 @@ def launch(step: Step, task: TaskExecution, retries: int) -> None:
     policies.arm_timeout(step, task)
     items = task.items
     if items is None and spec.action is None and spec.workflow is None and not step.workflow.rules.runs_noop:
-        step.later("end", task, TaskState.SUCCESS, "")
+        step.later(End(task, TaskState.SUCCESS, ""))
     elif items is None:
         launching.add(step, task, 0, None)
     elif task.ended_count < len(items.data):  # type: ignore[arg-type]
         fill(step, task)
     else:
-        step.later("end", task, TaskState.SUCCESS, "")
+        step.later(End(task, TaskState.SUCCESS, ""))
 
 
 def prepare(step: Step, task: TaskExecution) -> None:
@@ -246,15 +247,15 @@ def ended(step: Step, task: TaskExecution, attempt: Attempt) -> None:
     """An attempt of the task's present round has ended: so may the task have, or the next item begins."""
     if task.item_count is None:
         verdict = TaskState(attempt.state)
-        step.later("end", task, verdict, attempt.error)
+        step.later(End(task, verdict, attempt.error))
     elif step.workflow.rules.stops_items:
         weigh(step, task)
     elif attempt.state is _ITEM_CANCELLED:
-        step.later("end", task, TaskState.CANCELLED, attempt.error or f"item {attempt.key[1]} was cancelled")
+        step.later(End(task, TaskState.CANCELLED, attempt.error or f"item {attempt.key[1]} was cancelled"))
     elif task.ended_count == task.item_count:
         failed = task.failed_count > 0
         info = _failure_info(step, task) if failed else ""
-        step.later("end", task, TaskState.ERROR if failed else TaskState.SUCCESS, info)
+        step.later(End(task, TaskState.ERROR if failed else TaskState.SUCCESS, info))
     else:
         _refill(step, task)
 
@@ -268,17 +269,17 @@ def weigh(step: Step, task: TaskExecution) -> None:
     if open_count > len(task.quiet_items) or _slice_comes(step, task):
         _go_on(step, task)
     elif task.cancelled_count or (execution.state is ExecutionState.CANCELLING and task.failed_count):
-        step.later("end", task, TaskState.CANCELLED, "items were cancelled")
+        step.later(End(task, TaskState.CANCELLED, "items were cancelled"))
     elif task.failed_count:
         info = _failure_info(step, task)
-        step.later("end", task, TaskState.ERROR, info)
+        step.later(End(task, TaskState.ERROR, info))
     elif open_count:
         if task.state is not TaskState.PAUSED:
             step.change(TaskMoved(task=task.number, state=TaskState.PAUSED, at_s=step.at_s))
     elif task.ended_count == task.item_count:
-        step.later("end", task, TaskState.SUCCESS, "")
+        step.later(End(task, TaskState.SUCCESS, ""))
     elif execution.state is ExecutionState.CANCELLING:
-        step.later("end", task, TaskState.CANCELLED, "items were cut short by the cancel")
+        step.later(End(task, TaskState.CANCELLED, "items were cut short by the cancel"))
     else:
         _go_on(step, task)
 
@@ -292,7 +293,7 @@ def _go_on(step: Step, task: TaskExecution) -> None:
     elif not task.cancelled_count:
         _refill(step, task)
     elif step.execution.state is ExecutionState.RUNNING and not _runs_children(step, task):
-        step.later("wind_down", task, f"an item of task '{task.name}' was cancelled")
+        step.later(WindDown(task, f"an item of task '{task.name}' was cancelled"))
 
 
 def _runs_children(step: Step, task: TaskExecution) -> bool:

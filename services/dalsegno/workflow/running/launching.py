@@ -12,6 +12,7 @@ from dalsegno.workflow.model import Task, Workflow
 from dalsegno.workflow.outside import FoundWorkflow
 from dalsegno.workflow.records import Attempt, TaskExecution
 from dalsegno.workflow.running import adhoc, policies
+from dalsegno.workflow.running.follow_ups import End
 from dalsegno.workflow.running.step import HardFailure, Step
 from dalsegno.workflow.running.view import View, task_view
 from dalsegno.workflow.scope import Constant, EvaluationError, Template
@@ -51,10 +52,10 @@ def add(step: Step, task: TaskExecution, item: int, extra: Mapping[str, object] 
         told = f"cannot evaluate the action or the input of task '{task.name}': {error}"
         if not spec.items or step.workflow.rules.fails_fast:
             raise HardFailure(told) from None
-        step.later("end", task, TaskState.ERROR, told)  # grade 1 with items (MISTRAL.md section 5)
+        step.later(End(task, TaskState.ERROR, told))  # grade 1 with items (MISTRAL.md section 5)
         return False
     except adhoc.Unresolved as error:
-        step.later("end", task, TaskState.ERROR, str(error))
+        step.later(End(task, TaskState.ERROR, str(error)))
         return False
     return _add_child(step, task, item, name, given)
 
@@ -218,16 +219,16 @@ def _add_child(step: Step, task: TaskExecution, item: int, name: str, given: dic
     created = step.execution.created
     found = find_workflow(step, name)
     if found is None:
-        step.later("end", task, TaskState.ERROR, f"workflow '{name}' was not found")
+        step.later(End(task, TaskState.ERROR, f"workflow '{name}' was not found"))
         return False
     if created.depth >= DEPTH_MAX:
         told = f"workflow '{name}' would be {DEPTH_MAX + 1} sub-workflows deep; at most {DEPTH_MAX} are allowed"
-        step.later("end", task, TaskState.ERROR, told)
+        step.later(End(task, TaskState.ERROR, told))
         return False
     declared = {parameter.name for parameter in found.workflow.input}
     missing = missing_input(found.workflow, given)
     if missing:
-        step.later("end", task, TaskState.ERROR, f"workflow '{name}' lacks input: {', '.join(missing)}")
+        step.later(End(task, TaskState.ERROR, f"workflow '{name}' lacks input: {', '.join(missing)}"))
         return False
     key = (task.number, item, task.attempt)
     child_id = derived_id(step.given.now_s, attempt_id(step.execution.id, key))

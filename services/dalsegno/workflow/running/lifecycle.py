@@ -13,6 +13,7 @@ from dalsegno.workflow.model import Command, Merge
 from dalsegno.workflow.records import TaskExecution
 from dalsegno.workflow.refusals import InvalidRequest, Violation
 from dalsegno.workflow.running import notices, reporting, view
+from dalsegno.workflow.running.follow_ups import RunCommand
 from dalsegno.workflow.running.step import Step, errors_of
 from dalsegno.workflow.running.view import AnyContext
 from dalsegno.workflow.scope import EvaluationError, Template
@@ -248,7 +249,7 @@ def pause_on_failure(step: Step, task: TaskExecution) -> bool:
     execution = step.execution
     if not step.workflow.pauses_on_failure or execution.state not in LIVE or task.number not in execution.unhandled:
         return False
-    if any(what == "obey" and details[0] is Command.FAIL for what, _, details in step.todo):
+    if any(isinstance(each, RunCommand) and each.command is Command.FAIL for each in step.todo):
         return False  # the author wants it to fail
     if execution.state is ExecutionState.RUNNING or execution.is_paused_by_report:
         step.pause(failure_info(step))

@@ -8,6 +8,7 @@ from dalsegno.workflow.changes import TaskMoved, TaskTimed
 from dalsegno.workflow.commands import Send
 from dalsegno.workflow.events import TimerFired
 from dalsegno.workflow.records import Attempt, TaskExecution
+from dalsegno.workflow.running.follow_ups import Launch
 from dalsegno.workflow.running.step import HardFailure, Step
 from dalsegno.workflow.running.view import View, task_view
 from dalsegno.workflow.scope import EvaluationError, Template
@@ -179,7 +180,7 @@ def _retry_later(step: Step, task: TaskExecution, delay_s: float, info: str) -> 
     delay(step, task, "retry", max(delay_s, 0.0), info=info)
     if delay_s <= 0 and step.execution.state is ExecutionState.RUNNING:
         step.commands.pop()  # no timer: the next attempt begins in this step
-        step.later("launch", task, task.retries + 1)
+        step.later(Launch(task, task.retries + 1))
     return True
 
 

@@ -9,6 +9,7 @@ from dalsegno.workflow.identity import attempt_id
 from dalsegno.workflow.records import Attempt, TaskExecution
 from dalsegno.workflow.refusals import NotFound, Refused
 from dalsegno.workflow.running import adhoc, policies
+from dalsegno.workflow.running.follow_ups import AttemptEnded, GoOn, SettleItems
 from dalsegno.workflow.running.step import Step
 from dalsegno.workflow.scope import EvaluationError
 from dalsegno.workflow.states import COMPLETED_ATTEMPT, AttemptState, ExecutionState, TaskState
@@ -115,7 +116,7 @@ def progress(
             step.change(TaskMoved(task=task.number, state=shown, at_s=step.at_s))
     pauses = step.workflow.rules.pauses_with_actions
     if state is AttemptState.RUNNING and (pauses or not attempt.delegated) and _is_paused_by_report(step):
-        step.later("go_on", task)
+        step.later(GoOn(task))
     is_its_own = state is AttemptState.PAUSED and not attempt.child_id  # what a child does stays with it (decision 12)
     if is_its_own and pauses and step.execution.state is ExecutionState.RUNNING:
         step.pause(f"task '{task.name}' is paused by its action", reported=True)
@@ -136,7 +137,7 @@ def _is_paused(step: Step, task: TaskExecution, state: AttemptState) -> bool:
 def _follow(step: Step, task: TaskExecution) -> None:
     """A task that has become a delegate's pauses its execution; of items the one decides that is left last."""
     if task.item_count is not None:
-        step.later("weigh", task)
+        step.later(SettleItems(task))
     elif step.execution.delegates and step.execution.state is ExecutionState.RUNNING:
         step.pause(reported=True)
 
@@ -156,9 +157,9 @@ def close(step: Step, attempt: Attempt, state: AttemptState, result: Value | Non
     _move(step, attempt, state, result=result, error=error)
     task = step.execution.tasks[attempt.key[0]]
     if answered and _is_paused_by_report(step) and not (rules.follows_reports and step.execution.delegates):
-        step.later("go_on", task)
+        step.later(GoOn(task))
     if attempt.accepted and not task.is_completed and task.timer != "wait_after":
-        step.later("attempt_ended", task, attempt.key)
+        step.later(AttemptEnded(task, attempt.key))
 
 
 def _is_paused_by_report(step: Step) -> bool:

@@ -20,6 +20,7 @@ from dalsegno.workflow.model import Task, Workflow
 from dalsegno.workflow.outside import Given, Outside, PausedBelow
 from dalsegno.workflow.records import TaskExecution, error_bytes, error_key
 from dalsegno.workflow.running import notices
+from dalsegno.workflow.running.follow_ups import FollowUp
 from dalsegno.workflow.scope import EVENT_STEPS
 from dalsegno.workflow.states import COMPLETED_EXECUTION, ExecutionState, TaskState
 from dalsegno.workflow.value import VALUE_BYTES_MAX, Value
@@ -96,7 +97,7 @@ class Step:
         self.given = given or Given(self.at_s, (execution.id, execution.revision))
         self.changes: list[AnyChange] = []
         self.commands: list[AnyCommand] = []
-        self.todo: deque[tuple[str, int, tuple[object, ...]]] = deque()
+        self.todo: deque[FollowUp] = deque()
         self.prepared: dict[tuple[int, int], tuple[str, bool, dict[str, object]]] = {}
         """What tasks and their items are about to run, evaluated already: the action or workflow, and its input."""
         self.checked: set[int] = set()
@@ -162,9 +163,9 @@ class Step:
         """Have something done once the changes are stored."""
         self.commands.append(command)
 
-    def later(self, what: str, task: TaskExecution, *details: object) -> None:
-        """Put work on the list: `begin`, `end`, `conclude`, `route`, `check_join`, `fill`."""
-        self.todo.append((what, task.number, details))
+    def later(self, follow_up: FollowUp) -> None:
+        """Have this follow within the step, after what is on the list already."""
+        self.todo.append(follow_up)
 
     def spec(self, task: TaskExecution) -> Task:
         """The task of the graph that this is a running of."""

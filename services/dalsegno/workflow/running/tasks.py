@@ -6,6 +6,7 @@ from dalsegno.workflow.changes import GlobalsPublished, Published, ResultDropped
 from dalsegno.workflow.model import Clause, Command, Task
 from dalsegno.workflow.records import TaskExecution
 from dalsegno.workflow.running import items, lifecycle, policies
+from dalsegno.workflow.running.follow_ups import Begin, Route, RunCommand
 from dalsegno.workflow.running.step import HardFailure, Step
 from dalsegno.workflow.running.view import View, task_view
 from dalsegno.workflow.scope import EvaluationError, Template
@@ -24,7 +25,7 @@ def prepare(step: Step, first: TaskExecution) -> None:
     execution = step.execution
     if first.number in step.checked or execution.state is not ExecutionState.RUNNING:
         return
-    others = [execution.tasks[number] for what, number, _ in step.todo if what == "begin"]
+    others = [each.task for each in step.todo if isinstance(each, Begin)]
     faults: list[tuple[TaskExecution, str]] = []
     for task in (first, *others):
         is_new = task.number not in step.checked and task.state in (TaskState.IDLE, TaskState.WAITING)
@@ -101,7 +102,7 @@ def conclude(step: Step, task: TaskExecution, verdict: TaskState, info: str) -> 
         if not step.workflow.rules.notes_errors:
             raise
         step.note(str(error), task, tells_route=True)
-        step.later("obey", task, Command.FAIL, str(error))  # after the task has ended as it did
+        step.later(RunCommand(task, Command.FAIL, str(error)))  # after the task has ended as it did
     settle(step, task, verdict, info)
 
 
@@ -110,7 +111,7 @@ def settle(step: Step, task: TaskExecution, verdict: TaskState, info: str) -> No
     step.change(TaskMoved(task=task.number, state=verdict, info=info, at_s=step.at_s))
     if not _keeps_result(step, task):
         step.change(ResultDropped(task=task.number))
-    step.later("route", task)
+    step.later(Route(task))
 
 
 def _keeps_result(step: Step, task: TaskExecution) -> bool:
