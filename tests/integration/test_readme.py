@@ -1,4 +1,4 @@
-"""The README's tour, typed line by line: every line works, and what it prints is what stands there."""
+"""The tour of the pages, typed line by line: every line works, and what it prints is what stands there."""
 
 from __future__ import annotations
 
@@ -17,7 +17,13 @@ from tests.integration.cli_server import clean_environment, wait_for
 
 from dalsegno.cli.supervisor import choose_address
 
-README = Path(__file__).parents[2] / "README.md"
+ROOT = Path(__file__).parents[2]
+TOUR = (
+    (ROOT / "README.md", "## Five minutes", "## Where to read on"),
+    (ROOT / "services" / "dalsegno" / "cli" / "README.md", "## Definitions", "## Configuration"),
+    (ROOT / "services" / "dalsegno" / "actions" / "README.md", "## An action in Python", ""),
+)
+"""The pages in the order in which a reader follows them: the part between two headings (or to the end) of each."""
 _FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _FILE = re.compile(r"`([\w/]+\.(?:yaml|py|toml))`")
 _LASTING = ("dalsegno serve", "dalsegno examples endpoints")
@@ -38,7 +44,7 @@ _PROGRESS = re.compile(r"\d+ of \d+$")
 
 @dataclass
 class Typed:
-    """One command, and what the README says that it prints."""
+    """One command, and what the page says that it prints."""
 
     command: str
     printed: list[str] = field(default_factory=list)
@@ -74,13 +80,21 @@ def commands_of(block: str) -> Iterator[Typed]:
         yield typed
 
 
+def read_text() -> str:
+    """The parts of the pages that make the tour."""
+    parts: list[str] = []
+    for page, first, last in TOUR:
+        text = page.read_text()
+        begins = text.index(f"{first}\n")
+        parts.append(text[begins : text.index(f"{last}\n", begins) if last else None])
+    return "\n".join(parts)
+
+
 def read_tour(folder: Path, text: str) -> list[Typed]:
-    """Write the files of the README to a folder; give its commands in their order."""
+    """Write the files of the tour to a folder; give its commands in their order."""
     commands: list[Typed] = []
-    begins = text.index("## Five minutes")
-    ends = text.index("## Configuration")
-    before = begins
-    for fence in _FENCE.finditer(text, begins, ends):
+    before = 0
+    for fence in _FENCE.finditer(text):
         language, block = fence.groups()
         named = _FILE.findall(text[before : fence.start()])
         before = fence.end()
@@ -90,7 +104,7 @@ def read_tour(folder: Path, text: str) -> list[Typed]:
             path = folder / named[-1]
             path.parent.mkdir(exist_ok=True)
             path.write_text(block)
-    return [each for each in commands if not each.command.startswith("buf ")]
+    return commands
 
 
 @contextmanager
@@ -110,7 +124,7 @@ def lasting(command: str, folder: Path, environment: dict[str, str], ready: str)
 
 
 def environment_of(folder: Path) -> dict[str, str]:
-    """Addresses that are free, packages that go to the folder, and a name; the README has the defaults."""
+    """Addresses that are free, packages that go to the folder, and a name; the pages have the defaults."""
     address = choose_address("127.0.0.1:0", "--listen")
     site = folder / "site"
     return {
@@ -123,12 +137,12 @@ def environment_of(folder: Path) -> dict[str, str]:
         "DALSEGNO_CONFIG": str(folder / "config.yaml"),
         "PIP_TARGET": str(site),
         "PIP_NO_BUILD_ISOLATION": "false",  # pip's way to say that it builds with what is installed
-        "PYTHONPATH": f"{Path(__file__).parents[2] / 'services'}{os.pathsep}{site}",
+        "PYTHONPATH": f"{ROOT / 'services'}{os.pathsep}{site}",
     }
 
 
 def differences(typed: Typed, ended: subprocess.CompletedProcess[str]) -> list[str]:
-    """What the README says that the command did not print, and an exit code that is none of its."""
+    """What the page says that the command did not print, and an exit code that is none of its."""
     printed = {masked(line) for line in f"{ended.stdout}\n{ended.stderr}".splitlines()}
     wanted = [line for line in typed.printed if not _PROGRESS.search(line) and line.strip() not in ("", "...")]
     is_refused = any(line.startswith("error:") for line in typed.printed)
@@ -140,10 +154,10 @@ def differences(typed: Typed, ended: subprocess.CompletedProcess[str]) -> list[s
 
 @pytest.mark.xdist_group("readme")
 def test_the_tour_works_when_it_is_typed_line_by_line(tmp_path: Path) -> None:
-    """Definitions, a killed engine, failures and choices, actions in Python: each command ends as the README says, and
+    """Definitions, a killed engine, failures and choices, actions in Python: each command ends as its page says, and
     prints each of its lines but for ids, times and how far something was."""
     endpoints = choose_address("127.0.0.1:0", "--listen")
-    text = README.read_text().replace("127.0.0.1:8480", endpoints)
+    text = read_text().replace("127.0.0.1:8480", endpoints)
     environment = environment_of(tmp_path)
     tour = read_tour(tmp_path, text)
     assert len(tour) > 20
