@@ -45,9 +45,18 @@ def encode(data: object) -> str:
     try:
         text = orjson.dumps(data).decode()
     except (TypeError, ValueError):
+        return _encode_otherwise(data)
+    if "null" in text and _may_be_unfit(data):
         _refuse_unfit(data)
-        return json.dumps(data, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    if "null" in text:
+    return text
+
+
+def _encode_otherwise(data: object) -> str:
+    """The JSON text of what orjson does not take, such as integers beyond 64 bits. Raises UnfitValue."""
+    if _may_be_unfit(data):
+        _refuse_unfit(data)
+    text = json.dumps(data, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    if decode(text) != data:  # a key that is no string has become one, or a tuple a list
         _refuse_unfit(data)
     return text
 
@@ -110,7 +119,7 @@ def _may_be_unfit(data: object) -> bool:
     try:
         text = json.dumps(data, ensure_ascii=False, allow_nan=False)
         text.encode()
-    except (ValueError, RecursionError):
+    except (TypeError, ValueError, RecursionError):
         return True
     return "\\u0000" in text
 
