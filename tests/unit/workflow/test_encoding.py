@@ -24,6 +24,7 @@ WIDE = 2**70
     ],
 )
 def test_what_json_cannot_carry_is_refused_beside_anything(data: object, fault: str, beside: object) -> None:
+    """Data that JSON cannot carry is refused, with its place, also beside what takes another way through the code."""
     with pytest.raises(UnfitValue, match=fault):
         encode([beside, data])
 
@@ -32,4 +33,5 @@ def test_what_json_cannot_carry_is_refused_beside_anything(data: object, fault: 
     "data", [[None, (1, 2)], {"a": [WIDE, None]}, (WIDE, "ä"), {"a": {"b": [None] * 3}, "c": WIDE}, [WIDE, (None,)]]
 )
 def test_nulls_tuples_and_wide_integers_are_written(data: object) -> None:
+    """What the quicker library does not take, or what looks like a NaN in its text, is written all the same."""
     assert json.loads(encode(data)) == json.loads(json.dumps(data))
