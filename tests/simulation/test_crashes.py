@@ -23,9 +23,9 @@ from tests.simulation.random_workflows import documents
 from tests.simulation.scripted import OUTCOMES, Answer, Executor, Person
 
 from dalsegno.engine.batches.work import DeliverEvent
-from dalsegno.engine.desk.operations import AnyOperation, Call
+from dalsegno.engine.desk.operations import AnyWrite, Call, Operation
 from dalsegno.engine.desk.requests import AnswerCall
-from dalsegno.engine.desk.server import operations
+from dalsegno.engine.desk.writes import writes
 from dalsegno.engine.executors.sessions import KeepLeases, OpenSession
 from dalsegno.engine.executors.streams import ExecutorStream
 from dalsegno.engine.timers import Poll
@@ -136,11 +136,11 @@ class Simulation:
             self._send(name, request)
 
     def _send(self, name: str, request: Any) -> None:
-        operation = operations(self.life.tokens)[name]
-        prepared = asyncio.run(_prepare(operation, request)) if name == "create_definitions" else None
+        write = writes(self.life.tokens)[name]
+        operation = asyncio.run(_prepare(write, request)) if name == "create_definitions" else write.operation
         answer: Any = Hearing(self.person, request.request_id)
         try:
-            self.life.conductor.request(AnswerCall(name, operation, Call(request, "person", prepared), answer))
+            self.life.conductor.request(AnswerCall(write, operation, Call(request, "person"), answer))
         except Refusal:
             return  # asked again later
 
@@ -312,9 +312,9 @@ class Simulation:
         assert all(count == 1 for count in arrivals.values()), "what may not be run twice was run twice"
 
 
-async def _prepare(operation: AnyOperation, request: Any) -> object:
+async def _prepare(write: AnyWrite, request: Any) -> Operation[Any, Any, Any]:
     """What is done with a request beforehand."""
-    return await operation.prepare(request, POOL)
+    return await write.operation.prepare(request, POOL)
 
 
 class Hearing(Answer):

@@ -15,17 +15,29 @@ from dalsegno.rpc import sizes, views
 from dalsegno.rpc.messages import EXECUTION_VALUES
 from dalsegno.store.records import RequestRow, Thing
 from dalsegno.store.store import Queries, Transaction
+from dalsegno.v1 import execution_pb2
 from dalsegno.workflow.identity import AttemptKey
 
 Response = TypeVar("Response", bound=Message)
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
-    """What an answer shows: an execution, or, with a key, one of its action executions."""
+class ShownExecution:
+    """An answer shows an execution."""
 
     execution_id: str
-    key: AttemptKey | None = None
+    into: execution_pb2.Execution
+    """The part of the response to fill in."""
+
+
+@dataclass(frozen=True, slots=True)
+class ShownAction:
+    """An answer shows an action execution."""
+
+    execution_id: str
+    key: AttemptKey
+    into: execution_pb2.ActionExecution
+    """The part of the response to fill in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +45,8 @@ class Answer(Generic[Response]):
     """What is answered."""
 
     response: Response
-    """Without what is shown: that is read, and put into it, once everything is written."""
-    shown: Shown | None = None
+    """What is shown is filled in once everything is written."""
+    shown: ShownExecution | ShownAction | None = None
     about: tuple[Thing, ...] = ()
     """What it tells of: when that has been deleted, a repeated request is not answered as if it were there."""
 
@@ -48,8 +60,8 @@ class Kept:
 
     body_hash: str
     answer: AnyAnswer
-    write: Callable[[Message], bytes]
-    """How its response is kept."""
+    write: Callable[[], bytes]
+    """Encodes its response as it is kept."""
 
 
 class BatchAnswers:
@@ -85,20 +97,20 @@ class BatchAnswers:
         if self._given:
             self._show(transaction.queries)
         for (namespace, request_id), kept in self._kept.items():
-            row = RequestRow(kept.body_hash, kept.write(kept.answer.response), kept.answer.about)
+            row = RequestRow(kept.body_hash, kept.write(), kept.answer.about)
             transaction.save_request(namespace, request_id, row, at_s)
 
     def _show(self, queries: Queries) -> None:
-        shown = [each.shown for each in self._given if each.shown is not None]
-        executions = views.read_executions(queries, [each.execution_id for each in shown if each.key is None])
-        keys = [(each.execution_id, each.key) for each in shown if each.key is not None]
+        shown = [each.shown for each in self._given]
+        ids = [each.execution_id for each in shown if isinstance(each, ShownExecution)]
+        keys = [(each.execution_id, each.key) for each in shown if isinstance(each, ShownAction)]
+        executions = views.read_executions(queries, ids)
         attempts = views.read_action_executions(queries, keys)
         for answer in self._given:
-            assert answer.shown is not None
-            if answer.shown.key is None:
-                beside_bytes = answer.response.ByteSize()
-                answer.response.execution.CopyFrom(executions[answer.shown.execution_id])
-                sizes.fitted(answer.response.execution, EXECUTION_VALUES, beside_bytes=beside_bytes)
-            else:
-                place = answer.shown.execution_id, answer.shown.key
-                answer.response.action_execution.CopyFrom(attempts[place])
+            match answer.shown:
+                case ShownExecution(execution_id, into):
+                    beside_bytes = answer.response.ByteSize()
+                    into.CopyFrom(executions[execution_id])
+                    sizes.fitted(into, EXECUTION_VALUES, beside_bytes=beside_bytes)
+                case ShownAction(execution_id, key, into):
+                    into.CopyFrom(attempts[execution_id, key])

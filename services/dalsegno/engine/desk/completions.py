@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Any
+from typing import Protocol, TypeVar
 
-from dalsegno.engine.batches.answers import Answer, Response, Shown
+from dalsegno.engine.batches.answers import Answer, Response, ShownAction
 from dalsegno.engine.batches.batch import Batch
 from dalsegno.engine.batches.inquiries import answered, is_other_answer
 from dalsegno.engine.desk.operations import (
-    AnyOperation,
+    AnyRequest,
     Call,
+    InNamespace,
     Operation,
-    Request,
-    check_shared_fields,
+    RequestIdentity,
+    check_in_namespace,
     namespaces_of,
     thing_of,
 )
@@ -57,13 +58,31 @@ class ReportPlan:
     error: str = ""
 
 
-class OnAction(Operation[Request, ReportPlan, Response]):
-    """What is told of an action execution that is named by its id, its token or its alias."""
+class NamesAction(AnyRequest, Protocol):
+    """A request that names an action execution by its id, its token or its alias."""
+
+    action_execution_id: str
+    task_token: str
+    alias: str
+    namespace: str
+
+
+class ReportsAction(NamesAction, InNamespace, Protocol):
+    """A request that reports on an action execution."""
+
+
+ActionRequest = TypeVar("ActionRequest", bound=NamesAction)
+ReportRequest = TypeVar("ReportRequest", bound=ReportsAction)
+ReportResponse = TypeVar("ReportResponse", bound=actions.CompleteActionResponse | actions.UpdateActionResponse)
+
+
+class OnAction(Operation[ActionRequest, ReportPlan, Response]):
+    """An operation on an action execution."""
 
     def __init__(self, tokens: Tokens) -> None:
         self._tokens = tokens
 
-    def find(self, fields: Fields, request: Any, batch: Batch) -> tuple[str, AttemptKey, int | None]:
+    def find(self, fields: Fields, request: NamesAction, batch: Batch) -> tuple[str, AttemptKey, int | None]:
         """The attempt that is meant, and its delivery, where the token says so. Raises InvalidRequest with all that is
         wrong, NotFound, Refused and PermissionDenied."""
         if sum(map(bool, (request.action_execution_id, request.task_token, request.alias))) != 1:
@@ -81,13 +100,20 @@ class OnAction(Operation[Request, ReportPlan, Response]):
             named = _find_alias(request.alias, request.namespace, batch)
         return (*named, None)
 
-    def claims(self, call: Call[Request], plan: ReportPlan) -> Collection[str]:
+    def claims(self, call: Call[ActionRequest], plan: ReportPlan) -> Collection[str]:
         return (plan.execution_id,)
 
-    def namespaces(self, call: Call[Request], plan: ReportPlan, batch: Batch) -> Sequence[str]:
-        return namespaces_of(plan.execution_id, batch)
 
-    def report(self, call: Call[Any], plan: ReportPlan, batch: Batch, response: Response) -> Answer[Response]:
+class Report(OnAction[ReportRequest, ReportResponse]):
+    """A report on an action execution, which is an event of its execution."""
+
+    def identity(self, call: Call[ReportRequest], plan: ReportPlan, batch: Batch) -> RequestIdentity | None:
+        request_id = call.request.request_id
+        return RequestIdentity(request_id, namespaces_of(plan.execution_id, batch)) if request_id else None
+
+    def report(
+        self, call: Call[ReportRequest], plan: ReportPlan, batch: Batch, response: ReportResponse
+    ) -> Answer[ReportResponse]:
         """Tell an execution of its attempt. Raises NotFound, InvalidRequest and Refused."""
         name = attempt_id(plan.execution_id, plan.key)
         execution, attempt = _attempt(plan, batch, name)
@@ -110,7 +136,8 @@ class OnAction(Operation[Request, ReportPlan, Response]):
             is_same = attempt.delivery == event.delivery
             told = f"has ended already: {attempt.state}" if is_same else "was handed out again"
             raise Refused.of(f"action execution {name}", told)
-        return Answer(response, Shown(plan.execution_id, plan.key), (thing_of(execution),))
+        shown = ShownAction(plan.execution_id, plan.key, response.action_execution)
+        return Answer(response, shown, (thing_of(execution),))
 
 
 def _attempt(plan: ReportPlan, batch: Batch, name: str) -> tuple[Execution, Attempt]:
@@ -142,12 +169,12 @@ def _find_alias(alias: str, namespace: str, batch: Batch) -> tuple[str, AttemptK
     return found[0].execution_id, found[0].key
 
 
-class CompleteAction(OnAction[actions.CompleteActionRequest, actions.CompleteActionResponse]):
+class CompleteAction(Report[actions.CompleteActionRequest, actions.CompleteActionResponse]):
     """See action_service.proto for what it promises."""
 
     def check(self, call: Call[actions.CompleteActionRequest], batch: Batch) -> ReportPlan:
         request = call.request
-        fields = check_shared_fields(request)
+        fields = check_in_namespace(request)
         if request.outcome not in _OUTCOMES:
             fields.refuse("outcome", "must be SUCCEEDED, FAILED or CANCELLED")
         fields.text("error", request.error, ERROR_CHARACTERS_MAX)
@@ -163,12 +190,12 @@ class CompleteAction(OnAction[actions.CompleteActionRequest, actions.CompleteAct
         return self.report(call, plan, batch, actions.CompleteActionResponse())
 
 
-class UpdateAction(OnAction[actions.UpdateActionRequest, actions.UpdateActionResponse]):
+class UpdateAction(Report[actions.UpdateActionRequest, actions.UpdateActionResponse]):
     """See action_service.proto for what it promises."""
 
     def check(self, call: Call[actions.UpdateActionRequest], batch: Batch) -> ReportPlan:
         request = call.request
-        fields = check_shared_fields(request)
+        fields = check_in_namespace(request)
         if request.state not in _PROGRESS:
             fields.refuse("state", "must be PAUSED or RUNNING")
         return ReportPlan(*self.find(fields, request, batch), _PROGRESS[request.state])
@@ -189,6 +216,11 @@ class HeartbeatAction(OnAction[actions.HeartbeatActionRequest, actions.Heartbeat
             fields.refuse(f"progress.{name}", fault)
         return ReportPlan(*self.find(fields, call.request, batch), "running")
 
+    def identity(
+        self, call: Call[actions.HeartbeatActionRequest], plan: ReportPlan, batch: Batch
+    ) -> RequestIdentity | None:
+        return None
+
     def carry_out(
         self, call: Call[actions.HeartbeatActionRequest], plan: ReportPlan, batch: Batch
     ) -> Answer[actions.HeartbeatActionResponse]:
@@ -204,12 +236,3 @@ class HeartbeatAction(OnAction[actions.HeartbeatActionRequest, actions.Heartbeat
             told = read_progress(call.request.progress, attempt.delivery, batch.at_s)
             batch.progress[plan.execution_id, plan.key] = told
         return Answer(actions.HeartbeatActionResponse(state=convert.action_state(attempt.state.value)))
-
-
-def operations(tokens: Tokens) -> Mapping[str, AnyOperation]:
-    """The operations of this file; `tokens` reads task tokens."""
-    return {
-        "complete_action": CompleteAction(tokens),
-        "update_action": UpdateAction(tokens),
-        "heartbeat_action": HeartbeatAction(tokens),
-    }

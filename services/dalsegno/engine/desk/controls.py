@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Protocol, TypeVar
 
 import msgspec
 
-from dalsegno.engine.batches.answers import Answer, Response, Shown
+from dalsegno.engine.batches.answers import Answer, Response, ShownExecution
 from dalsegno.engine.batches.batch import Batch
 from dalsegno.engine.desk.choices import environment_overlay, resume_choices
 from dalsegno.engine.desk.dry_runs import CHILDREN_MAX, left_paused_messages, try_operation
 from dalsegno.engine.desk.operations import (
-    AnyOperation,
     Call,
     Operation,
     Plan,
-    Request,
-    check_shared_fields,
+    Repeatable,
+    RequestIdentity,
+    check_repeatable,
     namespaces_of,
     thing_of,
 )
@@ -41,8 +41,24 @@ from dalsegno.workflow.value import Value
 LEFT_PAUSED_BYTES_MAX = 1024 * 1024
 """What an answer tells of sub-workflows that stay PAUSED is no larger."""
 
-Make = Callable[[Fields, Any], Event]
-"""The event that a request asks for; what is wrong with the request is in the fields."""
+
+class OfExecution(Repeatable, Protocol):
+    """A request about one execution."""
+
+    execution_id: str
+    expected_revision: int
+    dry_run: bool
+
+
+ExecutionRequest = TypeVar("ExecutionRequest", bound=OfExecution)
+ExecutionResponse = TypeVar(
+    "ExecutionResponse",
+    bound=executions.PauseExecutionResponse
+    | executions.ResumeExecutionResponse
+    | executions.CancelExecutionResponse
+    | executions.UpdateContextResponse
+    | executions.RerunExecutionResponse,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,34 +70,48 @@ class ControlPlan:
     """For a dry run: the descendants in which the effect is tried out."""
 
 
-class OnExecution(Operation[Request, Plan, Response]):
-    """What is asked of an execution that is there."""
+class OnExecution(Operation[ExecutionRequest, Plan, Response]):
+    """An operation on an execution that exists."""
 
-    def namespaces(self, call: Call[Request], plan: Plan, batch: Batch) -> Sequence[str]:
-        return namespaces_of(call.request.execution_id, batch)  # type: ignore[attr-defined]
+    def identity(self, call: Call[ExecutionRequest], plan: Plan, batch: Batch) -> RequestIdentity | None:
+        request = call.request
+        if request.dry_run or not request.request_id:
+            return None
+        return RequestIdentity(request.request_id, namespaces_of(request.execution_id, batch))
+
+    def execution_id(self, request: ExecutionRequest) -> str:
+        return request.execution_id
 
 
-class Control(OnExecution[Request, ControlPlan, Response]):
-    """How one event is asked of one execution, and its answer."""
+class Control(OnExecution[ExecutionRequest, ControlPlan, ExecutionResponse]):
+    """Steps one execution with one event."""
 
-    def __init__(self, make: Make, response_kind: type[Response]) -> None:
+    def __init__(
+        self,
+        make: Callable[[Fields, ExecutionRequest], Event],
+        response_kind: type[ExecutionResponse],
+        add: Callable[[ExecutionResponse, Outcome], None] | None = None,
+    ) -> None:
+        """`make` makes the event; what is wrong with the request is in the fields. `add` adds to the response what only
+        this operation answers."""
         self._make = make
         self._response_kind = response_kind
+        self._add = add
 
-    def check(self, call: Call[Request], batch: Batch) -> ControlPlan:
+    def check(self, call: Call[ExecutionRequest], batch: Batch) -> ControlPlan:
         fields = checked(call.request)
         event = self._make(fields, call.request)
         fields.done()
         return plan_control(call, event, batch)
 
-    def claims(self, call: Call[Any], plan: ControlPlan) -> Collection[str]:
+    def claims(self, call: Call[ExecutionRequest], plan: ControlPlan) -> Collection[str]:
         return (call.request.execution_id, *plan.children)
 
-    def carry_out(self, call: Call[Any], plan: ControlPlan, batch: Batch) -> Answer[Response]:
-        return carry_out_control(call, plan, batch, self._response_kind())
+    def carry_out(self, call: Call[ExecutionRequest], plan: ControlPlan, batch: Batch) -> Answer[ExecutionResponse]:
+        return carry_out_control(call, plan, batch, self._response_kind(), self._add)
 
 
-def plan_control(call: Call[Any], event: Event, batch: Batch) -> ControlPlan:
+def plan_control(call: Call[ExecutionRequest], event: Event, batch: Batch) -> ControlPlan:
     """The event in the name of who asks, and, for a dry run, the descendants that are claimed."""
     request = call.request
     children: Sequence[str] = ()
@@ -90,7 +120,13 @@ def plan_control(call: Call[Any], event: Event, batch: Batch) -> ControlPlan:
     return ControlPlan(msgspec.structs.replace(event, actor=call.actor, comment=request.comment), tuple(children))
 
 
-def carry_out_control(call: Call[Any], plan: ControlPlan, batch: Batch, response: Any) -> Answer[Any]:
+def carry_out_control(
+    call: Call[ExecutionRequest],
+    plan: ControlPlan,
+    batch: Batch,
+    response: ExecutionResponse,
+    add: Callable[[ExecutionResponse, Outcome], None] | None = None,
+) -> Answer[ExecutionResponse]:
     """Step the execution, or for a dry run a copy of it, and answer how it stands then."""
     execution_id = call.request.execution_id
     execution = opened(batch, call.request)
@@ -98,26 +134,27 @@ def carry_out_control(call: Call[Any], plan: ControlPlan, batch: Batch, response
         response.dry_run.CopyFrom(try_operation(batch, execution_id, plan.event, plan.children))
         return Answer(response)
     outcome = batch.step(execution_id, plan.event)
-    if outcome.left_paused:
-        tell_left_paused(response, outcome)
-    return Answer(response, Shown(execution_id), (thing_of(execution),))
+    if add is not None:
+        add(response, outcome)
+    return Answer(response, ShownExecution(execution_id, response.execution), (thing_of(execution),))
 
 
-def tell_left_paused(response: Any, outcome: Outcome) -> None:
-    """Put into an answer which sub-workflows stay PAUSED: as many as may be, and how many more."""
+def tell_left_paused(response: executions.ResumeExecutionResponse, outcome: Outcome) -> None:
+    """Add to an answer which sub-workflows stay PAUSED: as many as may be, and how many more."""
     response.left_paused.extend(left_paused_messages(outcome))
     sizes.cut(response.left_paused, LEFT_PAUSED_BYTES_MAX)
     response.further_left_paused = len(outcome.left_paused) - len(response.left_paused)
 
 
-def checked(request: Any) -> Fields:
-    """The checks of a request about an execution, begun."""
-    fields = check_shared_fields(request)
+def checked(request: OfExecution) -> Fields:
+    """Check the fields that every request about an execution has. The caller adds to these checks."""
+    fields = check_repeatable(request)
+    fields.number("expected_revision", request.expected_revision)
     fields.uuid("execution_id", request.execution_id)
     return fields
 
 
-def opened(batch: Batch, request: Any) -> Execution:
+def opened(batch: Batch, request: OfExecution) -> Execution:
     """The execution that is asked for, at the revision that is expected. Raises NotFound and RevisionMoved."""
     copy = batch.open(request.execution_id).copy
     if not copy.execution.created.workflow:
@@ -126,7 +163,7 @@ def opened(batch: Batch, request: Any) -> Execution:
     return copy.execution
 
 
-def check_revision(request: Any, revision: int) -> None:
+def check_revision(request: OfExecution, revision: int) -> None:
     """Raises RevisionMoved when another revision is expected."""
     if request.expected_revision and request.expected_revision != revision:
         raise RevisionMoved("execution", request.execution_id, request.expected_revision, revision)
@@ -203,9 +240,7 @@ def _context(fields: Fields, request: executions.UpdateContextRequest) -> Event:
     )
 
 
-OPERATIONS: Mapping[str, AnyOperation] = {
-    "pause_execution": Control(_pause, executions.PauseExecutionResponse),
-    "resume_execution": Control(_resume, executions.ResumeExecutionResponse),
-    "cancel_execution": Control(_cancel, executions.CancelExecutionResponse),
-    "update_context": Control(_context, executions.UpdateContextResponse),
-}
+PAUSE = Control(_pause, executions.PauseExecutionResponse)
+RESUME = Control(_resume, executions.ResumeExecutionResponse, tell_left_paused)
+CANCEL = Control(_cancel, executions.CancelExecutionResponse)
+UPDATE_CONTEXT = Control(_context, executions.UpdateContextResponse)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
 from dalsegno.engine.batches.answers import Answer
 from dalsegno.engine.batches.batch import Batch
-from dalsegno.engine.desk.controls import check_revision, checked
+from dalsegno.engine.desk.controls import OnExecution, check_revision, checked
 from dalsegno.engine.desk.dry_runs import LIST_MAX
-from dalsegno.engine.desk.operations import AnyOperation, Call, Operation
+from dalsegno.engine.desk.operations import Call, RequestIdentity
 from dalsegno.engine.desk.requests import forget
 from dalsegno.rpc import convert
 from dalsegno.v1 import execution_pb2
@@ -30,7 +30,7 @@ class DeletionPlan:
     descendants: tuple[str, ...]
 
 
-class DeleteExecution(Operation[Request, DeletionPlan, Response]):
+class DeleteExecution(OnExecution[Request, DeletionPlan, Response]):
     """See execution_service.proto for what it promises."""
 
     def check(self, call: Call[Request], batch: Batch) -> DeletionPlan:
@@ -44,8 +44,11 @@ class DeleteExecution(Operation[Request, DeletionPlan, Response]):
     def must_wait(self, plan: DeletionPlan, batch: Batch) -> bool:
         return not all(map(batch.is_settled, (plan.execution_id, *plan.descendants)))
 
-    def namespaces(self, call: Call[Request], plan: DeletionPlan, batch: Batch) -> Sequence[str]:
-        return ("",)  # what is deleted cannot say its namespace when the request is repeated
+    def identity(self, call: Call[Request], plan: DeletionPlan, batch: Batch) -> RequestIdentity | None:
+        if call.request.dry_run or not call.request.request_id:
+            return None
+        # When the request is repeated, the execution is gone and its namespace is not known.
+        return RequestIdentity(call.request.request_id, ("",))
 
     def carry_out(self, call: Call[Request], plan: DeletionPlan, batch: Batch) -> Answer[Response]:
         execution = batch.open(plan.execution_id).copy.execution
@@ -86,6 +89,3 @@ def _dry_run(execution: Execution, below: Sequence[Execution]) -> execution_pb2.
     if len(below) > LIST_MAX:
         message.further["children"] = len(below) - LIST_MAX
     return message
-
-
-OPERATIONS: Mapping[str, AnyOperation] = {"delete_execution": DeleteExecution()}

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TypeVar
 
 from dalsegno.definitions.document import Document
 from dalsegno.definitions.document import Member as Defined
 from dalsegno.definitions.together import Findings, Text, gather
-from dalsegno.engine.batches.answers import Answer, Response
+from dalsegno.engine.batches.answers import Answer
 from dalsegno.engine.batches.batch import Batch
-from dalsegno.engine.desk.operations import AnyOperation, Call, Operation, Request, check_shared_fields
+from dalsegno.engine.desk.operations import Call, NamespaceOperation, check_in_namespace
 from dalsegno.engine.desk.starts import DESCRIPTION_LENGTH
 from dalsegno.expressions.pool.pool import Pool
 from dalsegno.rpc import convert, sizes
@@ -49,15 +49,19 @@ class ReadDocuments:
     warnings: Findings
 
 
-class CreateDefinitions(Operation[CreateRequest, ReadDocuments, CreateResponse]):
+class CreateDefinitions(NamespaceOperation[CreateRequest, ReadDocuments, CreateResponse]):
     """See workflow_service.proto for what it promises. The plan is the documents."""
 
-    async def prepare(self, request: CreateRequest, pool: Pool) -> ReadDocuments:
-        return await read_documents(request, pool)
+    def __init__(self, documents: ReadDocuments | None = None) -> None:
+        """`documents`: those of the request; None until it is prepared."""
+        self._documents = documents
+
+    async def prepare(self, request: CreateRequest, pool: Pool) -> CreateDefinitions:
+        return CreateDefinitions(await read_documents(request, pool))
 
     def check(self, call: Call[CreateRequest], batch: Batch) -> ReadDocuments:
-        prepared: ReadDocuments = call.prepared
-        return prepared
+        assert self._documents is not None
+        return self._documents
 
     def claims(self, call: Call[CreateRequest], plan: ReadDocuments) -> Collection[str]:
         return ()
@@ -107,7 +111,7 @@ def _reduced(defined: DefinedMessage) -> DefinedMessage:
 
 async def read_documents(request: CreateRequest, pool: Pool) -> ReadDocuments:
     """The documents of a request. Raises InvalidDefinition with every problem, InvalidRequest, TooLarge."""
-    check_shared_fields(request).done()
+    check_in_namespace(request).done()
     texts = texts_of(request)
     documents = await read_together(pool, texts)
     problems, warnings = gather(documents, strict=request.strict)
@@ -182,23 +186,31 @@ def _written(parameter: Parameter, defaults: Mapping[str, object]) -> dict[str, 
 # DeleteWorkflow, DeleteAdhocAction
 
 
-class DeleteDefinition(Operation[Request, None, Response]):
+DeleteRequest = TypeVar(
+    "DeleteRequest", bound=workflow_service_pb2.DeleteWorkflowRequest | action_service_pb2.DeleteAdhocActionRequest
+)
+DeleteResponse = TypeVar(
+    "DeleteResponse", bound=workflow_service_pb2.DeleteWorkflowResponse | action_service_pb2.DeleteAdhocActionResponse
+)
+
+
+class DeleteDefinition(NamespaceOperation[DeleteRequest, None, DeleteResponse]):
     """Deletes versions of a workflow or an ad-hoc action: see workflow_service.proto and action_service.proto."""
 
-    def __init__(self, kind: str, response_kind: Callable[..., Response]) -> None:
+    def __init__(self, kind: str, response_kind: type[DeleteResponse]) -> None:
         self._kind = kind
         self._response_kind = response_kind
 
-    def check(self, call: Call[Any], batch: Batch) -> None:
-        fields = check_shared_fields(call.request)
+    def check(self, call: Call[DeleteRequest], batch: Batch) -> None:
+        fields = check_in_namespace(call.request)
         fields.name("name", call.request.name)
         fields.number("version", call.request.version)
         fields.done()
 
-    def claims(self, call: Call[Any], plan: None) -> Collection[str]:
+    def claims(self, call: Call[DeleteRequest], plan: None) -> Collection[str]:
         return ()
 
-    def carry_out(self, call: Call[Any], plan: None, batch: Batch) -> Answer[Response]:
+    def carry_out(self, call: Call[DeleteRequest], plan: None, batch: Batch) -> Answer[DeleteResponse]:
         request, queries, kind = call.request, batch.transaction.queries, self._kind
         newest = queries.find_definition(kind, request.name, request.namespace, request.version, full=False)
         if newest is None:
@@ -229,12 +241,13 @@ ForgetRequest = environment_service_pb2.DeleteEnvironmentRequest
 ForgetResponse = environment_service_pb2.DeleteEnvironmentResponse
 
 
-class PutEnvironment(Operation[PutRequest, Value, PutResponse]):
+class PutEnvironment(NamespaceOperation[PutRequest, Value, PutResponse]):
     """See environment_service.proto for what it promises. The plan is the new values."""
 
     def check(self, call: Call[PutRequest], batch: Batch) -> Value:
         request = call.request
-        fields = check_shared_fields(request)
+        fields = check_in_namespace(request)
+        fields.number("expected_revision", request.expected_revision)
         fields.name("name", request.name)
         fields.text("description", request.description, DESCRIPTION_LENGTH)
         variables = fields.json_object("variables", request.variables)
@@ -259,11 +272,12 @@ class PutEnvironment(Operation[PutRequest, Value, PutResponse]):
         return Answer(PutResponse(environment=environment_message(row)), about=(_environment_of(row),))
 
 
-class DeleteEnvironment(Operation[ForgetRequest, None, ForgetResponse]):
+class DeleteEnvironment(NamespaceOperation[ForgetRequest, None, ForgetResponse]):
     """See environment_service.proto for what it promises."""
 
     def check(self, call: Call[ForgetRequest], batch: Batch) -> None:
-        fields = check_shared_fields(call.request)
+        fields = check_in_namespace(call.request)
+        fields.number("expected_revision", call.request.expected_revision)
         fields.name("name", call.request.name)
         fields.done()
 
@@ -294,10 +308,9 @@ def _environment_of(row: EnvironmentRow) -> Thing:
     return Thing("environment", row.name, row.namespace, repr(row.created_s))
 
 
-OPERATIONS: Mapping[str, AnyOperation] = {
-    "create_definitions": CreateDefinitions(),
-    "delete_workflow": DeleteDefinition("workflow", workflow_service_pb2.DeleteWorkflowResponse),
-    "delete_adhoc_action": DeleteDefinition("action", action_service_pb2.DeleteAdhocActionResponse),
-    "put_environment": PutEnvironment(),
-    "delete_environment": DeleteEnvironment(),
-}
+DELETE_WORKFLOW = DeleteDefinition[
+    workflow_service_pb2.DeleteWorkflowRequest, workflow_service_pb2.DeleteWorkflowResponse
+]("workflow", workflow_service_pb2.DeleteWorkflowResponse)
+DELETE_ADHOC_ACTION = DeleteDefinition[
+    action_service_pb2.DeleteAdhocActionRequest, action_service_pb2.DeleteAdhocActionResponse
+]("action", action_service_pb2.DeleteAdhocActionResponse)

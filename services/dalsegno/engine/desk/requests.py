@@ -5,14 +5,21 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Callable, Collection, Sequence
-from typing import Any
-
-from google.protobuf.message import Message
+from typing import Generic
 
 from dalsegno.engine.batches.answers import Answer, Kept, Response
 from dalsegno.engine.batches.batch import Batch
 from dalsegno.engine.batches.work import Work
-from dalsegno.engine.desk.operations import AnyOperation, Call, thing_of
+from dalsegno.engine.desk.operations import (
+    AnyRequest,
+    Call,
+    Operation,
+    Plan,
+    Request,
+    RequestIdentity,
+    Write,
+    thing_of,
+)
 from dalsegno.rpc.convert import REQUESTS_KEPT_S
 from dalsegno.store.records import Deletion, RequestRow, Thing
 from dalsegno.v1 import engine_service_pb2 as wire
@@ -21,28 +28,31 @@ from dalsegno.workflow.execution import Execution
 from dalsegno.workflow.refusals import AlreadyExists, Deleted, RequestIdReused
 
 
-class AnswerCall(Work):
-    """One request, answered through a future."""
+class AnswerCall(Work, Generic[Request, Plan, Response]):
+    """One call, answered through a future."""
 
-    __slots__ = ("_answer", "_call", "_future", "_name", "_on_later", "_operation", "_plan")
+    __slots__ = ("_answer", "_call", "_future", "_on_later", "_operation", "_plan", "_write")
 
     def __init__(
         self,
-        name: str,
-        operation: AnyOperation,
-        call: Call[Any],
+        write: Write[Request, Plan, Response],
+        operation: Operation[Request, Plan, Response],
+        call: Call[Request],
         future: asyncio.Future[wire.SubmitResponse],
         on_later: Callable[[], tuple[str, asyncio.Future[wire.SubmitResponse]]] | None = None,
     ) -> None:
-        """`on_later` gives a name and another future for an answer that takes longer; None: the caller waits for it."""
-        self.execution_id = getattr(call.request, "execution_id", "")
-        self._on_later = on_later
-        self._name = name
+        """`operation`: that of the write, prepared for this call.
+
+        `on_later` gives a name and another future for an answer that takes longer; None: the caller waits for it.
+        """
+        self.execution_id = operation.execution_id(call.request)
+        self._write = write
         self._operation = operation
         self._call = call
         self._future = future
-        self._plan: Any = None
-        self._answer: Message | None = None
+        self._on_later = on_later
+        self._plan: Plan
+        self._answer: Response | None = None
 
     @property
     def is_request(self) -> bool:
@@ -59,7 +69,7 @@ class AnswerCall(Work):
 
     @property
     def name(self) -> str:
-        return self._name
+        return self._write.name
 
     def defer(self) -> None:
         """Let go whoever waits for this answer together with others."""
@@ -77,24 +87,27 @@ class AnswerCall(Work):
         return self.refusal is None and self._operation.must_wait(self._plan, batch)
 
     def carry_out(self, batch: Batch) -> None:
-        call, request_id = self._call, getattr(self._call.request, "request_id", "")
-        if not request_id or getattr(call.request, "dry_run", False):
+        identity = self._operation.identity(self._call, self._plan, batch)
+        if identity is None:
             self._answer = self._carried_out(batch).response
             return
-        namespaces = self._operation.namespaces(call, self._plan, batch)
-        body = body_hash(self._name, call.request)
-        found = find_answered(batch, namespaces, request_id, body)
+        body = body_hash(self._write.name, self._call.request)
+        found = find_answered(batch, identity, body)
         if isinstance(found, RequestRow):
             check_still_there(batch, found)
-            self._answer = getattr(wire.SubmitResponse.FromString(found.answer), self._name)
+            self._answer = self._write.response_of(wire.SubmitResponse.FromString(found.answer))
         elif found is not None:
             self._answer = found.answer.response
         else:
             answer = self._carried_out(batch)
             self._answer = answer.response
-            batch.answers.keep(namespaces[0], request_id, Kept(body, answer, self._written))
+            batch.answers.keep(
+                identity.namespaces[0],
+                identity.request_id,
+                Kept(body, answer, lambda: self._submitted(answer.response).SerializeToString()),
+            )
 
-    def _carried_out(self, batch: Batch) -> Answer[Any]:
+    def _carried_out(self, batch: Batch) -> Answer[Response]:
         answer = self._operation.carry_out(self._call, self._plan, batch)
         batch.answers.give(answer)
         return answer
@@ -112,12 +125,10 @@ class AnswerCall(Work):
         if not self._future.done():
             self._future.set_exception(error)
 
-    def _submitted(self, response: Message) -> wire.SubmitResponse:
-        fields: dict[str, Any] = {self._name: response}
-        return wire.SubmitResponse(**fields)
-
-    def _written(self, response: Message) -> bytes:
-        return self._submitted(response).SerializeToString()
+    def _submitted(self, response: Response) -> wire.SubmitResponse:
+        submitted = wire.SubmitResponse()
+        self._write.response_of(submitted).CopyFrom(response)
+        return submitted
 
 
 class PruneRequests(Work):
@@ -137,23 +148,23 @@ class PruneRequests(Work):
         batch.transaction.prune_sessions(batch.at_s - REQUESTS_KEPT_S)
 
 
-def body_hash(name: str, request: Message) -> str:
+def body_hash(name: str, request: AnyRequest) -> str:
     """Tells two requests apart by what they ask."""
     return hashlib.blake2b(
         name.encode() + b"\0" + request.SerializeToString(deterministic=True), digest_size=16
     ).hexdigest()
 
 
-def find_answered(batch: Batch, namespaces: Sequence[str], request_id: str, body: str) -> RequestRow | Kept | None:
+def find_answered(batch: Batch, identity: RequestIdentity, body: str) -> RequestRow | Kept | None:
     """The same request when it was answered before, or in this batch. Raises RequestIdReused when another one has
     taken its id."""
-    for namespace in namespaces:
-        found: RequestRow | Kept | None = batch.answers.find(namespace, request_id)
-        found = found or batch.transaction.find_request(namespace, request_id)
+    for namespace in identity.namespaces:
+        found: RequestRow | Kept | None = batch.answers.find(namespace, identity.request_id)
+        found = found or batch.transaction.find_request(namespace, identity.request_id)
         if found is not None and found.body_hash == body:
             return found
-        if found is not None and namespace == namespaces[0]:
-            raise RequestIdReused(request_id)
+        if found is not None and namespace == identity.namespaces[0]:
+            raise RequestIdReused(identity.request_id)
     return None
 
 
@@ -173,7 +184,9 @@ def forget(batch: Batch, executions: Sequence[Execution]) -> None:
     batch.transaction.save_deletions([Deletion(thing_of(each), batch.at_s) for each in executions])
 
 
-def remembered(batch: Batch, name: str, execution_id: str, request: Any, kind: type[Response]) -> Answer[Response]:
+def remembered(
+    batch: Batch, name: str, execution_id: str, request: AnyRequest, kind: type[Response]
+) -> Answer[Response]:
     """The answer of the request that took this execution id, if this is the same one: it has the same body and the
     same request id. Raises AlreadyExists."""
     body = body_hash(name, request)
@@ -186,9 +199,9 @@ def remembered(batch: Batch, name: str, execution_id: str, request: Any, kind: t
     return Answer(kind.FromString(found.answer), about=_about(batch, execution_id))
 
 
-def remember(batch: Batch, name: str, execution_id: str, request: Any, answer: Answer[Response]) -> None:
+def remember(batch: Batch, name: str, execution_id: str, request: AnyRequest, answer: Answer[Response]) -> None:
     """Keep which request took an execution id."""
-    kept = Kept(body_hash(name, request), answer, lambda response: response.SerializeToString())
+    kept = Kept(body_hash(name, request), answer, lambda: answer.response.SerializeToString())
     batch.answers.keep(_ID_PLACE, execution_id, kept)
 
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from dataclasses import dataclass
 
-from dalsegno.engine.batches.answers import Answer, Shown
+from dalsegno.engine.batches.answers import Answer, ShownExecution
 from dalsegno.engine.batches.batch import Batch
 from dalsegno.engine.desk.choices import environment_overlay, rerun_choices
 from dalsegno.engine.desk.controls import ControlPlan, OnExecution, carry_out_control, checked, opened, plan_control
 from dalsegno.engine.desk.dry_runs import dry_run_message
-from dalsegno.engine.desk.operations import AnyOperation, Call, thing_of
+from dalsegno.engine.desk.operations import Call, thing_of
 from dalsegno.engine.desk.requests import remember, remembered
 from dalsegno.engine.desk.starts import new_execution_id
 from dalsegno.rpc.convert import Fields, missing_workflow
@@ -98,7 +98,8 @@ def _begin_anew(call: Call[Request], plan: RerunPlan, batch: Batch, original: Ex
         outcome = batch.try_create(workflow, event)
         return Answer(Response(dry_run=dry_run_message(workflow, outcome)))
     execution = batch.create(workflow, event).copy.execution
-    answer = Answer(Response(), Shown(execution.id), (thing_of(execution),))
+    response = Response()
+    answer = Answer(response, ShownExecution(execution.id, response.execution), (thing_of(execution),))
     if chosen_id:
         remember(batch, NAME, chosen_id, request, answer)
     return answer
@@ -157,6 +158,3 @@ def _laid_over(environment: Value, over: Value | None) -> Value:
 def _object(value: Value) -> dict[str, object]:
     assert isinstance(value.data, dict)
     return value.data
-
-
-OPERATIONS: Mapping[str, AnyOperation] = {NAME: RerunExecution()}

@@ -5,16 +5,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import uuid
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from typing import Any
 
 import grpc
 from google.rpc.status_pb2 import Status
 
 from dalsegno.engine.batches.conductor import Conductor
-from dalsegno.engine.desk import completions, controls, deleting, library, reruns, starts
-from dalsegno.engine.desk.operations import AnyOperation, Call
+from dalsegno.engine.desk.operations import Call
 from dalsegno.engine.desk.requests import AnswerCall
+from dalsegno.engine.desk.writes import writes
 from dalsegno.engine.executors.tokens import Tokens
 from dalsegno.engine.feed import Feed
 from dalsegno.expressions.apart import POOL
@@ -25,18 +25,6 @@ from dalsegno.v1 import engine_service_pb2_grpc
 from dalsegno.workflow.refusals import InvalidRequest, NotFound
 
 _log = logging.getLogger(__name__)
-
-
-def operations(tokens: Tokens) -> Mapping[str, AnyOperation]:
-    """Every write that Submit takes, by its name there; `tokens` reads task tokens."""
-    return {
-        **starts.OPERATIONS,
-        **controls.OPERATIONS,
-        **reruns.OPERATIONS,
-        **deleting.OPERATIONS,
-        **library.OPERATIONS,
-        **completions.operations(tokens),
-    }
 
 
 SIGN_OF_LIFE_S = 10.0
@@ -54,7 +42,7 @@ class EngineServer(engine_service_pb2_grpc.EngineServiceServicer):
     def __init__(self, conductor: Conductor, feed: Feed, tokens: Tokens) -> None:
         self._conductor = conductor
         self._feed = feed
-        self._operations = operations(tokens)
+        self._writes = writes(tokens)
         self._later: dict[str, asyncio.Future[wire.SubmitResponse]] = {}
         """The answers that take longer and that nobody has asked for yet."""
 
@@ -64,10 +52,11 @@ class EngineServer(engine_service_pb2_grpc.EngineServiceServicer):
         if name is None:
             raise InvalidRequest.of("write", "is missing")
         future: asyncio.Future[wire.SubmitResponse] = asyncio.get_running_loop().create_future()
-        operation, call = self._operations[name], getattr(request, name)
-        prepared = await operation.prepare(call, POOL)
+        write = self._writes[name]
+        call = Call(write.request_of(request), request.actor)
+        operation = await write.operation.prepare(call.request, POOL)
         on_later = self._put_off if request.takes_later else None
-        self._conductor.request(AnswerCall(name, operation, Call(call, request.actor, prepared), future, on_later))
+        self._conductor.request(AnswerCall(write, operation, call, future, on_later))
         return await future
 
     async def Await(self, request: wire.AwaitRequest, context: Any) -> wire.AwaitResponse:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from dataclasses import dataclass
 
-from dalsegno.engine.batches.answers import Answer, Shown
+from dalsegno.engine.batches.answers import Answer, ShownAction, ShownExecution
 from dalsegno.engine.batches.batch import Batch
 from dalsegno.engine.batches.cache import standalone_workflow
 from dalsegno.engine.desk.dry_runs import dry_run_message
-from dalsegno.engine.desk.operations import AnyOperation, Call, Operation, check_shared_fields, thing_of
+from dalsegno.engine.desk.operations import Call, NamespaceOperation, RequestIdentity, check_in_namespace, thing_of
 from dalsegno.engine.desk.requests import remember, remembered
 from dalsegno.expressions.environment import evaluate_environment
 from dalsegno.rpc import convert
@@ -55,12 +55,12 @@ class StartPlan:
     """By the store's clock."""
 
 
-class StartExecution(Operation[StartRequest, StartPlan, StartResponse]):
+class StartExecution(NamespaceOperation[StartRequest, StartPlan, StartResponse]):
     """See execution_service.proto for what it promises."""
 
     def check(self, call: Call[StartRequest], batch: Batch) -> StartPlan:
         request = call.request
-        fields = check_shared_fields(request)
+        fields = check_in_namespace(request)
         fields.text("workflow", request.workflow)
         if not request.workflow and not request.definition_id:
             fields.refuse("workflow", "is missing")
@@ -89,6 +89,12 @@ class StartExecution(Operation[StartRequest, StartPlan, StartResponse]):
     def claims(self, call: Call[StartRequest], plan: StartPlan) -> Collection[str]:
         return (call.request.execution_id,) if call.request.execution_id else ()
 
+    def identity(self, call: Call[StartRequest], plan: StartPlan, batch: Batch) -> RequestIdentity | None:
+        return None if call.request.dry_run else super().identity(call, plan, batch)
+
+    def execution_id(self, request: StartRequest) -> str:
+        return request.execution_id
+
     def carry_out(self, call: Call[StartRequest], plan: StartPlan, batch: Batch) -> Answer[StartResponse]:
         request = call.request
         chosen_id = request.execution_id
@@ -104,7 +110,8 @@ class StartExecution(Operation[StartRequest, StartPlan, StartResponse]):
             outcome = batch.try_create(workflow, event)
             return Answer(StartResponse(dry_run=dry_run_message(workflow, outcome)))
         execution = batch.create(workflow, event).copy.execution
-        answer = Answer(StartResponse(created=True), Shown(execution_id), (thing_of(execution),))
+        response = StartResponse(created=True)
+        answer = Answer(response, ShownExecution(execution_id, response.execution), (thing_of(execution),))
         if chosen_id:
             remember(batch, NAME, chosen_id, request, answer)
         return answer
@@ -118,7 +125,8 @@ def _existing(request: StartRequest, execution: Execution) -> Answer[StartRespon
     if request.dry_run:
         state = convert.execution_state(execution.state.value)
         return Answer(StartResponse(dry_run=execution_pb2.DryRun(state=state, revision=execution.revision)))
-    return Answer(StartResponse(), Shown(execution.id), (thing_of(execution),))
+    response = StartResponse()
+    return Answer(response, ShownExecution(execution.id, response.execution), (thing_of(execution),))
 
 
 def _find_workflow(request: StartRequest, batch: Batch) -> tuple[Workflow, DefinitionRow]:
@@ -230,12 +238,12 @@ class RunPlan:
     timeout_s: float | None
 
 
-class RunAction(Operation[RunRequest, RunPlan, RunResponse]):
+class RunAction(NamespaceOperation[RunRequest, RunPlan, RunResponse]):
     """See action_service.proto for what it promises."""
 
     def check(self, call: Call[RunRequest], batch: Batch) -> RunPlan:
         request = call.request
-        fields = check_shared_fields(request)
+        fields = check_in_namespace(request)
         fields.name("action", request.action)
         fields.labels("labels", request.labels)
         given = fields.json_object("input", request.input).data
@@ -265,7 +273,9 @@ class RunAction(Operation[RunRequest, RunPlan, RunResponse]):
         if STANDALONE_KEY not in execution.attempts:  # an ad-hoc action that leads nowhere
             raise InvalidRequest.of("action", execution.info or "cannot be run")
         batch.adopt(workflow, event, outcome)
-        return Answer(RunResponse(), Shown(execution.id, STANDALONE_KEY), (thing_of(execution),))
+        response = RunResponse()
+        shown = ShownAction(execution.id, STANDALONE_KEY, response.action_execution)
+        return Answer(response, shown, (thing_of(execution),))
 
 
 def _standalone(call: Call[RunRequest], plan: RunPlan, batch: Batch) -> ExecutionCreated:
@@ -303,6 +313,3 @@ def _input_violations(action: ActionDescription | AdHocAction, given: dict[str, 
             Violation(f"input.{name}", f"is not an input of the action: {known}") for name in given if name not in names
         ]
     return wrong
-
-
-OPERATIONS: Mapping[str, AnyOperation] = {NAME: StartExecution(), "run_action": RunAction()}
