@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Engine
 
 from dalsegno.store.opening import open_store
-from dalsegno.store.records import StoredDocument, StoredMember
+from dalsegno.store.records import DefinitionKind, StoredDocument, StoredMember
 from dalsegno.store.store import Store
 from dalsegno.workflow.identity import derived_id
 
@@ -17,7 +17,7 @@ MANY = 1_000
 
 
 def members(seed: str) -> list[StoredMember]:
-    kinds = ("workflow", "action")
+    kinds: tuple[DefinitionKind, ...] = ("workflow", "action")
     return [
         StoredMember(derived_id(0, f"{seed}{kind}{number}"), kind, f"n{number}", tags=("a", "b", "a"))
         for number in range(MANY)

@@ -6,12 +6,12 @@ from typing import Any
 
 from dalsegno.api.reads import Reads
 from dalsegno.rpc import convert
-from dalsegno.store.records import DefinitionRow
+from dalsegno.store.records import DefinitionKind, DefinitionRow
 from dalsegno.store.store import Queries
 from dalsegno.workflow.refusals import NotFound
 
 
-async def read_definition(reads: Reads, kind: str, request: Any) -> DefinitionRow:
+async def read_definition(reads: Reads, kind: DefinitionKind, request: Any) -> DefinitionRow:
     """The row of this kind that a request names, by its definition id, or by namespace, name and version (0: the
     newest). Raises InvalidRequest and NotFound."""
     fields = convert.Fields()

@@ -11,7 +11,7 @@ from dalsegno.actions.permission import OFF_UNTIL_ALLOWED
 from dalsegno.actions.registry import builtin_descriptions
 from dalsegno.api.reads import Reads
 from dalsegno.definitions.calls import Signature
-from dalsegno.store.records import DefinitionRow
+from dalsegno.store.records import DefinitionKind, DefinitionRow
 from dalsegno.store.store import Queries
 from dalsegno.workflow.model import ActionDescription
 
@@ -75,7 +75,7 @@ class KnownActions:
             )
         )
 
-    def _find(self, queries: Queries, kind: str, name: str) -> DefinitionRow | None:
+    def _find(self, queries: Queries, kind: DefinitionKind, name: str) -> DefinitionRow | None:
         found = (queries.find_definition(kind, name, namespace) for namespace in self._namespaces)
         return next((row for row in found if row is not None), None)
 

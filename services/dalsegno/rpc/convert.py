@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -12,6 +13,9 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from dalsegno.v1 import definition_pb2, execution_pb2
 from dalsegno.workflow.refusals import InvalidRequest, NotFound, TooLarge, Violation
 from dalsegno.workflow.value import VALUE_BYTES_MAX, UnfitValue, Value, byte_length, checked
+
+if TYPE_CHECKING:  # executors import this file, and no store
+    from dalsegno.store.records import DefinitionKind, ThingKind
 
 NAME_LENGTH = 255
 COMMENT_LENGTH = 4096
@@ -99,13 +103,13 @@ def missing_workflow(name: str, version: int = 0, namespace: str = "") -> NotFou
     return missing_definition("workflow", name, version, namespace)
 
 
-def missing_definition(kind: str, name: str, version: int = 0, namespace: str = "") -> NotFound:
+def missing_definition(kind: DefinitionKind, name: str, version: int = 0, namespace: str = "") -> NotFound:
     """The refusal of a workflow or an action (the kinds that the store has), or of a version of it."""
     shown, called = f"{name} version {version}" if version else name, called_kind(kind)
     return NotFound(called, shown, f"{called} {shown!r} does not exist in {_shown_namespace(namespace)}")
 
 
-def called_kind(kind: str) -> str:
+def called_kind(kind: DefinitionKind) -> ThingKind:
     """How people call a kind of definitions: `ad-hoc action` for the store's `action`."""
     return "ad-hoc action" if kind == "action" else kind
 

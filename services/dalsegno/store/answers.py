@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 
 import sqlalchemy as sa
 
-from dalsegno.store.records import Deletion, RequestRow, Thing
+from dalsegno.store.records import Deletion, RequestRow, Thing, ThingKind
 from dalsegno.store.store import StoreConflict
 from dalsegno.store.tables import DELETIONS, REQUESTS
 
@@ -55,7 +55,7 @@ class AnsweredRequests:
         if rows:
             self._connection.execute(sa.insert(DELETIONS), rows)
 
-    def deletions(self, kind: str, name: str) -> list[Deletion]:
+    def deletions(self, kind: ThingKind, name: str) -> list[Deletion]:
         table = DELETIONS
         statement = (
             sa.select(table.c.kind, table.c.name, table.c.namespace, table.c.life, table.c.deleted_s)

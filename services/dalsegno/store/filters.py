@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import Enum
-from typing import Any
+from typing import Any, Literal, get_args
 
 from dalsegno.workflow.refusals import InvalidRequest, Violation
 from dalsegno.workflow.states import AttemptState, ExecutionState, TaskState
@@ -52,13 +52,16 @@ Wanted = str | int | float | bool | Prefix | Suffix
 """What a term asks for."""
 
 
+Operator = Literal["=", "!=", "<", "<=", ">", ">="]
+_OPERATORS: Mapping[str, Operator] = {each: each for each in get_args(Operator)}
+
+
 @dataclass(frozen=True, slots=True)
 class Term:
     """One condition on a column, or on a label or tag."""
 
     column: str
-    operator: str
-    """=, !=, <, <=, > or >=."""
+    operator: Operator
     values: tuple[Wanted, ...]
     label: str = ""
     """The label's key, when the column is `label`."""
@@ -79,7 +82,7 @@ class Term:
         return repr((self.column, self.operator, self.moment or self.values, self.label))
 
 
-_ORDERS: dict[str, Callable[[Any, Any], bool]] = {
+_ORDERS: dict[Operator, Callable[[Any, Any], bool]] = {
     "<": operators.lt,
     "<=": operators.le,
     ">": operators.gt,
@@ -208,7 +211,8 @@ def _parse_term(text: str, position: int, fields: Fields, now_s: float) -> Term:
     match = _PARTS.fullmatch(text)
     if match is None:
         raise InvalidFilter(text, position, "not of the form field=value")
-    name, label, operator, written = match.groups()
+    name, label, sign, written = match.groups()
+    operator = _OPERATORS[sign]
     field = fields.get(name)
     if field is None or (label is not None) != (field.shape is Shape.LABEL):
         known = ", ".join("label.<key>" if each == "label" else each for each in fields)

@@ -9,7 +9,14 @@ from collections.abc import Mapping, Sequence
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
-from dalsegno.store.records import DefinitionRow, DescriptionRow, EnvironmentRow, StoredDocument, StoredMember
+from dalsegno.store.records import (
+    DefinitionKind,
+    DefinitionRow,
+    DescriptionRow,
+    EnvironmentRow,
+    StoredDocument,
+    StoredMember,
+)
 from dalsegno.store.tables import ACTIONS, DEFINITIONS, DESCRIPTIONS, DOCUMENTS, ENVIRONMENTS, SETTINGS, TAGS
 
 _CHUNK = 400
@@ -56,7 +63,7 @@ class Library:
         if rows:
             self._connection.execute(sa.insert(table), rows)
 
-    def delete_definitions(self, kind: str, name: str, namespace: str, version: int = 0) -> int:
+    def delete_definitions(self, kind: DefinitionKind, name: str, namespace: str, version: int = 0) -> int:
         table = DEFINITIONS
         conditions = [table.c.kind == kind, table.c.name == name, table.c.namespace == namespace, ~table.c.deleted]
         if version:

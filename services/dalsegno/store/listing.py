@@ -134,17 +134,18 @@ def _condition(term: Term, table: sa.Table, owner: sa.ColumnElement[Any], other:
         return _told((table.c.superseded_by != "").in_(term.values), term)
     source = other if other is not None and term.column not in table.c else table
     column = source.c[term.column]
-    if term.operator in ("=", "!="):
-        return _told(_among(column, term.values), term, column)
     value = term.values[0]
     match term.operator:
+        case "=" | "!=":
+            return _told(_among(column, term.values), term, column)
         case "<":
             return column < value
         case "<=":
             return column <= value
         case ">":
             return column > value
-    return column >= value
+        case ">=":
+            return column >= value
 
 
 def _told(found: Condition, term: Term, column: sa.ColumnElement[Any] | None = None) -> Condition:

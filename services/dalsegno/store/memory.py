@@ -21,6 +21,7 @@ from dalsegno.store.records import (
     AttemptRow,
     Claimed,
     ClockRow,
+    DefinitionKind,
     DefinitionRow,
     Deletion,
     DescriptionRow,
@@ -37,6 +38,7 @@ from dalsegno.store.records import (
     StoredDocument,
     StoredMember,
     TaskRow,
+    ThingKind,
 )
 from dalsegno.store.row_batch import gather
 from dalsegno.store.rows import (
@@ -317,7 +319,7 @@ class MemoryTransaction:
     def save_deletions(self, deletions: Sequence[Deletion]) -> None:
         self._set("deletions", self.tables.deletions.update({each.thing: each.deleted_s for each in deletions}))
 
-    def deletions(self, kind: str, name: str) -> list[Deletion]:
+    def deletions(self, kind: ThingKind, name: str) -> list[Deletion]:
         found = [Deletion(*item) for item in self.tables.deletions.items() if item[0][:2] == (kind, name)]
         return sorted(found, key=lambda each: (each.deleted_s, each.thing))
 
@@ -344,7 +346,7 @@ class MemoryTransaction:
             rows.append(row)
         return rows
 
-    def delete_definitions(self, kind: str, name: str, namespace: str, version: int = 0) -> int:
+    def delete_definitions(self, kind: DefinitionKind, name: str, namespace: str, version: int = 0) -> int:
         chosen = [
             row
             for row in self.tables.definitions.values()

@@ -15,6 +15,7 @@ from dalsegno.store.listing import Listing, Order, columns, conditions, read_rec
 from dalsegno.store.pages import PAGE_BYTES_MAX
 from dalsegno.store.records import (
     AttemptRow,
+    DefinitionKind,
     DefinitionRow,
     DescriptionRow,
     EnvironmentRow,
@@ -366,7 +367,7 @@ class SqlQueries:
 
     def definitions(
         self,
-        kind: str,
+        kind: DefinitionKind,
         chosen: Filter = EVERYTHING,
         size: int = 0,
         token: str = "",
@@ -388,7 +389,7 @@ class SqlQueries:
         return read_record(self._connection, DefinitionRow, DEFINITIONS, condition, source=_WITH_TEXT)
 
     def find_definition(
-        self, kind: str, name: str, namespace: str, version: int = 0, full: bool = True
+        self, kind: DefinitionKind, name: str, namespace: str, version: int = 0, full: bool = True
     ) -> DefinitionRow | None:
         table = DEFINITIONS
         where = [table.c.kind == kind, table.c.name == name, table.c.namespace == namespace, ~table.c.deleted]

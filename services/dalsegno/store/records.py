@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Generic, NamedTuple, TypeVar
+from typing import Generic, Literal, NamedTuple, TypeVar
 
 import msgspec
 
@@ -19,6 +19,12 @@ from dalsegno.workflow.identity import AttemptKey
 from dalsegno.workflow.states import COMPLETED_EXECUTION, ExecutionState
 
 Row = TypeVar("Row")
+
+DefinitionKind = Literal["workflow", "action"]
+"""What a definition defines. An action is an ad-hoc action."""
+
+ThingKind = Literal["execution", "environment", "workflow", "ad-hoc action"]
+"""What can be deleted, as refusals call it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -325,8 +331,7 @@ class DescriptionRow:
 class Thing(NamedTuple):
     """An execution, an environment or a version of a workflow, told from any other that has the same name later."""
 
-    kind: str
-    """As it is called in refusals: `execution`, `environment`, `workflow`."""
+    kind: ThingKind
     name: str
     namespace: str
     life: str
@@ -378,8 +383,7 @@ class StoredMember:
 
     definition_id: str
     """A UUIDv7 in text form, given by the caller."""
-    kind: str
-    """workflow or action."""
+    kind: DefinitionKind
     name: str
     tags: tuple[str, ...] = ()
     description: str = ""
@@ -393,7 +397,7 @@ class DefinitionRow:
 
     definition_id: str
     document_id: str
-    kind: str
+    kind: DefinitionKind
     namespace: str
     name: str
     version: int

@@ -16,6 +16,7 @@ from dalsegno.store.pages import PAGE_BYTES_MAX, Key, page_size, read_token, wri
 from dalsegno.store.records import (
     AttemptRow,
     ClockRow,
+    DefinitionKind,
     DefinitionRow,
     DescriptionRow,
     EnvironmentRow,
@@ -294,7 +295,7 @@ class Snapshot:
 
     def definitions(
         self,
-        kind: str,
+        kind: DefinitionKind,
         chosen: Filter = EVERYTHING,
         size: int = 0,
         token: str = "",
@@ -320,7 +321,7 @@ class Snapshot:
         return replace(row, text=self._tables().documents[row.document_id])
 
     def find_definition(
-        self, kind: str, name: str, namespace: str, version: int = 0, full: bool = True
+        self, kind: DefinitionKind, name: str, namespace: str, version: int = 0, full: bool = True
     ) -> DefinitionRow | None:
         rows = [
             row

@@ -16,6 +16,7 @@ from dalsegno.store.records import (
     AttemptRow,
     Claimed,
     ClockRow,
+    DefinitionKind,
     DefinitionRow,
     Deletion,
     DescriptionRow,
@@ -36,6 +37,7 @@ from dalsegno.store.records import (
     StoredMember,
     TaskResult,
     TaskRow,
+    ThingKind,
 )
 from dalsegno.workflow.changes import AnyChange
 from dalsegno.workflow.events import AnyEvent
@@ -187,7 +189,7 @@ class Queries(Protocol):
 
     def definitions(
         self,
-        kind: str,
+        kind: DefinitionKind,
         chosen: Filter = EVERYTHING,
         size: int = 0,
         token: str = "",
@@ -202,7 +204,7 @@ class Queries(Protocol):
         ...
 
     def find_definition(
-        self, kind: str, name: str, namespace: str, version: int = 0, full: bool = True
+        self, kind: DefinitionKind, name: str, namespace: str, version: int = 0, full: bool = True
     ) -> DefinitionRow | None:
         """The newest version (or this one) that is not deleted, in exactly this namespace; `full`: with its text."""
         ...
@@ -366,7 +368,7 @@ class Transaction(Protocol):
         """Remember what is deleted."""
         ...
 
-    def deletions(self, kind: str, name: str) -> list[Deletion]:
+    def deletions(self, kind: ThingKind, name: str) -> list[Deletion]:
         """What had this name, in any namespace, and was deleted: the first deleted first."""
         ...
 
@@ -374,7 +376,7 @@ class Transaction(Protocol):
         """Store a document and the next version of each of its members; their rows, without text, in that order."""
         ...
 
-    def delete_definitions(self, kind: str, name: str, namespace: str, version: int = 0) -> int:
+    def delete_definitions(self, kind: DefinitionKind, name: str, namespace: str, version: int = 0) -> int:
         """Mark one version (0: all) as deleted; executions that run it keep it. How many were."""
         ...
 

@@ -26,7 +26,7 @@ from dalsegno.engine.batches.care import CALM_S, WHOLE, Part, Separation, check_
 from dalsegno.engine.batches.deferred import DeferredWorks, WorkEvaluator
 from dalsegno.engine.batches.handing_out import HandOut
 from dalsegno.engine.batches.outside import Lookups
-from dalsegno.engine.batches.results import Committed, Deferred, DeferredPartway, Failed, StoreLost
+from dalsegno.engine.batches.results import Committed, Deferred, DeferredPartway, Failed, Remainder, Result, StoreLost
 from dalsegno.engine.batches.step_note import StepNote
 from dalsegno.engine.batches.work import DeliverEvent, DropMessage, Work
 from dalsegno.engine.clock import Clock
@@ -104,7 +104,6 @@ class Conductor:
         self._is_woken = False
         self._behind: set[str] = set()
         """Executions whose works the last batch has left."""
-        """Whether the last batch has left something."""
         self._stopping = False
         self._rested = asyncio.Event()
         self._counters: dict[str, Counter] = {}
@@ -213,9 +212,7 @@ class Conductor:
         with suppress(RuntimeError):  # the loop has ended: nobody waits any more
             self._loop.call_soon_threadsafe(self._deferred.take_up, work)
 
-    def _end(
-        self, works: Sequence[Work], results: Sequence[Committed | Failed | Deferred], lost: StoreLost | None
-    ) -> None:
+    def _end(self, works: Sequence[Work], results: Sequence[Result], lost: StoreLost | None) -> None:
         """A batch has ended: answer, and go on with what has arrived meanwhile."""
         if lost is not None:
             self._keep(works, lost)
@@ -226,27 +223,31 @@ class Conductor:
             self.is_store_lost, self.recovered_s = False, self.clock.steady_s()
             _log.warning("the store can be written again")
         for result in results:
-            if isinstance(result, Failed):
-                self._deferred.forget(result.work)
-                _call(result.work.failed, result.error)
-                continue
-            if isinstance(result, Deferred):
-                if result.wait_s:
-                    self._deferred.postpone(result.work, result.wait_s)
-                else:
-                    self._deferred.put(result.work)
-                continue
-            self._behind = {work.execution_id for work in result.left}
-            self._queue.extendleft(reversed(result.left))
-            self._slices.extend(result.left_slices)
-            for execution_id, reason in result.broken.items():
-                self._queue.appendleft(DeliverEvent(execution_id, Poisoned(reason=reason)))
-            for act in self.on_commit:
-                _call(act, result)
-            for work in result.works:
-                self._deferred.forget(work)
-                _call(work.done)
+            match result:
+                case Failed(work, error):
+                    self._deferred.forget(work)
+                    _call(work.failed, error)
+                case Deferred(work, wait_s):
+                    if wait_s:
+                        self._deferred.postpone(work, wait_s)
+                    else:
+                        self._deferred.put(work)
+                case Committed():
+                    self._committed(result)
         self._go_on()
+
+    def _committed(self, committed: Committed) -> None:
+        """A batch is stored: keep what it has left, and tell everybody who waits for it."""
+        self._behind = {work.execution_id for work in committed.left}
+        self._queue.extendleft(reversed(committed.left))
+        self._slices.extend(committed.left_slices)
+        for execution_id, reason in committed.broken.items():
+            self._queue.appendleft(DeliverEvent(execution_id, Poisoned(reason=reason)))
+        for act in self.on_commit:
+            _call(act, committed)
+        for work in committed.works:
+            self._deferred.forget(work)
+            _call(work.done)
 
     def _go_on(self) -> None:
         self._is_busy = False
@@ -272,7 +273,7 @@ class Conductor:
         loop = self._loop
         apart.use(self._evaluator)
         while (works := self._inbox.get()) is not None:
-            results: list[Committed | Failed | Deferred] = []
+            results: list[Result] = []
             lost: StoreLost | None = None
             try:
                 results = self.carry_out(works)
@@ -284,13 +285,13 @@ class Conductor:
             with suppress(RuntimeError):  # the loop has ended: nobody waits any more
                 loop.call_soon_threadsafe(self._end, works, results, lost)
 
-    def carry_out(self, works: Sequence[Work], part: Part = WHOLE) -> list[Committed | Failed | Deferred]:
+    def carry_out(self, works: Sequence[Work], part: Part = WHOLE) -> list[Result]:
         """Do these works in one transaction; if that fails twice, find whose fault it is. Raises StoreLost."""
         can_give = self._dispatcher.begin()
         if not works and not can_give:
             return []
         error: Exception | None = None
-        deferred: list[Committed | Failed | Deferred] = []
+        deferred: list[Result] = []
         tries = 0
         while tries < 2:
             broken = len(self._broken)
@@ -323,9 +324,9 @@ class Conductor:
             return deferred
         return [*self._isolate(works[0], error, part), *deferred]
 
-    def _carry_out_parts(self, parts: Sequence[Part]) -> list[Committed | Failed | Deferred]:
+    def _carry_out_parts(self, parts: Sequence[Part]) -> list[Result]:
         """Each in batches of its own, so that executions in whose steps engines died are alone in theirs."""
-        results: list[Committed | Failed | Deferred] = []
+        results: list[Result] = []
         for number, part in enumerate(parts):
             if any(isinstance(each, Committed) and each.left for each in results):  # what comes after it waits, too
                 left = [work for later in parts[number:] for work in later.works]
@@ -345,13 +346,13 @@ class Conductor:
                 results += self.carry_out(part.works, part)
         return results
 
-    def _isolate(self, work: Work, error: Exception, part: Part) -> list[Committed | Failed | Deferred]:
+    def _isolate(self, work: Work, error: Exception, part: Part) -> list[Result]:
         """The culprit: its caller gets the error, its execution ends with the reason."""
         if isinstance(error, StoreConflict):
             return [Failed(work, Unavailable(f"written by another engine meanwhile: {error}"))]
         _log.error("%s cannot be carried out", work.name, exc_info=error)
         POISONED.inc()
-        results: list[Committed | Failed | Deferred] = [Failed(work, error)]
+        results: list[Result] = [Failed(work, error)]
         if isinstance(work, DeliverEvent):
             reason = f"the event {work.name} could not be handled: {type(error).__name__}: {error}"
             poisoned = DeliverEvent(work.execution_id, Poisoned(reason=reason[:4096]), message_id=work.message_id)
@@ -380,7 +381,7 @@ class Conductor:
                     last_resort=last_resort,
                     shift_s=self.clock.shift_s,
                 )
-                left, left_slices, deferred = self._fill(batch, works, part, began)
+                rest = self._fill(batch, works, part, began)
                 decided = time.perf_counter()
                 batch.save()
                 is_noted = self._note(batch, works)
@@ -397,7 +398,7 @@ class Conductor:
         if is_noted:
             self.clock.noted_s = batch.at_s
         batch.keep_copies()
-        put_off = {id(work) for work in (*left, *left_slices, *deferred)}
+        put_off = {id(work) for work in rest}
         works = [work for work in works if id(work) not in put_off]
         self._observe(batch, works, began, decided)
         hints = {
@@ -409,9 +410,9 @@ class Conductor:
         broken, self._broken = self._broken, {}
         return Committed(
             works=works,
-            left=left,
-            left_slices=left_slices,
-            deferred=deferred,
+            left=rest.left,
+            left_slices=rest.left_slices,
+            deferred=rest.deferred,
             messages=batch.messages,
             outgoing=self._dispatcher.commit(batch),
             cancels=batch.cancels,
@@ -430,11 +431,8 @@ class Conductor:
             batch.transaction.note_time(batch.at_s)
         return is_due
 
-    def _fill(
-        self, batch: Batch, given: Sequence[Work], part: Part, began: float
-    ) -> tuple[list[Work], list[Work], list[Work]]:
-        """Do the works, after those that are in doubt. Returns what is left to later batches: works, slices, and works
-        that wait for values."""
+    def _fill(self, batch: Batch, given: Sequence[Work], part: Part, began: float) -> Remainder:
+        """Do the works, after those that are in doubt. Return what is left to later batches."""
         works = [*self._doubtful, *given]
         batch.take([work.message_id for work in works if work.message_id])
         unknown = self._unknown(batch, works)
@@ -456,20 +454,18 @@ class Conductor:
             # The doubtful go before every batch, and step nothing.
             is_calm = time.monotonic() >= self._calm_s
             check_alone(needs[len(self._doubtful) :], picked, batch, part, is_calm=is_calm)
-        left, left_slices, deferred = self._carry_out_all(batch, works, began)
-        for work in (*left, *left_slices, *deferred):
+        rest = self._carry_out_all(batch, works, began)
+        for work in rest:
             work.leave(batch)
         self._dispatcher.hand_out(batch)
-        return left, left_slices, deferred
+        return rest
 
-    def _carry_out_all(
-        self, batch: Batch, works: Sequence[Work], began: float
-    ) -> tuple[list[Work], list[Work], list[Work]]:
-        """Do the works until the batch has had its time, and one slice of them. Returns the others: works, slices, and
-        works that wait for values. Raises DeferredPartway."""
-        left: list[Work] = []
-        left_slices: list[Work] = []
-        deferred: list[Work] = []
+    def _carry_out_all(self, batch: Batch, works: Sequence[Work], began: float) -> Remainder:
+        """Do the works until the batch has had its time, and one slice of them. Return the others.
+
+        Raises DeferredPartway.
+        """
+        rest = Remainder()
         has_slice = False
         before = time.perf_counter()
         until = began + self._work_max_s
@@ -480,14 +476,14 @@ class Conductor:
             before = now
             is_slice = work.is_slice(batch)
             if is_slice and has_slice:
-                left_slices.append(work)
+                rest.left_slices.append(work)
             elif work.must_wait(batch) or (now > until and index > len(self._doubtful) and work.can_wait):
-                left.append(work)
+                rest.left.append(work)
             elif work.refusal is None:
                 has_slice = has_slice or is_slice
                 if not self._carry_out_one(batch, work):
-                    deferred.append(work)
-        return left, left_slices, deferred
+                    rest.deferred.append(work)
+        return rest
 
     def _unknown(self, batch: Batch, works: Sequence[Work]) -> set[str]:
         """Which executions that are told of something are not there: one look at the index, for all of them."""

@@ -11,7 +11,7 @@ from dalsegno.engine.batches.cache import CompiledWorkflows
 from dalsegno.store.descriptions import digest_of, read_description, write_description
 from dalsegno.store.filters import Filter, Term
 from dalsegno.store.pages import PAGE_BYTES_MAX
-from dalsegno.store.records import AttemptRow, DefinitionRow, ExecutionRow, TaskRow
+from dalsegno.store.records import AttemptRow, DefinitionKind, DefinitionRow, ExecutionRow, TaskRow
 from dalsegno.store.store import Queries
 from dalsegno.workflow.identity import task_id
 from dalsegno.workflow.model import ActionDescription, AdHocAction, Workflow
@@ -37,7 +37,9 @@ class Lookups:
         self._builtin = {each.name: replace(each, digest=digest_of(write_description(each))) for each in builtin}
         self._found_workflows: dict[tuple[str, str], FoundWorkflow | None] = {}
         self._found_actions: dict[tuple[str, str], ActionDescription | AdHocAction | None] = {}
-        self._definitions: dict[tuple[str, str, str, int], tuple[DefinitionRow, Workflow | AdHocAction] | None] = {}
+        self._definitions: dict[
+            tuple[DefinitionKind, str, str, int], tuple[DefinitionRow, Workflow | AdHocAction] | None
+        ] = {}
         self._described: dict[str, str] | None = None
         workflows.on_drop.append(lambda dropped: self.forget())
 
@@ -74,7 +76,7 @@ class Lookups:
         return self._described
 
     def definition(
-        self, kind: str, name: str, namespace: str, version: int, queries: Queries
+        self, kind: DefinitionKind, name: str, namespace: str, version: int, queries: Queries
     ) -> tuple[DefinitionRow, Workflow | AdHocAction] | None:
         """A version (0: the newest) of a workflow or ad-hoc action of exactly this namespace, and what it says."""
         place = (kind, name, namespace, version)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 
 from dalsegno.engine.batches.batch import Cancel
 from dalsegno.engine.batches.handing_out import Outgoing
@@ -49,6 +50,25 @@ class Deferred:
 
     work: Work
     wait_s: float = 0.0
+
+
+Result = Committed | Failed | Deferred
+
+
+@dataclass(slots=True)
+class Remainder:
+    """The works that a batch has not done."""
+
+    left: list[Work] = field(default_factory=list)
+    """First in the next batch."""
+    left_slices: list[Work] = field(default_factory=list)
+    """Slices of items: one in each later batch."""
+    deferred: list[Work] = field(default_factory=list)
+    """Works that wait for values."""
+
+    def __iter__(self) -> Iterator[Work]:
+        """Iterate over all of them."""
+        return chain(self.left, self.left_slices, self.deferred)
 
 
 class DeferredPartway(Exception):

@@ -21,7 +21,15 @@ from dalsegno.rpc.errors import problem_message
 from dalsegno.rpc.messages import adhoc_message, environment_message, workflow_message
 from dalsegno.rpc.reading import check_said, read_together, texts_of
 from dalsegno.store.library import document_digest
-from dalsegno.store.records import DefinitionRow, Deletion, EnvironmentRow, StoredDocument, StoredMember, Thing
+from dalsegno.store.records import (
+    DefinitionKind,
+    DefinitionRow,
+    Deletion,
+    EnvironmentRow,
+    StoredDocument,
+    StoredMember,
+    Thing,
+)
 from dalsegno.v1 import action_service_pb2, definition_pb2, environment_service_pb2, workflow_service_pb2
 from dalsegno.workflow.identity import derived_id
 from dalsegno.workflow.model import Parameter
@@ -197,7 +205,7 @@ DeleteResponse = TypeVar(
 class DeleteDefinition(NamespaceOperation[DeleteRequest, None, DeleteResponse]):
     """Deletes versions of a workflow or an ad-hoc action: see workflow_service.proto and action_service.proto."""
 
-    def __init__(self, kind: str, response_kind: type[DeleteResponse]) -> None:
+    def __init__(self, kind: DefinitionKind, response_kind: type[DeleteResponse]) -> None:
         self._kind = kind
         self._response_kind = response_kind
 
