@@ -241,21 +241,26 @@ LISTS: dict[str, tuple[str, tuple[Any, ...], Ask]] = {
     "executions": ("executions", (5.0, "e"), lambda queries, chosen, token: queries.executions(chosen, token=token)),
     "tasks": (f"tasks {UNKNOWN}", (1,), lambda queries, chosen, token: queries.tasks(UNKNOWN, chosen, token=token)),
     "attempts": (
-        f"attempts {UNKNOWN} 0", (1, 0, 1),
+        f"attempts {UNKNOWN} 0",
+        (1, 0, 1),
         lambda queries, chosen, token: queries.attempts(UNKNOWN, chosen=chosen, token=token),
     ),
     "standalone": (
-        "standalone attempts", ("e", 1, 0, 1),
+        "standalone attempts",
+        ("e", 1, 0, 1),
         lambda queries, chosen, token: queries.attempts("", chosen=chosen, token=token),
     ),
     "definitions": (
-        "definitions workflow False", ("", "w", 1),
+        "definitions workflow False",
+        ("", "w", 1),
         lambda queries, chosen, token: queries.definitions("workflow", chosen, token=token),
     ),
     "environments": (
-        "environments", ("", "e"), lambda queries, chosen, token: queries.environments(chosen, token=token)
+        "environments",
+        ("", "e"),
+        lambda queries, chosen, token: queries.environments(chosen, token=token),
     ),
-}  # fmt: skip
+}
 
 
 def hostile_keys(key: tuple[Any, ...]) -> Iterator[tuple[Any, ...]]:

@@ -1,1 +1,1 @@
-"""The service that steps executions: the only one that writes the store."""
+"""The service that steps executions. Only it writes the store."""

@@ -21,7 +21,7 @@ _log = logging.getLogger("dalsegno.engine")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run an engine until SIGTERM or SIGINT. The exit code: 0, or 1 when it cannot begin."""
+    """Run an engine until SIGTERM or SIGINT. Return the exit code: 0, or 1 when it cannot begin."""
     settings = read_settings(arguments)
     logs.set_up("engine", settings.log_level)
     try:
@@ -42,12 +42,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 SWITCH_S = 0.001
-"""As long as the conductor keeps the interpreter from the event loop: what arrives and leaves waits for it several
-times on its way."""
+"""How long the conductor keeps the interpreter from the event loop at most. Each message waits for it several times."""
 
 
 def _calm_the_collector() -> None:
-    """Copies of executions are many small objects without cycles: looking through them all the time costs a fifth."""
+    """Collect garbage rarely. Cached executions are many small objects without cycles; frequent collections cost a
+    fifth of the time."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 50, 100)

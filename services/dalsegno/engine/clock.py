@@ -1,11 +1,12 @@
-"""The time that all engines count: the store's clock, less every step that somebody has made it take.
+"""The time that all engines of a store count: the store's clock, corrected for every jump of that clock.
 
-A clock that is set, forward or back, must move no delay, timeout, lease or deadline. So an engine counts by a clock of
-this machine that nobody sets, and compares with the store's once a second. Where that one has made a step, the engine
-that sees it first puts the opposite into a row of the store, and all engines count the store's time plus that row. The
-newest time that was counted is noted there too, for an engine that starts: no clock of its own has seen what went on
-before. What is behind the noted time has been set back; what is ahead of it is taken for a long stop, for a clock that
-was set forward while no engine ran looks the same.
+If somebody sets the clock forward or back, no delay, timeout, lease or deadline may move. So an engine counts by a
+clock of this machine that nobody can set, and compares it with the store's clock once a second. The engine that sees a
+jump first stores the opposite of it in a row, and all engines count the store's time plus that row.
+
+The newest counted time is stored as well, for an engine that starts: its own clock has not seen what happened before.
+If the store's time is behind the stored time, the clock was set back. If it is ahead, the engine assumes a long stop,
+because a clock that was set forward while no engine ran looks the same.
 """
 
 from __future__ import annotations
@@ -22,26 +23,26 @@ from dalsegno.store.records import ClockRow
 from dalsegno.store.store import Store, Transaction
 
 MEASURE_EVERY_S = 0.9
-"""Somewhat more often than the engine's tick, so that each tick does it."""
+"""A little shorter than the engine's tick, so that each tick compares the clocks."""
 
 STEP_S = 0.5
-"""A clock that is off by more has been set. One that is less far off runs a little fast or slow, and is followed."""
+"""A larger difference is a jump: the clock was set. A smaller one is drift, which the engine follows."""
 
 FOLLOW_EVERY_S = 60.0
 NOTE_EVERY_S = 0.9
-"""So old may the noted time be when something is stored: nothing that is stored is newer than that."""
+"""How old the stored time may be when something is stored. Nothing stored is newer than the stored time plus this."""
 
 NOTE_IDLE_S = 5.0
-"""So old may it be when nothing is stored, where no other engine looks at it."""
+"""How old it may be when nothing is stored and no other engine reads it."""
 
 OTHERS_WITHIN_S = 2.5
-"""Within this time an engine that runs has put a step into the row, and has noted its time."""
+"""Within this time a running engine has stored a jump in the row, and its time."""
 
 _log = logging.getLogger(__name__)
 
 
 def choose_steady() -> Callable[[], float]:
-    """A clock that nobody sets, in seconds; where the system has one that counts while the machine sleeps, that one."""
+    """Return a clock that nobody can set, in seconds. If the system has one, it counts while the machine sleeps."""
     with contextlib.suppress(AttributeError, OSError):
         time.clock_gettime(time.CLOCK_BOOTTIME)
         return partial(time.clock_gettime, time.CLOCK_BOOTTIME)
@@ -50,44 +51,45 @@ def choose_steady() -> Callable[[], float]:
 
 @dataclass(frozen=True, slots=True)
 class _Reading:
-    """The store's clock beside ours."""
+    """The store's clock compared with ours."""
 
     row: ClockRow
     wall_s: float
-    """What the store's clock shows."""
+    """The time that the store's clock shows."""
     at_s: float
-    """When, by our steady clock."""
+    """The time of the reading by our steady clock."""
     within_s: float
-    """So much earlier or later it may have been."""
+    """The reading may be wrong by this many seconds."""
 
     @property
     def now_s(self) -> float:
-        """The time to be counted, as the store has it."""
+        """The time to count, according to the store."""
         return self.wall_s + self.row.shift_s
 
 
 class Clock:
-    """Seconds since 1970 as all engines of a store count them. Belongs to the conductor's thread; anybody may read."""
+    """Seconds since 1970 as all engines of a store count them. The conductor's thread changes it; every thread may read
+    it."""
 
     def __init__(self, steady: Callable[[], float] | None = None, *, is_shared: bool = False) -> None:
-        """`is_shared`: other engines may count by the same store."""
+        """`is_shared`: other engines may use the same store."""
         self._steady = steady or choose_steady()
         self._is_shared = is_shared
         self._offset_s = time.time() - self._steady()
-        """The time to be counted, less that of the steady clock."""
+        """The counted time minus the time of the steady clock."""
         self._last_s = 0.0
         self._measured_s: float | None = None
-        """By the steady clock, as the next two."""
+        """By the steady clock, as are the next two."""
         self._followed_s = 0.0
         self.settled_s = 0.0
-        """Since when it has run without a jump."""
+        """The time since which it has run without a jump."""
         self.noted_s = 0.0
-        """The newest time that this engine has noted."""
+        """The newest time that this engine has stored."""
         self.shift_s = 0.0
         """What is added to the store's time."""
 
     def now_s(self) -> float:
-        """The time now. Never goes back, but for an engine that finds all others to count an earlier time."""
+        """Return the time now. It never goes back, unless this engine finds that all others count an earlier time."""
         now = self._steady() + self._offset_s
         if now < self._last_s:
             return self._last_s
@@ -95,23 +97,24 @@ class Clock:
         return now
 
     def steady_s(self) -> float:
-        """Seconds that no jump of any kind moves, for what is over when this process is."""
+        """Return seconds that no jump moves, for durations within this process."""
         return self._steady()
 
     @property
     def is_stale(self) -> bool:
-        """Whether it should be compared with the store's."""
+        """Whether it is time to compare it with the store's clock."""
         return self._measured_s is None or self._steady() - self._measured_s >= MEASURE_EVERY_S
 
     def is_note_due(self, at_s: float) -> bool:
-        """Whether whoever stores something of this time has to note it."""
+        """Return whether a transaction that stores something at this time must also store the time."""
         return at_s - self.noted_s >= NOTE_EVERY_S
 
     def begin(self, store: Store) -> None:
-        """Take the time from the store, before anything else. May take `OTHERS_WITHIN_S`.
+        """Take the time from the store. Call this before everything else. May take `OTHERS_WITHIN_S`.
 
-        Engines that run see a step within a second. One that has just started cannot, so where the newest noted time
-        is not the present one it looks again, until somebody has noted a present one or nobody has for long enough.
+        Running engines see a jump within a second. An engine that has just started cannot see it. So, if the newest
+        stored time is not the present one, it reads again until another engine has stored the present time, or none has
+        for long enough.
         """
         ends_s = self._steady() + (OTHERS_WITHIN_S if self._is_shared else 0.0)
         while True:
@@ -121,7 +124,7 @@ class Clock:
                 is_present = abs(reading.now_s - latest_s) < NOTE_EVERY_S + STEP_S
                 is_known = is_present or not latest_s or self._steady() >= ends_s
                 behind_s = latest_s - reading.now_s if is_known else 0.0
-                if behind_s > STEP_S:  # the later of the two counts; and nothing stored is newer than this
+                if behind_s > STEP_S:  # the later of the two counts, and nothing stored is newer than this
                     reading = _shifted(transaction, reading, behind_s + NOTE_EVERY_S)
             if behind_s > STEP_S:
                 _log.warning("the store's clock was set back while no engine ran: time goes on %.1f s later", behind_s)
@@ -134,14 +137,14 @@ class Clock:
             time.sleep(0.1)
 
     def measure(self, store: Store) -> None:
-        """Compare with the store's time, in a transaction of its own: the row may be locked to its end."""
+        """Compare with the store's time, in a separate transaction, because the row may stay locked until its end."""
         if self._measured_s is None:
             self.begin(store)
             return
         with store.write() as transaction:
             reading = self._look(transaction)
             if self._is_off(reading):
-                reading = self._look(transaction, locks=True)  # somebody may just have altered the row
+                reading = self._look(transaction, locks=True)  # another engine may just have changed the row
             off_s = self._off_s(reading) if self._is_off(reading) else 0.0
             is_overruled = bool(off_s) and self._is_overruled(reading)
             if off_s and not is_overruled:
@@ -172,7 +175,8 @@ class Clock:
         return abs(self._off_s(reading)) > STEP_S + reading.within_s
 
     def _is_overruled(self, reading: _Reading) -> bool:
-        """Whether other engines know better: not the clock has moved but the row, or they have counted further."""
+        """Return whether other engines know better: the row has moved and not the clock, or they have counted
+        further."""
         moved_s = reading.row.shift_s - self.shift_s
         if abs(self._off_s(reading) - moved_s) <= STEP_S + reading.within_s:
             return True
@@ -186,7 +190,7 @@ class Clock:
         self.settled_s = reading.at_s
 
     def _keep(self, reading: _Reading) -> None:
-        """What was read is now true in the store."""
+        """Take over what is stored now."""
         self._measured_s = reading.at_s
         self.shift_s = reading.row.shift_s
         CLOCK_SHIFT.set(self.shift_s)

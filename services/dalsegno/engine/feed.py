@@ -1,4 +1,4 @@
-"""Hints for whoever follows: which executions have reached which revision. A slow reader just gets fewer."""
+"""Hints to the api: which executions have reached which revision. A slow reader gets fewer hints."""
 
 from __future__ import annotations
 
@@ -10,23 +10,24 @@ from dalsegno.workflow.execution import Execution
 from dalsegno.workflow.states import ExecutionState
 
 HINTS_MAX = 10_000
-"""As many executions wait to be told of; beyond that the oldest are dropped: the store is the truth."""
+"""The number of executions that wait to be sent. Beyond it the oldest hints are dropped, because readers also compare
+with the store."""
 
 
 class Hint(NamedTuple):
-    """Where an execution has come to."""
+    """The revision that an execution has reached."""
 
     revision: int
     """0: it was deleted."""
     resting: bool = False
-    """Whether it is PAUSED or at rest: those who only wait for that need not read it before."""
+    """Whether it is PAUSED or at rest. Readers who only wait for that need not read it before."""
 
 
 DELETED = Hint(0, True)
 
 
 def hint_of(execution: Execution) -> Hint:
-    """Where it is now."""
+    """Return the hint of an execution in its current state."""
     return Hint(execution.revision, execution.is_at_rest or execution.state is ExecutionState.PAUSED)
 
 
@@ -38,14 +39,14 @@ class HintSubscriber:
         self._filled = asyncio.Event()
 
     def tell(self, hints: Mapping[str, Hint]) -> None:
-        """Executions have moved."""
+        """Add hints."""
         self._hints.update(hints)
         while len(self._hints) > HINTS_MAX:
             del self._hints[next(iter(self._hints))]
         self._filled.set()
 
     async def take(self, wait_s: float) -> dict[str, Hint]:
-        """The hints since the last time; none when nothing happened for so long."""
+        """Return the hints since the last call. Empty when there are none within this time."""
         try:
             await asyncio.wait_for(self._filled.wait(), wait_s)
         except TimeoutError:
@@ -56,23 +57,23 @@ class HintSubscriber:
 
 
 class Feed:
-    """All who follow."""
+    """All streams of hints."""
 
     def __init__(self) -> None:
         self._subscribers: set[HintSubscriber] = set()
 
     def follow(self) -> HintSubscriber:
-        """One more."""
+        """Add a stream."""
         subscriber = HintSubscriber()
         self._subscribers.add(subscriber)
         return subscriber
 
     def leave(self, subscriber: HintSubscriber) -> None:
-        """One less."""
+        """Remove a stream."""
         self._subscribers.discard(subscriber)
 
     def tell(self, hints: Mapping[str, Hint]) -> None:
-        """A commit has moved these executions."""
+        """Send the hints of a commit to all streams."""
         if hints:
             for subscriber in self._subscribers:
                 subscriber.tell(hints)

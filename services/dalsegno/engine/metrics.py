@@ -1,4 +1,4 @@
-"""What the engine counts, for Prometheus."""
+"""The engine's metrics for Prometheus."""
 
 from __future__ import annotations
 

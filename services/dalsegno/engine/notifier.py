@@ -1,10 +1,10 @@
-"""Notices on their way: posted to web addresses after the commit that they tell of, and again until they are taken.
+"""Sends notices to web addresses after the commit that they tell of, and repeats them until they are accepted.
 
-A notice is a row of `messages` from the transaction that decided on it, due LEASE_S later. The engine that wrote it
-posts it at once and deletes the row when the receiver answers 2xx. When the engine dies the row comes due and whichever
-engine finds it posts it; when the receiver does not take it the row becomes due later and later, TRIES_MAX times in
-all. So a notice arrives at least once; a receiver that wants it once looks at its id in the header Dalsegno-Notice.
-It is forgotten with its execution.
+A notice is a row of `messages` of the transaction that decided on it, due LEASE_S later. The engine that wrote it posts
+it at once, and deletes the row when the receiver answers 2xx. If that engine dies, the row becomes due, and the engine
+that finds it posts it. If the receiver does not accept it, the row becomes due later, with longer delays, TRIES_MAX
+times in all. So a notice arrives at least once. A receiver recognizes repeated ones by the id in the header
+Dalsegno-Notice. Notices are deleted with their execution.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if TYPE_CHECKING:  # slow to import, and many engines never post anything
 
 TRIES_MAX = 15
 DELAY_S_MAX = 300.0
-"""The waits between tries double from one second up to this: half an hour altogether."""
+"""The delays between tries double from one second up to this. All tries take half an hour."""
 
 POST_S = 10.0
 """How long a receiver may take to answer."""
@@ -38,7 +38,7 @@ POST_S = 10.0
 CONCURRENCY = 50
 WAITING_MAX = 1_000
 WAITING_BYTES_MAX = 64 * 1024 * 1024
-"""Notices beyond these are not kept in memory: their rows come due again."""
+"""More notices are not kept in memory: their rows become due again."""
 
 POSTED = Counter("dalsegno_engine_notices", "Notices posted, by what came of it.", ["outcome"])
 
@@ -46,16 +46,16 @@ _log = logging.getLogger(__name__)
 
 
 def delay_s(failures: int) -> float:
-    """How long after so many failures it is tried again."""
+    """Return the delay after this many failures."""
     return float(min(2.0 ** (failures - 1), DELAY_S_MAX))
 
 
 @dataclass(slots=True)
 class Errand:
-    """One notice that is being posted, or waits for that."""
+    """One notice that is being posted, or waits for it."""
 
     message_id: str
-    """The row that is deleted when it has arrived."""
+    """The id of the row to delete when the notice has arrived."""
     execution_id: str
     notice: NoticeDue
 
@@ -65,12 +65,12 @@ class Errand:
 
 
 class NoticeTried(Work):
-    """Delete the row of a notice that was posted, or put it off."""
+    """Deletes the row of a notice that was posted, or delays it."""
 
     __slots__ = ("_done", "_errand", "_error", "_is_dropped", "_message_id")
 
     def __init__(self, errand: Errand, error: str, done: Callable[[Errand], None]) -> None:
-        """`error` is why it was not taken; empty when it was."""
+        """`error`: why the receiver did not accept it; empty when it did."""
         self._errand = errand
         self._error = error
         self._message_id = errand.message_id
@@ -87,7 +87,7 @@ class NoticeTried(Work):
     def carry_out(self, batch: Batch) -> None:
         taken = batch.taken.pop(self._message_id, None)
         if taken is None or not self._error:
-            return  # it has arrived; or its execution was deleted, or another engine has taken it up
+            return  # it has arrived, its execution was deleted, or another engine posts it
         assert isinstance(taken, NoticeDue)
         failures = taken.failures + 1
         self._is_dropped = failures >= TRIES_MAX
@@ -108,12 +108,12 @@ class NoticeTried(Work):
 
 
 class Notifier:
-    """Posts notices from the event loop: those of one execution to one address in their order, others side by side."""
+    """Posts notices from the event loop: those of one execution to one address in order, others concurrently."""
 
     def __init__(self, put: Callable[[Work], None]) -> None:
         self._put = put
         self._errands: dict[str, Errand] = {}
-        """By the notice's id, until what came of it is committed."""
+        """By the notice's id, until its result is committed."""
         self._bytes = 0
         self._lines: dict[tuple[str, str], deque[Errand]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -121,17 +121,17 @@ class Notifier:
         self._session: aiohttp.ClientSession | None = None
 
     def send(self, messages: Iterable[NewMessage]) -> None:
-        """Post these, which a commit has stored."""
+        """Post the notices that a commit has stored."""
         for message in messages:
             assert isinstance(message.event, NoticeDue)
             known = self._errands.get(message.event.id)
             if known is not None:
-                known.message_id = message.id  # it waits here for so long that its row came due
+                known.message_id = message.id  # it has waited here for so long that its row became due
             elif len(self._errands) < WAITING_MAX and self._bytes < WAITING_BYTES_MAX:
                 self._line_up(Errand(message.id, message.execution_id, message.event))
 
     async def close(self, grace_s: float) -> None:
-        """Let what is being posted end, then stop; the rest is found in the store."""
+        """Wait for the current posts, then stop. The other notices stay in the store."""
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=grace_s)
         for task in self._tasks:
@@ -167,7 +167,7 @@ class Notifier:
             self._bytes -= errand.size
 
     async def _post(self, notice: NoticeDue) -> str:
-        """Why it was not taken; empty when it was."""
+        """Post a notice. Return why the receiver did not accept it; empty when it did."""
         own = {"content-type": "application/json", "dalsegno-notice": notice.id}
         headers = own | {name.lower(): value for name, value in notice.headers.items()}
         try:
@@ -175,7 +175,7 @@ class Notifier:
             body = notice.payload.text.encode()
             async with session.post(notice.url, data=body, headers=headers, allow_redirects=False) as response:
                 return "" if 200 <= response.status < 300 else f"HTTP {response.status} {response.reason}"
-        except Exception as error:  # whatever it is, the notices behind it must go on
+        except Exception as error:  # after any error the next notices must be posted
             return str(error) or type(error).__name__
 
     def _open_session(self) -> aiohttp.ClientSession:

@@ -1,4 +1,4 @@
-"""One engine: its parts put together, started and stopped."""
+"""One engine: its parts, and how they start and stop."""
 
 from __future__ import annotations
 
@@ -40,15 +40,15 @@ TICK_S = 1.0
 PRUNE_EVERY_TICKS = 600
 SWEEP_EVERY_TICKS = 60
 MISSED_S = 3.0
-"""Without a tick for so long the process is taken to have stood still."""
+"""If there was no tick for this long, the process was stopped."""
 
 NOTICES_GRACE_S = 1.0
 ROOMY = {
     "/dalsegno.v1.ExecutorService/Connect": 64 * 1024 * 1024,
     "/dalsegno.v1.EngineService/Submit": MESSAGE_BYTES + 64 * 1024,
 }
-"""A result that is far too large is read, to be refused: else its executor would send it for ever. A write is as large
-as a public request, and what api says of it."""
+"""A result that is far too large is read, so that it can be refused; otherwise its executor would send it for ever. A
+write is as large as a public request, plus what api adds."""
 
 SERVICES = ("dalsegno.v1.EngineService", "dalsegno.v1.ExecutorService")
 
@@ -56,10 +56,10 @@ _log = logging.getLogger(__name__)
 
 
 class Engine:
-    """Runs on one event loop; the store is open and upgraded, and is closed by whoever opened it."""
+    """Runs on one event loop. The caller opens the store, upgrades it, and closes it afterwards."""
 
     def __init__(self, settings: Settings, store: Store, *, is_only_engine: bool) -> None:
-        """`is_only_engine`: nobody else writes this store, so that what was looked up may be kept."""
+        """`is_only_engine`: nobody else writes this store, so that lookups may be cached."""
         self.settings = settings
         self.id = str(uuid.uuid4())
         self._store = store
@@ -94,11 +94,11 @@ class Engine:
 
     @property
     def port(self) -> int:
-        """Where it listens, once started."""
+        """The port where it listens, after it has started."""
         return self._server.port
 
     async def start(self) -> None:
-        """Listen, look for what a dead engine left, and be ready. Raises CannotListen."""
+        """Listen, look for what a dead engine left, and become ready. Raises CannotListen."""
         engine_service_pb2_grpc.add_EngineServiceServicer_to_server(self._front, self._server.grpc)
         executor_service_pb2_grpc.add_ExecutorServiceServicer_to_server(self._executors, self._server.grpc)
         await asyncio.to_thread(self._clock.begin, self._store)
@@ -115,7 +115,7 @@ class Engine:
         await self._server.set_ready(True)
 
     async def stop(self) -> None:
-        """Let executors bring what they have, finish the running batch, then stop."""
+        """Wait for the reports of executors, finish the running batch, then stop."""
         await self._server.set_ready(False)
         await self._executors.drain(self.settings.grace_s)
         for task in self._tasks:
@@ -124,7 +124,7 @@ class Engine:
         await self.conductor.stop(self.settings.grace_s)
         await self._server.stop(0.5)
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        self._step_note.clear()  # whatever the conductor may still be at: this is no death
+        self._step_note.clear()  # whatever the conductor may still do: this is no death
 
     def _committed(self, committed: Committed) -> None:
         self._timers.add(committed.messages)
@@ -134,12 +134,13 @@ class Engine:
         self._feed.tell(committed.hints)
 
     async def _tick(self) -> None:
-        """Once a second: leases, due messages and READY attempts that nobody here knows of; health."""
+        """Once a second: renew leases, look for due messages and READY attempts that no engine knows of, and report
+        health."""
         ticks, was_ready = 0, True
         while True:
             steady_s = self._clock.steady_s()
             if steady_s - self._ticked_s > MISSED_S:
-                self._heard_from_s = steady_s  # the process stood still: what executors said is yet to be read
+                self._heard_from_s = steady_s  # the process was stopped: what executors sent is yet to be read
             self._ticked_s = steady_s
             sweep = ticks % SWEEP_EVERY_TICKS == SWEEP_EVERY_TICKS - 1
             leases = KeepLeases(
@@ -158,7 +159,8 @@ class Engine:
             await asyncio.sleep(TICK_S)
 
     def _may_end(self) -> bool:
-        """Whether executors had one full lease time to be heard: not soon after a start, an outage or a standstill."""
+        """Return whether every executor had a full lease time to be heard, since the last start, outage or
+        standstill."""
         steady_s = self._clock.steady_s()
         if self.conductor.is_store_lost or steady_s - self._ticked_s > MISSED_S:
             return False

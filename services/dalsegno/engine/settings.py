@@ -1,4 +1,4 @@
-"""What can be set about an engine, from the command line and the environment."""
+"""The settings of an engine, from the command line and the environment."""
 
 from __future__ import annotations
 
@@ -11,29 +11,31 @@ from dalsegno.rpc.options import Options
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """How one engine runs."""
+    """The settings of an engine."""
 
     listen: str = "127.0.0.1:7701"
     database: str = ""
     """The store's URL; empty: DALSEGNO_DATABASE_URL."""
     lease_s: float = 15.0
-    """How long an executor may be silent before it loses what it has."""
+    """How long an executor may be silent before it loses its work."""
     heartbeat_s: float = 5.0
     cache_mb: int = 256
-    """How much memory copies of executions may take, roughly."""
+    """How much memory cached executions may take, roughly."""
     metrics_port: int = 0
-    """Where Prometheus finds the metrics; 0: nowhere."""
+    """The port of the Prometheus metrics; 0: none."""
     grace_s: float = 5.0
-    """How long executors have to bring what they have when the engine is stopped."""
+    """How long executors have to send their reports when the engine stops."""
     state_folder: str = ""
-    """Where it notes what it steps, unless beside a SQLite file; empty: the system's folder for temporary files."""
+    """The folder of the step note, unless it is beside a SQLite file; empty: the system's folder for temporary
+    files."""
     log_level: str = "info"
     insecure: bool = False
-    """Whether it may listen where other machines reach it, though it neither encrypts nor asks who they are."""
+    """Whether it may listen on addresses that other machines reach, though it neither encrypts nor authenticates."""
 
 
 def read_settings(arguments: Sequence[str] | None = None, environment: Mapping[str, str] | None = None) -> Settings:
-    """The settings: an option, else its environment variable (DALSEGNO_ENGINE_LISTEN, ...), else the default."""
+    """Return the settings: an option, otherwise its environment variable (DALSEGNO_ENGINE_LISTEN, ...), otherwise the
+    default."""
     environment = os.environ if environment is None else environment
     default = Settings()
     parser = Options("engine", "The engine: decides, stores, hands out.", default, environment)

@@ -1,6 +1,6 @@
-"""Messages: those to be applied at once, and those that wait for their time.
+"""Messages: those to deliver at once, and those that wait for their time.
 
-Every message is a row; what is kept here only spares looking. A poll of the store finds what a dead engine left.
+Every message is a row. What is kept in memory only saves queries. A poll of the store finds what a dead engine left.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _log = logging.getLogger(__name__)
 
 
 class Timers:
-    """Puts each message before the conductor when its time has come."""
+    """Passes each message to the conductor when its time has come."""
 
     def __init__(
         self, clock: Clock, put: Callable[[Work], None], put_slice: Callable[[Work], None] | None = None
@@ -35,11 +35,11 @@ class Timers:
         self._put_slice = put_slice or put
         self._heap: list[tuple[float, str, str]] = []
         self._known: set[str] = set()
-        """The ids of the messages in the heap or before the conductor."""
+        """The ids of the messages in the heap or at the conductor."""
         self._changed = asyncio.Event()
 
     def add(self, messages: Iterable[NewMessage]) -> None:
-        """Messages that a commit has stored."""
+        """Add the messages that a commit has stored."""
         now_s = self._clock.now_s()
         for message in messages:
             if isinstance(message.event, SliceDue):
@@ -54,13 +54,13 @@ class Timers:
                     self._changed.set()
 
     def found(self, messages: Iterable[DueMessage]) -> None:
-        """Due messages that the poll has met."""
+        """Add the due messages that the poll has found."""
         for message in messages:
             if message.id not in self._known:
                 self._apply(message.id, message.execution_id)
 
     async def run(self) -> None:
-        """Wait for the next due time, over and over."""
+        """Wait for the next due time, repeatedly."""
         while True:
             now_s = self._clock.now_s()
             while self._heap and self._heap[0][0] <= now_s:
@@ -84,7 +84,7 @@ class Timers:
 
 
 class Poll(Work):
-    """Look for due messages and READY attempts that nobody here knows of."""
+    """Looks for due messages and READY attempts that no engine knows of."""
 
     __slots__ = ("_found", "_known_to", "_scan")
 
@@ -103,7 +103,7 @@ class Poll(Work):
         return ()
 
     def carry_out(self, batch: Batch) -> None:
-        """What was found is applied in batches of its own."""
+        """Do nothing: later batches deliver what was found."""
 
     def done(self) -> None:
         self._known_to.found(self._found)

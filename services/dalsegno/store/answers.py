@@ -66,5 +66,5 @@ class AnsweredRequests:
 
 
 def _read_about(text: str) -> tuple[Thing, ...]:
-    """What an answer is about. What a later version adds to a thing is passed over."""
+    """Return what an answer is about. What a later version adds to a thing is passed over."""
     return tuple(Thing(*parts[:4]) for parts in json.loads(text))

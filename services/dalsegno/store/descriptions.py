@@ -23,7 +23,7 @@ def digest_of(description: str) -> str:
 
 
 def write_description(action: ActionDescription) -> str:
-    """A description as the store keeps it."""
+    """Return a description as the store keeps it."""
     return json.dumps(
         {
             "name": action.name,
@@ -44,7 +44,7 @@ def write_description(action: ActionDescription) -> str:
 
 
 def read_description(text: str) -> ActionDescription:
-    """A stored description."""
+    """Return a stored description."""
     told = json.loads(text)
     parameters = tuple(
         Parameter(each["name"], each["required"], Constant(each["default"]) if "default" in each else None)
@@ -63,7 +63,7 @@ def read_description(text: str) -> ActionDescription:
 
 
 def is_meant(target: str, executor_id: str, labels: Mapping[str, str]) -> bool:
-    """Whether a task's `target` names this executor: by its id, by a label's value, or by `key=value`."""
+    """Return whether a task's `target` names this executor: by its id, by a label's value, or by `key=value`."""
     if not target or target == executor_id or target in labels.values():
         return True
     key, sign, value = target.partition("=")
@@ -80,8 +80,8 @@ class Serving:
         self._inputs_left = INPUTS_READ
 
     def awaited(self, row: AttemptRow) -> str:
-        """What a READY attempt waits for: `executor` while those that serve it have no free slot; if nobody serves it,
-        which one is missing: `executor of test.act(a, b) as described by 0123456789abcdef at TARGET`."""
+        """Return what a READY attempt waits for: `executor` while those that serve it have no free slot; if nobody
+        serves it, which one is missing: `executor of test.act(a, b) as described by 0123456789abcdef at TARGET`."""
         if self._sessions is None:
             self._sessions = self._queries.sessions()
         served = {
@@ -98,7 +98,7 @@ class Serving:
         return f"{named} at {row.target}" if row.target else named
 
     def _fits(self, row: AttemptRow, served: set[str]) -> bool:
-        """Whether one of these other descriptions takes its input."""
+        """Return whether one of these other descriptions takes its input."""
         if not self._inputs_left:
             return True  # not compared one by one: that would take too long
         self._inputs_left -= 1
@@ -118,6 +118,6 @@ class Serving:
 
 
 def _parameters(action: ActionDescription) -> str:
-    """The parameters of an action, those that may be left out in brackets."""
+    """Return the parameters of an action, those that may be left out in brackets."""
     told = [each.name if each.required else f"[{each.name}]" for each in action.parameters]
     return ", ".join([*told, "..."] if action.accepts_any else told)

@@ -69,7 +69,8 @@ class Term:
     """A time that counts from now, as it is written: such terms are the same whenever they are read."""
 
     def admits(self, cells: Iterable[object]) -> bool:
-        """Whether a row passes that has these values in the column: one, none where it has no value, many for tags."""
+        """Return whether a row passes that has these values in the column: one, none where it has no value, many for
+        tags."""
         if self.operator in _ORDERS:
             compare = _ORDERS[self.operator]
             return any(compare(cell, value) for cell in cells for value in self.values)
@@ -188,7 +189,7 @@ _END_OF_ID = re.compile(r"[0-9a-f-]{4,36}")
 
 
 def parse_filter(text: str, fields: Fields, now_s: float | None = None) -> Filter:
-    """The filter of the text, which may name these fields. Raises InvalidFilter.
+    """Return the filter of the text, which may name these fields. Raises InvalidFilter.
 
     `now_s` is what times like `-1h` count from, in seconds since 1970; None: this machine's time.
     """
@@ -231,7 +232,7 @@ def _parse_term(text: str, position: int, fields: Fields, now_s: float) -> Term:
 
 
 def _split(written: str) -> list[str | Prefix | Suffix]:
-    """The values of a term; a `*` outside of quotation marks matches any characters."""
+    """Return the values of a term; a `*` outside of quotation marks matches any characters."""
     values: list[str | Prefix | Suffix] = []
     position = 0
     while True:
@@ -304,7 +305,7 @@ def _word(text: str, field: Field) -> str:
 
 
 def _id(text: str) -> str:
-    """An id, or nothing: what has no parent."""
+    """Return an id, or nothing: what has no parent."""
     try:
         usual = str(uuid.UUID(text)) if text else ""
     except ValueError:

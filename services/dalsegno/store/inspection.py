@@ -28,7 +28,7 @@ _LATE_S = 60.0
 
 
 def check(store: Store) -> Iterator[str]:
-    """What is wrong with the stored executions; nothing: every journal replays and gives exactly the rows."""
+    """Yield what is wrong with the stored executions; nothing: every journal replays and gives exactly the rows."""
     after = ""
     while True:
         with store.read() as queries:
@@ -42,7 +42,7 @@ def check(store: Store) -> Iterator[str]:
 
 
 def check_execution(queries: Queries, execution_id: str) -> list[str]:
-    """What is wrong with one execution."""
+    """Return what is wrong with one execution."""
     if not queries.standings([execution_id]):
         return []  # deleted meanwhile
     try:
@@ -127,7 +127,7 @@ def _dotted(key: tuple[int, int, int]) -> str:
 
 
 def diagnose(connection: sa.Connection) -> Iterator[str]:
-    """What an operator should know, one line each; lines that begin with `!` want attention."""
+    """Yield what an operator should know, one line each; lines that begin with `!` want attention."""
     try:
         check_tables(connection)
     except StoreOutdated as error:

@@ -16,7 +16,7 @@ CHANGE_BYTES = 300
 
 
 def numbered(first: int, entries: str, changes: Sequence[AnyChange]) -> Iterator[JournalChange]:
-    """The changes of one row, each with its number and what its step was."""
+    """Yield the changes of one row, each with its number and what its step was."""
     sequence = first
     for entry in decode_entries(entries):
         for change in changes[sequence - first : sequence - first + entry.count]:
@@ -25,13 +25,14 @@ def numbered(first: int, entries: str, changes: Sequence[AnyChange]) -> Iterator
 
 
 def bytes_in_messages(written: str, texts: Mapping[str, str]) -> int:
-    """What the changes of a row take in messages: a value that several have is stored once and sent with each."""
+    """Return what the changes of a row take in messages: a value that several have is stored once and sent with
+    each."""
     sizes = {digest: byte_length(text) for digest, text in texts.items()}
     return byte_length(written) + sum(sizes.get(digest, 0) for digest in digests(written))
 
 
 def bounded(rows: Iterable[tuple[int, list[JournalChange]]], limit: int, bytes_max: int) -> list[JournalChange]:
-    """The changes of these rows (each with the size of its values) until there are enough; one at least."""
+    """Return the changes of these rows (each with the size of its values) until there are enough; one at least."""
     found: list[JournalChange] = []
     total = 0
     for size, changes in rows:
@@ -47,7 +48,7 @@ def bounded(rows: Iterable[tuple[int, list[JournalChange]]], limit: int, bytes_m
 
 
 def _first(changes: Iterable[JournalChange], bytes_max: int, *, least: bool) -> Iterator[JournalChange]:
-    """The first changes of a row; `least`: one of them however large it is."""
+    """Yield the first changes of a row; `least`: one of them however large it is."""
     total = 0
     for change in changes:
         aside = Texts()

@@ -44,7 +44,7 @@ class Library:
         return rows
 
     def _newest_versions(self, namespace: str, members: Sequence[StoredMember]) -> dict[tuple[str, str], int]:
-        """The newest version of each member by kind and name, as far as there is one, deleted ones too."""
+        """Return the newest version of each member by kind and name, as far as there is one, deleted ones too."""
         table = DEFINITIONS
         newest: dict[tuple[str, str], int] = {}
         for kind in sorted({member.kind for member in members}):
@@ -123,12 +123,12 @@ class Library:
 
 
 def document_digest(text: str) -> str:
-    """The id of a document: the same text is kept once."""
+    """Return the id of a document: the same text is kept once."""
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
 def definition_row(document: StoredDocument, member: StoredMember, document_id: str, version: int) -> DefinitionRow:
-    """The row of a member, without the text."""
+    """Return the row of a member, without the text."""
     return DefinitionRow(
         definition_id=member.definition_id,
         document_id=document_id,

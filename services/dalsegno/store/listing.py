@@ -27,7 +27,7 @@ class Order:
     descending: bool = False
 
     def after(self, key: Sequence[object]) -> Condition:
-        """What holds of the rows behind this key."""
+        """Return what holds of the rows behind this key."""
         mine, theirs = sa.tuple_(*self.columns), sa.tuple_(*map(sa.literal, key))
         return mine < theirs if self.descending else mine > theirs
 
@@ -52,7 +52,7 @@ class Listing(Generic[Record]):
     def page(
         self, connection: sa.Connection, where: list[Condition], chosen: Filter, size: int, token: str, full: bool
     ) -> Page[Record]:
-        """One page."""
+        """Return one page."""
         key = read_token(token, self.subject, chosen, self.order.shape)
         if key is not None:
             where = [*where, self.order.after(key)]
@@ -75,11 +75,11 @@ class Listing(Generic[Record]):
         return Page(shown, token_after(shown[-1]), token_after)
 
     def rows(self, connection: sa.Connection, where: list[Condition], limit: int, full: bool = False) -> list[Record]:
-        """The first rows, large values as references."""
+        """Return the first rows, large values as references."""
         return list(self._read(connection, where, limit, full))
 
     def _read(self, connection: sa.Connection, where: list[Condition], limit: int, full: bool) -> Iterator[Record]:
-        """The first rows one by one, as far as they are asked for."""
+        """Yield the first rows one by one, as far as they are asked for."""
         chosen = columns(self.kind, self.table, full)
         statement = sa.select(*chosen).select_from(self.table if self.source is None else self.source)
         statement = statement.where(*where).order_by(*self.order.clauses).limit(limit)
@@ -97,7 +97,7 @@ def read_record(
     order: sa.ColumnElement[Any] | None = None,
     full: bool = True,
 ) -> Record | None:
-    """One row, large values as references; if not `full` without values."""
+    """Return one row, large values as references; if not `full` without values."""
     statement = sa.select(*columns(kind, table, full)).select_from(table if source is None else source).where(*where)
     if order is not None:
         statement = statement.order_by(order)
@@ -106,7 +106,7 @@ def read_record(
 
 
 def columns(kind: type[Record], table: sa.Table, full: bool) -> list[sa.ColumnElement[Any]]:
-    """The columns of a record in its order; without `full` null for the values."""
+    """Return the columns of a record in its order; without `full` null for the values."""
     return [
         sa.null().label(field.name)
         if not full and field.name in VALUES[kind]
@@ -118,7 +118,7 @@ def columns(kind: type[Record], table: sa.Table, full: bool) -> list[sa.ColumnEl
 def conditions(
     chosen: Filter, table: sa.Table, owner: sa.ColumnElement[Any], other: sa.Table | None = None
 ) -> list[Condition]:
-    """The filter as SQL. `owner` is the column that labels or tags go by; `other` has what `table` lacks."""
+    """Return the filter as SQL. `owner` is the column that labels or tags go by; `other` has what `table` lacks."""
     return [_condition(term, table, owner, other) for term in chosen.terms]
 
 
@@ -149,14 +149,14 @@ def _condition(term: Term, table: sa.Table, owner: sa.ColumnElement[Any], other:
 
 
 def _told(found: Condition, term: Term, column: sa.ColumnElement[Any] | None = None) -> Condition:
-    """What is asked for, or for `!=` everything else: also where the column has no value."""
+    """Return what is asked for, or for `!=` everything else: also where the column has no value."""
     if term.operator == "=":
         return found
     return ~found if column is None else sa.or_(column.is_(None), ~found)
 
 
 def _among(column: sa.ColumnElement[Any], values: Sequence[Wanted]) -> Condition:
-    """Any of these. LIKE would not do: SQLite's makes no difference between small and capital letters."""
+    """Return any of these. LIKE would not do: SQLite's makes no difference between small and capital letters."""
     whole = [value for value in values if not isinstance(value, Prefix | Suffix)]
     found: list[Condition] = []
     if whole:

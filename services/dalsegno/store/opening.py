@@ -17,11 +17,11 @@ DATABASE_URL = "DALSEGNO_DATABASE_URL"
 def open_store(
     url: str | None = None, *, read_only: bool = False, readers: int = 8, clock: Callable[[], float] | None = None
 ) -> Store:
-    """The store behind `sqlite:///path`, `postgresql://...` or `memory://`.
+    """Return the store behind `sqlite:///path`, `postgresql://...` or `memory://`.
 
-    Without a URL it is that of DALSEGNO_DATABASE_URL. `readers` is how many connections read at once. `clock` gives
-    the store's time in seconds since 1970; None: PostgreSQL's own clock, and else this machine's. Raises ValueError
-    for any other URL, or for none.
+    Without a URL it is that of DALSEGNO_DATABASE_URL. `readers` is how many connections read at once. `clock` gives the
+    store's time in seconds since 1970; None: PostgreSQL's own clock, and else this machine's. Raises ValueError for any
+    other URL, or for none.
     """
     url = url or os.environ.get(DATABASE_URL, "")
     if url.startswith("memory:"):
@@ -34,12 +34,12 @@ def open_store(
 
 
 def file_of(url: str) -> Path | None:
-    """The file of a SQLite store, under its own name; None for any other store."""
+    """Return the file of a SQLite store, under its own name; None for any other store."""
     if not url.startswith("sqlite:"):
         return None
     return Path(str(driver_url(url).database)).resolve()
 
 
 def address_of(url: str) -> str:
-    """Where a database is, without the password that it is opened with."""
+    """Return where a database is, without the password that it is opened with."""
     return driver_url(url).set(password=None).render_as_string()

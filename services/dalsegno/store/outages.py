@@ -11,7 +11,7 @@ from dalsegno.store.store import StoreDamaged, StoreUnreachable
 
 
 def is_outage(error: BaseException) -> bool:
-    """Whether nothing that was asked of the database is to blame."""
+    """Return whether nothing that was asked of the database is to blame."""
     if isinstance(error, StoreUnreachable | OSError | sa.exc.TimeoutError):
         return True
     if isinstance(error, sa.exc.DBAPIError) and error.connection_invalidated:
@@ -25,18 +25,18 @@ def is_outage(error: BaseException) -> bool:
 
 
 def outage_of(error: BaseException, what: str) -> StoreUnreachable:
-    """An outage in one sentence. `what` names the database and what cannot be done."""
+    """Return an outage in one sentence. `what` names the database and what cannot be done."""
     cause = _cause(error)
     kind = StoreDamaged if _is_damage(cause) else StoreUnreachable
     return kind(f"{what}: {' '.join(str(cause).split())}")
 
 
 def _cause(error: BaseException) -> BaseException:
-    """The driver's own error."""
+    """Return the driver's own error."""
     cause = getattr(error, "orig", None)
     return cause if isinstance(cause, BaseException) else error
 
 
 def _is_damage(cause: BaseException) -> bool:
-    """Whether SQLite says that the file is malformed or is no database: it has no class of its own for that."""
+    """Return whether SQLite says that the file is malformed or is no database: it has no class of its own for that."""
     return type(cause).__name__ == "DatabaseError" and type(cause).__module__ == "sqlite3"

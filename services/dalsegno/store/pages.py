@@ -23,20 +23,20 @@ Key = tuple[str | int | float, ...]
 
 
 def page_size(asked: int) -> int:
-    """How many rows a page has. Raises InvalidRequest for a negative number."""
+    """Return how many rows a page has. Raises InvalidRequest for a negative number."""
     if asked < 0:
         raise InvalidRequest.of("page_size", "is negative")
     return min(asked or PAGE_SIZE, PAGE_SIZE_MAX)
 
 
 def write_token(subject: str, chosen: Filter, key: Key) -> str:
-    """The token of the page after the row with this key. `subject` names the list and what it is a list of."""
+    """Return the token of the page after the row with this key. `subject` names the list and what it is a list of."""
     text = json.dumps([_fingerprint(subject, chosen), *key], separators=(",", ":"))
     return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
 
 
 def read_token(token: str, subject: str, chosen: Filter, shape: tuple[type, ...]) -> Key | None:
-    """The key in a token, None for the first page. Raises InvalidPageToken."""
+    """Return the key in a token, None for the first page. Raises InvalidPageToken."""
     if not token:
         return None
     try:
@@ -52,7 +52,7 @@ def read_token(token: str, subject: str, chosen: Filter, shape: tuple[type, ...]
 
 
 def _could_be_stored(part: str | int | float) -> bool:
-    """Whether a row can have this in its key: no database looks for anything else."""
+    """Return whether a row can have this in its key: no database looks for anything else."""
     if isinstance(part, str):
         return not text_fault(part)
     return math.isfinite(part) if isinstance(part, float) else abs(part) < 2**31

@@ -78,9 +78,9 @@ _IDS: sa.BindParameter[Any] = sa.bindparam("ids", expanding=True)
 _EXECUTIONS_OF = sa.select(*(EXECUTIONS.c[field.name] for field in fields(ExecutionRow))).where(
     EXECUTIONS.c.id.in_(_IDS)
 )
-_STANDINGS = sa.select(
-    EXECUTIONS.c.id, EXECUTIONS.c.state, EXECUTIONS.c.active_count, EXECUTIONS.c.revision
-).where(EXECUTIONS.c.id.in_(_IDS))  # fmt: skip
+_STANDINGS = sa.select(EXECUTIONS.c.id, EXECUTIONS.c.state, EXECUTIONS.c.active_count, EXECUTIONS.c.revision).where(
+    EXECUTIONS.c.id.in_(_IDS)
+)
 # The condition on the parent is that of the index.
 _PAUSED_BELOW = (
     sa.select(EXECUTIONS.c.id)
@@ -105,7 +105,7 @@ _TASK_COUNTS = (
 
 
 def _of_same_task(function: Callable[[Any], Any], name: str, by: str) -> sa.ScalarSelect[Any]:
-    """The least or greatest number among the attempts of the same task and the same item or round."""
+    """Return the least or greatest number among the attempts of the same task and the same item or round."""
     other = ATTEMPTS.alias()
     same = (other.c[each] == ATTEMPTS.c[each] for each in ("execution_id", "task", by))
     return sa.select(function(other.c[name])).where(*same).correlate(ATTEMPTS).scalar_subquery()
@@ -341,14 +341,15 @@ class SqlQueries:
         return [AttemptRow(*row) for row in self._connection.execute(statement)]
 
     def changes_after(self, execution_id: str, revision: int) -> list[AnyChange]:
-        """The journal after this revision, all of it."""
+        """Return the journal after this revision, all of it."""
         return [each.change for _, changes in self._journal_rows(execution_id, revision) for each in changes]
 
     def journal(self, execution_id: str, after: int = 0, limit: int = 1000) -> list[JournalChange]:
         return bounded(self._journal_rows(execution_id, after), limit, PAGE_BYTES_MAX)
 
     def _journal_rows(self, execution_id: str, after: int) -> Iterator[tuple[int, list[JournalChange]]]:
-        """The rows of a journal one by one: the size of its values in messages, and the changes after this number."""
+        """Yield the rows of a journal one by one: the size of its values in messages, and the changes after this
+        number."""
         last = after
         while True:
             statement = (
@@ -438,7 +439,7 @@ class SqlQueries:
 
 
 def session_row(row: sa.Row[Any]) -> SessionRow:
-    """The record of a row of the table of sessions."""
+    """Return the record of a row of the table of sessions."""
     cells = row._mapping
     values = {field.name: cells[field.name] for field in fields(SessionRow)}
     return SessionRow(**{**values, "labels": json.loads(cells["labels"]), "actions": json.loads(cells["actions"])})

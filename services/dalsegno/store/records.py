@@ -96,7 +96,7 @@ RESTING_STATES = frozenset({*(state.value for state in COMPLETED_EXECUTION), Exe
 
 
 def standing_of(state: str, active_count: int, revision: int) -> Standing:
-    """The standing of an execution with these columns."""
+    """Return the standing of an execution with these columns."""
     resting = state in RESTING_STATES and (not active_count or state == ExecutionState.PAUSED.value)
     return Standing(revision, resting)
 

@@ -79,7 +79,7 @@ class RowBatch:
 
 
 def gather(saved: Sequence[Saved]) -> RowBatch:
-    """All rows of a batch."""
+    """Return all rows of a batch."""
     batch = RowBatch()
     for each in saved:
         batch.add(each)
@@ -87,10 +87,10 @@ def gather(saved: Sequence[Saved]) -> RowBatch:
 
 
 def encode_entries(entries: Sequence[JournalEntry]) -> str:
-    """The entries of a journal row as JSON text: a list of lists."""
+    """Return the entries of a journal row as JSON text: a list of lists."""
     return msgspec.json.encode([(e.event, e.at_s, e.actor, e.comment, e.count) for e in entries]).decode()
 
 
 def decode_entries(text: str) -> list[JournalEntry]:
-    """The entries of a journal row. What a later version adds to an entry is passed over."""
+    """Return the entries of a journal row. What a later version adds to an entry is passed over."""
     return [JournalEntry(*parts[:5]) for parts in msgspec.json.decode(text)]

@@ -52,7 +52,7 @@ ATTEMPT_FIXED = ATTEMPT_COLUMNS.index("state")
 
 
 def execution_origin(execution: Execution) -> Cells:
-    """The columns of an execution that never change."""
+    """Return the columns of an execution that never change."""
     created = execution.created
     parent = created.parent
     task, item, attempt = parent.key if parent else (0, 0, 0)
@@ -80,7 +80,7 @@ def execution_origin(execution: Execution) -> Cells:
 
 
 def execution_state(execution: Execution, updated_s: float, deaths: int = 0) -> Cells:
-    """The columns of an execution that change."""
+    """Return the columns of an execution that change."""
     return (
         execution.state._value_,
         clean(execution.info),
@@ -98,12 +98,12 @@ def execution_state(execution: Execution, updated_s: float, deaths: int = 0) -> 
 
 
 def task_origin(execution_id: str, task: TaskExecution) -> Cells:
-    """The columns of a task execution that never change."""
+    """Return the columns of a task execution that never change."""
     return (execution_id, task.number, task.name, task.route, task.created_s, _texts(task.tags))
 
 
 def task_state(task: TaskExecution) -> Cells:
-    """The columns of a task execution that change."""
+    """Return the columns of a task execution that change."""
     return (
         task.state._value_,
         task.generation,
@@ -133,7 +133,7 @@ def task_state(task: TaskExecution) -> Cells:
 
 
 def attempt_origin(execution_id: str, attempt: Attempt) -> Cells:
-    """The columns of an attempt that never change."""
+    """Return the columns of an attempt that never change."""
     task, item, number = attempt.key
     return (
         execution_id,
@@ -155,7 +155,7 @@ def attempt_origin(execution_id: str, attempt: Attempt) -> Cells:
 
 
 def attempt_state(attempt: Attempt) -> Cells:
-    """The columns of an attempt that change."""
+    """Return the columns of an attempt that change."""
     return (
         attempt.state._value_,
         attempt.accepted,
@@ -173,17 +173,17 @@ def attempt_state(attempt: Attempt) -> Cells:
 
 
 def execution_row(execution: Execution, updated_s: float, deaths: int = 0) -> ExecutionRow:
-    """The whole row, large values as references."""
+    """Return the whole row, large values as references."""
     return ExecutionRow(*execution_origin(execution), *execution_state(execution, updated_s, deaths))  # type: ignore[arg-type]
 
 
 def task_row(execution_id: str, task: TaskExecution) -> TaskRow:
-    """The whole row, large values as references."""
+    """Return the whole row, large values as references."""
     return TaskRow(*task_origin(execution_id, task), *task_state(task))  # type: ignore[arg-type]
 
 
 def attempt_row(execution_id: str, attempt: Attempt) -> AttemptRow:
-    """The whole row, large values as references."""
+    """Return the whole row, large values as references."""
     return AttemptRow(*attempt_origin(execution_id, attempt), *attempt_state(attempt))  # type: ignore[arg-type]
 
 
@@ -259,7 +259,7 @@ def clean(text: str) -> str:
 
 
 def stored(value: Value | None) -> str | None:
-    """What stands for a value in its row."""
+    """Return what stands for a value in its row."""
     if value is None:
         return None
     return f"${value.digest}" if value.is_large else value.text
@@ -278,7 +278,7 @@ AWAITS_MAX = 20
 
 
 def _awaited(task: TaskExecution) -> tuple[str, int]:
-    """The first tasks that a join waits for, and how many it waits for."""
+    """Return the first tasks that a join waits for, and how many it waits for."""
     if task.state is not _WAITING:
         return "[]", 0
     absent = [name for name in task.awaits if name not in task.arrived]
@@ -297,17 +297,18 @@ _REFERENCE = re.compile(r'\{"\$":"([0-9a-f]{32})"\}')
 
 
 def digests(cell: str) -> list[str]:
-    """The digests of the large values that a cell or a text of the journal refers to (and, rarely, of none that is)."""
+    """Return the digests of the large values that a cell or a text of the journal refers to (and, rarely, of none that
+    is)."""
     return [cell[1:]] if cell.startswith("$") else _REFERENCE.findall(cell)
 
 
 def full(cell: str | None, texts: Mapping[str, str]) -> str | None:
-    """The JSON text that a cell of one value stands for. KeyError when a large one is not in `texts`."""
+    """Return the JSON text that a cell of one value stands for. KeyError when a large one is not in `texts`."""
     return texts[cell[1:]] if cell is not None and cell.startswith("$") else cell
 
 
 def full_object(cell: str, texts: Mapping[str, str]) -> str:
-    """The JSON text of the object that a cell of published values stands for."""
+    """Return the JSON text of the object that a cell of published values stands for."""
     members: dict[str, str | dict[str, str]] = msgspec.json.decode(cell)
     written = (
         f"{json.dumps(name, ensure_ascii=False)}:{text if isinstance(text, str) else texts[text['$']]}"

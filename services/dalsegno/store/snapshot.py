@@ -279,7 +279,7 @@ class Snapshot:
         return [replace(row, input=None, result=None) for row in found[:2]]
 
     def changes_after(self, execution_id: str, revision: int) -> list[AnyChange]:
-        """The journal after this revision, all of it."""
+        """Return the journal after this revision, all of it."""
         return [each.change for _, changes in self._journal_rows(execution_id, revision) for each in changes]
 
     def journal(self, execution_id: str, after: int = 0, limit: int = 1000) -> list[JournalChange]:
@@ -402,7 +402,7 @@ def _owner(row: ExecutionRow | TaskRow | AttemptRow | DefinitionRow | Environmen
 
 
 def _counts(row: AttemptRow) -> bool:
-    """Whether an item's newest attempt has ended; the result of one that was ended by force is null."""
+    """Return whether an item's newest attempt has ended; the result of one that was ended by force is null."""
     return row.accepted or row.state == AttemptState.CANCELLED
 
 

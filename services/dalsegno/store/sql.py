@@ -68,7 +68,7 @@ class SqlStore:
 
     @contextmanager
     def _reaching(self, purpose: str) -> Iterator[None]:
-        """An outage is said in one sentence."""
+        """Give an outage is said in one sentence."""
         try:
             yield
         except (sa.exc.SQLAlchemyError, *self._driver_errors) as error:
@@ -78,7 +78,7 @@ class SqlStore:
 
     @contextmanager
     def _opening(self) -> Iterator[None]:
-        """What goes wrong while the database is opened is said in one sentence."""
+        """Give what goes wrong while the database is opened is said in one sentence."""
         try:
             with self._reaching("open"):
                 yield
@@ -142,7 +142,7 @@ class SqlStore:
 
     @contextmanager
     def inspect(self) -> Iterator[sa.Connection]:
-        """A connection for reading the tables themselves, at one moment."""
+        """Give a connection for reading the tables themselves, at one moment."""
         with self._reaching("read"), self._reader.begin() as connection:
             yield connection
 
@@ -164,7 +164,7 @@ class SqlStore:
 
 
 def driver_url(url: str) -> sa.URL:
-    """The URL with the driver that is used. Raises ValueError for a SQLite URL without a path, or for no URL."""
+    """Return the URL with the driver that is used. Raises ValueError for a SQLite URL without a path, or for no URL."""
     try:
         parsed = sa.make_url(url.replace("postgres://", "postgresql://", 1))
     except (sa.exc.ArgumentError, ValueError):  # what they say may hold the password

@@ -98,7 +98,7 @@ class Statements:
         )
 
     def list_of(self, members: Collection[object]) -> object:
-        """The one parameter of a statement that looks for any of these."""
+        """Return the one parameter of a statement that looks for any of these."""
         return json.dumps(list(members)) if self._is_sqlite else list(members)
 
     def _among(self, column: str) -> str:

@@ -75,7 +75,7 @@ class Queries(Protocol):
     """
 
     def execution(self, execution_id: str) -> ExecutionRow | None:
-        """One execution with its values."""
+        """Return one execution with its values."""
         ...
 
     def executions(
@@ -85,49 +85,50 @@ class Queries(Protocol):
         ...
 
     def count_executions(self, chosen: Filter = EVERYTHING) -> dict[str, int]:
-        """How many executions of workflows are in each state, those states that any are in."""
+        """Return how many executions of workflows are in each state, those states that any are in."""
         ...
 
     def execution_ids(self, after: str = "", limit: int = 1000) -> list[str]:
-        """The ids of all executions behind this one, in their order, those that carry standalone actions included."""
+        """Return the ids of all executions behind this one, in their order, those that carry standalone actions
+        included."""
         ...
 
     def executions_of(self, execution_ids: Collection[str], full: bool = True) -> dict[str, ExecutionRow]:
-        """Those of these that exist, with their values if asked for: one query for many callers."""
+        """Return those of these that exist, with their values if asked for: one query for many callers."""
         ...
 
     def executions_with_ready(self, execution_ids: Collection[str]) -> frozenset[str]:
-        """Those of these that have READY attempts."""
+        """Return those of these that have READY attempts."""
         ...
 
     def standings(self, execution_ids: Collection[str]) -> dict[str, Standing]:
-        """Where each of these that exists has come to."""
+        """Return where each of these that exists has come to."""
         ...
 
     def children(self, execution_id: str, task: int = 0, limit: int = 1000) -> list[ExecutionRow]:
-        """The executions that tasks (0: any) of this one started, oldest first, without values."""
+        """Return the executions that tasks (0: any) of this one started, oldest first, without values."""
         ...
 
     def descendants(self, execution_id: str) -> list[str]:
-        """The ids of its children, their children and so on; parents before children."""
+        """Return the ids of its children, their children and so on; parents before children."""
         ...
 
     def paused_descendants(self, root_id: str) -> list[ExecutionRow]:
-        """The executions below a root execution that are PAUSED or PAUSING, oldest first, at most 1,000."""
+        """Return the executions below a root execution that are PAUSED or PAUSING, oldest first, at most 1,000."""
         ...
 
     def task_counts(self, execution_ids: Collection[str]) -> dict[str, dict[str, int]]:
-        """How many task executions of each execution are in each state, superseded ones left out."""
+        """Return how many task executions of each execution are in each state, superseded ones left out."""
         ...
 
     def tasks(
         self, execution_id: str, chosen: Filter = EVERYTHING, size: int = 0, token: str = "", full: bool = False
     ) -> Page[TaskRow]:
-        """The task executions of an execution by number."""
+        """Return the task executions of an execution by number."""
         ...
 
     def task(self, execution_id: str, number: int) -> TaskRow | None:
-        """One task execution with what it published."""
+        """Return one task execution with what it published."""
         ...
 
     def tasks_across(self, execution_ids: Collection[str], chosen: Filter, limit: int) -> list[TaskRow]:
@@ -136,15 +137,15 @@ class Queries(Protocol):
         ...
 
     def tasks_of(self, places: Collection[tuple[str, int]]) -> dict[tuple[str, int], TaskRow]:
-        """Those of these task executions, by execution and number, that exist; without values."""
+        """Return those of these task executions, by execution and number, that exist; without values."""
         ...
 
     def leading_attempts(self, execution_id: str, numbers: Collection[int]) -> dict[int, AttemptRow]:
-        """Of each of these tasks the attempt of its present round for the first item of it, without values."""
+        """Return of each of these tasks the attempt of its present round for the first item of it, without values."""
         ...
 
     def task_result(self, execution_id: str, number: int, bytes_max: int = PAGE_BYTES_MAX) -> TaskResult:
-        """A task's result, unless it has more bytes than that (S13)."""
+        """Return a task's result, unless it has more bytes than that (S13)."""
         ...
 
     def attempts(
@@ -156,35 +157,36 @@ class Queries(Protocol):
         token: str = "",
         full: bool = False,
     ) -> Page[AttemptRow]:
-        """The attempts of an execution, or of one task (0: all), by task, item and attempt.
+        """Return the attempts of an execution, or of one task (0: all), by task, item and attempt.
 
         With an empty execution id: those of standalone actions, the newest first.
         """
         ...
 
     def attempt(self, execution_id: str, key: AttemptKey) -> AttemptRow | None:
-        """One attempt with its values."""
+        """Return one attempt with its values."""
         ...
 
     def attempts_of(self, places: Collection[tuple[str, AttemptKey]]) -> list[AttemptRow]:
-        """Those of these attempts, by execution and key, that exist, with their values."""
+        """Return those of these attempts, by execution and key, that exist, with their values."""
         ...
 
     def attempt_count(self, execution_id: str, chosen: Filter) -> int:
-        """How many attempts of an execution the filter chooses."""
+        """Return how many attempts of an execution the filter chooses."""
         ...
 
     def telling_attempts(self, execution_ids: Collection[str], limit: int = 100) -> dict[str, list[AttemptRow]]:
-        """Of each of these executions the attempts that have not ended and have said how far they have come, without
-        values: the first so many by task, item and attempt."""
+        """Return of each of these executions the attempts that have not ended and have said how far they have come,
+        without values: the first so many by task, item and attempt."""
         ...
 
     def aliased_attempts(self, alias: str, namespace: str) -> list[AttemptRow]:
-        """The first two of the attempts with this alias, without values: those not ended, then the newest."""
+        """Return the first two of the attempts with this alias, without values: those not ended, then the newest."""
         ...
 
     def journal(self, execution_id: str, after: int = 0, limit: int = 1000) -> list[JournalChange]:
-        """The changes after this sequence number, in order; at least one if there is any, fewer when they are large."""
+        """Return the changes after this sequence number, in order; at least one if there is any, fewer when they are
+        large."""
         ...
 
     def definitions(
@@ -200,17 +202,18 @@ class Queries(Protocol):
         ...
 
     def definition(self, definition_id: str) -> DefinitionRow | None:
-        """One version, deleted or not, with its text."""
+        """Return one version, deleted or not, with its text."""
         ...
 
     def find_definition(
         self, kind: DefinitionKind, name: str, namespace: str, version: int = 0, full: bool = True
     ) -> DefinitionRow | None:
-        """The newest version (or this one) that is not deleted, in exactly this namespace; `full`: with its text."""
+        """Return the newest version (or this one) that is not deleted, in exactly this namespace; `full`: with its
+        text."""
         ...
 
     def environment(self, namespace: str, name: str) -> EnvironmentRow | None:
-        """One environment with its values."""
+        """Return one environment with its values."""
         ...
 
     def environments(
@@ -220,23 +223,23 @@ class Queries(Protocol):
         ...
 
     def actions(self) -> dict[str, str]:
-        """The descriptions of actions (JSON text) by name."""
+        """Return the descriptions of actions (JSON text) by name."""
         ...
 
     def descriptions(self, names: Collection[str]) -> list[DescriptionRow]:
-        """All descriptions that executors have given of these actions, the newest first."""
+        """Return all descriptions that executors have given of these actions, the newest first."""
         ...
 
     def sessions(self) -> list[SessionRow]:
-        """The sessions that have not ended."""
+        """Return the sessions that have not ended."""
         ...
 
     def held_counts(self) -> dict[str, int]:
-        """How many RUNNING attempts that are not delegated each session has, those that have any."""
+        """Return how many RUNNING attempts that are not delegated each session has, those that have any."""
         ...
 
     def setting(self, key: str) -> str | None:
-        """One setting."""
+        """Return one setting."""
         ...
 
 
@@ -249,11 +252,12 @@ class Transaction(Protocol):
         ...
 
     def now_s(self) -> float:
-        """What the store's clock shows: somebody may set it at any time (see engine/clock.py)."""
+        """Return what the store's clock shows: somebody may set it at any time (see engine/clock.py)."""
         ...
 
     def clock_row(self, *, locks: bool = False) -> ClockRow:
-        """What makes the time that engines count of it; `locks`: nobody else alters it until this one has ended."""
+        """Return what makes the time that engines count of it; `locks`: nobody else alters it until this one has
+        ended."""
         ...
 
     def shift_clock(self, shift_s: float) -> None:
@@ -265,8 +269,8 @@ class Transaction(Protocol):
         ...
 
     def claim(self, execution_ids: Collection[str]) -> dict[str, Claimed]:
-        """The revision and the deaths of each of these that exists; nobody else changes them until this transaction
-        has ended."""
+        """Return the revision and the deaths of each of these that exists; nobody else changes them until this
+        transaction has ended."""
         ...
 
     def set_deaths(self, execution_id: str, deaths: int) -> None:
@@ -274,7 +278,8 @@ class Transaction(Protocol):
         ...
 
     def changes_after(self, execution_id: str, revision: int) -> list[AnyChange]:
-        """The journal after this revision; from 0 it begins with ExecutionCreated and replay() loads the execution."""
+        """Return the journal after this revision; from 0 it begins with ExecutionCreated and replay() loads the
+        execution."""
         ...
 
     def save_all(self, batch: Sequence[Saved]) -> None:
@@ -301,7 +306,7 @@ class Transaction(Protocol):
         ...
 
     def next_due_s(self) -> float | None:
-        """When the next message is due; None: there is none."""
+        """Return when the next message is due; None: there is none."""
         ...
 
     def save_progress(self, progress: Sequence[NewProgress]) -> None:
@@ -313,7 +318,7 @@ class Transaction(Protocol):
         ...
 
     def held_attempts(self, session_ids: Collection[str]) -> list[HeldAttempt]:
-        """What these sessions have: RUNNING attempts that are not delegated."""
+        """Return what these sessions have: RUNNING attempts that are not delegated."""
         ...
 
     def abandoned_attempts(self, limit: int) -> list[HeldAttempt]:
@@ -333,11 +338,11 @@ class Transaction(Protocol):
         ...
 
     def session(self, session_id: str) -> SessionRow | None:
-        """One session, ended or not."""
+        """Return one session, ended or not."""
         ...
 
     def sessions_of(self, executor_id: str) -> list[SessionRow]:
-        """The sessions of an executor that have not ended."""
+        """Return the sessions of an executor that have not ended."""
         ...
 
     def end_sessions(self, session_ids: Collection[str]) -> None:
@@ -349,7 +354,7 @@ class Transaction(Protocol):
         ...
 
     def find_request(self, namespace: str, request_id: str) -> RequestRow | None:
-        """A request that has been answered."""
+        """Return a request that has been answered."""
         ...
 
     def save_request(self, namespace: str, request_id: str, row: RequestRow, at_s: float) -> None:
@@ -369,7 +374,7 @@ class Transaction(Protocol):
         ...
 
     def deletions(self, kind: ThingKind, name: str) -> list[Deletion]:
-        """What had this name, in any namespace, and was deleted: the first deleted first."""
+        """Return what had this name, in any namespace, and was deleted: the first deleted first."""
         ...
 
     def save_document(self, document: StoredDocument, members: Sequence[StoredMember]) -> list[DefinitionRow]:
@@ -415,11 +420,11 @@ class Store(Protocol):
     """Where executions are kept. What reads and writes raises StoreUnreachable while the store is away."""
 
     def write(self) -> AbstractContextManager[Transaction]:
-        """One write transaction: committed when the `with` ends, rolled back on an exception."""
+        """Return one write transaction: committed when the `with` ends, rolled back on an exception."""
         ...
 
     def read(self) -> AbstractContextManager[Queries]:
-        """One moment of the store, to be read only. From any thread."""
+        """Return one moment of the store, to be read only. From any thread."""
         ...
 
     def upgrade(self) -> None:
@@ -435,7 +440,7 @@ class Store(Protocol):
         ...
 
     def is_available(self) -> bool:
-        """Whether it answers: tells a lost database from a poisoned batch."""
+        """Return whether it answers: tells a lost database from a poisoned batch."""
         ...
 
     def close(self) -> None:

@@ -36,7 +36,7 @@ _CHUNK = 400
 
 
 def owner(row: object) -> str:
-    """The execution that the texts of a row belong to."""
+    """Return the execution that the texts of a row belong to."""
     if isinstance(row, ExecutionRow):
         return row.id
     assert isinstance(row, TaskRow | AttemptRow)
@@ -44,17 +44,17 @@ def owner(row: object) -> str:
 
 
 def references(row: object) -> list[str]:
-    """The digests of a row's large values."""
+    """Return the digests of a row's large values."""
     return referred(getattr(row, name) for name in VALUES[type(row)]) if isinstance(row, REFERRING) else []
 
 
 def referred(cells: Iterable[str | None]) -> list[str]:
-    """The digests that these cells, or texts of the journal, refer to, each once."""
+    """Return the digests that these cells, or texts of the journal, refer to, each once."""
     return list(dict.fromkeys(digest for cell in cells if cell for digest in digests(cell)))
 
 
 def resolved(row: Record, texts: Texts) -> Record:
-    """The row with its large values in place of the references."""
+    """Return the row with its large values in place of the references."""
     if isinstance(row, TaskRow):
         return replace(row, published=full_object(row.published, texts)) if row.published is not None else row
     if not isinstance(row, REFERRING):
@@ -77,7 +77,7 @@ def fetch_texts(
 def fetch_texts(
     connection: sa.Connection, execution_id: str, wanted: Collection[str], bytes_max: int | None = None
 ) -> Texts | None:
-    """The texts of an execution by digest; None when together they are larger than `bytes_max`."""
+    """Return the texts of an execution by digest; None when together they are larger than `bytes_max`."""
     if not wanted:
         return Texts()
     if bytes_max is not None:
@@ -97,31 +97,32 @@ def _lookup(
 
 
 def fill(connection: sa.Connection, row: Record) -> Record:
-    """The row with its large values."""
+    """Return the row with its large values."""
     wanted = references(row)
     return resolved(row, fetch_texts(connection, owner(row), wanted) if wanted else Texts())
 
 
 def without_values(row: Record) -> Record:
-    """The row as lists have it that are not asked for values."""
+    """Return the row as lists have it that are not asked for values."""
     values: dict[str, Any] = dict.fromkeys(VALUES[type(row)])
     return replace(row, **values)
 
 
 def dropped_result(task: TaskRow | None) -> str | None:
-    """The result of a task that keeps none: with items a null for each."""
+    """Return the result of a task that keeps none: with items a null for each."""
     if task is None or task.item_count is None:
         return None
     return f"[{','.join(['null'] * task.item_count)}]"
 
 
 def bounded_result(text: str | None, bytes_max: int) -> TaskResult:
-    """A result, unless it is too large."""
+    """Return a result, unless it is too large."""
     is_too_large = text is not None and byte_length(text) > bytes_max
     return TaskResult(None if is_too_large else text, is_too_large)
 
 
 def row_bytes(row: object) -> int:
-    """How many bytes a row takes in a message, roughly: its texts and as much again as it has of anything else."""
+    """Return how many bytes a row takes in a message, roughly: its texts and as much again as it has of anything
+    else."""
     cells = (getattr(row, field.name) for field in fields(row))  # type: ignore[arg-type]
     return ROW_BYTES + sum(byte_length(cell) for cell in cells if type(cell) is str)

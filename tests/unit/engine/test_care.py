@@ -108,8 +108,10 @@ def test_execution_with_a_death_is_stepped_alone(rig: Rig, monkeypatch: pytest.M
     assert [list(each.works) for each in committed] == [[works[0]], [works[1]], [works[2]]]
     assert [set(each.hints) for each in committed] == [{one}, {bad}, {two}]
     assert {(each, care) for each, event, care in stepped.seen if event is TaskDone} == {
-        (one, False), (bad, True), (two, False),
-    }  # fmt: skip
+        (one, False),
+        (bad, True),
+        (two, False),
+    }
     assert deaths(rig, one, bad, two) == [0, 0, 0]
     rig.finish_all()
     assert [rig.state(each) for each in (one, bad, two)] == ["SUCCESS"] * 3
@@ -128,8 +130,9 @@ def test_handing_out_is_done_alone_too_and_sets_nothing_back(monkeypatch: pytest
     rig.dispatcher.give_credit(rig.stream, 10)
     results = rig.carry_out()
     assert [set(each.hints) for each in results if isinstance(each, Committed)] == [
-        {bad}, {starts[0].execution_id, starts[2].execution_id},
-    ]  # fmt: skip
+        {bad},
+        {starts[0].execution_id, starts[2].execution_id},
+    ]
     assert {(each, care) for each, _, care in stepped.seen} >= {(bad, True), (starts[0].execution_id, False)}
     assert deaths(rig, bad) == [2]
     assert len(rig.sent) == 3

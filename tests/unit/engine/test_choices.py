@@ -64,8 +64,21 @@ def test_every_contradiction_is_named() -> None:
     with pytest.raises(InvalidRequest) as caught:
         fields.done()
     assert {each.subject for each in caught.value.violations} == {
-        "tasks[0].task", "tasks[1].skip", "tasks[2].output", "tasks[2].items", "tasks[2].child", "tasks[3].input",
-        "tasks[3].reset", "tasks[3].item_inputs", "tasks[4].items[1]", "tasks[4].items[2]", "tasks[4].item_inputs[1]",
-        "tasks[4].item_inputs[4]", "tasks[4].input", "tasks[4].reset", "tasks[5].task_number", "tasks[5].leave",
+        "tasks[0].task",
+        "tasks[1].skip",
+        "tasks[2].output",
+        "tasks[2].items",
+        "tasks[2].child",
+        "tasks[3].input",
+        "tasks[3].reset",
+        "tasks[3].item_inputs",
+        "tasks[4].items[1]",
+        "tasks[4].items[2]",
+        "tasks[4].item_inputs[1]",
+        "tasks[4].item_inputs[4]",
+        "tasks[4].input",
+        "tasks[4].reset",
+        "tasks[5].task_number",
+        "tasks[5].leave",
         "tasks[5].output",
-    }  # fmt: skip
+    }

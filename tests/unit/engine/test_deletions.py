@@ -99,7 +99,8 @@ CONTROLS: dict[str, Make] = {
     "pause": lambda name: ("pause_execution", executions.PauseExecutionRequest(execution_id=name)),
     "resume": lambda name: ("resume_execution", executions.ResumeExecutionRequest(execution_id=name)),
     "update context": lambda name: (
-        "update_context", executions.UpdateContextRequest(execution_id=name, set='{"a": 1}')
+        "update_context",
+        executions.UpdateContextRequest(execution_id=name, set='{"a": 1}'),
     ),
     "report": lambda name: (
         "update_action",
@@ -112,9 +113,10 @@ CONTROLS: dict[str, Make] = {
         ),
     ),
     "cancel": lambda name: (
-        "cancel_execution", executions.CancelExecutionRequest(execution_id=name, terminate=operation_pb2.Terminate())
+        "cancel_execution",
+        executions.CancelExecutionRequest(execution_id=name, terminate=operation_pb2.Terminate()),
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("namespace", ["", "harbour"])

@@ -192,8 +192,9 @@ async def test_a_taken_id_of_a_rerun_is_given_to_the_request_that_took_it_only(
         failure = await refused(taken)
         assert (failure.code, failure.reason) == (grpc.StatusCode.ALREADY_EXISTS, "ALREADY_EXISTS")
     assert desk.read(lambda queries: [row.id for row in queries.executions().rows]) in (
-        [chosen, original.id], [original.id, chosen],
-    )  # fmt: skip
+        [chosen, original.id],
+        [original.id, chosen],
+    )
 
 
 async def test_use_existing_answers_with_the_execution_as_it_is_now(desk: Desk) -> None:

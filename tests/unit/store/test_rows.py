@@ -84,8 +84,13 @@ def test_row_fields_hold_what_their_names_say() -> None:
     assert (row.state, row.info, row.revision, row.active_count) == ("RUNNING", "i", 6, 1)
     task = task_row("e1", execution.tasks[1])
     assert (task.number, task.name, task.generation, task.attempt, task.item_count, task.added_count) == (
-        1, "t", 2, 1, 1, 1,
-    )  # fmt: skip
+        1,
+        "t",
+        2,
+        1,
+        1,
+        1,
+    )
     attempt = attempt_row("e1", execution.attempts[1, 0, 1])
     assert (attempt.key, attempt.action, attempt.state, attempt.delivery) == ((1, 0, 1), "a", "RUNNING", 7)
     assert (attempt.session_id, attempt.executor_id, attempt.created_s, attempt.started_s) == ("s", "x", 4.0, 5.0)

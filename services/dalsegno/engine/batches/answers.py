@@ -1,6 +1,7 @@
-"""The answers of one batch: what they show is read from the rows once these are written, as every read does it.
+"""The answers of one batch.
 
-Answers to requests that may be repeated are kept in the same transaction.
+What they show is read from the rows after these are written, as every read does it. Answers to repeatable requests are
+stored in the same transaction.
 """
 
 from __future__ import annotations
@@ -42,13 +43,13 @@ class ShownAction:
 
 @dataclass(frozen=True, slots=True)
 class Answer(Generic[Response]):
-    """What is answered."""
+    """An answer to a client."""
 
     response: Response
-    """What is shown is filled in once everything is written."""
+    """What it shows is filled in after everything is written."""
     shown: ShownExecution | ShownAction | None = None
     about: tuple[Thing, ...] = ()
-    """What it tells of: when that has been deleted, a repeated request is not answered as if it were there."""
+    """The resources that it tells of. When one of them is deleted, a repeated request does not get this answer."""
 
 
 AnyAnswer = Answer[Any]
@@ -56,44 +57,45 @@ AnyAnswer = Answer[Any]
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """An answer that is kept for those who repeat the request."""
+    """An answer that is kept for a repeated request."""
 
     body_hash: str
     answer: AnyAnswer
     write: Callable[[], bytes]
-    """Encodes its response as it is kept."""
+    """Encodes the response for the store."""
 
 
 class BatchAnswers:
-    """What a batch is to answer."""
+    """All answers of one batch."""
 
     def __init__(self) -> None:
         self._given: list[AnyAnswer] = []
         self._kept: dict[tuple[str, str], Kept] = {}
 
     def give(self, answer: AnyAnswer) -> None:
-        """Have what an answer shows put into it."""
+        """Add an answer, to fill in what it shows."""
         if answer.shown is not None:
             self._given.append(answer)
 
     def keep(self, namespace: str, request_id: str, kept: Kept) -> None:
-        """Have an answer kept for those who repeat the request."""
+        """Keep an answer for a repeated request."""
         self._kept[namespace, request_id] = kept
 
     def find(self, namespace: str, request_id: str) -> Kept | None:
-        """What this batch answers to a request."""
+        """Return the answer that this batch gives to a request."""
         return self._kept.get((namespace, request_id))
 
     def forget(self, namespace: str, request_id: str) -> None:
-        """What the answer was about is deleted: it is not kept."""
+        """Do not keep an answer: what it tells of is deleted."""
         self._kept.pop((namespace, request_id), None)
 
     def shows(self, execution_id: str) -> bool:
-        """Whether an answer shows this execution, or an action execution of it."""
+        """Return whether an answer shows this execution or an action execution of it."""
         return any(each.shown is not None and each.shown.execution_id == execution_id for each in self._given)
 
     def complete(self, transaction: Transaction, at_s: float) -> None:
-        """Everything is written: put into the answers what they show, and keep those that are to be kept."""
+        """Fill in what the answers show, and store the answers to repeatable requests. Call this after everything is
+        written."""
         if self._given:
             self._show(transaction.queries)
         for (namespace, request_id), kept in self._kept.items():

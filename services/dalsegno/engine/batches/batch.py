@@ -1,4 +1,4 @@
-"""One batch in the making, in the conductor's thread: a transaction, the claimed executions, what was decided."""
+"""One batch, in the conductor's thread: a transaction, the claimed executions, and what is decided about them."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ from dalsegno.workflow.states import COMPLETED_EXECUTION
 from dalsegno.workflow.value import EXECUTION_BYTES_MAX, VALUE_BYTES_MAX, byte_length
 
 DEATHS_MAX = 3
-"""After so many deaths of engines in a row an execution is ended, and told nothing more."""
+"""After this many deaths of engines in a row an execution is ended, and no event is delivered to it any more."""
 
 NOTICE_LEASE_S = 15.0
-"""How long after it was to be posted a notice comes due again, should its engine have died."""
+"""How long after its time a notice becomes due again, in case its engine died."""
 
 
 def _snake(name: str) -> str:
@@ -42,12 +42,12 @@ def _snake(name: str) -> str:
 
 
 EVENT_NAMES: dict[type, str] = {kind: _snake(kind.__name__) for kind in Event.__subclasses__()}
-"""What the journal calls the events."""
+"""The names of the events in the journal."""
 _KEEPING_DEATHS = frozenset((EVENT_NAMES[HandedOut], EVENT_NAMES[Poisoned]))
 
 
 class MessageIds:
-    """Ids for messages: in the order in which one engine writes them, and never those of another."""
+    """Makes message ids. They increase with each message of one engine, and differ from those of all other engines."""
 
     def __init__(self) -> None:
         self._engine = os.urandom(5).hex()
@@ -55,7 +55,7 @@ class MessageIds:
         self._last = 0
 
     def next(self, at_s: float) -> str:
-        """An id later than all before it."""
+        """Return an id later than all before it."""
         self._last = max(self._last, int(at_s * 1_000_000))
         return f"{self._last:014x}-{next(self._counter):010x}-{self._engine}"
 
@@ -68,12 +68,12 @@ class StagedExecution:
     changes: list[AnyChange] = field(default_factory=list)
     entries: list[JournalEntry] = field(default_factory=list)
     is_stepped: bool = False
-    """Whether an event was stepped, even one that changed nothing."""
+    """Whether an event was stepped, even if it changed nothing."""
 
 
 @dataclass(frozen=True, slots=True)
 class Cancel:
-    """A CancelAction to be sent after the commit."""
+    """A CancelAction to send after the commit."""
 
     session_id: str
     execution_id: str
@@ -82,7 +82,7 @@ class Cancel:
 
 
 class Batch:
-    """What works read and write through. Its results are the engine's to act on once the transaction has committed."""
+    """The transaction that works read and write through. The engine acts on its results after the commit."""
 
     def __init__(
         self,
@@ -97,10 +97,10 @@ class Batch:
         last_resort: bool = False,
         shift_s: float = 0.0,
     ) -> None:
-        """`broken`: executions that cannot be stepped, and why; outlives the batch. `step_note`: notes what is stepped.
-        `last_resort`: see `_load`.
+        """`broken`: the executions that cannot be stepped, with the reason; it outlives the batch. `step_note`: records
+        what is stepped. `last_resort`: see `_load`.
 
-        `at_s` is the time as engines count it, `shift_s` what it is ahead of the store's clock (see clock.py).
+        `at_s` is the time as engines count it, `shift_s` is its difference from the store's clock (see clock.py).
         """
         self.transaction, self.at_s, self.shift_s = transaction, at_s, shift_s
         self.outside = TransactionOutside(lookups, transaction.queries)
@@ -108,35 +108,35 @@ class Batch:
         self.staged: dict[str, StagedExecution] = {}
         self.messages: list[NewMessage] = []
         self.notices: list[NewMessage] = []
-        """Those to be posted after the commit."""
+        """The notices to post after the commit."""
         self.cancels: list[Cancel] = []
         self.deleted: list[str] = []
         self.ended_sessions: set[str] = set()
-        """Nothing more is handed to these."""
+        """Nothing more is handed out to these."""
         self.progress: dict[tuple[str, AttemptKey], Progress] = {}
-        """How far attempts have come, as was said: no event, and written once a second."""
+        """The progress that actions reported. It is no event, and is written once a second."""
         self.held: dict[str, list[tuple[str, AttemptKey]]] = {}
-        """Of some sessions all attempts that they run, as the store has it before what this batch decides."""
+        """For some sessions, all attempts that they run, as stored before this batch."""
         self.taken: dict[str, AnyEvent] = {}
         self.defined = False
         """Whether definitions or descriptions have changed."""
         self.given = Given(at_s, ())
-        """What events are stepped with: those of the work that is carried out."""
+        """The time, seed and care of the steps of the current work."""
         self.counts: dict[str, int] = {}
         """How many events of each kind were stepped."""
         self.answers = BatchAnswers()
-        """What is answered to people once everything is written."""
+        """The answers to complete after everything is written."""
         self.broken = broken
         self.deaths: dict[str, int] = {}
-        """Of the claimed executions in whose steps engines died: they are stepped with care."""
+        """The number of deaths of those claimed executions in whose steps engines died. They are stepped with care."""
         self._step_note = step_note
         self._last_resort = last_resort
         self._steps = 0
-        """How many events the work has had stepped."""
+        """How many events the current work has stepped."""
         self._done = self._done_before = 0
-        """How much works have done, and what of it before the present one."""
+        """How many changes all works have made, and how many before the current work."""
         self._stepping = ""
-        """The execution that an event is stepped in."""
+        """The id of the execution that is being stepped."""
         self._put_off: list[NewMessage] = []
         self._given_back: list[NewMessage] = []
         self._cache = cache
@@ -145,21 +145,21 @@ class Batch:
         self._claimed: set[str] = set()
 
     def take(self, message_ids: Collection[str]) -> None:
-        """Remove stored messages; those that were still there are `taken`."""
+        """Remove stored messages. Those that still existed are in `taken`."""
         if message_ids:
             self.taken = self.transaction.take_messages(message_ids)
 
     def give_back(self, message_id: str, execution_id: str, event: AnyEvent) -> None:
-        """Store a message again that this batch has taken and does not apply."""
+        """Store a message again that this batch has taken and does not deliver."""
         self._given_back.append(NewMessage(message_id, execution_id, event, self.at_s))
 
     def is_settled(self, execution_id: str) -> bool:
-        """Whether nothing that the batch has decided or is to answer of an execution is still to be written."""
+        """Return whether the batch has nothing left to write or to answer about an execution."""
         staged = self.staged.get(execution_id)
         return not (staged is not None and staged.changes) and not self.answers.shows(execution_id)
 
     def claim(self, execution_ids: Collection[str]) -> None:
-        """Nobody else changes these until the transaction has ended."""
+        """Lock these executions for other engines until the transaction ends."""
         self._claimed.update(execution_ids)
         if execution_ids:
             claimed = self.transaction.claim(execution_ids)
@@ -167,21 +167,21 @@ class Batch:
             self.deaths.update((each, told.deaths) for each, told in claimed.items() if told.deaths)
 
     def exists(self, execution_id: str) -> bool:
-        """Whether a claimed execution is there."""
+        """Return whether a claimed execution exists."""
         assert execution_id in self._claimed, f"execution {execution_id} was not claimed"
         return execution_id in self.staged or execution_id in self._revisions
 
     def has_ended(self, execution_id: str) -> bool:
-        """Whether a claimed execution is completed. Does not load it."""
+        """Return whether a claimed execution is completed. Does not load it."""
         row = self.transaction.queries.execution(execution_id)
         return row is None or row.state in COMPLETED_EXECUTION
 
     def is_given_up(self, execution_id: str) -> bool:
-        """Whether so many engines died in its steps that it is told nothing more but what people ask of it."""
+        """Return whether so many engines died in its steps that only requests of people are delivered to it."""
         return self.deaths.get(execution_id, 0) >= DEATHS_MAX
 
     def open(self, execution_id: str) -> StagedExecution:
-        """A claimed execution as it is now. Raises NotFound."""
+        """Return a claimed execution in its current state. Raises NotFound."""
         staged = self.staged.get(execution_id)
         if staged is None:
             if not self.exists(execution_id):
@@ -198,7 +198,7 @@ class Batch:
             self._step_note.mark(execution_id, "load")
             return self._cache.caught_up(execution_id, revision, self.transaction)
         self._step_note.mark(execution_id, "load")
-        # Whatever is wrong with the definition: the execution can still be ended, and say so.
+        # The definition may be what is wrong, so the execution is ended without it.
         changes = self.transaction.changes_after(execution_id, 0)
         execution = replay(changes)
         created = execution.created
@@ -206,12 +206,12 @@ class Batch:
         return Copy(execution, Workflow(created.workflow, {}, rules=rules), changes)
 
     def private(self, execution_id: str) -> Copy:
-        """A copy of a claimed execution to try things on. Raises NotFound."""
+        """Return a copy of a claimed execution for a trial. Raises NotFound."""
         if not self.exists(execution_id):
             raise NotFound("execution", execution_id)
         staged = self.staged.get(execution_id)
         if staged is not None and staged.changes and execution_id not in self._revisions:
-            raise NotFound("execution", execution_id)  # created by this very batch: nobody can know of it
+            raise NotFound("execution", execution_id)  # created by this very batch: no client knows it
         self._step_note.mark(execution_id, "load")
         copy = self._cache.loaded(execution_id, self.transaction)
         for change in staged.changes if staged is not None else ():
@@ -219,7 +219,8 @@ class Batch:
         return copy
 
     def workflow_of(self, copy: Copy) -> Workflow:
-        """What the execution runs. Raises LookupError, and Suspended while that is being compiled."""
+        """Return the workflow of the execution. Raises LookupError, and Suspended while the workflow is being
+        compiled."""
         if copy.workflow is None:
             copy.workflow = self.lookups.workflows.of(copy.execution.created, self.transaction.queries)
         return copy.workflow
@@ -231,7 +232,8 @@ class Batch:
         return machine.step(self.workflow_of(copy), copy.execution, event, self.outside, self._next_given())
 
     def step(self, execution_id: str, event: Event) -> Outcome:
-        """Step a claimed execution and keep what that decides. Raises Refusal, and NotFound when it is not there."""
+        """Step a claimed execution and keep what the step decides. Raises Refusal, and NotFound when it does not
+        exist."""
         staged = self.open(execution_id)
         copy = staged.copy
         self._step_note.mark(execution_id, EVENT_NAMES[type(event)])
@@ -243,7 +245,7 @@ class Batch:
         return outcome
 
     def begin(self, given: Given) -> None:
-        """A work is carried out, from its beginning."""
+        """Begin a work."""
         self.given, self._steps, self._stepping = given, 0, ""
         self._done_before = self._done
 
@@ -266,7 +268,8 @@ class Batch:
         return True
 
     def _next_given(self, event: Event | None = None) -> Given:
-        """Give what the next event of the work is stepped with. HandedOut belongs to no work and evaluates nothing."""
+        """Return what the next event of the work is stepped with. HandedOut belongs to no work and evaluates
+        nothing."""
         if type(event) is HandedOut and not self.deaths:
             return self.given
         self._steps += 1
@@ -275,7 +278,8 @@ class Batch:
         return Given(self.given.now_s, (*self.given.name, self._steps), bool(self.deaths))
 
     def _fitted(self, copy: Copy, event: Event) -> Event:
-        """A report with the result that counts: what third parties answer is checked, none is beyond the limits."""
+        """Check the answers of third parties, and make a result that exceeds the limits a failure. Return the event to
+        step."""
         if type(event) is not TaskDone:
             return event
         attempt = copy.execution.attempts.get(event.key)
@@ -284,15 +288,15 @@ class Batch:
         return _within_limits(copy, event)
 
     def try_create(self, workflow: Workflow, event: StartRequested) -> Outcome:
-        """What an execution of the workflow would be, started. Raises Refusal."""
+        """Step the start of a new execution of the workflow, and keep nothing. Raises Refusal."""
         assert event.creation is not None
         self._step_note.mark(
             event.creation.execution_id, EVENT_NAMES[type(event)]
-        )  # it has no row, so that nobody is blamed
+        )  # it has no row, so no death is counted for it
         return machine.step(workflow, None, self._now(event), self.outside, self._next_given())
 
     def look_at(self, execution_id: str) -> Execution | None:
-        """A claimed execution that the work is not about in the first place: None when it is not there or broken."""
+        """Return a claimed execution that the work reads only. None when it does not exist or is broken."""
         if execution_id in self.broken or not self.exists(execution_id):
             return None
         try:
@@ -302,10 +306,10 @@ class Batch:
             raise
 
     def step_for_another(self, execution_id: str, event: Event) -> Outcome | None:
-        """Step an execution that the work or the batch is not about in the first place: None when it cannot be.
+        """Step an execution that is not the one of the work. Return None when that is impossible.
 
-        A fault of it must not be taken for one of the work: it is marked as broken, the batch is made again without
-        it, and it is ended on its own.
+        An error in this step is no error of the work: the execution is marked as broken, the batch is repeated without
+        it, and the execution is ended separately.
         """
         if execution_id in self.broken or not self.exists(execution_id):
             return None
@@ -318,11 +322,11 @@ class Batch:
             raise
 
     def create(self, workflow: Workflow, event: StartRequested) -> StagedExecution:
-        """Make an execution of a workflow and start it. Raises Refusal; then there is none."""
+        """Create an execution of a workflow and start it. Raises Refusal, and then creates nothing."""
         return self.adopt(workflow, event, self.try_create(workflow, event))
 
     def adopt(self, workflow: Workflow, event: StartRequested, outcome: Outcome) -> StagedExecution:
-        """Keep what `try_create` has made of this event."""
+        """Keep the execution that `try_create` has made of this event."""
         staged = StagedExecution(Copy(outcome.execution, workflow, ()))
         longest = staged.copy.count(outcome.changes)
         if longest > VALUE_BYTES_MAX:
@@ -340,7 +344,7 @@ class Batch:
         return msgspec.structs.replace(event, creation=creation, at_s=self.at_s)
 
     def delete(self, execution_id: str) -> None:
-        """Remove a claimed execution."""
+        """Delete a claimed execution."""
         self._done += 1
         self.transaction.delete_execution(execution_id)
         self.staged.pop(execution_id, None)
@@ -348,25 +352,25 @@ class Batch:
         self.deleted.append(execution_id)
 
     def notify(self, execution_id: str, notice: NoticeDue) -> None:
-        """Store a notice, and have it posted after the commit; it comes due again unless that succeeds."""
+        """Store a notice and post it after the commit. It becomes due again unless the receiver takes it."""
         self._done += 1
         due_s = self.at_s + NOTICE_LEASE_S
         self.notices.append(NewMessage(self._message_ids.next(self.at_s), execution_id, notice, due_s))
 
     def put_off(self, execution_id: str, notice: NoticeDue, due_s: float) -> None:
-        """Store a notice that is to be posted later."""
+        """Store a notice that is posted later."""
         self._done += 1
         self._put_off.append(NewMessage(self._message_ids.next(self.at_s), execution_id, notice, due_s))
 
     def end_sessions(self, session_ids: Collection[str]) -> None:
         """Mark sessions of executors as ended."""
         self.transaction.end_sessions(session_ids)
-        self.defined = True  # by what their actions are served has changed
+        self.defined = True  # the executors of their actions have changed
         self.ended_sessions.update(session_ids)
 
     @property
     def has_decided(self) -> bool:
-        """Whether anything was decided about executions."""
+        """Whether the batch has decided anything about executions."""
         return bool(self.messages or self.notices or self._put_off) or any(
             staged.changes for staged in self.staged.values()
         )
@@ -389,14 +393,17 @@ class Batch:
         self.answers.complete(self.transaction, self.at_s)
 
     def _deaths_left(self, staged: StagedExecution) -> int:
-        """What is stored sets the deaths back, but for two: handing out, which a new engine does first (it would never
-        come to three deaths in what killed it), and the end for the deaths (what still comes might kill as well)."""
+        """Return the number of deaths to store.
+
+        Every step that is stored sets it to 0, except two: handing out, which a new engine does before the step that
+        kills it, and the end of the execution, because later events might kill as well.
+        """
         if self.deaths and all(entry.event in _KEEPING_DEATHS for entry in staged.entries):
             return self.deaths.get(staged.copy.execution.id, 0)
         return 0
 
     def keep_copies(self) -> None:
-        """After the commit: the copies are what is stored."""
+        """Keep the copies after the commit: they are what is stored."""
         for execution_id, staged in self.staged.items():
             if self._last_resort:
                 self._cache.drop(execution_id)
@@ -408,7 +415,7 @@ class Batch:
             self.lookups.forget()
 
     def drop_copies(self) -> None:
-        """After a failure: nothing in memory that the batch has touched is to be believed."""
+        """Drop everything in memory that the batch has touched, after a failure."""
         for execution_id in self.staged:
             self._cache.drop(execution_id)
         for execution_id in self._claimed:
@@ -453,7 +460,7 @@ class Batch:
                 self.cancels.append(Cancel(command.session_id, execution.id, command, execution.info))
 
     def tell(self, execution_id: str, event: Event) -> None:
-        """Store a message with the event for an execution: stepped after this batch."""
+        """Store a message that delivers the event to an execution in a later batch."""
         self._send(execution_id, event, None)
 
     def _send(self, to: str, event: Event, due_s: float | None) -> None:
@@ -462,7 +469,7 @@ class Batch:
         self.messages.append(NewMessage(self._message_ids.next(self.at_s), to, event, due_s))
 
     def _create_child(self, creation: ExecutionCreated) -> None:
-        """A child is inserted IDLE by its parent's transaction and started by a message."""
+        """Insert a child as IDLE in the parent's transaction. A message starts it."""
         child = Execution(creation)
         child.revision = 1
         entry = JournalEntry("start_requested", creation.at_s, creation.actor, creation.comment, 1)
@@ -472,7 +479,7 @@ class Batch:
         self._send(child.id, StartRequested(at_s=creation.at_s, actor=creation.actor), None)
 
     def _stop_growth(self, staged: StagedExecution, event: Event, longest: int) -> None:
-        """What an execution makes itself (publishes, inputs) is within the limits too: else it ends, saying so."""
+        """End an execution whose own values (publishes, inputs) exceed the limits, with the reason."""
         if longest > VALUE_BYTES_MAX:
             reason = f"too large: a value of {longest:,} bytes; a value has at most {VALUE_BYTES_MAX:,}"
         else:
@@ -487,7 +494,7 @@ def _notice(command: Notify) -> NoticeDue:
 
 
 def _within_limits(copy: Copy, event: TaskDone) -> TaskDone:
-    """A result beyond the limits becomes the failure that says so (DESIGN.md section 6)."""
+    """Replace a result that exceeds the limits by a failure that says so (DESIGN.md section 6)."""
     if event.result is None:
         return event
     size = byte_length(event.result.text)

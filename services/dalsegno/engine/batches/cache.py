@@ -1,4 +1,4 @@
-"""Copies of executions in memory, and the compiled workflows that they run."""
+"""The cache of executions in memory, and the compiled workflows that they run."""
 
 from __future__ import annotations
 
@@ -29,32 +29,32 @@ from dalsegno.workflow.value import Value, byte_length
 EXECUTION_BYTES = 6_000
 TASK_BYTES = 2_500
 ATTEMPT_BYTES = 1_200
-"""What an execution, a task and an attempt take in memory without their values, roughly."""
+"""Estimated memory of an execution, a task and an attempt without their values, in bytes."""
 
 DEFINITIONS_BYTES_MAX = 2 * 1024 * 1024
-"""So much longer than the longest one may be the texts of all definitions that are kept compiled."""
+"""The texts of all definitions that are kept compiled may exceed the longest one by this many bytes."""
 LONG_BYTES = 100_000
-"""When a longer definition is dropped, copies of executions drop it too."""
+"""When a longer definition is dropped, cached executions drop it too."""
 
 LONG_VALUE_BYTES = 16 * 1024
-"""An execution at rest keeps longer values as text alone."""
+"""An execution at rest keeps longer values as text only, in bytes."""
 
 MEMBER_BYTES = 1_000
-"""What a compiled definition counts for beside its text."""
+"""What a compiled definition counts for in addition to its text."""
 
 RESTING_SHARE = 0.25
-"""As much of the cache may be taken by executions at rest."""
+"""The share of the cache that executions at rest may take."""
 
 
 class Copy:
-    """One execution in memory with its workflow, as it is after the last batch that touched it."""
+    """One execution in memory with its workflow, in the state after the last batch that touched it."""
 
     __slots__ = ("_long", "execution", "value_bytes", "workflow")
 
     def __init__(self, execution: Execution, workflow: Workflow | None, changes: Iterable[AnyChange]) -> None:
         self.execution = execution
         self.workflow = workflow
-        """None until it is needed: compiling it may take its time (Batch.workflow_of)."""
+        """None until it is needed: compiling may take long (Batch.workflow_of)."""
         self.value_bytes = 0
         """The length of all its values, in bytes."""
         self._long: list[Value] = []
@@ -62,11 +62,11 @@ class Copy:
 
     @property
     def at_s(self) -> float:
-        """The time of its last change: the next one is not earlier."""
+        """The time of its last change. The next change is not earlier."""
         return self.execution.latest_s
 
     def count(self, changes: Iterable[AnyChange]) -> int:
-        """Take the values of changes into account. Returns the length of the longest one in bytes."""
+        """Count the values of these changes. Return the length of the longest one in bytes."""
         longest = 0
         for change in changes:
             values_of = _VALUES.get(type(change))
@@ -82,13 +82,13 @@ class Copy:
         return longest
 
     def drop_data(self) -> None:
-        """Keep the text alone of long values: few executions at rest are stepped again."""
+        """Keep only the text of long values, because executions at rest are rarely stepped again."""
         for value in self._long:
             value.drop_data()
 
     @property
     def weight(self) -> int:
-        """What it takes in memory, in bytes, roughly: text and parsed form of each value."""
+        """Its estimated memory in bytes: the text and the parsed form of each value."""
         execution = self.execution
         return (
             EXECUTION_BYTES
@@ -122,8 +122,11 @@ _VALUES: dict[type, Callable[[Any], Iterable[Value]]] = {
 
 
 class CompiledWorkflows:
-    """Compiled workflows and ad-hoc actions by the id of their definition, the least recently used dropped when the
-    texts of all are too much longer than the longest: compiled they take many times as much."""
+    """Compiled workflows and ad-hoc actions by definition id.
+
+    A compiled definition takes many times the memory of its text. So the least recently used ones are dropped when the
+    texts of all exceed the longest one by too much.
+    """
 
     def __init__(
         self, compile_row: Callable[[DefinitionRow], Workflow | AdHocAction], bytes_max: int = DEFINITIONS_BYTES_MAX
@@ -136,7 +139,7 @@ class CompiledWorkflows:
         self._bytes = 0
 
     def of(self, created: ExecutionCreated, queries: Queries) -> Workflow:
-        """The workflow that an execution runs. Raises LookupError when its definition is not there."""
+        """Return the workflow that an execution runs. Raises LookupError when its definition does not exist."""
         if not created.workflow:
             return standalone_workflow(created)
         found = self._find(created.definition_id)
@@ -149,7 +152,7 @@ class CompiledWorkflows:
         return found
 
     def compiled(self, row: DefinitionRow) -> Workflow | AdHocAction:
-        """What a stored definition says, compiled. Validation applied when it was created, not now."""
+        """Return a stored definition, compiled. It is not validated again: it was valid when it was created."""
         found = self._find(row.definition_id)
         if found is None:
             found = self._compile_row(row)
@@ -157,7 +160,7 @@ class CompiledWorkflows:
         return found
 
     def put(self, definition_id: str, compiled: Workflow | AdHocAction) -> None:
-        """Keep what a definition says."""
+        """Keep a compiled definition."""
         if definition_id in self._compiled:
             return
         size = MEMBER_BYTES + (len(repr(compiled.spec)) if isinstance(compiled, Workflow) else 0)
@@ -183,7 +186,7 @@ class CompiledWorkflows:
 
 
 def standalone_workflow(created: ExecutionCreated) -> Workflow:
-    """The workflow of one task that carries a standalone action (S17). What it runs stands in the params."""
+    """Return the workflow of one task that carries a standalone action (S17). The params name the action."""
     params = created.params.data
     assert isinstance(params, dict)
     timeout_s = params.get("timeout_s")
@@ -198,7 +201,7 @@ def standalone_workflow(created: ExecutionCreated) -> Workflow:
 
 
 class ExecutionCache:
-    """The copies that are kept, the least recently used dropped when they weigh more than the cache may."""
+    """The executions in memory. The least recently used ones are dropped when all exceed the size of the cache."""
 
     def __init__(self, cache_bytes: int, workflows: CompiledWorkflows) -> None:
         self.workflows = workflows
@@ -207,7 +210,7 @@ class ExecutionCache:
         self._copies: OrderedDict[str, tuple[Copy, int]] = OrderedDict()
         self._weight = 0
         self._resting: OrderedDict[str, None] = OrderedDict()
-        """Those at rest: seldom told of anything but a rerun, so they go first."""
+        """Those at rest. They are dropped first, because only a rerun needs them."""
         self._resting_weight = 0
 
     def __len__(self) -> int:
@@ -224,12 +227,12 @@ class ExecutionCache:
                     copy.workflow = None
 
     def kept(self, execution_id: str, revision: int) -> Copy | None:
-        """The kept copy, if it is at this revision."""
+        """Return the cached execution if it is at this revision."""
         kept = self._copies.get(execution_id)
         return kept[0] if kept is not None and kept[0].execution.revision == revision else None
 
     def caught_up(self, execution_id: str, revision: int, transaction: Transaction) -> Copy:
-        """The execution as it is at this revision, the present one: the kept copy brought up to it, or a new one."""
+        """Return the execution at its current revision: the cached one brought up to it, or a new one."""
         kept = self._copies.get(execution_id)
         if kept is not None:
             copy = kept[0]
@@ -240,16 +243,16 @@ class ExecutionCache:
                     copy.execution.apply(change)
                 copy.count(changes)
                 return copy
-            self.drop(execution_id)  # cannot be: a commit that this engine believes in is not there
+            self.drop(execution_id)  # impossible unless a commit was lost that this engine saw succeed
         return self.loaded(execution_id, transaction)
 
     def loaded(self, execution_id: str, transaction: Transaction) -> Copy:
-        """A new copy from the journal; nobody else has it."""
+        """Load a new copy from the journal. Nobody else has a reference to it."""
         changes = transaction.changes_after(execution_id, 0)
         return Copy(replay(changes), None, changes)
 
     def put(self, copy: Copy) -> None:
-        """Keep a copy, just used."""
+        """Keep a copy that was just used."""
         execution_id = copy.execution.id
         self.drop(execution_id)
         weight = copy.weight
@@ -265,7 +268,7 @@ class ExecutionCache:
             self.drop(next(iter(self._resting or self._copies)))
 
     def drop(self, execution_id: str) -> None:
-        """Keep it no longer."""
+        """Drop a copy."""
         kept = self._copies.pop(execution_id, None)
         if kept is not None:
             self._weight -= kept[1]

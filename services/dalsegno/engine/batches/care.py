@@ -1,8 +1,8 @@
-"""What to do with executions in whose steps engines died: each is stepped alone, and after three deaths it is ended.
+"""The care for executions in whose steps engines died: each is stepped alone, and after three deaths it is ended.
 
-Alone means a batch with nothing else in it, so that when an engine dies again no other execution is blamed for it.
-The last try waits until the engine has run for a while: who kills engines from outside, one soon after the other, does
-not come to the third death of an execution that has nothing to do with it.
+Alone means that the batch contains nothing else. So when an engine dies again, no other execution gets the blame. The
+last try waits until the engine has run for a while. So a person or a system that kills engines repeatedly does not
+cause the third death of an unrelated execution.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from dalsegno.engine.batches.work import DeliverEvent, Work
 from dalsegno.workflow.events import Poisoned
 
 CALM_S = 5.0
-"""So long an engine has run before it tries for the last time what has killed others."""
+"""How long an engine runs before it tries for the last time what has killed others."""
 
 Needs = Sequence[tuple[Work, Collection[str]]]
-"""Works, each with the executions that it is about."""
+"""Works, each with the ids of the executions that it claims."""
 
 NOBODY: frozenset[str] = frozenset()
 
@@ -29,25 +29,25 @@ class Part:
 
     works: Sequence[Work]
     alone: frozenset[str] = NOBODY
-    """The executions with deaths that they are about: nothing else is in the batch. Empty: they are about none."""
+    """The executions with deaths that the works are about; the batch contains nothing else. Empty: there are none."""
     avoided: frozenset[str] = NOBODY
-    """Executions with deaths, of which nothing is handed out in the batch."""
+    """Executions with deaths of which the batch hands out nothing."""
     waits: bool = False
     """Whether the works wait until the engine has run for a while."""
     ends: tuple[DeliverEvent, ...] = ()
-    """What ends executions first, each in a transaction of its own; what they are told after that is superseded."""
+    """The events that end executions first, each in a transaction of its own. Later events to these are superseded."""
 
     def may_hand_out(self, execution_id: str) -> bool:
-        """Whether attempts of this execution may be handed out in the batch."""
+        """Return whether the batch may hand out attempts of this execution."""
         return (not self.alone or execution_id in self.alone) and execution_id not in self.avoided
 
 
 WHOLE = Part(())
-"""A batch about whatever it meets."""
+"""A batch without restrictions."""
 
 
 class Separation(Exception):
-    """A batch was about executions with deaths and about others: nothing is done, and each part has its own."""
+    """A batch was about executions with deaths and about others. Nothing is done; each part gets a batch of its own."""
 
     def __init__(self, parts: Sequence[Part]) -> None:
         super().__init__(f"{len(parts)} parts")
@@ -55,7 +55,7 @@ class Separation(Exception):
 
 
 def check_alone(needs: Needs, picked: Collection[str], batch: Batch, part: Part, *, is_calm: bool) -> None:
-    """Raise Separation when a batch is about executions with deaths that do not have it for themselves.
+    """Raise Separation unless each execution with deaths has the batch to itself.
 
     `picked`: the executions of which something is handed out; `is_calm`: whether the engine has run for a while.
     """
@@ -75,7 +75,7 @@ def _separated(
     waiting: frozenset[str],
     ends: dict[str, DeliverEvent],
 ) -> list[Part]:
-    """The parts of a batch: first what is only handed out, then the works, in their order. `ends` is used up."""
+    """Return the parts of a batch: first the hand-outs, then the works in their order. Empties `ends`."""
     met = waiting.union(*(ids for _, ids in needs))
     parts = [_part_of((), frozenset((each,)), waiting, ends) for each in sorted(careful.intersection(picked) - met)]
     calm: list[Work] = []
@@ -102,6 +102,6 @@ def _part_of(
 
 
 def _end(execution_id: str, deaths: int) -> DeliverEvent:
-    """The work that ends an execution with the reason, evaluating nothing of it."""
+    """Return the work that ends an execution with the reason. It evaluates nothing."""
     reason = f"the engine died {deaths} times in a row while it stepped this execution; it is not tried again"
     return DeliverEvent(execution_id, Poisoned(reason=reason))

@@ -1,4 +1,4 @@
-"""What stored definitions say, compiled for the conductor's thread: long ones in a process of the pool meanwhile."""
+"""Compiles stored definitions for the conductor's thread. A process of the pool compiles long ones."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _log = logging.getLogger(__name__)
 
 
 def compile_row(row: DefinitionRow) -> Workflow | AdHocAction:
-    """What a stored definition says, compiled here and now."""
+    """Compile a stored definition in this process."""
     assert row.text is not None, "a definition is compiled from its text"
     return load_stored(row.text, row.name, MemberKind(row.kind)).compiled
 
@@ -32,10 +32,10 @@ class Compiling:
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
         self._begun: dict[str, Future[Member]] = {}
-        """By definition."""
+        """By definition id."""
 
     def __call__(self, row: DefinitionRow) -> Workflow | AdHocAction:
-        """What a stored definition says. Raises Suspended while it is compiled elsewhere."""
+        """Return the compiled definition. Raises Suspended while another process compiles it."""
         assert row.text is not None, "a definition is compiled from its text"
         if is_short(row.text):
             return compile_row(row)

@@ -1,8 +1,9 @@
-"""The one door: whatever happens is gathered into batches, and each batch is one transaction (DESIGN.md section 4).
+"""Collects all works into batches. Each batch is one transaction (DESIGN.md section 4).
 
-    gather (event loop) -> take messages, claim, catch up, step, hand out, write, commit (own thread) -> answer (loop)
+    collect (event loop) -> take messages, claim, catch up, step, hand out, write, commit (own thread) -> answer (loop)
 
-While one batch is in its thread the next one gathers. Nothing waits for company: a batch is whatever has arrived.
+While the thread carries out one batch, the event loop collects the next one. A batch contains whatever has arrived: no
+work waits for others.
 """
 
 from __future__ import annotations
@@ -41,29 +42,29 @@ from dalsegno.workflow.refusals import NotFound, Overloaded, Refusal, Unavailabl
 from dalsegno.workflow.scope import Suspended
 
 WORKS_MAX = 500
-"""As many works are in one batch."""
+"""The maximum number of works in a batch."""
 
 QUEUE_MAX = 20_000
-"""With more requests of people waiting, further ones are refused; what executors and messages tell is always taken."""
+"""When more requests of people wait, further ones are refused. Events of executors and messages are always accepted."""
 
 WORK_MAX_S = 0.05
-"""After so long a batch begins no further work."""
+"""After this time a batch begins no further work."""
 
 SLOW_WORK_S = 0.005
 """A work that takes longer is slow."""
 
 SLOW_MAX_S = 0.02
-"""After so long a batch with a slow work begins no further work: the next ones are often slow too, and quick works wait
-for the whole batch."""
+"""After this time a batch with a slow work begins no further work: the next ones are often slow too, and quick works
+wait for the whole batch."""
 
 RETRY_AFTER_S = 0.5
-"""How long after the store could not be written it is tried again."""
+"""How long the engine waits before it tries again to write the store."""
 
 _log = logging.getLogger(__name__)
 
 
 class Conductor:
-    """Gathers works and carries them out in batches."""
+    """Collects works and carries them out in batches."""
 
     def __init__(
         self,
@@ -76,14 +77,14 @@ class Conductor:
         step_note: StepNote | None = None,
         work_max_s: float = WORK_MAX_S,
     ) -> None:
-        """`step_note`: where it notes what it steps. `work_max_s`: as long a batch begins works."""
+        """`step_note`: records what is stepped. `work_max_s`: how long a batch begins works."""
         self.clock = clock
         self._dispatcher = dispatcher
         self.on_commit: list[Callable[[Committed], None]] = []
-        """Called on the loop after each commit: timers, feed, executors."""
+        """Called on the loop after each commit, for timers, feed and executors."""
         self.is_store_lost = False
         self.recovered_s = 0.0
-        """When the store could last be written again, by the steady clock; leases do not end soon after."""
+        """When the store could be written again, by the steady clock. Leases do not end soon after."""
         self._store = store
         self._cache = cache
         self._lookups = lookups
@@ -94,52 +95,52 @@ class Conductor:
         self._broken: dict[str, str] = {}
         self._queue: deque[Work] = deque()
         self._slices: deque[Work] = deque()
-        """Slices of items, of which a batch begins one: nobody waits for as many as others have."""
+        """Slices of items. A batch begins one of them, so that no other work waits for a large fan-out."""
         self._doubtful: list[Work] = []
-        """To be done first: the last commit may have happened, though it was answered by an error."""
+        """The works to do first, because the last commit may have happened although it failed."""
         self._inbox: SimpleQueue[list[Work] | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="conductor", daemon=True)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._is_busy = False
         self._is_woken = False
         self._behind: set[str] = set()
-        """Executions whose works the last batch has left."""
+        """The executions whose works the last batch has left."""
         self._stopping = False
         self._rested = asyncio.Event()
         self._counters: dict[str, Counter] = {}
         self._deferred = DeferredWorks(self._return)
         self._evaluator = WorkEvaluator(self._values_are_there)
         self._calm_s = 0.0
-        """From when on, by the monotonic clock, the engine has run for a while."""
+        """From this time on, by the monotonic clock, the engine has run for a while."""
         self._seeds = itertools.count()
         self._nonce = os.urandom(12).hex()
 
-    # The event loop's side.
+    # The methods on the event loop.
 
     @property
     def depth(self) -> int:
-        """How many works wait."""
+        """The number of works that wait."""
         return len(self._queue)
 
     def start(self) -> None:
-        """Begin, on the running event loop."""
+        """Start the thread. Call this on the running event loop."""
         self._loop = asyncio.get_running_loop()
         self._calm_s = time.monotonic() + CALM_S
         self._thread.start()
         self._wake()
 
     def put(self, work: Work) -> None:
-        """Let a work be done in the next batch."""
+        """Add a work to the next batch."""
         self._queue.append(work)
         self._wake()
 
     def put_slice(self, work: Work) -> None:
-        """Let a slice of items be begun when those before it have been, one in a batch."""
+        """Add a slice of items. Each batch begins one slice, in order."""
         self._slices.append(work)
         self._wake()
 
     def request(self, work: Work) -> None:
-        """Let a work that somebody asks for be done. Raises Overloaded or Unavailable."""
+        """Add a work that a client waits for. Raises Overloaded or Unavailable."""
         if self._stopping:
             raise Unavailable("the engine is being stopped")
         if self.is_store_lost:
@@ -149,12 +150,12 @@ class Conductor:
         self.put(work)
 
     def nudge(self) -> None:
-        """Executors take more: waiting attempts may be handed out."""
+        """Begin a batch if attempts wait, because executors take more."""
         if self._dispatcher.waiting_count:
             self._wake()
 
     async def stop(self, grace_s: float) -> None:
-        """Finish the running batch and what has been put, then let the thread go."""
+        """Finish the running batch and the works in the queue, then end the thread."""
         self._stopping = True
         with suppress(TimeoutError):
             async with asyncio.timeout(grace_s):
@@ -165,13 +166,14 @@ class Conductor:
         await asyncio.to_thread(self._thread.join, grace_s)
 
     def _wake(self) -> None:
-        """Begin a batch as soon as whatever is just being read has been read."""
+        """Begin a batch after the current callback of the event loop."""
         if not self._is_busy and not self._is_woken and self._loop is not None:
             self._is_woken = True
             self._loop.call_soon(self._begin)
 
     def _begin(self) -> None:
-        """Hand what has arrived to the thread. (No executor and no future: they cost as much as a small batch.)"""
+        """Pass the works that have arrived to the thread. (An executor or a future would cost as much as a small
+        batch.)"""
         self._is_woken = False
         if self._is_busy:
             return
@@ -184,7 +186,8 @@ class Conductor:
         self._inbox.put(works)
 
     def _next_works(self) -> list[Work]:
-        """The next works, but those that nobody wants any more and those that wait for another of their execution."""
+        """Return the next works, without those that nobody wants any more and those that wait for another work of their
+        execution."""
         works: list[Work] = []
         while self._slices and not works:
             self._gather(self._slices, works)
@@ -202,18 +205,18 @@ class Conductor:
             works.append(work)
 
     def _return(self, work: Work) -> None:
-        """A work that was put aside is next."""
+        """Make a deferred work the next one."""
         self._queue.appendleft(work)
         self._wake()
 
     def _values_are_there(self, work: Work) -> None:
-        """All values are there that the work has asked for. Called from any thread."""
+        """Continue a work: all values that it asked for exist. Called from any thread."""
         assert self._loop is not None
         with suppress(RuntimeError):  # the loop has ended: nobody waits any more
             self._loop.call_soon_threadsafe(self._deferred.take_up, work)
 
     def _end(self, works: Sequence[Work], results: Sequence[Result], lost: StoreLost | None) -> None:
-        """A batch has ended: answer, and go on with what has arrived meanwhile."""
+        """End a batch: answer its callers, and continue with the works that have arrived."""
         if lost is not None:
             self._keep(works, lost)
             assert self._loop is not None
@@ -237,7 +240,7 @@ class Conductor:
         self._go_on()
 
     def _committed(self, committed: Committed) -> None:
-        """A batch is stored: keep what it has left, and tell everybody who waits for it."""
+        """Keep what a stored batch has left, and notify everybody who waits for it."""
         self._behind = {work.execution_id for work in committed.left}
         self._queue.extendleft(reversed(committed.left))
         self._slices.extend(committed.left_slices)
@@ -254,7 +257,7 @@ class Conductor:
         self._begin()
 
     def _keep(self, works: Sequence[Work], lost: StoreLost) -> None:
-        """Requests are told that nothing is known of them; everything else is kept until the store is back."""
+        """Refuse requests, because nothing is known of them; keep everything else until the store is available."""
         if not self.is_store_lost:
             _log.error("the store cannot be written: %s", lost)
         self.is_store_lost = True
@@ -266,7 +269,7 @@ class Conductor:
                 kept.append(work)
         self._queue = kept
 
-    # The thread's side.
+    # The methods in the thread.
 
     def _run(self) -> None:
         assert self._loop is not None
@@ -279,14 +282,14 @@ class Conductor:
                 results = self.carry_out(works)
             except StoreLost as error:
                 lost = error
-            except BaseException as error:  # whoever waits is answered, and the thread lives on
+            except BaseException as error:  # the callers get the error, and the thread continues
                 _log.critical("the conductor failed", exc_info=error)
                 results = [Failed(work, error) for work in works]
             with suppress(RuntimeError):  # the loop has ended: nobody waits any more
                 loop.call_soon_threadsafe(self._end, works, results, lost)
 
     def carry_out(self, works: Sequence[Work], part: Part = WHOLE) -> list[Result]:
-        """Do these works in one transaction; if that fails twice, find whose fault it is. Raises StoreLost."""
+        """Do these works in one transaction. If that fails twice, find the work that causes it. Raises StoreLost."""
         can_give = self._dispatcher.begin()
         if not works and not can_give:
             return []
@@ -311,24 +314,24 @@ class Conductor:
                     raise StoreLost(str(failure)) from failure
                 error = failure
                 _log.warning("a batch of %d failed: %s: %s", len(works), type(failure).__name__, failure)
-            tries += len(self._broken) == broken  # else it is known what to leave out
+            tries += len(self._broken) == broken  # otherwise it is known which execution to leave out
         assert error is not None
         if len(works) > 1:
             half = len(works) // 2
             first = self.carry_out(works[:half], part)
-            if any(isinstance(each, Committed) and each.left for each in first):  # what comes after it waits, too
+            if any(isinstance(each, Committed) and each.left for each in first):  # the works after it wait, too
                 return [*first, Committed(works=(), left=works[half:]), *deferred]
             return [*first, *self.carry_out(works[half:], part), *deferred]
-        if not works:  # handing out alone failed; the attempts stay READY
+        if not works:  # only handing out failed; the attempts stay READY
             _log.error("handing out failed", exc_info=error)
             return deferred
         return [*self._isolate(works[0], error, part), *deferred]
 
     def _carry_out_parts(self, parts: Sequence[Part]) -> list[Result]:
-        """Each in batches of its own, so that executions in whose steps engines died are alone in theirs."""
+        """Do each part in its own batches, so that executions in whose steps engines died are alone in theirs."""
         results: list[Result] = []
         for number, part in enumerate(parts):
-            if any(isinstance(each, Committed) and each.left for each in results):  # what comes after it waits, too
+            if any(isinstance(each, Committed) and each.left for each in results):  # the parts after it wait, too
                 left = [work for later in parts[number:] for work in later.works]
                 return [*results, Committed(works=(), left=left)]
             if part.waits:
@@ -347,7 +350,7 @@ class Conductor:
         return results
 
     def _isolate(self, work: Work, error: Exception, part: Part) -> list[Result]:
-        """The culprit: its caller gets the error, its execution ends with the reason."""
+        """Answer the caller of a work that fails with the error, and end its execution with the reason."""
         if isinstance(error, StoreConflict):
             return [Failed(work, Unavailable(f"written by another engine meanwhile: {error}"))]
         _log.error("%s cannot be carried out", work.name, exc_info=error)
@@ -423,7 +426,7 @@ class Conductor:
         )
 
     def _note(self, batch: Batch, works: Sequence[Work]) -> bool:
-        """Note the time of a batch that may have stored something, once a second. Whether it was noted."""
+        """Store the time of a batch that may have stored something, once a second. Return whether it was stored."""
         is_due = self.clock.is_note_due(batch.at_s) and (
             batch.has_decided or not all(work.is_periodic for work in works)
         )
@@ -432,7 +435,7 @@ class Conductor:
         return is_due
 
     def _fill(self, batch: Batch, given: Sequence[Work], part: Part, began: float) -> Remainder:
-        """Do the works, after those that are in doubt. Return what is left to later batches."""
+        """Do the works, first those of a doubtful commit. Return the works that later batches do."""
         works = [*self._doubtful, *given]
         batch.take([work.message_id for work in works if work.message_id])
         unknown = self._unknown(batch, works)
@@ -451,7 +454,7 @@ class Conductor:
         picked = self._dispatcher.pick(part)
         batch.claim(picked.union(*(ids for _, ids in needs)))
         if batch.deaths:
-            # The doubtful go before every batch, and step nothing.
+            # The doubtful works come before every batch, and step nothing.
             is_calm = time.monotonic() >= self._calm_s
             check_alone(needs[len(self._doubtful) :], picked, batch, part, is_calm=is_calm)
         rest = self._carry_out_all(batch, works, began)
@@ -461,7 +464,7 @@ class Conductor:
         return rest
 
     def _carry_out_all(self, batch: Batch, works: Sequence[Work], began: float) -> Remainder:
-        """Do the works until the batch has had its time, and one slice of them. Return the others.
+        """Do the works until the time of the batch is over, and at most one slice. Return the others.
 
         Raises DeferredPartway.
         """
@@ -486,13 +489,13 @@ class Conductor:
         return rest
 
     def _unknown(self, batch: Batch, works: Sequence[Work]) -> set[str]:
-        """Which executions that are told of something are not there: one look at the index, for all of them."""
+        """Return which executions do not exist, of all that events are delivered to, with one query."""
         told = {work.execution_id for work in works if isinstance(work, DeliverEvent) and not work.message_id}
         told = {execution_id for execution_id in told if execution_id not in self._cache}
         return told - batch.transaction.queries.standings(told).keys() if told else told
 
     def _carry_out_one(self, batch: Batch, work: Work) -> bool:
-        """Do one work. False when it must wait for values: then it has done nothing. Raises DeferredPartway."""
+        """Do one work. Return False when it must wait for values; then it has done nothing. Raises DeferredPartway."""
         if work.given is None:
             work.given = Given(batch.at_s, (self._nonce, next(self._seeds)))
         batch.begin(work.given)
@@ -533,9 +536,11 @@ class Conductor:
 
 
 def _take_turns(works: list[Work], behind: Collection[str]) -> None:
-    """Order works by turns: the first of each execution, then the second of each, and so on. Many works of one
-    execution then do not delay the others. Executions that the last batch has left behind, mostly for their slow
-    works, come a turn later; the first work of all keeps its place, so that they go on."""
+    """Order works by turns: the first of each execution, then the second of each, and so on.
+
+    So many works of one execution do not delay the others. Executions that the last batch has left, mostly because
+    their works are slow, come one turn later. The first work keeps its place, so that they make progress.
+    """
     turns = dict.fromkeys(behind, 0)
 
     def turn(work: Work) -> int:
@@ -548,7 +553,7 @@ def _take_turns(works: list[Work], behind: Collection[str]) -> None:
 
 
 def _call(function: Callable[..., None], *arguments: object) -> None:
-    """Call back; whatever goes wrong there is not the conductor's concern."""
+    """Call back. Log what goes wrong there."""
     try:
         function(*arguments)
     except Exception:

@@ -1,7 +1,7 @@
-"""Works that wait for values: put aside until all of them are there, and then carried out again.
+"""Deferred evaluation: works that wait for values are carried out again when all values exist.
 
-Later events of the same execution go on meanwhile. When that has changed three times what a work's values were made
-from, they wait until the work is done, so that nothing starves.
+Other events of the same execution are stepped meanwhile. If they change the inputs of the values three times, they wait
+until the work is done, so that every work finishes.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ from dalsegno.workflow.scope import Scope, Suspended
 
 
 class WorkEvaluator:
-    """Evaluates apart for the work that is carried out in the conductor's thread (expressions/apart.py)."""
+    """Evaluates in other processes for the work that the conductor's thread carries out (expressions/apart.py)."""
 
     def __init__(self, on_ready: Callable[[Work], None]) -> None:
-        """`on_ready` is called, from any thread, when all that a work has asked for is there."""
+        """`on_ready` is called, from any thread, when all values that a work asked for exist."""
         self._on_ready = on_ready
         self._work: Work | None = None
 
     def begin(self, work: Work) -> None:
-        """This work is carried out, from its beginning."""
+        """Begin a work."""
         self._work = work
         if work.evaluations is not None:
             work.evaluations.begin()
 
     def end(self) -> None:
-        """No work is carried out any more."""
+        """End the current work."""
         self._work = None
 
     def wait(self, future: Future[Any]) -> None:
@@ -44,7 +44,7 @@ class WorkEvaluator:
         raise Suspended
 
     def value(self, job: Evaluation | SchemaCheck, scope: Scope | None) -> object:
-        """The value if it is known. Raises EvaluationError and Suspended."""
+        """Return the value if it is known. Raises EvaluationError and Suspended."""
         work = self._work
         assert work is not None, "nothing is evaluated outside of a work"
         return self._evaluations(work).value(job, scope)
@@ -57,25 +57,25 @@ class WorkEvaluator:
 
 
 class DeferredWorks:
-    """The works that wait. On the event loop."""
+    """The works that wait. Used on the event loop only."""
 
     def __init__(self, give_back: Callable[[Work], None]) -> None:
-        """`give_back` takes a work that is to be carried out before all others."""
+        """`give_back` takes a work to carry out before all others."""
         self._give_back = give_back
         self._waiting: set[Work] = set()
         self._first: dict[str, Work] = {}
-        """By execution: the work that all others of it wait for."""
+        """By execution id: the work that all other works of the execution wait for."""
         self._held: dict[str, deque[Work]] = {}
-        """By execution: what waits for that work, in order."""
+        """By execution id: the works that wait for that work, in order."""
         self._postponed: list[Work] = []
-        """What waits for a time, in order."""
+        """The works that wait for a time, in order."""
 
     def __bool__(self) -> bool:
-        """Whether anything waits."""
+        """Return whether any work waits."""
         return bool(self._waiting or self._held or self._postponed)
 
     def put(self, work: Work) -> None:
-        """The work has asked for values: wait until all of them are there."""
+        """Defer a work until all values that it asked for exist."""
         evaluations = work.evaluations
         assert evaluations is not None
         work.defer()
@@ -86,7 +86,7 @@ class DeferredWorks:
             self.take_up(work)
 
     def postpone(self, work: Work, wait_s: float) -> None:
-        """Wait so long, or as long as those that wait already."""
+        """Defer a work for this time, or until those that already wait continue."""
         work.defer()
         if not self._postponed:
             asyncio.get_running_loop().call_later(wait_s, self._take_up_postponed)
@@ -101,7 +101,7 @@ class DeferredWorks:
                 self.drop(work)
 
     def take_up(self, work: Work) -> None:
-        """All values are there that the work has asked for."""
+        """Continue a work: all values that it asked for exist."""
         if work not in self._waiting:
             return
         self._waiting.discard(work)
@@ -111,7 +111,7 @@ class DeferredWorks:
             self.drop(work)
 
     def holds_back(self, work: Work) -> bool:
-        """Whether the work waits for another of its execution; if so it is kept here."""
+        """Return whether the work waits for another one of its execution. If so, it is kept here."""
         first = self._first.get(work.execution_id) if self._first else None
         if first is None or first is work or work.ends_by_force:
             return False
@@ -119,13 +119,13 @@ class DeferredWorks:
         return True
 
     def drop(self, work: Work) -> None:
-        """Nobody wants the work any more."""
+        """Drop a work that nobody wants any more."""
         if work.evaluations is not None:
             work.evaluations.withdraw()
         self.forget(work)
 
     def forget(self, work: Work) -> None:
-        """The work is done, or given up: what has waited for it goes on."""
+        """Continue what waited for this work: it is done, or given up."""
         work.evaluations = None  # they refer to each other, so that large values would stay until the collector runs
         if not self._first or self._first.get(work.execution_id) is not work:
             return

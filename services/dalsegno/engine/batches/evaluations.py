@@ -1,8 +1,7 @@
-"""What one work has evaluated in the pool, kept while the work is stepped again and again until it is done.
+"""The values that one work has had evaluated in the pool, kept until the work is done.
 
-A value belongs to the work and to what it was made from: it counts only while all that its expression asked of the
-scope is unchanged, else the expression is evaluated again. So nothing is stale, and as values are found by what they
-were made from, other events of the execution may be stepped meanwhile.
+A value counts only while all inputs that its expression read from the scope are unchanged; otherwise the expression is
+evaluated again. So no value is stale, and other events of the execution can be stepped meanwhile.
 """
 
 from __future__ import annotations
@@ -24,32 +23,32 @@ Key = tuple[str, ...]
 """What is evaluated: notation, language, place and text, or a schema and an answer."""
 
 LASTING = frozenset({"variable", "variables", "item", "environment", "global_variable"})
-"""What a scope can be asked from another thread: it comes from data that nobody changes in place."""
+"""The questions that another thread may ask a scope: nobody changes the data of the answers in place."""
 
 
 STALE_MAX = 3
-"""After so many passes with values that did not count any more, other works of the execution wait, and what other
-executions do makes no value stale."""
+"""After this many passes with stale values, other works of the execution wait, and events of other executions make no
+value stale."""
 STALE_LIMIT = 20
-"""After so many an expression fails: it would never come to an end."""
+"""After this many passes with stale values an expression fails, because it might never finish."""
 OF_OTHERS = frozenset({"tasks", "executions", "stored"})
-"""What may change with every event of other executions: asked of the store, and not of the execution itself."""
+"""The questions whose answers events of other executions may change: the store answers them, not the execution."""
 
 Digests = tuple[str, ...]
 
 
 class KnownValues:
-    """The values of one expression, by what they were made from."""
+    """The values of one expression, by the inputs they were made from."""
 
     def __init__(self) -> None:
         self.needed: dict[str, Question] = {}
-        """What jobs asked that only the conductor's thread can answer: answered beforehand the next time."""
+        """Questions of jobs that only the conductor's thread can answer. They are answered in advance the next time."""
         self.outcomes: dict[tuple[str, ...], dict[Digests, list[Outcome]]] = {}
-        """By the questions that were asked and then by the digests of the answers; equal ones in order."""
+        """By the questions that were asked, then by the digests of the answers. Equal outcomes are in order."""
         self.questions: dict[tuple[str, ...], tuple[Question, ...]] = {}
 
     def keep(self, outcome: Outcome) -> None:
-        """One more."""
+        """Add an outcome."""
         if outcome.needed:
             self.needed.update((_name(question), question) for question in outcome.needed)
             return
@@ -59,7 +58,8 @@ class KnownValues:
         self.outcomes.setdefault(names, {}).setdefault(digests, []).append(outcome)
 
     def nearest(self, names: tuple[str, ...], digests: Digests) -> Digests:
-        """The newest values that were made from the same but for what others do; else the digests as they are."""
+        """Return the newest inputs that differ only in what other executions may change. If there are none, return
+        `digests`."""
         own = [number for number, question in enumerate(self.questions[names]) if question.name not in OF_OTHERS]
         for kept in reversed(self.outcomes[names]):
             if all(kept[number] == digests[number] for number in own):
@@ -67,7 +67,7 @@ class KnownValues:
         return digests
 
     def keep_only(self, used: Collection[tuple[tuple[str, ...], Digests]]) -> None:
-        """Forget what does not count any more."""
+        """Remove the values that are not used any more."""
         for names, table in self.outcomes.items():
             for digests in [each for each in table if (names, each) not in used]:
                 del table[digests]
@@ -77,7 +77,7 @@ _UNKNOWN = Unknown()
 
 
 class PreparedAnswers:
-    """The answers for a job: what lasts comes from the scope, the rest was asked before."""
+    """The answers for a job. The lasting ones come from the scope; the others were asked in advance."""
 
     __slots__ = ("_known", "_scope")
 
@@ -87,7 +87,7 @@ class PreparedAnswers:
         self._known = {name: _attempt(answers, question) for name, question in needed.items()}
 
     def answer(self, question: str, arguments: Sequence[Any], named: Mapping[str, Any]) -> object:
-        """What the scope says, or said. Raises Unknown for what was not asked before."""
+        """Return the answer of the scope. Raises Unknown for a question that was not asked in advance."""
         if question in LASTING:
             return self._scope.answer(question, arguments, named)
         found = self._known.get(_name(Question(question, arguments, named)), _UNKNOWN)
@@ -97,7 +97,7 @@ class PreparedAnswers:
 
 
 def _attempt(answers: ScopeAnswers, question: Question) -> object:
-    """The answer, or the exception in its place."""
+    """Return the answer, or the exception in its place."""
     try:
         return answers.answer(question.name, question.arguments, question.named)
     except (KeyError, EvaluationError) as refusal:
@@ -109,32 +109,33 @@ def _name(question: Question) -> str:
 
 
 class Evaluations:
-    """The evaluations of one work. `value` is called in the conductor's thread, outcomes come from the pool's."""
+    """The evaluations of one work. `value` is called in the conductor's thread; outcomes come from threads of the
+    pool."""
 
     def __init__(self, pool: Pool, owner: str, on_ready: Callable[[], None]) -> None:
-        """`owner`: the pool is fair over owners. `on_ready` is called, from any thread, when all is there that the work
-        has asked for."""
+        """`owner`: the pool is fair over owners. `on_ready` is called, from any thread, when all values that the work
+        asked for exist."""
         self.stale_count = 0
-        """In how many passes values were there that did not count any more."""
+        """The number of passes in which there were stale values."""
         self._pool = pool
         self._owner = owner
         self._on_ready = on_ready
         self._lock = threading.Lock()
         self._pending: dict[int, Ticket] = {}
         self._others: set[int] = set()
-        """What it waits for besides."""
+        """The futures that it waits for."""
         self._arrived: list[tuple[Key, Outcome]] = []
         self._known: dict[Key, KnownValues] = {}
         self._used: dict[tuple[Key, tuple[str, ...], Digests], int] = {}
         self._replies = Replies()
         self._number = 0
         self._is_open = False
-        """Whether a pass over the work goes on: it may ask for more."""
+        """Whether a pass over the work goes on, which may ask for more values."""
         self._is_stale = False
-        """Whether a value was there in this pass that does not count any more."""
+        """Whether this pass has met a stale value."""
 
     def begin(self) -> None:
-        """The work is stepped, from its beginning."""
+        """Begin a pass over the work."""
         with self._lock:
             arrived, self._arrived = self._arrived, []
             self._is_open = True
@@ -145,7 +146,7 @@ class Evaluations:
         self._is_stale = False
 
     def end(self) -> bool:
-        """The work cannot be done yet. True when all that it has asked for has come already."""
+        """End a pass in which the work could not be done. Return whether all values that it asked for exist by now."""
         self.stale_count += self._is_stale
         if self._is_stale:
             for key, known in self._known.items():
@@ -155,14 +156,14 @@ class Evaluations:
             return not (self._pending or self._others)
 
     def withdraw(self) -> None:
-        """Nobody wants the work any more."""
+        """Cancel the evaluations: nobody wants the work any more."""
         with self._lock:
             pending, self._pending = self._pending, {}
         for ticket in pending.values():
             self._pool.withdraw(ticket)
 
     def value(self, job: Evaluation | SchemaCheck, scope: Scope | None) -> object:
-        """The value if it is known. Raises EvaluationError, and Suspended once it has been asked for."""
+        """Return the value if it is known. Raises EvaluationError, and Suspended after it has asked for the value."""
         key = _key(job)
         known = self._known.get(key)
         if known is not None:
@@ -177,7 +178,7 @@ class Evaluations:
         raise Suspended
 
     def wait(self, future: Future[Any]) -> None:
-        """Make the work wait for a future as well as for its values."""
+        """Make the work wait for a future as well."""
         with self._lock:
             self._number += 1
             number = self._number
@@ -192,7 +193,7 @@ class Evaluations:
             self._on_ready()
 
     def _find(self, key: Key, known: KnownValues, scope: Scope | None) -> Outcome | None:
-        """An outcome that was made from what the scope says now; of equal ones the next."""
+        """Return an outcome that was made from the current inputs. Of equal outcomes return the next one."""
         for names, table in known.outcomes.items():
             digests = self._digests(known.questions[names], scope)
             if self.stale_count >= STALE_MAX and digests not in table:

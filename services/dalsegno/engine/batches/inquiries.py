@@ -1,7 +1,7 @@
-"""Answers of third parties to what an action has asked: checked by its schema, and made its result.
+"""Answers of third parties to the question of an action: checked by a schema, and made the action's result.
 
-Which actions ask, and how, is what their descriptions say: `answer_schema` names the parameter that holds the schema,
-`answer_key` is where the result, which holds all parameters, has the answer.
+The description of an action says whether and how it asks: `answer_schema` names the parameter with the schema,
+`answer_key` is the key of the answer in the result, which also contains all parameters.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from dalsegno.workflow.value import NULL, Value, encode
 
 
 def answered(execution: Execution, event: TaskDone, outside: Outside) -> TaskDone:
-    """The event with the action's result in place of the answer.
+    """Return the event with the action's result in place of the answer.
 
     Raises InvalidRequest with a violation for each wrong field when the answer does not fit.
     """
@@ -38,7 +38,7 @@ def answered(execution: Execution, event: TaskDone, outside: Outside) -> TaskDon
     asked: dict[str, object] = {
         each.name: each.default.value for each in action.parameters if isinstance(each.default, Constant)
     }
-    shown_only = asked.get(action.answer_schema)  # the default: it tells what an answer may look like
+    shown_only = asked.get(action.answer_schema)  # the default shows only what an answer may look like
     if isinstance(attempt.input.data, dict):
         asked.update(attempt.input.data)
     answer = (event.result or NULL).data
@@ -52,12 +52,13 @@ def answered(execution: Execution, event: TaskDone, outside: Outside) -> TaskDon
 
 
 def is_other_answer(execution: Execution, event: TaskDone, outside: Outside) -> bool:
-    """Whether the action has succeeded with another answer than this one, which would be lost without a word."""
+    """Return whether the action has already succeeded with a different answer, so that this one would be lost
+    silently."""
     attempt = execution.attempts.get(event.key)
     if attempt is None or attempt.state is not AttemptState.SUCCESS or event.delivery not in (None, attempt.delivery):
         return False
     if event.outcome != "succeeded" or event.result is None or attempt.adhoc:
-        return False  # what an ad-hoc action gives is made of what was told
+        return False  # the result of an ad-hoc action is made from the answer
     before = (attempt.result or NULL).data
     action = outside.find_action(attempt.action, execution.created.namespace)
     if isinstance(action, ActionDescription) and isinstance(before, dict):

@@ -1,4 +1,4 @@
-"""What a step may look up beyond its own execution, answered from within the batch's transaction."""
+"""What a step may look up outside its own execution, within the transaction of the batch."""
 
 from __future__ import annotations
 
@@ -22,14 +22,15 @@ from dalsegno.workflow.value import TASKS_MAX, moment
 _MISSING = object()
 
 RESULTS_AT_ONCE = 16
-"""So many results of tasks are read together: each may be as large as a value."""
+"""How many results of tasks are read together. Each may be as large as a value."""
 
 DEFINITIONS_MAX = 10_000
-"""As many answers are kept, those that there is nothing included."""
+"""How many answers are kept, including the answers that nothing was found."""
 
 
 class Lookups:
-    """What was found by name. Kept over batches where only this engine writes definitions, else for one batch."""
+    """The definitions that were found by name. Kept over batches if only this engine writes definitions, otherwise for
+    one batch."""
 
     def __init__(self, workflows: CompiledWorkflows, builtin: tuple[ActionDescription, ...], *, lasting: bool) -> None:
         self.workflows = workflows
@@ -44,14 +45,14 @@ class Lookups:
         workflows.on_drop.append(lambda dropped: self.forget())
 
     def forget(self) -> None:
-        """Something was defined, deleted or described."""
+        """Remove all answers: something was defined, deleted or described."""
         self._found_workflows.clear()
         self._found_actions.clear()
         self._definitions.clear()
         self._described = None
 
     def workflow(self, name: str, namespace: str, queries: Queries) -> FoundWorkflow | None:
-        """The newest version of a workflow in this namespace, else in the default one."""
+        """Return the newest version of a workflow in this namespace, otherwise in the default one."""
         place = (name, namespace)
         if place not in self._found_workflows:
             if len(self._found_workflows) >= DEFINITIONS_MAX:
@@ -60,7 +61,8 @@ class Lookups:
         return self._found_workflows[place]
 
     def action(self, name: str, namespace: str, queries: Queries) -> ActionDescription | AdHocAction | None:
-        """An ad-hoc action of the namespace, else of the default one, else what is built in or was described."""
+        """Return an ad-hoc action of the namespace or of the default one, otherwise a built-in or a described
+        action."""
         place = (name, namespace)
         found = self._found_actions.get(place, _MISSING)
         if found is _MISSING:
@@ -70,7 +72,7 @@ class Lookups:
         return found  # type: ignore[return-value]
 
     def described(self, queries: Queries) -> dict[str, str]:
-        """What executors have described, by name, as stored."""
+        """Return the stored descriptions of executors, by name of the action."""
         if self._described is None:
             self._described = queries.actions()
         return self._described
@@ -78,7 +80,7 @@ class Lookups:
     def definition(
         self, kind: DefinitionKind, name: str, namespace: str, version: int, queries: Queries
     ) -> tuple[DefinitionRow, Workflow | AdHocAction] | None:
-        """A version (0: the newest) of a workflow or ad-hoc action of exactly this namespace, and what it says."""
+        """Return a version (0: the newest) of a workflow or ad-hoc action of exactly this namespace, with its row."""
         place = (kind, name, namespace, version)
         if place not in self._definitions:
             row = queries.find_definition(kind, name, namespace, version)
@@ -109,8 +111,8 @@ class Lookups:
         return self._read_described(name, queries)
 
     def _read_described(self, name: str, queries: Queries) -> ActionDescription | None:
-        """What executors say of an action: the newest description by which any serves it now, with the others; while
-        nobody serves it, of all that there were."""
+        """Return the newest description of an action that any executor serves now, with the others. If nobody serves
+        the action, consider all descriptions."""
         rows = queries.descriptions([name])
         if len(rows) > 1:
             served = {session.actions.get(name) for session in queries.sessions()}
@@ -118,7 +120,7 @@ class Lookups:
         found = [read_description(row.description) for row in rows]
         if found:
             return replace(found[0], others=tuple(found[1:]))
-        text = self.described(queries).get(name)  # by an engine that knew no digests
+        text = self.described(queries).get(name)  # stored by an engine that knew no digests
         return None if text is None else read_description(text)
 
 
@@ -132,15 +134,15 @@ class TransactionOutside:
             lookups.forget()
 
     def find_workflow(self, name: str, namespace: str) -> FoundWorkflow | None:
-        """The newest version of the workflow."""
+        """Return the newest version of the workflow."""
         return self._lookups.workflow(name, namespace, self._queries)
 
     def find_action(self, name: str, namespace: str) -> ActionDescription | AdHocAction | None:
-        """What is known of the action."""
+        """Return what is known of the action."""
         return self._lookups.action(name, namespace, self._queries)
 
     def paused_below(self, execution_id: str) -> Sequence[PausedBelow]:
-        """The descendants that are PAUSED or PAUSING, as they were before this batch."""
+        """Return the descendants that are PAUSED or PAUSING, in their state before this batch."""
         own = self._queries.execution(execution_id)
         if own is None:
             return []
@@ -154,7 +156,7 @@ class TransactionOutside:
         return found
 
     def _parents(self, rows: Sequence[ExecutionRow]) -> dict[str, str]:
-        """The parents of these executions and of all above them, by the ids of the children."""
+        """Return the parents of these executions and of all above them, by the ids of the children."""
         parents: dict[str, str] = {}
         while rows:
             parents.update((row.id, row.parent_id) for row in rows)
@@ -163,13 +165,13 @@ class TransactionOutside:
         return parents
 
     def _failed(self, execution_id: str) -> tuple[str, ...]:
-        """The names of the tasks that have failed and that nothing handles."""
+        """Return the names of the tasks that have failed and that nothing handles."""
         chosen = Filter((Term("state", "=", (TaskState.ERROR.value,)),))
         rows = self._queries.tasks(execution_id, chosen, TASKS_MAX).rows
         return tuple(dict.fromkeys(row.name for row in rows if not (row.handled or row.superseded_by)))
 
     def environment(self, name: str, namespace: str) -> Mapping[str, object]:
-        """The variables of a stored environment, the namespace's own before the default one."""
+        """Return the variables of a stored environment: of the namespace, otherwise of the default one."""
         row = self._queries.environment(namespace, name) or self._queries.environment("", name)
         if row is None:
             return {}
@@ -179,10 +181,10 @@ class TransactionOutside:
     def tasks(
         self, execution_id: str | None, namespace: str, recursive: bool, state: str | None, flat: bool
     ) -> list[dict[str, object]]:
-        """Records of task executions of this namespace, no more than a page has of bytes; `flat`: only those that run
+        """Return records of task executions of this namespace, at most one page in bytes. `flat`: only those that run
         no workflow.
 
-        The number of queries does not grow with that of executions, and results are read a few at a time.
+        The number of queries does not depend on the number of executions, and results are read a few at a time.
         """
         ids = [row.id for row in self._executions_of(execution_id, namespace, recursive)]
         chosen = Filter((Term("state", "=", (state,)),) if state else ())
@@ -208,7 +210,7 @@ class TransactionOutside:
     def _leading(
         self, task: TaskRow, leading: Mapping[tuple[str, int], AttemptRow]
     ) -> tuple[AttemptRow | None, str | None]:
-        """The attempt that says what a task runs, and the task's result."""
+        """Return the attempt that says what a task runs, and the task's result."""
         if _is_plain(task):
             attempt = leading.get((task.execution_id, task.number))
             return attempt, attempt.result if attempt is not None else None
@@ -216,7 +218,8 @@ class TransactionOutside:
         return first, self._queries.task_result(task.execution_id, task.number).text
 
     def executions(self, namespace: str, criteria: dict[str, object]) -> list[dict[str, object]]:
-        """Records of executions of this namespace that fit: `id`, `root_execution_id`, `state`."""
+        """Return records of the executions of this namespace that fulfil the criteria: `id`, `root_execution_id`,
+        `state`."""
         terms = [Term("namespace", "=", (namespace,))]
         for name, column in (("id", "id"), ("root_execution_id", "root_id"), ("state", "state")):
             if criteria.get(name) is not None:
@@ -234,7 +237,7 @@ class TransactionOutside:
 
 
 def _way(execution_id: str, above: str, parents: Mapping[str, str]) -> tuple[str, ...]:
-    """The executions that lead from one (left out) down to another; none when it does not stand below."""
+    """Return the executions that lead from one (left out) down to another. Empty when the other is not below it."""
     way = [execution_id]
     while parents.get(way[0]):
         parent = parents[way[0]]
@@ -245,7 +248,7 @@ def _way(execution_id: str, above: str, parents: Mapping[str, str]) -> tuple[str
 
 
 def _is_plain(task: TaskRow) -> bool:
-    """Whether its result is that of one attempt."""
+    """Return whether the result of the task is that of one attempt."""
     return task.item_count is None and not task.result_dropped
 
 

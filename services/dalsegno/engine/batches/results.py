@@ -1,4 +1,4 @@
-"""What comes of a batch: what the event loop has to do after its commit, and why works could not be done."""
+"""The results of a batch: what the event loop does after the commit, and why works could not be done."""
 
 from __future__ import annotations
 
@@ -16,29 +16,29 @@ from dalsegno.workflow.identity import AttemptKey
 
 @dataclass(slots=True)
 class Committed:
-    """What a batch leaves for the event loop to do."""
+    """A batch that is stored, and what the event loop does next."""
 
     works: Sequence[Work]
     left: Sequence[Work] = ()
-    """What it has not come to: first in the next batch."""
+    """The works that it has not begun. They are first in the next batch."""
     left_slices: Sequence[Work] = ()
     deferred: Sequence[Work] = ()
-    """What waits for values."""
+    """The works that wait for values."""
     messages: list[NewMessage] = field(default_factory=list)
     outgoing: Outgoing = field(default_factory=dict)
     cancels: list[Cancel] = field(default_factory=list)
     hints: dict[str, Hint] = field(default_factory=dict)
     broken: dict[str, str] = field(default_factory=dict)
-    """Executions that could not be stepped, and why: they are to be ended."""
+    """The executions that could not be stepped, with the reason. They will be ended."""
     progress: dict[tuple[str, AttemptKey], Progress] = field(default_factory=dict)
-    """How far attempts have come, as was said."""
+    """The progress that attempts reported."""
     notices: list[NewMessage] = field(default_factory=list)
-    """To be posted now."""
+    """The notices to post now."""
 
 
 @dataclass(slots=True)
 class Failed:
-    """A work that cannot be done, and why."""
+    """A work that cannot be done, with the reason."""
 
     work: Work
     error: BaseException
@@ -46,7 +46,7 @@ class Failed:
 
 @dataclass(slots=True)
 class Deferred:
-    """A work that is put aside until the values are there that it has asked for, or for so long."""
+    """A work that waits until the values exist that it asked for, or for a time."""
 
     work: Work
     wait_s: float = 0.0
@@ -62,7 +62,7 @@ class Remainder:
     left: list[Work] = field(default_factory=list)
     """First in the next batch."""
     left_slices: list[Work] = field(default_factory=list)
-    """Slices of items: one in each later batch."""
+    """Slices of items. Each later batch begins one."""
     deferred: list[Work] = field(default_factory=list)
     """Works that wait for values."""
 
@@ -72,7 +72,7 @@ class Remainder:
 
 
 class DeferredPartway(Exception):
-    """A work waits for values and has done something by then; the batch is done again without it."""
+    """A work waits for values, but has done something before. The batch is repeated without it."""
 
     def __init__(self, work: Work) -> None:
         super().__init__(work.name)
@@ -80,4 +80,4 @@ class DeferredPartway(Exception):
 
 
 class StoreLost(Exception):
-    """The store does not answer: nothing is the fault of any work."""
+    """The store does not answer. No work is the cause."""

@@ -1,7 +1,7 @@
-"""What the engine is stepping right now, in a file mapped into memory: it survives the process, not the machine.
+"""A note of what the engine steps now, in a file mapped into memory. It survives the process, not the machine.
 
-A mark costs a copy of a few hundred bytes and no call of the system. A note that is not clear at a start tells which
-execution the engine before died in (DESIGN.md section 4).
+A mark costs a copy of a few hundred bytes and no system call. If the note is not clear at a start, it says in which
+execution the previous engine died (DESIGN.md section 4).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from dalsegno.store.opening import address_of, file_of
 from dalsegno.store.store import Transaction
 
 _LAYOUT = struct.Struct("256s64s")
-"""An execution's id and the kind of the event, each filled up with zeros. It begins with a zero when it is clear."""
+"""An execution id and the name of the event, each padded with zeros. It begins with a zero when it is clear."""
 
 _log = logging.getLogger(__name__)
 
@@ -38,27 +38,28 @@ class Mark:
 
 
 class StepNote:
-    """One mark at a time. Without a file it is in this process's own memory, and nobody ever reads it."""
+    """Holds one mark. Without a file it is in this process's own memory, and nobody ever reads it."""
 
     def __init__(self, file: int = -1) -> None:
-        """`file`: a descriptor of a file at least as long as a mark. The note keeps it, and its lock, by a copy."""
+        """`file`: a descriptor of a file at least as long as a mark. The note keeps the file and its lock through a
+        copy."""
         self._memory = mmap.mmap(file, _LAYOUT.size)
         self._marked: tuple[str, str] | None = None
 
     def mark(self, execution_id: str, event: str) -> None:
-        """This is stepped now."""
+        """Note what is stepped now."""
         mark = (execution_id, event)
-        if mark != self._marked:  # else it stands there already, as for each of many items
+        if mark != self._marked:  # otherwise the note has this mark already, as for each of many items
             _LAYOUT.pack_into(self._memory, 0, execution_id.encode("utf-8", "replace"), event.encode())
             self._marked = mark
 
     def clear(self) -> None:
-        """Nothing is stepped."""
+        """Note that nothing is stepped."""
         self._memory[0] = 0
         self._marked = None
 
     def read(self) -> Mark | None:
-        """What is being stepped, or was when the engine died; None: nothing."""
+        """Return what is being stepped, or what was when the engine died. None: nothing."""
         execution_id, event = (
             part.rstrip(b"\0").decode(errors="replace") for part in _LAYOUT.unpack_from(self._memory)
         )
@@ -66,7 +67,7 @@ class StepNote:
 
 
 def open_note(settings: Settings) -> StepNote:
-    """Open the note of the engine. Without a file a warning says so, once, and the engine goes on."""
+    """Open the note of the engine. If it cannot have a file, log a warning and go on without one."""
     path = note_path(settings)
     if path is None:
         return StepNote()
@@ -83,7 +84,8 @@ def open_note(settings: Settings) -> StepNote:
 
 
 def note_path(settings: Settings) -> Path | None:
-    """Beside the SQLite file; for a database server a file in the folder for state, named by store, address and user.
+    """Return the path beside the SQLite file. For a database server return a path in the state folder, named by store,
+    address and user.
 
     None: the store does not outlive the process.
     """
@@ -99,7 +101,8 @@ def note_path(settings: Settings) -> Path | None:
 
 @contextmanager
 def _locked(path: Path) -> Iterator[int]:
-    """The file, made if need be and locked until all copies of its descriptor are closed. Raises OSError."""
+    """Open the file, create it if necessary, and lock it until all copies of its descriptor are closed. Raises
+    OSError."""
     folder = _open_folder(path.parent)
     try:
         file = os.open(path.name, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600, dir_fd=folder)
@@ -115,7 +118,7 @@ def _locked(path: Path) -> Iterator[int]:
             raise BlockingIOError(0, "another engine has it") from None
         os.fchmod(file, 0o600)
         missing = _LAYOUT.size - status.st_size
-        if missing > 0:  # written, not only made longer: a full disk is found here and not in the midst of a step
+        if missing > 0:  # written, not only extended: a full disk is noticed here and not during a step
             os.pwrite(file, bytes(missing), status.st_size)
         yield file
     finally:
@@ -123,7 +126,7 @@ def _locked(path: Path) -> Iterator[int]:
 
 
 def _open_folder(folder: Path) -> int:
-    """The folder, if nobody else can put another file in the place of the engine's. Raises OSError."""
+    """Open the folder if no other user can replace files in it. Raises OSError."""
     if folder.is_symlink() and not _is_trusted(folder.lstat().st_uid):
         raise PermissionError(0, "its folder is a symbolic link of another user")
     opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
@@ -139,7 +142,8 @@ def _is_trusted(user: int) -> bool:
 
 
 def count_death(transaction: Transaction, mark: Mark) -> int:
-    """Add a death to the row of the execution that an engine died in. How many it has now; 0: it is gone."""
+    """Add a death to the row of the execution in which an engine died. Return the number of deaths; 0: it does not
+    exist."""
     claimed = transaction.claim([mark.execution_id]).get(mark.execution_id)
     if claimed is None:
         return 0

@@ -1,4 +1,4 @@
-"""What is put before the conductor: one thing each, carried out within a batch and answered after its commit."""
+"""Works: the conductor carries out each one within a batch and answers it after the commit."""
 
 from __future__ import annotations
 
@@ -28,25 +28,26 @@ if TYPE_CHECKING:
 
 
 _REPORTS = (StartRequested, TaskDone, TimerFired, SliceDue, ChildMoved, DeliveryLost)
-"""What is told in the course of an execution; all else somebody asks for, of it or of its parent."""
+"""The events that belong to the course of an execution. People ask for all other events, of it or of its parent."""
 
 
 class Work(ABC):
-    """One thing to do. Its methods but `done` and `failed` run in the conductor's thread, perhaps more than once."""
+    """One thing to do. All methods but `done`, `failed` and `defer` run in the conductor's thread, perhaps
+    repeatedly."""
 
     __slots__ = ("evaluations", "execution_id", "given", "refusal")
 
     refusal: Refusal | None
-    """Why it was not done, when it was refused."""
+    """Why it was refused."""
     evaluations: Evaluations | None
-    """What it has had evaluated in the pool."""
+    """The values that it has had evaluated in the pool."""
     execution_id: str
     """The execution that it is about, if it is about one."""
     given: Given | None
-    """What its events are stepped with: chosen when it was carried out first, and kept."""
+    """What its events are stepped with. Chosen when it is carried out for the first time, and kept."""
 
     def __new__(cls, *arguments: object, **named: object) -> Self:
-        """A work that nothing is known of yet."""
+        """Make a work."""
         work = super().__new__(cls)
         work.refusal = work.evaluations = work.given = None
         work.execution_id = ""
@@ -54,70 +55,71 @@ class Work(ABC):
 
     @property
     def ends_by_force(self) -> bool:
-        """Whether it ends its execution whatever goes on in it: it waits for no other work."""
+        """Whether it ends its execution unconditionally. Then it waits for no other work."""
         return False
 
     @property
     def is_wanted(self) -> bool:
-        """Whether anybody waits for it: a request whose caller has gone is dropped before it is stored."""
+        """Whether anybody waits for it. A request whose caller has gone is dropped before it is stored."""
         return True
 
     @property
     def message_id(self) -> str:
-        """The stored message that it is; empty for none."""
+        """The id of the stored message that it delivers; empty for none."""
         return ""
 
     @property
     def is_request(self) -> bool:
-        """Whether somebody waits who can ask again: told at once when the store is lost."""
+        """Whether a client waits that can ask again. Then it is refused at once when the store is not available."""
         return False
 
     @property
     def is_periodic(self) -> bool:
-        """Whether it comes again by itself: not kept while the store is lost."""
+        """Whether it is repeated anyway. Then it is not kept while the store is not available."""
         return False
 
     @property
     def can_wait(self) -> bool:
-        """Whether a batch may leave it to the next one. What only tells of a message that was dealt with is quick."""
+        """Whether a batch may leave it to the next one. A work that only removes a message is quick, and need not
+        wait."""
         return not self.message_id
 
     def must_wait(self, batch: Batch) -> bool:
-        """Whether what the batch has decided by now must be stored first: then it is left to the next one."""
+        """Return whether the decisions of the batch must be stored first. If so, the next batch does this work."""
         return False
 
     def leave(self, batch: Batch) -> None:  # noqa: B027 -- most have no stored message
-        """A later batch does this one; what the batch has taken for it stays in the store."""
+        """Leave this work to a later batch. What the batch has taken for it stays in the store."""
 
     def is_slice(self, batch: Batch) -> bool:
-        """Whether it begins a slice of items: a batch has one of those."""
+        """Return whether it begins a slice of items. A batch has one such work."""
         return False
 
     @property
     def name(self) -> str:
-        """What it is, for logs and metrics."""
+        """Its name in logs and metrics."""
         return type(self).__name__
 
     @abstractmethod
     def needs(self, batch: Batch) -> Collection[str]:
-        """The executions that it is about: they are claimed. May read the store, nothing else."""
+        """Return the ids of the executions to claim for it. May read the store, nothing else."""
 
     @abstractmethod
     def carry_out(self, batch: Batch) -> None:
-        """Do it. Raises Refusal, having changed nothing."""
+        """Do it. Raises Refusal, and then has changed nothing."""
 
     def defer(self) -> None:  # noqa: B027 -- many have nobody who waits
-        """On the event loop: it waits for values and is carried out again when they are there."""
+        """On the event loop: note that it waits for values and is carried out again when they exist."""
 
     def done(self) -> None:  # noqa: B027 -- many have nobody to answer
-        """On the event loop, once everything is committed: answer whoever waits."""
+        """On the event loop, after the commit: answer whoever waits."""
 
     def failed(self, error: BaseException) -> None:  # noqa: B027 -- many have nobody to tell
-        """On the event loop: it could not be done, and is not tried again."""
+        """On the event loop: answer that it could not be done and is not tried again."""
 
 
 class DeliverEvent(Work):
-    """An execution is told of an event. Without a reply a refusal is only logged."""
+    """Delivers an event to an execution. Without a reply a refusal is only logged."""
 
     __slots__ = ("_message_id", "_reply", "event", "verdict")
 
@@ -169,7 +171,7 @@ class DeliverEvent(Work):
         if self._message_id:
             taken = batch.taken.pop(self._message_id, None)
             if taken is None or not batch.exists(self.execution_id):
-                self.verdict = "superseded"  # another batch has applied it, or nobody is there to be told
+                self.verdict = "superseded"  # another batch has delivered it, or the execution does not exist
                 return
             event = event or taken
         assert event is not None
@@ -179,13 +181,13 @@ class DeliverEvent(Work):
             batch.notify(self.execution_id, event)
             return
         if batch.deaths and isinstance(event, _REPORTS) and batch.is_given_up(self.execution_id):
-            self.verdict = "superseded"  # not even looked at: it may be what killed the engines
+            self.verdict = "superseded"  # not stepped: it may be what killed the engines
             return
         try:
             self.verdict = batch.step(self.execution_id, event).verdict
         except Suspended:
             if taken is not None:
-                batch.taken[self._message_id] = taken  # still to be applied
+                batch.taken[self._message_id] = taken  # still to be delivered
             raise
 
     def done(self) -> None:
@@ -198,7 +200,7 @@ class DeliverEvent(Work):
 
 
 class DropMessage(Work):
-    """A stored message that nothing can be done about is taken away, so that it is not met again."""
+    """Removes a stored message that cannot be delivered, so that no batch meets it again."""
 
     __slots__ = ("_message_id",)
 
@@ -213,4 +215,4 @@ class DropMessage(Work):
         return ()
 
     def carry_out(self, batch: Batch) -> None:
-        """Its message has been taken when the batch began."""
+        """Do nothing: the message was taken when the batch began."""

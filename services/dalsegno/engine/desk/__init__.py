@@ -1,1 +1,1 @@
-"""People ask: from a request to an operation, its plan and its answer."""
+"""Requests of people: from a request to an operation, its plan and its answer."""

@@ -1,7 +1,7 @@
-"""What a resume or rerun shall do with each task: from the request to the core's choices.
+"""What a resume or rerun does with each task: from the request to the choices of the core.
 
-Whatever contradicts itself is refused here, each field by its name, before anybody looks at the execution. What an
-execution does not have or is not ready for is the core's to refuse.
+Contradictions within a request are refused here, with the name of the field. The core refuses what the execution does
+not have or is not ready for.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Chosen = operation_pb2.ResumeTask | operation_pb2.RerunTask
 
 
 def resume_choices(fields: Fields, tasks: Iterable[operation_pb2.ResumeTask]) -> tuple[TaskChoice, ...]:
-    """The choices of a resume; what is wrong is in `fields` (R14, R16)."""
+    """Return the choices of a resume. What is wrong is in `fields` (R14, R16)."""
     return tuple(_resume_choice(fields, f"tasks[{index}]", task) for index, task in enumerate(tasks))
 
 
@@ -50,7 +50,7 @@ def _resume_choice(fields: Fields, place: str, task: operation_pb2.ResumeTask) -
 
 
 def rerun_choices(fields: Fields, tasks: Iterable[operation_pb2.RerunTask]) -> tuple[TaskChoice, ...]:
-    """The choices of a rerun; what is wrong is in `fields` (R14)."""
+    """Return the choices of a rerun. What is wrong is in `fields` (R14)."""
     return tuple(_run_choice(fields, f"tasks[{index}]", task) for index, task in enumerate(tasks))
 
 
@@ -75,7 +75,7 @@ def _run_choice(fields: Fields, place: str, task: Chosen) -> TaskChoice:
 
 
 def environment_overlay(fields: Fields, request: Any) -> Value | None:
-    """The variables that are laid over the execution's environment; None for none."""
+    """Return the variables that override those of the execution's environment. None: there are none."""
     overlay = request.environment_overlay
     return fields.json_object("environment_overlay", overlay) if overlay else None
 
@@ -86,7 +86,7 @@ def _name(fields: Fields, place: str, task: Chosen) -> None:
 
 
 def _items(fields: Fields, place: str, task: Chosen) -> dict[int, Value | None]:
-    """The named items with their inputs (R11, R12, R14)."""
+    """Return the named items with their inputs (R11, R12, R14)."""
     items: dict[int, Value | None] = {}
     for position, index in enumerate(task.items):
         fields.number(f"{place}.items[{position}]", index)

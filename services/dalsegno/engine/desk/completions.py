@@ -1,4 +1,4 @@
-"""What third parties tell of an action execution: how it ended, or that it is paused or runs again."""
+"""Reports of third parties on an action execution: it has ended, is paused, or runs again."""
 
 from __future__ import annotations
 
@@ -47,12 +47,12 @@ _PROGRESS = {
 
 @dataclass(frozen=True, slots=True)
 class ReportPlan:
-    """What is told of which attempt."""
+    """A report on an attempt."""
 
     execution_id: str
     key: AttemptKey
     delivery: int | None
-    """None: of the present delivery."""
+    """None: the present delivery."""
     outcome: str
     result: Value | None = None
     error: str = ""
@@ -83,8 +83,10 @@ class OnAction(Operation[ActionRequest, ReportPlan, Response]):
         self._tokens = tokens
 
     def find(self, fields: Fields, request: NamesAction, batch: Batch) -> tuple[str, AttemptKey, int | None]:
-        """The attempt that is meant, and its delivery, where the token says so. Raises InvalidRequest with all that is
-        wrong, NotFound, Refused and PermissionDenied."""
+        """Find the attempt, and its delivery if the token names one.
+
+        Raises InvalidRequest with everything that is wrong, NotFound, Refused and PermissionDenied.
+        """
         if sum(map(bool, (request.action_execution_id, request.task_token, request.alias))) != 1:
             fields.refuse("task_token", "give either it, or action_execution_id, or alias")
         named = ("", (0, 0, 0))
@@ -114,13 +116,13 @@ class Report(OnAction[ReportRequest, ReportResponse]):
     def report(
         self, call: Call[ReportRequest], plan: ReportPlan, batch: Batch, response: ReportResponse
     ) -> Answer[ReportResponse]:
-        """Tell an execution of its attempt. Raises NotFound, InvalidRequest and Refused."""
+        """Step the execution with the report. Raises NotFound, InvalidRequest and Refused."""
         name = attempt_id(plan.execution_id, plan.key)
         execution, attempt = _attempt(plan, batch, name)
         event = TaskDone(
             key=plan.key,
             outcome=plan.outcome,
-            # By id the present delivery is meant; with its number an exact repeat is recognized.
+            # An id means the present delivery. With its number an exact repeat is recognized.
             delivery=attempt.delivery if plan.delivery is None else plan.delivery,
             actor=call.actor,
             comment=call.request.comment,
@@ -129,7 +131,7 @@ class Report(OnAction[ReportRequest, ReportResponse]):
         )
         if is_other_answer(execution, event, batch.outside):
             raise Refused.of(f"action execution {name}", f"has ended already: {attempt.state}, with another result")
-        if not attempt.delegated:  # the third party may be faster than the executor that says so (P26)
+        if not attempt.delegated:  # the third party may be faster than the executor's report (P26)
             event = answered(execution, event, batch.outside)
         verdict = batch.step(plan.execution_id, event).verdict
         if verdict == "superseded":
@@ -141,7 +143,7 @@ class Report(OnAction[ReportRequest, ReportResponse]):
 
 
 def _attempt(plan: ReportPlan, batch: Batch, name: str) -> tuple[Execution, Attempt]:
-    """The attempt and its execution. Raises NotFound and InvalidRequest."""
+    """Return the attempt and its execution. Raises NotFound and InvalidRequest."""
     if not batch.exists(plan.execution_id):
         raise NotFound("action execution", name)
     execution = batch.open(plan.execution_id).copy.execution
@@ -154,7 +156,7 @@ def _attempt(plan: ReportPlan, batch: Batch, name: str) -> tuple[Execution, Atte
 
 
 def _find_alias(alias: str, namespace: str, batch: Batch) -> tuple[str, AttemptKey]:
-    """The attempt that waits under this name; when none does, the last one that did. Raises NotFound and Refused."""
+    """Return the attempt that waits under this alias, otherwise the last one that did. Raises NotFound and Refused."""
     found = batch.transaction.queries.aliased_attempts(alias, namespace)
     if not found:
         raise NotFound("alias", alias)
@@ -170,7 +172,7 @@ def _find_alias(alias: str, namespace: str, batch: Batch) -> tuple[str, AttemptK
 
 
 class CompleteAction(Report[actions.CompleteActionRequest, actions.CompleteActionResponse]):
-    """See action_service.proto for what it promises."""
+    """See CompleteAction in action_service.proto."""
 
     def check(self, call: Call[actions.CompleteActionRequest], batch: Batch) -> ReportPlan:
         request = call.request
@@ -191,7 +193,7 @@ class CompleteAction(Report[actions.CompleteActionRequest, actions.CompleteActio
 
 
 class UpdateAction(Report[actions.UpdateActionRequest, actions.UpdateActionResponse]):
-    """See action_service.proto for what it promises."""
+    """See UpdateAction in action_service.proto."""
 
     def check(self, call: Call[actions.UpdateActionRequest], batch: Batch) -> ReportPlan:
         request = call.request
@@ -207,7 +209,7 @@ class UpdateAction(Report[actions.UpdateActionRequest, actions.UpdateActionRespo
 
 
 class HeartbeatAction(OnAction[actions.HeartbeatActionRequest, actions.HeartbeatActionResponse]):
-    """See action_service.proto for what it promises. Nothing of it is an event: it changes no execution."""
+    """See HeartbeatAction in action_service.proto. It is no event and changes no execution."""
 
     def check(self, call: Call[actions.HeartbeatActionRequest], batch: Batch) -> ReportPlan:
         fields = Fields()

@@ -1,4 +1,4 @@
-"""What people ask of an execution that is there: pause, resume, cancel, edit its context."""
+"""Requests about an execution that exists: pause, resume, cancel, update its context."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ from dalsegno.workflow.refusals import NotFound, RevisionMoved
 from dalsegno.workflow.value import Value
 
 LEFT_PAUSED_BYTES_MAX = 1024 * 1024
-"""What an answer tells of sub-workflows that stay PAUSED is no larger."""
+"""The limit of what an answer says of sub-workflows that stay PAUSED, in bytes."""
 
 
 class OfExecution(Repeatable, Protocol):
@@ -67,7 +67,7 @@ class ControlPlan:
 
     event: Event
     children: tuple[str, ...] = ()
-    """For a dry run: the descendants in which the effect is tried out."""
+    """For a dry run: the descendants in which the effect is tried."""
 
 
 class OnExecution(Operation[ExecutionRequest, Plan, Response]):
@@ -112,7 +112,7 @@ class Control(OnExecution[ExecutionRequest, ControlPlan, ExecutionResponse]):
 
 
 def plan_control(call: Call[ExecutionRequest], event: Event, batch: Batch) -> ControlPlan:
-    """The event in the name of who asks, and, for a dry run, the descendants that are claimed."""
+    """Return the plan: the event with its actor and comment, and for a dry run the descendants to claim."""
     request = call.request
     children: Sequence[str] = ()
     if request.dry_run:
@@ -127,7 +127,7 @@ def carry_out_control(
     response: ExecutionResponse,
     add: Callable[[ExecutionResponse, Outcome], None] | None = None,
 ) -> Answer[ExecutionResponse]:
-    """Step the execution, or for a dry run a copy of it, and answer how it stands then."""
+    """Step the execution, or for a dry run a copy of it. Answer with its new state."""
     execution_id = call.request.execution_id
     execution = opened(batch, call.request)
     if call.request.dry_run:
@@ -140,7 +140,7 @@ def carry_out_control(
 
 
 def tell_left_paused(response: executions.ResumeExecutionResponse, outcome: Outcome) -> None:
-    """Add to an answer which sub-workflows stay PAUSED: as many as may be, and how many more."""
+    """Add the sub-workflows that stay PAUSED to an answer: as many as fit, and the number of the others."""
     response.left_paused.extend(left_paused_messages(outcome))
     sizes.cut(response.left_paused, LEFT_PAUSED_BYTES_MAX)
     response.further_left_paused = len(outcome.left_paused) - len(response.left_paused)
@@ -155,16 +155,16 @@ def checked(request: OfExecution) -> Fields:
 
 
 def opened(batch: Batch, request: OfExecution) -> Execution:
-    """The execution that is asked for, at the revision that is expected. Raises NotFound and RevisionMoved."""
+    """Return the execution of the request, if it has the expected revision. Raises NotFound and RevisionMoved."""
     copy = batch.open(request.execution_id).copy
     if not copy.execution.created.workflow:
-        raise NotFound("execution", request.execution_id)  # one that only carries a standalone action
+        raise NotFound("execution", request.execution_id)  # an execution that only carries a standalone action
     check_revision(request, copy.execution.revision)
     return copy.execution
 
 
 def check_revision(request: OfExecution, revision: int) -> None:
-    """Raises RevisionMoved when another revision is expected."""
+    """Raise RevisionMoved when another revision is expected."""
     if request.expected_revision and request.expected_revision != revision:
         raise RevisionMoved("execution", request.execution_id, request.expected_revision, revision)
 

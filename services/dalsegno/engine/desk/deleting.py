@@ -1,4 +1,4 @@
-"""DeleteExecution: an execution at rest, with all its descendants."""
+"""DeleteExecution: deletes an execution at rest, with all its descendants."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ Response = executions.DeleteExecutionResponse
 
 @dataclass(frozen=True, slots=True)
 class DeletionPlan:
-    """What is deleted."""
+    """The executions to delete."""
 
     execution_id: str
     descendants: tuple[str, ...]
 
 
 class DeleteExecution(OnExecution[Request, DeletionPlan, Response]):
-    """See execution_service.proto for what it promises."""
+    """See DeleteExecution in execution_service.proto."""
 
     def check(self, call: Call[Request], batch: Batch) -> DeletionPlan:
         checked(call.request).done()
@@ -65,7 +65,7 @@ class DeleteExecution(OnExecution[Request, DeletionPlan, Response]):
 
 
 def _check_at_rest(family: Sequence[Execution], batch: Batch) -> None:
-    """Raises Refused when anything goes on in it, or its parent stays."""
+    """Raise Refused unless all of them are at rest and the first one has no parent."""
     obstacles = [
         Violation(f"execution {each.id}", f"is not at rest: {each.state}, {each.active_count} active", "NOT_AT_REST")
         for each in family

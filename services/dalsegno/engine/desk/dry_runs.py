@@ -1,4 +1,4 @@
-"""What an operation would do (DESIGN.md section 6, `dry_run`), told from what it did to a private copy."""
+"""Dry runs: what an operation would do (DESIGN.md section 6), read from what it does to a private copy."""
 
 from __future__ import annotations
 
@@ -23,27 +23,25 @@ from dalsegno.workflow.states import ExecutionState, TaskState
 from dalsegno.workflow.value import byte_length
 
 LIST_MAX = 1_000
-"""As many entries a list of the answer has at most."""
+"""The maximum number of entries in a list of the answer."""
 
 TASKS_MAX = 100
-"""As many tasks of a sub-workflow that is left PAUSED are named."""
+"""The maximum number of tasks that are named of a sub-workflow that stays PAUSED."""
 
 CHILDREN_MAX = 100
-"""In so many children the effect is tried out; of more it is only told that they are asked."""
+"""The effect is tried in this many children. Of the others it is only said that they get the event."""
 
 
 @dataclass(frozen=True, slots=True)
 class Before:
-    """What must be known of an execution before the operation, to tell what it kept."""
+    """What must be known of an execution before the operation, to say what it keeps."""
 
     ended: frozenset[int] = frozenset()
     superseded: frozenset[int] = frozenset()
 
 
-def try_operation(
-    batch: Batch, execution_id: str, event: Event, claimed: Collection[str]
-) -> execution_pb2.DryRun:  # fmt: skip
-    """What the event would do to an execution and, among those that are claimed, to its children. Raises Refusal."""
+def try_operation(batch: Batch, execution_id: str, event: Event, claimed: Collection[str]) -> execution_pb2.DryRun:
+    """Return what the event would do to an execution and, if they are claimed, to its children. Raises Refusal."""
     private = batch.private(execution_id)
     before = _before(private.execution)
     outcome = batch.try_step(private, event)
@@ -64,7 +62,7 @@ def try_operation(
             try:
                 child.effect.CopyFrom(try_operation(batch, child_id, told, claimed))
             except Refusal:
-                continue  # it is asked, and stays as it is
+                continue  # it gets the event, and does not change
     return bounded(message)
 
 
@@ -80,16 +78,14 @@ def _superseded(execution: Execution) -> Iterable[int]:
 
 
 def _told(outcome: machine.Outcome) -> list[tuple[str, Event]]:
-    """The children that would be told of something at once, in order."""
+    """Return the children that would get an event at once, in order."""
     own = outcome.execution.id
     sent = (each for each in outcome.commands if isinstance(each, Send) and each.due_s is None and each.to != own)
     return [(command.to, command.event) for command in sent]
 
 
-def dry_run_message(
-    workflow: Workflow, outcome: machine.Outcome, before: Before | None = None
-) -> execution_pb2.DryRun:  # fmt: skip
-    """What a step would do. `before` is absent for an execution that does not exist yet."""
+def dry_run_message(workflow: Workflow, outcome: machine.Outcome, before: Before | None = None) -> execution_pb2.DryRun:
+    """Return what a step would do. `before` is None for an execution that does not exist yet."""
     execution = outcome.execution
     message = execution_pb2.DryRun(
         state=convert.execution_state(execution.state.value),
@@ -131,7 +127,7 @@ def dry_run_message(
 
 
 def bounded(message: execution_pb2.DryRun) -> execution_pb2.DryRun:
-    """The message with lists that are short enough for it not to be too large: the longest ones are halved first."""
+    """Shorten the lists of the message until it fits. The longest ones are halved first."""
     while message.ByteSize() > sizes.CONTENT_BYTES_MAX:
         lists = {field.name: value for field, value in message.ListFields() if field.name in _LISTS}
         name = max(lists, key=lambda name: sum(map(_entry_bytes, lists[name])))
@@ -158,21 +154,21 @@ def _entry(execution: Execution, number: int, added: Collection[int]) -> executi
 
 
 def _reason(task: TaskExecution) -> str:
-    """Why a task is among those that start, when it is not because it runs."""
+    """Return why a task is among those that start, unless it is because it runs."""
     if task.state is TaskState.SKIPPED:
         return "is skipped: what follows it starts"
     return "after a delay" if task.state is TaskState.RUNNING_DELAYED else ""
 
 
 def _arrivals(workflow: Workflow, join: TaskExecution) -> str:
-    """How many have arrived at a join that waits, late ones that count now included."""
+    """Return how many tasks have arrived at a waiting join, including late ones that count now."""
     spec = workflow.tasks[join.name]
     needed = len(spec.inbound) if spec.join == JOIN_ALL else spec.join or 1
     return f"{len(join.arrived)} of {needed} have arrived"
 
 
 def left_paused_messages(outcome: machine.Outcome) -> Iterable[execution_pb2.LeftPaused]:
-    """The sub-workflows that stay PAUSED, and why."""
+    """Return the sub-workflows that stay PAUSED, with the reason."""
     return (
         execution_pb2.LeftPaused(
             execution_id=below.execution_id,
@@ -185,7 +181,7 @@ def left_paused_messages(outcome: machine.Outcome) -> Iterable[execution_pb2.Lef
 
 
 def _begun(outcome: machine.Outcome) -> list[int]:
-    """The tasks that would start or be delayed at once, in order."""
+    """Return the tasks that would start or be delayed at once, in order."""
     begun: dict[int, None] = {}
     for change in outcome.changes:
         if isinstance(change, AttemptsBegun):
@@ -200,7 +196,8 @@ def _begun(outcome: machine.Outcome) -> list[int]:
 def _kept(
     execution: Execution, begun: Collection[int], partly: Collection[int], before: Before
 ) -> Iterable[execution_pb2.DryRunTask]:
-    """The tasks that had ended and still count, and of those that run again in part the items that do not."""
+    """Return the tasks that had ended and still count, and for those that run partly again, the items that do not
+    run."""
     again = set(begun)
     for number, task in execution.tasks.items():
         if number not in before.ended or task.superseded_by:
@@ -217,7 +214,7 @@ def _kept(
 
 
 def _reachable(workflow: Workflow, starts: list[str]) -> list[str]:
-    """The tasks that the definition may lead to from these, in the order of the definition."""
+    """Return the tasks that the definition may lead to from these, in the order of the definition."""
     onward: Mapping[str, Collection[str]] = dependants(workflow) if workflow.reverse else outbound_tasks(workflow)
     found: set[str] = set()
     ahead = [target for name in starts for target in onward[name]]

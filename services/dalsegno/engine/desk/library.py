@@ -1,4 +1,4 @@
-"""Definitions and environments: stored and deleted by the engine, like everything that is written."""
+"""Definitions and environments. The engine stores and deletes them, because only it writes the store."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from dalsegno.workflow.scope import Constant
 from dalsegno.workflow.value import UnfitValue, Value, encode
 
 WARNINGS_BYTES_MAX = 1024 * 1024
-"""What an answer tells of warnings is no larger."""
+"""The limit of the warnings in an answer, in bytes."""
 
 # CreateDefinitions
 
@@ -50,7 +50,7 @@ DefinedMessage = definition_pb2.Workflow | definition_pb2.Action
 
 @dataclass(frozen=True, slots=True)
 class ReadDocuments:
-    """The documents of a request, read and found to be without problems."""
+    """The documents of a request, read and without problems."""
 
     texts: list[Text]
     documents: list[Document]
@@ -58,7 +58,7 @@ class ReadDocuments:
 
 
 class CreateDefinitions(NamespaceOperation[CreateRequest, ReadDocuments, CreateResponse]):
-    """See workflow_service.proto for what it promises. The plan is the documents."""
+    """See CreateDefinitions in workflow_service.proto. The plan is the documents."""
 
     def __init__(self, documents: ReadDocuments | None = None) -> None:
         """`documents`: those of the request; None until it is prepared."""
@@ -90,8 +90,11 @@ class CreateDefinitions(NamespaceOperation[CreateRequest, ReadDocuments, CreateR
 
 
 def bounded(response: CreateResponse) -> CreateResponse:
-    """The answer without what would make it too large: warnings are cut and counted; parameters and descriptions are
-    left out, and named, the largest first; then workflows and actions themselves are cut and counted."""
+    """Shorten the answer until it fits.
+
+    Warnings are cut and counted. Then parameters and descriptions are left out and named, the largest first. Then
+    workflows and actions are cut and counted.
+    """
     response.further_warnings += sizes.cut(response.warnings, WARNINGS_BYTES_MAX)
     excess = response.ByteSize() - sizes.CONTENT_BYTES_MAX
     if excess <= 0:
@@ -109,7 +112,7 @@ def bounded(response: CreateResponse) -> CreateResponse:
 
 
 def _reduced(defined: DefinedMessage) -> DefinedMessage:
-    """What is told of a workflow or an action, without its parameters and its description."""
+    """Remove the parameters and the description of a workflow or an action."""
     for name in ("parameters", "description"):
         if getattr(defined, name):
             defined.ClearField(name)
@@ -118,7 +121,7 @@ def _reduced(defined: DefinedMessage) -> DefinedMessage:
 
 
 async def read_documents(request: CreateRequest, pool: Pool) -> ReadDocuments:
-    """The documents of a request. Raises InvalidDefinition with every problem, InvalidRequest, TooLarge."""
+    """Read the documents of a request. Raises InvalidDefinition with every problem, InvalidRequest, TooLarge."""
     check_in_namespace(request).done()
     texts = texts_of(request)
     documents = await read_together(pool, texts)
@@ -130,7 +133,7 @@ async def read_documents(request: CreateRequest, pool: Pool) -> ReadDocuments:
 
 
 def _store(call: Call[CreateRequest], batch: Batch, text: str, document: Document) -> list[DefinitionRow]:
-    """The rows of one document: new ones, or those that are there when its text is that of the newest versions."""
+    """Store a document. Return its rows: new ones, or the newest ones if they have the same text."""
     request = call.request
     members = [stored_member(each, batch.at_s) for each in document.members]
     rows = _unchanged(request.namespace, text, document.language, members, batch)
@@ -154,7 +157,7 @@ def _store(call: Call[CreateRequest], batch: Batch, text: str, document: Documen
 def _unchanged(
     namespace: str, text: str, language: str, members: list[StoredMember], batch: Batch
 ) -> list[DefinitionRow] | None:
-    """The rows that are there, when the newest version of every member has this very text."""
+    """Return the existing rows if the newest version of every member has exactly this text."""
     document_id = document_digest(text)
     rows: list[DefinitionRow] = []
     for member in members:
@@ -166,7 +169,7 @@ def _unchanged(
 
 
 def stored_member(defined: Defined, at_s: float) -> StoredMember:
-    """What the store keeps of one workflow or ad-hoc action beside the text."""
+    """Return what the store keeps of one workflow or ad-hoc action, in addition to the text."""
     return StoredMember(
         definition_id=derived_id(at_s, uuid.uuid4().hex),
         kind=defined.kind.value,
@@ -178,7 +181,7 @@ def stored_member(defined: Defined, at_s: float) -> StoredMember:
 
 
 def _written(parameter: Parameter, defaults: Mapping[str, object]) -> dict[str, object]:
-    """How a parameter is stored; a default that is no constant is stored as its author wrote it."""
+    """Return a parameter as it is stored. A default that is no constant is stored as its author wrote it."""
     written: dict[str, object] = {"name": parameter.name, "required": parameter.required}
     if parameter.default is None:
         return written
@@ -203,7 +206,7 @@ DeleteResponse = TypeVar(
 
 
 class DeleteDefinition(NamespaceOperation[DeleteRequest, None, DeleteResponse]):
-    """Deletes versions of a workflow or an ad-hoc action: see workflow_service.proto and action_service.proto."""
+    """Deletes versions of a workflow or an ad-hoc action. See DeleteWorkflow and DeleteAdhocAction in the protos."""
 
     def __init__(self, kind: DefinitionKind, response_kind: type[DeleteResponse]) -> None:
         self._kind = kind
@@ -235,7 +238,7 @@ class DeleteDefinition(NamespaceOperation[DeleteRequest, None, DeleteResponse]):
 
 
 def _version_of(row: DefinitionRow) -> Thing:
-    """A version of a workflow or an ad-hoc action as what may be deleted."""
+    """Return a version of a workflow or an ad-hoc action as a thing that can be deleted."""
     called = convert.called_kind(row.kind)
     return Thing(called, f"{row.name} version {row.version}", row.namespace, row.definition_id)
 
@@ -250,7 +253,7 @@ ForgetResponse = environment_service_pb2.DeleteEnvironmentResponse
 
 
 class PutEnvironment(NamespaceOperation[PutRequest, Value, PutResponse]):
-    """See environment_service.proto for what it promises. The plan is the new values."""
+    """See PutEnvironment in environment_service.proto. The plan is the new values."""
 
     def check(self, call: Call[PutRequest], batch: Batch) -> Value:
         request = call.request
@@ -281,7 +284,7 @@ class PutEnvironment(NamespaceOperation[PutRequest, Value, PutResponse]):
 
 
 class DeleteEnvironment(NamespaceOperation[ForgetRequest, None, ForgetResponse]):
-    """See environment_service.proto for what it promises."""
+    """See DeleteEnvironment in environment_service.proto."""
 
     def check(self, call: Call[ForgetRequest], batch: Batch) -> None:
         fields = check_in_namespace(call.request)
@@ -303,7 +306,8 @@ class DeleteEnvironment(NamespaceOperation[ForgetRequest, None, ForgetResponse])
 
 
 def _check_revision(request: PutRequest | ForgetRequest, batch: Batch, *, expects: bool) -> EnvironmentRow | None:
-    """The environment as it is. Raises RevisionMoved when another revision is expected; 0: that there is none."""
+    """Return the environment. Raises RevisionMoved when it is not at the expected revision. Revision 0: it does not
+    exist."""
     row = batch.transaction.queries.environment(request.namespace, request.name)
     revision = row.revision if row is not None else 0
     if expects and request.expected_revision != revision:
@@ -312,7 +316,7 @@ def _check_revision(request: PutRequest | ForgetRequest, batch: Batch, *, expect
 
 
 def _environment_of(row: EnvironmentRow) -> Thing:
-    """An environment as what may be deleted."""
+    """Return an environment as a thing that can be deleted."""
     return Thing("environment", row.name, row.namespace, repr(row.created_s))
 
 

@@ -1,7 +1,7 @@
-"""The steps of every client request: the request, the plan made from it, and the answer.
+"""The steps of every client request: from the request to a plan, and from the plan to the answer.
 
-An operation checks a request and makes its plan, which names the executions to claim; then it carries out the plan.
-answers.py makes the executions of the answer, so that they equal those of a read.
+An operation checks a request and makes a plan, which names the executions to claim. Then it carries out the plan.
+batches/answers.py adds the executions to the answer, so that they equal those of a read.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class AnyRequest(Protocol):
 
 
 class Repeatable(AnyRequest, Protocol):
-    """A request that can be sent again with the same request id, and then gets its first answer."""
+    """A request that a client can repeat: with the same request id it gets its first answer."""
 
     request_id: str
     comment: str
@@ -138,12 +138,13 @@ def check_in_namespace(request: InNamespace) -> Fields:
 
 
 def thing_of(execution: Execution) -> Thing:
-    """An execution as a resource that can be deleted."""
+    """Return an execution as a thing that can be deleted."""
     return Thing("execution", execution.id, execution.created.namespace, repr(execution.created.at_s))
 
 
 def namespaces_of(execution_id: str, batch: Batch) -> Sequence[str]:
-    """The namespaces of a claimed execution and of deleted ones with its id; without any, the default namespace."""
+    """Return the namespaces of a claimed execution and of deleted ones with its id. If there are none, return the
+    default namespace."""
     found = [each.thing.namespace for each in batch.transaction.deletions("execution", execution_id)]
     if batch.exists(execution_id):
         found.append(batch.open(execution_id).copy.execution.created.namespace)

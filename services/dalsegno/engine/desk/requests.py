@@ -1,4 +1,4 @@
-"""Requests of people, as works: repeated ones get their first answer, dry ones change nothing."""
+"""The works that answer calls. A repeated request gets its first answer; a dry run changes nothing."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from dalsegno.workflow.refusals import AlreadyExists, Deleted, RequestIdReused
 
 
 class AnswerCall(Work, Generic[Request, Plan, Response]):
-    """One call, answered through a future."""
+    """Answers one call through a future."""
 
     __slots__ = ("_answer", "_call", "_future", "_on_later", "_operation", "_plan", "_write")
 
@@ -43,7 +43,7 @@ class AnswerCall(Work, Generic[Request, Plan, Response]):
     ) -> None:
         """`operation`: that of the write, prepared for this call.
 
-        `on_later` gives a name and another future for an answer that takes longer; None: the caller waits for it.
+        `on_later` returns a name and another future for an answer that takes longer. None: the caller waits for it.
         """
         self.execution_id = operation.execution_id(call.request)
         self._write = write
@@ -72,7 +72,7 @@ class AnswerCall(Work, Generic[Request, Plan, Response]):
         return self._write.name
 
     def defer(self) -> None:
-        """Let go whoever waits for this answer together with others."""
+        """Give the caller a name for the answer, because it takes longer."""
         if self._on_later is not None and not self._future.done():
             future = self._future
             later, self._future = self._on_later()
@@ -132,7 +132,7 @@ class AnswerCall(Work, Generic[Request, Plan, Response]):
 
 
 class PruneRequests(Work):
-    """Forget requests and what was deleted after a day, and sessions that ended long ago."""
+    """Deletes what is stored of requests and deletions after a day, and sessions that ended long ago."""
 
     __slots__ = ()
 
@@ -149,15 +149,15 @@ class PruneRequests(Work):
 
 
 def body_hash(name: str, request: AnyRequest) -> str:
-    """Tells two requests apart by what they ask."""
+    """Return a hash that differs for requests with different contents."""
     return hashlib.blake2b(
         name.encode() + b"\0" + request.SerializeToString(deterministic=True), digest_size=16
     ).hexdigest()
 
 
 def find_answered(batch: Batch, identity: RequestIdentity, body: str) -> RequestRow | Kept | None:
-    """The same request when it was answered before, or in this batch. Raises RequestIdReused when another one has
-    taken its id."""
+    """Return the answer that the same request got before, also in this batch. Raises RequestIdReused when a different
+    request has the same id."""
     for namespace in identity.namespaces:
         found: RequestRow | Kept | None = batch.answers.find(namespace, identity.request_id)
         found = found or batch.transaction.find_request(namespace, identity.request_id)
@@ -169,7 +169,7 @@ def find_answered(batch: Batch, identity: RequestIdentity, body: str) -> Request
 
 
 def check_still_there(batch: Batch, answered: RequestRow) -> None:
-    """Raises Deleted when what an answer tells of is there no more, though another may have its name."""
+    """Raise Deleted if a resource that an answer tells of is deleted. Another one may have its name now."""
     for thing in answered.about:
         for deletion in batch.transaction.deletions(thing.kind, thing.name):
             if deletion.thing == thing:
@@ -177,7 +177,7 @@ def check_still_there(batch: Batch, answered: RequestRow) -> None:
 
 
 def forget(batch: Batch, executions: Sequence[Execution]) -> None:
-    """Remember that executions are deleted now, and let their ids be taken again."""
+    """Store that executions are deleted now, and allow their ids for new executions."""
     batch.transaction.forget_requests(_ID_PLACE, [each.id for each in executions])
     for each in executions:
         batch.answers.forget(_ID_PLACE, each.id)
@@ -187,8 +187,10 @@ def forget(batch: Batch, executions: Sequence[Execution]) -> None:
 def remembered(
     batch: Batch, name: str, execution_id: str, request: AnyRequest, kind: type[Response]
 ) -> Answer[Response]:
-    """The answer of the request that took this execution id, if this is the same one: it has the same body and the
-    same request id. Raises AlreadyExists."""
+    """Return the answer of the request that chose this execution id, if it is the same request.
+
+    Requests are the same if their bodies and request ids are equal. Raises AlreadyExists.
+    """
     body = body_hash(name, request)
     kept = batch.answers.find(_ID_PLACE, execution_id)
     if kept is not None and kept.body_hash == body:
@@ -200,7 +202,7 @@ def remembered(
 
 
 def remember(batch: Batch, name: str, execution_id: str, request: AnyRequest, answer: Answer[Response]) -> None:
-    """Keep which request took an execution id."""
+    """Store which request chose an execution id."""
     kept = Kept(body_hash(name, request), answer, lambda: answer.response.SerializeToString())
     batch.answers.keep(_ID_PLACE, execution_id, kept)
 
@@ -210,4 +212,4 @@ def _about(batch: Batch, execution_id: str) -> tuple[Thing, ...]:
 
 
 _ID_PLACE = "\x1fexecution"
-"""Stands for the namespace of chosen execution ids, which are unique over all namespaces."""
+"""The place of chosen execution ids in the table of requests. They are unique over all namespaces."""

@@ -1,4 +1,4 @@
-"""RerunExecution: tasks of an execution again, within it; or all of it again, as a new one (decision 1, O16-O36)."""
+"""RerunExecution: runs tasks of an execution again within it, or all of it as a new execution (decision 1, O16-O36)."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from dalsegno.workflow.model import Workflow
 from dalsegno.workflow.value import Value
 
 RERUN_OF = "rerun-of"
-"""The label that says which execution a new one repeats."""
+"""The label of a new execution that names the one it repeats."""
 
 NAME = "rerun_execution"
 _FROM_START = ("input", "latest_definition", "new_execution_id")
@@ -34,17 +34,17 @@ Response = executions.RerunExecutionResponse
 
 @dataclass(frozen=True, slots=True)
 class RerunPlan:
-    """A rerun within the execution, or a new one."""
+    """A rerun within the execution, or as a new one."""
 
     control: ControlPlan
     input: Value
-    """What is laid over the input of a new execution."""
+    """Overrides the input of a new execution."""
     environment: Value | None
-    """What is laid over the environment."""
+    """Overrides the environment."""
 
 
 class RerunExecution(OnExecution[Request, RerunPlan, Response]):
-    """See execution_service.proto for what it promises."""
+    """See RerunExecution in execution_service.proto."""
 
     def check(self, call: Call[Request], batch: Batch) -> RerunPlan:
         request = call.request
@@ -67,7 +67,7 @@ class RerunExecution(OnExecution[Request, RerunPlan, Response]):
 
 
 def _check_choices(fields: Fields, request: Request) -> tuple[TaskChoice, ...]:
-    """What becomes of which task; what is wrong with the request is in the fields."""
+    """Return the choices for tasks. What is wrong with the request is in the fields."""
     beginning = request.start_from == operation_pb2.RERUN_FROM_BEGINNING
     named = request.start_from == operation_pb2.RERUN_FROM_TASKS
     if not beginning and not named and request.start_from != operation_pb2.RERUN_FROM_FAILED:
@@ -87,7 +87,7 @@ def _check_choices(fields: Fields, request: Request) -> tuple[TaskChoice, ...]:
 
 
 def _begin_anew(call: Call[Request], plan: RerunPlan, batch: Batch, original: Execution) -> Answer[Response]:
-    """Start an execution with what the original one was given; that one is not touched (O16, O17)."""
+    """Start a new execution with the input of the original one, which does not change (O16, O17)."""
     request = call.request
     chosen_id = request.new_execution_id
     if chosen_id and batch.exists(chosen_id):
@@ -116,7 +116,9 @@ def _creation(
         workflow = batch.lookups.workflows.of(created, batch.transaction.queries)
     declared = {parameter.name for parameter in workflow.input}
     given = _object(created.input)
-    if request.latest_definition:  # what it declares no longer was perhaps only a default of the older version
+    if (
+        request.latest_definition
+    ):  # an input that is no longer declared may only have been a default of the older version
         given = {name: value for name, value in given.items() if name in declared}
     return workflow, ExecutionCreated(
         execution_id=request.new_execution_id or new_execution_id(batch.given),
@@ -138,8 +140,10 @@ def _creation(
 
 
 def _newest(batch: Batch, created: ExecutionCreated) -> tuple[Workflow, str, int]:
-    """The newest version of the workflow that the execution ran, in the namespace in which that is defined: for a
-    sub-workflow this may be the default one. Raises NotFound."""
+    """Return the newest version of the workflow that the execution ran, in the namespace where that is defined.
+
+    For a sub-workflow that may be the default namespace. Raises NotFound.
+    """
     queries = batch.transaction.queries
     had = queries.definition(created.definition_id)
     namespace = created.namespace if had is None else had.namespace

@@ -1,4 +1,4 @@
-"""EngineService: writes from api, and hints back (DESIGN.md section 7, rows 2 and 6)."""
+"""EngineService: receives writes from api and returns hints (DESIGN.md section 7, rows 2 and 6)."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ _log = logging.getLogger(__name__)
 
 SIGN_OF_LIFE_S = 10.0
 UNCLAIMED_S = 10.0
-"""How long an answer that takes longer waits for whoever asks for it."""
+"""How long an answer that takes longer is kept for its caller."""
 TOGETHER_BYTES_MAX = sizes.MESSAGE_BYTES_MAX
-"""As many bytes of answers travel together; the others are asked for one by one."""
+"""The maximum of answers that travel together, in bytes. The caller asks for the others one by one."""
 
 HINTS_PER_MESSAGE = 1_000
 
 
 class EngineServer(engine_service_pb2_grpc.EngineServiceServicer):
-    """Puts each write before the conductor and waits for its commit."""
+    """Passes each write to the conductor and waits for its commit."""
 
     def __init__(self, conductor: Conductor, feed: Feed, tokens: Tokens) -> None:
         self._conductor = conductor
@@ -47,7 +47,7 @@ class EngineServer(engine_service_pb2_grpc.EngineServiceServicer):
         """The answers that take longer and that nobody has asked for yet."""
 
     async def Submit(self, request: wire.SubmitRequest, context: Any) -> wire.SubmitResponse:
-        """One write."""
+        """Carry out one write."""
         name = request.WhichOneof("write")
         if name is None:
             raise InvalidRequest.of("write", "is missing")
@@ -60,14 +60,14 @@ class EngineServer(engine_service_pb2_grpc.EngineServiceServicer):
         return await future
 
     async def Await(self, request: wire.AwaitRequest, context: Any) -> wire.AwaitResponse:
-        """The answer of a write that takes longer."""
+        """Wait for the answer of a write that takes longer."""
         future = self._later.pop(request.later, None)
         if future is None:
             raise NotFound("write", request.later)
         return wire.AwaitResponse(answer=await future)
 
     def _put_off(self) -> tuple[str, asyncio.Future[wire.SubmitResponse]]:
-        """A name and a future for an answer that is asked for later; given up when nobody does."""
+        """Return a name and a future for an answer that takes longer. It is dropped if nobody asks for it."""
         loop = asyncio.get_running_loop()
         later, future = uuid.uuid4().hex, loop.create_future()
         self._later[later] = future
@@ -80,7 +80,7 @@ class EngineServer(engine_service_pb2_grpc.EngineServiceServicer):
             future.cancel()
 
     async def SubmitMany(self, request: wire.SubmitManyRequest, context: Any) -> wire.SubmitManyResponse:
-        """Several writes, each with its own answer or refusal."""
+        """Carry out several writes. Each gets its own answer or refusal."""
         results = await asyncio.gather(*(self._result(write, context) for write in request.writes))
         size = 0
         for write, result in zip(request.writes, results, strict=True):
@@ -91,7 +91,7 @@ class EngineServer(engine_service_pb2_grpc.EngineServiceServicer):
                     future.set_result(wire.SubmitResponse.FromString(result.answer.SerializeToString()))
                 else:
                     future.set_exception(PassedOn(Status.FromString(result.refusal)))
-                    future.exception()  # fetched: nobody may ask for it
+                    future.exception()  # retrieved, so that no warning is logged if nobody asks for it
                 result.answer.CopyFrom(wire.SubmitResponse(later=later))
                 answer_bytes = result.ByteSize()
             size += answer_bytes
@@ -107,7 +107,7 @@ class EngineServer(engine_service_pb2_grpc.EngineServiceServicer):
             return wire.WriteResult(refusal=status.SerializeToString())
 
     async def Follow(self, request: wire.FollowRequest, context: Any) -> AsyncIterator[wire.FollowResponse]:
-        """Hints, until the caller goes or the server ends the stream."""
+        """Send hints until the caller leaves or the server ends the stream."""
         follower = self._feed.follow()
         try:
             while True:

@@ -1,4 +1,4 @@
-"""StartExecution and RunAction: what comes into being, from the request to the event that creates it."""
+"""StartExecution and RunAction: from the request to the event that creates an execution."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ STANDALONE_KEY = (1, 0, 1)
 
 
 def new_execution_id(given: Given) -> str:
-    """A UUIDv7 of the moment at which its work was carried out first: the same when it is carried out again."""
+    """Return a UUIDv7 of the time when the work was first carried out. Carried out again, the work gets the same id."""
     return derived_id(given.now_s, given.seed)
 
 
@@ -56,7 +56,7 @@ class StartPlan:
 
 
 class StartExecution(NamespaceOperation[StartRequest, StartPlan, StartResponse]):
-    """See execution_service.proto for what it promises."""
+    """See StartExecution in execution_service.proto."""
 
     def check(self, call: Call[StartRequest], batch: Batch) -> StartPlan:
         request = call.request
@@ -118,7 +118,8 @@ class StartExecution(NamespaceOperation[StartRequest, StartPlan, StartResponse])
 
 
 def _existing(request: StartRequest, execution: Execution) -> Answer[StartResponse]:
-    """The execution that has the id, as it is now. Raises AlreadyExists when it is none of the request's namespace."""
+    """Answer with the execution that has the id. Raises AlreadyExists when it is not in the namespace of the
+    request."""
     created = execution.created
     if not created.workflow or created.namespace != request.namespace:
         raise AlreadyExists("execution", request.execution_id)
@@ -130,7 +131,7 @@ def _existing(request: StartRequest, execution: Execution) -> Answer[StartRespon
 
 
 def _find_workflow(request: StartRequest, batch: Batch) -> tuple[Workflow, DefinitionRow]:
-    """The workflow that the request names, by its name in exactly the namespace of the request. Raises NotFound."""
+    """Return the workflow of the request. A name is looked up in exactly its namespace. Raises NotFound."""
     lookups, queries = batch.lookups, batch.transaction.queries
     if request.definition_id:
         row = queries.definition(request.definition_id)
@@ -154,7 +155,7 @@ def _creation(
     request = call.request
     deadline_s = plan.deadline_s
     if deadline_s is not None:
-        deadline_s += batch.shift_s  # people go by the store's clock
+        deadline_s += batch.shift_s  # people use the store's clock
         if deadline_s <= batch.at_s:
             raise InvalidRequest.of("deadline", "has passed already")
     return ExecutionCreated(
@@ -177,7 +178,7 @@ def _creation(
 
 
 def _params(request: StartRequest, plan: StartPlan) -> Value:
-    """What the request gives, and under `env` the name of the environment, as the language has it."""
+    """Return the params of the request, with the name of the environment under `env`, as the language expects it."""
     params = plan.params
     assert isinstance(params.data, dict)
     if not request.environment or "env" in params.data:
@@ -186,7 +187,7 @@ def _params(request: StartRequest, plan: StartPlan) -> Value:
 
 
 def _environment(request: StartRequest, plan: StartPlan, batch: Batch) -> Value:
-    """The stored environment that the request names, with what `params.env` gives on top: a name, or values."""
+    """Return the stored environment of the request, overridden by `params.env`, which is a name or an object."""
     assert isinstance(plan.params.data, dict)
     given = plan.params.data.get("env")
     names = [request.environment] if request.environment else []
@@ -212,7 +213,7 @@ def _environment(request: StartRequest, plan: StartPlan, batch: Batch) -> Value:
 
 
 def _evaluated(plan: StartPlan, environment: Value, given: Given) -> Value:
-    """The environment with its own expressions evaluated, unless `params.evaluate_env` is false."""
+    """Evaluate the expressions in the environment, unless `params.evaluate_env` is false."""
     text = environment.text
     assert isinstance(plan.params.data, dict)
     if not plan.params.data.get("evaluate_env", True) or not any(mark in text for mark in ("<%", "{{", "{%")):
@@ -239,7 +240,7 @@ class RunPlan:
 
 
 class RunAction(NamespaceOperation[RunRequest, RunPlan, RunResponse]):
-    """See action_service.proto for what it promises."""
+    """See RunAction in action_service.proto."""
 
     def check(self, call: Call[RunRequest], batch: Batch) -> RunPlan:
         request = call.request
@@ -270,7 +271,7 @@ class RunAction(NamespaceOperation[RunRequest, RunPlan, RunResponse]):
         workflow = standalone_workflow(creation)
         outcome = batch.try_create(workflow, event)
         execution = outcome.execution
-        if STANDALONE_KEY not in execution.attempts:  # an ad-hoc action that leads nowhere
+        if STANDALONE_KEY not in execution.attempts:  # an ad-hoc action that leads to no action
             raise InvalidRequest.of("action", execution.info or "cannot be run")
         batch.adopt(workflow, event, outcome)
         response = RunResponse()
@@ -279,7 +280,7 @@ class RunAction(NamespaceOperation[RunRequest, RunPlan, RunResponse]):
 
 
 def _standalone(call: Call[RunRequest], plan: RunPlan, batch: Batch) -> ExecutionCreated:
-    """The execution that carries the action."""
+    """Return the execution that carries the action."""
     request = call.request
     params: dict[str, object] = {"action": request.action, "input": plan.input}
     if plan.timeout_s is not None:

@@ -1,4 +1,4 @@
-"""All writes that EngineService.Submit takes: the operation of each, and where its request and its response stand."""
+"""All writes that EngineService.Submit takes: the operation of each, and the fields of its request and its response."""
 
 from __future__ import annotations
 

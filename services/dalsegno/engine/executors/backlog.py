@@ -1,4 +1,4 @@
-"""READY attempts that wait for an executor with credit, and the order in which they get one: fair over executions."""
+"""READY attempts that wait for an executor with credit. The order is fair over executions."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ class Requirement(NamedTuple):
     action: str
     target: str
     digest: str
-    """Of the description that the input was made by."""
+    """The digest of the description from which the input was made."""
     given: tuple[str, ...] | None
-    """The parameters that are given, in order. None until an executor serves the action by another description."""
+    """The names of the given parameters, in order. None until an executor serves the action with another
+    description."""
 
 
 Entry = tuple[Requirement, str, AttemptKey]
-"""A waiting attempt: its kind, its execution, its key."""
+"""A waiting attempt: its requirement, its execution, its key."""
 
 
 def _any(execution_id: str) -> bool:
@@ -29,7 +30,7 @@ def _any(execution_id: str) -> bool:
 
 
 class Queue:
-    """Attempts of one kind: executions take turns, each with its oldest attempt."""
+    """Attempts with one requirement. Executions take turns, each with its oldest attempt."""
 
     def __init__(self) -> None:
         self._executions: OrderedDict[str, deque[AttemptKey]] = OrderedDict()
@@ -38,7 +39,7 @@ class Queue:
         return bool(self._executions)
 
     def add(self, execution_id: str, key: AttemptKey) -> None:
-        """Behind what waits."""
+        """Add an attempt at the end."""
         waiting = self._executions.get(execution_id)
         if waiting is None:
             self._executions[execution_id] = deque((key,))
@@ -46,7 +47,7 @@ class Queue:
             waiting.append(key)
 
     def put_back(self, execution_id: str, key: AttemptKey) -> None:
-        """Before what waits."""
+        """Add an attempt at the beginning."""
         waiting = self._executions.get(execution_id)
         if waiting is None:
             self._executions[execution_id] = deque((key,))
@@ -55,7 +56,8 @@ class Queue:
         self._executions.move_to_end(execution_id, last=False)
 
     def take(self, may_take: Callable[[str], bool]) -> tuple[str, AttemptKey] | None:
-        """The next one of these executions, None when there is none; its execution's next turn comes after others'."""
+        """Take the next attempt of an execution that `may_take` accepts. None: there is none. Then other executions
+        have their turns."""
         for execution_id, waiting in self._executions.items():  # noqa: B007 -- the first that may be taken
             if may_take(execution_id):
                 break
@@ -70,7 +72,7 @@ class Queue:
 
 
 class Backlog:
-    """All that wait, each once."""
+    """All waiting attempts, each once."""
 
     def __init__(self) -> None:
         self._queues: OrderedDict[Requirement, Queue] = OrderedDict()
@@ -80,11 +82,11 @@ class Backlog:
         return len(self._known)
 
     def kinds(self) -> list[Requirement]:
-        """The kinds of which there are any."""
+        """Return the requirements of the waiting attempts."""
         return list(self._queues)
 
     def add(self, entry: Entry) -> bool:
-        """Let an attempt wait. False when it waits already."""
+        """Add an attempt. Return False when it waits already."""
         kind, execution_id, key = entry
         if (execution_id, key) in self._known:
             return False
@@ -93,7 +95,7 @@ class Backlog:
         return True
 
     def put_back(self, entries: Iterable[Entry]) -> None:
-        """What was taken was not handed out after all: it comes first again, in this order."""
+        """Put attempts back that were taken and not handed out: they are first again, in this order."""
         for kind, execution_id, key in reversed(list(entries)):
             if (execution_id, key) not in self._known:
                 self._known.add((execution_id, key))
@@ -102,8 +104,10 @@ class Backlog:
     def take(
         self, counts: Mapping[Requirement, int], count: int, may_take: Callable[[str], bool] = _any
     ) -> list[Entry]:
-        """Up to so many, and of each kind up to as many as `counts` says: kinds in turn, and within each the executions
-        that may be taken from."""
+        """Take up to `count` attempts, and for each requirement up to its number in `counts`.
+
+        Requirements take turns, and for each the executions that `may_take` accepts.
+        """
         taken: list[Entry] = []
         left = {kind: counts[kind] for kind in self._queues if counts.get(kind, 0) > 0}
         while left and len(taken) < count:
@@ -117,7 +121,7 @@ class Backlog:
                 self._known.discard((execution_id, key))
                 taken.append((kind, execution_id, key))
                 left[kind] -= 1
-                self._queues.move_to_end(kind)  # its next turn comes after all others', in the next batch too
+                self._queues.move_to_end(kind)  # its next turn comes after all others, in the next batch too
                 if not queue:
                     del self._queues[kind]
                 if not queue or not left[kind]:

@@ -1,7 +1,8 @@
-"""Hands READY attempts to executors with credit, as part of the batch (DESIGN.md section 4). In the conductor's thread.
+"""Hands out READY attempts to executors with credit, as part of the batch (DESIGN.md section 4), in the conductor's
+thread.
 
-READY attempts come from three sides: what this batch has just made READY, what waits in the backlog, and, once a
-second while there is credit to spare, what the store has (left by an engine that is no more).
+READY attempts have three sources: what this batch has made READY, the backlog, and, once a second while there is credit
+left, the store, which has those that a dead engine left.
 """
 
 from __future__ import annotations
@@ -28,14 +29,14 @@ from dalsegno.workflow.scope import Suspended
 from dalsegno.workflow.states import QUIET_EXECUTION, AttemptState, ExecutionState
 
 PICKS_MAX = 500
-"""As many attempts are taken from the backlog in one batch: each may bring an execution to be claimed."""
+"""How many attempts are taken from the backlog in one batch. For each an execution may have to be claimed."""
 
 SCAN_LIMIT = 1_000
 SCAN_LIMIT_MAX = 1_000_000
 
 
 class Dispatcher:
-    """Streams with credit on one side, READY attempts on the other."""
+    """Matches READY attempts with streams that have credit."""
 
     def __init__(self, make_token: Callable[[str, int], str]) -> None:
         self._make_token = make_token
@@ -46,45 +47,45 @@ class Dispatcher:
         self._picks: list[Entry] = []
         self._news: deque[Callable[[], None]] = deque()
         self._reported: deque[tuple[Name, str]] = deque()
-        """Attempts and the sessions that have reported on them."""
+        """Reported attempts, with the sessions that reported on them."""
         self._scan_limit = SCAN_LIMIT
         self._more = False
         self._leaves_some = False
         self.outgoing: dict[ExecutorStream, list[wire.RunAction]] = {}
-        """What the present batch hands out, to be sent after its commit."""
+        """What the current batch hands out. It is sent after the commit."""
 
     @property
     def waiting_count(self) -> int:
-        """How many attempts wait for credit."""
+        """The number of attempts that wait for credit."""
         return len(self._backlog)
 
-    # What the event loop tells; it takes effect when the next batch begins.
+    # What the event loop calls. It takes effect when the next batch begins.
 
     def add_stream(self, stream: ExecutorStream) -> None:
-        """An executor is there."""
+        """Add the stream of an executor."""
         self._news.append(lambda: self._add_stream(stream))
 
     def remove_stream(self, stream: ExecutorStream) -> None:
-        """It is gone."""
+        """Remove a stream that has ended."""
         self._news.append(lambda: self._remove_stream(stream))
 
     def give_credit(self, stream: ExecutorStream, more: int) -> None:
-        """It takes more."""
+        """Add to the credit of a stream."""
         self._news.append(lambda: self._give_credit(stream, more))
 
     def report(self, stream: ExecutorStream, execution_id: str, key: AttemptKey) -> None:
-        """Its executor has reported on an attempt, and does not run it any more."""
+        """Note that the executor of the stream has reported on an attempt, and no longer runs it."""
         self._reported.append(((execution_id, key), stream.session_id))
 
     @property
     def has_news(self) -> bool:
-        """Whether waiting attempts may be handed out now: something was told, or the last batch could not take all."""
+        """Whether waiting attempts may be handed out now: there are new facts, or the last batch could not take all."""
         return bool(self._news or self._reported) or self._more
 
-    # What the conductor's thread does.
+    # What the conductor's thread calls.
 
     def begin(self) -> bool:
-        """Take in what was told. Whether anything of the backlog can now be handed out."""
+        """Apply what the event loop has called. Return whether anything in the backlog can now be handed out."""
         while self._reported:
             self._occupancy.report(*self._reported.popleft())
         while self._news:
@@ -93,7 +94,7 @@ class Dispatcher:
         return self._more
 
     def pick(self, part: Part) -> set[str]:
-        """Choose from the backlog what there is credit for; the executions to be claimed for it."""
+        """Choose attempts of the backlog for which there is credit. Return the executions to claim for them."""
         self.outgoing = {}
         self._leaves_some = bool(part.avoided)
         credit = {kind: self._credit(kind) for kind in self._backlog.kinds()}
@@ -102,7 +103,7 @@ class Dispatcher:
         return {entry[1] for entry in self._picks}
 
     def hand_out(self, batch: Batch) -> None:
-        """Give what was picked, then what this batch made READY, to streams with credit; the rest waits."""
+        """Hand out what was picked, then what this batch made READY, to streams with credit. The rest waits."""
         self._occupancy.recount(batch.held)
         self._occupancy.take_in(batch.staged.values())
         self._backlog.put_back([entry for entry in self._picks if not self._give(batch, entry)])
@@ -122,7 +123,7 @@ class Dispatcher:
                 fresh[execution_id] = entries_left
 
     def commit(self, batch: Batch) -> Outgoing:
-        """The batch is stored: what is to be sent, by stream."""
+        """Keep what the batch did: it is stored. Return what to send, by stream."""
         self._occupancy.commit()
         if batch.ended_sessions:
             self._occupancy.forget(batch.ended_sessions)
@@ -130,11 +131,12 @@ class Dispatcher:
                 if stream.session_id in batch.ended_sessions:
                     stream.is_open = False
         outgoing, self.outgoing, self._picks = self.outgoing, {}, []
-        self._more = not self._leaves_some and self._could_give()  # else a later batch has to look
+        self._more = not self._leaves_some and self._could_give()  # otherwise a later batch has to look
         return dict(outgoing.items())
 
     def take_back(self) -> list[Work]:
-        """A commit that failed may have happened all the same; what it would have handed out is then never sent."""
+        """Return works that withdraw what this batch hands out. A failed commit may have happened, and nothing of it is
+        sent."""
         return [
             TakeBack(
                 stream.session_id,
@@ -145,7 +147,7 @@ class Dispatcher:
         ]
 
     def roll_back(self) -> None:
-        """The batch has failed: credit and picks are as before it."""
+        """Undo what the batch did: credit and picks are as before."""
         for stream, actions in self.outgoing.items():
             stream.credit += len(actions)
         self._occupancy.roll_back()
@@ -153,7 +155,7 @@ class Dispatcher:
         self.outgoing, self._picks, self._more = {}, [], False
 
     def scan(self, batch: Batch) -> None:
-        """Look through the store for READY attempts, if there is credit to spare: what dead engines left."""
+        """Look for READY attempts in the store, which dead engines left, if there is credit left."""
         if not any(map(self._room, self._streams)):
             return
         found = batch.transaction.ready_attempts(self._scan_limit)
@@ -164,7 +166,7 @@ class Dispatcher:
             servable += added and self._credit(kind) > 0
         if len(found) < self._scan_limit or servable:
             self._scan_limit = SCAN_LIMIT
-        else:  # the oldest are such that nobody serves: look behind them
+        else:  # nobody serves the oldest: look behind them
             self._scan_limit = min(self._scan_limit * 4, SCAN_LIMIT_MAX)
 
     def _add_stream(self, stream: ExecutorStream) -> None:
@@ -193,7 +195,8 @@ class Dispatcher:
         return sum(map(self._room, self._streams_for(kind)))
 
     def _room(self, stream: ExecutorStream) -> int:
-        """How many more may be handed to it: no more than its credit, and no more than its session has free slots."""
+        """Return how many more attempts the stream may get: at most its credit, and at most the free slots of its
+        session."""
         if not stream.is_open:
             return 0
         return max(0, min(stream.credit, stream.slots - self._occupancy.count(stream.session_id)))
@@ -202,7 +205,7 @@ class Dispatcher:
         return any(self._credit(kind) for kind in self._backlog.kinds())
 
     def _stream_with_credit(self, kind: Requirement, ended: set[str]) -> ExecutorStream | None:
-        """The next one in turn."""
+        """Return the next stream with credit, in turn."""
         streams = self._streams_for(kind)
         for _ in range(len(streams)):
             stream = streams[0]
@@ -213,8 +216,11 @@ class Dispatcher:
         return None
 
     def _give(self, batch: Batch, entry: Entry) -> bool:
-        """Hand one out. False when nobody has credit. What is no longer to be handed out counts as given, and so does
-        what waits from now on for those who take its input."""
+        """Hand out one attempt. Return False when no stream has credit.
+
+        Return True also for an attempt that must not be handed out any more, and for one that now waits for executors
+        that accept its input.
+        """
         kind, execution_id, key = entry
         stream = self._stream_with_credit(kind, batch.ended_sessions)
         if stream is None:
@@ -271,7 +277,7 @@ class Dispatcher:
 
 
 def ready_entries(staged: StagedExecution) -> list[Entry]:
-    """What the changes of a batch made READY, or let be handed out again: each attempt once."""
+    """Return the attempts that a batch made READY, or that may be handed out again: each once."""
     execution = staged.copy.execution
     if not execution.ready or execution.state in QUIET_EXECUTION:
         return []
@@ -280,13 +286,13 @@ def ready_entries(staged: StagedExecution) -> list[Entry]:
         if (type(each) is AttemptAdded or type(each) is AttemptMoved) and each.state is AttemptState.READY:
             keys[each.key] = None
         elif type(each) is ExecutionMoved and each.state is ExecutionState.RUNNING:
-            keys = execution.ready  # it begins, or goes on: all that waited before
+            keys = execution.ready  # it begins or continues: everything that waited before
             break
     attempts = (execution.attempts[key] for key in keys if key in execution.ready)
     return [(Requirement(each.action, each.target, each.digest, None), execution.id, each.key) for each in attempts]
 
 
 def _given(attempt: Attempt) -> tuple[str, ...]:
-    """The parameters that an attempt gives to its action."""
+    """Return the names of the parameters in the input of an attempt."""
     given = attempt.input.data
     return tuple(sorted(given)) if isinstance(given, dict) else ()

@@ -1,7 +1,7 @@
-"""How many actions each executor's session runs now, according to the store: its slots bound what it is handed.
+"""Counts how many actions each executor's session runs now, as stored. Its slots limit what it gets.
 
-An attempt occupies a slot from when it is handed out until its executor reports on it (even if that report is stored
-later), or until it ends, is paused, is delegated, or moves to another session. Used in the conductor's thread only.
+An attempt occupies a slot from its hand-out until its executor reports on it (even if that report is stored later), or
+until it ends, is paused, is delegated, or moves to another session. Used in the conductor's thread only.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ Name = tuple[str, AttemptKey]
 
 
 class Occupancy:
-    """The attempts that sessions run. What a batch decides counts at once, and is undone if the batch fails."""
+    """The attempts that sessions run. Decisions of a batch count at once, and are undone if the batch fails."""
 
     def __init__(self) -> None:
         self._holders: dict[Name, str] = {}
         """The session that runs each attempt."""
         self._counts: dict[str, int] = {}
         self._reported: dict[Name, str] = {}
-        """What sessions have reported on and the store does not know yet."""
+        """Attempts on which sessions have reported, when the reports are not stored yet."""
         self._moves: dict[Name, str] = {}
-        """What the present batch makes of attempts: the session that runs each, empty for none."""
+        """The session of each attempt after the current batch; empty for none."""
         self._change: dict[str, int] = {}
-        """By how much the present batch changes the counts."""
+        """The differences that the current batch makes to the counts."""
 
     def count(self, session_id: str) -> int:
-        """How many attempts the session runs."""
+        """Return how many attempts the session runs."""
         return self._counts.get(session_id, 0) + self._change.get(session_id, 0)
 
     def recount(self, found: Mapping[str, Collection[Name]]) -> None:
@@ -47,7 +47,7 @@ class Occupancy:
             self._holders.update(dict.fromkeys(running, session_id))
             self._counts[session_id] = len(running)
             reported.difference_update(names)
-        for name in reported:  # the store knows by now
+        for name in reported:  # stored by now
             del self._reported[name]
 
     def report(self, name: Name, session_id: str) -> None:
@@ -106,5 +106,5 @@ class Occupancy:
 
 
 def _holder(attempt: Attempt) -> str:
-    """The session that runs an attempt; empty for none."""
+    """Return the session that runs an attempt; empty for none."""
     return attempt.session_id if attempt.is_active and not attempt.child_id else ""

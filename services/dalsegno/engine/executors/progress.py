@@ -1,6 +1,6 @@
-"""The progress that actions report: the latest of each is kept in memory, and written to its row once a second.
+"""The progress that actions report. The latest report of each is kept in memory, and written to its row once a second.
 
-Progress is no event, no change and no journal entry: a hundred reports of an action in a second cost one write.
+Progress is no event, no change and no journal entry. A hundred reports in a second cost one write.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ TEXT_CHARACTERS_MAX = 1_000
 DETAILS_BYTES_MAX = 65_536
 
 WRITTEN_AT_ONCE = 1_000
-"""Of as many attempts the progress is written at once; that of others a second later."""
+"""The maximum number of attempts whose progress is written at once. The others follow a second later."""
 
 Place = tuple[str, AttemptKey]
 
 
 def wrong_progress(told: execution_pb2.ActionProgress) -> Iterator[tuple[str, str]]:
-    """The fields of a report that break the contract, and what is wrong with each."""
+    """Yield each field of a report that violates the contract, with the reason."""
     if len(told.text) > TEXT_CHARACTERS_MAX:
         yield "text", f"has {len(told.text):,} characters; at most {TEXT_CHARACTERS_MAX:,} are allowed"
-    if told.HasField("fraction") and not 0 <= told.fraction <= 1:  # NaN is neither
+    if told.HasField("fraction") and not 0 <= told.fraction <= 1:  # false for NaN too
         yield "fraction", f"must be from 0 to 1, not {told.fraction:g}"
     if not told.details:
         return
@@ -40,7 +40,7 @@ def wrong_progress(told: execution_pb2.ActionProgress) -> Iterator[tuple[str, st
 
 
 def read_progress(told: execution_pb2.ActionProgress, delivery: int, at_s: float) -> Progress:
-    """The report of this delivery at this time."""
+    """Read a report of this delivery, received at this time."""
     fraction = told.fraction if told.HasField("fraction") else None
     return Progress(told.text, fraction, told.details, at_s, delivery)
 
@@ -59,7 +59,7 @@ class Board:
         self._news[execution_id, key] = progress
 
     def due(self) -> list[NewProgress]:
-        """The reports to write now; they stay until `written`."""
+        """Return the reports to write now. They stay until `written`."""
         return [NewProgress(*place, progress) for place, progress in islice(self._news.items(), WRITTEN_AT_ONCE)]
 
     def written(self, told: Collection[NewProgress]) -> None:
@@ -71,7 +71,7 @@ class Board:
 
 
 class WriteProgress(Work):
-    """Write the progress that the board holds."""
+    """Writes the progress that the board holds."""
 
     __slots__ = ("_board", "_told")
 
@@ -84,7 +84,7 @@ class WriteProgress(Work):
         return True
 
     def needs(self, batch: Batch) -> Collection[str]:
-        """Claimed, so that no other engine writes these rows in another order at the same time."""
+        """Claim the executions, so that no other engine writes these rows in a different order at the same time."""
         return {each.execution_id for each in self._told}
 
     def carry_out(self, batch: Batch) -> None:

@@ -1,4 +1,4 @@
-"""The failure of an attempt whose executor sent a report that is refused: no other report follows, so it fails."""
+"""Ends attempts whose reports are refused: their executors report no more on them, so they fail."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dalsegno.workflow.states import COMPLETED_ATTEMPT
 
 
 class FailRefused(DeliverEvent):
-    """Fail the attempt with the reason if the session still has this delivery of it; otherwise change nothing."""
+    """Fails the attempt with the reason if the session still has this delivery of it. Otherwise changes nothing."""
 
     __slots__ = ("_delivery", "_error", "_key", "_session_id")
 
@@ -24,7 +24,7 @@ class FailRefused(DeliverEvent):
         error: str,
         reply: Callable[[DeliverEvent, BaseException | None], None],
     ) -> None:
-        """`delivery`: the one that the report names; less than 1: any that the session has."""
+        """`delivery`: the number in the report; less than 1: any delivery that the session has."""
         super().__init__(about[0], None, reply)
         self._key = about[1]
         self._delivery = delivery

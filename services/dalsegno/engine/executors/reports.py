@@ -1,4 +1,4 @@
-"""What executors say, from the wire: Hello and TaskDone, checked, and the acknowledgement of the latter."""
+"""The messages of executors: reads and checks Hello and TaskDone, and writes acknowledgements."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from dalsegno.workflow.value import VALUE_BYTES_MAX, UnfitValue, Value, byte_len
 
 ERROR_CHARACTERS_MAX = 65_536
 ERROR_SHOWN = 4_096
-"""So much of an error is kept of an outcome that is refused."""
+"""How many characters are kept of the error of a refused outcome."""
 NAME_CHARACTERS_MAX = 255
 ID_BYTES_SHOWN = 1_000
 DESCRIPTION_BYTES_MAX = 1_000_000
-"""What an executor says of one action fits into every answer that tells of it."""
+"""The limit for the description of one action, in bytes. It fits into every answer."""
 
 _NAME = re.compile(r"[A-Za-z_][\w-]*(\.[\w-]+)*")
 
@@ -50,20 +50,20 @@ _VERDICTS: dict[str, wire.AckVerdict.ValueType] = {
 
 
 class UnfitReport(Exception):
-    """An outcome that is not as the contract says, in a sentence: it is refused.
+    """An outcome violates the contract and is refused. The text says why.
 
-    `about` is the attempt that it ends all the same, for nobody reports on it again; None: it ends nothing.
+    `about`: the attempt that it ends anyway, because no other report follows. None: it ends nothing.
     """
 
     def __init__(self, reason: str, about: tuple[str, AttemptKey] | None = None, error: str = "") -> None:
         super().__init__(reason)
         self.about = about
         self.error = error or reason
-        """What the attempt fails with."""
+        """The error of the attempt."""
 
 
 def read_report(told: wire.TaskDone) -> tuple[str, TaskDone]:
-    """The execution and the event of an outcome. Raises UnfitReport with all that is wrong."""
+    """Return the execution id and the event of an outcome. Raises UnfitReport with everything that is wrong."""
     wrong = {violation.subject: violation.description for violation in wrong_fields(told)}
     execution_id, key = _read_id(told, wrong)
     outcome = _OUTCOMES.get(told.outcome, "")
@@ -71,7 +71,7 @@ def read_report(told: wire.TaskDone) -> tuple[str, TaskDone]:
     result = _read_result(told, wrong, faults)
     if faults:
         reason = "; ".join(faults)
-        goes_on = outcome in ("paused", "running")  # then it is reported on again
+        goes_on = outcome in ("paused", "running")  # then another report follows
         raise UnfitReport(reason, None if goes_on else (execution_id, key), _failure(told, reason))
     waits = outcome == "delegated"
     return execution_id, TaskDone(
@@ -103,7 +103,7 @@ def _read_id(told: wire.TaskDone, wrong: Mapping[str, str]) -> tuple[str, Attemp
 
 
 def _is_plain(told: wire.TaskDone) -> bool:
-    """Whether an outcome says nothing that `_faults` could find fault with: most are such, and need no closer look."""
+    """Return whether an outcome has no field that `_faults` checks. This is quick, and true for most outcomes."""
     return (
         told.outcome in _ENDS
         and told.delivery > 0
@@ -113,7 +113,7 @@ def _is_plain(told: wire.TaskDone) -> bool:
 
 
 def _faults(told: wire.TaskDone, outcome: str, wrong: Mapping[str, str]) -> Iterator[str]:
-    """What is wrong with an outcome beside its result."""
+    """Yield what is wrong with an outcome, except its result."""
     if not outcome:
         yield f"outcome {told.outcome} is none that this engine knows" if told.outcome else "outcome is missing"
     if told.delivery < 1:
@@ -155,7 +155,7 @@ def _is_said(told: wire.TaskDone, name: str) -> bool:
 
 
 def _read_result(told: wire.TaskDone, wrong: Mapping[str, str], faults: list[str]) -> Value | None:
-    """The result, or None with one fault more."""
+    """Return the result. Return None and add a fault if it is wrong."""
     if not told.result:
         return None
     if told.outcome not in (wire.TASK_OUTCOME_SUCCEEDED, wire.TASK_OUTCOME_FAILED):
@@ -173,7 +173,7 @@ def _read_result(told: wire.TaskDone, wrong: Mapping[str, str], faults: list[str
 
 
 def _failure(told: wire.TaskDone, reason: str) -> str:
-    """What an attempt fails with whose outcome is refused: why, and what went wrong before if that was said."""
+    """Return the error of an attempt whose outcome is refused: the reason, and the error in the outcome."""
     error = reason if reason.startswith("result ") else f"its executor reported what is not allowed: {reason}"
     if told.error:
         shown = told.error.replace("\0", "\\0")
@@ -184,7 +184,7 @@ def _failure(told: wire.TaskDone, reason: str) -> str:
 def ack_of(
     action_execution_id: str, delivery: int, outcome: wire.TaskOutcome.ValueType, verdict: str, reason: str = ""
 ) -> wire.Ack:
-    """The acknowledgement of an outcome."""
+    """Return the acknowledgement of an outcome."""
     return wire.Ack(
         action_execution_id=shortened(action_execution_id, ID_BYTES_SHOWN),
         delivery=delivery,
@@ -195,7 +195,7 @@ def ack_of(
 
 
 def read_greeting(hello: wire.Hello, peer: str = "") -> Greeting:
-    """A Hello from this address, checked. Raises InvalidRequest with all that is wrong."""
+    """Check a Hello that comes from this address. Raises InvalidRequest with everything that is wrong."""
     wrong = wrong_fields(hello, "hello")
     if not 1 <= len(hello.executor_id) <= NAME_CHARACTERS_MAX:
         wrong.append(Violation("hello.executor_id", f"must have 1 to {NAME_CHARACTERS_MAX} characters"))
@@ -260,7 +260,7 @@ def _wrong_action(action: wire.ActionDescription, place: str) -> Iterator[Violat
 
 
 def _read_in_flight(hello: wire.Hello, wrong: list[Violation]) -> frozenset[Delivery]:
-    """The deliveries that an executor still has; what is wrong with their names is added to `wrong`."""
+    """Return the deliveries that an executor still has. Adds violations for wrong names to `wrong`."""
     in_flight: set[Delivery] = set()
     for index, reference in enumerate(hello.in_flight):
         fields = convert.Fields()

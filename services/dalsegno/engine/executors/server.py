@@ -30,19 +30,19 @@ from dalsegno.workflow.identity import attempt_id, parse_attempt_id
 from dalsegno.workflow.refusals import InvalidRequest, Refusal, SupersededSession, SupersededStream, Unavailable
 
 REPORT_BYTES = 1_000
-"""What a report takes in memory beside its texts, roughly."""
+"""Estimated memory of a report without its texts, in bytes."""
 
 LARGE = 65_536
-"""After a result of so many characters others have their turn."""
+"""After a result with this many characters other tasks of the event loop run."""
 
 HELLO_WITHIN_S = 10.0
-"""How long a stream may take to say Hello."""
+"""How long a stream may wait before its Hello."""
 
 REASON_SHOWN = 1_000
 
 SUPERSEDED = "its delivery no longer counts"
 SUPERSEDED_BYTES_MAX = 1024 * 1024
-"""The deliveries that a Welcome names are no larger."""
+"""The limit of the deliveries that a Welcome names, in bytes."""
 
 _log = logging.getLogger(__name__)
 
@@ -58,7 +58,7 @@ class Executors(executor_service_pb2_grpc.ExecutorServiceServicer):
         engine_id: str,
         board: Board | None = None,
     ) -> None:
-        """`board`: where it notes how far actions have come."""
+        """`board`: keeps the progress of actions."""
         self._conductor = conductor
         self._dispatcher = dispatcher
         self._board = Board() if board is None else board
@@ -67,20 +67,20 @@ class Executors(executor_service_pb2_grpc.ExecutorServiceServicer):
         self._streams: dict[str, ExecutorStream] = {}
         """By session."""
         self._superseded: dict[str, None] = {}
-        """Sessions that newer ones of their executors have replaced: they do not come back."""
+        """Sessions that newer ones of their executors have replaced. They are refused."""
         self._draining = False
         self._heard_last: list[str] = []
-        """Sessions that were heard and then lost their stream: a lease counts from the last word, not the last tick."""
+        """Sessions that were heard and then lost their stream. A lease counts from the last message."""
         self._left = asyncio.Event()
         conductor.on_commit.append(self._send)
 
     @property
     def count(self) -> int:
-        """How many are connected."""
+        """The number of connected executors."""
         return len(self._streams)
 
     async def Connect(self, request_iterator: Any, context: Any) -> AsyncIterator[wire.ConnectResponse]:
-        """One executor's stream: read in a task of its own, written from a queue."""
+        """Serve one executor's stream. A separate task reads it; this one writes it from a queue."""
         hello = await _first(request_iterator)
         if hello is None:
             return
@@ -143,7 +143,7 @@ class Executors(executor_service_pb2_grpc.ExecutorServiceServicer):
         return stream, self._welcome(opened, stream)
 
     def _welcome(self, opened: OpenSession, stream: ExecutorStream) -> wire.ConnectResponse:
-        """What the session is told first. Deliveries that do not fit beside the others are cancelled after it."""
+        """Return the Welcome of a session. Deliveries that do not fit into it are cancelled after it."""
         superseded = [
             wire.DeliveryReference(action_execution_id=attempt_id(execution_id, key), delivery=delivery)
             for execution_id, key, delivery in opened.superseded
@@ -165,7 +165,7 @@ class Executors(executor_service_pb2_grpc.ExecutorServiceServicer):
         )
 
     def session_superseded(self, session_id: str, newer: SessionRow) -> None:
-        """A newer session of its executor has ended this one: whoever still has it is told why."""
+        """End the stream of a session that a newer session of its executor has ended, and say why."""
         self._superseded[session_id] = None
         while len(self._superseded) > 10_000:
             del self._superseded[next(iter(self._superseded))]
@@ -178,8 +178,8 @@ class Executors(executor_service_pb2_grpc.ExecutorServiceServicer):
             old.end(superseded_by(newer))
 
     def _replace(self, session_id: str) -> None:
-        """A session has said Hello on a new stream: the one before ends and is told not to come back, or the two would
-        end each other for ever."""
+        """End the older stream of a session that has said Hello on a new one, and refuse its return. Otherwise the two
+        would end each other for ever."""
         old = self._streams.get(session_id)
         if old is not None:
             old.end(SupersededStream("a newer stream of this session has taken this one's place"))
@@ -204,7 +204,7 @@ class Executors(executor_service_pb2_grpc.ExecutorServiceServicer):
         _log.info("executor %s disconnected, session %s", stream.executor_id, stream.session_id)
 
     async def _read(self, stream: ExecutorStream, requests: Any) -> None:
-        """Take in what the executor says until its side of the stream ends. Raises InvalidRequest."""
+        """Read an executor's messages until its side of the stream ends. Raises InvalidRequest."""
         async for request in requests:
             stream.heard = True
             kind = request.WhichOneof("message")  # None: empty, or a kind that only a later version knows
@@ -282,7 +282,7 @@ class Executors(executor_service_pb2_grpc.ExecutorServiceServicer):
             stream.send(wire.ConnectResponse(heartbeat=wire.Heartbeat(now=now)))
 
     def _send(self, committed: Committed) -> None:
-        """After a commit: what was handed out, and what nobody waits for any more."""
+        """Send what a commit has handed out, and cancel what nobody waits for any more."""
         for stream, actions in committed.outgoing.items():
             if stream.is_open:
                 stream.run(actions)
@@ -302,16 +302,16 @@ class Executors(executor_service_pb2_grpc.ExecutorServiceServicer):
                 )
 
     def _lose_unsent(self, stream: Receiver, actions: list[wire.RunAction]) -> None:
-        """They were handed out and never left: whatever they do, another may have them."""
+        """Report attempts lost that were handed out and never sent. Another executor may get them, whether they are
+        safe or not."""
         for action in actions:
             execution_id, key = parse_attempt_id(action.action_execution_id)
-            lost = DeliveryLost(
-                key=key, delivery=action.delivery, executor_id=stream.executor_id, received=False
-            )  # fmt: skip
+            lost = DeliveryLost(key=key, delivery=action.delivery, executor_id=stream.executor_id, received=False)
             self._conductor.put(DeliverEvent(execution_id, lost))
 
     def take_heard(self) -> set[str]:
-        """The sessions that were heard since this was last asked, or are not read now. From the conductor's thread."""
+        """Return the sessions that were heard since the last call, or are not read now. Called from the conductor's
+        thread."""
         heard = [stream for stream in list(self._streams.values()) if stream.heard or stream.is_held]
         for stream in heard:
             stream.heard = False
@@ -321,18 +321,18 @@ class Executors(executor_service_pb2_grpc.ExecutorServiceServicer):
         return sessions
 
     def connected(self) -> dict[str, str]:
-        """The sessions with a stream here, and their executors. From the conductor's thread."""
+        """Return the sessions with a stream here, with their executors. Called from the conductor's thread."""
         return {stream.session_id: stream.executor_id for stream in list(self._streams.values())}
 
     def sessions_ended(self, session_ids: Collection[str]) -> None:
-        """Their streams end; who is still there says Hello again."""
+        """End the streams of these sessions. An executor that is still there says Hello again."""
         for session_id in session_ids:
             stream = self._streams.get(session_id)
             if stream is not None:
                 stream.end(Unavailable("the session's lease has ended; say Hello again"))
 
     async def drain(self, grace_s: float) -> None:
-        """Nothing more is handed out; executors bring what they have, then go."""
+        """Hand out nothing more, and wait for the reports of the executors."""
         self._draining = True
         for stream in self._streams.values():
             stream.is_open = False
@@ -347,7 +347,7 @@ class Executors(executor_service_pb2_grpc.ExecutorServiceServicer):
 
 
 async def _first(requests: Any) -> wire.Hello | None:
-    """The Hello with which a stream begins; None when it ends before. Raises InvalidRequest, and TimeoutError."""
+    """Return the Hello of a stream. None: the stream ended before. Raises InvalidRequest and TimeoutError."""
     try:
         async with asyncio.timeout(HELLO_WITHIN_S):
             async for request in requests:
@@ -363,5 +363,5 @@ async def _first(requests: Any) -> wire.Hello | None:
 
 
 def _sentence(error: BaseException) -> str:
-    """Why an outcome was refused, for its executor: what is a fault of ours stands in the log."""
+    """Return why an outcome was refused, for its executor. Errors of the engine are in its log only."""
     return str(error) if isinstance(error, Refusal) else "the engine could not handle it; its log says why"

@@ -1,6 +1,6 @@
-"""Sessions of executors and their leases: who has which work, and what becomes of it when they are gone.
+"""Sessions of executors and their leases: which session has which attempts, and what happens to them when it ends.
 
-A lease belongs to the session: one row, renewed by whichever engine hears the executor (DESIGN.md section 5).
+A lease belongs to the session: one row, which every engine that hears the executor renews (DESIGN.md section 5).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from dalsegno.workflow.refusals import SupersededSession
 from dalsegno.workflow.states import COMPLETED_ATTEMPT, AttemptState
 
 Delivery = tuple[str, AttemptKey, int]
-"""An execution, an attempt of it and a delivery of that."""
+"""An execution, an attempt of it, and a delivery of the attempt."""
 
 SWEEP_LIMIT = 1_000
 
@@ -30,21 +30,21 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Greeting:
-    """What an executor's Hello says."""
+    """The contents of an executor's Hello."""
 
     executor_id: str
     session_id: str
     descriptions: Mapping[str, str]
-    """What it serves: name to the description as the store keeps it."""
+    """The descriptions of the actions that it serves, by name, as stored."""
     slots: int
     labels: Mapping[str, str]
     in_flight: frozenset[Delivery] = field(default_factory=frozenset)
     peer: str = ""
-    """The address from which it comes, as gRPC writes it."""
+    """The address of its origin, as gRPC writes it."""
 
 
 class OpenSession(Work):
-    """An executor has come, or come back: its session, what it no longer has, and what it need not go on with."""
+    """Opens or continues a session. Loses what the executor no longer has, and finds what it need not continue."""
 
     __slots__ = ("_answer", "_connected_s", "_greeting", "_held", "_lease_s", "ended", "session", "superseded")
 
@@ -58,7 +58,7 @@ class OpenSession(Work):
         self.superseded: list[Delivery] = []
         """Deliveries that the executor still has and that no longer count."""
         self.ended: list[str] = []
-        """Older sessions of the executor, now ended."""
+        """Older sessions of the executor, which are ended now."""
         self.session = SessionRow(
             session_id=greeting.session_id,
             executor_id=greeting.executor_id,
@@ -104,8 +104,11 @@ class OpenSession(Work):
         batch.transaction.save_session(replace(row, connected_s=self._connected_s or batch.at_s))
 
     def _describe(self, batch: Batch) -> None:
-        """Store what is new of what it says of its actions. Another description is an action's own from when it is
-        first heard; an older one only if nobody serves the action by that any more."""
+        """Store new descriptions of actions.
+
+        A description becomes that of the action when it is new, or when nobody serves the action with the present one
+        any more.
+        """
         served, queries = self.session.actions, batch.transaction.queries
         own = batch.lookups.described(queries)
         others = {name: text for name, text in self._greeting.descriptions.items() if own.get(name) != text}
@@ -118,7 +121,7 @@ class OpenSession(Work):
             batch.transaction.save_actions(
                 {row.name: row.description for row in rows if row.digest not in known or row.name in gone}
             )
-        batch.defined = True  # by what an action is served has changed
+        batch.defined = True  # the executors of its actions have changed
 
     def done(self) -> None:
         self._answer(self, self.refusal)
@@ -128,7 +131,7 @@ class OpenSession(Work):
 
 
 def superseded_by(newer: SessionRow) -> SupersededSession:
-    """What a session is told whose executor has come again, from elsewhere or anew."""
+    """Return the refusal for a session that a newer session of its executor has replaced."""
     origin = newer.peer or "elsewhere"
     return SupersededSession(
         f"a newer session of executor {newer.executor_id!r}, from {origin}, has taken this one's place"
@@ -138,7 +141,7 @@ def superseded_by(newer: SessionRow) -> SupersededSession:
 def _counts(batch: Batch, delivery: Delivery) -> bool:
     execution_id, key, number = delivery
     if execution_id in batch.deaths:
-        return True  # it is not looked at before its turn; what is reported of it may still come too late
+        return True  # it is only stepped in a batch of its own; a report that comes too late is superseded then
     execution = batch.look_at(execution_id)
     attempt = execution.attempts.get(key) if execution is not None else None
     if attempt is None or attempt.delivery != number or attempt.state is AttemptState.READY:
@@ -147,14 +150,17 @@ def _counts(batch: Batch, delivery: Delivery) -> bool:
 
 
 def lose(batch: Batch, held: HeldAttempt, executor_id: str, *, received: bool) -> None:
-    """What a session had is handed out again, or fails (DESIGN.md section 5): an event of its own for each execution,
-    so that no session waits for the expressions of any."""
+    """Report an attempt of a session lost: it is handed out again, or fails (DESIGN.md section 5).
+
+    Each execution gets an event of its own, so that no session waits for the expressions of any execution.
+    """
     lost = DeliveryLost(key=held.key, delivery=held.delivery, executor_id=executor_id, received=received)
     batch.tell(held.execution_id, lost)
 
 
 class TakeBack(Work):
-    """What a batch handed out whose commit may have happened or not: if it has, nothing was sent, so nobody has it."""
+    """Withdraws what a batch has handed out when it is unknown whether its commit happened. If it did, nothing was
+    sent."""
 
     __slots__ = ("_executor_id", "_session_id", "_unsent")
 
@@ -176,7 +182,7 @@ class TakeBack(Work):
 
 
 class CloseSession(Work):
-    """An executor goes and gives back what it has."""
+    """Ends the session of an executor that leaves and returns its attempts."""
 
     __slots__ = ("_executor_id", "_held", "_session_id")
 
@@ -196,27 +202,28 @@ class CloseSession(Work):
 
 
 class Connected(Protocol):
-    """What KeepLeases must know of the executors that are connected here. Asked from the conductor's thread."""
+    """What KeepLeases must know of the connected executors."""
 
     def take_heard(self) -> set[str]:
-        """The sessions that were heard since this was last asked."""
+        """Return the sessions that were heard since the last call. Called from the conductor's thread."""
         ...
 
     def connected(self) -> dict[str, str]:
-        """The sessions with a stream here, and their executors."""
+        """Return the sessions with a stream here, with their executors. Called from the conductor's thread."""
         ...
 
     def sessions_ended(self, session_ids: Collection[str]) -> None:
-        """On the event loop: these have ended; their streams are to end too."""
+        """End the streams of these sessions. Called on the event loop."""
         ...
 
     def session_superseded(self, session_id: str, newer: SessionRow) -> None:
-        """On the event loop: a newer session of its executor, at another engine, has ended this one."""
+        """End the stream of a session that a newer session of its executor, at another engine, has ended. Called on the
+        event loop."""
         ...
 
 
 class KeepLeases(Work):
-    """Renew the leases of executors that were heard, and end those of executors that were not."""
+    """Renews the leases of executors that were heard, and ends those of executors that were not."""
 
     __slots__ = (
         "_ended",
@@ -240,8 +247,8 @@ class KeepLeases(Work):
         sweep: bool = False,
         is_shared: bool = False,
     ) -> None:
-        """`may_end`: whether leases may end now at all. `sweep`: also look for what no session answers for.
-        `is_shared`: whether other engines hand out, too, so that what sessions run is to be read."""
+        """`may_end`: whether leases may end at all now. `sweep`: also look for attempts without a session. `is_shared`:
+        whether other engines hand out too, so that the attempts of the sessions must be read."""
         self._is_shared = is_shared
         self._executors = executors
         self._lease_s = lease_s
@@ -249,11 +256,11 @@ class KeepLeases(Work):
         self._sweep = sweep
         self._heard: set[str] = set()
         self._lost: list[SessionRow] = []
-        """Sessions whose lease has ended now."""
+        """Sessions whose lease ends now."""
         self._ended: dict[str, str] = {}
         """Sessions with a stream here that another engine has ended, and their executors."""
         self._newer: dict[str, SessionRow] = {}
-        """Those of them that newer sessions of their executors have replaced, and these."""
+        """Those of them that newer sessions of their executors have replaced, with the newer ones."""
         self._held: list[HeldAttempt] = []
 
     @property

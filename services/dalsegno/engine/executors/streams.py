@@ -1,4 +1,4 @@
-"""One executor's stream as the engine sees it: what it serves, its credit, and what is to be written to it."""
+"""The stream to one executor: the actions that it serves, its credit, and the messages to write."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from dalsegno.v1 import executor_service_pb2 as wire
 from dalsegno.workflow.model import ActionDescription
 
 FRAME_BYTES = 40
-"""What an item takes in a message beside itself, and the time that it has left, at most."""
+"""The maximum size of an item in a message in addition to its own, with the time that it has left, in bytes."""
 
 ITEMS_MAX = 500
-"""As many actions or acknowledgements go into one message."""
+"""The maximum number of actions or acknowledgements in one message."""
 
 REPORTS_MAX = 1_000
 REPORTS_BYTES_MAX = 8 * 1024 * 1024
-"""With more reports of an executor that are not stored yet its stream is read no further."""
+"""While more reports of an executor are not stored yet, its stream is not read."""
 
 UNREAD_MAX = 10_000
-"""With more acknowledgements that it has not taken off its stream, an executor is read no further either."""
+"""While it has not read more acknowledgements, its stream is not read either."""
 
 ACKS_AT_ONCE = 100
 ACK_WITHIN_S = 0.02
-"""Nobody waits for an acknowledgement, so a few travel together: a message costs as much as a small batch."""
+"""Nobody waits for an acknowledgement, so several travel together. A message costs as much as a small batch."""
 
 
 class ExecutorStream:
-    """The conductor's thread owns `credit`; the event loop everything that is written."""
+    """The conductor's thread owns `credit`. The event loop owns everything that is written."""
 
     def __init__(
         self,
@@ -48,17 +48,17 @@ class ExecutorStream:
         self.labels = labels
         self.credit = credit
         self.slots = slots
-        """How many actions its session runs at once, over all its streams."""
+        """The number of actions that its session may run at once, over all its streams."""
         self.peer = peer
         """The address at its other end."""
         self.is_open = True
-        """Whether more may be handed out. Set by the loop, read by the thread."""
+        """Whether more may be handed out. The event loop sets it, the thread reads it."""
         self.is_ended = False
-        """Whether nothing more is to be written."""
+        """Whether nothing more is written."""
         self.ending: Exception | None = None
         """Why the engine ends the stream."""
         self.heard = False
-        """Whether anything came since the lease was last renewed."""
+        """Whether any message came since the lease was last renewed."""
         self._runs: list[wire.RunAction] = []
         self._acks: list[wire.Ack] = []
         self._are_acks_due = False
@@ -69,49 +69,52 @@ class ExecutorStream:
 
     @property
     def is_held(self) -> bool:
-        """Whether the engine does not read on because it has enough to do with what it was told: nothing is heard."""
+        """Whether the engine does not read the stream because too many reports are not stored yet. So the executor
+        counts as heard."""
         return self._reports > REPORTS_MAX or self._reports_bytes > REPORTS_BYTES_MAX
 
     def take_in(self, size: int) -> None:
-        """A report of so many bytes is on its way to the store."""
+        """Count a report of this many bytes, which is to be stored."""
         self._reports += 1
         self._reports_bytes += size
 
     def settle(self, size: int) -> None:
-        """It is stored, or refused."""
+        """Count a report as stored or refused."""
         self._reports -= 1
         self._reports_bytes -= size
         self._has_room.set()
 
     @property
     def is_full(self) -> bool:
-        """Whether there is no room for what the executor says next."""
+        """Whether the stream must not be read on."""
         return self._reports > REPORTS_MAX or self._reports_bytes > REPORTS_BYTES_MAX or len(self._acks) > UNREAD_MAX
 
     async def room(self) -> None:
-        """Until there is room for what the executor says next."""
+        """Wait until the stream may be read on."""
         while self.is_full:
             self._has_room.clear()
             await self._has_room.wait()
 
     def fits(self, target: str) -> bool:
-        """Whether a task's `target` names this executor."""
+        """Return whether a task's `target` names this executor."""
         return is_meant(target, self.executor_id, self.labels)
 
     def serves(self, action: str, digest: str, given: tuple[str, ...] | None) -> bool:
-        """Whether it may be handed an attempt of the action whose input, made by the description of this digest, has
-        the parameters `given`: when it serves it by that description, or by one that takes such an input. None: they
-        are not known, so that it may perhaps."""
+        """Return whether it may get an attempt of the action whose input has the parameters `given`.
+
+        That is so if it serves the action with the description of this digest, or with one that accepts such an input.
+        If `given` is None, the parameters are unknown, and it may.
+        """
         own = self.actions.get(action)
         return own is not None and (given is None or own.digest == digest or own.takes(given))
 
     def run(self, actions: list[wire.RunAction]) -> None:
-        """Have actions sent."""
+        """Send actions."""
         self._runs.extend(actions)
         self._filled.set()
 
     def acknowledge(self, ack: wire.Ack) -> None:
-        """Have an acknowledgement sent."""
+        """Send an acknowledgement."""
         self._acks.append(ack)
         if len(self._acks) >= ACKS_AT_ONCE:
             self._acks_due()
@@ -123,30 +126,30 @@ class ExecutorStream:
         self._filled.set()
 
     def send(self, message: wire.ConnectResponse) -> None:
-        """Have any other message sent, before those."""
+        """Send any other message, before the actions and acknowledgements."""
         self._others.append(message)
         self._filled.set()
 
     def end(self, reason: Exception | None = None) -> None:
-        """Write what there is, then end the stream."""
+        """Write all messages, then end the stream."""
         self.is_open = False
         self.is_ended = True
         self.ending = self.ending or reason
         self._filled.set()
 
     def close(self) -> list[wire.RunAction]:
-        """The stream is gone. What was to be run and was never sent."""
+        """Close the stream. Return the actions that were never sent."""
         self.is_open = False
         unsent, self._runs = self._runs, []
         return unsent
 
     async def wait(self) -> None:
-        """Until there is something to write, or the stream is to end."""
+        """Wait until there is something to write, or the stream must end."""
         await self._filled.wait()
         self._filled.clear()
 
     def messages(self) -> Iterator[wire.ConnectResponse]:
-        """What there is to write, in batches; each is taken off when it is asked for."""
+        """Yield the messages to write. Each is removed when the caller asks for it."""
         while self._others:
             yield self._others.popleft()
         while self._acks and (self._are_acks_due or self.is_ended):
@@ -162,7 +165,7 @@ class ExecutorStream:
 
 
 def count_down(message: wire.ConnectResponse, now_s: float) -> None:
-    """Say of the actions in a message that is just written how much time they have left: 0 when none is."""
+    """Set the time that the actions in a message have left, just before it is written. 0: the time is over."""
     for action in message.run_action.actions:
         if action.HasField("deadline"):
             left_s = max(0.0, convert.seconds_of(action.deadline) - now_s)

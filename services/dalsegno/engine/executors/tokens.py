@@ -1,4 +1,4 @@
-"""Task tokens: with one, anyone may complete a delegated action, whoever they are (P23)."""
+"""Task tokens. With a token anybody may complete a delegated action (P23)."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from dalsegno.workflow.refusals import PermissionDenied
 
 
 def new_key() -> str:
-    """A key, kept in the store so that a token holds in every engine and after every restart (P12): made by the
-    first engine that needs one."""
+    """Return a new key. The first engine stores it, so that tokens are valid in every engine and after every restart
+    (P12)."""
     return secrets.token_hex(32)
 
 
@@ -22,14 +22,15 @@ class Tokens:
         self._hmac = hmac.new(bytes.fromhex(key), digestmod="sha256")
 
     def make(self, attempt: str, delivery: int) -> str:
-        """The token of a delivery of an attempt, named by its id."""
+        """Return the token of a delivery of an attempt. `attempt` is its id."""
         text = f"{attempt}:{delivery}"
-        signed = self._hmac.copy()  # quicker than one with the key each time
+        signed = self._hmac.copy()  # faster than one with the key each time
         signed.update(text.encode())
         return f"{text}:{signed.hexdigest()}"
 
     def read(self, token: str) -> tuple[str, AttemptKey, int]:
-        """The execution, the attempt and the delivery of a token. Raises PermissionDenied when it is not genuine."""
+        """Return the execution, the attempt and the delivery of a token. Raises PermissionDenied when it is not
+        genuine."""
         try:
             attempt, delivery, _ = token.split(":")
             execution_id, key = parse_attempt_id(attempt)
