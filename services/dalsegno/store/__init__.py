@@ -1,1 +1,1 @@
-"""What is true now (rows) and how it came about (the journal), behind one port."""
+"""The store: the current state (rows) and how it came about (the journal), behind one port."""

@@ -19,7 +19,7 @@ Tool = Callable[[SqlStore, argparse.Namespace], int]
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one tool. 0: done and nothing wrong; 1: something is wrong; 2: it could not run."""
+    """Run one tool. Return 0: done and nothing wrong; 1: something is wrong; 2: it could not run."""
     options = _parser().parse_args(arguments)
     try:
         if options.tool is not _upgrade:
@@ -57,14 +57,15 @@ def _add_tool(
     tools: argparse._SubParsersAction[argparse.ArgumentParser], name: str, tool: Tool, description: str
 ) -> argparse.ArgumentParser:
     parser = tools.add_parser(name, help=description, description=description)
-    # Behind the tool's name too, where most people write it; without a default, which would undo what stands before.
+    # Accepted after the tool's name too, where most people write it. Without a default, which would override the one
+    # before.
     parser.add_argument("--database", default=argparse.SUPPRESS, help="its URL, as before the tool's name")
     parser.set_defaults(tool=tool)
     return parser
 
 
 def _refuse_missing_file(url: str | None) -> None:
-    """Whoever looks at a store that is not there has mistyped: SQLite would make an empty one."""
+    """Refuse a SQLite file that does not exist: its name is mistyped, and SQLite would create an empty one."""
     url = url or os.environ.get(DATABASE_URL, "")
     if url.startswith("sqlite:") and not Path(sa.make_url(url).database or "").exists():
         raise ValueError(f"{sa.make_url(url).database} does not exist: mind the path; `upgrade` makes a new store")

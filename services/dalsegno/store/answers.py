@@ -1,4 +1,4 @@
-"""What a write transaction over SQL keeps of requests that were answered, and of what was deleted since."""
+"""The answered requests and the deletions that a write transaction over SQL keeps."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from dalsegno.store.tables import DELETIONS, REQUESTS
 
 
 class AnsweredRequests:
-    """The part of SqlTransaction that is about repeated requests. See store.Transaction for what each call promises."""
+    """The part of SqlTransaction about repeated requests. store.Transaction documents each method."""
 
     _connection: sa.Connection
 
@@ -66,5 +66,5 @@ class AnsweredRequests:
 
 
 def _read_about(text: str) -> tuple[Thing, ...]:
-    """Return what an answer is about. What a later version adds to a thing is passed over."""
+    """Read what an answer is about. Ignores what a later version adds to a thing."""
     return tuple(Thing(*parts[:4]) for parts in json.loads(text))

@@ -1,4 +1,4 @@
-"""The descriptions of actions that executors send, as the store keeps them; and which executors serve an action now."""
+"""The stored descriptions of actions that executors send, and the executors that serve an action now."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from dalsegno.workflow.model import ActionDescription, Parameter
 from dalsegno.workflow.scope import Constant
 
 INPUTS_READ = 100
-"""Of so many attempts of one list the input is read to tell whether anybody who is there takes it."""
+"""For this many attempts of one list the input is read, to find out whether a connected executor accepts it."""
 
 
 def digest_of(description: str) -> str:
-    """Names a description as the store keeps it."""
+    """Return the digest that identifies a stored description."""
     return hashlib.blake2b(description.encode(), digest_size=8).hexdigest()
 
 
 def write_description(action: ActionDescription) -> str:
-    """Return a description as the store keeps it."""
+    """Return a description as text for the store."""
     return json.dumps(
         {
             "name": action.name,
@@ -44,7 +44,7 @@ def write_description(action: ActionDescription) -> str:
 
 
 def read_description(text: str) -> ActionDescription:
-    """Return a stored description."""
+    """Read a stored description."""
     told = json.loads(text)
     parameters = tuple(
         Parameter(each["name"], each["required"], Constant(each["default"]) if "default" in each else None)
@@ -63,7 +63,7 @@ def read_description(text: str) -> ActionDescription:
 
 
 def is_meant(target: str, executor_id: str, labels: Mapping[str, str]) -> bool:
-    """Return whether a task's `target` names this executor: by its id, by a label's value, or by `key=value`."""
+    """Return whether a task's `target` names this executor: its id, a label's value, or `key=value`."""
     if not target or target == executor_id or target in labels.values():
         return True
     key, sign, value = target.partition("=")
@@ -71,7 +71,7 @@ def is_meant(target: str, executor_id: str, labels: Mapping[str, str]) -> bool:
 
 
 class Serving:
-    """Which sessions could run a READY attempt, in one snapshot."""
+    """Finds the sessions that could run a READY attempt, in one snapshot."""
 
     def __init__(self, queries: Queries) -> None:
         self._queries = queries
@@ -80,8 +80,9 @@ class Serving:
         self._inputs_left = INPUTS_READ
 
     def awaited(self, row: AttemptRow) -> str:
-        """Return what a READY attempt waits for: `executor` while those that serve it have no free slot; if nobody
-        serves it, which one is missing: `executor of test.act(a, b) as described by 0123456789abcdef at TARGET`."""
+        """Return what a READY attempt waits for: `executor` while no executor that serves it has a free slot. If nobody
+        serves it, return which executor is missing: `executor of test.act(a, b) as described by 0123456789abcdef at
+        TARGET`."""
         if self._sessions is None:
             self._sessions = self._queries.sessions()
         served = {
@@ -98,9 +99,9 @@ class Serving:
         return f"{named} at {row.target}" if row.target else named
 
     def _fits(self, row: AttemptRow, served: set[str]) -> bool:
-        """Return whether one of these other descriptions takes its input."""
+        """Return whether one of these other descriptions accepts its input."""
         if not self._inputs_left:
-            return True  # not compared one by one: that would take too long
+            return True  # comparing each one would take too long
         self._inputs_left -= 1
         whole = self._queries.attempt(row.execution_id, row.key) if row.input is None else row
         given = msgspec.json.decode(whole.input or "{}") if whole is not None else {}
@@ -118,6 +119,6 @@ class Serving:
 
 
 def _parameters(action: ActionDescription) -> str:
-    """Return the parameters of an action, those that may be left out in brackets."""
+    """Return the parameters of an action, with optional ones in brackets."""
     told = [each.name if each.required else f"[{each.name}]" for each in action.parameters]
     return ", ".join([*told, "..."] if action.accepts_any else told)

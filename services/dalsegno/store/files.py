@@ -1,4 +1,4 @@
-"""A SQLite store on the disk: its files are for their owner only, and one engine holds them, by whatever name."""
+"""A SQLite store as a file: only its owner may read it, and only one engine may use it, under any of its names."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ _log = logging.getLogger(__name__)
 
 
 def prepare_file(database: Path) -> None:
-    """Make the file, and its folder, if they are not there; nobody but their owner may read what is in the file.
+    """Create the file and its folder if they do not exist. Only their owner may read the file.
 
-    Raises StoreDamaged for a file of another kind, which is left as it is, and OSError.
+    Raises StoreDamaged for a file of another kind, which does not change, and OSError.
     """
     database.parent.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
     try:
@@ -36,7 +36,7 @@ def prepare_file(database: Path) -> None:
 
 
 def _refuse_other_kinds(path: Path) -> None:
-    """Look into a file before its mode is changed: a mistyped path may lead to one that others need."""
+    """Check the file before its mode is changed: a mistyped path may name a file that others need."""
     if path.stat().st_mode & 0o077 and path.is_file():
         with path.open("rb") as file:
             begins = file.read(len(_HEADER))
@@ -45,7 +45,7 @@ def _refuse_other_kinds(path: Path) -> None:
 
 
 def narrow(path: Path, mode: int) -> str:
-    """Let nobody but its owner have a file or folder, and say so; empty when it was so already."""
+    """Restrict a file or folder to its owner. Return a sentence that says so; empty if it was restricted before."""
     found = path.stat()
     if not found.st_mode & 0o077:
         return ""
@@ -57,10 +57,10 @@ def narrow(path: Path, mode: int) -> str:
 
 
 class EngineLock:
-    """One engine's hold of a database. The kernel lets it go when the process ends, however it does."""
+    """The lock of one engine on a database. The kernel releases it when the process ends in any way."""
 
     def __init__(self, database: Path) -> None:
-        """Take it. Raises StoreLocked, and OSError. Nothing of the database may be open in this process yet."""
+        """Take the lock. Raises StoreLocked and OSError. No file of the database may be open in this process yet."""
         self._files = ExitStack()
         told = f"has {database}: one engine serves a SQLite file; several need PostgreSQL"
         by_path = self._open(Path(f"{database}.lock"))
@@ -68,7 +68,8 @@ class EngineLock:
             holder = os.pread(by_path, 32, 0).decode("ascii", "replace").strip()
             self.release()
             raise StoreLocked(f"another engine{f' (process {holder})' if holder else ''} {told}")
-        # The file itself, too: it may have other names (hard links). SQLite's locks are of another kind.
+        # The file itself is locked too, because it may have other names (hard links). SQLite uses another kind of
+        # locks.
         if not _lock(self._open(database)):
             self.release()
             raise StoreLocked(f"another engine, by another name of the file, {told}")
@@ -87,7 +88,7 @@ class EngineLock:
         return opened
 
     def release(self) -> None:
-        """Let it go. The database must be closed before: to close its file here ends SQLite's own locks of it."""
+        """Release the lock. Close the database before: closing its file here releases SQLite's own locks."""
         self._files.close()
 
 

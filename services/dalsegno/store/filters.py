@@ -26,7 +26,8 @@ from dalsegno.workflow.value import text_fault
 
 
 class InvalidFilter(InvalidRequest):
-    """A filter that cannot be read. Says which term, where it begins (the first character is 1) and what is wrong."""
+    """A filter that cannot be read. The message says which term, where it begins (the first character is 1) and what is
+    wrong."""
 
     def __init__(self, term: str, position: int, reason: str) -> None:
         super().__init__([Violation("filter", f"{term!r} at character {position}: {reason}")])
@@ -36,20 +37,20 @@ class InvalidFilter(InvalidRequest):
 
 @dataclass(frozen=True, slots=True)
 class Prefix:
-    """Any text with this beginning."""
+    """Any text that begins with this one."""
 
     text: str
 
 
 @dataclass(frozen=True, slots=True)
 class Suffix:
-    """Any text with this end."""
+    """Any text that ends with this one."""
 
     text: str
 
 
 Wanted = str | int | float | bool | Prefix | Suffix
-"""What a term asks for."""
+"""A value in a term."""
 
 
 Operator = Literal["=", "!=", "<", "<=", ">", ">="]
@@ -66,11 +67,11 @@ class Term:
     label: str = ""
     """The label's key, when the column is `label`."""
     moment: str = field(default="", compare=False)
-    """A time that counts from now, as it is written: such terms are the same whenever they are read."""
+    """A time relative to now, as written. Terms with the same text are equal whenever they are read."""
 
     def admits(self, cells: Iterable[object]) -> bool:
-        """Return whether a row passes that has these values in the column: one, none where it has no value, many for
-        tags."""
+        """Return whether a row fulfils the term. `cells`: its values in the column: one, none if it has no value, many
+        for tags."""
         if self.operator in _ORDERS:
             compare = _ORDERS[self.operator]
             return any(compare(cell, value) for cell in cells for value in self.values)
@@ -102,13 +103,13 @@ def _equals(cell: object, value: Wanted) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """All terms must hold; none: everything."""
+    """All terms must hold. Without terms it selects everything."""
 
     terms: tuple[Term, ...] = ()
 
     @property
     def identity(self) -> str:
-        """Equal for filters with the same meaning; a token of a list is valid for one identity."""
+        """Equal for filters with the same meaning. A page token is valid for one identity."""
         return "\n".join(term.identity for term in self.terms)
 
 
@@ -116,7 +117,7 @@ EVERYTHING = Filter()
 
 
 class Shape(Enum):
-    """What the values of a field look like."""
+    """The form of the values of a field."""
 
     TEXT = "text"
     ID = "id"
@@ -133,9 +134,9 @@ class Field:
     column: str
     shape: Shape = Shape.TEXT
     words: tuple[str, ...] = ()
-    """The only values that make sense, whatever their case; none: any."""
+    """The only valid values, in any case. Empty: any value."""
     prefix: str = ""
-    """What the words begin with in the contract; it may be left out."""
+    """The prefix of the words in the contract. It may be omitted."""
 
 
 Fields = Mapping[str, Field]
@@ -169,7 +170,7 @@ ATTEMPT_FIELDS: Fields = {
     "executor": Field("executor_id"),
 }
 STANDALONE_FIELDS: Fields = {**ATTEMPT_FIELDS, "namespace": Field("namespace"), "label": LABEL}
-"""Those of attempts that no workflow asked for."""
+"""The fields of standalone attempts."""
 DEFINITION_FIELDS: Fields = {
     "namespace": Field("namespace"),
     "name": Field("name"),
@@ -189,9 +190,9 @@ _END_OF_ID = re.compile(r"[0-9a-f-]{4,36}")
 
 
 def parse_filter(text: str, fields: Fields, now_s: float | None = None) -> Filter:
-    """Return the filter of the text, which may name these fields. Raises InvalidFilter.
+    """Read a filter. It may use these fields. Raises InvalidFilter.
 
-    `now_s` is what times like `-1h` count from, in seconds since 1970; None: this machine's time.
+    `now_s`: the time from which times like `-1h` count, in seconds since 1970; None: this machine's time.
     """
     now_s = time.time() if now_s is None else now_s
     terms: list[Term] = []
@@ -232,7 +233,7 @@ def _parse_term(text: str, position: int, fields: Fields, now_s: float) -> Term:
 
 
 def _split(written: str) -> list[str | Prefix | Suffix]:
-    """Return the values of a term; a `*` outside of quotation marks matches any characters."""
+    """Split the values of a term. A `*` outside of quotation marks matches any characters."""
     values: list[str | Prefix | Suffix] = []
     position = 0
     while True:
@@ -305,7 +306,7 @@ def _word(text: str, field: Field) -> str:
 
 
 def _id(text: str) -> str:
-    """Return an id, or nothing: what has no parent."""
+    """Return an id. Empty: there is no parent."""
     try:
         usual = str(uuid.UUID(text)) if text else ""
     except ValueError:

@@ -1,4 +1,4 @@
-"""Is what is stored sound? `check` proves rows from journals; `diagnose` looks for what an operator should know."""
+"""Checks a store: `check` compares rows with journals, `diagnose` looks for what an operator should know."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from dalsegno.workflow.codec import Texts, encode_changes
 from dalsegno.workflow.execution import Execution, replay
 
 _UNTOLD = frozenset({"progress"})
-"""Columns that no journal tells."""
+"""Columns that the journal does not contain."""
 
 _LATE_S = 60.0
-"""How late something has to be before `diagnose` speaks of it."""
+"""How late something must be before `diagnose` reports it."""
 
 
 def check(store: Store) -> Iterator[str]:
-    """Yield what is wrong with the stored executions; nothing: every journal replays and gives exactly the rows."""
+    """Yield what is wrong with the stored executions. Nothing is wrong if every journal replays to exactly the rows."""
     after = ""
     while True:
         with store.read() as queries:
@@ -56,7 +56,7 @@ def check_execution(queries: Queries, execution_id: str) -> list[str]:
         texts = Texts()
         encode_changes([each.change for each in journal], texts)
         return list(_differences(queries, execution, journal[-1].at_s, texts))
-    except Exception as error:  # whatever a broken journal may lead to is what is looked for
+    except Exception as error:  # a damaged journal may cause any error, and each one is reported
         if is_outage(error):
             raise
         return [f"execution {execution_id}: the journal does not replay: {type(error).__name__}: {error}"]
@@ -72,7 +72,7 @@ def _whole_journal(queries: Queries, execution_id: str) -> list[JournalChange]:
 def _differences(queries: Queries, execution: Execution, updated_s: float, texts: Texts) -> Iterator[str]:
     name = f"execution {execution.id}"
     row = queries.execution(execution.id)
-    deaths = row.deaths if row is not None else 0  # no journal tells how engines died
+    deaths = row.deaths if row is not None else 0  # the journal does not contain how engines died
     yield from _compare(name, row, resolved(execution_row(execution, updated_s, deaths), texts))
     tasks = dict(execution.tasks)
     for task in _all_tasks(queries, execution.id):
@@ -127,7 +127,7 @@ def _dotted(key: tuple[int, int, int]) -> str:
 
 
 def diagnose(connection: sa.Connection) -> Iterator[str]:
-    """Yield what an operator should know, one line each; lines that begin with `!` want attention."""
+    """Yield what an operator should know, one line each. Lines that begin with `!` need attention."""
     try:
         check_tables(connection)
     except StoreOutdated as error:

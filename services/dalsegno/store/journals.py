@@ -1,4 +1,4 @@
-"""Rows of the journal as numbered changes."""
+"""Journal rows as numbered changes."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from dalsegno.workflow.codec import Texts, encode_changes
 from dalsegno.workflow.value import byte_length
 
 CHANGE_BYTES = 300
-"""What a change has in a message beside its values and what its step was, roughly."""
+"""Estimated bytes of a change in a message, without its values."""
 
 
 def numbered(first: int, entries: str, changes: Sequence[AnyChange]) -> Iterator[JournalChange]:
-    """Yield the changes of one row, each with its number and what its step was."""
+    """Yield the changes of one row, each with its number and its step."""
     sequence = first
     for entry in decode_entries(entries):
         for change in changes[sequence - first : sequence - first + entry.count]:
@@ -25,14 +25,15 @@ def numbered(first: int, entries: str, changes: Sequence[AnyChange]) -> Iterator
 
 
 def bytes_in_messages(written: str, texts: Mapping[str, str]) -> int:
-    """Return what the changes of a row take in messages: a value that several have is stored once and sent with
-    each."""
+    """Return the size of a row's changes in messages. A value that occurs in several changes is stored once and sent
+    with each."""
     sizes = {digest: byte_length(text) for digest, text in texts.items()}
     return byte_length(written) + sum(sizes.get(digest, 0) for digest in digests(written))
 
 
 def bounded(rows: Iterable[tuple[int, list[JournalChange]]], limit: int, bytes_max: int) -> list[JournalChange]:
-    """Return the changes of these rows (each with the size of its values) until there are enough; one at least."""
+    """Return the changes of these rows, each with the size of its values, until there are enough. Return at least
+    one."""
     found: list[JournalChange] = []
     total = 0
     for size, changes in rows:
@@ -48,7 +49,7 @@ def bounded(rows: Iterable[tuple[int, list[JournalChange]]], limit: int, bytes_m
 
 
 def _first(changes: Iterable[JournalChange], bytes_max: int, *, least: bool) -> Iterator[JournalChange]:
-    """Yield the first changes of a row; `least`: one of them however large it is."""
+    """Yield the first changes of a row. `least`: yield one of them even if it is too large."""
     total = 0
     for change in changes:
         aside = Texts()

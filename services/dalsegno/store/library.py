@@ -1,4 +1,5 @@
-"""What a write transaction over SQL does to definitions, environments, actions and settings: rare, so in SQLAlchemy."""
+"""Writes definitions, environments, actions and settings within a transaction over SQL. They are rare, so in
+SQLAlchemy."""
 
 from __future__ import annotations
 
@@ -20,11 +21,11 @@ from dalsegno.store.records import (
 from dalsegno.store.tables import ACTIONS, DEFINITIONS, DESCRIPTIONS, DOCUMENTS, ENVIRONMENTS, SETTINGS, TAGS
 
 _CHUNK = 400
-"""As many names are looked up at once."""
+"""How many names are looked up at once."""
 
 
 class Library:
-    """The part of SqlTransaction that is not about executions. See store.Transaction for what each call promises."""
+    """The part of SqlTransaction that is not about executions. store.Transaction documents each method."""
 
     def __init__(self, connection: sa.Connection) -> None:
         self._connection = connection
@@ -44,7 +45,7 @@ class Library:
         return rows
 
     def _newest_versions(self, namespace: str, members: Sequence[StoredMember]) -> dict[tuple[str, str], int]:
-        """Return the newest version of each member by kind and name, as far as there is one, deleted ones too."""
+        """Return the newest version of each existing member by kind and name, including deleted ones."""
         table = DEFINITIONS
         newest: dict[tuple[str, str], int] = {}
         for kind in sorted({member.kind for member in members}):
@@ -103,7 +104,7 @@ class Library:
             self._upsert(DESCRIPTIONS, {**values, "described_s": row.described_s}, keep=True)
 
     def save_actions(self, descriptions: Mapping[str, str]) -> None:
-        for name in sorted(descriptions):  # in one order, so that two engines never wait for each other
+        for name in sorted(descriptions):  # always in the same order, so that two engines never wait for each other
             self._upsert(ACTIONS, {"name": name, "description": descriptions[name]})
 
     def settle(self, key: str, value: str) -> str:
@@ -111,7 +112,7 @@ class Library:
         return str(self._connection.execute(sa.select(SETTINGS.c.value).where(SETTINGS.c.key == key)).scalar_one())
 
     def _upsert(self, table: sa.Table, values: Mapping[str, object], keep: bool = False) -> None:
-        """Insert a row, or replace (`keep`: leave) the one with the same primary key."""
+        """Insert a row. If the primary key exists, replace the row, or with `keep` leave it."""
         kind = sqlite if self._connection.dialect.name == "sqlite" else postgresql
         statement = kind.insert(table).values(values)
         keys = [column.name for column in table.primary_key]
@@ -123,7 +124,7 @@ class Library:
 
 
 def document_digest(text: str) -> str:
-    """Return the id of a document: the same text is kept once."""
+    """Return the id of a document. Equal texts have the same id, and are stored once."""
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 

@@ -1,4 +1,4 @@
-"""Lists over SQL: a filter's conditions, an order, and pages by key."""
+"""Lists over SQL: the conditions of a filter, an order, and pages by key."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Condition = sa.ColumnElement[bool]
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """By which columns a list goes: together they are unique."""
+    """The columns that order a list. Together they are unique."""
 
     columns: tuple[sa.ColumnElement[Any], ...]
     shape: tuple[type, ...]
@@ -27,13 +27,13 @@ class Order:
     descending: bool = False
 
     def after(self, key: Sequence[object]) -> Condition:
-        """Return what holds of the rows behind this key."""
+        """Return the condition for the rows after this key."""
         mine, theirs = sa.tuple_(*self.columns), sa.tuple_(*map(sa.literal, key))
         return mine < theirs if self.descending else mine > theirs
 
     @property
     def clauses(self) -> list[sa.ColumnElement[Any]]:
-        """For ORDER BY."""
+        """The clauses of ORDER BY."""
         return [column.desc() if self.descending else column.asc() for column in self.columns]
 
 
@@ -44,10 +44,10 @@ class Listing(Generic[Record]):
     kind: type[Record]
     table: sa.Table
     subject: str
-    """What it is a list of, for its page tokens."""
+    """Identifies the list in its page tokens."""
     order: Order
     source: sa.FromClause | None = None
-    """The table and what is joined to it."""
+    """The table with all joined tables."""
 
     def page(
         self, connection: sa.Connection, where: list[Condition], chosen: Filter, size: int, token: str, full: bool
@@ -75,11 +75,11 @@ class Listing(Generic[Record]):
         return Page(shown, token_after(shown[-1]), token_after)
 
     def rows(self, connection: sa.Connection, where: list[Condition], limit: int, full: bool = False) -> list[Record]:
-        """Return the first rows, large values as references."""
+        """Return the first rows. Large values are references."""
         return list(self._read(connection, where, limit, full))
 
     def _read(self, connection: sa.Connection, where: list[Condition], limit: int, full: bool) -> Iterator[Record]:
-        """Yield the first rows one by one, as far as they are asked for."""
+        """Yield the first rows one by one, as long as the caller asks for them."""
         chosen = columns(self.kind, self.table, full)
         statement = sa.select(*chosen).select_from(self.table if self.source is None else self.source)
         statement = statement.where(*where).order_by(*self.order.clauses).limit(limit)
@@ -97,7 +97,7 @@ def read_record(
     order: sa.ColumnElement[Any] | None = None,
     full: bool = True,
 ) -> Record | None:
-    """Return one row, large values as references; if not `full` without values."""
+    """Return one row. Large values are references; without `full` values are null."""
     statement = sa.select(*columns(kind, table, full)).select_from(table if source is None else source).where(*where)
     if order is not None:
         statement = statement.order_by(order)
@@ -106,7 +106,7 @@ def read_record(
 
 
 def columns(kind: type[Record], table: sa.Table, full: bool) -> list[sa.ColumnElement[Any]]:
-    """Return the columns of a record in its order; without `full` null for the values."""
+    """Return the columns of a record in its order. Without `full` values are null."""
     return [
         sa.null().label(field.name)
         if not full and field.name in VALUES[kind]
@@ -118,7 +118,8 @@ def columns(kind: type[Record], table: sa.Table, full: bool) -> list[sa.ColumnEl
 def conditions(
     chosen: Filter, table: sa.Table, owner: sa.ColumnElement[Any], other: sa.Table | None = None
 ) -> list[Condition]:
-    """Return the filter as SQL. `owner` is the column that labels or tags go by; `other` has what `table` lacks."""
+    """Return the filter as SQL. `owner`: the column that labels or tags refer to; `other`: the table with the columns
+    that `table` lacks."""
     return [_condition(term, table, owner, other) for term in chosen.terms]
 
 
@@ -149,14 +150,14 @@ def _condition(term: Term, table: sa.Table, owner: sa.ColumnElement[Any], other:
 
 
 def _told(found: Condition, term: Term, column: sa.ColumnElement[Any] | None = None) -> Condition:
-    """Return what is asked for, or for `!=` everything else: also where the column has no value."""
+    """Return the condition, or for `!=` its opposite, which also holds where the column has no value."""
     if term.operator == "=":
         return found
     return ~found if column is None else sa.or_(column.is_(None), ~found)
 
 
 def _among(column: sa.ColumnElement[Any], values: Sequence[Wanted]) -> Condition:
-    """Return any of these. LIKE would not do: SQLite's makes no difference between small and capital letters."""
+    """Return the condition for any of these values. LIKE cannot be used: in SQLite it ignores case."""
     whole = [value for value in values if not isinstance(value, Prefix | Suffix)]
     found: list[Condition] = []
     if whole:

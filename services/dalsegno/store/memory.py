@@ -1,7 +1,7 @@
-"""The in-memory twin: the same port over immutable maps, for tests, simulations and trying things out.
+"""The store in memory, with immutable maps: for tests, simulations and trials.
 
-A transaction works on its own version of the tables and puts it in their place when it commits, so that rolling back is
-forgetting it and a reader's moment is the version that it began with.
+A transaction works on its own version of the tables, and replaces the common version when it commits. So a rollback
+drops its version, and a reader keeps the version with which it began.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ Cell = TypeVar("Cell")
 
 
 class MemoryStore:
-    """See store.Store for what each call promises."""
+    """See store.Store."""
 
     def __init__(self, clock: Callable[[], float] | None = None) -> None:
         """`clock` gives the store's time, in seconds since 1970; None: this machine's clock."""
@@ -98,11 +98,11 @@ class MemoryStore:
 
 
 class MemoryTransaction:
-    """See store.Transaction for what each call promises."""
+    """See store.Transaction."""
 
     def __init__(self, tables: Tables, clock: Callable[[], float]) -> None:
         self.tables = tables
-        """What becomes true when this transaction commits."""
+        """The tables as they will be after the commit."""
         self._clock = clock
         self._snapshot = Snapshot(lambda: self.tables)
 
@@ -191,7 +191,7 @@ class MemoryTransaction:
             self._set("held", _put(self.tables.held, row.session_id, name, row.delivery))
 
     def _unlist(self, row: AttemptRow) -> None:
-        """Take the former version of an attempt out of what is ready and held."""
+        """Remove the former version of an attempt from the READY and the held ones."""
         name = (row.execution_id, row.key)
         former = self.tables.attempts.get(row.execution_id, Map()).get(row.key)
         if former is None:

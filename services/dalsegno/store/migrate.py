@@ -1,4 +1,4 @@
-"""Bringing the tables to this version, by alembic, under a lock: several processes may try at once."""
+"""Upgrades the tables to this version with alembic, under a lock: several processes may do so at the same time."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from dalsegno.store.store import StoreNewer, StoreOutdated
 
 _SCRIPTS = Path(__file__).parent / "migrations"
 _LOCK = 0x0DA15E610
-"""The number of PostgreSQL's advisory lock; any would do."""
+"""The number of PostgreSQL's advisory lock. It has no meaning."""
 
 
 def upgrade(engine: sa.Engine) -> None:
-    """Run the migrations that are missing, all in one transaction. Raises StoreOutdated when the tables are newer."""
-    with engine.begin() as connection:  # on SQLite this is BEGIN IMMEDIATE, a lock by itself
+    """Run the missing migrations in one transaction. Raises StoreNewer when the tables are newer."""
+    with engine.begin() as connection:  # on SQLite this is BEGIN IMMEDIATE, which is a lock
         if connection.dialect.name == "postgresql":
             connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCK)))
         _refuse_newer(connection)
@@ -29,7 +29,7 @@ def upgrade(engine: sa.Engine) -> None:
 
 
 def check_tables(connection: sa.Connection) -> None:
-    """Raises StoreOutdated unless the tables are those of this version."""
+    """Raise StoreOutdated unless the tables are those of this version."""
     _refuse_newer(connection)
     heads = ScriptDirectory.from_config(_config()).get_heads()
     if set(MigrationContext.configure(connection).get_current_heads()) != set(heads):
@@ -39,7 +39,7 @@ def check_tables(connection: sa.Connection) -> None:
 
 
 def _refuse_newer(connection: sa.Connection) -> None:
-    """Raises StoreNewer when the tables are of a version that this program does not know."""
+    """Raise StoreNewer when this program does not know the version of the tables."""
     known = {each.revision for each in ScriptDirectory.from_config(_config()).walk_revisions()}
     found = set(MigrationContext.configure(connection).get_current_heads()) - known
     if found:

@@ -1,4 +1,4 @@
-"""From a URL to the store behind it."""
+"""Opens the store that a URL names."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from dalsegno.store.sql import SqlStore, driver_url
 from dalsegno.store.store import Store
 
 DATABASE_URL = "DALSEGNO_DATABASE_URL"
-"""The environment variable that names the store."""
+"""The environment variable with the store's URL."""
 
 
 def open_store(
     url: str | None = None, *, read_only: bool = False, readers: int = 8, clock: Callable[[], float] | None = None
 ) -> Store:
-    """Return the store behind `sqlite:///path`, `postgresql://...` or `memory://`.
+    """Open the store behind `sqlite:///path`, `postgresql://...` or `memory://`.
 
-    Without a URL it is that of DALSEGNO_DATABASE_URL. `readers` is how many connections read at once. `clock` gives the
-    store's time in seconds since 1970; None: PostgreSQL's own clock, and else this machine's. Raises ValueError for any
-    other URL, or for none.
+    Without a URL, use DALSEGNO_DATABASE_URL. `readers`: the number of connections that read at the same time. `clock`
+    gives the store's time in seconds since 1970; None: PostgreSQL's own clock, or this machine's. Raises ValueError for
+    any other URL, and if there is none.
     """
     url = url or os.environ.get(DATABASE_URL, "")
     if url.startswith("memory:"):
@@ -34,12 +34,12 @@ def open_store(
 
 
 def file_of(url: str) -> Path | None:
-    """Return the file of a SQLite store, under its own name; None for any other store."""
+    """Return the path of a SQLite store, without symbolic links. None for any other store."""
     if not url.startswith("sqlite:"):
         return None
     return Path(str(driver_url(url).database)).resolve()
 
 
 def address_of(url: str) -> str:
-    """Return where a database is, without the password that it is opened with."""
+    """Return the URL of a database without its password."""
     return driver_url(url).set(password=None).render_as_string()

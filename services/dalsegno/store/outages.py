@@ -1,6 +1,6 @@
-"""Which errors of a database say that it is away, damaged or full, and not that something was wrong with a statement.
+"""Recognizes the errors of a database that is not available, damaged or full. Other errors are those of a statement.
 
-Drivers are told by the names of their classes, which PEP 249 gives to all of them: psycopg need not be installed.
+Driver errors are recognized by the names of their classes, which PEP 249 defines, so psycopg need not be installed.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dalsegno.store.store import StoreDamaged, StoreUnreachable
 
 
 def is_outage(error: BaseException) -> bool:
-    """Return whether nothing that was asked of the database is to blame."""
+    """Return whether the error is an outage, and not caused by the statement."""
     if isinstance(error, StoreUnreachable | OSError | sa.exc.TimeoutError):
         return True
     if isinstance(error, sa.exc.DBAPIError) and error.connection_invalidated:
@@ -25,7 +25,7 @@ def is_outage(error: BaseException) -> bool:
 
 
 def outage_of(error: BaseException, what: str) -> StoreUnreachable:
-    """Return an outage in one sentence. `what` names the database and what cannot be done."""
+    """Return the outage with one sentence. `what` names the database and what cannot be done."""
     cause = _cause(error)
     kind = StoreDamaged if _is_damage(cause) else StoreUnreachable
     return kind(f"{what}: {' '.join(str(cause).split())}")
@@ -38,5 +38,5 @@ def _cause(error: BaseException) -> BaseException:
 
 
 def _is_damage(cause: BaseException) -> bool:
-    """Return whether SQLite says that the file is malformed or is no database: it has no class of its own for that."""
+    """Return whether SQLite says that the file is malformed or no database. It has no class of its own for that."""
     return type(cause).__name__ == "DatabaseError" and type(cause).__module__ == "sqlite3"

@@ -1,4 +1,4 @@
-"""Page tokens: where a list goes on, tied to the list and the filter that it was made for."""
+"""Page tokens: where a list continues. A token is valid only for the list and the filter that it was made for."""
 
 from __future__ import annotations
 
@@ -12,31 +12,31 @@ from dalsegno.workflow.refusals import InvalidPageToken, InvalidRequest
 from dalsegno.workflow.value import text_fault
 
 PAGE_SIZE = 100
-"""How many rows a page has when the caller does not say."""
+"""The number of rows in a page, unless the caller asks for another."""
 
 PAGE_SIZE_MAX = 1000
 
 PAGE_BYTES_MAX = 3_670_016
-"""A page ends before the texts of its rows together exceed this in bytes, but has one row at least: 3.5 MiB."""
+"""A page ends before the texts of its rows exceed this together, in bytes (3.5 MiB). It has at least one row."""
 
 Key = tuple[str | int | float, ...]
 
 
 def page_size(asked: int) -> int:
-    """Return how many rows a page has. Raises InvalidRequest for a negative number."""
+    """Return the number of rows in a page. Raises InvalidRequest for a negative number."""
     if asked < 0:
         raise InvalidRequest.of("page_size", "is negative")
     return min(asked or PAGE_SIZE, PAGE_SIZE_MAX)
 
 
 def write_token(subject: str, chosen: Filter, key: Key) -> str:
-    """Return the token of the page after the row with this key. `subject` names the list and what it is a list of."""
+    """Return the token of the page after the row with this key. `subject` identifies the list."""
     text = json.dumps([_fingerprint(subject, chosen), *key], separators=(",", ":"))
     return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
 
 
 def read_token(token: str, subject: str, chosen: Filter, shape: tuple[type, ...]) -> Key | None:
-    """Return the key in a token, None for the first page. Raises InvalidPageToken."""
+    """Return the key in a token. None: the first page. Raises InvalidPageToken."""
     if not token:
         return None
     try:
@@ -52,7 +52,7 @@ def read_token(token: str, subject: str, chosen: Filter, shape: tuple[type, ...]
 
 
 def _could_be_stored(part: str | int | float) -> bool:
-    """Return whether a row can have this in its key: no database looks for anything else."""
+    """Return whether this value can be in the key of a row. Databases refuse to compare other values."""
     if isinstance(part, str):
         return not text_fault(part)
     return math.isfinite(part) if isinstance(part, float) else abs(part) < 2**31

@@ -1,4 +1,4 @@
-"""The read side over SQL: what api asks for, and what a step looks up beyond its own execution."""
+"""The read side over SQL: what api reads, and what a step looks up outside its own execution."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ _BY_NAME = Order((ENVIRONMENTS.c.namespace, ENVIRONMENTS.c.name), (str, str))
 
 _WITH_TEXT = DEFINITIONS.join(DOCUMENTS, DOCUMENTS.c.id == DEFINITIONS.c.document_id)
 
-# What waiting clients ask for all the time is put together once.
+# Statements that waiting clients need all the time are built once.
 _IDS: sa.BindParameter[Any] = sa.bindparam("ids", expanding=True)
 _EXECUTIONS_OF = sa.select(*(EXECUTIONS.c[field.name] for field in fields(ExecutionRow))).where(
     EXECUTIONS.c.id.in_(_IDS)
@@ -111,13 +111,13 @@ def _of_same_task(function: Callable[[Any], Any], name: str, by: str) -> sa.Scal
     return sa.select(function(other.c[name])).where(*same).correlate(ATTEMPTS).scalar_subquery()
 
 
-# An item's result is that of its newest attempt; of one that was ended by force it is null.
+# An item's result is that of its newest attempt, and null if that was ended by force.
 _NEWEST_OF_ITEM = ATTEMPTS.c.attempt == _of_same_task(sa.func.max, "attempt", "item")
 _COUNTS = sa.or_(ATTEMPTS.c.accepted, ATTEMPTS.c.state == AttemptState.CANCELLED.value)
 
 
 class SqlQueries:
-    """See store.Queries for what each call promises."""
+    """See store.Queries."""
 
     def __init__(self, connection: sa.Connection) -> None:
         self._connection = connection
@@ -341,14 +341,14 @@ class SqlQueries:
         return [AttemptRow(*row) for row in self._connection.execute(statement)]
 
     def changes_after(self, execution_id: str, revision: int) -> list[AnyChange]:
-        """Return the journal after this revision, all of it."""
+        """Return all changes after this revision."""
         return [each.change for _, changes in self._journal_rows(execution_id, revision) for each in changes]
 
     def journal(self, execution_id: str, after: int = 0, limit: int = 1000) -> list[JournalChange]:
         return bounded(self._journal_rows(execution_id, after), limit, PAGE_BYTES_MAX)
 
     def _journal_rows(self, execution_id: str, after: int) -> Iterator[tuple[int, list[JournalChange]]]:
-        """Yield the rows of a journal one by one: the size of its values in messages, and the changes after this
+        """Yield the rows of a journal one by one: the size of their values in messages, and the changes after this
         number."""
         last = after
         while True:
@@ -428,7 +428,7 @@ class SqlQueries:
         return [session_row(row) for row in self._connection.execute(statement)]
 
     def held_counts(self) -> dict[str, int]:
-        held = sa.text("state = 'RUNNING' AND session_id <> ''")  # as the index has it
+        held = sa.text("state = 'RUNNING' AND session_id <> ''")  # in the form of the index
         counts = sa.select(ATTEMPTS.c.session_id, sa.func.count()).where(held, ~ATTEMPTS.c.delegated)
         statement = counts.group_by(ATTEMPTS.c.session_id)
         return {session_id: count for session_id, count in self._connection.execute(statement)}

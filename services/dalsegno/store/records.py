@@ -1,7 +1,7 @@
-"""What goes into the store and comes out of it: frozen records whose fields have the names of the columns.
+"""The records that the store takes and returns. They are frozen; the names of their fields are those of the columns.
 
-JSON is text, as it was given. A JSON field of a listed row is None when the list was asked for without values. Times
-are seconds since 1970 by the store's clock.
+JSON is text, as it was given. A JSON field of a listed row is None if the list was read without values. Times are
+seconds since 1970 by the store's clock.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ DefinitionKind = Literal["workflow", "action"]
 """What a definition defines. An action is an ad-hoc action."""
 
 ThingKind = Literal["execution", "environment", "workflow", "ad-hoc action"]
-"""What can be deleted, as refusals call it."""
+"""What can be deleted, with the names of refusals."""
 
 
 @dataclass(frozen=True, slots=True)
 class ExecutionRow:
-    """An execution as it is now."""
+    """The current state of an execution."""
 
     id: str
     namespace: str
@@ -44,7 +44,7 @@ class ExecutionRow:
     description: str
     root_id: str
     parent_id: str
-    """Empty for one that stands alone, as are the three numbers of the parent's attempt that it is."""
+    """Empty if it has no parent. The next three numbers are the parent's attempt."""
     parent_task: int
     parent_item: int
     parent_attempt: int
@@ -56,36 +56,36 @@ class ExecutionRow:
     info: str
     output: str | None
     errors: str | None
-    """JSON text of a list, for workflows whose language keeps one."""
+    """JSON text of a list, for workflows whose language has one."""
     revision: int
     active_count: int
     waits_for_delegates: bool
-    """While it comes to rest: whether it does only when its delegates have been completed."""
+    """Whether an execution that comes to rest waits for its delegates."""
     started_s: float | None
     ended_s: float | None
     moved_s: float
-    """When it came to its state."""
+    """When it reached its state."""
     updated_s: float
     """When its last change was made."""
     deaths: int = 0
-    """How many engines died in a step of it since the last one that was stored."""
+    """How many engines died in its steps since the last step that was stored."""
 
     @property
     def is_standalone_action(self) -> bool:
-        """Whether it only carries a standalone action: such an execution has no workflow."""
+        """Whether it only carries a standalone action. Such an execution has no workflow."""
         return not self.workflow
 
 
 class Claimed(NamedTuple):
-    """What a claim tells of an execution."""
+    """What a claim returns about an execution."""
 
     revision: int
     deaths: int
-    """How many engines died in a step of it since the last one that was stored."""
+    """How many engines died in its steps since the last step that was stored."""
 
 
 class Standing(NamedTuple):
-    """Where an execution has come to, and whether those who only wait for its end need to look at it."""
+    """The revision of an execution, and whether clients that wait for its end must read it."""
 
     revision: int
     resting: bool
@@ -103,7 +103,7 @@ def standing_of(state: str, active_count: int, revision: int) -> Standing:
 
 @dataclass(frozen=True, slots=True)
 class TaskRow:
-    """A task execution as it is now."""
+    """The current state of a task execution."""
 
     execution_id: str
     number: int
@@ -114,7 +114,7 @@ class TaskRow:
     """JSON text of a list."""
     state: str
     generation: int
-    """Reruns move it: what goes on after it had ended is of a later one."""
+    """A rerun increases it: what continues after the execution had ended belongs to a later one."""
     info: str
     timer: str
     due_s: float | None
@@ -130,25 +130,26 @@ class TaskRow:
     published: str | None
     """JSON text of an object."""
     source_count: int
-    """How many tasks led to it. Which ones the journal tells: a join of thousands would be written as often."""
+    """How many tasks led to it. The journal contains which ones, because a join of thousands would be written as
+    often."""
     next: str
     """JSON text of a list of task numbers."""
     routed: bool
     handled: bool
     result_dropped: bool
     superseded_by: str
-    """The operation that put it aside: it no longer counts. Empty for all that do."""
+    """The operation that superseded it; empty if it counts."""
     awaits: str
-    """JSON text of a list of names: the first of the tasks that a WAITING join waits for."""
+    """JSON text of a list of names: the first tasks that a WAITING join waits for."""
     awaits_count: int
-    """How many it waits for altogether."""
+    """How many tasks it waits for."""
     started_s: float | None
     ended_s: float | None
 
 
 @dataclass(frozen=True, slots=True)
 class AttemptRow:
-    """An attempt as it is now."""
+    """The current state of an attempt."""
 
     execution_id: str
     task: int
@@ -160,7 +161,7 @@ class AttemptRow:
     adhoc: str
     target: str
     digest: str
-    """Of the description of the action that the input was made by; empty: none is known."""
+    """The digest of the description from which the input was made; empty: none is known."""
     timeout_s: float | None
     input: str | None
     comment: str
@@ -178,9 +179,9 @@ class AttemptRow:
     ended_s: float | None
     alias: str = ""
     deadline_s: float | None = None
-    """When the executor that it was handed to last stops it; None: never."""
+    """When its present executor stops it. None: never."""
     progress: str = ""
-    """What was said last of how far it has come, JSON text of a Progress; empty: nothing. No journal tells it."""
+    """The latest progress, JSON text of a Progress; empty: none. The journal does not contain it."""
 
     @property
     def key(self) -> AttemptKey:
@@ -189,29 +190,29 @@ class AttemptRow:
 
 
 class TaskResult(NamedTuple):
-    """The result of a task, with items the list of theirs."""
+    """The result of a task. For a task with items, the list of their results."""
 
     text: str | None
-    """JSON text; None: there is none yet, or it is not kept, or it is too large."""
+    """JSON text. None: there is none yet, it is not kept, or it is too large."""
     is_too_large: bool = False
 
 
 class Progress(msgspec.Struct, frozen=True, omit_defaults=True):
-    """How far an action has come, as the executor or third party that works on it has said."""
+    """The progress of an action, as its executor or a third party has reported it."""
 
     text: str = ""
     fraction: float | None = None
-    """From 0 to 1; None: not said."""
+    """From 0 to 1. None: unknown."""
     details: str = ""
     """JSON text; empty for none."""
     at_s: float = 0.0
     delivery: int = 0
-    """What an earlier delivery said does not count."""
+    """Progress of an earlier delivery does not count."""
 
 
 @dataclass(frozen=True, slots=True)
 class NewProgress:
-    """What is to be kept of how far an attempt has come."""
+    """The progress of an attempt that is to be stored."""
 
     execution_id: str
     key: AttemptKey
@@ -220,10 +221,10 @@ class NewProgress:
 
 @dataclass(frozen=True, slots=True)
 class JournalEntry:
-    """One step: which event made the next `count` changes, when, by whom and why."""
+    """One step: its event, which made the next `count` changes, and when, by whom and why."""
 
     event: str
-    """The kind of event, such as `task_done`."""
+    """The name of the event, such as `task_done`."""
     at_s: float
     actor: str
     comment: str
@@ -232,7 +233,7 @@ class JournalEntry:
 
 @dataclass(frozen=True, slots=True)
 class Saved:
-    """One execution to be stored: as it is after the changes, the changes in order, and the steps that made them."""
+    """One execution to store: its state after the changes, the changes in order, and the steps that made them."""
 
     execution: Execution
     changes: Sequence[AnyChange]
@@ -256,10 +257,10 @@ class JournalChange:
 
 @dataclass(frozen=True, slots=True)
 class NewMessage:
-    """An event that an execution is to be told of."""
+    """An event to deliver to an execution."""
 
     id: str
-    """Time-ordered text: messages due at the same time are taken in the order of their ids."""
+    """Time-ordered text. Messages that are due at the same time are delivered in the order of their ids."""
     execution_id: str
     event: Event
     due_s: float
@@ -297,7 +298,7 @@ class HeldAttempt:
 
 @dataclass(frozen=True, slots=True)
 class SessionRow:
-    """One session of an executor and its lease."""
+    """One session of an executor, with its lease."""
 
     session_id: str
     executor_id: str
@@ -307,29 +308,30 @@ class SessionRow:
     labels: Mapping[str, str] = field(default_factory=dict)
     slots: int = 1
     peer: str = ""
-    """The address from which it last connected, as gRPC writes it."""
+    """The address of its last connection, as gRPC writes it."""
     actions: Mapping[str, str] = field(default_factory=dict)
     """The digest of the description of each action that it serves, by name."""
     connected_s: float = 0.0
-    """When it first connected; 0: before that was kept."""
+    """When it first connected. 0: older sessions have no such time."""
     heard_s: float = 0.0
-    """When it was last heard, as far as its lease was renewed then."""
+    """When it was last heard, at the last renewal of its lease."""
 
 
 @dataclass(frozen=True, slots=True)
 class DescriptionRow:
-    """What some executor has said of an action that it serves."""
+    """The description of an action by an executor that serves it."""
 
     digest: str
     name: str
     description: str
     """JSON text."""
     described_s: float
-    """When it was said first."""
+    """When it was first received."""
 
 
 class Thing(NamedTuple):
-    """An execution, an environment or a version of a workflow, told from any other that has the same name later."""
+    """An execution, an environment or a version of a workflow. Its `life` differs from that of a later one with the
+    same name."""
 
     kind: ThingKind
     name: str
@@ -347,12 +349,12 @@ class Deletion:
 
 @dataclass(frozen=True, slots=True)
 class ClockRow:
-    """What makes the time that all engines count of the store's (DESIGN.md section 4)."""
+    """What engines need to count the time from the store's clock (DESIGN.md section 4)."""
 
     shift_s: float = 0.0
-    """To be added to the store's time: it undoes every step that the store's clock has made."""
+    """Added to the store's time. It is the opposite of all jumps of the store's clock."""
     latest_s: float = 0.0
-    """The newest time that was counted, as far as it was noted."""
+    """The newest counted time that was stored."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -362,7 +364,7 @@ class RequestRow:
     body_hash: str
     answer: bytes
     about: tuple[Thing, ...] = ()
-    """What the answer tells of, which may be deleted before the request is repeated."""
+    """What the answer tells of. It may be deleted before the request is repeated."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -382,13 +384,13 @@ class StoredMember:
     """One workflow or ad-hoc action that a document defines."""
 
     definition_id: str
-    """A UUIDv7 in text form, given by the caller."""
+    """A UUIDv7 in text form, which the caller chooses."""
     kind: DefinitionKind
     name: str
     tags: tuple[str, ...] = ()
     description: str = ""
     input: str = "[]"
-    """What it takes, JSON text as the definitions room writes it."""
+    """Its parameters, JSON text that the definitions package writes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -401,7 +403,7 @@ class DefinitionRow:
     namespace: str
     name: str
     version: int
-    """Counted from 1 for each kind and name in a namespace; deleted ones count."""
+    """Counted from 1 for each kind and name in a namespace, including deleted ones."""
     language: str
     tags: str
     """JSON text of a list."""
@@ -438,6 +440,6 @@ class Page(Generic[Row]):
 
     rows: list[Row]
     next_token: str
-    """Where to go on; empty on the last page."""
+    """Where the list continues; empty on the last page."""
     token_after: Callable[[Row], str]
-    """Where to go on after a row, should not all of them be shown."""
+    """Returns where the list continues after a row, if the caller does not show all of them."""

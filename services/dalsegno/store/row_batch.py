@@ -1,4 +1,4 @@
-"""A batch of executions as rows, before any store has them: what SqlTransaction and the in-memory twin both write."""
+"""The rows of a batch of executions, which both SqlTransaction and the store in memory write."""
 
 from __future__ import annotations
 
@@ -28,20 +28,20 @@ class RowBatch:
 
     added_executions: list[Cells] = field(default_factory=list)
     altered_executions: list[Cells] = field(default_factory=list)
-    """The key is the id and the revision that the row has before."""
+    """The key is the id and the revision of the row before."""
     added_tasks: list[Cells] = field(default_factory=list)
     altered_tasks: list[Cells] = field(default_factory=list)
     added_attempts: list[Cells] = field(default_factory=list)
     altered_attempts: list[Cells] = field(default_factory=list)
     begun: list[Cells] = field(default_factory=list)
     begun_items: list[Cells] = field(default_factory=list)
-    """Execution, task and round: attempts of earlier rounds are not accepted any more."""
+    """Execution, task and round: attempts of earlier rounds are no longer accepted."""
     labels: list[Cells] = field(default_factory=list)
     journal: list[Cells] = field(default_factory=list)
     texts: list[Cells] = field(default_factory=list)
 
     def add(self, saved: Saved) -> None:
-        """Take in one execution. Raises ValueError when the entries do not count all its changes."""
+        """Add the rows of one execution. Raises ValueError when its entries do not count all its changes."""
         execution, changes = saved.execution, saved.changes
         if sum(entry.count for entry in saved.entries) != len(changes) or not changes:
             raise ValueError(f"execution {execution.id}: the entries of its journal do not count its changes")
@@ -87,10 +87,10 @@ def gather(saved: Sequence[Saved]) -> RowBatch:
 
 
 def encode_entries(entries: Sequence[JournalEntry]) -> str:
-    """Return the entries of a journal row as JSON text: a list of lists."""
+    """Encode the entries of a journal row as JSON text: a list of lists."""
     return msgspec.json.encode([(e.event, e.at_s, e.actor, e.comment, e.count) for e in entries]).decode()
 
 
 def decode_entries(text: str) -> list[JournalEntry]:
-    """Return the entries of a journal row. What a later version adds to an entry is passed over."""
+    """Decode the entries of a journal row. Ignores what a later version adds to an entry."""
     return [JournalEntry(*parts[:5]) for parts in msgspec.json.decode(text)]

@@ -1,8 +1,8 @@
-"""From an execution in memory to what its rows hold. Pure, and the only place that knows both sides.
+"""The rows of an execution in memory. These functions are pure, and the only place that knows both forms.
 
-A value over 1 KiB stands in its row as `$` and its digest; its text is in the table of texts, where the journal put it.
-(JSON text never begins with `$`, so nothing else looks like that.) An object of published values is written as the
-journal writes it: each value as a string that holds its text, or as `{"$": digest}`.
+In a row, a value over 1 KiB is `$` and its digest; its text is in the table of texts, where the journal put it. (JSON
+text never begins with `$`, so there is no ambiguity.) An object of published values is written as in the journal: each
+value is a string with its text, or `{"$": digest}`.
 """
 
 from __future__ import annotations
@@ -43,10 +43,10 @@ def _names(kind: type) -> tuple[str, ...]:
 EXECUTION_COLUMNS = _names(ExecutionRow)
 TASK_COLUMNS = _names(TaskRow)
 ATTEMPT_COLUMNS = _names(AttemptRow)[:-1]
-"""All but `progress`, which no execution knows: it is written by itself."""
+"""All but `progress`, which is not part of an execution and is written separately."""
 
 EXECUTION_FIXED = EXECUTION_COLUMNS.index("state")
-"""How many columns, from the first, never change; the others are what `*_state` give."""
+"""How many columns, from the first, never change. The `*_state` functions return the others."""
 TASK_FIXED = TASK_COLUMNS.index("state")
 ATTEMPT_FIXED = ATTEMPT_COLUMNS.index("state")
 
@@ -173,36 +173,36 @@ def attempt_state(attempt: Attempt) -> Cells:
 
 
 def execution_row(execution: Execution, updated_s: float, deaths: int = 0) -> ExecutionRow:
-    """Return the whole row, large values as references."""
+    """Return the whole row of an execution. Large values are references."""
     return ExecutionRow(*execution_origin(execution), *execution_state(execution, updated_s, deaths))  # type: ignore[arg-type]
 
 
 def task_row(execution_id: str, task: TaskExecution) -> TaskRow:
-    """Return the whole row, large values as references."""
+    """Return the whole row of a task execution. Large values are references."""
     return TaskRow(*task_origin(execution_id, task), *task_state(task))  # type: ignore[arg-type]
 
 
 def attempt_row(execution_id: str, attempt: Attempt) -> AttemptRow:
-    """Return the whole row, large values as references."""
+    """Return the whole row of an attempt. Large values are references."""
     return AttemptRow(*attempt_origin(execution_id, attempt), *attempt_state(attempt))  # type: ignore[arg-type]
 
 
 class TouchedRows:
-    """Which rows of an execution some changes altered."""
+    """The rows of an execution that changes altered."""
 
     __slots__ = ("added_attempts", "added_tasks", "attempts", "begun", "begun_items", "tasks")
 
     def __init__(self, changes: Iterable[AnyChange]) -> None:
         self.added_tasks: dict[int, None] = {}
         self.tasks: dict[int, None] = {}
-        """Altered, and there before."""
+        """Altered, and existed before."""
         self.added_attempts: dict[AttemptKey, None] = {}
         self.attempts: dict[AttemptKey, None] = {}
-        """Altered, and there before."""
+        """Altered, and existed before."""
         self.begun: list[tuple[int, int]] = []
-        """Task and round: attempts of earlier rounds are not accepted any more."""
+        """Task and round: attempts of earlier rounds are no longer accepted."""
         self.begun_items: list[tuple[int, int, int]] = []
-        """Task, item and round: of this item attempts of earlier rounds are not accepted any more."""
+        """Task, item and round: attempts of earlier rounds of this item are no longer accepted."""
         for change in changes:
             _TOUCH.get(type(change), _touch_task)(self, change)
 
@@ -254,12 +254,13 @@ _TOUCH: dict[type, Callable[[TouchedRows, Any], None]] = {
 
 
 def clean(text: str) -> str:
-    """Words of people and programs without NUL, which PostgreSQL's text cannot hold (the journal keeps it, escaped)."""
+    """Replace NUL in texts of people and programs, which PostgreSQL's text cannot contain. (The journal keeps it,
+    escaped.)"""
     return text.replace("\0", "\N{REPLACEMENT CHARACTER}") if "\0" in text else text
 
 
 def stored(value: Value | None) -> str | None:
-    """Return what stands for a value in its row."""
+    """Return the cell of a value."""
     if value is None:
         return None
     return f"${value.digest}" if value.is_large else value.text
@@ -274,7 +275,7 @@ def _stored_object(values: Mapping[str, Value]) -> str:
 
 
 AWAITS_MAX = 20
-"""As many of the tasks that a join waits for are named in its row: it is written with each arrival."""
+"""How many of the tasks that a join waits for are named in its row, which is written with each arrival."""
 
 
 def _awaited(task: TaskExecution) -> tuple[str, int]:
@@ -297,18 +298,17 @@ _REFERENCE = re.compile(r'\{"\$":"([0-9a-f]{32})"\}')
 
 
 def digests(cell: str) -> list[str]:
-    """Return the digests of the large values that a cell or a text of the journal refers to (and, rarely, of none that
-    is)."""
+    """Return the digests of the large values that a cell or a journal text refers to. Rarely it contains others."""
     return [cell[1:]] if cell.startswith("$") else _REFERENCE.findall(cell)
 
 
 def full(cell: str | None, texts: Mapping[str, str]) -> str | None:
-    """Return the JSON text that a cell of one value stands for. KeyError when a large one is not in `texts`."""
+    """Return the JSON text of a value's cell. Raises KeyError when a large one is not in `texts`."""
     return texts[cell[1:]] if cell is not None and cell.startswith("$") else cell
 
 
 def full_object(cell: str, texts: Mapping[str, str]) -> str:
-    """Return the JSON text of the object that a cell of published values stands for."""
+    """Return the JSON text of the object in a cell of published values."""
     members: dict[str, str | dict[str, str]] = msgspec.json.decode(cell)
     written = (
         f"{json.dumps(name, ensure_ascii=False)}:{text if isinstance(text, str) else texts[text['$']]}"

@@ -1,4 +1,4 @@
-"""The in-memory twin's tables, frozen at one moment, and the read side over them."""
+"""The tables of the store in memory at one moment, and the read side over them."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ from dalsegno.workflow.states import COMPLETED_ATTEMPT, AttemptState, ExecutionS
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One message as it is kept."""
+    """One message as it is stored."""
 
     id: str
     execution_id: str
@@ -60,17 +60,17 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Tables:
-    """Everything at one moment. What belongs to an execution is kept by its id."""
+    """All tables at one moment. Everything of an execution is stored under its id."""
 
     executions: Map[str, ExecutionRow] = field(default_factory=Map)
     tasks: Map[str, Map[int, TaskRow]] = field(default_factory=Map)
     attempts: Map[str, Map[AttemptKey, AttemptRow]] = field(default_factory=Map)
     ready: Map[tuple[str, AttemptKey], float] = field(default_factory=Map)
-    """READY attempts and since when."""
+    """READY attempts, with the time since which they are READY."""
     held: Map[str, Map[tuple[str, AttemptKey], int]] = field(default_factory=Map)
-    """What each session has: attempts and deliveries."""
+    """The attempts and deliveries of each session."""
     journal: Map[str, Map[int, tuple[int, str, str]]] = field(default_factory=Map)
-    """By the last sequence number of the row: the first, the entries, the changes."""
+    """By the last sequence number of the row: the first number, the entries, the changes."""
     texts: Map[str, Map[str, str]] = field(default_factory=Map)
     messages: Map[str, Message] = field(default_factory=Map)
     sessions: Map[str, SessionRow] = field(default_factory=Map)
@@ -86,7 +86,7 @@ class Tables:
 
 
 class Snapshot:
-    """See store.Queries for what each call promises. Over the tables as they are whenever it is asked."""
+    """See store.Queries. It reads the tables as they are at each call."""
 
     def __init__(self, tables: Callable[[], Tables]) -> None:
         self._tables = tables
@@ -279,7 +279,7 @@ class Snapshot:
         return [replace(row, input=None, result=None) for row in found[:2]]
 
     def changes_after(self, execution_id: str, revision: int) -> list[AnyChange]:
-        """Return the journal after this revision, all of it."""
+        """Return all changes after this revision."""
         return [each.change for _, changes in self._journal_rows(execution_id, revision) for each in changes]
 
     def journal(self, execution_id: str, after: int = 0, limit: int = 1000) -> list[JournalChange]:
@@ -402,7 +402,7 @@ def _owner(row: ExecutionRow | TaskRow | AttemptRow | DefinitionRow | Environmen
 
 
 def _counts(row: AttemptRow) -> bool:
-    """Return whether an item's newest attempt has ended; the result of one that was ended by force is null."""
+    """Return whether an item's newest attempt has ended. The result of one that was ended by force is null."""
     return row.accepted or row.state == AttemptState.CANCELLED
 
 

@@ -22,14 +22,14 @@ from dalsegno.store.store import Queries, Transaction
 from dalsegno.store.transaction import SqlTransaction
 
 _BUSY_S = 30.0
-"""How long SQLite waits for another process's transaction before it writes."""
+"""How long SQLite waits for the transaction of another process before it writes."""
 
 _READER_WAITS_S = 5.0
-"""How long a reader waits for SQLite, or for a connection that is free: then whoever asks hears that it cannot read."""
+"""How long a reader waits for SQLite, or for a free connection, before it fails."""
 
 
 class SqlStore:
-    """See store.Store for what each call promises."""
+    """See store.Store."""
 
     def __init__(
         self, url: str, *, read_only: bool = False, readers: int = 8, clock: Callable[[], float] | None = None
@@ -42,7 +42,7 @@ class SqlStore:
         self._read_only = read_only
         self._writing = threading.Lock()
         self._lock: EngineLock | None = None
-        # One connection stays with the writer: fetching it from the pool for each transaction costs as much as a row.
+        # The writer keeps one connection: getting it from the pool for each transaction would cost as much as a row.
         self._held: sa.Connection | None = None
         if self._is_sqlite:
             self._writer, self._reader = _sqlite_engine(self._url, 1, True), _sqlite_engine(self._url, readers, False)
@@ -58,17 +58,17 @@ class SqlStore:
 
     @property
     def _name(self) -> str:
-        """The database, as it was named to us, without its password."""
+        """The name of the database, as it was given, without its password."""
         return self._url.set(drivername=self._url.get_backend_name()).render_as_string()
 
     @property
     def _file(self) -> Path:
-        """The SQLite file, by the name that it has behind all symbolic links."""
+        """The path of the SQLite file, without symbolic links."""
         return Path(str(self._url.database)).resolve()
 
     @contextmanager
     def _reaching(self, purpose: str) -> Iterator[None]:
-        """Give an outage is said in one sentence."""
+        """Raise an outage as one sentence."""
         try:
             yield
         except (sa.exc.SQLAlchemyError, *self._driver_errors) as error:
@@ -78,7 +78,7 @@ class SqlStore:
 
     @contextmanager
     def _opening(self) -> Iterator[None]:
-        """Give what goes wrong while the database is opened is said in one sentence."""
+        """Raise an error at the opening of the database as one sentence."""
         try:
             with self._reaching("open"):
                 yield
@@ -96,7 +96,7 @@ class SqlStore:
                 with self._held.begin():
                     yield SqlTransaction(self._held, self._statements, self._clock)
             except BaseException:
-                self._let_go()  # the pool finds out whether the connection is still good
+                self._let_go()  # the pool finds out whether the connection is still usable
                 raise
 
     def _let_go(self) -> None:
@@ -142,12 +142,12 @@ class SqlStore:
 
     @contextmanager
     def inspect(self) -> Iterator[sa.Connection]:
-        """Give a connection for reading the tables themselves, at one moment."""
+        """Give a connection that reads the tables themselves, at one moment."""
         with self._reaching("read"), self._reader.begin() as connection:
             yield connection
 
     def backup(self, target: Path) -> None:
-        """Copy a SQLite store, as it is at one moment, to a file. Raises ValueError for another database."""
+        """Copy a SQLite store at one moment to a file. Raises ValueError for another database."""
         if not self._is_sqlite:
             raise ValueError("only SQLite is copied here: use pg_dump for PostgreSQL")
         import sqlite3
@@ -164,10 +164,11 @@ class SqlStore:
 
 
 def driver_url(url: str) -> sa.URL:
-    """Return the URL with the driver that is used. Raises ValueError for a SQLite URL without a path, or for no URL."""
+    """Return the URL with the driver that is used. Raises ValueError for a SQLite URL without a path, and for no
+    URL."""
     try:
         parsed = sa.make_url(url.replace("postgres://", "postgresql://", 1))
-    except (sa.exc.ArgumentError, ValueError):  # what they say may hold the password
+    except (sa.exc.ArgumentError, ValueError):  # their messages may contain the password
         raise ValueError(
             "the URL of the store cannot be read: sqlite:///path or postgresql://user@host:port/name"
         ) from None
@@ -182,7 +183,7 @@ def _sqlite_engine(url: sa.URL, connections: int, is_writer: bool) -> sa.Engine:
     import sqlite3
 
     wait_s = _BUSY_S if is_writer else _READER_WAITS_S
-    # Never makes the file: whoever only reads shall not, and for an engine it is there, with the right mode.
+    # Never creates the file: a reader must not, and for an engine it exists already with the right mode.
     name = f"file:{quote(str(url.database))}?mode=rw"
     engine = sa.create_engine(
         url,
@@ -207,7 +208,7 @@ def _sqlite_engine(url: sa.URL, connections: int, is_writer: bool) -> sa.Engine:
 
     @sa.event.listens_for(engine, "begin")
     def start(connection: sa.Connection) -> None:
-        # Straight to the driver: SQLAlchemy's way takes twice as long as all the rest of a transaction's beginning.
+        # Directly to the driver: through SQLAlchemy this takes twice as long as the rest of a transaction's beginning.
         driver: Any = connection.connection.driver_connection
         try:
             driver.execute(begin)
@@ -218,7 +219,7 @@ def _sqlite_engine(url: sa.URL, connections: int, is_writer: bool) -> sa.Engine:
 
 
 def _use_wal(connection: Any) -> None:
-    """Switch to WAL. The switch does not wait for others as everything else does, so it is tried again."""
+    """Switch to WAL. Repeat it, because this statement does not wait for other processes as others do."""
     import sqlite3
 
     until_s = time.monotonic() + _BUSY_S

@@ -1,6 +1,6 @@
-"""The SQL of what the engine does for every batch, written out once for each database.
+"""The SQL that the engine uses in every batch, for each database.
 
-These go to the driver's cursor as they are: SQLAlchemy's own statements cost half as much again per row.
+The driver's cursor executes it unchanged: SQLAlchemy's statements would cost half as much again per row.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ NOW = "SELECT extract(epoch FROM clock_timestamp())::double precision"
 
 
 class Statements:
-    """The texts for one kind of database."""
+    """The statements for one kind of database."""
 
     def __init__(self, dialect: str) -> None:
         self._is_sqlite = dialect == "sqlite"

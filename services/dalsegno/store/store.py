@@ -1,7 +1,7 @@
-"""The port: what the engine writes and what everybody reads, whatever holds it.
+"""The port: what the engine writes and all services read.
 
-Three keep it: SQLite and PostgreSQL (sql.py) and this process's memory (memory.py). One exam holds them to the same
-behaviour. All calls block: the engine makes them in the conductor's own thread, api in a pool of threads.
+It has three implementations: SQLite and PostgreSQL (sql.py), and the memory of this process (memory.py). The same tests
+apply to all of them. All calls block: the engine makes them in the conductor's own thread, api in a pool of threads.
 """
 
 from __future__ import annotations
@@ -45,19 +45,20 @@ from dalsegno.workflow.identity import AttemptKey
 
 
 class StoreConflict(Exception):
-    """Something was written by somebody else first: the transaction must be made again from what is true now."""
+    """Another engine wrote the same first. The transaction must be repeated from the current state."""
 
 
 class StoreLocked(Exception):
-    """Another engine has this SQLite file."""
+    """Another engine uses this SQLite file."""
 
 
 class StoreUnreachable(Exception):
-    """The database is away: its server does not answer, its folder is not there, its disk is full. Says why."""
+    """The database is not available: its server does not answer, its folder does not exist, or its disk is full. Says
+    why."""
 
 
 class StoreDamaged(StoreUnreachable):
-    """The file is no database, or is broken: waiting does not help."""
+    """The file is no database, or is damaged. Waiting does not help."""
 
 
 class StoreOutdated(Exception):
@@ -65,13 +66,13 @@ class StoreOutdated(Exception):
 
 
 class StoreNewer(StoreOutdated):
-    """The tables are of a later version than this one: there is no way back."""
+    """The tables are of a later version than this one. They cannot be downgraded."""
 
 
 class Queries(Protocol):
-    """The read side: one moment of the store. Lists page by token; see pages.py for sizes.
+    """The read side: one moment of the store. Lists have pages with tokens; see pages.py for sizes.
 
-    `full` lists have their values, others have None in their place. Lists raise InvalidPageToken.
+    `full` lists have values; in others they are None. Lists raise InvalidPageToken.
     """
 
     def execution(self, execution_id: str) -> ExecutionRow | None:
@@ -81,71 +82,73 @@ class Queries(Protocol):
     def executions(
         self, chosen: Filter = EVERYTHING, size: int = 0, token: str = "", full: bool = False
     ) -> Page[ExecutionRow]:
-        """Executions of workflows (not those that carry a standalone action), the newest first."""
+        """List executions of workflows (not those that carry a standalone action), the newest first."""
         ...
 
     def count_executions(self, chosen: Filter = EVERYTHING) -> dict[str, int]:
-        """Return how many executions of workflows are in each state, those states that any are in."""
+        """Return the number of executions of workflows in each state, without the states that none is in."""
         ...
 
     def execution_ids(self, after: str = "", limit: int = 1000) -> list[str]:
-        """Return the ids of all executions behind this one, in their order, those that carry standalone actions
-        included."""
+        """Return the ids of all executions after this one, in order, including those that carry standalone actions."""
         ...
 
     def executions_of(self, execution_ids: Collection[str], full: bool = True) -> dict[str, ExecutionRow]:
-        """Return those of these that exist, with their values if asked for: one query for many callers."""
+        """Return those of these executions that exist, with their values if `full`: one query for many callers."""
         ...
 
     def executions_with_ready(self, execution_ids: Collection[str]) -> frozenset[str]:
-        """Return those of these that have READY attempts."""
+        """Return those of these executions that have READY attempts."""
         ...
 
     def standings(self, execution_ids: Collection[str]) -> dict[str, Standing]:
-        """Return where each of these that exists has come to."""
+        """Return the standing of each of these executions that exists."""
         ...
 
     def children(self, execution_id: str, task: int = 0, limit: int = 1000) -> list[ExecutionRow]:
-        """Return the executions that tasks (0: any) of this one started, oldest first, without values."""
+        """Return the executions that tasks of this one started (`task` 0: all tasks), the oldest first, without
+        values."""
         ...
 
     def descendants(self, execution_id: str) -> list[str]:
-        """Return the ids of its children, their children and so on; parents before children."""
+        """Return the ids of its children, their children and so on. Parents come before children."""
         ...
 
     def paused_descendants(self, root_id: str) -> list[ExecutionRow]:
-        """Return the executions below a root execution that are PAUSED or PAUSING, oldest first, at most 1,000."""
+        """Return the executions below a root execution that are PAUSED or PAUSING, the oldest first, at most 1,000."""
         ...
 
     def task_counts(self, execution_ids: Collection[str]) -> dict[str, dict[str, int]]:
-        """Return how many task executions of each execution are in each state, superseded ones left out."""
+        """Return the number of task executions in each state for each execution, without superseded ones."""
         ...
 
     def tasks(
         self, execution_id: str, chosen: Filter = EVERYTHING, size: int = 0, token: str = "", full: bool = False
     ) -> Page[TaskRow]:
-        """Return the task executions of an execution by number."""
+        """List the task executions of an execution by number."""
         ...
 
     def task(self, execution_id: str, number: int) -> TaskRow | None:
-        """Return one task execution with what it published."""
+        """Return one task execution with its published values."""
         ...
 
     def tasks_across(self, execution_ids: Collection[str], chosen: Filter, limit: int) -> list[TaskRow]:
-        """Task executions of these executions, with values: the greatest ids first, each one's tasks by number. So many
-        at most, and no more than a page has bytes, but for the first."""
+        """Return task executions of these executions, with values: the greatest execution ids first, then by number.
+
+        Return at most `limit`, and no more than a page has bytes, except for the first.
+        """
         ...
 
     def tasks_of(self, places: Collection[tuple[str, int]]) -> dict[tuple[str, int], TaskRow]:
-        """Return those of these task executions, by execution and number, that exist; without values."""
+        """Return those of these task executions, by execution and number, that exist, without values."""
         ...
 
     def leading_attempts(self, execution_id: str, numbers: Collection[int]) -> dict[int, AttemptRow]:
-        """Return of each of these tasks the attempt of its present round for the first item of it, without values."""
+        """Return, for each of these tasks, the attempt of its present round for its first item, without values."""
         ...
 
     def task_result(self, execution_id: str, number: int, bytes_max: int = PAGE_BYTES_MAX) -> TaskResult:
-        """Return a task's result, unless it has more bytes than that (S13)."""
+        """Return a task's result, unless it has more than `bytes_max` bytes (S13)."""
         ...
 
     def attempts(
@@ -157,9 +160,9 @@ class Queries(Protocol):
         token: str = "",
         full: bool = False,
     ) -> Page[AttemptRow]:
-        """Return the attempts of an execution, or of one task (0: all), by task, item and attempt.
+        """List the attempts of an execution, or of one task (`task` 0: all), by task, item and attempt.
 
-        With an empty execution id: those of standalone actions, the newest first.
+        With an empty execution id, list those of standalone actions, the newest first.
         """
         ...
 
@@ -172,21 +175,25 @@ class Queries(Protocol):
         ...
 
     def attempt_count(self, execution_id: str, chosen: Filter) -> int:
-        """Return how many attempts of an execution the filter chooses."""
+        """Return the number of attempts of an execution that the filter selects."""
         ...
 
     def telling_attempts(self, execution_ids: Collection[str], limit: int = 100) -> dict[str, list[AttemptRow]]:
-        """Return of each of these executions the attempts that have not ended and have said how far they have come,
-        without values: the first so many by task, item and attempt."""
+        """Return, for each of these executions, the attempts that have not ended and have reported progress, without
+        values.
+
+        Return the first `limit` by task, item and attempt.
+        """
         ...
 
     def aliased_attempts(self, alias: str, namespace: str) -> list[AttemptRow]:
-        """Return the first two of the attempts with this alias, without values: those not ended, then the newest."""
+        """Return the first two attempts with this alias, without values: those that have not ended come first, then the
+        newest."""
         ...
 
     def journal(self, execution_id: str, after: int = 0, limit: int = 1000) -> list[JournalChange]:
-        """Return the changes after this sequence number, in order; at least one if there is any, fewer when they are
-        large."""
+        """Return the changes after this sequence number, in order. Return at least one if there is any, fewer when they
+        are large."""
         ...
 
     def definitions(
@@ -198,17 +205,17 @@ class Queries(Protocol):
         full: bool = False,
         all_versions: bool = False,
     ) -> Page[DefinitionRow]:
-        """Workflows or ad-hoc actions that are not deleted, by namespace, name and version."""
+        """List workflows or ad-hoc actions that are not deleted, by namespace, name and version."""
         ...
 
     def definition(self, definition_id: str) -> DefinitionRow | None:
-        """Return one version, deleted or not, with its text."""
+        """Return one version with its text, even if it is deleted."""
         ...
 
     def find_definition(
         self, kind: DefinitionKind, name: str, namespace: str, version: int = 0, full: bool = True
     ) -> DefinitionRow | None:
-        """Return the newest version (or this one) that is not deleted, in exactly this namespace; `full`: with its
+        """Return the newest version (or this one) that is not deleted, in exactly this namespace. `full`: with its
         text."""
         ...
 
@@ -219,7 +226,7 @@ class Queries(Protocol):
     def environments(
         self, chosen: Filter = EVERYTHING, size: int = 0, token: str = "", full: bool = False
     ) -> Page[EnvironmentRow]:
-        """Environments by namespace and name."""
+        """List environments by namespace and name."""
         ...
 
     def actions(self) -> dict[str, str]:
@@ -227,7 +234,7 @@ class Queries(Protocol):
         ...
 
     def descriptions(self, names: Collection[str]) -> list[DescriptionRow]:
-        """Return all descriptions that executors have given of these actions, the newest first."""
+        """Return all descriptions that executors have sent of these actions, the newest first."""
         ...
 
     def sessions(self) -> list[SessionRow]:
@@ -235,7 +242,7 @@ class Queries(Protocol):
         ...
 
     def held_counts(self) -> dict[str, int]:
-        """Return how many RUNNING attempts that are not delegated each session has, those that have any."""
+        """Return the number of RUNNING attempts that are not delegated for each session that has any."""
         ...
 
     def setting(self, key: str) -> str | None:
@@ -244,85 +251,84 @@ class Queries(Protocol):
 
 
 class Transaction(Protocol):
-    """One write transaction. What it writes is there for all when the `with` ends, or, on an exception, for nobody."""
+    """One write transaction. It takes effect when the `with` ends; on an exception nothing of it does."""
 
     @property
     def queries(self) -> Queries:
-        """The read side within this transaction: sees what it has written."""
+        """The read side within this transaction. It sees what the transaction has written."""
         ...
 
     def now_s(self) -> float:
-        """Return what the store's clock shows: somebody may set it at any time (see engine/clock.py)."""
+        """Return the time of the store's clock, which somebody may set at any time (see engine/clock.py)."""
         ...
 
     def clock_row(self, *, locks: bool = False) -> ClockRow:
-        """Return what makes the time that engines count of it; `locks`: nobody else alters it until this one has
-        ended."""
+        """Return what engines need to count the time. `locks`: nobody else changes it until this transaction ends."""
         ...
 
     def shift_clock(self, shift_s: float) -> None:
-        """Have all engines add so much to the store's time, from now on."""
+        """Add to the time that all engines count, from now on."""
         ...
 
     def note_time(self, at_s: float) -> None:
-        """Keep that engines have counted up to this time; never goes back."""
+        """Store the time up to which engines have counted. It never goes back."""
         ...
 
     def claim(self, execution_ids: Collection[str]) -> dict[str, Claimed]:
-        """Return the revision and the deaths of each of these that exists; nobody else changes them until this
-        transaction has ended."""
+        """Lock these executions until this transaction ends. Return the revision and the deaths of those that exist."""
         ...
 
     def set_deaths(self, execution_id: str, deaths: int) -> None:
-        """Write how many engines died in a step of an execution; nothing when it is gone."""
+        """Store how many engines died in steps of an execution, if it exists."""
         ...
 
     def changes_after(self, execution_id: str, revision: int) -> list[AnyChange]:
-        """Return the journal after this revision; from 0 it begins with ExecutionCreated and replay() loads the
+        """Return the changes after this revision. From 0 they begin with ExecutionCreated, and replay() loads the
         execution."""
         ...
 
     def save_all(self, batch: Sequence[Saved]) -> None:
-        """Store executions as they are after their changes: rows, journal and large texts. Each once in a batch.
+        """Store executions after their changes: rows, journal and large texts. Each occurs once in a batch.
 
-        Raises StoreConflict when one is not at the revision from which its changes start, or exists already.
+        Raises StoreConflict when one is not at the revision before its changes, or exists already.
         """
         ...
 
     def delete_execution(self, execution_id: str) -> None:
-        """Remove one execution with everything of it. Its descendants stay."""
+        """Delete one execution with everything that belongs to it. Its descendants stay."""
         ...
 
     def add_messages(self, messages: Sequence[NewMessage]) -> None:
-        """Store events that executions are to be told of."""
+        """Store events to deliver to executions."""
         ...
 
     def take_messages(self, message_ids: Collection[str]) -> dict[str, AnyEvent]:
-        """Remove these and give the events of those that were still there, in the order asked for."""
+        """Remove these messages. Return the events of those that still existed, in the order of the ids."""
         ...
 
     def due_messages(self, now_s: float, limit: int) -> list[DueMessage]:
-        """Messages whose time has come, by time and id."""
+        """Return messages whose time has come, by time and id."""
         ...
 
     def next_due_s(self) -> float | None:
-        """Return when the next message is due; None: there is none."""
+        """Return the time of the next message. None: there is none."""
         ...
 
     def save_progress(self, progress: Sequence[NewProgress]) -> None:
-        """Keep how far attempts have come, those that have not ended and are at the delivery that said so."""
+        """Store the progress of attempts that have not ended and still have the same delivery."""
         ...
 
     def ready_attempts(self, limit: int) -> list[ReadyAttempt]:
-        """READY attempts of executions that are not quiet (O4, O14), the oldest first."""
+        """Return READY attempts of executions that are not quiet (O4, O14), the oldest first."""
         ...
 
     def held_attempts(self, session_ids: Collection[str]) -> list[HeldAttempt]:
-        """Return what these sessions have: RUNNING attempts that are not delegated."""
+        """Return the attempts of these sessions: RUNNING and not delegated."""
         ...
 
     def abandoned_attempts(self, limit: int) -> list[HeldAttempt]:
-        """RUNNING attempts, not delegated, whose session has ended or is not known: nobody will answer for them."""
+        """Return RUNNING attempts that are not delegated and whose session has ended or is unknown. Nobody reports on
+        them."""
         ...
 
     def save_session(self, session: SessionRow) -> None:
@@ -330,15 +336,15 @@ class Transaction(Protocol):
         ...
 
     def renew_sessions(self, session_ids: Collection[str], heard_s: float, lease_until_s: float) -> None:
-        """Extend the leases of those that have not ended, and were heard now; never shortens one."""
+        """Extend the leases of those that have not ended, which were heard now. Never shortens a lease."""
         ...
 
     def expired_sessions(self, now_s: float) -> list[SessionRow]:
-        """Sessions that have not ended and whose lease has."""
+        """Return the sessions that have not ended and whose lease is over."""
         ...
 
     def session(self, session_id: str) -> SessionRow | None:
-        """Return one session, ended or not."""
+        """Return one session, even if it has ended."""
         ...
 
     def sessions_of(self, executor_id: str) -> list[SessionRow]:
@@ -350,7 +356,7 @@ class Transaction(Protocol):
         ...
 
     def prune_sessions(self, before_s: float) -> int:
-        """Remove ended sessions whose lease was over before this time. How many."""
+        """Delete ended sessions whose lease was over before this time. Return how many."""
         ...
 
     def find_request(self, namespace: str, request_id: str) -> RequestRow | None:
@@ -358,31 +364,32 @@ class Transaction(Protocol):
         ...
 
     def save_request(self, namespace: str, request_id: str, row: RequestRow, at_s: float) -> None:
-        """Remember a request and its answer. Raises StoreConflict when it is there."""
+        """Store a request and its answer. Raises StoreConflict when it exists."""
         ...
 
     def forget_requests(self, namespace: str, request_ids: Collection[str]) -> None:
-        """Forget these requests."""
+        """Delete these requests."""
         ...
 
     def prune_requests(self, before_s: float) -> int:
-        """Forget the requests answered, and what was deleted, before this time. How many requests."""
+        """Delete the requests and the deletions before this time. Return how many requests."""
         ...
 
     def save_deletions(self, deletions: Sequence[Deletion]) -> None:
-        """Remember what is deleted."""
+        """Store what was deleted."""
         ...
 
     def deletions(self, kind: ThingKind, name: str) -> list[Deletion]:
-        """Return what had this name, in any namespace, and was deleted: the first deleted first."""
+        """Return what had this name, in any namespace, and was deleted, in the order of deletion."""
         ...
 
     def save_document(self, document: StoredDocument, members: Sequence[StoredMember]) -> list[DefinitionRow]:
-        """Store a document and the next version of each of its members; their rows, without text, in that order."""
+        """Store a document and the next version of each of its members. Return their rows, without text, in that
+        order."""
         ...
 
     def delete_definitions(self, kind: DefinitionKind, name: str, namespace: str, version: int = 0) -> int:
-        """Mark one version (0: all) as deleted; executions that run it keep it. How many were."""
+        """Mark one version (0: all) as deleted. Executions that run it keep it. Return how many were marked."""
         ...
 
     def put_environment(
@@ -396,15 +403,15 @@ class Transaction(Protocol):
         actor: str = "",
         comment: str = "",
     ) -> EnvironmentRow:
-        """Create an environment, or replace it whole."""
+        """Create or replace an environment."""
         ...
 
     def delete_environment(self, namespace: str, name: str) -> bool:
-        """Delete an environment. Whether it was there."""
+        """Delete an environment. Return whether it existed."""
         ...
 
     def save_descriptions(self, descriptions: Sequence[DescriptionRow]) -> None:
-        """Store descriptions of actions, unless they are there."""
+        """Store descriptions of actions, unless they exist."""
         ...
 
     def save_actions(self, descriptions: Mapping[str, str]) -> None:
@@ -412,37 +419,37 @@ class Transaction(Protocol):
         ...
 
     def settle(self, key: str, value: str) -> str:
-        """Store a setting unless it is there; the value that holds. So several engines agree on one."""
+        """Store a setting unless it exists. Return its value, so that several engines agree on one."""
         ...
 
 
 class Store(Protocol):
-    """Where executions are kept. What reads and writes raises StoreUnreachable while the store is away."""
+    """The store. Methods that read or write raise StoreUnreachable while it is not available."""
 
     def write(self) -> AbstractContextManager[Transaction]:
-        """Return one write transaction: committed when the `with` ends, rolled back on an exception."""
+        """Begin a write transaction. It is committed when the `with` ends, and rolled back on an exception."""
         ...
 
     def read(self) -> AbstractContextManager[Queries]:
-        """Return one moment of the store, to be read only. From any thread."""
+        """Read the store at one moment, from any thread."""
         ...
 
     def upgrade(self) -> None:
-        """Bring the tables to this version. Safe when several processes do it at once. Raises StoreNewer."""
+        """Upgrade the tables to this version. Several processes may do so at the same time. Raises StoreNewer."""
         ...
 
     def check_version(self) -> None:
-        """Raises StoreOutdated unless the tables are those of this version."""
+        """Raise StoreOutdated unless the tables are those of this version."""
         ...
 
     def hold_engine_lock(self) -> None:
-        """Keep other engines from this store until it is closed, where it serves one only. Raises StoreLocked."""
+        """Keep other engines from this store until it is closed, if it allows only one. Raises StoreLocked."""
         ...
 
     def is_available(self) -> bool:
-        """Return whether it answers: tells a lost database from a poisoned batch."""
+        """Return whether it answers. This distinguishes an outage from a batch that always fails."""
         ...
 
     def close(self) -> None:
-        """Let everything go. Nobody may be reading or writing."""
+        """Close everything. Nobody may be reading or writing."""
         ...

@@ -1,6 +1,6 @@
-"""The tables. JSON is kept as TEXT: it comes back exactly as it was given, keys in their order.
+"""The tables. JSON is TEXT, so it is returned exactly as it was given, with its keys in order.
 
-A change here needs a migration beside it; a test compares the two.
+Every change here needs a migration; a test compares the two.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from sqlalchemy.dialects import postgresql
 METADATA = sa.MetaData()
 
 TEXT = sa.Text().with_variant(postgresql.TEXT(collation="C"), "postgresql")
-"""Text that sorts by code point everywhere: cheaper than a language's order, and the same in all stores."""
+"""Text that is sorted by code point. This is faster than the order of a language, and the same in all stores."""
 
 
 def _text(name: str, **options: object) -> Column[str]:
@@ -236,7 +236,7 @@ DELETIONS = Table(
     _text("kind", primary_key=True),
     _text("name", primary_key=True),
     _text("namespace", primary_key=True),
-    # Tells it from others that had the name before or have it now.
+    # Distinguishes it from others that had the name before or have it now.
     _text("life", primary_key=True),
     _time("deleted_s"),
 )
@@ -292,10 +292,10 @@ ENVIRONMENTS = Table(
     _text("comment"),
 )
 
-# The newest description of each action, by which somebody serves it if anybody does.
+# The newest description of each action with which somebody serves it, if anybody does.
 ACTIONS = Table("actions", METADATA, _text("name", primary_key=True), _text("description"))
 
-# Every description that any executor has given.
+# Every description that any executor has sent.
 DESCRIPTIONS = Table(
     "descriptions",
     METADATA,
@@ -313,7 +313,7 @@ CLOCK = Table(
     _number("id", primary_key=True, autoincrement=False),
     # What engines add to the store's time.
     _time("shift_s"),
-    # The newest time that they have counted, as far as it was noted.
+    # The newest counted time that was stored.
     _time("latest_s"),
 )
 

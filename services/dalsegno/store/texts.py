@@ -1,4 +1,4 @@
-"""Large values: from the references in rows to the texts that they stand for."""
+"""Large values: from the references in rows to their texts."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ VALUES: dict[type, tuple[str, ...]] = {
     DefinitionRow: ("text",),
     EnvironmentRow: ("value",),
 }
-"""The columns that lists leave out unless they are asked for in full."""
+"""The columns that lists contain only if `full`."""
 
 REFERRING = (ExecutionRow, TaskRow, AttemptRow)
-"""The rows whose values may be references."""
+"""The kinds of rows whose values may be references."""
 
 ROW_BYTES = 400
-"""What a message has beside the texts of its row, at most."""
+"""The maximum size of a row in a message without its texts, in bytes."""
 
 _CHUNK = 400
 """How many texts are looked up at once."""
 
 
 def owner(row: object) -> str:
-    """Return the execution that the texts of a row belong to."""
+    """Return the id of the execution to which the texts of a row belong."""
     if isinstance(row, ExecutionRow):
         return row.id
     assert isinstance(row, TaskRow | AttemptRow)
@@ -49,7 +49,7 @@ def references(row: object) -> list[str]:
 
 
 def referred(cells: Iterable[str | None]) -> list[str]:
-    """Return the digests that these cells, or texts of the journal, refer to, each once."""
+    """Return the digests that these cells, or journal texts, refer to, each once."""
     return list(dict.fromkeys(digest for cell in cells if cell for digest in digests(cell)))
 
 
@@ -77,7 +77,7 @@ def fetch_texts(
 def fetch_texts(
     connection: sa.Connection, execution_id: str, wanted: Collection[str], bytes_max: int | None = None
 ) -> Texts | None:
-    """Return the texts of an execution by digest; None when together they are larger than `bytes_max`."""
+    """Return the texts of an execution by digest. None when together they are larger than `bytes_max`."""
     if not wanted:
         return Texts()
     if bytes_max is not None:
@@ -103,13 +103,13 @@ def fill(connection: sa.Connection, row: Record) -> Record:
 
 
 def without_values(row: Record) -> Record:
-    """Return the row as lists have it that are not asked for values."""
+    """Return the row without values, for lists that are not `full`."""
     values: dict[str, Any] = dict.fromkeys(VALUES[type(row)])
     return replace(row, **values)
 
 
 def dropped_result(task: TaskRow | None) -> str | None:
-    """Return the result of a task that keeps none: with items a null for each."""
+    """Return the result of a task that keeps none. With items, that is a null for each."""
     if task is None or task.item_count is None:
         return None
     return f"[{','.join(['null'] * task.item_count)}]"
@@ -122,7 +122,6 @@ def bounded_result(text: str | None, bytes_max: int) -> TaskResult:
 
 
 def row_bytes(row: object) -> int:
-    """Return how many bytes a row takes in a message, roughly: its texts and as much again as it has of anything
-    else."""
+    """Estimate the bytes of a row in a message: its texts, and the same again for everything else."""
     cells = (getattr(row, field.name) for field in fields(row))  # type: ignore[arg-type]
     return ROW_BYTES + sum(byte_length(cell) for cell in cells if type(cell) is str)

@@ -35,7 +35,7 @@ from dalsegno.workflow.events import AnyEvent
 
 
 class SqlTransaction(Library, AnsweredRequests):
-    """See store.Transaction for what each call promises."""
+    """See store.Transaction."""
 
     def __init__(
         self, connection: sa.Connection, statements: Statements, clock: Callable[[], float] | None = None
