@@ -276,11 +276,11 @@ def test_progress_is_kept_with_the_attempt_that_says_so(store: Store) -> None:
     save(store, scene, other)
     told = Progress("half", 0.5, '{"a":1}', 3.0, delivery=1)
     with store.write() as transaction:
-        assert transaction.queries.telling_attempts(["e1", "e2"]) == {}
+        assert transaction.queries.attempts_with_progress(["e1", "e2"]) == {}
         late = msgspec.structs.replace(told, delivery=2)
         transaction.save_progress([NewProgress("e1", (1, 0, 1), told), NewProgress("e2", (1, 0, 1), late)])
         transaction.save_progress([NewProgress("e3", (1, 0, 1), told)])
-        found = transaction.queries.telling_attempts(["e1", "e2", "e3"])
+        found = transaction.queries.attempts_with_progress(["e1", "e2", "e3"])
         assert [(row.key, row.input) for row in found.pop("e1")] == [((1, 0, 1), None)]
         assert found == {}
     save(store, scene.do(AttemptMoved(key=(1, 0, 1), state=AttemptState.SUCCESS, at_s=4.0)))
@@ -290,5 +290,5 @@ def test_progress_is_kept_with_the_attempt_that_says_so(store: Store) -> None:
         row = queries.attempt("e1", (1, 0, 1))
         assert row is not None
         assert msgspec.json.decode(row.progress, type=Progress) == told
-        assert queries.telling_attempts(["e1"]) == {}
+        assert queries.attempts_with_progress(["e1"]) == {}
         assert check_execution(queries, "e1") == []

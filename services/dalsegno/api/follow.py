@@ -123,4 +123,4 @@ class Follower:
 
 def _look(queries: Queries, execution_ids: Collection[str]) -> tuple[dict[str, Standing], dict[str, list[AttemptRow]]]:
     """Where executions have come to, and what their attempts say of how far they have."""
-    return queries.standings(execution_ids), queries.telling_attempts(execution_ids)
+    return queries.standings(execution_ids), queries.attempts_with_progress(execution_ids)

@@ -38,7 +38,7 @@ class HintSubscriber:
         self._hints: dict[str, Hint] = {}
         self._filled = asyncio.Event()
 
-    def tell(self, hints: Mapping[str, Hint]) -> None:
+    def send(self, hints: Mapping[str, Hint]) -> None:
         """Add hints."""
         self._hints.update(hints)
         while len(self._hints) > HINTS_MAX:
@@ -72,8 +72,8 @@ class Feed:
         """Remove a stream."""
         self._subscribers.discard(subscriber)
 
-    def tell(self, hints: Mapping[str, Hint]) -> None:
+    def send(self, hints: Mapping[str, Hint]) -> None:
         """Send the hints of a commit to all streams."""
         if hints:
             for subscriber in self._subscribers:
-                subscriber.tell(hints)
+                subscriber.send(hints)

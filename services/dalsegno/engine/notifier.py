@@ -93,7 +93,7 @@ class NoticeTried(Work):
         self._is_dropped = failures >= TRIES_MAX
         if not self._is_dropped:
             again = msgspec.structs.replace(taken, failures=failures)
-            batch.put_off(self._errand.execution_id, again, batch.at_s + delay_s(failures))
+            batch.delay(self._errand.execution_id, again, batch.at_s + delay_s(failures))
 
     def done(self) -> None:
         self._done(self._errand)

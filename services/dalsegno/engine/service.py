@@ -131,7 +131,7 @@ class Engine:
         for (execution_id, key), progress in committed.progress.items():
             self._board.note(execution_id, key, progress)
         self._notifier.send(committed.notices)
-        self._feed.tell(committed.hints)
+        self._feed.send(committed.hints)
 
     async def _tick(self) -> None:
         """Once a second: renew leases, look for due messages and READY attempts that no engine knows of, and report

@@ -77,10 +77,10 @@ class Timers:
         self._known.add(message_id)
         self._put(DeliverEvent(execution_id, None, self._applied, message_id))
 
-    def _applied(self, told: DeliverEvent, error: BaseException | None) -> None:
-        self._known.discard(told.message_id)
+    def _applied(self, work: DeliverEvent, error: BaseException | None) -> None:
+        self._known.discard(work.message_id)
         if error is not None:
-            _log.info("message to execution %s dropped: %s", told.execution_id, error)
+            _log.info("message to execution %s dropped: %s", work.execution_id, error)
 
 
 class Poll(Work):

@@ -45,19 +45,19 @@ def write_description(action: ActionDescription) -> str:
 
 def read_description(text: str) -> ActionDescription:
     """Read a stored description."""
-    told = json.loads(text)
+    described = json.loads(text)
     parameters = tuple(
         Parameter(each["name"], each["required"], Constant(each["default"]) if "default" in each else None)
-        for each in told["parameters"]
+        for each in described["parameters"]
     )
     return ActionDescription(
-        told["name"],
+        described["name"],
         parameters,
-        told["accepts_any"],
-        told["safe_to_rerun"],
-        told.get("description", ""),
-        answer_schema=told.get("answer_schema", ""),
-        answer_key=told.get("answer_key", ""),
+        described["accepts_any"],
+        described["safe_to_rerun"],
+        described.get("description", ""),
+        answer_schema=described.get("answer_schema", ""),
+        answer_key=described.get("answer_key", ""),
         digest=digest_of(text),
     )
 
@@ -120,5 +120,5 @@ class Serving:
 
 def _parameters(action: ActionDescription) -> str:
     """Return the parameters of an action, with optional ones in brackets."""
-    told = [each.name if each.required else f"[{each.name}]" for each in action.parameters]
-    return ", ".join([*told, "..."] if action.accepts_any else told)
+    described = [each.name if each.required else f"[{each.name}]" for each in action.parameters]
+    return ", ".join([*described, "..."] if action.accepts_any else described)

@@ -31,8 +31,8 @@ def prepare_file(database: Path) -> None:
         _refuse_other_kinds(database)
     for suffix in ("", "-wal", "-shm", ".lock"):
         path = Path(f"{database}{suffix}")
-        if path.is_file() and (told := narrow(path, FILE_MODE)):
-            _log.warning(told)
+        if path.is_file() and (reason := narrow(path, FILE_MODE)):
+            _log.warning(reason)
 
 
 def _refuse_other_kinds(path: Path) -> None:
@@ -62,17 +62,17 @@ class EngineLock:
     def __init__(self, database: Path) -> None:
         """Take the lock. Raises StoreLocked and OSError. No file of the database may be open in this process yet."""
         self._files = ExitStack()
-        told = f"has {database}: one engine serves a SQLite file; several need PostgreSQL"
+        reason = f"has {database}: one engine serves a SQLite file; several need PostgreSQL"
         by_path = self._open(Path(f"{database}.lock"))
         if not _lock(by_path):
             holder = os.pread(by_path, 32, 0).decode("ascii", "replace").strip()
             self.release()
-            raise StoreLocked(f"another engine{f' (process {holder})' if holder else ''} {told}")
+            raise StoreLocked(f"another engine{f' (process {holder})' if holder else ''} {reason}")
         # The file itself is locked too, because it may have other names (hard links). SQLite uses another kind of
         # locks.
         if not _lock(self._open(database)):
             self.release()
-            raise StoreLocked(f"another engine, by another name of the file, {told}")
+            raise StoreLocked(f"another engine, by another name of the file, {reason}")
         os.ftruncate(by_path, 0)
         os.pwrite(by_path, f"{os.getpid()}\n".encode(), 0)
         if database.stat().st_nlink > 1:

@@ -128,17 +128,17 @@ def _condition(term: Term, table: sa.Table, owner: sa.ColumnElement[Any], other:
         wanted = sa.and_(
             LABELS.c.execution_id == owner, LABELS.c.key == term.label, _among(LABELS.c.value, term.values)
         )
-        return _told(sa.exists().where(wanted), term)
+        return _or_opposite(sa.exists().where(wanted), term)
     if term.column == "tag":
-        return _told(sa.exists().where(TAGS.c.definition_id == owner, _among(TAGS.c.tag, term.values)), term)
+        return _or_opposite(sa.exists().where(TAGS.c.definition_id == owner, _among(TAGS.c.tag, term.values)), term)
     if term.column == "superseded":
-        return _told((table.c.superseded_by != "").in_(term.values), term)
+        return _or_opposite((table.c.superseded_by != "").in_(term.values), term)
     source = other if other is not None and term.column not in table.c else table
     column = source.c[term.column]
     value = term.values[0]
     match term.operator:
         case "=" | "!=":
-            return _told(_among(column, term.values), term, column)
+            return _or_opposite(_among(column, term.values), term, column)
         case "<":
             return column < value
         case "<=":
@@ -149,7 +149,7 @@ def _condition(term: Term, table: sa.Table, owner: sa.ColumnElement[Any], other:
             return column >= value
 
 
-def _told(found: Condition, term: Term, column: sa.ColumnElement[Any] | None = None) -> Condition:
+def _or_opposite(found: Condition, term: Term, column: sa.ColumnElement[Any] | None = None) -> Condition:
     """Return the condition, or for `!=` its opposite, which also holds where the column has no value."""
     if term.operator == "=":
         return found

@@ -248,8 +248,8 @@ class MemoryTransaction:
         for each in progress:
             row = self.tables.attempts.get(each.execution_id, Map()).get(each.key)
             if row is not None and row.delivery == each.progress.delivery and row.ended_s is None:
-                told = replace(row, progress=msgspec.json.encode(each.progress).decode())
-                self._set("attempts", _put(self.tables.attempts, each.execution_id, each.key, told))
+                changed = replace(row, progress=msgspec.json.encode(each.progress).decode())
+                self._set("attempts", _put(self.tables.attempts, each.execution_id, each.key, changed))
 
     def ready_attempts(self, limit: int) -> list[ReadyAttempt]:
         found: list[ReadyAttempt] = []

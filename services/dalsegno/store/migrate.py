@@ -43,8 +43,8 @@ def _refuse_newer(connection: sa.Connection) -> None:
     known = {each.revision for each in ScriptDirectory.from_config(_config()).walk_revisions()}
     found = set(MigrationContext.configure(connection).get_current_heads()) - known
     if found:
-        told = f"the store is of a newer version (its tables are of version {', '.join(sorted(found))})"
-        raise StoreNewer(f"{told}: use the Dal Segno that it was made by, or a later one")
+        reason = f"the store is of a newer version (its tables are of version {', '.join(sorted(found))})"
+        raise StoreNewer(f"{reason}: use the Dal Segno that it was made by, or a later one")
 
 
 def _config() -> Config:

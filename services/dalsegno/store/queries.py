@@ -313,15 +313,17 @@ class SqlQueries:
         where = [ATTEMPTS.c.execution_id == execution_id, *conditions(chosen, ATTEMPTS, ATTEMPTS.c.execution_id)]
         return int(self._connection.execute(sa.select(sa.func.count()).where(*where)).scalar_one())
 
-    def telling_attempts(self, execution_ids: Collection[str], limit: int = 100) -> dict[str, list[AttemptRow]]:
+    def attempts_with_progress(self, execution_ids: Collection[str], limit: int = 100) -> dict[str, list[AttemptRow]]:
         found: dict[str, list[AttemptRow]] = {}
         for some in _chunks(list(execution_ids)):
-            telling = sa.text("progress <> '' AND ended_s IS NULL")
-            statement = sa.select(ATTEMPTS.c.execution_id).where(ATTEMPTS.c.execution_id.in_(some), telling).distinct()
+            has_progress = sa.text("progress <> '' AND ended_s IS NULL")
+            statement = (
+                sa.select(ATTEMPTS.c.execution_id).where(ATTEMPTS.c.execution_id.in_(some), has_progress).distinct()
+            )
             for execution_id in self._connection.execute(statement).scalars():
                 rows = (
                     sa.select(*columns(AttemptRow, ATTEMPTS, False))
-                    .where(ATTEMPTS.c.execution_id == execution_id, telling)
+                    .where(ATTEMPTS.c.execution_id == execution_id, has_progress)
                     .order_by(*_ATTEMPT_KEY)
                     .limit(limit)
                 )

@@ -257,7 +257,7 @@ class Snapshot:
     def attempt_count(self, execution_id: str, chosen: Filter) -> int:
         return sum(_matches(chosen, row) for row in self._tables().attempts.get(execution_id, Map()).values())
 
-    def telling_attempts(self, execution_ids: Collection[str], limit: int = 100) -> dict[str, list[AttemptRow]]:
+    def attempts_with_progress(self, execution_ids: Collection[str], limit: int = 100) -> dict[str, list[AttemptRow]]:
         found: dict[str, list[AttemptRow]] = {}
         for execution_id in execution_ids:
             attempts = sorted(self._tables().attempts.get(execution_id, Map()).items())

@@ -96,10 +96,10 @@ class SqlStore:
                 with self._held.begin():
                     yield SqlTransaction(self._held, self._statements, self._clock)
             except BaseException:
-                self._let_go()  # the pool finds out whether the connection is still usable
+                self._release()  # the pool finds out whether the connection is still usable
                 raise
 
-    def _let_go(self) -> None:
+    def _release(self) -> None:
         held, self._held = self._held, None
         if held is not None:
             held.close()
@@ -111,7 +111,7 @@ class SqlStore:
 
     def upgrade(self) -> None:
         with self._opening(), self._writing:
-            self._let_go()
+            self._release()
             upgrade(self._writer)
 
     def check_version(self) -> None:
@@ -133,7 +133,7 @@ class SqlStore:
         return True
 
     def close(self) -> None:
-        self._let_go()
+        self._release()
         self._writer.dispose()
         self._reader.dispose()
         if self._lock is not None:

@@ -178,7 +178,7 @@ class Queries(Protocol):
         """Return the number of attempts of an execution that the filter selects."""
         ...
 
-    def telling_attempts(self, execution_ids: Collection[str], limit: int = 100) -> dict[str, list[AttemptRow]]:
+    def attempts_with_progress(self, execution_ids: Collection[str], limit: int = 100) -> dict[str, list[AttemptRow]]:
         """Return, for each of these executions, the attempts that have not ended and have reported progress, without
         values.
 

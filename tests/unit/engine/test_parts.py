@@ -43,11 +43,11 @@ async def test_slow_follower_gets_fewer_hints() -> None:
     feed = Feed()
     follower, gone = feed.follow(), feed.follow()
     feed.leave(gone)
-    feed.tell({"a": Hint(1)})
-    feed.tell({"a": Hint(2), "b": DELETED})
+    feed.send({"a": Hint(1)})
+    feed.send({"a": Hint(2), "b": DELETED})
     assert await follower.take(1) == {"a": Hint(2), "b": DELETED}
     assert await follower.take(0.01) == {}
-    feed.tell({str(number): Hint(number) for number in range(HINTS_MAX + 10)})
+    feed.send({str(number): Hint(number) for number in range(HINTS_MAX + 10)})
     assert len(await follower.take(1)) == HINTS_MAX
     assert await asyncio.wait_for(gone.take(0.01), 1) == {}
 

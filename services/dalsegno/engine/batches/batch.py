@@ -137,7 +137,7 @@ class Batch:
         """How many changes all works have made, and how many before the current work."""
         self._stepping = ""
         """The id of the execution that is being stepped."""
-        self._put_off: list[NewMessage] = []
+        self._delayed: list[NewMessage] = []
         self._given_back: list[NewMessage] = []
         self._cache = cache
         self._message_ids = message_ids
@@ -163,8 +163,8 @@ class Batch:
         self._claimed.update(execution_ids)
         if execution_ids:
             claimed = self.transaction.claim(execution_ids)
-            self._revisions.update((each, told.revision) for each, told in claimed.items())
-            self.deaths.update((each, told.deaths) for each, told in claimed.items() if told.deaths)
+            self._revisions.update((each, row.revision) for each, row in claimed.items())
+            self.deaths.update((each, row.deaths) for each, row in claimed.items() if row.deaths)
 
     def exists(self, execution_id: str) -> bool:
         """Return whether a claimed execution exists."""
@@ -357,10 +357,10 @@ class Batch:
         due_s = self.at_s + NOTICE_LEASE_S
         self.notices.append(NewMessage(self._message_ids.next(self.at_s), execution_id, notice, due_s))
 
-    def put_off(self, execution_id: str, notice: NoticeDue, due_s: float) -> None:
+    def delay(self, execution_id: str, notice: NoticeDue, due_s: float) -> None:
         """Store a notice that is posted later."""
         self._done += 1
-        self._put_off.append(NewMessage(self._message_ids.next(self.at_s), execution_id, notice, due_s))
+        self._delayed.append(NewMessage(self._message_ids.next(self.at_s), execution_id, notice, due_s))
 
     def end_sessions(self, session_ids: Collection[str]) -> None:
         """Mark sessions of executors as ended."""
@@ -371,7 +371,7 @@ class Batch:
     @property
     def has_decided(self) -> bool:
         """Whether the batch has decided anything about executions."""
-        return bool(self.messages or self.notices or self._put_off) or any(
+        return bool(self.messages or self.notices or self._delayed) or any(
             staged.changes for staged in self.staged.values()
         )
 
@@ -388,7 +388,7 @@ class Batch:
             stepped = self.staged.get(execution_id)
             if stepped is not None and stepped.is_stepped and not (stepped.changes or self.is_given_up(execution_id)):
                 self.transaction.set_deaths(execution_id, 0)
-        if messages := [*self.messages, *self.notices, *self._put_off, *self._given_back]:
+        if messages := [*self.messages, *self.notices, *self._delayed, *self._given_back]:
             self.transaction.add_messages(messages)
         self.answers.complete(self.transaction, self.at_s)
 
@@ -459,7 +459,7 @@ class Batch:
             else:
                 self.cancels.append(Cancel(command.session_id, execution.id, command, execution.info))
 
-    def tell(self, execution_id: str, event: Event) -> None:
+    def send(self, execution_id: str, event: Event) -> None:
         """Store a message that delivers the event to an execution in a later batch."""
         self._send(execution_id, event, None)
 

@@ -174,8 +174,8 @@ class CompiledWorkflows:
         while self._bytes > limit:
             dropped.append(self._compiled.popitem(last=False)[1])
             self._bytes -= dropped[-1][1]
-        for let_go in self.on_drop if dropped else ():
-            let_go([compiled for compiled, size in dropped if size > LONG_BYTES])
+        for call in self.on_drop if dropped else ():
+            call([compiled for compiled, size in dropped if size > LONG_BYTES])
 
     def _find(self, definition_id: str) -> Workflow | AdHocAction | None:
         kept = self._compiled.get(definition_id)
@@ -205,7 +205,7 @@ class ExecutionCache:
 
     def __init__(self, cache_bytes: int, workflows: CompiledWorkflows) -> None:
         self.workflows = workflows
-        workflows.on_drop.append(self._let_go)
+        workflows.on_drop.append(self._drop_workflows)
         self._cache_bytes = cache_bytes
         self._copies: OrderedDict[str, tuple[Copy, int]] = OrderedDict()
         self._weight = 0
@@ -219,7 +219,7 @@ class ExecutionCache:
     def __contains__(self, execution_id: str) -> bool:
         return execution_id in self._copies
 
-    def _let_go(self, dropped: Sequence[Workflow | AdHocAction]) -> None:
+    def _drop_workflows(self, dropped: Sequence[Workflow | AdHocAction]) -> None:
         if dropped:
             gone = {id(each) for each in dropped}
             for copy, _ in self._copies.values():

@@ -339,7 +339,7 @@ class Conductor:
                 results += [Deferred(work, wait_s) for work in part.works]
                 continue
             try:
-                results += [self._transact([told], part, last_resort=True) for told in part.ends]
+                results += [self._transact([end], part, last_resort=True) for end in part.ends]
             except Exception as error:
                 if is_outage(error) or not self._store.is_available():
                     raise StoreLost(str(error)) from error
@@ -401,8 +401,8 @@ class Conductor:
         if is_noted:
             self.clock.noted_s = batch.at_s
         batch.keep_copies()
-        put_off = {id(work) for work in rest}
-        works = [work for work in works if id(work) not in put_off]
+        rest_ids = {id(work) for work in rest}
+        works = [work for work in works if id(work) not in rest_ids]
         self._observe(batch, works, began, decided)
         hints = {
             execution_id: hint_of(staged.copy.execution)
@@ -490,9 +490,9 @@ class Conductor:
 
     def _unknown(self, batch: Batch, works: Sequence[Work]) -> set[str]:
         """Return which executions do not exist, of all that events are delivered to, with one query."""
-        told = {work.execution_id for work in works if isinstance(work, DeliverEvent) and not work.message_id}
-        told = {execution_id for execution_id in told if execution_id not in self._cache}
-        return told - batch.transaction.queries.standings(told).keys() if told else told
+        ids = {work.execution_id for work in works if isinstance(work, DeliverEvent) and not work.message_id}
+        ids = {execution_id for execution_id in ids if execution_id not in self._cache}
+        return ids - batch.transaction.queries.standings(ids).keys() if ids else ids
 
     def _carry_out_one(self, batch: Batch, work: Work) -> bool:
         """Do one work. Return False when it must wait for values; then it has done nothing. Raises DeferredPartway."""
@@ -525,13 +525,13 @@ class Conductor:
                 counter = self._counters[name] = EVENTS.labels(name)
             counter.inc(count)
         if _log.isEnabledFor(logging.DEBUG):
-            told = " ".join(f"{name}={count}" for name, count in batch.counts.items())
+            counts = " ".join(f"{name}={count}" for name, count in batch.counts.items())
             _log.debug(
                 "batch of %d: %.1f ms, commit %.1f ms, %s",
                 len(works),
                 (ended - began) * 1e3,
                 (ended - decided) * 1e3,
-                told,
+                counts,
             )
 
 

@@ -47,7 +47,7 @@ class HandOut(Protocol):
         ...
 
     def begin(self) -> bool:
-        """Take in what the event loop has told. Return whether anything that waits can now be handed out."""
+        """Apply what the event loop has called. Return whether anything that waits can now be handed out."""
         ...
 
     def pick(self, part: Part) -> set[str]:

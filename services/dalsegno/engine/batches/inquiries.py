@@ -73,4 +73,4 @@ def _check(schema: object, answer: object) -> None:
     except EvaluationError as error:
         raise InvalidRequest.of("result", f"cannot be checked: {error}") from None
     if problems:
-        raise InvalidRequest([Violation(f"result{place}", told) for place, told in problems])
+        raise InvalidRequest([Violation(f"result{place}", text) for place, text in problems])

@@ -136,8 +136,8 @@ class Report(OnAction[ReportRequest, ReportResponse]):
         verdict = batch.step(plan.execution_id, event).verdict
         if verdict == "superseded":
             is_same = attempt.delivery == event.delivery
-            told = f"has ended already: {attempt.state}" if is_same else "was handed out again"
-            raise Refused.of(f"action execution {name}", told)
+            reason = f"has ended already: {attempt.state}" if is_same else "was handed out again"
+            raise Refused.of(f"action execution {name}", reason)
         shown = ShownAction(plan.execution_id, plan.key, response.action_execution)
         return Answer(response, shown, (thing_of(execution),))
 
@@ -235,6 +235,6 @@ class HeartbeatAction(OnAction[actions.HeartbeatActionRequest, actions.Heartbeat
         if attempt.state is AttemptState.READY:
             raise Refused.of(f"action execution {name}", "has not been handed out: nobody works on it")
         if call.request.HasField("progress"):
-            told = read_progress(call.request.progress, attempt.delivery, batch.at_s)
-            batch.progress[plan.execution_id, plan.key] = told
+            progress = read_progress(call.request.progress, attempt.delivery, batch.at_s)
+            batch.progress[plan.execution_id, plan.key] = progress
         return Answer(actions.HeartbeatActionResponse(state=convert.action_state(attempt.state.value)))

@@ -47,9 +47,9 @@ def try_operation(batch: Batch, execution_id: str, event: Event, claimed: Collec
     outcome = batch.try_step(private, event)
     message = dry_run_message(batch.workflow_of(private), outcome, before)
     execution = outcome.execution
-    sent = _told(outcome)
+    sent = _sent_events(outcome)
     by_child = {each.child_id: each.key for each in execution.attempts.values() if sent and each.child_id}
-    for child_id, told in sent:
+    for child_id, child_event in sent:
         key = by_child.get(child_id)
         if key is None:
             continue
@@ -60,7 +60,7 @@ def try_operation(batch: Batch, execution_id: str, event: Event, claimed: Collec
         child = message.children.add(execution_id=child_id, task_name=task.name, task_number=task.number)
         if child_id in claimed and batch.exists(child_id):
             try:
-                child.effect.CopyFrom(try_operation(batch, child_id, told, claimed))
+                child.effect.CopyFrom(try_operation(batch, child_id, child_event, claimed))
             except Refusal:
                 continue  # it gets the event, and does not change
     return bounded(message)
@@ -77,7 +77,7 @@ def _superseded(execution: Execution) -> Iterable[int]:
     return (number for number, task in execution.tasks.items() if task.superseded_by)
 
 
-def _told(outcome: machine.Outcome) -> list[tuple[str, Event]]:
+def _sent_events(outcome: machine.Outcome) -> list[tuple[str, Event]]:
     """Return the children that would get an event at once, in order."""
     own = outcome.execution.id
     sent = (each for each in outcome.commands if isinstance(each, Send) and each.due_s is None and each.to != own)

@@ -55,7 +55,7 @@ class EngineServer(engine_service_pb2_grpc.EngineServiceServicer):
         write = self._writes[name]
         call = Call(write.request_of(request), request.actor)
         operation = await write.operation.prepare(call.request, POOL)
-        on_later = self._put_off if request.takes_later else None
+        on_later = self._answer_later if request.takes_later else None
         self._conductor.request(AnswerCall(write, operation, call, future, on_later))
         return await future
 
@@ -66,7 +66,7 @@ class EngineServer(engine_service_pb2_grpc.EngineServiceServicer):
             raise NotFound("write", request.later)
         return wire.AwaitResponse(answer=await future)
 
-    def _put_off(self) -> tuple[str, asyncio.Future[wire.SubmitResponse]]:
+    def _answer_later(self) -> tuple[str, asyncio.Future[wire.SubmitResponse]]:
         """Return a name and a future for an answer that takes longer. It is dropped if nobody asks for it."""
         loop = asyncio.get_running_loop()
         later, future = uuid.uuid4().hex, loop.create_future()
@@ -86,7 +86,7 @@ class EngineServer(engine_service_pb2_grpc.EngineServiceServicer):
         for write, result in zip(request.writes, results, strict=True):
             answer_bytes = result.ByteSize()
             if write.takes_later and size and size + answer_bytes > TOGETHER_BYTES_MAX:
-                later, future = self._put_off()
+                later, future = self._answer_later()
                 if result.HasField("answer"):
                     future.set_result(wire.SubmitResponse.FromString(result.answer.SerializeToString()))
                 else:

@@ -24,25 +24,25 @@ WRITTEN_AT_ONCE = 1_000
 Place = tuple[str, AttemptKey]
 
 
-def wrong_progress(told: execution_pb2.ActionProgress) -> Iterator[tuple[str, str]]:
+def wrong_progress(reported: execution_pb2.ActionProgress) -> Iterator[tuple[str, str]]:
     """Yield each field of a report that violates the contract, with the reason."""
-    if len(told.text) > TEXT_CHARACTERS_MAX:
-        yield "text", f"has {len(told.text):,} characters; at most {TEXT_CHARACTERS_MAX:,} are allowed"
-    if told.HasField("fraction") and not 0 <= told.fraction <= 1:  # false for NaN too
-        yield "fraction", f"must be from 0 to 1, not {told.fraction:g}"
-    if not told.details:
+    if len(reported.text) > TEXT_CHARACTERS_MAX:
+        yield "text", f"has {len(reported.text):,} characters; at most {TEXT_CHARACTERS_MAX:,} are allowed"
+    if reported.HasField("fraction") and not 0 <= reported.fraction <= 1:  # false for NaN too
+        yield "fraction", f"must be from 0 to 1, not {reported.fraction:g}"
+    if not reported.details:
         return
     try:
-        checked(told.details, DETAILS_BYTES_MAX)
+        checked(reported.details, DETAILS_BYTES_MAX)
     except UnfitValue as unfit:
-        size = byte_length(told.details)
+        size = byte_length(reported.details)
         yield "details", str(unfit) if size > DETAILS_BYTES_MAX else f"must be JSON: {unfit}"
 
 
-def read_progress(told: execution_pb2.ActionProgress, delivery: int, at_s: float) -> Progress:
+def read_progress(reported: execution_pb2.ActionProgress, delivery: int, at_s: float) -> Progress:
     """Read a report of this delivery, received at this time."""
-    fraction = told.fraction if told.HasField("fraction") else None
-    return Progress(told.text, fraction, told.details, at_s, delivery)
+    fraction = reported.fraction if reported.HasField("fraction") else None
+    return Progress(reported.text, fraction, reported.details, at_s, delivery)
 
 
 class Board:
@@ -62,9 +62,9 @@ class Board:
         """Return the reports to write now. They stay until `written`."""
         return [NewProgress(*place, progress) for place, progress in islice(self._news.items(), WRITTEN_AT_ONCE)]
 
-    def written(self, told: Collection[NewProgress]) -> None:
+    def written(self, reported: Collection[NewProgress]) -> None:
         """Remove these reports, unless newer ones have arrived since."""
-        for each in told:
+        for each in reported:
             place = each.execution_id, each.key
             if self._news.get(place) is each.progress:
                 del self._news[place]
@@ -73,11 +73,11 @@ class Board:
 class WriteProgress(Work):
     """Writes the progress that the board holds."""
 
-    __slots__ = ("_board", "_told")
+    __slots__ = ("_board", "_reports")
 
     def __init__(self, board: Board) -> None:
         self._board = board
-        self._told = board.due()
+        self._reports = board.due()
 
     @property
     def is_periodic(self) -> bool:
@@ -85,10 +85,10 @@ class WriteProgress(Work):
 
     def needs(self, batch: Batch) -> Collection[str]:
         """Claim the executions, so that no other engine writes these rows in a different order at the same time."""
-        return {each.execution_id for each in self._told}
+        return {each.execution_id for each in self._reports}
 
     def carry_out(self, batch: Batch) -> None:
-        batch.transaction.save_progress([each for each in self._told if batch.exists(each.execution_id)])
+        batch.transaction.save_progress([each for each in self._reports if batch.exists(each.execution_id)])
 
     def done(self) -> None:
-        self._board.written(self._told)
+        self._board.written(self._reports)

@@ -62,38 +62,38 @@ class UnfitReport(Exception):
         """The error of the attempt."""
 
 
-def read_report(told: wire.TaskDone) -> tuple[str, TaskDone]:
+def read_report(report: wire.TaskDone) -> tuple[str, TaskDone]:
     """Return the execution id and the event of an outcome. Raises UnfitReport with everything that is wrong."""
-    wrong = {violation.subject: violation.description for violation in wrong_fields(told)}
-    execution_id, key = _read_id(told, wrong)
-    outcome = _OUTCOMES.get(told.outcome, "")
-    faults = [] if not wrong and _is_plain(told) else list(_faults(told, outcome, wrong))
-    result = _read_result(told, wrong, faults)
+    wrong = {violation.subject: violation.description for violation in wrong_fields(report)}
+    execution_id, key = _read_id(report, wrong)
+    outcome = _OUTCOMES.get(report.outcome, "")
+    faults = [] if not wrong and _is_plain(report) else list(_faults(report, outcome, wrong))
+    result = _read_result(report, wrong, faults)
     if faults:
         reason = "; ".join(faults)
         goes_on = outcome in ("paused", "running")  # then another report follows
-        raise UnfitReport(reason, None if goes_on else (execution_id, key), _failure(told, reason))
+        raise UnfitReport(reason, None if goes_on else (execution_id, key), _failure(report, reason))
     waits = outcome == "delegated"
     return execution_id, TaskDone(
         key=key,
         outcome=outcome,
-        delivery=told.delivery,
+        delivery=report.delivery,
         result=result,
-        error=told.error,
-        alias=told.alias,
-        completion_timeout_s=convert.length_s(told.completion_timeout)
-        if waits and told.HasField("completion_timeout")
+        error=report.error,
+        alias=report.alias,
+        completion_timeout_s=convert.length_s(report.completion_timeout)
+        if waits and report.HasField("completion_timeout")
         else None,
     )
 
 
-def _read_id(told: wire.TaskDone, wrong: Mapping[str, str]) -> tuple[str, AttemptKey]:
+def _read_id(report: wire.TaskDone, wrong: Mapping[str, str]) -> tuple[str, AttemptKey]:
     if "action_execution_id" in wrong:
         raise UnfitReport(f"action_execution_id {wrong['action_execution_id']}")
-    if convert.ATTEMPT_ID.fullmatch(told.action_execution_id):
-        return parse_attempt_id(told.action_execution_id)
+    if convert.ATTEMPT_ID.fullmatch(report.action_execution_id):
+        return parse_attempt_id(report.action_execution_id)
     fields = convert.Fields()
-    execution_id, numbers = fields.numbered_id("action_execution_id", told.action_execution_id, 3)
+    execution_id, numbers = fields.numbered_id("action_execution_id", report.action_execution_id, 3)
     try:
         fields.done()
     except InvalidRequest as error:
@@ -102,81 +102,81 @@ def _read_id(told: wire.TaskDone, wrong: Mapping[str, str]) -> tuple[str, Attemp
     return execution_id, (task, item, attempt)
 
 
-def _is_plain(told: wire.TaskDone) -> bool:
+def _is_plain(report: wire.TaskDone) -> bool:
     """Return whether an outcome has no field that `_faults` checks. This is quick, and true for most outcomes."""
     return (
-        told.outcome in _ENDS
-        and told.delivery > 0
-        and not (told.error or told.alias or told.HasField("progress") or told.HasField("completion_timeout"))
-        and convert.length_s(told.elapsed) >= 0
+        report.outcome in _ENDS
+        and report.delivery > 0
+        and not (report.error or report.alias or report.HasField("progress") or report.HasField("completion_timeout"))
+        and convert.length_s(report.elapsed) >= 0
     )
 
 
-def _faults(told: wire.TaskDone, outcome: str, wrong: Mapping[str, str]) -> Iterator[str]:
+def _faults(report: wire.TaskDone, outcome: str, wrong: Mapping[str, str]) -> Iterator[str]:
     """Yield what is wrong with an outcome, except its result."""
     if not outcome:
-        yield f"outcome {told.outcome} is none that this engine knows" if told.outcome else "outcome is missing"
-    if told.delivery < 1:
-        yield "delivery is missing" if not told.delivery else "delivery must be at least 1"
+        yield f"outcome {report.outcome} is none that this engine knows" if report.outcome else "outcome is missing"
+    if report.delivery < 1:
+        yield "delivery is missing" if not report.delivery else "delivery must be at least 1"
     if "error" in wrong:
         yield f"the error of the action {wrong['error']}"
-    elif len(told.error) > ERROR_CHARACTERS_MAX:
-        yield f"error has {len(told.error):,} characters; at most {ERROR_CHARACTERS_MAX:,} are allowed"
-    if told.error and outcome not in ("failed", "cancelled"):
+    elif len(report.error) > ERROR_CHARACTERS_MAX:
+        yield f"error has {len(report.error):,} characters; at most {ERROR_CHARACTERS_MAX:,} are allowed"
+    if report.error and outcome not in ("failed", "cancelled"):
         yield "error goes with FAILED and CANCELLED only"
     if "alias" in wrong:
         yield f"the alias {wrong['alias']}"
-    elif len(told.alias) > NAME_CHARACTERS_MAX:
-        yield f"alias has {len(told.alias):,} characters; at most {NAME_CHARACTERS_MAX} are allowed"
+    elif len(report.alias) > NAME_CHARACTERS_MAX:
+        yield f"alias has {len(report.alias):,} characters; at most {NAME_CHARACTERS_MAX} are allowed"
     if outcome != "delegated":
-        yield from (f"{name} goes with DELEGATED only" for name in _OF_DELEGATES if _is_said(told, name))
-    yield from _progress_faults(told, outcome, wrong)
+        yield from (f"{name} goes with DELEGATED only" for name in _OF_DELEGATES if _is_set(report, name))
+    yield from _progress_faults(report, outcome, wrong)
     for name in ("elapsed", "completion_timeout"):
         if name in wrong:
             yield f"{name} {wrong[name]}"
-        elif convert.length_s(getattr(told, name)) < 0:
+        elif convert.length_s(getattr(report, name)) < 0:
             yield f"{name} is negative"
 
 
-def _progress_faults(told: wire.TaskDone, outcome: str, wrong: Mapping[str, str]) -> Iterator[str]:
-    if not told.HasField("progress"):
+def _progress_faults(report: wire.TaskDone, outcome: str, wrong: Mapping[str, str]) -> Iterator[str]:
+    if not report.HasField("progress"):
         return
     if outcome != "running":
         yield "progress goes with RUNNING only"
     yield from (f"{name} {fault}" for name, fault in wrong.items() if name.startswith("progress."))
-    yield from (f"progress.{name} {fault}" for name, fault in wrong_progress(told.progress))
+    yield from (f"progress.{name} {fault}" for name, fault in wrong_progress(report.progress))
 
 
 _OF_DELEGATES = ("alias", "completion_timeout")
 
 
-def _is_said(told: wire.TaskDone, name: str) -> bool:
-    return bool(told.alias) if name == "alias" else told.HasField("completion_timeout")
+def _is_set(report: wire.TaskDone, name: str) -> bool:
+    return bool(report.alias) if name == "alias" else report.HasField("completion_timeout")
 
 
-def _read_result(told: wire.TaskDone, wrong: Mapping[str, str], faults: list[str]) -> Value | None:
+def _read_result(report: wire.TaskDone, wrong: Mapping[str, str], faults: list[str]) -> Value | None:
     """Return the result. Return None and add a fault if it is wrong."""
-    if not told.result:
+    if not report.result:
         return None
-    if told.outcome not in (wire.TASK_OUTCOME_SUCCEEDED, wire.TASK_OUTCOME_FAILED):
+    if report.outcome not in (wire.TASK_OUTCOME_SUCCEEDED, wire.TASK_OUTCOME_FAILED):
         faults.append("result goes with SUCCEEDED and FAILED only")
         return None
     if "result" in wrong:
         faults.append(f"the result {wrong['result']}")
         return None
     try:
-        return checked(told.result)
+        return checked(report.result)
     except UnfitValue as unfit:
-        is_too_large = byte_length(told.result) > VALUE_BYTES_MAX
+        is_too_large = byte_length(report.result) > VALUE_BYTES_MAX
         faults.append(f"result {unfit}" if is_too_large else f"result unfit: {unfit}")
         return None
 
 
-def _failure(told: wire.TaskDone, reason: str) -> str:
+def _failure(report: wire.TaskDone, reason: str) -> str:
     """Return the error of an attempt whose outcome is refused: the reason, and the error in the outcome."""
     error = reason if reason.startswith("result ") else f"its executor reported what is not allowed: {reason}"
-    if told.error:
-        shown = told.error.replace("\0", "\\0")
+    if report.error:
+        shown = report.error.replace("\0", "\\0")
         error += f"; the error was: {shown[:ERROR_SHOWN]}{'…' * (len(shown) > ERROR_SHOWN)}"
     return error
 
@@ -221,8 +221,8 @@ def read_greeting(hello: wire.Hello, peer: str = "") -> Greeting:
         if (size := byte_length(written)) > DESCRIPTION_BYTES_MAX:
             wrong.append(Violation(place, f"has {size:,} bytes; at most {DESCRIPTION_BYTES_MAX:,} are allowed"))
     in_flight = _read_in_flight(hello, wrong)
-    said = {each.subject for each in wrong}
-    wrong += [each for each in _wrong_labels(hello) if each.subject not in said]
+    subjects = {each.subject for each in wrong}
+    wrong += [each for each in _wrong_labels(hello) if each.subject not in subjects]
     if wrong:
         raise InvalidRequest(wrong)
     return Greeting(
@@ -274,17 +274,17 @@ def _read_in_flight(hello: wire.Hello, wrong: list[Violation]) -> frozenset[Deli
     return frozenset(in_flight)
 
 
-def _description(told: wire.ActionDescription) -> ActionDescription:
+def _description(described: wire.ActionDescription) -> ActionDescription:
     parameters = tuple(
         Parameter(each.name, each.required, Constant(checked(each.default).data) if each.default else None)
-        for each in told.parameters
+        for each in described.parameters
     )
     return ActionDescription(
-        told.name,
+        described.name,
         parameters,
-        told.accepts_any,
-        told.safe_to_rerun,
-        told.description,
-        answer_schema=told.answer_schema,
-        answer_key=told.answer_key,
+        described.accepts_any,
+        described.safe_to_rerun,
+        described.description,
+        answer_schema=described.answer_schema,
+        answer_key=described.answer_key,
     )

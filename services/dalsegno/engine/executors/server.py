@@ -148,8 +148,8 @@ class Executors(executor_service_pb2_grpc.ExecutorServiceServicer):
             wire.DeliveryReference(action_execution_id=attempt_id(execution_id, key), delivery=delivery)
             for execution_id, key, delivery in opened.superseded
         ]
-        told = sizes.first_of(superseded, SUPERSEDED_BYTES_MAX)
-        for each in superseded[len(told) :]:
+        fitting = sizes.first_of(superseded, SUPERSEDED_BYTES_MAX)
+        for each in superseded[len(fitting) :]:
             cancel = wire.CancelAction(
                 action_execution_id=each.action_execution_id, delivery=each.delivery, reason=SUPERSEDED
             )
@@ -160,7 +160,7 @@ class Executors(executor_service_pb2_grpc.ExecutorServiceServicer):
                 lease=convert.duration(self._settings.lease_s),
                 heartbeat=convert.duration(self._settings.heartbeat_s),
                 now=convert.timestamp(self._conductor.clock.now_s()),
-                superseded=told,
+                superseded=fitting,
             )
         )
 
@@ -251,9 +251,9 @@ class Executors(executor_service_pb2_grpc.ExecutorServiceServicer):
         # Not the outcome itself, which may be large: the reply is kept until it is stored.
         size = REPORT_BYTES + len(outcome.result) + len(outcome.error)
 
-        def reply(told: DeliverEvent, error: BaseException | None) -> None:
+        def reply(work: DeliverEvent, error: BaseException | None) -> None:
             if isinstance(error, Unavailable):
-                self._conductor.put(told)
+                self._conductor.put(work)
                 return
             stream.settle(size)
             if unfit is not None:
@@ -262,8 +262,8 @@ class Executors(executor_service_pb2_grpc.ExecutorServiceServicer):
             if error is not None:
                 stream.acknowledge(ack_of(*named, "refused", _sentence(error)))
                 return
-            stream.acknowledge(ack_of(*named, told.verdict))
-            if progress is not None and told.verdict == "accepted":
+            stream.acknowledge(ack_of(*named, work.verdict))
+            if progress is not None and work.verdict == "accepted":
                 self._board.note(execution_id, event.key, progress)
 
         stream.take_in(size)

@@ -155,7 +155,7 @@ def lose(batch: Batch, held: HeldAttempt, executor_id: str, *, received: bool) -
     Each execution gets an event of its own, so that no session waits for the expressions of any execution.
     """
     lost = DeliveryLost(key=held.key, delivery=held.delivery, executor_id=executor_id, received=received)
-    batch.tell(held.execution_id, lost)
+    batch.send(held.execution_id, lost)
 
 
 class TakeBack(Work):
