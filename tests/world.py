@@ -18,7 +18,7 @@ from dalsegno.workflow import machine
 from dalsegno.workflow.changes import AnyChange, ExecutionCreated
 from dalsegno.workflow.codec import Texts, decode_changes, decode_event, encode_changes, encode_event
 from dalsegno.workflow.commands import AnyCommand, CancelAction, CreateChild, Notify
-from dalsegno.workflow.events import Event, HandedOut, StartRequested, TaskDone
+from dalsegno.workflow.events import Event, HandedOut, StartRequested, TaskDone, TaskOutcome
 from dalsegno.workflow.execution import Execution, replay
 from dalsegno.workflow.identity import AttemptKey, derived_id, task_id
 from dalsegno.workflow.model import ActionDescription, AdHocAction, Parameter, Workflow
@@ -323,7 +323,7 @@ class World:
         event = TaskDone(
             at_s=self.now_s,
             key=attempt.key,
-            outcome=played.outcome,
+            outcome=TaskOutcome(played.outcome),
             delivery=attempt.delivery,
             result=played.value,
             error=played.error,
@@ -339,7 +339,7 @@ class World:
         event = TaskDone(
             at_s=self.now_s,
             key=attempt.key,
-            outcome=played.outcome,
+            outcome=TaskOutcome(played.outcome),
             delivery=attempt.delivery,
             result=played.value,
             error=played.error,

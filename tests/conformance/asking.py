@@ -13,6 +13,7 @@ from tests.world import Played
 from dalsegno.v1 import action_service_pb2, execution_pb2, execution_service_pb2, operation_pb2
 from dalsegno.workflow.events import (
     CancelRequested,
+    Choice,
     Event,
     PauseRequested,
     RerunRequested,
@@ -73,7 +74,7 @@ def _resumed(choice: TaskChoice) -> operation_pb2.ResumeTask:
         task=choice.task,
         task_number=choice.number,
         reset=choice.reset,
-        skip=choice.way == "skip",
+        skip=choice.choice is Choice.SKIP,
         output="" if choice.output is None else choice.output.text,
     )
 

@@ -28,7 +28,7 @@ from dalsegno.definitions.orquesta.inspect import inspect_workflow
 from dalsegno.definitions.orquesta.syntax import Reader
 from dalsegno.definitions.problems import Problems
 from dalsegno.expressions.environment import evaluate_environment
-from dalsegno.workflow.events import Event, RerunRequested, ResumeRequested, TaskDone
+from dalsegno.workflow.events import Event, RerunRequested, ResumeRequested, TaskDone, TaskOutcome
 from dalsegno.workflow.execution import Execution
 from dalsegno.workflow.identity import attempt_id, parse_attempt_id
 from dalsegno.workflow.model import ActionDescription
@@ -209,7 +209,7 @@ class CoreStage:
         return TaskDone(
             at_s=self.now_s,
             key=attempt.key,
-            outcome=played.outcome,
+            outcome=TaskOutcome(played.outcome),
             delivery=delivery,
             result=played.value,
             error=played.error,

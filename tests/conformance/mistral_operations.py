@@ -14,7 +14,7 @@ from tests.conformance.comparing import STATES
 from tests.conformance.stage import Refused, SeenAttempt, SeenExecution, SeenTask, Stage, find
 from tests.world import Played
 
-from dalsegno.workflow.events import CancelRequested, PauseRequested, ResumeRequested, TaskChoice
+from dalsegno.workflow.events import CancelRequested, Choice, PauseRequested, ResumeRequested, TaskChoice
 from dalsegno.workflow.value import NULL, Value
 
 PATIENCE_S = 60.0
@@ -148,7 +148,7 @@ class Play:
         task = self._task(execution, step["on"])
         choice = TaskChoice(task=task.name, number=task.number, reset=step.get("reset"))
         if step.get("skip"):
-            choice = TaskChoice(task=task.name, number=task.number, way="skip", output=NULL)
+            choice = TaskChoice(task=task.name, number=task.number, choice=Choice.SKIP, output=NULL)
         event = ResumeRequested(at_s=NOW_S, choices=(choice,), environment=_environment(step))
         await self.stage.ask(execution.id, event)
 

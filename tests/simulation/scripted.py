@@ -14,7 +14,7 @@ from dalsegno.engine.executors.sessions import Delivery, Greeting
 from dalsegno.store.descriptions import write_description
 from dalsegno.v1 import engine_service_pb2 as wire
 from dalsegno.v1 import executor_service_pb2
-from dalsegno.workflow.events import TaskDone
+from dalsegno.workflow.events import TaskDone, TaskOutcome
 from dalsegno.workflow.identity import parse_attempt_id
 from dalsegno.workflow.refusals import Unavailable
 from dalsegno.workflow.value import Value
@@ -69,7 +69,7 @@ class Executor:
         if self.running:
             delivery = self.chance.choice(list(self.running))
             self.running.pop(delivery)
-            outcome = self.chance.choice(outcomes)
+            outcome = TaskOutcome(self.chance.choice(outcomes))
             result = Value(data=delivery[2]) if outcome == "succeeded" else None
             self.finished[delivery] = TaskDone(
                 key=delivery[1], outcome=outcome, delivery=delivery[2], result=result, error="broken"

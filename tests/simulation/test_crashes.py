@@ -37,7 +37,7 @@ from dalsegno.store.opening import open_store
 from dalsegno.store.records import ExecutionRow
 from dalsegno.store.store import Store
 from dalsegno.v1 import execution_service_pb2, workflow_service_pb2
-from dalsegno.workflow.events import TaskDone
+from dalsegno.workflow.events import TaskDone, TaskOutcome
 from dalsegno.workflow.refusals import Refusal
 from dalsegno.workflow.states import COMPLETED_ATTEMPT, COMPLETED_EXECUTION
 from dalsegno.workflow.value import Value
@@ -267,7 +267,7 @@ class Simulation:
         self.now_s += 1
         for execution_id, attempt in self._open_attempts():
             if attempt.delegated:
-                done = TaskDone(key=attempt.key, outcome="succeeded", result=Value(data=1))
+                done = TaskDone(key=attempt.key, outcome=TaskOutcome.SUCCEEDED, result=Value(data=1))
                 self.life.conductor.put(DeliverEvent(execution_id, done))
         for row in self.rows():
             if row.state == "PAUSED":

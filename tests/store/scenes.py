@@ -23,6 +23,7 @@ from dalsegno.workflow.changes import (
     TaskMoved,
     TaskRouted,
     TaskTimed,
+    Timer,
 )
 from dalsegno.workflow.execution import Execution
 from dalsegno.workflow.states import AttemptState, ExecutionState, TaskState
@@ -147,7 +148,7 @@ def live_through_everything(execution_id: str) -> Iterator[Saved]:
     yield scene.saved("start_requested")
     scene.now_s = 110.0
     scene.do(AttemptMoved(key=(1, 0, 1), state=failed, error="it broke\0here", result=LARGE, at_s=110.0))
-    scene.do(TaskMoved(task=1, state=TaskState.RUNNING_DELAYED, timer="retry", due_s=112.0, at_s=110.0))
+    scene.do(TaskMoved(task=1, state=TaskState.RUNNING_DELAYED, timer=Timer.RETRY, due_s=112.0, at_s=110.0))
     yield scene.saved(actor="bob", comment="again")
     scene.do(TaskMoved(task=1, state=TaskState.RUNNING, at_s=112.0), AttemptsBegun(task=1, attempt=2, retries=1))
     scene.do(AttemptAdded(key=(1, 0, 2), action="std.echo", input=LARGE, state=ready, safe=True, target="gpu"))

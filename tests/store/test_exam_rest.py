@@ -25,13 +25,13 @@ from dalsegno.store.records import (
     Thing,
 )
 from dalsegno.store.store import Store, StoreConflict
-from dalsegno.workflow.changes import AttemptMoved
-from dalsegno.workflow.events import PauseRequested, TaskDone, TimerFired
+from dalsegno.workflow.changes import AttemptMoved, Timer
+from dalsegno.workflow.events import PauseRequested, TaskDone, TaskOutcome, TimerFired
 from dalsegno.workflow.states import AttemptState
 
 
 def _timer(name: str, due_s: float, execution_id: str = "e1") -> NewMessage:
-    return NewMessage(name, execution_id, TimerFired(task=1, timer="retry", due_s=due_s), due_s)
+    return NewMessage(name, execution_id, TimerFired(task=1, timer=Timer.RETRY, due_s=due_s), due_s)
 
 
 def test_messages_come_due_by_time_then_id(store: Store) -> None:
@@ -48,7 +48,7 @@ def test_messages_come_due_by_time_then_id(store: Store) -> None:
 
 def test_message_is_taken_once_over_two_transactions(store: Store) -> None:
     """What one transaction took another finds gone; what was rolled back is there again (DESIGN.md 4)."""
-    done = TaskDone(key=(1, 0, 1), outcome="succeeded", delivery=2, result=LARGE, at_s=3.0)
+    done = TaskDone(key=(1, 0, 1), outcome=TaskOutcome.SUCCEEDED, delivery=2, result=LARGE, at_s=3.0)
     with store.write() as transaction:
         transaction.add_messages([_timer("m1", 1.0), NewMessage("m2", "e1", done, 2.0)])
     with pytest.raises(RuntimeError), store.write() as transaction:  # noqa: PT012 -- both are one
@@ -57,7 +57,7 @@ def test_message_is_taken_once_over_two_transactions(store: Store) -> None:
     with store.write() as transaction:
         taken = transaction.take_messages(["m2", "m9", "m1"])
         assert list(taken) == ["m2", "m1"]
-        assert taken == {"m2": done, "m1": TimerFired(task=1, timer="retry", due_s=1.0)}
+        assert taken == {"m2": done, "m1": TimerFired(task=1, timer=Timer.RETRY, due_s=1.0)}
     with store.write() as transaction:
         assert transaction.take_messages(["m1", "m2"]) == {}
         assert transaction.due_messages(99.0, 10) == []

@@ -75,7 +75,7 @@ def change_message(execution_id: str, row: JournalChange, tasks: Mapping[int, Na
         case changes.TaskSuperseded():
             message.task_superseded.task_number = change.task
             message.task_superseded.task_name = name
-            message.task_superseded.by = change.by
+            message.task_superseded.by = change.by.value
         case changes.ContextEdited():
             message.context_edited.task_number = change.task
             message.context_edited.task_name = name

@@ -108,7 +108,7 @@ def task_state(task: TaskExecution) -> Cells:
         task.state._value_,
         task.generation,
         clean(task.info),
-        task.timer,
+        task.timer.value,
         task.due_s,
         task.timeout_due_s,
         task.verdict.value if task.verdict is not None else "",

@@ -6,12 +6,37 @@ Fields are only ever added, with defaults: a journal stays readable for ever.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from enum import StrEnum
 
 import msgspec
 
 from dalsegno.workflow.identity import AttemptKey
 from dalsegno.workflow.states import AttemptState, ExecutionState, TaskState
 from dalsegno.workflow.value import EMPTY, Value
+
+
+class Timer(StrEnum):
+    """What a task waits for, or has waited for before a pause had it stay IDLE."""
+
+    NONE = ""
+    WAIT_BEFORE = "wait_before"
+    WAIT_AFTER = "wait_after"
+    RETRY = "retry"
+    PAUSE_BEFORE = "pause_before"
+    """While IDLE: its policy has paused the execution before it."""
+    ITEMS_LEFT = "items"
+    """While IDLE: the execution ended before all its items had begun."""
+    TIMEOUT = "timeout"
+    """Of an event: the time of the present attempt is up."""
+    DEADLINE = "deadline"
+    """Of an event: the time of the whole execution is up."""
+
+
+class RepeatedBy(StrEnum):
+    """The operation that has tasks go on after they had ended."""
+
+    RESUME = "workflow-resume"
+    RERUN = "workflow-rerun"
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True, tag=True, omit_defaults=True):
@@ -104,8 +129,8 @@ class TaskMoved(Change, frozen=True, kw_only=True):
     task: int
     state: TaskState
     info: str = ""
-    timer: str = ""
-    """While RUNNING_DELAYED: what it waits for: wait_before, wait_after or retry."""
+    timer: Timer = Timer.NONE
+    """While RUNNING_DELAYED or IDLE: what it waits for."""
     due_s: float | None = None
     """While RUNNING_DELAYED: when it goes on."""
     verdict: TaskState | None = None
@@ -119,8 +144,7 @@ class TaskSuperseded(Change, frozen=True, kw_only=True):
     """A task execution no longer counts, for joins, contexts, output, `task()` or the end (BEHAVIOURS decision 3)."""
 
     task: int
-    by: str
-    """The operation: workflow-rerun or workflow-resume."""
+    by: RepeatedBy
     at_s: float = 0.0
 
 

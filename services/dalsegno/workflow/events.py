@@ -3,12 +3,57 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from enum import StrEnum
 
 import msgspec
 
-from dalsegno.workflow.changes import ExecutionCreated
+from dalsegno.workflow.changes import ExecutionCreated, RepeatedBy, Timer
 from dalsegno.workflow.identity import AttemptKey
+from dalsegno.workflow.states import ExecutionState
 from dalsegno.workflow.value import Value
+
+
+class TaskOutcome(StrEnum):
+    """What is reported of an attempt. The last three do not end it."""
+
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    DELEGATED = "delegated"
+    PAUSED = "paused"
+    RUNNING = "running"
+
+
+class Choice(StrEnum):
+    """What is to be done with a task of a resume or rerun."""
+
+    RUN = "run"
+    """Run it again."""
+    SKIP = "skip"
+    """Go on after it with a given output."""
+    LEAVE = "leave"
+    """Leave it as it is."""
+
+
+class ChildChoice(StrEnum):
+    """What is to be done with the sub-workflow of a task that runs again."""
+
+    FRESH = ""
+    """A new child takes its place."""
+    RERUN_FAILED = "rerun_failed"
+    """The failed tasks inside of the existing child run again."""
+
+
+class Verdict(StrEnum):
+    """What became of an event."""
+
+    ACCEPTED = "accepted"
+    DUPLICATE = "duplicate"
+    """It was stepped before: nothing changes."""
+    SUPERSEDED = "superseded"
+    """It came too late: nothing changes."""
+    REFUSED = "refused"
+    """A refusal was raised: nothing changes. (Told to executors; other callers get the refusal itself.)"""
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True, tag=True, omit_defaults=True):
@@ -32,8 +77,7 @@ class TaskDone(Event, frozen=True, kw_only=True):
     """
 
     key: AttemptKey
-    outcome: str
-    """succeeded, failed, cancelled, delegated, paused or running."""
+    outcome: TaskOutcome
     delivery: int | None = None
     result: Value | None = None
     error: str = ""
@@ -47,8 +91,7 @@ class TimerFired(Event, frozen=True, kw_only=True):
     """A time came that a task (or, with task 0, the execution) had asked to be told of."""
 
     task: int
-    timer: str
-    """wait_before, wait_after, retry, timeout or deadline."""
+    timer: Timer
     due_s: float
 
 
@@ -69,15 +112,14 @@ class PauseRequested(Event, frozen=True, kw_only=True):
     """Whether PAUSING lasts until the outstanding delegates have been completed (BEHAVIOURS decision 6)."""
 
 
-class TaskChoice(msgspec.Struct, frozen=True, kw_only=True):
+class TaskChoice(msgspec.Struct, frozen=True, kw_only=True, rename={"choice": "way"}):
     """What is to be done with one task of a resume or rerun (BEHAVIOURS decision 1)."""
 
     task: str
     """The task's name."""
     number: int = 0
     """Which of its task executions; 0: the newest (a resume), all of the newest ones, one per route (a rerun)."""
-    way: str = "run"
-    """run: run it again; skip: go on after it with `output`; leave: leave it as it is."""
+    choice: Choice = Choice.RUN
     input: Value | None = None
     """The new input of the task, all its items included; None: as it was (a rerun that resets evaluates it anew)."""
     items: Mapping[int, Value | None] = {}
@@ -87,8 +129,8 @@ class TaskChoice(msgspec.Struct, frozen=True, kw_only=True):
     what succeeded. None: True for a rerun of a task as a whole, nothing to say for named items."""
     output: Value | None = None
     """With skip: what stands in for the result."""
-    child: str = ""
-    """For a sub-workflow: rerun_failed reruns the failed tasks inside the existing child; empty: a fresh child."""
+    child: ChildChoice = ChildChoice.FRESH
+    """For a sub-workflow."""
 
 
 class ResumeRequested(Event, frozen=True, kw_only=True):
@@ -142,13 +184,13 @@ class ChildMoved(Event, frozen=True, kw_only=True):
 
     key: AttemptKey
     child_id: str
-    state: str
+    state: ExecutionState
     state_info: str = ""
     revision: int = 0
     """The child's revision at which it was so."""
     again: bool = False
     """Whether it had ended before: it was resumed or rerun."""
-    by: str = "workflow-rerun"
+    by: RepeatedBy = RepeatedBy.RERUN
     """With `again`: which of the two."""
     output: Value | None = None
     reported: bool = False

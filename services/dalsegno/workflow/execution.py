@@ -34,6 +34,7 @@ from dalsegno.workflow.changes import (
     TaskRouted,
     TaskSuperseded,
     TaskTimed,
+    Timer,
 )
 from dalsegno.workflow.identity import AttemptKey
 from dalsegno.workflow.records import Attempt, TaskExecution, error_bytes, error_key
@@ -174,7 +175,7 @@ class Execution:
         if task.item_count is not None:
             return True
         attempt = self.current(task)
-        return attempt is not None and attempt.accepted and task.timer != "retry"
+        return attempt is not None and attempt.accepted and task.timer is not Timer.RETRY
 
     def result(self, task: TaskExecution) -> object:
         """The task's result as expressions see it: that of its attempt, or the list over its items (S13)."""

@@ -13,7 +13,7 @@ from typing import assert_never
 import msgspec
 
 from dalsegno.workflow import graph
-from dalsegno.workflow.changes import AnyChange, ExecutionCreated
+from dalsegno.workflow.changes import AnyChange, ExecutionCreated, Timer
 from dalsegno.workflow.commands import AnyCommand
 from dalsegno.workflow.events import (
     CancelRequested,
@@ -30,6 +30,7 @@ from dalsegno.workflow.events import (
     StartRequested,
     TaskDone,
     TimerFired,
+    Verdict,
 )
 from dalsegno.workflow.execution import Execution
 from dalsegno.workflow.identity import AttemptKey
@@ -66,6 +67,7 @@ from dalsegno.workflow.states import COMPLETED_ATTEMPT, LIVE, ExecutionState, Ta
 from dalsegno.workflow.value import UnfitValue, Value
 
 _LIVES = ExecutionState.RUNNING
+_ACCEPTED = Verdict.ACCEPTED
 
 TODO_MAX = 20_000
 """As much as one event may set off at once. A cycle of tasks that all end at once is stopped here."""
@@ -78,8 +80,7 @@ class Outcome:
     execution: Execution
     changes: list[AnyChange] = field(default_factory=list)
     commands: list[AnyCommand] = field(default_factory=list)
-    verdict: str = "accepted"
-    """accepted; duplicate (stepped before) or superseded (it came too late): these two change nothing."""
+    verdict: Verdict = Verdict.ACCEPTED
     subsumed: tuple[str, ...] = ()
     """The tasks of the request that come after another one of it, and so need no step of their own (O28)."""
     left_paused: tuple[PausedBelow, ...] = ()
@@ -106,7 +107,7 @@ def step(
         current.changes.append(created)
     _decide(current, event)
     _work_off(current)
-    if current.verdict == "accepted":  # the other verdicts change nothing
+    if current.verdict is _ACCEPTED:  # the other verdicts change nothing
         _come_to_rest(current)
     if execution.is_completed:
         lifecycle.tell_not_begun(current)
@@ -131,7 +132,7 @@ def _with_defaults(workflow: Workflow, event: StartRequested) -> ExecutionCreate
 def _start(step: Step, event: StartRequested) -> None:
     execution = step.execution
     if execution.state is not ExecutionState.IDLE:
-        step.verdict = "duplicate"
+        step.verdict = Verdict.DUPLICATE
         return
     try:
         variables = lifecycle.check_start(step)
@@ -153,22 +154,22 @@ def _start(step: Step, event: StartRequested) -> None:
 
 def _timer(step: Step, event: TimerFired) -> None:
     execution = step.execution
-    if event.timer == "deadline":
+    if event.timer is Timer.DEADLINE:
         if not execution.is_completed:
             lifecycle.terminate(step, ExecutionState.ERROR, "the execution's deadline has passed")
         return
     task = execution.tasks.get(event.task)
     if task is None or task.is_completed:
-        step.verdict = "superseded"
-    elif event.timer == "timeout":
-        if task.state is TaskState.IDLE or task.timer == "retry" or task.verdict is TaskState.ERROR:
-            step.verdict = "superseded"  # between two attempts, or failed already
+        step.verdict = Verdict.SUPERSEDED
+    elif event.timer is Timer.TIMEOUT:
+        if task.state is TaskState.IDLE or task.timer is Timer.RETRY or task.verdict is TaskState.ERROR:
+            step.verdict = Verdict.SUPERSEDED  # between two attempts, or failed already
             return
         if task.timeout_due_s == event.due_s and policies.timeout_is_over(step, task):
             _time_out(step, task)
-    elif task.timer != event.timer or task.due_s != event.due_s:
-        step.verdict = "superseded"
-    elif execution.state is ExecutionState.RUNNING or (execution.is_completed and task.timer == "wait_after"):
+    elif task.timer is not event.timer or task.due_s != event.due_s:
+        step.verdict = Verdict.SUPERSEDED
+    elif execution.state is ExecutionState.RUNNING or (execution.is_completed and task.timer is Timer.WAIT_AFTER):
         step.later(Due(task, task.timer))
     # else nothing may begin: the due time stays, and whatever has the execution run again finds it past
 
@@ -181,23 +182,23 @@ def _time_out(step: Step, task: TaskExecution) -> None:
     step.later(End(task, TaskState.ERROR, info))
 
 
-def _due(step: Step, task: TaskExecution, timer: str) -> None:
+def _due(step: Step, task: TaskExecution, timer: Timer) -> None:
     """The time that the task waited for has come."""
-    if task.state is not TaskState.RUNNING_DELAYED or task.timer != timer:
+    if task.state is not TaskState.RUNNING_DELAYED or task.timer is not timer:
         return
-    if timer == "wait_after":
+    if timer is Timer.WAIT_AFTER:
         assert task.verdict is not None
         tasks.conclude(step, task, task.verdict, task.info)
     elif not step.execution.is_completed:
-        items.launch(step, task, task.retries + (timer == "retry"))
+        items.launch(step, task, task.retries + (timer is Timer.RETRY))
 
 
 def _slice(step: Step, event: SliceDue) -> None:
     task = step.execution.tasks.get(event.task)
     if task is None or task.attempt != event.attempt or task.item_count is None:
-        step.verdict = "superseded"
+        step.verdict = Verdict.SUPERSEDED
     elif task.slice_due if event.begun is None else task.begun_count != event.begun:
-        step.verdict = "superseded"  # another one goes on with the items
+        step.verdict = Verdict.SUPERSEDED  # another one goes on with the items
     else:
         step.later(Fill(task))
 
@@ -205,7 +206,7 @@ def _slice(step: Step, event: SliceDue) -> None:
 def _poison(step: Step, event: Poisoned) -> None:
     """End with the reason, evaluating nothing: an expression may be what cannot be carried out."""
     if step.execution.is_completed:
-        step.verdict = "superseded"
+        step.verdict = Verdict.SUPERSEDED
         return
     step.note(event.reason, None)
     output = None if step.workflow.rules.notes_errors else {"result": event.reason}

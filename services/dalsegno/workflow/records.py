@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from dalsegno.workflow.changes import ErrorNoted, RoundPlanned
+from dalsegno.workflow.changes import ErrorNoted, RoundPlanned, Timer
 from dalsegno.workflow.contexts.context import Context
 from dalsegno.workflow.contexts.layers import Layers
 from dalsegno.workflow.contexts.nothing import NOTHING
@@ -105,7 +105,7 @@ class TaskExecution:
     added_at: int = 0
     """The revision that added it."""
     info: str = ""
-    timer: str = ""
+    timer: Timer = Timer.NONE
     due_s: float | None = None
     timeout_due_s: float | None = None
     timeout_paused_s: float = 0.0

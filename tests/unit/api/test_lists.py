@@ -30,6 +30,7 @@ from dalsegno.v1 import execution_service_pb2 as executions
 from dalsegno.v1 import executor_service_pb2 as wire
 from dalsegno.v1 import workflow_service_pb2 as workflows
 from dalsegno.workflow.changes import ExecutionCreated
+from dalsegno.workflow.events import Verdict
 from dalsegno.workflow.execution import Execution
 from dalsegno.workflow.machine import Outcome
 from dalsegno.workflow.outside import PausedBelow
@@ -203,7 +204,7 @@ async def test_deliveries_that_do_not_fit_into_a_welcome_are_cancelled(
 
 def test_a_refused_name_does_not_make_its_acknowledgement_too_large() -> None:
     """What an executor calls an action execution comes back in full only if it may be a name of one."""
-    ack = ack_of("x" * 5_000_000, 1, wire.TASK_OUTCOME_SUCCEEDED, "refused", "is not of the form")
+    ack = ack_of("x" * 5_000_000, 1, wire.TASK_OUTCOME_SUCCEEDED, Verdict.REFUSED, "is not of the form")
     assert ack.ByteSize() < 2_000
     assert ack.action_execution_id.endswith("… (5,000,000 bytes)")
 

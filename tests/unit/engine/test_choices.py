@@ -7,7 +7,7 @@ import pytest
 from dalsegno.engine.desk.choices import rerun_choices, resume_choices
 from dalsegno.rpc.convert import Fields
 from dalsegno.v1 import operation_pb2
-from dalsegno.workflow.events import TaskChoice
+from dalsegno.workflow.events import ChildChoice, Choice, TaskChoice
 from dalsegno.workflow.refusals import InvalidRequest
 from dalsegno.workflow.value import Value
 
@@ -25,10 +25,13 @@ Rerun = operation_pb2.RerunTask
             TaskChoice(task="a", items={2: None, 0: Value(data={"n": 1})}),
         ),
         (Resume(task="a", reset=False), TaskChoice(task="a", reset=False)),
-        (Resume(task="a", child=operation_pb2.CHILD_RERUN_FAILED), TaskChoice(task="a", child="rerun_failed")),
+        (
+            Resume(task="a", child=operation_pb2.CHILD_RERUN_FAILED),
+            TaskChoice(task="a", child=ChildChoice.RERUN_FAILED),
+        ),
         (Resume(task="a", child=operation_pb2.CHILD_RERUN_FRESH), TaskChoice(task="a")),
-        (Resume(task="a", skip=True, output="null"), TaskChoice(task="a", way="skip", output=Value(data=None))),
-        (Resume(task="a", leave=True), TaskChoice(task="a", way="leave")),
+        (Resume(task="a", skip=True, output="null"), TaskChoice(task="a", choice=Choice.SKIP, output=Value(data=None))),
+        (Resume(task="a", leave=True), TaskChoice(task="a", choice=Choice.LEAVE)),
     ],
 )
 def test_what_a_resume_says(task: Resume, choice: TaskChoice) -> None:

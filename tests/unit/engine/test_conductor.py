@@ -30,7 +30,7 @@ from dalsegno.store.store import Transaction
 from dalsegno.v1 import executor_service_pb2 as wire
 from dalsegno.workflow import machine
 from dalsegno.workflow.changes import ExecutionCreated
-from dalsegno.workflow.events import PauseRequested, SliceDue, StartRequested, TaskDone
+from dalsegno.workflow.events import PauseRequested, SliceDue, StartRequested, TaskDone, TaskOutcome
 from dalsegno.workflow.execution import replay
 from dalsegno.workflow.identity import derived_id, parse_attempt_id
 from dalsegno.workflow.states import ExecutionState
@@ -129,7 +129,7 @@ class Rig:
 def answer(run: wire.RunAction) -> DeliverEvent:
     execution_id, key = parse_attempt_id(run.action_execution_id)
     return DeliverEvent(
-        execution_id, TaskDone(key=key, outcome="succeeded", delivery=run.delivery, result=Value(text="1"))
+        execution_id, TaskDone(key=key, outcome=TaskOutcome.SUCCEEDED, delivery=run.delivery, result=Value(text="1"))
     )
 
 
@@ -412,7 +412,7 @@ async def test_requests_are_answered_while_the_store_is_lost() -> None:
     await settled(conductor)
     rig.store.failures = [sqlite3.OperationalError("disk full")]
     run_id = f"{start.execution_id}.1.0.1"
-    event = TaskDone(key=(1, 0, 1), outcome="succeeded", delivery=1)
+    event = TaskDone(key=(1, 0, 1), outcome=TaskOutcome.SUCCEEDED, delivery=1)
     conductor.put(DeliverEvent(start.execution_id, event, lambda work, error: told.append(error)))
     for _ in range(200):
         if told:
@@ -508,7 +508,10 @@ def test_who_tells_of_what_is_not_there_claims_nothing(monkeypatch: pytest.Monke
         claim(batch, execution_ids)
 
     monkeypatch.setattr(Batch, "claim", claim_and_note)
-    works = [DeliverEvent(f"nobody-{n}", TaskDone(key=(1, 0, 1), outcome="succeeded", delivery=1)) for n in range(3)]
+    works = [
+        DeliverEvent(f"nobody-{n}", TaskDone(key=(1, 0, 1), outcome=TaskOutcome.SUCCEEDED, delivery=1))
+        for n in range(3)
+    ]
     rig.carry_out(*works)
     assert [str(work.refusal) for work in works] == [f"execution 'nobody-{n}' does not exist" for n in range(3)]
     assert claimed == []

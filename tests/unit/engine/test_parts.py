@@ -18,7 +18,7 @@ from dalsegno.engine.settings import read_settings
 from dalsegno.v1 import executor_service_pb2 as wire
 from dalsegno.v1.definition_pb2 import Parameter
 from dalsegno.workflow.changes import ExecutionCreated, GlobalsPublished
-from dalsegno.workflow.events import TaskDone
+from dalsegno.workflow.events import TaskDone, TaskOutcome
 from dalsegno.workflow.execution import Execution
 from dalsegno.workflow.model import Workflow
 from dalsegno.workflow.refusals import InvalidRequest, PermissionDenied
@@ -125,7 +125,7 @@ def copy_of(execution_id: str, published: dict[str, Value] | None = None) -> Cop
 def test_result_beyond_the_limits_is_a_failure() -> None:
     """A result that is too large, or one that would bring its execution over 64 MiB, fails its action and says so."""
     copy = copy_of("e")
-    small = TaskDone(key=(1, 0, 1), outcome="succeeded", result=Value(text='"x"'))
+    small = TaskDone(key=(1, 0, 1), outcome=TaskOutcome.SUCCEEDED, result=Value(text='"x"'))
     assert _within_limits(copy, small) is small
     copy.value_bytes = 64 << 20
     full = _within_limits(copy, small)
@@ -160,7 +160,7 @@ def test_sizes_are_bytes_where_limits_are_bytes() -> None:
     """A text of three million characters of two bytes each is over 4 MiB: as a result, and as what a change holds."""
     long = Value(text='"' + "ö" * 3_000_000 + '"')
     copy = copy_of("e")
-    event = _within_limits(copy, TaskDone(key=(1, 0, 1), outcome="succeeded", result=long))
+    event = _within_limits(copy, TaskDone(key=(1, 0, 1), outcome=TaskOutcome.SUCCEEDED, result=long))
     assert (event.outcome, event.error) == ("failed", "result too large: 6,000,002 bytes")
     before = copy.value_bytes
     assert copy.count([GlobalsPublished(values={"a": long})]) == copy.value_bytes - before == 6_000_002

@@ -15,6 +15,7 @@ from dalsegno.engine.settings import Settings
 from dalsegno.rpc import convert
 from dalsegno.rpc.sizes import MESSAGE_BYTES_MAX
 from dalsegno.v1 import executor_service_pb2 as wire
+from dalsegno.workflow.events import Verdict
 from dalsegno.workflow.value import VALUE_BYTES_MAX
 
 EXECUTION = "00000000-0000-7000-8000-000000000000"
@@ -105,7 +106,7 @@ async def test_an_executor_is_read_no_further_while_nothing_is_stored() -> None:
         works, conductor.works = conductor.works, []
         assert len(works) <= REPORTS_MAX + 1
         for work in works:
-            work.verdict = "accepted"
+            work.verdict = Verdict.ACCEPTED
             work.done()
         for _ in stream.messages():
             """The executor takes its acknowledgements."""

@@ -18,7 +18,7 @@ from dalsegno.expressions.pool.jobs import Evaluation, SchemaCheck
 from dalsegno.store.inspection import check
 from dalsegno.store.records import NewMessage, StoredDocument, StoredMember
 from dalsegno.v1 import executor_service_pb2 as wire
-from dalsegno.workflow.events import TaskDone
+from dalsegno.workflow.events import TaskDone, TaskOutcome
 from dalsegno.workflow.identity import derived_id, parse_attempt_id
 from dalsegno.workflow.scope import Scope, Suspended
 from dalsegno.workflow.value import Value
@@ -165,7 +165,7 @@ def test_a_message_stays_in_the_store(rig: Rig, evaluator: Evaluator, store: Fra
     """An engine that dies meanwhile has lost nothing; what is applied later is applied once."""
     runs = begin(rig, 1)
     execution_id, key = parse_attempt_id(runs[0, "slow"].action_execution_id)
-    event = TaskDone(key=key, outcome="succeeded", delivery=runs[0, "slow"].delivery, result=Value(text="1"))
+    event = TaskDone(key=key, outcome=TaskOutcome.SUCCEEDED, delivery=runs[0, "slow"].delivery, result=Value(text="1"))
     with store.write() as transaction:
         transaction.add_messages([NewMessage("m", execution_id, event, 0.0)])
     told = DeliverEvent(execution_id, None, message_id="m")

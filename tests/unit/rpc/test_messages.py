@@ -211,7 +211,7 @@ CHANGES: list[tuple[changes.AnyChange, str, dict[str, Any]]] = [
         {"attempt": 2, "has_items": True, "only": [3, 5]},
     ),
     (
-        changes.TaskSuperseded(task=17, by="workflow-rerun"),
+        changes.TaskSuperseded(task=17, by=changes.RepeatedBy.RERUN),
         "task_superseded",
         {"task_number": 17, "task_name": "fetch", "by": "workflow-rerun"},
     ),

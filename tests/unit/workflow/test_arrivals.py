@@ -20,7 +20,7 @@ from tests.simulation.invariants import check_execution
 from tests.unit.workflow.stories.operating import Stage, run, skip
 from tests.world import Played
 
-from dalsegno.workflow.events import CancelRequested
+from dalsegno.workflow.events import CancelRequested, Choice
 from dalsegno.workflow.execution import Execution
 from dalsegno.workflow.records import TaskExecution
 from dalsegno.workflow.refusals import Refusal
@@ -176,7 +176,9 @@ class Operator:
             self._ask(lambda: self.stage.resume(*choices))
         elif self.execution.state is ExecutionState.PAUSED:
             left = [self.execution.tasks[number] for number in self.execution.unhandled]
-            self._ask(lambda: self.stage.resume(*(run(each.name, number=each.number, way="leave") for each in left)))
+            self._ask(
+                lambda: self.stage.resume(*(run(each.name, number=each.number, choice=Choice.LEAVE) for each in left))
+            )
         elif self.execution.is_completed and self.execution.idle and not self.execution.unhandled:
             self._ask(self.stage.rerun)
 

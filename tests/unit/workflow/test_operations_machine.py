@@ -24,7 +24,9 @@ from dalsegno.workflow import machine
 from dalsegno.workflow.changes import AttemptAdded, AttemptsBegun
 from dalsegno.workflow.events import (
     CancelRequested,
+    ChildChoice,
     ChildMoved,
+    Choice,
     ContextUpdated,
     Event,
     PauseRequested,
@@ -125,7 +127,7 @@ class Operators(Weather):
         """A world in which nothing answers by itself."""
         return Operated(player=lambda execution, attempt: HOLD)
 
-    def _choice(self, execution: Execution, choice: int, way: str = "run") -> TaskChoice:
+    def _choice(self, execution: Execution, choice: int, wanted: Choice = Choice.RUN) -> TaskChoice:
         """Something to do with some task, possible or not."""
         names = [*execution.by_name] * 10 + ["nothing"]
         failed = [execution.tasks[number] for number in (*execution.unhandled, *execution.cancelled)]
@@ -140,13 +142,13 @@ class Operators(Weather):
         return TaskChoice(
             task=name,
             number=number,
-            way=way,
-            items={} if way == "skip" else items,
+            choice=wanted,
+            items={} if wanted is Choice.SKIP else items,
             reset=[None, True, False][choice % 3] if not items else None,
-            output=[NULL, Value(data=choice)][choice % 2] if way == "skip" else None,
-            child="rerun_failed"
-            if choice % 5 == 0 and way == "run" and found is not None and _has_children(execution, found)
-            else "",
+            output=[NULL, Value(data=choice)][choice % 2] if wanted is Choice.SKIP else None,
+            child=ChildChoice.RERUN_FAILED
+            if choice % 5 == 0 and wanted is Choice.RUN and found is not None and _has_children(execution, found)
+            else ChildChoice.FRESH,
         )
 
     def settle(self, choice: int) -> None:
@@ -176,7 +178,7 @@ class Operators(Weather):
     def skip(self, choice: int) -> None:
         """A failed task is skipped."""
         execution = self._any(choice)
-        event = ResumeRequested(at_s=self.world.now_s, choices=(self._choice(execution, choice, "skip"),))
+        event = ResumeRequested(at_s=self.world.now_s, choices=(self._choice(execution, choice, Choice.SKIP),))
         self.tell(execution.id, event)
 
     def rerun(self, choice: int) -> None:

@@ -30,6 +30,7 @@ from dalsegno.workflow.events import (
     ResumeRequested,
     StartRequested,
     TaskDone,
+    TaskOutcome,
     TimerFired,
 )
 from dalsegno.workflow.execution import Execution
@@ -162,7 +163,7 @@ class Weather:
         return TaskDone(
             at_s=self.world.now_s,
             key=attempt.key,
-            outcome=outcome,
+            outcome=TaskOutcome(outcome),
             delivery=None if by_id else attempt.delivery,
             result=Value(data=attempt.key[2]) if outcome == "succeeded" else None,
             error="broken" if outcome == "failed" else "",

@@ -20,7 +20,16 @@ from dalsegno.store.store import Transaction
 from dalsegno.workflow import machine
 from dalsegno.workflow.changes import AnyChange, ExecutionCreated
 from dalsegno.workflow.commands import AnyCommand, CancelAction, CreateChild, Notify, Send
-from dalsegno.workflow.events import AnyEvent, Event, HandedOut, NoticeDue, Poisoned, StartRequested, TaskDone
+from dalsegno.workflow.events import (
+    AnyEvent,
+    Event,
+    HandedOut,
+    NoticeDue,
+    Poisoned,
+    StartRequested,
+    TaskDone,
+    TaskOutcome,
+)
 from dalsegno.workflow.execution import Execution, replay
 from dalsegno.workflow.identity import AttemptKey
 from dalsegno.workflow.machine import Outcome
@@ -503,4 +512,4 @@ def _within_limits(copy: Copy, event: TaskDone) -> TaskDone:
     reason = f"result too large: {size:,} bytes"
     if size <= VALUE_BYTES_MAX:
         reason += f", and the execution has {copy.value_bytes:,} of at most {EXECUTION_BYTES_MAX:,} already"
-    return msgspec.structs.replace(event, outcome="failed", result=None, error=reason)
+    return msgspec.structs.replace(event, outcome=TaskOutcome.FAILED, result=None, error=reason)

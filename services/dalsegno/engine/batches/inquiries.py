@@ -9,7 +9,7 @@ from __future__ import annotations
 import msgspec
 
 from dalsegno.expressions.apart import check_apart
-from dalsegno.workflow.events import TaskDone
+from dalsegno.workflow.events import TaskDone, TaskOutcome
 from dalsegno.workflow.execution import Execution
 from dalsegno.workflow.model import ActionDescription
 from dalsegno.workflow.outside import Outside
@@ -25,7 +25,7 @@ def answered(execution: Execution, event: TaskDone, outside: Outside) -> TaskDon
     Raises InvalidRequest with a violation for each wrong field when the answer does not fit.
     """
     attempt = execution.attempts.get(event.key)
-    if event.outcome != "succeeded" or attempt is None or attempt.state in COMPLETED_ATTEMPT:
+    if event.outcome is not TaskOutcome.SUCCEEDED or attempt is None or attempt.state in COMPLETED_ATTEMPT:
         return event
     if event.delivery not in (None, attempt.delivery):
         return event  # it will be superseded
@@ -57,7 +57,7 @@ def is_other_answer(execution: Execution, event: TaskDone, outside: Outside) -> 
     attempt = execution.attempts.get(event.key)
     if attempt is None or attempt.state is not AttemptState.SUCCESS or event.delivery not in (None, attempt.delivery):
         return False
-    if event.outcome != "succeeded" or event.result is None or attempt.adhoc:
+    if event.outcome is not TaskOutcome.SUCCEEDED or event.result is None or attempt.adhoc:
         return False  # the result of an ad-hoc action is made from the answer
     before = (attempt.result or NULL).data
     action = outside.find_action(attempt.action, execution.created.namespace)

@@ -17,6 +17,7 @@ from dalsegno.workflow.events import (
     StartRequested,
     TaskDone,
     TimerFired,
+    Verdict,
 )
 from dalsegno.workflow.refusals import NotFound, Refusal
 from dalsegno.workflow.scope import Suspended
@@ -133,7 +134,7 @@ class DeliverEvent(Work):
         self.execution_id = execution_id
         self.event = event
         """None: the event is that of the stored message."""
-        self.verdict = ""
+        self.verdict: Verdict | None = None
         self._reply = reply
         self._message_id = message_id
 
@@ -171,7 +172,7 @@ class DeliverEvent(Work):
         if self._message_id:
             taken = batch.taken.pop(self._message_id, None)
             if taken is None or not batch.exists(self.execution_id):
-                self.verdict = "superseded"  # another batch has delivered it, or the execution does not exist
+                self.verdict = Verdict.SUPERSEDED  # another batch has delivered it, or the execution does not exist
                 return
             event = event or taken
         assert event is not None
@@ -181,7 +182,7 @@ class DeliverEvent(Work):
             batch.notify(self.execution_id, event)
             return
         if batch.deaths and isinstance(event, _REPORTS) and batch.is_given_up(self.execution_id):
-            self.verdict = "superseded"  # not stepped: it may be what killed the engines
+            self.verdict = Verdict.SUPERSEDED  # not stepped: it may be what killed the engines
             return
         try:
             self.verdict = batch.step(self.execution_id, event).verdict

@@ -11,13 +11,13 @@ from typing import Any
 
 from dalsegno.rpc.convert import Fields
 from dalsegno.v1 import operation_pb2
-from dalsegno.workflow.events import TaskChoice
+from dalsegno.workflow.events import ChildChoice, Choice, TaskChoice
 from dalsegno.workflow.value import Value
 
 _CHILD = {
-    operation_pb2.CHILD_RERUN_UNSPECIFIED: "",
-    operation_pb2.CHILD_RERUN_FRESH: "",
-    operation_pb2.CHILD_RERUN_FAILED: "rerun_failed",
+    operation_pb2.CHILD_RERUN_UNSPECIFIED: ChildChoice.FRESH,
+    operation_pb2.CHILD_RERUN_FRESH: ChildChoice.FRESH,
+    operation_pb2.CHILD_RERUN_FAILED: ChildChoice.RERUN_FAILED,
 }
 
 Chosen = operation_pb2.ResumeTask | operation_pb2.RerunTask
@@ -45,8 +45,8 @@ def _resume_choice(fields: Fields, place: str, task: operation_pb2.ResumeTask) -
             fields.refuse(f"{place}.{name}", "does not go with skip or leave")
     if task.HasField("reset"):
         fields.refuse(f"{place}.reset", "does not go with skip or leave")
-    way = "skip" if task.skip else "leave"
-    return TaskChoice(task=task.task, number=task.task_number, way=way, output=output)
+    choice = Choice.SKIP if task.skip else Choice.LEAVE
+    return TaskChoice(task=task.task, number=task.task_number, choice=choice, output=output)
 
 
 def rerun_choices(fields: Fields, tasks: Iterable[operation_pb2.RerunTask]) -> tuple[TaskChoice, ...]:
@@ -70,7 +70,7 @@ def _run_choice(fields: Fields, place: str, task: Chosen) -> TaskChoice:
         input=given,
         items=items,
         reset=task.reset if task.HasField("reset") else None,
-        child=_CHILD.get(task.child, ""),
+        child=_CHILD.get(task.child, ChildChoice.FRESH),
     )
 
 

@@ -26,7 +26,7 @@ from dalsegno.rpc import convert
 from dalsegno.rpc.convert import Fields
 from dalsegno.v1 import action_service_pb2 as actions
 from dalsegno.v1 import execution_pb2
-from dalsegno.workflow.events import TaskDone
+from dalsegno.workflow.events import TaskDone, TaskOutcome, Verdict
 from dalsegno.workflow.execution import Execution
 from dalsegno.workflow.identity import AttemptKey, attempt_id
 from dalsegno.workflow.records import Attempt
@@ -35,13 +35,13 @@ from dalsegno.workflow.states import COMPLETED_ATTEMPT, AttemptState
 from dalsegno.workflow.value import Value
 
 _OUTCOMES = {
-    actions.COMPLETION_OUTCOME_SUCCEEDED: "succeeded",
-    actions.COMPLETION_OUTCOME_FAILED: "failed",
-    actions.COMPLETION_OUTCOME_CANCELLED: "cancelled",
+    actions.COMPLETION_OUTCOME_SUCCEEDED: TaskOutcome.SUCCEEDED,
+    actions.COMPLETION_OUTCOME_FAILED: TaskOutcome.FAILED,
+    actions.COMPLETION_OUTCOME_CANCELLED: TaskOutcome.CANCELLED,
 }
 _PROGRESS = {
-    execution_pb2.ACTION_STATE_PAUSED: "paused",
-    execution_pb2.ACTION_STATE_RUNNING: "running",
+    execution_pb2.ACTION_STATE_PAUSED: TaskOutcome.PAUSED,
+    execution_pb2.ACTION_STATE_RUNNING: TaskOutcome.RUNNING,
 }
 
 
@@ -53,7 +53,7 @@ class ReportPlan:
     key: AttemptKey
     delivery: int | None
     """None: the present delivery."""
-    outcome: str
+    outcome: TaskOutcome
     result: Value | None = None
     error: str = ""
 
@@ -134,7 +134,7 @@ class Report(OnAction[ReportRequest, ReportResponse]):
         if not attempt.delegated:  # the third party may be faster than the executor's report (P26)
             event = answered(execution, event, batch.outside)
         verdict = batch.step(plan.execution_id, event).verdict
-        if verdict == "superseded":
+        if verdict is Verdict.SUPERSEDED:
             is_same = attempt.delivery == event.delivery
             reason = f"has ended already: {attempt.state}" if is_same else "was handed out again"
             raise Refused.of(f"action execution {name}", reason)
@@ -216,7 +216,7 @@ class HeartbeatAction(OnAction[actions.HeartbeatActionRequest, actions.Heartbeat
         fields.text("namespace", call.request.namespace)
         for name, fault in wrong_progress(call.request.progress):
             fields.refuse(f"progress.{name}", fault)
-        return ReportPlan(*self.find(fields, call.request, batch), "running")
+        return ReportPlan(*self.find(fields, call.request, batch), TaskOutcome.RUNNING)
 
     def identity(
         self, call: Call[actions.HeartbeatActionRequest], plan: ReportPlan, batch: Batch

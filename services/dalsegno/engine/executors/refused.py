@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from dalsegno.engine.batches.batch import Batch
 from dalsegno.engine.batches.work import DeliverEvent
-from dalsegno.workflow.events import TaskDone
+from dalsegno.workflow.events import TaskDone, TaskOutcome, Verdict
 from dalsegno.workflow.identity import AttemptKey
 from dalsegno.workflow.states import COMPLETED_ATTEMPT
 
@@ -36,7 +36,7 @@ class FailRefused(DeliverEvent):
         return type(self).__name__
 
     def carry_out(self, batch: Batch) -> None:
-        self.verdict = "refused"
+        self.verdict = Verdict.REFUSED
         if not batch.exists(self.execution_id) or batch.is_given_up(self.execution_id):
             return
         attempt = batch.open(self.execution_id).copy.execution.attempts.get(self._key)
@@ -44,5 +44,5 @@ class FailRefused(DeliverEvent):
             return
         is_named = self._delivery < 1 or self._delivery == attempt.delivery
         if is_named and attempt.session_id == self._session_id:
-            failed = TaskDone(key=self._key, outcome="failed", delivery=attempt.delivery, error=self._error)
+            failed = TaskDone(key=self._key, outcome=TaskOutcome.FAILED, delivery=attempt.delivery, error=self._error)
             batch.step(self.execution_id, failed)

@@ -13,7 +13,7 @@ from dalsegno.rpc.gate import wrong_fields
 from dalsegno.rpc.sizes import shortened
 from dalsegno.store.descriptions import write_description
 from dalsegno.v1 import executor_service_pb2 as wire
-from dalsegno.workflow.events import TaskDone
+from dalsegno.workflow.events import TaskDone, TaskOutcome, Verdict
 from dalsegno.workflow.identity import AttemptKey, parse_attempt_id
 from dalsegno.workflow.model import ActionDescription, Parameter
 from dalsegno.workflow.refusals import InvalidRequest, Violation
@@ -30,22 +30,22 @@ DESCRIPTION_BYTES_MAX = 1_000_000
 
 _NAME = re.compile(r"[A-Za-z_][\w-]*(\.[\w-]+)*")
 
-_OUTCOMES: dict[int, str] = {
-    wire.TASK_OUTCOME_SUCCEEDED: "succeeded",
-    wire.TASK_OUTCOME_FAILED: "failed",
-    wire.TASK_OUTCOME_CANCELLED: "cancelled",
-    wire.TASK_OUTCOME_DELEGATED: "delegated",
-    wire.TASK_OUTCOME_PAUSED: "paused",
-    wire.TASK_OUTCOME_RUNNING: "running",
+_OUTCOMES: dict[int, TaskOutcome] = {
+    wire.TASK_OUTCOME_SUCCEEDED: TaskOutcome.SUCCEEDED,
+    wire.TASK_OUTCOME_FAILED: TaskOutcome.FAILED,
+    wire.TASK_OUTCOME_CANCELLED: TaskOutcome.CANCELLED,
+    wire.TASK_OUTCOME_DELEGATED: TaskOutcome.DELEGATED,
+    wire.TASK_OUTCOME_PAUSED: TaskOutcome.PAUSED,
+    wire.TASK_OUTCOME_RUNNING: TaskOutcome.RUNNING,
 }
 
 _ENDS = (wire.TASK_OUTCOME_SUCCEEDED, wire.TASK_OUTCOME_FAILED, wire.TASK_OUTCOME_CANCELLED)
 
-_VERDICTS: dict[str, wire.AckVerdict.ValueType] = {
-    "accepted": wire.ACK_VERDICT_ACCEPTED,
-    "duplicate": wire.ACK_VERDICT_DUPLICATE,
-    "superseded": wire.ACK_VERDICT_SUPERSEDED,
-    "refused": wire.ACK_VERDICT_REFUSED,
+_VERDICTS: dict[Verdict, wire.AckVerdict.ValueType] = {
+    Verdict.ACCEPTED: wire.ACK_VERDICT_ACCEPTED,
+    Verdict.DUPLICATE: wire.ACK_VERDICT_DUPLICATE,
+    Verdict.SUPERSEDED: wire.ACK_VERDICT_SUPERSEDED,
+    Verdict.REFUSED: wire.ACK_VERDICT_REFUSED,
 }
 
 
@@ -66,14 +66,15 @@ def read_report(report: wire.TaskDone) -> tuple[str, TaskDone]:
     """Return the execution id and the event of an outcome. Raises UnfitReport with everything that is wrong."""
     wrong = {violation.subject: violation.description for violation in wrong_fields(report)}
     execution_id, key = _read_id(report, wrong)
-    outcome = _OUTCOMES.get(report.outcome, "")
+    outcome = _OUTCOMES.get(report.outcome)
     faults = [] if not wrong and _is_plain(report) else list(_faults(report, outcome, wrong))
     result = _read_result(report, wrong, faults)
     if faults:
         reason = "; ".join(faults)
-        goes_on = outcome in ("paused", "running")  # then another report follows
+        goes_on = outcome in (TaskOutcome.PAUSED, TaskOutcome.RUNNING)  # then another report follows
         raise UnfitReport(reason, None if goes_on else (execution_id, key), _failure(report, reason))
-    waits = outcome == "delegated"
+    assert outcome is not None, "else it is among the faults"
+    waits = outcome is TaskOutcome.DELEGATED
     return execution_id, TaskDone(
         key=key,
         outcome=outcome,
@@ -112,7 +113,7 @@ def _is_plain(report: wire.TaskDone) -> bool:
     )
 
 
-def _faults(report: wire.TaskDone, outcome: str, wrong: Mapping[str, str]) -> Iterator[str]:
+def _faults(report: wire.TaskDone, outcome: TaskOutcome | None, wrong: Mapping[str, str]) -> Iterator[str]:
     """Yield what is wrong with an outcome, except its result."""
     if not outcome:
         yield f"outcome {report.outcome} is none that this engine knows" if report.outcome else "outcome is missing"
@@ -122,13 +123,13 @@ def _faults(report: wire.TaskDone, outcome: str, wrong: Mapping[str, str]) -> It
         yield f"the error of the action {wrong['error']}"
     elif len(report.error) > ERROR_CHARACTERS_MAX:
         yield f"error has {len(report.error):,} characters; at most {ERROR_CHARACTERS_MAX:,} are allowed"
-    if report.error and outcome not in ("failed", "cancelled"):
+    if report.error and outcome not in (TaskOutcome.FAILED, TaskOutcome.CANCELLED):
         yield "error goes with FAILED and CANCELLED only"
     if "alias" in wrong:
         yield f"the alias {wrong['alias']}"
     elif len(report.alias) > NAME_CHARACTERS_MAX:
         yield f"alias has {len(report.alias):,} characters; at most {NAME_CHARACTERS_MAX} are allowed"
-    if outcome != "delegated":
+    if outcome is not TaskOutcome.DELEGATED:
         yield from (f"{name} goes with DELEGATED only" for name in _OF_DELEGATES if _is_set(report, name))
     yield from _progress_faults(report, outcome, wrong)
     for name in ("elapsed", "completion_timeout"):
@@ -138,10 +139,10 @@ def _faults(report: wire.TaskDone, outcome: str, wrong: Mapping[str, str]) -> It
             yield f"{name} is negative"
 
 
-def _progress_faults(report: wire.TaskDone, outcome: str, wrong: Mapping[str, str]) -> Iterator[str]:
+def _progress_faults(report: wire.TaskDone, outcome: TaskOutcome | None, wrong: Mapping[str, str]) -> Iterator[str]:
     if not report.HasField("progress"):
         return
-    if outcome != "running":
+    if outcome is not TaskOutcome.RUNNING:
         yield "progress goes with RUNNING only"
     yield from (f"{name} {fault}" for name, fault in wrong.items() if name.startswith("progress."))
     yield from (f"progress.{name} {fault}" for name, fault in wrong_progress(report.progress))
@@ -182,7 +183,7 @@ def _failure(report: wire.TaskDone, reason: str) -> str:
 
 
 def ack_of(
-    action_execution_id: str, delivery: int, outcome: wire.TaskOutcome.ValueType, verdict: str, reason: str = ""
+    action_execution_id: str, delivery: int, outcome: wire.TaskOutcome.ValueType, verdict: Verdict, reason: str = ""
 ) -> wire.Ack:
     """Return the acknowledgement of an outcome."""
     return wire.Ack(

@@ -25,7 +25,7 @@ from dalsegno.store.descriptions import read_description
 from dalsegno.store.records import Progress, SessionRow
 from dalsegno.v1 import executor_service_pb2 as wire
 from dalsegno.v1 import executor_service_pb2_grpc
-from dalsegno.workflow.events import DeliveryLost
+from dalsegno.workflow.events import DeliveryLost, TaskOutcome, Verdict
 from dalsegno.workflow.identity import attempt_id, parse_attempt_id
 from dalsegno.workflow.refusals import InvalidRequest, Refusal, SupersededSession, SupersededStream, Unavailable
 
@@ -242,7 +242,7 @@ class Executors(executor_service_pb2_grpc.ExecutorServiceServicer):
             unfit = error
         named = outcome.action_execution_id, outcome.delivery, outcome.outcome
         if unfit is not None and unfit.about is None:
-            stream.acknowledge(ack_of(*named, "refused", str(unfit)))
+            stream.acknowledge(ack_of(*named, Verdict.REFUSED, str(unfit)))
             return
         progress: Progress | None = None
         if outcome.HasField("progress"):
@@ -257,13 +257,14 @@ class Executors(executor_service_pb2_grpc.ExecutorServiceServicer):
                 return
             stream.settle(size)
             if unfit is not None:
-                stream.acknowledge(ack_of(*named, "refused", str(unfit)))
+                stream.acknowledge(ack_of(*named, Verdict.REFUSED, str(unfit)))
                 return
             if error is not None:
-                stream.acknowledge(ack_of(*named, "refused", _sentence(error)))
+                stream.acknowledge(ack_of(*named, Verdict.REFUSED, _sentence(error)))
                 return
+            assert work.verdict is not None, "it was carried out"
             stream.acknowledge(ack_of(*named, work.verdict))
-            if progress is not None and work.verdict == "accepted":
+            if progress is not None and work.verdict is Verdict.ACCEPTED:
                 self._board.note(execution_id, event.key, progress)
 
         stream.take_in(size)
@@ -271,7 +272,7 @@ class Executors(executor_service_pb2_grpc.ExecutorServiceServicer):
             self._dispatcher.report(stream, *unfit.about)
             self._conductor.put(FailRefused(unfit.about, named[1], stream.session_id, unfit.error, reply))
         else:
-            if event.outcome != "running":
+            if event.outcome is not TaskOutcome.RUNNING:
                 self._dispatcher.report(stream, execution_id, event.key)
             self._conductor.put(DeliverEvent(execution_id, event, reply))
 

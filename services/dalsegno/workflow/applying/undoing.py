@@ -7,7 +7,7 @@ from typing import Protocol
 
 import immutables
 
-from dalsegno.workflow.changes import ContextEdited, ErrorNoted, TaskMoved
+from dalsegno.workflow.changes import ContextEdited, ErrorNoted, RepeatedBy, TaskMoved
 from dalsegno.workflow.records import TaskExecution, error_bytes, error_key
 from dalsegno.workflow.states import COMPLETED_TASK, TaskState
 from dalsegno.workflow.value import Value
@@ -64,11 +64,11 @@ def reopen(execution: Course, task: TaskExecution, change: TaskMoved) -> None:
     forget_errors(execution, lambda error: (error.task, error.name) == (task.number, task.name))
 
 
-def supersede(execution: Course, task: TaskExecution, by: str) -> None:
+def supersede(execution: Course, task: TaskExecution, by: RepeatedBy) -> None:
     """A task that has ended no longer counts; its arrivals at joins that wait are taken back."""
     _withdraw(execution, task)
     _unwrite_globals(execution, task)
-    task.superseded_by = by
+    task.superseded_by = by.value
     numbers = execution.by_name[task.name]
     trimmed = execution.trimmed.get(task.name, 0)
     while trimmed < len(numbers) and execution.tasks[numbers[-1 - trimmed]].superseded_by:

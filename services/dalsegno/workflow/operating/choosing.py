@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from msgspec.structs import replace
 
-from dalsegno.workflow.events import TaskChoice
+from dalsegno.workflow.events import ChildChoice, Choice, TaskChoice
 from dalsegno.workflow.operating import fitting
 from dalsegno.workflow.records import TaskExecution
 from dalsegno.workflow.refusals import InvalidRequest, Refused, Violation
@@ -19,15 +19,13 @@ from dalsegno.workflow.value import Value
 FAILED = frozenset({TaskState.ERROR, TaskState.CANCELLED})
 """What a resume takes (BEHAVIOURS decision 1)."""
 
-WAYS = ("run", "skip", "leave")
-
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
     """A task execution and what is to be done with it."""
 
     task: TaskExecution
-    choice: TaskChoice
+    wanted: TaskChoice
     only: tuple[int, ...] | None = None
     """The items that run again; None: the whole task."""
 
@@ -102,20 +100,18 @@ def _newest_failed(step: Step, name: str) -> TaskExecution | None:
 def check(step: Step, index: int, choice: TaskChoice, task: TaskExecution, findings: Findings) -> Chosen:
     """What is to be done with the task; what is wrong with that is in the findings."""
     place = f"tasks[{index}]"
-    if choice.way not in WAYS:
-        findings.wrong.append(Violation(f"{place}.way", f"is one of {', '.join(WAYS)}, not {choice.way!r}"))
-    if choice.way == "skip" and choice.output is None:
+    if choice.choice is Choice.SKIP and choice.output is None:
         findings.wrong.append(Violation(f"{place}.output", "is missing: a skip needs an output"))
-    if choice.way != "run":
+    if choice.choice is not Choice.RUN:
         return Chosen(task, choice)
     findings.wrong += fitting.unfit_inputs(step, place, choice, task)
-    if choice.child == "rerun_failed":
+    if choice.child is ChildChoice.RERUN_FAILED:
         _check_child(step, place, choice, task, findings)
     if choice.items:
         findings.wrong += _unfit_items(place, choice, task)
         findings.obstacles += _busy_items(step, choice.items, task)
         return Chosen(task, choice, tuple(sorted(choice.items)))
-    only_failed = choice.reset is False or choice.child == "rerun_failed"
+    only_failed = choice.reset is False or choice.child is ChildChoice.RERUN_FAILED
     if only_failed and task.item_count is not None:
         return Chosen(task, choice, tuple(sorted(task.failed_items)))
     return Chosen(task, choice)
@@ -150,6 +146,6 @@ def _check_child(step: Step, place: str, choice: TaskChoice, task: TaskExecution
 def gather(chosen: dict[int, Chosen], index: int, one: Chosen, findings: Findings) -> None:
     """Add what was chosen for a task execution. The same again says nothing (O27), something else is wrong."""
     before = chosen.setdefault(one.task.number, one)
-    if replace(before.choice, number=0) != replace(one.choice, number=0):
-        told = f"{one.choice.task!r} is named before already, with another choice"
+    if replace(before.wanted, number=0) != replace(one.wanted, number=0):
+        told = f"{one.wanted.task!r} is named before already, with another choice"
         findings.wrong.append(Violation(f"tasks[{index}].task", told))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dalsegno.workflow.changes import TaskMoved, TaskRouted
-from dalsegno.workflow.events import CancelRequested, PauseRequested, RerunRequested, ResumeRequested
+from dalsegno.workflow.events import CancelRequested, PauseRequested, RerunRequested, ResumeRequested, Verdict
 from dalsegno.workflow.records import Attempt, TaskExecution
 from dalsegno.workflow.refusals import InvalidRequest, Refused
 from dalsegno.workflow.running import lifecycle, policies, reporting
@@ -34,7 +34,7 @@ def pause(step: Step, event: PauseRequested) -> None:
     elif execution.state in _PAUSABLE and execution.is_paused_by_report:
         step.pause(event.comment or execution.info, waits_for_delegates=event.waits_for_delegates)
     elif execution.state in _PAUSABLE:
-        step.verdict = "duplicate"
+        step.verdict = Verdict.DUPLICATE
     elif execution.state is not ExecutionState.RUNNING:
         told = f"only a RUNNING execution can be paused, it is {execution.state}"
         raise Refused.of(f"execution {execution.id}", told)
@@ -101,7 +101,7 @@ def cancel(step: Step, event: CancelRequested) -> None:
     elif not is_cancelling or (execution.waits_for_delegates and not event.waits_for_delegates):
         wind_down(step, execution.info if is_cancelling else reason, waits_for_delegates=event.waits_for_delegates)
     else:
-        step.verdict = "duplicate"
+        step.verdict = Verdict.DUPLICATE
 
 
 def _terminate(step: Step, event: CancelRequested, reason: str) -> None:

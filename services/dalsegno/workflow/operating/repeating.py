@@ -13,11 +13,12 @@ from dalsegno.workflow.changes import (
     AttemptAdded,
     AttemptMoved,
     AttemptsBegun,
+    RepeatedBy,
     RoundPlanned,
     TaskMoved,
     TaskSuperseded,
 )
-from dalsegno.workflow.events import RerunRequested, ResumeRequested
+from dalsegno.workflow.events import ChildChoice, Choice, RerunRequested, ResumeRequested
 from dalsegno.workflow.operating.choosing import Chosen
 from dalsegno.workflow.records import TaskExecution
 from dalsegno.workflow.routing import joins
@@ -28,9 +29,9 @@ from dalsegno.workflow.states import COMPLETED_ATTEMPT, AttemptState, TaskState
 from dalsegno.workflow.value import EMPTY, Value
 
 
-def carry_out(step: Step, chosen: Sequence[Chosen], by: str) -> None:
+def carry_out(step: Step, chosen: Sequence[Chosen], by: RepeatedBy) -> None:
     """Have the chosen tasks go on, each in its way; the execution is RUNNING. Those after others are subsumed (O28)."""
-    own = {each.task.number: each for each in chosen if each.choice.way != "leave"}
+    own = {each.task.number: each for each in chosen if each.wanted.choice is not Choice.LEAVE}
     roots = [each.task for each in own.values()]
     alive = [task for task in roots if not joins.is_dead(step, task)]
     dead = _dead_joins(step, alive)
@@ -43,21 +44,21 @@ def carry_out(step: Step, chosen: Sequence[Chosen], by: str) -> None:
     for task in roots:
         if own[task.number].only is None:
             _stop_attempts(step, task, by)
-    skipped = {task.number for task in roots if own[task.number].choice.way == "skip"}
+    skipped = {task.number for task in roots if own[task.number].wanted.choice is Choice.SKIP}
     states = {task.number: task.state if task.number in skipped else TaskState.RUNNING for task in roots}
     undo(step, states, by)
     comment = f"launched by {by}" + (f": {step.event.comment}" if step.event.comment else "")
     for task in roots:
         each = own[task.number]
-        if each.choice.way == "skip":
-            assert each.choice.output is not None
-            step.later(Skip(task, each.choice.output, comment))
+        if each.wanted.choice is Choice.SKIP:
+            assert each.wanted.output is not None
+            step.later(Skip(task, each.wanted.output, comment))
         else:
             _plan(step, each, by, comment)
             step.later(BeginAgain(task))
 
 
-def undo(step: Step, roots: Mapping[int, TaskState], by: str) -> None:
+def undo(step: Step, roots: Mapping[int, TaskState], by: RepeatedBy) -> None:
     """These tasks, by number, go on in these states after they had ended; what they had led to is taken back."""
     execution = step.execution
     generation = execution.generation + 1
@@ -149,7 +150,7 @@ def _required_by(step: Step) -> dict[int, list[int]]:
     return found
 
 
-def _stop_attempts(step: Step, task: TaskExecution, by: str) -> None:
+def _stop_attempts(step: Step, task: TaskExecution, by: RepeatedBy) -> None:
     """What still runs of an ended task is stopped: nobody waits for it any more."""
     if task.added_count > task.ended_count:
         for attempt in list(step.execution.current_attempts(task)):
@@ -157,12 +158,12 @@ def _stop_attempts(step: Step, task: TaskExecution, by: str) -> None:
                 reporting.stop(step, attempt, f"superseded by {by}")
 
 
-def _plan(step: Step, chosen: Chosen, by: str, comment: str) -> None:
-    task, choice = chosen.task, chosen.choice
-    is_resume = by == "workflow-resume"
+def _plan(step: Step, chosen: Chosen, by: RepeatedBy, comment: str) -> None:
+    task, choice = chosen.task, chosen.wanted
+    is_resume = by is RepeatedBy.RESUME
     evaluates = choice.reset is True or (choice.reset is None and not is_resume and not choice.items)
     is_same = task.edits_seen == step.execution.edit_count
-    reruns_failed = choice.child == "rerun_failed"
+    reruns_failed = choice.child is ChildChoice.RERUN_FAILED
     environment = step.event.environment if isinstance(step.event, RerunRequested | ResumeRequested) else None
     step.change(
         RoundPlanned(

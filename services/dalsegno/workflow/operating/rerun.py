@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dalsegno.workflow.changes import AttemptsBegun, EnvironmentChanged, TaskMoved
-from dalsegno.workflow.events import CancelRequested, RerunRequested, TaskChoice
+from dalsegno.workflow.changes import AttemptsBegun, EnvironmentChanged, RepeatedBy, TaskMoved
+from dalsegno.workflow.events import CancelRequested, ChildChoice, Choice, RerunRequested, TaskChoice
 from dalsegno.workflow.identity import AttemptKey
 from dalsegno.workflow.operating import choosing, repeating
 from dalsegno.workflow.operating.choosing import Chosen, Findings
@@ -13,8 +13,6 @@ from dalsegno.workflow.refusals import Refusal, Violation
 from dalsegno.workflow.running import launching, policies
 from dalsegno.workflow.running.step import Step
 from dalsegno.workflow.states import ExecutionState, TaskState
-
-BY = "workflow-rerun"
 
 
 def rerun(step: Step, event: RerunRequested) -> None:
@@ -40,7 +38,7 @@ def _rerun(step: Step, event: RerunRequested) -> None:
     step.move_execution(ExecutionState.RUNNING)
     if environment is not None:
         step.change(EnvironmentChanged(environment=environment))
-    repeating.carry_out(step, chosen, BY)
+    repeating.carry_out(step, chosen, RepeatedBy.RERUN)
     go_on(step, event.environment)
 
 
@@ -56,9 +54,8 @@ def _all_failed(step: Step, event: RerunRequested, findings: Findings) -> list[C
     chosen = []
     for index, task in enumerate(execution.tasks[number] for number in numbers):
         inside = event.cascaded and any(attempt.child_id for attempt in execution.current_attempts(task))
-        choice = TaskChoice(
-            task=task.name, number=task.number, reset=False, child="rerun_failed" if inside else ""
-        )  # fmt: skip
+        child = ChildChoice.RERUN_FAILED if inside else ChildChoice.FRESH
+        choice = TaskChoice(task=task.name, number=task.number, reset=False, child=child)
         chosen.append(choosing.check(step, index, choice, task, findings))
     return chosen
 
@@ -71,14 +68,14 @@ def _chosen(step: Step, event: RerunRequested, findings: Findings) -> list[Chose
                 kind = "STATE" if task.attempt else "NOT_EXECUTED"
                 told = f"has not ended: it is {task.state}" if task.attempt else "was never executed"
                 findings.obstacle(f"task {task.name}", told, kind)
-            elif choice.way != "run":
-                findings.wrong.append(Violation(f"tasks[{index}].way", "a rerun runs tasks again, and nothing else"))
+            elif choice.choice is not Choice.RUN:
+                findings.wrong.append(Violation(f"tasks[{index}].choice", "a rerun runs tasks again, and nothing else"))
             else:
                 choosing.gather(chosen, index, choosing.check(step, index, choice, task, findings), findings)
     return list(chosen.values())
 
 
-def child_again(step: Step, task: TaskExecution, key: AttemptKey, revision: int, by: str) -> None:
+def child_again(step: Step, task: TaskExecution, key: AttemptKey, revision: int, by: RepeatedBy) -> None:
     """A child that had ended was resumed or rerun: its task waits for it again, and so does whoever waits for that.
 
     It is the same child, as the next attempt. An execution that had ended runs again; a paused one stays paused and

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from dalsegno.workflow.changes import EnvironmentChanged
-from dalsegno.workflow.events import ResumeRequested
+from dalsegno.workflow.changes import EnvironmentChanged, RepeatedBy
+from dalsegno.workflow.events import ResumeRequested, Verdict
 from dalsegno.workflow.operating import choosing, repeating
 from dalsegno.workflow.operating.choosing import Chosen, Findings
 from dalsegno.workflow.operating.control import go_on
 from dalsegno.workflow.running.step import Step
 from dalsegno.workflow.states import ExecutionState
-
-BY = "workflow-resume"
 
 _PAUSED = frozenset({ExecutionState.PAUSING, ExecutionState.PAUSED})
 _RESUMABLE = frozenset(
@@ -23,7 +21,7 @@ def resume(step: Step, event: ResumeRequested) -> None:
     execution = step.execution
     if event.cascaded and (execution.state not in _PAUSED or execution.unhandled):
         if execution.state is not ExecutionState.RUNNING or not _pass_down(step, event):
-            step.verdict = "duplicate"  # one that has failed tasks stays paused: somebody is to choose (R3)
+            step.verdict = Verdict.DUPLICATE  # one that has failed tasks stays paused: somebody is to choose (R3)
         return
     findings = Findings()
     environment = choosing.environment(step, event.environment, findings)
@@ -38,7 +36,7 @@ def resume(step: Step, event: ResumeRequested) -> None:
         step.move_execution(ExecutionState.RUNNING)
     if environment is not None:
         step.change(EnvironmentChanged(environment=environment))
-    repeating.carry_out(step, chosen, BY)
+    repeating.carry_out(step, chosen, RepeatedBy.RESUME)
     if not was_running:
         go_on(step, event.environment)
     elif not event.choices:

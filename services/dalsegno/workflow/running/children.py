@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 
 from dalsegno.workflow.changes import AttemptMoved
-from dalsegno.workflow.events import ChildMoved, PauseRequested
+from dalsegno.workflow.events import ChildMoved, PauseRequested, Verdict
 from dalsegno.workflow.records import Attempt
 from dalsegno.workflow.running.follow_ups import ChildAgain
 from dalsegno.workflow.running.reporting import close, progress
@@ -18,13 +18,13 @@ def child_moved(step: Step, event: ChildMoved) -> None:
     """A child tells where it is. Only the present child of an attempt speaks for it (BEHAVIOURS decision 11)."""
     attempt = _speaking(step, event)
     if attempt is None or (event.revision and event.revision <= attempt.child_revision):
-        step.verdict = "superseded"
+        step.verdict = Verdict.SUPERSEDED
         return
     if attempt.state in COMPLETED_ATTEMPT:
         if event.again:
             step.later(ChildAgain(step.execution.tasks[attempt.key[0]], attempt.key, event.revision, event.by))
         else:
-            step.verdict = "superseded"
+            step.verdict = Verdict.SUPERSEDED
         return
     state = ExecutionState(event.state)
     output = event.output

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from dalsegno.workflow.changes import RepeatedBy, Timer
 from dalsegno.workflow.identity import AttemptKey
 from dalsegno.workflow.model import Command
 from dalsegno.workflow.records import TaskExecution
@@ -67,7 +68,7 @@ class Due:
     """The time that the task waited for has come."""
 
     task: TaskExecution
-    timer: str
+    timer: Timer
 
 
 @dataclass(slots=True)
@@ -136,8 +137,7 @@ class ChildAgain:
     key: AttemptKey
     revision: int
     """The revision at which the child told so."""
-    by: str
-    """The operation that had it run again."""
+    by: RepeatedBy
 
 
 @dataclass(slots=True)

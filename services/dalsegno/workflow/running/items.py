@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from heapq import nsmallest
 
-from dalsegno.workflow.changes import AttemptsBegun, TaskMoved
+from dalsegno.workflow.changes import AttemptsBegun, TaskMoved, Timer
 from dalsegno.workflow.commands import Send
 from dalsegno.workflow.events import SliceDue
 from dalsegno.workflow.model import Items
@@ -21,9 +21,6 @@ from dalsegno.workflow.value import Value, made
 # Looking a member up in its class is slow, and these are asked for in every step (see execution.py).
 _LIVES, _RUNNING, _ITEM_CANCELLED = ExecutionState.RUNNING, TaskState.RUNNING, AttemptState.CANCELLED
 
-ITEMS_LEFT = "items"
-"""The timer of a task that is IDLE because its execution has ended before all items had begun."""
-
 SLICE = 1000
 """As many items a SliceDue begins at most. The conductor does one of them in a batch."""
 
@@ -37,7 +34,7 @@ def launch(step: Step, task: TaskExecution, retries: int) -> None:
     In a quiet execution the task becomes IDLE instead; its timer says what it has waited for already.
     """
     if step.execution.state is not _LIVES:
-        waited = "retry" if retries > task.retries else "wait_before"
+        waited = Timer.RETRY if retries > task.retries else Timer.WAIT_BEFORE
         step.change(TaskMoved(task=task.number, state=TaskState.IDLE, timer=waited, at_s=step.at_s))
         return
     step.change(TaskMoved(task=task.number, state=_RUNNING, at_s=step.at_s))
@@ -234,7 +231,9 @@ def _leave(step: Step, task: TaskExecution) -> None:
         info = (
             f"{left} of {task.item_count} items not begun: the execution ended first; they go on if that is run again"
         )
-        step.change(TaskMoved(task=task.number, state=TaskState.IDLE, timer=ITEMS_LEFT, info=info, at_s=step.at_s))
+        step.change(
+            TaskMoved(task=task.number, state=TaskState.IDLE, timer=Timer.ITEMS_LEFT, info=info, at_s=step.at_s)
+        )
 
 
 def go_on(step: Step, task: TaskExecution) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from dalsegno.workflow.changes import ExecutionMoved, GlobalsPublished, TaskAdded, TaskMoved, TaskRouted
+from dalsegno.workflow.changes import ExecutionMoved, GlobalsPublished, TaskAdded, TaskMoved, TaskRouted, Timer
 from dalsegno.workflow.commands import Send
 from dalsegno.workflow.contexts.context import EMPTY_CONTEXT
 from dalsegno.workflow.contexts.layers import lay
@@ -71,7 +71,7 @@ def start(step: Step, event: StartRequested, variables: Value | None) -> None:
     _publish_initial(step)
     deadline_s = execution.created.deadline_s
     if deadline_s is not None:
-        step.command(Send(execution.id, TimerFired(task=0, timer="deadline", due_s=deadline_s), deadline_s))
+        step.command(Send(execution.id, TimerFired(task=0, timer=Timer.DEADLINE, due_s=deadline_s), deadline_s))
 
 
 def _publish_initial(step: Step) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 
-from dalsegno.workflow.changes import TaskMoved, TaskTimed
+from dalsegno.workflow.changes import TaskMoved, TaskTimed, Timer
 from dalsegno.workflow.commands import Send
 from dalsegno.workflow.events import TimerFired
 from dalsegno.workflow.records import Attempt, TaskExecution
@@ -50,7 +50,7 @@ def concurrency(step: Step, task: TaskExecution) -> int | None:
 
 
 def delay(
-    step: Step, task: TaskExecution, timer: str, wait_s: float, verdict: TaskState | None = None, info: str = ""
+    step: Step, task: TaskExecution, timer: Timer, wait_s: float, verdict: TaskState | None = None, info: str = ""
 ) -> None:
     """Put the task to sleep for a precise time that is kept in the store (S9, S10)."""
     due_s = step.at_s + wait_s
@@ -125,7 +125,7 @@ def rearm_timeout(step: Step, task: TaskExecution) -> None:
 
 def _set_timeout(step: Step, task: TaskExecution, due_s: float) -> None:
     step.change(TaskTimed(task=task.number, due_s=due_s))
-    step.command(Send(step.execution.id, TimerFired(task=task.number, timer="timeout", due_s=due_s), due_s))
+    step.command(Send(step.execution.id, TimerFired(task=task.number, timer=Timer.TIMEOUT, due_s=due_s), due_s))
 
 
 def fail_on(step: Step, task: TaskExecution, verdict: TaskState, info: str) -> tuple[TaskState, str]:
@@ -177,7 +177,7 @@ def retries(step: Step, task: TaskExecution, verdict: TaskState, info: str) -> b
 
 def _retry_later(step: Step, task: TaskExecution, delay_s: float, info: str) -> bool:
     """The next attempt begins at once, or after the delay."""
-    delay(step, task, "retry", max(delay_s, 0.0), info=info)
+    delay(step, task, Timer.RETRY, max(delay_s, 0.0), info=info)
     if delay_s <= 0 and step.execution.state is ExecutionState.RUNNING:
         step.commands.pop()  # no timer: the next attempt begins in this step
         step.later(Launch(task, task.retries + 1))

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
-from dalsegno.workflow.changes import AttemptMoved, TaskMoved
+from dalsegno.workflow.changes import AttemptMoved, TaskMoved, Timer
 from dalsegno.workflow.commands import CancelAction, Send
-from dalsegno.workflow.events import CancelRequested, ChildMoved, DeliveryLost, HandedOut, TaskDone
+from dalsegno.workflow.events import (
+    CancelRequested,
+    ChildMoved,
+    DeliveryLost,
+    HandedOut,
+    TaskDone,
+    TaskOutcome,
+    Verdict,
+)
 from dalsegno.workflow.identity import attempt_id
 from dalsegno.workflow.records import Attempt, TaskExecution
 from dalsegno.workflow.refusals import NotFound, Refused
@@ -16,11 +24,11 @@ from dalsegno.workflow.states import COMPLETED_ATTEMPT, AttemptState, ExecutionS
 from dalsegno.workflow.value import NULL, UnfitValue, Value, made
 
 OUTCOMES = {
-    "succeeded": AttemptState.SUCCESS,
-    "failed": AttemptState.ERROR,
-    "cancelled": AttemptState.CANCELLED,
+    TaskOutcome.SUCCEEDED: AttemptState.SUCCESS,
+    TaskOutcome.FAILED: AttemptState.ERROR,
+    TaskOutcome.CANCELLED: AttemptState.CANCELLED,
 }
-PROGRESS = frozenset({"delegated", "paused", "running"})
+PROGRESS = frozenset({TaskOutcome.DELEGATED, TaskOutcome.PAUSED, TaskOutcome.RUNNING})
 """Reports that do not end the attempt."""
 
 SHOWN = frozenset({TaskState.RUNNING, TaskState.PAUSED})
@@ -29,6 +37,7 @@ SHOWN = frozenset({TaskState.RUNNING, TaskState.PAUSED})
 # Looking a member up in its class is slow, and these are asked for in every step (see execution.py).
 _READY, _RUNNING = AttemptState.READY, AttemptState.RUNNING
 _SUCCESS, _ERROR = AttemptState.SUCCESS, AttemptState.ERROR
+_WAIT_AFTER = Timer.WAIT_AFTER
 
 
 def report(step: Step, event: TaskDone) -> None:
@@ -38,9 +47,9 @@ def report(step: Step, event: TaskDone) -> None:
         raise NotFound("action execution", attempt_id(step.execution.id, event.key))
     if attempt.state in COMPLETED_ATTEMPT:
         same = event.delivery == attempt.delivery and _told_state(attempt, event, attempt.ended_s) is attempt.state
-        step.verdict = "duplicate" if same else "superseded"
+        step.verdict = Verdict.DUPLICATE if same else Verdict.SUPERSEDED
     elif event.delivery is not None and event.delivery != attempt.delivery:
-        step.verdict = "superseded"
+        step.verdict = Verdict.SUPERSEDED
     elif event.outcome in PROGRESS:
         _report_progress(step, attempt, event)
     else:
@@ -65,18 +74,18 @@ def _told_state(attempt: Attempt, event: TaskDone, at_s: float | None) -> Attemp
 def _report_progress(step: Step, attempt: Attempt, event: TaskDone) -> None:
     """It goes on in another way. What nobody has got yet cannot; what is to be cancelled has just come to its end."""
     outcome = event.outcome
-    if attempt.state is AttemptState.READY and (outcome != "delegated" or not attempt.delivery):
+    if attempt.state is AttemptState.READY and (outcome is not TaskOutcome.DELEGATED or not attempt.delivery):
         name = attempt_id(step.execution.id, attempt.key)
         raise Refused.of(f"action execution {name}", f"has not been handed out: it cannot be {outcome}")
-    waits = step.execution.waits_for_delegates and (outcome == "delegated" or attempt.delegated)
-    if step.execution.state is ExecutionState.CANCELLING and outcome != "running" and not waits:
+    waits = step.execution.waits_for_delegates and (outcome is TaskOutcome.DELEGATED or attempt.delegated)
+    if step.execution.state is ExecutionState.CANCELLING and outcome is not TaskOutcome.RUNNING and not waits:
         close(step, attempt, AttemptState.CANCELLED, None, step.execution.info)
         return
-    state = AttemptState.PAUSED if outcome == "paused" else AttemptState.RUNNING
+    state = AttemptState.PAUSED if outcome is TaskOutcome.PAUSED else AttemptState.RUNNING
     limit_s = None
-    if outcome == "delegated" and not attempt.delegated and event.completion_timeout_s is not None:
+    if outcome is TaskOutcome.DELEGATED and not attempt.delegated and event.completion_timeout_s is not None:
         limit_s = _limit(step, attempt, event.completion_timeout_s)
-    is_delegated = attempt.delegated or outcome == "delegated"
+    is_delegated = attempt.delegated or outcome is TaskOutcome.DELEGATED
     progress(step, attempt, state, delegated=is_delegated, alias=event.alias, deadline_s=limit_s)
 
 
@@ -84,7 +93,7 @@ def _limit(step: Step, attempt: Attempt, completion_timeout_s: float) -> float:
     """It is told of its failure in advance: once it has been completed, that comes too late. Gives the time of it."""
     late = TaskDone(
         key=attempt.key,
-        outcome="failed",
+        outcome=TaskOutcome.FAILED,
         delivery=attempt.delivery,
         error=f"nobody has completed the action within {completion_timeout_s:g} s",
     )
@@ -158,7 +167,7 @@ def close(step: Step, attempt: Attempt, state: AttemptState, result: Value | Non
     task = step.execution.tasks[attempt.key[0]]
     if answered and _is_paused_by_report(step) and not (rules.follows_reports and step.execution.delegates):
         step.later(GoOn(task))
-    if attempt.accepted and not task.is_completed and task.timer != "wait_after":
+    if attempt.accepted and not task.is_completed and task.timer is not _WAIT_AFTER:
         step.later(AttemptEnded(task, attempt.key))
 
 
@@ -208,7 +217,7 @@ def hand_out(step: Step, event: HandedOut) -> None:
     """An executor's session gets the attempt: the next delivery of it."""
     attempt = step.execution.attempts[event.key]
     if attempt.state is not _READY:
-        step.verdict = "superseded"
+        step.verdict = Verdict.SUPERSEDED
         return
     task = step.execution.tasks[event.key[0]]
     policies.start_limit(step, task, attempt)
@@ -229,7 +238,7 @@ def lose(step: Step, event: DeliveryLost) -> None:
     """The executor is gone: hand the attempt out again if that is safe, else it failed, and says whose fault it is."""
     attempt = step.execution.attempts.get(event.key)
     if attempt is None or not attempt.is_active or attempt.delivery != event.delivery:
-        step.verdict = "superseded"  # a delegate, and what has paused itself, is no executor's to lose
+        step.verdict = Verdict.SUPERSEDED  # a delegate, and what has paused itself, is no executor's to lose
     elif step.execution.state in (ExecutionState.CANCELLING, ExecutionState.CANCELLED):
         close(step, attempt, AttemptState.CANCELLED, None, f"executor '{event.executor_id}' was lost while cancelling")
     elif attempt.safe or not event.received:

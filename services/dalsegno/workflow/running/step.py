@@ -12,9 +12,9 @@ from collections.abc import Callable
 
 import msgspec
 
-from dalsegno.workflow.changes import AnyChange, ErrorNoted, ExecutionMoved, TaskAdded
+from dalsegno.workflow.changes import AnyChange, ErrorNoted, ExecutionMoved, RepeatedBy, TaskAdded
 from dalsegno.workflow.commands import AnyCommand, Send
-from dalsegno.workflow.events import ChildMoved, Event, PauseRequested, ResumeRequested
+from dalsegno.workflow.events import ChildMoved, Event, PauseRequested, ResumeRequested, Verdict
 from dalsegno.workflow.execution import Execution
 from dalsegno.workflow.model import Task, Workflow
 from dalsegno.workflow.outside import Given, Outside, PausedBelow
@@ -56,18 +56,18 @@ def errors_of(execution: Execution) -> Value | None:
 TOLD_TO_PARENT = COMPLETED_EXECUTION | {ExecutionState.PAUSED, ExecutionState.RUNNING}
 
 
-def _operation(event: Event) -> str:
+def _operation(event: Event) -> RepeatedBy:
     """The operation that has an execution run again: what happens to a child goes up as what it was."""
     if isinstance(event, ChildMoved):
         return event.by
-    return "workflow-resume" if isinstance(event, ResumeRequested) else "workflow-rerun"
+    return RepeatedBy.RESUME if isinstance(event, ResumeRequested) else RepeatedBy.RERUN
 
 
 class Step:
     """The event, what it may look at, and the changes and commands so far."""
 
     # What few steps change stands here and is set where it changes: a step is made for each event.
-    verdict = "accepted"
+    verdict = Verdict.ACCEPTED
     subsumed: tuple[str, ...] = ()
     """The tasks of a request that come after another one of it (O28)."""
     left_paused: tuple[PausedBelow, ...] = ()

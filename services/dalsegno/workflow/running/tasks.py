@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dalsegno.workflow.changes import GlobalsPublished, Published, ResultDropped, TaskMoved
+from dalsegno.workflow.changes import GlobalsPublished, Published, ResultDropped, TaskMoved, Timer
 from dalsegno.workflow.model import Clause, Command, Task
 from dalsegno.workflow.records import TaskExecution
 from dalsegno.workflow.running import items, lifecycle, policies
@@ -49,11 +49,11 @@ def begin(step: Step, task: TaskExecution) -> None:
         if task.state is not TaskState.IDLE:
             step.change(TaskMoved(task=task.number, state=TaskState.IDLE, at_s=step.at_s))
         return
-    if task.timer == items.ITEMS_LEFT:
+    if task.timer is Timer.ITEMS_LEFT:
         items.go_on(step, task)
         return
-    if task.timer in ("retry", "wait_before"):  # a pause came just when its time had come
-        items.launch(step, task, task.retries + (task.timer == "retry"))
+    if task.timer is Timer.RETRY or task.timer is Timer.WAIT_BEFORE:  # a pause came just when its time had come
+        items.launch(step, task, task.retries + (task.timer is Timer.RETRY))
         return
     _start(step, task)
 
@@ -67,14 +67,14 @@ def begin_again(step: Step, task: TaskExecution) -> None:
 
 
 def _start(step: Step, task: TaskExecution) -> None:
-    if task.timer != "pause_before" and policies.pauses_before(step, task):
+    if task.timer is not Timer.PAUSE_BEFORE and policies.pauses_before(step, task):
         reason = f"paused before task '{task.name}'"
-        step.change(TaskMoved(task=task.number, state=TaskState.IDLE, timer="pause_before", at_s=step.at_s))
+        step.change(TaskMoved(task=task.number, state=TaskState.IDLE, timer=Timer.PAUSE_BEFORE, at_s=step.at_s))
         step.pause(reason)
         return
     wait_s = policies.wait_before_s(step, task)
     if wait_s > 0:
-        policies.delay(step, task, "wait_before", wait_s)
+        policies.delay(step, task, Timer.WAIT_BEFORE, wait_s)
         return
     items.launch(step, task, 0)
 
@@ -85,9 +85,11 @@ def end(step: Step, task: TaskExecution, verdict: TaskState, info: str) -> None:
         return
     publish(step, task, verdict, info)
     wait_s = policies.wait_after_s(step, task)
-    waits = wait_s > 0 and task.timer != "wait_after"  # once: a timeout that comes while it waits ends the waiting
+    waits = (
+        wait_s > 0 and task.timer is not Timer.WAIT_AFTER
+    )  # once: a timeout that comes while it waits ends the waiting
     if waits and verdict is not TaskState.CANCELLED and not step.execution.is_completed:
-        policies.delay(step, task, "wait_after", wait_s, verdict, info)
+        policies.delay(step, task, Timer.WAIT_AFTER, wait_s, verdict, info)
         return
     conclude(step, task, verdict, info)
 

@@ -8,7 +8,14 @@ from typing import Any
 from tests.world import ABSENT, HOLD, Played, World, task
 
 from dalsegno.workflow import machine
-from dalsegno.workflow.events import CancelRequested, PauseRequested, RerunRequested, ResumeRequested, TaskChoice
+from dalsegno.workflow.events import (
+    CancelRequested,
+    Choice,
+    PauseRequested,
+    RerunRequested,
+    ResumeRequested,
+    TaskChoice,
+)
 from dalsegno.workflow.execution import Execution
 from dalsegno.workflow.records import Attempt
 from dalsegno.workflow.value import Value
@@ -102,4 +109,4 @@ def run(name: str, **fields: Any) -> TaskChoice:
 
 def skip(name: str, output: object, **fields: Any) -> TaskChoice:
     """Go on after it with this output."""
-    return TaskChoice(task=name, way="skip", output=Value(data=output), **fields)
+    return TaskChoice(task=name, choice=Choice.SKIP, output=Value(data=output), **fields)

@@ -7,7 +7,7 @@ from tests.unit.workflow.stories.operating import Stage, run
 from tests.world import World
 
 from dalsegno.workflow.changes import AttemptAdded
-from dalsegno.workflow.events import ContextUpdated, TaskDone
+from dalsegno.workflow.events import ContextUpdated, TaskDone, TaskOutcome
 from dalsegno.workflow.execution import Execution
 from dalsegno.workflow.refusals import InvalidRequest, Refused
 from dalsegno.workflow.value import Value
@@ -33,7 +33,7 @@ def delegated(stage: Stage, name: str, on: Execution | None = None) -> None:
     execution = on or stage.execution
     task = execution.latest(name)
     assert task is not None
-    stage.tell(TaskDone(key=(task.number, 0, task.attempt), outcome="delegated", delivery=1), on=execution)
+    stage.tell(TaskDone(key=(task.number, 0, task.attempt), outcome=TaskOutcome.DELEGATED, delivery=1), on=execution)
 
 
 def test_a_pause_may_wait_for_delegates() -> None:
@@ -99,7 +99,7 @@ def test_an_end_by_force(state: str) -> None:
     assert stage.standing() == {"a": "SUCCESS", "b": "CANCELLED", "other": "CANCELLED"}
     assert len(stage.world.cancelled) == 2
     assert stage.execution.active_count == 0
-    late = TaskDone(key=(3, 0, 1), outcome="succeeded", delivery=1)
+    late = TaskDone(key=(3, 0, 1), outcome=TaskOutcome.SUCCEEDED, delivery=1)
     assert stage.tell(late).verdict == "superseded"
     if state == "SUCCESS":
         assert stage.output() == {"x": 1}

@@ -6,6 +6,7 @@ import pytest
 from tests.world import HOLD, Played, World, play_standard, states, task
 
 from dalsegno.expressions.compile import Expression
+from dalsegno.workflow.changes import Timer
 from dalsegno.workflow.events import (
     HandedOut,
     PauseRequested,
@@ -14,6 +15,7 @@ from dalsegno.workflow.events import (
     SliceDue,
     StartRequested,
     TaskDone,
+    TaskOutcome,
     TimerFired,
 )
 from dalsegno.workflow.execution import Execution
@@ -79,7 +81,7 @@ def test_only_the_current_delivery_counts() -> None:
     execution = here.start("wf", {"n": 1})
     here.run()
     attempt = execution.attempts[1, 0, 1]
-    stale = TaskDone(key=attempt.key, outcome="succeeded", delivery=7, result=Value(data=9))
+    stale = TaskDone(key=attempt.key, outcome=TaskOutcome.SUCCEEDED, delivery=7, result=Value(data=9))
     assert here.tell(execution.id, stale).verdict == "superseded"
     assert here.finish(execution, attempt, Played(result=1)).verdict == "accepted"
     before = execution.revision
@@ -93,14 +95,14 @@ def test_a_report_for_an_unknown_attempt_is_refused() -> None:
     here = world(CHAIN)
     execution = here.start("wf", {"n": 1})
     with pytest.raises(NotFound):
-        here.tell(execution.id, TaskDone(key=(9, 0, 1), outcome="succeeded"))
+        here.tell(execution.id, TaskDone(key=(9, 0, 1), outcome=TaskOutcome.SUCCEEDED))
 
 
 def test_a_report_before_the_hand_out_is_known_counts() -> None:
     """P26: a callback that names no delivery completes an attempt that is still READY."""
     here = world(CHAIN, player=hold)
     execution = here.start("wf", {"n": 1})
-    here.tell(execution.id, TaskDone(key=(1, 0, 1), outcome="succeeded", result=Value(data=5)))
+    here.tell(execution.id, TaskDone(key=(1, 0, 1), outcome=TaskOutcome.SUCCEEDED, result=Value(data=5)))
     assert states(execution) == {"t1": "SUCCESS", "t2": "RUNNING"}
 
 
@@ -113,7 +115,7 @@ def test_a_delegate_is_completed_by_somebody_else() -> None:
     execution = here.start("wf")
     here.run()
     assert (states(execution), execution.active_count) == ({"ask": "RUNNING"}, 0)
-    here.tell(execution.id, TaskDone(key=(1, 0, 1), outcome="failed", error="no"))
+    here.tell(execution.id, TaskDone(key=(1, 0, 1), outcome=TaskOutcome.FAILED, error="no"))
     here.run()
     assert (states(execution), execution.state) == ({"ask": "ERROR", "t2": "SUCCESS"}, "SUCCESS")
     here.check_journals()
@@ -233,7 +235,7 @@ def test_ends_do_not_begin_slices() -> None:
     here, execution = _wide()
     assert (len(execution.attempts), len(_slices(here))) == (100, 1)
     for item in range(100):
-        here.tell(execution.id, TaskDone(key=(1, item, 1), outcome="succeeded", result=NULL))
+        here.tell(execution.id, TaskDone(key=(1, item, 1), outcome=TaskOutcome.SUCCEEDED, result=NULL))
     assert (len(execution.attempts), len(_slices(here))) == (100, 1)
     here.tell(execution.id, _slices(here)[0])
     assert len(execution.attempts) == 1100
@@ -242,11 +244,11 @@ def test_ends_do_not_begin_slices() -> None:
 def test_ends_begin_no_more_than_has_room() -> None:
     """With a concurrency beyond a slice the SliceDue makes it full; from then on each end begins one item."""
     here, execution = _wide(", concurrency: 150")
-    here.tell(execution.id, TaskDone(key=(1, 0, 1), outcome="succeeded", result=NULL))
+    here.tell(execution.id, TaskDone(key=(1, 0, 1), outcome=TaskOutcome.SUCCEEDED, result=NULL))
     assert len(execution.attempts) == 100
     here.tell(execution.id, _slices(here)[0])
     assert len(execution.attempts) == 151
-    here.tell(execution.id, TaskDone(key=(1, 1, 1), outcome="succeeded", result=NULL))
+    here.tell(execution.id, TaskDone(key=(1, 1, 1), outcome=TaskOutcome.SUCCEEDED, result=NULL))
     assert len(execution.attempts) == 152
     assert len(_slices(here)) == 1
 
@@ -407,7 +409,7 @@ def test_a_stale_timer_changes_nothing() -> None:
     """A timer counts only for what it was set for."""
     here = world(CHAIN)
     execution = here.start("wf", {"n": 1})
-    outcome = here.tell(execution.id, TimerFired(task=1, timer="retry", due_s=3.0))
+    outcome = here.tell(execution.id, TimerFired(task=1, timer=Timer.RETRY, due_s=3.0))
     assert (outcome.verdict, outcome.changes) == ("superseded", [])
 
 

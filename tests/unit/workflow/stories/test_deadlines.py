@@ -8,7 +8,7 @@ import pytest
 from tests.unit.workflow.stories.test_course import hold, world
 from tests.world import Played, World, states, task
 
-from dalsegno.workflow.events import CancelRequested, DeliveryLost, TaskDone
+from dalsegno.workflow.events import CancelRequested, DeliveryLost, TaskDone, TaskOutcome
 from dalsegno.workflow.execution import Execution
 from dalsegno.workflow.model import Policies
 
@@ -67,7 +67,7 @@ def test_a_person_may_cancel_after_the_deadline() -> None:
     """Only what comes from the executor can be its deadline's doing."""
     here, execution, deadline_s = held("wf")
     here.now_s = deadline_s
-    here.tell(execution.id, TaskDone(at_s=here.now_s, key=(1, 0, 1), outcome="cancelled"))
+    here.tell(execution.id, TaskDone(at_s=here.now_s, key=(1, 0, 1), outcome=TaskOutcome.CANCELLED))
     assert execution.state == "CANCELLED"
 
 
@@ -153,7 +153,9 @@ def test_a_delegated_action_shows_until_when_it_may_be_completed() -> None:
     here = world("version: '2.0'\nwf:\n  tasks:\n    t: {action: std.noop}\n", player=hold)
     execution = here.start("wf")
     here.run(until_s=0)
-    asked = TaskDone(at_s=here.now_s, key=(1, 0, 1), outcome="delegated", delivery=1, completion_timeout_s=60.0)
+    asked = TaskDone(
+        at_s=here.now_s, key=(1, 0, 1), outcome=TaskOutcome.DELEGATED, delivery=1, completion_timeout_s=60.0
+    )
 
     here.tell(execution.id, asked)
 

@@ -6,7 +6,7 @@ import pytest
 from tests.unit.workflow.stories.operating import Stage, run, skip
 
 from dalsegno.definitions.document import read
-from dalsegno.workflow.events import ContextUpdated, TaskChoice
+from dalsegno.workflow.events import Choice, ContextUpdated, TaskChoice
 from dalsegno.workflow.refusals import Refused
 from dalsegno.workflow.value import Value
 
@@ -79,7 +79,7 @@ def test_a_failure_pauses_and_is_skipped(language: str) -> None:
 def test_a_failure_that_is_left_counts_in_the_end(language: str) -> None:
     """R27, decision 13: what is left as it is fails the execution once the rest has come to its end."""
     stage = failed(language)
-    stage.resume(TaskChoice(task="a", way="leave"))
+    stage.resume(TaskChoice(task="a", choice=Choice.LEAVE))
     assert stage.execution.state == "RUNNING"
     stage.end("beside")
     assert stage.execution.state == "ERROR"

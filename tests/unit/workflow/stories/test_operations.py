@@ -5,7 +5,14 @@ from __future__ import annotations
 import pytest
 from tests.world import HOLD, Played, World, states, task
 
-from dalsegno.workflow.events import CancelRequested, DeliveryLost, PauseRequested, ResumeRequested, TaskDone
+from dalsegno.workflow.events import (
+    CancelRequested,
+    DeliveryLost,
+    PauseRequested,
+    ResumeRequested,
+    TaskDone,
+    TaskOutcome,
+)
 from dalsegno.workflow.execution import Execution
 from dalsegno.workflow.records import Attempt
 from dalsegno.workflow.refusals import Refused
@@ -137,19 +144,19 @@ def test_cancel_lets_running_tasks_end() -> None:
 def test_cancel_does_not_wait_for_delegates() -> None:
     """Decision 6: an outstanding delegate is cancelled, and a late answer of it is superseded."""
     here, execution = held(TWO)
-    here.tell(execution.id, TaskDone(key=(1, 0, 1), outcome="delegated", delivery=1))
+    here.tell(execution.id, TaskDone(key=(1, 0, 1), outcome=TaskOutcome.DELEGATED, delivery=1))
     here.tell(execution.id, CancelRequested())
     assert (execution.state, states(execution)) == ("CANCELLED", {"a": "CANCELLED"})
-    assert here.tell(execution.id, TaskDone(key=(1, 0, 1), outcome="succeeded")).verdict == "superseded"
+    assert here.tell(execution.id, TaskDone(key=(1, 0, 1), outcome=TaskOutcome.SUCCEEDED)).verdict == "superseded"
 
 
 def test_a_delegate_that_answers_while_paused_completes_its_task() -> None:
     """Decision 6, O3: it does not keep the execution from PAUSED, and what its result selects waits IDLE."""
     here, execution = held(TWO)
-    here.tell(execution.id, TaskDone(key=(1, 0, 1), outcome="delegated", delivery=1))
+    here.tell(execution.id, TaskDone(key=(1, 0, 1), outcome=TaskOutcome.DELEGATED, delivery=1))
     here.tell(execution.id, PauseRequested())
     assert execution.state == "PAUSED"
-    here.tell(execution.id, TaskDone(key=(1, 0, 1), outcome="succeeded"))
+    here.tell(execution.id, TaskDone(key=(1, 0, 1), outcome=TaskOutcome.SUCCEEDED))
     assert states(execution) == {"a": "SUCCESS", "b": "IDLE"}
 
 
@@ -182,7 +189,7 @@ def test_a_pending_retry_waits_for_the_resume() -> None:
 def test_a_timeout_does_not_run_while_paused() -> None:
     """Decision 8: the time that was left when the pause began is left when it ends."""
     here, execution = held("version: '2.0'\nwf:\n  tasks:\n    t: {action: std.noop, timeout: 10}\n")
-    here.tell(execution.id, TaskDone(at_s=here.now_s, key=(1, 0, 1), outcome="delegated", delivery=1))
+    here.tell(execution.id, TaskDone(at_s=here.now_s, key=(1, 0, 1), outcome=TaskOutcome.DELEGATED, delivery=1))
     here.now_s += 4
     here.tell(execution.id, PauseRequested(at_s=here.now_s))
     here.run(until_s=100)
@@ -205,7 +212,7 @@ def test_a_lost_delivery_of_a_safe_action_is_handed_out_again() -> None:
     here.run()
     attempt = execution.attempts[1, 0, 1]
     assert (attempt.state, attempt.delivery) == ("RUNNING", 2)
-    late = TaskDone(key=(1, 0, 1), outcome="succeeded", delivery=1)
+    late = TaskDone(key=(1, 0, 1), outcome=TaskOutcome.SUCCEEDED, delivery=1)
     assert here.tell(execution.id, late).verdict == "superseded"
 
 

@@ -8,7 +8,7 @@ import pytest
 from tests.unit.workflow.stories.operating import Stage, run
 from tests.world import ABSENT
 
-from dalsegno.workflow.events import RerunRequested, TaskDone
+from dalsegno.workflow.events import RerunRequested, TaskDone, TaskOutcome
 from dalsegno.workflow.refusals import Refused
 from dalsegno.workflow.value import Value
 
@@ -355,7 +355,7 @@ def test_what_is_still_active_goes_on_and_counts() -> None:
     stage.rerun(run("a"))
     assert (slow.state, slow.superseded_by) == ("RUNNING", "")
     attempt = stage.attempts("slow")[0]
-    stage.tell(TaskDone(key=attempt.key, outcome="succeeded", delivery=attempt.delivery))
+    stage.tell(TaskDone(key=attempt.key, outcome=TaskOutcome.SUCCEEDED, delivery=attempt.delivery))
     assert slow.published["seen"].data == "old"
     assert stage.standing()["a"] == "RUNNING"
     stage.check()
@@ -365,7 +365,10 @@ def test_a_late_answer_of_before_the_rerun() -> None:
     """O36, P24: the superseded attempt's answer is refused, the new one's counts."""
     stage = ended()
     stage.rerun(run("c"))
-    assert stage.tell(TaskDone(key=(3, 0, 1), outcome="failed", delivery=1)).verdict in ("duplicate", "superseded")
+    assert stage.tell(TaskDone(key=(3, 0, 1), outcome=TaskOutcome.FAILED, delivery=1)).verdict in (
+        "duplicate",
+        "superseded",
+    )
     stage.end("c", 9)
     assert stage.output()["c"] == 9
 
@@ -510,8 +513,8 @@ def test_a_join_of_before_that_runs_on() -> None:
     stage.end("left")
     second = stage.task("join", 2)
     assert (second.state, second.generation, sorted(second.arrived)) == ("RUNNING", 1, ["left", "right"])
-    stage.tell(TaskDone(key=(first.number, 0, 1), outcome="succeeded", delivery=1))
-    stage.tell(TaskDone(key=(second.number, 0, 1), outcome="succeeded", delivery=1))
+    stage.tell(TaskDone(key=(first.number, 0, 1), outcome=TaskOutcome.SUCCEEDED, delivery=1))
+    stage.tell(TaskDone(key=(second.number, 0, 1), outcome=TaskOutcome.SUCCEEDED, delivery=1))
     assert stage.execution.state == "SUCCESS"
     stage.check()
 

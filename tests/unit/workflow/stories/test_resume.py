@@ -6,7 +6,7 @@ import pytest
 from tests.unit.workflow.stories.operating import Stage, run, skip
 from tests.world import Played
 
-from dalsegno.workflow.events import ResumeRequested, TaskChoice, TaskDone
+from dalsegno.workflow.events import Choice, ResumeRequested, TaskChoice, TaskDone, TaskOutcome
 from dalsegno.workflow.records import Attempt
 from dalsegno.workflow.refusals import InvalidRequest, Refused
 from dalsegno.workflow.value import Value
@@ -232,7 +232,7 @@ def test_skip_without_an_output_is_refused() -> None:
     """R16: a skip needs its output."""
     stage = failed()
     with pytest.raises(InvalidRequest, match=r"tasks\[0\].output: is missing"):
-        stage.resume(TaskChoice(task="fetch", way="skip"))
+        stage.resume(TaskChoice(task="fetch", choice=Choice.SKIP))
     assert stage.execution.state == "ERROR"
 
 
@@ -315,7 +315,7 @@ def test_each_of_several_in_its_own_way() -> None:
     stage = Stage(BRANCHES)
     stage.end("a", error="one")
     stage.end("b", error="two")
-    stage.resume(run("a"), TaskChoice(task="b", way="leave"))
+    stage.resume(run("a"), TaskChoice(task="b", choice=Choice.LEAVE))
     assert stage.standing()["b"] == "ERROR"
     stage.end("a")
     assert stage.execution.state == "ERROR"
@@ -373,7 +373,7 @@ def test_a_late_answer_never_counts_for_the_new_attempt() -> None:
     """R9, P24: the first attempt's executor answers after the rerun: superseded, and the new one is waited for."""
     stage = failed()
     stage.resume(run("fetch"))
-    late = TaskDone(key=(1, 0, 1), outcome="succeeded", delivery=1)
+    late = TaskDone(key=(1, 0, 1), outcome=TaskOutcome.SUCCEEDED, delivery=1)
     assert stage.tell(late).verdict == "superseded"
     assert stage.standing() == {"fetch": "RUNNING"}
 

@@ -6,7 +6,7 @@ import pytest
 from tests.unit.workflow.stories.operating import Stage
 from tests.world import HOLD, Played, World, task
 
-from dalsegno.workflow.events import TaskDone
+from dalsegno.workflow.events import TaskDone, TaskOutcome
 from dalsegno.workflow.execution import Execution
 from dalsegno.workflow.records import Attempt
 from dalsegno.workflow.value import VALUE_BYTES_MAX, Value, byte_length
@@ -147,7 +147,9 @@ actions:
     execution = here.start("book.wf")
     here.run()
     ((_, key),) = here.held
-    here.tell(execution.id, TaskDone(key=key, outcome="succeeded", delivery=1, result=Value(data=HALF[:450_000])))
+    here.tell(
+        execution.id, TaskDone(key=key, outcome=TaskOutcome.SUCCEEDED, delivery=1, result=Value(data=HALF[:450_000]))
+    )
     assert execution.attempts[key].state == "ERROR"
     assert TOO_LARGE in execution.attempts[key].error
 

@@ -6,7 +6,14 @@ import pytest
 from tests.unit.workflow.stories.test_course import hold, world
 from tests.world import Played, states, task
 
-from dalsegno.workflow.events import CancelRequested, DeliveryLost, PauseRequested, ResumeRequested, TaskDone
+from dalsegno.workflow.events import (
+    CancelRequested,
+    DeliveryLost,
+    PauseRequested,
+    ResumeRequested,
+    TaskDone,
+    TaskOutcome,
+)
 from dalsegno.workflow.refusals import Refused
 
 
@@ -119,10 +126,10 @@ def test_what_nobody_has_got_cannot_pause() -> None:
     """P26: an end that is told early counts; a pause or a delegation of what nobody runs is refused."""
     here = world(ONE, player=hold)
     execution = here.start("wf")
-    for outcome in ("paused", "running", "delegated"):
+    for outcome in (TaskOutcome.PAUSED, TaskOutcome.RUNNING, TaskOutcome.DELEGATED):
         with pytest.raises(Refused, match="has not been handed out"):
             here.tell(execution.id, TaskDone(at_s=here.now_s, key=(1, 0, 1), outcome=outcome))
-    assert here.tell(execution.id, TaskDone(at_s=here.now_s, key=(1, 0, 1), outcome="succeeded")).changes
+    assert here.tell(execution.id, TaskDone(at_s=here.now_s, key=(1, 0, 1), outcome=TaskOutcome.SUCCEEDED)).changes
 
 
 @pytest.mark.parametrize("outcome", ["paused", "delegated"])
