@@ -122,7 +122,7 @@ def _with_defaults(workflow: Workflow, event: StartRequested) -> ExecutionCreate
     if not isinstance(given, dict):
         raise InvalidRequest.of("input", f"must be an object, not {type(given).__name__}")
     completed = {**given, **launching.with_defaults(workflow, given)}
-    if not workflow.rules.checks_input:
+    if not workflow.rules.calls.checks_input:
         completed = launching.with_defaults(workflow, given)
     if completed.keys() == given.keys():
         return event.creation
@@ -209,7 +209,7 @@ def _poison(step: Step, event: Poisoned) -> None:
         step.verdict = Verdict.SUPERSEDED
         return
     step.note(event.reason, None)
-    output = None if step.workflow.rules.notes_errors else {"result": event.reason}
+    output = None if step.workflow.rules.failures.notes_errors else {"result": event.reason}
     lifecycle.terminate(step, ExecutionState.ERROR, event.reason, Value(data=output))
 
 
@@ -318,7 +318,7 @@ def _work_off(step: Step) -> None:
                 raise HardFailure(
                     f"one event set off more than {TODO_MAX} decisions: a cycle whose tasks all end at once"
                 )
-            if step.workflow.rules.begins_together and isinstance(next_, Begin):
+            if step.workflow.rules.calls.begins_together and isinstance(next_, Begin):
                 tasks.prepare(step, next_.task)
             _follow_up(step, next_)
         except Suspended:

@@ -171,62 +171,85 @@ class Merge(Enum):
     """What a branch published since they parted is laid over what the branches before it brought."""
 
 
+class PauseRule(Enum):
+    """When an action that reports that it is paused pauses its execution."""
+
+    AT_ONCE = "at_once"
+    ONCE_QUIET = "once_quiet"
+    """Once nothing else runs. An action that has become a delegate does the same."""
+
+
+@dataclass(frozen=True, slots=True)
+class FailureRules:
+    """What a failure does to an execution."""
+
+    ends_at_once: bool = False
+    """An unhandled failure or a cancelled task ends the execution at once, not when nothing is left to run."""
+    routes_when_ended: bool = False
+    """What ends after the execution has ended is published and routed at once, not when the execution runs again."""
+    leaves_joins: bool = False
+    """A join that can no longer be filled stays as it is and fails the execution; else the join itself fails."""
+    notes_errors: bool = False
+    """Errors are gathered in a list on the execution, and a failure leaves the output as it can be evaluated."""
+
+
+@dataclass(frozen=True, slots=True)
+class CallRules:
+    """How actions and workflows are called."""
+
+    checks_input: bool = True
+    """Input that is missing or not declared refuses the start, and fails a task by its action's description; else what
+    is missing is null, what is not declared is ignored, and the action itself judges its input when it runs."""
+    finds_workflows: bool = False
+    """`action` may name a workflow: the sub-workflow then runs, and its result is `{output, errors}`."""
+    runs_noop: bool = True
+    """A task without an action runs std.noop; else it succeeds at once, with nothing to run."""
+    begins_together: bool = False
+    """Tasks that are about to begin at the same time all do, or none when what one of them runs cannot be evaluated."""
+
+
+@dataclass(frozen=True, slots=True)
+class ItemRules:
+    """How a task runs over items."""
+
+    stops_early: bool = False
+    """No item begins once one has failed and no other is active."""
+    by_function: bool = False
+    """An expression gets the item from `item()`, not from a variable; a concurrency of 0 is 1."""
+
+
+@dataclass(frozen=True, slots=True)
+class ContextNames:
+    """The variables under which a context tells about its execution; empty: none."""
+
+    execution: str = ""
+    caller: str = ""
+    """Who has the execution run. A variable of the workflow with this name comes first."""
+
+
 @dataclass(frozen=True, slots=True)
 class Rules:
     """Where the languages differ in how a workflow runs. The machine obeys these; it never asks for the language."""
 
     merge: Merge = Merge.MOST_PUBLISHED
-    fails_fast: bool = False
-    """An unhandled failure or a cancelled task ends the execution at once, not when nothing is left to run."""
-    routes_when_ended: bool = False
-    """What ends after the execution has ended is published and routed at once, not when the execution runs again."""
-    checks_input: bool = True
-    """Input that is missing or not declared refuses the start, and fails a task by its action's description; else what
-    is missing is null, what is not declared is ignored, and the action itself judges its input when it runs."""
-    follows_reports: bool = False
-    """An action that reports that it is paused or has become a delegate pauses its execution once nothing else runs."""
-    pauses_with_actions: bool = True
-    """An action that reports that it is paused pauses its execution, at once."""
-    finds_workflows: bool = False
-    """`action` may name a workflow: the sub-workflow then runs, and its result is `{output, errors}`."""
-    stops_items: bool = False
-    """No item begins once one has failed and no other is active."""
-    asks_for_items: bool = False
-    """An item is asked for by `item()`, not found under its name; a concurrency of 0 is 1."""
-    runs_noop: bool = True
-    """A task without an action runs std.noop; else it succeeds at once, with nothing to run."""
-    begins_together: bool = False
-    """Tasks that are about to begin at the same time all do, or none when what one of them runs cannot be evaluated."""
-    leaves_joins: bool = False
-    """A join that can no longer be filled stays as it is and fails the execution; else the join itself fails."""
-    about: str = ""
-    """The variable under which a context tells about its execution."""
-    about_caller: str = ""
-    """The variable, unless there is one of that name, under which a context tells who has the execution run."""
+    pause: PauseRule = PauseRule.AT_ONCE
+    failures: FailureRules = FailureRules()
+    calls: CallRules = CallRules()
+    items: ItemRules = ItemRules()
+    names: ContextNames = ContextNames()
     skip_keeps_result: bool = True
     """A task that is skipped with null keeps the result that it failed with; else null is its result."""
-    notes_errors: bool = False
-    """Errors are gathered in a list on the execution, and a failure leaves the output as it can be evaluated."""
 
 
 MISTRAL_RULES = Rules()
 ORQUESTA_RULES = Rules(
     merge=Merge.LAST_ARRIVED,
-    fails_fast=True,
-    routes_when_ended=True,
-    checks_input=False,
-    follows_reports=True,
-    pauses_with_actions=False,
-    finds_workflows=True,
-    stops_items=True,
-    asks_for_items=True,
-    runs_noop=False,
-    begins_together=True,
-    leaves_joins=True,
-    about="st2",
-    about_caller="parent",
+    pause=PauseRule.ONCE_QUIET,
+    failures=FailureRules(ends_at_once=True, routes_when_ended=True, leaves_joins=True, notes_errors=True),
+    calls=CallRules(checks_input=False, finds_workflows=True, runs_noop=False, begins_together=True),
+    items=ItemRules(stops_early=True, by_function=True),
+    names=ContextNames(execution="st2", caller="parent"),
     skip_keeps_result=False,
-    notes_errors=True,
 )
 
 

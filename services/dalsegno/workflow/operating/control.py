@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dalsegno.workflow.changes import TaskMoved, TaskRouted
 from dalsegno.workflow.events import CancelRequested, PauseRequested, RerunRequested, ResumeRequested, Verdict
+from dalsegno.workflow.model import PauseRule
 from dalsegno.workflow.records import Attempt, TaskExecution
 from dalsegno.workflow.refusals import InvalidRequest, Refused
 from dalsegno.workflow.running import lifecycle, policies, reporting
@@ -13,6 +14,7 @@ from dalsegno.workflow.states import COMPLETED_ATTEMPT, AttemptState, ExecutionS
 from dalsegno.workflow.value import Value
 
 _LIVES = ExecutionState.RUNNING
+_ONCE_QUIET = PauseRule.ONCE_QUIET
 _COMING_TO_REST = frozenset({ExecutionState.PAUSING, ExecutionState.CANCELLING})
 _PAUSABLE = frozenset({ExecutionState.PAUSING, ExecutionState.PAUSED})
 _CANCELLABLE = frozenset(
@@ -125,7 +127,7 @@ def wind_down(step: Step, reason: str, *, waits_for_delegates: bool = False) -> 
     for task in step.tasks_in(TaskState.RUNNING, TaskState.RUNNING_DELAYED, TaskState.PAUSED):
         if _is_worked_on(step, task):
             continue
-        if task.ended_count and step.workflow.rules.stops_items:
+        if task.ended_count and step.workflow.rules.items.stops_early:
             step.later(Settle(task, TaskState.CANCELLED, reason))  # what has ended of its items is published
         else:
             step.change(TaskMoved(task=task.number, state=TaskState.CANCELLED, info=reason, at_s=step.at_s))
@@ -144,7 +146,7 @@ def come_to_rest(step: Step) -> None:
     """PAUSING becomes PAUSED and CANCELLING CANCELLED once nobody works on any task (O3, O15)."""
     execution = step.execution
     if execution.state is _LIVES:
-        if not step.workflow.rules.follows_reports or isinstance(step.event, ResumeRequested | RerunRequested):
+        if step.workflow.rules.pause is not _ONCE_QUIET or isinstance(step.event, ResumeRequested | RerunRequested):
             return
         _follow_reports(step)
     if execution.state not in _COMING_TO_REST:

@@ -35,11 +35,11 @@ def _faults(step: Step, task: TaskExecution, given: Mapping[str, object]) -> Ite
     if not isinstance(template, Constant) or not template.value:
         return
     name = str(template.value)
-    found = launching.find_workflow(step, name) if spec.workflow or step.workflow.rules.finds_workflows else None
+    found = launching.find_workflow(step, name) if spec.workflow or step.workflow.rules.calls.finds_workflows else None
     if found is not None:
         for missing in launching.missing_input(found.workflow, given):
             yield missing, f"is missing: workflow '{name}' needs it"
-    elif spec.workflow is None and step.workflow.rules.checks_input:
+    elif spec.workflow is None and step.workflow.rules.calls.checks_input:
         yield from adhoc.faults(step, name, given, _environment(step))
 
 

@@ -164,7 +164,7 @@ def note_joins(step: Step) -> None:
     """The execution fails: tell of the joins that wait in vain. Where one that may lead to a join has not begun and
     something else goes on, nobody can say so."""
     execution = step.execution
-    if not step.workflow.rules.leaves_joins or not execution.waiting:
+    if not step.workflow.rules.failures.leaves_joins or not execution.waiting:
         return
     quiet = (TaskState.WAITING, TaskState.PAUSED)
     goes_on = any(execution.tasks[number].state not in quiet for number in execution.incomplete)
@@ -177,7 +177,7 @@ def note_joins(step: Step) -> None:
 def fail_joins(step: Step) -> bool:
     """Nothing is left to run but joins that some have reached and no other will: the execution fails, they stay."""
     waiting = [step.execution.tasks[number] for number in step.execution.waiting]
-    if not step.workflow.rules.leaves_joins or not waiting:
+    if not step.workflow.rules.failures.leaves_joins or not waiting:
         return False
     if any(joins.is_filled_by_before(step, join) for join in waiting):
         return False

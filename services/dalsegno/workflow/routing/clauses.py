@@ -28,9 +28,9 @@ def add_task(
 
 def route(step: Step, task: TaskExecution) -> None:
     """Evaluate the transitions of an ended task, all of them before any is taken."""
-    if task.routed or not (step.execution.state in LIVE or step.workflow.rules.routes_when_ended):
+    if task.routed or not (step.execution.state in LIVE or step.workflow.rules.failures.routes_when_ended):
         return
-    if step.workflow.rules.fails_fast and task.state is TaskState.CANCELLED and step.execution.state in LIVE:
+    if step.workflow.rules.failures.ends_at_once and task.state is TaskState.CANCELLED and step.execution.state in LIVE:
         _take_cancel(step, task)
     if step.workflow.reverse:
         _route_backward(step, task)
@@ -38,7 +38,7 @@ def route(step: Step, task: TaskExecution) -> None:
         branches.route(step, task)
     else:
         _route_clauses(step, task)
-    if not pause_on_failure(step, task) and step.workflow.rules.fails_fast:
+    if not pause_on_failure(step, task) and step.workflow.rules.failures.ends_at_once:
         branches.end_early(step, task)
 
 
@@ -170,7 +170,7 @@ def check_join(step: Step, join: TaskExecution, *, last_chance: bool = False) ->
     if len(join.arrived) >= needed:
         step.later(Begin(join))
         return
-    if step.workflow.rules.leaves_joins:
+    if step.workflow.rules.failures.leaves_joins:
         if joins.is_filled_by_before(step, join) and (last_chance or not _awaits(step, join)):
             step.later(Begin(join))
         return

@@ -127,7 +127,7 @@ def _complete(
         elif parameter.name not in inputs and defaults and isinstance(parameter.default, Constant):
             inputs[parameter.name] = parameter.default.value
     missing = [parameter.name for parameter in parameters if parameter.required and parameter.name not in inputs]
-    if (unexpected or missing) and step.workflow.rules.checks_input:  # else the action itself says so when it runs
+    if step.workflow.rules.calls.checks_input and (unexpected or missing):  # else the action itself says so
         told = [f"unexpected {', '.join(unexpected)}"] * bool(unexpected) + [f"missing {', '.join(missing)}"] * bool(
             missing
         )

@@ -28,7 +28,7 @@ def child_moved(step: Step, event: ChildMoved) -> None:
         return
     state = ExecutionState(event.state)
     output = event.output
-    if step.workflow.rules.finds_workflows and output is not None:
+    if step.workflow.rules.calls.finds_workflows and output is not None:
         output = _told(output, event.errors)
     if state is ExecutionState.PAUSED:
         progress(step, attempt, AttemptState.PAUSED, reported=event.reported)

@@ -47,7 +47,7 @@ def launch(step: Step, task: TaskExecution, retries: int) -> None:
         if only is None:
             items = _items(step, task)
     except EvaluationError as error:
-        if step.workflow.rules.fails_fast:
+        if step.workflow.rules.failures.ends_at_once:
             raise
         step.later(End(task, TaskState.ERROR, str(error)))
         return
@@ -63,7 +63,7 @@ def launch(step: Step, task: TaskExecution, retries: int) -> None:
     step.change(begun)
     policies.arm_timeout(step, task)
     items = task.items
-    if items is None and spec.action is None and spec.workflow is None and not step.workflow.rules.runs_noop:
+    if items is None and spec.action is None and spec.workflow is None and not step.workflow.rules.calls.runs_noop:
         step.later(End(task, TaskState.SUCCESS, ""))
     elif items is None:
         launching.add(step, task, 0, None)
@@ -105,7 +105,7 @@ def _items(step: Step, task: TaskExecution) -> Value | None:
     spec = step.spec(task)
     if not spec.items:
         return None
-    return made(listed(step, task, spec.items[0]) if step.workflow.rules.asks_for_items else zipped(step, task))
+    return made(listed(step, task, spec.items[0]) if step.workflow.rules.items.by_function else zipped(step, task))
 
 
 def listed(step: Step, task: TaskExecution, items: Items) -> list[list[object]]:
@@ -143,7 +143,7 @@ def variables(step: Step, task: TaskExecution, item: int) -> dict[str, object]:
     assert task.items is not None
     rows = task.items.data
     assert isinstance(rows, list)
-    if step.workflow.rules.asks_for_items:
+    if step.workflow.rules.items.by_function:
         return of_item(step.spec(task).items[0].names, rows[item][0])
     names = (one.names[0] for one in step.spec(task).items)
     return dict(zip(names, rows[item], strict=True))
@@ -164,7 +164,7 @@ def fill(step: Step, task: TaskExecution) -> None:
     count = max(0, min(room, (SLICE if isinstance(step.event, SliceDue) else AT_ONCE) - step.begun_items))
     step.begun_items += count
     chosen = task.pending[task.begun_count : task.begun_count + count]
-    if step.workflow.rules.begins_together and task.round is None:  # all of them, or none
+    if step.workflow.rules.calls.begins_together and task.round is None:  # all of them, or none
         chosen = _prepare_slice(step, task, chosen)
     begun = task.begun_count
     if _add_slice(step, task, chosen, room) and task.begun_count - begun < room:
@@ -247,7 +247,7 @@ def ended(step: Step, task: TaskExecution, attempt: Attempt) -> None:
     if task.item_count is None:
         verdict = TaskState(attempt.state)
         step.later(End(task, verdict, attempt.error))
-    elif step.workflow.rules.stops_items:
+    elif step.workflow.rules.items.stops_early:
         weigh(step, task)
     elif attempt.state is _ITEM_CANCELLED:
         step.later(End(task, TaskState.CANCELLED, attempt.error or f"item {attempt.key[1]} was cancelled"))

@@ -42,7 +42,7 @@ def add(step: Step, task: TaskExecution, item: int, extra: Mapping[str, object] 
             name, is_workflow, given = prepared
         else:
             given = _input(spec, task_view(step, task, extra)) if given is None else given
-            named_in = task_view(step, task, extra) if step.workflow.rules.asks_for_items else plain
+            named_in = task_view(step, task, extra) if step.workflow.rules.items.by_function else plain
             name, is_workflow = _name(step, spec, named_in)
         if not is_workflow:
             action = adhoc.resolve(step, name, given, plain)
@@ -50,7 +50,7 @@ def add(step: Step, task: TaskExecution, item: int, extra: Mapping[str, object] 
             return True
     except EvaluationError as error:
         told = f"cannot evaluate the action or the input of task '{task.name}': {error}"
-        if not spec.items or step.workflow.rules.fails_fast:
+        if not spec.items or step.workflow.rules.failures.ends_at_once:
             raise HardFailure(told) from None
         step.later(End(task, TaskState.ERROR, told))  # grade 1 with items (MISTRAL.md section 5)
         return False
@@ -180,7 +180,7 @@ def _name(step: Step, spec: Task, scope: View) -> tuple[str, bool]:
     if not name:
         return "std.noop", False
     is_workflow = spec.workflow is not None or (
-        step.workflow.rules.finds_workflows and find_workflow(step, str(name)) is not None
+        step.workflow.rules.calls.finds_workflows and find_workflow(step, str(name)) is not None
     )
     return str(name), is_workflow
 

@@ -50,7 +50,7 @@ def _input_violations(step: Step) -> Iterable[Violation]:
     if not isinstance(given, dict):
         yield Violation("input", f"must be an object, not {type(given).__name__}")
         return
-    if not step.workflow.rules.checks_input:
+    if not step.workflow.rules.calls.checks_input:
         return
     declared = {parameter.name: parameter for parameter in step.workflow.input}
     for name, parameter in declared.items():
@@ -144,7 +144,7 @@ def finish(step: Step, state: ExecutionState, info: str) -> None:
     if state is ExecutionState.CANCELLED:
         for key in list(step.execution.ready):
             reporting.stop(step, step.execution.attempts[key], info)
-    if step.workflow.rules.notes_errors:
+    if step.workflow.rules.failures.notes_errors:
         _finish_noting(step, state, info)
         return
     try:

@@ -41,7 +41,7 @@ def concurrency(step: Step, task: TaskExecution) -> int | None:
     template = step.spec(task).policies.concurrency
     if template is None:
         return None
-    if step.workflow.rules.asks_for_items:
+    if step.workflow.rules.items.by_function:
         value = _value(template, task_view(step, task), task, "concurrency")
         if value is not None and (isinstance(value, bool) or not isinstance(value, int)):
             raise HardFailure(f"concurrency of task '{task.name}' must be a whole number, not {value!r}")

@@ -14,6 +14,7 @@ from dalsegno.workflow.events import (
     Verdict,
 )
 from dalsegno.workflow.identity import attempt_id
+from dalsegno.workflow.model import PauseRule
 from dalsegno.workflow.records import Attempt, TaskExecution
 from dalsegno.workflow.refusals import NotFound, Refused
 from dalsegno.workflow.running import adhoc, policies
@@ -38,6 +39,7 @@ SHOWN = frozenset({TaskState.RUNNING, TaskState.PAUSED})
 _READY, _RUNNING = AttemptState.READY, AttemptState.RUNNING
 _SUCCESS, _ERROR = AttemptState.SUCCESS, AttemptState.ERROR
 _WAIT_AFTER = Timer.WAIT_AFTER
+_AT_ONCE, _ONCE_QUIET = PauseRule.AT_ONCE, PauseRule.ONCE_QUIET
 
 
 def report(step: Step, event: TaskDone) -> None:
@@ -117,13 +119,13 @@ def progress(
         return
     _move(step, attempt, state, delegated=delegated, reported=reported, alias=alias, deadline_s=deadline_s)
     task = step.execution.tasks[attempt.key[0]]
-    if step.workflow.rules.follows_reports and step.execution.is_current(attempt.key) and reported | delegated:
+    if step.workflow.rules.pause is _ONCE_QUIET and step.execution.is_current(attempt.key) and reported | delegated:
         _follow(step, task)
     if step.execution.is_current(attempt.key) and task.state in SHOWN:
         shown = TaskState.PAUSED if _is_paused(step, task, state) else TaskState.RUNNING
         if task.state is not shown:
             step.change(TaskMoved(task=task.number, state=shown, at_s=step.at_s))
-    pauses = step.workflow.rules.pauses_with_actions
+    pauses = step.workflow.rules.pause is _AT_ONCE
     if state is AttemptState.RUNNING and (pauses or not attempt.delegated) and _is_paused_by_report(step):
         step.later(GoOn(task))
     is_its_own = state is AttemptState.PAUSED and not attempt.child_id  # what a child does stays with it (decision 12)
@@ -135,7 +137,7 @@ def _is_paused(step: Step, task: TaskExecution, state: AttemptState) -> bool:
     """Whether nothing of the task goes on until something resumes it; `state` is what its last attempt came to."""
     if task.item_count is None:
         return state is AttemptState.PAUSED
-    if step.workflow.rules.stops_items:
+    if step.workflow.rules.items.stops_early:
         return task.state is TaskState.PAUSED  # items are weighed
     if len(task.quiet_items) < task.added_count - task.ended_count or task.begun_count < len(task.pending):
         return False
@@ -162,10 +164,10 @@ def close(step: Step, attempt: Attempt, state: AttemptState, result: Value | Non
         result = result or Value(data=error)
         step.note("Execution failed. See result for details.", step.execution.tasks[attempt.key[0]], result=result)
     rules = step.workflow.rules
-    answered = attempt.delegated or (rules.pauses_with_actions and attempt.state is AttemptState.PAUSED)
+    answered = attempt.delegated or (rules.pause is _AT_ONCE and attempt.state is AttemptState.PAUSED)
     _move(step, attempt, state, result=result, error=error)
     task = step.execution.tasks[attempt.key[0]]
-    if answered and _is_paused_by_report(step) and not (rules.follows_reports and step.execution.delegates):
+    if answered and _is_paused_by_report(step) and not (rules.pause is _ONCE_QUIET and step.execution.delegates):
         step.later(GoOn(task))
     if attempt.accepted and not task.is_completed and task.timer is not _WAIT_AFTER:
         step.later(AttemptEnded(task, attempt.key))

@@ -188,7 +188,7 @@ class Step:
         is_output: bool = False,
     ) -> None:
         """Put an error on the execution's list, where its rules keep one and it is not there yet."""
-        if not self.workflow.rules.notes_errors or len(self.execution.errors) >= ERRORS_MAX:
+        if not self.workflow.rules.failures.notes_errors or len(self.execution.errors) >= ERRORS_MAX:
             return
         number, name = (0, name) if task is None else (task.number, name or task.name)
         route = task.route if task is not None and (tells_route or transition) else None

@@ -101,7 +101,7 @@ def conclude(step: Step, task: TaskExecution, verdict: TaskState, info: str) -> 
         if policies.retries(step, task, verdict, info):
             return
     except HardFailure as error:
-        if not step.workflow.rules.notes_errors:
+        if not step.workflow.rules.failures.notes_errors:
             raise
         step.note(str(error), task, tells_route=True)
         step.later(RunCommand(task, Command.FAIL, str(error)))  # after the task has ended as it did

@@ -208,12 +208,12 @@ class View:
             return self._extra[name]
         if name in ("__env", "__execution", "__task_execution"):
             return self._about()[name]
-        if name == self._step.workflow.rules.about:
+        if name == self._step.workflow.rules.names.execution:
             return self._about()[name]
         try:
             return initial(self._execution, name)
         except KeyError:
-            if name == self._step.workflow.rules.about_caller:
+            if name == self._step.workflow.rules.names.caller:
                 return self._about()[name]
             raise
 
@@ -236,7 +236,7 @@ class View:
         if self._task is not None:
             number = task_id(self._execution.id, self._task.number)
             about["__task_execution"] = {"id": number, "name": self._task.name}
-        own = self._step.workflow.rules.about
+        own = self._step.workflow.rules.names.execution
         if own:
             created = self._execution.created
             about[own] = {
@@ -248,7 +248,7 @@ class View:
                 "action": created.workflow,
                 "runner": created.language,
             }
-            about[self._step.workflow.rules.about_caller] = self._caller()
+            about[self._step.workflow.rules.names.caller] = self._caller()
         return about
 
     def _caller(self) -> dict[str, object]:
