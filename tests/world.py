@@ -237,7 +237,7 @@ class World:
 
     # Events.
 
-    def tell(self, execution_id: str, event: Event) -> machine.Outcome:
+    def tell(self, execution_id: str, event: Event) -> machine.StepResult:
         """One event through the machine; what it changed is journaled, its commands are carried out."""
         execution = self.executions.get(execution_id)
         if execution is None:
@@ -333,7 +333,7 @@ class World:
         else:
             self._mail.append((execution.id, event))
 
-    def finish(self, execution: Execution, attempt: Attempt, played: Played) -> machine.Outcome:
+    def finish(self, execution: Execution, attempt: Attempt, played: Played) -> machine.StepResult:
         """Report on an attempt, as the executor that was given it."""
         self.held.pop((execution.id, attempt.key), None)
         event = TaskDone(

@@ -21,7 +21,7 @@ WORKFLOW, EVENT = os.environ["DYING_WORKFLOW"], os.environ["DYING_EVENT"]
 _step = machine.step
 
 
-def _step_or_die(workflow: object, execution: Execution | None, event: Event, *rest: object) -> machine.Outcome:
+def _step_or_die(workflow: object, execution: Execution | None, event: Event, *rest: object) -> machine.StepResult:
     if execution is not None and execution.created.workflow == WORKFLOW and type(event).__name__ == EVENT:
         os.abort()
     return _step(workflow, execution, event, *rest)  # type: ignore[arg-type]

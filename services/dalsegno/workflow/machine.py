@@ -36,7 +36,7 @@ from dalsegno.workflow.execution import Execution
 from dalsegno.workflow.identity import AttemptKey
 from dalsegno.workflow.model import Workflow
 from dalsegno.workflow.operating import control, editing, repeating, rerun, resume
-from dalsegno.workflow.outside import Given, Outside, PausedBelow
+from dalsegno.workflow.outside import Given, PausedBelow, Surroundings
 from dalsegno.workflow.records import TaskExecution
 from dalsegno.workflow.refusals import InvalidRequest
 from dalsegno.workflow.routing import branches, clauses
@@ -66,7 +66,7 @@ from dalsegno.workflow.scope import EvaluationError, Suspended
 from dalsegno.workflow.states import COMPLETED_ATTEMPT, LIVE, ExecutionState, TaskState
 from dalsegno.workflow.value import UnfitValue, Value
 
-_LIVES = ExecutionState.RUNNING
+_EXECUTION_RUNNING = ExecutionState.RUNNING
 _ACCEPTED = Verdict.ACCEPTED
 
 TODO_MAX = 20_000
@@ -74,7 +74,7 @@ TODO_MAX = 20_000
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class StepResult:
     """What a step decided."""
 
     execution: Execution
@@ -88,8 +88,12 @@ class Outcome:
 
 
 def step(
-    workflow: Workflow, execution: Execution | None, event: Event, outside: Outside, given: Given | None = None
-) -> Outcome:
+    workflow: Workflow,
+    execution: Execution | None,
+    event: Event,
+    surroundings: Surroundings,
+    given: Given | None = None,
+) -> StepResult:
     """Decide what follows from the event. Raises Refusal, having changed nothing.
 
     `execution` is None only for a StartRequested that creates it. `given`: absent, it is made of the event. Raises
@@ -102,7 +106,7 @@ def step(
         created = _with_defaults(workflow, event)
         execution = Execution(created)
         execution.revision = 1
-    current = Step(workflow, execution, event, outside, given)
+    current = Step(workflow, execution, event, surroundings, given)
     if created is not None:
         current.changes.append(created)
     _decide(current, event)
@@ -112,7 +116,9 @@ def step(
     if execution.is_completed:
         lifecycle.tell_not_begun(current)
     lifecycle.tell_errors(current)
-    return Outcome(execution, current.changes, current.commands, current.verdict, current.subsumed, current.left_paused)
+    return StepResult(
+        execution, current.changes, current.commands, current.verdict, current.subsumed, current.left_paused
+    )
 
 
 def _with_defaults(workflow: Workflow, event: StartRequested) -> ExecutionCreated:
@@ -277,11 +283,11 @@ def _follow_up(step: Step, next_: FollowUp) -> None:
         case Fill():
             items.fill(step, next_.task)
         case SettleItems():
-            items.weigh(step, next_.task)
+            items.settle_items(step, next_.task)
         case Due():
             _due(step, next_.task, next_.timer)
         case RunCommand():
-            clauses.obey(step, next_.task, next_.command, next_.message)
+            clauses.run_command(step, next_.task, next_.command, next_.message)
         case Launch():
             items.launch(step, next_.task, next_.retries)
         case Settle():
@@ -333,7 +339,7 @@ def _work_off(step: Step) -> None:
 def _come_to_rest(step: Step) -> None:
     """When nothing is left to do the execution ends; when nobody works any more it is PAUSED or CANCELLED."""
     execution = step.execution
-    while execution.state is _LIVES and not execution.unrouted:
+    while execution.state is _EXECUTION_RUNNING and not execution.unrouted:
         if not execution.incomplete:
             lifecycle.complete(step)
         elif len(execution.waiting) < len(execution.incomplete) or branches.fail_joins(step):

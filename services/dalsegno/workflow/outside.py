@@ -25,7 +25,7 @@ class PausedBelow:
 
     execution_id: str
     workflow: str
-    way: tuple[str, ...]
+    path: tuple[str, ...]
     """The executions that lead to it: a child of the one that was asked about first, itself last."""
     failed: tuple[str, ...]
     """The names of its tasks that have failed and that nothing handles: a resume does not run over them (R3)."""
@@ -50,7 +50,7 @@ class Given:
         return ".".join(map(str, self.name))
 
 
-class Outside(Protocol):
+class Surroundings(Protocol):
     """Answered from within the batch's transaction: the same answer for the whole batch."""
 
     def find_workflow(self, name: str, namespace: str) -> FoundWorkflow | None:

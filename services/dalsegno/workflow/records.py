@@ -16,9 +16,7 @@ from dalsegno.workflow.value import Value, byte_length
 # Looking a member up in its class costs as much as all else that a record is asked for.
 _RUNNING, _PAUSED = AttemptState.RUNNING, AttemptState.PAUSED
 
-Publication = tuple[
-    dict[str, Value], dict[int, tuple[int, Mapping[str, Value]]], list[tuple[int, Mapping[str, Value]]]
-]  # fmt: skip
+Publication = tuple[dict[str, Value], dict[int, tuple[int, Mapping[str, Value]]], list[tuple[int, Mapping[str, Value]]]]
 """What a task published: by its clauses or altogether, by each branch, and what was edited in it."""
 
 

@@ -32,7 +32,7 @@ from dalsegno.v1 import workflow_service_pb2 as workflows
 from dalsegno.workflow.changes import ExecutionCreated
 from dalsegno.workflow.events import Verdict
 from dalsegno.workflow.execution import Execution
-from dalsegno.workflow.machine import Outcome
+from dalsegno.workflow.machine import StepResult
 from dalsegno.workflow.outside import PausedBelow
 from dalsegno.workflow.refusals import InvalidRequest
 
@@ -109,7 +109,7 @@ def test_sub_workflows_that_stay_paused_are_cut_with_the_count() -> None:
     failed = tuple(f"{WIDE * 250}{number}" for number in range(90))
     below = tuple(PausedBelow(f"{EXECUTION}{number}", "w", (), failed) for number in range(100))
     created = ExecutionCreated(execution_id=EXECUTION, definition_id="", workflow="w")
-    outcome = Outcome(Execution(created), left_paused=below)
+    outcome = StepResult(Execution(created), left_paused=below)
     response = executions.ResumeExecutionResponse()
 
     tell_left_paused(response, outcome)

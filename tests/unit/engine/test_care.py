@@ -31,7 +31,7 @@ class Stepped:
         rig.conductor._step_note = self.note = StepNote()
         step = machine.step
 
-        def recorded(workflow: object, execution: Execution | None, event: Event, *rest: object) -> machine.Outcome:
+        def recorded(workflow: object, execution: Execution | None, event: Event, *rest: object) -> machine.StepResult:
             given = rest[1]
             assert isinstance(given, Given)
             self.marks.append(self.note.read())
@@ -200,7 +200,7 @@ def test_what_cannot_be_ended_stops_nobody(rig: Rig, monkeypatch: pytest.MonkeyP
     died(rig, bad, 3)
     step = machine.step
 
-    def failing(workflow: object, execution: Execution | None, event: Event, *rest: object) -> machine.Outcome:
+    def failing(workflow: object, execution: Execution | None, event: Event, *rest: object) -> machine.StepResult:
         if isinstance(event, Poisoned):
             raise ValueError("cannot be")
         return step(workflow, execution, event, *rest)  # type: ignore[arg-type]

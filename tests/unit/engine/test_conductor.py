@@ -196,7 +196,7 @@ def test_poison_event_stands_alone(rig: Rig, monkeypatch: pytest.MonkeyPatch) ->
     poison = starts[5].execution_id
     real = machine.step
 
-    def step(workflow: Any, execution: Any, event: Any, outside: Any, given: Any) -> machine.Outcome:
+    def step(workflow: Any, execution: Any, event: Any, outside: Any, given: Any) -> machine.StepResult:
         outcome = real(workflow, execution, event, outside, given)
         if isinstance(event, TaskDone) and execution.id == poison:
             raise ZeroDivisionError(f"after {len(outcome.changes)} changes")

@@ -30,7 +30,7 @@ class Listed:
         value = START.get(name)
         for _, published, given_value in self.publishes:
             if published == name:
-                value = layers.lay(value, given_value) if value is not None else given_value
+                value = layers.deep_merge(value, given_value) if value is not None else given_value
         return value
 
 

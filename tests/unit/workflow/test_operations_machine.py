@@ -49,7 +49,7 @@ ENDS = ["CANCELLED", "SUCCESS", "ERROR"]
 class Operated(World):
     """A world that checks everything after every event, operations included."""
 
-    def tell(self, execution_id: str, event: Event) -> machine.Outcome:
+    def tell(self, execution_id: str, event: Event) -> machine.StepResult:
         execution = self.executions.get(execution_id)
         before = execution.state if execution is not None else ExecutionState.IDLE
         ended = ended_attempts(execution) if execution is not None else {}
@@ -81,7 +81,7 @@ def _kept(execution: Execution) -> dict[tuple[int, int], AttemptKey]:
     }
 
 
-def _check_kept(execution: Execution, kept: dict[tuple[int, int], AttemptKey], outcome: machine.Outcome) -> None:
+def _check_kept(execution: Execution, kept: dict[tuple[int, int], AttemptKey], outcome: machine.StepResult) -> None:
     """Where only some items run again, no other item that has its result does (O25, R13)."""
     began = {change.task: change for change in outcome.changes if isinstance(change, AttemptsBegun)}
     for change in outcome.changes:

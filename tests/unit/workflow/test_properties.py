@@ -50,7 +50,7 @@ ONCE = (StartRequested, TaskDone, TimerFired, ChildMoved, HandedOut, DeliveryLos
 class Watched(World):
     """A world that checks everything after every event, and tells every event twice."""
 
-    def tell(self, execution_id: str, event: Event) -> machine.Outcome:
+    def tell(self, execution_id: str, event: Event) -> machine.StepResult:
         execution = self.executions.get(execution_id)
         before = execution.state if execution is not None else ExecutionState.IDLE
         ended = ended_attempts(execution) if execution is not None else {}

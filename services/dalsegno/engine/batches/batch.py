@@ -32,7 +32,7 @@ from dalsegno.workflow.events import (
 )
 from dalsegno.workflow.execution import Execution, replay
 from dalsegno.workflow.identity import AttemptKey
-from dalsegno.workflow.machine import Outcome
+from dalsegno.workflow.machine import StepResult
 from dalsegno.workflow.model import MISTRAL_RULES, ORQUESTA_RULES, Workflow
 from dalsegno.workflow.outside import Given
 from dalsegno.workflow.refusals import NotFound, Refusal, TooLarge
@@ -234,13 +234,13 @@ class Batch:
             copy.workflow = self.lookups.workflows.of(copy.execution.created, self.transaction.queries)
         return copy.workflow
 
-    def try_step(self, copy: Copy, event: Event) -> Outcome:
+    def try_step(self, copy: Copy, event: Event) -> StepResult:
         """Step a private copy. Raises Refusal."""
         event = msgspec.structs.replace(event, at_s=max(self.at_s, copy.at_s))
         self._step_note.mark(copy.execution.id, EVENT_NAMES[type(event)])
         return machine.step(self.workflow_of(copy), copy.execution, event, self.outside, self._next_given())
 
-    def step(self, execution_id: str, event: Event) -> Outcome:
+    def step(self, execution_id: str, event: Event) -> StepResult:
         """Step a claimed execution and keep what the step decides. Raises Refusal, and NotFound when it does not
         exist."""
         staged = self.open(execution_id)
@@ -296,7 +296,7 @@ class Batch:
             event = answered(copy.execution, event, self.outside)
         return _within_limits(copy, event)
 
-    def try_create(self, workflow: Workflow, event: StartRequested) -> Outcome:
+    def try_create(self, workflow: Workflow, event: StartRequested) -> StepResult:
         """Step the start of a new execution of the workflow, and keep nothing. Raises Refusal."""
         assert event.creation is not None
         self._step_note.mark(
@@ -314,7 +314,7 @@ class Batch:
             self.broken[execution_id] = f"{type(error).__name__}: {error}"
             raise
 
-    def step_for_another(self, execution_id: str, event: Event) -> Outcome | None:
+    def step_for_another(self, execution_id: str, event: Event) -> StepResult | None:
         """Step an execution that is not the one of the work. Return None when that is impossible.
 
         An error in this step is no error of the work: the execution is marked as broken, the batch is repeated without
@@ -334,7 +334,7 @@ class Batch:
         """Create an execution of a workflow and start it. Raises Refusal, and then creates nothing."""
         return self.adopt(workflow, event, self.try_create(workflow, event))
 
-    def adopt(self, workflow: Workflow, event: StartRequested, outcome: Outcome) -> StagedExecution:
+    def adopt(self, workflow: Workflow, event: StartRequested, outcome: StepResult) -> StagedExecution:
         """Keep the execution that `try_create` has made of this event."""
         staged = StagedExecution(Copy(outcome.execution, workflow, ()))
         longest = staged.copy.count(outcome.changes)
@@ -431,7 +431,7 @@ class Batch:
             self._cache.drop(execution_id)
         self.lookups.forget()
 
-    def _stepped(self, staged: StagedExecution, event: Event) -> Outcome:
+    def _stepped(self, staged: StagedExecution, event: Event) -> StepResult:
         execution = staged.copy.execution
         before = execution.revision
         workflow = staged.copy.workflow or self.workflow_of(staged.copy)
@@ -445,7 +445,7 @@ class Batch:
         self._keep(staged, event, outcome)
         return outcome
 
-    def _keep(self, staged: StagedExecution, event: Event, outcome: Outcome) -> None:
+    def _keep(self, staged: StagedExecution, event: Event, outcome: StepResult) -> None:
         self._stepping = ""
         self._done += 1
         name = EVENT_NAMES[type(event)]

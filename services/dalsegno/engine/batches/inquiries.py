@@ -12,14 +12,14 @@ from dalsegno.expressions.apart import check_apart
 from dalsegno.workflow.events import TaskDone, TaskOutcome
 from dalsegno.workflow.execution import Execution
 from dalsegno.workflow.model import ActionDescription
-from dalsegno.workflow.outside import Outside
+from dalsegno.workflow.outside import Surroundings
 from dalsegno.workflow.refusals import InvalidRequest, Violation
 from dalsegno.workflow.scope import Constant, EvaluationError
 from dalsegno.workflow.states import COMPLETED_ATTEMPT, AttemptState
 from dalsegno.workflow.value import NULL, Value, encode
 
 
-def answered(execution: Execution, event: TaskDone, outside: Outside) -> TaskDone:
+def answered(execution: Execution, event: TaskDone, surroundings: Surroundings) -> TaskDone:
     """Return the event with the action's result in place of the answer.
 
     Raises InvalidRequest with a violation for each wrong field when the answer does not fit.
@@ -29,7 +29,7 @@ def answered(execution: Execution, event: TaskDone, outside: Outside) -> TaskDon
         return event
     if event.delivery not in (None, attempt.delivery):
         return event  # it will be superseded
-    action = outside.find_action(attempt.action, execution.created.namespace)
+    action = surroundings.find_action(attempt.action, execution.created.namespace)
     if not isinstance(action, ActionDescription):
         return event
     action = action.of_digest(attempt.digest)
@@ -51,7 +51,7 @@ def answered(execution: Execution, event: TaskDone, outside: Outside) -> TaskDon
     return msgspec.structs.replace(event, result=Value(data={**result, action.answer_key: answer}))
 
 
-def is_other_answer(execution: Execution, event: TaskDone, outside: Outside) -> bool:
+def is_other_answer(execution: Execution, event: TaskDone, surroundings: Surroundings) -> bool:
     """Return whether the action has already succeeded with a different answer, so that this one would be lost
     silently."""
     attempt = execution.attempts.get(event.key)
@@ -60,7 +60,7 @@ def is_other_answer(execution: Execution, event: TaskDone, outside: Outside) -> 
     if event.outcome is not TaskOutcome.SUCCEEDED or event.result is None or attempt.adhoc:
         return False  # the result of an ad-hoc action is made from the answer
     before = (attempt.result or NULL).data
-    action = outside.find_action(attempt.action, execution.created.namespace)
+    action = surroundings.find_action(attempt.action, execution.created.namespace)
     if isinstance(action, ActionDescription) and isinstance(before, dict):
         answer_key = action.of_digest(attempt.digest).answer_key
         before = before.get(answer_key) if answer_key else before

@@ -34,7 +34,7 @@ from dalsegno.workflow.events import (
     ResumeRequested,
 )
 from dalsegno.workflow.execution import Execution
-from dalsegno.workflow.machine import Outcome
+from dalsegno.workflow.machine import StepResult
 from dalsegno.workflow.refusals import NotFound, RevisionMoved
 from dalsegno.workflow.value import Value
 
@@ -90,7 +90,7 @@ class Control(OnExecution[ExecutionRequest, ControlPlan, ExecutionResponse]):
         self,
         make: Callable[[Fields, ExecutionRequest], Event],
         response_kind: type[ExecutionResponse],
-        add: Callable[[ExecutionResponse, Outcome], None] | None = None,
+        add: Callable[[ExecutionResponse, StepResult], None] | None = None,
     ) -> None:
         """`make` makes the event; what is wrong with the request is in the fields. `add` adds to the response what only
         this operation answers."""
@@ -125,7 +125,7 @@ def carry_out_control(
     plan: ControlPlan,
     batch: Batch,
     response: ExecutionResponse,
-    add: Callable[[ExecutionResponse, Outcome], None] | None = None,
+    add: Callable[[ExecutionResponse, StepResult], None] | None = None,
 ) -> Answer[ExecutionResponse]:
     """Step the execution, or for a dry run a copy of it. Answer with its new state."""
     execution_id = call.request.execution_id
@@ -139,7 +139,7 @@ def carry_out_control(
     return Answer(response, ShownExecution(execution_id, response.execution), (thing_of(execution),))
 
 
-def tell_left_paused(response: executions.ResumeExecutionResponse, outcome: Outcome) -> None:
+def tell_left_paused(response: executions.ResumeExecutionResponse, outcome: StepResult) -> None:
     """Add the sub-workflows that stay PAUSED to an answer: as many as fit, and the number of the others."""
     response.left_paused.extend(left_paused_messages(outcome))
     sizes.cut(response.left_paused, LEFT_PAUSED_BYTES_MAX)

@@ -77,14 +77,16 @@ def _superseded(execution: Execution) -> Iterable[int]:
     return (number for number, task in execution.tasks.items() if task.superseded_by)
 
 
-def _sent_events(outcome: machine.Outcome) -> list[tuple[str, Event]]:
+def _sent_events(outcome: machine.StepResult) -> list[tuple[str, Event]]:
     """Return the children that would get an event at once, in order."""
     own = outcome.execution.id
     sent = (each for each in outcome.commands if isinstance(each, Send) and each.due_s is None and each.to != own)
     return [(command.to, command.event) for command in sent]
 
 
-def dry_run_message(workflow: Workflow, outcome: machine.Outcome, before: Before | None = None) -> execution_pb2.DryRun:
+def dry_run_message(
+    workflow: Workflow, outcome: machine.StepResult, before: Before | None = None
+) -> execution_pb2.DryRun:
     """Return what a step would do. `before` is None for an execution that does not exist yet."""
     execution = outcome.execution
     message = execution_pb2.DryRun(
@@ -167,7 +169,7 @@ def _arrivals(workflow: Workflow, join: TaskExecution) -> str:
     return f"{len(join.arrived)} of {needed} have arrived"
 
 
-def left_paused_messages(outcome: machine.Outcome) -> Iterable[execution_pb2.LeftPaused]:
+def left_paused_messages(outcome: machine.StepResult) -> Iterable[execution_pb2.LeftPaused]:
     """Return the sub-workflows that stay PAUSED, with the reason."""
     return (
         execution_pb2.LeftPaused(
@@ -180,7 +182,7 @@ def left_paused_messages(outcome: machine.Outcome) -> Iterable[execution_pb2.Lef
     )
 
 
-def _begun(outcome: machine.Outcome) -> list[int]:
+def _begun(outcome: machine.StepResult) -> list[int]:
     """Return the tasks that would start or be delayed at once, in order."""
     begun: dict[int, None] = {}
     for change in outcome.changes:

@@ -126,9 +126,7 @@ def _withdraw(execution: Course, task: TaskExecution) -> None:
         join.late.pop(task.number, None)
         if join.state is not TaskState.WAITING or task.number not in join.sources:
             continue
-        kept = [
-            each for each in zip(join.sources, join.by_branches, strict=True) if each[0] != task.number
-        ]  # fmt: skip
+        kept = [each for each in zip(join.sources, join.by_branches, strict=True) if each[0] != task.number]
         join.sources = [source for source, _ in kept]
         join.by_branches = [branch for _, branch in kept]
         join.arrived = {execution.tasks[source].name for source in join.sources}
@@ -185,9 +183,8 @@ def _edit_task(execution: Course, task: TaskExecution, change: ContextEdited) ->
             for branch, (number, values) in task.branches.items()
         }
         task.edits = [
-            (number, {each: value for each, value in values.items() if each != name})
-            for number, values in task.edits
-        ]  # fmt: skip
+            (number, {each: value for each, value in values.items() if each != name}) for number, values in task.edits
+        ]
     if change.values:
         task.published.update(change.values)
         task.edits = [*task.edits, (execution.revision, dict(change.values))]

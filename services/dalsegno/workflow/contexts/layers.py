@@ -1,7 +1,7 @@
-"""Contexts in which what arrives last is laid over what is there (`Merge.LAST_ARRIVED`).
+"""Contexts in which what arrives last is merged over what is there (`Merge.LAST_ARRIVED`).
 
 A variable remembers who wrote it: the heads of a little history of writes. Where branches meet, the writes of the
-branch that arrives later are laid over the value of the one before, but only those that it does not know already, so
+branch that arrives later are merged over the value of the one before, but only those that it does not know already, so
 that a value from before the fork never covers a newer one. Dicts are merged key by key, everything else is replaced
 (ORQUESTA.md sections 3 and 8). Branches that wrote nothing since their fork share their cells and cost nothing.
 """
@@ -20,7 +20,7 @@ from dalsegno.workflow.value import Value
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Write:
-    """One value that was written to a variable, and the writes it was laid over."""
+    """One value that was written to a variable, and the writes it was merged over."""
 
     number: float
     """The revision that wrote it: later writes have greater numbers; 0 is what was there at the start."""
@@ -49,7 +49,7 @@ def publish(context: Layers, number: float, values: Mapping[str, Value], initial
         if cell is None:
             draft[name] = Layered(value.data, (Write(number, value.data),))
         else:
-            draft[name] = Layered(lay(cell.value, value.data), (Write(number, value.data, cell.heads),))
+            draft[name] = Layered(deep_merge(cell.value, value.data), (Write(number, value.data, cell.heads),))
     return draft.finish()
 
 
@@ -62,20 +62,20 @@ def _at_start(name: str, initial: Callable[[str], object]) -> Layered | None:
 
 
 def merge(left: Layers, right: Layers) -> Layers:
-    """What the branch that arrived first brought, with what the other one has written laid over it."""
+    """What the branch that arrived first brought, with what the other one has written merged over it."""
     return merge_by(left, right, _merge_cells)
 
 
 def _merge_cells(left: Layered, right: Layered) -> Layered:
     value = left.value
     for write in _unseen(left.heads, right.heads):
-        value = lay(value, write.value)
+        value = deep_merge(value, write.value)
     heads = {write.number: write for write in (*left.heads, *right.heads)}
     return Layered(value, tuple(heads.values()))
 
 
 def _unseen(left: tuple[Write, ...], right: tuple[Write, ...]) -> Iterator[Write]:
-    """The writes that right is made of and left is not, in the order in which right laid them."""
+    """The writes that right is made of and left is not, in the order in which right merged them."""
     unknown = _unknown(left, right)
     waiting = [(write, False) for write in reversed(right)]
     while waiting:
@@ -126,11 +126,11 @@ def _unknown(left: Iterable[Write], right: Iterable[Write]) -> set[float]:
     return unknown
 
 
-def lay(under: object, over: object) -> object:
-    """One value laid over another: dicts key by key, everything else as a whole."""
+def deep_merge(under: object, over: object) -> object:
+    """One value merged over another: dicts key by key, everything else as a whole."""
     if not isinstance(under, dict) or not isinstance(over, dict):
         return over
-    laid = dict(under)
+    merged = dict(under)
     for key, member in over.items():
-        laid[key] = lay(laid[key], member) if key in laid else member
-    return laid
+        merged[key] = deep_merge(merged[key], member) if key in merged else member
+    return merged

@@ -31,7 +31,7 @@ class Chosen:
 
 
 @dataclass(slots=True)
-class Findings:
+class RequestFaults:
     """What is wrong with a request, and what stands in its way."""
 
     wrong: list[Violation] = field(default_factory=list)
@@ -50,19 +50,19 @@ class Findings:
         self.obstacles.append(Violation(subject, description, kind))
 
 
-def environment(step: Step, given: Value | None, findings: Findings) -> Value | None:
+def environment(step: Step, given: Value | None, faults: RequestFaults) -> Value | None:
     """The environment with the given variables laid over it; None when none are given."""
     if given is None:
         return None
     if not isinstance(given.data, dict):
-        findings.wrong.append(Violation("environment", "must be an object"))
+        faults.wrong.append(Violation("environment", "must be an object"))
         return None
     before = step.execution.environment.data
     assert isinstance(before, dict)
     return Value(data={**before, **given.data})
 
 
-def executions_of(step: Step, choice: TaskChoice, findings: Findings, *, failed: bool) -> list[TaskExecution]:
+def executions_of(step: Step, choice: TaskChoice, faults: RequestFaults, *, failed: bool) -> list[TaskExecution]:
     """The task executions that a choice means: by number; else, of those that count, the newest.
 
     With `failed` that is the newest that failed, if any has; else the newest one on each route.
@@ -70,20 +70,20 @@ def executions_of(step: Step, choice: TaskChoice, findings: Findings, *, failed:
     execution, name = step.execution, choice.task
     subject = f"task {name}"
     if name not in step.workflow.tasks:
-        findings.obstacle(subject, "is not a task of the workflow", "TASK_UNKNOWN")
+        faults.obstacle(subject, "is not a task of the workflow", "TASK_UNKNOWN")
         return []
     if choice.number:
         found = execution.tasks.get(choice.number)
         if found is None or found.name != name:
-            findings.obstacle(subject, f"has no task execution {choice.number}", "TASK_UNKNOWN")
+            faults.obstacle(subject, f"has no task execution {choice.number}", "TASK_UNKNOWN")
             return []
         if found.superseded_by:
-            findings.obstacle(subject, f"task execution {choice.number} was superseded by {found.superseded_by}")
+            faults.obstacle(subject, f"task execution {choice.number} was superseded by {found.superseded_by}")
             return []
         return [found]
     newest = execution.latest(name)
     if newest is None:
-        findings.obstacle(subject, "was never executed", "NOT_EXECUTED")
+        faults.obstacle(subject, "was never executed", "NOT_EXECUTED")
         return []
     if failed:
         return [newest if newest.state in FAILED else _newest_failed(step, name) or newest]
@@ -97,19 +97,19 @@ def _newest_failed(step: Step, name: str) -> TaskExecution | None:
     return execution.tasks[max(found)] if found else None
 
 
-def check(step: Step, index: int, choice: TaskChoice, task: TaskExecution, findings: Findings) -> Chosen:
-    """What is to be done with the task; what is wrong with that is in the findings."""
+def check(step: Step, index: int, choice: TaskChoice, task: TaskExecution, faults: RequestFaults) -> Chosen:
+    """What is to be done with the task; what is wrong with that is in the faults."""
     place = f"tasks[{index}]"
     if choice.choice is Choice.SKIP and choice.output is None:
-        findings.wrong.append(Violation(f"{place}.output", "is missing: a skip needs an output"))
+        faults.wrong.append(Violation(f"{place}.output", "is missing: a skip needs an output"))
     if choice.choice is not Choice.RUN:
         return Chosen(task, choice)
-    findings.wrong += fitting.unfit_inputs(step, place, choice, task)
+    faults.wrong += fitting.unfit_inputs(step, place, choice, task)
     if choice.child is ChildChoice.RERUN_FAILED:
-        _check_child(step, place, choice, task, findings)
+        _check_child(step, place, choice, task, faults)
     if choice.items:
-        findings.wrong += _unfit_items(place, choice, task)
-        findings.obstacles += _busy_items(step, choice.items, task)
+        faults.wrong += _unfit_items(place, choice, task)
+        faults.obstacles += _busy_items(step, choice.items, task)
         return Chosen(task, choice, tuple(sorted(choice.items)))
     only_failed = choice.reset is False or choice.child is ChildChoice.RERUN_FAILED
     if only_failed and task.item_count is not None:
@@ -136,16 +136,16 @@ def _busy_items(step: Step, items: Iterable[int], task: TaskExecution) -> Iterat
             yield Violation(f"task {task.name}", f"item {item} has not ended: it is {attempt.state}", "STATE")
 
 
-def _check_child(step: Step, place: str, choice: TaskChoice, task: TaskExecution, findings: Findings) -> None:
+def _check_child(step: Step, place: str, choice: TaskChoice, task: TaskExecution, faults: RequestFaults) -> None:
     if not any(attempt.child_id for attempt in step.execution.current_attempts(task)):
-        findings.wrong.append(Violation(f"{place}.child", f"task '{task.name}' has run no sub-workflow"))
+        faults.wrong.append(Violation(f"{place}.child", f"task '{task.name}' has run no sub-workflow"))
     if choice.input is not None or any(given is not None for given in choice.items.values()):
-        findings.wrong.append(Violation(f"{place}.input", "is for a fresh child, not for the one there is"))
+        faults.wrong.append(Violation(f"{place}.input", "is for a fresh child, not for the one there is"))
 
 
-def gather(chosen: dict[int, Chosen], index: int, one: Chosen, findings: Findings) -> None:
+def gather(chosen: dict[int, Chosen], index: int, one: Chosen, faults: RequestFaults) -> None:
     """Add what was chosen for a task execution. The same again says nothing (O27), something else is wrong."""
     before = chosen.setdefault(one.task.number, one)
     if replace(before.wanted, number=0) != replace(one.wanted, number=0):
         told = f"{one.wanted.task!r} is named before already, with another choice"
-        findings.wrong.append(Violation(f"tasks[{index}].task", told))
+        faults.wrong.append(Violation(f"tasks[{index}].task", told))

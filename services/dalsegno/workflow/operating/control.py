@@ -13,13 +13,11 @@ from dalsegno.workflow.running.step import Step
 from dalsegno.workflow.states import COMPLETED_ATTEMPT, AttemptState, ExecutionState, TaskState
 from dalsegno.workflow.value import Value
 
-_LIVES = ExecutionState.RUNNING
+_EXECUTION_RUNNING = ExecutionState.RUNNING
 _ONCE_QUIET = PauseRule.ONCE_QUIET
 _COMING_TO_REST = frozenset({ExecutionState.PAUSING, ExecutionState.CANCELLING})
 _PAUSABLE = frozenset({ExecutionState.PAUSING, ExecutionState.PAUSED})
-_CANCELLABLE = frozenset(
-    {ExecutionState.IDLE, ExecutionState.RUNNING, ExecutionState.PAUSING, ExecutionState.PAUSED}
-)  # fmt: skip
+_CANCELLABLE = frozenset({ExecutionState.IDLE, ExecutionState.RUNNING, ExecutionState.PAUSING, ExecutionState.PAUSED})
 
 _ENDS = (ExecutionState.CANCELLED.value, ExecutionState.SUCCESS.value, ExecutionState.ERROR.value)
 
@@ -145,7 +143,7 @@ def _is_worked_on(step: Step, task: TaskExecution) -> bool:
 def come_to_rest(step: Step) -> None:
     """PAUSING becomes PAUSED and CANCELLING CANCELLED once nobody works on any task (O3, O15)."""
     execution = step.execution
-    if execution.state is _LIVES:
+    if execution.state is _EXECUTION_RUNNING:
         if step.workflow.rules.pause is not _ONCE_QUIET or isinstance(step.event, ResumeRequested | RerunRequested):
             return
         _follow_reports(step)

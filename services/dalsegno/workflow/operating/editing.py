@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator
 from dalsegno.workflow.changes import ContextEdited
 from dalsegno.workflow.events import ContextUpdated, TaskChoice
 from dalsegno.workflow.operating import choosing
-from dalsegno.workflow.operating.choosing import Findings
+from dalsegno.workflow.operating.choosing import RequestFaults
 from dalsegno.workflow.records import TaskExecution
 from dalsegno.workflow.refusals import Violation
 from dalsegno.workflow.running.step import Step
@@ -17,21 +17,21 @@ from dalsegno.workflow.states import ExecutionState
 def update_context(step: Step, event: ContextUpdated) -> None:
     """Set and unset variables of a PAUSED or completed execution; refused as a whole or not at all."""
     execution = step.execution
-    findings = Findings(wrong=list(_unfit(event)))
+    faults = RequestFaults(wrong=list(_unfit(event)))
     if execution.state is not ExecutionState.PAUSED and not execution.is_completed:
         told = f"its context can be edited while it is PAUSED or completed, it is {execution.state}"
-        findings.obstacle(f"execution {execution.id}", told)
-    task = _task(step, event, findings) if event.task else None
+        faults.obstacle(f"execution {execution.id}", told)
+    task = _task(step, event, faults) if event.task else None
     if not event.task:
         declared = execution.input.data
         assert isinstance(declared, dict)
-        findings.wrong += _absent(event, execution.globals.keys() | declared.keys(), "the execution")
+        faults.wrong += _absent(event, execution.globals.keys() | declared.keys(), "the execution")
     elif task is not None:
-        findings.wrong += _absent(event, task.published, f"task '{task.name}'")
-    findings.refuse()
+        faults.wrong += _absent(event, task.published, f"task '{task.name}'")
+    faults.refuse()
     step.change(
         ContextEdited(task=0 if task is None else task.number, values=dict(event.values), removed=event.removed)
-    )  # fmt: skip
+    )
 
 
 def _unfit(event: ContextUpdated) -> Iterator[Violation]:
@@ -50,12 +50,12 @@ def _absent(event: ContextUpdated, names: Collection[str], owner: str) -> Iterat
             yield Violation("unset", f"{owner} has no variable '{name}'")
 
 
-def _task(step: Step, event: ContextUpdated, findings: Findings) -> TaskExecution | None:
+def _task(step: Step, event: ContextUpdated, faults: RequestFaults) -> TaskExecution | None:
     choice = TaskChoice(task=event.task, number=event.number)
-    found = choosing.executions_of(step, choice, findings, failed=False)
+    found = choosing.executions_of(step, choice, faults, failed=False)
     if not found:
         return None
     task = max(found, key=lambda each: each.number)
     if not task.is_completed:
-        findings.obstacle(f"task {task.name}", f"has not ended: it is {task.state}")
+        faults.obstacle(f"task {task.name}", f"has not ended: it is {task.state}")
     return task

@@ -185,9 +185,7 @@ def skip(step: Step, task: TaskExecution, output: Value, comment: str) -> None:
     """Go on after the task with this output: a std.noop that has it stands beside what failed (R15-R21, decision 4)."""
     keeps = output.data is None and step.workflow.rules.skip_keeps_result
     only = () if keeps else None
-    step.change(
-        AttemptsBegun(task=task.number, attempt=task.attempt + 1, only=only, stands_in=True, at_s=step.at_s)
-    )  # fmt: skip
+    step.change(AttemptsBegun(task=task.number, attempt=task.attempt + 1, only=only, stands_in=True, at_s=step.at_s))
     key = (task.number, 0, task.attempt)
     step.change(
         AttemptAdded(

@@ -6,7 +6,7 @@ from dalsegno.workflow.changes import AttemptsBegun, EnvironmentChanged, Repeate
 from dalsegno.workflow.events import CancelRequested, ChildChoice, Choice, RerunRequested, TaskChoice
 from dalsegno.workflow.identity import AttemptKey
 from dalsegno.workflow.operating import choosing, repeating
-from dalsegno.workflow.operating.choosing import Chosen, Findings
+from dalsegno.workflow.operating.choosing import Chosen, RequestFaults
 from dalsegno.workflow.operating.control import go_on
 from dalsegno.workflow.records import TaskExecution
 from dalsegno.workflow.refusals import Refusal, Violation
@@ -28,13 +28,13 @@ def rerun(step: Step, event: RerunRequested) -> None:
 
 def _rerun(step: Step, event: RerunRequested) -> None:
     execution = step.execution
-    findings = Findings()
+    faults = RequestFaults()
     if not execution.is_completed:
         told = f"only a completed execution can be rerun, it is {execution.state}"
-        findings.obstacle(f"execution {execution.id}", told)
-    environment = choosing.environment(step, event.environment, findings)
-    chosen = _chosen(step, event, findings) if event.choices else _all_failed(step, event, findings)
-    findings.refuse()
+        faults.obstacle(f"execution {execution.id}", told)
+    environment = choosing.environment(step, event.environment, faults)
+    chosen = _chosen(step, event, faults) if event.choices else _all_failed(step, event, faults)
+    faults.refuse()
     step.move_execution(ExecutionState.RUNNING)
     if environment is not None:
         step.change(EnvironmentChanged(environment=environment))
@@ -42,7 +42,7 @@ def _rerun(step: Step, event: RerunRequested) -> None:
     go_on(step, event.environment)
 
 
-def _all_failed(step: Step, event: RerunRequested, findings: Findings) -> list[Chosen]:
+def _all_failed(step: Step, event: RerunRequested, faults: RequestFaults) -> list[Chosen]:
     """Whatever keeps the execution from a good end, and of items those that failed only.
 
     Sub-workflows run afresh; but inside of a child that was asked for its failed tasks theirs are asked likewise.
@@ -50,28 +50,28 @@ def _all_failed(step: Step, event: RerunRequested, findings: Findings) -> list[C
     execution = step.execution
     numbers = sorted((*execution.unhandled, *execution.cancelled))
     if not (numbers or execution.incomplete or execution.unrouted):
-        findings.obstacle(f"execution {execution.id}", "none of its tasks has failed", "NOT_EXECUTED")
+        faults.obstacle(f"execution {execution.id}", "none of its tasks has failed", "NOT_EXECUTED")
     chosen = []
     for index, task in enumerate(execution.tasks[number] for number in numbers):
         inside = event.cascaded and any(attempt.child_id for attempt in execution.current_attempts(task))
         child = ChildChoice.RERUN_FAILED if inside else ChildChoice.FRESH
         choice = TaskChoice(task=task.name, number=task.number, reset=False, child=child)
-        chosen.append(choosing.check(step, index, choice, task, findings))
+        chosen.append(choosing.check(step, index, choice, task, faults))
     return chosen
 
 
-def _chosen(step: Step, event: RerunRequested, findings: Findings) -> list[Chosen]:
+def _chosen(step: Step, event: RerunRequested, faults: RequestFaults) -> list[Chosen]:
     chosen: dict[int, Chosen] = {}
     for index, choice in enumerate(event.choices):
-        for task in choosing.executions_of(step, choice, findings, failed=False):
+        for task in choosing.executions_of(step, choice, faults, failed=False):
             if not task.is_completed:
                 kind = "STATE" if task.attempt else "NOT_EXECUTED"
                 told = f"has not ended: it is {task.state}" if task.attempt else "was never executed"
-                findings.obstacle(f"task {task.name}", told, kind)
+                faults.obstacle(f"task {task.name}", told, kind)
             elif choice.choice is not Choice.RUN:
-                findings.wrong.append(Violation(f"tasks[{index}].choice", "a rerun runs tasks again, and nothing else"))
+                faults.wrong.append(Violation(f"tasks[{index}].choice", "a rerun runs tasks again, and nothing else"))
             else:
-                choosing.gather(chosen, index, choosing.check(step, index, choice, task, findings), findings)
+                choosing.gather(chosen, index, choosing.check(step, index, choice, task, faults), faults)
     return list(chosen.values())
 
 

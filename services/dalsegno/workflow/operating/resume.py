@@ -5,15 +5,13 @@ from __future__ import annotations
 from dalsegno.workflow.changes import EnvironmentChanged, RepeatedBy
 from dalsegno.workflow.events import ResumeRequested, Verdict
 from dalsegno.workflow.operating import choosing, repeating
-from dalsegno.workflow.operating.choosing import Chosen, Findings
+from dalsegno.workflow.operating.choosing import Chosen, RequestFaults
 from dalsegno.workflow.operating.control import go_on
 from dalsegno.workflow.running.step import Step
 from dalsegno.workflow.states import ExecutionState
 
 _PAUSED = frozenset({ExecutionState.PAUSING, ExecutionState.PAUSED})
-_RESUMABLE = frozenset(
-    {ExecutionState.RUNNING, ExecutionState.PAUSED, ExecutionState.ERROR, ExecutionState.CANCELLED}
-)  # fmt: skip
+_RESUMABLE = frozenset({ExecutionState.RUNNING, ExecutionState.PAUSED, ExecutionState.ERROR, ExecutionState.CANCELLED})
 
 
 def resume(step: Step, event: ResumeRequested) -> None:
@@ -23,15 +21,15 @@ def resume(step: Step, event: ResumeRequested) -> None:
         if execution.state is not ExecutionState.RUNNING or not _pass_down(step, event):
             step.verdict = Verdict.DUPLICATE  # one that has failed tasks stays paused: somebody is to choose (R3)
         return
-    findings = Findings()
-    environment = choosing.environment(step, event.environment, findings)
+    faults = RequestFaults()
+    environment = choosing.environment(step, event.environment, faults)
     if environment is not None and execution.state is ExecutionState.RUNNING:
-        findings.obstacle("environment", "cannot be changed while the execution is RUNNING")
-    chosen = _chosen(step, event, findings) if event.choices else _check_continues(step, event, findings)
-    findings.refuse()
+        faults.obstacle("environment", "cannot be changed while the execution is RUNNING")
+    chosen = _chosen(step, event, faults) if event.choices else _check_continues(step, event, faults)
+    faults.refuse()
     was_running = execution.state is ExecutionState.RUNNING
     if not event.cascaded:
-        step.left_paused = tuple(below for below in step.outside.paused_below(execution.id) if below.failed)
+        step.left_paused = tuple(below for below in step.surroundings.paused_below(execution.id) if below.failed)
     if not was_running:
         step.move_execution(ExecutionState.RUNNING)
     if environment is not None:
@@ -45,7 +43,7 @@ def resume(step: Step, event: ResumeRequested) -> None:
 
 def _pass_down(step: Step, event: ResumeRequested) -> bool:
     """Pass the resume of a RUNNING execution on towards what is paused below it (O7); False when nothing is."""
-    children = {below.way[0] for below in step.outside.paused_below(step.execution.id) if not below.failed}
+    children = {below.path[0] for below in step.surroundings.paused_below(step.execution.id) if not below.failed}
     resumed = ResumeRequested(at_s=step.at_s, actor=event.actor, comment=event.comment, cascaded=True)
     for key in step.execution.children:
         child_id = step.execution.attempts[key].child_id
@@ -54,51 +52,51 @@ def _pass_down(step: Step, event: ResumeRequested) -> bool:
     return bool(children)
 
 
-def _check_continues(step: Step, event: ResumeRequested, findings: Findings) -> list[Chosen]:
+def _check_continues(step: Step, event: ResumeRequested, faults: RequestFaults) -> list[Chosen]:
     """Nothing is chosen: it, or something below it, must have been paused, with nothing failed (R2-R4, decision 15)."""
     execution = step.execution
     if execution.state is ExecutionState.RUNNING:
-        _check_below(step, findings)
+        _check_below(step, faults)
     elif execution.state not in _PAUSED:
         told = f"only a PAUSED execution can be resumed, it is {execution.state}"
-        findings.obstacle(f"execution {execution.id}", told)
+        faults.obstacle(f"execution {execution.id}", told)
     if not event.cascaded and execution.state is not ExecutionState.RUNNING:
         for number in execution.unhandled:
             task = execution.tasks[number]
-            findings.obstacle(f"task {task.name}", f"has failed: {task.info}", "TASK_FAILED")
+            faults.obstacle(f"task {task.name}", f"has failed: {task.info}", "TASK_FAILED")
     return []
 
 
-def _check_below(step: Step, findings: Findings) -> None:
+def _check_below(step: Step, faults: RequestFaults) -> None:
     """A RUNNING execution is resumed for the sake of what is paused below it, unless all of that has failed tasks."""
     execution = step.execution
-    paused = step.outside.paused_below(execution.id)
+    paused = step.surroundings.paused_below(execution.id)
     if not paused:
         told = "only what is paused can be resumed: it is RUNNING, and none of its sub-workflows is paused"
-        findings.obstacle(f"execution {execution.id}", told)
+        faults.obstacle(f"execution {execution.id}", told)
     elif all(below.failed for below in paused):
         for below in paused:
             told = (
                 f"of execution {below.execution_id} ({below.workflow}) has failed: resume that execution with a choice"
             )
             for name in below.failed:
-                findings.obstacle(f"task {name}", told, "TASK_FAILED")
+                faults.obstacle(f"task {name}", told, "TASK_FAILED")
 
 
-def _chosen(step: Step, event: ResumeRequested, findings: Findings) -> list[Chosen]:
+def _chosen(step: Step, event: ResumeRequested, faults: RequestFaults) -> list[Chosen]:
     execution = step.execution
     if execution.state not in _RESUMABLE:
         states = ", ".join(sorted(_RESUMABLE))
-        findings.obstacle(
+        faults.obstacle(
             f"execution {execution.id}", f"its tasks can be resumed while it is {states}, it is {execution.state}"
         )
     chosen: dict[int, Chosen] = {}
     for index, choice in enumerate(event.choices):
-        for task in choosing.executions_of(step, choice, findings, failed=True):
+        for task in choosing.executions_of(step, choice, faults, failed=True):
             if task.state not in choosing.FAILED:
                 told = f"did not fail: it is {task.state}"
-                findings.obstacle(f"task {task.name}", told)
+                faults.obstacle(f"task {task.name}", told)
             else:
-                one = choosing.check(step, index, choice, task, findings)
-                choosing.gather(chosen, index, one, findings)
+                one = choosing.check(step, index, choice, task, faults)
+                choosing.gather(chosen, index, one, faults)
     return list(chosen.values())

@@ -52,25 +52,25 @@ def _route_clauses(step: Step, task: TaskExecution) -> None:
     chosen, handled = _chosen(step, task)
     numbers: list[int] = []
     is_end = True
-    obeyed: Command | None = None
+    command: Command | None = None
     for transition in chosen:
         if transition.command is None:
             reached = _arrive(step, transition.target, task)
             numbers.append(reached.number)
             is_end = is_end and joins.is_dead(step, reached)
-        elif obeyed is None:
-            obeyed = transition.command
-            step.later(RunCommand(task, obeyed, _message(step, task, transition)))
-            if obeyed is not Command.PAUSE:
+        elif command is None:
+            command = transition.command
+            step.later(RunCommand(task, command, _message(step, task, transition)))
+            if command is not Command.PAUSE:
                 break
-    handled = handled and obeyed is not Command.FAIL  # to end in failure is no way to handle one
+    handled = handled and command is not Command.FAIL  # to end in failure is no way to handle one
     ends = (-1,) if numbers and is_end else ()
     step.change(TaskRouted(task=task.number, next=tuple(numbers), handled=handled, ends=ends))
     if step.execution.waiting:
         _check_joins(step, task, {transition.target for transition in chosen})
 
 
-def obey(step: Step, task: TaskExecution, command: Command, message: str) -> None:
+def run_command(step: Step, task: TaskExecution, command: Command, message: str) -> None:
     """An engine command, after the tasks before it have begun; those after a pause begin when it is resumed."""
     if command is not Command.PAUSE:
         if command is Command.FAIL and not step.execution.is_completed:

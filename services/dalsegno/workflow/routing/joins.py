@@ -118,9 +118,9 @@ def reach_again(step: Step, join: TaskExecution, source: TaskExecution, branch: 
     return renewed.number
 
 
-def _add(step: Step, join: TaskExecution, way: tuple[int, int], generation: int) -> TaskExecution:
+def _add(step: Step, join: TaskExecution, arrival: tuple[int, int], generation: int) -> TaskExecution:
     state = TaskState.WAITING
-    added = step.add_task(join.name, state, (way[0],), generation=generation, branch=way[1], route=join.route)
+    added = step.add_task(join.name, state, (arrival[0],), generation=generation, branch=arrival[1], route=join.route)
     step.later(CheckJoin(added))
     return added
 
@@ -128,16 +128,19 @@ def _add(step: Step, join: TaskExecution, way: tuple[int, int], generation: int)
 def renew(step: Step, join: TaskExecution, undone: Collection[int], generation: int) -> TaskExecution | None:
     """The next execution of the join, waiting with the arrivals of this one that still stand; None when none do."""
     tasks = step.execution.tasks
-    ways = [(source, branch) for source, branch in _ways(join) if source not in undone]
-    ways = [way for way in ways if _stands(tasks[way[0]], join.editions.get(way[0], tasks[way[0]].edition))]
-    if not ways:
+    arrivals = [
+        (source, branch)
+        for source, branch in _arrivals(join)
+        if source not in undone and _stands(tasks[source], join.editions.get(source, tasks[source].edition))
+    ]
+    if not arrivals:
         return None
-    first, *others = ways
+    first, *others = arrivals
     renewed = _add(step, join, first, generation)
     for source, branch in others:
         reach(step, renewed, tasks[source], branch)
-    for source in dict.fromkeys(source for source, _ in ways):
-        _lead(step, tasks[source], renewed, {branch for number, branch in ways if number == source})
+    for source in dict.fromkeys(source for source, _ in arrivals):
+        _lead(step, tasks[source], renewed, {branch for number, branch in arrivals if number == source})
     return renewed
 
 
@@ -155,7 +158,7 @@ def take_late(step: Step, join: TaskExecution) -> None:
         step.later(CheckJoin(join))
 
 
-def _ways(join: TaskExecution) -> Iterator[tuple[int, int]]:
+def _arrivals(join: TaskExecution) -> Iterator[tuple[int, int]]:
     """All arrivals, each a task and its branch, in order of arrival."""
     yield from zip(join.sources, join.by_branches, strict=True)
     for source, branches in join.late.items():

@@ -39,7 +39,7 @@ def candidates(workbook: str | None, name: str) -> tuple[str, ...]:
 
 def _find(step: Step, workbook: str | None, name: str) -> tuple[str, ActionDescription | AdHocAction | None]:
     for candidate in candidates(workbook, name):
-        found = step.outside.find_action(candidate, step.execution.created.namespace)
+        found = step.surroundings.find_action(candidate, step.execution.created.namespace)
         if found is not None:
             return candidate, found
     return name, None
@@ -170,7 +170,7 @@ def environment_defaults(environment: object, name: str) -> Mapping[str, object]
 def output(step: Step, name: str, result: object) -> object:
     """The result of the inner action, taken through the output template of each action of the chain."""
     chain: list[AdHocAction] = []
-    found = step.outside.find_action(name, step.execution.created.namespace)
+    found = step.surroundings.find_action(name, step.execution.created.namespace)
     while isinstance(found, AdHocAction) and len(chain) <= CHAIN_MAX:
         chain.append(found)
         base = found.base.evaluate(View(step, None, EMPTY_CONTEXT))

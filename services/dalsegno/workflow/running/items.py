@@ -19,7 +19,7 @@ from dalsegno.workflow.states import AttemptState, ExecutionState, TaskState
 from dalsegno.workflow.value import Value, made
 
 # Looking a member up in its class is slow, and these are asked for in every step (see execution.py).
-_LIVES, _RUNNING, _ITEM_CANCELLED = ExecutionState.RUNNING, TaskState.RUNNING, AttemptState.CANCELLED
+_EXECUTION_RUNNING, _RUNNING, _ITEM_CANCELLED = ExecutionState.RUNNING, TaskState.RUNNING, AttemptState.CANCELLED
 
 SLICE = 1000
 """As many items a SliceDue begins at most. The conductor does one of them in a batch."""
@@ -33,7 +33,7 @@ def launch(step: Step, task: TaskExecution, retries: int) -> None:
 
     In a quiet execution the task becomes IDLE instead; its timer says what it has waited for already.
     """
-    if step.execution.state is not _LIVES:
+    if step.execution.state is not _EXECUTION_RUNNING:
         waited = Timer.RETRY if retries > task.retries else Timer.WAIT_BEFORE
         step.change(TaskMoved(task=task.number, state=TaskState.IDLE, timer=waited, at_s=step.at_s))
         return
@@ -152,7 +152,7 @@ def variables(step: Step, task: TaskExecution, item: int) -> dict[str, object]:
 def fill(step: Step, task: TaskExecution) -> None:
     """Create the attempts that may be under way now, one slice of them; the rest is an event of its own."""
     assert task.item_count is not None
-    if task.state is not _RUNNING or step.execution.state is not _LIVES:
+    if task.state is not _RUNNING or step.execution.state is not _EXECUTION_RUNNING:
         _leave(step, task)
         return
     under_way = task.added_count - task.ended_count
@@ -179,7 +179,7 @@ def _refill(step: Step, task: TaskExecution) -> None:
 
 
 def _slice_comes(step: Step, task: TaskExecution) -> bool:
-    return task.slice_due and task.state is _RUNNING and step.execution.state is _LIVES
+    return task.slice_due and task.state is _RUNNING and step.execution.state is _EXECUTION_RUNNING
 
 
 def _prepare_slice(step: Step, task: TaskExecution, chosen: Sequence[int]) -> Sequence[int]:
@@ -248,7 +248,7 @@ def ended(step: Step, task: TaskExecution, attempt: Attempt) -> None:
         verdict = TaskState(attempt.state)
         step.later(End(task, verdict, attempt.error))
     elif step.workflow.rules.items.stops_early:
-        weigh(step, task)
+        settle_items(step, task)
     elif attempt.state is _ITEM_CANCELLED:
         step.later(End(task, TaskState.CANCELLED, attempt.error or f"item {attempt.key[1]} was cancelled"))
     elif task.ended_count == task.item_count:
@@ -259,7 +259,7 @@ def ended(step: Step, task: TaskExecution, attempt: Attempt) -> None:
         _refill(step, task)
 
 
-def weigh(step: Step, task: TaskExecution) -> None:
+def settle_items(step: Step, task: TaskExecution) -> None:
     """While items are active the task goes on; when none is, the worst of what became of them is its own end."""
     if task.state not in (TaskState.RUNNING, TaskState.PAUSED):
         return

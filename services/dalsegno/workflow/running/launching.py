@@ -286,7 +286,7 @@ def with_defaults(workflow: Workflow, given: Mapping[str, object]) -> dict[str, 
 def find_workflow(step: Step, name: str) -> FoundWorkflow | None:
     """A member of the same workbook is found first; each in the namespace, then in the default one."""
     for candidate in adhoc.candidates(step.workflow.workbook, name):
-        found = step.outside.find_workflow(candidate, step.execution.created.namespace)
+        found = step.surroundings.find_workflow(candidate, step.execution.created.namespace)
         if found is not None:
             return found
     return None

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from dalsegno.workflow.changes import ExecutionMoved, GlobalsPublished, TaskAdded, TaskMoved, TaskRouted, Timer
 from dalsegno.workflow.commands import Send
 from dalsegno.workflow.contexts.context import EMPTY_CONTEXT
-from dalsegno.workflow.contexts.layers import lay
+from dalsegno.workflow.contexts.layers import deep_merge
 from dalsegno.workflow.events import CancelRequested, StartRequested, TimerFired
 from dalsegno.workflow.model import Command, Merge
 from dalsegno.workflow.records import TaskExecution
@@ -77,7 +77,7 @@ def start(step: Step, event: StartRequested, variables: Value | None) -> None:
 def _publish_initial(step: Step) -> None:
     """Defaults that are not constant, then what is initial, each seeing those before it; failures end it all.
 
-    An initial value of an input's name is laid over the input, once all of them are there.
+    An initial value of an input's name is merged over the input, once all of them are there.
     """
     given = step.execution.created.input.data
     assert isinstance(given, dict)
@@ -91,8 +91,8 @@ def _publish_initial(step: Step) -> None:
     if faults:
         step.move_execution(ExecutionState.ERROR, "\n".join(faults), Value(data=None))
     elif values:
-        laid = {name: lay(inputs[name], value) if name in inputs else value for name, value in values.items()}
-        step.change(GlobalsPublished(values={name: Value(data=value) for name, value in laid.items()}))
+        merged = {name: deep_merge(inputs[name], value) if name in inputs else value for name, value in values.items()}
+        step.change(GlobalsPublished(values={name: Value(data=value) for name, value in merged.items()}))
 
 
 def _evaluate_initial(
@@ -230,15 +230,15 @@ def final_context(step: Step) -> AnyContext:
         params = execution.created.params.data
         target = execution.latest(str(params.get("task_name"))) if isinstance(params, dict) else None
         return view.context_out(step, target) if target is not None else EMPTY_CONTEXT
-    ways = [(execution.tasks[number], -1) for number in execution.ends]
+    ends_by = [(execution.tasks[number], -1) for number in execution.ends]
     if step.is_forced:  # what had come to tasks that will not begin is not lost
-        ways += [(execution.tasks[number], -1) for number in (*execution.waiting, *execution.idle)]
+        ends_by += [(execution.tasks[number], -1) for number in (*execution.waiting, *execution.idle)]
     if step.workflow.rules.merge is Merge.LAST_ARRIVED:  # in the order in which the tasks came to be
-        ends = {(task.number, -1): task.added_at for task, _ in ways} | execution.branch_ends
+        ends = {(task.number, -1): task.added_at for task, _ in ends_by} | execution.branch_ends
         if step.last is not None:  # its end was that of the execution, even if others were to follow
             ends[step.last.number, -1] = step.last.added_at
-        ways = [(execution.tasks[number], branch) for number, branch in sorted(ends, key=lambda end: ends[end])]
-    return view.merged_out(step, ways)
+        ends_by = [(execution.tasks[number], branch) for number, branch in sorted(ends, key=lambda end: ends[end])]
+    return view.merged_out(step, ends_by)
 
 
 def pause_on_failure(step: Step, task: TaskExecution) -> bool:

@@ -17,7 +17,7 @@ from dalsegno.workflow.commands import AnyCommand, Send
 from dalsegno.workflow.events import ChildMoved, Event, PauseRequested, ResumeRequested, Verdict
 from dalsegno.workflow.execution import Execution
 from dalsegno.workflow.model import Task, Workflow
-from dalsegno.workflow.outside import Given, Outside, PausedBelow
+from dalsegno.workflow.outside import Given, PausedBelow, Surroundings
 from dalsegno.workflow.records import TaskExecution, error_bytes, error_key
 from dalsegno.workflow.running import notices
 from dalsegno.workflow.running.follow_ups import FollowUp
@@ -87,12 +87,17 @@ class Step:
     _seeds = 0
 
     def __init__(
-        self, workflow: Workflow, execution: Execution, event: Event, outside: Outside, given: Given | None = None
+        self,
+        workflow: Workflow,
+        execution: Execution,
+        event: Event,
+        surroundings: Surroundings,
+        given: Given | None = None,
     ) -> None:
         self.workflow = workflow
         self.execution = execution
         self.event = event
-        self.outside = outside
+        self.surroundings = surroundings
         self.at_s = max(event.at_s, execution.latest_s)
         self.given = given or Given(self.at_s, (execution.id, execution.revision))
         self.changes: list[AnyChange] = []
@@ -267,9 +272,7 @@ class Step:
         """Ask for quiet: PAUSING, and PAUSED once nobody works on it (O2, O3), with all descendants (O6)."""
         is_quiet = self.execution.state is ExecutionState.PAUSED
         state = ExecutionState.PAUSED if is_quiet else ExecutionState.PAUSING
-        self.move_execution(
-            state, info, reported=reported, waits_for_delegates=waits_for_delegates and not is_quiet
-        )  # fmt: skip
+        self.move_execution(state, info, reported=reported, waits_for_delegates=waits_for_delegates and not is_quiet)
         if reported:
             return
         self.tell_children(

@@ -15,7 +15,7 @@ from dalsegno.workflow.value import Value, limit, member_bytes
 
 # Looking a member up in its class is slow, and these are asked for in every step (see execution.py).
 _UNBEGUN = (TaskState.IDLE, TaskState.WAITING)
-_LIVES = ExecutionState.RUNNING
+_EXECUTION_RUNNING = ExecutionState.RUNNING
 _ERROR, _SKIPPED, _CANCELLED = TaskState.ERROR, TaskState.SKIPPED, TaskState.CANCELLED
 
 
@@ -45,7 +45,7 @@ def begin(step: Step, task: TaskExecution) -> None:
     """Start the task, unless its execution is to be quiet (it stays or becomes IDLE) or a policy holds it back."""
     if task.state not in _UNBEGUN:
         return  # a join that was selected twice in one step
-    if step.execution.state is not _LIVES:
+    if step.execution.state is not _EXECUTION_RUNNING:
         if task.state is not TaskState.IDLE:
             step.change(TaskMoved(task=task.number, state=TaskState.IDLE, at_s=step.at_s))
         return

@@ -66,7 +66,7 @@ def _passed_on(step: Step, task: TaskExecution, branch: int, edition: int) -> An
 
 def _edited(
     step: Step, context: AnyContext, edits: Sequence[tuple[int, Mapping[str, Value]]], branch: int
-) -> AnyContext:  # fmt: skip
+) -> AnyContext:
     """The context with what was edited in it: each edit is one more publish (BEHAVIOURS decision 14)."""
     for number, edited in edits:
         if step.workflow.rules.merge is Merge.LAST_ARRIVED:  # a write of its own in each branch
@@ -103,9 +103,9 @@ def initial(execution: Execution, name: str) -> object:
     return declared[name]
 
 
-def merged_out(step: Step, ways: list[tuple[TaskExecution, int]]) -> AnyContext:
+def merged_out(step: Step, ends: list[tuple[TaskExecution, int]]) -> AnyContext:
     """The merge of what these tasks pass on by these branches, in this order."""
-    return merged(step, (context_out(step, task, branch) for task, branch in ways))
+    return merged(step, (context_out(step, task, branch) for task, branch in ends))
 
 
 def merged(step: Step, contexts: Iterable[AnyContext]) -> AnyContext:
@@ -334,7 +334,7 @@ class View:
 
     def stored(self, environment: str, key: str) -> object:
         """A value of a stored environment of the namespace. KeyError when there is none."""
-        return self._step.outside.environment(environment, self._execution.created.namespace)[key]
+        return self._step.surroundings.environment(environment, self._execution.created.namespace)[key]
 
     def tasks(
         self, execution_id: str | None, recursive: bool, state: str | None, flat: bool
@@ -355,7 +355,7 @@ class View:
             if execution_id is not None and not recursive:
                 return own[:TASKS_MAX]
         namespace = self._execution.created.namespace
-        others = self._step.outside.tasks(execution_id, namespace, recursive, state, flat)
+        others = self._step.surroundings.tasks(execution_id, namespace, recursive, state, flat)
         own += [record for record in others if record["workflow_execution_id"] != self._execution.id]
         return own[:TASKS_MAX]
 
@@ -377,7 +377,7 @@ class View:
 
     def executions(self, **criteria: object) -> list[dict[str, object]]:
         """Other executions of the namespace."""
-        return self._step.outside.executions(self._execution.created.namespace, dict(criteria))
+        return self._step.surroundings.executions(self._execution.created.namespace, dict(criteria))
 
     def environment(self) -> dict[str, object]:
         """As it was when the root execution started, unless an operation has changed it since."""

@@ -45,25 +45,25 @@ class Stage:
         self.world.finish(execution, attempt, played)
         self.world.run(until_s=0)
 
-    def tell(self, event: Any, on: Execution | None = None) -> machine.Outcome:
+    def tell(self, event: Any, on: Execution | None = None) -> machine.StepResult:
         """Ask something of the execution."""
         outcome = self.world.tell((on or self.execution).id, event)
         self.world.run(until_s=0)
         return outcome
 
-    def resume(self, *choices: TaskChoice, on: Execution | None = None, **fields: Any) -> machine.Outcome:
+    def resume(self, *choices: TaskChoice, on: Execution | None = None, **fields: Any) -> machine.StepResult:
         """Resume, with what is chosen for failed tasks."""
         return self.tell(ResumeRequested(at_s=self.world.now_s, actor="ann", choices=choices, **fields), on)
 
-    def rerun(self, *choices: TaskChoice, on: Execution | None = None, **fields: Any) -> machine.Outcome:
+    def rerun(self, *choices: TaskChoice, on: Execution | None = None, **fields: Any) -> machine.StepResult:
         """Rerun tasks, or all that failed."""
         return self.tell(RerunRequested(at_s=self.world.now_s, actor="ann", choices=choices, **fields), on)
 
-    def pause(self, on: Execution | None = None, **fields: Any) -> machine.Outcome:
+    def pause(self, on: Execution | None = None, **fields: Any) -> machine.StepResult:
         """Ask for quiet."""
         return self.tell(PauseRequested(at_s=self.world.now_s, **fields), on)
 
-    def cancel(self, on: Execution | None = None, **fields: Any) -> machine.Outcome:
+    def cancel(self, on: Execution | None = None, **fields: Any) -> machine.StepResult:
         """Ask for an end."""
         return self.tell(CancelRequested(at_s=self.world.now_s, **fields), on)
 
