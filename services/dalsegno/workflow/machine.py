@@ -1,8 +1,8 @@
-"""The machine: an event comes in, changes and commands go out. No I/O, no clock, no chance.
+"""The machine: it takes an event and gives changes and commands. It has no I/O, no clock and no randomness.
 
-`step` is the only entrance. It applies each change to the execution as it decides it, so that what it decides next
-sees it; the caller stores the changes and commands in one transaction and drops the execution's copy if that fails.
-A refusal (see refusals.py) is raised before the first change.
+`step` is the only entrance. It applies each change to the execution as soon as it decides it, so that the next decision
+sees the change. The caller stores the changes and commands in one transaction; if that fails, the caller drops its copy
+of the execution. A refusal (see refusals.py) is raised before the first change.
 """
 
 from __future__ import annotations
@@ -70,19 +70,19 @@ _EXECUTION_RUNNING = ExecutionState.RUNNING
 _ACCEPTED = Verdict.ACCEPTED
 
 TODO_MAX = 20_000
-"""As much as one event may set off at once. A cycle of tasks that all end at once is stopped here."""
+"""The most follow-ups that one event may have. This limit stops a cycle of tasks that all end at once."""
 
 
 @dataclass(frozen=True, slots=True)
 class StepResult:
-    """What a step decided."""
+    """What a step has decided."""
 
     execution: Execution
     changes: list[AnyChange] = field(default_factory=list)
     commands: list[AnyCommand] = field(default_factory=list)
     verdict: Verdict = Verdict.ACCEPTED
     subsumed: tuple[str, ...] = ()
-    """The tasks of the request that come after another one of it, and so need no step of their own (O28)."""
+    """The tasks of the request that follow another task of the request, and so are not run again separately (O28)."""
     left_paused: tuple[PausedBelow, ...] = ()
     """The descendants that a resume leaves PAUSED, because tasks of theirs have failed (decision 15)."""
 
@@ -94,11 +94,11 @@ def step(
     surroundings: Surroundings,
     given: Given | None = None,
 ) -> StepResult:
-    """Decide what follows from the event. Raises Refusal, having changed nothing.
+    """Decide what follows from the event. Raise Refusal before anything has changed.
 
-    `execution` is None only for a StartRequested that creates it. `given`: absent, it is made of the event. Raises
-    Suspended when values are not there yet, having asked for all of them that it can know of: what it has changed is
-    then to be thrown away.
+    `execution` is None only for a StartRequested that creates it. Without `given`, it is derived from the event. Raise
+    Suspended when values are not known yet; the step has then asked for every value that it can name, and the caller
+    discards what the step has changed.
     """
     created: ExecutionCreated | None = None
     if execution is None:
@@ -122,7 +122,7 @@ def step(
 
 
 def _with_defaults(workflow: Workflow, event: StartRequested) -> ExecutionCreated:
-    """The creation with the declared defaults among its input."""
+    """Return the creation with the declared defaults added to its input."""
     assert event.creation is not None
     given = event.creation.input.data
     if not isinstance(given, dict):
@@ -145,7 +145,7 @@ def _start(step: Step, event: StartRequested) -> None:
     except InvalidRequest as error:
         if execution.created.parent is None:
             raise
-        lifecycle.finish(step, ExecutionState.ERROR, str(error))  # a child tells its parent
+        lifecycle.finish(step, ExecutionState.ERROR, str(error))  # a child reports this to its parent
         return
     lifecycle.start(step, event, variables)
     if execution.is_completed:
@@ -177,7 +177,7 @@ def _timer(step: Step, event: TimerFired) -> None:
         step.verdict = Verdict.SUPERSEDED
     elif execution.state is ExecutionState.RUNNING or (execution.is_completed and task.timer is Timer.WAIT_AFTER):
         step.later(Due(task, task.timer))
-    # else nothing may begin: the due time stays, and whatever has the execution run again finds it past
+    # else nothing may begin: the due time stays, and the operation that runs the execution again finds it in the past
 
 
 def _time_out(step: Step, task: TaskExecution) -> None:
@@ -189,7 +189,7 @@ def _time_out(step: Step, task: TaskExecution) -> None:
 
 
 def _due(step: Step, task: TaskExecution, timer: Timer) -> None:
-    """The time that the task waited for has come."""
+    """Continue a task whose waiting time is over."""
     if task.state is not TaskState.RUNNING_DELAYED or task.timer is not timer:
         return
     if timer is Timer.WAIT_AFTER:
@@ -204,13 +204,13 @@ def _slice(step: Step, event: SliceDue) -> None:
     if task is None or task.attempt != event.attempt or task.item_count is None:
         step.verdict = Verdict.SUPERSEDED
     elif task.slice_due if event.begun is None else task.begun_count != event.begun:
-        step.verdict = Verdict.SUPERSEDED  # another one goes on with the items
+        step.verdict = Verdict.SUPERSEDED  # another SliceDue continues with the items
     else:
         step.later(Fill(task))
 
 
 def _poison(step: Step, event: Poisoned) -> None:
-    """End with the reason, evaluating nothing: an expression may be what cannot be carried out."""
+    """End the execution with the reason and evaluate nothing: an expression may be the cause."""
     if step.execution.is_completed:
         step.verdict = Verdict.SUPERSEDED
         return
@@ -220,21 +220,21 @@ def _poison(step: Step, event: Poisoned) -> None:
 
 
 def _wind_down(step: Step, task: TaskExecution, reason: str) -> None:
-    """The task, or an item of it, was cancelled by what its action reported: so is the execution."""
+    """Cancel the execution, because an action reported that the task or an item of it was cancelled."""
     if step.execution.state in LIVE:
         control.wind_down(step, reason)
 
 
 def _attempt_ended(step: Step, task: TaskExecution, key: AttemptKey) -> None:
     attempt = step.execution.attempts[key]
-    if task.state in reporting.SHOWN and attempt.accepted:  # else the task waits no more for it
+    if task.state in reporting.SHOWN and attempt.accepted:  # else the task does not wait for it any more
         items.ended(step, task, attempt)
 
 
 def _decide(step: Step, event: Event) -> None:
-    """Decide what the event itself changes, and put what follows from that on the list of the step.
+    """Decide what the event itself changes, and put what follows on the list of the step.
 
-    The order of the cases is that of their frequency: each case costs time before the next one is tried.
+    The cases are in order of frequency, because each case costs time before the next one is tried.
     """
     match event:
         case TaskDone():
@@ -268,7 +268,7 @@ def _decide(step: Step, event: Event) -> None:
 
 
 def _follow_up(step: Step, next_: FollowUp) -> None:
-    """Do one thing from the list of the step. The order of the cases is that of their frequency."""
+    """Do one follow-up. The cases are in order of frequency."""
     match next_:
         case AttemptEnded():
             _attempt_ended(step, next_.task, next_.key)
@@ -309,9 +309,10 @@ def _follow_up(step: Step, next_: FollowUp) -> None:
 
 
 def _work_off(step: Step) -> None:
-    """Do what is on the list until nothing is; a failure beyond all handlers ends the execution, not the step.
+    """Do the follow-ups until the list is empty. A failure that no handler catches ends the execution, not the step.
 
-    What waits for a value holds nothing else up, so that all values are asked for at once. Raises Suspended then.
+    A follow-up that waits for a value does not block the others, so that the step asks for all values at once. Raise
+    Suspended at the end in that case.
     """
     done = 0
     is_suspended = False
@@ -330,14 +331,14 @@ def _work_off(step: Step) -> None:
         except Suspended:
             is_suspended = True
         except (HardFailure, EvaluationError, UnfitValue) as error:
-            if not is_suspended:  # else nothing of this step stays
+            if not is_suspended:  # else the whole step is discarded
                 lifecycle.fail_hard(step, next_.task, str(error))
     if is_suspended:
         raise Suspended
 
 
 def _come_to_rest(step: Step) -> None:
-    """When nothing is left to do the execution ends; when nobody works any more it is PAUSED or CANCELLED."""
+    """End the execution when nothing is left to do; make it PAUSED or CANCELLED when no action runs any more."""
     execution = step.execution
     while execution.state is _EXECUTION_RUNNING and not execution.unrouted:
         if not execution.incomplete:

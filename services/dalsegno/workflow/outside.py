@@ -1,4 +1,4 @@
-"""What a step has from outside of its execution: what it is stepped with, and what it may look up."""
+"""What a step gets from outside of its execution: the values that it is stepped with, and a port for lookups."""
 
 from __future__ import annotations
 
@@ -26,55 +26,59 @@ class PausedBelow:
     execution_id: str
     workflow: str
     path: tuple[str, ...]
-    """The executions that lead to it: a child of the one that was asked about first, itself last."""
+    """The executions on the path to it: first a child of the execution that was asked about, last the descendant
+    itself."""
     failed: tuple[str, ...]
-    """The names of its tasks that have failed and that nothing handles: a resume does not run over them (R3)."""
+    """The names of its tasks that have failed without a handler: a resume does not continue past them (R3)."""
 
 
 class Given:
-    """What an event is stepped with, each time the same when it is stepped again before it is stored."""
+    """The values that an event is stepped with. They stay the same when the event is stepped again before it is
+    stored."""
 
     __slots__ = ("careful", "name", "now_s")
 
     def __init__(self, now_s: float, name: tuple[object, ...], careful: bool = False) -> None:
-        """`now_s`: what `now()` is in its expressions, in seconds since 1970; ids of children are made of it too.
-        `name`: what no other event has. `careful`: an engine died in a step of the execution, so that every expression
-        is evaluated outside of the engine."""
+        """`now_s`: the value of `now()` in expressions, in seconds since 1970; ids of children are derived from it too.
+        `name`: a name that no other event has. `careful`: an engine died in a step of this execution, so every
+        expression is evaluated outside of the engine."""
         self.now_s = now_s
         self.name = name
         self.careful = careful
 
     @property
     def seed(self) -> str:
-        """A text that no other event has: what is random is made of it. (Few events need it.)"""
+        """A text that no other event has; random values are derived from it. (Few events need it.)"""
         return ".".join(map(str, self.name))
 
 
 class Surroundings(Protocol):
-    """Answered from within the batch's transaction: the same answer for the whole batch."""
+    """The port for lookups, answered within the transaction of the batch: the same answer for the whole batch."""
 
     def find_workflow(self, name: str, namespace: str) -> FoundWorkflow | None:
-        """The newest version of the workflow in this namespace, else in the default one (''), else None."""
+        """Return the newest version of the workflow in this namespace, else in the default one (''), else None."""
         ...
 
     def find_action(self, name: str, namespace: str) -> ActionDescription | AdHocAction | None:
-        """What is known of the action; an ad-hoc one of this namespace, else of the default one. None: unknown."""
+        """Return the description of the action; an ad-hoc action of this namespace, else of the default one. None:
+        unknown."""
         ...
 
     def paused_below(self, execution_id: str) -> Sequence[PausedBelow]:
-        """The descendants of the execution that are PAUSED or PAUSING as the store knows them, at most 1,000."""
+        """Return the descendants of the execution that the store knows as PAUSED or PAUSING, at most 1,000."""
         ...
 
     def environment(self, name: str, namespace: str) -> Mapping[str, object]:
-        """The variables of a stored environment of the namespace, as they are now; none when there is no such one."""
+        """Return the present variables of a stored environment of the namespace; empty when there is no such
+        environment."""
         ...
 
     def tasks(
         self, execution_id: str | None, namespace: str, recursive: bool, state: str | None, flat: bool
     ) -> list[dict[str, object]]:
-        """The records that `tasks(...)` shows of other executions of the namespace, at most 1,000."""
+        """Return the records that `tasks(...)` shows of other executions of the namespace, at most 1,000."""
         ...
 
     def executions(self, namespace: str, criteria: dict[str, object]) -> list[dict[str, object]]:
-        """The records that `executions(...)` shows, at most 1,000."""
+        """Return the records that `executions(...)` shows, at most 1,000."""
         ...

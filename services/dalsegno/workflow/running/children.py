@@ -1,4 +1,4 @@
-"""What children tell their parents, and what becomes of the attempts that they are (BEHAVIOURS decision 11)."""
+"""What children report to their parents, and what that means for their attempts (BEHAVIOURS decision 11)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from dalsegno.workflow.value import UnfitValue, Value, made
 
 
 def child_moved(step: Step, event: ChildMoved) -> None:
-    """A child tells where it is. Only the present child of an attempt speaks for it (BEHAVIOURS decision 11)."""
+    """Record where a child is. Only the present child of an attempt counts (BEHAVIOURS decision 11)."""
     attempt = _speaking(step, event)
     if attempt is None or (event.revision and event.revision <= attempt.child_revision):
         step.verdict = Verdict.SUPERSEDED
@@ -46,7 +46,7 @@ def child_moved(step: Step, event: ChildMoved) -> None:
 
 
 def _told(output: Value, errors: Value | None) -> Value:
-    """What an Orquesta workflow reads as the result of another; its errors only if both fit."""
+    """Return what an Orquesta workflow sees as the result of another one; with its errors only if both fit."""
     if errors is not None:
         with contextlib.suppress(UnfitValue):
             return made({"output": output.data, "errors": errors.data})
@@ -54,16 +54,16 @@ def _told(output: Value, errors: Value | None) -> Value:
 
 
 def _pause(step: Step, attempt: Attempt, revision: int) -> None:
-    """It has only now begun: the pause may have come to it before its start did (O6)."""
+    """Pause a child that has only just begun: the pause may have reached it before its start (O6)."""
     waits = step.execution.waits_for_delegates
     step.change(AttemptMoved(key=attempt.key, state=attempt.state, child_revision=revision, at_s=step.at_s))
     step.tell_child(attempt.child_id, PauseRequested(at_s=step.at_s, waits_for_delegates=waits))
 
 
 def _speaking(step: Step, event: ChildMoved) -> Attempt | None:
-    """The attempt that the child is: the present one of its item, or an older one that has not ended.
+    """Return the attempt of the child: the present one of its item, or an older one that has not ended.
 
-    One that ended before its task was superseded or skipped speaks for nobody any more.
+    A child whose attempt ended before its task was superseded or skipped has none.
     """
     task = step.execution.tasks.get(event.key[0])
     if task is None:

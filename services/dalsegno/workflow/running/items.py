@@ -1,4 +1,4 @@
-"""The attempts of a task: one, or one per item; in slices, so that no step grows with the list."""
+"""The attempts of a task: one, or one per item. Items begin in slices, so that no step grows with the list."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from dalsegno.workflow.scope import EvaluationError, Suspended
 from dalsegno.workflow.states import AttemptState, ExecutionState, TaskState
 from dalsegno.workflow.value import Value, made
 
-# Looking a member up in its class is slow, and these are asked for in every step (see execution.py).
+# A lookup of a member in its class is slow, and every step needs these (see execution.py).
 _EXECUTION_RUNNING, _RUNNING, _ITEM_CANCELLED = ExecutionState.RUNNING, TaskState.RUNNING, AttemptState.CANCELLED
 
 SLICE = 1000
-"""As many items a SliceDue begins at most. The conductor does one of them in a batch."""
+"""The most items that a SliceDue begins. The conductor carries out one SliceDue of an execution in a batch."""
 
 AT_ONCE = 100
-"""As many items any other step begins at most, of all its tasks together."""
+"""The most items that any other step begins, of all its tasks together."""
 
 
 def launch(step: Step, task: TaskExecution, retries: int) -> None:
-    """Begin a round of attempts: the first, or the next one of a retry.
+    """Begin a round of attempts: the first one, or the next one of a retry.
 
-    In a quiet execution the task becomes IDLE instead; its timer says what it has waited for already.
+    In an execution that is not RUNNING the task becomes IDLE instead; its timer records what it has waited for already.
     """
     if step.execution.state is not _EXECUTION_RUNNING:
         waited = Timer.RETRY if retries > task.retries else Timer.WAIT_BEFORE
@@ -74,9 +74,9 @@ def launch(step: Step, task: TaskExecution, retries: int) -> None:
 
 
 def prepare(step: Step, task: TaskExecution) -> None:
-    """Evaluate what the task will do first, so that what is wrong with that is known before anything begins.
+    """Evaluate what the task will do, so that errors are found before anything begins.
 
-    Raises EvaluationError and HardFailure.
+    Raise EvaluationError or HardFailure.
     """
     spec = step.spec(task)
     policies.wait_before_s(step, task)
@@ -90,7 +90,8 @@ def prepare(step: Step, task: TaskExecution) -> None:
 
 
 def _only(task: TaskExecution, retries: int) -> tuple[int, ...] | None:
-    """The items that the round runs anew: those an operation named, or those of them that are retried; None: all."""
+    """Return the items that the round runs again: those that an operation named, or those that are retried; None:
+    all."""
     if task.plan is not None:
         return task.plan.only
     if retries and task.round is not None and task.round.only is not None:
@@ -99,7 +100,8 @@ def _only(task: TaskExecution, retries: int) -> tuple[int, ...] | None:
 
 
 def _items(step: Step, task: TaskExecution) -> Value | None:
-    """The list of items of a round that runs all of them; None for a task without. EvaluationError, HardFailure."""
+    """Return the list of items of a round that runs all of them; None without items. Raise EvaluationError,
+    HardFailure."""
     if task.plan is not None and task.plan.keeps_items and task.items is not None:
         return task.items
     spec = step.spec(task)
@@ -109,7 +111,7 @@ def _items(step: Step, task: TaskExecution) -> Value | None:
 
 
 def listed(step: Step, task: TaskExecution, items: Items) -> list[list[object]]:
-    """One row per item: the item. EvaluationError for a bad expression; it must be a list."""
+    """Return one row per item, with the item in it. Raise EvaluationError for a bad expression; it must be a list."""
     values = items.values.evaluate(task_view(step, task))
     if not isinstance(values, list | tuple):
         raise HardFailure(f"`with` of task '{task.name}' needs a list, not {values!r:.100}")
@@ -117,7 +119,8 @@ def listed(step: Step, task: TaskExecution, items: Items) -> list[list[object]]:
 
 
 def zipped(step: Step, task: TaskExecution) -> list[list[object]]:
-    """One row per item: the values of all names. EvaluationError for a bad expression; lists must be equally long."""
+    """Return one row per item, with the values of all names. Raise EvaluationError for a bad expression, and
+    HardFailure unless all lists have the same length."""
     items = step.spec(task).items
     columns: list[list[object]] = []
     scope = task_view(step, task)
@@ -139,7 +142,7 @@ def zipped(step: Step, task: TaskExecution) -> list[list[object]]:
 
 
 def variables(step: Step, task: TaskExecution, item: int) -> dict[str, object]:
-    """The variables of one item."""
+    """Return the variables of one item."""
     assert task.items is not None
     rows = task.items.data
     assert isinstance(rows, list)
@@ -150,7 +153,7 @@ def variables(step: Step, task: TaskExecution, item: int) -> dict[str, object]:
 
 
 def fill(step: Step, task: TaskExecution) -> None:
-    """Create the attempts that may be under way now, one slice of them; the rest is an event of its own."""
+    """Create the attempts that may run now, one slice of them; another event begins the rest."""
     assert task.item_count is not None
     if task.state is not _RUNNING or step.execution.state is not _EXECUTION_RUNNING:
         _leave(step, task)
@@ -173,7 +176,7 @@ def fill(step: Step, task: TaskExecution) -> None:
 
 
 def _refill(step: Step, task: TaskExecution) -> None:
-    """One has ended, so the next may begin, unless a SliceDue begins those that may."""
+    """Begin the next item after one has ended, unless a SliceDue does it."""
     if not _slice_comes(step, task):
         fill(step, task)
 
@@ -183,9 +186,9 @@ def _slice_comes(step: Step, task: TaskExecution) -> bool:
 
 
 def _prepare_slice(step: Step, task: TaskExecution, chosen: Sequence[int]) -> Sequence[int]:
-    """Evaluate what these items will run, as far as the event has steps for that; those that were evaluated.
+    """Evaluate what these items will run, as long as the event has steps of evaluation left. Return the items done.
 
-    Raises Suspended once the values of all of them have been asked for.
+    Raise Suspended once the values of all of them have been requested.
     """
     is_suspended = False
     for place, item in enumerate(chosen):
@@ -202,9 +205,9 @@ def _prepare_slice(step: Step, task: TaskExecution, chosen: Sequence[int]) -> Se
 
 
 def _add_slice(step: Step, task: TaskExecution, chosen: Sequence[int], room: int) -> bool:
-    """Create the attempts of these items, the first ones of so many that may begin, as far as the event has steps of
-    evaluation for them. False when the task has failed instead. Raises Suspended once the values of all of them have
-    been asked for."""
+    """Create the attempts of these items, as long as the event has steps of evaluation left. `room`: how many may
+    begin, these and later ones. Return False when the task has failed instead. Raise Suspended once the values of
+    all of them have been requested."""
     is_suspended = False
     is_prepared = bool(chosen) and (task.number, chosen[0]) in step.prepared
     for place, item in enumerate(chosen):
@@ -225,7 +228,8 @@ def _add_slice(step: Step, task: TaskExecution, chosen: Sequence[int], room: int
 
 
 def _leave(step: Step, task: TaskExecution) -> None:
-    """The execution has ended and no item is under way: those that are left go on if it is run again (decision 3)."""
+    """Make the task IDLE when the execution has ended and no item runs: the remaining items begin if the execution is
+    run again (decision 3)."""
     left = len(task.pending) - task.begun_count
     if step.execution.is_completed and task.state is _RUNNING and left and task.added_count == task.ended_count:
         info = (
@@ -237,13 +241,13 @@ def _leave(step: Step, task: TaskExecution) -> None:
 
 
 def go_on(step: Step, task: TaskExecution) -> None:
-    """The items go on that were left when the execution ended."""
+    """Begin the items that remained when the execution ended."""
     step.change(TaskMoved(task=task.number, state=_RUNNING, at_s=step.at_s))
     fill(step, task)
 
 
 def ended(step: Step, task: TaskExecution, attempt: Attempt) -> None:
-    """An attempt of the task's present round has ended: so may the task have, or the next item begins."""
+    """Continue after an attempt of the present round has ended: end the task, or begin the next item."""
     if task.item_count is None:
         verdict = TaskState(attempt.state)
         step.later(End(task, verdict, attempt.error))
@@ -260,7 +264,7 @@ def ended(step: Step, task: TaskExecution, attempt: Attempt) -> None:
 
 
 def settle_items(step: Step, task: TaskExecution) -> None:
-    """While items are active the task goes on; when none is, the worst of what became of them is its own end."""
+    """Let the task go on while items are active; then end it with the worst end of its items."""
     if task.state not in (TaskState.RUNNING, TaskState.PAUSED):
         return
     execution = step.execution
@@ -296,13 +300,14 @@ def _go_on(step: Step, task: TaskExecution) -> None:
 
 
 def _runs_children(step: Step, task: TaskExecution) -> bool:
-    """Whether its items are sub-workflows: a cancel that was asked of one of them stays in it (O8, decision 12)."""
+    """Return whether the items are sub-workflows: cancelling one of them does not cancel its parent (O8, decision
+    12)."""
     attempt = step.execution.current(task, next(iter(task.failed_items), 0))
     return attempt is not None and bool(attempt.child_id)
 
 
 def _failure_info(step: Step, task: TaskExecution) -> str:
-    """Which items failed and why, a line for each cause that one of the first failures has."""
+    """Return which items failed and why, one line for each cause among the first failures."""
     found = [step.execution.current(task, item) for item in nsmallest(_FAILURES_READ, task.failed_items)]
     causes: dict[str, list[int]] = {}
     for attempt in found:
@@ -318,7 +323,7 @@ def _failure_info(step: Step, task: TaskExecution) -> str:
 
 
 def _cause(error: str) -> str:
-    """Why an item failed, on one line: of a failure that others caused the one at the bottom."""
+    """Return why an item failed, on one line; of a chain of failures, the first cause."""
     lines = error.splitlines() or ["failed"]
     return (lines[-1] if lines[0].startswith("Failure caused by") else " ".join(lines)).strip()[:_CAUSE_MAX]
 

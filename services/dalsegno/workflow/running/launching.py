@@ -20,15 +20,15 @@ from dalsegno.workflow.states import AttemptState, TaskState
 from dalsegno.workflow.value import Value, made
 
 DEPTH_MAX = 500
-"""So deep may sub-workflows be nested. One that calls itself without end would outrun every cancel, which follows it
-down one level after the other."""
+"""The most levels of nested sub-workflows. A workflow that calls itself without end would be faster than any cancel,
+which follows it level by level."""
 
-# Looking a member up in its class is slow, and this is asked for in every step (see execution.py).
+# A lookup of a member in its class is slow, and every step needs this (see execution.py).
 _READY = AttemptState.READY
 
 
 def add(step: Step, task: TaskExecution, item: int, extra: Mapping[str, object] | None) -> bool:
-    """Create the attempt of an item. False when the task has failed instead, in a way its handlers may catch."""
+    """Create the attempt of an item. Return False when the task has failed instead; its handlers may catch that."""
     spec = step.spec(task)
     plain = task_view(step, task)
     try:
@@ -61,7 +61,7 @@ def add(step: Step, task: TaskExecution, item: int, extra: Mapping[str, object] 
 
 
 def prepare(step: Step, task: TaskExecution, extra: Mapping[str, object] | None) -> tuple[str, bool, dict[str, object]]:
-    """The action or workflow that a task will run, and its input. EvaluationError, HardFailure."""
+    """Return the action or workflow that a task will run, and its input. Raise EvaluationError or HardFailure."""
     spec = step.spec(task)
     scope = task_view(step, task, extra)
     try:
@@ -72,7 +72,7 @@ def prepare(step: Step, task: TaskExecution, extra: Mapping[str, object] | None)
 
 
 def _planned_input(task: TaskExecution, item: int) -> dict[str, object] | None:
-    """The input that an operation gave the item or the whole task (R8, R11, R12)."""
+    """Return the input that an operation gave to the item or the whole task (R8, R11, R12); None: it gave none."""
     if task.round is None:
         return None
     given = task.round.inputs.get(item) or task.round.given
@@ -83,9 +83,9 @@ def _planned_input(task: TaskExecution, item: int) -> dict[str, object] | None:
 
 
 def _repeat(step: Step, task: TaskExecution, item: int, plan: RoundPlanned) -> bool | None:
-    """As the attempt before: the same action or sub-workflow with the same input (R7), or the very same child.
+    """Repeat the attempt before: the same action or sub-workflow with the same input (R7), or the same child.
 
-    None when the plan wants otherwise, or nothing was attempted before.
+    Return None when the plan wants something else, or there was no attempt before.
     """
     former = _before(step, task, item)
     if former is None:
@@ -128,7 +128,7 @@ def _repeat(step: Step, task: TaskExecution, item: int, plan: RoundPlanned) -> b
 
 
 def _before(step: Step, task: TaskExecution, item: int) -> Attempt | None:
-    """The newest attempt of the item in an earlier round; what stands in for a skipped task ran nothing."""
+    """Return the newest attempt of the item in an earlier round, without those that stand for a skipped task."""
     for number in range(task.attempt - 1, 0, -1):
         found = step.execution.attempts.get((task.number, item, number))
         if found is not None and not found.stands_in:
@@ -137,7 +137,7 @@ def _before(step: Step, task: TaskExecution, item: int) -> Attempt | None:
 
 
 def adopt(step: Step, task: TaskExecution, former: Attempt, child_revision: int = 0) -> None:
-    """The child of an attempt that had ended runs again: the same child, as the next attempt."""
+    """Add the next attempt of an item with the child of a former attempt, which had ended and runs again."""
     comment, actor = launched(step, task)
     step.change(
         AttemptAdded(
@@ -156,7 +156,7 @@ def adopt(step: Step, task: TaskExecution, former: Attempt, child_revision: int 
 
 
 def launched(step: Step, task: TaskExecution) -> tuple[str, str]:
-    """The comment and the actor of an attempt: an operation's own for those that it launched, and no others (R23)."""
+    """Return the comment and the actor of an attempt: those of the operation that launched it, if one did (R23)."""
     if task.round is not None and not task.retries:
         return task.round.comment, task.round.actor
     return "", step.event.actor
@@ -172,7 +172,7 @@ def _input(spec: Task, scope: View) -> dict[str, object]:
 
 
 def _name(step: Step, spec: Task, scope: View) -> tuple[str, bool]:
-    """The name of the action or workflow, and whether it is a workflow. An empty one is std.noop."""
+    """Return the name of the action or workflow, and whether it is a workflow. An empty name means std.noop."""
     template: Template | None = spec.workflow if spec.workflow is not None else spec.action
     if template is None:
         return "std.noop", False
@@ -273,7 +273,7 @@ def _add_child(step: Step, task: TaskExecution, item: int, name: str, given: dic
 
 
 def with_defaults(workflow: Workflow, given: Mapping[str, object]) -> dict[str, object]:
-    """The declared inputs with their values or defaults. (Defaults are not evaluated: MISTRAL.md section 1.)"""
+    """Return the declared inputs with their values or defaults. (Defaults are not evaluated: MISTRAL.md section 1.)"""
     values: dict[str, object] = {}
     for parameter in workflow.input:
         if parameter.name in given:
@@ -284,7 +284,7 @@ def with_defaults(workflow: Workflow, given: Mapping[str, object]) -> dict[str, 
 
 
 def find_workflow(step: Step, name: str) -> FoundWorkflow | None:
-    """A member of the same workbook is found first; each in the namespace, then in the default one."""
+    """Find a workflow: first a member of the same workbook; each in the namespace, then in the default one."""
     for candidate in adhoc.candidates(step.workflow.workbook, name):
         found = step.surroundings.find_workflow(candidate, step.execution.created.namespace)
         if found is not None:
@@ -293,5 +293,5 @@ def find_workflow(step: Step, name: str) -> FoundWorkflow | None:
 
 
 def missing_input(workflow: Workflow, given: Mapping[str, object]) -> list[str]:
-    """The declared inputs that have neither a value nor a default."""
+    """Return the declared inputs that have neither a value nor a default."""
     return [parameter.name for parameter in workflow.input if parameter.required and parameter.name not in given]

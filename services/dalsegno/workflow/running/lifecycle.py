@@ -1,4 +1,4 @@
-"""An execution from its start to its end, whichever way it ends."""
+"""An execution from its start to its end."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from dalsegno.workflow.value import UnfitValue, Value, limit, made, member_bytes
 
 
 def check_start(step: Step) -> Value | None:
-    """Everything that can be wrong with a start, found before anything is created; the value of `vars` if any.
+    """Check the start and return the value of `vars`, if any. Nothing has been created yet.
 
-    Raises InvalidRequest with one violation for each.
+    Raise InvalidRequest with one violation for each fault.
     """
     violations = [*_input_violations(step), *notices.check(step.execution.created.params)]
     if step.workflow.reverse:
@@ -63,7 +63,7 @@ def _input_violations(step: Step) -> Iterable[Violation]:
 
 
 def start(step: Step, event: StartRequested, variables: Value | None) -> None:
-    """RUNNING, and the first tasks (P1, P2, S3)."""
+    """Move the execution to RUNNING and begin its first tasks (P1, P2, S3)."""
     execution = step.execution
     if variables is not None and isinstance(variables.data, dict) and variables.data:
         step.change(GlobalsPublished(values={name: Value(data=value) for name, value in variables.data.items()}))
@@ -75,9 +75,10 @@ def start(step: Step, event: StartRequested, variables: Value | None) -> None:
 
 
 def _publish_initial(step: Step) -> None:
-    """Defaults that are not constant, then what is initial, each seeing those before it; failures end it all.
+    """Evaluate defaults that are not constant, then initial values, each of which sees those before it. A failure ends
+    the execution.
 
-    An initial value of an input's name is merged over the input, once all of them are there.
+    An initial value with the name of an input is merged over the input after all of them are evaluated.
     """
     given = step.execution.created.input.data
     assert isinstance(given, dict)
@@ -98,7 +99,7 @@ def _publish_initial(step: Step) -> None:
 def _evaluate_initial(
     step: Step, assignments: Iterable[tuple[str, Template]], values: dict[str, object]
 ) -> Iterator[str]:
-    """Evaluate one after the other into the values; what is wrong with them."""
+    """Evaluate the assignments one after the other into `values`; return the errors."""
     for name, template in assignments:
         try:
             values[name] = template.evaluate(view.View(step, None, EMPTY_CONTEXT, first=values))
@@ -107,7 +108,7 @@ def _evaluate_initial(
 
 
 def complete(step: Step) -> None:
-    """Nothing is left to run: the execution ends as its tasks did."""
+    """End the execution as its tasks did, when nothing is left to run."""
     execution = step.execution
     if execution.cancelled:
         names = _names(execution.tasks[number] for number in execution.cancelled)
@@ -119,7 +120,7 @@ def complete(step: Step) -> None:
 
 
 def failure_info(step: Step) -> str:
-    """Which tasks failed and why, the first few in full."""
+    """Return which tasks failed and why, the first few in full."""
     failed = [step.execution.tasks[number] for number in step.execution.unhandled]
     lines = [f"Failure caused by error in tasks: {_names(failed)}"]
     lines += [f"  {task.name}: {task.info}" for task in failed[:10]]
@@ -131,15 +132,15 @@ def _names(tasks: Iterable[TaskExecution]) -> str:
 
 
 def stop(step: Step, state: ExecutionState, info: str) -> None:
-    """An engine command ends the execution; what runs goes on to its end, nothing follows it."""
+    """End the execution by an engine command; actions that run go on to their end, and nothing follows them."""
     if not step.execution.is_completed:
         finish(step, state, info)
 
 
 def finish(step: Step, state: ExecutionState, info: str) -> None:
-    """End the execution with its output. An output that cannot be evaluated makes a success an error.
+    """End the execution with its output. An output that cannot be evaluated turns a success into an error.
 
-    Of one that is CANCELLED nothing is handed out any more: what is READY is CANCELLED too.
+    READY actions of an execution that is CANCELLED are CANCELLED too: they are not handed out any more.
     """
     if state is ExecutionState.CANCELLED:
         for key in list(step.execution.ready):
@@ -152,7 +153,7 @@ def finish(step: Step, state: ExecutionState, info: str) -> None:
     except (EvaluationError, UnfitValue) as error:
         told = f"cannot evaluate the output: {error}"
         if state is ExecutionState.SUCCESS:
-            finish(step, ExecutionState.ERROR, told)  # whose output is that of any failure
+            finish(step, ExecutionState.ERROR, told)  # its output is that of any failure
             return
         info = f"{info}\n{told}" if info else told
         output = Value(data={"result": info})
@@ -163,7 +164,7 @@ NOT_BEGUN = "not begun: the execution ended first; it goes on if that is run aga
 
 
 def tell_not_begun(step: Step) -> None:
-    """Each task that waits in vain because its execution has ended says so."""
+    """Record the reason on each task that waits in vain because its execution has ended."""
     execution = step.execution
     numbers = {change.task for change in step.changes if isinstance(change, TaskAdded | TaskMoved)}
     if any(isinstance(change, ExecutionMoved) for change in step.changes):
@@ -175,7 +176,7 @@ def tell_not_begun(step: Step) -> None:
 
 
 def tell_errors(step: Step) -> None:
-    """What went wrong after the execution had ended is told as well."""
+    """Report the errors that came after the execution had ended."""
     execution = step.execution
     if not execution.errors or not execution.is_completed:
         return
@@ -187,7 +188,7 @@ def tell_errors(step: Step) -> None:
 
 
 def _finish_noting(step: Step, state: ExecutionState, info: str) -> None:
-    """Every member of the output that can be evaluated is there, however it ends; what cannot is an error."""
+    """Evaluate every member of the output that can be evaluated, whatever the end; note an error for the others."""
     context = final_context(step)
     values: dict[str, object] = {}
     size = 2
@@ -224,40 +225,41 @@ def _output(step: Step, state: ExecutionState, info: str) -> Value:
 
 
 def final_context(step: Step) -> AnyContext:
-    """What the branches had published when they ended, merged in the order in which they did."""
+    """Merge what the branches had published when they ended, in the order in which they ended."""
     execution = step.execution
     if step.workflow.reverse:
         params = execution.created.params.data
         target = execution.latest(str(params.get("task_name"))) if isinstance(params, dict) else None
         return view.context_out(step, target) if target is not None else EMPTY_CONTEXT
     ends_by = [(execution.tasks[number], -1) for number in execution.ends]
-    if step.is_forced:  # what had come to tasks that will not begin is not lost
+    if step.is_forced:  # keep what had reached tasks that will not begin
         ends_by += [(execution.tasks[number], -1) for number in (*execution.waiting, *execution.idle)]
-    if step.workflow.rules.merge is Merge.LAST_ARRIVED:  # in the order in which the tasks came to be
+    if step.workflow.rules.merge is Merge.LAST_ARRIVED:  # in order of creation of the tasks
         ends = {(task.number, -1): task.added_at for task, _ in ends_by} | execution.branch_ends
-        if step.last is not None:  # its end was that of the execution, even if others were to follow
+        if step.last is not None:  # it ended the execution, even if others were to follow
             ends[step.last.number, -1] = step.last.added_at
         ends_by = [(execution.tasks[number], branch) for number, branch in sorted(ends, key=lambda end: ends[end])]
     return view.merged_out(step, ends_by)
 
 
 def pause_on_failure(step: Step, task: TaskExecution) -> bool:
-    """Pause because the task has failed and nothing handles it, if its workflow wants that (BEHAVIOURS decision 13).
+    """Pause because the task has failed without a handler, if its workflow asks for that (BEHAVIOURS decision 13).
 
-    Somebody may then choose what to do with it while everything else is still open. False: the failure counts at once.
+    An operator may then choose what to do with the task while everything else is still open. Return False when the
+    failure takes effect at once.
     """
     execution = step.execution
     if not step.workflow.pauses_on_failure or execution.state not in LIVE or task.number not in execution.unhandled:
         return False
     if any(isinstance(each, RunCommand) and each.command is Command.FAIL for each in step.todo):
-        return False  # the author wants it to fail
+        return False  # the author wants the execution to fail
     if execution.state is ExecutionState.RUNNING or execution.is_paused_by_report:
         step.pause(failure_info(step))
     return True
 
 
 def fail_hard(step: Step, task: TaskExecution | None, reason: str) -> None:
-    """Processing a task failed beyond its handlers: it is ERROR and so is the execution, at once."""
+    """Fail the task and the execution at once, because no handler may catch the failure."""
     if task is not None and (not task.is_completed or task.state is TaskState.SUCCESS):
         step.change(TaskMoved(task=task.number, state=TaskState.ERROR, info=reason, at_s=step.at_s))
         step.change(TaskRouted(task=task.number))  # its handlers are not tried when the execution runs again either
@@ -270,9 +272,9 @@ def fail_hard(step: Step, task: TaskExecution | None, reason: str) -> None:
 
 
 def terminate(step: Step, state: ExecutionState, info: str, output: Value | None = None) -> None:
-    """End by force (BEHAVIOURS decision 7): everything that had begun is CANCELLED, and whoever works on it is told.
+    """End the execution by force (BEHAVIOURS decision 7): everything that had begun is CANCELLED, executors are told.
 
-    What had not begun, tasks that are IDLE and joins that wait, goes on when the execution is run again (decision 3).
+    What had not begun, that is IDLE tasks and WAITING joins, goes on when the execution is run again (decision 3).
     """
     execution = step.execution
     for attempt in list(execution.attempts.values()):
@@ -288,7 +290,7 @@ def terminate(step: Step, state: ExecutionState, info: str, output: Value | None
 
 
 def cancel_children(step: Step, *, waits_for_delegates: bool = False) -> None:
-    """Ask every child that has not ended to do so."""
+    """Ask every child that has not ended to cancel."""
     step.tell_children(
         CancelRequested(
             at_s=step.at_s,

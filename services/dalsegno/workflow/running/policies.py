@@ -1,4 +1,4 @@
-"""What surrounds the attempts of a task: pauses, waits, timeouts, fail-on and retries (MISTRAL.md section 1)."""
+"""The policies around the attempts of a task: pauses, waits, timeouts, fail-on and retries (MISTRAL.md section 1)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from dalsegno.workflow.states import LIVE, ExecutionState, TaskState
 
 
 def pauses_before(step: Step, task: TaskExecution) -> bool:
-    """Whether the execution is to be paused before this task."""
+    """Return whether the execution is to be paused before this task."""
     template = step.spec(task).policies.pause_before
     if template is None:
         return False
@@ -27,17 +27,17 @@ def pauses_before(step: Step, task: TaskExecution) -> bool:
 
 
 def wait_before_s(step: Step, task: TaskExecution) -> float:
-    """How long to wait before the task, in seconds."""
+    """Return how long to wait before the task, in seconds."""
     return _seconds(step.spec(task).policies.wait_before_s, step, task, "wait-before")
 
 
 def wait_after_s(step: Step, task: TaskExecution) -> float:
-    """How long to wait after the task, in seconds."""
+    """Return how long to wait after the task, in seconds."""
     return _seconds(step.spec(task).policies.wait_after_s, step, task, "wait-after")
 
 
 def concurrency(step: Step, task: TaskExecution) -> int | None:
-    """How many items may be under way at once; None: all."""
+    """Return how many items may run at once; None: all."""
     template = step.spec(task).policies.concurrency
     if template is None:
         return None
@@ -52,7 +52,7 @@ def concurrency(step: Step, task: TaskExecution) -> int | None:
 def delay(
     step: Step, task: TaskExecution, timer: Timer, wait_s: float, verdict: TaskState | None = None, info: str = ""
 ) -> None:
-    """Put the task to sleep for a precise time that is kept in the store (S9, S10)."""
+    """Delay the task until a precise time, which the store keeps (S9, S10)."""
     due_s = step.at_s + wait_s
     step.change(
         TaskMoved(
@@ -69,7 +69,7 @@ def delay(
 
 
 def arm_timeout(step: Step, task: TaskExecution) -> None:
-    """The attempt that begins has so many seconds (BEHAVIOURS decision 8)."""
+    """Start the timeout of the attempt that begins (BEHAVIOURS decision 8)."""
     timeout_s = _seconds(step.spec(task).policies.timeout_s, step, task, "timeout")
     if timeout_s > 0:
         _set_timeout(step, task, step.at_s + timeout_s)
@@ -78,21 +78,22 @@ def arm_timeout(step: Step, task: TaskExecution) -> None:
 
 
 def time_left_s(step: Step, task: TaskExecution) -> float | None:
-    """How long an attempt that begins now may take; None: any time. A limit of its own counts from the hand-out."""
+    """Return how long an attempt that begins now may take, in seconds; None: any time. A limit of its own counts from
+    the hand-out."""
     if task.timeout_due_s is not None:
         return max(0.0, task.timeout_due_s - step.at_s)
     return step.spec(task).policies.limit_s
 
 
 def start_limit(step: Step, task: TaskExecution, attempt: Attempt) -> None:
-    """The attempt is handed out: a limit of its own counts from here, and from the first time only."""
+    """Start the attempt's own limit when it is handed out for the first time."""
     limit_s = step.spec(task).policies.limit_s
     if limit_s is not None and task.timeout_due_s is None:
         _set_timeout(step, task, step.at_s + limit_s)
 
 
 def describe_timeout(step: Step, task: TaskExecution) -> str:
-    """What a task whose time is up says of it."""
+    """Return the error of a task whose time is over."""
     spec = step.spec(task).policies
     if spec.limit_s is not None:
         return f"Task timed out [timeout(s)={spec.limit_s:g}]."
@@ -103,7 +104,7 @@ def describe_timeout(step: Step, task: TaskExecution) -> str:
 
 
 def timeout_is_over(step: Step, task: TaskExecution) -> bool:
-    """Whether the attempt's time is up. Time in which the execution was paused does not count: it is added."""
+    """Return whether the attempt's time is over. Time in which the execution was paused does not count."""
     if step.execution.state is ExecutionState.PAUSED:
         return False  # armed again at resume
     assert task.timeout_due_s is not None
@@ -115,7 +116,7 @@ def timeout_is_over(step: Step, task: TaskExecution) -> bool:
 
 
 def rearm_timeout(step: Step, task: TaskExecution) -> None:
-    """After a pause: the time that was left when it began runs on."""
+    """Continue the timeout after a pause with the time that was left when the pause began."""
     if task.timeout_due_s is None:
         return
     paused_s = step.execution.paused_s - task.timeout_paused_s
@@ -129,7 +130,7 @@ def _set_timeout(step: Step, task: TaskExecution, due_s: float) -> None:
 
 
 def fail_on(step: Step, task: TaskExecution, verdict: TaskState, info: str) -> tuple[TaskState, str]:
-    """A success that `fail-on` calls a failure is one; what it published stays."""
+    """Turn a success into a failure if `fail-on` says so; what the task published stays."""
     template = step.spec(task).policies.fail_on
     if template is None or verdict is not TaskState.SUCCESS:
         return verdict, info
@@ -139,7 +140,7 @@ def fail_on(step: Step, task: TaskExecution, verdict: TaskState, info: str) -> t
 
 
 def check(step: Step, task: TaskExecution) -> None:
-    """Find a policy for afterwards that has the wrong type before the task does anything. Raises HardFailure."""
+    """Check the types of the policies after the task before the task does anything. Raise HardFailure."""
     wait_after_s(step, task)
     retry = step.spec(task).policies.retry
     if retry is not None:
@@ -148,7 +149,7 @@ def check(step: Step, task: TaskExecution) -> None:
 
 
 def retries(step: Step, task: TaskExecution, verdict: TaskState, info: str) -> bool:
-    """Whether another attempt follows, by itself (O23); if so it is under way, at once or after the delay."""
+    """Return whether another attempt follows by itself (O23); if so, begin it now or after the delay."""
     retry = step.spec(task).policies.retry
     if retry is None or verdict not in (TaskState.ERROR, TaskState.SUCCESS) or step.execution.state not in LIVE:
         return False
@@ -176,7 +177,7 @@ def retries(step: Step, task: TaskExecution, verdict: TaskState, info: str) -> b
 
 
 def _retry_later(step: Step, task: TaskExecution, delay_s: float, info: str) -> bool:
-    """The next attempt begins at once, or after the delay."""
+    """Begin the next attempt, now or after the delay."""
     delay(step, task, Timer.RETRY, max(delay_s, 0.0), info=info)
     if delay_s <= 0 and step.execution.state is ExecutionState.RUNNING:
         step.commands.pop()  # no timer: the next attempt begins in this step

@@ -1,4 +1,4 @@
-"""What becomes of an attempt: it is handed out, reports, ends, is lost or stopped."""
+"""What happens to an attempt: it is handed out, reported on, ended, lost or stopped."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ PROGRESS = frozenset({TaskOutcome.DELEGATED, TaskOutcome.PAUSED, TaskOutcome.RUN
 """Reports that do not end the attempt."""
 
 SHOWN = frozenset({TaskState.RUNNING, TaskState.PAUSED})
-"""A task in one of these shows whether its only attempt is paused."""
+"""A task in one of these states shows whether its only attempt is paused."""
 
-# Looking a member up in its class is slow, and these are asked for in every step (see execution.py).
+# A lookup of a member in its class is slow, and every step needs these (see execution.py).
 _READY, _RUNNING = AttemptState.READY, AttemptState.RUNNING
 _SUCCESS, _ERROR = AttemptState.SUCCESS, AttemptState.ERROR
 _WAIT_AFTER = Timer.WAIT_AFTER
@@ -43,7 +43,7 @@ _AT_ONCE, _ONCE_QUIET = PauseRule.AT_ONCE, PauseRule.ONCE_QUIET
 
 
 def report(step: Step, event: TaskDone) -> None:
-    """Somebody says what became of an attempt. Late and repeated reports change nothing (P24)."""
+    """Record a report on an attempt. Late and repeated reports change nothing (P24)."""
     attempt = step.execution.attempts.get(event.key)
     if attempt is None:
         raise NotFound("action execution", attempt_id(step.execution.id, event.key))
@@ -61,10 +61,11 @@ def report(step: Step, event: TaskDone) -> None:
 
 
 def _told_state(attempt: Attempt, event: TaskDone, at_s: float | None) -> AttemptState | None:
-    """The state that a report means; None: it goes on.
+    """Return the state that a report leads to; None: the attempt goes on.
 
-    What an executor stops at its deadline has failed (BEHAVIOURS decision 8). Older ones call it cancelled; but what
-    this engine wants cancelled has ended before it is told to stop, and so only the deadline can have stopped it.
+    An attempt that an executor stops at its deadline has failed (BEHAVIOURS decision 8). Older executors report it as
+    cancelled. What this engine cancels has ended before the executor learns of it, so such a report can only mean the
+    deadline.
     """
     state = OUTCOMES.get(event.outcome)
     is_executors = event.delivery is not None and not attempt.delegated
@@ -74,7 +75,8 @@ def _told_state(attempt: Attempt, event: TaskDone, at_s: float | None) -> Attemp
 
 
 def _report_progress(step: Step, attempt: Attempt, event: TaskDone) -> None:
-    """It goes on in another way. What nobody has got yet cannot; what is to be cancelled has just come to its end."""
+    """Record that the attempt is delegated, paused or running. Refuse it for an attempt that no executor has; end the
+    attempt if the execution is being cancelled."""
     outcome = event.outcome
     if attempt.state is AttemptState.READY and (outcome is not TaskOutcome.DELEGATED or not attempt.delivery):
         name = attempt_id(step.execution.id, attempt.key)
@@ -92,7 +94,8 @@ def _report_progress(step: Step, attempt: Attempt, event: TaskDone) -> None:
 
 
 def _limit(step: Step, attempt: Attempt, completion_timeout_s: float) -> float:
-    """It is told of its failure in advance: once it has been completed, that comes too late. Gives the time of it."""
+    """Send the failure of a delegate in advance, due when its time is over; it has no effect once the action has been
+    completed. Return that time."""
     late = TaskDone(
         key=attempt.key,
         outcome=TaskOutcome.FAILED,
@@ -114,7 +117,7 @@ def progress(
     alias: str = "",
     deadline_s: float | None = None,
 ) -> None:
-    """The attempt is paused, or runs again after a pause; a task of one attempt shows it."""
+    """Record that the attempt is paused or runs again; a task with one attempt shows the same state."""
     if attempt.state is state and attempt.delegated == delegated:
         return
     _move(step, attempt, state, delegated=delegated, reported=reported, alias=alias, deadline_s=deadline_s)
@@ -128,17 +131,17 @@ def progress(
     pauses = step.workflow.rules.pause is _AT_ONCE
     if state is AttemptState.RUNNING and (pauses or not attempt.delegated) and _is_paused_by_report(step):
         step.later(GoOn(task))
-    is_its_own = state is AttemptState.PAUSED and not attempt.child_id  # what a child does stays with it (decision 12)
+    is_its_own = state is AttemptState.PAUSED and not attempt.child_id  # decision 12
     if is_its_own and pauses and step.execution.state is ExecutionState.RUNNING:
         step.pause(f"task '{task.name}' is paused by its action", reported=True)
 
 
 def _is_paused(step: Step, task: TaskExecution, state: AttemptState) -> bool:
-    """Whether nothing of the task goes on until something resumes it; `state` is what its last attempt came to."""
+    """Return whether nothing of the task runs until it is resumed; `state` is the newest state of its attempt."""
     if task.item_count is None:
         return state is AttemptState.PAUSED
     if step.workflow.rules.items.stops_early:
-        return task.state is TaskState.PAUSED  # items are weighed
+        return task.state is TaskState.PAUSED  # settle_items decides
     if len(task.quiet_items) < task.added_count - task.ended_count or task.begun_count < len(task.pending):
         return False
     found = (step.execution.current(task, item) for item in task.quiet_items)
@@ -146,7 +149,7 @@ def _is_paused(step: Step, task: TaskExecution, state: AttemptState) -> bool:
 
 
 def _follow(step: Step, task: TaskExecution) -> None:
-    """A task that has become a delegate's pauses its execution; of items the one decides that is left last."""
+    """Pause the execution of a task that has become a delegate; with items, settle the items first."""
     if task.item_count is not None:
         step.later(SettleItems(task))
     elif step.execution.delegates and step.execution.state is ExecutionState.RUNNING:
@@ -154,7 +157,7 @@ def _follow(step: Step, task: TaskExecution) -> None:
 
 
 def close(step: Step, attempt: Attempt, state: AttemptState, result: Value | None, error: str) -> None:
-    """The attempt has ended. Its task is told only while it waits for this very round of attempts."""
+    """Record the end of the attempt. Its task goes on only if it waits for this round of attempts."""
     if state is _SUCCESS:
         result = result or NULL
         if attempt.adhoc:
@@ -216,7 +219,7 @@ def _move(
 
 
 def hand_out(step: Step, event: HandedOut) -> None:
-    """An executor's session gets the attempt: the next delivery of it."""
+    """Give the attempt to a session of an executor: its next delivery."""
     attempt = step.execution.attempts[event.key]
     if attempt.state is not _READY:
         step.verdict = Verdict.SUPERSEDED
@@ -237,10 +240,10 @@ def hand_out(step: Step, event: HandedOut) -> None:
 
 
 def lose(step: Step, event: DeliveryLost) -> None:
-    """The executor is gone: hand the attempt out again if that is safe, else it failed, and says whose fault it is."""
+    """Hand the attempt out again after its executor was lost, if that is safe; else fail it and name the executor."""
     attempt = step.execution.attempts.get(event.key)
     if attempt is None or not attempt.is_active or attempt.delivery != event.delivery:
-        step.verdict = Verdict.SUPERSEDED  # a delegate, and what has paused itself, is no executor's to lose
+        step.verdict = Verdict.SUPERSEDED  # a delegate or a paused action does not depend on the executor
     elif step.execution.state in (ExecutionState.CANCELLING, ExecutionState.CANCELLED):
         close(step, attempt, AttemptState.CANCELLED, None, f"executor '{event.executor_id}' was lost while cancelling")
     elif attempt.safe or not event.received:
@@ -254,7 +257,7 @@ def lose(step: Step, event: DeliveryLost) -> None:
 
 
 def stop(step: Step, attempt: Attempt, reason: str, *, by_force: bool = False) -> None:
-    """End an attempt: CANCELLED, and whoever works on it is told; a sub-workflow in its turn, by force or not."""
+    """End an attempt as CANCELLED and tell its executor; a sub-workflow is cancelled, by force or not."""
     if attempt.child_id:
         terminate = ExecutionState.CANCELLED.value if by_force else ""
         event = CancelRequested(at_s=step.at_s, actor=step.event.actor, comment=reason, terminate=terminate)

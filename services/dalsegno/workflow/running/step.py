@@ -1,8 +1,8 @@
-"""One step in the making: what the functions of the machine read from and write to.
+"""One step in progress: what the functions of the machine read from and write to.
 
-They never call each other across files. Work that follows from a decision (a task that may begin, has ended, must be
-looked at again) is put on the step's list and done in order by the machine, so that neither a long chain of tasks that
-end at once nor a wide fan-out deepens the stack, and the files stay free of cycles.
+A function that decides something does not call the functions that continue from there. It puts a follow-up (see
+follow_ups.py) on the list of the step, and the machine does the follow-ups in order. So neither a long chain of tasks
+that end at once nor a wide fan-out makes the stack deeper, and imports have no cycles.
 """
 
 from __future__ import annotations
@@ -27,18 +27,19 @@ from dalsegno.workflow.value import VALUE_BYTES_MAX, Value
 
 
 class HardFailure(Exception):
-    """Something in processing a task failed that no handler of the task may catch: task and execution become ERROR.
+    """A failure in processing a task that no handler of the task may catch: task and execution become ERROR.
 
     MISTRAL.md section 5, grade 2: a bad expression in an input, a publish or a condition, an unknown action, ...
     """
 
 
 ERRORS_MAX = 1000
-"""As many errors an execution's list holds, as far as it is a value; further ones stand with their tasks only."""
+"""The most errors in the list of an execution, as long as the list fits into a value. Further errors are kept with
+their tasks only."""
 
 
 def errors_of(execution: Execution) -> Value | None:
-    """The list of errors as workflows and readers see it."""
+    """Return the list of errors as workflows and readers see it; None when it is empty."""
     if not execution.errors:
         return None
     return Value(
@@ -57,33 +58,34 @@ TOLD_TO_PARENT = COMPLETED_EXECUTION | {ExecutionState.PAUSED, ExecutionState.RU
 
 
 def _operation(event: Event) -> RepeatedBy:
-    """The operation that has an execution run again: what happens to a child goes up as what it was."""
+    """Return the operation that runs an execution again. A child reports to its parent the operation that it was
+    given."""
     if isinstance(event, ChildMoved):
         return event.by
     return RepeatedBy.RESUME if isinstance(event, ResumeRequested) else RepeatedBy.RERUN
 
 
 class Step:
-    """The event, what it may look at, and the changes and commands so far."""
+    """The event, what the step may look at, and the changes and commands so far."""
 
-    # What few steps change stands here and is set where it changes: a step is made for each event.
+    # Attributes that few steps change are class attributes, because a step is made for each event.
     verdict = Verdict.ACCEPTED
     subsumed: tuple[str, ...] = ()
-    """The tasks of a request that come after another one of it (O28)."""
+    """The tasks of a request that follow another task of the request (O28)."""
     left_paused: tuple[PausedBelow, ...] = ()
     """The descendants that a resume leaves PAUSED, because tasks of theirs have failed (decision 15)."""
     last: TaskExecution | None = None
-    """The task that has been the last to take its branches."""
+    """The last task that has taken its branches."""
     is_forced = False
-    """Whether the execution is ended by force in this step."""
+    """Whether this step ends the execution by force."""
     begun_items = 0
     """How many items this step has begun."""
     items_left = 0
-    """How many items wait behind the one that is being begun."""
+    """How many items follow the one that is being begun."""
     is_slice_full = False
-    """Whether the item that is being begun is the last that its slice may hold."""
+    """Whether the item that is being begun is the last one that fits into its slice."""
     has_moved = False
-    """Whether an expression was too much for the engine, so that its value comes from elsewhere."""
+    """Whether an expression was too expensive for the engine, so that its value is evaluated elsewhere."""
     _seeds = 0
 
     def __init__(
@@ -104,30 +106,32 @@ class Step:
         self.commands: list[AnyCommand] = []
         self.todo: deque[FollowUp] = deque()
         self.prepared: dict[tuple[int, int], tuple[str, bool, dict[str, object]]] = {}
-        """What tasks and their items are about to run, evaluated already: the action or workflow, and its input."""
+        """What tasks and their items are about to run, evaluated in advance: the action or workflow, and its input."""
         self.checked: set[int] = set()
-        """The tasks about to begin that have been looked at together."""
+        """The tasks about to begin that were checked together."""
         params = execution.created.params
         has_receivers = isinstance(params.data, dict) and "notify" in params.data
         self._receivers = notices.subscriptions(params) if has_receivers else ()
         self.steps_left = 0 if self.given.careful else EVENT_STEPS
-        """What is left to the event of its steps of evaluation; a careful step has all of it evaluated elsewhere."""
+        """How many steps of evaluation the event has left. A careful step has none: everything is evaluated
+        elsewhere."""
 
     @property
     def is_spent(self) -> bool:
-        """Whether the event has used all its steps of evaluation, so that a slice of items ends there.
+        """Whether the event has used all its steps of evaluation, so that a slice of items ends here.
 
-        Not when values came from elsewhere: they are asked for together, and would be asked for again by the rest.
+        False when values come from elsewhere: they are requested together, and the rest would request them again.
         """
         return self.steps_left <= 0 and not (self.has_moved or self.given.careful)
 
     @property
     def ends_slice(self) -> bool:
-        """Whether the item that is being begun is the last of its slice, and a SliceDue begins those after it."""
+        """Whether the item that is being begun is the last of its slice, so that a SliceDue begins the items after
+        it."""
         return self.items_left > 0 and (self.is_slice_full or self.is_spent)
 
     def change(self, change: AnyChange) -> None:
-        """Decide something: applied at once, so that everything after sees it."""
+        """Decide a change: apply it at once, so that all later decisions see it."""
         event = notices.event_of(self.execution, change) if self._receivers else ""
         self.execution.apply(change)
         self.changes.append(change)
@@ -145,7 +149,7 @@ class Step:
         route: int = 0,
         opens: str = "",
     ) -> TaskExecution:
-        """A new task execution, numbered in order of creation."""
+        """Add a task execution, numbered in order of creation."""
         spec = self.workflow.tasks[name]
         number = len(self.execution.tasks) + 1
         added = TaskAdded(
@@ -165,19 +169,20 @@ class Step:
         return self.execution.tasks[number]
 
     def command(self, command: AnyCommand) -> None:
-        """Have something done once the changes are stored."""
+        """Have something done after the changes are stored."""
         self.commands.append(command)
 
     def later(self, follow_up: FollowUp) -> None:
-        """Have this follow within the step, after what is on the list already."""
+        """Add a follow-up to the end of the list of the step."""
         self.todo.append(follow_up)
 
     def spec(self, task: TaskExecution) -> Task:
-        """The task of the graph that this is a running of."""
+        """Return the task of the graph that this is a running of."""
         return self.workflow.tasks[task.name]
 
     def next_seed(self) -> str:
-        """A text that no other evaluation in any execution has, and the same when the event is stepped again."""
+        """Return a text that no other evaluation of any execution gets; the same text when the event is stepped
+        again."""
         self._seeds += 1
         return f"{self.given.seed}:{self._seeds}"
 
@@ -192,7 +197,7 @@ class Step:
         transition: str = "",
         is_output: bool = False,
     ) -> None:
-        """Put an error on the execution's list, where its rules keep one and it is not there yet."""
+        """Add an error to the list of the execution, if its rules keep a list and the error is not in it yet."""
         if not self.workflow.rules.failures.notes_errors or len(self.execution.errors) >= ERRORS_MAX:
             return
         number, name = (0, name) if task is None else (task.number, name or task.name)
@@ -224,7 +229,7 @@ class Step:
         reported: bool = False,
         waits_for_delegates: bool = False,
     ) -> None:
-        """Put the execution into a state, and tell its parent when that concerns it."""
+        """Move the execution to a state, and report that to its parent where the parent needs it."""
         execution = self.execution
         errors = errors_of(execution) if state in COMPLETED_EXECUTION else None
         again = execution.is_completed and state not in COMPLETED_EXECUTION
@@ -242,7 +247,7 @@ class Step:
         if parent is not None and state in TOLD_TO_PARENT:
             told = ChildMoved(
                 at_s=self.at_s,
-                actor=self.event.actor if again else "",  # whose doing it is that the parent runs again
+                actor=self.event.actor if again else "",  # who has the parent run again
                 comment=self.event.comment if again else "",
                 key=parent.key,
                 child_id=execution.id,
@@ -262,14 +267,14 @@ class Step:
         self.command(Send(child_id, event))
 
     def tell_children(self, event: Event, chosen: Callable[[str], bool] = lambda state: True) -> None:
-        """Send the event to every child that has not ended and whose state, as this parent knows it, is chosen."""
+        """Send the event to each child that has not ended and whose state, as this parent knows it, is chosen."""
         for key in self.execution.children:
             attempt = self.execution.attempts[key]
             if chosen(attempt.state):
                 self.command(Send(attempt.child_id, event))
 
     def pause(self, info: str = "", *, reported: bool = False, waits_for_delegates: bool = False) -> None:
-        """Ask for quiet: PAUSING, and PAUSED once nobody works on it (O2, O3), with all descendants (O6)."""
+        """Pause with all descendants (O6): PAUSING, and PAUSED once no action runs any more (O2, O3)."""
         is_quiet = self.execution.state is ExecutionState.PAUSED
         state = ExecutionState.PAUSED if is_quiet else ExecutionState.PAUSING
         self.move_execution(state, info, reported=reported, waits_for_delegates=waits_for_delegates and not is_quiet)
@@ -285,6 +290,6 @@ class Step:
         )
 
     def tasks_in(self, *states: TaskState) -> list[TaskExecution]:
-        """The incomplete tasks in one of these states, in order of creation."""
+        """Return the incomplete tasks in one of these states, in order of creation."""
         tasks = self.execution.tasks
         return [tasks[number] for number in sorted(self.execution.incomplete) if tasks[number].state in states]

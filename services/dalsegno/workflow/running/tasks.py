@@ -13,15 +13,15 @@ from dalsegno.workflow.scope import EvaluationError, Template
 from dalsegno.workflow.states import ExecutionState, TaskState
 from dalsegno.workflow.value import Value, limit, member_bytes
 
-# Looking a member up in its class is slow, and these are asked for in every step (see execution.py).
+# A lookup of a member in its class is slow, and every step needs these (see execution.py).
 _UNBEGUN = (TaskState.IDLE, TaskState.WAITING)
 _EXECUTION_RUNNING = ExecutionState.RUNNING
 _ERROR, _SKIPPED, _CANCELLED = TaskState.ERROR, TaskState.SKIPPED, TaskState.CANCELLED
 
 
 def prepare(step: Step, first: TaskExecution) -> None:
-    """Evaluate what all tasks that are about to begin will do. When one of them cannot, none of them begins, and what
-    is wrong with each of them is told."""
+    """Evaluate what all tasks that are about to begin will do. If one of them fails, none begins, and each error is
+    recorded."""
     execution = step.execution
     if first.number in step.checked or execution.state is not ExecutionState.RUNNING:
         return
@@ -42,7 +42,7 @@ def prepare(step: Step, first: TaskExecution) -> None:
 
 
 def begin(step: Step, task: TaskExecution) -> None:
-    """Start the task, unless its execution is to be quiet (it stays or becomes IDLE) or a policy holds it back."""
+    """Start the task, unless its execution is not RUNNING (the task stays or becomes IDLE) or a policy delays it."""
     if task.state not in _UNBEGUN:
         return  # a join that was selected twice in one step
     if step.execution.state is not _EXECUTION_RUNNING:
@@ -52,14 +52,14 @@ def begin(step: Step, task: TaskExecution) -> None:
     if task.timer is Timer.ITEMS_LEFT:
         items.go_on(step, task)
         return
-    if task.timer is Timer.RETRY or task.timer is Timer.WAIT_BEFORE:  # a pause came just when its time had come
+    if task.timer is Timer.RETRY or task.timer is Timer.WAIT_BEFORE:  # a pause came just when the time was over
         items.launch(step, task, task.retries + (task.timer is Timer.RETRY))
         return
     _start(step, task)
 
 
 def begin_again(step: Step, task: TaskExecution) -> None:
-    """Start a task that an operation has run again: what holds it back at first holds it back then too."""
+    """Start a task that an operation has run again: the policies before it apply again."""
     if step.execution.state is ExecutionState.RUNNING:
         _start(step, task)
     else:
@@ -80,14 +80,12 @@ def _start(step: Step, task: TaskExecution) -> None:
 
 
 def end(step: Step, task: TaskExecution, verdict: TaskState, info: str) -> None:
-    """The attempts of the task have ended: publish, then wait or conclude."""
+    """Publish after the attempts of the task have ended, then wait or conclude."""
     if task.is_completed:
         return
     publish(step, task, verdict, info)
     wait_s = policies.wait_after_s(step, task)
-    waits = (
-        wait_s > 0 and task.timer is not Timer.WAIT_AFTER
-    )  # once: a timeout that comes while it waits ends the waiting
+    waits = wait_s > 0 and task.timer is not Timer.WAIT_AFTER  # only once: a timeout during the wait ends the wait
     if waits and verdict is not TaskState.CANCELLED and not step.execution.is_completed:
         policies.delay(step, task, Timer.WAIT_AFTER, wait_s, verdict, info)
         return
@@ -95,7 +93,7 @@ def end(step: Step, task: TaskExecution, verdict: TaskState, info: str) -> None:
 
 
 def conclude(step: Step, task: TaskExecution, verdict: TaskState, info: str) -> None:
-    """Fail-on and retry have the last word on the verdict; then the task has ended and its transitions are next."""
+    """Apply fail-on and retry to the verdict; then end the task and route its transitions."""
     verdict, info = policies.fail_on(step, task, verdict, info)
     try:
         if policies.retries(step, task, verdict, info):
@@ -104,12 +102,12 @@ def conclude(step: Step, task: TaskExecution, verdict: TaskState, info: str) -> 
         if not step.workflow.rules.failures.notes_errors:
             raise
         step.note(str(error), task, tells_route=True)
-        step.later(RunCommand(task, Command.FAIL, str(error)))  # after the task has ended as it did
+        step.later(RunCommand(task, Command.FAIL, str(error)))  # after the task has ended
     settle(step, task, verdict, info)
 
 
 def settle(step: Step, task: TaskExecution, verdict: TaskState, info: str) -> None:
-    """The task has ended, whatever any policy would say."""
+    """End the task, whatever its policies say."""
     step.change(TaskMoved(task=task.number, state=verdict, info=info, at_s=step.at_s))
     if not _keeps_result(step, task):
         step.change(ResultDropped(task=task.number))
@@ -127,24 +125,24 @@ def _keeps_result(step: Step, task: TaskExecution) -> bool:
 
 
 def state_clause(spec: Task, verdict: TaskState) -> Clause:
-    """The clause that belongs to the way a task ended."""
+    """Return the clause for the state in which a task ended."""
     if verdict is _ERROR:
         return spec.on_error
     return spec.on_skip if verdict is _SKIPPED else spec.on_success
 
 
 def _own(spec: Task, verdict: TaskState) -> Template | None:
-    """The task's own key that belongs to the way it ended."""
+    """Return the task's own publish key for the state in which it ended."""
     if verdict is _ERROR:
         return spec.publish_on_error
     return spec.publish_on_skip if verdict is _SKIPPED else spec.publish
 
 
 def publish(step: Step, task: TaskExecution, verdict: TaskState, info: str) -> None:
-    """Publish what the task publishes when it ends so; weakest first, all seen against the context before it.
+    """Publish what the task publishes for this end; all expressions see the context before it, later ones win.
 
-    The state's own clause, then the task's publish key for the state, then on-complete (MISTRAL.md section 1).
-    Nothing is published by a cancelled task.
+    The order is: the clause of the state, the task's publish key for the state, on-complete (MISTRAL.md section 1). A
+    cancelled task publishes nothing.
     """
     if verdict is _CANCELLED:
         return
@@ -170,7 +168,7 @@ def publish(step: Step, task: TaskExecution, verdict: TaskState, info: str) -> N
 
 
 def _has_output(step: Step, task: TaskExecution) -> bool:
-    """Whether a task that is skipped was given an output: null is none."""
+    """Return whether a skipped task was given an output; null is none."""
     attempt = step.execution.attempts.get((task.number, 0, task.attempt))
     return attempt is not None and attempt.result is not None and attempt.result.data is not None
 
