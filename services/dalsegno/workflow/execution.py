@@ -1,8 +1,8 @@
-"""An execution in memory, and `apply`, the only thing that alters one.
+"""An execution in memory, and `apply`, the only function that alters it.
 
-Beside what is true (the records) an execution keeps a few indexes, so that no decision has to look at all of it:
-counts of what is incomplete and active, the failed, the cancelled, the last ones of each branch. They are kept by the
-same functions that apply the changes and never stored.
+Beside the records an execution keeps indexes, so that no decision has to search the whole of it: which tasks are
+incomplete, failed or cancelled, how many actions are active, the last tasks of each branch. The functions that apply
+changes keep the indexes too; they are never stored.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ from dalsegno.workflow.states import (
 )
 from dalsegno.workflow.value import NULL, Value
 
-# Looking a member up in its class costs as much as all else that an index is kept with.
+# A lookup of a member in its class costs as much as the rest of keeping an index.
 _IDLE, _WAITING, _ERROR, _CANCELLED = TaskState.IDLE, TaskState.WAITING, TaskState.ERROR, TaskState.CANCELLED
 _READY, _RUNNING, _PAUSED = AttemptState.READY, AttemptState.RUNNING, AttemptState.PAUSED
 
@@ -60,7 +60,7 @@ _READY, _RUNNING, _PAUSED = AttemptState.READY, AttemptState.RUNNING, AttemptSta
 class Execution:
     """One run of a workflow."""
 
-    # Without slots: more attributes than the members of a class share a table for, and each look costs twice.
+    # Without slots, this many attributes do not fit into the shared table of the class, and each access costs twice.
     __slots__ = (
         "active_count",
         "attempts",
@@ -128,32 +128,33 @@ class Execution:
         self.attempts: dict[AttemptKey, Attempt] = {}
         self.globals: immutables.Map[str, Value] = immutables.Map()
         self.global_writes: dict[str, list[tuple[int, Value | None]]] = {}
-        """Who gave each of them which value, in order: a task, 0 for the start and for edits; None took it away."""
+        """Who wrote which value of each variable, in order: a task, or 0 for the start and for edits. None: it was
+        removed."""
         self.globals_of: dict[int, set[str]] = {}
-        """The ones that each task has given a value."""
+        """The variables that each task has written."""
         self.input = created.input
         self.environment = created.environment
         self.edit_count = 0
         """How often the context or the environment has been edited."""
         self.generation = 0
-        """How many operations have had tasks go on after they had ended."""
+        """How many operations have reopened tasks."""
         self.routes: list[tuple[str, ...]] = [()]
         self.route_numbers: dict[tuple[str, ...], int] = {(): 0}
-        """Each route with the transitions that opened it and those that it came from."""
+        """Each route with the transitions that opened it and those of the routes that it came from."""
         self.errors: list[ErrorNoted] = []
         self.told_errors: Value | None = None
-        """The list of errors as it was told when the execution ended, or later."""
+        """The list of errors as it was reported when the execution ended, or later."""
         self.error_keys: set[tuple[object, ...]] = set()
         self.error_bytes = 0
-        """What the list of errors takes at most."""
+        """The most bytes that the list of errors takes."""
         self.is_paused_by_report = False
-        """Whether it is at rest, or going to be, because of what its own actions reported, not on anybody's request."""
+        """Whether it is PAUSED or PAUSING because of reports of its own actions, and not by request."""
         self.waits_for_delegates = False
-        """While it is going to rest: whether it waits for what was handed to third parties."""
+        """While PAUSING or CANCELLING: whether it waits for delegates."""
         # The indexes; dicts serve as ordered sets.
         self.by_name: dict[str, list[int]] = {}
         self.trimmed: dict[str, int] = {}
-        """How many of the newest of a name are superseded, where any are."""
+        """How many of the newest task executions of a name are superseded, where any are."""
         self.by_route: dict[tuple[str, int], int] = {}
         self.incomplete: dict[int, None] = {}
         self.idle: dict[int, None] = {}
@@ -167,7 +168,7 @@ class Execution:
         self.ready: dict[AttemptKey, None] = {}
         self.children: dict[AttemptKey, None] = {}
         self.delegates: dict[AttemptKey, None] = {}
-        """Those that somebody outside is to complete."""
+        """The attempts that a third party is to complete."""
         self.active_count = 0
 
     @property
@@ -176,11 +177,11 @@ class Execution:
 
     @property
     def is_at_rest(self) -> bool:
-        """Ended, and nobody works on any of it any more: it may be deleted."""
+        """Whether it has ended and no action of it runs any more: it may be deleted."""
         return self.is_completed and self.active_count == 0
 
     def latest(self, name: str) -> TaskExecution | None:
-        """The newest task execution of this name that counts."""
+        """Return the newest task execution of this name that counts."""
         numbers = self.by_name.get(name)
         if not numbers:
             return None
@@ -188,20 +189,20 @@ class Execution:
         return self.tasks[numbers[-1 - trimmed]] if trimmed < len(numbers) else None
 
     def latest_on(self, name: str, route: int) -> TaskExecution | None:
-        """The newest task execution of this name on this route that counts."""
+        """Return the newest task execution of this name on this route that counts."""
         number = self.by_route.get((name, route))
         return None if number is None else self.tasks[number]
 
     def current(self, task: TaskExecution, item: int = 0) -> Attempt | None:
-        """The task's present attempt for this item, if it has been created."""
+        """Return the task's present attempt for this item, if it exists."""
         return self.attempts.get((task.number, item, task.round_of(item)))
 
     def is_current(self, key: AttemptKey) -> bool:
-        """Whether this is its item's present attempt."""
+        """Return whether this is the present attempt of its item."""
         return self.tasks[key[0]].round_of(key[1]) == key[2]
 
     def current_attempts(self, task: TaskExecution) -> Iterable[Attempt]:
-        """All present attempts of the task, in the order of the items."""
+        """Return all present attempts of the task, in the order of the items."""
         count = task.item_count if task.rounds and task.item_count is not None else task.added_count
         for item in range(count):
             attempt = self.attempts.get((task.number, item, task.round_of(item)))
@@ -209,14 +210,15 @@ class Execution:
                 yield attempt
 
     def has_result(self, task: TaskExecution) -> bool:
-        """Whether the task's only attempt, or any of its items, has a result that counts, and no retry follows it."""
+        """Return whether the task's only attempt, or any of its items, has a result that counts, and no retry
+        follows."""
         if task.item_count is not None:
             return True
         attempt = self.current(task)
         return attempt is not None and attempt.accepted and task.timer is not Timer.RETRY
 
     def result(self, task: TaskExecution) -> object:
-        """The task's result as expressions see it: that of its attempt, or the list over its items (S13)."""
+        """Return the task's result as expressions see it: that of its attempt, or the list over its items (S13)."""
         if task.item_count is None:
             attempt = self.current(task)
             if task.result_dropped or attempt is None or attempt.result is None:
@@ -231,7 +233,7 @@ class Execution:
         ]
 
     def apply(self, change: AnyChange) -> None:
-        """Alter the execution by one change and count it. Raises IllegalMove, having altered nothing."""
+        """Alter the execution by one change and count it. Raise IllegalMove before anything is altered."""
         _APPLIERS[type(change)](self, change)
         at_s = getattr(change, "at_s", 0.0)
         if at_s > self.latest_s:
@@ -240,7 +242,7 @@ class Execution:
 
 
 def replay(changes: Iterable[AnyChange]) -> Execution:
-    """The execution that these changes, the first of them ExecutionCreated, lead to."""
+    """Return the execution that these changes lead to; the first of them is ExecutionCreated."""
     stream = iter(changes)
     created = next(stream)
     assert isinstance(created, ExecutionCreated), "a journal begins with ExecutionCreated"

@@ -1,4 +1,4 @@
-"""What an execution is made of: its task executions and their attempts, as `apply` keeps them."""
+"""The parts of an execution: its task executions and their attempts, as `apply` keeps them."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from dalsegno.workflow.identity import AttemptKey
 from dalsegno.workflow.states import COMPLETED_TASK, AttemptState, TaskState
 from dalsegno.workflow.value import Value, byte_length
 
-# Looking a member up in its class costs as much as all else that a record is asked for.
+# A lookup of a member in its class costs as much as the rest of these properties.
 _RUNNING, _PAUSED = AttemptState.RUNNING, AttemptState.PAUSED
 
 Publication = tuple[dict[str, Value], dict[int, tuple[int, Mapping[str, Value]]], list[tuple[int, Mapping[str, Value]]]]
-"""What a task published: by its clauses or altogether, by each branch, and what was edited in it."""
+"""What a task published: in all, by each branch, and what was edited in it."""
 
 
 @dataclass(slots=True)
@@ -30,43 +30,43 @@ class Attempt:
     state: AttemptState
     child_id: str = ""
     child_revision: int = 0
-    """The newest revision of the child that has told of itself."""
+    """The newest revision at which the child has reported."""
     safe: bool = False
     adhoc: str = ""
     target: str = ""
     digest: str = ""
-    """Of the description of the action that the input was made by; empty: none is known."""
+    """The digest of the action's description that the input was made by; empty: none is known."""
     timeout_s: float | None = None
     comment: str = ""
     actor: str = ""
     stands_in: bool = False
-    """It holds what somebody gave for a task that was skipped: nothing of it is ever run again."""
+    """It holds the output that was given for a skipped task, and is never run."""
     accepted: bool = False
-    """Whether its result counts: it ended, and no later attempt took its place."""
+    """Whether its result counts: it has ended, and no later attempt replaces it."""
     result: Value | None = None
     error: str = ""
     delivery: int = 0
     session_id: str = ""
     executor_id: str = ""
     deadline_s: float | None = None
-    """When the executor that it was handed to last stops it."""
+    """When the executor that got it last stops it."""
     delegated: bool = False
     alias: str = ""
-    """Another name by which a third party may complete it; kept when it has ended, to know a repeat."""
+    """Another name by which a third party may complete it; kept after its end, to recognize a repeat."""
     reported: bool = False
-    """Whether it is PAUSED because the action itself said so."""
+    """Whether it is PAUSED by its own report."""
     created_s: float = 0.0
     started_s: float | None = None
     ended_s: float | None = None
 
     @property
     def is_active(self) -> bool:
-        """Whether somebody works on it now. A delegate is waited for, not worked on (BEHAVIOURS decision 6)."""
+        """Whether an executor works on it now. A delegate is waited for, not worked on (BEHAVIOURS decision 6)."""
         return self.state is _RUNNING and not self.delegated
 
     @property
     def is_quiet(self) -> bool:
-        """Whether it is open and nobody works on it, because it has said so itself."""
+        """Whether it has not ended and, by its own report, no executor works on it."""
         return self.state is _PAUSED or (self.delegated and self.state is _RUNNING)
 
 
@@ -78,27 +78,27 @@ class TaskExecution:
     name: str
     state: TaskState
     sources: list[int] = field(default_factory=list)
-    """The tasks whose outbound contexts make this task's context; for a join in order of arrival."""
+    """The tasks whose outbound contexts make the context of this one; for a join in order of arrival."""
     by_branches: list[int] = field(default_factory=list)
-    """By which branch of each source; -1: by its clauses."""
+    """The branch of each source that leads here; -1: its clauses."""
     arrived: set[str] = field(default_factory=set)
     """The names of the sources of a join."""
     awaits: tuple[str, ...] = ()
-    """Of a join: the tasks that may lead to it."""
+    """The tasks that may lead to the join."""
     tags: tuple[str, ...] = ()
     """The author's tags."""
     editions: dict[int, int] = NOTHING
-    """As which edition each source led here, where that is not the first one."""
+    """The edition in which each source led here, where that is not the first one."""
     late: dict[int, tuple[int, ...]] = NOTHING
-    """The sources that reached a join after it had begun or failed, in order of arrival, each with its branches that
-    did. Nothing of the join depends on them until an operation has it filled anew (BEHAVIOURS decision 3)."""
+    """The sources that reached a join after it had begun or failed, in order of arrival, each with its branches. The
+    join does not depend on them until an operation fills it again (BEHAVIOURS decision 3)."""
     generation: int = 0
     edition: int = 0
-    """How often an operation had it go on after it had ended."""
+    """How often an operation has reopened it."""
     former: Sequence[Publication] = ()
-    """What it had published in each earlier edition: those who had seen it then go on seeing it."""
+    """What it had published in each earlier edition: tasks that have seen it keep seeing it."""
     superseded_by: str = ""
-    """The operation after which it no longer counts; empty: it counts."""
+    """The operation that superseded it; empty: it counts."""
     route: int = 0
     added_at: int = 0
     """The revision that added it."""
@@ -107,14 +107,14 @@ class TaskExecution:
     due_s: float | None = None
     timeout_due_s: float | None = None
     timeout_paused_s: float = 0.0
-    """How long the execution had been paused when the timeout was armed: that much of a pause is not counted twice."""
+    """How long the execution had been paused when the timeout was armed, so that a pause is not counted twice."""
     verdict: TaskState | None = None
     attempt: int = 0
     """The present round of attempts; 0 before the first."""
     base: int = 0
-    """The round in which the whole task began: later ones ran some of its items anew."""
+    """The round in which the whole task began; later ones ran some of its items again."""
     rounds: dict[int, int] = NOTHING
-    """The round of each item that was run anew since."""
+    """The round of each item that was run again since."""
     pending: Sequence[int] = ()
     """The items that the present round is to run, in order."""
     begun_count: int = 0
@@ -126,7 +126,7 @@ class TaskExecution:
     plan: RoundPlanned | None = None
     """How an operation wants the next round to be."""
     round: RoundPlanned | None = None
-    """How an operation wanted the present round to be, and those that retry it."""
+    """How an operation wanted the present round to be; its retries follow it too."""
     edits_seen: int = 0
     """How often the execution's context had been edited when the present round began."""
     retries: int = 0
@@ -139,15 +139,15 @@ class TaskExecution:
     failed_count: int = 0
     cancelled_count: int = 0
     quiet_items: dict[int, None] = field(default_factory=dict)
-    """Those whose present attempt is paused or delegated: open, and nobody works on them."""
+    """The items whose present attempt is paused or delegated."""
     published: dict[str, Value] = field(default_factory=dict)
-    """All that it published, by whichever branch."""
+    """All that it published, by any branch."""
     branches: dict[int, tuple[int, Mapping[str, Value]]] = NOTHING
     """What each branch published, and the revision that did."""
     edits: Sequence[tuple[int, Mapping[str, Value]]] = ()
-    """What was edited in what it published, and the revisions that did: each is one more publish."""
+    """What was edited in what it published, and at which revision: each edit is one more publish."""
     unedited: dict[str, Value] | None = None
-    """What it had published before it was edited, less what was taken away; None: nothing was edited."""
+    """What it had published before it was edited, without what was removed; None: nothing was edited."""
     routed: bool = False
     next: tuple[int, ...] = ()
     ends: tuple[int, ...] = ()
@@ -158,7 +158,7 @@ class TaskExecution:
     started_s: float | None = None
     ended_s: float | None = None
     context_in: Context | Layers | None = None
-    """What it sees, put together when first asked for (see context.py). Not stored."""
+    """What it sees, computed when first needed (see contexts/context.py). Not stored."""
     context_out: Context | Layers | None = None
     """What it passes on. Not stored."""
     branch_contexts: dict[int, Layers] = NOTHING
@@ -169,21 +169,21 @@ class TaskExecution:
         return self.state in COMPLETED_TASK
 
     def round_of(self, item: int) -> int:
-        """The round that the item's present attempt is of."""
+        """Return the round of the item's present attempt."""
         return self.rounds.get(item, self.base)
 
 
 def error_key(error: ErrorNoted) -> tuple[object, ...]:
-    """What makes two errors the same."""
+    """Return the key by which two errors are the same."""
     result = "" if error.result is None else error.result.text
     return error.name, error.message, result, error.route, error.transition
 
 
 ERROR_BYTES = 200
-"""What an entry of the list of errors takes beside its texts, at most."""
+"""The most bytes that an error takes in the list beside its texts."""
 
 
 def error_bytes(error: ErrorNoted) -> int:
-    """What it takes in the list of errors at most."""
+    """Return the most bytes that the error takes in the list."""
     size = ERROR_BYTES + byte_length(Value(data=error.message).text) + byte_length(error.name + error.transition)
     return size if error.result is None else size + byte_length(error.result.text)

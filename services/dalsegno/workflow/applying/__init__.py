@@ -1,1 +1,1 @@
-"""Parts of `apply` that are long enough for files of their own; only execution.py imports them."""
+"""Parts of `apply` in files of their own; only execution.py imports them."""

@@ -1,8 +1,8 @@
-"""How an execution keeps a task's rounds of attempts. Part of `apply`, called by nobody else.
+"""How an execution keeps the rounds of attempts of a task. Part of `apply`.
 
-A round runs the whole task, or only some items of it anew. In between, each item's present attempt is the one of the
-round that ran it last: `base` for most, and what `rounds` says for those that were run anew since. So running one item
-of ten thousand again leaves all others where they are.
+A round runs the whole task again, or only some of its items. The present attempt of an item is that of the last round
+that ran it: `rounds` says which one for items that were run again, and `base` for all others. So running one of ten
+thousand items again leaves the others untouched.
 """
 
 from __future__ import annotations
@@ -14,32 +14,32 @@ from dalsegno.workflow.changes import AttemptsBegun, RoundPlanned
 from dalsegno.workflow.records import Attempt, TaskExecution
 from dalsegno.workflow.states import COMPLETED_ATTEMPT, AttemptState
 
-# Looking a member up in its class is slow, and these are asked for in every step (see execution.py).
+# A lookup of a member in its class is slow, and every step needs these (see execution.py).
 _ERROR, _CANCELLED = AttemptState.ERROR, AttemptState.CANCELLED
 
 
 class Rounds(Protocol):
-    """What these functions read of an execution. They write to its tasks and attempts alone."""
+    """What these functions read of an execution. They write only to its tasks and attempts."""
 
     tasks: dict[int, TaskExecution]
     edit_count: int
 
     def current(self, task: TaskExecution, item: int = 0) -> Attempt | None:
-        """The task's present attempt for this item, if it has been created."""
+        """Return the task's present attempt for this item, if it exists."""
         ...
 
     def current_attempts(self, task: TaskExecution) -> Iterable[Attempt]:
-        """All present attempts of the task, in the order of the items."""
+        """Return all present attempts of the task, in the order of the items."""
         ...
 
 
 def plan(execution: Rounds, change: RoundPlanned) -> None:
-    """The next round will be as an operation wants it."""
+    """Keep how an operation wants the next round to be."""
     execution.tasks[change.task].plan = change
 
 
 def begin(execution: Rounds, change: AttemptsBegun) -> None:
-    """The next round: nothing of what begins anew counts any more."""
+    """Begin the next round: the attempts of what it runs again do not count any more."""
     task = execution.tasks[change.task]
     if change.only is None:
         _begin_all(execution, task, change)
@@ -54,7 +54,7 @@ def begin(execution: Rounds, change: AttemptsBegun) -> None:
 
 
 def _begin_all(execution: Rounds, task: TaskExecution, change: AttemptsBegun) -> None:
-    if task.attempt:  # else there is nothing of an earlier round yet
+    if task.attempt:  # else there is no earlier round
         for attempt in execution.current_attempts(task):
             attempt.accepted = False
         task.rounds, task.failed_items, task.quiet_items = {}, {}, {}
@@ -65,7 +65,7 @@ def _begin_all(execution: Rounds, task: TaskExecution, change: AttemptsBegun) ->
 
 
 def _begin_some(execution: Rounds, task: TaskExecution, change: AttemptsBegun, only: tuple[int, ...]) -> None:
-    """These items, and then what the round before had not come to."""
+    """Begin these items again, followed by those that the round before had not begun."""
     rest = task.pending[task.begun_count :]
     if change.stands_in:
         task.pending = rest
@@ -94,7 +94,7 @@ def _set_aside(execution: Rounds, task: TaskExecution, item: int) -> None:
 
 
 def add(task: TaskExecution, more: bool) -> None:
-    """One more of the round's attempts exists; `more`: a SliceDue begins those after it."""
+    """Count one more attempt of the round; `more`: a SliceDue begins those after it."""
     task.added_count += 1
     task.slice_due = more
     if task.item_count is not None:
@@ -102,7 +102,7 @@ def add(task: TaskExecution, more: bool) -> None:
 
 
 def end(task: TaskExecution, attempt: Attempt) -> None:
-    """A present attempt has ended."""
+    """Count the end of a present attempt."""
     task.ended_count += 1
     if attempt.state is _ERROR:
         task.failed_count += 1

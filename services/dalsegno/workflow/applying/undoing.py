@@ -1,4 +1,4 @@
-"""How an execution takes back what a task had led to, and what is edited. Part of `apply`, called by nobody else."""
+"""How an execution takes back what a task had led to, and how it is edited. Part of `apply`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from dalsegno.workflow.value import Value
 
 
 class Errors(Protocol):
-    """The list of errors of an execution, with what is kept beside it."""
+    """The list of errors of an execution."""
 
     errors: list[ErrorNoted]
     error_keys: set[tuple[object, ...]]
@@ -30,7 +30,7 @@ class Variables(Protocol):
 
 
 class Course(Errors, Variables, Protocol):
-    """What of an execution an operation takes back or edits: tasks, where they had led to, and variables."""
+    """What an operation takes back or edits of an execution: tasks, where they had led to, and variables."""
 
     tasks: dict[int, TaskExecution]
     by_name: dict[str, list[int]]
@@ -44,9 +44,9 @@ class Course(Errors, Variables, Protocol):
 
 
 def reopen(execution: Course, task: TaskExecution, change: TaskMoved) -> None:
-    """A task that had ended goes on, in its next edition: where it had led to, it has not led any more.
+    """Reopen a task that had ended, as its next edition: it has led nowhere yet.
 
-    What had seen its variables goes on seeing them as they were. If it runs again it has published nothing yet.
+    Tasks that have seen its variables keep seeing them. If it runs again, it has published nothing yet.
     """
     _withdraw(execution, task)
     execution.generation = task.generation = max(change.generation, execution.generation)
@@ -60,12 +60,12 @@ def reopen(execution: Course, task: TaskExecution, change: TaskMoved) -> None:
         _unwrite_globals(execution, task)
     task.context_out = None
     task.branch_contexts = {}
-    # Errors of what followed it stay told, as in Orquesta.
+    # Errors of what followed it stay in the list, as in Orquesta.
     forget_errors(execution, lambda error: (error.task, error.name) == (task.number, task.name))
 
 
 def supersede(execution: Course, task: TaskExecution, by: RepeatedBy) -> None:
-    """A task that has ended no longer counts; its arrivals at joins that wait are taken back."""
+    """Mark a task that has ended as superseded, and take back its arrivals at joins that wait."""
     _withdraw(execution, task)
     _unwrite_globals(execution, task)
     task.superseded_by = by.value
@@ -80,7 +80,7 @@ def supersede(execution: Course, task: TaskExecution, by: RepeatedBy) -> None:
 
 
 def write_globals(execution: Variables, task: int, values: Mapping[str, Value | None]) -> None:
-    """Variables of the whole execution get values, or (None) are taken away, by a task or, with 0, by nobody's end."""
+    """Set variables of the whole execution, or (None) remove them. `task`: the task that does it; 0: none."""
     draft = execution.globals.mutate()
     for name, value in values.items():
         execution.global_writes.setdefault(name, []).append((task, value))
@@ -94,7 +94,7 @@ def write_globals(execution: Variables, task: int, values: Mapping[str, Value | 
 
 
 def _unwrite_globals(execution: Variables, task: TaskExecution) -> None:
-    """What the task gave the whole execution no longer counts: what had been written before it does again."""
+    """Take back the variables of the whole execution that the task wrote: earlier values count again."""
     names = execution.globals_of.pop(task.number, None)
     if not names:
         return
@@ -137,7 +137,7 @@ def _withdraw(execution: Course, task: TaskExecution) -> None:
 
 
 def forget_errors(execution: Errors, is_over: Callable[[ErrorNoted], bool]) -> None:
-    """Errors that are not true any more are told no more."""
+    """Remove errors from the list that are not true any more."""
     kept = [error for error in execution.errors if not is_over(error)]
     if len(kept) < len(execution.errors):
         execution.errors = kept
@@ -146,7 +146,7 @@ def forget_errors(execution: Errors, is_over: Callable[[ErrorNoted], bool]) -> N
 
 
 def edit(execution: Course, change: ContextEdited) -> None:
-    """Values are set and taken away; whoever has not begun yet sees them so."""
+    """Set and remove variables; tasks that have not begun yet see the new values."""
     execution.edit_count += 1
     _forget_contexts(execution)
     if change.task:
@@ -191,7 +191,7 @@ def _edit_task(execution: Course, task: TaskExecution, change: ContextEdited) ->
 
 
 def _forget_contexts(execution: Course) -> None:
-    """What was put together from the variables is put together anew when it is asked for."""
+    """Drop the contexts that were computed from the variables; they are computed again on demand."""
     for task in execution.tasks.values():
         task.context_in = task.context_out = None
         task.branch_contexts = {}

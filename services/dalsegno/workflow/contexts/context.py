@@ -1,9 +1,9 @@
-"""What tasks see of each other's variables.
+"""The variables that tasks see of each other, merged by how often they were published.
 
-A context maps each variable to a cell: its value and, for each leaf of it, how often that leaf had been published along
-the branch. Where branches meet, the leaf that was published more often wins; on a tie the branch merged first does
+A context maps each variable to a cell: its value and, for each leaf of it, how often that leaf was published along the
+branch. Where branches meet, the leaf that was published more often wins; on a tie the branch merged first wins
 (MISTRAL.md section 3). Contexts share structure: a task that publishes one variable costs one cell, however large the
-context is; branches that published nothing since their fork share the very same context.
+context is; branches that published nothing since their fork share one context.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ class Cell:
 
     value: object
     versions: Mapping[str, int]
-    """Per leaf (its path below the variable, '' for the variable itself) the number of publishes along the branch."""
+    """The number of publishes along the branch for each leaf (its path below the variable, '' for the variable
+    itself)."""
 
 
 Context = immutables.Map[str, Cell]
@@ -31,7 +32,7 @@ EMPTY_CONTEXT: Context = immutables.Map()
 
 
 def publish(context: Context, values: Mapping[str, Value]) -> Context:
-    """The context after a publish: each name replaced as a whole, each leaf counted once more."""
+    """Return the context after a publish: each name is replaced as a whole, each leaf is counted once more."""
     if not values:
         return context
     draft = context.mutate()
@@ -45,7 +46,7 @@ def publish(context: Context, values: Mapping[str, Value]) -> Context:
 
 
 def merge(left: Context, right: Context) -> Context:
-    """Both branches' variables; what is in both is decided leaf by leaf."""
+    """Merge the variables of both branches; decide those that are in both leaf by leaf."""
     return merge_by(left, right, _merge_cells)
 
 
@@ -57,7 +58,7 @@ def merge_by(
     right: immutables.Map[str, AnyCell],
     merge_cells: Callable[[AnyCell, AnyCell], AnyCell],
 ) -> immutables.Map[str, AnyCell]:
-    """What is in one of them, and the merged cells of what is in both. What is the same in both is shared."""
+    """Merge two maps: keep what is in one of them, and merge the cells that are in both. Equal parts are shared."""
     if left is right or not right:
         return left
     if not left:

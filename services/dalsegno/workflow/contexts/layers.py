@@ -1,9 +1,9 @@
-"""Contexts in which what arrives last is merged over what is there (`Merge.LAST_ARRIVED`).
+"""Contexts in which the last arrival is merged over the earlier ones (`Merge.LAST_ARRIVED`).
 
-A variable remembers who wrote it: the heads of a little history of writes. Where branches meet, the writes of the
-branch that arrives later are merged over the value of the one before, but only those that it does not know already, so
-that a value from before the fork never covers a newer one. Dicts are merged key by key, everything else is replaced
-(ORQUESTA.md sections 3 and 8). Branches that wrote nothing since their fork share their cells and cost nothing.
+A variable remembers its newest writes, and each write the writes before it. Where branches meet, the writes of the
+branch that arrives later are merged over the value of the earlier one, but only the writes that the earlier one does
+not have, so that a value from before the fork never covers a newer one. Dicts are merged key by key, everything else is
+replaced (ORQUESTA.md sections 3 and 8). Branches that wrote nothing since their fork share their cells.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from dalsegno.workflow.value import Value
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Write:
-    """One value that was written to a variable, and the writes it was merged over."""
+    """A value that was written to a variable, and the writes that it was merged over."""
 
     number: float
-    """The revision that wrote it: later writes have greater numbers; 0 is what was there at the start."""
+    """The revision that wrote it: later writes have greater numbers; 0: the value at the start."""
     value: object
     before: tuple[Write, ...] = ()
 
@@ -42,7 +42,8 @@ _LEFT, _RIGHT, _BOTH = 1, 2, 3
 
 
 def publish(context: Layers, number: float, values: Mapping[str, Value], initial: Callable[[str], object]) -> Layers:
-    """The context after a publish. `initial` gives what a variable was at the start, and raises KeyError if nothing."""
+    """Return the context after a publish. `initial` gives the value of a variable at the start; KeyError: it had
+    none."""
     draft = context.mutate()
     for name, value in values.items():
         cell = draft.get(name) or _at_start(name, initial)
@@ -62,7 +63,7 @@ def _at_start(name: str, initial: Callable[[str], object]) -> Layered | None:
 
 
 def merge(left: Layers, right: Layers) -> Layers:
-    """What the branch that arrived first brought, with what the other one has written merged over it."""
+    """Merge what the branch that arrived later has written over the context of the earlier one."""
     return merge_by(left, right, _merge_cells)
 
 
@@ -75,7 +76,7 @@ def _merge_cells(left: Layered, right: Layered) -> Layered:
 
 
 def _unseen(left: tuple[Write, ...], right: tuple[Write, ...]) -> Iterator[Write]:
-    """The writes that right is made of and left is not, in the order in which right merged them."""
+    """Return the writes of `right` that `left` does not have, in the order in which `right` merged them."""
     unknown = _unknown(left, right)
     waiting = [(write, False) for write in reversed(right)]
     while waiting:
@@ -89,15 +90,15 @@ def _unseen(left: tuple[Write, ...], right: tuple[Write, ...]) -> Iterator[Write
 
 
 def _unknown(left: Iterable[Write], right: Iterable[Write]) -> set[float]:
-    """The numbers of the writes that right is made of and left is not.
+    """Return the numbers of the writes of `right` that `left` does not have.
 
-    Both histories are walked from the newest write down, and no further than to where they were one.
+    Walk both histories from the newest write backwards, no further than to where they were one.
     """
     sides: dict[float, int] = {}
     writes: dict[float, Write] = {}
     waiting: list[float] = []
     alone = 0
-    """How many of those that wait belong to one side only."""
+    """How many of the writes to visit belong to one side only."""
 
     def meet(write: Write, side: int) -> None:
         nonlocal alone
@@ -127,7 +128,7 @@ def _unknown(left: Iterable[Write], right: Iterable[Write]) -> set[float]:
 
 
 def deep_merge(under: object, over: object) -> object:
-    """One value merged over another: dicts key by key, everything else as a whole."""
+    """Merge one value over another: dicts key by key, everything else is replaced."""
     if not isinstance(under, dict) or not isinstance(over, dict):
         return over
     merged = dict(under)

@@ -1,4 +1,4 @@
-"""What most records have none of: one empty dict for all of them, which nobody can put anything into."""
+"""One empty dict for the fields that most records leave empty; it cannot be written to."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any, Never
 
 
 class Nothing(dict[Any, Any]):
-    """Empty, and stays so: whoever is the first to have something makes a dict of its own."""
+    """A dict that stays empty: whoever has a first entry makes a dict of its own."""
 
     __hash__ = object.__hash__  # type: ignore[assignment]
 

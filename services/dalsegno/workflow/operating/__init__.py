@@ -1,1 +1,2 @@
-"""What people ask of an execution: pause, resume, cancel, rerun, edit; checked as a whole before anything changes."""
+"""Operations on an execution: pause, resume, cancel, rerun, edit. Each is checked as a whole before anything
+changes."""

@@ -1,5 +1,6 @@
-"""Whether what is asked of the tasks of an execution can be done: everything that stands in the way, found before
-anything changes (R4, R14, R16, R26, O30, O31)."""
+"""Checks whether the choices of a resume or rerun are possible, and finds all obstacles before anything changes (R4,
+R14, R16, R26, O30, O31).
+"""
 
 from __future__ import annotations
 
@@ -17,7 +18,7 @@ from dalsegno.workflow.states import COMPLETED_ATTEMPT, TaskState
 from dalsegno.workflow.value import Value
 
 FAILED = frozenset({TaskState.ERROR, TaskState.CANCELLED})
-"""What a resume takes (BEHAVIOURS decision 1)."""
+"""The states that a resume takes (BEHAVIOURS decision 1)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,26 +33,26 @@ class Chosen:
 
 @dataclass(slots=True)
 class RequestFaults:
-    """What is wrong with a request, and what stands in its way."""
+    """The faults of a request, and the obstacles in the execution."""
 
     wrong: list[Violation] = field(default_factory=list)
-    """Fields that no state of the execution would make right."""
+    """Fields that are wrong in every state of the execution."""
     obstacles: list[Violation] = field(default_factory=list)
 
     def refuse(self) -> None:
-        """Raise what was found, all of it in one refusal; nothing when nothing was."""
+        """Raise one refusal with all faults and obstacles; do nothing when there are none."""
         if self.wrong:
             raise InvalidRequest([*self.wrong, *self.obstacles])
         if self.obstacles:
             raise Refused(self.obstacles)
 
     def obstacle(self, subject: str, description: str, kind: str = "STATE") -> None:
-        """Something is not as it would have to be."""
+        """Add an obstacle: something is not in the state that the request needs."""
         self.obstacles.append(Violation(subject, description, kind))
 
 
 def environment(step: Step, given: Value | None, faults: RequestFaults) -> Value | None:
-    """The environment with the given variables laid over it; None when none are given."""
+    """Return the environment merged with the given variables; None when none are given."""
     if given is None:
         return None
     if not isinstance(given.data, dict):
@@ -63,9 +64,9 @@ def environment(step: Step, given: Value | None, faults: RequestFaults) -> Value
 
 
 def executions_of(step: Step, choice: TaskChoice, faults: RequestFaults, *, failed: bool) -> list[TaskExecution]:
-    """The task executions that a choice means: by number; else, of those that count, the newest.
+    """Return the task executions that a choice means: by number; else the newest of those that count.
 
-    With `failed` that is the newest that failed, if any has; else the newest one on each route.
+    With `failed` that is the newest failed one, if there is one; else the newest one on each route.
     """
     execution, name = step.execution, choice.task
     subject = f"task {name}"
@@ -98,7 +99,7 @@ def _newest_failed(step: Step, name: str) -> TaskExecution | None:
 
 
 def check(step: Step, index: int, choice: TaskChoice, task: TaskExecution, faults: RequestFaults) -> Chosen:
-    """What is to be done with the task; what is wrong with that is in the faults."""
+    """Return what is to be done with the task, and add what is wrong with that to the faults."""
     place = f"tasks[{index}]"
     if choice.choice is Choice.SKIP and choice.output is None:
         faults.wrong.append(Violation(f"{place}.output", "is missing: a skip needs an output"))
@@ -144,7 +145,7 @@ def _check_child(step: Step, place: str, choice: TaskChoice, task: TaskExecution
 
 
 def gather(chosen: dict[int, Chosen], index: int, one: Chosen, faults: RequestFaults) -> None:
-    """Add what was chosen for a task execution. The same again says nothing (O27), something else is wrong."""
+    """Add the choice for a task execution. The same choice again has no effect (O27); another one is a fault."""
     before = chosen.setdefault(one.task.number, one)
     if replace(before.wanted, number=0) != replace(one.wanted, number=0):
         told = f"{one.wanted.task!r} is named before already, with another choice"

@@ -1,4 +1,4 @@
-"""What people ask of an execution: pause, resume, cancel. Each is refused, or changes something, never half."""
+"""Pause, cancel, and going on after either. Each operation is refused, or carried out as a whole."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ _ENDS = (ExecutionState.CANCELLED.value, ExecutionState.SUCCESS.value, Execution
 
 
 def pause(step: Step, event: PauseRequested) -> None:
-    """Ask for quiet. Only a RUNNING execution can be paused (O1); one that is pausing or paused stays as it is.
+    """Pause a RUNNING execution (O1); one that is PAUSING or PAUSED stays as it is.
 
-    But a second pause ends the waiting for delegates that the first one had asked for (BEHAVIOURS decision 6), and one
-    that had paused because of what its own actions reported is from now on paused because somebody wants it so (O4).
+    There are two exceptions: a second pause ends the wait for delegates that the first one asked for (BEHAVIOURS
+    decision 6), and an execution that was paused by its own actions is from now on paused by request (O4).
     """
     execution = step.execution
     if execution.waits_for_delegates and not event.waits_for_delegates and execution.state is ExecutionState.PAUSING:
@@ -43,26 +43,27 @@ def pause(step: Step, event: PauseRequested) -> None:
 
 
 def go_on_by_report(step: Step, task: TaskExecution) -> None:
-    """What it had paused for is over, so an execution that nobody asked to pause runs again."""
+    """Run an execution again that was paused only by the report of an action, now that the action goes on."""
     if step.execution.is_paused_by_report and step.execution.state in _PAUSABLE:
         step.move_execution(ExecutionState.RUNNING)
         go_on(step)
 
 
 def go_on(step: Step, environment: Value | None = None) -> None:
-    """Start what was selected, due or interrupted while the execution was not running; so in paused children."""
+    """Start what was selected, due or interrupted while the execution was not RUNNING; do the same in paused
+    children."""
     execution = step.execution
     skipped = {each.task.number for each in step.todo if isinstance(each, Skip)}
     for number in [number for number in execution.unrouted if number not in skipped]:
         if execution.tasks[number].state is TaskState.CANCELLED:
-            step.change(TaskRouted(task=number))  # what had been cancelled cancels nothing more
+            step.change(TaskRouted(task=number))  # a task that was cancelled before does not cancel the execution again
         else:
             step.later(Route(execution.tasks[number]))
     for task in sorted(step.tasks_in(TaskState.RUNNING_DELAYED), key=lambda task: task.due_s or 0.0):
         if task.due_s is not None and task.due_s <= step.at_s:  # in the order in which they were due (decision 8)
             step.later(Due(task, task.timer))
     for number in list(execution.waiting):
-        if execution.tasks[number].info:  # why it had not begun
+        if execution.tasks[number].info:  # the reason why it had not begun
             step.change(TaskMoved(task=number, state=TaskState.WAITING, at_s=step.at_s))
     for task in step.tasks_in(TaskState.IDLE, TaskState.RUNNING, TaskState.RUNNING_DELAYED, TaskState.PAUSED):
         policies.rearm_timeout(step, task)
@@ -77,16 +78,17 @@ def go_on(step: Step, environment: Value | None = None) -> None:
         cascaded=True,
         environment=environment,
     )
-    if isinstance(step.event, ResumeRequested):  # after the pause that it takes back, which may not have come yet
+    if isinstance(step.event, ResumeRequested):  # after the pause that it takes back, which may still be on its way
         step.tell_children(resumed)
     else:
         step.tell_children(resumed, lambda state: state == AttemptState.PAUSED)
 
 
 def cancel(step: Step, event: CancelRequested) -> None:
-    """Let what runs come to its end, start nothing more (O13-O15); or end it at once, and so (decision 7).
+    """Cancel: let actions that run come to their end and start nothing more (O13-O15); or end at once by force
+    (decision 7).
 
-    Delegates are waited for when that is asked; a second cancel that does not ask it ends the waiting (decision 6).
+    Wait for delegates if the request says so; a second cancel that does not say so ends that wait (decision 6).
     """
     execution = step.execution
     reason = event.message or event.comment or (f"terminated: {event.terminate}" if event.terminate else "cancelled")
@@ -113,11 +115,11 @@ def _terminate(step: Step, event: CancelRequested, reason: str) -> None:
 
 
 def wind_down(step: Step, reason: str, *, waits_for_delegates: bool = False) -> None:
-    """CANCELLING: what nobody works on is cancelled now, what runs comes to its end, the children are asked to end."""
+    """Move to CANCELLING: cancel what no executor works on, let the rest come to its end, and cancel the children."""
     execution = step.execution
     step.move_execution(ExecutionState.CANCELLING, reason, waits_for_delegates=waits_for_delegates)
     for task in step.tasks_in(TaskState.RUNNING, TaskState.PAUSED):
-        policies.rearm_timeout(step, task)  # what is waited for after a pause has the time that it had left
+        policies.rearm_timeout(step, task)  # its timeout continues with the time that was left before the pause
     for key in [key for key, attempt in execution.attempts.items() if _ends_at_once(attempt)]:
         if not (waits_for_delegates and key in execution.delegates):
             reporting.stop(step, execution.attempts[key], reason)
@@ -126,13 +128,13 @@ def wind_down(step: Step, reason: str, *, waits_for_delegates: bool = False) -> 
         if _is_worked_on(step, task):
             continue
         if task.ended_count and step.workflow.rules.items.stops_early:
-            step.later(Settle(task, TaskState.CANCELLED, reason))  # what has ended of its items is published
+            step.later(Settle(task, TaskState.CANCELLED, reason))  # publish the items that have ended
         else:
             step.change(TaskMoved(task=task.number, state=TaskState.CANCELLED, info=reason, at_s=step.at_s))
 
 
 def _ends_at_once(attempt: Attempt) -> bool:
-    """Whether nobody works on it: not handed out yet, delegated, or paused by what it reported itself."""
+    """Return whether no executor works on it: it is not handed out, delegated, or paused by its own report."""
     return not attempt.child_id and attempt.state not in COMPLETED_ATTEMPT and not attempt.is_active
 
 
@@ -141,7 +143,7 @@ def _is_worked_on(step: Step, task: TaskExecution) -> bool:
 
 
 def come_to_rest(step: Step) -> None:
-    """PAUSING becomes PAUSED and CANCELLING CANCELLED once nobody works on any task (O3, O15)."""
+    """Turn PAUSING into PAUSED and CANCELLING into CANCELLED once no action runs (O3, O15)."""
     execution = step.execution
     if execution.state is _EXECUTION_RUNNING:
         if step.workflow.rules.pause is not _ONCE_QUIET or isinstance(step.event, ResumeRequested | RerunRequested):
@@ -160,7 +162,7 @@ def come_to_rest(step: Step) -> None:
 
 
 def _follow_reports(step: Step) -> None:
-    """What has paused itself, or waits for somebody outside, pauses its execution once nothing else is left to do."""
+    """Pause an execution in which only tasks are left that are paused or delegated by their own reports."""
     execution = step.execution
     if execution.active_count or not execution.incomplete:
         return
@@ -172,8 +174,8 @@ def _follow_reports(step: Step) -> None:
 
 
 def _waits_by_report(step: Step, task: TaskExecution) -> bool:
-    """Whether the task is paused or delegated by what its actions reported. What is asked of a sub-workflow stays
-    with it (decision 12)."""
+    """Return whether the task is paused or delegated by reports of its actions. A pause of a sub-workflow does not
+    count (decision 12)."""
     if task.state not in (TaskState.PAUSED, TaskState.RUNNING):
         return False
     if task.added_count - task.ended_count > len(task.quiet_items):

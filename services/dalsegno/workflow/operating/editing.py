@@ -1,4 +1,4 @@
-"""Edits of what later tasks will see: what a task published, or the variables of the execution (decision 14)."""
+"""Edits of what later tasks see: what a task published, or the variables of the execution (decision 14)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from dalsegno.workflow.states import ExecutionState
 
 
 def update_context(step: Step, event: ContextUpdated) -> None:
-    """Set and unset variables of a PAUSED or completed execution; refused as a whole or not at all."""
+    """Set and unset variables of a PAUSED or completed execution; refuse or carry out the request as a whole."""
     execution = step.execution
     faults = RequestFaults(wrong=list(_unfit(event)))
     if execution.state is not ExecutionState.PAUSED and not execution.is_completed:

@@ -1,6 +1,6 @@
-"""Whether the new input that somebody gives to a task fits what the task runs, as far as that is known before it runs.
+"""Checks whether a new input for a task fits what the task runs, as far as that is known before it runs.
 
-What cannot be told beforehand (a name that is computed, an action that judges its own input) shows when it runs.
+What is unknown before (a computed name, an action that checks its own input) fails when it runs.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from dalsegno.workflow.scope import Constant
 
 
 def unfit_inputs(step: Step, place: str, choice: TaskChoice, task: TaskExecution) -> Iterator[Violation]:
-    """Everything that is wrong with the new inputs of a choice (R8, R11, R12)."""
+    """Yield all faults of the new inputs of a choice (R8, R11, R12)."""
     given = [(f"{place}.input", choice.input)]
     given += [(f"{place}.item_inputs[{item}]", value) for item, value in choice.items.items()]
     for field, value in given:
@@ -44,7 +44,7 @@ def _faults(step: Step, task: TaskExecution, given: Mapping[str, object]) -> Ite
 
 
 def _environment(step: Step) -> Mapping[str, object]:
-    """As it will be: with what the operation lays over it."""
+    """Return the environment as it will be after the operation."""
     before = step.execution.environment.data
     over = step.event.environment if isinstance(step.event, ResumeRequested | RerunRequested) else None
     assert isinstance(before, dict)

@@ -1,7 +1,7 @@
-"""What a resume and a rerun do with the tasks that were chosen: take back what they had led to, and go on from them.
+"""What resume and rerun have in common: take back what the chosen tasks had led to, and go on from there.
 
-Tasks after them that had ended are superseded; those that are still active go on and count. A join that is to be
-reached again is a new task execution, which keeps the arrivals that were not taken back (BEHAVIOURS decision 3).
+Tasks after them that had ended are superseded; those that are active go on and count. A join that is to be reached
+again is a new task execution, which keeps the arrivals that were not taken back (BEHAVIOURS decision 3).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from dalsegno.workflow.value import EMPTY, Value
 
 
 def carry_out(step: Step, chosen: Sequence[Chosen], by: RepeatedBy) -> None:
-    """Have the chosen tasks go on, each in its way; the execution is RUNNING. Those after others are subsumed (O28)."""
+    """Carry out the choices in a RUNNING execution. Chosen tasks that follow other chosen ones are subsumed (O28)."""
     own = {each.task.number: each for each in chosen if each.wanted.choice is not Choice.LEAVE}
     roots = [each.task for each in own.values()]
     alive = [task for task in roots if not joins.is_dead(step, task)]
@@ -59,12 +59,12 @@ def carry_out(step: Step, chosen: Sequence[Chosen], by: RepeatedBy) -> None:
 
 
 def undo(step: Step, roots: Mapping[int, TaskState], by: RepeatedBy) -> None:
-    """These tasks, by number, go on in these states after they had ended; what they had led to is taken back."""
+    """Reopen these tasks, by number, in these states, and take back what they had led to."""
     execution = step.execution
     generation = execution.generation + 1
     again = [execution.tasks[number] for number in roots]
     dead = _dead_joins(step, again)
-    revived = [join for join in dead if not join.next]  # the others led on: what followed them is not to follow itself
+    revived = [join for join in dead if not join.next]  # the others led on already
     found = {task.number: task for task in _after(step, [*again, *dead])}
     found |= {join.number: join for join in dead if join.next}
     undone = set(roots) | {number for number, task in found.items() if task.is_completed or _is_unbegun(task)}
@@ -95,19 +95,19 @@ def undo(step: Step, roots: Mapping[int, TaskState], by: RepeatedBy) -> None:
 
 
 def _is_in_vain(task: TaskExecution, undone: Collection[int]) -> bool:
-    """Whether it is a join that waits, and all that had reached it is taken back."""
+    """Return whether it is a join that waits, and all that had reached it is taken back."""
     return task.state is TaskState.WAITING and all(source in undone for source in task.sources)
 
 
 def _is_unbegun(task: TaskExecution) -> bool:
-    """Whether it was selected and has not begun: not ended, and not active either."""
+    """Return whether it was selected and has not begun, nor ended."""
     return not task.attempt and task.state in (TaskState.IDLE, TaskState.RUNNING_DELAYED)
 
 
 def _dead_joins(step: Step, roots: Sequence[TaskExecution]) -> list[TaskExecution]:
-    """The joins ahead that have failed for lack of arrivals: with these tasks they may still be filled.
+    """Return the joins ahead that have failed for lack of arrivals: these tasks may still fill them.
 
-    A join whose failure led to a task lies behind that task, not ahead of it.
+    A join whose failure led to a task is not ahead of that task.
     """
     behind: dict[int, set[int]] = {}
     """Of each dead join, the tasks that its failure led to."""
@@ -126,7 +126,7 @@ def _dead_joins(step: Step, roots: Sequence[TaskExecution]) -> list[TaskExecutio
 
 
 def _after(step: Step, roots: Iterable[TaskExecution]) -> list[TaskExecution]:
-    """The task executions that these led to, directly or not, that still count."""
+    """Return the task executions that these led to, directly or not, and that count."""
     execution = step.execution
     led_to = _required_by(step) if step.workflow.reverse else None
     found: dict[int, TaskExecution] = {}
@@ -142,7 +142,8 @@ def _after(step: Step, roots: Iterable[TaskExecution]) -> list[TaskExecution]:
 
 
 def _required_by(step: Step) -> dict[int, list[int]]:
-    """Backwards: the tasks that began because of each. Only the last one that each of them waited for names it."""
+    """Return, for reverse workflows, the tasks that began because of each task. Only the last one that a task waited
+    for has led to it."""
     found: dict[int, list[int]] = {}
     for task in step.execution.tasks.values():
         for source in task.sources:
@@ -151,7 +152,7 @@ def _required_by(step: Step) -> dict[int, list[int]]:
 
 
 def _stop_attempts(step: Step, task: TaskExecution, by: RepeatedBy) -> None:
-    """What still runs of an ended task is stopped: nobody waits for it any more."""
+    """Stop what still runs of an ended task, because its result is not needed any more."""
     if task.added_count > task.ended_count:
         for attempt in list(step.execution.current_attempts(task)):
             if attempt.state not in COMPLETED_ATTEMPT:
@@ -182,7 +183,8 @@ def _plan(step: Step, chosen: Chosen, by: RepeatedBy, comment: str) -> None:
 
 
 def skip(step: Step, task: TaskExecution, output: Value, comment: str) -> None:
-    """Go on after the task with this output: a std.noop that has it stands beside what failed (R15-R21, decision 4)."""
+    """Go on after the task with this output: a std.noop with that result is added to the attempts (R15-R21, decision
+    4)."""
     keeps = output.data is None and step.workflow.rules.skip_keeps_result
     only = () if keeps else None
     step.change(AttemptsBegun(task=task.number, attempt=task.attempt + 1, only=only, stands_in=True, at_s=step.at_s))

@@ -1,4 +1,4 @@
-"""Rerun: repeat tasks of a completed execution, and let everything after them follow anew (O18-O36, decision 1)."""
+"""Rerun: repeat tasks of a completed execution, and let everything after them follow again (O18-O36, decision 1)."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from dalsegno.workflow.states import ExecutionState, TaskState
 
 
 def rerun(step: Step, event: RerunRequested) -> None:
-    """Repeat these tasks, or all that failed; refused as a whole or not at all (O31)."""
+    """Repeat these tasks, or all that failed; refuse or carry out the request as a whole (O31)."""
     if not event.cascaded:
         _rerun(step, event)
         return
     try:
         _rerun(step, event)
     except Refusal:
-        _tell_parent(step)  # it has counted on a rerun
+        _tell_parent(step)  # it waits for the rerun
 
 
 def _rerun(step: Step, event: RerunRequested) -> None:
@@ -43,9 +43,10 @@ def _rerun(step: Step, event: RerunRequested) -> None:
 
 
 def _all_failed(step: Step, event: RerunRequested, faults: RequestFaults) -> list[Chosen]:
-    """Whatever keeps the execution from a good end, and of items those that failed only.
+    """Choose every task that keeps the execution from success; of items only those that failed.
 
-    Sub-workflows run afresh; but inside of a child that was asked for its failed tasks theirs are asked likewise.
+    Sub-workflows run as new children. A child that its parent asked to rerun its failed tasks asks its own children for
+    the same.
     """
     execution = step.execution
     numbers = sorted((*execution.unhandled, *execution.cancelled))
@@ -76,9 +77,9 @@ def _chosen(step: Step, event: RerunRequested, faults: RequestFaults) -> list[Ch
 
 
 def child_again(step: Step, task: TaskExecution, key: AttemptKey, revision: int, by: RepeatedBy) -> None:
-    """A child that had ended was resumed or rerun: its task waits for it again, and so does whoever waits for that.
+    """Wait again for a child that had ended and was resumed or rerun, and so do all ancestors.
 
-    It is the same child, as the next attempt. An execution that had ended runs again; a paused one stays paused and
+    It is the same child, as the next attempt. An execution that had ended runs again; a paused one stays PAUSED and
     takes the result when it comes (BEHAVIOURS decision 11).
     """
     execution, former = step.execution, step.execution.attempts[key]
@@ -107,7 +108,7 @@ def child_again(step: Step, task: TaskExecution, key: AttemptKey, revision: int,
 
 
 def _tell_parent(step: Step) -> None:
-    """The parent waits for this child: it is where it is."""
+    """Report the state of this child to the parent, which waits for it."""
     execution = step.execution
     if execution.is_completed:
         step.move_execution(execution.state, execution.info, execution.output)

@@ -1,4 +1,4 @@
-"""Resume: continue what was paused, or go on after failures as somebody chose for each (R1-R27, decision 1)."""
+"""Resume: continue what was paused, or go on after failures by a choice for each (R1-R27, decision 1)."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ _RESUMABLE = frozenset({ExecutionState.RUNNING, ExecutionState.PAUSED, Execution
 
 
 def resume(step: Step, event: ResumeRequested) -> None:
-    """Continue what was paused (R2, O5), or do with failed tasks what was chosen; refused as a whole or not at all."""
+    """Continue what was paused (R2, O5), or carry out the choices for failed tasks; refuse or carry out all of them."""
     execution = step.execution
     if event.cascaded and (execution.state not in _PAUSED or execution.unhandled):
         if execution.state is not ExecutionState.RUNNING or not _pass_down(step, event):
-            step.verdict = Verdict.DUPLICATE  # one that has failed tasks stays paused: somebody is to choose (R3)
+            step.verdict = Verdict.DUPLICATE  # with failed tasks it stays paused: an operator chooses (R3)
         return
     faults = RequestFaults()
     environment = choosing.environment(step, event.environment, faults)
@@ -42,7 +42,7 @@ def resume(step: Step, event: ResumeRequested) -> None:
 
 
 def _pass_down(step: Step, event: ResumeRequested) -> bool:
-    """Pass the resume of a RUNNING execution on towards what is paused below it (O7); False when nothing is."""
+    """Pass the resume of a RUNNING execution on to what is paused below it (O7). Return False when nothing is."""
     children = {below.path[0] for below in step.surroundings.paused_below(step.execution.id) if not below.failed}
     resumed = ResumeRequested(at_s=step.at_s, actor=event.actor, comment=event.comment, cascaded=True)
     for key in step.execution.children:
@@ -53,7 +53,8 @@ def _pass_down(step: Step, event: ResumeRequested) -> bool:
 
 
 def _check_continues(step: Step, event: ResumeRequested, faults: RequestFaults) -> list[Chosen]:
-    """Nothing is chosen: it, or something below it, must have been paused, with nothing failed (R2-R4, decision 15)."""
+    """Check a resume without choices: something must be paused, here or below, and nothing failed (R2-R4, decision
+    15)."""
     execution = step.execution
     if execution.state is ExecutionState.RUNNING:
         _check_below(step, faults)
@@ -68,7 +69,7 @@ def _check_continues(step: Step, event: ResumeRequested, faults: RequestFaults) 
 
 
 def _check_below(step: Step, faults: RequestFaults) -> None:
-    """A RUNNING execution is resumed for the sake of what is paused below it, unless all of that has failed tasks."""
+    """Check the resume of a RUNNING execution: something below it must be paused that has no failed tasks."""
     execution = step.execution
     paused = step.surroundings.paused_below(execution.id)
     if not paused:

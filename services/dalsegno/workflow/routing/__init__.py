@@ -1,1 +1,1 @@
-"""From an ended task to what follows it."""
+"""What follows a task that has ended."""

@@ -1,7 +1,7 @@
-"""From an ended task to what follows it by branches: each with a condition, variables and targets of its own.
+"""Routing by branches, each with a condition, variables and targets of its own.
 
-Every arrival at a task that several lead to, outside of cycles and without a join, opens a route of its own; what is
-downstream of it stays on that route, and joins count the arrivals of their route (ORQUESTA.md section 3).
+Where several tasks lead to a task outside of cycles and without a join, each arrival opens a route of its own. The
+tasks downstream stay on that route, and joins count the arrivals of their route (ORQUESTA.md section 3).
 """
 
 from __future__ import annotations
@@ -22,10 +22,11 @@ _UNREACHABLE = "some have reached the join '{}', and no others will"
 
 
 def route(step: Step, task: TaskExecution) -> None:
-    """Take every branch that fits. A branch that cannot be evaluated fails the execution; the others are taken."""
+    """Take every branch whose condition is true. A branch that cannot be evaluated fails the execution; the others are
+    taken."""
     step.last = task
     numbers: dict[int, bool] = {}
-    """The tasks and joins that it leads to, and whether it comes too late there."""
+    """The tasks and joins that the task leads to, and whether it arrives too late there."""
     ends: list[int] = []
     handled = fails = False
     taken, failed = _taken(step, task)
@@ -43,13 +44,13 @@ def route(step: Step, task: TaskExecution) -> None:
             handled = handled or transition.command is Command.NOOP
             fails = fails or transition.command is Command.FAIL
     is_error = task.state is TaskState.ERROR
-    handled = is_error and handled and not fails  # to end in failure is no way to handle one
+    handled = is_error and handled and not fails  # an error that leads to `fail` is not handled
     ended = tuple(dict.fromkeys(ends))
     step.change(TaskRouted(task=task.number, next=tuple(numbers), handled=handled, ends=ended))
     reached = [step.execution.tasks[number] for number, is_late in numbers.items() if not is_late]
-    for begun in sorted(reached, key=lambda each: each.state is not TaskState.WAITING):  # joins: they begin with others
+    for begun in sorted(reached, key=lambda each: each.state is not TaskState.WAITING):  # joins come last
         step.later(CheckJoin(begun) if begun.state is TaskState.WAITING else Begin(begun))
-    if fails:  # after its siblings have begun: they run on
+    if fails:  # after its siblings have begun: they go on
         step.note("the workflow was failed", task, Command.FAIL.value)
         step.later(RunCommand(task, Command.FAIL, f"failed by task '{task.name}'"))
     elif failed and step.execution.state in LIVE:
@@ -57,8 +58,8 @@ def route(step: Step, task: TaskExecution) -> None:
 
 
 def _taken(step: Step, task: TaskExecution) -> tuple[list[tuple[int, Transition]], bool]:
-    """The transitions of the branches that fit, what they publish published, targets in the order of their names; and
-    whether there is a branch that could not be evaluated. What is wrong is told for each of its targets."""
+    """Publish for the branches whose condition is true. Return their transitions in the order of the targets' names,
+    and whether a branch could not be evaluated. Note an error for each target of such a branch."""
     found: list[tuple[int, Transition]] = []
     failed = False
     for index, branch in enumerate(step.spec(task).branches):
@@ -76,7 +77,8 @@ def _taken(step: Step, task: TaskExecution) -> tuple[list[tuple[int, Transition]
 
 
 def _faults(step: Step, task: TaskExecution, index: int, branch: Branch) -> list[str] | None:
-    """What is wrong with a branch that fits; when nothing is, what it publishes is published. None: it does not fit."""
+    """Return the errors of a branch whose condition is true; without errors, publish for it. None: the condition is
+    false."""
     try:
         if branch.when is not None and not branch.when.evaluate(_scope(step, task)):
             return None
@@ -90,7 +92,7 @@ def _scope(step: Step, task: TaskExecution, first: dict[str, object] | None = No
 
 
 def _publish(step: Step, task: TaskExecution, index: int, assignments: Assignments) -> list[str]:
-    """Evaluate one after the other, each seeing those before it; what is wrong with them, all of it."""
+    """Evaluate the assignments, each of which sees those before it, and publish them. Return all errors."""
     faults: list[str] = []
     published: dict[str, object] = {}
     values: dict[str, Value] = {}
@@ -110,8 +112,8 @@ def _publish(step: Step, task: TaskExecution, index: int, assignments: Assignmen
 
 
 def _arrive(step: Step, name: str, source: TaskExecution, index: int) -> tuple[int, bool]:
-    """One more running of a task, or one more arrival at a join or at a task that has not begun yet; and whether it
-    comes too late, because the join has begun."""
+    """Add a running of a task, or an arrival at a join or at a task that has not begun yet. Return its number, and
+    whether the arrival is too late because the join has begun."""
     spec = step.workflow.tasks[name]
     if spec.join is None:
         there = None if spec.is_split else step.execution.latest_on(name, source.route)
@@ -132,7 +134,7 @@ def _arrive(step: Step, name: str, source: TaskExecution, index: int) -> tuple[i
 
 
 def _add(step: Step, name: str, source: TaskExecution, index: int, state: TaskState) -> int:
-    """A new task execution on the source's route, or on one that this arrival opens."""
+    """Add a task execution on the route of the source, or on a new route that this arrival opens."""
     execution = step.execution
     route, opens = source.route, ""
     if step.workflow.tasks[name].is_split:
@@ -145,13 +147,13 @@ def _add(step: Step, name: str, source: TaskExecution, index: int, state: TaskSt
 
 
 def _opened(step: Step, source: TaskExecution, index: int) -> str:
-    """What an arrival by a branch adds to the route; empty when it is part of the route already."""
+    """Return what an arrival by a branch adds to the route; empty when the route has it already."""
     opens = f"{source.name}__t{index}"
     return "" if opens in step.execution.routes[source.route] else opens
 
 
 def end_early(step: Step, task: TaskExecution) -> None:
-    """An unhandled failure ends the execution at once; joins that wait will wait in vain."""
+    """End the execution at once after an unhandled failure; joins that wait will never be filled."""
     if step.execution.state not in LIVE:
         return
     fails = any(isinstance(each, RunCommand) for each in step.todo)
@@ -161,8 +163,8 @@ def end_early(step: Step, task: TaskExecution) -> None:
 
 
 def note_joins(step: Step) -> None:
-    """The execution fails: tell of the joins that wait in vain. Where one that may lead to a join has not begun and
-    something else goes on, nobody can say so."""
+    """Note an error for each join that waits in vain when the execution fails. While other tasks go on, only joins
+    whose sources have all begun count."""
     execution = step.execution
     if not step.workflow.rules.failures.leaves_joins or not execution.waiting:
         return
@@ -175,7 +177,7 @@ def note_joins(step: Step) -> None:
 
 
 def fail_joins(step: Step) -> bool:
-    """Nothing is left to run but joins that some have reached and no other will: the execution fails, they stay."""
+    """Fail the execution when only joins are left that no other task will reach; the joins stay WAITING."""
     waiting = [step.execution.tasks[number] for number in step.execution.waiting]
     if not step.workflow.rules.failures.leaves_joins or not waiting:
         return False

@@ -1,4 +1,4 @@
-"""From an ended task to what follows it: transitions, joins, engine commands, and the backward way of `requires`."""
+"""Routing by clauses: transitions, joins, engine commands, and `requires` of reverse workflows."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ _FULFILLED = frozenset({TaskState.SUCCESS, TaskState.SKIPPED})
 def add_task(
     step: Step, name: str, sources: tuple[int, ...], state: TaskState = TaskState.IDLE, generation: int = 0
 ) -> TaskExecution:
-    """A new task execution, numbered in order of creation, on the first route."""
+    """Add a task execution on the first route, numbered in order of creation."""
     return step.add_task(name, state, sources, generation=generation)
 
 
 def route(step: Step, task: TaskExecution) -> None:
-    """Evaluate the transitions of an ended task, all of them before any is taken."""
+    """Evaluate all transitions of an ended task before any of them is taken."""
     if task.routed or not (step.execution.state in LIVE or step.workflow.rules.failures.routes_when_ended):
         return
     if step.workflow.rules.failures.ends_at_once and task.state is TaskState.CANCELLED and step.execution.state in LIVE:
@@ -43,7 +43,8 @@ def route(step: Step, task: TaskExecution) -> None:
 
 
 def _take_cancel(step: Step, task: TaskExecution) -> None:
-    """An action that was cancelled winds its execution down; a cancel asked of a sub-workflow stays in it (O8, O9)."""
+    """Cancel the execution of an action that was cancelled; cancelling a sub-workflow does not affect its parent (O8,
+    O9)."""
     if not any(attempt.child_id for attempt in step.execution.current_attempts(task)):
         step.later(WindDown(task, f"task '{task.name}' was cancelled"))
 
@@ -63,7 +64,7 @@ def _route_clauses(step: Step, task: TaskExecution) -> None:
             step.later(RunCommand(task, command, _message(step, task, transition)))
             if command is not Command.PAUSE:
                 break
-    handled = handled and command is not Command.FAIL  # to end in failure is no way to handle one
+    handled = handled and command is not Command.FAIL  # an error that leads to `fail` is not handled
     ends = (-1,) if numbers and is_end else ()
     step.change(TaskRouted(task=task.number, next=tuple(numbers), handled=handled, ends=ends))
     if step.execution.waiting:
@@ -71,7 +72,7 @@ def _route_clauses(step: Step, task: TaskExecution) -> None:
 
 
 def run_command(step: Step, task: TaskExecution, command: Command, message: str) -> None:
-    """An engine command, after the tasks before it have begun; those after a pause begin when it is resumed."""
+    """Carry out an engine command after the tasks before it have begun; tasks after a pause begin at the resume."""
     if command is not Command.PAUSE:
         if command is Command.FAIL and not step.execution.is_completed:
             branches.note_joins(step)
@@ -89,7 +90,7 @@ def _clauses(spec: Task, state: TaskState) -> tuple[Clause, ...]:
 
 
 def _chosen(step: Step, task: TaskExecution) -> tuple[list[Transition], bool]:
-    """The transitions that are taken, noop left out, and whether an error was handled (noop counts)."""
+    """Return the transitions to take, without noop, and whether an error was handled (noop counts)."""
     spec = step.spec(task)
     scope = task_view(step, task)
     if task.state is _SKIPPED:
@@ -124,7 +125,7 @@ def _message(step: Step, task: TaskExecution, transition: Transition) -> str:
 
 
 def _arrive(step: Step, name: str, source: TaskExecution) -> TaskExecution:
-    """A transition leads to a task: another running of it, or one more arrival at its join."""
+    """Add a running of the target task, or an arrival at its join."""
     if not step.workflow.tasks[name].has_join:
         task = add_task(step, name, (source.number,), generation=source.generation)
         step.later(Begin(task))
@@ -135,7 +136,7 @@ def _arrive(step: Step, name: str, source: TaskExecution) -> TaskExecution:
     elif join.state is TaskState.WAITING:
         joins.reach(step, join, source)
         if len(join.arrived) < joins.needed(step, join):
-            return join  # nothing has become impossible by an arrival
+            return join  # an arrival makes nothing impossible
     elif joins.is_of_before(join, source):
         return step.execution.tasks[joins.reach_again(step, join, source)]
     else:
@@ -146,7 +147,7 @@ def _arrive(step: Step, name: str, source: TaskExecution) -> TaskExecution:
 
 
 def _check_joins(step: Step, task: TaskExecution, taken: set[str]) -> None:
-    """Look again at the joins that wait and that this task did not select, or can now lead to no more."""
+    """Check the joins that wait and that this task did not select or can no longer lead to."""
     possible = graph.outbound_tasks(step.workflow)[task.name]
     if possible <= taken:
         return
@@ -160,9 +161,9 @@ def _check_joins(step: Step, task: TaskExecution, taken: set[str]) -> None:
 
 
 def check_join(step: Step, join: TaskExecution, *, last_chance: bool = False) -> None:
-    """Start the join when enough have selected it; fail it when that has become impossible (S7, S8).
+    """Start the join when enough tasks have selected it; fail it when that has become impossible (S7, S8).
 
-    With `last_chance` nothing else of the execution is left to run, so what has not arrived never will.
+    With `last_chance` nothing else of the execution is left to run, so no further task arrives.
     """
     if join.state is not TaskState.WAITING:
         return
@@ -181,21 +182,21 @@ def check_join(step: Step, join: TaskExecution, *, last_chance: bool = False) ->
 
 
 def fail_join(step: Step, join: TaskExecution, reason: str) -> None:
-    """The join ends in ERROR without having begun, and publishes over the context of those that have arrived."""
+    """End the join in ERROR before it has begun; it publishes over the context of the tasks that have arrived."""
     if join.state is TaskState.WAITING:
         tasks.publish(step, join, TaskState.ERROR, reason)
         tasks.settle(step, join, TaskState.ERROR, reason)
 
 
 def _awaits(step: Step, join: TaskExecution) -> bool:
-    """Whether one that has not led to the join in this round of its cycle may still do so."""
+    """Return whether a task that has not led to the join in this round of its cycle may still do so."""
     absent = [name for name in step.spec(join).inbound if name not in join.arrived]
     return any(_may_select(step, name, join.name) for name in absent)
 
 
 def _may_select(step: Step, name: str, past: str = "") -> bool:
-    """Whether the task may still, by any way through the graph (but past that join), come to evaluate its
-    transitions."""
+    """Return whether the task may still evaluate its transitions, by any path through the graph except past that
+    join."""
     seen = {past}
     open_names = [name]
     while open_names:
@@ -211,9 +212,9 @@ def _may_select(step: Step, name: str, past: str = "") -> bool:
 
 
 def _route_backward(step: Step, task: TaskExecution) -> None:
-    """A task has succeeded: those that require it, and are needed, start when all that they require has succeeded.
+    """Start the tasks that require this one, are needed, and have all that they require succeeded.
 
-    A task that was skipped is as good as one that succeeded (R19).
+    A skipped task counts as one that succeeded (R19).
     """
     numbers: list[int] = []
     if task.state in _FULFILLED:
@@ -233,7 +234,7 @@ def _route_backward(step: Step, task: TaskExecution) -> None:
 
 
 def reverse_target(step: Step) -> str:
-    """The task that a reverse workflow was started for."""
+    """Return the task that a reverse workflow was started for."""
     params = step.execution.created.params.data
     assert isinstance(params, dict)
     return str(params.get("task_name"))

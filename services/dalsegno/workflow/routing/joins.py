@@ -1,7 +1,7 @@
-"""Arrivals at joins: which of them count, and what an operation makes of them (BEHAVIOURS decision 3).
+"""Arrivals at joins: which of them count, and what operations do with them (BEHAVIOURS decision 3).
 
-An arrival is a fact and is recorded whatever the state of the join. One that comes when the join has begun or failed is
-late: nothing of the join changes. When an operation has the join filled anew, all arrivals count that still stand.
+An arrival is recorded in every state of the join. An arrival after the join has begun or failed is late: it changes
+nothing of the join. When an operation fills the join again, all arrivals count that were not taken back.
 """
 
 from __future__ import annotations
@@ -19,23 +19,23 @@ BEFORE_START = frozenset({TaskState.WAITING, TaskState.IDLE})
 
 
 def needed(step: Step, join: TaskExecution) -> int:
-    """How many tasks must have selected the join before it begins."""
+    """Return how many tasks must select the join before it begins."""
     spec = step.spec(join)
     return len(spec.inbound) if spec.join == JOIN_ALL else spec.join or 1
 
 
 def is_dead(step: Step, join: TaskExecution) -> bool:
-    """Whether the join has failed for lack of arrivals."""
+    """Return whether the join has failed for lack of arrivals."""
     return join.state is TaskState.ERROR and not join.attempt and len(join.arrived) < needed(step, join)
 
 
 def is_of_before(join: TaskExecution, source: TaskExecution) -> bool:
-    """Whether the join has begun with an earlier arrival of a task that an operation has had run again since."""
+    """Return whether the join began with an earlier arrival of a task that an operation has since run again."""
     return source.name in join.arrived and source.generation > join.generation
 
 
 def follows(step: Step, task: TaskExecution, join: TaskExecution) -> bool:
-    """Whether the task has come to be by way of the join: it leads there in another round of a cycle."""
+    """Return whether the task was created by way of the join: it leads there in another round of a cycle."""
     waiting = [task.number]
     seen: set[int] = set()
     while waiting:
@@ -49,7 +49,7 @@ def follows(step: Step, task: TaskExecution, join: TaskExecution) -> bool:
 
 
 def is_filled_by_before(step: Step, join: TaskExecution) -> bool:
-    """Whether a join in a cycle has enough arrivals with those of tasks that have led to it in an earlier round, and
+    """Return whether a join in a cycle has enough arrivals, counting tasks that have led to it in an earlier round and
     have not begun again since."""
     spec = step.spec(join)
     if not spec.is_in_cycle:
@@ -66,17 +66,19 @@ def _has_led(step: Step, name: str, join: TaskExecution) -> bool:
 
 
 def generation(step: Step, name: str, source: TaskExecution) -> int:
-    """Of a join that is not there: of what leads to it, or, where an operation has put an earlier one aside, of that.
+    """Return the generation of a join that does not exist yet: that of the source, or of the operation that superseded
+    an earlier execution of the join.
 
-    A branch that was kept may be the first to reach it then (BEHAVIOURS decision 3).
+    In that case a branch that was kept may be the first to reach it (BEHAVIOURS decision 3).
     """
     return step.execution.generation if name in step.execution.by_name else source.generation
 
 
 def of_round(step: Step, spec: Task, source: TaskExecution) -> TaskExecution | None:
-    """The join that the source leads to: the newest on its route, in a cycle that of its round. None: it is not there.
+    """Return the join that the source leads to: the newest on its route, in a cycle that of its round. None: there is
+    none.
 
-    Looks back over as many rounds as the source is behind.
+    The cost is the number of rounds that the source is behind.
     """
     found = step.execution.latest_on(spec.name, source.route)
     if found is None or not spec.is_in_cycle:
@@ -86,13 +88,13 @@ def of_round(step: Step, spec: Task, source: TaskExecution) -> TaskExecution | N
     for earlier in _before(step, found):
         if follows(step, source, earlier):
             break
-        if follows(step, found, earlier):  # else it is of the same round: an operation has had it filled anew
+        if follows(step, found, earlier):  # else it is of the same round: an operation has filled it again
             found = earlier
     return found
 
 
 def _before(step: Step, join: TaskExecution) -> Iterator[TaskExecution]:
-    """The earlier executions of the join on its route that count, the newest first."""
+    """Yield the earlier executions of the join on its route that count, the newest first."""
     for number in reversed(step.execution.by_name[join.name]):
         earlier = step.execution.tasks[number]
         if number < join.number and earlier.route == join.route and not earlier.superseded_by:
@@ -100,17 +102,17 @@ def _before(step: Step, join: TaskExecution) -> Iterator[TaskExecution]:
 
 
 def reach(step: Step, join: TaskExecution, source: TaskExecution, branch: int = -1) -> None:
-    """The task arrives at a join that waits, or that is filled and has not begun."""
+    """Record an arrival at a join that waits, or that is filled and has not begun."""
     step.change(JoinReached(task=join.number, source=source.number, branch=branch, edition=source.edition))
 
 
 def reach_late(step: Step, join: TaskExecution, source: TaskExecution, branch: int = -1) -> None:
-    """The task arrives at a join that has begun or failed: that is recorded, and changes nothing of it."""
+    """Record an arrival at a join that has begun or failed; nothing of the join changes."""
     step.change(JoinReached(task=join.number, source=source.number, branch=branch, edition=source.edition, late=True))
 
 
 def reach_again(step: Step, join: TaskExecution, source: TaskExecution, branch: int = -1) -> int:
-    """The task arrives once more at a join that had begun with what it was before: at the next execution of it."""
+    """Record an arrival of a task that has led to the join before: it goes to the next execution of the join."""
     renewed = renew(step, join, (), source.generation)
     if renewed is None:
         return _add(step, join, (source.number, branch), source.generation).number
@@ -126,7 +128,7 @@ def _add(step: Step, join: TaskExecution, arrival: tuple[int, int], generation: 
 
 
 def renew(step: Step, join: TaskExecution, undone: Collection[int], generation: int) -> TaskExecution | None:
-    """The next execution of the join, waiting with the arrivals of this one that still stand; None when none do."""
+    """Add the next execution of the join, with the arrivals of this one that count still; None when none does."""
     tasks = step.execution.tasks
     arrivals = [
         (source, branch)
@@ -145,7 +147,7 @@ def renew(step: Step, join: TaskExecution, undone: Collection[int], generation: 
 
 
 def take_late(step: Step, join: TaskExecution) -> None:
-    """An operation has the join filled anew where it is: what came too late counts from here on."""
+    """Fill the join again in place: its late arrivals count from now on."""
     tasks = step.execution.tasks
     late = [
         (source, branches) for source, branches in join.late.items() if _stands(tasks[source], tasks[source].edition)
@@ -159,14 +161,14 @@ def take_late(step: Step, join: TaskExecution) -> None:
 
 
 def _arrivals(join: TaskExecution) -> Iterator[tuple[int, int]]:
-    """All arrivals, each a task and its branch, in order of arrival."""
+    """Return all arrivals, each a task and its branch, in order of arrival."""
     yield from zip(join.sources, join.by_branches, strict=True)
     for source, branches in join.late.items():
         yield from ((source, branch) for branch in branches)
 
 
 def _lead(step: Step, source: TaskExecution, join: TaskExecution, branches: Collection[int]) -> None:
-    """These branches of the task lead to this join: they do not end there any more."""
+    """Record that these branches of the task lead to this join and do not end there any more."""
     spec = step.spec(source)
     ends = tuple(branch for branch in source.ends if branch not in branches or _obeys(spec, branch))
     numbers = source.next if join.number in source.next else (*source.next, join.number)
@@ -175,10 +177,10 @@ def _lead(step: Step, source: TaskExecution, join: TaskExecution, branches: Coll
 
 
 def _obeys(spec: Task, branch: int) -> bool:
-    """Whether the branch ends in an engine command too."""
+    """Return whether the branch ends in an engine command too."""
     return branch >= 0 and any(transition.command is not None for transition in spec.branches[branch].next)
 
 
 def _stands(source: TaskExecution, edition: int) -> bool:
-    """Whether the arrival has not been taken back: the task still counts, and has not gone on since."""
+    """Return whether the arrival was not taken back: the task counts, and has not been reopened since."""
     return not source.superseded_by and source.edition == edition and source.routed

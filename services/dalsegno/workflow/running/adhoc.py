@@ -1,4 +1,4 @@
-"""From the name and input that a task gives to the action that executors know: ad-hoc chains, checks, defaults."""
+"""From the name and input in a task to the action that executors know: ad-hoc chains, checks and defaults."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from dalsegno.workflow.running.view import View
 from dalsegno.workflow.scope import Constant, EvaluationError
 
 CHAIN_MAX = 32
-"""A longer chain of ad-hoc actions is taken for a cycle."""
+"""The longest chain of ad-hoc actions; a longer one is taken for a cycle."""
 
 
 class Unresolved(Exception):
-    """The action cannot be made out, in a way that the task's handlers may catch."""
+    """The action cannot be resolved; the task's handlers may catch that."""
 
 
 @dataclass(frozen=True, slots=True)
 class Resolved:
-    """An action ready to run."""
+    """An action that is ready to run."""
 
     description: ActionDescription
     input: dict[str, object]
@@ -29,11 +29,11 @@ class Resolved:
 
 
 _NOBODY = "no executor has described it, and no ad-hoc action has this name"
-"""Who could serve an action that is not known."""
+"""The expected provider of an action that is not known."""
 
 
 def candidates(workbook: str | None, name: str) -> tuple[str, ...]:
-    """The names to look up, in order: a member of the same workbook comes first."""
+    """Return the names to look up, in order: a member of the same workbook comes first."""
     return (name,) if workbook is None else (f"{workbook}.{name}", name)
 
 
@@ -48,8 +48,8 @@ def _find(step: Step, workbook: str | None, name: str) -> tuple[str, ActionDescr
 def resolve(step: Step, name: str, given: Mapping[str, object], scope: View) -> Resolved:
     """Follow the chain of ad-hoc actions to the one that executors run.
 
-    Raises HardFailure for an unknown action and for missing or unexpected parameters of the first action, Unresolved
-    for whatever is wrong further down the chain: it does not end or ends nowhere, a base or base-input cannot be
+    Raise HardFailure for an unknown action and for missing or unexpected parameters of the first action. Raise
+    Unresolved for every error further down the chain: it is endless or ends nowhere, a base or base-input cannot be
     evaluated, a base lacks parameters or does not take them.
     """
     full_name, found = _find(step, step.workflow.workbook, name)
@@ -67,7 +67,7 @@ def resolve(step: Step, name: str, given: Mapping[str, object], scope: View) -> 
         raise HardFailure(f"action '{name}' is not known: {_NOBODY}")
     if found.others:
         found = found.fitting(inputs, environment_defaults(step.execution.environment.data, found.name))
-    # What is asked of people is shown to them whole; all else executors complete.
+    # People see their whole input; executors complete the input of all other actions.
     asks = bool(found.answer_key or found.answer_schema)
     inputs = _of_chain(
         step, found.name, found.parameters, inputs, accepts_any=found.accepts_any, defaults=asks, is_first=not length
@@ -85,7 +85,8 @@ def _of_chain(
     accepts_any: bool = False,
     defaults: bool = True,
 ) -> dict[str, object]:
-    """The completed input of an action of the chain. Raises HardFailure for the first one, Unresolved for others."""
+    """Return the completed input of an action of the chain. Raise HardFailure for the first one, Unresolved for
+    others."""
     try:
         return _complete(step, name, parameters, given, accepts_any=accepts_any, defaults=defaults)
     except HardFailure as failure:
@@ -95,7 +96,7 @@ def _of_chain(
 
 
 def _base(step: Step, action: AdHocAction, inputs: dict[str, object], scope: View) -> tuple[str, dict[str, object]]:
-    """The name of the action that this one is based on, and its input. Raises Unresolved."""
+    """Return the name of the action that this one is based on, and its input. Raise Unresolved."""
     inner = View(step, scope._task, scope._context, scope._extra, first=inputs)
     try:
         base = str(action.base.evaluate(scope))
@@ -116,7 +117,7 @@ def _complete(
     accepts_any: bool,
     defaults: bool = True,
 ) -> dict[str, object]:
-    """The input with what the environment (`__actions`) and the declared defaults add."""
+    """Return the input with the values of the environment (`__actions`) and the declared defaults."""
     inputs = dict(given)
     known = {parameter.name for parameter in parameters}
     unexpected = [] if accepts_any else [key for key in inputs if key not in known]
@@ -127,7 +128,7 @@ def _complete(
         elif parameter.name not in inputs and defaults and isinstance(parameter.default, Constant):
             inputs[parameter.name] = parameter.default.value
     missing = [parameter.name for parameter in parameters if parameter.required and parameter.name not in inputs]
-    if step.workflow.rules.calls.checks_input and (unexpected or missing):  # else the action itself says so
+    if step.workflow.rules.calls.checks_input and (unexpected or missing):  # else the action itself reports it
         told = [f"unexpected {', '.join(unexpected)}"] * bool(unexpected) + [f"missing {', '.join(missing)}"] * bool(
             missing
         )
@@ -138,7 +139,7 @@ def _complete(
 def faults(
     step: Step, name: str, given: Mapping[str, object], environment: Mapping[str, object]
 ) -> Iterator[tuple[str, str]]:
-    """The parameters of an action that an input lacks, and what it has beyond them; nothing of one not known."""
+    """Return the parameters that an input lacks, and what it has beyond them; nothing for an unknown action."""
     full_name, found = _find(step, step.workflow.workbook, name)
     if found is None:
         return
@@ -157,7 +158,7 @@ def faults(
 
 
 def environment_defaults(environment: object, name: str) -> Mapping[str, object]:
-    """What an environment gives to each call of an action."""
+    """Return what an environment gives to each call of an action."""
     if isinstance(environment, dict):
         actions = environment.get("__actions")
         if isinstance(actions, dict):
@@ -168,7 +169,7 @@ def environment_defaults(environment: object, name: str) -> Mapping[str, object]
 
 
 def output(step: Step, name: str, result: object) -> object:
-    """The result of the inner action, taken through the output template of each action of the chain."""
+    """Return the result of the inner action after the output template of each action of the chain."""
     chain: list[AdHocAction] = []
     found = step.surroundings.find_action(name, step.execution.created.namespace)
     while isinstance(found, AdHocAction) and len(chain) <= CHAIN_MAX:
@@ -182,7 +183,7 @@ def output(step: Step, name: str, result: object) -> object:
 
 
 class ResultView(View):
-    """The scope of an ad-hoc action's output: `$` is the result itself."""
+    """The scope of the output of an ad-hoc action: `$` is the result itself."""
 
     __slots__ = ("_given",)
 
@@ -191,11 +192,11 @@ class ResultView(View):
         self._given = result
 
     def variable(self, name: str) -> object:
-        """A key of the result. EvaluationError when the result has no keys."""
+        """Return a key of the result. Raise EvaluationError when the result has no keys."""
         if not isinstance(self._given, dict):
             raise EvaluationError(f"the result has no '{name}': it is {self._given!r:.100}")
         return self._given[name]
 
     def variables(self) -> dict[str, object]:
-        """The result. (What `$` gives need not be a dict here.)"""
+        """Return the result. (What `$` gives need not be a dict here.)"""
         return self._given  # type: ignore[return-value]

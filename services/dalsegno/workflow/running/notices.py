@@ -1,4 +1,4 @@
-"""Who is told over the web of what happens to an execution: the start parameter `notify` (MISTRAL.md section 7).
+"""Notices of what happens to an execution, posted to web addresses: the parameter `notify` (MISTRAL.md section 7).
 
     notify:
       - type: webhook
@@ -6,8 +6,8 @@
         headers: {X-Token: abc}
         event_types: [WORKFLOW_FAILED, TASK_FAILED]
 
-A notice says which execution or task is in which state and why. Of values it carries an ended execution's output only:
-that is what its author means to give away.
+A notice says which execution or task is in which state and why. The only value in it is the output of an ended
+execution, because its author means that to be seen.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from dalsegno.workflow.states import COMPLETED_EXECUTION, COMPLETED_TASK, Execut
 from dalsegno.workflow.value import Value, moment
 
 SUBSCRIPTIONS_MAX = 20
-"""As many receivers may one execution have."""
+"""The most receivers of one execution."""
 
 _WORKFLOW_EVENTS = {
     ExecutionState.SUCCESS: "WORKFLOW_SUCCEEDED",
@@ -46,14 +46,14 @@ EVENT_TYPES = (
     *("WORKFLOW_LAUNCHED", "WORKFLOW_RESUMED", "WORKFLOW_RERUN", *_WORKFLOW_EVENTS.values()),
     *("TASK_LAUNCHED", "TASK_RESUMED", "TASK_RERUN", *_TASK_EVENTS.values()),
 )
-"""What one can be told of."""
+"""The events that a receiver can ask for."""
 
 _KEYS = {"type", "url", "headers", "event_types"}
 
 
 @dataclass(frozen=True, slots=True)
 class Subscription:
-    """One receiver, and what it wants to be told of."""
+    """One receiver, and the events that it asks for."""
 
     url: str
     headers: Mapping[str, str]
@@ -61,7 +61,7 @@ class Subscription:
 
 
 def subscriptions(params: Value) -> tuple[Subscription, ...]:
-    """The receivers that the parameters of a start name. (`check` has seen them; what it refuses is left out.)"""
+    """Return the receivers in the parameters of a start. (`check` has seen them; what it refuses is left out.)"""
     given = params.data.get("notify") if isinstance(params.data, dict) else None
     if not isinstance(given, list):
         return ()
@@ -77,7 +77,7 @@ def subscriptions(params: Value) -> tuple[Subscription, ...]:
 
 
 def check(params: Value) -> Iterator[Violation]:
-    """What is wrong with `notify` among the parameters of a start."""
+    """Yield the faults of `notify` in the parameters of a start."""
     given = params.data.get("notify") if isinstance(params.data, dict) else None
     if given is None:
         return
@@ -145,7 +145,7 @@ def _is_line(text: str) -> bool:
 
 
 def event_of(execution: Execution, change: AnyChange) -> str:
-    """What the change, not yet applied, is called among the events; empty: nobody is told of it."""
+    """Return the event that a change means, before it is applied; empty: none."""
     if isinstance(change, ExecutionMoved):
         return _workflow_event(execution.state, change.state)
     if isinstance(change, TaskMoved):
@@ -178,12 +178,13 @@ def _task_event(task: TaskExecution, new: TaskState) -> str:
 def notices(
     receivers: Iterable[Subscription], execution: Execution, change: AnyChange, event: str, at_s: float
 ) -> Iterator[Notify]:
-    """What the receivers of an event are told of a change that has just been applied."""
+    """Yield the notices of a change that has just been applied, one for each receiver of the event."""
     payload: Value | None = None
     for index, receiver in enumerate(receivers):
         if event in receiver.event_types:
             payload = payload or Value(data=_payload(execution, change, event, at_s))
-            # The same when the event is stepped again, and no other's: a receiver knows a repetition by it.
+            # The same id when the event is stepped again, and no other has it: a receiver recognizes a repetition by
+            # it.
             yield Notify(f"{execution.id}:{execution.revision}:{index}", receiver.url, receiver.headers, payload)
 
 
