@@ -193,9 +193,10 @@ def check_contexts(execution: Execution) -> None:
     def context_out(number: int, edition: int) -> Context:
         if (number, edition) not in fresh_out:
             task = execution.tasks[number]
-            published, edits = task.published if task.unedited is None else task.unedited, task.edits
+            published, edits = task.publication.before_edits, task.publication.edits
             if edition != task.edition:
-                published, _, edits = task.former[edition]
+                former = task.former[edition]
+                published, edits = former.values, former.edits
             context = publish(context_in(number), published)
             for _, edited in edits:
                 context = publish(context, edited)

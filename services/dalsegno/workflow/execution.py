@@ -456,17 +456,18 @@ def _move_attempt(execution: Execution, change: AttemptMoved) -> None:
 
 def _publish(execution: Execution, change: Published) -> None:
     task = execution.tasks[change.task]
+    publication = task.publication
     if change.branch < 0:
-        task.published = dict(change.values)
+        publication.values = dict(change.values)
     else:
-        task.published.update(change.values)
-        task.branches = task.branches or {}
-        task.branches[change.branch] = (execution.revision, change.values)
-    task.context_out, task.unedited = None, None
-    if task.edits:
-        task.edits = [
+        publication.values.update(change.values)
+        publication.branches = publication.branches or {}
+        publication.branches[change.branch] = (execution.revision, change.values)
+    task.context_out, publication.unedited = None, None
+    if publication.edits:
+        publication.edits = [
             (number, {name: value for name, value in edited.items() if name not in change.values})
-            for number, edited in task.edits
+            for number, edited in publication.edits
         ]
     task.branch_contexts.pop(change.branch, None)
 

@@ -16,8 +16,28 @@ from dalsegno.workflow.value import Value, byte_length
 # A lookup of a member in its class costs as much as the rest of these properties.
 _RUNNING, _PAUSED = AttemptState.RUNNING, AttemptState.PAUSED
 
-Publication = tuple[dict[str, Value], dict[int, tuple[int, Mapping[str, Value]]], list[tuple[int, Mapping[str, Value]]]]
-"""What a task published: in all, by each branch, and what was edited in it."""
+
+@dataclass(slots=True)
+class Publication:
+    """What a task published in one of its editions."""
+
+    values: dict[str, Value] = field(default_factory=dict)
+    """All of it, by any branch."""
+    branches: dict[int, tuple[int, Mapping[str, Value]]] = NOTHING
+    """What each branch published, and the revision that did."""
+    edits: Sequence[tuple[int, Mapping[str, Value]]] = ()
+    """What was edited in it, and at which revision: each edit is one more publish."""
+    unedited: dict[str, Value] | None = None
+    """The values before they were edited, without what was removed; None: nothing was edited."""
+
+    @property
+    def before_edits(self) -> dict[str, Value]:
+        """The values without the edits."""
+        return self.values if self.unedited is None else self.unedited
+
+    def copy(self) -> Publication:
+        """Return a copy that keeps its values before the edits and the edits."""
+        return Publication(dict(self.before_edits), dict(self.branches), list(self.edits))
 
 
 @dataclass(slots=True)
@@ -140,14 +160,8 @@ class TaskExecution:
     cancelled_count: int = 0
     quiet_items: dict[int, None] = field(default_factory=dict)
     """The items whose present attempt is paused or delegated."""
-    published: dict[str, Value] = field(default_factory=dict)
-    """All that it published, by any branch."""
-    branches: dict[int, tuple[int, Mapping[str, Value]]] = NOTHING
-    """What each branch published, and the revision that did."""
-    edits: Sequence[tuple[int, Mapping[str, Value]]] = ()
-    """What was edited in what it published, and at which revision: each edit is one more publish."""
-    unedited: dict[str, Value] | None = None
-    """What it had published before it was edited, without what was removed; None: nothing was edited."""
+    publication: Publication = field(default_factory=Publication)
+    """What it published in its present edition."""
     routed: bool = False
     next: tuple[int, ...] = ()
     ends: tuple[int, ...] = ()
@@ -167,6 +181,11 @@ class TaskExecution:
     @property
     def is_completed(self) -> bool:
         return self.state in COMPLETED_TASK
+
+    @property
+    def published(self) -> dict[str, Value]:
+        """All that it published, by any branch."""
+        return self.publication.values
 
     def round_of(self, item: int) -> int:
         """Return the round of the item's present attempt."""

@@ -8,7 +8,7 @@ from typing import Protocol
 import immutables
 
 from dalsegno.workflow.changes import ContextEdited, ErrorNoted, RepeatedBy, TaskMoved
-from dalsegno.workflow.records import TaskExecution, error_bytes, error_key
+from dalsegno.workflow.records import Publication, TaskExecution, error_bytes, error_key
 from dalsegno.workflow.states import COMPLETED_TASK, TaskState
 from dalsegno.workflow.value import Value
 
@@ -50,12 +50,11 @@ def reopen(execution: Course, task: TaskExecution, change: TaskMoved) -> None:
     """
     _withdraw(execution, task)
     execution.generation = task.generation = max(change.generation, execution.generation)
-    published = task.published if task.unedited is None else task.unedited
-    task.former = [*task.former, (dict(published), dict(task.branches), list(task.edits))]
+    task.former = [*task.former, task.publication.copy()]
     task.edition += 1
     task.next, task.ends, task.routed, task.handled = (), (), False, False
     if change.state not in COMPLETED_TASK:
-        task.published, task.branches, task.edits, task.unedited = {}, {}, [], None
+        task.publication = Publication()
         task.ended_s = None
         _unwrite_globals(execution, task)
     task.context_out = None
@@ -173,21 +172,23 @@ def _edit_variables(execution: Course, change: ContextEdited) -> None:
 
 
 def _edit_task(execution: Course, task: TaskExecution, change: ContextEdited) -> None:
-    if task.unedited is None:
-        task.unedited = dict(task.published)
+    publication = task.publication
+    if publication.unedited is None:
+        publication.unedited = dict(publication.values)
     for name in change.removed:
-        task.published.pop(name, None)
-        task.unedited.pop(name, None)
-        task.branches = {
+        publication.values.pop(name, None)
+        publication.unedited.pop(name, None)
+        publication.branches = {
             branch: (number, {each: value for each, value in values.items() if each != name})
-            for branch, (number, values) in task.branches.items()
+            for branch, (number, values) in publication.branches.items()
         }
-        task.edits = [
-            (number, {each: value for each, value in values.items() if each != name}) for number, values in task.edits
+        publication.edits = [
+            (number, {each: value for each, value in values.items() if each != name})
+            for number, values in publication.edits
         ]
     if change.values:
-        task.published.update(change.values)
-        task.edits = [*task.edits, (execution.revision, dict(change.values))]
+        publication.values.update(change.values)
+        publication.edits = [*publication.edits, (execution.revision, dict(change.values))]
 
 
 def _forget_contexts(execution: Course) -> None:

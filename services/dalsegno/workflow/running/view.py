@@ -46,10 +46,10 @@ def context_out(step: Step, task: TaskExecution, branch: int = -1) -> AnyContext
         return _branch_out(step, task, branch)
     if task.context_out is None:
         seen = context_in(step, task)
-        published = task.published if task.unedited is None else task.unedited
-        task.context_out = seen if task.branches else publish(cast(Context, seen), published)
-        if task.edits:
-            task.context_out = _edited(step, task.context_out, task.edits, branch)
+        publication = task.publication
+        task.context_out = seen if publication.branches else publish(cast(Context, seen), publication.before_edits)
+        if publication.edits:
+            task.context_out = _edited(step, task.context_out, publication.edits, branch)
     return task.context_out
 
 
@@ -57,11 +57,11 @@ def _passed_on(step: Step, task: TaskExecution, branch: int, edition: int) -> An
     """What the task passed on in one of its editions, the present one or one before an operation had it go on."""
     if edition == task.edition:
         return context_out(step, task, branch)
-    published, branches, edits = task.former[edition]
+    former = task.former[edition]
     seen = context_in(step, task)
     if branch >= 0:
-        return _edited(step, _layered(step, seen, branches.get(branch)), edits, branch)
-    return _edited(step, seen if branches else publish(cast(Context, seen), published), edits, branch)
+        return _edited(step, _layered(step, seen, former.branches.get(branch)), former.edits, branch)
+    return _edited(step, seen if former.branches else publish(cast(Context, seen), former.values), former.edits, branch)
 
 
 def _edited(
@@ -86,8 +86,8 @@ def _layered(step: Step, context: AnyContext, published: tuple[float, Mapping[st
 def _branch_out(step: Step, task: TaskExecution, branch: int) -> AnyContext:
     found = task.branch_contexts.get(branch)
     if found is None:
-        context = _layered(step, context_in(step, task), task.branches.get(branch))
-        found = cast(layers.Layers, _edited(step, context, task.edits, branch))
+        context = _layered(step, context_in(step, task), task.publication.branches.get(branch))
+        found = cast(layers.Layers, _edited(step, context, task.publication.edits, branch))
         task.branch_contexts = task.branch_contexts or {}
         task.branch_contexts[branch] = found
     return found

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from tests.unit.workflow.stories.operating import Stage, run, skip
 
-from dalsegno.workflow.events import ContextUpdated, PauseRequested
+from dalsegno.workflow.events import ChildChoice, ContextUpdated, PauseRequested
 from dalsegno.workflow.refusals import InvalidRequest
 from dalsegno.workflow.value import Value
 
@@ -109,7 +109,7 @@ def test_a_skipped_child_may_be_taken_up_again() -> None:
     stage.end("inner", error="broken", on=child)
     stage.resume(skip("call", None))
     stage.end("after")
-    stage.rerun(run("call", child="rerun_failed"))
+    stage.rerun(run("call", child=ChildChoice.RERUN_FAILED))
     assert stage.attempts("call")[-1].child_id == child.id
     stage.end("inner", 1, on=child)
     stage.end("after")
@@ -123,7 +123,7 @@ def test_new_variables_reach_the_existing_child() -> None:
         stage = Stage(TREE, environment={"word": "old"})
         child = stage.child()
         stage.end("inner", error="broken", on=child)
-        getattr(stage, ask)(run("call", child="rerun_failed"), environment=Value(data={"word": "new"}))
+        getattr(stage, ask)(run("call", child=ChildChoice.RERUN_FAILED), environment=Value(data={"word": "new"}))
         newest = max(child.attempts.values(), key=lambda each: each.key)
         assert (newest.input.data, newest.comment) == ({"output": "new"}, "launched by workflow-rerun")
 

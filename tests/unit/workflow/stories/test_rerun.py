@@ -8,7 +8,7 @@ import pytest
 from tests.unit.workflow.stories.operating import Stage, run
 from tests.world import ABSENT
 
-from dalsegno.workflow.events import RerunRequested, TaskDone, TaskOutcome
+from dalsegno.workflow.events import ChildChoice, RerunRequested, TaskDone, TaskOutcome
 from dalsegno.workflow.refusals import Refused
 from dalsegno.workflow.value import Value
 
@@ -476,7 +476,7 @@ def test_rerun_of_the_failed_tasks_inside_the_child() -> None:
     stage.end("c", 1, on=child)
     stage.end("d", error="boom", on=child)
     assert stage.execution.state == "ERROR"
-    stage.rerun(run("s", child="rerun_failed"))
+    stage.rerun(run("s", child=ChildChoice.RERUN_FAILED))
     assert len(stage.world.children(stage.execution)) == 1
     assert (child.state, stage.execution.state) == ("RUNNING", "RUNNING")
     stage.end("d", on=child)
@@ -493,7 +493,7 @@ def test_a_child_with_nothing_to_rerun_says_so() -> None:
     stage.end("c", 1, on=child)
     stage.end("d", on=child)
     stage.end("after", error="boom")
-    stage.rerun(run("s", child="rerun_failed"))
+    stage.rerun(run("s", child=ChildChoice.RERUN_FAILED))
     assert (child.state, stage.standing()) == ("SUCCESS", {"s": "SUCCESS", "after": "RUNNING"})
     stage.check()
 
@@ -529,7 +529,7 @@ def test_of_many_children_those_that_failed_run_on() -> None:
     stage.end("c", on=good)
     stage.end("c", error="boom", on=bad)
     assert stage.execution.state == "ERROR"
-    stage.rerun(run("s", child="rerun_failed"))
+    stage.rerun(run("s", child=ChildChoice.RERUN_FAILED))
     assert (good.state, bad.state, len(stage.world.children(stage.execution))) == ("SUCCESS", "RUNNING", 2)
     assert [len(stage.attempts("s", item=item)) for item in range(2)] == [1, 2]
     stage.end("c", on=bad)
@@ -582,7 +582,7 @@ def test_a_child_that_is_rerun_by_two_at_once() -> None:
     stage = Stage(TREE)
     child = stage.child()
     stage.end("c", error="boom", on=child)
-    stage.world.tell(stage.execution.id, RerunRequested(choices=(run("s", child="rerun_failed"),)))
+    stage.world.tell(stage.execution.id, RerunRequested(choices=(run("s", child=ChildChoice.RERUN_FAILED),)))
     stage.world.tell(child.id, RerunRequested())
     stage.world.run(until_s=0)
     stage.end("c", error="boom", on=child)
