@@ -1,6 +1,6 @@
-"""What was decided: the only things that alter an execution. Numbered, stored in the journal, streamed to watchers.
+"""What was decided: the only things that alter an execution. They are numbered, stored in the journal and streamed.
 
-Fields are only ever added, with defaults: a journal stays readable for ever.
+Fields are only added, with defaults, so that every journal stays readable.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from dalsegno.workflow.value import EMPTY, Value
 
 
 class Timer(StrEnum):
-    """What a task waits for, or has waited for before a pause had it stay IDLE."""
+    """What a task waits for, or has waited for before a pause made it IDLE."""
 
     NONE = ""
     WAIT_BEFORE = "wait_before"
     WAIT_AFTER = "wait_after"
     RETRY = "retry"
     PAUSE_BEFORE = "pause_before"
-    """While IDLE: its policy has paused the execution before it."""
+    """While IDLE: its pause-before policy has paused the execution."""
     ITEMS_LEFT = "items"
     """While IDLE: the execution ended before all its items had begun."""
     TIMEOUT = "timeout"
@@ -33,7 +33,7 @@ class Timer(StrEnum):
 
 
 class RepeatedBy(StrEnum):
-    """The operation that has tasks go on after they had ended."""
+    """The operation that reopens tasks which had ended."""
 
     RESUME = "workflow-resume"
     RERUN = "workflow-rerun"
@@ -44,7 +44,7 @@ class Change(msgspec.Struct, frozen=True, kw_only=True, tag=True, omit_defaults=
 
 
 class Link(msgspec.Struct, frozen=True):
-    """Where a child hangs: the attempt of its parent that it is."""
+    """The place of a child: the attempt of its parent that it is."""
 
     execution_id: str
     key: AttemptKey
@@ -61,16 +61,16 @@ class ExecutionCreated(Change, frozen=True, kw_only=True):
     language: str = "mistral"
     input: Value = EMPTY
     params: Value = EMPTY
-    """What the starter gave beside the input: `task_name`, `env`, `notify` ..."""
+    """What the start has beside the input: `task_name`, `env`, `notify` ..."""
     environment: Value = EMPTY
-    """What `env()` gives: read when the root execution was created, kept with each of its descendants."""
+    """The value of `env()`: read when the root execution was created, kept with each of its descendants."""
     labels: Mapping[str, str] = {}
     description: str = ""
     root_id: str = ""
     """Empty for a root execution."""
     parent: Link | None = None
     depth: int = 0
-    """How many executions it stands below."""
+    """How many executions are above it."""
     deadline_s: float | None = None
     at_s: float = 0.0
     actor: str = ""
@@ -87,9 +87,9 @@ class ExecutionMoved(Change, frozen=True, kw_only=True):
     errors: Value | None = None
     """Once it has ended: the list of errors, where its rules keep one."""
     reported: bool = False
-    """PAUSING and PAUSED: because of what its own actions reported; what they report next may undo it."""
+    """With PAUSING and PAUSED: whether reports of its own actions caused it; their next reports may undo it."""
     waits_for_delegates: bool = False
-    """PAUSING and CANCELLING: until the outstanding delegates have been completed (BEHAVIOURS decision 6)."""
+    """With PAUSING and CANCELLING: whether it waits for the outstanding delegates (BEHAVIOURS decision 6)."""
     at_s: float = 0.0
 
 
@@ -108,7 +108,7 @@ class TaskAdded(Change, frozen=True, kw_only=True):
     name: str
     state: TaskState
     sources: tuple[int, ...] = ()
-    """The tasks whose outbound contexts make this task's context; none: it starts from nothing published."""
+    """The tasks whose outbound contexts make the context of this one; none: it starts without published variables."""
     generation: int = 0
     branch: int = -1
     """The branch of the first source by which it was reached; -1: the source's clauses."""
@@ -124,7 +124,7 @@ class TaskAdded(Change, frozen=True, kw_only=True):
 
 
 class TaskMoved(Change, frozen=True, kw_only=True):
-    """A task execution is in another state, or the same with another reason or due time."""
+    """A task execution moves to another state, or keeps its state with another reason or due time."""
 
     task: int
     state: TaskState
@@ -134,9 +134,9 @@ class TaskMoved(Change, frozen=True, kw_only=True):
     due_s: float | None = None
     """While RUNNING_DELAYED: when it goes on."""
     verdict: TaskState | None = None
-    """While waiting after the attempt: how it will end."""
+    """With WAIT_AFTER: how it will end."""
     generation: int = 0
-    """Not 0: an operation has it go on after it had ended, as one of this generation; what it had led to is undone."""
+    """Not 0: an operation reopens it, as one of this generation; what it had led to is taken back."""
     at_s: float = 0.0
 
 
@@ -149,22 +149,22 @@ class TaskSuperseded(Change, frozen=True, kw_only=True):
 
 
 class TaskTimed(Change, frozen=True, kw_only=True):
-    """The task's present attempt has until `due_s`; None: as long as it takes, unlike the one before."""
+    """The present attempt has time until `due_s`; None: any time, unlike the attempt before."""
 
     task: int
     due_s: float | None
 
 
 class JoinReached(Change, frozen=True, kw_only=True):
-    """A task selected a join: the join's context will hold what that task passes on."""
+    """A task selected a join: the context of the join includes what that task passes on."""
 
     task: int
     source: int
     branch: int = -1
     edition: int = 0
-    """The edition of the source that arrives; 0 is also what journals hold that were written before this field."""
+    """The edition of the source that arrives; journals that are older than this field have 0."""
     late: bool = False
-    """The join has begun or failed: the arrival is recorded, and counts when an operation has the join filled anew."""
+    """The join has begun or failed: the arrival is recorded, and counts when an operation fills the join again."""
 
 
 class TaskRouted(Change, frozen=True, kw_only=True):
@@ -174,14 +174,14 @@ class TaskRouted(Change, frozen=True, kw_only=True):
     next: tuple[int, ...] = ()
     """The task executions that it started or, for joins, contributed to."""
     handled: bool = False
-    """An error that some on-error transition took."""
+    """Whether an on-error transition was taken for its failure."""
     ends: tuple[int, ...] = ()
-    """The branches that end here, in an engine command or at a join that they reach too late: what they publish
-    reaches the output. -1: the clauses."""
+    """The branches that end here, in an engine command or at a join that they reach too late: what they publish reaches
+    the output. -1: the clauses."""
 
 
 class RouteOpened(Change, frozen=True, kw_only=True):
-    """A transition to an engine command has opened a route, as one to a task would have; nothing runs on it."""
+    """A transition to an engine command has opened a route, as one to a task does; nothing runs on it."""
 
     task: int
     """The task that the transition leaves."""
@@ -190,25 +190,25 @@ class RouteOpened(Change, frozen=True, kw_only=True):
 
 
 class RoundPlanned(Change, frozen=True, kw_only=True):
-    """An operation has decided how the task's next round of attempts is to be."""
+    """An operation has decided how the next round of attempts of the task will be."""
 
     task: int
     only: tuple[int, ...] | None = None
     """Only these items run again, all others keep their results; None: the whole task."""
     keeps_items: bool = False
-    """The whole task, over the list that there is."""
+    """The whole task runs again, over the present list."""
     repeats: bool = False
-    """Each attempt runs what the one before it ran, with the same input (R7)."""
+    """Each attempt repeats the attempt before it, with the same input (R7)."""
     given: Value | None = None
     """The input of every attempt (R8)."""
     inputs: Mapping[int, Value] = {}
     """The inputs of single items (R11, R12)."""
     reruns_failed: bool = False
-    """Sub-workflows: the failed tasks inside the existing child run again, in the place of a fresh child."""
+    """With sub-workflows: the failed tasks inside the existing child run again; there is no fresh child."""
     environment: Value | None = None
-    """With reruns_failed: what was laid over the environment; the existing child gets it as well."""
+    """With reruns_failed: what was merged over the environment; the existing child gets it as well."""
     comment: str = ""
-    """What each attempt that the round launches is marked with (R22)."""
+    """The comment of each attempt of the round (R22)."""
     actor: str = ""
 
 
@@ -220,12 +220,12 @@ class AttemptsBegun(Change, frozen=True, kw_only=True):
     items: Value | None = None
     """For a with-items task: the list of items, each a list with one value per name."""
     only: tuple[int, ...] | None = None
-    """Only these items, of the list that there is, begin anew; None: everything does."""
+    """Only these items of the present list begin again; None: all."""
     concurrency: int | None = None
     retries: int = 0
     """How many retries have been used with this round."""
     stands_in: bool = False
-    """It runs nothing: its only attempt holds what somebody gave for a task that is skipped."""
+    """It runs nothing: its only attempt holds the output that was given for a skipped task."""
     at_s: float = 0.0
 
 
@@ -239,56 +239,56 @@ class AttemptAdded(Change, frozen=True, kw_only=True):
     state: AttemptState
     child_id: str = ""
     child_revision: int = 0
-    """What the child has told up to this revision of its own concerned an earlier attempt."""
+    """What the child has reported up to this revision of its own belongs to an earlier attempt."""
     safe: bool = False
     """Whether it may be handed out again when its executor is lost."""
     adhoc: str = ""
-    """The ad-hoc action that led to `action`, whose output template the result goes through."""
+    """The ad-hoc action that led to `action`; its output template is applied to the result."""
     target: str = ""
     """The label of the executors that may run it; empty: any."""
     digest: str = ""
-    """Of the description of the action that the input was made by; empty: not known, and any executor may run it."""
+    """The digest of the description that the input was made by; empty: not known, and any executor may run it."""
     timeout_s: float | None = None
-    """How long it may take: from now on, as a policy of its task says, or, of a standalone one, from when it is first
-    handed out; None: any time."""
+    """How long it may take: from now on, if a policy of its task says so; for a standalone action, from the first
+    hand-out; None: any time."""
     comment: str = ""
     actor: str = ""
     stands_in: bool = False
-    """It runs nothing: it holds what somebody gave for a task that is skipped."""
+    """It runs nothing: it holds the output that was given for a skipped task."""
     more: bool = False
-    """The last of a slice: a SliceDue begins the items after it, and nothing else does."""
+    """The last one of a slice: only a SliceDue begins the items after it."""
     at_s: float = 0.0
 
 
 class AttemptMoved(Change, frozen=True, kw_only=True):
-    """An attempt is in another state, or was handed out, or became a delegate."""
+    """An attempt moves to another state, is handed out, or becomes a delegate."""
 
     key: AttemptKey
     state: AttemptState
     result: Value | None = None
-    """The result, or what came with the failure."""
+    """The result, or what the failure came with."""
     error: str = ""
     delivery: int = 0
     """The current delivery; 0 leaves it as it was."""
     session_id: str = ""
     executor_id: str = ""
     deadline_s: float | None = None
-    """With a delivery: when the executor stops it, if it has not ended by then; None: never. Without one: when it has
-    failed, if nobody completes it by then; None leaves it as it was."""
+    """With a delivery: when the executor stops it; None: never. Without one: when it fails unless somebody completes
+    it; None: unchanged."""
     delegated: bool = False
     child_revision: int = 0
-    """The revision of the child that told so; it is not told of the same one twice."""
+    """The revision of the child that reported it; a second report of the same revision has no effect."""
     alias: str = ""
     """With delegated: another name by which a third party may complete it."""
     reported: bool = False
-    """With PAUSED: the action itself, or what it does in a sub-workflow, said so; nobody asked for it."""
+    """With PAUSED: the action itself, or its sub-workflow, reported it; nobody asked for it."""
     discarded: bool = False
-    """It was ended by force: nothing that it might have given counts."""
+    """It was ended by force: its result does not count."""
     at_s: float = 0.0
 
 
 class Published(Change, frozen=True, kw_only=True):
-    """A task publishes these variables to what follows it; replaces what it had published before."""
+    """A task publishes these variables to what follows it, in place of what it had published before."""
 
     task: int
     values: Mapping[str, Value]
@@ -297,7 +297,7 @@ class Published(Change, frozen=True, kw_only=True):
 
 
 class ErrorNoted(Change, frozen=True, kw_only=True):
-    """Something went wrong that the list of errors is to tell (Rules.notes_errors)."""
+    """An error for the list of errors (FailureRules.notes_errors)."""
 
     message: str
     task: int = 0
@@ -306,16 +306,16 @@ class ErrorNoted(Change, frozen=True, kw_only=True):
     """The name of the task or engine command; empty: the workflow itself."""
     result: Value | None = None
     route: int | None = None
-    """The route of the task, where that is told."""
+    """The route of the task, where the list shows it."""
     transition: str = ""
     """The transition of the task that could not be evaluated (`target__t0`)."""
     is_output: bool = False
-    """A member of the output could not be evaluated: forgotten when the execution runs again and tells a new output."""
+    """A member of the output could not be evaluated: removed when the execution runs again and has a new output."""
     at_s: float = 0.0
 
 
 class ContextEdited(Change, frozen=True, kw_only=True):
-    """Somebody has edited what tasks see: what a task published, or the variables of the whole execution."""
+    """An operator has edited what tasks see: what a task published, or the variables of the whole execution."""
 
     task: int = 0
     """The task whose published values are edited; 0: globals, vars and input."""
@@ -324,7 +324,7 @@ class ContextEdited(Change, frozen=True, kw_only=True):
 
 
 class EnvironmentChanged(Change, frozen=True, kw_only=True):
-    """The execution's environment is this from here on."""
+    """The execution has this environment from now on."""
 
     environment: Value
 

@@ -1,7 +1,7 @@
-"""Changes and events to JSON and back, for the journal and the messages.
+"""Changes and events as JSON, for the journal and the messages.
 
-A Value is written as a JSON string that holds its text; a large one as `{"$": digest}`, its text put aside to be
-stored once per execution.
+A Value is written as a JSON string with its text. A large one is written as `{"$": digest}`, and its text is kept
+apart, to be stored once per execution.
 """
 
 from __future__ import annotations
@@ -16,32 +16,32 @@ from dalsegno.workflow.value import Value
 
 
 class Texts(dict[str, str]):
-    """Large texts by digest: those that an encoding put aside, or those that a decoding may need."""
+    """Large texts by digest: those that an encoding has kept apart, or those that a decoding may need."""
 
 
 def encode_changes(changes: Sequence[AnyChange], aside: Texts) -> str:
-    """The JSON text of a journal row. Large values are put into `aside`."""
+    """Return the JSON text of a journal row. Add large values to `aside`."""
     return _encoded(changes, aside)
 
 
 def decode_changes(text: str, texts: Texts) -> list[AnyChange]:
-    """The changes of a journal row. KeyError when a large value is not in `texts`."""
+    """Return the changes of a journal row. Raise KeyError when a large value is not in `texts`."""
     return msgspec.json.decode(text, type=list[AnyChange], dec_hook=_reader(texts))
 
 
 def encode_event(event: Event, aside: Texts) -> str:
-    """The JSON text of a message. Large values are put into `aside`."""
+    """Return the JSON text of a message. Add large values to `aside`."""
     return _encoded(event, aside)
 
 
 def decode_event(text: str, texts: Texts) -> AnyEvent:
-    """The event of a message. KeyError when a large value is not in `texts`."""
+    """Return the event of a message. Raise KeyError when a large value is not in `texts`."""
     event: AnyEvent = msgspec.json.decode(text, type=AnyEvent, dec_hook=_reader(texts))
     return event
 
 
 def reference(value: Value, aside: Texts) -> object:
-    """What stands for the value in a row: its text, or a reference to it."""
+    """Return what a row has for the value: its text, or a reference to it."""
     if value.is_large:
         aside[value.digest] = value.text
         return {"$": value.digest}

@@ -1,4 +1,4 @@
-"""What must now be done, once the changes are stored. RunAction needs no command: it is the READY attempt itself."""
+"""What must be done after the changes are stored. There is no RunAction: a READY attempt is the command to run it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from dalsegno.workflow.value import Value
 
 @dataclass(frozen=True, slots=True)
 class CancelAction:
-    """Tell the executor's session that nobody waits for this delivery any more."""
+    """Tell the session of the executor that this delivery is not needed any more."""
 
     key: AttemptKey
     delivery: int
@@ -29,7 +29,7 @@ class CreateChild:
 
 @dataclass(frozen=True, slots=True)
 class Send:
-    """Tell an execution something: now, or (to itself) at `due_s`, in seconds since 1970."""
+    """Send an event to an execution: now, or (to itself) at `due_s`, in seconds since 1970."""
 
     to: str
     event: Event
@@ -38,7 +38,7 @@ class Send:
 
 @dataclass(frozen=True, slots=True)
 class Notify:
-    """Post the payload to a web address (notices.py). `id` names the notice, however often it is sent."""
+    """Post the payload to a web address (notices.py). `id` identifies the notice, however often it is sent."""
 
     id: str
     url: str

@@ -1,4 +1,4 @@
-"""What happened: everything the machine is ever told. An event that waits in the store is a message."""
+"""What happened: everything that the machine is told. An event that waits in the store is called a message."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class ChildChoice(StrEnum):
     FRESH = ""
     """A new child takes its place."""
     RERUN_FAILED = "rerun_failed"
-    """The failed tasks inside of the existing child run again."""
+    """The failed tasks inside the existing child run again."""
 
 
 class Verdict(StrEnum):
@@ -53,11 +53,11 @@ class Verdict(StrEnum):
     SUPERSEDED = "superseded"
     """It came too late: nothing changes."""
     REFUSED = "refused"
-    """A refusal was raised: nothing changes. (Told to executors; other callers get the refusal itself.)"""
+    """A refusal was raised: nothing changes. (Executors get this verdict; other callers get the refusal itself.)"""
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True, tag=True, omit_defaults=True):
-    """One thing that happened, at a time (seconds since 1970), by somebody, for a reason they gave."""
+    """An event: when it happened (seconds since 1970), who caused it, and why."""
 
     at_s: float = 0.0
     actor: str = ""
@@ -65,13 +65,13 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, tag=True, omit_defaults=T
 
 
 class StartRequested(Event, frozen=True, kw_only=True):
-    """An execution is to begin. `creation` is absent when its parent's step has created it already."""
+    """An execution begins. `creation` is absent when the step of its parent has created it already."""
 
     creation: ExecutionCreated | None = None
 
 
 class TaskDone(Event, frozen=True, kw_only=True):
-    """An executor, or whoever completes a delegate, reports on an attempt (P5).
+    """An executor, or a third party that completes a delegate, reports on an attempt (P5).
 
     `delivery` is the delivery that is answered; None when the attempt is completed by its id or token.
     """
@@ -84,11 +84,11 @@ class TaskDone(Event, frozen=True, kw_only=True):
     alias: str = ""
     """With delegated: another name by which it may be completed."""
     completion_timeout_s: float | None = None
-    """With delegated: it fails unless it has been completed within this time; None: it waits for ever."""
+    """With delegated: it fails unless it is completed within this time; None: it waits for ever."""
 
 
 class TimerFired(Event, frozen=True, kw_only=True):
-    """A time came that a task (or, with task 0, the execution) had asked to be told of."""
+    """The time has come that a task (task 0: the execution) waited for."""
 
     task: int
     timer: Timer
@@ -101,12 +101,12 @@ class SliceDue(Event, frozen=True, kw_only=True):
     task: int
     attempt: int
     begun: int | None = None
-    """How many items of the round had begun when it was sent; it counts only while that is so. None: it always does,
+    """How many items of the round had begun when it was sent; it counts only while that is so. None: it always counts,
     unless another one is to come."""
 
 
 class PauseRequested(Event, frozen=True, kw_only=True):
-    """Somebody, or the parent, asks for quiet (O1-O6)."""
+    """An operator or the parent pauses the execution (O1-O6)."""
 
     waits_for_delegates: bool = False
     """Whether PAUSING lasts until the outstanding delegates have been completed (BEHAVIOURS decision 6)."""
@@ -121,58 +121,60 @@ class TaskChoice(msgspec.Struct, frozen=True, kw_only=True, rename={"choice": "w
     """Which of its task executions; 0: the newest (a resume), all of the newest ones, one per route (a rerun)."""
     choice: Choice = Choice.RUN
     input: Value | None = None
-    """The new input of the task, all its items included; None: as it was (a rerun that resets evaluates it anew)."""
+    """The new input of the task, for all its items; None: as before (a rerun that resets evaluates it again)."""
     items: Mapping[int, Value | None] = {}
     """Only these items, by index, each with its new input or None: as it was. Empty: the whole task."""
     reset: bool | None = None
-    """With items: True evaluates the list again and runs all of it, False runs the failed ones and keeps the list and
-    what succeeded. None: True for a rerun of a task as a whole, nothing to say for named items."""
+    """With items: True evaluates the list again and runs all of it; False runs the failed items and keeps the list and
+    what succeeded. None: True for a rerun of a whole task; without effect for named items."""
     output: Value | None = None
-    """With skip: what stands in for the result."""
+    """With skip: the output in place of a result."""
     child: ChildChoice = ChildChoice.FRESH
-    """For a sub-workflow."""
+    """What to do with the child of a task that runs a sub-workflow."""
 
 
 class ResumeRequested(Event, frozen=True, kw_only=True):
-    """Somebody, or the parent, asks to go on (R1, R2, O5, O7), perhaps with a choice per failed task (R6-R27)."""
+    """An operator or the parent resumes the execution (R1, R2, O5, O7), perhaps with choices for failed tasks
+    (R6-R27)."""
 
     cascaded: bool = False
-    """True when a parent passed it down: then a child that is not paused just stays as it is."""
+    """Whether a parent passed it down: then a child that is not paused stays as it is."""
     choices: tuple[TaskChoice, ...] = ()
     environment: Value | None = None
-    """Variables that are laid over the execution's environment from here on; None: none."""
+    """Variables that are merged over the execution's environment from now on; None: none."""
 
 
 class RerunRequested(Event, frozen=True, kw_only=True):
-    """Somebody asks a completed execution to repeat tasks (O18-O36); from the beginning is a start, not this."""
+    """An operator has a completed execution repeat tasks (O18-O36). A repetition from the beginning is a start."""
 
     choices: tuple[TaskChoice, ...] = ()
     """The tasks to repeat; none: all that failed."""
     environment: Value | None = None
     cascaded: bool = False
-    """True when the parent passed it down: then a child that has nothing to repeat tells the parent where it is."""
+    """Whether the parent passed it down: then a child that has nothing to repeat reports its state to the parent."""
 
 
 class ContextUpdated(Event, frozen=True, kw_only=True):
-    """Somebody edits what later tasks will see (BEHAVIOURS decision 14)."""
+    """An operator edits what later tasks will see (BEHAVIOURS decision 14)."""
 
     task: str = ""
     """The ended task whose published values are edited; empty: those of the whole execution."""
     number: int = 0
     """Which of its task executions; 0: the newest."""
     values: Mapping[str, Value] = {}
-    """Set to these values."""
+    """The new values."""
     removed: tuple[str, ...] = ()
-    """Unset."""
+    """The variables to remove."""
 
 
 class CancelRequested(Event, frozen=True, kw_only=True):
-    """Somebody, or the parent, asks for an end (O13-O15), or makes one (BEHAVIOURS decision 7)."""
+    """An operator or the parent cancels the execution (O13-O15), or ends it by force (BEHAVIOURS decision 7)."""
 
     waits_for_delegates: bool = False
     """Whether CANCELLING lasts until the outstanding delegates have been completed; else they are cancelled."""
     terminate: str = ""
-    """CANCELLED, SUCCESS or ERROR: end at once and so, by force; empty: let what runs come to its end."""
+    """CANCELLED, SUCCESS or ERROR: end at once in this state, by force; empty: let running actions come to their
+    end."""
     message: str = ""
     """With terminate: the reason that the execution shows; empty: the comment."""
     output: Value | None = None
@@ -180,27 +182,27 @@ class CancelRequested(Event, frozen=True, kw_only=True):
 
 
 class ChildMoved(Event, frozen=True, kw_only=True):
-    """A child tells its parent where it is: RUNNING, PAUSED, or its end with the output."""
+    """A child reports its state to its parent: RUNNING, PAUSED, or its end with the output."""
 
     key: AttemptKey
     child_id: str
     state: ExecutionState
     state_info: str = ""
     revision: int = 0
-    """The child's revision at which it was so."""
+    """The child's revision at that state."""
     again: bool = False
-    """Whether it had ended before: it was resumed or rerun."""
+    """Whether it had ended before, and was resumed or rerun."""
     by: RepeatedBy = RepeatedBy.RERUN
-    """With `again`: which of the two."""
+    """With `again`: by which operation."""
     output: Value | None = None
     reported: bool = False
-    """With PAUSED: because of what its own actions reported."""
+    """With PAUSED: whether reports of its own actions caused it."""
     errors: Value | None = None
     """With ERROR: its list of errors, where it keeps one."""
 
 
 class HandedOut(Event, frozen=True, kw_only=True):
-    """The dispatcher gives an attempt to an executor's session, in the same transaction that sends it."""
+    """The dispatcher gives an attempt to a session of an executor, in the same transaction that sends it."""
 
     key: AttemptKey
     session_id: str
@@ -214,7 +216,7 @@ class DeliveryLost(Event, frozen=True, kw_only=True):
     delivery: int
     executor_id: str
     received: bool = True
-    """False when the executor said that it never got the delivery: then running it again is safe whatever it does."""
+    """False when the executor says that it never got the delivery: then it is safe to run the action again."""
 
 
 class Poisoned(Event, frozen=True, kw_only=True):
@@ -231,7 +233,7 @@ class NoticeDue(Event, frozen=True, kw_only=True):
     headers: Mapping[str, str]
     payload: Value
     failures: int = 0
-    """How often it was tried in vain."""
+    """How many attempts to post it have failed."""
 
 
 AnyEvent = (

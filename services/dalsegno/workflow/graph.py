@@ -1,4 +1,4 @@
-"""What the shape of a workflow says, computed once per compiled workflow."""
+"""Facts about the graph of a workflow, computed once per compiled workflow."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Found = TypeVar("Found")
 def _kept(
     compute: Callable[Concatenate[Workflow, Names], Found],
 ) -> Callable[Concatenate[Workflow, Names], Found]:
-    """Computed once and kept with the workflow, so that nothing keeps a workflow that nobody needs any more."""
+    """Compute once and keep the result with the workflow, so that it is freed together with the workflow."""
 
     @wraps(compute)
     def look(workflow: Workflow, *names: Names.args, **_: Names.kwargs) -> Found:
@@ -29,7 +29,7 @@ def _kept(
 
 
 def clauses_targets(task: Task) -> Iterable[str]:
-    """The tasks that any clause or branch of this task mentions, with repetition."""
+    """Yield the tasks that any clause or branch of this task names, with repetition."""
     clauses = (task.on_success, task.on_error, task.on_complete, task.on_skip)
     for transitions in (*(clause.next for clause in clauses), *(branch.next for branch in task.branches)):
         for transition in transitions:
@@ -39,7 +39,7 @@ def clauses_targets(task: Task) -> Iterable[str]:
 
 @_kept
 def outbound_joins(workflow: Workflow) -> dict[str, tuple[str, ...]]:
-    """For each task the joins that its clauses mention."""
+    """Return for each task the joins that its clauses name."""
     return {
         name: tuple(dict.fromkeys(target for target in clauses_targets(task) if workflow.tasks[target].has_join))
         for name, task in workflow.tasks.items()
@@ -48,13 +48,13 @@ def outbound_joins(workflow: Workflow) -> dict[str, tuple[str, ...]]:
 
 @_kept
 def outbound_tasks(workflow: Workflow) -> dict[str, frozenset[str]]:
-    """For each task all tasks that its clauses mention."""
+    """Return for each task all tasks that its clauses name."""
     return {name: frozenset(clauses_targets(task)) for name, task in workflow.tasks.items()}
 
 
 @_kept
 def joins_ahead(workflow: Workflow, name: str) -> tuple[str, ...]:
-    """The joins that the task's clauses lead to, directly or not."""
+    """Return the joins that the task's clauses lead to, directly or not."""
     onward = outbound_tasks(workflow)
     found: dict[str, None] = {}
     ahead = [name]
@@ -68,7 +68,7 @@ def joins_ahead(workflow: Workflow, name: str) -> tuple[str, ...]:
 
 @_kept
 def dependants(workflow: Workflow) -> dict[str, tuple[str, ...]]:
-    """Reverse workflows: for each task those that require it."""
+    """Return for each task of a reverse workflow those that require it."""
     found: dict[str, list[str]] = {name: [] for name in workflow.tasks}
     for name, task in workflow.tasks.items():
         for required in task.requires:
@@ -78,7 +78,7 @@ def dependants(workflow: Workflow) -> dict[str, tuple[str, ...]]:
 
 @_kept
 def needed_for(workflow: Workflow, target: str) -> frozenset[str]:
-    """Reverse workflows: the target and everything it requires, directly or not."""
+    """Return the target and everything that it requires in a reverse workflow, directly or not."""
     needed: set[str] = set()
     open_names = [target]
     while open_names:

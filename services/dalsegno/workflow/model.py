@@ -1,4 +1,4 @@
-"""A compiled workflow: what both front-ends make of YAML and what the machine runs. Immutable, shared by executions."""
+"""A compiled workflow: the result of both front-ends, which the machine runs. Immutable, shared by executions."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dalsegno.workflow.scope import Template
 
 
 class Command(Enum):
-    """The engine commands a transition may name instead of a task."""
+    """The engine commands that a transition may name instead of a task."""
 
     NOOP = "noop"
     FAIL = "fail"
@@ -20,7 +20,7 @@ class Command(Enum):
     CONTINUE = "continue"
     """Nothing follows; what was published reaches the output. A failure stays a failure."""
     RETRY = "retry"
-    """The task is run again; compiled into its retry policy, never met while routing."""
+    """The task is run again. It is compiled into the retry policy, so routing never meets it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,12 +34,12 @@ class Parameter:
 
 @dataclass(frozen=True, slots=True)
 class Transition:
-    """One possible next step: a task, or an engine command with an optional message."""
+    """A possible next step: a task, or an engine command with an optional message."""
 
     target: str
     """The task's name, or the command's word when `command` is set."""
     when: Template | None = None
-    """Taken when this is true; None is always."""
+    """It is taken when this is true; None: always."""
     command: Command | None = None
     message: Template | None = None
     is_split: bool = False
@@ -48,7 +48,7 @@ class Transition:
 
 @dataclass(frozen=True, slots=True)
 class Clause:
-    """What happens after a task has ended in a certain way: what is published and what may follow."""
+    """What follows when a task has ended in a certain state: what is published and what may begin."""
 
     branch: Template | None = None
     """A template that gives a dict: published to the tasks downstream."""
@@ -63,20 +63,21 @@ Assignments = tuple[tuple[str, Template], ...]
 
 @dataclass(frozen=True, slots=True)
 class Branch:
-    """One way out of a task that has a condition, publishes and targets of its own.
+    """A branch out of a task, with a condition, variables and targets of its own.
 
-    All that fit are taken, each with a context of its own: what one publishes the tasks behind another do not see.
+    All branches whose condition is true are taken, each with a context of its own: tasks behind one branch do not see
+    what another one publishes.
     """
 
     when: Template | None = None
-    """Taken when this is true; None is always, after a failure too."""
+    """It is taken when this is true; None: always, after a failure too."""
     publish: Assignments = ()
     next: tuple[Transition, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Items:
-    """One `names in list` of a with-items task; several are walked together (zipped)."""
+    """One `names in list` of a with-items task; several lists are walked in parallel (zipped)."""
 
     names: tuple[str, ...]
     values: Template
@@ -91,12 +92,13 @@ class Retry:
     break_on: Template | None = None
     continue_on: Template | None = None
     when: Template | None = None
-    """Decides alone, after whatever verdict; None: as the others say."""
+    """Decides alone, after any verdict; None: the other fields decide."""
 
 
 @dataclass(frozen=True, slots=True)
 class Policies:
-    """What surrounds the attempts of a task. Times in seconds. None is absent; a template may give the value later."""
+    """The policies around the attempts of a task. Times in seconds. None: absent; a template may give the value
+    later."""
 
     pause_before: Template | None = None
     wait_before_s: Template | None = None
@@ -123,7 +125,7 @@ class Task:
     """Gives the input, a dict."""
     items: tuple[Items, ...] = ()
     join: int | None = None
-    """How many of `inbound` must have selected this task before it starts: JOIN_ALL: all; None: each arrival does."""
+    """How many of `inbound` must select this task before it starts: JOIN_ALL: all; None: each arrival starts it."""
     inbound: tuple[str, ...] = ()
     """The tasks whose clauses mention this one, without repetition, in the order of the definition."""
     requires: tuple[str, ...] = ()
@@ -133,7 +135,7 @@ class Task:
     on_complete: Clause = Clause()
     on_skip: Clause = Clause()
     branches: tuple[Branch, ...] = ()
-    """The ways out, in languages in which each has a condition of its own; the clauses are empty then."""
+    """The branches, in languages that have them; the clauses are empty then."""
     is_split: bool = False
     """Whether each arrival opens a route of its own (ORQUESTA.md section 3)."""
     is_in_cycle: bool = False
@@ -163,12 +165,13 @@ JOIN_ALL = -1
 
 
 class Merge(Enum):
-    """What becomes of a variable that several branches published, where they meet."""
+    """What happens to a variable that several branches published, where they meet."""
 
     MOST_PUBLISHED = "most published"
-    """Leaf by leaf, what was published more often along its branch; on a tie the branch merged first."""
+    """Leaf by leaf: the one that was published more often along its branch; on a tie that of the branch merged
+    first."""
     LAST_ARRIVED = "last arrived"
-    """What a branch published since they parted is laid over what the branches before it brought."""
+    """What a branch has published since the fork is merged over what the branches before it brought."""
 
 
 class PauseRule(Enum):
@@ -186,11 +189,13 @@ class FailureRules:
     ends_at_once: bool = False
     """An unhandled failure or a cancelled task ends the execution at once, not when nothing is left to run."""
     routes_when_ended: bool = False
-    """What ends after the execution has ended is published and routed at once, not when the execution runs again."""
+    """Tasks that end after the execution has ended are published and routed at once, not when the execution runs
+    again."""
     leaves_joins: bool = False
     """A join that can no longer be filled stays as it is and fails the execution; else the join itself fails."""
     notes_errors: bool = False
-    """Errors are gathered in a list on the execution, and a failure leaves the output as it can be evaluated."""
+    """Errors are collected in a list on the execution, and a failure leaves the output as far as it can be
+    evaluated."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,14 +203,15 @@ class CallRules:
     """How actions and workflows are called."""
 
     checks_input: bool = True
-    """Input that is missing or not declared refuses the start, and fails a task by its action's description; else what
-    is missing is null, what is not declared is ignored, and the action itself judges its input when it runs."""
+    """Input that is missing or not declared refuses the start, and fails a task by the description of its action. Else
+    missing input is null, undeclared input is ignored, and the action itself checks its input when it runs."""
     finds_workflows: bool = False
     """`action` may name a workflow: the sub-workflow then runs, and its result is `{output, errors}`."""
     runs_noop: bool = True
     """A task without an action runs std.noop; else it succeeds at once, with nothing to run."""
     begins_together: bool = False
-    """Tasks that are about to begin at the same time all do, or none when what one of them runs cannot be evaluated."""
+    """Tasks that are about to begin at the same time all begin, or none if what one of them runs cannot be
+    evaluated."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,7 +235,8 @@ class ContextNames:
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """Where the languages differ in how a workflow runs. The machine obeys these; it never asks for the language."""
+    """The differences of the languages in how a workflow runs. The machine follows them and never asks for the
+    language."""
 
     merge: Merge = Merge.MOST_PUBLISHED
     pause: PauseRule = PauseRule.AT_ONCE
@@ -260,7 +267,7 @@ class Workflow:
     name: str
     tasks: Mapping[str, Task]
     starts: tuple[str, ...] = ()
-    """The tasks that nothing leads to, in the order of the definition (direct workflows)."""
+    """The tasks that no task leads to, in the order of the definition (direct workflows)."""
     reverse: bool = False
     """Runs backwards from a target task through `requires`; else forwards through clauses."""
     input: tuple[Parameter, ...] = ()
@@ -272,22 +279,22 @@ class Workflow:
     outputs: Assignments = ()
     """The output's members, evaluated one by one, however the execution ends; each sees those before it."""
     pauses_on_failure: bool = False
-    """A task that has failed without being handled pauses the execution in the place of failing it."""
+    """A task that has failed without a handler pauses the execution instead of failing it."""
     rules: Rules = MISTRAL_RULES
     description: str = ""
     tags: tuple[str, ...] = ()
     language: str = "mistral"
-    """For display only: the machine never asks it."""
+    """For display only: the machine never reads it."""
     workbook: str | None = None
     """The workbook this is a member of: its sub-workflows and ad-hoc actions are looked up there first."""
     spec: Mapping[str, object] = field(default_factory=dict, hash=False, compare=False)
     shape: dict[tuple[Any, ...], object] = field(default_factory=dict, compare=False, repr=False)
-    """What graph.py has computed of it."""
+    """What graph.py has computed from it."""
 
 
 @dataclass(frozen=True, slots=True)
 class AdHocAction:
-    """An action made of another one: its input is computed from its own parameters, its output from the result."""
+    """An action that is based on another one: its input is computed from its parameters, its output from the result."""
 
     name: str
     base: Template
@@ -301,7 +308,7 @@ class AdHocAction:
 
 @dataclass(frozen=True, slots=True)
 class ActionDescription:
-    """What is known of an action that executors run."""
+    """The description of an action that executors run."""
 
     name: str
     parameters: tuple[Parameter, ...] = ()
@@ -310,26 +317,27 @@ class ActionDescription:
     safe_to_rerun: bool = False
     description: str = ""
     answer_schema: str = ""
-    """The parameter with the JSON schema of the answer by which a third party completes it; empty: any will do."""
+    """The parameter with the JSON schema of the answer by which a third party completes it; empty: any answer is
+    accepted."""
     answer_key: str = ""
-    """The result is then the parameters, and the answer under this key; empty: the answer is the result."""
+    """The result is then the parameters, with the answer under this key; empty: the answer is the result."""
     digest: str = ""
-    """Names the description, all of it; empty for one that was never stored."""
+    """Identifies the whole description; empty for one that was never stored."""
     others: tuple[ActionDescription, ...] = ()
     """Other descriptions of the same action by which executors serve it now, the newest first."""
 
     def takes(self, given: Collection[str], added: Collection[str] = ()) -> bool:
-        """Whether an input of these parameters is one for it: it takes each and requires no other than those and what
-        is `added` to an input that lacks it."""
+        """Return whether the action accepts an input of these parameters: it takes each of them, and requires no others
+        except those that are `added` to an input."""
         names = {parameter.name for parameter in self.parameters}
         return (self.accepts_any or all(name in names for name in given)) and all(
             parameter.name in given or parameter.name in added for parameter in self.parameters if parameter.required
         )
 
     def fitting(self, given: Collection[str], added: Collection[str] = ()) -> ActionDescription:
-        """The newest description of the action that takes this input; when none does, the newest."""
+        """Return the newest description of the action that accepts this input; else the newest one."""
         return next((each for each in (self, *self.others) if each.takes(given, added)), self)
 
     def of_digest(self, digest: str) -> ActionDescription:
-        """The description of this digest; when it is not known any more, the newest."""
+        """Return the description with this digest; when it is not known any more, the newest one."""
         return next((each for each in (self, *self.others) if each.digest == digest), self)

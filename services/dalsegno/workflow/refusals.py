@@ -1,7 +1,7 @@
-"""Refusals: why something that was asked for is not done. One exception per thing that a caller can act on.
+"""Refusals: why a request is not carried out. One exception for each thing that a caller can act on.
 
-Any room may raise them; `dalsegno.rpc.errors` is the one table that turns them into status codes. A refusal names
-everything that is missing or wrong, not the first thing, and whoever raises it has changed nothing.
+Every package may raise them; `dalsegno.rpc.errors` is the one table that turns them into status codes. A refusal names
+everything that is missing or wrong, not only the first thing. Whoever raises one has changed nothing.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ class Violation:
     """
 
     subject: str
-    """The field of the request (`input.count`), or the thing that stands in the way (`task fetch`)."""
+    """The field of the request (`input.count`), or what is not in the needed state (`task fetch`)."""
     description: str
     kind: str = ""
-    """What sort of obstacle it is, for programs: `STATE`, `TASK_FAILED`, ... Only for Refused."""
+    """The kind of obstacle, for programs: `STATE`, `TASK_FAILED`, ... Only for Refused."""
 
     def __str__(self) -> str:
         return f"{self.subject}: {self.description}" if self.subject else self.description
@@ -50,14 +50,14 @@ class Problem(Protocol):
 
 
 class Refusal(Exception):
-    """What all refusals are; raise one of the kinds below."""
+    """The base of all refusals; raise one of the kinds below."""
 
     reason = "REFUSED"
-    """The name in the contract's FailureReason, without its prefix."""
+    """The name in FailureReason of the contract, without its prefix."""
 
 
 class WithViolations(Refusal):
-    """A refusal that lists what is wrong, one violation each."""
+    """A refusal with a list of violations."""
 
     def __init__(self, violations: Sequence[Violation], message: str = "") -> None:
         if not violations:
@@ -67,13 +67,13 @@ class WithViolations(Refusal):
 
 
 class InvalidRequest(WithViolations):
-    """Fields of the request are missing or wrong: asking again the same way never helps (R16, R14)."""
+    """Fields of the request are missing or wrong: repeating the request never helps (R16, R14)."""
 
     reason = "INVALID_REQUEST"
 
     @classmethod
     def of(cls, field: str, description: str) -> InvalidRequest:
-        """The refusal of one field."""
+        """Return the refusal of one field."""
         return cls([Violation(field, description)])
 
 
@@ -90,7 +90,7 @@ class InvalidResumeToken(InvalidRequest):
 
 
 class InvalidDefinition(Refusal):
-    """A definition has problems: all of them, in the order of their lines."""
+    """A definition has problems. They are listed in the order of their lines."""
 
     reason = "INVALID_DEFINITION"
 
@@ -105,18 +105,18 @@ class InvalidDefinition(Refusal):
 
 
 class Refused(WithViolations):
-    """What is asked is not possible as things stand: R3, R4, R26, O1, O19, O30, O31."""
+    """The request is not possible in the present state: R3, R4, R26, O1, O19, O30, O31."""
 
     reason = "REFUSED"
 
     @classmethod
     def of(cls, subject: str, description: str, kind: str = "STATE") -> Refused:
-        """The refusal for one obstacle."""
+        """Return the refusal for one obstacle."""
         return cls([Violation(subject, description, kind)])
 
 
 class HistoryDiscarded(Refused):
-    """The history that would be needed was discarded (decision 10)."""
+    """The request needs history that was discarded (decision 10)."""
 
     reason = "HISTORY_DISCARDED"
 
@@ -133,14 +133,14 @@ class AboutThing(Refusal):
 
 
 class NotFound(AboutThing):
-    """What the request names is not there: `NotFound("execution", id)` (P25)."""
+    """What the request names does not exist: `NotFound("execution", id)` (P25)."""
 
     reason = "NOT_FOUND"
     saying = "does not exist"
 
 
 class Deleted(NotFound):
-    """What a repeated request was about is there no more (seconds since 1970); something else may have its name."""
+    """What a repeated request was about was deleted (seconds since 1970); something else may have its name now."""
 
     def __init__(self, kind: str, name: str, deleted_s: float) -> None:
         self.deleted_at = datetime.fromtimestamp(deleted_s, UTC).isoformat(timespec="milliseconds")
@@ -148,7 +148,7 @@ class Deleted(NotFound):
 
 
 class AlreadyExists(AboutThing):
-    """The name or id is taken."""
+    """The name or id exists already."""
 
     reason = "ALREADY_EXISTS"
     saying = "exists already"
@@ -164,7 +164,7 @@ class RequestIdReused(AlreadyExists):
 
 
 class RevisionMoved(Refusal):
-    """Something is no longer at the revision that the caller expected."""
+    """The revision is not the one that the caller expected."""
 
     reason = "REVISION_MOVED"
 
@@ -177,7 +177,7 @@ class RevisionMoved(Refusal):
 
 
 class RevisionAhead(Refusal):
-    """A resume token speaks of a later revision than there is: the store has been restored from a backup."""
+    """A resume token is for a later revision than there is: the store was restored from a backup."""
 
     reason = "REVISION_AHEAD"
 
@@ -190,13 +190,13 @@ class RevisionAhead(Refusal):
 
 
 class NoSuchMethod(Refusal):
-    """A call of a method that the server does not have."""
+    """The method does not exist on this server."""
 
     reason = "UNIMPLEMENTED"
 
 
 class TooLarge(Refusal):
-    """A message, a value or an execution is larger than it may be; sizes in bytes."""
+    """A message, a value or an execution is larger than its limit; sizes in bytes."""
 
     reason = "TOO_LARGE"
 
@@ -207,7 +207,7 @@ class TooLarge(Refusal):
 
 
 class Passing(Refusal):
-    """A refusal that passes: asking again may help, though not before `retry_s` seconds have gone by."""
+    """A temporary refusal: repeat the request after `retry_s` seconds or later."""
 
     def __init__(self, message: str, retry_s: float = 1.0) -> None:
         super().__init__(message)
@@ -215,7 +215,7 @@ class Passing(Refusal):
 
 
 class Overloaded(Passing):
-    """There is as much to do as is accepted."""
+    """The server has as many requests as it accepts."""
 
     reason = "OVERLOADED"
 
@@ -227,18 +227,18 @@ class Unavailable(Passing):
 
 
 class PermissionDenied(Refusal):
-    """The caller may not do this, or a token is not genuine."""
+    """The caller may not do this, or a token is not valid."""
 
     reason = "PERMISSION_DENIED"
 
 
 class SupersededSession(Refusal):
-    """A newer session of the same executor has taken this one's place."""
+    """A newer session of the same executor has replaced this one."""
 
     reason = "SESSION_SUPERSEDED"
 
 
 class SupersededStream(SupersededSession):
-    """A newer stream of the same session to the same engine has taken this one's place."""
+    """A newer stream of the same session to the same engine has replaced this one."""
 
     reason = "STREAM_SUPERSEDED"

@@ -1,7 +1,7 @@
 """The states of executions, tasks and attempts, and every legal move between them.
 
-Two rules hold: everything about which move is legal stands in this file, and this file does not know why a move is
-made. A move that no table lists is a mistake of the machine and raises IllegalMove before anything has changed.
+Two rules hold: every rule about legal moves is in this file, and this file does not know why a move is made. A move
+that no table lists is an error in the machine and raises IllegalMove before anything has changed.
 """
 
 from __future__ import annotations
@@ -63,7 +63,8 @@ QUIET_EXECUTION = frozenset({E.PAUSING, E.PAUSED, E.CANCELLING, E.CANCELLED})
 """Nothing of an execution in one of these states is handed to an executor (O4, O14)."""
 
 LIVE = frozenset({E.RUNNING, E.PAUSING, E.PAUSED})
-"""In these an execution goes on, or would if it were not paused: a failed task may be retried, transitions count."""
+"""An execution in one of these states goes on, now or after a resume: failed tasks may be retried, transitions
+count."""
 
 EXECUTION_MOVES: dict[ExecutionState, frozenset[ExecutionState]] = {
     E.IDLE: frozenset({E.RUNNING, E.ERROR, E.CANCELLED}),
@@ -104,7 +105,7 @@ ATTEMPT_MOVES: dict[AttemptState, frozenset[AttemptState]] = {
 
 
 class IllegalMove(Exception):
-    """The machine tried a move that no table lists. Names what should have moved, from where and to where."""
+    """The machine tried a move that no table lists. The text says what should have moved, from where and to where."""
 
 
 def check_execution_move(old: ExecutionState, new: ExecutionState) -> None:

@@ -1,7 +1,7 @@
 """JSON values: the one place where JSON text becomes data and data becomes text.
 
-A Value holds either form and makes the other when it is asked for, so that a result that no expression looks at
-travels from the executor to the store and on to a client without ever being parsed.
+A Value holds one form and makes the other on demand. So a result that no expression reads travels from the executor to
+the store and on to a client without being parsed.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from datetime import UTC, datetime
 import orjson
 
 INLINE_BYTES = 1024
-"""A longer text is stored once and referred to by its digest."""
+"""The longest text that is stored inline; a longer one is stored once and referred to by its digest."""
 
 VALUE_BYTES_MAX = 4_000_000
-"""The largest text one value may have: with the rest of its message it is below gRPC's default limit."""
+"""The longest text of a value: with the rest of its message it stays below gRPC's default limit."""
 
 TASKS_MAX = 1_000
-"""As many records a function that lists tasks or executions gives at most."""
+"""The most records that a function for tasks or executions returns."""
 
 EXECUTION_BYTES_MAX = 64 * 1024 * 1024
-"""The length of all values of an execution."""
+"""The most bytes of all values of an execution."""
 
 _DIGITS = bytes.maketrans(b"0123456789", b"0000000000")
 _LONG_NUMBER = b"0" * 19
@@ -34,13 +34,15 @@ _MISSING = object()
 
 
 class UnfitValue(ValueError):
-    """Text that is not JSON, or data that JSON cannot carry. Says where: a path like `$.items[3].name`."""
+    """Text that is not JSON, or data that JSON cannot represent. The message has the place: a path like
+    `$.items[3].name`."""
 
 
 def encode(data: object) -> str:
-    """The JSON text of the data. Raises UnfitValue for NaN, infinities, lone surrogates and what JSON has no form for.
+    """Return the JSON text of the data. Raise UnfitValue for NaN, infinities, lone surrogates and what JSON cannot
+    represent.
 
-    orjson writes NaN as null without a word, so a text that holds a null is looked through for one.
+    orjson writes NaN as null without an error, so a text that holds a null is searched for NaN.
     """
     try:
         text = orjson.dumps(data).decode()
@@ -52,7 +54,7 @@ def encode(data: object) -> str:
 
 
 def _encode_otherwise(data: object) -> str:
-    """The JSON text of what orjson does not take, such as integers beyond 64 bits. Raises UnfitValue."""
+    """Return the JSON text of what orjson refuses, such as integers beyond 64 bits. Raise UnfitValue."""
     if _may_be_unfit(data):
         _refuse_unfit(data)
     text = json.dumps(data, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
@@ -62,7 +64,7 @@ def _encode_otherwise(data: object) -> str:
 
 
 def decode(text: str) -> object:
-    """The data of a JSON text, integers exact. Raises UnfitValue."""
+    """Return the data of a JSON text, integers exact. Raise UnfitValue."""
     try:
         if _has_long_number(text):  # orjson would turn integers beyond 64 bits into floats
             return json.loads(text, parse_constant=_refuse_constant)
@@ -74,7 +76,7 @@ def decode(text: str) -> object:
 
 
 BYTES_MAX = 4
-"""Bytes that a character may have in UTF-8."""
+"""The most bytes that a character has in UTF-8."""
 
 
 def byte_length(text: str) -> int:
@@ -87,12 +89,12 @@ def byte_length(text: str) -> int:
 
 
 def _has_long_number(text: str) -> bool:
-    """Whether it may hold an integer beyond 64 bits. (A regular expression takes twenty times as long.)"""
+    """Return whether it may hold an integer beyond 64 bits. (A regular expression takes twenty times as long.)"""
     return _LONG_NUMBER in text.encode("utf-8", "surrogatepass").translate(_DIGITS)
 
 
 def checked(text: str, bytes_max: int = VALUE_BYTES_MAX) -> Value:
-    """A Value of a text from outside, proven to be JSON that every part of the system can carry. Raises UnfitValue."""
+    """Return a Value of a text from outside, checked as JSON that every service can carry. Raise UnfitValue."""
     size = byte_length(text)
     if size > bytes_max:
         raise UnfitValue(f"too large: {size:,} bytes, at most {bytes_max:,}")
@@ -104,7 +106,7 @@ def checked(text: str, bytes_max: int = VALUE_BYTES_MAX) -> Value:
 
 
 def text_fault(text: str) -> str:
-    """What keeps a text from being stored, in words; empty when nothing does."""
+    """Return why a text cannot be stored, in words; empty when it can."""
     if "\0" in text:
         return "holds a NUL character"
     try:
@@ -115,7 +117,7 @@ def text_fault(text: str) -> str:
 
 
 def _may_be_unfit(data: object) -> bool:
-    """Whether anything in it may be what a value must not hold. (Looking at each takes twenty times as long.)"""
+    """Return whether anything in it may be unfit for a value. (Checking each member takes twenty times as long.)"""
     try:
         text = json.dumps(data, ensure_ascii=False, allow_nan=False)
         text.encode()
@@ -165,7 +167,7 @@ class Value:
 
     @property
     def data(self) -> object:
-        """The parsed form."""
+        """Return the parsed form."""
         data = self._data
         if data is _MISSING:
             assert self._text is not None
@@ -174,25 +176,25 @@ class Value:
 
     @property
     def text(self) -> str:
-        """The JSON text. Raises UnfitValue when the data cannot be written as JSON."""
+        """Return the JSON text. Raise UnfitValue when the data cannot be written as JSON."""
         if self._text is None:
             self._text = encode(self._data)
         return self._text
 
     def drop_data(self) -> None:
-        """Keep the text alone, which takes a fraction of the memory; the data is made again when it is asked for."""
+        """Keep only the text, which takes a fraction of the memory; the data is made again on demand."""
         if self._text is not None:
             self._data = _MISSING
 
     @property
     def is_large(self) -> bool:
-        """Whether the store keeps the text apart, once per execution."""
+        """Return whether the store keeps the text apart, once per execution."""
         text = self.text
         return len(text) * BYTES_MAX > INLINE_BYTES and byte_length(text) > INLINE_BYTES
 
     @property
     def digest(self) -> str:
-        """Names the text: equal texts have equal digests."""
+        """Return the digest of the text: equal texts have equal digests."""
         if self._digest is None:
             self._digest = hashlib.blake2b(self.text.encode(), digest_size=16).hexdigest()
         return self._digest
@@ -208,7 +210,8 @@ class Value:
 
 
 def made(data: object) -> Value:
-    """A Value of data that an expression has made, written now. Raises UnfitValue, also for one that is too large."""
+    """Return a Value of data that an expression has made, encoded now. Raise UnfitValue, also for one that is too
+    large."""
     value = Value(data=data)
     if len(value.text) * BYTES_MAX > VALUE_BYTES_MAX:
         limit(byte_length(value.text))
@@ -216,18 +219,18 @@ def made(data: object) -> Value:
 
 
 def member_bytes(name: str, value: Value) -> int:
-    """How many bytes the value takes as a member of an object."""
+    """Return how many bytes the value takes as a member of an object."""
     return byte_length(name) + 4 + byte_length(value.text)
 
 
 def limit(size: int) -> None:
-    """Raises UnfitValue when this is more bytes than a value may have."""
+    """Raise UnfitValue when this is more bytes than a value may have."""
     if size > VALUE_BYTES_MAX:
         raise UnfitValue(f"too large: a value of {size:,} bytes; a value has at most {VALUE_BYTES_MAX:,}")
 
 
 def moment(at_s: float) -> str:
-    """The time as expressions show it."""
+    """Return the time as expressions show it."""
     return datetime.fromtimestamp(at_s, UTC).strftime("%Y-%m-%d %H:%M:%S")
 
 

@@ -1,4 +1,4 @@
-"""What expressions see: the machine's own implementation of Scope."""
+"""What expressions see: the core's implementation of Scope."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ AnyContext = Context | layers.Layers
 
 
 def context_in(step: Step, task: TaskExecution) -> AnyContext:
-    """What the task sees of others' variables: the merge of what its sources pass on. Kept once computed."""
+    """Return the context in which the task runs: the merge of what its sources pass on. It is computed once."""
     if task.context_in is not None:
         return task.context_in
     tasks = step.execution.tasks
     stack = [task]
-    while stack:  # not recursive: a chain may be as long as it likes
+    while stack:  # not recursive: a chain has any length
         top = stack[-1]
         unknown = [source for number in top.sources if (source := tasks[number]).context_in is None]
         if unknown:
@@ -41,7 +41,8 @@ def context_in(step: Step, task: TaskExecution) -> AnyContext:
 
 
 def context_out(step: Step, task: TaskExecution, branch: int = -1) -> AnyContext:
-    """What the task passes on by a branch (-1: by its clauses): what it sees, updated with what it published there."""
+    """Return what the task passes on by a branch (-1: its clauses): its context, updated with what it published
+    there."""
     if branch >= 0:
         return _branch_out(step, task, branch)
     if task.context_out is None:
@@ -54,7 +55,8 @@ def context_out(step: Step, task: TaskExecution, branch: int = -1) -> AnyContext
 
 
 def _passed_on(step: Step, task: TaskExecution, branch: int, edition: int) -> AnyContext:
-    """What the task passed on in one of its editions, the present one or one before an operation had it go on."""
+    """Return what the task passed on in one of its editions: the present one, or one before an operation reopened
+    it."""
     if edition == task.edition:
         return context_out(step, task, branch)
     former = task.former[edition]
@@ -67,9 +69,9 @@ def _passed_on(step: Step, task: TaskExecution, branch: int, edition: int) -> An
 def _edited(
     step: Step, context: AnyContext, edits: Sequence[tuple[int, Mapping[str, Value]]], branch: int
 ) -> AnyContext:
-    """The context with what was edited in it: each edit is one more publish (BEHAVIOURS decision 14)."""
+    """Return the context with the edits: each edit is one more publish (BEHAVIOURS decision 14)."""
     for number, edited in edits:
-        if step.workflow.rules.merge is Merge.LAST_ARRIVED:  # a write of its own in each branch
+        if step.workflow.rules.merge is Merge.LAST_ARRIVED:  # one write in each branch
             context = _layered(step, context, (number + (branch + 2) / 1000, edited))
         else:
             context = publish(cast(Context, context), edited)
@@ -94,7 +96,7 @@ def _branch_out(step: Step, task: TaskExecution, branch: int) -> AnyContext:
 
 
 def initial(execution: Execution, name: str) -> object:
-    """What a variable was at the start: of vars before input. KeyError for one that was not there."""
+    """Return the value of a variable at the start: of vars, else of input. Raise KeyError if it had none."""
     value = execution.globals.get(name)
     if value is not None:
         return value.data
@@ -104,12 +106,12 @@ def initial(execution: Execution, name: str) -> object:
 
 
 def merged_out(step: Step, ends: list[tuple[TaskExecution, int]]) -> AnyContext:
-    """The merge of what these tasks pass on by these branches, in this order."""
+    """Return the merge of what these tasks pass on by these branches, in this order."""
     return merged(step, (context_out(step, task, branch) for task, branch in ends))
 
 
 def merged(step: Step, contexts: Iterable[AnyContext]) -> AnyContext:
-    """The merge of these contexts, in this order."""
+    """Return the merge of these contexts, in this order."""
     found: AnyContext = EMPTY_CONTEXT
     seen: dict[int, AnyContext] = {}
     is_layered = step.workflow.rules.merge is Merge.LAST_ARRIVED
@@ -125,19 +127,19 @@ def merged(step: Step, contexts: Iterable[AnyContext]) -> AnyContext:
 
 
 def values(context: AnyContext) -> dict[str, object]:
-    """The variables of a context as a plain dict."""
+    """Return the variables of a context as a plain dict."""
     return {name: cell.value for name, cell in context.items()}
 
 
 _NOTHING: Mapping[str, object] = {}
 _ITEM = ""
-"""The name under which an item stands among the variables of items: no variable can be called so."""
+"""The name of the item among the variables of items; no variable can have it."""
 
 
 def of_item(names: tuple[str, ...], item: object) -> dict[str, object]:
-    """The variables of an item that is asked for by `item()`: a dict by names, zipped by place, or the item itself.
+    """Return the variables of an item for `item()`: a dict by names, zipped by place, or the item itself.
 
-    Several names for what is no list change nothing: a dict has its own.
+    Several names have no effect on an item that is not a list: a dict has names of its own.
     """
     if not names:
         return {_ITEM: item}
@@ -172,33 +174,34 @@ class View:
         self._seed: str | None = None
 
     def lasting(self) -> View:
-        """The same scope for another thread: its variables are those of now, whatever is evaluated next."""
+        """Return the same scope for another thread, with the variables of now, whatever is evaluated next."""
         return View(self._step, self._task, self._context, self._extra, dict(self._first), self._state, self._info)
 
     @property
     def at_s(self) -> float:
-        """When the event happened: the same whenever it is stepped again."""
+        """Return the time of the event: the same whenever it is stepped again."""
         return self._step.given.now_s
 
     @property
     def seed(self) -> str:
-        """Differs for each scope of each step."""
+        """Return a text that differs for each scope of each step."""
         if self._seed is None:
             self._seed = self._step.next_seed()
         return self._seed
 
     @property
     def steps_left(self) -> int:
-        """What is left to the event of its steps of evaluation."""
+        """Return how many steps of evaluation the event has left."""
         return self._step.steps_left
 
     def spend(self, steps: int, *, is_moved: bool = False) -> None:
-        """The event has used so many steps of evaluation."""
+        """Count steps of evaluation that the event has used."""
         self._step.steps_left -= steps
         self._step.has_moved = self._step.has_moved or is_moved
 
     def variable(self, name: str) -> object:
-        """Branch variables before item variables before globals and vars before input (MISTRAL.md section 2)."""
+        """Return a variable: of the branch, else of the item, else global or vars, else input (MISTRAL.md section
+        2)."""
         if name in self._first:
             return self._first[name]
         cell = self._context.get(name)
@@ -218,7 +221,7 @@ class View:
             raise
 
     def variables(self) -> dict[str, object]:
-        """All of them in one dict."""
+        """Return all variables in one dict."""
         declared = self._execution.input.data
         assert isinstance(declared, dict)
         return {
@@ -231,7 +234,7 @@ class View:
         }
 
     def _about(self) -> dict[str, object]:
-        """What every context holds about where it is: MISTRAL.md section 2."""
+        """Return what every context holds about its execution: MISTRAL.md section 2."""
         about: dict[str, object] = {"__env": self.environment(), "__execution": {"id": self._execution.id}}
         if self._task is not None:
             number = task_id(self._execution.id, self._task.number)
@@ -252,7 +255,7 @@ class View:
         return about
 
     def _caller(self) -> dict[str, object]:
-        """Who has the execution run: whoever started it, and the task of which it is a sub-workflow."""
+        """Return who has the execution run: who started it, and the task of which it is a sub-workflow."""
         created = self._execution.created
         caller: dict[str, object] = {"user": created.actor, "pack": _pack(created.workflow)}
         if created.parent is None:
@@ -262,18 +265,18 @@ class View:
         return caller | {"parent": {"user": created.actor, "execution_id": above}, "orquesta": called_by}
 
     def task(self, name: str | None) -> dict[str, object] | None:
-        """The record of the newest execution of the named task, or of the current one."""
+        """Return the record of the newest execution of the named task, or of the current one."""
         found = self._task if name is None else self._execution.latest(name)
         return None if found is None else self._task_record(found)
 
     def item(self) -> object:
-        """The item that this is evaluated for, by its names when it has any; None without one."""
+        """Return the current item, by its names when it has any; None without an item."""
         return self._extra.get(_ITEM)
 
     def result(self) -> object:
-        """The current task's result; over items a list in their order, None for those without one.
+        """Return the current task's result; over items a list in their order, None for those without a result.
 
-        None until the task has come to an end, which a retry follows.
+        Return None until the task has come to an end, even if a retry follows.
         """
         task = self._task
         if task is None:
@@ -286,7 +289,7 @@ class View:
         return [None if one is None or one.result is None else one.result.data for one in attempts]
 
     def status(self, name: str | None, route: int | None) -> str | None:
-        """The state of a task on a route, or on the newest of those that the current route came from."""
+        """Return the state of a task on a route, or on the newest of the routes that the current one came from."""
         if name is None:
             return self._state or (None if self._task is None else str(self._task.state))
         found = self._execution.latest_on(name, route) if route is not None else self._near(name)
@@ -295,8 +298,8 @@ class View:
         return None if found is None else str(found.state)
 
     def _near(self, name: str) -> TaskExecution | None:
-        """The newest running of a task on the current route (without one: the first), else on the latest of those that
-        it came from."""
+        """Return the newest running of a task on the current route (without one: the first), else on the latest route
+        that it came from."""
         if self._task is None:
             return self._execution.latest_on(name, 0)
         own = self._execution.routes[self._task.route]
@@ -308,7 +311,7 @@ class View:
         return None
 
     def run(self, name: str | None, route: int | None) -> dict[str, object] | None:
-        """The record of the newest running of a task (None: the current one), of a route when one is given."""
+        """Return the record of the newest running of a task (None: the current one), on a route if one is given."""
         if name is None:
             found = self._task
         else:
@@ -333,15 +336,16 @@ class View:
         return [(None if one.result is None else one.result.data, str(one.state)) for one in attempts]
 
     def stored(self, environment: str, key: str) -> object:
-        """A value of a stored environment of the namespace. KeyError when there is none."""
+        """Return a value of a stored environment of the namespace. Raise KeyError when there is none."""
         return self._step.surroundings.environment(environment, self._execution.created.namespace)[key]
 
     def tasks(
         self, execution_id: str | None, recursive: bool, state: str | None, flat: bool
     ) -> list[dict[str, object]]:
-        """This execution's own tasks from memory, all others' from the reader, which has not seen this step yet.
+        """Return this execution's own tasks from memory and all others from the store, which does not have this step
+        yet.
 
-        Without an id it is all tasks of the namespace; with `flat` only those that ran no sub-workflow.
+        Without an id these are all tasks of the namespace; with `flat` only those that ran no sub-workflow.
         """
         own: list[dict[str, object]] = []
         if execution_id in (None, self._execution.id):
@@ -360,7 +364,7 @@ class View:
         return own[:TASKS_MAX]
 
     def execution(self) -> dict[str, object]:
-        """The record of this execution."""
+        """Return the record of this execution."""
         created = self._execution.created
         params = created.params.data
         assert isinstance(params, dict)
@@ -376,17 +380,18 @@ class View:
         }
 
     def executions(self, **criteria: object) -> list[dict[str, object]]:
-        """Other executions of the namespace."""
+        """Return other executions of the namespace."""
         return self._step.surroundings.executions(self._execution.created.namespace, dict(criteria))
 
     def environment(self) -> dict[str, object]:
-        """As it was when the root execution started, unless an operation has changed it since."""
+        """Return the environment as it was when the root execution started, unless an operation has changed it
+        since."""
         environment = self._execution.environment.data
         assert isinstance(environment, dict)
         return environment
 
     def global_variable(self, name: str) -> object:
-        """The value, None when there is none."""
+        """Return the value; None when there is none."""
         value = self._execution.globals.get(name)
         return None if value is None else value.data
 
@@ -408,13 +413,13 @@ class View:
         }
 
     def _shown_s(self, at_s: float) -> float:
-        """The time of what this very event changes is that of `now()`: the same whenever it is stepped again, so that
-        a value that was made from it counts."""
+        """Return the time to show. For what this event itself changes it is that of `now()`, which stays the same when
+        the event is stepped again, so that values made from it stay valid."""
         return self._step.given.now_s if at_s == self._step.at_s else at_s
 
 
 def _pack(workflow: str) -> str:
-    """What stands before the first dot of a workflow's name."""
+    """Return what is before the first dot of a workflow's name."""
     return workflow.partition(".")[0] if "." in workflow else ""
 
 
@@ -425,5 +430,5 @@ def task_view(
     state: str | None = None,
     info: str | None = None,
 ) -> View:
-    """The scope of a task: what it sees, and what it has published itself."""
+    """Return the scope of a task: what it sees, and what it has published itself."""
     return View(step, task, context_out(step, task), extra, state=state, info=info)
