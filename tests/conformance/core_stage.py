@@ -266,7 +266,7 @@ def see(execution: Execution) -> SeenExecution:
 
 
 def _error_names(execution: Execution) -> list[str]:
-    told = execution.told_errors.data if execution.told_errors is not None else []
+    told = execution.reported_errors.data if execution.reported_errors is not None else []
     assert isinstance(told, list)
     return [error.get("task_id") or "" for error in told]
 

@@ -85,7 +85,7 @@ def execution_state(execution: Execution, updated_s: float, deaths: int = 0) -> 
         execution.state._value_,
         clean(execution.info),
         stored(execution.output),
-        stored(execution.told_errors),
+        stored(execution.reported_errors),
         execution.revision,
         execution.active_count,
         execution.waits_for_delegates,

@@ -94,6 +94,7 @@ class Execution:
         "paused_s",
         "paused_since_s",
         "ready",
+        "reported_errors",
         "revision",
         "root_id",
         "route_numbers",
@@ -101,7 +102,6 @@ class Execution:
         "started_s",
         "state",
         "tasks",
-        "told_errors",
         "trimmed",
         "unhandled",
         "unrouted",
@@ -142,7 +142,7 @@ class Execution:
         self.route_numbers: dict[tuple[str, ...], int] = {(): 0}
         """Each route with the transitions that opened it and those of the routes that it came from."""
         self.errors: list[ErrorNoted] = []
-        self.told_errors: Value | None = None
+        self.reported_errors: Value | None = None
         """The list of errors as it was reported when the execution ended, or later."""
         self.error_keys: set[tuple[object, ...]] = set()
         self.error_bytes = 0
@@ -266,7 +266,7 @@ def _move_execution(execution: Execution, change: ExecutionMoved) -> None:
         execution.output = None
         undoing.forget_errors(execution, lambda error: error.is_output)
     if change.errors is not None or change.state is not old:
-        execution.told_errors = change.errors
+        execution.reported_errors = change.errors
     if execution.started_s is None and change.state is ExecutionState.RUNNING:
         execution.started_s = change.at_s
     if not execution.is_completed:

@@ -80,8 +80,8 @@ def _unseen(left: tuple[Write, ...], right: tuple[Write, ...]) -> Iterator[Write
     unknown = _unknown(left, right)
     waiting = [(write, False) for write in reversed(right)]
     while waiting:
-        write, is_told = waiting.pop()
-        if is_told:
+        write, is_ready = waiting.pop()
+        if is_ready:
             yield write
         elif write.number in unknown:
             unknown.remove(write.number)

@@ -148,5 +148,5 @@ def gather(chosen: dict[int, Chosen], index: int, one: Chosen, faults: RequestFa
     """Add the choice for a task execution. The same choice again has no effect (O27); another one is a fault."""
     before = chosen.setdefault(one.task.number, one)
     if replace(before.wanted, number=0) != replace(one.wanted, number=0):
-        told = f"{one.wanted.task!r} is named before already, with another choice"
-        faults.wrong.append(Violation(f"tasks[{index}].task", told))
+        description = f"{one.wanted.task!r} is named before already, with another choice"
+        faults.wrong.append(Violation(f"tasks[{index}].task", description))

@@ -36,8 +36,8 @@ def pause(step: Step, event: PauseRequested) -> None:
     elif execution.state in _PAUSABLE:
         step.verdict = Verdict.DUPLICATE
     elif execution.state is not ExecutionState.RUNNING:
-        told = f"only a RUNNING execution can be paused, it is {execution.state}"
-        raise Refused.of(f"execution {execution.id}", told)
+        description = f"only a RUNNING execution can be paused, it is {execution.state}"
+        raise Refused.of(f"execution {execution.id}", description)
     else:
         step.pause(event.comment, waits_for_delegates=event.waits_for_delegates)
 
@@ -94,8 +94,8 @@ def cancel(step: Step, event: CancelRequested) -> None:
     reason = event.message or event.comment or (f"terminated: {event.terminate}" if event.terminate else "cancelled")
     is_cancelling = execution.state is ExecutionState.CANCELLING
     if execution.state not in _CANCELLABLE and not is_cancelling:
-        told = f"an execution that has ended cannot be cancelled, it is {execution.state}"
-        raise Refused.of(f"execution {execution.id}", told)
+        description = f"an execution that has ended cannot be cancelled, it is {execution.state}"
+        raise Refused.of(f"execution {execution.id}", description)
     if event.terminate:
         _terminate(step, event, reason)
     elif execution.state is ExecutionState.IDLE:

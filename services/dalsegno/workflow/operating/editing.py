@@ -19,8 +19,8 @@ def update_context(step: Step, event: ContextUpdated) -> None:
     execution = step.execution
     faults = RequestFaults(wrong=list(_unfit(event)))
     if execution.state is not ExecutionState.PAUSED and not execution.is_completed:
-        told = f"its context can be edited while it is PAUSED or completed, it is {execution.state}"
-        faults.obstacle(f"execution {execution.id}", told)
+        description = f"its context can be edited while it is PAUSED or completed, it is {execution.state}"
+        faults.obstacle(f"execution {execution.id}", description)
     task = _task(step, event, faults) if event.task else None
     if not event.task:
         declared = execution.input.data

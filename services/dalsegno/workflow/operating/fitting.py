@@ -25,8 +25,8 @@ def unfit_inputs(step: Step, place: str, choice: TaskChoice, task: TaskExecution
         if not isinstance(value.data, dict):
             yield Violation(field, "must be an object")
             continue
-        for name, told in _faults(step, task, value.data):
-            yield Violation(f"{field}.{name}", told)
+        for name, description in _faults(step, task, value.data):
+            yield Violation(f"{field}.{name}", description)
 
 
 def _faults(step: Step, task: TaskExecution, given: Mapping[str, object]) -> Iterator[tuple[str, str]]:

@@ -30,8 +30,8 @@ def _rerun(step: Step, event: RerunRequested) -> None:
     execution = step.execution
     faults = RequestFaults()
     if not execution.is_completed:
-        told = f"only a completed execution can be rerun, it is {execution.state}"
-        faults.obstacle(f"execution {execution.id}", told)
+        description = f"only a completed execution can be rerun, it is {execution.state}"
+        faults.obstacle(f"execution {execution.id}", description)
     environment = choosing.environment(step, event.environment, faults)
     chosen = _chosen(step, event, faults) if event.choices else _all_failed(step, event, faults)
     faults.refuse()
@@ -67,8 +67,8 @@ def _chosen(step: Step, event: RerunRequested, faults: RequestFaults) -> list[Ch
         for task in choosing.executions_of(step, choice, faults, failed=False):
             if not task.is_completed:
                 kind = "STATE" if task.attempt else "NOT_EXECUTED"
-                told = f"has not ended: it is {task.state}" if task.attempt else "was never executed"
-                faults.obstacle(f"task {task.name}", told, kind)
+                description = f"has not ended: it is {task.state}" if task.attempt else "was never executed"
+                faults.obstacle(f"task {task.name}", description, kind)
             elif choice.choice is not Choice.RUN:
                 faults.wrong.append(Violation(f"tasks[{index}].choice", "a rerun runs tasks again, and nothing else"))
             else:

@@ -59,8 +59,8 @@ def _check_continues(step: Step, event: ResumeRequested, faults: RequestFaults) 
     if execution.state is ExecutionState.RUNNING:
         _check_below(step, faults)
     elif execution.state not in _PAUSED:
-        told = f"only a PAUSED execution can be resumed, it is {execution.state}"
-        faults.obstacle(f"execution {execution.id}", told)
+        description = f"only a PAUSED execution can be resumed, it is {execution.state}"
+        faults.obstacle(f"execution {execution.id}", description)
     if not event.cascaded and execution.state is not ExecutionState.RUNNING:
         for number in execution.unhandled:
             task = execution.tasks[number]
@@ -73,15 +73,15 @@ def _check_below(step: Step, faults: RequestFaults) -> None:
     execution = step.execution
     paused = step.surroundings.paused_below(execution.id)
     if not paused:
-        told = "only what is paused can be resumed: it is RUNNING, and none of its sub-workflows is paused"
-        faults.obstacle(f"execution {execution.id}", told)
+        description = "only what is paused can be resumed: it is RUNNING, and none of its sub-workflows is paused"
+        faults.obstacle(f"execution {execution.id}", description)
     elif all(below.failed for below in paused):
         for below in paused:
-            told = (
+            description = (
                 f"of execution {below.execution_id} ({below.workflow}) has failed: resume that execution with a choice"
             )
             for name in below.failed:
-                faults.obstacle(f"task {name}", told, "TASK_FAILED")
+                faults.obstacle(f"task {name}", description, "TASK_FAILED")
 
 
 def _chosen(step: Step, event: ResumeRequested, faults: RequestFaults) -> list[Chosen]:
@@ -95,8 +95,8 @@ def _chosen(step: Step, event: ResumeRequested, faults: RequestFaults) -> list[C
     for index, choice in enumerate(event.choices):
         for task in choosing.executions_of(step, choice, faults, failed=True):
             if task.state not in choosing.FAILED:
-                told = f"did not fail: it is {task.state}"
-                faults.obstacle(f"task {task.name}", told)
+                description = f"did not fail: it is {task.state}"
+                faults.obstacle(f"task {task.name}", description)
             else:
                 one = choosing.check(step, index, choice, task, faults)
                 choosing.gather(chosen, index, one, faults)

@@ -68,8 +68,8 @@ def _taken(step: Step, task: TaskExecution) -> tuple[list[tuple[int, Transition]
             continue
         for transition in branch.next:
             for fault in faults:
-                told = f"cannot evaluate a transition of task '{task.name}': {fault}"
-                step.note(told, task, transition=f"{transition.target}__t{index}")
+                message = f"cannot evaluate a transition of task '{task.name}': {fault}"
+                step.note(message, task, transition=f"{transition.target}__t{index}")
             if not faults:
                 found.append((index, transition))
         failed = failed or bool(faults)

@@ -129,10 +129,9 @@ def _complete(
             inputs[parameter.name] = parameter.default.value
     missing = [parameter.name for parameter in parameters if parameter.required and parameter.name not in inputs]
     if step.workflow.rules.calls.checks_input and (unexpected or missing):  # else the action itself reports it
-        told = [f"unexpected {', '.join(unexpected)}"] * bool(unexpected) + [f"missing {', '.join(missing)}"] * bool(
-            missing
-        )
-        raise HardFailure(f"action '{name}' has the wrong input: {'; '.join(told)}")
+        problems = [f"unexpected {', '.join(unexpected)}"] if unexpected else []
+        problems += [f"missing {', '.join(missing)}"] if missing else []
+        raise HardFailure(f"action '{name}' has the wrong input: {'; '.join(problems)}")
     return inputs
 
 

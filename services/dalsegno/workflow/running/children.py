@@ -29,7 +29,7 @@ def child_moved(step: Step, event: ChildMoved) -> None:
     state = ExecutionState(event.state)
     output = event.output
     if step.workflow.rules.calls.finds_workflows and output is not None:
-        output = _told(output, event.errors)
+        output = _result_of_workflow(output, event.errors)
     if state is ExecutionState.PAUSED:
         progress(step, attempt, AttemptState.PAUSED, reported=event.reported)
     elif state is ExecutionState.RUNNING:
@@ -45,7 +45,7 @@ def child_moved(step: Step, event: ChildMoved) -> None:
         close(step, attempt, AttemptState.ERROR, output, info or "the sub-workflow failed")
 
 
-def _told(output: Value, errors: Value | None) -> Value:
+def _result_of_workflow(output: Value, errors: Value | None) -> Value:
     """Return what an Orquesta workflow sees as the result of another one; with its errors only if both fit."""
     if errors is not None:
         with contextlib.suppress(UnfitValue):

@@ -136,7 +136,7 @@ class ChildAgain:
     task: TaskExecution
     key: AttemptKey
     revision: int
-    """The revision at which the child told so."""
+    """The revision of the child that reported it."""
     by: RepeatedBy
 
 

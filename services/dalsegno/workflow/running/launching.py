@@ -49,10 +49,10 @@ def add(step: Step, task: TaskExecution, item: int, extra: Mapping[str, object] 
             _add_action(step, task, item, action, extra)
             return True
     except EvaluationError as error:
-        told = f"cannot evaluate the action or the input of task '{task.name}': {error}"
+        message = f"cannot evaluate the action or the input of task '{task.name}': {error}"
         if not spec.items or step.workflow.rules.failures.ends_at_once:
-            raise HardFailure(told) from None
-        step.later(End(task, TaskState.ERROR, told))  # grade 1 with items (MISTRAL.md section 5)
+            raise HardFailure(message) from None
+        step.later(End(task, TaskState.ERROR, message))  # grade 1 with items (MISTRAL.md section 5)
         return False
     except adhoc.Unresolved as error:
         step.later(End(task, TaskState.ERROR, str(error)))
@@ -222,8 +222,8 @@ def _add_child(step: Step, task: TaskExecution, item: int, name: str, given: dic
         step.later(End(task, TaskState.ERROR, f"workflow '{name}' was not found"))
         return False
     if created.depth >= DEPTH_MAX:
-        told = f"workflow '{name}' would be {DEPTH_MAX + 1} sub-workflows deep; at most {DEPTH_MAX} are allowed"
-        step.later(End(task, TaskState.ERROR, told))
+        message = f"workflow '{name}' would be {DEPTH_MAX + 1} sub-workflows deep; at most {DEPTH_MAX} are allowed"
+        step.later(End(task, TaskState.ERROR, message))
         return False
     declared = {parameter.name for parameter in found.workflow.input}
     missing = missing_input(found.workflow, given)

@@ -151,11 +151,11 @@ def finish(step: Step, state: ExecutionState, info: str) -> None:
     try:
         output = _output(step, state, info)
     except (EvaluationError, UnfitValue) as error:
-        told = f"cannot evaluate the output: {error}"
+        message = f"cannot evaluate the output: {error}"
         if state is ExecutionState.SUCCESS:
-            finish(step, ExecutionState.ERROR, told)  # its output is that of any failure
+            finish(step, ExecutionState.ERROR, message)  # its output is that of any failure
             return
-        info = f"{info}\n{told}" if info else told
+        info = f"{info}\n{message}" if info else message
         output = Value(data={"result": info})
     step.move_execution(state, info, output)
 
@@ -180,8 +180,8 @@ def tell_errors(step: Step) -> None:
     execution = step.execution
     if not execution.errors or not execution.is_completed:
         return
-    told = execution.told_errors
-    if told is None or len(told.data) != len(execution.errors):  # type: ignore[arg-type]
+    reported = execution.reported_errors
+    if reported is None or len(reported.data) != len(execution.errors):  # type: ignore[arg-type]
         step.change(
             ExecutionMoved(state=execution.state, info=execution.info, errors=errors_of(execution), at_s=step.at_s)
         )
@@ -198,10 +198,10 @@ def _finish_noting(step: Step, state: ExecutionState, info: str) -> None:
             grown = size + member_bytes(name, made(value))
             limit(grown)
         except (EvaluationError, UnfitValue) as error:
-            told = f"cannot evaluate the output '{name}': {error}"
-            step.note(told, None, is_output=True)
+            message = f"cannot evaluate the output '{name}': {error}"
+            step.note(message, None, is_output=True)
             if state is ExecutionState.SUCCESS:
-                state, info = ExecutionState.ERROR, told
+                state, info = ExecutionState.ERROR, message
         else:
             values[name], size = value, grown
     step.move_execution(state, info, Value(data=values or None))
@@ -214,14 +214,14 @@ def _output(step: Step, state: ExecutionState, info: str) -> Value:
         scope = view.View(step, None, context)
         output = workflow.output.evaluate(scope) if workflow.output is not None else None
         return made(output or view.values(context))
-    told: dict[str, object] = {"result": info or None}
+    failed: dict[str, object] = {"result": info or None}
     if state is ExecutionState.ERROR:
         context = final_context(step)
         added = None
         if workflow.output_on_error is not None:
             added = workflow.output_on_error.evaluate(view.View(step, None, context))
-        told.update(added if added and isinstance(added, dict) else view.values(context))
-    return made(told)
+        failed.update(added if added and isinstance(added, dict) else view.values(context))
+    return made(failed)
 
 
 def final_context(step: Step) -> AnyContext:

@@ -190,7 +190,7 @@ def notices(
 
 def _payload(execution: Execution, change: AnyChange, event: str, at_s: float) -> dict[str, object]:
     created = execution.created
-    told: dict[str, object] = {
+    payload: dict[str, object] = {
         "event": event,
         "timestamp": datetime.fromtimestamp(at_s, UTC).isoformat(),
         "revision": execution.revision,
@@ -202,7 +202,7 @@ def _payload(execution: Execution, change: AnyChange, event: str, at_s: float) -
     }
     if isinstance(change, TaskMoved):
         task = execution.tasks[change.task]
-        told |= {
+        payload |= {
             "id": task_id(execution.id, task.number),
             "name": task.name,
             "workflow_execution_id": execution.id,
@@ -210,8 +210,8 @@ def _payload(execution: Execution, change: AnyChange, event: str, at_s: float) -
             "state_info": task.info or None,
             "created_at": moment(task.created_s),
         }
-        return told
-    told |= {
+        return payload
+    payload |= {
         "id": execution.id,
         "name": created.workflow,
         "task_execution_id": task_id(created.parent.execution_id, created.parent.key[0]) if created.parent else None,
@@ -220,5 +220,5 @@ def _payload(execution: Execution, change: AnyChange, event: str, at_s: float) -
         "created_at": moment(created.at_s),
     }
     if execution.is_completed and execution.output is not None:
-        told["output"] = execution.output.data
-    return told
+        payload["output"] = execution.output.data
+    return payload

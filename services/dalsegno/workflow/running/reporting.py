@@ -48,19 +48,19 @@ def report(step: Step, event: TaskDone) -> None:
     if attempt is None:
         raise NotFound("action execution", attempt_id(step.execution.id, event.key))
     if attempt.state in COMPLETED_ATTEMPT:
-        same = event.delivery == attempt.delivery and _told_state(attempt, event, attempt.ended_s) is attempt.state
+        same = event.delivery == attempt.delivery and _reported_state(attempt, event, attempt.ended_s) is attempt.state
         step.verdict = Verdict.DUPLICATE if same else Verdict.SUPERSEDED
     elif event.delivery is not None and event.delivery != attempt.delivery:
         step.verdict = Verdict.SUPERSEDED
     elif event.outcome in PROGRESS:
         _report_progress(step, attempt, event)
     else:
-        state = _told_state(attempt, event, step.at_s)
+        state = _reported_state(attempt, event, step.at_s)
         assert state is not None
         close(step, attempt, state, event.result, event.error)
 
 
-def _told_state(attempt: Attempt, event: TaskDone, at_s: float | None) -> AttemptState | None:
+def _reported_state(attempt: Attempt, event: TaskDone, at_s: float | None) -> AttemptState | None:
     """Return the state that a report leads to; None: the attempt goes on.
 
     An attempt that an executor stops at its deadline has failed (BEHAVIOURS decision 8). Older executors report it as

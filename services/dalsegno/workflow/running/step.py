@@ -245,7 +245,7 @@ class Step:
         self.change(moved)
         parent = execution.created.parent
         if parent is not None and state in TOLD_TO_PARENT:
-            told = ChildMoved(
+            report = ChildMoved(
                 at_s=self.at_s,
                 actor=self.event.actor if again else "",  # who has the parent run again
                 comment=self.event.comment if again else "",
@@ -260,7 +260,7 @@ class Step:
                 reported=reported,
                 errors=errors if state is ExecutionState.ERROR else None,
             )
-            self.command(Send(parent.execution_id, told))
+            self.command(Send(parent.execution_id, report))
 
     def tell_child(self, child_id: str, event: Event) -> None:
         """Send the event to one child."""

@@ -168,7 +168,7 @@ tasks:
   three: {action: core.noop}
 """
     execution = run(text)
-    told = execution.told_errors.data if execution.told_errors else []
+    told = execution.reported_errors.data if execution.reported_errors else []
     assert isinstance(told, list)
     assert [(error["task_id"], error["route"], error["task_transition_id"]) for error in told] == [
         *[("one", 0, "three__t0")] * 2,

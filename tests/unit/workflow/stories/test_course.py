@@ -378,7 +378,7 @@ def test_a_poisoned_execution_with_a_list_of_errors_has_the_reason_in_it(monkeyp
     monkeypatch.setattr(Expression, "evaluate", _never)
     here.tell(execution.id, Poisoned(at_s=here.now_s, reason="the engine died"))
     assert (execution.state, execution.info, states(execution)) == ("ERROR", "the engine died", {"t": "CANCELLED"})
-    assert (execution.output, execution.told_errors) == (
+    assert (execution.output, execution.reported_errors) == (
         Value(data=None),
         Value(data=[{"type": "error", "message": "the engine died"}]),
     )

@@ -115,11 +115,11 @@ tasks:
     stage = Stage(text)
     stage.end("a", "text")
     assert stage.execution.state == "ERROR"
-    assert stage.execution.told_errors is not None
+    assert stage.execution.reported_errors is not None
     stage.rerun(run("a"))
     stage.end("a", 1)
     assert (stage.execution.state, stage.output()) == ("SUCCESS", {"said": 2})
-    assert stage.execution.told_errors is None
+    assert stage.execution.reported_errors is None
     assert not stage.execution.errors
     stage.check()
 

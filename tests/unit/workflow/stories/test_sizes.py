@@ -29,7 +29,7 @@ def run(text: str, name: str = "wf") -> Execution:
     execution = here.start(name)
     here.run()
     here.check_journals()
-    for value in (execution.output, execution.told_errors):
+    for value in (execution.output, execution.reported_errors):
         assert value is None or byte_length(value.text) <= VALUE_BYTES_MAX
     return execution
 
@@ -126,8 +126,8 @@ def test_the_list_of_errors_is_a_value() -> None:
     here.run()
     here.check_journals()
     assert execution.state == "ERROR"
-    assert execution.told_errors is not None
-    assert byte_length(execution.told_errors.text) <= VALUE_BYTES_MAX
+    assert execution.reported_errors is not None
+    assert byte_length(execution.reported_errors.text) <= VALUE_BYTES_MAX
     assert 2 <= len(execution.errors) <= 70
 
 
