@@ -129,7 +129,7 @@ class World:
     _later: list[tuple[float, int, str, Event]] = field(default_factory=list)
     _count: itertools.count[int] = field(default_factory=itertools.count)
 
-    # Outside: what a step may look up.
+    # Surroundings: what a step may look up.
 
     def find_workflow(self, name: str, namespace: str) -> FoundWorkflow | None:
         return self.workflows.get((name, namespace)) or self.workflows.get((name, ""))
