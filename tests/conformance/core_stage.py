@@ -254,7 +254,7 @@ def see(execution: Execution) -> SeenExecution:
                 state=str(task.state),
                 info=task.info,
                 published={name: value.data for name, value in task.published.items()},
-                items=task.item_count,
+                items=task.progress.item_count,
             )
             for task in execution.tasks.values()
         },

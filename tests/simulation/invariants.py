@@ -116,12 +116,12 @@ def check_attempt_indexes(execution: Execution) -> None:
     for task in execution.tasks.values():
         current = by_task.get(task.number, [])
         counts = Counter(attempt.state for attempt in current)
-        assert task.added_count == len(current)
-        assert task.ended_count == sum(counts[state] for state in COMPLETED_ATTEMPT)
-        assert task.failed_count == counts[AttemptState.ERROR]
-        assert task.cancelled_count == counts[AttemptState.CANCELLED]
+        assert task.progress.added_count == len(current)
+        assert task.progress.ended_count == sum(counts[state] for state in COMPLETED_ATTEMPT)
+        assert task.progress.failed_count == counts[AttemptState.ERROR]
+        assert task.progress.cancelled_count == counts[AttemptState.CANCELLED]
         failed = {one.key[1] for one in current if one.state in (AttemptState.ERROR, AttemptState.CANCELLED)}
-        assert set(task.failed_items) == failed
+        assert set(task.progress.failed_items) == failed
         is_kept = not any(key[0] == task.number and one.accepted for key, one in attempts.items() if one not in current)
         assert is_kept, "an attempt counts whose place another one has taken"
 
@@ -139,8 +139,8 @@ def check_states(execution: Execution) -> None:
     if execution.state is ExecutionState.CANCELLING:
         assert awaited or execution.children, "it should be CANCELLED"
     for task in execution.tasks.values():
-        assert (task.due_s is not None) == (task.state is TaskState.RUNNING_DELAYED)
-        is_single = task.item_count is None and not execution.is_completed
+        assert (task.timing.due_s is not None) == (task.state is TaskState.RUNNING_DELAYED)
+        is_single = task.progress.item_count is None and not execution.is_completed
         if is_single and task.state in (TaskState.RUNNING, TaskState.PAUSED):
             current = execution.current(task)
             assert current is not None, f"{task.name} runs nothing"
@@ -152,25 +152,29 @@ def check_rounds(execution: Execution, task: TaskExecution) -> None:
     """A task execution has one round of attempts, and one more for each retry and each operation."""
     children = [one.child_id for key, one in execution.attempts.items() if key[0] == task.number and one.child_id]
     is_again = task.edition or len(set(children)) < len(children)
-    assert is_again or task.attempt in (0, task.retries + 1), f"{task.name}: round {task.attempt}"
-    assert all(key[2] <= task.attempt for key in execution.attempts if key[0] == task.number)
-    if task.item_count is None:
-        assert task.added_count <= 1
+    assert is_again or task.progress.attempt in (0, task.progress.retries + 1), (
+        f"{task.name}: round {task.progress.attempt}"
+    )
+    assert all(key[2] <= task.progress.attempt for key in execution.attempts if key[0] == task.number)
+    if task.progress.item_count is None:
+        assert task.progress.added_count <= 1
     else:
-        assert task.added_count <= task.item_count
-        begun = {item for item in range(task.item_count) if execution.current(task, item) is not None}
-        assert len(begun) == task.added_count
-        assert begun.isdisjoint(task.pending[task.begun_count :]), "what is to run has run already"
-        if task.concurrency is not None and len(set(children)) == len(children):
-            assert task.added_count - task.ended_count <= task.concurrency
+        assert task.progress.added_count <= task.progress.item_count
+        begun = {item for item in range(task.progress.item_count) if execution.current(task, item) is not None}
+        assert len(begun) == task.progress.added_count
+        assert begun.isdisjoint(task.progress.pending[task.progress.begun_count :]), "what is to run has run already"
+        if task.progress.concurrency is not None and len(set(children)) == len(children):
+            assert task.progress.added_count - task.progress.ended_count <= task.progress.concurrency
 
 
 def check_arrivals(execution: Execution, task: TaskExecution) -> None:
     """Where a task has led, its arrival stands, in time or late; what was taken back stands nowhere (decision 3)."""
     for number in task.next if task.routed and not task.superseded_by else ():
         reached = execution.tasks[number]
-        assert task.number in reached.sources or task.number in reached.late, f"{task.name} is forgotten"
-    for source in task.late:
+        assert task.number in reached.arrivals.sources or task.number in reached.arrivals.late, (
+            f"{task.name} is forgotten"
+        )
+    for source in task.arrivals.late:
         led = execution.tasks[source]
         assert not led.superseded_by, f"{led.name} is put aside, its arrival at {task.name} is not"
         assert task.number in led.next, f"{led.name} has not led to {task.name}"
@@ -179,10 +183,12 @@ def check_arrivals(execution: Execution, task: TaskExecution) -> None:
 def check_join(workflow: Workflow, task: TaskExecution) -> None:
     """A join that has started was selected by as many as it needs, each counted once (S7)."""
     spec = workflow.tasks[task.name]
-    assert task.arrived <= set(spec.inbound) | set(spec.requires)
-    if spec.has_join and task.attempt and not task.edition:  # a failed join may be run as it is, when that is asked
+    assert task.arrivals.arrived <= set(spec.inbound) | set(spec.requires)
+    if (
+        spec.has_join and task.progress.attempt and not task.edition
+    ):  # a failed join may be run as it is, when that is asked
         needed = len(spec.inbound) if spec.join == JOIN_ALL else spec.join or 1
-        assert len(task.arrived) >= needed
+        assert len(task.arrivals.arrived) >= needed
 
 
 def check_contexts(execution: Execution) -> None:
@@ -207,8 +213,8 @@ def check_contexts(execution: Execution) -> None:
         if number not in fresh_in:
             merged = EMPTY_CONTEXT
             task = execution.tasks[number]
-            for source in task.sources:
-                merged = merge(merged, context_out(source, task.editions.get(source, 0)))
+            for source in task.arrivals.sources:
+                merged = merge(merged, context_out(source, task.arrivals.editions.get(source, 0)))
             fresh_in[number] = merged
         return fresh_in[number]
 

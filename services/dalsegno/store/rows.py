@@ -108,23 +108,23 @@ def task_state(task: TaskExecution) -> Cells:
         task.state._value_,
         task.generation,
         clean(task.info),
-        task.timer.value,
-        task.due_s,
-        task.timeout_due_s,
-        task.verdict.value if task.verdict is not None else "",
-        task.attempt,
-        task.retries,
-        task.item_count,
-        task.added_count,
-        task.ended_count,
-        task.failed_count,
-        task.cancelled_count,
+        task.timing.timer.value,
+        task.timing.due_s,
+        task.timing.timeout_due_s,
+        task.timing.verdict.value if task.timing.verdict is not None else "",
+        task.progress.attempt,
+        task.progress.retries,
+        task.progress.item_count,
+        task.progress.added_count,
+        task.progress.ended_count,
+        task.progress.failed_count,
+        task.progress.cancelled_count,
         _stored_object(task.published),
-        len(task.sources),
+        len(task.arrivals.sources),
         _numbers(task.next),
         task.routed,
         task.handled,
-        task.result_dropped,
+        task.progress.result_dropped,
         task.superseded_by,
         *_awaited(task),
         task.started_s,
@@ -282,7 +282,7 @@ def _awaited(task: TaskExecution) -> tuple[str, int]:
     """Return the first tasks that a join waits for, and how many it waits for."""
     if task.state is not _WAITING:
         return "[]", 0
-    absent = [name for name in task.awaits if name not in task.arrived]
+    absent = [name for name in task.arrivals.awaits if name not in task.arrivals.arrived]
     return _texts(absent[:AWAITS_MAX]), len(absent)
 
 

@@ -195,37 +195,39 @@ class Execution:
 
     def current(self, task: TaskExecution, item: int = 0) -> Attempt | None:
         """Return the task's present attempt for this item, if it exists."""
-        return self.attempts.get((task.number, item, task.round_of(item)))
+        return self.attempts.get((task.number, item, task.progress.round_of(item)))
 
     def is_current(self, key: AttemptKey) -> bool:
         """Return whether this is the present attempt of its item."""
-        return self.tasks[key[0]].round_of(key[1]) == key[2]
+        return self.tasks[key[0]].progress.round_of(key[1]) == key[2]
 
     def current_attempts(self, task: TaskExecution) -> Iterable[Attempt]:
         """Return all present attempts of the task, in the order of the items."""
-        count = task.item_count if task.rounds and task.item_count is not None else task.added_count
+        progress = task.progress
+        count = progress.item_count if progress.rounds and progress.item_count is not None else progress.added_count
         for item in range(count):
-            attempt = self.attempts.get((task.number, item, task.round_of(item)))
+            attempt = self.attempts.get((task.number, item, progress.round_of(item)))
             if attempt is not None:
                 yield attempt
 
     def has_result(self, task: TaskExecution) -> bool:
         """Return whether the task's only attempt, or any of its items, has a result that counts, and no retry
         follows."""
-        if task.item_count is not None:
+        if task.progress.item_count is not None:
             return True
         attempt = self.current(task)
-        return attempt is not None and attempt.accepted and task.timer is not Timer.RETRY
+        return attempt is not None and attempt.accepted and task.timing.timer is not Timer.RETRY
 
     def result(self, task: TaskExecution) -> object:
         """Return the task's result as expressions see it: that of its attempt, or the list over its items (S13)."""
-        if task.item_count is None:
+        progress = task.progress
+        if progress.item_count is None:
             attempt = self.current(task)
-            if task.result_dropped or attempt is None or attempt.result is None:
+            if progress.result_dropped or attempt is None or attempt.result is None:
                 return None
             return attempt.result.data
-        if task.result_dropped:
-            return [None] * task.item_count
+        if progress.result_dropped:
+            return [None] * progress.item_count
         return [
             (attempt.result or NULL).data
             for attempt in self.current_attempts(task)
@@ -287,7 +289,7 @@ def _publish_globals(execution: Execution, change: GlobalsPublished) -> None:
 def _add_task(execution: Execution, change: TaskAdded) -> None:
     task = TaskExecution(change.task, change.name, change.state, generation=change.generation, created_s=change.at_s)
     task.route, task.added_at = change.route, execution.revision
-    task.awaits, task.tags = change.awaits, change.tags
+    task.arrivals.awaits, task.tags = change.awaits, change.tags
     if change.opens:
         _add_route(execution, execution.tasks[change.sources[0]], change.opens)
     for source in change.sources:
@@ -310,13 +312,14 @@ def _add_route(execution: Execution, source: TaskExecution, transition: str) -> 
 
 def _move_task(execution: Execution, change: TaskMoved) -> None:
     task = execution.tasks[change.task]
+    timing = task.timing
     check_task_move(task.number, task.state, change.state)
     if change.generation:
         undoing.reopen(execution, task, change)
     task.state, task.info = change.state, change.info
-    task.timer, task.due_s, task.verdict = change.timer, change.due_s, change.verdict
+    timing.timer, timing.due_s, timing.verdict = change.timer, change.due_s, change.verdict
     if task.is_completed:
-        task.ended_s, task.timeout_due_s, task.routed, task.plan = change.at_s, None, False, None
+        task.ended_s, timing.timeout_due_s, task.routed, task.progress.plan = change.at_s, None, False, None
     elif task.started_s is None and change.state is TaskState.RUNNING:
         task.started_s = change.at_s
     _index_task(execution, task)
@@ -352,28 +355,30 @@ def _put(index: dict[Any, None], key: object, member: bool) -> None:
 
 def _time_task(execution: Execution, change: TaskTimed) -> None:
     task = execution.tasks[change.task]
-    task.timeout_due_s, task.timeout_paused_s = change.due_s, execution.paused_s
+    task.timing.timeout_due_s, task.timing.timeout_paused_s = change.due_s, execution.paused_s
 
 
 def _reach_join(execution: Execution, change: JoinReached) -> None:
     join = execution.tasks[change.task]
+    arrivals = join.arrivals
     if change.late:
-        join.late = join.late or {}
-        join.late[change.source] = (*join.late.get(change.source, ()), change.branch)
+        arrivals.late = arrivals.late or {}
+        arrivals.late[change.source] = (*arrivals.late.get(change.source, ()), change.branch)
         return
     _add_source(execution, join, change.source, change.branch, change.edition)
     join.context_in = join.context_out = None
 
 
 def _add_source(execution: Execution, task: TaskExecution, source: int, branch: int, edition: int = 0) -> None:
-    task.sources.append(source)
-    task.by_branches.append(branch)
+    arrivals = task.arrivals
+    arrivals.sources.append(source)
+    arrivals.by_branches.append(branch)
     led = execution.tasks[source]
-    task.arrived.add(led.name)
-    task.late.pop(source, None)
+    arrivals.arrived.add(led.name)
+    arrivals.late.pop(source, None)
     if led.edition:
-        task.editions = task.editions or {}
-        task.editions[source] = edition or led.edition
+        arrivals.editions = arrivals.editions or {}
+        arrivals.editions[source] = edition or led.edition
     task.generation = max(task.generation, led.generation)
 
 
@@ -412,7 +417,7 @@ def _add_attempt(execution: Execution, change: AttemptAdded) -> None:
     )
     execution.attempts[change.key] = attempt
     task = execution.tasks[change.key[0]]
-    if change.key[2] == task.rounds.get(change.key[1], task.base):
+    if change.key[2] == task.progress.rounds.get(change.key[1], task.progress.base):
         rounds.add(task, change.more)
     execution.active_count += attempt.is_active
     _index_attempt(execution, attempt)
@@ -430,7 +435,8 @@ def _move_attempt(execution: Execution, change: AttemptMoved) -> None:
     attempt = execution.attempts[change.key]
     check_attempt_move(change.key, attempt.state, change.state)
     task = execution.tasks[change.key[0]]
-    is_present = change.key[2] == task.rounds.get(change.key[1], task.base)
+    progress = task.progress
+    is_present = change.key[2] == progress.rounds.get(change.key[1], progress.base)
     execution.active_count -= attempt.is_active
     attempt.state, attempt.delegated, attempt.reported = change.state, change.delegated, change.reported
     if change.result is not None:
@@ -446,8 +452,8 @@ def _move_attempt(execution: Execution, change: AttemptMoved) -> None:
         attempt.deadline_s = change.deadline_s
     execution.active_count += attempt.is_active
     _index_attempt(execution, attempt)
-    if is_present and (task.quiet_items or attempt.is_quiet):
-        _put(task.quiet_items, change.key[1], attempt.is_quiet)
+    if is_present and (progress.quiet_items or attempt.is_quiet):
+        _put(progress.quiet_items, change.key[1], attempt.is_quiet)
     if attempt.state in COMPLETED_ATTEMPT:
         attempt.ended_s, attempt.accepted = change.at_s, is_present and not change.discarded
         if is_present:
@@ -490,7 +496,7 @@ def _change_environment(execution: Execution, change: EnvironmentChanged) -> Non
 
 
 def _drop_result(execution: Execution, change: ResultDropped) -> None:
-    execution.tasks[change.task].result_dropped = True
+    execution.tasks[change.task].progress.result_dropped = True
 
 
 _APPLIERS: dict[type, Callable[[Execution, Any], None]] = {

@@ -168,15 +168,17 @@ def _timer(step: Step, event: TimerFired) -> None:
     if task is None or task.is_completed:
         step.verdict = Verdict.SUPERSEDED
     elif event.timer is Timer.TIMEOUT:
-        if task.state is TaskState.IDLE or task.timer is Timer.RETRY or task.verdict is TaskState.ERROR:
+        if task.state is TaskState.IDLE or task.timing.timer is Timer.RETRY or task.timing.verdict is TaskState.ERROR:
             step.verdict = Verdict.SUPERSEDED  # between two attempts, or failed already
             return
-        if task.timeout_due_s == event.due_s and policies.timeout_is_over(step, task):
+        if task.timing.timeout_due_s == event.due_s and policies.timeout_is_over(step, task):
             _time_out(step, task)
-    elif task.timer is not event.timer or task.due_s != event.due_s:
+    elif task.timing.timer is not event.timer or task.timing.due_s != event.due_s:
         step.verdict = Verdict.SUPERSEDED
-    elif execution.state is ExecutionState.RUNNING or (execution.is_completed and task.timer is Timer.WAIT_AFTER):
-        step.later(Due(task, task.timer))
+    elif execution.state is ExecutionState.RUNNING or (
+        execution.is_completed and task.timing.timer is Timer.WAIT_AFTER
+    ):
+        step.later(Due(task, task.timing.timer))
     # else nothing may begin: the due time stays, and the operation that runs the execution again finds it in the past
 
 
@@ -190,20 +192,21 @@ def _time_out(step: Step, task: TaskExecution) -> None:
 
 def _due(step: Step, task: TaskExecution, timer: Timer) -> None:
     """Continue a task whose waiting time is over."""
-    if task.state is not TaskState.RUNNING_DELAYED or task.timer is not timer:
+    timing = task.timing
+    if task.state is not TaskState.RUNNING_DELAYED or timing.timer is not timer:
         return
     if timer is Timer.WAIT_AFTER:
-        assert task.verdict is not None
-        tasks.conclude(step, task, task.verdict, task.info)
+        assert timing.verdict is not None
+        tasks.conclude(step, task, timing.verdict, task.info)
     elif not step.execution.is_completed:
-        items.launch(step, task, task.retries + (timer is Timer.RETRY))
+        items.launch(step, task, task.progress.retries + (timer is Timer.RETRY))
 
 
 def _slice(step: Step, event: SliceDue) -> None:
     task = step.execution.tasks.get(event.task)
-    if task is None or task.attempt != event.attempt or task.item_count is None:
+    if task is None or task.progress.attempt != event.attempt or task.progress.item_count is None:
         step.verdict = Verdict.SUPERSEDED
-    elif task.slice_due if event.begun is None else task.begun_count != event.begun:
+    elif task.progress.slice_due if event.begun is None else task.progress.begun_count != event.begun:
         step.verdict = Verdict.SUPERSEDED  # another SliceDue continues with the items
     else:
         step.later(Fill(task))

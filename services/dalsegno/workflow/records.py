@@ -91,12 +91,9 @@ class Attempt:
 
 
 @dataclass(slots=True)
-class TaskExecution:
-    """One running of a task of the graph."""
+class Arrivals:
+    """How the task was reached."""
 
-    number: int
-    name: str
-    state: TaskState
     sources: list[int] = field(default_factory=list)
     """The tasks whose outbound contexts make the context of this one; for a join in order of arrival."""
     by_branches: list[int] = field(default_factory=list)
@@ -105,30 +102,29 @@ class TaskExecution:
     """The names of the sources of a join."""
     awaits: tuple[str, ...] = ()
     """The tasks that may lead to the join."""
-    tags: tuple[str, ...] = ()
-    """The author's tags."""
     editions: dict[int, int] = NOTHING
     """The edition in which each source led here, where that is not the first one."""
     late: dict[int, tuple[int, ...]] = NOTHING
     """The sources that reached a join after it had begun or failed, in order of arrival, each with its branches. The
     join does not depend on them until an operation fills it again (BEHAVIOURS decision 3)."""
-    generation: int = 0
-    edition: int = 0
-    """How often an operation has reopened it."""
-    former: Sequence[Publication] = ()
-    """What it had published in each earlier edition: tasks that have seen it keep seeing it."""
-    superseded_by: str = ""
-    """The operation that superseded it; empty: it counts."""
-    route: int = 0
-    added_at: int = 0
-    """The revision that added it."""
-    info: str = ""
+
+
+@dataclass(slots=True)
+class Timing:
+    """What the task waits for, and until when."""
+
     timer: Timer = Timer.NONE
     due_s: float | None = None
+    verdict: TaskState | None = None
     timeout_due_s: float | None = None
     timeout_paused_s: float = 0.0
     """How long the execution had been paused when the timeout was armed, so that a pause is not counted twice."""
-    verdict: TaskState | None = None
+
+
+@dataclass(slots=True)
+class Progress:
+    """How far the rounds of attempts of the task are."""
+
     attempt: int = 0
     """The present round of attempts; 0 before the first."""
     base: int = 0
@@ -160,6 +156,36 @@ class TaskExecution:
     cancelled_count: int = 0
     quiet_items: dict[int, None] = field(default_factory=dict)
     """The items whose present attempt is paused or delegated."""
+    result_dropped: bool = False
+
+    def round_of(self, item: int) -> int:
+        """Return the round of the item's present attempt."""
+        return self.rounds.get(item, self.base)
+
+
+@dataclass(slots=True)
+class TaskExecution:
+    """One running of a task of the graph."""
+
+    number: int
+    name: str
+    state: TaskState
+    tags: tuple[str, ...] = ()
+    """The author's tags."""
+    arrivals: Arrivals = field(default_factory=Arrivals)
+    timing: Timing = field(default_factory=Timing)
+    progress: Progress = field(default_factory=Progress)
+    generation: int = 0
+    edition: int = 0
+    """How often an operation has reopened it."""
+    former: Sequence[Publication] = ()
+    """What it had published in each earlier edition: tasks that have seen it keep seeing it."""
+    superseded_by: str = ""
+    """The operation that superseded it; empty: it counts."""
+    route: int = 0
+    added_at: int = 0
+    """The revision that added it."""
+    info: str = ""
     publication: Publication = field(default_factory=Publication)
     """What it published in its present edition."""
     routed: bool = False
@@ -167,7 +193,6 @@ class TaskExecution:
     ends: tuple[int, ...] = ()
     """The branches that ended in an engine command, or at a join that they reached too late; -1: the clauses."""
     handled: bool = False
-    result_dropped: bool = False
     created_s: float = 0.0
     started_s: float | None = None
     ended_s: float | None = None
@@ -186,10 +211,6 @@ class TaskExecution:
     def published(self) -> dict[str, Value]:
         """All that it published, by any branch."""
         return self.publication.values
-
-    def round_of(self, item: int) -> int:
-        """Return the round of the item's present attempt."""
-        return self.rounds.get(item, self.base)
 
 
 def error_key(error: ErrorNoted) -> tuple[object, ...]:

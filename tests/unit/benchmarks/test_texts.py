@@ -56,7 +56,10 @@ def test_a_fan_out_runs_each_item_and_joins(language: Language) -> None:
     world.run()
 
     assert execution.state is ExecutionState.SUCCESS
-    assert [(task.name, task.item_count) for task in execution.tasks.values()] == [("each", 12), ("together", None)]
+    assert [(task.name, task.progress.item_count) for task in execution.tasks.values()] == [
+        ("each", 12),
+        ("together", None),
+    ]
 
 
 def _echoed(action: str) -> Played:

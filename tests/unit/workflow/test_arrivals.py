@@ -151,7 +151,7 @@ class Operator:
     def _failed(self) -> list[TaskExecution]:
         """What somebody can deal with: a join that nobody can fill any more is not among it."""
         numbers = sorted((*self.execution.unhandled, *self.execution.cancelled))
-        return [self.execution.tasks[number] for number in numbers if self.execution.tasks[number].attempt]
+        return [self.execution.tasks[number] for number in numbers if self.execution.tasks[number].progress.attempt]
 
     def deal(self, *, failed_only: bool = False) -> None:
         """Resume or skip what has failed, rerun it, or rerun anything."""
@@ -163,7 +163,7 @@ class Operator:
             ended = [each for each in self.execution.tasks.values() if each.is_completed and not each.superseded_by]
             if ended:
                 chosen = self.chance.choice(ended)
-                if chosen.attempt:  # a join that never began runs as it is, which the model does not know
+                if chosen.progress.attempt:  # a join that never began runs as it is, which the model does not know
                     self._ask(lambda: self.stage.rerun(run(chosen.name, number=chosen.number)))
         elif way == 2 and some and self.execution.is_completed:
             self._ask(lambda: self.stage.rerun(*(run(each.name, number=each.number) for each in some)))
@@ -190,7 +190,7 @@ class Operator:
 def _stands(execution: Execution, task: TaskExecution, number: int) -> bool:
     """Whether the arrival has not been taken back since."""
     source = execution.tasks[number]
-    return not source.superseded_by and task.editions.get(number, 0) == source.edition
+    return not source.superseded_by and task.arrivals.editions.get(number, 0) == source.edition
 
 
 def compare(graph: Graph, execution: Execution) -> None:
@@ -203,13 +203,15 @@ def compare(graph: Graph, execution: Execution) -> None:
         assert task is not None or not (arrived or not needed), f"{name} is not there"
         if task is None:
             continue
-        standing = [number for number in task.sources if _stands(execution, task, number)]
-        assert {execution.tasks[number].name for number in (*standing, *task.late)} == arrived, f"at {name}"
-        had_others = len(standing) < len(task.sources)  # it was active when they were taken back: it went on
+        standing = [number for number in task.arrivals.sources if _stands(execution, task, number)]
+        assert {execution.tasks[number].name for number in (*standing, *task.arrivals.late)} == arrived, f"at {name}"
+        had_others = len(standing) < len(task.arrivals.sources)  # it was active when they were taken back: it went on
         assert arrived or not needed or had_others, f"{name} is there"
         is_left = task.state is TaskState.IDLE and execution.state is not ExecutionState.SUCCESS
-        assert bool(task.attempt) == (runs and not is_left) or (task.attempt and had_others), f"{name} has begun"
-        if task.attempt:
+        assert bool(task.progress.attempt) == (runs and not is_left) or (task.progress.attempt and had_others), (
+            f"{name} has begun"
+        )
+        if task.progress.attempt:
             assert task.is_completed
         for each in execution.tasks.values():  # one that was active when its source ran again went on, and counts too
             if each.name == name and not each.superseded_by and each.is_completed:

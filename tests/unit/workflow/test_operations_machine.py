@@ -88,7 +88,9 @@ def _check_kept(execution: Execution, kept: dict[tuple[int, int], AttemptKey], o
         if isinstance(change, AttemptAdded):
             task = execution.tasks[change.key[0]]
             begun = began.get(task.number)
-            only = begun.only if begun is not None else None if task.round is None else task.round.only
+            only = (
+                begun.only if begun is not None else None if task.progress.round is None else task.progress.round.only
+            )
             if only and execution.is_current(change.key) and change.key[1] not in only:
                 assert change.key[:2] not in kept, f"item {change.key[1]} of {task.name} had its result"
 
@@ -98,7 +100,7 @@ def _check_joins(execution: Execution, workflow: Any) -> None:
     begun = [
         (task.name, task.route, task.generation)
         for task in execution.tasks.values()
-        if workflow.tasks[task.name].has_join and not workflow.tasks[task.name].is_in_cycle and task.attempt
+        if workflow.tasks[task.name].has_join and not workflow.tasks[task.name].is_in_cycle and task.progress.attempt
     ]
     assert len(set(begun)) == len(begun), f"a join has started twice: {begun}"
 
@@ -137,8 +139,8 @@ class Operators(Weather):
             name, number = task.name, task.number
         items: dict[int, Value | None] = {}
         found = execution.latest(name)
-        if found is not None and found.item_count and choice % 4 == 0:
-            items = {choice % found.item_count: Value(data={"output": choice}) if choice % 8 == 0 else None}
+        if found is not None and found.progress.item_count and choice % 4 == 0:
+            items = {choice % found.progress.item_count: Value(data={"output": choice}) if choice % 8 == 0 else None}
         return TaskChoice(
             task=name,
             number=number,

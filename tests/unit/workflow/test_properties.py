@@ -280,7 +280,7 @@ def _may_count_now(execution: Execution, event: Event) -> bool:
         return event.state in (ExecutionState.PAUSED, ExecutionState.RUNNING)  # a message is applied once
     if isinstance(event, TimerFired):
         task = execution.tasks.get(event.task)
-        return task is not None and event.due_s in (task.due_s, task.timeout_due_s)
+        return task is not None and event.due_s in (task.timing.due_s, task.timing.timeout_due_s)
     return False
 
 

@@ -102,7 +102,7 @@ def dry_run_message(
     for number in begun[:LIST_MAX]:
         entry = _entry(execution, number, added)
         if number in partly:
-            _name_items(entry, sorted(execution.tasks[number].pending))
+            _name_items(entry, sorted(execution.tasks[number].progress.pending))
         entry.reason = _reason(execution.tasks[number])
         message.starts.append(entry)
     names = [execution.tasks[number].name for number in begun if number not in skipped]
@@ -166,7 +166,7 @@ def _arrivals(workflow: Workflow, join: TaskExecution) -> str:
     """Return how many tasks have arrived at a waiting join, including late ones that count now."""
     spec = workflow.tasks[join.name]
     needed = len(spec.inbound) if spec.join == JOIN_ALL else spec.join or 1
-    return f"{len(join.arrived)} of {needed} have arrived"
+    return f"{len(join.arrivals.arrived)} of {needed} have arrived"
 
 
 def left_paused_messages(outcome: machine.StepResult) -> Iterable[execution_pb2.LeftPaused]:
@@ -206,9 +206,9 @@ def _kept(
             continue
         if number not in again and task.is_completed:
             yield execution_pb2.DryRunTask(name=task.name, number=number)
-        elif number in partly and task.item_count is not None:
-            pending = set(task.pending)
-            items = [index for index in range(task.item_count) if index not in pending]
+        elif number in partly and task.progress.item_count is not None:
+            pending = set(task.progress.pending)
+            items = [index for index in range(task.progress.item_count) if index not in pending]
             if items:
                 entry = execution_pb2.DryRunTask(name=task.name, number=number)
                 _name_items(entry, items)

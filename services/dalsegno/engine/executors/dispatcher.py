@@ -265,7 +265,7 @@ class Dispatcher:
                 task_name=task.name if created.workflow else "",
                 route=task.route,
                 task_number=task.number if created.workflow else 0,
-                item=None if task.item_count is None else attempt.key[1],
+                item=None if task.progress.item_count is None else attempt.key[1],
                 attempt=attempt.key[2],
                 safe_to_rerun=attempt.safe,
             ),

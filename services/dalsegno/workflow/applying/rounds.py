@@ -35,78 +35,84 @@ class Rounds(Protocol):
 
 def plan(execution: Rounds, change: RoundPlanned) -> None:
     """Keep how an operation wants the next round to be."""
-    execution.tasks[change.task].plan = change
+    execution.tasks[change.task].progress.plan = change
 
 
 def begin(execution: Rounds, change: AttemptsBegun) -> None:
     """Begin the next round: the attempts of what it runs again do not count any more."""
     task = execution.tasks[change.task]
+    progress = task.progress
     if change.only is None:
         _begin_all(execution, task, change)
     else:
         _begin_some(execution, task, change, change.only)
-    task.attempt, task.retries, task.concurrency = change.attempt, change.retries, change.concurrency
-    task.round = task.plan if task.plan is not None else task.round if change.retries else None
-    task.plan = None
-    task.begun_count, task.slice_due = 0, False
-    task.result_dropped = False
-    task.edits_seen = execution.edit_count
+    progress.attempt, progress.retries, progress.concurrency = change.attempt, change.retries, change.concurrency
+    progress.round = progress.plan if progress.plan is not None else progress.round if change.retries else None
+    progress.plan = None
+    progress.begun_count, progress.slice_due = 0, False
+    progress.result_dropped = False
+    progress.edits_seen = execution.edit_count
 
 
 def _begin_all(execution: Rounds, task: TaskExecution, change: AttemptsBegun) -> None:
-    if task.attempt:  # else there is no earlier round
+    progress = task.progress
+    if progress.attempt:  # else there is no earlier round
         for attempt in execution.current_attempts(task):
             attempt.accepted = False
-        task.rounds, task.failed_items, task.quiet_items = {}, {}, {}
-        task.added_count = task.ended_count = task.failed_count = task.cancelled_count = 0
-    task.base, task.items = change.attempt, change.items
-    task.item_count = None if change.items is None else len(change.items.data)  # type: ignore[arg-type]
-    task.pending = range(task.item_count) if task.item_count else ()
+        progress.rounds, progress.failed_items, progress.quiet_items = {}, {}, {}
+        progress.added_count = progress.ended_count = progress.failed_count = progress.cancelled_count = 0
+    progress.base, progress.items = change.attempt, change.items
+    progress.item_count = None if change.items is None else len(change.items.data)  # type: ignore[arg-type]
+    progress.pending = range(progress.item_count) if progress.item_count else ()
 
 
 def _begin_some(execution: Rounds, task: TaskExecution, change: AttemptsBegun, only: tuple[int, ...]) -> None:
     """Begin these items again, followed by those that the round before had not begun."""
-    rest = task.pending[task.begun_count :]
+    progress = task.progress
+    rest = progress.pending[progress.begun_count :]
     if change.stands_in:
-        task.pending = rest
+        progress.pending = rest
         return
     for item in only:
         _set_aside(execution, task, item)
     chosen = set(only)
-    task.pending = (*only, *(item for item in rest if item not in chosen))
-    task.rounds = task.rounds or {}
-    for item in task.pending:
-        task.rounds[item] = change.attempt
+    progress.pending = (*only, *(item for item in rest if item not in chosen))
+    progress.rounds = progress.rounds or {}
+    for item in progress.pending:
+        progress.rounds[item] = change.attempt
 
 
 def _set_aside(execution: Rounds, task: TaskExecution, item: int) -> None:
+    progress = task.progress
     attempt = execution.current(task, item)
     if attempt is None:
         return
     attempt.accepted = False
-    task.added_count -= 1
-    task.failed_items.pop(item, None)
-    task.quiet_items.pop(item, None)
+    progress.added_count -= 1
+    progress.failed_items.pop(item, None)
+    progress.quiet_items.pop(item, None)
     if attempt.state in COMPLETED_ATTEMPT:
-        task.ended_count -= 1
-        task.failed_count -= attempt.state is AttemptState.ERROR
-        task.cancelled_count -= attempt.state is AttemptState.CANCELLED
+        progress.ended_count -= 1
+        progress.failed_count -= attempt.state is AttemptState.ERROR
+        progress.cancelled_count -= attempt.state is AttemptState.CANCELLED
 
 
 def add(task: TaskExecution, more: bool) -> None:
     """Count one more attempt of the round; `more`: a SliceDue begins those after it."""
-    task.added_count += 1
-    task.slice_due = more
-    if task.item_count is not None:
-        task.begun_count += 1
+    progress = task.progress
+    progress.added_count += 1
+    progress.slice_due = more
+    if progress.item_count is not None:
+        progress.begun_count += 1
 
 
 def end(task: TaskExecution, attempt: Attempt) -> None:
     """Count the end of a present attempt."""
-    task.ended_count += 1
+    progress = task.progress
+    progress.ended_count += 1
     if attempt.state is _ERROR:
-        task.failed_count += 1
-        task.failed_items[attempt.key[1]] = None
+        progress.failed_count += 1
+        progress.failed_items[attempt.key[1]] = None
     elif attempt.state is _CANCELLED:
-        task.cancelled_count += 1
-        task.failed_items[attempt.key[1]] = None
+        progress.cancelled_count += 1
+        progress.failed_items[attempt.key[1]] = None

@@ -122,14 +122,15 @@ def _index_route(execution: Course, task: TaskExecution) -> None:
 def _withdraw(execution: Course, task: TaskExecution) -> None:
     for number in task.next:
         join = execution.tasks[number]
-        join.late.pop(task.number, None)
-        if join.state is not TaskState.WAITING or task.number not in join.sources:
+        arrivals = join.arrivals
+        arrivals.late.pop(task.number, None)
+        if join.state is not TaskState.WAITING or task.number not in arrivals.sources:
             continue
-        kept = [each for each in zip(join.sources, join.by_branches, strict=True) if each[0] != task.number]
-        join.sources = [source for source, _ in kept]
-        join.by_branches = [branch for _, branch in kept]
-        join.arrived = {execution.tasks[source].name for source in join.sources}
-        join.editions.pop(task.number, None)
+        kept = [each for each in zip(arrivals.sources, arrivals.by_branches, strict=True) if each[0] != task.number]
+        arrivals.sources = [source for source, _ in kept]
+        arrivals.by_branches = [branch for _, branch in kept]
+        arrivals.arrived = {execution.tasks[source].name for source in arrivals.sources}
+        arrivals.editions.pop(task.number, None)
         join.context_in = join.context_out = None
     for branch in task.ends:
         execution.branch_ends.pop((task.number, branch), None)

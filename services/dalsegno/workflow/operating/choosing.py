@@ -113,23 +113,24 @@ def check(step: Step, index: int, choice: TaskChoice, task: TaskExecution, fault
         faults.obstacles += _busy_items(step, choice.items, task)
         return Chosen(task, choice, tuple(sorted(choice.items)))
     only_failed = choice.reset is False or choice.child is ChildChoice.RERUN_FAILED
-    if only_failed and task.item_count is not None:
-        return Chosen(task, choice, tuple(sorted(task.failed_items)))
+    if only_failed and task.progress.item_count is not None:
+        return Chosen(task, choice, tuple(sorted(task.progress.failed_items)))
     return Chosen(task, choice)
 
 
 def _unfit_items(place: str, choice: TaskChoice, task: TaskExecution) -> Iterator[Violation]:
-    if task.item_count is None:
+    progress = task.progress
+    if progress.item_count is None:
         yield Violation(f"{place}.items", f"task '{task.name}' has no items")
         return
     for item in choice.items:
-        if not 0 <= item < task.item_count:
-            there = f"0 to {task.item_count - 1}" if task.item_count else "none"
+        if not 0 <= item < progress.item_count:
+            there = f"0 to {progress.item_count - 1}" if progress.item_count else "none"
             yield Violation(f"{place}.items", f"item {item} is out of range: there are {there}")
 
 
 def _busy_items(step: Step, items: Iterable[int], task: TaskExecution) -> Iterator[Violation]:
-    if task.added_count == task.ended_count:
+    if task.progress.added_count == task.progress.ended_count:
         return
     for item in items:
         attempt = step.execution.current(task, item)

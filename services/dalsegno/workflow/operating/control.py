@@ -59,9 +59,11 @@ def go_on(step: Step, environment: Value | None = None) -> None:
             step.change(TaskRouted(task=number))  # a task that was cancelled before does not cancel the execution again
         else:
             step.later(Route(execution.tasks[number]))
-    for task in sorted(step.tasks_in(TaskState.RUNNING_DELAYED), key=lambda task: task.due_s or 0.0):
-        if task.due_s is not None and task.due_s <= step.at_s:  # in the order in which they were due (decision 8)
-            step.later(Due(task, task.timer))
+    for task in sorted(step.tasks_in(TaskState.RUNNING_DELAYED), key=lambda task: task.timing.due_s or 0.0):
+        if (
+            task.timing.due_s is not None and task.timing.due_s <= step.at_s
+        ):  # in the order in which they were due (decision 8)
+            step.later(Due(task, task.timing.timer))
     for number in list(execution.waiting):
         if execution.tasks[number].info:  # the reason why it had not begun
             step.change(TaskMoved(task=number, state=TaskState.WAITING, at_s=step.at_s))
@@ -69,7 +71,7 @@ def go_on(step: Step, environment: Value | None = None) -> None:
         policies.rearm_timeout(step, task)
         if task.state is TaskState.IDLE:
             step.later(Begin(task))
-        elif task.state is TaskState.RUNNING and task.item_count is not None:
+        elif task.state is TaskState.RUNNING and task.progress.item_count is not None:
             step.later(Fill(task))
     resumed = ResumeRequested(
         at_s=step.at_s,
@@ -127,7 +129,7 @@ def wind_down(step: Step, reason: str, *, waits_for_delegates: bool = False) -> 
     for task in step.tasks_in(TaskState.RUNNING, TaskState.RUNNING_DELAYED, TaskState.PAUSED):
         if _is_worked_on(step, task):
             continue
-        if task.ended_count and step.workflow.rules.items.stops_early:
+        if task.progress.ended_count and step.workflow.rules.items.stops_early:
             step.later(Settle(task, TaskState.CANCELLED, reason))  # publish the items that have ended
         else:
             step.change(TaskMoved(task=task.number, state=TaskState.CANCELLED, info=reason, at_s=step.at_s))
@@ -176,9 +178,10 @@ def _follow_reports(step: Step) -> None:
 def _waits_by_report(step: Step, task: TaskExecution) -> bool:
     """Return whether the task is paused or delegated by reports of its actions. A pause of a sub-workflow does not
     count (decision 12)."""
+    progress = task.progress
     if task.state not in (TaskState.PAUSED, TaskState.RUNNING):
         return False
-    if task.added_count - task.ended_count > len(task.quiet_items):
+    if progress.added_count - progress.ended_count > len(progress.quiet_items):
         return False
-    quiet = [step.execution.current(task, item) for item in task.quiet_items]
+    quiet = [step.execution.current(task, item) for item in progress.quiet_items]
     return bool(quiet) and all(one is not None and (one.reported or one.delegated) for one in quiet)

@@ -70,7 +70,7 @@ def undo(step: Step, roots: Mapping[int, TaskState], by: RepeatedBy) -> None:
     undone = set(roots) | {number for number, task in found.items() if task.is_completed or _is_unbegun(task)}
     undone -= {join.number for join in revived}
     dropped = [task for task in found.values() if _is_unbegun(task) or _is_in_vain(task, undone)]
-    dropped += [join for join in revived if undone.issuperset((*join.sources, *join.late))]
+    dropped += [join for join in revived if undone.issuperset((*join.arrivals.sources, *join.arrivals.late))]
     for join in revived:
         step.change(TaskMoved(task=join.number, state=TaskState.WAITING, generation=generation, at_s=step.at_s))
     for task in dropped:
@@ -96,12 +96,12 @@ def undo(step: Step, roots: Mapping[int, TaskState], by: RepeatedBy) -> None:
 
 def _is_in_vain(task: TaskExecution, undone: Collection[int]) -> bool:
     """Return whether it is a join that waits, and all that had reached it is taken back."""
-    return task.state is TaskState.WAITING and all(source in undone for source in task.sources)
+    return task.state is TaskState.WAITING and all(source in undone for source in task.arrivals.sources)
 
 
 def _is_unbegun(task: TaskExecution) -> bool:
     """Return whether it was selected and has not begun, nor ended."""
-    return not task.attempt and task.state in (TaskState.IDLE, TaskState.RUNNING_DELAYED)
+    return not task.progress.attempt and task.state in (TaskState.IDLE, TaskState.RUNNING_DELAYED)
 
 
 def _dead_joins(step: Step, roots: Sequence[TaskExecution]) -> list[TaskExecution]:
@@ -135,7 +135,7 @@ def _after(step: Step, roots: Iterable[TaskExecution]) -> list[TaskExecution]:
         task = ahead.pop()
         for number in task.next if led_to is None else led_to.get(task.number, ()):
             after = execution.tasks[number]
-            if number not in found and not after.superseded_by and task.number in after.sources:
+            if number not in found and not after.superseded_by and task.number in after.arrivals.sources:
                 found[number] = after
                 ahead.append(after)
     return [found[number] for number in sorted(found)]
@@ -146,14 +146,14 @@ def _required_by(step: Step) -> dict[int, list[int]]:
     for has led to it."""
     found: dict[int, list[int]] = {}
     for task in step.execution.tasks.values():
-        for source in task.sources:
+        for source in task.arrivals.sources:
             found.setdefault(source, []).append(task.number)
     return found
 
 
 def _stop_attempts(step: Step, task: TaskExecution, by: RepeatedBy) -> None:
     """Stop what still runs of an ended task, because its result is not needed any more."""
-    if task.added_count > task.ended_count:
+    if task.progress.added_count > task.progress.ended_count:
         for attempt in list(step.execution.current_attempts(task)):
             if attempt.state not in COMPLETED_ATTEMPT:
                 reporting.stop(step, attempt, f"superseded by {by}")
@@ -163,7 +163,7 @@ def _plan(step: Step, chosen: Chosen, by: RepeatedBy, comment: str) -> None:
     task, choice = chosen.task, chosen.wanted
     is_resume = by is RepeatedBy.RESUME
     evaluates = choice.reset is True or (choice.reset is None and not is_resume and not choice.items)
-    is_same = task.edits_seen == step.execution.edit_count
+    is_same = task.progress.edits_seen == step.execution.edit_count
     reruns_failed = choice.child is ChildChoice.RERUN_FAILED
     environment = step.event.environment if isinstance(step.event, RerunRequested | ResumeRequested) else None
     step.change(
@@ -187,8 +187,10 @@ def skip(step: Step, task: TaskExecution, output: Value, comment: str) -> None:
     4)."""
     keeps = output.data is None and step.workflow.rules.skip_keeps_result
     only = () if keeps else None
-    step.change(AttemptsBegun(task=task.number, attempt=task.attempt + 1, only=only, stands_in=True, at_s=step.at_s))
-    key = (task.number, 0, task.attempt)
+    step.change(
+        AttemptsBegun(task=task.number, attempt=task.progress.attempt + 1, only=only, stands_in=True, at_s=step.at_s)
+    )
+    key = (task.number, 0, task.progress.attempt)
     step.change(
         AttemptAdded(
             key=key,

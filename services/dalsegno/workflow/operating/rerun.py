@@ -66,8 +66,8 @@ def _chosen(step: Step, event: RerunRequested, faults: RequestFaults) -> list[Ch
     for index, choice in enumerate(event.choices):
         for task in choosing.executions_of(step, choice, faults, failed=False):
             if not task.is_completed:
-                kind = "STATE" if task.attempt else "NOT_EXECUTED"
-                description = f"has not ended: it is {task.state}" if task.attempt else "was never executed"
+                kind = "STATE" if task.progress.attempt else "NOT_EXECUTED"
+                description = f"has not ended: it is {task.state}" if task.progress.attempt else "was never executed"
                 faults.obstacle(f"task {task.name}", description, kind)
             elif choice.choice is not Choice.RUN:
                 faults.wrong.append(Violation(f"tasks[{index}].choice", "a rerun runs tasks again, and nothing else"))
@@ -82,6 +82,7 @@ def child_again(step: Step, task: TaskExecution, key: AttemptKey, revision: int,
     It is the same child, as the next attempt. An execution that had ended runs again; a paused one stays PAUSED and
     takes the result when it comes (BEHAVIOURS decision 11).
     """
+    progress = task.progress
     execution, former = step.execution, step.execution.attempts[key]
     had_ended = execution.is_completed
     if had_ended:
@@ -93,9 +94,9 @@ def child_again(step: Step, task: TaskExecution, key: AttemptKey, revision: int,
     step.change(
         AttemptsBegun(
             task=task.number,
-            attempt=task.attempt + 1,
-            only=None if task.item_count is None else (key[1],),
-            concurrency=task.concurrency,
+            attempt=progress.attempt + 1,
+            only=None if progress.item_count is None else (key[1],),
+            concurrency=progress.concurrency,
             at_s=step.at_s,
         )
     )

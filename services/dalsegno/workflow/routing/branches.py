@@ -117,7 +117,7 @@ def _arrive(step: Step, name: str, source: TaskExecution, index: int) -> tuple[i
     spec = step.workflow.tasks[name]
     if spec.join is None:
         there = None if spec.is_split else step.execution.latest_on(name, source.route)
-        if there is None or there.state is not TaskState.IDLE or there.attempt or there.timer:
+        if there is None or there.state is not TaskState.IDLE or there.progress.attempt or there.timing.timer:
             return _add(step, name, source, index, TaskState.IDLE), False
     else:
         there = joins.of_round(step, spec, source)

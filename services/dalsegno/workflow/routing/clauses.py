@@ -135,7 +135,7 @@ def _arrive(step: Step, name: str, source: TaskExecution) -> TaskExecution:
         join = add_task(step, name, (source.number,), TaskState.WAITING, joins.generation(step, name, source))
     elif join.state is TaskState.WAITING:
         joins.reach(step, join, source)
-        if len(join.arrived) < joins.needed(step, join):
+        if len(join.arrivals.arrived) < joins.needed(step, join):
             return join  # an arrival makes nothing impossible
     elif joins.is_of_before(join, source):
         return step.execution.tasks[joins.reach_again(step, join, source)]
@@ -168,14 +168,14 @@ def check_join(step: Step, join: TaskExecution, *, last_chance: bool = False) ->
     if join.state is not TaskState.WAITING:
         return
     spec, needed = step.spec(join), joins.needed(step, join)
-    if len(join.arrived) >= needed:
+    if len(join.arrivals.arrived) >= needed:
         step.later(Begin(join))
         return
     if step.workflow.rules.failures.leaves_joins:
         if joins.is_filled_by_before(step, join) and (last_chance or not _awaits(step, join)):
             step.later(Begin(join))
         return
-    absent = [name for name in spec.inbound if name not in join.arrived]
+    absent = [name for name in spec.inbound if name not in join.arrivals.arrived]
     lost = absent if last_chance else [name for name in absent if not _may_select(step, name)]
     if len(spec.inbound) - len(lost) < needed:
         step.later(FailJoin(join, f"Failed by tasks: [{', '.join(lost)}]"))
@@ -190,7 +190,7 @@ def fail_join(step: Step, join: TaskExecution, reason: str) -> None:
 
 def _awaits(step: Step, join: TaskExecution) -> bool:
     """Return whether a task that has not led to the join in this round of its cycle may still do so."""
-    absent = [name for name in step.spec(join).inbound if name not in join.arrived]
+    absent = [name for name in step.spec(join).inbound if name not in join.arrivals.arrived]
     return any(_may_select(step, name, join.name) for name in absent)
 
 

@@ -26,12 +26,14 @@ def needed(step: Step, join: TaskExecution) -> int:
 
 def is_dead(step: Step, join: TaskExecution) -> bool:
     """Return whether the join has failed for lack of arrivals."""
-    return join.state is TaskState.ERROR and not join.attempt and len(join.arrived) < needed(step, join)
+    return (
+        join.state is TaskState.ERROR and not join.progress.attempt and len(join.arrivals.arrived) < needed(step, join)
+    )
 
 
 def is_of_before(join: TaskExecution, source: TaskExecution) -> bool:
     """Return whether the join began with an earlier arrival of a task that an operation has since run again."""
-    return source.name in join.arrived and source.generation > join.generation
+    return source.name in join.arrivals.arrived and source.generation > join.generation
 
 
 def follows(step: Step, task: TaskExecution, join: TaskExecution) -> bool:
@@ -44,7 +46,7 @@ def follows(step: Step, task: TaskExecution, join: TaskExecution) -> bool:
             return True
         if number > join.number and number not in seen:
             seen.add(number)
-            waiting += step.execution.tasks[number].sources
+            waiting += step.execution.tasks[number].arrivals.sources
     return False
 
 
@@ -54,8 +56,8 @@ def is_filled_by_before(step: Step, join: TaskExecution) -> bool:
     spec = step.spec(join)
     if not spec.is_in_cycle:
         return False
-    before = {name for name in spec.inbound if name not in join.arrived and _has_led(step, name, join)}
-    return bool(before) and len(join.arrived) + len(before) >= needed(step, join)
+    before = {name for name in spec.inbound if name not in join.arrivals.arrived and _has_led(step, name, join)}
+    return bool(before) and len(join.arrivals.arrived) + len(before) >= needed(step, join)
 
 
 def _has_led(step: Step, name: str, join: TaskExecution) -> bool:
@@ -133,7 +135,7 @@ def renew(step: Step, join: TaskExecution, undone: Collection[int], generation: 
     arrivals = [
         (source, branch)
         for source, branch in _arrivals(join)
-        if source not in undone and _stands(tasks[source], join.editions.get(source, tasks[source].edition))
+        if source not in undone and _stands(tasks[source], join.arrivals.editions.get(source, tasks[source].edition))
     ]
     if not arrivals:
         return None
@@ -150,7 +152,9 @@ def take_late(step: Step, join: TaskExecution) -> None:
     """Fill the join again in place: its late arrivals count from now on."""
     tasks = step.execution.tasks
     late = [
-        (source, branches) for source, branches in join.late.items() if _stands(tasks[source], tasks[source].edition)
+        (source, branches)
+        for source, branches in join.arrivals.late.items()
+        if _stands(tasks[source], tasks[source].edition)
     ]
     for source, branches in late:
         for branch in branches:
@@ -162,8 +166,8 @@ def take_late(step: Step, join: TaskExecution) -> None:
 
 def _arrivals(join: TaskExecution) -> Iterator[tuple[int, int]]:
     """Return all arrivals, each a task and its branch, in order of arrival."""
-    yield from zip(join.sources, join.by_branches, strict=True)
-    for source, branches in join.late.items():
+    yield from zip(join.arrivals.sources, join.arrivals.by_branches, strict=True)
+    for source, branches in join.arrivals.late.items():
         yield from ((source, branch) for branch in branches)
 
 

@@ -33,8 +33,9 @@ def launch(step: Step, task: TaskExecution, retries: int) -> None:
 
     In an execution that is not RUNNING the task becomes IDLE instead; its timer records what it has waited for already.
     """
+    progress = task.progress
     if step.execution.state is not _EXECUTION_RUNNING:
-        waited = Timer.RETRY if retries > task.retries else Timer.WAIT_BEFORE
+        waited = Timer.RETRY if retries > progress.retries else Timer.WAIT_BEFORE
         step.change(TaskMoved(task=task.number, state=TaskState.IDLE, timer=waited, at_s=step.at_s))
         return
     step.change(TaskMoved(task=task.number, state=_RUNNING, at_s=step.at_s))
@@ -53,21 +54,21 @@ def launch(step: Step, task: TaskExecution, retries: int) -> None:
         return
     begun = AttemptsBegun(
         task=task.number,
-        attempt=task.attempt + 1,
+        attempt=progress.attempt + 1,
         items=items,
         only=only,
         concurrency=concurrency,
-        retries=0 if task.plan is not None else retries,
+        retries=0 if progress.plan is not None else retries,
         at_s=step.at_s,
     )
     step.change(begun)
     policies.arm_timeout(step, task)
-    items = task.items
+    items = progress.items
     if items is None and spec.action is None and spec.workflow is None and not step.workflow.rules.calls.runs_noop:
         step.later(End(task, TaskState.SUCCESS, ""))
     elif items is None:
         launching.add(step, task, 0, None)
-    elif task.ended_count < len(items.data):  # type: ignore[arg-type]
+    elif progress.ended_count < len(items.data):  # type: ignore[arg-type]
         fill(step, task)
     else:
         step.later(End(task, TaskState.SUCCESS, ""))
@@ -92,18 +93,20 @@ def prepare(step: Step, task: TaskExecution) -> None:
 def _only(task: TaskExecution, retries: int) -> tuple[int, ...] | None:
     """Return the items that the round runs again: those that an operation named, or those that are retried; None:
     all."""
-    if task.plan is not None:
-        return task.plan.only
-    if retries and task.round is not None and task.round.only is not None:
-        return tuple(item for item in task.failed_items if task.rounds.get(item) == task.attempt)
+    progress = task.progress
+    if progress.plan is not None:
+        return progress.plan.only
+    if retries and progress.round is not None and progress.round.only is not None:
+        return tuple(item for item in progress.failed_items if progress.rounds.get(item) == progress.attempt)
     return None
 
 
 def _items(step: Step, task: TaskExecution) -> Value | None:
     """Return the list of items of a round that runs all of them; None without items. Raise EvaluationError,
     HardFailure."""
-    if task.plan is not None and task.plan.keeps_items and task.items is not None:
-        return task.items
+    progress = task.progress
+    if progress.plan is not None and progress.plan.keeps_items and progress.items is not None:
+        return progress.items
     spec = step.spec(task)
     if not spec.items:
         return None
@@ -143,8 +146,8 @@ def zipped(step: Step, task: TaskExecution) -> list[list[object]]:
 
 def variables(step: Step, task: TaskExecution, item: int) -> dict[str, object]:
     """Return the variables of one item."""
-    assert task.items is not None
-    rows = task.items.data
+    assert task.progress.items is not None
+    rows = task.progress.items.data
     assert isinstance(rows, list)
     if step.workflow.rules.items.by_function:
         return of_item(step.spec(task).items[0].names, rows[item][0])
@@ -154,24 +157,25 @@ def variables(step: Step, task: TaskExecution, item: int) -> dict[str, object]:
 
 def fill(step: Step, task: TaskExecution) -> None:
     """Create the attempts that may run now, one slice of them; another event begins the rest."""
-    assert task.item_count is not None
+    progress = task.progress
+    assert progress.item_count is not None
     if task.state is not _RUNNING or step.execution.state is not _EXECUTION_RUNNING:
         _leave(step, task)
         return
-    under_way = task.added_count - task.ended_count
-    room = len(task.pending) - task.begun_count
-    if task.concurrency is not None:
-        room = min(room, task.concurrency - under_way)
+    under_way = progress.added_count - progress.ended_count
+    room = len(progress.pending) - progress.begun_count
+    if progress.concurrency is not None:
+        room = min(room, progress.concurrency - under_way)
     if room <= 0:
         return
     count = max(0, min(room, (SLICE if isinstance(step.event, SliceDue) else AT_ONCE) - step.begun_items))
     step.begun_items += count
-    chosen = task.pending[task.begun_count : task.begun_count + count]
-    if step.workflow.rules.calls.begins_together and task.round is None:  # all of them, or none
+    chosen = progress.pending[progress.begun_count : progress.begun_count + count]
+    if step.workflow.rules.calls.begins_together and progress.round is None:  # all of them, or none
         chosen = _prepare_slice(step, task, chosen)
-    begun = task.begun_count
-    if _add_slice(step, task, chosen, room) and task.begun_count - begun < room:
-        due = SliceDue(at_s=step.at_s, task=task.number, attempt=task.attempt, begun=task.begun_count)
+    begun = progress.begun_count
+    if _add_slice(step, task, chosen, room) and progress.begun_count - begun < room:
+        due = SliceDue(at_s=step.at_s, task=task.number, attempt=progress.attempt, begun=progress.begun_count)
         step.command(Send(step.execution.id, due))
 
 
@@ -182,7 +186,7 @@ def _refill(step: Step, task: TaskExecution) -> None:
 
 
 def _slice_comes(step: Step, task: TaskExecution) -> bool:
-    return task.slice_due and task.state is _RUNNING and step.execution.state is _EXECUTION_RUNNING
+    return task.progress.slice_due and task.state is _RUNNING and step.execution.state is _EXECUTION_RUNNING
 
 
 def _prepare_slice(step: Step, task: TaskExecution, chosen: Sequence[int]) -> Sequence[int]:
@@ -230,11 +234,11 @@ def _add_slice(step: Step, task: TaskExecution, chosen: Sequence[int], room: int
 def _leave(step: Step, task: TaskExecution) -> None:
     """Make the task IDLE when the execution has ended and no item runs: the remaining items begin if the execution is
     run again (decision 3)."""
-    left = len(task.pending) - task.begun_count
-    if step.execution.is_completed and task.state is _RUNNING and left and task.added_count == task.ended_count:
-        info = (
-            f"{left} of {task.item_count} items not begun: the execution ended first; they go on if that is run again"
-        )
+    progress = task.progress
+    left = len(progress.pending) - progress.begun_count
+    if step.execution.is_completed and task.state is _RUNNING and left and progress.added_count == progress.ended_count:
+        of_all = f"{left} of {progress.item_count}"
+        info = f"{of_all} items not begun: the execution ended first; they go on if that is run again"
         step.change(
             TaskMoved(task=task.number, state=TaskState.IDLE, timer=Timer.ITEMS_LEFT, info=info, at_s=step.at_s)
         )
@@ -248,15 +252,16 @@ def go_on(step: Step, task: TaskExecution) -> None:
 
 def ended(step: Step, task: TaskExecution, attempt: Attempt) -> None:
     """Continue after an attempt of the present round has ended: end the task, or begin the next item."""
-    if task.item_count is None:
+    progress = task.progress
+    if progress.item_count is None:
         verdict = TaskState(attempt.state)
         step.later(End(task, verdict, attempt.error))
     elif step.workflow.rules.items.stops_early:
         settle_items(step, task)
     elif attempt.state is _ITEM_CANCELLED:
         step.later(End(task, TaskState.CANCELLED, attempt.error or f"item {attempt.key[1]} was cancelled"))
-    elif task.ended_count == task.item_count:
-        failed = task.failed_count > 0
+    elif progress.ended_count == progress.item_count:
+        failed = progress.failed_count > 0
         info = _failure_info(step, task) if failed else ""
         step.later(End(task, TaskState.ERROR if failed else TaskState.SUCCESS, info))
     else:
@@ -265,21 +270,22 @@ def ended(step: Step, task: TaskExecution, attempt: Attempt) -> None:
 
 def settle_items(step: Step, task: TaskExecution) -> None:
     """Let the task go on while items are active; then end it with the worst end of its items."""
+    progress = task.progress
     if task.state not in (TaskState.RUNNING, TaskState.PAUSED):
         return
     execution = step.execution
-    open_count = task.added_count - task.ended_count
-    if open_count > len(task.quiet_items) or _slice_comes(step, task):
+    open_count = progress.added_count - progress.ended_count
+    if open_count > len(progress.quiet_items) or _slice_comes(step, task):
         _go_on(step, task)
-    elif task.cancelled_count or (execution.state is ExecutionState.CANCELLING and task.failed_count):
+    elif progress.cancelled_count or (execution.state is ExecutionState.CANCELLING and progress.failed_count):
         step.later(End(task, TaskState.CANCELLED, "items were cancelled"))
-    elif task.failed_count:
+    elif progress.failed_count:
         info = _failure_info(step, task)
         step.later(End(task, TaskState.ERROR, info))
     elif open_count:
         if task.state is not TaskState.PAUSED:
             step.change(TaskMoved(task=task.number, state=TaskState.PAUSED, at_s=step.at_s))
-    elif task.ended_count == task.item_count:
+    elif progress.ended_count == progress.item_count:
         step.later(End(task, TaskState.SUCCESS, ""))
     elif execution.state is ExecutionState.CANCELLING:
         step.later(End(task, TaskState.CANCELLED, "items were cut short by the cancel"))
@@ -291,9 +297,9 @@ def _go_on(step: Step, task: TaskExecution) -> None:
     was_paused = task.state is TaskState.PAUSED
     if was_paused:
         step.change(TaskMoved(task=task.number, state=TaskState.RUNNING, at_s=step.at_s))
-    if not task.cancelled_count and was_paused:
+    if not task.progress.cancelled_count and was_paused:
         fill(step, task)
-    elif not task.cancelled_count:
+    elif not task.progress.cancelled_count:
         _refill(step, task)
     elif step.execution.state is ExecutionState.RUNNING and not _runs_children(step, task):
         step.later(WindDown(task, f"an item of task '{task.name}' was cancelled"))
@@ -302,13 +308,14 @@ def _go_on(step: Step, task: TaskExecution) -> None:
 def _runs_children(step: Step, task: TaskExecution) -> bool:
     """Return whether the items are sub-workflows: cancelling one of them does not cancel its parent (O8, decision
     12)."""
-    attempt = step.execution.current(task, next(iter(task.failed_items), 0))
+    attempt = step.execution.current(task, next(iter(task.progress.failed_items), 0))
     return attempt is not None and bool(attempt.child_id)
 
 
 def _failure_info(step: Step, task: TaskExecution) -> str:
     """Return which items failed and why, one line for each cause among the first failures."""
-    found = [step.execution.current(task, item) for item in nsmallest(_FAILURES_READ, task.failed_items)]
+    progress = task.progress
+    found = [step.execution.current(task, item) for item in nsmallest(_FAILURES_READ, progress.failed_items)]
     causes: dict[str, list[int]] = {}
     for attempt in found:
         if attempt is not None and attempt.state is AttemptState.ERROR:
@@ -316,9 +323,9 @@ def _failure_info(step: Step, task: TaskExecution) -> str:
     lines = []
     for cause, items in sorted(causes.items(), key=lambda each: -len(each[1]))[:_CAUSES_TOLD]:
         some = ", ".join(map(str, items[:_ITEMS_TOLD])) + (", …" if len(items) > _ITEMS_TOLD else "")
-        lines.append(f"  {len(items)} of {task.item_count} failed: {some}: {cause}")
-    if len(causes) > _CAUSES_TOLD or task.failed_count > len(found):
-        lines.append(f"  {task.failed_count} of {task.item_count} failed in all")
+        lines.append(f"  {len(items)} of {progress.item_count} failed: {some}: {cause}")
+    if len(causes) > _CAUSES_TOLD or progress.failed_count > len(found):
+        lines.append(f"  {progress.failed_count} of {progress.item_count} failed in all")
     return "\n".join(["One or more actions had failed:", *lines])
 
 

@@ -33,8 +33,8 @@ def add(step: Step, task: TaskExecution, item: int, extra: Mapping[str, object] 
     plain = task_view(step, task)
     try:
         given = _planned_input(task, item)
-        if given is None and task.round is not None:
-            repeated = _repeat(step, task, item, task.round)
+        if given is None and task.progress.round is not None:
+            repeated = _repeat(step, task, item, task.progress.round)
             if repeated is not None:
                 return repeated
         prepared = step.prepared.pop((task.number, item), None) if given is None else None
@@ -73,9 +73,10 @@ def prepare(step: Step, task: TaskExecution, extra: Mapping[str, object] | None)
 
 def _planned_input(task: TaskExecution, item: int) -> dict[str, object] | None:
     """Return the input that an operation gave to the item or the whole task (R8, R11, R12); None: it gave none."""
-    if task.round is None:
+    progress = task.progress
+    if progress.round is None:
         return None
-    given = task.round.inputs.get(item) or task.round.given
+    given = progress.round.inputs.get(item) or progress.round.given
     if given is None:
         return None
     assert isinstance(given.data, dict)
@@ -109,7 +110,7 @@ def _repeat(step: Step, task: TaskExecution, item: int, plan: RoundPlanned) -> b
     comment, actor = launched(step, task)
     step.change(
         AttemptAdded(
-            key=(task.number, item, task.attempt),
+            key=(task.number, item, task.progress.attempt),
             action=former.action,
             input=former.input,
             state=AttemptState.READY,
@@ -129,7 +130,7 @@ def _repeat(step: Step, task: TaskExecution, item: int, plan: RoundPlanned) -> b
 
 def _before(step: Step, task: TaskExecution, item: int) -> Attempt | None:
     """Return the newest attempt of the item in an earlier round, without those that stand for a skipped task."""
-    for number in range(task.attempt - 1, 0, -1):
+    for number in range(task.progress.attempt - 1, 0, -1):
         found = step.execution.attempts.get((task.number, item, number))
         if found is not None and not found.stands_in:
             return found
@@ -141,7 +142,7 @@ def adopt(step: Step, task: TaskExecution, former: Attempt, child_revision: int 
     comment, actor = launched(step, task)
     step.change(
         AttemptAdded(
-            key=(task.number, former.key[1], task.attempt),
+            key=(task.number, former.key[1], task.progress.attempt),
             action=former.action,
             input=former.input,
             state=AttemptState.RUNNING,
@@ -157,8 +158,9 @@ def adopt(step: Step, task: TaskExecution, former: Attempt, child_revision: int 
 
 def launched(step: Step, task: TaskExecution) -> tuple[str, str]:
     """Return the comment and the actor of an attempt: those of the operation that launched it, if one did (R23)."""
-    if task.round is not None and not task.retries:
-        return task.round.comment, task.round.actor
+    progress = task.progress
+    if progress.round is not None and not progress.retries:
+        return progress.round.comment, progress.round.actor
     return "", step.event.actor
 
 
@@ -198,7 +200,7 @@ def _add_action(
     comment, actor = launched(step, task)
     step.change(
         AttemptAdded(
-            key=(task.number, item, task.attempt),
+            key=(task.number, item, task.progress.attempt),
             action=action.description.name,
             input=made(action.input),
             state=_READY,
@@ -230,7 +232,7 @@ def _add_child(step: Step, task: TaskExecution, item: int, name: str, given: dic
     if missing:
         step.later(End(task, TaskState.ERROR, f"workflow '{name}' lacks input: {', '.join(missing)}"))
         return False
-    key = (task.number, item, task.attempt)
+    key = (task.number, item, task.progress.attempt)
     child_id = derived_id(step.given.now_s, attempt_id(step.execution.id, key))
     params = {name: value for name, value in given.items() if name not in declared}
     for inherited in ("notify",):

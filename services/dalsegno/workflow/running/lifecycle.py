@@ -172,7 +172,9 @@ def tell_not_begun(step: Step) -> None:
     for number in sorted(numbers):
         task = execution.tasks[number]
         if task.state in (TaskState.IDLE, TaskState.WAITING) and not task.info:
-            step.change(TaskMoved(task=number, state=task.state, timer=task.timer, info=NOT_BEGUN, at_s=step.at_s))
+            step.change(
+                TaskMoved(task=number, state=task.state, timer=task.timing.timer, info=NOT_BEGUN, at_s=step.at_s)
+            )
 
 
 def tell_errors(step: Step) -> None:

@@ -73,22 +73,22 @@ def arm_timeout(step: Step, task: TaskExecution) -> None:
     timeout_s = _seconds(step.spec(task).policies.timeout_s, step, task, "timeout")
     if timeout_s > 0:
         _set_timeout(step, task, step.at_s + timeout_s)
-    elif task.timeout_due_s is not None:
+    elif task.timing.timeout_due_s is not None:
         step.change(TaskTimed(task=task.number, due_s=None))
 
 
 def time_left_s(step: Step, task: TaskExecution) -> float | None:
     """Return how long an attempt that begins now may take, in seconds; None: any time. A limit of its own counts from
     the hand-out."""
-    if task.timeout_due_s is not None:
-        return max(0.0, task.timeout_due_s - step.at_s)
+    if task.timing.timeout_due_s is not None:
+        return max(0.0, task.timing.timeout_due_s - step.at_s)
     return step.spec(task).policies.limit_s
 
 
 def start_limit(step: Step, task: TaskExecution, attempt: Attempt) -> None:
     """Start the attempt's own limit when it is handed out for the first time."""
     limit_s = step.spec(task).policies.limit_s
-    if limit_s is not None and task.timeout_due_s is None:
+    if limit_s is not None and task.timing.timeout_due_s is None:
         _set_timeout(step, task, step.at_s + limit_s)
 
 
@@ -105,23 +105,25 @@ def describe_timeout(step: Step, task: TaskExecution) -> str:
 
 def timeout_is_over(step: Step, task: TaskExecution) -> bool:
     """Return whether the attempt's time is over. Time in which the execution was paused does not count."""
+    timing = task.timing
     if step.execution.state is ExecutionState.PAUSED:
         return False  # armed again at resume
-    assert task.timeout_due_s is not None
-    paused_s = step.execution.paused_s - task.timeout_paused_s
+    assert timing.timeout_due_s is not None
+    paused_s = step.execution.paused_s - timing.timeout_paused_s
     if paused_s > 0:
-        _set_timeout(step, task, task.timeout_due_s + paused_s)
-        return task.timeout_due_s <= step.at_s
+        _set_timeout(step, task, timing.timeout_due_s + paused_s)
+        return timing.timeout_due_s <= step.at_s
     return True
 
 
 def rearm_timeout(step: Step, task: TaskExecution) -> None:
     """Continue the timeout after a pause with the time that was left when the pause began."""
-    if task.timeout_due_s is None:
+    timing = task.timing
+    if timing.timeout_due_s is None:
         return
-    paused_s = step.execution.paused_s - task.timeout_paused_s
-    if paused_s > 0 or task.timeout_due_s <= step.at_s:
-        _set_timeout(step, task, task.timeout_due_s + paused_s)
+    paused_s = step.execution.paused_s - timing.timeout_paused_s
+    if paused_s > 0 or timing.timeout_due_s <= step.at_s:
+        _set_timeout(step, task, timing.timeout_due_s + paused_s)
 
 
 def _set_timeout(step: Step, task: TaskExecution, due_s: float) -> None:
@@ -157,7 +159,7 @@ def retries(step: Step, task: TaskExecution, verdict: TaskState, info: str) -> b
     delay_s = _seconds(retry.delay_s, step, task, "retry.delay")
     scope = task_view(step, task, state=str(verdict), info=info)
     if retry.when is not None:
-        if task.retries >= count or not _value(retry.when, scope, task, "retry.when"):
+        if task.progress.retries >= count or not _value(retry.when, scope, task, "retry.when"):
             return False
         return _retry_later(step, task, delay_s, info)
     goes_on = retry.continue_on is not None and bool(_value(retry.continue_on, scope, task, "retry.continue-on"))
@@ -165,7 +167,7 @@ def retries(step: Step, task: TaskExecution, verdict: TaskState, info: str) -> b
         return False
     if verdict is TaskState.ERROR and retry.continue_on is not None and not goes_on:
         return False
-    if task.retries >= count:
+    if task.progress.retries >= count:
         return False
     if (
         verdict is TaskState.ERROR
@@ -181,7 +183,7 @@ def _retry_later(step: Step, task: TaskExecution, delay_s: float, info: str) -> 
     delay(step, task, Timer.RETRY, max(delay_s, 0.0), info=info)
     if delay_s <= 0 and step.execution.state is ExecutionState.RUNNING:
         step.commands.pop()  # no timer: the next attempt begins in this step
-        step.later(Launch(task, task.retries + 1))
+        step.later(Launch(task, task.progress.retries + 1))
     return True
 
 

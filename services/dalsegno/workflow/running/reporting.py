@@ -138,19 +138,22 @@ def progress(
 
 def _is_paused(step: Step, task: TaskExecution, state: AttemptState) -> bool:
     """Return whether nothing of the task runs until it is resumed; `state` is the newest state of its attempt."""
-    if task.item_count is None:
+    progress = task.progress
+    if progress.item_count is None:
         return state is AttemptState.PAUSED
     if step.workflow.rules.items.stops_early:
         return task.state is TaskState.PAUSED  # settle_items decides
-    if len(task.quiet_items) < task.added_count - task.ended_count or task.begun_count < len(task.pending):
+    if len(progress.quiet_items) < progress.added_count - progress.ended_count or progress.begun_count < len(
+        progress.pending
+    ):
         return False
-    found = (step.execution.current(task, item) for item in task.quiet_items)
+    found = (step.execution.current(task, item) for item in progress.quiet_items)
     return all(attempt is not None and attempt.state is AttemptState.PAUSED for attempt in found)
 
 
 def _follow(step: Step, task: TaskExecution) -> None:
     """Pause the execution of a task that has become a delegate; with items, settle the items first."""
-    if task.item_count is not None:
+    if task.progress.item_count is not None:
         step.later(SettleItems(task))
     elif step.execution.delegates and step.execution.state is ExecutionState.RUNNING:
         step.pause(reported=True)
@@ -172,7 +175,7 @@ def close(step: Step, attempt: Attempt, state: AttemptState, result: Value | Non
     task = step.execution.tasks[attempt.key[0]]
     if answered and _is_paused_by_report(step) and not (rules.pause is _ONCE_QUIET and step.execution.delegates):
         step.later(GoOn(task))
-    if attempt.accepted and not task.is_completed and task.timer is not _WAIT_AFTER:
+    if attempt.accepted and not task.is_completed and task.timing.timer is not _WAIT_AFTER:
         step.later(AttemptEnded(task, attempt.key))
 
 
@@ -233,7 +236,7 @@ def hand_out(step: Step, event: HandedOut) -> None:
             delivery=attempt.delivery + 1,
             session_id=event.session_id,
             executor_id=event.executor_id,
-            deadline_s=task.timeout_due_s,
+            deadline_s=task.timing.timeout_due_s,
             at_s=step.at_s,
         )
     )

@@ -31,7 +31,7 @@ def prepare(step: Step, first: TaskExecution) -> None:
         is_new = task.number not in step.checked and task.state in (TaskState.IDLE, TaskState.WAITING)
         step.checked.add(task.number)
         is_alone = not others and step.spec(task).policies.wait_before_s is None
-        if not is_new or task.timer or is_alone:
+        if not is_new or task.timing.timer or is_alone:
             continue
         try:
             items.prepare(step, task)
@@ -43,17 +43,18 @@ def prepare(step: Step, first: TaskExecution) -> None:
 
 def begin(step: Step, task: TaskExecution) -> None:
     """Start the task, unless its execution is not RUNNING (the task stays or becomes IDLE) or a policy delays it."""
+    timing = task.timing
     if task.state not in _UNBEGUN:
         return  # a join that was selected twice in one step
     if step.execution.state is not _EXECUTION_RUNNING:
         if task.state is not TaskState.IDLE:
             step.change(TaskMoved(task=task.number, state=TaskState.IDLE, at_s=step.at_s))
         return
-    if task.timer is Timer.ITEMS_LEFT:
+    if timing.timer is Timer.ITEMS_LEFT:
         items.go_on(step, task)
         return
-    if task.timer is Timer.RETRY or task.timer is Timer.WAIT_BEFORE:  # a pause came just when the time was over
-        items.launch(step, task, task.retries + (task.timer is Timer.RETRY))
+    if timing.timer is Timer.RETRY or timing.timer is Timer.WAIT_BEFORE:  # a pause came just when the time was over
+        items.launch(step, task, task.progress.retries + (timing.timer is Timer.RETRY))
         return
     _start(step, task)
 
@@ -67,7 +68,7 @@ def begin_again(step: Step, task: TaskExecution) -> None:
 
 
 def _start(step: Step, task: TaskExecution) -> None:
-    if task.timer is not Timer.PAUSE_BEFORE and policies.pauses_before(step, task):
+    if task.timing.timer is not Timer.PAUSE_BEFORE and policies.pauses_before(step, task):
         reason = f"paused before task '{task.name}'"
         step.change(TaskMoved(task=task.number, state=TaskState.IDLE, timer=Timer.PAUSE_BEFORE, at_s=step.at_s))
         step.pause(reason)
@@ -85,7 +86,9 @@ def end(step: Step, task: TaskExecution, verdict: TaskState, info: str) -> None:
         return
     publish(step, task, verdict, info)
     wait_s = policies.wait_after_s(step, task)
-    waits = wait_s > 0 and task.timer is not Timer.WAIT_AFTER  # only once: a timeout during the wait ends the wait
+    waits = (
+        wait_s > 0 and task.timing.timer is not Timer.WAIT_AFTER
+    )  # only once: a timeout during the wait ends the wait
     if waits and verdict is not TaskState.CANCELLED and not step.execution.is_completed:
         policies.delay(step, task, Timer.WAIT_AFTER, wait_s, verdict, info)
         return
@@ -169,7 +172,7 @@ def publish(step: Step, task: TaskExecution, verdict: TaskState, info: str) -> N
 
 def _has_output(step: Step, task: TaskExecution) -> bool:
     """Return whether a skipped task was given an output; null is none."""
-    attempt = step.execution.attempts.get((task.number, 0, task.attempt))
+    attempt = step.execution.attempts.get((task.number, 0, task.progress.attempt))
     return attempt is not None and attempt.result is not None and attempt.result.data is not None
 
 

@@ -26,14 +26,15 @@ def context_in(step: Step, task: TaskExecution) -> AnyContext:
     stack = [task]
     while stack:  # not recursive: a chain has any length
         top = stack[-1]
-        unknown = [source for number in top.sources if (source := tasks[number]).context_in is None]
+        arrivals = top.arrivals
+        unknown = [source for number in arrivals.sources if (source := tasks[number]).context_in is None]
         if unknown:
             stack.extend(unknown)
             continue
         stack.pop()
         passed_on = [
-            _passed_on(step, tasks[number], branch, top.editions.get(number, 0))
-            for number, branch in zip(top.sources, top.by_branches, strict=True)
+            _passed_on(step, tasks[number], branch, arrivals.editions.get(number, 0))
+            for number, branch in zip(arrivals.sources, arrivals.by_branches, strict=True)
         ]
         top.context_in = passed_on[0] if len(passed_on) == 1 else merged(step, passed_on)
     assert task.context_in is not None
@@ -283,9 +284,9 @@ class View:
             raise EvaluationError("there is no result here: only a task has one")
         if not (self._state or task.is_completed):
             return None
-        if task.item_count is None:
+        if task.progress.item_count is None:
             return self._execution.result(task)
-        attempts = (self._execution.current(task, item) for item in range(task.item_count))
+        attempts = (self._execution.current(task, item) for item in range(task.progress.item_count))
         return [None if one is None or one.result is None else one.result.data for one in attempts]
 
     def status(self, name: str | None, route: int | None) -> str | None:
@@ -325,7 +326,7 @@ class View:
             "name": found.name,
             "route": found.route,
             "result": self._execution.result(found),
-            "items": None if found.item_count is None else self._item_results(found),
+            "items": None if found.progress.item_count is None else self._item_results(found),
             "state": self._state if current else str(found.state),
             "started_s": found.started_s and self._shown_s(found.started_s),
             "ended_s": found.ended_s and self._shown_s(found.ended_s),

@@ -33,7 +33,9 @@ def delegated(stage: Stage, name: str, on: Execution | None = None) -> None:
     execution = on or stage.execution
     task = execution.latest(name)
     assert task is not None
-    stage.tell(TaskDone(key=(task.number, 0, task.attempt), outcome=TaskOutcome.DELEGATED, delivery=1), on=execution)
+    stage.tell(
+        TaskDone(key=(task.number, 0, task.progress.attempt), outcome=TaskOutcome.DELEGATED, delivery=1), on=execution
+    )
 
 
 def test_a_pause_may_wait_for_delegates() -> None:

@@ -237,7 +237,7 @@ def test_a_join_in_a_cycle_waits_anew_in_each_round() -> None:
     assert {name: names.count(name) for name in names} == {"begin": 1} | dict.fromkeys(
         ["fork", "fast", "slow", "slower", "meet"], 3
     )
-    assert [len(task.sources) for task in execution.tasks.values() if task.name == "meet"] == [2, 2, 2]
+    assert [len(task.arrivals.sources) for task in execution.tasks.values() if task.name == "meet"] == [2, 2, 2]
 
 
 def test_a_join_of_some_in_a_cycle_runs_once_in_each_round() -> None:
@@ -252,7 +252,7 @@ def test_a_branch_that_is_not_taken_again_has_still_led_to_the_join() -> None:
     text = ROUNDS.replace("do: [fast, slow]", "do: fast}, {when: <% ctx(n) < 1 %>, do: slow")
     execution = run(text, {"slow": Played(after_s=5)})
     assert (execution.state, output(execution)) == ("SUCCESS", {"n": 2})
-    assert [len(task.sources) for task in execution.tasks.values() if task.name == "meet"] == [2, 1, 1]
+    assert [len(task.arrivals.sources) for task in execution.tasks.values() if task.name == "meet"] == [2, 1, 1]
     text = ROUNDS.replace("do: fork}]}\n  fork", "do: [fork, meet]}]}\n  fork")
     assert output(run(text)) == {"n": 2}
 

@@ -173,7 +173,7 @@ wf:
     execution = here.start("wf")
     here.run(until_s=1)
     found = task(execution, "t")
-    assert (found.state, found.due_s) == ("RUNNING_DELAYED", here.now_s + 5)
+    assert (found.state, found.timing.due_s) == ("RUNNING_DELAYED", here.now_s + 5)
     here.run()
     assert sorted(execution.attempts) == [(1, 0, 1), (1, 0, 2), (1, 0, 3)]
     assert [execution.attempts[key].accepted for key in sorted(execution.attempts)] == [False, False, True]

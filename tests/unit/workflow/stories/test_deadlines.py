@@ -36,7 +36,7 @@ def held(name: str) -> tuple[World, Execution, float]:
     execution = here.start(name)
     here.run(until_s=0)
     deadline_s = execution.attempts[1, 0, 1].deadline_s
-    assert deadline_s == task(execution, "t").timeout_due_s == here.now_s + 3
+    assert deadline_s == task(execution, "t").timing.timeout_due_s == here.now_s + 3
     return here, execution, deadline_s
 
 
@@ -119,7 +119,7 @@ wf:
     here.finish(execution, execution.attempts[1, 0, 1], Played("failed", error="broken"))
     here.run(until_s=20)
     second = execution.attempts[1, 0, 2]
-    assert (second.state, second.deadline_s, task(execution, "t").timeout_due_s) == ("RUNNING", None, None)
+    assert (second.state, second.deadline_s, task(execution, "t").timing.timeout_due_s) == ("RUNNING", None, None)
     here.check_journals()
 
 
@@ -133,7 +133,7 @@ def test_a_limit_of_one_action_counts_from_when_it_is_first_handed_out() -> None
     execution = here.start("wf")
     attempt = execution.attempts[1, 0, 1]
     here.now_s += 100
-    assert (attempt.timeout_s, attempt.deadline_s, task(execution, "t").timeout_due_s) == (3.0, None, None)
+    assert (attempt.timeout_s, attempt.deadline_s, task(execution, "t").timing.timeout_due_s) == (3.0, None, None)
     here.run(until_s=0)
     due_s = here.now_s + 3
     assert attempt.deadline_s == due_s
@@ -142,7 +142,7 @@ def test_a_limit_of_one_action_counts_from_when_it_is_first_handed_out() -> None
     lost = DeliveryLost(at_s=here.now_s, key=attempt.key, delivery=1, executor_id="x", received=False)
     here.tell(execution.id, lost)
     here.run(until_s=0)
-    assert (attempt.delivery, attempt.deadline_s, task(execution, "t").timeout_due_s) == (2, due_s, due_s)
+    assert (attempt.delivery, attempt.deadline_s, task(execution, "t").timing.timeout_due_s) == (2, due_s, due_s)
     here.run()
     assert (execution.ended_s, task(execution, "t").info) == (due_s, "Task timed out [timeout(s)=3].")
     here.check_journals()

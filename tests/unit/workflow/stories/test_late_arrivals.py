@@ -76,7 +76,7 @@ def test_a_late_arrival_counts_when_the_failed_task_goes_on(text: str, way: str)
         stage.end("middle")
     join = stage.execution.latest("all_in")
     assert join is not None
-    assert join.arrived == {"quick", "slow", "middle" if text is CHAIN else "wrong"}
+    assert join.arrivals.arrived == {"quick", "slow", "middle" if text is CHAIN else "wrong"}
     stage.end("all_in")
     assert (stage.execution.state, stage.output()) == ("SUCCESS", ALL)
     stage.check()
@@ -133,7 +133,7 @@ def test_a_late_source_that_runs_again_arrives_once() -> None:
     stage.rerun(run("slow"), run("wrong"))
     join = stage.execution.latest("all_in")
     assert join is not None
-    assert (str(join.state), join.arrived, dict(join.late)) == ("WAITING", {"quick"}, {})
+    assert (str(join.state), join.arrivals.arrived, dict(join.arrivals.late)) == ("WAITING", {"quick"}, {})
     stage.end("slow", "S")
     stage.end("wrong", "W")
     stage.end("all_in")
@@ -159,7 +159,7 @@ def test_the_latecomer_counts_when_one_of_the_first_is_taken_back(join: str) -> 
     join_again = stage.execution.latest("all_in")
     assert join_again is not None
     assert (join_again.number != before.number, str(join_again.state)) == (True, "RUNNING")
-    assert "slow" in join_again.arrived
+    assert "slow" in join_again.arrivals.arrived
     stage.end("all_in")
     stage.end("quick", "Q2")
     assert stage.execution.state == "SUCCESS"
@@ -177,7 +177,7 @@ def test_orquestas_latecomer_counts_too() -> None:
     stage.rerun(run("a"))
     join = stage.execution.latest("meet")
     assert join is not None
-    assert (str(join.state), join.arrived) == ("RUNNING", {"b", "c"})
+    assert (str(join.state), join.arrivals.arrived) == ("RUNNING", {"b", "c"})
     stage.end("meet")
     stage.end("a", "A2")
     assert (stage.execution.state, stage.output()) == ("SUCCESS", {"a": "A2", "b": "B", "c": "C"})

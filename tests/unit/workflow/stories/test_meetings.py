@@ -284,7 +284,7 @@ def test_a_timeout_that_a_pause_swallowed_still_comes() -> None:
         if is_cancelled:
             stage.world.now_s = began_s + 14
             stage.cancel(waits_for_delegates=True)
-            assert (stage.execution.state, stage.task("t").timeout_due_s) == ("CANCELLING", began_s + 15)
+            assert (stage.execution.state, stage.task("t").timing.timeout_due_s) == ("CANCELLING", began_s + 15)
         else:
             stage.resume()
         stage.world.run(until_s=1)

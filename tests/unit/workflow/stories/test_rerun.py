@@ -512,7 +512,7 @@ def test_a_join_of_before_that_runs_on() -> None:
     assert (first.state, first.superseded_by) == ("RUNNING", "")
     stage.end("left")
     second = stage.task("join", 2)
-    assert (second.state, second.generation, sorted(second.arrived)) == ("RUNNING", 1, ["left", "right"])
+    assert (second.state, second.generation, sorted(second.arrivals.arrived)) == ("RUNNING", 1, ["left", "right"])
     stage.tell(TaskDone(key=(first.number, 0, 1), outcome=TaskOutcome.SUCCEEDED, delivery=1))
     stage.tell(TaskDone(key=(second.number, 0, 1), outcome=TaskOutcome.SUCCEEDED, delivery=1))
     assert stage.execution.state == "SUCCESS"
@@ -535,7 +535,7 @@ def test_of_many_children_those_that_failed_run_on() -> None:
     stage.end("c", on=bad)
     assert stage.execution.state == "SUCCESS"
     stage.rerun(run("c"), on=bad)
-    assert stage.task("s").timeout_due_s == pytest.approx(stage.world.now_s + 100)
+    assert stage.task("s").timing.timeout_due_s == pytest.approx(stage.world.now_s + 100)
     stage.end("c", on=bad)
     assert stage.execution.state == "SUCCESS"
     stage.check()

@@ -163,7 +163,7 @@ actions:
 def test_a_slice_ends_when_the_event_has_no_steps_of_evaluation_left(text: str) -> None:
     """Items whose inputs cost much begin in more events, each with the same bound, and each item once."""
     stage = Stage(text)
-    assert stage.task("each").added_count == 900
+    assert stage.task("each").progress.added_count == 900
     slices = [text for text in stage.world.journals[stage.execution.id] if '"AttemptAdded"' in text]
     assert len(slices) > 4
     inputs = [one.input.data for one in stage.execution.attempts.values()]

@@ -30,7 +30,7 @@ wf:
     execution = here.start("wf")
     here.run()
     here.finish(execution, execution.attempts[1, 0, 1], Played())
-    assert (task(execution, "j").attempt, len(execution.attempts)) == (1, 2)
+    assert (task(execution, "j").progress.attempt, len(execution.attempts)) == (1, 2)
     here.run()
     here.finish(execution, execution.attempts[2, 0, 1], Played())
     assert (execution.state, states(execution)) == ("SUCCESS", {"a": "SUCCESS", "j": "SUCCESS"})
@@ -47,9 +47,9 @@ def test_a_timeout_of_an_attempt_does_not_touch_the_delay_after_it() -> None:
     here.finish(execution, execution.attempts[1, 0, 1], Played("failed", error="broken"))
     here.run(until_s=4)
     found = task(execution, "t")
-    assert (found.state, found.timer, found.due_s) == ("RUNNING_DELAYED", "retry", begun_s + 5)
+    assert (found.state, found.timing.timer, found.timing.due_s) == ("RUNNING_DELAYED", "retry", begun_s + 5)
     here.run(until_s=5)
-    assert found.attempt == 2
+    assert found.progress.attempt == 2
     here.run()
     assert found.info == "Task timed out [timeout(s)=3]."
 
@@ -68,14 +68,14 @@ wf:
     here = world(text, player=hold)
     execution = here.start("wf")
     found = task(execution, "t")
-    due_s = found.due_s
-    assert (found.state, found.timer) == ("RUNNING_DELAYED", "retry")
+    due_s = found.timing.due_s
+    assert (found.state, found.timing.timer) == ("RUNNING_DELAYED", "retry")
     here.run(until_s=1)
     here.now_s += 2
     here.finish(execution, execution.attempts[1, 0, 1], Played(result=1))
-    assert (found.state, found.due_s, len(execution.attempts)) == ("RUNNING_DELAYED", due_s, 1)
+    assert (found.state, found.timing.due_s, len(execution.attempts)) == ("RUNNING_DELAYED", due_s, 1)
     here.run()
-    assert (found.state, found.attempt) == ("ERROR", 2)
+    assert (found.state, found.progress.attempt) == ("ERROR", 2)
     here.check_journals()
 
 
@@ -100,9 +100,9 @@ wf:
     here.run(until_s=0)
     here.tell(execution.id, ResumeRequested(at_s=here.now_s))
     found = task(execution, "t")
-    assert (execution.state, found.state, found.timer) == ("PAUSED", "IDLE", "retry")
+    assert (execution.state, found.state, found.timing.timer) == ("PAUSED", "IDLE", "retry")
     here.tell(execution.id, ResumeRequested(at_s=here.now_s))
-    assert (found.state, found.attempt, found.retries) == ("RUNNING", 2, 1)
+    assert (found.state, found.progress.attempt, found.progress.retries) == ("RUNNING", 2, 1)
     here.check_journals()
 
 
