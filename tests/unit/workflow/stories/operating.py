@@ -17,7 +17,7 @@ from dalsegno.workflow.events import (
     TaskChoice,
 )
 from dalsegno.workflow.execution import Execution
-from dalsegno.workflow.records import Attempt
+from dalsegno.workflow.records import Attempt, TaskExecution
 from dalsegno.workflow.value import Value
 
 
@@ -67,7 +67,7 @@ class Stage:
         """Ask for an end."""
         return self.tell(CancelRequested(at_s=self.world.now_s, **fields), on)
 
-    def task(self, name: str, nth: int = 1) -> Any:
+    def task(self, name: str, nth: int = 1) -> TaskExecution:
         """The nth task execution of this name, superseded ones included."""
         return task(self.execution, name, nth)
 

@@ -154,7 +154,7 @@ def test_the_latecomer_counts_when_one_of_the_first_is_taken_back(join: str) -> 
         stage.end("wrong", "W")
     assert stage.execution.state == "SUCCESS"
     before = stage.task("all_in")
-    assert (set(before.arrived) & {"slow"}, len(before.late)) == (set(), 1 if join == "2" else 2)
+    assert (set(before.arrivals.arrived) & {"slow"}, len(before.arrivals.late)) == (set(), 1 if join == "2" else 2)
     stage.rerun(run("quick"))
     join_again = stage.execution.latest("all_in")
     assert join_again is not None
@@ -212,8 +212,8 @@ tasks:
     stage.end("left")  # of the second round: the join of that round begins
     stage.world.finish(stage.execution, stage.attempts("right")[0], Played())  # that of the first round
     stage.world.run(until_s=0)
-    assert dict(stage.task("meet").late) == {first_right.number: (0,)}
-    assert dict(stage.task("meet", 2).late) == {}
+    assert dict(stage.task("meet").arrivals.late) == {first_right.number: (0,)}
+    assert dict(stage.task("meet", 2).arrivals.late) == {}
     stage.check()
 
 
@@ -224,11 +224,17 @@ def test_a_join_takes_a_late_arrival_as_it_is(is_planned: bool) -> None:
     stage.end("quick", "Q")
     stage.end("wrong", error="broken")
     join = stage.task("all_in")
-    before = (str(join.state), join.generation, list(join.sources), set(join.arrived), join.info)
+    before = (str(join.state), join.generation, list(join.arrivals.sources), set(join.arrivals.arrived), join.info)
     stage.end("slow", "S")
-    assert (str(join.state), join.generation, list(join.sources), set(join.arrived), join.info) == before
-    assert dict(join.late) == {stage.task("slow").number: (-1,)}
+    assert (
+        str(join.state),
+        join.generation,
+        list(join.arrivals.sources),
+        set(join.arrivals.arrived),
+        join.info,
+    ) == before
+    assert dict(join.arrivals.late) == {stage.task("slow").number: (-1,)}
     assert stage.task("slow").next == (join.number,)
     if is_planned:
         stage.rerun(TaskChoice(task="slow"))
-        assert dict(join.late) == {}
+        assert dict(join.arrivals.late) == {}
