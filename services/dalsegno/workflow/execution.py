@@ -128,8 +128,7 @@ class Execution:
         self.attempts: dict[AttemptKey, Attempt] = {}
         self.globals: immutables.Map[str, Value] = immutables.Map()
         self.global_writes: dict[str, list[tuple[int, Value | None]]] = {}
-        """Who wrote which value of each variable, in order: a task, or 0 for the start and for edits. None: it was
-        removed."""
+        """Who wrote which value of each variable, in order: a task, or 0 (start, edits). None: it was removed."""
         self.globals_of: dict[int, set[str]] = {}
         """The variables that each task has written."""
         self.input = created.input
