@@ -76,7 +76,7 @@ class Snapshots:
         return told
 
     def _expected_active(self, snapshot: dict[str, Any]) -> list[dict[str, Any]]:
-        """A cancel of ours cancels what is only waited for (BEHAVIOURS decision 6); there it is left as it was."""
+        """A cancel of ours cancels what is only waited for (decision 6); there it is left as it was."""
         active: list[dict[str, Any]] = snapshot["active"]
         is_cancelled = snapshot["status"] in ("canceling", "canceled") and self._is_cancelled
         return [one for one in active if not is_cancelled or one["status"] not in ("pending", "paused")]

@@ -242,7 +242,7 @@ async def test_goodbye_with_release_gives_back_at_once(tmp_path: Path) -> None:
 
 
 async def test_oversized_and_unfit_results_fail_their_action(tmp_path: Path) -> None:
-    """A result that is no JSON, or over 4,000,000 bytes, is the failure that says so (DESIGN.md section 6)."""
+    """A result that is no JSON, or over 4,000,000 bytes, is the failure that says so (dalsegno/README.md#contract)."""
     texts = {"std.noop": "{nonsense", "std.echo": '"' + "x" * (5 << 20) + '"'}
     async with (
         running_engine(tmp_path) as engine,

@@ -118,7 +118,8 @@ def test_transaction_sees_its_own_writes_and_readers_do_not(store: Store) -> Non
 
 
 def test_claim_gives_revisions_of_those_that_exist(store: Store) -> None:
-    """A claim answers with the revision of each execution that is there and leaves out the others (DESIGN.md 4)."""
+    """A claim answers with the revision of each execution that is there and leaves out the others
+    (dalsegno/README.md#durability)."""
     save(store, start("e1"), create("e2"))
     with store.write() as transaction:
         assert transaction.claim(["e2", "e3", "e1"]) == {"e1": Claimed(2, 0), "e2": Claimed(1, 0)}

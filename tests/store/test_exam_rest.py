@@ -47,7 +47,8 @@ def test_messages_come_due_by_time_then_id(store: Store) -> None:
 
 
 def test_message_is_taken_once_over_two_transactions(store: Store) -> None:
-    """What one transaction took another finds gone; what was rolled back is there again (DESIGN.md 4)."""
+    """What one transaction took another finds gone; what was rolled back is there again
+    (dalsegno/README.md#durability)."""
     done = TaskDone(key=(1, 0, 1), outcome=TaskOutcome.SUCCEEDED, delivery=2, result=LARGE, at_s=3.0)
     with store.write() as transaction:
         transaction.add_messages([_timer("m1", 1.0), NewMessage("m2", "e1", done, 2.0)])

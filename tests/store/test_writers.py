@@ -62,7 +62,8 @@ def _count_up(store: Store, name: str, failures: list[BaseException]) -> None:
 
 
 def test_claims_serialise_two_writers(pair: tuple[Store, Store]) -> None:
-    """Two engines that add to the same execution at once lose no update: each claims before it reads (DESIGN.md 4)."""
+    """Two engines that add to the same execution at once lose no update: each claims before it reads
+    (dalsegno/README.md#durability)."""
     save(pair[0], create("e1"), create("e2"))
     failures: list[BaseException] = []
     threads = [

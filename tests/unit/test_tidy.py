@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ast
+import io
 import os
 import re
 import subprocess
+import tokenize
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -162,3 +164,142 @@ def test_scripts_fit_a_screen() -> None:
         show(path): path.read_text(encoding="utf-8").count("\n") for path in FILES if path.parent.name == "scripts"
     }
     assert {place: lines for place, lines in lengths.items() if lines > SCREEN_LINES} == {}
+
+
+RULES = ROOT / "services" / "dalsegno" / "workflow" / "README.md"
+PAGES = [path for path in FILES if path.suffix == ".md"]
+BEHAVIOUR_COUNTS = {"R": 28, "O": 36, "P": 26, "S": 18, "C": 32}
+BEHAVIOURS = {f"{letter}{number}" for letter, count in BEHAVIOUR_COUNTS.items() for number in range(1, count + 1)}
+DECISIONS = {str(number) for number in range(1, 25)}
+
+WORDED = {"", ".py", ".md", ".proto", ".js", ".toml", ".yaml"}
+"""The kinds of files that cite; those without a suffix are scripts."""
+
+_BEHAVIOUR = re.compile(r"(?<![\w%.-])[ROPSC]\d{1,2}\b")
+_DECISIONS = re.compile(r"(?:\b([A-Z][A-Z.]{3,})(?:\.md)? )?\b[Dd]ecisions? (\d+(?:(?:, (?:and )?| and |-)\d+\b)*)")
+_SECTION = re.compile(r"\b([A-Z][A-Z.]{3,})(?:\.md)? sections? \d")
+_PAGE = re.compile(r"(?<![\w/])(?:[\w.-]+/)*[\w-]+\.md\b(?:#[\w-]+)?")
+_LINK = re.compile(r"\]\(([^)\s]+)\)")
+_FENCE = re.compile(r"^( *)```.*?^\1```$", re.MULTILINE | re.DOTALL)
+
+
+def read_words(path: Path) -> list[tuple[int, str]]:
+    """What a file says to its readers, each part with its line: comments and docstrings of Python, else all of it."""
+    text = path.read_text(encoding="utf-8", errors="replace")
+    if path.suffix != ".py":
+        return list(enumerate(text.split("\n"), 1))
+    words = [
+        (token.start[0], token.string)
+        for token in tokenize.generate_tokens(io.StringIO(text).readline)
+        if token.type == tokenize.COMMENT
+    ]
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
+            words.append((node.lineno, " ".join(node.value.value.split())))
+    return words
+
+
+def list_anchors(page: Path) -> set[str]:
+    """The names by which the headings of a page are linked."""
+    headings = re.findall(r"^#+ (.+)$", _FENCE.sub("", page.read_text(encoding="utf-8")), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading).strip().lower().replace(" ", "-") for heading in headings}
+
+
+def find_page(name: str, near: Path) -> Path | None:
+    """The page of this name: beside the file, from the top, or the only one with this end of its path."""
+    for page in ((near.parent / name).resolve(), ROOT / name):
+        if page.exists():
+            return page
+    pages = [path for path in PAGES if "/" in name and str(path).endswith(f"/{name}")]
+    return pages[0] if len(pages) == 1 else None
+
+
+def has_anchor(page: Path | None, anchor: str) -> bool:
+    """Whether there is such a page, with such a heading if one is named."""
+    return page is not None and (not anchor or anchor in list_anchors(page))
+
+
+def has_place(place: str, near: Path) -> bool:
+    """Whether a cited page exists, and its heading: `mistral/README.md#joins`."""
+    name, _, anchor = place.partition("#")
+    return has_anchor(find_page(name, near), anchor)
+
+
+def has_link(link: str, page: Path) -> bool:
+    """Whether a link of a page leads to a file or folder, and to a heading of it."""
+    name, _, anchor = link.partition("#")
+    target = (page.parent / name).resolve() if name else page
+    return target.exists() and has_anchor(target, anchor)
+
+
+def find_missing(text: str, near: Path) -> list[str]:
+    """What a text cites that does not exist: behaviours, decisions and pages."""
+    missing = [name for name in _BEHAVIOUR.findall(text) if name not in BEHAVIOURS]
+    for document, numbers in _DECISIONS.findall(text):
+        if document not in {"", "README"}:
+            missing.append(f"{document} decision")
+        missing += [f"decision {number}" for number in re.findall(r"\d+", numbers) if number not in DECISIONS]
+    missing += [f"{document} section" for document in _SECTION.findall(text)]
+    return missing + [place for place in _PAGE.findall(text) if not has_place(place, near)]
+
+
+def test_what_is_cited_exists() -> None:
+    """Whatever behaviour, decision or page a file names has an entry in the repository."""
+    own = Path(__file__)
+    generated = ROOT / "services" / "dalsegno" / "v1"
+    assert [
+        f"{show(path, line)} {missing}"
+        for path in FILES
+        if path != own and path.suffix in WORDED and not path.is_relative_to(generated)
+        for line, text in read_words(path)
+        for missing in find_missing(text, path)
+    ] == []
+
+
+@pytest.mark.parametrize(
+    ("text", "missing"),
+    [
+        ("It is refused (R4, decision 1).", []),
+        ("See decisions 3 and 11, O13-O15, and mistral/README.md#joins.", []),
+        ("It is refused (R29).", ["R29"]),
+        ("See decisions 3, 25 and 4.", ["decision 25"]),
+        ("See BEHAVIOURS decision 3.", ["BEHAVIOURS decision"]),
+        ("See MISTRAL.md section 5.", ["MISTRAL section", "MISTRAL.md"]),
+        ("See mistral/README.md#nothing.", ["mistral/README.md#nothing"]),
+        ("See reference/LIMITS.md.", ["reference/LIMITS.md"]),
+    ],
+)
+def test_a_citation_of_what_is_missing_is_found(text: str, missing: list[str]) -> None:
+    """The search finds citations of what does not exist, and no others."""
+    assert find_missing(text, RULES) == missing
+
+
+def test_every_behaviour_and_decision_has_one_entry() -> None:
+    """The page of the core has exactly one entry for each of the 140 behaviours and each decision."""
+    text = RULES.read_text(encoding="utf-8")
+    behaviours = re.findall(r"^\| ([ROPSC]\d+) \| \S", text, re.MULTILINE)
+    decisions = re.findall(r"^(?:### |- \*\*)Decision (\d+)\b", text, re.MULTILINE)
+    assert (sorted(behaviours), sorted(decisions)) == (sorted(BEHAVIOURS), sorted(DECISIONS))
+
+
+def test_links_lead_somewhere() -> None:
+    """Every link of a page to another page, a heading or a file leads to what exists."""
+    assert [
+        f"{show(page)} {link}"
+        for page in PAGES
+        for link in _LINK.findall(_FENCE.sub("", page.read_text(encoding="utf-8")))
+        if not link.startswith("https://") and not has_link(link, page)
+    ] == []
+
+
+def test_pages_name_files_that_exist() -> None:
+    """Every Python file that a page names is in the repository, so that no map is out of date."""
+    readers = {"greetings/greetings.py", "recipe.py"}
+    """Files that a reader makes."""
+    names = [str(path.relative_to(ROOT)) for path in FILES]
+    assert [
+        f"{show(page)} {name}"
+        for page in PAGES
+        for name in re.findall(r"(?<![\w/.])[\w/]+\.py\b", page.read_text(encoding="utf-8"))
+        if name not in readers and not any(f"/{known}".endswith(f"/{name}") for known in names)
+    ] == []

@@ -114,7 +114,7 @@ class Forms:
     def pauses_on_failure(self, workflow: Mapping[str, Any], path: Path) -> bool:
         """`on-failure` of a workflow: whether a failure that nothing handles pauses it, so that somebody may choose.
 
-        Neither language has the key; without it a failure is what it is there (BEHAVIOURS decision 13).
+        Neither language has the key; without it a failure is what it is there (decision 13).
         """
         value = workflow.get("on-failure", "fail")
         if value not in ("fail", "pause"):

@@ -349,7 +349,7 @@ class Deletion:
 
 @dataclass(frozen=True, slots=True)
 class ClockRow:
-    """What engines need to count the time from the store's clock (DESIGN.md section 4)."""
+    """What engines need to count the time from the store's clock (dalsegno/README.md#durability)."""
 
     shift_s: float = 0.0
     """Added to the store's time. It is the opposite of all jumps of the store's clock."""

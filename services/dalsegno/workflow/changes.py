@@ -89,7 +89,7 @@ class ExecutionMoved(Change, frozen=True, kw_only=True):
     reported: bool = False
     """With PAUSING and PAUSED: whether reports of its own actions caused it; their next reports may undo it."""
     waits_for_delegates: bool = False
-    """With PAUSING and CANCELLING: whether it waits for the outstanding delegates (BEHAVIOURS decision 6)."""
+    """With PAUSING and CANCELLING: whether it waits for the outstanding delegates (decision 6)."""
     at_s: float = 0.0
 
 
@@ -141,7 +141,7 @@ class TaskMoved(Change, frozen=True, kw_only=True):
 
 
 class TaskSuperseded(Change, frozen=True, kw_only=True):
-    """A task execution no longer counts, for joins, contexts, output, `task()` or the end (BEHAVIOURS decision 3)."""
+    """A task execution no longer counts, for joins, contexts, output, `task()` or the end (decision 3)."""
 
     task: int
     by: RepeatedBy

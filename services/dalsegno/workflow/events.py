@@ -109,11 +109,11 @@ class PauseRequested(Event, frozen=True, kw_only=True):
     """An operator or the parent pauses the execution (O1-O6)."""
 
     waits_for_delegates: bool = False
-    """Whether PAUSING lasts until the outstanding delegates have been completed (BEHAVIOURS decision 6)."""
+    """Whether PAUSING lasts until the outstanding delegates have been completed (decision 6)."""
 
 
 class TaskChoice(msgspec.Struct, frozen=True, kw_only=True, rename={"choice": "way"}):
-    """What is to be done with one task of a resume or rerun (BEHAVIOURS decision 1)."""
+    """What is to be done with one task of a resume or rerun (decision 1)."""
 
     task: str
     """The task's name."""
@@ -155,7 +155,7 @@ class RerunRequested(Event, frozen=True, kw_only=True):
 
 
 class ContextUpdated(Event, frozen=True, kw_only=True):
-    """An operator edits what later tasks will see (BEHAVIOURS decision 14)."""
+    """An operator edits what later tasks will see (decision 14)."""
 
     task: str = ""
     """The ended task whose published values are edited; empty: those of the whole execution."""
@@ -168,7 +168,7 @@ class ContextUpdated(Event, frozen=True, kw_only=True):
 
 
 class CancelRequested(Event, frozen=True, kw_only=True):
-    """An operator or the parent cancels the execution (O13-O15), or ends it by force (BEHAVIOURS decision 7)."""
+    """An operator or the parent cancels the execution (O13-O15), or ends it by force (decision 7)."""
 
     waits_for_delegates: bool = False
     """Whether CANCELLING lasts until the outstanding delegates have been completed; else they are cancelled."""

@@ -137,7 +137,7 @@ class Task:
     branches: tuple[Branch, ...] = ()
     """The branches, in languages that have them; the clauses are empty then."""
     is_split: bool = False
-    """Whether each arrival opens a route of its own (ORQUESTA.md section 3)."""
+    """Whether each arrival opens a route of its own (orquesta/README.md#routes)."""
     is_in_cycle: bool = False
     publish: Template | None = None
     publish_on_error: Template | None = None

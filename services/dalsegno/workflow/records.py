@@ -81,7 +81,7 @@ class Attempt:
 
     @property
     def is_active(self) -> bool:
-        """Whether an executor works on it now. A delegate is waited for, not worked on (BEHAVIOURS decision 6)."""
+        """Whether an executor works on it now. A delegate is waited for, not worked on (decision 6)."""
         return self.state is _RUNNING and not self.delegated
 
     @property
@@ -106,7 +106,7 @@ class Arrivals:
     """The edition in which each source led here, where that is not the first one."""
     late: dict[int, tuple[int, ...]] = NOTHING
     """The sources that reached a join after it had begun or failed, in order of arrival, each with its branches. The
-    join does not depend on them until an operation fills it again (BEHAVIOURS decision 3)."""
+    join does not depend on them until an operation fills it again (decision 3)."""
 
 
 @dataclass(slots=True)

@@ -69,7 +69,7 @@ class Scope(Protocol):
 
     def status(self, name: str | None, route: int | None) -> str | None:
         """Return the state of the named task (None: the current one) on a route (None: the current one, then those that
-        it came from, the latest first), in the words of DESIGN.md. None when it was never run there."""
+        it came from, the latest first), in the words of states.py. None when it was never run there."""
         ...
 
     def run(self, name: str | None, route: int | None) -> dict[str, object] | None:

@@ -10,7 +10,7 @@ from enum import StrEnum
 
 
 class ExecutionState(StrEnum):
-    """Where an execution is (DESIGN.md section 6; S4)."""
+    """Where an execution is (S4)."""
 
     IDLE = "IDLE"
     RUNNING = "RUNNING"

@@ -162,7 +162,7 @@ def rig() -> Rig:
 
 
 def test_batch_is_one_transaction(rig: Rig) -> None:
-    """Many works, what they hand out and what they save are one commit (DESIGN.md section 4)."""
+    """Many works, what they hand out and what they save are one commit (dalsegno/README.md#durability)."""
     assert isinstance(rig.store, FragileStore)
     before = rig.store.commits
     starts = [Start(number) for number in range(50)]

@@ -79,7 +79,7 @@ async def test_an_instant_action_has_ended_when_start_returns(make_bench: MakeBe
 
 
 async def test_null_is_a_result(make_bench: MakeBench) -> None:
-    """An action that returns nothing has succeeded: None is no marker of anything (DESIGN.md section 5)."""
+    """An action that returns nothing has succeeded: None is no marker of anything (dalsegno/README.md#executors)."""
     done = await make_bench().ended("std.noop")
 
     assert (done.outcome, done.result) == (SUCCEEDED, "")

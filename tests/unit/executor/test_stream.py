@@ -96,7 +96,8 @@ async def test_an_outcome_is_sent_again_until_it_is_acknowledged(engine: Engine,
 
 
 async def test_an_engine_that_comes_back_gets_the_outcomes(engine: Engine, make_executor: MakeExecutor) -> None:
-    """An engine that was killed and started again hears what ended meanwhile: nothing is lost (DESIGN.md section 5)."""
+    """An engine that was killed and started again hears what ended meanwhile: nothing is lost
+    (dalsegno/README.md#executors)."""
     gated, gate, begun = make_gated()
     executor = make_executor(gated)
     line = await engine.line()

@@ -1,5 +1,5 @@
 """Random graphs of forks and joins, failures, skips, reruns and orders of arrival, compared with a plain model of what
-must arrive: no branch is forgotten (BEHAVIOURS decision 3).
+must arrive: no branch is forgotten (decision 3).
 
 More of it: DALSEGNO_SIMULATION_STEPS=20000 (examples).
 """

@@ -53,7 +53,7 @@ STEPS = st.lists(
 def test_contexts_are_lists_of_publishes_merged_in_order_of_arrival(steps: list[tuple[object, ...]]) -> None:
     """However branches part and meet: a context is its publishes in order, those of a later arrival appended when new.
 
-    A value from before a fork therefore never covers a newer one, whoever arrives last (ORQUESTA.md section 8).
+    A value from before a fork therefore never covers a newer one, whoever arrives last (orquesta/README.md#contexts).
     """
     made: list[tuple[layers.Layers, Listed]] = [(immutables.Map(), Listed())]
     for number, step in enumerate(steps, start=1):

@@ -503,7 +503,7 @@ def _notice(command: Notify) -> NoticeDue:
 
 
 def _within_limits(copy: Copy, event: TaskDone) -> TaskDone:
-    """Replace a result that exceeds the limits by a failure that says so (DESIGN.md section 6)."""
+    """Replace a result that exceeds the limits by a failure that says so (dalsegno/README.md#contract)."""
     if event.result is None:
         return event
     size = byte_length(event.result.text)

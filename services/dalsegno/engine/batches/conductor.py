@@ -1,4 +1,4 @@
-"""Collects all works into batches. Each batch is one transaction (DESIGN.md section 4).
+"""Collects all works into batches. Each batch is one transaction (dalsegno/README.md#durability).
 
     collect (event loop) -> take messages, claim, catch up, step, hand out, write, commit (own thread) -> answer (loop)
 

@@ -1,7 +1,7 @@
 """A note of what the engine steps now, in a file mapped into memory. It survives the process, not the machine.
 
 A mark costs a copy of a few hundred bytes and no system call. If the note is not clear at a start, it says in which
-execution the previous engine died (DESIGN.md section 4).
+execution the previous engine died (dalsegno/README.md#durability).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Dry runs: what an operation would do (DESIGN.md section 6), read from what it does to a private copy."""
+"""Dry runs: what an operation would do (dalsegno/README.md#contract), read from what it does to a private copy."""
 
 from __future__ import annotations
 

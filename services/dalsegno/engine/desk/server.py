@@ -1,4 +1,4 @@
-"""EngineService: receives writes from api and returns hints (DESIGN.md section 7, rows 2 and 6)."""
+"""EngineService: receives writes from api and returns hints (dalsegno/README.md#one-request, rows 2 and 6)."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""Hands out READY attempts to executors with credit, as part of the batch (DESIGN.md section 4), in the conductor's
-thread.
+"""Hands out READY attempts to executors with credit, as part of the batch (dalsegno/README.md#durability), in the
+conductor's thread.
 
 READY attempts have three sources: what this batch has made READY, the backlog, and, once a second while there is credit
 left, the store, which has those that a dead engine left.

@@ -1,4 +1,4 @@
-"""ExecutorService: the stream between the engine and each executor (DESIGN.md section 5)."""
+"""ExecutorService: the stream between the engine and each executor (dalsegno/README.md#executors)."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
 """Sessions of executors and their leases: which session has which attempts, and what happens to them when it ends.
 
-A lease belongs to the session: one row, which every engine that hears the executor renews (DESIGN.md section 5).
+A lease belongs to the session: one row, which every engine that hears the executor renews
+(dalsegno/README.md#executors).
 """
 
 from __future__ import annotations
@@ -150,7 +151,7 @@ def _counts(batch: Batch, delivery: Delivery) -> bool:
 
 
 def lose(batch: Batch, held: HeldAttempt, executor_id: str, *, received: bool) -> None:
-    """Report an attempt of a session lost: it is handed out again, or fails (DESIGN.md section 5).
+    """Report an attempt of a session lost: it is handed out again, or fails (dalsegno/README.md#executors).
 
     Each execution gets an event of its own, so that no session waits for the expressions of any execution.
     """

@@ -2,8 +2,8 @@
 
 A context maps each variable to a cell: its value and, for each leaf of it, how often that leaf was published along the
 branch. Where branches meet, the leaf that was published more often wins; on a tie the branch merged first wins
-(MISTRAL.md section 3). Contexts share structure: a task that publishes one variable costs one cell, however large the
-context is; branches that published nothing since their fork share one context.
+(mistral/README.md#contexts). Contexts share structure: a task that publishes one variable costs one cell, however large
+the context is; branches that published nothing since their fork share one context.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 A variable remembers its newest writes, and each write the writes before it. Where branches meet, the writes of the
 branch that arrives later are merged over the value of the earlier one, but only the writes that the earlier one does
 not have, so that a value from before the fork never covers a newer one. Dicts are merged key by key, everything else is
-replaced (ORQUESTA.md sections 3 and 8). Branches that wrote nothing since their fork share their cells.
+replaced (orquesta/README.md#contexts). Branches that wrote nothing since their fork share their cells.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ from dalsegno.workflow.states import COMPLETED_ATTEMPT, TaskState
 from dalsegno.workflow.value import Value
 
 FAILED = frozenset({TaskState.ERROR, TaskState.CANCELLED})
-"""The states that a resume takes (BEHAVIOURS decision 1)."""
+"""The states that a resume takes (decision 1)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,8 +25,8 @@ _ENDS = (ExecutionState.CANCELLED.value, ExecutionState.SUCCESS.value, Execution
 def pause(step: Step, event: PauseRequested) -> None:
     """Pause a RUNNING execution (O1); one that is PAUSING or PAUSED stays as it is.
 
-    There are two exceptions: a second pause ends the wait for delegates that the first one asked for (BEHAVIOURS
-    decision 6), and an execution that was paused by its own actions is from now on paused by request (O4).
+    There are two exceptions: a second pause ends the wait for delegates that the first one asked for
+    (decision 6), and an execution that was paused by its own actions is from now on paused by request (O4).
     """
     execution = step.execution
     if execution.waits_for_delegates and not event.waits_for_delegates and execution.state is ExecutionState.PAUSING:

@@ -1,7 +1,7 @@
 """What resume and rerun have in common: take back what the chosen tasks had led to, and go on from there.
 
 Tasks after them that had ended are superseded; those that are active go on and count. A join that is to be reached
-again is a new task execution, which keeps the arrivals that were not taken back (BEHAVIOURS decision 3).
+again is a new task execution, which keeps the arrivals that were not taken back (decision 3).
 """
 
 from __future__ import annotations

@@ -80,7 +80,7 @@ def child_again(step: Step, task: TaskExecution, key: AttemptKey, revision: int,
     """Wait again for a child that had ended and was resumed or rerun, and so do all ancestors.
 
     It is the same child, as the next attempt. An execution that had ended runs again; a paused one stays PAUSED and
-    takes the result when it comes (BEHAVIOURS decision 11).
+    takes the result when it comes (decision 11).
     """
     progress = task.progress
     execution, former = step.execution, step.execution.attempts[key]

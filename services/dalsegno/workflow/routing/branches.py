@@ -1,7 +1,7 @@
 """Routing by branches, each with a condition, variables and targets of its own.
 
 Where several tasks lead to a task outside of cycles and without a join, each arrival opens a route of its own. The
-tasks downstream stay on that route, and joins count the arrivals of their route (ORQUESTA.md section 3).
+tasks downstream stay on that route, and joins count the arrivals of their route (orquesta/README.md#routes).
 """
 
 from __future__ import annotations

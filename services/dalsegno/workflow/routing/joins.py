@@ -1,4 +1,4 @@
-"""Arrivals at joins: which of them count, and what operations do with them (BEHAVIOURS decision 3).
+"""Arrivals at joins: which of them count, and what operations do with them (decision 3).
 
 An arrival is recorded in every state of the join. An arrival after the join has begun or failed is late: it changes
 nothing of the join. When an operation fills the join again, all arrivals count that were not taken back.
@@ -71,7 +71,7 @@ def generation(step: Step, name: str, source: TaskExecution) -> int:
     """Return the generation of a join that does not exist yet: that of the source, or of the operation that superseded
     an earlier execution of the join.
 
-    In that case a branch that was kept may be the first to reach it (BEHAVIOURS decision 3).
+    In that case a branch that was kept may be the first to reach it (decision 3).
     """
     return step.execution.generation if name in step.execution.by_name else source.generation
 

@@ -1,4 +1,4 @@
-"""What children report to their parents, and what that means for their attempts (BEHAVIOURS decision 11)."""
+"""What children report to their parents, and what that means for their attempts (decision 11)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from dalsegno.workflow.value import UnfitValue, Value, made
 
 
 def child_moved(step: Step, event: ChildMoved) -> None:
-    """Record where a child is. Only the present child of an attempt counts (BEHAVIOURS decision 11)."""
+    """Record where a child is. Only the present child of an attempt counts (decision 11)."""
     attempt = _speaking(step, event)
     if attempt is None or (event.revision and event.revision <= attempt.child_revision):
         step.verdict = Verdict.SUPERSEDED

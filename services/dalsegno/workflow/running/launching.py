@@ -52,7 +52,7 @@ def add(step: Step, task: TaskExecution, item: int, extra: Mapping[str, object] 
         message = f"cannot evaluate the action or the input of task '{task.name}': {error}"
         if not spec.items or step.workflow.rules.failures.ends_at_once:
             raise HardFailure(message) from None
-        step.later(End(task, TaskState.ERROR, message))  # grade 1 with items (MISTRAL.md section 5)
+        step.later(End(task, TaskState.ERROR, message))  # grade 1 with items (mistral/README.md#errors)
         return False
     except adhoc.Unresolved as error:
         step.later(End(task, TaskState.ERROR, str(error)))
@@ -275,7 +275,8 @@ def _add_child(step: Step, task: TaskExecution, item: int, name: str, given: dic
 
 
 def with_defaults(workflow: Workflow, given: Mapping[str, object]) -> dict[str, object]:
-    """Return the declared inputs with their values or defaults. (Defaults are not evaluated: MISTRAL.md section 1.)"""
+    """Return the declared inputs with their values or defaults. (Defaults are not evaluated:
+    mistral/README.md#workflows.)"""
     values: dict[str, object] = {}
     for parameter in workflow.input:
         if parameter.name in given:

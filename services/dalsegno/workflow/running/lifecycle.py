@@ -245,7 +245,7 @@ def final_context(step: Step) -> AnyContext:
 
 
 def pause_on_failure(step: Step, task: TaskExecution) -> bool:
-    """Pause because the task has failed without a handler, if its workflow asks for that (BEHAVIOURS decision 13).
+    """Pause because the task has failed without a handler, if its workflow asks for that (decision 13).
 
     An operator may then choose what to do with the task while everything else is still open. Return False when the
     failure takes effect at once.
@@ -274,7 +274,7 @@ def fail_hard(step: Step, task: TaskExecution | None, reason: str) -> None:
 
 
 def terminate(step: Step, state: ExecutionState, info: str, output: Value | None = None) -> None:
-    """End the execution by force (BEHAVIOURS decision 7): everything that had begun is CANCELLED, executors are told.
+    """End the execution by force (decision 7): everything that had begun is CANCELLED, executors are told.
 
     What had not begun, that is IDLE tasks and WAITING joins, goes on when the execution is run again (decision 3).
     """

@@ -1,4 +1,4 @@
-"""Notices of what happens to an execution, posted to web addresses: the parameter `notify` (MISTRAL.md section 7).
+"""Notices of what happens to an execution, posted to web addresses: the parameter `notify` (mistral/README.md#notices).
 
     notify:
       - type: webhook

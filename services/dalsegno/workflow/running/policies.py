@@ -1,4 +1,5 @@
-"""The policies around the attempts of a task: pauses, waits, timeouts, fail-on and retries (MISTRAL.md section 1)."""
+"""The policies around the attempts of a task: pauses, waits, timeouts, fail-on and retries
+(mistral/README.md#policies)."""
 
 from __future__ import annotations
 
@@ -69,7 +70,7 @@ def delay(
 
 
 def arm_timeout(step: Step, task: TaskExecution) -> None:
-    """Start the timeout of the attempt that begins (BEHAVIOURS decision 8)."""
+    """Start the timeout of the attempt that begins (decision 8)."""
     timeout_s = _seconds(step.spec(task).policies.timeout_s, step, task, "timeout")
     if timeout_s > 0:
         _set_timeout(step, task, step.at_s + timeout_s)

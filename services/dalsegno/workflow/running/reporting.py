@@ -63,7 +63,7 @@ def report(step: Step, event: TaskDone) -> None:
 def _reported_state(attempt: Attempt, event: TaskDone, at_s: float | None) -> AttemptState | None:
     """Return the state that a report leads to; None: the attempt goes on.
 
-    An attempt that an executor stops at its deadline has failed (BEHAVIOURS decision 8). Older executors report it as
+    An attempt that an executor stops at its deadline has failed (decision 8). Older executors report it as
     cancelled. What this engine cancels has ended before the executor learns of it, so such a report can only mean the
     deadline.
     """

@@ -29,7 +29,7 @@ from dalsegno.workflow.value import VALUE_BYTES_MAX, Value
 class HardFailure(Exception):
     """A failure in processing a task that no handler of the task may catch: task and execution become ERROR.
 
-    MISTRAL.md section 5, grade 2: a bad expression in an input, a publish or a condition, an unknown action, ...
+    mistral/README.md#errors, grade 2: a bad expression in an input, a publish or a condition, an unknown action, ...
     """
 
 

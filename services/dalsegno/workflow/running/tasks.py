@@ -144,8 +144,8 @@ def _own(spec: Task, verdict: TaskState) -> Template | None:
 def publish(step: Step, task: TaskExecution, verdict: TaskState, info: str) -> None:
     """Publish what the task publishes for this end; all expressions see the context before it, later ones win.
 
-    The order is: the clause of the state, the task's publish key for the state, on-complete (MISTRAL.md section 1). A
-    cancelled task publishes nothing.
+    The order is: the clause of the state, the task's publish key for the state, on-complete
+    (mistral/README.md#publish). A cancelled task publishes nothing.
     """
     if verdict is _CANCELLED:
         return
@@ -153,7 +153,7 @@ def publish(step: Step, task: TaskExecution, verdict: TaskState, info: str) -> N
     clause = state_clause(spec, verdict)
     own = _own(spec, verdict)
     if verdict is _SKIPPED and own is None and _has_output(step, task):
-        own = spec.publish  # evaluated with the given output as the result (BEHAVIOURS decision 4, R20)
+        own = spec.publish  # evaluated with the given output as the result (decision 4, R20)
         clause = clause if clause != Clause() else spec.on_success
     last = spec.on_complete if verdict is not _SKIPPED else Clause()
     branch = [template for template in (clause.branch, own, last.branch) if template is not None]

@@ -70,7 +70,7 @@ def _passed_on(step: Step, task: TaskExecution, branch: int, edition: int) -> An
 def _edited(
     step: Step, context: AnyContext, edits: Sequence[tuple[int, Mapping[str, Value]]], branch: int
 ) -> AnyContext:
-    """Return the context with the edits: each edit is one more publish (BEHAVIOURS decision 14)."""
+    """Return the context with the edits: each edit is one more publish (decision 14)."""
     for number, edited in edits:
         if step.workflow.rules.merge is Merge.LAST_ARRIVED:  # one write in each branch
             context = _layered(step, context, (number + (branch + 2) / 1000, edited))
@@ -201,8 +201,8 @@ class View:
         self._step.has_moved = self._step.has_moved or is_moved
 
     def variable(self, name: str) -> object:
-        """Return a variable: of the branch, else of the item, else global or vars, else input (MISTRAL.md section
-        2)."""
+        """Return a variable: of the branch, else of the item, else global or vars, else input
+        (mistral/README.md#expressions)."""
         if name in self._first:
             return self._first[name]
         cell = self._context.get(name)
@@ -235,7 +235,7 @@ class View:
         }
 
     def _about(self) -> dict[str, object]:
-        """Return what every context holds about its execution: MISTRAL.md section 2."""
+        """Return what every context holds about its execution: mistral/README.md#expressions."""
         about: dict[str, object] = {"__env": self.environment(), "__execution": {"id": self._execution.id}}
         if self._task is not None:
             number = task_id(self._execution.id, self._task.number)

@@ -1,4 +1,5 @@
-"""Stories of the core: ways out with conditions of their own, routes, layered contexts, reports (ORQUESTA.md)."""
+"""Stories of the core: ways out with conditions of their own, routes, layered contexts, reports
+(orquesta/README.md)."""
 
 from __future__ import annotations
 
@@ -67,7 +68,7 @@ def test_what_a_branch_published_is_laid_over_what_came_before() -> None:
 
 
 def test_a_join_runs_once_however_many_arrive() -> None:
-    """`join: 1` with two arrivals runs the task once (ORQUESTA.md section 8)."""
+    """`join: 1` with two arrivals runs the task once (orquesta/README.md#joins)."""
     here = world(fork=FORK.replace("join: all", "join: 1"))
     execution = here.start("demo.fork")
     for name in ("begin", "left", "meet", "right"):

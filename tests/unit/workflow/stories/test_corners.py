@@ -1,4 +1,5 @@
-"""Stories of the core at the corners of Orquesta's language: what is seldom done, and then counted on (ORQUESTA.md)."""
+"""Stories of the core at the corners of Orquesta's language: what is seldom done, and then counted on
+(orquesta/README.md)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Stories of the core: a branch that has arrived is never forgotten (BEHAVIOURS decision 3)."""
+"""Stories of the core: a branch that has arrived is never forgotten (decision 3)."""
 
 from __future__ import annotations
 
