@@ -67,6 +67,18 @@ class Call:
             raise InvalidRequest(wrong)
 
 
+class _OpenStream:
+    """What is known of an open stream."""
+
+    __slots__ = ("ends_itself", "is_sending")
+
+    def __init__(self, ends_itself: bool) -> None:
+        self.ends_itself = ends_itself
+        """Whether it ends when the server stops without being cancelled: one that the client writes to as well."""
+        self.is_sending = False
+        """Whether grpc has a message of it to send, so that its servicer does not run."""
+
+
 class CallInterceptor(grpc.aio.ServerInterceptor):
     """Wraps every call. `unhurried` names unary methods (`/package.Service/Method`) that have no default deadline,
     `roomy` those that take messages of so many bytes."""
@@ -74,8 +86,8 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
     def __init__(self, unhurried: frozenset[str] = frozenset(), roomy: Mapping[str, int] | None = None) -> None:
         self._unhurried = unhurried
         self._roomy = roomy or {}
-        self._streams: dict[asyncio.Task[Any], bool] = {}
-        """Open streams, and whether they end by themselves when told to (those that the client writes to as well)."""
+        self._streams: dict[asyncio.Task[Any], _OpenStream] = {}
+        """The open streams."""
         self._stopping = False
         self._wrapped: dict[str, tuple[Any, Any]] = {}
         """By method: grpc's handler, and ours round it, made once rather than for each call."""
@@ -134,7 +146,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             call = begin(method, context)
             task = asyncio.current_task()
             assert task is not None
-            self._streams[task] = reads_stream
+            open_stream = self._streams[task] = _OpenStream(reads_stream)
             try:
                 if self._stopping:
                     raise Unavailable("the server is being stopped")
@@ -146,7 +158,11 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                 else:
                     async with aclosing(answers):
                         async for response in answers:
+                            open_stream.is_sending = True
                             yield response
+                            open_stream.is_sending = False
+                            if self._stopping and not reads_stream:
+                                raise Unavailable("the server is being stopped")
             except GeneratorExit:  # grpc closes the generator when the client is gone
                 finish(call, "CANCELLED")
                 raise
@@ -168,7 +184,13 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         """Refuse new streams and end the open ones with UNAVAILABLE: those that only send at once, those that also
         receive after `grace_s` if they have not ended by themselves."""
         self._stopping = True
-        await _cancelled([task for task, ends_itself in self._streams.items() if not ends_itself])
+        one_way = {task: stream for task, stream in self._streams.items() if not stream.ends_itself}
+        for task, stream in one_way.items():
+            # One that is sending ends after that: grpc would be cancelled itself, and tell the client nothing.
+            if not stream.is_sending:
+                task.cancel()
+        if one_way:
+            await asyncio.wait(one_way, timeout=1.0)
         if self._streams:
             await asyncio.wait(list(self._streams), timeout=grace_s)
         await _cancelled(list(self._streams))

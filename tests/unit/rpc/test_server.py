@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import TYPE_CHECKING, Any
+from collections.abc import AsyncIterator
+from typing import Any
 
 import grpc
 import pytest
@@ -13,15 +14,13 @@ from google.protobuf.descriptor_pb2 import FileDescriptorProto
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
+from tests.unit.rpc.conftest import Engine, World
 
 from dalsegno.rpc.channel import open_channel, wait_until_connected
 from dalsegno.rpc.failure import read_failure
 from dalsegno.rpc.server import CannotListen, Server, is_local
-from dalsegno.v1 import engine_service_pb2, executor_service_pb2
+from dalsegno.v1 import engine_service_pb2, engine_service_pb2_grpc, executor_service_pb2
 from dalsegno.workflow.refusals import Unavailable
-
-if TYPE_CHECKING:
-    from tests.unit.rpc.conftest import World
 
 STATUS = health_pb2.HealthCheckResponse
 
@@ -174,6 +173,43 @@ async def test_stop_ends_a_server_stream_at_once_and_says_why(world: World) -> N
     assert failure.code is grpc.StatusCode.UNAVAILABLE
     assert failure.reason == "UNAVAILABLE"
     assert "being stopped" in failure.message
+
+
+class Flooding(Engine):
+    """Sends hints without a pause."""
+
+    async def Follow(self, request: Any, context: Any) -> AsyncIterator[Any]:
+        hints = [engine_service_pb2.Hint(execution_id="e" * 1_000, revision=1)] * 50
+        while True:
+            yield engine_service_pb2.FollowResponse(hints=hints)
+
+
+async def test_stop_ends_a_stream_that_is_sending(world: World) -> None:
+    """Also in the middle of a message, a stream ends at once, and its client is told that the server stops."""
+    server = Server("127.0.0.1:0", ["dalsegno.v1.EngineService"])
+    engine_service_pb2_grpc.add_EngineServiceServicer_to_server(Flooding(world), server.grpc)
+    await server.start()
+    told: list[str] = []
+
+    async def follow(channel: grpc.aio.Channel) -> None:
+        call: Any = engine_service_pb2_grpc.EngineServiceStub(channel).Follow(engine_service_pb2.FollowRequest())
+        try:
+            async for _ in call:
+                flows.set()
+        except grpc.aio.AioRpcError as error:
+            failure = read_failure(error)
+            told.append(f"{failure.reason}: {failure.message}")
+
+    async with open_channel(f"127.0.0.1:{server.port}") as channel:
+        flows = asyncio.Event()
+        followers = asyncio.gather(*(follow(channel) for _ in range(5)))
+        await flows.wait()
+        began_s = time.monotonic()
+        await server.stop(grace_s=20)
+        took_s = time.monotonic() - began_s
+        await followers
+    assert told == ["UNAVAILABLE: the server is being stopped"] * 5
+    assert took_s < 15
 
 
 async def test_stop_lets_a_two_way_stream_say_its_last_word(world: World) -> None:
