@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import psycopg
+from tests.tied import tied
 
 _START_S = 60.0
 
@@ -123,8 +124,8 @@ def _start(programs: Path, folder: Path, port: int, user: str | None) -> subproc
     }
     options = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
     with log.open("wb") as output:
-        command = [str(programs / "postgres"), "-D", str(data), *options]
-        process = subprocess.Popen(command, user=user, cwd=folder, stdout=output, stderr=subprocess.STDOUT)
+        command = (str(programs / "postgres"), "-D", str(data), *options)
+        process = subprocess.Popen(tied(*command, user=user), cwd=folder, stdout=output, stderr=subprocess.STDOUT)
     until_s = time.monotonic() + _START_S
     while True:
         try:

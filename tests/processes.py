@@ -24,6 +24,7 @@ from typing import Any
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from tests.tied import tied
 
 from dalsegno.rpc.channel import open_channel
 from dalsegno.store.inspection import check
@@ -91,11 +92,11 @@ class Service:
         """Start it, without waiting."""
         assert not self.is_running, f"{self.name} runs already"
         module = f"dalsegno.{self.name}"
-        command = [sys.executable, *self.launcher, module, "--listen", self.address, *self.arguments]
+        command = (sys.executable, *self.launcher, module, "--listen", self.address, *self.arguments)
         environment = {name: value for name, value in os.environ.items() if not name.startswith("DALSEGNO_")}
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                command,
+                tied(*command),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

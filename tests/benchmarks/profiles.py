@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tests.tied import tied
+
 
 @contextmanager
 def recorded(pids: dict[str, int], folder: Path, name: str) -> Iterator[None]:
@@ -23,7 +25,7 @@ def recorded(pids: dict[str, int], folder: Path, name: str) -> Iterator[None]:
     folder.mkdir(parents=True, exist_ok=True)
     recorders = [
         subprocess.Popen(
-            [program, "record", "--format", "raw", "--rate", "200", "--pid", str(pid), "--output", str(path)],
+            tied(program, "record", "--format", "raw", "--rate", "200", "--pid", str(pid), "--output", str(path)),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )

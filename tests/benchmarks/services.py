@@ -15,6 +15,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import grpc
+from tests.tied import tied
 
 from dalsegno.rpc.channel import open_channel
 from dalsegno.v1 import (
@@ -203,7 +204,7 @@ class Services:
     def _spawn(self, name: str, *arguments: str) -> None:
         with (self.folder / f"{name}.log").open("ab") as log:
             self._processes[name] = subprocess.Popen(
-                [sys.executable, "-m", f"dalsegno.{name}", *arguments],
+                tied(sys.executable, "-m", f"dalsegno.{name}", *arguments),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

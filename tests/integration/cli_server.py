@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.tied import tied
+
 from dalsegno.store.inspection import check
 from dalsegno.store.opening import open_store
 
@@ -117,7 +119,7 @@ def serve(data: Path, *options: str) -> Iterator[Served]:
     command = [*DALSEGNO, "serve", "--data", str(data), "--listen", "127.0.0.1:0", "--engine-listen", "127.0.0.1:0"]
     with told.open("w") as out:
         process = subprocess.Popen(
-            [*command, *options], stdout=out, stderr=subprocess.STDOUT, text=True, env=clean_environment()
+            tied(*command, *options), stdout=out, stderr=subprocess.STDOUT, text=True, env=clean_environment()
         )
     served = Served(process, told)
     try:

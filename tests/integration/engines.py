@@ -15,6 +15,7 @@ from typing import Any
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from tests.tied import tied
 
 from dalsegno.rpc.channel import open_channel
 from dalsegno.store.opening import open_store
@@ -75,7 +76,7 @@ class EngineProcess:
         arguments = ["--listen", self.address, "--database", self.url, "--grace-s", "2", *self.options]
         with (self.folder / "engine.log").open("ab") as log:
             self.process = await asyncio.create_subprocess_exec(
-                sys.executable, *self.program, *arguments,
+                *tied(sys.executable, *self.program, *arguments),
                 stdout=asyncio.subprocess.PIPE, stderr=log,
                 env={**os.environ, "PYTHONPATH": str(ROOT / "services"), **self.environment},
             )  # fmt: skip

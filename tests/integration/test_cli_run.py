@@ -22,6 +22,7 @@ from tests.integration.cli_server import (
     type_command,
     wait_for,
 )
+from tests.tied import tied
 
 from dalsegno.cli.examples import find_examples, read_example
 
@@ -54,7 +55,11 @@ def test_the_demo_draws_a_tree_on_a_terminal() -> None:
     """On a terminal the tasks are drawn with their progress, and the program leaves the terminal as it was."""
     ours, theirs = pty.openpty()
     process = subprocess.Popen(
-        [*DALSEGNO, "demo"], stdin=theirs, stdout=theirs, stderr=theirs, env={**clean_environment(), "TERM": "xterm"}
+        tied(*DALSEGNO, "demo"),
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        env={**clean_environment(), "TERM": "xterm"},
     )
     os.close(theirs)
     shown = b""
@@ -93,7 +98,9 @@ def test_a_private_server_is_gone_with_its_run(tmp_path: Path) -> None:
     (tmp_path / "tmp").mkdir()
     environment = {**clean_environment(), "TMPDIR": str(tmp_path / "tmp")}
     command = [*DALSEGNO, "run", str(file), "-i", "name=Ada"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment) as run:
+    with subprocess.Popen(
+        tied(*command), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+    ) as run:
         assert run.stdout is not None
         assert "RUNNING" in run.stdout.readline()
         folder = wait_for(lambda: list((tmp_path / "tmp").iterdir()))[0]
@@ -115,7 +122,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 def endpoints() -> Iterator[str]:
     """The URL of the endpoints that the examples call."""
     command = [*DALSEGNO, "examples", "endpoints", "--listen", "127.0.0.1:0"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=clean_environment()) as process:
+    with subprocess.Popen(tied(*command), stdout=subprocess.PIPE, text=True, env=clean_environment()) as process:
         assert process.stdout is not None
         yield process.stdout.readline().split()[2].rstrip(";")
         process.terminate()

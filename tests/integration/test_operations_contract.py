@@ -14,6 +14,7 @@ import pytest
 from tests.integration.engines import done, until
 from tests.integration.stage import LANGUAGES, Scene, Stage
 from tests.processes import SOURCES, state_of
+from tests.tied import tied
 
 from dalsegno.v1 import execution_pb2, operation_pb2
 from dalsegno.v1 import execution_service_pb2 as messages
@@ -370,7 +371,7 @@ async def typed(stage: Stage, *words: str) -> tuple[int, str]:
     command = [sys.executable, "-m", "dalsegno.cli.main", *words, "--server", stage.system.api.address]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("DALSEGNO_")}
     process = await asyncio.create_subprocess_exec(
-        *command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+        *tied(*command), stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
         env={**environment, "PYTHONPATH": str(SOURCES)},
     )  # fmt: skip
     out, _ = await process.communicate()

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from tests.integration.cli_server import clean_environment, wait_for
+from tests.tied import tied
 
 from dalsegno.cli.supervisor import choose_address
 
@@ -113,7 +114,7 @@ def lasting(command: str, folder: Path, environment: dict[str, str], ready: str)
     told = folder / f"{command.split()[1]}.txt"
     with told.open("w") as out:
         process = subprocess.Popen(
-            ["bash", "-c", f"exec {command}"], cwd=folder, env=environment, stdout=out, stderr=out
+            tied("bash", "-c", f"exec {command}"), cwd=folder, env=environment, stdout=out, stderr=out
         )
         try:
             wait_for(lambda: ready in told.read_text())

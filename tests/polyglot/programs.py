@@ -7,6 +7,8 @@ import os
 import sys
 from pathlib import Path
 
+from tests.tied import tied
+
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 PROTOS = ROOT / "protos"
@@ -39,7 +41,7 @@ async def start(program: str, *arguments: str, folder: Path = HERE) -> asyncio.s
     }
     pipe = asyncio.subprocess.PIPE
     return await asyncio.create_subprocess_exec(
-        program, *arguments, cwd=folder, env=environment, stdout=pipe, stderr=pipe
+        *tied(program, *arguments), cwd=folder, env=environment, stdout=pipe, stderr=pipe
     )
 
 

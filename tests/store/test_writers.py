@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from tests.store.scenes import Scene, add_task, create, save, start
+from tests.tied import tied
 
 from dalsegno.engine.clock import Clock
 from dalsegno.store.opening import open_store
@@ -123,8 +124,8 @@ def test_two_writers_take_a_message_once(pair: tuple[Store, Store]) -> None:
 
 def test_three_processes_upgrade_at_once(shared_url: str) -> None:
     """Three services that start together over an empty database all come up, and the tables are there once."""
-    command = [sys.executable, "-m", "dalsegno.store", "--database", shared_url, "upgrade"]
-    processes = [subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE) for _ in range(3)]
+    command = (sys.executable, "-m", "dalsegno.store", "--database", shared_url, "upgrade")
+    processes = [subprocess.Popen(tied(*command), stderr=subprocess.PIPE, stdout=subprocess.PIPE) for _ in range(3)]
     outcomes = [(process.communicate(timeout=60), process.returncode) for process in processes]
     assert [code for _, code in outcomes] == [0, 0, 0], outcomes
     store = open_store(shared_url)

@@ -150,6 +150,19 @@ def test_only_shells_speak_the_wire() -> None:
     ] == []
 
 
+def test_what_tests_start_ends_with_them() -> None:
+    """Every process that a test or a benchmark starts and goes on beside is `tied` to it (see tests/tied.py)."""
+    calls = {"Popen", "create_subprocess_exec"}
+    assert [
+        show(path, node.lineno)
+        for path in SOURCES
+        if path.is_relative_to(ROOT / "tests")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in calls
+        if "tied(" not in ast.unparse(node)
+    ] == []
+
+
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
 def test_scripts_explain_themselves(script: Path, tmp_path: Path) -> None:
     """Every script answers --help from any folder, quickly and without setting anything up."""

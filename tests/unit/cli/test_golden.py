@@ -19,6 +19,7 @@ import grpc
 import pytest
 from google.protobuf import json_format
 from google.protobuf.message import Message
+from tests.tied import tied
 from tests.unit.cli.conftest import SERVICES
 from tests.unit.cli.recorded import FOLDER, Recording
 
@@ -93,7 +94,7 @@ def on_a_terminal(words: list[str], address: str, now_s: float, columns: int) ->
     environment |= {"TZ": "UTC", "TERM": "xterm-256color", "DALSEGNO_SERVER": address}
     script = Path(__file__).parent / "on_a_pty.py"
     command = [sys.executable, str(script), str(now_s), *words]
-    with subprocess.Popen(command, stdin=writer, stdout=writer, stderr=writer, env=environment) as process:
+    with subprocess.Popen(tied(*command), stdin=writer, stdout=writer, stderr=writer, env=environment) as process:
         os.close(writer)
         printed = b""
         while True:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from tests.tied import tied
 
 from dalsegno.cli.exits import CommandError
 from dalsegno.cli.supervisor import Service, Supervisor, choose_address
@@ -129,7 +130,7 @@ def test_services_die_with_a_killed_supervisor(tmp_path: Path) -> None:
         "    await asyncio.sleep(60)\n"
         "asyncio.run(run())\n"
     )
-    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as parent:
+    with subprocess.Popen(tied(sys.executable, "-c", program), stdout=subprocess.PIPE, text=True) as parent:
         assert parent.stdout is not None
         pid = int(parent.stdout.readline())
         give_up_at = time.monotonic() + 10

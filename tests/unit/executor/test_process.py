@@ -11,6 +11,7 @@ from contextlib import suppress
 
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from tests.tied import tied
 from tests.unit.executor.scripted import Engine, order
 
 from dalsegno.rpc.channel import open_channel
@@ -26,7 +27,7 @@ async def start(engine: Engine) -> AsyncIterator[Start]:
     async def start_process(*options: str) -> asyncio.subprocess.Process:
         command = ["-m", "dalsegno.executor", "--engine", engine.address, "--id", "executor-1", *options]
         process = await asyncio.create_subprocess_exec(
-            sys.executable, *command, stderr=asyncio.subprocess.PIPE, env={**os.environ, "PYTHONUNBUFFERED": "1"}
+            *tied(sys.executable, *command), stderr=asyncio.subprocess.PIPE, env={**os.environ, "PYTHONUNBUFFERED": "1"}
         )
         started.append(process)
         return process

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
+from tests.tied import tied
 from tests.unit.expressions.pool import planted
 from tests.unit.expressions.pool.asking import SCOPE, Known, yaql
 from tests.unit.expressions.pool.family import children, resident_mib, templates
@@ -81,7 +82,7 @@ def test_the_clock_ends_what_only_waits() -> None:
 def load() -> Iterator[None]:
     """Others use all cores."""
     loops = (os.cpu_count() or 1) + 1
-    busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(loops)]
+    busy = [subprocess.Popen(tied(sys.executable, "-c", "while True: pass")) for _ in range(loops)]
     yield
     for each in busy:
         each.kill()
