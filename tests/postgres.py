@@ -6,7 +6,6 @@ import os
 import pwd
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -16,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import psycopg
+from tests.ports import free_port
 from tests.tied import tied
 
 _START_S = 60.0
@@ -35,7 +35,7 @@ class Server:
         if owner is not None:
             os.chown(folder, owner.pw_uid, owner.pw_gid)
         self._user = owner.pw_name if owner is not None else None
-        self._port = _free_port()
+        self._port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
         _initialize(programs, folder, self._user)
 
@@ -137,10 +137,3 @@ def _start(programs: Path, folder: Path, port: int, user: str | None) -> subproc
                 process.wait()
                 raise NoPostgres(f"the server did not start: {error}\n{log.read_text()}") from None
             time.sleep(0.05)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

@@ -14,7 +14,6 @@ import asyncio
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -24,6 +23,7 @@ from typing import Any
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from tests.ports import free_port
 from tests.tied import tied
 
 from dalsegno.rpc.channel import open_channel
@@ -336,11 +336,3 @@ def state_of(thing: execution_pb2.Execution | execution_pb2.TaskExecution | exec
     if isinstance(thing, execution_pb2.TaskExecution):
         return execution_pb2.TaskState.Name(thing.state).removeprefix("TASK_STATE_")
     return execution_pb2.ActionState.Name(thing.state).removeprefix("ACTION_STATE_")
-
-
-def free_port() -> int:
-    """A port of 127.0.0.1 that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

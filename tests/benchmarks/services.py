@@ -6,7 +6,6 @@ import asyncio
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -15,6 +14,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import grpc
+from tests.ports import free_address
 from tests.tied import tied
 
 from dalsegno.rpc.channel import open_channel
@@ -232,13 +232,6 @@ async def running_services() -> AsyncIterator[tuple[Services, Client]]:
 
 def _inputs(items: Mapping[int, Mapping[str, object] | None]) -> dict[int, str]:
     return {item: json.dumps(given) for item, given in items.items() if given is not None}
-
-
-def free_address() -> str:
-    """An address of this machine that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return f"127.0.0.1:{probe.getsockname()[1]}"
 
 
 def processor_s(pids: dict[str, int]) -> dict[str, float]:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.ports import free_address
 from tests.tied import tied
 
 from dalsegno.store.inspection import check
@@ -116,7 +117,7 @@ def serve(data: Path, *options: str) -> Iterator[Served]:
     """A server with its data in this folder, until the block ends. Then every journal must give exactly the rows."""
     data.mkdir(parents=True, exist_ok=True)
     told = data / "told"
-    command = [*DALSEGNO, "serve", "--data", str(data), "--listen", "127.0.0.1:0", "--engine-listen", "127.0.0.1:0"]
+    command = [*DALSEGNO, "serve", "--data", str(data), "--listen", free_address(), "--engine-listen", free_address()]
     with told.open("w") as out:
         process = subprocess.Popen(
             tied(*command, *options), stdout=out, stderr=subprocess.STDOUT, text=True, env=clean_environment()

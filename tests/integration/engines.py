@@ -15,6 +15,7 @@ from typing import Any
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from tests.ports import free_port
 from tests.tied import tied
 
 from dalsegno.rpc.channel import open_channel
@@ -37,7 +38,7 @@ class EngineProcess:
 
     folder: Path
     options: tuple[str, ...] = ()
-    port: int = 0
+    port: int = field(default_factory=free_port)
     process: asyncio.subprocess.Process | None = None
     program: tuple[str, ...] = ("-m", "dalsegno.engine")
     environment: dict[str, str] = field(default_factory=dict)
@@ -57,7 +58,6 @@ class EngineProcess:
         assert self.process.stdout is not None
         line = (await self.process.stdout.readline()).decode()
         assert line, (self.folder / "engine.log").read_text()
-        self.port = int(line.rpartition(":")[2])
         async with open_channel(self.address) as channel:
             stub: Any = health_pb2_grpc.HealthStub(channel)
             for _ in range(500):

@@ -15,7 +15,6 @@ import pytest
 from tests.integration.engines import Client, EngineProcess, ScriptedExecutor, client_of, done, until
 from tests.integration.test_engine import CHAIN, create, start
 from tests.postgres import NoPostgres, run_postgres
-from tests.processes import free_port
 
 from dalsegno.store.inspection import check
 from dalsegno.store.opening import open_store
@@ -62,7 +61,7 @@ class Mortal(EngineProcess):
     database = ""
 
     def __init__(self, folder: Path, event: str, workflow: str = "victim") -> None:
-        super().__init__(folder, port=free_port())  # its page is named by the address
+        super().__init__(folder)
         self.program = (str(Path(__file__).parent / "dying_engine.py"),)
         self.environment = {"DYING_WORKFLOW": workflow, "DYING_EVENT": event, "TMPDIR": str(folder)}
         self.deaths: list[int] = []

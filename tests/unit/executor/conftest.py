@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import AsyncIterator, Sequence
 
 import pytest
@@ -55,11 +54,3 @@ async def make_executor(engine: Engine) -> AsyncIterator[MakeExecutor]:
     yield make
     for executor in made:
         await executor.close()
-
-
-@pytest.fixture
-def free_port() -> int:
-    """A port of this machine that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

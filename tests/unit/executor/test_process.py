@@ -11,6 +11,7 @@ from contextlib import suppress
 
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from tests.ports import free_address
 from tests.tied import tied
 from tests.unit.executor.scripted import Engine, order
 
@@ -102,11 +103,12 @@ async def test_an_executor_without_its_engine_leaves_too(engine: Engine, start: 
     await engine.start()
 
 
-async def test_health_follows_the_stream(engine: Engine, start: Start, free_port: int) -> None:
+async def test_health_follows_the_stream(engine: Engine, start: Start) -> None:
     """The executor is ready as long as an engine can send it work."""
-    await start("--listen", f"127.0.0.1:{free_port}")
+    address = free_address()
+    await start("--listen", address)
     await engine.line(20)
-    async with open_channel(f"127.0.0.1:{free_port}") as channel:
+    async with open_channel(address) as channel:
         watch = health_pb2_grpc.HealthStub(channel).Watch(  # type: ignore[attr-defined]
             health_pb2.HealthCheckRequest(), wait_for_ready=True
         )
