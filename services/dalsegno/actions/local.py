@@ -11,6 +11,7 @@ import os
 import shutil
 import signal
 from collections.abc import Mapping
+from contextlib import suppress
 
 from dalsegno.actions.action import ActionFailed, action
 from dalsegno.workflow.value import VALUE_BYTES_MAX, UnfitValue, checked
@@ -71,8 +72,8 @@ async def _start(
     before = ["sudo", "-E", "-S" if has_password else "-n", "--"] if sudo else []
     own = {name: value for name, value in os.environ.items() if not name.startswith("DALSEGNO_")}
     given = {name: str(value) for name, value in (env or {}).items() if value is not None}
-    try:
-        return await asyncio.create_subprocess_exec(
+    starting = asyncio.ensure_future(
+        asyncio.create_subprocess_exec(
             *before, shell, "-c", cmd,
             cwd=cwd or None,
             env={**own, **given},
@@ -80,7 +81,15 @@ async def _start(
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
             start_new_session=True,
-        )  # fmt: skip
+        )
+    )  # fmt: skip
+    try:
+        return await asyncio.shield(starting)
+    except asyncio.CancelledError:
+        # asyncio would kill the shell only, and wait until the children have closed the output.
+        with suppress(OSError, ValueError):
+            await _kill(await starting, sudo)
+        raise
     except (OSError, ValueError) as error:  # no such folder, no sudo, a NUL character
         told = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         where = f": {error.filename}" if isinstance(error, OSError) and error.filename else ""
