@@ -111,6 +111,15 @@ def test_top_level_is_the_map() -> None:
     assert {entry for entry in entries if not entry.startswith(".")} <= TOP_LEVEL
 
 
+def test_the_version_has_its_changelog() -> None:
+    """The newest release in CHANGELOG.md is the version of the package, and has a date."""
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
+    text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    headings = re.findall(r"^## (.*)$", text, re.MULTILINE)
+    assert headings[0] == "[Unreleased]"
+    assert re.fullmatch(rf"\[{re.escape(version)}\] - \d{{4}}-\d\d-\d\d", headings[1])
+
+
 def test_all_requirements_are_pinned() -> None:
     """Whatever pyproject.toml asks for stands in constraints.txt, so that a new clone installs it."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
@@ -129,6 +138,19 @@ def test_tests_state_their_claim() -> None:
         if path.is_relative_to(ROOT / "tests") and path.name.startswith("test_")
         for node in walk_definitions(path)
         if isinstance(node, Function) and node.name.startswith("test_") and ast.get_docstring(node) is None
+    ] == []
+
+
+def test_marked_tests_say_why() -> None:
+    """A test that does not decide (xfail) or runs by itself (alone) gives a reason."""
+    marks = {"pytest.mark.xfail": "reason=", "pytest.mark.alone": "("}
+    assert [
+        f"{show(path, number)} {line.strip()}"
+        for path in SOURCES
+        if path.is_relative_to(ROOT / "tests") and path != Path(__file__)
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
+        for mark, reason in marks.items()
+        if mark in line and reason not in line.partition(mark)[2]
     ] == []
 
 

@@ -89,6 +89,7 @@ def load() -> Iterator[None]:
         each.wait()
 
 
+@pytest.mark.alone("it makes all cores busy")
 @pytest.mark.usefixtures("load")
 def test_only_its_own_processor_time_counts() -> None:
     """On a busy machine 0.1 s of work take longer than the job has by the clock, and are no error: it does not count

@@ -200,6 +200,7 @@ def test_what_nobody_wants_any_more_is_not_done(own_pool: Pool) -> None:
     assert own_pool.evaluate(yaql("1 + 1")) == 2
 
 
+@pytest.mark.alone("it counts the open files and threads of its process")
 def test_a_closed_pool_leaves_nothing(own_pool: Pool) -> None:
     """No process, no zombie and no open file; and the handling of ended children was left alone."""
     open_before = set(os.listdir("/proc/self/fd"))
