@@ -35,15 +35,13 @@ def _timer(name: str, due_s: float, execution_id: str = "e1") -> NewMessage:
 
 
 def test_messages_come_due_by_time_then_id(store: Store) -> None:
-    """Due messages are given in the order of their times, then of their ids, bounded; the next time is known."""
+    """Due messages are given in the order of their times, then of their ids, bounded."""
     with store.write() as transaction:
-        assert transaction.next_due_s() is None
         transaction.add_messages([_timer("m3", 5.0), _timer("m2", 7.0), _timer("m1", 7.0), _timer("m4", 9.5)])
         assert transaction.due_messages(4.9, 10) == []
         due = transaction.due_messages(9.0, 10)
         assert due == [DueMessage("m3", "e1", 5.0), DueMessage("m1", "e1", 7.0), DueMessage("m2", "e1", 7.0)]
         assert transaction.due_messages(9.0, 2) == due[:2]
-        assert transaction.next_due_s() == 5.0
 
 
 def test_message_is_taken_once_over_two_transactions(store: Store) -> None:

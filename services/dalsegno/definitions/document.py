@@ -102,11 +102,6 @@ class Document:
     calls: tuple[Call, ...] = ()
     """The actions and workflows that it names, when they are asked for."""
 
-    @property
-    def objections(self) -> tuple[Problem, ...]:
-        """Problems and warnings together, in the order of the document: what a strict reader finds wrong with it."""
-        return tuple(sorted((*self.problems, *self.warnings), key=lambda problem: (problem.line, problem.column)))
-
     def member(self, name: str) -> Member | None:
         """The member of this name, a workflow before an action."""
         named = [member for member in self.members if member.name == name]

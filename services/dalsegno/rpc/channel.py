@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import uuid
 
 import grpc
 
 from dalsegno.rpc.logs import request_id
-from dalsegno.workflow.refusals import Unavailable
 
 MESSAGE_BYTES = 16 * 1024 * 1024
 """The largest request of the contract."""
@@ -49,15 +47,6 @@ _OPTIONS: list[tuple[str, int | str]] = [
 def open_channel(address: str) -> grpc.aio.Channel:
     """A channel to `host:port` or `unix:/path`. It connects when it is first used, and again whenever it has to."""
     return grpc.aio.insecure_channel(address, options=_OPTIONS)
-
-
-async def wait_until_connected(channel: grpc.aio.Channel, timeout_s: float) -> None:
-    """Return once the channel is connected. Raises Unavailable after `timeout_s`."""
-    try:
-        async with asyncio.timeout(timeout_s):
-            await channel.channel_ready()
-    except TimeoutError:
-        raise Unavailable(f"no connection within {timeout_s:g} s") from None
 
 
 def call_metadata() -> tuple[tuple[str, str], ...]:

@@ -125,7 +125,3 @@ class Server:
         self.stopping.set()
         await self._interceptor.end_streams(grace_s)
         await self.grpc.stop(max(0.1, ends_s - time.monotonic()))
-
-    async def wait_until_stopped(self) -> None:
-        """Return when the server has stopped."""
-        await self.grpc.wait_for_termination()

@@ -241,9 +241,6 @@ class MemoryTransaction:
         due.sort(key=lambda message: (message.due_s, message.id))
         return [DueMessage(message.id, message.execution_id, message.due_s) for message in due[:limit]]
 
-    def next_due_s(self) -> float | None:
-        return min((message.due_s for message in self.tables.messages.values()), default=None)
-
     def save_progress(self, progress: Sequence[NewProgress]) -> None:
         for each in progress:
             row = self.tables.attempts.get(each.execution_id, Map()).get(each.key)

@@ -60,10 +60,6 @@ class Statements:
         self.insert_label = self._insert("labels", ("execution_id", "key", "value"))
         self.insert_journal = self._insert("journal", ("execution_id", "last", "first", "entries", "changes"))
         self.insert_text = self._insert("texts", ("execution_id", "digest", "text")) + " ON CONFLICT DO NOTHING"
-        self.select_journal = (
-            f"SELECT first, entries, changes FROM journal WHERE execution_id = {mark} AND last > {mark} ORDER BY last"
-        )
-        self.select_texts = f"SELECT digest, text FROM texts WHERE execution_id = {mark} AND {among('digest')}"
         self._write_messages()
         self._write_attempts()
 
@@ -74,7 +70,6 @@ class Statements:
         self.due_messages = (
             f"SELECT id, execution_id, due_s FROM messages WHERE due_s <= {mark} ORDER BY due_s, id LIMIT {mark}"
         )
-        self.next_due = "SELECT min(due_s) FROM messages"
 
     def _write_attempts(self) -> None:
         quiet = ", ".join(f"'{state}'" for state in sorted(QUIET_EXECUTION))

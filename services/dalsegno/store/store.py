@@ -310,10 +310,6 @@ class Transaction(Protocol):
         """Return messages whose time has come, by time and id."""
         ...
 
-    def next_due_s(self) -> float | None:
-        """Return the time of the next message. None: there is none."""
-        ...
-
     def save_progress(self, progress: Sequence[NewProgress]) -> None:
         """Store the progress of attempts that have not ended and still have the same delivery."""
         ...

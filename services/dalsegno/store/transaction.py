@@ -127,11 +127,6 @@ class SqlTransaction(Library, AnsweredRequests):
         self._cursor.execute(self._statements.due_messages, (now_s, limit))
         return [DueMessage(*row) for row in self._cursor.fetchall()]
 
-    def next_due_s(self) -> float | None:
-        self._cursor.execute(self._statements.next_due)
-        due_s: float | None = self._cursor.fetchone()[0]
-        return due_s
-
     def save_progress(self, progress: Sequence[NewProgress]) -> None:
         rows = [
             (msgspec.json.encode(each.progress).decode(), each.execution_id, *each.key, each.progress.delivery)

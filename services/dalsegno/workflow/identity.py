@@ -25,12 +25,6 @@ def parse_attempt_id(text: str) -> tuple[str, AttemptKey]:
     return execution_id, (int(task), int(item), int(attempt))
 
 
-def parse_task_id(text: str) -> tuple[str, int]:
-    """Return the execution's id and the task's number. Raise ValueError for a text of another form."""
-    execution_id, task = text.split(".")
-    return execution_id, int(task)
-
-
 def derived_id(at_s: float, seed: str) -> str:
     """Return a UUIDv7 whose time is `at_s` (seconds since 1970) and whose other bits are a hash of the seed."""
     bits = int.from_bytes(hashlib.blake2b(seed.encode(), digest_size=10).digest(), "big")

@@ -115,12 +115,6 @@ class Refused(WithViolations):
         return cls([Violation(subject, description, kind)])
 
 
-class HistoryDiscarded(Refused):
-    """The request needs history that was discarded (decision 10)."""
-
-    reason = "HISTORY_DISCARDED"
-
-
 class AboutThing(Refusal):
     """A refusal about one named thing."""
 

@@ -33,7 +33,6 @@ EVERY_REFUSAL = [
     (refusals.InvalidResumeToken.of("resume_token", "is not one of ours"), CODE.INVALID_ARGUMENT),
     (refusals.InvalidDefinition([PROBLEM]), CODE.INVALID_ARGUMENT),
     (refusals.Refused.of("execution e", "is PAUSED"), CODE.FAILED_PRECONDITION),
-    (refusals.HistoryDiscarded.of("task a", "was discarded"), CODE.FAILED_PRECONDITION),
     (refusals.NotFound("execution", "e"), CODE.NOT_FOUND),
     (refusals.Deleted("execution", "e", 1_700_000_000.5), CODE.NOT_FOUND),
     (refusals.AlreadyExists("execution", "e"), CODE.ALREADY_EXISTS),

@@ -10,7 +10,13 @@ from yaql.language.utils import NO_VALUE
 
 from dalsegno.expressions.unknown import FUNCTION, METHOD
 from dalsegno.expressions.values import describe
-from dalsegno.expressions.yaql import collections, formatting, mathematics, queries, strings
+from dalsegno.expressions.yaql import (  # noqa: F401 - their import fills the registry
+    collections,
+    formatting,
+    mathematics,
+    queries,
+    strings,
+)
 from dalsegno.expressions.yaql.context import (
     ABSENT,
     context_closure,
@@ -26,10 +32,6 @@ from dalsegno.workflow.scope import EvaluationError
 
 if TYPE_CHECKING:
     from dalsegno.expressions.yaql.compile import Compiler
-
-TABLES = (collections, formatting, mathematics, queries, strings)
-"""The modules whose import fills the registry."""
-
 
 CALL_NODES = 4
 """A call takes as long as so many nodes of other kinds."""
