@@ -106,6 +106,28 @@ wf:
     here.check_journals()
 
 
+def test_a_wait_and_a_timeout_begin_after_the_pause_before() -> None:
+    """S9, decision 8: neither runs while the execution is PAUSED before the task; both follow the resume."""
+    text = """
+version: '2.0'
+wf:
+  tasks:
+    t: {action: std.noop, pause-before: true, wait-before: 4, timeout: 3}
+"""
+    here = world(text, player=hold)
+    execution = here.start("wf")
+    here.run(until_s=0)
+    here.now_s += 100
+    here.run(until_s=0)
+    found = task(execution, "t")
+    assert (execution.state, found.state) == ("PAUSED", "IDLE")
+    here.tell(execution.id, ResumeRequested(at_s=here.now_s))
+    assert (found.state, found.timing.timeout_due_s) == ("RUNNING_DELAYED", None)
+    here.run(until_s=4)
+    assert (found.state, found.timing.timeout_due_s) == ("RUNNING", here.now_s + 3)
+    here.check_journals()
+
+
 ONE = "version: '2.0'\nwf:\n  tasks:\n    t: {action: std.noop}\n"
 
 
