@@ -49,9 +49,7 @@ def main(modules: Iterable[str]) -> None:
     warm_up(modules)
     gc.collect()
     gc.freeze()  # What is here is shared with all children: the collector would copy it by looking at it.
-    template = Template(connection, load_death_signal())
-    template.tell(READY, 0, 0)
-    template.serve()
+    Template(connection, load_death_signal()).serve()
 
 
 def take_connection() -> socket.socket:
@@ -124,8 +122,9 @@ class Template:
         self._connection.sendall(REPORT.pack(kind, number, detail, peak_mib))
 
     def serve(self) -> None:
-        """Fork and kill until the pool has gone; then no child is left."""
+        """Fork and kill until the pool has gone; then no child is left. It may have gone before this one was ready."""
         try:
+            self.tell(READY, 0, 0)
             while True:
                 ready, _, _ = select.select([self._connection, self._woken], [], [])
                 if self._woken in ready:
