@@ -7,6 +7,7 @@ expect.
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from functools import cache
 from typing import ClassVar
@@ -128,6 +129,8 @@ def explain(shown: str, error: Exception) -> EvaluationError:
         cause = "it nests too deeply"
     elif isinstance(error, EvaluationError):
         cause = str(error)
+    elif isinstance(error, re.error):
+        cause = f"error: {error}"  # From Python 3.13 on its name is another one.
     else:
         cause = f"{type(error).__name__}: {error}"
     return EvaluationError(f"{shown}: {shorten(cause, 1_000)}")
