@@ -14,7 +14,7 @@ from typing import Protocol
 
 @dataclass(frozen=True, slots=True)
 class Violation:
-    """One thing that is wrong with a request, or that stands in its way.
+    """One thing that is wrong with a request, or an obstacle to it.
 
     >>> str(Violation("input.count", "is missing"))
     'input.count: is missing'

@@ -11,7 +11,7 @@ class Nothing(dict[Any, Any]):
     __hash__ = object.__hash__  # type: ignore[assignment]
 
     def __setitem__(self, key: object, value: object) -> Never:
-        raise TypeError("this dict is everybody's: make one of your own")
+        raise TypeError("this empty dict is shared and read-only: make a new one")
 
 
 NOTHING = Nothing()

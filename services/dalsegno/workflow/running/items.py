@@ -288,7 +288,7 @@ def settle_items(step: Step, task: TaskExecution) -> None:
     elif progress.ended_count == progress.item_count:
         step.later(End(task, TaskState.SUCCESS, ""))
     elif execution.state is ExecutionState.CANCELLING:
-        step.later(End(task, TaskState.CANCELLED, "items were cut short by the cancel"))
+        step.later(End(task, TaskState.CANCELLED, "not all items had begun when the execution was cancelled"))
     else:
         _go_on(step, task)
 

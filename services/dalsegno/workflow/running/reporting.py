@@ -166,7 +166,7 @@ def close(step: Step, attempt: Attempt, state: AttemptState, result: Value | Non
         if attempt.adhoc:
             state, result, error = _transformed(step, attempt, result)
     elif state is _ERROR:
-        error = error or "the action failed without saying why"
+        error = error or "the action failed and gave no reason"
         result = result or Value(data=error)
         step.note("Execution failed. See result for details.", step.execution.tasks[attempt.key[0]], result=result)
     rules = step.workflow.rules
