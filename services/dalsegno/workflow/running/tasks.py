@@ -17,6 +17,7 @@ from dalsegno.workflow.value import Value, limit, member_bytes
 _UNBEGUN = (TaskState.IDLE, TaskState.WAITING)
 _EXECUTION_RUNNING = ExecutionState.RUNNING
 _ERROR, _SKIPPED, _CANCELLED = TaskState.ERROR, TaskState.SKIPPED, TaskState.CANCELLED
+_NO_TIMER, _WAIT_AFTER = Timer.NONE, Timer.WAIT_AFTER
 
 
 def prepare(step: Step, first: TaskExecution) -> None:
@@ -50,13 +51,12 @@ def begin(step: Step, task: TaskExecution) -> None:
         if task.state is not TaskState.IDLE:
             step.change(TaskMoved(task=task.number, state=TaskState.IDLE, at_s=step.at_s))
         return
-    if timing.timer is Timer.ITEMS_LEFT:
+    if timing.timer is _NO_TIMER or timing.timer is Timer.PAUSE_BEFORE:
+        _start(step, task)
+    elif timing.timer is Timer.ITEMS_LEFT:
         items.go_on(step, task)
-        return
-    if timing.timer is Timer.RETRY or timing.timer is Timer.WAIT_BEFORE:  # a pause came just when the time was over
+    else:  # a pause came just when the time of a retry or of wait-before was over
         items.launch(step, task, task.progress.retries + (timing.timer is Timer.RETRY))
-        return
-    _start(step, task)
 
 
 def begin_again(step: Step, task: TaskExecution) -> None:
@@ -86,9 +86,8 @@ def end(step: Step, task: TaskExecution, verdict: TaskState, info: str) -> None:
         return
     publish(step, task, verdict, info)
     wait_s = policies.wait_after_s(step, task)
-    waits = (
-        wait_s > 0 and task.timing.timer is not Timer.WAIT_AFTER
-    )  # only once: a timeout during the wait ends the wait
+    # Only once: a timeout during the wait ends the wait.
+    waits = wait_s > 0 and task.timing.timer is not _WAIT_AFTER
     if waits and verdict is not TaskState.CANCELLED and not step.execution.is_completed:
         policies.delay(step, task, Timer.WAIT_AFTER, wait_s, verdict, info)
         return
