@@ -1,0 +1,138 @@
+"""Which tests run which lines, and how long each test takes: recorded once per test file and kept in `.mutation/`.
+
+A record is made again when the test file, what tests share, or the folder that is mutated has changed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections import defaultdict
+from collections.abc import Generator, Iterable, Sequence
+from pathlib import Path
+
+import pytest
+from tests.mutation.checkout import Checkout, run_pytest
+from tests.mutation.mutants import Mutant
+
+KEPT = ".mutation"
+SLOWEST_S = 10.0
+"""A test that takes longer is left out."""
+
+
+class Record:
+    """What one test file runs of the folder."""
+
+    def __init__(self, seconds: dict[str, float], lines: dict[str, dict[int, list[str]]]) -> None:
+        self.seconds = {test: taken for test, taken in seconds.items() if taken <= SLOWEST_S}
+        self.lines = lines
+        """File, line, the tests that run it."""
+
+
+class Recording:
+    """Everything that was recorded for one folder."""
+
+    def __init__(self, records: Sequence[Record]) -> None:
+        self.seconds = {test: taken for record in records for test, taken in record.seconds.items()}
+        self._lines: dict[str, dict[int, set[str]]] = defaultdict(lambda: defaultdict(set))
+        for record in records:
+            for path, lines in record.lines.items():
+                for line, tests in lines.items():
+                    self._lines[path][line].update(tests)
+
+    def tests_of(self, mutant: Mutant) -> list[str]:
+        """The tests that can notice the mutant, quick ones first: those that run its lines, or where it is run at
+        import or in another process, those that run anything of its file, or all."""
+        lines = self._lines[mutant.path]
+        tests: set[str] = set()
+        if mutant.in_function:
+            tests.update(*(lines[line] for line in range(mutant.line, mutant.last_line + 1)))
+            tests = tests or set().union(*lines.values())
+        return self._sorted(tests or self.seconds)
+
+    def _sorted(self, tests: Iterable[str]) -> list[str]:
+        def rank(test: str) -> tuple[bool, bool, str, float]:
+            seconds = self.seconds[test]
+            return seconds > 1, seconds > 0.1, test.partition("::")[0], seconds
+
+        return sorted((test for test in tests if test in self.seconds), key=rank)
+
+
+class Recorder:
+    """A plugin of pytest: one context of coverage for each test."""
+
+    def __init__(self, coverage: object) -> None:
+        self._coverage = coverage
+        self.seconds: dict[str, float] = {}
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, object, object]:
+        """Record the test under its own name."""
+        self._coverage.switch_context(item.nodeid)  # type: ignore[attr-defined]
+        began_s = time.monotonic()
+        try:
+            return (yield)
+        finally:
+            self.seconds[item.nodeid] = round(time.monotonic() - began_s, 3)
+            self._coverage.switch_context("")  # type: ignore[attr-defined]
+
+
+def record(checkout: Checkout, folder: Path, names: Iterable[str]) -> Recording:
+    """Record every test file below those names, unless a record of it is there."""
+    files = [path for name in names for path in _test_files(checkout.root / name)]
+    shared = _digest([*folder.rglob("*.py"), *_shared(checkout.root / "tests")])
+    return Recording([_record(checkout, folder, path, shared) for path in files])
+
+
+def _record(checkout: Checkout, folder: Path, path: Path, shared: str) -> Record:
+    name = path.relative_to(checkout.root).as_posix()
+    stem = f"{folder.name}-{name.replace('/', '-').removesuffix('.py')}"
+    kept = checkout.root / KEPT / f"{stem}-{_digest([path])[:12]}{shared[:12]}.json"
+    if not kept.exists():
+        kept.parent.mkdir(exist_ok=True)
+        for old in kept.parent.glob(f"{stem}-*.json"):
+            old.unlink()
+        code = checkout.run(lambda: _measure(checkout, folder, name, kept), kept.with_suffix(".log"))
+        if code not in (0, pytest.ExitCode.NO_TESTS_COLLECTED):
+            raise SystemExit(f"{name} fails without a mutation, see {kept.with_suffix('.log')}")
+        kept.with_suffix(".log").unlink()
+    read = json.loads(kept.read_text())
+    lines = {each: {int(line): tests for line, tests in found.items()} for each, found in read["lines"].items()}
+    return Record(read["seconds"], lines)
+
+
+def _measure(checkout: Checkout, folder: Path, name: str, kept: Path) -> int:
+    from coverage import Coverage
+
+    inside = checkout.copy / folder.relative_to(checkout.root)
+    coverage = Coverage(data_file=None, include=[f"{inside}/*"], config_file=False)
+    recorder = Recorder(coverage)
+    coverage.start()
+    code = run_pytest([name], recorder)
+    coverage.stop()
+    data, lines = coverage.get_data(), {}
+    for path in data.measured_files():
+        contexts = {line: sorted(set(each) - {""}) for line, each in data.contexts_by_lineno(path).items()}
+        lines[Path(path).relative_to(checkout.copy).as_posix()] = {line: each for line, each in contexts.items() if each}
+    if code in (0, pytest.ExitCode.NO_TESTS_COLLECTED):
+        kept.write_text(json.dumps({"seconds": recorder.seconds if lines else {}, "lines": lines}))
+    return code
+
+
+def _test_files(path: Path) -> list[Path]:
+    return sorted(path.rglob("test_*.py")) if path.is_dir() else [path]
+
+
+def _shared(tests: Path) -> list[Path]:
+    """What tests import of each other."""
+    return [
+        path for path in tests.rglob("*.py") if not path.name.startswith("test_") and path.parent != Path(__file__).parent
+    ]
+
+
+def _digest(paths: Iterable[Path]) -> str:
+    digest = hashlib.sha256()
+    for path in sorted(paths):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
