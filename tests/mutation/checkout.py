@@ -22,10 +22,10 @@ import pytest
 from tests.mutation.mutants import Mutant
 
 LIBRARIES = (
-    *("aiohttp", "aiosmtplib", "alembic.command", "google.protobuf.json_format", "google.rpc.error_details_pb2", "grpc.aio"),
-    *("grpc_health.v1.health", "grpc_reflection.v1alpha.reflection", "grpc_status.rpc_status", "immutables"),
-    *("jinja2.sandbox", "jsonpath_ng.ext", "jsonschema", "msgspec", "orjson", "prometheus_client", "referencing"),
-    *("rich.console", "sqlalchemy.dialects.sqlite", "typer.testing", "yaml"),
+    *("aiohttp", "aiosmtplib", "alembic.command", "google.protobuf.json_format", "google.rpc.error_details_pb2"),
+    *("grpc.aio", "grpc_health.v1.health", "grpc_reflection.v1alpha.reflection", "grpc_status.rpc_status"),
+    *("immutables", "jinja2.sandbox", "jsonpath_ng.ext", "jsonschema", "msgspec", "orjson", "prometheus_client"),
+    *("referencing", "rich.console", "sqlalchemy.dialects.sqlite", "typer.testing", "yaml"),
 )
 GENERATED = "services/dalsegno/v1"
 POLL_S = 0.01
@@ -38,6 +38,7 @@ class Checkout:
         self.root = root
         self.copy = folder / root.name
         self._is_mutated = False
+        self.copy.mkdir(parents=True)
         for name in [*_files(root), *_below(root, GENERATED)]:
             (self.copy / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(root / name, self.copy / name)
@@ -78,22 +79,9 @@ class Checkout:
         return os.waitstatus_to_exitcode(status)
 
     def _work(self, work: Callable[[], int], log: Path) -> None:
-        os.setsid()
-        file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
-        for stream in (1, 2):
-            os.dup2(file, stream)
-        os.chdir(self.copy)
-        away = {"", str(self.root), str(self.root / "services")}
-        sys.path[:] = [str(self.copy / "services"), *(path for path in sys.path if path not in away)]
-        for name in [name for name in sys.modules if name.partition(".")[0] == "tests"]:
-            del sys.modules[name]
-        # Processes that a test begins see the copy too. Nothing compiled from a mutant is kept.
-        os.environ["PYTHONPATH"] = sys.path[0]
-        if self._is_mutated:
-            os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
-            sys.dont_write_bytecode = True
         code = 70
         try:
+            self._move_in(log)
             code = int(work())
         except BaseException:
             traceback.print_exc()
@@ -101,6 +89,23 @@ class Checkout:
             sys.stderr.flush()
             sys.stdout.flush()
             os._exit(code)
+
+    def _move_in(self, log: Path) -> None:
+        """Make this process one of the copy: it and what it begins find nothing of the checkout."""
+        os.setsid()
+        file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+        for stream in (1, 2):
+            os.dup2(file, stream)
+        sys.stdout, sys.stderr = os.fdopen(1, "w", closefd=False), os.fdopen(2, "w", closefd=False)
+        os.chdir(self.copy)
+        away = {"", str(self.root), str(self.root / "services")}
+        sys.path[:] = [str(self.copy / "services"), *(path for path in sys.path if path not in away)]
+        for name in [name for name in sys.modules if name.partition(".")[0] == "tests"]:
+            del sys.modules[name]
+        os.environ["PYTHONPATH"] = sys.path[0]
+        if self._is_mutated:  # nothing compiled from a mutant is kept
+            os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
+            sys.dont_write_bytecode = True
 
 
 def run_pytest(arguments: Sequence[str], plugin: object) -> int:

@@ -1,8 +1,8 @@
 """The small mistakes that could be made in a source file: each is a `Mutant`, which knows its place and its text.
 
-A condition is negated, a comparison or `and`/`or` is swapped, a statement of a function is dropped, a boolean is flipped.
-Left out is what says nothing about behaviour: annotations, docstrings, assertions, `if TYPE_CHECKING`, and the inside of
-f-strings, of which Python 3.11 does not know the places.
+A condition is negated, a comparison or `and`/`or` is swapped, a statement of a function is dropped, or a boolean is
+flipped. Left out is what says nothing about behaviour: annotations, docstrings, assertions, `if TYPE_CHECKING`, and the
+inside of f-strings, of which Python 3.11 does not know the places.
 """
 
 from __future__ import annotations
@@ -58,11 +58,11 @@ class Mutant:
         return f"{self.path}:{self.line}: {self.kind}: {change}"
 
 
-def find_mutants(root: Path, folder: Path) -> list[Mutant]:
-    """Every mutant of every source file below the folder, in order."""
+def find_mutants(root: Path, place: Path) -> list[Mutant]:
+    """Every mutant of a source file, or of all that lie below a folder, in order."""
     return sorted(
         mutant
-        for path in folder.rglob("*.py")
+        for path in ([place] if place.is_file() else place.rglob("*.py"))
         for mutant in _Finder(path.relative_to(root).as_posix(), path.read_bytes()).find()
     )
 

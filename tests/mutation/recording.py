@@ -114,7 +114,9 @@ def _measure(checkout: Checkout, folder: Path, name: str, kept: Path) -> int:
     data, lines = coverage.get_data(), {}
     for path in data.measured_files():
         contexts = {line: sorted(set(each) - {""}) for line, each in data.contexts_by_lineno(path).items()}
-        lines[Path(path).relative_to(checkout.copy).as_posix()] = {line: each for line, each in contexts.items() if each}
+        lines[Path(path).relative_to(checkout.copy).as_posix()] = {
+            line: each for line, each in contexts.items() if each
+        }
     if code in (0, pytest.ExitCode.NO_TESTS_COLLECTED):
         kept.write_text(json.dumps({"seconds": recorder.seconds if lines else {}, "lines": lines}))
     return code
@@ -127,7 +129,9 @@ def _test_files(path: Path) -> list[Path]:
 def _shared(tests: Path) -> list[Path]:
     """What tests import of each other."""
     return [
-        path for path in tests.rglob("*.py") if not path.name.startswith("test_") and path.parent != Path(__file__).parent
+        path
+        for path in tests.rglob("*.py")
+        if not path.name.startswith("test_") and path.parent != Path(__file__).parent
     ]
 
 

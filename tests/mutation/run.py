@@ -56,8 +56,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Try the mutants of one folder; the exit code is 0 however many survive."""
     options = _read_options(arguments)
     os.nice(NICE)
-    folder = SERVICES / options.folder
-    mutants = find_mutants(ROOT, folder)
+    package = Path(options.folder).parts[0]
+    mutants = find_mutants(ROOT, SERVICES / options.folder)
     chosen = sorted(random.Random(options.seed).sample(mutants, min(options.count, len(mutants))))
     survivors_file = ROOT / KEPT / f"{options.folder.replace('/', '-')}-survivors"
     if options.again:
@@ -65,8 +65,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         chosen = [mutant for mutant in chosen if mutant.describe() in known]
     with tempfile.TemporaryDirectory(prefix="mutate-") as temporary:
         checkout = Checkout(ROOT, Path(temporary))
-        names = options.tests or TESTS.get(Path(options.folder).parts[0], ("tests/unit", *CORE))
-        recording = record(checkout, folder, names)
+        names = options.tests or TESTS.get(package, ("tests/unit", *CORE))
+        recording = record(checkout, SERVICES / package, names)
         checkout.run(lambda: run_pytest(["--collect-only", *names], Chosen([])), checkout.copy.parent / "log")
         print(f"{len(mutants)} mutants in {options.folder}, {len(chosen)} tried with {len(recording.seconds)} tests")
         survivors = [mutant for mutant in chosen if not _is_noticed(checkout, recording, mutant, options.verbose)]
@@ -96,15 +96,17 @@ def _is_noticed(checkout: Checkout, recording: Recording, mutant: Mutant, verbos
 
 def _read_options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser("scripts/mutate", description=__doc__)
-    parser.add_argument("folder", nargs="?", default="workflow", help="below services/dalsegno; otherwise workflow")
+    parser.add_argument(
+        "folder", nargs="?", default="workflow", help="a folder or file of services/dalsegno (workflow)"
+    )
     parser.add_argument("--count", type=int, default=200, help="so many mutants, chosen at random (200)")
     parser.add_argument("--seed", type=int, default=1, help="another seed chooses others (1)")
     parser.add_argument("--tests", action="append", help="these tests instead of the folder's own")
     parser.add_argument("--again", action="store_true", help="only those that survived the last time")
     parser.add_argument("--verbose", action="store_true", help="name what is noticed, and by which test")
     options = parser.parse_args(arguments)
-    if not list((SERVICES / options.folder).rglob("*.py")):
-        parser.error(f"there is no source in services/dalsegno/{options.folder}")
+    if not find_mutants(ROOT, SERVICES / options.folder):
+        parser.error(f"there is nothing to mutate in services/dalsegno/{options.folder}")
     return options
 
 

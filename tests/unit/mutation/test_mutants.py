@@ -1,0 +1,151 @@
+"""The mistakes that scripts/mutate makes, and the tests that it chooses to notice them."""
+
+from __future__ import annotations
+
+import ast
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+from tests.mutation.checkout import Checkout
+from tests.mutation.mutants import Mutant, find_mutants
+from tests.mutation.recording import SLOWEST_S, Record, Recording
+
+SOURCE = '''"""A page."""
+from typing import TYPE_CHECKING
+if TYPE_CHECKING:
+    import os
+LOUD: "bool" = True
+def f(a: int = 1, b: bool = False) -> int:
+    """Say what it does."""
+    assert a is not None
+    if a > 1 and not b:
+        a += 1
+    print(f"{a == 1}")
+    return a if b else -a
+class C:
+    flag = False
+    def g(self, names: list[str]) -> list[str]:
+        return [each for each in names if each in ("ä", "b")]
+'''
+
+
+def found(tmp_path: Path, source: str) -> dict[tuple[int, str], str]:
+    """By line and kind, what the first such mutant of the source makes of it."""
+    path = tmp_path / "page.py"
+    path.write_text(source, encoding="utf-8")
+    changed: dict[tuple[int, str], str] = {}
+    for mutant in find_mutants(tmp_path, tmp_path):
+        text = mutant.apply(path.read_bytes()).decode()
+        assert ast.dump(ast.parse(text)) != ast.dump(ast.parse(source)), mutant
+        changed.setdefault((mutant.line, mutant.kind), text.splitlines()[mutant.line - 1].strip())
+    return changed
+
+
+def test_each_kind_of_mistake_is_made(tmp_path: Path) -> None:
+    """A condition, a comparison, and/or, a statement of a function or a boolean is changed where it stands."""
+    assert found(tmp_path, SOURCE) == {
+        (5, "boolean flipped"): 'LOUD: "bool" = False',
+        (6, "boolean flipped"): "def f(a: int = 1, b: bool = True) -> int:",
+        (9, "and/or swapped"): "if (a > 1 or not b):",
+        (9, "comparison swapped"): "if (a >= 1) and not b:",
+        (9, "condition negated"): "if (not (a > 1 and not b)):",
+        (10, "statement dropped"): "pass",
+        (11, "statement dropped"): "pass",
+        (12, "condition negated"): "return a if (not (b)) else -a",
+        (12, "statement dropped"): "pass",
+        (14, "boolean flipped"): "flag = True",
+        (16, "comparison swapped"): "return [each for each in names if (each not in ('ä', 'b'))]",
+        (16, "statement dropped"): "pass",
+    }
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("a == b", "a != b"),
+        ("a < b", "a <= b"),
+        ("a >= b", "a > b"),
+        ("a is b", "a is not b"),
+        ("a in b", "a not in b"),
+    ],
+)
+def test_a_comparison_becomes_its_neighbour(before: str, after: str, tmp_path: Path) -> None:
+    """Equality and membership become their opposites, an order takes in or leaves out its bound; and back."""
+    for one, other in ((before, after), (after, before)):
+        assert found(tmp_path, f"x = {one}\n") == {(1, "comparison swapped"): f"x = ({other})"}
+
+
+def test_each_link_of_a_chain_is_compared_otherwise(tmp_path: Path) -> None:
+    """A chained comparison has a mutant for each of its operators."""
+    (tmp_path / "page.py").write_text("x = 1 < a < 3\n", encoding="utf-8")
+    assert {each.after for each in find_mutants(tmp_path, tmp_path / "page.py")} == {"(1 <= a < 3)", "(1 < a <= 3)"}
+
+
+def test_a_mutant_is_told_on_one_line(tmp_path: Path) -> None:
+    """Who reads of a survivor sees the file, the line and what was changed."""
+    (tmp_path / "page.py").write_text(
+        "def f(a):\n    g(\n        a,\n    )\n    return a or\\\n  1\n", encoding="utf-8"
+    )
+    assert [each.describe() for each in find_mutants(tmp_path, tmp_path)] == [
+        "page.py:2: statement dropped: `g( a, )`",
+        "page.py:5: statement dropped: `return a or\\ 1`",
+        "page.py:5: and/or swapped: `a or\\ 1` became `(a and 1)`",
+    ]
+
+
+def test_the_quickest_of_those_that_run_the_line_come_first() -> None:
+    """Slow tests come last and very slow ones never; what runs at import, or where nothing was seen, may be noticed by
+    any test of the file, or by all."""
+    seconds = {
+        "a.py::quick": 0.01,
+        "a.py::slow": 2.0,
+        "b.py::quick": 0.02,
+        "a.py::never": SLOWEST_S + 1,
+        "c.py::other": 0.01,
+    }
+    lines = {"page.py": {1: ["a.py::slow", "b.py::quick", "a.py::never"], 2: ["a.py::quick"], 3: []}}
+    recording = Recording([Record(seconds, lines)])
+
+    def chosen(path: str, line: int, in_function: bool = True) -> list[str]:
+        return recording.tests_of(Mutant(path, line, line, 0, 0, "", "", "", in_function))
+
+    assert chosen("page.py", 1) == ["b.py::quick", "a.py::slow"]
+    assert chosen("page.py", 2) == ["a.py::quick"]
+    assert chosen("page.py", 3) == ["a.py::quick", "b.py::quick", "a.py::slow"]
+    assert chosen("page.py", 1, in_function=False) == chosen("other.py", 1)
+    assert chosen("other.py", 1) == ["a.py::quick", "b.py::quick", "c.py::other", "a.py::slow"]
+
+
+def test_only_the_copy_is_changed(tmp_path: Path) -> None:
+    """The mistake stands in the copy while the tests run, and never in the checkout."""
+    page = tmp_path / "here/services/dalsegno/page.py"
+    page.parent.mkdir(parents=True)
+    page.write_text("LOUD = True\n", encoding="utf-8")
+    subprocess.run(["git", "init", "-q"], cwd=tmp_path / "here", check=True)
+    checkout = Checkout(tmp_path / "here", tmp_path / "there")
+    [mutant] = find_mutants(checkout.root, checkout.root)
+
+    def read() -> int:
+        return 5 if Path("services/dalsegno/page.py").read_text(encoding="utf-8") == "LOUD = False\n" else 6
+
+    with checkout.mutated(mutant):
+        assert checkout.run(read, tmp_path / "log") == 5
+        assert page.read_text(encoding="utf-8") == "LOUD = True\n"
+    assert checkout.run(read, tmp_path / "log") == 6
+
+
+def test_what_does_not_end_is_ended(tmp_path: Path) -> None:
+    """A run that is over its time limit is killed, and so is what it began; what fails by itself says why."""
+    (tmp_path / "here").mkdir()
+    subprocess.run(["git", "init", "-q"], cwd=tmp_path / "here", check=True)
+    checkout = Checkout(tmp_path / "here", tmp_path / "there")
+
+    def loop() -> int:
+        subprocess.run(["sleep", "600"], check=True)
+        return 0
+
+    assert checkout.run(loop, tmp_path / "log", limit_s=0.3) == -signal.SIGKILL
+    assert checkout.run(lambda: 1 // 0, tmp_path / "log") != 0
+    assert "ZeroDivisionError" in (tmp_path / "log").read_text(encoding="utf-8")
