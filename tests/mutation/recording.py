@@ -1,6 +1,6 @@
 """Which tests run which lines, and how long each test takes: recorded once per test file and kept in `.mutation/`.
 
-A record is made again when the test file, what tests share, or the folder that is mutated has changed.
+A record is made again when the test file or the package that is mutated has changed.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import hashlib
 import json
 import time
 from collections import defaultdict
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Collection, Generator, Iterable, Sequence
 from pathlib import Path
 
 import pytest
@@ -78,17 +78,18 @@ class Recorder:
             self._coverage.switch_context("")  # type: ignore[attr-defined]
 
 
-def record(checkout: Checkout, folder: Path, names: Iterable[str]) -> Recording:
+def record(checkout: Checkout, folder: Path, names: Iterable[str], left_out: Collection[str]) -> Recording:
     """Record every test file below those names, unless a record of it is there."""
     files = [path for name in names for path in _test_files(checkout.root / name)]
-    shared = _digest([*folder.rglob("*.py"), *_shared(checkout.root / "tests")])
-    return Recording([_record(checkout, folder, path, shared) for path in files])
+    files = [path for path in files if path.relative_to(checkout.root).as_posix() not in left_out]
+    package = _digest(folder.rglob("*.py"))
+    return Recording([_record(checkout, folder, path, package) for path in files])
 
 
-def _record(checkout: Checkout, folder: Path, path: Path, shared: str) -> Record:
+def _record(checkout: Checkout, folder: Path, path: Path, package: str) -> Record:
     name = path.relative_to(checkout.root).as_posix()
     stem = f"{folder.name}-{name.replace('/', '-').removesuffix('.py')}"
-    kept = checkout.root / KEPT / f"{stem}-{_digest([path])[:12]}{shared[:12]}.json"
+    kept = checkout.root / KEPT / f"{stem}-{_digest([path])[:12]}{package[:12]}.json"
     if not kept.exists():
         kept.parent.mkdir(exist_ok=True)
         for old in kept.parent.glob(f"{stem}-*.json"):
@@ -124,15 +125,6 @@ def _measure(checkout: Checkout, folder: Path, name: str, kept: Path) -> int:
 
 def _test_files(path: Path) -> list[Path]:
     return sorted(path.rglob("test_*.py")) if path.is_dir() else [path]
-
-
-def _shared(tests: Path) -> list[Path]:
-    """What tests import of each other."""
-    return [
-        path
-        for path in tests.rglob("*.py")
-        if not path.name.startswith("test_") and path.parent != Path(__file__).parent
-    ]
 
 
 def _digest(paths: Iterable[Path]) -> str:

@@ -1,0 +1,234 @@
+"""Stories of the core: small decisions that other stories pass by, each of which somebody would miss."""
+
+from __future__ import annotations
+
+import pytest
+from tests.unit.workflow.stories.operating import Stage, run, skip
+
+from dalsegno.workflow.events import ContextUpdated
+from dalsegno.workflow.value import Value
+
+MEET = {
+    "mistral": """
+version: '2.0'
+wf:
+  tasks:
+    a: {action: std.noop, on-success: meet}
+    b: {action: std.noop, on-success: meet}
+    c: {action: std.noop, on-success: meet}
+    breaks: {action: std.noop, on-error: fail}
+    meet: {join: all, action: std.noop}
+""",
+    "orquesta": """
+version: 1.0
+name: wf
+tasks:
+  a: {action: std.noop, next: [{do: meet}]}
+  b: {action: std.noop, next: [{do: meet}]}
+  c: {action: std.noop, next: [{do: meet}]}
+  breaks: {action: std.noop}
+  meet: {join: all, action: std.noop}
+""",
+}
+LANGUAGES = ("mistral", "orquesta")
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_a_join_that_runs_is_filled_anew_by_what_runs_again(language: str) -> None:
+    """Decision 3: the join of before runs on; the next one has the kept arrivals and the new one, and begins."""
+    stage = Stage(MEET[language])
+    for name in "abc":
+        stage.end(name)
+    stage.end("breaks", error="broken")
+    assert (stage.execution.state, stage.standing()["meet"]) == ("ERROR", "RUNNING")
+    stage.rerun(run("a"))
+    stage.end("a")
+    first, again = stage.task("meet"), stage.task("meet", 2)
+    assert (str(first.state), str(again.state)) == ("RUNNING", "RUNNING")
+    assert again.arrived == {"a", "b", "c"}
+    stage.check()
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_a_join_keeps_every_arrival_that_was_not_taken_back(language: str) -> None:
+    """Decision 3, O32: after a rerun of one branch the next execution of the join waits for that branch alone."""
+    stage = Stage(MEET[language])
+    for name in ("breaks", "a", "b", "c", "meet"):
+        stage.end(name)
+    assert stage.execution.state == "SUCCESS"
+    stage.rerun(run("b"))
+    again = stage.task("meet", 2)
+    assert (str(again.state), again.arrived) == ("WAITING", {"a", "c"})
+    stage.end("b")
+    assert (str(again.state), again.arrived) == ("RUNNING", {"a", "b", "c"})
+    stage.end("meet")
+    assert stage.execution.state == "SUCCESS"
+    stage.check()
+
+
+ECHO = """
+version: '2.0'
+wf:
+  input: [word]
+  tasks:
+    say: {action: std.echo output=<% $.word %>}
+    all:
+      with-items: i in <% $.list %>
+      action: std.echo output=<% $.i %>
+"""
+
+
+def _edited(error: str = "broken") -> Stage:
+    """Both tasks have ended, and then the context was changed."""
+    stage = Stage(ECHO.replace("[word]", "[word, list]"), {"word": "old", "list": ["old", "old"]})
+    stage.end("say", error=error)
+    for item in (0, 1):
+        stage.end("all", error=error, item=item)
+    values = {"word": Value(data="new"), "list": Value(data=["new"])}
+    stage.tell(ContextUpdated(at_s=stage.world.now_s, values=values))
+    return stage
+
+
+@pytest.mark.parametrize(
+    ("ask", "reset", "count"),
+    [("rerun", True, 1), ("rerun", None, 1), ("rerun", False, 2), ("resume", True, 1), ("resume", None, 2)],
+)
+def test_a_list_of_items_is_asked_for_again_only_by_a_reset(ask: str, reset: bool | None, count: int) -> None:
+    """R7, R10, decision 1: a rerun resets unless it is told otherwise, a resume only when it is told so."""
+    stage = _edited()
+    getattr(stage, ask)(run("all", reset=reset))
+    assert stage.task("all").item_count == count
+    stage.check()
+
+
+@pytest.mark.parametrize("ask", ["rerun", "resume"])
+def test_an_operation_on_items_keeps_the_list(ask: str) -> None:
+    """R11: who names items means those of the list that there is, unless a reset is asked for too."""
+    stage = _edited()
+    getattr(stage, ask)(run("all", items={0: None}))
+    assert (stage.task("all").item_count, len(stage.attempts("all", item=0)), len(stage.attempts("all", item=1))) == (
+        2,
+        2,
+        1,
+    )
+
+
+@pytest.mark.parametrize(("comment", "ending"), [("", ""), ("known", ": known")])
+def test_what_an_operation_did_says_why_it_was_asked_for(comment: str, ending: str) -> None:
+    """R22: the comment of a request is told with what it launched and with what it skipped; without one nothing is."""
+    stage = Stage(ECHO.replace("[word]", "[word, list]"), {"word": "old", "list": [1]})
+    stage.end("say", error="broken")
+    stage.end("all", error="broken")
+    stage.resume(run("say"), skip("all", [2]), comment=comment)
+    assert stage.attempts("say")[-1].comment == f"launched by workflow-resume{ending}"
+    assert stage.attempts("all")[-1].comment == f"launched by workflow-resume{ending}"
+    assert stage.task("all").info == f"skipped{ending}"
+
+
+def test_fail_names_the_task_that_led_to_it() -> None:
+    """A failure that is routed to `fail` ends the execution by that command, not as one that nobody has handled."""
+    stage = Stage(
+        "version: 1.0\nname: wf\ntasks:\n"
+        "  a: {action: std.noop, next: [{when: <% failed() %>, do: fail}]}\n"
+        "  b: {action: std.noop}\n"
+    )
+    stage.end("a", error="broken")
+    assert (stage.execution.state, stage.execution.info) == ("ERROR", "failed by task 'a'")
+    unhandled = Stage("version: 1.0\nname: wf\ntasks:\n  a: {action: std.noop}\n  b: {action: std.noop}\n")
+    unhandled.end("a", error="broken")
+    assert unhandled.execution.state == "ERROR"
+    assert "failed by task" not in unhandled.execution.info
+
+
+ITEMS = """
+version: 1.0
+name: wf
+tasks:
+  each:
+    with: {items: "<% [1, 2, 3, 4] %>", concurrency: 2}
+    action: std.noop
+"""
+
+
+def _shown(stage: Stage) -> tuple[str, str, list[int]]:
+    """The state of the execution and of the task, and the items that have an attempt."""
+    items = sorted(key[1] for key in stage.execution.attempts)
+    return str(stage.execution.state), str(stage.task("each").state), items
+
+
+def test_a_task_is_paused_while_all_of_its_items_are() -> None:
+    """O4, decision 12: one paused item of two is not enough; when the second goes on so does the task, and what ends
+    makes room for the next item."""
+    stage = Stage(ITEMS)
+    stage.end("each", outcome="paused", item=0)
+    assert _shown(stage) == ("RUNNING", "RUNNING", [0, 1])
+    stage.end("each", outcome="paused", item=1)
+    assert _shown(stage) == ("PAUSED", "PAUSED", [0, 1])
+    revision = stage.execution.revision
+    stage.end("each", outcome="paused", item=1)
+    assert stage.execution.revision == revision, "it was paused already"
+    stage.end("each", outcome="running", item=1)
+    assert _shown(stage) == ("RUNNING", "RUNNING", [0, 1])
+    stage.end("each", item=1)
+    assert _shown(stage) == ("RUNNING", "RUNNING", [0, 1, 2])
+    stage.end("each", item=2)
+    stage.end("each", item=3)
+    assert _shown(stage) == ("PAUSED", "PAUSED", [0, 1, 2, 3])
+    stage.end("each", outcome="running", item=0)
+    stage.end("each", item=0)
+    assert _shown(stage) == ("SUCCESS", "SUCCESS", [0, 1, 2, 3])
+    stage.check()
+
+
+def test_a_paused_item_that_is_answered_makes_room_for_the_next() -> None:
+    """O4: items that were paused end without going on first: the next ones begin, never more than are allowed."""
+    stage = Stage(ITEMS)
+    for item in (0, 1):
+        stage.end("each", outcome="paused", item=item)
+    assert _shown(stage) == ("PAUSED", "PAUSED", [0, 1])
+    stage.end("each", item=0)
+    stage.resume()
+    assert _shown(stage)[1:] == ("RUNNING", [0, 1, 2])
+    stage.check()
+
+
+@pytest.mark.parametrize(("language", "paused"), [("mistral", False), ("orquesta", True)])
+def test_a_delegate_pauses_its_execution_where_the_language_says_so(language: str, paused: bool) -> None:
+    """Decision 12: Orquesta's execution pauses as soon as it waits for somebody outside, Mistral's runs on."""
+    stage = Stage(MEET[language])
+    stage.end("a", outcome="delegated")
+    assert str(stage.execution.state) == ("PAUSING" if paused else "RUNNING")
+    for name in ("b", "c", "breaks"):
+        stage.end(name)
+    assert str(stage.execution.state) == ("PAUSED" if paused else "RUNNING")
+    stage.end("a")
+    assert (str(stage.execution.state), stage.standing()["meet"]) == ("RUNNING", "RUNNING")
+    stage.check()
+
+
+def test_the_last_delegate_that_answers_has_the_execution_go_on() -> None:
+    """Decision 12: of two delegates of an Orquesta execution the first answer changes nothing, the second goes on."""
+    stage = Stage(MEET["orquesta"])
+    for name in ("a", "b"):
+        stage.end(name, outcome="delegated")
+    for name in ("c", "breaks"):
+        stage.end(name)
+    assert stage.execution.state == "PAUSED"
+    stage.end("a")
+    assert stage.execution.state == "PAUSED"
+    stage.end("b")
+    assert (str(stage.execution.state), stage.standing()["meet"]) == ("RUNNING", "RUNNING")
+    stage.check()
+
+
+def test_a_delegate_elsewhere_holds_back_no_mistral_execution() -> None:
+    """Decision 12: what a Mistral action paused goes on with that action's answer, whoever else is waited for."""
+    stage = Stage(MEET["mistral"])
+    stage.end("a", outcome="delegated")
+    stage.end("b", outcome="paused")
+    for name in ("c", "breaks"):
+        stage.end(name)
+    assert stage.execution.state == "PAUSED"
+    stage.end("b")
+    assert stage.execution.state == "RUNNING"
+    stage.check()
