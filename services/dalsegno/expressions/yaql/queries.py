@@ -80,10 +80,10 @@ def append(frame: Frame, items: Any, *more: Any) -> object:
     return stack(chain(source, more), source)
 
 
-@builtin("concat", least=0, most=ANY, function=True)
+@builtin("concat", least=1, most=ANY, function=True)
 def concat(frame: Frame, *parts: Any) -> object:
     """Of strings one string, of lists one list."""
-    if parts and isinstance(parts[0], str):
+    if isinstance(parts[0], str):
         return strings.concat_strings(frame, *parts)
     return chained(frame, *parts)
 
