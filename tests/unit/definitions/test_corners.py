@@ -1,0 +1,142 @@
+"""Corners of definitions in both languages that are seldom met: each is read, or refused at its place."""
+
+from __future__ import annotations
+
+import pytest
+from tests.unit.definitions.mistral_texts import compile_tasks, find_problems
+from tests.unit.definitions.orquesta.texts import find_problems as find_orquesta_problems
+from tests.unit.definitions.orquesta.texts import find_task_problems
+
+from dalsegno.definitions.document import read
+from dalsegno.definitions.load import QUICK_BYTES, load, load_with_anchors
+from dalsegno.definitions.mistral.inline import INLINE_LENGTH_MAX
+from dalsegno.definitions.orquesta.inline import INLINE_LENGTH_MAX as ORQUESTA_LENGTH_MAX
+from dalsegno.definitions.orquesta.inline import read_inline
+from dalsegno.definitions.problems import PROBLEMS_MAX, Problem, Problems
+from dalsegno.definitions.together import Findings, Text, name_by_metadata
+from dalsegno.workflow.model import Task
+
+FILLER = "# " + "filler " * (QUICK_BYTES // 7) + "\n"
+"""A comment that makes a text long enough for libyaml."""
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        (
+            "version: '2.0'\non:\n  tasks:\n    t: {action: std.noop}\n",
+            ("true", 2, "the key is read by YAML as true, not as text"),
+        ),
+        ("version: '2.0'\non: {base: std.noop}\n", ("true", 2, "the key is read by YAML as true, not as text")),
+        (
+            "version: '2.0'\nwf:\n  on-failure: maybe\n  tasks:\n    t: {action: std.noop}\n",
+            ("wf.on-failure", 3, "must be fail or pause, not 'maybe'"),
+        ),
+        (
+            "version: 1.0\nname: wf\non-failure: maybe\ntasks:\n  t: {action: core.noop}\n",
+            ("on-failure", 3, "must be fail or pause, not 'maybe'"),
+        ),
+    ],
+)
+def test_keys_and_words_of_a_workflow(text: str, problem: tuple[str, int, str]) -> None:
+    """A name that YAML reads as a boolean and an unknown reaction to failures are shown where they stand."""
+    assert [(each.path, each.line, each.message) for each in read(text).problems] == [problem]
+
+
+@pytest.mark.parametrize("filler", ["", FILLER], ids=["python", "libyaml"])
+def test_an_alias_may_be_a_key(filler: str) -> None:
+    """Orquesta's texts may repeat a name as a key too; it is what the anchor stands for."""
+    problems = Problems()
+    source = load_with_anchors(filler + "a: &k name\nb:\n  *k : 1\n", problems)
+    assert (source.data, problems.listed()) == ({"a": "name", "b": {"name": 1}}, ())
+
+
+@pytest.mark.parametrize("filler", ["", FILLER], ids=["python", "libyaml"])
+def test_a_pair_of_surrogates_is_a_character(filler: str) -> None:
+    """JSON's way to write what is beyond 16 bits means the same whether the text is JSON or not, short or long."""
+    problems = Problems()
+    assert load(filler + 'a: "\\ud83d\\ude00"\n', problems).data == {"a": "\N{GRINNING FACE}"}
+    assert problems.listed() == ()
+
+
+LONG = "x" * INLINE_LENGTH_MAX
+
+
+@pytest.mark.parametrize(
+    ("task", "path", "said"),
+    [
+        (f"t: {{on-success: 'x y={LONG}'}}", "wf.tasks.t.on-success", "longer than"),
+        (f"t: {{action: 'std.echo output={LONG}'}}", "wf.tasks.t.action", "longer than"),
+        ('"": {action: std.noop}', "wf.tasks.", "a task needs a name"),
+        ("t: {join: 2.5}", "wf.tasks.t.join", "must be all, one or a whole number, not 2.5"),
+        ("t: {join: true}", "wf.tasks.t.join", "must be all, one or a whole number, not true"),
+        ("t: {join: -1}", "wf.tasks.t.join", "must be all, one or a whole number, not -1"),
+        ("t: {with-items: 'i in [NaN]'}", "wf.tasks.t.with-items", "'[NaN]' is no JSON list"),
+        ("t: {with-items: 'i in [1, b]'}", "wf.tasks.t.with-items", "'[1, b]' is no JSON list"),
+    ],
+)
+def test_what_a_mistral_task_may_not_say(task: str, path: str, said: str) -> None:
+    """Each is refused at its place, and nothing else is."""
+    [(where, _, message)] = find_problems(task)
+    assert where == path
+    assert said in message
+
+
+def test_a_number_of_a_join_may_have_a_point() -> None:
+    """YAML reads 2.0 as a number that is whole: it is one."""
+    tasks = "a: {on-success: j}\nb: {on-success: j}\nj: {join: 2.0}"
+    found: Task = compile_tasks(tasks).tasks["j"]
+    assert (found.join, type(found.join)) == (2, int)
+
+
+def test_what_an_orquesta_task_may_not_say() -> None:
+    """A parameter list without end, and a variable whose name YAML reads as a boolean."""
+    [long] = find_task_problems(f"action: 'core.echo message={'x' * ORQUESTA_LENGTH_MAX}'")
+    assert (long.path, long.message) == ("tasks.t.action", f"longer than {ORQUESTA_LENGTH_MAX:,} characters")
+    [odd] = find_orquesta_problems("t: {action: core.noop}", vars="[{on: 1}]")
+    assert (odd.path, odd.message) == ("vars[0].true", "the key is read by YAML as true, not as text")
+
+
+def test_what_is_not_json_stays_text() -> None:
+    """A word that only Python takes for JSON is part of a text."""
+    assert read_inline("a=[NaN] b='{\"k\": NaN}'").parameters == [("a", "[NaN]"), ("b", '{"k": NaN}')]
+
+
+META = "name: sail\nrunner_type: orquesta\nentry_point: workflows/sail.yaml\n"
+WORKFLOW = Text("version: 1.0\ntasks: {t: {action: core.noop}}", file="sea/actions/workflows/sail.yaml")
+
+
+@pytest.mark.parametrize(
+    ("metadata", "name"),
+    [
+        (META, "sea.sail"),
+        (META + "# " + "x" * 64 * 1024, ""),
+        (META.replace("runner_type: ", "runner_typo: "), ""),
+        (META.replace("orquesta", "python-script"), ""),
+        (META.replace("name: sail", "name: 5"), ""),
+        (META.replace("name: sail", "name: ''"), ""),
+        (META.replace("entry_point: workflows/sail.yaml", "entry_point: ''"), ""),
+        (META.replace("entry_point: workflows/sail.yaml", "entry_point: [a]"), ""),
+        (META.replace("workflows/sail.yaml", "workflows/other.yaml"), ""),
+        (META + "runner_type: [", ""),
+        (META + "- runner_type: a", ""),
+        ("- a\n- |\n runner_type:\nrunner_type: x", ""),
+    ],
+)
+def test_only_metadata_of_a_workflow_names_one(metadata: str, name: str) -> None:
+    """A file that is too long, unreadable, of another runner, or without a name or an entry point names nothing."""
+    _, workflow = name_by_metadata([Text(metadata, file="sea/actions/sail.yaml"), WORKFLOW])
+    assert workflow.name == name
+
+
+def test_findings_count_what_they_do_not_list() -> None:
+    """All of them while there is room; then the first ones, and as the last how many more there are."""
+    found = Findings("problems")
+    assert found.counted == []
+    one = Problem("a", 1, 2, "wrong", file="f")
+    found.add([one], 0)
+    assert found.counted == [one]
+    found.add([one] * PROBLEMS_MAX, 2)
+    assert len(found.listed) == PROBLEMS_MAX
+    assert (found.counted[-1].message, found.counted[-1].file) == ("and 3 further problems", "f")
+    assert len(found.counted) == PROBLEMS_MAX + 1
