@@ -157,8 +157,8 @@ def _shown(stage: Stage) -> tuple[str, str, list[int]]:
 
 
 def test_a_task_is_paused_while_all_of_its_items_are() -> None:
-    """O4, decision 12: one paused item of two is not enough; when the second goes on so does the task, and what ends
-    makes room for the next item."""
+    """O4, decision 12: one paused item of two is not enough; while nothing of it goes on no other item begins, and when
+    one goes on so does the task, with as many items as are allowed."""
     stage = Stage(ITEMS)
     stage.end("each", outcome="paused", item=0)
     assert _shown(stage) == ("RUNNING", "RUNNING", [0, 1])
@@ -170,25 +170,27 @@ def test_a_task_is_paused_while_all_of_its_items_are() -> None:
     stage.end("each", outcome="running", item=1)
     assert _shown(stage) == ("RUNNING", "RUNNING", [0, 1])
     stage.end("each", item=1)
+    assert _shown(stage) == ("PAUSED", "PAUSED", [0, 1])
+    stage.end("each", outcome="running", item=0)
     assert _shown(stage) == ("RUNNING", "RUNNING", [0, 1, 2])
     stage.end("each", item=2)
     stage.end("each", item=3)
-    assert _shown(stage) == ("PAUSED", "PAUSED", [0, 1, 2, 3])
-    stage.end("each", outcome="running", item=0)
     stage.end("each", item=0)
     assert _shown(stage) == ("SUCCESS", "SUCCESS", [0, 1, 2, 3])
     stage.check()
 
 
-def test_a_paused_item_that_is_answered_makes_room_for_the_next() -> None:
-    """O4: items that were paused end without going on first: the next ones begin, never more than are allowed."""
+def test_paused_items_that_are_answered_make_room_for_the_next() -> None:
+    """O4: items that were paused end without going on first; the next ones begin when the execution is resumed."""
     stage = Stage(ITEMS)
     for item in (0, 1):
         stage.end("each", outcome="paused", item=item)
-    assert _shown(stage) == ("PAUSED", "PAUSED", [0, 1])
     stage.end("each", item=0)
+    assert _shown(stage) == ("PAUSED", "PAUSED", [0, 1])
+    stage.end("each", item=1)
+    assert _shown(stage) == ("PAUSED", "RUNNING", [0, 1])
     stage.resume()
-    assert _shown(stage)[1:] == ("RUNNING", [0, 1, 2])
+    assert _shown(stage) == ("RUNNING", "RUNNING", [0, 1, 2, 3])
     stage.check()
 
 
