@@ -200,6 +200,7 @@ def test_a_delegate_pauses_its_execution_where_the_language_says_so(language: st
     stage = Stage(MEET[language])
     stage.end("a", outcome="delegated")
     assert str(stage.execution.state) == ("PAUSING" if paused else "RUNNING")
+    assert any("PAUSING" in row for row in stage.world.journals[stage.execution.id]) == paused
     for name in ("b", "c", "breaks"):
         stage.end(name)
     assert str(stage.execution.state) == ("PAUSED" if paused else "RUNNING")
