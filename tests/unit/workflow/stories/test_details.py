@@ -140,6 +140,24 @@ def test_fail_names_the_task_that_led_to_it() -> None:
     assert "failed by task" not in unhandled.execution.info
 
 
+def test_fail_beside_a_task_handles_nothing() -> None:
+    """Decision 1: what a failure leads to besides `fail` runs, and yet the failure is none that was handled."""
+    stage = Stage(
+        "version: 1.0\nname: wf\ntasks:\n"
+        "  a: {action: std.noop, next: [{when: <% failed() %>, do: [after, fail]}]}\n"
+        "  after: {action: std.noop}\n"
+        "  b: {action: std.noop}\n"
+    )
+    stage.end("b")
+    stage.end("a", error="broken")
+    stage.end("after")
+    assert (stage.execution.state, stage.standing()["after"]) == ("ERROR", "SUCCESS")
+    stage.rerun(run("b"))
+    stage.end("b")
+    assert stage.execution.state == "ERROR"
+    stage.check()
+
+
 ITEMS = """
 version: 1.0
 name: wf
