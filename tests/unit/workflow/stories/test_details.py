@@ -45,7 +45,7 @@ def test_a_join_that_runs_is_filled_anew_by_what_runs_again(language: str) -> No
     stage.end("a")
     first, again = stage.task("meet"), stage.task("meet", 2)
     assert (str(first.state), str(again.state)) == ("RUNNING", "RUNNING")
-    assert again.arrived == {"a", "b", "c"}
+    assert again.arrivals.arrived == {"a", "b", "c"}
     stage.check()
 
 
@@ -58,9 +58,9 @@ def test_a_join_keeps_every_arrival_that_was_not_taken_back(language: str) -> No
     assert stage.execution.state == "SUCCESS"
     stage.rerun(run("b"))
     again = stage.task("meet", 2)
-    assert (str(again.state), again.arrived) == ("WAITING", {"a", "c"})
+    assert (str(again.state), again.arrivals.arrived) == ("WAITING", {"a", "c"})
     stage.end("b")
-    assert (str(again.state), again.arrived) == ("RUNNING", {"a", "b", "c"})
+    assert (str(again.state), again.arrivals.arrived) == ("RUNNING", {"a", "b", "c"})
     stage.end("meet")
     assert stage.execution.state == "SUCCESS"
     stage.check()
@@ -97,7 +97,7 @@ def test_a_list_of_items_is_asked_for_again_only_by_a_reset(ask: str, reset: boo
     """R7, R10, decision 1: a rerun resets unless it is told otherwise, a resume only when it is told so."""
     stage = _edited()
     getattr(stage, ask)(run("all", reset=reset))
-    assert stage.task("all").item_count == count
+    assert stage.task("all").progress.item_count == count
     stage.check()
 
 
@@ -106,7 +106,11 @@ def test_an_operation_on_items_keeps_the_list(ask: str) -> None:
     """R11: who names items means those of the list that there is, unless a reset is asked for too."""
     stage = _edited()
     getattr(stage, ask)(run("all", items={0: None}))
-    assert (stage.task("all").item_count, len(stage.attempts("all", item=0)), len(stage.attempts("all", item=1))) == (
+    assert (
+        stage.task("all").progress.item_count,
+        len(stage.attempts("all", item=0)),
+        len(stage.attempts("all", item=1)),
+    ) == (
         2,
         2,
         1,
