@@ -52,13 +52,15 @@ class Checkout:
     def mutated(self, mutant: Mutant) -> Iterator[None]:
         """Within the block, the copy has that mistake in it."""
         path = self.copy / mutant.path
-        path.write_bytes(mutant.apply(path.read_bytes()))
+        source, made = path.read_bytes(), path.stat()
+        path.write_bytes(mutant.apply(source))
         self._is_mutated = True
         try:
             yield
         finally:
             self._is_mutated = False
-            shutil.copy2(self.root / mutant.path, path)
+            path.write_bytes(source)
+            os.utime(path, ns=(made.st_atime_ns, made.st_mtime_ns))  # so that what was compiled from it fits again
 
     def run(self, work: Callable[[], int], log: Path, limit_s: float | None = None) -> int:
         """Do that work in a process of its own, in the copy; answer its exit code, or -SIGKILL at its time limit."""
