@@ -71,6 +71,8 @@ class _Finder:
     def __init__(self, path: str, source: bytes) -> None:
         self._path = path
         self._source = source
+        self._last_returns: list[ast.stmt] = []
+        """Each `return None` at the end of a function: without it the function does the same."""
         self._line_starts = [0]
         for line in source.splitlines(keepends=True):
             self._line_starts.append(self._line_starts[-1] + len(line))
@@ -81,6 +83,8 @@ class _Finder:
     def _walk(self, node: ast.AST, *, in_function: bool) -> Iterator[Mutant]:
         if isinstance(node, ast.Assert | ast.JoinedStr) or _checks_types(node):
             return
+        if isinstance(node, Function) and _returns_none(node.body[-1]):
+            self._last_returns.append(node.body[-1])
         yield from self._mutate(node, in_function)
         for name, value in ast.iter_fields(node):
             if name in ("annotation", "returns"):
@@ -104,7 +108,7 @@ class _Finder:
             yield self._mutant(node, "and/or swapped", f"({ast.unparse(other)})", in_function)
         elif isinstance(node, ast.Constant) and isinstance(node.value, bool):
             yield self._mutant(node, "boolean flipped", str(not node.value), in_function)
-        elif in_function and isinstance(node, DROPPED) and not _is_text(node):
+        elif in_function and isinstance(node, DROPPED) and not (_is_text(node) or node in self._last_returns):
             yield self._mutant(node, "statement dropped", "pass", in_function)
 
     def _mutant(self, node: ast.expr | ast.stmt, kind: str, after: str, in_function: bool) -> Mutant:
@@ -141,6 +145,10 @@ def _conditions(node: ast.AST) -> list[ast.expr]:
 def _swap(node: ast.Compare, place: int, operator: ast.cmpop) -> str:
     operators = [*node.ops[:place], SWAPPED[type(operator)](), *node.ops[place + 1 :]]
     return f"({ast.unparse(ast.Compare(node.left, operators, node.comparators))})"
+
+
+def _returns_none(node: ast.stmt) -> bool:
+    return isinstance(node, ast.Return) and (node.value is None or ast.unparse(node.value) == "None")
 
 
 def _is_text(node: ast.AST) -> bool:

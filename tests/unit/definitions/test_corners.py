@@ -52,6 +52,22 @@ def test_an_alias_may_be_a_key(filler: str) -> None:
 
 
 @pytest.mark.parametrize("filler", ["", FILLER], ids=["python", "libyaml"])
+def test_an_anchor_that_nothing_refers_to_is_text_in_mistral(filler: str) -> None:
+    """Mistral's YAML knows no anchors: the text is the same whether it is short or long."""
+    problems = Problems()
+    assert load(filler + "a: &k name\n", problems).data == {"a": "&k name"}
+    assert problems.listed() == ()
+
+
+def test_problems_of_a_text_with_anchors_have_their_places() -> None:
+    """What is found later in such a text is shown where it stands, repeated values where they are repeated."""
+    problems = Problems()
+    load_with_anchors("a: &k [1]\n\nb:\n  c: *k\n", problems)
+    problems.add(("b", "c"), "wrong")
+    assert [(each.line, each.column) for each in problems.listed()] == [(4, 3)]
+
+
+@pytest.mark.parametrize("filler", ["", FILLER], ids=["python", "libyaml"])
 def test_a_pair_of_surrogates_is_a_character(filler: str) -> None:
     """JSON's way to write what is beyond 16 bits means the same whether the text is JSON or not, short or long."""
     problems = Problems()

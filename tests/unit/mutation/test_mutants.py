@@ -83,6 +83,12 @@ def test_each_link_of_a_chain_is_compared_otherwise(tmp_path: Path) -> None:
     assert {each.after for each in find_mutants(tmp_path, tmp_path / "page.py")} == {"(1 <= a < 3)", "(1 < a <= 3)"}
 
 
+def test_what_makes_no_difference_is_not_dropped(tmp_path: Path) -> None:
+    """A function that ends with `return None` gives null without it too; an earlier one is dropped."""
+    source = "def f(a):\n    if a:\n        return None\n    g()\n    return None\n"
+    assert [line for line, kind in found(tmp_path, source) if kind == "statement dropped"] == [3, 4]
+
+
 def test_a_mutant_is_told_on_one_line(tmp_path: Path) -> None:
     """Who reads of a survivor sees the file, the line and what was changed."""
     (tmp_path / "page.py").write_text(
