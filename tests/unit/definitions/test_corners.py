@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+
 import pytest
 from tests.unit.definitions.mistral_texts import compile_tasks, find_problems
 from tests.unit.definitions.orquesta.texts import find_problems as find_orquesta_problems
@@ -10,11 +12,13 @@ from tests.unit.definitions.orquesta.texts import find_task_problems
 from dalsegno.definitions.document import read
 from dalsegno.definitions.load import QUICK_BYTES, load, load_with_anchors
 from dalsegno.definitions.mistral.inline import INLINE_LENGTH_MAX
+from dalsegno.definitions.mistral.policies import merge_policies
 from dalsegno.definitions.orquesta.inline import INLINE_LENGTH_MAX as ORQUESTA_LENGTH_MAX
 from dalsegno.definitions.orquesta.inline import read_inline
 from dalsegno.definitions.problems import PROBLEMS_MAX, Problem, Problems
 from dalsegno.definitions.together import Findings, Text, name_by_metadata
-from dalsegno.workflow.model import Task
+from dalsegno.workflow.model import Policies, Task
+from dalsegno.workflow.scope import Constant
 
 FILLER = "# " + "filler " * (QUICK_BYTES // 7) + "\n"
 """A comment that makes a text long enough for libyaml."""
@@ -156,3 +160,18 @@ def test_findings_count_what_they_do_not_list() -> None:
     assert len(found.listed) == PROBLEMS_MAX
     assert (found.counted[-1].message, found.counted[-1].file) == ("and 3 further problems", "f")
     assert len(found.counted) == PROBLEMS_MAX + 1
+
+
+@pytest.mark.parametrize(
+    "policy", [each.name for each in fields(Policies) if each.name != "limit_s"]
+)  # which is Orquesta's
+def test_each_policy_of_a_task_wins_over_its_default(policy: str) -> None:
+    """A policy comes from the task, and from the defaults where the task, which has others, does not say it."""
+    one, two = Constant(1), Constant(2)
+    own, defaults, other = Policies(), Policies(), Policies()
+    object.__setattr__(own, policy, one)
+    object.__setattr__(defaults, policy, two)
+    assert getattr(merge_policies(own, defaults), policy) is one
+    assert getattr(merge_policies(other, defaults), policy) is two
+    assert getattr(merge_policies(own, other), policy) is one
+    assert getattr(merge_policies(other, other), policy) is None
