@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import fields
 
 import pytest
-from tests.unit.definitions.mistral_texts import compile_tasks, find_problems
+from tests.unit.definitions.mistral_texts import compile_tasks, find_problems, read_tasks
 from tests.unit.definitions.orquesta.texts import find_problems as find_orquesta_problems
 from tests.unit.definitions.orquesta.texts import find_task_problems
 
@@ -164,7 +164,7 @@ def test_findings_count_what_they_do_not_list() -> None:
 
 @pytest.mark.parametrize(
     "policy", [each.name for each in fields(Policies) if each.name != "limit_s"]
-)  # which is Orquesta's
+)  # which belongs to standalone actions
 def test_each_policy_of_a_task_wins_over_its_default(policy: str) -> None:
     """A policy comes from the task, and from the defaults where the task, which has others, does not say it."""
     one, two = Constant(1), Constant(2)
@@ -175,3 +175,22 @@ def test_each_policy_of_a_task_wins_over_its_default(policy: str) -> None:
     assert getattr(merge_policies(other, defaults), policy) is two
     assert getattr(merge_policies(own, other), policy) is one
     assert getattr(merge_policies(other, other), policy) is None
+
+
+@pytest.mark.parametrize(("command", "is_split"), [("a: fail\nb: noop", False), ("a: fail\nb: fail", True)])
+def test_several_ways_to_an_engine_command_are_split(command: str, is_split: bool) -> None:
+    """Each of several transitions to the same command opens a route of its own, as those to a task do."""
+    tasks = "".join(
+        f"  {name}: {{action: core.noop, next: [{{do: {target}}}]}}\n"
+        for name, _, target in (line.partition(": ") for line in command.splitlines())
+    )
+    workflow = read(f"version: 1.0\nname: wf\ntasks:\n{tasks}").members[0].workflow
+    assert workflow is not None
+    assert [task.branches[0].next[0].is_split for task in workflow.tasks.values()] == [is_split] * 2
+
+
+def test_a_retry_of_one_word_lacks_its_parameters() -> None:
+    """The word is not said to be passed over besides: what is missing says it all."""
+    document = read_tasks("t: {action: std.noop, retry: soon}")
+    assert {each.message for each in document.problems} == {"`count` is missing", "`delay` is missing"}
+    assert document.warnings == ()
