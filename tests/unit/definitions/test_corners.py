@@ -15,7 +15,7 @@ from dalsegno.definitions.mistral.inline import INLINE_LENGTH_MAX
 from dalsegno.definitions.mistral.policies import merge_policies
 from dalsegno.definitions.orquesta.inline import INLINE_LENGTH_MAX as ORQUESTA_LENGTH_MAX
 from dalsegno.definitions.orquesta.inline import read_inline
-from dalsegno.definitions.problems import PROBLEMS_MAX, Problem, Problems
+from dalsegno.definitions.problems import PROBLEMS_MAX, Guess, Problem, Problems
 from dalsegno.definitions.together import Findings, Text, name_by_metadata
 from dalsegno.workflow.model import Policies, Task
 from dalsegno.workflow.scope import Constant
@@ -194,3 +194,28 @@ def test_a_retry_of_one_word_lacks_its_parameters() -> None:
     document = read_tasks("t: {action: std.noop, retry: soon}")
     assert {each.message for each in document.problems} == {"`count` is missing", "`delay` is missing"}
     assert document.warnings == ()
+
+
+@pytest.mark.parametrize(("length", "hinted"), [(79, True), (80, False)])
+def test_a_call_that_is_short_is_written_out_in_the_hint(length: int, hinted: bool) -> None:
+    """What can be read in two ways is told how to be written, unless it is too long for a hint."""
+    call = f"fail(msg='{'x' * (length - 12)}')"
+    assert len(call) == length
+    [problem] = read_tasks(f't: {{on-success: "{call}"}}').problems
+    assert problem.hint.startswith("write `fail msg=") == hinted
+
+
+@pytest.mark.parametrize(
+    ("part", "wanted"),
+    [("input", "must be a name or a mapping with exactly one key"), ("vars", "must be a mapping with exactly one key")],
+)
+def test_what_an_item_of_a_list_of_names_may_be(part: str, wanted: str) -> None:
+    """Inputs may be names alone, variables have values: each says what it takes."""
+    [problem] = find_orquesta_problems("t: {action: core.noop}", **{part: "[5]"})
+    assert (problem.path, problem.message) == (f"{part}[0]", f"{wanted}, not 5")
+
+
+def test_a_word_that_is_too_long_is_not_guessed_at() -> None:
+    """Up to 100 characters the nearest known word is named; longer words are not compared."""
+    assert Guess().hint("x" * 100, ["x" * 99]) == f"did you mean `{'x' * 99}`?"
+    assert Guess().hint("x" * 101, ["x" * 99]) == ""
