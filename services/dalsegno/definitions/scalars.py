@@ -12,8 +12,7 @@ import yaml
 from yaml.constructor import SafeConstructor
 
 _PREFIX = "tag:yaml.org,2002:"
-_RESOLVERS: dict[str | None, list[tuple[str, re.Pattern[str]]]] = yaml.SafeLoader.yaml_implicit_resolvers
-_ANY_FIRST = _RESOLVERS.get(None, [])
+_RESOLVERS: dict[str, list[tuple[str, re.Pattern[str]]]] = yaml.SafeLoader.yaml_implicit_resolvers
 _CONSTRUCTOR = SafeConstructor()
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -45,9 +44,6 @@ def scalar_value(event: Any) -> str | int | float | bool | None:
 def implicit_tag(text: str) -> str:
     """The type that YAML 1.1 sees in an unquoted text."""
     for tag, pattern in _RESOLVERS.get(text[0] if text else "", ()):
-        if pattern.match(text):
-            return tag
-    for tag, pattern in _ANY_FIRST:
         if pattern.match(text):
             return tag
     return _PREFIX + "str"
