@@ -26,6 +26,8 @@ SWAPPED: dict[type[ast.cmpop], type[ast.cmpop]] = {
 }
 DROPPED = (ast.Assign, ast.AugAssign, ast.Break, ast.Continue, ast.Delete, ast.Expr, ast.Raise, ast.Return)
 SAME_AS_SWAPPED = (ast.Eq, ast.NotEq, ast.Is, ast.IsNot, ast.In, ast.NotIn)
+DECLARED = ("frozen", "kw_only", "slots")
+"""What a class declares against mistakes of programmers: no behaviour depends on it."""
 SHOWN_LENGTH = 100
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
@@ -81,7 +83,7 @@ class _Finder:
         yield from self._walk(ast.parse(self._source), in_function=False)
 
     def _walk(self, node: ast.AST, *, in_function: bool) -> Iterator[Mutant]:
-        if isinstance(node, ast.Assert | ast.JoinedStr) or _checks_types(node):
+        if isinstance(node, ast.Assert | ast.JoinedStr) or _checks_types(node) or _is_declaration(node):
             return
         if isinstance(node, Function) and _returns_none(node.body[-1]):
             self._last_returns.append(node.body[-1])
@@ -145,6 +147,10 @@ def _conditions(node: ast.AST) -> list[ast.expr]:
 def _swap(node: ast.Compare, place: int, operator: ast.cmpop) -> str:
     operators = [*node.ops[:place], SWAPPED[type(operator)](), *node.ops[place + 1 :]]
     return f"({ast.unparse(ast.Compare(node.left, operators, node.comparators))})"
+
+
+def _is_declaration(node: ast.AST) -> bool:
+    return isinstance(node, ast.keyword) and node.arg in DECLARED
 
 
 def _returns_none(node: ast.stmt) -> bool:

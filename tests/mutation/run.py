@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import random
+import signal
 import sys
 import tempfile
 from collections.abc import Generator, Sequence
@@ -58,6 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Try the mutants of one folder; the exit code is 0 however many survive."""
     options = _read_options(arguments)
     os.nice(NICE)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # ends what runs, removes the copy
     package = Path(options.folder).parts[0]
     mutants = find_mutants(ROOT, SERVICES / options.folder)
     chosen = sorted(random.Random(options.seed).sample(mutants, min(options.count, len(mutants))))

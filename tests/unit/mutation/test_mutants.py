@@ -89,6 +89,13 @@ def test_what_makes_no_difference_is_not_dropped(tmp_path: Path) -> None:
     assert [line for line, kind in found(tmp_path, source) if kind == "statement dropped"] == [3, 4]
 
 
+def test_what_a_class_declares_of_itself_is_left(tmp_path: Path) -> None:
+    """That values are frozen says nothing about what a program does; other words of a decorator do."""
+    assert found(tmp_path, "@dataclass(frozen=True, order=True)\nclass C:\n    pass\n") == {
+        (1, "boolean flipped"): "@dataclass(frozen=True, order=False)"
+    }
+
+
 def test_a_mutant_is_told_on_one_line(tmp_path: Path) -> None:
     """Who reads of a survivor sees the file, the line and what was changed."""
     (tmp_path / "page.py").write_text(
