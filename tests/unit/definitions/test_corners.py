@@ -59,7 +59,7 @@ def test_an_alias_may_be_a_key(filler: str) -> None:
 def test_an_anchor_that_nothing_refers_to_is_text_in_mistral(filler: str) -> None:
     """Mistral's YAML knows no anchors: the text is the same whether it is short or long."""
     problems = Problems()
-    assert load(filler + "a: &k name\n", problems).data == {"a": "&k name"}
+    assert load(filler + "a: &k name\nb: &l [1]\n", problems).data == {"a": "&k name", "b": "&l [1]"}
     assert problems.listed() == ()
 
 
@@ -213,6 +213,9 @@ def test_what_an_item_of_a_list_of_names_may_be(part: str, wanted: str) -> None:
     """Inputs may be names alone, variables have values: each says what it takes."""
     [problem] = find_orquesta_problems("t: {action: core.noop}", **{part: "[5]"})
     assert (problem.path, problem.message) == (f"{part}[0]", f"{wanted}, not 5")
+    [problem] = find_orquesta_problems("t: {action: core.noop}", **{part: "5"})
+    assert problem.path == part
+    assert ("names and of mappings" in problem.message) == ("a name" in wanted)
 
 
 def test_a_word_that_is_too_long_is_not_guessed_at() -> None:
