@@ -19,6 +19,7 @@ from dalsegno.store.texts import Record, resolved
 from dalsegno.workflow.changes import ExecutionCreated
 from dalsegno.workflow.codec import Texts, encode_changes
 from dalsegno.workflow.execution import Execution, replay
+from dalsegno.workflow.states import AttemptState
 
 _UNTOLD = frozenset({"progress"})
 """Columns that the journal does not contain."""
@@ -157,7 +158,7 @@ def diagnose(connection: sa.Connection) -> Iterator[str]:
                 ~SESSIONS.c.ended, SESSIONS.c.lease_until_s < late_s
             ),
             "actions have waited for an executor for more than a minute: is one running that serves them?": sa.and_(
-                ATTEMPTS.c.state == "READY", ATTEMPTS.c.created_s < late_s
+                ATTEMPTS.c.state == AttemptState.READY.value, ATTEMPTS.c.created_s < late_s
             ),
             "messages are for executions that do not exist": ~sa.exists()
             .where(EXECUTIONS.c.id == MESSAGES.c.execution_id)

@@ -54,7 +54,7 @@ from dalsegno.store.store import Queries, StoreConflict, Transaction
 from dalsegno.workflow.changes import AnyChange
 from dalsegno.workflow.codec import Texts, decode_event, encode_event
 from dalsegno.workflow.events import AnyEvent
-from dalsegno.workflow.states import QUIET_EXECUTION
+from dalsegno.workflow.states import QUIET_EXECUTION, AttemptState
 
 Inner = TypeVar("Inner")
 Cell = TypeVar("Cell")
@@ -117,11 +117,11 @@ class MemoryTransaction:
         return self.tables.clock
 
     def shift_clock(self, shift_s: float) -> None:
-        self._set("clock", replace(self.tables.clock, shift_s=shift_s))
+        self.tables = replace(self.tables, clock=replace(self.tables.clock, shift_s=shift_s))
 
     def note_time(self, at_s: float) -> None:
         if at_s > self.tables.clock.latest_s:
-            self._set("clock", replace(self.tables.clock, latest_s=at_s))
+            self.tables = replace(self.tables, clock=replace(self.tables.clock, latest_s=at_s))
 
     def claim(self, execution_ids: Collection[str]) -> dict[str, Claimed]:
         executions = self.tables.executions
@@ -131,7 +131,9 @@ class MemoryTransaction:
     def set_deaths(self, execution_id: str, deaths: int) -> None:
         row = self.tables.executions.get(execution_id)
         if row is not None:
-            self._set("executions", self.tables.executions.set(execution_id, replace(row, deaths=deaths)))
+            self.tables = replace(
+                self.tables, executions=self.tables.executions.set(execution_id, replace(row, deaths=deaths))
+            )
 
     def changes_after(self, execution_id: str, revision: int) -> list[AnyChange]:
         return self._snapshot.changes_after(execution_id, revision)
@@ -158,37 +160,35 @@ class MemoryTransaction:
             moved = AttemptRow(*_fixed(former, ATTEMPT_COLUMNS[:ATTEMPT_FIXED]), *state)
             self._put_attempt(replace(moved, progress=former.progress))
         for execution_id, digest, text in rows.texts:
-            self._set("texts", _put(self.tables.texts, execution_id, digest, text))
+            self.tables = replace(self.tables, texts=_put(self.tables.texts, execution_id, digest, text))
         for execution_id, last, first, entries, changes in rows.journal:
-            self._set("journal", _put(self.tables.journal, execution_id, last, (first, entries, changes)))
-
-    def _set(self, name: str, table: object) -> None:
-        changed: dict[str, Any] = {name: table}
-        self.tables = replace(self.tables, **changed)
+            self.tables = replace(
+                self.tables, journal=_put(self.tables.journal, execution_id, last, (first, entries, changes))
+            )
 
     def _add_execution(self, row: ExecutionRow) -> None:
         if row.id in self.tables.executions:
             raise StoreConflict(f"execution {row.id} exists already")
-        self._set("executions", self.tables.executions.set(row.id, row))
+        self.tables = replace(self.tables, executions=self.tables.executions.set(row.id, row))
 
     def _alter_execution(self, execution_id: str, before: int, state: list[Any]) -> None:
         old = self.tables.executions.get(execution_id)
         if old is None or old.revision != before:
             raise StoreConflict("an execution is not at the revision from which its changes start")
         row = ExecutionRow(*_fixed(old, EXECUTION_COLUMNS[:EXECUTION_FIXED]), *state)
-        self._set("executions", self.tables.executions.set(execution_id, row))
+        self.tables = replace(self.tables, executions=self.tables.executions.set(execution_id, row))
 
     def _put_task(self, row: TaskRow) -> None:
-        self._set("tasks", _put(self.tables.tasks, row.execution_id, row.number, row))
+        self.tables = replace(self.tables, tasks=_put(self.tables.tasks, row.execution_id, row.number, row))
 
     def _put_attempt(self, row: AttemptRow) -> None:
         self._unlist(row)
-        self._set("attempts", _put(self.tables.attempts, row.execution_id, row.key, row))
+        self.tables = replace(self.tables, attempts=_put(self.tables.attempts, row.execution_id, row.key, row))
         name = (row.execution_id, row.key)
-        if row.state == "READY":
-            self._set("ready", self.tables.ready.set(name, row.created_s))
-        elif row.state == "RUNNING" and row.session_id and not row.delegated:
-            self._set("held", _put(self.tables.held, row.session_id, name, row.delivery))
+        if row.state == AttemptState.READY:
+            self.tables = replace(self.tables, ready=self.tables.ready.set(name, row.created_s))
+        elif row.state == AttemptState.RUNNING and row.session_id and not row.delegated:
+            self.tables = replace(self.tables, held=_put(self.tables.held, row.session_id, name, row.delivery))
 
     def _unlist(self, row: AttemptRow) -> None:
         """Remove the former version of an attempt from the READY and the held ones."""
@@ -197,10 +197,10 @@ class MemoryTransaction:
         if former is None:
             return
         if name in self.tables.ready:
-            self._set("ready", self.tables.ready.delete(name))
+            self.tables = replace(self.tables, ready=self.tables.ready.delete(name))
         held = self.tables.held.get(former.session_id, Map())
         if name in held:
-            self._set("held", _set_inner(self.tables.held, former.session_id, held.delete(name)))
+            self.tables = replace(self.tables, held=_set_inner(self.tables.held, former.session_id, held.delete(name)))
 
     def _supersede(self, execution_id: str, task: int, round_number: int, item: int | None = None) -> None:
         for key, row in self.tables.attempts.get(execution_id, Map()).items():
@@ -210,13 +210,18 @@ class MemoryTransaction:
     def delete_execution(self, execution_id: str) -> None:
         for row in self.tables.attempts.get(execution_id, Map()).values():
             self._unlist(row)
-        for name in ("executions", "tasks", "attempts", "journal", "texts"):
-            table: Map[str, object] = getattr(self.tables, name)
-            if execution_id in table:
-                self._set(name, table.delete(execution_id))
+        tables = self.tables
+        self.tables = replace(
+            tables,
+            executions=_without(tables.executions, execution_id),
+            tasks=_without(tables.tasks, execution_id),
+            attempts=_without(tables.attempts, execution_id),
+            journal=_without(tables.journal, execution_id),
+            texts=_without(tables.texts, execution_id),
+        )
         for message in list(self.tables.messages.values()):
             if message.execution_id == execution_id:
-                self._set("messages", self.tables.messages.delete(message.id))
+                self.tables = replace(self.tables, messages=self.tables.messages.delete(message.id))
 
     def add_messages(self, messages: Sequence[NewMessage]) -> None:
         for message in messages:
@@ -225,7 +230,7 @@ class MemoryTransaction:
             kept = Message(message.id, message.execution_id, message.due_s, text, aside)
             if message.id in self.tables.messages:
                 raise StoreConflict(f"message {message.id} exists already")
-            self._set("messages", self.tables.messages.set(message.id, kept))
+            self.tables = replace(self.tables, messages=self.tables.messages.set(message.id, kept))
 
     def take_messages(self, message_ids: Collection[str]) -> dict[str, AnyEvent]:
         found = {}
@@ -233,7 +238,7 @@ class MemoryTransaction:
             message = self.tables.messages.get(message_id)
             if message is not None:
                 found[message_id] = decode_event(message.event, message.texts)
-                self._set("messages", self.tables.messages.delete(message_id))
+                self.tables = replace(self.tables, messages=self.tables.messages.delete(message_id))
         return found
 
     def due_messages(self, now_s: float, limit: int) -> list[DueMessage]:
@@ -246,7 +251,9 @@ class MemoryTransaction:
             row = self.tables.attempts.get(each.execution_id, Map()).get(each.key)
             if row is not None and row.delivery == each.progress.delivery and row.ended_s is None:
                 changed = replace(row, progress=msgspec.json.encode(each.progress).decode())
-                self._set("attempts", _put(self.tables.attempts, each.execution_id, each.key, changed))
+                self.tables = replace(
+                    self.tables, attempts=_put(self.tables.attempts, each.execution_id, each.key, changed)
+                )
 
     def ready_attempts(self, limit: int) -> list[ReadyAttempt]:
         found: list[ReadyAttempt] = []
@@ -270,7 +277,7 @@ class MemoryTransaction:
 
     def save_session(self, session: SessionRow) -> None:
         kept = replace(session, labels=dict(session.labels), actions=dict(session.actions))
-        self._set("sessions", self.tables.sessions.set(session.session_id, kept))
+        self.tables = replace(self.tables, sessions=self.tables.sessions.set(session.session_id, kept))
 
     def renew_sessions(self, session_ids: Collection[str], heard_s: float, lease_until_s: float) -> None:
         for session_id in session_ids:
@@ -296,7 +303,7 @@ class MemoryTransaction:
     def prune_sessions(self, before_s: float) -> int:
         old = [row for row in self.tables.sessions.values() if row.ended and row.lease_until_s < before_s]
         for row in old:
-            self._set("sessions", self.tables.sessions.delete(row.session_id))
+            self.tables = replace(self.tables, sessions=self.tables.sessions.delete(row.session_id))
         return len(old)
 
     def find_request(self, namespace: str, request_id: str) -> RequestRow | None:
@@ -306,15 +313,17 @@ class MemoryTransaction:
     def save_request(self, namespace: str, request_id: str, row: RequestRow, at_s: float) -> None:
         if (namespace, request_id) in self.tables.requests:
             raise StoreConflict(f"request {request_id!r} was answered by somebody else")
-        self._set("requests", self.tables.requests.set((namespace, request_id), (row, at_s)))
+        self.tables = replace(self.tables, requests=self.tables.requests.set((namespace, request_id), (row, at_s)))
 
     def forget_requests(self, namespace: str, request_ids: Collection[str]) -> None:
         for key in [(namespace, request_id) for request_id in request_ids]:
             if key in self.tables.requests:
-                self._set("requests", self.tables.requests.delete(key))
+                self.tables = replace(self.tables, requests=self.tables.requests.delete(key))
 
     def save_deletions(self, deletions: Sequence[Deletion]) -> None:
-        self._set("deletions", self.tables.deletions.update({each.thing: each.deleted_s for each in deletions}))
+        self.tables = replace(
+            self.tables, deletions=self.tables.deletions.update({each.thing: each.deleted_s for each in deletions})
+        )
 
     def deletions(self, kind: ThingKind, name: str) -> list[Deletion]:
         found = [Deletion(*item) for item in self.tables.deletions.items() if item[0][:2] == (kind, name)]
@@ -322,15 +331,15 @@ class MemoryTransaction:
 
     def prune_requests(self, before_s: float) -> int:
         for thing in [thing for thing, deleted_s in self.tables.deletions.items() if deleted_s < before_s]:
-            self._set("deletions", self.tables.deletions.delete(thing))
+            self.tables = replace(self.tables, deletions=self.tables.deletions.delete(thing))
         old = [key for key, (_, at_s) in self.tables.requests.items() if at_s < before_s]
         for key in old:
-            self._set("requests", self.tables.requests.delete(key))
+            self.tables = replace(self.tables, requests=self.tables.requests.delete(key))
         return len(old)
 
     def save_document(self, document: StoredDocument, members: Sequence[StoredMember]) -> list[DefinitionRow]:
         document_id = document_digest(document.text)
-        self._set("documents", self.tables.documents.set(document_id, document.text))
+        self.tables = replace(self.tables, documents=self.tables.documents.set(document_id, document.text))
         rows = []
         for member in members:
             versions = (
@@ -339,7 +348,7 @@ class MemoryTransaction:
                 if (row.kind, row.namespace, row.name) == (member.kind, document.namespace, member.name)
             )
             row = definition_row(document, member, document_id, max(versions, default=0) + 1)
-            self._set("definitions", self.tables.definitions.set(row.definition_id, row))
+            self.tables = replace(self.tables, definitions=self.tables.definitions.set(row.definition_id, row))
             rows.append(row)
         return rows
 
@@ -352,7 +361,9 @@ class MemoryTransaction:
             and version in (0, row.version)
         ]
         for row in chosen:
-            self._set("definitions", self.tables.definitions.set(row.definition_id, replace(row, deleted=True)))
+            self.tables = replace(
+                self.tables, definitions=self.tables.definitions.set(row.definition_id, replace(row, deleted=True))
+            )
         return len(chosen)
 
     def put_environment(
@@ -369,26 +380,26 @@ class MemoryTransaction:
         old = self.tables.environments.get((namespace, name))
         revision, created_s = (old.revision + 1, old.created_s) if old is not None else (1, at_s)
         row = EnvironmentRow(namespace, name, description, value, revision, created_s, at_s, actor, comment)
-        self._set("environments", self.tables.environments.set((namespace, name), row))
+        self.tables = replace(self.tables, environments=self.tables.environments.set((namespace, name), row))
         return row
 
     def delete_environment(self, namespace: str, name: str) -> bool:
         if (namespace, name) not in self.tables.environments:
             return False
-        self._set("environments", self.tables.environments.delete((namespace, name)))
+        self.tables = replace(self.tables, environments=self.tables.environments.delete((namespace, name)))
         return True
 
     def save_descriptions(self, descriptions: Sequence[DescriptionRow]) -> None:
         for row in descriptions:
             if row.digest not in self.tables.descriptions:
-                self._set("descriptions", self.tables.descriptions.set(row.digest, row))
+                self.tables = replace(self.tables, descriptions=self.tables.descriptions.set(row.digest, row))
 
     def save_actions(self, descriptions: Mapping[str, str]) -> None:
-        self._set("actions", self.tables.actions.update(descriptions))
+        self.tables = replace(self.tables, actions=self.tables.actions.update(descriptions))
 
     def settle(self, key: str, value: str) -> str:
         if key not in self.tables.settings:
-            self._set("settings", self.tables.settings.set(key, value))
+            self.tables = replace(self.tables, settings=self.tables.settings.set(key, value))
         return self.tables.settings[key]
 
 
@@ -398,6 +409,10 @@ def _put(table: Map[str, Map[Inner, Cell]], name: str, inner: Inner, cell: Cell)
 
 def _set_inner(table: Map[str, Map[Inner, Cell]], name: str, inner: Map[Inner, Cell]) -> Map[str, Map[Inner, Cell]]:
     return table.set(name, inner) if inner else table.delete(name)
+
+
+def _without(table: Map[str, Cell], name: str) -> Map[str, Cell]:
+    return table.delete(name) if name in table else table
 
 
 def _fixed(row: object, columns: Sequence[str]) -> list[Any]:

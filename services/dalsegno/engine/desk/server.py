@@ -6,7 +6,6 @@ import asyncio
 import logging
 import uuid
 from collections.abc import AsyncIterator
-from typing import Any
 
 import grpc
 from google.rpc.status_pb2 import Status
@@ -46,8 +45,11 @@ class EngineServer(engine_service_pb2_grpc.EngineServiceServicer):
         self._later: dict[str, asyncio.Future[wire.SubmitResponse]] = {}
         """The answers that take longer and that nobody has asked for yet."""
 
-    async def Submit(self, request: wire.SubmitRequest, context: Any) -> wire.SubmitResponse:
+    async def Submit(self, request: wire.SubmitRequest, context: object) -> wire.SubmitResponse:
         """Carry out one write."""
+        return await self._submit(request)
+
+    async def _submit(self, request: wire.SubmitRequest) -> wire.SubmitResponse:
         name = request.WhichOneof("write")
         if name is None:
             raise InvalidRequest.of("write", "is missing")
@@ -59,7 +61,7 @@ class EngineServer(engine_service_pb2_grpc.EngineServiceServicer):
         self._conductor.request(AnswerCall(write, operation, call, future, on_later))
         return await future
 
-    async def Await(self, request: wire.AwaitRequest, context: Any) -> wire.AwaitResponse:
+    async def Await(self, request: wire.AwaitRequest, context: object) -> wire.AwaitResponse:
         """Wait for the answer of a write that takes longer."""
         future = self._later.pop(request.later, None)
         if future is None:
@@ -79,9 +81,9 @@ class EngineServer(engine_service_pb2_grpc.EngineServiceServicer):
         if future is not None:
             future.cancel()
 
-    async def SubmitMany(self, request: wire.SubmitManyRequest, context: Any) -> wire.SubmitManyResponse:
+    async def SubmitMany(self, request: wire.SubmitManyRequest, context: object) -> wire.SubmitManyResponse:
         """Carry out several writes. Each gets its own answer or refusal."""
-        results = await asyncio.gather(*(self._result(write, context) for write in request.writes))
+        results = await asyncio.gather(*(self._result(write) for write in request.writes))
         size = 0
         for write, result in zip(request.writes, results, strict=True):
             answer_bytes = result.ByteSize()
@@ -97,16 +99,16 @@ class EngineServer(engine_service_pb2_grpc.EngineServiceServicer):
             size += answer_bytes
         return wire.SubmitManyResponse(results=results)
 
-    async def _result(self, write: wire.SubmitRequest, context: Any) -> wire.WriteResult:
+    async def _result(self, write: wire.SubmitRequest) -> wire.WriteResult:
         try:
-            return wire.WriteResult(answer=await self.Submit(write, context))
+            return wire.WriteResult(answer=await self._submit(write))
         except Exception as error:
             if code_of(error) is grpc.StatusCode.INTERNAL:
                 _log.error("write %s failed", write.call_id, exc_info=error)
             status = status_of(error, write.call_id, OWN_DETAILS_BYTES)
             return wire.WriteResult(refusal=status.SerializeToString())
 
-    async def Follow(self, request: wire.FollowRequest, context: Any) -> AsyncIterator[wire.FollowResponse]:
+    async def Follow(self, request: wire.FollowRequest, context: object) -> AsyncIterator[wire.FollowResponse]:
         """Send hints until the caller leaves or the server ends the stream."""
         follower = self._feed.follow()
         try:

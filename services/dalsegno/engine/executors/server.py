@@ -6,7 +6,8 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Collection, Iterable
 from contextlib import suppress
-from typing import Any
+
+import grpc
 
 from dalsegno.engine.batches.conductor import Conductor
 from dalsegno.engine.batches.handing_out import Receiver
@@ -44,6 +45,8 @@ SUPERSEDED = "its delivery no longer counts"
 SUPERSEDED_BYTES_MAX = 1024 * 1024
 """The limit of the deliveries that a Welcome names, in bytes."""
 
+Context = grpc.aio.ServicerContext[wire.ConnectRequest, wire.ConnectResponse]
+
 _log = logging.getLogger(__name__)
 
 
@@ -79,7 +82,11 @@ class Executors(executor_service_pb2_grpc.ExecutorServiceServicer):
         """The number of connected executors."""
         return len(self._streams)
 
-    async def Connect(self, request_iterator: Any, context: Any) -> AsyncIterator[wire.ConnectResponse]:
+    async def Connect(
+        self,
+        request_iterator: AsyncIterator[wire.ConnectRequest],
+        context: Context,
+    ) -> AsyncIterator[wire.ConnectResponse]:
         """Serve one executor's stream. A separate task reads it; this one writes it from a queue."""
         hello = await _first(request_iterator)
         if hello is None:
@@ -203,7 +210,7 @@ class Executors(executor_service_pb2_grpc.ExecutorServiceServicer):
         STREAMS.set(len(self._streams))
         _log.info("executor %s disconnected, session %s", stream.executor_id, stream.session_id)
 
-    async def _read(self, stream: ExecutorStream, requests: Any) -> None:
+    async def _read(self, stream: ExecutorStream, requests: AsyncIterator[wire.ConnectRequest]) -> None:
         """Read an executor's messages until its side of the stream ends. Raises InvalidRequest."""
         async for request in requests:
             stream.heard = True
@@ -347,15 +354,14 @@ class Executors(executor_service_pb2_grpc.ExecutorServiceServicer):
             stream.end(Unavailable("the engine is being stopped"))
 
 
-async def _first(requests: Any) -> wire.Hello | None:
+async def _first(requests: AsyncIterator[wire.ConnectRequest]) -> wire.Hello | None:
     """Return the Hello of a stream. None: the stream ended before. Raises InvalidRequest and TimeoutError."""
     try:
         async with asyncio.timeout(HELLO_WITHIN_S):
             async for request in requests:
                 kind = request.WhichOneof("message")
                 if kind == "hello":
-                    hello: wire.Hello = request.hello
-                    return hello
+                    return request.hello
                 if kind is not None:
                     raise InvalidRequest.of("hello", "must be the first message")
     except TimeoutError:
