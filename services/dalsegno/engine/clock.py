@@ -127,7 +127,9 @@ class Clock:
                 if behind_s > STEP_S:  # the later of the two counts, and nothing stored is newer than this
                     reading = _shifted(transaction, reading, behind_s + NOTE_EVERY_S)
             if behind_s > STEP_S:
-                _log.warning("the store's clock was set back while no engine ran: time goes on %.1f s later", behind_s)
+                _log.warning(
+                    "the store's clock was set back while no engine ran: %.1f s are added to its time", behind_s
+                )
             if is_known:
                 self._offset_s = reading.now_s - reading.at_s
                 self._last_s = latest_s
@@ -158,7 +160,7 @@ class Clock:
         if is_overruled:
             self._take_over(reading)
         elif off_s:
-            _log.warning("the store's clock was set, by %+.1f s: engines go on as if it had not been", off_s)
+            _log.warning("the store's clock was set by %+.1f s: the engines correct their time", off_s)
         self._keep(reading)
 
     def _look(self, transaction: Transaction, *, locks: bool = False) -> _Reading:
@@ -184,7 +186,7 @@ class Clock:
 
     def _take_over(self, reading: _Reading) -> None:
         off_s = self._off_s(reading)
-        _log.warning("other engines count a time that is %+.1f s from ours: we go by theirs", off_s)
+        _log.warning("other engines count a time that differs by %+.1f s: this engine uses theirs", off_s)
         self._offset_s += off_s
         self._last_s = 0.0
         self.settled_s = reading.at_s

@@ -17,6 +17,6 @@ EVENTS = Counter("dalsegno_engine_events", "Events stepped, by kind.", ["event"]
 POISONED = Counter("dalsegno_engine_poisoned", "Works that could not be carried out.")
 LEASES_LOST = Counter("dalsegno_engine_leases_lost", "Sessions whose lease ended.")
 CLOCK_SHIFT = Gauge(
-    "dalsegno_engine_clock_shift_seconds", "What engines add to the store's time, for its clock has been set."
+    "dalsegno_engine_clock_shift_seconds", "Seconds that engines add to the store's time because its clock was set."
 )
 STREAMS = Gauge("dalsegno_engine_streams", "Executor streams that are open.")

@@ -40,7 +40,7 @@ WAITING_MAX = 1_000
 WAITING_BYTES_MAX = 64 * 1024 * 1024
 """More notices are not kept in memory: their rows become due again."""
 
-POSTED = Counter("dalsegno_engine_notices", "Notices posted, by what came of it.", ["outcome"])
+POSTED = Counter("dalsegno_engine_notices", "Notices posted, by result.", ["outcome"])
 
 _log = logging.getLogger(__name__)
 
@@ -101,7 +101,7 @@ class NoticeTried(Work):
         if self._error:
             words = f"given up after {TRIES_MAX} tries" if self._is_dropped else "will be tried again"
             level = logging.WARNING if self._is_dropped else logging.INFO
-            _log.log(level, "notice %s was not taken (%s): %s", self._errand.notice.id, self._error, words)
+            _log.log(level, "notice %s was not accepted (%s): %s", self._errand.notice.id, self._error, words)
 
     def failed(self, error: BaseException) -> None:
         self._done(self._errand)

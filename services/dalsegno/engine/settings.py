@@ -42,12 +42,12 @@ def read_settings(arguments: Sequence[str] | None = None, environment: Mapping[s
     parser.add("listen", str, "host:port to listen on; port 0: any free one")
     parser.add("database", str, "sqlite:///path, postgresql://... or memory://", "DALSEGNO_DATABASE_URL")
     parser.add("lease-s", float, "how long an executor may be silent before it loses what it has, in seconds")
-    parser.add("heartbeat-s", float, "how often both sides of a stream give a sign of life, in seconds")
-    parser.add("cache-mb", int, "how much memory copies of executions may take, roughly")
+    parser.add("heartbeat-s", float, "how often both sides of a stream send a heartbeat, in seconds")
+    parser.add("cache-mb", int, "how much memory cached executions may take, roughly")
     parser.add("metrics-port", int, "where Prometheus finds the metrics; 0: nowhere")
-    parser.add("grace-s", float, "how long executors have to bring what they have when the engine is stopped")
+    parser.add("grace-s", float, "how long executors have to send their reports when the engine stops")
     parser.add(
-        "state-folder", str, "where it notes what it steps, if not beside a SQLite file; else among temporary files"
+        "state-folder", str, "where it notes what it steps, unless beside a SQLite file; default: temporary files"
     )
     parser.add("log-level", str, "debug, info, warning or error", "DALSEGNO_LOG_LEVEL")
     parser.add_flag(

@@ -29,7 +29,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return 2
     if not isinstance(store, SqlStore):
-        print("a store in memory is gone when its process is: there is nothing to look at", file=sys.stderr)
+        print("a store in memory exists only within its process: there is nothing to read", file=sys.stderr)
         return 2
     tool: Tool = options.tool
     try:
@@ -45,9 +45,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m dalsegno.store", description="Tools for the store.")
     parser.add_argument("--database", help=f"its URL; without it, {DATABASE_URL} from the environment")
     tools = parser.add_subparsers(required=True, metavar="upgrade|check|doctor|backup")
-    _add_tool(tools, "upgrade", _upgrade, "bring the tables to this version")
-    _add_tool(tools, "check", _check, "prove that every journal gives exactly the rows")
-    _add_tool(tools, "doctor", _doctor, "say what wants attention")
+    _add_tool(tools, "upgrade", _upgrade, "upgrade the tables to this version")
+    _add_tool(tools, "check", _check, "check that every journal replays to exactly the rows")
+    _add_tool(tools, "doctor", _doctor, "report what needs attention")
     backup = _add_tool(tools, "backup", _backup, "copy a SQLite store while it is used (PostgreSQL: use pg_dump)")
     backup.add_argument("file", type=Path, help="the copy; must not exist")
     return parser
@@ -68,7 +68,7 @@ def _refuse_missing_file(url: str | None) -> None:
     """Refuse a SQLite file that does not exist: its name is mistyped, and SQLite would create an empty one."""
     url = url or os.environ.get(DATABASE_URL, "")
     if url.startswith("sqlite:") and not Path(sa.make_url(url).database or "").exists():
-        raise ValueError(f"{sa.make_url(url).database} does not exist: mind the path; `upgrade` makes a new store")
+        raise ValueError(f"{sa.make_url(url).database} does not exist: check the path; `upgrade` creates a new store")
 
 
 def _upgrade(store: SqlStore, _: argparse.Namespace) -> int:
@@ -83,7 +83,7 @@ def _check(store: SqlStore, _: argparse.Namespace) -> int:
     for finding in check(store):
         count += 1
         print(finding)
-    print(f"{count} differences" if count else "every journal gives exactly the rows")
+    print(f"{count} differences" if count else "every journal replays to exactly the rows")
     return 1 if count else 0
 
 

@@ -38,7 +38,7 @@ class AnsweredRequests:
         try:
             self._connection.execute(sa.insert(REQUESTS).values(values))
         except sa.exc.IntegrityError as error:
-            raise StoreConflict(f"request {request_id!r} was answered by somebody else") from error
+            raise StoreConflict(f"request {request_id!r} was answered by another engine") from error
 
     def forget_requests(self, namespace: str, request_ids: Collection[str]) -> None:
         table = REQUESTS

@@ -51,7 +51,7 @@ def narrow(path: Path, mode: int) -> str:
         return ""
     was = f"{stat.S_IMODE(found.st_mode):04o}"
     if found.st_uid != os.geteuid() or found.st_mode & stat.S_ISVTX:
-        return f"{path} is open to others (mode {was}), and is not ours to close: choose a place of your own"
+        return f"{path} is open to others (mode {was}), and belongs to another user: choose another folder"
     path.chmod(mode)
     return f"{path} was open to others (mode {was}): now it is for its owner only"
 
@@ -77,8 +77,8 @@ class EngineLock:
         os.pwrite(by_path, f"{os.getpid()}\n".encode(), 0)
         if database.stat().st_nlink > 1:
             _log.warning(
-                "%s has other names (hard links): open it by this one only, for what SQLite has yet to merge into it"
-                " stands beside the name that is used",
+                "%s has other names (hard links): always open it by this one, because SQLite keeps recent changes in a"
+                " file beside the name that is used",
                 database,
             )
 

@@ -323,7 +323,5 @@ def _time(text: str, now_s: float) -> float:
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
-        raise ValueError(
-            f"{text!r} is not a time like 2026-01-01T00:00:00Z, nor one that is past like -1h30m"
-        ) from None
+        raise ValueError(f"{text!r} is not a time like 2026-01-01T00:00:00Z, nor a past time like -1h30m") from None
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()

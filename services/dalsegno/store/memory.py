@@ -312,7 +312,7 @@ class MemoryTransaction:
 
     def save_request(self, namespace: str, request_id: str, row: RequestRow, at_s: float) -> None:
         if (namespace, request_id) in self.tables.requests:
-            raise StoreConflict(f"request {request_id!r} was answered by somebody else")
+            raise StoreConflict(f"request {request_id!r} was answered by another engine")
         self.tables = replace(self.tables, requests=self.tables.requests.set((namespace, request_id), (row, at_s)))
 
     def forget_requests(self, namespace: str, request_ids: Collection[str]) -> None:

@@ -44,7 +44,7 @@ def _refuse_newer(connection: sa.Connection) -> None:
     found = set(MigrationContext.configure(connection).get_current_heads()) - known
     if found:
         reason = f"the store is of a newer version (its tables are of version {', '.join(sorted(found))})"
-        raise StoreNewer(f"{reason}: use the Dal Segno that it was made by, or a later one")
+        raise StoreNewer(f"{reason}: use the version of Dal Segno that created it, or a later one")
 
 
 def _config() -> Config:

@@ -42,12 +42,12 @@ def read_token(token: str, subject: str, chosen: Filter, shape: tuple[type, ...]
     try:
         parts = json.loads(base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)))
     except (ValueError, RecursionError):
-        raise InvalidPageToken.of("page_token", "is not one of ours") from None
+        raise InvalidPageToken.of("page_token", "is not a page token of this list") from None
     if not isinstance(parts, list) or parts[:1] != [_fingerprint(subject, chosen)]:
         raise InvalidPageToken.of("page_token", "is from another list, or the filter has changed")
     key = tuple(parts[1:])
     if tuple(map(type, key)) != shape or not all(map(_could_be_stored, key)):
-        raise InvalidPageToken.of("page_token", "is not one of ours")
+        raise InvalidPageToken.of("page_token", "is not a page token of this list")
     return key
 
 

@@ -149,7 +149,7 @@ class SqlStore:
     def backup(self, target: Path) -> None:
         """Copy a SQLite store at one moment to a file. Raises ValueError for another database."""
         if not self._is_sqlite:
-            raise ValueError("only SQLite is copied here: use pg_dump for PostgreSQL")
+            raise ValueError("only a SQLite store can be copied: use pg_dump for PostgreSQL")
         import sqlite3
 
         os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, FILE_MODE))

@@ -96,7 +96,7 @@ class SqlTransaction(Library, AnsweredRequests):
             self._many(statements.insert_text, rows.texts)
             self._many(statements.insert_journal, rows.journal)
         except self._connection.dialect.loaded_dbapi.IntegrityError as error:
-            raise StoreConflict(f"somebody else wrote this first: {error}") from error
+            raise StoreConflict(f"another engine wrote this first: {error}") from error
 
     def _many(self, statement: str, rows: Sequence[Cells]) -> None:
         if rows:

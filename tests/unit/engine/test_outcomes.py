@@ -35,7 +35,7 @@ UNFIT: dict[str, tuple[dict[str, Any], str]] = {
     "an alias that is too long": ({"outcome": DELEGATED, "alias": "x" * 256}, "alias has 256 characters"),
     "a negative run time": ({"elapsed": Duration(seconds=-1)}, "elapsed is negative"),
     "a run time of two signs": ({"elapsed": Duration(seconds=1, nanos=-1)}, "elapsed is not a length"),
-    "an outcome of later": ({"outcome": 77}, "outcome 77 is none that this engine knows"),
+    "an outcome of later": ({"outcome": 77}, "outcome 77 is unknown to this engine"),
     "no outcome": ({"outcome": 0}, "outcome is missing"),
     "no delivery": ({"delivery": 0}, "delivery is missing"),
 }

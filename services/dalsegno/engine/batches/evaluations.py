@@ -173,7 +173,7 @@ class Evaluations:
                     raise EvaluationError(outcome.error)
                 return outcome.value
         if self.stale_count >= STALE_LIMIT:
-            raise EvaluationError(f"{job.shown}: what it is made from has changed {STALE_LIMIT} times meanwhile")
+            raise EvaluationError(f"{job.shown}: its inputs have changed {STALE_LIMIT} times meanwhile")
         self._submit(key, job, scope, known)
         raise Suspended
 

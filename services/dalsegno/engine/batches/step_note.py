@@ -111,7 +111,7 @@ def _locked(path: Path) -> Iterator[int]:
     try:
         status = os.fstat(file)
         if not stat.S_ISREG(status.st_mode) or status.st_uid != os.geteuid() or status.st_nlink != 1:
-            raise PermissionError(0, "it is not a file of this user under one name")
+            raise PermissionError(0, "it is not a file of this user, or has several names")
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

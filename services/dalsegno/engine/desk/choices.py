@@ -32,9 +32,9 @@ def _resume_choice(fields: Fields, place: str, task: operation_pb2.ResumeTask) -
     has_output = bool(task.output)
     output = fields.json(f"{place}.output", task.output) if has_output else None
     if task.skip and not has_output:
-        fields.refuse(f"{place}.output", "is missing: what stands in for the result (null is written out)")
+        fields.refuse(f"{place}.output", "is missing: the result to use instead (write null for none)")
     if has_output and not task.skip:
-        fields.refuse(f"{place}.skip", "must be set for a task that an output is given for")
+        fields.refuse(f"{place}.skip", "must be set for a task with an output")
     if task.skip and task.leave:
         fields.refuse(f"{place}.leave", "does not go with skip")
     if not task.skip and not task.leave:
@@ -91,7 +91,7 @@ def _items(fields: Fields, place: str, task: Chosen) -> dict[int, Value | None]:
     for position, index in enumerate(task.items):
         fields.number(f"{place}.items[{position}]", index)
         if index in items:
-            fields.refuse(f"{place}.items[{position}]", f"item {index} is named before already")
+            fields.refuse(f"{place}.items[{position}]", f"item {index} is named twice")
         items[index] = None
     for index in sorted(task.item_inputs):
         field = f"{place}.item_inputs[{index}]"

@@ -65,16 +65,16 @@ class StartExecution(NamespaceOperation[StartRequest, StartPlan, StartResponse])
         if not request.workflow and not request.definition_id:
             fields.refuse("workflow", "is missing")
         if request.workflow and request.definition_id:
-            fields.refuse("definition_id", "is instead of a workflow's name, not beside it")
+            fields.refuse("definition_id", "cannot be given together with a workflow's name")
         if request.version and request.definition_id:
-            fields.refuse("version", "goes without a definition id, which names a version by itself")
+            fields.refuse("version", "cannot be given together with a definition id, which names a version")
         fields.number("version", request.version)
         if request.definition_id:
             fields.uuid("definition_id", request.definition_id)
         if request.execution_id:
             fields.uuid("execution_id", request.execution_id)
         elif request.on_conflict:
-            fields.refuse("on_conflict", "goes with an execution id: without one nothing is in conflict")
+            fields.refuse("on_conflict", "is allowed with an execution id only")
         fields.labels("labels", request.labels)
         fields.text("environment", request.environment)
         fields.text("description", request.description, DESCRIPTION_LENGTH)
@@ -250,7 +250,7 @@ class RunAction(NamespaceOperation[RunRequest, RunPlan, RunResponse]):
         given = fields.json_object("input", request.input).data
         timeout_s = fields.length("timeout", request.timeout) if request.HasField("timeout") else None
         if timeout_s is not None and not 0 < timeout_s <= TIMEOUT_S_MAX:
-            fields.refuse("timeout", "must be more than nothing and at most ten years")
+            fields.refuse("timeout", "must be more than 0 and at most ten years")
         fields.done()
         assert isinstance(given, dict)
         return RunPlan(given, timeout_s)

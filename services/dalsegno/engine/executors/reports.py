@@ -116,7 +116,7 @@ def _is_plain(report: wire.TaskDone) -> bool:
 def _faults(report: wire.TaskDone, outcome: TaskOutcome | None, wrong: Mapping[str, str]) -> Iterator[str]:
     """Yield what is wrong with an outcome, except its result."""
     if not outcome:
-        yield f"outcome {report.outcome} is none that this engine knows" if report.outcome else "outcome is missing"
+        yield f"outcome {report.outcome} is unknown to this engine" if report.outcome else "outcome is missing"
     if report.delivery < 1:
         yield "delivery is missing" if not report.delivery else "delivery must be at least 1"
     if "error" in wrong:
@@ -175,7 +175,7 @@ def _read_result(report: wire.TaskDone, wrong: Mapping[str, str], faults: list[s
 
 def _failure(report: wire.TaskDone, reason: str) -> str:
     """Return the error of an attempt whose outcome is refused: the reason, and the error in the outcome."""
-    error = reason if reason.startswith("result ") else f"its executor reported what is not allowed: {reason}"
+    error = reason if reason.startswith("result ") else f"its executor sent an invalid report: {reason}"
     if report.error:
         shown = report.error.replace("\0", "\\0")
         error += f"; the error was: {shown[:ERROR_SHOWN]}{'…' * (len(shown) > ERROR_SHOWN)}"

@@ -179,7 +179,7 @@ class Executors(executor_service_pb2_grpc.ExecutorServiceServicer):
         old = self._streams.get(session_id)
         if old is not None:
             _log.warning(
-                "executor %s has come from %s while its session from %s was alive: the older session ends",
+                "executor %s has connected from %s while its session from %s was active: the older session ends",
                 *(old.executor_id, newer.peer or "elsewhere", old.peer or "elsewhere"),
             )
             old.end(superseded_by(newer))
