@@ -24,7 +24,7 @@ from dalsegno.store.inspection import check, check_execution
 from dalsegno.store.records import Claimed, HeldAttempt, JournalEntry, ReadyAttempt, Saved, SessionRow, Standing
 from dalsegno.store.rows import attempt_row, execution_row, task_row
 from dalsegno.store.store import Store, StoreConflict
-from dalsegno.store.texts import resolved
+from dalsegno.store.texts import resolve
 from dalsegno.workflow.changes import AttemptAdded, AttemptMoved, AttemptsBegun, ExecutionMoved, Link, TaskMoved
 from dalsegno.workflow.codec import Texts, encode_changes
 from dalsegno.workflow.execution import replay
@@ -42,11 +42,11 @@ def test_rows_are_what_the_replayed_journal_gives(store: Store) -> None:
         texts = Texts()
         encode_changes(changes, texts)
         with store.read() as queries:
-            assert queries.execution("e1") == resolved(execution_row(replayed, step.entries[-1].at_s), texts)
+            assert queries.execution("e1") == resolve(execution_row(replayed, step.entries[-1].at_s), texts)
             tasks = queries.tasks("e1", full=True).rows
             attempts = queries.attempts("e1", full=True).rows
-        assert tasks == [resolved(task_row("e1", task), texts) for task in replayed.tasks.values()]
-        expected = [resolved(attempt_row("e1", attempt), texts) for _, attempt in sorted(replayed.attempts.items())]
+        assert tasks == [resolve(task_row("e1", task), texts) for task in replayed.tasks.values()]
+        expected = [resolve(attempt_row("e1", attempt), texts) for _, attempt in sorted(replayed.attempts.items())]
         assert attempts == expected
     assert list(check(store)) == []
 

@@ -51,7 +51,7 @@ def delay_s(failures: int) -> float:
 
 
 @dataclass(slots=True)
-class Errand:
+class PendingNotice:
     """One notice that is being posted, or waits for it."""
 
     message_id: str
@@ -64,16 +64,16 @@ class Errand:
         return byte_length(self.notice.payload.text)
 
 
-class NoticeTried(Work):
+class RecordPost(Work):
     """Deletes the row of a notice that was posted, or delays it."""
 
-    __slots__ = ("_done", "_errand", "_error", "_is_dropped", "_message_id")
+    __slots__ = ("_done", "_error", "_is_dropped", "_message_id", "_pending")
 
-    def __init__(self, errand: Errand, error: str, done: Callable[[Errand], None]) -> None:
+    def __init__(self, pending: PendingNotice, error: str, done: Callable[[PendingNotice], None]) -> None:
         """`error`: why the receiver did not accept it; empty when it did."""
-        self._errand = errand
+        self._pending = pending
         self._error = error
-        self._message_id = errand.message_id
+        self._message_id = pending.message_id
         self._done = done
         self._is_dropped = False
 
@@ -93,18 +93,18 @@ class NoticeTried(Work):
         self._is_dropped = failures >= TRIES_MAX
         if not self._is_dropped:
             again = msgspec.structs.replace(taken, failures=failures)
-            batch.delay(self._errand.execution_id, again, batch.at_s + delay_s(failures))
+            batch.delay(self._pending.execution_id, again, batch.at_s + delay_s(failures))
 
     def done(self) -> None:
-        self._done(self._errand)
+        self._done(self._pending)
         POSTED.labels("dropped" if self._is_dropped else "failed" if self._error else "taken").inc()
         if self._error:
             words = f"given up after {TRIES_MAX} tries" if self._is_dropped else "will be tried again"
             level = logging.WARNING if self._is_dropped else logging.INFO
-            _log.log(level, "notice %s was not accepted (%s): %s", self._errand.notice.id, self._error, words)
+            _log.log(level, "notice %s was not accepted (%s): %s", self._pending.notice.id, self._error, words)
 
     def failed(self, error: BaseException) -> None:
-        self._done(self._errand)
+        self._done(self._pending)
 
 
 class Notifier:
@@ -112,10 +112,10 @@ class Notifier:
 
     def __init__(self, put: Callable[[Work], None]) -> None:
         self._put = put
-        self._errands: dict[str, Errand] = {}
+        self._pending_notices: dict[str, PendingNotice] = {}
         """By the notice's id, until its result is committed."""
         self._bytes = 0
-        self._lines: dict[tuple[str, str], deque[Errand]] = {}
+        self._lines: dict[tuple[str, str], deque[PendingNotice]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._room = asyncio.Semaphore(CONCURRENCY)
         self._session: aiohttp.ClientSession | None = None
@@ -124,11 +124,11 @@ class Notifier:
         """Post the notices that a commit has stored."""
         for message in messages:
             assert isinstance(message.event, NoticeDue)
-            known = self._errands.get(message.event.id)
+            known = self._pending_notices.get(message.event.id)
             if known is not None:
                 known.message_id = message.id  # it has waited here for so long that its row became due
-            elif len(self._errands) < WAITING_MAX and self._bytes < WAITING_BYTES_MAX:
-                self._line_up(Errand(message.id, message.execution_id, message.event))
+            elif len(self._pending_notices) < WAITING_MAX and self._bytes < WAITING_BYTES_MAX:
+                self._line_up(PendingNotice(message.id, message.execution_id, message.event))
 
     async def close(self, grace_s: float) -> None:
         """Wait for the current posts, then stop. The other notices stay in the store."""
@@ -140,15 +140,15 @@ class Notifier:
         if self._session is not None:
             await self._session.close()
 
-    def _line_up(self, errand: Errand) -> None:
-        self._errands[errand.notice.id] = errand
-        self._bytes += errand.size
-        key = errand.execution_id, errand.notice.url
+    def _line_up(self, pending: PendingNotice) -> None:
+        self._pending_notices[pending.notice.id] = pending
+        self._bytes += pending.size
+        key = pending.execution_id, pending.notice.url
         line = self._lines.get(key)
         if line is not None:
-            line.append(errand)
+            line.append(pending)
             return
-        self._lines[key] = deque([errand])
+        self._lines[key] = deque([pending])
         task = asyncio.create_task(self._work_off(key))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -156,15 +156,15 @@ class Notifier:
     async def _work_off(self, key: tuple[str, str]) -> None:
         line = self._lines[key]
         while line:
-            errand = line.popleft()
+            pending = line.popleft()
             async with self._room:
-                error = await self._post(errand.notice)
-            self._put(NoticeTried(errand, error, self._forget))
+                error = await self._post(pending.notice)
+            self._put(RecordPost(pending, error, self._forget))
         del self._lines[key]
 
-    def _forget(self, errand: Errand) -> None:
-        if self._errands.pop(errand.notice.id, None) is not None:
-            self._bytes -= errand.size
+    def _forget(self, pending: PendingNotice) -> None:
+        if self._pending_notices.pop(pending.notice.id, None) is not None:
+            self._bytes -= pending.size
 
     async def _post(self, notice: NoticeDue) -> str:
         """Post a notice. Return why the receiver did not accept it; empty when it did."""

@@ -53,7 +53,7 @@ class Timers:
                 if self._heap[0][1] == message.id:
                     self._changed.set()
 
-    def found(self, messages: Iterable[DueMessage]) -> None:
+    def add_found(self, messages: Iterable[DueMessage]) -> None:
         """Add the due messages that the poll has found."""
         for message in messages:
             if message.id not in self._known:
@@ -106,4 +106,4 @@ class Poll(Work):
         """Do nothing: later batches deliver what was found."""
 
     def done(self) -> None:
-        self._known_to.found(self._found)
+        self._known_to.add_found(self._found)

@@ -15,7 +15,7 @@ from dalsegno.store.rows import attempt_row, execution_row, task_row
 from dalsegno.store.statements import NOW
 from dalsegno.store.store import Queries, Store, StoreOutdated
 from dalsegno.store.tables import ATTEMPTS, CLOCK, EXECUTIONS, MESSAGES, METADATA, SESSIONS
-from dalsegno.store.texts import Record, resolved
+from dalsegno.store.texts import Record, resolve
 from dalsegno.workflow.changes import ExecutionCreated
 from dalsegno.workflow.codec import Texts, encode_changes
 from dalsegno.workflow.execution import Execution, replay
@@ -74,16 +74,16 @@ def _differences(queries: Queries, execution: Execution, updated_s: float, texts
     name = f"execution {execution.id}"
     row = queries.execution(execution.id)
     deaths = row.deaths if row is not None else 0  # the journal does not contain how engines died
-    yield from _compare(name, row, resolved(execution_row(execution, updated_s, deaths), texts))
+    yield from _compare(name, row, resolve(execution_row(execution, updated_s, deaths), texts))
     tasks = dict(execution.tasks)
     for task in _all_tasks(queries, execution.id):
         known = tasks.pop(task.number, None)
-        expected = resolved(task_row(execution.id, known), texts) if known is not None else None
+        expected = resolve(task_row(execution.id, known), texts) if known is not None else None
         yield from _compare(f"task {execution.id}.{task.number}", task, expected)
     attempts = dict(execution.attempts)
     for attempt in _all_attempts(queries, execution.id):
         tried = attempts.pop(attempt.key, None)
-        expected_attempt = resolved(attempt_row(execution.id, tried), texts) if tried is not None else None
+        expected_attempt = resolve(attempt_row(execution.id, tried), texts) if tried is not None else None
         yield from _compare(f"attempt {execution.id}.{_dotted(attempt.key)}", attempt, expected_attempt)
     yield from (f"task {execution.id}.{number}: has no row" for number in tasks)
     yield from (f"attempt {execution.id}.{_dotted(key)}: has no row" for key in attempts)

@@ -15,7 +15,7 @@ CHANGE_BYTES = 300
 """Estimated bytes of a change in a message, without its values."""
 
 
-def numbered(first: int, entries: str, changes: Sequence[AnyChange]) -> Iterator[JournalChange]:
+def number_changes(first: int, entries: str, changes: Sequence[AnyChange]) -> Iterator[JournalChange]:
     """Yield the changes of one row, each with its number and its step."""
     sequence = first
     for entry in decode_entries(entries):
@@ -31,7 +31,7 @@ def bytes_in_messages(written: str, texts: Mapping[str, str]) -> int:
     return byte_length(written) + sum(sizes.get(digest, 0) for digest in digests(written))
 
 
-def bounded(rows: Iterable[tuple[int, list[JournalChange]]], limit: int, bytes_max: int) -> list[JournalChange]:
+def first_changes(rows: Iterable[tuple[int, list[JournalChange]]], limit: int, bytes_max: int) -> list[JournalChange]:
     """Return the changes of these rows, each with the size of its values, until there are enough. Return at least
     one."""
     found: list[JournalChange] = []

@@ -148,7 +148,7 @@ class MemoryTransaction:
             self._put_task(TaskRow(*cells))
         for *state, execution_id, number in rows.altered_tasks:
             old = self.tables.tasks[execution_id][number]
-            self._put_task(TaskRow(*_fixed(old, TASK_COLUMNS[:TASK_FIXED]), *state))
+            self._put_task(TaskRow(*_fixed_cells(old, TASK_COLUMNS[:TASK_FIXED]), *state))
         for execution_id, number, round_number in rows.begun:
             self._supersede(execution_id, number, round_number)
         for execution_id, number, item, round_number in rows.begun_items:
@@ -157,7 +157,7 @@ class MemoryTransaction:
             self._put_attempt(AttemptRow(*cells))
         for *state, execution_id, task, item, attempt in rows.altered_attempts:
             former = self.tables.attempts[execution_id][(task, item, attempt)]
-            moved = AttemptRow(*_fixed(former, ATTEMPT_COLUMNS[:ATTEMPT_FIXED]), *state)
+            moved = AttemptRow(*_fixed_cells(former, ATTEMPT_COLUMNS[:ATTEMPT_FIXED]), *state)
             self._put_attempt(replace(moved, progress=former.progress))
         for execution_id, digest, text in rows.texts:
             self.tables = replace(self.tables, texts=_put(self.tables.texts, execution_id, digest, text))
@@ -175,7 +175,7 @@ class MemoryTransaction:
         old = self.tables.executions.get(execution_id)
         if old is None or old.revision != before:
             raise StoreConflict("an execution is not at the revision from which its changes start")
-        row = ExecutionRow(*_fixed(old, EXECUTION_COLUMNS[:EXECUTION_FIXED]), *state)
+        row = ExecutionRow(*_fixed_cells(old, EXECUTION_COLUMNS[:EXECUTION_FIXED]), *state)
         self.tables = replace(self.tables, executions=self.tables.executions.set(execution_id, row))
 
     def _put_task(self, row: TaskRow) -> None:
@@ -415,5 +415,5 @@ def _without(table: Map[str, Cell], name: str) -> Map[str, Cell]:
     return table.delete(name) if name in table else table
 
 
-def _fixed(row: object, columns: Sequence[str]) -> list[Any]:
+def _fixed_cells(row: object, columns: Sequence[str]) -> list[Any]:
     return [getattr(row, column) for column in columns]

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 
 from dalsegno.store.filters import EVERYTHING, Filter
-from dalsegno.store.journals import bounded, bytes_in_messages, numbered
+from dalsegno.store.journals import bytes_in_messages, first_changes, number_changes
 from dalsegno.store.listing import Listing, Order, columns, conditions, read_record
 from dalsegno.store.pages import PAGE_BYTES_MAX
 from dalsegno.store.records import (
@@ -46,7 +46,7 @@ from dalsegno.store.texts import (
     dropped_result,
     fetch_texts,
     fill,
-    referred,
+    referenced_digests,
     row_bytes,
     without_values,
 )
@@ -264,7 +264,7 @@ class SqlQueries:
             where += [ATTEMPTS.c.item < task.item_count, _COUNTS, _NEWEST_OF_ITEM]
         statement = sa.select(ATTEMPTS.c.result).where(*where).order_by(ATTEMPTS.c.item)
         cells = list(self._connection.execute(statement).scalars())
-        texts = fetch_texts(self._connection, execution_id, referred(cells), bytes_max)
+        texts = fetch_texts(self._connection, execution_id, referenced_digests(cells), bytes_max)
         if texts is None:
             return TaskResult(None, is_too_large=True)
         results = [texts[cell[1:]] if cell and cell.startswith("$") else cell for cell in cells]
@@ -347,7 +347,7 @@ class SqlQueries:
         return [each.change for _, changes in self._journal_rows(execution_id, revision) for each in changes]
 
     def journal(self, execution_id: str, after: int = 0, limit: int = 1000) -> list[JournalChange]:
-        return bounded(self._journal_rows(execution_id, after), limit, PAGE_BYTES_MAX)
+        return first_changes(self._journal_rows(execution_id, after), limit, PAGE_BYTES_MAX)
 
     def _journal_rows(self, execution_id: str, after: int) -> Iterator[tuple[int, list[JournalChange]]]:
         """Yield the rows of a journal one by one: the size of their values in messages, and the changes after this
@@ -362,8 +362,8 @@ class SqlQueries:
             )
             rows = self._connection.execute(statement).all()
             for first, entries, written, last in rows:  # noqa: B007 -- the last one says where the next query begins
-                texts = fetch_texts(self._connection, execution_id, referred([written]))
-                changes = numbered(first, entries, decode_changes(written, texts))
+                texts = fetch_texts(self._connection, execution_id, referenced_digests([written]))
+                changes = number_changes(first, entries, decode_changes(written, texts))
                 yield bytes_in_messages(written, texts), [each for each in changes if each.sequence > after]
             if len(rows) < _JOURNAL_ROWS:
                 return

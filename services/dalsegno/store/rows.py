@@ -63,8 +63,8 @@ def execution_origin(execution: Execution) -> Cells:
         created.version,
         created.definition_id,
         created.language,
-        stored(created.input),
-        stored(created.params),
+        cell_of(created.input),
+        cell_of(created.params),
         json.dumps(dict(created.labels), ensure_ascii=False, separators=(",", ":")),
         clean(created.description),
         execution.root_id,
@@ -84,8 +84,8 @@ def execution_state(execution: Execution, updated_s: float, deaths: int = 0) -> 
     return (
         execution.state._value_,
         clean(execution.info),
-        stored(execution.output),
-        stored(execution.reported_errors),
+        cell_of(execution.output),
+        cell_of(execution.reported_errors),
         execution.revision,
         execution.active_count,
         execution.waits_for_delegates,
@@ -147,7 +147,7 @@ def attempt_origin(execution_id: str, attempt: Attempt) -> Cells:
         attempt.target,
         attempt.digest,
         attempt.timeout_s,
-        stored(attempt.input),
+        cell_of(attempt.input),
         clean(attempt.comment),
         clean(attempt.actor),
         attempt.created_s,
@@ -159,7 +159,7 @@ def attempt_state(attempt: Attempt) -> Cells:
     return (
         attempt.state._value_,
         attempt.accepted,
-        stored(attempt.result),
+        cell_of(attempt.result),
         clean(attempt.error),
         attempt.delivery,
         attempt.session_id,
@@ -259,7 +259,7 @@ def clean(text: str) -> str:
     return text.replace("\0", "\N{REPLACEMENT CHARACTER}") if "\0" in text else text
 
 
-def stored(value: Value | None) -> str | None:
+def cell_of(value: Value | None) -> str | None:
     """Return the cell of a value."""
     if value is None:
         return None

@@ -11,7 +11,7 @@ from typing import Any
 from immutables import Map
 
 from dalsegno.store.filters import EVERYTHING, Filter, Term
-from dalsegno.store.journals import bounded, bytes_in_messages, numbered
+from dalsegno.store.journals import bytes_in_messages, first_changes, number_changes
 from dalsegno.store.pages import PAGE_BYTES_MAX, Key, page_size, read_token, write_token
 from dalsegno.store.records import (
     AttemptRow,
@@ -35,9 +35,9 @@ from dalsegno.store.texts import (
     Record,
     bounded_result,
     dropped_result,
+    referenced_digests,
     references,
-    referred,
-    resolved,
+    resolve,
     row_bytes,
     without_values,
 )
@@ -93,7 +93,7 @@ class Snapshot:
 
     def execution(self, execution_id: str) -> ExecutionRow | None:
         row = self._tables().executions.get(execution_id)
-        return self._filled(row) if row is not None else None
+        return self._fill(row) if row is not None else None
 
     def executions(
         self, chosen: Filter = EVERYTHING, size: int = 0, token: str = "", full: bool = False
@@ -166,7 +166,7 @@ class Snapshot:
 
     def task(self, execution_id: str, number: int) -> TaskRow | None:
         row = self._tables().tasks.get(execution_id, Map()).get(number)
-        return self._filled(row) if row is not None else None
+        return self._fill(row) if row is not None else None
 
     def tasks_across(self, execution_ids: Collection[str], chosen: Filter, limit: int) -> list[TaskRow]:
         found: list[TaskRow] = []
@@ -175,7 +175,7 @@ class Snapshot:
             for _, row in sorted(self._tables().tasks.get(execution_id, Map()).items()):
                 if not _matches(chosen, row):
                     continue
-                task = self._filled(row)
+                task = self._fill(row)
                 size += row_bytes(task)
                 if len(found) == limit or (found and size > PAGE_BYTES_MAX):
                     return found
@@ -204,7 +204,7 @@ class Snapshot:
         attempts = sorted(self._tables().attempts.get(execution_id, Map()).items())
         newest = {row.item: row for key, row in attempts if key[0] == number}
         rows = [
-            self._filled(row)
+            self._fill(row)
             for item, row in newest.items()
             if (row.attempt == task.attempt if task.item_count is None else item < task.item_count and _counts(row))
         ]
@@ -248,7 +248,7 @@ class Snapshot:
 
     def attempt(self, execution_id: str, key: AttemptKey) -> AttemptRow | None:
         row = self._tables().attempts.get(execution_id, Map()).get(key)
-        return self._filled(row) if row is not None else None
+        return self._fill(row) if row is not None else None
 
     def attempts_of(self, places: Collection[tuple[str, AttemptKey]]) -> list[AttemptRow]:
         found = (self.attempt(*place) for place in places)
@@ -283,14 +283,14 @@ class Snapshot:
         return [each.change for _, changes in self._journal_rows(execution_id, revision) for each in changes]
 
     def journal(self, execution_id: str, after: int = 0, limit: int = 1000) -> list[JournalChange]:
-        return bounded(self._journal_rows(execution_id, after), limit, PAGE_BYTES_MAX)
+        return first_changes(self._journal_rows(execution_id, after), limit, PAGE_BYTES_MAX)
 
     def _journal_rows(self, execution_id: str, after: int) -> Iterator[tuple[int, list[JournalChange]]]:
         texts = self._tables().texts.get(execution_id, Map())
         for last, (first, entries, written) in sorted(self._tables().journal.get(execution_id, Map()).items()):
             if last > after:
-                wanted = Texts({digest: texts[digest] for digest in referred([written]) if digest in texts})
-                changes = numbered(first, entries, decode_changes(written, wanted))
+                wanted = Texts({digest: texts[digest] for digest in referenced_digests([written]) if digest in texts})
+                changes = number_changes(first, entries, decode_changes(written, wanted))
                 yield bytes_in_messages(written, wanted), [each for each in changes if each.sequence > after]
 
     def definitions(
@@ -379,7 +379,7 @@ class Snapshot:
         shown: list[Record] = []
         total = 0
         for row in ordered[: page_size(size)]:
-            written = self._filled(row) if full else without_values(row)
+            written = self._fill(row) if full else without_values(row)
             total += row_bytes(written)
             if shown and total > PAGE_BYTES_MAX:
                 break
@@ -390,10 +390,10 @@ class Snapshot:
 
         return Page(shown, token_after(shown[-1]) if len(ordered) > len(shown) else "", token_after)
 
-    def _filled(self, row: Record) -> Record:
+    def _fill(self, row: Record) -> Record:
         wanted = references(row)
         texts = self._tables().texts[_owner(row)] if wanted else Map[str, str]()
-        return resolved(row, Texts({digest: texts[digest] for digest in wanted if digest in texts}))
+        return resolve(row, Texts({digest: texts[digest] for digest in wanted if digest in texts}))
 
 
 def _owner(row: ExecutionRow | TaskRow | AttemptRow | DefinitionRow | EnvironmentRow) -> str:

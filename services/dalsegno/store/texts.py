@@ -45,15 +45,15 @@ def owner(row: object) -> str:
 
 def references(row: object) -> list[str]:
     """Return the digests of a row's large values."""
-    return referred(getattr(row, name) for name in VALUES[type(row)]) if isinstance(row, REFERRING) else []
+    return referenced_digests(getattr(row, name) for name in VALUES[type(row)]) if isinstance(row, REFERRING) else []
 
 
-def referred(cells: Iterable[str | None]) -> list[str]:
+def referenced_digests(cells: Iterable[str | None]) -> list[str]:
     """Return the digests that these cells, or journal texts, refer to, each once."""
     return list(dict.fromkeys(digest for cell in cells if cell for digest in digests(cell)))
 
 
-def resolved(row: Record, texts: Texts) -> Record:
+def resolve(row: Record, texts: Texts) -> Record:
     """Return the row with its large values in place of the references."""
     if isinstance(row, TaskRow):
         return replace(row, published=full_object(row.published, texts)) if row.published is not None else row
@@ -99,7 +99,7 @@ def _lookup(
 def fill(connection: sa.Connection, row: Record) -> Record:
     """Return the row with its large values."""
     wanted = references(row)
-    return resolved(row, fetch_texts(connection, owner(row), wanted) if wanted else Texts())
+    return resolve(row, fetch_texts(connection, owner(row), wanted) if wanted else Texts())
 
 
 def without_values(row: Record) -> Record:

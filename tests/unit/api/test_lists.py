@@ -14,8 +14,8 @@ from dalsegno.api.action_list import list_actions
 from dalsegno.api.reads import Reads
 from dalsegno.api.validation import validate
 from dalsegno.api.watch import Watcher
-from dalsegno.engine.desk.controls import LEFT_PAUSED_BYTES_MAX, tell_left_paused
-from dalsegno.engine.desk.library import bounded
+from dalsegno.engine.desk.controls import LEFT_PAUSED_BYTES_MAX, add_left_paused
+from dalsegno.engine.desk.library import shorten
 from dalsegno.engine.executors import server as executors
 from dalsegno.engine.executors.reports import ack_of, read_greeting
 from dalsegno.rpc import views
@@ -61,7 +61,7 @@ def test_parameters_are_left_out_before_workflows_and_actions_are_cut() -> None:
     few = workflows.CreateDefinitionsResponse()
     for number in range(4):
         few.workflows.add(name=f"w{number}", parameters=[definition_pb2.Parameter(default="x" * (number * 1_000_000))])
-    bounded(few)
+    shorten(few)
     assert few.ByteSize() <= MESSAGE_BYTES_MAX
     assert [list(each.left_out) for each in few.workflows] == [[], [], [], ["parameters"]]
     assert (few.further_workflows, few.further_actions) == (0, 0)
@@ -70,7 +70,7 @@ def test_parameters_are_left_out_before_workflows_and_actions_are_cut() -> None:
     for number in range(15_000):
         many.workflows.add(name=f"w{number:250}", description="d")
         many.actions.add(name=f"a{number:250}", description="d")
-    bounded(many)
+    shorten(many)
     assert MESSAGE_BYTES_MAX * 0.95 < many.ByteSize() <= MESSAGE_BYTES_MAX
     assert len(many.workflows) + many.further_workflows == 15_000
     assert len(many.actions) + many.further_actions == 15_000
@@ -112,7 +112,7 @@ def test_sub_workflows_that_stay_paused_are_cut_with_the_count() -> None:
     outcome = StepResult(Execution(created), left_paused=below)
     response = executions.ResumeExecutionResponse()
 
-    tell_left_paused(response, outcome)
+    add_left_paused(response, outcome)
 
     assert response.ByteSize() <= LEFT_PAUSED_BYTES_MAX + 100
     assert len(response.left_paused) + response.further_left_paused == 100

@@ -13,7 +13,7 @@ from tests.integration import engines
 from tests.integration.engines import ScriptedExecutor, done
 from tests.unit.api.conftest import Front
 
-from dalsegno.engine.desk.dry_runs import bounded
+from dalsegno.engine.desk.dry_runs import shorten
 from dalsegno.rpc.sizes import ALONE_BYTES_MAX, MESSAGE_BYTES_MAX, fitted, shortened
 from dalsegno.v1 import action_service_pb2 as actions
 from dalsegno.v1 import execution_pb2, operation_pb2
@@ -208,7 +208,7 @@ def test_a_dry_run_is_cut_with_the_count() -> None:
         message.starts.add(name="s" * 2_000, number=number)
     message.may_follow.extend(["f"] * 10)
 
-    assert bounded(message).ByteSize() <= MESSAGE_BYTES_MAX
+    assert shorten(message).ByteSize() <= MESSAGE_BYTES_MAX
 
     assert len(message.kept) + message.further["kept"] == 1_007
     assert len(message.starts) + message.further["starts"] == 1_000

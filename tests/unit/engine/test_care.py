@@ -188,7 +188,7 @@ def test_it_is_ended_without_its_definition(rig: Rig, monkeypatch: pytest.Monkey
 
     rig.copies.drop(bad)
     monkeypatch.setattr(rig.copies, "loaded", fail)
-    monkeypatch.setattr(rig.copies, "caught_up", fail)
+    monkeypatch.setattr(rig.copies, "catch_up", fail)
     results = rig.carry_out(answer(rig.sent[0]))
     assert isinstance(results[0], Committed)
     assert rig.state(bad) == "ERROR"
@@ -271,13 +271,13 @@ def test_an_executor_that_comes_back_is_welcome_at_once(rig: Rig, monkeypatch: p
     one, bad = (each.execution_id for each in started(rig, 2))
     died(rig, bad, 2)
     rig.conductor._calm_s = time.monotonic() + 60
-    loaded = rig.copies.caught_up
+    loaded = rig.copies.catch_up
 
-    def caught_up(execution_id: str, *rest: object) -> object:
+    def catch_up(execution_id: str, *rest: object) -> object:
         assert execution_id != bad
         return loaded(execution_id, *rest)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(rig.copies, "caught_up", caught_up)
+    monkeypatch.setattr(rig.copies, "catch_up", catch_up)
     held = frozenset((*parse_attempt_id(run.action_execution_id), run.delivery) for run in rig.sent)
     assert {each[0] for each in held} == {one, bad}
     works = [OpenSession(Greeting("x", "s", {}, 1, {}, held), "engine", 10.0, lambda *_: None)]

@@ -20,7 +20,7 @@ from dalsegno.engine.batches.results import Committed
 from dalsegno.engine.batches.work import DeliverEvent, Work
 from dalsegno.engine.clock import Clock
 from dalsegno.engine.executors.dispatcher import Dispatcher
-from dalsegno.engine.notifier import TRIES_MAX, Errand, NoticeTried, Notifier, delay_s
+from dalsegno.engine.notifier import TRIES_MAX, Notifier, PendingNotice, RecordPost, delay_s
 from dalsegno.store.memory import MemoryStore
 from dalsegno.store.records import DueMessage, NewMessage, StoredDocument, StoredMember
 from dalsegno.workflow.changes import ExecutionCreated
@@ -84,11 +84,11 @@ class Desk:
     """Takes works in place of the conductor."""
 
     def __init__(self) -> None:
-        self.tried: list[NoticeTried] = []
+        self.tried: list[RecordPost] = []
         self.notifier = Notifier(self.put)
 
     def put(self, work: Work) -> None:
-        assert isinstance(work, NoticeTried)
+        assert isinstance(work, RecordPost)
         self.tried.append(work)
 
     async def wait(self, count: int) -> None:
@@ -235,15 +235,15 @@ class Rig:
         with self.store.write() as transaction:
             return transaction.due_messages(1e12, 10)
 
-    def errand(self) -> Errand:
+    def pending(self) -> PendingNotice:
         """The only notice that waits."""
         (row,) = self.rows()
         assert isinstance(self.first.event, NoticeDue)
-        return Errand(row.id, EXECUTION_ID, self.first.event)
+        return PendingNotice(row.id, EXECUTION_ID, self.first.event)
 
     def tried(self, error: str) -> Committed:
         """It was posted, with this answer."""
-        return self.carry_out(NoticeTried(self.errand(), error, lambda errand: None))
+        return self.carry_out(RecordPost(self.pending(), error, lambda pending: None))
 
 
 def test_a_notice_is_stored_before_it_is_posted() -> None:
@@ -261,10 +261,10 @@ def test_a_notice_is_stored_before_it_is_posted() -> None:
 def test_a_notice_that_was_taken_is_gone() -> None:
     """And nothing is posted any more, even if somebody comes to post it."""
     rig = Rig()
-    errand = rig.errand()
+    pending = rig.pending()
     rig.tried("")
     assert rig.rows() == []
-    assert rig.carry_out(DeliverEvent(EXECUTION_ID, None, None, errand.message_id)).notices == []
+    assert rig.carry_out(DeliverEvent(EXECUTION_ID, None, None, pending.message_id)).notices == []
     assert rig.rows() == []
 
 

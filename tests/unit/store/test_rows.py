@@ -14,11 +14,11 @@ from dalsegno.store.rows import (
     EXECUTION_COLUMNS,
     TASK_COLUMNS,
     attempt_row,
+    cell_of,
     digests,
     execution_row,
     full,
     full_object,
-    stored,
     task_row,
 )
 from dalsegno.store.tables import ATTEMPTS, EXECUTIONS, TASKS
@@ -105,11 +105,11 @@ def test_every_field_of_an_attempt_reaches_its_row() -> None:
 
 def test_large_values_are_references() -> None:
     """A value over 1 KiB is `$` and its digest; full() and full_object() put the text back."""
-    cell = stored(LARGE)
+    cell = cell_of(LARGE)
     assert cell == f"${LARGE.digest}"
     assert digests(cell) == [LARGE.digest]
     assert full(cell, {LARGE.digest: LARGE.text}) == LARGE.text
-    assert (stored(None), full(None, {}), full("1", {})) == (None, None, "1")
+    assert (cell_of(None), full(None, {}), full("1", {})) == (None, None, "1")
     with pytest.raises(KeyError):
         full(cell, {})
 

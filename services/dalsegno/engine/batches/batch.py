@@ -12,7 +12,7 @@ import msgspec
 
 from dalsegno.engine.batches.answers import BatchAnswers
 from dalsegno.engine.batches.cache import Copy, ExecutionCache
-from dalsegno.engine.batches.inquiries import answered
+from dalsegno.engine.batches.inquiries import apply_answer
 from dalsegno.engine.batches.outside import Lookups, TransactionOutside
 from dalsegno.engine.batches.step_note import StepNote
 from dalsegno.store.records import JournalEntry, NewMessage, Progress, Saved
@@ -202,10 +202,10 @@ class Batch:
     def _load(self, execution_id: str) -> Copy:
         if not self._last_resort:
             revision = self._revisions[execution_id]
-            if (copy := self._cache.kept(execution_id, revision)) is not None:
+            if (copy := self._cache.find(execution_id, revision)) is not None:
                 return copy
             self._step_note.mark(execution_id, "load")
-            return self._cache.caught_up(execution_id, revision, self.transaction)
+            return self._cache.catch_up(execution_id, revision, self.transaction)
         self._step_note.mark(execution_id, "load")
         # The definition may be what is wrong, so the execution is ended without it.
         changes = self.transaction.changes_after(execution_id, 0)
@@ -214,7 +214,7 @@ class Batch:
         rules = ORQUESTA_RULES if created.language == "orquesta" else MISTRAL_RULES
         return Copy(execution, Workflow(created.workflow, {}, rules=rules), changes)
 
-    def private(self, execution_id: str) -> Copy:
+    def load_private(self, execution_id: str) -> Copy:
         """Return a copy of a claimed execution for a trial. Raises NotFound."""
         if not self.exists(execution_id):
             raise NotFound("execution", execution_id)
@@ -222,7 +222,7 @@ class Batch:
         if staged is not None and staged.changes and execution_id not in self._revisions:
             raise NotFound("execution", execution_id)  # created by this very batch: no client knows it
         self._step_note.mark(execution_id, "load")
-        copy = self._cache.loaded(execution_id, self.transaction)
+        copy = self._cache.load(execution_id, self.transaction)
         for change in staged.changes if staged is not None else ():
             copy.execution.apply(change)
         return copy
@@ -246,8 +246,8 @@ class Batch:
         staged = self.open(execution_id)
         copy = staged.copy
         self._step_note.mark(execution_id, EVENT_NAMES[type(event)])
-        event = msgspec.structs.replace(self._fitted(copy, event), at_s=max(self.at_s, copy.at_s))
-        outcome = self._stepped(staged, event)
+        event = msgspec.structs.replace(self._check_report(copy, event), at_s=max(self.at_s, copy.at_s))
+        outcome = self._step(staged, event)
         longest = copy.count(outcome.changes)
         if longest > VALUE_BYTES_MAX or copy.value_bytes > EXECUTION_BYTES_MAX:
             self._stop_growth(staged, event, longest)
@@ -270,7 +270,7 @@ class Batch:
         staged = self.staged[execution_id]
         self._cache.drop(execution_id)
         if staged.changes:
-            staged.copy = self.private(execution_id)
+            staged.copy = self.load_private(execution_id)
             staged.copy.count(staged.changes)
         else:
             del self.staged[execution_id]
@@ -286,14 +286,14 @@ class Batch:
             return self.given  # most works have one step
         return Given(self.given.now_s, (*self.given.name, self._steps), bool(self.deaths))
 
-    def _fitted(self, copy: Copy, event: Event) -> Event:
+    def _check_report(self, copy: Copy, event: Event) -> Event:
         """Check the answers of third parties, and make a result that exceeds the limits a failure. Return the event to
         step."""
         if type(event) is not TaskDone:
             return event
         attempt = copy.execution.attempts.get(event.key)
         if attempt is not None and attempt.delegated:
-            event = answered(copy.execution, event, self.outside)
+            event = apply_answer(copy.execution, event, self.outside)
         return _within_limits(copy, event)
 
     def try_create(self, workflow: Workflow, event: StartRequested) -> StepResult:
@@ -431,7 +431,7 @@ class Batch:
             self._cache.drop(execution_id)
         self.lookups.forget()
 
-    def _stepped(self, staged: StagedExecution, event: Event) -> StepResult:
+    def _step(self, staged: StagedExecution, event: Event) -> StepResult:
         execution = staged.copy.execution
         before = execution.revision
         workflow = staged.copy.workflow or self.workflow_of(staged.copy)
@@ -494,7 +494,7 @@ class Batch:
         else:
             size = staged.copy.value_bytes
             reason = f"too large: values of {size:,} bytes; an execution has at most {EXECUTION_BYTES_MAX:,}"
-        outcome = self._stepped(staged, Poisoned(at_s=event.at_s, reason=reason))
+        outcome = self._step(staged, Poisoned(at_s=event.at_s, reason=reason))
         staged.copy.count(outcome.changes)
 
 

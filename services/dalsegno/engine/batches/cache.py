@@ -147,11 +147,11 @@ class CompiledWorkflows:
             row = queries.definition(created.definition_id)
             if row is None:
                 raise LookupError(f"definition {created.definition_id} of workflow {created.workflow!r} is missing")
-            found = self.compiled(row)
+            found = self.compile(row)
         assert isinstance(found, Workflow)
         return found
 
-    def compiled(self, row: DefinitionRow) -> Workflow | AdHocAction:
+    def compile(self, row: DefinitionRow) -> Workflow | AdHocAction:
         """Return a stored definition, compiled. It is not validated again: it was valid when it was created."""
         found = self._find(row.definition_id)
         if found is None:
@@ -226,12 +226,12 @@ class ExecutionCache:
                 if id(copy.workflow) in gone:
                     copy.workflow = None
 
-    def kept(self, execution_id: str, revision: int) -> Copy | None:
+    def find(self, execution_id: str, revision: int) -> Copy | None:
         """Return the cached execution if it is at this revision."""
         kept = self._copies.get(execution_id)
         return kept[0] if kept is not None and kept[0].execution.revision == revision else None
 
-    def caught_up(self, execution_id: str, revision: int, transaction: Transaction) -> Copy:
+    def catch_up(self, execution_id: str, revision: int, transaction: Transaction) -> Copy:
         """Return the execution at its current revision: the cached one brought up to it, or a new one."""
         kept = self._copies.get(execution_id)
         if kept is not None:
@@ -244,9 +244,9 @@ class ExecutionCache:
                 copy.count(changes)
                 return copy
             self.drop(execution_id)  # impossible unless a commit was lost that this engine saw succeed
-        return self.loaded(execution_id, transaction)
+        return self.load(execution_id, transaction)
 
-    def loaded(self, execution_id: str, transaction: Transaction) -> Copy:
+    def load(self, execution_id: str, transaction: Transaction) -> Copy:
         """Load a new copy from the journal. Nobody else has a reference to it."""
         changes = transaction.changes_after(execution_id, 0)
         return Copy(replay(changes), None, changes)

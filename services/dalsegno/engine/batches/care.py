@@ -65,10 +65,10 @@ def check_alone(needs: Needs, picked: Collection[str], batch: Batch, part: Part,
         fatal = [each for each in careful if batch.deaths[each] >= DEATHS_MAX and not batch.has_ended(each)]
         ends = {each: _end(each, batch.deaths[each]) for each in fatal}
         waiting = frozenset(each for each in careful if batch.deaths[each] == DEATHS_MAX - 1 and not is_calm)
-        raise Separation(_separated(needs, picked, careful, waiting, ends))
+        raise Separation(_separate(needs, picked, careful, waiting, ends))
 
 
-def _separated(
+def _separate(
     needs: Needs,
     picked: Collection[str],
     careful: frozenset[str],

@@ -19,7 +19,7 @@ from dalsegno.workflow.states import COMPLETED_ATTEMPT, AttemptState
 from dalsegno.workflow.value import NULL, Value, encode
 
 
-def answered(execution: Execution, event: TaskDone, surroundings: Surroundings) -> TaskDone:
+def apply_answer(execution: Execution, event: TaskDone, surroundings: Surroundings) -> TaskDone:
     """Return the event with the action's result in place of the answer.
 
     Raises InvalidRequest with a violation for each wrong field when the answer does not fit.

@@ -86,7 +86,7 @@ class Lookups:
             row = queries.find_definition(kind, name, namespace, version)
             if len(self._definitions) >= DEFINITIONS_MAX:
                 self._definitions.clear()
-            found = None if row is None else (replace(row, text=None), self.workflows.compiled(row))
+            found = None if row is None else (replace(row, text=None), self.workflows.compile(row))
             self._definitions[place] = found
         return self._definitions[place]
 

@@ -72,7 +72,7 @@ def open_note(settings: Settings) -> StepNote:
     if path is None:
         return StepNote()
     try:
-        with _locked(path) as file:
+        with _open_locked(path) as file:
             return StepNote(file)
     except OSError as error:
         _log.warning(
@@ -100,7 +100,7 @@ def note_path(settings: Settings) -> Path | None:
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[int]:
+def _open_locked(path: Path) -> Iterator[int]:
     """Open the file, create it if necessary, and lock it until all copies of its descriptor are closed. Raises
     OSError."""
     folder = _open_folder(path.parent)

@@ -8,7 +8,7 @@ from typing import Protocol, TypeVar
 
 from dalsegno.engine.batches.answers import Answer, Response, ShownAction
 from dalsegno.engine.batches.batch import Batch
-from dalsegno.engine.batches.inquiries import answered, is_other_answer
+from dalsegno.engine.batches.inquiries import apply_answer, is_other_answer
 from dalsegno.engine.desk.operations import (
     AnyRequest,
     Call,
@@ -132,7 +132,7 @@ class Report(OnAction[ReportRequest, ReportResponse]):
         if is_other_answer(execution, event, batch.outside):
             raise Refused.of(f"action execution {name}", f"has ended already: {attempt.state}, with another result")
         if not attempt.delegated:  # the third party may be faster than the executor's report (P26)
-            event = answered(execution, event, batch.outside)
+            event = apply_answer(execution, event, batch.outside)
         verdict = batch.step(plan.execution_id, event).verdict
         if verdict is Verdict.SUPERSEDED:
             is_same = attempt.delivery == event.delivery

@@ -99,7 +99,7 @@ class Control(OnExecution[ExecutionRequest, ControlPlan, ExecutionResponse]):
         self._add = add
 
     def check(self, call: Call[ExecutionRequest], batch: Batch) -> ControlPlan:
-        fields = checked(call.request)
+        fields = check_execution_request(call.request)
         event = self._make(fields, call.request)
         fields.done()
         return plan_control(call, event, batch)
@@ -129,7 +129,7 @@ def carry_out_control(
 ) -> Answer[ExecutionResponse]:
     """Step the execution, or for a dry run a copy of it. Answer with its new state."""
     execution_id = call.request.execution_id
-    execution = opened(batch, call.request)
+    execution = open_execution(batch, call.request)
     if call.request.dry_run:
         response.dry_run.CopyFrom(try_operation(batch, execution_id, plan.event, plan.children))
         return Answer(response)
@@ -139,14 +139,14 @@ def carry_out_control(
     return Answer(response, ShownExecution(execution_id, response.execution), (thing_of(execution),))
 
 
-def tell_left_paused(response: executions.ResumeExecutionResponse, outcome: StepResult) -> None:
+def add_left_paused(response: executions.ResumeExecutionResponse, outcome: StepResult) -> None:
     """Add the sub-workflows that stay PAUSED to an answer: as many as fit, and the number of the others."""
     response.left_paused.extend(left_paused_messages(outcome))
     sizes.cut(response.left_paused, LEFT_PAUSED_BYTES_MAX)
     response.further_left_paused = len(outcome.left_paused) - len(response.left_paused)
 
 
-def checked(request: OfExecution) -> Fields:
+def check_execution_request(request: OfExecution) -> Fields:
     """Check the fields that every request about an execution has. The caller adds to these checks."""
     fields = check_repeatable(request)
     fields.number("expected_revision", request.expected_revision)
@@ -154,7 +154,7 @@ def checked(request: OfExecution) -> Fields:
     return fields
 
 
-def opened(batch: Batch, request: OfExecution) -> Execution:
+def open_execution(batch: Batch, request: OfExecution) -> Execution:
     """Return the execution of the request, if it has the expected revision. Raises NotFound and RevisionMoved."""
     copy = batch.open(request.execution_id).copy
     if not copy.execution.created.workflow:
@@ -241,6 +241,6 @@ def _context(fields: Fields, request: executions.UpdateContextRequest) -> Event:
 
 
 PAUSE = Control(_pause, executions.PauseExecutionResponse)
-RESUME = Control(_resume, executions.ResumeExecutionResponse, tell_left_paused)
+RESUME = Control(_resume, executions.ResumeExecutionResponse, add_left_paused)
 CANCEL = Control(_cancel, executions.CancelExecutionResponse)
 UPDATE_CONTEXT = Control(_context, executions.UpdateContextResponse)

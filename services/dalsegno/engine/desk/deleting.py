@@ -8,10 +8,10 @@ from itertools import islice
 
 from dalsegno.engine.batches.answers import Answer
 from dalsegno.engine.batches.batch import Batch
-from dalsegno.engine.desk.controls import OnExecution, check_revision, checked
+from dalsegno.engine.desk.controls import OnExecution, check_execution_request, check_revision
 from dalsegno.engine.desk.dry_runs import LIST_MAX
 from dalsegno.engine.desk.operations import Call, RequestIdentity
-from dalsegno.engine.desk.requests import forget
+from dalsegno.engine.desk.requests import record_deletions
 from dalsegno.rpc import convert
 from dalsegno.v1 import execution_pb2
 from dalsegno.v1 import execution_service_pb2 as executions
@@ -34,7 +34,7 @@ class DeleteExecution(OnExecution[Request, DeletionPlan, Response]):
     """See DeleteExecution in execution_service.proto."""
 
     def check(self, call: Call[Request], batch: Batch) -> DeletionPlan:
-        checked(call.request).done()
+        check_execution_request(call.request).done()
         execution_id = call.request.execution_id
         return DeletionPlan(execution_id, tuple(batch.transaction.queries.descendants(execution_id)))
 
@@ -58,7 +58,7 @@ class DeleteExecution(OnExecution[Request, DeletionPlan, Response]):
         _check_at_rest(family, batch)
         if call.request.dry_run:
             return Answer(Response(dry_run=_dry_run(execution, below)))
-        forget(batch, family)
+        record_deletions(batch, family)
         for each in family:
             batch.delete(each.id)
         return Answer(Response())

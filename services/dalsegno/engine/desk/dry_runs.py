@@ -42,7 +42,7 @@ class Before:
 
 def try_operation(batch: Batch, execution_id: str, event: Event, claimed: Collection[str]) -> execution_pb2.DryRun:
     """Return what the event would do to an execution and, if they are claimed, to its children. Raises Refusal."""
-    private = batch.private(execution_id)
+    private = batch.load_private(execution_id)
     before = _before(private.execution)
     outcome = batch.try_step(private, event)
     message = dry_run_message(batch.workflow_of(private), outcome, before)
@@ -63,7 +63,7 @@ def try_operation(batch: Batch, execution_id: str, event: Event, claimed: Collec
                 child.effect.CopyFrom(try_operation(batch, child_id, child_event, claimed))
             except Refusal:
                 continue  # it gets the event, and does not change
-    return bounded(message)
+    return shorten(message)
 
 
 def _before(execution: Execution) -> Before:
@@ -116,7 +116,7 @@ def dry_run_message(
     if before is not None:
         gone = [number for number in _superseded(execution) if number not in before.superseded]
         message.superseded.extend(_entry(execution, number, added) for number in gone[:LIST_MAX])
-        kept = _kept(execution, begun, partly, before)
+        kept = _kept_entries(execution, begun, partly, before)
         message.kept.extend(islice(kept, LIST_MAX))
         counts |= {"superseded": len(gone), "kept": len(message.kept) + sum(1 for _ in kept)}
     for name in outcome.subsumed[:LIST_MAX]:
@@ -125,10 +125,10 @@ def dry_run_message(
     for name, count in counts.items():
         if count > len(getattr(message, name)):
             message.further[name] = count - len(getattr(message, name))
-    return bounded(message)
+    return shorten(message)
 
 
-def bounded(message: execution_pb2.DryRun) -> execution_pb2.DryRun:
+def shorten(message: execution_pb2.DryRun) -> execution_pb2.DryRun:
     """Shorten the lists of the message until it fits. The longest ones are halved first."""
     while message.ByteSize() > sizes.CONTENT_BYTES_MAX:
         lists = {field.name: value for field, value in message.ListFields() if field.name in _LISTS}
@@ -195,7 +195,7 @@ def _begun(outcome: machine.StepResult) -> list[int]:
     return list(begun)
 
 
-def _kept(
+def _kept_entries(
     execution: Execution, begun: Collection[int], partly: Collection[int], before: Before
 ) -> Iterable[execution_pb2.DryRunTask]:
     """Return the tasks that had ended and still count, and for those that run partly again, the items that do not

@@ -86,10 +86,10 @@ class CreateDefinitions(NamespaceOperation[CreateRequest, ReadDocuments, CreateR
                     response.workflows.append(workflow_message(replace(row, text=None)))
                 else:
                     response.actions.append(adhoc_message(replace(row, text=None)))
-        return Answer(bounded(response), about=tuple(about))
+        return Answer(shorten(response), about=tuple(about))
 
 
-def bounded(response: CreateResponse) -> CreateResponse:
+def shorten(response: CreateResponse) -> CreateResponse:
     """Shorten the answer until it fits.
 
     Warnings are cut and counted. Then parameters and descriptions are left out and named, the largest first. Then
@@ -103,7 +103,7 @@ def bounded(response: CreateResponse) -> CreateResponse:
     for size, index in sorted(((each.ByteSize(), index) for index, each in enumerate(defined)), reverse=True):
         if excess <= 0:
             return response
-        excess -= size - _reduced(defined[index]).ByteSize()
+        excess -= size - _reduce(defined[index]).ByteSize()
     left = sizes.CONTENT_BYTES_MAX - sum(each.ByteSize() + sizes.FRAME_BYTES for each in response.warnings)
     for_actions = min(left // 2, sum(each.ByteSize() + sizes.FRAME_BYTES for each in response.actions))
     response.further_workflows = sizes.cut(response.workflows, left - for_actions)
@@ -111,7 +111,7 @@ def bounded(response: CreateResponse) -> CreateResponse:
     return response
 
 
-def _reduced(defined: DefinedMessage) -> DefinedMessage:
+def _reduce(defined: DefinedMessage) -> DefinedMessage:
     """Remove the parameters and the description of a workflow or an action."""
     for name in ("parameters", "description"):
         if getattr(defined, name):
@@ -136,7 +136,7 @@ def _store(call: Call[CreateRequest], batch: Batch, text: str, document: Documen
     """Store a document. Return its rows: new ones, or the newest ones if they have the same text."""
     request = call.request
     members = [stored_member(each, batch.at_s) for each in document.members]
-    rows = _unchanged(request.namespace, text, document.language, members, batch)
+    rows = _find_unchanged(request.namespace, text, document.language, members, batch)
     if rows is not None:
         return rows
     stored = StoredDocument(
@@ -154,7 +154,7 @@ def _store(call: Call[CreateRequest], batch: Batch, text: str, document: Documen
     return rows
 
 
-def _unchanged(
+def _find_unchanged(
     namespace: str, text: str, language: str, members: list[StoredMember], batch: Batch
 ) -> list[DefinitionRow] | None:
     """Return the existing rows if the newest version of every member has exactly this text."""
@@ -176,11 +176,11 @@ def stored_member(defined: Defined, at_s: float) -> StoredMember:
         name=defined.name,
         tags=defined.tags,
         description=defined.description,
-        input=json.dumps([_written(each, defined.defaults) for each in defined.input], ensure_ascii=False),
+        input=json.dumps([_parameter_record(each, defined.defaults) for each in defined.input], ensure_ascii=False),
     )
 
 
-def _written(parameter: Parameter, defaults: Mapping[str, object]) -> dict[str, object]:
+def _parameter_record(parameter: Parameter, defaults: Mapping[str, object]) -> dict[str, object]:
     """Return a parameter as it is stored. A default that is no constant is stored as its author wrote it."""
     written: dict[str, object] = {"name": parameter.name, "required": parameter.required}
     if parameter.default is None:

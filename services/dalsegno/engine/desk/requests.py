@@ -89,7 +89,7 @@ class AnswerCall(Work, Generic[Request, Plan, Response]):
     def carry_out(self, batch: Batch) -> None:
         identity = self._operation.identity(self._call, self._plan, batch)
         if identity is None:
-            self._answer = self._carried_out(batch).response
+            self._answer = self._carry_out_plan(batch).response
             return
         body = body_hash(self._write.name, self._call.request)
         found = find_answered(batch, identity, body)
@@ -99,15 +99,15 @@ class AnswerCall(Work, Generic[Request, Plan, Response]):
         elif found is not None:
             self._answer = found.answer.response
         else:
-            answer = self._carried_out(batch)
+            answer = self._carry_out_plan(batch)
             self._answer = answer.response
             batch.answers.keep(
                 identity.namespaces[0],
                 identity.request_id,
-                Kept(body, answer, lambda: self._submitted(answer.response).SerializeToString()),
+                Kept(body, answer, lambda: self._wrap(answer.response).SerializeToString()),
             )
 
-    def _carried_out(self, batch: Batch) -> Answer[Response]:
+    def _carry_out_plan(self, batch: Batch) -> Answer[Response]:
         answer = self._operation.carry_out(self._call, self._plan, batch)
         batch.answers.give(answer)
         return answer
@@ -119,13 +119,13 @@ class AnswerCall(Work, Generic[Request, Plan, Response]):
             self._future.set_exception(self.refusal)
         else:
             assert self._answer is not None
-            self._future.set_result(self._submitted(self._answer))
+            self._future.set_result(self._wrap(self._answer))
 
     def failed(self, error: BaseException) -> None:
         if not self._future.done():
             self._future.set_exception(error)
 
-    def _submitted(self, response: Response) -> wire.SubmitResponse:
+    def _wrap(self, response: Response) -> wire.SubmitResponse:
         submitted = wire.SubmitResponse()
         self._write.response_of(submitted).CopyFrom(response)
         return submitted
@@ -176,7 +176,7 @@ def check_still_there(batch: Batch, answered: RequestRow) -> None:
                 raise Deleted(thing.kind, thing.name, deletion.deleted_s)
 
 
-def forget(batch: Batch, executions: Sequence[Execution]) -> None:
+def record_deletions(batch: Batch, executions: Sequence[Execution]) -> None:
     """Store that executions are deleted now, and allow their ids for new executions."""
     batch.transaction.forget_requests(_ID_PLACE, [each.id for each in executions])
     for each in executions:
@@ -184,7 +184,7 @@ def forget(batch: Batch, executions: Sequence[Execution]) -> None:
     batch.transaction.save_deletions([Deletion(thing_of(each), batch.at_s) for each in executions])
 
 
-def remembered(
+def find_first_answer(
     batch: Batch, name: str, execution_id: str, request: AnyRequest, kind: type[Response]
 ) -> Answer[Response]:
     """Return the answer of the request that chose this execution id, if it is the same request.
@@ -201,7 +201,9 @@ def remembered(
     return Answer(kind.FromString(found.answer), about=_about(batch, execution_id))
 
 
-def remember(batch: Batch, name: str, execution_id: str, request: AnyRequest, answer: Answer[Response]) -> None:
+def keep_first_answer(
+    batch: Batch, name: str, execution_id: str, request: AnyRequest, answer: Answer[Response]
+) -> None:
     """Store which request chose an execution id."""
     kept = Kept(body_hash(name, request), answer, lambda: answer.response.SerializeToString())
     batch.answers.keep(_ID_PLACE, execution_id, kept)

@@ -8,10 +8,17 @@ from dataclasses import dataclass
 from dalsegno.engine.batches.answers import Answer, ShownExecution
 from dalsegno.engine.batches.batch import Batch
 from dalsegno.engine.desk.choices import environment_overlay, rerun_choices
-from dalsegno.engine.desk.controls import ControlPlan, OnExecution, carry_out_control, checked, opened, plan_control
+from dalsegno.engine.desk.controls import (
+    ControlPlan,
+    OnExecution,
+    carry_out_control,
+    check_execution_request,
+    open_execution,
+    plan_control,
+)
 from dalsegno.engine.desk.dry_runs import dry_run_message
 from dalsegno.engine.desk.operations import Call, thing_of
-from dalsegno.engine.desk.requests import remember, remembered
+from dalsegno.engine.desk.requests import find_first_answer, keep_first_answer
 from dalsegno.engine.desk.starts import new_execution_id
 from dalsegno.rpc.convert import Fields, missing_workflow
 from dalsegno.v1 import execution_service_pb2 as executions
@@ -48,7 +55,7 @@ class RerunExecution(OnExecution[Request, RerunPlan, Response]):
 
     def check(self, call: Call[Request], batch: Batch) -> RerunPlan:
         request = call.request
-        fields = checked(request)
+        fields = check_execution_request(request)
         choices = _check_choices(fields, request)
         given = fields.json_object("input", request.input)
         environment = environment_overlay(fields, request)
@@ -62,7 +69,7 @@ class RerunExecution(OnExecution[Request, RerunPlan, Response]):
 
     def carry_out(self, call: Call[Request], plan: RerunPlan, batch: Batch) -> Answer[Response]:
         if call.request.start_from == operation_pb2.RERUN_FROM_BEGINNING:
-            return _begin_anew(call, plan, batch, opened(batch, call.request))
+            return _begin_anew(call, plan, batch, open_execution(batch, call.request))
         return carry_out_control(call, plan.control, batch, Response())
 
 
@@ -91,7 +98,7 @@ def _begin_anew(call: Call[Request], plan: RerunPlan, batch: Batch, original: Ex
     request = call.request
     chosen_id = request.new_execution_id
     if chosen_id and batch.exists(chosen_id):
-        return remembered(batch, NAME, chosen_id, request, Response)
+        return find_first_answer(batch, NAME, chosen_id, request, Response)
     workflow, creation = _creation(call, plan, batch, original.created)
     event = StartRequested(actor=call.actor, comment=request.comment, creation=creation)
     if request.dry_run:
@@ -101,7 +108,7 @@ def _begin_anew(call: Call[Request], plan: RerunPlan, batch: Batch, original: Ex
     response = Response()
     answer = Answer(response, ShownExecution(execution.id, response.execution), (thing_of(execution),))
     if chosen_id:
-        remember(batch, NAME, chosen_id, request, answer)
+        keep_first_answer(batch, NAME, chosen_id, request, answer)
     return answer
 
 
@@ -129,7 +136,7 @@ def _creation(
         language=created.language,
         input=Value(data={**given, **_object(plan.input)}),
         params=created.params,
-        environment=_laid_over(created.environment, plan.environment),
+        environment=_override(created.environment, plan.environment),
         labels={**created.labels, RERUN_OF: created.execution_id},
         description=created.description,
         at_s=batch.at_s,
@@ -155,7 +162,7 @@ def _newest(batch: Batch, created: ExecutionCreated) -> tuple[Workflow, str, int
     return workflow, row.definition_id, row.version
 
 
-def _laid_over(environment: Value, over: Value | None) -> Value:
+def _override(environment: Value, over: Value | None) -> Value:
     return environment if over is None else Value(data={**_object(environment), **_object(over)})
 
 

@@ -10,7 +10,7 @@ from dalsegno.engine.batches.batch import Batch
 from dalsegno.engine.batches.cache import standalone_workflow
 from dalsegno.engine.desk.dry_runs import dry_run_message
 from dalsegno.engine.desk.operations import Call, NamespaceOperation, RequestIdentity, check_in_namespace, thing_of
-from dalsegno.engine.desk.requests import remember, remembered
+from dalsegno.engine.desk.requests import find_first_answer, keep_first_answer
 from dalsegno.expressions.environment import evaluate_environment
 from dalsegno.rpc import convert
 from dalsegno.rpc.convert import missing_workflow
@@ -100,8 +100,8 @@ class StartExecution(NamespaceOperation[StartRequest, StartPlan, StartResponse])
         chosen_id = request.execution_id
         if chosen_id and batch.exists(chosen_id):
             if request.on_conflict == execution_service_pb2.ON_CONFLICT_USE_EXISTING:
-                return _existing(request, batch.open(chosen_id).copy.execution)
-            return remembered(batch, NAME, chosen_id, request, StartResponse)
+                return _answer_existing(request, batch.open(chosen_id).copy.execution)
+            return find_first_answer(batch, NAME, chosen_id, request, StartResponse)
         workflow, row = _find_workflow(request, batch)
         execution_id = chosen_id or new_execution_id(batch.given)
         creation = _creation(call, plan, batch, row, execution_id)
@@ -113,11 +113,11 @@ class StartExecution(NamespaceOperation[StartRequest, StartPlan, StartResponse])
         response = StartResponse(created=True)
         answer = Answer(response, ShownExecution(execution_id, response.execution), (thing_of(execution),))
         if chosen_id:
-            remember(batch, NAME, chosen_id, request, answer)
+            keep_first_answer(batch, NAME, chosen_id, request, answer)
         return answer
 
 
-def _existing(request: StartRequest, execution: Execution) -> Answer[StartResponse]:
+def _answer_existing(request: StartRequest, execution: Execution) -> Answer[StartResponse]:
     """Answer with the execution that has the id. Raises AlreadyExists when it is not in the namespace of the
     request."""
     created = execution.created
@@ -137,7 +137,7 @@ def _find_workflow(request: StartRequest, batch: Batch) -> tuple[Workflow, Defin
         row = queries.definition(request.definition_id)
         if row is None or row.deleted or row.kind != "workflow":
             raise NotFound("definition", request.definition_id)
-        return _workflow(lookups.workflows.compiled(row)), row
+        return _workflow(lookups.workflows.compile(row)), row
     found = lookups.definition("workflow", request.workflow, request.namespace, request.version, queries)
     if found is None:
         raise missing_workflow(request.workflow, request.version, request.namespace)
@@ -167,7 +167,7 @@ def _creation(
         language=row.language,
         input=plan.input,
         params=_params(request, plan),
-        environment=_evaluated(plan, _environment(request, plan, batch), batch.given),
+        environment=_evaluate(plan, _environment(request, plan, batch), batch.given),
         labels=dict(request.labels),
         description=request.description,
         deadline_s=deadline_s,
@@ -212,7 +212,7 @@ def _environment(request: StartRequest, plan: StartPlan, batch: Batch) -> Value:
     return Value(data=merged) if merged else EMPTY
 
 
-def _evaluated(plan: StartPlan, environment: Value, given: Given) -> Value:
+def _evaluate(plan: StartPlan, environment: Value, given: Given) -> Value:
     """Evaluate the expressions in the environment, unless `params.evaluate_env` is false."""
     text = environment.text
     assert isinstance(plan.params.data, dict)
