@@ -187,7 +187,7 @@ def test_it_is_ended_without_its_definition(rig: Rig, monkeypatch: pytest.Monkey
         raise AssertionError("the workflow is not loaded")
 
     rig.copies.drop(bad)
-    monkeypatch.setattr(rig.copies, "loaded", fail)
+    monkeypatch.setattr(rig.copies, "load", fail)
     monkeypatch.setattr(rig.copies, "catch_up", fail)
     results = rig.carry_out(answer(rig.sent[0]))
     assert isinstance(results[0], Committed)

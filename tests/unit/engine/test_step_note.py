@@ -106,7 +106,7 @@ def test_engine_goes_on_without_a_file(tmp_path: Path, caplog: pytest.LogCapture
         tmp_path: "another engine has it",
         tmp_path / "missing": "No such file",
         tmp_path / "links": "symbolic link",
-        tmp_path / "names": "under one name",
+        tmp_path / "names": "several names",
         tmp_path / "open": "everybody may replace",
     }
     for folder, reason in expected.items():
