@@ -19,10 +19,10 @@ from dalsegno.store.records import (
     NewProgress,
     Progress,
     RequestRow,
+    Resource,
     SessionRow,
     StoredDocument,
     StoredMember,
-    Thing,
 )
 from dalsegno.store.store import Store, StoreConflict
 from dalsegno.workflow.changes import AttemptMoved, Timer
@@ -133,16 +133,16 @@ def test_requests_are_remembered_per_namespace(store: Store) -> None:
 
 def test_what_was_deleted_is_remembered(store: Store) -> None:
     """Deletions are found by kind and name, the first one first, and go when they are old; requests say what of."""
-    first = Deletion(Thing("execution", "e1", "", "5.0"), 7.0)
-    second = Deletion(Thing("execution", "e1", "ü", "8.25"), 9.0)
-    other = Deletion(Thing("environment", "e1", "", "5.0"), 8.0)
+    first = Deletion(Resource("execution", "e1", "", "5.0"), 7.0)
+    second = Deletion(Resource("execution", "e1", "ü", "8.25"), 9.0)
+    other = Deletion(Resource("environment", "e1", "", "5.0"), 8.0)
     with store.write() as transaction:
         transaction.save_deletions([second, other, first])
         transaction.save_deletions([])
         assert transaction.deletions("execution", "e1") == [first, second]
         assert transaction.deletions("environment", "e1") == [other]
         assert transaction.deletions("execution", "e2") == []
-        row = RequestRow("hash", b"", (first.thing, second.thing))
+        row = RequestRow("hash", b"", (first.resource, second.resource))
         for request_id in ("r1", "r2", "r3"):
             transaction.save_request("n", request_id, row, 5.0)
         assert transaction.find_request("n", "r1") == row

@@ -15,7 +15,7 @@ from dalsegno.workflow.refusals import InvalidRequest, NotFound, TooLarge, Viola
 from dalsegno.workflow.value import VALUE_BYTES_MAX, UnfitValue, Value, byte_length, checked
 
 if TYPE_CHECKING:  # executors import this file, and no store
-    from dalsegno.store.records import DefinitionKind, ThingKind
+    from dalsegno.store.records import DefinitionKind, ResourceKind
 
 NAME_LENGTH = 255
 COMMENT_LENGTH = 4096
@@ -109,7 +109,7 @@ def missing_definition(kind: DefinitionKind, name: str, version: int = 0, namesp
     return NotFound(called, shown, f"{called} {shown!r} does not exist in {_shown_namespace(namespace)}")
 
 
-def called_kind(kind: DefinitionKind) -> ThingKind:
+def called_kind(kind: DefinitionKind) -> ResourceKind:
     """How people call a kind of definitions: `ad-hoc action` for the store's `action`."""
     return "ad-hoc action" if kind == "action" else kind
 

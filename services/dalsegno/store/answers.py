@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 
 import sqlalchemy as sa
 
-from dalsegno.store.records import Deletion, RequestRow, Thing, ThingKind
+from dalsegno.store.records import Deletion, RequestRow, Resource, ResourceKind
 from dalsegno.store.store import StoreConflict
 from dalsegno.store.tables import DELETIONS, REQUESTS
 
@@ -51,20 +51,20 @@ class AnsweredRequests:
         return self._connection.execute(sa.delete(REQUESTS).where(REQUESTS.c.created_s < before_s)).rowcount
 
     def save_deletions(self, deletions: Sequence[Deletion]) -> None:
-        rows = [{**each.thing._asdict(), "deleted_s": each.deleted_s} for each in deletions]
+        rows = [{**each.resource._asdict(), "deleted_s": each.deleted_s} for each in deletions]
         if rows:
             self._connection.execute(sa.insert(DELETIONS), rows)
 
-    def deletions(self, kind: ThingKind, name: str) -> list[Deletion]:
+    def deletions(self, kind: ResourceKind, name: str) -> list[Deletion]:
         table = DELETIONS
         statement = (
             sa.select(table.c.kind, table.c.name, table.c.namespace, table.c.life, table.c.deleted_s)
             .where(table.c.kind == kind, table.c.name == name)
             .order_by(table.c.deleted_s, table.c.namespace, table.c.life)
         )
-        return [Deletion(Thing(*row[:4]), row[4]) for row in self._connection.execute(statement)]
+        return [Deletion(Resource(*row[:4]), row[4]) for row in self._connection.execute(statement)]
 
 
-def _read_about(text: str) -> tuple[Thing, ...]:
-    """Read what an answer is about. Ignores what a later version adds to a thing."""
-    return tuple(Thing(*parts[:4]) for parts in json.loads(text))
+def _read_about(text: str) -> tuple[Resource, ...]:
+    """Read what an answer is about. Ignores what a later version adds to a resource."""
+    return tuple(Resource(*parts[:4]) for parts in json.loads(text))

@@ -33,12 +33,12 @@ from dalsegno.store.records import (
     NewProgress,
     ReadyAttempt,
     RequestRow,
+    ResourceKind,
     Saved,
     SessionRow,
     StoredDocument,
     StoredMember,
     TaskRow,
-    ThingKind,
 )
 from dalsegno.store.row_batch import gather
 from dalsegno.store.rows import (
@@ -322,16 +322,16 @@ class MemoryTransaction:
 
     def save_deletions(self, deletions: Sequence[Deletion]) -> None:
         self.tables = replace(
-            self.tables, deletions=self.tables.deletions.update({each.thing: each.deleted_s for each in deletions})
+            self.tables, deletions=self.tables.deletions.update({each.resource: each.deleted_s for each in deletions})
         )
 
-    def deletions(self, kind: ThingKind, name: str) -> list[Deletion]:
+    def deletions(self, kind: ResourceKind, name: str) -> list[Deletion]:
         found = [Deletion(*item) for item in self.tables.deletions.items() if item[0][:2] == (kind, name)]
-        return sorted(found, key=lambda each: (each.deleted_s, each.thing))
+        return sorted(found, key=lambda each: (each.deleted_s, each.resource))
 
     def prune_requests(self, before_s: float) -> int:
-        for thing in [thing for thing, deleted_s in self.tables.deletions.items() if deleted_s < before_s]:
-            self.tables = replace(self.tables, deletions=self.tables.deletions.delete(thing))
+        for resource in [resource for resource, deleted_s in self.tables.deletions.items() if deleted_s < before_s]:
+            self.tables = replace(self.tables, deletions=self.tables.deletions.delete(resource))
         old = [key for key, (_, at_s) in self.tables.requests.items() if at_s < before_s]
         for key in old:
             self.tables = replace(self.tables, requests=self.tables.requests.delete(key))

@@ -23,7 +23,7 @@ Row = TypeVar("Row")
 DefinitionKind = Literal["workflow", "action"]
 """What a definition defines. An action is an ad-hoc action."""
 
-ThingKind = Literal["execution", "environment", "workflow", "ad-hoc action"]
+ResourceKind = Literal["execution", "environment", "workflow", "ad-hoc action"]
 """What can be deleted, with the names of refusals."""
 
 
@@ -329,11 +329,11 @@ class DescriptionRow:
     """When it was first received."""
 
 
-class Thing(NamedTuple):
+class Resource(NamedTuple):
     """An execution, an environment or a version of a workflow. Its `life` differs from that of a later one with the
     same name."""
 
-    kind: ThingKind
+    kind: ResourceKind
     name: str
     namespace: str
     life: str
@@ -343,7 +343,7 @@ class Thing(NamedTuple):
 class Deletion:
     """Something was deleted."""
 
-    thing: Thing
+    resource: Resource
     deleted_s: float
 
 
@@ -363,7 +363,7 @@ class RequestRow:
 
     body_hash: str
     answer: bytes
-    about: tuple[Thing, ...] = ()
+    about: tuple[Resource, ...] = ()
     """What the answer tells of. It may be deleted before the request is repeated."""
 
 

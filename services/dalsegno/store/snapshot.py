@@ -24,11 +24,11 @@ from dalsegno.store.records import (
     JournalChange,
     Page,
     RequestRow,
+    Resource,
     SessionRow,
     Standing,
     TaskResult,
     TaskRow,
-    Thing,
     standing_of,
 )
 from dalsegno.store.texts import (
@@ -75,7 +75,7 @@ class Tables:
     messages: Map[str, Message] = field(default_factory=Map)
     sessions: Map[str, SessionRow] = field(default_factory=Map)
     requests: Map[tuple[str, str], tuple[RequestRow, float]] = field(default_factory=Map)
-    deletions: Map[Thing, float] = field(default_factory=Map)
+    deletions: Map[Resource, float] = field(default_factory=Map)
     documents: Map[str, str] = field(default_factory=Map)
     definitions: Map[str, DefinitionRow] = field(default_factory=Map)
     environments: Map[tuple[str, str], EnvironmentRow] = field(default_factory=Map)

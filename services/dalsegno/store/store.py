@@ -30,6 +30,7 @@ from dalsegno.store.records import (
     Page,
     ReadyAttempt,
     RequestRow,
+    ResourceKind,
     Saved,
     SessionRow,
     Standing,
@@ -37,7 +38,6 @@ from dalsegno.store.records import (
     StoredMember,
     TaskResult,
     TaskRow,
-    ThingKind,
 )
 from dalsegno.workflow.changes import AnyChange
 from dalsegno.workflow.events import AnyEvent
@@ -375,7 +375,7 @@ class Transaction(Protocol):
         """Store what was deleted."""
         ...
 
-    def deletions(self, kind: ThingKind, name: str) -> list[Deletion]:
+    def deletions(self, kind: ResourceKind, name: str) -> list[Deletion]:
         """Return what had this name, in any namespace, and was deleted, in the order of deletion."""
         ...
 

@@ -14,7 +14,7 @@ from google.protobuf.message import Message
 
 from dalsegno.rpc import sizes, views
 from dalsegno.rpc.messages import EXECUTION_VALUES
-from dalsegno.store.records import RequestRow, Thing
+from dalsegno.store.records import RequestRow, Resource
 from dalsegno.store.store import Queries, Transaction
 from dalsegno.v1 import execution_pb2
 from dalsegno.workflow.identity import AttemptKey
@@ -48,7 +48,7 @@ class Answer(Generic[Response]):
     response: Response
     """What it shows is filled in after everything is written."""
     shown: ShownExecution | ShownAction | None = None
-    about: tuple[Thing, ...] = ()
+    about: tuple[Resource, ...] = ()
     """The resources that it tells of. When one of them is deleted, a repeated request does not get this answer."""
 
 
@@ -56,7 +56,7 @@ AnyAnswer = Answer[Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class KeptAnswer:
     """An answer that is kept for a repeated request."""
 
     body_hash: str
@@ -70,18 +70,18 @@ class BatchAnswers:
 
     def __init__(self) -> None:
         self._given: list[AnyAnswer] = []
-        self._kept: dict[tuple[str, str], Kept] = {}
+        self._kept: dict[tuple[str, str], KeptAnswer] = {}
 
     def give(self, answer: AnyAnswer) -> None:
         """Add an answer, to fill in what it shows."""
         if answer.shown is not None:
             self._given.append(answer)
 
-    def keep(self, namespace: str, request_id: str, kept: Kept) -> None:
+    def keep(self, namespace: str, request_id: str, kept: KeptAnswer) -> None:
         """Keep an answer for a repeated request."""
         self._kept[namespace, request_id] = kept
 
-    def find(self, namespace: str, request_id: str) -> Kept | None:
+    def find(self, namespace: str, request_id: str) -> KeptAnswer | None:
         """Return the answer that this batch gives to a request."""
         return self._kept.get((namespace, request_id))
 

@@ -17,7 +17,7 @@ from dalsegno.engine.desk.operations import (
     RequestIdentity,
     check_in_namespace,
     namespaces_of,
-    thing_of,
+    resource_of,
 )
 from dalsegno.engine.executors.progress import read_progress, wrong_progress
 from dalsegno.engine.executors.reports import ERROR_CHARACTERS_MAX
@@ -139,7 +139,7 @@ class Report(OnAction[ReportRequest, ReportResponse]):
             reason = f"has ended already: {attempt.state}" if is_same else "was handed out again"
             raise Refused.of(f"action execution {name}", reason)
         shown = ShownAction(plan.execution_id, plan.key, response.action_execution)
-        return Answer(response, shown, (thing_of(execution),))
+        return Answer(response, shown, (resource_of(execution),))
 
 
 def _attempt(plan: ReportPlan, batch: Batch, name: str) -> tuple[Execution, Attempt]:

@@ -20,7 +20,7 @@ from dalsegno.engine.desk.operations import (
     RequestIdentity,
     check_repeatable,
     namespaces_of,
-    thing_of,
+    resource_of,
 )
 from dalsegno.rpc import sizes
 from dalsegno.rpc.convert import COMMENT_LENGTH, Fields
@@ -136,7 +136,7 @@ def carry_out_control(
     outcome = batch.step(execution_id, plan.event)
     if add is not None:
         add(response, outcome)
-    return Answer(response, ShownExecution(execution_id, response.execution), (thing_of(execution),))
+    return Answer(response, ShownExecution(execution_id, response.execution), (resource_of(execution),))
 
 
 def add_left_paused(response: executions.ResumeExecutionResponse, outcome: StepResult) -> None:

@@ -26,9 +26,9 @@ from dalsegno.store.records import (
     DefinitionRow,
     Deletion,
     EnvironmentRow,
+    Resource,
     StoredDocument,
     StoredMember,
-    Thing,
 )
 from dalsegno.v1 import action_service_pb2, definition_pb2, environment_service_pb2, workflow_service_pb2
 from dalsegno.workflow.identity import derived_id
@@ -78,7 +78,7 @@ class CreateDefinitions(NamespaceOperation[CreateRequest, ReadDocuments, CreateR
         response = CreateResponse(
             warnings=map(problem_message, plan.warnings.listed), further_warnings=plan.warnings.further
         )
-        about: list[Thing] = []
+        about: list[Resource] = []
         for text, document in zip(plan.texts, plan.documents, strict=True):
             for row in _store(call, batch, text.text, document):
                 about.append(_version_of(row))
@@ -237,10 +237,10 @@ class DeleteDefinition(NamespaceOperation[DeleteRequest, None, DeleteResponse]):
         return Answer(self._response_kind(versions=[row.version for row in gone]))
 
 
-def _version_of(row: DefinitionRow) -> Thing:
-    """Return a version of a workflow or an ad-hoc action as a thing that can be deleted."""
+def _version_of(row: DefinitionRow) -> Resource:
+    """Return a version of a workflow or an ad-hoc action as a resource that can be deleted."""
     called = convert.called_kind(row.kind)
-    return Thing(called, f"{row.name} version {row.version}", row.namespace, row.definition_id)
+    return Resource(called, f"{row.name} version {row.version}", row.namespace, row.definition_id)
 
 
 # Environments
@@ -315,9 +315,9 @@ def _check_revision(request: PutRequest | ForgetRequest, batch: Batch, *, expect
     return row
 
 
-def _environment_of(row: EnvironmentRow) -> Thing:
-    """Return an environment as a thing that can be deleted."""
-    return Thing("environment", row.name, row.namespace, repr(row.created_s))
+def _environment_of(row: EnvironmentRow) -> Resource:
+    """Return an environment as a resource that can be deleted."""
+    return Resource("environment", row.name, row.namespace, repr(row.created_s))
 
 
 DELETE_WORKFLOW = DeleteDefinition[

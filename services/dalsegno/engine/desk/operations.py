@@ -15,7 +15,7 @@ from dalsegno.engine.batches.answers import Answer, Response
 from dalsegno.engine.batches.batch import Batch
 from dalsegno.expressions.pool.pool import Pool
 from dalsegno.rpc.convert import COMMENT_LENGTH, Fields
-from dalsegno.store.records import Thing
+from dalsegno.store.records import Resource
 from dalsegno.v1 import engine_service_pb2 as wire
 from dalsegno.workflow.execution import Execution
 
@@ -137,15 +137,15 @@ def check_in_namespace(request: InNamespace) -> Fields:
     return fields
 
 
-def thing_of(execution: Execution) -> Thing:
-    """Return an execution as a thing that can be deleted."""
-    return Thing("execution", execution.id, execution.created.namespace, repr(execution.created.at_s))
+def resource_of(execution: Execution) -> Resource:
+    """Return an execution as a resource that can be deleted."""
+    return Resource("execution", execution.id, execution.created.namespace, repr(execution.created.at_s))
 
 
 def namespaces_of(execution_id: str, batch: Batch) -> Sequence[str]:
     """Return the namespaces of a claimed execution and of deleted ones with its id. If there are none, return the
     default namespace."""
-    found = [each.thing.namespace for each in batch.transaction.deletions("execution", execution_id)]
+    found = [each.resource.namespace for each in batch.transaction.deletions("execution", execution_id)]
     if batch.exists(execution_id):
         found.append(batch.open(execution_id).copy.execution.created.namespace)
     return tuple(dict.fromkeys(reversed(found))) or ("",)

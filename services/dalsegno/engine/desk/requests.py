@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import Callable, Collection, Sequence
 from typing import Generic
 
-from dalsegno.engine.batches.answers import Answer, Kept, Response
+from dalsegno.engine.batches.answers import Answer, KeptAnswer, Response
 from dalsegno.engine.batches.batch import Batch
 from dalsegno.engine.batches.work import Work
 from dalsegno.engine.desk.operations import (
@@ -18,10 +18,10 @@ from dalsegno.engine.desk.operations import (
     Request,
     RequestIdentity,
     Write,
-    thing_of,
+    resource_of,
 )
 from dalsegno.rpc.convert import REQUESTS_KEPT_S
-from dalsegno.store.records import Deletion, RequestRow, Thing
+from dalsegno.store.records import Deletion, RequestRow, Resource
 from dalsegno.v1 import engine_service_pb2 as wire
 from dalsegno.v1.execution_service_pb2 import CancelExecutionRequest
 from dalsegno.workflow.execution import Execution
@@ -104,7 +104,7 @@ class AnswerCall(Work, Generic[Request, Plan, Response]):
             batch.answers.keep(
                 identity.namespaces[0],
                 identity.request_id,
-                Kept(body, answer, lambda: self._wrap(answer.response).SerializeToString()),
+                KeptAnswer(body, answer, lambda: self._wrap(answer.response).SerializeToString()),
             )
 
     def _carry_out_plan(self, batch: Batch) -> Answer[Response]:
@@ -155,11 +155,11 @@ def body_hash(name: str, request: AnyRequest) -> str:
     ).hexdigest()
 
 
-def find_answered(batch: Batch, identity: RequestIdentity, body: str) -> RequestRow | Kept | None:
+def find_answered(batch: Batch, identity: RequestIdentity, body: str) -> RequestRow | KeptAnswer | None:
     """Return the answer that the same request got before, also in this batch. Raises RequestIdReused when a different
     request has the same id."""
     for namespace in identity.namespaces:
-        found: RequestRow | Kept | None = batch.answers.find(namespace, identity.request_id)
+        found: RequestRow | KeptAnswer | None = batch.answers.find(namespace, identity.request_id)
         found = found or batch.transaction.find_request(namespace, identity.request_id)
         if found is not None and found.body_hash == body:
             return found
@@ -170,10 +170,10 @@ def find_answered(batch: Batch, identity: RequestIdentity, body: str) -> Request
 
 def check_still_there(batch: Batch, answered: RequestRow) -> None:
     """Raise Deleted if a resource that an answer tells of is deleted. Another one may have its name now."""
-    for thing in answered.about:
-        for deletion in batch.transaction.deletions(thing.kind, thing.name):
-            if deletion.thing == thing:
-                raise Deleted(thing.kind, thing.name, deletion.deleted_s)
+    for resource in answered.about:
+        for deletion in batch.transaction.deletions(resource.kind, resource.name):
+            if deletion.resource == resource:
+                raise Deleted(resource.kind, resource.name, deletion.deleted_s)
 
 
 def record_deletions(batch: Batch, executions: Sequence[Execution]) -> None:
@@ -181,7 +181,7 @@ def record_deletions(batch: Batch, executions: Sequence[Execution]) -> None:
     batch.transaction.forget_requests(_ID_PLACE, [each.id for each in executions])
     for each in executions:
         batch.answers.forget(_ID_PLACE, each.id)
-    batch.transaction.save_deletions([Deletion(thing_of(each), batch.at_s) for each in executions])
+    batch.transaction.save_deletions([Deletion(resource_of(each), batch.at_s) for each in executions])
 
 
 def find_first_answer(
@@ -205,12 +205,12 @@ def keep_first_answer(
     batch: Batch, name: str, execution_id: str, request: AnyRequest, answer: Answer[Response]
 ) -> None:
     """Store which request chose an execution id."""
-    kept = Kept(body_hash(name, request), answer, lambda: answer.response.SerializeToString())
+    kept = KeptAnswer(body_hash(name, request), answer, lambda: answer.response.SerializeToString())
     batch.answers.keep(_ID_PLACE, execution_id, kept)
 
 
-def _about(batch: Batch, execution_id: str) -> tuple[Thing, ...]:
-    return (thing_of(batch.open(execution_id).copy.execution),)
+def _about(batch: Batch, execution_id: str) -> tuple[Resource, ...]:
+    return (resource_of(batch.open(execution_id).copy.execution),)
 
 
 _ID_PLACE = "\x1fexecution"

@@ -17,7 +17,7 @@ from dalsegno.engine.desk.controls import (
     plan_control,
 )
 from dalsegno.engine.desk.dry_runs import dry_run_message
-from dalsegno.engine.desk.operations import Call, thing_of
+from dalsegno.engine.desk.operations import Call, resource_of
 from dalsegno.engine.desk.requests import find_first_answer, keep_first_answer
 from dalsegno.engine.desk.starts import new_execution_id
 from dalsegno.rpc.convert import Fields, missing_workflow
@@ -106,7 +106,7 @@ def _begin_anew(call: Call[Request], plan: RerunPlan, batch: Batch, original: Ex
         return Answer(Response(dry_run=dry_run_message(workflow, outcome)))
     execution = batch.create(workflow, event).copy.execution
     response = Response()
-    answer = Answer(response, ShownExecution(execution.id, response.execution), (thing_of(execution),))
+    answer = Answer(response, ShownExecution(execution.id, response.execution), (resource_of(execution),))
     if chosen_id:
         keep_first_answer(batch, NAME, chosen_id, request, answer)
     return answer

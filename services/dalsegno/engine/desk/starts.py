@@ -9,7 +9,7 @@ from dalsegno.engine.batches.answers import Answer, ShownAction, ShownExecution
 from dalsegno.engine.batches.batch import Batch
 from dalsegno.engine.batches.cache import standalone_workflow
 from dalsegno.engine.desk.dry_runs import dry_run_message
-from dalsegno.engine.desk.operations import Call, NamespaceOperation, RequestIdentity, check_in_namespace, thing_of
+from dalsegno.engine.desk.operations import Call, NamespaceOperation, RequestIdentity, check_in_namespace, resource_of
 from dalsegno.engine.desk.requests import find_first_answer, keep_first_answer
 from dalsegno.expressions.environment import evaluate_environment
 from dalsegno.rpc import convert
@@ -111,7 +111,7 @@ class StartExecution(NamespaceOperation[StartRequest, StartPlan, StartResponse])
             return Answer(StartResponse(dry_run=dry_run_message(workflow, outcome)))
         execution = batch.create(workflow, event).copy.execution
         response = StartResponse(created=True)
-        answer = Answer(response, ShownExecution(execution_id, response.execution), (thing_of(execution),))
+        answer = Answer(response, ShownExecution(execution_id, response.execution), (resource_of(execution),))
         if chosen_id:
             keep_first_answer(batch, NAME, chosen_id, request, answer)
         return answer
@@ -127,7 +127,7 @@ def _answer_existing(request: StartRequest, execution: Execution) -> Answer[Star
         state = convert.execution_state(execution.state.value)
         return Answer(StartResponse(dry_run=execution_pb2.DryRun(state=state, revision=execution.revision)))
     response = StartResponse()
-    return Answer(response, ShownExecution(execution.id, response.execution), (thing_of(execution),))
+    return Answer(response, ShownExecution(execution.id, response.execution), (resource_of(execution),))
 
 
 def _find_workflow(request: StartRequest, batch: Batch) -> tuple[Workflow, DefinitionRow]:
@@ -276,7 +276,7 @@ class RunAction(NamespaceOperation[RunRequest, RunPlan, RunResponse]):
         batch.adopt(workflow, event, outcome)
         response = RunResponse()
         shown = ShownAction(execution.id, STANDALONE_KEY, response.action_execution)
-        return Answer(response, shown, (thing_of(execution),))
+        return Answer(response, shown, (resource_of(execution),))
 
 
 def _standalone(call: Call[RunRequest], plan: RunPlan, batch: Batch) -> ExecutionCreated:
