@@ -10,7 +10,6 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
-from typing import Any
 
 from dalsegno.engine.batches.evaluations import STALE_MAX, Evaluations
 from dalsegno.engine.batches.work import Work
@@ -37,7 +36,7 @@ class WorkEvaluator:
         """End the current work."""
         self._work = None
 
-    def wait(self, future: Future[Any]) -> None:
+    def wait(self, future: Future[object]) -> None:
         """Make the current work, if there is one, wait for the future. Always raises Suspended."""
         if self._work is not None:
             self._evaluations(self._work).wait(future)

@@ -177,7 +177,7 @@ class Evaluations:
         self._submit(key, job, scope, known)
         raise Suspended
 
-    def wait(self, future: Future[Any]) -> None:
+    def wait(self, future: Future[object]) -> None:
         """Make the work wait for a future as well."""
         with self._lock:
             self._number += 1

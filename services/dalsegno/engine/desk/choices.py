@@ -7,10 +7,10 @@ not have or is not ready for.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 from dalsegno.rpc.convert import Fields
 from dalsegno.v1 import operation_pb2
+from dalsegno.v1.execution_service_pb2 import RerunExecutionRequest, ResumeExecutionRequest
 from dalsegno.workflow.events import ChildChoice, Choice, TaskChoice
 from dalsegno.workflow.value import Value
 
@@ -74,7 +74,7 @@ def _run_choice(fields: Fields, place: str, task: Chosen) -> TaskChoice:
     )
 
 
-def environment_overlay(fields: Fields, request: Any) -> Value | None:
+def environment_overlay(fields: Fields, request: ResumeExecutionRequest | RerunExecutionRequest) -> Value | None:
     """Return the variables that override those of the execution's environment. None: there are none."""
     overlay = request.environment_overlay
     return fields.json_object("environment_overlay", overlay) if overlay else None

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any
+
+from google.protobuf.message import Message
 
 from dalsegno.engine.batches.batch import Batch
 from dalsegno.rpc import convert, sizes
@@ -142,8 +143,8 @@ def shorten(message: execution_pb2.DryRun) -> execution_pb2.DryRun:
 _LISTS = frozenset(each.name for each in execution_pb2.DryRun.DESCRIPTOR.fields if each.is_repeated) - {"further"}
 
 
-def _entry_bytes(entry: Any) -> int:
-    return byte_length(entry) if isinstance(entry, str) else int(entry.ByteSize())
+def _entry_bytes(entry: str | Message) -> int:
+    return byte_length(entry) if isinstance(entry, str) else entry.ByteSize()
 
 
 def _name_items(entry: execution_pb2.DryRunTask, items: Sequence[int]) -> None:

@@ -33,7 +33,6 @@ RERUN_OF = "rerun-of"
 """The label of a new execution that names the one it repeats."""
 
 NAME = "rerun_execution"
-_FROM_START = ("input", "latest_definition", "new_execution_id")
 
 Request = executions.RerunExecutionRequest
 Response = executions.RerunExecutionResponse
@@ -83,8 +82,13 @@ def _check_choices(fields: Fields, request: Request) -> tuple[TaskChoice, ...]:
         fields.refuse("tasks", "is missing: name the tasks to begin at")
     if request.tasks and not named:
         fields.refuse("tasks", "goes with TASKS only")
-    for name in _FROM_START:
-        if getattr(request, name) and not beginning:
+    only_from_beginning = {
+        "input": request.input,
+        "latest_definition": request.latest_definition,
+        "new_execution_id": request.new_execution_id,
+    }
+    for name, given in only_from_beginning.items():
+        if given and not beginning:
             fields.refuse(name, "goes with BEGINNING only")
     if request.new_execution_id:
         fields.uuid("new_execution_id", request.new_execution_id)
