@@ -32,7 +32,7 @@ async def test_an_executor_that_comes_again_ends_its_older_session(
     assert failure.message == (f"a newer session of executor 'scripted', from {after.peer}, has taken this one's place")
     warnings = [record.getMessage() for record in caplog.records if "scripted" in record.getMessage()]
     assert warnings == [
-        f"executor scripted has come from {after.peer} while its session from {before.peer} was alive:"
+        f"executor scripted has connected from {after.peer} while its session from {before.peer} was active:"
         " the older session ends"
     ]
 

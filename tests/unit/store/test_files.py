@@ -99,7 +99,7 @@ def test_other_files_are_left_alone(tmp_path: Path) -> None:
 def test_what_is_not_ours_is_only_told(tmp_path: Path) -> None:
     """A folder that is shared by design, like /tmp, is not closed to others: that is said."""
     tmp_path.chmod(0o1777)
-    assert "choose a place of your own" in narrow(tmp_path, FOLDER_MODE)
+    assert "choose another folder" in narrow(tmp_path, FOLDER_MODE)
     assert stat.S_IMODE(tmp_path.stat().st_mode) == 0o1777
     tmp_path.chmod(0o750)
     assert "mode 0750" in narrow(tmp_path, FOLDER_MODE)
