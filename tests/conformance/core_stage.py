@@ -20,7 +20,7 @@ from tests.conformance.stage import (
 )
 from tests.world import HOLD, Played, World, described
 
-from dalsegno.definitions.calls import Known, Signature, check
+from dalsegno.definitions.calls import KnownCallees, Signature, check
 from dalsegno.definitions.document import read
 from dalsegno.definitions.load import load_with_anchors
 from dalsegno.definitions.orquesta.context import APPLICATION_NAMES
@@ -114,7 +114,7 @@ class CoreStage:
             document = read(text, name=name, with_calls=True)
             found, calls = document.problems, document.calls
         if actions is not None:
-            found = (*found, *check(calls, Known(actions, {name: Signature(is_open=True)})))
+            found = (*found, *check(calls, KnownCallees(actions, {name: Signature(is_open=True)})))
         return [SeenProblem(each.category, each.path, each.message) for each in found]
 
     async def define(self, text: str, *, name: str = "", namespace: str = "") -> None:

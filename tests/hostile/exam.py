@@ -16,7 +16,7 @@ from typing import Any
 from tests.hostile.plain import evaluate_plainly
 from tests.hostile.values import scope
 
-from dalsegno.expressions.budget import Budget, BudgetHere, Moved
+from dalsegno.expressions.budget import Budget, BudgetHere, NeedsPool
 from dalsegno.expressions.compile import Expression, compile_template
 from dalsegno.expressions.evaluation import Source
 from dalsegno.expressions.language import LANGUAGES
@@ -205,7 +205,7 @@ def _evaluate(case: Case) -> Outcome:
 def _try(source: Source, budget: Budget) -> Outcome:
     try:
         return Outcome(source.value(scope(), budget))
-    except Moved:
+    except NeedsPool:
         return Outcome(is_moved=True)
     except RecursionError as error:
         return Outcome(error=str(source.failure(error)), kind="limit", is_moved=budget.is_here)

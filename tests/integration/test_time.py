@@ -22,7 +22,7 @@ SLACK_S = 2.5
 """What a busy machine may add."""
 
 LEASE = ("--lease-s", f"{LENGTH_S:g}", "--heartbeat-s", "0.5")
-WALL = Path(__file__).parents[1] / "wall.py"
+WALL = Path(__file__).parents[1] / "settable_clock.py"
 
 TIMED = f"""
 version: '2.0'

@@ -30,7 +30,7 @@ from dalsegno.engine.desk.writes import writes
 from dalsegno.engine.executors.sessions import KeepLeases, OpenSession
 from dalsegno.engine.executors.streams import ExecutorStream
 from dalsegno.engine.timers import Poll
-from dalsegno.expressions.apart import POOL
+from dalsegno.expressions.pool_client import POOL
 from dalsegno.store.descriptions import read_description
 from dalsegno.store.inspection import check
 from dalsegno.store.memory import MemoryStore

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import sys
 
-from dalsegno.api.known import BuiltInActions
+from dalsegno.api.registry import BuiltInRegistry
 from dalsegno.api.validation import validate
 from dalsegno.v1 import workflow_service_pb2 as wire
 from dalsegno.workflow.refusals import Refusal
@@ -20,7 +20,7 @@ def main() -> int:
     """Answer the request; the exit code."""
     request = wire.ValidateDefinitionsRequest.FromString(sys.stdin.buffer.read())
     try:
-        answer = asyncio.run(validate(request, BuiltInActions(), None))
+        answer = asyncio.run(validate(request, BuiltInRegistry(), None))
     except Refusal as refusal:
         print(refusal, file=sys.stderr)
         return 2

@@ -18,8 +18,8 @@ from dalsegno.api.settings import Settings
 from dalsegno.api.system import System
 from dalsegno.api.workflows import Workflows
 from dalsegno.api.writes import Writes
-from dalsegno.definitions.apart import MODULE as READING
 from dalsegno.definitions.document import forget_expressions
+from dalsegno.definitions.reading import MODULE as READING
 from dalsegno.expressions.pool.pool import Pool
 from dalsegno.rpc.channel import open_channel
 from dalsegno.rpc.memory import give_back_now_and_then

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Protocol
 
-from dalsegno.definitions.calls import Known, Signature, check
+from dalsegno.definitions.calls import KnownCallees, Signature, check
 from dalsegno.definitions.document import Document, MemberKind
-from dalsegno.definitions.together import gather
+from dalsegno.definitions.document_set import gather
 from dalsegno.expressions.pool.pool import Pool
 from dalsegno.rpc import convert, sizes
 from dalsegno.rpc.errors import problem_message
@@ -63,7 +63,7 @@ async def validate(
     return response
 
 
-def _look_up(documents: Sequence[Document], registry: Registry) -> Known:
+def _look_up(documents: Sequence[Document], registry: Registry) -> KnownCallees:
     """Find what the documents call: in the documents, built in, described by executors, stored."""
     actions = registry.described()
     workflows: dict[str, Signature] = {}
@@ -81,10 +81,10 @@ def _look_up(documents: Sequence[Document], registry: Registry) -> Known:
         if member.takes is not None:
             (workflows if member.kind is MemberKind.WORKFLOW else actions)[member.name] = member.takes
     is_complete = names.keys() <= actions.keys() | workflows.keys()
-    return Known(actions, workflows, () if is_complete else registry.stored_names())
+    return KnownCallees(actions, workflows, () if is_complete else registry.stored_names())
 
 
-def _with_calls(document: Document, known: Known, file: str) -> Document:
+def _with_calls(document: Document, known: KnownCallees, file: str) -> Document:
     """The document, with warnings about its calls."""
     found = [replace(each, file=file) for each in check(document.calls, known, document.name)]
     warnings = sorted((*document.warnings, *found), key=lambda problem: (problem.line, problem.column))

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from dalsegno.api.definition import read_definition
-from dalsegno.api.known import KnownActions
 from dalsegno.api.reads import Reads
+from dalsegno.api.registry import ServerRegistry
 from dalsegno.api.validation import validate
 from dalsegno.api.writes import Writes
 from dalsegno.expressions.pool.pool import Pool
@@ -22,7 +22,7 @@ class Workflows(workflow_service_pb2_grpc.WorkflowServiceServicer):
     """See workflow_service.proto for what each call promises."""
 
     def __init__(self, reads: Reads, writes: Writes, pool: Pool) -> None:
-        """`pool` reads definitions (definitions/apart.py)."""
+        """`pool` reads definitions (definitions/reading.py)."""
         self._reads = reads
         self._writes = writes
         self._pool = pool
@@ -38,7 +38,7 @@ class Workflows(workflow_service_pb2_grpc.WorkflowServiceServicer):
     async def ValidateDefinitions(
         self, request: wire.ValidateDefinitionsRequest, context: Any
     ) -> wire.ValidateDefinitionsResponse:
-        return await validate(request, KnownActions(self._reads, request.namespace), self._pool)
+        return await validate(request, ServerRegistry(self._reads, request.namespace), self._pool)
 
     async def GetWorkflow(self, request: wire.GetWorkflowRequest, context: Any) -> wire.GetWorkflowResponse:
         row = await read_definition(self._reads, "workflow", request)

@@ -58,7 +58,7 @@ class Signature:
 
 
 @dataclass(slots=True)
-class Known:
+class KnownCallees:
     """The actions and workflows that a lookup has found."""
 
     actions: Mapping[str, Signature]
@@ -85,7 +85,7 @@ class Known:
         return self._guess.hint(word, words)
 
 
-def check(calls: Sequence[Call], known: Known, book: str = "") -> list[Problem]:
+def check(calls: Sequence[Call], known: KnownCallees, book: str = "") -> list[Problem]:
     """The warnings about the calls of one document; `book` is the workbook that contains them."""
     found: list[Problem] = []
     for call in calls:
@@ -100,7 +100,7 @@ def check(calls: Sequence[Call], known: Known, book: str = "") -> list[Problem]:
     return found
 
 
-def _unknown(call: Call, known: Known) -> Problem:
+def _unknown(call: Call, known: KnownCallees) -> Problem:
     name = call.name[:255]
     kind = "workflow" if call.callee is Callee.WORKFLOW else "action"
     if call.callee is Callee.EITHER and not _has_pack(call.name):
@@ -119,7 +119,7 @@ def _has_pack(text: str) -> bool:
     return bool(pack and dot and name)
 
 
-def _misfits(call: Call, signature: Signature, known: Known) -> list[Problem]:
+def _misfits(call: Call, signature: Signature, known: KnownCallees) -> list[Problem]:
     """Inputs that are missing, and inputs that do not exist."""
     if call.given is None:
         return []

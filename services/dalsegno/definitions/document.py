@@ -17,7 +17,7 @@ from dalsegno.definitions.mistral.actions import compile_action
 from dalsegno.definitions.mistral.compile import compile_workflow, read_description, read_tags
 from dalsegno.definitions.mistral.syntax import Reader
 from dalsegno.definitions.orquesta.compile import compile_workflow as compile_orquesta_workflow
-from dalsegno.definitions.orquesta.expressions import forget_findings
+from dalsegno.definitions.orquesta.expressions import forget_inspected
 from dalsegno.definitions.orquesta.inspect import is_version_1
 from dalsegno.definitions.orquesta.syntax import Reader as OrquestaReader
 from dalsegno.definitions.problems import SEMANTIC, Problem, Problems, shown
@@ -111,7 +111,7 @@ class Document:
 def forget_expressions() -> None:
     """Drop what was read of single expressions: compiled workflows keep their own, other documents read them again."""
     forget_compiled()
-    forget_findings()
+    forget_inspected()
 
 
 _WORKBOOK_KEYS = dict.fromkeys(("name", "version", "description", "tags", "actions", "workflows"))

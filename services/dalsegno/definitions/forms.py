@@ -45,10 +45,10 @@ class Forms:
         """Notes a warning."""
         self._problems.warn(path, message, hint, category)
 
-    def warn_of_lost(self, lost: str, path: Path) -> None:
-        """Warns of the part of a text that is neither a name nor a parameter (lost.py)."""
-        if lost:
-            self.warn(path, f"{shown(lost)} is not read as part of a parameter", "put the whole value in quotes")
+    def warn_of_unparsed(self, unparsed: str, path: Path) -> None:
+        """Warns of the part of a text that is neither a name nor a parameter (unparsed.py)."""
+        if unparsed:
+            self.warn(path, f"{shown(unparsed)} is not read as part of a parameter", "put the whole value in quotes")
 
     def warn_of_unknown(self, value: object, path: Path, language: Language) -> None:
         """Warns of every function, method, filter and test that the expressions in a value (not in its keys) call and

@@ -7,8 +7,8 @@ import logging
 import uuid
 
 from dalsegno.actions.registry import builtin_descriptions
-from dalsegno.definitions.apart import MODULE as READING
 from dalsegno.definitions.document import forget_expressions
+from dalsegno.definitions.reading import MODULE as READING
 from dalsegno.engine.batches.cache import CompiledWorkflows, ExecutionCache
 from dalsegno.engine.batches.compiling import Compiling
 from dalsegno.engine.batches.conductor import Conductor
@@ -27,8 +27,8 @@ from dalsegno.engine.feed import Feed
 from dalsegno.engine.notifier import Notifier
 from dalsegno.engine.settings import Settings
 from dalsegno.engine.timers import Poll, Timers
-from dalsegno.expressions.apart import POOL
 from dalsegno.expressions.compile import warm_up
+from dalsegno.expressions.pool_client import POOL
 from dalsegno.rpc.channel import MESSAGE_BYTES
 from dalsegno.rpc.memory import give_back_now_and_then
 from dalsegno.rpc.server import Server

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dalsegno.actions.action import ActionCancelled, ActionFailed, Delegated
 from dalsegno.rpc import convert
-from dalsegno.rpc.gate import wrong_fields
+from dalsegno.rpc.field_checks import wrong_fields
 from dalsegno.v1.executor_service_pb2 import (
     TASK_OUTCOME_CANCELLED,
     TASK_OUTCOME_DELEGATED,

@@ -16,9 +16,9 @@ from dalsegno.actions.registry import AnyAction, Registry
 from dalsegno.executor.metrics import Metrics
 from dalsegno.executor.outbox import Key, Outbox
 from dalsegno.executor.outcome import WORDS
+from dalsegno.executor.progress_reports import ProgressReports
 from dalsegno.executor.runner import Run, Runner
 from dalsegno.executor.slots import Slots
-from dalsegno.executor.telling import Telling
 from dalsegno.v1.definition_pb2 import Parameter
 from dalsegno.v1.executor_service_pb2 import (
     ACK_VERDICT_REFUSED,
@@ -56,7 +56,7 @@ class Session:
         self.metrics = metrics
         self.slots = Slots(slots, engines, time.monotonic())
         self.outbox = Outbox()
-        self.telling = Telling(self._wake)
+        self.telling = ProgressReports(self._wake)
         self.runner = Runner(registry, threads, self._report, self._free, self._tell)
         self.leaving = False
         """Takes no more actions: the executor has been asked to stop."""

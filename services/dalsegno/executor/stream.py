@@ -45,8 +45,8 @@ _log = logging.getLogger(__name__)
 class Ended(Enum):
     """How a stream ended."""
 
-    PARTED = "goodbye said, and the engine ended it"
-    LOST = "it broke"
+    CLOSED = "goodbye said, and the engine ended it"
+    BROKEN = "it broke"
     SUPERSEDED = "a newer session has taken this one's place"
     REPLACED = "the session has another stream to this engine"
 
@@ -70,7 +70,7 @@ class Stream:
         self._heartbeat_due = False
         self._goodbye: Goodbye | None = None
         self._goodbye_by_s = 0.0
-        self._parted = False
+        self._closed = False
         self._reason = ""
         self.engine_id = ""
         """Who has welcomed the session."""
@@ -78,7 +78,7 @@ class Stream:
     @property
     def releases(self) -> bool:
         """Whether it has given back, with its Goodbye, what the session had."""
-        return self._parted and self._goodbye is not None and self._goodbye.release
+        return self._closed and self._goodbye is not None and self._goodbye.release
 
     def say_goodbye(self, reason: str, *, release: bool, within_s: float) -> None:
         """End the stream once its outcomes are acknowledged, or after `within_s` seconds all the same."""
@@ -91,7 +91,7 @@ class Stream:
     async def run(self) -> Ended:
         """Open the stream and serve it to its end."""
         helpers = [asyncio.create_task(self._write()), asyncio.create_task(self._keep_time())]
-        ended = Ended.LOST
+        ended = Ended.BROKEN
         try:
             while (message := await self._call.read()) is not grpc.aio.EOF:
                 assert isinstance(message, ConnectResponse)
@@ -104,7 +104,7 @@ class Stream:
             task = asyncio.current_task()
             if task is not None and task.cancelling():
                 raise
-            ended = Ended.PARTED if self._parted else Ended.LOST  # we gave it up ourselves
+            ended = Ended.CLOSED if self._closed else Ended.BROKEN  # we gave it up ourselves
         finally:
             for helper in helpers:
                 helper.cancel()
@@ -121,13 +121,13 @@ class Stream:
             trailing = await self._call.trailing_metadata()
             details = await self._call.details()
             return self._judge_error(grpc.aio.AioRpcError(code, grpc.aio.Metadata(), trailing, details))
-        return Ended.PARTED if self._parted else Ended.LOST
+        return Ended.CLOSED if self._closed else Ended.BROKEN
 
     def _judge_error(self, error: grpc.aio.AioRpcError) -> Ended:
         self._reason = f"{error.code().name}: {error.details()}"
         if error.code() is grpc.StatusCode.ABORTED:
             return Ended.REPLACED if read_failure(error).reason == "STREAM_SUPERSEDED" else Ended.SUPERSEDED
-        return Ended.PARTED if self._parted else Ended.LOST
+        return Ended.CLOSED if self._closed else Ended.BROKEN
 
     def _take(self, message: ConnectResponse) -> None:
         match message.WhichOneof("message"):
@@ -187,7 +187,7 @@ class Stream:
     async def _write(self) -> None:
         try:
             await self._call.write(ConnectRequest(hello=self._hello()))
-            while not self._parted:
+            while not self._closed:
                 await self._wake.wait()
                 self._wake.clear()
                 if not self.welcomed:
@@ -231,13 +231,13 @@ class Stream:
             heartbeat = Heartbeat()
             heartbeat.now.GetCurrentTime()
             yield ConnectRequest(heartbeat=heartbeat)
-        if self._goodbye is not None and not self._parted and self._may_part():
-            self._parted = True
+        if self._goodbye is not None and not self._closed and self._may_close():
+            self._closed = True
             session.disconnect(self._engine)
             self._silence_s = GOODBYE_WITHIN_S
             yield ConnectRequest(goodbye=self._goodbye)
 
-    def _may_part(self) -> bool:
+    def _may_close(self) -> bool:
         return time.monotonic() >= self._goodbye_by_s or not self._session.outbox.carried_by(self._engine)
 
     async def _keep_time(self) -> None:

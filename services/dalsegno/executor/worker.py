@@ -50,7 +50,7 @@ class Worker:
                 ended = await stream.run()
             except Exception:  # a fault of ours in one message must not leave the executor without its engine
                 _log.exception("stream to %s failed", self._engine)
-                ended = Ended.LOST
+                ended = Ended.BROKEN
             self._stream = None
             if stream.welcomed:
                 self._retry_s = RETRY_FIRST_S
@@ -63,7 +63,7 @@ class Worker:
                 await self._pause()
             elif self._released and (stream.releases or not stream.welcomed):
                 return
-            elif not (self._session.leaving and ended is Ended.PARTED):
+            elif not (self._session.leaving and ended is Ended.CLOSED):
                 await self._pause()
 
     def stop_taking(self) -> None:

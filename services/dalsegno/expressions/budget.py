@@ -23,7 +23,7 @@ CHARACTERS_PER_STEP = 64
 """Characters that are read in the time of one step."""
 
 
-class Moved(Exception):
+class NeedsPool(Exception):
     """The evaluation needs more than it may have in the engine: the process apart has to do it.
 
     Nothing on its way may take it for a fault of the expression.
@@ -50,28 +50,28 @@ class Budget:
         from what the expression has read."""
 
     def step(self, count: int) -> None:
-        """Pay for visiting `count` items. Raises EvaluationError and Moved."""
+        """Pay for visiting `count` items. Raises EvaluationError and NeedsPool."""
         left = self.steps - count
         if left < 0:
             self.exhaust()
         self.steps = left
 
     def build(self, count: int) -> None:
-        """Pay for `count` new elements or characters. Raises EvaluationError and Moved."""
+        """Pay for `count` new elements or characters. Raises EvaluationError and NeedsPool."""
         left = self.size - count
         if left < 0:
             self.exhaust_size()
         self.size = left
 
     def read(self, text: str) -> None:
-        """Pay for reading a text from end to end. Raises EvaluationError and Moved."""
+        """Pay for reading a text from end to end. Raises EvaluationError and NeedsPool."""
         if len(text) >= CHARACTERS_PER_STEP:
             self.step(len(text) // CHARACTERS_PER_STEP)
 
     def leave(self) -> None:
-        """Say that what comes now has no bound. Raises Moved in the engine."""
+        """Say that what comes now has no bound. Raises NeedsPool in the engine."""
         if self.is_here:
-            raise Moved
+            raise NeedsPool
 
     def exhaust(self) -> None:
         self.leave()

@@ -12,12 +12,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
-from dalsegno.expressions.apart import POOL
-from dalsegno.expressions.budget import Budget, Moved
+from dalsegno.expressions.budget import Budget, NeedsPool
 from dalsegno.expressions.evaluation import ELSEWHERE, Source, explain, follow, shorten
 from dalsegno.expressions.jinja import compile_jinja_expression, compile_jinja_text
 from dalsegno.expressions.language import LANGUAGES, MISTRAL, Language
 from dalsegno.expressions.marks import find_marked, has_marked
+from dalsegno.expressions.pool_client import POOL
 from dalsegno.expressions.values import check_nesting, finish_key, show
 from dalsegno.expressions.yaql.evaluate import compile_yaql
 from dalsegno.expressions.yaql.parse import SyntaxProblem
@@ -105,7 +105,7 @@ class Interpolation(Source):
     def _part(self, part: Source, scope: Scope, budget: Budget) -> object:
         try:
             return part.value(scope, budget)
-        except (Moved, RecursionError, MemoryError):
+        except (NeedsPool, RecursionError, MemoryError):
             raise
         except Exception as error:
             raise part.failure(error) from None

@@ -12,9 +12,9 @@ from abc import ABC, abstractmethod
 from functools import cache
 from typing import ClassVar
 
-from dalsegno.expressions.apart import evaluate_apart
-from dalsegno.expressions.budget import STEPS_HERE, Budget, BudgetHere, Moved
+from dalsegno.expressions.budget import STEPS_HERE, Budget, BudgetHere, NeedsPool
 from dalsegno.expressions.language import Language
+from dalsegno.expressions.pool_client import evaluate_in_pool
 from dalsegno.workflow.scope import EvaluationError, Scope
 
 Path = tuple[str, ...]
@@ -46,7 +46,7 @@ class Source(ABC):
         """What it asks for when it does nothing else: nearly all expressions are such."""
 
     def __reduce__(self) -> tuple[object, ...]:
-        """What another process is given; it makes of that what it evaluates with (definitions/apart.py)."""
+        """What another process is given; it makes of that what it evaluates with (definitions/reading.py)."""
         values = (None if name in self.made else getattr(self, name) for name in _attributes(type(self)))
         return _restore, (type(self), *values)
 
@@ -64,7 +64,7 @@ class Source(ABC):
             is_moved = False
             try:
                 return self.value(scope, budget)
-            except (Moved, RecursionError):
+            except (NeedsPool, RecursionError):
                 is_moved = steps == STEPS_HERE  # else the event had no more for it
             except MemoryError:
                 raise
@@ -72,7 +72,7 @@ class Source(ABC):
                 raise self.failure(error) from None
             finally:
                 scope.spend(steps - budget.steps, is_moved=is_moved)
-        return evaluate_apart(self.notation, self.text, scope, place, self.language.name)
+        return evaluate_in_pool(self.notation, self.text, scope, place, self.language.name)
 
     def evaluate_here(self, scope: Scope, place: str) -> object:
         """The same in this process, whatever it takes: what the process apart does. Raises EvaluationError."""
@@ -85,7 +85,7 @@ class Source(ABC):
 
     @abstractmethod
     def value(self, scope: Scope, budget: Budget) -> object:
-        """The value as plain JSON data. Raises Moved, and whatever Python and the libraries raise."""
+        """The value as plain JSON data. Raises NeedsPool, and whatever Python and the libraries raise."""
 
     @abstractmethod
     def failure(self, error: Exception) -> EvaluationError:

@@ -62,7 +62,7 @@ def finish(value: object, budget: Budget) -> object:
     """The value of an expression as plain JSON data: every value of either language comes through here.
 
     Plain lists, dicts and integers are such data already, unless the budget knows better. Raises EvaluationError for
-    what JSON cannot hold here, and Moved.
+    what JSON cannot hold here, and NeedsPool.
     """
     if budget.unproven:
         return _finish(value, budget, 0, _UNPROVEN)
@@ -154,7 +154,7 @@ def _finish_set(items: Set[object], budget: Budget, depth: int, plain: _Kinds) -
 def _measure(value: Any, budget: Budget, depth: int) -> None:
     """Pay for a plain value within a built one: however often it is repeated, all of it will be written out.
 
-    Raises EvaluationError and Moved.
+    Raises EvaluationError and NeedsPool.
     """
     if depth >= DEPTH:
         raise _too_deep()
@@ -257,7 +257,7 @@ def check_nesting(value: object) -> int:
 
 def weigh(value: object, budget: Budget) -> int:
     """Pay for looking at all that is in a value, however deep, and say how many steps that was. What lies in iterators
-    is not looked at. Raises EvaluationError and Moved."""
+    is not looked at. Raises EvaluationError and NeedsPool."""
     before = budget.steps
     waiting = [value]
     while waiting:
@@ -280,7 +280,7 @@ def weigh(value: object, budget: Budget) -> int:
 
 
 def show(value: object, budget: Budget) -> str:
-    """The value in a text, as Python shows it. Raises EvaluationError and Moved."""
+    """The value in a text, as Python shows it. Raises EvaluationError and NeedsPool."""
     if isinstance(value, int) and not isinstance(value, bool) and not -SHORT < value < SHORT:
         return write_integer(budget, value)
     if not isinstance(value, (str, int, float)):

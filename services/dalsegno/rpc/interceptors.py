@@ -5,8 +5,8 @@
     status with details ◀── errors.status_of ┴──────────────────────┘      one log line and one count per call
 
 Servicers are `async def` or async generators, read a request stream with `async for`, and raise refusals; they never
-need `context.abort`. The gate (rpc/gate.py) looks at single requests: what a stream brings is for its servicer to look
-through. Calls of other packages than ours (health, reflection) are served without gate, log and metrics.
+need `context.abort`. rpc/field_checks.py checks single requests; the servicer of a stream checks what it receives.
+Calls of other packages than ours (health, reflection) are served without checks, log and metrics.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ import grpc
 from google.protobuf.message import DecodeError, Message
 from prometheus_client import Counter, Gauge, Histogram
 
-from dalsegno.rpc import errors, gate, logs
+from dalsegno.rpc import errors, field_checks, logs
 from dalsegno.rpc.channel import MESSAGE_BYTES, REQUEST_ID_KEY, USER_AGENT
 from dalsegno.rpc.metrics import CALL_SECONDS, CALLS, CALLS_OPEN
 from dalsegno.workflow.refusals import InvalidRequest, NoSuchMethod, Refusal, TooLarge, Unavailable
@@ -48,7 +48,7 @@ class Unreadable:
 
 
 @dataclass(slots=True)
-class Call:
+class ServedCall:
     """What is known of one call while it is served."""
 
     method: str
@@ -63,7 +63,7 @@ class Call:
         if isinstance(request, Unreadable):
             raise request.refusal
         self.execution = getattr(request, "execution_id", "")
-        if self.ours and isinstance(request, Message) and (wrong := gate.wrong_fields(request)):
+        if self.ours and isinstance(request, Message) and (wrong := field_checks.wrong_fields(request)):
             raise InvalidRequest(wrong)
 
 
@@ -226,7 +226,7 @@ def _reader(deserialize: Callable[[bytes], Any] | None, bytes_max: int) -> Calla
         if kind is None:
             return deserialize(data) if deserialize is not None else data
         try:
-            return gate.parse(kind, data)
+            return field_checks.parse(kind, data)
         except DecodeError:
             return Unreadable(InvalidRequest.of("", f"the bytes are no message {kind.DESCRIPTOR.full_name}"))
 
@@ -240,14 +240,14 @@ async def _readable(requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
         yield request
 
 
-def begin(method: str, context: Context) -> Call:
+def begin(method: str, context: Context) -> ServedCall:
     """Take up a call: from here on log lines have its request id, and its answer has it too."""
     given: dict[str, Any] = dict(context.invocation_metadata() or ())
     request_id = given.get(REQUEST_ID_KEY, "")
     if not (isinstance(request_id, str) and _REQUEST_ID.fullmatch(request_id)):
         request_id = uuid.uuid4().hex
     own_client = str(given.get("user-agent", "")).startswith(USER_AGENT)
-    call = Call(method, request_id, own_client, method.startswith("/dalsegno."), time.monotonic())
+    call = ServedCall(method, request_id, own_client, method.startswith("/dalsegno."), time.monotonic())
     logs.request_id.set(request_id)
     context.set_trailing_metadata(((REQUEST_ID_KEY, request_id),))
     if call.ours:
@@ -255,7 +255,7 @@ def begin(method: str, context: Context) -> Call:
     return call
 
 
-def finish(call: Call, code: str, error: BaseException | None = None, message: str = "") -> None:
+def finish(call: ServedCall, code: str, error: BaseException | None = None, message: str = "") -> None:
     """Count a call that has ended, and write its log line: a fault of ours with its traceback."""
     if not call.ours:
         return
@@ -297,7 +297,7 @@ def _call_seconds(service: str, method: str) -> Histogram:
     return CALL_SECONDS.labels(service, method)
 
 
-async def finish_badly(call: Call, context: Context, error: BaseException) -> None:
+async def finish_badly(call: ServedCall, context: Context, error: BaseException) -> None:
     """End a call that raised: with the status that the table gives it, unless the client has gone or the servicer
     has ended it by itself. Returns only when there is nobody left to answer."""
     if isinstance(error, asyncio.CancelledError):
@@ -321,6 +321,6 @@ def _code_name(code: Any) -> str:
     return "UNKNOWN"
 
 
-def _labels(call: Call) -> tuple[str, str]:
+def _labels(call: ServedCall) -> tuple[str, str]:
     service, _, method = call.method.lstrip("/").rpartition("/")
     return service.removeprefix("dalsegno.v1."), method

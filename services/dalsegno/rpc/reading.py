@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from dalsegno.definitions.apart import Reading, begin, is_short, read_here, unpickle
 from dalsegno.definitions.document import Document
-from dalsegno.definitions.together import Text, compare, name_by_metadata
+from dalsegno.definitions.document_set import Text, compare, name_by_metadata
+from dalsegno.definitions.reading import Reading, begin, is_short, read_here, unpickle
 from dalsegno.expressions.pool.pool import CallFailed, Pool
 from dalsegno.rpc import convert
 from dalsegno.v1 import workflow_service_pb2 as wire

@@ -10,7 +10,7 @@ import pytest
 
 from dalsegno.api.reads import Reads
 from dalsegno.api.workflows import Workflows
-from dalsegno.definitions.apart import MODULE as READING
+from dalsegno.definitions.reading import MODULE as READING
 from dalsegno.expressions.pool.pool import Pool
 from dalsegno.store.memory import MemoryStore
 from dalsegno.store.records import SessionRow, StoredDocument, StoredMember

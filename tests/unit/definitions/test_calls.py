@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from dalsegno.definitions.calls import Known, Signature, check
+from dalsegno.definitions.calls import KnownCallees, Signature, check
 from dalsegno.definitions.document import read
 from dalsegno.definitions.problems import Problem
 
@@ -22,7 +22,7 @@ def find(text: str) -> list[Problem]:
     """What is told of the calls of a document."""
     document = read(text, with_calls=True)
     assert not document.problems
-    return check(document.calls, Known(ACTIONS, WORKFLOWS), document.name)
+    return check(document.calls, KnownCallees(ACTIONS, WORKFLOWS), document.name)
 
 
 def orquesta(task: str) -> list[Problem]:

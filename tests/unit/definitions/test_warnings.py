@@ -10,7 +10,7 @@ import pytest
 from tests.conformance.recorded import absence, load
 
 from dalsegno.definitions.document import load_stored, read
-from dalsegno.definitions.lost import find_lost
+from dalsegno.definitions.unparsed import find_unparsed
 
 MISTRAL = """\
 version: '2.0'
@@ -158,7 +158,7 @@ def test_many_warnings_are_counted() -> None:
 )
 def test_what_is_lost(text: str, taken: list[tuple[int, int]], lost: str) -> None:
     """What no span covers, without what only separates."""
-    assert find_lost(text, taken) == lost
+    assert find_unparsed(text, taken) == lost
 
 
 EXAMPLES = Path(__file__).parents[3] / "services" / "dalsegno" / "examples"

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from tests.unit.definitions.long_texts import mistral
 
-from dalsegno.definitions.apart import MODULE
+from dalsegno.definitions.reading import MODULE
 from dalsegno.engine.batches import compiling
 from dalsegno.engine.batches.compiling import KEPT, Compiling, compile_row
-from dalsegno.expressions import apart
+from dalsegno.expressions import pool_client
 from dalsegno.expressions.pool.jobs import Evaluation, SchemaCheck
 from dalsegno.expressions.pool.pool import Pool
 from dalsegno.store.records import DefinitionRow
@@ -48,9 +48,9 @@ class Hasty:
 def hasty() -> Iterator[Hasty]:
     """The evaluator of this thread."""
     evaluator = Hasty()
-    apart.use(evaluator)
+    pool_client.use(evaluator)
     yield evaluator
-    apart.use(None)
+    pool_client.use(None)
 
 
 def row(text: str, definition_id: str = "d") -> DefinitionRow:

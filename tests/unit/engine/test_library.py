@@ -11,7 +11,7 @@ import pytest
 from dalsegno.definitions.document import Document
 from dalsegno.engine.batches.cache import CompiledWorkflows, Copy, ExecutionCache
 from dalsegno.engine.desk.library import read_documents, stored_member
-from dalsegno.expressions.apart import POOL
+from dalsegno.expressions.pool_client import POOL
 from dalsegno.v1 import workflow_service_pb2
 from dalsegno.workflow.changes import ExecutionCreated
 from dalsegno.workflow.execution import Execution

@@ -13,7 +13,7 @@ from dalsegno.definitions.document import read
 from dalsegno.engine.batches.batch import Batch
 from dalsegno.engine.batches.results import Committed, Deferred
 from dalsegno.engine.batches.work import DeliverEvent, Work
-from dalsegno.expressions import apart
+from dalsegno.expressions import pool_client
 from dalsegno.expressions.pool.jobs import Evaluation, SchemaCheck
 from dalsegno.store.inspection import check
 from dalsegno.store.records import NewMessage, StoredDocument, StoredMember
@@ -54,9 +54,9 @@ class Evaluator:
 def evaluator() -> Iterator[Evaluator]:
     """That of this thread."""
     evaluator = Evaluator()
-    apart.use(evaluator)
+    pool_client.use(evaluator)
     yield evaluator
-    apart.use(None)
+    pool_client.use(None)
 
 
 class Both(Work):

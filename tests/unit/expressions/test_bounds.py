@@ -8,7 +8,7 @@ import time
 import pytest
 from tests.unit.expressions.scopes import PlainScope
 
-from dalsegno.expressions.budget import STEPS_HERE, Budget, BudgetHere, Moved
+from dalsegno.expressions.budget import STEPS_HERE, Budget, BudgetHere, NeedsPool
 from dalsegno.expressions.compile import Expression, compile_template
 from dalsegno.expressions.evaluation import Source
 from dalsegno.workflow.scope import EvaluationError
@@ -121,7 +121,7 @@ def test_nothing_freezes_the_engine(template: str) -> None:
     started = time.thread_time()
     try:
         source.value(SCOPE, BudgetHere())
-    except (Moved, RecursionError):
+    except (NeedsPool, RecursionError):
         pass
     except Exception as error:
         source.failure(error)
@@ -147,7 +147,7 @@ def test_nothing_freezes_the_engine(template: str) -> None:
 def test_what_is_too_long_for_the_engine_is_moved(template: str, value: object) -> None:
     """A process apart evaluates it, with the same closures: there the library would show an address in memory."""
     source = source_of(template)
-    with pytest.raises(Moved):
+    with pytest.raises(NeedsPool):
         source.value(SCOPE, BudgetHere())
     assert source.evaluate(SCOPE) == value
 

@@ -7,7 +7,7 @@ import time
 import pytest
 from tests.unit.expressions.scopes import PlainScope
 
-from dalsegno.expressions.budget import BudgetHere, Moved
+from dalsegno.expressions.budget import BudgetHere, NeedsPool
 from dalsegno.expressions.compile import Expression, compile_template
 from dalsegno.expressions.evaluation import Source
 from dalsegno.workflow.scope import EvaluationError
@@ -71,7 +71,7 @@ def assert_stops(source: Source, cause: str) -> None:
     """Of processor time: what else runs on the machine is not its fault."""
     assert source.is_bounded
     started = time.thread_time()
-    with pytest.raises((EvaluationError, Moved)):
+    with pytest.raises((EvaluationError, NeedsPool)):
         source.value(SCOPE, BudgetHere())
     assert time.thread_time() - started < 0.5
     with pytest.raises(EvaluationError) as failure:

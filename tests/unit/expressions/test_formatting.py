@@ -7,9 +7,9 @@ from collections.abc import Callable
 import pytest
 from tests.unit.expressions.scopes import PlainScope
 
-from dalsegno.expressions.apart import evaluate_apart
 from dalsegno.expressions.budget import Budget
 from dalsegno.expressions.language import MISTRAL, ORQUESTA, Language
+from dalsegno.expressions.pool_client import evaluate_in_pool
 from dalsegno.expressions.yaql.evaluate import compile_yaql
 from dalsegno.expressions.yaql.frame import Frame
 from dalsegno.expressions.yaql.library import evaluate_by_library
@@ -34,7 +34,7 @@ def by_library(text: str, language: Language) -> object:
 
 def by_process(text: str, language: Language) -> object:
     """The value as an evaluation process finds it, over the pipe and back."""
-    return evaluate_apart("yaql", text, SCOPE, "", language.name)
+    return evaluate_in_pool("yaql", text, SCOPE, "", language.name)
 
 
 every_way = pytest.mark.parametrize("evaluate", [by_closure, by_library, by_process])

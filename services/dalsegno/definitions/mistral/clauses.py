@@ -117,7 +117,7 @@ def _read_target(reader: Reader, text: str, path: Path, when: Any) -> list[tuple
     if inline is None:
         reader.fault(path, f"{shown(text)} does not begin with a name")
         return []
-    reader.warn_of_lost(inline.lost, path)
+    reader.warn_of_unparsed(inline.unparsed, path)
     message = None
     if "msg" in inline.parameters:
         message = reader.template(inline.parameters["msg"], path)

@@ -12,8 +12,8 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
-from dalsegno.definitions.lost import find_lost
 from dalsegno.definitions.mistral.syntax import is_deep
+from dalsegno.definitions.unparsed import find_unparsed
 
 INLINE_LENGTH_MAX = 64 * 1024
 """A longer text belongs into `input`."""
@@ -30,7 +30,7 @@ class Inline:
 
     name: str
     parameters: dict[str, Any] = field(default_factory=dict)
-    lost: str = ""
+    unparsed: str = ""
     """What is neither."""
 
 
@@ -45,7 +45,7 @@ def read_inline(text: str) -> Inline | None:
     if text.startswith("(", match.end()) and text.endswith(")"):  # the form of a call, which commands have
         taken += [(match.end(), match.end() + 1), (len(text) - 1, len(text))]
     parameters = _read_parameters(text, taken)
-    return Inline(match.group(), parameters, find_lost(text, taken))
+    return Inline(match.group(), parameters, find_unparsed(text, taken))
 
 
 def _read_parameters(text: str, taken: list[tuple[int, int]]) -> dict[str, Any]:

@@ -73,8 +73,8 @@ def _read_retry(reader: Reader, value: object, path: Path) -> Retry | None:
         inline = read_inline(value) if len(value) <= INLINE_LENGTH_MAX else None
         data = inline.parameters if inline else {}
         if inline and data:  # the name, which others have before their parameters, is here that of the first of them
-            reader.warn_of_lost("" if inline.name in data else inline.name, path)
-            reader.warn_of_lost(inline.lost, path)
+            reader.warn_of_unparsed("" if inline.name in data else inline.name, path)
+            reader.warn_of_unparsed(inline.unparsed, path)
     elif isinstance(value, dict):
         data = value
     else:

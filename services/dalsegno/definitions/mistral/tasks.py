@@ -165,7 +165,7 @@ def read_callee(reader: Reader, text: str, path: Path) -> Inline | None:
     if inline is None:
         reader.fault(path, f"{shown(text)} does not begin with a name or an expression")
     else:
-        reader.warn_of_lost(inline.lost, path)
+        reader.warn_of_unparsed(inline.unparsed, path)
     return inline
 
 
@@ -212,9 +212,9 @@ def _read_item(reader: Reader, text: str, path: Path) -> Items | None:
         reader.fault(path, f"{shown(text)} is not of the form `name in <% ... %>` or `name in [1, 2]`")
         return None
     name, source = match.groups()
-    lost = text[match.end() :].strip()
-    if lost:
-        reader.warn(path, f"{shown(lost)} behind the list is passed over", "put all of it into one expression")
+    unparsed = text[match.end() :].strip()
+    if unparsed:
+        reader.warn(path, f"{shown(unparsed)} behind the list is passed over", "put all of it into one expression")
     values: object = source
     if source.startswith("["):
         try:

@@ -23,14 +23,14 @@ from dalsegno.expressions.yaql.parse import SyntaxProblem, parse
 
 
 @dataclass(frozen=True, slots=True)
-class Findings:
+class InspectedText:
     """What one text says: what is wrong with its expressions, and the variables they name."""
 
     problems: tuple[str, ...] = ()
     variables: tuple[str, ...] = ()
 
 
-NO_FINDINGS = Findings()
+NO_FINDINGS = InspectedText()
 
 
 def has_expression(text: str) -> bool:
@@ -38,7 +38,7 @@ def has_expression(text: str) -> bool:
     return has_marked(text, "<%", "%>") or has_marked(text, "{{", "}}") or has_marked(text, "{%", "%}")
 
 
-def inspect_text(text: str) -> Findings:
+def inspect_text(text: str) -> InspectedText:
     """Reads all expressions of a text."""
     if "<%" not in text and "{" not in text:
         return NO_FINDINGS
@@ -46,22 +46,22 @@ def inspect_text(text: str) -> Findings:
 
 
 @lru_cache(maxsize=4096)
-def _inspect(text: str) -> Findings:
+def _inspect(text: str) -> InspectedText:
     is_yaql = has_marked(text, "<%", "%>")
     is_jinja = has_marked(text, "{{", "}}") or has_marked(text, "{%", "%}")
     if is_yaql and is_jinja:
-        return Findings(problems=("YAQL and Jinja expressions in one string",))
+        return InspectedText(problems=("YAQL and Jinja expressions in one string",))
     if is_yaql:
         return _inspect_yaql(text)
     return _inspect_jinja(text) if is_jinja else NO_FINDINGS
 
 
-def forget_findings() -> None:
+def forget_inspected() -> None:
     """Drop what was found of single texts."""
     _inspect.cache_clear()
 
 
-def _inspect_yaql(text: str) -> Findings:
+def _inspect_yaql(text: str) -> InspectedText:
     problems: list[str] = []
     variables: dict[str, None] = {}
     for start, stop in find_marked(text, "<%", "%>"):
@@ -71,20 +71,20 @@ def _inspect_yaql(text: str) -> Findings:
             problems.append(f"{_shown(text[start:stop])}: {problem}")
         else:
             variables.update(dict.fromkeys(_yaql_variables(statement.expression)))
-    return Findings(tuple(problems), tuple(variables))
+    return InspectedText(tuple(problems), tuple(variables))
 
 
-def _inspect_jinja(text: str) -> Findings:
+def _inspect_jinja(text: str) -> InspectedText:
     variables: dict[str, None] = {}
     if not JINJA_ALONE.fullmatch(text) or not _reads(text):
         try:
             compile_jinja_text(text, ORQUESTA)
         except SyntaxProblem as problem:
-            return Findings(problems=(f"{_shown(text)}: {problem}",))
+            return InspectedText(problems=(f"{_shown(text)}: {problem}",))
     for start, stop in find_marked(text, "{{", "}}"):
         if _reads(text[start:stop]):  # else it only looks like an expression, as in a raw block
             variables.update(dict.fromkeys(compile_jinja_expression(text[start:stop], ORQUESTA).variables))
-    return Findings(variables=tuple(variables))
+    return InspectedText(variables=tuple(variables))
 
 
 def _reads(marked: str) -> bool:

@@ -13,7 +13,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
-from dalsegno.definitions.lost import find_lost
+from dalsegno.definitions.unparsed import find_unparsed
 
 INLINE_LENGTH_MAX = 64 * 1024
 """A longer text belongs into `input` or into a list."""
@@ -28,7 +28,7 @@ class Inline:
     """The parameters of a text, names and values in its order; a name may come twice."""
 
     parameters: list[tuple[str, Any]] = field(default_factory=list)
-    lost: str = ""
+    unparsed: str = ""
     """What is none."""
 
 
@@ -49,7 +49,7 @@ def read_inline(text: str) -> Inline:
             end = value[1]
             taken.append((start, end))
         equals = text.find("=", max(end, equals + 1))
-    return Inline(found, find_lost(text, taken))
+    return Inline(found, find_unparsed(text, taken))
 
 
 def _is_name_letter(character: str) -> bool:

@@ -57,7 +57,7 @@ class Transition:
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class ActionCall:
     """The action of a task and its input, inline parameters taken apart."""
 
     action: str = ""
@@ -94,7 +94,7 @@ class ReadTask:
 
     name: str
     path: Path
-    call: Call = field(default_factory=Call)
+    call: ActionCall = field(default_factory=ActionCall)
     join: int | str | None = None
     has_items: bool = False
     items: ItemSource | None = None

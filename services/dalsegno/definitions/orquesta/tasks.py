@@ -10,8 +10,8 @@ from dalsegno.definitions.orquesta.expressions import has_expression
 from dalsegno.definitions.orquesta.inline import Inline
 from dalsegno.definitions.orquesta.parts import (
     CONTINUE,
+    ActionCall,
     Assignment,
-    Call,
     ItemSource,
     ReadTask,
     Reference,
@@ -123,29 +123,29 @@ def _is_one_expression(text: str) -> bool:
     return is_marked and "\n" not in text
 
 
-def _read_call(reader: Reader, data: Mapping[str, Any], path: Path) -> tuple[Call, tuple[Reference, ...]]:
+def _read_call(reader: Reader, data: Mapping[str, Any], path: Path) -> tuple[ActionCall, tuple[Reference, ...]]:
     """The action with its input. Parameters written behind the action take the place of `input`."""
     action_path, input_path = (*path, "action"), (*path, "input")
     given = _read_input(reader, data["input"], input_path) if "input" in data else None
     references = reader.references(given, input_path) if given is not None else ()
     text = reader.text(data["action"], action_path) if "action" in data else None
     if text is None:
-        return Call(input=given, action_path=action_path, input_path=input_path), references
+        return ActionCall(input=given, action_path=action_path, input_path=input_path), references
     name, rest = _split_name(text)
     inline = reader.inline(rest, action_path)
     parameters = dict(inline.parameters)
     if "=" in rest:  # otherwise all of the text is the action's name
-        reader.warn_of_lost(inline.lost, action_path)
+        reader.warn_of_unparsed(inline.unparsed, action_path)
     if not parameters:
         if not has_expression(name) and reader.inline(name, action_path).parameters:
             reader.fault(action_path, "parameters stand behind the action and a space", 'core.echo message="Hello"')
         named = reader.references(text, action_path)
-        return Call(text, given, action_path, input_path), (*named, *references)
+        return ActionCall(text, given, action_path, input_path), (*named, *references)
     named = reader.references(name, action_path)
     for value in parameters.values():
         found = reader.references(value, action_path)
         named += tuple(Reference(reference.variable, action_path) for reference in found)
-    return Call(name, parameters, action_path, action_path, is_inline=True), named
+    return ActionCall(name, parameters, action_path, action_path, is_inline=True), named
 
 
 def _split_name(text: str) -> tuple[str, str]:
@@ -232,7 +232,7 @@ def _read_publish(reader: Reader, value: object, path: Path) -> tuple[Assignment
     text = reader.text(value, path)
     read: list[Assignment] = []
     inline = reader.inline(text, path) if text else Inline()
-    reader.warn_of_lost(inline.lost, path)
+    reader.warn_of_unparsed(inline.unparsed, path)
     for name, part in inline.parameters:
         found = reader.references(part, path)
         read.append(Assignment(name, part, tuple(Reference(reference.variable, path) for reference in found)))

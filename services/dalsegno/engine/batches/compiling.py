@@ -7,10 +7,10 @@ import pickle
 import threading
 from concurrent.futures import Future
 
-from dalsegno.definitions.apart import MODULE, READ_MIB, READ_S, is_short, unpickle
 from dalsegno.definitions.document import Member, MemberKind, load_stored
-from dalsegno.expressions.apart import wait_for
+from dalsegno.definitions.reading import MODULE, READ_MIB, READ_S, is_short, unpickle
 from dalsegno.expressions.pool.pool import CallFailed, Pool
+from dalsegno.expressions.pool_client import wait_for
 from dalsegno.store.records import DefinitionRow
 from dalsegno.workflow.model import AdHocAction, Workflow
 

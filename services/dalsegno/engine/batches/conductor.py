@@ -33,7 +33,7 @@ from dalsegno.engine.batches.work import DeliverEvent, DropMessage, Work
 from dalsegno.engine.clock import Clock
 from dalsegno.engine.feed import DELETED, hint_of
 from dalsegno.engine.metrics import BATCH_SIZE, COMMIT_SECONDS, EVENTS, POISONED, QUEUE_DEPTH
-from dalsegno.expressions import apart
+from dalsegno.expressions import pool_client
 from dalsegno.store.outages import is_outage
 from dalsegno.store.store import Store, StoreConflict
 from dalsegno.workflow.events import Poisoned
@@ -274,7 +274,7 @@ class Conductor:
     def _run(self) -> None:
         assert self._loop is not None
         loop = self._loop
-        apart.use(self._evaluator)
+        pool_client.use(self._evaluator)
         while (works := self._inbox.get()) is not None:
             results: list[Result] = []
             lost: StoreLost | None = None

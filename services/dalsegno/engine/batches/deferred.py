@@ -13,13 +13,13 @@ from concurrent.futures import Future
 
 from dalsegno.engine.batches.evaluations import STALE_MAX, Evaluations
 from dalsegno.engine.batches.work import Work
-from dalsegno.expressions.apart import POOL
 from dalsegno.expressions.pool.jobs import Evaluation, SchemaCheck
+from dalsegno.expressions.pool_client import POOL
 from dalsegno.workflow.scope import Scope, Suspended
 
 
 class WorkEvaluator:
-    """Evaluates in other processes for the work that the conductor's thread carries out (expressions/apart.py)."""
+    """Evaluates in other processes for the work that the conductor's thread carries out (expressions/pool_client.py)."""
 
     def __init__(self, on_ready: Callable[[Work], None]) -> None:
         """`on_ready` is called, from any thread, when all values that a work asked for exist."""

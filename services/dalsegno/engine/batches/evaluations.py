@@ -13,7 +13,7 @@ from concurrent.futures import Future
 from copy import copy
 from typing import Any
 
-from dalsegno.expressions.pool.jobs import Evaluation, Nothing, Outcome, Question, SchemaCheck, Ticket, Unknown
+from dalsegno.expressions.pool.jobs import Evaluation, JobOutcome, Nothing, Question, SchemaCheck, Ticket, Unknown
 from dalsegno.expressions.pool.pool import Pool
 from dalsegno.expressions.pool.replies import Replies, ScopeAnswers
 from dalsegno.workflow.running.view import View
@@ -43,11 +43,11 @@ class KnownValues:
     def __init__(self) -> None:
         self.needed: dict[str, Question] = {}
         """Questions of jobs that only the conductor's thread can answer. They are answered in advance the next time."""
-        self.outcomes: dict[tuple[str, ...], dict[Digests, list[Outcome]]] = {}
+        self.outcomes: dict[tuple[str, ...], dict[Digests, list[JobOutcome]]] = {}
         """By the questions that were asked, then by the digests of the answers. Equal outcomes are in order."""
         self.questions: dict[tuple[str, ...], tuple[Question, ...]] = {}
 
-    def keep(self, outcome: Outcome) -> None:
+    def keep(self, outcome: JobOutcome) -> None:
         """Add an outcome."""
         if outcome.needed:
             self.needed.update((_name(question), question) for question in outcome.needed)
@@ -124,7 +124,7 @@ class Evaluations:
         self._pending: dict[int, Ticket] = {}
         self._others: set[int] = set()
         """The futures that it waits for."""
-        self._arrived: list[tuple[Key, Outcome]] = []
+        self._arrived: list[tuple[Key, JobOutcome]] = []
         self._known: dict[Key, KnownValues] = {}
         self._used: dict[tuple[Key, tuple[str, ...], Digests], int] = {}
         self._replies = Replies()
@@ -192,7 +192,7 @@ class Evaluations:
         if is_ready:
             self._on_ready()
 
-    def _find(self, key: Key, known: KnownValues, scope: Scope | None) -> Outcome | None:
+    def _find(self, key: Key, known: KnownValues, scope: Scope | None) -> JobOutcome | None:
         """Return an outcome that was made from the current inputs. Of equal outcomes return the next one."""
         for names, table in known.outcomes.items():
             digests = self._digests(known.questions[names], scope)
@@ -219,7 +219,7 @@ class Evaluations:
             self._number += 1
             number = self._number
 
-            def done(outcome: Outcome) -> None:
+            def done(outcome: JobOutcome) -> None:
                 with self._lock:
                     self._pending.pop(number, None)
                     self._arrived.append((key, outcome))

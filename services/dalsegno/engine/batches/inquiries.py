@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import msgspec
 
-from dalsegno.expressions.apart import check_apart
+from dalsegno.expressions.pool_client import check_in_pool
 from dalsegno.workflow.events import TaskDone, TaskOutcome
 from dalsegno.workflow.execution import Execution
 from dalsegno.workflow.model import ActionDescription
@@ -69,7 +69,7 @@ def is_other_answer(execution: Execution, event: TaskDone, surroundings: Surroun
 
 def _check(schema: object, answer: object) -> None:
     try:
-        problems = check_apart(schema, answer)
+        problems = check_in_pool(schema, answer)
     except EvaluationError as error:
         raise InvalidRequest.of("result", f"cannot be checked: {error}") from None
     if problems:

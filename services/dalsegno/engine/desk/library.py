@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from dalsegno.definitions.document import Document
 from dalsegno.definitions.document import Member as Defined
-from dalsegno.definitions.together import Findings, Text, gather
+from dalsegno.definitions.document_set import ProblemList, Text, gather
 from dalsegno.engine.batches.answers import Answer
 from dalsegno.engine.batches.batch import Batch
 from dalsegno.engine.desk.operations import Call, NamespaceOperation, check_in_namespace
@@ -54,7 +54,7 @@ class ReadDocuments:
 
     texts: list[Text]
     documents: list[Document]
-    warnings: Findings
+    warnings: ProblemList
 
 
 class CreateDefinitions(NamespaceOperation[CreateRequest, ReadDocuments, CreateResponse]):

@@ -16,7 +16,7 @@ from dalsegno.engine.desk.requests import AnswerCall
 from dalsegno.engine.desk.writes import writes
 from dalsegno.engine.executors.tokens import Tokens
 from dalsegno.engine.feed import Feed
-from dalsegno.expressions.apart import POOL
+from dalsegno.expressions.pool_client import POOL
 from dalsegno.rpc import sizes
 from dalsegno.rpc.errors import OWN_DETAILS_BYTES, PassedOn, code_of, status_of
 from dalsegno.v1 import engine_service_pb2 as wire

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dalsegno.engine.executors.progress import wrong_progress
 from dalsegno.engine.executors.sessions import Delivery, Greeting
 from dalsegno.rpc import convert
-from dalsegno.rpc.gate import wrong_fields
+from dalsegno.rpc.field_checks import wrong_fields
 from dalsegno.rpc.sizes import shortened
 from dalsegno.store.descriptions import write_description
 from dalsegno.v1 import executor_service_pb2 as wire

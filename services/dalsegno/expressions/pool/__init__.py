@@ -1,6 +1,6 @@
 """A warm pool of evaluation processes: what has no known bound runs there, within limits, and nobody else waits for it.
 
-One thread of the owner's process (`crew.py`) speaks with all processes. They are forked by a template process
+One thread of the owner's process (`process_group.py`) speaks with all processes. They are forked by a template process
 (`template.py`), which is started once and has everything imported, so that a new one costs a few milliseconds. Each
 (`worker.py`) does one job at a time, asks back for what the job needs of its scope, and is killed when it takes more
 than its limits; only that job is affected. Begin with `pool.py`.

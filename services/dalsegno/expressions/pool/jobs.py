@@ -103,7 +103,7 @@ class Nothing:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class JobOutcome:
     """What a job came to: a value, or else an error, or else questions."""
 
     value: Any = None
@@ -119,7 +119,7 @@ class Ticket:
 
     __slots__ = ("answers", "asked", "awaited", "is_withdrawn", "job", "needed", "on_done", "owner", "tries")
 
-    def __init__(self, job: Job, answers: Answers, owner: str, on_done: Callable[[Outcome], None]) -> None:
+    def __init__(self, job: Job, answers: Answers, owner: str, on_done: Callable[[JobOutcome], None]) -> None:
         self.job = job
         self.answers = answers
         self.owner = owner

@@ -14,18 +14,18 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 
-from dalsegno.expressions.pool.crew import Crew
 from dalsegno.expressions.pool.jobs import (
     Answers,
     Call,
     Evaluation,
+    JobOutcome,
     Nothing,
-    Outcome,
     Question,
     SchemaCheck,
     Ticket,
 )
 from dalsegno.expressions.pool.limits import Limits, limits_of_evaluations, processes_of_machine
+from dalsegno.expressions.pool.process_group import ProcessGroup
 from dalsegno.expressions.pool.processes import Lane
 from dalsegno.expressions.pool.replies import Reply, ScopeAnswers
 from dalsegno.expressions.pool.waiting import Caller
@@ -77,11 +77,11 @@ class Pool:
     def _reset(self) -> None:
         self._evaluations = Lane(self.size, EVALUATION_NICE, self.limits, is_warm=True)
         self._calls = Lane(self.calls, CALL_NICE, self.limits, is_warm=False)
-        self._commands: deque[Callable[[Crew], None]] = deque()
+        self._commands: deque[Callable[[ProcessGroup], None]] = deque()
         self._waited_for: set[Ticket] = set()
         """Jobs whose callers wait and must be told when the pool is closed."""
         self._thread: threading.Thread | None = None
-        self._crew: Crew | None = None
+        self._group: ProcessGroup | None = None
         self._wakers: tuple[socket.socket, socket.socket] | None = None
         self._is_woken = False
 
@@ -98,8 +98,8 @@ class Pool:
             self._wakers = socket.socketpair()
             for end in self._wakers:
                 end.setblocking(False)
-            self._crew = Crew((self._evaluations, self._calls), self._modules)
-            self._thread = threading.Thread(target=self._run, args=(self._crew, self._wakers), name="expressions")
+            self._group = ProcessGroup((self._evaluations, self._calls), self._modules)
+            self._thread = threading.Thread(target=self._run, args=(self._group, self._wakers), name="expressions")
             self._thread.daemon = True
             self._thread.start()
 
@@ -113,7 +113,7 @@ class Pool:
             thread.join(CLOSE_S)
 
     def submit(
-        self, job: Evaluation | SchemaCheck, answers: Answers, owner: str, on_done: Callable[[Outcome], None]
+        self, job: Evaluation | SchemaCheck, answers: Answers, owner: str, on_done: Callable[[JobOutcome], None]
     ) -> Ticket:
         """Have a job done, fair over owners. `on_done` is called once, in the pool's thread: it must not wait."""
         return self._submit(self._evaluations, Ticket(job, answers, owner, on_done))
@@ -124,7 +124,7 @@ class Pool:
         ticket.is_withdrawn = True
         ticket.answers = Nothing()
         self._waited_for.discard(ticket)
-        self._command(lambda crew: crew.withdraw(ticket))
+        self._command(lambda group: group.withdraw(ticket))
 
     def evaluate(self, job: Evaluation | SchemaCheck, scope: Scope | None = None) -> object:
         """Wait for the value of a job, whose questions the scope answers in this thread. Raises EvaluationError."""
@@ -133,7 +133,7 @@ class Pool:
         self._submit(self._evaluations, ticket, is_waited_for=True)
 
         def reply(question: Question, reply: Reply) -> None:
-            self._command(lambda crew: crew.reply(ticket, question, reply))
+            self._command(lambda group: group.reply(ticket, question, reply))
 
         try:
             outcome = caller.wait(Nothing() if scope is None else ScopeAnswers(scope), reply)
@@ -165,7 +165,7 @@ class Pool:
             raise ValueError(f"the pool has not imported the module of {function}")
         future: Future[bytes] = Future()
 
-        def finish(outcome: Outcome) -> None:
+        def finish(outcome: JobOutcome) -> None:
             if future.done() or not future.set_running_or_notify_cancel():
                 return
             if outcome.error:
@@ -189,12 +189,12 @@ class Pool:
             with self._lock:
                 self._waited_for.add(ticket)
         self.start()
-        self._command(lambda crew: lane.queue.put(ticket.owner, ticket))
+        self._command(lambda group: lane.queue.put(ticket.owner, ticket))
         if self._is_closed:  # perhaps by now, so that nobody obeys any more
             self._tell_of_end()
         return ticket
 
-    def _command(self, command: Callable[[Crew], None]) -> None:
+    def _command(self, command: Callable[[ProcessGroup], None]) -> None:
         if not self._is_closed:
             self._commands.append(command)
             self._wake()
@@ -210,27 +210,27 @@ class Pool:
             tickets, self._waited_for = self._waited_for, set()
         for ticket in tickets:
             if not ticket.is_withdrawn:
-                ticket.on_done(Outcome(error=f"{ticket.job.shown}: the evaluation processes have been stopped"))
+                ticket.on_done(JobOutcome(error=f"{ticket.job.shown}: the evaluation processes have been stopped"))
 
     # The pool's thread.
 
-    def _run(self, crew: Crew, wakers: tuple[socket.socket, socket.socket]) -> None:
-        crew.selector.register(wakers[0], selectors.EVENT_READ, lambda events: self._be_woken(wakers[0]))
+    def _run(self, group: ProcessGroup, wakers: tuple[socket.socket, socket.socket]) -> None:
+        group.selector.register(wakers[0], selectors.EVENT_READ, lambda events: self._be_woken(wakers[0]))
         try:
             while not self._is_closed:
                 try:
                     while self._commands:
-                        self._commands.popleft()(crew)
-                    crew.provide()
-                    for key, events in crew.selector.select(crew.wait_s()):
+                        self._commands.popleft()(group)
+                    group.provide()
+                    for key, events in group.selector.select(group.wait_s()):
                         key.data(events)
-                    crew.expire()
+                    group.expire()
                 except Exception:
                     _log.critical("the pool of evaluation processes failed", exc_info=True)
-                    crew.begin_anew()
+                    group.begin_anew()
                     time.sleep(FAULT_S)
         finally:
-            crew.close()
+            group.close()
             for end in wakers:
                 end.close()
             self._tell_of_end()
@@ -244,8 +244,8 @@ class Pool:
 
     def _forget(self) -> None:
         """Let go of everything that belongs to the process that was forked; a pool of this one may start."""
-        if self._crew is not None:
-            self._crew.forget()
+        if self._group is not None:
+            self._group.forget()
         for end in self._wakers or ():
             end.close()
         self._lock = threading.Lock()

@@ -6,7 +6,7 @@ import queue
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
-from dalsegno.expressions.pool.jobs import Answers, Outcome, Question
+from dalsegno.expressions.pool.jobs import Answers, JobOutcome, Question
 from dalsegno.expressions.pool.replies import Later, Replies, Reply
 
 
@@ -14,20 +14,20 @@ class Caller:
     """Whoever waits for one job. It is the job's answers, and is told its outcome."""
 
     def __init__(self) -> None:
-        self._told: queue.SimpleQueue[Question | Outcome] = queue.SimpleQueue()
+        self._told: queue.SimpleQueue[Question | JobOutcome] = queue.SimpleQueue()
 
     def answer(self, question: str, arguments: Sequence[Any], named: Mapping[str, Any]) -> NoReturn:
         """The caller answers later."""
         self._told.put(Question(question, arguments, named))
         raise Later
 
-    def finish(self, outcome: Outcome) -> None:
+    def finish(self, outcome: JobOutcome) -> None:
         """The job is done."""
         self._told.put(outcome)
 
-    def wait(self, answers: Answers, reply: Callable[[Question, Reply], None]) -> Outcome:
+    def wait(self, answers: Answers, reply: Callable[[Question, Reply], None]) -> JobOutcome:
         """Look up what is asked until the outcome is there. `reply` takes what a question is answered with."""
         replies = Replies()
-        while not isinstance(told := self._told.get(), Outcome):
+        while not isinstance(told := self._told.get(), JobOutcome):
             reply(told, replies.look_up(answers, told))
         return told

@@ -9,7 +9,7 @@ from typing import Any
 
 from tests.unit.expressions.scopes import PlainScope
 
-from dalsegno.expressions.pool.jobs import Evaluation, Outcome, Unknown
+from dalsegno.expressions.pool.jobs import Evaluation, JobOutcome, Unknown
 from dalsegno.expressions.pool.pool import Pool
 from dalsegno.expressions.pool.replies import ScopeAnswers
 
@@ -37,8 +37,8 @@ class Known:
         return ScopeAnswers(self.scope).answer(question, arguments, named)
 
 
-def outcome_of(pool: Pool, job: Evaluation, answers: Known | None = None, owner: str = "") -> Outcome:
+def outcome_of(pool: Pool, job: Evaluation, answers: Known | None = None, owner: str = "") -> JobOutcome:
     """What a job comes to that is submitted without waiting."""
-    outcomes: queue.SimpleQueue[Outcome] = queue.SimpleQueue()
+    outcomes: queue.SimpleQueue[JobOutcome] = queue.SimpleQueue()
     pool.submit(job, answers or Known(), owner, outcomes.put)
     return outcomes.get(timeout=60)

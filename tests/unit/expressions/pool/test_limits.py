@@ -17,7 +17,7 @@ from tests.unit.expressions.pool import planted
 from tests.unit.expressions.pool.asking import SCOPE, Known, yaql
 from tests.unit.expressions.pool.family import children, resident_mib, templates
 
-from dalsegno.expressions.pool.jobs import Outcome
+from dalsegno.expressions.pool.jobs import JobOutcome
 from dalsegno.expressions.pool.limits import Limits, limits_of_evaluations, processes_of_machine
 from dalsegno.expressions.pool.pool import Pool
 from dalsegno.workflow.scope import EvaluationError
@@ -57,7 +57,7 @@ def test_runaways_end(pool: Pool, notation: str, text: str) -> None:
 )
 def test_what_ends_a_job_is_told(pool: Pool, text: str, cause: str) -> None:
     """The error names the expression and the limit. No other job is touched: one that runs beside has its value."""
-    outcomes: queue.SimpleQueue[Outcome] = queue.SimpleQueue()
+    outcomes: queue.SimpleQueue[JobOutcome] = queue.SimpleQueue()
     pool.submit(yaql("planted_sleep(1.5)"), Known(), "beside", outcomes.put)
     with pytest.raises(EvaluationError) as failure:
         pool.evaluate(yaql(text))
@@ -139,7 +139,7 @@ def test_a_pool_at_its_limits_stays_below_a_gigabyte() -> None:
     before = set(templates())
     pool = Pool(2, modules=[planted.MODULE])
     try:
-        outcomes: queue.SimpleQueue[Outcome] = queue.SimpleQueue()
+        outcomes: queue.SimpleQueue[JobOutcome] = queue.SimpleQueue()
         held = yaql("[planted_memory(100), planted_text(100 * 1024 * 1024), planted_sleep(1)].len()")
         for number in range(2):
             pool.submit(held, Known(), str(number), outcomes.put)

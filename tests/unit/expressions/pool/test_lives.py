@@ -17,7 +17,7 @@ from tests.unit.expressions.pool import planted
 from tests.unit.expressions.pool.asking import Known, yaql
 from tests.unit.expressions.pool.family import PATIENCE_S, children, is_alive, templates, until
 
-from dalsegno.expressions.pool.jobs import Outcome
+from dalsegno.expressions.pool.jobs import JobOutcome
 from dalsegno.expressions.pool.limits import Limits
 from dalsegno.expressions.pool.pool import Pool
 from dalsegno.workflow.scope import EvaluationError
@@ -41,7 +41,7 @@ class Sleeper:
     """A job that goes on for a while."""
 
     def __init__(self, pool: Pool, duration_s: float) -> None:
-        self._outcomes: queue.SimpleQueue[Outcome] = queue.SimpleQueue()
+        self._outcomes: queue.SimpleQueue[JobOutcome] = queue.SimpleQueue()
         self.ticket = pool.submit(yaql(f"planted_sleep({duration_s})"), Known(), "sleeper", self._outcomes.put)
 
     @property
@@ -49,7 +49,7 @@ class Sleeper:
         """Whether it has come to its end."""
         return not self._outcomes.empty()
 
-    def outcome(self) -> Outcome:
+    def outcome(self) -> JobOutcome:
         """What it has come to."""
         return self._outcomes.get(timeout=60)
 
@@ -77,7 +77,7 @@ def test_a_killed_process_is_replaced_and_its_job_done_again(own_pool: Pool) -> 
     sleeper = Sleeper(own_pool, 0.5)
     time.sleep(0.1)
     os.kill(pid, signal.SIGKILL)
-    assert sleeper.outcome() == Outcome(0.5)
+    assert sleeper.outcome() == JobOutcome(0.5)
     assert pid_of(own_pool) != pid
 
 
@@ -112,8 +112,8 @@ def test_a_template_that_crashes_is_started_again(own_pool: Pool) -> None:
     running, waiting = Sleeper(own_pool, 0.5), Sleeper(own_pool, 0.01)
     time.sleep(0.1)
     os.kill(template, signal.SIGSEGV)
-    assert running.outcome() == Outcome(0.5)
-    assert waiting.outcome() == Outcome(0.01)
+    assert running.outcome() == JobOutcome(0.5)
+    assert waiting.outcome() == JobOutcome(0.01)
     assert not is_alive(pid)
     assert not is_alive(template)
     assert template_of(pid_of(own_pool)) != template
@@ -152,7 +152,7 @@ def test_nothing_is_lost_in_a_storm(pool: Pool) -> None:
     """While somebody kills processes, now and then the template, and jobs are withdrawn, every other job has its value,
     and once. (A job whose process is killed each time has an error.)"""
     before = set(templates())
-    outcomes: dict[int, list[Outcome]] = {number: [] for number in range(600)}
+    outcomes: dict[int, list[JobOutcome]] = {number: [] for number in range(600)}
     ended = threading.Event()
 
     def kill() -> None:
@@ -257,7 +257,7 @@ def test_a_pool_may_be_closed_by_one_who_is_told(own_pool: Pool) -> None:
 def test_a_fault_of_whoever_is_told_stops_nobody(own_pool: Pool) -> None:
     """It is logged."""
 
-    def fail(outcome: Outcome) -> None:
+    def fail(outcome: JobOutcome) -> None:
         raise ZeroDivisionError
 
     own_pool.submit(yaql("1 + 1"), Known(), "", fail)

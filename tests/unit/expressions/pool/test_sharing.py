@@ -13,7 +13,7 @@ from tests.unit.expressions.pool.asking import SCOPE, Known, yaql
 from tests.unit.expressions.scopes import PlainScope
 
 from dalsegno.expressions.pool.fairness import FairQueue
-from dalsegno.expressions.pool.jobs import Outcome
+from dalsegno.expressions.pool.jobs import JobOutcome
 from dalsegno.expressions.pool.pool import Pool
 
 
@@ -61,7 +61,7 @@ def test_one_with_much_to_do_holds_up_nobody(own_pool: Pool) -> None:
 
 def test_jobs_run_in_parallel(pool: Pool) -> None:
     """As many at once as there are processes."""
-    outcomes: queue.SimpleQueue[Outcome] = queue.SimpleQueue()
+    outcomes: queue.SimpleQueue[JobOutcome] = queue.SimpleQueue()
     began_s = time.monotonic()
     for _ in range(4):
         pool.submit(yaql("planted_sleep(0.5)"), Known(), "", outcomes.put)
@@ -72,7 +72,7 @@ def test_jobs_run_in_parallel(pool: Pool) -> None:
 def test_a_slice_of_items_is_soon_done(pool: Pool) -> None:
     """275 jobs of one owner that take 0.05 s each are done in little more than half of their time. (They sleep, so that
     other tests do not count; 275 regular expressions are the same on a quiet machine.)"""
-    outcomes: queue.SimpleQueue[Outcome] = queue.SimpleQueue()
+    outcomes: queue.SimpleQueue[JobOutcome] = queue.SimpleQueue()
     began_s = time.monotonic()
     for _ in range(275):
         pool.submit(yaql("planted_sleep(0.05)"), Known(), "one", outcomes.put)
@@ -84,7 +84,7 @@ def test_a_slice_of_items_is_soon_done(pool: Pool) -> None:
 
 def test_small_jobs_are_quick(pool: Pool) -> None:
     """1,000 of them at once, and one after the other with a question each: around a millisecond or less."""
-    outcomes: queue.SimpleQueue[Outcome] = queue.SimpleQueue()
+    outcomes: queue.SimpleQueue[JobOutcome] = queue.SimpleQueue()
     began_s = time.monotonic()
     for number in range(1_000):
         pool.submit(yaql("regex('a').matches($.s)"), Known({"s": "a"}), str(number % 10), outcomes.put)
@@ -101,7 +101,7 @@ def test_small_jobs_are_quick(pool: Pool) -> None:
 def test_many_jobs_ask_for_the_same_large_data(pool: Pool) -> None:
     """Many jobs that ask for the same large variable each get it, and their digests are equal."""
     big = {"items": [{"name": f"host-{number}.example.com", "up": number % 3 == 0} for number in range(20_000)]}
-    outcomes: queue.SimpleQueue[Outcome] = queue.SimpleQueue()
+    outcomes: queue.SimpleQueue[JobOutcome] = queue.SimpleQueue()
     began_s = time.monotonic()
     for _ in range(20):
         pool.submit(yaql("$.big.items.where($.up).len()"), Known({"big": big}), "", outcomes.put)
@@ -146,7 +146,7 @@ def test_a_pool_has_a_process_for_each_core() -> None:
     pool = Pool(modules=[planted.MODULE])
     try:
         assert pool.size == min(5, len(os.sched_getaffinity(0)))
-        outcomes: queue.SimpleQueue[Outcome] = queue.SimpleQueue()
+        outcomes: queue.SimpleQueue[JobOutcome] = queue.SimpleQueue()
         for _ in range(pool.size):
             pool.submit(yaql("[planted_pid(), planted_sleep(0.5)]"), Known(), "", outcomes.put)
         assert len({outcomes.get(timeout=60).value[0] for _ in range(pool.size)}) == pool.size

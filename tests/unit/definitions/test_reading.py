@@ -11,11 +11,11 @@ import pytest
 from tests.unit.definitions.long_texts import mistral, orquesta
 
 from dalsegno import examples
-from dalsegno.definitions import apart
-from dalsegno.definitions.apart import MODULE, is_short
+from dalsegno.definitions import reading
 from dalsegno.definitions.document import Document, read
-from dalsegno.definitions.together import Text
-from dalsegno.expressions.budget import STEPS_HERE, BudgetHere, Moved
+from dalsegno.definitions.document_set import Text
+from dalsegno.definitions.reading import MODULE, is_short
+from dalsegno.expressions.budget import STEPS_HERE, BudgetHere, NeedsPool
 from dalsegno.expressions.environment import EnvironmentScope
 from dalsegno.expressions.jinja import compile_jinja_expression
 from dalsegno.expressions.pool.pool import Pool
@@ -64,7 +64,7 @@ def test_a_copy_of_a_document_is_the_document(path: Path) -> None:
 async def test_a_long_text_is_read_elsewhere(text: str, pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing of it is read in this process, and the answer is the same."""
     expected = read(text, name="a.b")
-    monkeypatch.setattr(apart, "read", None)
+    monkeypatch.setattr(reading, "read", None)
     found = await read_one(pool, Text(text, "a.b"))
     assert not is_short(text)
     assert (found.problems, found.warnings, found.language) == (expected.problems, expected.warnings, expected.language)
@@ -101,7 +101,7 @@ async def test_an_outline_has_what_is_called_and_nothing_compiled(pool: Pool) ->
 
 async def test_what_takes_too_much_is_refused(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
     """With the time that it may take; the next one is read."""
-    monkeypatch.setattr(apart, "READ_S", 0.2)
+    monkeypatch.setattr(reading, "READ_S", 0.2)
     with pytest.raises(InvalidRequest, match=r"text: reading the definition: it takes more than 0\.2 s"):
         await read_one(pool, Text(mistral(1_000_000)))
     monkeypatch.undo()
@@ -130,7 +130,7 @@ def test_expressions_are_compiled_when_they_are_evaluated_first() -> None:
             assert 0 < STEPS_HERE - budget.steps < 1_000
             assert copy.closure is not None
         else:
-            with pytest.raises(Moved):
+            with pytest.raises(NeedsPool):
                 copy.value(SCOPE, budget)
             assert copy.closure is None
 

@@ -1,4 +1,4 @@
-"""What is lost of parameters that are written in one line: both languages pass over what they do not understand."""
+"""What is unparsed of parameters that are written in one line: both languages pass over what they do not understand."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ _SEPARATORS = " \t\r\n,;\\"
 """What stands between parameters and means nothing, a backslash at the end of a line among it."""
 
 
-def find_lost(text: str, taken: Iterable[tuple[int, int]]) -> str:
+def find_unparsed(text: str, taken: Iterable[tuple[int, int]]) -> str:
     """The parts of a text that none of the spans (start and end) covers, but for separators; "" when there are none."""
     parts = []
     end = 0

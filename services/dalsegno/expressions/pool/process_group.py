@@ -11,9 +11,9 @@ import time
 from collections.abc import Sequence
 from itertools import count
 
-from dalsegno.expressions.pool import conversations
+from dalsegno.expressions.pool import protocol
 from dalsegno.expressions.pool.frames import TooLong
-from dalsegno.expressions.pool.jobs import Outcome, Question, Ticket
+from dalsegno.expressions.pool.jobs import JobOutcome, Question, Ticket
 from dalsegno.expressions.pool.processes import Lane, Process
 from dalsegno.expressions.pool.replies import Replies, Reply
 from dalsegno.expressions.pool.spawning import ENDED, FAILED, READY, STARTED, Report, Spawner, TemplateLost
@@ -35,7 +35,7 @@ RETIRED_MIB = 50
 _log = logging.getLogger("dalsegno.expressions.pool")
 
 
-class Crew:
+class ProcessGroup:
     """The template, its processes, and their jobs."""
 
     def __init__(self, lanes: Sequence[Lane], modules: Sequence[str]) -> None:
@@ -64,7 +64,7 @@ class Crew:
         """The owner of a job has answered its question."""
         process = self._process_of(ticket)
         if process is not None and ticket.awaited == question:
-            conversations.answer(process, ticket, question, reply)
+            protocol.answer(process, ticket, question, reply)
             self._watch(process)
 
     def provide(self) -> None:
@@ -130,7 +130,7 @@ class Crew:
         self.selector.unregister(self._spawner.connection)
         code = self._spawner.close(LOST_S)
         self._spawner = None
-        _log.warning("the template of the evaluation processes is lost: %s (%s)", lost, conversations.name_of_end(code))
+        _log.warning("the template of the evaluation processes is lost: %s (%s)", lost, protocol.name_of_end(code))
         for process in list(self._processes.values()):
             self._let_go(process)
             self._do_again(process)
@@ -200,12 +200,12 @@ class Crew:
         self._let_go(process)
         ticket = process.ticket
         if ticket is None:
-            self._pause(f"an evaluation process has ended ({conversations.name_of_end(report.detail)})")
+            self._pause(f"an evaluation process has ended ({protocol.name_of_end(report.detail)})")
         elif report.detail == -signal.SIGKILL:
             self._do_again(process)
         else:
-            cause = conversations.cause_of_end(report.detail, report.peak_mib, process.limits)
-            self._deliver(ticket, conversations.failed(ticket, cause))
+            cause = protocol.cause_of_end(report.detail, report.peak_mib, process.limits)
+            self._deliver(ticket, protocol.failed(ticket, cause))
 
     def expire(self) -> None:
         """End what has taken too long."""
@@ -213,9 +213,9 @@ class Crew:
         for process in list(self._processes.values()):
             if now_s < process.due_s or self._processes.get(process.number) is not process:
                 continue
-            if process.ticket is not None and conversations.is_overdue(process, now_s):
+            if process.ticket is not None and protocol.is_overdue(process, now_s):
                 cause = f"it takes more than {process.limits.clock_s:g} s"
-                self._finish(process, conversations.failed(process.ticket, cause), keep=False)
+                self._finish(process, protocol.failed(process.ticket, cause), keep=False)
             elif not process.is_up:
                 self._lose_template(TemplateLost("it starts no process"))
 
@@ -227,9 +227,9 @@ class Crew:
     def _give_out(self, lane: Lane, now_s: float) -> None:
         while (process := lane.idle()) is not None and (ticket := lane.take()) is not None:
             try:
-                conversations.begin(process, ticket, now_s)
+                protocol.begin(process, ticket, now_s)
             except EvaluationError as error:
-                self._deliver(ticket, Outcome(error=str(error)))
+                self._deliver(ticket, JobOutcome(error=str(error)))
             else:
                 self._watch(process)
 
@@ -239,7 +239,7 @@ class Crew:
         if ticket is None:
             return
         if ticket.tries >= TRIES_MAX:
-            self._deliver(ticket, conversations.failed(ticket, "its process was killed, each time that it was tried"))
+            self._deliver(ticket, protocol.failed(ticket, "its process was killed, each time that it was tried"))
             return
         ticket.asked, ticket.needed, ticket.awaited = [], [], None
         process.lane.queue.put_back(ticket.owner, ticket)
@@ -271,11 +271,11 @@ class Crew:
             for frame in frames or ():
                 if process.ticket is None:
                     break
-                outcome = conversations.hear(process, frame, self._replies)
+                outcome = protocol.hear(process, frame, self._replies)
                 if outcome is not None:
                     self._finish(process, outcome, keep=process.lane.is_warm and frame.grown_mib <= RETIRED_MIB)
         except TooLong:
-            self._fault(process, conversations.TOO_LONG)
+            self._fault(process, protocol.TOO_LONG)
             return False
         except ValueError as error:
             self._fault(process, f"its process said something unreadable: {error}")
@@ -287,9 +287,9 @@ class Crew:
         if ticket is None:
             self._dismiss(process)
         else:
-            self._finish(process, conversations.failed(ticket, cause), keep=False)
+            self._finish(process, protocol.failed(ticket, cause), keep=False)
 
-    def _finish(self, process: Process, outcome: Outcome, keep: bool) -> None:
+    def _finish(self, process: Process, outcome: JobOutcome, keep: bool) -> None:
         """A job has come to its end."""
         ticket, process.ticket = process.ticket, None
         assert ticket is not None
@@ -297,7 +297,7 @@ class Crew:
             self._dismiss(process)
         self._deliver(ticket, outcome)
 
-    def _deliver(self, ticket: Ticket, outcome: Outcome) -> None:
+    def _deliver(self, ticket: Ticket, outcome: JobOutcome) -> None:
         if ticket.is_withdrawn:
             return
         try:

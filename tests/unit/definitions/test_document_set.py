@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from dalsegno.definitions.document import Document, DocumentKind, read
-from dalsegno.definitions.together import Text, compare, gather, name_by_metadata
+from dalsegno.definitions.document_set import Text, compare, gather, name_by_metadata
 
 SAIL = "version: 1.0\ntasks: {t: {action: core.noop}}"
 META = "---\nname: sail\nrunner_type: orquesta\nentry_point: workflows/sail.yaml\nenabled: true\n"

@@ -16,7 +16,7 @@ from dalsegno.definitions.document import Document, Member, load_stored, read, s
 from dalsegno.definitions.load import may_have_anchors
 from dalsegno.expressions.pool.pool import Pool
 
-MODULE = "dalsegno.definitions.apart"
+MODULE = "dalsegno.definitions.reading"
 """What a pool that reads definitions must have imported."""
 SHORT_CHARACTERS = 16 * 1024
 READ_S = 60.0

@@ -14,7 +14,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from tests.unit.rpc.conftest import World
 
 from dalsegno.rpc.failure import read_failure
-from dalsegno.rpc.gate import parse, wrong_fields
+from dalsegno.rpc.field_checks import parse, wrong_fields
 from dalsegno.v1 import engine_service_pb2, execution_service_pb2, executor_service_pb2, operation_pb2
 
 Start = execution_service_pb2.StartExecutionRequest

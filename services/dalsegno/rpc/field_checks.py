@@ -34,7 +34,7 @@ _NANOS = range(1_000_000_000)
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class Check:
     """How one kind of value is looked at."""
 
     passes: Callable[[Any], bool]
@@ -71,7 +71,7 @@ def _field_passes(field: FieldDescriptor) -> Callable[[Any], bool] | None:
         parts = _fields_pass(field.message_type)
         key, value = parts.get(1, _always), parts.get(2, _always)
         return lambda members: all(key(name) and value(members[name]) for name in members)
-    look = _look_of(field)
+    look = _check_of(field)
     if look is None or not field.is_repeated:
         return None if look is None else look.passes
     one = look.passes
@@ -99,7 +99,7 @@ def _walk(message: Message, path: str) -> Iterator[Violation]:
 
 
 def _walk_one(field: FieldDescriptor, value: Any, name: str) -> Iterator[Violation]:
-    look = _look_of(field)
+    look = _check_of(field)
     if look is None or look.passes(value):
         return
     if look is _MESSAGE:
@@ -112,14 +112,14 @@ def _is_map(field: FieldDescriptor) -> bool:
     return field.message_type is not None and bool(field.message_type.GetOptions().map_entry)
 
 
-def _look_of(field: FieldDescriptor) -> Look | None:
+def _check_of(field: FieldDescriptor) -> Check | None:
     """How a field's value, or each of its values, is looked at; None for flags, fractions and bytes."""
     if field.message_type is not None:
         return _TIMES.get(str(field.message_type.full_name), _MESSAGE)
     if field.type == FieldDescriptor.TYPE_STRING:
         return _TEXT
     if field.enum_type is not None:
-        return _words(field.enum_type)
+        return _enum_check(field.enum_type)
     return _NUMBER if field.type in _NUMBERS else None
 
 
@@ -132,30 +132,30 @@ def _length_passes(length: Duration) -> bool:
     return fits and length.seconds * length.nanos >= 0
 
 
-_MESSAGE = Look(_passes, lambda message: "")
-_TEXT = Look(
+_MESSAGE = Check(_passes, lambda message: "")
+_TEXT = Check(
     lambda text: "\0" not in text,
     lambda text: (
         f"holds, as character {text.index(chr(0)) + 1:,}, NUL or what is not UTF-8 (such as half of a surrogate pair)"
     ),
 )
-_NUMBER = Look(
+_NUMBER = Check(
     lambda number: -NUMBER_MAX <= number <= NUMBER_MAX,
     lambda number: f"is {number}, which is beyond {NUMBER_MAX if number > 0 else -NUMBER_MAX}",
 )
 
 
 @lru_cache(maxsize=256)
-def _words(kind: Any) -> Look:
+def _enum_check(kind: Any) -> Check:
     """What a newer client asks with a word that is not known here might mean the contrary of the default."""
     known = ", ".join(f"{each.name} ({each.number})" for each in kind.values)
     numbers = frozenset(kind.values_by_number)
-    return Look(numbers.__contains__, lambda number: f"is {number}, which this server does not know; it knows {known}")
+    return Check(numbers.__contains__, lambda number: f"is {number}, which this server does not know; it knows {known}")
 
 
-_TIMES: dict[str, Look] = {
-    Timestamp.DESCRIPTOR.full_name: Look(_time_passes, lambda moment: "is not a time between the years 1 and 9999"),
-    Duration.DESCRIPTOR.full_name: Look(_length_passes, lambda length: "is not a length of at most 10,000 years"),
+_TIMES: dict[str, Check] = {
+    Timestamp.DESCRIPTOR.full_name: Check(_time_passes, lambda moment: "is not a time between the years 1 and 9999"),
+    Duration.DESCRIPTOR.full_name: Check(_length_passes, lambda length: "is not a length of at most 10,000 years"),
 }
 
 
@@ -167,10 +167,10 @@ def parse(kind: type[Message], data: bytes) -> Message:
     try:
         return kind.FromString(data)
     except DecodeError:
-        return kind.FromString(_mended(kind.DESCRIPTOR, data))
+        return kind.FromString(_repaired(kind.DESCRIPTOR, data))
 
 
-def _mended(descriptor: Any, data: bytes) -> bytes:
+def _repaired(descriptor: Any, data: bytes) -> bytes:
     """The same message with NUL for whatever is not UTF-8 in its texts."""
     fields, written = descriptor.fields_by_number, bytearray()
     sent: Any = UnknownFieldSet(Empty.FromString(data))
@@ -182,9 +182,9 @@ def _mended(descriptor: Any, data: bytes) -> bytes:
         elif found.wire_type == 2:
             content = found.data
             if field is not None and field.type == FieldDescriptor.TYPE_STRING:
-                content = _mended_text(content)
+                content = _repaired_text(content)
             elif field is not None and field.message_type is not None:
-                content = _mended(field.message_type, content)
+                content = _repaired(field.message_type, content)
             written += _varint(len(content)) + content
         elif found.wire_type in (1, 5):
             written += found.data.to_bytes(8 if found.wire_type == 1 else 4, "little")
@@ -193,7 +193,7 @@ def _mended(descriptor: Any, data: bytes) -> bytes:
     return bytes(written)
 
 
-def _mended_text(content: bytes) -> bytes:
+def _repaired_text(content: bytes) -> bytes:
     try:
         content.decode()
     except UnicodeDecodeError:

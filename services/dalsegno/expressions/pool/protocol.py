@@ -6,7 +6,7 @@ import json
 import signal
 
 from dalsegno.expressions.pool.frames import LIMITS, Frame, Kind
-from dalsegno.expressions.pool.jobs import Asked, Call, Evaluation, Job, Outcome, Question, Ticket, Unknown
+from dalsegno.expressions.pool.jobs import Asked, Call, Evaluation, Job, JobOutcome, Question, Ticket, Unknown
 from dalsegno.expressions.pool.limits import EXIT_MEMORY, MESSAGE_BYTES, Limits
 from dalsegno.expressions.pool.processes import Process, is_runnable
 from dalsegno.expressions.pool.replies import Later, Replies, Reply
@@ -46,7 +46,7 @@ def _write(job: Job) -> tuple[Kind, bytes]:
         raise EvaluationError(f"{job.shown}: it cannot be checked: {error}") from None
 
 
-def hear(process: Process, frame: Frame, replies: Replies) -> Outcome | None:
+def hear(process: Process, frame: Frame, replies: Replies) -> JobOutcome | None:
     """Answer what a process asks, or give what its job came to."""
     ticket = process.ticket
     assert ticket is not None
@@ -62,13 +62,13 @@ def hear(process: Process, frame: Frame, replies: Replies) -> Outcome | None:
         return None
     asked = tuple(ticket.asked)
     if ticket.needed:
-        return Outcome(needed=tuple(ticket.needed), asked=asked)
+        return JobOutcome(needed=tuple(ticket.needed), asked=asked)
     if frame.kind is Kind.VALUE:
         value = frame.payload if isinstance(ticket.job, Call) else decode(frame.payload.decode())
-        return Outcome(value, asked=asked)
+        return JobOutcome(value, asked=asked)
     told = frame.payload.decode()
     is_complete = frame.kind is Kind.ERROR and not isinstance(ticket.job, Call)
-    return Outcome(error=told if is_complete else f"{ticket.job.shown}: {told}", asked=asked)
+    return JobOutcome(error=told if is_complete else f"{ticket.job.shown}: {told}", asked=asked)
 
 
 def answer(process: Process, ticket: Ticket, question: Question, reply: Reply) -> None:
@@ -78,9 +78,9 @@ def answer(process: Process, ticket: Ticket, question: Question, reply: Reply) -
     process.send(reply.kind, reply.payload)
 
 
-def failed(ticket: Ticket, cause: str) -> Outcome:
+def failed(ticket: Ticket, cause: str) -> JobOutcome:
     """The outcome of a job that its process has not brought to its end."""
-    return Outcome(error=f"{ticket.job.shown}: {cause}", asked=tuple(ticket.asked))
+    return JobOutcome(error=f"{ticket.job.shown}: {cause}", asked=tuple(ticket.asked))
 
 
 def is_overdue(process: Process, now_s: float) -> bool:

@@ -1,6 +1,6 @@
 """Run a module of the services on a machine whose clock a test sets while it runs.
 
-    python tests/wall.py FILE dalsegno.engine --listen ...
+    python tests/settable_clock.py FILE dalsegno.engine --listen ...
 
 Its clock shows what it is plus the seconds in FILE, and so does that of its PostgreSQL. Clocks that nobody can set run
 on as they are.

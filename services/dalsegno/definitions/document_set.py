@@ -24,7 +24,7 @@ class Text:
 
 
 @dataclass(slots=True)
-class Findings:
+class ProblemList:
     """Problems or warnings in the order of the documents and lines, at most PROBLEMS_MAX, and how many more."""
 
     what: str
@@ -94,9 +94,9 @@ def _doubles(members: Iterable[Member], files: dict[tuple[MemberKind, str], str]
             yield Problem(member.name, 1, 1, message, "give it another name, or leave one of the files out", SEMANTIC)
 
 
-def gather(documents: Iterable[Document], *, strict: bool) -> tuple[Findings, Findings]:
+def gather(documents: Iterable[Document], *, strict: bool) -> tuple[ProblemList, ProblemList]:
     """The problems and the warnings of all documents; for a strict reader all are problems."""
-    problems, warnings = Findings("problems"), Findings("warnings")
+    problems, warnings = ProblemList("problems"), ProblemList("warnings")
     for document in documents:
         found, warned = document.problems[:PROBLEMS_MAX], document.warnings[:PROBLEMS_MAX]
         if strict:

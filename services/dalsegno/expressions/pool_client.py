@@ -64,13 +64,13 @@ def wait_for(future: Future[Any]) -> None:
         _evaluator().wait(future)
 
 
-def evaluate_apart(notation: str, text: str, scope: Scope, place: str, language: str) -> object:
+def evaluate_in_pool(notation: str, text: str, scope: Scope, place: str, language: str) -> object:
     """The value of an expression ("yaql", "jinja") or a text ("jinja text") of a workflow language. Raises
     EvaluationError, and Suspended in a thread that does not wait."""
     return _evaluator().value(Evaluation(notation, text, language, place, scope.at_s, scope.seed), scope)
 
 
-def check_apart(schema: object, answer: object) -> list[Problem]:
+def check_in_pool(schema: object, answer: object) -> list[Problem]:
     """What is wrong with an answer, by the schema that it must fit: where, as `.approved`, and what.
 
     Raises EvaluationError when the schema is none, or takes too much, and Suspended in a thread that does not wait.

@@ -14,7 +14,7 @@ from dalsegno.v1.executor_service_pb2 import TaskDone
 TELL_EVERY_S = 1.0
 
 
-class Telling:
+class ProgressReports:
     """Collects the reports. Used on one event loop only."""
 
     def __init__(self, wake: Callable[[str], None]) -> None:

@@ -19,7 +19,7 @@ _HINTS_MAX = 1000
 """So many names of stored workflows, and of ad-hoc actions, are compared for a hint."""
 
 
-class BuiltInActions:
+class BuiltInRegistry:
     """What is known without a store: an `api.validation.Registry`."""
 
     def described(self) -> dict[str, Signature]:
@@ -35,7 +35,7 @@ class BuiltInActions:
         return ()
 
 
-class KnownActions:
+class ServerRegistry:
     """What a server knows: an `api.validation.Registry`. Each method asks the store, in the thread of its caller."""
 
     def __init__(self, reads: Reads, namespace: str) -> None:
@@ -44,7 +44,7 @@ class KnownActions:
 
     def described(self) -> dict[str, Signature]:
         """The actions that are built in and those that executors have described; what one serves now is not off."""
-        found = BuiltInActions().described()
+        found = BuiltInRegistry().described()
         served = self._reads.run_here(lambda queries: {name for each in queries.sessions() for name in each.actions})
         found |= {name: replace(each, off="") for name, each in found.items() if name in served}
         for name, text in self._reads.run_here(lambda queries: queries.actions()).items():
