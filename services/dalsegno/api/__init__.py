@@ -1,1 +1,1 @@
-"""The public services: writes go to the engine, reads come from the store, watchers are told of every change."""
+"""The public services: writes go to the engine, reads come from the store, watchers receive every change."""

@@ -20,11 +20,11 @@ from dalsegno.store.store import Store, StoreDamaged, StoreNewer, StoreOutdated,
 _log = logging.getLogger("dalsegno.api")
 
 STORE_WAIT_S = 15.0
-"""So long an api that was started before its engine waits for the engine to make the tables."""
+"""How long an api waits at its start for the engine to create the tables."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run an api until SIGTERM or SIGINT. The exit code: 0, or 1 when it cannot begin."""
+    """Run an api until SIGTERM or SIGINT. Return the exit code: 0, or 1 if it cannot start."""
     settings = read_settings(arguments)
     logs.set_up("api", settings.log_level)
     try:
@@ -43,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _open(settings: Settings) -> Store:
-    """The store for reading, once its tables are those of this version."""
+    """Open the store for reading, after waiting until it has the tables of this version."""
     store = open_store(settings.database or None, read_only=True, readers=settings.readers)
     ends_s = time.monotonic() + STORE_WAIT_S
     while True:

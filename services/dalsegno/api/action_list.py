@@ -31,7 +31,7 @@ _ALL = 1000
 def list_actions(
     queries: Queries, request: wire.ListActionsRequest, size: int, chosen: Filter
 ) -> wire.ListActionsResponse:
-    """A page of actions by name. Raises InvalidPageToken."""
+    """Return a page of actions by name. Raises InvalidPageToken."""
     serving = _serving(queries)
     known = [each for each in _known(queries, request.full) if _is_chosen(each, serving, chosen)]
     known.sort(key=lambda action: (action.name, action.namespace, action.version))
@@ -50,7 +50,7 @@ def list_actions(
 
 
 def _serving(queries: Queries) -> Mapping[str, list[str]]:
-    """The executors that serve each action now."""
+    """Return the executors that serve each action now."""
     serving: dict[str, set[str]] = {}
     for row in queries.sessions():
         for name in row.actions:
@@ -59,7 +59,7 @@ def _serving(queries: Queries) -> Mapping[str, list[str]]:
 
 
 def _executors_of(action: definition_pb2.Action, serving: Mapping[str, list[str]]) -> list[str]:
-    """The executors that serve an action; none for an ad-hoc action."""
+    """Return the executors that serve an action; none for an ad-hoc action."""
     return [] if action.kind == definition_pb2.ACTION_KIND_AD_HOC else serving.get(action.name, [])
 
 
@@ -77,7 +77,7 @@ def _is_chosen(action: definition_pb2.Action, serving: Mapping[str, list[str]], 
 
 
 def _known(queries: Queries, full: bool) -> list[definition_pb2.Action]:
-    """Every action: built in, described by executors, ad hoc."""
+    """Return every action: built in, described by executors, ad hoc."""
     known = {action.name: _builtin(action) for action in builtin_descriptions()}
     for name, text in queries.actions().items():
         if name not in known:

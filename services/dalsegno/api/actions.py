@@ -19,7 +19,7 @@ from dalsegno.workflow.refusals import NotFound
 
 
 class Actions(action_service_pb2_grpc.ActionServiceServicer):
-    """See action_service.proto for what each call promises."""
+    """See action_service.proto for the contract of each call."""
 
     def __init__(self, reads: Reads, writes: Writes) -> None:
         self._reads = reads

@@ -1,8 +1,7 @@
-"""Operations on many executions: one after the other, no faster than asked, each with its own outcome.
+"""Operations on many executions, at a limited rate, each with an outcome of its own.
 
-The list is read page by page while the operation goes on, by the order in which executions came to be: what is created
-meanwhile stands before the first page, and what moves on stays in its place. So a token that names the last execution
-dealt with is all that is needed to go on.
+The list is read page by page during the operation, ordered by the creation of the executions: new executions come
+before the first page, and a change of state moves none. So the id of the last handled execution is enough to continue.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from dalsegno.workflow.refusals import InvalidRequest
 
 PAGE = 200
 TOGETHER_MAX = 20
-"""So many are under way at once."""
+"""The number of requests that run at once."""
 
 RATE = 100
 RATE_MAX = 1_000
@@ -34,11 +33,11 @@ _TRY_AGAIN = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
 
 Outcome = operation_pb2.BulkOutcome
 Ask = Callable[[Any], Awaitable[Any]]
-"""Makes one request of the single operation. Raises what it is refused with."""
+"""Makes one request of the single operation. Raises its refusal."""
 
 
 async def stream(reads: Reads, request: Any, ask: Ask) -> AsyncIterator[tuple[str, Outcome]]:
-    """The outcome of each execution that the request chooses, with the token to go on after it."""
+    """Yield the outcome for each execution that the request chooses, with the token to continue after it."""
     chosen, rate = _check(request)
     rpc = type(request).__name__.removesuffix("Request")
     tokens, token = await reads.resume_tokens(), ""
@@ -62,12 +61,12 @@ async def stream(reads: Reads, request: Any, ask: Ask) -> AsyncIterator[tuple[st
 
 
 def _check(request: Any) -> tuple[Filter, int]:
-    """The filter and the rate. Raises InvalidRequest with all that is wrong."""
+    """Return the filter and the rate. Raises InvalidRequest with all violations."""
     fields = Fields()
     each = request.each
     for name in ("execution_id", "expected_revision", "new_execution_id"):
         if getattr(each, name, None):
-            fields.refuse(f"each.{name}", "must be empty: the filter says which executions")
+            fields.refuse(f"each.{name}", "must be empty: the filter selects the executions")
     longest = NAME_LENGTH - len(":01890a5d-ac96-774b-bcce-b302099a8057")
     fields.text("each.request_id", each.request_id, longest)
     if not 0 <= request.rate <= RATE_MAX:
@@ -77,14 +76,14 @@ def _check(request: Any) -> tuple[Filter, int]:
     if older_s == 0:
         fields.refuse("older_than", "must be positive")
     if not request.filter.strip() and older_s is None:
-        fields.refuse("filter", "is missing: an operation on many names which, by at least one term")
+        fields.refuse("filter", "is missing: an operation on many needs at least one term")
     fields.done()
     chosen = parse_filter(request.filter, EXECUTION_FIELDS)
     return _alone(chosen, older_s) if deletes else chosen, request.rate or RATE
 
 
 def _alone(chosen: Filter, older_s: float | None) -> Filter:
-    """Those of the chosen that have no parent and ended at least this long ago: what may be deleted."""
+    """Return the filter for executions without a parent that ended at least this long ago: these may be deleted."""
     if any(term.column == "parent_id" and not term.admits([""]) for term in chosen.terms):
         raise InvalidRequest.of("filter", "selects children, which are deleted with their parents: select the parents")
     terms = [*chosen.terms, Term("parent_id", "=", ("",))]
@@ -94,7 +93,7 @@ def _alone(chosen: Filter, older_s: float | None) -> Filter:
 
 
 async def _outcome(ask: Ask, request: Any, execution_id: str) -> Outcome:
-    """What became of one. Raises only what ends the stream: that nobody can be asked."""
+    """Return the outcome for one execution. Raises only what ends the stream: the engine is unavailable."""
     single = type(request.each)()
     single.CopyFrom(request.each)
     single.execution_id = execution_id

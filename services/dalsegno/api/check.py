@@ -1,8 +1,8 @@
-"""Answers one ValidateDefinitions without a server: `python -m dalsegno.api.check`.
+"""Answer one ValidateDefinitions without a server: `python -m dalsegno.api.check`.
 
-It reads a serialized ValidateDefinitionsRequest from standard input and writes its answer to standard output. It knows
-the built-in actions and those that the documents define. Exit code 2, with a sentence on standard error, for a request
-that is refused.
+It reads a serialized ValidateDefinitionsRequest from standard input and writes the response to standard output. It
+knows the built-in actions and those that the documents define. Exit code 2, with a message on standard error: the
+request is refused.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from dalsegno.workflow.refusals import Refusal
 
 
 def main() -> int:
-    """Answer the request; the exit code."""
+    """Answer the request; return the exit code."""
     request = wire.ValidateDefinitionsRequest.FromString(sys.stdin.buffer.read())
     try:
         answer = asyncio.run(validate(request, BuiltInRegistry(), None))

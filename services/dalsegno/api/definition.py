@@ -1,4 +1,4 @@
-"""One version of a workflow or of an ad-hoc action, as GetWorkflow and GetAdhocAction name it."""
+"""Read one version of a workflow or of an ad-hoc action, for GetWorkflow and GetAdhocAction."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dalsegno.workflow.refusals import NotFound
 
 
 async def read_definition(reads: Reads, kind: DefinitionKind, request: Any) -> DefinitionRow:
-    """The row of this kind that a request names, by its definition id, or by namespace, name and version (0: the
+    """Return the row of this kind that a request names, by its definition id, or by namespace, name and version (0: the
     newest). Raises InvalidRequest and NotFound."""
     fields = convert.Fields()
     fields.number("version", request.version)

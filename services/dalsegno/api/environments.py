@@ -16,7 +16,7 @@ from dalsegno.workflow.refusals import NotFound
 
 
 class Environments(environment_service_pb2_grpc.EnvironmentServiceServicer):
-    """See environment_service.proto for what each call promises."""
+    """See environment_service.proto for the contract of each call."""
 
     def __init__(self, reads: Reads, writes: Writes) -> None:
         self._reads = reads

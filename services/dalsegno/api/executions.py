@@ -19,7 +19,7 @@ from dalsegno.workflow.refusals import InvalidRequest, NotFound
 
 
 class Executions(execution_service_pb2_grpc.ExecutionServiceServicer):
-    """See execution_service.proto for what each call promises."""
+    """See execution_service.proto for the contract of each call."""
 
     def __init__(self, reads: Reads, writes: Writes, follower: Follower) -> None:
         self._reads = reads

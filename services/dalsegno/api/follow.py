@@ -1,4 +1,4 @@
-"""Hints: which executions have moved. One stream for the whole api; once a second the store is asked all the same."""
+"""Hints: which executions have changed. One stream for the whole api; it also polls the store once a second."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ from dalsegno.v1 import engine_service_pb2, engine_service_pb2_grpc
 _log = logging.getLogger("dalsegno.api")
 
 ASK_S = 1.0
-"""How often the store is asked for the revisions of all executions that somebody watches."""
+"""The interval at which the revisions of all watched executions are read from the store."""
 
 RECONNECT_S = 0.5
 
 
 class Watched:
-    """One execution that somebody watches: `moved` is set when its revision has grown."""
+    """One watched execution: `moved` is set when its revision has grown."""
 
     def __init__(self) -> None:
         self.revision = 0
         self.deleted = False
         self.moved = asyncio.Event()
         self.telling: tuple[AttemptRow, ...] = ()
-        """Its attempts that have said how far they have come, and have not ended."""
+        """Its open attempts that have reported progress."""
         self.rested = asyncio.Event()
-        """Set when it may have come to rest, or been paused: those who wait for that read it only then."""
+        """Set when it may be at rest or paused: a wait reads the execution only then."""
 
     def tell(self, revision: int | None, *, resting: bool) -> None:
-        """A revision that it has reached; None when it is gone."""
+        """Set the revision that it has reached; None: it is deleted."""
         if revision is None:
             self.deleted = True
         elif revision > self.revision:
@@ -48,14 +48,14 @@ class Watched:
             self.rested.set()
 
     def tell_progress(self, telling: Sequence[AttemptRow]) -> None:
-        """How far its attempts have come, as they say."""
+        """Set the attempts that have reported progress."""
         if (told := tuple(telling)) != self.telling:
             self.telling = told
             self.moved.set()
 
 
 class Follower:
-    """Tells watchers that their execution has moved."""
+    """Notifies watchers when their execution has changed."""
 
     def __init__(self, channel: grpc.aio.Channel, reads: Reads) -> None:
         self._engine = engine_service_pb2_grpc.EngineServiceStub(channel)
@@ -64,18 +64,18 @@ class Follower:
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
-        """Begin to follow, within the running loop."""
+        """Start to follow, in the running event loop."""
         self._tasks = [asyncio.create_task(self._follow()), asyncio.create_task(self._ask())]
 
     async def stop(self) -> None:
-        """Follow no more."""
+        """Stop to follow."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     @contextmanager
     def watch(self, execution_id: str) -> Iterator[Watched]:
-        """Be told of this execution while the `with` lasts."""
+        """Yield the state of a watched execution, updated during the `with` block."""
         watched = Watched()
         self._watched.setdefault(execution_id, set()).add(watched)
         try:
@@ -107,8 +107,8 @@ class Follower:
             if not asked:
                 continue
             try:
-                found, telling = await self._reads.run(lambda queries, ids=asked: _look(queries, ids))  # type: ignore[misc]
-            except Exception as error:  # the store is away: the next second asks again
+                found, telling = await self._reads.run(lambda queries, ids=asked: _read_news(queries, ids))  # type: ignore[misc]
+            except Exception as error:  # the store is unavailable: retry after a second
                 _log.warning("cannot read revisions", extra={"error": str(error)})
                 continue
             for execution_id in asked:
@@ -121,6 +121,8 @@ class Follower:
                         watched.tell_progress(telling.get(execution_id, ()))
 
 
-def _look(queries: Queries, execution_ids: Collection[str]) -> tuple[dict[str, Standing], dict[str, list[AttemptRow]]]:
-    """Where executions have come to, and what their attempts say of how far they have."""
+def _read_news(
+    queries: Queries, execution_ids: Collection[str]
+) -> tuple[dict[str, Standing], dict[str, list[AttemptRow]]]:
+    """Read the revisions of executions, and the attempts that have reported progress."""
     return queries.standings(execution_ids), queries.attempts_with_progress(execution_ids)

@@ -1,4 +1,4 @@
-"""What servicers read beside the messages of rpc/views.py."""
+"""Reads of servicers that rpc/views.py does not have."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dalsegno.workflow.changes import AttemptsBegun
 
 
 def execution_id_of(text: str) -> str:
-    """An execution's id from a request. Raises InvalidRequest."""
+    """Return an execution's id from a request. Raises InvalidRequest."""
     fields = convert.Fields()
     execution_id = fields.uuid("execution_id", text)
     fields.done()
@@ -20,19 +20,19 @@ def execution_id_of(text: str) -> str:
 
 
 class ChangeNames:
-    """What the changes of one execution say of its tasks, read as it is needed."""
+    """Names of the tasks in the changes of one execution, read on demand."""
 
     def __init__(self, execution_id: str) -> None:
         self._execution_id = execution_id
         self._named: dict[int, Named] = {}
 
     def of(self, queries: Queries, rows: Iterable[JournalChange]) -> Mapping[int, Named]:
-        """The names of the tasks that these changes are about, and whether they have items."""
+        """Return the names of the tasks in these changes, and whether they have items."""
         wanted: dict[int, None] = {}
         for row in rows:
             for number in journal.task_numbers(row.change):
                 if number not in self._named or isinstance(row.change, AttemptsBegun):
-                    wanted[number] = None  # only its first round of attempts tells whether a task has items
+                    wanted[number] = None  # only the first round of attempts of a task shows whether it has items
         for number in wanted:
             task = queries.task(self._execution_id, number)
             if task is not None:

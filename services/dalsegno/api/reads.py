@@ -1,4 +1,4 @@
-"""Reads of the store: each in a thread of its own and within one snapshot, none across an await."""
+"""Reads of the store: each in one thread and one snapshot, without an await in between."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from dalsegno.workflow.states import COMPLETED_EXECUTION
 
 Answer = TypeVar("Answer")
 Known = tuple[ExecutionRow, execution_pb2.Execution | None]
-"""An execution, and, once it is completed or paused, the message of it."""
+"""An execution, and its message if it is completed or paused."""
 
 _RESTING = {"PAUSED", *COMPLETED_EXECUTION}
 
 READ_S = 20.0
-"""A store that has not answered for so long is taken to be away: nobody's call shall wait for it to its end."""
+"""A store without an answer for this time counts as unavailable, so that a call does not wait until its deadline."""
 
 _log = logging.getLogger("dalsegno.api")
 
@@ -40,7 +40,7 @@ class Reads:
         self._tokens: ResumeTokens | None = None
 
     async def resume_tokens(self) -> ResumeTokens:
-        """What makes and checks the tokens of streams. Raises Unavailable."""
+        """Return the object that makes and checks resume tokens. Raises Unavailable."""
         if self._tokens is None:
             key = await self.run(lambda queries: queries.setting(TASK_TOKEN_KEY))
             if key is None:
@@ -49,37 +49,37 @@ class Reads:
         return self._tokens
 
     async def run(self, read: Callable[[Queries], Answer]) -> Answer:
-        """What `read` gives, called with one snapshot of the store in a thread. Raises Unavailable."""
+        """Call `read` with one snapshot of the store in a thread, and return its result. Raises Unavailable."""
         reading = asyncio.get_running_loop().run_in_executor(self._threads, self.run_here, read)
         try:
             async with asyncio.timeout(READ_S):
                 return await reading
         except TimeoutError:
-            raise self._lost(f"no answer within {READ_S:g} s") from None
+            raise self._unavailable(f"no answer within {READ_S:g} s") from None
 
     def run_here(self, read: Callable[[Queries], Answer]) -> Answer:
-        """The same in the thread of whoever asks, for work that looks into the store now and then."""
+        """Do the same in the thread of the caller, for work that reads the store several times."""
         try:
             with self._store.read() as queries:
                 answer = read(queries)
         except StoreUnreachable as error:
-            raise self._lost(str(error)) from error
+            raise self._unavailable(str(error)) from error
         if self._is_lost:
             self._is_lost = False
             _log.warning("the store can be read again")
         return answer
 
-    def _lost(self, reason: str) -> Unavailable:
-        """What callers are told; the reason, which may name hosts and folders, is for the log, once an outage."""
+    def _unavailable(self, reason: str) -> Unavailable:
+        """Return the error for callers. Log the reason, which may name hosts and folders, once an outage."""
         if not self._is_lost:
             self._is_lost = True
             _log.error("the store cannot be read: %s", reason)
         return Unavailable("the store cannot be read at present")
 
     async def execution(self, execution_id: str) -> Known | None:
-        """An execution, and what is told of it once it is completed or paused.
+        """Return an execution, with its message if it is completed or paused.
 
-        Those asked for while a read is under way are read together.
+        Calls during a read are combined: the next read answers all of them.
         """
         loop = asyncio.get_running_loop()
         answer = self._asked.get(execution_id)
@@ -98,7 +98,7 @@ class Reads:
                 for answer in asked.values():
                     if not answer.done():
                         answer.set_exception(error)
-                        answer.exception()  # fetched: whoever asked may have gone
+                        answer.exception()  # retrieved, because the caller may have left
                 continue
             for execution_id, answer in asked.items():
                 if not answer.done():
@@ -106,7 +106,7 @@ class Reads:
         self._gathering = None
 
     async def is_possible(self) -> bool:
-        """Whether the store can be read now."""
+        """Return whether the store can be read now."""
         asking = asyncio.get_running_loop().run_in_executor(self._threads, self._store.is_available)
         try:
             async with asyncio.timeout(READ_S):
@@ -115,7 +115,7 @@ class Reads:
             return False
 
     def close(self) -> None:
-        """Let reads under way end, and take no more."""
+        """Wait for running reads, and accept no more."""
         self._threads.shutdown(wait=True, cancel_futures=True)
 
 

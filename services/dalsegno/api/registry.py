@@ -1,4 +1,4 @@
-"""Which actions and workflows a definition may call, as the store and the built-in families know them now."""
+"""The actions and workflows that a definition may call: stored, described by executors, or built in."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from dalsegno.store.store import Queries
 from dalsegno.workflow.model import ActionDescription
 
 _HINTS_MAX = 1000
-"""So many names of stored workflows, and of ad-hoc actions, are compared for a hint."""
+"""The number of names of stored workflows, and of ad-hoc actions, that are compared for a hint."""
 
 
 class BuiltInRegistry:
-    """What is known without a store: an `api.validation.Registry`."""
+    """The `api.validation.Registry` without a store: the built-in actions."""
 
     def described(self) -> dict[str, Signature]:
-        """The actions of the built-in families; some are off wherever nobody has turned them on."""
+        """Return the built-in actions; those that need an operator's permission are off."""
         return {each.name: _built_in(each) for each in builtin_descriptions()}
 
     def stored(self, names: Iterable[str]) -> tuple[dict[str, Signature], dict[str, Signature]]:
-        """Nothing is stored."""
+        """Return nothing: there is no store."""
         return {}, {}
 
     def stored_names(self) -> tuple[str, ...]:
@@ -36,14 +36,14 @@ class BuiltInRegistry:
 
 
 class ServerRegistry:
-    """What a server knows: an `api.validation.Registry`. Each method asks the store, in the thread of its caller."""
+    """The `api.validation.Registry` of a server. Each method reads the store, in the thread of its caller."""
 
     def __init__(self, reads: Reads, namespace: str) -> None:
         self._reads = reads
         self._namespaces = tuple(dict.fromkeys((namespace, "")))
 
     def described(self) -> dict[str, Signature]:
-        """The actions that are built in and those that executors have described; what one serves now is not off."""
+        """Return built-in actions and those that executors describe; an action that an executor serves is not off."""
         found = BuiltInRegistry().described()
         served = self._reads.run_here(lambda queries: {name for each in queries.sessions() for name in each.actions})
         found |= {name: replace(each, off="") for name, each in found.items() if name in served}
@@ -53,7 +53,7 @@ class ServerRegistry:
         return found
 
     def stored(self, names: Iterable[str]) -> tuple[dict[str, Signature], dict[str, Signature]]:
-        """The ad-hoc actions and the workflows of these names, in this namespace or the default one."""
+        """Return the ad-hoc actions and the workflows of these names, in this namespace or the default one."""
 
         def find(queries: Queries) -> tuple[dict[str, Signature], dict[str, Signature]]:
             actions, workflows = (
@@ -65,7 +65,7 @@ class ServerRegistry:
         return self._reads.run_here(find)
 
     def stored_names(self) -> tuple[str, ...]:
-        """Names of workflows and ad-hoc actions, for hints."""
+        """Return names of workflows and ad-hoc actions, for hints."""
         return self._reads.run_here(
             lambda queries: tuple(
                 row.name
@@ -94,7 +94,7 @@ def _built_in(action: ActionDescription) -> Signature:
 
 
 def _defined(row: DefinitionRow) -> Signature:
-    """An Orquesta workflow ignores input that it does not declare, and none of it is required."""
+    """Return the signature. An Orquesta workflow ignores undeclared input, and requires none."""
     is_orquesta = row.kind == "workflow" and row.language == "orquesta"
     return _signature(json.loads(row.input or "[]"), is_open=is_orquesta)
 

@@ -1,4 +1,4 @@
-"""One api: its servicers, its way to the engine, its readiness."""
+"""One api: its servicers, its connection to the engine, its readiness."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ READINESS_S = 1.0
 
 
 class Api:
-    """Serves the public contract. Use it within one event loop."""
+    """Serves the public API. Use it within one event loop."""
 
     def __init__(self, settings: Settings, store: Store) -> None:
         self._settings = settings
@@ -71,11 +71,11 @@ class Api:
 
     @property
     def port(self) -> int:
-        """The port that it listens on, once started."""
+        """Return the port that it listens on, after the start."""
         return self._server.port
 
     async def start(self) -> None:
-        """Listen, and be ready as soon as store and engine are. Raises CannotListen."""
+        """Listen, and become ready when store and engine are. Raises CannotListen."""
         await self._server.start()
         self._follower.start()
         self._readiness = asyncio.create_task(self._keep_readiness())
@@ -95,13 +95,13 @@ class Api:
         await asyncio.to_thread(self._pool.close)
 
     async def _keep_readiness(self) -> None:
-        """Health tells whether the store can be read and the engine can take writes, as of the last second."""
+        """Update the health each second: whether the store can be read and the engine accepts writes."""
         was_ready = False
         while True:
             ready = await self._engine_is_ready() and await self._reads.is_possible()
             if ready != was_ready:
                 await self._server.set_ready(ready)
-                _log.info("ready" if ready else "not ready: the engine or the store is away")
+                _log.info("ready" if ready else "not ready: the engine or the store is unavailable")
                 was_ready = ready
             await asyncio.sleep(READINESS_S if ready else READINESS_S / 10)
 

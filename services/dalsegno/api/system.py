@@ -25,7 +25,7 @@ EXECUTOR_FIELDS: Fields = {
 }
 
 ACTIONS_BYTES_MAX = 1024 * 1024
-"""The names of the actions of one executor are no larger together."""
+"""The maximum size of all action names of one executor together."""
 
 FEATURES = (
     "bulk_delete",
@@ -39,11 +39,11 @@ FEATURES = (
     "signed_resume_tokens",
     "use_existing",
 )
-"""Parts of the contract that older servers lack: system_service.proto says which; a word never changes its meaning."""
+"""Parts of the API that older servers lack, as in system_service.proto; a name never changes its meaning."""
 
 
 class System(system_service_pb2_grpc.SystemServiceServicer):
-    """See system_service.proto for what each call promises."""
+    """See system_service.proto for the contract of each call."""
 
     def __init__(self, reads: Reads) -> None:
         self._reads = reads

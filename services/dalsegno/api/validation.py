@@ -1,4 +1,4 @@
-"""What is wrong with documents, and which of the actions and workflows that they call are not known now."""
+"""Find problems of documents, and the actions and workflows that they call and that are unknown now."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from dalsegno.rpc.reading import read_together, texts_of
 from dalsegno.v1 import workflow_service_pb2 as wire
 
 LIST_BYTES_MAX = 1024 * 1024
-"""Each list of the answer is no larger."""
+"""The maximum size of each list in the answer."""
 
 
 class Registry(Protocol):
     """The known actions and workflows. Its methods run in a thread."""
 
     def described(self) -> dict[str, Signature]:
-        """The actions that are built in and those that executors have described."""
+        """Return the actions that are built in and those that executors have described."""
 
     def stored(self, names: Iterable[str]) -> tuple[dict[str, Signature], dict[str, Signature]]:
-        """The ad-hoc actions and the workflows of these names."""
+        """Return the ad-hoc actions and the workflows of these names."""
 
     def stored_names(self) -> tuple[str, ...]:
         """Names of workflows and ad-hoc actions, for hints."""
@@ -36,7 +36,7 @@ class Registry(Protocol):
 async def validate(
     request: wire.ValidateDefinitionsRequest, registry: Registry, pool: Pool | None
 ) -> wire.ValidateDefinitionsResponse:
-    """The answer of ValidateDefinitions; without a pool, this process reads the documents.
+    """Return the answer of ValidateDefinitions; without a pool, this process reads the documents.
 
     Raises InvalidRequest, TooLarge.
     """
@@ -85,7 +85,7 @@ def _look_up(documents: Sequence[Document], registry: Registry) -> KnownCallees:
 
 
 def _with_calls(document: Document, known: KnownCallees, file: str) -> Document:
-    """The document, with warnings about its calls."""
+    """Return the document, with warnings about its calls."""
     found = [replace(each, file=file) for each in check(document.calls, known, document.name)]
     warnings = sorted((*document.warnings, *found), key=lambda problem: (problem.line, problem.column))
     return replace(document, warnings=tuple(warnings))

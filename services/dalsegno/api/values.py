@@ -1,4 +1,4 @@
-"""ReadValue: one value of an execution, a task, an action execution, a definition or an environment, in pieces."""
+"""ReadValue: stream one value of an execution, a task, an action execution, a definition or an environment."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from dalsegno.v1 import execution_service_pb2 as wire
 from dalsegno.workflow.refusals import NotFound
 
 PIECE_BYTES = 1024 * 1024
-"""How many bytes of a value are in one message at most."""
+"""The maximum number of bytes of a value in one message."""
 
 Request = wire.ReadValueRequest
 Reader = Callable[[Queries, Request, str], str | None]
-"""Reads the field of this name of the resource that the request names. Raises NotFound."""
+"""Reads the field of this name from the resource of the request. Raises NotFound."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ class Resource:
 
 
 async def stream(reads: Reads, request: Request) -> AsyncIterator[wire.ReadValueResponse]:
-    """The value in pieces, all from one snapshot. Raises InvalidRequest and NotFound."""
+    """Yield the value in pieces from one snapshot. Raises InvalidRequest and NotFound."""
     resource = _checked(request)
     text = await reads.run(lambda queries: resource.read(queries, request, request.field))
     written = (text or "").encode()
@@ -40,7 +40,7 @@ async def stream(reads: Reads, request: Request) -> AsyncIterator[wire.ReadValue
 
 
 def pieces(written: bytes, bytes_max: int = PIECE_BYTES) -> Iterator[str]:
-    """A text in UTF-8 in parts of at most so many bytes, none of which ends within a character; one at least.
+    """Yield a text in UTF-8 in one or more parts of at most `bytes_max` bytes, each of whole characters.
 
     >>> list(pieces("aäö".encode(), 3))
     ['aä', 'ö']
@@ -143,4 +143,4 @@ RESOURCES: Mapping[str, Resource] = {
         _of_environment,
     ),
 }
-"""What ReadValue reads, by the name of the field that names the resource."""
+"""The resources that ReadValue reads, by the name of the request's field."""

@@ -1,4 +1,4 @@
-"""WatchExecution and WaitExecution: following one execution, change by change or to its rest."""
+"""WatchExecution and WaitExecution: follow one execution, change by change or until it is at rest."""
 
 from __future__ import annotations
 
@@ -21,31 +21,31 @@ from dalsegno.workflow.refusals import NotFound, RevisionAhead
 from dalsegno.workflow.states import COMPLETED_EXECUTION
 
 RPC = "WatchExecution"
-"""Whose resume tokens these are."""
+"""The rpc in the resume tokens."""
 
 PAGE = 1000
-"""As many tasks one page of a snapshot, or changes one batch, has at most."""
+"""The maximum number of tasks in a page of a snapshot, and of changes in a batch."""
 
 AWAITED_BYTES_MAX = 64 * 1024
-"""What is told of what an execution waits for is smaller."""
+"""The maximum size of the list of what an execution waits for."""
 
 CHANGES_BYTES_MAX = sizes.CONTENT_BYTES_MAX - AWAITED_BYTES_MAX
 
 LARGE = 1024 * 1024
-"""An execution with more bytes is a page of a snapshot by itself."""
+"""An execution with more bytes than this has a page of a snapshot of its own."""
 TASKS_BYTES_MAX = sizes.CONTENT_BYTES_MAX - LARGE - AWAITED_BYTES_MAX
 
 PROGRESS_S = 15.0
 WAIT_S = 600.0
 MARGIN_S = 0.25
-"""So long before the call's own deadline a wait is answered."""
+"""A wait is answered this long before the deadline of its call."""
 
 _COMPLETED = {str(state) for state in COMPLETED_EXECUTION}
 Response = wire.WatchExecutionResponse
 
 
 class Watcher:
-    """One WatchExecution stream: knows up to which revision everything was sent."""
+    """One WatchExecution stream, with the revision up to which everything was sent."""
 
     def __init__(self, reads: Reads, request: wire.WatchExecutionRequest) -> None:
         self._reads = reads
@@ -54,24 +54,24 @@ class Watcher:
         self._sent = 0
         self._at_rest = False
         self._told: dict[AttemptKey, str] = {}
-        """What was sent last of how far attempts have come, as the store has it."""
+        """The progress of attempts that was sent last, as stored."""
         self._names = reading.ChangeNames(self._id)
         self._tokens: ResumeTokens
 
-    async def _take_up(self) -> None:
-        """Begin where the request's token says. Raises InvalidResumeToken and Unavailable."""
+    async def _resume(self) -> None:
+        """Continue at the position of the request's token. Raises InvalidResumeToken and Unavailable."""
         self._tokens = await self._reads.resume_tokens()
         if self._request.resume_token:
             sent, *_ = self._tokens.read(self._request.resume_token, RPC, self._id, (int,))
             self._sent = int(sent)
 
     def _token(self, revision: int) -> str:
-        """That of a watcher who has everything up to this revision; 0: nothing yet."""
+        """Return the token of a watcher who has everything up to this revision; 0: nothing yet."""
         return self._tokens.write(RPC, self._id, revision)
 
     async def stream(self, watched: Watched) -> AsyncIterator[Response]:
-        """The whole stream. Raises NotFound, also when the execution is deleted meanwhile, and RevisionAhead."""
-        await self._take_up()
+        """Yield all messages. Raises NotFound, also if the execution is deleted meanwhile, and RevisionAhead."""
+        await self._resume()
         if not self._sent and not self._request.from_first_change:
             async for page in self._snapshot():
                 yield page
@@ -95,7 +95,7 @@ class Watcher:
                 yield await self._reads.run(self._progress)
 
     async def _snapshot(self) -> AsyncIterator[Response]:
-        """Pages of one moment; should the execution move between two pages, that is told again as changes."""
+        """Yield the pages of one snapshot; a change between two pages is sent again as a change."""
         execution = await self._reads.run(lambda queries: views.read_execution(queries, self._id))
         revision, token = execution.revision, ""
         first: execution_pb2.Execution | None = execution
@@ -121,7 +121,7 @@ class Watcher:
         return sizes.page_of(page, page.rows, views.task_messages(queries, page.rows), TASKS_BYTES_MAX)
 
     def _next(self, queries: Queries) -> Response | None:
-        """The changes that follow what was sent; None when there are none now."""
+        """Return the next changes that were not sent; None if there are none now."""
         row = views.found(queries.execution(self._id), self._id)
         if self._sent > row.revision:
             raise RevisionAhead("execution", self._id, self._sent, row.revision)
@@ -138,7 +138,7 @@ class Watcher:
         return Response(resume_token=self._token(self._sent), changes=batch)
 
     def _told_progress(self, queries: Queries, rows: Sequence[AttemptRow]) -> list[Response]:
-        """What these attempts say of how far they have come, but for what is of no delivery that counts."""
+        """Return the progress of these attempts; progress of an old delivery is excluded."""
         self._told.update((row.key, row.progress) for row in rows)
         tasks = views.progress_messages(queries, rows)
         told: list[Response] = []
@@ -161,7 +161,7 @@ class Watcher:
 async def wait(
     reads: Reads, follower: Follower, request: wire.WaitExecutionRequest, context: Any
 ) -> wire.WaitExecutionResponse:
-    """Answer when the execution is at rest or paused, or when the time is over."""
+    """Return when the execution is at rest or paused, or when the time is over."""
     execution_id = reading.execution_id_of(request.execution_id)
     fields = convert.Fields()
     remaining_s = context.time_remaining()
@@ -189,7 +189,7 @@ async def wait(
 
 
 def _why_to_return(row: ExecutionRow, *, through_pauses: bool) -> wire.WaitReason.ValueType:
-    """Why a wait for this execution ends now; unspecified: it goes on."""
+    """Return why a wait for this execution ends now; unspecified: it continues."""
     if row.state in _COMPLETED and not row.active_count:
         return wire.WAIT_REASON_AT_REST
     if row.state == "PAUSED" and not through_pauses:

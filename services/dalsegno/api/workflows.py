@@ -19,7 +19,7 @@ from dalsegno.v1 import workflow_service_pb2_grpc
 
 
 class Workflows(workflow_service_pb2_grpc.WorkflowServiceServicer):
-    """See workflow_service.proto for what each call promises."""
+    """See workflow_service.proto for the contract of each call."""
 
     def __init__(self, reads: Reads, writes: Writes, pool: Pool) -> None:
         """`pool` reads definitions (definitions/reading.py)."""

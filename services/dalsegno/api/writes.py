@@ -1,6 +1,6 @@
-"""Writes: the public request itself goes to the engine, with who asks; the engine's answer or refusal comes back.
+"""Writes: the public request itself goes to the engine, with the caller; the engine's answer or refusal comes back.
 
-Writes that come while others are on their way travel together: one call for all of them costs what two cost apart.
+Writes that arrive during a call to the engine are sent in one batch: one call for many costs as much as two calls.
 """
 
 from __future__ import annotations
@@ -23,30 +23,30 @@ ACTOR_LENGTH = 255
 DEADLINE_S = 30.0
 TOGETHER_MAX = 100
 TOGETHER_BYTES = 1024 * 1024
-"""As many writes, and as many bytes, travel together."""
+"""The maximum number of writes, and of bytes, in a batch."""
 
 CALLS_MAX = 4
-"""As many calls with writes are under way at once: what comes then gathers."""
+"""The maximum number of calls to the engine at once; further writes wait for the next batch."""
 
 SLOW = frozenset({"create_definitions"})
-"""Writes that the engine works on for a while: nobody else shall wait for them."""
+"""Writes that take the engine longer: they are sent in calls of their own, so that no other write waits for them."""
 
 Answer = TypeVar("Answer", bound=Message)
 
 
 @dataclass(slots=True)
 class Pending:
-    """A write on its way."""
+    """A write that has no answer yet."""
 
     write: wire.SubmitRequest
     size: int
     ends_s: float
-    """When whoever asked will wait no longer, by the loop's clock."""
+    """The deadline of the caller, by the loop's clock."""
     answer: asyncio.Future[wire.SubmitResponse]
 
 
 class Writes:
-    """The way to the engine."""
+    """Sends writes to the engine."""
 
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self._engine = engine_service_pb2_grpc.EngineServiceStub(channel)
@@ -54,9 +54,9 @@ class Writes:
         self._calls: set[asyncio.Task[None]] = set()
 
     async def submit(self, name: str, request: Message, context: Any, kind: type[Answer]) -> Answer:
-        """Make the write called `name` in SubmitRequest. What the engine refuses is raised as it came.
+        """Make the write `name` of SubmitRequest. A refusal of the engine is raised unchanged.
 
-        The engine is waited for as long as the caller waits, so that a restart of it is not an error.
+        It waits for the engine until the caller's deadline, so that a restart of the engine is not an error.
         """
         write = wire.SubmitRequest(actor=actor_of(context), call_id=request_id.get(), takes_later=True)
         getattr(write, name).CopyFrom(request)
@@ -71,7 +71,7 @@ class Writes:
             if len(self._calls) < CALLS_MAX:
                 loop.call_soon(self._send)
         response = await pending.answer
-        if response.later:  # waited for apart from the calls that others travel in
+        if response.later:  # awaited in a separate call, without delaying other writes
             timeout_s = max(0.0, ends_s - loop.time())
             awaited = await self._engine.Await(
                 wire.AwaitRequest(later=response.later), timeout=timeout_s, metadata=call_metadata()
@@ -82,16 +82,16 @@ class Writes:
         return answer
 
     def _send(self) -> None:
-        """Send what waits, unless enough calls are under way."""
+        """Send the waiting writes, unless the maximum number of calls is running."""
         while self._waiting and len(self._calls) < CALLS_MAX:
-            together = [self._waiting.pop(0)]
-            size = together[0].size
-            while self._waiting and len(together) < TOGETHER_MAX:
+            batch = [self._waiting.pop(0)]
+            size = batch[0].size
+            while self._waiting and len(batch) < TOGETHER_MAX:
                 size += self._waiting[0].size
                 if size > TOGETHER_BYTES:
                     break
-                together.append(self._waiting.pop(0))
-            task = asyncio.create_task(self._call(together))
+                batch.append(self._waiting.pop(0))
+            task = asyncio.create_task(self._call(batch))
             self._calls.add(task)
             task.add_done_callback(self._ended)
 
@@ -99,32 +99,32 @@ class Writes:
         self._calls.discard(task)
         self._send()
 
-    async def _call(self, together: list[Pending]) -> None:
-        timeout_s = max(0.0, max(each.ends_s for each in together) - asyncio.get_running_loop().time())
+    async def _call(self, batch: list[Pending]) -> None:
+        timeout_s = max(0.0, max(each.ends_s for each in batch) - asyncio.get_running_loop().time())
         try:
-            if len(together) == 1:
-                write = together[0].write
+            if len(batch) == 1:
+                write = batch[0].write
                 answer = await self._engine.Submit(
                     write, timeout=timeout_s, metadata=call_metadata(), wait_for_ready=True
                 )
-                _tell(together[0], answer)
+                _tell(batch[0], answer)
                 return
-            request = wire.SubmitManyRequest(writes=[each.write for each in together])
+            request = wire.SubmitManyRequest(writes=[each.write for each in batch])
             response = await self._engine.SubmitMany(
                 request, timeout=timeout_s, metadata=call_metadata(), wait_for_ready=True
             )
         except Exception as error:
-            for each in together:
+            for each in batch:
                 _tell(each, error)
             return
-        for each, result in zip(together, response.results, strict=True):
+        for each, result in zip(batch, response.results, strict=True):
             refused = result.WhichOneof("result") == "refusal"
             _tell(each, PassedOn(Status.FromString(result.refusal)) if refused else result.answer)
 
 
 def _tell(pending: Pending, outcome: wire.SubmitResponse | Exception) -> None:
     if pending.answer.done():
-        return  # whoever asked has gone
+        return  # the caller has left
     if isinstance(outcome, Exception):
         pending.answer.set_exception(outcome)
     else:
@@ -132,7 +132,7 @@ def _tell(pending: Pending, outcome: wire.SubmitResponse | Exception) -> None:
 
 
 def actor_of(context: Any) -> str:
-    """Who asks."""
+    """Return the caller."""
     for key, value in context.invocation_metadata() or ():
         if key == ACTOR_KEY:
             return str(value)[:ACTOR_LENGTH].replace("\0", "")
