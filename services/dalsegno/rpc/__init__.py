@@ -1,1 +1,1 @@
-"""What every gRPC shell needs to speak: conversion of messages, channels, errors, interceptors."""
+"""The shared gRPC code of the services: conversion of messages, channels, errors, interceptors."""

@@ -1,4 +1,4 @@
-"""Between messages and Python: times, states, and the checks of a request's fields, all before any is refused."""
+"""Conversion between messages and Python (times, states), and checks of a request's fields."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ COMMENT_LENGTH = 4096
 LABELS_MAX = 64
 
 REQUESTS_KEPT_S = 24 * 3600.0
-"""How long a request and its answer are remembered."""
+"""The time for which a request and its answer are stored."""
 
 _UUID_TEXT = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 _UUID = re.compile(_UUID_TEXT)
@@ -34,7 +34,7 @@ _LATEST_S = datetime(9999, 12, 31, tzinfo=UTC).timestamp()
 
 
 def timestamp(at_s: float | None) -> Timestamp | None:
-    """The message of seconds since 1970; None stays None, which leaves a field absent. Precise to the microsecond.
+    """Return the message of seconds since 1970, to the microsecond; None, which leaves a field unset, for None.
 
     >>> timestamp(1.5) == Timestamp(seconds=1, nanos=500_000_000)
     True
@@ -46,18 +46,18 @@ def timestamp(at_s: float | None) -> Timestamp | None:
 
 
 def seconds_of(moment: Timestamp) -> float:
-    """Seconds since 1970 of a timestamp."""
+    """Return the seconds since 1970 of a timestamp."""
     return moment.seconds + moment.nanos / 1e9
 
 
 def duration(length_s: float) -> Duration:
-    """The message of a length of time in seconds, precise to the microsecond."""
+    """Return the message of a length of time in seconds, precise to the microsecond."""
     seconds, microseconds = divmod(round(length_s * 1_000_000), 1_000_000)
     return Duration(seconds=seconds, nanos=microseconds * 1000)
 
 
 def length_s(length: Duration) -> float:
-    """The seconds of a duration."""
+    """Return the seconds of a duration."""
     return length.seconds + length.nanos / 1e9
 
 
@@ -70,32 +70,32 @@ _LANGUAGES = {v.name.removeprefix("LANGUAGE_").lower(): v.number for v in defini
 
 
 def execution_state(name: str) -> execution_pb2.ExecutionState.ValueType:
-    """The number of a state's name, such as RUNNING. KeyError for a name that the contract does not have."""
+    """Return the number of a state's name, such as RUNNING. KeyError for a name that the contract does not have."""
     return execution_pb2.ExecutionState.ValueType(_EXECUTION_STATES[name])
 
 
 def task_state(name: str) -> execution_pb2.TaskState.ValueType:
-    """The number of a state's name. KeyError for a name that the contract does not have."""
+    """Return the number of a state's name. KeyError for a name that the contract does not have."""
     return execution_pb2.TaskState.ValueType(_TASK_STATES[name])
 
 
 def action_state(name: str) -> execution_pb2.ActionState.ValueType:
-    """The number of a state's name. KeyError for a name that the contract does not have."""
+    """Return the number of a state's name. KeyError for a name that the contract does not have."""
     return execution_pb2.ActionState.ValueType(_ACTION_STATES[name])
 
 
 def language(name: str) -> definition_pb2.Language.ValueType:
-    """The number of a language's name in lower case; unspecified for one that the contract does not have."""
+    """Return the number of a language's name in lower case; unspecified for one that the contract does not have."""
     return definition_pb2.Language.ValueType(_LANGUAGES.get(name, 0))
 
 
 def language_name(number: definition_pb2.Language.ValueType) -> str:
-    """The name in lower case; empty for unspecified."""
+    """Return the name in lower case; empty for unspecified."""
     return {value: name for name, value in _LANGUAGES.items() if value}.get(number, "")
 
 
 def missing_workflow(name: str, version: int = 0, namespace: str = "") -> NotFound:
-    """The refusal of a workflow, or of a version of it, that this namespace does not have.
+    """Return the refusal for a workflow, or a version of it, that does not exist in this namespace.
 
     >>> str(missing_workflow("nightly", 3, "shop"))
     "workflow 'nightly version 3' does not exist in the namespace 'shop'"
@@ -104,13 +104,13 @@ def missing_workflow(name: str, version: int = 0, namespace: str = "") -> NotFou
 
 
 def missing_definition(kind: DefinitionKind, name: str, version: int = 0, namespace: str = "") -> NotFound:
-    """The refusal of a workflow or an action (the kinds that the store has), or of a version of it."""
+    """Return the refusal for a workflow or an action (the kinds in the store), or a version of it."""
     shown, called = f"{name} version {version}" if version else name, called_kind(kind)
     return NotFound(called, shown, f"{called} {shown!r} does not exist in {_shown_namespace(namespace)}")
 
 
 def called_kind(kind: DefinitionKind) -> ResourceKind:
-    """How people call a kind of definitions: `ad-hoc action` for the store's `action`."""
+    """Return the name of a kind of definitions for people: `ad-hoc action` for the store's `action`."""
     return "ad-hoc action" if kind == "action" else kind
 
 
@@ -119,7 +119,7 @@ def _shown_namespace(namespace: str) -> str:
 
 
 class Fields:
-    """Checks the fields of one request and remembers what is wrong; `done` refuses with all of it.
+    """Checks the fields of one request and collects the violations; `done` refuses with all of them.
 
     >>> fields = Fields()
     >>> fields.name("workflow", "")
@@ -135,36 +135,36 @@ class Fields:
         self._too_large: TooLarge | None = None
 
     def refuse(self, field: str, description: str) -> None:
-        """Remember one thing that is wrong."""
+        """Add a violation."""
         self._violations.append(Violation(field, description))
 
     def done(self) -> None:
-        """Raise InvalidRequest if anything was wrong, or TooLarge if only a value was too large."""
+        """Raise InvalidRequest if there are violations, or TooLarge if only a value is too large."""
         if self._violations:
             raise InvalidRequest(self._violations)
         if self._too_large is not None:
             raise self._too_large
 
     def text(self, field: str, text: str, length_max: int = NAME_LENGTH) -> str:
-        """A text that may be empty, of at most so many characters."""
+        """Check a text: it may be empty, and has at most `length_max` characters."""
         if len(text) > length_max:
             self.refuse(field, f"has {len(text)} characters; at most {length_max} are allowed")
         return text
 
     def name(self, field: str, text: str) -> str:
-        """A text that must be there."""
+        """Check a text: it is not empty."""
         if not text:
             self.refuse(field, "is missing")
         return self.text(field, text)
 
     def number(self, field: str, number: int) -> int:
-        """A number that is not negative."""
+        """Check a number: it is not negative."""
         if number < 0:
             self.refuse(field, "is negative")
         return number
 
     def uuid(self, field: str, text: str) -> str:
-        """An id that must be there: a UUID in its usual text form."""
+        """Check an id: it is a UUID in its usual text form."""
         if not text:
             self.refuse(field, "is missing")
             return text
@@ -173,7 +173,7 @@ class Fields:
         return text
 
     def numbered_id(self, field: str, text: str, numbers: int) -> tuple[str, tuple[int, ...]]:
-        """An execution's id followed by so many numbers: `<execution>.17` or `<execution>.17.3.2`."""
+        """Split an id: an execution's id and `numbers` numbers, such as `<execution>.17` or `<execution>.17.3.2`."""
         execution_id, *parts = text.split(".")
         if len(parts) != numbers or not all(map(_ID_NUMBER.fullmatch, parts)):
             shape = ".".join(["<execution>", "17", "3", "2"][: numbers + 1])
@@ -182,7 +182,7 @@ class Fields:
         return self.uuid(field, execution_id), tuple(map(int, parts))
 
     def labels(self, field: str, labels: Mapping[str, str]) -> dict[str, str]:
-        """Labels within the contract's limits."""
+        """Check labels: they are within the limits of the API."""
         if len(labels) > LABELS_MAX:
             self.refuse(field, f"has {len(labels)} entries; at most {LABELS_MAX} are allowed")
         for key, value in labels.items():
@@ -192,21 +192,21 @@ class Fields:
         return dict(labels)
 
     def moment(self, field: str, moment: Timestamp) -> float:
-        """A time between 1970 and 9999, as seconds since 1970."""
+        """Return a time between 1970 and 9999 as seconds since 1970."""
         at_s = seconds_of(moment)
         if not 0 <= at_s < _LATEST_S or not 0 <= moment.nanos < 1_000_000_000:
             self.refuse(field, "is not a time between 1970 and 9999")
         return at_s
 
     def length(self, field: str, length: Duration) -> float:
-        """A length of time that is not negative, in seconds."""
+        """Return a duration, which is not negative, in seconds."""
         seconds = length_s(length)
         if seconds < 0:
             self.refuse(field, "is negative")
         return seconds
 
     def json(self, field: str, text: str, default: str = "null") -> Value:
-        """A JSON value of at most 4,000,000 bytes; the default when the text is empty."""
+        """Return a JSON value of at most 4,000,000 bytes; the default if the text is empty."""
         size = byte_length(text)
         if size > VALUE_BYTES_MAX:
             self._too_large = self._too_large or TooLarge(field, size, VALUE_BYTES_MAX)
@@ -218,7 +218,7 @@ class Fields:
             return Value(text=default)
 
     def json_object(self, field: str, text: str) -> Value:
-        """A JSON object of at most 4,000,000 bytes; {} when the text is empty."""
+        """Return a JSON object of at most 4,000,000 bytes; {} if the text is empty."""
         value = self.json(field, text, "{}")
         if not isinstance(value.data, dict):
             self.refuse(field, f"must be a JSON object, not {_kind(value.data)}")

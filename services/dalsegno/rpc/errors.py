@@ -1,6 +1,6 @@
-"""Errors on the wire: the one table from exceptions to status codes, and google.rpc.Status with all that is wrong.
+"""Errors as gRPC statuses: the table from exceptions to status codes, and google.rpc.Status with all details.
 
-The way back, for clients, is `dalsegno.rpc.failure`.
+Clients read them with `dalsegno.rpc.failure`.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ DOMAIN = "dalsegno"
 """ErrorInfo.domain of every error."""
 
 DETAILS_BYTES = 4_000
-"""How large a google.rpc.Status may be for any client: many take 8 KiB of metadata, and base64 adds a third."""
+"""The maximum size of a google.rpc.Status for any client: many accept 8 KiB of metadata; base64 adds a third."""
 
 OWN_DETAILS_BYTES = 128 * 1024
-"""How large they may be for a client that our own channel module made, which takes more."""
+"""The maximum size for a client of rpc/channel.py, which accepts more."""
 
 _MESSAGE_BYTES = 500
 
 RETRY_S = 1.0
-"""When a server of ours that could not be reached may be asked again."""
+"""The delay of a retry if one of our servers cannot be reached."""
 
 CODES: dict[type[BaseException], grpc.StatusCode] = {
     refusals.InvalidRequest: grpc.StatusCode.INVALID_ARGUMENT,
@@ -49,7 +49,7 @@ CODES: dict[type[BaseException], grpc.StatusCode] = {
     refusals.Unavailable: grpc.StatusCode.UNAVAILABLE,
     asyncio.TimeoutError: grpc.StatusCode.DEADLINE_EXCEEDED,
 }
-"""The table. A subclass has its parent's code; what is not here is INTERNAL, a fault of the server."""
+"""The table. A subclass has its parent's code; any other exception is INTERNAL, a fault of the server."""
 
 _UNEXPLAINED: dict[grpc.StatusCode, str] = {
     grpc.StatusCode.UNAVAILABLE: "UNAVAILABLE",
@@ -61,7 +61,7 @@ _UNEXPLAINED: dict[grpc.StatusCode, str] = {
 
 
 class PassedOn(Exception):
-    """A refusal of another server of ours that came within an answer: it is passed on as it is."""
+    """A refusal of another of our servers, received in an answer: it is passed on unchanged."""
 
     def __init__(self, status: Status) -> None:
         super().__init__(status.message)
@@ -72,7 +72,7 @@ _CODES_BY_NUMBER = {code.value[0]: code for code in grpc.StatusCode}
 
 
 def code_of(error: BaseException) -> grpc.StatusCode:
-    """The status code of an exception, by the table.
+    """Return the status code of an exception, from the table.
 
     >>> code_of(refusals.NotFound("workflow", "nightly"))
     <StatusCode.NOT_FOUND: (5, 'not found')>
@@ -91,10 +91,10 @@ def code_of(error: BaseException) -> grpc.StatusCode:
 
 
 def status_of(error: BaseException, request_id: str = "", details_bytes: int = DETAILS_BYTES) -> Status:
-    """The google.rpc.Status of an exception, its details cut to `details_bytes`.
+    """Return the google.rpc.Status of an exception, its details cut to `details_bytes`.
 
-    An error of another server of ours is passed on as it is. A fault of this server says nothing but the request id:
-    its log has the rest.
+    An error of another of our servers is passed on unchanged. A fault of this server names only the request id; the log
+    has the rest.
     """
     code = code_of(error)
     number: int = code.value[0]
@@ -120,7 +120,7 @@ def _info(reason: str, metadata: dict[str, str] | None = None) -> ErrorInfo:
 
 
 def _explained(error: BaseException) -> tuple[ErrorInfo, list[Message]]:
-    """What kind of refusal it is, and the detail with its entries."""
+    """Return the kind of a refusal, and the details with its entries."""
     match error:
         case refusals.InvalidRequest(violations=violations):
             fields = [
@@ -165,7 +165,7 @@ def _retry_after(delay_s: float) -> RetryInfo:
 
 
 def refusal_message(error: BaseException, request_id: str = "") -> operation_pb2.Refusal:
-    """An exception as the data of a refusal: for what is answered beside others (an operation on many)."""
+    """Return an exception as a Refusal message, for an outcome among others (an operation on many)."""
     status = status_of(error, request_id, OWN_DETAILS_BYTES)
     info, details = _unpacked(status)
     message = operation_pb2.Refusal(code=_CODES_BY_NUMBER[status.code].name, message=status.message)
@@ -182,7 +182,7 @@ def refusal_message(error: BaseException, request_id: str = "") -> operation_pb2
 
 
 def problem_message(problem: refusals.Problem) -> failure_pb2.Problem:
-    """A problem of a definition as the contract says it."""
+    """Return the message of a definition's problem."""
     return failure_pb2.Problem(
         path=_clean(problem.path),
         line=problem.line,
@@ -199,7 +199,7 @@ def _category(name: str) -> failure_pb2.ProblemCategory.ValueType:
 
 
 def _clean(text: str, bytes_max: int = 2_000) -> str:
-    """The text as protobuf can carry it: no lone surrogates, and not longer than is useful."""
+    """Return the text without lone surrogates, which protobuf cannot carry, and cut to `bytes_max`."""
     encoded = text.encode("utf-8", "backslashreplace")
     if len(encoded) <= bytes_max:
         return encoded.decode()
@@ -235,7 +235,7 @@ def _fitted(
     *,
     details_bytes: int,
 ) -> Status:
-    """A status of at most `details_bytes`: entries are left out from the end and counted, and long texts are cut."""
+    """Return a status of at most `details_bytes`: without the last entries, which are counted, and with texts cut."""
     own = details_bytes > DETAILS_BYTES
     status = Status(code=code, message=_clean(message, 8 * _MESSAGE_BYTES if own else _MESSAGE_BYTES))
     left_out, left_bytes = 0, details_bytes - status.ByteSize() - info.ByteSize() - _WRAPPING_BYTES
@@ -252,12 +252,12 @@ def _fitted(
 
 
 _WRAPPING_BYTES = 100
-"""What one detail takes beside its own bytes: its type's name, its length, the count of what is left out."""
+"""The size of a detail beside its content: the name of its type, its length, the count of omitted entries."""
 
 
 def _shorten(detail: Message, bytes_max: int) -> int:
-    """Drop entries from the end until the rest is at most `bytes_max`, and cut the texts of what cannot be dropped;
-    return how many were dropped."""
+    """Remove entries from the end until the rest has at most `bytes_max`, and cut the texts of what remains; return how
+    many were removed."""
     if detail.ByteSize() <= bytes_max:
         return 0
     entries = _entries(detail)
@@ -279,7 +279,7 @@ def _shorten(detail: Message, bytes_max: int) -> int:
 
 
 def _cut_texts(message: Message, bytes_max: int) -> None:
-    """Cut each text of a message to so many bytes."""
+    """Cut each text of a message to `bytes_max` bytes."""
     for field, value in message.ListFields():
         if isinstance(value, str):
             setattr(message, field.name, _clean(value, bytes_max))
@@ -298,6 +298,6 @@ def _entries(detail: Message) -> Sequence[Message] | None:
 
 
 def trailing_metadata(status: Status, more: Iterable[tuple[str, str]] = ()) -> tuple[tuple[str, str | bytes], ...]:
-    """The trailing metadata that carries a status's details, and whatever more."""
+    """Return the trailing metadata with the details of a status, and with `more`."""
     details = rpc_status.to_status(status).trailing_metadata
     return (*(details or ()), *more)

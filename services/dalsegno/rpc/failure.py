@@ -1,4 +1,4 @@
-"""Errors as a client reads them: a failed call's status and details, and a text for people that says all of it."""
+"""Errors for clients: the status and the details of a failed call, and a text for people with all of them."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from dalsegno.workflow.refusals import Violation
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """What a failed call says."""
+    """The error of a failed call."""
 
     code: grpc.StatusCode
     message: str
     reason: str = ""
-    """A name of the contract's FailureReason without its prefix; empty when the server did not say."""
+    """A name of FailureReason without its prefix; empty if the server gives none."""
     violations: tuple[Violation, ...] = ()
     problems: tuple[failure_pb2.Problem, ...] = ()
     left_out: int = 0
-    """How many more violations or problems there are than fitted into the answer."""
+    """The number of violations or problems that the answer omits."""
     request_id: str = ""
     retry_s: float | None = None
-    """How long to wait before asking again; None: it is not known whether that helps."""
+    """The delay before a retry; None: it is unknown whether a retry helps."""
 
     def __str__(self) -> str:
         lines = [self.message]
@@ -38,7 +38,7 @@ class Failure:
 
 
 def read_failure(error: grpc.aio.AioRpcError) -> Failure:
-    """All that a failed call says."""
+    """Return the error of a failed call."""
     request_id = ""
     for key, value in error.trailing_metadata() or ():
         if key == "x-request-id":
@@ -76,7 +76,7 @@ def read_failure(error: grpc.aio.AioRpcError) -> Failure:
 
 
 def describe(error: grpc.aio.AioRpcError) -> str:
-    """A failed call as a text for people: the message, then a line for each thing that is wrong."""
+    """Return the error as text for people: the message, then a line for each entry."""
     return str(read_failure(error))
 
 

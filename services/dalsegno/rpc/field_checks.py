@@ -1,8 +1,7 @@
-"""The gate: every request is looked through, field by field, as its descriptor says, before anybody serves it.
+"""Check every field of every request, by its descriptor, before a servicer receives it.
 
-Its texts hold no NUL, its numbers fit 32 bits, its times and lengths of time are within their ranges, its enums hold
-values that are known here: what passes can be stored and found in every store. A field that is added to a
-message is looked at like all others.
+Texts contain no NUL, numbers fit 32 bits, times and durations are within their ranges, enums have known values: what
+passes can be stored and found in every store. A new field of a message is checked like all others.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from google.protobuf.unknown_fields import UnknownFieldSet
 from dalsegno.workflow.refusals import Violation
 
 NUMBER_MAX = 2**31 - 1
-"""What the columns of numbers hold."""
+"""The largest number of a column in a store."""
 
 _NUMBERS = frozenset(
     getattr(FieldDescriptor, f"TYPE_{kind}")
@@ -35,23 +34,23 @@ _NANOS = range(1_000_000_000)
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """How one kind of value is looked at."""
+    """The check of one kind of value."""
 
     passes: Callable[[Any], bool]
     explain: Callable[[Any], str]
-    """What is wrong with one that does not pass."""
+    """Describes the violation of a value that does not pass."""
 
 
 def wrong_fields(message: Message, path: str = "") -> list[Violation]:
-    """Every field of a message, and of those within it, that holds what no store can keep.
+    """Return a violation for each field of a message, also in nested messages, that no store can store.
 
-    `path` is the name of the message itself, when it stands within another.
+    `path` is the name of the message itself if it is part of another.
     """
     return [] if _passes(message) else list(_walk(message, path))
 
 
 def _passes(message: Message) -> bool:
-    """Whether nothing is wrong, asked of each request: names are put together only for what is."""
+    """Return whether there is no violation. It is quick; only violations need the names of fields."""
     passes = _fields_pass(message.DESCRIPTOR)
     for field, value in message.ListFields():
         test = passes.get(field.number)
@@ -62,7 +61,7 @@ def _passes(message: Message) -> bool:
 
 @lru_cache(maxsize=1024)
 def _fields_pass(descriptor: Any) -> dict[int, Callable[[Any], bool]]:
-    """What each field of a message has to pass, by its number."""
+    """Return the check of each field of a message, by its number."""
     return {field.number: test for field in descriptor.fields if (test := _field_passes(field)) is not None}
 
 
@@ -113,7 +112,7 @@ def _is_map(field: FieldDescriptor) -> bool:
 
 
 def _check_of(field: FieldDescriptor) -> Check | None:
-    """How a field's value, or each of its values, is looked at; None for flags, fractions and bytes."""
+    """Return the check of a field's value, or of each of its values; None for flags, fractions and bytes."""
     if field.message_type is not None:
         return _TIMES.get(str(field.message_type.full_name), _MESSAGE)
     if field.type == FieldDescriptor.TYPE_STRING:
@@ -147,7 +146,7 @@ _NUMBER = Check(
 
 @lru_cache(maxsize=256)
 def _enum_check(kind: Any) -> Check:
-    """What a newer client asks with a word that is not known here might mean the contrary of the default."""
+    """Refuse unknown values of an enum: from a newer client they may mean the opposite of the default."""
     known = ", ".join(f"{each.name} ({each.number})" for each in kind.values)
     numbers = frozenset(kind.values_by_number)
     return Check(numbers.__contains__, lambda number: f"is {number}, which this server does not know; it knows {known}")
@@ -160,9 +159,9 @@ _TIMES: dict[str, Check] = {
 
 
 def parse(kind: type[Message], data: bytes) -> Message:
-    """The message in these bytes. What is not UTF-8 in a text becomes NUL, so that the gate can name the field.
+    """Parse a message. What is not UTF-8 in a text becomes NUL, so that the check can name the field.
 
-    Raises DecodeError for bytes that are no such message.
+    Raises DecodeError for other bytes.
     """
     try:
         return kind.FromString(data)
@@ -171,7 +170,7 @@ def parse(kind: type[Message], data: bytes) -> Message:
 
 
 def _repaired(descriptor: Any, data: bytes) -> bytes:
-    """The same message with NUL for whatever is not UTF-8 in its texts."""
+    """Return the message with NUL instead of what is not UTF-8 in its texts."""
     fields, written = descriptor.fields_by_number, bytearray()
     sent: Any = UnknownFieldSet(Empty.FromString(data))
     for found in sent:

@@ -1,8 +1,8 @@
 """The one interceptor of every server: request id, limits, deadline, log line, metrics, errors, the end of streams.
 
-    call ──▶ too large? ──▶ request id ──▶ gate ──▶ deadline ──▶ servicer
-                                             │ raises               │ raises
-    status with details ◀── errors.status_of ┴──────────────────────┘      one log line and one count per call
+    call ──▶ too large? ──▶ request id ──▶ fields? ──▶ deadline ──▶ servicer
+                                             │ raises                  │ raises
+    status with details ◀── errors.status_of ┴─────────────────────────┘   one log line and one count per call
 
 Servicers are `async def` or async generators, read a request stream with `async for`, and raise refusals; they never
 need `context.abort`. rpc/field_checks.py checks single requests; the servicer of a stream checks what it receives.
@@ -42,14 +42,14 @@ _REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
 
 @dataclass(frozen=True, slots=True)
 class Unreadable:
-    """Stands for a request that is no message of its kind, and says why."""
+    """Represents a request that is not a valid message, with the reason."""
 
     refusal: Refusal
 
 
 @dataclass(slots=True)
 class ServedCall:
-    """What is known of one call while it is served."""
+    """The state of one call while it is served."""
 
     method: str
     request_id: str
@@ -59,7 +59,7 @@ class ServedCall:
     execution: str = ""
 
     def note(self, request: Any) -> None:
-        """Keep what the log line shall tell of the request. Raises TooLarge and InvalidRequest for what is unfit."""
+        """Store what the log line names of the request. Raises TooLarge and InvalidRequest for an invalid one."""
         if isinstance(request, Unreadable):
             raise request.refusal
         self.execution = getattr(request, "execution_id", "")
@@ -68,20 +68,20 @@ class ServedCall:
 
 
 class _OpenStream:
-    """What is known of an open stream."""
+    """The state of an open stream."""
 
     __slots__ = ("ends_itself", "is_sending")
 
     def __init__(self, ends_itself: bool) -> None:
         self.ends_itself = ends_itself
-        """Whether it ends when the server stops without being cancelled: one that the client writes to as well."""
+        """Whether it ends by itself when the server stops, as two-way streams do."""
         self.is_sending = False
-        """Whether grpc has a message of it to send, so that its servicer does not run."""
+        """Whether grpc sends a message of it, so that its servicer does not run."""
 
 
 class CallInterceptor(grpc.aio.ServerInterceptor):
-    """Wraps every call. `unhurried` names unary methods (`/package.Service/Method`) that have no default deadline,
-    `roomy` those that take messages of so many bytes."""
+    """Wraps every call. `unhurried` names unary methods (`/package.Service/Method`) without a default deadline, `roomy`
+    the methods that accept larger messages, with their maximum size."""
 
     def __init__(self, unhurried: frozenset[str] = frozenset(), roomy: Mapping[str, int] | None = None) -> None:
         self._unhurried = unhurried
@@ -90,14 +90,14 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         """The open streams."""
         self._stopping = False
         self._wrapped: dict[str, tuple[Any, Any]] = {}
-        """By method: grpc's handler, and ours round it, made once rather than for each call."""
+        """By method: the handler of grpc, and our wrapper, made once."""
 
     async def intercept_service(
         self,
         continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any] | None]],
         handler_call_details: grpc.HandlerCallDetails,
     ) -> Any:
-        """Called by grpc for each call."""
+        """Return the handler of a call; grpc calls this for each call."""
         handler: Any = await continuation(handler_call_details)
         method = handler_call_details.method
         if handler is None:
@@ -149,11 +149,11 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             open_stream = self._streams[task] = _OpenStream(reads_stream)
             try:
                 if self._stopping:
-                    raise Unavailable("the server is being stopped")
+                    raise Unavailable("the server is stopping")
                 request = _readable(request) if reads_stream else request
                 call.note(request)
                 answers = inner(request, context)
-                if inspect.isawaitable(answers):  # such a servicer writes to the context itself
+                if inspect.isawaitable(answers):  # this servicer writes to the context itself
                     await answers
                 else:
                     async with aclosing(answers):
@@ -162,12 +162,12 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                             yield response
                             open_stream.is_sending = False
                             if self._stopping and not reads_stream:
-                                raise Unavailable("the server is being stopped")
-            except GeneratorExit:  # grpc closes the generator when the client is gone
+                                raise Unavailable("the server is stopping")
+            except GeneratorExit:  # grpc closes the generator after the client has left
                 finish(call, "CANCELLED")
                 raise
             except asyncio.CancelledError as error:
-                told = Unavailable("the server is being stopped") if self._stopping else error
+                told = Unavailable("the server is stopping") if self._stopping else error
                 await finish_badly(call, context, told)
                 raise
             except BaseException as error:
@@ -181,12 +181,12 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         return stream
 
     async def end_streams(self, grace_s: float) -> None:
-        """Refuse new streams and end the open ones with UNAVAILABLE: those that only send at once, those that also
-        receive after `grace_s` if they have not ended by themselves."""
+        """Refuse new streams and end the open ones with UNAVAILABLE: those that only send at once; two-way streams
+        after `grace_s`, if they have not ended by themselves."""
         self._stopping = True
         one_way = {task: stream for task, stream in self._streams.items() if not stream.ends_itself}
         for task, stream in one_way.items():
-            # One that is sending ends after that: grpc would be cancelled itself, and tell the client nothing.
+            # A stream that is sending ends after that: a cancel would stop grpc itself, without a status for the client.
             if not stream.is_sending:
                 task.cancel()
         if one_way:
@@ -197,10 +197,10 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 
 
 def _no_such_method(method: str) -> Any:
-    """Answers as grpc itself would, with details. Neither logged nor counted: anybody may make up names."""
+    """Answer like grpc, but with details. Unknown methods are neither logged nor counted."""
 
     async def refuse(requests: Any, context: Context) -> AsyncIterator[Any]:
-        refusal = NoSuchMethod(f"there is no method {method[:200]}; reflection lists those that there are")
+        refusal = NoSuchMethod(f"there is no method {method[:200]}; reflection lists all methods")
         status = errors.status_of(refusal)
         await context.abort(errors.code_of(refusal), status.message, errors.trailing_metadata(status))
         yield
@@ -216,7 +216,7 @@ async def _cancelled(tasks: list[asyncio.Task[Any]]) -> None:
 
 
 def _reader(deserialize: Callable[[bytes], Any] | None, bytes_max: int) -> Callable[[bytes], Any]:
-    """What makes a message of bytes. It never raises: grpc would answer INTERNAL, and say nothing."""
+    """Return the parser of a request. It never raises, because grpc would answer INTERNAL without details."""
     owner = getattr(deserialize, "__self__", None)  # the stubs give `Kind.FromString`
     kind = owner if isinstance(owner, type) and issubclass(owner, Message) else None
 
@@ -228,7 +228,7 @@ def _reader(deserialize: Callable[[bytes], Any] | None, bytes_max: int) -> Calla
         try:
             return field_checks.parse(kind, data)
         except DecodeError:
-            return Unreadable(InvalidRequest.of("", f"the bytes are no message {kind.DESCRIPTOR.full_name}"))
+            return Unreadable(InvalidRequest.of("", f"the bytes are not a {kind.DESCRIPTOR.full_name}"))
 
     return parse
 
@@ -241,7 +241,7 @@ async def _readable(requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
 
 
 def begin(method: str, context: Context) -> ServedCall:
-    """Take up a call: from here on log lines have its request id, and its answer has it too."""
+    """Begin a call: its log lines and its answer have its request id."""
     given: dict[str, Any] = dict(context.invocation_metadata() or ())
     request_id = given.get(REQUEST_ID_KEY, "")
     if not (isinstance(request_id, str) and _REQUEST_ID.fullmatch(request_id)):
@@ -256,7 +256,7 @@ def begin(method: str, context: Context) -> ServedCall:
 
 
 def finish(call: ServedCall, code: str, error: BaseException | None = None, message: str = "") -> None:
-    """Count a call that has ended, and write its log line: a fault of ours with its traceback."""
+    """Count a call that has ended, and write its log line; a fault of the server with its traceback."""
     if not call.ours:
         return
     took_s = time.monotonic() - call.began_s
@@ -279,7 +279,7 @@ def finish(call: ServedCall, code: str, error: BaseException | None = None, mess
     )
 
 
-# Looking a label up costs more than counting does.
+# Cached: the look-up of labels takes longer than counting.
 
 
 @lru_cache(maxsize=1024)
@@ -298,8 +298,8 @@ def _call_seconds(service: str, method: str) -> Histogram:
 
 
 async def finish_badly(call: ServedCall, context: Context, error: BaseException) -> None:
-    """End a call that raised: with the status that the table gives it, unless the client has gone or the servicer
-    has ended it by itself. Returns only when there is nobody left to answer."""
+    """End a call that raised with its status from the table, unless the client has left or the servicer has ended it.
+    Returns only if there is no client to answer."""
     if isinstance(error, asyncio.CancelledError):
         finish(call, "CANCELLED")
         return

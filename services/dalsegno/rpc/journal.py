@@ -1,4 +1,4 @@
-"""The core's changes as messages of the contract."""
+"""The changes of the core as messages of the API."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from dalsegno.workflow.identity import AttemptKey
 from dalsegno.workflow.value import Value, byte_length, encode
 
 TEXT_BYTES = 16 * 1024
-"""A longer value is left out of a change: whoever wants it reads the resource."""
+"""A change omits a longer value: clients read it from the resource."""
 
 
 class Named(NamedTuple):
-    """What changes say of the task execution that they are about."""
+    """The fields of a task execution that its changes contain."""
 
     name: str = ""
     has_items: bool = False
 
 
 def task_numbers(change: changes.AnyChange) -> tuple[int, ...]:
-    """The task executions that change_message wants to know something of."""
+    """Return the task executions whose fields change_message needs."""
     match change:
         case changes.AttemptAdded(key=key) | changes.AttemptMoved(key=key):
             return (key[0],)
@@ -43,7 +43,7 @@ def task_numbers(change: changes.AnyChange) -> tuple[int, ...]:
 
 
 def change_message(execution_id: str, row: JournalChange, tasks: Mapping[int, Named]) -> change_pb2.Change:
-    """A change of a journal. A task that is not given has an empty name."""
+    """Return the message of a change. A task that is not given has an empty name."""
     message = change_pb2.Change(
         execution_id=execution_id,
         sequence=row.sequence,
@@ -64,14 +64,14 @@ def change_message(execution_id: str, row: JournalChange, tasks: Mapping[int, Na
             message.execution_moved.state_info = sizes.shortened(change.info)
             message.execution_moved.output = _told(message, "output", change.output)
         case changes.AttemptsBegun() | changes.AttemptAdded() | changes.AttemptMoved():
-            _tell_attempt(message, change, task)
+            _set_attempt(message, change, task)
         case changes.Published() | changes.GlobalsPublished():
             message.published.task_number = change.task
             message.published.task_name = name
             message.published.to_all = isinstance(change, changes.GlobalsPublished)
             message.published.values = _told_object(message, "values", change.values)
         case changes.TaskAdded() | changes.TaskMoved() | changes.TaskRouted():
-            _tell_task(message, change, name)
+            _set_task(message, change, name)
         case changes.TaskSuperseded():
             message.task_superseded.task_number = change.task
             message.task_superseded.task_name = name
@@ -82,7 +82,7 @@ def change_message(execution_id: str, row: JournalChange, tasks: Mapping[int, Na
             message.context_edited.set = _told_object(message, "set", change.values)
             message.context_edited.unset.extend(change.removed)
         case _:
-            _tell_other(message, change)
+            _set_other(message, change)
     return message
 
 
@@ -99,7 +99,7 @@ def _created(change: changes.ExecutionCreated) -> change_pb2.ExecutionCreated:
     )
 
 
-def _tell_task(
+def _set_task(
     message: change_pb2.Change, change: changes.TaskAdded | changes.TaskMoved | changes.TaskRouted, name: str
 ) -> None:
     match change:
@@ -125,7 +125,7 @@ def _tell_task(
             message.task_routed.error_handled = change.handled
 
 
-def _tell_attempt(
+def _set_attempt(
     message: change_pb2.Change, change: changes.AttemptsBegun | changes.AttemptAdded | changes.AttemptMoved, task: Named
 ) -> None:
     match change:
@@ -141,14 +141,14 @@ def _tell_attempt(
             message.attempts_begun.retries = change.retries
         case changes.AttemptAdded():
             added = message.attempt_added
-            _tell_key(added, change.key, task)
+            _set_key(added, change.key, task)
             added.state = convert.action_state(change.state.value)
             added.action = change.action
             added.child_execution_id = change.child_id
             added.input = _told(message, "input", change.input)
         case changes.AttemptMoved():
             moved = message.attempt_moved
-            _tell_key(moved, change.key, task)
+            _set_key(moved, change.key, task)
             moved.state = convert.action_state(change.state.value)
             moved.result = _told(message, "result", change.result)
             moved.error = sizes.shortened(change.error)
@@ -160,14 +160,14 @@ def _tell_attempt(
                 moved.deadline.CopyFrom(deadline)
 
 
-def _tell_key(message: change_pb2.AttemptAdded | change_pb2.AttemptMoved, key: AttemptKey, task: Named) -> None:
+def _set_key(message: change_pb2.AttemptAdded | change_pb2.AttemptMoved, key: AttemptKey, task: Named) -> None:
     message.task_number, item, message.attempt = key
     message.task_name = task.name
     if task.has_items:
         message.item = item
 
 
-def _tell_other(message: change_pb2.Change, change: changes.AnyChange) -> None:
+def _set_other(message: change_pb2.Change, change: changes.AnyChange) -> None:
     fields = {name: getattr(change, name) for name in change.__struct_fields__}
     detail = encode(
         msgspec.to_builtins(

@@ -1,7 +1,7 @@
-"""Logs: one line per thing worth reading, as JSON unless somebody watches on a terminal.
+"""Logs: one line per event, as JSON unless the output is a terminal.
 
 Facts go into `extra`: `logger.info("committed", extra={"execution": id, "revision": 7})`. The request id of the call
-being served is added to each line by itself.
+being served is added to each line automatically.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ def set_up(service: str, level: str = "INFO", stream: TextIO | None = None) -> N
         root.removeHandler(old)
     root.addHandler(outlet)
     root.setLevel(level.upper())
-    # A line per call is worth its facts, not the search of the stack and of the process for what nobody reads.
+    # Not needed in any line, and slow: the position in the source, threads and processes.
     logging._srcfile = None
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
-    logging.getLogger("alembic").setLevel(logging.WARNING)  # it tells of its plug-ins at every start
+    logging.getLogger("alembic").setLevel(logging.WARNING)  # it logs its plug-ins at every start
 
 
 class JsonLines(logging.Formatter):
@@ -47,7 +47,7 @@ class JsonLines(logging.Formatter):
         self._service = service
 
     def format(self, record: logging.LogRecord) -> str:
-        """The line of a record."""
+        """Return the line of a record."""
         line: dict[str, object] = {
             "time": _moment(record).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
@@ -69,7 +69,7 @@ class TerminalLines(logging.Formatter):
         self._service = service
 
     def format(self, record: logging.LogRecord) -> str:
-        """The line of a record."""
+        """Return the line of a record."""
         facts = "".join(f" {key}={value}" for key, value in _facts(record).items())
         moment = _moment(record).astimezone().strftime("%H:%M:%S.%f")[:-3]
         line = _shown(f"{moment} {self._service} {record.levelname} {record.getMessage()}{facts}")
@@ -78,7 +78,7 @@ class TerminalLines(logging.Formatter):
 
 
 def _shown(text: str) -> str:
-    """The text with escapes for what a terminal would obey: names and errors in it are written by anybody."""
+    """Return the text with escapes for characters that control a terminal: names in it are not trusted."""
     return text if text.isprintable() else "".join(each if each.isprintable() else repr(each)[1:-1] for each in text)
 
 
@@ -95,7 +95,7 @@ def _facts(record: logging.LogRecord) -> dict[str, object]:
 
 
 def _carried(value: object) -> object:
-    # A lone surrogate in a name from outside must not cost us the line.
+    # A lone surrogate in a name from outside must not make the line fail.
     if not isinstance(value, str) or value.isascii():
         return value
     return value.encode("utf-8", "backslashreplace").decode()

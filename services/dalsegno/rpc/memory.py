@@ -21,17 +21,17 @@ from pathlib import Path
 COLLECT_EVERY_S = 1.0
 LOOK_EVERY_S = 10.0
 GROWTH_BYTES = 32 * 1024 * 1024
-"""A process that has grown by so much since it gave back memory last looks again for what it can give."""
+"""After this growth since the last return of memory a process tries again."""
 
 LOOKS = 3
-"""So often it then looks: what was large may still be in use at first."""
+"""The number of tries: a large object may still be in use at first."""
 
 IDLE_SHARE = 0.2
-"""A process that uses less of a core than this has little to do: it is looked through whole."""
+"""A process that uses a smaller share of a core counts as idle: it makes a full collection."""
 
 BUSY_LOOKS_MAX = 30
 MUCH_BYTES = 256 * 1024 * 1024
-"""After so many looks at a process that is never idle, or so much growth, it is looked through whole all the same."""
+"""After this number of tries without being idle, or this growth, it makes a full collection anyway."""
 
 LARGE_BYTES = 256 * 1024
 
@@ -39,7 +39,7 @@ _log = logging.getLogger(__name__)
 
 
 def resident_bytes() -> int:
-    """The memory that this process has now; 0 where that is not known."""
+    """Return the memory that this process has now; 0 if it is unknown."""
     try:
         pages = int(Path("/proc/self/statm").read_text().split()[1])
     except OSError:
@@ -48,7 +48,7 @@ def resident_bytes() -> int:
 
 
 def give_back() -> None:
-    """Collect cycles, and return free memory to the operating system, where the allocator can."""
+    """Collect cycles, and return free memory to the operating system, if the allocator can."""
     gc.unfreeze()
     collect_new()
     trim()
@@ -61,20 +61,20 @@ def collect_new() -> None:
 
 
 def trim() -> None:
-    """Return free memory to the operating system, where the allocator can. Other threads run meanwhile."""
+    """Return free memory to the operating system, if the allocator can. Other threads run meanwhile."""
     if _trim is not None:
         _trim(0)
 
 
-async def give_back_now_and_then(let_go: Callable[[], None]) -> None:
+async def give_back_now_and_then(clear_caches: Callable[[], None]) -> None:
     """Collect new cycles each second, and return memory whenever the process has grown, until cancelled.
 
-    `let_go` empties caches.
+    `clear_caches` empties caches.
     """
     map_large_blocks()
     collecting = asyncio.create_task(_collect_now_and_then())
     try:
-        await _look_now_and_then(let_go)
+        await _look_now_and_then(clear_caches)
     finally:
         collecting.cancel()
 
@@ -82,11 +82,11 @@ async def give_back_now_and_then(let_go: Callable[[], None]) -> None:
 async def _collect_now_and_then() -> None:
     while True:
         await asyncio.sleep(COLLECT_EVERY_S)
-        if gc.get_count()[1]:  # the collector has run at least once since: there is something new
+        if gc.get_count()[1]:  # the collector has run since, so there are new objects
             collect_new()
 
 
-async def _look_now_and_then(let_go: Callable[[], None]) -> None:
+async def _look_now_and_then(clear_caches: Callable[[], None]) -> None:
     least, looks_left, busy_looks = resident_bytes(), 0, 0
     while True:
         began, used_s = time.monotonic(), time.process_time()
@@ -101,7 +101,7 @@ async def _look_now_and_then(let_go: Callable[[], None]) -> None:
         if is_idle or busy_looks == BUSY_LOOKS_MAX or before - least > MUCH_BYTES:
             looks_left -= 1
             busy_looks = 0
-            let_go()
+            clear_caches()
             give_back()
             least = resident_bytes()
             _log.debug("memory given back", extra={"before": before, "after": least})
@@ -111,9 +111,9 @@ async def _look_now_and_then(let_go: Callable[[], None]) -> None:
 
 
 def map_large_blocks() -> None:
-    """Have the allocator take blocks of LARGE_BYTES and more from the machine, and return each when it is freed.
+    """Make the allocator map blocks of LARGE_BYTES and more separately, so that each is returned when it is freed.
 
-    By itself it stops doing so once a large block has been freed, and keeps the room between those that are left.
+    By default it stops this after a large block has been freed, and keeps the space between the other blocks.
     """
     if _mallopt is not None:
         _mallopt(_MMAP_THRESHOLD, LARGE_BYTES)

@@ -1,4 +1,4 @@
-"""Rows of the store as messages of the contract: the one place that knows both."""
+"""Rows of the store as messages of the API: the only module that knows both."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ from dalsegno.workflow.identity import attempt_id, task_id
 from dalsegno.workflow.value import encode
 
 EXECUTION_VALUES = ("input", "output", "params", "errors")
-"""What is left out of an execution that would be too large."""
+"""The fields that an execution omits if it is too large."""
 
 ACTION_VALUES = ("text", "parameters", "description")
-"""What is left out of an action that would be too large."""
+"""The fields that an action omits if it is too large."""
 
 NO_RESULT = TaskResult(None)
 
 CHILDREN_MAX = 100
-"""As many children of a task are named."""
+"""The maximum number of children that a task lists."""
 
 _ACTIVE = ("RUNNING", "RUNNING_DELAYED", "WAITING", "IDLE", "PAUSED")
 
 
 class Awaited(NamedTuple):
-    """What an execution waits for: the first names, and how many there are beside them."""
+    """What an execution waits for: the first names, and how many more there are."""
 
     names: Sequence[str] = ()
     further: int = 0
@@ -49,7 +49,7 @@ NOTHING = Awaited()
 def execution_message(
     row: ExecutionRow, task_counts: Mapping[str, int], awaited: Awaited = NOTHING
 ) -> execution_pb2.Execution:
-    """An execution. `environment` is a name that only the params know."""
+    """Return the message of an execution. `environment` is a name that only the params have."""
     message = execution_pb2.Execution(
         id=row.id,
         namespace=row.namespace,
@@ -102,7 +102,7 @@ def task_message(
     children: Sequence[str] = (),
     waiting_for: str = "",
 ) -> execution_pb2.TaskExecution:
-    """A task execution. `leading`, the first attempt of its present round, says what it runs and who launched it."""
+    """Return the message of a task execution. `leading`, the first attempt of the round, has what it runs and why."""
     runs_workflow = leading is not None and bool(leading.child_id)
     running = row.state in _ACTIVE
     message = execution_pb2.TaskExecution(
@@ -155,7 +155,7 @@ def _items(row: TaskRow) -> execution_pb2.ItemCounts | None:
 def action_message(
     row: AttemptRow, execution: ExecutionRow, task: TaskRow, waiting_for: str = ""
 ) -> execution_pb2.ActionExecution:
-    """An action execution of a task. A standalone one shows neither the task nor the execution that carries it."""
+    """Return the message of an action execution. A standalone one has neither a task nor an execution."""
     standalone = execution.is_standalone_action
     message = execution_pb2.ActionExecution(
         id=attempt_id(row.execution_id, row.key),
@@ -191,8 +191,7 @@ def action_message(
 
 
 def progress_message(row: AttemptRow | None, *, full: bool = False) -> execution_pb2.ActionProgress | None:
-    """How far an attempt has come by what its present delivery has said; None: that has said nothing. `full`: with
-    details."""
+    """Return the progress that the current delivery of an attempt reported; None: none. `full`: with details."""
     if row is None or not row.progress:
         return None
     told = msgspec.json.decode(row.progress, type=Progress)
@@ -204,15 +203,15 @@ def progress_message(row: AttemptRow | None, *, full: bool = False) -> execution
 
 
 def deadline_s(ended_s: float | None, timeout_due_s: float | None, handed_s: float | None) -> float | None:
-    """When an attempt is stopped: as its task has it while it is open, and then as its executor was told (`handed_s`).
+    """Return when an attempt is stopped: the deadline of its task while it is open, else `handed_s` of its executor.
 
-    The two differ only when the task's time stood still for a pause while somebody outside worked on the attempt.
+    They differ only if the task's timer stopped during a pause while a third party worked on the attempt.
     """
     return timeout_due_s if ended_s is None and timeout_due_s is not None else handed_s
 
 
 def workflow_message(row: DefinitionRow) -> definition_pb2.Workflow:
-    """A version of a workflow."""
+    """Return the message of a version of a workflow."""
     message = definition_pb2.Workflow(
         definition_id=row.definition_id,
         namespace=row.namespace,
@@ -231,7 +230,7 @@ def workflow_message(row: DefinitionRow) -> definition_pb2.Workflow:
 
 
 def adhoc_message(row: DefinitionRow) -> definition_pb2.Action:
-    """A version of an ad-hoc action."""
+    """Return the message of a version of an ad-hoc action."""
     message = definition_pb2.Action(
         namespace=row.namespace,
         name=row.name,
@@ -246,7 +245,7 @@ def adhoc_message(row: DefinitionRow) -> definition_pb2.Action:
 
 
 def parameter_messages(text: str) -> list[definition_pb2.Parameter]:
-    """Parameters from JSON text: a list of {name, required, and perhaps default, description}."""
+    """Return parameters from JSON text: a list of {name, required, default, description}; the last two are optional."""
     return [
         definition_pb2.Parameter(
             name=each["name"],
@@ -259,7 +258,7 @@ def parameter_messages(text: str) -> list[definition_pb2.Parameter]:
 
 
 def environment_message(row: EnvironmentRow) -> environment_service_pb2.Environment:
-    """An environment."""
+    """Return the message of an environment."""
     message = environment_service_pb2.Environment(
         namespace=row.namespace,
         name=row.name,

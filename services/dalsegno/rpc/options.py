@@ -17,9 +17,9 @@ class Options(argparse.ArgumentParser):
         self._environment = environment
 
     def add(self, name: str, kind: type, told: str, variable: str = "") -> None:
-        """One option, with the variable that follows from its name unless another is given.
+        """Add an option; its variable has the same name unless another is given.
 
-        A variable that is not of this kind ends the program as a wrong option does.
+        A variable that is not of this kind ends the program like an invalid option.
         """
         attribute = name.replace("-", "_")
         variable = variable or self._prefix + attribute.upper()
@@ -31,6 +31,6 @@ class Options(argparse.ArgumentParser):
         self.add_argument(f"--{name}", type=kind, default=value, help=told)
 
     def add_flag(self, name: str, told: str, variable: str) -> None:
-        """One option that is there or not; its variable is 1, true or yes, or anything else."""
+        """Add a flag; its variable sets it with 1, true or yes."""
         value = self._environment.get(variable, "").lower() in ("1", "true", "yes")
         self.add_argument(f"--{name}", action="store_true", default=value, help=told)

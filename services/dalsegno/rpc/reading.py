@@ -1,4 +1,4 @@
-"""Definitions in requests, read while the event loop goes on."""
+"""Read the definitions of requests without blocking the event loop."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from dalsegno.workflow.refusals import InvalidRequest, TooLarge
 from dalsegno.workflow.value import VALUE_BYTES_MAX, byte_length
 
 DOCUMENTS_BYTES_MAX = 15_000_000
-"""All documents of a request together."""
+"""The maximum size of all documents of a request together."""
 DOCUMENTS_MAX = 1_000
 FILE_LENGTH = 4_096
 
 
 def texts_of(request: wire.CreateDefinitionsRequest | wire.ValidateDefinitionsRequest) -> list[Text]:
-    """The documents of a request: `text`, or each of `documents`. Raises InvalidRequest, TooLarge."""
+    """Return the documents of a request: `text`, or each of `documents`. Raises InvalidRequest, TooLarge."""
     fields = convert.Fields()
     if not request.documents:
         texts = [Text(request.text, request.name, language=convert.language_name(request.language))]
@@ -31,7 +31,7 @@ def texts_of(request: wire.CreateDefinitionsRequest | wire.ValidateDefinitionsRe
     else:
         for field in ("text", "language", "name"):
             if getattr(request, field):
-                fields.refuse(field, "stands beside `documents`: give one or the other")
+                fields.refuse(field, "cannot be given together with `documents`")
         if len(request.documents) > DOCUMENTS_MAX:
             fields.refuse("documents", f"are more than {DOCUMENTS_MAX:,}")
         texts = [
@@ -62,10 +62,10 @@ def _check_documents(texts: Sequence[Text], fields: convert.Fields) -> None:
 
 
 async def read_together(pool: Pool | None, texts: Sequence[Text], *, is_outline: bool = False) -> list[Document]:
-    """Read texts, each in a process of the pool, or in a thread when it is short; then compare them with each other.
+    """Read texts, each in a process of the pool, or in a thread if it is short; then compare them with each other.
 
     Without a pool all are read in this process.
-    Raises InvalidRequest when one takes too much. The processes end when the caller is cancelled.
+    Raises InvalidRequest if one exceeds a limit. The processes end when the caller is cancelled.
     """
     named = name_by_metadata(texts)
     reads = [asyncio.create_task(_read(pool, Reading(each.text, each.name, is_outline))) for each in named]
@@ -89,7 +89,7 @@ async def _read(pool: Pool | None, reading: Reading) -> Document:
 
 
 def check_said(texts: Sequence[Text], documents: Sequence[Document]) -> None:
-    """Raises InvalidRequest when a document is not in the language, or not of the name, that the request says."""
+    """Raise InvalidRequest if a document has not the language or the name in the request."""
     fields = convert.Fields()
     for index, (text, document) in enumerate(zip(texts, documents, strict=True)):
         place = f"documents[{index}]." if text.file else ""

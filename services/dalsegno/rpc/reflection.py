@@ -1,7 +1,7 @@
 """Reflection: the descriptors of a server with their comments, under both names of the service.
 
-grpcio-reflection has `grpc.reflection.v1alpha` only. `grpc.reflection.v1` is the same service under another name,
-message by message, so it has the same servicer.
+grpcio-reflection has only `grpc.reflection.v1alpha`. `grpc.reflection.v1` has equal messages and another name, so it
+has the same servicer.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def add_reflection(services: Sequence[str], server: grpc.aio.Server) -> None:
 
 
 class Reflection:
-    """Answers as the library does, with the comments of our own protos, which the stubs do not have."""
+    """Answers like the library, but with the comments of our protos, which the stubs do not have."""
 
     def __init__(self, services: Sequence[str]) -> None:
         self._plain: Any = reflection.aio.ReflectionServicer(services)
@@ -54,14 +54,14 @@ def _name_of(written: bytes) -> str:
 
 @lru_cache(maxsize=1)
 def _commented() -> Mapping[str, bytes]:
-    """Our protos with their comments, by the names of the files, as scripts/build_stubs.py leaves them."""
+    """Return our protos with their comments by file name, as scripts/build_stubs.py writes them."""
     found = FileDescriptorSet.FromString(files("dalsegno.v1").joinpath("descriptors.binpb").read_bytes())
     return {file.name: file.SerializeToString() for file in found.file}
 
 
 @lru_cache(maxsize=1)
 def _publish_stable() -> None:
-    """Put the descriptors of the service's stable name beside those of its first."""
+    """Add the descriptors of the service under its stable name."""
     file = FileDescriptorProto()
     reflection_pb2.DESCRIPTOR.CopyToProto(file)
     file.name, file.package = file.name.replace("v1alpha", "v1"), STABLE

@@ -1,4 +1,4 @@
-"""Servers: a grpc.aio server as each of our services runs one, from the first bind to the last call.
+"""The grpc.aio server of each of our services, from the first bind to the last call.
 
 server = Server("127.0.0.1:0", services=["dalsegno.v1.EngineService"])
 engine_service_pb2_grpc.add_EngineServiceServicer_to_server(servicer, server.grpc)
@@ -26,8 +26,11 @@ from dalsegno.rpc.reflection import add_reflection
 
 _LARGEST = "grpc.max_receive_message_length"
 _OPTIONS: list[tuple[str, int]] = [
-    ("grpc.so_reuseport", 0),  # otherwise a second server on the same port binds silently and takes half of the calls
-    # Twice the contract's limit, so that the interceptor can say in details what is too large; beyond, grpc refuses.
+    (
+        "grpc.so_reuseport",
+        0,
+    ),  # otherwise a second server on the same port binds without an error and receives half of the calls
+    # Twice the limit of the API, so that the interceptor can describe what is too large; above, grpc refuses.
     (_LARGEST, 2 * MESSAGE_BYTES),
     ("grpc.max_send_message_length", ANSWER_BYTES),
     ("grpc.max_metadata_size", METADATA_BYTES),
@@ -39,18 +42,20 @@ _OPTIONS: list[tuple[str, int]] = [
 ]
 
 
-OPEN_TO_ALL = "there is neither TLS nor authentication yet (both come later), so whoever reaches it may do anything"
+OPEN_TO_ALL = (
+    "there is neither TLS nor authentication yet (both come later), so everybody who can reach it can do everything"
+)
 INSTEAD = "listen on a loopback address like 127.0.0.1, or accept that with --insecure"
 
 _log = logging.getLogger("dalsegno.rpc")
 
 
 class CannotListen(Exception):
-    """The address cannot be bound: it is in use, not of this machine, or open to others without leave."""
+    """The address cannot be bound: it is in use, not of this machine, or open to others without --insecure."""
 
 
 def is_local(address: str) -> bool:
-    """Whether only this machine can reach an address, `host:port` or `unix:/path`.
+    """Return whether only this machine can reach an address, `host:port` or `unix:/path`.
 
     >>> [is_local(each) for each in ("127.0.0.1:7700", "[::1]:0", "unix:/run/engine", "0.0.0.0:7700", ":7700")]
     [True, True, True, False, False]
@@ -79,15 +84,15 @@ class Server:
     ) -> None:
         """Prepare a server for `host:port` (port 0 takes a free one) that serves these full service names.
 
-        `unhurried` names unary methods, `/package.Service/Method`, that get no default deadline; `roomy` those that
-        take larger messages than others, and up to how many bytes. Without `insecure` it serves this machine only; one
-        without services, which tells its health and nothing else, serves everybody.
+        `unhurried` names unary methods, `/package.Service/Method`, without a default deadline; `roomy` the methods that
+        accept larger messages, with their maximum size. Without `insecure` it serves this machine only; a server
+        without services, which has only the health service, serves everybody.
         """
         self.address = address
         self._insecure = insecure
         self.port = 0
         self.stopping = asyncio.Event()
-        """Set when the server begins to stop: servicers of two-way streams end them then."""
+        """Set when the server begins to stop: servicers of two-way streams then end them."""
         self._services = tuple(services)
         roomy = roomy or {}
         self._interceptor = CallInterceptor(frozenset(unhurried), roomy)
@@ -104,7 +109,7 @@ class Server:
         if self._services and not is_local(self.address):
             if not self._insecure:
                 raise CannotListen(f"cannot listen on {self.address}: {OPEN_TO_ALL}; {INSTEAD}")
-            _log.warning("%s is open to whoever can reach it: %s", self.address, OPEN_TO_ALL)
+            _log.warning("%s is open to everybody who can reach it: %s", self.address, OPEN_TO_ALL)
         await self.set_ready(False)
         try:
             self.port = self.grpc.add_insecure_port(self.address)
@@ -113,13 +118,13 @@ class Server:
         await self.grpc.start()
 
     async def set_ready(self, ready: bool, service: str | None = None) -> None:
-        """Tell through health whether a service is ready; None: all of them, and the server as a whole."""
+        """Set in the health service whether a service is ready; None: all services and the server as a whole."""
         status = health_pb2.HealthCheckResponse.SERVING if ready else health_pb2.HealthCheckResponse.NOT_SERVING
         for name in (*self._services, "") if service is None else (service,):
             await self._health.set(name, status)
 
     async def stop(self, grace_s: float) -> None:
-        """End streams, then let calls finish, all within about `grace_s`; what is left then is cancelled."""
+        """End streams, then wait for calls, all within about `grace_s`; then cancel the rest."""
         ends_s = time.monotonic() + grace_s
         await self._health.enter_graceful_shutdown()
         self.stopping.set()

@@ -1,7 +1,7 @@
-"""The size limit of messages, and how larger ones are made to fit.
+"""The size limit of messages, and how larger ones are reduced.
 
-No message that a service sends is larger than 3.5 MiB, unless one value alone is; then the message has only this
-value. So no client and no executor has to raise gRPC's default limit of 4 MiB.
+No message of a service is larger than 3.5 MiB, unless one value alone is; then the message has only this value. So no
+client and no executor has to raise gRPC's default limit of 4 MiB.
 """
 
 from __future__ import annotations
@@ -16,31 +16,31 @@ from dalsegno.store.records import Page, Row
 from dalsegno.workflow.value import byte_length
 
 MESSAGE_BYTES_MAX = PAGE_BYTES_MAX
-"""How large a message may be, in bytes: 3.5 MiB."""
+"""The maximum size of a message, in bytes: 3.5 MiB."""
 
 CONTENT_BYTES_MAX = MESSAGE_BYTES_MAX - 8 * 1024
-"""How large what a message is about may be: tokens, counts and ids stand beside it, and it may be put into another."""
+"""The maximum size of the content of a message, without tokens, counts, ids and an outer message."""
 
 ALONE_BYTES_MAX = 4 * 1024 * 1024 - 16 * 1024
-"""How large a message may be that has one value, which is larger than that by itself: below gRPC's default limit, with
-room for the message that it is put into."""
+"""The maximum size of a message with one value that is larger than that: below gRPC's default limit, with room for an
+outer message."""
 
 BESIDE_BYTES_MAX = 16 * 1024
-"""As much may stand beside a value that is alone in its message: `{}` and the like."""
+"""The maximum size of other values, such as `{}`, beside a value that is alone in its message."""
 
 WORDS_BYTES_MAX = 64 * 1024
-"""Words of people and programs that are longer are cut where they would make a message too large."""
+"""Texts for people that are longer are cut if they make a message too large."""
 
 FRAME_BYTES = 8
-"""What a message takes in a list beside itself, at most."""
+"""The maximum overhead of a message in a list."""
 
 AnyMessage = TypeVar("AnyMessage", bound=Message)
 Entry = TypeVar("Entry", bound=Message | str)
 
 
 def fitted(message: AnyMessage, values: Iterable[str], words: Iterable[str] = (), beside_bytes: int = 0) -> AnyMessage:
-    """The message without what would make it too large: words (names of fields) are cut where they are long, then the
-    largest values go first, and `left_out` names them. `beside_bytes`: what its answer has beside it."""
+    """Reduce a message to the maximum size: cut long texts (the fields `words`), then remove the largest values first,
+    and name them in `left_out`. `beside_bytes`: the size of the rest of its answer."""
     bytes_max = CONTENT_BYTES_MAX - beside_bytes
     if message.ByteSize() <= bytes_max:
         return message
@@ -69,7 +69,7 @@ def _field_bytes(message: Message, name: str) -> int:
 
 
 def shortened(text: str, bytes_max: int = WORDS_BYTES_MAX) -> str:
-    """The text, cut to its beginning and its size when it is long.
+    """Return the text; a long text is cut to its beginning and its size.
 
     >>> shortened("a" * 12, 8)
     'aaaaaaaa… (12 bytes)'
@@ -86,7 +86,7 @@ def first_of(
     count: int = 0,
     frame_bytes: int = FRAME_BYTES,
 ) -> list[AnyMessage]:
-    """As many of these, one at least and at most `count` (0: any number), as go into one message."""
+    """Return the first of these that fit into one message: at least one, at most `count` (0: any number)."""
     size = 0
     found: list[AnyMessage] = []
     for message in messages:
@@ -98,7 +98,7 @@ def first_of(
 
 
 def cut(entries: MutableSequence[Entry], bytes_max: int) -> int:
-    """Remove entries of a list of a message from its end until the others are no larger. How many were removed."""
+    """Remove entries from the end of a message's list until the rest has at most `bytes_max`. Return their number."""
     size = 0
     for index, entry in enumerate(entries):
         size += (byte_length(entry) if isinstance(entry, str) else entry.ByteSize()) + FRAME_BYTES
@@ -112,6 +112,6 @@ def cut(entries: MutableSequence[Entry], bytes_max: int) -> int:
 def page_of(
     page: Page[Row], rows: list[Row], messages: Iterable[AnyMessage], bytes_max: int = CONTENT_BYTES_MAX
 ) -> tuple[list[AnyMessage], str]:
-    """As many messages of a page as go into one, and the token to go on after them. `rows` are what they tell of."""
+    """Return the messages of a page that fit into one message, and the token to continue. `rows`: their rows."""
     shown = first_of(messages, bytes_max)
     return shown, page.next_token if len(shown) == len(rows) else page.token_after(rows[len(shown) - 1])

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dalsegno.workflow.refusals import InvalidResumeToken
 
 TASK_TOKEN_KEY = "task_token_key"
-"""The setting of the store that holds the key of task tokens, 32 bytes in hex; the key of resume tokens comes of it."""
+"""The setting of the store with the key of task tokens, 32 bytes in hex; the key of resume tokens is derived."""
 
 Part = str | int | float
 
@@ -25,7 +25,7 @@ class ResumeTokens:
         self._key = hmac.digest(bytes.fromhex(task_token_key), b"resume tokens", "sha256")
 
     def write(self, rpc: str, subject: str, *parts: Part) -> str:
-        """The token of a stream of this rpc: its subject and its position.
+        """Return the token of a stream of this rpc: its subject and its position.
 
         >>> tokens = ResumeTokens("00")
         >>> tokens.read(tokens.write("WatchExecution", "e", 7), "WatchExecution", "e", (int,))
@@ -36,10 +36,10 @@ class ResumeTokens:
         return f"{body}.{self._mac(body)}"
 
     def read(self, token: str, rpc: str, subject: str, shape: Sequence[type]) -> list[Part]:
-        """The position of the stream. Raises InvalidResumeToken."""
+        """Return the position of the stream. Raises InvalidResumeToken."""
         body, _, mac = token.partition(".")
         if not hmac.compare_digest(self._mac(body).encode(), mac.encode("utf-8", "replace")):
-            raise InvalidResumeToken.of("resume_token", "is not genuine: give back what the stream gave, as it is")
+            raise InvalidResumeToken.of("resume_token", "is not valid: send the token of the stream unchanged")
         parts: list[Part]
         made_by, about, *parts = json.loads(base64.urlsafe_b64decode(body + "=" * (-len(body) % 4)))
         if made_by != rpc:
@@ -47,7 +47,9 @@ class ResumeTokens:
         if about != subject:
             raise InvalidResumeToken.of("resume_token", "is from a stream about something else: another id, or filter")
         if tuple(map(type, parts)) != tuple(shape):
-            raise InvalidResumeToken.of("resume_token", "is from a server of another version: begin anew without one")
+            raise InvalidResumeToken.of(
+                "resume_token", "is from a server of another version: begin again without a token"
+            )
         return parts
 
     def _mac(self, body: str) -> str:

@@ -1,7 +1,7 @@
-"""Executions, tasks and action executions as messages, put together from the rows of one snapshot.
+"""Executions, tasks and action executions as messages, from the rows of one snapshot.
 
-Every answer is made here: the answers of writes, which the engine reads within its transaction, and those of reads,
-lists and watchers.
+This module makes every answer: the answers of writes, which the engine reads within its transaction, and the answers of
+reads, lists and watchers.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from dalsegno.workflow.refusals import NotFound
 
 WAITING_MAX = 100
 NAMED_MAX = 100
-"""Of so many executions of a list that wait for an executor it is told which one."""
+"""The number of executions in a list for which the needed executor is named."""
 
 ATTEMPTS_READ = 1_000
-"""So many attempts of a task are looked at for its children, of which 100 are told."""
+"""The number of attempts of a task that are read to find its children, of which 100 are listed."""
 
 Place = tuple[str, AttemptKey]
 """An attempt: its execution and its key there."""
@@ -38,7 +38,7 @@ _PAUSED = parse_filter("state=PAUSED delegated=false", ATTEMPT_FIELDS)
 
 
 def found(row: ExecutionRow | None, execution_id: str) -> ExecutionRow:
-    """The row, which must be there. Raises NotFound; the hidden execution of a standalone action counts as missing."""
+    """Return the row. Raises NotFound if it is None, or the hidden execution of a standalone action."""
     if row is None or row.is_standalone_action:
         raise NotFound("execution", execution_id)
     return row
@@ -48,27 +48,27 @@ def found(row: ExecutionRow | None, execution_id: str) -> ExecutionRow:
 
 
 def read_execution(queries: Queries, execution_id: str) -> execution_pb2.Execution:
-    """An execution. Raises NotFound."""
+    """Return an execution. Raises NotFound."""
     row = found(queries.execution(execution_id), execution_id)
     return execution_messages(queries, [row])[0]
 
 
 def read_executions(queries: Queries, execution_ids: Collection[str]) -> dict[str, execution_pb2.Execution]:
-    """Those of these executions that exist."""
+    """Return those of these executions that exist."""
     rows = queries.executions_of(execution_ids)
     return dict(zip(rows, execution_messages(queries, list(rows.values())), strict=True))
 
 
 def execution_messages(queries: Queries, rows: Sequence[ExecutionRow]) -> list[execution_pb2.Execution]:
-    """The messages of executions, in their order."""
+    """Return the messages of executions, in their order."""
     counts = queries.task_counts([row.id for row in rows])
     awaited = read_awaited(queries, rows)
     return [messages.execution_message(row, counts[row.id], awaited.get(row.id, NOTHING)) for row in rows]
 
 
 def read_awaited(queries: Queries, rows: Iterable[ExecutionRow]) -> dict[str, Awaited]:
-    """What these executions wait for: while one comes to rest, those at work; while nobody works on one that runs, an
-    executor if it needs one, else those outside who are to complete something."""
+    """Return what these executions wait for. One that is PAUSING or CANCELLING: its running attempts. One that runs
+    without running attempts: an executor if it needs one, else its delegated attempts."""
     awaited: dict[str, Awaited] = {}
     idle: list[ExecutionRow] = []
     for row in rows:
@@ -87,7 +87,7 @@ def read_awaited(queries: Queries, rows: Iterable[ExecutionRow]) -> dict[str, Aw
 
 
 def _awaited_executor(queries: Queries, row: ExecutionRow, serving: Serving) -> str:
-    """Which executor the first attempt that is READY waits for."""
+    """Return which executor the first attempt that is READY waits for."""
     first = queries.attempts(row.id, chosen=_READY, size=1).rows
     return serving.awaited(first[0]) if first else "executor"
 
@@ -96,13 +96,13 @@ def _at_work(queries: Queries, row: ExecutionRow) -> Awaited:
     filters = [_RUNNING]
     if row.waits_for_delegates:
         filters.append(_DELEGATED)
-    if row.state == "CANCELLING":  # a sub-workflow that was PAUSED must come to its end as well
+    if row.state == "CANCELLING":  # a PAUSED sub-workflow must end, too
         filters.append(_PAUSED)
     return _named(queries, row, filters)
 
 
 def _named(queries: Queries, row: ExecutionRow, filters: Sequence[Filter]) -> Awaited:
-    """The attempts and children that these filters choose: the first by name, and how many more there are."""
+    """Return the attempts and children that these filters choose: the first ones, and how many more there are."""
     names: list[str] = []
     further = 0
     for chosen in filters:
@@ -118,7 +118,7 @@ def _named(queries: Queries, row: ExecutionRow, filters: Sequence[Filter]) -> Aw
 
 
 def read_action_executions(queries: Queries, places: Collection[Place]) -> dict[Place, execution_pb2.ActionExecution]:
-    """Those of these action executions that exist."""
+    """Return those of these action executions that exist."""
     rows = queries.attempts_of(places)
     return {
         (row.execution_id, row.key): message for row, message in zip(rows, action_messages(queries, rows), strict=True)
@@ -126,7 +126,7 @@ def read_action_executions(queries: Queries, places: Collection[Place]) -> dict[
 
 
 def action_messages(queries: Queries, rows: Sequence[AttemptRow]) -> list[execution_pb2.ActionExecution]:
-    """The messages of action executions, in their order."""
+    """Return the messages of action executions, in their order."""
     executions = queries.executions_of({row.execution_id for row in rows}, full=False)
     tasks = queries.tasks_of({(row.execution_id, row.task) for row in rows})
     serving = Serving(queries)
@@ -144,8 +144,8 @@ def action_messages(queries: Queries, rows: Sequence[AttemptRow]) -> list[execut
 def progress_messages(
     queries: Queries, rows: Sequence[AttemptRow]
 ) -> list[execution_service_pb2.WatchExecutionResponse.TaskProgress]:
-    """The progress of action executions, in their order, without details; what earlier deliveries
-    said is left out."""
+    """Return the progress of action executions, in their order, without details; that of earlier deliveries is
+    excluded."""
     tasks = queries.tasks_of({(row.execution_id, row.task) for row in rows})
     found = []
     for row in rows:
@@ -167,8 +167,7 @@ def progress_messages(
 def task_messages(
     queries: Queries, rows: Sequence[TaskRow], *, full: bool = False
 ) -> Iterator[execution_pb2.TaskExecution]:
-    """Task executions of one execution, with their results when asked for, in their order; each is put together when
-    it is taken."""
+    """Yield the task executions of one execution in their order; `full`: with their results."""
     if rows:
         execution_id = rows[0].execution_id
         leading = queries.leading_attempts(execution_id, [row.number for row in rows])
@@ -200,7 +199,7 @@ def _task_waits_for(row: TaskRow, leading: AttemptRow | None, serving: Serving) 
 
 
 def _tasks_before(join: TaskRow) -> str:
-    """The tasks that a join waits for; of many the first ones, and how many more there are."""
+    """Return the tasks that a join waits for: the first ones, and how many more there are."""
     names = orjson.loads(join.awaits)
     if not names:
         return ""
@@ -209,7 +208,7 @@ def _tasks_before(join: TaskRow) -> str:
 
 
 def _children(queries: Queries, row: TaskRow) -> list[str]:
-    """The children that count for the task: the newest of each item, because a round may run some items only."""
+    """Return the children of the task: the newest of each item, because a round may run only some items."""
     attempts = queries.attempts(row.execution_id, row.number, size=ATTEMPTS_READ).rows
     newest = {attempt.item: attempt.child_id for attempt in attempts}
     return [child_id for child_id in newest.values() if child_id]
