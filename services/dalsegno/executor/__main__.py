@@ -28,7 +28,7 @@ PARTING_S = 3.0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run an executor until SIGTERM or SIGINT. The exit code: 0, or 1 when it cannot begin or has been replaced."""
+    """Run an executor until SIGTERM or SIGINT. Return the exit code: 0, or 1 if it cannot start or was replaced."""
     settings = read_settings(arguments)
     logs.set_up("executor", settings.log_level)
     try:
@@ -37,15 +37,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return 1
     if stuck_threads:
-        # The interpreter would wait for them, as long as it takes.
-        _log.warning("%d actions that were stopped still run: left behind", stuck_threads)
+        # The interpreter would wait for these threads without a limit.
+        _log.warning("%d actions that were stopped still run: the executor ends without them", stuck_threads)
         logging.shutdown()
         os._exit(code)
     return code
 
 
 async def _serve(settings: Settings) -> tuple[int, int]:
-    """The exit code, and how many threads are still busy."""
+    """Serve, and return the exit code and the number of threads that are still busy."""
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -82,7 +82,7 @@ async def _serve(settings: Settings) -> tuple[int, int]:
 async def _until_stopped(
     session: Session, workers: list[Worker], server: Server | None, stopped: asyncio.Event
 ) -> None:
-    """Health follows the streams: the executor is ready while any engine can send it work."""
+    """Update the health until the stop: the executor is ready while an engine can send it work."""
     was_ready = False
     while not stopped.is_set() and not session.superseded.is_set():
         ready = any(worker.is_connected for worker in workers)
@@ -97,9 +97,9 @@ async def _until_stopped(
 
 
 async def _leave(session: Session, workers: list[Worker], tasks: list[asyncio.Task[None]], grace_s: float) -> None:
-    """Take nothing more, let actions end within the grace, bring their outcomes, give back the rest.
+    """Accept nothing more, wait for actions within the grace period, send their outcomes, give back the rest.
 
-    Nobody waits for the outcomes of a session that another has replaced.
+    The outcomes of a session that another one has replaced are not sent.
     """
     session.leaving = True
     for worker in workers:

@@ -1,4 +1,4 @@
-"""What an executor tells Prometheus."""
+"""The metrics of an executor, for Prometheus."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from prometheus_client.core import CounterMetricFamily
 from prometheus_client.registry import Collector
 
 INSTANT_S = 0.001
-"""What takes less is counted and not timed: timing it would cost more than running it."""
+"""A shorter action is counted but not timed: timing it would take longer than the action."""
 
 _BUCKETS_S = (0.005, 0.025, 0.1, 0.5, 1, 5, 30, 120, 600, 3600)
 
 
 class Metrics(Collector):
-    """Counters by action and outcome, the time that actions take, and what the executor has in hand."""
+    """Counters by action and outcome, the duration of actions, and what is running or unacknowledged."""
 
     def __init__(self, registry: CollectorRegistry = REGISTRY) -> None:
         self._seconds = Histogram(
             "dalsegno_executor_action_seconds",
-            "How long actions ran that took a millisecond or more.",
+            "The duration of actions that took a millisecond or more.",
             ["action"],
             buckets=_BUCKETS_S,
             registry=registry,
@@ -31,24 +31,24 @@ class Metrics(Collector):
         )
         self.streams = Gauge("dalsegno_executor_streams", "Open streams to engines.", registry=registry)
         self.reconnects = Counter("dalsegno_executor_reconnects", "Streams opened again.", registry=registry)
-        # A plain dict, read when somebody asks: a counter with labels costs a tenth of an instant action.
+        # A plain dict, read on demand: a counter with labels takes a tenth of the time of an instant action.
         self._ended: dict[tuple[str, str], int] = {}
         registry.register(self)
 
     def watch(self, running: Callable[[], float], unacknowledged: Callable[[], float]) -> None:
-        """Ask for these two whenever somebody reads the metrics."""
+        """Set the functions that give these two values when the metrics are read."""
         self._running.set_function(running)
         self._unacknowledged.set_function(unacknowledged)
 
     def count(self, action: str, outcome: str, elapsed_s: float) -> None:
-        """An action has ended."""
+        """Count an action that has ended."""
         key = action, outcome
         self._ended[key] = self._ended.get(key, 0) + 1
         if elapsed_s >= INSTANT_S:
             self._seconds.labels(action).observe(elapsed_s)
 
     def collect(self) -> Iterator[CounterMetricFamily]:
-        """How many actions have ended, by action and outcome; in the thread of whoever reads the metrics."""
+        """Yield the number of ended actions, by action and outcome; called in the thread of the reader."""
         family = CounterMetricFamily(
             "dalsegno_executor_actions", "Actions that have ended.", labels=["action", "outcome"]
         )

@@ -1,7 +1,7 @@
-"""Outcomes on their way to the engines: kept until one acknowledges them, and sent again when a stream breaks.
+"""Outcomes for the engines: stored until an engine acknowledges them, and sent again when a stream breaks.
 
-An outcome goes by the stream that its action came by, or by any other that is open: what an executor has belongs to
-its session, which all engines know.
+An outcome is sent on the stream of its action, or on any other open stream: it belongs to the session of the executor,
+which all engines know.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ BATCH_COUNT = 500
 """The most outcomes of one message."""
 
 BATCH_BYTES = 1024 * 1024
-"""A message gathers no more once it has this many bytes."""
+"""A message of this size receives no more outcomes."""
 
 Key = tuple[str, int]
 """An action execution's id and the delivery."""
@@ -30,7 +30,7 @@ class _Outcome:
 
 
 class Outbox:
-    """Outcomes not yet acknowledged. Engines are known by their address."""
+    """Outcomes that are not acknowledged. Engines are identified by their address."""
 
     def __init__(self) -> None:
         self._outcomes: dict[Key, _Outcome] = {}
@@ -43,31 +43,31 @@ class Outbox:
         return key in self._outcomes
 
     def keys(self) -> list[Key]:
-        """The deliveries whose outcomes are not acknowledged."""
+        """Return the deliveries whose outcomes are not acknowledged."""
         return list(self._outcomes)
 
     def add(self, message: TaskDone, engine: str) -> str | None:
-        """Keep and queue an outcome. Returns the engine whose stream carries it, None when none is open."""
+        """Store and queue an outcome. Return the engine whose stream carries it, or None if no stream is open."""
         outcome = _Outcome(message, message.ByteSize() + 10, None)
         self._outcomes[message.action_execution_id, message.delivery] = outcome
         return self._queue(outcome, engine)
 
     def connect(self, engine: str) -> None:
-        """The engine's stream is open: it carries whatever no other stream carries."""
+        """Give an engine's open stream all outcomes that no other stream carries."""
         self._queues[engine] = deque()
         for outcome in self._outcomes.values():
             if outcome.engine is None:
                 self._queue(outcome, engine)
 
     def disconnect(self, engine: str) -> list[str]:
-        """The engine's stream has ended: what it carried goes by others. Returns the engines that have it now."""
+        """Move the outcomes of an engine's ended stream to other streams. Return the engines of these."""
         if self._queues.pop(engine, None) is None:
             return []
         moved = {self._queue(outcome, engine) for outcome in self._outcomes.values() if outcome.engine == engine}
         return [each for each in moved if each is not None]
 
     def take(self, engine: str) -> list[TaskDone]:
-        """The next batch for the engine's stream; empty when there is nothing to send."""
+        """Return the next batch for the engine's stream; empty when there is nothing to send."""
         queue = self._queues.get(engine)
         batch: list[TaskDone] = []
         size = 0
@@ -82,15 +82,15 @@ class Outbox:
         return batch
 
     def repeat(self, key: Key, engine: str) -> None:
-        """The engine has not heard this outcome: send it once more."""
+        """Send an outcome again that the engine has not received."""
         self._queue(self._outcomes[key], engine)
 
     def forget(self, key: Key) -> bool:
-        """The outcome is acknowledged or does not count. False when there is none."""
+        """Remove an outcome that is acknowledged or not accepted. Return False if there is none."""
         return self._outcomes.pop(key, None) is not None
 
     def carried_by(self, engine: str) -> int:
-        """How many outcomes wait for this engine's acknowledgement."""
+        """Return the number of outcomes that wait for this engine's acknowledgement."""
         return sum(1 for outcome in self._outcomes.values() if outcome.engine == engine)
 
     def _queue(self, outcome: _Outcome, engine: str) -> str | None:

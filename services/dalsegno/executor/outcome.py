@@ -1,4 +1,4 @@
-"""What an action did, as the contract says it: results as JSON text, failures in words."""
+"""Make the TaskDone message of an action: results as JSON text, failures as messages."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ WORDS: dict[TaskOutcome.ValueType, str] = {
 
 
 def describe_result(returned: object) -> TaskDone:
-    """The outcome of an action that returned. A result that cannot be carried is a failure that says why."""
+    """Return the outcome of an action that returned. A result that cannot be sent becomes a failure with the reason."""
     if returned is None:
         return TaskDone(outcome=TASK_OUTCOME_SUCCEEDED)
     if isinstance(returned, Delegated):
@@ -40,20 +40,20 @@ def describe_result(returned: object) -> TaskDone:
 
 
 def _describe_delegated(delegated: Delegated) -> TaskDone:
-    """The outcome of an action that a third party completes. What cannot be sent of it is a failure that says why."""
+    """Return the outcome of an action that a third party completes; a failure with the reason if it cannot be sent."""
     try:
         done = TaskDone(outcome=TASK_OUTCOME_DELEGATED, alias=delegated.alias)
         if delegated.completion_timeout_s is not None:
             done.completion_timeout.CopyFrom(convert.duration(delegated.completion_timeout_s))
     except (TypeError, ValueError, OverflowError) as error:
-        return describe_failure(f"what the action says of who completes it cannot be sent: {error}")
+        return describe_failure(f"the description of the delegated action cannot be sent: {error}")
     for violation in wrong_fields(done):
         return describe_failure(f"the {violation.subject} {violation.description}")
     return done
 
 
 def describe_exception(action: str, error: BaseException) -> TaskDone:
-    """The outcome of an action that raised. Without a traceback: that is for the log."""
+    """Return the outcome of an action that raised, without the traceback, which the log has."""
     if isinstance(error, ActionCancelled):
         return describe_cancel(str(error) or "cancelled by the action")
     if not isinstance(error, ActionFailed):
@@ -64,7 +64,7 @@ def describe_exception(action: str, error: BaseException) -> TaskDone:
         try:
             done.result = _encode(error.result)
         except UnfitValue as unfit:
-            done.error = _clean(f"{done.error} (its data is left out: {unfit})")
+            done.error = _clean(f"{done.error} (its data is omitted: {unfit})")
     return done
 
 
@@ -73,7 +73,7 @@ def describe_failure(words: str) -> TaskDone:
 
 
 def describe_progress(text: str, fraction: float | None) -> TaskDone:
-    """That an action runs, and how far it says that it has come."""
+    """Return the progress report of a running action."""
     done = TaskDone(outcome=TASK_OUTCOME_RUNNING)
     done.progress.text = _clean(text)[:PROGRESS_CHARACTERS_MAX]
     if fraction is not None:
@@ -86,14 +86,14 @@ def describe_cancel(words: str) -> TaskDone:
 
 
 def _encode(data: object) -> str:
-    """The JSON text of a result, proven to be such that every part of the system can carry it. Raises UnfitValue."""
+    """Return the JSON text of a result that every part of the system can carry. Raises UnfitValue."""
     try:
         text = encode(data)
     except UnfitValue as error:
         raise UnfitValue(f"the result is not JSON: {error}") from None
     except RecursionError:
         raise UnfitValue("the result is not JSON: nested too deeply") from None
-    except Exception as error:  # an object's own code may run: a property, a key's __str__
+    except Exception as error:  # code of the object may raise: a property, a key's __str__
         raise UnfitValue(f"the result is not JSON: {error}") from None
     if (size := byte_length(text)) > VALUE_BYTES_MAX:
         raise UnfitValue(f"result too large: {size:,} bytes, at most {VALUE_BYTES_MAX:,}")
@@ -106,6 +106,6 @@ def _encode(data: object) -> str:
 
 
 def _clean(words: str) -> str:
-    """What a protobuf string and a database's text can hold."""
+    """Return the text without what a protobuf string or a database cannot store."""
     text = words.encode("utf-8", "backslashreplace").decode().replace("\0", "\\0")
     return text if len(text) <= ERROR_CHARACTERS_MAX else text[: ERROR_CHARACTERS_MAX - 1] + "…"

@@ -1,6 +1,6 @@
-"""The progress reports of actions, on their way to the engines: the latest of each, at most once a second.
+"""Progress reports of actions for the engines: the latest of each action, at most one a second.
 
-A stream that breaks loses its reports: the next report of the action is newer.
+Reports on a broken stream are lost: the next report of the action is newer.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ TELL_EVERY_S = 1.0
 
 
 class ProgressReports:
-    """Collects the reports. Used on one event loop only."""
+    """Collects the reports. Use it on one event loop only."""
 
     def __init__(self, wake: Callable[[str], None]) -> None:
-        """`wake` is called with an engine's address when there is something for its stream."""
+        """`wake` is called with an engine's address when there is a report for its stream."""
         self._wake = wake
         self._due: dict[str, dict[Key, TaskDone]] = {}
-        """By engine: what is to be sent now."""
+        """By engine: the reports to send now."""
         self._resting: dict[Key, TaskDone | None] = {}
-        """What was sent less than a second ago, and what has been said since."""
+        """By action: a report was sent less than a second ago; the newest report since."""
 
     def add(self, told: TaskDone, engine: str) -> None:
         """Send a report: now, or a second after the last one of this action."""
@@ -37,7 +37,7 @@ class ProgressReports:
         asyncio.get_running_loop().call_later(TELL_EVERY_S, self._rested, key, engine)
 
     def take(self, engine: str) -> list[TaskDone]:
-        """The reports that the engine's stream sends next."""
+        """Return the reports that the engine's stream sends next."""
         due = self._due.get(engine)
         if not due:
             return []

@@ -1,7 +1,7 @@
-"""Runs actions, many at once: async ones as tasks of the event loop, blocking ones in threads, instant ones inline.
+"""Run many actions at once: async ones as tasks of the event loop, blocking ones in threads, instant ones inline.
 
-Each has its deadline. What is stopped by that has failed; what is stopped by CancelAction is reported as cancelled. A
-thread cannot be stopped: its outcome is dropped, and it keeps its slot until it ends.
+Each has its deadline. An action that the deadline stops has failed; one that CancelAction stops is cancelled. A thread
+cannot be stopped: its outcome is dropped, and it keeps its slot until it ends.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from dalsegno.executor.outcome import (
 from dalsegno.v1.executor_service_pb2 import RunAction, TaskDone
 from dalsegno.workflow.value import UnfitValue, decode
 
-# Asking whether a value can be awaited takes longer than most instant actions.
+# The check whether a value is awaitable takes longer than most instant actions.
 _PLAIN = frozenset({type(None), bool, int, float, str, list, dict})
 
 _log = logging.getLogger(__name__)
@@ -39,7 +39,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(slots=True, eq=False)
 class Run:
-    """One action that is running, or waits for a thread."""
+    """One action that runs, or waits for a thread."""
 
     order: RunAction
     engine: str
@@ -50,18 +50,18 @@ class Run:
     future: Future[TaskDone] | None = None
     timer: asyncio.TimerHandle | None = None
     stopped: str = ""
-    """Why it was stopped; empty when it was not."""
+    """Why it was stopped; empty if it was not."""
     late: bool = False
-    """Whether its deadline has stopped it."""
+    """Whether its deadline stopped it."""
     reported: bool = False
-    """Whether its outcome has been reported, or is not to be."""
+    """Whether its outcome has been reported, or must not be reported."""
 
 
 class Runner:
-    """Runs actions and says how each went.
+    """Runs actions and reports their outcomes.
 
     `report` is called once for each action, except a dropped one, with its outcome and the engine it came from;
-    `free` once for each when it no longer takes up anything.
+    `free` once for each when it no longer uses a slot.
     """
 
     def __init__(
@@ -70,38 +70,38 @@ class Runner:
         threads: int,
         report: Callable[[TaskDone, Run], None],
         free: Callable[[Run], None],
-        tell: Callable[[TaskDone, Run], None],
+        report_progress: Callable[[TaskDone, Run], None],
     ) -> None:
-        """`tell` is called, on the event loop, with how far an action says that it has come."""
+        """`report_progress` is called on the event loop with the progress that an action reports."""
         self._registry = registry
         self._report = report
         self._free = free
-        self._tell = tell
+        self._tell = report_progress
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="action")
         self._loop = asyncio.get_running_loop()
         self._runs: dict[str, Run] = {}
         self._leftovers: set[Run] = set()
 
     def __len__(self) -> int:
-        """How many run whose outcomes somebody waits for."""
+        """Return the number of running actions whose outcomes will be reported."""
         return len(self._runs)
 
     @property
     def stuck_threads(self) -> int:
-        """How many threads are busy with actions that were stopped."""
+        """Return the number of threads that are busy with stopped actions."""
         return sum(1 for run in self._leftovers if run.future is not None)
 
     def keys(self) -> list[Key]:
-        """The deliveries that are running."""
+        """Return the deliveries that are running."""
         return [(run.order.action_execution_id, run.order.delivery) for run in self._runs.values()]
 
     def delivery_of(self, action_execution_id: str) -> int | None:
-        """The delivery of this action execution that is running, None when none is."""
+        """Return the delivery of this action execution that runs, or None."""
         run = self._runs.get(action_execution_id)
         return None if run is None else run.order.delivery
 
     def start(self, order: RunAction, engine: str, timeout_s: float | None) -> None:
-        """Run an action; stop it after `timeout_s` seconds. An inline one has been reported when this returns."""
+        """Run an action; stop it after `timeout_s` seconds. An inline action has been reported when this returns."""
         run = Run(order, engine, time.monotonic())
         action = self._registry.find(order.action)
         if action is None:
@@ -115,8 +115,8 @@ class Runner:
         try:
             given = _read_input(run.order, action)
             if action.context_parameter:
-                tell = partial(self._hear_progress, run)
-                run.context = dataclasses.replace(_read_context(run.order, timeout_s), tell=tell)
+                report_progress = partial(self._hear_progress, run)
+                run.context = dataclasses.replace(_read_context(run.order, timeout_s), tell=report_progress)
                 given[action.context_parameter] = run.context
         except (UnfitValue, TypeError) as error:
             self._end(run, describe_failure(f"{action.name}: {error}"))
@@ -139,7 +139,7 @@ class Runner:
         run.task.add_done_callback(lambda task: self._task_ended(run, returned, task))
 
     def stop(self, key: Key, reason: str, *, late: bool = False) -> bool:
-        """Stop an action; it was cancelled, or if it is late it has failed. False when this delivery does not run."""
+        """Stop an action, as cancelled, or as failed if it is late. Return False if this delivery does not run."""
         run = self._runs.get(key[0])
         if run is None or run.order.delivery != key[1] or run.stopped:
             return False
@@ -154,7 +154,7 @@ class Runner:
         return True
 
     def drop(self, key: Key) -> bool:
-        """Stop an action whose outcome does not count, and report nothing. False when this delivery does not run."""
+        """Stop an action without reporting its outcome. Return False if this delivery does not run."""
         run = self._runs.get(key[0])
         if run is None or run.order.delivery != key[1]:
             return False
@@ -165,12 +165,12 @@ class Runner:
         return True
 
     def drop_all(self) -> None:
-        """Stop everything and report nothing."""
+        """Stop all actions without reporting their outcomes."""
         for key in self.keys():
             self.drop(key)
 
     async def close(self, wait_s: float) -> None:
-        """Stop everything, and wait at most so many seconds until the async ones have cleaned up."""
+        """Stop all actions, and wait at most `wait_s` seconds until the async ones have cleaned up."""
         self.drop_all()
         tasks = [run.task for run in self._leftovers if run.task is not None]
         if tasks:
@@ -178,9 +178,9 @@ class Runner:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     def _hear_progress(self, run: Run, text: str, fraction: float | None) -> None:
-        """In the action's thread, or in ours."""
+        """Forward a progress report; called in the action's thread, or on the event loop."""
         progress = describe_progress(text, fraction)
-        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is there to be told
+        with contextlib.suppress(RuntimeError):  # the loop is closed
             self._loop.call_soon_threadsafe(self._tell_progress, run, progress)
 
     def _tell_progress(self, run: Run, progress: TaskDone) -> None:
@@ -197,10 +197,10 @@ class Runner:
 
     def _task_ended(self, run: Run, awaited: Awaitable[object], task: asyncio.Task[object]) -> None:
         if inspect.iscoroutine(awaited):
-            awaited.close()  # a task cancelled before its first step leaves it untouched
+            awaited.close()  # a task that is cancelled before its first step does not close it
         if run.stopped:
             if not task.cancelled():
-                task.exception()  # fetched, or it is logged as never retrieved
+                task.exception()  # retrieved, or it is logged as never retrieved
             done = _stopped(run)
         elif task.cancelled():
             done = describe_cancel("cancelled by the action")
@@ -211,10 +211,10 @@ class Runner:
         self._end(run, done)
 
     def _thread_ended(self, run: Run) -> None:
-        """In the action's thread, or in ours when it was cancelled before it had one."""
+        """Forward the end; called in the action's thread, or on the event loop if it was cancelled before."""
         try:
             self._loop.call_soon_threadsafe(self._take_result, run)
-        except RuntimeError:  # the loop is closed: the executor has left, nobody waits for this
+        except RuntimeError:  # the loop is closed: the executor has stopped
             _log.debug("%s ended after the executor had", run.order.action)
 
     def _take_result(self, run: Run) -> None:
@@ -233,7 +233,7 @@ class Runner:
         self._free(run)
 
     def _settle(self, run: Run, done: TaskDone) -> None:
-        """Report the outcome unless that is done, and hold the run no longer for one whose outcome is awaited."""
+        """Report the outcome if it is not reported, and remove the run from the awaited ones."""
         order = run.order
         if self._runs.get(order.action_execution_id) is run:
             del self._runs[order.action_execution_id]
@@ -252,7 +252,7 @@ class Runner:
 
 
 def _read_input(order: RunAction, action: AnyAction) -> dict[str, object]:
-    """Raises UnfitValue or TypeError when the action cannot be called with the input."""
+    """Return the action's arguments. Raises UnfitValue or TypeError if it cannot be called with the input."""
     given = decode(order.input) if order.input not in ("", "{}") else {}
     if not isinstance(given, dict):
         raise TypeError(f"the input is not an object but {order.input[:80]}")
@@ -283,14 +283,14 @@ def _read_context(order: RunAction, timeout_s: float | None) -> ActionContext:
 
 
 def _run_blocking(action: AnyAction, given: dict[str, object]) -> TaskDone:
-    """In a thread. The result is written there too: a large one would hold the event loop up."""
+    """Run in a thread. It also encodes the result: a large one would block the event loop."""
     return describe_result(action.function(**given))
 
 
 async def _wait_for(awaitable: Awaitable[object]) -> object:
     try:
         return await awaitable
-    except SystemExit as error:  # would end the event loop, and with it all other actions
+    except SystemExit as error:  # it would end the event loop and all other actions
         raise ActionFailed(f"the action called exit({error.code})") from error
 
 

@@ -1,7 +1,7 @@
-"""What an executor has in hand, over all its streams: actions that run, outcomes not acknowledged, slots.
+"""The state of an executor over all its streams: running actions, unacknowledged outcomes, slots.
 
-The session is one run of the executor program. Engines know what it has by its id, so that an action that came from
-one engine may be answered through another.
+The session is one run of the executor program. All engines know its id, so that the outcome of an action can be sent to
+another engine than the action came from.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _log = logging.getLogger(__name__)
 
 
 class Session:
-    """One run of an executor. Belongs to the event loop that it is made on."""
+    """One run of an executor. Use it only on the event loop that created it."""
 
     def __init__(
         self,
@@ -59,42 +59,42 @@ class Session:
         self.telling = ProgressReports(self._wake)
         self.runner = Runner(registry, threads, self._report, self._free, self._tell)
         self.leaving = False
-        """Takes no more actions: the executor has been asked to stop."""
+        """Whether the executor stops, and accepts no more actions."""
         self.superseded = asyncio.Event()
-        """A newer session of the same executor has taken its place."""
+        """Whether a newer session of the same executor has replaced this one."""
         self.engines_met: dict[str, str] = {}
-        """The ids of the engines to which streams are open, by address: two addresses may lead to one."""
+        """The ids of the engines with open streams, by address: two addresses may belong to one engine."""
         self._wakers: dict[str, Callable[[], None]] = {}
         self._idle_waiters: list[asyncio.Event] = []
         metrics.watch(lambda: self.slots.running, lambda: len(self.outbox))
 
     @property
     def is_idle(self) -> bool:
-        """Whether nothing runs whose outcome somebody waits for, and all outcomes are acknowledged."""
+        """Return whether no action with an awaited outcome runs, and all outcomes are acknowledged."""
         return not len(self.runner) and not len(self.outbox)
 
     def in_flight(self) -> list[Key]:
-        """What Hello lists: running, or reported but not acknowledged."""
+        """Return the deliveries for Hello: running, or reported but not acknowledged."""
         return [*self.runner.keys(), *self.outbox.keys()]
 
     def connect(self, engine: str, wake: Callable[[], None]) -> None:
-        """The engine has welcomed the session; `wake` is called when there is something to send to it."""
+        """Record that the engine has accepted the session; `wake` is called when there is something to send."""
         self._wakers[engine] = wake
         self.outbox.connect(engine)
         wake()
 
     def disconnect(self, engine: str) -> None:
-        """The engine's stream has ended, or takes no more outcomes."""
+        """Record that the engine's stream has ended, or accepts no more outcomes."""
         self._wakers.pop(engine, None)
         for each in self.outbox.disconnect(engine):
             self._wake(each)
 
     def accept(self, order: RunAction, engine: str, timeout_s: float | None) -> None:
-        """Run what an engine sent, unless it is here already: then it is running, or answered once more."""
+        """Run an action of an engine, unless it runs already or has an outcome: then send this again."""
         key = order.action_execution_id, order.delivery
         if self.leaving and key not in self.outbox:
-            # The next Hello does not list it, and so it is handed to somebody else.
-            _log.debug("%s: %s left alone, the executor is leaving", engine, order.action_execution_id)
+            # The next Hello does not list it, so that the engine gives it to another executor.
+            _log.debug("%s: %s ignored, the executor is stopping", engine, order.action_execution_id)
             return
         self.slots.take(engine)
         if key in self.outbox:
@@ -110,7 +110,7 @@ class Session:
         self.runner.start(order, engine, timeout_s)
 
     def acknowledge(self, ack: Ack) -> None:
-        """An engine has dealt with an outcome. What an action says on its way is not kept, and waits for no answer."""
+        """Handle an acknowledgement. Progress reports are not stored, and need none."""
         if ack.outcome == TASK_OUTCOME_RUNNING:
             _log.debug("the progress of %s: %s", ack.action_execution_id, ack.reason or "noted")
             return
@@ -122,13 +122,13 @@ class Session:
         self._tell_idle()
 
     def forget(self, key: Key) -> None:
-        """A delivery no longer counts: stop it, or drop its outcome."""
+        """Stop a delivery that is no longer valid, or drop its outcome."""
         self.runner.drop(key)
         self.outbox.forget(key)
         self._tell_idle()
 
     async def wait_idle(self) -> None:
-        """Return when nothing is in hand."""
+        """Return when the session is idle."""
         waiter = asyncio.Event()
         self._idle_waiters.append(waiter)
         try:
@@ -168,7 +168,7 @@ class Session:
 
 
 def describe(action: AnyAction) -> ActionDescription:
-    """What Hello says of an action."""
+    """Return the description of an action for Hello."""
     description = action.description
     return ActionDescription(
         name=description.name,

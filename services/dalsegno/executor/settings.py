@@ -1,4 +1,4 @@
-"""What can be set about an executor, from the command line and the environment."""
+"""The settings of an executor, from the command line and the environment."""
 
 from __future__ import annotations
 
@@ -13,47 +13,47 @@ from dalsegno.rpc.options import Options
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """How one executor runs."""
+    """The settings of one executor."""
 
     engines: tuple[str, ...] = ("127.0.0.1:7701",)
     """The addresses of the engines it works for."""
     id: str = ""
-    """Its name, stable over restarts: a restarted executor gives up at once what it had, with another name it does so
-    when the lease ends."""
+    """Its name, stable over restarts: the actions of the last run are given up at once, but with another name only when
+    the lease ends."""
     slots: int = 1000
-    """How many actions it runs at once over all engines. Async actions cost little, so this is many; what blocks is
-    bounded by `threads`."""
+    """The number of actions that it runs at once for all engines. Async actions need little, so it is large; `threads`
+    limits blocking ones."""
     threads: int = 32
-    """How many blocking actions run at once; further ones wait, and hold a slot while they do."""
+    """The number of blocking actions that run at once; further ones wait, and use a slot meanwhile."""
     labels: Mapping[str, str] = field(default_factory=dict)
-    """Tasks with a `target` choose by them."""
+    """A task with a `target` selects executors by them."""
     allow: tuple[str, ...] = ()
-    """The built-in actions that are off otherwise: `std.ssh`, `std.javascript`, `core.local`."""
+    """The allowed ones of the built-in actions that are off by default: `std.ssh`, `std.javascript`, `core.local`."""
     listen: str = ""
     """host:port of the health service; empty: none."""
     metrics_port: int = 0
-    """Where Prometheus finds the metrics; 0: nowhere."""
+    """The port of the metrics for Prometheus; 0: none."""
     grace_s: float = 10.0
-    """How long actions have to end when the executor is stopped."""
+    """The time that actions have to end when the executor stops."""
     log_level: str = "info"
 
 
 def read_settings(arguments: Sequence[str] | None = None, environment: Mapping[str, str] | None = None) -> Settings:
-    """The settings: an option, else its environment variable (DALSEGNO_EXECUTOR_SLOTS, ...), else the default."""
+    """Read each setting from its option, else its variable (DALSEGNO_EXECUTOR_SLOTS, ...), else the default."""
     environment = os.environ if environment is None else environment
     default = Settings()
     parser = Options("executor", "Runs actions for engines.", default, environment)
     known = _listed([environment.get("DALSEGNO_ENGINE", "")])
     parser.add_argument("--engine", action="append", help="host:port of an engine; may be given more than once")
     parser.add("id", str, "the executor's name, stable over restarts")
-    parser.add("slots", int, "how many actions it runs at once")
-    parser.add("threads", int, "how many blocking actions it runs at once")
+    parser.add("slots", int, "the number of actions that it runs at once")
+    parser.add("threads", int, "the number of blocking actions that it runs at once")
     parser.add_argument("--label", action="append", default=[], help="name=value, for tasks with a target")
     shown = ", ".join(PERMISSIONS)
-    parser.add_argument("--allow", action="append", help=f"turn on {shown}; may be given more than once")
+    parser.add_argument("--allow", action="append", help=f"allow {shown}; may be given more than once")
     parser.add("listen", str, "host:port of the health service; empty: none")
-    parser.add("metrics-port", int, "where Prometheus finds the metrics; 0: nowhere")
-    parser.add("grace-s", float, "how long actions have to end when the executor is stopped")
+    parser.add("metrics-port", int, "the port of the metrics for Prometheus; 0: none")
+    parser.add("grace-s", float, "the time that actions have to end when the executor stops")
     parser.add("log-level", str, "debug, info, warning or error", "DALSEGNO_LOG_LEVEL")
     found = vars(parser.parse_args(arguments))
     engines = tuple(dict.fromkeys(found.pop("engine") or known or default.engines))
@@ -68,5 +68,5 @@ def read_settings(arguments: Sequence[str] | None = None, environment: Mapping[s
 
 
 def _listed(texts: Sequence[str]) -> tuple[str, ...]:
-    """The words of texts with commas or blanks between them."""
+    """Return the words of texts, which commas or spaces separate."""
     return tuple(dict.fromkeys(word for text in texts for word in text.replace(",", " ").split()))

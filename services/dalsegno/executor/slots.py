@@ -1,8 +1,8 @@
-"""How an executor's slots are shared out to its engines as credit.
+"""Divide an executor's slots among its engines, as credit.
 
-At any time the credit that engines hold and the actions that run are together at most the slots. Each engine is
-entitled to an equal share. The share of an engine that is away is kept for it for a while, then the others have it;
-credit once given cannot be taken back, so a returning engine gets its share as others use theirs up.
+At any time the credit of the engines and the running actions together are at most the slots. Each engine has an equal
+share. The share of a disconnected engine is reserved for a while, then the others get it; credit cannot be taken back,
+so an engine that reconnects gets its share while the others use theirs.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ import math
 from collections.abc import Iterable
 
 RESERVED_S = 15.0
-"""How long the share of an engine that is away is kept for it, in seconds."""
+"""The time for which the share of a disconnected engine is reserved, in seconds."""
 
 
 class Slots:
-    """Times are in seconds by any clock that does not go back; engines are known by their address."""
+    """The slots of an executor. Times are seconds of a monotonic clock; engines are identified by their address."""
 
     def __init__(self, total: int, engines: Iterable[str], at_s: float) -> None:
         self.total = total
@@ -25,35 +25,35 @@ class Slots:
 
     @property
     def running(self) -> int:
-        """How many actions hold a slot."""
+        """Return the number of actions that use a slot."""
         return sum(self._running.values())
 
     def connect(self, engine: str, at_s: float) -> int:
-        """An engine's stream opens: the credit to begin with."""
+        """Open an engine's stream; return its first credit."""
         self._away_since_s.pop(engine, None)
         self._granted[engine] = 0
         return self.extend(engine, at_s, at_once=True)
 
     def disconnect(self, engine: str, at_s: float) -> None:
-        """The stream has ended, and with it the credit it held."""
+        """Close an engine's stream, and drop its credit."""
         self._granted.pop(engine, None)
         self._away_since_s[engine] = at_s
 
     def take(self, engine: str) -> None:
-        """An action came: a unit of credit becomes a slot in use."""
+        """Use a slot for an action of this engine, and one unit of its credit."""
         self._running[engine] += 1
         if self._granted.get(engine, 0) > 0:
             self._granted[engine] -= 1
 
     def free(self, engine: str) -> None:
-        """An action that came from this engine has ended."""
+        """Free the slot of an action of this engine."""
         self._running[engine] -= 1
 
     def extend(self, engine: str, at_s: float, *, at_once: bool = False) -> int:
-        """How much more credit to send the engine now; it counts as sent.
+        """Return how much more credit to send the engine now; it counts as sent.
 
-        Unless `at_once`, none as long as what the engine still has is more than twice as much: a Credit for each
-        action would double the messages.
+        Unless `at_once`, it is 0 while the engine still has more than twice as much: a Credit for each action would
+        double the messages.
         """
         held = self._granted.get(engine)
         if held is None:
@@ -68,7 +68,7 @@ class Slots:
         return room
 
     def starved(self) -> list[str]:
-        """The engines whose streams are open and without credit."""
+        """Return the engines with open streams and without credit."""
         return [engine for engine, held in self._granted.items() if held == 0]
 
     def _share(self, at_s: float) -> int:

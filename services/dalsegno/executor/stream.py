@@ -1,8 +1,8 @@
 """One stream to one engine, from Hello to its end.
 
-Three tasks share it. One reads, and does nothing else on the wire: a read with a time limit would end the whole call
-when the limit passes. One writes whatever has gathered since its last write, so that batches grow with the load
-and nothing waits for a batch to fill. One keeps time: heartbeats, and giving the stream up when the engine is silent.
+Three tasks use it. One only reads: a read with a timeout would end the whole call at the timeout. One writes everything
+that has been added since its last write, so that batches grow with the load and nothing waits for a full batch. One
+keeps time: it sends heartbeats, and ends the stream if the engine is silent.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ from dalsegno.v1.executor_service_pb2 import (
 from dalsegno.v1.executor_service_pb2_grpc import ExecutorServiceStub
 
 WELCOME_WITHIN_S = 10.0
-"""How long an engine may take to say Welcome."""
+"""The time in which an engine must send Welcome."""
 
 GOODBYE_WITHIN_S = 5.0
-"""How long an engine may take to end a stream after Goodbye."""
+"""The time in which an engine must end a stream after Goodbye."""
 
 _log = logging.getLogger(__name__)
 
@@ -45,14 +45,14 @@ _log = logging.getLogger(__name__)
 class Ended(Enum):
     """How a stream ended."""
 
-    CLOSED = "goodbye said, and the engine ended it"
+    CLOSED = "the engine ended it after Goodbye"
     BROKEN = "it broke"
-    SUPERSEDED = "a newer session has taken this one's place"
+    SUPERSEDED = "a newer session has replaced this one"
     REPLACED = "the session has another stream to this engine"
 
 
 class Stream:
-    """One stream. `run` it once."""
+    """One stream. Call `run` once."""
 
     def __init__(self, session: Session, engine: str, channel: grpc.aio.Channel) -> None:
         self.welcomed = False
@@ -63,25 +63,25 @@ class Stream:
         self._begun = asyncio.Event()
         self._heartbeat_s = WELCOME_WITHIN_S
         self._silence_s = WELCOME_WITHIN_S
-        """The engine is taken for gone when it has said nothing for so long."""
+        """An engine without a message for this time counts as gone."""
         self._heard_s = time.monotonic()
         self._engine_offset_s = 0.0
-        """The engine's time, less that of the clock that nobody sets."""
+        """The engine's time minus the monotonic time of this process."""
         self._heartbeat_due = False
         self._goodbye: Goodbye | None = None
         self._goodbye_by_s = 0.0
         self._closed = False
         self._reason = ""
         self.engine_id = ""
-        """Who has welcomed the session."""
+        """The engine that sent Welcome."""
 
     @property
     def releases(self) -> bool:
-        """Whether it has given back, with its Goodbye, what the session had."""
+        """Return whether its Goodbye gives back the actions of the session."""
         return self._closed and self._goodbye is not None and self._goodbye.release
 
     def say_goodbye(self, reason: str, *, release: bool, within_s: float) -> None:
-        """End the stream once its outcomes are acknowledged, or after `within_s` seconds all the same."""
+        """End the stream when its outcomes are acknowledged, at the latest after `within_s` seconds."""
         if self._goodbye is None:
             self._goodbye = Goodbye(release=release, reason=reason)
             self._goodbye_by_s = time.monotonic() + within_s
@@ -89,7 +89,7 @@ class Stream:
             asyncio.get_running_loop().call_later(within_s, self._wake.set)
 
     async def run(self) -> Ended:
-        """Open the stream and serve it to its end."""
+        """Open the stream and serve it until its end."""
         helpers = [asyncio.create_task(self._write()), asyncio.create_task(self._keep_time())]
         ended = Ended.BROKEN
         try:
@@ -97,33 +97,33 @@ class Stream:
                 assert isinstance(message, ConnectResponse)
                 self._heard_s = time.monotonic()
                 self._take(message)
-            ended = await self._judge()
+            ended = await self._read_end()
         except grpc.aio.AioRpcError as error:
-            ended = self._judge_error(error)
+            ended = self._read_end_error(error)
         except asyncio.CancelledError:
             task = asyncio.current_task()
             if task is not None and task.cancelling():
                 raise
-            ended = Ended.CLOSED if self._closed else Ended.BROKEN  # we gave it up ourselves
+            ended = Ended.CLOSED if self._closed else Ended.BROKEN  # this side ended it
         finally:
             for helper in helpers:
                 helper.cancel()
-            self._call.cancel()  # leaving the loop does not end the call
+            self._call.cancel()  # the end of the loop does not end the call
             self._disconnect()
             await asyncio.gather(*helpers, return_exceptions=True)
         _log.info("stream ended: %s", ended.value, extra={"engine": self._engine, "reason": self._reason})
         return ended
 
-    async def _judge(self) -> Ended:
-        """The engine has ended the stream: with or without an error."""
+    async def _read_end(self) -> Ended:
+        """Return how the engine ended the stream: with or without an error."""
         code = await self._call.code()
         if code is not grpc.StatusCode.OK:
             trailing = await self._call.trailing_metadata()
             details = await self._call.details()
-            return self._judge_error(grpc.aio.AioRpcError(code, grpc.aio.Metadata(), trailing, details))
+            return self._read_end_error(grpc.aio.AioRpcError(code, grpc.aio.Metadata(), trailing, details))
         return Ended.CLOSED if self._closed else Ended.BROKEN
 
-    def _judge_error(self, error: grpc.aio.AioRpcError) -> Ended:
+    def _read_end_error(self, error: grpc.aio.AioRpcError) -> Ended:
         self._reason = f"{error.code().name}: {error.details()}"
         if error.code() is grpc.StatusCode.ABORTED:
             return Ended.REPLACED if read_failure(error).reason == "STREAM_SUPERSEDED" else Ended.SUPERSEDED
@@ -149,16 +149,16 @@ class Stream:
                 self._begin(message.welcome)
             case "drain":
                 grace_s = message.drain.grace.ToTimedelta().total_seconds()
-                _log.info("the engine is being stopped", extra={"engine": self._engine, "grace_s": grace_s})
-                self.say_goodbye("the engine is being stopped", release=False, within_s=grace_s / 2)
+                _log.info("the engine is stopping", extra={"engine": self._engine, "grace_s": grace_s})
+                self.say_goodbye("the engine is stopping", release=False, within_s=grace_s / 2)
 
     def _timeout_s(self, order: RunAction) -> float | None:
-        """How long the action may take from now on; None: no limit."""
+        """Return the time that the action has from now on; None: no limit."""
         if order.HasField("time_left"):
             return convert.length_s(order.time_left)
         if not order.HasField("deadline"):
             return None
-        # An engine that is older than `time_left`.
+        # An older engine, which does not send `time_left`.
         return convert.seconds_of(order.deadline) - (time.monotonic() + self._engine_offset_s)
 
     def _begin(self, welcome: Welcome) -> None:
@@ -196,11 +196,13 @@ class Stream:
                     await self._call.write(message)
             await self._call.done_writing()
         except (grpc.aio.AioRpcError, asyncio.InvalidStateError) as error:
-            _log.debug("%s: writing ended: %s", self._engine, error)  # the reader sees the end, and says why
+            _log.debug(
+                "%s: writing ended: %s", self._engine, error
+            )  # the reader also sees the end, and logs the reason
         except Exception:
             _log.exception("%s: a message could not be written", self._engine)
             self._reason = "a message could not be written"
-            self._call.cancel()  # or the reader would wait for ever
+            self._call.cancel()  # otherwise the reader waits without a limit
 
     def _hello(self) -> Hello:
         session = self._session
@@ -216,7 +218,7 @@ class Stream:
         )
 
     def _gather(self) -> Iterator[ConnectRequest]:
-        """What there is to send, until there is nothing more."""
+        """Yield the messages to send, until there are no more."""
         session = self._session
         while told := session.telling.take(self._engine):
             yield ConnectRequest(task_done=TaskDoneBatch(outcomes=told))
@@ -247,7 +249,7 @@ class Stream:
         while time.monotonic() - self._heard_s < self._silence_s:
             self._heartbeat_due = self.welcomed
             self._wake.set()
-            # Somewhat sooner than promised: under load a message takes its time.
+            # Earlier than required, because messages are delayed under load.
             await asyncio.sleep(min(0.8 * self._heartbeat_s, self._silence_s / 3))
-        self._reason = f"nothing heard for {self._silence_s:.1f} s"
+        self._reason = f"no message for {self._silence_s:.1f} s"
         self._call.cancel()

@@ -1,4 +1,4 @@
-"""Keeps a stream open to one engine: connects again when it breaks, later and later, and leaves in good order."""
+"""Keep a stream open to one engine: reconnect with growing delays when it breaks, and close it in order."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from dalsegno.executor.stream import Ended, Stream
 RETRY_FIRST_S = 0.1
 RETRY_MAX_S = 1.0
 ACKNOWLEDGED_WITHIN_S = 1.0
-"""How long the last outcomes have to be acknowledged."""
+"""The time in which the last outcomes must be acknowledged."""
 
 _log = logging.getLogger(__name__)
 
 
 class Worker:
-    """One engine's side of a session."""
+    """The part of a session for one engine."""
 
     def __init__(self, session: Session, engine: str, channel: grpc.aio.Channel) -> None:
         self._session = session
@@ -30,15 +30,15 @@ class Worker:
         self._retry_s = RETRY_FIRST_S
         self._released = False
         self._rival_of = ""
-        """The engine that prefers the stream of another address of it; empty for none."""
+        """The engine that uses the stream of another of its addresses; empty for none."""
 
     @property
     def is_connected(self) -> bool:
-        """Whether the engine can send work."""
+        """Return whether the engine can send work."""
         return self._stream is not None and self._stream.welcomed
 
     async def run(self) -> None:
-        """Serve the engine until the session has left or is superseded."""
+        """Serve the engine until the session stops or is superseded."""
         while not self._session.superseded.is_set():
             if self._is_served_elsewhere():
                 await asyncio.sleep(RETRY_MAX_S)
@@ -48,7 +48,7 @@ class Worker:
                 self.release()
             try:
                 ended = await stream.run()
-            except Exception:  # a fault of ours in one message must not leave the executor without its engine
+            except Exception:  # a fault in one message must not end the connection to the engine for ever
                 _log.exception("stream to %s failed", self._engine)
                 ended = Ended.BROKEN
             self._stream = None
@@ -58,7 +58,7 @@ class Worker:
                 _log.error("another process is executor %s now: this one ends", self._session.executor_id)
                 self._session.superseded.set()
             elif ended is Ended.REPLACED:
-                _log.warning("another address leads to the engine at %s, too: one of them is used", self._engine)
+                _log.warning("the engine at %s has another address, too: one of them is used", self._engine)
                 self._rival_of = stream.engine_id
                 await self._pause()
             elif self._released and (stream.releases or not stream.welcomed):
@@ -69,26 +69,26 @@ class Worker:
     def stop_taking(self) -> None:
         """End the stream without giving back what runs, and open one without credit.
 
-        What the engine sent meanwhile is not in the new Hello, and so it goes to somebody else, as if it had never
-        been sent. Only to withhold further credit would not do: the engine may still have some, and what it sends
-        could only be given back as lost, which is a failure for whatever is not safe to run again.
+        What the engine sent meanwhile is not in the new Hello, so that it gives these actions to other executors. It is
+        not enough to send no more credit: the engine may still have some, and the actions that it then sends could
+        only be given back as lost, which is a failure unless they are safe to run again.
         """
         if self._stream is not None:
-            self._stream.say_goodbye("the executor is being stopped", release=False, within_s=0)
+            self._stream.say_goodbye("the executor is stopping", release=False, within_s=0)
 
     def release(self) -> None:
-        """Give back what has not ended, and end."""
+        """Give back what has not ended, and end the stream."""
         self._released = True
         if self._stream is not None:
             self._stream.say_goodbye("the executor has stopped", release=True, within_s=ACKNOWLEDGED_WITHIN_S)
 
     def _is_served_elsewhere(self) -> bool:
-        """Whether the engine that ended the stream of this address for another address's still has that one."""
+        """Return whether the engine, which ended this stream in favour of another address, still has that stream."""
         is_open = self._rival_of in self._session.engines_met.values()
         return bool(self._rival_of) and is_open and not self._released
 
     async def _pause(self) -> None:
-        # Between half and all of it: many executors of one engine do not come back all at once.
+        # Between half and all of the delay, so that the executors of an engine do not reconnect at the same time.
         await asyncio.sleep(self._retry_s * random.uniform(0.5, 1.0))
         self._retry_s = min(2 * self._retry_s, RETRY_MAX_S)
         self._session.metrics.reconnects.inc()

@@ -59,7 +59,9 @@ async def make_bench() -> AsyncIterator[MakeBench]:
         done: list[TaskDone] = []
         freed: list[Run] = []
         registry = Registry([*load_registry(plugins=()), *actions])
-        runner = Runner(registry, threads, lambda message, run: done.append(message), freed.append, tell=print)
+        runner = Runner(
+            registry, threads, lambda message, run: done.append(message), freed.append, report_progress=print
+        )
         made.append(Bench(runner, done, freed))
         return made[-1]
 
