@@ -1,1 +1,1 @@
-"""YAML in, compiled workflow out, or every problem of the document with its line and path."""
+"""Compile YAML documents to workflows, or find every problem with its line and path."""

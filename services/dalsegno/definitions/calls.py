@@ -1,7 +1,7 @@
-"""What a definition calls: the actions and workflows that its tasks name, and whether they are known now.
+"""The calls of a definition: the actions and workflows that its tasks name, and whether they are known now.
 
-Reading a definition collects the calls; `check` compares them with the known actions and workflows. What is unknown
-now may be known when the task begins, so the result is a warning, never a problem.
+The reader of a definition collects the calls; `check` compares them with the known actions and workflows. What is
+unknown now may be known when the task begins, so the result is a warning, never a problem.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class Callee(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Spot:
-    """A place in a document: its path as people write it, line and column."""
+    """A place in a document: its path as text, line and column."""
 
     path: str
     line: int
@@ -32,15 +32,15 @@ class Spot:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One call. A name from an expression is not collected: it is known only at run time."""
+    """One call. A name from an expression is not collected, because it is known only at run time."""
 
     name: str
     callee: Callee
     spot: Spot
-    """Where the name stands."""
+    """The place of the name."""
     input_spot: Spot
     given: Mapping[str, Spot] | None = None
-    """Where each input is given; None when one expression gives all of them."""
+    """The place of each input; None if one expression gives all of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +50,11 @@ class Signature:
     required: frozenset[str] = frozenset()
     optional: frozenset[str] = frozenset()
     is_open: bool = False
-    """Whether it takes any other input too."""
+    """Whether it accepts any other input, too."""
     off: str = ""
-    """Why nobody runs it now; empty when somebody does."""
+    """Why no executor runs it now; empty if one does."""
     hint: str = ""
-    """How that is changed."""
+    """How to change that."""
 
 
 @dataclass(slots=True)
@@ -68,7 +68,7 @@ class KnownCallees:
     _guess: Guess = field(default_factory=Guess)
 
     def find(self, call: Call, book: str) -> Signature | None:
-        """What a name refers to; in a workbook, first to one of its own parts."""
+        """Return the signature of a name; in a workbook, first of its own parts."""
         for name in (f"{book}.{call.name}", call.name) if book else (call.name,):
             action = self.actions.get(name) if call.callee is not Callee.WORKFLOW else None
             workflow = self.workflows.get(name) if call.callee is not Callee.ACTION else None
@@ -77,16 +77,16 @@ class KnownCallees:
         return None
 
     def hint(self, name: str) -> str:
-        """A hint with the known name that is nearest, or ""."""
+        """Return a hint with the most similar known name, or ""."""
         return self.near(name, (*self.actions, *self.workflows, *self.names))
 
     def near(self, word: str, words: Iterable[str]) -> str:
-        """A hint with the word that is nearest, or ""."""
+        """Return a hint with the most similar word, or ""."""
         return self._guess.hint(word, words)
 
 
 def check(calls: Sequence[Call], known: KnownCallees, book: str = "") -> list[Problem]:
-    """The warnings about the calls of one document; `book` is the workbook that contains them."""
+    """Return the warnings about the calls of one document; `book` is the workbook that contains them."""
     found: list[Problem] = []
     for call in calls:
         signature = known.find(call, book)
@@ -120,7 +120,7 @@ def _has_pack(text: str) -> bool:
 
 
 def _misfits(call: Call, signature: Signature, known: KnownCallees) -> list[Problem]:
-    """Inputs that are missing, and inputs that do not exist."""
+    """Return problems for missing inputs, and for inputs that do not exist."""
     if call.given is None:
         return []
     callee = f"the {'workflow' if call.callee is Callee.WORKFLOW else 'action'} `{call.name}`"

@@ -1,7 +1,7 @@
-"""A whole definition document: which language and kind it is, and what it defines.
+"""A whole definition document: its language, its kind, and what it defines.
 
-`read` is for a text that somebody hands in: everything that is wrong with it is told, and it is accepted only when
-nothing is. `load_stored` is for a text that was accepted once: rules that were added since do not keep it from running.
+`read` is for a new text: it returns all problems, and the text is accepted only without any. `load_stored` is for an
+accepted text: newer rules do not prevent it from running.
 """
 
 from __future__ import annotations
@@ -28,38 +28,38 @@ from dalsegno.workflow.value import byte_length
 
 
 class MemberKind(Enum):
-    """What one part of a document defines."""
+    """The kind of one part of a document."""
 
     WORKFLOW = "workflow"
     ACTION = "action"
 
 
 class DocumentKind(Enum):
-    """What a document is."""
+    """The kind of a document."""
 
     WORKFLOWS = "workflows"
     ACTIONS = "actions"
     WORKBOOK = "workbook"
     ORQUESTA = "orquesta"
     METADATA = "metadata"
-    """Not a definition: a file of StackStorm's that stands beside them."""
+    """Not a definition: another file of a StackStorm pack."""
     UNKNOWN = "unknown"
 
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """One workflow or ad-hoc action of a document, under the name it is stored by."""
+    """One workflow or ad-hoc action of a document, with its stored name."""
 
     kind: MemberKind
     name: str
     workflow: Workflow | None = None
     action: AdHocAction | None = None
     takes: Signature | None = None
-    """The input that it takes, for readers that have only an outline of the document."""
+    """Its input, for readers that have only an outline of the document."""
 
     @property
     def compiled(self) -> Workflow | AdHocAction:
-        """What it says."""
+        """Return the compiled workflow or action."""
         compiled = self.workflow if self.workflow is not None else self.action
         assert compiled is not None
         return compiled
@@ -74,12 +74,12 @@ class Member:
 
     @property
     def input(self) -> tuple[Parameter, ...]:
-        """The declared input parameters."""
+        """Return the declared input parameters."""
         return self.compiled.input
 
     @property
     def defaults(self) -> dict[str, object]:
-        """The defaults of a workflow's input as they are written, expressions and all."""
+        """Return the defaults of a workflow's input as written, with expressions."""
         declared = self.workflow.spec.get("input") if self.workflow is not None else None
         items = declared if isinstance(declared, list) else []
         return {name: default for item in items if isinstance(item, dict) for name, default in item.items()}
@@ -87,29 +87,29 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """What a text defines. With problems, the members are what could be read, and are not to be stored."""
+    """What a text defines. With problems, the members are incomplete, and must not be stored."""
 
     kind: DocumentKind
     language: str
     members: tuple[Member, ...] = ()
     problems: tuple[Problem, ...] = ()
     warnings: tuple[Problem, ...] = ()
-    """What keeps nothing from being stored, and is hardly what the author meant."""
+    """Probable mistakes that do not prevent storing."""
     name: str = ""
     """The workbook's name; "" for other kinds."""
     left_off: tuple[int, int] = (0, 0)
-    """How many problems and warnings there are beside those that are listed; the last one listed says so."""
+    """The number of problems and warnings that are not listed; the last listed one has it, too."""
     calls: tuple[Call, ...] = ()
-    """The actions and workflows that it names, when they are asked for."""
+    """The actions and workflows that it names, if requested."""
 
     def member(self, name: str) -> Member | None:
-        """The member of this name, a workflow before an action."""
+        """Return the member of this name, a workflow before an action."""
         named = [member for member in self.members if member.name == name]
         return min(named, key=lambda member: member.kind is MemberKind.ACTION, default=None)
 
 
 def forget_expressions() -> None:
-    """Drop what was read of single expressions: compiled workflows keep their own, other documents read them again."""
+    """Clear the caches of single expressions: compiled workflows keep their own, other documents parse them again."""
     forget_compiled()
     forget_inspected()
 
@@ -120,10 +120,10 @@ _ACTION_KEYS = frozenset(("base", "base-input"))
 
 
 def read(text: str, limits: Limits = DEFAULT_LIMITS, name: str = "", *, with_calls: bool = False) -> Document:
-    """Reads and checks a definition of any language and kind. Never raises: whatever is wrong is a problem.
+    """Read and check a definition of any language and kind. Never raises: every error is a problem.
 
-    `name` is for Orquesta's documents, which need not have one; a workflow that has none at all can be checked and not
-    be stored (`explain_nameless`). `with_calls`: with the actions and workflows that it names.
+    `name` is for Orquesta's documents, which need not contain one; a workflow without a name can be checked but not
+    stored (`explain_nameless`). `with_calls`: with the actions and workflows that it names.
     """
     source, problems = _load(text, limits)
     if not source.complete:
@@ -157,7 +157,7 @@ def read(text: str, limits: Limits = DEFAULT_LIMITS, name: str = "", *, with_cal
 
 
 def explain_nameless(document: Document) -> tuple[Problem, ...]:
-    """What to tell whoever wants to store an Orquesta document whose workflow has no name."""
+    """Return the problem of storing an Orquesta document whose workflow has no name."""
     if document.kind is not DocumentKind.ORQUESTA or all(member.name for member in document.members):
         return ()
     hint = "give one: `--name pack.name` on the command line, `name` in the request, or `name: pack.name` at the top"
@@ -165,7 +165,7 @@ def explain_nameless(document: Document) -> tuple[Problem, ...]:
 
 
 def signature_of(member: Member) -> Signature:
-    """The input that a member takes. An Orquesta workflow ignores what it does not declare, and needs nothing."""
+    """Return the signature of a member. An Orquesta workflow ignores undeclared input, and requires none."""
     required = frozenset(each.name for each in member.input if each.required)
     return Signature(
         required,
@@ -175,7 +175,7 @@ def signature_of(member: Member) -> Signature:
 
 
 def _load(text: str, limits: Limits) -> tuple[Source, Problems]:
-    """The data of a text. Orquesta's YAML has anchors and Mistral's has none, and only the data tells which it is."""
+    """Return the data of a text. Orquesta's YAML has anchors, Mistral's has none; only the data shows which it is."""
     problems = Problems()
     if byte_length(text) <= limits.bytes_max and may_have_anchors(text):
         source = load_with_anchors(text, problems, limits)
@@ -186,9 +186,9 @@ def _load(text: str, limits: Limits) -> tuple[Source, Problems]:
 
 
 def load_stored(text: str, name: str, kind: MemberKind = MemberKind.WORKFLOW) -> Member:
-    """One member of a text that was accepted when it was stored, by its stored name. Raises KeyError without it.
+    """Return one member of a stored text, by its stored name. Raises KeyError without it.
 
-    Problems are passed over: a later version may know more of them, and what is stored stays loadable for ever.
+    Problems are ignored: a later version may find more, but a stored text must always load.
     """
     limits = Limits(bytes_max=2**31, keys_max=2**31, values_max=2**31)
     for member in read(text, limits, name=name).members:
@@ -217,7 +217,7 @@ def _kind_of(data: Any) -> DocumentKind:
 
 
 def _is_orquesta(data: dict[str, Any]) -> bool:
-    """Whether the document is one workflow of Orquesta's: `tasks` at the top, and not Mistral's version."""
+    """Return whether the document is an Orquesta workflow: `tasks` at the top, and not Mistral's version."""
     if "tasks" in data:
         return "version" not in data or not (_is_version_2(data["version"]) or _is_workflow(data["tasks"]))
     is_mistral = "workflows" in data or "actions" in data or any(map(_is_workflow, data.values()))
@@ -238,14 +238,14 @@ def _explain_unknown(reader: Reader, data: object) -> None:
 
 
 def _is_workflow(section: object) -> bool:
-    """Whether the value under a section's name is itself a workflow or an action that has this name."""
+    """Return whether the value of a section's key is a workflow or an action with this name."""
     return isinstance(section, dict) and (
         isinstance(section.get("tasks"), dict) or isinstance(section.get("base"), str)
     )
 
 
 def _is_version_2(version: object) -> bool:
-    """Whether this is the version of Mistral's language: 2.0, as a number or as text, which may be `v2.0`."""
+    """Return whether this is the version of Mistral's language: 2.0, as a number, or as text, also `v2.0`."""
     try:
         return not isinstance(version, bool) and float(str(version).removeprefix("v")) == 2
     except (ValueError, OverflowError):
@@ -253,7 +253,7 @@ def _is_version_2(version: object) -> bool:
 
 
 def _check_version(reader: Reader, data: dict[str, Any]) -> None:
-    """The version of a document in Mistral's language."""
+    """Check the version of a document in Mistral's language."""
     if "version" not in data:
         reader.fault((), "`version` is missing", "write `version: '2.0'` at the top")
     elif not _is_version_2(data["version"]):
@@ -261,7 +261,7 @@ def _check_version(reader: Reader, data: dict[str, Any]) -> None:
 
 
 def _read_list(reader: Reader, source: Source, kind: DocumentKind) -> tuple[Member, ...]:
-    """A list of workflows or of ad-hoc actions: every key but `version` is one."""
+    """Read workflows or ad-hoc actions: every key but `version` is one."""
     data = source.data
     _check_version(reader, data)
     names = [key for key in data if key != "version"]

@@ -1,4 +1,4 @@
-"""Several documents at once: their names, and the problems between them."""
+"""A set of documents: their names, and the problems between them."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ class Text:
 
     text: str
     name: str = ""
-    """The name of its workflow, when it is given from outside."""
+    """The name of its workflow, if the request gives one."""
     file: str = ""
-    """Where it comes from; empty when it is the only one."""
+    """Its file; empty if it is the only document."""
     language: str = ""
-    """What the caller says; empty: not said."""
+    """The language in the request; empty: not given."""
 
 
 @dataclass(slots=True)
@@ -33,14 +33,14 @@ class ProblemList:
     further: int = 0
 
     def add(self, found: Sequence[Problem], further: int) -> None:
-        """Those of one more document, and how many it has beside them."""
+        """Add the entries of one more document, and the number of its further ones."""
         self.listed += found
         self.further += further + max(0, len(self.listed) - PROBLEMS_MAX)
         del self.listed[PROBLEMS_MAX:]
 
     @property
     def counted(self) -> list[Problem]:
-        """All that is listed, and as the last one how many more there are."""
+        """Return all listed entries, and as the last one the number of further ones."""
         if not self.further:
             return self.listed
         last = self.listed[-1]
@@ -49,7 +49,7 @@ class ProblemList:
 
 
 def name_by_metadata(texts: Sequence[Text]) -> list[Text]:
-    """The texts; those without a name take it from StackStorm's metadata among them."""
+    """Return the texts; those without a name get it from StackStorm's metadata among them."""
     actions = [found for each in texts if (found := read_action_file(each.text, each.file)) is not None]
     return [replace(each, name=each.name or _name_of(each, actions)) for each in texts] if actions else list(texts)
 
@@ -59,10 +59,10 @@ def _name_of(text: Text, actions: Iterable[ActionFile]) -> str:
 
 
 def compare(texts: Sequence[Text], documents: Sequence[Document], *, is_stored: bool) -> list[Document]:
-    """The documents with their files, and with the problems between them.
+    """Return the documents with their files, and with the problems between them.
 
-    A name that two documents define is a problem of the second. Metadata among other documents is no problem: it has
-    named a workflow, or is warned of. `is_stored`: a workflow without a name is a problem.
+    A name that two documents define is a problem of the second. Metadata among other documents is not a problem: it
+    names a workflow, or gets a warning. `is_stored`: a workflow without a name is a problem.
     """
     is_metadata_alone = all(each.kind is DocumentKind.METADATA for each in documents)
     files: dict[tuple[MemberKind, str], str] = {}
@@ -95,7 +95,7 @@ def _doubles(members: Iterable[Member], files: dict[tuple[MemberKind, str], str]
 
 
 def gather(documents: Iterable[Document], *, strict: bool) -> tuple[ProblemList, ProblemList]:
-    """The problems and the warnings of all documents; for a strict reader all are problems."""
+    """Return the problems and the warnings of all documents; `strict`: all are problems."""
     problems, warnings = ProblemList("problems"), ProblemList("warnings")
     for document in documents:
         found, warned = document.problems[:PROBLEMS_MAX], document.warnings[:PROBLEMS_MAX]

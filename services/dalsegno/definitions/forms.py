@@ -1,7 +1,7 @@
-"""The forms that both languages share: texts, lists of texts, mappings, keys that are known.
+"""The forms that both languages share: texts, lists of texts, mappings, known keys.
 
-Nothing here raises: what does not fit becomes a problem, and the caller goes on with what is left, so that one reading
-of a document finds everything that is wrong with it.
+Nothing here raises: what does not fit becomes a problem, and the caller continues with the rest, so that one reading of
+a document finds all problems.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _UUID = re.compile(r"[0-9a-fA-F]{32}")
 
 
 class Forms:
-    """Reads the parts of one document and notes the problems."""
+    """Reads the parts of one document and adds the problems."""
 
     def __init__(self, source: Source, problems: Problems) -> None:
         self._source = source
@@ -34,25 +34,25 @@ class Forms:
 
     @property
     def is_faultless(self) -> bool:
-        """Whether nothing wrong has been found so far."""
+        """Return whether no problem has been found so far."""
         return len(self._problems) == 0
 
     def fault(self, path: Path, message: str, hint: str = "", category: str = SYNTAX) -> None:
-        """Notes a problem."""
+        """Add a problem."""
         self._problems.add(path, message, hint, category)
 
     def warn(self, path: Path, message: str, hint: str = "", category: str = SYNTAX) -> None:
-        """Notes a warning."""
+        """Add a warning."""
         self._problems.warn(path, message, hint, category)
 
     def warn_of_unparsed(self, unparsed: str, path: Path) -> None:
-        """Warns of the part of a text that is neither a name nor a parameter (unparsed.py)."""
+        """Add a warning about the part of a text that is neither a name nor a parameter (unparsed.py)."""
         if unparsed:
             self.warn(path, f"{shown(unparsed)} is not read as part of a parameter", "put the whole value in quotes")
 
     def warn_of_unknown(self, value: object, path: Path, language: Language) -> None:
-        """Warns of every function, method, filter and test that the expressions in a value (not in its keys) call and
-        that there is not: such an expression can be read, and fails when it is evaluated."""
+        """Add a warning for every unknown function, method, filter and test that the expressions in a value (not in its
+        keys) call: such an expression can be parsed, but fails when it is evaluated."""
         if isinstance(value, str):
             for unknown in find_unknown(value, language):
                 if unknown not in self._hints:
@@ -66,7 +66,7 @@ class Forms:
                 self.warn_of_unknown(item, (*path, index), language)
 
     def _hint(self, unknown: Unknown, language: Language) -> str:
-        """What may have been meant: the same name of another kind, or the nearest name of this kind."""
+        """Return a hint: the same name of another kind, or the most similar name of this kind."""
         known = known_names(language, unknown.notation)
         for kind, names in known.items():
             if unknown.name in names:
@@ -74,18 +74,18 @@ class Forms:
         return self.guess(unknown.name, sorted(known[unknown.kind]))
 
     def guess(self, word: str, known: Iterable[str]) -> str:
-        """A hint with the known word that is nearest, or ""."""
+        """Return a hint with the most similar known word, or ""."""
         return self._guess.hint(word, known)
 
     def note_call(
         self, name: str, callee: Callee, path: Path, given: Mapping[str, Path] | None, input_path: Path
     ) -> None:
-        """Notes that something is called by its name: where the name, each input and all of the input stand."""
+        """Record a call by its name, with the places of the name, of each input and of the whole input."""
         self._calls.append((name, callee, path, given, input_path))
 
     @property
     def calls(self) -> tuple[Call, ...]:
-        """All that was noted as called."""
+        """Return all recorded calls."""
         return tuple(
             Call(
                 name,
@@ -101,20 +101,20 @@ class Forms:
         return Spot(path_text(path), *self._source.locate(path))
 
     def redirect(self, path: Path, to: Path) -> None:
-        """What is found wrong at `path` is to be shown at `to`."""
+        """Show problems at `path` at `to` instead."""
         self._problems.redirect(path, to)
 
     def known_keys(self, mapping: Mapping[str, Any], known: Collection[str], path: Path, what: str) -> None:
-        """Notes every key that a `what` does not have."""
+        """Add a problem for every key that a `what` does not have."""
         for key in mapping:
             if key not in known:
                 hint = self.guess(key, known)
                 self.fault((*path, key), f"a {what} has no key `{key}`", hint or f"it may have: {', '.join(known)}")
 
     def pauses_on_failure(self, workflow: Mapping[str, Any], path: Path) -> bool:
-        """`on-failure` of a workflow: whether a failure that nothing handles pauses it, so that somebody may choose.
+        """Read `on-failure` of a workflow: whether an unhandled failure pauses it, so that a user can choose.
 
-        Neither language has the key; without it a failure is what it is there (decision 13).
+        Neither language has the key; without it a failure has the language's effect (decision 13).
         """
         value = workflow.get("on-failure", "fail")
         if value not in ("fail", "pause"):
@@ -122,7 +122,7 @@ class Forms:
         return bool(value == "pause")
 
     def workflow_name(self, name: str, path: Path) -> None:
-        """The name of a workflow: one that fits into the store and that nobody takes for an id."""
+        """Check the name of a workflow: it fits into the store and does not look like an id."""
         plain = name.removeprefix("urn:").removeprefix("uuid:").strip("{}").replace("-", "")
         if not name or len(name) > NAME_LENGTH_MAX:
             self.fault(path, f"a name has 1 to {NAME_LENGTH_MAX} characters", category=SEMANTIC)
@@ -130,14 +130,14 @@ class Forms:
             self.fault(path, "the name of a workflow must not look like a UUID", category=SEMANTIC)
 
     def text(self, value: object, path: Path) -> str | None:
-        """A text that is not empty."""
+        """Return a text that is not empty."""
         if isinstance(value, str) and value:
             return value
         self.fault(path, "must not be empty" if value == "" else f"must be text, not {shown(value)}")
         return None
 
     def texts(self, value: object, path: Path) -> tuple[str, ...]:
-        """A list of texts, at least one, none twice."""
+        """Return a list of texts, at least one, none twice."""
         if not isinstance(value, list) or not value:
             self.fault(path, f"must be a list of texts that is not empty, not {shown(value)}")
             return ()
@@ -145,20 +145,20 @@ class Forms:
         for index, item in enumerate(value):
             text = self.text(item, (*path, index))
             if text is not None and text in read:
-                self.fault((*path, index), f"`{text}` stands twice in the list")
+                self.fault((*path, index), f"`{text}` is twice in the list")
             elif text is not None:
                 read[text] = None
         return tuple(read)
 
     def text_or_texts(self, value: object, path: Path) -> tuple[str, ...]:
-        """One text, or a list of them."""
+        """Return one text, or a list of them."""
         if isinstance(value, str):
             text = self.text(value, path)
             return () if text is None else (text,)
         return self.texts(value, path)
 
     def mapping(self, value: object, path: Path) -> dict[str, Any] | None:
-        """A mapping that is not empty and whose keys are texts."""
+        """Return a mapping that is not empty and whose keys are texts."""
         if not isinstance(value, dict) or not value:
             self.fault(path, f"must be a mapping that is not empty, not {shown(value)}")
             return None

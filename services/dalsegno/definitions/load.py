@@ -1,11 +1,11 @@
-"""YAML text in, plain JSON data with the line and column of every value out.
+"""Load YAML text as plain JSON data, with the line and column of every value.
 
-The YAML of `load` is Mistral's: what PyYAML's SafeLoader reads, except that anchors and aliases do not exist: `&x`,
-`*x` and `@x` are plain text. So no document can grow while it is read. Large documents are read by libyaml, which knows
-no such exception; where one of them has an anchor after all, it is read again by the slower scanner in Python.
+The YAML of `load` is Mistral's: that of PyYAML's SafeLoader without anchors and aliases: `&x`, `*x` and `@x` are plain
+text. So no document can grow while it is read. libyaml reads large documents, but it has anchors; a document in which
+it finds one is read again by the slower scanner in Python.
 
-The YAML of `load_with_anchors` is Orquesta's, which has them. What an alias stands for counts as often as it stands
-there, so that a small text cannot become a large document.
+The YAML of `load_with_anchors` is Orquesta's, which has anchors. The value of an alias counts each time it is used, so
+that a small text cannot become a large document.
 """
 
 from __future__ import annotations
@@ -26,24 +26,24 @@ from dalsegno.definitions.scalars import UnfitScalar, key_text, scalar_value
 from dalsegno.workflow.value import byte_length
 
 _QUICK_PARSER: Any = getattr(yaml, "CSafeLoader", None)
-"""libyaml; PyYAML without it reads everything, only slower."""
+"""libyaml, or None: then PyYAML reads everything, but slower."""
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How large a definition may be."""
+    """The size limits of a definition."""
 
     bytes_max: int = 4 * 1024 * 1024
     depth_max: int = 100
     keys_max: int = 500_000
-    """Keys of all mappings together."""
+    """The number of keys of all mappings together."""
     values_max: int = 1_000_000
 
 
 DEFAULT_LIMITS = Limits()
 
 QUICK_BYTES = 16 * 1024
-"""Up to here the scanner in Python is quick enough, and it is the one that Mistral's authors met."""
+"""Up to this size the scanner in Python is fast enough, and its messages are those of Mistral."""
 
 SLOW_BYTES_MAX = 512 * 1024
 """The largest text given to the scanner in Python, which takes some 4 seconds for a megabyte."""
@@ -56,18 +56,18 @@ _PAIR_OR_BACKSLASH = re.compile(r"\\(?:u(d[89ab][0-9a-f]{2})\\u(d[c-f][0-9a-f]{2
 
 
 class Source:
-    """A loaded document: its data, and where each part of it stands."""
+    """A loaded document: its data, and the place of each part."""
 
     def __init__(self, *, complete: bool = True) -> None:
         self.data: Any = None
         self.complete = complete
-        """False when the text ends before its end: what follows a YAML error was not read."""
+        """False if the text was not read to its end, because of a YAML error."""
         self.odd_keys: dict[int, list[str]] = {}
-        """Keys that are no text in YAML (`on`, `1`, `~`), by the identity of their mapping."""
+        """Keys that are not text in YAML (`on`, `1`, `~`), by the identity of their mapping."""
         self._places: dict[int, dict[str, Place] | list[Place]] = {}
 
     def locate(self, path: Path) -> Place:
-        """Line and column of the value, or of the nearest part of the path that the document has."""
+        """Return the line and column of the value, or of the longest part of the path that the document has."""
         place: Place = (1, 1)
         node = self.data
         for step in path:
@@ -89,7 +89,7 @@ class Source:
 
 
 def load(text: str, problems: Problems, limits: Limits = DEFAULT_LIMITS) -> Source:
-    """Reads one YAML document. Whatever is wrong becomes a problem; the data then is what could be read."""
+    """Read one YAML document. Every error becomes a problem; the data is then incomplete."""
     size = byte_length(text)
     if size > limits.bytes_max:
         problems.add((), f"the definition has {size:,} bytes, at most {limits.bytes_max:,} are allowed", place=(1, 1))
@@ -105,19 +105,19 @@ def load(text: str, problems: Problems, limits: Limits = DEFAULT_LIMITS) -> Sour
 
 
 def load_with_anchors(text: str, problems: Problems, limits: Limits = DEFAULT_LIMITS) -> Source:
-    """The same for YAML in which `&x` names a value and `*x` repeats it. The text is not larger than `load` takes."""
+    """Read YAML in which `&x` names a value and `*x` repeats it; the limits are those of `load`."""
     source = Source()
     _Builder(source, problems, limits, {}).build(_events(_QUICK_PARSER or yaml.SafeLoader, _quick_text(text)))
     return source
 
 
 def may_have_anchors(text: str) -> bool:
-    """Whether something in the text looks like an anchor or an alias."""
+    """Return whether something in the text looks like an anchor or an alias."""
     return _ANCHOR.search(text) is not None
 
 
 def _load_quickly(text: str, size: int, problems: Problems, limits: Limits) -> Source | None:
-    """Reads with libyaml; None when the text must be read again, because libyaml sees an anchor or an error in it."""
+    """Read with libyaml; None if the text must be read again, because libyaml finds an anchor or an error."""
     source = Source()
     found = Problems()
     try:
@@ -133,9 +133,9 @@ def _load_quickly(text: str, size: int, problems: Problems, limits: Limits) -> S
 
 
 def _quick_text(text: str) -> str:
-    """The text as libyaml takes it, which refuses JSON's way to escape what is beyond 16 bits: a pair of surrogates.
+    """Replace JSON's escapes of characters beyond 16 bits, pairs of surrogates, which libyaml refuses.
 
-    Only in JSON is it certain that every backslash stands in a string. What follows in the same line moves by two.
+    Only in JSON every backslash is in a string. The rest of the line moves by two columns.
     """
     if _PAIR_OR_BACKSLASH.search(text) is None:
         return text
@@ -187,12 +187,12 @@ def _events(parser: Any, text: str) -> Iterator[Any]:
 
 _MISSING = "\0missing"
 _MERGE = "\0merge"
-"""Stand for a key where there is none yet, and for YAML's merge key `<<`: no key can hold a NUL."""
+"""Represent a missing key, and YAML's merge key `<<`: no key can contain a NUL."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Anchored:
-    """A value with a name, how many values it holds, and how deep it is nested."""
+    """A value with a name, the number of its values, and the depth of its nesting."""
 
     value: Any
     values: int = 1
@@ -216,11 +216,11 @@ class _Frame:
 
 
 class _Stop(Exception):
-    """A limit is reached: nothing more is read."""
+    """A limit is reached; reading stops."""
 
 
 class _Builder:
-    """Makes data out of events, without recursion."""
+    """Builds data from events, without recursion."""
 
     def __init__(
         self, source: Source, problems: Problems, limits: Limits, anchors: dict[str, _Anchored] | None = None
@@ -235,7 +235,7 @@ class _Builder:
         self._documents = 0
 
     def build(self, events: Iterator[Any]) -> None:
-        """Consumes the events. YAML's own errors and limits become problems."""
+        """Consume the events. YAML's errors and exceeded limits become problems."""
         self._problems.locate = self._source.locate
         try:
             for event in events:
@@ -279,7 +279,7 @@ class _Builder:
             raise _AnchorMet(_place(event))
 
     def _repeat(self, event: Any) -> None:
-        """Puts in what an alias stands for, and counts it."""
+        """Insert the value of an alias, and count it."""
         place = _place(event)
         if self._anchors is None:
             raise _AnchorMet(place)
@@ -394,7 +394,7 @@ class _Builder:
         frame.container.update(merged)
 
     def _path(self) -> Path:
-        """Where the next value goes; the mapping, when its key is not known yet."""
+        """Return the path of the next value; that of the mapping, if its key is not read yet."""
         if not self._stack:
             return ()
         frame = self._stack[-1]
@@ -409,7 +409,7 @@ def _place(event: Any) -> Place:
 
 
 def _shown_key(text: str) -> str:
-    """An unfit key as messages can show it."""
+    """Return the text of an invalid key for messages."""
     return text.replace("\0", "\\0").encode("utf-8", "backslashreplace").decode()
 
 

@@ -1,4 +1,4 @@
-"""What is wrong with a definition: every problem at once, each with its path, its line and a hint."""
+"""The problems of a definition, each with its path, its line and a hint."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 Path = tuple[str | int, ...]
-"""The way from the top of a document to a value: keys, and indexes counted from 0."""
+"""The path from the top of a document to a value: keys, and indexes from 0."""
 
 Place = tuple[int, int]
 """Line and column, both counted from 1."""
@@ -20,15 +20,14 @@ CONTEXT = "context"
 CONTENT = "content"
 
 PROBLEMS_MAX = 500
-"""More problems than this are counted, not listed: nobody reads them, and an answer has a size."""
+"""Further problems are counted, not listed, because the size of an answer is limited."""
 
 _WORD_LENGTH_MAX = 100
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing that must be mended before the definition is accepted; as a warning, one that had better be. Line and
-    column count from 1."""
+    """One error that must be corrected before the definition is accepted, or a warning. Line and column begin at 1."""
 
     path: str
     line: int
@@ -37,7 +36,7 @@ class Problem:
     hint: str = ""
     category: str = SYNTAX
     file: str = ""
-    """The file of the document, when several are read."""
+    """The file of the document, if several are read."""
 
     def __str__(self) -> str:
         where = f"line {self.line}, {self.path}" if self.path else f"line {self.line}"
@@ -46,7 +45,7 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class _Note:
-    """A problem or a warning before its place is looked up."""
+    """A problem or a warning without its place."""
 
     path: Path
     message: str
@@ -56,7 +55,7 @@ class _Note:
 
 
 class _Notes:
-    """Notes in the order in which they were made, each once, and how many were left off."""
+    """Notes in the order of their creation, each once, and the number of omitted ones."""
 
     def __init__(self) -> None:
         self.notes: dict[tuple[Path, str], _Note] = {}
@@ -70,7 +69,7 @@ class _Notes:
             self.notes.setdefault(key, note)
 
     def listed(self, locate: Callable[[Path], Place], what: str) -> tuple[Problem, ...]:
-        """All of them in the order of the document."""
+        """Return all notes in the order of the document."""
         problems = []
         for note in self.notes.values():
             line, column = note.place or locate(note.path)
@@ -83,8 +82,8 @@ class _Notes:
 
 
 class Problems:
-    """Collects the problems of one document, and what is worth a warning. Whoever loads the document sets `locate`,
-    which finds a path's place."""
+    """Collects the problems and warnings of one document. The loader of the document sets `locate`, which finds the
+    place of a path."""
 
     def __init__(self) -> None:
         self.locate: Callable[[Path], Place] = lambda path: (1, 1)
@@ -93,40 +92,40 @@ class Problems:
         self._redirects: dict[Path, Path] = {}
 
     def __len__(self) -> int:
-        """How many problems there are; warnings are none."""
+        """Return the number of problems, without warnings."""
         return len(self._problems.notes) + self._problems.left_off
 
     def add(
         self, path: Path, message: str, hint: str = "", category: str = SYNTAX, *, place: Place | None = None
     ) -> None:
-        """Notes one problem. `place` is given only by whoever knows better than the path, such as the YAML loader."""
+        """Add one problem. `place` is for callers with a better place than that of the path (the YAML loader)."""
         self._problems.add(_Note(self._redirected(path), message, hint, category, place))
 
     def warn(self, path: Path, message: str, hint: str = "", category: str = SYNTAX) -> None:
-        """Notes something that keeps no definition from being accepted, and is hardly what its author meant."""
+        """Add a warning: a probable mistake in a definition that can be accepted."""
         self._warnings.add(_Note(self._redirected(path), message, hint, category, None))
 
     @property
     def left_off(self) -> tuple[int, int]:
-        """How many problems and how many warnings are counted and not listed."""
+        """Return the numbers of problems and warnings that are not listed."""
         return self._problems.left_off, self._warnings.left_off
 
     def redirect(self, path: Path, to: Path) -> None:
-        """Problems at `path`, a value that the document does not hold as such, are shown at `to`."""
+        """Show problems at `path`, a value that the document does not contain, at `to`."""
         self._redirects[path] = to
 
     def take(self, others: Problems) -> None:
-        """Adds the problems that were collected apart."""
+        """Add the problems of another collection."""
         for note in others._problems.notes.values():
             self._problems.add(replace(note, path=self._redirected(note.path)))
         self._problems.left_off += others._problems.left_off
 
     def listed(self) -> tuple[Problem, ...]:
-        """All problems in the order of the document."""
+        """Return all problems in the order of the document."""
         return self._problems.listed(self.locate, "problems")
 
     def warnings(self) -> tuple[Problem, ...]:
-        """All warnings in the order of the document."""
+        """Return all warnings in the order of the document."""
         return self._warnings.listed(self.locate, "warnings")
 
     def _redirected(self, path: Path) -> Path:
@@ -139,7 +138,7 @@ class Problems:
 
 
 def path_text(path: Path) -> str:
-    """The path as people write it: `wf.tasks.t1.on-success[0]`."""
+    """Return the path as text: `wf.tasks.t1.on-success[0]`."""
     text = ""
     for step in path:
         text += f"[{step}]" if isinstance(step, int) else f".{step}" if text else step
@@ -147,13 +146,13 @@ def path_text(path: Path) -> str:
 
 
 class Guess:
-    """Finds the word that somebody may have meant, for one document: comparing words is slow, so it ends some time."""
+    """Finds the word that an author may have meant; a limited number of times for one document, because it is slow."""
 
     def __init__(self) -> None:
         self._comparisons_left = 20_000
 
     def hint(self, word: str, known: Iterable[str]) -> str:
-        """A hint that names the nearest known word, "" when none is near."""
+        """Return a hint with the most similar known word; "" if none is similar."""
         if len(word) > _WORD_LENGTH_MAX or self._comparisons_left <= 0:
             return ""
         words = list(itertools.islice(known, self._comparisons_left))
@@ -163,6 +162,6 @@ class Guess:
 
 
 def shown(value: object) -> str:
-    """A value within a message, shortened."""
+    """Return a shortened value for a message."""
     text = repr(value) if not isinstance(value, bool | None) else {True: "true", False: "false", None: "null"}[value]
     return text if len(text) <= 80 else f"{text[:77]}..."

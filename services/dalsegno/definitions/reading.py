@@ -1,7 +1,7 @@
 """Read definitions in separate processes, so that a long one does not delay other callers.
 
-A short text may be read here: that takes less than a tenth of a second. What another process has read comes back
-compiled, but for its expressions, each of which is compiled when it is evaluated first.
+A short text may be read in this process: that takes less than a tenth of a second. A document from another process is
+compiled, except its expressions: each is compiled at its first evaluation.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from dalsegno.definitions.load import may_have_anchors
 from dalsegno.expressions.pool.pool import Pool
 
 MODULE = "dalsegno.definitions.reading"
-"""What a pool that reads definitions must have imported."""
+"""The module that a pool must import to read definitions."""
 SHORT_CHARACTERS = 16 * 1024
 READ_S = 60.0
-"""Seconds by the clock for reading one definition."""
+"""The time for reading one definition, in seconds."""
 READ_MIB = 600
-"""Address space for that: the longest definition takes some 300 MiB."""
+"""The address space for that: the longest definition needs some 300 MiB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,17 +33,17 @@ class Reading:
     name: str = ""
     """See document.read."""
     is_outline: bool = False
-    """Whether the caller wants of the members their kinds, names and what they take, and with them what they call."""
+    """Whether the caller needs only the kinds, names, inputs and calls of the members."""
 
 
 def is_short(text: str) -> bool:
-    """Whether reading the text takes next to nothing. Anchors make much of little."""
+    """Return whether the text is read quickly. A text with anchors is not: they can make it large."""
     return len(text) <= SHORT_CHARACTERS and not may_have_anchors(text)
 
 
 def begin(pool: Pool, reading: Reading) -> Future[bytes]:
-    """Have a text read in a process of the pool: a pickled Document. The future raises CallFailed when it takes too
-    much; cancelling it ends the process."""
+    """Read a text in a process of the pool: a pickled Document. The future raises CallFailed if it exceeds a limit;
+    cancelling it ends the process."""
     return pool.call(
         f"{MODULE}:read_pickled",
         pickle.dumps(reading),
@@ -54,7 +54,7 @@ def begin(pool: Pool, reading: Reading) -> Future[bytes]:
 
 
 def read_here(reading: Reading) -> Document:
-    """Read a text in this thread: for short ones."""
+    """Read a short text in this thread."""
     document = read(reading.text, name=reading.name, with_calls=reading.is_outline)
     if reading.is_outline:
         members = tuple(Member(each.kind, each.name, takes=signature_of(each)) for each in document.members)
@@ -63,13 +63,13 @@ def read_here(reading: Reading) -> Document:
 
 
 def read_pickled(argument: bytes) -> bytes:
-    """Read a pickled Reading and give a pickled Document: what the process does."""
+    """Read a pickled Reading and return a pickled Document; runs in the process."""
     return pickle.dumps(read_here(pickle.loads(argument)), pickle.HIGHEST_PROTOCOL)
 
 
 def unpickle(pickled: bytes) -> Any:
-    """What another process has pickled. Nothing of it is looked at by the collector, now or later: it has no cycles,
-    and everybody would stand still for the time that it takes."""
+    """Return the object that another process has pickled. The garbage collector ignores it: it has no cycles, and a
+    collection would stop all threads."""
     gc.disable()
     try:
         return pickle.loads(pickled)
@@ -79,5 +79,5 @@ def unpickle(pickled: bytes) -> Any:
 
 
 def load_pickled(argument: bytes) -> bytes:
-    """Give a member of a stored text, pickled, for its text, its name and its kind: what the process does."""
+    """Return a pickled member of a stored text, for its text, name and kind; runs in the process."""
     return pickle.dumps(load_stored(*pickle.loads(argument)), pickle.HIGHEST_PROTOCOL)

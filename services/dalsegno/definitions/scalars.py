@@ -1,4 +1,4 @@
-"""YAML scalars as JSON values: the types that PyYAML's SafeLoader gives, dates as text, nothing that JSON lacks."""
+"""YAML scalars as JSON values: the types of PyYAML's SafeLoader, but dates as text, and nothing that JSON lacks."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ _CONSTRUCTOR = SafeConstructor()
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 _NUMBER_LENGTH_MAX = 1_000
-"""Turning longer digits into a number takes time that grows with the square of their length."""
+"""A limit, because parsing digits takes time that grows with the square of their number."""
 
 
 class UnfitScalar(ValueError):
-    """A scalar that has no JSON form or that its tag does not fit."""
+    """A scalar without a JSON form, or with a wrong tag."""
 
     def __init__(self, message: str, hint: str = "") -> None:
         super().__init__(message)
@@ -29,7 +29,7 @@ class UnfitScalar(ValueError):
 
 
 def scalar_value(event: Any) -> str | int | float | bool | None:
-    """The value of a scalar event. Raises UnfitScalar."""
+    """Return the value of a scalar event. Raises UnfitScalar."""
     text: str = event.value
     tag = event.tag
     if tag is None or tag == "!":
@@ -42,7 +42,7 @@ def scalar_value(event: Any) -> str | int | float | bool | None:
 
 
 def implicit_tag(text: str) -> str:
-    """The type that YAML 1.1 sees in an unquoted text."""
+    """Return the type that YAML 1.1 gives an unquoted text."""
     for tag, pattern in _RESOLVERS.get(text[0] if text else "", ()):
         if pattern.match(text):
             return tag
@@ -50,12 +50,12 @@ def implicit_tag(text: str) -> str:
 
 
 def key_text(value: object) -> str:
-    """A key as JSON has it: always text."""
+    """Return a key as text, as JSON requires."""
     return value if isinstance(value, str) else json.dumps(value)
 
 
 def _fit_text(text: str, event: Any) -> str:
-    if event.style == '"':  # only an escape can bring these into a text
+    if event.style == '"':  # only an escape can add these to a text
         if "\0" in text:
             raise UnfitScalar("holds a NUL character")
         if _SURROGATE.search(text):
@@ -64,7 +64,7 @@ def _fit_text(text: str, event: Any) -> str:
 
 
 def _joined(text: str) -> str:
-    """The text with each pair of surrogates, as JSON escapes what is beyond 16 bits, made one character."""
+    """Return the text with one character for each pair of surrogates (JSON's escapes beyond 16 bits)."""
     try:
         return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le")
     except UnicodeDecodeError:
@@ -73,7 +73,7 @@ def _joined(text: str) -> str:
 
 def _typed_value(tag: str, text: str, event: Any) -> str | int | float | bool | None:
     name = tag.removeprefix(_PREFIX)
-    if name == "value":  # a lone `=`, for which SafeLoader has no type
+    if name == "value":  # a single `=`, for which SafeLoader has no type
         return text
     if name not in ("int", "float", "bool", "null", "timestamp"):
         raise UnfitScalar(f"the tag `{tag.replace(_PREFIX, '!!')}` is not allowed")

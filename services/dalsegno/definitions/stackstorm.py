@@ -1,6 +1,6 @@
-"""The files of a StackStorm pack that are not workflows: their kinds, and the names that they give to workflows.
+"""The files of a StackStorm pack that are not workflows: their kinds, and the names of workflows in them.
 
-A pack keeps its workflows in `actions/workflows/` without a name. The name is in the metadata of the action that
+A pack has its workflows in `actions/workflows/` without a name. The name is in the metadata of the action that
 runs the workflow: a file in `actions/` whose `entry_point` is the path of the workflow.
 """
 
@@ -25,26 +25,26 @@ _KINDS = (
     ({"policy_type", "resource_ref"}, "a policy"),
     ({"name", "author", "email"}, "a pack"),
 )
-"""What has these keys, of the files that are no action's."""
+"""The kinds of files, except metadata of actions, by their keys."""
 
 
 @dataclass(frozen=True, slots=True)
 class ActionFile:
-    """The metadata of an action that a workflow runs."""
+    """The metadata of an action that runs a workflow."""
 
     file: str
     name: str
-    """pack.name, or only the name when the pack is not known."""
+    """pack.name, or only the name if the pack is unknown."""
     entry_point: str
 
     def is_of(self, file: str) -> bool:
-        """Whether the file holds its workflow: the entry point is relative to the metadata's folder."""
+        """Return whether the file contains its workflow: the entry point is relative to the metadata's folder."""
         expected = PurePosixPath(self.file).parent / self.entry_point
         return PurePosixPath(file) == expected
 
 
 def explain_metadata(data: object) -> tuple[str, str] | None:
-    """What a document is that is StackStorm's and no workflow, with a hint; None for every other document."""
+    """Return the description of a StackStorm file that is not a workflow, with a hint; None for other documents."""
     if not isinstance(data, dict) or any(key in data for key in ("tasks", "workflows", "actions")):
         return None
     runner, name = data.get("runner_type"), data.get("name")
@@ -67,7 +67,7 @@ def explain_metadata(data: object) -> tuple[str, str] | None:
 
 
 def read_action_file(text: str, file: str) -> ActionFile | None:
-    """The metadata of an action that runs a workflow; None for everything else."""
+    """Return the metadata of an action that runs a workflow; None for other files."""
     if len(text) > _METADATA_CHARACTERS_MAX or _RUNNER.search(text) is None:
         return None
     try:
@@ -84,7 +84,7 @@ def read_action_file(text: str, file: str) -> ActionFile | None:
 
 
 def _pack_of(data: Mapping[str, Any], file: str) -> str:
-    """The pack that the metadata names, else the folder that holds `actions/`."""
+    """Return the pack in the metadata, else the folder that contains `actions/`."""
     if isinstance(data.get("pack"), str):
         return str(data["pack"])
     folders = PurePosixPath(file).parts[:-1]

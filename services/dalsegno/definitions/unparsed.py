@@ -1,15 +1,15 @@
-"""What is unparsed of parameters that are written in one line: both languages pass over what they do not understand."""
+"""The parts of one-line parameters that both languages ignore, because they cannot parse them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
 _SEPARATORS = " \t\r\n,;\\"
-"""What stands between parameters and means nothing, a backslash at the end of a line among it."""
+"""Characters between parameters without a meaning, such as a backslash at the end of a line."""
 
 
 def find_unparsed(text: str, taken: Iterable[tuple[int, int]]) -> str:
-    """The parts of a text that none of the spans (start and end) covers, but for separators; "" when there are none."""
+    """Return the parts of a text outside of the spans (start and end), without separators; "" for none."""
     parts = []
     end = 0
     for start, stop in sorted((*taken, (len(text), len(text)))):

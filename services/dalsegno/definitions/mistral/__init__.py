@@ -1,1 +1,1 @@
-"""The Mistral v2 language: what an author may write, and the workflow that it means."""
+"""The Mistral v2 language: what an author may write, and the workflow that results."""

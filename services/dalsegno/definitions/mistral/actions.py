@@ -1,4 +1,4 @@
-"""Ad-hoc actions: an action made of another one, with some of its input set and its output reshaped."""
+"""Ad-hoc actions: an action that calls another one, with some input set and its output transformed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _KEYS = dict.fromkeys(("base", "base-input", "input", "output", "description", "
 def compile_action(
     reader: Reader, name: str, data: object, path: Path, *, stored_name: str | None = None, workbook: str | None = None
 ) -> AdHocAction:
-    """The ad-hoc action of this data; with problems noted, what could be read of it."""
+    """Compile an ad-hoc action; with problems, it is incomplete."""
     full_name = stored_name or name
     if not isinstance(data, dict) or not data:
         reader.fault(path, f"an action must be a mapping that is not empty, not {shown(data)}", "base: std.noop")

@@ -1,4 +1,4 @@
-"""The on-* clauses: what a task publishes when it has ended, and what follows it."""
+"""The on-* clauses: what an ended task publishes, and which tasks follow."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _SCOPES = ("branch", "global", "atomic")
 
 @dataclass(frozen=True, slots=True)
 class ReadClause:
-    """A clause, and where each target of it stands in the document."""
+    """A clause, and the place of each of its targets."""
 
     clause: Clause
     places: tuple[Path, ...] = ()
@@ -33,7 +33,7 @@ NO_CLAUSE = ReadClause(Clause())
 
 
 def read_clause(reader: Reader, value: object, path: Path) -> ReadClause:
-    """A clause in any of its forms: a target, a condition, a list of them, or `{publish: ..., next: ...}`."""
+    """Read a clause in any of its forms: a target, a condition, a list of them, or `{publish: ..., next: ...}`."""
     if not isinstance(value, dict) or not (value.keys() <= {"publish", "next"}):
         transitions = _read_next(reader, value, path)
         return ReadClause(Clause(next=tuple(item for item, _ in transitions)), tuple(place for _, place in transitions))
@@ -49,7 +49,7 @@ def read_clause(reader: Reader, value: object, path: Path) -> ReadClause:
 
 
 def _read_publish(reader: Reader, value: object, path: Path) -> tuple[Any, Any]:
-    """The templates of `branch` and `global`. `atomic` is checked, and means nothing."""
+    """Return the templates of `branch` and `global`. `atomic` is checked, but has no effect."""
     if not isinstance(value, dict):
         reader.fault(path, f"must be a mapping of {', '.join(_SCOPES)}, not {shown(value)}")
         return None, None
@@ -82,7 +82,7 @@ def _read_next(reader: Reader, value: object, path: Path) -> list[tuple[Transiti
 
 
 def _read_transition(reader: Reader, value: object, path: Path) -> list[tuple[Transition, Path]]:
-    """One target, alone or with its condition: a list of one, empty when it cannot be read."""
+    """Return one target, with its condition if it has one, in a list; an empty list if it is invalid."""
     if isinstance(value, dict):
         return _read_conditional(reader, value, path)
     if not isinstance(value, str) or not value:

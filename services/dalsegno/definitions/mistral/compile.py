@@ -1,4 +1,4 @@
-"""A Mistral workflow: from its data to the compiled Workflow, tasks linked and task-defaults applied."""
+"""Compile a Mistral workflow: link its tasks and apply task-defaults."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from dalsegno.workflow.model import JOIN_ALL, Clause, Command, Parameter, Polici
 from dalsegno.workflow.scope import Constant, Template
 
 TRANSITIONS_MAX = 1_000_000
-"""task-defaults multiply their targets by the tasks, so a small text could make a graph that fills the memory."""
+"""A limit, because task-defaults multiply their targets by the tasks: a small text could make a huge graph."""
 
 _KEYS = dict.fromkeys(
     (
@@ -42,7 +42,7 @@ _COMMANDS = frozenset(command.value for command in Command)
 
 @dataclass(frozen=True, slots=True)
 class _Defaults:
-    """What task-defaults give to every task."""
+    """The task-defaults of every task."""
 
     clauses: tuple[ReadClause, ...] = (NO_CLAUSE,) * len(CLAUSE_KEYS)
     policies: Policies = NO_POLICIES
@@ -56,7 +56,7 @@ _NO_DEFAULTS = _Defaults()
 def compile_workflow(
     reader: Reader, name: str, data: object, path: Path, *, stored_name: str | None = None, workbook: str | None = None
 ) -> Workflow:
-    """The workflow of this data; with problems noted, what could be read of it."""
+    """Compile a workflow; with problems, it is incomplete."""
     full_name = stored_name or name
     reader.workflow_name(name, path)
     if not isinstance(data, dict) or not data:
@@ -95,7 +95,7 @@ def compile_workflow(
 
 
 def read_parameters(reader: Reader, value: object, path: Path) -> tuple[Parameter, ...]:
-    """Declared inputs. Defaults are plain values: expressions in them are text."""
+    """Read declared inputs. Defaults are plain values: expressions in them are text."""
     return tuple(
         Parameter(name) if default is REQUIRED else Parameter(name, required=False, default=Constant(default))
         for name, default in reader.parameters(value, path).items()
@@ -144,7 +144,7 @@ def _read_defaults(reader: Reader, value: object, path: Path) -> _Defaults:
 
 
 def _link_direct(reader: Reader, read: list[ReadTask], defaults: _Defaults) -> dict[str, Task]:
-    """Applies task-defaults, checks all targets and joins, and tells each task what leads to it."""
+    """Apply task-defaults, check all targets and joins, and set the inbound tasks of each task."""
     names = {item.task.name for item in read}
     if len(read) * sum(len(default.clause.next) for default in defaults.clauses) > TRANSITIONS_MAX:
         place = (*read[0].path[:-2], "task-defaults")
@@ -205,7 +205,7 @@ def _with_defaults(item: ReadTask, defaults: _Defaults) -> Task:
 
 
 def _clause_of(own: Clause, default: Clause, name: str) -> Clause:
-    """The task's own clause; when that names no target, the targets of task-defaults but for the task itself."""
+    """Return the task's clause; if it has no target, with the targets of task-defaults except the task itself."""
     if own.next or not default.next:
         return own
     if any(transition.target == name for transition in default.next):

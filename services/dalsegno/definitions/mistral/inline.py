@@ -1,8 +1,8 @@
-"""Parameters written in one line behind a name: `std.echo output="Hello" delay=3`.
+"""One-line parameters after a name: `std.echo output="Hello" delay=3`.
 
-What is found is what Mistral's pattern finds: `name=value` anywhere in the text, the value being a quoted text, an
-expression, a JSON list, `true`, `false`, `null` or digits. Text that is none of this is passed over. The pattern is
-walked by hand, because as a regular expression it takes time that grows with the square of the text.
+The parser finds what Mistral's regular expression finds: `name=value` anywhere in the text, with a quoted text, an
+expression, a JSON list, `true`, `false`, `null` or digits as the value. It ignores other text. It is not a regular
+expression, because that takes time that grows with the square of the text.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from dalsegno.definitions.mistral.syntax import is_deep
 from dalsegno.definitions.unparsed import find_unparsed
 
 INLINE_LENGTH_MAX = 64 * 1024
-"""A longer text belongs into `input`."""
+"""The maximum length; a longer text must use `input`."""
 
 _NAME = re.compile(r"([\w.]+[^=(\s\"]*|<%.*?%>|\{\{.*\}\}|\{%.*%\})")
 _DIGITS = re.compile(r"\d+")
@@ -26,30 +26,30 @@ _WORDS = ("true", "false", "null")
 
 @dataclass(frozen=True, slots=True)
 class Inline:
-    """A name and the parameters written behind it."""
+    """A name and the parameters after it."""
 
     name: str
     parameters: dict[str, Any] = field(default_factory=dict)
     unparsed: str = ""
-    """What is neither."""
+    """Other text."""
 
 
 def read_inline(text: str) -> Inline | None:
-    """The name and the parameters of a text; None when the text begins with no name. At most INLINE_LENGTH_MAX long."""
+    """Return the name and the parameters of a text of at most INLINE_LENGTH_MAX; None if it begins without a name."""
     if " " not in text:
         return Inline(text)
     match = _NAME.match(text)
     if match is None:
         return None
     taken = [match.span()]
-    if text.startswith("(", match.end()) and text.endswith(")"):  # the form of a call, which commands have
+    if text.startswith("(", match.end()) and text.endswith(")"):  # the form of a call, as for engine commands
         taken += [(match.end(), match.end() + 1), (len(text) - 1, len(text))]
     parameters = _read_parameters(text, taken)
     return Inline(match.group(), parameters, find_unparsed(text, taken))
 
 
 def _read_parameters(text: str, taken: list[tuple[int, int]]) -> dict[str, Any]:
-    """The parameters by name. The span of each goes to `taken`."""
+    """Return the parameters by name. Add the span of each to `taken`."""
     parameters: dict[str, Any] = {}
     absent: dict[str, int] = {}
     end = 0
@@ -71,9 +71,9 @@ def _is_name_letter(character: str) -> bool:
 
 
 def _read_value(text: str, start: int, absent: dict[str, int]) -> tuple[Any, int] | None:
-    """The value that begins here and where it ends, None when none begins here.
+    """Return the value that begins here and its end, or None.
 
-    `absent` remembers up to where a closing mark is known to be missing, so that no part is searched again and again.
+    `absent` stores up to where a closing mark is missing, so that no part is searched twice.
     """
     first = text[start : start + 1]
     if first and first in "\"'":
@@ -113,7 +113,7 @@ def _skip_space(text: str, start: int) -> int:
 def _decoded(text: str) -> Any:
     try:
         value = json.loads(text, parse_constant=_refuse)
-    except (ValueError, RecursionError):  # an expression, or a list that is no JSON: it stays text
+    except (ValueError, RecursionError):  # an expression, or a list that is not JSON: it stays text
         return text
     return text if is_deep(value) else value
 

@@ -1,4 +1,4 @@
-"""The policies of a task: what surrounds its attempts."""
+"""The policies of a task, such as retry and timeout."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ NO_POLICIES = Policies()
 
 
 def read_policies(reader: Reader, data: Mapping[str, Any], path: Path) -> Policies:
-    """The policies among the keys of a task or of task-defaults. A value of 0 or false is as good as none."""
+    """Read the policies of a task or of task-defaults. A value of 0 or false means none."""
     if not any(key in data for key in POLICY_KEYS):
         return NO_POLICIES
 
@@ -51,7 +51,7 @@ def read_policies(reader: Reader, data: Mapping[str, Any], path: Path) -> Polici
 
 
 def merge_policies(own: Policies, defaults: Policies) -> Policies:
-    """The task's own policies; where it has none, those of task-defaults."""
+    """Return each policy of the task, else that of task-defaults."""
     if defaults is NO_POLICIES:
         return own
     if own is NO_POLICIES:
@@ -68,11 +68,11 @@ def merge_policies(own: Policies, defaults: Policies) -> Policies:
 
 
 def _read_retry(reader: Reader, value: object, path: Path) -> Retry | None:
-    """A mapping of count, delay, break-on and continue-on, or the same in one line."""
+    """Read a mapping of count, delay, break-on and continue-on, or the same in one line."""
     if isinstance(value, str) and value:
         inline = read_inline(value) if len(value) <= INLINE_LENGTH_MAX else None
         data = inline.parameters if inline else {}
-        if inline and data:  # the name, which others have before their parameters, is here that of the first of them
+        if inline and data:  # here the first parameter has no other name before it
             reader.warn_of_unparsed("" if inline.name in data else inline.name, path)
             reader.warn_of_unparsed(inline.unparsed, path)
     elif isinstance(value, dict):

@@ -1,7 +1,7 @@
-"""The simple forms that Mistral's definitions are made of: texts, lists of texts, numbers, expressions, mappings.
+"""The simple forms of Mistral's definitions: texts, lists of texts, numbers, expressions, mappings.
 
-A Reader never raises: what does not fit becomes a problem, and the caller goes on with what is left, so that one
-reading of a document finds everything that is wrong with it.
+A Reader never raises: what does not fit becomes a problem, and the caller continues with the rest, so that one reading
+of a document finds all problems.
 """
 
 from __future__ import annotations
@@ -18,29 +18,28 @@ from dalsegno.expressions.language import MISTRAL
 from dalsegno.workflow.scope import Constant, Template
 
 _EXPRESSION = re.compile(r"^({{.*}}|<%.*?%>)\s*$")
-"""A text that counts as an expression where only an expression may stand: begins and ends as one, on one line."""
+"""A text that counts as an expression where only an expression is allowed: it begins and ends as one, on one line."""
 
 _EXPRESSION_HINT = "write an expression: <% ... %> or {{ ... }}"
 
 
 class Reader(Forms):
-    """Reads the parts of one Mistral document and notes the problems."""
+    """Reads the parts of one Mistral document and adds the problems."""
 
     def template(self, value: object, path: Path) -> Template:
-        """The value with its expressions compiled. What is wrong with them, and what they call that there is not, is
-        noted."""
+        """Return the value with its expressions compiled. Their problems, and calls of unknown functions, are added."""
         if isinstance(value, str | dict | list):
             self.warn_of_unknown(value, path, MISTRAL)
             return compile_template(value, self._note_expression, path)
         return Constant(value)
 
     def mapping_template(self, value: object, path: Path) -> Template | None:
-        """A mapping that is not empty, its values compiled."""
+        """Return a mapping that is not empty, with compiled values."""
         mapping = self.mapping(value, path)
         return None if mapping is None else self.template(mapping, path)
 
     def integer(self, value: object, path: Path) -> Template | None:
-        """A whole number from 0 on, or an expression."""
+        """Read a whole number that is not negative, or an expression."""
         if isinstance(value, float) and value.is_integer():
             value = int(value)
         if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
@@ -48,17 +47,17 @@ class Reader(Forms):
         return self._expression_or_fault(value, path, "a whole number from 0 on")
 
     def boolean(self, value: object, path: Path) -> Template | None:
-        """true or false, or an expression."""
+        """Read true or false, or an expression."""
         if isinstance(value, bool):
             return Constant(value)
         return self._expression_or_fault(value, path, "true, false")
 
     def expression(self, value: object, path: Path) -> Template | None:
-        """An expression and nothing else."""
+        """Read an expression."""
         return self._expression_or_fault(value, path, "")
 
     def parameters(self, value: object, path: Path) -> dict[str, Any]:
-        """A list of names and of one-key mappings `name: default`: the default of each name, or REQUIRED."""
+        """Read a list of names and one-key mappings `name: default`. Return the default of each name, or REQUIRED."""
         read: dict[str, Any] = {}
         if not isinstance(value, list) or not value:
             self.fault(path, f"must be a list of names that is not empty, not {shown(value)}")
@@ -68,7 +67,7 @@ class Reader(Forms):
             place = (*path, index)
             identity = json.dumps(item, sort_keys=True)
             if identity in seen:
-                self.fault(place, f"{shown(item)} stands twice in the list")
+                self.fault(place, f"{shown(item)} is twice in the list")
                 continue
             seen.add(identity)
             if isinstance(item, dict) and len(item) == 1:
@@ -90,7 +89,7 @@ class Reader(Forms):
         wanted = f"must be {other} or an expression" if other else "must be an expression"
         hint = _EXPRESSION_HINT
         if isinstance(value, str) and value.strip().lstrip("-").isdigit() and other:
-            hint = "take the quotes away"
+            hint = "remove the quotes"
         self.fault(path, f"{wanted}, not {shown(value)}", hint)
         return None
 
@@ -99,7 +98,7 @@ class Reader(Forms):
 
 
 def is_deep(value: object) -> bool:
-    """Whether lists and mappings are nested deeper in each other than a document may nest them."""
+    """Return whether lists and mappings are nested deeper than a document may nest them."""
     level: list[object] = [value]
     for _ in range(DEFAULT_LIMITS.depth_max):
         level = [

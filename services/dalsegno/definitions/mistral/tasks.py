@@ -1,4 +1,4 @@
-"""One task of a Mistral workflow, as its author wrote it: before task-defaults and links are applied."""
+"""Read one task of a Mistral workflow, before task-defaults and links are applied."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _KEYS = {
     False: dict.fromkeys((*_COMMON_KEYS, "join", *CLAUSE_KEYS)),
     True: dict.fromkeys((*_COMMON_KEYS, "requires")),
 }
-"""By whether the workflow is a reverse one. The last three common keys are the engine's: what is written is ignored."""
+"""By whether the workflow is a reverse one. The last three common keys are ignored, as in Mistral."""
 
 NAME_LENGTH_MAX = 255
 JOIN_NAME_LENGTH_MAX = 208
@@ -51,7 +51,7 @@ _WITH_ITEMS = re.compile(r"\s*([\w\-]+)\s*in\s*(\[.+\]|\{\{.*\}\}|<%.*?%>)")
 
 @dataclass(frozen=True, slots=True)
 class ReadTask:
-    """A task, its clauses in the order of CLAUSE_KEYS, and where it stands."""
+    """A task, its clauses in the order of CLAUSE_KEYS, and its place."""
 
     task: Task
     path: Path
@@ -61,7 +61,7 @@ class ReadTask:
 
 @dataclass(frozen=True, slots=True)
 class _Call:
-    """What a task runs, and with which input."""
+    """What a task runs, and its input."""
 
     action: Template | None = None
     workflow: Template | None = None
@@ -69,7 +69,7 @@ class _Call:
 
 
 def read_task(reader: Reader, name: str, data: object, path: Path, *, reverse: bool) -> ReadTask:
-    """Reads one task; with problems noted, what could be read of it."""
+    """Read one task; with problems, it is incomplete."""
     if not isinstance(data, dict) or not data:
         reader.fault(path, f"a task must be a mapping that is not empty, not {shown(data)}", "action: std.noop")
         return ReadTask(Task(name), path, (NO_CLAUSE,) * 4, Policies())
@@ -140,8 +140,8 @@ def _read_call(reader: Reader, data: Mapping[str, Any], path: Path) -> _Call:
 
 
 def note_call(reader: Reader, callee: Callee, inline: Inline, path: Path, given: object, input_path: Path) -> None:
-    """Notes a call that is not named by an expression. `given` is the input with the parameters of `inline`; a text is
-    an expression that gives all of it."""
+    """Record a call whose name is not an expression. `given` is the input with the parameters of `inline`; a text is an
+    expression for the whole input."""
     if _EXPRESSION.search(inline.name):
         return
     inputs = None
@@ -157,7 +157,7 @@ def _read_callee(reader: Reader, value: object, path: Path) -> Inline | None:
 
 
 def read_callee(reader: Reader, text: str, path: Path) -> Inline | None:
-    """The name of an action or a workflow, and the parameters written behind it."""
+    """Read the name of an action or a workflow, and the parameters after it."""
     if len(text) > INLINE_LENGTH_MAX:
         reader.fault(path, f"longer than {INLINE_LENGTH_MAX:,} characters", "give the parameters in `input`")
         return None
@@ -189,7 +189,7 @@ def _read_join(reader: Reader, value: object, path: Path) -> int | None:
 
 
 def _read_items(reader: Reader, value: object, path: Path) -> tuple[Items, ...]:
-    """`name in list` or a list of such texts, which are walked together. A name written again replaces the first."""
+    """Read `name in list` or a list of such texts, iterated together. A repeated name replaces the first one."""
     read: dict[str, Items] = {}
     if isinstance(value, str):
         texts = [(value, path)]
@@ -214,7 +214,7 @@ def _read_item(reader: Reader, text: str, path: Path) -> Items | None:
     name, source = match.groups()
     unparsed = text[match.end() :].strip()
     if unparsed:
-        reader.warn(path, f"{shown(unparsed)} behind the list is passed over", "put all of it into one expression")
+        reader.warn(path, f"{shown(unparsed)} after the list is ignored", "put all of it into one expression")
     values: object = source
     if source.startswith("["):
         try:

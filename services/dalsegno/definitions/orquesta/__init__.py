@@ -1,1 +1,1 @@
-"""Orquesta: definitions as StackStorm runs them."""
+"""The Orquesta language, as StackStorm runs it."""

@@ -1,4 +1,4 @@
-"""An Orquesta workflow: from its data to the compiled Workflow, inspected on the way."""
+"""Inspect and compile an Orquesta workflow."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from dalsegno.workflow.model import JOIN_ALL, ORQUESTA_RULES, Branch, Command, I
 from dalsegno.workflow.scope import Constant, EvaluationError, Scope, Template
 
 COMMAND_RETRIES = 3
-"""So often `do: retry` repeats a task."""
+"""The number of times that `do: retry` repeats a task."""
 
 _COMMANDS = {command.value: command for command in (Command.NOOP, Command.CONTINUE, Command.FAIL)}
 
 
 def compile_workflow(reader: Reader, data: dict[str, Any], name: str = "") -> model.Workflow:
-    """The workflow of a document; with problems noted, what could be read of it.
+    """Compile the workflow of a document; with problems, it is incomplete.
 
-    StackStorm's files do not say how their workflow is called, so the name comes from outside; without one it is what
-    the document has under `name`, and "" when it has nothing there.
+    StackStorm's files do not contain the name of their workflow, so the caller gives it; else it is the document's
+    `name`, or "" without one.
     """
     own_name = data.get("name")
     name = name or (own_name if isinstance(own_name, str) else "")
@@ -53,7 +53,7 @@ def compile_workflow(reader: Reader, data: dict[str, Any], name: str = "") -> mo
 
 
 class _Compiler:
-    """Compiles the tasks of one workflow that has been inspected."""
+    """Compiles the tasks of one inspected workflow."""
 
     def __init__(self, reader: Reader, graph: Graph) -> None:
         self._reader = reader
@@ -79,12 +79,12 @@ class _Compiler:
         )
 
     def parameters(self, read: Iterable[Assignment]) -> tuple[Parameter, ...]:
-        """Declared inputs. None is required: what is missing has its default or is null."""
+        """Return the declared inputs. None is required: a missing one has its default or is null."""
         compiled = self.assignments(read, ("input",))
         return tuple(Parameter(name, required=False, default=default) for name, default in dict(compiled).items())
 
     def assignments(self, read: Iterable[Assignment], path: Path) -> model.Assignments:
-        """Items that have no name have been refused."""
+        """Compile assignments; items without a name have been refused."""
         return tuple(
             (each.name, self._template(each.value, (*path, index, each.name)))
             for index, each in enumerate(read)
@@ -98,8 +98,7 @@ class _Compiler:
         return None if value is None else self._template(value, path)
 
     def _note(self, problem: ExpressionProblem) -> None:
-        """Inspection has read every expression. Should it ever pass over one, the definition is refused all the same;
-        what it has found is not told twice."""
+        """Add a problem that the inspection did not find, so that the definition is refused anyway."""
         if self._was_faultless:
             self._reader.fault(problem.path, problem.message, category=EXPRESSION)
 
@@ -117,17 +116,17 @@ class _Compiler:
         )
 
     def _concurrency(self, value: object, path: Path) -> Template | None:
-        """Orquesta takes what is less than one for one."""
+        """Compile `concurrency`: in Orquesta a value below one counts as one."""
         template = self._optional(value, (*path, "concurrency"))
         return None if template is None else _at_least(1, template)
 
     def _seconds(self, value: object, path: Path) -> Template | None:
-        """Whole seconds. What an expression gives must be that too, null included."""
+        """Compile whole seconds. The value of an expression must be that, too, or null."""
         template = self._optional(value, path)
         return template if template is None or isinstance(template, Constant) else _WholeSeconds(template)
 
     def _retry(self, read: ReadTask) -> Retry | None:
-        """What `do: retry` says, the last one of several; else what `retry` says."""
+        """Return the retry of the last `do: retry`, else that of `retry`."""
         commands = [each for each in read.transitions if any(target.name == RETRY for target in each.targets)]
         if commands:
             when = self._optional(commands[-1].when, (*commands[-1].path, "when"))
@@ -145,14 +144,14 @@ class _Compiler:
         branches = []
         for transition in read.transitions:
             following = self._next(transition)
-            if following:  # nothing is left of one that has only led to `retry`: it is no way out
+            if following:  # a transition that leads only to `retry` is no branch
                 when = self._optional(transition.when, (*transition.path, "when"))
                 published = self.assignments(transition.publish, (*transition.path, "publish"))
                 branches.append(Branch(when, published, following))
         return tuple(branches)
 
     def _next(self, transition: Transition) -> tuple[model.Transition, ...]:
-        """The targets by name, as Orquesta orders them, none twice."""
+        """Return the targets ordered by name, as in Orquesta, none twice."""
         names = sorted({target.name for target in transition.targets} - {RETRY})
         return tuple(
             model.Transition(name, command=_COMMANDS.get(name), is_split=self._graph.command_counts.get(name, 0) > 1)
@@ -161,7 +160,7 @@ class _Compiler:
 
 
 class _AtLeast:
-    """A number that counts as the least one when it is less. What is no whole number stays what it is."""
+    """A number with a minimum. A value that is not a whole number is unchanged."""
 
     __slots__ = ("least", "template")
 
@@ -182,7 +181,7 @@ def _raised(least: int, value: object) -> object:
 
 
 class _WholeSeconds:
-    """A delay that an expression gives: a whole number, and no time when it is negative."""
+    """A delay from an expression: a whole number; a negative one means no delay."""
 
     __slots__ = ("template",)
 
@@ -197,8 +196,7 @@ class _WholeSeconds:
 
 
 def _join(read: ReadTask, has_inbound: bool) -> int | None:
-    """How many tasks must have led here. `join: 0` waits for nobody, but for a first one to lead here, and as a join
-    it runs once."""
+    """Return the number of tasks for a join. `join: 0` begins with the first one and, as a join, runs once."""
     if read.join is None or not has_inbound:
         return None
     return JOIN_ALL if isinstance(read.join, str) else max(read.join, 1)

@@ -1,9 +1,9 @@
-"""Variables that are referenced before anything can have assigned them.
+"""Find variables that are referenced before any task can have assigned them.
 
-Tasks are walked in the order in which a run without delays would meet them, and a task is judged by the arrivals that
-are there when it is first met: each of them must have assigned what the task names. Later arrivals, by longer ways or
-around a cycle, are not held against it, because Orquesta accepts such definitions and they run as long as nobody takes
-that way. A join is judged by all that any way to it may have assigned.
+Tasks are visited in the order of a run without delays. A task is checked with the arrivals at its first visit: each
+must have assigned what the task references. Later arrivals, on longer paths or around a cycle, are not checked, because
+Orquesta accepts such definitions, and they run while no execution takes this path. A join is checked with everything
+that any path to it may have assigned.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from dalsegno.definitions.orquesta.syntax import Reader
 from dalsegno.definitions.problems import CONTEXT
 
 APPLICATION_NAMES = ("st2", "parent")
-"""What StackStorm puts into every context."""
+"""The variables that StackStorm adds to every context."""
 
 _PRIVATE = "__"
 
 
 def check_context(reader: Reader, workflow: ReadWorkflow, graph: Graph, application_names: Collection[str]) -> None:
-    """Notes every reference to a variable that is not assigned, or that is private."""
+    """Add a problem for every reference to a variable that is not assigned, or that is private."""
     _Inspection(reader, graph).inspect(workflow, application_names)
 
 
 class _Inspection:
-    """One walk through one workflow. Sets of variables are bits of a number, so that joining them costs little."""
+    """One inspection of one workflow. Sets of variables are bits of an integer, so that a union is cheap."""
 
     def __init__(self, reader: Reader, graph: Graph) -> None:
         self._reader = reader
@@ -49,7 +49,7 @@ class _Inspection:
         self._assign(workflow.output, at_end)
 
     def _find_possible(self, assigned: int) -> dict[str, int]:
-        """For each task that is reached, all that any way to it may have assigned."""
+        """Return for each reachable task the variables that any path to it may have assigned."""
         published: dict[tuple[str, str], int] = {}
         for name in self._graph.order:
             for transition in self._graph.tasks[name].transitions:
@@ -77,7 +77,7 @@ class _Inspection:
                     waiting.append(target)
 
     def _follow(self, task: ReadTask, known: int) -> Iterator[tuple[str, int]]:
-        """The tasks that follow, and what is assigned on the way to each."""
+        """Yield the following tasks, with the variables that are assigned for each."""
         for transition in task.transitions:
             branch = self._inspect_transition(transition, known)
             for target in transition.targets:
@@ -89,7 +89,7 @@ class _Inspection:
         return self._assign(transition.publish, known)
 
     def _assign(self, assignments: Iterable[Assignment], known: int) -> int:
-        """Checks each value by what stands before it, and gives what is assigned after all."""
+        """Check each value with the assignments before it, and return all assigned variables."""
         for assignment in assignments:
             self._check(assignment.references, known)
             known |= self._bits_of((assignment.name,))
@@ -107,7 +107,7 @@ class _Inspection:
 
     def _hint(self, name: str, known: int) -> str:
         near = self._reader.guess(name, [other for other, bit in self._bits.items() if other and bit & known])
-        return near or "declare it under `input` or `vars`, or publish it on every way that leads here"
+        return near or "declare it under `input` or `vars`, or publish it on every path that leads here"
 
     def _bits_of(self, names: Iterable[str]) -> int:
         bits = 0

@@ -1,8 +1,8 @@
-"""What inspection asks of an expression: whether it can be read, and which variables of the context it names.
+"""Inspect expressions: whether they can be parsed, and which variables of the context they reference.
 
-Only references that stand there literally are known: `ctx(x)`, `ctx('x')` and `ctx().x`. `ctx().get(x)` and
-`ctx()[x]` ask when they are evaluated, so they escape the inspection, as they do in Orquesta. In Jinja the parts in
-`{{ }}` are looked at and the blocks are not, because `{% if ctx().x is defined %}` is how an author asks.
+Only literal references are found: `ctx(x)`, `ctx('x')` and `ctx().x`. `ctx().get(x)` and `ctx()[x]` name the variable
+at run time, so the inspection does not find them, as in Orquesta. In Jinja the parts in `{{ }}` are inspected, but not
+the blocks, because an author checks for a variable with `{% if ctx().x is defined %}`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from dalsegno.expressions.yaql.parse import SyntaxProblem, parse
 
 @dataclass(frozen=True, slots=True)
 class InspectedText:
-    """What one text says: what is wrong with its expressions, and the variables they name."""
+    """The problems of the expressions in one text, and the variables that they reference."""
 
     problems: tuple[str, ...] = ()
     variables: tuple[str, ...] = ()
@@ -34,12 +34,12 @@ NO_FINDINGS = InspectedText()
 
 
 def has_expression(text: str) -> bool:
-    """Whether a text has an expression of either language in it."""
+    """Return whether a text contains an expression of either language."""
     return has_marked(text, "<%", "%>") or has_marked(text, "{{", "}}") or has_marked(text, "{%", "%}")
 
 
 def inspect_text(text: str) -> InspectedText:
-    """Reads all expressions of a text."""
+    """Inspect all expressions of a text."""
     if "<%" not in text and "{" not in text:
         return NO_FINDINGS
     return _inspect(text)
@@ -57,7 +57,7 @@ def _inspect(text: str) -> InspectedText:
 
 
 def forget_inspected() -> None:
-    """Drop what was found of single texts."""
+    """Clear the cache of inspected texts."""
     _inspect.cache_clear()
 
 
@@ -82,13 +82,13 @@ def _inspect_jinja(text: str) -> InspectedText:
         except SyntaxProblem as problem:
             return InspectedText(problems=(f"{_shown(text)}: {problem}",))
     for start, stop in find_marked(text, "{{", "}}"):
-        if _reads(text[start:stop]):  # else it only looks like an expression, as in a raw block
+        if _reads(text[start:stop]):  # otherwise it only looks like an expression, as in a raw block
             variables.update(dict.fromkeys(compile_jinja_expression(text[start:stop], ORQUESTA).variables))
     return InspectedText(variables=tuple(variables))
 
 
 def _reads(marked: str) -> bool:
-    """Whether this is one expression with its marks."""
+    """Return whether this is one expression with its marks."""
     try:
         compile_jinja_expression(marked, ORQUESTA)
     except SyntaxProblem:
@@ -112,7 +112,7 @@ def _yaql_variables(root: Any) -> Iterator[str]:
 
 
 def _yaql_variable(node: Any) -> str | None:
-    """The variable that is named by exactly this call or this dot."""
+    """Return the variable that this call or this dot references."""
     if _is_yaql_context(node) and len(node.args) == 1 and isinstance(node.args[0], tree.Constant):
         value = node.args[0].value
         return value if isinstance(value, str) else None

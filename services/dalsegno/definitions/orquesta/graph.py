@@ -1,6 +1,6 @@
-"""The shape of a workflow: where it begins, what is reached, where routes part, and the joins they cannot reach.
+"""The graph of a workflow: its starts, reachable tasks, splits, and unreachable joins.
 
-Everything here takes time in proportion to the tasks and transitions, or a few times that: no path is walked twice.
+Everything here takes time in proportion to the tasks and transitions: no path is visited twice.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from dalsegno.definitions.problems import SEMANTIC, Path
 
 
 class Graph:
-    """Tasks and the transitions between them. Engine commands and targets that do not exist are left out."""
+    """Tasks and the transitions between them, without engine commands and targets that do not exist."""
 
     def __init__(self, tasks: Mapping[str, ReadTask]) -> None:
         self.tasks = tasks
         self.outbound: dict[str, tuple[str, ...]] = {}
         self.inbound: dict[str, list[str]] = {name: [] for name in tasks}
-        """One entry a transition: a task that leads here twice stands here twice."""
+        """One entry for each transition: a task with two transitions to this one is here twice."""
         self.command_counts: dict[str, int] = {}
-        """How many transitions lead to each engine command."""
+        """The number of transitions to each engine command."""
         for name, task in tasks.items():
             targets = [target.name for transition in task.transitions for target in transition.targets]
             for target in targets:
@@ -33,18 +33,18 @@ class Graph:
         self.starts = tuple(sorted(name for name in tasks if not self.inbound[name]))
         components = _Components(self.outbound)
         self.cyclic: Collection[str] = components.cyclic
-        """The tasks that lie in cycles."""
+        """The tasks in cycles."""
         reached = self._find_reached()
         self.order = tuple(name for name in reversed(components.closed) if name in reached)
-        """The tasks that can be reached, each after those that lead to it, cycles aside."""
+        """The reachable tasks, each after its predecessors, except in cycles."""
 
     def is_split(self, name: str) -> bool:
-        """Whether each arrival at the task opens a route of its own."""
+        """Return whether each arrival at the task begins a new route."""
         return not self.tasks[name].is_join and len(self.inbound[name]) > 1 and name not in self.cyclic
 
     def spread(self, given: Callable[[str, str], int], own: Callable[[str], int]) -> dict[str, int]:
-        """For each task that is reached, what any way leads to it, as bits: its own, and for each transition into it
-        the bits of the task that it comes from with those that are `given` on that way."""
+        """Return the bits of each reachable task: its `own`, and for each inbound transition the bits of the source and
+        those `given` by the transition."""
         found = {name: own(name) for name in self.order}
         is_changed = True
         while is_changed:
@@ -67,7 +67,7 @@ class Graph:
 
 
 def check_graph(reader: Reader, graph: Graph, path: Path) -> None:
-    """Notes reserved names, targets that do not exist, the lack of a start, joins no route can fill."""
+    """Add problems for reserved names, targets that do not exist, a missing start, and unreachable joins."""
     for name, task in graph.tasks.items():
         if name in COMMANDS:
             reader.fault(task.path, f"`{name}` is an engine command, so no task can be called so", category=SEMANTIC)
@@ -89,8 +89,8 @@ def _check_targets(reader: Reader, graph: Graph, task: ReadTask) -> None:
 
 
 def _check_joins(reader: Reader, graph: Graph) -> None:
-    """A join counts the arrivals of one route. Where ways that lead to it have parted at different splits before, they
-    are on different routes, and it would wait for ever."""
+    """Add problems for unreachable joins. A join counts the arrivals of one route; paths from different splits are on
+    different routes, so that it would wait for ever."""
     joins = [name for name in graph.order if graph.tasks[name].is_join]
     splits = [name for name in graph.order if graph.is_split(name)] if joins else []
     if not splits:
@@ -101,13 +101,13 @@ def _check_joins(reader: Reader, graph: Graph) -> None:
         odd = next((source for source in graph.inbound[name] if passed.get(source, passed[name]) != passed[name]), None)
         if odd is not None:
             parted = (passed[name] & ~passed[odd]).bit_length() - 1
-            message = f"the join is unreachable: `{odd}` leads to it, but not by way of `{splits[parted]}`"
+            message = f"the join is unreachable: `{odd}` leads to it, but not through `{splits[parted]}`"
             hint = "each arrival at a task that several others lead to is a route of its own: give that one a `join`"
             reader.fault(graph.tasks[name].path, message, hint, SEMANTIC)
 
 
 class _Components:
-    """Which tasks lie in cycles, and an order in which a task comes after all that it leads to, cycles aside.
+    """The tasks in cycles, and an order in which a task comes after its successors, except in cycles.
 
     (Tarjan's strong components, without recursion.)
     """
@@ -147,7 +147,7 @@ class _Components:
         return name, iter(self._outbound[name])
 
     def _leave(self, name: str) -> None:
-        """Closes a component at the first of its tasks that was entered."""
+        """Complete a component at the first of its tasks."""
         if self._lowest[name] != self._index[name]:
             return
         component: list[str] = []

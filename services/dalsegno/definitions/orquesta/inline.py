@@ -1,9 +1,9 @@
-"""Parameters written in one line: `core.echo message="Hello" times=3`, and `publish: x=<% result() %>`.
+"""One-line parameters: `core.echo message="Hello" times=3`, and `publish: x=<% result() %>`.
 
-What is found is `name=value` anywhere in the text, the value being a list, a quoted text, a number, `true` or `false`
-in any case, `null` or an expression. Text that is none of this is passed over, as Orquesta passes it over. A list is
-JSON only when no quoted text stands in it: `[1, 2]` is a list, `["a"]` is text. The text is walked by hand, because a
-regular expression takes time that grows with the square of a long text.
+The parser finds `name=value` anywhere in the text, with a list, a quoted text, a number, `true` or `false` in any case,
+`null` or an expression as the value. It ignores other text, like Orquesta. A list is JSON only without a quoted text in
+it: `[1, 2]` is a list, `["a"]` is text. It is not a regular expression, because that takes time that grows with the
+square of a long text.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 from dalsegno.definitions.unparsed import find_unparsed
 
 INLINE_LENGTH_MAX = 64 * 1024
-"""A longer text belongs into `input` or into a list."""
+"""The maximum length; a longer text must use `input` or a list."""
 
 _PLAIN = re.compile(r"-?\d*\.\d+|-?\d+|(?i:true|false)|null")
 _QUOTES = "\"'"
@@ -25,15 +25,15 @@ _MARKS = (("{{", "}}"), ("<%", "%>"))
 
 @dataclass(frozen=True, slots=True)
 class Inline:
-    """The parameters of a text, names and values in its order; a name may come twice."""
+    """The parameters of a text, names and values in order; a name may occur twice."""
 
     parameters: list[tuple[str, Any]] = field(default_factory=list)
     unparsed: str = ""
-    """What is none."""
+    """Other text."""
 
 
 def read_inline(text: str) -> Inline:
-    """What a text says, which is at most INLINE_LENGTH_MAX long."""
+    """Return the parameters of a text of at most INLINE_LENGTH_MAX."""
     found: list[tuple[str, Any]] = []
     taken: list[tuple[int, int]] = []
     absent: dict[str, int] = {}
@@ -57,9 +57,9 @@ def _is_name_letter(character: str) -> bool:
 
 
 def _read_value(text: str, start: int, absent: dict[str, int]) -> tuple[Any, int] | None:
-    """The value that begins here and where it ends; None when none begins here.
+    """Return the value that begins here and its end, or None.
 
-    `absent` remembers up to where a closing mark is known to be missing, so that no part is searched again and again.
+    `absent` stores up to where a closing mark is missing, so that no part is searched twice.
     """
     first = text[start : start + 1]
     if first == "[":
@@ -99,13 +99,13 @@ def _find_last(text: str, closing: str, start: int, end: int, absent: dict[str, 
 
 
 def _listed(text: str) -> Any:
-    """A list in square brackets; with a quoted text anywhere in it, all of it is text."""
+    """Return a list in square brackets; if it contains a quoted text, the whole as text."""
     is_text = any(text.count(quote) > 1 for quote in _QUOTES)
     return text if is_text else _decoded(text)
 
 
 def _unquoted(quote: str, text: str) -> Any:
-    """A quoted text stays text, but for a JSON object in quotes. Apostrophes go too, directly within double quotes."""
+    """Return a quoted text without its quotes, also without apostrophes directly inside; a JSON object is decoded."""
     if quote == '"':
         text = text.removeprefix("'").removesuffix("'")
     is_object = text.startswith("{") and text.endswith("}") and not text.startswith("{{")

@@ -1,4 +1,4 @@
-"""Inspects a whole Orquesta definition: everything that is wrong with it, at once."""
+"""Inspect a whole Orquesta definition for all its problems."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ def inspect_workflow(
     *,
     application_names: Collection[str] = APPLICATION_NAMES,
 ) -> tuple[ReadWorkflow, Graph]:
-    """Notes every problem of a definition, and gives what could be read of it with its shape.
+    """Add every problem of a definition, and return what could be read of it, with its graph.
 
-    `application_names` are variables that are there before the input.
+    `application_names` are variables that exist before the input.
     """
     _check_head(reader, data)
 
@@ -56,7 +56,7 @@ def _note_calls(reader: Reader, tasks: Iterable[ReadTask]) -> None:
 
 
 def is_version_1(version: object) -> bool:
-    """Whether this is the version of Orquesta's language: 1.0, as a number or as text."""
+    """Return whether this is the version of Orquesta's language: 1.0, as a number or as text."""
     return version == "1.0" or (version == 1 and not isinstance(version, bool))
 
 

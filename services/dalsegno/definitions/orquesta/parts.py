@@ -1,4 +1,4 @@
-"""What a definition says, once its forms are read: what inspection walks over, and what compilation starts from."""
+"""The parts of a parsed definition, for inspection and compilation."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from dalsegno.definitions.problems import Path
 
 COMMANDS = ("noop", "continue", "fail", "retry")
-"""What `do` may name besides tasks: no task may be called so."""
+"""The engine commands that `do` may name; no task may have such a name."""
 
 CONTINUE = "continue"
 RETRY = "retry"
@@ -16,7 +16,7 @@ RETRY = "retry"
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """One place that names a variable of the context."""
+    """One reference to a variable of the context."""
 
     variable: str
     path: Path
@@ -24,7 +24,7 @@ class Reference:
 
 @dataclass(frozen=True, slots=True)
 class Assignment:
-    """One item of `input`, `vars`, `output` or `publish`: a name and its value; "" when the item has no name."""
+    """One item of `input`, `vars`, `output` or `publish`: a name and its value; "" if the item has no name."""
 
     name: str
     value: Any
@@ -48,17 +48,17 @@ class Transition:
     publish: tuple[Assignment, ...] = ()
     when: str | None = None
     references: tuple[Reference, ...] = ()
-    """Those of `when`."""
+    """The references of `when`."""
 
     @property
     def published(self) -> tuple[str, ...]:
-        """The names of all that it publishes."""
+        """Return the names of all published variables."""
         return tuple(assignment.name for assignment in self.publish)
 
 
 @dataclass(frozen=True, slots=True)
 class ActionCall:
-    """The action of a task and its input, inline parameters taken apart."""
+    """The action of a task and its input, with parsed inline parameters."""
 
     action: str = ""
     input: dict[str, Any] | str | None = None
@@ -69,10 +69,10 @@ class ActionCall:
 
 @dataclass(frozen=True, slots=True)
 class ItemSource:
-    """`with`: the list, the names that the members of its items get, how many may be under way at once."""
+    """`with`: the list, the names for the members of its items, and how many may run at once."""
 
     names: tuple[str, ...]
-    """None of them for `with: <% list %>`."""
+    """Empty for `with: <% list %>`."""
     text: str
     path: Path
     concurrency: Any = None
@@ -80,7 +80,7 @@ class ItemSource:
 
 @dataclass(frozen=True, slots=True)
 class Retries:
-    """`retry`, its values as written; None for what is absent."""
+    """`retry` with its values as written; None for a missing one."""
 
     path: Path
     count: Any
@@ -98,12 +98,12 @@ class ReadTask:
     join: int | str | None = None
     has_items: bool = False
     items: ItemSource | None = None
-    """None also where `with` cannot be read."""
+    """None also if `with` is invalid."""
     delay: Any = None
     retry: Retries | None = None
     safe_rerun: Any = None
     references: tuple[Reference, ...] = ()
-    """Those that are evaluated when the task begins."""
+    """The references that are evaluated when the task begins."""
     transitions: tuple[Transition, ...] = ()
     data: dict[str, Any] = field(default_factory=dict)
     """The task as written."""

@@ -1,6 +1,6 @@
-"""The simple forms that Orquesta's definitions are made of: numbers or expressions, lists of one-key mappings.
+"""The simple forms of Orquesta's definitions: numbers or expressions, lists of one-key mappings.
 
-A Reader never raises: what does not fit becomes a problem, and the caller goes on with what is left.
+A Reader never raises: what does not fit becomes a problem, and the caller continues with the rest.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from dalsegno.expressions.language import ORQUESTA
 
 
 class Reader(Forms):
-    """Reads the parts of one Orquesta document and notes the problems."""
+    """Reads the parts of one Orquesta document and adds the problems."""
 
     def references(self, value: object, path: Path) -> tuple[Reference, ...]:
-        """Checks every expression of a value, those in keys too, warns of what they call that there is not, and tells
-        which variables they name."""
+        """Check every expression of a value, also in keys, add warnings for unknown functions, and return the
+        references to variables."""
         return tuple(self._references(value, path))
 
     def _references(self, value: object, path: Path) -> Iterator[Reference]:
@@ -42,7 +42,7 @@ class Reader(Forms):
                 yield from self._references(item, (*path, index))
 
     def number(self, value: object, path: Path) -> tuple[Reference, ...]:
-        """A whole number from 0 on, or a text, which is to be an expression that gives one."""
+        """Read a whole number that is not negative, or a text, which must be an expression for one."""
         if isinstance(value, str) and value:
             return self.references(value, path)
         if not isinstance(value, int) or isinstance(value, bool) or value < 0:
@@ -50,12 +50,12 @@ class Reader(Forms):
         return ()
 
     def keys_of_text(self, mapping: dict[str, Any], path: Path) -> None:
-        """Notes the keys that are no text in YAML."""
+        """Add a problem for each key that is not text in YAML."""
         if id(mapping) in self._source.odd_keys and mapping:
             self.mapping(mapping, path)
 
     def assignments(self, value: object, path: Path, *, names_alone: bool = False) -> tuple[Assignment, ...]:
-        """A list of one-key mappings, at least one, none twice; with `names_alone` an item may be just a name."""
+        """Read a list of one-key mappings, at least one, none twice; with `names_alone` an item may be only a name."""
         if not isinstance(value, list) or not value:
             hint = "begin each item with `- ` in a line of its own" if isinstance(value, dict) and value else ""
             what = "names and of mappings with one key" if names_alone else "mappings with one key"
@@ -67,7 +67,7 @@ class Reader(Forms):
             place = (*path, index)
             identity = json.dumps(item, sort_keys=True)
             if identity in seen:
-                self.fault(place, f"{shown(item)} stands twice in the list")
+                self.fault(place, f"{shown(item)} is twice in the list")
             seen.add(identity)
             assignment = self._assignment(item, place, names_alone)
             if assignment is not None:
@@ -89,7 +89,7 @@ class Reader(Forms):
         return Assignment(name, value, self.references(item, path))
 
     def inline(self, text: str, path: Path) -> Inline:
-        """The parameters written in a text."""
+        """Return the inline parameters of a text."""
         if len(text) > INLINE_LENGTH_MAX:
             self.fault(path, f"longer than {INLINE_LENGTH_MAX:,} characters", "do not write it in one line")
             return Inline()

@@ -1,4 +1,4 @@
-"""One task of an Orquesta workflow, as its author wrote it."""
+"""Read one task of an Orquesta workflow."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from dalsegno.definitions.problems import Path, shown
 from dalsegno.expressions.marks import find_marked
 
 _KEYS = dict.fromkeys(("action", "input", "with", "join", "delay", "retry", "next", "safe-rerun"))
-"""Orquesta's own, and the one with which an author may say what only this engine asks."""
+"""Orquesta's keys, and one that only this engine has."""
 
 _ITEMS_KEYS = dict.fromkeys(("items", "concurrency"))
 _RETRY_KEYS = dict.fromkeys(("count", "when", "delay"))
@@ -36,7 +36,7 @@ _ITEM_NAMES = re.compile(r"(?:\w+,\s*)*\w+\s+in\s+")
 
 
 def read_task(reader: Reader, name: str, data: object, path: Path) -> ReadTask:
-    """Reads one task; with problems noted, what could be read of it."""
+    """Read one task; with problems, it is incomplete."""
     if not _NAME.fullmatch(name):
         reader.fault(path, f"the name {shown(name)} may have letters, digits and `_` only")
     if not isinstance(data, dict) or not data:
@@ -70,18 +70,18 @@ def read_task(reader: Reader, name: str, data: object, path: Path) -> ReadTask:
 
 
 def _read_join(reader: Reader, value: object, path: Path) -> int | str:
-    """What a join waits for; when it cannot be read, all: that the task is a join is said in any case."""
+    """Return what a join waits for; all if it is invalid, so that the task remains a join."""
     if value == "all":
         return "all"
     if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
         return value
-    hint = "take the quotes away" if isinstance(value, str) and value.isdigit() else ""
+    hint = "remove the quotes" if isinstance(value, str) and value.isdigit() else ""
     reader.fault(path, f"must be all or a whole number from 0 on, not {shown(value)}", hint)
     return "all"
 
 
 def _read_items(reader: Reader, value: object, path: Path) -> tuple[ItemSource | None, tuple[Reference, ...]]:
-    """`with`, as a text or with its keys."""
+    """Read `with`, as a text or with its keys."""
     if isinstance(value, str):
         return _read_item_source(reader, value, path), reader.references(value, path)
     if not isinstance(value, dict):
@@ -104,7 +104,7 @@ def _read_items(reader: Reader, value: object, path: Path) -> tuple[ItemSource |
 
 
 def _read_item_source(reader: Reader, value: str, path: Path, concurrency: Any = None) -> ItemSource | None:
-    """`<% list %>`, `a in <% list %>` or `a, b in <% list %>`."""
+    """Read `<% list %>`, `a in <% list %>` or `a, b in <% list %>`."""
     text = value.strip()
     names = _ITEM_NAMES.match(text)
     source = text[names.end() :] if names else text
@@ -124,7 +124,7 @@ def _is_one_expression(text: str) -> bool:
 
 
 def _read_call(reader: Reader, data: Mapping[str, Any], path: Path) -> tuple[ActionCall, tuple[Reference, ...]]:
-    """The action with its input. Parameters written behind the action take the place of `input`."""
+    """Read the action with its input. Parameters after the action replace `input`."""
     action_path, input_path = (*path, "action"), (*path, "input")
     given = _read_input(reader, data["input"], input_path) if "input" in data else None
     references = reader.references(given, input_path) if given is not None else ()
@@ -138,7 +138,7 @@ def _read_call(reader: Reader, data: Mapping[str, Any], path: Path) -> tuple[Act
         reader.warn_of_unparsed(inline.unparsed, action_path)
     if not parameters:
         if not has_expression(name) and reader.inline(name, action_path).parameters:
-            reader.fault(action_path, "parameters stand behind the action and a space", 'core.echo message="Hello"')
+            reader.fault(action_path, "parameters follow the action after a space", 'core.echo message="Hello"')
         named = reader.references(text, action_path)
         return ActionCall(text, given, action_path, input_path), (*named, *references)
     named = reader.references(name, action_path)
@@ -149,7 +149,7 @@ def _read_call(reader: Reader, data: Mapping[str, Any], path: Path) -> tuple[Act
 
 
 def _split_name(text: str) -> tuple[str, str]:
-    """The name of an action and what stands behind it, after the first space outside of the name's expressions."""
+    """Split a text into the name of an action and the rest, at the first space outside of the name's expressions."""
     start = 0
     for begin, end in sorted((*find_marked(text, "<%", "%>"), *find_marked(text, "{{", "}}"))):
         if any(character.isspace() for character in text[start:begin]):
@@ -169,7 +169,7 @@ def _read_input(reader: Reader, value: object, path: Path) -> dict[str, Any] | s
 
 
 def _read_safe_rerun(reader: Reader, value: object, path: Path) -> tuple[Reference, ...]:
-    """Whether an action whose executor is lost may be run again: true, false or an expression."""
+    """Read whether an action may run again after the loss of its executor: true, false or an expression."""
     if isinstance(value, str) and value:
         return reader.references(value, path)
     if not isinstance(value, bool):
@@ -178,7 +178,7 @@ def _read_safe_rerun(reader: Reader, value: object, path: Path) -> tuple[Referen
 
 
 def _read_retry(reader: Reader, value: object, path: Path) -> Retries | None:
-    """Retries. Orquesta does not ask here whether variables are assigned, so neither do we."""
+    """Read `retry`. Like Orquesta, this does not check whether its variables are assigned."""
     if not isinstance(value, dict):
         reader.fault(path, f"must be a mapping of count, when and delay, not {shown(value)}", "count: 3")
         return None
@@ -226,7 +226,7 @@ def _read_transition(reader: Reader, value: object, path: Path) -> Transition:
 
 
 def _read_publish(reader: Reader, value: object, path: Path) -> tuple[Assignment, ...]:
-    """A list of one-key mappings, or the same in one line."""
+    """Read a list of one-key mappings, or the same in one line."""
     if not isinstance(value, str):
         return reader.assignments(value, path)
     text = reader.text(value, path)
@@ -240,7 +240,7 @@ def _read_publish(reader: Reader, value: object, path: Path) -> tuple[Assignment
 
 
 def _read_targets(reader: Reader, value: object, path: Path) -> tuple[Target, ...]:
-    """A name, names with commas between them, or a list of names."""
+    """Read a name, names with commas between them, or a list of names."""
     if isinstance(value, str):
         text = reader.text(value, path)
         reader.references(value, path)
