@@ -1,1 +1,1 @@
-"""The text of an expression and a context in, a JSON value out, within a budget."""
+"""Evaluate the text of an expression with a context to a JSON value, within a budget."""

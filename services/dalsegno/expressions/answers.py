@@ -20,20 +20,20 @@ PROBLEMS_MAX = 100
 _SHOWN_CHARACTERS = 200
 
 Problem = tuple[str, str]
-"""Where, as `.approved` or `.hosts[2]` (empty: the whole answer), and what is wrong there."""
+"""The place, such as `.approved` or `.hosts[2]` (empty: the whole answer), and the error."""
 
 
 class UnfitSchema(ValueError):
-    """It is no JSON schema; the text says what is wrong with it."""
+    """The schema is not a valid JSON schema; the text has the error."""
 
 
 def check_schema(schema: object) -> None:
-    """Raises UnfitSchema."""
+    """Raise UnfitSchema."""
     _validator(schema)
 
 
 def find_problems(schema: object, answer: object) -> list[Problem]:
-    """All that is wrong with the answer, one entry for each wrong field. Raises UnfitSchema."""
+    """Return the errors of the answer, one for each wrong field. Raises UnfitSchema."""
     standard, validator = _validator(schema)
     problems: dict[Problem, None] = {}
     try:
@@ -64,7 +64,7 @@ def _validator(schema: object) -> tuple[dict[str, Any], Validator]:
 
 
 def _standard(schema: object) -> object:
-    """The schema with each `required: true` of a property put into the list of its object."""
+    """Return the schema with each `required: true` of a property moved to the list of its object."""
     if not isinstance(schema, Mapping):
         return schema
     standard = {key: _standard_member(key, member) for key, member in schema.items()}
@@ -92,7 +92,7 @@ def _standard_member(key: str, member: object) -> object:
 
 
 def _completed(answer: object, schema: object) -> Any:
-    """The answer as it is checked: with defaults, and without nulls for what need not be there."""
+    """Return the answer for the check: with defaults, and without nulls of optional fields."""
     if not isinstance(schema, Mapping):
         return answer
     if isinstance(answer, list):
@@ -115,7 +115,7 @@ def _completed(answer: object, schema: object) -> Any:
 
 
 def _problems(error: ValidationError) -> Iterator[Problem]:
-    """One for each field: what is missing, and what should not be there, is told of all at once by one error."""
+    """Yield one error for each field; the library reports all missing, or all additional, fields in one error."""
     place = _path(error.absolute_path)
     schema: Any = error.schema
     demand: Any = error.validator_value

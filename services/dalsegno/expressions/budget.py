@@ -1,4 +1,4 @@
-"""What one evaluation may spend. Time is counted in steps and memory in elements and characters, so that the same
+"""The budget of one evaluation. Time is counted in steps and memory in elements and characters, so that the same
 expression over the same data always ends in the same way, whatever else the machine is doing.
 
 Everything is paid for before it is done, by the size of what it is done to. In the engine an evaluation has little;
@@ -16,7 +16,7 @@ SIZE_HERE = 1024 * 1024
 STEPS = 1_000_000
 """Steps that one evaluation may take."""
 SIZE = 8 * 1024 * 1024
-"""Elements and characters that one evaluation may build, passing results included."""
+"""Elements and characters that one evaluation may build, with intermediate results."""
 TEXT_LENGTH = 64 * 1024
 """Characters of one expression."""
 CHARACTERS_PER_STEP = 64
@@ -24,29 +24,29 @@ CHARACTERS_PER_STEP = 64
 
 
 class NeedsPool(Exception):
-    """The evaluation needs more than it may have in the engine: the process apart has to do it.
+    """The evaluation exceeds its budget in the engine: the pool must evaluate it.
 
     Nothing on its way may take it for a fault of the expression.
     """
 
 
 class Budget:
-    """What is left to one evaluation. Hot loops count `steps` and `size` down themselves and call `exhaust`."""
+    """The remaining budget of one evaluation. Hot loops decrement `steps` and `size` themselves and call `exhaust`."""
 
     __slots__ = ("asked", "place", "size", "steps", "unproven")
 
     is_here = False
-    """Whether this is the engine, where little is left and nothing without a bound is done."""
+    """Whether this is the engine, where the budget is small and nothing without a bound runs."""
 
     def __init__(self, place: str = "", steps: int = STEPS, size: int = SIZE) -> None:
         self.place = place
-        """Where the expression stands in its definition."""
+        """The place of the expression in its definition."""
         self.steps = steps
         self.size = size
         self.asked = 0
-        """How often it has asked for something random."""
+        """The number of random values that it has used."""
         self.unproven = False
-        """Whether there may be plain lists and dicts that hold what JSON does not: from Jinja, from YAQL's library, or
+        """Whether plain lists and dicts may contain values that JSON does not have: from Jinja, from YAQL's library, or
         from what the expression has read."""
 
     def step(self, count: int) -> None:
@@ -69,7 +69,7 @@ class Budget:
             self.step(len(text) // CHARACTERS_PER_STEP)
 
     def leave(self) -> None:
-        """Say that what comes now has no bound. Raises NeedsPool in the engine."""
+        """Declare that the next operation has no bound. Raises NeedsPool in the engine."""
         if self.is_here:
             raise NeedsPool
 
@@ -83,7 +83,7 @@ class Budget:
 
 
 class BudgetHere(Budget):
-    """What is left to one evaluation in the engine."""
+    """The remaining budget of one evaluation in the engine."""
 
     __slots__ = ()
 

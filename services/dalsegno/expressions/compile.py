@@ -1,4 +1,4 @@
-"""From a value of a definition to a Template: finds the expressions in it, and compiles each of them once.
+"""Compile a value of a definition to a Template: find its expressions, and compile each of them once.
 
 A string that is exactly one expression keeps the value's type; with anything around it, even a space, the values are
 put into the text as Python shows them. Marks are on one line. A value that comes out of an expression is not evaluated
@@ -24,12 +24,12 @@ from dalsegno.expressions.yaql.parse import SyntaxProblem
 from dalsegno.workflow.scope import Constant, EvaluationError, Scope, Suspended, Template
 
 Path = tuple[str | int, ...]
-"""Where a value stands in its document: keys and indexes from the root."""
+"""The place of a value in its document: keys and indexes from the root."""
 
 
 @dataclass(frozen=True, slots=True)
 class ExpressionProblem:
-    """One thing wrong with one expression."""
+    """One problem of one expression."""
 
     path: Path
     message: str
@@ -42,7 +42,7 @@ JINJA_ALONE = re.compile(r"\{\{(?:(?!\{\{|\}\}).)*\}\}")
 
 
 class Expression:
-    """A string that is one expression, or one Jinja text: the value as it comes."""
+    """A string that is one expression, or one Jinja text: its value is unchanged."""
 
     __slots__ = ("expression", "place")
 
@@ -55,7 +55,7 @@ class Expression:
 
 
 class Member(Expression):
-    """An expression in a list or a dict: its value may be in one of its own already, and so on round by round."""
+    """An expression in a list or a dict: the value may be nested deeper by each evaluation."""
 
     __slots__ = ()
 
@@ -70,7 +70,7 @@ class Member(Expression):
 
 
 class Interpolation(Source):
-    """A text with expressions in it: their values take their places as Python shows them."""
+    """A text with expressions: each is replaced by its value as Python shows it."""
 
     __slots__ = ("parts",)
 
@@ -88,7 +88,7 @@ class Interpolation(Source):
         self.parts = parts
 
     def value(self, scope: Scope, budget: Budget) -> object:
-        """The text. Each expression is at a place of its own."""
+        """Return the text. Each expression has a place of its own."""
         place = budget.place
         texts = []
         for number, part in enumerate(self.parts):
@@ -111,7 +111,7 @@ class Interpolation(Source):
             raise part.failure(error) from None
 
     def failure(self, error: Exception) -> EvaluationError:
-        """What is told of the expression that it is in."""
+        """Return the description of the expression for errors."""
         return error if isinstance(error, EvaluationError) else explain(shorten(self.text, 200), error)
 
 
@@ -176,14 +176,14 @@ Found = TypeVar("Found")
 
 
 def _unless(is_suspended: bool, found: Found) -> Found:
-    """What was found, unless a part of it is not there yet: all parts have been asked for by then."""
+    """Return the parts, or raise Suspended if one is missing; all parts have been requested before."""
     if is_suspended:
         raise Suspended
     return found
 
 
 def compile_template(value: object, report: Report, path: Path = (), language: Language = MISTRAL) -> Template:
-    """The template of a JSON value. What is wrong goes to `report`, everything at once; nothing is raised.
+    """Return the template of a JSON value. All problems go to `report`; nothing is raised.
 
     A template is given in any case; with a problem reported it is not meant to be evaluated.
     """
@@ -203,19 +203,19 @@ def _compile_member(value: object, report: Report, path: Path, language: Languag
 
 
 def warm_up() -> None:
-    """Make the parsers ready, and start the evaluation processes without waiting for them."""
+    """Prepare the parsers, and start the evaluation processes without waiting for them."""
     POOL.start()
     for language in LANGUAGES.values():
         compile_template(["<% 1 %>", "{{ 1 }}", "1 {{ 1 }}"], lambda problem: None, (), language)
 
 
 def has_expression(value: object) -> bool:
-    """Whether a string has marks of an expression in it."""
+    """Return whether a string has marks of an expression in it."""
     return isinstance(value, str) and (has_marked(value, "<%", "%>") or has_jinja(value))
 
 
 def has_jinja(text: str) -> bool:
-    """Whether a string has marks of Jinja in it."""
+    """Return whether a string has marks of Jinja in it."""
     return has_marked(text, "{{", "}}") or has_marked(text, "{%", "%}")
 
 
@@ -257,7 +257,7 @@ def _compile_parts(
     path: Path,
     language: Language,
 ) -> Template:
-    """Each marked part by itself, and the text between them as it stands."""
+    """Compile each marked part; the text between them is unchanged."""
     place = "/".join(map(str, path))
     parts: list[str | Source] = []
     end = 0
@@ -297,13 +297,13 @@ def _shown(text: str) -> str:
 
 
 def forget_compiled() -> None:
-    """Drop the single expressions that are kept by their texts; templates keep their own."""
+    """Clear the cache of expressions by their texts; templates keep their own."""
     for kept in (compile_yaql, compile_jinja_expression, compile_jinja_text):
         kept.cache_clear()
 
 
 def compile_text(text: str, language: Language = MISTRAL) -> Source:
-    """A text with expressions in it, of which one was too much for the engine. Raises SyntaxProblem."""
+    """Return a text with expressions of which one needs the pool. Raises SyntaxProblem."""
     problems: list[ExpressionProblem] = []
     template = _compile_string(text, problems.append, (), language)
     if problems or not isinstance(template, Expression):

@@ -9,7 +9,7 @@ from dalsegno.workflow.scope import EVENT_STEPS, Constant, EvaluationError
 
 
 class EnvironmentScope:
-    """The scope of an environment: nothing but the environment as it was given."""
+    """The scope of an environment: it has only the given environment."""
 
     def __init__(self, environment: Mapping[str, object], at_s: float, seed: str) -> None:
         self._environment = dict(environment)
@@ -18,66 +18,66 @@ class EnvironmentScope:
         self.steps_left = EVENT_STEPS
 
     def spend(self, steps: int, *, is_moved: bool = False) -> None:
-        """All expressions of an environment have as much as an event."""
+        """Return the budget of all expressions of an environment: that of an event."""
         self.steps_left -= steps
 
     def variable(self, name: str) -> object:
-        """Only `__env` is there."""
+        """Return `__env`; there is no other variable."""
         return {"__env": self._environment}[name]
 
     def variables(self) -> dict[str, object]:
-        """Only `__env` is there."""
+        """Return `__env`; there is no other variable."""
         return {"__env": self._environment}
 
     def task(self, name: str | None) -> dict[str, object] | None:
-        """There is no task yet."""
+        """Raise: there is no task."""
         return None
 
     def item(self) -> object:
-        """There is no task yet."""
+        """Raise: there is no task."""
         raise EvaluationError("there is no item here")
 
     def result(self) -> object:
-        """There is no task yet."""
+        """Raise: there is no task."""
         raise EvaluationError("there is no task here")
 
     def status(self, name: str | None, route: int | None) -> str | None:
-        """There is no task yet."""
+        """Raise: there is no task."""
         return None
 
     def run(self, name: str | None, route: int | None) -> dict[str, object] | None:
-        """There is no task yet."""
+        """Raise: there is no task."""
         return None
 
     def stored(self, environment: str, key: str) -> object:
-        """An environment does not refer to others."""
+        """Raise: an environment does not refer to others."""
         raise KeyError(key)
 
     def tasks(
         self, execution_id: str | None, recursive: bool, state: str | None, flat: bool
     ) -> list[dict[str, object]]:
-        """There are no tasks yet."""
+        """Raise: there are no tasks."""
         return []
 
     def execution(self) -> dict[str, object]:
-        """There is no execution yet."""
+        """Raise: there is no execution."""
         return {}
 
     def executions(self, **criteria: object) -> list[dict[str, object]]:
-        """There is no execution yet."""
+        """Raise: there is no execution."""
         return []
 
     def environment(self) -> dict[str, object]:
-        """The environment as it was given."""
+        """Return the given environment."""
         return self._environment
 
     def global_variable(self, name: str) -> object:
-        """There are no globals yet."""
+        """Raise: there are no globals."""
         return None
 
 
 def evaluate_environment(environment: Mapping[str, object], at_s: float, seed: str) -> dict[str, object]:
-    """The environment with its expressions evaluated, once, against itself as given. Raises EvaluationError."""
+    """Return the environment with its expressions evaluated, once, against itself as given. Raises EvaluationError."""
     problems: list[ExpressionProblem] = []
     template = compile_template(dict(environment), problems.append, ())
     if problems:

@@ -1,4 +1,4 @@
-"""How an expression is evaluated: in the engine when that is short work, else in a process apart.
+"""Evaluate an expression: in the engine if that is quick, else in the pool.
 
 What is sure to have a bound is tried in the engine with little to spend, which also comes out of what the whole event
 has. When that does not suffice, it is given up and done again apart, with the same closures and as much as authors may
@@ -22,18 +22,18 @@ Path = tuple[str, ...]
 PATH_COST = 1
 """Steps of following a path."""
 ELSEWHERE = object()
-"""Stands for the value of a path that leads elsewhere than to dicts."""
+"""Represents the value of a path that leads through anything but dicts."""
 
 
 class Source(ABC):
-    """A text that is an expression, or has expressions in it."""
+    """A text that is an expression, or contains expressions."""
 
     __slots__ = ("cost", "is_bounded", "language", "path", "text")
 
     notation: ClassVar[str]
-    """What the process apart is told that it is."""
+    """Its kind, for the pool."""
     made: ClassVar[tuple[str, ...]] = ()
-    """The attributes that are made of the others when they are None."""
+    """The attributes that are computed from the others if they are None."""
 
     def __init__(self, text: str, language: Language, *, cost: int, is_bounded: bool, path: Path | None) -> None:
         self.text = text
@@ -41,17 +41,17 @@ class Source(ABC):
         self.cost = cost
         """Steps of each evaluation, beside those that depend on the data."""
         self.is_bounded = is_bounded
-        """Whether all that it does is paid for, so that it may run in the engine."""
+        """Whether the budget counts everything that it does, so that it may run in the engine."""
         self.path = path
-        """What it asks for when it does nothing else: nearly all expressions are such."""
+        """The path that it reads, if it does nothing else; that is so for nearly all expressions."""
 
     def __reduce__(self) -> tuple[object, ...]:
-        """What another process is given; it makes of that what it evaluates with (definitions/reading.py)."""
+        """Return the state for another process, which compiles it again (definitions/reading.py)."""
         values = (None if name in self.made else getattr(self, name) for name in _attributes(type(self)))
         return _restore, (type(self), *values)
 
     def evaluate(self, scope: Scope, place: str = "") -> object:
-        """The value as plain JSON data. `place` keeps `uuid()` of two places apart. Raises EvaluationError."""
+        """Return the value as plain JSON data. `place` keeps `uuid()` of two places apart. Raises EvaluationError."""
         if self.path is not None:
             found = follow(scope, self.path)
             if found is not ELSEWHERE:
@@ -65,7 +65,7 @@ class Source(ABC):
             try:
                 return self.value(scope, budget)
             except (NeedsPool, RecursionError):
-                is_moved = steps == STEPS_HERE  # else the event had no more for it
+                is_moved = steps == STEPS_HERE  # else the budget of the event is used up
             except MemoryError:
                 raise
             except Exception as error:
@@ -75,7 +75,7 @@ class Source(ABC):
         return evaluate_in_pool(self.notation, self.text, scope, place, self.language.name)
 
     def evaluate_here(self, scope: Scope, place: str) -> object:
-        """The same in this process, whatever it takes: what the process apart does. Raises EvaluationError."""
+        """Evaluate in this process without the engine's limits; the pool does this. Raises EvaluationError."""
         try:
             return self.value(scope, Budget(place))
         except MemoryError:
@@ -85,11 +85,11 @@ class Source(ABC):
 
     @abstractmethod
     def value(self, scope: Scope, budget: Budget) -> object:
-        """The value as plain JSON data. Raises NeedsPool, and whatever Python and the libraries raise."""
+        """Return the value as plain JSON data. Raises NeedsPool, and the exceptions of Python and the libraries."""
 
     @abstractmethod
     def failure(self, error: Exception) -> EvaluationError:
-        """What is told of an error in it.
+        """Return the message of an error in it.
 
         Python's functions and the libraries raise whatever they like, and all of it is the expression's fault.
         """
@@ -101,7 +101,7 @@ def _attributes(kind: type[Source]) -> tuple[str, ...]:
 
 
 def _restore(kind: type[Source], *values: object) -> Source:
-    """A source as another process has had it. (Values in a row take less memory than the dict of the usual way.)"""
+    """Return the source from another process. (A tuple of values takes less memory than the usual dict.)"""
     source: Source = object.__new__(kind)
     for name, value in zip(_attributes(kind), values, strict=True):
         setattr(source, name, value)
@@ -109,7 +109,7 @@ def _restore(kind: type[Source], *values: object) -> Source:
 
 
 def follow(scope: Scope, path: Path) -> object:
-    """What the path leads to, ELSEWHERE when that is not simply a variable or a member of dicts in it.
+    """Return the value at the path, or ELSEWHERE if it is not a variable or a member of dicts in it.
 
     What comes unchanged out of the scope is JSON data already.
     """
@@ -124,7 +124,7 @@ def follow(scope: Scope, path: Path) -> object:
 
 
 def explain(shown: str, error: Exception) -> EvaluationError:
-    """The error with the text that it is in, as its author should see it. Neither is longer than need be."""
+    """Return the error with the text of its expression, both shortened, for the author."""
     if isinstance(error, RecursionError):
         cause = "it nests too deeply"
     elif isinstance(error, EvaluationError):

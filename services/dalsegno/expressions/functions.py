@@ -1,4 +1,4 @@
-"""What both languages can ask about their own execution, and the conversions both have."""
+"""Functions of both languages about their own execution, and for conversions."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ LIST_COST = 10_000
 
 
 def draw(scope: Scope, budget: Budget) -> Random:
-    """Where `uuid()` and `random()` come from: the scope's seed, the expression's place, how often it has asked.
+    """Derive the values of `uuid()` and `random()`: from the scope's seed, the expression's place, and a counter.
 
     The same event stepped again gives the same, and two expressions of one event differ.
     """
@@ -53,13 +53,13 @@ def draw(scope: Scope, budget: Budget) -> Random:
 
 
 TASK_WORDS = {TaskState.RUNNING_DELAYED.value: "DELAYED"}
-"""Mistral's words for the states of tasks, where they are not ours."""
+"""Mistral's names of task states, if they differ from ours."""
 EXECUTION_WORDS = {ExecutionState.PAUSING.value: "PAUSED", ExecutionState.CANCELLING.value: "CANCELLED"}
-"""Mistral's words for the states of executions, where they are not ours: it knows none for what comes to rest."""
+"""Mistral's names of execution states, if they differ from ours: it has none for PAUSING and CANCELLING."""
 
 
 def _in_words(record: dict[str, object], words: Mapping[str, str]) -> dict[str, object]:
-    """The record with its state as Mistral calls it."""
+    """Return the record with Mistral's name of its state."""
     word = words.get(str(record.get("state")))
     return record if word is None else record | {"state": word}
 
@@ -101,7 +101,7 @@ CAMEL = {
     "toTime": "to_time",
     "workflowExecutionId": "workflow_execution_id",
 }
-"""The library spells parameters in camel case; both spellings are taken."""
+"""The library spells parameters in camel case; both spellings are accepted."""
 
 
 def executions(scope: Scope, budget: Budget, *values: object, **named: object) -> object:
@@ -136,7 +136,7 @@ def global_(scope: Scope, budget: Budget, name: object) -> object:
 
 
 def uuid(scope: Scope, budget: Budget) -> str:
-    """A random UUID of the event: stepping the event again gives the same one."""
+    """Return a random UUID of the event: stepping the event again gives the same one."""
     return str(UUID(int=draw(scope, budget).getrandbits(128), version=4))
 
 
@@ -147,13 +147,13 @@ def dump_json(
     sort_keys: bool = False,
     separators: tuple[str, str] | None = None,
 ) -> str:
-    """The value as JSON. Raises EvaluationError."""
+    """Return the value as JSON. Raises EvaluationError."""
     finished = finish(value, budget)
     budget.step(JSON_COST + weigh(finished, budget) * JSON_WRITTEN)
     encoder = json.JSONEncoder(indent=indent, sort_keys=sort_keys, separators=separators, allow_nan=False)
     parts = []
     try:
-        # Indented it may be much longer than the value, so each part is paid for before the next is made.
+        # Indented it may be much longer than the value, so each part is counted before the next is made.
         for part in (encoder.encode(finished),) if indent is None else encoder.iterencode(finished):
             budget.build(len(part))
             parts.append(part)
@@ -167,7 +167,7 @@ def json_dump(budget: Budget, value: object) -> str:
 
 
 def parse_json(budget: Budget, text: object, what: str) -> object:
-    """The value that a JSON text says. Raises EvaluationError."""
+    """Return the value that a JSON text says. Raises EvaluationError."""
     source = _text(text, what, PARSED_LENGTH)
     budget.step(JSON_COST + len(source) // JSON_READ)
     budget.build(len(source))
@@ -187,7 +187,7 @@ def json_parse(budget: Budget, text: object) -> object:
 
 
 def dump_yaml(budget: Budget, value: object, indent: int | None = None, allow_unicode: bool = False) -> str:
-    """The value as YAML in block style. Raises EvaluationError."""
+    """Return the value as YAML in block style. Raises EvaluationError."""
     finished = finish(value, budget)
     budget.step(weigh(finished, budget) * YAML_WRITTEN)
     text: str = yaml.dump(
@@ -202,7 +202,7 @@ def yaml_dump(budget: Budget, value: object) -> str:
 
 
 def parse_yaml(budget: Budget, text: object, what: str) -> object:
-    """The value that a YAML text says. Raises EvaluationError."""
+    """Return the value that a YAML text says. Raises EvaluationError."""
     source = _text(text, what, PARSED_YAML_LENGTH)
     budget.step(len(source) * YAML_READ)
     if len(source) > YAML_LENGTH_HERE or source.count("[") + source.count("{") > YAML_LEVELS_HERE or MERGED in source:
@@ -223,7 +223,7 @@ _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 class _Dumper(getattr(yaml, "CSafeDumper", yaml.SafeDumper)):  # type: ignore[misc]
-    """Writes a repeated value out in full instead of as an alias."""
+    """Writes a repeated value again, without an alias."""
 
     def ignore_aliases(self, data: object) -> bool:
         return True
@@ -233,7 +233,7 @@ _DUMPER = _Dumper
 
 
 def _plain(value: object, budget: Budget, depth: int) -> object:
-    """What YAML read, as JSON data: an alias is paid for each time it is met, so a bomb of aliases stops early."""
+    """Return YAML data as JSON data. Each use of an alias is counted, so that exponential aliases stop early."""
     if depth > DEPTH:
         raise EvaluationError(f"yaml_parse(): nested deeper than {DEPTH} levels")
     if isinstance(value, str):

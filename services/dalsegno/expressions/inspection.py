@@ -1,4 +1,4 @@
-"""What the expressions of a text call that there is not. Such a text can be read, and fails when it is evaluated."""
+"""Find unknown functions in the expressions of a text. Such a text can be parsed, but fails when it is evaluated."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from dalsegno.expressions.yaql.parse import SyntaxProblem
 
 
 def find_unknown(text: str, language: Language) -> tuple[Unknown, ...]:
-    """The functions, methods, filters and tests that a text calls and that there are not, each once. Nothing is found
-    in what cannot be read."""
+    """Return the unknown functions, methods, filters and tests that a text calls, each once; none for an invalid
+    text."""
     if "<%" not in text and "{" not in text:
         return ()
     try:
@@ -37,7 +37,7 @@ def _unknown(text: str, language: Language) -> Iterator[Unknown]:
 
 
 def known_names(language: Language, notation: str) -> dict[str, Collection[str]]:
-    """All names that an expression of this notation may call, by their kind."""
+    """Return all names that an expression of this notation may call, by their kind."""
     if notation == YAQL:
         return {kind: yaql_names.known_names(language, kind) for kind in (FUNCTION, METHOD)}
     jinja = environment(language)

@@ -1,4 +1,4 @@
-"""Arithmetic with integers of any length up to a limit, paid for before it is done: some of it takes time that grows
+"""Arithmetic with integers up to a limit, counted in the budget before it runs: some of it takes time that grows
 with the square of the length, and a power much more. Where nothing else is said, lengths are in bits.
 """
 
@@ -16,11 +16,11 @@ BITS = TOO_LONG.bit_length()
 SHORT: int = 1 << 62
 """Integers below it cost nothing beside the operation itself."""
 BITS_PER_STEP = 64
-"""Bits that are walked through in the time of one step."""
+"""Bits that are processed in the time of one step."""
 
 
 def bounded(budget: Budget, number: Any) -> Any:
-    """The number itself, an integer paid for by its length. Raises EvaluationError when it is too long."""
+    """Return the number, after counting the length of an integer. Raises EvaluationError if it is too long."""
     if isinstance(number, int) and not -SHORT < number < SHORT:
         budget.step(number.bit_length() // BITS_PER_STEP)
         if not -TOO_LONG < number < TOO_LONG:
@@ -33,7 +33,7 @@ def too_long() -> EvaluationError:
 
 
 def multiply(budget: Budget, left: Any, right: Any) -> Any:
-    """The product of two numbers. Raises EvaluationError."""
+    """Return the product of two numbers. Raises EvaluationError."""
     if isinstance(left, int) and isinstance(right, int):
         first, second = left.bit_length(), right.bit_length()
         if first + second - 2 >= BITS:
@@ -50,7 +50,7 @@ def pay_division(budget: Budget, left: Any, right: Any) -> None:
 
 
 def power(budget: Budget, base: Any, exponent: Any) -> Any:
-    """`base ** exponent` of numbers. Raises EvaluationError, and OverflowError and such as Python does."""
+    """Return `base ** exponent` of numbers. Raises EvaluationError, and the exceptions of Python."""
     if isinstance(base, int) and isinstance(exponent, int) and exponent > 0:
         length = base.bit_length()
         if length > 1:
@@ -61,8 +61,8 @@ def power(budget: Budget, base: Any, exponent: Any) -> Any:
 
 
 def power_modulo(budget: Budget, base: Any, exponent: Any, modulus: Any) -> Any:
-    """`base ** exponent % modulus`: each bit of the exponent is a multiplication and a division. Raises as Python does:
-    only integers have it."""
+    """Return `base ** exponent % modulus`: each bit of the exponent is a multiplication and a division. Raises the
+    exceptions of Python for other numbers than integers."""
     if isinstance(base, int) and isinstance(exponent, int) and isinstance(modulus, int):
         length = modulus.bit_length()
         pay_division(budget, base, modulus)
@@ -73,7 +73,7 @@ def power_modulo(budget: Budget, base: Any, exponent: Any, modulus: Any) -> Any:
 
 
 def shift(budget: Budget, number: int, places: int) -> int:
-    """The number shifted to the left, or by negative places to the right. Raises EvaluationError."""
+    """Return the number shifted to the left, or by negative places to the right. Raises EvaluationError."""
     if number and places > 0 and number.bit_length() + places > BITS:
         raise too_long()
     result: int = bounded(budget, number << places if places >= 0 else number >> -places)
@@ -81,7 +81,7 @@ def shift(budget: Budget, number: int, places: int) -> int:
 
 
 def read_integer(budget: Budget, text: str) -> int:
-    """What `int(text)` gives. Raises ValueError."""
+    """Return what `int(text)` gives. Raises ValueError."""
     budget.read(text)
     budget.step(min(len(text), DIGITS) ** 2 >> 15)
     return int(text)
@@ -94,7 +94,7 @@ def pay_for_digits(budget: Budget, number: Any) -> None:
 
 
 def write_integer(budget: Budget, number: int) -> str:
-    """What `str(number)` gives. Raises EvaluationError."""
+    """Return what `str(number)` gives. Raises EvaluationError."""
     pay_for_digits(budget, number)
     text = str(number)
     budget.build(len(text))

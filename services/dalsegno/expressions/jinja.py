@@ -23,7 +23,7 @@ from dalsegno.expressions.yaql.parse import SyntaxProblem
 from dalsegno.workflow.scope import EvaluationError, Scope
 
 VALUE = "result"
-"""Where a template that is one expression leaves its value, as in Jinja itself."""
+"""The name of the value of a template that is one expression, as in Jinja itself."""
 TEMPLATE_COST = 50
 """Steps of evaluating any template, beside its nodes."""
 NODE_COST = 3
@@ -35,7 +35,7 @@ COMPILE_NODE_COST = 100
 
 
 class JinjaExpression(Source):
-    """`{{ … }}` alone: its value keeps its type. Compiled when it is evaluated first, unless it is only a path."""
+    """A single `{{ … }}`: its value keeps its type. Compiled at the first evaluation, unless it is only a path."""
 
     __slots__ = ("compiled", "unknown", "variables")
 
@@ -53,13 +53,13 @@ class JinjaExpression(Source):
             path=path,
         )
         self.unknown = find_unknown(found, environment(language)) if found else ()
-        """What it calls that there is not."""
+        """Return the unknown names that it calls."""
         self.variables = variables
-        """The variables of the context that it names literally."""
+        """Return the variables of the context in literal references."""
         self.compiled: Template | None = None
 
     def value(self, scope: Scope, budget: Budget) -> object:
-        """The value as plain JSON data."""
+        """Return the value as plain JSON data."""
         if self.compiled is None:
             _pay_for_compiling(self, budget)
             value = nodes.Assign(
@@ -77,12 +77,12 @@ class JinjaExpression(Source):
         return finish(found, budget)
 
     def failure(self, error: Exception) -> EvaluationError:
-        """The error with the expression."""
+        """Return the error with the expression."""
         return _failure(self.text, error)
 
 
 class JinjaText(Source):
-    """A text with expressions and blocks in it: its value is text. Compiled when it is rendered first."""
+    """A text with expressions and blocks: its value is text. Compiled at the first rendering."""
 
     __slots__ = ("compiled", "unknown")
 
@@ -98,11 +98,11 @@ class JinjaText(Source):
             path=None,
         )
         self.unknown = find_unknown(found, environment(language)) if found else ()
-        """What it calls that there is not."""
+        """Return the unknown names that it calls."""
         self.compiled: Template | None = None
 
     def value(self, scope: Scope, budget: Budget) -> object:
-        """The text."""
+        """Return the text."""
         if self.compiled is None:
             _pay_for_compiling(self, budget)
             self.compiled = environment(self.language).from_string(self.text)
@@ -114,7 +114,7 @@ class JinjaText(Source):
         return finish_text("".join(parts), budget)
 
     def failure(self, error: Exception) -> EvaluationError:
-        """The error with the text."""
+        """Return the error with the text."""
         return _failure(self.text, error)
 
 
@@ -125,7 +125,7 @@ def _failure(text: str, error: Exception) -> EvaluationError:
 
 
 def _pay_for_compiling(source: Source, budget: Budget) -> None:
-    """Only in the engine, where others wait for it: it depends on who has evaluated what before."""
+    """Count the compilation, but only in the engine, where others wait; elsewhere it depends on the caches."""
     if budget.is_here:
         budget.step(COMPILE_COST + COMPILE_NODE_COST * ((source.cost - TEMPLATE_COST) // NODE_COST))
 
@@ -137,7 +137,7 @@ _CONTEXT_PATH = re.compile(rf"""ctx\(\s*(?:'(\w+)'|"(\w+)")?\s*\)(?:\[(?:'(\w+)'
 
 
 def _find_path(source: str, language: Language) -> Path | None:
-    """The variable and the keys in it that the expression asks for, when it does nothing else."""
+    """Return the variable and the keys that the expression reads, if it does nothing else."""
     found = (_DOLLAR_PATH if language.dollar_is_context else _CONTEXT_PATH).fullmatch(source)
     if found is None:
         return None
@@ -146,7 +146,7 @@ def _find_path(source: str, language: Language) -> Path | None:
 
 
 def _inner(text: str) -> str:
-    """The expression without its marks: `{{-`, `{{+` and `-}}` are such too."""
+    """Return the expression without its marks: `{{-`, `{{+` and `-}}` are such too."""
     inner = text[2:-2]
     if inner[:1] in ("-", "+"):
         inner = inner[1:]
@@ -155,12 +155,12 @@ def _inner(text: str) -> str:
 
 @lru_cache(maxsize=16_384)
 def compile_jinja_expression(text: str, language: Language = MISTRAL) -> JinjaExpression:
-    """The expression of this text, with its marks. Raises SyntaxProblem."""
+    """Return the expression of this text, with its marks. Raises SyntaxProblem."""
     _check_length(text)
     source = _inner(text)
     path = _find_path(source, language)
     if path:
-        named = () if "[" in source else path[:1]  # a key is asked for, and may be absent
+        named = () if "[" in source else path[:1]  # a key that may be absent
         return JinjaExpression(text, language, [], path, named)
     root = _parse(lambda: _parse_expression(source, language))
     return JinjaExpression(text, language, nodes_of(root), None, tuple(dict.fromkeys(variables(root))))
@@ -168,7 +168,7 @@ def compile_jinja_expression(text: str, language: Language = MISTRAL) -> JinjaEx
 
 @lru_cache(maxsize=16_384)
 def compile_jinja_text(text: str, language: Language = MISTRAL) -> JinjaText:
-    """The template of this text. Raises SyntaxProblem."""
+    """Return the template of this text. Raises SyntaxProblem."""
     _check_length(text)
     return JinjaText(text, language, nodes_of(_parse(lambda: read_text(text, environment(language)))))
 

@@ -1,4 +1,4 @@
-"""Which Jinja has a bound, so that it may run in the engine itself: what is paid for, without loops and macros."""
+"""Which Jinja has a bound, so that it may run in the engine: everything is counted, without loops and macros."""
 
 from __future__ import annotations
 
@@ -45,15 +45,15 @@ BOUNDED_NODES: tuple[type[nodes.Node], ...] = (
     nodes.Call,
 )
 CALLING_FILTERS = {"map": FILTERS - {"map"}, "select": TESTS, "reject": TESTS, "selectattr": TESTS, "rejectattr": TESTS}
-"""What may be named to filters that call another filter or a test for each item."""
+"""Names that may be given to filters that call another filter or a test for each item."""
 NAMING_ARGUMENT = {"selectattr": 1, "rejectattr": 1}
-"""Which argument names it, if not the first."""
+"""The argument that has this name, if it is not the first."""
 
 
 def nodes_of(tree: nodes.Node) -> list[nodes.Node]:
-    """The node and all below it."""
+    """Return the node and all below it."""
     found = [tree]
-    for node in found:  # as `iter_child_nodes` does it, without its generators
+    for node in found:  # like `iter_child_nodes`, without generators
         for name in node.fields:
             value = getattr(node, name, None)
             if isinstance(value, nodes.Node):
@@ -64,7 +64,7 @@ def nodes_of(tree: nodes.Node) -> list[nodes.Node]:
 
 
 def is_bounded(found: list[nodes.Node], functions: frozenset[str]) -> bool:
-    """Whether the nodes are few and everything that they do is paid for. What the `functions` cost is paid for too."""
+    """Return whether the nodes are few and everything that they do is counted, as are the `functions`."""
     return len(found) <= NODES and all(isinstance(node, BOUNDED_NODES) and _is_known(node, functions) for node in found)
 
 
@@ -81,7 +81,7 @@ def _is_known(node: nodes.Node, functions: frozenset[str]) -> bool:
 
 
 def _calls_known(node: nodes.Filter, functions: frozenset[str]) -> bool:
-    """Whether what the filter calls for each item is known too."""
+    """Return whether the filter's function for each item is also counted."""
     known = CALLING_FILTERS.get(node.name)
     if known is None:
         return True

@@ -1,5 +1,5 @@
-"""Jinja's sandbox as it is here: the context is asked for single variables, the functions of the language are globals
-and filters alike, and each operation that takes longer for larger values is paid for."""
+"""Jinja's sandbox: it reads single variables of the context, has the functions of the language as globals and filters,
+and counts each operation that takes longer for larger values."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from dalsegno.expressions.yaql.registry import Builtin
 from dalsegno.workflow.scope import EvaluationError, Scope
 
 RUNNING = "the evaluation"
-"""Where Jinja keeps what its functions need: under a name that no template can write."""
+"""The name of the data for Jinja's functions; no template can write it."""
 
 
 class Variables(Mapping[str, Any]):
-    """`_` or `ctx()`: asks the scope for single variables, and for all of them only when somebody walks through it.
+    """`_` or `ctx()`: reads single variables of the scope, and all of them only when it is iterated.
 
     The sandbox hides what begins with an underscore.
     """
@@ -57,15 +57,15 @@ class Variables(Mapping[str, Any]):
 
     def _everything(self) -> dict[str, object]:
         shown = self._language.shown(self._scope)
-        self._budget.step(len(shown) if isinstance(shown, dict) else 1)  # a result may be anything
+        self._budget.step(len(shown) if isinstance(shown, dict) else 1)  # a result may have any type
         return shown
 
 
 class Generator(CodeGenerator):
-    """Jinja writes these operations as Python's own; here they go to the environment, which has them paid for."""
+    """Compile these operations, which Jinja compiles to those of Python, to calls that count them."""
 
     def visit_Compare(self, node: nodes.Compare, frame: CodeFrame) -> None:
-        """A chain (`a < b < c`) evaluates as Python's does: each operand once, and none after the first that fails."""
+        """Compile a chain (`a < b < c`) as in Python: each operand once, none after the first that is false."""
         self.write("environment.compare(context, ")
         self.visit(node.expr, frame)
         for operand in node.ops:
@@ -74,7 +74,7 @@ class Generator(CodeGenerator):
         self.write(")")
 
     def visit_Concat(self, node: nodes.Concat, frame: CodeFrame) -> None:
-        """`a ~ b`."""
+        """Compile `a ~ b`."""
         self.write("environment.paste(context, ")
         for part in node.nodes:
             self.visit(part, frame)
@@ -82,7 +82,7 @@ class Generator(CodeGenerator):
         self.write(")")
 
     def visit_Getitem(self, node: nodes.Getitem, frame: CodeFrame) -> None:
-        """`a[b]` and `a[b:c]`."""
+        """Compile `a[b]` and `a[b:c]`."""
         if not isinstance(node.arg, nodes.Slice):
             super().visit_Getitem(node, frame)
             return
@@ -95,7 +95,7 @@ class Generator(CodeGenerator):
 
 
 class Environment(ImmutableSandboxedEnvironment):
-    """The sandbox; a name after a dot is a key of a dict first, and a method of it only when there is no such key."""
+    """The sandbox; a name after a dot is a key of a dict, or a method if there is no such key."""
 
     intercepted_binops = frozenset({"+", "-", "*", "/", "//", "**", "%"})
     code_generator_class = Generator
@@ -151,12 +151,12 @@ class Environment(ImmutableSandboxedEnvironment):
 
 @pass_context
 def _finalize(context: Context, value: Any) -> Any:
-    """What an expression in a text gives, as it stands in the text."""
+    """Return the text of an expression's value in a text."""
     return value if isinstance(value, Undefined) else show(value, budget_of(context))
 
 
 def start_context(template: Template, variables: Variables) -> Context:
-    """What the template is rendered with. Jinja's own way copies all globals one by one."""
+    """Return the context of the template. Jinja's own function copies all globals one by one."""
     variables._budget.unproven = True
     names = {RUNNING: variables}
     if variables._language.dollar_is_context:
@@ -173,7 +173,7 @@ def _running(context: Context) -> Variables:
 
 
 def budget_of(context: Context) -> Budget:
-    """What is left to the evaluation that goes on."""
+    """Return the budget of the current evaluation."""
     budget: Budget = context.parent[RUNNING]._budget
     return budget
 
@@ -196,7 +196,7 @@ def _check_defined(*values: object) -> None:
 
 @pass_context
 def _context(context: Context, key: object = None) -> object:
-    """Orquesta's `ctx()`: asks for a variable when it is told which."""
+    """Orquesta's `ctx()`: reads one variable if it has a name."""
     running = _running(context)
     if key is None:
         return running
@@ -211,14 +211,14 @@ def _context(context: Context, key: object = None) -> object:
 
 @pass_context
 def _choose(context: Context, items: Any) -> object:
-    """The filter `random`, from the event's seed."""
+    """Return the filter `random`, from the event's seed."""
     running = _running(context)
     return functions.draw(running._scope, running._budget).choice(items)
 
 
 class Named(dict[str, Any]):
-    """Filters or tests by name. Jinja compiles an expression with an unknown one, as Mistral has it, and it fails when
-    it is evaluated: the branch that uses it may never run."""
+    """Filters or tests by name. As in Mistral, an expression with an unknown one compiles, and fails when it is
+    evaluated: the branch that uses it may never run."""
 
     def get(self, name: str, default: Any = None) -> Any:
         return super().get(name, _refuse_unknown)
@@ -230,7 +230,7 @@ def _refuse_unknown(*values: object) -> object:
 
 @lru_cache(maxsize=4)
 def environment(language: Language = MISTRAL) -> Environment:
-    # Not optimized: that would compute constants while compiling, a billion characters if somebody says so.
+    # Not optimized: that computes constants during compilation, which may be very large.
     made = Environment(
         undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, optimized=False, finalize=_finalize
     )

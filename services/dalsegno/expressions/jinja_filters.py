@@ -1,4 +1,4 @@
-"""Jinja's filters and tests that may run in the engine: each is paid for by the size of what it is given.
+"""Jinja's filters and tests that may run in the engine: the size of the values of each is counted.
 
 Those that are not in these tables run in the process apart, as Jinja has them.
 """
@@ -25,15 +25,15 @@ from dalsegno.expressions.texts import pay_for_case, pay_for_split, pay_for_stri
 from dalsegno.expressions.values import CONTAINER_COST, is_iterator, show, weigh
 
 BudgetOf = Callable[[Context], Budget]
-"""How the budget of a running template is found."""
+"""Returns the budget of a running template."""
 Charge = Callable[[Budget, Any, tuple[Any, ...], Mapping[str, Any]], Any]
-"""Pays for a filter on a value with further arguments, and gives the value that the filter gets."""
+"""Counts a filter on a value with further arguments, and returns the value for the filter."""
 ITEM_COST = 8
 """Steps of one item in a filter that calls something for each."""
 
 
 def _pay_nothing(budget: Budget, value: Any, arguments: tuple[Any, ...], named: Mapping[str, Any]) -> Any:
-    """It takes no longer for a larger value."""
+    """Count nothing: it takes no longer for a larger value."""
     return value
 
 
@@ -45,7 +45,7 @@ def _pay_for_integer(budget: Budget, value: Any, arguments: tuple[Any, ...], nam
     if isinstance(value, str):
         budget.read(value)
         budget.step(min(len(value), integers.DIGITS) ** 2 >> 15)
-        budget.build(len(value))  # In base 16 it may be as long as it likes.
+        budget.build(len(value))  # In base 16 its length has no limit.
     return bounded(budget, value)
 
 
@@ -56,7 +56,7 @@ def _pay_for_reading(budget: Budget, value: Any, arguments: tuple[Any, ...], nam
 
 
 def _pay_for_text(budget: Budget, value: Any, arguments: tuple[Any, ...], named: Mapping[str, Any]) -> Any:
-    """For what writes a text in other letters. What is no text becomes one, as Jinja has it."""
+    """Count a conversion of letters. Another value becomes text, as in Jinja."""
     text = value if isinstance(value, str) else show(value, budget)
     pay_for_case(budget, text)
     return text
@@ -84,12 +84,12 @@ def _pay_for_list(budget: Budget, value: Any, arguments: tuple[Any, ...], named:
 
 
 def _pay_for_each(budget: Budget, value: Any, arguments: tuple[Any, ...], named: Mapping[str, Any]) -> Any:
-    """For what calls something for each item, when that is asked for."""
+    """Count a function for each item, when the items are read."""
     return pay(budget, value, ITEM_COST + _parts(*arguments, *named.values())) if value else value
 
 
 def _pay_for_comparisons(budget: Budget, value: Any, arguments: tuple[Any, ...], named: Mapping[str, Any]) -> Any:
-    """For what compares each item once."""
+    """Count a comparison of each item."""
     items = settle(budget, value)
     budget.step(len(items) * (ITEM_COST + _parts(*arguments, *named.values())))
     weigh(items, budget)
@@ -103,7 +103,7 @@ def _pay_for_sorting(budget: Budget, value: Any, arguments: tuple[Any, ...], nam
 
 
 def settle(budget: Budget, value: Any) -> Any:
-    """Something to walk through several times, paid for. What is nothing of the kind stays as it is."""
+    """Return a counted list of an iterable; other values are unchanged."""
     if isinstance(value, str):
         pay_for_split(budget, value, None)
     elif is_iterator(value):
@@ -126,7 +126,7 @@ def _argument(arguments: tuple[Any, ...], named: Mapping[str, Any], place: int, 
 
 
 def _parts(*arguments: Any) -> int:
-    """How many parts the names of attributes have, together."""
+    """Return the number of parts of all names of attributes."""
     return sum(1 + each.count(".") + each.count(",") for each in arguments if isinstance(each, str))
 
 
@@ -157,7 +157,7 @@ CHARGES: dict[str, Charge] = {
     "trim": _pay_for_trim,
     "upper": _pay_for_text,
 }
-"""What the filters cost that Jinja itself applies."""
+"""The costs of the filters that Jinja itself applies."""
 
 
 FILTERS = frozenset(CHARGES) | {"sum", "join", "unique"}
@@ -182,11 +182,11 @@ def _charged(budget_of: BudgetOf, charge: Charge, native: Callable[..., Any]) ->
 
 
 def filters(budget_of: BudgetOf) -> dict[str, Callable[..., Any]]:
-    """The filters that are paid for, by name."""
+    """Return the counted filters, by name."""
 
     @pass_context
     def total(context: Context, items: Any, attribute: Any = None, start: Any = 0) -> Any:
-        """`sum`: each addition is paid for, of lists too."""
+        """Return `sum`, counting each addition, also of lists."""
         if isinstance(start, str):
             raise TypeError("sum() can't sum strings")
         budget, found = budget_of(context), start
@@ -225,28 +225,52 @@ def filters(budget_of: BudgetOf) -> dict[str, Callable[..., Any]]:
 
 
 def _attributes(context: Context, budget: Budget, items: Any, attribute: Any) -> Iterator[Any]:
-    """The items, or an attribute of each, paid for."""
+    """Yield the items, or an attribute of each, counted."""
     paid = pay(budget, items, ITEM_COST + _parts(attribute))
     return paid if attribute is None else map(make_attrgetter(context.environment, attribute), paid)
 
 
 _NATIVE_TESTS: Mapping[str, Any] = native_tests.TESTS
 COMPARING_TESTS = {
-    "eq": "eq", "equalto": "eq", "==": "eq", "ne": "ne", "!=": "ne", "lt": "lt", "lessthan": "lt", "<": "lt",
-    "le": "lteq", "<=": "lteq", "gt": "gt", "greaterthan": "gt", ">": "gt", "ge": "gteq", ">=": "gteq",
-}  # fmt: skip
-"""Tests that compare, by the names of the operators that they are."""
+    "eq": "eq",
+    "equalto": "eq",
+    "==": "eq",
+    "ne": "ne",
+    "!=": "ne",
+    "lt": "lt",
+    "lessthan": "lt",
+    "<": "lt",
+    "le": "lteq",
+    "<=": "lteq",
+    "gt": "gt",
+    "greaterthan": "gt",
+    ">": "gt",
+    "ge": "gteq",
+    ">=": "gteq",
+}
+"""Tests that compare, by the names of their operators."""
 QUICK_TESTS = (
-    "defined", "undefined", "none", "string", "number", "integer", "float", "boolean", "mapping", "sequence",
-    "iterable", "true", "false",
-)  # fmt: skip
+    "defined",
+    "undefined",
+    "none",
+    "string",
+    "number",
+    "integer",
+    "float",
+    "boolean",
+    "mapping",
+    "sequence",
+    "iterable",
+    "true",
+    "false",
+)
 """Tests that take no longer for a larger value."""
 DIVIDING_TESTS = ("odd", "even")
 TESTS = frozenset({*COMPARING_TESTS, *QUICK_TESTS, *DIVIDING_TESTS, "in"})
 
 
 def tests(budget_of: BudgetOf) -> dict[str, Callable[..., Any]]:
-    """The tests that are paid for, by name."""
+    """Return the counted tests, by name."""
 
     def comparing(name: str) -> Callable[..., Any]:
         @pass_context
@@ -260,7 +284,7 @@ def tests(budget_of: BudgetOf) -> dict[str, Callable[..., Any]]:
         def test(context: Context, value: Any) -> Any:
             budget = budget_of(context)
             if isinstance(value, str):
-                budget.leave()  # `value % 2` is formatting then.
+                budget.leave()  # `value % 2` is formatting for a text.
             return native(bounded(budget, value))
 
         return test

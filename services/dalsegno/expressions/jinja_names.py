@@ -1,4 +1,4 @@
-"""What a Jinja template calls that its environment does not have: functions, filters and tests."""
+"""Find names that a Jinja template calls and its environment does not have: functions, filters and tests."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dalsegno.expressions.unknown import FILTER, FUNCTION, JINJA, TEST, Unknown
 CONTEXT_FUNCTION = "ctx"
 
 _ALWAYS = ("caller", "loop", "self", "super", "varargs", "kwargs")
-"""What a template may call without anybody defining it."""
+"""Names that a template may call without a definition."""
 _BY_NAME = {
     "map": (0, FILTER),
     "select": (0, TEST),
@@ -20,11 +20,11 @@ _BY_NAME = {
     "selectattr": (1, TEST),
     "rejectattr": (1, TEST),
 }
-"""Filters that are told the name of a filter or test: in which argument, and which of the two."""
+"""Filters that take the name of a filter or test: in which argument, and which of the two."""
 
 
 def find_unknown(template: Iterable[nodes.Node], environment: Environment) -> tuple[Unknown, ...]:
-    """What the nodes of a template call and what is neither in the environment nor made by the template, each once."""
+    """Return the names that a template calls and that neither the environment nor the template defines, each once."""
     found = list(template)
     known: dict[str, Container[str]] = {
         FUNCTION: environment.globals,
@@ -40,12 +40,12 @@ def find_unknown(template: Iterable[nodes.Node], environment: Environment) -> tu
 
 
 def variables(root: nodes.Node) -> Iterator[str]:
-    """The variables of the context that an expression names literally: `ctx(x)`, `ctx('x')` and `ctx().x`."""
+    """Return the variables of the context in literal references: `ctx(x)`, `ctx('x')` and `ctx().x`."""
     waiting = [root]
     while waiting:
         node = waiting.pop()
         if isinstance(node, nodes.Call) and isinstance(node.node, nodes.Getattr):
-            # A method: what it is called upon may be `ctx()`, its name is no variable.
+            # A method: its receiver may be `ctx()`, but its name is not a variable.
             waiting += [*node.args, *(argument.value for argument in node.kwargs), node.node.node]
             continue
         name = _variable(node)
@@ -70,7 +70,7 @@ def _is_context(node: nodes.Node) -> TypeGuard[nodes.Call]:
 
 
 def _called(node: nodes.Node) -> Iterator[tuple[str, str]]:
-    """The kinds and names of what this very node calls."""
+    """Yield the kinds and names of the calls of this node."""
     if isinstance(node, nodes.Test):
         yield TEST, node.name
     elif isinstance(node, nodes.Call) and isinstance(node.node, nodes.Name):
@@ -85,7 +85,7 @@ def _called(node: nodes.Node) -> Iterator[tuple[str, str]]:
 
 
 def _made(template: Iterable[nodes.Node]) -> Iterator[str]:
-    """The names that the template itself gives to something."""
+    """Return the names that the template defines."""
     for node in template:
         if (isinstance(node, nodes.Name) and node.ctx != "load") or isinstance(node, nodes.Macro):
             yield node.name

@@ -1,4 +1,4 @@
-"""Reads templates of Jinja as Jinja does, in a third of the time: of texts with expressions only, which nearly all are.
+"""Parse templates like Jinja, in a third of the time: texts with expressions only, as nearly all are.
 
 Jinja's own lexer tries a dozen regular expressions in turn for each token; one that has them all does as well. What it
 cannot read, and whatever has blocks, comments or an error in it, is left to Jinja, so that both say the same.
@@ -29,11 +29,11 @@ _CLOSING = {"(": ")", "[": "]", "{": "}"}
 
 
 class _Unreadable(Exception):
-    """Jinja itself is to read this."""
+    """Only Jinja itself can parse this."""
 
 
 def read_expression(source: str, environment: Environment) -> nodes.Expr:
-    """One expression, without its marks. Raises what Jinja raises."""
+    """Parse one expression, without its marks. Raises the exceptions of Jinja."""
     try:
         parser = _parser(environment, [*_tokens(source, 0, ends=False)][:-1])
         expression = parser.parse_expression()
@@ -49,7 +49,7 @@ def read_expression(source: str, environment: Environment) -> nodes.Expr:
 
 
 def read_text(text: str, environment: Environment) -> nodes.Template:
-    """A text with expressions. Raises what Jinja raises."""
+    """Parse a text with expressions. Raises the exceptions of Jinja."""
     if "\n" not in text and "\r" not in text and "{%" not in text and "{#" not in text:
         try:
             return _parser(environment, list(_text_tokens(text))).parse()
@@ -65,11 +65,11 @@ def _parser(environment: Environment, tokens: list[lexer.Token]) -> Parser:
 
 
 def _text_tokens(text: str) -> Iterator[lexer.Token]:
-    """The tokens of a text of one line. Raises _Unreadable."""
+    """Yield the tokens of a text of one line. Raises _Unreadable."""
     position = 0
     while (start := text.find("{{", position)) >= 0:
         if text[start + 2 : start + 3] in ("-", "+"):
-            raise _Unreadable  # what stands before it is stripped, or not
+            raise _Unreadable  # the space before it may have to be stripped
         if start > position:
             yield lexer.Token(1, "data", text[position:start])
         yield lexer.Token(1, "variable_begin", "{{")
@@ -84,8 +84,8 @@ def _text_tokens(text: str) -> Iterator[lexer.Token]:
 
 
 def _tokens(text: str, position: int, *, ends: bool) -> Iterator[lexer.Token]:
-    """The tokens from here to the mark that ends the expression (or, not `ends`, to the end of the text); the last one
-    is `end` with the position behind it. Raises _Unreadable."""
+    """Yield the tokens up to the mark that ends the expression (or, not `ends`, to the end of the text); the last one
+    is `end` with the position after it. Raises _Unreadable."""
     open_brackets: list[str] = []
     while position < len(text):
         found = _TOKEN.match(text, position)

@@ -1,4 +1,4 @@
-"""What Jinja's operators, tests and methods do to values, paid for by the size of these values before it is done.
+"""Jinja's operators, tests and methods on values; the size of the values is counted before.
 
 Jinja leaves all of it to Python: here each operation is looked at first.
 """
@@ -24,7 +24,7 @@ COMPARISONS: dict[str, Callable[[Any, Any], Any]] = {
     "lt": operator.lt,
     "lteq": operator.le,
 }
-"""By Jinja's names for its operators."""
+"""By Jinja's names of operators."""
 ARITHMETIC: dict[str, Callable[[Any, Any], Any]] = {
     "+": operator.add,
     "-": operator.sub,
@@ -46,7 +46,7 @@ def compare(budget: Budget, name: str, left: Any, right: Any) -> Any:
 
 
 def pay_for_comparison(budget: Budget, left: Any, right: Any) -> None:
-    """Pay for comparing the values with each other, to the end of them."""
+    """Count a comparison of whole values."""
     if isinstance(left, str) or isinstance(right, str):
         if isinstance(left, str) and isinstance(right, str):
             budget.read(left)
@@ -127,7 +127,7 @@ def cut(budget: Budget, value: Any, span: slice) -> Any:
 
 
 def pay(budget: Budget, items: Iterable[Any], cost: int) -> Iterator[Any]:
-    """The items one by one, each paid for."""
+    """Yield the items, counting each."""
     for item in items:
         budget.step(cost)
         yield item
@@ -162,7 +162,7 @@ def _pay_for_get(budget: Budget, members: Any, arguments: tuple[Any, ...]) -> No
 
 
 def _pay_for_view(budget: Budget, members: Any, arguments: tuple[Any, ...]) -> None:
-    """Nothing: a view is walked through later."""
+    """Count nothing: a view is iterated later."""
 
 
 METHODS: dict[str, Callable[[Budget, Any, tuple[Any, ...]], None]] = {
@@ -182,11 +182,11 @@ METHODS: dict[str, Callable[[Budget, Any, tuple[Any, ...]], None]] = {
     "endswith": _pay_for_text,
     "isdigit": _pay_for_text,
 }
-"""What methods of texts and dicts cost that may be called in the engine."""
+"""The costs of the methods of texts and dicts that the engine may call."""
 
 
 def pay_for_method(budget: Budget, method: Any, arguments: tuple[Any, ...], named: Mapping[str, Any]) -> None:
-    """Pay for calling a method of a text or a dict."""
+    """Count a call of a method of a text or a dict."""
     charge = METHODS.get(method.__name__)
     if charge is not None and isinstance(method.__self__, (str, dict)):
         charge(budget, method.__self__, (*arguments, *named.values()))

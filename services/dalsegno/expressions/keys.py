@@ -1,4 +1,4 @@
-"""What equal values have in common, so that they are found by looking it up.
+"""Equality keys: equal values have equal keys, so that a look-up finds them.
 
 Python hashes texts with a secret of the process, but numbers by their value: whoever chooses the numbers can have all
 of them collide, and then a set of them takes time that grows with the square of their count. So numbers are looked up
@@ -13,13 +13,13 @@ from dalsegno.expressions.budget import Budget
 from dalsegno.expressions.integers import bounded
 
 SMALL = 1 << 20
-"""Among integers below it few can collide."""
+"""Integers below it rarely collide."""
 COMPARED_PER_STEP = 8
 """Keys that are compared in the time of one step."""
 
 
 def key_of(budget: Budget, value: object) -> object:
-    """Something hashable that equals that of another value exactly when the values are equal: 1, 1.0 and true are."""
+    """Return a hashable key; keys are equal exactly if their values are, such as 1, 1.0 and true."""
     kind = type(value)
     if kind is str:
         budget.read(value)  # type: ignore[arg-type]
@@ -29,7 +29,7 @@ def key_of(budget: Budget, value: object) -> object:
     if isinstance(value, float):
         if value.is_integer():
             return b"%x" % int(value)
-        return value.hex().encode() if value == value else value  # no NaN equals another
+        return value.hex().encode() if value == value else value  # no NaN is equal to another
     if isinstance(value, (list, tuple)):
         budget.step(1 + len(value))
         return ("list", *[key_of(budget, item) for item in value])
@@ -43,7 +43,7 @@ def key_of(budget: Budget, value: object) -> object:
 
 
 def pay_for_key(budget: Budget, key: object, held: int) -> None:
-    """Pay for looking up the key of a dict among as many others, all of which it may have to be compared with.
+    """Count a look-up of a dict's key among others; it may be compared with all of them.
 
     Apart nothing need be paid for that: whoever makes it take long meets the limit of time.
     """

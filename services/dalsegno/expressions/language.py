@@ -1,5 +1,5 @@
-"""What an expression may say depends on the workflow language around it: which functions there are beside those of
-YAQL and Jinja themselves, how the context is named, and whether keys of dicts are expressions too."""
+"""The differences of expressions between the workflow languages: their functions beside those of YAQL and Jinja, the
+name of the context, and whether keys of dicts are expressions, too."""
 
 from __future__ import annotations
 
@@ -17,33 +17,33 @@ class Language:
     """The expressions of one workflow language. There are two of them, compared by identity."""
 
     name: str
-    """What the evaluation process is told."""
+    """Its name for the evaluation processes."""
     functions: Mapping[str, Builtin]
     """The functions that only this language has, for YAQL and for Jinja."""
     dollar_is_context: bool
-    """Whether `$` in YAQL and `_` in Jinja are the context. Otherwise `ctx()` is, and they are nothing."""
+    """Whether `$` in YAQL and `_` in Jinja are the context; otherwise it is `ctx()`."""
     evaluates_keys: bool
     """Whether the keys of dicts may be expressions too."""
     renders_texts: bool
-    """Whether Jinja renders a text with expressions in it even if it has no blocks, which takes away the line end and
-    comments of the text."""
+    """Whether Jinja renders a text with expressions even without blocks, which removes the line end and comments of the
+    text."""
 
     def __reduce__(self) -> tuple[Callable[[str], Language], tuple[str]]:
-        """A copy, even in another process, is the language itself."""
+        """Return a name, so that a copy, even in another process, is the same object."""
         return language_named, (self.name,)
 
     @property
     def context_is_called(self) -> bool:
-        """Whether `ctx()` is the context; it hides what begins with two underscores."""
+        """Return whether `ctx()` is the context; it hides what begins with two underscores."""
         return not self.dollar_is_context
 
     def hides(self, name: str) -> bool:
-        """Whether a variable of this name is not shown to expressions."""
+        """Return whether a variable of this name is not shown to expressions."""
         return self.context_is_called and name.startswith("__")
 
     def shown(self, scope: Scope) -> dict[str, object]:
-        """All variables that expressions see. (Where the context is a result, as for an ad-hoc action's output, it may
-        be no dict at all.)"""
+        """Return all variables that expressions can read. (It may not be a dict if the context is a result, as for the
+        output of an ad-hoc action.)"""
         variables = scope.variables()
         if not self.context_is_called:
             return variables
@@ -51,7 +51,7 @@ class Language:
 
     @cached_property
     def quick_functions(self) -> frozenset[str]:
-        """The functions that the engine may call itself: what they cost is counted."""
+        """Return the functions that the engine may call: their costs are counted."""
         return frozenset(name for name, entry in self.functions.items() if not entry.apart)
 
 
@@ -67,5 +67,5 @@ LANGUAGES = {language.name: language for language in (MISTRAL, ORQUESTA)}
 
 
 def language_named(name: str) -> Language:
-    """The language of this name. Raises KeyError."""
+    """Return the language of this name. Raises KeyError."""
     return LANGUAGES[name]

@@ -1,5 +1,5 @@
-"""Where the expressions stand in a text. As regular expressions these searches take time that grows with the square
-of a text full of opening marks; walked by hand they read it once."""
+"""Find the expressions in a text. With regular expressions this takes time that grows with the square of a text full
+of opening marks; this code reads the text once."""
 
 from __future__ import annotations
 
@@ -24,5 +24,5 @@ def find_marked(text: str, opening: str, closing: str) -> Iterator[tuple[int, in
 
 
 def has_marked(text: str, opening: str, closing: str) -> bool:
-    """Whether there is such a part."""
+    """Return whether there is such a part."""
     return next(find_marked(text, opening, closing), None) is not None

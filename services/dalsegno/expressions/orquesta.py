@@ -1,4 +1,4 @@
-"""The functions of Orquesta's expressions about their own execution. They speak Orquesta's words for states."""
+"""The functions of Orquesta's expressions about their own execution, with Orquesta's names of states."""
 
 from __future__ import annotations
 
@@ -31,27 +31,27 @@ STATUSES: dict[str, str] = {
     T.REVERTED: "canceled",
     T.REVERT_ERROR: "failed",
 }
-"""What Orquesta calls our states."""
+"""Orquesta's names of our states."""
 NEVER_RUN = "null"
-"""What Orquesta calls the status of a task that was never run."""
+"""Orquesta's status of a task that has not run."""
 ABSENT = object()
-"""Stands for an argument that is not given, where null means something."""
+"""Represents a missing argument where null has a meaning."""
 STORED_COST = 1_000
 """Steps of reading a stored value: it may come from the database."""
 OWN_ENVIRONMENT = "user"
-"""The environment of keys in StackStorm's store that name none."""
+"""The environment of keys in StackStorm's store without an environment."""
 
 
 @builtin("ctx", least=0, most=1, function=True, table=FUNCTIONS)
 def ctx(frame: Frame, key: object = None) -> object:
-    """The context, or one variable of it. All ways of evaluating have their own, which ask for no more than is named;
-    this entry is how they know that there is one."""
+    """Represent `ctx()`, which each evaluator implements itself, so that it reads only the named variable; this entry
+    declares that the function exists."""
     raise EvaluationError("ctx() stands where there is no context")
 
 
 @builtin("item", least=0, most=1, function=True, table=FUNCTIONS, named=True)
 def item(frame: Frame, key: object = None) -> object:
-    """The current item of a task with items, or a key of it."""
+    """Return the current item of a task with items, or a key of it."""
     frame.budget.step(1)
     found = frame.scope.item()
     if not key:
@@ -66,17 +66,17 @@ def item(frame: Frame, key: object = None) -> object:
 
 @builtin("result", least=0, function=True, table=FUNCTIONS)
 def result(frame: Frame) -> object:
-    """The result of the current task."""
+    """Return the result of the current task."""
     frame.budget.step(ASK_COST)
     found = frame.scope.result()
-    if isinstance(found, list):  # Of a task with items it is put together each time.
+    if isinstance(found, list):  # For a task with items it is a new list each time.
         frame.budget.step(len(found))
     return found
 
 
 @builtin("task_status", least=1, most=2, function=True, table=FUNCTIONS, named=True)
 def task_status(frame: Frame, task_id: object, route: object = None) -> str:
-    """The status of a task on a route, or on the current one and those that it came from."""
+    """Return the status of a task on a route, or on the current one and its predecessors."""
     if not isinstance(task_id, str):
         raise EvaluationError(f"task_status() needs the name of a task, not {describe(task_id)}")
     return _status(frame, task_id, _route(route, "task_status()"))
@@ -84,25 +84,25 @@ def task_status(frame: Frame, task_id: object, route: object = None) -> str:
 
 @builtin("succeeded", least=0, function=True, table=FUNCTIONS)
 def succeeded(frame: Frame) -> bool:
-    """Whether the current task succeeded. A skipped one did."""
+    """Return whether the current task succeeded; a skipped one counts."""
     return STATUSES[_need_task(frame, "succeeded()")] == "succeeded"
 
 
 @builtin("failed", least=0, function=True, table=FUNCTIONS)
 def failed(frame: Frame) -> bool:
-    """Whether the current task failed. A cancelled one did not."""
+    """Return whether the current task failed; a cancelled one does not count."""
     return STATUSES[_need_task(frame, "failed()")] == "failed"
 
 
 @builtin("completed", least=0, function=True, table=FUNCTIONS)
 def completed(frame: Frame) -> bool:
-    """Whether the current task has ended, in whatever way."""
+    """Return whether the current task has ended."""
     return _need_task(frame, "completed()") in COMPLETED_TASK
 
 
 @builtin("task", least=0, most=2, function=True, table=FUNCTIONS, named=True)
 def task(frame: Frame, task_id: object = None, route: object = None) -> dict[str, object]:
-    """The record of a task's newest running, with StackStorm's keys."""
+    """Return the record of a task's newest execution, with StackStorm's keys."""
     if task_id is not None and not isinstance(task_id, str):
         raise EvaluationError(f"task() needs the name of a task, not {describe(task_id)}")
     frame.budget.step(ASK_COST)
@@ -123,7 +123,7 @@ def task(frame: Frame, task_id: object = None, route: object = None) -> dict[str
 
 
 def _item_results(frame: Frame, items: object) -> dict[str, object]:
-    """The results of items as StackStorm shows them."""
+    """Return the results of items in StackStorm's form."""
     assert isinstance(items, list)
     frame.budget.step(len(items))
     frame.budget.build(CONTAINER_COST * len(items))
@@ -132,7 +132,7 @@ def _item_results(frame: Frame, items: object) -> dict[str, object]:
 
 @builtin("st2kv", least=1, most=3, function=True, table=FUNCTIONS, named=True)
 def st2kv(frame: Frame, key: object, decrypt: object = False, default: object = ABSENT) -> object:
-    """A stored value: `NAME.rest` is the key `rest` of the environment NAME. Nothing stored is encrypted."""
+    """Return a stored value: `NAME.rest` is the key `rest` of the environment NAME. No value is encrypted."""
     if not isinstance(key, str):
         raise EvaluationError(f"st2kv() needs a key that is a string, not {describe(key)}")
     if not isinstance(decrypt, bool):
@@ -158,7 +158,7 @@ def _status(frame: Frame, name: str, route: int | None) -> str:
 
 
 def _need_task(frame: Frame, what: str) -> str:
-    """The state of the current task. EvaluationError where there is none."""
+    """Return the state of the current task. EvaluationError where there is none."""
     frame.budget.step(ASK_COST)
     state = frame.scope.status(None, None)
     if state is None:

@@ -1,4 +1,4 @@
-"""Expressions that have no known bound: the pool of evaluation processes evaluates them.
+"""Evaluate expressions without a known bound in the pool of evaluation processes.
 
 Most callers wait for the value. A thread that serves others has an evaluator of its own (`use`), which never waits:
 it gives what is known already, or raises Suspended (workflow/scope.py), and has the event stepped again later.
@@ -17,10 +17,10 @@ from dalsegno.workflow.scope import Scope
 
 
 class Evaluator(Protocol):
-    """Whoever has jobs done for a thread."""
+    """Runs jobs for a thread."""
 
     def value(self, job: Evaluation | SchemaCheck, scope: Scope | None) -> object:
-        """The value of the job, whose questions the scope answers. Raises EvaluationError; may raise Suspended."""
+        """Return the value of the job; the scope answers its questions. Raises EvaluationError, perhaps Suspended."""
         ...
 
     def wait(self, future: Future[Any]) -> None:
@@ -29,19 +29,19 @@ class Evaluator(Protocol):
 
 
 class Waiting:
-    """Waits for each value."""
+    """An evaluator that waits for each value."""
 
     def value(self, job: Evaluation | SchemaCheck, scope: Scope | None) -> object:
-        """The value, when it is there."""
+        """Wait for the value, and return it."""
         return POOL.evaluate(job, scope)
 
     def wait(self, future: Future[Any]) -> None:
-        """Return when it is done, whatever it came to."""
+        """Return when it is done, with or without a value."""
         wait([future])
 
 
 POOL = Pool()
-"""The processes of this process. They start with the first job, or with `POOL.start()`."""
+"""The pool of this process. It starts with the first job, or with `POOL.start()`."""
 atexit.register(POOL.close)
 
 _waiting = Waiting()
@@ -49,7 +49,7 @@ _thread = threading.local()
 
 
 def use(evaluator: Evaluator | None) -> None:
-    """Have this evaluator do what is asked in this thread from here on; None: the thread waits for each value."""
+    """Set the evaluator of this thread; None: the thread waits for each value."""
     _thread.evaluator = evaluator
 
 
@@ -65,13 +65,13 @@ def wait_for(future: Future[Any]) -> None:
 
 
 def evaluate_in_pool(notation: str, text: str, scope: Scope, place: str, language: str) -> object:
-    """The value of an expression ("yaql", "jinja") or a text ("jinja text") of a workflow language. Raises
+    """Return the value of an expression ("yaql", "jinja") or a text ("jinja text") of a workflow language. Raises
     EvaluationError, and Suspended in a thread that does not wait."""
     return _evaluator().value(Evaluation(notation, text, language, place, scope.at_s, scope.seed), scope)
 
 
 def check_in_pool(schema: object, answer: object) -> list[Problem]:
-    """What is wrong with an answer, by the schema that it must fit: where, as `.approved`, and what.
+    """Return the errors of an answer by its schema: the place, such as `.approved`, and the error.
 
     Raises EvaluationError when the schema is none, or takes too much, and Suspended in a thread that does not wait.
     """

@@ -26,7 +26,7 @@ FUNCTIONS: dict[str, Builtin] = {}
 """By name."""
 
 NO_VALUE = "%*****__%NONE%__*****%"
-"""What StackStorm writes for null where only text can stand."""
+"""StackStorm's text for null."""
 HUMAN_TIME_COST = 20
 """Steps of writing a duration for people."""
 INDENT_MAX = 16
@@ -41,14 +41,14 @@ VERSION_COST = 50
 
 @builtin("json", function=True, table=FUNCTIONS, named=True)
 def json(frame: Frame, s: object) -> object:
-    """The value that a JSON text says; a dict is one already."""
+    """Return the value of a JSON text; a dict is returned unchanged."""
     return s if isinstance(s, Mapping) else functions.parse_json(frame.budget, s, "json()")
 
 
 @builtin("zip", least=0, most=ANY, function=True, table=FUNCTIONS, named=True)
 def zip_lists(frame: Frame, *lists: object, pad: object = None) -> object:
-    """The first items of all lists, the second, and so on, shorter lists filled up. One argument is itself; null is an
-    empty list, a text is its characters, a dict its keys."""
+    """Return the first items of all lists, the second, and so on; shorter lists are filled. One argument is returned
+    unchanged; null is an empty list, a text its characters, a dict its keys."""
     given = [BuiltList() if each is None else each for each in lists]
     if len(given) == 1:
         return given[0]
@@ -88,7 +88,7 @@ def to_json_string(
     sort_keys: object = False,
     separators: object = (",", ": "),
 ) -> str:
-    """The value as JSON, without a space after a comma unless `separators` has one."""
+    """Return the value as JSON, without a space after a comma unless `separators` has one."""
     marks = separators if isinstance(separators, Sequence) else ()
     texts = [mark for mark in marks if isinstance(mark, str) and len(mark) <= SEPARATOR_LENGTH]
     if separators is not None and (len(texts) != 2 or len(marks) != 2):
@@ -104,7 +104,7 @@ def to_json_string(
 
 @builtin("to_yaml_string", "yaml_dump", least=1, most=3, function=True, table=FUNCTIONS, named=True)
 def to_yaml_string(frame: Frame, value: object, indent: object = None, allow_unicode: object = True) -> str:
-    """The value as YAML in block style."""
+    """Return the value as YAML in block style."""
     return functions.dump_yaml(
         frame.budget, value, indent=_indent(indent, "to_yaml_string()"), allow_unicode=bool(allow_unicode)
     )
@@ -112,14 +112,14 @@ def to_yaml_string(frame: Frame, value: object, indent: object = None, allow_uni
 
 @builtin("json_escape", function=True, table=FUNCTIONS, named=True)
 def json_escape(frame: Frame, value: object) -> str:
-    """The text as it stands between the quotes of a JSON string."""
+    """Return the text between the quotes of its JSON string."""
     return functions.dump_json(frame.budget, value).strip('"')
 
 
 @builtin("jsonpath_query", least=2, function=True, table=FUNCTIONS, named=True, apart=True)
 def jsonpath_query(frame: Frame, value: object, query: object) -> object:
-    """All that the query finds in the value; null when it finds nothing."""
-    # Only the evaluation process comes here, so that only it imports the library.
+    """Return all that the query finds in the value; null when it finds nothing."""
+    # Imported here: only evaluation processes need the library.
     from jsonpath_ng.exceptions import JSONPathError
     from jsonpath_ng.parser import parse
 
@@ -132,7 +132,7 @@ def jsonpath_query(frame: Frame, value: object, query: object) -> object:
 
 @builtin("use_none", function=True, table=FUNCTIONS, named=True)
 def use_none(frame: Frame, value: object) -> object:
-    """The value, or the text that stands for null."""
+    """Return the value, or the text that stands for null."""
     return NO_VALUE if value is None else value
 
 
@@ -154,19 +154,19 @@ def _path(frame: Frame, path: object, what: str) -> str:
 
 @builtin("regex_match", least=2, most=3, function=True, table=FUNCTIONS, named=True, apart=True)
 def regex_match(frame: Frame, value: object, pattern: object, ignorecase: object = False) -> bool:
-    """Whether the text begins with what the pattern describes."""
+    """Return whether the pattern matches at the beginning of the text."""
     return bool(_pattern(frame, pattern, ignorecase).match(_as_text(frame, value)))
 
 
 @builtin("regex_search", least=2, most=3, function=True, table=FUNCTIONS, named=True, apart=True)
 def regex_search(frame: Frame, value: object, pattern: object, ignorecase: object = False) -> bool:
-    """Whether what the pattern describes is anywhere in the text."""
+    """Return whether the pattern matches anywhere in the text."""
     return bool(_pattern(frame, pattern, ignorecase).search(_as_text(frame, value)))
 
 
 @builtin("regex_replace", least=3, most=4, function=True, table=FUNCTIONS, named=True, apart=True)
 def regex_replace(frame: Frame, value: object, pattern: object, replacement: object, ignorecase: object = False) -> str:
-    """The text with all that the pattern describes replaced."""
+    """Return the text with all matches of the pattern replaced."""
     try:
         return _pattern(frame, pattern, ignorecase).sub(
             need_string(frame, replacement, "regex_replace()"), _as_text(frame, value)
@@ -179,7 +179,7 @@ def regex_replace(frame: Frame, value: object, pattern: object, replacement: obj
 def regex_substring(
     frame: Frame, value: object, pattern: object, result_index: object = 0, ignorecase: object = False
 ) -> object:
-    """What the pattern finds in the text, the first unless told which: its group, or a list of its groups."""
+    """Return a match of the pattern in the text, by default the first: its group, or a list of its groups."""
     if not isinstance(result_index, int):
         raise EvaluationError(f"regex_substring() needs an integer as index, not {describe(result_index)}")
     found = _pattern(frame, pattern, ignorecase).findall(_as_text(frame, value))
@@ -190,7 +190,7 @@ def regex_substring(
 
 @builtin("to_human_time_from_seconds", function=True, table=FUNCTIONS, named=True)
 def to_human_time_from_seconds(frame: Frame, seconds: object) -> str:
-    """A duration as `3h25m45s`, from the largest unit that it has (years, days, hours, minutes) down to seconds."""
+    """Return a duration as `3h25m45s`, from its largest unit (years, days, hours, minutes) to seconds."""
     if not isinstance(seconds, (int, float)) or not is_number(seconds):
         raise EvaluationError(f"to_human_time_from_seconds() needs a number, not {describe(seconds)}")
     frame.budget.step(HUMAN_TIME_COST)
@@ -207,7 +207,7 @@ def to_human_time_from_seconds(frame: Frame, seconds: object) -> str:
 
 @builtin("version_compare", least=2, function=True, table=FUNCTIONS, named=True)
 def version_compare(frame: Frame, value: object, pattern: object) -> int:
-    """-1, 0 or 1: whether the version is older, the same, or newer."""
+    """Return -1, 0 or 1: the version is older, the same, or newer."""
     return _version(frame, value).compare(_version(frame, pattern))
 
 
@@ -228,7 +228,7 @@ def version_equal(frame: Frame, value: object, pattern: object) -> bool:
 
 @builtin("version_match", least=2, function=True, table=FUNCTIONS, named=True)
 def version_match(frame: Frame, value: object, pattern: object) -> bool:
-    """Whether the version fits a comparison as `>=1.2.0`."""
+    """Return whether the version fits a comparison as `>=1.2.0`."""
     try:
         return _version(frame, value).match(_short(frame, pattern))
     except ValueError as error:
@@ -252,7 +252,7 @@ def version_bump_patch(frame: Frame, value: object) -> str:
 
 @builtin("version_strip_patch", function=True, table=FUNCTIONS, named=True)
 def version_strip_patch(frame: Frame, value: object) -> str:
-    """The major and minor numbers alone."""
+    """Return the major and minor numbers alone."""
     version = _version(frame, value)
     return f"{version.major}.{version.minor}"
 
@@ -280,14 +280,14 @@ def _pattern(frame: Frame, pattern: object, ignorecase: object) -> re.Pattern[st
 
 
 def _as_text(frame: Frame, value: object) -> str:
-    """Patterns are looked for in whatever there is, as Python shows it."""
+    """Return the text in which a pattern is searched: the value as Python shows it."""
     text = value if isinstance(value, str) else show(value, frame.budget)
     frame.budget.read(text)
     return text
 
 
 def _source(frame: Frame, value: object, what: str) -> str:
-    """A text to read; numbers and such are what they say of themselves."""
+    """Return the text to parse; other values are converted to text."""
     if isinstance(value, str):
         return value
     if isinstance(value, (int, float)) or value is None:

@@ -1,4 +1,4 @@
-"""What work on texts costs.
+"""The costs of work on texts.
 
 Python searches from the end, or in a text that is not long, in time that grows with the product of both lengths, and
 whoever writes the texts can make it do so.
@@ -11,13 +11,13 @@ from dalsegno.expressions.budget import CHARACTERS_PER_STEP, Budget
 COMPARED_PER_STEP = 512
 """Characters that are compared with each other in the time of one step."""
 LONG = 30_000
-"""From so many characters on Python searches forwards in time that grows with the length alone."""
+"""From this number of characters on Python searches forwards in linear time."""
 SPLIT_PER_STEP = 16
 """Characters that are cut into pieces in the time of one step."""
 
 
 def pay_for_search(budget: Budget, text: str, part: str, *, backwards: bool = False) -> None:
-    """Pay for finding all places of the part in the text."""
+    """Count a search for all places of a part in the text."""
     length, width = len(text), len(part)
     if CHARACTERS_PER_STEP < length >= width:
         pairs = (length - width + 1) * (width if backwards or length < LONG else min(width, 8))
@@ -25,7 +25,7 @@ def pay_for_search(budget: Budget, text: str, part: str, *, backwards: bool = Fa
 
 
 def pay_for_strip(budget: Budget, text: str, characters: str | None) -> None:
-    """Pay for taking such characters from the ends of a text: each of its own is looked for among them."""
+    """Count the removal of characters from the ends of a text: each is compared with all of them."""
     budget.read(text)
     if characters is not None:
         budget.step(len(text) * len(characters) // COMPARED_PER_STEP)
@@ -33,7 +33,7 @@ def pay_for_strip(budget: Budget, text: str, characters: str | None) -> None:
 
 
 def pay_for_split(budget: Budget, text: str, separator: str | None, *, backwards: bool = False) -> None:
-    """Pay for cutting a text into pieces."""
+    """Count a split of a text."""
     if separator is not None:
         pay_for_search(budget, text, separator, backwards=backwards)
     budget.step(len(text) // SPLIT_PER_STEP)
@@ -41,7 +41,7 @@ def pay_for_split(budget: Budget, text: str, separator: str | None, *, backwards
 
 
 def pay_for_replace(budget: Budget, text: str, old: str, new: str, count: int) -> None:
-    """Pay for putting one text for another: there may be so much of it as there are places."""
+    """Count a replacement of a text: the new text is inserted at each place."""
     pay_for_search(budget, text, old)
     budget.step(1 + len(text) // CHARACTERS_PER_STEP)
     found = text.count(old) if count < 0 else min(text.count(old), count)
@@ -50,6 +50,6 @@ def pay_for_replace(budget: Budget, text: str, old: str, new: str, count: int) -
 
 
 def pay_for_case(budget: Budget, text: str) -> None:
-    """Pay for writing a text in other letters: one may become three."""
+    """Count a conversion of letters: one may become three."""
     budget.step(len(text) * 3 // CHARACTERS_PER_STEP)
     budget.build(len(text) if text.isascii() else 3 * len(text))

@@ -1,4 +1,4 @@
-"""What an expression calls that there is not: found when it is compiled, for whoever reads a definition."""
+"""Unknown names that an expression calls, found at compilation, for readers of a definition."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ TEST = "test"
 
 @dataclass(frozen=True, slots=True)
 class Unknown:
-    """One name that an expression calls and that nobody has defined. The expression fails when it gets there."""
+    """One undefined name that an expression calls. The expression fails at this call."""
 
     notation: str
     """YAQL or JINJA."""

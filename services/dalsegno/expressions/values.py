@@ -21,11 +21,11 @@ from dalsegno.workflow.scope import EvaluationError
 DEPTH = 200
 """Levels of nesting in a value that an expression makes."""
 CONTAINER_COST = 16
-"""A list or a dict within a value costs as much memory as so many of its elements."""
+"""The memory of a list or a dict within a value, in elements."""
 MEMBER_COST = 8
-"""A member of a dict costs as much memory as so many elements of a list, beside its key."""
+"""The memory of a member of a dict without its key, in elements of a list."""
 PAID_AT_ONCE = 64
-"""Items that are converted before they are paid for."""
+"""Items that are converted before they are counted."""
 BUILT_COST = 3
 """Steps of converting a list or a dict that the expression has made, without its members."""
 NESTING = 700
@@ -50,16 +50,16 @@ class BuiltDict(dict[Any, Any]):
 
 _Kinds = frozenset[type]
 PROVEN: _Kinds = frozenset({int, bool, dict, list, type(None)})
-"""Types whose values are plain JSON data where closures have made them or the scope has given them. Texts are looked
-at, floats may be infinite."""
+"""Types whose values are plain JSON data if they come from closures or from the scope. Texts need a check, floats may
+be infinite."""
 _UNPROVEN: _Kinds = frozenset({bool, type(None)})
-"""The same where anything may be in plain lists and dicts."""
+"""The same if plain lists and dicts may contain any values."""
 _SEQUENCES: _Kinds = frozenset({BuiltList, Lazy, map, filter})
-"""What closures most often give besides."""
+"""Other types that closures often return."""
 
 
 def finish(value: object, budget: Budget) -> object:
-    """The value of an expression as plain JSON data: every value of either language comes through here.
+    """Return the value of an expression as plain JSON data: every value of either language comes through here.
 
     Plain lists, dicts and integers are such data already, unless the budget knows better. Raises EvaluationError for
     what JSON cannot hold here, and NeedsPool.
@@ -144,7 +144,7 @@ def _finish_members(members: Mapping[Any, object], budget: Budget, depth: int, p
 
 
 def _finish_set(items: Set[object], budget: Budget, depth: int, plain: _Kinds) -> list[object]:
-    """Sets have no order of their own: one by value is the same each time the event is stepped."""
+    """Sort a set by value, because a set has no order: replays of an event must give the same result."""
     finished = _finish_items(items, budget, depth, plain)
     weight = weigh(finished, budget)
     budget.step(len(finished) * len(finished).bit_length() // 4 + weight)
@@ -152,7 +152,7 @@ def _finish_set(items: Set[object], budget: Budget, depth: int, plain: _Kinds) -
 
 
 def _measure(value: Any, budget: Budget, depth: int) -> None:
-    """Pay for a plain value within a built one: however often it is repeated, all of it will be written out.
+    """Count a plain value within a built one: each repetition is written in full.
 
     Raises EvaluationError and NeedsPool.
     """
@@ -187,12 +187,12 @@ def _too_deep() -> EvaluationError:
 
 
 def is_storable(text: str) -> bool:
-    """Whether a text is sure to be stored as it is: nearly all are. finish_text looks at the others."""
+    """Return whether a text can certainly be stored, as nearly all can. finish_text checks the others."""
     return text.isascii() and "\0" not in text
 
 
 def finish_text(text: str, budget: Budget) -> str:
-    """The text itself. Raises EvaluationError when it cannot be stored."""
+    """Return the text. Raises EvaluationError if it cannot be stored."""
     if "\0" in text:
         raise EvaluationError("it gives a text with a NUL character, which cannot be stored")
     if not text.isascii():
@@ -205,7 +205,7 @@ def finish_text(text: str, budget: Budget) -> str:
 
 
 def finish_key(key: object, budget: Budget) -> str:
-    """The key of a dict as JSON writes it. Raises EvaluationError."""
+    """Return the key of a dict as JSON writes it. Raises EvaluationError."""
     if isinstance(key, str):
         return finish_text(str(key), budget)
     if key is None:
@@ -238,7 +238,7 @@ def _finish_rest(value: object, budget: Budget) -> object:
 
 
 def check_nesting(value: object) -> int:
-    """Look how deep plain data is nested, and say how many steps that took. Raises EvaluationError."""
+    """Check the nesting of plain data, and return the number of steps for it. Raises EvaluationError."""
     try:
         return len(orjson.dumps(value)) // WRITTEN_PER_STEP
     except TypeError:  # deeper than orjson goes, or with an integer that it does not write
@@ -256,8 +256,8 @@ def check_nesting(value: object) -> int:
 
 
 def weigh(value: object, budget: Budget) -> int:
-    """Pay for looking at all that is in a value, however deep, and say how many steps that was. What lies in iterators
-    is not looked at. Raises EvaluationError and NeedsPool."""
+    """Count a visit of everything in a value, and return the number of steps. The items of iterators are not visited.
+    Raises EvaluationError and NeedsPool."""
     before = budget.steps
     waiting = [value]
     while waiting:
@@ -280,7 +280,7 @@ def weigh(value: object, budget: Budget) -> int:
 
 
 def show(value: object, budget: Budget) -> str:
-    """The value in a text, as Python shows it. Raises EvaluationError and NeedsPool."""
+    """Return the value in a text, as Python shows it. Raises EvaluationError and NeedsPool."""
     if isinstance(value, int) and not isinstance(value, bool) and not -SHORT < value < SHORT:
         return write_integer(budget, value)
     if not isinstance(value, (str, int, float)):
@@ -291,7 +291,7 @@ def show(value: object, budget: Budget) -> str:
 
 
 def quote(value: object) -> str:
-    """The value in a message: short, however large it is."""
+    """Return a short text of the value for a message."""
     if isinstance(value, str):
         return repr(value if len(value) <= QUOTED else f"{value[:QUOTED]}…")
     if value is None or isinstance(value, float) or (isinstance(value, int) and -SHORT < value < SHORT):
@@ -304,12 +304,12 @@ def is_iterator(value: object) -> bool:
 
 
 def is_iterable(value: object) -> bool:
-    """Whether YAQL walks through it: lists, sets, views and iterators, but not strings and dicts."""
+    """Return whether YAQL iterates over it: lists, sets, views and iterators, but not strings and dicts."""
     return isinstance(value, (list, tuple)) or (isinstance(value, Iterable) and not isinstance(value, (str, Mapping)))
 
 
 def describe(value: object) -> str:
-    """The kind of a value in the words of a workflow's author."""
+    """Return the name of a value's type for the author of a workflow."""
     if value is None:
         return "null"
     names: tuple[tuple[type | tuple[type, ...], str], ...] = (

@@ -1,4 +1,4 @@
-"""A warm pool of evaluation processes: what has no known bound runs there, within limits, and nobody else waits for it.
+"""A pool of evaluation processes: jobs without a known bound run there, within limits, without delaying others.
 
 One thread of the owner's process (`process_group.py`) speaks with all processes. They are forked by a template process
 (`template.py`), which is started once and has everything imported, so that a new one costs a few milliseconds. Each

@@ -1,4 +1,4 @@
-"""Expressions that a process has compiled: what comes again and again is compiled once."""
+"""The cache of the expressions that a process has compiled."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from dalsegno.expressions.yaql.parse import SyntaxProblem
 from dalsegno.workflow.scope import EvaluationError, Scope
 
 CHARACTERS_MAX = 256 * 1024
-"""Characters of the texts that are kept compiled, at some hundred times as many bytes."""
+"""Characters of all cached texts; the compiled forms take some hundred times as many bytes."""
 
 
 class Evaluable(Protocol):
@@ -24,7 +24,7 @@ class Evaluable(Protocol):
     def evaluate_here(self, scope: Scope, place: str) -> object: ...
 
 
-# Without the caches of their own, which are bounded by number and not by size.
+# Without the caches of the languages, which limit the number and not the size.
 COMPILERS: dict[str, Callable[[str, Language], Evaluable]] = {
     "yaql": compile_yaql.__wrapped__,
     "jinja": compile_jinja_expression.__wrapped__,
@@ -34,14 +34,14 @@ COMPILERS: dict[str, Callable[[str, Language], Evaluable]] = {
 
 
 class Compiled:
-    """The expressions used last."""
+    """The most recently used expressions."""
 
     def __init__(self) -> None:
         self._kept: OrderedDict[tuple[str, str, str], Evaluable] = OrderedDict()
         self._characters = 0
 
     def get(self, job: Evaluation) -> Evaluable:
-        """The job's expression. Raises EvaluationError when it is none."""
+        """Return the job's expression. Raises EvaluationError if it is invalid."""
         key = job.notation, job.language, job.text
         found = self._kept.get(key)
         if found is not None:

@@ -1,4 +1,4 @@
-"""A queue that is fair over owners: each of them has its turn, however many things the others have in it."""
+"""A queue that is fair to owners: they take turns, regardless of how many entries each has."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ T = TypeVar("T")
 
 
 class FairQueue(Generic[T]):
-    """Things by owner, in the order in which they came; one of each owner in turn. Not for several threads at once."""
+    """Entries by owner in order of arrival; the owners take turns. Not thread-safe."""
 
     __slots__ = ("_length", "_owners")
 
@@ -21,18 +21,18 @@ class FairQueue(Generic[T]):
         return self._length
 
     def put(self, owner: str, thing: T) -> None:
-        """Add it behind all that this owner has here."""
+        """Add it after all entries of this owner."""
         self._owners.setdefault(owner, deque()).append(thing)
         self._length += 1
 
     def put_back(self, owner: str, thing: T) -> None:
-        """Make it the next that is taken."""
+        """Make it the next entry."""
         self._owners.setdefault(owner, deque()).appendleft(thing)
         self._owners.move_to_end(owner, last=False)
         self._length += 1
 
     def take(self) -> T | None:
-        """The next thing of the owner whose turn it is; None when there is nothing."""
+        """Return the next entry of the owner whose turn it is; None if the queue is empty."""
         if not self._owners:
             return None
         owner, things = self._owners.popitem(last=False)

@@ -1,4 +1,4 @@
-"""Messages between the pool and its processes: a header, then bytes that mean what the kind says."""
+"""Messages between the pool and its processes: a header, then bytes whose meaning depends on the kind."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from enum import IntEnum
 from dalsegno.expressions.pool.limits import MESSAGE_BYTES
 
 HEADER = struct.Struct(">IBH")
-"""How many bytes follow, the kind, and by how many MiB the sender has grown (0 where that is not of interest)."""
+"""The number of bytes that follow, the kind, and by how many MiB the sender has grown (0 if it is not needed)."""
 LIMITS = struct.Struct(">dI")
 """Seconds of processor time, MiB of address space."""
 PIECE_BYTES = 256 * 1024
@@ -20,10 +20,10 @@ JOINED_BYTES = 16 * 1024
 
 
 class Kind(IntEnum):
-    """What a message is."""
+    """The kind of a message."""
 
     LIMITS = 1
-    """To the process: what its next job may take."""
+    """To the process: the limits of its next job."""
     EVALUATE = 2
     """To the process: JSON, a list of the fields of an Evaluation."""
     CHECK = 3
@@ -33,15 +33,15 @@ class Kind(IntEnum):
     QUESTION = 5
     """From the process: JSON, a list of name, arguments and named arguments."""
     VALUE = 6
-    """Either way, an answer or what a job gives: JSON, or the bytes that a function gives."""
+    """In both directions, an answer or the value of a job: JSON, or the bytes of a function."""
     ERROR = 7
-    """Either way, why there is no value: text."""
+    """In both directions, why there is no value: text."""
     MISSING = 8
     """To the process: there is no such variable."""
     FAULT = 9
-    """From the process, as an error, but without saying of what."""
+    """From the process, as an error, but without its expression."""
     UNKNOWN = 10
-    """To the process: nobody can say now. It gives up this job."""
+    """To the process: there is no answer now. It stops this job."""
 
 
 class TooLong(Exception):
@@ -58,7 +58,7 @@ class Frame:
 
 
 def parts_of(kind: Kind, payload: bytes, grown_mib: int = 0) -> tuple[bytes, ...]:
-    """The message as it is sent; a long payload is not copied. Raises TooLong."""
+    """Return the message as it is sent; a long payload is not copied. Raises TooLong."""
     if len(payload) > MESSAGE_BYTES:
         raise TooLong
     header = HEADER.pack(len(payload), kind, min(grown_mib, 0xFFFF))
@@ -66,7 +66,7 @@ def parts_of(kind: Kind, payload: bytes, grown_mib: int = 0) -> tuple[bytes, ...
 
 
 class Inbox:
-    """Bytes that have arrived, which become messages."""
+    """Received bytes, which become messages."""
 
     __slots__ = ("_data",)
 
@@ -74,7 +74,7 @@ class Inbox:
         self._data = bytearray()
 
     def feed(self, data: bytes) -> Iterator[Frame]:
-        """The messages that are complete with these bytes. Raises TooLong."""
+        """Yield the messages that are complete with these bytes. Raises TooLong."""
         self._data += data
         while len(self._data) >= HEADER.size:
             length, kind, grown_mib = HEADER.unpack_from(self._data)
@@ -90,7 +90,7 @@ class Inbox:
 
 
 class Channel:
-    """The process's end of the conversation, which waits for each message."""
+    """The channel in the process, which waits for each message."""
 
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection
@@ -98,7 +98,7 @@ class Channel:
         self._arrived: list[Frame] = []
 
     def receive(self) -> Frame | None:
-        """The next message; None when there will be no more."""
+        """Return the next message; None at the end."""
         while not self._arrived:
             data = self._connection.recv(PIECE_BYTES)
             if not data:

@@ -1,4 +1,4 @@
-"""What the pool is asked to do, what it asks back, and what comes of it."""
+"""The jobs of the pool, their questions, and their outcomes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, Protocol
 SHOWN_CHARACTERS = 200
 
 Problem = tuple[str, str]
-"""A place in an answer, and what is wrong there."""
+"""A place in an answer, and the error."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,27 +23,27 @@ class Evaluation:
     language: str
     """The name of a workflow language (language.py)."""
     place: str
-    """Where it stands in its definition: `uuid()` of two places differs."""
+    """Its place in the definition: `uuid()` of two places differs."""
     at_s: float
     seed: str
 
     @property
     def shown(self) -> str:
-        """How errors name it."""
+        """Return its name for errors."""
         cut = self.text if len(self.text) <= SHOWN_CHARACTERS else f"{self.text[:SHOWN_CHARACTERS]}…"
         return f"<% {cut} %>" if self.notation == "yaql" else cut
 
 
 @dataclass(frozen=True, slots=True)
 class SchemaCheck:
-    """What is wrong with an answer, by the JSON schema that it must fit (answers.py). Its value: a list of pairs."""
+    """A check of an answer with its JSON schema (answers.py). Its value: a list of pairs."""
 
     schema: object
     answer: object
 
     @property
     def shown(self) -> str:
-        """How errors name it."""
+        """Return its name for errors."""
         return "the schema of the answer"
 
 
@@ -55,7 +55,7 @@ class Call:
     """`module:function`."""
     argument: bytes
     shown: str
-    """How errors name it."""
+    """Return its name for errors."""
     limit_s: float
     memory_mib: int
 
@@ -65,7 +65,7 @@ Job = Evaluation | SchemaCheck | Call
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A method of Scope with its arguments: what a job asks."""
+    """A question of a job: a method of Scope with its arguments."""
 
     name: str
     arguments: Sequence[Any] = ()
@@ -74,48 +74,48 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A question of a job, and the digest of what it was told (replies.digest_of gives the same while that is so)."""
+    """A question of a job, and the digest of the answer (equal to replies.digest_of while the answer is equal)."""
 
     question: Question
     digest: str
 
 
 class Unknown(Exception):
-    """Nobody can say without asking the owner again."""
+    """Only the owner has the answer."""
 
 
 class Answers(Protocol):
-    """What is known of a scope, asked in the pool's thread. Answers at once, from anything that no other thread
-    changes meanwhile: whoever waits here holds up every evaluation."""
+    """The known answers of a scope, for the pool's thread. They must return at once, from data that no other thread
+    changes, because waiting here delays all evaluations."""
 
     def answer(self, question: str, arguments: Sequence[Any], named: Mapping[str, Any]) -> object:
-        """What the scope's method of that name gives. Raises KeyError where there is no such variable, EvaluationError
-        as the scope does, and Unknown."""
+        """Return the result of the scope's method. Raises KeyError if the variable does not exist, EvaluationError like
+        the scope, and Unknown."""
         ...
 
 
 class Nothing:
-    """The answers for a job that asks nothing."""
+    """The answers for a job without questions."""
 
     def answer(self, question: str, arguments: Sequence[Any], named: Mapping[str, Any]) -> object:
-        """Nobody knows."""
+        """Raise Unknown."""
         raise Unknown
 
 
 @dataclass(frozen=True, slots=True)
 class JobOutcome:
-    """What a job came to: a value, or else an error, or else questions."""
+    """The outcome of a job: a value, an error, or questions."""
 
     value: Any = None
     error: str = ""
     needed: tuple[Question, ...] = ()
-    """What the answers did not know. There is no value then: submit the job again with more answers."""
+    """Questions without an answer. Then there is no value: submit the job again with more answers."""
     asked: tuple[Asked, ...] = ()
-    """Everything that it was told of the scope, each question once."""
+    """All answers that it received about the scope, each question once."""
 
 
 class Ticket:
-    """A job that somebody waits for. All of it but `is_withdrawn` is the pool's own."""
+    """A submitted job. Only the pool uses its fields, except `is_withdrawn`."""
 
     __slots__ = ("answers", "asked", "awaited", "is_withdrawn", "job", "needed", "on_done", "owner", "tries")
 
@@ -126,8 +126,8 @@ class Ticket:
         self.on_done = on_done
         self.is_withdrawn = False
         self.tries = 0
-        """How often a process has begun it."""
+        """The number of times that a process has started it."""
         self.asked: list[Asked] = []
         self.needed: list[Question] = []
         self.awaited: Question | None = None
-        """A question that its owner answers in a thread of its own (waiting.py)."""
+        """A question that its owner answers in the owner's thread (waiting.py)."""

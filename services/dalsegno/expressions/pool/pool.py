@@ -1,4 +1,4 @@
-"""The pool as its callers see it: jobs are put in from any thread, and outcomes are told by the pool's own thread."""
+"""The pool for its callers: any thread submits jobs, and the pool's own thread reports outcomes."""
 
 from __future__ import annotations
 
@@ -34,23 +34,23 @@ from dalsegno.workflow.scope import EvaluationError, Scope
 EVALUATION_NICE = 10
 CALL_NICE = 15
 CALL_LIMIT_S = 60.0
-"""Seconds by the clock for one call."""
+"""Seconds of elapsed time for one call."""
 CALL_MEMORY_MIB = 400
 """Address space for one call."""
 CLOSE_S = 10.0
-"""Seconds in which all processes are ended."""
+"""Seconds in which all processes must end."""
 FAULT_S = 0.1
-"""Seconds until the pool goes on after a fault of its own."""
+"""Seconds until the pool continues after an internal error."""
 
 _log = logging.getLogger("dalsegno.expressions.pool")
 
 
 class CallFailed(Exception):
-    """A function has given nothing: it took too much, crashed or raised. The text names it and says why."""
+    """A function has no result: it exceeded a limit, crashed or raised. The text has its name and the reason."""
 
 
 class Pool:
-    """Evaluation processes, and processes for calls, which take none of those. For any threads.
+    """Evaluation processes, and separate processes for calls. Thread-safe.
 
     A pool starts with its first job or with `start`, and ends with `close` or with the process that it is in.
     """
@@ -63,8 +63,8 @@ class Pool:
         modules: Sequence[str] = (),
         limits: Limits | None = None,
     ) -> None:
-        """`size`: evaluation processes, 0 for a pool that is only for calls. `calls`: so many at once. Both are by
-        default as many as there are cores. `modules`: what functions are called of. `limits`: of one evaluation."""
+        """`size`: number of evaluation processes; 0: only calls. `calls`: number of calls at once. The default of both
+        is the number of cores. `modules`: the modules of the functions. `limits`: those of one evaluation."""
         self.size = processes_of_machine() if size is None else size
         self.calls = processes_of_machine() if calls is None else calls
         self.limits = limits or limits_of_evaluations(self.size)
@@ -79,19 +79,19 @@ class Pool:
         self._calls = Lane(self.calls, CALL_NICE, self.limits, is_warm=False)
         self._commands: deque[Callable[[ProcessGroup], None]] = deque()
         self._waited_for: set[Ticket] = set()
-        """Jobs whose callers wait and must be told when the pool is closed."""
+        """Jobs whose callers wait and need an error when the pool is closed."""
         self._thread: threading.Thread | None = None
         self._group: ProcessGroup | None = None
         self._wakers: tuple[socket.socket, socket.socket] | None = None
         self._is_woken = False
 
     def import_too(self, module: str) -> None:
-        """Let functions of this module be called as well. A pool that runs already imports it in each process."""
+        """Add a module whose functions may be called. A running pool imports it in each process."""
         if module not in self._modules:
             self._modules = (*self._modules, module)
 
     def start(self) -> None:
-        """Start the processes without waiting for them, so that the first job does not."""
+        """Start the processes without waiting, so that the first job need not wait."""
         with self._lock:
             if self._thread is not None or self._is_closed:
                 return
@@ -104,7 +104,7 @@ class Pool:
             self._thread.start()
 
     def close(self) -> None:
-        """End all processes. Callers that wait get an error, nobody else is told anything more."""
+        """End all processes. Waiting callers get an error; no other outcome is reported."""
         with self._lock:
             self._is_closed = True
             thread = self._thread
@@ -115,12 +115,12 @@ class Pool:
     def submit(
         self, job: Evaluation | SchemaCheck, answers: Answers, owner: str, on_done: Callable[[JobOutcome], None]
     ) -> Ticket:
-        """Have a job done, fair over owners. `on_done` is called once, in the pool's thread: it must not wait."""
+        """Submit a job; owners take turns. `on_done` is called once, in the pool's thread: it must not wait."""
         return self._submit(self._evaluations, Ticket(job, answers, owner, on_done))
 
     def withdraw(self, ticket: Ticket) -> None:
-        """Nobody wants this any more: it does not begin, or else its process is killed. Its `on_done` is not called,
-        unless that happens just now."""
+        """Cancel a job: it does not start, or its process is killed. `on_done` is not called, except at the same
+        moment."""
         ticket.is_withdrawn = True
         ticket.answers = Nothing()
         self._waited_for.discard(ticket)
@@ -137,7 +137,7 @@ class Pool:
 
         try:
             outcome = caller.wait(Nothing() if scope is None else ScopeAnswers(scope), reply)
-        except BaseException:  # an interrupted caller wants it no more
+        except BaseException:  # an interrupted caller does not need it
             self.withdraw(ticket)
             raise
         finally:
@@ -180,7 +180,7 @@ class Pool:
         )
         return future
 
-    # What callers hand over.
+    # Commands of callers.
 
     def _submit(self, lane: Lane, ticket: Ticket, is_waited_for: bool = False) -> Ticket:
         if lane.size < 1:
@@ -190,7 +190,7 @@ class Pool:
                 self._waited_for.add(ticket)
         self.start()
         self._command(lambda group: lane.queue.put(ticket.owner, ticket))
-        if self._is_closed:  # perhaps by now, so that nobody obeys any more
+        if self._is_closed:  # perhaps just now, so that no thread executes the command
             self._tell_of_end()
         return ticket
 
@@ -238,12 +238,12 @@ class Pool:
     def _be_woken(self, woken: socket.socket) -> None:
         with suppress(BlockingIOError):
             woken.recv(4096)
-        self._is_woken = False  # before the commands are taken: who adds one after that wakes again
+        self._is_woken = False  # before the commands are taken: a caller that adds one later wakes the thread again
 
-    # A fork of the process that the pool is in, which has none of its threads.
+    # A fork of the pool's process, which has none of its threads.
 
     def _forget(self) -> None:
-        """Let go of everything that belongs to the process that was forked; a pool of this one may start."""
+        """In a forked process: forget everything of the parent's pool, so that a new pool can start."""
         if self._group is not None:
             self._group.forget()
         for end in self._wakers or ():

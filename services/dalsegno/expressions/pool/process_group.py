@@ -1,5 +1,5 @@
-"""All processes of a pool, from their beginning to their end, and who of them does what. Everything here happens in the
-pool's own thread, and nothing waits but the selector."""
+"""All processes of a pool, from start to end, and their jobs. Everything here runs in the pool's own thread, and only
+the selector waits."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from dalsegno.expressions.pool.spawning import ENDED, FAILED, READY, STARTED, Re
 from dalsegno.workflow.scope import EvaluationError
 
 START_S = 30.0
-"""Seconds in which a process must be up that was asked for, on a machine with other things to do."""
+"""Seconds in which a requested process must be running, on a busy machine."""
 RESTART_S = 2.0
 """Seconds from one start of a template to the next."""
 LOST_S = 0.1
-"""Seconds in which a template that has closed its socket ends."""
+"""Seconds in which a template must end after it has closed its socket."""
 PAUSE_S = 0.1
-"""Seconds until a process is asked for again that could not be forked, or ended without a job."""
+"""Seconds until a process is requested again after a fork failed, or after it ended without a job."""
 TRIES_MAX = 3
-"""So often a job is begun whose process was killed by somebody else."""
+"""The number of times that a job is started whose process was killed from outside."""
 RETIRED_MIB = 50
-"""A process that has grown by more than this is replaced, so that the memory goes back."""
+"""A process that has grown by more than this is replaced, to free the memory."""
 
 _log = logging.getLogger("dalsegno.expressions.pool")
 
@@ -49,26 +49,26 @@ class ProcessGroup:
         self._start_at_s = 0.0
         """When a template may be started again, on the monotonic clock."""
         self._fork_at_s = 0.0
-        """When processes may be asked for again."""
+        """When processes may be requested again."""
         self._paused_for = ""
 
-    # What the pool is asked for.
+    # Requests to the pool.
 
     def withdraw(self, ticket: Ticket) -> None:
-        """Nobody waits for this job any more: if a process does it, that one is killed."""
+        """Cancel a job; if a process runs it, the process is killed."""
         process = self._process_of(ticket)
         if process is not None:
             self._dismiss(process)
 
     def reply(self, ticket: Ticket, question: Question, reply: Reply) -> None:
-        """The owner of a job has answered its question."""
+        """Send the answer of a job's owner to its process."""
         process = self._process_of(ticket)
         if process is not None and ticket.awaited == question:
             protocol.answer(process, ticket, question, reply)
             self._watch(process)
 
     def provide(self) -> None:
-        """Start what is missing, and give those who have nothing to do what waits."""
+        """Start missing processes, and give waiting jobs to idle ones."""
         now_s = time.monotonic()
         try:
             if self._spawner is None and now_s >= self._start_at_s:
@@ -86,7 +86,7 @@ class ProcessGroup:
             self._replies.clear()
 
     def wait_s(self) -> float | None:
-        """How long nothing happens by itself."""
+        """Return the time until the next timeout."""
         times_s = [each.due_s for each in self._processes.values() if each.ticket is not None or not each.is_up]
         if self._spawner is None:
             times_s.append(self._start_at_s)
@@ -95,7 +95,7 @@ class ProcessGroup:
         return max(0.0, min(times_s) - time.monotonic()) if times_s else None
 
     def begin_anew(self) -> None:
-        """After a fault of this side: end all processes, and let others begin their jobs again."""
+        """After an internal error: end all processes, and start their jobs again in new ones."""
         if self._spawner is not None:
             self._lose_template(TemplateLost("it is given up"))
 
@@ -110,7 +110,7 @@ class ProcessGroup:
         self.selector.close()
 
     def forget(self) -> None:
-        """Let go of all processes in a forked copy of their owner, to whom they belong."""
+        """In a forked copy of the owner: forget all processes, which belong to the owner."""
         self.selector.close()
         for process in self._processes.values():
             process.connection.close()
@@ -125,7 +125,7 @@ class ProcessGroup:
         self.selector.register(self._spawner.connection, selectors.EVENT_READ, self._hear_template)
 
     def _lose_template(self, lost: TemplateLost) -> None:
-        """All its processes end with it; their jobs are begun again by others."""
+        """Handle the end of the template: all its processes end, and their jobs start again in others."""
         assert self._spawner is not None
         self.selector.unregister(self._spawner.connection)
         code = self._spawner.close(LOST_S)
@@ -137,7 +137,7 @@ class ProcessGroup:
 
     def _hear_template(self, events: int) -> None:
         if self._spawner is None:
-            return  # lost by what happened just before
+            return  # removed by an event just before
         try:
             for report in self._spawner.receive():
                 self._heed(report)
@@ -149,7 +149,7 @@ class ProcessGroup:
         if report.kind == READY:
             _log.debug("the template of the evaluation processes is ready")
         elif process is None:
-            pass  # it has been dismissed
+            pass  # it has been removed
         elif report.kind == STARTED:
             process.pid = report.detail
             self._paused_for = ""
@@ -169,7 +169,7 @@ class ProcessGroup:
         self.selector.register(process.connection, selectors.EVENT_READ, lambda events: self._hear(process, events))
 
     def _pause(self, why: str) -> None:
-        """Ask for no more processes for a while. It is logged once, until one is there again."""
+        """Request no more processes for a while. Log it once, until one runs again."""
         if why != self._paused_for:
             _log.warning("%s", why)
         self._paused_for = why
@@ -183,7 +183,7 @@ class ProcessGroup:
         del self._processes[process.number]
 
     def _dismiss(self, process: Process) -> None:
-        """Kill a process, whatever it does."""
+        """Kill a process."""
         self._let_go(process)
         if self._spawner is not None:
             try:
@@ -192,7 +192,7 @@ class ProcessGroup:
                 self._lose_template(lost)
 
     def _bury(self, process: Process, report: Report) -> None:
-        """A process has ended by itself or by somebody else. What it has said before still counts."""
+        """Handle the end of a process. Its earlier messages are still valid."""
         while process.ticket is not None and not process.is_at_end and self._listen(process):
             pass
         if self._processes.get(process.number) is not process:
@@ -208,7 +208,7 @@ class ProcessGroup:
             self._deliver(ticket, protocol.failed(ticket, cause))
 
     def expire(self) -> None:
-        """End what has taken too long."""
+        """End processes that have taken too long."""
         now_s = time.monotonic()
         for process in list(self._processes.values()):
             if now_s < process.due_s or self._processes.get(process.number) is not process:
@@ -234,7 +234,7 @@ class ProcessGroup:
                 self._watch(process)
 
     def _do_again(self, process: Process) -> None:
-        """Let another process begin the job of one that was killed by somebody else."""
+        """Start the job of a process that was killed from outside in another one."""
         ticket = process.ticket
         if ticket is None:
             return
@@ -245,7 +245,7 @@ class ProcessGroup:
         process.lane.queue.put_back(ticket.owner, ticket)
 
     def _watch(self, process: Process) -> None:
-        """Be told when it has something to say, and when it can hear the rest of what it was told."""
+        """Register for its messages, and for when it can receive the rest of an unsent message."""
         if not process.is_at_end:
             events = selectors.EVENT_READ | (selectors.EVENT_WRITE if process.has_unsent else 0)
             key = self.selector.get_key(process.connection)
@@ -254,7 +254,7 @@ class ProcessGroup:
 
     def _hear(self, process: Process, events: int) -> None:
         if self._processes.get(process.number) is not process:
-            return  # dismissed by what happened just before
+            return  # removed by an event just before
         if events & selectors.EVENT_WRITE:
             process.flush()
         if events & selectors.EVENT_READ:
@@ -263,7 +263,7 @@ class ProcessGroup:
             self._watch(process)
 
     def _listen(self, process: Process) -> bool:
-        """Hear what a process says now. False when it says nothing."""
+        """Receive the messages of a process. Return False if there are none."""
         try:
             frames = process.receive()
             if process.is_at_end:
@@ -290,7 +290,7 @@ class ProcessGroup:
             self._finish(process, protocol.failed(ticket, cause), keep=False)
 
     def _finish(self, process: Process, outcome: JobOutcome, keep: bool) -> None:
-        """A job has come to its end."""
+        """Report the outcome of a job."""
         ticket, process.ticket = process.ticket, None
         assert ticket is not None
         if not keep:
@@ -302,5 +302,5 @@ class ProcessGroup:
             return
         try:
             ticket.on_done(outcome)
-        except Exception:  # a fault of whoever waits, which must not stop the others
+        except Exception:  # an error of one caller must not stop the others
             _log.exception("an outcome could not be taken")

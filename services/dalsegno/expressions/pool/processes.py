@@ -1,4 +1,4 @@
-"""The pool's side of one process: its socket, the job that it does, and when that must be done."""
+"""The pool's data of one process: its socket, its job, and the deadline of that."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from dalsegno.expressions.pool.jobs import Ticket
 from dalsegno.expressions.pool.limits import Limits
 
 NOTHING_TOLD = Limits(0.0, 0.0, 0, 0.0)
-"""The limits that a process has been told of before its first job."""
+"""The limits that a process has before its first job."""
 
 
 class Process:
@@ -24,12 +24,12 @@ class Process:
         self.connection = connection
         self.lane = lane
         self.pid = 0
-        """Its process id, once it is up."""
+        """Its process id, after it started."""
         self.ticket: Ticket | None = None
         self.limits = NOTHING_TOLD
-        """Of its job."""
+        """The limits of its job."""
         self.due_s = due_s
-        """When it must be up, or its job must be done, on the monotonic clock."""
+        """The deadline for its start or for its job, on the monotonic clock."""
         self.began_s = 0.0
         """When it began its job, on the monotonic clock."""
         self.is_at_end = False
@@ -39,16 +39,16 @@ class Process:
 
     @property
     def is_up(self) -> bool:
-        """Whether it has been forked."""
+        """Return whether it has been forked."""
         return self.pid > 0
 
     @property
     def is_idle(self) -> bool:
-        """Whether it waits for a job."""
+        """Return whether it waits for a job."""
         return self.is_up and self.ticket is None and not self.is_at_end
 
     def receive(self) -> list[Frame] | None:
-        """Messages that are complete with what it has sent now; None when it has sent nothing. Raises TooLong."""
+        """Return the newly complete messages; None if it has sent nothing. Raises TooLong."""
         try:
             data = self.connection.recv(PIECE_BYTES)
         except (BlockingIOError, InterruptedError):
@@ -59,19 +59,19 @@ class Process:
         return list(self._inbox.feed(data))
 
     def send(self, kind: Kind, payload: bytes) -> None:
-        """Send a message, or what of it can be sent at once; the rest goes with flush. Raises TooLong."""
+        """Send a message, or the part that can be sent at once; flush sends the rest. Raises TooLong."""
         self._unsent.extend(map(memoryview, parts_of(kind, payload)))
         self.flush()
 
     def flush(self) -> None:
-        """Send what can be sent. What a process that has ended does not take is forgotten."""
+        """Send what can be sent. Data for a process that has ended is dropped."""
         while self._unsent:
             try:
                 sent = self.connection.send(self._unsent[0])
             except (BlockingIOError, InterruptedError):
                 return
             except OSError:
-                self._unsent.clear()  # its end will be told of
+                self._unsent.clear()  # its end will be reported
                 return
             if sent < len(self._unsent[0]):
                 self._unsent[0] = self._unsent[0][sent:]
@@ -80,12 +80,12 @@ class Process:
 
     @property
     def has_unsent(self) -> bool:
-        """Whether something waits until it can be sent."""
+        """Return whether there is unsent data."""
         return bool(self._unsent)
 
 
 def is_runnable(pid: int) -> bool:
-    """Whether a process could go on if it had a processor; False where the system does not tell."""
+    """Return whether a process only waits for a processor; False if the system does not report that."""
     try:
         return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[0] == b"R"
     except (OSError, IndexError):
@@ -94,30 +94,30 @@ def is_runnable(pid: int) -> bool:
 
 @dataclass(eq=False)
 class Lane:
-    """Processes for one kind of work, and what waits for them."""
+    """Processes for one kind of work, and the jobs that wait for them."""
 
     size: int
-    """So many processes at most."""
+    """The maximum number of processes."""
     nice: int
     limits: Limits
     is_warm: bool
-    """Whether there are always so many, each for one job after the other. Else one is forked for each job."""
+    """Whether there is always this number of processes, each for many jobs. Else one is forked for each job."""
     queue: FairQueue[Ticket] = field(default_factory=FairQueue)
     processes: list[Process] = field(default_factory=list)
 
     @property
     def missing(self) -> int:
-        """How many processes should be forked."""
+        """Return the number of processes to fork."""
         busy = sum(process.ticket is not None for process in self.processes)
         wanted = self.size if self.is_warm else min(self.size, busy + len(self.queue))
         return wanted - len(self.processes)
 
     def idle(self) -> Process | None:
-        """A process that waits for a job."""
+        """Return an idle process."""
         return next((each for each in self.processes if each.is_idle), None)
 
     def take(self) -> Ticket | None:
-        """The next job that somebody still waits for."""
+        """Return the next job that is not withdrawn."""
         while (ticket := self.queue.take()) is not None:
             if not ticket.is_withdrawn:
                 return ticket

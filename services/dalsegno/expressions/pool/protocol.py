@@ -1,4 +1,4 @@
-"""What is said between the pool and a process about one job."""
+"""The messages between the pool and a process about one job."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ TOO_LONG = f"it gives or asks for more than {MESSAGE_BYTES // 1024 // 1024} MiB"
 
 
 def begin(process: Process, ticket: Ticket, now_s: float) -> None:
-    """Give an idle process a job. Raises EvaluationError when it cannot be sent, and changes nothing then."""
+    """Send a job to an idle process. Raises EvaluationError, without any change, if it cannot be sent."""
     kind, payload = _write(ticket.job)
     if len(payload) > MESSAGE_BYTES:
         raise EvaluationError(f"{ticket.job.shown}: {TOO_LONG}")
@@ -47,7 +47,7 @@ def _write(job: Job) -> tuple[Kind, bytes]:
 
 
 def hear(process: Process, frame: Frame, replies: Replies) -> JobOutcome | None:
-    """Answer what a process asks, or give what its job came to."""
+    """Answer the question of a process, or return the outcome of its job."""
     ticket = process.ticket
     assert ticket is not None
     if frame.kind is Kind.QUESTION:
@@ -72,19 +72,19 @@ def hear(process: Process, frame: Frame, replies: Replies) -> JobOutcome | None:
 
 
 def answer(process: Process, ticket: Ticket, question: Question, reply: Reply) -> None:
-    """Tell a process what it has asked."""
+    """Send a process the reply to its question."""
     ticket.awaited = None
     ticket.asked.append(Asked(question, reply.digest))
     process.send(reply.kind, reply.payload)
 
 
 def failed(ticket: Ticket, cause: str) -> JobOutcome:
-    """The outcome of a job that its process has not brought to its end."""
+    """Return the outcome of a job that its process did not finish."""
     return JobOutcome(error=f"{ticket.job.shown}: {cause}", asked=tuple(ticket.asked))
 
 
 def is_overdue(process: Process, now_s: float) -> bool:
-    """Whether a job has taken too long. One that only lacks a processor, which others have, goes on for a while."""
+    """Return whether a job has taken too long. A job that only waits for a processor has more time."""
     limits = process.limits
     if now_s < process.began_s + limits.clock_s + limits.starved_s and is_runnable(process.pid):
         process.due_s = now_s + limits.clock_s / 10
@@ -93,8 +93,8 @@ def is_overdue(process: Process, now_s: float) -> bool:
 
 
 def cause_of_end(code: int, peak_mib: int, limits: Limits) -> str:
-    """Why a process ended in the middle of a job, by its exit code, which is less than 0 for a signal. Where memory is
-    short, libraries may crash instead of saying so: the author sees how much there was."""
+    """Return why a process ended during a job, from its exit code, which is negative for a signal. Without enough
+    memory libraries may crash without a message, so the text has the memory limit."""
     if code == EXIT_MEMORY:
         return f"it needs more than {limits.memory_mib} MiB of memory"
     if code == -signal.SIGPROF:
@@ -103,7 +103,7 @@ def cause_of_end(code: int, peak_mib: int, limits: Limits) -> str:
 
 
 def name_of_end(code: int) -> str:
-    """How a process ended."""
+    """Return how a process ended."""
     try:
         return signal.Signals(-code).name if code < 0 else f"exit code {code}"
     except ValueError:

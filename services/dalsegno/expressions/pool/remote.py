@@ -1,4 +1,4 @@
-"""The scope of a job, seen from the process that does it: asked over its channel, each question once."""
+"""The scope of a job in its process: each question is sent once over the channel."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from dalsegno.workflow.value import decode
 
 
 class Unanswered(BaseException):
-    """Nobody can answer now, so that this job is given up. No Exception: no expression may go on after it."""
+    """There is no answer now, so this job stops. Not an Exception: no expression may catch it."""
 
 
 class PoolGone(BaseException):
-    """Nobody is there any more who could answer."""
+    """The pool has ended."""
 
 
 class RemoteScope:
@@ -29,13 +29,13 @@ class RemoteScope:
         self._channel = channel
         self._variables: dict[str, object] = {}
         self._answers: dict[bytes, object] = {}
-        """Values, and exceptions in the place of those that there are not, by their questions."""
+        """Values, or exceptions, by their questions."""
 
     def spend(self, steps: int, *, is_moved: bool = False) -> None:
-        """What is done here takes no time of the owner's event."""
+        """Return the process's own budget: it does not use the owner's event."""
 
     def variable(self, name: str) -> object:
-        """Loops ask for it again and again."""
+        """Return the stored answer, because loops read it often."""
         if name not in self._variables:
             self._variables[name] = self._ask("variable", name)
         return self._variables[name]
@@ -95,7 +95,7 @@ class RemoteScope:
             self._answers[question] = _read(self._channel.receive(), arguments)
         found = self._answers[question]
         if isinstance(found, Exception):
-            raise type(found)(*found.args)  # one of its own each time, for they gather where they have been
+            raise type(found)(*found.args)  # a new one each time, because exceptions collect tracebacks
         return found
 
 

@@ -1,4 +1,4 @@
-"""What a job is told of its scope: as it is sent, and as a digest that stays the same as long as the answer does."""
+"""Replies to the questions of jobs: in their sent form, and as digests that are equal for equal answers."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from dalsegno.expressions.pool.limits import MESSAGE_BYTES
 from dalsegno.workflow.scope import EvaluationError, Scope
 
 LARGE_BYTES = 64 * 1024
-"""What is longer is kept as it was sent, for others that ask for the same data."""
+"""Longer data is cached in its sent form, for further questions about the same data."""
 KEPT_BYTES = 8 * 1024 * 1024
 
 _log = logging.getLogger("dalsegno.expressions.pool")
 
 
 class Later(Exception):
-    """The owner answers this question itself, later (waiting.py)."""
+    """The owner answers this question later (waiting.py)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,15 +39,14 @@ class Reply:
 
 
 class Replies:
-    """Makes replies. Large data that is asked for again, by identity, is not written again: nobody changes it in place.
-    Not for several threads at once."""
+    """Makes replies. Large data (by identity) is encoded once, because nothing changes it. Not thread-safe."""
 
     def __init__(self) -> None:
         self._large: OrderedDict[int, tuple[object, Reply]] = OrderedDict()
         self._kept_bytes = 0
 
     def look_up(self, answers: Answers, question: Question) -> Reply:
-        """What the answers say. Raises Unknown and Later."""
+        """Return the reply to a question. Raises Unknown and Later."""
         try:
             found = answers.answer(question.name, question.arguments, question.named)
         except KeyError:
@@ -56,7 +55,7 @@ class Replies:
             return _refusal(str(error))
         except (Unknown, Later):
             raise
-        except Exception as error:  # a fault of whoever answers, which must not stop the others
+        except Exception as error:  # an error of one scope must not stop the others
             _log.exception("the question %s has no answer", question.name)
             return _refusal(f"{question.name}: {type(error).__name__}: {error}")
         kept = self._large.get(id(found))
@@ -69,7 +68,7 @@ class Replies:
         return reply
 
     def clear(self) -> None:
-        """Keep nothing: nobody asks now."""
+        """Clear the cache while there are no questions."""
         self._large.clear()
         self._kept_bytes = 0
 
@@ -82,7 +81,7 @@ class Replies:
 
 
 def digest_of(answers: Answers, question: Question) -> str:
-    """The digest of what the answers say now. Raises Unknown."""
+    """Return the digest of the current answer. Raises Unknown."""
     return Replies().look_up(answers, question).digest
 
 
@@ -107,7 +106,7 @@ def _digest(data: bytes) -> str:
 
 
 def _write(data: object, *, sorted_keys: bool) -> bytes:
-    """Data of a scope is JSON already, so it is not looked through; orjson refuses integers beyond 64 bits."""
+    """Encode data of a scope, which is JSON and needs no check; orjson refuses integers beyond 64 bits."""
     try:
         return orjson.dumps(data, option=orjson.OPT_SORT_KEYS if sorted_keys else None)
     except TypeError:
@@ -115,7 +114,7 @@ def _write(data: object, *, sorted_keys: bool) -> bytes:
 
 
 def printable(text: str) -> bytes:
-    """The text of an error in UTF-8, with escapes for what no message may carry."""
+    """Return the text of an error in UTF-8, with escapes for what no message may carry."""
     return text.replace("\0", "\\x00").encode("utf-8", "backslashreplace")
 
 
@@ -137,7 +136,7 @@ QUESTIONS: dict[str, Callable[..., object]] = {
 
 
 class ScopeAnswers:
-    """A scope as answers: for whoever asks it in its own thread."""
+    """A scope as answers, for use in the thread of the scope."""
 
     __slots__ = ("_scope",)
 
@@ -145,5 +144,5 @@ class ScopeAnswers:
         self._scope = scope
 
     def answer(self, question: str, arguments: Sequence[Any], named: Mapping[str, Any]) -> object:
-        """What the scope gives. Raises what it raises."""
+        """Return the answer of the scope. Raises its exceptions."""
         return QUESTIONS[question](self._scope, *arguments, **named)

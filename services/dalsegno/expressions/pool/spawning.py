@@ -1,4 +1,4 @@
-"""The pool's side of the template process: requests to fork and kill, reports of how processes began and ended."""
+"""The pool's connection to the template process: requests to fork and kill, reports of starts and ends."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 REQUEST = struct.Struct(">III")
-"""FORK or KILL, the process's number, how nice it is to be. With FORK comes the socket of the new process."""
+"""FORK or KILL, the process's number, its nice value. FORK has the socket of the new process."""
 REPORT = struct.Struct(">IIiI")
-"""One of the kinds below, the process's number, a detail, and the MiB that an ended process has had at most."""
+"""One of the kinds below, the process's number, a detail, and the maximum MiB of an ended process."""
 
 FORK, KILL = 1, 2
 READY = 1
@@ -25,19 +25,19 @@ STARTED = 2
 FAILED = 3
 """It could not be forked; the detail is the system's error number."""
 ENDED = 4
-"""It has ended; the detail is its exit code, or less than 0 the signal that ended it."""
+"""It has ended; the detail is its exit code, or the negative number of the signal that ended it."""
 
 STOP_S = 5.0
-"""Seconds in which the template ends its children and itself."""
+"""Seconds in which the template must end its children and itself."""
 
 
 class TemplateLost(Exception):
-    """The template has ended, or does not do what it is told. Says why."""
+    """The template has ended, or does not react. The text has the reason."""
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What the template tells of one of its children."""
+    """A report of the template about one of its children."""
 
     kind: int
     number: int
@@ -46,7 +46,7 @@ class Report:
 
 
 class Spawner:
-    """A template process. Not for several threads at once."""
+    """A template process. Not thread-safe."""
 
     def __init__(self, modules: Sequence[str]) -> None:
         """Start it, without waiting for it. Raises OSError."""
@@ -67,11 +67,11 @@ class Spawner:
 
     @property
     def pid(self) -> int:
-        """The template's process id."""
+        """Return the template's process id."""
         return self._process.pid
 
     def fork(self, number: int, nice: int) -> socket.socket:
-        """Ask for a process; this end of its socket, at once. Raises OSError and TemplateLost."""
+        """Request a process; return this end of its socket at once. Raises OSError and TemplateLost."""
         ours, theirs = socket.socketpair()
         with theirs:
             try:
@@ -88,7 +88,7 @@ class Spawner:
         return ours
 
     def kill(self, number: int) -> None:
-        """Ask to kill a process. Raises TemplateLost."""
+        """Request the kill of a process. Raises TemplateLost."""
         try:
             if self.connection.send(REQUEST.pack(KILL, number, 0)) < REQUEST.size:
                 raise TemplateLost("it does not read what it is told")
@@ -96,7 +96,7 @@ class Spawner:
             raise TemplateLost(str(error)) from None
 
     def receive(self) -> list[Report]:
-        """What it has told since. Raises TemplateLost."""
+        """Return the new reports. Raises TemplateLost."""
         try:
             data = self.connection.recv(REPORT.size * 1024)
         except BlockingIOError:
@@ -112,7 +112,7 @@ class Spawner:
         return reports
 
     def close(self, wait_s: float = STOP_S) -> int:
-        """End it and all its children; its exit code, less than 0 for a signal."""
+        """End it and all its children; return its exit code, negative for a signal."""
         self.connection.close()
         try:
             return self._process.wait(wait_s)
@@ -121,12 +121,12 @@ class Spawner:
             return self._process.wait()
 
     def forget(self) -> None:
-        """Let go of it in a forked copy of its parent, whose child it is not."""
+        """In a forked copy of its parent: forget it, because it is not a child of the copy."""
         self.connection.close()
         self._process.returncode = 0
 
 
 def _environment() -> dict[str, str]:
-    """It imports from where this process imports."""
+    """Return the environment of the template, with the import path of this process."""
     root = str(Path(__file__).parents[3])
     return {**os.environ, "PYTHONPATH": os.pathsep.join(map(os.path.abspath, dict.fromkeys([root, *sys.path])))}

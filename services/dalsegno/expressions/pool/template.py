@@ -32,29 +32,29 @@ from dalsegno.workflow.scope import EvaluationError
 
 PR_SET_PDEATHSIG = 1
 OOM_SCORE = 500
-"""Where memory is short, the system ends a process of the pool before anything else."""
+"""Without enough memory, the system kills a process of the pool first."""
 
 TRIED = (
     ("yaql", "regex('a').matches(env().a) and [1].select($ + 1).len() = 1"),
     ("jinja", "{{ 'a' * 2 }}"),
     ("jinja text", "{% for x in range(2) %}{{ x | string }}{% endfor %}"),
 )
-"""Expressions that make what the libraries make when they are first used."""
+"""Expressions that fill the caches of the libraries."""
 
 
 def main(modules: Iterable[str]) -> None:
-    """Fork on request until nobody is there to ask."""
+    """Fork on request until the pool has ended."""
     connection = take_connection()
     take_signals()
     warm_up(modules)
     gc.collect()
-    gc.freeze()  # What is here is shared with all children: the collector would copy it by looking at it.
+    gc.freeze()  # All children share existing objects: the garbage collector would copy them by visiting them.
     Template(connection, load_death_signal()).serve()
 
 
 def take_connection() -> socket.socket:
-    """The socket that standard input is; from now on that is empty. Errors go nowhere where the parent has no place
-    for them, so that none of the three has the number of something else."""
+    """Return the socket that standard input is, and replace it by an empty one. Without a standard error of the parent,
+    errors are dropped, so that no other file gets one of the three numbers."""
     connection = socket.socket(fileno=fcntl.fcntl(0, fcntl.F_DUPFD_CLOEXEC, 3))
     redirect(0)
     try:
@@ -65,7 +65,7 @@ def take_connection() -> socket.socket:
 
 
 def redirect(*descriptors: int) -> None:
-    """Let them lead nowhere."""
+    """Redirect them to the null device."""
     nowhere = os.open(os.devnull, os.O_RDWR)
     for descriptor in descriptors:
         os.dup2(nowhere, descriptor)
@@ -74,8 +74,8 @@ def redirect(*descriptors: int) -> None:
 
 
 def take_signals() -> None:
-    """Be told of children that end, whatever the parent has done with its own signals. What is sent to all processes of
-    a terminal or a service is the parent's business: this process ends after it."""
+    """Receive the ends of children, regardless of the parent's signal handlers. Ignore signals to all processes of a
+    terminal or a service: the parent handles them, and this process ends after it."""
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
@@ -84,7 +84,7 @@ def take_signals() -> None:
 
 
 def warm_up(modules: Iterable[str]) -> None:
-    """Import and make all that jobs need."""
+    """Import and prepare everything that jobs need."""
     for name in (*modules, "jsonpath_ng.parser"):
         importlib.import_module(name)
     scope = EnvironmentScope({"a": "a"}, 0.0, "")
@@ -97,7 +97,7 @@ def warm_up(modules: Iterable[str]) -> None:
 
 
 def load_death_signal() -> Callable[[], object]:
-    """What makes the system kill a process when its parent has ended, where it can."""
+    """Return the function that makes the system kill a process when its parent ends, if there is one."""
     if sys.platform != "linux":
         return lambda: None
     library = ctypes.CDLL(None)
@@ -111,18 +111,18 @@ class Template:
         self._connection = connection
         self._die_with_parent = die_with_parent
         self._children: dict[int, int] = {}
-        """Their numbers by their process ids."""
+        """The numbers of the children by their process ids."""
         self._woken, self._waker = socket.socketpair()
         for end in (self._woken, self._waker):
             end.setblocking(False)
         signal.set_wakeup_fd(self._waker.fileno(), warn_on_full_buffer=False)
 
     def tell(self, kind: int, number: int, detail: int, peak_mib: int = 0) -> None:
-        """Tell the pool."""
+        """Report to the pool."""
         self._connection.sendall(REPORT.pack(kind, number, detail, peak_mib))
 
     def serve(self) -> None:
-        """Fork and kill until the pool has gone; then no child is left. It may have gone before this one was ready."""
+        """Fork and kill until the pool has ended; then no child is left. It may end before this process is ready."""
         try:
             self.tell(READY, 0, 0)
             while True:
@@ -133,7 +133,7 @@ class Template:
                     return
                 self._reap()
         except OSError:
-            pass  # the pool has gone
+            pass  # the pool has ended
         finally:
             for pid in self._children:
                 os.kill(pid, signal.SIGKILL)
@@ -167,10 +167,10 @@ class Template:
         self.tell(STARTED, number, pid)
 
     def _become_worker(self, parent: int, nice: int, connection: socket.socket) -> None:
-        """Never returns: what stands above on the stack is the template's."""
+        """Run the child. Never returns, because the callers on the stack belong to the template."""
         try:
             self._die_with_parent()
-            if os.getppid() == parent:  # else it had died before the system was told
+            if os.getppid() == parent:  # otherwise it died before the registration
                 signal.set_wakeup_fd(-1)
                 signal.signal(signal.SIGCHLD, signal.SIG_DFL)
                 for end in (self._connection, self._woken, self._waker):
@@ -191,11 +191,11 @@ class Template:
 
 
 def prepare_worker(nice: int) -> None:
-    """Make this process one that nobody misses: others go first, and it leaves nothing behind when it crashes."""
-    with suppress(OSError):  # where even that is forbidden
+    """Make this process harmless: low priority, killed first without memory, no core dump."""
+    with suppress(OSError):  # if that is forbidden
         os.nice(nice)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    with suppress(OSError):  # where there is no /proc
+    with suppress(OSError):  # if there is no /proc
         Path("/proc/self/oom_score_adj").write_text(f"{OOM_SCORE}\n")
     redirect(1, 2)
 

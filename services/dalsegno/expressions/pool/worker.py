@@ -1,4 +1,4 @@
-"""What a process of the pool does: one job after the other, each within limits that the system enforces.
+"""The main loop of a process of the pool: one job after the other, each within limits that the system enforces.
 
 Its processor time is limited by a timer that ends the process, its memory by its address space. The template that
 forked it tells the pool how it ended (spawning.py), so that nothing has to be said here.
@@ -27,11 +27,11 @@ from dalsegno.workflow.value import UnfitValue, decode, encode
 
 MEBIBYTE = 1024 * 1024
 PEAK_UNIT = 1024
-"""Bytes in which Linux counts the memory of a process."""
+"""The unit, in bytes, in which Linux counts the memory of a process."""
 
 
 def work(connection: socket.socket) -> None:
-    """Do jobs until there are no more. Ends the process when one needs too much memory."""
+    """Run jobs until there are no more. The process ends if one exceeds the memory limit."""
     worker = Worker(Channel(connection))
     try:
         while worker.do_next():
@@ -39,7 +39,7 @@ def work(connection: socket.socket) -> None:
     except MemoryError:
         os._exit(EXIT_MEMORY)
     except (PoolGone, OSError):
-        pass  # the pool has gone, or wants this process no more
+        pass  # the pool has ended, or has closed this process
 
 
 class Worker:
@@ -57,7 +57,7 @@ class Worker:
         }
 
     def do_next(self) -> bool:
-        """Do what the next message says. False when there are no more."""
+        """Handle the next message. Return False if there are no more."""
         frame = self._channel.receive()
         if frame is None:
             return False
@@ -87,7 +87,7 @@ class Worker:
             return Kind.ERROR, b"unanswered"
         except MemoryError:
             raise
-        except Exception as error:  # whatever it is, this job has failed and no other
+        except Exception as error:  # only this job fails
             return Kind.FAULT, printable(f"{type(error).__name__}: {error}")
 
     def _evaluate(self, payload: bytes) -> bytes:
@@ -121,7 +121,7 @@ def _call(payload: bytes) -> bytes:
 
 
 def limit_memory(memory_mib: int) -> None:
-    """Limit the address space of this process, to less where somebody else has limited it to less."""
+    """Limit the address space of this process; a lower limit stays."""
     _, hardest = resource.getrlimit(resource.RLIMIT_AS)
     wanted = memory_mib * MEBIBYTE
     resource.setrlimit(
@@ -130,5 +130,5 @@ def limit_memory(memory_mib: int) -> None:
 
 
 def peak_mib() -> int:
-    """The memory that this process has had at most, its share of the template's included."""
+    """Return the maximum memory of this process, including its share of the template's."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * PEAK_UNIT // MEBIBYTE

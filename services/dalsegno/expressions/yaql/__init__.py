@@ -1,1 +1,1 @@
-"""YAQL: parsed by its own library, compiled to closures; what is rare is left to the library."""
+"""YAQL: parsed by its library, compiled to closures; the library evaluates rare expressions."""

@@ -34,11 +34,11 @@ if TYPE_CHECKING:
     from dalsegno.expressions.yaql.compile import Compiler
 
 CALL_NODES = 4
-"""A call takes as long as so many nodes of other kinds."""
+"""The time of a call, in nodes of other kinds."""
 
 
 def compile_call(compiler: Compiler, node: Any, receiver: Closure | None, is_root: bool = False) -> Closure:
-    """The closure of `name(arguments)` or `receiver.name(arguments)`. Raises NotCompiled."""
+    """Return the closure of `name(arguments)` or `receiver.name(arguments)`. Raises NotCompiled."""
     name = node.name.rstrip("_")
     arguments = list(node.args)
     compiler.nodes += CALL_NODES
@@ -67,7 +67,7 @@ def _find(compiler: Compiler, name: str, receiver: Closure | None) -> Builtin | 
 
 
 def _unknown(compiler: Compiler, name: str, receiver: Closure | None) -> Closure:
-    """What nobody knows fails when it is called, not when it is defined: as in the library."""
+    """Return a closure that fails: an unknown function fails when it is called, as in the library."""
     kind = METHOD if receiver else FUNCTION
     if is_known(compiler.language, kind, name):
         raise NotCompiled(name)
@@ -96,7 +96,7 @@ def _miscounted(entry: Builtin, count: int) -> Closure:
 
 
 def _call(entry: Builtin, closures: list[Closure]) -> Closure:
-    """The call, unrolled for few arguments: this is where compiled expressions spend their time."""
+    """Return the call, unrolled for few arguments, because compiled expressions spend most of their time here."""
     implementation = entry.implementation
     if not closures:
         return lambda frame, dollar: implementation(frame)
@@ -114,7 +114,7 @@ def _call(entry: Builtin, closures: list[Closure]) -> Closure:
 
 
 def _compile_named(compiler: Compiler, entry: Builtin, arguments: list[Any], receiver: Closure | None) -> Closure:
-    """A function or method that takes arguments by name."""
+    """Return a function or method that takes arguments by name."""
     named = [argument for argument in arguments if type(argument) is tree.MappingRuleExpression]
     if not all(type(rule.source) is tree.KeywordConstant for rule in named):
         raise NotCompiled("an argument by an odd name")
@@ -132,7 +132,7 @@ def _compile_named(compiler: Compiler, entry: Builtin, arguments: list[Any], rec
 def _compile_special(
     compiler: Compiler, name: str, arguments: list[Any], receiver: Closure | None, is_root: bool
 ) -> Closure | None:
-    """The forms whose arguments are no ordinary values. None when the call is not one of them."""
+    """Return the closure of a form whose arguments are not ordinary values; None if the call is not such a form."""
     rules = [argument for argument in arguments if type(argument) is tree.MappingRuleExpression]
     if receiver is None:
         if name == "switch" and len(rules) == len(arguments):
@@ -172,7 +172,7 @@ def _set_rules(receiver: Closure, rules: Closure) -> Closure:
 
 
 def _compile_root(compiler: Compiler, name: str, arguments: list[Any]) -> Closure | None:
-    """`$.get(name)` and `$.containsKey(name)` ask for the one variable, not for the whole context."""
+    """Compile `$.get(name)` and `$.containsKey(name)` to a read of one variable, not of the whole context."""
     language = compiler.language
     if name == "get" and 1 <= len(arguments) <= 2:
         key = compiler.compile(arguments[0])
@@ -185,7 +185,7 @@ def _compile_root(compiler: Compiler, name: str, arguments: list[Any]) -> Closur
 
 
 def _compile_context(compiler: Compiler, arguments: list[Any]) -> Closure | None:
-    """Orquesta's `ctx(name)` asks for the one variable. None when this language has no `ctx()`."""
+    """Compile Orquesta's `ctx(name)` to a read of one variable. None if this language has no `ctx()`."""
     if compiler.language.dollar_is_context or len(arguments) > 1:
         return None
     if not arguments:

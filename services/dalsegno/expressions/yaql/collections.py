@@ -25,7 +25,7 @@ from dalsegno.workflow.scope import EvaluationError
 MERGE_COST = 2
 """Steps of merging one key of two dicts."""
 DISTINCT_COST = 3
-"""Steps of finding out whether a value was there before, beside the look at the value."""
+"""Steps of a check whether a value occurred before, beside the visit of the value."""
 
 
 def need_dict(value: Any, what: str) -> Mapping[Any, Any]:
@@ -55,7 +55,7 @@ def make_list(frame: Frame, *values: Any) -> object:
 
 
 def _unroll(frame: Frame, values: Any) -> Iterator[Any]:
-    """All that is in iterators within iterators. Not recursive: each item would pass through all levels above it."""
+    """Yield all items of nested iterators. Not recursive: each item would pass through all levels above it."""
     levels = [iter(values)]
     while levels:
         for value in levels[-1]:
@@ -80,7 +80,7 @@ def flatten(frame: Frame, items: Any) -> object:
 
 
 def _flatten(frame: Frame, items: Any) -> Iterator[Any]:
-    """Not recursive: each item would pass through all levels above it."""
+    """Yield the items without recursion: each item would pass through all levels above it."""
     levels = [iter(items)]
     while levels:
         for item in levels[-1]:
@@ -106,7 +106,7 @@ def make_dict(frame: Frame, pairs: Any) -> object:
 
 
 def put(frame: Frame, target: BuiltDict, key: Any, value: Any) -> None:
-    """Set a key, paid for. Raises EvaluationError when it cannot be one."""
+    """Set a key, and count it. Raises EvaluationError for an invalid key."""
     frame.budget.step(1)
     frame.budget.build(MEMBER_COST)
     pay_for_key(frame.budget, key, len(target))
@@ -196,7 +196,7 @@ def is_iterable_value(frame: Frame, value: Any) -> object:
 
 @builtin("delete", least=1, most=ANY, method=True)
 def delete(frame: Frame, target: Any, *arguments: Any) -> object:
-    """Keys of a dict, or `count` items of a list from a position on."""
+    """Delete keys of a dict, or `count` items of a list from a position on."""
     if isinstance(target, Mapping):
         return delete_all(frame, target, list(arguments))
     if not 1 <= len(arguments) <= 2:
@@ -225,7 +225,7 @@ def delete_all(frame: Frame, target: Any, keys: Any) -> object:
 
 
 def replace_items(frame: Frame, target: Any, position: Any, value: Any, count: Any = 1) -> object:
-    """`replace` of a list: `value` once in place of `count` items."""
+    """Replace `count` items of a list by one `value`."""
     start, number = _span(position, count, "replace()")
     source = walk(frame, target, "replace()")
 
@@ -284,7 +284,7 @@ def merge_with(
     merge_items: Callable[[Any, Any], Any] | None = None,
     levels: Any = 0,
 ) -> object:
-    """Both dicts as one, level by level; lists are joined without repetition, else the second one wins."""
+    """Merge two dicts, level by level; lists are joined without repetition, else the second one wins."""
     merger = _Merger(frame, merge_lists, merge_items)
     depth = need_integer(levels, "mergeWith()")
     return merger.merge(need_dict(target, "mergeWith()"), need_dict(another, "mergeWith()"), depth)
@@ -321,7 +321,7 @@ class _Merger:
 
 
 def distinct_items(frame: Frame, items: Any, key: Callable[[Any], Any] | None) -> Iterator[Any]:
-    """The items whose keys were not there before; a list or a dict may be a key."""
+    """Yield the items whose keys were not there before; a list or a dict may be a key."""
     budget = frame.budget
     seen: set[object] = set()
     for item in items:

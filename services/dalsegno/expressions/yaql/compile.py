@@ -1,4 +1,4 @@
-"""The library's syntax tree becomes Python closures: the common nodes here, the functions in the modules beside.
+"""Compile the library's syntax tree to Python closures: common nodes here, functions in the other modules.
 
 What is not known here raises NotCompiled, and the whole expression is left to the library.
 """
@@ -35,17 +35,17 @@ DEPTH = 200
 
 @dataclass(frozen=True, slots=True)
 class Compiled:
-    """What a parsed expression has become."""
+    """A compiled expression."""
 
     closure: Closure
     nodes: int
-    """How many nodes it has."""
+    """The number of its nodes."""
     path: tuple[str, ...] | None
-    """A variable and keys in it, when the expression asks for nothing else."""
+    """A variable and keys in it, if the expression reads nothing else."""
 
 
 def compile_statement(statement: Any, language: Language) -> Compiled:
-    """The closure of a parsed expression. Raises NotCompiled and TooDeep."""
+    """Return the closure of a parsed expression. Raises NotCompiled and TooDeep."""
     compiler = Compiler(language)
     closure = compiler.compile(statement.expression)
     return Compiled(closure, compiler.nodes, compiler.path_of(statement.expression))
@@ -78,7 +78,7 @@ class Compiler:
             self.depth -= 1
 
     def compile_lambda(self, node: Any, arity: int) -> Closure:
-        """A closure that gives a Python function of `arity` values, each call of which is a step."""
+        """Return a closure that returns a Python function of `arity` values; each of its calls is a step."""
         if arity == 1 and _is_item_key(node):
             return _lambda_key(node.args[1].value)
         outer, self.inside = self.inside, self.inside or arity > 0
@@ -132,7 +132,7 @@ class Compiler:
         return lambda frame, dollar: operation(frame, value(frame, dollar))
 
     def _member(self, node: Any, elvis: bool) -> Closure:
-        """`left.right`: a key, or a method with `left` as its receiver."""
+        """Compile `left.right`: a key, or a method with `left` as its receiver."""
         receiver, right = node.args
         if type(right) is tree.KeywordConstant:
             return self._key(node, elvis)
@@ -160,7 +160,7 @@ class Compiler:
         return _key_closure(left, name)
 
     def path_of(self, node: Any) -> tuple[str, ...] | None:
-        """The variable and the keys in it that the node asks for, None when it does something else."""
+        """Return the variable and the keys in it that the node reads; None if it does something else."""
         names: list[str] = []
         while type(node) is tree.BinaryOperator and node.operator == "." and _is_key(node.args[1]):
             names.insert(0, node.args[1].value)
@@ -173,7 +173,7 @@ class Compiler:
         return tuple(names) if is_context and names and not self.language.hides(names[0]) else None
 
     def is_root(self, node: Any) -> bool:
-        """Whether the node is the whole context, of which single variables can be asked without building it."""
+        """Return whether the node is the whole context, of which single variables can be read without building it."""
         if self.language.context_is_called:
             return type(node) is tree.Function and node.name == "ctx" and not node.args
         return _is_dollar(node) and not self.inside
@@ -209,7 +209,7 @@ class Compiler:
         return self.rules(node.args)
 
     def rules(self, nodes: Any) -> Closure:
-        """A dict of `key => value` arguments."""
+        """Return a dict of `key => value` arguments."""
         if not all(type(node) is tree.MappingRuleExpression for node in nodes):
             raise NotCompiled("a dict")
         pairs = [(self.compile(node.source), self.compile(node.destination)) for node in nodes]
@@ -229,7 +229,7 @@ class Compiler:
         return calls.compile_call(self, node, None)
 
     def _let(self, node: Any) -> Closure:
-        """`let(name => value, ...) -> body`."""
+        """Compile `let(name => value, ...) -> body`."""
         left, right = node.args
         if type(left) is not tree.Function or left.name != "let" or not all(map(_is_named, left.args)):
             raise NotCompiled("'->' after something else than let(name => value)")
@@ -255,7 +255,7 @@ def _is_dollar(node: Any) -> bool:
 
 
 def _is_item_key(node: Any) -> bool:
-    """Whether the node is `$.name`."""
+    """Return whether the node is `$.name`."""
     if type(node) is not tree.BinaryOperator or node.operator != ".":
         return False
     left, right = node.args
@@ -271,7 +271,7 @@ def _is_name(node: Any) -> bool:
 
 
 def _is_short(value: object) -> bool:
-    """Whether it is compared in no time: an integer, or a short text."""
+    """Return whether the comparison is immediate: an integer, or a short text."""
     kind = type(value)
     return len(value) < CHARACTERS_PER_STEP if kind is str else kind is int  # type: ignore[arg-type]
 
@@ -308,7 +308,7 @@ def _index_closure(left: Closure, key: Closure) -> Closure:
 
 
 def _elvis_closure(left: Closure, name: str) -> Closure:
-    """`left?.name`: null when the left side is null, else as `.`."""
+    """Compile `left?.name`: null if the left side is null, else as `.`."""
 
     def closure(frame: Frame, dollar: object) -> object:
         value = left(frame, dollar)
@@ -335,7 +335,7 @@ def _binary_closure(sign: str, left: Closure, right: Closure) -> Closure:
 def _equality_closure(
     operation: Callable[[Frame, Any, Any], object], is_equal: bool, left: Closure, right: Closure
 ) -> Closure:
-    """Short values of the same kind are compared at once."""
+    """Compile a comparison with a fast path for short values of the same type."""
 
     def closure(frame: Frame, dollar: object) -> object:
         first, second = left(frame, dollar), right(frame, dollar)
@@ -347,7 +347,7 @@ def _equality_closure(
 
 
 def _named_closure(members: list[tuple[str, Closure]]) -> Closure:
-    """A dict of which the keys are known."""
+    """Return a dict with known keys."""
     cost, size = len(members), CONTAINER_COST + MEMBER_COST * len(members)
 
     def build(frame: Frame, dollar: object) -> object:
@@ -365,13 +365,13 @@ def _named_closure(members: list[tuple[str, Closure]]) -> Closure:
 
 
 QUICK: dict[str, Callable[[Any, Any], Any]] = {"+": operator.add, "-": operator.sub}
-"""Signs of what is done at once to two short integers."""
+"""Operators with a fast path for two short integers."""
 
 
 def _quick_closure(
     operation: Callable[[Frame, Any, Any], object], quick: Callable[[Any, Any], Any], left: Closure, right: Closure
 ) -> Closure:
-    """Two short integers are added at once: that costs nothing beside the closure itself."""
+    """Compile an addition with a fast path for two short integers, without extra cost."""
 
     def closure(frame: Frame, dollar: object) -> object:
         first, second = left(frame, dollar), right(frame, dollar)
@@ -388,7 +388,7 @@ def _quick_closure(
 def _comparison_closure(
     operation: Callable[[Frame, Any, Any], object], test: Callable[[Any, Any], bool], left: Closure, right: Closure
 ) -> Closure:
-    """Two integers are compared at once: that is nearly every comparison there is."""
+    """Compile a comparison with a fast path for two integers, the most frequent case."""
 
     def closure(frame: Frame, dollar: object) -> object:
         first, second = left(frame, dollar), right(frame, dollar)
@@ -401,7 +401,7 @@ def _comparison_closure(
 
 
 def _constant_comparison_closure(sign: str, left: Closure, name: str | None, constant: int | str) -> Closure:
-    """A comparison with a constant; with a name the left side is that key of `$`, which saves a call."""
+    """Return a comparison with a constant; with a name the left side is that key of `$`, which saves a call."""
     operation, test, kind = BINARY[sign], TESTS[sign], type(constant)
 
     def closure(frame: Frame, dollar: object) -> object:
@@ -442,7 +442,7 @@ def _lambda_1(body: Closure, cost: int) -> Closure:
 
 
 def _lambda_key(name: str) -> Closure:
-    """The body `$.name`: the commonest of all."""
+    """Return the body `$.name`, the most frequent one."""
 
     def make(frame: Frame, dollar: object) -> object:
         budget = frame.budget

@@ -1,5 +1,5 @@
-"""How compiled YAQL asks for the context: one variable at a time wherever it names one, so that it costs the same in
-any context."""
+"""The context in compiled YAQL: it reads single variables where it names one, so that the cost does not depend on the
+size of the context."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from dalsegno.expressions.yaql.operators import attribute
 from dalsegno.workflow.scope import EvaluationError
 
 ABSENT = object()
-"""Stands for a variable that there is not."""
+"""Represents a variable that does not exist."""
 
 
 def context_closure(language: Language) -> Closure:
-    """The whole context."""
+    """Return the whole context."""
 
     def closure(frame: Frame, dollar: object) -> object:
         shown = language.shown(frame.scope)
-        frame.budget.step(len(shown) if isinstance(shown, dict) else 1)  # a result may be anything
+        frame.budget.step(len(shown) if isinstance(shown, dict) else 1)  # a result may have any type
         return shown
 
     return closure
 
 
 def refusal(message: str) -> Closure:
-    """What fails whenever it is evaluated."""
+    """Return a closure that fails at each evaluation."""
 
     def closure(frame: Frame, dollar: object) -> object:
         raise EvaluationError(message)
@@ -34,7 +34,7 @@ def refusal(message: str) -> Closure:
 
 
 def variable_closure(name: str, language: Language) -> Closure:
-    """The variable of this name."""
+    """Return the variable of this name."""
     if language.hides(name):
         return variable_at_closure(lambda frame, dollar: name, language)
 
@@ -48,7 +48,7 @@ def variable_closure(name: str, language: Language) -> Closure:
 
 
 def path_closure(path: tuple[str, ...]) -> Closure:
-    """The variable of the first name, and in it what the other names say one after the other."""
+    """Return the value at a path: a variable, and keys in it."""
     first, rest = path[0], path[1:]
 
     def closure(frame: Frame, dollar: object) -> object:
@@ -64,7 +64,7 @@ def path_closure(path: tuple[str, ...]) -> Closure:
 
 
 def variable_at_closure(key: Closure, language: Language) -> Closure:
-    """The variable whose name the key gives."""
+    """Return the variable whose name the key gives."""
 
     def closure(frame: Frame, dollar: object) -> object:
         name = key(frame, dollar)
@@ -79,7 +79,7 @@ def variable_at_closure(key: Closure, language: Language) -> Closure:
 
 
 def variable_or(frame: Frame, language: Language, name: object, default: object) -> object:
-    """The variable, or something else when there is none."""
+    """Return the variable, or the default if it does not exist."""
     if not isinstance(name, str) or language.hides(name):
         return default
     try:

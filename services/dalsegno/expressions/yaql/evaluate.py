@@ -24,7 +24,7 @@ COMPILE_COST = 10
 
 
 class YaqlExpression(Source):
-    """A parsed expression: its closure, or None when that is still to be made or the library has to evaluate it."""
+    """A parsed expression: its closure, or None if it is not compiled yet or the library must evaluate it."""
 
     __slots__ = ("closure", "unknown")
 
@@ -41,14 +41,14 @@ class YaqlExpression(Source):
         )
         self.closure: Closure | None = None if compiled is None else compiled.closure
         self.unknown = unknown
-        """What it calls that there is not."""
+        """Return the unknown names that it calls."""
 
     def value(self, scope: Scope, budget: Budget) -> object:
-        """The closure's value, or else the library's."""
+        """Return the closure's value, or else the library's."""
         if self.closure is None:
             if not self.is_bounded:
                 return evaluate_by_library(self.text, Frame(scope, budget, NO_NAMES), self.language)
-            if budget.is_here:  # elsewhere nobody waits
+            if budget.is_here:  # elsewhere it delays no one
                 budget.step(COMPILE_COST * len(self.text))
             self.closure = compile_yaql(self.text, self.language).closure
             assert self.closure is not None
@@ -56,7 +56,7 @@ class YaqlExpression(Source):
         return found if type(found) in PROVEN and not budget.unproven else finish(found, budget)
 
     def failure(self, error: Exception) -> EvaluationError:
-        """The error in the words of YAQL's authors."""
+        """Return the error with YAQL's own message."""
         if isinstance(error, KeyError):
             error = EvaluationError(f"there is no key {error}")
         elif isinstance(error, YaqlException) and str(error):
@@ -66,7 +66,7 @@ class YaqlExpression(Source):
 
 @lru_cache(maxsize=16_384)
 def compile_yaql(text: str, language: Language = MISTRAL) -> YaqlExpression:
-    """The expression of this text, without its marks. Raises SyntaxProblem."""
+    """Return the expression of this text, without its marks. Raises SyntaxProblem."""
     if len(text) > TEXT_LENGTH:
         raise SyntaxProblem(f"the expression is longer than {TEXT_LENGTH:,} characters")
     statement = parse(text)

@@ -18,19 +18,19 @@ from dalsegno.expressions.yaql.strings import as_string, need_string
 from dalsegno.workflow.scope import EvaluationError
 
 WIDTH_MAX = 1_000
-"""Characters that a field is filled up to, and digits of its number."""
+"""The maximum width of a field, and the maximum digits of its number."""
 FIELD_COST = 10
 """Steps of one field."""
 
 _NAME = re.compile(r"[0-9]{1,4}|[^\W\d]\w*|")
 _SPEC = re.compile(r"(?:.?[<>=^])?[-+ ]?z?#?0?([0-9]*)[_,]?(?:\.([0-9]+))?[bdeEfFgGosxX%]?", re.DOTALL)
-"""What Python's own formats say, without `c`, which makes characters that no text may have, and `n`, which depends on
-the machine. The groups are width and precision."""
+"""Python's formats without `c`, which makes characters that no text may have, and `n`, which depends on the machine.
+The groups are width and precision."""
 
 
 @builtin("format", most=ANY, method=True, function=True, named=True)
 def format_text(frame: Frame, text: Any, /, *values: Any, **named: Any) -> object:
-    """The text with each field replaced by the argument that it numbers or names. Raises EvaluationError."""
+    """Return the text with each field replaced by the argument that it numbers or names. Raises EvaluationError."""
     source = need_string(frame, text, "format()")
     frame.budget.build(len(source))
     parts: list[str] = []
@@ -51,7 +51,7 @@ def format_text(frame: Frame, text: Any, /, *values: Any, **named: Any) -> objec
 
 
 def _parsed(text: str) -> Iterator[tuple[str, str | None, str]]:
-    """Text, the field behind it (None at the end, "" for one without a name), and the field's format."""
+    """Yield a text, the field after it (None at the end, "" for one without a name), and the field's format."""
     try:
         for literal, name, spec, conversion in Formatter().parse(text):
             if conversion:
@@ -72,7 +72,7 @@ def _argument(name: str, values: tuple[Any, ...], named: Mapping[str, Any]) -> A
 
 
 def _filled(frame: Frame, value: Any, spec: str) -> str:
-    """The text of one field, paid for before it is made as far as its format says how long it is."""
+    """Return the text of one field; its cost is counted before, as far as the format has its length."""
     frame.budget.build(_width(spec))
     if isinstance(value, str):
         frame.budget.build(len(value))
@@ -82,7 +82,7 @@ def _filled(frame: Frame, value: Any, spec: str) -> str:
         raise EvaluationError(f"format(): `{spec[:100]}` applies to texts and numbers only")
     try:
         made = format(value, spec) if is_plain else as_string(frame, value)
-    except (ValueError, OverflowError) as error:  # what Python adds behind a semicolon is for programmers
+    except (ValueError, OverflowError) as error:  # the part after the semicolon is for programmers
         raise EvaluationError(f"format(): {str(error).partition(';')[0]}") from None
     if not isinstance(value, str):
         frame.budget.build(len(made))
@@ -90,7 +90,7 @@ def _filled(frame: Frame, value: Any, spec: str) -> str:
 
 
 def _width(spec: str) -> int:
-    """How many characters a format asks for. Raises EvaluationError for one that is not known or asks for too many."""
+    """Return the number of characters of a format. Raises EvaluationError if it is unknown or too long."""
     if not spec:
         return 0
     found = _SPEC.fullmatch(spec)

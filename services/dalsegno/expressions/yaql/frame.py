@@ -1,4 +1,4 @@
-"""What a compiled YAQL expression works on while it runs."""
+"""The state of a compiled YAQL expression while it runs."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ class Frame(msgspec.Struct):
     names: dict[str, object]
 
     def with_names(self, names: dict[str, object]) -> Frame:
-        """The frame in which these variables are visible too."""
+        """Return a frame in which these variables are visible, too."""
         return Frame(self.scope, self.budget, {**self.names, **names})
 
 
 Closure = Callable[[Frame, object], object]
-"""A compiled node: from the frame and the value of `$` to its own value."""
+"""A compiled node: a function of the frame and the value of `$` that returns its value."""
 
 
 class NotCompiled(Exception):
-    """This expression is left to the library."""
+    """The library must evaluate this expression."""
 
 
 class TooDeep(Exception):
-    """The expression nests deeper than compiled expressions may."""
+    """The expression is nested deeper than compiled expressions may be."""

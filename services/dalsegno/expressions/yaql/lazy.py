@@ -1,4 +1,4 @@
-"""Sequences that are computed when somebody walks through them, as YAQL has them.
+"""Sequences that are computed when they are iterated, as in YAQL.
 
 One may be made of another without end (`aggregate($1.select($))`), and each item then passes through all of them, in C,
 where nothing stops the stack from overflowing. So each knows how many it stands on, and what stands on too many is
@@ -12,20 +12,20 @@ from itertools import chain
 from typing import Any
 
 STACKED = 20
-"""So many sequences may stand on each other."""
+"""The maximum number of sequences that depend on each other."""
 
 
 class Lazy(chain[Any]):
-    """An iterator that stands on other iterators."""
+    """An iterator that depends on other iterators."""
 
     __slots__ = ("depth",)
 
     depth: int
-    """How many stand on each other here."""
+    """The number of iterators that depend on each other here."""
 
 
 def stack(items: Iterator[Any], *sources: object) -> Iterator[Any]:
-    """The items, which are computed from the sources: lists, or what this function gave."""
+    """Return the items, computed from the sources: lists, or results of this function."""
     depth = depth_of(sources[0]) if len(sources) == 1 else max(map(depth_of, sources))
     if depth == 0:
         return items
@@ -35,11 +35,11 @@ def stack(items: Iterator[Any], *sources: object) -> Iterator[Any]:
 
 
 SINGLE = frozenset({map, filter})
-"""Iterators of which each stands on a list."""
+"""Types of iterators over a list."""
 
 
 def depth_of(items: object) -> int:
-    """How many sequences stand on each other here: 0 for what has been computed."""
+    """Return the number of sequences that depend on each other here: 0 for computed values."""
     if type(items) in SINGLE:
         return 1
     if type(items) is list:
@@ -49,5 +49,5 @@ def depth_of(items: object) -> int:
 
 
 def is_deep(items: object) -> bool:
-    """Whether nothing more may stand on the items."""
+    """Return whether no further sequence may depend on the items."""
     return type(items) not in SINGLE and getattr(items, "depth", 0) >= STACKED

@@ -1,4 +1,4 @@
-"""What is not compiled is evaluated by the library itself, over data converted to its frozen types."""
+"""Evaluate what is not compiled with the library itself, over data converted to its frozen types."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ from dalsegno.expressions.yaql.registry import FUNCTIONS, METHODS, Builtin
 
 @specs.name("#finalize")  # type: ignore[untyped-decorator]
 def _hand_over(value: Any) -> Any:
-    """The library's own conversion of results is not needed: `finish` does it for both ways of evaluating."""
+    """Replace the library's conversion of results: `finish` converts the results of both kinds of evaluation."""
     return value
 
 
 _running: ContextVar[Frame] = ContextVar("_running")
-"""The frame of the evaluation that is going on, for the functions below."""
+"""The frame of the current evaluation, for the functions below."""
 
 
 @lru_cache(maxsize=4)
 def standard_context(language: Language) -> ContextBase:
-    """The library's functions and over them ours: made once per process, it takes some milliseconds."""
+    """Return the library's functions with ours over them: made once per process, in some milliseconds."""
     context = yaql.create_context(finalizer=_hand_over).create_child_context()
     for name, entry in (*language.functions.items(), ("random", FUNCTIONS["random"])):
         if name != "ctx":
@@ -46,7 +46,7 @@ def standard_context(language: Language) -> ContextBase:
 
 
 def _context(language: Language, key: object) -> Any:
-    """Orquesta's `ctx()`, which converts no more than is asked for."""
+    """Return Orquesta's `ctx()`, which converts only the values that are read."""
     frame = _running.get()
     if key is None:
         return Variables(frame, language)
@@ -62,8 +62,8 @@ def _bind(entry: Builtin) -> Callable[..., object]:
 
 
 def _bind_to_text(entry: Builtin) -> Callable[..., object]:
-    """The method for texts alone: the library has its own of this name for other receivers. What a workflow's author
-    names cannot be called `__text`."""
+    """Define the method only for texts: the library has one of this name for other receivers. No parameter of an author
+    has the name `__text`."""
 
     def call(__text: str, *values: Any, **named: Any) -> object:
         return entry.call(_running.get(), (__text, *values), named)
@@ -73,7 +73,7 @@ def _bind_to_text(entry: Builtin) -> Callable[..., object]:
 
 
 def evaluate_by_library(text: str, frame: Frame, language: Language) -> object:
-    """The library's value of the expression as plain JSON data. Raises whatever the library raises."""
+    """Return the library's value of the expression as plain JSON data. Raises the exceptions of the library."""
     context = standard_context(language).create_child_context()
     if language.dollar_is_context:
         context["$"] = Variables(frame, language)
@@ -89,7 +89,7 @@ def evaluate_by_library(text: str, frame: Frame, language: Language) -> object:
 
 
 class Variables(utils.FrozenDict):  # type: ignore[misc]
-    """The variables of a scope, converted one by one when they are asked for."""
+    """The variables of a scope, each converted when it is read."""
 
     def __init__(self, frame: Frame, language: Language) -> None:
         super().__init__()

@@ -15,7 +15,7 @@ from dalsegno.expressions.yaql.registry import FUNCTIONS, METHODS
 
 @lru_cache(maxsize=8)
 def known_names(language: Language, kind: str) -> frozenset[str]:
-    """All functions, or all methods: those that are compiled, the language's own and the library's."""
+    """Return all functions, or all methods: those that are compiled, the language's own and the library's."""
     names = set(METHODS) if kind == METHOD else {*FUNCTIONS, *language.functions}
     context: Any = standard_context(language)
     while context is not None:
@@ -27,13 +27,13 @@ def known_names(language: Language, kind: str) -> frozenset[str]:
 
 
 def is_known(language: Language, kind: str, name: str) -> bool:
-    """Whether there is such a function or method. The library, which takes its time, is asked last."""
+    """Return whether there is such a function or method. The library, which takes its time, is asked last."""
     compiled = METHODS if kind == METHOD else FUNCTIONS
     return name in compiled or (kind == FUNCTION and name in language.functions) or name in known_names(language, kind)
 
 
 def find_unknown(root: Any, language: Language) -> tuple[Unknown, ...]:
-    """What the tree of an expression calls and what nobody knows, each once. `def(name, ...)` makes a name known."""
+    """Return the unknown names that an expression calls, each once. `def(name, ...)` defines a name."""
     called: dict[tuple[str, str], None] = {}
     defined: set[str] = set()
     waiting = [(root, FUNCTION)]

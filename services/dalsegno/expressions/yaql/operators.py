@@ -40,7 +40,7 @@ def refuse(sign: str, left: object, right: object) -> EvaluationError:
 
 
 def walk(frame: Frame, value: object, what: str) -> Iterable[Any]:
-    """The value as something to iterate over, paid for. Iterators pay as they go. Raises EvaluationError."""
+    """Return the value as something to iterate over, paid for. Iterators pay as they go. Raises EvaluationError."""
     if type(value) is list:
         budget = frame.budget
         budget.steps -= len(value)
@@ -58,7 +58,7 @@ def walk(frame: Frame, value: object, what: str) -> Iterable[Any]:
 
 
 def pay(frame: Frame, items: Iterable[Any], cost: int = 1) -> Iterator[Any]:
-    """The items one by one, each paid for: what makes endless iterators end."""
+    """Yield the items one by one, each paid for: what makes endless iterators end."""
     budget = frame.budget
     for item in items:
         budget.steps -= cost
@@ -68,7 +68,7 @@ def pay(frame: Frame, items: Iterable[Any], cost: int = 1) -> Iterator[Any]:
 
 
 def pack(frame: Frame, rows: Iterable[Iterable[Any]], width: int) -> Iterator[BuiltList]:
-    """The rows, of so many items each, as lists."""
+    """Yield the rows, of so many items each, as lists."""
     budget = frame.budget
     for row in rows:
         budget.step(1 + width // 8)
@@ -77,7 +77,7 @@ def pack(frame: Frame, rows: Iterable[Iterable[Any]], width: int) -> Iterator[Bu
 
 
 def collect(frame: Frame, items: Iterable[Any]) -> BuiltList:
-    """A list of the items, paid for."""
+    """Return a list of the items, paid for."""
     budget = frame.budget
     if isinstance(items, (list, tuple, Set)):
         budget.build(CONTAINER_COST + len(items))
@@ -96,7 +96,7 @@ def collect(frame: Frame, items: Iterable[Any]) -> BuiltList:
 
 
 def merge(frame: Frame, left: Mapping[Any, Any], right: Mapping[Any, Any]) -> BuiltDict:
-    """One dict of two, the second one before the first."""
+    """Return one dict of two, the second one before the first."""
     count = len(left) + len(right)
     frame.budget.step(1 + count // 4)
     frame.budget.build(CONTAINER_COST + MEMBER_COST * count)
@@ -189,7 +189,7 @@ EQUAL_COST = 4
 
 
 def equal(frame: Frame, left: Any, right: Any) -> bool:
-    """Whether two values are the same. Containers are compared member by member, so that each is paid for."""
+    """Return whether two values are the same. Containers are compared member by member, so that each is paid for."""
     frame.budget.step(1)
     if isinstance(left, (list, tuple)) and isinstance(right, (list, tuple)):
         return len(left) == len(right) and all(_all_equal(frame, zip(left, right, strict=True)))
@@ -232,7 +232,7 @@ def contained(frame: Frame, left: Any, right: Any) -> object:
 
 
 def is_member(frame: Frame, value: object, items: Any) -> bool:
-    """Whether the items contain the value. A dict or a list is in no set of keys."""
+    """Return whether the items contain the value. A dict or a list is in no set of keys."""
     if isinstance(items, Set):
         pay_for_key(frame.budget, value, len(items))
         try:
@@ -254,7 +254,7 @@ TESTS: dict[str, Callable[[Any, Any], bool]] = {
 
 
 def compare(sign: str) -> Callable[[Frame, Any, Any], object]:
-    """The comparison of this sign. null is less than everything else and equal to itself."""
+    """Return the comparison of this sign. null is less than everything else and equal to itself."""
 
     test = TESTS[sign]
 

@@ -27,13 +27,13 @@ class SyntaxProblem(Exception):
 
 @lru_cache(maxsize=1)
 def engine() -> YaqlEngine:
-    """The library's engine: building its parser takes a tenth of a second, so it waits for the first expression."""
+    """Return the library's engine, built at the first expression, because its parser takes a tenth of a second."""
     return YaqlFactory().create(OPTIONS)
 
 
 @lru_cache(maxsize=256)
 def parse(text: str) -> Any:
-    """The library's statement for this text. Raises SyntaxProblem."""
+    """Return the library's statement for this text. Raises SyntaxProblem."""
     if not text.strip():
         raise SyntaxProblem("the expression is empty")
     with _parsing:

@@ -34,7 +34,7 @@ class Builtin:
     """Whether nobody can tell what it will cost, so that only the evaluation process may call it."""
 
     def call(self, frame: Frame, values: Sequence[Any], named: Mapping[str, Any]) -> object:
-        """The function's value. Raises EvaluationError for arguments that it does not take, and what it raises."""
+        """Return the function's value. Raises EvaluationError for invalid arguments, and its own exceptions."""
         if not self.least <= len(values) + len(named) <= self.most:
             raise EvaluationError(f"{self.name}() does not take {len(values) + len(named)} arguments")
         if not named:

@@ -26,7 +26,7 @@ SHOWN_COST = 5
 
 
 def need_string(frame: Frame, value: Any, what: str) -> str:
-    """The string, paid for as if it were read. Raises EvaluationError."""
+    """Return the string, paid for as if it were read. Raises EvaluationError."""
     if isinstance(value, str):
         frame.budget.read(value)
         return value
@@ -175,7 +175,7 @@ def is_empty(frame: Frame, text: Any, trimmed: Any = True, characters: Any = Non
 
 
 def _strippable(frame: Frame, text: Any, characters: Any, what: str) -> tuple[str, str | None]:
-    """The text, and the characters that are taken from its ends: both are strings, and the work is paid for."""
+    """Return the text, and the characters that are taken from its ends: both are strings, and the work is paid for."""
     source = need_string(frame, text, what)
     wanted = None if characters is None else need_string(frame, characters, what)
     pay_for_strip(frame.budget, source, wanted)
