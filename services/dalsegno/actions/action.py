@@ -1,22 +1,22 @@
-"""The port that an action is written against: a decorator on a function, and what the function may return and raise.
+"""The interface of an action: a decorator for a function, and what the function may return and raise.
 
     @action("pack.greet", safe_to_rerun=True)
     async def greet(name: str, greeting: str = "Hello") -> str:
         return f"{greeting}, {name}"
 
 The signature gives the parameters: their names, which are required, their defaults; `**anything` accepts any other
-name. A parameter annotated `ActionContext` is not an input: it receives where the action runs. A name that is a word of
-Python's is written with an underscore behind it: `from_` is the input `from`.
+name. A parameter annotated `ActionContext` is not an input: it receives the context of the run. A name that is a Python
+keyword has an underscore at its end: `from_` is the input `from`.
 
 How a function runs follows from how it is written:
 
-* `async def`: on the event loop, beside all others. It must not block.
-* `def`: in a thread, of which there are few (the executor's `--threads`).
-* `def` with `blocking=False`: inline on the event loop. Only for what is done in microseconds; it may return an
-  awaitable when it finds that it has to wait after all.
+* `async def`: on the event loop, with all others. It must not block.
+* `def`: in a thread; their number is limited (the executor's `--threads`).
+* `def` with `blocking=False`: inline on the event loop. Only for what takes microseconds; it may return an awaitable if
+  it has to wait.
 
 What it returns is its result, `None` included, except DELEGATED: then a third party completes the action later (P7,
-P10). What it raises is its failure; ActionFailed carries data along, ActionCancelled says that it was stopped.
+P10). What it raises is its failure; ActionFailed has data, ActionCancelled means that it was stopped.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Delegated:
     alias: str = ""
     """Another name by which it may be completed, at most 255 characters; empty for none."""
     completion_timeout_s: float | None = None
-    """The action fails unless it has been completed within this time; None: it waits for ever."""
+    """The action fails unless it is completed within this time; None: it waits without a limit."""
 
 
 DELEGATED = Delegated()
@@ -53,7 +53,7 @@ DELEGATED = Delegated()
 
 
 class ActionFailed(Exception):
-    """The action has failed, in these words; `result` is data about the failure that the workflow can read."""
+    """The action has failed, with this message; `result` is data about the failure that the workflow can read."""
 
     def __init__(self, message: str, result: object = None) -> None:
         super().__init__(message)
@@ -65,12 +65,12 @@ class ActionCancelled(Exception):
 
 
 def _tell_nobody(text: str, fraction: float | None) -> None:
-    """Where an action is called by nobody who shows its progress."""
+    """Ignore a progress report."""
 
 
 @dataclass(frozen=True, slots=True)
 class ActionContext:
-    """Where an action runs."""
+    """The context in which an action runs."""
 
     action_execution_id: str
     delivery: int = 1
@@ -85,24 +85,24 @@ class ActionContext:
     attempt: int = 1
     safe_to_rerun: bool = False
     deadline_s: float | None = None
-    """When it will be stopped, in seconds since 1970 by the engine's clock, which need not be this machine's: for
-    people. None: never."""
+    """When it will be stopped, in seconds since 1970 by the engine's clock, which can differ from this machine's.
+    None: never."""
     timeout_s: float | None = None
-    """How long it may take, from when it is called; None: any time."""
+    """The time that it has, from its call; None: no limit."""
     task_token: str = field(default="", repr=False)
-    """With this anyone may complete the action once it is delegated. A secret."""
+    """Everybody who has this secret may complete the action after it is delegated."""
     trace_context: Mapping[str, str] = field(default_factory=dict)
     """W3C headers: `traceparent`, `tracestate`."""
     cancelled: threading.Event = field(default_factory=threading.Event, repr=False)
-    """Set when the outcome no longer counts. A long blocking action looks at it; an async one is cancelled instead."""
+    """Set when the outcome is not needed any more, for long blocking actions; an async one is cancelled instead."""
     tell: Callable[[str, float | None], None] = field(default=_tell_nobody, repr=False)
     """See `report`."""
 
     def report(self, text: str, fraction: float | None = None) -> None:
-        """Say how far the action has come: in a few words (at most 1,000 characters), and from 0 to 1 if that is known.
+        """Report the progress of the action: a text of at most 1,000 characters, and a fraction if it is known.
 
-        As often as it likes, from any thread: of several within a second the last is shown. Raises ValueError for a
-        fraction beyond 0 and 1.
+        Call it at any time, from any thread: of several reports within a second the last is shown. Raises ValueError
+        for a fraction below 0 or above 1.
         """
         if fraction is not None and not 0 <= fraction <= 1:
             raise ValueError(f"the fraction must be from 0 to 1, not {fraction}")
@@ -110,11 +110,18 @@ class ActionContext:
 
 
 class Action(Generic[P, R_co]):
-    """A function that workflows can name. Still callable as the function it was."""
+    """A function that workflows can name. It can still be called as a function."""
 
     __slots__ = (
-        "_accepted", "_renamed", "_required", "blocking", "context_parameter", "description", "function", "name",
-    )  # fmt: skip
+        "_accepted",
+        "_renamed",
+        "_required",
+        "blocking",
+        "context_parameter",
+        "description",
+        "function",
+        "name",
+    )
 
     def __init__(
         self, function: Callable[P, R_co], description: ActionDescription, blocking: bool, context: str
@@ -124,7 +131,7 @@ class Action(Generic[P, R_co]):
         self.description = description
         self.blocking = blocking
         self.context_parameter = context
-        """The parameter that receives the ActionContext; empty when the function does not ask for it."""
+        """The parameter that receives the ActionContext; empty if the function has none."""
         self._required = frozenset(each.name for each in description.parameters if each.required)
         self._accepted = frozenset(each.name for each in description.parameters)
         self._renamed = tuple(each.name for each in description.parameters if keyword.iskeyword(each.name))
@@ -133,7 +140,7 @@ class Action(Generic[P, R_co]):
         return self.function(*args, **kwargs)
 
     def problem_with(self, given: Mapping[str, object]) -> str:
-        """What is wrong with the input: names that are missing or unknown, all of them; empty when nothing is."""
+        """Return the errors of the input: all missing and unknown names; empty if there are none."""
         names = given.keys()
         missing = self._required - names
         unknown = () if self.description.accepts_any else names - self._accepted
@@ -144,7 +151,7 @@ class Action(Generic[P, R_co]):
         return "; ".join(problems)
 
     def arguments(self, given: dict[str, object]) -> dict[str, object]:
-        """The input, which is altered, as the function takes it."""
+        """Convert the input, in place, to the function's arguments."""
         for name in self._renamed:
             if name in given:
                 given[f"{name}_"] = given.pop(name)
@@ -160,10 +167,10 @@ def action(
     answer_schema: str = "",
     answer_key: str = "",
 ) -> Callable[[Callable[P, R_co]], Action[P, R_co]]:
-    """Make an action of the function. `safe_to_rerun`: running it twice does no harm, so it may be when it was lost.
+    """Make an action of the function. `safe_to_rerun`: it may run again after the loss of its executor, without harm.
 
-    The description is the first line of the docstring when none is given. `answer_schema` and `answer_key` are for
-    what a third party completes, as in ActionDescription. Raises TypeError for a function or name that cannot be one.
+    The default description is the first line of the docstring. `answer_schema` and `answer_key` are for delegated
+    actions, as in ActionDescription. Raises TypeError for an invalid function or name.
     """
 
     def decorate(function: Callable[P, R_co]) -> Action[P, R_co]:
@@ -183,7 +190,7 @@ def action(
 
 
 def _read_signature(function: Callable[..., object]) -> tuple[tuple[Parameter, ...], bool, str]:
-    """The parameters, whether any other is accepted, and the name of the one that takes the context."""
+    """Return the parameters, whether any other is accepted, and the name of the one that takes the context."""
     try:
         signature = inspect.signature(function, eval_str=True)
     except NameError:  # an annotation that exists for type checkers only
@@ -206,5 +213,5 @@ def _read_signature(function: Callable[..., object]) -> tuple[tuple[Parameter, .
 
 
 def _input_name(parameter: str) -> str:
-    """What the input is called: `from_` is `from`, for Python has no parameter of that name."""
+    """Return the name of the input: `from_` is `from`, because Python has no such parameter."""
     return parameter[:-1] if parameter.endswith("_") and keyword.iskeyword(parameter[:-1]) else parameter

@@ -1,6 +1,6 @@
-"""The core family: actions that StackStorm's workflows name, with the parameters and results they have there.
+"""The core family: actions of StackStorm's workflows, with StackStorm's parameters and results.
 
-core.local is in a file of its own.
+core.local is in local.py.
 """
 
 from __future__ import annotations
@@ -32,30 +32,30 @@ DEFAULT_SCHEMA: dict[str, object] = {
         }
     },
 }
-"""What an inquiry asks that says nothing else."""
+"""The default question of an inquiry."""
 
 TTL_MAX = 10 * 366 * 24 * 60
 """Ten years, in minutes."""
 
 _SUCCESSES = range(200, 207)
-"""The status codes that StackStorm takes for a success."""
+"""The status codes that are a success in StackStorm."""
 
 
 @action("core.noop", safe_to_rerun=True, blocking=False)
 def noop() -> dict[str, object]:
-    """Does nothing; gives failed, succeeded, return_code."""
+    """Do nothing; return failed, succeeded, return_code."""
     return {"failed": False, "succeeded": True, "return_code": 0}
 
 
 @action("core.echo", safe_to_rerun=True, blocking=False)
 def echo(message: object) -> dict[str, object]:
-    """Gives back `message` as text in stdout, with stderr, failed, succeeded, return_code. No shell is asked."""
+    """Return `message` as text in stdout, with stderr, failed, succeeded, return_code. It starts no shell."""
     return {**noop(), "stdout": _text(message), "stderr": ""}
 
 
 @action("core.pause", safe_to_rerun=True)
 async def pause(max_pause: float, random: bool = False) -> dict[str, object]:
-    """Waits `max_pause` seconds, with `random` a whole number of them from 1 up to that; gives it as result."""
+    """Wait `max_pause` seconds, or with `random` a whole number of seconds from 1 to that; return the number."""
     delay: float = chance.randint(1, max(1, int(max_pause))) if random else max_pause
     await asyncio.sleep(float(delay))
     return {"stdout": "", "stderr": "", "exit_code": 0, "result": delay}
@@ -70,11 +70,11 @@ def ask(
     ttl: float = 1440,
     tag: str | None = None,
 ) -> Delegated:
-    """Asks somebody, who answers by completing the action; gives the answer as response, and what was asked.
+    """Ask a person, who answers by completing the action; return the answer as response, with the question.
 
-    The answer must fit `schema`, a JSON schema in which a property may say `required: true` of itself. Whom `roles`,
-    `users`, `route` and `tag` mean is for whoever shows the question. It fails when nobody has answered it within
-    `ttl` minutes; 0: it waits for ever.
+    The answer must fit `schema`, a JSON schema in which a property may have `required: true`. `roles`, `users`,
+    `route` and `tag` are for the program that shows the question. It fails without an answer within `ttl` minutes;
+    0: it waits without a limit.
     """
     from dalsegno.expressions.answers import UnfitSchema, check_schema
 
@@ -110,10 +110,10 @@ async def request(
     file_content: str | None = None,
     file_content_type: str | None = None,
 ) -> dict[str, object]:
-    """Sends an HTTP request; gives status_code, body (parsed when the answer says it is JSON), parsed, headers.
+    """Send an HTTP request; return status_code, body (parsed if the answer is JSON), parsed, headers.
 
-    Fails, with the same, unless the status is 200 to 206. `method` is POST when there is something to send, else GET.
-    Not safe to rerun as such: a task whose method is GET says `safe-rerun: true`.
+    It fails, with the same values, unless the status is 200 to 206. `method` is POST if there is a body, else GET.
+    Not safe to rerun by default: a task whose method is GET says `safe-rerun: true`.
     """
     _check_host(url, url_hosts_blacklist, url_hosts_whitelist)
     sent = {name: str(value) for name, value in (headers or {}).items() if value is not None}
@@ -157,10 +157,10 @@ async def send_mail(
     smtp_server: str = "localhost",
     smtp_password: str | None = None,
 ) -> dict[str, object]:
-    """Sends an email; gives stdout, stderr, failed, succeeded, return_code.
+    """Send an email; return stdout, stderr, failed, succeeded, return_code.
 
-    `to` is a list, or one text with commas. A `from` without a host is of this executor's. `attachments` are
-    objects of `name` and `content` (or `base64`); files of the executor's machine are not read. The mail goes by
+    `to` is a list, or one text with commas. A `from` without a host gets this executor's. `attachments` are
+    objects of `name` and `content` (or `base64`); files of the executor's machine are not read. It is sent through
     `smtp_server`, "host" or "host:port", and with `smtp_password` over TLS.
     """
     recipients = mail.read_addresses(to)
@@ -175,7 +175,7 @@ async def send_mail(
 
 
 def _text(message: object) -> str:
-    """As a shell would be given it: text as it is, lists and objects as JSON."""
+    """Return the value for a shell: a text unchanged, lists and objects as JSON."""
     if isinstance(message, dict | list):
         return encode(message)
     return "" if message is None else str(message)
@@ -209,7 +209,7 @@ def _form(name: str, content: str, content_type: str | None) -> aiohttp.FormData
 
 
 def _parsed(response: http.Response) -> tuple[object, bool]:
-    """The body, and whether it is more than its text: only what the answer calls JSON is parsed."""
+    """Return the body, and whether it is parsed: only a body with the content type of JSON is."""
     declared = next((value for name, value in response.headers.items() if name.lower() == "content-type"), "")
     if declared.partition(";")[0].strip() == "application/json":
         try:
@@ -227,7 +227,7 @@ def _compose(
     content_type: str,
     attachments: list[Mapping[str, str]] | None,
 ) -> EmailMessage:
-    """Raises ValueError for a header that would hold a line break, and for what is no attachment."""
+    """Return the message. Raises ValueError for a header with a line break, and for an invalid attachment."""
     kind, _, subtype = content_type.partition("/")
     if kind != "text" or not subtype:
         raise ValueError(f"content_type is text/plain or text/html, not {content_type!r}")

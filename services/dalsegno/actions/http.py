@@ -1,4 +1,4 @@
-"""The HTTP family: std.http, and std.mistral_http whose answer comes later, as Mistral has them."""
+"""The HTTP family, as in Mistral: std.http, and std.mistral_http, whose answer comes later."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from weakref import WeakKeyDictionary
 from dalsegno.actions.action import DELEGATED, ActionContext, ActionFailed, Delegated, action
 from dalsegno.workflow.value import VALUE_BYTES_MAX, UnfitValue, decode, encode
 
-if TYPE_CHECKING:  # its import takes longer than all others together, and who only asks for descriptions needs none
+if TYPE_CHECKING:  # its import takes longer than all others together, and descriptions do not need it
     import aiohttp
 
 _SUCCESSES = range(200, 307)
-"""The status codes that Mistral takes for a success; redirects are among them, for they are not followed unasked."""
+"""The status codes that are a success in Mistral; redirects are, because they are not followed by default."""
 
 _sessions: WeakKeyDictionary[asyncio.AbstractEventLoop, aiohttp.ClientSession] = WeakKeyDictionary()
 
@@ -39,11 +39,11 @@ async def request(
     proxies: Mapping[str, str] | None = None,
     verify: bool | str | None = None,
 ) -> dict[str, object]:
-    """Sends an HTTP request. Gives content (parsed when it is JSON), status, reason, headers, cookies, url, elapsed.
+    """Send an HTTP request; return content (parsed if it is JSON), status, reason, headers, cookies, url, elapsed.
 
     A `body` that is a dict or list is sent as JSON text; `auth` is "user:password"; `timeout` is in seconds, none
     beside the deadline of the action when absent; `verify` false accepts any certificate, a path names trusted ones.
-    Not safe to rerun as such: a task whose method is GET says `safe-rerun: true`.
+    Not safe to rerun by default: a task whose method is GET says `safe-rerun: true`.
     """
     if body is not None and json is not None:
         raise ActionFailed("Only one of the parameters 'json' and 'body' can be passed.")
@@ -83,7 +83,7 @@ async def request_and_delegate(
     proxies: Mapping[str, str] | None = None,
     verify: bool | str | None = None,
 ) -> Delegated:
-    """Sends an HTTP request with headers that say who asks; whoever receives it completes the action later."""
+    """Send an HTTP request with headers that identify the action; its receiver completes the action later."""
     told: dict[str, object] = {
         **(headers or {}),
         "Mistral-Workflow-Name": context.workflow,
@@ -92,9 +92,7 @@ async def request_and_delegate(
         "Mistral-Action-Execution-Id": context.action_execution_id,
         "Dalsegno-Task-Token": context.task_token,
     }
-    await request(
-        url, method, params, body, json, told, cookies, auth, timeout, allow_redirects, proxies, verify
-    )  # fmt: skip
+    await request(url, method, params, body, json, told, cookies, auth, timeout, allow_redirects, proxies, verify)
     return DELEGATED
 
 
@@ -107,13 +105,13 @@ async def close() -> None:
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """What a server has answered."""
+    """The answer of a server."""
 
     status: int
     reason: str
     text: str
     encoding: str
-    """That the text turned out to be in."""
+    """The encoding of the text."""
     headers: dict[str, str]
     cookies: dict[str, str]
     url: str
@@ -135,9 +133,9 @@ async def exchange(
     proxies: Mapping[str, str] | None = None,
     verify: bool | str | None = None,
 ) -> Response:
-    """Send a request whose body `write` gives, which may add to the headers, and read the answer, whatever it says.
+    """Send a request whose body `write` gives, which may add headers, and return the answer with any status.
 
-    Raises ActionFailed when there is none.
+    Raises ActionFailed if there is none.
     """
     import aiohttp
 
@@ -199,7 +197,7 @@ def _session() -> aiohttp.ClientSession:
     loop = asyncio.get_running_loop()
     session = _sessions.get(loop)
     if session is None or session.closed:
-        # Cookies of one workflow are none of another's; the limit on how many run at once is the executor's.
+        # No shared cookies, because each workflow has its own; no limit, because the executor limits the actions.
         session = _sessions[loop] = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0), cookie_jar=aiohttp.DummyCookieJar(), trust_env=True
         )
@@ -216,7 +214,7 @@ async def _read_bounded(response: aiohttp.ClientResponse) -> bytes:
 
 
 def _read_text(body: bytes, charset: str | None) -> tuple[str, str]:
-    """The text and the encoding that it turned out to be in."""
+    """Return the text and its encoding."""
     for encoding in (charset or "utf-8", "utf-8"):
         try:
             return body.decode(encoding), encoding
@@ -226,7 +224,7 @@ def _read_text(body: bytes, charset: str | None) -> tuple[str, str]:
 
 
 def _write_query(url: str, params: object) -> str:
-    """The URL with these parameters too; a text is taken as it is."""
+    """Return the URL with these parameters added; a text is added unchanged."""
     if isinstance(params, Mapping):
         params = urlencode({name: value for name, value in params.items() if value is not None}, doseq=True)
     if not params:
@@ -236,7 +234,7 @@ def _write_query(url: str, params: object) -> str:
 
 
 def _write_body(body: object, is_json: bool, headers: dict[str, str]) -> bytes | None:
-    """What is sent. Sets the content type of JSON unless there is one."""
+    """Return the body. Sets the content type of JSON unless there is one."""
     if is_json and not any(name.lower() == "content-type" for name in headers):
         headers["Content-Type"] = "application/json"
     if is_json or isinstance(body, dict | list):
@@ -252,7 +250,7 @@ def _write_credentials(auth: object) -> str:
 
 
 def _trust(verify: bool | str | None) -> bool | ssl.SSLContext:
-    """What aiohttp calls ssl: True checks certificates against the system's, False not at all."""
+    """Return aiohttp's `ssl`: True checks certificates with those of the system, False does not check them."""
     if isinstance(verify, str):
         return ssl.create_default_context(cafile=verify)
     return verify is not False

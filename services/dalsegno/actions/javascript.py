@@ -1,7 +1,7 @@
-"""The JavaScript family: std.javascript, and std.js which is the same. Off until the operator turns it on.
+"""The JavaScript family: std.javascript, and std.js which is the same. Off until the operator allows it.
 
-A script runs in a process of its own (javascript_process.py), so that neither a loop without end nor an engine that
-runs out of memory touches the other actions. It has no input and output but `$` and what it returns.
+A script runs in a separate process (javascript_process.py), so that an endless loop or too much memory does not affect
+other actions. Its only input is `$`, and its only output is its return value.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from dalsegno.workflow.value import UnfitValue, decode, encode
 
 TIME_LIMIT_S = 10.0
 MEMORY_BYTES = 128 * 1024 * 1024
-"""What a script's objects may take."""
+"""The memory limit of a script's objects."""
 
 MODULE = "dalsegno.actions.javascript_process"
 START_S = 20.0
-"""What the process may take to start, beside the script's own time."""
+"""The time for the start of the process, beside the script's own time."""
 
 
 @action("std.javascript")
 async def run(script: str, context: object = None) -> object:
-    """Runs the body of a JavaScript function whose `$` is the context, and gives what it returns. Off by default.
+    """Run the body of a JavaScript function whose `$` is the context; return its result. Off by default.
 
     At most 10 s and 128 MiB.
     """
@@ -42,16 +42,20 @@ async def run(script: str, context: object = None) -> object:
 
 @action("std.js")
 async def run_by_short_name(script: str, context: object = None) -> object:
-    """The same as std.javascript. Off by default."""
+    """Do the same as std.javascript. Off by default."""
     return await run(script, context)
 
 
 async def _ask(question: str) -> dict[str, object]:
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", MODULE,
-        stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
+        sys.executable,
+        "-m",
+        MODULE,
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL,
         env={"PYTHONPATH": ":".join(each for each in sys.path if each)},
-    )  # fmt: skip
+    )
     try:
         async with asyncio.timeout(START_S + TIME_LIMIT_S):
             written, _ = await process.communicate(question.encode())

@@ -1,9 +1,9 @@
-"""`python -m dalsegno.actions.javascript_process`: runs one script, read from standard input, and writes what it gives.
+"""`python -m dalsegno.actions.javascript_process`: run one script from standard input, and write its result.
 
     {"script": "return $.a + 1", "context": {"a": 1}, "time_limit_s": 10, "memory_bytes": 134217728}
     {"result": "2"} or {"error": "why"}
 
-The result is JSON text made by the engine, or null where the script returns nothing that JSON has a form for.
+The result is JSON text from the engine, or null if the script returns a value that JSON does not have.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ import resource
 import sys
 
 PROCESS_BYTES = 1024 * 1024 * 1024
-"""What the process may take altogether: array buffers lie outside of the engine's heap."""
+"""The memory limit of the process: array buffers are outside of the engine's heap."""
 
 _WRAPPED = 'JSON.stringify((new Function("$", {script}))({context}))'
 
 
 def evaluate(script: str, context: object, time_limit_s: float, memory_bytes: int) -> dict[str, object]:
-    """The answer to one question."""
+    """Return the answer to one question."""
     try:
         from py_mini_racer import JSEvalException, JSOOMException, JSTimeoutException, MiniRacer
     except ImportError:
@@ -39,20 +39,20 @@ def evaluate(script: str, context: object, time_limit_s: float, memory_bytes: in
 
 
 def _first_words(text: str) -> str:
-    """What went wrong, without the engine's picture of the source and its trace."""
+    """Return the error, without the engine's excerpt of the source and its trace."""
     line = text.partition("\n")[0]
     place, colon, words = line.partition(": ")
     return words if colon and place.startswith(("<anonymous>", "undefined")) else line
 
 
 def main() -> None:
-    """One question, one answer."""
+    """Answer one question."""
     resource.setrlimit(resource.RLIMIT_DATA, (PROCESS_BYTES, PROCESS_BYTES))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     question = json.load(sys.stdin)
     json.dump(evaluate(**question), sys.stdout)
     sys.stdout.flush()
-    os._exit(0)  # the engine's own threads may keep an orderly end waiting
+    os._exit(0)  # the engine's threads may block a normal exit
 
 
 if __name__ == "__main__":

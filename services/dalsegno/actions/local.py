@@ -1,7 +1,7 @@
-"""core.local, as StackStorm has it: runs a command on the executor's own machine. Off until the operator turns it on.
+"""core.local, as in StackStorm: run a command on the executor's machine. Off until the operator allows it.
 
-The command belongs to the executor's user, in a process group of its own, which is killed as a whole when the time is
-up or nobody waits for it any more. What the input says besides `cmd` never comes near a shell.
+The command runs as the executor's user, in a process group of its own, which is killed at the timeout or when the
+action is cancelled. A shell receives only `cmd`, and no other input.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from dalsegno.actions.action import ActionFailed, action
 from dalsegno.workflow.value import VALUE_BYTES_MAX, UnfitValue, checked
 
 KILLED = -9
-"""What StackStorm gives for the return code of a command whose time was up."""
+"""StackStorm's return code of a command that timed out."""
 
 _READ_BYTES = 65_536
 
 
 class _TooMuch(Exception):
-    """The command writes more than a result can hold."""
+    """The command writes more than the maximum size of a result."""
 
 
 @action("core.local")
@@ -36,10 +36,10 @@ async def run(
     sudo_password: str | None = None,
     kwarg_op: str = "--",
 ) -> dict[str, object]:
-    """Runs a command on the executor's machine; gives stdout, stderr, return_code, succeeded, failed. Off by default.
+    """Run a command on the executor's machine; return stdout, stderr, return_code, succeeded, failed. Off by default.
 
     Output that is JSON is parsed. After `timeout` seconds the command is killed. `sudo` runs it as root, if the
-    executor's user may do so. `kwarg_op` is accepted and means nothing for a command, as in StackStorm.
+    executor's user may do so. `kwarg_op` has no effect on a command, as in StackStorm.
     """
     limit_s = float(timeout)
     process = await _start(cmd, cwd, env, sudo, sudo_password is not None)
@@ -68,13 +68,16 @@ async def _start(
     cmd: str, cwd: str | None, env: Mapping[str, object] | None, sudo: bool, has_password: bool
 ) -> asyncio.subprocess.Process:
     shell = shutil.which("bash") or "/bin/sh"
-    # -S: the password comes by standard input; -n: it is never asked for.
+    # -S: read the password from standard input; -n: do not ask for it.
     before = ["sudo", "-E", "-S" if has_password else "-n", "--"] if sudo else []
     own = {name: value for name, value in os.environ.items() if not name.startswith("DALSEGNO_")}
     given = {name: str(value) for name, value in (env or {}).items() if value is not None}
     starting = asyncio.ensure_future(
         asyncio.create_subprocess_exec(
-            *before, shell, "-c", cmd,
+            *before,
+            shell,
+            "-c",
+            cmd,
             cwd=cwd or None,
             env={**own, **given},
             stdin=asyncio.subprocess.PIPE if sudo and has_password else asyncio.subprocess.DEVNULL,
@@ -82,11 +85,11 @@ async def _start(
             stderr=asyncio.subprocess.PIPE,
             start_new_session=True,
         )
-    )  # fmt: skip
+    )
     try:
         return await asyncio.shield(starting)
     except asyncio.CancelledError:
-        # asyncio would kill the shell only, and wait until the children have closed the output.
+        # asyncio would kill only the shell, and wait until its children have closed the output.
         with suppress(OSError, ValueError):
             await _kill(await starting, sudo)
         raise
@@ -99,7 +102,7 @@ async def _start(
 async def _communicate(
     process: asyncio.subprocess.Process, stdout: bytearray, stderr: bytearray, password: str | None
 ) -> None:
-    """Read what the command writes until it and whatever holds its output have ended. Raises _TooMuch."""
+    """Read the output until the command and all processes with its output have ended. Raises _TooMuch."""
     assert process.stdout is not None
     assert process.stderr is not None
     if process.stdin is not None and password is not None:
@@ -123,7 +126,7 @@ async def _communicate(
 
 
 async def _kill(process: asyncio.subprocess.Process, sudo: bool) -> None:
-    """The whole group: a shell's children live on otherwise."""
+    """Kill the whole group, with a shell's children."""
     try:
         os.killpg(process.pid, signal.SIGKILL)
     except ProcessLookupError:
@@ -131,16 +134,23 @@ async def _kill(process: asyncio.subprocess.Process, sudo: bool) -> None:
     except PermissionError:
         if not sudo:
             raise
-        # What root runs only root may kill.
+        # Only root can kill processes of root.
         killer = await asyncio.create_subprocess_exec(
-            "sudo", "-n", "kill", "-KILL", "--", f"-{process.pid}",
-            stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL,
-        )  # fmt: skip
+            "sudo",
+            "-n",
+            "kill",
+            "-KILL",
+            "--",
+            f"-{process.pid}",
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.DEVNULL,
+        )
         await killer.wait()
         return
     for stream in (process.stdout, process.stderr):
         while stream is not None and await stream.read(_READ_BYTES):
-            pass  # what it had written still stands in the way of its end
+            pass  # its unread output still blocks its end
     await process.wait()
 
 
@@ -155,7 +165,7 @@ def _result(code: int, stdout: bytearray, stderr: bytearray) -> dict[str, object
 
 
 def _read(output: bytearray) -> object:
-    """The text without the end of its last line; what is JSON, a number too, is parsed, as StackStorm does."""
+    """Return the text without its last line end; JSON, also a number, is parsed, as in StackStorm."""
     text = output.decode("utf-8", "replace").replace("\0", "\N{REPLACEMENT CHARACTER}")
     text = text.removesuffix("\n").removesuffix("\r")
     try:

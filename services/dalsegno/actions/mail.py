@@ -1,4 +1,4 @@
-"""The mail family: std.email, with the parameters that Mistral gives it."""
+"""The mail family: std.email, with the parameters of Mistral."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from dalsegno.actions.action import ActionFailed, action
 
 PORT = 25
 PORT_OF_TLS = 465
-"""A server on this port speaks TLS from the first byte on."""
+"""The port of servers that use TLS from the first byte."""
 
 TIMEOUT_S = 60.0
-"""How long each answer of the server may take."""
+"""The time for each answer of the server."""
 
 
 @action("std.email")
@@ -29,7 +29,7 @@ async def send(
     html_body: str | None = None,
     verify: bool | str = True,
 ) -> None:
-    """Sends an email by the server `smtp_server`, "host" or "host:port".
+    """Send an email through the server `smtp_server`, "host" or "host:port".
 
     Addresses are a list, or one text with commas. With `smtp_password` the connection is encrypted first, and
     `from_addr` logs in; `verify` false then accepts any certificate of the server, a path names trusted ones.
@@ -50,7 +50,7 @@ async def deliver(
     password: str | None = None,
     verify: bool | str = True,
 ) -> None:
-    """Give a message to a server, "host" or "host:port". Raises ActionFailed."""
+    """Send a message to a server, "host" or "host:port". Raises ActionFailed."""
     import aiosmtplib
 
     host, port = _read_server(server)
@@ -74,10 +74,15 @@ async def deliver(
 
 
 def _compose(
-    from_addr: str, to_addrs: object, cc_addrs: object, reply_to: object,
-    subject: str | None, body: str | None, html_body: str | None,
-) -> EmailMessage:  # fmt: skip
-    """Raises ValueError for a header that would hold a line break."""
+    from_addr: str,
+    to_addrs: object,
+    cc_addrs: object,
+    reply_to: object,
+    subject: str | None,
+    body: str | None,
+    html_body: str | None,
+) -> EmailMessage:
+    """Return the message. Raises ValueError for a header with a line break."""
     message = EmailMessage()
     message["Subject"] = subject or "<No subject>"
     message["From"] = from_addr
@@ -91,7 +96,7 @@ def _compose(
 
 
 def read_addresses(given: object) -> list[str]:
-    """Those of a list, or of one text with commas. Raises ActionFailed for anything else."""
+    """Return the addresses of a list, or of one text with commas. Raises ActionFailed for other values."""
     texts = given.split(",") if isinstance(given, str) else given or ()
     if not isinstance(texts, list | tuple):
         raise ActionFailed(f"addresses are a list or a text, not {given!r}")

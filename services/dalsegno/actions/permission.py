@@ -1,4 +1,4 @@
-"""Which built-in actions an executor runs only when its operator has turned them on, and how that is done.
+"""The built-in actions that an executor runs only if its operator allows them, and how to allow them.
 
 They give a workflow's author more than data to work on: other machines (std.ssh), the executor's processor and memory
 (std.javascript), or the executor's own machine and all that its user may do there (core.local).
@@ -15,20 +15,20 @@ OFF_UNTIL_ALLOWED = {
     "std.js": "std.javascript",
     "core.local": "core.local",
 }
-"""These actions, and what turns each of them on."""
+"""These actions, and the permission that allows each of them."""
 
 PERMISSIONS = tuple(dict.fromkeys(OFF_UNTIL_ALLOWED.values()))
-"""What an operator can allow."""
+"""The permissions of an operator."""
 
 
 def is_allowed(action: str, allowed: Collection[str]) -> bool:
-    """Whether an executor whose operator allows these things runs the action."""
+    """Return whether an executor with these permissions runs the action."""
     permission = OFF_UNTIL_ALLOWED.get(action)
     return permission is None or permission in allowed
 
 
 def explain_absence(action: str) -> str:
-    """What whoever asked for an action is told that this executor does not run."""
+    """Return the message for an action that this executor does not run."""
     permission = OFF_UNTIL_ALLOWED.get(action)
     if permission is None:
         return f"this executor has no action named {action}"

@@ -1,4 +1,4 @@
-"""Which actions there are: the built-in families and what installed packages add.
+"""The registry of actions: the built-in families and those of installed packages.
 
 A package adds actions by an entry point of the group `dalsegno.actions` that names a module, all of whose actions are
 taken, or one action. In its pyproject.toml:
@@ -37,7 +37,7 @@ class Registry:
             self.add(each)
 
     def add(self, action: AnyAction) -> None:
-        """Raises ValueError when another action has the name, or it is kept for one that is turned off."""
+        """Add an action. Raises ValueError if its name is used, or reserved for an action that is off."""
         if action.name in self._reserved:
             raise ValueError(f"{action.name} is the name of a built-in action that is turned off")
         if self._actions.setdefault(action.name, action) is not action:
@@ -54,7 +54,7 @@ class Registry:
 
 
 def builtin_descriptions() -> tuple[ActionDescription, ...]:
-    """What the built-in families offer, turned on or not: a workflow's parameters are checked against it.
+    """Return the descriptions of all built-in actions, allowed or not, for checks of a workflow's calls.
 
     Cheap: the libraries that actions use are imported when they first run.
     """
@@ -62,7 +62,7 @@ def builtin_descriptions() -> tuple[ActionDescription, ...]:
 
 
 def load_registry(plugins: Iterable[EntryPoint] | None = None, allowed: Collection[str] = ()) -> Registry:
-    """The built-in actions and those of the plug-ins (None: of all packages installed).
+    """Return the built-in actions and those of the plug-ins (None: of all packages installed).
 
     Of the built-in ones that are off until the operator turns them on (permission.py) only the allowed are taken.
     A plug-in that cannot be loaded, or whose action has a name that is taken, is logged and left out.

@@ -1,4 +1,4 @@
-"""The SSH family: std.ssh and std.ssh_proxied, as Mistral has them. Off until the operator turns them on.
+"""The SSH family, as in Mistral: std.ssh and std.ssh_proxied. Off until the operator allows them.
 
 A host that stands in the known_hosts file of the executor's user must show the key that stands there; one that does
 not is believed, as Mistral does.
@@ -19,7 +19,7 @@ if TYPE_CHECKING:  # an extra, and slow to import
     import asyncssh
 
 CONNECT_S = 60.0
-"""How long connecting and logging in may take."""
+"""The time for the connection and the login."""
 
 _READ_BYTES = 65_536
 
@@ -36,7 +36,7 @@ async def run(
     private_key: str | None = None,
     port: int = 22,
 ) -> object:
-    """Runs a command on a host, or on several in turn; gives what it writes, or the list of that. Off by default.
+    """Run a command on a host, or on several in turn; return its output, or the list of outputs. Off by default.
 
     `private_key_filename` is a file in ~/.ssh of the executor's user, or a whole path; `password` opens the key if it
     is locked, and logs in.
@@ -59,7 +59,7 @@ async def run_proxied(
     port: int = 22,
     gateway_port: int = 22,
 ) -> object:
-    """Runs a command on a host behind another, with the same key and password for both. Off by default.
+    """Run a command on a host through another one, with the same key and password for both. Off by default.
 
     `proxy_command` is a command of the executor's machine whose input and output lead to the gateway.
     """
@@ -72,7 +72,7 @@ async def run_proxied(
 
 
 class _Login:
-    """Who logs in, and by what."""
+    """A login: the user and the credentials."""
 
     def __init__(self, username: str, password: str | None, filename: str | None, private_key: str | None) -> None:
         self.username = username
@@ -81,7 +81,7 @@ class _Login:
         self.private_key = private_key
 
     def options(self) -> dict[str, Any]:
-        """What asyncssh is told. The executor's own keys and agent are nobody's to use."""
+        """Return the options for asyncssh. Workflows cannot use the executor's own keys and agent."""
         asyncssh = _library()
         keys = []
         if self.private_key:
@@ -153,7 +153,7 @@ async def _read_all(stream: asyncssh.SSHReader[str]) -> str:
 
 
 def _known_hosts(host: str, port: int) -> Any:
-    """What the host's key is checked by; None: by nothing."""
+    """Return the known host keys; None: the host's key is not checked."""
     asyncssh = _library()
     path = Path("~/.ssh/known_hosts").expanduser()
     if not path.is_file():

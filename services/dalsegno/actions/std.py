@@ -1,4 +1,4 @@
-"""The standard family, with the parameters and results that Mistral gives it."""
+"""The standard family, with the parameters and results of Mistral."""
 
 from __future__ import annotations
 
@@ -14,31 +14,31 @@ R = TypeVar("R")
 
 @action("std.noop", safe_to_rerun=True, blocking=False)
 def noop() -> None:
-    """Does nothing."""
+    """Do nothing."""
 
 
 @action("std.echo", safe_to_rerun=True, blocking=False)
 def echo(output: object, delay: float = 0) -> object:
-    """Gives back `output`, after `delay` seconds."""
+    """Return `output` after `delay` seconds."""
     wait_s = _seconds(delay)
     return _after(wait_s, output) if wait_s > 0 else output
 
 
 @action("std.fail", safe_to_rerun=True, blocking=False)
 def fail(error_data: object = None) -> None:
-    """Always fails, with `error_data` as the failure's data when given."""
+    """Fail, with `error_data` as the data of the failure if it is given."""
     raise ActionFailed("Fail action expected exception.", error_data or None)
 
 
 @action("std.sleep", safe_to_rerun=True, blocking=False)
 def sleep(seconds: float = 1) -> Awaitable[None]:
-    """Waits for so many seconds."""
+    """Wait for `seconds`."""
     return _after(_seconds(seconds), None)
 
 
 @action("std.test_dict", safe_to_rerun=True)
 def make_test_dict(size: int = 0, key_prefix: str = "", val: object = "") -> dict[str, object]:
-    """Makes a dict of `size` keys, `key_prefix` and a number from 0, all with the value `val`."""
+    """Return a dict of `size` keys, `key_prefix` and a number from 0, all with the value `val`."""
     if int(size) > VALUE_BYTES_MAX:  # each takes more than a byte, and making them may take all memory there is
         raise ActionFailed(f"result too large: {int(size):,} keys, at most {VALUE_BYTES_MAX:,} bytes")
     return {f"{key_prefix}{number}": val for number in range(int(size))}
@@ -46,7 +46,7 @@ def make_test_dict(size: int = 0, key_prefix: str = "", val: object = "") -> dic
 
 @action("std.async_noop", safe_to_rerun=True, blocking=False)
 def async_noop() -> Delegated:
-    """Does nothing, and is completed by somebody else."""
+    """Do nothing; a third party completes the action."""
     return DELEGATED
 
 
