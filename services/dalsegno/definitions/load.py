@@ -352,7 +352,7 @@ class _Builder:
         if key in frame.places:
             first = frame.places[key][0]
             path = (*self._path(), key)
-            self._problems.add(path, f"the key `{key}` stands twice, first in line {first}", place=place)
+            self._problems.add(path, f"the key `{key}` is defined twice, first in line {first}", place=place)
         frame.places[key] = place
         frame.key = key
 

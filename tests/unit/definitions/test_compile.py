@@ -225,7 +225,7 @@ def test_hints() -> None:
     assert [problem.hint for problem in document.problems] == [
         "did you mean `action`?",
         "did you mean `fetch`?",
-        "take the quotes away",
+        "remove the quotes",
     ]
 
 

@@ -72,7 +72,7 @@ class TestBothReaders:
             ("2020-13-45", "no timestamp"),
             ('"a\\0b"', "NUL"),
             ("1" * 2000, "at most"),
-            ("{a: 1, a: 2}", "stands twice"),
+            ("{a: 1, a: 2}", "is defined twice"),
             ("{? [a] : 1}", "key must be text"),
             ("{<<: 5}", "takes a mapping"),
             ("!!bool maybe", "no bool"),

@@ -62,7 +62,7 @@ def test_mistral() -> None:
         (6, "wf.tasks.fetch.action", "'/job/<% $.b %>' is not read as part of a parameter"),
         (7, "wf.tasks.fetch.input.body[0]", "there is no filter `nosuchfilter` in Jinja"),
         (8, "wf.tasks.fetch.publish.p", "there is no method `uper` in YAQL"),
-        (9, "wf.tasks.fetch.with-items", "'+ <% $.m %>' behind the list is passed over"),
+        (9, "wf.tasks.fetch.with-items", "'+ <% $.m %>' after the list is ignored"),
         (10, "wf.tasks.fetch.retry", "'forever' is not read as part of a parameter"),
         (12, "wf.tasks.fetch.on-success[0].show", "there is no test `nosuchtest` in Jinja"),
         (14, "wf.tasks.fetch.on-error[0]", "'badly' is not read as part of a parameter"),

@@ -170,7 +170,7 @@ async def test_a_failure_may_carry_data(make_bench: MakeBench) -> None:
     assert (done.outcome, done.error, done.result) == (FAILED, "out of paper", '{"tray":2}')
     done = await bench.ended("test.unfit")
     assert done.outcome == FAILED
-    assert done.error.startswith("out of paper (its data is left out: ")
+    assert done.error.startswith("out of paper (its data is omitted: ")
 
 
 async def test_a_delegate_says_so_and_may_choose_an_alias(make_bench: MakeBench) -> None:

@@ -243,7 +243,7 @@ async def test_bytes_that_are_no_message_are_the_callers_mistake(
             pass
     failure = read_failure(caught.value)
     assert (failure.code, failure.reason) == (CODE.INVALID_ARGUMENT, "INVALID_REQUEST")
-    assert "the bytes are no message dalsegno.v1." in failure.message
+    assert "the bytes are not a dalsegno.v1." in failure.message
     assert not [record for record in caplog.records if record.exc_info or record.levelname == "ERROR"]
 
 

@@ -145,7 +145,7 @@ async def test_other_machines_are_served_only_when_that_is_accepted(caplog: pyte
     with caplog.at_level("WARNING"):
         server = Server("0.0.0.0:0", ["dalsegno.v1.EngineService"], insecure=True)
         await server.start()
-        assert "0.0.0.0:0 is open to whoever can reach it: there is neither TLS" in caplog.text
+        assert "0.0.0.0:0 is open to everybody who can reach it: there is neither TLS" in caplog.text
         caplog.clear()
         await server.stop(0)
         health = Server("0.0.0.0:0", [])

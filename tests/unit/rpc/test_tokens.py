@@ -38,7 +38,7 @@ def test_a_token_is_for_one_stream(rpc: str, subject: str, shape: tuple[type, ..
 @given(st.text(max_size=80))
 def test_any_other_text_is_refused(text: str) -> None:
     """Whatever a caller makes up is a refusal, never a fault."""
-    with pytest.raises(InvalidResumeToken, match="not genuine"):
+    with pytest.raises(InvalidResumeToken, match="not valid"):
         TOKENS.read(text, "WatchExecution", ID, (int,))
 
 
@@ -48,5 +48,5 @@ def test_a_changed_token_is_refused() -> None:
         other = "A" if letter != "A" else "B"
         with pytest.raises(InvalidResumeToken):
             TOKENS.read(TOKEN[:index] + other + TOKEN[index + 1 :], "WatchExecution", ID, (int,))
-    with pytest.raises(InvalidResumeToken, match="not genuine"):
+    with pytest.raises(InvalidResumeToken, match="not valid"):
         ResumeTokens("cd" * 32).read(TOKEN, "WatchExecution", ID, (int,))

@@ -19,7 +19,7 @@ from dalsegno.workflow.scope import Scope, Suspended
 
 
 class WorkEvaluator:
-    """Evaluates in other processes for the work that the conductor's thread carries out (expressions/pool_client.py)."""
+    """Evaluates in other processes for the work of the conductor's thread (expressions/pool_client.py)."""
 
     def __init__(self, on_ready: Callable[[Work], None]) -> None:
         """`on_ready` is called, from any thread, when all values that a work asked for exist."""

@@ -83,12 +83,12 @@ def test_forms_of_a_task(body: str) -> None:
         ("action: core.noop\nnext: [{when: true}]", "next[0].when", "must be text"),
         ("action: core.noop\nnext: [{do: 3}]", "next[0].do", "must be a name"),
         ("action: core.noop\nnext: [{do: []}]", "next[0].do", "not empty"),
-        ("action: core.noop\nnext: [{do: [a, a]}]", "next[0].do[1]", "stands twice"),
+        ("action: core.noop\nnext: [{do: [a, a]}]", "next[0].do[1]", "is twice in the list"),
         ("action: core.noop\nnext: [{publish: {y: 1}}]", "next[0].publish", "must be a list"),
         ("action: core.noop\nnext: [{publish: []}]", "next[0].publish", "must be a list"),
         ("action: core.noop\nnext: [{publish: [y]}]", "next[0].publish[0]", "exactly one key"),
         ("action: core.noop\nnext: [{publish: [{y: 1, z: 2}]}]", "next[0].publish[0]", "exactly one key"),
-        ("action: core.noop\nnext: [{publish: [{y: 1}, {y: 1}]}]", "next[0].publish[1]", "stands twice"),
+        ("action: core.noop\nnext: [{publish: [{y: 1}, {y: 1}]}]", "next[0].publish[1]", "is twice in the list"),
     ],
 )
 def test_what_does_not_fit_a_task(body: str, path: str, said: str) -> None:

@@ -61,7 +61,7 @@ def test_unreachable_joins(arrows: str, joins: str, unreachable: list[str]) -> N
 def test_a_join_tells_which_branch_is_odd() -> None:
     """The problem names the branch that is on another route and the split that it has not passed."""
     (problem,) = find_problems(shape("a>s,j b>s s>j", "j"))
-    assert "`a` leads to it, but not by way of `s`" in problem.message
+    assert "`a` leads to it, but not through `s`" in problem.message
 
 
 @pytest.mark.parametrize("arrows", ["a>a", "a>b b>a"])
