@@ -74,7 +74,7 @@ def _read_next(reader: Reader, value: object, path: Path) -> list[tuple[Transiti
         place = (*path, index)
         identity = json.dumps(item, sort_keys=True)
         if identity in seen:
-            reader.fault(place, f"{shown(item)} stands twice in the list")
+            reader.fault(place, f"{shown(item)} is twice in the list")
         else:
             seen.add(identity)
             transitions += _read_transition(reader, item, place)
