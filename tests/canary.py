@@ -1,4 +1,4 @@
-"""A canary: a two-task execution begun again and again beside whatever goes on, and how long each one takes.
+"""A canary: a two-task execution begun again and again beside other work, and how long each one takes.
 
 What holds others up shows in its times. It speaks to api alone, like any client.
 """

@@ -280,7 +280,7 @@ class System:
         await self.actions.CompleteAction(request, timeout=CALL_S)
 
     async def get(self, execution_id: str) -> execution_pb2.Execution:
-        """An execution as it stands."""
+        """The current state of an execution."""
         request = execution_service_pb2.GetExecutionRequest(execution_id=execution_id)
         return (await self.executions.GetExecution(request, timeout=CALL_S)).execution
 

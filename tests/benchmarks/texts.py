@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 WAIT_S = 3_600
-"""So long tasks wait that are not to go on while something is measured."""
+"""So long tasks wait that are not to continue while something is measured."""
 
 
 def chain_text(name: str, tasks: int) -> str:

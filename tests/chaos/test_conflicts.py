@@ -253,7 +253,7 @@ async def test_a_hundred_clients_quarrel_over_an_execution(system: System) -> No
 
 
 async def _come_to_an_end(system: System, execution_id: str) -> None:
-    """End it by force if it has not ended, and wait until nobody works on it."""
+    """Terminate it if it has not ended, and wait until nobody works on it."""
     request = execution_service_pb2.CancelExecutionRequest(
         execution_id=execution_id,
         terminate=operation_pb2.Terminate(state=execution_pb2.EXECUTION_STATE_CANCELLED),

@@ -27,7 +27,7 @@ pytestmark = [pytest.mark.xdist_group("chaos"), pytest.mark.timeout(120 + 10 * K
 
 
 async def report(executor: ScriptedExecutor) -> None:
-    """End what the executor holds, a moment after it came: the executions go on, but do not grow without bounds."""
+    """End what the executor holds, a moment after it came: the executions continue, but do not grow without bounds."""
     while True:
         await asyncio.sleep(0.01)
         for run in list(executor.held.values()):
@@ -37,7 +37,7 @@ async def report(executor: ScriptedExecutor) -> None:
 
 
 async def test_kills_in_the_middle_end_nobody(tmp_path: Path) -> None:
-    """A kill within 1.2 s of each start, over the same few executions: deaths are counted, and all go on."""
+    """A kill within 1.2 s of each start, over the same few executions: deaths are counted, and all continue."""
     chance = random.Random(7)
     async with (
         running_engine(tmp_path) as engine,

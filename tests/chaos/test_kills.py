@@ -177,7 +177,7 @@ async def test_killed_again_and_again(system: System, endpoint: Endpoint) -> Non
 
 
 async def test_executor_that_is_gone_for_good(system: System, endpoint: Endpoint) -> None:
-    """When the killed executor does not come back its lease ends, and another one goes on with what is safe."""
+    """When the killed executor does not come back its lease ends, and another one continues with what is safe."""
     execution_id = await begin_busy(system, endpoint)
     await endpoint.until_asked("/held/gate")  # so that there is certainly something that it takes along
     system.executor.kill()

@@ -100,6 +100,6 @@ async def report(system: System, action_execution_id: str, played: Played) -> No
 
 
 def result_of(played: Played) -> str:
-    """The result as text; none of what was cancelled or goes on."""
+    """The result as text; none of what was cancelled or continues."""
     value = played.value if played.outcome in ("succeeded", "failed") else None
     return "" if value is None else value.text

@@ -67,7 +67,7 @@ async def define(stage: Stage, case: dict[str, Any]) -> str:
 
 
 def with_defaults(text: str, metadata: dict[str, Any]) -> str:
-    """The definition with the defaults that StackStorm has for its input beside the text laid over those within it."""
+    """The definition, with StackStorm's defaults for its input merged into its own."""
     defaults = {
         name: about["default"] for name, about in (metadata.get("parameters") or {}).items() if "default" in about
     }

@@ -55,7 +55,7 @@ class Replay:
         return told
 
     def _views(self) -> dict[str, View]:
-        """What stands there now, by the path; the newest child of a task speaks for it."""
+        """What stands there now, by the path; the newest child of a task represents it."""
         return {path_of(self.stage, each): view_of(each) for each in self.stage.executions}
 
     async def _refusal(self, step: dict[str, Any], is_expected: bool) -> list[str]:

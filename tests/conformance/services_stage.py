@@ -140,7 +140,7 @@ class Services:
         return self.stages[run.context.namespace].take(run)
 
     async def barrier(self) -> None:
-        """Return when the engine has dealt with all that had come before it when this was called."""
+        """Return when the engine has handled all that had come before it when this was called."""
         if self._next_barrier is None:
             self._next_barrier = asyncio.create_task(self._pass(self._barrier))
         await self._next_barrier
@@ -334,7 +334,7 @@ class ServicesStage:
         return any(due_s <= now_s < due_s + LATE_S for _, due_s in [*self._delays(), *self._deadlines()])
 
     def _delays(self) -> list[tuple[str, float]]:
-        """When tasks that are delayed go on."""
+        """When tasks that are delayed continue."""
         going = {each.id for each in self.executions if each.state not in QUIET_EXECUTION | COMPLETED_EXECUTION}
         return [
             (f"{execution_id}.{number}", due_s)

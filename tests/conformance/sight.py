@@ -26,7 +26,7 @@ class Sight:
         self.executions: list[SeenExecution] = []
         """In the order in which they were made."""
         self.due_s: dict[tuple[str, int], float] = {}
-        """When delayed tasks go on, by execution and task."""
+        """When delayed tasks continue, by execution and task."""
         self._known: dict[str, tuple[SeenExecution, list[execution_pb2.TaskExecution]]] = {}
 
     async def _list(self, full: bool = True) -> list[execution_pb2.Execution]:
@@ -70,7 +70,7 @@ class Sight:
                 self.due_s[execution.id, task.number] = task.next_at.ToNanoseconds() / 1e9
 
     def _places(self) -> dict[str, int]:
-        """The item of each child that speaks for its parent's task."""
+        """The item of each child that represents its parent's task."""
         return {
             child: place
             for _, tasks in self._known.values()

@@ -19,7 +19,7 @@ from dalsegno.workflow.events import Event
 OPEN_ATTEMPT = {"READY", "RUNNING", "PAUSED"}
 COMPLETED_EXECUTION = {"SUCCESS", "ERROR", "CANCELLED", "REVERTED", "REVERT_ERROR"}
 QUIET_EXECUTION = {"PAUSING", "PAUSED", "CANCELLING", "CANCELLED"}
-"""Of these nothing is handed out and nothing delayed goes on."""
+"""Of these nothing is handed out and nothing delayed continues."""
 
 FOR_EVER_S = 1_000_000.0
 

@@ -72,7 +72,7 @@ async def test_what_waits_for_a_resume_need_not_be_recorded() -> None:
 
 
 async def test_a_resume_brings_an_environment() -> None:
-    """R2: what is laid over the environment is seen by what begins after the resume."""
+    """R2: what is merged into the environment is seen by what begins after the resume."""
     resume = {**RESUME, "env": {"who": "berta"}}
     tasks = [done("corn"), done("flour", {"who": "berta"})]
     assert await operate(PAUSE, GROUND, resume, state="SUCCESS", output={"who": "berta"}, tasks=tasks) == []

@@ -67,7 +67,7 @@ def start(server: Served, *words: object) -> str:
 
 
 def count_done(server: Served, execution: str) -> int:
-    """How many items have ended well by now."""
+    """How many items have succeeded by now."""
     # Not through the program, whose start takes longer than what is to be caught in the middle.
     with grpc.insecure_channel(server.address) as channel:
         stub = execution_service_pb2_grpc.ExecutionServiceStub(channel)

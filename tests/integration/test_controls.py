@@ -236,7 +236,7 @@ async def test_completed_as_failed(system: System) -> None:
 
 
 async def test_completed_twice(system: System) -> None:
-    """The same completion again is answered alike, another one is refused; the workflow goes on once (P24)."""
+    """The same completion again gets the same answer, another one is refused; the workflow continues once (P24)."""
     execution_id = await system.begin("asked")
     await system.until(execution_id, is_delegated)
     request = Complete(action_execution_id=f"{execution_id}.1.0.1", outcome=SUCCEEDED, result="1")
@@ -396,7 +396,7 @@ async def attempt_ended(system: System, action_execution_id: str) -> execution_p
 
 
 async def test_delays_survive_a_restart(system: System) -> None:
-    """wait-before, wait-after and a retry's delay go on after the engine was killed, and last as long (S9, S10)."""
+    """wait-before, wait-after and a retry's delay continue after the engine was killed, and last as long (S9, S10)."""
     execution_id = await system.begin("delayed")
     waiting = {task.name: task for task in await system.tasks(execution_id)}
     assert state_of(waiting["before"]) == "RUNNING_DELAYED"
@@ -431,7 +431,7 @@ async def test_timeout_while_the_engine_is_down(system: System) -> None:
 
 
 async def test_graceful_stop(system: System) -> None:
-    """Each service ends with exit code 0 when it is asked to, and executions go on where they were when it is back."""
+    """Each service ends with exit code 0 when it is asked to, and executions continue when it is back."""
     execution_id = await system.begin("asked")
     await system.until(execution_id, is_delegated)
     for service in (system.api, system.executor, system.engine):

@@ -61,7 +61,7 @@ async def answer(system: System, action_execution_id: str, given: object) -> exe
 
 
 async def test_an_inquiry_is_answered_and_a_command_is_not_run(tmp_path: Path) -> None:
-    """A bad answer is refused with every wrong field and changes nothing; with a good one the workflow goes on.
+    """A bad answer is refused with every wrong field and changes nothing; with a good one the workflow continues.
 
     The operator has turned nothing on, so a command waits for an executor that has it.
     """

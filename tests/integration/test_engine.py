@@ -64,7 +64,7 @@ async def test_chain_runs_to_its_end(tmp_path: Path) -> None:
 
 
 async def test_killed_engine_loses_nothing(tmp_path: Path) -> None:
-    """An engine that is killed again and again goes on where it was: every task succeeds once in the journal."""
+    """An engine that is killed again and again continues where it was: every task succeeds once in the journal."""
     async with running_engine(tmp_path) as engine, client_of(engine) as client:
         await create(client, CHAIN)
         async with ScriptedExecutor(engine.address):
@@ -187,7 +187,7 @@ async def test_executor_that_returns_within_its_lease_keeps_its_work(tmp_path: P
 
 
 async def test_new_session_ends_the_old_one(tmp_path: Path) -> None:
-    """An executor that starts anew takes the place of its old session, which is told so and does not come back."""
+    """An executor that starts again takes the place of its old session, which is told so and does not come back."""
     async with running_engine(tmp_path) as engine, client_of(engine) as client:
         await create(client, UNSAFE)
         async with ScriptedExecutor(engine.address, lambda run: None, executor_id="one") as old:

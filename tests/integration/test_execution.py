@@ -154,7 +154,7 @@ async def definitions(shared_system: System) -> None:
 
 
 def output(execution: execution_pb2.Execution) -> object:
-    """Its output, of an execution that ended well."""
+    """Its output, of an execution that succeeded."""
     assert state_of(execution) == "SUCCESS", execution.state_info
     return json.loads(execution.output)
 
@@ -194,7 +194,7 @@ async def test_join_of_one(system: System) -> None:
 
 
 async def test_retry(system: System) -> None:
-    """A task that fails twice is tried a third time and its workflow goes on; each attempt stays readable (S13)."""
+    """A task that fails twice is tried a third time and its workflow continues; each attempt stays readable (S13)."""
     async with Endpoint() as endpoint:
         execution = await system.run("retried", {"url": f"{endpoint.url}/flaky/2"})
     assert output(execution) == {"said": "2"}
@@ -253,7 +253,7 @@ async def test_sub_workflows(system: System) -> None:
 
 
 async def test_error_is_handled(system: System) -> None:
-    """on-error takes a failure, with the data that it brought, and the workflow ends well (P4, P16)."""
+    """on-error takes a failure, with the data that it brought, and the workflow succeeds (P4, P16)."""
     async with Endpoint() as endpoint:
         execution = await system.run("handled", {"url": f"{endpoint.url}/fail"})
     assert output(execution) == {"told": "out of order"}
@@ -270,7 +270,7 @@ async def test_error_is_not_handled(system: System) -> None:
 
 
 async def test_defaults_handle_errors(system: System) -> None:
-    """task-defaults stand in for what a task does not say itself; other branches go on."""
+    """task-defaults stand in for what a task does not say itself; other branches continue."""
     execution = await system.run("defaults")
     assert state_of(execution) == "SUCCESS"
     assert await states(system, execution.id) == {
@@ -336,7 +336,7 @@ async def test_http(system: System) -> None:
 
 
 async def test_execution_stays_on_its_version(system: System) -> None:
-    """A new version of a workflow is for later executions: one that runs goes on with the one it started with."""
+    """A new version of a workflow is for later executions: one that runs continues with the one it started with."""
     text = "version: '2.0'\nversioned: {output: {v: %s}, tasks: {wait: {action: std.async_noop}}}"
     await system.define(text % 1)
     execution_id = await system.begin("versioned")

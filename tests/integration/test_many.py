@@ -102,7 +102,7 @@ async def test_only_what_ended_long_enough_ago_is_deleted(system: System) -> Non
 
 
 async def test_deleting_many_goes_on_where_the_stream_broke(system: System) -> None:
-    """The token goes on after the one it came with, and only with the same filter and age."""
+    """The token continues after the one it came with, and only with the same filter and age."""
     ids = await started(system, "broken", *["quick"] * 4)
     request = wire.DeleteExecutionsRequest(filter="label.of=broken", rate=2)
     stream: Any = system.executions.DeleteExecutions(request)

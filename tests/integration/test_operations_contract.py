@@ -171,7 +171,7 @@ async def test_a_dry_pause_reaches_children(stage: Stage, language: str) -> None
 
 @both
 async def test_a_dry_end_by_force_reaches_children(stage: Stage, language: str) -> None:
-    """A dry end by force tells what would happen in sub-workflows too, down to the last (decision 7)."""
+    """A dry run of a termination tells what would happen in sub-workflows too, down to the last (decision 7)."""
     scene = await stage.open("calls", language, held={"inner", "free"})
     children = await stage.children(scene)
     await until(lambda: len(scene.runs) == 3)
@@ -307,7 +307,7 @@ async def test_many_are_paused_resumed_and_cancelled(stage: Stage) -> None:
 
 
 async def test_many_are_taken_up_where_the_stream_broke(stage: Stage) -> None:
-    """A resume token goes on after the one it came with; with a request id what was done is not done twice, and
+    """A resume token continues after the one it came with; with a request id what was done is not done twice, and
     executions that come into being meanwhile are not among them (O16)."""
     scenes = [await stage.open("apart", "mistral", labels={"of": "again"}) for _ in range(4)]
     for scene in scenes:

@@ -125,7 +125,7 @@ tasks:
 @both
 async def test_a_failure_pauses(stage: Stage, language: str) -> None:
     """Decision 13, R3, R4: with `on-failure: pause` a failure pauses, with its reason; a plain resume names the task
-    and changes nothing; once it is skipped, all that was open goes on."""
+    and changes nothing; once it is skipped, all that was open continues."""
     await stage.system.define(ON_FAILURE[language])
     scene = await stage.open("pausing", language, broken={"first"}, held={"beside"})
     await stage.reaches(scene.id, "PAUSING")

@@ -1,4 +1,4 @@
-"""Pause and cancel: quiet, down to sub-workflows, never up, with delegates, by force; over the running services."""
+"""Pause and cancel: quiet, down to sub-workflows, never up, with delegates, by terminate; over the services."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ async def finish_all(stage: Stage, scene: Scene, *execution_ids: str) -> None:
 
 @both
 async def test_pause_of_a_child_stays_in_it(stage: Stage, language: str) -> None:
-    """A pause asked of a sub-workflow goes neither up to its parent nor sideways to its peers; the rest goes on, the
+    """A pause asked of a sub-workflow goes neither up to its parent nor sideways to its peers; the rest continues, the
     parent does not end before it is resumed, and that resume stays in it likewise (O8, O9, O10, O11, O12)."""
     scene = await stage.open("calls", language, held={"inner", "free"})
     children = await stage.children(scene)
@@ -220,7 +220,7 @@ async def test_ended_by_force(stage: Stage, language: str, end: str) -> None:
     ],
 )  # fmt: skip
 async def test_ends_that_make_no_sense(stage: Stage, more: dict[str, Any], fields: set[str]) -> None:
-    """A cancel that leaves delegates, or ends by force in no end, is refused with all its fields (decision 7)."""
+    """A cancel that leaves delegates, or terminates without an end state, is refused with all its fields (decision 7)."""
     scene = await stage.open("chain", "mistral", {"word": "a"}, held={"second"})
     await stage.has(scene, "second")
     async with stage.unchanged(scene):

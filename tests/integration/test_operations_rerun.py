@@ -46,7 +46,7 @@ async def test_from_the_beginning_is_a_new_execution(stage: Stage, language: str
 
 @both
 async def test_from_the_beginning_with_changes(stage: Stage, language: str) -> None:
-    """New inputs are laid over those it had, the new id may be chosen, and it may be asked of one that runs (O16)."""
+    """New inputs are merged into those it had, the new id may be chosen, and it may be asked of one that runs (O16)."""
     scene = await stage.open("chain", language, {"word": "a"}, held={"second"})
     await stage.has(scene, "second")
     scene.held.clear()
@@ -122,7 +122,7 @@ async def test_refused_in_any_other_state(stage: Stage, language: str, state: st
 @both
 async def test_what_succeeded_is_rerun(stage: Stage, language: str) -> None:
     """Any executed task can be the start, also one that succeeded: what follows it is superseded but stays readable,
-    and runs anew as new task executions beside it (O21, O36)."""
+    and runs again as new task executions beside it (O21, O36)."""
     scene = await stage.open("chain", language, {"word": "a"})
     await stage.rests(scene)
     before = {task.number: task for task in await stage.system.tasks(scene.id)}
@@ -394,7 +394,7 @@ async def test_a_sub_workflow_runs_afresh_or_inside(stage: Stage, language: str)
 
 @both
 async def test_a_rerun_in_a_child_reaches_its_ancestors(stage: Stage, language: str) -> None:
-    """Rerunning in the current child makes its ended parent RUNNING, and the parent goes on with what comes of it
+    """Rerunning in the current child makes its ended parent RUNNING, and the parent continues with what comes of it
     (decision 11, O20)."""
     scene = await stage.open("calls", language, broken={"outer"})
     children = await stage.children(scene)

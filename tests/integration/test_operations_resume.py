@@ -1,4 +1,4 @@
-"""Resume: continue, run failed tasks again, whole or by item, or go on after them; over the running services."""
+"""Resume: continue, run failed tasks again, whole or by item, or continue after them; over the running services."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ async def test_resume_alone_is_refused_when_tasks_have_failed(stage: Stage, lang
 @both
 async def test_a_failed_task_runs_again(stage: Stage, language: str) -> None:
     """A failed task runs again with the same input: a new attempt under the same task execution; ERROR becomes
-    RUNNING, and it goes on to its normal end (R5, R6, R7, R25)."""
+    RUNNING, and it continues to its normal end (R5, R6, R7, R25)."""
     scene = await stage.open("chain", language, {"word": "a"}, broken={"second"})
     await stage.rests(scene, "ERROR")
     before = (await stage.tasks(scene))["second"]

@@ -59,7 +59,7 @@ async def test_others_are_served_while_a_runaway_expression_is_evaluated(system:
 
 
 async def test_a_runaway_expression_is_an_error_and_others_go_on(system: System) -> None:
-    """It becomes an expression error of its own execution; an execution beside it ends well, each item once."""
+    """It becomes an expression error of its own execution; an execution beside it succeeds, each item once."""
     calm = await system.begin("calm")
     began = time.monotonic()
     ended = [await system.wait(await system.begin(name)) for name in ("wide", "deep")]

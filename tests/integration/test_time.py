@@ -151,7 +151,7 @@ async def test_clocks_are_set_while_all_run(tmp_path: Path, step_s: float) -> No
 
 
 async def test_clocks_are_set_back_while_the_engine_is_stopped(tmp_path: Path) -> None:
-    """What was left is left: time goes on from the newest that was counted."""
+    """What was left is left: time continues from the newest that was counted."""
     async with timed_system(tmp_path) as (system, wall):
         course = Course(system)
         await course.begin()

@@ -127,7 +127,7 @@ async def test_resume_after_the_end(system: System) -> None:
 
 
 async def test_resume_across_restarts(system: System) -> None:
-    """An api and an engine that are killed break the stream; with its token it goes on where it was, without a gap."""
+    """An api and an engine that are killed break the stream; with its token it continues without a gap."""
     execution_id = await system.begin("steps", {"count": 250})
     messages = await follow(system, Watch(execution_id=execution_id, from_first_change=True), until_changes=50)
     broken = Watch(execution_id=execution_id, resume_token=messages[-1].resume_token)
@@ -147,7 +147,7 @@ async def test_resume_across_restarts(system: System) -> None:
 
 
 async def test_stream_survives_the_engine(system: System) -> None:
-    """A stream at an api that stays goes on by itself when the engine is killed and comes back."""
+    """A stream at an api that stays continues by itself when the engine is killed and comes back."""
     execution_id = await system.begin("steps", {"count": 200})
     watching = asyncio.ensure_future(follow(system, Watch(execution_id=execution_id, from_first_change=True)))
     await system.until(execution_id, lambda change: change.sequence > 100)

@@ -255,7 +255,7 @@ async def test_refused_request_may_be_repeated(system: System) -> None:
 
 
 async def test_chosen_execution_id(system: System) -> None:
-    """A caller may choose the id; the same request again is answered alike, another one is ALREADY_EXISTS."""
+    """A caller may choose the id; the same request again gets the same answer, another one is ALREADY_EXISTS."""
     chosen = str(uuid.uuid4())
     first = await system.executions.StartExecution(Start(workflow="greeting", input='{"name": 1}', execution_id=chosen))
     assert first.execution.id == chosen

@@ -1,4 +1,4 @@
-"""The recipes of protos/README.md: whole programs in three languages, run as they stand there."""
+"""The recipes of protos/README.md: whole programs in three languages, run unchanged there."""
 
 from __future__ import annotations
 

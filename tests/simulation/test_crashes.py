@@ -264,7 +264,7 @@ class Simulation:
         return idle and is_quiet and ended and not self.person.open and not self._open_attempts()
 
     def _move_on(self) -> None:
-        """Nothing more comes by itself now: time passes, delegates are completed, the paused go on or are cancelled."""
+        """Nothing more comes by itself now: time passes, delegates are completed, the paused ones continue or end."""
         self.now_s += 1
         for execution_id, attempt in self._open_attempts():
             if attempt.delegated:

@@ -126,7 +126,7 @@ def hand_out(scene: Scene, number: int, session_id: str = "session-1", delivery:
 
 
 def finish_task(scene: Scene, number: int, result: Value) -> Scene:
-    """A task ends well and publishes its result."""
+    """A task succeeds and publishes its result."""
     return scene.do(
         AttemptMoved(key=(number, 0, 1), state=AttemptState.SUCCESS, result=result, at_s=scene.now_s),
         Published(task=number, values={"got": result, "Name ü": Value(data=1)}),
@@ -138,7 +138,7 @@ def finish_task(scene: Scene, number: int, result: Value) -> Scene:
 def live_through_everything(execution_id: str) -> Iterator[Saved]:
     """An execution with every kind of change, retries and large values included: what to store, step by step.
 
-    Each step has to be stored before the next is asked for: they share the execution, which goes on.
+    Each step has to be stored before the next is asked for: they share the execution, which continues.
     """
     ready, ended, failed = AttemptState.READY, AttemptState.SUCCESS, AttemptState.ERROR
     scene = start(execution_id, labels={"team": "red", "tier": "1"}, given=LARGE)

@@ -119,7 +119,7 @@ def test_executions_page_by_key(store: Store) -> None:
 
 
 def test_full_pages_end_before_they_grow_too_large(store: Store) -> None:
-    """A page with values ends before they exceed 3.5 MiB, with one row at least, and the next one goes on there."""
+    """A page with values ends before they exceed 3.5 MiB, with one row at least, and the next one continues there."""
     given = [Value(data=str(number) * 1_500_000) for number in range(4)]
     save(store, *(create(f"e{number}", at_s=float(number), given=value) for number, value in enumerate(given)))
     pages = []

@@ -1,4 +1,4 @@
-"""A store that is away: everybody who reads is told when to ask again, and is answered once it is back."""
+"""A store that is unavailable: everybody who reads is told when to ask again, and is answered once it is back."""
 
 from __future__ import annotations
 
@@ -160,7 +160,7 @@ async def failure_of(call: Any) -> Failure | None:
 
 
 async def test_readers_are_told_when_to_ask_again(place: tuple[str, Outage]) -> None:
-    """While the store is away every public read is UNAVAILABLE with a delay, names no host and no file, and afterwards
+    """Without a store every public read is UNAVAILABLE with a delay, names no host and no file, and afterwards
     each is answered by the same api."""
     url, outage = place
     async with serve_reads(url) as channel:
@@ -205,7 +205,7 @@ async def test_a_watcher_is_told_and_goes_on(server: Server) -> None:
 
 
 async def test_a_restored_backup_is_told_to_watchers(tmp_path: Path) -> None:
-    """A token of a revision that the backup does not have is OUT_OF_RANGE: going on silently would skip changes."""
+    """A token of a revision that the backup does not have is OUT_OF_RANGE: to continue silently would skip changes."""
     file, url = tmp_path / "store.db", f"sqlite:///{tmp_path}/store.db"
     store = open_store(url)
     settle_key(store)

@@ -12,7 +12,7 @@ from tests.conformance.recorded import FILES, OWN_FOLDER, absence, others_folder
 
 
 def main() -> int:
-    """Write the files beside this one anew. Without the recordings, change nothing and return 2."""
+    """Write the files beside this one again. Without the recordings, change nothing and return 2."""
     if told := absence():
         print(told, file=sys.stderr)
         return 2

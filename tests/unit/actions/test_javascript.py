@@ -81,7 +81,7 @@ async def test_a_process_that_does_not_end_is_ended(tmp_path: Path, monkeypatch:
     ],
 )
 async def test_memory_has_a_limit(script: str) -> None:
-    """Inside the engine's heap and outside of it: the script fails, the executor goes on."""
+    """Inside the engine's heap and outside of it: the script fails, the executor continues."""
     with pytest.raises(ActionFailed, match="JavaScriptAction failed"):
         await javascript.run(script)
     assert await javascript.run("return 1") == 1

@@ -103,7 +103,7 @@ async def test_env_and_cwd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
 @pytest.mark.parametrize("given", [{"cwd": "/no/such/folder"}, {"env": {"A": "a\0b"}}])
 async def test_what_cannot_be_started_fails(given: dict[str, Any]) -> None:
-    """In words, without a result."""
+    """As a message, without a result."""
     message, result = await failure_of("echo", **given)
     assert message.startswith("the command cannot be started")
     assert result == {}

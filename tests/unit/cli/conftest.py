@@ -145,5 +145,5 @@ def type_command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyP
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """`pytest tests/unit/cli --write-golden` writes the golden files anew."""
+    """`pytest tests/unit/cli --write-golden` writes the golden files again."""
     parser.addoption("--write-golden", action="store_true", help="write tests/unit/cli/golden/*.txt anew")

@@ -102,7 +102,7 @@ def test_list_show_use_and_delete(type_command: Type, monkeypatch: pytest.Monkey
 
 
 def test_changing_one_setting_keeps_the_other(type_command: Type, file: Path) -> None:
-    """`--namespace ''` takes it away."""
+    """`--namespace ''` removes it."""
     type_command("config", "set", "one", "-s", "127.0.0.1:1", "-n", "shop")
     type_command("config", "set", "one", "-s", "127.0.0.1:2")
     assert yaml.safe_load(file.read_text())["contexts"]["one"] == {"server": "127.0.0.1:2", "namespace": "shop"}

@@ -35,7 +35,7 @@ def test_an_example_says_what_it_shows_and_how_to_run_it(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_an_example_has_no_problems(name: str) -> None:
-    """Each can be stored as it stands: nothing is wrong with it, and it says its name."""
+    """Each can be stored unchanged: nothing is wrong with it, and it says its name."""
     document = read(read_example(name))
     assert (document.problems, explain_nameless(document)) == ((), ())
     assert document.language == ("orquesta" if name.startswith("orquesta/") else "mistral")

@@ -231,7 +231,7 @@ def test_an_empty_file_is_an_empty_text(tmp_path: Path) -> None:
 
 
 def test_standard_input_is_utf_8(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What Python keeps of other bytes is refused in words."""
+    """What Python keeps of other bytes is refused with a message."""
     monkeypatch.setattr("sys.stdin", io.StringIO('{"a": "\udcff"}'))
 
     with pytest.raises(CommandError, match="- cannot be read: "):

@@ -1,4 +1,4 @@
-"""A server that is away: what is said meanwhile, and what at the end, by itself or by Ctrl-C."""
+"""A server that is unavailable: what is said meanwhile, and what at the end, by itself or by Ctrl-C."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def interrupt_when(is_time: Callable[[], object]) -> None:
 
 
 def test_ctrl_c_while_watching_tells_how_to_come_back(api: Any, type_command: Type) -> None:
-    """The execution goes on when its watcher ends."""
+    """The execution continues when its watcher ends."""
     running = execution_pb2.Execution(id=ID, workflow="w", state=execution_pb2.EXECUTION_STATE_RUNNING)
     page = execution_service_pb2.WatchExecutionResponse()
     page.snapshot.execution.CopyFrom(running)
@@ -153,7 +153,7 @@ def test_the_end_of_patience_tells_the_same_as_ctrl_c(
 
 
 def test_ctrl_c_on_an_action_that_runs_tells_where_it_is_seen(api: Any, type_command: Type) -> None:
-    """It goes on, too."""
+    """It continues, too."""
     running = execution_pb2.ActionExecution(id=f"{ID}.1.0.1", state=execution_pb2.ACTION_STATE_RUNNING)
     api.answer("RunAction", action_service_pb2.RunActionResponse(action_execution=running))
     api.answer("GetActionExecution", action_service_pb2.GetActionExecutionResponse(action_execution=running))

@@ -94,7 +94,7 @@ def test_a_retry_counts_its_items_anew() -> None:
 
 
 def test_a_new_snapshot_replaces_the_picture() -> None:
-    """When the history that a stream would go on with is gone, what was drawn before is forgotten."""
+    """When the history that a stream would continue with is gone, what was drawn before is forgotten."""
     view = ExecutionView(ID)
     view.take(changes(task_moved("old", "RUNNING", number=9)))
     view.take(snapshot(RUNNING, execution_pb2.TaskExecution(number=1, name="fetch")))

@@ -67,7 +67,7 @@ def test_task_keys() -> None:
 
 
 def test_policies() -> None:
-    """Policies are taken as they stand, the retry in both forms, and 0 or false is as good as none."""
+    """Policies are taken unchanged, the retry in both forms, and 0 or false is as good as none."""
     expected = Policies(
         pause_before=Constant(True),
         wait_before_s=Constant(1),

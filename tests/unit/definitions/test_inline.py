@@ -38,7 +38,7 @@ from dalsegno.definitions.mistral.inline import INLINE_LENGTH_MAX, read_inline
     ],
 )
 def test_forms(text: str, name: str, parameters: dict[str, object]) -> None:
-    """Each form that Mistral knows is found, and what is none of them is passed over."""
+    """Each form that Mistral knows is found, and what is none of them is ignored."""
     inline = read_inline(text)
     assert inline is not None
     assert (inline.name, inline.parameters) == (name, parameters)

@@ -1,4 +1,4 @@
-"""What is stored and run as it stands, and told to its author: names that there are not, text that is lost."""
+"""What is stored and run unchanged, and told to its author: names that there are not, text that is lost."""
 
 from __future__ import annotations
 

@@ -267,7 +267,7 @@ def test_the_second_try_waits_for_nothing(rig: Rig) -> None:
 
 
 def test_an_executor_that_comes_back_is_welcome_at_once(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It has work of an execution with deaths: that is not looked at for it, and the executor goes on with it."""
+    """It has work of an execution with deaths: that is not looked at for it, and the executor continues with it."""
     one, bad = (each.execution_id for each in started(rig, 2))
     died(rig, bad, 2)
     rig.conductor._calm_s = time.monotonic() + 60

@@ -79,7 +79,7 @@ def test_it_begins_with_the_stores_time_and_runs_on(world: World) -> None:
 
 @pytest.mark.parametrize("step_s", [HOURS_S, -HOURS_S, 2.0, -2.0])
 def test_a_step_moves_nothing_and_is_told_once(world: World, caplog: pytest.LogCaptureFixture, step_s: float) -> None:
-    """Set forward or back while engines run: both go on as before, one says so, and the row has the opposite."""
+    """Set forward or back while engines run: both continue as before, one says so, and the row has the opposite."""
     caplog.set_level(logging.INFO, "dalsegno")
     one, two = world.engine(is_shared=True), world.engine(booted_s=9e6, is_shared=True)
     world.pass_time(100, one, two)
@@ -115,7 +115,7 @@ def test_an_engine_that_starts_later_counts_alike(world: World) -> None:
 
 
 def test_set_back_while_no_engine_ran(world: World, caplog: pytest.LogCaptureFixture) -> None:
-    """Time goes on from the newest that was counted, and for all that start later; it is told once."""
+    """Time continues from the newest that was counted, and for all that start later; it is told once."""
     world.pass_time(100, world.engine())
     world.passed_s += 10
     world.set_by_s = -HOURS_S

@@ -104,7 +104,7 @@ def test_a_thread_that_may_wait_waits(pool: Pool) -> None:
 
 
 def test_what_cannot_be_compiled_apart_is_compiled_here(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It was accepted once, so executions of it go on, whatever that takes."""
+    """It was accepted once, so executions of it continue, whatever that takes."""
     monkeypatch.setattr(compiling, "READ_S", 0.01)
     assert isinstance(Compiling(pool)(row(LONG)), Workflow)
 

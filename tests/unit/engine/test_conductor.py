@@ -387,7 +387,7 @@ class Scan(Work):
 
 
 def test_nothing_of_a_quiet_execution_is_handed_out() -> None:
-    """READY attempts of a paused execution wait until it goes on (O4)."""
+    """READY attempts of a paused execution wait until it continues (O4)."""
     rig = Rig(credit=0)
     rig.define()
     start = Start(1)

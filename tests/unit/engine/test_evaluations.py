@@ -1,4 +1,4 @@
-"""Values that take their time: whose event waits for them, who goes on meanwhile, and which values count."""
+"""Values that take their time: whose event waits for them, who continues meanwhile, and which values count."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whoever answers what an action asks is told what does not fit; the action goes on waiting until something does.
+"""Whoever answers what an action asks is told what does not fit; the action continues waiting until something does.
 
 And an action is found by the name that it chose for whoever answers.
 """
@@ -100,7 +100,7 @@ async def test_what_does_not_fit_is_refused_and_changes_nothing(desk: Desk) -> N
 
 
 async def test_the_usual_question(desk: Desk) -> None:
-    """Without a schema somebody is asked whether to go on: that is shown to whoever looks, and any answer will do."""
+    """Without a schema the question is whether to continue: everybody can read it, and any answer is accepted."""
     async with Inquirer(desk.address) as executor:
         asked = await ask(desk, executor, "core.ask", {})
         assert json.loads(asked.input)["schema"]["properties"].keys() == {"continue"}
@@ -182,7 +182,7 @@ async def test_a_schema_that_is_none_lets_nothing_through(desk: Desk) -> None:
 
 
 def aliased(alias: str, **more: Any) -> actions.CompleteActionRequest:
-    """The request that ends well what has this alias."""
+    """The request that completes the action with this alias."""
     return actions.CompleteActionRequest(alias=alias, outcome=actions.COMPLETION_OUTCOME_SUCCEEDED, **more)
 
 

@@ -143,7 +143,7 @@ async def test_what_is_not_taken_is_told(desk: Desk, receiver: Receiver) -> None
 
 
 async def test_a_slow_receiver_holds_up_nobody_else(desk: Desk, receiver: Receiver) -> None:
-    """Those of another execution go on; behind the slow one its own wait."""
+    """Those of another execution continue; behind the slow one its own wait."""
     receiver.open.clear()
     desk.notifier.send([message(1, receiver.url), message(2, receiver.url)])
     desk.notifier.send([message(3, receiver.url, execution_id="another")])

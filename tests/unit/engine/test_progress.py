@@ -113,7 +113,7 @@ async def test_what_an_earlier_delivery_said_is_not_shown(desk: Desk) -> None:
 async def test_progress_that_is_not_well_formed_is_refused(
     desk: Desk, progress: dict[str, Any], outcome: wire.TaskOutcome.ValueType, told: str
 ) -> None:
-    """In a sentence that names the field; an action that goes on is not ended by it."""
+    """In a sentence that names the field; an action that continues is not ended by it."""
     await desk.create(ONE)
     async with ScriptedExecutor(desk.address, lambda run: None) as executor:
         execution = await desk.start("one")
@@ -215,7 +215,7 @@ def test_what_is_said_while_it_is_written_is_written_next() -> None:
 
 
 def test_progress_is_read_as_it_was_written() -> None:
-    """What a later version adds is passed over."""
+    """What a later version adds is ignored."""
     told = Progress("a", 0.25, "[1]", 5.0, 2)
     assert msgspec.json.decode(msgspec.json.encode(told), type=Progress) == told
     assert msgspec.json.decode(b'{"text": "a", "later": 1}', type=Progress) == Progress("a")

@@ -1,4 +1,4 @@
-"""What an executor may say before the engine has dealt with what it said."""
+"""What an executor may say before the engine has handled what it said."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Works that wait for values while their batch goes on: what they have begun is forgotten, and nothing else."""
+"""Works that wait for values while their batch continues: what they have begun is forgotten, and nothing else."""
 
 from __future__ import annotations
 

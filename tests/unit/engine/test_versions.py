@@ -81,7 +81,7 @@ async def test_two_versions_run_side_by_side_under_load_and_the_old_one_goes_awa
     desk: Desk, newer_first: bool
 ) -> None:
     """The new version requires one parameter more. Inputs without it go to the old executor only, those with it to the
-    new one only, in either order; when the old one is gone its attempts wait and say for whom, the others go on; and
+    new one only, in either order; when the old one is gone its attempts wait and say for whom, the others continue; and
     when one of that version is back they end."""
     await desk.create(WORKFLOWS)
     old, new = executor(desk, "old-1", OLD), executor(desk, "new-1", NEW)

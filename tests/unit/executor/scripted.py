@@ -47,7 +47,7 @@ class Line:
         await self.send(ack=wire.AckBatch(acks=acks))
 
     async def next(self, kind: str, within_s: float = 5) -> Any:
-        """The next message of this kind; others are passed over."""
+        """The next message of this kind; others are ignored."""
         async with asyncio.timeout(within_s):
             while (message := await self.received.get()) is not None:
                 if message.WhichOneof("message") == kind:

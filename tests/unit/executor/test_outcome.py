@@ -25,7 +25,7 @@ from dalsegno.v1.executor_service_pb2 import TASK_OUTCOME_DELEGATED, TASK_OUTCOM
 def test_a_delegation_that_cannot_be_sent_is_a_failure(
     alias: Any, completion_timeout_s: float | None, said: str
 ) -> None:
-    """An action that names an unfit alias or completion timeout has failed; its executor goes on."""
+    """An action that names an unfit alias or completion timeout has failed; its executor continues."""
     done = describe_result(Delegated(cast(str, alias), completion_timeout_s))
     assert done.outcome == TASK_OUTCOME_FAILED
     assert said in done.error

@@ -101,7 +101,7 @@ async def test_async_actions_run_beside_each_other(make_bench: MakeBench) -> Non
 
 
 async def test_blocking_actions_run_in_threads_and_no_more_than_there_are(make_bench: MakeBench) -> None:
-    """A blocking action holds up neither the event loop nor more threads than there are."""
+    """A blocking action blocks neither the event loop nor more threads than there are."""
     names: set[str] = set()
     most = 0
     running = 0

@@ -40,7 +40,7 @@ def test_credit_and_runs_together_are_never_more_than_the_slots(total: int, move
 
 
 def test_the_share_of_an_engine_that_is_away_is_kept_for_a_while() -> None:
-    """An engine that restarts finds its share; one that stays away leaves it to the others."""
+    """An engine that restarts finds its share; one that stays disconnected leaves it to the others."""
     slots = Slots(10, ("a", "b"), 0)
 
     assert slots.connect("a", 0) == 5

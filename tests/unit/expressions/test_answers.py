@@ -124,13 +124,13 @@ def test_a_slow_schema_is_stopped(pool: Pool) -> None:
 
 
 def test_an_unfit_schema_is_told_from_apart(pool: Pool) -> None:
-    """In words."""
+    """As a message."""
     with pytest.raises(EvaluationError, match=r"the schema of the answer is unfit: \.type"):
         pool.evaluate(SchemaCheck({"type": "objekt"}, 1))
 
 
 def test_what_cannot_be_sent_is_told(pool: Pool) -> None:
-    """Data that no message can carry cannot be checked, and other checks go on."""
+    """Data that no message can carry cannot be checked, and other checks continue."""
     with pytest.raises(EvaluationError, match=r"it cannot be checked: .* holds a lone surrogate"):
         pool.evaluate(SchemaCheck({}, "\ud800"))
     assert pool.evaluate(SchemaCheck({}, "a")) == []

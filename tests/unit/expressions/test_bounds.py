@@ -115,7 +115,7 @@ FREEZERS = (
 
 @pytest.mark.parametrize("template", FREEZERS, ids=lambda template: template[:60])
 def test_nothing_freezes_the_engine(template: str) -> None:
-    """Each is given up in no time, or ends: here all of them are tried as in the engine."""
+    """Each is stopped at once, or ends: here all of them are tried as in the engine."""
     source = source_of(template)
     gc.disable()  # A collection would look through all that other tests have left in this process.
     started = time.thread_time()

@@ -339,7 +339,7 @@ def test_wrong_use(template: str, cause: str) -> None:
     ],
 )
 def test_runaways_stop(expression: str, cause: str) -> None:
-    """What Orquesta's functions cost is counted, so that none of them can hold up the engine."""
+    """What Orquesta's functions cost is counted, so that none of them can block the engine."""
     compiled = compile_template(f"<% {expression} %>", lambda problem: pytest.fail(problem.message), language=ORQUESTA)
     started = time.thread_time()
     with pytest.raises(EvaluationError, match=cause):

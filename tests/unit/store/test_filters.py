@@ -64,7 +64,7 @@ def test_values_may_be_excluded_and_given_by_their_beginning() -> None:
 
 
 def test_times_may_count_from_now() -> None:
-    """`-1h30m` is that long ago; read later it is another moment and the same filter, so that its tokens go on."""
+    """`-1h30m` is that long ago; read later it is another moment and the same filter, so that its tokens continue."""
     first, later = (parse_filter("created>-1h30m", EXECUTION_FIELDS, now_s) for now_s in (10_000.0, 10_005.0))
     assert [each.terms[0].values for each in (first, later)] == [(4_600.0,), (4_605.0,)]
     assert first.identity == later.identity

@@ -124,7 +124,7 @@ def test_values_that_look_like_references_are_not() -> None:
 
 
 def test_entries_of_a_later_version_are_read() -> None:
-    """What a later version adds to the entries of a journal row is passed over."""
+    """What a later version adds to the entries of a journal row is ignored."""
     entries = [JournalEntry("task_done", 1.5, "ada", "ü", 3)]
     assert decode_entries(encode_entries(entries)) == entries
     assert decode_entries('[["task_done",1.5,"ada","ü",3,"more"]]') == entries

@@ -129,7 +129,7 @@ class Operator:
             self.deal()
 
     def finish(self) -> None:
-        """Everything succeeds from here on, and what has failed is dealt with until nothing can be."""
+        """Everything succeeds from here on, and what has failed is handled until nothing can be."""
         for _ in range(ROUNDS_MAX):
             while self._end(True):
                 pass

@@ -1,4 +1,4 @@
-"""What arrives last is laid over what is there: against the plain way, lists of what was published."""
+"""What arrives last is merged into what is there: against the plain way, lists of what was published."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Listed:
     publishes: list[tuple[int, str, object]] = field(default_factory=list)
 
     def value(self, name: str) -> object:
-        """Everything that was published, laid over the start in order."""
+        """Everything that was published, merged into the start in order."""
         value = START.get(name)
         for _, published, given_value in self.publishes:
             if published == name:

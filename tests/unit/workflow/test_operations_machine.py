@@ -1,6 +1,6 @@
 """Random workflows and random operations on them, in random weather: nothing that people ask for breaks an execution.
 
-Beside what happens by itself (test_properties.py) people pause, resume, skip, rerun, cancel, end by force and edit, in
+Beside what happens by itself (test_properties.py) people pause, resume, skip, rerun, cancel, terminate and edit, in
 any order, sensibly or not. More of it: DALSEGNO_SIMULATION_STEPS=5000 (examples).
 """
 
@@ -193,7 +193,7 @@ class Operators(Weather):
         )  # fmt: skip
 
     def terminate(self, choice: int) -> None:
-        """Somebody ends an execution by force."""
+        """Somebody terminates an execution."""
         end = ENDS[choice % 3]
         self.tell(self._any(choice).id, CancelRequested(at_s=self.world.now_s, terminate=end))
 

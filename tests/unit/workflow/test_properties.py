@@ -218,7 +218,7 @@ class Weather:
         self.tell(self._any(choice).id, PauseRequested(at_s=self.world.now_s))
 
     def resume(self, choice: int) -> None:
-        """Somebody asks any execution to go on."""
+        """Somebody asks any execution to continue."""
         self.tell(self._any(choice).id, ResumeRequested(at_s=self.world.now_s))
 
     def cancel(self, choice: int) -> None:
@@ -233,7 +233,7 @@ class Weather:
     # The weather clears.
 
     def clear(self) -> None:
-        """Everybody answers, all messages arrive, all timers fire; who is paused goes on, or is cancelled."""
+        """Everybody answers, all messages arrive, all timers fire; who is paused continues, or is cancelled."""
         for _ in range(5_000):
             if not self._bring_to_end():
                 return

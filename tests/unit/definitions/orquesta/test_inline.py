@@ -35,7 +35,7 @@ from dalsegno.definitions.orquesta.inline import INLINE_LENGTH_MAX, read_inline
     ],
 )
 def test_values(text: str, expected: list[tuple[str, Any]]) -> None:
-    """Values are read where they are values; what is none is passed over."""
+    """Values are read where they are values; what is none is ignored."""
     assert read_inline(text).parameters == expected
 
 

@@ -29,7 +29,7 @@ def test_no_message_is_too_long() -> None:
 
 
 def test_a_message_of_no_kind_is_an_error() -> None:
-    """It is not passed over."""
+    """It is not ignored."""
     with pytest.raises(ValueError, match="77"):
         list(Inbox().feed(HEADER.pack(0, 77, 0)))
 
@@ -46,7 +46,7 @@ class Counting:
 
 
 def test_large_replies_are_kept_and_forgotten() -> None:
-    """The same data gives the same reply, up to some bytes of all of them; small ones are made anew."""
+    """The same data gives the same reply, up to some bytes of all of them; small ones are made again."""
     replies, question = Replies(), Question("variable", ["x"])
     large = [Counting("x" * (KEPT_BYTES // 4)) for _ in range(3)]
     first = [replies.look_up(each, question) for each in large]

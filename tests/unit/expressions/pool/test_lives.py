@@ -38,7 +38,7 @@ def template_of(pid: int) -> int:
 
 
 class Sleeper:
-    """A job that goes on for a while."""
+    """A job that continues for a while."""
 
     def __init__(self, pool: Pool, duration_s: float) -> None:
         self._outcomes: queue.SimpleQueue[JobOutcome] = queue.SimpleQueue()

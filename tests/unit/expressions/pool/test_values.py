@@ -66,7 +66,7 @@ def test_what_is_compiled_runs_compiled(pool: Pool) -> None:
     ],
 )
 def test_errors_from_the_processes(pool: Pool, notation: str, text: str, cause: str) -> None:
-    """What fails there is an ordinary error here, in words that every message can carry, and the process goes on."""
+    """What fails there is an ordinary error here, as a valid text, and the process continues."""
     before = {pool.evaluate(yaql("planted_pid()")) for _ in range(20)}
     with pytest.raises(EvaluationError) as failure:
         pool.evaluate(replace(yaql(text), notation=notation), SCOPE)
@@ -97,7 +97,7 @@ def test_a_caller_is_asked_in_its_own_thread(pool: Pool) -> None:
 
 
 def test_a_caller_that_cannot_answer_ends_its_job(pool: Pool) -> None:
-    """What its scope raises comes to the caller when it is no answer, and the processes go on."""
+    """What its scope raises comes to the caller when it is no answer, and the processes continue."""
 
     class Broken(PlainScope):
         def variable(self, name: str) -> object:

@@ -108,5 +108,5 @@ def run(name: str, **fields: Any) -> TaskChoice:
 
 
 def skip(name: str, output: object, **fields: Any) -> TaskChoice:
-    """Go on after it with this output."""
+    """Continue after it with this output."""
     return TaskChoice(task=name, choice=Choice.SKIP, output=Value(data=output), **fields)

@@ -274,7 +274,7 @@ tasks:
 
 
 def test_a_delegate_pauses_its_execution_until_it_is_answered() -> None:
-    """Nothing new begins meanwhile; the answer goes on with everything, and nobody has to resume."""
+    """Nothing new begins meanwhile; the answer continues with everything, and nobody has to resume."""
     here = world(ask=ASK)
     execution = here.start("demo.ask")
     end(here, execution, "ask", Played("delegated"))
@@ -289,7 +289,7 @@ def test_a_delegate_pauses_its_execution_until_it_is_answered() -> None:
 
 
 def test_a_task_that_pauses_itself_pauses_the_execution_when_it_is_the_last() -> None:
-    """While another runs the execution does; when the action goes on so does the execution."""
+    """While another runs the execution does; when the action continues so does the execution."""
     here = world(ask=ASK)
     execution = here.start("demo.ask")
     here.run()

@@ -1,4 +1,4 @@
-"""Stories of the core: waiting for delegates, ends by force, edits of the context, and reruns from the beginning."""
+"""Stories of the core: waiting for delegates, is terminated, edits of the context, and reruns from the beginning."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def test_an_end_by_force(state: str) -> None:
 
 
 def test_an_end_by_force_brings_its_output() -> None:
-    """Decision 7: the output may be given; the children end by force as well."""
+    """Decision 7: the output may be given; the children are terminated as well."""
     stage = Stage(TREE)
     child = stage.child()
     stage.cancel(terminate="SUCCESS", output=Value(data={"by": "hand"}))

@@ -330,7 +330,7 @@ def test_what_an_expression_gives_for_a_number(keys: str, state: str) -> None:
 
 
 def test_a_workflow_that_calls_itself_without_end_comes_to_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    """So deep and no deeper: the task that would go on fails, and so do those above it, one after the other."""
+    """So deep and no deeper: the task that would continue fails, and so do those above it, one after the other."""
     monkeypatch.setattr(launching, "DEPTH_MAX", 3)
     execution = run("version: 1.0\ntasks: {again: {action: demo.wf}}")
     assert execution.state == "ERROR"

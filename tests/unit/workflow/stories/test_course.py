@@ -1,4 +1,4 @@
-"""Stories of the core: how executions begin, go on and end."""
+"""Stories of the core: how executions begin, continue and end."""
 
 from __future__ import annotations
 

@@ -103,7 +103,7 @@ def test_a_deadline_that_passes_while_cancelling() -> None:
 
 
 def test_a_round_without_a_timeout_is_not_ended_by_that_of_the_one_before() -> None:
-    """Decision 8: `timeout` runs anew for each attempt, with the value that it has then."""
+    """Decision 8: `timeout` starts again for each attempt, with the value that it has then."""
     text = """
 version: '2.0'
 wf:

@@ -45,7 +45,7 @@ child:
 
 @pytest.mark.parametrize("text", [ITEMS, ORQUESTA_ITEMS])
 def test_items_that_cannot_begin_any_more_say_so(text: str) -> None:
-    """Decision 3: the execution ends, then the item that runs: the task tells what is left; a rerun goes on there."""
+    """Decision 3: the execution ends, then the item that runs: the task tells what is left; a rerun continues there."""
     stage = Stage(text)
     stage.end("other", error="broken")
     assert (stage.execution.state, stage.task("each").state) == ("ERROR", "RUNNING")
@@ -63,7 +63,7 @@ def test_items_that_cannot_begin_any_more_say_so(text: str) -> None:
 
 
 def test_what_waits_in_vain_says_why() -> None:
-    """S6, S8: in an execution at rest no IDLE or WAITING task is without a word, and the word goes when it goes on."""
+    """S6, S8: in an execution at rest every IDLE or WAITING task has a reason, until it continues."""
     text = """
 version: '2.0'
 wf:
@@ -104,7 +104,7 @@ def test_an_orquesta_task_that_comes_after_the_end_says_why_it_waits() -> None:
 
 
 def test_an_error_about_an_output_is_not_told_of_a_success() -> None:
-    """An output that failed at an earlier end is no error of an execution that has ended well since."""
+    """An output that failed at an earlier end is no error of an execution that has succeeded since."""
     text = """
 version: 1.0
 name: wf

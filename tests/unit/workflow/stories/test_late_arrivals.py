@@ -58,7 +58,7 @@ ALL = {"q": "Q", "w": "W", "s": "S"}
 @pytest.mark.parametrize("text", [THREE, HANDLED, CHAIN, THREE.replace("wf:", "wf:\n  on-failure: pause")])
 @pytest.mark.parametrize("way", ["skip", "resume", "rerun", "failed"])
 def test_a_late_arrival_counts_when_the_failed_task_goes_on(text: str, way: str) -> None:
-    """Decision 3: whatever has the failed branch go on, the join then begins with all three branches."""
+    """Decision 3: whatever has the failed branch continue, the join then begins with all three branches."""
     stage = _late(text)
     if text is HANDLED:
         stage.end("tell")
@@ -128,7 +128,7 @@ def test_the_failed_join_itself_is_run_with_what_came_too_late() -> None:
 
 
 def test_a_late_source_that_runs_again_arrives_once() -> None:
-    """Decision 3: a rerun of the late source takes its arrival back; it counts again when it has ended anew."""
+    """Decision 3: a rerun of the late source takes its arrival back; it counts again when it has ended again."""
     stage = _late(THREE)
     stage.rerun(run("slow"), run("wrong"))
     join = stage.execution.latest("all_in")

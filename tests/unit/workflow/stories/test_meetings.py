@@ -41,7 +41,7 @@ wf:
 
 
 def test_what_requires_a_rerun_task_runs_again_whichever_came_last() -> None:
-    """O21, O36, decision 3: backwards too everything after the rerun task is superseded and follows anew."""
+    """O21, O36, decision 3: backwards too everything after the rerun task is superseded and follows again."""
     for name in ("b", "c"):
         stage = Stage(REVERSE, params={"task_name": "d"})
         for each in "abc":
@@ -118,7 +118,7 @@ def test_a_skipped_child_may_be_taken_up_again() -> None:
 
 
 def test_new_variables_reach_the_existing_child() -> None:
-    """R8, decision 11: what is laid over the environment is seen by what runs again inside of the existing child."""
+    """R8, decision 11: what is merged into the environment is seen by what runs again inside of the existing child."""
     for ask in ("resume", "rerun"):
         stage = Stage(TREE, environment={"word": "old"})
         child = stage.child()
@@ -224,7 +224,7 @@ vars: [{list: [1, 2]}]
 
 
 def test_a_cancel_among_sub_workflows_stays_where_it_was_asked() -> None:
-    """O8, O9, decision 12: of a with-items task over sub-workflows one is cancelled; its peers and its parent go on."""
+    """O8, O9, decision 12: of a with-items task over sub-workflows one ends; its peers and its parent continue."""
     stage = Stage(MANY, others=("version: 1.0\nname: sub\ntasks:\n  inner: {action: std.noop}\n",))
     first, second = stage.world.children(stage.execution)
     stage.cancel(on=first)
@@ -271,7 +271,7 @@ wf:
 
 
 def test_a_timeout_that_a_pause_swallowed_still_comes() -> None:
-    """Decision 8: it does not run while PAUSED, but goes on when the execution is cancelled with WAIT, or resumed."""
+    """Decision 8: it does not run while PAUSED, but continues when the execution is cancelled with WAIT, or resumed."""
     text = "version: '2.0'\nwf:\n  tasks:\n    t: {action: std.noop, timeout: 5}\n"
     for is_cancelled in (True, False):
         stage = Stage(text)
@@ -414,7 +414,7 @@ def test_a_join_that_waited_when_the_execution_was_ended_by_force() -> None:
 
 
 def test_what_had_not_begun_when_the_execution_was_ended_by_force() -> None:
-    """Decisions 3 and 7: a task that was selected and had not begun goes on when the execution runs again."""
+    """Decisions 3 and 7: a task that was selected and had not begun continues when the execution runs again."""
     stage = Stage(PAUSES["mistral"])
     stage.pause()
     stage.end("asks")

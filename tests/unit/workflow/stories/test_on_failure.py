@@ -51,7 +51,7 @@ def failed(language: str) -> Stage:
 @both
 def test_a_failure_pauses_and_is_run_again(language: str) -> None:
     """R3, R4, R24, decision 13: PAUSED with the reason; a plain resume is refused; the task is run again, and all that
-    was open goes on."""
+    was open continues."""
     stage = failed(language)
     with pytest.raises(Refused, match="task a: has failed"):
         stage.resume()
@@ -88,7 +88,7 @@ def test_a_failure_that_is_left_counts_in_the_end(language: str) -> None:
 
 @both
 def test_a_failure_after_a_pause_by_somebody(language: str) -> None:
-    """R3, O4: an execution that is paused already stays so, and cannot go on without a word about the failure."""
+    """R3, O4: an execution that is paused already stays so, and cannot continue without a word about the failure."""
     stage = Stage(PAUSES[language])
     stage.pause(comment="mine")
     stage.end("a", error="broken")

@@ -342,7 +342,7 @@ def test_interrupted_branches_go_on() -> None:
 
 
 def test_what_is_still_active_goes_on_and_counts() -> None:
-    """Decision 3: a task downstream that still runs goes on, sees what it saw, and counts."""
+    """Decision 3: a task downstream that still runs continues, sees what it saw, and counts."""
     stage = Stage(
         "version: '2.0'\nwf:\n  output: {seen: <% $.get(seen) %>, v: <% $.get(v) %>}\n  tasks:\n"
         "    a: {action: std.noop, publish: {v: <% task().result %>}, on-success: [slow, breaks]}\n"
@@ -432,7 +432,7 @@ def test_a_rerun_inside_a_child_wakes_its_ancestors() -> None:
 
 
 def test_a_replaced_child_leaves_its_ancestors_alone() -> None:
-    """Decision 11: only the current child of a task speaks for it."""
+    """Decision 11: only the current child of a task represents it."""
     stage = Stage(TREE)
     old = stage.child()
     stage.end("c", error="boom", on=old)

@@ -403,7 +403,7 @@ def test_a_sub_workflow_again() -> None:
 
 
 def test_variables_of_the_environment() -> None:
-    """R8: new variables are laid over the environment, and what runs again sees them; not while it runs."""
+    """R8: new variables are merged into the environment, and what runs again sees them; not while it runs."""
     stage = Stage(
         "version: '2.0'\nwf:\n  tasks:\n    t: {action: std.echo output=<% env().v %>}\n    u: {action: std.noop}\n",
         environment={"v": 1, "w": 1},
