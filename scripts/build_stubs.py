@@ -1,6 +1,6 @@
-"""Generates services/dalsegno/v1 from protos/: as hatchling's build hook, and from the command line for scripts/protos.
+"""Generate services/dalsegno/v1 from protos/: as hatchling's build hook, and from the command line for scripts/protos.
 
-The stubs are not checked in. A proto's path is its Python import path, so the generated imports are right as they are.
+The stubs are not checked in. A proto's path is its Python import path, so the generated imports are correct unchanged.
 """
 
 import os
@@ -20,10 +20,10 @@ DESCRIPTORS = "descriptors.binpb"  # beside the stubs: the protos with their com
 
 
 def generate(root: Path) -> list[Path]:
-    """Bring services/dalsegno/v1 in line with protos/dalsegno/v1 and return its files, relative to `root`."""
+    """Generate services/dalsegno/v1 from protos/dalsegno/v1 and return its files, relative to `root`."""
     target = root / "services" / PACKAGE
     target.mkdir(parents=True, exist_ok=True)
-    # Generated aside and moved file by file, so that a program importing them meanwhile never reads half a file.
+    # Generated in another folder and moved file by file, so that a program never imports half a file.
     with tempfile.TemporaryDirectory(dir=target, prefix=".generating-") as aside:
         run_protoc(root / "protos", Path(aside))
         fresh = {path.name: path for path in Path(aside).rglob("*_pb2*.py*")}
@@ -36,8 +36,8 @@ def generate(root: Path) -> list[Path]:
 
 
 def run_protoc(protos: Path, out: Path) -> None:
-    """Compile every proto of the package, with types for mypy; ends the program with protoc's words if it refuses."""
-    # Beside this interpreter first (an environment that is not activated), then on PATH (an isolated build).
+    """Compile every proto of the package, with types for mypy; end the program with protoc's errors if it fails."""
+    # First beside this interpreter (an environment that is not activated), then on PATH (an isolated build).
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     command = [sys.executable, "-m", "grpc_tools.protoc", f"-I{protos}"]
     command += [f"--plugin={plugin}={shutil.which(plugin, path=path)}" for plugin in PLUGINS]
@@ -52,7 +52,7 @@ class StubsBuildHook(BuildHookInterface[Any]):
     """Generates the stubs before a wheel (an editable one too) is built, and packs them although git ignores them."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
-        """Called by hatchling before it builds."""
+        """Generate the stubs; hatchling calls this before it builds."""
         build_data["artifacts"].extend(path.as_posix() for path in generate(Path(self.root)))
 
 

@@ -220,7 +220,7 @@ async def test_ended_by_force(stage: Stage, language: str, end: str) -> None:
     ],
 )  # fmt: skip
 async def test_ends_that_make_no_sense(stage: Stage, more: dict[str, Any], fields: set[str]) -> None:
-    """A cancel that leaves delegates, or terminates without an end state, is refused with all its fields (decision 7)."""
+    """A cancel that leaves delegates, or terminates without an end state, is refused with all fields (decision 7)."""
     scene = await stage.open("chain", "mistral", {"word": "a"}, held={"second"})
     await stage.has(scene, "second")
     async with stage.unchanged(scene):
