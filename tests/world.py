@@ -74,15 +74,29 @@ STANDARD = {
         described("std.sleep", "seconds="),
         described("std.async_noop"),
         described("std.test_dict", "size=", "key_prefix=", "val="),
-        described("std.http", "url", "method=", "params=", "body=", "json=", "headers=", "cookies=", "auth=",
-                  "timeout=", "allow_redirects=", "proxies=", "verify=", safe=False),
+        described(
+            "std.http",
+            "url",
+            "method=",
+            "params=",
+            "body=",
+            "json=",
+            "headers=",
+            "cookies=",
+            "auth=",
+            "timeout=",
+            "allow_redirects=",
+            "proxies=",
+            "verify=",
+            safe=False,
+        ),
         described("std.mistral_http", "url", accepts_any=True, safe=False),
         described("std.email", "from_addr", "to_addrs", "smtp_server", accepts_any=True, safe=False),
         described("std.ssh", "cmd", "host", "username", accepts_any=True, safe=False),
         described("std.javascript", "script", "context=", safe=False),
         described("std.js", "script", "context=", safe=False),
     )
-}  # fmt: skip
+}
 
 
 def play_standard(execution: Execution, attempt: Attempt) -> Played:

@@ -31,9 +31,15 @@ class Result:
 
 
 COLUMNS = (
-    ("n", 7, 0), ("wall_s", 9, 3), ("cpu_s", 9, 3), ("tasks_per_s", 12, 0), ("cpu_us_per_task", 16, 1),
-    ("p50_ms", 11, 2), ("p99_ms", 11, 2), ("rss_mb", 8, 1),
-)  # fmt: skip
+    ("n", 7, 0),
+    ("wall_s", 9, 3),
+    ("cpu_s", 9, 3),
+    ("tasks_per_s", 12, 0),
+    ("cpu_us_per_task", 16, 1),
+    ("p50_ms", 11, 2),
+    ("p99_ms", 11, 2),
+    ("rss_mb", 8, 1),
+)
 
 
 def percentiles_ms(times_s: Sequence[float]) -> tuple[float, float]:

@@ -67,9 +67,12 @@ def draw(count: int, start: int) -> list[Case]:
 
     @seed(start)
     @settings(
-        max_examples=2 * count + 50, deadline=None, database=None, phases=[Phase.generate],
+        max_examples=2 * count + 50,
+        deadline=None,
+        database=None,
+        phases=[Phase.generate],
         suppress_health_check=list(HealthCheck),
-    )  # fmt: skip
+    )
     @given(cases())
     def take(case: Case) -> None:
         if len(drawn) < count and judge_here(case).kind != "refused":

@@ -29,11 +29,23 @@ OURS_S = 60.0
 PLAIN_S = 1.0
 """Seconds of processor time that the libraries are given to show what they give."""
 MEMORY_BYTES = 2 * 1024**3
-LIMITS = ("more than", "beyond", "deeper than", "at most", "too deeply", "Range too big", "which cannot be stored",
-          "which JSON does not have")  # fmt: skip
+LIMITS = (
+    "more than",
+    "beyond",
+    "deeper than",
+    "at most",
+    "too deeply",
+    "Range too big",
+    "which cannot be stored",
+    "which JSON does not have",
+)
 """What an error says that names a limit."""
-LIBRARY_FAULTS = ("CollectionTooLargeException", "MemoryQuotaExceededException", "TypeError: unhashable type",
-                  "OverflowError")  # fmt: skip
+LIBRARY_FAULTS = (
+    "CollectionTooLargeException",
+    "MemoryQuotaExceededException",
+    "TypeError: unhashable type",
+    "OverflowError",
+)
 """What the YAQL library raises for limits of its own, and for values that it has forgotten to freeze."""
 UNLIKE = (" at 0x", "random(", "uuid(", "| random")
 """What is different each time with the libraries."""

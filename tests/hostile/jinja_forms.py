@@ -17,7 +17,7 @@ ATOMS = {
     "name": "'k'; 'x'; 'y'; 'k7'",
     "json": "_.j; '[1, 2]'; '{\"a\": null}'; '1e999'",
     "any": "none; _.u; _.i; _.s; _.l; _.d; [1]; 'a'; 2.5; _.collide; _.text; _.table; _.deep",
-}  # fmt: skip
+}
 FORMS = {
     "number": """<number> + <number>; <number> - <number>; <number> * <number>; <number> / (<number> + 1);
         <number> // 7; <number> % 7; <number> ** 2; 2 ** <number>; -<number>; +<number>; <string> | length;
@@ -63,15 +63,21 @@ FORMS = {
     "dict": """{<name>: <any>}; {'k': <any>, 'x': <number>}; {'a': <dict>.get(<name>, <any>)};
         {'a': <any> | json_dump | json_parse}; {'a': <json> | json_parse}; {'a': yaml_parse('a: [1]')}; execution();
         {'a': global('g')}; <dict> if <bool> else {}; {'a': <list> | first | default(1)}; {<number>: <any>}""",
-}  # fmt: skip
+}
 TEXTS = (
-    "{{ %s }}", "n = {{ %s }}", "{%% if %s %%}a{%% else %%}b{%% endif %%}", "{{ %s }} {{ %s }}",
-    "{%% for x in [1, 2] %%}{{ %s }}{%% endfor %%}", "{%% set y = %s %%}{{ y }}",
-)  # fmt: skip
+    "{{ %s }}",
+    "n = {{ %s }}",
+    "{%% if %s %%}a{%% else %%}b{%% endif %%}",
+    "{{ %s }} {{ %s }}",
+    "{%% for x in [1, 2] %%}{{ %s }}{%% endfor %%}",
+    "{%% set y = %s %%}{{ y }}",
+)
 """Texts around expressions. The last two run apart."""
 HEAVY = (
-    "([%s] * 2000000) | length", "((%s | string) * 3000000) | length",
-    "(([%s] * 60000) | map('string') | join) | length", "(([%s] * 60000) | map('default', 1) | list) | length",
-)  # fmt: skip
+    "([%s] * 2000000) | length",
+    "((%s | string) * 3000000) | length",
+    "(([%s] * 60000) | map('string') | join) | length",
+    "(([%s] * 60000) | map('default', 1) | list) | length",
+)
 """What takes an expression to a limit, whatever it gives."""
 GRAMMAR = Grammar(ATOMS, FORMS, HEADS)

@@ -35,7 +35,7 @@ ATOMS = {
     "json": "$.j; '[1, 2]'; '{\"a\": null}'; json_dump($.d); '[' * 400 + ']' * 400; '1e999'; '\"\\\\u0000\"'",
     "yaml": "'a: [1, b]'; '{x: 1}'; yaml_dump($.d); 'a: &a [1]\\nb: [*a, *a]'; '0x' + 'f' * 4000; '\"\\\\0\"'",
     "any": "null; $.u; $.i; $.s; $.l; $.d; [1]; 'a'; 2.5; $.collide; $.text; $.table; $.deep",
-}  # fmt: skip
+}
 
 FORMS = {
     "number": """<number> + <number>; <number> - <number>; <number> * <number>; <number> / (<number> + 1);
@@ -102,7 +102,7 @@ FORMS = {
         {<number> => <any>}; <numbers>.aggregate($1.set($2, 1), {}); {a => json_parse(<json>)};
         {a => yaml_parse(<yaml>)}; execution(); {a => global(g)}; {a => <dict>.get(<name>, <any>)};
         {b => <dict>[<name>, <any>]}""",
-}  # fmt: skip
+}
 
 ORQUESTA_FORMS = {
     "number": "version_compare(<version>, <version>); item().x; item(x)",
@@ -117,7 +117,7 @@ ORQUESTA_FORMS = {
     "dict": """json('{}'); item(); result(); task(each); {a => json_parse(<json>)}; {a => from_json_string(<json>)};
         {a => from_yaml_string(<yaml>)}; {a => st2kv(a)}; {a => st2kv(b, default => <any>)}; {a => ctx(s)};
         {a => ctx().get(s, <any>)}""",
-}  # fmt: skip
+}
 
 
 def _called(text: str) -> str:
@@ -135,10 +135,14 @@ def _orquesta_forms(kind: str) -> str:
 
 
 HEAVY = (
-    "let(x => %s) -> range(200000).select($x).len()", "[%s] * 2000000", "let(x => %s) -> range(60000).select([$x, $])",
-    "let(x => %s) -> range(300000).aggregate([$2], [$x]).len()", "range(60000).aggregate($1.select($), [%s]).len()",
-    "let(x => str(%s)) -> range(400000).select($x + $x).len()", "let(x => %s) -> range(60000).select({a => $x})",
-)  # fmt: skip
+    "let(x => %s) -> range(200000).select($x).len()",
+    "[%s] * 2000000",
+    "let(x => %s) -> range(60000).select([$x, $])",
+    "let(x => %s) -> range(300000).aggregate([$2], [$x]).len()",
+    "range(60000).aggregate($1.select($), [%s]).len()",
+    "let(x => str(%s)) -> range(400000).select($x + $x).len()",
+    "let(x => %s) -> range(60000).select({a => $x})",
+)
 """What takes an expression to a limit, whatever it gives."""
 MISTRAL_GRAMMAR = Grammar(ATOMS, FORMS, HEADS)
 ORQUESTA_GRAMMAR = Grammar(

@@ -77,9 +77,10 @@ class EngineProcess:
         with (self.folder / "engine.log").open("ab") as log:
             self.process = await asyncio.create_subprocess_exec(
                 *tied(sys.executable, *self.program, *arguments),
-                stdout=asyncio.subprocess.PIPE, stderr=log,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=log,
                 env={**os.environ, "PYTHONPATH": str(ROOT / "services"), **self.environment},
-            )  # fmt: skip
+            )
 
     async def kill(self) -> None:
         """As power failures do."""

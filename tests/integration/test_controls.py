@@ -405,8 +405,11 @@ async def test_delays_survive_a_restart(system: System) -> None:
     assert state_of(await system.wait(execution_id)) == "SUCCESS"
     tasks = {task.name: task for task in await system.tasks(execution_id)}
     assert {name: state_of(task) for name, task in tasks.items()} == {
-        "before": "SUCCESS", "after": "SUCCESS", "again": "ERROR", "mend": "SUCCESS",
-    }  # fmt: skip
+        "before": "SUCCESS",
+        "after": "SUCCESS",
+        "again": "ERROR",
+        "mend": "SUCCESS",
+    }
     for name in ("before", "after", "again"):
         took_s = (tasks[name].ended_at.ToNanoseconds() - tasks[name].created_at.ToNanoseconds()) / 1e9
         assert took_s >= 2, name

@@ -126,10 +126,12 @@ async def test_deleting_many_goes_on_where_the_stream_broke(system: System) -> N
         ({"filter": "parent!="}, "filter"),
         ({"older_than": Duration()}, "older_than"),
         ({"older_than": Duration(seconds=-1)}, "older_than"),
-        ({"filter": "state=ERROR", "each": wire.DeleteExecutionRequest(execution_id=str(uuid.uuid4()))},
-         "each.execution_id"),
+        (
+            {"filter": "state=ERROR", "each": wire.DeleteExecutionRequest(execution_id=str(uuid.uuid4()))},
+            "each.execution_id",
+        ),
     ],
-)  # fmt: skip
+)
 async def test_deleting_many_that_make_no_sense(system: System, more: dict[str, Any], field: str) -> None:
     """Nothing said, children without their parents, or an age of nothing is refused before anything is deleted."""
     await invalid(first_of(system.executions.DeleteExecutions(wire.DeleteExecutionsRequest(**more))), field)

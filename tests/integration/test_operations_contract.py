@@ -164,8 +164,9 @@ async def test_a_dry_pause_reaches_children(stage: Stage, language: str) -> None
         told = (await stage.pause(scene.id, dry_run=True)).dry_run
     assert {each.task_name: each.execution_id for each in told.children} == children
     assert {each.effect.state for each in told.children} <= {
-        execution_pb2.EXECUTION_STATE_PAUSING, execution_pb2.EXECUTION_STATE_PAUSED
-    }  # fmt: skip
+        execution_pb2.EXECUTION_STATE_PAUSING,
+        execution_pb2.EXECUTION_STATE_PAUSED,
+    }
     await end(stage, scene)
 
 
@@ -245,8 +246,10 @@ async def test_what_a_task_published_is_edited(stage: Stage, language: str) -> N
     assert json.loads((await stage.rests(scene)).output) == {"said": "bend"}
     (edited,) = [each for each in await stage.system.journal(scene.id) if each.HasField("context_edited")]
     assert (edited.comment, edited.context_edited.task_name, edited.context_edited.set) == (
-        "mended", "second", '{"said":"b"}',
-    )  # fmt: skip
+        "mended",
+        "second",
+        '{"said":"b"}',
+    )
 
 
 @both
@@ -349,13 +352,23 @@ async def test_many_in_a_dry_run(stage: Stage) -> None:
         ({"filter": "state=ERROR", "rate": 1001}, {"rate"}),
         ({"filter": "state=ERROR", "resume_token": "x"}, {"resume_token"}),
         (
-            {"rate": -1, "each": messages.RerunExecutionRequest(
-                execution_id="x", expected_revision=1, new_execution_id="y", request_id="r" * 250)},
-            {"filter", "rate", "each.execution_id", "each.expected_revision", "each.new_execution_id",
-             "each.request_id"},
+            {
+                "rate": -1,
+                "each": messages.RerunExecutionRequest(
+                    execution_id="x", expected_revision=1, new_execution_id="y", request_id="r" * 250
+                ),
+            },
+            {
+                "filter",
+                "rate",
+                "each.execution_id",
+                "each.expected_revision",
+                "each.new_execution_id",
+                "each.request_id",
+            },
         ),
     ],
-)  # fmt: skip
+)
 async def test_many_that_make_no_sense(stage: Stage, more: dict[str, Any], fields: set[str]) -> None:
     """Without a filter, or with what names single executions, an operation on many is refused with all its fields."""
     call = stage.system.executions.RerunExecutions(messages.RerunExecutionsRequest(**more))
@@ -371,9 +384,11 @@ async def typed(stage: Stage, *words: str) -> tuple[int, str]:
     command = [sys.executable, "-m", "dalsegno.cli.main", *words, "--server", stage.system.api.address]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("DALSEGNO_")}
     process = await asyncio.create_subprocess_exec(
-        *tied(*command), stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+        *tied(*command),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
         env={**environment, "PYTHONPATH": str(SOURCES)},
-    )  # fmt: skip
+    )
     out, _ = await process.communicate()
     return process.returncode or 0, out.decode()
 
@@ -395,8 +410,11 @@ async def test_the_command_line_is_a_client(stage: Stage) -> None:
     assert code == 0, told
     causes = list(dict.fromkeys(each.cause for each in await stage.system.journal(scene.id)))
     assert [each for each in causes if each.endswith(("_requested", "_updated"))] == [
-        "start_requested", "resume_requested", "context_updated", "rerun_requested",
-    ]  # fmt: skip
+        "start_requested",
+        "resume_requested",
+        "context_updated",
+        "rerun_requested",
+    ]
     assert [json.loads(each.input)["give"] for each in await stage.attempts(scene, "after")] == [[5, 60], "edited"]
     code, told = await typed(stage, "resume", scene.id, "--skip", "nowhere", "--result", "1")
     assert (code, "task nowhere" in told) == (2, True), told

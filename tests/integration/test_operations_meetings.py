@@ -138,5 +138,8 @@ async def test_a_failure_pauses(stage: Stage, language: str) -> None:
     await stage.resume(scene.id, operation_pb2.ResumeTask(task="first", skip=True, output="null"))
     await stage.rests(scene)
     assert await stage.states(scene) == {
-        "first": "SKIPPED", "second": "SUCCESS", "beside": "SUCCESS", "later": "SUCCESS",
-    }  # fmt: skip
+        "first": "SKIPPED",
+        "second": "SUCCESS",
+        "beside": "SUCCESS",
+        "later": "SUCCESS",
+    }

@@ -213,12 +213,17 @@ async def test_ended_by_force(stage: Stage, language: str, end: str) -> None:
     ("more", "fields"),
     [
         ({"delegates": LEAVE}, {"delegates"}),
-        ({"terminate": operation_pb2.Terminate(state=execution_pb2.EXECUTION_STATE_PAUSED, output="{"),
-          "delegates": WAIT}, {"terminate.state", "terminate.output", "delegates"}),
+        (
+            {
+                "terminate": operation_pb2.Terminate(state=execution_pb2.EXECUTION_STATE_PAUSED, output="{"),
+                "delegates": WAIT,
+            },
+            {"terminate.state", "terminate.output", "delegates"},
+        ),
         ({"terminate": operation_pb2.Terminate(message="x" * 5000)}, {"terminate.message"}),
         ({"terminate": operation_pb2.Terminate(), "delegates": CANCEL}, {"delegates"}),
     ],
-)  # fmt: skip
+)
 async def test_ends_that_make_no_sense(stage: Stage, more: dict[str, Any], fields: set[str]) -> None:
     """A cancel that leaves delegates, or terminates without an end state, is refused with all fields (decision 7)."""
     scene = await stage.open("chain", "mistral", {"word": "a"}, held={"second"})

@@ -131,8 +131,11 @@ async def test_what_succeeded_is_rerun(stage: Stage, language: str) -> None:
     assert json.loads((await stage.rests(scene)).output) == {"said": "bend"}
     tasks = await stage.system.tasks(scene.id)
     assert [(task.name, task.superseded) for task in tasks] == [
-        ("first", False), ("second", False), ("third", True), ("third", False),
-    ]  # fmt: skip
+        ("first", False),
+        ("second", False),
+        ("third", True),
+        ("third", False),
+    ]
     gone = tasks[2]
     assert gone.superseded_by == "workflow-rerun"
     assert (gone.result, state_of(gone)) == (before[gone.number].result, "SUCCESS")
@@ -325,8 +328,10 @@ async def test_an_ancestor_resets_items_after_it(stage: Stage, language: str) ->
     await stage.rerun(scene.id, "before", Task(task="many", reset=False))
     await stage.rests(scene)
     assert sorted((run.context.task_name, run.context.item) for run in scene.runs) == [
-        ("before", 0), ("many", 0), ("many", 1),
-    ]  # fmt: skip
+        ("before", 0),
+        ("many", 0),
+        ("many", 1),
+    ]
 
 
 @both
@@ -350,13 +355,17 @@ async def test_from_what_failed(stage: Stage, language: str) -> None:
         ({"start_from": 0}, {"start_from"}),
         ({"start_from": operation_pb2.RERUN_FROM_TASKS}, {"tasks"}),
         ({"tasks": [Task(task="a")]}, {"tasks"}),
-        ({"input": "{}", "latest_definition": True, "new_execution_id": "x"},
-         {"input", "latest_definition", "new_execution_id"}),
-        ({"start_from": operation_pb2.RERUN_FROM_TASKS, "tasks": [Task(items=[1], reset=True)]},
-         {"tasks[0].task", "tasks[0].reset"}),
+        (
+            {"input": "{}", "latest_definition": True, "new_execution_id": "x"},
+            {"input", "latest_definition", "new_execution_id"},
+        ),
+        (
+            {"start_from": operation_pb2.RERUN_FROM_TASKS, "tasks": [Task(items=[1], reset=True)]},
+            {"tasks[0].task", "tasks[0].reset"},
+        ),
         ({"environment_overlay": "[]"}, {"environment_overlay"}),
     ],
-)  # fmt: skip
+)
 async def test_contradictions_are_named(stage: Stage, more: dict[str, object], fields: set[str]) -> None:
     """A rerun that contradicts itself is refused, each field by its name, and nothing changes (O31)."""
     scene = await stage.open("chain", "mistral", {"word": "a"})

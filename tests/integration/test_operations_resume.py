@@ -264,5 +264,8 @@ async def test_several_tasks_each_in_its_own_way(stage: Stage, language: str) ->
     await stage.resume(scene.id, "one", Task(task="two", skip=True, output="0"))
     await stage.rests(scene)
     assert await stage.states(scene) == {
-        "one": "SUCCESS", "two": "SKIPPED", "after_one": "SUCCESS", "after_two": "SUCCESS"
-    }  # fmt: skip
+        "one": "SUCCESS",
+        "two": "SKIPPED",
+        "after_one": "SUCCESS",
+        "after_two": "SUCCESS",
+    }

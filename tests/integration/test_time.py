@@ -114,9 +114,13 @@ class Course:
         await asyncio.gather(*self._waiting)
         states = {name: state_of(execution) for name, execution in self.ended.items()}
         assert states == {
-            "delayed": "SUCCESS", "retried": "ERROR", "limited": "SUCCESS", "ample": ample, "calm": "SUCCESS",
+            "delayed": "SUCCESS",
+            "retried": "ERROR",
+            "limited": "SUCCESS",
+            "ample": ample,
+            "calm": "SUCCESS",
             "endless": "ERROR",
-        }  # fmt: skip
+        }
         assert "deadline" in self.ended["endless"].state_info
         for name, execution_id in self.ids.items():
             times = [change.at.ToNanoseconds() for change in await self.system.journal(execution_id)]

@@ -181,13 +181,25 @@ async def test_unfit_input(system: System, text: str, fields: list[str]) -> None
 async def test_everything_wrong_is_named_at_once(system: System) -> None:
     """A request with several wrong fields is answered with each of them, not with the first."""
     request = Start(
-        version=-1, input="[", params="3", labels={"a b": ""}, execution_id="nonsense", comment="x" * 5000,
+        version=-1,
+        input="[",
+        params="3",
+        labels={"a b": ""},
+        execution_id="nonsense",
+        comment="x" * 5000,
         deadline=Timestamp(seconds=-5),
-    )  # fmt: skip
+    )
     await invalid(
         system.executions.StartExecution(request),
-        "workflow", "version", "input", "params", "labels['a b']", "execution_id", "comment", "deadline",
-    )  # fmt: skip
+        "workflow",
+        "version",
+        "input",
+        "params",
+        "labels['a b']",
+        "execution_id",
+        "comment",
+        "deadline",
+    )
 
 
 @pytest.mark.usefixtures("nothing_created")

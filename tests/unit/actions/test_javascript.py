@@ -19,13 +19,15 @@ from dalsegno.actions.action import ActionFailed
     [
         ("return $.bars + 1", 18),
         ("var total = 50 * 10; return total // no semicolon", 500),
-        ("return {title: $['title'].toUpperCase(), none: null, list: [1, 2.5, true]}",
-         {"title": "SEGNO", "none": None, "list": [1, 2.5, True]}),
+        (
+            "return {title: $['title'].toUpperCase(), none: null, list: [1, 2.5, true]}",
+            {"title": "SEGNO", "none": None, "list": [1, 2.5, True]},
+        ),
         ("const double = n => n * 2; return [1, 2].map(double)", [2, 4]),
         ("$.bars += 1", None),
         ("return typeof require + typeof fetch + typeof process", "undefined" * 3),
     ],
-)  # fmt: skip
+)
 async def test_a_script_is_the_body_of_a_function(script: str, expected: object) -> None:
     """It sees the context as `$` and nothing of the machine; what it returns is the result."""
     assert await javascript.run(script, {"bars": 17, "title": "segno"}) == expected

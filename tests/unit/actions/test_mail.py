@@ -123,9 +123,13 @@ async def test_html_stands_beside_the_text(mailbox: Mailbox) -> None:
 async def test_a_password_logs_in_over_tls(locked_mailbox: Mailbox) -> None:
     """The sender logs in, once the connection is encrypted and the server has shown a certificate that is trusted."""
     await mail.send(
-        SENDER, ["flute@example.com"], locked_mailbox.address,
-        smtp_password="open sesame", body="Bar 17", verify=locked_mailbox.authority,
-    )  # fmt: skip
+        SENDER,
+        ["flute@example.com"],
+        locked_mailbox.address,
+        smtp_password="open sesame",
+        body="Bar 17",
+        verify=locked_mailbox.authority,
+    )
 
     assert locked_mailbox.logins == [(SENDER.encode(), b"open sesame")]
     assert message_in(locked_mailbox).get_content().strip() == "Bar 17"
@@ -141,9 +145,7 @@ async def test_a_password_is_not_sent_to_a_stranger(locked_mailbox: Mailbox) -> 
 
 async def test_verify_false_believes_anybody(locked_mailbox: Mailbox) -> None:
     """An author who says so has mail sent to a server with a certificate of its own."""
-    await mail.send(
-        SENDER, ["flute@example.com"], locked_mailbox.address, smtp_password="open sesame", verify=False
-    )  # fmt: skip
+    await mail.send(SENDER, ["flute@example.com"], locked_mailbox.address, smtp_password="open sesame", verify=False)
 
     assert len(locked_mailbox.envelopes) == 1
 

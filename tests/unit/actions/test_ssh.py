@@ -145,8 +145,11 @@ async def test_a_command_that_fails_says_so(machine: Machine) -> None:
     ) as caught:
         await ssh.run("weep", "127.0.0.1", "anna", "open sesame", port=machine.port)
     assert caught.value.result == {
-        "host": "127.0.0.1", "status": 3, "stdout": "some output\n", "stderr": "some reason\n",
-    }  # fmt: skip
+        "host": "127.0.0.1",
+        "status": 3,
+        "stdout": "some output\n",
+        "stderr": "some reason\n",
+    }
 
 
 async def test_a_wrong_password_is_a_failure(machine: Machine) -> None:
@@ -187,9 +190,15 @@ async def test_a_gateway_leads_to_a_host(machine: Machine, gateway: Machine, hom
     """Each is entered under its own name; the connection to the host goes through the gateway."""
     key.write_private_key(str(home / ".ssh" / "id_score"))
     result = await ssh.run_proxied(
-        "hostname", "127.0.0.1", "anna", "id_score", "127.0.0.1",
-        gateway_username="gate", port=machine.port, gateway_port=gateway.port,
-    )  # fmt: skip
+        "hostname",
+        "127.0.0.1",
+        "anna",
+        "id_score",
+        "127.0.0.1",
+        gateway_username="gate",
+        port=machine.port,
+        gateway_port=gateway.port,
+    )
 
     assert result == "conductor\n"
     assert (gateway.logins, machine.logins) == (["gate"], ["anna"])

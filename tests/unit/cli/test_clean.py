@@ -27,9 +27,18 @@ def hostile_execution() -> execution_pb2.Execution:
     asked = {"properties": {FORGED: {"type": FORGED, "description": FORGED}}}
     value = json.dumps({"stdout": FORGED, FORGED: [FORGED], "schema": asked, "route": FORGED}, ensure_ascii=False)
     execution = execution_pb2.Execution(
-        id=ID, workflow=FORGED, state_info=FORGED, output=value, input=value, comment=FORGED, actor=FORGED,
-        description=FORGED, waiting_for=[FORGED], environment=FORGED, state=execution_pb2.EXECUTION_STATE_ERROR,
-    )  # fmt: skip
+        id=ID,
+        workflow=FORGED,
+        state_info=FORGED,
+        output=value,
+        input=value,
+        comment=FORGED,
+        actor=FORGED,
+        description=FORGED,
+        waiting_for=[FORGED],
+        environment=FORGED,
+        state=execution_pb2.EXECUTION_STATE_ERROR,
+    )
     execution.labels["team"] = FORGED
     return execution
 
@@ -38,13 +47,29 @@ def answer_all(api: Any) -> None:
     """Let the server answer every read with texts that are somebody else's."""
     execution = hostile_execution()
     task = execution_pb2.TaskExecution(
-        number=1, name=FORGED, state_info=FORGED, action=FORGED, waiting_for=FORGED, superseded_by=FORGED,
-        comment=FORGED, state=execution_pb2.TASK_STATE_ERROR, result=execution.output,
-    )  # fmt: skip
+        number=1,
+        name=FORGED,
+        state_info=FORGED,
+        action=FORGED,
+        waiting_for=FORGED,
+        superseded_by=FORGED,
+        comment=FORGED,
+        state=execution_pb2.TASK_STATE_ERROR,
+        result=execution.output,
+    )
     attempt = execution_pb2.ActionExecution(
-        id=f"{ID}.1.0.1", task_number=1, delegated=True, attempt=1, task_name=FORGED, action=FORGED, error=FORGED,
-        executor_id=FORGED, comment=FORGED, input=execution.input, result=execution.output,
-    )  # fmt: skip
+        id=f"{ID}.1.0.1",
+        task_number=1,
+        delegated=True,
+        attempt=1,
+        task_name=FORGED,
+        action=FORGED,
+        error=FORGED,
+        executor_id=FORGED,
+        comment=FORGED,
+        input=execution.input,
+        result=execution.output,
+    )
     messages, actions = execution_service_pb2, api.modules["ActionService"]
     api.answer("ListExecutions", messages.ListExecutionsResponse(executions=[execution]))
     api.answer("GetExecution", messages.GetExecutionResponse(execution=execution))

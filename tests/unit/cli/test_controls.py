@@ -35,10 +35,31 @@ def test_several_tasks_each_in_its_own_way(api: Any, type_command: Type) -> None
     """Of several tasks each option names its own; skip takes an output, leave nothing (R15, R27)."""
     api.answer("ResumeExecution", messages.ResumeExecutionResponse(execution=RUNNING))
     ended = type_command(
-        "resume", ID, "--task", "a", "--task", "b", "--input", 'a={"n": 2}', "--item", "b=1", "--item", "b=4",
-        "--item-input", 'b=4={"n": 5}', "--skip", "c", "--result", "[1]", "--leave", "d", "--child-failed", "a",
-        "-s", api.address,
-    )  # fmt: skip
+        "resume",
+        ID,
+        "--task",
+        "a",
+        "--task",
+        "b",
+        "--input",
+        'a={"n": 2}',
+        "--item",
+        "b=1",
+        "--item",
+        "b=4",
+        "--item-input",
+        'b=4={"n": 5}',
+        "--skip",
+        "c",
+        "--result",
+        "[1]",
+        "--leave",
+        "d",
+        "--child-failed",
+        "a",
+        "-s",
+        api.address,
+    )
     assert ended.exit_code == 0, ended.err
     assert list(api.requests[0].tasks) == [
         operation_pb2.ResumeTask(task="a", input='{"n": 2}', child=operation_pb2.CHILD_RERUN_FAILED),
@@ -123,7 +144,7 @@ def test_output_still_says_how_to_print(api: Any, type_command: Type) -> None:
 )
 def test_rerun_begins_where_it_is_told(
     api: Any, type_command: Type, words: list[str], expected: dict[str, Any]
-) -> None:  # fmt: skip
+) -> None:
     """Rerun alone begins at the beginning (O16); --tasks takes several names, each reset or not (O18, O26)."""
     api.answer("RerunExecution", messages.RerunExecutionResponse(execution=RUNNING))
     ended = type_command("rerun", *words, "--request-id", "r", "-m", "why", "-s", api.address)
@@ -173,9 +194,14 @@ def test_a_dry_run_is_a_tree(api: Any, type_command: Type) -> None:
     api.answer("RerunExecution", messages.RerunExecutionResponse(dry_run=effect))
     ended = type_command("rerun", ID, "--tasks", "fetch", "--dry-run", "-s", api.address)
     for told in (
-        f"{ID}  would be RUNNING", "fetch (2) items 0-2, 7", "may follow", "begin (1)", "would be superseded",
-        "store: comes after another task of the request", f"call: {OTHER}  would be PAUSED",
-    ):  # fmt: skip
+        f"{ID}  would be RUNNING",
+        "fetch (2) items 0-2, 7",
+        "may follow",
+        "begin (1)",
+        "would be superseded",
+        "store: comes after another task of the request",
+        f"call: {OTHER}  would be PAUSED",
+    ):
         assert told in ended.out
 
 

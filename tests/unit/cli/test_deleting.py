@@ -26,9 +26,22 @@ def test_all_that_a_filter_and_an_age_choose(api: Any, type_command: Type) -> No
     api.answer("DeleteExecutions", outcomes(gone, kept))
 
     ended = type_command(
-        "delete", "-f", "workflow=w", "--state", "ERROR", "--label", "team=red", "--older-than", "1d12h", "--rate", "5",
-        "-m", "spring", "-s", api.address,
-    )  # fmt: skip
+        "delete",
+        "-f",
+        "workflow=w",
+        "--state",
+        "ERROR",
+        "--label",
+        "team=red",
+        "--older-than",
+        "1d12h",
+        "--rate",
+        "5",
+        "-m",
+        "spring",
+        "-s",
+        api.address,
+    )
 
     [request] = api.requests
     assert request.filter == 'workflow=w state="ERROR" label.team="red"'

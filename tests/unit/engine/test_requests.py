@@ -265,7 +265,7 @@ async def test_dry_start_changes_nothing(desk: Desk) -> None:
 
 
 async def test_pause_resume_and_cancel(desk: Desk) -> None:
-    """Pause is refused unless RUNNING (O1) and waits for what runs (O2, O3); resume continues (R2); cancel ends."""
+    """Pause is refused unless RUNNING (O1) and waits for work (O2, O3); resume continues (R2); cancel ends (O15)."""
     await desk.create(TREE)
     held = ScriptedExecutor(desk.address, lambda run: None)
     async with held:

@@ -50,19 +50,23 @@ both_languages = pytest.mark.parametrize("language", [MISTRAL, ORQUESTA], ids=["
         ("format('{0} of {name}', 1, name => x)", "1 of x"),
         ("'{}-{}'.format(a, b)", "a-b"),
         ("'{1}{0}{1}'.format(a, b)", "bab"),
-        ("'{camelCase} {snake_case} {text} {frame}'.format(camelCase => 1, snake_case => 2, text => 3, frame => 4)",
-         "1 2 3 4"),
+        (
+            "'{camelCase} {snake_case} {text} {frame}'.format(camelCase => 1, snake_case => 2, text => 3, frame => 4)",
+            "1 2 3 4",
+        ),
         ("'{0} {1} {2} {3}'.format(true, null, 2.5, 12)", "True None 2.5 12"),
         ("'{0} {1}'.format([1, [a]], {k => 1})", "(1, ('a',)) {'k': 1}"),
         ("'{0}'.format(range(3))", "(0, 1, 2)"),
         ("'{0:>4}|{0:<4}|{0:^4}|{0:*^5}|{0:.1}'.format(ab)", "  ab|ab  | ab |*ab**|a"),
-        ("'{0:05d} {0:+} {0:x} {0:#b} {1:.2f} {1:e} {1:08.3f} {2:,} {1:%}'.format(10, 0.5, 12345)",
-         "00010 +10 a 0b1010 0.50 5.000000e-01 0000.500 12,345 50.000000%"),
+        (
+            "'{0:05d} {0:+} {0:x} {0:#b} {1:.2f} {1:e} {1:08.3f} {2:,} {1:%}'.format(10, 0.5, 12345)",
+            "00010 +10 a 0b1010 0.50 5.000000e-01 0000.500 12,345 50.000000%",
+        ),
         ("'{{0}} {0}'.format(1)", "{0} 1"),
         ("'nothing'.format(1, a => 2)", "nothing"),
         ("[1, 2].select('n{0}'.format($))", ["n1", "n2"]),
     ],
-)  # fmt: skip
+)
 def test_values(evaluate: Evaluate, language: Language, text: str, value: object) -> None:
     """Fields by place, by name and counted, with Python's formats; lists and dicts look as `str()` shows them."""
     assert evaluate(text, language) == value

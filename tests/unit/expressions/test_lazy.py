@@ -11,12 +11,34 @@ from tests.unit.expressions.scopes import PlainScope
 from dalsegno.expressions.compile import compile_template
 
 STACKS = (
-    "$1.select($)", "$1.where(true)", "$1.zip([1])", "$1.zipLongest([1])", "$1.skip(0)", "$1.limit(1)",
-    "$1.takeWhile(true)", "$1.skipWhile(false)", "$1.append()", "$1.concat([])", "$1.flatten()", "$1.distinct()",
-    "$1.enumerate()", "$1.slice(1)", "$1.selectMany($)", "$1.delete(5)", "$1.replace(5, 1)", "$1.insertMany(0, [])",
-    "$1.accumulate($2, 1)", "$1.join([1], true, $1)", "$1 + [].select($)", "$1.defaultIfEmpty([1])", "$1.orderBy(1)",
-    "$1.reverse()", "$1.groupBy(1)", "[$1.first(null).select($)]", "let(a => $1) -> [1].selectMany($a)",
-)  # fmt: skip
+    "$1.select($)",
+    "$1.where(true)",
+    "$1.zip([1])",
+    "$1.zipLongest([1])",
+    "$1.skip(0)",
+    "$1.limit(1)",
+    "$1.takeWhile(true)",
+    "$1.skipWhile(false)",
+    "$1.append()",
+    "$1.concat([])",
+    "$1.flatten()",
+    "$1.distinct()",
+    "$1.enumerate()",
+    "$1.slice(1)",
+    "$1.selectMany($)",
+    "$1.delete(5)",
+    "$1.replace(5, 1)",
+    "$1.insertMany(0, [])",
+    "$1.accumulate($2, 1)",
+    "$1.join([1], true, $1)",
+    "$1 + [].select($)",
+    "$1.defaultIfEmpty([1])",
+    "$1.orderBy(1)",
+    "$1.reverse()",
+    "$1.groupBy(1)",
+    "[$1.first(null).select($)]",
+    "let(a => $1) -> [1].selectMany($a)",
+)
 """What an `aggregate` may make of what it has made before."""
 
 

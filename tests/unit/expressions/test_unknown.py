@@ -21,8 +21,10 @@ def found(text: str, language: str = "mistral") -> list[tuple[str, str]]:
         ("<% nosuch($.a) %>", [(FUNCTION, "nosuch")]),
         ("a <% one() %> b <% two().three() %>", [(FUNCTION, "one"), (FUNCTION, "two"), (METHOD, "three")]),
         ("<% $.a.nosuch() + $.b?.other(1) %>", [(METHOD, "nosuch"), (METHOD, "other")]),
-        ("<% $.l.where(isOdd($)).select({a => deep(x => inner())}) %>",
-         [(FUNCTION, "isOdd"), (FUNCTION, "deep"), (FUNCTION, "inner")]),
+        (
+            "<% $.l.where(isOdd($)).select({a => deep(x => inner())}) %>",
+            [(FUNCTION, "isOdd"), (FUNCTION, "deep"), (FUNCTION, "inner")],
+        ),
         ("<% nosuch() + nosuch() %>", [(FUNCTION, "nosuch")]),
         ("<% $.a.str() or toUpper($.a) %>", [(METHOD, "str"), (FUNCTION, "toUpper")]),
         ("<% $.s =~ nosuch() %>", [(FUNCTION, "nosuch")]),
@@ -30,10 +32,12 @@ def found(text: str, language: str = "mistral") -> list[tuple[str, str]]:
         ("{{ _.a is nosuch }}", [(TEST, "nosuch")]),
         ("{{ nosuch(_.a) }} {{ _.b }}", [(FUNCTION, "nosuch")]),
         ("{% for x in _.l %}{{ x | nosuch }}{% endfor %}", [(FILTER, "nosuch")]),
-        ("{{ _.l | map('nosuch') | select('other') | rejectattr('a', 'third') | list }}",
-         [(TEST, "third"), (TEST, "other"), (FILTER, "nosuch")]),
+        (
+            "{{ _.l | map('nosuch') | select('other') | rejectattr('a', 'third') | list }}",
+            [(TEST, "third"), (TEST, "other"), (FILTER, "nosuch")],
+        ),
     ],
-)  # fmt: skip
+)
 def test_unknown(text: str, expected: list[tuple[str, str]]) -> None:
     """Each name is found once, however deep it stands, also where the library or the process apart evaluates."""
     assert sorted(found(text)) == sorted(expected)

@@ -91,7 +91,7 @@ FORMS: dict[str, str] = {
         <list>.last(<any>); <list>.single(); coalesce(<any>, <any>); switch(<bool> => <any>, true => <any>);
         let(x => <any>) -> [$x, <any>]; let(x => <number>) -> $x + <number>; <any>.switchCase(<any>, <any>);
         <any> and <any>; <any> or <any>; switch(<bool> => <any>); <any>.<name>; <any>?.<name>""",
-}  # fmt: skip
+}
 SPLIT = {kind: [form.strip() for form in forms.split(";")] for kind, forms in FORMS.items()}
 
 
@@ -119,7 +119,7 @@ ORQUESTA_FORMS: dict[str, str] = {
     "any": """json_parse(<string>); json_parse(to_json_string(<any>)); from_yaml_string(<string>); json(<any>);
         ctx(<name>); from_yaml_string(to_yaml_string(<any>)); st2kv(<string>); st2kv(<string>, default => <any>);
         ctx()[<name>]; st2kv(<string>, decrypt => <bool>, default => <any>); ctx().get(<name>, <any>)""",
-}  # fmt: skip
+}
 ORQUESTA_SPLIT = {
     kind: [*forms, *(" ".join(form.split()) for form in ORQUESTA_FORMS.get(kind, "").split(";") if form)]
     for kind, forms in SPLIT.items()

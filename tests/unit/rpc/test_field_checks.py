@@ -90,9 +90,13 @@ def _tag(number: int) -> list[int]:
 def test_all_else_of_such_a_message_is_kept() -> None:
     """Numbers, times, maps and texts around the broken one come through as they were sent."""
     sent = Start(
-        namespace="ü", version=-1, labels={"a": "\N{CAT}\N{REPLACEMENT CHARACTER}"}, dry_run=True,
-        deadline=Timestamp(seconds=5, nanos=7), workflow="BROKEN",
-    )  # fmt: skip
+        namespace="ü",
+        version=-1,
+        labels={"a": "\N{CAT}\N{REPLACEMENT CHARACTER}"},
+        dry_run=True,
+        deadline=Timestamp(seconds=5, nanos=7),
+        workflow="BROKEN",
+    )
     read = parse(Start, sent.SerializeToString().replace(b"BROKEN", b"BR\xff\xfeEN"))
     sent.workflow = "BR\0\0EN"
     assert read == sent

@@ -188,9 +188,7 @@ class Operators(Weather):
         execution = self._any(choice)
         choices = tuple(self._choice(execution, choice * 5 + each) for each in range(choice % 4))
         environment = Value(data={"v": choice}) if choice % 7 == 0 else None
-        self.tell(
-            execution.id, RerunRequested(at_s=self.world.now_s, choices=choices, environment=environment)
-        )  # fmt: skip
+        self.tell(execution.id, RerunRequested(at_s=self.world.now_s, choices=choices, environment=environment))
 
     def terminate(self, choice: int) -> None:
         """Somebody terminates an execution."""

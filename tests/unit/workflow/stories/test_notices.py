@@ -196,15 +196,16 @@ inner:
         ([webhook(), {}], {"params.notify[1].type", "params.notify[1].event_types"}),
         ([webhook(type="zaqar")], {"params.notify[0].type"}),
         ([{"type": "webhook", "event_types": []}], {"params.notify[0].url"}),
-        ([webhook(url="ftp://example.com"), webhook(url="https://"), webhook(url=17), webhook(url="http://a:port")],
-         {f"params.notify[{n}].url" for n in range(4)}),
-        ([webhook(headers=given) for given in UNFIT_HEADERS],
-         {f"params.notify[{n}].headers" for n in range(4)}),
+        (
+            [webhook(url="ftp://example.com"), webhook(url="https://"), webhook(url=17), webhook(url="http://a:port")],
+            {f"params.notify[{n}].url" for n in range(4)},
+        ),
+        ([webhook(headers=given) for given in UNFIT_HEADERS], {f"params.notify[{n}].headers" for n in range(4)}),
         ([webhook("WORKFLOW_SUCCEEDED", "TASK_SUCCEDED")], {"params.notify[0].event_types"}),
         ([webhook() | {"event_types": "TASK_FAILED"}], {"params.notify[0].event_types"}),
         ([webhook(event_type=[])], {"params.notify[0].event_type"}),
     ],
-)  # fmt: skip
+)
 def test_a_start_with_wrong_receivers_is_refused(notify: object, wrong: set[str]) -> None:
     """Every fault has its path, together with those of the input, and nothing is created."""
     here = world()

@@ -253,9 +253,10 @@ def test_skip_has_its_own_clauses_in_mistral() -> None:
     stage = Stage(
         "version: '2.0'\nwf:\n  output: {p: <% $.p %>}\n  tasks:\n    t:\n      action: std.noop\n"
         "      publish: {p: 1}\n      publish-on-skip: {p: 2}\n      on-success: no\n      on-skip: yes\n"
-        "    no: {action: std.noop}\n    yes: {action: std.noop}\n".replace("yes", "instead").replace("no:", "never:")
+        "    no: {action: std.noop}\n    yes: {action: std.noop}\n".replace("yes", "instead")
+        .replace("no:", "never:")
         .replace("on-success: no", "on-success: never")
-    )  # fmt: skip
+    )
     stage.end("t", error="boom")
     stage.resume(skip("t", None))
     assert stage.standing() == {"t": "SKIPPED", "instead": "RUNNING"}
@@ -389,9 +390,7 @@ def test_the_same_task_twice() -> None:
 
 def test_a_sub_workflow_again() -> None:
     """R7, S15, decision 11: a fresh child under the same task execution, the failed one stays as it ended."""
-    stage = Stage(
-        "version: '2.0'\nchild: {tasks: {c: {action: std.noop}}}\nwf: {tasks: {s: {workflow: child}}}\n"
-    )  # fmt: skip
+    stage = Stage("version: '2.0'\nchild: {tasks: {c: {action: std.noop}}}\nwf: {tasks: {s: {workflow: child}}}\n")
     stage.end("c", error="boom", on=stage.child())
     assert stage.execution.state == "ERROR"
     stage.resume(run("s"))
@@ -410,9 +409,7 @@ def test_variables_of_the_environment() -> None:
     )
     stage.end("t", error="boom")
     with pytest.raises(Refused, match="environment"):
-        stage.tell(
-            ResumeRequested(choices=(run("t"),), environment=Value(data={"v": 2}), at_s=stage.world.now_s)
-        )  # fmt: skip
+        stage.tell(ResumeRequested(choices=(run("t"),), environment=Value(data={"v": 2}), at_s=stage.world.now_s))
     stage.end("u")
     stage.resume(run("t"), environment=Value(data={"v": 2}))
     assert stage.attempts("t")[-1].input.data == {"output": 2}

@@ -100,12 +100,16 @@ tasks:
     assert TOO_LARGE in execution.info
 
 
-@pytest.mark.parametrize("text", [
-    "version: '2.0'\nwf:\n  tasks:\n    t: {action: std.noop, on-success: [u], publish: {a: <% task().result %>}}\n"
-    "    u: {action: std.echo, input: {output: '<% [$.a, $.a, $.a] %>'}}\n",
-    "version: '2.0'\nwf:\n  tasks:\n    t: {action: std.noop, on-success: [u], publish: {a: <% task().result %>}}\n"
-    "    u: {with-items: 'i in <% [$.a, $.a, $.a] %>', action: std.noop}\n",
-], ids=["input", "items"])  # fmt: skip
+@pytest.mark.parametrize(
+    "text",
+    [
+        "version: '2.0'\nwf:\n  tasks:\n    t: {action: std.noop, on-success: [u], publish: {a: <% task().result %>}}\n"
+        "    u: {action: std.echo, input: {output: '<% [$.a, $.a, $.a] %>'}}\n",
+        "version: '2.0'\nwf:\n  tasks:\n    t: {action: std.noop, on-success: [u], publish: {a: <% task().result %>}}\n"
+        "    u: {with-items: 'i in <% [$.a, $.a, $.a] %>', action: std.noop}\n",
+    ],
+    ids=["input", "items"],
+)
 def test_inputs_and_items_are_values(text: str) -> None:
     """What is made for an action is refused before there is an action."""
     execution = run(text)
@@ -154,12 +158,15 @@ actions:
     assert TOO_LARGE in execution.attempts[key].error
 
 
-@pytest.mark.parametrize("text", [
-    "version: '2.0'\nwf:\n  tasks:\n    each:\n      with-items: i in <% range(0, 900) %>\n"
-    "      action: std.echo output=<% range(0, 500).select($ * 2).sum() %>\n",
-    "version: 1.0\nname: wf\ntasks:\n  each:\n    with: i in <% range(900) %>\n"
-    "    action: std.echo output=<% range(500).select($ * 2).sum() %>\n",
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "text",
+    [
+        "version: '2.0'\nwf:\n  tasks:\n    each:\n      with-items: i in <% range(0, 900) %>\n"
+        "      action: std.echo output=<% range(0, 500).select($ * 2).sum() %>\n",
+        "version: 1.0\nname: wf\ntasks:\n  each:\n    with: i in <% range(900) %>\n"
+        "    action: std.echo output=<% range(500).select($ * 2).sum() %>\n",
+    ],
+)
 def test_a_slice_ends_when_the_event_has_no_steps_of_evaluation_left(text: str) -> None:
     """Items whose inputs cost much begin in more events, each with the same bound, and each item once."""
     stage = Stage(text)
