@@ -1,9 +1,8 @@
-"""Run a module of the services on a machine whose clock a test sets while it runs.
+"""Run a module of the services with a clock that a test sets while it runs.
 
     python tests/settable_clock.py FILE dalsegno.engine --listen ...
 
-Its clock shows what it is plus the seconds in FILE, and so does that of its PostgreSQL. Clocks that nobody can set run
-on as they are.
+Its clock shows the time plus the seconds in FILE, and so does that of its PostgreSQL. Monotonic clocks are unchanged.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from pathlib import Path
 
 
 def main() -> None:
-    """Take the first argument, and become the module that the second one names."""
+    """Run the module that the second argument names, with the file of the first one."""
     file, module = Path(sys.argv[1]), sys.argv[2]
     del sys.argv[1:3]
     real = time.time

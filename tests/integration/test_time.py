@@ -1,4 +1,4 @@
-"""Somebody sets the clocks of machines, by hours: nothing that takes its time begins or ends earlier or later."""
+"""Clocks of machines are set by hours: nothing with a time limit or a delay begins or ends earlier or later."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SLACK_S = 2.5
 """What a busy machine may add."""
 
 LEASE = ("--lease-s", f"{LENGTH_S:g}", "--heartbeat-s", "0.5")
-WALL = Path(__file__).parents[1] / "settable_clock.py"
+LAUNCHER = Path(__file__).parents[1] / "settable_clock.py"
 
 TIMED = f"""
 version: '2.0'
@@ -51,11 +51,11 @@ held:
 """
 
 
-class Wall:
+class SettableClock:
     """The clock of all machines of a system."""
 
     def __init__(self, folder: Path) -> None:
-        self._file = folder / "wall"
+        self._file = folder / "clock"
         self.set_by(0)
 
     def set_by(self, seconds: float) -> None:
@@ -67,17 +67,17 @@ class Wall:
     def keep(self, *services: Service) -> None:
         """These go by it."""
         for service in services:
-            service.launcher = (str(WALL), str(self._file))
+            service.launcher = (str(LAUNCHER), str(self._file))
 
 
 @asynccontextmanager
-async def timed_system(folder: Path, database: str = "") -> AsyncIterator[tuple[System, Wall]]:
+async def timed_system(folder: Path, database: str = "") -> AsyncIterator[tuple[System, SettableClock]]:
     """An engine and an executor whose clocks are set together, and an api."""
-    system, wall = System(folder, database=database, engine=LEASE), Wall(folder)
-    wall.keep(system.engine, system.executor)
+    system, clock = System(folder, database=database, engine=LEASE), SettableClock(folder)
+    clock.keep(system.engine, system.executor)
     async with system:
         await system.define(TIMED)
-        yield system, wall
+        yield system, clock
         assert system.findings() == []
 
 
@@ -130,10 +130,10 @@ class Course:
 @pytest.mark.parametrize("step_s", [HOURS_S, -HOURS_S])
 async def test_clocks_are_set_while_all_run(tmp_path: Path, step_s: float) -> None:
     """A delay, a retry's delay, a task's timeout, an action's own time, a deadline: each lasts what it should."""
-    async with timed_system(tmp_path) as (system, wall):
+    async with timed_system(tmp_path) as (system, clock):
         course = Course(system)
         await course.begin()
-        wall.set_by(step_s)
+        clock.set_by(step_s)
         await course.end()
         for name, took_s in course.took_s.items():
             assert LENGTH_S - 0.2 <= took_s <= LENGTH_S + SLACK_S, (name, course.took_s)
@@ -156,11 +156,11 @@ async def test_clocks_are_set_while_all_run(tmp_path: Path, step_s: float) -> No
 
 async def test_clocks_are_set_back_while_the_engine_is_stopped(tmp_path: Path) -> None:
     """What was left is left: time continues from the newest that was counted."""
-    async with timed_system(tmp_path) as (system, wall):
+    async with timed_system(tmp_path) as (system, clock):
         course = Course(system)
         await course.begin()
         system.engine.kill()
-        wall.set_by(-HOURS_S)
+        clock.set_by(-HOURS_S)
         await system.engine.start()
         again_s = time.monotonic() - course.began_s
         await course.end()
@@ -172,11 +172,11 @@ async def test_clocks_are_set_back_while_the_engine_is_stopped(tmp_path: Path) -
 
 async def test_clocks_are_set_forward_while_the_engine_is_stopped(tmp_path: Path) -> None:
     """That is a long stop: what was due in it is due at once, and nobody loses his lease for it."""
-    async with timed_system(tmp_path) as (system, wall):
+    async with timed_system(tmp_path) as (system, clock):
         course = Course(system)
         await course.begin()
         system.engine.kill()
-        wall.set_by(HOURS_S)
+        clock.set_by(HOURS_S)
         await system.engine.start()
         again_s = time.monotonic() - course.began_s
         await course.end(ample="ERROR")
@@ -189,7 +189,7 @@ async def test_clocks_are_set_forward_while_the_engine_is_stopped(tmp_path: Path
 @pytest.mark.parametrize("step_s", [HOURS_S, -HOURS_S])
 async def test_a_lease_lasts_what_it_should(tmp_path: Path, step_s: float) -> None:
     """The clock is set after an executor was last heard: its work goes to another when the lease is over."""
-    async with timed_system(tmp_path) as (system, wall):
+    async with timed_system(tmp_path) as (system, clock):
         actions = (("test.held", True),)
         address = system.engine.address
         async with ScriptedExecutor(address, lambda run: None, executor_id="one", actions=actions) as one:
@@ -199,7 +199,7 @@ async def test_a_lease_lasts_what_it_should(tmp_path: Path, step_s: float) -> No
             await asyncio.sleep(LENGTH_S + 1)  # the engine has run for longer than a lease: it may end one
             await one.die()
             began_s = time.monotonic()
-            wall.set_by(step_s)
+            clock.set_by(step_s)
             async with ScriptedExecutor(address, executor_id="two", actions=actions) as two:
                 await until(lambda: two.received, timeout_s=20)
                 assert LENGTH_S - 1.5 <= time.monotonic() - began_s <= LENGTH_S + SLACK_S
@@ -219,15 +219,15 @@ def postgres_url() -> Iterator[str]:
 @pytest.mark.parametrize("step_s", [HOURS_S, -HOURS_S])
 async def test_the_clock_of_postgres_is_set(tmp_path: Path, postgres_url: str, step_s: float) -> None:
     """Two engines go by it; each is killed and comes back, one of them at once: all these lives count alike."""
-    async with timed_system(tmp_path, postgres_url) as (system, wall):
+    async with timed_system(tmp_path, postgres_url) as (system, clock):
         (tmp_path / "other").mkdir()
         other = Service("engine", tmp_path / "other", ["--database", postgres_url, "--grace-s", "2", *LEASE])
-        wall.keep(other)
+        clock.keep(other)
         await other.start()
         try:
             course = Course(system)
             await course.begin()
-            wall.set_by(step_s)
+            clock.set_by(step_s)
             other.kill()
             await other.start()
             system.engine.kill()
