@@ -186,7 +186,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         self._stopping = True
         one_way = {task: stream for task, stream in self._streams.items() if not stream.ends_itself}
         for task, stream in one_way.items():
-            # A stream that is sending ends after that: a cancel would stop grpc itself, without a status for the client.
+            # A stream that is sending ends after that: a cancel would stop grpc itself, without a status.
             if not stream.is_sending:
                 task.cancel()
         if one_way:

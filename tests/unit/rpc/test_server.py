@@ -105,7 +105,7 @@ async def test_reflection_brings_the_comments(world: World, version: str) -> Non
         for location in found["dalsegno/v1/engine_service.proto"].source_code_info.location
         if list(location.path) == [6, 0, 2, 0]
     ]
-    assert comments[0].startswith(" Makes one write: what its public rpc promises holds when this answers.")
+    assert comments[0].startswith(" Makes one write: when this answers, the contract of its public rpc is fulfilled.")
     options = found["dalsegno/v1/engine_service.proto"].options
     assert (options.java_package, options.ruby_package) == ("dalsegno.v1", "Dalsegno::V1")
 
@@ -171,7 +171,7 @@ async def test_stop_ends_a_server_stream_at_once_and_says_why(world: World) -> N
     failure = read_failure(caught.value)
     assert failure.code is grpc.StatusCode.UNAVAILABLE
     assert failure.reason == "UNAVAILABLE"
-    assert "being stopped" in failure.message
+    assert "stopping" in failure.message
 
 
 class Flooding(Engine):
@@ -208,7 +208,7 @@ async def test_stop_ends_a_stream_that_is_sending(world: World) -> None:
         await server.stop(grace_s=20)
         took_s = time.monotonic() - began_s
         await followers
-    assert told == ["UNAVAILABLE: the server is being stopped"] * 5
+    assert told == ["UNAVAILABLE: the server is stopping"] * 5
     assert took_s < 15
 
 
