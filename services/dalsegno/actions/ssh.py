@@ -1,7 +1,7 @@
 """The SSH family, as in Mistral: std.ssh and std.ssh_proxied. Off until the operator allows them.
 
-A host that stands in the known_hosts file of the executor's user must show the key that stands there; one that does
-not is believed, as Mistral does.
+A host in the known_hosts file of the executor's user must have the key in this file; the key of another host is
+accepted, as in Mistral.
 """
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ async def _connect(
             host, port, known_hosts=_known_hosts(host, port), connect_timeout=CONNECT_S, **login.options(), **options
         )
     except (asyncssh.Error, OSError, ValueError) as error:
-        # The workflow's author is told what failed; what a server or a key file says may be nobody's business there.
+        # The error names only what failed: the text of a server or a key file may be confidential.
         _log.info("ssh to %s failed: %s", host, error)
         raise ActionFailed(f"Failed to connect to {host} by ssh: {_told(error)}") from error
     return await stack.enter_async_context(connection)

@@ -20,7 +20,7 @@ def main(arguments: list[str]) -> None:
     parent, program = int(arguments[0]), arguments[1:]
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-    if os.getppid() != parent:  # It died before the kernel was told.
+    if os.getppid() != parent:  # It died before the registration.
         sys.exit(1)
     os.execv(program[0], program)
 

@@ -1,8 +1,8 @@
 """What is wrong with an answer, by the JSON schema that it must fit. Runs in the pool: schemas may be slow.
 
-A schema is one of JSON Schema's draft 7, or of the draft that its `$schema` names; beside that, as StackStorm writes
-them, a property may say `required: true` of itself, one that is not required may be null, and one with a default may be
-left out. References lead nowhere beyond the schema itself: nothing is fetched.
+A schema is of JSON Schema's draft 7, or of the draft in its `$schema`. In addition, as in StackStorm, a property may
+have `required: true`, an optional one may be null, and one with a default may be omitted. References cannot leave the
+schema: nothing is fetched.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The budget of one evaluation. Time is counted in steps and memory in elements and characters, so that the same
 expression over the same data always ends in the same way, whatever else the machine is doing.
 
-Everything is paid for before it is done, by the size of what it is done to. In the engine an evaluation has little;
-one that needs more is done again in the process apart, which has the limits that its author sees.
+Each operation is counted before it runs, by the size of its values. In the engine an evaluation has a small budget; one
+that needs more runs again in the pool, with the limits that authors see.
 """
 
 from __future__ import annotations
@@ -50,21 +50,21 @@ class Budget:
         from what the expression has read."""
 
     def step(self, count: int) -> None:
-        """Pay for visiting `count` items. Raises EvaluationError and NeedsPool."""
+        """Count visiting `count` items. Raises EvaluationError and NeedsPool."""
         left = self.steps - count
         if left < 0:
             self.exhaust()
         self.steps = left
 
     def build(self, count: int) -> None:
-        """Pay for `count` new elements or characters. Raises EvaluationError and NeedsPool."""
+        """Count `count` new elements or characters. Raises EvaluationError and NeedsPool."""
         left = self.size - count
         if left < 0:
             self.exhaust_size()
         self.size = left
 
     def read(self, text: str) -> None:
-        """Pay for reading a text from end to end. Raises EvaluationError and NeedsPool."""
+        """Count reading a text from end to end. Raises EvaluationError and NeedsPool."""
         if len(text) >= CHARACTERS_PER_STEP:
             self.step(len(text) // CHARACTERS_PER_STEP)
 

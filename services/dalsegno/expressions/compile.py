@@ -1,8 +1,8 @@
 """Compile a value of a definition to a Template: find its expressions, and compile each of them once.
 
-A string that is exactly one expression keeps the value's type; with anything around it, even a space, the values are
-put into the text as Python shows them. Marks are on one line. A value that comes out of an expression is not evaluated
-again. What an expression may say, and whether keys of dicts are expressions too, is the matter of its language.
+A string that is exactly one expression keeps the value's type; with other text, even a space, the values are
+inserted into the text as Python shows them. Marks are on one line. A value of an expression is not evaluated again. The
+language defines the functions of expressions, and whether keys of dicts are expressions, too.
 """
 
 from __future__ import annotations

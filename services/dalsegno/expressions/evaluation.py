@@ -1,8 +1,7 @@
 """Evaluate an expression: in the engine if that is quick, else in the pool.
 
-What is sure to have a bound is tried in the engine with little to spend, which also comes out of what the whole event
-has. When that does not suffice, it is given up and done again apart, with the same closures and as much as authors may
-expect.
+An expression with a known bound runs in the engine with a small budget, which is part of the budget of the event. If
+that is not enough, it runs again in the pool, with the same closures and the full budget.
 """
 
 from __future__ import annotations

@@ -43,7 +43,7 @@ def multiply(budget: Budget, left: Any, right: Any) -> Any:
 
 
 def pay_division(budget: Budget, left: Any, right: Any) -> None:
-    """Pay for `left / right` or `left % right` of numbers."""
+    """Count `left / right` or `left % right` of numbers."""
     if isinstance(left, int) and isinstance(right, int):
         first, second = left.bit_length(), right.bit_length()
         budget.step((first * second >> 17) + (first + second) // (2 * BITS_PER_STEP))
@@ -88,7 +88,7 @@ def read_integer(budget: Budget, text: str) -> int:
 
 
 def pay_for_digits(budget: Budget, number: Any) -> None:
-    """Pay for the decimal digits of a number. Raises EvaluationError for an integer that is too long."""
+    """Count the decimal digits of a number. Raises EvaluationError for an integer that is too long."""
     if isinstance(number, int) and not -SHORT < number < SHORT:
         budget.step(bounded(budget, number).bit_length() ** 2 >> 18)
 

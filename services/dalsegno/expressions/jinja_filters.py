@@ -1,6 +1,6 @@
 """Jinja's filters and tests that may run in the engine: the size of the values of each is counted.
 
-Those that are not in these tables run in the process apart, as Jinja has them.
+Others run in the pool, unchanged.
 """
 
 from __future__ import annotations

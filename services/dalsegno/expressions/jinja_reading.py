@@ -1,7 +1,7 @@
 """Parse templates like Jinja, in a third of the time: texts with expressions only, as nearly all are.
 
-Jinja's own lexer tries a dozen regular expressions in turn for each token; one that has them all does as well. What it
-cannot read, and whatever has blocks, comments or an error in it, is left to Jinja, so that both say the same.
+Jinja's own lexer tries a dozen regular expressions in turn for each token; one that has them all does as well. Jinja
+itself parses what this cannot parse, and templates with blocks, comments or errors, so that the messages are equal.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Jinja's operators, tests and methods on values; the size of the values is counted before.
 
-Jinja leaves all of it to Python: here each operation is looked at first.
+Jinja leaves these operations to Python; here each is checked first.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Equality keys: equal values have equal keys, so that a look-up finds them.
 
-Python hashes texts with a secret of the process, but numbers by their value: whoever chooses the numbers can have all
-of them collide, and then a set of them takes time that grows with the square of their count. So numbers are looked up
-as bytes, which are hashed like texts.
+Python hashes texts with a secret of the process, but numbers by their value: an author can choose
+numbers that all collide, so that a set of them takes time that grows with the square of their count. So numbers are
+looked up as bytes, which are hashed like texts.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def key_of(budget: Budget, value: object) -> object:
 def pay_for_key(budget: Budget, key: object, held: int) -> None:
     """Count a look-up of a dict's key among others; it may be compared with all of them.
 
-    Apart nothing need be paid for that: whoever makes it take long meets the limit of time.
+    In the pool this is not counted, because the time limit is enough.
     """
     if type(key) is str:
         budget.read(key)

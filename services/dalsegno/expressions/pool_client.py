@@ -1,7 +1,7 @@
 """Evaluate expressions without a known bound in the pool of evaluation processes.
 
-Most callers wait for the value. A thread that serves others has an evaluator of its own (`use`), which never waits:
-it gives what is known already, or raises Suspended (workflow/scope.py), and has the event stepped again later.
+Most callers wait for the value. A thread that serves others has its own evaluator (`use`), which never waits: it
+returns a known value, or raises Suspended (workflow/scope.py), and the event is stepped again later.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The costs of work on texts.
 
 Python searches from the end, or in a text that is not long, in time that grows with the product of both lengths, and
-whoever writes the texts can make it do so.
+an author can choose such texts.
 """
 
 from __future__ import annotations

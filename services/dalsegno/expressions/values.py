@@ -1,7 +1,7 @@
 """Values inside an evaluation and how they become plain JSON data at its end.
 
-Data of the scope is plain already and may be large, so it is never walked through: only what an expression has built
-itself (the two classes here) and what it has left unfinished (iterators, views) is converted.
+Data of the scope is plain already and may be large, so it is never visited: only values that an expression has built
+(the two classes here) and unfinished ones (iterators, views) are converted.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ PAID_AT_ONCE = 64
 BUILT_COST = 3
 """Steps of converting a list or a dict that the expression has made, without its members."""
 NESTING = 700
-"""Levels of nesting in a value that stands in a list or a dict of a definition: together a value has up to 800."""
+"""Levels of nesting in a value in a list or a dict of a definition: together a value has up to 800."""
 WRITTEN_PER_STEP = 256
 """Bytes of JSON that are written in the time of one step."""
 QUOTED = 60

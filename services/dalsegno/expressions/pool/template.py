@@ -1,8 +1,8 @@
 """The process that the pool's processes are forked from: `python -m dalsegno.expressions.pool.template MODULE...`.
 
-It imports everything and evaluates a few expressions, so that what is made once is there, and then forks on request. It
-has one thread and no state but its children. Its standard input is a socket to the pool, over which it is told to fork
-(with the new process's socket) and to kill, and tells how each process ended. When that is closed, all of them end.
+It imports everything and evaluates a few expressions, so that caches are filled, and then forks on request. It has
+one thread, and its children are its only state. Its standard input is a socket to the pool, which sends requests to
+fork (with the new process's socket) and to kill; it reports how each process ended. When it is closed, all end.
 """
 
 from __future__ import annotations

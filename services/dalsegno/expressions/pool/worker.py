@@ -1,7 +1,7 @@
 """The main loop of a process of the pool: one job after the other, each within limits that the system enforces.
 
 Its processor time is limited by a timer that ends the process, its memory by its address space. The template that
-forked it tells the pool how it ended (spawning.py), so that nothing has to be said here.
+forked it reports to the pool how it ended (spawning.py).
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Compile the library's syntax tree to Python closures: common nodes here, functions in the other modules.
 
-What is not known here raises NotCompiled, and the whole expression is left to the library.
+An unknown node raises NotCompiled, and the library evaluates the whole expression.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """YAQL's `format`, which its library had before version 3: `'{0} of {name}'.format(1, name => x)`.
 
-A field is a number or a plain name, or nothing where all fields are counted. No attribute and no index of a value can
-be reached through it, and only texts, numbers and booleans take a format of their own, of bounded width.
+A field is a number, a plain name, or nothing if all fields are counted. It cannot reach attributes or indexes of a
+value, and only texts, numbers and booleans accept a format, of limited width.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Sequences that are computed when they are iterated, as in YAQL.
 
-One may be made of another without end (`aggregate($1.select($))`), and each item then passes through all of them, in C,
-where nothing stops the stack from overflowing. So each knows how many it stands on, and what stands on too many is
-walked through at once.
+Sequences can depend on each other without a limit (`aggregate($1.select($))`), and each item then passes through all of
+them, in C, where the stack can overflow. So each has the number of its sources, and one with too many is computed at
+once.
 """
 
 from __future__ import annotations

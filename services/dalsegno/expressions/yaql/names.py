@@ -19,7 +19,7 @@ def known_names(language: Language, kind: str) -> frozenset[str]:
     names = set(METHODS) if kind == METHOD else {*FUNCTIONS, *language.functions}
     context: Any = standard_context(language)
     while context is not None:
-        for name, definitions in context._functions.items():  # the library tells of single names only
+        for name, definitions in context._functions.items():  # the library's API finds only single names
             if any(each.is_method if kind == METHOD else each.is_function for each in definitions):
                 names.add(name)
         context = context.parent

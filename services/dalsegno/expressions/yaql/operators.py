@@ -1,5 +1,5 @@
-"""YAQL's operators on evaluated values. Each does what the library does with the same values, or fails as it fails, and
-is paid for by the size of these values before it does it."""
+"""YAQL's operators on evaluated values. Each has the result or the error of the library, and counts the size of the
+values before."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def refuse(sign: str, left: object, right: object) -> EvaluationError:
 
 
 def walk(frame: Frame, value: object, what: str) -> Iterable[Any]:
-    """Return the value as something to iterate over, paid for. Iterators pay as they go. Raises EvaluationError."""
+    """Return the value as an iterable, after counting it. Iterators count each item. Raises EvaluationError."""
     if type(value) is list:
         budget = frame.budget
         budget.steps -= len(value)
@@ -58,7 +58,7 @@ def walk(frame: Frame, value: object, what: str) -> Iterable[Any]:
 
 
 def pay(frame: Frame, items: Iterable[Any], cost: int = 1) -> Iterator[Any]:
-    """Yield the items one by one, each paid for: what makes endless iterators end."""
+    """Yield the items, counting each, so that endless iterators end."""
     budget = frame.budget
     for item in items:
         budget.steps -= cost
@@ -77,7 +77,7 @@ def pack(frame: Frame, rows: Iterable[Iterable[Any]], width: int) -> Iterator[Bu
 
 
 def collect(frame: Frame, items: Iterable[Any]) -> BuiltList:
-    """Return a list of the items, paid for."""
+    """Return a list of the items, counting them."""
     budget = frame.budget
     if isinstance(items, (list, tuple, Set)):
         budget.build(CONTAINER_COST + len(items))
@@ -106,7 +106,7 @@ def merge(frame: Frame, left: Mapping[Any, Any], right: Mapping[Any, Any]) -> Bu
 
 
 def pay_for_members(frame: Frame, source: Mapping[Any, Any], held: int) -> None:
-    """Pay for looking up all keys of a dict among others. Dicts of the scope have texts as keys, which are cheap."""
+    """Count the look-ups of all keys of a dict among others. Dicts of the scope have texts as keys, which are cheap."""
     if type(source) is not dict:
         frame.budget.step(len(source))
         for key in source:
@@ -134,7 +134,7 @@ def add(frame: Frame, left: Any, right: Any) -> object:
 
 
 def pay_for_sets(frame: Frame, *sets: Set[Any]) -> None:
-    """Pay for putting sets together, or comparing them."""
+    """Count a union or a comparison of sets."""
     count = sum(map(len, sets))
     frame.budget.step(1 + count)
     frame.budget.build(CONTAINER_COST + MEMBER_COST * count)
@@ -189,7 +189,7 @@ EQUAL_COST = 4
 
 
 def equal(frame: Frame, left: Any, right: Any) -> bool:
-    """Return whether two values are the same. Containers are compared member by member, so that each is paid for."""
+    """Return whether two values are the same. Containers are compared member by member, so that each is counted."""
     frame.budget.step(1)
     if isinstance(left, (list, tuple)) and isinstance(right, (list, tuple)):
         return len(left) == len(right) and all(_all_equal(frame, zip(left, right, strict=True)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import collections.abc  # noqa: F401  (yaql uses it without importing it, and cannot be imported before somebody did)
+import collections.abc  # noqa: F401  (yaql uses it without importing it, so it must be imported before yaql)
 import threading
 from functools import lru_cache
 from typing import Any

@@ -255,7 +255,7 @@ COMPARE_COST = 2
 
 
 class Ordering:
-    """A list that is sorted when somebody walks through it: `thenBy` may still add to its order."""
+    """A list that is sorted when it is iterated: until then `thenBy` may extend its order."""
 
     def __init__(self, frame: Frame, items: Iterable[Any], selector: One, direction: int) -> None:
         self.frame = frame

@@ -31,7 +31,7 @@ class Builtin:
     named: bool = False
     """Whether arguments may be given by name."""
     apart: bool = False
-    """Whether nobody can tell what it will cost, so that only the evaluation process may call it."""
+    """Whether its cost is unknown, so that only evaluation processes may call it."""
 
     def call(self, frame: Frame, values: Sequence[Any], named: Mapping[str, Any]) -> object:
         """Return the function's value. Raises EvaluationError for invalid arguments, and its own exceptions."""

@@ -26,7 +26,7 @@ SHOWN_COST = 5
 
 
 def need_string(frame: Frame, value: Any, what: str) -> str:
-    """Return the string, paid for as if it were read. Raises EvaluationError."""
+    """Return the string, after counting a read of it. Raises EvaluationError."""
     if isinstance(value, str):
         frame.budget.read(value)
         return value
@@ -34,9 +34,9 @@ def need_string(frame: Frame, value: Any, what: str) -> str:
 
 
 def as_string(frame: Frame, value: Any) -> str:
-    """`str()`: YAQL's words for null and booleans; lists look as the library shows them, in round brackets.
+    """Return `str()`: YAQL's names of null and booleans; lists as the library shows them, in round brackets.
 
-    Iterators look like lists: the library shows an address in memory, different each time. Paid for by its length.
+    Iterators are shown as lists: the library shows a memory address, different each time. The length is counted.
     """
     if type(value) is str or type(value) is int:
         return show(value, frame.budget)
@@ -175,7 +175,7 @@ def is_empty(frame: Frame, text: Any, trimmed: Any = True, characters: Any = Non
 
 
 def _strippable(frame: Frame, text: Any, characters: Any, what: str) -> tuple[str, str | None]:
-    """Return the text, and the characters that are taken from its ends: both are strings, and the work is paid for."""
+    """Return the text and the characters to remove from its ends, both strings, after counting the work."""
     source = need_string(frame, text, what)
     wanted = None if characters is None else need_string(frame, characters, what)
     pay_for_strip(frame.budget, source, wanted)
