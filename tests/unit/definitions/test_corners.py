@@ -10,13 +10,13 @@ from tests.unit.definitions.orquesta.texts import find_problems as find_orquesta
 from tests.unit.definitions.orquesta.texts import find_task_problems
 
 from dalsegno.definitions.document import read
+from dalsegno.definitions.document_set import ProblemList, Text, name_by_metadata
 from dalsegno.definitions.load import QUICK_BYTES, load, load_with_anchors
 from dalsegno.definitions.mistral.inline import INLINE_LENGTH_MAX
 from dalsegno.definitions.mistral.policies import merge_policies
 from dalsegno.definitions.orquesta.inline import INLINE_LENGTH_MAX as ORQUESTA_LENGTH_MAX
 from dalsegno.definitions.orquesta.inline import read_inline
 from dalsegno.definitions.problems import PROBLEMS_MAX, Guess, Problem, Problems
-from dalsegno.definitions.together import Findings, Text, name_by_metadata
 from dalsegno.workflow.model import Policies, Task
 from dalsegno.workflow.scope import Constant
 
@@ -151,7 +151,7 @@ def test_only_metadata_of_a_workflow_names_one(metadata: str, name: str) -> None
 
 def test_findings_count_what_they_do_not_list() -> None:
     """All of them while there is room; then the first ones, and as the last how many more there are."""
-    found = Findings("problems")
+    found = ProblemList("problems")
     assert found.counted == []
     one = Problem("a", 1, 2, "wrong", file="f")
     found.add([one], 0)
