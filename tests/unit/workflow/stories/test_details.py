@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from tests.unit.workflow.stories.operating import Stage, run, skip
 
 from dalsegno.workflow.events import ContextUpdated
+from dalsegno.workflow.model import ActionDescription, Parameter
 from dalsegno.workflow.value import Value
 
 MEET = {
@@ -257,3 +260,35 @@ def test_a_delegate_elsewhere_holds_back_no_mistral_execution() -> None:
     stage.end("b")
     assert stage.execution.state == "RUNNING"
     stage.check()
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_a_task_without_an_action_runs_one_in_mistral_only(language: str) -> None:
+    """Mistral runs std.noop for it, which an executor must answer; in Orquesta it has succeeded at once."""
+    head, body = {
+        "mistral": ("version: '2.0'\nwf:\n  tasks:\n    ", "{publish: {x: 1}}"),
+        "orquesta": ("version: 1.0\nname: wf\ntasks:\n  ", "{next: [{do: noop}]}"),
+    }[language]
+    stage = Stage(f"{head}t: {body}\n")
+    if language == "mistral":
+        assert [(each.action, str(each.state)) for each in stage.attempts("t")] == [("std.noop", "RUNNING")]
+        stage.end("t")
+    else:
+        assert stage.attempts("t") == []
+    assert (str(stage.execution.state), stage.standing()) == ("SUCCESS", {"t": "SUCCESS"})
+
+
+def test_an_action_takes_what_it_declares_and_all_that_it_requires() -> None:
+    """A description fits an input with every required parameter and no unknown one, unless it is open to any."""
+    needs, may = Parameter("needs"), Parameter("may", required=False)
+    closed = ActionDescription("a", (needs, may))
+    assert [closed.takes(given) for given in (["needs"], ["needs", "may"], ["may"], [], ["needs", "odd"])] == [
+        *(True, True, False, False, False)
+    ]
+    assert closed.takes([], added=["needs"])
+    opened = replace(closed, accepts_any=True)
+    assert (opened.takes(["needs", "odd"]), opened.takes(["odd"])) == (True, False)
+    served = replace(closed, others=(ActionDescription("a", (may,)), opened))
+    assert [served.fitting(given) for given in (["needs"], ["may"], ["needs", "odd"], ["odd"])] == [
+        *(served, *served.others, served)
+    ]
