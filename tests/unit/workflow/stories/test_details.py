@@ -292,3 +292,16 @@ def test_an_action_takes_what_it_declares_and_all_that_it_requires() -> None:
     assert [served.fitting(given) for given in (["needs"], ["may"], ["needs", "odd"], ["odd"])] == [
         *(served, *served.others, served)
     ]
+
+
+def test_what_nobody_works_on_is_cancelled_at_once() -> None:
+    """O13, O15: a task that waits for its time ends with the request, whatever else still comes to its end."""
+    stage = Stage(
+        "version: '2.0'\nwf:\n  tasks:\n    runs: {action: std.noop}\n    waits: {action: std.noop, wait-before: 10}\n"
+    )
+    stage.cancel(comment="enough")
+    assert (str(stage.execution.state), stage.standing()) == ("CANCELLING", {"runs": "RUNNING", "waits": "CANCELLED"})
+    assert "enough" in stage.task("waits").info
+    stage.end("runs")
+    assert (str(stage.execution.state), stage.standing()["runs"]) == ("CANCELLED", "SUCCESS")
+    stage.check()
