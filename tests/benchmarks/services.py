@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -212,6 +213,13 @@ class Services:
             )
 
 
+SETTLE_MAX_S = 20.0
+SETTLE_LEAST_S = 0.5
+"""Starting takes more processor time than this."""
+SETTLED_S = 0.06
+"""Services that used less than this in a second have started."""
+
+
 @asynccontextmanager
 async def running_services() -> AsyncIterator[tuple[Services, Client]]:
     """Services in a folder that is gone afterwards. What stops a run is told with the ends of the logs."""
@@ -220,6 +228,7 @@ async def running_services() -> AsyncIterator[tuple[Services, Client]]:
     services.spawn()
     client = services.open_client()
     try:
+        await settle(services)
         yield services, client
     except (grpc.RpcError, RuntimeError, TimeoutError):
         print(services.tell_logs(), file=sys.stderr)
@@ -232,6 +241,18 @@ async def running_services() -> AsyncIterator[tuple[Services, Client]]:
 
 def _inputs(items: Mapping[int, Mapping[str, object] | None]) -> dict[int, str]:
     return {item: json.dumps(given) for item, given in items.items() if given is not None}
+
+
+async def settle(services: Services) -> None:
+    """Wait until what starts with the services, such as the processes that evaluate expressions, has started: no
+    workload is to be charged for it."""
+    deadline_s = time.monotonic() + SETTLE_MAX_S
+    used_s = -1.0
+    while time.monotonic() < deadline_s:
+        before_s, used_s = used_s, sum(processor_s(services.pids).values())
+        if before_s > SETTLE_LEAST_S and used_s - before_s < SETTLED_S:
+            return
+        await asyncio.sleep(1.0)
 
 
 def processor_s(pids: dict[str, int]) -> dict[str, float]:
