@@ -159,6 +159,7 @@ async def failure_of(call: Any) -> Failure | None:
     return None
 
 
+@pytest.mark.alone("its calls have deadlines of 3 s")
 async def test_readers_are_told_when_to_ask_again(place: tuple[str, Outage]) -> None:
     """Without a store every public read is UNAVAILABLE with a delay, names no host and no file, and afterwards
     each is answered by the same api."""
@@ -172,11 +173,11 @@ async def test_readers_are_told_when_to_ask_again(place: tuple[str, Outage]) -> 
                 expected = (grpc.StatusCode.UNAVAILABLE, "UNAVAILABLE", 1.0, "the store cannot be read at present")
                 assert told == expected, rpc.name
         for rpc in READS:
-            waits_s = 3.0 if rpc.method.name == "WaitExecution" else 30.0  # it does not come to rest
-            later = await failure_of(rpc.ask(channel, make_request(rpc), waits_s))
+            later = await failure_of(rpc.ask(channel, make_request(rpc), 3.0))
             assert later is None or later.code is grpc.StatusCode.NOT_FOUND, (rpc.name, later)
 
 
+@pytest.mark.alone("its calls have deadlines of 3 s")
 async def test_a_watcher_is_told_and_goes_on(server: Server) -> None:
     """What waits or watches when PostgreSQL stops ends with UNAVAILABLE and a delay, and begins again afterwards."""
     store = open_store(server.url)
@@ -190,7 +191,7 @@ async def test_a_watcher_is_told_and_goes_on(server: Server) -> None:
     request = watch.request(execution_id=UNKNOWN)
     async with serve_reads(server.url) as channel:
         first = await watch.ask(channel, request)
-        waiting = asyncio.create_task(failure_of(wait.ask(channel, wait.request(execution_id=UNKNOWN), 6.0)))
+        waiting = asyncio.create_task(failure_of(wait.ask(channel, wait.request(execution_id=UNKNOWN), 3.0)))
         await asyncio.sleep(0.3)
         with _stopped(server):
             request.resume_token = first.resume_token
@@ -225,7 +226,7 @@ async def test_a_restored_backup_is_told_to_watchers(tmp_path: Path) -> None:
         failure = await failure_of(watch.ask(channel, request))
         assert failure is not None
         assert (failure.code, failure.reason) == (grpc.StatusCode.OUT_OF_RANGE, "REVISION_AHEAD")
-        assert "begin anew without a token" in failure.message
+        assert "start again without a token" in failure.message
         request.resume_token = ""
         assert (await watch.ask(channel, request)).snapshot.last
 
