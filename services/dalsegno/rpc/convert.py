@@ -24,11 +24,8 @@ LABELS_MAX = 64
 REQUESTS_KEPT_S = 24 * 3600.0
 """The time for which a request and its answer are stored."""
 
-_UUID_TEXT = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
-_UUID = re.compile(_UUID_TEXT)
+_UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _ID_NUMBER = re.compile(r"[0-9]{1,9}")
-ATTEMPT_ID = re.compile(rf"{_UUID_TEXT}(?:\.[0-9]{{1,9}}){{3}}")
-"""An execution's id followed by the numbers of a task, an item and an attempt."""
 _LABEL = re.compile(r"[A-Za-z0-9._/-]{1,63}")
 _LATEST_S = datetime(9999, 12, 31, tzinfo=UTC).timestamp()
 

@@ -14,7 +14,7 @@ from dalsegno.rpc.sizes import shortened
 from dalsegno.store.descriptions import write_description
 from dalsegno.v1 import executor_service_pb2 as wire
 from dalsegno.workflow.events import TaskDone, TaskOutcome, Verdict
-from dalsegno.workflow.identity import AttemptKey, parse_attempt_id
+from dalsegno.workflow.identity import AttemptKey
 from dalsegno.workflow.model import ActionDescription, Parameter
 from dalsegno.workflow.refusals import InvalidRequest, Violation
 from dalsegno.workflow.scope import Constant
@@ -38,8 +38,6 @@ _OUTCOMES: dict[int, TaskOutcome] = {
     wire.TASK_OUTCOME_PAUSED: TaskOutcome.PAUSED,
     wire.TASK_OUTCOME_RUNNING: TaskOutcome.RUNNING,
 }
-
-_ENDS = (wire.TASK_OUTCOME_SUCCEEDED, wire.TASK_OUTCOME_FAILED, wire.TASK_OUTCOME_CANCELLED)
 
 _VERDICTS: dict[Verdict, wire.AckVerdict.ValueType] = {
     Verdict.ACCEPTED: wire.ACK_VERDICT_ACCEPTED,
@@ -67,7 +65,7 @@ def read_report(report: wire.TaskDone) -> tuple[str, TaskDone]:
     wrong = {violation.subject: violation.description for violation in wrong_fields(report)}
     execution_id, key = _read_id(report, wrong)
     outcome = _OUTCOMES.get(report.outcome)
-    faults = [] if not wrong and _is_plain(report) else list(_faults(report, outcome, wrong))
+    faults = list(_faults(report, outcome, wrong))
     result = _read_result(report, wrong, faults)
     if faults:
         reason = "; ".join(faults)
@@ -91,8 +89,6 @@ def read_report(report: wire.TaskDone) -> tuple[str, TaskDone]:
 def _read_id(report: wire.TaskDone, wrong: Mapping[str, str]) -> tuple[str, AttemptKey]:
     if "action_execution_id" in wrong:
         raise UnfitReport(f"action_execution_id {wrong['action_execution_id']}")
-    if convert.ATTEMPT_ID.fullmatch(report.action_execution_id):
-        return parse_attempt_id(report.action_execution_id)
     fields = convert.Fields()
     execution_id, numbers = fields.numbered_id("action_execution_id", report.action_execution_id, 3)
     try:
@@ -101,16 +97,6 @@ def _read_id(report: wire.TaskDone, wrong: Mapping[str, str]) -> tuple[str, Atte
         raise UnfitReport(str(error)) from None
     task, item, attempt = numbers
     return execution_id, (task, item, attempt)
-
-
-def _is_plain(report: wire.TaskDone) -> bool:
-    """Return whether an outcome has no field that `_faults` checks. This is quick, and true for most outcomes."""
-    return (
-        report.outcome in _ENDS
-        and report.delivery > 0
-        and not (report.error or report.alias or report.HasField("progress") or report.HasField("completion_timeout"))
-        and convert.length_s(report.elapsed) >= 0
-    )
 
 
 def _faults(report: wire.TaskDone, outcome: TaskOutcome | None, wrong: Mapping[str, str]) -> Iterator[str]:
@@ -130,29 +116,24 @@ def _faults(report: wire.TaskDone, outcome: TaskOutcome | None, wrong: Mapping[s
     elif len(report.alias) > NAME_CHARACTERS_MAX:
         yield f"alias has {len(report.alias):,} characters; at most {NAME_CHARACTERS_MAX} are allowed"
     if outcome is not TaskOutcome.DELEGATED:
-        yield from (f"{name} goes with DELEGATED only" for name in _OF_DELEGATES if _is_set(report, name))
-    yield from _progress_faults(report, outcome, wrong)
+        if report.alias:
+            yield "alias goes with DELEGATED only"
+        if report.HasField("completion_timeout"):
+            yield "completion_timeout goes with DELEGATED only"
+    if report.HasField("progress"):
+        yield from _progress_faults(report, outcome, wrong)
     for name in ("elapsed", "completion_timeout"):
         if name in wrong:
             yield f"{name} {wrong[name]}"
-        elif convert.length_s(getattr(report, name)) < 0:
+        elif report.HasField(name) and convert.length_s(getattr(report, name)) < 0:
             yield f"{name} is negative"
 
 
 def _progress_faults(report: wire.TaskDone, outcome: TaskOutcome | None, wrong: Mapping[str, str]) -> Iterator[str]:
-    if not report.HasField("progress"):
-        return
     if outcome is not TaskOutcome.RUNNING:
         yield "progress goes with RUNNING only"
     yield from (f"{name} {fault}" for name, fault in wrong.items() if name.startswith("progress."))
     yield from (f"progress.{name} {fault}" for name, fault in wrong_progress(report.progress))
-
-
-_OF_DELEGATES = ("alias", "completion_timeout")
-
-
-def _is_set(report: wire.TaskDone, name: str) -> bool:
-    return bool(report.alias) if name == "alias" else report.HasField("completion_timeout")
 
 
 def _read_result(report: wire.TaskDone, wrong: Mapping[str, str], faults: list[str]) -> Value | None:
