@@ -1,6 +1,6 @@
 """The supervisor: keeps the three services running as child processes, and stops them in order.
 
-child died ──▶ report it ──▶ wait (0.2 s, doubling to 10 s; anew after 30 s of life) ──▶ start it again
+child died ──▶ report it ──▶ wait (0.2 s, doubling to 10 s; 0.2 s again after it ran 30 s) ──▶ start it again
 """
 
 from __future__ import annotations

@@ -124,7 +124,7 @@ class Engine:
         await self.conductor.stop(self.settings.grace_s)
         await self._server.stop(0.5)
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        self._step_note.clear()  # whatever the conductor may still do: this is no death
+        self._step_note.clear()  # the conductor may still step something: that is no death
 
     def _committed(self, committed: Committed) -> None:
         self._timers.add(committed.messages)

@@ -196,9 +196,8 @@ class Stream:
                     await self._call.write(message)
             await self._call.done_writing()
         except (grpc.aio.AioRpcError, asyncio.InvalidStateError) as error:
-            _log.debug(
-                "%s: writing ended: %s", self._engine, error
-            )  # the reader also sees the end, and logs the reason
+            # The reader also sees the end, and logs the reason.
+            _log.debug("%s: writing ended: %s", self._engine, error)
         except Exception:
             _log.exception("%s: a message could not be written", self._engine)
             self._reason = "a message could not be written"

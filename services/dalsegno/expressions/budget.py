@@ -1,5 +1,5 @@
 """The budget of one evaluation. Time is counted in steps and memory in elements and characters, so that the same
-expression over the same data always ends in the same way, whatever else the machine is doing.
+expression over the same data always ends in the same way, also on a busy machine.
 
 Each operation is counted before it runs, by the size of its values. In the engine an evaluation has a small budget; one
 that needs more runs again in the pool, with the limits that authors see.

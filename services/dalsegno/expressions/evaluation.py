@@ -90,7 +90,7 @@ class Source(ABC):
     def failure(self, error: Exception) -> EvaluationError:
         """Return the message of an error in it.
 
-        Python's functions and the libraries raise whatever they like, and all of it is the expression's fault.
+        Python's functions and the libraries raise exceptions of any type. Each is an error of the expression.
         """
 
 

@@ -1,7 +1,7 @@
 """Refusals: why a request is not carried out. One exception for each thing that a caller can act on.
 
 Every package may raise them; `dalsegno.rpc.errors` is the one table that turns them into status codes. A refusal names
-everything that is missing or wrong, not only the first thing. Whoever raises one has changed nothing.
+everything that is missing or wrong, not only the first thing. Code that raises one has changed nothing.
 """
 
 from __future__ import annotations
@@ -179,7 +179,7 @@ class RevisionAhead(Refusal):
         self.kind, self.name, self.expected, self.actual = kind, name, expected, actual
         super().__init__(
             f"{kind} {name!r} is at revision {actual}, before the {expected} of the resume token: what was between "
-            "is lost (a backup was restored); begin anew without a token"
+            "is lost (a backup was restored); start again without a token"
         )
 
 

@@ -299,9 +299,8 @@ class Batch:
     def try_create(self, workflow: Workflow, event: StartRequested) -> StepResult:
         """Step the start of a new execution of the workflow, and keep nothing. Raises Refusal."""
         assert event.creation is not None
-        self._step_note.mark(
-            event.creation.execution_id, EVENT_NAMES[type(event)]
-        )  # it has no row, so no death is counted for it
+        # The execution has no row, so no death is counted for it.
+        self._step_note.mark(event.creation.execution_id, EVENT_NAMES[type(event)])
         return machine.step(workflow, None, self._now(event), self.outside, self._next_given())
 
     def look_at(self, execution_id: str) -> Execution | None:

@@ -2,8 +2,8 @@
 
     collect (event loop) -> take messages, claim, catch up, step, hand out, write, commit (own thread) -> answer (loop)
 
-While the thread carries out one batch, the event loop collects the next one. A batch contains whatever has arrived: no
-work waits for others.
+While the thread carries out one batch, the event loop collects the next one. A batch contains everything that has
+arrived: no work waits for others.
 """
 
 from __future__ import annotations
@@ -503,9 +503,8 @@ class Conductor:
         try:
             work.carry_out(batch)
         except Refusal as refusal:
-            work.refusal = refusal.with_traceback(
-                None
-            )  # its frames refer to the work, and would keep it in memory until the collector runs
+            # Its frames refer to the work, and would keep it in memory until the collector runs.
+            work.refusal = refusal.with_traceback(None)
             _log.info("%s refused: %s", work.name, refusal)
         except Suspended:
             if not batch.undo_step():

@@ -113,7 +113,7 @@ class Work(ABC):
         """On the event loop: note that it waits for values and is carried out again when they exist."""
 
     def done(self) -> None:  # noqa: B027 -- many have nobody to answer
-        """On the event loop, after the commit: answer whoever waits."""
+        """On the event loop, after the commit: answer the caller that waits."""
 
     def failed(self, error: BaseException) -> None:  # noqa: B027 -- many have nobody to tell
         """On the event loop: answer that it could not be done and is not tried again."""

@@ -6,7 +6,7 @@ from typing import Any, Never
 
 
 class Nothing(dict[Any, Any]):
-    """A dict that stays empty: whoever has a first entry makes a dict of its own."""
+    """A dict that stays empty: code that adds a first entry creates a new dict."""
 
     __hash__ = object.__hash__  # type: ignore[assignment]
 

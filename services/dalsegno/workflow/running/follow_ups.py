@@ -82,7 +82,7 @@ class End:
 
 @dataclass(slots=True)
 class Settle:
-    """The task ends so, whatever its policies say."""
+    """The task ends so, regardless of its policies."""
 
     task: TaskExecution
     verdict: TaskState

@@ -190,7 +190,7 @@ def tell_errors(step: Step) -> None:
 
 
 def _finish_noting(step: Step, state: ExecutionState, info: str) -> None:
-    """Evaluate every member of the output that can be evaluated, whatever the end; note an error for the others."""
+    """Evaluate every member of the output that can be evaluated, for each kind of end; note an error for the others."""
     context = final_context(step)
     values: dict[str, object] = {}
     size = 2

@@ -109,7 +109,7 @@ def conclude(step: Step, task: TaskExecution, verdict: TaskState, info: str) -> 
 
 
 def settle(step: Step, task: TaskExecution, verdict: TaskState, info: str) -> None:
-    """End the task, whatever its policies say."""
+    """End the task, regardless of its policies."""
     step.change(TaskMoved(task=task.number, state=verdict, info=info, at_s=step.at_s))
     if not _keeps_result(step, task):
         step.change(ResultDropped(task=task.number))

@@ -175,7 +175,7 @@ class View:
         self._seed: str | None = None
 
     def lasting(self) -> View:
-        """Return the same scope for another thread, with the variables of now, whatever is evaluated next."""
+        """Return the same scope for another thread, with the present variables; later evaluations do not change it."""
         return View(self._step, self._task, self._context, self._extra, dict(self._first), self._state, self._info)
 
     @property
