@@ -112,6 +112,56 @@ class Policies:
     concurrency: Template | None = None
 
 
+class CheckpointPlace(Enum):
+    """Where the entry of a checkpoint stands (decision 16)."""
+
+    AFTER = "after"
+    """The task has ended well, and its transitions are not evaluated yet."""
+    BEFORE = "before"
+    """The task is about to begin, and nothing of it is evaluated yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A named point of the flow, at a task."""
+
+    name: str
+    place: CheckpointPlace = CheckpointPlace.AFTER
+    data: Assignments = ()
+    """What each entry of it holds."""
+    retry: int = 0
+    """How often a failure that nothing handles goes back to an entry of it and on again (decision 22)."""
+    delay_s: Template | None = None
+    """How long it waits before it goes on again; None: not at all."""
+
+
+class RevertWhen(Enum):
+    """After which ends of a task its revert action is called (decision 17)."""
+
+    SUCCESS = "success"
+    ALWAYS = "always"
+    """After an end in ERROR or CANCELLED too."""
+
+
+@dataclass(frozen=True, slots=True)
+class Revert:
+    """The action that undoes what a task did (decision 18)."""
+
+    action: Template
+    """Gives the name of an action or ad-hoc action."""
+    input: Template | None = None
+    """Gives the input, a dict."""
+    when: RevertWhen = RevertWhen.SUCCESS
+    retry: Retry | None = None
+    timeout_s: Template | None = None
+    safe_rerun: Template | None = None
+    target: Template | None = None
+    publish: Template | None = None
+    """Gives a dict: an edit of what the entry's task published."""
+    concurrency: Template | None = None
+    """How many items of the task are reverted at once; None: one."""
+
+
 @dataclass(frozen=True, slots=True)
 class Task:
     """One node of the graph."""
@@ -150,6 +200,8 @@ class Task:
     """Whether a lost action may be run again; None: as the action says."""
     target: Template | None = None
     """The label of the executor that should run the action; None: any."""
+    checkpoint: Checkpoint | None = None
+    revert: Revert | None = None
     description: str = ""
     tags: tuple[str, ...] = ()
     spec: Mapping[str, object] = field(default_factory=dict, hash=False, compare=False)
@@ -260,6 +312,35 @@ ORQUESTA_RULES = Rules(
 )
 
 
+class Then(Enum):
+    """What follows when the execution has been reverted."""
+
+    STOP = "stop"
+    """It ends as REVERTED."""
+    PAUSE = "pause"
+    RETRY = "retry"
+    """It goes on from the entry, up to `count` times."""
+
+
+START = "start"
+"""The name of the entry that every execution has: behind the creation of its first tasks."""
+LAST = "last"
+"""In a strategy: the newest entry that stands, `start` if there is none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Strategy:
+    """What a failure that nothing handles sets off (decision 22)."""
+
+    to: str = START
+    """The name of a checkpoint, START or LAST."""
+    then: Then = Then.STOP
+    count: int = 1
+    """With RETRY: how often an entry is gone back to."""
+    delay_s: Template | None = None
+    """With RETRY: how long it waits before it goes on; None: not at all."""
+
+
 @dataclass(frozen=True, eq=False)
 class Workflow:
     """One compiled workflow. Compared by identity."""
@@ -280,6 +361,8 @@ class Workflow:
     """The output's members, evaluated one by one, however the execution ends; each sees those before it."""
     pauses_on_failure: bool = False
     """A task that has failed without a handler pauses the execution instead of failing it."""
+    strategy: Strategy | None = None
+    """A failure that nothing handles has the execution reverted; None: it does not."""
     rules: Rules = MISTRAL_RULES
     description: str = ""
     tags: tuple[str, ...] = ()
