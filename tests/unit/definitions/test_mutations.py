@@ -28,11 +28,12 @@ SEED = yaml.safe_load(
         action: std.echo output=<% $.i %>
         input: {deep: {er: ['<% $.x %>']}}
         publish: {p: <% task().result %>}
+        checkpoint: {name: ready, when: before, data: {d: <% $.l %>}}
         wait-before: 1
         timeout: <% $.t %>
         on-success: [two, {fail msg='x': <% $.y %>}]
         on-complete: {publish: {branch: {b: 1}, global: {g: 2}}, next: {two: <% $.z %>}}
-      two: {join: all, workflow: main a=1, on-skip: noop, concurrency: 2, keep-result: false}
+      two: {join: all, workflow: main a=1, checkpoint: there, on-skip: noop, concurrency: 2, keep-result: false}
   backwards:
     type: reverse
     tasks: {x: {requires: [y]}, y: {action: std.noop}}
@@ -52,6 +53,7 @@ tasks:
     with: {items: i in <% ctx(b) %>, concurrency: <% ctx(a) %>}
     delay: 1
     safe-rerun: true
+    checkpoint: {name: ready, when: after, data: {d: <% ctx(a) %>}}
     retry: {count: 2, when: <% failed() %>, delay: 3}
     next:
       - {when: <% succeeded() %>, publish: [{p: 1}, {q: <% result() %>}], do: [two, noop]}

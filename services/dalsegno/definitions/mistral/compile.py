@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from dalsegno.definitions.checkpoints import check_names
 from dalsegno.definitions.mistral.clauses import NO_CLAUSE, ReadClause, read_clause
 from dalsegno.definitions.mistral.policies import NO_POLICIES, POLICY_KEYS, merge_policies, read_policies
 from dalsegno.definitions.mistral.syntax import REQUIRED, Reader
@@ -74,6 +75,7 @@ def compile_workflow(
         _read_defaults(reader, data["task-defaults"], (*path, "task-defaults")) if "task-defaults" in data else None
     )
     read = _read_tasks(reader, data, path, reverse=reverse)
+    check_names(reader, ((item.task.name, item.checkpoint) for item in read))
     link = _link_reverse if reverse else _link_direct
     tasks = link(reader, read, defaults or _NO_DEFAULTS)
     starts = () if reverse else _find_starts(reader, tasks, path)

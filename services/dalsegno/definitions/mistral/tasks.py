@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from dalsegno.definitions.calls import Callee
+from dalsegno.definitions.checkpoints import WrittenCheckpoint, read_checkpoint
 from dalsegno.definitions.mistral.clauses import NO_CLAUSE, ReadClause, read_clause
 from dalsegno.definitions.mistral.inline import INLINE_LENGTH_MAX, Inline, read_inline
 from dalsegno.definitions.mistral.policies import POLICY_KEYS, read_policies
 from dalsegno.definitions.mistral.syntax import Reader, is_deep
 from dalsegno.definitions.problems import SEMANTIC, Path, shown
-from dalsegno.workflow.model import JOIN_ALL, Items, Policies, Task
+from dalsegno.workflow.model import JOIN_ALL, Checkpoint, CheckpointPlace, Items, Policies, Task
 from dalsegno.workflow.scope import Constant, Template
 
 CLAUSE_KEYS = ("on-success", "on-error", "on-complete", "on-skip")
@@ -30,6 +31,7 @@ _COMMON_KEYS = (
     "target",
     "keep-result",
     "safe-rerun",
+    "checkpoint",
     "description",
     "tags",
     "name",
@@ -57,6 +59,7 @@ class ReadTask:
     path: Path
     clauses: tuple[ReadClause, ReadClause, ReadClause, ReadClause]
     policies: Policies
+    checkpoint: WrittenCheckpoint | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +86,7 @@ def read_task(reader: Reader, name: str, data: object, path: Path, *, reverse: b
     ]
     publish = [reader.mapping_template(data[key], (*path, key)) if key in data else None for key in PUBLISH_KEYS]
     call = _read_call(reader, data, path)
+    checkpoint = read_checkpoint(reader, data, path)
     keep_result = reader.boolean(data["keep-result"], (*path, "keep-result")) if "keep-result" in data else None
     target = reader.text(data["target"], (*path, "target")) if "target" in data else None
     task = Task(
@@ -100,11 +104,13 @@ def read_task(reader: Reader, name: str, data: object, path: Path, *, reverse: b
         keep_result_when=None if isinstance(keep_result, Constant) else keep_result,
         safe_rerun=reader.boolean(data["safe-rerun"], (*path, "safe-rerun")) if "safe-rerun" in data else None,
         target=None if target is None else reader.template(target, (*path, "target")),
+        checkpoint=None if checkpoint is None else _compile_checkpoint(reader, checkpoint, call, path),
         description=(reader.text(data["description"], (*path, "description")) or "") if "description" in data else "",
         tags=reader.texts(data["tags"], (*path, "tags")) if "tags" in data else (),
         spec={**data, "name": name, "version": "2.0", "type": "reverse" if reverse else "direct"},
     )
-    return ReadTask(task, path, (clauses[0], clauses[1], clauses[2], clauses[3]), read_policies(reader, data, path))
+    own_clauses = (clauses[0], clauses[1], clauses[2], clauses[3])
+    return ReadTask(task, path, own_clauses, read_policies(reader, data, path), checkpoint)
 
 
 def _check_name(reader: Reader, name: str, data: Mapping[str, Any], path: Path) -> None:
@@ -114,6 +120,13 @@ def _check_name(reader: Reader, name: str, data: Mapping[str, Any], path: Path) 
     if len(name) > limit:
         what = "a task with `join`" if data.get("join") else "a task"
         reader.fault(path, f"the name of {what} may have at most {limit} characters", category=SEMANTIC)
+
+
+def _compile_checkpoint(reader: Reader, written: WrittenCheckpoint, call: _Call, path: Path) -> Checkpoint:
+    """Compile a checkpoint. Without `when` it stands before a sub-workflow and after anything else (decision 16)."""
+    default = CheckpointPlace.AFTER if call.workflow is None else CheckpointPlace.BEFORE
+    data = ((name, reader.template(value, (*path, "checkpoint", "data", name))) for name, value in written.data.items())
+    return Checkpoint(written.name, written.place or default, tuple(data))
 
 
 def _read_call(reader: Reader, data: Mapping[str, Any], path: Path) -> _Call:

@@ -13,7 +13,19 @@ from dalsegno.definitions.problems import EXPRESSION, Path
 from dalsegno.expressions.compile import ExpressionProblem, compile_template
 from dalsegno.expressions.language import ORQUESTA
 from dalsegno.workflow import model
-from dalsegno.workflow.model import JOIN_ALL, ORQUESTA_RULES, Branch, Command, Items, Parameter, Policies, Retry, Task
+from dalsegno.workflow.model import (
+    JOIN_ALL,
+    ORQUESTA_RULES,
+    Branch,
+    Checkpoint,
+    CheckpointPlace,
+    Command,
+    Items,
+    Parameter,
+    Policies,
+    Retry,
+    Task,
+)
 from dalsegno.workflow.scope import Constant, EvaluationError, Scope, Template
 
 COMMAND_RETRIES = 3
@@ -75,6 +87,7 @@ class _Compiler:
             is_in_cycle=name in self._graph.cyclic,
             policies=self._policies(read),
             safe_rerun=self._optional(read.safe_rerun, (*read.path, "safe-rerun")),
+            checkpoint=self._checkpoint(read),
             spec={**read.data, "name": name},
         )
 
@@ -114,6 +127,16 @@ class _Compiler:
             retry=self._retry(read),
             concurrency=None if items is None else self._concurrency(items.concurrency, (*read.path, "with")),
         )
+
+    def _checkpoint(self, read: ReadTask) -> Checkpoint | None:
+        """Compile a checkpoint. Without `when` the machine finds out whether the action is a workflow (decision 16)."""
+        written = read.checkpoint
+        if written is None:
+            return None
+        path = (*read.path, "checkpoint", "data")
+        data = tuple((name, self._template(value, (*path, name))) for name, value in written.data.items())
+        place = written.place if written.place or read.call.action else CheckpointPlace.AFTER
+        return Checkpoint(written.name, place, data)
 
     def _concurrency(self, value: object, path: Path) -> Template | None:
         """Compile `concurrency`: in Orquesta a value below one counts as one."""

@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable
 from typing import Any
 
 from dalsegno.definitions.calls import Callee
+from dalsegno.definitions.checkpoints import check_names
 from dalsegno.definitions.orquesta.context import APPLICATION_NAMES, check_context
 from dalsegno.definitions.orquesta.expressions import has_expression
 from dalsegno.definitions.orquesta.graph import Graph, check_graph
@@ -33,6 +34,7 @@ def inspect_workflow(
         return reader.assignments(data[key], (key,), names_alone=key == "input") if key in data else ()
 
     workflow = ReadWorkflow(_read_tasks(reader, data), assignments("input"), assignments("vars"), assignments("output"))
+    check_names(reader, ((task.name, task.checkpoint) for task in workflow.tasks.values()))
     graph = Graph(workflow.tasks)
     check_graph(reader, graph, ("tasks",))
     check_context(reader, workflow, graph, application_names)

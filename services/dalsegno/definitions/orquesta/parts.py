@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from dalsegno.definitions.checkpoints import WrittenCheckpoint
 from dalsegno.definitions.problems import Path
 
 COMMANDS = ("noop", "continue", "fail", "retry")
@@ -102,6 +103,7 @@ class ReadTask:
     delay: Any = None
     retry: Retries | None = None
     safe_rerun: Any = None
+    checkpoint: WrittenCheckpoint | None = None
     references: tuple[Reference, ...] = ()
     """The references that are evaluated when the task begins."""
     transitions: tuple[Transition, ...] = ()

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from dalsegno.definitions.checkpoints import read_checkpoint
 from dalsegno.definitions.orquesta.expressions import has_expression
 from dalsegno.definitions.orquesta.inline import Inline
 from dalsegno.definitions.orquesta.parts import (
@@ -23,8 +24,8 @@ from dalsegno.definitions.orquesta.syntax import Reader
 from dalsegno.definitions.problems import Path, shown
 from dalsegno.expressions.marks import find_marked
 
-_KEYS = dict.fromkeys(("action", "input", "with", "join", "delay", "retry", "next", "safe-rerun"))
-"""Orquesta's keys, and one that only this engine has."""
+_KEYS = dict.fromkeys(("action", "input", "with", "join", "delay", "retry", "next", "safe-rerun", "checkpoint"))
+"""Orquesta's keys, and two that only this engine has."""
 
 _ITEMS_KEYS = dict.fromkeys(("items", "concurrency"))
 _RETRY_KEYS = dict.fromkeys(("count", "when", "delay"))
@@ -53,6 +54,9 @@ def read_task(reader: Reader, name: str, data: object, path: Path) -> ReadTask:
     call, named = _read_call(reader, data, path)
     if "safe-rerun" in data:
         named += _read_safe_rerun(reader, data["safe-rerun"], (*path, "safe-rerun"))
+    checkpoint = read_checkpoint(reader, data, path)
+    if checkpoint is not None:
+        named += reader.references(checkpoint.data, (*path, "checkpoint", "data"))
     return ReadTask(
         name=name,
         path=path,
@@ -63,6 +67,7 @@ def read_task(reader: Reader, name: str, data: object, path: Path) -> ReadTask:
         delay=data.get("delay"),
         retry=_read_retry(reader, data["retry"], (*path, "retry")) if "retry" in data else None,
         safe_rerun=data.get("safe-rerun"),
+        checkpoint=checkpoint,
         references=(*references, *named),
         transitions=_read_next(reader, data["next"], (*path, "next")) if "next" in data else (),
         data=data,
