@@ -126,7 +126,8 @@ class Checkpoint:
     """A named point of the flow, at a task."""
 
     name: str
-    place: CheckpointPlace = CheckpointPlace.AFTER
+    place: CheckpointPlace | None = CheckpointPlace.AFTER
+    """None: BEFORE if the task runs a sub-workflow, which is known only when it is about to begin; else AFTER."""
     data: Assignments = ()
     """What each entry of it holds."""
     retry: int = 0
