@@ -76,6 +76,8 @@ class ExecutionCreated(Change, frozen=True, kw_only=True):
     actor: str = ""
     comment: str = ""
     safe_rerun: bool | None = None
+    stop_at: tuple[str, ...] = ()
+    """The checkpoints at which it is to stop (C4)."""
 
 
 class ExecutionMoved(Change, frozen=True, kw_only=True):
@@ -90,6 +92,10 @@ class ExecutionMoved(Change, frozen=True, kw_only=True):
     """With PAUSING and PAUSED: whether reports of its own actions caused it; their next reports may undo it."""
     waits_for_delegates: bool = False
     """With PAUSING and CANCELLING: whether it waits for the outstanding delegates (decision 6)."""
+    paused_at: int = 0
+    """The sequence of the entry at which it stands; 0: it stands at none."""
+    not_reached: str = ""
+    """Once it has ended: the checkpoints at which it was to stop and did not."""
     at_s: float = 0.0
 
 
@@ -335,6 +341,46 @@ class ResultDropped(Change, frozen=True, kw_only=True):
     task: int
 
 
+class CheckpointReached(Change, frozen=True, kw_only=True):
+    """The flow has reached a checkpoint. The sequence of this change identifies the entry (decision 16)."""
+
+    name: str
+    task: int
+    """The task that the checkpoint belongs to."""
+    data: Value | None = None
+    route: int = 0
+    at_s: float = 0.0
+
+
+class Edit(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """An edit of the context, to be made at a checkpoint (decision 20)."""
+
+    task: str = ""
+    """The task whose published values are edited; empty: those of the whole execution."""
+    number: int = 0
+    """Which of its task executions; 0: the newest."""
+    values: Mapping[str, Value] = {}
+    removed: tuple[str, ...] = ()
+
+
+class Arrival(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What happens when a go-to arrives at its checkpoint."""
+
+    resumes: bool = False
+    """The execution goes on; else it stops there."""
+    waits_for_delegates: bool = False
+    edit: Edit | None = None
+
+
+class StopsSet(Change, frozen=True, kw_only=True):
+    """The execution stops at these checkpoints from now on, and at no others."""
+
+    names: tuple[str, ...] = ()
+    arrival: Arrival | None = None
+    """A go-to asked for it: what happens there; None: it stops."""
+    at_s: float = 0.0
+
+
 AnyChange = (
     ExecutionCreated
     | ExecutionMoved
@@ -355,4 +401,6 @@ AnyChange = (
     | ContextEdited
     | EnvironmentChanged
     | ResultDropped
+    | CheckpointReached
+    | StopsSet
 )

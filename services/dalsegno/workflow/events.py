@@ -142,6 +142,8 @@ class ResumeRequested(Event, frozen=True, kw_only=True):
     choices: tuple[TaskChoice, ...] = ()
     environment: Value | None = None
     """Variables that are merged over the execution's environment from now on; None: none."""
+    stop_at: tuple[str, ...] = ()
+    """The checkpoints at which it is to stop."""
 
 
 class RerunRequested(Event, frozen=True, kw_only=True):
@@ -152,6 +154,8 @@ class RerunRequested(Event, frozen=True, kw_only=True):
     environment: Value | None = None
     cascaded: bool = False
     """Whether the parent passed it down: then a child that has nothing to repeat reports its state to the parent."""
+    stop_at: tuple[str, ...] = ()
+    """The checkpoints at which it is to stop."""
 
 
 class ContextUpdated(Event, frozen=True, kw_only=True):
@@ -165,6 +169,23 @@ class ContextUpdated(Event, frozen=True, kw_only=True):
     """The new values."""
     removed: tuple[str, ...] = ()
     """The variables to remove."""
+
+
+class GoToRequested(Event, frozen=True, kw_only=True):
+    """A user or a program orders the execution to an entry of a checkpoint (C14, decision 20)."""
+
+    name: str = ""
+    """The checkpoint: its newest entry that stands; else the next time that it is reached."""
+    sequence: int = 0
+    """The sequence of the entry, in place of a name."""
+    next: bool = False
+    """With a name: the next time that it is reached, even if an entry of it stands."""
+    resumes: bool = False
+    """On arrival it goes on; else it stops there."""
+    waits_for_delegates: bool = False
+    """Whether the outstanding delegates are waited for."""
+    edit: ContextUpdated | None = None
+    """An edit that is made on arrival."""
 
 
 class CancelRequested(Event, frozen=True, kw_only=True):
@@ -245,6 +266,7 @@ AnyEvent = (
     | ResumeRequested
     | RerunRequested
     | ContextUpdated
+    | GoToRequested
     | CancelRequested
     | ChildMoved
     | HandedOut

@@ -15,9 +15,11 @@ import immutables
 from dalsegno.workflow.applying import rounds, undoing
 from dalsegno.workflow.changes import (
     AnyChange,
+    Arrival,
     AttemptAdded,
     AttemptMoved,
     AttemptsBegun,
+    CheckpointReached,
     ContextEdited,
     EnvironmentChanged,
     ErrorNoted,
@@ -29,6 +31,7 @@ from dalsegno.workflow.changes import (
     ResultDropped,
     RoundPlanned,
     RouteOpened,
+    StopsSet,
     TaskAdded,
     TaskMoved,
     TaskRouted,
@@ -37,7 +40,7 @@ from dalsegno.workflow.changes import (
     Timer,
 )
 from dalsegno.workflow.identity import AttemptKey
-from dalsegno.workflow.records import Attempt, TaskExecution, error_bytes, error_key
+from dalsegno.workflow.records import Attempt, Entry, TaskExecution, error_bytes, error_key
 from dalsegno.workflow.states import (
     COMPLETED_ATTEMPT,
     COMPLETED_EXECUTION,
@@ -63,6 +66,7 @@ class Execution:
     # Without slots, this many attributes do not fit into the shared table of the class, and each access costs twice.
     __slots__ = (
         "active_count",
+        "arrival",
         "attempts",
         "branch_ends",
         "by_name",
@@ -74,6 +78,7 @@ class Execution:
         "edit_count",
         "ended_s",
         "ends",
+        "entries",
         "environment",
         "error_bytes",
         "error_keys",
@@ -90,7 +95,9 @@ class Execution:
         "is_paused_by_report",
         "latest_s",
         "moved_s",
+        "not_reached",
         "output",
+        "paused_at",
         "paused_s",
         "paused_since_s",
         "ready",
@@ -99,8 +106,10 @@ class Execution:
         "root_id",
         "route_numbers",
         "routes",
+        "start_sequence",
         "started_s",
         "state",
+        "stop_at",
         "tasks",
         "trimmed",
         "unhandled",
@@ -150,6 +159,18 @@ class Execution:
         """Whether it is PAUSED or PAUSING because of reports of its own actions, and not by request."""
         self.waits_for_delegates = False
         """While PAUSING or CANCELLING: whether it waits for delegates."""
+        self.entries: dict[int, Entry] = {}
+        """The entries of checkpoints by sequence, in order, without `start`."""
+        self.start_sequence = 0
+        """The sequence of the entry `start`, behind the creation of the first tasks; 0: it has none yet."""
+        self.paused_at = 0
+        """The sequence of the entry at which it stands; 0: it stands at none."""
+        self.stop_at = created.stop_at
+        """The checkpoints at which it stops."""
+        self.arrival: Arrival | None = None
+        """What happens there, when a go-to asked for it; None: it stops."""
+        self.not_reached = ""
+        """The checkpoints at which it was to stop when it ended."""
         # The indexes; dicts serve as ordered sets.
         self.by_name: dict[str, list[int]] = {}
         self.trimmed: dict[str, int] = {}
@@ -261,6 +282,7 @@ def _move_execution(execution: Execution, change: ExecutionMoved) -> None:
     execution.state, execution.info, execution.moved_s = change.state, change.info, change.at_s
     execution.is_paused_by_report = change.reported
     execution.waits_for_delegates = change.waits_for_delegates
+    execution.paused_at, execution.not_reached = change.paused_at, change.not_reached
     if change.output is not None:
         execution.output = change.output
     elif old in COMPLETED_EXECUTION and not execution.is_completed:
@@ -293,6 +315,8 @@ def _add_task(execution: Execution, change: TaskAdded) -> None:
         _add_route(execution, execution.tasks[change.sources[0]], change.opens)
     for source in change.sources:
         _add_source(execution, task, source, change.branch)
+    if not change.sources and execution.start_sequence in (0, execution.revision):
+        execution.start_sequence = execution.revision + 1  # behind the last of the first tasks
     execution.tasks[change.task] = task
     execution.by_name.setdefault(change.name, []).append(change.task)
     execution.by_route[change.name, change.route] = change.task
@@ -315,9 +339,11 @@ def _move_task(execution: Execution, change: TaskMoved) -> None:
     check_task_move(task.number, task.state, change.state)
     if change.generation:
         undoing.reopen(execution, task, change)
+        task.entry = 0
     task.state, task.info = change.state, change.info
     timing.timer, timing.due_s, timing.verdict = change.timer, change.due_s, change.verdict
     if task.is_completed:
+        task.ended_at = execution.revision + 1
         task.ended_s, timing.timeout_due_s, task.routed, task.progress.plan = change.at_s, None, False, None
     elif task.started_s is None and change.state is TaskState.RUNNING:
         task.started_s = change.at_s
@@ -498,6 +524,16 @@ def _drop_result(execution: Execution, change: ResultDropped) -> None:
     execution.tasks[change.task].progress.result_dropped = True
 
 
+def _reach_checkpoint(execution: Execution, change: CheckpointReached) -> None:
+    sequence = execution.revision + 1
+    execution.entries[sequence] = Entry(sequence, change.name, change.task, change.route, change.data, change.at_s)
+    execution.tasks[change.task].entry = sequence
+
+
+def _set_stops(execution: Execution, change: StopsSet) -> None:
+    execution.stop_at, execution.arrival = change.names, change.arrival
+
+
 _APPLIERS: dict[type, Callable[[Execution, Any], None]] = {
     ExecutionMoved: _move_execution,
     GlobalsPublished: _publish_globals,
@@ -517,4 +553,6 @@ _APPLIERS: dict[type, Callable[[Execution, Any], None]] = {
     ContextEdited: undoing.edit,
     EnvironmentChanged: _change_environment,
     ResultDropped: _drop_result,
+    CheckpointReached: _reach_checkpoint,
+    StopsSet: _set_stops,
 }

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
+from enum import Enum
 from functools import wraps
 from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
-from dalsegno.workflow.model import Task, Workflow
+from dalsegno.workflow.model import CheckpointPlace, Task, Workflow
 
 Names = ParamSpec("Names")
 Found = TypeVar("Found")
@@ -87,3 +88,38 @@ def needed_for(workflow: Workflow, target: str) -> frozenset[str]:
             needed.add(name)
             open_names.extend(workflow.tasks[name].requires)
     return frozenset(needed)
+
+
+class Phase(Enum):
+    """How far a task execution has come, as far as it matters for the checkpoints that it can still reach."""
+
+    TO_BEGIN = "to begin"
+    BEGUN = "begun"
+    """It has begun, or stands at the checkpoint before it."""
+    ENDED = "ended"
+    """What follows it is not decided yet."""
+
+
+def checkpoints_ahead(workflow: Workflow, open_tasks: Iterable[tuple[str, Phase]]) -> tuple[str, ...]:
+    """Return the checkpoints to which something that is open leads by the definition, in the order of the definition.
+
+    `open_tasks`: the names of the task executions that have not ended or whose transitions are not evaluated.
+    """
+    found: set[str] = set()
+    ahead: list[str] = []
+    for name, phase in open_tasks:
+        checkpoint = workflow.tasks[name].checkpoint
+        is_before = checkpoint is not None and checkpoint.place is CheckpointPlace.BEFORE
+        if checkpoint is not None and (phase is Phase.TO_BEGIN or (phase is Phase.BEGUN and not is_before)):
+            found.add(checkpoint.name)
+        ahead.append(name)
+    onward: Mapping[str, Collection[str]] = dependants(workflow) if workflow.reverse else outbound_tasks(workflow)
+    followed: set[str] = set()
+    while ahead:
+        for name in onward[ahead.pop()]:
+            if name not in followed:
+                followed.add(name)
+                ahead.append(name)
+    found.update(each.name for name in followed if (each := workflow.tasks[name].checkpoint) is not None)
+    named = (task.checkpoint.name for task in workflow.tasks.values() if task.checkpoint is not None)
+    return tuple(name for name in named if name in found)

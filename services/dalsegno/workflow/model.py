@@ -129,7 +129,7 @@ class Checkpoint:
     place: CheckpointPlace | None = CheckpointPlace.AFTER
     """None: BEFORE if the task runs a sub-workflow, which is known only when it is about to begin; else AFTER."""
     data: Assignments = ()
-    """What each entry of it holds."""
+    """What each entry of it holds. Each sees what the task sees, and none of the others."""
     retry: int = 0
     """How often a failure that nothing handles goes back to an entry of it and on again (decision 22)."""
     delay_s: Template | None = None

@@ -164,6 +164,22 @@ class Progress:
 
 
 @dataclass(slots=True)
+class Entry:
+    """One reaching of a checkpoint (decision 16)."""
+
+    sequence: int
+    """The revision at which it was reached."""
+    name: str
+    task: int
+    """The task execution that reached it; 0: `start`."""
+    route: int = 0
+    data: Value | None = None
+    at_s: float = 0.0
+    is_undone: bool = False
+    """The execution has gone back to an entry before it."""
+
+
+@dataclass(slots=True)
 class TaskExecution:
     """One running of a task of the graph."""
 
@@ -196,6 +212,10 @@ class TaskExecution:
     created_s: float = 0.0
     started_s: float | None = None
     ended_s: float | None = None
+    ended_at: int = 0
+    """The revision at which it last ended; 0: it has not."""
+    entry: int = 0
+    """The sequence of the entry that it has reached, so that it does not reach it again when it goes on from there."""
     context_in: Context | Layers | None = None
     """What it sees, computed when first needed (see contexts/context.py). Not stored."""
     context_out: Context | Layers | None = None

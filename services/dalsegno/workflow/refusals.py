@@ -115,6 +115,18 @@ class Refused(WithViolations):
         return cls([Violation(subject, description, kind)])
 
 
+class NoSuchCheckpoint(Refused):
+    """The workflow has no checkpoint of that name, or the execution no entry with that sequence (C31)."""
+
+    reason = "NO_SUCH_CHECKPOINT"
+
+
+class Unreachable(Refused):
+    """Nothing that is open leads to the checkpoint, nor from any entry that stands (C31, decision 20)."""
+
+    reason = "UNREACHABLE"
+
+
 class AboutThing(Refusal):
     """A refusal about one named thing."""
 
