@@ -227,6 +227,7 @@ class World:
         environment: object = None,
         namespace: str = "",
         deadline_s: float | None = None,
+        stop_at: tuple[str, ...] = (),
     ) -> Execution:
         """Start an execution of a workflow of exactly this namespace; raises NotFound, and what the machine refuses
         with."""
@@ -244,6 +245,7 @@ class World:
             params=Value(data=params or {}),
             environment=Value(data=environment or {}),
             deadline_s=deadline_s,
+            stop_at=stop_at,
             at_s=self.now_s,
         )
         self.tell(creation.execution_id, StartRequested(at_s=self.now_s, creation=creation))

@@ -171,7 +171,10 @@ class Execution:
         """What happens there, when a go-to asked for it; None: it stops."""
         self.not_reached = ""
         """The checkpoints at which it was to stop when it ended."""
-        # The indexes; dicts serve as ordered sets.
+        self._start_indexes()
+
+    def _start_indexes(self) -> None:
+        """Start with empty indexes; dicts serve as ordered sets."""
         self.by_name: dict[str, list[int]] = {}
         self.trimmed: dict[str, int] = {}
         """How many of the newest task executions of a name are superseded, where any are."""

@@ -90,6 +90,12 @@ def needed_for(workflow: Workflow, target: str) -> frozenset[str]:
     return frozenset(needed)
 
 
+@_kept
+def checkpoints(workflow: Workflow) -> dict[str, str]:
+    """Return the checkpoints of the workflow, in the order of the definition, each with its task."""
+    return {task.checkpoint.name: name for name, task in workflow.tasks.items() if task.checkpoint is not None}
+
+
 class Phase(Enum):
     """How far a task execution has come, as far as it matters for the checkpoints that it can still reach."""
 
@@ -121,5 +127,4 @@ def checkpoints_ahead(workflow: Workflow, open_tasks: Iterable[tuple[str, Phase]
                 followed.add(name)
                 ahead.append(name)
     found.update(each.name for name in followed if (each := workflow.tasks[name].checkpoint) is not None)
-    named = (task.checkpoint.name for task in workflow.tasks.values() if task.checkpoint is not None)
-    return tuple(name for name in named if name in found)
+    return tuple(name for name in checkpoints(workflow) if name in found)

@@ -14,6 +14,7 @@ import msgspec
 
 from dalsegno.workflow import graph
 from dalsegno.workflow.changes import AnyChange, ExecutionCreated, Timer
+from dalsegno.workflow.checkpoints import going, reaching
 from dalsegno.workflow.commands import AnyCommand
 from dalsegno.workflow.events import (
     CancelRequested,
@@ -21,6 +22,7 @@ from dalsegno.workflow.events import (
     ContextUpdated,
     DeliveryLost,
     Event,
+    GoToRequested,
     HandedOut,
     PauseRequested,
     Poisoned,
@@ -34,7 +36,7 @@ from dalsegno.workflow.events import (
 )
 from dalsegno.workflow.execution import Execution
 from dalsegno.workflow.identity import AttemptKey
-from dalsegno.workflow.model import Workflow
+from dalsegno.workflow.model import START, Workflow
 from dalsegno.workflow.operating import control, editing, repeating, rerun, resume
 from dalsegno.workflow.outside import Given, PausedBelow, Surroundings
 from dalsegno.workflow.records import TaskExecution
@@ -156,6 +158,8 @@ def _start(step: Step, event: StartRequested) -> None:
         names = tuple(name for name, task in step.workflow.tasks.items() if name in needed and not task.requires)
     for name in names:
         step.later(Begin(clauses.add_task(step, name, ())))
+    if START in execution.stop_at:
+        step.pause(f"stopped at checkpoint '{START}'", paused_at=execution.start_sequence)
 
 
 def _timer(step: Step, event: TimerFired) -> None:
@@ -262,6 +266,8 @@ def _decide(step: Step, event: Event) -> None:
             rerun.rerun(step, event)
         case ContextUpdated():
             editing.update_context(step, event)
+        case GoToRequested():
+            going.go_to(step, event)
         case CancelRequested():
             control.cancel(step, event)
         case Poisoned():
@@ -278,8 +284,12 @@ def _follow_up(step: Step, next_: FollowUp) -> None:
         case End():
             tasks.end(step, next_.task, next_.verdict, next_.info)
         case Route():
-            clauses.route(step, next_.task)
+            if not reaching.stops_after(step, next_.task):
+                clauses.route(step, next_.task)
         case Begin():
+            reaching.reach_before(step, next_.task)
+            if step.workflow.rules.calls.begins_together:
+                tasks.prepare(step, next_.task)
             tasks.begin(step, next_.task)
         case CheckJoin():
             clauses.check_join(step, next_.task)
@@ -300,6 +310,7 @@ def _follow_up(step: Step, next_: FollowUp) -> None:
         case ChildAgain():
             rerun.child_again(step, next_.task, next_.key, next_.revision, next_.by)
         case BeginAgain():
+            reaching.reach_before(step, next_.task)
             tasks.begin_again(step, next_.task)
         case Skip():
             repeating.skip(step, next_.task, next_.output, next_.comment)
@@ -328,8 +339,6 @@ def _work_off(step: Step) -> None:
                 raise HardFailure(
                     f"one event set off more than {TODO_MAX} decisions: a cycle whose tasks all end at once"
                 )
-            if step.workflow.rules.calls.begins_together and isinstance(next_, Begin):
-                tasks.prepare(step, next_.task)
             _follow_up(step, next_)
         except Suspended:
             is_suspended = True

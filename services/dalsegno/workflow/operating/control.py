@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 from dalsegno.workflow.changes import TaskMoved, TaskRouted
-from dalsegno.workflow.events import CancelRequested, PauseRequested, RerunRequested, ResumeRequested, Verdict
+from dalsegno.workflow.events import (
+    CancelRequested,
+    GoToRequested,
+    PauseRequested,
+    RerunRequested,
+    ResumeRequested,
+    Verdict,
+)
 from dalsegno.workflow.model import PauseRule
 from dalsegno.workflow.records import Attempt, TaskExecution
 from dalsegno.workflow.refusals import InvalidRequest, Refused
@@ -16,6 +23,7 @@ from dalsegno.workflow.value import Value
 _EXECUTION_RUNNING = ExecutionState.RUNNING
 _ONCE_QUIET = PauseRule.ONCE_QUIET
 _COMING_TO_REST = frozenset({ExecutionState.PAUSING, ExecutionState.CANCELLING})
+_GOES_ON = ResumeRequested | RerunRequested | GoToRequested
 _PAUSABLE = frozenset({ExecutionState.PAUSING, ExecutionState.PAUSED})
 _CANCELLABLE = frozenset({ExecutionState.IDLE, ExecutionState.RUNNING, ExecutionState.PAUSING, ExecutionState.PAUSED})
 
@@ -80,7 +88,8 @@ def go_on(step: Step, environment: Value | None = None) -> None:
         cascaded=True,
         environment=environment,
     )
-    if isinstance(step.event, ResumeRequested):  # after the pause that it takes back, which may still be on its way
+    if isinstance(step.event, ResumeRequested | GoToRequested):
+        # after the pause that it takes back, which may still be on its way
         step.tell_children(resumed)
     else:
         step.tell_children(resumed, lambda state: state == AttemptState.PAUSED)
@@ -148,7 +157,7 @@ def come_to_rest(step: Step) -> None:
     """Turn PAUSING into PAUSED and CANCELLING into CANCELLED once no action runs (O3, O15)."""
     execution = step.execution
     if execution.state is _EXECUTION_RUNNING:
-        if step.workflow.rules.pause is not _ONCE_QUIET or isinstance(step.event, ResumeRequested | RerunRequested):
+        if step.workflow.rules.pause is not _ONCE_QUIET or isinstance(step.event, _GOES_ON):
             return
         _follow_reports(step)
     if execution.state not in _COMING_TO_REST:

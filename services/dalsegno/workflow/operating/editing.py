@@ -17,10 +17,19 @@ from dalsegno.workflow.states import ExecutionState
 def update_context(step: Step, event: ContextUpdated) -> None:
     """Set and unset variables of a PAUSED or completed execution; refuse or carry out the request as a whole."""
     execution = step.execution
-    faults = RequestFaults(wrong=list(_unfit(event)))
+    faults = RequestFaults()
     if execution.state is not ExecutionState.PAUSED and not execution.is_completed:
         description = f"its context can be edited while it is PAUSED or completed, it is {execution.state}"
         faults.obstacle(f"execution {execution.id}", description)
+    edit = checked(step, event, faults)
+    faults.refuse()
+    step.change(edit)
+
+
+def checked(step: Step, event: ContextUpdated, faults: RequestFaults) -> ContextEdited:
+    """Return the change that an edit makes now, and add what is wrong with it to the faults."""
+    execution = step.execution
+    faults.wrong += unfit(event)
     task = _task(step, event, faults) if event.task else None
     if not event.task:
         declared = execution.input.data
@@ -28,13 +37,11 @@ def update_context(step: Step, event: ContextUpdated) -> None:
         faults.wrong += _absent(event, execution.globals.keys() | declared.keys(), "the execution")
     elif task is not None:
         faults.wrong += _absent(event, task.published, f"task '{task.name}'")
-    faults.refuse()
-    step.change(
-        ContextEdited(task=0 if task is None else task.number, values=dict(event.values), removed=event.removed)
-    )
+    return ContextEdited(task=0 if task is None else task.number, values=dict(event.values), removed=event.removed)
 
 
-def _unfit(event: ContextUpdated) -> Iterator[Violation]:
+def unfit(event: ContextUpdated) -> Iterator[Violation]:
+    """Yield what is wrong with the edit in every state of the execution."""
     if not event.values and not event.removed:
         yield Violation("set", "is empty, and so is unset: there is nothing to edit")
     for name in event.values:

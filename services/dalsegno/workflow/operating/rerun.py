@@ -10,7 +10,7 @@ from dalsegno.workflow.operating.choosing import Chosen, RequestFaults
 from dalsegno.workflow.operating.control import go_on
 from dalsegno.workflow.records import TaskExecution
 from dalsegno.workflow.refusals import Refusal, Violation
-from dalsegno.workflow.running import launching, policies
+from dalsegno.workflow.running import launching, lifecycle, policies
 from dalsegno.workflow.running.step import Step
 from dalsegno.workflow.states import ExecutionState, TaskState
 
@@ -34,7 +34,10 @@ def _rerun(step: Step, event: RerunRequested) -> None:
         faults.obstacle(f"execution {execution.id}", description)
     environment = choosing.environment(step, event.environment, faults)
     chosen = _chosen(step, event, faults) if event.choices else _all_failed(step, event, faults)
+    faults.wrong += lifecycle.unknown_stops(step, event.stop_at)
     faults.refuse()
+    if not event.cascaded:
+        step.set_stops(event.stop_at)
     step.move_execution(ExecutionState.RUNNING)
     if environment is not None:
         step.change(EnvironmentChanged(environment=environment))

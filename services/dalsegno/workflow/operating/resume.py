@@ -7,6 +7,7 @@ from dalsegno.workflow.events import ResumeRequested, Verdict
 from dalsegno.workflow.operating import choosing, repeating
 from dalsegno.workflow.operating.choosing import Chosen, RequestFaults
 from dalsegno.workflow.operating.control import go_on
+from dalsegno.workflow.running import lifecycle
 from dalsegno.workflow.running.step import Step
 from dalsegno.workflow.states import ExecutionState
 
@@ -26,9 +27,11 @@ def resume(step: Step, event: ResumeRequested) -> None:
     if environment is not None and execution.state is ExecutionState.RUNNING:
         faults.obstacle("environment", "cannot be changed while the execution is RUNNING")
     chosen = _chosen(step, event, faults) if event.choices else _check_continues(step, event, faults)
+    faults.wrong += lifecycle.unknown_stops(step, event.stop_at)
     faults.refuse()
     was_running = execution.state is ExecutionState.RUNNING
     if not event.cascaded:
+        step.set_stops(event.stop_at)
         step.left_paused = tuple(below for below in step.surroundings.paused_below(execution.id) if below.failed)
     if not was_running:
         step.move_execution(ExecutionState.RUNNING)

@@ -286,6 +286,15 @@ def with_defaults(workflow: Workflow, given: Mapping[str, object]) -> dict[str, 
     return values
 
 
+def runs_workflow(step: Step, spec: Task) -> bool:
+    """Return whether the task runs a sub-workflow, as far as that is known before it begins."""
+    if spec.workflow is not None:
+        return True
+    if not step.workflow.rules.calls.finds_workflows or not isinstance(spec.action, Constant):
+        return False
+    return find_workflow(step, str(spec.action.value)) is not None
+
+
 def find_workflow(step: Step, name: str) -> FoundWorkflow | None:
     """Find a workflow: first a member of the same workbook; each in the namespace, then in the default one."""
     for candidate in adhoc.candidates(step.workflow.workbook, name):

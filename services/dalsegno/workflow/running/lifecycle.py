@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
+from dalsegno.workflow import graph
 from dalsegno.workflow.changes import ExecutionMoved, GlobalsPublished, TaskAdded, TaskMoved, TaskRouted, Timer
 from dalsegno.workflow.commands import Send
 from dalsegno.workflow.contexts.context import EMPTY_CONTEXT
 from dalsegno.workflow.contexts.layers import deep_merge
 from dalsegno.workflow.events import CancelRequested, StartRequested, TimerFired
-from dalsegno.workflow.model import Command, Merge
+from dalsegno.workflow.model import START, Command, Merge
 from dalsegno.workflow.records import TaskExecution
 from dalsegno.workflow.refusals import InvalidRequest, Violation
 from dalsegno.workflow.running import notices, reporting, view
@@ -26,9 +27,11 @@ def check_start(step: Step) -> Value | None:
 
     Raise InvalidRequest with one violation for each fault.
     """
-    violations = [*_input_violations(step), *notices.check(step.execution.created.params)]
+    created = step.execution.created
+    violations = [*_input_violations(step), *notices.check(created.params)]
+    violations += unknown_stops(step, tuple(name for name in created.stop_at if name != START))
     if step.workflow.reverse:
-        params = step.execution.created.params.data
+        params = created.params.data
         target = params.get("task_name") if isinstance(params, dict) else None
         if target is None:
             violations.append(Violation("params.task_name", "a reverse workflow needs the name of the task to reach"))
@@ -43,6 +46,15 @@ def check_start(step: Step) -> Value | None:
         return Value(data=values)
     except EvaluationError as error:
         raise InvalidRequest.of("vars", str(error)) from None
+
+
+def unknown_stops(step: Step, names: Sequence[str]) -> Iterator[Violation]:
+    """Yield a violation for each name in `stop_at` that is no checkpoint of the workflow."""
+    known = graph.checkpoints(step.workflow)
+    has = f"it has {', '.join(known)}" if known else "it has none"
+    for index, name in enumerate(names):
+        if name not in known:
+            yield Violation(f"stop_at[{index}]", f"the workflow has no checkpoint '{name}': {has}")
 
 
 def _input_violations(step: Step) -> Iterable[Violation]:
@@ -185,7 +197,14 @@ def tell_errors(step: Step) -> None:
     reported = execution.reported_errors
     if reported is None or len(reported.data) != len(execution.errors):  # type: ignore[arg-type]
         step.change(
-            ExecutionMoved(state=execution.state, info=execution.info, errors=errors_of(execution), at_s=step.at_s)
+            ExecutionMoved(
+                state=execution.state,
+                info=execution.info,
+                errors=errors_of(execution),
+                paused_at=execution.paused_at,
+                not_reached=execution.not_reached,
+                at_s=step.at_s,
+            )
         )
 
 

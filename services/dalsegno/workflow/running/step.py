@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from dalsegno.workflow.changes import AnyChange, ErrorNoted, ExecutionMoved, RepeatedBy, TaskAdded
+from dalsegno.workflow.changes import AnyChange, Arrival, ErrorNoted, ExecutionMoved, RepeatedBy, StopsSet, TaskAdded
 from dalsegno.workflow.commands import AnyCommand, Send
 from dalsegno.workflow.events import ChildMoved, Event, PauseRequested, ResumeRequested, Verdict
 from dalsegno.workflow.execution import Execution
@@ -53,6 +53,9 @@ def errors_of(execution: Execution) -> Value | None:
         ]
     )
 
+
+_STANDING = frozenset({ExecutionState.PAUSING, ExecutionState.PAUSED})
+"""In these states an execution may stand at an entry of a checkpoint."""
 
 TOLD_TO_PARENT = COMPLETED_EXECUTION | {ExecutionState.PAUSED, ExecutionState.RUNNING}
 
@@ -228,11 +231,15 @@ class Step:
         *,
         reported: bool = False,
         waits_for_delegates: bool = False,
+        paused_at: int = 0,
     ) -> None:
         """Move the execution to a state, and report that to its parent where the parent needs it."""
         execution = self.execution
         errors = errors_of(execution) if state in COMPLETED_EXECUTION else None
         again = execution.is_completed and state not in COMPLETED_EXECUTION
+        not_reached = "" if again else execution.not_reached
+        if state in COMPLETED_EXECUTION and not execution.is_completed and not execution.paused_at:
+            not_reached = ", ".join(execution.stop_at)
         moved = ExecutionMoved(
             state=state,
             info=info,
@@ -240,6 +247,8 @@ class Step:
             errors=errors,
             reported=reported,
             waits_for_delegates=waits_for_delegates,
+            paused_at=execution.paused_at or paused_at if state in _STANDING else 0,
+            not_reached=not_reached,
             at_s=self.at_s,
         )
         self.change(moved)
@@ -273,11 +282,15 @@ class Step:
             if chosen(attempt.state):
                 self.command(Send(attempt.child_id, event))
 
-    def pause(self, info: str = "", *, reported: bool = False, waits_for_delegates: bool = False) -> None:
-        """Pause with all descendants (O6): PAUSING, and PAUSED once no action runs any more (O2, O3)."""
+    def pause(
+        self, info: str = "", *, reported: bool = False, waits_for_delegates: bool = False, paused_at: int = 0
+    ) -> None:
+        """Pause with all descendants (O6): PAUSING, and PAUSED once no action runs any more (O2, O3). `paused_at`: the
+        sequence of the entry at which it stops."""
         is_quiet = self.execution.state is ExecutionState.PAUSED
         state = ExecutionState.PAUSED if is_quiet else ExecutionState.PAUSING
-        self.move_execution(state, info, reported=reported, waits_for_delegates=waits_for_delegates and not is_quiet)
+        waits = waits_for_delegates and not is_quiet
+        self.move_execution(state, info, reported=reported, waits_for_delegates=waits, paused_at=paused_at)
         if reported:
             return
         self.tell_children(
@@ -288,6 +301,11 @@ class Step:
                 waits_for_delegates=waits_for_delegates,
             )
         )
+
+    def set_stops(self, names: tuple[str, ...] = (), arrival: Arrival | None = None) -> None:
+        """Have the execution stop at these checkpoints, and at no others; `arrival`: what a go-to wants there."""
+        if (names, arrival) != (self.execution.stop_at, self.execution.arrival):
+            self.change(StopsSet(names=names, arrival=arrival, at_s=self.at_s))
 
     def tasks_in(self, *states: TaskState) -> list[TaskExecution]:
         """Return the incomplete tasks in one of these states, in order of creation."""

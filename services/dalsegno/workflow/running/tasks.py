@@ -29,6 +29,8 @@ def prepare(step: Step, first: TaskExecution) -> None:
     others = [each.task for each in step.todo if isinstance(each, Begin)]
     faults: list[tuple[TaskExecution, str]] = []
     for task in (first, *others):
+        if _may_stop(step, task):
+            continue  # what it will see may be edited first
         is_new = task.number not in step.checked and task.state in (TaskState.IDLE, TaskState.WAITING)
         step.checked.add(task.number)
         is_alone = not others and step.spec(task).policies.wait_before_s is None
@@ -40,6 +42,12 @@ def prepare(step: Step, first: TaskExecution) -> None:
             faults.append((task, str(error)))
     for task, fault in faults:
         lifecycle.fail_hard(step, task, fault)
+
+
+def _may_stop(step: Step, task: TaskExecution) -> bool:
+    """Return whether the execution may stop at a checkpoint before this task begins."""
+    checkpoint = step.spec(task).checkpoint
+    return checkpoint is not None and not task.entry and checkpoint.name in step.execution.stop_at
 
 
 def begin(step: Step, task: TaskExecution) -> None:

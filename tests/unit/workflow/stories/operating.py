@@ -11,6 +11,7 @@ from dalsegno.workflow import machine
 from dalsegno.workflow.events import (
     CancelRequested,
     Choice,
+    GoToRequested,
     PauseRequested,
     RerunRequested,
     ResumeRequested,
@@ -66,6 +67,19 @@ class Stage:
     def cancel(self, on: Execution | None = None, **fields: Any) -> machine.StepResult:
         """Ask for an end."""
         return self.tell(CancelRequested(at_s=self.world.now_s, **fields), on)
+
+    def go_to(self, name: str = "", on: Execution | None = None, **fields: Any) -> machine.StepResult:
+        """Go to a checkpoint."""
+        return self.tell(GoToRequested(at_s=self.world.now_s, actor="ann", name=name, **fields), on)
+
+    def entries(self) -> list[str]:
+        """The names of the entries that stand, oldest first."""
+        return [entry.name for entry in self.execution.entries.values() if not entry.is_undone]
+
+    def stands_at(self) -> str:
+        """The checkpoint at which the execution stands; empty: it stands at none."""
+        entry = self.execution.entries.get(self.execution.paused_at)
+        return "" if entry is None else entry.name
 
     def task(self, name: str, nth: int = 1) -> TaskExecution:
         """The nth task execution of this name, superseded ones included."""
