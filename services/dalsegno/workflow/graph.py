@@ -101,9 +101,9 @@ class Phase(Enum):
 
     TO_BEGIN = "to begin"
     BEGUN = "begun"
-    """It has begun, or stands at the checkpoint before it."""
+    """It has begun, and has not reached its checkpoint."""
     ENDED = "ended"
-    """What follows it is not decided yet."""
+    """It has reached its checkpoint, or will not reach it: only what follows it can be reached."""
 
 
 def checkpoints_ahead(workflow: Workflow, open_tasks: Iterable[tuple[str, Phase]]) -> tuple[str, ...]:

@@ -132,6 +132,8 @@ def _open(step: Step) -> Iterator[tuple[str, Phase]]:
 
 
 def _phase(task: TaskExecution) -> Phase:
+    if task.entry:
+        return Phase.ENDED
     if task.is_completed:
-        return Phase.ENDED if task.entry or task.state not in _WELL else Phase.BEGUN
-    return Phase.BEGUN if task.entry or task.progress.attempt else Phase.TO_BEGIN
+        return Phase.BEGUN if task.state in _WELL else Phase.ENDED
+    return Phase.BEGUN if task.progress.attempt else Phase.TO_BEGIN
