@@ -12,6 +12,7 @@ from dalsegno.workflow.changes import (
     AttemptAdded,
     AttemptMoved,
     AttemptsBegun,
+    CheckpointReached,
     ExecutionCreated,
     ExecutionMoved,
     GlobalsPublished,
@@ -19,6 +20,7 @@ from dalsegno.workflow.changes import (
     Link,
     Published,
     ResultDropped,
+    StopsSet,
     TaskAdded,
     TaskMoved,
     TaskRouted,
@@ -142,6 +144,7 @@ def live_through_everything(execution_id: str) -> Iterator[Saved]:
     """
     ready, ended, failed = AttemptState.READY, AttemptState.SUCCESS, AttemptState.ERROR
     scene = start(execution_id, labels={"team": "red", "tier": "1"}, given=LARGE)
+    scene.do(StopsSet(names=("half way", "end")))
     scene.do(GlobalsPublished(values={"$": LARGE, "n": Value(data=1)}))
     add_task(scene, 1, AttemptState.RUNNING, comment="why\0not", timeout_s=5.0)
     scene.do(TaskTimed(task=1, due_s=160.0))
@@ -156,6 +159,7 @@ def live_through_everything(execution_id: str) -> Iterator[Saved]:
     scene.do(AttemptMoved(key=(1, 0, 2), state=ended, result=Value(data=None), at_s=113.0))
     scene.do(Published(task=1, values={"big": LARGE, "small": Value(data=[1, {"z": 1, "a": 2}])}))
     scene.do(TaskMoved(task=1, state=TaskState.SUCCESS, verdict=TaskState.SUCCESS, at_s=113.0))
+    scene.do(CheckpointReached(name="half way", task=1, data=LARGE, at_s=113.0))
     scene.do(TaskAdded(task=2, name="join", state=TaskState.WAITING), JoinReached(task=2, source=1))
     scene.do(TaskRouted(task=1, next=(2,)))
     yield scene.saved()

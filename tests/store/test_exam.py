@@ -22,7 +22,7 @@ from tests.store.scenes import (
 from dalsegno.store.filters import EVERYTHING, Filter, Term
 from dalsegno.store.inspection import check, check_execution
 from dalsegno.store.records import Claimed, HeldAttempt, JournalEntry, ReadyAttempt, Saved, SessionRow, Standing
-from dalsegno.store.rows import attempt_row, execution_row, task_row
+from dalsegno.store.rows import attempt_row, checkpoint_row, execution_row, task_row
 from dalsegno.store.store import Store, StoreConflict
 from dalsegno.store.texts import resolve
 from dalsegno.workflow.changes import AttemptAdded, AttemptMoved, AttemptsBegun, ExecutionMoved, Link, TaskMoved
@@ -45,9 +45,12 @@ def test_rows_are_what_the_replayed_journal_gives(store: Store) -> None:
             assert queries.execution("e1") == resolve(execution_row(replayed, step.entries[-1].at_s), texts)
             tasks = queries.tasks("e1", full=True).rows
             attempts = queries.attempts("e1", full=True).rows
+            entries = queries.checkpoints("e1").rows
         assert tasks == [resolve(task_row("e1", task), texts) for task in replayed.tasks.values()]
         expected = [resolve(attempt_row("e1", attempt), texts) for _, attempt in sorted(replayed.attempts.items())]
         assert attempts == expected
+        newest_first = reversed(replayed.entries.values())
+        assert entries == [resolve(checkpoint_row("e1", entry), texts) for entry in newest_first]
     assert list(check(store)) == []
 
 

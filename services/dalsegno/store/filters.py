@@ -153,6 +153,8 @@ EXECUTION_FIELDS: Fields = {
     "parent": Field("parent_id", Shape.ID),
     "created": Field("created_s", Shape.TIME),
     "ended": Field("ended_s", Shape.TIME),
+    "paused_at": Field("paused_at"),
+    "checkpoint": Field("checkpoint"),
 }
 TASK_FIELDS: Fields = {
     "state": Field("state", words=tuple(TaskState), prefix="TASK_STATE_"),

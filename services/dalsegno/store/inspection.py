@@ -10,8 +10,8 @@ import sqlalchemy as sa
 
 from dalsegno.store.migrate import check_tables
 from dalsegno.store.outages import is_outage
-from dalsegno.store.records import AttemptRow, JournalChange, TaskRow
-from dalsegno.store.rows import attempt_row, execution_row, task_row
+from dalsegno.store.records import AttemptRow, CheckpointRow, JournalChange, TaskRow
+from dalsegno.store.rows import attempt_row, checkpoint_row, execution_row, task_row
 from dalsegno.store.statements import NOW
 from dalsegno.store.store import Queries, Store, StoreOutdated
 from dalsegno.store.tables import ATTEMPTS, CLOCK, EXECUTIONS, MESSAGES, METADATA, SESSIONS
@@ -85,6 +85,12 @@ def _differences(queries: Queries, execution: Execution, updated_s: float, texts
         tried = attempts.pop(attempt.key, None)
         expected_attempt = resolve(attempt_row(execution.id, tried), texts) if tried is not None else None
         yield from _compare(f"attempt {execution.id}.{_dotted(attempt.key)}", attempt, expected_attempt)
+    entries = dict(execution.entries)
+    for reached in _all_checkpoints(queries, execution.id):
+        entry = entries.pop(reached.sequence, None)
+        expected_entry = resolve(checkpoint_row(execution.id, entry), texts) if entry is not None else None
+        yield from _compare(f"checkpoint {reached.name} of {execution.id}", reached, expected_entry)
+    yield from (f"checkpoint {entry.name} of {execution.id}: has no row" for entry in entries.values())
     yield from (f"task {execution.id}.{number}: has no row" for number in tasks)
     yield from (f"attempt {execution.id}.{_dotted(key)}: has no row" for key in attempts)
 
@@ -109,18 +115,34 @@ def _all_attempts(queries: Queries, execution_id: str) -> Iterator[AttemptRow]:
             return
 
 
+def _all_checkpoints(queries: Queries, execution_id: str) -> Iterator[CheckpointRow]:
+    token = ""
+    while True:
+        page = queries.checkpoints(execution_id, size=1000, token=token)
+        yield from page.rows
+        token = page.next_token
+        if not token:
+            return
+
+
 def _compare(name: str, stored: Record | None, expected: Record | None) -> Iterable[str]:
     if stored is None or expected is None:
         return [f"{name}: {'has no row' if stored is None else 'is not in the journal'}"] if stored != expected else []
     differing = [
         field.name
         for field in fields(expected)
-        if field.name not in _UNTOLD and getattr(stored, field.name) != getattr(expected, field.name)
+        if not _agree(field.name, getattr(stored, field.name), getattr(expected, field.name))
     ]
     return [
         f"{name}: {column} is {getattr(stored, column)!r}, the journal gives {getattr(expected, column)!r}"
         for column in differing
     ]
+
+
+def _agree(column: str, stored: object, expected: object) -> bool:
+    """Return whether a column has the expected value, or need not have it: rows of tasks that ended before there was a
+    column for it have no revision of their end."""
+    return column in _UNTOLD or stored == expected or (column == "ended_at" and stored == 0)
 
 
 def _dotted(key: tuple[int, int, int]) -> str:

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from dalsegno.store.filters import Filter, Prefix, Suffix, Term, Wanted
 from dalsegno.store.pages import PAGE_BYTES_MAX, page_size, read_token, write_token
 from dalsegno.store.records import Page
-from dalsegno.store.tables import DOCUMENTS, LABELS, TAGS
+from dalsegno.store.tables import CHECKPOINTS, DOCUMENTS, LABELS, TAGS
 from dalsegno.store.texts import VALUES, Record, fill, row_bytes
 
 Condition = sa.ColumnElement[bool]
@@ -131,6 +131,11 @@ def _condition(term: Term, table: sa.Table, owner: sa.ColumnElement[Any], other:
         return _or_opposite(sa.exists().where(wanted), term)
     if term.column == "tag":
         return _or_opposite(sa.exists().where(TAGS.c.definition_id == owner, _among(TAGS.c.tag, term.values)), term)
+    if term.column == "checkpoint":
+        entry = sa.and_(
+            CHECKPOINTS.c.execution_id == owner, ~CHECKPOINTS.c.undone, _among(CHECKPOINTS.c.name, term.values)
+        )
+        return _or_opposite(sa.exists().where(entry), term)
     if term.column == "superseded":
         return _or_opposite((table.c.superseded_by != "").in_(term.values), term)
     source = other if other is not None and term.column not in table.c else table

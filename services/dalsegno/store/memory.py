@@ -19,6 +19,7 @@ from immutables import Map
 from dalsegno.store.library import definition_row, document_digest
 from dalsegno.store.records import (
     AttemptRow,
+    CheckpointRow,
     Claimed,
     ClockRow,
     DefinitionKind,
@@ -159,6 +160,8 @@ class MemoryTransaction:
             former = self.tables.attempts[execution_id][(task, item, attempt)]
             moved = AttemptRow(*_fixed_cells(former, ATTEMPT_COLUMNS[:ATTEMPT_FIXED]), *state)
             self._put_attempt(replace(moved, progress=former.progress))
+        for cells in rows.added_checkpoints:
+            self._add_checkpoint(CheckpointRow(*cells))
         for execution_id, digest, text in rows.texts:
             self.tables = replace(self.tables, texts=_put(self.tables.texts, execution_id, digest, text))
         for execution_id, last, first, entries, changes in rows.journal:
@@ -180,6 +183,11 @@ class MemoryTransaction:
 
     def _put_task(self, row: TaskRow) -> None:
         self.tables = replace(self.tables, tasks=_put(self.tables.tasks, row.execution_id, row.number, row))
+
+    def _add_checkpoint(self, row: CheckpointRow) -> None:
+        self.tables = replace(
+            self.tables, checkpoints=_put(self.tables.checkpoints, row.execution_id, row.sequence, row)
+        )
 
     def _put_attempt(self, row: AttemptRow) -> None:
         self._unlist(row)
@@ -216,6 +224,7 @@ class MemoryTransaction:
             executions=_without(tables.executions, execution_id),
             tasks=_without(tables.tasks, execution_id),
             attempts=_without(tables.attempts, execution_id),
+            checkpoints=_without(tables.checkpoints, execution_id),
             journal=_without(tables.journal, execution_id),
             texts=_without(tables.texts, execution_id),
         )

@@ -15,6 +15,7 @@ from dalsegno.store.listing import Listing, Order, columns, conditions, read_rec
 from dalsegno.store.pages import PAGE_BYTES_MAX
 from dalsegno.store.records import (
     AttemptRow,
+    CheckpointRow,
     DefinitionKind,
     DefinitionRow,
     DescriptionRow,
@@ -26,11 +27,13 @@ from dalsegno.store.records import (
     Standing,
     TaskResult,
     TaskRow,
+    phase_of,
     standing_of,
 )
 from dalsegno.store.tables import (
     ACTIONS,
     ATTEMPTS,
+    CHECKPOINTS,
     DEFINITIONS,
     DESCRIPTIONS,
     DOCUMENTS,
@@ -52,8 +55,9 @@ from dalsegno.store.texts import (
 )
 from dalsegno.workflow.changes import AnyChange
 from dalsegno.workflow.codec import decode_changes
+from dalsegno.workflow.graph import Phase
 from dalsegno.workflow.identity import AttemptKey
-from dalsegno.workflow.states import COMPLETED_ATTEMPT, AttemptState, ExecutionState
+from dalsegno.workflow.states import COMPLETED_ATTEMPT, COMPLETED_TASK, AttemptState, ExecutionState, TaskState
 
 Place = TypeVar("Place")
 
@@ -64,6 +68,7 @@ _JOURNAL_ROWS = 20
 """How many rows of a journal are read at once."""
 
 _BY_AGE = Order((EXECUTIONS.c.created_s, EXECUTIONS.c.id), (float, str), descending=True)
+_NEWEST_ENTRY = Order((CHECKPOINTS.c.sequence,), (int,), descending=True)
 _BY_NUMBER = Order((TASKS.c.number,), (int,))
 _ATTEMPT_KEY = (ATTEMPTS.c.task, ATTEMPTS.c.item, ATTEMPTS.c.attempt)
 _BY_KEY = Order(_ATTEMPT_KEY, (int, int, int))
@@ -101,6 +106,20 @@ _TASK_COUNTS = (
     .where(TASKS.c.execution_id.in_(_IDS), TASKS.c.superseded_by == "")
     .group_by(TASKS.c.execution_id, TASKS.c.state)
     .order_by(TASKS.c.state)
+)
+
+_ENTRY_OF_TASK = sa.select(CHECKPOINTS.c.sequence).where(
+    CHECKPOINTS.c.execution_id == TASKS.c.execution_id, CHECKPOINTS.c.task == TASKS.c.number, ~CHECKPOINTS.c.undone
+)
+_OPEN_TASKS = (
+    sa.select(TASKS.c.name, TASKS.c.state, TASKS.c.attempt > 0, _ENTRY_OF_TASK.exists())
+    .where(
+        TASKS.c.execution_id == sa.bindparam("id"),
+        TASKS.c.superseded_by == "",
+        TASKS.c.state != TaskState.REVERTED.value,
+        sa.or_(~TASKS.c.routed, TASKS.c.state.not_in(sorted(COMPLETED_TASK))),
+    )
+    .distinct()
 )
 
 
@@ -341,6 +360,25 @@ class SqlQueries:
             .limit(2)
         )
         return [AttemptRow(*row) for row in self._connection.execute(statement)]
+
+    def checkpoints(self, execution_id: str, size: int = 0, token: str = "") -> Page[CheckpointRow]:
+        where = [CHECKPOINTS.c.execution_id == execution_id]
+        listing = Listing(CheckpointRow, CHECKPOINTS, f"checkpoints {execution_id}", _NEWEST_ENTRY)
+        return listing.page(self._connection, where, EVERYTHING, size, token, full=True)
+
+    def checkpoint_name(self, execution_id: str, sequence: int) -> str:
+        where = (CHECKPOINTS.c.execution_id == execution_id, CHECKPOINTS.c.sequence == sequence)
+        return self._connection.execute(sa.select(CHECKPOINTS.c.name).where(*where)).scalar() or ""
+
+    def open_tasks(self, execution_id: str) -> list[tuple[str, Phase]]:
+        rows = self._connection.execute(_OPEN_TASKS, {"id": execution_id})
+        found = {(row[0], phase_of(row[1], has_begun=bool(row[2]), has_entry=bool(row[3]))) for row in rows}
+        return sorted(found, key=lambda each: (each[0], each[1].value))
+
+    def tasks_ended_after(self, execution_id: str, sequence: int) -> list[int]:
+        where = [TASKS.c.execution_id == execution_id, TASKS.c.ended_at > sequence]
+        where.append(TASKS.c.state != TaskState.REVERTED.value)
+        return list(self._connection.execute(sa.select(TASKS.c.ended_at).where(*where).order_by("ended_at")).scalars())
 
     def changes_after(self, execution_id: str, revision: int) -> list[AnyChange]:
         """Return all changes after this revision."""

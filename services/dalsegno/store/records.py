@@ -15,8 +15,9 @@ import msgspec
 from dalsegno.workflow.changes import AnyChange
 from dalsegno.workflow.events import Event
 from dalsegno.workflow.execution import Execution
+from dalsegno.workflow.graph import Phase
 from dalsegno.workflow.identity import AttemptKey
-from dalsegno.workflow.states import COMPLETED_EXECUTION, ExecutionState
+from dalsegno.workflow.states import COMPLETED_EXECUTION, COMPLETED_TASK, ExecutionState
 
 Row = TypeVar("Row")
 
@@ -67,6 +68,14 @@ class ExecutionRow:
     """When it reached its state."""
     updated_s: float
     """When its last change was made."""
+    paused_at: str = ""
+    """The name of the checkpoint at which it stands."""
+    paused_at_sequence: int = 0
+    """The sequence number of that entry; 0: it stands at none."""
+    not_reached: str = ""
+    """The checkpoints that it was to stop at and did not reach before it ended, separated by commas."""
+    stop_at: str = "[]"
+    """JSON text of a list: the names of the checkpoints at which it is to stop."""
     deaths: int = 0
     """How many engines died in its steps since the last step that was stored."""
 
@@ -145,6 +154,25 @@ class TaskRow:
     """How many tasks it waits for."""
     started_s: float | None
     ended_s: float | None
+    ended_at: int = 0
+    """The revision at which it ended last. 0: it has not ended, or the row is older than this column."""
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointRow:
+    """One entry of a checkpoint."""
+
+    execution_id: str
+    sequence: int
+    """The revision at which it was reached."""
+    name: str
+    task: int
+    route: int
+    data: str | None
+    """JSON text of an object. None: there is none."""
+    at_s: float
+    undone: bool
+    """Whether the execution has gone back behind it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,6 +215,14 @@ class AttemptRow:
     def key(self) -> AttemptKey:
         """Its key within the execution."""
         return (self.task, self.item, self.attempt)
+
+
+def phase_of(state: str, *, has_begun: bool, has_entry: bool) -> Phase:
+    """Return how far a task execution with this state has come. `has_begun`: it has an attempt; `has_entry`: it has
+    reached its checkpoint."""
+    if has_entry or state in COMPLETED_TASK:
+        return Phase.ENDED
+    return Phase.BEGUN if has_begun else Phase.TO_BEGIN
 
 
 class TaskResult(NamedTuple):

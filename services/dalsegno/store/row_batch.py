@@ -13,6 +13,7 @@ from dalsegno.store.rows import (
     TouchedRows,
     attempt_origin,
     attempt_state,
+    checkpoint_cells,
     execution_origin,
     execution_state,
     task_origin,
@@ -36,6 +37,7 @@ class RowBatch:
     begun: list[Cells] = field(default_factory=list)
     begun_items: list[Cells] = field(default_factory=list)
     """Execution, task and round: attempts of earlier rounds are no longer accepted."""
+    added_checkpoints: list[Cells] = field(default_factory=list)
     labels: list[Cells] = field(default_factory=list)
     journal: list[Cells] = field(default_factory=list)
     texts: list[Cells] = field(default_factory=list)
@@ -58,6 +60,10 @@ class RowBatch:
         if aside:
             self.texts += ((execution.id, digest, text) for digest, text in aside.items())
         self._add_parts(saved)
+        for sequence in reversed(execution.entries):  # they are in order
+            if sequence <= before:
+                break
+            self.added_checkpoints.append(checkpoint_cells(execution.id, execution.entries[sequence]))
 
     def _add_parts(self, saved: Saved) -> None:
         execution = saved.execution

@@ -15,12 +15,13 @@ from typing import Any
 
 import msgspec
 
-from dalsegno.store.records import AttemptRow, ExecutionRow, TaskRow
+from dalsegno.store.records import AttemptRow, CheckpointRow, ExecutionRow, TaskRow
 from dalsegno.workflow.changes import (
     AnyChange,
     AttemptAdded,
     AttemptMoved,
     AttemptsBegun,
+    CheckpointReached,
     ErrorNoted,
     GlobalsPublished,
     RouteOpened,
@@ -28,7 +29,8 @@ from dalsegno.workflow.changes import (
 )
 from dalsegno.workflow.execution import Execution
 from dalsegno.workflow.identity import AttemptKey
-from dalsegno.workflow.records import Attempt, TaskExecution
+from dalsegno.workflow.model import START
+from dalsegno.workflow.records import Attempt, Entry, TaskExecution
 from dalsegno.workflow.states import TaskState
 from dalsegno.workflow.value import Value
 
@@ -42,6 +44,7 @@ def _names(kind: type) -> tuple[str, ...]:
 
 EXECUTION_COLUMNS = _names(ExecutionRow)
 TASK_COLUMNS = _names(TaskRow)
+CHECKPOINT_COLUMNS = _names(CheckpointRow)
 ATTEMPT_COLUMNS = _names(AttemptRow)[:-1]
 """All but `progress`, which is not part of an execution and is written separately."""
 
@@ -93,8 +96,16 @@ def execution_state(execution: Execution, updated_s: float, deaths: int = 0) -> 
         execution.ended_s,
         execution.moved_s,
         updated_s,
+        *_stops(execution),
         deaths,
     )
+
+
+def _stops(execution: Execution) -> tuple[str, int, str, str]:
+    """Return at which checkpoint an execution stands, which one it did not reach, and at which ones it is to stop."""
+    sequence = execution.paused_at
+    name = "" if not sequence else START if sequence == execution.start_sequence else execution.entries[sequence].name
+    return name, sequence, clean(execution.not_reached), _texts(execution.stop_at)
 
 
 def task_origin(execution_id: str, task: TaskExecution) -> Cells:
@@ -129,6 +140,21 @@ def task_state(task: TaskExecution) -> Cells:
         *_awaited(task),
         task.started_s,
         task.ended_s,
+        task.ended_at,
+    )
+
+
+def checkpoint_cells(execution_id: str, entry: Entry) -> Cells:
+    """Return the columns of an entry of a checkpoint."""
+    return (
+        execution_id,
+        entry.sequence,
+        entry.name,
+        entry.task,
+        entry.route,
+        cell_of(entry.data),
+        entry.at_s,
+        entry.is_undone,
     )
 
 
@@ -180,6 +206,11 @@ def execution_row(execution: Execution, updated_s: float, deaths: int = 0) -> Ex
 def task_row(execution_id: str, task: TaskExecution) -> TaskRow:
     """Return the whole row of a task execution. Large values are references."""
     return TaskRow(*task_origin(execution_id, task), *task_state(task))  # type: ignore[arg-type]
+
+
+def checkpoint_row(execution_id: str, entry: Entry) -> CheckpointRow:
+    """Return the row of an entry of a checkpoint. Large values are references."""
+    return CheckpointRow(*checkpoint_cells(execution_id, entry))  # type: ignore[arg-type]
 
 
 def attempt_row(execution_id: str, attempt: Attempt) -> AttemptRow:
@@ -245,6 +276,7 @@ def _move_attempt(touched: TouchedRows, change: AttemptMoved) -> None:
 _TOUCH: dict[type, Callable[[TouchedRows, Any], None]] = {
     GlobalsPublished: _touch_nothing,
     ErrorNoted: _touch_nothing,
+    CheckpointReached: _touch_nothing,
     RouteOpened: _touch_nothing,
     TaskAdded: _add_task,
     AttemptsBegun: _begin,

@@ -15,6 +15,7 @@ from dalsegno.store.journals import bytes_in_messages, first_changes, number_cha
 from dalsegno.store.pages import PAGE_BYTES_MAX, Key, page_size, read_token, write_token
 from dalsegno.store.records import (
     AttemptRow,
+    CheckpointRow,
     ClockRow,
     DefinitionKind,
     DefinitionRow,
@@ -29,6 +30,7 @@ from dalsegno.store.records import (
     Standing,
     TaskResult,
     TaskRow,
+    phase_of,
     standing_of,
 )
 from dalsegno.store.texts import (
@@ -43,8 +45,9 @@ from dalsegno.store.texts import (
 )
 from dalsegno.workflow.changes import AnyChange
 from dalsegno.workflow.codec import Texts, decode_changes
+from dalsegno.workflow.graph import Phase
 from dalsegno.workflow.identity import AttemptKey
-from dalsegno.workflow.states import COMPLETED_ATTEMPT, AttemptState, ExecutionState
+from dalsegno.workflow.states import COMPLETED_ATTEMPT, COMPLETED_TASK, AttemptState, ExecutionState, TaskState
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +68,7 @@ class Tables:
     executions: Map[str, ExecutionRow] = field(default_factory=Map)
     tasks: Map[str, Map[int, TaskRow]] = field(default_factory=Map)
     attempts: Map[str, Map[AttemptKey, AttemptRow]] = field(default_factory=Map)
+    checkpoints: Map[str, Map[int, CheckpointRow]] = field(default_factory=Map)
     ready: Map[tuple[str, AttemptKey], float] = field(default_factory=Map)
     """READY attempts, with the time since which they are READY."""
     held: Map[str, Map[tuple[str, AttemptKey], int]] = field(default_factory=Map)
@@ -98,13 +102,18 @@ class Snapshot:
     def executions(
         self, chosen: Filter = EVERYTHING, size: int = 0, token: str = "", full: bool = False
     ) -> Page[ExecutionRow]:
-        rows = (row for row in self._tables().executions.values() if row.workflow and _matches(chosen, row))
+        rows = (row for row in self._tables().executions.values() if row.workflow and self._chooses(chosen, row))
         key = lambda row: (float(row.created_s), row.id)  # noqa: E731
         return self._page(rows, "executions", key, (float, str), chosen, size, token, full, descending=True)
 
     def count_executions(self, chosen: Filter = EVERYTHING) -> dict[str, int]:
-        states = [row.state for row in self._tables().executions.values() if row.workflow and _matches(chosen, row)]
+        rows = self._tables().executions.values()
+        states = [row.state for row in rows if row.workflow and self._chooses(chosen, row)]
         return dict(sorted(Counter(states).items()))
+
+    def _chooses(self, chosen: Filter, row: ExecutionRow) -> bool:
+        entries = self._tables().checkpoints.get(row.id, Map()).values()
+        return _matches(chosen, row, checkpoints=[entry.name for entry in entries if not entry.undone])
 
     def execution_ids(self, after: str = "", limit: int = 1000) -> list[str]:
         return sorted(each for each in self._tables().executions if each > after)[:limit]
@@ -278,6 +287,31 @@ class Snapshot:
         found.sort(key=lambda row: (row.state not in COMPLETED_ATTEMPT, row.created_s, row.execution_id), reverse=True)
         return [replace(row, input=None, result=None) for row in found[:2]]
 
+    def checkpoints(self, execution_id: str, size: int = 0, token: str = "") -> Page[CheckpointRow]:
+        rows = self._tables().checkpoints.get(execution_id, Map()).values()
+        subject = f"checkpoints {execution_id}"
+        key = lambda row: (row.sequence,)  # noqa: E731
+        return self._page(rows, subject, key, (int,), EVERYTHING, size, token, full=True, descending=True)
+
+    def checkpoint_name(self, execution_id: str, sequence: int) -> str:
+        row = self._tables().checkpoints.get(execution_id, Map()).get(sequence)
+        return row.name if row is not None else ""
+
+    def open_tasks(self, execution_id: str) -> list[tuple[str, Phase]]:
+        entries = self._tables().checkpoints.get(execution_id, Map()).values()
+        reached = {entry.task for entry in entries if not entry.undone}
+        found = {
+            (row.name, phase_of(row.state, has_begun=row.attempt > 0, has_entry=row.number in reached))
+            for row in self._tables().tasks.get(execution_id, Map()).values()
+            if not row.superseded_by and row.state != TaskState.REVERTED
+            if not row.routed or row.state not in COMPLETED_TASK
+        }
+        return sorted(found, key=lambda each: (each[0], each[1].value))
+
+    def tasks_ended_after(self, execution_id: str, sequence: int) -> list[int]:
+        rows = self._tables().tasks.get(execution_id, Map()).values()
+        return sorted(row.ended_at for row in rows if row.ended_at > sequence and row.state != TaskState.REVERTED)
+
     def changes_after(self, execution_id: str, revision: int) -> list[AnyChange]:
         """Return all changes after this revision."""
         return [each.change for _, changes in self._journal_rows(execution_id, revision) for each in changes]
@@ -396,8 +430,8 @@ class Snapshot:
         return resolve(row, Texts({digest: texts[digest] for digest in wanted if digest in texts}))
 
 
-def _owner(row: ExecutionRow | TaskRow | AttemptRow | DefinitionRow | EnvironmentRow) -> str:
-    assert isinstance(row, ExecutionRow | TaskRow | AttemptRow)
+def _owner(row: ExecutionRow | TaskRow | AttemptRow | CheckpointRow | DefinitionRow | EnvironmentRow) -> str:
+    assert isinstance(row, ExecutionRow | TaskRow | AttemptRow | CheckpointRow)
     return row.id if isinstance(row, ExecutionRow) else row.execution_id
 
 
@@ -406,11 +440,13 @@ def _counts(row: AttemptRow) -> bool:
     return row.accepted or row.state == AttemptState.CANCELLED
 
 
-def _matches(chosen: Filter, row: Any, other: Any = None) -> bool:
-    return all(_holds(term, row, other) for term in chosen.terms)
+def _matches(chosen: Filter, row: Any, other: Any = None, checkpoints: Collection[str] = ()) -> bool:
+    return all(_holds(term, row, other, checkpoints) for term in chosen.terms)
 
 
-def _holds(term: Term, row: Any, other: Any) -> bool:
+def _holds(term: Term, row: Any, other: Any, checkpoints: Collection[str]) -> bool:
+    if term.column == "checkpoint":
+        return term.admits(checkpoints)
     if term.column == "label":
         labels = json.loads((row if other is None else other).labels)
         return term.admits([labels[term.label]] if term.label in labels else [])

@@ -11,6 +11,7 @@ from collections.abc import Collection, Sequence
 from dalsegno.store.rows import (
     ATTEMPT_COLUMNS,
     ATTEMPT_FIXED,
+    CHECKPOINT_COLUMNS,
     EXECUTION_COLUMNS,
     EXECUTION_FIXED,
     TASK_COLUMNS,
@@ -57,6 +58,7 @@ class Statements:
             f"UPDATE attempts SET accepted = false WHERE execution_id = {mark} AND task = {mark} AND item = {mark}"
             f" AND attempt < {mark} AND accepted"
         )
+        self.insert_checkpoint = self._insert("checkpoints", CHECKPOINT_COLUMNS)
         self.insert_label = self._insert("labels", ("execution_id", "key", "value"))
         self.insert_journal = self._insert("journal", ("execution_id", "last", "first", "entries", "changes"))
         self.insert_text = self._insert("texts", ("execution_id", "digest", "text")) + " ON CONFLICT DO NOTHING"

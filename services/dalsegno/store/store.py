@@ -14,6 +14,7 @@ from dalsegno.store.filters import EVERYTHING, Filter
 from dalsegno.store.pages import PAGE_BYTES_MAX
 from dalsegno.store.records import (
     AttemptRow,
+    CheckpointRow,
     Claimed,
     ClockRow,
     DefinitionKind,
@@ -41,6 +42,7 @@ from dalsegno.store.records import (
 )
 from dalsegno.workflow.changes import AnyChange
 from dalsegno.workflow.events import AnyEvent
+from dalsegno.workflow.graph import Phase
 from dalsegno.workflow.identity import AttemptKey
 
 
@@ -189,6 +191,24 @@ class Queries(Protocol):
     def aliased_attempts(self, alias: str, namespace: str) -> list[AttemptRow]:
         """Return the first two attempts with this alias, without values: those that have not ended come first, then the
         newest."""
+        ...
+
+    def checkpoints(self, execution_id: str, size: int = 0, token: str = "") -> Page[CheckpointRow]:
+        """List the entries of checkpoints of an execution with their data, the newest first."""
+        ...
+
+    def checkpoint_name(self, execution_id: str, sequence: int) -> str:
+        """Return the name of the checkpoint of an entry; empty if there is no such entry."""
+        ...
+
+    def open_tasks(self, execution_id: str) -> list[tuple[str, Phase]]:
+        """Return the names of the task executions that have not ended or whose transitions are not evaluated, with how
+        far each has come, in order and without repetition."""
+        ...
+
+    def tasks_ended_after(self, execution_id: str, sequence: int) -> list[int]:
+        """Return the revisions after this one at which task executions ended last, in order, without those that are
+        REVERTED."""
         ...
 
     def journal(self, execution_id: str, after: int = 0, limit: int = 1000) -> list[JournalChange]:

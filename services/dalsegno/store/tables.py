@@ -64,6 +64,10 @@ EXECUTIONS = Table(
     Column("ended_s", Double),
     _time("moved_s"),
     _time("updated_s"),
+    _text("paused_at", server_default=""),
+    _number("paused_at_sequence", server_default="0"),
+    _text("not_reached", server_default=""),
+    _text("stop_at", server_default="[]"),
     _number("deaths"),
 )
 Index("executions_by_age", EXECUTIONS.c.created_s, EXECUTIONS.c.id)
@@ -115,7 +119,23 @@ TASKS = Table(
     _number("awaits_count", server_default="0"),
     Column("started_s", Double),
     Column("ended_s", Double),
+    # The revision at which it ended last; 0: it has not ended, or the row is older than this column.
+    _number("ended_at", server_default="0"),
 )
+
+CHECKPOINTS = Table(
+    "checkpoints",
+    METADATA,
+    _text("execution_id", primary_key=True),
+    _number("sequence", primary_key=True, autoincrement=False),
+    _text("name"),
+    _number("task"),
+    _number("route"),
+    Column("data", TEXT),
+    _time("at_s"),
+    _flag("undone"),
+)
+Index("checkpoints_by_name", CHECKPOINTS.c.execution_id, CHECKPOINTS.c.name)
 
 ATTEMPTS = Table(
     "attempts",

@@ -8,24 +8,33 @@ from typing import Any, TypeVar, overload
 
 import sqlalchemy as sa
 
-from dalsegno.store.records import AttemptRow, DefinitionRow, EnvironmentRow, ExecutionRow, TaskResult, TaskRow
+from dalsegno.store.records import (
+    AttemptRow,
+    CheckpointRow,
+    DefinitionRow,
+    EnvironmentRow,
+    ExecutionRow,
+    TaskResult,
+    TaskRow,
+)
 from dalsegno.store.rows import digests, full, full_object
 from dalsegno.store.tables import TEXTS
 from dalsegno.workflow.codec import Texts
 from dalsegno.workflow.value import byte_length
 
-Record = TypeVar("Record", ExecutionRow, TaskRow, AttemptRow, DefinitionRow, EnvironmentRow)
+Record = TypeVar("Record", ExecutionRow, TaskRow, AttemptRow, CheckpointRow, DefinitionRow, EnvironmentRow)
 
 VALUES: dict[type, tuple[str, ...]] = {
     ExecutionRow: ("input", "params", "output", "errors"),
     TaskRow: ("published",),
     AttemptRow: ("input", "result"),
+    CheckpointRow: ("data",),
     DefinitionRow: ("text",),
     EnvironmentRow: ("value",),
 }
 """The columns that lists contain only if `full`."""
 
-REFERRING = (ExecutionRow, TaskRow, AttemptRow)
+REFERRING = (ExecutionRow, TaskRow, AttemptRow, CheckpointRow)
 """The kinds of rows whose values may be references."""
 
 ROW_BYTES = 400
@@ -39,7 +48,7 @@ def owner(row: object) -> str:
     """Return the id of the execution to which the texts of a row belong."""
     if isinstance(row, ExecutionRow):
         return row.id
-    assert isinstance(row, TaskRow | AttemptRow)
+    assert isinstance(row, TaskRow | AttemptRow | CheckpointRow)
     return row.execution_id
 
 

@@ -28,7 +28,7 @@ from dalsegno.store.row_batch import gather
 from dalsegno.store.rows import Cells
 from dalsegno.store.statements import Statements
 from dalsegno.store.store import Queries, StoreConflict
-from dalsegno.store.tables import ATTEMPTS, EXECUTIONS, JOURNAL, LABELS, MESSAGES, SESSIONS, TASKS, TEXTS
+from dalsegno.store.tables import ATTEMPTS, CHECKPOINTS, EXECUTIONS, JOURNAL, LABELS, MESSAGES, SESSIONS, TASKS, TEXTS
 from dalsegno.workflow.changes import AnyChange
 from dalsegno.workflow.codec import Texts, decode_event, encode_event
 from dalsegno.workflow.events import AnyEvent
@@ -93,6 +93,7 @@ class SqlTransaction(Library, AnsweredRequests):
             self._many(statements.supersede_items, rows.begun_items)
             self._many(statements.insert_attempt, rows.added_attempts)
             self._many(statements.update_attempt, rows.altered_attempts)
+            self._many(statements.insert_checkpoint, rows.added_checkpoints)
             self._many(statements.insert_text, rows.texts)
             self._many(statements.insert_journal, rows.journal)
         except self._connection.dialect.loaded_dbapi.IntegrityError as error:
@@ -103,7 +104,7 @@ class SqlTransaction(Library, AnsweredRequests):
             self._cursor.executemany(statement, rows)
 
     def delete_execution(self, execution_id: str) -> None:
-        for table in (LABELS, TASKS, ATTEMPTS, TEXTS, JOURNAL, MESSAGES):
+        for table in (LABELS, TASKS, ATTEMPTS, CHECKPOINTS, TEXTS, JOURNAL, MESSAGES):
             self._connection.execute(sa.delete(table).where(table.c.execution_id == execution_id))
         self._connection.execute(sa.delete(EXECUTIONS).where(EXECUTIONS.c.id == execution_id))
 
