@@ -12,7 +12,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from typing import Any
 
-from dalsegno.definitions.document import Document, Member, load_stored, read, signature_of
+from dalsegno.definitions.document import Document, Member, MemberKind, load_stored, read, signature_of
 from dalsegno.definitions.load import may_have_anchors
 from dalsegno.expressions.pool.pool import Pool
 
@@ -76,6 +76,18 @@ def unpickle(pickled: bytes) -> Any:
     finally:
         gc.freeze()
         gc.enable()
+
+
+def begin_load(pool: Pool, text: str, name: str, kind: MemberKind, version: int) -> Future[bytes]:
+    """Load one member of a stored text in a process of the pool: a pickled Member. The future raises CallFailed if it
+    exceeds a limit."""
+    return pool.call(
+        f"{MODULE}:load_pickled",
+        pickle.dumps((text, name, kind)),
+        shown=f"compiling {kind.value} {name} version {version}",
+        limit_s=READ_S,
+        memory_mib=READ_MIB,
+    )
 
 
 def load_pickled(argument: bytes) -> bytes:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import logging
-import pickle
 import threading
 from concurrent.futures import Future
 
 from dalsegno.definitions.document import Member, MemberKind, load_stored
-from dalsegno.definitions.reading import MODULE, READ_MIB, READ_S, is_short, unpickle
+from dalsegno.definitions.reading import begin_load, is_short, unpickle
 from dalsegno.expressions.pool.pool import CallFailed, Pool
 from dalsegno.expressions.pool_client import wait_for
 from dalsegno.store.records import DefinitionRow
@@ -58,13 +57,8 @@ class Compiling:
             del self._begun[definition_id]
 
     def _begin(self, row: DefinitionRow) -> Future[Member]:
-        called = self._pool.call(
-            f"{MODULE}:load_pickled",
-            pickle.dumps((row.text, row.name, MemberKind(row.kind))),
-            shown=f"compiling {row.kind} {row.name} version {row.version}",
-            limit_s=READ_S,
-            memory_mib=READ_MIB,
-        )
+        assert row.text is not None, "a definition is compiled from its text"
+        called = begin_load(self._pool, row.text, row.name, MemberKind(row.kind), row.version)
         member: Future[Member] = Future()
         # Unpickling takes up to 0.3 s, which would delay the pool's thread or the conductor's.
         called.add_done_callback(lambda done: threading.Thread(target=_unpickle, args=(done, member)).start())
