@@ -37,7 +37,7 @@ MISTRAL = """
 version: '2.0'
 quarrel:
   tasks:
-    begin: {action: std.noop, on-success: [left, right, each, ask]}
+    begin: {action: std.noop, checkpoint: begun, on-success: [left, right, each, ask]}
     left: {action: std.echo output=1 delay=0.1, publish: {a: <% task().result %>}, on-success: [meet]}
     right: {action: std.fail, on-success: [meet]}
     each:
@@ -46,19 +46,19 @@ quarrel:
       concurrency: 2
       on-success: [meet]
     ask: {action: std.async_noop, on-success: [meet]}
-    meet: {join: all, action: std.noop}
+    meet: {join: all, action: std.noop, checkpoint: {name: met, when: before}}
 """
 ORQUESTA = """
 version: 1.0
 tasks:
-  begin: {action: core.noop, next: [{do: [left, right, each]}]}
+  begin: {action: core.noop, checkpoint: begun, next: [{do: [left, right, each]}]}
   left: {action: std.sleep, input: {seconds: 0.1}, next: [{publish: [{a: 1}], do: meet}]}
   right: {action: std.fail, next: [{when: <% succeeded() %>, do: meet}]}
   each:
     with: {items: "n in <% [1, 2, 3] %>", concurrency: 2}
     action: core.echo message=<% item(n) %>
     next: [{do: meet}]
-  meet: {join: all, action: core.noop}
+  meet: {join: all, action: core.noop, checkpoint: {name: met, when: before}}
 """
 TASKS = ("begin", "left", "right", "each", "meet")
 OPERATIONS = {
@@ -66,9 +66,10 @@ OPERATIONS = {
     "resume": ("ResumeExecution", "resume_requested"),
     "cancel": ("CancelExecution", "cancel_requested"),
     "rerun": ("RerunExecution", "rerun_requested"),
+    "go_to": ("GoToCheckpoint", "go_to_requested"),
     "context": ("UpdateContext", "context_updated"),
 }
-STAYS = {"pause": {"PAUSING", "PAUSED"}, "cancel": {"CANCELLING"}, "resume": {"RUNNING"}}
+STAYS = {"pause": {"PAUSING", "PAUSED"}, "cancel": {"CANCELLING"}, "resume": {"RUNNING"}, "go_to": {"PAUSED"}}
 """What may be answered without a change, and where the execution then stands."""
 
 
@@ -150,6 +151,10 @@ class Quarrel:
         if operation == "resume":
             names = chance.sample(TASKS, chance.choice((0, 0, 1, 2)))
             return messages.ResumeExecutionRequest(tasks=[self._choice(name, chance) for name in names])
+        if operation == "go_to":
+            then = chance.choice((messages.ON_ARRIVAL_STAY, messages.ON_ARRIVAL_RESUME))
+            name = chance.choice(("begun", "met"))
+            return messages.GoToCheckpointRequest(name=name, next=chance.random() < 0.5, then=then)
         if operation == "context":
             return messages.UpdateContextRequest(set=json.dumps({"x": chance.random()}))
         if chance.random() < 0.5:

@@ -97,6 +97,28 @@ mistral_skips:
             on-success: [usual], on-skip: [instead]}
     usual: {action: test.act give=2}
     instead: {action: test.act give=3}
+mistral_phases:
+  input: [word]
+  output: {said: <% $.said %>}
+  tasks:
+    install: {action: test.act give=<% $.word %>, publish: {said: <% task().result %>},
+              checkpoint: {name: installed, data: {got: <% task().result %>}}, on-success: [configure]}
+    configure: {action: test.act give="<% $.said %>!", publish: {said: <% task().result %>},
+                checkpoint: {name: to configure, when: before}, on-success: [sign]}
+    sign: {checkpoint: configured, on-success: [check]}
+    check: {action: test.act give="<% $.said %>+", publish: {said: <% task().result %>}, checkpoint: checked}
+mistral_forked:
+  tasks:
+    start: {action: test.act give=0, on-success: [left, right]}
+    left: {action: test.act give=1, checkpoint: left done, on-success: [meet]}
+    right: {workflow: mistral_called, checkpoint: right begins, on-success: [meet]}
+    meet: {join: all, action: test.act give=2, checkpoint: met}
+mistral_rounds:
+  input: [count]
+  tasks:
+    begin: {action: test.act give=0, on-success: [turn]}
+    turn: {action: test.act give=1, publish: {count: <% $.count - 1 %>},
+           checkpoint: {name: turned, data: {left: <% $.count %>}}, on-success: [turn: <% $.count > 0 %>]}
 """
 
 ORQUESTA = {
@@ -165,6 +187,32 @@ tasks:
 tasks:
   inner: {action: test.act give=1, next: [{when: <% succeeded() %>, do: outer}]}
   outer: {action: test.act give=2}
+""",
+    "phases": """
+input: [word]
+output: [{said: <% ctx().said %>}]
+tasks:
+  install: {action: test.act give=<% ctx().word %>, checkpoint: {name: installed, data: {got: <% result() %>}},
+            next: [{when: <% succeeded() %>, publish: [{said: <% result() %>}], do: configure}]}
+  configure: {action: test.act give="<% ctx().said %>!", checkpoint: {name: to configure, when: before},
+              next: [{when: <% succeeded() %>, publish: [{said: <% result() %>}], do: sign}]}
+  sign: {checkpoint: configured, next: [{do: check}]}
+  check: {action: test.act give="<% ctx().said %>+", checkpoint: checked,
+          next: [{when: <% succeeded() %>, publish: [{said: <% result() %>}]}]}
+""",
+    "forked": """
+tasks:
+  start: {action: test.act give=0, next: [{when: <% succeeded() %>, do: [left, right]}]}
+  left: {action: test.act give=1, checkpoint: left done, next: [{when: <% succeeded() %>, do: meet}]}
+  right: {action: orquesta_called, checkpoint: right begins, next: [{when: <% succeeded() %>, do: meet}]}
+  meet: {join: all, action: test.act give=2, checkpoint: met}
+""",
+    "rounds": """
+input: [count]
+tasks:
+  begin: {action: test.act give=0, next: [{when: <% succeeded() %>, do: turn}]}
+  turn: {action: test.act give=1, checkpoint: {name: turned, data: {left: <% ctx().count %>}},
+         next: [{when: <% succeeded() and ctx().count > 1 %>, publish: [{count: <% ctx().count - 1 %>}], do: turn}]}
 """,
     "calls": """
 tasks:
@@ -299,6 +347,21 @@ class Stage:
         chosen = [operation_pb2.ResumeTask(task=each) if isinstance(each, str) else each for each in tasks]
         request = messages.ResumeExecutionRequest(execution_id=execution_id, tasks=chosen, **more)
         return await self.system.executions.ResumeExecution(request, timeout=30)
+
+    async def go_to(self, execution_id: str, name: str = "", **more: Any) -> messages.GoToCheckpointResponse:
+        """Send it to a checkpoint, by its name unless `more` has the sequence number of an entry."""
+        request = messages.GoToCheckpointRequest(execution_id=execution_id, **more)
+        if name:
+            request.name = name
+        return await self.system.executions.GoToCheckpoint(request, timeout=30)
+
+    async def entries(self, execution_id: str) -> list[execution_pb2.CheckpointEntry]:
+        """The entries of checkpoints but `start`, the oldest first."""
+        listed = await self.system.executions.ListCheckpoints(
+            messages.ListCheckpointsRequest(execution_id=execution_id)
+        )
+        assert listed.entries[-1].name == "start"
+        return list(reversed(listed.entries))[1:]
 
     async def rerun(self, execution_id: str, *tasks: Any, **more: Any) -> messages.RerunExecutionResponse:
         """Rerun from tasks, names or RerunTasks; without any from what failed."""

@@ -21,12 +21,17 @@ from dalsegno.v1 import execution_service_pb2 as messages
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.xdist_group("operations_contract")]
 both = pytest.mark.parametrize("language", LANGUAGES)
-OPERATIONS = ("pause", "resume", "cancel", "rerun", "context")
+OPERATIONS = ("pause", "resume", "cancel", "rerun", "go_to", "context")
 ACTOR = (("x-dalsegno-actor", "ada"),)
 
 
 async def ready_for(stage: Stage, operation: str) -> tuple[Scene, Any, Any]:
     """An execution that the operation can be asked of, the request, and the method."""
+    if operation == "go_to":
+        scene = await stage.open("phases", "mistral", {"word": "a"}, held={"configure"}, stop_at=["installed"])
+        await stage.rests(scene, "PAUSED")
+        request = messages.GoToCheckpointRequest(execution_id=scene.id, name="configured")
+        return scene, request, stage.system.executions.GoToCheckpoint
     broken = {"second"} if operation in ("resume", "rerun") else set()
     scene = await stage.open("chain", "mistral", {"word": "a"}, broken=broken, held=() if broken else {"second"})
     if broken:
@@ -117,9 +122,9 @@ async def test_signed_in_the_journal(stage: Stage, operation: str) -> None:
     name = "context_updated" if operation == "context" else f"{operation}_requested"
     assert causes == signed == {name}
     launched = [each for each in await stage.system.attempts(scene.id) if each.actor == "ada"]
-    assert [each.comment for each in launched] == (
-        [f"launched by workflow-{operation}: because"] if operation in ("resume", "rerun") else []
-    )
+    repeated = [f"launched by workflow-{operation}: because"] if operation in ("resume", "rerun") else []
+    # A go-to begins what follows the checkpoint at which the execution stood; it repeats nothing.
+    assert [each.comment for each in launched] == ([""] if operation == "go_to" else repeated)
     await end(stage, scene)
 
 

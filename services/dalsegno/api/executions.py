@@ -6,10 +6,12 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from dalsegno.api import bulk, reading, values, watch
+from dalsegno.api.checkpoints import Checkpoints
 from dalsegno.api.follow import Follower
 from dalsegno.api.reads import Reads
 from dalsegno.api.writes import Writes
-from dalsegno.rpc import convert, journal, sizes, views
+from dalsegno.expressions.pool.pool import Pool
+from dalsegno.rpc import convert, sizes, views
 from dalsegno.store.filters import EVERYTHING, EXECUTION_FIELDS, TASK_FIELDS, parse_filter
 from dalsegno.store.pages import page_size, read_token, write_token
 from dalsegno.store.store import Queries
@@ -21,7 +23,8 @@ from dalsegno.workflow.refusals import InvalidRequest, NotFound
 class Executions(execution_service_pb2_grpc.ExecutionServiceServicer):
     """See execution_service.proto for the contract of each call."""
 
-    def __init__(self, reads: Reads, writes: Writes, follower: Follower) -> None:
+    def __init__(self, reads: Reads, writes: Writes, follower: Follower, pool: Pool) -> None:
+        self._checkpoints = Checkpoints(reads, pool)
         self._reads = reads
         self._writes = writes
         self._follower = follower
@@ -43,6 +46,9 @@ class Executions(execution_service_pb2_grpc.ExecutionServiceServicer):
 
     async def UpdateContext(self, request: wire.UpdateContextRequest, context: Any) -> wire.UpdateContextResponse:
         return await self._writes.submit("update_context", request, context, wire.UpdateContextResponse)
+
+    async def GoToCheckpoint(self, request: wire.GoToCheckpointRequest, context: Any) -> wire.GoToCheckpointResponse:
+        return await self._writes.submit("go_to_checkpoint", request, context, wire.GoToCheckpointResponse)
 
     def PauseExecutions(
         self, request: wire.PauseExecutionsRequest, context: Any
@@ -140,6 +146,9 @@ class Executions(execution_service_pb2_grpc.ExecutionServiceServicer):
 
         return await self._reads.run(read)
 
+    async def ListCheckpoints(self, request: wire.ListCheckpointsRequest, context: Any) -> wire.ListCheckpointsResponse:
+        return await self._checkpoints.list(request)
+
     async def ListChanges(self, request: wire.ListChangesRequest, context: Any) -> wire.ListChangesResponse:
         execution_id = reading.execution_id_of(request.execution_id)
         size, after = page_size(request.page_size), request.after_sequence
@@ -152,8 +161,7 @@ class Executions(execution_service_pb2_grpc.ExecutionServiceServicer):
         def read(queries: Queries) -> wire.ListChangesResponse:
             row = views.found(queries.execution(execution_id), execution_id)
             rows = queries.journal(execution_id, after, size)
-            names = reading.ChangeNames(execution_id).of(queries, rows)
-            changes = sizes.first_of(journal.change_message(execution_id, each, names) for each in rows)
+            changes = sizes.first_of(reading.ChangeNames(execution_id).messages(queries, rows))
             token = ""
             if changes and changes[-1].sequence < row.revision:
                 token = write_token(subject, EVERYTHING, (changes[-1].sequence,))

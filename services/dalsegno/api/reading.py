@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Sequence
 
 from dalsegno.rpc import convert, journal
 from dalsegno.rpc.journal import Named
 from dalsegno.store.records import JournalChange
 from dalsegno.store.store import Queries
+from dalsegno.v1 import change_pb2
 from dalsegno.workflow.changes import AttemptsBegun
+from dalsegno.workflow.model import START
 
 
 def execution_id_of(text: str) -> str:
@@ -20,16 +22,25 @@ def execution_id_of(text: str) -> str:
 
 
 class ChangeNames:
-    """Names of the tasks in the changes of one execution, read on demand."""
+    """Names of the tasks and checkpoints in the changes of one execution, read on demand."""
 
     def __init__(self, execution_id: str) -> None:
         self._execution_id = execution_id
         self._named: dict[int, Named] = {}
+        self._entries: dict[int, str] = {}
 
-    def of(self, queries: Queries, rows: Iterable[JournalChange]) -> Mapping[int, Named]:
-        """Return the names of the tasks in these changes, and whether they have items."""
+    def messages(self, queries: Queries, rows: Sequence[JournalChange]) -> Iterator[change_pb2.Change]:
+        """Yield the messages of these changes."""
+        self._read(queries, rows)
+        return (journal.change_message(self._execution_id, row, self._named, self._entries) for row in rows)
+
+    def _read(self, queries: Queries, rows: Iterable[JournalChange]) -> None:
+        """Read the names of the tasks in these changes, whether they have items, and the names of checkpoints."""
         wanted: dict[int, None] = {}
         for row in rows:
+            sequence = journal.entry_of(row.change)
+            if sequence and sequence not in self._entries:
+                self._entries[sequence] = queries.checkpoint_name(self._execution_id, sequence) or START
             for number in journal.task_numbers(row.change):
                 if number not in self._named or isinstance(row.change, AttemptsBegun):
                     wanted[number] = None  # only the first round of attempts of a task shows whether it has items
@@ -37,4 +48,3 @@ class ChangeNames:
             task = queries.task(self._execution_id, number)
             if task is not None:
                 self._named[number] = Named(task.name, task.item_count is not None)
-        return self._named

@@ -9,7 +9,7 @@ from typing import Any
 from dalsegno.api import reading
 from dalsegno.api.follow import Follower, Watched
 from dalsegno.api.reads import Reads
-from dalsegno.rpc import convert, journal, sizes, views
+from dalsegno.rpc import convert, sizes, views
 from dalsegno.rpc.messages import NOTHING
 from dalsegno.rpc.tokens import ResumeTokens
 from dalsegno.store.records import AttemptRow, ExecutionRow
@@ -129,9 +129,7 @@ class Watcher:
         if not rows:
             self._at_rest = row.state in _COMPLETED and not row.active_count
             return None
-        names = self._names.of(queries, rows)
-        told = (journal.change_message(self._id, each, names) for each in rows)
-        changes = sizes.first_of(told, CHANGES_BYTES_MAX)
+        changes = sizes.first_of(self._names.messages(queries, rows), CHANGES_BYTES_MAX)
         self._sent = changes[-1].sequence
         awaited = views.read_awaited(queries, [row]).get(row.id, NOTHING)
         batch = Response.ChangeBatch(changes=changes, waiting_for=awaited.names, further_waiting_for=awaited.further)

@@ -38,12 +38,21 @@ def task_numbers(change: changes.AnyChange) -> tuple[int, ...]:
             return (task,)
         case changes.TaskSuperseded(task=task) | changes.RoundPlanned(task=task):
             return (task,)
+        case changes.CheckpointReached(task=task) if task:
+            return (task,)
         case _:
             return ()
 
 
-def change_message(execution_id: str, row: JournalChange, tasks: Mapping[int, Named]) -> change_pb2.Change:
-    """Return the message of a change. A task that is not given has an empty name."""
+def entry_of(change: changes.AnyChange) -> int:
+    """Return the sequence number of the entry of a checkpoint whose name change_message needs; 0: none."""
+    return change.paused_at if isinstance(change, changes.ExecutionMoved) else 0
+
+
+def change_message(
+    execution_id: str, row: JournalChange, tasks: Mapping[int, Named], entries: Mapping[int, str]
+) -> change_pb2.Change:
+    """Return the message of a change. A task or an entry of a checkpoint that is not given has an empty name."""
     message = change_pb2.Change(
         execution_id=execution_id,
         sequence=row.sequence,
@@ -60,9 +69,15 @@ def change_message(execution_id: str, row: JournalChange, tasks: Mapping[int, Na
             message.execution_created.CopyFrom(_created(change))
             message.execution_created.input = _told(message, "input", change.input)
         case changes.ExecutionMoved():
-            message.execution_moved.state = convert.execution_state(change.state.value)
-            message.execution_moved.state_info = sizes.shortened(change.info)
-            message.execution_moved.output = _told(message, "output", change.output)
+            _set_moved(message, change, entries)
+        case changes.CheckpointReached():
+            reached = message.checkpoint_reached
+            reached.name, reached.task_number, reached.task_name = change.name, change.task, name
+            reached.data = _told(message, "data", change.data)
+            reached.route = change.route
+        case changes.StopsSet():
+            message.stops_set.names.extend(change.names)
+            message.stops_set.continues = change.arrival is not None and change.arrival.resumes
         case changes.AttemptsBegun() | changes.AttemptAdded() | changes.AttemptMoved():
             _set_attempt(message, change, task)
         case changes.Published() | changes.GlobalsPublished():
@@ -96,7 +111,19 @@ def _created(change: changes.ExecutionCreated) -> change_pb2.ExecutionCreated:
         parent_execution_id=change.parent.execution_id if change.parent else "",
         parent_task_number=change.parent.key[0] if change.parent else 0,
         labels=dict(change.labels),
+        stop_at=change.stop_at,
     )
+
+
+def _set_moved(message: change_pb2.Change, change: changes.ExecutionMoved, entries: Mapping[int, str]) -> None:
+    moved = message.execution_moved
+    moved.state = convert.execution_state(change.state.value)
+    moved.state_info = sizes.shortened(change.info)
+    moved.output = _told(message, "output", change.output)
+    moved.not_reached = change.not_reached
+    if change.paused_at:
+        moved.paused_at.sequence = change.paused_at
+        moved.paused_at.name = entries.get(change.paused_at, "")
 
 
 def _set_task(

@@ -11,6 +11,7 @@ import orjson
 from dalsegno.rpc import convert, sizes
 from dalsegno.store.records import (
     AttemptRow,
+    CheckpointRow,
     DefinitionRow,
     EnvironmentRow,
     ExecutionRow,
@@ -84,8 +85,34 @@ def execution_message(
         updated_at=convert.timestamp(row.updated_s),
         description=row.description,
         errors=row.errors or "",
+        paused_at=reference_message(row.paused_at, row.paused_at_sequence),
+        not_reached=row.not_reached,
+        stop_at=orjson.loads(row.stop_at),
     )
     return sizes.fitted(message, EXECUTION_VALUES, ("state_info", "description"))
+
+
+def reference_message(name: str, sequence: int) -> execution_pb2.CheckpointReference | None:
+    """Return the message of an entry of a checkpoint; None if the sequence number is 0."""
+    return execution_pb2.CheckpointReference(name=name, sequence=sequence) if sequence else None
+
+
+def checkpoint_message(
+    row: CheckpointRow, task_name: str, tasks_since: int, *, is_ahead: bool
+) -> execution_pb2.CheckpointEntry:
+    """Return the message of an entry of a checkpoint. `is_ahead`: its checkpoint may be reached again."""
+    return execution_pb2.CheckpointEntry(
+        sequence=row.sequence,
+        name=row.name,
+        data=row.data or "",
+        task_number=row.task,
+        task_name=task_name,
+        route=row.route,
+        at=convert.timestamp(row.at_s),
+        tasks_since=tasks_since,
+        stands=not row.undone,
+        reachable=is_ahead,
+    )
 
 
 def _environment_name(params: str | None) -> str:

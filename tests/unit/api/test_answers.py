@@ -170,6 +170,7 @@ async def _controls(writer: Writer) -> list[Pair]:
             executions.ResumeExecutionRequest(execution_id=started.id, environment_overlay='{"city": "Greyhaven"}'),
         )
     )
+    pairs.append(await _go_to(writer))
     pairs.append(
         await writer.execution(
             "cancel_execution",
@@ -180,6 +181,16 @@ async def _controls(writer: Writer) -> list[Pair]:
         )
     )
     return pairs
+
+
+async def _go_to(writer: Writer) -> Pair:
+    await writer.front.define(
+        "version: '2.0'\nphases: {tasks: {only: {action: std.noop, checkpoint: {name: begin, when: before}}}}"
+    )
+    stopped = await writer.front.start("phases", stop_at=["begin"])
+    assert (stopped.paused_at.name, list(stopped.stop_at)) == ("begin", ["begin"])
+    request = executions.GoToCheckpointRequest(execution_id=stopped.id, name="begin", comment="stay")
+    return await writer.execution("go_to_checkpoint", writer.front.executions.GoToCheckpoint, request)
 
 
 async def _reruns(writer: Writer) -> list[Pair]:

@@ -9,7 +9,7 @@ from typing import Any, get_args
 import pytest
 
 from dalsegno.rpc import messages
-from dalsegno.rpc.journal import TEXT_BYTES, Named, change_message, task_numbers
+from dalsegno.rpc.journal import TEXT_BYTES, Named, change_message, entry_of, task_numbers
 from dalsegno.rpc.messages import Awaited
 from dalsegno.store.records import AttemptRow, DefinitionRow, EnvironmentRow, ExecutionRow, JournalChange, TaskRow
 from dalsegno.v1 import definition_pb2, execution_pb2
@@ -308,6 +308,12 @@ CHANGES: list[tuple[changes.AnyChange, str, dict[str, Any]]] = [
         "other",
         {"name": "RoundPlanned", "task_number": 17},
     ),
+    (
+        changes.CheckpointReached(name="built", task=17, data=value({"n": 1}), route=2),
+        "checkpoint_reached",
+        {"name": "built", "task_number": 17, "task_name": "fetch", "data": '{"n": 1}', "route": 2},
+    ),
+    (changes.StopsSet(names=("built", "tested")), "stops_set", {"names": ["built", "tested"]}),
     (changes.EnvironmentChanged(environment=value({"a": 1})), "other", {"detail": '{"environment":{"a":1}}'}),
 ]
 
@@ -317,7 +323,7 @@ def test_a_change_is_told(change: changes.AnyChange, kind: str, told: dict[str, 
     """Each change of the core has its message, with names for numbers."""
     row = JournalChange(sequence=5, at_s=1.0, actor="ada", comment="why", event="task_done", change=change)
 
-    message = change_message(ID, row, {17: Named("fetch", has_items=True)})
+    message = change_message(ID, row, {17: Named("fetch", has_items=True)}, {})
 
     assert message.WhichOneof("kind") == kind
     assert (message.sequence, message.actor, message.comment, message.cause) == (5, "ada", "why", "task_done")
@@ -342,7 +348,7 @@ def test_a_large_value_is_left_out_of_a_change() -> None:
         row = JournalChange(sequence=5, at_s=1.0, actor="", comment="", event="task_done", change=change)
         kind, name = field.split(".")
 
-        message = change_message(ID, row, {})
+        message = change_message(ID, row, {}, {})
 
         assert getattr(getattr(message, kind), name) == ""
         assert list(message.left_out) == [name]
@@ -353,8 +359,8 @@ def test_an_item_is_told_only_of_tasks_that_have_items() -> None:
     moved = changes.AttemptMoved(key=(17, 0, 1), state=AttemptState.RUNNING)
     row = JournalChange(sequence=5, at_s=1.0, actor="", comment="", event="handed_out", change=moved)
 
-    with_items = change_message(ID, row, {17: Named("fetch", has_items=True)}).attempt_moved
-    without = change_message(ID, row, {17: Named("fetch")}).attempt_moved
+    with_items = change_message(ID, row, {17: Named("fetch", has_items=True)}, {}).attempt_moved
+    without = change_message(ID, row, {17: Named("fetch")}, {}).attempt_moved
 
     assert (with_items.HasField("item"), with_items.item) == (True, 0)
     assert not without.HasField("item")
@@ -364,3 +370,24 @@ def test_names_are_asked_for_only_where_they_are_told() -> None:
     """The changes that name a task by its number say which."""
     assert task_numbers(changes.AttemptMoved(key=(17, 0, 1), state=AttemptState.RUNNING)) == (17,)
     assert task_numbers(changes.ExecutionMoved(state=ExecutionState.RUNNING)) == ()
+
+
+def test_a_pause_at_a_checkpoint_names_its_entry() -> None:
+    """The change has the sequence number of the entry; the message has its name too."""
+    paused = changes.ExecutionMoved(state=ExecutionState.PAUSED, paused_at=7)
+    row = JournalChange(sequence=9, at_s=1.0, actor="", comment="", event="task_done", change=paused)
+
+    moved = change_message(ID, row, {}, {7: "built"}).execution_moved
+
+    assert (moved.paused_at.name, moved.paused_at.sequence) == ("built", 7)
+    assert (entry_of(paused), entry_of(changes.StopsSet(names=()))) == (7, 0)
+
+
+def test_an_end_names_the_checkpoint_that_was_not_reached() -> None:
+    """Whoever follows the execution sees what it did not come to."""
+    ended = changes.ExecutionMoved(state=ExecutionState.SUCCESS, not_reached="built")
+    row = JournalChange(sequence=9, at_s=1.0, actor="", comment="", event="task_done", change=ended)
+
+    moved = change_message(ID, row, {}, {}).execution_moved
+
+    assert (moved.not_reached, moved.HasField("paused_at")) == ("built", False)

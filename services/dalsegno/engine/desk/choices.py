@@ -6,7 +6,7 @@ not have or is not ready for.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from dalsegno.rpc.convert import Fields
 from dalsegno.v1 import operation_pb2
@@ -78,6 +78,19 @@ def environment_overlay(fields: Fields, request: ResumeExecutionRequest | RerunE
     """Return the variables that override those of the execution's environment. None: there are none."""
     overlay = request.environment_overlay
     return fields.json_object("environment_overlay", overlay) if overlay else None
+
+
+STOPS_MAX = 100
+"""The maximum number of checkpoints at which a request has an execution stop."""
+
+
+def stop_names(fields: Fields, names: Sequence[str]) -> tuple[str, ...]:
+    """Return the checkpoints at which the execution is to stop, each once. What is wrong is in `fields`."""
+    if len(names) > STOPS_MAX:
+        fields.refuse("stop_at", f"has {len(names)} names; at most {STOPS_MAX} are allowed")
+    for index, name in enumerate(names[:STOPS_MAX]):
+        fields.name(f"stop_at[{index}]", name)
+    return tuple(dict.fromkeys(names))
 
 
 def _name(fields: Fields, place: str, task: Chosen) -> None:

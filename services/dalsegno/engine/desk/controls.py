@@ -10,7 +10,7 @@ import msgspec
 
 from dalsegno.engine.batches.answers import Answer, Response, ShownExecution
 from dalsegno.engine.batches.batch import Batch
-from dalsegno.engine.desk.choices import environment_overlay, resume_choices
+from dalsegno.engine.desk.choices import environment_overlay, resume_choices, stop_names
 from dalsegno.engine.desk.dry_runs import CHILDREN_MAX, left_paused_messages, try_operation
 from dalsegno.engine.desk.operations import (
     Call,
@@ -57,6 +57,7 @@ ExecutionResponse = TypeVar(
     | executions.ResumeExecutionResponse
     | executions.CancelExecutionResponse
     | executions.UpdateContextResponse
+    | executions.GoToCheckpointResponse
     | executions.RerunExecutionResponse,
 )
 
@@ -183,8 +184,11 @@ def _pause(fields: Fields, request: executions.PauseExecutionRequest) -> Event:
 
 
 def _resume(fields: Fields, request: executions.ResumeExecutionRequest) -> Event:
-    choices = resume_choices(fields, request.tasks)
-    return ResumeRequested(choices=choices, environment=environment_overlay(fields, request))
+    return ResumeRequested(
+        choices=resume_choices(fields, request.tasks),
+        environment=environment_overlay(fields, request),
+        stop_at=stop_names(fields, request.stop_at),
+    )
 
 
 def _cancel(fields: Fields, request: executions.CancelExecutionRequest) -> Event:
@@ -220,23 +224,30 @@ _ENDS = {
 
 
 def _context(fields: Fields, request: executions.UpdateContextRequest) -> Event:
-    fields.text("task", request.task)
-    fields.number("task_number", request.task_number)
-    if request.task_number and not request.task:
-        fields.refuse("task", "is missing: the name of the task that has this number")
-    data = fields.json_object("set", request.set).data
+    return context_edit(fields, request)
+
+
+def context_edit(
+    fields: Fields, edit: executions.UpdateContextRequest | executions.ContextEdit, place: str = ""
+) -> ContextUpdated:
+    """Return the edit of a request. What is wrong is in `fields`, with names that begin with `place`."""
+    fields.text(f"{place}task", edit.task)
+    fields.number(f"{place}task_number", edit.task_number)
+    if edit.task_number and not edit.task:
+        fields.refuse(f"{place}task", "is missing: the name of the task that has this number")
+    data = fields.json_object(f"{place}set", edit.set).data
     given = data if isinstance(data, dict) else None
-    for index, name in enumerate(request.unset):
-        fields.name(f"unset[{index}]", name)
+    for index, name in enumerate(edit.unset):
+        fields.name(f"{place}unset[{index}]", name)
         if given and name in given:
-            fields.refuse(f"unset[{index}]", f"{name!r} is set as well")
-    if given == {} and not request.unset:
-        fields.refuse("set", "is missing: nothing is to be changed")
+            fields.refuse(f"{place}unset[{index}]", f"{name!r} is set as well")
+    if given == {} and not edit.unset:
+        fields.refuse(f"{place}set", "is missing: nothing is to be changed")
     return ContextUpdated(
-        task=request.task,
-        number=request.task_number,
+        task=edit.task,
+        number=edit.task_number,
         values={name: Value(data=value) for name, value in (given or {}).items()},
-        removed=tuple(dict.fromkeys(request.unset)),
+        removed=tuple(dict.fromkeys(edit.unset)),
     )
 
 

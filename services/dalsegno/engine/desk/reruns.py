@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from dalsegno.engine.batches.answers import Answer, ShownExecution
 from dalsegno.engine.batches.batch import Batch
-from dalsegno.engine.desk.choices import environment_overlay, rerun_choices
+from dalsegno.engine.desk.choices import environment_overlay, rerun_choices, stop_names
 from dalsegno.engine.desk.controls import (
     ControlPlan,
     OnExecution,
@@ -47,6 +47,8 @@ class RerunPlan:
     """Overrides the input of a new execution."""
     environment: Value | None
     """Overrides the environment."""
+    stop_at: tuple[str, ...]
+    """The checkpoints at which a new execution is to stop."""
 
 
 class RerunExecution(OnExecution[Request, RerunPlan, Response]):
@@ -58,9 +60,10 @@ class RerunExecution(OnExecution[Request, RerunPlan, Response]):
         choices = _check_choices(fields, request)
         given = fields.json_object("input", request.input)
         environment = environment_overlay(fields, request)
+        stops = stop_names(fields, request.stop_at)
         fields.done()
-        event = RerunRequested(choices=choices, environment=environment)
-        return RerunPlan(plan_control(call, event, batch), given, environment)
+        event = RerunRequested(choices=choices, environment=environment, stop_at=stops)
+        return RerunPlan(plan_control(call, event, batch), given, environment, stops)
 
     def claims(self, call: Call[Request], plan: RerunPlan) -> Collection[str]:
         claimed = (call.request.execution_id, *plan.control.children)
@@ -147,6 +150,7 @@ def _creation(
         actor=call.actor,
         comment=request.comment,
         safe_rerun=created.safe_rerun,
+        stop_at=plan.stop_at,
     )
 
 

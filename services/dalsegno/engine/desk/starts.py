@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from dalsegno.engine.batches.answers import Answer, ShownAction, ShownExecution
 from dalsegno.engine.batches.batch import Batch
 from dalsegno.engine.batches.cache import standalone_workflow
+from dalsegno.engine.desk.choices import stop_names
 from dalsegno.engine.desk.dry_runs import dry_run_message
 from dalsegno.engine.desk.operations import Call, NamespaceOperation, RequestIdentity, check_in_namespace, resource_of
 from dalsegno.engine.desk.requests import find_first_answer, keep_first_answer
@@ -53,6 +54,8 @@ class StartPlan:
     params: Value
     deadline_s: float | None
     """By the store's clock."""
+    stop_at: tuple[str, ...]
+    """The checkpoints at which it is to stop."""
 
 
 class StartExecution(NamespaceOperation[StartRequest, StartPlan, StartResponse]):
@@ -82,6 +85,7 @@ class StartExecution(NamespaceOperation[StartRequest, StartPlan, StartResponse])
             fields.json_object("input", request.input),
             fields.json_object("params", request.params),
             fields.moment("deadline", request.deadline) if request.HasField("deadline") else None,
+            stop_names(fields, request.stop_at),
         )
         fields.done()
         return plan
@@ -174,6 +178,7 @@ def _creation(
         at_s=batch.at_s,
         actor=call.actor,
         comment=request.comment,
+        stop_at=plan.stop_at,
     )
 
 

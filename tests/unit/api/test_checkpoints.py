@@ -1,0 +1,77 @@
+"""ListCheckpoints and GoToCheckpoint over the wire, without anything that runs actions: executions stand where they are
+told to."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from tests.unit.api.conftest import Front
+
+from dalsegno.api import checkpoints
+from dalsegno.definitions.reading import SHORT_CHARACTERS
+from dalsegno.v1 import execution_service_pb2 as messages
+
+pytestmark = pytest.mark.asyncio
+
+PHASES = """
+version: '2.0'
+{name}:
+  description: {description}
+  tasks:
+    first: {{action: std.noop, checkpoint: {{name: begin, when: before}}, on-success: [second]}}
+    second: {{action: std.noop, checkpoint: {{name: half way, when: before, data: {{n: 1}}}}, on-success: [third]}}
+    third: {{action: std.noop, checkpoint: end}}
+"""
+
+
+async def listed(front: Front, execution_id: str, **more: Any) -> messages.ListCheckpointsResponse:
+    request = messages.ListCheckpointsRequest(execution_id=execution_id, **more)
+    answer: messages.ListCheckpointsResponse = await front.executions.ListCheckpoints(request)
+    return answer
+
+
+async def stand_at_begin(front: Front, name: str = "phases", description: str = "short") -> str:
+    """An execution that has stopped at its first checkpoint."""
+    await front.define(PHASES.format(name=name, description=description))
+    started = await front.start(name, stop_at=["begin"])
+    assert started.paused_at.name == "begin"
+    return str(started.id)
+
+
+async def test_the_names_that_are_ahead(front: Front) -> None:
+    """Besides its entries an execution is told which checkpoints it can still come to, in the order of the definition
+    (C14)."""
+    execution_id = await stand_at_begin(front)
+    answer = await listed(front, execution_id)
+    assert [each.name for each in answer.entries] == ["begin", "start"]
+    assert [each.reachable for each in answer.entries] == [False, False]
+    assert (list(answer.ahead), answer.further_ahead) == (["half way", "end"], 0)
+
+
+async def test_a_long_definition_is_read_in_another_process(front: Front) -> None:
+    """The list of a workflow of any length is answered, and other calls are not delayed by it."""
+    execution_id = await stand_at_begin(front, "long", "x" * SHORT_CHARACTERS)
+    assert list((await listed(front, execution_id)).ahead) == ["half way", "end"]
+
+
+async def test_few_compiled_workflows_are_kept(front: Front) -> None:
+    """Lists of many workflows do not fill the memory, and stay right."""
+    ids = [await stand_at_begin(front, f"phases_{number}") for number in range(checkpoints.KEPT + 2)]
+    for execution_id in (*ids, *ids):
+        assert list((await listed(front, execution_id)).ahead) == ["half way", "end"]
+
+
+async def test_a_list_of_too_many_names_is_cut_and_counted(front: Front, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The names that are ahead have a place of bounded size; how many more there are is said."""
+    monkeypatch.setattr(checkpoints, "AHEAD_BYTES_MAX", 20)
+    execution_id = await stand_at_begin(front)
+    answer = await listed(front, execution_id)
+    assert (list(answer.ahead), answer.further_ahead) == (["half way"], 1)
+
+
+async def test_an_execution_that_has_ended_has_nothing_ahead(front: Front) -> None:
+    """What has ended does not go on by itself."""
+    execution_id = await stand_at_begin(front)
+    await front.executions.CancelExecution(messages.CancelExecutionRequest(execution_id=execution_id))
+    assert list((await listed(front, execution_id)).ahead) == []
