@@ -30,6 +30,10 @@ class Timer(StrEnum):
     """Of an event: the time of the present attempt is up."""
     DEADLINE = "deadline"
     """Of an event: the time of the whole execution is up."""
+    REVERT = "revert"
+    """Of an event: the time has come for the next attempt of a revert of the task, or the time of one is up."""
+    GO_ON = "go_on"
+    """Of an event: the execution goes on after the delay of a strategy."""
 
 
 class RepeatedBy(StrEnum):
@@ -96,6 +100,8 @@ class ExecutionMoved(Change, frozen=True, kw_only=True):
     """The sequence of the entry at which it stands; 0: it stands at none."""
     not_reached: str = ""
     """Once it has ended: the checkpoints at which it was to stop and did not."""
+    goes_on_s: float | None = None
+    """With PAUSED: when it goes on by itself."""
     at_s: float = 0.0
 
 
@@ -232,6 +238,8 @@ class AttemptsBegun(Change, frozen=True, kw_only=True):
     """How many retries have been used with this round."""
     stands_in: bool = False
     """It runs nothing: its only attempt holds the output that was given for a skipped task."""
+    after_revert: bool = False
+    """It follows sub-workflows that failed and were reverted to be tried again (decision 22)."""
     at_s: float = 0.0
 
 
@@ -261,6 +269,8 @@ class AttemptAdded(Change, frozen=True, kw_only=True):
     actor: str = ""
     stands_in: bool = False
     """It runs nothing: it holds the output that was given for a skipped task."""
+    reverts: int = 0
+    """The sequence of the end that it reverts; 0: it belongs to a round of the task."""
     more: bool = False
     """The last one of a slice: only a SliceDue begins the items after it."""
     at_s: float = 0.0
@@ -327,12 +337,16 @@ class ContextEdited(Change, frozen=True, kw_only=True):
     """The task whose published values are edited; 0: globals, vars and input."""
     values: Mapping[str, Value] = {}
     removed: tuple[str, ...] = ()
+    entry: int = 0
+    """The sequence of the entry at which the execution stands: the edit belongs to it (decision 19); 0: none."""
 
 
 class EnvironmentChanged(Change, frozen=True, kw_only=True):
     """The execution has this environment from now on."""
 
     environment: Value
+    entry: int = 0
+    """The sequence of the entry at which the execution stands: the environment belongs to it; 0: none."""
 
 
 class ResultDropped(Change, frozen=True, kw_only=True):
@@ -381,6 +395,82 @@ class StopsSet(Change, frozen=True, kw_only=True):
     at_s: float = 0.0
 
 
+class AfterRevert(StrEnum):
+    """What follows when an execution has been reverted."""
+
+    PAUSE = "pause"
+    """It stands at the entry."""
+    GO_ON = "go_on"
+    END = "end"
+    """It ends there, as REVERTED."""
+
+
+class RevertBegun(Change, frozen=True, kw_only=True):
+    """The execution goes back to an entry (decision 19); or another entry becomes the target of the revert that is
+    under way."""
+
+    sequence: int
+    """The entry."""
+    then: AfterRevert = AfterRevert.PAUSE
+    next: str = ""
+    """With GO_ON: the checkpoint that it then goes on to."""
+    arrival: Arrival | None = None
+    """What happens on arrival: at `next`, else at the entry."""
+    delay_s: float = 0.0
+    """With GO_ON: how long it waits before."""
+    failure: str = ""
+    """The failure that set it off; empty: a user or a program ordered it."""
+    waits_for_delegates: bool = False
+    at_s: float = 0.0
+
+
+class RevertState(StrEnum):
+    """Where the revert of one end is."""
+
+    CHILD = "child"
+    """The sub-workflow of it is being reverted."""
+    RUNNING = "running"
+    DELAYED = "delayed"
+    """Another attempt follows."""
+    DONE = "done"
+    FAILED = "failed"
+
+
+class RevertMoved(Change, frozen=True, kw_only=True):
+    """The revert of one end of a task is in another state. (An attempt that `reverts` it makes it RUNNING.)"""
+
+    end: int
+    """The sequence of the end."""
+    state: RevertState
+    info: str = ""
+    due_s: float | None = None
+    """With DELAYED: when the next attempt begins."""
+    retries: int = 0
+    published: Mapping[str, Value] = {}
+    """With DONE: what the revert publishes at the entry."""
+    at_s: float = 0.0
+
+
+class Restored(Change, frozen=True, kw_only=True):
+    """The state is as it was at the entry, but no number goes back (decision 19)."""
+
+    sequence: int
+    tasks: tuple[int, ...] = ()
+    """The task executions whose records this alters."""
+    attempts: tuple[AttemptKey, ...] = ()
+    """The attempts whose records this alters."""
+    at_s: float = 0.0
+
+
+class SubflowReverted(Change, frozen=True, kw_only=True):
+    """The failed sub-workflow of an attempt is reverted, so that a fresh one can try again (decision 22)."""
+
+    key: AttemptKey
+    failed: bool = False
+    """It could not be reverted: the failure of the attempt takes its course."""
+    at_s: float = 0.0
+
+
 AnyChange = (
     ExecutionCreated
     | ExecutionMoved
@@ -403,4 +493,8 @@ AnyChange = (
     | ResultDropped
     | CheckpointReached
     | StopsSet
+    | RevertBegun
+    | RevertMoved
+    | Restored
+    | SubflowReverted
 )

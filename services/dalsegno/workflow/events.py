@@ -186,6 +186,8 @@ class GoToRequested(Event, frozen=True, kw_only=True):
     """Whether the outstanding delegates are waited for."""
     edit: ContextUpdated | None = None
     """An edit that is made on arrival."""
+    cascaded: bool = False
+    """Whether the parent reverts it: then it ends as REVERTED."""
 
 
 class CancelRequested(Event, frozen=True, kw_only=True):
@@ -220,6 +222,8 @@ class ChildMoved(Event, frozen=True, kw_only=True):
     """With PAUSED: whether reports of its own actions caused it."""
     errors: Value | None = None
     """With ERROR: its list of errors, where it keeps one."""
+    is_delayed: bool = False
+    """With REVERTED: the delay before a fresh child is over."""
 
 
 class HandedOut(Event, frozen=True, kw_only=True):

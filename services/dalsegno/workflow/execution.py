@@ -12,7 +12,7 @@ from typing import Any
 
 import immutables
 
-from dalsegno.workflow.applying import rounds, undoing
+from dalsegno.workflow.applying import keeping, restoring, reverting, rounds, undoing
 from dalsegno.workflow.changes import (
     AnyChange,
     Arrival,
@@ -28,10 +28,14 @@ from dalsegno.workflow.changes import (
     GlobalsPublished,
     JoinReached,
     Published,
+    Restored,
     ResultDropped,
+    RevertBegun,
+    RevertMoved,
     RoundPlanned,
     RouteOpened,
     StopsSet,
+    SubflowReverted,
     TaskAdded,
     TaskMoved,
     TaskRouted,
@@ -40,14 +44,18 @@ from dalsegno.workflow.changes import (
     Timer,
 )
 from dalsegno.workflow.identity import AttemptKey
-from dalsegno.workflow.records import Attempt, Entry, TaskExecution, error_bytes, error_key
+from dalsegno.workflow.records import Attempt, End, Entry, Kept, Reverting, Start, TaskExecution, error_bytes, error_key
 from dalsegno.workflow.states import (
     COMPLETED_ATTEMPT,
     COMPLETED_EXECUTION,
     COMPLETED_TASK,
+    LIVE,
+    TAKEN,
+    TAKEN_IN_REVERT,
     AttemptState,
     ExecutionState,
     IllegalMove,
+    Request,
     TaskState,
     check_attempt_move,
     check_execution_move,
@@ -57,6 +65,7 @@ from dalsegno.workflow.value import NULL, Value
 
 # A lookup of a member in its class costs as much as the rest of keeping an index.
 _IDLE, _WAITING, _ERROR, _CANCELLED = TaskState.IDLE, TaskState.WAITING, TaskState.ERROR, TaskState.CANCELLED
+_REVERTS = frozenset({TaskState.REVERTED, TaskState.REVERT_ERROR})
 _READY, _RUNNING, _PAUSED = AttemptState.READY, AttemptState.RUNNING, AttemptState.PAUSED
 
 
@@ -76,6 +85,7 @@ class Execution:
         "created",
         "delegates",
         "edit_count",
+        "ended",
         "ended_s",
         "ends",
         "entries",
@@ -87,12 +97,14 @@ class Execution:
         "global_writes",
         "globals",
         "globals_of",
+        "goes_on_s",
         "id",
         "idle",
         "incomplete",
         "info",
         "input",
         "is_paused_by_report",
+        "kept",
         "latest_s",
         "moved_s",
         "not_reached",
@@ -102,11 +114,12 @@ class Execution:
         "paused_since_s",
         "ready",
         "reported_errors",
+        "revert",
         "revision",
         "root_id",
         "route_numbers",
         "routes",
-        "start_sequence",
+        "start",
         "started_s",
         "state",
         "stop_at",
@@ -161,8 +174,14 @@ class Execution:
         """While PAUSING or CANCELLING: whether it waits for delegates."""
         self.entries: dict[int, Entry] = {}
         """The entries of checkpoints by sequence, in order, without `start`."""
-        self.start_sequence = 0
-        """The sequence of the entry `start`, behind the creation of the first tasks; 0: it has none yet."""
+        self.start: Start | None = None
+        """The entry `start`; None: its first tasks are not created yet."""
+        self.kept: Kept | None = None
+        """What the newest entry that stands keeps; None: no checkpoint has been reached."""
+        self.revert: Reverting | None = None
+        """The way back to an entry, until the state of the entry is restored."""
+        self.goes_on_s: float | None = None
+        """While PAUSED: when it goes on by itself."""
         self.paused_at = 0
         """The sequence of the entry at which it stands; 0: it stands at none."""
         self.stop_at = created.stop_at
@@ -186,6 +205,8 @@ class Execution:
         self.cancelled: dict[int, None] = {}
         self.unrouted: dict[int, None] = {}
         self.ends: dict[int, None] = {}
+        self.ended: list[End] = []
+        """The ends of tasks and items, in order."""
         self.branch_ends: dict[tuple[int, int], int] = {}
         """The branches of tasks that ended in an engine command, and the revision at which they did."""
         self.ready: dict[AttemptKey, None] = {}
@@ -197,6 +218,31 @@ class Execution:
     @property
     def is_completed(self) -> bool:
         return self.state in COMPLETED_EXECUTION
+
+    @property
+    def is_live(self) -> bool:
+        """Whether it goes on forward, now or after a resume: failed tasks may be retried, transitions count."""
+        return self.state in LIVE and self.revert is None
+
+    def takes(self, request: Request) -> bool:
+        """Return whether it takes such a request in its present state."""
+        return self.state in (TAKEN if self.revert is None else TAKEN_IN_REVERT)[request]
+
+    @property
+    def entry_edited(self) -> int:
+        """Return the sequence of the entry that an edit belongs to; 0: of none (decision 19)."""
+        entry = self.entries.get(self.paused_at)
+        is_newest = self.kept is None if entry is None else entry.kept is self.kept
+        return self.paused_at if is_newest else 0
+
+    def as_at(self, sequence: int) -> Kept:
+        """Return what has to be put back to go back to the entry that stands with this sequence."""
+        return restoring.gathered(self, sequence)
+
+    @property
+    def start_sequence(self) -> int:
+        """Return the sequence of the entry `start`; 0: it has none yet."""
+        return 0 if self.start is None else self.start.sequence
 
     @property
     def is_at_rest(self) -> bool:
@@ -259,6 +305,8 @@ class Execution:
 
     def apply(self, change: AnyChange) -> None:
         """Alter the execution by one change and count it. Raise IllegalMove before anything is altered."""
+        if self.kept is not None:
+            keeping.keep(self, self.kept, change)
         _APPLIERS[type(change)](self, change)
         at_s = getattr(change, "at_s", 0.0)
         if at_s > self.latest_s:
@@ -286,6 +334,7 @@ def _move_execution(execution: Execution, change: ExecutionMoved) -> None:
     execution.is_paused_by_report = change.reported
     execution.waits_for_delegates = change.waits_for_delegates
     execution.paused_at, execution.not_reached = change.paused_at, change.not_reached
+    execution.goes_on_s = change.goes_on_s
     if change.output is not None:
         execution.output = change.output
     elif old in COMPLETED_EXECUTION and not execution.is_completed:
@@ -318,13 +367,21 @@ def _add_task(execution: Execution, change: TaskAdded) -> None:
         _add_route(execution, execution.tasks[change.sources[0]], change.opens)
     for source in change.sources:
         _add_source(execution, task, source, change.branch)
-    if not change.sources and execution.start_sequence in (0, execution.revision):
-        execution.start_sequence = execution.revision + 1  # behind the last of the first tasks
+    if not change.sources:
+        _add_first(execution, change)
     execution.tasks[change.task] = task
     execution.by_name.setdefault(change.name, []).append(change.task)
     execution.by_route[change.name, change.route] = change.task
     execution.trimmed.pop(change.name, None)
     _index_task(execution, task)
+
+
+def _add_first(execution: Execution, change: TaskAdded) -> None:
+    """The entry `start` stands behind the last of the first tasks, which are created in a row."""
+    if execution.start_sequence in (0, execution.revision):
+        execution.start = Start(
+            execution.revision + 1, change.task, execution.globals, execution.input, execution.environment
+        )
 
 
 def _open_route(execution: Execution, change: RouteOpened) -> None:
@@ -340,6 +397,7 @@ def _move_task(execution: Execution, change: TaskMoved) -> None:
     task = execution.tasks[change.task]
     timing = task.timing
     check_task_move(task.number, task.state, change.state)
+    old = task.state
     if change.generation:
         undoing.reopen(execution, task, change)
         task.entry = 0
@@ -347,10 +405,17 @@ def _move_task(execution: Execution, change: TaskMoved) -> None:
     timing.timer, timing.due_s, timing.verdict = change.timer, change.due_s, change.verdict
     if task.is_completed:
         task.ended_at = execution.revision + 1
+        if old not in COMPLETED_TASK and change.state not in _REVERTS and task.progress.attempt:
+            _end(execution, task, -1, task.progress.attempt, change.state)
         task.ended_s, timing.timeout_due_s, task.routed, task.progress.plan = change.at_s, None, False, None
     elif task.started_s is None and change.state is TaskState.RUNNING:
         task.started_s = change.at_s
     _index_task(execution, task)
+
+
+def _end(execution: Execution, task: TaskExecution, item: int, attempt: int, state: TaskState) -> None:
+    """Add an end of the task or of an item: what a revert may have to undo."""
+    execution.ended.append(End(execution.revision + 1, task.number, item, attempt, state, task.edition))
 
 
 def _index_task(execution: Execution, task: TaskExecution) -> None:
@@ -441,11 +506,15 @@ def _add_attempt(execution: Execution, change: AttemptAdded) -> None:
         comment=change.comment,
         actor=change.actor,
         stands_in=change.stands_in,
+        reverts=change.reverts,
         created_s=change.at_s,
     )
     execution.attempts[change.key] = attempt
     task = execution.tasks[change.key[0]]
-    if change.key[2] == task.progress.rounds.get(change.key[1], task.progress.base):
+    if change.reverts:
+        task.last_attempt = max(task.last_attempt, change.key[2])
+        reverting.add(execution, change)
+    elif change.key[2] == task.progress.rounds.get(change.key[1], task.progress.base):
         rounds.add(task, change.more)
     execution.active_count += attempt.is_active
     _index_attempt(execution, attempt)
@@ -486,6 +555,8 @@ def _move_attempt(execution: Execution, change: AttemptMoved) -> None:
         attempt.ended_s, attempt.accepted = change.at_s, is_present and not change.discarded
         if is_present:
             rounds.end(task, attempt)
+            if progress.item_count is not None and not attempt.stands_in:
+                _end(execution, task, change.key[1], change.key[2], TaskState(attempt.state))
 
 
 def _publish(execution: Execution, change: Published) -> None:
@@ -521,6 +592,14 @@ def _supersede_task(execution: Execution, change: TaskSuperseded) -> None:
 def _change_environment(execution: Execution, change: EnvironmentChanged) -> None:
     execution.environment = change.environment
     execution.edit_count += 1
+    if change.entry:
+        keeping.include(execution, change)
+
+
+def _edit(execution: Execution, change: ContextEdited) -> None:
+    undoing.edit(execution, change)
+    if change.entry:
+        keeping.include(execution, change)
 
 
 def _drop_result(execution: Execution, change: ResultDropped) -> None:
@@ -531,10 +610,21 @@ def _reach_checkpoint(execution: Execution, change: CheckpointReached) -> None:
     sequence = execution.revision + 1
     execution.entries[sequence] = Entry(sequence, change.name, change.task, change.route, change.data, change.at_s)
     execution.tasks[change.task].entry = sequence
+    execution.kept = execution.entries[sequence].kept = keeping.begin(execution)
 
 
 def _set_stops(execution: Execution, change: StopsSet) -> None:
     execution.stop_at, execution.arrival = change.names, change.arrival
+
+
+def _restore(execution: Execution, change: Restored) -> None:
+    restoring.restore(execution, change, lambda task: _index_task(execution, task))
+
+
+def _revert_subflow(execution: Execution, change: SubflowReverted) -> None:
+    awaiting = execution.tasks[change.key[0]].progress.awaiting
+    execution.attempts[change.key].child_is_reverted = not change.failed
+    _put(awaiting, change.key[1], not change.failed)
 
 
 _APPLIERS: dict[type, Callable[[Execution, Any], None]] = {
@@ -553,9 +643,13 @@ _APPLIERS: dict[type, Callable[[Execution, Any], None]] = {
     AttemptMoved: _move_attempt,
     Published: _publish,
     ErrorNoted: _note_error,
-    ContextEdited: undoing.edit,
+    ContextEdited: _edit,
     EnvironmentChanged: _change_environment,
     ResultDropped: _drop_result,
     CheckpointReached: _reach_checkpoint,
     StopsSet: _set_stops,
+    RevertBegun: reverting.begin,
+    RevertMoved: reverting.move,
+    Restored: _restore,
+    SubflowReverted: _revert_subflow,
 }

@@ -14,7 +14,7 @@ import msgspec
 
 from dalsegno.workflow import graph
 from dalsegno.workflow.changes import AnyChange, ExecutionCreated, Timer
-from dalsegno.workflow.checkpoints import going, reaching
+from dalsegno.workflow.checkpoints import going, reaching, requests, reverting, subflows
 from dalsegno.workflow.commands import AnyCommand
 from dalsegno.workflow.events import (
     CancelRequested,
@@ -49,6 +49,7 @@ from dalsegno.workflow.running.follow_ups import (
     BeginAgain,
     CheckJoin,
     ChildAgain,
+    ChildReverted,
     Due,
     End,
     FailJoin,
@@ -56,6 +57,7 @@ from dalsegno.workflow.running.follow_ups import (
     FollowUp,
     GoOn,
     Launch,
+    RevertEnded,
     Route,
     RunCommand,
     Settle,
@@ -165,9 +167,14 @@ def _start(step: Step, event: StartRequested) -> None:
 def _timer(step: Step, event: TimerFired) -> None:
     execution = step.execution
     if event.timer is Timer.DEADLINE:
-        if not execution.is_completed:
+        if execution.state is not ExecutionState.REVERTING and not execution.is_completed:
             lifecycle.terminate(step, ExecutionState.ERROR, "the execution's deadline has passed")
         return
+    if event.timer is Timer.GO_ON:
+        _go_on(step, event)
+        return
+    if event.timer is Timer.REVERT:
+        return  # what is due is found when the step comes to rest
     task = execution.tasks.get(event.task)
     if task is None or task.is_completed:
         step.verdict = Verdict.SUPERSEDED
@@ -184,6 +191,15 @@ def _timer(step: Step, event: TimerFired) -> None:
     ):
         step.later(Due(task, task.timing.timer))
     # else nothing may begin: the due time stays, and the operation that runs the execution again finds it in the past
+
+
+def _go_on(step: Step, event: TimerFired) -> None:
+    """Go on after the delay of a strategy, unless an operator has decided otherwise."""
+    if step.execution.goes_on_s != event.due_s or step.execution.state is not ExecutionState.PAUSED:
+        step.verdict = Verdict.SUPERSEDED
+        return
+    step.move_execution(ExecutionState.RUNNING)
+    control.go_on(step)
 
 
 def _time_out(step: Step, task: TaskExecution) -> None:
@@ -226,6 +242,25 @@ def _poison(step: Step, event: Poisoned) -> None:
     lifecycle.terminate(step, ExecutionState.ERROR, event.reason, Value(data=output))
 
 
+def _control(step: Step, event: PauseRequested | ResumeRequested | CancelRequested) -> None:
+    """Pause, resume or cancel what is under way: the flow, or the way back to an entry."""
+    is_going_back = step.execution.revert is not None
+    match event:
+        case PauseRequested():
+            requests.pause(step, event) if is_going_back else control.pause(step, event)
+        case ResumeRequested():
+            requests.resume(step, event) if is_going_back else resume.resume(step, event)
+        case CancelRequested():
+            requests.cancel(step, event) if is_going_back else control.cancel(step, event)
+
+
+def _child_reverted(step: Step, next_: ChildReverted) -> None:
+    if next_.end:
+        reverting.child_reverted(step, next_.end, next_.event.state, next_.event.state_info)
+    else:
+        subflows.child_reverted(step, next_.task, step.execution.attempts[next_.key], next_.event)
+
+
 def _wind_down(step: Step, task: TaskExecution, reason: str) -> None:
     """Cancel the execution, because an action reported that the task or an item of it was cancelled."""
     if step.execution.state in LIVE:
@@ -234,7 +269,9 @@ def _wind_down(step: Step, task: TaskExecution, reason: str) -> None:
 
 def _attempt_ended(step: Step, task: TaskExecution, key: AttemptKey) -> None:
     attempt = step.execution.attempts[key]
-    if task.state in reporting.SHOWN and attempt.accepted:  # else the task does not wait for it any more
+    if task.state not in reporting.SHOWN or not attempt.accepted:
+        return  # the task does not wait for it any more
+    if not subflows.tries_again(step, task, attempt):
         items.ended(step, task, attempt)
 
 
@@ -258,18 +295,14 @@ def _decide(step: Step, event: Event) -> None:
             _timer(step, event)
         case DeliveryLost():
             reporting.lose(step, event)
-        case PauseRequested():
-            control.pause(step, event)
-        case ResumeRequested():
-            resume.resume(step, event)
+        case PauseRequested() | ResumeRequested() | CancelRequested():
+            _control(step, event)
         case RerunRequested():
             rerun.rerun(step, event)
         case ContextUpdated():
             editing.update_context(step, event)
         case GoToRequested():
             going.go_to(step, event)
-        case CancelRequested():
-            control.cancel(step, event)
         case Poisoned():
             _poison(step, event)
         case _:
@@ -284,7 +317,7 @@ def _follow_up(step: Step, next_: FollowUp) -> None:
         case End():
             tasks.end(step, next_.task, next_.verdict, next_.info)
         case Route():
-            if not reaching.stops_after(step, next_.task):
+            if step.execution.revert is None and not reaching.stops_after(step, next_.task):
                 clauses.route(step, next_.task)
         case Begin():
             reaching.reach_before(step, next_.task)
@@ -314,6 +347,10 @@ def _follow_up(step: Step, next_: FollowUp) -> None:
             tasks.begin_again(step, next_.task)
         case Skip():
             repeating.skip(step, next_.task, next_.output, next_.comment)
+        case RevertEnded():
+            reverting.ended(step, next_.key)
+        case ChildReverted():
+            _child_reverted(step, next_)
         case GoOn():
             control.go_on_by_report(step, next_.task)
         case WindDown():
@@ -350,7 +387,22 @@ def _work_off(step: Step) -> None:
 
 
 def _come_to_rest(step: Step) -> None:
-    """End the execution when nothing is left to do; make it PAUSED or CANCELLED when no action runs any more."""
+    """End the execution when nothing is left to do; make it PAUSED or CANCELLED when no action runs any more; take a
+    revert as far as it gets."""
+    while True:
+        _complete(step)
+        control.come_to_rest(step)
+        if step.execution.revert is None:
+            return
+        reverting.advance(step)
+        requests.come_to_rest(step)
+        if not step.todo:
+            return
+        _work_off(step)  # the execution goes on from the entry
+
+
+def _complete(step: Step) -> None:
+    """End the execution when nothing is left to do."""
     execution = step.execution
     while execution.state is _EXECUTION_RUNNING and not execution.unrouted:
         if not execution.incomplete:
@@ -364,4 +416,3 @@ def _come_to_rest(step: Step) -> None:
                 if join.state is TaskState.WAITING and step.todo:
                     break
             _work_off(step)
-    control.come_to_rest(step)

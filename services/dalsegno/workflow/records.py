@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from dalsegno.workflow.changes import ErrorNoted, RoundPlanned, Timer
+import immutables
+import msgspec
+
+from dalsegno.workflow.changes import ErrorNoted, RevertBegun, RevertState, RoundPlanned, Timer
 from dalsegno.workflow.contexts.context import Context
 from dalsegno.workflow.contexts.layers import Layers
 from dalsegno.workflow.contexts.nothing import NOTHING
@@ -61,6 +64,14 @@ class Attempt:
     actor: str = ""
     stands_in: bool = False
     """It holds the output that was given for a skipped task, and is never run."""
+    reverts: int = 0
+    """The sequence of the end that it reverts; 0: it belongs to a round of the task."""
+    is_retried: bool = False
+    """It has ended, and another one has been tried in its place: it is no end to revert (decision 17)."""
+    is_undone: bool = False
+    """The execution has gone back to before it."""
+    child_is_reverted: bool = False
+    """Its sub-workflow failed and was ordered to be reverted, so that a fresh one can try again."""
     accepted: bool = False
     """Whether its result counts: it has ended, and no later attempt replaces it."""
     result: Value | None = None
@@ -157,6 +168,13 @@ class Progress:
     quiet_items: dict[int, None] = field(default_factory=dict)
     """The items whose present attempt is paused or delegated."""
     result_dropped: bool = False
+    awaiting: dict[int, None] = field(default_factory=dict)
+    """The items whose failed sub-workflows are being reverted, to be tried again."""
+
+    @property
+    def settled_count(self) -> int:
+        """Return how many attempts of the round have ended and are not tried again."""
+        return self.ended_count - len(self.awaiting)
 
     def round_of(self, item: int) -> int:
         """Return the round of the item's present attempt."""
@@ -170,13 +188,112 @@ class Entry:
     sequence: int
     """The revision at which it was reached."""
     name: str
-    task: int
+    task: int = 0
     """The task execution that reached it; 0: `start`."""
     route: int = 0
     data: Value | None = None
     at_s: float = 0.0
     is_undone: bool = False
     """The execution has gone back to an entry before it."""
+    retries: int = 0
+    """How often failures have gone back to it since a user or a program last did (decision 22)."""
+    kept: Kept | None = field(default=None, compare=False, repr=False)
+    """What the execution was at the entry, as far as it has been altered since; None: it is undone."""
+
+
+UNDONE_BY = "workflow-revert"
+"""Of a task execution that did not exist at the entry to which the execution went back: what superseded it."""
+
+
+class End(msgspec.Struct, frozen=True, gc=False):
+    """One end of a task, or of an item of it: what a revert undoes (decision 17)."""
+
+    sequence: int
+    """The revision at which it ended."""
+    task: int
+    item: int
+    """-1: the task as a whole."""
+    attempt: int
+    """The round that ended."""
+    state: TaskState
+    edition: int
+    """The edition of the task that ended."""
+
+
+@dataclass(slots=True)
+class Undoing:
+    """The revert of one end."""
+
+    end: End
+    state: RevertState
+    key: AttemptKey | None = None
+    """Its newest attempt."""
+    retries: int = 0
+    due_s: float | None = None
+    info: str = ""
+
+
+@dataclass(slots=True)
+class Reverting:
+    """An execution on its way back to an entry."""
+
+    aim: RevertBegun
+    since: int
+    """The revision of the aim."""
+    open: dict[int, Undoing] = field(default_factory=dict)
+    """The reverts that have begun and are not done, by the sequence of the end."""
+    lowest: int = 0
+    """The sequence of the oldest end whose revert has begun; 0: none has. Newer ones are done or open."""
+    published: dict[str, Value] = field(default_factory=dict)
+    """What the reverts publish at the entry."""
+
+    @property
+    def to(self) -> int:
+        """The sequence of the entry."""
+        return self.aim.sequence
+
+
+Writes = list[tuple[int, Value | None]]
+"""The writes of one variable of the whole execution, in order."""
+
+
+@dataclass(slots=True)
+class Kept:
+    """An execution as it was at an entry: its small parts, and each record that has been altered since (decision 19).
+
+    A record that was altered first after a later entry is kept there. So an execution goes back by putting back what
+    each entry has kept, from the newest one to the target.
+    """
+
+    task_count: int
+    route_count: int
+    globals: immutables.Map[str, Value]
+    input: Value
+    environment: Value
+    edit_count: int
+    generation: int
+    errors: list[ErrorNoted]
+    error_count: int
+    """Errors are only added to the list, or it is replaced."""
+    tasks: dict[int, TaskExecution] = field(default_factory=dict)
+    attempts: dict[AttemptKey, Attempt | None] = field(default_factory=dict)
+    """None: it was not there."""
+    writes: dict[str, tuple[Writes, int]] = field(default_factory=dict)
+    """The writes of each variable, and how many they were; like the errors, they are only added to or replaced."""
+    by_route: dict[tuple[str, int], int | None] = field(default_factory=dict)
+    branch_ends: dict[tuple[int, int], int] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Start:
+    """The entry `start`: nothing is kept for it, as it is made again from this and the first tasks (decision 19)."""
+
+    sequence: int
+    task_count: int
+    globals: immutables.Map[str, Value]
+    input: Value
+    environment: Value
+    retries: int = 0
 
 
 @dataclass(slots=True)
@@ -216,6 +333,10 @@ class TaskExecution:
     """The revision at which it last ended; 0: it has not."""
     entry: int = 0
     """The sequence of the entry that it has reached, so that it does not reach it again when it goes on from there."""
+    last_round: int = 0
+    """The newest round that it ever had: going back to an entry puts back `progress`, and no number."""
+    last_attempt: int = 0
+    """The highest number of its attempts, reverts included."""
     context_in: Context | Layers | None = None
     """What it sees, computed when first needed (see contexts/context.py). Not stored."""
     context_out: Context | Layers | None = None
@@ -226,6 +347,11 @@ class TaskExecution:
     @property
     def is_completed(self) -> bool:
         return self.state in COMPLETED_TASK
+
+    @property
+    def next_attempt(self) -> int:
+        """Return the number that its next round gets."""
+        return self.last_attempt + 1
 
     @property
     def published(self) -> dict[str, Value]:

@@ -127,6 +127,12 @@ class Unreachable(Refused):
     reason = "UNREACHABLE"
 
 
+class Undone(Refused):
+    """The entry does not stand: the execution has gone back, or is going back, to an entry before it (decision 23)."""
+
+    reason = "UNDONE"
+
+
 class AboutThing(Refusal):
     """A refusal about one named thing."""
 

@@ -59,39 +59,84 @@ COMPLETED_EXECUTION = frozenset({E.SUCCESS, E.ERROR, E.CANCELLED, E.REVERTED, E.
 COMPLETED_TASK = frozenset({T.SUCCESS, T.ERROR, T.CANCELLED, T.SKIPPED, T.REVERTED, T.REVERT_ERROR})
 COMPLETED_ATTEMPT = frozenset({A.SUCCESS, A.ERROR, A.CANCELLED})
 
-QUIET_EXECUTION = frozenset({E.PAUSING, E.PAUSED, E.CANCELLING, E.CANCELLED})
-"""Nothing of an execution in one of these states is handed to an executor (O4, O14)."""
+QUIET_EXECUTION = frozenset({E.PAUSING, E.PAUSED, E.CANCELLING, E.CANCELLED, E.REVERTED, E.REVERT_ERROR})
+"""Nothing of an execution in one of these states is handed to an executor (O4, O14, decision 19)."""
 
 LIVE = frozenset({E.RUNNING, E.PAUSING, E.PAUSED})
 """An execution in one of these states goes on, now or after a resume: failed tasks may be retried, transitions
 count."""
+
+
+class Request(StrEnum):
+    """What people and programs ask of an execution."""
+
+    PAUSE = "pause"
+    RESUME = "resume"
+    RESUME_TASKS = "resume tasks"
+    """A resume with choices for tasks."""
+    RERUN = "rerun"
+    """In the same execution, from tasks or failed ones."""
+    CANCEL = "cancel"
+    TERMINATE = "terminate"
+    GO_TO = "go to"
+    UPDATE_CONTEXT = "update context"
+
+
+_OPEN = frozenset({E.RUNNING, E.PAUSING, E.PAUSED})
+_ENDED = frozenset({E.SUCCESS, E.ERROR, E.CANCELLED})
+_BACK_OPEN = frozenset({E.REVERTING, E.PAUSING, E.PAUSED})
+
+TAKEN: dict[Request, frozenset[ExecutionState]] = {
+    Request.PAUSE: _OPEN,
+    Request.RESUME: _OPEN,  # RUNNING: for what is paused below it
+    Request.RESUME_TASKS: frozenset({E.RUNNING, E.PAUSED, E.ERROR, E.CANCELLED}),
+    Request.RERUN: _ENDED | {E.REVERTED},
+    Request.CANCEL: _OPEN | {E.IDLE, E.CANCELLING},
+    Request.TERMINATE: _OPEN | {E.IDLE, E.CANCELLING},
+    Request.GO_TO: _OPEN | _ENDED | {E.REVERTED},
+    Request.UPDATE_CONTEXT: _ENDED | {E.PAUSED, E.REVERTED},
+}
+"""In which states an execution takes each request while it goes forward."""
+
+TAKEN_IN_REVERT: dict[Request, frozenset[ExecutionState]] = {
+    Request.PAUSE: _BACK_OPEN,
+    Request.RESUME: frozenset({E.PAUSING, E.PAUSED, E.REVERT_ERROR}),
+    Request.RESUME_TASKS: frozenset({E.REVERT_ERROR}),
+    Request.RERUN: frozenset(),
+    Request.CANCEL: _BACK_OPEN | {E.CANCELLING},
+    Request.TERMINATE: _BACK_OPEN | {E.CANCELLING},
+    Request.GO_TO: _BACK_OPEN | _ENDED | {E.REVERT_ERROR},
+    Request.UPDATE_CONTEXT: frozenset(),
+}
+"""The same from the beginning of a revert until the state of the entry is restored (decision 23)."""
 
 EXECUTION_MOVES: dict[ExecutionState, frozenset[ExecutionState]] = {
     E.IDLE: frozenset({E.RUNNING, E.ERROR, E.CANCELLED}),
     E.RUNNING: frozenset({E.PAUSING, E.PAUSED, E.CANCELLING, E.CANCELLED, E.SUCCESS, E.ERROR, E.REVERTING}),
     E.PAUSING: frozenset({E.PAUSED, E.RUNNING, E.CANCELLING, E.CANCELLED, E.SUCCESS, E.ERROR, E.REVERTING}),
     E.PAUSED: frozenset({E.RUNNING, E.CANCELLING, E.CANCELLED, E.SUCCESS, E.ERROR, E.REVERTING}),
-    E.CANCELLING: frozenset({E.CANCELLED, E.SUCCESS, E.ERROR}),
+    E.CANCELLING: frozenset({E.CANCELLED, E.SUCCESS, E.ERROR, E.REVERT_ERROR}),
     E.CANCELLED: frozenset({E.RUNNING, E.REVERTING}),
     E.SUCCESS: frozenset({E.RUNNING, E.REVERTING}),
     E.ERROR: frozenset({E.RUNNING, E.REVERTING}),
-    E.REVERTING: frozenset({E.REVERTED, E.REVERT_ERROR, E.PAUSED, E.RUNNING}),
-    E.REVERTED: frozenset({E.RUNNING}),
-    E.REVERT_ERROR: frozenset({E.RUNNING, E.REVERTING}),
+    E.REVERTING: frozenset(set(E) - {E.IDLE, E.REVERTING}),
+    E.REVERTED: frozenset({E.RUNNING, E.PAUSED, E.REVERTING}),
+    E.REVERT_ERROR: frozenset({E.REVERTING}),
 }
 
+_BACK = frozenset({T.REVERTING, T.REVERTED})
 _BEFORE = frozenset({T.IDLE, T.WAITING, T.RUNNING, T.RUNNING_DELAYED, T.PAUSED})
 _AFTER = frozenset({T.SUCCESS, T.ERROR, T.CANCELLED, T.SKIPPED})
 
 TASK_MOVES: dict[TaskState, frozenset[TaskState]] = {
-    **{state: (_BEFORE | _AFTER) - {state} for state in _BEFORE},
-    T.SUCCESS: frozenset({T.RUNNING, T.REVERTING, T.ERROR}),  # ERROR: its transitions could not be evaluated
-    T.ERROR: frozenset({T.RUNNING, T.WAITING, T.SKIPPED, T.REVERTING}),
-    T.CANCELLED: frozenset({T.RUNNING, T.WAITING, T.SKIPPED, T.REVERTING}),
-    T.SKIPPED: frozenset({T.RUNNING, T.REVERTING}),
-    T.REVERTING: frozenset({T.REVERTED, T.REVERT_ERROR}),
-    T.REVERTED: frozenset({T.RUNNING}),
-    T.REVERT_ERROR: frozenset({T.REVERTING, T.RUNNING, T.SKIPPED}),
+    **{state: (_BEFORE | _AFTER | _BACK) - {state} for state in _BEFORE},
+    T.SUCCESS: frozenset({T.RUNNING, T.ERROR}) | _BACK,  # ERROR: its transitions could not be evaluated
+    T.ERROR: frozenset({T.RUNNING, T.WAITING, T.SKIPPED}) | _BACK,
+    T.CANCELLED: frozenset({T.RUNNING, T.WAITING, T.SKIPPED}) | _BACK,
+    T.SKIPPED: frozenset({T.RUNNING}) | _BACK,
+    T.REVERTING: frozenset({T.REVERTED, T.REVERT_ERROR, T.CANCELLED}),  # CANCELLED: ended by force
+    T.REVERTED: frozenset({T.REVERTING}),  # it has ended more than once
+    T.REVERT_ERROR: frozenset({T.REVERTING, T.REVERTED}),
 }
 
 ATTEMPT_MOVES: dict[AttemptState, frozenset[AttemptState]] = {

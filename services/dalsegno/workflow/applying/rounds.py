@@ -47,6 +47,7 @@ def begin(execution: Rounds, change: AttemptsBegun) -> None:
     else:
         _begin_some(execution, task, change, change.only)
     progress.attempt, progress.retries, progress.concurrency = change.attempt, change.retries, change.concurrency
+    task.last_round = task.last_attempt = change.attempt
     progress.round = progress.plan if progress.plan is not None else progress.round if change.retries else None
     progress.plan = None
     progress.begun_count, progress.slice_due = 0, False
@@ -57,9 +58,10 @@ def begin(execution: Rounds, change: AttemptsBegun) -> None:
 def _begin_all(execution: Rounds, task: TaskExecution, change: AttemptsBegun) -> None:
     progress = task.progress
     if progress.attempt:  # else there is no earlier round
+        is_retry = bool(change.retries) or change.after_revert
         for attempt in execution.current_attempts(task):
-            attempt.accepted = False
-        progress.rounds, progress.failed_items, progress.quiet_items = {}, {}, {}
+            attempt.accepted, attempt.is_retried = False, is_retry
+        progress.rounds, progress.failed_items, progress.quiet_items, progress.awaiting = {}, {}, {}, {}
         progress.added_count = progress.ended_count = progress.failed_count = progress.cancelled_count = 0
     progress.base, progress.items = change.attempt, change.items
     progress.item_count = None if change.items is None else len(change.items.data)  # type: ignore[arg-type]
@@ -74,7 +76,7 @@ def _begin_some(execution: Rounds, task: TaskExecution, change: AttemptsBegun, o
         progress.pending = rest
         return
     for item in only:
-        _set_aside(execution, task, item)
+        _set_aside(execution, task, item, bool(change.retries) or change.after_revert)
     chosen = set(only)
     progress.pending = (*only, *(item for item in rest if item not in chosen))
     progress.rounds = progress.rounds or {}
@@ -82,15 +84,16 @@ def _begin_some(execution: Rounds, task: TaskExecution, change: AttemptsBegun, o
         progress.rounds[item] = change.attempt
 
 
-def _set_aside(execution: Rounds, task: TaskExecution, item: int) -> None:
+def _set_aside(execution: Rounds, task: TaskExecution, item: int, is_retry: bool) -> None:
     progress = task.progress
     attempt = execution.current(task, item)
     if attempt is None:
         return
-    attempt.accepted = False
+    attempt.accepted, attempt.is_retried = False, is_retry
     progress.added_count -= 1
     progress.failed_items.pop(item, None)
     progress.quiet_items.pop(item, None)
+    progress.awaiting.pop(item, None)
     if attempt.state in COMPLETED_ATTEMPT:
         progress.ended_count -= 1
         progress.failed_count -= attempt.state is AttemptState.ERROR

@@ -80,16 +80,22 @@ def supersede(execution: Course, task: TaskExecution, by: RepeatedBy) -> None:
 
 def write_globals(execution: Variables, task: int, values: Mapping[str, Value | None]) -> None:
     """Set variables of the whole execution, or (None) remove them. `task`: the task that does it; 0: none."""
-    draft = execution.globals.mutate()
     for name, value in values.items():
         execution.global_writes.setdefault(name, []).append((task, value))
+    execution.globals = written(execution.globals, values)
+    if task:
+        execution.globals_of.setdefault(task, set()).update(values)
+
+
+def written(variables: immutables.Map[str, Value], values: Mapping[str, Value | None]) -> immutables.Map[str, Value]:
+    """Return the variables after they are set or (None) removed."""
+    draft = variables.mutate()
+    for name, value in values.items():
         if value is None:
             draft.pop(name, None)
         else:
             draft[name] = value
-    execution.globals = draft.finish()
-    if task:
-        execution.globals_of.setdefault(task, set()).update(values)
+    return draft.finish()
 
 
 def _unwrite_globals(execution: Variables, task: TaskExecution) -> None:
@@ -150,29 +156,32 @@ def edit(execution: Course, change: ContextEdited) -> None:
     execution.edit_count += 1
     _forget_contexts(execution)
     if change.task:
-        _edit_task(execution, execution.tasks[change.task], change)
+        edit_task(execution.tasks[change.task], change, execution.revision)
     else:
-        _edit_variables(execution, change)
+        execution.input, writes = edited_variables(execution.input, execution.globals, change)
+        write_globals(execution, 0, writes)
 
 
-def _edit_variables(execution: Course, change: ContextEdited) -> None:
-    declared = execution.input.data
+def edited_variables(
+    input: Value, variables: immutables.Map[str, Value], change: ContextEdited
+) -> tuple[Value, dict[str, Value | None]]:
+    """Return the input after an edit, and the variables of the whole execution that it sets or (None) removes."""
+    declared = input.data
     assert isinstance(declared, dict)
     given = dict(declared)
-    writes: dict[str, Value | None] = {name: None for name in change.removed if name in execution.globals}
+    writes: dict[str, Value | None] = {name: None for name in change.removed if name in variables}
     for name in change.removed:
         given.pop(name, None)
     for name, value in change.values.items():
-        if name in given and (name not in execution.globals or name in writes):
+        if name in given and (name not in variables or name in writes):
             given[name] = value.data
         else:
             writes[name] = value
-    write_globals(execution, 0, writes)
-    if given != declared:
-        execution.input = Value(data=given)
+    return (input if given == declared else Value(data=given)), writes
 
 
-def _edit_task(execution: Course, task: TaskExecution, change: ContextEdited) -> None:
+def edit_task(task: TaskExecution, change: ContextEdited, revision: int) -> None:
+    """Edit what the task has published."""
     publication = task.publication
     if publication.unedited is None:
         publication.unedited = dict(publication.values)
@@ -189,7 +198,7 @@ def _edit_task(execution: Course, task: TaskExecution, change: ContextEdited) ->
         ]
     if change.values:
         publication.values.update(change.values)
-        publication.edits = [*publication.edits, (execution.revision, dict(change.values))]
+        publication.edits = [*publication.edits, (revision, dict(change.values))]
 
 
 def _forget_contexts(execution: Course) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from dalsegno.workflow import graph
-from dalsegno.workflow.changes import Arrival, Edit
+from dalsegno.workflow.changes import AfterRevert, Arrival, Edit, RevertBegun
+from dalsegno.workflow.checkpoints import requests
 from dalsegno.workflow.events import ContextUpdated, GoToRequested, Verdict
 from dalsegno.workflow.graph import Phase
 from dalsegno.workflow.model import START
@@ -13,9 +14,10 @@ from dalsegno.workflow.operating import editing
 from dalsegno.workflow.operating.choosing import RequestFaults
 from dalsegno.workflow.operating.control import go_on
 from dalsegno.workflow.records import Entry, TaskExecution
-from dalsegno.workflow.refusals import NoSuchCheckpoint, Unreachable, Violation
+from dalsegno.workflow.refusals import NoSuchCheckpoint, Refused, Undone, Unreachable, Violation
+from dalsegno.workflow.routing import clauses
 from dalsegno.workflow.running.step import Step
-from dalsegno.workflow.states import LIVE, ExecutionState, TaskState
+from dalsegno.workflow.states import ExecutionState, Request, TaskState
 
 _WELL = frozenset({TaskState.SUCCESS, TaskState.SKIPPED})
 _PAUSED = frozenset({ExecutionState.PAUSING, ExecutionState.PAUSED})
@@ -24,18 +26,36 @@ _PAUSED = frozenset({ExecutionState.PAUSING, ExecutionState.PAUSED})
 def go_to(step: Step, event: GoToRequested) -> None:
     """Go to an entry, or on to the next time that the checkpoint is reached; refuse or carry out the request as a
     whole."""
-    _check_fields(event)
+    if event.cascaded:
+        _revert_whole(step, event)
+        return
+    _check_fields(step, event)
+    execution = step.execution
+    if not execution.takes(Request.GO_TO):
+        description = f"cannot go to a checkpoint while it is {execution.state}"
+        raise Refused.of(f"execution {execution.id}", description)
     entry = _find(step, event)
-    if entry is None:
-        _go_forward(step, event)
-    elif step.execution.paused_at == entry.sequence:
+    if entry is not None and execution.paused_at == entry.sequence:
         _stay(step, event)
+    elif entry is not None:
+        _go_back(step, event, entry)
+    elif execution.revert is None and _leads(step, event.name, _open(step)):
+        _go_forward(step, event)
     else:
-        description = "has an entry that stands: this server cannot go back; with `next` it goes on to the next one"
-        raise Unreachable.of(f"checkpoint {entry.name}", description)
+        _go_back_and_forward(step, event)
 
 
-def _check_fields(event: GoToRequested) -> None:
+def _leads(step: Step, name: str, open_tasks: Iterable[tuple[str, Phase]]) -> bool:
+    """Return whether something that is open leads to the checkpoint by the definition."""
+    workflow = step.workflow
+    is_needed = True
+    if workflow.reverse:
+        needed = graph.needed_for(workflow, clauses.reverse_target(step))
+        is_needed = graph.checkpoints(workflow)[name] in needed
+    return is_needed and name in graph.checkpoints_ahead(workflow, open_tasks)
+
+
+def _check_fields(step: Step, event: GoToRequested) -> None:
     faults = RequestFaults()
     if bool(event.name) == bool(event.sequence):
         faults.wrong.append(Violation("target", "is either the name of a checkpoint or the sequence of an entry"))
@@ -43,6 +63,8 @@ def _check_fields(event: GoToRequested) -> None:
         faults.wrong.append(Violation("next", "needs the name of a checkpoint"))
     if event.edit is not None:
         faults.wrong += editing.unfit(event.edit)
+        if event.edit.task and event.edit.task not in step.workflow.tasks:
+            faults.wrong.append(Violation("edit.task", f"the workflow has no task '{event.edit.task}'"))
     faults.refuse()
 
 
@@ -53,6 +75,8 @@ def _find(step: Step, event: GoToRequested) -> Entry | None:
         found = execution.entries.get(event.sequence) or _start(step, event.sequence)
         if found is None:
             raise NoSuchCheckpoint.of(f"execution {execution.id}", f"has no entry with sequence {event.sequence}")
+        if found.is_undone:
+            raise Undone.of(f"entry {found.sequence}", f"of checkpoint '{found.name}' does not stand: it was undone")
         return found
     if event.name == START and not event.next:
         return _start(step, execution.start_sequence)
@@ -71,10 +95,12 @@ def _start(step: Step, sequence: int) -> Entry | None:
 
 def _newest(step: Step, name: str) -> Entry | None:
     """Return the newest entry of this name that stands."""
-    for entry in reversed(step.execution.entries.values()):
-        if entry.name == name and not entry.is_undone:
-            return entry
-    return None
+    return next((entry for entry in _standing(step) if entry.name == name), None)
+
+
+def _standing(step: Step) -> Iterator[Entry]:
+    """Yield the entries that stand, newest first."""
+    return (entry for entry in reversed(step.execution.entries.values()) if not entry.is_undone)
 
 
 def _stay(step: Step, event: GoToRequested) -> None:
@@ -97,18 +123,80 @@ def _stay(step: Step, event: GoToRequested) -> None:
 def _go_forward(step: Step, event: GoToRequested) -> None:
     execution = step.execution
     faults = RequestFaults()
-    if execution.state not in LIVE or event.name not in graph.checkpoints_ahead(step.workflow, _open(step)):
-        description = "cannot be reached: nothing that is open in the execution leads there"
-        raise Unreachable.of(f"checkpoint {event.name}", description)
     if execution.state in _PAUSED:
         faults.obstacles += _failed(step)
     faults.refuse()
-    edit = None if event.edit is None else _edit(event.edit)
-    arrival = Arrival(resumes=event.resumes, waits_for_delegates=event.waits_for_delegates, edit=edit)
-    step.set_stops((event.name,), arrival)
-    if execution.state in _PAUSED:
+    step.set_stops((event.name,), _arrival(event))
+    if execution.state is not ExecutionState.RUNNING:
         step.move_execution(ExecutionState.RUNNING)
         go_on(step)
+
+
+def _go_back(step: Step, event: GoToRequested, entry: Entry, next_: str = "") -> None:
+    """Go back to the entry, and from there on to the checkpoint `next_`, if one is named."""
+    execution = step.execution
+    revert = execution.revert
+    if revert is not None and revert.lowest and entry.sequence >= revert.lowest:
+        description = f"of checkpoint '{entry.name}' does not stand: what ended before it has been undone already"
+        raise Undone.of(f"entry {entry.sequence}", description)
+    then = AfterRevert.GO_ON if event.resumes or next_ else AfterRevert.PAUSE
+    _begin(step, event, entry, then, next_)
+
+
+def _begin(step: Step, event: GoToRequested, entry: Entry, then: AfterRevert, next_: str = "") -> None:
+    execution = step.execution
+    was_reverting = execution.revert is not None
+    step.set_stops()
+    step.change(
+        RevertBegun(
+            sequence=entry.sequence,
+            then=then,
+            next=next_,
+            arrival=_arrival(event),
+            waits_for_delegates=event.waits_for_delegates,
+            at_s=step.at_s,
+        )
+    )
+    info = f"going back to checkpoint '{entry.name}'" + (f": {event.comment}" if event.comment else "")
+    if execution.state is not ExecutionState.REVERTING:
+        step.move_execution(ExecutionState.REVERTING, info)
+    if was_reverting:
+        requests.run_failed(step)
+
+
+def _go_back_and_forward(step: Step, event: GoToRequested) -> None:
+    """Go back to the newest entry from which something leads to the checkpoint, then forward (C15)."""
+    execution = step.execution
+    if execution.revert is None:
+        for entry in (*_standing(step), _start(step, execution.start_sequence)):
+            if entry is not None and _leads(step, event.name, _open_at(step, entry)):
+                _go_back(step, event, entry, event.name)
+                return
+    description = "cannot be reached: nothing that is open leads there, nor anything at an entry that stands"
+    raise Unreachable.of(f"checkpoint {event.name}", description)
+
+
+def _revert_whole(step: Step, event: GoToRequested) -> None:
+    """Go back to the start and end there, because the parent goes back (decision 17)."""
+    execution = step.execution
+    start = _start(step, execution.start_sequence)
+    if start is None or (execution.state is ExecutionState.REVERTED and execution.paused_at == start.sequence):
+        if execution.state not in (ExecutionState.REVERTING, ExecutionState.REVERTED):
+            if execution.state is ExecutionState.IDLE:
+                step.move_execution(ExecutionState.CANCELLED, event.comment)
+            step.move_execution(ExecutionState.REVERTING, event.comment)
+        step.move_execution(
+            ExecutionState.REVERTED,
+            "nothing had begun" if start is None else execution.info,
+            paused_at=execution.paused_at,
+        )
+    else:
+        _begin(step, event, start, AfterRevert.END)
+
+
+def _arrival(event: GoToRequested) -> Arrival:
+    edit = None if event.edit is None else _edit(event.edit)
+    return Arrival(resumes=event.resumes, waits_for_delegates=event.waits_for_delegates, edit=edit)
 
 
 def _edit(event: ContextUpdated) -> Edit:
@@ -129,6 +217,17 @@ def _open(step: Step) -> Iterator[tuple[str, Phase]]:
     for number in (*execution.incomplete, *execution.unrouted):
         task = execution.tasks[number]
         yield task.name, _phase(task)
+
+
+def _open_at(step: Step, entry: Entry) -> Iterator[tuple[str, Phase]]:
+    """Yield the same for the state at an entry."""
+    execution = step.execution
+    kept = execution.as_at(entry.sequence)
+    numbers = {*kept.tasks, *execution.incomplete, *execution.unrouted}
+    for number in sorted(number for number in numbers if number <= kept.task_count):
+        task = kept.tasks.get(number) or execution.tasks[number]
+        if not task.superseded_by and not (task.is_completed and task.routed):
+            yield task.name, _phase(task)
 
 
 def _phase(task: TaskExecution) -> Phase:

@@ -9,7 +9,7 @@ from dalsegno.workflow.running import launching
 from dalsegno.workflow.running.step import HardFailure, Step
 from dalsegno.workflow.running.view import task_view
 from dalsegno.workflow.scope import EvaluationError
-from dalsegno.workflow.states import LIVE, ExecutionState, TaskState
+from dalsegno.workflow.states import ExecutionState, TaskState
 from dalsegno.workflow.value import Value, made
 
 _SUCCESS, _SKIPPED = TaskState.SUCCESS, TaskState.SKIPPED
@@ -28,7 +28,7 @@ def stops_after(step: Step, task: TaskExecution) -> bool:
     """Reach the checkpoint after a task that has ended well. Return whether its transitions wait, because the execution
     stops there."""
     checkpoint = step.spec(task).checkpoint
-    if checkpoint is None or task.entry or task.routed or step.execution.state not in LIVE:
+    if checkpoint is None or task.entry or task.routed or not step.execution.is_live:
         return False
     if (task.state is not _SUCCESS and task.state is not _SKIPPED) or _stands_before(step, task, checkpoint):
         return False
@@ -68,7 +68,7 @@ def arrive(step: Step, sequence: int) -> bool:
     execution = step.execution
     arrival = execution.arrival
     if arrival is not None and arrival.edit is not None:
-        _edit(step, arrival.edit)
+        edit(step, arrival.edit, sequence)
     if arrival is not None and arrival.resumes:
         step.set_stops()
         return False
@@ -78,10 +78,11 @@ def arrive(step: Step, sequence: int) -> bool:
     return True
 
 
-def _edit(step: Step, edit: Edit) -> None:
+def edit(step: Step, wanted: Edit, sequence: int) -> None:
     """Make an edit that was asked for before the execution got here. A task that has not run has nothing to edit."""
-    task = step.execution.tasks.get(edit.number) if edit.number else step.execution.latest(edit.task)
-    if edit.task and (task is None or task.name != edit.task or not task.is_completed):
+    execution = step.execution
+    task = execution.tasks.get(wanted.number) if wanted.number else execution.latest(wanted.task)
+    if wanted.task and (task is None or task.name != wanted.task or not task.is_completed):
         return
-    number = task.number if edit.task and task is not None else 0
-    step.change(ContextEdited(task=number, values=dict(edit.values), removed=edit.removed))
+    number = task.number if wanted.task and task is not None else 0
+    step.change(ContextEdited(task=number, values=dict(wanted.values), removed=wanted.removed, entry=sequence))

@@ -83,6 +83,9 @@ def executions_of(step: Step, choice: TaskChoice, faults: RequestFaults, *, fail
             return []
         return [found]
     newest = execution.latest(name)
+    if newest is None and any(task.name == name for task in execution.tasks.values()):
+        faults.obstacle(subject, f"was reverted: go on from {_entry(step)}")
+        return []
     if newest is None:
         faults.obstacle(subject, "was never executed", "NOT_EXECUTED")
         return []
@@ -90,6 +93,14 @@ def executions_of(step: Step, choice: TaskChoice, faults: RequestFaults, *, fail
         return [newest if newest.state in FAILED else _newest_failed(step, name) or newest]
     numbers = {execution.by_route.get((name, route)) for route in range(len(execution.routes))}
     return [execution.tasks[number] for number in sorted(number for number in numbers if number is not None)]
+
+
+def _entry(step: Step) -> str:
+    """Return the entry from which a reverted task is reached again."""
+    for entry in reversed(step.execution.entries.values()):
+        if not entry.is_undone:
+            return f"checkpoint '{entry.name}' (sequence {entry.sequence})"
+    return "checkpoint 'start'"
 
 
 def _newest_failed(step: Step, name: str) -> TaskExecution | None:

@@ -41,6 +41,8 @@ def pause(step: Step, event: PauseRequested) -> None:
         step.pause(execution.info)
     elif execution.state in _PAUSABLE and execution.is_paused_by_report:
         step.pause(event.comment or execution.info, waits_for_delegates=event.waits_for_delegates)
+    elif execution.goes_on_s is not None:
+        step.pause(event.comment or execution.info)  # it does not go on by itself any more
     elif execution.state in _PAUSABLE:
         step.verdict = Verdict.DUPLICATE
     elif execution.state is not ExecutionState.RUNNING:
@@ -108,7 +110,7 @@ def cancel(step: Step, event: CancelRequested) -> None:
         description = f"an execution that has ended cannot be cancelled, it is {execution.state}"
         raise Refused.of(f"execution {execution.id}", description)
     if event.terminate:
-        _terminate(step, event, reason)
+        terminate(step, event, reason)
     elif execution.state is ExecutionState.IDLE:
         lifecycle.finish(step, ExecutionState.CANCELLED, reason)
     elif not is_cancelling or (execution.waits_for_delegates and not event.waits_for_delegates):
@@ -117,7 +119,8 @@ def cancel(step: Step, event: CancelRequested) -> None:
         step.verdict = Verdict.DUPLICATE
 
 
-def _terminate(step: Step, event: CancelRequested, reason: str) -> None:
+def terminate(step: Step, event: CancelRequested, reason: str) -> None:
+    """End by force in the state that the request asks for."""
     if event.terminate not in _ENDS:
         raise InvalidRequest.of("terminate.state", f"is one of {', '.join(_ENDS)}, not {event.terminate!r}")
     if step.execution.state is ExecutionState.IDLE and event.terminate == ExecutionState.SUCCESS:
@@ -166,7 +169,7 @@ def come_to_rest(step: Step) -> None:
         return
     if execution.state is ExecutionState.PAUSING:
         step.move_execution(ExecutionState.PAUSED, execution.info, reported=execution.is_paused_by_report)
-    elif execution.state is ExecutionState.CANCELLING and not execution.children:
+    elif execution.state is ExecutionState.CANCELLING and not execution.children and execution.revert is None:
         for task in step.tasks_in(TaskState.RUNNING, TaskState.RUNNING_DELAYED, TaskState.PAUSED):
             step.change(TaskMoved(task=task.number, state=TaskState.CANCELLED, info=execution.info, at_s=step.at_s))
         lifecycle.finish(step, ExecutionState.CANCELLED, execution.info)

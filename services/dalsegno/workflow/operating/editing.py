@@ -11,15 +11,17 @@ from dalsegno.workflow.operating.choosing import RequestFaults
 from dalsegno.workflow.records import TaskExecution
 from dalsegno.workflow.refusals import Violation
 from dalsegno.workflow.running.step import Step
-from dalsegno.workflow.states import ExecutionState
+from dalsegno.workflow.states import Request
 
 
 def update_context(step: Step, event: ContextUpdated) -> None:
     """Set and unset variables of a PAUSED or completed execution; refuse or carry out the request as a whole."""
     execution = step.execution
     faults = RequestFaults()
-    if execution.state is not ExecutionState.PAUSED and not execution.is_completed:
+    if not execution.takes(Request.UPDATE_CONTEXT):
         description = f"its context can be edited while it is PAUSED or completed, it is {execution.state}"
+        if execution.revert is not None:
+            description = f"its context cannot be edited during a revert, it is {execution.state}"
         faults.obstacle(f"execution {execution.id}", description)
     edit = checked(step, event, faults)
     faults.refuse()
@@ -37,7 +39,12 @@ def checked(step: Step, event: ContextUpdated, faults: RequestFaults) -> Context
         faults.wrong += _absent(event, execution.globals.keys() | declared.keys(), "the execution")
     elif task is not None:
         faults.wrong += _absent(event, task.published, f"task '{task.name}'")
-    return ContextEdited(task=0 if task is None else task.number, values=dict(event.values), removed=event.removed)
+    return ContextEdited(
+        task=0 if task is None else task.number,
+        values=dict(event.values),
+        removed=event.removed,
+        entry=execution.entry_edited,
+    )
 
 
 def unfit(event: ContextUpdated) -> Iterator[Violation]:

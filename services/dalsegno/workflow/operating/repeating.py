@@ -187,9 +187,7 @@ def skip(step: Step, task: TaskExecution, output: Value, comment: str) -> None:
     4)."""
     keeps = output.data is None and step.workflow.rules.skip_keeps_result
     only = () if keeps else None
-    step.change(
-        AttemptsBegun(task=task.number, attempt=task.progress.attempt + 1, only=only, stands_in=True, at_s=step.at_s)
-    )
+    step.change(AttemptsBegun(task=task.number, attempt=task.next_attempt, only=only, stands_in=True, at_s=step.at_s))
     key = (task.number, 0, task.progress.attempt)
     step.change(
         AttemptAdded(

@@ -12,7 +12,7 @@ from dalsegno.workflow.records import TaskExecution
 from dalsegno.workflow.refusals import Refusal, Violation
 from dalsegno.workflow.running import launching, lifecycle, policies
 from dalsegno.workflow.running.step import Step
-from dalsegno.workflow.states import ExecutionState, TaskState
+from dalsegno.workflow.states import ExecutionState, Request, TaskState
 
 
 def rerun(step: Step, event: RerunRequested) -> None:
@@ -29,8 +29,11 @@ def rerun(step: Step, event: RerunRequested) -> None:
 def _rerun(step: Step, event: RerunRequested) -> None:
     execution = step.execution
     faults = RequestFaults()
-    if not execution.is_completed:
+    if not execution.takes(Request.RERUN):
         description = f"only a completed execution can be rerun, it is {execution.state}"
+        if execution.revert is not None:
+            description = f"cannot be rerun before its revert is over, it is {execution.state}: resume it, or go to"
+            description += " an older entry"
         faults.obstacle(f"execution {execution.id}", description)
     environment = choosing.environment(step, event.environment, faults)
     chosen = _chosen(step, event, faults) if event.choices else _all_failed(step, event, faults)
@@ -38,9 +41,9 @@ def _rerun(step: Step, event: RerunRequested) -> None:
     faults.refuse()
     if not event.cascaded:
         step.set_stops(event.stop_at)
-    step.move_execution(ExecutionState.RUNNING)
     if environment is not None:
-        step.change(EnvironmentChanged(environment=environment))
+        step.change(EnvironmentChanged(environment=environment, entry=execution.entry_edited))
+    step.move_execution(ExecutionState.RUNNING)
     repeating.carry_out(step, chosen, RepeatedBy.RERUN)
     go_on(step, event.environment)
 
@@ -97,7 +100,7 @@ def child_again(step: Step, task: TaskExecution, key: AttemptKey, revision: int,
     step.change(
         AttemptsBegun(
             task=task.number,
-            attempt=progress.attempt + 1,
+            attempt=task.next_attempt,
             only=None if progress.item_count is None else (key[1],),
             concurrency=progress.concurrency,
             at_s=step.at_s,

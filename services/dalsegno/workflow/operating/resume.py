@@ -9,10 +9,9 @@ from dalsegno.workflow.operating.choosing import Chosen, RequestFaults
 from dalsegno.workflow.operating.control import go_on
 from dalsegno.workflow.running import lifecycle
 from dalsegno.workflow.running.step import Step
-from dalsegno.workflow.states import ExecutionState
+from dalsegno.workflow.states import TAKEN, ExecutionState, Request
 
 _PAUSED = frozenset({ExecutionState.PAUSING, ExecutionState.PAUSED})
-_RESUMABLE = frozenset({ExecutionState.RUNNING, ExecutionState.PAUSED, ExecutionState.ERROR, ExecutionState.CANCELLED})
 
 
 def resume(step: Step, event: ResumeRequested) -> None:
@@ -33,10 +32,10 @@ def resume(step: Step, event: ResumeRequested) -> None:
     if not event.cascaded:
         step.set_stops(event.stop_at)
         step.left_paused = tuple(below for below in step.surroundings.paused_below(execution.id) if below.failed)
+    if environment is not None:
+        step.change(EnvironmentChanged(environment=environment, entry=execution.entry_edited))
     if not was_running:
         step.move_execution(ExecutionState.RUNNING)
-    if environment is not None:
-        step.change(EnvironmentChanged(environment=environment))
     repeating.carry_out(step, chosen, RepeatedBy.RESUME)
     if not was_running:
         go_on(step, event.environment)
@@ -63,6 +62,8 @@ def _check_continues(step: Step, event: ResumeRequested, faults: RequestFaults) 
         _check_below(step, faults)
     elif execution.state not in _PAUSED:
         description = f"only a PAUSED execution can be resumed, it is {execution.state}"
+        if execution.state is ExecutionState.REVERTED:
+            description += ": go to an entry of a checkpoint to go on from there"
         faults.obstacle(f"execution {execution.id}", description)
     if not event.cascaded and execution.state is not ExecutionState.RUNNING:
         for number in execution.unhandled:
@@ -89,8 +90,8 @@ def _check_below(step: Step, faults: RequestFaults) -> None:
 
 def _chosen(step: Step, event: ResumeRequested, faults: RequestFaults) -> list[Chosen]:
     execution = step.execution
-    if execution.state not in _RESUMABLE:
-        states = ", ".join(sorted(_RESUMABLE))
+    if not execution.takes(Request.RESUME_TASKS):
+        states = ", ".join(sorted(TAKEN[Request.RESUME_TASKS]))
         faults.obstacle(
             f"execution {execution.id}", f"its tasks can be resumed while it is {states}, it is {execution.state}"
         )

@@ -15,7 +15,7 @@ from dalsegno.workflow.running.follow_ups import Begin, CheckJoin, RunCommand
 from dalsegno.workflow.running.step import Step
 from dalsegno.workflow.running.view import View, context_out
 from dalsegno.workflow.scope import EvaluationError
-from dalsegno.workflow.states import LIVE, ExecutionState, TaskState
+from dalsegno.workflow.states import ExecutionState, TaskState
 from dalsegno.workflow.value import UnfitValue, Value, limit, made, member_bytes
 
 _UNREACHABLE = "some have reached the join '{}', and no others will"
@@ -53,7 +53,7 @@ def route(step: Step, task: TaskExecution) -> None:
     if fails:  # after its siblings have begun: they go on
         step.note("the workflow was failed", task, Command.FAIL.value)
         step.later(RunCommand(task, Command.FAIL, f"failed by task '{task.name}'"))
-    elif failed and step.execution.state in LIVE:
+    elif failed and step.execution.is_live:
         lifecycle.finish(step, ExecutionState.ERROR, step.execution.errors[-1].message)
 
 
@@ -154,7 +154,7 @@ def _opened(step: Step, source: TaskExecution, index: int) -> str:
 
 def end_early(step: Step, task: TaskExecution) -> None:
     """End the execution at once after an unhandled failure; joins that wait will never be filled."""
-    if step.execution.state not in LIVE:
+    if not step.execution.is_live:
         return
     fails = any(isinstance(each, RunCommand) for each in step.todo)
     if task.state is TaskState.ERROR and not task.handled and not fails:

@@ -13,7 +13,7 @@ from dalsegno.workflow.running.lifecycle import pause_on_failure, stop
 from dalsegno.workflow.running.step import HardFailure, Step
 from dalsegno.workflow.running.view import View, task_view
 from dalsegno.workflow.scope import EvaluationError
-from dalsegno.workflow.states import LIVE, ExecutionState, TaskState
+from dalsegno.workflow.states import ExecutionState, TaskState
 
 _SUCCESS, _SKIPPED = TaskState.SUCCESS, TaskState.SKIPPED
 _FULFILLED = frozenset({TaskState.SUCCESS, TaskState.SKIPPED})
@@ -28,9 +28,9 @@ def add_task(
 
 def route(step: Step, task: TaskExecution) -> None:
     """Evaluate all transitions of an ended task before any of them is taken."""
-    if task.routed or not (step.execution.state in LIVE or step.workflow.rules.failures.routes_when_ended):
+    if task.routed or not (step.execution.is_live or step.workflow.rules.failures.routes_when_ended):
         return
-    if step.workflow.rules.failures.ends_at_once and task.state is TaskState.CANCELLED and step.execution.state in LIVE:
+    if step.workflow.rules.failures.ends_at_once and task.state is TaskState.CANCELLED and step.execution.is_live:
         _take_cancel(step, task)
     if step.workflow.reverse:
         _route_backward(step, task)

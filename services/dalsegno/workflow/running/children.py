@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import contextlib
 
-from dalsegno.workflow.changes import AttemptMoved
+from dalsegno.workflow.changes import AttemptMoved, RevertState
 from dalsegno.workflow.events import ChildMoved, PauseRequested, Verdict
 from dalsegno.workflow.records import Attempt
-from dalsegno.workflow.running.follow_ups import ChildAgain
+from dalsegno.workflow.running.follow_ups import ChildAgain, ChildReverted
 from dalsegno.workflow.running.reporting import close, progress
 from dalsegno.workflow.running.step import Step
 from dalsegno.workflow.states import COMPLETED_ATTEMPT, AttemptState, ExecutionState, TaskState
 from dalsegno.workflow.value import UnfitValue, Value, made
 
+_REVERTED = frozenset({ExecutionState.REVERTED, ExecutionState.REVERT_ERROR})
+
 
 def child_moved(step: Step, event: ChildMoved) -> None:
     """Record where a child is. Only the present child of an attempt counts (decision 11)."""
+    if event.state in _REVERTED and _follow_revert(step, event):
+        return
     attempt = _speaking(step, event)
     if attempt is None or (event.revision and event.revision <= attempt.child_revision):
         step.verdict = Verdict.SUPERSEDED
@@ -43,6 +47,25 @@ def child_moved(step: Step, event: ChildMoved) -> None:
     else:
         info = event.state_info if state is ExecutionState.ERROR else f"the sub-workflow ended {state}"
         close(step, attempt, AttemptState.ERROR, output, info or "the sub-workflow failed")
+
+
+def _follow_revert(step: Step, event: ChildMoved) -> bool:
+    """Continue with what this child was reverted for. Return False when nobody here asked for it."""
+    execution = step.execution
+    task = execution.tasks.get(event.key[0])
+    if task is None:
+        return False
+    for sequence, undoing in () if execution.revert is None else execution.revert.open.items():
+        end = undoing.end
+        attempt = execution.attempts.get((end.task, max(end.item, 0), end.attempt))
+        if undoing.state is RevertState.CHILD and attempt is not None and attempt.child_id == event.child_id:
+            step.later(ChildReverted(execution.tasks[end.task], attempt.key, sequence, event))
+            return True
+    attempt = execution.attempts.get(event.key)
+    if attempt is not None and attempt.child_is_reverted and event.key[1] in task.progress.awaiting:
+        step.later(ChildReverted(task, event.key, 0, event))
+        return True
+    return False
 
 
 def _result_of_workflow(output: Value, errors: Value | None) -> Value:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from dalsegno.workflow.changes import RepeatedBy, Timer
+from dalsegno.workflow.events import ChildMoved
 from dalsegno.workflow.identity import AttemptKey
 from dalsegno.workflow.model import Command
 from dalsegno.workflow.records import TaskExecution
@@ -141,6 +142,25 @@ class ChildAgain:
 
 
 @dataclass(slots=True)
+class RevertEnded:
+    """A revert action of the task has ended."""
+
+    task: TaskExecution
+    key: AttemptKey
+
+
+@dataclass(slots=True)
+class ChildReverted:
+    """A sub-workflow of the task has been reverted, or could not be."""
+
+    task: TaskExecution
+    key: AttemptKey
+    end: int
+    """The sequence of the end that a revert undoes; 0: a fresh sub-workflow is to try again."""
+    event: ChildMoved
+
+
+@dataclass(slots=True)
 class GoOn:
     """Run again what was paused by what the action of this task had reported."""
 
@@ -171,6 +191,8 @@ FollowUp = (
     | CheckJoin
     | FailJoin
     | ChildAgain
+    | RevertEnded
+    | ChildReverted
     | GoOn
     | WindDown
 )

@@ -54,7 +54,7 @@ def launch(step: Step, task: TaskExecution, retries: int) -> None:
         return
     begun = AttemptsBegun(
         task=task.number,
-        attempt=progress.attempt + 1,
+        attempt=task.next_attempt,
         items=items,
         only=only,
         concurrency=concurrency,
@@ -260,7 +260,7 @@ def ended(step: Step, task: TaskExecution, attempt: Attempt) -> None:
         settle_items(step, task)
     elif attempt.state is _ITEM_CANCELLED:
         step.later(End(task, TaskState.CANCELLED, attempt.error or f"item {attempt.key[1]} was cancelled"))
-    elif progress.ended_count == progress.item_count:
+    elif progress.settled_count == progress.item_count:
         failed = progress.failed_count > 0
         info = _failure_info(step, task) if failed else ""
         step.later(End(task, TaskState.ERROR if failed else TaskState.SUCCESS, info))
@@ -274,7 +274,7 @@ def settle_items(step: Step, task: TaskExecution) -> None:
     if task.state not in (TaskState.RUNNING, TaskState.PAUSED):
         return
     execution = step.execution
-    open_count = progress.added_count - progress.ended_count
+    open_count = progress.added_count - progress.settled_count
     if open_count > len(progress.quiet_items) or _slice_comes(step, task):
         _go_on(step, task)
     elif progress.cancelled_count or (execution.state is ExecutionState.CANCELLING and progress.failed_count):

@@ -132,7 +132,7 @@ def _before(step: Step, task: TaskExecution, item: int) -> Attempt | None:
     """Return the newest attempt of the item in an earlier round, without those that stand for a skipped task."""
     for number in range(task.progress.attempt - 1, 0, -1):
         found = step.execution.attempts.get((task.number, item, number))
-        if found is not None and not found.stands_in:
+        if found is not None and not (found.stands_in or found.reverts or found.is_undone):
             return found
     return None
 

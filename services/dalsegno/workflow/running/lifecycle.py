@@ -13,12 +13,12 @@ from dalsegno.workflow.events import CancelRequested, StartRequested, TimerFired
 from dalsegno.workflow.model import START, Command, Merge
 from dalsegno.workflow.records import TaskExecution
 from dalsegno.workflow.refusals import InvalidRequest, Violation
-from dalsegno.workflow.running import notices, reporting, view
+from dalsegno.workflow.running import notices, recovery, reporting, view
 from dalsegno.workflow.running.follow_ups import RunCommand
 from dalsegno.workflow.running.step import Step, errors_of
 from dalsegno.workflow.running.view import AnyContext
 from dalsegno.workflow.scope import EvaluationError, Template
-from dalsegno.workflow.states import COMPLETED_ATTEMPT, LIVE, ExecutionState, TaskState
+from dalsegno.workflow.states import COMPLETED_ATTEMPT, ExecutionState, TaskState
 from dalsegno.workflow.value import UnfitValue, Value, limit, made, member_bytes
 
 
@@ -152,8 +152,11 @@ def stop(step: Step, state: ExecutionState, info: str) -> None:
 def finish(step: Step, state: ExecutionState, info: str) -> None:
     """End the execution with its output. An output that cannot be evaluated turns a success into an error.
 
-    READY actions of an execution that is CANCELLED are CANCELLED too: they are not handed out any more.
+    READY actions of an execution that is CANCELLED are CANCELLED too: they are not handed out any more. A failure of
+    its own may lead back to an entry instead (decision 22).
     """
+    if step.execution.revert is not None and not step.is_forced:
+        return  # a failure has led back already
     if state is ExecutionState.CANCELLED:
         for key in list(step.execution.ready):
             reporting.stop(step, step.execution.attempts[key], info)
@@ -169,7 +172,13 @@ def finish(step: Step, state: ExecutionState, info: str) -> None:
             return
         info = f"{info}\n{message}" if info else message
         output = Value(data={"result": info})
-    step.move_execution(state, info, output)
+    _end(step, state, info, output)
+
+
+def _end(step: Step, state: ExecutionState, info: str, output: Value) -> None:
+    is_failure = state is ExecutionState.ERROR and not step.is_forced
+    if not (is_failure and recovery.recover(step, info)):
+        step.move_execution(state, info, output)
 
 
 NOT_BEGUN = "not begun: the execution ended first; it goes on if that is run again"
@@ -225,7 +234,7 @@ def _finish_noting(step: Step, state: ExecutionState, info: str) -> None:
                 state, info = ExecutionState.ERROR, message
         else:
             values[name], size = value, grown
-    step.move_execution(state, info, Value(data=values or None))
+    _end(step, state, info, Value(data=values or None))
 
 
 def _output(step: Step, state: ExecutionState, info: str) -> Value:
@@ -270,7 +279,9 @@ def pause_on_failure(step: Step, task: TaskExecution) -> bool:
     failure takes effect at once.
     """
     execution = step.execution
-    if not step.workflow.pauses_on_failure or execution.state not in LIVE or task.number not in execution.unhandled:
+    if not step.workflow.pauses_on_failure or not execution.is_live or task.number not in execution.unhandled:
+        return False
+    if recovery.is_tried_again(step):
         return False
     if any(isinstance(each, RunCommand) and each.command is Command.FAIL for each in step.todo):
         return False  # the author wants the execution to fail

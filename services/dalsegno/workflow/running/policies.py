@@ -13,7 +13,7 @@ from dalsegno.workflow.running.follow_ups import Launch
 from dalsegno.workflow.running.step import HardFailure, Step
 from dalsegno.workflow.running.view import View, task_view
 from dalsegno.workflow.scope import EvaluationError, Template
-from dalsegno.workflow.states import LIVE, ExecutionState, TaskState
+from dalsegno.workflow.states import ExecutionState, TaskState
 
 
 def pauses_before(step: Step, task: TaskExecution) -> bool:
@@ -154,7 +154,7 @@ def check(step: Step, task: TaskExecution) -> None:
 def retries(step: Step, task: TaskExecution, verdict: TaskState, info: str) -> bool:
     """Return whether another attempt follows by itself (O23); if so, begin it now or after the delay."""
     retry = step.spec(task).policies.retry
-    if retry is None or verdict not in (TaskState.ERROR, TaskState.SUCCESS) or step.execution.state not in LIVE:
+    if retry is None or verdict not in (TaskState.ERROR, TaskState.SUCCESS) or not step.execution.is_live:
         return False
     count = _whole(retry.count, step, task, "retry.count")
     delay_s = _seconds(retry.delay_s, step, task, "retry.delay")

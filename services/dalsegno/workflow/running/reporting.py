@@ -18,7 +18,7 @@ from dalsegno.workflow.model import PauseRule
 from dalsegno.workflow.records import Attempt, TaskExecution
 from dalsegno.workflow.refusals import NotFound, Refused
 from dalsegno.workflow.running import adhoc, policies
-from dalsegno.workflow.running.follow_ups import AttemptEnded, GoOn, SettleItems
+from dalsegno.workflow.running.follow_ups import AttemptEnded, GoOn, RevertEnded, SettleItems
 from dalsegno.workflow.running.step import Step
 from dalsegno.workflow.scope import EvaluationError
 from dalsegno.workflow.states import COMPLETED_ATTEMPT, AttemptState, ExecutionState, TaskState
@@ -81,8 +81,9 @@ def _report_progress(step: Step, attempt: Attempt, event: TaskDone) -> None:
     if attempt.state is AttemptState.READY and (outcome is not TaskOutcome.DELEGATED or not attempt.delivery):
         name = attempt_id(step.execution.id, attempt.key)
         raise Refused.of(f"action execution {name}", f"has not been handed out: it cannot be {outcome}")
-    waits = step.execution.waits_for_delegates and (outcome is TaskOutcome.DELEGATED or attempt.delegated)
-    if step.execution.state is ExecutionState.CANCELLING and outcome is not TaskOutcome.RUNNING and not waits:
+    waits = _waits(step) and (outcome is TaskOutcome.DELEGATED or attempt.delegated)
+    ends = step.execution.state is ExecutionState.CANCELLING or (_is_going_back(step) and not attempt.reverts)
+    if ends and outcome is not TaskOutcome.RUNNING and not waits:
         close(step, attempt, AttemptState.CANCELLED, None, step.execution.info)
         return
     state = AttemptState.PAUSED if outcome is TaskOutcome.PAUSED else AttemptState.RUNNING
@@ -91,6 +92,16 @@ def _report_progress(step: Step, attempt: Attempt, event: TaskDone) -> None:
         limit_s = _limit(step, attempt, event.completion_timeout_s)
     is_delegated = attempt.delegated or outcome is TaskOutcome.DELEGATED
     progress(step, attempt, state, delegated=is_delegated, alias=event.alias, deadline_s=limit_s)
+
+
+def _waits(step: Step) -> bool:
+    revert = step.execution.revert
+    return step.execution.waits_for_delegates or (revert is not None and revert.aim.waits_for_delegates)
+
+
+def _is_going_back(step: Step) -> bool:
+    """Return whether a revert is under way: what does not end by itself is taken back."""
+    return step.execution.state is ExecutionState.REVERTING
 
 
 def _limit(step: Step, attempt: Attempt, completion_timeout_s: float) -> float:
@@ -175,7 +186,9 @@ def close(step: Step, attempt: Attempt, state: AttemptState, result: Value | Non
     task = step.execution.tasks[attempt.key[0]]
     if answered and _is_paused_by_report(step) and not (rules.pause is _ONCE_QUIET and step.execution.delegates):
         step.later(GoOn(task))
-    if attempt.accepted and not task.is_completed and task.timing.timer is not _WAIT_AFTER:
+    if attempt.reverts:
+        step.later(RevertEnded(task, attempt.key))
+    elif attempt.accepted and not task.is_completed and task.timing.timer is not _WAIT_AFTER:
         step.later(AttemptEnded(task, attempt.key))
 
 
@@ -228,7 +241,11 @@ def hand_out(step: Step, event: HandedOut) -> None:
         step.verdict = Verdict.SUPERSEDED
         return
     task = step.execution.tasks[event.key[0]]
-    policies.start_limit(step, task, attempt)
+    if attempt.reverts:
+        deadline_s = None if attempt.timeout_s is None else attempt.created_s + attempt.timeout_s
+    else:
+        policies.start_limit(step, task, attempt)
+        deadline_s = task.timing.timeout_due_s
     step.change(
         AttemptMoved(
             key=event.key,
@@ -236,7 +253,7 @@ def hand_out(step: Step, event: HandedOut) -> None:
             delivery=attempt.delivery + 1,
             session_id=event.session_id,
             executor_id=event.executor_id,
-            deadline_s=task.timing.timeout_due_s,
+            deadline_s=deadline_s,
             at_s=step.at_s,
         )
     )
@@ -249,6 +266,8 @@ def lose(step: Step, event: DeliveryLost) -> None:
         step.verdict = Verdict.SUPERSEDED  # a delegate or a paused action does not depend on the executor
     elif step.execution.state in (ExecutionState.CANCELLING, ExecutionState.CANCELLED):
         close(step, attempt, AttemptState.CANCELLED, None, f"executor '{event.executor_id}' was lost while cancelling")
+    elif _is_going_back(step) and not attempt.reverts:
+        close(step, attempt, AttemptState.CANCELLED, None, f"executor '{event.executor_id}' was lost while reverting")
     elif attempt.safe or not event.received:
         _move(step, attempt, AttemptState.READY)
     else:

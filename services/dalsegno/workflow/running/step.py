@@ -54,7 +54,7 @@ def errors_of(execution: Execution) -> Value | None:
     )
 
 
-_STANDING = frozenset({ExecutionState.PAUSING, ExecutionState.PAUSED})
+_STANDING = frozenset({ExecutionState.PAUSING, ExecutionState.PAUSED, ExecutionState.REVERTED})
 """In these states an execution may stand at an entry of a checkpoint."""
 
 TOLD_TO_PARENT = COMPLETED_EXECUTION | {ExecutionState.PAUSED, ExecutionState.RUNNING}
@@ -232,6 +232,7 @@ class Step:
         reported: bool = False,
         waits_for_delegates: bool = False,
         paused_at: int = 0,
+        goes_on_s: float | None = None,
     ) -> None:
         """Move the execution to a state, and report that to its parent where the parent needs it."""
         execution = self.execution
@@ -249,6 +250,7 @@ class Step:
             waits_for_delegates=waits_for_delegates,
             paused_at=execution.paused_at or paused_at if state in _STANDING else 0,
             not_reached=not_reached,
+            goes_on_s=goes_on_s,
             at_s=self.at_s,
         )
         self.change(moved)

@@ -205,19 +205,39 @@ def test_a_go_to_where_it_stands_already(language: str) -> None:
 
 @both
 def test_what_cannot_be_reached_is_refused(language: str) -> None:
-    """C31: an unknown name, an unknown sequence, a checkpoint that nothing open leads to; nothing changes."""
+    """C31: an unknown name, an unknown sequence, an unclear target; nothing changes."""
     stage = Stage(LINES[language], {"who": "ann"}, stop_at=("before_b",))
     stage.end("a", "x")
     with pytest.raises(NoSuchCheckpoint, match="it has after_a, before_b, node"):
         stage.go_to("nowhere")
     with pytest.raises(NoSuchCheckpoint, match="no entry with sequence 4711"):
         stage.go_to(sequence=4711)
-    with pytest.raises(Unreachable):
-        stage.go_to("after_a", next=True)
     for wrong in ({}, {"name": "node", "sequence": 3}, {"sequence": 3, "next": True}):
         with pytest.raises(InvalidRequest):
             stage.go_to(**wrong)
     assert stage.stands_at() == "before_b"
+
+
+def test_a_checkpoint_to_which_nothing_leads_is_unreachable() -> None:
+    """C31: a reverse workflow does not run what its target does not need."""
+    stage = Stage(
+        """
+version: '2.0'
+wf:
+  type: reverse
+  tasks:
+    base: {action: std.noop}
+    a: {action: std.noop, requires: [base], checkpoint: a}
+    b: {action: std.noop, requires: [base], checkpoint: b}
+""",
+        params={"task_name": "a"},
+    )
+    with pytest.raises(Unreachable, match="checkpoint b: cannot be reached"):
+        stage.go_to("b")
+    stage.go_to("a")
+    stage.end("base")
+    stage.end("a")
+    assert stage.stands_at() == "a"
 
 
 def test_a_go_to_past_failed_tasks_is_refused() -> None:

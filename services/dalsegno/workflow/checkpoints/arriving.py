@@ -1,0 +1,159 @@
+"""The last part of going back: the state of the entry is restored, and the execution stands there or goes on
+(decision 19)."""
+
+from __future__ import annotations
+
+from dalsegno.workflow.changes import (
+    AfterRevert,
+    AttemptsBegun,
+    ContextEdited,
+    Restored,
+    RevertBegun,
+    TaskMoved,
+    TaskTimed,
+    Timer,
+)
+from dalsegno.workflow.checkpoints import reaching
+from dalsegno.workflow.commands import Send
+from dalsegno.workflow.events import TimerFired
+from dalsegno.workflow.model import START
+from dalsegno.workflow.operating.control import go_on
+from dalsegno.workflow.records import UNDONE_BY, TaskExecution
+from dalsegno.workflow.running import lifecycle
+from dalsegno.workflow.running.step import Step
+from dalsegno.workflow.states import COMPLETED_ATTEMPT, ExecutionState, TaskState
+from dalsegno.workflow.value import Value
+
+
+def arrive(step: Step) -> None:
+    """Restore the state at the entry; then edit, and stand there, end there or go on."""
+    execution = step.execution
+    revert = execution.revert
+    assert revert is not None
+    aim, published = revert.aim, dict(revert.published)
+    entry = execution.entries.get(aim.sequence)
+    _restore(step, aim.sequence)
+    _begin_anew(step, (execution.started_s or step.at_s) if entry is None else entry.at_s)
+    if published:
+        _edit(step, aim.sequence, published)
+    if aim.arrival is not None and aim.arrival.edit is not None and not aim.next:
+        reaching.edit(step, aim.arrival.edit, aim.sequence)
+    deadline_s = execution.created.deadline_s
+    if deadline_s is not None and deadline_s <= step.at_s:
+        lifecycle.terminate(step, ExecutionState.ERROR, "the execution's deadline has passed")
+    else:
+        _go_on(step, aim, START if entry is None else entry.name)
+
+
+def _restore(step: Step, sequence: int) -> None:
+    execution = step.execution
+    kept = execution.as_at(sequence)
+    added = range(kept.task_count + 1, len(execution.tasks) + 1)
+    undone = [number for number in added if execution.tasks[number].superseded_by != UNDONE_BY]
+    step.change(
+        Restored(
+            sequence=sequence,
+            tasks=(*sorted(kept.tasks), *undone),
+            attempts=tuple(sorted(kept.attempts)),
+            at_s=step.at_s,
+        )
+    )
+
+
+def _begin_anew(step: Step, entry_s: float) -> None:
+    """Have what was active at the entry begin again when the execution goes on; timers have the time that they had
+    left."""
+    for task in step.tasks_in(TaskState.RUNNING, TaskState.PAUSED, TaskState.RUNNING_DELAYED):
+        timing = task.timing
+        if timing.timeout_due_s is not None:
+            due_s = step.at_s + max(0.0, timing.timeout_due_s - entry_s)
+            step.change(TaskTimed(task=task.number, due_s=due_s))
+            _wake(step, task, Timer.TIMEOUT, due_s)
+        if task.state is TaskState.RUNNING_DELAYED:
+            _delay_anew(step, task, entry_s)
+        elif task.progress.item_count is not None:
+            _begin_items_anew(step, task)
+        elif not _is_open(step, task, 0):
+            step.change(TaskMoved(task=task.number, state=TaskState.IDLE, timer=Timer.WAIT_BEFORE, at_s=step.at_s))
+
+
+def _is_open(step: Step, task: TaskExecution, item: int) -> bool:
+    """Return whether a delegate is open that was open at the entry already."""
+    attempt = step.execution.current(task, item)
+    return attempt is not None and attempt.state not in COMPLETED_ATTEMPT
+
+
+def _delay_anew(step: Step, task: TaskExecution, entry_s: float) -> None:
+    timing = task.timing
+    due_s = step.at_s + max(0.0, (timing.due_s or 0.0) - entry_s)
+    step.change(
+        TaskMoved(
+            task=task.number,
+            state=task.state,
+            info=task.info,
+            timer=timing.timer,
+            due_s=due_s,
+            verdict=timing.verdict,
+            at_s=step.at_s,
+        )
+    )
+    _wake(step, task, timing.timer, due_s)
+
+
+def _wake(step: Step, task: TaskExecution, timer: Timer, due_s: float) -> None:
+    step.command(Send(step.execution.id, TimerFired(task=task.number, timer=timer, due_s=due_s), due_s))
+
+
+def _begin_items_anew(step: Step, task: TaskExecution) -> None:
+    """Have the items run again that had not ended at the entry."""
+    execution, progress = step.execution, task.progress
+    current = [attempt for attempt in execution.current_attempts(task) if not attempt.accepted]
+    again = tuple(
+        attempt.key[1] for attempt in current if attempt.state in COMPLETED_ATTEMPT and _was_open(task, attempt.key[1])
+    )
+    is_open = len(again) < len(current) and any(attempt.state not in COMPLETED_ATTEMPT for attempt in current)
+    if again:
+        step.change(
+            AttemptsBegun(
+                task=task.number,
+                attempt=task.next_attempt,
+                only=again,
+                concurrency=progress.concurrency,
+                retries=progress.retries,
+                at_s=step.at_s,
+            )
+        )
+    if not is_open:
+        step.change(TaskMoved(task=task.number, state=TaskState.IDLE, timer=Timer.ITEMS_LEFT, at_s=step.at_s))
+
+
+def _was_open(task: TaskExecution, item: int) -> bool:
+    return item not in task.progress.failed_items
+
+
+def _edit(step: Step, sequence: int, values: dict[str, Value]) -> None:
+    """Make what the reverts published an edit of what the entry's task published, or of the workflow's variables."""
+    entry = step.execution.entries.get(sequence)
+    step.change(ContextEdited(task=0 if entry is None else entry.task, values=values, entry=sequence))
+
+
+def _has_gone_back(step: Step) -> bool:
+    """Return whether this step went back before: each further try is an event of its own."""
+    return sum(isinstance(change, Restored) for change in step.changes) > 1
+
+
+def _go_on(step: Step, aim: RevertBegun, name: str) -> None:
+    info = f"reverted to checkpoint '{name}'" + (f": {aim.failure}" if aim.failure else "")
+    if aim.then is AfterRevert.END:
+        step.move_execution(ExecutionState.REVERTED, info, paused_at=aim.sequence)
+    elif aim.then is AfterRevert.PAUSE:
+        step.move_execution(ExecutionState.PAUSED, info, paused_at=aim.sequence)
+    elif aim.delay_s > 0 or _has_gone_back(step):
+        due_s = step.at_s + aim.delay_s
+        step.move_execution(ExecutionState.PAUSED, info, paused_at=aim.sequence, goes_on_s=due_s)
+        step.command(Send(step.execution.id, TimerFired(task=0, timer=Timer.GO_ON, due_s=due_s), due_s))
+    else:
+        if aim.next:
+            step.set_stops((aim.next,), aim.arrival)
+        step.move_execution(ExecutionState.RUNNING)
+        go_on(step)

@@ -1,0 +1,88 @@
+"""What a failure that nothing handles sets off, if the definition says so: back to an entry (C9-C13, decision 22)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from dalsegno.workflow.changes import AfterRevert, RevertBegun
+from dalsegno.workflow.contexts.context import EMPTY_CONTEXT
+from dalsegno.workflow.model import LAST, START, Strategy, Then
+from dalsegno.workflow.records import Entry, Start
+from dalsegno.workflow.running.step import Step
+from dalsegno.workflow.running.view import View, task_view
+from dalsegno.workflow.scope import EvaluationError, Template
+from dalsegno.workflow.states import ExecutionState
+
+_AFTER = {Then.STOP: AfterRevert.END, Then.PAUSE: AfterRevert.PAUSE, Then.RETRY: AfterRevert.GO_ON}
+
+
+@dataclass(frozen=True, slots=True)
+class Recovery:
+    """Where the execution goes back to, and what follows."""
+
+    sequence: int
+    then: AfterRevert
+    delay_s: float = 0.0
+
+
+def recover(step: Step, failure: str) -> bool:
+    """Go back to an entry because of this failure. Return False when the execution fails instead."""
+    found = _of_checkpoint(step) or _of_strategy(step)
+    if found is None:
+        return False
+    step.change(
+        RevertBegun(
+            sequence=found.sequence, then=found.then, delay_s=found.delay_s, failure=failure or "failed", at_s=step.at_s
+        )
+    )
+    step.move_execution(ExecutionState.REVERTING, failure)
+    return True
+
+
+def is_tried_again(step: Step) -> bool:
+    """Return whether a failure goes back to an entry whose checkpoint has retries left: these come first."""
+    return _of_checkpoint(step) is not None
+
+
+def _of_checkpoint(step: Step) -> Recovery | None:
+    """Return the way back to the newest entry that stands and whose checkpoint has retries left."""
+    execution = step.execution
+    for entry in reversed(execution.entries.values()):
+        task = execution.tasks[entry.task]
+        checkpoint = step.spec(task).checkpoint
+        if entry.is_undone or checkpoint is None or entry.retries >= checkpoint.retry:
+            continue
+        delay_s = _seconds(checkpoint.delay_s, task_view(step, task))
+        return None if delay_s is None else Recovery(entry.sequence, AfterRevert.GO_ON, delay_s)
+    return None
+
+
+def _of_strategy(step: Step) -> Recovery | None:
+    strategy = step.workflow.strategy
+    entry = None if strategy is None else _entry(step, strategy)
+    if strategy is None or entry is None or (strategy.then is Then.RETRY and entry.retries >= strategy.count):
+        return None
+    delay_s = _seconds(strategy.delay_s, View(step, None, EMPTY_CONTEXT))
+    return None if delay_s is None else Recovery(entry.sequence, _AFTER[strategy.then], delay_s)
+
+
+def _entry(step: Step, strategy: Strategy) -> Entry | Start | None:
+    """Return the entry that a strategy means; None when no entry of that name stands."""
+    execution = step.execution
+    if strategy.to != START:
+        for entry in reversed(execution.entries.values()):
+            if not entry.is_undone and strategy.to in (LAST, entry.name):
+                return entry
+    return execution.start if strategy.to in (START, LAST) else None
+
+
+def _seconds(template: Template | None, scope: View) -> float | None:
+    """Return the delay; None when it cannot be evaluated: then the failure takes its course."""
+    if template is None:
+        return 0.0
+    try:
+        value = template.evaluate(scope)
+    except EvaluationError:
+        return None
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return float(value) if is_number and value >= 0 else None  # type: ignore[arg-type, operator]
