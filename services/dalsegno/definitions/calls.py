@@ -19,6 +19,7 @@ class Callee(Enum):
     ACTION = "action"
     WORKFLOW = "workflow"
     EITHER = "action or workflow"
+    REVERT = "action of a revert"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +72,7 @@ class KnownCallees:
         """Return the signature of a name; in a workbook, first of its own parts."""
         for name in (f"{book}.{call.name}", call.name) if book else (call.name,):
             action = self.actions.get(name) if call.callee is not Callee.WORKFLOW else None
-            workflow = self.workflows.get(name) if call.callee is not Callee.ACTION else None
+            workflow = self.workflows.get(name) if call.callee in (Callee.WORKFLOW, Callee.EITHER) else None
             if action is not None or workflow is not None:
                 return action or workflow
         return None
@@ -102,6 +103,9 @@ def check(calls: Sequence[Call], known: KnownCallees, book: str = "") -> list[Pr
 
 def _unknown(call: Call, known: KnownCallees) -> Problem:
     name = call.name[:255]
+    if call.callee is Callee.REVERT and call.name in known.workflows:
+        hint = "name an action; the tasks of that workflow have reverts of their own"
+        return _problem(call.spot, f"a revert runs an action, and `{name}` is a workflow", hint)
     kind = "workflow" if call.callee is Callee.WORKFLOW else "action"
     if call.callee is Callee.EITHER and not _has_pack(call.name):
         hint = known.hint(call.name) or "it has the form pack.name: core.echo"

@@ -1,4 +1,4 @@
-"""Checkpoints as their author writes them: a name, its place, its data.
+"""Checkpoints as their author writes them: a name, its place, its data, and how often to go back to it.
 
 Neither language has checkpoints, so both get the same keys, which are read here. The expressions in them differ: each
 language compiles its own.
@@ -15,8 +15,11 @@ from dalsegno.definitions.forms import NAME_LENGTH_MAX, Forms
 from dalsegno.definitions.problems import SEMANTIC, Path, shown
 from dalsegno.workflow.model import LAST, START, CheckpointPlace
 
-_KEYS = dict.fromkeys(("name", "when", "data"))
-_PLACES = {place.value: place for place in CheckpointPlace}
+_KEYS = dict.fromkeys(("name", "when", "data", "retry", "delay"))
+TIMES_MAX = 1_000
+"""The most times that a failure goes back to an entry (decision 22)."""
+
+_PLACES = {place.value: place for place in (CheckpointPlace.BEFORE, CheckpointPlace.AFTER)}
 _UNFIT = re.compile(r"<%|\{\{|\{%|[\x00-\x1f\x7f-\x9f]")
 """Expressions, which are not evaluated here, and control characters."""
 
@@ -32,6 +35,8 @@ class WrittenCheckpoint:
     place: CheckpointPlace | None = None
     """None: not written."""
     data: Mapping[str, Any] = field(default_factory=dict)
+    retry: int = 0
+    delay: Any = None
 
 
 def read_checkpoint(forms: Forms, task: Mapping[str, Any], task_path: Path) -> WrittenCheckpoint | None:
@@ -51,12 +56,33 @@ def read_checkpoint(forms: Forms, task: Mapping[str, Any], task_path: Path) -> W
         forms.fault(path, "`name` is missing", "name: installed")
     else:
         name = _read_name(forms, value["name"], (*path, "name"))
+    if "delay" in value and "retry" not in value:
+        message = "`delay` is the time before going on again, so it needs a `retry`"
+        forms.fault((*path, "delay"), message, "retry: 1", SEMANTIC)
     return WrittenCheckpoint(
         name,
         (*path, "name"),
-        _read_place(forms, value["when"], (*path, "when")) if "when" in value else None,
+        forms.word(value["when"], _PLACES, (*path, "when")) if "when" in value else None,
         (forms.mapping(value["data"], (*path, "data")) or {}) if "data" in value else {},
+        read_times(forms, value["retry"], (*path, "retry")) if "retry" in value else 0,
+        value.get("delay"),
     )
+
+
+def read_times(forms: Forms, value: object, path: Path) -> int:
+    """Read how often a failure goes back to an entry; 1 if it is invalid."""
+    if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= TIMES_MAX:
+        return value
+    hint = "remove the quotes" if isinstance(value, str) and value.isdigit() else ""
+    forms.fault(path, f"must be a whole number from 1 to {TIMES_MAX:,}, not {shown(value)}", hint)
+    return 1
+
+
+def check_retry(forms: Forms, checkpoint: WrittenCheckpoint | None, retry_path: Path | None, message: str = "") -> None:
+    """Add a problem for a task that has a policy `retry`, whose place is given, beside a checkpoint with `retry`."""
+    if checkpoint is not None and checkpoint.retry and retry_path is not None:
+        hint = "keep one: `retry` runs the task again, that of a checkpoint goes back to it and on from there"
+        forms.fault(retry_path, message or "a task has no `retry` beside a checkpoint with `retry`", hint, SEMANTIC)
 
 
 def _read_name(forms: Forms, value: object, path: Path) -> str:
@@ -70,13 +96,6 @@ def _read_name(forms: Forms, value: object, path: Path) -> str:
         message = "the name of a checkpoint is fixed: it has no expressions and no control characters"
         forms.fault(path, message, "put what differs into `data`", SEMANTIC)
     return name
-
-
-def _read_place(forms: Forms, value: object, path: Path) -> CheckpointPlace | None:
-    if isinstance(value, str) and value in _PLACES:
-        return _PLACES[value]
-    forms.fault(path, f"must be before or after, not {shown(value)}")
-    return None
 
 
 def check_names(forms: Forms, checkpoints: Iterable[tuple[str, WrittenCheckpoint | None]]) -> None:

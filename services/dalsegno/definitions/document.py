@@ -143,6 +143,10 @@ def read(text: str, limits: Limits = DEFAULT_LIMITS, name: str = "", *, with_cal
         book, members = _read_workbook(reader, source.data)
     else:
         members = _read_list(reader, source, kind)
+    workflows = frozenset(member.name for member in members if member.kind is MemberKind.WORKFLOW)
+    workflows -= {member.name for member in members if member.kind is MemberKind.ACTION}
+    for each in (reader, other):
+        each.check_reverts(workflows, book)
     language = {DocumentKind.ORQUESTA: "orquesta", DocumentKind.METADATA: ""}.get(kind, "mistral")
     return Document(
         kind,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from dalsegno.definitions.calls import Call, Callee, Spot
 from dalsegno.definitions.load import Source
@@ -18,6 +18,8 @@ from dalsegno.expressions.language import Language
 from dalsegno.expressions.unknown import Unknown
 
 NAME_LENGTH_MAX = 255
+
+_Meaning = TypeVar("_Meaning")
 
 _UUID = re.compile(r"[0-9a-fA-F]{32}")
 
@@ -97,6 +99,13 @@ class Forms:
             for name, callee, path, given, input_path in self._calls
         )
 
+    def check_reverts(self, workflows: frozenset[str], book: str) -> None:
+        """Add a problem for every revert that names one of these workflows; `book` is the workbook that contains it."""
+        for name, callee, path, _, _ in self._calls:
+            if callee is Callee.REVERT and not workflows.isdisjoint((name, f"{book}.{name}")):
+                hint = "name an action; the tasks of that workflow have reverts of their own"
+                self.fault(path, f"a revert runs an action, and `{name[:255]}` is a workflow", hint, SEMANTIC)
+
     def _spot(self, path: Path) -> Spot:
         return Spot(path_text(path), *self._source.locate(path))
 
@@ -111,16 +120,6 @@ class Forms:
                 hint = self.guess(key, known)
                 self.fault((*path, key), f"a {what} has no key `{key}`", hint or f"it may have: {', '.join(known)}")
 
-    def pauses_on_failure(self, workflow: Mapping[str, Any], path: Path) -> bool:
-        """Read `on-failure` of a workflow: whether an unhandled failure pauses it, so that a user can choose.
-
-        Neither language has the key; without it a failure has the language's effect (decision 13).
-        """
-        value = workflow.get("on-failure", "fail")
-        if value not in ("fail", "pause"):
-            self.fault((*path, "on-failure"), f"must be fail or pause, not {shown(value)}")
-        return bool(value == "pause")
-
     def workflow_name(self, name: str, path: Path) -> None:
         """Check the name of a workflow: it fits into the store and does not look like an id."""
         plain = name.removeprefix("urn:").removeprefix("uuid:").strip("{}").replace("-", "")
@@ -134,6 +133,14 @@ class Forms:
         if isinstance(value, str) and value:
             return value
         self.fault(path, "must not be empty" if value == "" else f"must be text, not {shown(value)}")
+        return None
+
+    def word(self, value: object, words: Mapping[str, _Meaning], path: Path) -> _Meaning | None:
+        """Return the meaning of one of these words."""
+        if isinstance(value, str) and value in words:
+            return words[value]
+        *others, last = words
+        self.fault(path, f"must be {', '.join(others)} or {last}, not {shown(value)}")
         return None
 
     def texts(self, value: object, path: Path) -> tuple[str, ...]:

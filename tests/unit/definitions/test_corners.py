@@ -34,11 +34,11 @@ FILLER = "# " + "filler " * (QUICK_BYTES // 7) + "\n"
         ("version: '2.0'\non: {base: std.noop}\n", ("true", 2, "the key is read by YAML as true, not as text")),
         (
             "version: '2.0'\nwf:\n  on-failure: maybe\n  tasks:\n    t: {action: std.noop}\n",
-            ("wf.on-failure", 3, "must be fail or pause, not 'maybe'"),
+            ("wf.on-failure", 3, "must be fail, pause, revert or a mapping with `revert`, not 'maybe'"),
         ),
         (
             "version: 1.0\nname: wf\non-failure: maybe\ntasks:\n  t: {action: core.noop}\n",
-            ("on-failure", 3, "must be fail or pause, not 'maybe'"),
+            ("on-failure", 3, "must be fail, pause, revert or a mapping with `revert`, not 'maybe'"),
         ),
     ],
 )

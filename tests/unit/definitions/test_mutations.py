@@ -17,11 +17,12 @@ SEED = yaml.safe_load(
     + """
   second:
     type: direct
+    on-failure: {revert: there, then: retry, count: 2, delay: <% $.a %>}
     input: [a, {b: 1}]
     vars: {v: <% $.a %>}
     output: {o: '{{ _.v }}'}
     output-on-error: {e: 1}
-    task-defaults: {retry: {count: 1, delay: 1, break-on: <% $.x %>}, on-error: [fail]}
+    task-defaults: {retry: {count: 1, delay: 1, break-on: <% $.x %>}, revert: std.noop, on-error: [fail]}
     tasks:
       one:
         with-items: [i in <% $.l %>, 'j in [1, 2]']
@@ -29,6 +30,7 @@ SEED = yaml.safe_load(
         input: {deep: {er: ['<% $.x %>']}}
         publish: {p: <% task().result %>}
         checkpoint: {name: ready, when: before, data: {d: <% $.l %>}}
+        revert: {action: std.echo, input: {output: <% $.i %>}, retry: count=1 delay=1, publish: {p: 1}, concurrency: 2}
         wait-before: 1
         timeout: <% $.t %>
         on-success: [two, {fail msg='x': <% $.y %>}]
@@ -36,13 +38,16 @@ SEED = yaml.safe_load(
       two: {join: all, workflow: main a=1, checkpoint: there, on-skip: noop, concurrency: 2, keep-result: false}
   backwards:
     type: reverse
-    tasks: {x: {requires: [y]}, y: {action: std.noop}}
+    tasks:
+      x: {requires: [y], checkpoint: {name: x, retry: 2, delay: <% $.l %>}, revert: std.noop a=1}
+      y: {action: std.noop}
 """
 )
 ORQUESTA = """
 version: 1.0
 name: pack.w
 description: Everything
+on-failure: {revert: last, then: retry, delay: <% ctx(a) %>}
 tags: [x, y]
 input: [a, {b: <% ctx(a) %>}]
 vars: [{v: '{{ ctx("b") }}'}]
@@ -54,6 +59,7 @@ tasks:
     delay: 1
     safe-rerun: true
     checkpoint: {name: ready, when: after, data: {d: <% ctx(a) %>}}
+    revert: {action: core.echo, input: {message: <% item(i) %>}, when: always, timeout: 3, target: <% ctx(b) %>}
     retry: {count: 2, when: <% failed() %>, delay: 3}
     next:
       - {when: <% succeeded() %>, publish: [{p: 1}, {q: <% result() %>}], do: [two, noop]}

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dalsegno.definitions.calls import Callee
+from dalsegno.definitions.mistral.calls import note_call, read_callee
 from dalsegno.definitions.mistral.compile import read_description, read_parameters, read_tags
 from dalsegno.definitions.mistral.syntax import Reader
-from dalsegno.definitions.mistral.tasks import note_call, read_callee
 from dalsegno.definitions.problems import Path, shown
 from dalsegno.workflow.model import AdHocAction
 from dalsegno.workflow.scope import Constant

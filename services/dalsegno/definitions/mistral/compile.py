@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from dalsegno.definitions.checkpoints import check_names
+from dalsegno.definitions.checkpoints import check_names, check_retry
 from dalsegno.definitions.mistral.clauses import NO_CLAUSE, ReadClause, read_clause
 from dalsegno.definitions.mistral.policies import NO_POLICIES, POLICY_KEYS, merge_policies, read_policies
+from dalsegno.definitions.mistral.reverts import compile_strategy, read_revert
 from dalsegno.definitions.mistral.syntax import REQUIRED, Reader
 from dalsegno.definitions.mistral.tasks import CLAUSE_KEYS, ReadTask, read_task
 from dalsegno.definitions.problems import SEMANTIC, Path, shown
-from dalsegno.workflow.model import JOIN_ALL, Clause, Command, Parameter, Policies, Task, Workflow
+from dalsegno.definitions.reverts import read_on_failure
+from dalsegno.workflow.model import JOIN_ALL, Clause, Command, Parameter, Policies, Revert, Task, Workflow
 from dalsegno.workflow.scope import Constant, Template
 
 TRANSITIONS_MAX = 1_000_000
@@ -36,7 +38,7 @@ _KEYS = dict.fromkeys(
     )
 )
 _DEFAULTS_KEYS = dict.fromkeys(
-    (*POLICY_KEYS, *CLAUSE_KEYS, "safe-rerun", "requires", "description", "tags", "name", "version")
+    (*POLICY_KEYS, *CLAUSE_KEYS, "safe-rerun", "revert", "requires", "description", "tags", "name", "version")
 )
 _COMMANDS = frozenset(command.value for command in Command)
 
@@ -48,6 +50,7 @@ class _Defaults:
     clauses: tuple[ReadClause, ...] = (NO_CLAUSE,) * len(CLAUSE_KEYS)
     policies: Policies = NO_POLICIES
     safe_rerun: Template | None = None
+    revert: Revert | None = None
     requires: tuple[str, ...] = ()
 
 
@@ -76,6 +79,9 @@ def compile_workflow(
     )
     read = _read_tasks(reader, data, path, reverse=reverse)
     check_names(reader, ((item.task.name, item.checkpoint) for item in read))
+    _check_retries(reader, read, defaults or _NO_DEFAULTS)
+    checkpoints = [item.checkpoint.name for item in read if item.checkpoint is not None]
+    on_failure = read_on_failure(reader, data, path, checkpoints)
     link = _link_reverse if reverse else _link_direct
     tasks = link(reader, read, defaults or _NO_DEFAULTS)
     starts = () if reverse else _find_starts(reader, tasks, path)
@@ -88,7 +94,8 @@ def compile_workflow(
         vars=template("vars"),
         output=template("output"),
         output_on_error=template("output-on-error"),
-        pauses_on_failure=reader.pauses_on_failure(data, path),
+        pauses_on_failure=on_failure.pauses,
+        strategy=compile_strategy(reader, on_failure),
         description=read_description(reader, data, path),
         tags=read_tags(reader, data, path),
         workbook=workbook,
@@ -141,6 +148,7 @@ def _read_defaults(reader: Reader, value: object, path: Path) -> _Defaults:
         ),
         policies=read_policies(reader, data, path),
         safe_rerun=reader.boolean(data["safe-rerun"], (*path, "safe-rerun")) if "safe-rerun" in data else None,
+        revert=read_revert(reader, data["revert"], (*path, "revert")) if "revert" in data else None,
         requires=reader.text_or_texts(data["requires"], (*path, "requires")) if "requires" in data else (),
     )
 
@@ -201,9 +209,22 @@ def _link_reverse(reader: Reader, read: list[ReadTask], defaults: _Defaults) -> 
     return tasks
 
 
+def _check_retries(reader: Reader, read: Iterable[ReadTask], defaults: _Defaults) -> None:
+    for item in read:
+        if item.policies.retry is not None:
+            check_retry(reader, item.checkpoint, (*item.path, "retry"))
+        elif defaults.policies.retry is not None:
+            message = "task-defaults give this task a `retry`, which no task has beside a checkpoint with `retry`"
+            check_retry(reader, item.checkpoint, (*item.path, "checkpoint", "retry"), message)
+
+
 def _with_defaults(item: ReadTask, defaults: _Defaults) -> Task:
-    safe_rerun = item.task.safe_rerun or defaults.safe_rerun
-    return replace(item.task, policies=merge_policies(item.policies, defaults.policies), safe_rerun=safe_rerun)
+    return replace(
+        item.task,
+        policies=merge_policies(item.policies, defaults.policies),
+        safe_rerun=item.task.safe_rerun or defaults.safe_rerun,
+        revert=item.task.revert or defaults.revert,
+    )
 
 
 def _clause_of(own: Clause, default: Clause, name: str) -> Clause:

@@ -44,7 +44,7 @@ def read_policies(reader: Reader, data: Mapping[str, Any], path: Path) -> Polici
         wait_before_s=integer("wait-before"),
         wait_after_s=integer("wait-after"),
         timeout_s=integer("timeout"),
-        retry=_read_retry(reader, data["retry"], (*path, "retry")) if "retry" in data else None,
+        retry=read_retry(reader, data["retry"], (*path, "retry")) if "retry" in data else None,
         fail_on=boolean("fail-on"),
         concurrency=integer("concurrency"),
     )
@@ -67,7 +67,7 @@ def merge_policies(own: Policies, defaults: Policies) -> Policies:
     )
 
 
-def _read_retry(reader: Reader, value: object, path: Path) -> Retry | None:
+def read_retry(reader: Reader, value: object, path: Path) -> Retry | None:
     """Read a mapping of count, delay, break-on and continue-on, or the same in one line."""
     if isinstance(value, str) and value:
         inline = read_inline(value) if len(value) <= INLINE_LENGTH_MAX else None

@@ -10,9 +10,10 @@ from typing import Any
 
 from dalsegno.definitions.calls import Callee
 from dalsegno.definitions.checkpoints import WrittenCheckpoint, read_checkpoint
+from dalsegno.definitions.mistral.calls import read_call, read_input
 from dalsegno.definitions.mistral.clauses import NO_CLAUSE, ReadClause, read_clause
-from dalsegno.definitions.mistral.inline import INLINE_LENGTH_MAX, Inline, read_inline
 from dalsegno.definitions.mistral.policies import POLICY_KEYS, read_policies
+from dalsegno.definitions.mistral.reverts import read_revert
 from dalsegno.definitions.mistral.syntax import Reader, is_deep
 from dalsegno.definitions.problems import SEMANTIC, Path, shown
 from dalsegno.workflow.model import JOIN_ALL, Checkpoint, CheckpointPlace, Items, Policies, Task
@@ -32,6 +33,7 @@ _COMMON_KEYS = (
     "keep-result",
     "safe-rerun",
     "checkpoint",
+    "revert",
     "description",
     "tags",
     "name",
@@ -47,7 +49,6 @@ _KEYS = {
 NAME_LENGTH_MAX = 255
 JOIN_NAME_LENGTH_MAX = 208
 
-_EXPRESSION = re.compile(r"<%|\{\{|\{%")
 _WITH_ITEMS = re.compile(r"\s*([\w\-]+)\s*in\s*(\[.+\]|\{\{.*\}\}|<%.*?%>)")
 
 
@@ -105,6 +106,7 @@ def read_task(reader: Reader, name: str, data: object, path: Path, *, reverse: b
         safe_rerun=reader.boolean(data["safe-rerun"], (*path, "safe-rerun")) if "safe-rerun" in data else None,
         target=None if target is None else reader.template(target, (*path, "target")),
         checkpoint=None if checkpoint is None else _compile_checkpoint(reader, checkpoint, call, path),
+        revert=read_revert(reader, data["revert"], (*path, "revert")) if "revert" in data else None,
         description=(reader.text(data["description"], (*path, "description")) or "") if "description" in data else "",
         tags=reader.texts(data["tags"], (*path, "tags")) if "tags" in data else (),
         spec={**data, "name": name, "version": "2.0", "type": "reverse" if reverse else "direct"},
@@ -125,67 +127,22 @@ def _check_name(reader: Reader, name: str, data: Mapping[str, Any], path: Path) 
 def _compile_checkpoint(reader: Reader, written: WrittenCheckpoint, call: _Call, path: Path) -> Checkpoint:
     """Compile a checkpoint. Without `when` it stands before a sub-workflow and after anything else (decision 16)."""
     default = CheckpointPlace.AFTER if call.workflow is None else CheckpointPlace.BEFORE
-    data = ((name, reader.template(value, (*path, "checkpoint", "data", name))) for name, value in written.data.items())
-    return Checkpoint(written.name, written.place or default, tuple(data))
+    path = (*path, "checkpoint")
+    data = ((name, reader.template(value, (*path, "data", name))) for name, value in written.data.items())
+    delay_s = None if written.delay is None else reader.integer(written.delay, (*path, "delay"))
+    return Checkpoint(written.name, written.place or default, tuple(data), written.retry, delay_s)
 
 
 def _read_call(reader: Reader, data: Mapping[str, Any], path: Path) -> _Call:
     if "action" in data and "workflow" in data:
         reader.fault((*path, "workflow"), "a task has either `action` or `workflow`, not both", "make it two tasks")
-    key = "action" if "action" in data else "workflow"
-    inline = _read_callee(reader, data[key], (*path, key)) if key in data else None
-    given = _read_input(reader, data["input"], (*path, "input")) if "input" in data else None
-    parameters = inline.parameters if inline else {}
-    if isinstance(given, str) and parameters:
-        reader.fault((*path, "input"), f"one text cannot be joined with the parameters written behind `{key}`")
-        given = None
-    merged: object = {**given, **parameters} if isinstance(given, dict) else given or parameters
-    for parameter in parameters:
-        reader.redirect((*path, "input", parameter), (*path, key))
-    if inline is not None:
-        callee = Callee.ACTION if key == "action" else Callee.WORKFLOW
-        note_call(reader, callee, inline, (*path, key), merged, (*path, "input"))
-    return _Call(
-        action=reader.template(inline.name, (*path, key)) if inline and key == "action" else None,
-        workflow=reader.template(inline.name, (*path, key)) if inline and key == "workflow" else None,
-        input=reader.template(merged, (*path, "input")) if merged else None,
-    )
-
-
-def note_call(reader: Reader, callee: Callee, inline: Inline, path: Path, given: object, input_path: Path) -> None:
-    """Record a call whose name is not an expression. `given` is the input with the parameters of `inline`; a text is an
-    expression for the whole input."""
-    if _EXPRESSION.search(inline.name):
-        return
-    inputs = None
-    if isinstance(given, dict):
-        inputs = {name: path if name in inline.parameters else (*input_path, name) for name in given}
-    is_apart = isinstance(given, dict) and bool(given.keys() - inline.parameters.keys())
-    reader.note_call(inline.name, callee, path, inputs, input_path if is_apart else path)
-
-
-def _read_callee(reader: Reader, value: object, path: Path) -> Inline | None:
-    text = reader.text(value, path)
-    return None if text is None else read_callee(reader, text, path)
-
-
-def read_callee(reader: Reader, text: str, path: Path) -> Inline | None:
-    """Read the name of an action or a workflow, and the parameters after it."""
-    if len(text) > INLINE_LENGTH_MAX:
-        reader.fault(path, f"longer than {INLINE_LENGTH_MAX:,} characters", "give the parameters in `input`")
-        return None
-    inline = read_inline(text)
-    if inline is None:
-        reader.fault(path, f"{shown(text)} does not begin with a name or an expression")
-    else:
-        reader.warn_of_unparsed(inline.unparsed, path)
-    return inline
-
-
-def _read_input(reader: Reader, value: object, path: Path) -> dict[str, Any] | str | None:
-    if isinstance(value, str):
-        return reader.text(value, path)
-    return reader.mapping(value, path)
+    if "action" in data:
+        name, given = read_call(reader, Callee.ACTION, data["action"], (*path, "action"), data, path)
+        return _Call(action=name, input=given)
+    if "workflow" in data:
+        name, given = read_call(reader, Callee.WORKFLOW, data["workflow"], (*path, "workflow"), data, path)
+        return _Call(workflow=name, input=given)
+    return _Call(input=read_input(reader, data, path))
 
 
 def _read_join(reader: Reader, value: object, path: Path) -> int | None:

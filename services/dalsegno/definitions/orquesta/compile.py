@@ -7,9 +7,10 @@ from typing import Any
 
 from dalsegno.definitions.orquesta.graph import Graph
 from dalsegno.definitions.orquesta.inspect import inspect_workflow
-from dalsegno.definitions.orquesta.parts import RETRY, Assignment, ReadTask, Transition
+from dalsegno.definitions.orquesta.parts import RETRY, Assignment, ReadRevert, ReadTask, Retries, Transition
 from dalsegno.definitions.orquesta.syntax import Reader
 from dalsegno.definitions.problems import EXPRESSION, Path
+from dalsegno.definitions.reverts import OnFailure
 from dalsegno.expressions.compile import ExpressionProblem, compile_template
 from dalsegno.expressions.language import ORQUESTA
 from dalsegno.workflow import model
@@ -24,6 +25,8 @@ from dalsegno.workflow.model import (
     Parameter,
     Policies,
     Retry,
+    Revert,
+    Strategy,
     Task,
 )
 from dalsegno.workflow.scope import Constant, EvaluationError, Scope, Template
@@ -55,7 +58,8 @@ def compile_workflow(reader: Reader, data: dict[str, Any], name: str = "") -> mo
         input=compiler.parameters(read.input),
         initial=compiler.assignments(read.vars, ("vars",)),
         outputs=compiler.assignments(read.output, ("output",)),
-        pauses_on_failure=reader.pauses_on_failure(data, ()),
+        pauses_on_failure=read.on_failure.pauses,
+        strategy=compiler.strategy(read.on_failure),
         rules=ORQUESTA_RULES,
         description=description if isinstance(description, str) else "",
         tags=tuple(tag for tag in tags if isinstance(tag, str)) if isinstance(tags, list) else (),
@@ -88,6 +92,7 @@ class _Compiler:
             policies=self._policies(read),
             safe_rerun=self._optional(read.safe_rerun, (*read.path, "safe-rerun")),
             checkpoint=self._checkpoint(read),
+            revert=self._revert(read.revert),
             spec={**read.data, "name": name},
         )
 
@@ -95,6 +100,12 @@ class _Compiler:
         """Return the declared inputs. None is required: a missing one has its default or is null."""
         compiled = self.assignments(read, ("input",))
         return tuple(Parameter(name, required=False, default=default) for name, default in dict(compiled).items())
+
+    def strategy(self, read: OnFailure) -> Strategy | None:
+        """Return what a failure sets off; None if nothing is reverted."""
+        if not read.to:
+            return None
+        return Strategy(read.to, read.then, read.count, self._seconds(read.delay, (*read.path, "delay")))
 
     def assignments(self, read: Iterable[Assignment], path: Path) -> model.Assignments:
         """Compile assignments; items without a name have been refused."""
@@ -136,7 +147,24 @@ class _Compiler:
         path = (*read.path, "checkpoint", "data")
         data = tuple((name, self._template(value, (*path, name))) for name, value in written.data.items())
         place = written.place if written.place or read.call.action else CheckpointPlace.AFTER
-        return Checkpoint(written.name, place, data)
+        delay_s = self._seconds(written.delay, (*read.path, "checkpoint", "delay"))
+        return Checkpoint(written.name, place, data, written.retry, delay_s)
+
+    def _revert(self, read: ReadRevert | None) -> Revert | None:
+        if read is None:
+            return None
+        call, keys, path = read.call, read.keys, read.path
+        return Revert(
+            action=self._template(call.action, call.action_path),
+            input=self._optional(call.input, call.input_path),
+            when=read.when,
+            retry=self._retry_policy(read.retry),
+            timeout_s=self._seconds(keys.get("timeout") or None, (*path, "timeout")),
+            safe_rerun=self._optional(keys.get("safe-rerun"), (*path, "safe-rerun")),
+            target=self._optional(keys.get("target"), (*path, "target")),
+            publish=self._optional(keys.get("publish"), (*path, "publish")),
+            concurrency=self._optional(keys.get("concurrency"), (*path, "concurrency")),
+        )
 
     def _concurrency(self, value: object, path: Path) -> Template | None:
         """Compile `concurrency`: in Orquesta a value below one counts as one."""
@@ -154,13 +182,16 @@ class _Compiler:
         if commands:
             when = self._optional(commands[-1].when, (*commands[-1].path, "when"))
             return Retry(Constant(COMMAND_RETRIES), Constant(0), when=when or Constant(True))
-        if read.retry is None:
+        return self._retry_policy(read.retry)
+
+    def _retry_policy(self, retry: Retries | None) -> Retry | None:
+        if retry is None:
             return None
-        count = self._optional(read.retry.count, (*read.retry.path, "count"))
+        count = self._optional(retry.count, (*retry.path, "count"))
         return Retry(
             count=Constant(0) if count is None else _at_least(0, count),
-            delay_s=self._seconds(read.retry.delay, (*read.retry.path, "delay")) or Constant(0),
-            when=self._optional(read.retry.when, (*read.retry.path, "when")),
+            delay_s=self._seconds(retry.delay, (*retry.path, "delay")) or Constant(0),
+            when=self._optional(retry.when, (*retry.path, "when")),
         )
 
     def _branches(self, read: ReadTask) -> tuple[Branch, ...]:

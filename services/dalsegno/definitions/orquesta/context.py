@@ -47,6 +47,7 @@ class _Inspection:
             for transition in self._graph.tasks[name].transitions:
                 at_end |= self._bits_of(transition.published)
         self._assign(workflow.output, at_end)
+        self._check(workflow.strategy_references, at_end)
 
     def _find_possible(self, assigned: int) -> dict[str, int]:
         """Return for each reachable task the variables that any path to it may have assigned."""

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from typing import Any
 
 from dalsegno.definitions.calls import Callee
-from dalsegno.definitions.checkpoints import check_names
+from dalsegno.definitions.checkpoints import check_names, check_retry
 from dalsegno.definitions.orquesta.context import APPLICATION_NAMES, check_context
 from dalsegno.definitions.orquesta.expressions import has_expression
 from dalsegno.definitions.orquesta.graph import Graph, check_graph
@@ -14,6 +14,7 @@ from dalsegno.definitions.orquesta.parts import Assignment, ReadTask, ReadWorkfl
 from dalsegno.definitions.orquesta.syntax import Reader
 from dalsegno.definitions.orquesta.tasks import read_task
 from dalsegno.definitions.problems import shown
+from dalsegno.definitions.reverts import read_on_failure
 
 _KEYS = dict.fromkeys(("version", "name", "description", "tags", "input", "vars", "output", "tasks", "on-failure"))
 
@@ -33,18 +34,30 @@ def inspect_workflow(
     def assignments(key: str) -> tuple[Assignment, ...]:
         return reader.assignments(data[key], (key,), names_alone=key == "input") if key in data else ()
 
-    workflow = ReadWorkflow(_read_tasks(reader, data), assignments("input"), assignments("vars"), assignments("output"))
-    check_names(reader, ((task.name, task.checkpoint) for task in workflow.tasks.values()))
-    graph = Graph(workflow.tasks)
+    tasks = _read_tasks(reader, data)
+    on_failure = read_on_failure(reader, data, (), [each.checkpoint.name for each in tasks.values() if each.checkpoint])
+    workflow = ReadWorkflow(
+        tasks,
+        assignments("input"),
+        assignments("vars"),
+        assignments("output"),
+        on_failure,
+        () if on_failure.delay is None else reader.number(on_failure.delay, ("on-failure", "delay")),
+    )
+    check_names(reader, ((task.name, task.checkpoint) for task in tasks.values()))
+    for task in tasks.values():
+        check_retry(reader, task.checkpoint, task.retry_path)
+    graph = Graph(tasks)
     check_graph(reader, graph, ("tasks",))
     check_context(reader, workflow, graph, application_names)
     _note_calls(reader, workflow.tasks.values())
     return workflow, graph
 
 
-def _note_calls(reader: Reader, tasks: Iterable[ReadTask]) -> None:
-    for task in tasks:
-        call = task.call
+def _note_calls(reader: Reader, tasks: Collection[ReadTask]) -> None:
+    calls = [(task.call, Callee.EITHER) for task in tasks]
+    calls += [(task.revert.call, Callee.REVERT) for task in tasks if task.revert is not None]
+    for call, callee in calls:
         if not call.action or has_expression(call.action):
             continue
         given = None
@@ -52,9 +65,7 @@ def _note_calls(reader: Reader, tasks: Iterable[ReadTask]) -> None:
             given = {
                 name: call.action_path if call.is_inline else (*call.input_path, name) for name in call.input or {}
             }
-        reader.note_call(
-            call.action, Callee.EITHER, call.action_path, given, call.input_path if given else call.action_path
-        )
+        reader.note_call(call.action, callee, call.action_path, given, call.input_path if given else call.action_path)
 
 
 def is_version_1(version: object) -> bool:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from dalsegno.definitions.checkpoints import WrittenCheckpoint
 from dalsegno.definitions.problems import Path
+from dalsegno.definitions.reverts import FAILS, OnFailure
+from dalsegno.workflow.model import RevertWhen
 
 COMMANDS = ("noop", "continue", "fail", "retry")
 """The engine commands that `do` may name; no task may have such a name."""
@@ -90,6 +93,18 @@ class Retries:
 
 
 @dataclass(frozen=True, slots=True)
+class ReadRevert:
+    """What undoes a task."""
+
+    call: ActionCall
+    retry: Retries | None
+    keys: Mapping[str, Any]
+    """The keys as written."""
+    path: Path
+    when: RevertWhen
+
+
+@dataclass(frozen=True, slots=True)
 class ReadTask:
     """One task."""
 
@@ -104,11 +119,18 @@ class ReadTask:
     retry: Retries | None = None
     safe_rerun: Any = None
     checkpoint: WrittenCheckpoint | None = None
+    revert: ReadRevert | None = None
     references: tuple[Reference, ...] = ()
     """The references that are evaluated when the task begins."""
     transitions: tuple[Transition, ...] = ()
     data: dict[str, Any] = field(default_factory=dict)
     """The task as written."""
+
+    @property
+    def retry_path(self) -> Path | None:
+        """Return the place of what runs the task again: `retry` or the command; None if nothing does."""
+        commands = (each.path for each in self.transitions for target in each.targets if target.name == RETRY)
+        return (*self.path, "retry") if self.retry is not None else next(commands, None)
 
     @property
     def is_join(self) -> bool:
@@ -123,3 +145,5 @@ class ReadWorkflow:
     input: tuple[Assignment, ...] = ()
     vars: tuple[Assignment, ...] = ()
     output: tuple[Assignment, ...] = ()
+    on_failure: OnFailure = FAILS
+    strategy_references: tuple[Reference, ...] = ()

@@ -3,32 +3,30 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from typing import Any
 
-from dalsegno.definitions.checkpoints import read_checkpoint
-from dalsegno.definitions.orquesta.expressions import has_expression
+from dalsegno.definitions.orquesta.calls import read_call
 from dalsegno.definitions.orquesta.inline import Inline
 from dalsegno.definitions.orquesta.parts import (
     CONTINUE,
-    ActionCall,
     Assignment,
     ItemSource,
     ReadTask,
     Reference,
-    Retries,
     Target,
     Transition,
 )
+from dalsegno.definitions.orquesta.policies import read_condition, read_retry, read_safe_rerun
+from dalsegno.definitions.orquesta.reverts import read_checkpoint, read_revert
 from dalsegno.definitions.orquesta.syntax import Reader
 from dalsegno.definitions.problems import Path, shown
-from dalsegno.expressions.marks import find_marked
 
-_KEYS = dict.fromkeys(("action", "input", "with", "join", "delay", "retry", "next", "safe-rerun", "checkpoint"))
-"""Orquesta's keys, and two that only this engine has."""
+_KEYS = dict.fromkeys(
+    ("action", "input", "with", "join", "delay", "retry", "next", "safe-rerun", "checkpoint", "revert")
+)
+"""Orquesta's keys, and three that only this engine has."""
 
 _ITEMS_KEYS = dict.fromkeys(("items", "concurrency"))
-_RETRY_KEYS = dict.fromkeys(("count", "when", "delay"))
 _TRANSITION_KEYS = dict.fromkeys(("when", "publish", "do"))
 
 _NAME = re.compile(r"\w+")
@@ -51,12 +49,11 @@ def read_task(reader: Reader, name: str, data: object, path: Path) -> ReadTask:
     if "with" in data:
         items, found = _read_items(reader, data["with"], (*path, "with"))
         references += found
-    call, named = _read_call(reader, data, path)
+    call, named = read_call(reader, data, path, (*path, "action"))
     if "safe-rerun" in data:
-        named += _read_safe_rerun(reader, data["safe-rerun"], (*path, "safe-rerun"))
-    checkpoint = read_checkpoint(reader, data, path)
-    if checkpoint is not None:
-        named += reader.references(checkpoint.data, (*path, "checkpoint", "data"))
+        named += read_safe_rerun(reader, data["safe-rerun"], (*path, "safe-rerun"))
+    checkpoint, of_checkpoint = read_checkpoint(reader, data, path)
+    revert, of_revert = read_revert(reader, data, path)
     return ReadTask(
         name=name,
         path=path,
@@ -65,10 +62,11 @@ def read_task(reader: Reader, name: str, data: object, path: Path) -> ReadTask:
         has_items="with" in data,
         items=items,
         delay=data.get("delay"),
-        retry=_read_retry(reader, data["retry"], (*path, "retry")) if "retry" in data else None,
+        retry=read_retry(reader, data["retry"], (*path, "retry")) if "retry" in data else None,
         safe_rerun=data.get("safe-rerun"),
         checkpoint=checkpoint,
-        references=(*references, *named),
+        revert=revert,
+        references=(*references, *named, *of_checkpoint, *of_revert),
         transitions=_read_next(reader, data["next"], (*path, "next")) if "next" in data else (),
         data=data,
     )
@@ -128,82 +126,6 @@ def _is_one_expression(text: str) -> bool:
     return is_marked and "\n" not in text
 
 
-def _read_call(reader: Reader, data: Mapping[str, Any], path: Path) -> tuple[ActionCall, tuple[Reference, ...]]:
-    """Read the action with its input. Parameters after the action replace `input`."""
-    action_path, input_path = (*path, "action"), (*path, "input")
-    given = _read_input(reader, data["input"], input_path) if "input" in data else None
-    references = reader.references(given, input_path) if given is not None else ()
-    text = reader.text(data["action"], action_path) if "action" in data else None
-    if text is None:
-        return ActionCall(input=given, action_path=action_path, input_path=input_path), references
-    name, rest = _split_name(text)
-    inline = reader.inline(rest, action_path)
-    parameters = dict(inline.parameters)
-    if "=" in rest:  # otherwise all of the text is the action's name
-        reader.warn_of_unparsed(inline.unparsed, action_path)
-    if not parameters:
-        if not has_expression(name) and reader.inline(name, action_path).parameters:
-            reader.fault(action_path, "parameters follow the action after a space", 'core.echo message="Hello"')
-        named = reader.references(text, action_path)
-        return ActionCall(text, given, action_path, input_path), (*named, *references)
-    named = reader.references(name, action_path)
-    for value in parameters.values():
-        found = reader.references(value, action_path)
-        named += tuple(Reference(reference.variable, action_path) for reference in found)
-    return ActionCall(name, parameters, action_path, action_path, is_inline=True), named
-
-
-def _split_name(text: str) -> tuple[str, str]:
-    """Split a text into the name of an action and the rest, at the first space outside of the name's expressions."""
-    start = 0
-    for begin, end in sorted((*find_marked(text, "<%", "%>"), *find_marked(text, "{{", "}}"))):
-        if any(character.isspace() for character in text[start:begin]):
-            break
-        start = max(start, end)
-    space = next((place for place in range(start, len(text)) if text[place].isspace()), len(text))
-    return text[:space], text[space:]
-
-
-def _read_input(reader: Reader, value: object, path: Path) -> dict[str, Any] | str | None:
-    if isinstance(value, str):
-        return reader.text(value, path)
-    read = reader.mapping(value, path)
-    if read is None and isinstance(value, list):
-        reader.references(value, path)
-    return read
-
-
-def _read_safe_rerun(reader: Reader, value: object, path: Path) -> tuple[Reference, ...]:
-    """Read whether an action may run again after the loss of its executor: true, false or an expression."""
-    if isinstance(value, str) and value:
-        return reader.references(value, path)
-    if not isinstance(value, bool):
-        reader.fault(path, f"must be true, false or an expression, not {shown(value)}")
-    return ()
-
-
-def _read_retry(reader: Reader, value: object, path: Path) -> Retries | None:
-    """Read `retry`. Like Orquesta, this does not check whether its variables are assigned."""
-    if not isinstance(value, dict):
-        reader.fault(path, f"must be a mapping of count, when and delay, not {shown(value)}", "count: 3")
-        return None
-    reader.known_keys(value, _RETRY_KEYS, path, "retry")
-    if "count" not in value:
-        reader.fault(path, "`count` is missing", "count: 3")
-    for key in ("count", "delay"):
-        if key in value:
-            reader.number(value[key], (*path, key))
-    if "when" in value:
-        _read_condition(reader, value["when"], (*path, "when"))
-    when = value.get("when")
-    return Retries(path, value.get("count", 0), when if isinstance(when, str) else None, value.get("delay"))
-
-
-def _read_condition(reader: Reader, value: object, path: Path) -> tuple[Reference, ...]:
-    text = reader.text(value, path)
-    return () if text is None else reader.references(text, path)
-
-
 def _read_next(reader: Reader, value: object, path: Path) -> tuple[Transition, ...]:
     if not isinstance(value, list):
         hint = "begin each transition with `- `" if isinstance(value, dict) else ""
@@ -226,7 +148,7 @@ def _read_transition(reader: Reader, value: object, path: Path) -> Transition:
         path=path,
         publish=_read_publish(reader, value["publish"], (*path, "publish")) if "publish" in value else (),
         when=when if isinstance(when, str) else None,
-        references=_read_condition(reader, when, (*path, "when")) if "when" in value else (),
+        references=read_condition(reader, when, (*path, "when")) if "when" in value else (),
     )
 
 

@@ -179,10 +179,13 @@ sub:
 
 
 @both
-def test_only_fail_and_pause_are_known(language: str) -> None:
-    """Decision 13: anything else under `on-failure` is a problem of the definition, with its place."""
-    document = read(PAUSES[language].replace("on-failure: pause", "on-failure: {revert: start}"))
+def test_other_words_are_not_known(language: str) -> None:
+    """Decision 13: an unknown word under `on-failure` is a problem of the definition, with its place."""
+    document = read(PAUSES[language].replace("on-failure: pause", "on-failure: sometimes"))
     assert [(problem.path, problem.message) for problem in document.problems] == [
-        ("wf.on-failure" if language == "mistral" else "on-failure", "must be fail or pause, not {'revert': 'start'}")
+        (
+            "wf.on-failure" if language == "mistral" else "on-failure",
+            "must be fail, pause, revert or a mapping with `revert`, not 'sometimes'",
+        )
     ]
     assert not read(PAUSES[language].replace("on-failure: pause", "on-failure: fail")).problems
