@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from typing import Any
 
 import pytest
 from tests.unit.workflow.stories.operating import Stage, run, skip
+from tests.world import Played
 
 from dalsegno.workflow.events import ContextUpdated
 from dalsegno.workflow.execution import Execution
@@ -20,7 +22,7 @@ def as_it_counts(execution: Execution) -> dict[str, Any]:
     counting = {
         number: task for name in execution.by_name.values() for number in name if (task := execution.tasks[number])
     }
-    return {
+    found = {
         "tasks": {
             number: (
                 *(
@@ -45,6 +47,7 @@ def as_it_counts(execution: Execution) -> dict[str, Any]:
         "environment": execution.environment.data,
         "errors": (execution.errors, execution.error_keys, execution.error_bytes),
     }
+    return deepcopy(found)
 
 
 LINES = {
@@ -107,11 +110,11 @@ def revert(stage: Stage, name: str, *, error: str = "", item: int = 0, result: o
     found = [
         attempt
         for (execution_id, key), attempt in stage.world.held.items()
-        if execution_id == execution.id and attempt.reverts and execution.tasks[key[0]].name == name and key[1] == item
+        if execution_id == execution.id
+        and (attempt.reverts and attempt.state == "RUNNING")
+        and (execution.tasks[key[0]].name, key[1]) == (name, item)
     ]
     assert len(found) == 1, f"{len(found)} reverts of {name}.{item} run"
-    from tests.world import Played
-
     stage.world.finish(execution, found[0], Played("failed" if error else "succeeded", result, error))
     stage.world.run(until_s=0)
 
@@ -197,9 +200,11 @@ def test_edits_at_an_entry_belong_to_it(language: str) -> None:
     at_entry = as_it_counts(stage.execution)["variables"]
     stage.end("c", "y")
     stage.pause()
+    stage.end("d")
     stage.tell(ContextUpdated(values={"who": Value(data="eve"), "late": Value(data=1)}))
     stage.tell(ContextUpdated(task="a", values={"said": Value(data="late")}))
     stage.go_to("here")
+    revert(stage, "d")
     revert(stage, "c")
     assert as_it_counts(stage.execution)["variables"] == at_entry
     assert stage.execution.input.data == {"who": "bob"}
