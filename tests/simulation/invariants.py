@@ -16,7 +16,7 @@ from dalsegno.workflow.contexts.context import EMPTY_CONTEXT, Context, merge, pu
 from dalsegno.workflow.execution import Execution
 from dalsegno.workflow.identity import AttemptKey
 from dalsegno.workflow.model import JOIN_ALL, Merge, Workflow
-from dalsegno.workflow.records import Attempt, TaskExecution
+from dalsegno.workflow.records import UNDONE_BY, Attempt, TaskExecution
 from dalsegno.workflow.states import (
     COMPLETED_ATTEMPT,
     COMPLETED_TASK,
@@ -50,13 +50,13 @@ def check_quiet(before: ExecutionState, changes: Sequence[AnyChange]) -> None:
             assert not (isinstance(change, AttemptMoved) and change.delivery), (state, change)
 
 
-def check_execution(execution: Execution, workflow: Workflow) -> None:
+def check_execution(execution: Execution, workflow: Workflow, *, has_gone_back: bool = False) -> None:
     """Everything that holds of one execution whatever has happened to it."""
     check_task_indexes(execution)
     check_attempt_indexes(execution)
     check_states(execution)
     for task in execution.tasks.values():
-        check_rounds(execution, task)
+        check_rounds(execution, task, has_gone_back=has_gone_back)
         check_join(workflow, task)
         check_arrivals(execution, task)
     if workflow.rules.merge is Merge.MOST_PUBLISHED:
@@ -73,9 +73,10 @@ def check_task_indexes(execution: Execution) -> None:
 
     every = list(tasks.values())
     counting = [task for task in every if not task.superseded_by]
-    assert all(task.is_completed for task in every if task.superseded_by), "superseded before its end"
+    has_ended = [task.is_completed or task.state is TaskState.REVERTING for task in every if task.superseded_by]
+    assert all(has_ended), "superseded before its end"
     expected = {
-        "incomplete": numbers([task for task in every if task.state not in COMPLETED_TASK]),
+        "incomplete": numbers([task for task in counting if task.state not in COMPLETED_TASK]),
         "idle": numbers([task for task in every if task.state is TaskState.IDLE]),
         "waiting": numbers([task for task in every if task.state is TaskState.WAITING]),
         "unhandled": numbers([task for task in counting if task.state is TaskState.ERROR and not task.handled]),
@@ -92,6 +93,8 @@ def check_task_indexes(execution: Execution) -> None:
         assert execution.latest_on(name, 0) is latest or len(execution.routes) > 1
     by_name: dict[str, list[int]] = {}
     for task in every:
+        if task.superseded_by == UNDONE_BY:
+            continue  # it did not exist at the entry to which the execution has gone back
         by_name.setdefault(task.name, []).append(task.number)
     assert execution.by_name == by_name
 
@@ -126,21 +129,27 @@ def check_attempt_indexes(execution: Execution) -> None:
         assert is_kept, "an attempt counts whose place another one has taken"
 
 
+_BACK = frozenset({ExecutionState.REVERTED, ExecutionState.REVERT_ERROR})
+
+
 def check_states(execution: Execution) -> None:
     """Who runs has something to wait for; who has ended has an end."""
     if execution.state is ExecutionState.RUNNING:
         assert set(execution.incomplete) - set(execution.waiting), "nothing can ever happen to it"
         assert not execution.unrouted
     assert (execution.ended_s is not None) == execution.is_completed
-    assert (execution.output is not None) == execution.is_completed
+    has_output = execution.is_completed and execution.state not in _BACK
+    assert (execution.output is not None) == has_output
     awaited = execution.active_count or (execution.waits_for_delegates and execution.delegates)
     if execution.state is ExecutionState.PAUSING:
         assert awaited, "it should be PAUSED"
     if execution.state is ExecutionState.CANCELLING:
-        assert awaited or execution.children, "it should be CANCELLED"
+        reverts = execution.revert is not None and execution.revert.open
+        assert awaited or execution.children or reverts, "it should be CANCELLED"
     for task in execution.tasks.values():
         assert (task.timing.due_s is not None) == (task.state is TaskState.RUNNING_DELAYED)
-        is_single = task.progress.item_count is None and not execution.is_completed
+        goes_forward = not execution.is_completed and execution.revert is None and not task.progress.awaiting
+        is_single = task.progress.item_count is None and goes_forward
         if is_single and task.state in (TaskState.RUNNING, TaskState.PAUSED):
             current = execution.current(task)
             assert current is not None, f"{task.name} runs nothing"
@@ -148,14 +157,18 @@ def check_states(execution: Execution) -> None:
             assert (current.state is AttemptState.PAUSED) == (task.state is TaskState.PAUSED)
 
 
-def check_rounds(execution: Execution, task: TaskExecution) -> None:
-    """A task execution has one round of attempts, and one more for each retry and each operation."""
+def check_rounds(execution: Execution, task: TaskExecution, *, has_gone_back: bool = False) -> None:
+    """A task execution has one round of attempts, and one more for each retry, each operation and each way back."""
     children = [one.child_id for key, one in execution.attempts.items() if key[0] == task.number and one.child_id]
-    is_again = task.edition or len(set(children)) < len(children)
+    numbered = [(key, one) for key, one in execution.attempts.items() if key[0] == task.number]
+    is_again = task.edition or len(set(children)) < len(children) or task.last_attempt > task.progress.attempt
+    is_again = is_again or any(one.is_undone or one.reverts or one.child_is_reverted for _, one in numbered)
+    is_again = is_again or has_gone_back
     assert is_again or task.progress.attempt in (0, task.progress.retries + 1), (
         f"{task.name}: round {task.progress.attempt}"
     )
-    assert all(key[2] <= task.progress.attempt for key in execution.attempts if key[0] == task.number)
+    assert all(key[2] <= task.last_attempt for key, _ in numbered)
+    assert all(key[2] <= task.progress.attempt or one.is_undone or one.reverts for key, one in numbered)
     if task.progress.item_count is None:
         assert task.progress.added_count <= 1
     else:
@@ -169,6 +182,8 @@ def check_rounds(execution: Execution, task: TaskExecution) -> None:
 
 def check_arrivals(execution: Execution, task: TaskExecution) -> None:
     """Where a task has led, its arrival stands, in time or late; what was taken back stands nowhere (decision 3)."""
+    if task.superseded_by == UNDONE_BY:
+        return
     for number in task.next if task.routed and not task.superseded_by else ():
         reached = execution.tasks[number]
         assert task.number in reached.arrivals.sources or task.number in reached.arrivals.late, (

@@ -468,6 +468,8 @@ class SubflowReverted(Change, frozen=True, kw_only=True):
     key: AttemptKey
     failed: bool = False
     """It could not be reverted: the failure of the attempt takes its course."""
+    done: bool = False
+    """It has been reverted, and the fresh one begins after a delay."""
     at_s: float = 0.0
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import immutables
 
-from dalsegno.workflow.applying import keeping, restoring, reverting, rounds, undoing
+from dalsegno.workflow.applying import attempts, keeping, restoring, reverting, rounds, undoing
 from dalsegno.workflow.changes import (
     AnyChange,
     Arrival,
@@ -54,10 +54,8 @@ from dalsegno.workflow.states import (
     TAKEN_IN_REVERT,
     AttemptState,
     ExecutionState,
-    IllegalMove,
     Request,
     TaskState,
-    check_attempt_move,
     check_execution_move,
     check_task_move,
 )
@@ -406,16 +404,11 @@ def _move_task(execution: Execution, change: TaskMoved) -> None:
     if task.is_completed:
         task.ended_at = execution.revision + 1
         if old not in COMPLETED_TASK and change.state not in _REVERTS and task.progress.attempt:
-            _end(execution, task, -1, task.progress.attempt, change.state)
+            attempts.end(execution, task, -1, task.progress.attempt, change.state)
         task.ended_s, timing.timeout_due_s, task.routed, task.progress.plan = change.at_s, None, False, None
     elif task.started_s is None and change.state is TaskState.RUNNING:
         task.started_s = change.at_s
     _index_task(execution, task)
-
-
-def _end(execution: Execution, task: TaskExecution, item: int, attempt: int, state: TaskState) -> None:
-    """Add an end of the task or of an item: what a revert may have to undo."""
-    execution.ended.append(End(execution.revision + 1, task.number, item, attempt, state, task.edition))
 
 
 def _index_task(execution: Execution, task: TaskExecution) -> None:
@@ -488,77 +481,6 @@ def _route_task(execution: Execution, change: TaskRouted) -> None:
     _index_task(execution, task)
 
 
-def _add_attempt(execution: Execution, change: AttemptAdded) -> None:
-    if change.key in execution.attempts:
-        raise IllegalMove(f"attempt {'.'.join(map(str, change.key))} is there already")
-    attempt = Attempt(
-        key=change.key,
-        action=change.action,
-        input=change.input,
-        state=change.state,
-        child_id=change.child_id,
-        child_revision=change.child_revision,
-        safe=change.safe,
-        adhoc=change.adhoc,
-        target=change.target,
-        digest=change.digest,
-        timeout_s=change.timeout_s,
-        comment=change.comment,
-        actor=change.actor,
-        stands_in=change.stands_in,
-        reverts=change.reverts,
-        created_s=change.at_s,
-    )
-    execution.attempts[change.key] = attempt
-    task = execution.tasks[change.key[0]]
-    if change.reverts:
-        task.last_attempt = max(task.last_attempt, change.key[2])
-        reverting.add(execution, change)
-    elif change.key[2] == task.progress.rounds.get(change.key[1], task.progress.base):
-        rounds.add(task, change.more)
-    execution.active_count += attempt.is_active
-    _index_attempt(execution, attempt)
-
-
-def _index_attempt(execution: Execution, attempt: Attempt) -> None:
-    _put(execution.ready, attempt.key, attempt.state is _READY)
-    if attempt.delegated or execution.delegates:
-        _put(execution.delegates, attempt.key, attempt.delegated and attempt.state is _RUNNING)
-    if attempt.child_id:
-        _put(execution.children, attempt.key, attempt.state not in COMPLETED_ATTEMPT)
-
-
-def _move_attempt(execution: Execution, change: AttemptMoved) -> None:
-    attempt = execution.attempts[change.key]
-    check_attempt_move(change.key, attempt.state, change.state)
-    task = execution.tasks[change.key[0]]
-    progress = task.progress
-    is_present = change.key[2] == progress.rounds.get(change.key[1], progress.base)
-    execution.active_count -= attempt.is_active
-    attempt.state, attempt.delegated, attempt.reported = change.state, change.delegated, change.reported
-    if change.result is not None:
-        attempt.result = change.result
-    attempt.error = change.error or attempt.error
-    attempt.child_revision = change.child_revision or attempt.child_revision
-    attempt.alias = change.alias or attempt.alias
-    if change.delivery:
-        attempt.delivery, attempt.started_s = change.delivery, change.at_s
-        attempt.session_id, attempt.executor_id = change.session_id, change.executor_id
-        attempt.deadline_s = change.deadline_s
-    elif change.deadline_s is not None:
-        attempt.deadline_s = change.deadline_s
-    execution.active_count += attempt.is_active
-    _index_attempt(execution, attempt)
-    if is_present and (progress.quiet_items or attempt.is_quiet):
-        _put(progress.quiet_items, change.key[1], attempt.is_quiet)
-    if attempt.state in COMPLETED_ATTEMPT:
-        attempt.ended_s, attempt.accepted = change.at_s, is_present and not change.discarded
-        if is_present:
-            rounds.end(task, attempt)
-            if progress.item_count is not None and not attempt.stands_in:
-                _end(execution, task, change.key[1], change.key[2], TaskState(attempt.state))
-
-
 def _publish(execution: Execution, change: Published) -> None:
     task = execution.tasks[change.task]
     publication = task.publication
@@ -624,7 +546,10 @@ def _restore(execution: Execution, change: Restored) -> None:
 def _revert_subflow(execution: Execution, change: SubflowReverted) -> None:
     awaiting = execution.tasks[change.key[0]].progress.awaiting
     execution.attempts[change.key].child_is_reverted = not change.failed
-    _put(awaiting, change.key[1], not change.failed)
+    if change.failed:
+        del awaiting[change.key[1]]
+    else:
+        awaiting[change.key[1]] = change.done
 
 
 _APPLIERS: dict[type, Callable[[Execution, Any], None]] = {
@@ -639,8 +564,8 @@ _APPLIERS: dict[type, Callable[[Execution, Any], None]] = {
     RouteOpened: _open_route,
     RoundPlanned: rounds.plan,
     AttemptsBegun: rounds.begin,
-    AttemptAdded: _add_attempt,
-    AttemptMoved: _move_attempt,
+    AttemptAdded: attempts.add,
+    AttemptMoved: attempts.move,
     Published: _publish,
     ErrorNoted: _note_error,
     ContextEdited: _edit,

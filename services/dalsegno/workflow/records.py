@@ -168,8 +168,8 @@ class Progress:
     quiet_items: dict[int, None] = field(default_factory=dict)
     """The items whose present attempt is paused or delegated."""
     result_dropped: bool = False
-    awaiting: dict[int, None] = field(default_factory=dict)
-    """The items whose failed sub-workflows are being reverted, to be tried again."""
+    awaiting: dict[int, bool] = field(default_factory=dict)
+    """The items whose failed sub-workflows are reverted, to be tried again; True: they have been reverted."""
 
     @property
     def settled_count(self) -> int:

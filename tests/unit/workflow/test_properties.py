@@ -9,6 +9,7 @@ from __future__ import annotations
 import heapq
 import os
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
@@ -20,6 +21,7 @@ from tests.simulation.random_workflows import documents
 from tests.world import HOLD, World
 
 from dalsegno.workflow import machine
+from dalsegno.workflow.changes import Restored
 from dalsegno.workflow.events import (
     CancelRequested,
     ChildMoved,
@@ -47,8 +49,12 @@ ONCE = (StartRequested, TaskDone, TimerFired, ChildMoved, HandedOut, DeliveryLos
 """Events with an identity of their own: the same one never counts twice."""
 
 
+@dataclass
 class Watched(World):
     """A world that checks everything after every event, and tells every event twice."""
+
+    gone_back: set[str] = field(default_factory=set)
+    """The executions that have gone back to an entry of a checkpoint."""
 
     def tell(self, execution_id: str, event: Event) -> machine.StepResult:
         execution = self.executions.get(execution_id)
@@ -59,7 +65,8 @@ class Watched(World):
         execution = self.executions[execution_id]
         check_quiet(before, outcome.changes)
         workflow = self.compiled[execution.created.definition_id]
-        check_execution(execution, workflow)
+        self.gone_back.update(execution_id for change in outcome.changes if isinstance(change, Restored))
+        check_execution(execution, workflow, has_gone_back=execution_id in self.gone_back)
         now_ended = ended_attempts(execution)
         assert ended.items() <= now_ended.items(), "an attempt that had ended has changed (R9)"
         assert execution.latest_s >= latest_s, "time has gone back"

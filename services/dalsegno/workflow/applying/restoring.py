@@ -138,7 +138,7 @@ def _undo(execution: Restoring, task: TaskExecution) -> None:
     _unindex_ends(execution, task)
     for index in _indexes(execution):
         index.pop(task.number, None)
-    task.state, task.superseded_by = TaskState.REVERTED, task.superseded_by or UNDONE_BY
+    task.state, task.superseded_by = TaskState.REVERTED, UNDONE_BY
     task.timing, task.progress.plan = Timing(), None
     task.context_in = task.context_out = None
     task.branch_contexts = {}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dalsegno.workflow.changes import CheckpointReached, ContextEdited, Edit
+from dalsegno.workflow.changes import CheckpointReached, ContextEdited, Edit, TaskMoved
 from dalsegno.workflow.model import Checkpoint, CheckpointPlace
 from dalsegno.workflow.records import TaskExecution
 from dalsegno.workflow.running import launching
@@ -21,6 +21,8 @@ def reach_before(step: Step, task: TaskExecution) -> None:
     if checkpoint is None or task.entry or step.execution.state is not ExecutionState.RUNNING:
         return
     if _stands_before(step, task, checkpoint):
+        if task.state is TaskState.WAITING:  # its join is filled
+            step.change(TaskMoved(task=task.number, state=TaskState.IDLE, at_s=step.at_s))
         _reach(step, task, checkpoint)
 
 

@@ -10,7 +10,7 @@ from dalsegno.workflow.commands import Send
 from dalsegno.workflow.events import ChildMoved, GoToRequested
 from dalsegno.workflow.model import START
 from dalsegno.workflow.records import Attempt, TaskExecution
-from dalsegno.workflow.running import items, launching, policies
+from dalsegno.workflow.running import items, launching, policies, reporting
 from dalsegno.workflow.running.step import HardFailure, Step
 from dalsegno.workflow.running.view import task_view
 from dalsegno.workflow.scope import EvaluationError
@@ -46,7 +46,7 @@ def _tries(step: Step, task: TaskExecution, item: int) -> int:
 
 def child_reverted(step: Step, task: TaskExecution, attempt: Attempt, event: ChildMoved) -> None:
     """Begin the item anew after the delay of the checkpoint; a child in REVERT_ERROR is left to the handlers."""
-    if task.is_completed or not step.execution.is_current(attempt.key) or not step.execution.is_live:
+    if task.state not in reporting.SHOWN or not step.execution.is_current(attempt.key) or not step.execution.is_live:
         return
     if event.state is not ExecutionState.REVERTED:
         step.change(SubflowReverted(key=attempt.key, failed=True, at_s=step.at_s))
@@ -54,6 +54,7 @@ def child_reverted(step: Step, task: TaskExecution, attempt: Attempt, event: Chi
         return
     delay_s = 0.0 if event.is_delayed else _delay_s(step, task)
     if delay_s > 0:
+        step.change(SubflowReverted(key=attempt.key, done=True, at_s=step.at_s))
         step.command(Send(step.execution.id, replace(event, is_delayed=True), step.at_s + delay_s))
         return
     _begin_anew(step, task, attempt)

@@ -62,7 +62,8 @@ def _follow_revert(step: Step, event: ChildMoved) -> bool:
             step.later(ChildReverted(execution.tasks[end.task], attempt.key, sequence, event))
             return True
     attempt = execution.attempts.get(event.key)
-    if attempt is not None and attempt.child_is_reverted and event.key[1] in task.progress.awaiting:
+    awaits = task.progress.awaiting.get(event.key[1])
+    if attempt is not None and attempt.child_is_reverted and awaits is event.is_delayed:
         step.later(ChildReverted(task, event.key, 0, event))
         return True
     return False

@@ -1,0 +1,113 @@
+"""How an execution keeps its attempts, and the ends that they make. Part of `apply`."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from dalsegno.workflow.applying import reverting, rounds
+from dalsegno.workflow.changes import AttemptAdded, AttemptMoved
+from dalsegno.workflow.identity import AttemptKey
+from dalsegno.workflow.records import Attempt, End, Reverting, TaskExecution
+from dalsegno.workflow.states import COMPLETED_ATTEMPT, AttemptState, IllegalMove, TaskState, check_attempt_move
+
+# A lookup of a member in its class costs as much as the rest of keeping an index.
+_READY, _RUNNING = AttemptState.READY, AttemptState.RUNNING
+
+
+class Attempts(Protocol):
+    """What these functions alter of an execution, beside its tasks."""
+
+    active_count: int
+    attempts: dict[AttemptKey, Attempt]
+    children: dict[AttemptKey, None]
+    delegates: dict[AttemptKey, None]
+    ended: list[End]
+    ready: dict[AttemptKey, None]
+    revert: Reverting | None
+    revision: int
+    tasks: dict[int, TaskExecution]
+
+
+def add(execution: Attempts, change: AttemptAdded) -> None:
+    """Add an attempt of a round, or of a revert."""
+    if change.key in execution.attempts:
+        raise IllegalMove(f"attempt {'.'.join(map(str, change.key))} is there already")
+    attempt = Attempt(
+        key=change.key,
+        action=change.action,
+        input=change.input,
+        state=change.state,
+        child_id=change.child_id,
+        child_revision=change.child_revision,
+        safe=change.safe,
+        adhoc=change.adhoc,
+        target=change.target,
+        digest=change.digest,
+        timeout_s=change.timeout_s,
+        comment=change.comment,
+        actor=change.actor,
+        stands_in=change.stands_in,
+        reverts=change.reverts,
+        created_s=change.at_s,
+    )
+    execution.attempts[change.key] = attempt
+    task = execution.tasks[change.key[0]]
+    if change.reverts:
+        task.last_attempt = max(task.last_attempt, change.key[2])
+        reverting.add(execution, change)
+    elif change.key[2] == task.progress.rounds.get(change.key[1], task.progress.base):
+        rounds.add(task, change.more)
+    execution.active_count += attempt.is_active
+    _index(execution, attempt)
+
+
+def _index(execution: Attempts, attempt: Attempt) -> None:
+    _put(execution.ready, attempt.key, attempt.state is _READY)
+    if attempt.delegated or execution.delegates:
+        _put(execution.delegates, attempt.key, attempt.delegated and attempt.state is _RUNNING)
+    if attempt.child_id:
+        _put(execution.children, attempt.key, attempt.state not in COMPLETED_ATTEMPT)
+
+
+def move(execution: Attempts, change: AttemptMoved) -> None:
+    """Move an attempt, or hand it out."""
+    attempt = execution.attempts[change.key]
+    check_attempt_move(change.key, attempt.state, change.state)
+    task = execution.tasks[change.key[0]]
+    progress = task.progress
+    is_present = change.key[2] == progress.rounds.get(change.key[1], progress.base)
+    execution.active_count -= attempt.is_active
+    attempt.state, attempt.delegated, attempt.reported = change.state, change.delegated, change.reported
+    if change.result is not None:
+        attempt.result = change.result
+    attempt.error = change.error or attempt.error
+    attempt.child_revision = change.child_revision or attempt.child_revision
+    attempt.alias = change.alias or attempt.alias
+    if change.delivery:
+        attempt.delivery, attempt.started_s = change.delivery, change.at_s
+        attempt.session_id, attempt.executor_id = change.session_id, change.executor_id
+        attempt.deadline_s = change.deadline_s
+    elif change.deadline_s is not None:
+        attempt.deadline_s = change.deadline_s
+    execution.active_count += attempt.is_active
+    _index(execution, attempt)
+    if is_present and (progress.quiet_items or attempt.is_quiet):
+        _put(progress.quiet_items, change.key[1], attempt.is_quiet)
+    if attempt.state in COMPLETED_ATTEMPT:
+        attempt.ended_s, attempt.accepted = change.at_s, is_present and not change.discarded
+        if is_present:
+            rounds.end(task, attempt)
+            if progress.item_count is not None and not attempt.stands_in:
+                end(execution, task, change.key[1], change.key[2], TaskState(attempt.state))
+
+
+def end(execution: Attempts, task: TaskExecution, item: int, attempt: int, state: TaskState) -> None:
+    """Add an end of the task or of an item: what a revert may have to undo."""
+    execution.ended.append(End(execution.revision + 1, task.number, item, attempt, state, task.edition))
+
+
+def _put(index: dict[Any, None], key: object, member: bool) -> None:
+    if member:
+        index[key] = None
+    else:
+        index.pop(key, None)
