@@ -113,12 +113,13 @@ def check_reverts(changes: list[AnyChange], sequence: int, workflow: Workflow) -
     )
     wanted = {end.sequence for end in before.ended if end.sequence > sequence and _is_wanted(before, end, workflow)}
     assert done == Counter(dict.fromkeys(wanted, 1)), (done, wanted)
-    called = {
+    added = {change.key for change in changes[first:] if isinstance(change, AttemptAdded)}
+    called = Counter(
         attempt.reverts
-        for attempt in before.attempts.values()
-        if attempt.reverts > sequence and attempt.state is AttemptState.SUCCESS
-    }
-    assert called <= wanted
+        for key, attempt in before.attempts.items()
+        if key in added and attempt.reverts and attempt.state is AttemptState.SUCCESS
+    )
+    assert called <= done, "a revert was called twice, or for nothing"
 
 
 def _beginning(changes: list[AnyChange]) -> int:

@@ -448,6 +448,9 @@ class RevertMoved(Change, frozen=True, kw_only=True):
     retries: int = 0
     published: Mapping[str, Value] = {}
     """With DONE: what the revert publishes at the entry."""
+    child: AttemptKey | None = None
+    """With CHILD: the attempt that created the sub-workflow, which has reported up to `child_revision`."""
+    child_revision: int = 0
     at_s: float = 0.0
 
 

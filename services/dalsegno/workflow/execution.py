@@ -543,6 +543,12 @@ def _restore(execution: Execution, change: Restored) -> None:
     restoring.restore(execution, change, lambda task: _index_task(execution, task))
 
 
+def _move_revert(execution: Execution, change: RevertMoved) -> None:
+    reverting.move(execution, change)
+    if change.child is not None:
+        execution.attempts[change.child].child_revision = change.child_revision
+
+
 def _revert_subflow(execution: Execution, change: SubflowReverted) -> None:
     awaiting = execution.tasks[change.key[0]].progress.awaiting
     execution.attempts[change.key].child_is_reverted = not change.failed
@@ -574,7 +580,7 @@ _APPLIERS: dict[type, Callable[[Execution, Any], None]] = {
     CheckpointReached: _reach_checkpoint,
     StopsSet: _set_stops,
     RevertBegun: reverting.begin,
-    RevertMoved: reverting.move,
+    RevertMoved: _move_revert,
     Restored: _restore,
     SubflowReverted: _revert_subflow,
 }

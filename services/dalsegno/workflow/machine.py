@@ -256,7 +256,7 @@ def _control(step: Step, event: PauseRequested | ResumeRequested | CancelRequest
 
 def _child_reverted(step: Step, next_: ChildReverted) -> None:
     if next_.end:
-        reverting.child_reverted(step, next_.end, next_.event.state, next_.event.state_info)
+        reverting.child_reverted(step, next_.end, next_.event)
     else:
         subflows.child_reverted(step, next_.task, step.execution.attempts[next_.key], next_.event)
 

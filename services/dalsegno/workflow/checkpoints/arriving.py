@@ -63,7 +63,7 @@ def _restore(step: Step, sequence: int) -> None:
 def _begin_anew(step: Step, entry_s: float) -> None:
     """Have what was active at the entry begin again when the execution goes on; timers have the time that they had
     left."""
-    for task in step.tasks_in(TaskState.RUNNING, TaskState.PAUSED, TaskState.RUNNING_DELAYED):
+    for task in step.tasks_in(TaskState.IDLE, TaskState.RUNNING, TaskState.PAUSED, TaskState.RUNNING_DELAYED):
         timing = task.timing
         if timing.timeout_due_s is not None:
             due_s = step.at_s + max(0.0, timing.timeout_due_s - entry_s)
@@ -73,7 +73,7 @@ def _begin_anew(step: Step, entry_s: float) -> None:
             _delay_anew(step, task, entry_s)
         elif task.progress.item_count is not None:
             _begin_items_anew(step, task)
-        elif not _is_open(step, task, 0):
+        elif task.state is not TaskState.IDLE and not _is_open(step, task, 0):
             step.change(TaskMoved(task=task.number, state=TaskState.IDLE, timer=Timer.WAIT_BEFORE, at_s=step.at_s))
 
 
@@ -105,14 +105,14 @@ def _wake(step: Step, task: TaskExecution, timer: Timer, due_s: float) -> None:
 
 
 def _begin_items_anew(step: Step, task: TaskExecution) -> None:
-    """Have the items run again that had not ended at the entry."""
+    """Have the items run again that had not ended at the entry. Those that had not begun get new numbers with them."""
     execution, progress = step.execution, task.progress
     current = [attempt for attempt in execution.current_attempts(task) if not attempt.accepted]
     again = tuple(
         attempt.key[1] for attempt in current if attempt.state in COMPLETED_ATTEMPT and _was_open(task, attempt.key[1])
     )
     is_open = len(again) < len(current) and any(attempt.state not in COMPLETED_ATTEMPT for attempt in current)
-    if again:
+    if again or progress.begun_count < len(progress.pending):
         step.change(
             AttemptsBegun(
                 task=task.number,
@@ -123,7 +123,7 @@ def _begin_items_anew(step: Step, task: TaskExecution) -> None:
                 at_s=step.at_s,
             )
         )
-    if not is_open:
+    if not is_open and task.state is not TaskState.IDLE:
         step.change(TaskMoved(task=task.number, state=TaskState.IDLE, timer=Timer.ITEMS_LEFT, at_s=step.at_s))
 
 

@@ -6,7 +6,7 @@ from dalsegno.workflow.changes import AttemptAdded, RevertMoved, RevertState, Ta
 from dalsegno.workflow.checkpoints import arriving, ends, resting
 from dalsegno.workflow.checkpoints.ends import Undo
 from dalsegno.workflow.commands import Send
-from dalsegno.workflow.events import GoToRequested, TimerFired
+from dalsegno.workflow.events import ChildMoved, GoToRequested, TimerFired
 from dalsegno.workflow.identity import AttemptKey
 from dalsegno.workflow.model import START
 from dalsegno.workflow.records import End, Reverting, TaskExecution, Undoing
@@ -194,15 +194,18 @@ def _time_out(step: Step, undoing: Undoing, timeout_s: float) -> None:
         _fault(step, undoing.end, attempt.error, undoing.retries)
 
 
-def child_reverted(step: Step, sequence: int, state: ExecutionState, info: str) -> None:
+def child_reverted(step: Step, sequence: int, event: ChildMoved) -> None:
     """Continue after the sub-workflow of an end has been reverted, or could not be."""
     revert = step.execution.revert
     undoing = None if revert is None else revert.open.get(sequence)
     if undoing is None or undoing.state is not RevertState.CHILD:
         return
     undo = _undo(step, undoing)
-    if state is not ExecutionState.REVERTED:
-        _fault(step, undoing.end, f"the sub-workflow could not be reverted: {info}", 0)
+    step.change(
+        RevertMoved(end=sequence, state=undoing.state, child=event.key, child_revision=event.revision, at_s=step.at_s)
+    )
+    if event.state is not ExecutionState.REVERTED:
+        _fault(step, undoing.end, f"the sub-workflow could not be reverted: {event.state_info}", 0)
     elif undo.revert is None:
         _done(step, undoing, {})
     else:

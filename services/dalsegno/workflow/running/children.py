@@ -55,15 +55,17 @@ def _follow_revert(step: Step, event: ChildMoved) -> bool:
     task = execution.tasks.get(event.key[0])
     if task is None:
         return False
+    creator = execution.attempts.get(event.key)
+    if creator is not None and event.revision <= creator.child_revision:
+        return False
     for sequence, undoing in () if execution.revert is None else execution.revert.open.items():
         end = undoing.end
         attempt = execution.attempts.get((end.task, max(end.item, 0), end.attempt))
         if undoing.state is RevertState.CHILD and attempt is not None and attempt.child_id == event.child_id:
             step.later(ChildReverted(execution.tasks[end.task], attempt.key, sequence, event))
             return True
-    attempt = execution.attempts.get(event.key)
     awaits = task.progress.awaiting.get(event.key[1])
-    if attempt is not None and attempt.child_is_reverted and awaits is event.is_delayed:
+    if creator is not None and creator.child_is_reverted and awaits is event.is_delayed:
         step.later(ChildReverted(task, event.key, 0, event))
         return True
     return False

@@ -144,7 +144,8 @@ def test_an_execution_goes_back_to_a_checkpoint(language: str) -> None:
     revert(stage, "d")
     revert(stage, "c")
     assert reverts(stage) == [("d", "std.noop", {}), ("c", "std.echo", {"output": "y"})]
-    assert (stage.execution.state, stage.stands_at(), stage.execution.revert) == ("PAUSED", "here", None)
+    assert (stage.execution.state, stage.stands_at()) == ("PAUSED", "here")
+    assert stage.execution.revert is None
     assert as_it_counts(stage.execution) == at_entry
     assert [str(stage.execution.tasks[number].state) for number in (3, 4, 5)] == ["REVERTED"] * 3
     stage.check()

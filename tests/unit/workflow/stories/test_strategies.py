@@ -176,13 +176,13 @@ def test_the_delay_is_held_by_a_pause(language: str) -> None:
 @both
 def test_a_cancel_sets_off_nothing(language: str) -> None:
     """Decision 22: strategies are for failures of the execution's own doing."""
-    for way in ({}, {"terminate": "ERROR"}):
+    for terminate in ("", "ERROR"):
         stage = Stage(LINE[language].format(strategy="on-failure: revert", place="checkpoint: here"), others=(UNDO,))
         stage.end("a")
-        stage.cancel(**way)
-        if not way:
+        stage.cancel(terminate=terminate)
+        if not terminate:
             stage.end("b")
-        assert stage.execution.state == (way.get("terminate") or "CANCELLED")
+        assert stage.execution.state == (terminate or "CANCELLED")
 
 
 @both
