@@ -11,6 +11,7 @@ from dalsegno.workflow.changes import (
     AttemptAdded,
     ContextEdited,
     EnvironmentChanged,
+    ExecutionMoved,
     Restored,
     RevertBegun,
     RevertMoved,
@@ -21,7 +22,8 @@ from dalsegno.workflow.model import RevertWhen, Workflow
 from dalsegno.workflow.records import End
 from dalsegno.workflow.states import AttemptState, TaskState
 
-INDEXES = ("incomplete", "idle", "waiting", "unrouted", "ends", "unhandled", "cancelled")
+OPEN = ("incomplete", "idle", "waiting")
+ENDED = ("unrouted", "ends", "unhandled", "cancelled")
 
 
 def as_it_counts(execution: Execution) -> dict[str, Any]:
@@ -58,7 +60,8 @@ def as_it_counts(execution: Execution) -> dict[str, Any]:
             )
             for task in sorted(counting, key=lambda task: task.number)
         },
-        "indexes": {name: list(getattr(execution, name)) for name in INDEXES},
+        "open": {name: set(getattr(execution, name)) for name in OPEN},
+        "ended in order": {name: list(getattr(execution, name)) for name in ENDED},
         "names": execution.by_name,
         "routes": (execution.by_route, execution.route_numbers, execution.branch_ends, execution.trimmed),
         "variables": (
@@ -84,16 +87,26 @@ def check_restored(changes: list[AnyChange], index: int, workflow: Workflow) -> 
     and what had ended since was reverted once, newest end first."""
     restored = changes[index]
     assert isinstance(restored, Restored)
-    at_entry = replay(changes[: restored.sequence])
-    for number, change in enumerate(changes[restored.sequence : index], restored.sequence):
+    since = _arrived(changes[:index], restored.sequence)
+    at_entry = replay(changes[:since])
+    for number, change in enumerate(changes[since:index], since):
         if isinstance(change, ContextEdited | EnvironmentChanged) and change.entry == restored.sequence:
             at_entry.revision = number
             at_entry.apply(change)
     now = replay(changes[: index + 1])
     expected, found = as_it_counts(at_entry), as_it_counts(now)
     for part in expected:
-        assert found[part] == expected[part], part
+        assert found[part] == expected[part], (part, found[part], expected[part])
     check_reverts(changes[:index], restored.sequence, workflow)
+
+
+def _arrived(changes: list[AnyChange], sequence: int) -> int:
+    """The index of the first change after the execution was last at the entry: what it made ready there is of it."""
+    at_start = replay(changes).start_sequence == sequence
+    found = [index for index, each in enumerate(changes) if isinstance(each, Restored) and each.sequence == sequence]
+    if at_start or not found:
+        return sequence
+    return next(index for index in range(found[-1], len(changes)) if isinstance(changes[index], ExecutionMoved))
 
 
 def check_reverts(changes: list[AnyChange], sequence: int, workflow: Workflow) -> None:

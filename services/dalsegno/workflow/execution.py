@@ -238,6 +238,11 @@ class Execution:
         return restoring.gathered(self, sequence)
 
     @property
+    def is_arriving(self) -> bool:
+        """Whether the state of an entry is restored: what is changed until it stands there or goes on belongs to it."""
+        return self.state is ExecutionState.REVERTING and self.revert is None
+
+    @property
     def start_sequence(self) -> int:
         """Return the sequence of the entry `start`; 0: it has none yet."""
         return 0 if self.start is None else self.start.sequence
@@ -303,7 +308,7 @@ class Execution:
 
     def apply(self, change: AnyChange) -> None:
         """Alter the execution by one change and count it. Raise IllegalMove before anything is altered."""
-        if self.kept is not None:
+        if self.kept is not None and not self.is_arriving:
             keeping.keep(self, self.kept, change)
         _APPLIERS[type(change)](self, change)
         at_s = getattr(change, "at_s", 0.0)
@@ -532,7 +537,7 @@ def _reach_checkpoint(execution: Execution, change: CheckpointReached) -> None:
     sequence = execution.revision + 1
     execution.entries[sequence] = Entry(sequence, change.name, change.task, change.route, change.data, change.at_s)
     execution.tasks[change.task].entry = sequence
-    execution.kept = execution.entries[sequence].kept = keeping.begin(execution)
+    execution.kept = execution.entries[sequence].kept = keeping.begin(execution, change.at_s)
 
 
 def _set_stops(execution: Execution, change: StopsSet) -> None:

@@ -265,6 +265,8 @@ class Kept:
     each entry has kept, from the newest one to the target.
     """
 
+    at_s: float
+    """When the execution was there last: its timers count from then."""
     task_count: int
     route_count: int
     globals: immutables.Map[str, Value]

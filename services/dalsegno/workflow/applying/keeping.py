@@ -56,9 +56,10 @@ class Keeping(Course, Protocol):
         ...
 
 
-def begin(execution: Keeping) -> Kept:
+def begin(execution: Keeping, at_s: float) -> Kept:
     """Begin to keep: return what the execution is now, before anything is altered."""
     return Kept(
+        at_s=at_s,
         task_count=len(execution.tasks),
         route_count=len(execution.routes),
         globals=execution.globals,

@@ -66,7 +66,7 @@ def restore(execution: Restoring, change: Restored, index: Callable[[TaskExecuti
         for task in execution.tasks.values():
             task.context_in = task.context_out = None
             task.branch_contexts = {}
-    _end_revert(execution, change.sequence)
+    _end_revert(execution, change.sequence, change.at_s)
 
 
 def gathered(execution: Restoring, sequence: int) -> Kept:
@@ -87,6 +87,7 @@ def gathered(execution: Restoring, sequence: int) -> Kept:
 def _before(newer: Kept, older: Kept) -> Kept:
     """Return what the older entry has kept, with what it left to the newer one."""
     return Kept(
+        at_s=older.at_s,
         task_count=older.task_count,
         route_count=older.route_count,
         globals=older.globals,
@@ -117,6 +118,7 @@ def _from_start(execution: Restoring, start: Start) -> Kept:
     names.update((name, [(0, value)]) for name, value in start.globals.items())
     routes: dict[tuple[str, int], int | None] = dict.fromkeys(execution.by_route)
     return Kept(
+        at_s=0.0,
         task_count=start.task_count,
         route_count=1,
         globals=start.globals,
@@ -251,7 +253,7 @@ def _put_back_variables(execution: Restoring, kept: Kept) -> None:
     execution.output = None
 
 
-def _end_revert(execution: Restoring, sequence: int) -> None:
+def _end_revert(execution: Restoring, sequence: int, at_s: float) -> None:
     """Undo the entries after this one, and begin to keep anew what is altered after it."""
     revert, execution.revert = execution.revert, None
     by_failure = revert is not None and bool(revert.aim.failure)
@@ -265,4 +267,4 @@ def _end_revert(execution: Restoring, sequence: int) -> None:
     standing.retries = standing.retries + 1 if by_failure else 0
     execution.kept = None
     if isinstance(standing, Entry):
-        execution.kept = standing.kept = keeping.begin(execution)
+        execution.kept = standing.kept = keeping.begin(execution, at_s)

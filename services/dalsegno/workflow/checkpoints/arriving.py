@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Set
+
 from dalsegno.workflow.changes import (
     AfterRevert,
     AttemptsBegun,
@@ -16,9 +18,10 @@ from dalsegno.workflow.changes import (
 from dalsegno.workflow.checkpoints import reaching
 from dalsegno.workflow.commands import Send
 from dalsegno.workflow.events import TimerFired
+from dalsegno.workflow.identity import AttemptKey
 from dalsegno.workflow.model import START
 from dalsegno.workflow.operating.control import go_on
-from dalsegno.workflow.records import UNDONE_BY, TaskExecution
+from dalsegno.workflow.records import UNDONE_BY, Kept, TaskExecution
 from dalsegno.workflow.running import lifecycle
 from dalsegno.workflow.running.step import Step
 from dalsegno.workflow.states import COMPLETED_ATTEMPT, ExecutionState, TaskState
@@ -32,8 +35,9 @@ def arrive(step: Step) -> None:
     assert revert is not None
     aim, published = revert.aim, dict(revert.published)
     entry = execution.entries.get(aim.sequence)
-    _restore(step, aim.sequence)
-    _begin_anew(step, (execution.started_s or step.at_s) if entry is None else entry.at_s)
+    kept = execution.as_at(aim.sequence)
+    _restore(step, aim.sequence, kept)
+    _begin_anew(step, kept)
     if published:
         _edit(step, aim.sequence, published)
     if aim.arrival is not None and aim.arrival.edit is not None and not aim.next:
@@ -45,9 +49,8 @@ def arrive(step: Step) -> None:
         _go_on(step, aim, START if entry is None else entry.name)
 
 
-def _restore(step: Step, sequence: int) -> None:
+def _restore(step: Step, sequence: int, kept: Kept) -> None:
     execution = step.execution
-    kept = execution.as_at(sequence)
     added = range(kept.task_count + 1, len(execution.tasks) + 1)
     undone = [number for number in added if execution.tasks[number].superseded_by != UNDONE_BY]
     step.change(
@@ -60,19 +63,20 @@ def _restore(step: Step, sequence: int) -> None:
     )
 
 
-def _begin_anew(step: Step, entry_s: float) -> None:
+def _begin_anew(step: Step, kept: Kept) -> None:
     """Have what was active at the entry begin again when the execution goes on; timers have the time that they had
     left."""
+    open_then = {key for key, each in kept.attempts.items() if each is not None and each.state not in COMPLETED_ATTEMPT}
     for task in step.tasks_in(TaskState.IDLE, TaskState.RUNNING, TaskState.PAUSED, TaskState.RUNNING_DELAYED):
         timing = task.timing
         if timing.timeout_due_s is not None:
-            due_s = step.at_s + max(0.0, timing.timeout_due_s - entry_s)
+            due_s = step.at_s + max(0.0, timing.timeout_due_s - kept.at_s)
             step.change(TaskTimed(task=task.number, due_s=due_s))
             _wake(step, task, Timer.TIMEOUT, due_s)
         if task.state is TaskState.RUNNING_DELAYED:
-            _delay_anew(step, task, entry_s)
+            _delay_anew(step, task, kept.at_s)
         elif task.progress.item_count is not None:
-            _begin_items_anew(step, task)
+            _begin_items_anew(step, task, open_then)
         elif task.state is not TaskState.IDLE and not _is_open(step, task, 0):
             step.change(TaskMoved(task=task.number, state=TaskState.IDLE, timer=Timer.WAIT_BEFORE, at_s=step.at_s))
 
@@ -104,14 +108,11 @@ def _wake(step: Step, task: TaskExecution, timer: Timer, due_s: float) -> None:
     step.command(Send(step.execution.id, TimerFired(task=task.number, timer=timer, due_s=due_s), due_s))
 
 
-def _begin_items_anew(step: Step, task: TaskExecution) -> None:
+def _begin_items_anew(step: Step, task: TaskExecution, open_then: Set[AttemptKey]) -> None:
     """Have the items run again that had not ended at the entry. Those that had not begun get new numbers with them."""
     execution, progress = step.execution, task.progress
-    current = [attempt for attempt in execution.current_attempts(task) if not attempt.accepted]
-    again = tuple(
-        attempt.key[1] for attempt in current if attempt.state in COMPLETED_ATTEMPT and _was_open(task, attempt.key[1])
-    )
-    is_open = len(again) < len(current) and any(attempt.state not in COMPLETED_ATTEMPT for attempt in current)
+    current = list(execution.current_attempts(task))
+    again = tuple(each.key[1] for each in current if each.key in open_then and each.state in COMPLETED_ATTEMPT)
     if again or progress.begun_count < len(progress.pending):
         step.change(
             AttemptsBegun(
@@ -123,12 +124,9 @@ def _begin_items_anew(step: Step, task: TaskExecution) -> None:
                 at_s=step.at_s,
             )
         )
+    is_open = any(each.state not in COMPLETED_ATTEMPT for each in current)
     if not is_open and task.state is not TaskState.IDLE:
         step.change(TaskMoved(task=task.number, state=TaskState.IDLE, timer=Timer.ITEMS_LEFT, at_s=step.at_s))
-
-
-def _was_open(task: TaskExecution, item: int) -> bool:
-    return item not in task.progress.failed_items
 
 
 def _edit(step: Step, sequence: int, values: dict[str, Value]) -> None:

@@ -27,7 +27,7 @@ class Recovery:
 
 def recover(step: Step, failure: str) -> bool:
     """Go back to an entry because of this failure. Return False when the execution fails instead."""
-    found = _of_checkpoint(step) or _of_strategy(step)
+    found = (_of_checkpoint(step) or _of_strategy(step)) if step.execution.is_live else None
     if found is None:
         return False
     step.change(
