@@ -11,10 +11,11 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from tests.store.scenes import Scene, add_task, create, save, start
+from tests.store.scenes import Scene, add_task, create, finish_task, save, start
 from tests.tied import tied
 
 from dalsegno.engine.clock import Clock
+from dalsegno.store.inspection import check
 from dalsegno.store.opening import open_store
 from dalsegno.store.records import Claimed, ClockRow, NewMessage
 from dalsegno.store.sql import SqlStore
@@ -187,6 +188,12 @@ def test_a_store_of_an_older_version_counts_on_from_its_newest_execution(shared_
             "ALTER TABLE tasks DROP COLUMN tags",
             "ALTER TABLE tasks DROP COLUMN awaits",
             "ALTER TABLE tasks DROP COLUMN awaits_count",
+            "DROP TABLE checkpoints",
+            "ALTER TABLE tasks DROP COLUMN ended_at",
+            "ALTER TABLE executions DROP COLUMN paused_at",
+            "ALTER TABLE executions DROP COLUMN paused_at_sequence",
+            "ALTER TABLE executions DROP COLUMN not_reached",
+            "ALTER TABLE executions DROP COLUMN stop_at",
             "UPDATE alembic_version SET version_num = '0003'",
         ):
             connection.execute(sa.text(statement))
@@ -256,6 +263,21 @@ def test_sqlite_writes_are_durable(empty_sqlite: str) -> None:
     with store.write() as transaction:
         connection = transaction._connection  # type: ignore[attr-defined]
         assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 2
+    store.close()
+
+
+def test_tasks_that_ended_before_their_ends_were_counted_are_no_fault(shared_url: str) -> None:
+    """Rows that are older than the column for the revision of an end have 0 there; `check` takes that, and no other."""
+    import sqlalchemy as sa
+
+    store = SqlStore(shared_url)
+    store.upgrade()
+    save(store, finish_task(add_task(start("e1"), 1, AttemptState.RUNNING), 1, Value(data=1)))
+    for ended_at, faults in ((0, 0), (3, 1)):
+        with store.write() as transaction:
+            connection = transaction._connection  # type: ignore[attr-defined]
+            connection.execute(sa.text(f"UPDATE tasks SET ended_at = {ended_at}"))
+        assert len(list(check(store))) == faults
     store.close()
 
 
