@@ -5,11 +5,21 @@ from __future__ import annotations
 import pytest
 from tests.store.scenes import LARGE, Scene, add_task, finish_task, save, start
 
-from dalsegno.store.filters import EXECUTION_FIELDS, parse_filter
+from dalsegno.store.filters import ATTEMPT_FIELDS, EXECUTION_FIELDS, parse_filter
 from dalsegno.store.inspection import check
 from dalsegno.store.records import CheckpointRow
 from dalsegno.store.store import Store
-from dalsegno.workflow.changes import CheckpointReached, ExecutionMoved, StopsSet, TaskAdded, TaskMoved
+from dalsegno.workflow.changes import (
+    AttemptAdded,
+    AttemptMoved,
+    CheckpointReached,
+    ExecutionMoved,
+    Restored,
+    RevertBegun,
+    StopsSet,
+    TaskAdded,
+    TaskMoved,
+)
 from dalsegno.workflow.graph import Phase
 from dalsegno.workflow.states import AttemptState, ExecutionState, TaskState
 from dalsegno.workflow.value import Value
@@ -143,3 +153,54 @@ def test_a_deleted_execution_leaves_no_entries(store: Store) -> None:
     save(store, start("e1"))
     with store.read() as queries:
         assert queries.executions(parse_filter("checkpoint=built", EXECUTION_FIELDS)).rows == []
+
+
+def test_going_back_undoes_entries_and_rewrites_what_it_restores(store: Store) -> None:
+    """The rows after Restored are those of the replayed journal: entries behind it are undone, tasks that did not exist
+    are REVERTED, and the names of entries behind it are not found any more (C5)."""
+    scene = add_task(start("e1"), 1)
+    finish_task(scene, 1, Value(data=1))
+    kept = reach(scene, "built", 1)
+    add_task(scene, 2)
+    finish_task(scene, 2, LARGE)
+    reach(scene, "tested", 2)
+    save(store, scene)
+    scene.do(
+        RevertBegun(sequence=kept),
+        ExecutionMoved(state=ExecutionState.REVERTING, at_s=101.0),
+        AttemptAdded(
+            key=(2, 0, 2),
+            action="undo",
+            input=LARGE,
+            state=AttemptState.READY,
+            reverts=scene.execution.tasks[2].ended_at,
+        ),
+    )
+    save(store, scene)
+    with store.read() as queries:
+        row = queries.execution("e1")
+        assert row is not None
+        assert (row.reverting_to, row.reverting_to_sequence) == ("built", kept)
+        assert [
+            each.key for each in queries.attempts("e1", chosen=parse_filter("revert=true", ATTEMPT_FIELDS)).rows
+        ] == [(2, 0, 2)]
+        assert queries.task_result("e1", 2).text == LARGE.text
+    scene.do(AttemptMoved(key=(2, 0, 2), state=AttemptState.SUCCESS, at_s=101.0))
+    scene.do(Restored(sequence=kept, tasks=(2,), attempts=((2, 0, 1), (2, 0, 2))))
+    scene.do(ExecutionMoved(state=ExecutionState.PAUSED, paused_at=kept, at_s=101.0))
+    after = reach(scene, "built", 1)
+    save(store, scene)
+    with store.read() as queries:
+        standing = {each.sequence: not each.undone for each in queries.checkpoints("e1").rows}
+        assert [standing[each] for each in sorted(standing)] == [True, False, True]
+        assert max(standing) == after
+        task = queries.task("e1", 2)
+        assert task is not None
+        assert (task.state, task.superseded_by) == ("REVERTED", "workflow-revert")
+        row = queries.execution("e1")
+        assert row is not None
+        assert (row.reverting_to, row.reverting_to_sequence) == ("", 0)
+        assert queries.tasks_ended_after("e1", kept) == []
+        assert queries.executions(parse_filter("checkpoint=tested", EXECUTION_FIELDS)).rows == []
+        assert len(queries.executions(parse_filter("checkpoint=built", EXECUTION_FIELDS)).rows) == 1
+    assert list(check(store)) == []

@@ -168,6 +168,7 @@ ATTEMPT_FIELDS: Fields = {
     "attempt": Field("attempt", Shape.NUMBER),
     "accepted": Field("accepted", Shape.FLAG),
     "delegated": Field("delegated", Shape.FLAG),
+    "revert": Field("revert", Shape.FLAG),
     "alias": Field("alias"),
     "executor": Field("executor_id"),
 }

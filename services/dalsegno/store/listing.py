@@ -136,6 +136,8 @@ def _condition(term: Term, table: sa.Table, owner: sa.ColumnElement[Any], other:
             CHECKPOINTS.c.execution_id == owner, ~CHECKPOINTS.c.undone, _among(CHECKPOINTS.c.name, term.values)
         )
         return _or_opposite(sa.exists().where(entry), term)
+    if term.column == "revert":
+        return _or_opposite((table.c.reverts != 0).in_(term.values), term)
     if term.column == "superseded":
         return _or_opposite((table.c.superseded_by != "").in_(term.values), term)
     source = other if other is not None and term.column not in table.c else table

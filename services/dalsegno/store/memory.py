@@ -161,7 +161,9 @@ class MemoryTransaction:
             moved = AttemptRow(*_fixed_cells(former, ATTEMPT_COLUMNS[:ATTEMPT_FIXED]), *state)
             self._put_attempt(replace(moved, progress=former.progress))
         for cells in rows.added_checkpoints:
-            self._add_checkpoint(CheckpointRow(*cells))
+            self._put_checkpoint(CheckpointRow(*cells))
+        for execution_id, entry, revision in rows.undone_checkpoints:
+            self._undo_checkpoints(execution_id, entry, revision)
         for execution_id, digest, text in rows.texts:
             self.tables = replace(self.tables, texts=_put(self.tables.texts, execution_id, digest, text))
         for execution_id, last, first, entries, changes in rows.journal:
@@ -184,10 +186,15 @@ class MemoryTransaction:
     def _put_task(self, row: TaskRow) -> None:
         self.tables = replace(self.tables, tasks=_put(self.tables.tasks, row.execution_id, row.number, row))
 
-    def _add_checkpoint(self, row: CheckpointRow) -> None:
+    def _put_checkpoint(self, row: CheckpointRow) -> None:
         self.tables = replace(
             self.tables, checkpoints=_put(self.tables.checkpoints, row.execution_id, row.sequence, row)
         )
+
+    def _undo_checkpoints(self, execution_id: str, entry: int, revision: int) -> None:
+        for sequence, row in self.tables.checkpoints.get(execution_id, Map()).items():
+            if entry < sequence < revision:
+                self._put_checkpoint(replace(row, undone=True))
 
     def _put_attempt(self, row: AttemptRow) -> None:
         self._unlist(row)

@@ -124,9 +124,11 @@ _OPEN_TASKS = (
 
 
 def _of_same_task(function: Callable[[Any], Any], name: str, by: str) -> sa.ScalarSelect[Any]:
-    """Return the least or greatest number among the attempts of the same task and the same item or round."""
+    """Return the least or greatest number among the attempts of the same task and the same item or round, without those
+    that are undone and those that undo."""
     other = ATTEMPTS.alias()
-    same = (other.c[each] == ATTEMPTS.c[each] for each in ("execution_id", "task", by))
+    same = [other.c[each] == ATTEMPTS.c[each] for each in ("execution_id", "task", by)]
+    same += [other.c.reverts == 0, ~other.c.undone]
     return sa.select(function(other.c[name])).where(*same).correlate(ATTEMPTS).scalar_subquery()
 
 

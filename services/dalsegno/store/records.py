@@ -76,6 +76,10 @@ class ExecutionRow:
     """The checkpoints that it was to stop at and did not reach before it ended, separated by commas."""
     stop_at: str = "[]"
     """JSON text of a list: the names of the checkpoints at which it is to stop."""
+    reverting_to: str = ""
+    """The name of the checkpoint to which it goes back."""
+    reverting_to_sequence: int = 0
+    """The sequence number of that entry; 0: it does not go back."""
     deaths: int = 0
     """How many engines died in its steps since the last step that was stored."""
 
@@ -195,7 +199,11 @@ class AttemptRow:
     comment: str
     actor: str
     created_s: float
+    reverts: int
+    """The revision of the end that it reverts; 0: it belongs to a round of its task."""
     state: str
+    undone: bool
+    """Whether the execution has gone back to before it."""
     accepted: bool
     result: str | None
     error: str

@@ -19,7 +19,7 @@ from dalsegno.store.rows import (
     task_origin,
     task_state,
 )
-from dalsegno.workflow.changes import ExecutionCreated
+from dalsegno.workflow.changes import ExecutionCreated, Restored
 from dalsegno.workflow.codec import Texts, encode_changes
 
 
@@ -38,6 +38,8 @@ class RowBatch:
     begun_items: list[Cells] = field(default_factory=list)
     """Execution, task and round: attempts of earlier rounds are no longer accepted."""
     added_checkpoints: list[Cells] = field(default_factory=list)
+    undone_checkpoints: list[Cells] = field(default_factory=list)
+    """Execution, the entry to which it went back, and the revision at which it did: the entries between are undone."""
     labels: list[Cells] = field(default_factory=list)
     journal: list[Cells] = field(default_factory=list)
     texts: list[Cells] = field(default_factory=list)
@@ -64,6 +66,9 @@ class RowBatch:
             if sequence <= before:
                 break
             self.added_checkpoints.append(checkpoint_cells(execution.id, execution.entries[sequence]))
+        for revision, change in enumerate(changes, before + 1):
+            if type(change) is Restored:
+                self.undone_checkpoints.append((execution.id, change.sequence, revision))
 
     def _add_parts(self, saved: Saved) -> None:
         execution = saved.execution

@@ -24,6 +24,7 @@ from dalsegno.workflow.changes import (
     CheckpointReached,
     ErrorNoted,
     GlobalsPublished,
+    Restored,
     RouteOpened,
     TaskAdded,
 )
@@ -101,11 +102,19 @@ def execution_state(execution: Execution, updated_s: float, deaths: int = 0) -> 
     )
 
 
-def _stops(execution: Execution) -> tuple[str, int, str, str]:
-    """Return at which checkpoint an execution stands, which one it did not reach, and at which ones it is to stop."""
-    sequence = execution.paused_at
-    name = "" if not sequence else START if sequence == execution.start_sequence else execution.entries[sequence].name
-    return name, sequence, clean(execution.not_reached), _texts(execution.stop_at)
+def _stops(execution: Execution) -> Cells:
+    """Return at which checkpoint an execution stands, which ones it did not reach, at which ones it is to stop, and to
+    which one it goes back."""
+    stands_at, goes_to = execution.paused_at, execution.revert.to if execution.revert is not None else 0
+    stops = clean(execution.not_reached), _texts(execution.stop_at)
+    return _entry_name(execution, stands_at), stands_at, *stops, _entry_name(execution, goes_to), goes_to
+
+
+def _entry_name(execution: Execution, sequence: int) -> str:
+    if not sequence:
+        return ""
+    entry = execution.entries.get(sequence)
+    return START if entry is None else entry.name
 
 
 def task_origin(execution_id: str, task: TaskExecution) -> Cells:
@@ -177,6 +186,7 @@ def attempt_origin(execution_id: str, attempt: Attempt) -> Cells:
         clean(attempt.comment),
         clean(attempt.actor),
         attempt.created_s,
+        attempt.reverts,
     )
 
 
@@ -184,6 +194,7 @@ def attempt_state(attempt: Attempt) -> Cells:
     """Return the columns of an attempt that change."""
     return (
         attempt.state._value_,
+        attempt.is_undone,
         attempt.accepted,
         cell_of(attempt.result),
         clean(attempt.error),
@@ -273,6 +284,11 @@ def _move_attempt(touched: TouchedRows, change: AttemptMoved) -> None:
         touched.tasks[change.key[0]] = None
 
 
+def _restore(touched: TouchedRows, change: Restored) -> None:
+    touched.tasks.update((task, None) for task in change.tasks if task not in touched.added_tasks)
+    touched.attempts.update((key, None) for key in change.attempts if key not in touched.added_attempts)
+
+
 _TOUCH: dict[type, Callable[[TouchedRows, Any], None]] = {
     GlobalsPublished: _touch_nothing,
     ErrorNoted: _touch_nothing,
@@ -282,6 +298,7 @@ _TOUCH: dict[type, Callable[[TouchedRows, Any], None]] = {
     AttemptsBegun: _begin,
     AttemptAdded: _add_attempt,
     AttemptMoved: _move_attempt,
+    Restored: _restore,
 }
 
 

@@ -211,7 +211,7 @@ class Snapshot:
         if task is None or task.result_dropped:
             return TaskResult(dropped_result(task))
         attempts = sorted(self._tables().attempts.get(execution_id, Map()).items())
-        newest = {row.item: row for key, row in attempts if key[0] == number}
+        newest = {row.item: row for key, row in attempts if key[0] == number and not row.reverts and not row.undone}
         rows = [
             self._fill(row)
             for item, row in newest.items()
@@ -452,6 +452,8 @@ def _holds(term: Term, row: Any, other: Any, checkpoints: Collection[str]) -> bo
         return term.admits([labels[term.label]] if term.label in labels else [])
     if term.column == "tag":
         return term.admits(json.loads(row.tags))
+    if term.column == "revert":
+        return term.admits([bool(row.reverts)])
     if term.column == "superseded":
         return term.admits([bool(row.superseded_by)])
     cell = getattr(row if hasattr(row, term.column) else other, term.column)

@@ -59,6 +59,10 @@ class Statements:
             f" AND attempt < {mark} AND accepted"
         )
         self.insert_checkpoint = self._insert("checkpoints", CHECKPOINT_COLUMNS)
+        self.undo_checkpoints = (
+            f"UPDATE checkpoints SET undone = true WHERE execution_id = {mark} AND sequence > {mark}"
+            f" AND sequence < {mark} AND NOT undone"
+        )
         self.insert_label = self._insert("labels", ("execution_id", "key", "value"))
         self.insert_journal = self._insert("journal", ("execution_id", "last", "first", "entries", "changes"))
         self.insert_text = self._insert("texts", ("execution_id", "digest", "text")) + " ON CONFLICT DO NOTHING"

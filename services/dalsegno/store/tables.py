@@ -68,6 +68,8 @@ EXECUTIONS = Table(
     _number("paused_at_sequence", server_default="0"),
     _text("not_reached", server_default=""),
     _text("stop_at", server_default="[]"),
+    _text("reverting_to", server_default=""),
+    _number("reverting_to_sequence", server_default="0"),
     _number("deaths"),
 )
 Index("executions_by_age", EXECUTIONS.c.created_s, EXECUTIONS.c.id)
@@ -155,7 +157,10 @@ ATTEMPTS = Table(
     _text("comment"),
     _text("actor"),
     _time("created_s"),
+    # The revision of the end that it reverts; 0: it belongs to a round of its task.
+    _number("reverts", server_default="0"),
     _text("state"),
+    Column("undone", Boolean, nullable=False, server_default=sa.false()),
     _flag("accepted"),
     Column("result", TEXT),
     _text("error"),

@@ -94,6 +94,7 @@ class SqlTransaction(Library, AnsweredRequests):
             self._many(statements.insert_attempt, rows.added_attempts)
             self._many(statements.update_attempt, rows.altered_attempts)
             self._many(statements.insert_checkpoint, rows.added_checkpoints)
+            self._many(statements.undo_checkpoints, rows.undone_checkpoints)
             self._many(statements.insert_text, rows.texts)
             self._many(statements.insert_journal, rows.journal)
         except self._connection.dialect.loaded_dbapi.IntegrityError as error:
