@@ -213,3 +213,33 @@ def test_a_start_with_wrong_receivers_is_refused(notify: object, wrong: set[str]
         here.start("wf", {"x": 1}, params={"notify": notify})
     assert {violation.subject for violation in refused.value.violations} == wrong | {"input.x"}
     assert here.executions == {}
+
+
+REVERTS = """
+version: '2.0'
+wf:
+  on-failure: revert
+  tasks:
+    t1: {action: std.echo output=1, revert: std.echo output="undone", on-success: t2}
+    t2: {action: std.fail}
+"""
+
+
+def test_a_revert_is_told() -> None:
+    """Each task that was reverted, then the workflow; the task that failed has nothing to revert."""
+    here = world(REVERTS)
+    wanted = webhook("TASK_REVERTED", "WORKFLOW_REVERTED", "WORKFLOW_REVERT_ERROR", "WORKFLOW_FAILED")
+    execution = here.start("wf", params={"notify": [wanted]})
+    here.run()
+    assert execution.state == "REVERTED"
+    assert events(here) == ["TASK_REVERTED t1", "WORKFLOW_REVERTED wf"]
+
+
+def test_a_revert_that_fails_is_told() -> None:
+    """The end in REVERT_ERROR is an event of its own, with the reason."""
+    here = world(REVERTS.replace('std.echo output="undone"', "std.fail"))
+    execution = here.start("wf", params={"notify": [webhook("WORKFLOW_REVERTED", "WORKFLOW_REVERT_ERROR")]})
+    here.run()
+    assert execution.state == "REVERT_ERROR"
+    assert events(here) == ["WORKFLOW_REVERT_ERROR wf"]
+    assert payloads(here)[0]["state"] == "REVERT_ERROR"
