@@ -107,12 +107,70 @@ mistral_phases:
                 checkpoint: {name: to configure, when: before}, on-success: [sign]}
     sign: {checkpoint: configured, on-success: [check]}
     check: {action: test.act give="<% $.said %>+", publish: {said: <% task().result %>}, checkpoint: checked}
+mistral_backwards:
+  type: reverse
+  tasks:
+    needed: {action: test.act give=1}
+    wanted: {action: test.act give=2, requires: [needed], checkpoint: wanted}
+    other: {action: test.act give=3, requires: [needed], checkpoint: beside}
 mistral_forked:
   tasks:
     start: {action: test.act give=0, on-success: [left, right]}
     left: {action: test.act give=1, checkpoint: left done, on-success: [meet]}
     right: {workflow: mistral_called, checkpoint: right begins, on-success: [meet]}
     meet: {join: all, action: test.act give=2, checkpoint: met}
+mistral_undoable:
+  input: [word]
+  output: {said: <% $.said %>}
+  tasks:
+    install: {action: test.act give=<% $.word %>, publish: {said: <% task().result %>}, checkpoint: installed,
+              revert: test.undo give="<% task(install).result %>", on-success: [configure]}
+    configure: {action: test.act give="<% $.said %>!", publish: {said: <% task().result %>}, checkpoint: configured,
+                revert: test.undo give="<% task(configure).result %>", on-success: [check]}
+    check: {action: test.act give="<% $.said %>+", publish: {said: <% task().result %>}, checkpoint: checked,
+            revert: {action: test.undo, input: {give: <% task(check).result %>}, when: always}, on-success: [plain]}
+    plain: {action: test.act give=<% $.said %>}
+mistral_branches:
+  tasks:
+    begin: {action: test.act give=0, checkpoint: begun, on-success: [left, right, many]}
+    left: {action: test.act give=1, revert: test.undo give=1, on-success: [meet]}
+    right: {workflow: mistral_reversible, revert: test.undo give=2, on-success: [meet]}
+    many: {with-items: "n in <% [3, 4, 5] %>", action: test.act give=<% $.n %>,
+           revert: {action: test.undo, input: {give: <% $.n %>}}, on-success: [meet]}
+    meet: {join: all, action: test.act give=6, revert: test.undo give=6, checkpoint: met}
+mistral_reversible:
+  tasks:
+    inner: {action: test.act give=7, revert: test.undo give=7, on-success: [outer]}
+    outer: {action: test.act give=8, revert: test.undo give=8}
+mistral_gives_up:
+  on-failure: revert
+  tasks:
+    install: {action: test.act give=1, checkpoint: installed, revert: test.undo give=1, on-success: [configure]}
+    configure: {action: test.act give=2, revert: test.undo give=2, on-success: [check]}
+    check: {action: test.act give=3}
+mistral_tries_again:
+  on-failure: {revert: installed, then: retry, count: 2}
+  tasks:
+    install: {action: test.act give=1, checkpoint: installed, revert: test.undo give=1, on-success: [configure]}
+    configure: {action: test.act give=2, revert: test.undo give=2, on-success: [check]}
+    check: {action: test.act give=3}
+mistral_waits:
+  on-failure: {revert: last, then: pause}
+  tasks:
+    install: {action: test.act give=1, checkpoint: installed, revert: test.undo give=1, on-success: [configure]}
+    configure: {action: test.act give=2, revert: test.undo give=2, on-success: [check]}
+    check: {action: test.act give=3}
+mistral_insists:
+  on-failure: revert
+  tasks:
+    install: {action: test.act give=1, checkpoint: {name: installed, retry: 2}, revert: test.undo give=1,
+              on-success: [configure]}
+    configure: {action: test.act give=2, revert: test.undo give=2, on-success: [check]}
+    check: {action: test.act give=3}
+mistral_sub_flow:
+  tasks:
+    before: {action: test.act give=0, on-success: [call]}
+    call: {workflow: mistral_reversible, checkpoint: {name: sub flow, retry: 2}}
 mistral_rounds:
   input: [count]
   tasks:
@@ -207,6 +265,74 @@ tasks:
   right: {action: orquesta_called, checkpoint: right begins, next: [{when: <% succeeded() %>, do: meet}]}
   meet: {join: all, action: test.act give=2, checkpoint: met}
 """,
+    "undoable": """
+input: [word]
+output: [{said: <% ctx().said %>}]
+tasks:
+  install: {action: test.act give=<% ctx().word %>, checkpoint: installed, revert: 'test.undo give="<% result() %>"',
+            next: [{when: <% succeeded() %>, publish: [{said: <% result() %>}], do: configure}]}
+  configure: {action: test.act give="<% ctx().said %>!", checkpoint: configured,
+              revert: 'test.undo give="<% result() %>"',
+              next: [{when: <% succeeded() %>, publish: [{said: <% result() %>}], do: check}]}
+  check: {action: test.act give="<% ctx().said %>+", checkpoint: checked,
+          revert: {action: test.undo, input: {give: <% result() %>}, when: always},
+          next: [{when: <% succeeded() %>, publish: [{said: <% result() %>}], do: plain}]}
+  plain: {action: test.act give=<% ctx().said %>}
+""",
+    "reversible": """
+tasks:
+  inner: {action: test.act give=7, revert: test.undo give=7, next: [{when: <% succeeded() %>, do: outer}]}
+  outer: {action: test.act give=8, revert: test.undo give=8}
+""",
+    "branches": """
+tasks:
+  begin: {action: test.act give=0, checkpoint: begun, next: [{when: <% succeeded() %>, do: [left, right, many]}]}
+  left: {action: test.act give=1, revert: test.undo give=1, next: [{when: <% succeeded() %>, do: meet}]}
+  right: {action: orquesta_reversible, revert: test.undo give=2, next: [{when: <% succeeded() %>, do: meet}]}
+  many:
+    with: n in <% [3, 4, 5] %>
+    action: test.act give=<% item(n) %>
+    revert: {action: test.undo, input: {give: <% item(n) %>}}
+    next: [{when: <% succeeded() %>, do: meet}]
+  meet: {join: all, action: test.act give=6, revert: test.undo give=6, checkpoint: met}
+""",
+    "gives_up": """
+on-failure: revert
+tasks:
+  install: {action: test.act give=1, checkpoint: installed, revert: test.undo give=1,
+            next: [{when: <% succeeded() %>, do: configure}]}
+  configure: {action: test.act give=2, revert: test.undo give=2, next: [{when: <% succeeded() %>, do: check}]}
+  check: {action: test.act give=3}
+""",
+    "tries_again": """
+on-failure: {revert: installed, then: retry, count: 2}
+tasks:
+  install: {action: test.act give=1, checkpoint: installed, revert: test.undo give=1,
+            next: [{when: <% succeeded() %>, do: configure}]}
+  configure: {action: test.act give=2, revert: test.undo give=2, next: [{when: <% succeeded() %>, do: check}]}
+  check: {action: test.act give=3}
+""",
+    "waits": """
+on-failure: {revert: last, then: pause}
+tasks:
+  install: {action: test.act give=1, checkpoint: installed, revert: test.undo give=1,
+            next: [{when: <% succeeded() %>, do: configure}]}
+  configure: {action: test.act give=2, revert: test.undo give=2, next: [{when: <% succeeded() %>, do: check}]}
+  check: {action: test.act give=3}
+""",
+    "insists": """
+on-failure: revert
+tasks:
+  install: {action: test.act give=1, checkpoint: {name: installed, retry: 2}, revert: test.undo give=1,
+            next: [{when: <% succeeded() %>, do: configure}]}
+  configure: {action: test.act give=2, revert: test.undo give=2, next: [{when: <% succeeded() %>, do: check}]}
+  check: {action: test.act give=3}
+""",
+    "sub_flow": """
+tasks:
+  before: {action: test.act give=0, next: [{when: <% succeeded() %>, do: call}]}
+  call: {action: orquesta_reversible, checkpoint: {name: sub flow, retry: 2}}
+""",
     "rounds": """
 input: [count]
 tasks:
@@ -250,11 +376,16 @@ class Stage:
 
     def __post_init__(self) -> None:
         self.executor = ScriptedExecutor(
-            self.system.engine.address, self._play, executor_id="player", actions=(("test.act", True),)
+            self.system.engine.address,
+            self._play,
+            executor_id="player",
+            actions=(("test.act", True), ("test.undo", True)),
         )
 
     def _play(self, run: executor_service_pb2.RunAction) -> executor_service_pb2.TaskDone | None:
         task, item = run.context.task_name, run.context.item
+        if run.action == "test.undo":
+            task = f"undo {task}"
         scene = self.scenes[run.context.namespace]
         scene.runs.append(run)
         if task in scene.held or (task, item) in scene.held:

@@ -9,7 +9,7 @@ import msgspec
 
 from dalsegno.rpc import convert, sizes
 from dalsegno.store.records import JournalChange
-from dalsegno.v1 import change_pb2
+from dalsegno.v1 import change_pb2, execution_pb2
 from dalsegno.workflow import changes
 from dalsegno.workflow.identity import AttemptKey
 from dalsegno.workflow.value import Value, byte_length, encode
@@ -46,7 +46,13 @@ def task_numbers(change: changes.AnyChange) -> tuple[int, ...]:
 
 def entry_of(change: changes.AnyChange) -> int:
     """Return the sequence number of the entry of a checkpoint whose name change_message needs; 0: none."""
-    return change.paused_at if isinstance(change, changes.ExecutionMoved) else 0
+    match change:
+        case changes.ExecutionMoved(paused_at=sequence):
+            return sequence
+        case changes.RevertBegun(sequence=sequence) | changes.Restored(sequence=sequence):
+            return sequence
+        case _:
+            return 0
 
 
 def change_message(
@@ -75,6 +81,12 @@ def change_message(
             reached.name, reached.task_number, reached.task_name = change.name, change.task, name
             reached.data = _told(message, "data", change.data)
             reached.route = change.route
+        case changes.RevertBegun():
+            message.revert_begun.to.CopyFrom(_reference(change.sequence, entries))
+            message.revert_begun.failure = sizes.shortened(change.failure)
+        case changes.Restored():
+            message.restored.to.CopyFrom(_reference(change.sequence, entries))
+            message.restored.tasks = len(change.tasks)
         case changes.StopsSet():
             message.stops_set.names.extend(change.names)
             message.stops_set.continues = change.arrival is not None and change.arrival.resumes
@@ -122,8 +134,11 @@ def _set_moved(message: change_pb2.Change, change: changes.ExecutionMoved, entri
     moved.output = _told(message, "output", change.output)
     moved.not_reached = change.not_reached
     if change.paused_at:
-        moved.paused_at.sequence = change.paused_at
-        moved.paused_at.name = entries.get(change.paused_at, "")
+        moved.paused_at.CopyFrom(_reference(change.paused_at, entries))
+
+
+def _reference(sequence: int, entries: Mapping[int, str]) -> execution_pb2.CheckpointReference:
+    return execution_pb2.CheckpointReference(name=entries.get(sequence, ""), sequence=sequence)
 
 
 def _set_task(
@@ -172,6 +187,7 @@ def _set_attempt(
             added.state = convert.action_state(change.state.value)
             added.action = change.action
             added.child_execution_id = change.child_id
+            added.revert = bool(change.reverts)
             added.input = _told(message, "input", change.input)
         case changes.AttemptMoved():
             moved = message.attempt_moved

@@ -88,6 +88,7 @@ def execution_message(
         paused_at=reference_message(row.paused_at, row.paused_at_sequence),
         not_reached=row.not_reached,
         stop_at=orjson.loads(row.stop_at),
+        reverting_to=reference_message(row.reverting_to, row.reverting_to_sequence),
     )
     return sizes.fitted(message, EXECUTION_VALUES, ("state_info", "description"))
 
@@ -213,6 +214,7 @@ def action_message(
         alias=row.alias,
         timeout=None if row.timeout_s is None else convert.duration(row.timeout_s),
         progress=progress_message(row, full=True),
+        revert=bool(row.reverts),
     )
     return sizes.fitted(message, ("input", "result"), ("error",))
 

@@ -31,9 +31,11 @@ Place = tuple[str, AttemptKey]
 """An attempt: its execution and its key there."""
 
 _COMING_TO_REST = ("PAUSING", "CANCELLING")
+_GOING = ("RUNNING", "REVERTING")
 _RUNNING = parse_filter("state=RUNNING delegated=false", ATTEMPT_FIELDS)
 _DELEGATED = parse_filter("state=RUNNING,PAUSED delegated=true", ATTEMPT_FIELDS)
 _READY = parse_filter("state=READY", ATTEMPT_FIELDS)
+_NO_REVERT = parse_filter("revert=false", ATTEMPT_FIELDS)
 _PAUSED = parse_filter("state=PAUSED delegated=false", ATTEMPT_FIELDS)
 
 
@@ -67,15 +69,15 @@ def execution_messages(queries: Queries, rows: Sequence[ExecutionRow]) -> list[e
 
 
 def read_awaited(queries: Queries, rows: Iterable[ExecutionRow]) -> dict[str, Awaited]:
-    """Return what these executions wait for. One that is PAUSING or CANCELLING: its running attempts. One that runs
-    without running attempts: an executor if it needs one, else its delegated attempts."""
+    """Return what these executions wait for. One that is PAUSING, CANCELLING or REVERTING: its running attempts. One
+    that runs or is REVERTING without running attempts: an executor if it needs one, else its delegated attempts."""
     awaited: dict[str, Awaited] = {}
     idle: list[ExecutionRow] = []
     for row in rows:
-        if row.state in _COMING_TO_REST:
-            awaited[row.id] = _at_work(queries, row)
-        elif row.state == "RUNNING" and not row.active_count:
+        if row.state in _GOING and not row.active_count:
             idle.append(row)
+        elif row.state in _COMING_TO_REST or row.state == "REVERTING":
+            awaited[row.id] = _at_work(queries, row)
     ready = queries.executions_with_ready([row.id for row in idle]) if idle else frozenset()
     serving = Serving(queries)
     for number, row in enumerate(idle):
@@ -209,6 +211,6 @@ def _tasks_before(join: TaskRow) -> str:
 
 def _children(queries: Queries, row: TaskRow) -> list[str]:
     """Return the children of the task: the newest of each item, because a round may run only some items."""
-    attempts = queries.attempts(row.execution_id, row.number, size=ATTEMPTS_READ).rows
+    attempts = queries.attempts(row.execution_id, row.number, _NO_REVERT, ATTEMPTS_READ).rows
     newest = {attempt.item: attempt.child_id for attempt in attempts}
     return [child_id for child_id in newest.values() if child_id]

@@ -133,6 +133,12 @@ class Undone(Refused):
     reason = "UNDONE"
 
 
+class ParentWentOn(Refused):
+    """The execution is a sub-workflow, and the task of its parent that runs it has ended (decision 23)."""
+
+    reason = "PARENT_WENT_ON"
+
+
 class AboutThing(Refusal):
     """A refusal about one named thing."""
 

@@ -34,6 +34,8 @@ EVERY_REFUSAL = [
     (refusals.InvalidDefinition([PROBLEM]), CODE.INVALID_ARGUMENT),
     (refusals.Refused.of("execution e", "is PAUSED"), CODE.FAILED_PRECONDITION),
     (refusals.NoSuchCheckpoint.of("checkpoint c", "is no checkpoint of the workflow"), CODE.FAILED_PRECONDITION),
+    (refusals.Undone.of("entry 5", "does not stand"), CODE.FAILED_PRECONDITION),
+    (refusals.ParentWentOn.of("task call", "has ended"), CODE.FAILED_PRECONDITION),
     (refusals.Unreachable.of("checkpoint c", "cannot be reached"), CODE.FAILED_PRECONDITION),
     (refusals.NotFound("execution", "e"), CODE.NOT_FOUND),
     (refusals.Deleted("execution", "e", 1_700_000_000.5), CODE.NOT_FOUND),

@@ -100,7 +100,9 @@ ATTEMPT = AttemptRow(
     comment="again",
     actor="ada",
     created_s=1.0,
+    reverts=0,
     state="READY",
+    undone=False,
     accepted=False,
     result=None,
     error="",
@@ -314,7 +316,11 @@ CHANGES: list[tuple[changes.AnyChange, str, dict[str, Any]]] = [
         {"name": "built", "task_number": 17, "task_name": "fetch", "data": '{"n": 1}', "route": 2},
     ),
     (changes.StopsSet(names=("built", "tested")), "stops_set", {"names": ["built", "tested"]}),
-    (changes.EnvironmentChanged(environment=value({"a": 1})), "other", {"detail": '{"environment":{"a":1}}'}),
+    (changes.RevertBegun(sequence=7, failure="it broke"), "revert_begun", {"failure": "it broke"}),
+    (changes.Restored(sequence=7, tasks=(2, 3)), "restored", {"tasks": 2}),
+    (changes.RevertMoved(end=7, state=changes.RevertState.DONE), "other", {"name": "RevertMoved"}),
+    (changes.SubflowReverted(key=(17, 0, 1)), "other", {"name": "SubflowReverted"}),
+    (changes.EnvironmentChanged(environment=value({"a": 1})), "other", {"detail": '{"environment":{"a":1},"entry":0}'}),
 ]
 
 
@@ -391,3 +397,21 @@ def test_an_end_names_the_checkpoint_that_was_not_reached() -> None:
     moved = change_message(ID, row, {}, {}).execution_moved
 
     assert (moved.not_reached, moved.HasField("paused_at")) == ("built", False)
+
+
+def test_going_back_names_its_entry() -> None:
+    """The beginning of a revert and its end name the entry, and `start`, which has no row, by its name too."""
+    for change in (changes.RevertBegun(sequence=7), changes.Restored(sequence=7)):
+        row = JournalChange(sequence=9, at_s=1.0, actor="", comment="", event="go_to_requested", change=change)
+        message = change_message(ID, row, {}, {7: "built"})
+        told = message.revert_begun.to if message.HasField("revert_begun") else message.restored.to
+
+        assert (told.name, told.sequence, entry_of(change)) == ("built", 7, 7)
+
+
+def test_an_attempt_that_undoes_is_marked() -> None:
+    """Whoever follows the execution tells a revert from an attempt of a round."""
+    added = changes.AttemptAdded(key=(17, 0, 2), action="undo", input=value({}), state=AttemptState.READY, reverts=5)
+    row = JournalChange(sequence=9, at_s=1.0, actor="", comment="", event="go_to_requested", change=added)
+
+    assert change_message(ID, row, {}, {}).attempt_added.revert

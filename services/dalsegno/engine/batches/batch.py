@@ -227,6 +227,13 @@ class Batch:
             copy.execution.apply(change)
         return copy
 
+    def changes_after(self, execution_id: str, revision: int) -> list[AnyChange]:
+        """Return the changes of a claimed execution after this revision, with those that this batch has made."""
+        staged = self.staged.get(execution_id)
+        made = staged.changes if staged is not None else []
+        stored = self.transaction.changes_after(execution_id, revision)
+        return [*stored, *made[max(0, revision - self._revisions.get(execution_id, 0)) :]]
+
     def workflow_of(self, copy: Copy) -> Workflow:
         """Return the workflow of the execution. Raises LookupError, and Suspended while the workflow is being
         compiled."""

@@ -9,8 +9,7 @@ from itertools import islice
 from dalsegno.engine.batches.answers import Answer
 from dalsegno.engine.batches.batch import Batch
 from dalsegno.engine.desk.controls import OnExecution, check_execution_request, check_revision
-from dalsegno.engine.desk.dry_runs import LIST_MAX
-from dalsegno.engine.desk.operations import Call, RequestIdentity
+from dalsegno.engine.desk.operations import LIST_MAX, Call, RequestIdentity
 from dalsegno.engine.desk.requests import record_deletions
 from dalsegno.rpc import convert
 from dalsegno.v1 import execution_pb2

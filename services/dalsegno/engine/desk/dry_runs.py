@@ -3,28 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 
 from google.protobuf.message import Message
 
 from dalsegno.engine.batches.batch import Batch
+from dalsegno.engine.desk.going_back import find_begun, tell_going_back
+from dalsegno.engine.desk.operations import LIST_MAX
 from dalsegno.rpc import convert, sizes
 from dalsegno.v1 import execution_pb2
 from dalsegno.workflow import machine
 from dalsegno.workflow.changes import AttemptAdded, AttemptsBegun, TaskAdded, TaskMoved
 from dalsegno.workflow.commands import Send
-from dalsegno.workflow.events import Event
+from dalsegno.workflow.events import Event, GoToRequested
 from dalsegno.workflow.execution import Execution
 from dalsegno.workflow.graph import dependants, outbound_tasks
-from dalsegno.workflow.model import JOIN_ALL, Workflow
+from dalsegno.workflow.model import JOIN_ALL, START, Workflow
 from dalsegno.workflow.records import TaskExecution
 from dalsegno.workflow.refusals import Refusal
 from dalsegno.workflow.states import ExecutionState, TaskState
 from dalsegno.workflow.value import byte_length
-
-LIST_MAX = 1_000
-"""The maximum number of entries in a list of the answer."""
 
 TASKS_MAX = 100
 """The maximum number of tasks that are named of a sub-workflow that stays PAUSED."""
@@ -46,11 +45,35 @@ def try_operation(batch: Batch, execution_id: str, event: Event, claimed: Collec
     private = batch.load_private(execution_id)
     before = _before(private.execution)
     outcome = batch.try_step(private, event)
+    begun = find_begun(outcome)
+    if begun is not None:
+        before = _before_entry(before, outcome.execution, begun.sequence)
     message = dry_run_message(batch.workflow_of(private), outcome, before)
-    execution = outcome.execution
     sent = _sent_events(outcome)
+    if begun is not None:
+        planned = tell_going_back(batch, batch.load_private(execution_id), event, outcome, message)
+        ordered = GoToRequested(actor=event.actor, comment=event.comment, name=START, cascaded=True)
+        sent += [(each.child_id, ordered) for each in planned if each.child_id]
+    _try_children(batch, outcome.execution, dict(sent), claimed, message)
+    return shorten(message)
+
+
+def _before_entry(before: Before, execution: Execution, sequence: int) -> Before:
+    """Return what is kept when the execution goes back to an entry: what ended before it."""
+    tasks = execution.tasks
+    return replace(before, ended=frozenset(number for number in before.ended if tasks[number].ended_at <= sequence))
+
+
+def _try_children(
+    batch: Batch,
+    execution: Execution,
+    sent: Mapping[str, Event],
+    claimed: Collection[str],
+    message: execution_pb2.DryRun,
+) -> None:
+    """Add the children that get an event, with its effect in those that are claimed."""
     by_child = {each.child_id: each.key for each in execution.attempts.values() if sent and each.child_id}
-    for child_id, child_event in sent:
+    for child_id, child_event in sent.items():
         key = by_child.get(child_id)
         if key is None:
             continue
@@ -64,7 +87,6 @@ def try_operation(batch: Batch, execution_id: str, event: Event, claimed: Collec
                 child.effect.CopyFrom(try_operation(batch, child_id, child_event, claimed))
             except Refusal:
                 continue  # it gets the event, and does not change
-    return shorten(message)
 
 
 def _before(execution: Execution) -> Before:

@@ -19,6 +19,9 @@ from dalsegno.store.records import Resource
 from dalsegno.v1 import engine_service_pb2 as wire
 from dalsegno.workflow.execution import Execution
 
+LIST_MAX = 1_000
+"""The maximum number of entries in a list of a dry run."""
+
 
 class AnyRequest(Protocol):
     """A request message."""

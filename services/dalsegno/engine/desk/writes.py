@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from dalsegno.engine.batches.answers import Response
-from dalsegno.engine.desk.checkpoints import GO_TO
+from dalsegno.engine.desk.checkpoints import GoToCheckpoint
 from dalsegno.engine.desk.completions import CompleteAction, HeartbeatAction, UpdateAction
 from dalsegno.engine.desk.controls import CANCEL, PAUSE, RESUME, UPDATE_CONTEXT
 from dalsegno.engine.desk.deleting import DeleteExecution
@@ -32,7 +32,7 @@ def writes(tokens: Tokens) -> Mapping[str, AnyWrite]:
         _write("cancel_execution", CANCEL, lambda of: of.cancel_execution, lambda of: of.cancel_execution),
         _write("update_context", UPDATE_CONTEXT, lambda of: of.update_context, lambda of: of.update_context),
         _write("rerun_execution", RerunExecution(), lambda of: of.rerun_execution, lambda of: of.rerun_execution),
-        _write("go_to_checkpoint", GO_TO, lambda of: of.go_to_checkpoint, lambda of: of.go_to_checkpoint),
+        _write("go_to_checkpoint", GoToCheckpoint(), lambda of: of.go_to_checkpoint, lambda of: of.go_to_checkpoint),
         _write("delete_execution", DeleteExecution(), lambda of: of.delete_execution, lambda of: of.delete_execution),
         _write(
             "create_definitions",

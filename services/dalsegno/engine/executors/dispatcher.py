@@ -276,6 +276,9 @@ class Dispatcher:
         return message
 
 
+_GOING = (ExecutionState.RUNNING, ExecutionState.REVERTING)
+
+
 def ready_entries(staged: StagedExecution) -> list[Entry]:
     """Return the attempts that a batch made READY, or that may be handed out again: each once."""
     execution = staged.copy.execution
@@ -285,7 +288,7 @@ def ready_entries(staged: StagedExecution) -> list[Entry]:
     for each in staged.changes:
         if (type(each) is AttemptAdded or type(each) is AttemptMoved) and each.state is AttemptState.READY:
             keys[each.key] = None
-        elif type(each) is ExecutionMoved and each.state is ExecutionState.RUNNING:
+        elif type(each) is ExecutionMoved and each.state in _GOING:
             keys = execution.ready  # it begins or continues: everything that waited before
             break
     attempts = (execution.attempts[key] for key in keys if key in execution.ready)
