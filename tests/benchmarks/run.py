@@ -9,14 +9,19 @@ from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 
-from tests.benchmarks import definitions, disturbances, operations, profiles, workloads
+from tests.benchmarks import definitions, disturbances, going_back, operations, profiles, workloads
 from tests.benchmarks.results import Result, describe_machine, find_commit, write_json, write_table
 from tests.benchmarks.services import running_services
 from tests.benchmarks.texts import LANGUAGES, Language
 
 NOTE = """cpu_s: processor time of engine, executor and api together, without the client (this program).
 W10: n canaries; wall_s is the longest that any of them took."""
-WORKLOADS = {**workloads.WORKLOADS, **operations.WORKLOADS, "W10": disturbances.measure_disturbances}
+WORKLOADS = {
+    **workloads.WORKLOADS,
+    **operations.WORKLOADS,
+    "W10": disturbances.measure_disturbances,
+    "W11": going_back.measure_going_back,
+}
 EVERY = sorted([*WORKLOADS, "W6"], key=lambda name: int(name[1:]))
 
 

@@ -98,6 +98,12 @@ fan_out:
 """
 """One workflow that does a no-op for each item of a list and joins."""
 
+REVERSIBLE_FAN_OUT = FAN_OUT.replace("fan_out:", "reversible:").replace(
+    "      on-success: together\n",
+    "      revert: {action: std.noop, concurrency: 100}\n      on-success: together\n",
+)
+"""The same, of which each item can be undone."""
+
 ONE_TASK = """\
 version: '2.0'
 one_task:
@@ -123,6 +129,10 @@ tasks:
     join: all
     action: core.noop
 """
+
+ORQUESTA_REVERSIBLE_FAN_OUT = ORQUESTA_FAN_OUT.replace(
+    "    next:\n      - when", "    revert: {action: core.noop, concurrency: 100}\n    next:\n      - when"
+)
 
 ORQUESTA_ONE_TASK = """\
 version: 1.0
@@ -154,6 +164,7 @@ class Language:
     publishing_chain: Chain
     waiting_chain: Chain
     fan_out: str
+    reversible_fan_out: str
     one_task: str
     echoes: str
     """The parameter of the action that the items of the fan-out run."""
@@ -165,7 +176,15 @@ class Language:
 
 LANGUAGES = {
     "mistral": Language(
-        "mistral", "", chain_text, publishing_chain_text, waiting_chain_text, FAN_OUT, ONE_TASK, "output"
+        "mistral",
+        "",
+        chain_text,
+        publishing_chain_text,
+        waiting_chain_text,
+        FAN_OUT,
+        REVERSIBLE_FAN_OUT,
+        ONE_TASK,
+        "output",
     ),
     "orquesta": Language(
         "orquesta",
@@ -174,7 +193,17 @@ LANGUAGES = {
         orquesta_publishing_chain_text,
         orquesta_waiting_chain_text,
         ORQUESTA_FAN_OUT,
+        ORQUESTA_REVERSIBLE_FAN_OUT,
         ORQUESTA_ONE_TASK,
         "message",
     ),
 }
+
+
+def signed_chain(language: Language, name: str, tasks: int, span: int) -> str:
+    """A chain with the checkpoint `sign` so many tasks before its end: before its first task when it has no more."""
+    text = language.chain(name, tasks)
+    place = max(0, tasks - span)
+    head = f"task_{place}:\n"
+    indent = "      " if language.name == "mistral" else "    "
+    return text.replace(head, f"{head}{indent}checkpoint: {{name: sign, when: before}}\n", 1)

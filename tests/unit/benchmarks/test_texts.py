@@ -5,7 +5,13 @@ from __future__ import annotations
 import pytest
 from tests.benchmarks.definitions import CONVERGING_TASKS, LAYERS, measure_publishing_core
 from tests.benchmarks.operations import timed
-from tests.benchmarks.texts import LANGUAGES, Language, orquesta_converging_text, orquesta_layers_text
+from tests.benchmarks.texts import (
+    LANGUAGES,
+    Language,
+    orquesta_converging_text,
+    orquesta_layers_text,
+    signed_chain,
+)
 from tests.benchmarks.workloads import Spent
 from tests.world import Played, World, described
 
@@ -32,6 +38,23 @@ def test_chains_have_their_tasks(language: Language, kind: str) -> None:
 
     assert (workflow.name, len(workflow.tasks)) == ("measured", 8 if kind == "waiting_chain" else 7)
     assert workflow.starts == ("task_0",)
+
+
+@EVERY
+@pytest.mark.parametrize(("tasks", "place"), [(7, 0), (20, 13)])
+def test_a_chain_has_its_checkpoint_so_many_tasks_before_its_end(language: Language, tasks: int, place: int) -> None:
+    """The checkpoint stands before the task behind which the span lies, and nowhere else."""
+    workflow = _compiled(language, signed_chain(language, "measured", tasks, 7))
+
+    assert [name for name, task in workflow.tasks.items() if task.checkpoint is not None] == [f"task_{place}"]
+
+
+@EVERY
+def test_a_reversible_fan_out_can_be_undone(language: Language) -> None:
+    """Its items have a revert action, and its join has none."""
+    workflow = _compiled(language, language.reversible_fan_out)
+
+    assert [name for name, task in workflow.tasks.items() if task.revert is not None] == ["each"]
 
 
 def test_every_task_publishes_and_every_layer_leads_to_the_next() -> None:
