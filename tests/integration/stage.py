@@ -160,6 +160,11 @@ mistral_waits:
     install: {action: test.act give=1, checkpoint: installed, revert: test.undo give=1, on-success: [configure]}
     configure: {action: test.act give=2, revert: test.undo give=2, on-success: [check]}
     check: {action: test.act give=3}
+mistral_waits_and_tries:
+  on-failure: {revert: installed, then: retry, delay: 2}
+  tasks:
+    install: {action: test.act give=1, checkpoint: installed, on-success: [check]}
+    check: {action: test.act give=3}
 mistral_insists:
   on-failure: revert
   tasks:
@@ -318,6 +323,12 @@ tasks:
   install: {action: test.act give=1, checkpoint: installed, revert: test.undo give=1,
             next: [{when: <% succeeded() %>, do: configure}]}
   configure: {action: test.act give=2, revert: test.undo give=2, next: [{when: <% succeeded() %>, do: check}]}
+  check: {action: test.act give=3}
+""",
+    "waits_and_tries": """
+on-failure: {revert: installed, then: retry, delay: 2}
+tasks:
+  install: {action: test.act give=1, checkpoint: installed, next: [{when: <% succeeded() %>, do: check}]}
   check: {action: test.act give=3}
 """,
     "insists": """

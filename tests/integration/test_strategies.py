@@ -64,6 +64,22 @@ async def test_a_failure_reverts_and_waits_for_an_operator(stage: Stage, languag
 
 
 @both
+async def test_a_strategy_waits_before_it_tries_again(stage: Stage, language: str) -> None:
+    """With a delay the execution is PAUSED at the entry and says until when; a wait lasts through that (C10)."""
+    scene = await stage.open("waits_and_tries", language, broken={"check"})
+    moved = (
+        await stage.system.until(scene.id, lambda change: change.execution_moved.HasField("next_at"))
+    ).execution_moved
+    execution = await stage.system.get(scene.id)
+    assert (state_of(execution), execution.paused_at.name) == ("PAUSED", "installed")
+    assert execution.next_at == moved.next_at
+    scene.broken.clear()
+    execution = await stage.rests(scene)
+    assert (execution.HasField("next_at"), execution.ended_at.ToSeconds() >= moved.next_at.ToSeconds()) == (False, True)
+    assert done_by(scene) == ["install", "check", "check"]
+
+
+@both
 async def test_the_retries_of_a_checkpoint_come_before_the_outer_strategy(stage: Stage, language: str) -> None:
     """A checkpoint with `retry: 2` is gone back to twice; when these are used up, `on-failure` applies (C30)."""
     scene = await stage.open("insists", language, broken={"check"})

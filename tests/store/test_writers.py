@@ -196,6 +196,7 @@ def test_a_store_of_an_older_version_counts_on_from_its_newest_execution(shared_
             "ALTER TABLE executions DROP COLUMN stop_at",
             "ALTER TABLE executions DROP COLUMN reverting_to",
             "ALTER TABLE executions DROP COLUMN reverting_to_sequence",
+            "ALTER TABLE executions DROP COLUMN goes_on_s",
             "ALTER TABLE attempts DROP COLUMN reverts",
             "ALTER TABLE attempts DROP COLUMN undone",
             "UPDATE alembic_version SET version_num = '0003'",

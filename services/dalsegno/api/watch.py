@@ -190,7 +190,7 @@ def _why_to_return(row: ExecutionRow, *, through_pauses: bool) -> wire.WaitReaso
     """Return why a wait for this execution ends now; unspecified: it continues."""
     if row.state in _COMPLETED and not row.active_count:
         return wire.WAIT_REASON_AT_REST
-    if row.state == "PAUSED" and not through_pauses:
+    if row.state == "PAUSED" and row.goes_on_s is None and not through_pauses:
         return wire.WAIT_REASON_PAUSED
     return wire.WAIT_REASON_UNSPECIFIED
 

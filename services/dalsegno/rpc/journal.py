@@ -133,6 +133,8 @@ def _set_moved(message: change_pb2.Change, change: changes.ExecutionMoved, entri
     moved.state_info = sizes.shortened(change.info)
     moved.output = _told(message, "output", change.output)
     moved.not_reached = change.not_reached
+    if (next_at := convert.timestamp(change.goes_on_s)) is not None:
+        moved.next_at.CopyFrom(next_at)
     if change.paused_at:
         moved.paused_at.CopyFrom(_reference(change.paused_at, entries))
 

@@ -89,6 +89,7 @@ def execution_message(
         not_reached=row.not_reached,
         stop_at=orjson.loads(row.stop_at),
         reverting_to=reference_message(row.reverting_to, row.reverting_to_sequence),
+        next_at=convert.timestamp(row.goes_on_s),
     )
     return sizes.fitted(message, EXECUTION_VALUES, ("state_info", "description"))
 

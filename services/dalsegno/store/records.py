@@ -80,6 +80,8 @@ class ExecutionRow:
     """The name of the checkpoint to which it goes back."""
     reverting_to_sequence: int = 0
     """The sequence number of that entry; 0: it does not go back."""
+    goes_on_s: float | None = None
+    """When it continues by itself. None: while it is PAUSED, only when it is resumed."""
     deaths: int = 0
     """How many engines died in its steps since the last step that was stored."""
 

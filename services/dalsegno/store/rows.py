@@ -103,11 +103,12 @@ def execution_state(execution: Execution, updated_s: float, deaths: int = 0) -> 
 
 
 def _stops(execution: Execution) -> Cells:
-    """Return at which checkpoint an execution stands, which ones it did not reach, at which ones it is to stop, and to
-    which one it goes back."""
+    """Return at which checkpoint an execution stands, which ones it did not reach, at which ones it is to stop, to
+    which one it goes back, and when it continues by itself."""
     stands_at, goes_to = execution.paused_at, execution.revert.to if execution.revert is not None else 0
     stops = clean(execution.not_reached), _texts(execution.stop_at)
-    return _entry_name(execution, stands_at), stands_at, *stops, _entry_name(execution, goes_to), goes_to
+    going_back = _entry_name(execution, goes_to), goes_to
+    return _entry_name(execution, stands_at), stands_at, *stops, *going_back, execution.goes_on_s
 
 
 def _entry_name(execution: Execution, sequence: int) -> str:

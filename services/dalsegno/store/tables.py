@@ -70,6 +70,7 @@ EXECUTIONS = Table(
     _text("stop_at", server_default="[]"),
     _text("reverting_to", server_default=""),
     _number("reverting_to_sequence", server_default="0"),
+    Column("goes_on_s", Double),
     _number("deaths"),
 )
 Index("executions_by_age", EXECUTIONS.c.created_s, EXECUTIONS.c.id)

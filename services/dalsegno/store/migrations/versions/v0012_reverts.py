@@ -18,5 +18,6 @@ def upgrade() -> None:
     """Add the columns: nothing was reverted before."""
     op.add_column("executions", sa.Column("reverting_to", TEXT, nullable=False, server_default=""))
     op.add_column("executions", sa.Column("reverting_to_sequence", sa.Integer, nullable=False, server_default="0"))
+    op.add_column("executions", sa.Column("goes_on_s", sa.Double, nullable=True))
     op.add_column("attempts", sa.Column("reverts", sa.Integer, nullable=False, server_default="0"))
     op.add_column("attempts", sa.Column("undone", sa.Boolean, nullable=False, server_default=sa.false()))
