@@ -238,11 +238,6 @@ class Execution:
         return restoring.gathered(self, sequence)
 
     @property
-    def is_arriving(self) -> bool:
-        """Whether the state of an entry is restored: what is changed until it stands there or goes on belongs to it."""
-        return self.state is ExecutionState.REVERTING and self.revert is None
-
-    @property
     def start_sequence(self) -> int:
         """Return the sequence of the entry `start`; 0: it has none yet."""
         return 0 if self.start is None else self.start.sequence
@@ -308,7 +303,7 @@ class Execution:
 
     def apply(self, change: AnyChange) -> None:
         """Alter the execution by one change and count it. Raise IllegalMove before anything is altered."""
-        if self.kept is not None and not self.is_arriving:
+        if self.kept is not None:
             keeping.keep(self, self.kept, change)
         _APPLIERS[type(change)](self, change)
         at_s = getattr(change, "at_s", 0.0)

@@ -33,7 +33,8 @@ from dalsegno.workflow.changes import (
     TaskTimed,
 )
 from dalsegno.workflow.identity import AttemptKey
-from dalsegno.workflow.records import Attempt, Entry, Kept, Start, TaskExecution
+from dalsegno.workflow.records import Attempt, Entry, Kept, Reverting, Start, TaskExecution
+from dalsegno.workflow.states import ExecutionState
 from dalsegno.workflow.value import Value
 
 
@@ -44,8 +45,10 @@ class Keeping(Course, Protocol):
     entries: dict[int, Entry]
     environment: Value
     kept: Kept | None
+    revert: Reverting | None
     routes: list[tuple[str, ...]]
     start: Start | None
+    state: ExecutionState
 
     def current(self, task: TaskExecution, item: int = 0) -> Attempt | None:
         """Return the task's present attempt for this item, if it exists."""
@@ -73,10 +76,26 @@ def begin(execution: Keeping, at_s: float) -> Kept:
 
 
 def keep(execution: Keeping, kept: Kept, change: object) -> None:
-    """Keep the records that the change is about to alter for the first time since the newest entry."""
+    """Keep the records that the change is about to alter for the first time since the newest entry.
+
+    What is changed between the restoring of an entry and going on from there belongs to that entry.
+    """
     keeper = _KEEPERS.get(type(change))
-    if keeper is not None:
-        keeper(execution, kept, change)
+    if keeper is None:
+        return
+    if execution.revert is None and execution.state is ExecutionState.REVERTING:
+        older = _before_newest(execution)
+        if older is None:
+            return
+        kept = older
+    keeper(execution, kept, change)
+
+
+def _before_newest(execution: Keeping) -> Kept | None:
+    """Return what is kept by the entry that stands before the newest one."""
+    standing = (entry.kept for entry in reversed(execution.entries.values()) if entry.kept is not None)
+    next(standing, None)
+    return next(standing, None)
 
 
 def _keep_task(execution: Keeping, kept: Kept, number: int) -> None:

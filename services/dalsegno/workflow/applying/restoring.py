@@ -86,6 +86,7 @@ def gathered(execution: Restoring, sequence: int) -> Kept:
 
 def _before(newer: Kept, older: Kept) -> Kept:
     """Return what the older entry has kept, with what it left to the newer one."""
+    left = {number for number in newer.tasks if number <= older.task_count and number not in older.tasks}
     return Kept(
         at_s=older.at_s,
         task_count=older.task_count,
@@ -97,11 +98,11 @@ def _before(newer: Kept, older: Kept) -> Kept:
         generation=older.generation,
         errors=older.errors,
         error_count=older.error_count,
-        tasks={number: task for number, task in newer.tasks.items() if number <= older.task_count} | older.tasks,
+        tasks={number: newer.tasks[number] for number in sorted(left)} | older.tasks,
         attempts={key: one for key, one in newer.attempts.items() if key[0] <= older.task_count} | older.attempts,
         writes=newer.writes | older.writes,
         by_route=newer.by_route | older.by_route,
-        branch_ends=newer.branch_ends | older.branch_ends,
+        branch_ends={place: at for place, at in newer.branch_ends.items() if place[0] in left} | older.branch_ends,
     )
 
 

@@ -10,7 +10,7 @@ from dalsegno.workflow.commands import Send
 from dalsegno.workflow.events import ChildMoved, GoToRequested
 from dalsegno.workflow.model import START
 from dalsegno.workflow.records import Attempt, TaskExecution
-from dalsegno.workflow.running import items, launching, policies, reporting
+from dalsegno.workflow.running import items, launching, policies, recovery, reporting
 from dalsegno.workflow.running.step import HardFailure, Step
 from dalsegno.workflow.running.view import task_view
 from dalsegno.workflow.scope import EvaluationError
@@ -24,24 +24,11 @@ def tries_again(step: Step, task: TaskExecution, attempt: Attempt) -> bool:
         return False
     event = step.event
     is_reverted = isinstance(event, ChildMoved) and event.state is ExecutionState.REVERT_ERROR
-    if is_reverted or not step.execution.is_live or _tries(step, task, attempt.key[1]) >= checkpoint.retry:
+    if is_reverted or not step.execution.is_live or not recovery.may_try_again(step, task, attempt.key[1]):
         return False
     step.change(SubflowReverted(key=attempt.key, at_s=step.at_s))
     step.tell_child(attempt.child_id, GoToRequested(at_s=step.at_s, name=START, cascaded=True, comment=attempt.error))
     return True
-
-
-def _tries(step: Step, task: TaskExecution, item: int) -> int:
-    """Return how often a sub-workflow of the item was reverted to be tried again since its whole task began."""
-    attempts = step.execution.attempts
-    count = 0
-    for number in range(task.progress.attempt, 0, -1):
-        attempt = attempts.get((task.number, item, number))
-        if attempt is not None and not attempt.is_undone and not attempt.reverts:
-            if not attempt.child_is_reverted and number < task.progress.round_of(item):
-                break  # an operation has begun it anew
-            count += attempt.child_is_reverted
-    return count
 
 
 def child_reverted(step: Step, task: TaskExecution, attempt: Attempt, event: ChildMoved) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from dalsegno.workflow.changes import AfterRevert, RevertBegun
 from dalsegno.workflow.contexts.context import EMPTY_CONTEXT
 from dalsegno.workflow.model import LAST, START, Strategy, Then
-from dalsegno.workflow.records import Entry, Start
+from dalsegno.workflow.records import Entry, Start, TaskExecution
 from dalsegno.workflow.running.step import Step
 from dalsegno.workflow.running.view import View, task_view
 from dalsegno.workflow.scope import EvaluationError, Template
@@ -50,11 +50,36 @@ def _of_checkpoint(step: Step) -> Recovery | None:
     for entry in reversed(execution.entries.values()):
         task = execution.tasks[entry.task]
         checkpoint = step.spec(task).checkpoint
-        if entry.is_undone or checkpoint is None or entry.retries >= checkpoint.retry:
+        if entry.is_undone or checkpoint is None or not checkpoint.retry:
+            continue
+        used = max(_tries(step, task, item) for item in range(task.progress.item_count or 1))
+        if entry.retries + used >= checkpoint.retry:
             continue
         delay_s = _seconds(checkpoint.delay_s, task_view(step, task))
         return None if delay_s is None else Recovery(entry.sequence, AfterRevert.GO_ON, delay_s)
     return None
+
+
+def may_try_again(step: Step, task: TaskExecution, item: int) -> bool:
+    """Return whether the sub-workflow of the item may be reverted and tried again: the retries of the checkpoint are
+    for that and for going back to it."""
+    checkpoint, entry = step.spec(task).checkpoint, step.execution.entries.get(task.entry)
+    if checkpoint is None:
+        return False
+    return _tries(step, task, item) + (0 if entry is None else entry.retries) < checkpoint.retry
+
+
+def _tries(step: Step, task: TaskExecution, item: int) -> int:
+    """Return how often a sub-workflow of the item was reverted to be tried again since its whole task began."""
+    attempts = step.execution.attempts
+    count = 0
+    for number in range(task.progress.attempt, 0, -1):
+        attempt = attempts.get((task.number, item, number))
+        if attempt is not None and not attempt.is_undone and not attempt.reverts:
+            if not attempt.child_is_reverted and number < task.progress.round_of(item):
+                break  # an operation has begun it anew
+            count += attempt.child_is_reverted
+    return count
 
 
 def _of_strategy(step: Step) -> Recovery | None:

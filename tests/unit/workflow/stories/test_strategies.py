@@ -230,6 +230,13 @@ def test_a_sub_flow_is_reverted_and_tried_again() -> None:
     done.world.check_journals()
 
 
+def test_the_tries_of_a_sub_flow_are_bounded() -> None:
+    """C26, decision 22: what the sub-flow has used of its retries is not there for the parent's failure."""
+    done = Log(UNDO, SUB, PARENT.format(strategy="description: x", retry=2, handler="fail", items=""))
+    assert done.calls.count("two") == 3
+    assert done.execution.state == "ERROR"
+
+
 def test_each_item_of_a_sub_flow_is_tried_again_by_itself() -> None:
     """Decision 22: per item."""
     items = ", with-items: 'i in [1, 2, 3]'"
