@@ -18,31 +18,34 @@ ITEMS = 10_000
 
 
 async def measure_going_back(services: Services, client: Client, language: Language) -> AsyncIterator[Result]:
-    """W11: back over 1,000 tasks of 1,000 and of 20,000, which have nothing to revert; then over 10,000 items, each of
-    which is reverted by an action, 100 at once. The way forward again is not measured."""
+    """W11: back over 1,000 tasks of 1,000 and of 20,000, which have nothing to revert, from PAUSED, so that the
+    execution is in memory; then over 10,000 items, each of which is reverted by an action, 100 at once. The way forward
+    again is not measured."""
     for tasks in TASKS:
         name = f"signed_{tasks}"
         await client.define(signed_chain(language, name, tasks, SPAN), language.document_name(name))
-        execution_id = (await client.run(name)).id
+        execution_id = await client.start(name)
+        runs = []
         what = f"W11 back over {SPAN:,} tasks{language.suffix}"
-        yield await _measure_back(services, client, execution_id, "sign", what, tasks, SPAN)
+        for _ in range(ROUNDS):
+            await client.go_to(execution_id, "end")
+            runs.append(await _measure_back(services, client, execution_id, "sign", f"{what}: {tasks:,}"))
+        yield middle(runs).result(what, tasks, SPAN)
     await client.define(language.reversible_fan_out, language.document_name("reversible"))
     execution_id = (await client.run("reversible", {"count": ITEMS})).id
-    what = f"W11 items reverted{language.suffix}"
-    yield await _measure_back(services, client, execution_id, "start", what, ITEMS, ITEMS)
-
-
-async def _measure_back(
-    services: Services, client: Client, execution_id: str, name: str, what: str, n: int, tasks: int
-) -> Result:
-    """The median of some rounds: back to the checkpoint and, unmeasured, forward to the end."""
     runs = []
+    what = f"W11 items reverted{language.suffix}"
     for _ in range(ROUNDS):
-        tell(f"{what}: {n:,}")
-        spent = Spent()
-        with measured(services, spent), timed(spent):
-            await client.go_back(execution_id, name)
+        runs.append(await _measure_back(services, client, execution_id, "start", f"{what}: {ITEMS:,}"))
         await client.go_on(execution_id)
         await client.wait(execution_id)
-        runs.append(spent)
-    return middle(runs).result(what, n, tasks)
+    yield middle(runs).result(what, ITEMS, ITEMS)
+
+
+async def _measure_back(services: Services, client: Client, execution_id: str, name: str, what: str) -> Spent:
+    """The way back to a checkpoint, once."""
+    tell(what)
+    spent = Spent()
+    with measured(services, spent), timed(spent):
+        await client.go_to(execution_id, name)
+    return spent

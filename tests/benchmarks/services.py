@@ -119,8 +119,8 @@ class Client:
         request = execution_service_pb2.ResumeExecutionRequest(execution_id=execution_id)
         await self._executions.ResumeExecution(request, timeout=READY_S)
 
-    async def go_back(self, execution_id: str, checkpoint: str) -> None:
-        """Send an ended execution back to a checkpoint, and wait until it stands there."""
+    async def go_to(self, execution_id: str, checkpoint: str) -> None:
+        """Send an execution to a checkpoint, and wait until it stands there."""
         request = execution_service_pb2.GoToCheckpointRequest(execution_id=execution_id, name=checkpoint)
         await self._executions.GoToCheckpoint(request, timeout=RESULT_S)
         await self.wait(execution_id, execution_pb2.EXECUTION_STATE_PAUSED)

@@ -201,9 +201,11 @@ LANGUAGES = {
 
 
 def signed_chain(language: Language, name: str, tasks: int, span: int) -> str:
-    """A chain with the checkpoint `sign` so many tasks before its end: before its first task when it has no more."""
+    """A chain with the checkpoint `sign` so many tasks before its end, before its first task when it has no more, and
+    the checkpoint `end` behind its last task."""
     text = language.chain(name, tasks)
-    place = max(0, tasks - span)
-    head = f"task_{place}:\n"
     indent = "      " if language.name == "mistral" else "    "
-    return text.replace(head, f"{head}{indent}checkpoint: {{name: sign, when: before}}\n", 1)
+    for place, checkpoint in ((max(0, tasks - span), "{name: sign, when: before}"), (tasks - 1, "end")):
+        head = f"task_{place}:\n"
+        text = text.replace(head, f"{head}{indent}checkpoint: {checkpoint}\n", 1)
+    return text
