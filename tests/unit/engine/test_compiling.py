@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from tests.unit.definitions.long_texts import mistral
 
+from dalsegno.definitions import reading
 from dalsegno.definitions.reading import MODULE
-from dalsegno.engine.batches import compiling
 from dalsegno.engine.batches.compiling import KEPT, Compiling, compile_row
 from dalsegno.expressions import pool_client
 from dalsegno.expressions.pool.jobs import Evaluation, SchemaCheck
@@ -105,7 +105,7 @@ def test_a_thread_that_may_wait_waits(pool: Pool) -> None:
 
 def test_what_cannot_be_compiled_apart_is_compiled_here(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
     """It was accepted once, so executions of it continue, whatever that takes."""
-    monkeypatch.setattr(compiling, "READ_S", 0.01)
+    monkeypatch.setattr(reading, "READ_S", 0.01)
     assert isinstance(Compiling(pool)(row(LONG)), Workflow)
 
 
