@@ -259,7 +259,7 @@ def test_the_outer_strategy_reverts_the_children_too() -> None:
     done.world.check_journals()
 
 
-def test_a_child_that_cannot_be_reverted_is_left_to_the_handlers() -> None:
+def test_a_child_that_cannot_be_reverted_is_left_to_on_error() -> None:
     """Decision 22: a child in REVERT_ERROR is not retried."""
     done = Log(
         UNDO,
