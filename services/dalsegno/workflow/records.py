@@ -242,6 +242,10 @@ class Reverting:
     """The revision of the aim."""
     open: dict[int, Undoing] = field(default_factory=dict)
     """The reverts that have begun and are not done, by the sequence of the end."""
+    failed: dict[int, None] = field(default_factory=dict)
+    """Those of them that have failed."""
+    delayed: dict[int, None] = field(default_factory=dict)
+    """Those of them whose next attempt has to wait."""
     lowest: int = 0
     """The sequence of the oldest end whose revert has begun; 0: none has. Newer ones are done or open."""
     published: dict[str, Value] = field(default_factory=dict)

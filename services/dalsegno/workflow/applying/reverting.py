@@ -31,6 +31,7 @@ def add(execution: Course, change: AttemptAdded) -> None:
     """Keep the attempt that reverts an end."""
     undoing = _undoing(execution, change.reverts)
     undoing.state, undoing.key, undoing.due_s, undoing.info = RevertState.RUNNING, change.key, None, ""
+    _index(execution, undoing)
 
 
 def move(execution: Course, change: RevertMoved) -> None:
@@ -40,9 +41,20 @@ def move(execution: Course, change: RevertMoved) -> None:
     undoing = _undoing(execution, change.end)
     undoing.state, undoing.due_s, undoing.info = change.state, change.due_s, change.info
     undoing.retries = change.retries
+    _index(execution, undoing)
     if change.state is RevertState.DONE:
         del revert.open[change.end]
         revert.published.update(change.published)
+
+
+def _index(execution: Course, undoing: Undoing) -> None:
+    revert = execution.revert
+    assert revert is not None
+    for index, state in ((revert.failed, RevertState.FAILED), (revert.delayed, RevertState.DELAYED)):
+        if undoing.state is state:
+            index[undoing.end.sequence] = None
+        else:
+            index.pop(undoing.end.sequence, None)
 
 
 def _undoing(execution: Course, sequence: int) -> Undoing:

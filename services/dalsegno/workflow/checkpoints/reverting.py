@@ -6,14 +6,14 @@ from dalsegno.workflow.changes import AttemptAdded, RevertMoved, RevertState, Ta
 from dalsegno.workflow.checkpoints import arriving, ends, resting
 from dalsegno.workflow.checkpoints.ends import Undo
 from dalsegno.workflow.commands import Send
-from dalsegno.workflow.events import ChildMoved, GoToRequested, TimerFired
+from dalsegno.workflow.events import ChildMoved, GoToRequested, HandedOut, TimerFired
 from dalsegno.workflow.identity import AttemptKey
 from dalsegno.workflow.model import START
 from dalsegno.workflow.records import End, Reverting, TaskExecution, Undoing
 from dalsegno.workflow.running import adhoc, reporting
 from dalsegno.workflow.running.items import SLICE
 from dalsegno.workflow.running.step import HardFailure, Step
-from dalsegno.workflow.scope import EvaluationError
+from dalsegno.workflow.scope import Constant, EvaluationError
 from dalsegno.workflow.states import COMPLETED_ATTEMPT, AttemptState, ExecutionState, TaskState
 from dalsegno.workflow.value import UnfitValue, Value
 
@@ -24,14 +24,17 @@ _FAULTS = (EvaluationError, HardFailure, adhoc.Unresolved, UnfitValue)
 def advance(step: Step) -> None:
     """Take a REVERTING execution as far as it gets in this step: it rests, the next reverts begin, it arrives."""
     execution = step.execution
+    if isinstance(step.event, HandedOut):
+        return
     while execution.state is _REVERTING and execution.revert is not None:
         revert = execution.revert
         if not revert.lowest and resting.rests(step, revert):
             return
-        if any(undoing.state is _FAILED for undoing in revert.open.values()):
+        if revert.failed:
             _fail(step, revert)
             return
-        call_due(step)
+        if revert.delayed or isinstance(step.event, TimerFired):
+            call_due(step)
         following = _following(step, revert)
         if following is None:
             if not revert.open:
@@ -51,13 +54,27 @@ def _fits(step: Step, revert: Reverting, following: Undo) -> bool:
     if not revert.open:
         return True
     end = following.end
-    if end.item < 0 or any(undoing.end.task != end.task for undoing in revert.open.values()):
+    if end.item < 0 or _task_of_open(revert) != end.task:
         return False
-    template = None if following.revert is None else following.revert.concurrency
+    return len(revert.open) < _concurrency(step, following)
+
+
+def _concurrency(step: Step, undo: Undo) -> int:
+    """Return how many items of a task are reverted at once; when that cannot be evaluated, one after the other."""
+    template = None if undo.revert is None else undo.revert.concurrency
+    if template is None:
+        return 1
+    if isinstance(template, Constant) and isinstance(template.value, int):
+        return min(template.value, SLICE)
     try:
-        return len(revert.open) < min(ends.whole(template, _view(step, end), "concurrency", 1), SLICE)
+        return min(ends.whole(template, _view(step, undo.end), "concurrency", 1), SLICE)
     except (EvaluationError, HardFailure):
-        return False  # one after the other
+        return 1
+
+
+def _task_of_open(revert: Reverting) -> int:
+    """Return the task whose ends are being reverted: several at once are items of one task."""
+    return next(iter(revert.open.values())).end.task
 
 
 def _view(step: Step, end: End) -> ends.RevertView:
@@ -220,7 +237,7 @@ def _done(step: Step, undoing: Undoing, values: dict[str, Value], info: str = "r
     step.change(RevertMoved(end=end.sequence, state=RevertState.DONE, published=values, at_s=step.at_s))
     following = _following(step, revert)
     goes_on = following is not None and following.end.task == end.task
-    if not goes_on and not any(other.end.task == end.task for other in revert.open.values()):
+    if not goes_on and not (revert.open and _task_of_open(revert) == end.task):
         _show(step, step.execution.tasks[end.task], TaskState.REVERTED, info)
 
 
@@ -237,7 +254,7 @@ def fail(step: Step, undoing: Undoing, info: str) -> None:
 
 def _fail(step: Step, revert: Reverting) -> None:
     """End as REVERT_ERROR once no other revert is under way (C29)."""
-    if all(undoing.state is _FAILED for undoing in revert.open.values()):
+    if len(revert.failed) == len(revert.open):
         step.move_execution(ExecutionState.REVERT_ERROR, failure_info(step))
 
 
@@ -245,7 +262,7 @@ def failure_info(step: Step) -> str:
     """Return which reverts failed and why."""
     revert = step.execution.revert
     assert revert is not None
-    failed = [undoing for undoing in revert.open.values() if undoing.state is _FAILED]
+    failed = [revert.open[sequence] for sequence in revert.failed]
     lines = [f"  {step.execution.tasks[each.end.task].name}: {each.info}" for each in failed[:10]]
     return "\n".join([f"{len(failed)} reverts failed:" if len(failed) != 1 else "a revert failed:", *lines])
 
