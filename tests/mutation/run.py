@@ -15,37 +15,28 @@ import pytest
 from tests.mutation.checkout import Checkout, run_pytest
 from tests.mutation.mutants import Mutant, find_mutants
 from tests.mutation.recording import KEPT, Recording, record
+from tests.mutation.suites import CORE, FURTHER, FURTHER_LIMIT_S, LEFT_OUT, TESTS
 
 ROOT = Path(__file__).resolve().parents[2]
 SERVICES = ROOT / "services/dalsegno"
-CORE = ("tests/conformance", "tests/simulation")
-LEFT_OUT = {"tests/unit/expressions/test_hostile.py", "tests/conformance/test_services.py"}
-"""They take minutes, and the second watches other processes."""
-TESTS = {
-    "workflow": ("tests/unit/workflow", *CORE),
-    "expressions": ("tests/unit/expressions", "tests/unit/definitions", *CORE),
-    "definitions": ("tests/unit/definitions", "tests/unit/api", *CORE),
-    "engine": ("tests/unit/engine", "tests/integration", *CORE),
-    "store": ("tests/unit/store", "tests/store", "tests/unit/engine", "tests/unit/api", "tests/integration", *CORE),
-}
 NICE = 10
 TEST_LIMIT_S = 30
 RUN_LIMIT_S = 60.0
+PASSED = (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED)
 
 
 class Chosen:
-    """A plugin of pytest: only the chosen tests, in that order."""
+    """A plugin of pytest: only the chosen tests, in that order; None: all."""
 
-    def __init__(self, tests: Sequence[str]) -> None:
-        self._order = {test: place for place, test in enumerate(tests)}
-        self.failed = ""
+    def __init__(self, tests: Sequence[str] | None) -> None:
+        self._order = None if tests is None else {test: place for place, test in enumerate(tests)}
 
     @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         """Keep and order them."""
-        items[:] = sorted(
-            (item for item in items if item.nodeid in self._order), key=lambda item: self._order[item.nodeid]
-        )
+        order = self._order
+        if order is not None:
+            items[:] = sorted((item for item in items if item.nodeid in order), key=lambda item: order[item.nodeid])
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> Generator[None, None, None]:
@@ -73,29 +64,55 @@ def main(arguments: Sequence[str] | None = None) -> int:
         recording = record(checkout, SERVICES / package, names, LEFT_OUT)
         checkout.run(lambda: run_pytest(["--collect-only", *names], Chosen([])), checkout.copy.parent / "log")
         print(f"{len(mutants)} mutants in {options.folder}, {len(chosen)} tried with {len(recording.seconds)} tests")
-        survivors = [mutant for mutant in chosen if not _is_noticed(checkout, recording, mutant, options.verbose)]
+        further = () if options.tests else FURTHER.get(package, ())
+        trial = Trial(checkout, recording, further, options.verbose)
+        survivors = [mutant for mutant in chosen if not trial.notices(mutant)]
     survivors_file.write_text("".join(f"{mutant.describe()}\n" for mutant in survivors))
     noticed = len(chosen) - len(survivors)
     print(f"{noticed} of {len(chosen)} noticed ({noticed / max(len(chosen), 1):.1%})")
     return 0
 
 
-def _is_noticed(checkout: Checkout, recording: Recording, mutant: Mutant, verbose: bool) -> bool:
-    """Run what can notice it, until something does. What does not end is noticed as well."""
-    tests = recording.tests_of(mutant)
-    files = list(dict.fromkeys(test.partition("::")[0] for test in tests))
-    limit_s = RUN_LIMIT_S + 5 * sum(recording.seconds[test] for test in tests)
-    log = checkout.copy.parent / "log"
-    with checkout.mutated(mutant):
+class Trial:
+    """Runs the tests on mutants. What does not end is noticed as well."""
+
+    def __init__(self, checkout: Checkout, recording: Recording, further: Sequence[str], verbose: bool) -> None:
+        self._checkout = checkout
+        self._recording = recording
+        self._further = further
+        self._verbose = verbose
+        self._log = checkout.copy.parent / "log"
+        self._further_pass = False
+        """Whether they were seen to pass without a mutation."""
+
+    def notices(self, mutant: Mutant) -> bool:
+        """Run what runs its lines until a test fails, then the further test files; print what survives."""
+        tests = self._recording.tests_of(mutant)
+        files = list(dict.fromkeys(test.partition("::")[0] for test in tests))
+        limit_s = RUN_LIMIT_S + 5 * sum(self._recording.seconds[test] for test in tests)
+        with self._checkout.mutated(mutant):
+            code = self._run(files, tests, limit_s) if tests else 0
+        if code in PASSED and self._further:
+            self._check_further()
+            with self._checkout.mutated(mutant):
+                code = self._run(self._further, None, FURTHER_LIMIT_S)
+        noticed = code not in PASSED
+        if self._verbose and noticed:
+            lines = self._log.read_text(errors="replace").splitlines()
+            print(f"  noticed: {mutant.describe()}\n    ", code, *[line for line in lines if "noticed by " in line])
+        elif not noticed:
+            print(f"{mutant.describe()} ({len(tests)} tests)")
+        sys.stdout.flush()
+        return noticed
+
+    def _run(self, files: Sequence[str], tests: Sequence[str] | None, limit_s: float) -> int:
         arguments = ["-x", "--timeout", str(TEST_LIMIT_S), *files]
-        code = checkout.run(lambda: run_pytest(arguments, Chosen(tests)), log, limit_s) if tests else 0
-    noticed = code not in (0, pytest.ExitCode.NO_TESTS_COLLECTED)
-    if verbose or not noticed:
-        print(f"{mutant.describe()} ({len(tests)} tests)" if not noticed else f"  noticed: {mutant.describe()}")
-    if verbose and noticed:
-        print("   ", code, *[line for line in log.read_text(errors="replace").splitlines() if "noticed by " in line])
-    sys.stdout.flush()
-    return noticed
+        return self._checkout.run(lambda: run_pytest(arguments, Chosen(tests)), self._log, limit_s)
+
+    def _check_further(self) -> None:
+        if not self._further_pass and self._run(self._further, None, FURTHER_LIMIT_S) not in PASSED:
+            raise SystemExit(f"{', '.join(self._further)}: fail without a mutation\n{self._log.read_text()[-5000:]}")
+        self._further_pass = True
 
 
 def _read_options(arguments: Sequence[str] | None) -> argparse.Namespace:

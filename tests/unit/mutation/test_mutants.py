@@ -5,12 +5,15 @@ from __future__ import annotations
 import ast
 import signal
 import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from tests.mutation.checkout import Checkout
 from tests.mutation.mutants import Mutant, find_mutants
 from tests.mutation.recording import SLOWEST_S, Record, Recording
+from tests.mutation.run import Trial
 
 SOURCE = '''"""A page."""
 from typing import TYPE_CHECKING
@@ -162,3 +165,41 @@ def test_what_does_not_end_is_ended(tmp_path: Path) -> None:
     assert checkout.run(loop, tmp_path / "log", limit_s=0.3) == -signal.SIGKILL
     assert checkout.run(lambda: 1 // 0, tmp_path / "log") != 0
     assert "ZeroDivisionError" in (tmp_path / "log").read_text(encoding="utf-8")
+
+
+class Runs(Checkout):
+    """A checkout whose runs have these exit codes; it notes whether each was of a mutant."""
+
+    def __init__(self, folder: Path, *codes: int) -> None:
+        self.copy = folder / "copy"
+        self.codes = list(codes)
+        self.mutated_runs: list[bool] = []
+        self._is_mutated = False
+
+    @contextmanager
+    def mutated(self, mutant: Mutant) -> Iterator[None]:
+        self._is_mutated = True
+        yield
+        self._is_mutated = False
+
+    def run(self, work: Callable[[], int], log: Path, limit_s: float | None = None) -> int:
+        self.mutated_runs.append(self._is_mutated)
+        log.write_text("", encoding="utf-8")
+        return self.codes.pop(0)
+
+
+def test_what_no_recorded_test_notices_the_further_ones_may(tmp_path: Path) -> None:
+    """The further tests run for survivors only, and pass once without a mutation before they count."""
+    recording = Recording([Record({"a.py::quick": 0.1}, {"page.py": {1: ["a.py::quick"]}})])
+    mutant = Mutant("page.py", 1, 1, 0, 0, "", "", "", True)
+    checkout = Runs(tmp_path, 1, 0, 0, 1, 0, 0)
+    trial = Trial(checkout, recording, ["b.py"], verbose=False)
+    assert [trial.notices(mutant) for _ in range(3)] == [True, True, False]
+    assert checkout.mutated_runs == [True, True, False, True, True, True]
+
+
+def test_further_tests_that_fail_anyway_notice_nothing(tmp_path: Path) -> None:
+    """When they fail without a mutation, mutate ends and says so."""
+    trial = Trial(Runs(tmp_path, 1), Recording([]), ["b.py"], verbose=False)
+    with pytest.raises(SystemExit, match=r"b\.py: fail without a mutation"):
+        trial.notices(Mutant("page.py", 1, 1, 0, 0, "", "", "", True))
