@@ -12,7 +12,7 @@ from tests.unit.cli.conftest import Ended
 from dalsegno.cli.connection import actor_metadata
 from dalsegno.v1 import action_service_pb2, execution_pb2, operation_pb2
 from dalsegno.v1 import execution_service_pb2 as messages
-from dalsegno.workflow.refusals import Refused, Unavailable, Violation
+from dalsegno.workflow.refusals import Obstacle, Refused, Unavailable, Violation
 
 Type = Callable[..., Ended]
 ID = "0193b5c2-7f3a-7e51-9d0c-5a8f2c1e6b47"
@@ -100,7 +100,7 @@ def test_what_belongs_nowhere_is_not_sent(api: Any, type_command: Type, words: l
 
 def test_who_may_not_just_resume_is_told_how(api: Any, type_command: Type) -> None:
     """The refusal names every failed task (R3, R4), and what is to be typed instead (R24)."""
-    failed = [Violation(f"task {name}", "has failed: no answer", "TASK_FAILED") for name in ("fetch", "store")]
+    failed = [Violation(f"task {name}", "has failed: no answer", Obstacle.TASK_FAILED) for name in ("fetch", "store")]
     api.answer("ResumeExecution", Refused(failed))
     ended = type_command("resume", ID, "-s", api.address)
     assert "task fetch: has failed" in ended.err

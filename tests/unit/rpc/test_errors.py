@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,10 +15,10 @@ from grpc_status import rpc_status
 from dalsegno.definitions.problems import Problem
 from dalsegno.rpc import errors
 from dalsegno.rpc.channel import open_channel
-from dalsegno.rpc.failure import describe, read_failure
+from dalsegno.rpc.failure import ReceivedViolation, describe, read_failure
 from dalsegno.v1 import engine_service_pb2, engine_service_pb2_grpc, failure_pb2
 from dalsegno.workflow import refusals
-from dalsegno.workflow.refusals import Violation
+from dalsegno.workflow.refusals import Obstacle, Violation
 from dalsegno.workflow.value import UnfitValue
 
 if TYPE_CHECKING:
@@ -113,6 +114,11 @@ async def test_a_deletion_arrives_with_its_time(world: World) -> None:
     assert error.details() == "execution 'e' was deleted at 2023-11-14T22:13:20.500+00:00"
 
 
+def received(violations: Sequence[Violation]) -> tuple[ReceivedViolation, ...]:
+    """Return them as a client sees them."""
+    return tuple(ReceivedViolation(each.subject, each.description, each.kind) for each in violations)
+
+
 async def test_all_violations_arrive(world: World) -> None:
     """A refusal names everything that is wrong, in the order in which it was found."""
     violations = [Violation(f"input.field_{number}", "is missing") for number in range(20)]
@@ -120,18 +126,21 @@ async def test_all_violations_arrive(world: World) -> None:
 
     failure = read_failure(await world.failed_submit())
 
-    assert failure.violations == tuple(violations)
+    assert failure.violations == received(violations)
     assert failure.left_out == 0
 
 
 async def test_obstacles_arrive_with_their_kinds(world: World) -> None:
     """FAILED_PRECONDITION says for each obstacle what it is (R4)."""
-    violations = [Violation("task fetch", "has failed", "TASK_FAILED"), Violation("execution e", "is PAUSED", "STATE")]
+    violations = [
+        Violation("task fetch", "has failed", Obstacle.TASK_FAILED),
+        Violation("execution e", "is PAUSED", Obstacle.STATE),
+    ]
     world.refuse_with(refusals.Refused(violations, "the execution cannot be resumed"))
 
     error = await world.failed_submit()
 
-    assert read_failure(error).violations == tuple(violations)
+    assert read_failure(error).violations == received(violations)
     assert describe(error) == "the execution cannot be resumed\n  task fetch: has failed\n  execution e: is PAUSED"
 
 
@@ -171,7 +180,7 @@ async def test_any_client_can_read_a_long_refusal(world: World) -> None:
 
     failure = read_failure(caught.value)
     assert failure.code is CODE.INVALID_ARGUMENT
-    assert failure.violations[0] == violations[0]
+    assert failure.violations[:1] == received(violations[:1])
     assert len(failure.violations) + failure.left_out == 1000
     assert failure.left_out > 0
     assert f"and {failure.left_out} more" in describe(caught.value)
@@ -183,7 +192,7 @@ HUGE_REFUSALS = [
     refusals.InvalidRequest([Violation(LONG, LONG)] * 3),
     refusals.InvalidRequest([Violation("a", "is missing"), Violation(LONG, LONG)]),
     refusals.InvalidDefinition(PROBLEMS),
-    refusals.Refused([Violation(LONG, LONG, "STATE")] * 3),
+    refusals.Refused([Violation(LONG, LONG, Obstacle.STATE)] * 3),
     refusals.NotFound(LONG, LONG),
     refusals.Deleted("execution", LONG, 1_700_000_000.5),
     refusals.TooLarge(LONG, 5, 4),
@@ -287,7 +296,7 @@ async def test_an_error_of_another_server_is_passed_on(world: World) -> None:
     assert failure.code is CODE.INVALID_ARGUMENT
     assert failure.reason == "INVALID_REQUEST"
     assert failure.message == "two are missing"
-    assert failure.violations == tuple(violations)
+    assert failure.violations == received(violations)
 
 
 def test_a_lost_server_is_unavailable() -> None:

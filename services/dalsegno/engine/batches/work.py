@@ -11,6 +11,7 @@ from dalsegno.workflow.events import (
     ChildMoved,
     DeliveryLost,
     Event,
+    ForcedEnd,
     NoticeDue,
     Poisoned,
     SliceDue,
@@ -141,7 +142,7 @@ class DeliverEvent(Work):
     @property
     def ends_by_force(self) -> bool:
         return isinstance(self.event, Poisoned) or (
-            isinstance(self.event, CancelRequested) and bool(self.event.terminate)
+            isinstance(self.event, CancelRequested) and self.event.terminate is not ForcedEnd.NONE
         )
 
     @property
