@@ -309,7 +309,7 @@ async def test_an_older_engines_deadline_is_by_its_clock(
 async def test_a_drained_engine_hears_goodbye_after_the_last_acknowledgement(
     engine: Engine, make_executor: MakeExecutor
 ) -> None:
-    """An engine that is being stopped gets the outcomes that there are, and is tried again later."""
+    """An engine that stops gets the outcomes that there are, and is tried again later."""
     gated, _, _ = make_gated()
     make_executor(gated)
     line = await engine.line()
