@@ -25,3 +25,4 @@ FURTHER: dict[str, tuple[str, ...]] = {"engine": SERVED, "store": SERVED}
 """Then, if none of those fails, all of these: they start services as processes of their own, of which no line is
 recorded."""
 FURTHER_LIMIT_S = 900.0
+FURTHER_TEST_LIMIT_S = 30
