@@ -468,6 +468,13 @@ def test_texts_are_paid_for(text: str) -> None:
     assert costs[1] - costs[0] >= (LARGE - SMALL) * LEAST
 
 
+@pytest.mark.parametrize("text", ["'nope' in ctx()", "ctx() is mapping"])
+def test_all_variables_together_are_paid_for(text: str) -> None:
+    """Looking through all variables costs more the more there are, and asking what the context is costs nothing."""
+    costs = [cost_of("{{ (" + text + ") is defined }}", size, ORQUESTA) for size in (SMALL, LARGE)]
+    assert (costs[1] - costs[0] >= LARGE - SMALL) == ("in" in text.split())
+
+
 @pytest.mark.parametrize("name", sorted(set(NATIVE_FILTERS) - FILTERS))
 def test_other_filters_run_apart(name: str) -> None:
     """What is not paid for is not done in the engine, in whatever way it is called."""
