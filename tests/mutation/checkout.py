@@ -25,7 +25,7 @@ from tests.mutation.mutants import Mutant
 LIBRARIES = (
     *("aiohttp", "aiosmtplib", "alembic.command", "google.protobuf.json_format", "google.rpc.error_details_pb2"),
     *("grpc.aio", "grpc_health.v1.health", "grpc_reflection.v1alpha.reflection", "grpc_status.rpc_status"),
-    *("hypothesis", "immutables", "jinja2.sandbox", "jsonpath_ng.ext", "jsonschema", "msgspec", "orjson"),
+    *("immutables", "jinja2.sandbox", "jsonpath_ng.ext", "jsonschema", "msgspec", "orjson"),
     *("prometheus_client", "referencing", "rich.console", "sqlalchemy.dialects.sqlite", "typer.testing", "yaml"),
     *("yaql.language.factory", "yaql.standard_library.queries"),
 )

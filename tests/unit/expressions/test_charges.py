@@ -294,6 +294,8 @@ OTHER_YAQL = (
     "let(x => $.l) -> $x.len() + $x.select($).len()",
 )
 JINJA_OPERATORS = (
+    "_.d.keys() - {}.keys()",
+    "{}.keys() - _.d.keys()",
     "_.l + _.l",
     "_.t + _.u",
     "_.i + _.j",
