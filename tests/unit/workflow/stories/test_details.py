@@ -305,3 +305,25 @@ def test_what_nobody_works_on_is_cancelled_at_once() -> None:
     stage.end("runs")
     assert (str(stage.execution.state), stage.standing()["runs"]) == ("CANCELLED", "SUCCESS")
     stage.check()
+
+
+SUB = "version: '2.0'\nsub:\n  tasks:\n    t: {action: std.noop, on-success: last}\n    last: {action: std.noop}\n"
+
+
+def test_an_action_that_goes_on_has_paused_sub_workflows_go_on() -> None:
+    """O4, decision 12: a report that takes back the pause of a Mistral execution resumes what is paused below it."""
+    stage = Stage(
+        "version: '2.0'\nwf:\n  tasks:\n    acts: {action: std.noop}\n    below: {workflow: sub}\n", others=(SUB,)
+    )
+    child = stage.child()
+    stage.pause(on=child)
+    stage.end("t", on=child)
+    stage.end("acts", outcome="paused")
+    assert (str(stage.execution.state), str(child.state)) == ("PAUSED", "PAUSED")
+    stage.end("acts", outcome="running")
+    assert (str(stage.execution.state), str(child.state)) == ("RUNNING", "RUNNING")
+    assert stage.standing() == {"acts": "RUNNING", "below": "RUNNING"}
+    stage.end("last", on=child)
+    stage.end("acts")
+    assert stage.execution.state == "SUCCESS"
+    stage.check()
