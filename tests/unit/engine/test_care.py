@@ -10,11 +10,15 @@ from tests.unit.engine.test_conductor import Rig, Start, answer
 
 from dalsegno.engine.batches.batch import Batch
 from dalsegno.engine.batches.deferred import DeferredWorks
+from dalsegno.engine.batches.evaluations import Evaluations
 from dalsegno.engine.batches.results import Committed, Deferred, Failed
 from dalsegno.engine.batches.step_note import Mark, StepNote, count_death
 from dalsegno.engine.batches.work import Work
 from dalsegno.engine.executors.sessions import Greeting, OpenSession
+from dalsegno.expressions.pool_client import POOL
+from dalsegno.store.memory import MemoryTransaction
 from dalsegno.workflow import machine
+from dalsegno.workflow.changes import AnyChange
 from dalsegno.workflow.events import Event, HandedOut, Poisoned, RerunRequested, TaskChoice, TaskDone
 from dalsegno.workflow.execution import Execution
 from dalsegno.workflow.identity import parse_attempt_id
@@ -194,6 +198,27 @@ def test_it_is_ended_without_its_definition(rig: Rig, monkeypatch: pytest.Monkey
     assert rig.state(bad) == "ERROR"
 
 
+def test_an_engine_that_dies_while_it_loads_has_noted_the_execution(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The journal itself may be what kills engines: the note says so before it is read, also at the last resort."""
+    (start,) = started(rig, 1)
+    stepped = Stepped(rig, monkeypatch)
+    read: list[Mark | None] = []
+    changes_after = MemoryTransaction.changes_after
+
+    def noted(self: MemoryTransaction, execution_id: str, revision: int) -> list[AnyChange]:
+        read.append(stepped.note.read())
+        return changes_after(self, execution_id, revision)
+
+    monkeypatch.setattr(MemoryTransaction, "changes_after", noted)
+    rig.copies.drop(start.execution_id)
+    rig.carry_out(answer(rig.sent[0]))
+    assert read == [Mark(start.execution_id, "load")]
+    died(rig, start.execution_id, 3)
+    rig.carry_out(answer(rig.sent[1]))
+    assert rig.state(start.execution_id) == "ERROR"
+    assert read == [Mark(start.execution_id, "load")] * 2
+
+
 def test_what_cannot_be_ended_stops_nobody(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     """Even then the works of others are done, and whoever asks for this one is told to come again."""
     one, bad = (each.execution_id for each in started(rig, 2))
@@ -297,6 +322,15 @@ async def test_what_waits_for_a_time_comes_back_in_order() -> None:
     assert aside
     await asyncio.sleep(0.05)
     assert (back, bool(aside)) == (works, False)
+
+
+async def test_what_is_done_keeps_no_values() -> None:
+    """A work and its values refer to each other: large ones would stay until the collector runs."""
+    works = DeferredWorks(lambda work: None)
+    work = Again("e")
+    work.evaluations = Evaluations(POOL, "e", lambda: None)
+    works.forget(work)
+    assert work.evaluations is None
 
 
 class Gone(Again):

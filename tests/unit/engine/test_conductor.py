@@ -367,6 +367,7 @@ def test_without_credit_attempts_wait_and_are_found_by_others(rig: Rig) -> None:
     poor.dispatcher.give_credit(poor.stream, 1)
     poor.carry_out()
     assert [run.delivery for run in poor.sent] == [1]
+    assert not poor.dispatcher.has_news, "nothing is left to hand out, so no further batch begins for it"
     second = Start(2)
     poor.carry_out(second)
     rich = Rig(rig.store)

@@ -56,12 +56,14 @@ def test_an_orquesta_workflow_is_named_from_outside_or_at_its_top(name: str, top
 
 def test_defaults_are_stored_as_written() -> None:
     """A constant default is stored as its value, an expression as its text; a name alone is null where that is so."""
-    text = "version: 1.0\nname: w\ninput: [a, {b: [1]}, {c: <% ctx(b) %>}]\ntasks: {t: {action: core.noop}}"
+    text = "version: 1.0\nname: w\ninput: [a, {b: [ü]}, {c: <% ctx(b) %>}]\ntasks: {t: {action: core.noop}}"
     request = workflow_service_pb2.CreateDefinitionsRequest(text=text)
     (member,) = read_here(request).members
-    assert json.loads(stored_member(member, 1.0).input) == [
+    stored = stored_member(member, 1.0).input
+    assert "ü" in stored
+    assert json.loads(stored) == [
         {"name": "a", "required": False, "default": None},
-        {"name": "b", "required": False, "default": [1]},
+        {"name": "b", "required": False, "default": ["ü"]},
         {"name": "c", "required": False, "default": "<% ctx(b) %>"},
     ]
 
