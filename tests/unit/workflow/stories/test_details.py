@@ -327,3 +327,19 @@ def test_an_action_that_goes_on_has_paused_sub_workflows_go_on() -> None:
     stage.end("acts")
     assert stage.execution.state == "SUCCESS"
     stage.check()
+
+
+def test_an_output_that_failed_is_forgotten_when_the_execution_runs_again() -> None:
+    """Its error is true of the end that it kept from success, and of no later one."""
+    stage = Stage(
+        "version: 1.0\nname: wf\nvars: [{x: a}]\noutput: [{y: <% int(ctx(x)) %>}]\ntasks:\n"
+        "  t: {action: std.noop, next: [{publish: [{x: <% result() %>}]}]}\n"
+    )
+    stage.end("t", "b")
+    (error,) = stage.execution.errors
+    assert (str(stage.execution.state), error.is_output) == ("ERROR", True)
+    stage.rerun(run("t"))
+    assert stage.execution.errors == []
+    stage.end("t", "7")
+    assert (str(stage.execution.state), stage.output(), stage.execution.errors) == ("SUCCESS", {"y": 7}, [])
+    stage.check()
