@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Generator, Iterable, Sequence
 from itertools import groupby
 from pathlib import Path
@@ -45,21 +45,28 @@ class Recording:
     def stages_of(self, mutant: Mutant) -> list[list[str]]:
         """The tests that can notice the mutant: those that run its lines, or where none does, as in another process,
         those that run anything of its file, or where it is run at import, all. Tests of more than a second come last,
-        then those that are far from its file."""
+        then those that are far from its file; those of the test file that has most of them come first, since a single
+        test file is soon imported."""
         lines = self._lines[mutant.path]
         of_file = set().union(*lines.values())
         tests: set[str] = set()
         if mutant.in_function:
             tests.update(*(lines[line] for line in range(mutant.line, mutant.last_line + 1)))
             tests = tests or of_file
-
-        def stage(test: str) -> tuple[bool, int, bool]:
-            seconds, shared = self.seconds[test], set(Path(test).parts) & set(Path(mutant.path).parts)
-            return seconds > 1, -len(shared) - (test in of_file), seconds > 0.1
-
         known = [test for test in tests or self.seconds if test in self.seconds]
-        ordered = sorted(known, key=lambda test: (stage(test), test.partition("::")[0], self.seconds[test]))
+        counts = Counter(map(_file_of, known))
+
+        def stage(test: str) -> tuple[bool, int, bool, bool]:
+            seconds, shared = self.seconds[test], set(Path(test).parts) & set(Path(mutant.path).parts)
+            is_first = counts[_file_of(test)] == max(counts.values())
+            return seconds > 1, -len(shared) - (test in of_file), seconds > 0.1, not is_first
+
+        ordered = sorted(known, key=lambda test: (stage(test), _file_of(test), self.seconds[test], test))
         return [list(together) for _, together in groupby(ordered, key=stage)]
+
+
+def _file_of(test: str) -> str:
+    return test.partition("::")[0]
 
 
 class Recorder:

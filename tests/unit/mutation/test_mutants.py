@@ -113,18 +113,20 @@ def test_a_mutant_is_told_on_one_line(tmp_path: Path) -> None:
 
 def test_near_and_quick_tests_come_first() -> None:
     """Of the tests that run the line, those beside its file come first, slow tests last and very slow ones never; where
-    none does it may be noticed by those that run anything of the file, and what runs at import by all."""
+    none does it may be noticed by those that run anything of the file, and what runs at import by all. Of those that
+    come together the ones of the fullest test file come before the others."""
     seconds = {
         "unit/yaql/a.py::quick": 0.01,
         "unit/yaql/a.py::slow": 2.0,
         "unit/yaql/a.py::never": SLOWEST_S + 1,
         "unit/yaql/b.py::second": 0.02,
+        "unit/yaql/b.py::third": 0.02,
         "unit/c.py::quick": 0.01,
         "unit/d.py::other": 0.01,
     }
     lines = {
         1: ["unit/yaql/a.py::slow", "unit/yaql/b.py::second", "unit/yaql/a.py::never", "unit/c.py::quick"],
-        2: ["unit/yaql/a.py::quick", "unit/yaql/b.py::second"],
+        2: ["unit/yaql/a.py::quick", "unit/yaql/b.py::second", "unit/yaql/b.py::third"],
         3: [],
     }
     recording = Recording([Record(seconds, {"src/yaql/page.py": lines})])
@@ -133,13 +135,13 @@ def test_near_and_quick_tests_come_first() -> None:
         stages = recording.stages_of(Mutant(path, line, line, 0, 0, "", "", "", in_function))
         return [[test.removeprefix("unit/") for test in stage] for stage in stages]
 
+    fullest, other = ["yaql/b.py::second", "yaql/b.py::third"], ["yaql/a.py::quick"]
     assert chosen(1) == [["yaql/b.py::second"], ["c.py::quick"], ["yaql/a.py::slow"]]
-    assert chosen(2) == [["yaql/a.py::quick", "yaql/b.py::second"]]
-    of_file = [["yaql/a.py::quick", "yaql/b.py::second"], ["c.py::quick"]]
-    assert chosen(3) == [*of_file, ["yaql/a.py::slow"]]
-    assert chosen(2, in_function=False) == [*of_file, ["d.py::other"], ["yaql/a.py::slow"]]
-    quick = ["c.py::quick", "d.py::other", "yaql/a.py::quick", "yaql/b.py::second"]
-    assert chosen(1, "src/other.py") == [quick, ["yaql/a.py::slow"]]
+    assert chosen(2) == [fullest, other]
+    assert chosen(3) == [[*other, *fullest], ["c.py::quick"], ["yaql/a.py::slow"]]
+    assert chosen(2, in_function=False) == [[*other, *fullest], ["c.py::quick"], ["d.py::other"], ["yaql/a.py::slow"]]
+    quick = ["c.py::quick", "d.py::other"]
+    assert chosen(1, "src/other.py") == [[*other, *fullest], quick, ["yaql/a.py::slow"]]
 
 
 def test_a_sample_stays_when_the_code_changes(tmp_path: Path) -> None:
