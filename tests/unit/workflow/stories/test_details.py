@@ -9,6 +9,7 @@ from tests.unit.workflow.stories.operating import Stage, run, skip
 
 from dalsegno.workflow.events import ContextUpdated
 from dalsegno.workflow.model import ActionDescription, Parameter
+from dalsegno.workflow.refusals import Refused
 from dalsegno.workflow.value import Value
 
 MEET = {
@@ -343,3 +344,56 @@ def test_an_output_that_failed_is_forgotten_when_the_execution_runs_again() -> N
     stage.end("t", "7")
     assert (str(stage.execution.state), stage.output(), stage.execution.errors) == ("SUCCESS", {"y": 7}, [])
     stage.check()
+
+
+def test_tasks_of_a_success_are_not_resumed() -> None:
+    """R10: a choice for a task of an execution that has succeeded is refused, with what would have to be."""
+    stage = Stage("version: '2.0'\nwf:\n  tasks:\n    t: {action: std.noop}\n")
+    stage.end("t")
+    with pytest.raises(Refused) as refused:
+        stage.resume(run("t"))
+    assert [each.description for each in refused.value.violations] == [
+        "its tasks can be resumed while it is CANCELLED, ERROR, PAUSED, RUNNING, it is SUCCESS",
+        "did not fail: it is SUCCESS",
+    ]
+
+
+@pytest.mark.parametrize(("comment", "info"), [("", "task 't' is paused by its action"), ("lunch", "lunch")])
+def test_a_pause_that_was_reported_becomes_one_by_request(comment: str, info: str) -> None:
+    """O4: it says why it was asked for, or keeps its reason; the report that the action goes on does not end it."""
+    stage = Stage("version: '2.0'\nwf:\n  tasks:\n    t: {action: std.noop}\n    u: {action: std.noop}\n")
+    stage.end("t", outcome="paused")
+    stage.pause(comment=comment)
+    assert (str(stage.execution.state), stage.execution.info) == ("PAUSING", info)
+    assert stage.pause().verdict == "duplicate"
+    stage.end("t", outcome="running")
+    assert stage.execution.state == "PAUSING"
+    stage.end("t")
+    stage.end("u")
+    assert (str(stage.execution.state), stage.execution.info) == ("PAUSED", info)
+    stage.check()
+
+
+def test_an_orquesta_execution_knows_who_has_it_run() -> None:
+    """A sub-workflow sees the execution and the task above it, the outermost one only who started it."""
+    shown = "output: [{up: <% ctx(parent) %>}, {name: <% ctx(st2).action %>}]\ntasks:\n"
+    stage = Stage(
+        f"version: 1.0\nname: wf\n{shown}  s: {{action: p.sub}}\n",
+        others=(f"version: 1.0\nname: p.sub\n{shown}  t: {{action: std.noop}}\n",),
+    )
+    child = stage.child()
+    stage.end("t", on=child)
+    assert stage.output() == {"up": {"user": "", "pack": ""}, "name": "wf"}
+    assert child.output is not None
+    assert child.output.data == {
+        "up": {
+            "user": "",
+            "pack": "p",
+            "parent": {"user": "", "execution_id": stage.execution.id},
+            "orquesta": {
+                "workflow_execution_id": stage.execution.id,
+                "task_execution_id": f"{stage.execution.id}.{stage.task('s').number}",
+            },
+        },
+        "name": "p.sub",
+    }
