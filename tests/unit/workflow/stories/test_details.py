@@ -330,19 +330,21 @@ def test_an_action_that_goes_on_has_paused_sub_workflows_go_on() -> None:
     stage.check()
 
 
-def test_an_output_that_failed_is_forgotten_when_the_execution_runs_again() -> None:
-    """Its error is true of the end that it kept from success, and of no later one."""
+def test_what_is_noted_after_the_end_moves_no_end() -> None:
+    """An error that comes when an execution has failed already is told too; it ended when it ended."""
     stage = Stage(
-        "version: 1.0\nname: wf\nvars: [{x: a}]\noutput: [{y: <% int(ctx(x)) %>}]\ntasks:\n"
-        "  t: {action: std.noop, next: [{publish: [{x: <% result() %>}]}]}\n"
+        "version: 1.0\nname: wf\ntasks:\n  a: {action: std.noop}\n"
+        "  b: {action: std.noop, next: [{when: <% int(x) %>, do: noop}]}\n"
     )
-    stage.end("t", "b")
-    (error,) = stage.execution.errors
-    assert (str(stage.execution.state), error.is_output) == ("ERROR", True)
-    stage.rerun(run("t"))
-    assert stage.execution.errors == []
-    stage.end("t", "7")
-    assert (str(stage.execution.state), stage.output(), stage.execution.errors) == ("SUCCESS", {"y": 7}, [])
+    stage.end("a", error="broken")
+    ended_s = stage.execution.ended_s
+    stage.world.now_s += 5
+    stage.end("b")
+    assert (str(stage.execution.state), stage.execution.ended_s) == ("ERROR", ended_s)
+    assert stage.execution.reported_errors is not None
+    told = stage.execution.reported_errors.data
+    assert isinstance(told, list)
+    assert [each["task_id"] for each in told] == ["a", "b"]
     stage.check()
 
 
