@@ -87,7 +87,7 @@ def test_what_is_not_there_comes_with_where_to_look(api: Any, type_command: Type
 
 def test_a_server_that_is_not_there_is_said(type_command: Type, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody listening is exit code 5 and advice, not a traceback."""
-    monkeypatch.setattr("dalsegno.cli.executions.RETRY_S", 0.0)
+    monkeypatch.setattr("dalsegno.cli.reads.RETRY_S", 0.0)
 
     ended = type_command("list", "-s", "127.0.0.1:9")
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import grpc
 import pytest
+from tests.virtual_time import run_in_virtual_time
 
 from dalsegno.cli.retries import COMMAND, Retries
 from dalsegno.v1 import action_service_pb2, execution_pb2, execution_service_pb2
@@ -37,49 +38,58 @@ def away() -> grpc.aio.AioRpcError:
     return grpc.aio.AioRpcError(grpc.StatusCode.UNAVAILABLE, grpc.aio.Metadata(), grpc.aio.Metadata(), "away")
 
 
-async def test_a_word_after_a_second_and_then_how_long_it_goes_on(capsys: pytest.CaptureFixture[str]) -> None:
-    """Nobody is left with a silent terminal; the error comes when the time is over."""
+def test_a_command_prints_after_a_second_and_then_every_five_how_long_it_retries(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A terminal is not silent for long; the error comes when the time is over."""
     COMMAND.address = NOWHERE
-    began_s = time.monotonic()
-    said_s: list[float] = []
 
-    async def try_for_ever(retries: Retries) -> None:
-        while True:
+    async def course() -> tuple[float, float]:
+        loop = asyncio.get_running_loop()
+        printed_s = 0.0
+        async with Retries(7.5) as retries:
+            with pytest.raises(grpc.aio.AioRpcError):
+                while True:
+                    await retries.wait(away())
+                    if not printed_s and capsys.readouterr().err:
+                        printed_s = loop.time()
+        return printed_s, loop.time()
+
+    printed_s, ended_s = run_in_virtual_time(course())
+    assert 1.0 <= printed_s <= 1.5
+    assert 6.5 <= ended_s <= 7.5
+    assert capsys.readouterr().err == "no answer for 6 s; retrying for another 1 s\n"
+
+
+def test_a_short_absence_prints_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    """A server that is back within a second is not mentioned; one that is back later is."""
+
+    async def course() -> None:
+        async with Retries() as retries:
             await retries.wait(away())
-            if not said_s and capsys.readouterr().err:
-                said_s.append(time.monotonic() - began_s)
+            retries.answered()
+            assert capsys.readouterr().err == ""
+            for _ in range(5):
+                await retries.wait(away())
+            retries.answered()
 
-    async with Retries(7.5) as retries:
-        with pytest.raises(grpc.aio.AioRpcError):
-            await try_for_ever(retries)
-    assert 0.9 < said_s[0] < 2.3
-    assert 5.5 < time.monotonic() - began_s < 8
-    assert capsys.readouterr().err.startswith("no answer for 6 s; retrying for another 1 s")
-
-
-async def test_a_short_absence_costs_no_word(capsys: pytest.CaptureFixture[str]) -> None:
-    """What is back within a second is nobody's concern; what is back later is said to be."""
-    async with Retries() as retries:
-        await retries.wait(away())
-        retries.answered()
-        assert capsys.readouterr().err == ""
-        for _ in range(5):
-            await retries.wait(away())
-        retries.answered()
+    run_in_virtual_time(course())
     first, last = capsys.readouterr().err.splitlines()
     assert first.startswith("the server does not answer; retrying for another 19 s")
     assert last == "the server answers again"
 
 
-async def test_a_server_that_cannot_be_connected_is_spoken_of_before_any_error(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    """A name that leads nowhere keeps a connection waiting for many seconds; a slow answer is another matter."""
-    async with Retries():
-        await asyncio.sleep(1.6)
-        assert capsys.readouterr().err == ""
-        COMMAND.is_connected = lambda: False
-        await asyncio.sleep(1.6)
+def test_a_server_that_cannot_be_connected_is_mentioned_before_any_error(capsys: pytest.CaptureFixture[str]) -> None:
+    """A name without a server keeps a connection waiting for many seconds; a slow answer prints nothing."""
+
+    async def course() -> None:
+        async with Retries():
+            await asyncio.sleep(1.6)
+            assert capsys.readouterr().err == ""
+            COMMAND.is_connected = lambda: False
+            await asyncio.sleep(1.6)
+
+    run_in_virtual_time(course())
     assert "does not answer" in capsys.readouterr().err
 
 
