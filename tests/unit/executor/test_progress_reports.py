@@ -23,9 +23,10 @@ def in_a_thread(context: ActionContext) -> str:
 
 @action("test.steps")
 async def in_steps(context: ActionContext) -> str:
+    begun_s = time.monotonic()
     for step in range(30):
         context.report(f"step {step}", step / 30)
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(begun_s + 0.05 * (step + 1) - time.monotonic())  # 1.5 s in all
     return "done"
 
 
