@@ -1,4 +1,4 @@
-"""A server that is unavailable: what is said meanwhile, and what at the end, by itself or by Ctrl-C."""
+"""A server that is unavailable: the messages meanwhile and at the end, with and without Ctrl-C."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Type = Callable[..., Any]
 
 @pytest.fixture(autouse=True)
 def _no_errand() -> Iterator[None]:
-    """Each test begins without one, and with Ctrl-C as a terminal has it: test workers ignore it."""
+    """Reset the state of the command, and handle Ctrl-C as in a terminal: test workers ignore it."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     COMMAND.reset()
     yield
@@ -34,14 +34,14 @@ def _no_errand() -> Iterator[None]:
 
 
 def away() -> grpc.aio.AioRpcError:
-    """How gRPC says that nobody answers."""
+    """Return the error of a call to a server that does not answer."""
     return grpc.aio.AioRpcError(grpc.StatusCode.UNAVAILABLE, grpc.aio.Metadata(), grpc.aio.Metadata(), "away")
 
 
 def test_a_command_prints_after_a_second_and_then_every_five_how_long_it_retries(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """A terminal is not silent for long; the error comes when the time is over."""
+    """The command prints a message after a second and every five, and the error at the end."""
     COMMAND.address = NOWHERE
 
     printed_s: list[float] = []
@@ -65,7 +65,7 @@ def test_a_command_prints_after_a_second_and_then_every_five_how_long_it_retries
 
 
 def test_a_short_absence_prints_nothing(capsys: pytest.CaptureFixture[str]) -> None:
-    """A server that is back within a second is not mentioned; one that is back later is."""
+    """An absence of less than a second prints nothing; a longer one prints two lines."""
 
     async def course() -> None:
         async with Retries() as retries:
@@ -83,7 +83,7 @@ def test_a_short_absence_prints_nothing(capsys: pytest.CaptureFixture[str]) -> N
 
 
 def test_a_server_that_cannot_be_connected_is_mentioned_before_any_error(capsys: pytest.CaptureFixture[str]) -> None:
-    """A name without a server keeps a connection waiting for many seconds; a slow answer prints nothing."""
+    """A connection that is not made prints a message after a second; a slow answer prints nothing."""
 
     async def course() -> None:
         async with Retries():
@@ -97,7 +97,7 @@ def test_a_server_that_cannot_be_connected_is_mentioned_before_any_error(capsys:
 
 
 def interrupt_when(is_time: Callable[[], object]) -> None:
-    """Press Ctrl-C once something is so."""
+    """Press Ctrl-C when a condition holds."""
 
     def press() -> None:
         while not is_time():
@@ -109,7 +109,7 @@ def interrupt_when(is_time: Callable[[], object]) -> None:
 
 
 def test_ctrl_c_while_watching_tells_how_to_come_back(api: Any, type_command: Type) -> None:
-    """The execution continues when its watcher ends."""
+    """The output says that the execution continues and how to follow it again."""
     running = execution_pb2.Execution(id=ID, workflow="w", state=execution_pb2.EXECUTION_STATE_RUNNING)
     page = execution_service_pb2.WatchExecutionResponse()
     page.snapshot.execution.CopyFrom(running)
@@ -129,7 +129,7 @@ def test_ctrl_c_while_watching_tells_how_to_come_back(api: Any, type_command: Ty
 
 
 def test_ctrl_c_on_a_write_tells_what_is_not_known(api: Any, type_command: Type) -> None:
-    """It may have arrived: repeated with its request id it is done once."""
+    """The output says that the write may be done, and that a repetition with its request id is safe."""
     api.answer("StartExecution", Unavailable("the engine is being restarted"))
     interrupt_when(lambda: api.requests)
 
@@ -143,7 +143,7 @@ def test_ctrl_c_on_a_write_tells_what_is_not_known(api: Any, type_command: Type)
 
 
 def test_ctrl_c_on_what_was_never_sent_tells_nothing(type_command: Type) -> None:
-    """Where nobody listens nothing was done, and a read may be asked again."""
+    """A write that was not sent and a read print nothing."""
     for words in (["start", "w"], ["list"]):
         interrupt_when(lambda: True)
         ended = type_command(*words, "-s", NOWHERE)
@@ -153,7 +153,7 @@ def test_ctrl_c_on_what_was_never_sent_tells_nothing(type_command: Type) -> None
 def test_the_end_of_patience_tells_the_same_as_ctrl_c(
     api: Any, type_command: Type, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As a line of its own to people, as a member of the error to programs."""
+    """People get the advice as a line, programs as a member of the error."""
     monkeypatch.setattr(Retries, "_left_s", lambda self: 0.0)
     api.answer("StartExecution", Unavailable("the engine is being restarted"))
 
@@ -166,7 +166,7 @@ def test_the_end_of_patience_tells_the_same_as_ctrl_c(
 
 
 def test_ctrl_c_on_an_action_that_runs_tells_where_it_is_seen(api: Any, type_command: Type) -> None:
-    """It continues, too."""
+    """The output says that the action continues and how to see it."""
     running = execution_pb2.ActionExecution(id=f"{ID}.1.0.1", state=execution_pb2.ACTION_STATE_RUNNING)
     api.answer("RunAction", action_service_pb2.RunActionResponse(action_execution=running))
     api.answer("GetActionExecution", action_service_pb2.GetActionExecutionResponse(action_execution=running))
