@@ -26,6 +26,8 @@ from tests.tied import tied
 
 from dalsegno.cli.examples import find_examples, read_example
 
+pytestmark = pytest.mark.xdist_group("cli-run")
+
 GREETING = """
 version: '2.0'
 greet:

@@ -16,6 +16,8 @@ from dalsegno.store.memory import MemoryStore
 from dalsegno.store.records import SessionRow, StoredDocument, StoredMember
 from dalsegno.v1 import definition_pb2, failure_pb2, workflow_service_pb2
 
+pytestmark = pytest.mark.xdist_group("api-workflows")
+
 CONTENT = failure_pb2.PROBLEM_CATEGORY_CONTENT
 NOTHING = cast(Any, None)
 POOL = Pool(0, calls=1, modules=(READING,))

@@ -13,6 +13,8 @@ from tests.unit.expressions.pool.family import is_alive, until
 
 from dalsegno.expressions.pool.pool import CallFailed, Pool
 
+pytestmark = pytest.mark.xdist_group("pool-calls")
+
 
 def function(name: str) -> str:
     """How a planted function is called."""

@@ -17,6 +17,8 @@ from dalsegno.expressions.pool.fairness import FairQueue
 from dalsegno.expressions.pool.jobs import JobOutcome
 from dalsegno.expressions.pool.pool import Pool
 
+pytestmark = pytest.mark.xdist_group("pool-sharing")
+
 
 def test_each_owner_has_its_turn() -> None:
     """In the order in which the owners came, and each one's things in the order in which those came."""
