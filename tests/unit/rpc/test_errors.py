@@ -1,4 +1,4 @@
-"""Refusals to the wire and back."""
+"""Refusals become statuses, and statuses become refusals again."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ ABSTRACT = (refusals.WithViolations, refusals.AboutThing, refusals.Passing)
 async def test_a_refusal_arrives_as_it_was_raised(
     world: World, refusal: refusals.Refusal, code: grpc.StatusCode
 ) -> None:
-    """Each kind of refusal has its status code, its reason of the contract and its text on the other side."""
+    """Each kind of refusal has its status code, its reason of the contract and its text at the client."""
     world.refuse_with(refusal)
 
     failure = read_failure(await world.failed_submit())
@@ -69,7 +69,7 @@ async def test_a_refusal_arrives_as_it_was_raised(
 
 
 def test_every_refusal_is_in_the_table() -> None:
-    """No kind of refusal is forgotten: none ends as INTERNAL."""
+    """The table has every kind of refusal: none ends as INTERNAL."""
     tested = {type(refusal) for refusal, _ in EVERY_REFUSAL}
     pending = list(refusals.Refusal.__subclasses__())
     while pending:
@@ -81,7 +81,7 @@ def test_every_refusal_is_in_the_table() -> None:
 
 @pytest.mark.parametrize("kind", [refusals.Unavailable, refusals.Overloaded])
 async def test_what_passes_says_when_to_ask_again(world: World, kind: type[refusals.Passing]) -> None:
-    """The delay arrives, also when another server of ours passes the refusal on; other refusals have none."""
+    """A temporary refusal has a delay, also when another of our servers passes it on; other refusals have none."""
     world.refuse_with(kind("later", retry_s=2.5))
     error = await world.failed_submit()
     assert read_failure(error).retry_s == 2.5
@@ -92,7 +92,7 @@ async def test_what_passes_says_when_to_ask_again(world: World, kind: type[refus
 
 
 async def test_a_server_that_cannot_be_reached_may_be_asked_again(world: World) -> None:
-    """What grpc itself says of a server that is not there is passed on with a delay."""
+    """grpc's own error about a missing server is passed on with a delay."""
     async with open_channel("127.0.0.1:1") as channel:
         call: Any = channel.unary_unary("/x/y")
         with pytest.raises(grpc.aio.AioRpcError) as caught:
@@ -103,7 +103,7 @@ async def test_a_server_that_cannot_be_reached_may_be_asked_again(world: World) 
 
 
 async def test_a_deletion_arrives_with_its_time(world: World) -> None:
-    """Programs find the time of a deletion beside the message."""
+    """The details hold the time of a deletion."""
     world.refuse_with(refusals.Deleted("execution", "e", 1_700_000_000.5))
     error = await world.failed_submit()
     status = rpc_status.from_call(error)  # type: ignore[arg-type]
@@ -120,7 +120,7 @@ def received(violations: Sequence[Violation]) -> tuple[ReceivedViolation, ...]:
 
 
 async def test_all_violations_arrive(world: World) -> None:
-    """A refusal names everything that is wrong, in the order in which it was found."""
+    """A refusal has all violations, in the order in which they were found."""
     violations = [Violation(f"input.field_{number}", "is missing") for number in range(20)]
     world.refuse_with(refusals.InvalidRequest(violations))
 
@@ -131,7 +131,7 @@ async def test_all_violations_arrive(world: World) -> None:
 
 
 async def test_obstacles_arrive_with_their_kinds(world: World) -> None:
-    """FAILED_PRECONDITION says for each obstacle what it is (R4)."""
+    """FAILED_PRECONDITION has the kind of each obstacle (R4)."""
     violations = [
         Violation("task fetch", "has failed", Obstacle.TASK_FAILED),
         Violation("execution e", "is PAUSED", Obstacle.STATE),
@@ -145,7 +145,7 @@ async def test_obstacles_arrive_with_their_kinds(world: World) -> None:
 
 
 async def test_problems_arrive_with_their_lines(world: World) -> None:
-    """A definition's problems come with path, line, column, hint and category, and read well."""
+    """The problems of a definition have path, line, column, hint and category, and are readable as text."""
     world.refuse_with(refusals.InvalidDefinition([PROBLEM, Problem("", 0, 0, "is empty")]))
 
     error = await world.failed_submit()
@@ -160,7 +160,7 @@ async def test_problems_arrive_with_their_lines(world: World) -> None:
 
 
 async def test_a_thousand_violations_reach_our_own_client(world: World) -> None:
-    """Our clients take a large answer: nothing is left out."""
+    """Our clients accept a large answer: no violation is left out."""
     violations = [Violation(f"items[{number}]", "is not an index of the list") for number in range(1000)]
     world.refuse_with(refusals.InvalidRequest(violations))
 
@@ -170,7 +170,7 @@ async def test_a_thousand_violations_reach_our_own_client(world: World) -> None:
 
 
 async def test_any_client_can_read_a_long_refusal(world: World) -> None:
-    """A client with grpc's own limits gets as many violations as fit, and how many were left out."""
+    """A client with grpc's own limits gets the violations that fit, and the count of the others."""
     violations = [Violation(f"items[{number}]", "è non è un indice") for number in range(1000)]
     world.refuse_with(refusals.InvalidRequest(violations))
     async with grpc.aio.insecure_channel(f"127.0.0.1:{world.server.port}") as channel:
@@ -203,7 +203,7 @@ HUGE_REFUSALS = [
 
 @pytest.mark.parametrize("refusal", HUGE_REFUSALS, ids=lambda refusal: type(refusal).__name__)
 def test_what_any_client_gets_is_below_4000_bytes(refusal: refusals.Refusal) -> None:
-    """However long its texts are, a status is small, keeps its ErrorInfo and names at least one thing."""
+    """A status is small however long its texts are, keeps its ErrorInfo and names at least one entry."""
     status = errors.status_of(refusal)
     assert status.ByteSize() <= 4_000
     info = ErrorInfo()
@@ -227,7 +227,7 @@ def test_reasons_and_metadata_keys_stand_in_one_place() -> None:
 
 
 async def test_overload_is_told_apart_from_what_is_too_large(world: World) -> None:
-    """Both are RESOURCE_EXHAUSTED: the reason says which, and only overload says when to ask again."""
+    """Both are RESOURCE_EXHAUSTED: the reason differs, and only overload has a delay."""
     world.refuse_with(refusals.Overloaded("9,000 events wait", 3.0))
     busy = read_failure(await world.failed_submit())
     world.refuse_with(refusals.TooLarge("input", 5, 4))
@@ -241,7 +241,7 @@ async def test_overload_is_told_apart_from_what_is_too_large(world: World) -> No
 async def test_bytes_that_are_no_message_are_the_callers_mistake(
     world: World, caplog: pytest.LogCaptureFixture, method: str, data: bytes
 ) -> None:
-    """They are INVALID_ARGUMENT in the contract's words, on unary calls and streams, and no fault in the log."""
+    """They are INVALID_ARGUMENT with our text, on unary calls and streams, and no fault in the log."""
     channel: Any = world.channel
     if method.startswith("Executor"):
         call = channel.stream_stream(f"/dalsegno.v1.{method}")(iter([data]))
@@ -285,7 +285,7 @@ async def test_text_that_utf8_cannot_carry_is_escaped(world: World) -> None:
 
 
 async def test_an_error_of_another_server_is_passed_on(world: World) -> None:
-    """What the engine refuses, api refuses with the same code, text and violations."""
+    """The api refuses with the code, text and violations of the engine."""
     violations = [Violation("input.count", "is missing"), Violation("input.size", "is missing")]
     world.refuse_with(refusals.InvalidRequest(violations, "two are missing"))
     from_engine = await world.failed_submit()
@@ -300,7 +300,7 @@ async def test_an_error_of_another_server_is_passed_on(world: World) -> None:
 
 
 def test_a_lost_server_is_unavailable() -> None:
-    """An error that grpc itself made of another server is explained by its code."""
+    """An error that grpc makes about another server is explained by its code."""
     metadata = grpc.aio.Metadata()
     lost = grpc.aio.AioRpcError(CODE.UNAVAILABLE, metadata, metadata, details="failed to connect to all addresses")
 
@@ -309,12 +309,12 @@ def test_a_lost_server_is_unavailable() -> None:
 
 
 def test_an_unfit_value_is_the_callers_mistake() -> None:
-    """JSON that cannot be carried is INVALID_ARGUMENT, wherever it is found."""
+    """JSON that cannot be carried is INVALID_ARGUMENT at every place."""
     assert errors.code_of(UnfitValue("$.a: NaN is not JSON")) is CODE.INVALID_ARGUMENT
 
 
 def test_a_refusal_without_violations_cannot_be_made() -> None:
-    """Whoever refuses says why."""
+    """A refusal without a violation raises ValueError."""
     with pytest.raises(ValueError, match="at least one"):
         refusals.InvalidRequest([])
 
@@ -331,6 +331,6 @@ def test_the_trailing_metadata_holds_a_status_that_any_language_reads() -> None:
 
 
 def test_a_problem_without_a_path_has_a_plain_message() -> None:
-    """What concerns the whole document is said without an empty place between two colons."""
+    """The message about a whole document has no empty place between colons."""
     told = str(refusals.InvalidDefinition([Problem("", 1, 1, "`version` is missing")]))
     assert told == "the definition is not valid: line 1: `version` is missing"
