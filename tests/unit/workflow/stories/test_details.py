@@ -399,3 +399,48 @@ def test_an_orquesta_execution_knows_who_has_it_run() -> None:
         },
         "name": "p.sub",
     }
+
+
+@pytest.mark.parametrize(("concurrency", "stands"), [(3, "PAUSED"), (2, "RUNNING")])
+def test_a_mistral_task_is_paused_when_none_of_its_items_runs_or_may_begin(concurrency: int, stands: str) -> None:
+    """Decision 12: one paused item pauses the execution; the task is PAUSED when all items are, and none is to come."""
+    stage = Stage(
+        "version: '2.0'\nwf:\n  tasks:\n    each:\n      with-items: i in [1, 2, 3]\n"
+        f"      concurrency: {concurrency}\n      action: std.noop\n    other: {{action: std.noop}}\n"
+    )
+    for item in range(concurrency):
+        assert stage.standing()["each"] == "RUNNING"
+        stage.end("each", outcome="paused", item=item)
+    assert (str(stage.execution.state), stage.standing()["each"]) == ("PAUSING", stands)
+    stage.end("each", outcome="running", item=1)
+    assert (str(stage.execution.state), stage.standing()["each"]) == ("RUNNING", "RUNNING")
+    stage.check()
+
+
+@pytest.mark.parametrize(
+    ("on_skip", "told"), [("", "success"), ("      on-skip: {publish: {branch: {told: skip}}}\n", "skip")]
+)
+def test_a_skipped_task_publishes_by_its_own_clause_or_as_a_success(on_skip: str, told: str) -> None:
+    """R20, decision 4: with an output and no publish-on-skip the task publishes that; the clause is on-skip, if any."""
+    stage = Stage(
+        "version: '2.0'\nwf:\n  tasks:\n    t:\n      action: std.noop\n      publish: {p: <% task().result %>}\n"
+        f"      on-success: {{publish: {{branch: {{told: success}}}}}}\n{on_skip}"
+    )
+    stage.end("t", error="broken")
+    stage.resume(skip("t", 7))
+    assert stage.execution.state == "SUCCESS"
+    values = stage.task("t").publication.values
+    assert {name: value.data for name, value in values.items()} == {"p": 7, "told": told}
+    stage.check()
+
+
+@pytest.mark.parametrize("outcome", ["running", "paused", "succeeded"])
+def test_a_paused_item_of_a_task_that_has_failed_changes_nothing_of_it(outcome: str) -> None:
+    """O4: what the action of such an item reports later is recorded, and the task stays as it ended."""
+    stage = Stage(ITEMS.replace("[1, 2, 3, 4]", "[1, 2]"))
+    stage.end("each", outcome="paused", item=0)
+    stage.end("each", error="broken", item=1)
+    assert (str(stage.execution.state), stage.standing()["each"]) == ("ERROR", "ERROR")
+    stage.end("each", outcome=outcome, item=0)
+    assert (str(stage.execution.state), stage.standing()["each"]) == ("ERROR", "ERROR")
+    stage.check()
