@@ -15,6 +15,7 @@ from dalsegno.engine.batches.conductor import Conductor
 from dalsegno.engine.batches.outside import Lookups
 from dalsegno.engine.batches.results import Committed
 from dalsegno.engine.batches.step_note import count_death, open_note
+from dalsegno.engine.batches.work import DropUnusedWorkflows
 from dalsegno.engine.clock import Clock
 from dalsegno.engine.desk.requests import PruneRequests
 from dalsegno.engine.desk.server import EngineServer
@@ -110,7 +111,7 @@ class Engine:
         self._tasks = [
             asyncio.create_task(self._timers.run(), name="timers"),
             asyncio.create_task(self._tick(), name="tick"),
-            asyncio.create_task(give_back_now_and_then(forget_expressions), name="memory"),
+            asyncio.create_task(give_back_now_and_then(self._clear_caches), name="memory"),
         ]
         await self._server.set_ready(True)
 
@@ -125,6 +126,11 @@ class Engine:
         await self._server.stop(0.5)
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._step_note.clear()  # the conductor may still step something: that is no death
+
+    def _clear_caches(self) -> None:
+        """Drop what can be made again. The conductor's thread drops the workflows after this returns."""
+        forget_expressions()
+        self.conductor.put(DropUnusedWorkflows())
 
     def _committed(self, committed: Committed) -> None:
         self._timers.add(committed.messages)

@@ -218,3 +218,19 @@ class DropMessage(Work):
 
     def carry_out(self, batch: Batch) -> None:
         """Do nothing: the message was taken when the batch began."""
+
+
+class DropUnusedWorkflows(Work):
+    """Drops long compiled definitions that nobody uses, because they take much memory."""
+
+    __slots__ = ()
+
+    @property
+    def is_periodic(self) -> bool:
+        return True
+
+    def needs(self, batch: Batch) -> Collection[str]:
+        return ()
+
+    def carry_out(self, batch: Batch) -> None:
+        batch.drop_unused_workflows()
