@@ -114,14 +114,14 @@ def test_long_definitions_that_nobody_uses_are_dropped() -> None:
         execution = Execution(ExecutionCreated(execution_id=name, workflow="w", definition_id=name))
         execution.state = state
         copies.put(Copy(execution, long[name], ()))
-    copies.drop_unused_workflows()
+    assert copies.drop_unused_workflows() == 0
     assert list(workflows._compiled) == [*long, "short"]
     workflows.put("new", long_workflow(200_000))
     assert workflows._find("asked for") is long["asked for"]
-    copies.drop_unused_workflows()
+    assert copies.drop_unused_workflows() == 1
     assert {*workflows._compiled} == {"running", "asked for", "short", "new"}
     assert [copy.workflow for copy, _ in copies._copies.values()] == [long["running"], None]
-    copies.drop_unused_workflows()
+    assert copies.drop_unused_workflows() == 2
     assert {*workflows._compiled} == {"running", "short"}
     assert workflows._bytes == sum(size for _, size in workflows._compiled.values())
 

@@ -32,6 +32,23 @@ async def test_memory_goes_back_after_growth(monkeypatch: pytest.MonkeyPatch) ->
     looking.cancel()
 
 
+async def test_memory_goes_back_after_something_large_was_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without any growth: what was dropped may be in cycles that no collection of new objects finds."""
+    monkeypatch.setattr(memory, "LOOK_EVERY_S", 0.01)
+    monkeypatch.setattr(memory, "resident_bytes", lambda: 100 << 20)
+    looks, dropped = 0, [True]
+
+    def count() -> None:
+        nonlocal looks
+        looks += 1
+
+    monkeypatch.setattr(memory, "give_back", count)
+    looking = asyncio.create_task(memory.give_back_now_and_then(lambda: None, lambda: bool(dropped and dropped.pop())))
+    await asyncio.sleep(0.3)
+    looking.cancel()
+    assert looks == memory.LOOKS
+
+
 async def test_busy_process_is_looked_through_whole_when_it_has_little_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     """A full collection stops all threads, so it waits until the process uses little of its core."""
     monkeypatch.setattr(memory, "LOOK_EVERY_S", 0.01)

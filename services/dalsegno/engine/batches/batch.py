@@ -153,9 +153,9 @@ class Batch:
         self._revisions: dict[str, int] = {}
         self._claimed: set[str] = set()
 
-    def drop_unused_workflows(self) -> None:
-        """Drop the long compiled definitions that nobody uses."""
-        self._cache.drop_unused_workflows()
+    def drop_unused_workflows(self) -> int:
+        """Drop the long compiled definitions that nobody uses. Return how many."""
+        return self._cache.drop_unused_workflows()
 
     def take(self, message_ids: Collection[str]) -> None:
         """Remove stored messages. Those that still existed are in `taken`."""

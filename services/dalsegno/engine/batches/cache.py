@@ -171,12 +171,14 @@ class CompiledWorkflows:
         if self._bytes > self._bytes_max:
             self._drop_oldest(self._bytes_max + max(size for _, size in self._compiled.values()))
 
-    def drop_unused(self, is_in_use: Callable[[Workflow | AdHocAction], bool]) -> None:
-        """Drop the long definitions that are not in use and that nobody has asked for since the last call."""
+    def drop_unused(self, is_in_use: Callable[[Workflow | AdHocAction], bool]) -> int:
+        """Drop the long definitions that are not in use and that nobody has asked for since the last call. Return how
+        many."""
         long = [definition_id for definition_id, (_, size) in self._compiled.items() if size > LONG_BYTES]
         unused = [each for each in long if each in self._unused and not is_in_use(self._compiled[each][0])]
         self._drop(unused)
         self._unused = {*long} - {*unused}
+        return len(unused)
 
     def _drop_oldest(self, limit: int) -> None:
         dropped, left = [], self._bytes
@@ -243,11 +245,11 @@ class ExecutionCache:
                 if id(copy.workflow) in gone:
                     copy.workflow = None
 
-    def drop_unused_workflows(self) -> None:
+    def drop_unused_workflows(self) -> int:
         """Drop the long definitions that no unfinished execution runs and that nobody has asked for since the last
-        call."""
+        call. Return how many."""
         running = {id(copy.workflow) for copy, _ in self._copies.values() if not copy.execution.is_at_rest}
-        self.workflows.drop_unused(lambda compiled: id(compiled) in running)
+        return self.workflows.drop_unused(lambda compiled: id(compiled) in running)
 
     def find(self, execution_id: str, revision: int) -> Copy | None:
         """Return the cached execution if it is at this revision."""

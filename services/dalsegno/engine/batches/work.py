@@ -223,7 +223,12 @@ class DropMessage(Work):
 class DropUnusedWorkflows(Work):
     """Drops long compiled definitions that nobody uses, because they take much memory."""
 
-    __slots__ = ()
+    __slots__ = ("_dropped", "_on_drop")
+
+    def __init__(self, on_drop: Callable[[], None]) -> None:
+        """`on_drop` is called on the event loop when something was dropped."""
+        self._on_drop = on_drop
+        self._dropped = 0
 
     @property
     def is_periodic(self) -> bool:
@@ -233,4 +238,10 @@ class DropUnusedWorkflows(Work):
         return ()
 
     def carry_out(self, batch: Batch) -> None:
-        batch.drop_unused_workflows()
+        """Drop them."""
+        self._dropped = batch.drop_unused_workflows()
+
+    def done(self) -> None:
+        """Tell the owner."""
+        if self._dropped:
+            self._on_drop()
