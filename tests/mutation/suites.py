@@ -9,7 +9,7 @@ TESTS = {
     "workflow": ("tests/unit/workflow", *CORE),
     "expressions": ("tests/unit/expressions", "tests/unit/definitions", *CORE),
     "definitions": ("tests/unit/definitions", "tests/unit/api", *CORE),
-    "engine": ("tests/unit/engine",),
+    "engine": ("tests/unit/engine", "tests/unit/api"),
     "store": ("tests/unit/store", "tests/store", "tests/unit/engine", "tests/unit/api"),
 }
 """First, those of these tests that run the changed line."""

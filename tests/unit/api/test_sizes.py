@@ -14,6 +14,7 @@ from tests.integration.engines import ScriptedExecutor, done
 from tests.unit.api.conftest import Front
 
 from dalsegno.engine.desk.dry_runs import shorten
+from dalsegno.rpc import sizes
 from dalsegno.rpc.sizes import ALONE_BYTES_MAX, MESSAGE_BYTES_MAX, fitted, shortened
 from dalsegno.v1 import action_service_pb2 as actions
 from dalsegno.v1 import execution_pb2, operation_pb2
@@ -215,6 +216,15 @@ def test_a_dry_run_is_cut_with_the_count() -> None:
     assert len(message.kept) + message.further["kept"] == 1_007
     assert len(message.starts) + message.further["starts"] == 1_000
     assert (len(message.may_follow), "may_follow" in message.further) == (10, False)
+
+
+def test_a_dry_run_that_just_fits_is_not_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The limit itself is allowed; one byte less is not."""
+    message = execution_pb2.DryRun(may_follow=["a" * 100, "b" * 100])
+    monkeypatch.setattr(sizes, "CONTENT_BYTES_MAX", message.ByteSize())
+    assert len(shorten(message).may_follow) == 2
+    monkeypatch.setattr(sizes, "CONTENT_BYTES_MAX", message.ByteSize() - 1)
+    assert len(shorten(message).may_follow) == 1
 
 
 WIDE: list[tuple[str, Callable[[int], str]]] = [

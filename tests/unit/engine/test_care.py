@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
+from concurrent.futures import Future
 
 import pytest
 from tests.unit.engine.test_conductor import Rig, Start, answer
 
 from dalsegno.engine.batches.batch import Batch
 from dalsegno.engine.batches.deferred import DeferredWorks
-from dalsegno.engine.batches.evaluations import Evaluations
+from dalsegno.engine.batches.evaluations import STALE_MAX, Evaluations
 from dalsegno.engine.batches.results import Committed, Deferred, Failed
 from dalsegno.engine.batches.step_note import Mark, StepNote, count_death
 from dalsegno.engine.batches.work import Work
@@ -331,6 +332,20 @@ async def test_what_is_done_keeps_no_values() -> None:
     work.evaluations = Evaluations(POOL, "e", lambda: None)
     works.forget(work)
     assert work.evaluations is None
+
+
+async def test_a_work_that_nobody_wants_is_dropped_when_its_values_are_there() -> None:
+    """It is not given back, and what waited for it continues."""
+    back: list[Work] = []
+    works = DeferredWorks(back.append)
+    gone, behind = Gone("e"), Again("e")
+    gone.evaluations = Evaluations(POOL, "e", lambda: None)
+    gone.evaluations.stale_count = STALE_MAX
+    gone.evaluations.wait(Future())
+    works.put(gone)
+    assert works.holds_back(behind)
+    works.take_up(gone)
+    assert (back, bool(works), gone.evaluations) == ([behind], False, None)
 
 
 class Gone(Again):
