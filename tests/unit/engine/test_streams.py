@@ -117,7 +117,7 @@ async def test_when_the_engine_stops_streams_end_after_the_grace() -> None:
     (message,) = stream.messages()
     assert (message.WhichOneof("message"), stream.is_open, stream.is_ended) == ("drain", False, False)
     await draining
-    assert (stream.is_ended, str(stream.ending)) == (True, "the engine is being stopped")
+    assert (stream.is_ended, str(stream.ending)) == (True, "the engine is stopping")
 
 
 async def test_when_the_engine_stops_it_waits_for_nobody_who_has_left() -> None:
