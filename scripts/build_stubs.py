@@ -23,8 +23,8 @@ def generate(root: Path) -> list[Path]:
     """Generate services/dalsegno/v1 from protos/dalsegno/v1 and return its files, relative to `root`."""
     target = root / "services" / PACKAGE
     target.mkdir(parents=True, exist_ok=True)
-    # Generated in another folder and moved file by file, so that a program never imports half a file.
-    with tempfile.TemporaryDirectory(dir=target, prefix=".generating-") as aside:
+    # Generated outside of the package, which a check may read now, and moved file by file: nothing imports half a file.
+    with tempfile.TemporaryDirectory(dir=root / "services", prefix=".generating-") as aside:
         run_protoc(root / "protos", Path(aside))
         fresh = {path.name: path for path in Path(aside).rglob("*_pb2*.py*")}
         fresh[DESCRIPTORS] = Path(aside, DESCRIPTORS)

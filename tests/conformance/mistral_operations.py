@@ -14,7 +14,7 @@ from tests.conformance.comparing import STATES
 from tests.conformance.stage import Refused, SeenAttempt, SeenExecution, SeenTask, Stage, find
 from tests.world import Played
 
-from dalsegno.workflow.events import CancelRequested, Choice, PauseRequested, ResumeRequested, TaskChoice
+from dalsegno.workflow.events import CancelRequested, Choice, ForcedEnd, PauseRequested, ResumeRequested, TaskChoice
 from dalsegno.workflow.value import NULL, Value
 
 PATIENCE_S = 60.0
@@ -140,7 +140,7 @@ class Play:
         await self.stage.ask(self._execution(step["on"]).id, event)
 
     async def _stop(self, step: dict[str, Any]) -> None:
-        event = CancelRequested(at_s=NOW_S, terminate=step["state"], comment=step.get("message") or "")
+        event = CancelRequested(at_s=NOW_S, terminate=ForcedEnd(step["state"]), comment=step.get("message") or "")
         await self.stage.ask(self._execution(step["on"]).id, event)
 
     async def _rerun(self, step: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""`dalsegno serve` as a person runs it: a process with its data in a folder, and commands typed at it."""
+"""`dalsegno serve` as a process with its data in a folder, and commands for it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SERVICES = ("engine", "executor", "api")
 
 
 def clean_environment() -> dict[str, str]:
-    """The environment without what would lead the program to other servers and folders."""
+    """Return the environment without variables that name other servers and folders."""
     return {name: value for name, value in os.environ.items() if not name.startswith("DALSEGNO_")}
 
 
@@ -38,7 +38,7 @@ def type_command(*words: object, within_s: float = 60) -> subprocess.CompletedPr
 
 
 def wait_for(holds: Callable[[], Any], within_s: float = 30.0) -> Any:
-    """The first true value that `holds` gives."""
+    """Return the first true value of `holds`."""
     give_up_at = time.monotonic() + within_s
     while not (value := holds()):
         assert time.monotonic() < give_up_at, "it did not come about"
@@ -47,7 +47,7 @@ def wait_for(holds: Callable[[], Any], within_s: float = 30.0) -> Any:
 
 
 def is_alive(pid: int) -> bool:
-    """Whether a process runs (a zombie does not)."""
+    """Return whether a process runs (a zombie does not)."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
@@ -55,7 +55,7 @@ def is_alive(pid: int) -> bool:
 
 
 def list_processes() -> list[str]:
-    """The command lines of all processes."""
+    """Return the command lines of all processes."""
     lines = []
     for each in Path("/proc").glob("[0-9]*/cmdline"):
         try:
@@ -74,27 +74,27 @@ class Served:
 
     @property
     def address(self) -> str:
-        """Where the api listens."""
+        """Return the address of the api."""
         found = re.search(r"^api +(\S+) +pid", self.told.read_text(), re.MULTILINE)
         assert found
         return found[1]
 
     def pid(self, service: str) -> int:
-        """The process of a service, as last told."""
+        """Return the process id of a service, as last printed."""
         found = re.findall(rf"^{service} .*pid (\d+)(?!\d|\))", self.told.read_text(), re.MULTILINE)
         return int(found[-1])
 
     def kill(self, *services: str) -> None:
-        """kill -9 of services, all at once."""
+        """Kill services with kill -9, all at once."""
         for pid in [self.pid(service) for service in services]:
             os.kill(pid, signal.SIGKILL)
 
     def type(self, *words: object, within_s: float = 60) -> subprocess.CompletedProcess[str]:
-        """Type a command at this server."""
+        """Type a command for this server."""
         return type_command(*words, "--server", self.address, within_s=within_s)
 
     def read(self, *words: object) -> Any:
-        """What a command says, as data."""
+        """Return the output of a command as data."""
         ended = self.type(*words, "--output", "json")
         assert ended.returncode == 0, ended.stderr
         return json.loads(ended.stdout)
@@ -107,14 +107,14 @@ class Served:
         assert ended.returncode == 0, ended.stderr
 
     def stop(self) -> None:
-        """Ctrl-C."""
+        """Stop it as Ctrl-C does."""
         self.process.send_signal(signal.SIGINT)
         assert self.process.wait(40) == 0
 
 
 @contextmanager
 def serve(data: Path, *options: str) -> Iterator[Served]:
-    """A server with its data in this folder, until the block ends. Then every journal must give exactly the rows."""
+    """Run a server with its data in this folder until the block ends; then every journal must equal the rows."""
     data.mkdir(parents=True, exist_ok=True)
     told = data / "told"
     command = [*DALSEGNO, "serve", "--data", str(data), "--listen", free_address(), "--engine-listen", free_address()]
@@ -137,7 +137,7 @@ def serve(data: Path, *options: str) -> Iterator[Served]:
 
 
 def find_differences(data: Path) -> list[str]:
-    """How the rows in this folder differ from what their journals give; nothing where no store was made."""
+    """Return how the rows in this folder differ from their journals; nothing without a store."""
     file = data / "dalsegno.db"
     if not file.exists():
         return []
@@ -149,12 +149,12 @@ def find_differences(data: Path) -> list[str]:
 
 
 def read_logs(data: Path) -> str:
-    """The end of each service's log."""
+    """Return the end of each service's log."""
     return "".join(f"\n== {log.name}\n{log.read_text()[-3_000:]}" for log in sorted((data / "logs").glob("*.log")))
 
 
 def completions(changes: list[dict[str, Any]]) -> Counter[tuple[str, int, int]]:
-    """How often each item of each task ended in SUCCESS, by task name, task number and item."""
+    """Return how often each item of each task ended in SUCCESS, by task name, task number and item."""
     moved = [change["attempt_moved"] for change in changes if "attempt_moved" in change]
     return Counter(
         (each["task_name"], each["task_number"], each.get("item", 0)) for each in moved if each["state"] == "SUCCESS"

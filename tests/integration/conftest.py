@@ -1,4 +1,4 @@
-"""One system of real services for the tests of a module, and after each test the proof that its journals are true."""
+"""One system of real services for the tests of a module; after each test every journal must equal the rows."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from tests.processes import System
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def shared_system(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[System]:
-    """An engine, an executor and an api, for all tests of a module that do not mind each other."""
+    """Provide an engine, an executor and an api for all tests of a module."""
     async with System(tmp_path_factory.mktemp("system")) as running:
         yield running
 
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def system(shared_system: System) -> AsyncIterator[System]:
-    """The same, with all three running; afterwards every journal gives exactly the rows."""
+    """Provide the same, with all three running; afterwards every journal must equal the rows."""
     await shared_system.start()
     yield shared_system
     shared_system.show_logs()
@@ -28,12 +28,12 @@ async def system(shared_system: System) -> AsyncIterator[System]:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def shared_stage(shared_system: System) -> AsyncIterator[Stage]:
-    """The workflows and the executor of stage.py."""
+    """Provide the workflows and the executor of stage.py."""
     async with open_stage(shared_system) as stage:
         yield stage
 
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def stage(system: System, shared_stage: Stage) -> Stage:
-    """The same, for one test: afterwards every journal gives exactly the rows."""
+    """Provide the same for one test; afterwards every journal must equal the rows."""
     return shared_stage

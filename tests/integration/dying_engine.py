@@ -28,7 +28,7 @@ def _step_or_die(workflow: object, execution: Execution | None, event: Event, *r
 
 
 def _die_of_words(kind: type[Source]) -> None:
-    """Only here: evaluation processes do not run this program."""
+    """Die at the word; evaluation processes do not run this program."""
     value = kind.value
 
     def value_or_die(source: Source, scope: Scope, budget: Budget) -> object:

@@ -1,4 +1,4 @@
-"""What tests of the engine start: an engine as a process of its own, a scripted executor, a client that submits."""
+"""An engine as a process of its own, a scripted executor, and a client that submits."""
 
 from __future__ import annotations
 
@@ -83,13 +83,13 @@ class EngineProcess:
             )
 
     async def kill(self) -> None:
-        """As power failures do."""
+        """Kill it, as a power failure does."""
         assert self.process is not None
         self.process.kill()
         await self.process.wait()
 
     async def stop(self) -> int:
-        """As a person does. The exit code."""
+        """Stop it, and return the exit code."""
         assert self.process is not None
         if self.process.returncode is None:
             self.process.send_signal(signal.SIGTERM)
@@ -116,7 +116,7 @@ class Client:
         self.stub = engine_service_pb2_grpc.EngineServiceStub(self.channel)
 
     async def submit(self, name: str, request: Any) -> Any:
-        """One write; waits for the engine when it is not there yet."""
+        """Submit one write; wait for the engine when it does not run yet."""
         answer = await self.stub.Submit(
             engine_service_pb2.SubmitRequest(actor="tester", **{name: request}), wait_for_ready=True, timeout=30
         )
@@ -134,7 +134,7 @@ class Client:
         return self.read(lambda queries: queries.journal(execution_id, limit=1_000_000))  # type: ignore[no-any-return]
 
     async def wait(self, execution_id: str, *states: str, timeout_s: float = 30.0) -> Any:
-        """The row of an execution, once it is in one of these states (none: completed)."""
+        """Return the row of an execution when it is in one of these states (none: completed)."""
         wanted = states or ("SUCCESS", "ERROR", "CANCELLED")
         for _ in range(int(timeout_s / 0.02)):
             row = self.read(lambda queries: queries.execution(execution_id))
@@ -160,7 +160,7 @@ Script = Callable[[wire.RunAction], wire.TaskDone | None]
 
 
 def succeed(run: wire.RunAction) -> wire.TaskDone:
-    """Every action succeeds with null."""
+    """Let every action succeed with null."""
     return done(run)
 
 
@@ -175,7 +175,8 @@ def done(run: wire.RunAction, outcome: int = wire.TASK_OUTCOME_SUCCEEDED, **more
 
 @dataclass
 class ScriptedExecutor:
-    """Answers actions as its script says, keeps outcomes until they are acknowledged, reconnects until it is left."""
+    """Answers actions as its script says, keeps outcomes until they are acknowledged, and reconnects until it is
+    closed."""
 
     address: str
     script: Script = succeed
@@ -204,7 +205,7 @@ class ScriptedExecutor:
         await self.die()
 
     async def die(self) -> None:
-        """Vanish without a word."""
+        """End without a message."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
@@ -215,7 +216,7 @@ class ScriptedExecutor:
         await self._write(self._call, wire.ConnectRequest(**message))
 
     async def _write(self, call: Any, message: wire.ConnectRequest) -> None:
-        """One at a time: grpc refuses a second write while one is under way."""
+        """Write one message at a time: grpc refuses a second write during one."""
         async with self._writing:
             await call.write(message)
 
@@ -300,7 +301,7 @@ class ScriptedExecutor:
         return wire.ConnectRequest(task_done=wire.TaskDoneBatch(outcomes=outcomes))
 
     async def finish(self, run: wire.RunAction, outcome: wire.TaskDone) -> None:
-        """Report on what the script held back."""
+        """Report an action that the script holds."""
         self.held.pop((run.action_execution_id, run.delivery), None)
         self.reported[run.action_execution_id, run.delivery] = outcome
         await self._write(self._call, self._batch([outcome]))
@@ -313,7 +314,7 @@ class ScriptedExecutor:
 
 
 async def until(condition: Callable[[], object], timeout_s: float = 15.0) -> None:
-    """Return once it is true."""
+    """Return when the condition is true."""
     for _ in range(int(timeout_s / 0.01)):
         if condition():
             return

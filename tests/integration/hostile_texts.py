@@ -1,4 +1,4 @@
-"""Expressions that once stopped, froze or starved an engine, and their neighbours."""
+"""Expressions that stopped, froze or starved an engine once, and similar ones."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ EXPRESSIONS = (
 
 
 def workflows(expressions: Sequence[str]) -> str:
-    """A document with a workflow for each expression, `h0`, `h1` ...: its second task publishes the value."""
+    """Return a document with a workflow for each expression, `h0`, `h1` ...: its second task publishes the value."""
     document: dict[str, object] = {"version": "2.0"}
     for number, text in enumerate(expressions):
         document[f"h{number}"] = {

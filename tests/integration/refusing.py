@@ -1,4 +1,4 @@
-"""What a call over the wire is refused with."""
+"""The errors of refused calls."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from dalsegno.rpc.failure import Failure, read_failure
 
 
 async def refused(call: Awaitable[object], code: grpc.StatusCode, reason: str) -> Failure:
-    """What a call is refused with: this code, and an ErrorInfo of this reason."""
+    """Return the error of a call, which has this code and an ErrorInfo of this reason."""
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await call
     failure = read_failure(caught.value)
@@ -29,14 +29,14 @@ async def refused(call: Awaitable[object], code: grpc.StatusCode, reason: str) -
 
 
 async def invalid(call: Awaitable[object], *fields: str, reason: str = "INVALID_REQUEST") -> Failure:
-    """Refused with INVALID_ARGUMENT and a BadRequest that names exactly these fields."""
+    """Check that a call is refused with INVALID_ARGUMENT and a BadRequest that names exactly these fields."""
     failure = await refused(call, grpc.StatusCode.INVALID_ARGUMENT, reason)
     assert sorted(violation.subject for violation in failure.violations) == sorted(fields), str(failure)
     return failure
 
 
 async def not_found(call: Awaitable[object], name: str) -> None:
-    """Refused with NOT_FOUND and a ResourceInfo that says what."""
+    """Check that a call is refused with NOT_FOUND and a ResourceInfo."""
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await call
     assert caught.value.code() is grpc.StatusCode.NOT_FOUND, caught.value.details()
@@ -48,7 +48,7 @@ async def not_found(call: Awaitable[object], name: str) -> None:
 
 
 async def first_of(stream: Any) -> Any:
-    """The first message of a stream, which is then left."""
+    """Return the first message of a stream and leave the stream."""
     async for message in stream:
         stream.cancel()
         return message

@@ -364,7 +364,7 @@ tasks:
 
 @dataclass
 class Scene:
-    """One execution, its children included, and how its actions end: they share a namespace that nobody else has."""
+    """One execution with its children, and how its actions end; they have a namespace of their own."""
 
     broken: set[Place] = field(default_factory=set)
     held: set[Place] = field(default_factory=set)
@@ -379,7 +379,7 @@ class Scene:
 
 @dataclass
 class Stage:
-    """A system, and the executor that plays."""
+    """A system and its scripted executor."""
 
     system: System
     scenes: dict[str, Scene] = field(default_factory=dict)
@@ -418,7 +418,7 @@ class Stage:
         held: Iterable[Place] = (),
         **more: Any,
     ) -> Scene:
-        """Start an execution of one of the workflows above, which the default namespace has, in the scene's own."""
+        """Start an execution of one of the workflows above in the namespace of the scene."""
         scene = Scene(set(broken), set(held), language=language)
         self.scenes[scene.namespace] = scene
         wanted = workflow_service_pb2.GetWorkflowRequest(name=f"{language}_{workflow}")
@@ -427,37 +427,37 @@ class Stage:
         return scene
 
     async def rests(self, scene: Scene, state: str = "SUCCESS") -> execution_pb2.Execution:
-        """The execution at rest or paused, which must be in this state."""
+        """Return the execution when it is at rest or paused; it must be in this state."""
         execution = await self.system.wait(scene.id)
         assert state_of(execution) == state, execution.state_info
         return execution
 
     async def release(self, scene: Scene, task: str, item: int = 0, *, fails: bool = False) -> None:
-        """End what the executor holds, once it has it."""
+        """End the held actions of the executor, when it has them."""
         await self.has(scene, task, item)
         run = scene.waiting.pop((task, item))
         failed = done(run, executor_service_pb2.TASK_OUTCOME_FAILED, error="it broke")
         await self.executor.finish(run, failed if fails else _succeeded(run))
 
     async def has(self, scene: Scene, task: str, item: int = 0) -> executor_service_pb2.RunAction:
-        """What the executor was given, once it has it."""
+        """Return the deliveries of the executor, when it has them."""
         await until(lambda: (task, item) in scene.waiting)
         return scene.waiting[task, item]
 
     async def tasks(self, scene: Scene) -> dict[str, execution_pb2.TaskExecution]:
-        """The newest task execution of each name that counts."""
+        """Return the newest task execution of each name that counts."""
         return {task.name: task for task in await self.system.tasks(scene.id) if not task.superseded}
 
     async def states(self, scene: Scene) -> dict[str, str]:
-        """The state of each of those."""
+        """Return the state of each of those."""
         return {name: state_of(task) for name, task in (await self.tasks(scene)).items()}
 
     async def attempts(self, scene: Scene, task: str) -> list[execution_pb2.ActionExecution]:
-        """All attempts of a task, by item and number."""
+        """Return all attempts of a task, by item and number."""
         return [each for each in await self.system.attempts(scene.id) if each.task_name == task]
 
     async def children(self, scene: Scene, count: int = 2) -> dict[str, str]:
-        """The present child of each task, once there are so many."""
+        """Return the present child of each task, when there are so many."""
         async with asyncio.timeout(20):
             while True:
                 tasks = await self.tasks(scene)
@@ -467,7 +467,7 @@ class Stage:
                 await asyncio.sleep(0.02)
 
     async def reaches(self, execution_id: str, *states: str) -> None:
-        """Return once the execution is in one of these states now."""
+        """Return when the execution is in one of these states."""
         async with asyncio.timeout(20):
             while True:
                 if state_of(await self.system.get(execution_id)) in states:
@@ -514,13 +514,13 @@ class Stage:
         return await self.system.executions.RerunExecution(request, timeout=30)
 
     async def repeat(self, scene: Scene, **more: Any) -> Scene:
-        """Rerun from the beginning: the new execution plays in the same namespace, as the same scene would."""
+        """Rerun from the beginning: the new execution is in the same namespace and scene."""
         start = operation_pb2.RERUN_FROM_BEGINNING
         answer = await self.rerun(scene.id, start_from=start, **more)
         return Scene(scene.broken, scene.held, scene.namespace, answer.execution.id, scene.language, scene.waiting)
 
     async def refuses(self, call: Any, code: grpc.StatusCode = grpc.StatusCode.FAILED_PRECONDITION) -> Failure:
-        """What a call that must be refused says."""
+        """Return the error of a call, which must be refused."""
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await call
         failure = read_failure(caught.value)
@@ -529,7 +529,7 @@ class Stage:
 
     @asynccontextmanager
     async def unchanged(self, scene: Scene) -> AsyncIterator[None]:
-        """Whatever is asked within changes nothing: not a revision, not a row, not an execution more."""
+        """Check that the calls within change nothing: no revision, no row, no further execution."""
         before = await self._all(scene)
         yield
         assert await self._all(scene) == before
@@ -548,7 +548,7 @@ def _succeeded(run: executor_service_pb2.RunAction) -> executor_service_pb2.Task
 
 @asynccontextmanager
 async def open_stage(system: System) -> AsyncIterator[Stage]:
-    """The executor is there, and the workflows are stored."""
+    """Connect the executor and store the workflows."""
     stage = Stage(system)
     async with stage.executor:
         await until(lambda: stage.executor.welcomes)

@@ -26,6 +26,8 @@ from tests.tied import tied
 
 from dalsegno.cli.examples import find_examples, read_example
 
+pytestmark = pytest.mark.xdist_group("cli-run")
+
 GREETING = """
 version: '2.0'
 greet:
@@ -52,7 +54,7 @@ def test_the_demo_ends_with_success_and_an_output() -> None:
 
 
 def test_the_demo_draws_a_tree_on_a_terminal() -> None:
-    """On a terminal the tasks are drawn with their progress, and the program leaves the terminal as it was."""
+    """On a terminal the demo draws the tasks with their progress, and leaves the terminal unchanged."""
     ours, theirs = pty.openpty()
     process = subprocess.Popen(
         tied(*DALSEGNO, "demo"),
@@ -78,7 +80,7 @@ def test_the_demo_draws_a_tree_on_a_terminal() -> None:
 
 
 def test_a_file_runs_without_a_server(tmp_path: Path) -> None:
-    """`run FILE` with no server about starts one of its own for it; afterwards nothing of it is left."""
+    """`run FILE` without a server starts a private one; afterwards nothing of it is left."""
     file = tmp_path / "greet.yaml"
     file.write_text(GREETING)
     environment = {**clean_environment(), "TMPDIR": str(tmp_path / "tmp"), "DALSEGNO_SERVER": ""}
@@ -113,14 +115,14 @@ def test_a_private_server_is_gone_with_its_run(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """One server for the tests of this file."""
+    """Provide one server for the tests of this file."""
     with serve(tmp_path_factory.mktemp("data")) as served:
         yield served
 
 
 @pytest.fixture(scope="module")
 def endpoints() -> Iterator[str]:
-    """The URL of the endpoints that the examples call."""
+    """Provide the URL of the endpoints that the examples call."""
     command = [*DALSEGNO, "examples", "endpoints", "--listen", "127.0.0.1:0"]
     with subprocess.Popen(tied(*command), stdout=subprocess.PIPE, text=True, env=clean_environment()) as process:
         assert process.stdout is not None
@@ -160,7 +162,7 @@ RUNS: list[tuple[str, list[str], int, Any]] = [
 
 
 def copy_of(name: str, folder: Path) -> Path:
-    """An example as a file."""
+    """Return an example as a file."""
     file = folder / f"{name}.yaml"
     file.parent.mkdir(exist_ok=True)
     file.write_text(read_example(name))
@@ -292,7 +294,7 @@ def test_refusals_are_readable(server: Served, tmp_path: Path) -> None:
 
 
 def test_environments_and_standalone_actions(server: Served) -> None:
-    """What was put is got, listed and deleted; an action runs on its own."""
+    """Environments are put, read, listed and deleted; a standalone action runs."""
     server.type("environment", "put", "staging", "-i", "region=north")
 
     assert server.read("environment", "get", "staging")["variables"] == {"region": "north"}

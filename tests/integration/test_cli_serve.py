@@ -62,12 +62,12 @@ unsafe:
 
 
 def start(server: Served, *words: object) -> str:
-    """Start an execution; its id."""
+    """Start an execution and return its id."""
     return server.type("start", *words).stdout.strip()
 
 
 def count_done(server: Served, execution: str) -> int:
-    """How many items have succeeded by now."""
+    """Return how many items have succeeded."""
     # Not through the program, whose start takes longer than what is to be caught in the middle.
     with grpc.insecure_channel(server.address) as channel:
         stub = execution_service_pb2_grpc.ExecutionServiceStub(channel)
@@ -96,10 +96,10 @@ def test_killed_services_lose_nothing(tmp_path: Path, victims: tuple[str, ...]) 
 
 
 class Endpoint(BaseHTTPRequestHandler):
-    """Keeps the first request waiting for ever, and answers the others."""
+    """Lets the first request wait for ever, and answers the others."""
 
     def do_POST(self) -> None:
-        """An answer, unless this is the first request."""
+        """Answer, unless this is the first request."""
         server = self.server
         assert isinstance(server, HangingServer)
         server.requests += 1
@@ -111,7 +111,7 @@ class Endpoint(BaseHTTPRequestHandler):
         self.wfile.write(b'"answered"')
 
     def log_message(self, format: str, *args: object) -> None:
-        """Nothing: nobody reads it."""
+        """Print nothing."""
 
 
 class HangingServer(ThreadingHTTPServer):
@@ -129,7 +129,7 @@ class HangingServer(ThreadingHTTPServer):
 def test_a_lost_action_that_is_not_safe_fails_and_names_its_executor(
     tmp_path: Path, attempts: int, answer: str
 ) -> None:
-    """kill -9 of the executor that runs a POST: it is not made again by itself; `retry` and `on-error` decide."""
+    """After kill -9 of its executor a POST is not repeated automatically; `retry` and `on-error` decide."""
     endpoint = HangingServer()
     threading.Thread(target=endpoint.serve_forever, daemon=True).start()
     try:
@@ -200,7 +200,7 @@ def test_a_database_that_cannot_be_opened_is_said(tmp_path: Path) -> None:
 
 
 def test_pause_resume_and_cancel(tmp_path: Path) -> None:
-    """The plain operations: a paused execution waits, a resumed one ends, a cancelled one too."""
+    """A paused execution waits, a resumed one ends, and a cancelled one ends."""
     with serve(tmp_path / "data") as server:
         server.store(MANY, tmp_path)
         # Slow enough for commands to be typed while it runs, on a busy machine too.

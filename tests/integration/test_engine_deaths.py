@@ -1,4 +1,4 @@
-"""What kills the engine is ended after three deaths, and nothing else is touched."""
+"""An execution that kills the engine is ended after three deaths; others are not affected."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ ENDED = {"ill": "CANCELLED", "each": "CANCELLED"}
 
 @pytest.fixture(autouse=True)
 def _no_cores() -> Iterator[None]:
-    """What dies here leaves no image of its memory in anybody's folder."""
+    """Let a death write no core file."""
     limits = resource.getrlimit(resource.RLIMIT_CORE)
     resource.setrlimit(resource.RLIMIT_CORE, (0, limits[1]))
     yield
@@ -56,7 +56,7 @@ def _no_cores() -> Iterator[None]:
 
 
 class Mortal(EngineProcess):
-    """An engine that is started again whenever it dies."""
+    """An engine that is started again after each death."""
 
     database = ""
 
@@ -71,7 +71,7 @@ class Mortal(EngineProcess):
         return self.database or super().url
 
     async def keep_up(self) -> None:
-        """Start it again and again, until this is cancelled."""
+        """Start it again and again until this is cancelled."""
         while True:
             assert self.process is not None
             self.deaths.append(await self.process.wait())
@@ -93,7 +93,7 @@ async def kept_up(engine: Mortal) -> AsyncIterator[Mortal]:
 
 
 async def start_surely(client: Client, workflow: str) -> str:
-    """Start an execution, even if the engine dies of it before it has answered; its id."""
+    """Start an execution and return its id, also if the engine dies before its answer."""
     while True:
         try:
             return await start(client, workflow, request_id="only-once")

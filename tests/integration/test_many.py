@@ -40,7 +40,7 @@ async def definitions(shared_system: System) -> None:
 
 
 async def started(system: System, label: str, *workflows: str) -> list[str]:
-    """Executions with this label `of`, those that end ended."""
+    """Start executions with this label `of`; some of them end."""
     ids = [await system.begin(each, labels={"of": label}) for each in workflows]
     for execution_id, workflow in zip(ids, workflows, strict=True):
         if workflow != "waiting":
@@ -49,13 +49,13 @@ async def started(system: System, label: str, *workflows: str) -> list[str]:
 
 
 async def outcomes(system: System, **more: Any) -> dict[str, Any]:
-    """What DeleteExecutions says of each, in the order in which it says it."""
+    """Return the outcomes of DeleteExecutions in their order."""
     request = wire.DeleteExecutionsRequest(**more)
     return {each.outcome.execution_id: each.outcome async for each in system.executions.DeleteExecutions(request)}
 
 
 async def counted(system: System, chosen: str) -> dict[str, int]:
-    """How many there are by state."""
+    """Return the counts by state."""
     answer = await system.executions.CountExecutions(wire.CountExecutionsRequest(filter=chosen))
     assert answer.total == sum(each.count for each in answer.counts)
     return {execution_pb2.ExecutionState.Name(each.state)[16:]: each.count for each in answer.counts}
@@ -174,7 +174,7 @@ async def test_a_repeated_creation_tells_that_its_action_was_deleted(system: Sys
 
 
 async def ran(system: System, name: str) -> str:
-    """What the ad-hoc action gives."""
+    """Return the result of the ad-hoc action."""
     request = action_service_pb2.RunActionRequest(action="greet", input=f'{{"name": "{name}"}}', namespace="adhoc")
     run = (await system.actions.RunAction(request)).action_execution
     while state_of(run) not in ("SUCCESS", "ERROR"):

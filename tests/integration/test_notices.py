@@ -31,7 +31,7 @@ inner:
 
 @dataclass
 class Receiver:
-    """A web server that keeps what it is told."""
+    """A web server that keeps the notices."""
 
     url: str = ""
     answers: list[int] = field(default_factory=list)
@@ -42,20 +42,20 @@ class Receiver:
     ids: list[str] = field(default_factory=list)
 
     async def take(self, request: web.Request) -> web.Response:
-        """One notice."""
+        """Keep one notice."""
         self.told.append(await request.json())
         self.ids.append(request.headers["Dalsegno-Notice"])
         await self.answering.wait()
         return web.Response(status=self.answers.pop(0) if self.answers else 200)
 
     def events(self) -> list[str]:
-        """Of the outer execution or the inner one."""
+        """Return the events of the outer or the inner execution."""
         return [f"{each['event']} {each['workflow_name']}" for each in self.told]
 
 
 @pytest.fixture
 async def receiver() -> AsyncIterator[Receiver]:
-    """One that takes whatever comes."""
+    """Provide a receiver that accepts each notice."""
     made = Receiver()
     made.answering.set()
     application = web.Application()
@@ -79,7 +79,7 @@ async def start(client: Client, url: str, *event_types: str) -> str:
 
 
 def waiting(client: Client) -> int:
-    """How many messages, notices among them, the store holds."""
+    """Return how many messages, with notices, the store holds."""
     import sqlite3
 
     path = client.engine.url.removeprefix("sqlite:///")

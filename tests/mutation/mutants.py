@@ -8,8 +8,10 @@ inside of f-strings, of which Python 3.11 does not know the places.
 from __future__ import annotations
 
 import ast
+import hashlib
+from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 SWAPPED: dict[type[ast.cmpop], type[ast.cmpop]] = {
@@ -47,10 +49,17 @@ class Mutant:
     after: str
     in_function: bool
     """Whether the place is run when a function is called, and not only when the module is imported."""
+    nth: int = 0
+    """How many mutants before it in the file are equal but for their place."""
 
     def apply(self, source: bytes) -> bytes:
         """The text of the file with this mistake in it."""
         return source[: self.start] + self.after.encode() + source[self.end :]
+
+    def key(self) -> str:
+        """A name that stays when other lines of the file change."""
+        text = "\0".join((self.path, self.kind, self.before, self.after, str(self.nth)))
+        return hashlib.sha256(text.encode()).hexdigest()
 
     def describe(self) -> str:
         """One line: where it is and what was changed."""
@@ -80,7 +89,11 @@ class _Finder:
             self._line_starts.append(self._line_starts[-1] + len(line))
 
     def find(self) -> Iterator[Mutant]:
-        yield from self._walk(ast.parse(self._source), in_function=False)
+        seen: Counter[tuple[str, str, str]] = Counter()
+        for mutant in sorted(self._walk(ast.parse(self._source), in_function=False)):
+            alike = (mutant.kind, mutant.before, mutant.after)
+            yield replace(mutant, nth=seen[alike])
+            seen[alike] += 1
 
     def _walk(self, node: ast.AST, *, in_function: bool) -> Iterator[Mutant]:
         if isinstance(node, ast.Assert | ast.JoinedStr) or _checks_types(node) or _is_declaration(node):

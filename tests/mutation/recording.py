@@ -8,8 +8,9 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Generator, Iterable, Sequence
+from itertools import groupby
 from pathlib import Path
 
 import pytest
@@ -41,22 +42,31 @@ class Recording:
                 for line, tests in lines.items():
                     self._lines[path][line].update(tests)
 
-    def tests_of(self, mutant: Mutant) -> list[str]:
-        """The tests that can notice the mutant, quick ones first: those that run its lines, or where it is run at
-        import or in another process, those that run anything of its file, or all."""
+    def stages_of(self, mutant: Mutant) -> list[list[str]]:
+        """The tests that can notice the mutant: those that run its lines, or where none does, as in another process,
+        those that run anything of its file, or where it is run at import, all. Tests of more than a second come last,
+        then those that are far from its file; those of the test file that has most of them come first, since a single
+        test file is soon imported."""
         lines = self._lines[mutant.path]
+        of_file = set().union(*lines.values())
         tests: set[str] = set()
         if mutant.in_function:
             tests.update(*(lines[line] for line in range(mutant.line, mutant.last_line + 1)))
-            tests = tests or set().union(*lines.values())
-        return self._sorted(tests or self.seconds)
+            tests = tests or of_file
+        known = [test for test in tests or self.seconds if test in self.seconds]
+        counts = Counter(map(_file_of, known))
 
-    def _sorted(self, tests: Iterable[str]) -> list[str]:
-        def rank(test: str) -> tuple[bool, bool, str, float]:
-            seconds = self.seconds[test]
-            return seconds > 1, seconds > 0.1, test.partition("::")[0], seconds
+        def stage(test: str) -> tuple[bool, int, bool, bool]:
+            seconds, shared = self.seconds[test], set(Path(test).parts) & set(Path(mutant.path).parts)
+            is_first = counts[_file_of(test)] == max(counts.values())
+            return seconds > 1, -len(shared) - (test in of_file), seconds > 0.1, not is_first
 
-        return sorted((test for test in tests if test in self.seconds), key=rank)
+        ordered = sorted(known, key=lambda test: (stage(test), _file_of(test), self.seconds[test], test))
+        return [list(together) for _, together in groupby(ordered, key=stage)]
+
+
+def _file_of(test: str) -> str:
+    return test.partition("::")[0]
 
 
 class Recorder:

@@ -430,3 +430,16 @@ def test_words_with_nul_do_not_break_a_batch(store: Store) -> None:
         assert task.info == "bad\N{REPLACEMENT CHARACTER}news"
         assert json.dumps("bad\0news") in json.dumps(queries.journal("e1")[-1].change.info)  # type: ignore[union-attr]
         assert check_execution(queries, "e1") == []
+
+
+def test_a_session_holds_what_it_has_not_ended(store: Store) -> None:
+    """When one of its attempts ends, the session still holds the others; when the last one ends, it holds nothing."""
+    scene = start("e1")
+    for number in (1, 2):
+        add_task(scene, number, AttemptState.RUNNING)
+    save(store, scene)
+    for number, left in ((1, [HeldAttempt("e1", (2, 0, 1), 1, "session-1")]), (2, [])):
+        save(store, finish_task(scene, number, Value(data=1)))
+        with store.write() as transaction:
+            assert transaction.held_attempts(["session-1"]) == left
+            assert transaction.queries.held_counts() == ({"session-1": 1} if left else {})

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.store.scenes import Scene, add_task, create, finish_task, save, start
@@ -159,6 +160,36 @@ def test_tables_are_those_of_the_migrations(shared_url: str) -> None:
         context = MigrationContext.configure(connection, opts={"compare_type": True, "target_metadata": METADATA})
         assert compare_metadata(context, METADATA) == []
     store.close()
+
+
+def test_keys_and_indexes_are_those_of_the_migrations(shared_url: str) -> None:
+    """What alembic does not compare: primary keys, and which rows an index has."""
+    from dalsegno.store.tables import METADATA
+
+    store = SqlStore(shared_url)
+    store.upgrade()
+    with store.write() as transaction:
+        connection = transaction._connection  # type: ignore[attr-defined]
+        migrated = keys_and_indexes(connection)
+        METADATA.drop_all(connection)
+        METADATA.create_all(connection)
+        assert keys_and_indexes(connection) == migrated
+    store.close()
+
+
+def keys_and_indexes(connection: Any) -> dict[str, object]:
+    """The primary key of each table, and the columns and the condition of its indexes."""
+    import sqlalchemy as sa
+
+    inspector = sa.inspect(connection)
+    found: dict[str, object] = {}
+    for table in inspector.get_table_names():
+        if table != "alembic_version":
+            found[table] = inspector.get_pk_constraint(table)["constrained_columns"]
+            for index in inspector.get_indexes(table):
+                condition = index.get("dialect_options", {}).get(f"{connection.dialect.name}_where")
+                found[f"{table}.{index['name']}"] = (index["unique"], index["column_names"], str(condition))
+    return found
 
 
 def test_a_store_of_an_older_version_counts_on_from_its_newest_execution(shared_url: str) -> None:

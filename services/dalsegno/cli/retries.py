@@ -7,7 +7,6 @@ follow it again. Ctrl-C has the same effect.
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Self
@@ -82,7 +81,7 @@ class Retries:
         self._wait_s = min(_LONGEST_WAIT_S, 2 * self._wait_s)
 
     def _left_s(self) -> float:
-        now_s = time.monotonic()
+        now_s = asyncio.get_running_loop().time()
         if self._unavailable_since_s is None:
             self._unavailable_since_s = now_s
         return self._unavailable_since_s + self._within_s - now_s

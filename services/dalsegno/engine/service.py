@@ -15,6 +15,7 @@ from dalsegno.engine.batches.conductor import Conductor
 from dalsegno.engine.batches.outside import Lookups
 from dalsegno.engine.batches.results import Committed
 from dalsegno.engine.batches.step_note import count_death, open_note
+from dalsegno.engine.batches.work import DropUnusedWorkflows
 from dalsegno.engine.clock import Clock
 from dalsegno.engine.desk.requests import PruneRequests
 from dalsegno.engine.desk.server import EngineServer
@@ -39,6 +40,7 @@ from dalsegno.v1 import engine_service_pb2_grpc, executor_service_pb2_grpc
 TICK_S = 1.0
 PRUNE_EVERY_TICKS = 600
 SWEEP_EVERY_TICKS = 60
+DROP_EVERY_TICKS = 20
 MISSED_S = 3.0
 """If there was no tick for this long, the process was stopped."""
 
@@ -90,6 +92,7 @@ class Engine:
         self.conductor.on_commit.append(self._committed)
         self._server = Server(settings.listen, SERVICES, insecure=settings.insecure, roomy=ROOMY)
         self._tasks: list[asyncio.Task[None]] = []
+        self._dropped = False
         self._heard_from_s = self._ticked_s = self._clock.steady_s()
 
     @property
@@ -110,7 +113,7 @@ class Engine:
         self._tasks = [
             asyncio.create_task(self._timers.run(), name="timers"),
             asyncio.create_task(self._tick(), name="tick"),
-            asyncio.create_task(give_back_now_and_then(forget_expressions), name="memory"),
+            asyncio.create_task(give_back_now_and_then(forget_expressions, self._has_dropped), name="memory"),
         ]
         await self._server.set_ready(True)
 
@@ -125,6 +128,14 @@ class Engine:
         await self._server.stop(0.5)
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._step_note.clear()  # the conductor may still step something: that is no death
+
+    def _note_drop(self) -> None:
+        self._dropped = True
+
+    def _has_dropped(self) -> bool:
+        """Return whether a large definition was dropped since the last call."""
+        dropped, self._dropped = self._dropped, False
+        return dropped
 
     def _committed(self, committed: Committed) -> None:
         self._timers.add(committed.messages)
@@ -152,6 +163,8 @@ class Engine:
             self.conductor.put(Poll(self._timers, self._dispatcher.scan))
             if ticks % PRUNE_EVERY_TICKS == 0:
                 self.conductor.put(PruneRequests())
+            if ticks % DROP_EVERY_TICKS == 0:
+                self.conductor.put(DropUnusedWorkflows(self._note_drop))
             if self.conductor.is_store_lost == was_ready:
                 was_ready = not self.conductor.is_store_lost
                 await self._server.set_ready(was_ready)

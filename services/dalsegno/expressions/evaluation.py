@@ -16,6 +16,9 @@ from dalsegno.expressions.language import Language
 from dalsegno.expressions.pool_client import evaluate_in_pool
 from dalsegno.workflow.scope import EvaluationError, Scope
 
+COMPILED_MAX = 2_048
+"""How many expressions of a kind are kept compiled by their texts, for definitions that repeat them."""
+
 Path = tuple[str, ...]
 """A variable and keys in it."""
 PATH_COST = 1

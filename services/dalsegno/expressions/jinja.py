@@ -12,7 +12,7 @@ from jinja2.exceptions import TemplateSyntaxError
 from jinja2.runtime import Undefined
 
 from dalsegno.expressions.budget import TEXT_LENGTH, Budget
-from dalsegno.expressions.evaluation import Path, Source, explain, shorten
+from dalsegno.expressions.evaluation import COMPILED_MAX, Path, Source, explain, shorten
 from dalsegno.expressions.jinja_cost import is_bounded, nodes_of
 from dalsegno.expressions.jinja_environment import Variables, environment, start_context
 from dalsegno.expressions.jinja_names import find_unknown, variables
@@ -153,7 +153,7 @@ def _inner(text: str) -> str:
     return inner.removesuffix("-").strip(" \t")
 
 
-@lru_cache(maxsize=16_384)
+@lru_cache(maxsize=COMPILED_MAX)
 def compile_jinja_expression(text: str, language: Language = MISTRAL) -> JinjaExpression:
     """Return the expression of this text, with its marks. Raises SyntaxProblem."""
     _check_length(text)
@@ -166,7 +166,7 @@ def compile_jinja_expression(text: str, language: Language = MISTRAL) -> JinjaEx
     return JinjaExpression(text, language, nodes_of(root), None, tuple(dict.fromkeys(variables(root))))
 
 
-@lru_cache(maxsize=16_384)
+@lru_cache(maxsize=COMPILED_MAX)
 def compile_jinja_text(text: str, language: Language = MISTRAL) -> JinjaText:
     """Return the template of this text. Raises SyntaxProblem."""
     _check_length(text)

@@ -9,7 +9,19 @@ from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, PreconditionFail
 from grpc_status import rpc_status
 
 from dalsegno.v1 import failure_pb2
-from dalsegno.workflow.refusals import Violation
+
+
+@dataclass(frozen=True, slots=True)
+class ReceivedViolation:
+    """One violation in an answer."""
+
+    subject: str
+    description: str
+    kind: str = ""
+    """The kind of an obstacle. It is text: a newer server may send a kind that this client does not know."""
+
+    def __str__(self) -> str:
+        return f"{self.subject}: {self.description}" if self.subject else self.description
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +32,7 @@ class Failure:
     message: str
     reason: str = ""
     """A name of FailureReason without its prefix; empty if the server gives none."""
-    violations: tuple[Violation, ...] = ()
+    violations: tuple[ReceivedViolation, ...] = ()
     problems: tuple[failure_pb2.Problem, ...] = ()
     left_out: int = 0
     """The number of violations or problems that the answer omits."""
@@ -43,7 +55,7 @@ def read_failure(error: grpc.aio.AioRpcError) -> Failure:
     for key, value in error.trailing_metadata() or ():
         if key == "x-request-id":
             request_id = value if isinstance(value, str) else value.decode()
-    violations: list[Violation] = []
+    violations: list[ReceivedViolation] = []
     problems: list[failure_pb2.Problem] = []
     info, retry, retry_s = ErrorInfo(), RetryInfo(), None
     status = rpc_status.from_call(error)  # type: ignore[arg-type]
@@ -54,9 +66,9 @@ def read_failure(error: grpc.aio.AioRpcError) -> Failure:
             failure_pb2.Problems(),
         )
         if detail.Unpack(bad):
-            violations += [Violation(v.field, v.description) for v in bad.field_violations]
+            violations += [ReceivedViolation(v.field, v.description) for v in bad.field_violations]
         elif detail.Unpack(obstacle):
-            violations += [Violation(v.subject, v.description, v.type) for v in obstacle.violations]
+            violations += [ReceivedViolation(v.subject, v.description, v.type) for v in obstacle.violations]
         elif detail.Unpack(found):
             problems += found.problems
         elif detail.Unpack(retry):
@@ -87,7 +99,7 @@ def _message(error: grpc.aio.AioRpcError) -> str:
     return details or str(error.code().name).lower().replace("_", " ")
 
 
-def _violation_line(violation: Violation) -> str:
+def _violation_line(violation: ReceivedViolation) -> str:
     return "  " + str(violation).replace("\n", "\n  ")
 
 

@@ -66,15 +66,17 @@ def trim() -> None:
         _trim(0)
 
 
-async def give_back_now_and_then(clear_caches: Callable[[], None]) -> None:
+async def give_back_now_and_then(
+    clear_caches: Callable[[], None], has_dropped: Callable[[], bool] = lambda: False
+) -> None:
     """Collect new cycles each second, and return memory whenever the process has grown, until cancelled.
 
-    `clear_caches` empties caches.
+    `clear_caches` empties caches. `has_dropped`: whether something large was dropped since the last call.
     """
     map_large_blocks()
     collecting = asyncio.create_task(_collect_now_and_then())
     try:
-        await _look_now_and_then(clear_caches)
+        await _look_now_and_then(clear_caches, has_dropped)
     finally:
         collecting.cancel()
 
@@ -86,14 +88,14 @@ async def _collect_now_and_then() -> None:
             collect_new()
 
 
-async def _look_now_and_then(clear_caches: Callable[[], None]) -> None:
+async def _look_now_and_then(clear_caches: Callable[[], None], has_dropped: Callable[[], bool]) -> None:
     least, looks_left, busy_looks = resident_bytes(), 0, 0
     while True:
         began, used_s = time.monotonic(), time.process_time()
         await asyncio.sleep(LOOK_EVERY_S)
         before = resident_bytes()
         least = min(least, before)
-        if before - least > GROWTH_BYTES:
+        if has_dropped() or before - least > GROWTH_BYTES:
             looks_left = LOOKS
         if not looks_left:
             continue

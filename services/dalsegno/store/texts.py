@@ -87,8 +87,6 @@ def fetch_texts(
     connection: sa.Connection, execution_id: str, wanted: Collection[str], bytes_max: int | None = None
 ) -> Texts | None:
     """Return the texts of an execution by digest. None when together they are larger than `bytes_max`."""
-    if not wanted:
-        return Texts()
     if bytes_max is not None:
         sizes = dict(_lookup(connection, execution_id, wanted, sa.func.length(TEXTS.c.text)))  # in characters
         if sum(sizes.values()) > bytes_max:

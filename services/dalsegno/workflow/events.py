@@ -44,6 +44,16 @@ class ChildChoice(StrEnum):
     """The failed tasks inside the existing child run again."""
 
 
+class ForcedEnd(StrEnum):
+    """The state in which a cancel ends an execution at once, by force."""
+
+    NONE = ""
+    """It does not: running actions come to their end."""
+    CANCELLED = "CANCELLED"
+    SUCCESS = "SUCCESS"
+    ERROR = "ERROR"
+
+
 class Verdict(StrEnum):
     """What became of an event."""
 
@@ -195,9 +205,7 @@ class CancelRequested(Event, frozen=True, kw_only=True):
 
     waits_for_delegates: bool = False
     """Whether CANCELLING lasts until the outstanding delegates have been completed; else they are cancelled."""
-    terminate: str = ""
-    """CANCELLED, SUCCESS or ERROR: end at once in this state, by force; empty: let running actions come to their
-    end."""
+    terminate: ForcedEnd = ForcedEnd.NONE
     message: str = ""
     """With terminate: the reason that the execution shows; empty: the comment."""
     output: Value | None = None

@@ -9,7 +9,25 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from enum import StrEnum
 from typing import Protocol
+
+
+class Obstacle(StrEnum):
+    """The kind of an obstacle to a request, for programs."""
+
+    NONE = ""
+    """It is no obstacle: a field of the request is wrong."""
+    STATE = "STATE"
+    """Something is not in the state that the request needs."""
+    TASK_FAILED = "TASK_FAILED"
+    TASK_UNKNOWN = "TASK_UNKNOWN"
+    NOT_EXECUTED = "NOT_EXECUTED"
+    """The task has never run."""
+    ALIAS = "ALIAS"
+    """More than one action waits under the alias."""
+    NOT_AT_REST = "NOT_AT_REST"
+    HAS_PARENT = "HAS_PARENT"
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,8 +41,8 @@ class Violation:
     subject: str
     """The field of the request (`input.count`), or what is not in the needed state (`task fetch`)."""
     description: str
-    kind: str = ""
-    """The kind of obstacle, for programs: `STATE`, `TASK_FAILED`, ... Only for Refused."""
+    kind: Obstacle = Obstacle.NONE
+    """Only for Refused."""
 
     def __str__(self) -> str:
         return f"{self.subject}: {self.description}" if self.subject else self.description
@@ -110,7 +128,7 @@ class Refused(WithViolations):
     reason = "REFUSED"
 
     @classmethod
-    def of(cls, subject: str, description: str, kind: str = "STATE") -> Refused:
+    def of(cls, subject: str, description: str, kind: Obstacle = Obstacle.STATE) -> Refused:
         """Return the refusal for one obstacle."""
         return cls([Violation(subject, description, kind)])
 

@@ -1,4 +1,4 @@
-"""The port: what a function's signature says about the action made of it."""
+"""A function's signature describes its action."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from dalsegno.workflow.scope import Constant
 
 
 def test_the_signature_gives_the_parameters() -> None:
-    """Names, which are required, defaults; the first line of the docstring is the description."""
+    """The signature gives names, defaults and which are required; the docstring's first line is the description."""
 
     @action("pack.greet", safe_to_rerun=True)
     async def greet(name: str, *, greeting: str = "Hello") -> str:
@@ -35,7 +35,7 @@ def test_the_signature_gives_the_parameters() -> None:
 
 
 def test_an_action_is_not_safe_to_rerun_unless_it_says_so() -> None:
-    """What nobody has thought about may do harm twice."""
+    """An action is not safe to rerun by default."""
 
     @action("pack.pay")
     def pay(amount: int) -> None: ...
@@ -44,7 +44,7 @@ def test_an_action_is_not_safe_to_rerun_unless_it_says_so() -> None:
 
 
 def test_an_action_is_still_the_function() -> None:
-    """So that it can be called, by other actions and by tests."""
+    """Other actions and tests can call the function."""
 
     @action("pack.double")
     def double(number: int) -> int:
@@ -54,7 +54,7 @@ def test_an_action_is_still_the_function() -> None:
 
 
 def test_any_other_name_is_accepted_with_keywords() -> None:
-    """`**anything` takes what no parameter names."""
+    """`**anything` takes every input that no parameter names."""
 
     @action("pack.collect")
     def collect(first: int, **anything: object) -> object:
@@ -66,7 +66,7 @@ def test_any_other_name_is_accepted_with_keywords() -> None:
 
 
 def test_all_that_is_wrong_with_an_input_is_named() -> None:
-    """Not the first thing only."""
+    """The error names every wrong input."""
 
     @action("pack.measure")
     def measure(width: int, height: int, unit: str = "m") -> None: ...
@@ -76,7 +76,7 @@ def test_all_that_is_wrong_with_an_input_is_named() -> None:
 
 
 def test_the_context_is_no_parameter() -> None:
-    """It is given by the executor, however the annotation is written, and never by a workflow."""
+    """The executor gives the context, for every form of the annotation; a workflow cannot."""
 
     @action("pack.where")
     def where(context: ActionContext, word: str = "") -> None: ...
@@ -90,7 +90,7 @@ def test_the_context_is_no_parameter() -> None:
 
 
 def test_an_annotation_only_for_type_checkers_does_no_harm() -> None:
-    """A name that exists while types are checked cannot be looked up; the context is recognised all the same."""
+    """An annotation that does not exist at run time does no harm, and the context is still found."""
 
     def send(context: ActionContext, order: Order) -> None: ...  # type: ignore[name-defined] # noqa: F821
 
@@ -102,21 +102,21 @@ def test_an_annotation_only_for_type_checkers_does_no_harm() -> None:
 
 @pytest.mark.parametrize("name", ["", "two words", ".pack", "pack.", "9lives", "pack..x"])
 def test_a_name_must_be_one(name: str) -> None:
-    """A workflow must be able to write it."""
+    """The name of an action is one that a workflow can write."""
     with pytest.raises(TypeError, match="no name for an action"):
         action(name)(lambda: None)
 
 
 @pytest.mark.parametrize("function", [lambda *numbers: None, eval("lambda a, /: None")])
 def test_parameters_that_cannot_be_named_are_refused(function: object) -> None:
-    """A workflow gives inputs by name."""
+    """A positional-only parameter is refused, since a workflow gives inputs by name."""
     assert callable(function)
     with pytest.raises(TypeError, match="cannot be given by name"):
         action("pack.sum")(function)
 
 
 def test_only_plain_functions_take_a_thread() -> None:
-    """Async ones and those that say that they do not block run on the event loop."""
+    """Async actions and those that do not block run on the event loop."""
 
     async def wait() -> None: ...
 
@@ -130,7 +130,7 @@ def test_only_plain_functions_take_a_thread() -> None:
 
 
 def test_a_word_of_python_may_be_an_input() -> None:
-    """The parameter has an underscore behind it, the input has not."""
+    """A parameter that is a keyword of Python ends with an underscore; the input does not."""
 
     @action("pack.mail")
     def mail(from_: str, to_: str, class_: str = "first") -> str:
@@ -144,7 +144,7 @@ def test_a_word_of_python_may_be_an_input() -> None:
 
 
 def test_an_answer_may_have_a_schema() -> None:
-    """In one of the parameters; another place there is not."""
+    """One of the parameters may hold the schema of an answer; another place is refused."""
 
     def ask(question: object = None) -> None: ...
 

@@ -1,4 +1,4 @@
-"""Actions by StackStorm's names give what its workflows read of them."""
+"""Actions with StackStorm's names give results that its workflows read."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ WELL = {"failed": False, "succeeded": True, "return_code": 0}
 
 
 def test_noop() -> None:
-    """It tells that it has succeeded, which std.noop does not."""
+    """core.noop gives a result that says it succeeded; std.noop gives none."""
     assert core.noop.function() == WELL
 
 
@@ -31,17 +31,17 @@ def test_noop() -> None:
     [("Hello; $(date) `id`", "Hello; $(date) `id`"), (17, "17"), (True, "True"), (None, ""), ({"a": [1]}, '{"a":[1]}')],
 )
 def test_echo_gives_text(message: object, stdout: str) -> None:
-    """Whatever the message is; a shell has nothing to do with it."""
+    """core.echo gives its message as text, without a shell."""
     assert core.echo.function(message) == {**WELL, "stdout": stdout, "stderr": ""}
 
 
 async def test_pause_gives_how_long_it_took() -> None:
-    """As a Python action of StackStorm gives its result."""
+    """core.pause gives its duration in the form of a Python action of StackStorm."""
     assert await core.pause.function(0.01) == {"stdout": "", "stderr": "", "exit_code": 0, "result": 0.01}
 
 
 async def test_a_random_pause_is_no_longer_than_asked(monkeypatch: pytest.MonkeyPatch) -> None:
-    """From 1 second up to the most."""
+    """A random pause lasts from 1 second to the maximum."""
     waited: list[float] = []
 
     async def wait(seconds: float) -> None:
@@ -55,7 +55,7 @@ async def test_a_random_pause_is_no_longer_than_asked(monkeypatch: pytest.Monkey
 
 
 def test_ask_is_completed_by_somebody_else() -> None:
-    """With the usual question when there is none."""
+    """core.ask is completed by another program, with a default question."""
     assert core.ask.function() == Delegated(completion_timeout_s=24 * 3600)
     assert core.ask.function(schema={"type": "object"}, users=["ada"], ttl=0.5) == Delegated(completion_timeout_s=30)
     assert core.ask.function(ttl=0) == Delegated()
@@ -63,20 +63,20 @@ def test_ask_is_completed_by_somebody_else() -> None:
 
 @pytest.mark.parametrize("ttl", [-1, float("nan"), 1e9])
 def test_a_time_to_live_is_some_minutes(ttl: float) -> None:
-    """What is none is told at once."""
+    """A wrong time to live fails at once."""
     with pytest.raises(ActionFailed, match="ttl is a number of minutes"):
         core.ask.function(ttl=ttl)
 
 
 @pytest.mark.parametrize("schema", [{"type": "objekt"}, "object", None])
 def test_a_question_that_nobody_can_answer_fails(schema: Any) -> None:
-    """At once, not when somebody tries."""
+    """A question without a possible answer fails at once."""
     with pytest.raises(ActionFailed, match="nobody can answer this"):
         core.ask.function(schema=schema)
 
 
 def test_the_family_is_described() -> None:
-    """Before any executor has said Hello, with StackStorm's names of inputs, those that are words of Python's too."""
+    """The descriptions exist before any executor connects, with StackStorm's names of inputs."""
     known = {each.name: each for each in builtin_descriptions() if each.name.startswith("core.")}
     names = {"core.noop", "core.echo", "core.local", "core.http", "core.sendmail", "core.pause", "core.ask"}
     assert known.keys() == names
@@ -102,7 +102,7 @@ def test_the_family_is_described() -> None:
 
 
 async def _answer(asked: web.Request) -> web.Response:
-    """What came, as JSON, with the status and content type that the query asks for."""
+    """Return the received request as JSON, with the status and content type that the query names."""
     came = {
         "method": asked.method,
         "headers": {name.lower(): value for name, value in asked.headers.items()},
@@ -118,7 +118,7 @@ async def _answer(asked: web.Request) -> web.Response:
 
 @pytest.fixture
 async def address() -> AsyncIterator[str]:
-    """The URL of a server that tells what it was asked."""
+    """Provide the URL of a server that returns its request."""
     application = web.Application()
     application.router.add_route("*", "/", _answer)
     runner = web.AppRunner(application)
@@ -132,14 +132,14 @@ async def address() -> AsyncIterator[str]:
 
 
 async def told(address: str, **given: Any) -> dict[str, Any]:
-    """What the server says that it was asked."""
+    """Return the request that the server received."""
     result = await core.request.function(address, **given)
     assert isinstance(result["body"], dict)
     return result["body"]
 
 
 async def test_http_gives_status_code_body_and_headers(address: str) -> None:
-    """A body that is called JSON is parsed, and says so."""
+    """A JSON body is parsed, and the result says so."""
     result = await core.request.function(address, params={"a": "1"})
 
     assert result.keys() == {"status_code", "body", "parsed", "headers"}
@@ -161,13 +161,13 @@ async def test_http_gives_status_code_body_and_headers(address: str) -> None:
 async def test_only_what_is_called_json_is_parsed(
     address: str, params: dict[str, str], body: object, parsed: bool
 ) -> None:
-    """And only if it is JSON; all else is text."""
+    """A body is parsed only if its type is JSON and it is JSON; otherwise it is text."""
     result = await core.request.function(address, params=params)
     assert (result["body"], result["parsed"]) == (body, parsed)
 
 
 async def test_http_says_post_when_it_sends_something(address: str) -> None:
-    """Unless the method is given; an object is sent as JSON."""
+    """A request with a body is a POST unless the method is given; an object is sent as JSON."""
     sent = await told(address, body={"a": 1})
     assert (sent["method"], sent["body"], sent["headers"]["content-type"]) == ("POST", '{"a":1}', "application/json")
 
@@ -176,13 +176,13 @@ async def test_http_says_post_when_it_sends_something(address: str) -> None:
 
 
 async def test_http_logs_in(address: str) -> None:
-    """With a name and a password, of which either may be missing."""
+    """The request has the name and the password, of which either may be missing."""
     sent = await told(address, username="ada", password="open:sesame")
     assert sent["headers"]["authorization"] == "Basic YWRhOm9wZW46c2VzYW1l"
 
 
 async def test_http_sends_a_file(address: str) -> None:
-    """As a form does."""
+    """A file is sent as a form."""
     sent = await told(address, file_name="score.txt", file_content="da capo", file_content_type="text/plain")
     assert sent["method"] == "POST"
     assert sent["headers"]["content-type"].startswith("multipart/form-data")
@@ -192,7 +192,7 @@ async def test_http_sends_a_file(address: str) -> None:
 
 @pytest.mark.parametrize(("status", "well"), [(206, True), (207, False), (302, False), (404, False), (500, False)])
 async def test_http_fails_with_the_answer(address: str, status: int, well: bool) -> None:
-    """Only 200 to 206 are well in StackStorm; what the server says is there all the same."""
+    """A status outside of 200 to 206 is a failure with the answer of the server."""
     if well:
         assert (await core.request.function(address, params={"status": status}))["status_code"] == status
         return
@@ -214,7 +214,7 @@ async def test_http_fails_with_the_answer(address: str, status: int, well: bool)
     ],
 )
 async def test_http_keeps_to_lists_of_hosts(address: str, given: dict[str, Any], well: bool) -> None:
-    """One list, of those that are refused or of the only ones that are allowed."""
+    """A list names the refused hosts, or the only allowed ones."""
     if well:
         assert (await core.request.function(address, **given))["status_code"] == 200
     else:
@@ -226,21 +226,21 @@ async def test_http_keeps_to_lists_of_hosts(address: str, given: dict[str, Any],
 
 
 class Mailbox:
-    """A mail server's memory."""
+    """A mail server that keeps its mails."""
 
     def __init__(self) -> None:
         self.address = ""
         self.envelopes: list[Envelope] = []
 
     async def handle_DATA(self, server: object, session: object, envelope: Envelope) -> str:
-        """The server asks what to do with a mail."""
+        """Keep a mail."""
         self.envelopes.append(envelope)
         return "250 OK"
 
 
 @pytest.fixture
 async def mailbox() -> AsyncIterator[Mailbox]:
-    """A server that takes mail from anybody."""
+    """Provide a server that accepts mail from every sender."""
     box = Mailbox()
     server = await asyncio.get_running_loop().create_server(lambda: SMTP(box), "127.0.0.1", 0)
     box.address = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
@@ -250,7 +250,7 @@ async def mailbox() -> AsyncIterator[Mailbox]:
 
 
 async def test_a_mail_is_sent(mailbox: Mailbox) -> None:
-    """With its kind of content and what is attached."""
+    """The mail has its content type and its attachments."""
     result = await core.send_mail.function(
         "ada@example.com, bob@example.com",
         "Da capo",
@@ -276,7 +276,7 @@ async def test_a_mail_is_sent(mailbox: Mailbox) -> None:
 
 
 async def test_an_empty_mail_is_sent_if_wanted(mailbox: Mailbox) -> None:
-    """It is by default; without, nothing is sent and all is well. A sender without a host is of this machine."""
+    """An empty mail is sent by default, or not, which is a success; a sender without a host has this machine's."""
     given: dict[str, Any] = {"to": "ada@example.com", "subject": "s", "body": " ", "smtp_server": mailbox.address}
     assert (await core.send_mail.function(**given, send_empty_body=False))["succeeded"] is True
     assert mailbox.envelopes == []
@@ -296,7 +296,7 @@ async def test_an_empty_mail_is_sent_if_wanted(mailbox: Mailbox) -> None:
     ],
 )
 async def test_a_mail_that_cannot_be_is_told(mailbox: Mailbox, given: dict[str, Any], told: str) -> None:
-    """Among them: a file of the executor's machine, and a header that would hold a second one."""
+    """A wrong mail is refused, also one with a missing file or with a line break in a header."""
     mail = {"to": "ada@example.com", "subject": "s", "body": "b", "smtp_server": mailbox.address, **given}
     with pytest.raises(ActionFailed, match=told):
         await core.send_mail.function(**mail)

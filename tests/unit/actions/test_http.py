@@ -1,4 +1,4 @@
-"""std.http and std.mistral_http, at a server of the test."""
+"""std.http and std.mistral_http with a server of the test."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from dalsegno.actions.action import DELEGATED, ActionContext, ActionFailed
 
 
 async def answer(request: web.Request) -> web.StreamResponse:
-    """What the path asks for; by default a description of the request."""
+    """Return what the path names; by default a description of the request."""
     match request.path:
         case "/text":
             return web.Response(text="plain, not JSON", headers={"X-Twice": "1"})
@@ -44,7 +44,7 @@ async def answer(request: web.Request) -> web.StreamResponse:
 
 @pytest.fixture
 async def address() -> AsyncIterator[str]:
-    """Where the server is."""
+    """Provide the URL of the server."""
     application = web.Application(client_max_size=2**24)
     application.router.add_route("*", "/{path:.*}", answer)
     runner = web.AppRunner(application)
@@ -58,7 +58,7 @@ async def address() -> AsyncIterator[str]:
 
 @pytest.mark.parametrize("params", [{"q": "a/b & [ü]=+%"}, "q=a%2Fb+%26+%5B%C3%BC%5D%3D%2B%25"])
 async def test_parameters_arrive_as_they_were_meant(address: str, params: object) -> None:
-    """Whatever characters they have, and beside those that the URL has already."""
+    """Parameters may have any characters, and are added to those of the URL."""
     result = await http.request(f"{address}/where?first=1%2B1", params=params)
 
     assert isinstance(result["content"], dict)
@@ -66,7 +66,7 @@ async def test_parameters_arrive_as_they_were_meant(address: str, params: object
 
 
 async def test_the_result_is_mistrals(address: str) -> None:
-    """content (parsed when it is JSON), status, reason, encoding, headers, cookies, url, elapsed."""
+    """The result has content (parsed if JSON), status, reason, encoding, headers, cookies, url and elapsed."""
     result = await http.request(f"{address}/where", params={"a": [1, 2], "b": None, "c": True})
 
     assert (result["status"], result["reason"], result["encoding"]) == (200, "OK", "utf-8")
@@ -83,14 +83,14 @@ async def test_the_result_is_mistrals(address: str) -> None:
 
 
 async def test_a_text_stays_a_text(address: str) -> None:
-    """In whatever encoding it is."""
+    """A text has its characters in every encoding."""
     assert (await http.request(f"{address}/text"))["content"] == "plain, not JSON"
     latin = await http.request(f"{address}/latin")
     assert (latin["content"], latin["encoding"]) == ("Ærø", "iso-8859-1")
 
 
 async def test_what_is_sent(address: str) -> None:
-    """A body that is a dict goes as JSON text, json with its content type; headers, cookies and auth as given."""
+    """A dict as body is sent as JSON text, json with its content type; headers, cookies and auth as given."""
     url = f"{address}/x"
     by_body = await http.request(url, "post", body={"n": 2**70}, headers={"X-Number": 5, "X-None": None})
     by_json = await http.request(url, "PUT", json=[1], cookies={"crumb": "old"}, auth="user:pass:word")
@@ -112,7 +112,7 @@ async def test_what_is_sent(address: str) -> None:
 
 
 async def test_cookies_of_one_call_are_not_those_of_the_next(address: str) -> None:
-    """What one workflow's server sets, another workflow does not send."""
+    """A cookie of one call is not sent with another call."""
     await http.request(f"{address}/x")
     content = (await http.request(f"{address}/x"))["content"]
 
@@ -128,7 +128,7 @@ async def test_a_success_is_what_mistral_takes_for_one(address: str, code: int) 
 
 @pytest.mark.parametrize("code", [307, 404, 500])
 async def test_any_other_status_is_a_failure_with_the_result(address: str, code: int) -> None:
-    """Its data is what a success would give, so that a workflow can look at it."""
+    """A failure has the data of a success, so that a workflow can read it."""
     with pytest.raises(ActionFailed, match=f"^HTTP {code}") as failure:
         await http.request(f"{address}/status?code={code}")
 
@@ -138,14 +138,14 @@ async def test_any_other_status_is_a_failure_with_the_result(address: str, code:
 
 
 async def test_redirects_are_followed_only_when_asked(address: str) -> None:
-    """As in Mistral, whose default follows none."""
+    """As in Mistral, no redirect is followed by default."""
     assert (await http.request(f"{address}/moved"))["status"] == 302
     followed = await http.request(f"{address}/moved", allow_redirects=True)
     assert (followed["content"], followed["history"]) == ("plain, not JSON", [f"{address}/moved"])
 
 
 async def test_a_response_that_no_result_can_hold_is_a_failure(address: str) -> None:
-    """Reading ends at the limit."""
+    """The action stops at the limit of a response."""
     with pytest.raises(ActionFailed, match=r"^result too large: the response has more than 4,000,000 bytes$"):
         await http.request(f"{address}/large")
 
@@ -154,25 +154,25 @@ async def test_a_response_that_no_result_can_hold_is_a_failure(address: str) -> 
     "url", ["http://127.0.0.1:1/", "ftp://files.example.com/", "nonsense", "http://", "http://[", ""]
 )
 async def test_a_request_that_cannot_be_sent_is_a_failure(address: str, url: str) -> None:
-    """In Mistral's words, with the reason."""
+    """The failure has Mistral's text and the reason."""
     with pytest.raises(ActionFailed, match=r"^Failed to send HTTP request: ."):
         await http.request(url)
 
 
 async def test_the_time_limit_is_in_seconds(address: str) -> None:
-    """Beyond it the action fails."""
+    """The action fails after its time limit in seconds."""
     with pytest.raises(ActionFailed, match=r"^Failed to send HTTP request: "):
         await http.request(f"{address}/slow", timeout=0.05)
 
 
 async def test_body_and_json_exclude_each_other(address: str) -> None:
-    """As in Mistral."""
+    """As in Mistral, body and json exclude each other."""
     with pytest.raises(ActionFailed, match="Only one of the parameters"):
         await http.request(address, body="a", json="b")
 
 
 async def test_mistral_http_says_who_asks_and_is_completed_later(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The server learns what it needs to complete the action; a failed request fails it at once."""
+    """The server gets what it needs to complete the action; a failed request fails the action at once."""
     seen: list[object] = []
     sent = http.exchange
 

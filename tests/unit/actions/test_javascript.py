@@ -1,4 +1,4 @@
-"""std.javascript and std.js."""
+"""std.javascript and std.js run scripts within limits."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from dalsegno.actions.action import ActionFailed
     ],
 )
 async def test_a_script_is_the_body_of_a_function(script: str, expected: object) -> None:
-    """It sees the context as `$` and nothing of the machine; what it returns is the result."""
+    """A script sees the context as `$` and nothing of the machine; its return value is the result."""
     assert await javascript.run(script, {"bars": 17, "title": "segno"}) == expected
 
 
@@ -48,14 +48,14 @@ async def test_the_short_name_is_the_same() -> None:
     ],
 )
 async def test_a_script_that_fails_says_why(script: str, told: str) -> None:
-    """In the engine's words, without its trace."""
+    """The error has the text of the JavaScript engine, without its trace."""
     with pytest.raises(ActionFailed, match=told) as caught:
         await javascript.run(script)
     assert "\n" not in str(caught.value)
 
 
 async def test_a_loop_without_end_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
-    """After its time limit."""
+    """A script is stopped after its time limit."""
     monkeypatch.setattr(javascript, "TIME_LIMIT_S", 0.5)
     began = time.monotonic()
     with pytest.raises(ActionFailed, match=r"stopped after 0\.5 s"):
@@ -64,7 +64,7 @@ async def test_a_loop_without_end_is_stopped(monkeypatch: pytest.MonkeyPatch) ->
 
 
 async def test_a_process_that_does_not_end_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Should the engine not stop by itself, its process is killed."""
+    """If the JavaScript engine does not stop, its process is killed."""
     (tmp_path / "deaf_engine.py").write_text("import time\ntime.sleep(60)")
     monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
     monkeypatch.setattr(javascript, "MODULE", "deaf_engine")
@@ -83,14 +83,14 @@ async def test_a_process_that_does_not_end_is_ended(tmp_path: Path, monkeypatch:
     ],
 )
 async def test_memory_has_a_limit(script: str) -> None:
-    """Inside the engine's heap and outside of it: the script fails, the executor continues."""
+    """A script that takes too much memory, in the heap or outside of it, fails, and the executor continues."""
     with pytest.raises(ActionFailed, match="JavaScriptAction failed"):
         await javascript.run(script)
     assert await javascript.run("return 1") == 1
 
 
 async def test_a_cancelled_script_leaves_no_process() -> None:
-    """Whoever cancels the action does not wait for the script."""
+    """The cancel of an action does not wait for its script."""
     began = time.monotonic()
     running = asyncio.create_task(javascript.run("while (true) {}"))
     await asyncio.sleep(0.5)
@@ -103,7 +103,7 @@ async def test_a_cancelled_script_leaves_no_process() -> None:
 
 
 def _command_lines() -> list[Path]:
-    """Those of this process's children."""
+    """Return the command lines of the children of this process."""
     found = []
     for folder in Path("/proc").iterdir():
         if folder.name.isdecimal() and _parent_of(folder) == str(os.getpid()):
@@ -120,7 +120,7 @@ def _parent_of(folder: Path) -> str:
 
 
 async def test_without_the_extra_the_failure_names_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An executor that lacks the library says what to install."""
+    """Without the library the failure says what to install."""
     (tmp_path / "py_mini_racer.py").write_text("raise ImportError")
     monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
     with pytest.raises(ActionFailed, match=r"install dalsegno\[javascript\]"):

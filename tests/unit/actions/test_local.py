@@ -1,4 +1,4 @@
-"""core.local runs commands as StackStorm does, and lets none outlive its time."""
+"""core.local runs commands as StackStorm does, and ends each with its time limit."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from dalsegno.workflow.value import VALUE_BYTES_MAX
 
 
 async def failure_of(cmd: str, **given: Any) -> tuple[str, dict[str, Any]]:
-    """How the command fails, and what comes with it."""
+    """Return how the command fails, and its result."""
     with pytest.raises(ActionFailed) as failure:
         await local.run.function(cmd, **given)
     assert failure.value.result is None or isinstance(failure.value.result, dict)
@@ -25,14 +25,14 @@ async def failure_of(cmd: str, **given: Any) -> tuple[str, dict[str, Any]]:
 
 
 def is_running(pid: int) -> bool:
-    """Whether the process is there, and is not only waiting to be buried."""
+    """Return whether the process runs and is not a zombie."""
     with contextlib.suppress(OSError):
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     return False
 
 
 async def comes_true(holds: Callable[[], bool]) -> bool:
-    """Whether it holds within some seconds."""
+    """Return whether a condition holds within some seconds."""
     for _ in range(500):
         if holds():
             return True
@@ -41,12 +41,12 @@ async def comes_true(holds: Callable[[], bool]) -> bool:
 
 
 async def gone(pid: int) -> bool:
-    """Whether the process ends soon."""
+    """Return whether the process ends soon."""
     return await comes_true(lambda: not is_running(pid))
 
 
 async def test_a_command_that_is_well() -> None:
-    """Both outputs without the end of the last line."""
+    """The result has both outputs without the last line break."""
     assert await local.run.function("echo 'da capo'; echo; echo low >&2") == {
         "failed": False,
         "succeeded": True,
@@ -57,7 +57,7 @@ async def test_a_command_that_is_well() -> None:
 
 
 async def test_a_command_that_fails() -> None:
-    """The same as the failure's result, with the code."""
+    """The failure has the same result, with the exit code."""
     message, result = await failure_of("echo out; echo err >&2; exit 3")
 
     assert message == "the command ended with exit code 3"
@@ -80,19 +80,19 @@ async def test_a_command_that_fails() -> None:
     ],
 )
 async def test_output_that_is_json_is_parsed(written: str, stdout: object) -> None:
-    """Numbers too, as in StackStorm; what no value can hold stays text."""
+    """Output that is JSON is parsed, also a number, as in StackStorm; a value beyond the limits stays text."""
     result = await local.run.function('printf %s "$WRITTEN"', env={"WRITTEN": written})
     assert result["stdout"] == stdout
 
 
 async def test_bytes_that_are_no_text() -> None:
-    """They are replaced: a result is always one that can be kept."""
+    """Bytes that are no text are replaced, so that each result can be stored."""
     result = await local.run.function(r"printf 'a\000\377b'")
     assert result["stdout"] == "a\N{REPLACEMENT CHARACTER}\N{REPLACEMENT CHARACTER}b"
 
 
 async def test_env_and_cwd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """On top of the executor's own environment, less what is Dal Segno's."""
+    """The command gets its variables and those of the executor, without those of Dal Segno."""
     monkeypatch.setenv("DALSEGNO_EXECUTOR_ID", "secret")
     monkeypatch.setenv("INHERITED", "yes")
     result = await local.run.function(
@@ -103,14 +103,14 @@ async def test_env_and_cwd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
 @pytest.mark.parametrize("given", [{"cwd": "/no/such/folder"}, {"env": {"A": "a\0b"}}])
 async def test_what_cannot_be_started_fails(given: dict[str, Any]) -> None:
-    """As a message, without a result."""
+    """A command that does not start fails with a message and no result."""
     message, result = await failure_of("echo", **given)
     assert message.startswith("the command cannot be started")
     assert result == {}
 
 
 async def test_a_command_ends_with_its_time(tmp_path: Path) -> None:
-    """It and its children are killed; what was written until then is there."""
+    """The command and its children are killed at the limit; the result has the output until then."""
     pids = tmp_path / "pids"
     message, result = await failure_of(f"sleep 60 & echo $! $$ > {pids}; echo begun; wait", timeout=0.5)
 
@@ -128,7 +128,7 @@ async def test_a_command_ends_with_its_time(tmp_path: Path) -> None:
 
 
 async def test_a_command_ends_when_nobody_waits_for_it(tmp_path: Path) -> None:
-    """Cancelled by its deadline or by CancelAction, it dies with all its children."""
+    """A command that is cancelled is killed with all its children."""
     pids = tmp_path / "pids"
     running = asyncio.ensure_future(local.run.function(f"sleep 60 & echo $! $$ > {pids}; wait"))
     assert await comes_true(lambda: pids.exists() and len(pids.read_text().split()) == 2)
@@ -142,7 +142,7 @@ async def test_a_command_ends_when_nobody_waits_for_it(tmp_path: Path) -> None:
 
 
 async def test_a_command_that_writes_without_end(tmp_path: Path) -> None:
-    """It is killed before it fills the executor's memory."""
+    """A command that writes too much is killed before it fills the memory of the executor."""
     message, result = await failure_of(f"echo $$ > {tmp_path}/pid; exec cat /dev/zero")
 
     assert message == f"result too large: the command writes more than {VALUE_BYTES_MAX:,} bytes"
@@ -151,7 +151,7 @@ async def test_a_command_that_writes_without_end(tmp_path: Path) -> None:
 
 
 async def test_sudo_is_asked_by_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The command is one argument to it, whatever it holds; a password goes by its standard input only."""
+    """sudo gets the command as one argument, and a password by standard input only."""
     sudo = tmp_path / "sudo"
     sudo.write_text('#!/bin/sh\nprintf "<%s>" "$@"\nif [ "$2" = -S ]; then read -r given; echo "$given" >&2; fi\n')
     sudo.chmod(0o700)

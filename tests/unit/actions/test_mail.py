@@ -1,4 +1,4 @@
-"""std.email at a mail server of the test."""
+"""std.email with a mail server of the test."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SENDER = "score@example.com"
 
 @dataclass(eq=False)
 class Mailbox:
-    """What a server has accepted, and who logged in."""
+    """The accepted mails and the logins."""
 
     address: str = ""
     authority: str = ""
@@ -33,21 +33,21 @@ class Mailbox:
     logins: list[tuple[bytes, bytes]] = field(default_factory=list)
 
     async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:
-        """The server asks what to do with a mail."""
+        """Keep a mail."""
         if "nobody@example.com" in envelope.rcpt_tos:
             return "554 no such reader"
         self.envelopes.append(envelope)
         return "250 OK"
 
     def authenticate(self, server: object, session: object, envelope: object, mechanism: str, given: object) -> object:
-        """The server asks whether somebody may log in."""
+        """Decide whether a user may log in."""
         assert isinstance(given, LoginPassword)
         self.logins.append((given.login, given.password))
         return AuthResult(success=given.password == b"open sesame", handled=False)
 
 
 def message_in(box: Mailbox) -> EmailMessage:
-    """The only mail there is."""
+    """Return the only mail."""
     (envelope,) = box.envelopes
     assert isinstance(envelope.content, bytes)
     message = message_from_bytes(envelope.content, policy=policy.default)
@@ -57,14 +57,14 @@ def message_in(box: Mailbox) -> EmailMessage:
 
 @pytest.fixture
 async def mailbox() -> AsyncIterator[Mailbox]:
-    """A server that takes mail from anybody."""
+    """Provide a server that accepts mail from every sender."""
     async with _serving(Mailbox()) as box:
         yield box
 
 
 @pytest.fixture
 async def locked_mailbox(tmp_path: Path) -> AsyncIterator[Mailbox]:
-    """A server that takes mail only after TLS and a login."""
+    """Provide a server that accepts mail only after TLS and a login."""
     authority = trustme.CA()
     box = Mailbox(authority=str(tmp_path / "authority.pem"))
     authority.cert_pem.write_to_path(box.authority)
@@ -85,7 +85,7 @@ async def _serving(box: Mailbox, **options: Any) -> AsyncIterator[Mailbox]:
 
 
 async def test_a_mail_has_what_the_parameters_say(mailbox: Mailbox) -> None:
-    """Subject, body, sender, all kinds of recipients; those in bcc get it and are not named in it."""
+    """The mail has subject, body, sender and recipients; those in bcc get it and are not in its headers."""
     await mail.send(
         SENDER,
         ["flute@example.com", "oboe@example.com"],
@@ -110,7 +110,7 @@ async def test_a_mail_has_what_the_parameters_say(mailbox: Mailbox) -> None:
 
 
 async def test_html_stands_beside_the_text(mailbox: Mailbox) -> None:
-    """With html_body the reader's program chooses; without subject and body there are Mistral's placeholders."""
+    """html_body is an alternative to the text; without subject and body the mail has Mistral's placeholders."""
     await mail.send(SENDER, ["flute@example.com"], mailbox.address, html_body="<b>Bar 17</b>")
 
     message = message_in(mailbox)
@@ -121,7 +121,7 @@ async def test_html_stands_beside_the_text(mailbox: Mailbox) -> None:
 
 
 async def test_a_password_logs_in_over_tls(locked_mailbox: Mailbox) -> None:
-    """The sender logs in, once the connection is encrypted and the server has shown a certificate that is trusted."""
+    """The sender logs in when the connection is encrypted and the certificate is trusted."""
     await mail.send(
         SENDER,
         ["flute@example.com"],
@@ -136,7 +136,7 @@ async def test_a_password_logs_in_over_tls(locked_mailbox: Mailbox) -> None:
 
 
 async def test_a_password_is_not_sent_to_a_stranger(locked_mailbox: Mailbox) -> None:
-    """A server whose certificate nobody vouches for gets neither the password nor the mail."""
+    """A server without a trusted certificate gets neither the password nor the mail."""
     with pytest.raises(ActionFailed, match="Failed to send an email message"):
         await mail.send(SENDER, ["flute@example.com"], locked_mailbox.address, smtp_password="open sesame")
 
@@ -144,7 +144,7 @@ async def test_a_password_is_not_sent_to_a_stranger(locked_mailbox: Mailbox) -> 
 
 
 async def test_verify_false_believes_anybody(locked_mailbox: Mailbox) -> None:
-    """An author who says so has mail sent to a server with a certificate of its own."""
+    """With verify=false a server with a self-signed certificate gets the mail."""
     await mail.send(SENDER, ["flute@example.com"], locked_mailbox.address, smtp_password="open sesame", verify=False)
 
     assert len(locked_mailbox.envelopes) == 1
@@ -157,7 +157,7 @@ async def test_verify_false_believes_anybody(locked_mailbox: Mailbox) -> None:
 async def test_a_refusal_is_a_failure(
     mailbox: Mailbox, locked_mailbox: Mailbox, recipient: str, password: str | None, told: str
 ) -> None:
-    """What the server answers to a mail or a login is the action's error, without the password."""
+    """The error is the answer of the server to a mail or a login, without the password."""
     box = mailbox if password is None else locked_mailbox
     with pytest.raises(ActionFailed, match=told) as caught:
         await mail.send(SENDER, [recipient], box.address, smtp_password=password, verify=False)
@@ -165,7 +165,7 @@ async def test_a_refusal_is_a_failure(
 
 
 async def test_headers_cannot_be_smuggled(mailbox: Mailbox) -> None:
-    """A line break in a subject is refused, for what follows it would be a header."""
+    """A line break in a subject is refused, since the text after it would be a header."""
     with pytest.raises(ActionFailed, match="email message"):
         await mail.send(SENDER, ["flute@example.com"], mailbox.address, subject="Hello\nBcc: thief@example.com")
     assert mailbox.envelopes == []
@@ -182,12 +182,12 @@ async def test_headers_cannot_be_smuggled(mailbox: Mailbox) -> None:
     ],
 )
 def test_a_server_may_have_a_port(text: str, host: str, port: int) -> None:
-    """As in Mistral: a host alone means port 25."""
+    """As in Mistral, a host without a port means port 25."""
     assert mail._read_server(text) == (host, port)
 
 
 async def test_a_server_that_is_not_there_is_a_failure() -> None:
-    """So is a port that is no number."""
+    """An unreachable server or a port that is no number is a failure."""
     with pytest.raises(ActionFailed, match="Failed to send an email message"):
         await mail.send(SENDER, ["flute@example.com"], "127.0.0.1:1")
     with pytest.raises(ActionFailed, match="host:port"):

@@ -1,4 +1,4 @@
-"""What is off until the operator turns it on."""
+"""Actions that are off until the operator turns them on."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ OFF = {"std.ssh", "std.ssh_proxied", "std.javascript", "std.js", "core.local"}
     ],
 )
 def test_an_executor_offers_what_is_allowed(allowed: tuple[str, ...], offered: set[str]) -> None:
-    """The rest is as if it had it not; what needs no permission is always there."""
+    """An executor offers allowed actions and those that need no permission."""
     names = {action.name for action in load_registry(plugins=(), allowed=allowed)}
     assert names & OFF == offered
     assert {"std.email", "std.echo", "std.http", "std.mistral_http"} <= names
 
 
 def test_all_are_described() -> None:
-    """On or off, the parameters of a task are checked against the description, and it says that they are off."""
+    """The description of an action exists on or off, for checks of parameters, and says that it is off."""
     described = {each.name: each for each in builtin_descriptions()}
     assert described.keys() >= OFF
     assert all("Off by default." in described[name].description for name in OFF)
@@ -38,7 +38,7 @@ def test_all_are_described() -> None:
 
 
 def test_a_refusal_says_how_it_is_turned_on() -> None:
-    """By option and by variable; an action that nobody knows is just unknown."""
+    """The refusal names the option and the variable; an unknown action is just unknown."""
     assert "--allow std.ssh or DALSEGNO_EXECUTOR_ALLOW=std.ssh" in explain_absence("std.ssh_proxied")
     assert explain_absence("example.greet") == "this executor has no action named example.greet"
 
@@ -53,12 +53,12 @@ def test_a_refusal_says_how_it_is_turned_on() -> None:
     ],
 )
 def test_the_operator_turns_them_on(arguments: list[str], variable: str, allow: tuple[str, ...]) -> None:
-    """With options, else with the variable."""
+    """Options turn actions on, else the variable."""
     assert read_settings(arguments, {"DALSEGNO_EXECUTOR_ALLOW": variable}).allow == allow
 
 
 def test_a_slip_is_told(capsys: pytest.CaptureFixture[str]) -> None:
-    """What is not there to be allowed is an error at the start, with what there is."""
+    """An unknown name is an error at the start, with the known names."""
     with pytest.raises(SystemExit):
         read_settings(["--allow", "std.shell"], {})
     assert "--allow std.shell: it is one of std.ssh, std.javascript, core.local" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""Which actions there are: built-in ones and plug-ins."""
+"""The registry has built-in actions and plug-ins."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ also_greet = greet
 
 @pytest.fixture
 def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The name of a module with two actions, one of them under two names."""
+    """Provide a module with two actions, one of them under two names."""
     (tmp_path / "example_pack.py").write_text(PLUGIN)
     (tmp_path / "broken_pack.py").write_text("raise RuntimeError('no such library')")
     (tmp_path / "leaving_pack.py").write_text("raise SystemExit(1)")
@@ -43,7 +43,7 @@ def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 def names_of(*values: str) -> set[str]:
-    """The actions that these entry points add to the built-in ones."""
+    """Return the actions that these entry points add to the built-in ones."""
     entries = [EntryPoint(f"entry-{number}", value, GROUP) for number, value in enumerate(values)]
     found = {each.name for each in load_registry(entries)}
     builtin = {each.name for each in load_registry(())}
@@ -52,7 +52,7 @@ def names_of(*values: str) -> set[str]:
 
 
 def test_the_standard_family_is_there() -> None:
-    """With Mistral's names, and what is safe to rerun."""
+    """The standard actions have Mistral's names and say whether they are safe to rerun."""
     described = {each.name: each.safe_to_rerun for each in builtin_descriptions()}
 
     expected = {
@@ -74,14 +74,14 @@ def test_the_standard_family_is_there() -> None:
 
 
 def test_a_package_adds_actions_by_an_entry_point(plugin: str) -> None:
-    """All of a module, or one by name; two names of one action are one action."""
+    """An entry point adds all actions of a module or one of them; one action may have two names."""
     assert names_of(plugin) == {"example.greet", "example.part"}
     assert names_of(f"{plugin}:greet") == {"example.greet"}
 
 
 @pytest.mark.parametrize("broken", ["broken_pack", "leaving_pack", "missing_pack", "empty_pack", "example_pack:PLUGIN"])
 def test_a_broken_plugin_is_logged_and_left_out(plugin: str, broken: str, caplog: pytest.LogCaptureFixture) -> None:
-    """Others are there all the same: one package must not take an executor down."""
+    """A broken package is logged and left out, and the other actions are there."""
     with caplog.at_level(logging.WARNING):
         assert names_of(broken, f"{plugin}:greet") == {"example.greet"}
 
@@ -89,7 +89,7 @@ def test_a_broken_plugin_is_logged_and_left_out(plugin: str, broken: str, caplog
 
 
 def test_a_plugin_cannot_take_a_name_that_is_taken(plugin: str, caplog: pytest.LogCaptureFixture) -> None:
-    """std.noop stays ours; the rest of the plug-in is there."""
+    """A plug-in cannot replace std.noop; its other actions are there."""
     with caplog.at_level(logging.WARNING):
         assert names_of("greedy_pack") == {"example.greet"}
 
@@ -97,7 +97,7 @@ def test_a_plugin_cannot_take_a_name_that_is_taken(plugin: str, caplog: pytest.L
 
 
 def test_a_plugin_cannot_take_a_name_that_is_turned_off(plugin: str, caplog: pytest.LogCaptureFixture) -> None:
-    """What the operator has turned off is not put in its place by a package."""
+    """A plug-in cannot replace an action that the operator has turned off."""
     with caplog.at_level(logging.WARNING):
         assert names_of("sly_pack") == {"example.greet"}
 
@@ -105,7 +105,7 @@ def test_a_plugin_cannot_take_a_name_that_is_turned_off(plugin: str, caplog: pyt
 
 
 def test_two_actions_of_one_name_are_refused() -> None:
-    """The same one twice is no contradiction."""
+    """Two actions of one name are refused; the same action twice is not."""
 
     @action("pack.one")
     def one() -> None: ...
@@ -122,7 +122,7 @@ def test_two_actions_of_one_name_are_refused() -> None:
 
 
 def test_descriptions_are_cheap() -> None:
-    """The engine asks for them and runs no action: no library of an action is imported for it."""
+    """The engine reads descriptions without the libraries of the actions."""
     program = "import sys; from dalsegno.actions import registry as r; r.builtin_descriptions(); print(*sys.modules)"
 
     printed = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout

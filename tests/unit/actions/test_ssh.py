@@ -1,4 +1,4 @@
-"""std.ssh and std.ssh_proxied at servers of the test."""
+"""std.ssh and std.ssh_proxied with servers of the test."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from dalsegno.actions.action import ActionFailed
 
 @dataclass
 class Machine:
-    """A host that lets a user in by password or key, and has a few commands."""
+    """A host that accepts a user by password or key, and has a few commands."""
 
     key: asyncssh.SSHKey
     """Whose bearer may come in."""
@@ -27,7 +27,7 @@ class Machine:
 
 
 class Door(asyncssh.SSHServer):
-    """Who may come in."""
+    """Decides who may log in."""
 
     def __init__(self, machine: Machine) -> None:
         self._machine = machine
@@ -54,7 +54,7 @@ class Door(asyncssh.SSHServer):
 
 
 async def run_command(process: asyncssh.SSHServerProcess[str]) -> None:
-    """What the machine's commands do."""
+    """Run one of the commands of the host."""
     match process.command:
         case "hostname":
             process.stdout.write("conductor\n")
@@ -69,13 +69,13 @@ async def run_command(process: asyncssh.SSHServerProcess[str]) -> None:
 
 @pytest.fixture
 def key() -> asyncssh.SSHKey:
-    """The user's key."""
+    """Provide the key of the user."""
     return asyncssh.generate_private_key("ssh-ed25519")
 
 
 @pytest.fixture(autouse=True)
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The executor's user has a home of the test, with an empty ~/.ssh."""
+    """Provide a home folder with an empty ~/.ssh."""
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / ".ssh").mkdir()
     return tmp_path
@@ -94,33 +94,33 @@ async def _serve(key: asyncssh.SSHKey) -> AsyncIterator[Machine]:
 
 @pytest.fixture
 async def machine(key: asyncssh.SSHKey) -> AsyncIterator[Machine]:
-    """A host."""
+    """Provide a host."""
     async for each in _serve(key):
         yield each
 
 
 @pytest.fixture
 async def gateway(key: asyncssh.SSHKey) -> AsyncIterator[Machine]:
-    """Another host."""
+    """Provide another host."""
     async for each in _serve(key):
         yield each
 
 
 async def test_a_command_gives_what_it_writes(machine: Machine) -> None:
-    """By password; the result is the text on standard output."""
+    """With a password the result is the text on standard output."""
     assert await ssh.run("hostname", "127.0.0.1", "anna", password="open sesame", port=machine.port) == "conductor\n"
     assert machine.logins == ["anna"]
 
 
 async def test_several_hosts_give_a_list(machine: Machine) -> None:
-    """In the order of the hosts; a list of one gives a value, as in Mistral."""
+    """Several hosts give results in their order; a list of one host gives one value, as in Mistral."""
     hosts = ["127.0.0.1", "localhost"]
     assert await ssh.run("hostname", hosts, "anna", "open sesame", port=machine.port) == ["conductor\n"] * 2
     assert await ssh.run("hostname", hosts[:1], "anna", "open sesame", port=machine.port) == "conductor\n"
 
 
 async def test_a_key_opens(machine: Machine, key: asyncssh.SSHKey, home: Path) -> None:
-    """As text, as a file of ~/.ssh, and as a whole path; locked with the password or not."""
+    """A key is given as text, as a file of ~/.ssh or as a path, with and without a passphrase."""
     key.write_private_key(str(home / ".ssh" / "id_score"), passphrase="for the key")
     text = key.export_private_key().decode()
 
@@ -139,7 +139,7 @@ async def test_a_key_lies_where_keys_lie(machine: Machine) -> None:
 
 
 async def test_a_command_that_fails_says_so(machine: Machine) -> None:
-    """With its exit status, and what it wrote as data."""
+    """The failure has the exit status, and the output as data."""
     with pytest.raises(
         ActionFailed, match=r"Failed to execute ssh cmd 'weep' on 127\.0\.0\.1: exit status 3"
     ) as caught:
@@ -153,26 +153,26 @@ async def test_a_command_that_fails_says_so(machine: Machine) -> None:
 
 
 async def test_a_wrong_password_is_a_failure(machine: Machine) -> None:
-    """Which does not repeat it."""
+    """The failure does not repeat the password."""
     with pytest.raises(ActionFailed, match=r"Failed to connect to 127\.0\.0\.1") as caught:
         await ssh.run("hostname", "127.0.0.1", "anna", "let me in", port=machine.port)
     assert "let me in" not in str(caught.value)
 
 
 async def test_a_host_that_is_not_there_is_a_failure() -> None:
-    """In few words."""
+    """The failure is one short sentence."""
     with pytest.raises(ActionFailed, match=r"Connect call failed|refused"):
         await ssh.run("hostname", "127.0.0.1", "anna", "open sesame", port=1)
 
 
 async def test_too_much_output_is_a_failure(machine: Machine) -> None:
-    """It is not gathered beyond the size of a value."""
+    """Output beyond the size of a value is a failure and is not read."""
     with pytest.raises(ActionFailed, match="result too large"):
         await ssh.run("noise", "127.0.0.1", "anna", "open sesame", port=machine.port)
 
 
 async def test_a_known_host_must_show_its_key(machine: Machine, home: Path) -> None:
-    """The right key is let pass; another machine in its place gets no password."""
+    """A known host must have its key; another machine at its address gets no password."""
     known = home / ".ssh" / "known_hosts"
     place = f"[127.0.0.1]:{machine.port}"
     known.write_text(f"{place} {machine.host_key.export_public_key().decode()}")
@@ -187,7 +187,7 @@ async def test_a_known_host_must_show_its_key(machine: Machine, home: Path) -> N
 
 
 async def test_a_gateway_leads_to_a_host(machine: Machine, gateway: Machine, home: Path, key: asyncssh.SSHKey) -> None:
-    """Each is entered under its own name; the connection to the host goes through the gateway."""
+    """The connection to the host goes through the gateway, with a user name for each."""
     key.write_private_key(str(home / ".ssh" / "id_score"))
     result = await ssh.run_proxied(
         "hostname",
@@ -206,7 +206,7 @@ async def test_a_gateway_leads_to_a_host(machine: Machine, gateway: Machine, hom
 
 
 async def test_without_the_extra_the_failure_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An executor that lacks the library says what to install."""
+    """Without the library the failure says what to install."""
     monkeypatch.setitem(sys.modules, "asyncssh", None)
     with pytest.raises(ActionFailed, match=r"install dalsegno\[ssh\]"):
         await ssh.run("hostname", "127.0.0.1", "anna")

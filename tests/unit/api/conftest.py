@@ -1,4 +1,4 @@
-"""An engine and an api within the test's own process, over one in-memory store, spoken to over the wire."""
+"""An engine and an api in the process of the test, over one in-memory store, called over gRPC."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from dalsegno.v1 import (
 
 @dataclass
 class Front:
-    """The public services of a whole system; nothing runs an action unless a test does."""
+    """The public services of a whole system; no action runs unless a test runs it."""
 
     store: MemoryStore
     engine: Engine
@@ -48,13 +48,13 @@ class Front:
         return (await self.executions.GetExecution(request)).execution
 
     async def value(self, **request: Any) -> str:
-        """A value, put together from its pieces."""
+        """Return a value, joined from its pieces."""
         stream = self.executions.ReadValue(execution_service_pb2.ReadValueRequest(**request))
         return "".join([message.piece async for message in stream])
 
 
 def stubs(channel: grpc.aio.Channel) -> dict[str, Any]:
-    """The four public services by their names in Front."""
+    """Return the four public services by their names in Front."""
     return {
         "workflows": workflow_service_pb2_grpc.WorkflowServiceStub(channel),
         "executions": execution_service_pb2_grpc.ExecutionServiceStub(channel),
@@ -65,7 +65,7 @@ def stubs(channel: grpc.aio.Channel) -> dict[str, Any]:
 
 @pytest_asyncio.fixture
 async def front() -> AsyncIterator[Front]:
-    """The services, ready; the client's channel has gRPC's default limits of 4 MiB."""
+    """Provide the services, ready; the client's channel has gRPC's default limits of 4 MiB."""
     store = MemoryStore()
     engine = Engine(EngineSettings(listen="127.0.0.1:0", grace_s=0.5), store, is_only_engine=True)
     await engine.start()

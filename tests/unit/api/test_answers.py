@@ -1,4 +1,4 @@
-"""What a write answers is what a read gives at that revision: every write, compared with the read of what it shows."""
+"""The answer of every write equals a read at that revision."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ shout: {input: [word], base: std.echo, base-input: {output: <% $.word %>}}
 
 
 def delegated(run: wire.RunAction) -> wire.TaskDone:
-    """Somebody else completes it."""
+    """Let another program complete it."""
     return done(run, wire.TASK_OUTCOME_DELEGATED)
 
 
@@ -47,7 +47,7 @@ Pair = tuple[Message, Message]
 
 
 class Writer:
-    """Makes writes; each is named as in SubmitRequest, and gives what it answered with what is read then."""
+    """Makes writes, named as in SubmitRequest; each returns its answer and the read after it."""
 
     def __init__(self, front: Front) -> None:
         self.front = front
@@ -85,7 +85,7 @@ class Writer:
 
 @pytest_asyncio.fixture
 async def writer(front: Front) -> AsyncIterator[Writer]:
-    """With the workflows of this file, an environment, and no executor."""
+    """Provide the workflows of this file, an environment, and no executor."""
     await front.environments.PutEnvironment(
         environments.PutEnvironmentRequest(name="stage", variables='{"city": "Eastmarch"}')
     )
@@ -93,7 +93,7 @@ async def writer(front: Front) -> AsyncIterator[Writer]:
 
 
 async def test_every_write_answers_what_a_read_gives(writer: Writer) -> None:
-    """No write of the contract is left out, and none answers with anything but what is read after it."""
+    """Each write of the contract answers with the result of a read after it."""
     front = writer.front
     pairs = [*await _definitions(writer), *await _environments(writer), *await _controls(writer)]
     pairs += [*await _reruns(writer), *await _actions(writer)]
@@ -212,7 +212,7 @@ async def _reruns(writer: Writer) -> list[Pair]:
 
 
 async def _actions(writer: Writer) -> list[Pair]:
-    """With an executor that has all its actions completed by others."""
+    """Connect an executor whose actions other programs complete."""
     service = writer.front.actions
     request = actions.RunActionRequest(
         action="test.unsafe",

@@ -1,4 +1,4 @@
-"""Environments: what is expected of the one that is there."""
+"""Environments and their expected revisions."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ async def put(front: Front, variables: str, expected_revision: int | None = None
 
 
 async def test_an_environment_that_must_be_new_replaces_none(front: Front) -> None:
-    """An expected revision of 0 means that there is none of this name; none expected, that it may be any."""
+    """An expected revision of 0 means that no environment has this name; without one any revision is replaced."""
     assert (await put(front, '{"a":1}', 0)).revision == 1
     for expected, said in ((0, "exists already, at revision 1"), (7, "at revision 1, not at 7")):
         with pytest.raises(grpc.aio.AioRpcError) as refused:

@@ -1,4 +1,4 @@
-"""Lists in answers are cut by their bytes, and the answer has the count of what was cut."""
+"""Lists in answers are cut by their bytes, with the count of the rest."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ WIDE = "\U0001f600"
 
 
 async def test_very_many_workflows_are_stored_and_the_answer_is_cut_with_their_count(front: Front) -> None:
-    """400 workflows with a comment of 16,384 bytes each are all stored; the answer has those that fit, and the count
-    of the others."""
+    """400 workflows with a comment of 16,384 bytes each are stored; the answer has those that fit and counts the
+    others."""
     text = "version: '2.0'\n" + "".join(f"w{n:03}: {{tasks: {{t: {{action: std.noop}}}}}}\n" for n in range(400))
 
     answer = await front.define(text, comment=WIDE * 4_096)
@@ -57,7 +57,7 @@ async def test_very_many_workflows_are_stored_and_the_answer_is_cut_with_their_c
 
 
 def test_parameters_are_left_out_before_workflows_and_actions_are_cut() -> None:
-    """What is large is left out and named as long as that helps; of 30,000 small ones each list has its share."""
+    """Large parameters are left out and named first; then of 30,000 small entries each list keeps its share."""
     few = workflows.CreateDefinitionsResponse()
     for number in range(4):
         few.workflows.add(name=f"w{number}", parameters=[definition_pb2.Parameter(default="x" * (number * 1_000_000))])
@@ -91,7 +91,7 @@ class NothingStored:
 
 
 async def test_the_lists_of_a_validation_are_cut_with_the_count() -> None:
-    """600 problems at long names, and as many long names of workflows, make an answer within the limit."""
+    """600 problems and as many workflows, all with long names, make an answer within the limit."""
     text = "version: '2.0'\n" + "".join(
         f"{'ä' * 900}{n:03}: {{tasks: {{t: {{action: std.noop, wrong{n}: 1}}}}}}\n" for n in range(600)
     )
@@ -105,7 +105,7 @@ async def test_the_lists_of_a_validation_are_cut_with_the_count() -> None:
 
 
 def test_sub_workflows_that_stay_paused_are_cut_with_the_count() -> None:
-    """The answer of a resume names as many as may be beside the execution."""
+    """The answer of a resume names as many paused sub-workflows as fit beside the execution."""
     failed = tuple(f"{WIDE * 250}{number}" for number in range(90))
     below = tuple(PausedBelow(f"{EXECUTION}{number}", "w", (), failed) for number in range(100))
     created = ExecutionCreated(execution_id=EXECUTION, definition_id="", workflow="w")
@@ -120,7 +120,7 @@ def test_sub_workflows_that_stay_paused_are_cut_with_the_count() -> None:
 
 
 class Rows:
-    """What ListActions and ListExecutors read: sessions that serve what they serve."""
+    """The rows that ListActions and ListExecutors read: sessions with their actions."""
 
     def __init__(self, sessions: list[SessionRow], described: dict[str, str]) -> None:
         self._sessions, self._described = sessions, described
@@ -136,7 +136,7 @@ class Rows:
 
 
 def test_an_action_with_a_long_description_and_many_executors_fits() -> None:
-    """It names the first 100 executors and counts all, beside the longest description that an executor may give."""
+    """An action names its first 100 executors and counts all, beside the longest description."""
     session: dict[str, Any] = {"executor_id": "x", "session_id": str(uuid.uuid4()), "slots": 1}
     longest = wire.ActionDescription(name="a.b", description="d" * 999_000)
     described = read_greeting(wire.Hello(**session, actions=[longest])).descriptions
@@ -167,7 +167,7 @@ def test_an_executor_that_serves_very_many_actions_is_told_with_the_count() -> N
 
 
 def test_labels_of_executors_have_the_limits_of_labels() -> None:
-    """A list of executors has them whole."""
+    """A list of executors has all their labels."""
     session: dict[str, Any] = {"executor_id": "x", "session_id": str(uuid.uuid4()), "slots": 1}
     read_greeting(wire.Hello(**session, labels={"zone": "x" * 255}))
     with pytest.raises(InvalidRequest) as refused:
@@ -176,7 +176,7 @@ def test_labels_of_executors_have_the_limits_of_labels() -> None:
 
 
 class Returning(ScriptedExecutor):
-    """Has deliveries that the engine knows nothing of."""
+    """An executor with deliveries that the engine does not know."""
 
     def _hello(self) -> wire.Hello:
         message = super()._hello()
@@ -188,7 +188,7 @@ class Returning(ScriptedExecutor):
 async def test_deliveries_that_do_not_fit_into_a_welcome_are_cancelled(
     front: Front, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of 100 that no longer count each is named once, in the Welcome or after it."""
+    """Each of 100 superseded deliveries is named once, in the Welcome or after it."""
     monkeypatch.setattr(executors, "SUPERSEDED_BYTES_MAX", 2_000)
 
     async with Returning(f"127.0.0.1:{front.engine.port}") as executor:
@@ -203,7 +203,7 @@ async def test_deliveries_that_do_not_fit_into_a_welcome_are_cancelled(
 
 
 def test_a_refused_name_does_not_make_its_acknowledgement_too_large() -> None:
-    """What an executor calls an action execution comes back in full only if it may be a name of one."""
+    """A report's id of an action execution is returned in full only if it can be one."""
     ack = ack_of("x" * 5_000_000, 1, wire.TASK_OUTCOME_SUCCEEDED, Verdict.REFUSED, "is not of the form")
     assert ack.ByteSize() < 2_000
     assert ack.action_execution_id.endswith("… (5,000,000 bytes)")
@@ -212,7 +212,7 @@ def test_a_refused_name_does_not_make_its_acknowledgement_too_large() -> None:
 def test_what_very_many_actions_say_of_their_progress_comes_in_several_messages(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """1,500 actions with the longest texts are more than a message: a watcher gets each once, in order."""
+    """1,500 actions with the longest texts need several messages: a watcher gets each text once, in order."""
     Told = executions.WatchExecutionResponse.TaskProgress
     progress = execution_pb2.ActionProgress(text=WIDE * 1_000)
     told = [Told(action_execution_id=f"{EXECUTION}.{n}.0.1", progress=progress) for n in range(1_500)]
@@ -228,7 +228,7 @@ def test_what_very_many_actions_say_of_their_progress_comes_in_several_messages(
 
 
 def test_what_is_full_has_room_for_what_stands_beside_it() -> None:
-    """A page, an execution in an answer, a dry run in an outcome: with tokens and ids each is at most 3.5 MiB."""
+    """A page, an execution in an answer and a dry run in an outcome, with tokens and ids, have at most 3.5 MiB each."""
     given: dict[str, Any] = {name: "x" * (MESSAGE_BYTES_MAX // 4 - 40) for name in EXECUTION_VALUES}
     execution = fitted(execution_pb2.Execution(**given), EXECUTION_VALUES)
     token = "t" * 2_000

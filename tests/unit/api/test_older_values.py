@@ -47,7 +47,7 @@ assert min(len(each.encode()) for each in (RESULT, GIVEN, DEFINITION)) > 4_190_0
 
 @contextmanager
 def as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """An engine and an api that take larger values, as older versions did."""
+    """Provide an engine and an api that accept larger values, as older versions did."""
     with monkeypatch.context() as patched:
         for module in (batch, convert, reading, reports, value):
             patched.setattr(module, "VALUE_BYTES_MAX", 8_000_000)
@@ -57,7 +57,7 @@ def as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest_asyncio.fixture
 async def old(front: Front, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """An execution all of whose values are larger than may be now."""
+    """Provide an execution with values that are all larger than the present limit."""
 
     def echo(run: wire.RunAction) -> wire.TaskDone:
         return done(run, result=RESULT)
@@ -75,7 +75,7 @@ async def old(front: Front, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 async def test_they_are_left_out_and_named_wherever_they_would_be(front: Front, old: Any) -> None:
-    """Single reads, pages, snapshots and changes have none of them, and say which."""
+    """Single reads, pages, snapshots and changes leave them out and name them."""
     task_id = f"{old.id}.1"
     task = await front.executions.GetTask(executions.GetTaskRequest(task_execution_id=task_id))
     action = await front.actions.GetActionExecution(
@@ -110,7 +110,7 @@ async def test_they_are_left_out_and_named_wherever_they_would_be(front: Front, 
 
 
 async def test_a_watcher_gets_none_of_them(front: Front, old: Any) -> None:
-    """Neither the snapshot nor a change is larger than it may be; the journal has all changes."""
+    """Snapshots and changes keep to the limit; the journal has all changes."""
     for from_first in (False, True):
         watch = executions.WatchExecutionRequest(execution_id=old.id, from_first_change=from_first)
         messages = [message async for message in front.executions.WatchExecution(watch)]
@@ -127,7 +127,7 @@ async def test_a_watcher_gets_none_of_them(front: Front, old: Any) -> None:
 
 
 async def test_they_are_read_in_pieces(front: Front, old: Any) -> None:
-    """What was left out, put together from pieces of at most 1 MiB, is what was stored."""
+    """Pieces of at most 1 MiB make the stored value."""
     stream = front.executions.ReadValue(executions.ReadValueRequest(execution_id=old.id, field="input"))
     read = [message async for message in stream]
     assert max(len(message.piece.encode()) for message in read) <= PIECE_BYTES
@@ -147,7 +147,7 @@ async def test_they_are_read_in_pieces(front: Front, old: Any) -> None:
 
 
 async def test_no_more_of_them_are_stored(front: Front, old: Any) -> None:
-    """What could be stored once is refused now."""
+    """A value of this size is refused now."""
     with pytest.raises(grpc.aio.AioRpcError) as refused:
         await front.start("one", input=GIVEN)
     assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED

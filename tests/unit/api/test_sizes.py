@@ -14,6 +14,7 @@ from tests.integration.engines import ScriptedExecutor, done
 from tests.unit.api.conftest import Front
 
 from dalsegno.engine.desk.dry_runs import shorten
+from dalsegno.rpc import sizes
 from dalsegno.rpc.sizes import ALONE_BYTES_MAX, MESSAGE_BYTES_MAX, fitted, shortened
 from dalsegno.v1 import action_service_pb2 as actions
 from dalsegno.v1 import execution_pb2, operation_pb2
@@ -36,12 +37,12 @@ many:
 
 
 def text_of(size: int) -> str:
-    """JSON text of an object, of so many bytes."""
+    """Return the JSON text of an object with this number of bytes."""
     return json.dumps({"word": "x" * (size - len('{"word":""}'))}, separators=(",", ":"))
 
 
 async def test_24_pauses_at_once_of_executions_with_3_mb_of_input_are_answered(front: Front) -> None:
-    """Answers that are gathered for several callers are cut by their own size: all 24 are OK, each with its input."""
+    """Answers that several callers wait for are cut by their own size: all 24 are OK, each with its input."""
     await front.define(TEXT)
     started = [await front.start("one", input=text_of(3_000_000)) for _ in range(24)]
 
@@ -55,7 +56,8 @@ async def test_24_pauses_at_once_of_executions_with_3_mb_of_input_are_answered(f
 
 
 async def test_an_execution_with_several_large_values_is_told_without_the_largest(front: Front) -> None:
-    """A value of 4,000,000 bytes fits with its message; of several the larger are left out, named, and read apart."""
+    """A value of 4,000,000 bytes fits into a message; of several the larger ones are left out, named and read by
+    themselves."""
     await front.define(TEXT)
     alone = await front.start("one", input=text_of(VALUE_BYTES_MAX))
     assert (len(alone.input), list(alone.left_out)) == (VALUE_BYTES_MAX, [])
@@ -90,7 +92,8 @@ async def test_pages_of_executions_end_before_they_are_too_large(front: Front) -
 
 
 async def test_the_result_of_many_items_is_left_out_where_it_is_too_large(front: Front) -> None:
-    """5 items with a megabyte each: their attempts come in pages, the task names its result, ReadValue gives it."""
+    """With 5 items of a megabyte each the attempts come in pages, the task names its result, and ReadValue returns
+    it."""
     await front.define(TEXT)
     result = json.dumps("z" * 1_000_000)
 
@@ -140,8 +143,8 @@ async def test_a_watcher_gets_no_message_that_is_too_large(front: Front) -> None
 
 
 async def test_an_executor_with_grpcs_own_limits_gets_all(front: Front, monkeypatch: pytest.MonkeyPatch) -> None:
-    """8 inputs and results of 900,000 characters, of 2 bytes each, are handed out and acknowledged: none ends the
-    stream of an executor that takes 4 MiB."""
+    """8 inputs and results of 900,000 characters of 2 bytes are sent and acknowledged: none ends the stream of an
+    executor with a limit of 4 MiB."""
     monkeypatch.setattr(engines, "open_channel", grpc.aio.insecure_channel)
     await front.define(TEXT.replace("std.noop", "std.echo output=<% $.word %>"))
     given = json.dumps({"word": "ä" * 900_000}, ensure_ascii=False)
@@ -174,7 +177,7 @@ async def test_a_definition_of_4_000_000_bytes_fits_into_its_message(front: Fron
 
 
 async def test_large_parameters_are_left_out_beside_a_large_text(front: Front) -> None:
-    """A default of 3 MB stands in the text and in the parameters: one of them is named, and read in pieces."""
+    """A default of 3 MB is in the text and in the parameters: one of them is named, and read in pieces."""
     text = TEXT.replace("{word: ''}", "{word: '%s'}" % ("x" * 3_000_000))
     defined = await front.define(text)
     (one, _many) = defined.workflows
@@ -189,7 +192,7 @@ async def test_large_parameters_are_left_out_beside_a_large_text(front: Front) -
 
 
 async def test_a_request_of_15_mib_reaches_the_engine(front: Front) -> None:
-    """A request may have 16 MiB: it is refused for what it says, not for its size."""
+    """A request of up to 16 MiB is not refused for its size."""
     item_inputs = {index: text_of(VALUE_BYTES_MAX) for index in range(4)}
     task = operation_pb2.ResumeTask(task="say", items=list(item_inputs), item_inputs=item_inputs)
     request = executions.ResumeExecutionRequest(execution_id=UNKNOWN, tasks=[task])
@@ -201,7 +204,7 @@ async def test_a_request_of_15_mib_reaches_the_engine(front: Front) -> None:
 
 
 def test_a_dry_run_is_cut_with_the_count() -> None:
-    """Lists of a dry run that make it too large are cut; how many more entries each would have is told."""
+    """Lists that make a dry run too large are cut, with the count of the other entries."""
     message = execution_pb2.DryRun(further={"kept": 7})
     for number in range(1_000):
         message.kept.add(name="k" * 3_000, number=number)
@@ -215,6 +218,15 @@ def test_a_dry_run_is_cut_with_the_count() -> None:
     assert (len(message.may_follow), "may_follow" in message.further) == (10, False)
 
 
+def test_a_dry_run_that_just_fits_is_not_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The limit itself is allowed; one byte less is not."""
+    message = execution_pb2.DryRun(may_follow=["a" * 100, "b" * 100])
+    monkeypatch.setattr(sizes, "CONTENT_BYTES_MAX", message.ByteSize())
+    assert len(shorten(message).may_follow) == 2
+    monkeypatch.setattr(sizes, "CONTENT_BYTES_MAX", message.ByteSize() - 1)
+    assert len(shorten(message).may_follow) == 1
+
+
 WIDE: list[tuple[str, Callable[[int], str]]] = [
     ("letters", lambda size: "x" * size),
     ("wide", lambda size: "ä" * (size // 2)),
@@ -223,7 +235,7 @@ WIDE: list[tuple[str, Callable[[int], str]]] = [
 
 @pytest.mark.parametrize(("kind", "filled"), WIDE, ids=[kind for kind, _ in WIDE])
 def test_what_is_left_out_is_chosen_by_bytes(kind: str, filled: Callable[[int], str]) -> None:
-    """The largest values go first, in bytes, until the others fit; long words are cut and say how long they were."""
+    """The largest values are left out first, until the others fit; long texts are cut with their length."""
     del kind
     given: dict[str, Any] = {"input": filled(3_000_000), "output": filled(2_000_000), "params": filled(1_000_000)}
     message = fitted(execution_pb2.Execution(**given), ("input", "output", "params", "errors"))

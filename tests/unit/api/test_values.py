@@ -1,4 +1,4 @@
-"""ReadValue: a value of any size in pieces, and what is refused."""
+"""ReadValue returns values of any size in pieces, and refuses wrong names."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ async def test_a_value_comes_in_pieces_that_make_its_text(front: Front) -> None:
 
 
 async def test_every_kind_of_resource_has_its_values(front: Front) -> None:
-    """Executions, tasks, action executions, definitions and environments are read the same way."""
+    """The values of executions, tasks, action executions, definitions and environments are read in the same way."""
     defined = await front.define(TEXT)
     started = await front.start("one", input='{"word":"hi"}')
     await front.environments.PutEnvironment(
@@ -79,7 +79,7 @@ async def test_every_kind_of_resource_has_its_values(front: Front) -> None:
 async def test_what_is_not_there_is_refused(
     front: Front, request_fields: dict[str, str], code: grpc.StatusCode, said: str
 ) -> None:
-    """A missing resource, an unknown field and an unknown id are told apart."""
+    """A missing resource, an unknown field and an unknown id have different errors."""
     answered = await refused(front.value(**request_fields))
 
     assert answered[0] is code
@@ -87,7 +87,7 @@ async def test_what_is_not_there_is_refused(
 
 
 def test_no_piece_ends_within_a_character() -> None:
-    """Pieces hold whole characters, also those of several bytes."""
+    """Each piece ends after a whole character, also one of several bytes."""
     text = "aä€😀" * 7
     for size in range(4, 12):
         found = list(pieces(text.encode(), size))

@@ -1,4 +1,4 @@
-"""What executions and tasks wait for, how long attempts may take, and what answers leave out of lists."""
+"""Executions and tasks show what they wait for; attempts show their time limits."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ TEXT = TEXT.replace("BRANCHES", ", ".join(NAMES)).replace(
 
 
 async def task(front: Front, execution_id: str, name: str) -> execution_pb2.TaskExecution:
-    """The only task execution of this name."""
+    """Return the only task execution of this name."""
     request = executions.ListTasksRequest(execution_id=execution_id, filter=f"name={name}")
     (found,) = (await front.executions.ListTasks(request)).tasks
     assert isinstance(found, execution_pb2.TaskExecution)
@@ -44,7 +44,7 @@ async def task(front: Front, execution_id: str, name: str) -> execution_pb2.Task
 
 
 async def test_a_waiting_join_names_the_tasks_that_it_waits_for(front: Front) -> None:
-    """Of 25 tasks before a join 2 have arrived: it names the first 20 of the others, and how many more there are."""
+    """Of 25 tasks before a join 2 have arrived: it names the first 20 of the others and counts the rest."""
     await front.define(TEXT)
     allowed = {"begin", "b0", "b7"}
 
@@ -65,7 +65,7 @@ async def test_a_waiting_join_names_the_tasks_that_it_waits_for(front: Front) ->
 
 
 async def test_an_attempt_tells_how_long_it_may_take(front: Front) -> None:
-    """With a timeout of its task an attempt and its task tell the time and the deadline; without one neither does."""
+    """With a timeout an attempt and its task show the limit and the deadline; without one neither does."""
     await front.define(TEXT)
     started = await front.start("meets")
 
@@ -84,7 +84,7 @@ async def test_an_attempt_tells_how_long_it_may_take(front: Front) -> None:
 
 
 async def test_what_is_awaited_is_cut_with_the_count(front: Front) -> None:
-    """130 actions run while an execution is PAUSING: 100 are named, and 30 more are counted, to all who ask."""
+    """While an execution is PAUSING 130 actions run: each answer names 100 and counts 30 more."""
     await front.define(TEXT)
     held: list[Any] = []
     async with ScriptedExecutor(

@@ -1,4 +1,4 @@
-"""ValidateDefinitions: what is wrong with a text, and what of it only the store can say."""
+"""ValidateDefinitions finds problems of a text, and those that need the store."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ from dalsegno.store.memory import MemoryStore
 from dalsegno.store.records import SessionRow, StoredDocument, StoredMember
 from dalsegno.v1 import definition_pb2, failure_pb2, workflow_service_pb2
 
+pytestmark = pytest.mark.xdist_group("api-workflows")
+
 CONTENT = failure_pb2.PROBLEM_CATEGORY_CONTENT
 NOTHING = cast(Any, None)
 POOL = Pool(0, calls=1, modules=(READING,))
@@ -31,14 +33,14 @@ ORQUESTA = StoredMember("d3", "workflow", "pack.orquesta", input=json.dumps([{"n
 
 @pytest.fixture(scope="module", autouse=True)
 def _pool() -> Iterator[None]:
-    """Its processes end with the module."""
+    """End the processes of the pool with the module."""
     yield
     POOL.close()
 
 
 @pytest.fixture
 def reads() -> Iterator[Reads]:
-    """A store with two workflows, an ad-hoc action and what an executor has described."""
+    """Provide a store with two workflows, an ad-hoc action and the actions of an executor."""
     store = MemoryStore()
     with store.write() as transaction:
         transaction.save_actions({"pack.greet": json.dumps(DESCRIBED)})
@@ -66,7 +68,7 @@ async def validate(
     ],
 )
 async def test_orquesta(message: str, found: list[tuple[int, str, int]], reads: Reads) -> None:
-    """An Orquesta definition is told its problems; that it has no name is none, as long as it is not to be stored."""
+    """An Orquesta definition has its problems; a missing name is none as long as it is not stored."""
     answer = await validate(f"version: 1.0\ntasks:\n  greet:\n    action: pack.greet who={message}\n", reads)
     assert answer.language == definition_pb2.LANGUAGE_ORQUESTA
     assert [(problem.category, problem.path, problem.line) for problem in answer.problems] == found
@@ -91,8 +93,8 @@ async def test_orquesta(message: str, found: list[tuple[int, str, int]], reads: 
     ],
 )
 async def test_actions_and_workflows_that_are_called(task: str, said: str, reads: Reads) -> None:
-    """What an Orquesta workflow calls is compared with all that is built in, described or stored; another document
-    may mend it, so these are warnings."""
+    """Called names are compared with built-in, described and stored ones; another document may define them, so these
+    are warnings."""
     answer = await validate(f"tasks: {{t: {task}}}", reads, name="pack.w")
     assert list(answer.workflows) == ["pack.w"]
     assert not answer.problems
@@ -101,13 +103,13 @@ async def test_actions_and_workflows_that_are_called(task: str, said: str, reads
 
 
 async def test_a_hint_names_what_is_stored(reads: Reads) -> None:
-    """A name with a slip of the pen comes with the right one."""
+    """A misspelled name has a hint with the stored one."""
     (warning,) = (await validate("tasks: {t: {action: pack.orqesta}}", reads)).warnings
     assert warning.hint == "did you mean `pack.orquesta`?"
 
 
 async def test_mistral(reads: Reads) -> None:
-    """A Mistral definition is told the workflows that it defines."""
+    """The answer for a Mistral definition names its workflows."""
     answer = await validate("version: '2.0'\nw: {tasks: {t: {action: std.noop}}}", reads)
     assert answer.language == definition_pb2.LANGUAGE_MISTRAL
     assert (list(answer.workflows), list(answer.problems)) == (["w"], [])
@@ -117,8 +119,8 @@ WARNED = "version: '2.0'\nw:\n  output: {o: <% nosuch() %>}\n  tasks: {t: {actio
 
 
 async def test_warnings_stand_beside_problems(reads: Reads) -> None:
-    """What can be stored and is hardly meant is told in a field of its own, with its place; `strict` makes it problems,
-    in the order of the lines with all others."""
+    """Warnings have a field of their own, with places; `strict` makes them problems, in the order of the lines with
+    the others."""
     answer = await validate(WARNED, reads)
     assert not answer.problems
     assert [(each.path, each.line, each.column, each.category) for each in answer.warnings] == [
@@ -149,7 +151,7 @@ async def test_a_name_that_cannot_be_stored(text: str, place: tuple[int, int], r
 
 
 async def test_json_is_a_definition(reads: Reads) -> None:
-    """JSON is YAML, and the way JSON escapes an emoji is read as the emoji."""
+    """JSON is YAML, and an emoji that JSON escapes is read."""
     text = json.dumps({"version": "2.0", "w": {"tasks": {"t": {"action": "std.echo output='\N{CAT}'"}}}})
     assert "\\ud83d" in text
     answer = await validate(text, reads)
@@ -158,7 +160,7 @@ async def test_json_is_a_definition(reads: Reads) -> None:
 
 @pytest.mark.parametrize("strict", [False, True])
 async def test_problems_beyond_five_hundred_are_counted(strict: bool, reads: Reads) -> None:
-    """A definition that is wrong all over gets an answer that somebody can read."""
+    """The answer has 500 problems and counts the others."""
     tasks = "".join(f"  t{n}:\n    action: pack.greet who=<% ctx(v{n}) %>\n" for n in range(700))
     answer = await validate(f"version: 1.0\ntasks:\n{tasks}", reads, strict=strict)
     assert (len(answer.problems), answer.further_problems) == (500, 200)
@@ -166,7 +168,7 @@ async def test_problems_beyond_five_hundred_are_counted(strict: bool, reads: Rea
 
 
 async def test_an_action_that_an_executor_serves_now_is_not_off() -> None:
-    """Where nobody serves it, the warning says how it is turned on; its inputs are compared in both cases."""
+    """Without an executor the warning says how to turn the action on; its inputs are compared in both cases."""
     store = MemoryStore()
     reads = Reads(store, 1)
     text = "version: '2.0'\nw: {tasks: {t: {action: std.js script=1}}}"

@@ -1,4 +1,4 @@
-"""A server that answers what a test tells it to, and a way to type commands at it."""
+"""Provide a server that gives scripted answers, and a way to type commands."""
 
 from __future__ import annotations
 
@@ -33,7 +33,8 @@ SERVICES = {
 
 @dataclass
 class FakeApi:
-    """Answers each method with what `answers` holds for it: a message, a list of them for a stream, or an exception.
+    """Answers each method with what `answers` holds for it: a message, a list of messages for a stream, or an
+    exception.
 
     A list of lists or a list for a unary method is one answer per call, the last one again and again.
     """
@@ -44,11 +45,11 @@ class FakeApi:
     modules: dict[str, Any] = field(default_factory=lambda: SERVICES)
 
     def answer(self, method: str, *answers: Any) -> None:
-        """From now on `method` answers with these, one per call."""
+        """Set the answers of `method`, one per call."""
         self.answers[method] = list(answers)
 
     def take(self, method: str, request: Message) -> Any:
-        """The next answer."""
+        """Return the next answer."""
         self.requests.append(request)
         nothing = [] if method.startswith("List") else [Unavailable("the test told no answer")]
         left = self.answers.get(method) or nothing or [_empty_answer(method)]
@@ -56,7 +57,7 @@ class FakeApi:
 
 
 def _empty_answer(method: str) -> Message:
-    """An answer of a list with nothing in it."""
+    """Return the answer of a list method with no entries."""
     name = f"{method}Response"
     answer: Message = next(getattr(module, name)() for module in SERVICES.values() if hasattr(module, name))
     return answer
@@ -64,7 +65,7 @@ def _empty_answer(method: str) -> Message:
 
 @dataclass
 class Ended:
-    """How a command ended."""
+    """How a command ends."""
 
     exit_code: int
     out: str
@@ -113,7 +114,7 @@ def _stream(api: FakeApi, method: str) -> Callable[[Message, grpc.ServicerContex
 
 @pytest.fixture
 def api() -> Iterator[FakeApi]:
-    """A running server with scripted answers."""
+    """Provide a running server with scripted answers."""
     fake = FakeApi()
     server = grpc.server(
         ThreadPoolExecutor(4), options=[("grpc.so_reuseport", 0), ("grpc.max_receive_message_length", -1)]
@@ -130,7 +131,7 @@ def api() -> Iterator[FakeApi]:
 
 @pytest.fixture
 def type_command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Ended]:
-    """Types a command and gives how it ended."""
+    """Provide a function that types a command and returns how it ends."""
 
     def run(*words: object) -> Ended:
         monkeypatch.setattr("sys.argv", ["dalsegno", *map(str, words)])

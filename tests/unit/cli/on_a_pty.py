@@ -1,4 +1,4 @@
-"""Run `dalsegno` as it would at a certain moment: `python on_a_pty.py NOW_S WORDS...`, for the golden files."""
+"""Run `dalsegno` at a fixed time, for the golden files: `python on_a_pty.py NOW_S WORDS...`."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ FOLDER = Path(__file__).parent / "golden"
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One call of the command, and what came of it."""
+    """One call of the command, and its answers."""
 
     method: str
     request: dict[str, Any]
@@ -46,38 +46,38 @@ class Call:
 
 @dataclass(slots=True)
 class Recording:
-    """A command, when it was typed, and its calls in the order in which they began."""
+    """A command, the time when it was typed, and its calls in the order in which they began."""
 
     words: list[str]
     now_s: float
     calls: list[Call] = field(default_factory=list)
 
     def write(self, name: str) -> None:
-        """Keep it."""
+        """Write it to its file."""
         text = json.dumps(asdict(self), ensure_ascii=False, indent=1)
         (FOLDER / f"{name}.json").write_text(text + "\n", encoding="utf-8")
 
     @classmethod
     def read(cls, name: str) -> Recording:
-        """The one that was kept under this name."""
+        """Return the recording of this name."""
         kept = json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))
         return cls(kept["words"], kept["now_s"], [Call(**each) for each in kept["calls"]])
 
     def find(self, method: str, request: Message) -> Call | None:
-        """What was answered to this request."""
+        """Return the answers to this request."""
         asked = plain(request)
         return next((each for each in self.calls if (each.method, each.request) == (method, asked)), None)
 
 
 def plain(message: Message) -> dict[str, Any]:
-    """A message as JSON has it; what differs from one time to the next is left out."""
+    """Return a message as JSON, without what differs from run to run."""
     told: dict[str, Any] = json_format.MessageToDict(message, preserving_proto_field_name=True)
     told.pop("request_id", None)
     return told
 
 
 class Recorder:
-    """A stub that keeps what it is asked and what it answers."""
+    """A stub that records requests and answers."""
 
     def __init__(self, stub: Any, recording: Recording, end_at: float) -> None:
         self._stub, self._recording, self._end_at = stub, recording, end_at
@@ -117,7 +117,7 @@ class Recorder:
 
 
 def record() -> None:
-    """Record the command that was typed; see above."""
+    """Record the typed command; see above."""
     name, address, seconds, *words = sys.argv[1:]
     recording = Recording(words, time.time())
     end_at = time.monotonic() + float(seconds)

@@ -1,4 +1,4 @@
-"""Options: they mean the same everywhere, may stand before the command, and choose how results and errors look."""
+"""Options mean the same in every command, may stand before the command, and choose the form of results and errors."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ID = "0193b5c2-7f3a-7e51-9d0c-5a8f2c1e6b47"
 
 
 def commands(program: object, path: str = "") -> Iterator[tuple[str, TyperCommand]]:
-    """Every command with the words that name it."""
+    """Return every command with the words that name it."""
     if isinstance(program, TyperGroup):
         for name, command in program.commands.items():
             yield from commands(command, f"{path} {name}".strip())
@@ -53,7 +53,7 @@ def test_a_letter_is_the_same_option_in_every_command() -> None:
 
 
 def test_output_is_how_results_are_printed_in_every_command() -> None:
-    """`--output` takes table, json or yaml wherever there is one, and with it come -k and --time."""
+    """Wherever there is an `--output` it takes table, json or yaml, and the command takes -k and --time too."""
     for path, command in COMMANDS.items():
         by_name = {each.name: each for each in command.params}
         if "--output" in {name for each in command.params for name in each.opts}:
@@ -73,7 +73,7 @@ def test_output_is_how_results_are_printed_in_every_command() -> None:
     ],
 )
 def test_shared_options_may_stand_before_the_command(words: str, moved: str) -> None:
-    """They are read as if they stood right after it, so that one given later wins."""
+    """Options before the command are read as if they stood right after it, so a later one wins."""
     assert move_options(PROGRAM, words.split()) == moved.split()
 
 
@@ -104,7 +104,7 @@ def test_errors_are_data_when_results_are(api: Any, type_command: Type) -> None:
     "words", [("list", "-s", "nonsense"), ("show",), ("list", "--nonsense"), ("list", "--time", "x")]
 )
 def test_misuse_is_data_too(type_command: Type, words: tuple[str, ...]) -> None:
-    """What is wrong with the words themselves is JSON as well when -o json is among them."""
+    """With -o json a mistake in the command line is printed as JSON too."""
     ended = type_command(*words, "-o", "json")
 
     assert json.loads(ended.err)["error"]["code"] == "USAGE"
@@ -112,7 +112,7 @@ def test_misuse_is_data_too(type_command: Type, words: tuple[str, ...]) -> None:
 
 
 def test_a_key_picks_a_field(api: Any, type_command: Type) -> None:
-    """-k prints one field and nothing else: a text as it is, a value as JSON, of a list that of each on a line."""
+    """-k prints one field only: a text as it is, a value as JSON, and for a list one line for each entry."""
     execution = execution_pb2.Execution(id=ID, workflow="w", output='{"cities": [{"name": "Alderford"}], "n": 4.10}')
     api.answer("GetExecution", execution_service_pb2.GetExecutionResponse(execution=execution))
     api.answer("ListExecutions", execution_service_pb2.ListExecutionsResponse(executions=[execution, execution]))
@@ -133,7 +133,7 @@ def test_a_key_picks_a_field(api: Any, type_command: Type) -> None:
     [("utc", "2026-01-02 03:04:05Z"), ("Asia/Tokyo", "2026-01-02 12:04:05+09:00"), ("relative", "ago")],
 )
 def test_times_are_told_as_asked(api: Any, type_command: Type, style: str, told: str) -> None:
-    """--time says how: from now, in UTC, or in a zone, with its offset."""
+    """--time chooses how times are printed: relative to now, in UTC, or in a zone with its offset."""
     execution = execution_pb2.Execution(id=ID, workflow="w")
     execution.created_at.FromJsonString("2026-01-02T03:04:05Z")
     api.answer("ListExecutions", execution_service_pb2.ListExecutionsResponse(executions=[execution]))
@@ -143,7 +143,7 @@ def test_times_are_told_as_asked(api: Any, type_command: Type, style: str, told:
 
 @pytest.mark.parametrize("words", [("start", "\udcff"), ("show", "@latest", "-k", "\udcff"), ("list", "-n", "a\udcff")])
 def test_a_word_that_is_not_utf_8_is_refused(type_command: Type, words: tuple[str, ...]) -> None:
-    """Bytes that no message can carry are refused before anything is asked, without a traceback."""
+    """The command refuses bytes that no message can carry before it sends a request, and prints no traceback."""
     ended = type_command(*words)
 
     assert ended.exit_code == 2
@@ -155,7 +155,7 @@ def test_a_word_that_is_not_utf_8_is_refused(type_command: Type, words: tuple[st
 
 @pytest.mark.parametrize("address", ["here:99999", "[::1:7700", "::1]:7700", "here:7²", "here"])
 def test_what_is_no_address_is_refused_at_once(type_command: Type, address: str) -> None:
-    """No command waits for a server that nobody could reach."""
+    """A command refuses a wrong address at once and does not wait for a server."""
     ended = type_command("list", "--server", address)
 
     assert ended.exit_code == 2

@@ -1,4 +1,4 @@
-"""Text that somebody else wrote, on its way to a terminal: nothing of it is obeyed, and nothing begins a line."""
+"""The terminal obeys nothing in texts from others, and no line begins with such a text."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ OBEYED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e
 
 
 def hostile_execution() -> execution_pb2.Execution:
-    """An execution in which every text is somebody else's."""
+    """Return an execution in which every text is hostile."""
     asked = {"properties": {FORGED: {"type": FORGED, "description": FORGED}}}
     value = json.dumps({"stdout": FORGED, FORGED: [FORGED], "schema": asked, "route": FORGED}, ensure_ascii=False)
     execution = execution_pb2.Execution(
@@ -44,7 +44,7 @@ def hostile_execution() -> execution_pb2.Execution:
 
 
 def answer_all(api: Any) -> None:
-    """Let the server answer every read with texts that are somebody else's."""
+    """Let the server answer every read with hostile texts."""
     execution = hostile_execution()
     task = execution_pb2.TaskExecution(
         number=1,
@@ -92,7 +92,7 @@ def answer_all(api: Any) -> None:
 
 
 def hostile_changes() -> list[Any]:
-    """One change of each kind that shows a text."""
+    """Return one change of each kind that shows a text."""
     from dalsegno.v1 import change_pb2 as made
 
     failed, value = execution_pb2.ACTION_STATE_ERROR, json.dumps(FORGED, ensure_ascii=False)
@@ -122,7 +122,8 @@ COMMANDS = [
 def test_nothing_from_data_is_an_escape_sequence_or_begins_a_line(
     api: Any, type_command: Type, words: tuple[str, ...], form: str
 ) -> None:
-    """With any texts in an execution, what is printed has no control character, and no line that the texts began."""
+    """With any texts in an execution, the output has no control character, and no line begins with a text of the
+    data."""
     answer_all(api)
     shape = () if words[0] == "watch" else ("-o", form)
 
@@ -136,7 +137,7 @@ def test_nothing_from_data_is_an_escape_sequence_or_begins_a_line(
 
 @pytest.mark.parametrize("read", [json.loads, yaml.safe_load], ids=["json", "yaml"])
 def test_programs_get_the_very_text(api: Any, type_command: Type, read: Callable[[str], Any]) -> None:
-    """JSON and YAML write what a terminal would obey as escapes, so that reading them gives the text as it is."""
+    """JSON and YAML escape control characters, so that a program that reads them gets the text unchanged."""
     answer_all(api)
 
     ended = type_command("show", ID, "-s", api.address, "-o", "json" if read is json.loads else "yaml")
@@ -145,7 +146,7 @@ def test_programs_get_the_very_text(api: Any, type_command: Type, read: Callable
 
 
 def test_a_refusal_forges_nothing(api: Any, type_command: Type) -> None:
-    """The message of an error may have several lines; none but the first begins at the margin."""
+    """An error message may have several lines, but only the first one begins at the margin."""
     api.answer("GetExecution", NotFound("execution", FORGED))
 
     ended = type_command("show", ID, "-s", api.address)
@@ -155,7 +156,7 @@ def test_a_refusal_forges_nothing(api: Any, type_command: Type) -> None:
 
 
 def test_one_character_is_shown_for_one() -> None:
-    """What is taken out of a text leaves a sign, so that widths stay as they were and nothing vanishes."""
+    """Each removed character leaves a sign, so that the width stays the same and nothing disappears."""
     assert visible(HOSTILE) == "a␛[2J�31m␇�b��␍c"
     assert one_line("a\tb\nc") == "a b␊c"
     assert len(one_line(FORGED)) == len(FORGED)

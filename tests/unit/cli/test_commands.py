@@ -1,4 +1,4 @@
-"""Commands at a server with scripted answers: what they ask, what they print, how they end."""
+"""Commands with a server that gives scripted answers: their requests, their output and their exit codes."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ Type = Callable[..., Any]
 
 
 def execution(state: str = "SUCCESS", **fields: Any) -> execution_pb2.Execution:
-    """An execution in a state."""
+    """Return an execution in a state."""
     number = execution_pb2.ExecutionState.Value(f"EXECUTION_STATE_{state}")
     return execution_pb2.Execution(id=ID, workflow="city_report", state=number, **fields)
 
 
 def test_start_sends_what_was_typed_and_prints_the_id(api: Any, type_command: Type) -> None:
-    """The id alone is on standard output, so that a shell can take it."""
+    """Only the id is on standard output, so that a shell can read it."""
     api.answer("GetWorkflow", workflow_service_pb2.GetWorkflowResponse())
     api.answer("StartExecution", execution_service_pb2.StartExecutionResponse(execution=execution("RUNNING")))
 
@@ -46,7 +46,7 @@ def test_start_sends_what_was_typed_and_prints_the_id(api: Any, type_command: Ty
 
 
 def test_a_call_that_nobody_answered_is_made_again_with_the_same_request_id(api: Any, type_command: Type) -> None:
-    """An engine that is just being restarted costs a moment, not an error, and nothing is done twice."""
+    """A command repeats its request while the engine restarts, and nothing is done twice."""
     started = execution_service_pb2.StartExecutionResponse(execution=execution("RUNNING"))
     api.answer("StartExecution", Unavailable("the engine is being restarted"), started)
 
@@ -58,7 +58,7 @@ def test_a_call_that_nobody_answered_is_made_again_with_the_same_request_id(api:
 
 
 def test_everything_that_is_wrong_has_a_line_and_nothing_is_said_twice(api: Any, type_command: Type) -> None:
-    """A refusal is one readable line per violation, with what to do next, and exit code 2."""
+    """A refusal prints one line for each violation, then advice, and ends with exit code 2."""
     api.answer("GetWorkflow", workflow_service_pb2.GetWorkflowResponse())
     wrong = [Violation("input.x", "is not an input"), Violation("input.city", "is missing")]
     api.answer("StartExecution", InvalidRequest(wrong))
@@ -75,7 +75,7 @@ def test_everything_that_is_wrong_has_a_line_and_nothing_is_said_twice(api: Any,
 
 
 def test_what_is_not_there_comes_with_where_to_look(api: Any, type_command: Type) -> None:
-    """An unknown workflow is exit code 2, and the advice lists those that there are."""
+    """An unknown workflow ends with exit code 2, and the advice lists the known workflows."""
     api.answer("StartExecution", NotFound("workflow", "nowhere"))
 
     ended = type_command("start", "nowhere", "-s", api.address)
@@ -86,8 +86,8 @@ def test_what_is_not_there_comes_with_where_to_look(api: Any, type_command: Type
 
 
 def test_a_server_that_is_not_there_is_said(type_command: Type, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody listening is exit code 5 and advice, not a traceback."""
-    monkeypatch.setattr("dalsegno.cli.executions.RETRY_S", 0.0)
+    """Without a server the command ends with exit code 5 and advice, and prints no traceback."""
+    monkeypatch.setattr("dalsegno.cli.reads.RETRY_S", 0.0)
 
     ended = type_command("list", "-s", "127.0.0.1:9")
 
@@ -98,7 +98,7 @@ def test_a_server_that_is_not_there_is_said(type_command: Type, monkeypatch: pyt
 
 @pytest.mark.parametrize("address", ["nonsense", "host:", "host:port"])
 def test_an_address_that_is_none_is_said(type_command: Type, address: str) -> None:
-    """A server needs a host and a port."""
+    """The address of a server needs a host and a port."""
     ended = type_command("list", "-s", address)
 
     assert ended.exit_code == 2
@@ -106,7 +106,7 @@ def test_an_address_that_is_none_is_said(type_command: Type, address: str) -> No
 
 
 def test_lists_go_through_all_pages(api: Any, type_command: Type) -> None:
-    """A list longer than a page is fetched to its end, or to the limit."""
+    """A list longer than a page is read to its end or to the limit."""
     tasks = [execution_pb2.TaskExecution(number=number, name=f"t{number}") for number in range(1, 4)]
     first = execution_service_pb2.ListTasksResponse(tasks=tasks[:2], next_page_token="more")
     api.answer("ListTasks", first, execution_service_pb2.ListTasksResponse(tasks=tasks[2:]))
@@ -118,7 +118,7 @@ def test_lists_go_through_all_pages(api: Any, type_command: Type) -> None:
 
 
 def test_values_are_shown_as_values(api: Any, type_command: Type) -> None:
-    """JSON texts of the contract are decoded, enums lose their prefix, times are ISO: for jq, and for people."""
+    """The output decodes JSON texts, shortens enum names and prints times in ISO form."""
     stands = execution("SUCCESS", output='{"n": 18446744073709551616}', revision=7, labels={"team": "x"})
     stands.created_at.FromJsonString("2026-01-02T03:04:05.678Z")
     api.answer("GetExecution", execution_service_pb2.GetExecutionResponse(execution=stands))
@@ -137,7 +137,7 @@ def test_values_are_shown_as_values(api: Any, type_command: Type) -> None:
 
 
 def test_yaml_says_the_same_as_json(api: Any, type_command: Type) -> None:
-    """Both forms are the same data."""
+    """YAML and JSON output hold the same data."""
     stands = execution("ERROR", output='{"why": "no"}', state_info="line 1\nline 2")
     api.answer("GetExecution", execution_service_pb2.GetExecutionResponse(execution=stands))
 
@@ -148,7 +148,7 @@ def test_yaml_says_the_same_as_json(api: Any, type_command: Type) -> None:
 
 
 def test_the_text_of_a_workflow_comes_back_as_it_was(api: Any, type_command: Type) -> None:
-    """`workflow show --text` prints nothing but the document."""
+    """`workflow show --text` prints only the document."""
     found = definition_pb2.Workflow(name="w", text="version: '2.0'\nw: {}\n")
     api.answer("GetWorkflow", workflow_service_pb2.GetWorkflowResponse(workflow=found))
 
@@ -156,7 +156,7 @@ def test_the_text_of_a_workflow_comes_back_as_it_was(api: Any, type_command: Typ
 
 
 def test_an_action_runs_until_it_has_ended(api: Any, type_command: Type) -> None:
-    """`action run` looks again until the action has ended, and its exit code tells how."""
+    """`action run` waits until the action has ended, and its exit code tells the outcome."""
     running = execution_pb2.ActionExecution(id=ID, state=execution_pb2.ACTION_STATE_RUNNING)
     failed = execution_pb2.ActionExecution(id=ID, state=execution_pb2.ACTION_STATE_ERROR, error="no")
     api.answer("RunAction", action_service_pb2.RunActionResponse(action_execution=running))
@@ -181,7 +181,7 @@ def test_an_action_runs_until_it_has_ended(api: Any, type_command: Type) -> None
     ],
 )
 def test_an_action_is_completed_as_was_said(api: Any, type_command: Type, options: list[str], outcome: int) -> None:
-    """`action complete` tells the outcome that the options mean."""
+    """`action complete` sends the outcome that its options choose."""
     api.answer("CompleteAction", action_service_pb2.CompleteActionResponse())
 
     ended = type_command("action", "complete", f"{ID}.1.0.1", *options, "-s", api.address)
@@ -192,7 +192,7 @@ def test_an_action_is_completed_as_was_said(api: Any, type_command: Type, option
 
 @pytest.mark.parametrize(("command", "method"), [("complete", "CompleteAction"), ("update", "UpdateAction")])
 def test_an_action_is_named_by_its_alias(api: Any, type_command: Type, command: str, method: str) -> None:
-    """In its namespace, where neither its id nor its token is known."""
+    """An alias names an action in its namespace, without its id or its token."""
     api.answer(method, getattr(action_service_pb2, f"{method}Response")())
 
     ended = type_command("action", command, "--alias", "order-17", "-n", "shop", "-s", api.address)
@@ -203,7 +203,7 @@ def test_an_action_is_named_by_its_alias(api: Any, type_command: Type, command: 
 
 
 def test_completing_needs_an_id_or_a_token(type_command: Type) -> None:
-    """Neither or both is refused before anything is sent, and so is a result that is not JSON."""
+    """`action complete` refuses both or neither, and a result that is not JSON, before it sends a request."""
     assert type_command("action", "complete").exit_code == 2
     assert type_command("action", "complete", ID, "--token", "t").exit_code == 2
     assert type_command("action", "complete", "--alias", "a", "--token", "t").exit_code == 2
@@ -252,7 +252,7 @@ def test_environments_are_put_from_file_and_line(api: Any, type_command: Type) -
 
 
 def test_an_empty_list_says_so_beside_the_result(api: Any, type_command: Type) -> None:
-    """People read `none`; a program reads an empty list."""
+    """An empty list prints `none` for people and an empty list for programs."""
     api.answer("ListExecutions", execution_service_pb2.ListExecutionsResponse())
 
     assert type_command("list", "-s", api.address).err == "none\n"
@@ -260,7 +260,7 @@ def test_an_empty_list_says_so_beside_the_result(api: Any, type_command: Type) -
 
 
 def test_version_as_command_and_as_option(type_command: Type) -> None:
-    """`dalsegno version` and `dalsegno --version` say the same and end with 0."""
+    """`dalsegno version` and `dalsegno --version` print the same and end with exit code 0."""
     by_command, by_option = type_command("version"), type_command("--version")
 
     assert by_command.out.startswith("dalsegno ")

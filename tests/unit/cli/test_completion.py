@@ -1,4 +1,4 @@
-"""What the shell offers while somebody types."""
+"""The shell completes words of a command."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Complete = Callable[..., list[str]]
 def complete(
     api: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str], type_command: Any
 ) -> Complete:
-    """Gives what bash is offered for the last of these words, at the server of the test."""
+    """Return what bash offers for the last of these words."""
     monkeypatch.setenv("DALSEGNO_CONFIG", str(tmp_path / "config.yaml"))
     monkeypatch.setenv("DALSEGNO_SERVER", api.address)
 
@@ -41,7 +41,7 @@ def complete(
 
 
 def test_ids_by_their_ends(api: Any, complete: Complete) -> None:
-    """Short ends are offered, and the newest by its word; a whole id once it is begun."""
+    """Completion offers short ends of ids and `@latest`, and the whole id once it is begun."""
     executions = [execution_pb2.Execution(id=each, workflow="w") for each in (FIRST, SECOND)]
     api.answer("ListExecutions", execution_service_pb2.ListExecutionsResponse(executions=executions))
 
@@ -52,7 +52,7 @@ def test_ids_by_their_ends(api: Any, complete: Complete) -> None:
 
 
 def test_names(api: Any, complete: Complete) -> None:
-    """Of workflows, actions, environments and contexts."""
+    """Completion offers names of workflows, actions, environments and contexts."""
     workflows = workflow_service_pb2.ListWorkflowsResponse()
     workflows.workflows.add(name="parcels")
     api.answer("ListWorkflows", workflows)
@@ -75,11 +75,11 @@ def test_names(api: Any, complete: Complete) -> None:
 def test_where_there_is_no_server_nothing_is_offered_and_nothing_said(
     complete: Complete, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A shell that completes words is no place for errors."""
+    """Without a server completion offers nothing and prints no error."""
     monkeypatch.setenv("DALSEGNO_SERVER", "127.0.0.1:1")
     assert complete("show", "") == []
 
 
 def test_commands(complete: Complete) -> None:
-    """As the library of the command line does."""
+    """Completion offers commands in the way of the command line library."""
     assert complete("workf") == ["workflow"]

@@ -1,4 +1,4 @@
-"""Contexts: which server and namespace commands take, and what goes before what."""
+"""Contexts choose server and namespace; options and variables go before them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Type = Callable[..., Any]
 
 @pytest.fixture(autouse=True)
 def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A file of settings of the test's own, and no other settings."""
+    """Provide an empty settings file for the test."""
     path = tmp_path / "settings" / "config.yaml"
     monkeypatch.setenv("DALSEGNO_CONFIG", str(path))
     for name in ("DALSEGNO_SERVER", "DALSEGNO_NAMESPACE", "DALSEGNO_CONTEXT"):
@@ -31,14 +31,14 @@ def put(type_command: Type, *words: object) -> Any:
 
 @pytest.fixture
 def answering(api: Any) -> Any:
-    """A server that takes environments and lists executions."""
+    """Provide a server that takes environments and lists executions."""
     api.answer("PutEnvironment", environment_service_pb2.PutEnvironmentResponse())
     api.answer("ListExecutions", execution_service_pb2.ListExecutionsResponse())
     return api
 
 
 def test_a_context_says_server_and_namespace(answering: Any, type_command: Type, file: Path) -> None:
-    """The first one made is in use at once, without another word; its file is for its owner only."""
+    """The first context is in use at once; only its owner can read its file."""
     made = type_command("config", "set", "here", "--server", answering.address, "--namespace", "shop")
     assert (made.exit_code, made.err) == (0, f"here is in use: {answering.address}\n")
     assert put(type_command).exit_code == 0
@@ -51,7 +51,7 @@ def test_a_context_says_server_and_namespace(answering: Any, type_command: Type,
 
 
 def test_what_goes_before_what(answering: Any, type_command: Type, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An option, its variable, --context, DALSEGNO_CONTEXT, the context in use, in this order."""
+    """The order is: option, its variable, --context, DALSEGNO_CONTEXT, the context in use."""
     for name, namespace in (("one", "first"), ("two", "second"), ("three", "third")):
         type_command("config", "set", name, "-s", answering.address, "-n", namespace)
 
@@ -74,14 +74,14 @@ def test_what_goes_before_what(answering: Any, type_command: Type, monkeypatch: 
 
 
 def test_a_context_that_is_not_there_is_named_with_those_that_are(type_command: Type) -> None:
-    """Nothing is asked of a server that was not meant."""
+    """An unknown context is refused with the known ones, and no server gets a request."""
     type_command("config", "set", "here", "-s", "127.0.0.1:1")
     ended = type_command("list", "--context", "there")
     assert (ended.exit_code, ended.err) == (2, "error: there is no context there\nnext:  there are here\n")
 
 
 def test_list_show_use_and_delete(type_command: Type, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is in use is said after each change; without a context the defaults hold."""
+    """Each change prints the context in use; without a context the defaults hold."""
     type_command("config", "set", "one", "-s", "127.0.0.1:1")
     second = type_command("config", "set", "two", "-s", "127.0.0.1:2", "-n", "shop")
     assert second.err == "one is in use; choose with: dalsegno config use two\n"
@@ -102,7 +102,7 @@ def test_list_show_use_and_delete(type_command: Type, monkeypatch: pytest.Monkey
 
 
 def test_changing_one_setting_keeps_the_other(type_command: Type, file: Path) -> None:
-    """`--namespace ''` removes it."""
+    """A change of one setting keeps the other; `--namespace ''` removes the namespace."""
     type_command("config", "set", "one", "-s", "127.0.0.1:1", "-n", "shop")
     type_command("config", "set", "one", "-s", "127.0.0.1:2")
     assert yaml.safe_load(file.read_text())["contexts"]["one"] == {"server": "127.0.0.1:2", "namespace": "shop"}
@@ -112,14 +112,14 @@ def test_changing_one_setting_keeps_the_other(type_command: Type, file: Path) ->
 
 @pytest.mark.parametrize("words", [["set", "a b"], ["set", ""], ["set", "a", "-s", "nowhere"]])
 def test_what_cannot_be_a_context_is_refused(type_command: Type, file: Path, words: list[str]) -> None:
-    """And nothing is written."""
+    """A wrong name or address is refused, and nothing is written."""
     assert type_command("config", *words).exit_code == 2
     assert not file.exists()
 
 
 @pytest.mark.parametrize("text", ["contexts: [1", "contexts: [1]", "contexts: {a: {colour: red}}", "- 1"])
 def test_a_file_that_is_something_else_is_said_to_be_so(type_command: Type, file: Path, text: str) -> None:
-    """With its path, in place of a traceback."""
+    """The error names the path of a settings file that is not valid, and there is no traceback."""
     file.parent.mkdir()
     file.write_text(text)
     ended = type_command("list")

@@ -1,4 +1,4 @@
-"""What the commands that operate executions send, and how they say what became of it."""
+"""Commands that operate executions: their requests and their output."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.unit.cli.conftest import Ended
 from dalsegno.cli.connection import actor_metadata
 from dalsegno.v1 import action_service_pb2, execution_pb2, operation_pb2
 from dalsegno.v1 import execution_service_pb2 as messages
-from dalsegno.workflow.refusals import Refused, Unavailable, Violation
+from dalsegno.workflow.refusals import Obstacle, Refused, Unavailable, Violation
 
 Type = Callable[..., Ended]
 ID = "0193b5c2-7f3a-7e51-9d0c-5a8f2c1e6b47"
@@ -21,7 +21,7 @@ RUNNING = execution_pb2.Execution(id=ID, state=execution_pb2.EXECUTION_STATE_RUN
 
 
 def test_one_task_needs_no_names(api: Any, type_command: Type) -> None:
-    """With one task its input, items and their inputs are typed without its name (R6, R8, R11)."""
+    """With one task the options for its input and its items need no task name (R6, R8, R11)."""
     api.answer("ResumeExecution", messages.ResumeExecutionResponse(execution=RUNNING))
     ended = type_command("resume", ID, "--task", "a", "--item", 3, "--item-input", '{"n": 1}', "-s", api.address)
     assert ended.exit_code == 0, ended.err
@@ -32,7 +32,7 @@ def test_one_task_needs_no_names(api: Any, type_command: Type) -> None:
 
 
 def test_several_tasks_each_in_its_own_way(api: Any, type_command: Type) -> None:
-    """Of several tasks each option names its own; skip takes an output, leave nothing (R15, R27)."""
+    """With several tasks each option names its task; skip takes an output, leave takes nothing (R15, R27)."""
     api.answer("ResumeExecution", messages.ResumeExecutionResponse(execution=RUNNING))
     ended = type_command(
         "resume",
@@ -91,7 +91,7 @@ def test_several_tasks_each_in_its_own_way(api: Any, type_command: Type) -> None
     ],
 )
 def test_what_belongs_nowhere_is_not_sent(api: Any, type_command: Type, words: list[str]) -> None:
-    """An option that belongs to no task, an index that is none or a wrong word is said, and nothing is asked."""
+    """An option for no task, a wrong index or a wrong word is refused, and nothing is sent."""
     ended = type_command(*words, "-s", api.address)
     assert ended.exit_code == 2
     assert ended.err.startswith("error: ")
@@ -99,8 +99,8 @@ def test_what_belongs_nowhere_is_not_sent(api: Any, type_command: Type, words: l
 
 
 def test_who_may_not_just_resume_is_told_how(api: Any, type_command: Type) -> None:
-    """The refusal names every failed task (R3, R4), and what is to be typed instead (R24)."""
-    failed = [Violation(f"task {name}", "has failed: no answer", "TASK_FAILED") for name in ("fetch", "store")]
+    """The refusal names every failed task (R3, R4), and the advice shows the command to type instead (R24)."""
+    failed = [Violation(f"task {name}", "has failed: no answer", Obstacle.TASK_FAILED) for name in ("fetch", "store")]
     api.answer("ResumeExecution", Refused(failed))
     ended = type_command("resume", ID, "-s", api.address)
     assert "task fetch: has failed" in ended.err
@@ -111,13 +111,13 @@ def test_who_may_not_just_resume_is_told_how(api: Any, type_command: Type) -> No
 
 @pytest.mark.parametrize(("name", "told"), [("ada", "ada"), ("Åda\n", "?da?")])
 def test_who_asks_is_told(monkeypatch: pytest.MonkeyPatch, name: str, told: str) -> None:
-    """Every request says who types it, in characters that metadata can carry (R22)."""
+    """Every request carries the name of the user, in characters that metadata can carry (R22)."""
     monkeypatch.setenv("DALSEGNO_ACTOR", name)
     assert actor_metadata() == (("x-dalsegno-actor", told),)
 
 
 def test_output_still_says_how_to_print(api: Any, type_command: Type) -> None:
-    """In resume too `--output json` prints JSON, for it is no output of a task."""
+    """`resume --output json` prints JSON: it does not set the output of a task."""
     api.answer("ResumeExecution", messages.ResumeExecutionResponse(execution=RUNNING))
     ended = type_command("resume", ID, "--skip", "a", "--result", '"json"', "--output", "json", "-s", api.address)
     assert json.loads(ended.out)["state"] == "RUNNING"
@@ -145,7 +145,7 @@ def test_output_still_says_how_to_print(api: Any, type_command: Type) -> None:
 def test_rerun_begins_where_it_is_told(
     api: Any, type_command: Type, words: list[str], expected: dict[str, Any]
 ) -> None:
-    """Rerun alone begins at the beginning (O16); --tasks takes several names, each reset or not (O18, O26)."""
+    """A rerun without tasks begins at the beginning (O16); --tasks takes names, each reset or not (O18, O26)."""
     api.answer("RerunExecution", messages.RerunExecutionResponse(execution=RUNNING))
     ended = type_command("rerun", *words, "--request-id", "r", "-m", "why", "-s", api.address)
     assert ended.exit_code == 0, ended.err
@@ -171,7 +171,7 @@ def test_context_is_set_and_unset(api: Any, type_command: Type) -> None:
 
 
 def test_an_action_is_paused_from_outside(api: Any, type_command: Type) -> None:
-    """`action update` tells PAUSED, or with --running RUNNING."""
+    """`action update` reports PAUSED, or RUNNING with --running."""
     told = execution_pb2.ActionExecution(id=f"{ID}.1.0.1", state=execution_pb2.ACTION_STATE_PAUSED)
     api.answer("UpdateAction", action_service_pb2.UpdateActionResponse(action_execution=told))
     type_command("action", "update", f"{ID}.1.0.1", "-s", api.address)
@@ -181,7 +181,7 @@ def test_an_action_is_paused_from_outside(api: Any, type_command: Type) -> None:
 
 
 def test_a_dry_run_is_a_tree(api: Any, type_command: Type) -> None:
-    """What would happen is drawn: what starts with its items, what follows, is kept and superseded, and children."""
+    """The tree of a dry run shows what starts, with items, what follows, what is kept or superseded, and children."""
     effect = execution_pb2.DryRun(
         starts=[execution_pb2.DryRunTask(name="fetch", number=2, items=[0, 1, 2, 7])],
         may_follow=["store"],
@@ -206,7 +206,7 @@ def test_a_dry_run_is_a_tree(api: Any, type_command: Type) -> None:
 
 
 def test_wait_tells_the_end_by_the_exit_code(api: Any, type_command: Type) -> None:
-    """With --wait a pause that is PAUSED is a success, and a resume that ends in ERROR is not."""
+    """With --wait a pause that ends in PAUSED is a success, and a resume that ends in ERROR is not."""
     for command, method, state, code in (
         ("pause", "PauseExecution", "PAUSED", 0),
         ("pause", "PauseExecution", "CANCELLED", 3),
@@ -226,7 +226,7 @@ def test_wait_tells_the_end_by_the_exit_code(api: Any, type_command: Type) -> No
 
 
 def test_many_are_told_one_by_one_and_taken_up_again(api: Any, type_command: Type) -> None:
-    """By a filter each outcome is a line; a broken stream is taken up where it broke; refusals make exit code 1."""
+    """With a filter each outcome is a line; a broken stream continues; a refusal makes the exit code 1."""
     one = operation_pb2.BulkOutcome(execution_id=ID, execution=RUNNING)
     two = operation_pb2.BulkOutcome(execution_id=OTHER, refusal=operation_pb2.Refusal(message="it is SUCCESS"))
     api.answer(

@@ -1,4 +1,4 @@
-"""`workflow create` and `workflow validate`: which files they send, what they print, how they end."""
+"""`workflow create` and `workflow validate`: the files they send, their output and their exit codes."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ NOWHERE = "127.0.0.1:1"
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
-    """A file that a server is asked about."""
+    """Return a file for the request."""
     path = tmp_path / "w.yaml"
     path.write_text("version: '2.0'\n# ümlaut\n")
     return path
 
 
 def warning(file: Path) -> failure_pb2.Problem:
-    """A warning as the server tells it."""
+    """Return a warning as a server sends it."""
     return failure_pb2.Problem(
         path="w.output.o", message="there is no function", hint="did you?", line=3, column=12, file=str(file)
     )
 
 
 def test_problems_of_a_file_have_their_lines(api: Any, type_command: Type, file: Path) -> None:
-    """`workflow validate` prints file:line:column as editors read it, and ends with exit code 2."""
+    """`workflow validate` prints file:line:column in the form of editors, and ends with exit code 2."""
     told = failure_pb2.Problem(
         path="w.tasks.a", line=4, column=3, message="is no task", hint="write a mapping", file=str(file)
     )
@@ -53,7 +53,7 @@ def test_problems_of_a_file_have_their_lines(api: Any, type_command: Type, file:
 
 
 def test_a_good_file_is_said_to_be_good(api: Any, type_command: Type, file: Path) -> None:
-    """`workflow validate` of a file without problems ends with exit code 0 and names what it defines."""
+    """`workflow validate` of a file without problems ends with exit code 0 and names the definitions in it."""
     api.answer("ValidateDefinitions", Answer(workflows=["a", "b"]))
 
     ended = type_command("workflow", "validate", file, "-s", api.address)
@@ -84,7 +84,7 @@ def test_warnings_follow_the_problems(api: Any, type_command: Type, file: Path) 
 
 
 def test_folders_stand_for_the_files_in_them(api: Any, type_command: Type, tmp_path: Path) -> None:
-    """All YAML files below, in order, each once, hidden ones left out: all of them in one request."""
+    """A folder stands for all YAML files below it, in order, each once, without hidden ones, in one request."""
     for name in ("b.yaml", "a.yml", "sub/c.yaml", "note.txt", ".hidden.yaml", ".git/d.yaml"):
         path = tmp_path / name
         path.parent.mkdir(exist_ok=True)
@@ -104,13 +104,13 @@ def test_folders_stand_for_the_files_in_them(api: Any, type_command: Type, tmp_p
 
 
 def test_a_folder_without_definitions_is_said_to_be_one(type_command: Type, tmp_path: Path) -> None:
-    """Nothing is sent."""
+    """A folder without definitions is refused, and nothing is sent."""
     ended = type_command("workflow", "create", tmp_path, "-s", NOWHERE)
     assert (ended.exit_code, "there is no YAML file in" in ended.err) == (2, True)
 
 
 def test_one_name_is_for_one_file(type_command: Type, tmp_path: Path, file: Path) -> None:
-    """Two files cannot be stored by one name."""
+    """Two files cannot be stored under one name."""
     (tmp_path / "v.yaml").write_text(GOOD)
     ended = type_command("workflow", "create", tmp_path, "--name", "a.b", "-s", NOWHERE)
     assert (ended.exit_code, "--name is for one file, and there are 2" in ended.err) == (2, True)
@@ -119,7 +119,7 @@ def test_one_name_is_for_one_file(type_command: Type, tmp_path: Path, file: Path
 def test_more_than_fits_is_refused_with_the_sizes_before_anything_is_sent(
     api: Any, type_command: Type, tmp_path: Path
 ) -> None:
-    """15,000,000 bytes together go, one more does not; nor do 4,000,001 in one."""
+    """15,000,000 bytes in all are sent, one byte more is not; nor are 4,000,001 bytes in one file."""
     sizes = [3_000_000, 3_000_000, 3_000_000, 3_000_000, 1_500_000, 1_500_000]
     for number, size in enumerate(sizes):
         (tmp_path / f"{number}.yaml").write_text("#" * size)
@@ -173,7 +173,8 @@ def test_create_says_what_was_stored(api: Any, type_command: Type, file: Path) -
 
 
 def test_validate_needs_no_server(type_command: Type, tmp_path: Path) -> None:
-    """Built-in actions, and what the files define, are known; what is not is a warning, in both languages."""
+    """Validation without a server knows built-in actions and the definitions in the files, and warns of others, in both
+    languages."""
     (tmp_path / "m.yaml").write_text(
         "version: '2.0'\nw:\n  tasks:\n    t: {workflow: harbour.sail}\n    u: {action: std.eco}\n"
         "    v: {action: std.ssh}\n"
@@ -200,7 +201,7 @@ def test_validate_needs_no_server(type_command: Type, tmp_path: Path) -> None:
 
 
 def test_validate_without_a_server_finds_problems(type_command: Type, tmp_path: Path) -> None:
-    """As a server does, with exit code 2."""
+    """Validation without a server finds problems and ends with exit code 2."""
     path = tmp_path / "bad.yaml"
     path.write_text("version: '2.0'\nw:\n  tasks:\n    t: {action: std.noop, on-success: [nowhere]}\n")
     ended = type_command("workflow", "validate", path, "--offline")
@@ -210,7 +211,7 @@ def test_validate_without_a_server_finds_problems(type_command: Type, tmp_path: 
 
 
 def test_what_an_answer_leaves_out_is_counted(api: Any, type_command: Type, file: Path) -> None:
-    """Of very many workflows and actions those that the answer names are printed, and how many more there are."""
+    """Of many workflows and actions the output names those in the answer and counts the others."""
     stored = workflow_service_pb2.CreateDefinitionsResponse(further_workflows=1_200, further_actions=34)
     stored.workflows.add(name="w", version=1)
     api.answer("CreateDefinitions", stored)

@@ -1,4 +1,4 @@
-"""`delete`: by ids, or by a filter and an age, and what it would do."""
+"""`delete` takes ids, or a filter and an age, and has a dry run."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def outcomes(*found: operation_pb2.BulkOutcome) -> list[execution_service_pb2.De
 
 
 def test_all_that_a_filter_and_an_age_choose(api: Any, type_command: Type) -> None:
-    """One line each; what is refused stays, and the exit code tells that there is such."""
+    """Each deletion is a line; refused executions stay, and the exit code tells that there are some."""
     gone = operation_pb2.BulkOutcome(execution_id=FIRST, deleted=True)
     kept = operation_pb2.BulkOutcome(execution_id=SECOND)
     kept.refusal.message = f"execution {SECOND}: is not at rest"
@@ -53,7 +53,7 @@ def test_all_that_a_filter_and_an_age_choose(api: Any, type_command: Type) -> No
 
 
 def test_a_dry_run_tells_which_would_be_deleted(api: Any, type_command: Type) -> None:
-    """An age alone is enough to choose by."""
+    """A dry run lists the executions that an age alone chooses."""
     dry = operation_pb2.BulkOutcome(execution_id=FIRST, dry_run=execution_pb2.DryRun())
     dry.dry_run.children.add(execution_id=SECOND)
     api.answer("DeleteExecutions", outcomes(dry))
@@ -66,7 +66,7 @@ def test_a_dry_run_tells_which_would_be_deleted(api: Any, type_command: Type) ->
 
 
 def test_ids_are_deleted_one_by_one(api: Any, type_command: Type) -> None:
-    """Their ends will do; what is said is the whole id."""
+    """The end of an id names an execution, and the output shows the whole id."""
     listed = execution_service_pb2.ListExecutionsResponse(executions=[execution_pb2.Execution(id=FIRST)])
     api.answer("ListExecutions", listed)
     api.answer("DeleteExecution", execution_service_pb2.DeleteExecutionResponse())
@@ -83,7 +83,7 @@ def test_ids_are_deleted_one_by_one(api: Any, type_command: Type) -> None:
     "words", [[], [FIRST, "--state", "ERROR"], ["--older-than", "soon"], ["--older-than", "2"], ["--older-than", "1dx"]]
 )
 def test_what_chooses_nothing_or_contradicts_itself_is_refused(type_command: Type, words: list[str]) -> None:
-    """Before anything is asked: nothing is deleted by mistake."""
+    """A command that chooses nothing, or contradicts itself, is refused before any request."""
     ended = type_command("delete", *words, "-s", "127.0.0.1:1")
     assert ended.exit_code == 2
     assert "next:" in ended.err

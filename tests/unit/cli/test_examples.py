@@ -1,4 +1,4 @@
-"""The examples: each can be listed, read and copied, and each is a definition without problems."""
+"""The examples can be listed, read and copied, and have no problems."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ NAMES = list(find_examples())
 
 
 def test_the_examples_cover_what_people_look_for() -> None:
-    """There is one each for the main job and for what people ask first."""
+    """There is an example for the main task and for each frequent question."""
     asked = ("fan_out", "retry", "sub_workflow", "error_handling", "approval")
     assert {*asked, *(f"orquesta/{name}" for name in asked)} <= set(NAMES)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_an_example_says_what_it_shows_and_how_to_run_it(name: str) -> None:
-    """It begins with a comment: a sentence, then the commands."""
+    """An example begins with a comment: a sentence, then the commands."""
     text = read_example(name)
     header = [line for line in text.splitlines() if line.startswith("#")]
 
@@ -35,14 +35,14 @@ def test_an_example_says_what_it_shows_and_how_to_run_it(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_an_example_has_no_problems(name: str) -> None:
-    """Each can be stored unchanged: nothing is wrong with it, and it says its name."""
+    """Each example can be stored unchanged and has a name."""
     document = read(read_example(name))
     assert (document.problems, explain_nameless(document)) == ((), ())
     assert document.language == ("orquesta" if name.startswith("orquesta/") else "mistral")
 
 
 def test_list_show_and_copy(type_command: Callable[..., Any], tmp_path: Path) -> None:
-    """All are listed with their sentence; shown and copied they are the same text."""
+    """The list shows each example with its sentence; show and copy give the same text."""
     listed = type_command("examples")
     shown = type_command("examples", "show", "fan_out")
     copied = type_command("examples", "copy", "", tmp_path / "new")
@@ -54,7 +54,7 @@ def test_list_show_and_copy(type_command: Callable[..., Any], tmp_path: Path) ->
 
 
 def test_a_copy_replaces_nothing_unasked(type_command: Callable[..., Any], tmp_path: Path) -> None:
-    """A file that is there stays, unless --overwrite is given."""
+    """A copy keeps an existing file unless --overwrite is given."""
     (tmp_path / "retry.yaml").write_text("mine")
 
     refused = type_command("examples", "copy", "retry", tmp_path)
@@ -66,7 +66,7 @@ def test_a_copy_replaces_nothing_unasked(type_command: Callable[..., Any], tmp_p
 
 
 def test_an_unknown_example_comes_with_the_known_ones(type_command: Callable[..., Any]) -> None:
-    """A wrong name is answered with all right ones."""
+    """An unknown name is refused with the known names."""
     ended = type_command("examples", "show", "nonsense")
 
     assert ended.exit_code == 2
@@ -74,7 +74,7 @@ def test_an_unknown_example_comes_with_the_known_ones(type_command: Callable[...
 
 
 async def test_the_endpoints_answer_and_the_flaky_one_fails_twice() -> None:
-    """What the examples call is there: cities, weather, stock; and of three requests for the rate two fail."""
+    """The endpoints serve cities, weather and stock, and fail the first two of three requests for the rate."""
     async with serve_endpoints(choose_address("127.0.0.1:0", "--listen")) as url, aiohttp.ClientSession() as session:
 
         async def get(path: str) -> tuple[int, Any]:

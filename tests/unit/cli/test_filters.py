@@ -1,4 +1,4 @@
-"""Options that choose executions, and the filter that they become."""
+"""Options choose executions and become a filter."""
 
 from __future__ import annotations
 
@@ -34,20 +34,20 @@ ID = "0193b5c2-7f3a-7e51-9d0c-5a8f2c1e6b47"
     ],
 )
 def test_options_become_terms(options: dict[str, Any], filter: str) -> None:
-    """Executions that others started are left out unless they are asked for; the server can read every one."""
+    """Executions that others started are left out by default; the server can read every filter."""
     assert executions_filter(**options) == filter
     parse_filter(filter, EXECUTION_FIELDS)
 
 
 @pytest.mark.parametrize("since", ["yesterday", "2", "-1h", "1.5h"])
 def test_an_age_that_is_none(since: str) -> None:
-    """Told with what there is."""
+    """A wrong age is refused with the units."""
     with pytest.raises(CommandError, match="neither an age nor a time"):
         executions_filter(since=since)
 
 
 def test_list_sends_what_was_typed(api: Any, type_command: Type) -> None:
-    """All options together are one filter."""
+    """All options together become one filter."""
     api.answer("ListExecutions", execution_service_pb2.ListExecutionsResponse())
     words = ["--state", "ERROR", "--workflow", "w", "--since", "1d", "--label", "team=red", "-f", "ended>=-1h"]
     assert type_command("list", *words, "-s", api.address).exit_code == 0

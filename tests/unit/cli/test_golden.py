@@ -1,4 +1,4 @@
-"""What commands print on a terminal of 80 and of 140 columns, as it is kept in files that people look at."""
+"""Golden files hold the output of commands on terminals of 80 and 140 columns."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _REDRAWN = re.compile(r"(?:\r?\x1b\[2K|\x1b\[1A)+")
 
 
 class Player(grpc.GenericRpcHandler):
-    """A server that answers as it was recorded."""
+    """A server that gives recorded answers."""
 
     def __init__(self, recording: Recording) -> None:
         self._recording = recording
@@ -70,7 +70,7 @@ class Player(grpc.GenericRpcHandler):
 
 @pytest.fixture
 def play() -> Iterator[Any]:
-    """Starts a server that answers as it was recorded; gives its address."""
+    """Start a server that gives recorded answers; return its address."""
     servers = []
 
     def start(recording: Recording) -> str:
@@ -87,7 +87,7 @@ def play() -> Iterator[Any]:
 
 
 def on_a_terminal(words: list[str], address: str, now_s: float, columns: int) -> str:
-    """What a command leaves on a terminal of so many columns, without colours."""
+    """Return what a command prints on a terminal of this width, without colours."""
     reader, writer = pty.openpty()
     ioctl(writer, termios.TIOCSWINSZ, struct.pack("HHHH", ROWS, columns, 0, 0))
     environment = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
@@ -111,7 +111,7 @@ def on_a_terminal(words: list[str], address: str, now_s: float, columns: int) ->
 
 
 def _last_frame(printed: str) -> str:
-    """What stands on the screen at the end: of what was drawn again and again the last."""
+    """Return the last screen of what the command draws."""
     text = _CURSOR.sub("", _STYLES.sub("", printed)).replace("\r\n", "\n")
     assert "\x1b" not in _REDRAWN.sub("", text)
     frames = [frame for frame in _REDRAWN.split(text) if frame.strip()]
@@ -123,7 +123,7 @@ def _last_frame(printed: str) -> str:
 def test_terminal_output_is_as_people_have_seen_it(
     play: Any, request: pytest.FixtureRequest, scene: str, columns: int
 ) -> None:
-    """Each command prints what its golden file has, and no line is wider than the terminal, but one that is copied."""
+    """Each command prints its golden file, and no line except a copied one is wider than the terminal."""
     recording = Recording.read(scene)
 
     printed = on_a_terminal(recording.words, play(recording), recording.now_s, columns)

@@ -1,4 +1,4 @@
-"""What is typed as input, and what becomes of it."""
+"""The command line reads inputs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from dalsegno.v1 import definition_pb2
 
 
 def test_pairs_are_json_or_texts() -> None:
-    """`-i key=value` takes JSON for what it is and everything else for a text, equals signs included."""
+    """`-i key=value` reads JSON as a value and everything else as a text, equals signs included."""
     pairs = ["n=3", "on=true", "none=null", "list=[1, 2]", "name=Port Ellis", 'id="3"', "url=http://x/?a=b", "e="]
 
     assert read_input(pairs, "") == {
@@ -31,13 +31,13 @@ def test_pairs_are_json_or_texts() -> None:
 
 
 def test_big_integers_stay_exact() -> None:
-    """An integer beyond 64 bits arrives as it was typed."""
+    """An integer beyond 64 bits is sent exactly."""
     assert encode_json(read_input(["n=123456789012345678901234567890"], "")) == '{"n": 123456789012345678901234567890}'
 
 
 @pytest.mark.parametrize("text", ['{"a": 1, "b": [2]}', "a: 1\nb: [2]\n"])
 def test_a_file_may_be_json_or_yaml(tmp_path: Path, text: str) -> None:
-    """`--input FILE` reads either."""
+    """`--input FILE` reads JSON and YAML."""
     file = tmp_path / "input"
     file.write_text(text)
 
@@ -45,7 +45,7 @@ def test_a_file_may_be_json_or_yaml(tmp_path: Path, text: str) -> None:
 
 
 def test_pairs_are_laid_over_the_file() -> None:
-    """What is typed on the line wins over what the file says."""
+    """A pair in the command line replaces that of the file."""
     assert read_input(["b=3"], '{"a": 1, "b": 2}') == {"a": 1, "b": 3}
 
 
@@ -68,7 +68,7 @@ def test_standard_input_is_a_dash(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_what_cannot_be_read_is_said(pairs: list[str], source: str, told: str) -> None:
-    """A mistake is a complaint that names it, and says what would be right."""
+    """An error names the mistake and says what is right."""
     with pytest.raises(CommandError, match=told) as caught:
         read_input(pairs, source)
 
@@ -76,7 +76,7 @@ def test_what_cannot_be_read_is_said(pairs: list[str], source: str, told: str) -
 
 
 def test_labels_are_texts() -> None:
-    """A label's value is a text, whatever it looks like."""
+    """The value of a label is always a text."""
     assert read_labels(["n=3", "team=a=b"]) == {"n": "3", "team": "a=b"}
     with pytest.raises(CommandError, match="name=value"):
         read_labels(["team"])
@@ -92,7 +92,7 @@ def test_a_document_that_is_no_text_is_said(tmp_path: Path) -> None:
 
 
 def test_dates_of_yaml_are_refused_in_words(tmp_path: Path) -> None:
-    """YAML knows dates and JSON does not: the complaint says what to do."""
+    """A YAML date is refused, since JSON has no dates, and the error says what to write instead."""
     file = tmp_path / "input.yaml"
     file.write_text("day: 2026-01-01\n")
 
@@ -124,12 +124,12 @@ def test_dates_of_yaml_are_refused_in_words(tmp_path: Path) -> None:
     ],
 )
 def test_a_value_means_what_was_typed(typed: str, meant: object) -> None:
-    """A number is one only when writing it again gives the same characters: versions and commits stay texts."""
+    """A value is a number only if it is written back with the same characters: versions and commits stay texts."""
     assert read_input([f"release={typed}"], "") == {"release": meant}
 
 
 def parameters(**defaults: str) -> Types:
-    """The types of a workflow's inputs with these defaults, as JSON texts."""
+    """Return the types of inputs with these defaults, as JSON texts."""
     return Types.of_defaults(definition_pb2.Parameter(name=name, default=text) for name, text in defaults.items())
 
 
@@ -149,7 +149,7 @@ def parameters(**defaults: str) -> Types:
     ],
 )
 def test_a_value_fits_the_default(default: str, typed: str, meant: object) -> None:
-    """Where the workflow declares a default, a value is of its type: a text stays one, a number is one."""
+    """With a declared default a value has its type: a text stays a text, a number is a number."""
     assert read_input([f"x={typed}"], "", parameters(x=default)) == {"x": meant}
 
 
@@ -162,7 +162,7 @@ def test_a_value_fits_the_default(default: str, typed: str, meant: object) -> No
     ],
 )
 def test_a_value_that_cannot_fit_is_refused(default: str, typed: str, told: str) -> None:
-    """What cannot be of the default's type is said at once, with the way to give it all the same."""
+    """A value that cannot have the type of the default is refused, and the error says how to send it anyway."""
     with pytest.raises(CommandError, match=re.escape(told)) as refused:
         read_input([f"x={typed}"], "", parameters(x=default))
 
@@ -171,12 +171,12 @@ def test_a_value_that_cannot_fit_is_refused(default: str, typed: str, told: str)
 
 
 def decoded(text: str) -> object:
-    """The JSON value of a text, or the text."""
+    """Return the JSON value of a text, or the text."""
     return int(text) if text.isdigit() else text
 
 
 def test_values_are_taken_from_files(tmp_path: Path) -> None:
-    """`name=@file` is the file's text as it is, `name:=@file` the JSON or YAML in it."""
+    """`name=@file` takes the text of the file, `name:=@file` the JSON or YAML in it."""
     file = tmp_path / "cities.yaml"
     file.write_text("- Alderford\n- Holmsey\n")
 
@@ -187,14 +187,14 @@ def test_values_are_taken_from_files(tmp_path: Path) -> None:
 
 
 def test_json_is_asked_for_by_a_colon() -> None:
-    """`name:=JSON` is JSON or refused."""
+    """`name:=JSON` takes JSON and refuses everything else."""
     assert read_input(["release:=4.10", "a.b:=[1]"], "") == {"release": 4.1, "a.b": [1]}
     with pytest.raises(CommandError, match="what follows := is not JSON"):
         read_input(["release:=four"], "")
 
 
 def test_deep_nesting_is_refused_in_words(tmp_path: Path) -> None:
-    """JSON or YAML that is nested beyond what can be read is a complaint, wherever it comes from."""
+    """JSON or YAML that is nested too deep is refused from every source."""
     deep = "[" * 100_000
     file = tmp_path / "deep.yaml"
     file.write_text(deep)
@@ -207,7 +207,7 @@ def test_deep_nesting_is_refused_in_words(tmp_path: Path) -> None:
 
 
 def test_a_date_that_does_not_exist_is_refused_in_words(tmp_path: Path) -> None:
-    """YAML reads dates by itself; a wrong one is a complaint."""
+    """A date of YAML that does not exist is refused."""
     file = tmp_path / "input.yaml"
     file.write_text("day: 2001-99-99\n")
 
@@ -217,13 +217,13 @@ def test_a_date_that_does_not_exist_is_refused_in_words(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("pair", ['n:="\\ud800"', 'n="\\ud800"', 'n:=["\\udfff"]'])
 def test_half_of_a_surrogate_pair_is_refused_in_words(pair: str) -> None:
-    """JSON can escape half a character; no message can carry it."""
+    """Half of an escaped surrogate pair is refused, since no message can carry it."""
     with pytest.raises(CommandError, match="cannot be sent as JSON"):
         encode_json(read_input([pair], ""))
 
 
 def test_an_empty_file_is_an_empty_text(tmp_path: Path) -> None:
-    """`-i key=@FILE` takes the text of any file."""
+    """`-i key=@FILE` takes the text of an empty file."""
     file = tmp_path / "empty"
     file.write_text("")
 
@@ -231,7 +231,7 @@ def test_an_empty_file_is_an_empty_text(tmp_path: Path) -> None:
 
 
 def test_standard_input_is_utf_8(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What Python keeps of other bytes is refused with a message."""
+    """Standard input that is not UTF-8 is refused with a message."""
     monkeypatch.setattr("sys.stdin", io.StringIO('{"a": "\udcff"}'))
 
     with pytest.raises(CommandError, match="- cannot be read: "):

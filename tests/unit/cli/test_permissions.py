@@ -1,4 +1,4 @@
-"""Actions that are off: the command line knows which, and how they are turned on."""
+"""The command line knows which actions are off, and how to turn them on."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from dalsegno.cli.permissions import OFF_UNTIL_ALLOWED, Permission, executor_for
 
 
 def test_the_command_line_knows_what_executors_know() -> None:
-    """The same actions, and the same words for --allow."""
+    """The command line and the executors have the same actions and the same words for --allow."""
     assert {name: str(word) for name, word in OFF_UNTIL_ALLOWED.items()} == permission.OFF_UNTIL_ALLOWED
     assert set(map(str, Permission)) == set(permission.PERMISSIONS)
 
 
 def test_what_an_action_waits_for_says_how_to_get_it() -> None:
-    """How an action that is off is turned on."""
+    """The output says how to turn on an action that is off."""
     assert executor_for("std.js") == (
         "an executor that runs std.js (off: dalsegno serve --allow std.javascript, "
         "or DALSEGNO_EXECUTOR_ALLOW=std.javascript)"

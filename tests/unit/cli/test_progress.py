@@ -1,4 +1,4 @@
-"""How far actions have come, in show, in the tree and in lines."""
+"""Show, tree and lines print the progress of actions."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ def running(**fields: object) -> execution_pb2.TaskExecution:
 
 
 def test_a_task_shows_how_far_its_action_has_come() -> None:
-    """A few words and a percentage, where what it waits for stands; control characters of theirs do nothing."""
+    """A task shows a text and a percentage beside what it waits for, without control characters."""
     progress = Progress(text="copying\x1b[2J", fraction=0.999)
     assert str(waiting_of(running(progress=progress))) == "copying␛[2J 99%"
     assert str(waiting_of(running(progress=Progress(fraction=1)))) == "100%"
 
 
 def test_plain_lines_tell_progress() -> None:
-    """A line for each thing that is said, with the item of a task that has items."""
+    """Each report is a line, with the item of a task that has items."""
     view, writer = ExecutionView(ID), LineWriter()
     view.take(snapshot(RUNNING, running()))
     [line] = spoken(view, writer, said("copying", 0.25))
@@ -58,7 +58,8 @@ def test_plain_lines_tell_progress() -> None:
 
 
 def test_the_picture_keeps_what_was_said_last() -> None:
-    """Of several items the first one's, and how many more; nothing once an action is handed out again or has ended."""
+    """A task with items shows the last report of the first item and counts the others; an action that is handed out
+    again or has ended shows none."""
     view = ExecutionView(ID)
     view.take(snapshot(RUNNING, running(items=execution_pb2.ItemCounts(total=9, running=9))))
     view.take(said("copying", 0.25, item=3))
@@ -75,7 +76,7 @@ def test_the_picture_keeps_what_was_said_last() -> None:
 
 
 def test_the_executor_that_is_missing_is_named() -> None:
-    """What it would have to run, by parameters and description, and where."""
+    """The output names the action with parameters and description, and the place, of an executor that is missing."""
     missing = "executor of pack.copy(a, [b]) as described by 0123456789abcdef at north"
     told = str(waiting_of(running(waiting_for=missing)))
     what = "pack.copy(a, [b]) as described by 0123456789abcdef at north"

@@ -1,4 +1,4 @@
-"""Reading executions: what they wait for and until when, what to do next, one value raw, questions and answers."""
+"""Commands that read executions: waits, advice, single values, questions and answers."""
 
 from __future__ import annotations
 
@@ -26,26 +26,26 @@ SCHEMA = {
 
 
 def execution(state: str, **fields: Any) -> execution_pb2.Execution:
-    """An execution in a state."""
+    """Return an execution in a state."""
     value = execution_pb2.ExecutionState.Value(f"EXECUTION_STATE_{state}")
     return execution_pb2.Execution(id=ID, workflow="harbour.arrival", state=value, revision=9, **fields)
 
 
 def task(number: int, name: str, state: str, **fields: Any) -> execution_pb2.TaskExecution:
-    """A task in a state."""
+    """Return a task in a state."""
     value = execution_pb2.TaskState.Value(f"TASK_STATE_{state}")
     return execution_pb2.TaskExecution(id=f"{ID}.{number}", number=number, name=name, state=value, **fields)
 
 
 def action(number: int, name: str, state: str = "RUNNING", **fields: Any) -> execution_pb2.ActionExecution:
-    """An action of the task of this number."""
+    """Return an action of the task of this number."""
     value = execution_pb2.ActionState.Value(f"ACTION_STATE_{state}")
     told = {"id": f"{ID}.{number}.0.1", "execution_id": ID, "task_number": number, "task_name": name, "attempt": 1}
     return execution_pb2.ActionExecution(**{**told, "state": value, **fields})
 
 
 def inquiry(**fields: Any) -> execution_pb2.ActionExecution:
-    """An action that asks two things."""
+    """Return an action that asks two questions."""
     asked = json.dumps({"schema": SCHEMA, "route": "harbour"})
     asking = action(2, "ask", action="core.ask", delegated=True, input=asked, **fields)
     asking.deadline.FromSeconds(FAR_S)
@@ -53,7 +53,7 @@ def inquiry(**fields: Any) -> execution_pb2.ActionExecution:
 
 
 def stands(api: Any, state: str, tasks: list[Any], actions: list[Any], cause: str = "", **fields: Any) -> None:
-    """Let the server tell of an execution that stands so."""
+    """Let the server return an execution in this state."""
     found = execution(state, **fields)
     moved = change_pb2.ExecutionMoved(state=found.state)
     api.answer("GetExecution", messages.GetExecutionResponse(execution=found))
@@ -65,7 +65,7 @@ def stands(api: Any, state: str, tasks: list[Any], actions: list[Any], cause: st
 
 
 def waiting(api: Any) -> None:
-    """Let the server tell of an execution that waits for something of each kind."""
+    """Let the server return an execution that waits for something of each kind."""
     retry = task(1, "fetch", "RUNNING_DELAYED", attempts=1, state_info="no such host")
     start = task(3, "later", "RUNNING_DELAYED")
     for each in (retry, start):
@@ -98,7 +98,7 @@ WAITS = {
 
 
 def test_show_says_what_is_waited_for_and_until_when(api: Any, type_command: Type) -> None:
-    """Delays, retries, timeouts, delegates, inquiries with their question, executors, children, joins: a line each."""
+    """Delays, retries, timeouts, delegates, inquiries, executors, children and joins each have a line."""
     waiting(api)
 
     shown = type_command("show", ID, "--time", "utc", "-s", api.address).out
@@ -109,7 +109,7 @@ def test_show_says_what_is_waited_for_and_until_when(api: Any, type_command: Typ
 
 
 def test_tasks_says_what_is_waited_for_and_until_when(api: Any, type_command: Type) -> None:
-    """The same stands in the list of tasks, beside why a task failed before."""
+    """The list of tasks shows the waits too, beside the reason of an earlier failure."""
     waiting(api)
 
     lines = type_command("tasks", ID, "--time", "utc", "-s", api.address).out.splitlines()
@@ -121,7 +121,7 @@ def test_tasks_says_what_is_waited_for_and_until_when(api: Any, type_command: Ty
 
 
 def test_list_says_what_is_waited_for(api: Any, type_command: Type) -> None:
-    """The first few waits stand in the list of executions, and how many there are besides."""
+    """The list of executions shows the first few waits and counts the others."""
     waiting(api)
 
     listed = type_command("list", "--time", "utc", "-s", api.address).out
@@ -153,7 +153,7 @@ FAILED = "Failure caused by error in tasks: lift, load\n  lift: no crane\n  load
 def test_the_advice_after_a_pause_is_that_for_its_kind(
     api: Any, type_command: Type, cause: str, info: str, actions: list[Any], told: str
 ) -> None:
-    """Asked for, it is resumed; after a failure somebody chooses; what waits for an answer is answered, not resumed."""
+    """The advice after a requested pause is resume, after a failure a choice, and for an inquiry an answer."""
     tasks = [task(2, "ask", "RUNNING", attempts=1, waiting_for=f"action {ID}.2.0.1")] if actions else []
     failed = [task(3, "lift", "ERROR", state_info="no crane"), task(4, "load", "ERROR", state_info="no hook")]
     tasks = failed if info == FAILED else tasks
@@ -168,7 +168,7 @@ def test_the_advice_after_a_pause_is_that_for_its_kind(
 
 
 def test_a_resume_after_an_asked_pause_ends_it(api: Any, type_command: Type) -> None:
-    """A pause that was asked for once and resumed since does not make a later one an asked one."""
+    """After a resume a later pause does not count as requested."""
     asking = task(2, "ask", "RUNNING", attempts=1, waiting_for=f"action {ID}.2.0.1")
     stands(api, "PAUSED", [asking], [inquiry()])
     states = [("PAUSED", "pause_requested"), ("RUNNING", "resume_requested"), ("PAUSED", "task_done")]
@@ -187,7 +187,7 @@ def test_a_resume_after_an_asked_pause_ends_it(api: Any, type_command: Type) -> 
 
 
 def test_inquiries_are_listed_with_their_questions(api: Any, type_command: Type) -> None:
-    """`inquiries` tells what is asked, by which attempt, for whom and until when, and what kind of value it takes."""
+    """`inquiries` lists the question, the attempt, the addressee, the deadline and the type of the value."""
     stands(api, "PAUSED", [], [inquiry(), action(3, "crane", delegated=True)])
 
     ended = type_command("inquiries", "--time", "utc", "-s", api.address)
@@ -206,7 +206,7 @@ def test_inquiries_are_listed_with_their_questions(api: Any, type_command: Type)
 
 @pytest.mark.parametrize("which", [ID, f"{ID}.2.0.1"])
 def test_an_answer_is_what_was_asked_for(api: Any, type_command: Type, which: str) -> None:
-    """Fields are typed one by one, and are of the types that the question asks for: a berth 7 is a text."""
+    """Fields are typed one by one and have the types of the question: a berth 7 is a text."""
     stands(api, "PAUSED", [], [inquiry()])
     api.answer("GetActionExecution", action_service_pb2.GetActionExecutionResponse(action_execution=inquiry()))
     done = action(2, "ask", "SUCCESS")
@@ -225,7 +225,7 @@ def test_an_answer_is_what_was_asked_for(api: Any, type_command: Type, which: st
     [([], "asks for berth (Which berth?), pilot"), (["pilot=maybe"], "what is asked is true or false")],
 )
 def test_an_answer_that_cannot_fit_is_not_sent(api: Any, type_command: Type, words: list[str], told: str) -> None:
-    """What is missing altogether, or cannot be of its type, is said before anything is sent."""
+    """A missing field or a value of another type is refused before a request is sent."""
     stands(api, "PAUSED", [], [inquiry()])
 
     ended = type_command("answer", ID, *words, "-s", api.address)
@@ -236,7 +236,7 @@ def test_an_answer_that_cannot_fit_is_not_sent(api: Any, type_command: Type, wor
 
 
 def test_output_prints_one_value_raw(api: Any, type_command: Type) -> None:
-    """A text is printed as it is, with its lines; anything else as JSON; a task may be named or numbered."""
+    """`output` prints a text as it is and another value as JSON; a task has a name or a number."""
     stands(api, "SUCCESS", [task(3, "fetch", "SUCCESS")], [], output='{"n": 4.10}')
     told = task(3, "fetch", "SUCCESS", result='"one\\ntwo"')
     api.answer("GetTask", messages.GetTaskResponse(task=told))
@@ -255,7 +255,7 @@ def test_output_prints_one_value_raw(api: Any, type_command: Type) -> None:
 
 
 def test_a_value_that_is_not_there_is_said(api: Any, type_command: Type) -> None:
-    """Without a value there is the state and the reason, and exit code 1."""
+    """Without a value the command prints the state and the reason, and ends with exit code 1."""
     stands(api, "ERROR", [], [], state_info="no crane")
 
     ended = type_command("output", ID, "-s", api.address)
@@ -265,7 +265,7 @@ def test_a_value_that_is_not_there_is_said(api: Any, type_command: Type) -> None
 
 
 def test_texts_of_many_lines_print_as_they_are(api: Any, type_command: Type) -> None:
-    """`show` prints the lines of a text, below its name, wherever in the output it stands."""
+    """`show` prints the lines of a text below its name."""
     value = json.dumps({"stdout": "one\n  two \nthree", "n": "4.10"})
     stands(api, "SUCCESS", [], [], output=value)
 
@@ -275,7 +275,7 @@ def test_texts_of_many_lines_print_as_they_are(api: Any, type_command: Type) -> 
 
 
 def test_a_value_that_is_too_large_for_a_message_is_read_in_pieces(api: Any, type_command: Type) -> None:
-    """What an answer names in left_out is read by itself: `output` and `-o json` have it, `show` says where it is."""
+    """A value that left_out names is read by itself: `output` and `-o json` print it, `show` says where it is."""
     stands(api, "SUCCESS", [], [], left_out=["output"])
     pieces = ['{"stdout": "', "one\\ntwo", '"}']
     api.answer("ReadValue", [messages.ReadValueResponse(piece=each) for each in pieces])

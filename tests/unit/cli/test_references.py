@@ -1,4 +1,4 @@
-"""Short ways to name an execution: the end of its id, `@latest`; and how lists show what is enough."""
+"""Short names of an execution: the end of its id, and `@latest`."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def paused(identity: str) -> execution_service_pb2.PauseExecutionResponse:
 
 @pytest.mark.parametrize("end", ["1e6b47", "c1e6b47", "9d0c-5a8f2c1e6b47"])
 def test_the_end_of_an_id_stands_for_it(api: Any, type_command: Type, end: str) -> None:
-    """The server is asked for the execution whose id has this end, and the operation then names the whole id."""
+    """The command finds the execution whose id has this end, and its request has the whole id."""
     api.answer("ListExecutions", listed(FIRST))
     api.answer("PauseExecution", paused(FIRST))
 
@@ -40,7 +40,7 @@ def test_the_end_of_an_id_stands_for_it(api: Any, type_command: Type, end: str) 
 
 
 def test_the_end_of_an_id_stands_for_it_before_a_task_and_an_attempt(api: Any, type_command: Type) -> None:
-    """`1e6b47.3.0.1` is an attempt of that execution."""
+    """`1e6b47.3.0.1` names an attempt of the execution with this end."""
     api.answer("ListExecutions", listed(FIRST))
     attempt = execution_pb2.ActionExecution(id=f"{FIRST}.3.0.1", state=execution_pb2.ACTION_STATE_SUCCESS)
     api.answer("CompleteAction", action_service_pb2.CompleteActionResponse(action_execution=attempt))
@@ -51,7 +51,7 @@ def test_the_end_of_an_id_stands_for_it_before_a_task_and_an_attempt(api: Any, t
 
 
 def test_an_ambiguous_end_is_refused_with_those_that_it_may_mean(api: Any, type_command: Type) -> None:
-    """Nothing is done; what tells them apart can be copied."""
+    """An ambiguous end is refused, and the error has ends that are not ambiguous."""
     api.answer("ListExecutions", listed(FIRST, SECOND))
 
     ended = type_command("pause", "1e6b47", "-s", api.address)
@@ -65,20 +65,20 @@ def test_an_ambiguous_end_is_refused_with_those_that_it_may_mean(api: Any, type_
 
 
 def test_an_end_that_none_has_is_said_to_be_so(api: Any, type_command: Type) -> None:
-    """With where ids are told."""
+    """An unknown end is refused, and the advice says where to find ids."""
     api.answer("ListExecutions", listed())
     ended = type_command("pause", "1e6b47", "-s", api.address)
     assert (ended.exit_code, "no execution has an id with this end" in ended.err) == (2, True)
 
 
 def test_less_than_six_characters_are_too_few(api: Any, type_command: Type) -> None:
-    """Chance would choose; nothing is asked."""
+    """An end of less than six characters is refused, and no request is sent."""
     ended = type_command("pause", "e6b47", "-s", api.address)
     assert (ended.exit_code, "give 6 or more" in ended.err, api.requests) == (2, True, [])
 
 
 def test_whole_ids_and_other_words_are_sent_as_they_are(api: Any, type_command: Type) -> None:
-    """What is no end of an id is for the server to refuse."""
+    """A whole id or another word is sent unchanged, and the server refuses it if it is wrong."""
     api.answer("PauseExecution", paused(FIRST))
     for word in (FIRST, "nonsense"):
         type_command("pause", word, "-s", api.address)
@@ -89,7 +89,7 @@ def test_whole_ids_and_other_words_are_sent_as_they_are(api: Any, type_command: 
 def test_latest_is_the_newest_that_nobody_else_started(
     api: Any, type_command: Type, namespace: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of the namespace that one works in, when there is one."""
+    """`@latest` is the newest execution of the namespace that has no parent."""
     monkeypatch.setenv("DALSEGNO_NAMESPACE", namespace)
     api.answer("ListExecutions", listed(SECOND))
     api.answer("PauseExecution", paused(SECOND))
@@ -102,7 +102,7 @@ def test_latest_is_the_newest_that_nobody_else_started(
 
 
 def test_watching_by_the_end_of_an_id(api: Any, type_command: Type) -> None:
-    """A stream is asked for by the whole id too, and again by the same one when it breaks."""
+    """A stream is requested by the whole id, and again by the same id after it breaks."""
     api.answer("ListExecutions", listed(FIRST))
     page = execution_service_pb2.WatchExecutionResponse()
     page.snapshot.execution.CopyFrom(execution(FIRST))
@@ -116,7 +116,7 @@ def test_watching_by_the_end_of_an_id(api: Any, type_command: Type) -> None:
 
 
 def test_lists_mark_what_is_enough_of_an_id() -> None:
-    """Six characters, more where several ids of the list end alike."""
+    """Lists mark six characters, or more where several ids end alike."""
     other = "0193b5c2-7f3a-7e51-9d0c-5a8f2c1e0000"
     marked = mark_ids([FIRST, SECOND, other, other])
     assert [each.plain[each.spans[-1].start :] for each in marked] == ["2c1e6b47", "0c1e6b47", "1e0000", "1e0000"]

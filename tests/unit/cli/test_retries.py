@@ -1,4 +1,4 @@
-"""A server that is unavailable: what is said meanwhile, and what at the end, by itself or by Ctrl-C."""
+"""A server that is unavailable: the messages meanwhile and at the end, with and without Ctrl-C."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Any
 
 import grpc
 import pytest
+from tests.virtual_time import run_in_virtual_time
 
 from dalsegno.cli.retries import COMMAND, Retries
 from dalsegno.v1 import action_service_pb2, execution_pb2, execution_service_pb2
@@ -24,7 +25,7 @@ Type = Callable[..., Any]
 
 @pytest.fixture(autouse=True)
 def _no_errand() -> Iterator[None]:
-    """Each test begins without one, and with Ctrl-C as a terminal has it: test workers ignore it."""
+    """Reset the state of the command, and handle Ctrl-C as in a terminal: test workers ignore it."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     COMMAND.reset()
     yield
@@ -33,58 +34,70 @@ def _no_errand() -> Iterator[None]:
 
 
 def away() -> grpc.aio.AioRpcError:
-    """How gRPC says that nobody answers."""
+    """Return the error of a call to a server that does not answer."""
     return grpc.aio.AioRpcError(grpc.StatusCode.UNAVAILABLE, grpc.aio.Metadata(), grpc.aio.Metadata(), "away")
 
 
-async def test_a_word_after_a_second_and_then_how_long_it_goes_on(capsys: pytest.CaptureFixture[str]) -> None:
-    """Nobody is left with a silent terminal; the error comes when the time is over."""
+def test_a_command_prints_after_a_second_and_then_every_five_how_long_it_retries(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The command prints a message after a second and every five, and the error at the end."""
     COMMAND.address = NOWHERE
-    began_s = time.monotonic()
-    said_s: list[float] = []
+
+    printed_s: list[float] = []
 
     async def try_for_ever(retries: Retries) -> None:
         while True:
             await retries.wait(away())
-            if not said_s and capsys.readouterr().err:
-                said_s.append(time.monotonic() - began_s)
+            if not printed_s and capsys.readouterr().err:
+                printed_s.append(asyncio.get_running_loop().time())
 
-    async with Retries(7.5) as retries:
-        with pytest.raises(grpc.aio.AioRpcError):
-            await try_for_ever(retries)
-    assert 0.9 < said_s[0] < 2.3
-    assert 5.5 < time.monotonic() - began_s < 8
-    assert capsys.readouterr().err.startswith("no answer for 6 s; retrying for another 1 s")
+    async def course() -> float:
+        async with Retries(7.5) as retries:
+            with pytest.raises(grpc.aio.AioRpcError):
+                await try_for_ever(retries)
+        return asyncio.get_running_loop().time()
+
+    ended_s = run_in_virtual_time(course())
+    assert 1.0 <= printed_s[0] <= 1.5
+    assert 6.5 <= ended_s <= 7.5
+    assert capsys.readouterr().err == "no answer for 6 s; retrying for another 1 s\n"
 
 
-async def test_a_short_absence_costs_no_word(capsys: pytest.CaptureFixture[str]) -> None:
-    """What is back within a second is nobody's concern; what is back later is said to be."""
-    async with Retries() as retries:
-        await retries.wait(away())
-        retries.answered()
-        assert capsys.readouterr().err == ""
-        for _ in range(5):
+def test_a_short_absence_prints_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    """An absence of less than a second prints nothing; a longer one prints two lines."""
+
+    async def course() -> None:
+        async with Retries() as retries:
             await retries.wait(away())
-        retries.answered()
+            retries.answered()
+            assert capsys.readouterr().err == ""
+            for _ in range(5):
+                await retries.wait(away())
+            retries.answered()
+
+    run_in_virtual_time(course())
     first, last = capsys.readouterr().err.splitlines()
     assert first.startswith("the server does not answer; retrying for another 19 s")
     assert last == "the server answers again"
 
 
-async def test_a_server_that_cannot_be_connected_is_spoken_of_before_any_error(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    """A name that leads nowhere keeps a connection waiting for many seconds; a slow answer is another matter."""
-    async with Retries():
-        await asyncio.sleep(1.6)
-        assert capsys.readouterr().err == ""
-        COMMAND.is_connected = lambda: False
-        await asyncio.sleep(1.6)
+def test_a_server_that_cannot_be_connected_is_mentioned_before_any_error(capsys: pytest.CaptureFixture[str]) -> None:
+    """A connection that is not made prints a message after a second; a slow answer prints nothing."""
+
+    async def course() -> None:
+        async with Retries():
+            await asyncio.sleep(1.6)
+            assert capsys.readouterr().err == ""
+            COMMAND.is_connected = lambda: False
+            await asyncio.sleep(1.6)
+
+    run_in_virtual_time(course())
     assert "does not answer" in capsys.readouterr().err
 
 
 def interrupt_when(is_time: Callable[[], object]) -> None:
-    """Press Ctrl-C once something is so."""
+    """Press Ctrl-C when a condition holds."""
 
     def press() -> None:
         while not is_time():
@@ -96,7 +109,7 @@ def interrupt_when(is_time: Callable[[], object]) -> None:
 
 
 def test_ctrl_c_while_watching_tells_how_to_come_back(api: Any, type_command: Type) -> None:
-    """The execution continues when its watcher ends."""
+    """The output says that the execution continues and how to follow it again."""
     running = execution_pb2.Execution(id=ID, workflow="w", state=execution_pb2.EXECUTION_STATE_RUNNING)
     page = execution_service_pb2.WatchExecutionResponse()
     page.snapshot.execution.CopyFrom(running)
@@ -116,7 +129,7 @@ def test_ctrl_c_while_watching_tells_how_to_come_back(api: Any, type_command: Ty
 
 
 def test_ctrl_c_on_a_write_tells_what_is_not_known(api: Any, type_command: Type) -> None:
-    """It may have arrived: repeated with its request id it is done once."""
+    """The output says that the write may be done, and that a repetition with its request id is safe."""
     api.answer("StartExecution", Unavailable("the engine is being restarted"))
     interrupt_when(lambda: api.requests)
 
@@ -130,7 +143,7 @@ def test_ctrl_c_on_a_write_tells_what_is_not_known(api: Any, type_command: Type)
 
 
 def test_ctrl_c_on_what_was_never_sent_tells_nothing(type_command: Type) -> None:
-    """Where nobody listens nothing was done, and a read may be asked again."""
+    """A write that was not sent and a read print nothing."""
     for words in (["start", "w"], ["list"]):
         interrupt_when(lambda: True)
         ended = type_command(*words, "-s", NOWHERE)
@@ -140,7 +153,7 @@ def test_ctrl_c_on_what_was_never_sent_tells_nothing(type_command: Type) -> None
 def test_the_end_of_patience_tells_the_same_as_ctrl_c(
     api: Any, type_command: Type, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As a line of its own to people, as a member of the error to programs."""
+    """People get the advice as a line, programs as a member of the error."""
     monkeypatch.setattr(Retries, "_left_s", lambda self: 0.0)
     api.answer("StartExecution", Unavailable("the engine is being restarted"))
 
@@ -153,7 +166,7 @@ def test_the_end_of_patience_tells_the_same_as_ctrl_c(
 
 
 def test_ctrl_c_on_an_action_that_runs_tells_where_it_is_seen(api: Any, type_command: Type) -> None:
-    """It continues, too."""
+    """The output says that the action continues and how to see it."""
     running = execution_pb2.ActionExecution(id=f"{ID}.1.0.1", state=execution_pb2.ACTION_STATE_RUNNING)
     api.answer("RunAction", action_service_pb2.RunActionResponse(action_execution=running))
     api.answer("GetActionExecution", action_service_pb2.GetActionExecutionResponse(action_execution=running))

@@ -1,4 +1,4 @@
-"""The plan of a server on this machine: who may reach it, and who may read its data."""
+"""The plan of a local server: who reaches it, and who reads its data."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ OPEN = "0.0.0.0:0"
 
 
 def test_data_is_for_its_owner_only(tmp_path: Path) -> None:
-    """The data folder is made with mode 0700; an older one that was wider is narrowed, and that is said once."""
+    """The data folder gets mode 0700; a wider one is narrowed, with one message."""
     told: list[str] = []
     plan_server(tmp_path / "new" / "data", LOCAL, LOCAL, report=told.append)
     assert stat.S_IMODE((tmp_path / "new" / "data").stat().st_mode) == 0o700
@@ -35,7 +35,7 @@ def test_data_is_for_its_owner_only(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("listen", "engine", "option"), [(OPEN, LOCAL, "--listen"), (LOCAL, OPEN, "--engine-listen")])
 def test_other_machines_reach_it_only_with_leave(listen: str, engine: str, option: str, tmp_path: Path) -> None:
-    """An address beyond loopback needs --insecure, which every service is then given, and a word is said about it."""
+    """An address beyond loopback needs --insecure, which every service then gets, and prints a warning."""
     told: list[str] = []
     with pytest.raises(
         CommandError, match=rf"{option} 0\.0\.0\.0:\d+: there is neither TLS nor authentication yet"
@@ -53,7 +53,7 @@ def test_other_machines_reach_it_only_with_leave(listen: str, engine: str, optio
 
 @pytest.mark.parametrize("service", ["engine", "api"])
 def test_a_service_alone_says_it_in_one_line(service: str, tmp_path: Path) -> None:
-    """Started by itself without the option, a service ends with the reason."""
+    """A service that is started without the option ends with the reason."""
     options = ["--listen", OPEN, "--database", f"sqlite:///{tmp_path}/store.db"]
     upgrade = [sys.executable, "-m", "dalsegno.store", "upgrade", *options[2:]]
     subprocess.run(upgrade, check=True, capture_output=True)
@@ -65,7 +65,7 @@ def test_a_service_alone_says_it_in_one_line(service: str, tmp_path: Path) -> No
 
 
 def test_leave_may_come_from_the_environment() -> None:
-    """One variable is for all services."""
+    """One environment variable gives the permission to all services."""
     for read in (engine_settings.read_settings, api_settings.read_settings):
         assert read([], {"DALSEGNO_INSECURE": "1"}).insecure
         assert read(["--insecure"], {}).insecure
@@ -74,7 +74,7 @@ def test_leave_may_come_from_the_environment() -> None:
 
 
 def test_what_is_allowed_is_told_to_the_executor_alone(tmp_path: Path) -> None:
-    """`serve --allow` turns actions on; the process id of each service stands in the data folder."""
+    """`serve --allow` turns on actions in the executor only; the data folder holds the process id of each service."""
     config = plan_server(tmp_path, LOCAL, LOCAL, allow=["core.local", "std.ssh"])
     engine, executor, api = config.services()
     assert executor.command[-4:] == ("--allow", "core.local", "--allow", "std.ssh")

@@ -1,4 +1,4 @@
-"""The supervisor with small programs in place of the services: deaths, restarts, the end."""
+"""The supervisor starts small programs instead of services, restarts them and stops them."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ SLEEP = "import time; print('up', flush=True); time.sleep(60)"
 
 
 def service(code: str, log: Path, name: str = "sleeper") -> Service:
-    """A service that runs this program."""
+    """Return a service that runs this program."""
     return Service(name, (sys.executable, "-c", code), log)
 
 
 async def until(holds: Callable[[], object], within_s: float = 10.0) -> None:
-    """Wait until something holds."""
+    """Wait until a condition holds."""
     give_up_at = time.monotonic() + within_s
     while not holds():
         assert time.monotonic() < give_up_at, "it did not come about"
@@ -34,7 +34,7 @@ async def until(holds: Callable[[], object], within_s: float = 10.0) -> None:
 
 
 def is_alive(pid: int) -> bool:
-    """Whether a process runs (a zombie does not)."""
+    """Return whether a process runs (a zombie does not)."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
@@ -42,7 +42,7 @@ def is_alive(pid: int) -> bool:
 
 
 async def test_a_killed_service_is_started_again(tmp_path: Path) -> None:
-    """After kill -9 there is a new process, and what happened was said."""
+    """After kill -9 the supervisor starts a new process and prints so."""
     told: list[str] = []
     supervisor = Supervisor([service(SLEEP, tmp_path / "log")], told.append)
     supervisor.start()
@@ -63,7 +63,7 @@ async def test_a_killed_service_is_started_again(tmp_path: Path) -> None:
 
 
 async def test_a_service_that_never_stays_up_is_tried_ever_less_often(tmp_path: Path) -> None:
-    """Each wait is twice the one before, and the supervisor can say which service fails."""
+    """Each wait is twice the wait before, and the supervisor knows which service fails."""
     told: list[str] = []
     supervisor = Supervisor([service("raise SystemExit(3)", tmp_path / "log")], told.append)
     supervisor.start()
@@ -78,7 +78,7 @@ async def test_a_service_that_never_stays_up_is_tried_ever_less_often(tmp_path: 
 async def test_stopping_asks_first_and_kills_what_does_not_listen(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """SIGTERM, then the grace period, then SIGKILL; afterwards nothing runs."""
+    """A stop sends SIGTERM, waits the grace period and sends SIGKILL; then nothing runs."""
     monkeypatch.setattr("dalsegno.cli.supervisor.GRACE_S", 0.3)
     deaf = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); " + SLEEP
     told: list[str] = []
@@ -94,7 +94,7 @@ async def test_stopping_asks_first_and_kills_what_does_not_listen(
 
 
 async def test_the_engine_is_stopped_last(tmp_path: Path) -> None:
-    """The service that the others need is stopped when they are gone: they can bring it what they have."""
+    """The engine is stopped after the others, so that they can send it what they have."""
     log = tmp_path / "log"
     code = (
         "import os, signal, sys, time\n"
@@ -144,7 +144,7 @@ def test_services_die_with_a_killed_supervisor(tmp_path: Path) -> None:
 
 
 def test_addresses_are_chosen_or_refused_in_words() -> None:
-    """Port 0 becomes a free one; an address that is taken or none at all is a complaint that names the option."""
+    """Port 0 becomes a free port; an address that is taken or wrong is refused with the name of the option."""
     chosen = choose_address("127.0.0.1:0", "--listen")
 
     assert chosen.startswith("127.0.0.1:")

@@ -1,4 +1,4 @@
-"""Tables at the width there is: ids whole, reasons on lines of their own, nothing gone without a sign."""
+"""Tables fit the terminal: ids stay whole, long reasons have their own lines, and each cut has a sign."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LONG = "HTTP 404 Not Found: GET http://127.0.0.1:8480/weather/Moorgat?with=very&
 
 
 def table(width: int | None, *rows: tuple[str, ...], columns: tuple[str, ...] = COLUMNS) -> list[str]:
-    """The lines of a table."""
+    """Return the lines of a table."""
     return [line.plain for line in lay_out(columns, [[Text(cell) for cell in row] for row in rows], width)]
 
 
@@ -30,7 +30,7 @@ ROWS = (
 
 @pytest.mark.parametrize("width", [40, 60, 80, 100, 140, 200])
 def test_nothing_is_wider_than_the_terminal_and_ids_are_whole(width: int) -> None:
-    """At any width each id stands on one line, and every word of the row is there."""
+    """At every width each id is on one line, and every word of the row is printed."""
     lines = table(width, *ROWS)
 
     assert max(map(cell_len, lines)) <= width
@@ -41,14 +41,14 @@ def test_nothing_is_wider_than_the_terminal_and_ids_are_whole(width: int) -> Non
 
 
 def test_columns_without_anything_in_them_are_left_out() -> None:
-    """A column that is empty in every row takes no place."""
+    """A column that is empty in every row is not printed."""
     lines = table(None, (ID, "w", "SUCCESS", "", "", ""))
 
     assert lines == [f"{'EXECUTION':36}  WORKFLOW  STATE", f"{ID}  w         SUCCESS"]
 
 
 def test_a_pipe_gets_a_row_on_a_line() -> None:
-    """Off the terminal nothing is folded: a row is a line, however long."""
+    """In a pipe each row is one line, however long."""
     lines = table(None, *ROWS)
 
     assert len(lines) == 3
@@ -56,7 +56,7 @@ def test_a_pipe_gets_a_row_on_a_line() -> None:
 
 
 def test_short_reasons_stay_in_their_column_and_long_ones_stand_below() -> None:
-    """A reason that fits is beside its row; one that does not has lines of its own."""
+    """A reason that fits is in its column; another one has its own lines below."""
     lines = table(90, (ID, "w", "ERROR", "1 s", "", LONG), (ID, "w", "RUNNING", "", "", "waits"))
 
     assert lines[0].endswith("INFO")
@@ -65,7 +65,7 @@ def test_short_reasons_stay_in_their_column_and_long_ones_stand_below() -> None:
 
 
 def test_what_is_cut_has_a_sign() -> None:
-    """Names beyond 32 cells, texts beyond six lines and, in a pipe, beyond 2,000 characters end with an ellipsis."""
+    """Names beyond 32 cells, texts beyond six lines, and in a pipe beyond 2,000 characters, end with an ellipsis."""
     [_, row, *below] = table(80, (ID, "n" * 50, "ERROR", "", "", "word " * 300))
 
     assert f"{'n' * 31}…" in "".join([row, *below])
@@ -75,14 +75,14 @@ def test_what_is_cut_has_a_sign() -> None:
 
 
 def test_wide_characters_count_as_two_cells() -> None:
-    """A terminal gives a Japanese character two cells, and so does the width of a column."""
+    """A Japanese character counts as two cells."""
     lines = table(None, ("港", "a"), ("x", "b"), columns=("ID", "NAME"))
 
     assert lines == ["ID  NAME", "港  a", "x   b"]
 
 
 def test_folded_lines_stand_to_the_right() -> None:
-    """What is folded does not begin at the margin, where a line of our own would."""
+    """A folded line does not begin at the margin, where a line of the program begins."""
     assert [line.plain for line in fold(Text("one two three"), 12, 4)] == ["    one two", "    three"]
 
 
@@ -95,7 +95,7 @@ def test_folded_lines_stand_to_the_right() -> None:
     ],
 )
 def test_a_long_value_is_cut_by_lines_and_by_characters(text: str, left: str) -> None:
-    """A text without line breaks fills no more of a terminal than one of many lines; what is left is counted."""
+    """A long text without line breaks is cut as one of many lines is, and the rest is counted."""
     file = io.StringIO()
     print_capped(Screen(file, 80), text, 40, "dalsegno output E")
     printed = file.getvalue().splitlines()

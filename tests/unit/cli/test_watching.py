@@ -1,4 +1,4 @@
-"""Watching: the view that the stream draws, what is shown of it, and streams that break."""
+"""Watching: the view of the stream, its output, and streams that break."""
 
 from __future__ import annotations
 
@@ -26,54 +26,54 @@ RUNNING, SUCCESS = execution_pb2.EXECUTION_STATE_RUNNING, execution_pb2.EXECUTIO
 
 
 def snapshot(state: execution_pb2.ExecutionState.ValueType = RUNNING, *tasks: execution_pb2.TaskExecution) -> Message:
-    """A snapshot on one page."""
+    """Return a snapshot on one page."""
     execution = execution_pb2.Execution(id=ID, workflow="city_report", state=state)
     page = Message.Snapshot(execution=execution, tasks=tasks, last=True, revision=1)
     return Message(snapshot=page, resume_token="t1")
 
 
 def changes(*made: change_pb2.Change, token: str = "t2") -> Message:
-    """A batch of changes, a second apart."""
+    """Return a batch of changes, a second apart."""
     for number, change in enumerate(made):
         change.at.CopyFrom(Timestamp(seconds=1_000 + number))
     return Message(changes=Message.ChangeBatch(changes=made), resume_token=token)
 
 
 def task_moved(name: str, state: str, info: str = "", number: int = 1) -> change_pb2.Change:
-    """A task came to a state."""
+    """Return a change of the state of a task."""
     value = execution_pb2.TaskState.Value(f"TASK_STATE_{state}")
     moved = change_pb2.TaskMoved(task_number=number, task_name=name, state=value, state_info=info)
     return change_pb2.Change(task_moved=moved)
 
 
 def item_ended(item: int, attempt: int = 1, state: str = "SUCCESS") -> change_pb2.Change:
-    """An item of task 1 ended."""
+    """Return the end of an item of task 1."""
     value = execution_pb2.ActionState.Value(f"ACTION_STATE_{state}")
     moved = change_pb2.AttemptMoved(task_number=1, task_name="fetch", item=item, attempt=attempt, state=value)
     return change_pb2.Change(attempt_moved=moved)
 
 
 def items_begin(attempt: int = 1) -> change_pb2.Change:
-    """Task 1 begins with three items."""
+    """Return the begin of task 1 with three items."""
     begun = change_pb2.AttemptsBegun(task_number=1, task_name="fetch", attempt=attempt, has_items=True, items=3)
     return change_pb2.Change(attempts_begun=begun)
 
 
 def execution_moved(state: str, info: str = "") -> change_pb2.Change:
-    """The execution came to a state."""
+    """Return a change of the state of the execution."""
     value = execution_pb2.ExecutionState.Value(f"EXECUTION_STATE_{state}")
     return change_pb2.Change(execution_moved=change_pb2.ExecutionMoved(state=value, state_info=info))
 
 
 def drawn(views: dict[str, ExecutionView], rows: int = 100) -> str:
-    """The tree as text."""
+    """Return the tree as text."""
     out = io.StringIO()
     Console(file=out, width=120).print(draw(views, ID, rows))
     return out.getvalue()
 
 
 def test_changes_are_laid_over_the_snapshot() -> None:
-    """The view is the snapshot with every change since: states, items, times."""
+    """The view is the snapshot with every later change: states, items, times."""
     view = ExecutionView(ID)
     view.take(snapshot())
     view.take(changes(task_moved("fetch", "RUNNING"), items_begin(), item_ended(0), item_ended(1, state="ERROR")))
@@ -85,7 +85,7 @@ def test_changes_are_laid_over_the_snapshot() -> None:
 
 
 def test_a_retry_counts_its_items_anew() -> None:
-    """Only outcomes of the current attempt count; a late one of an earlier attempt does not."""
+    """Only outcomes of the current attempt count; a late outcome of an earlier attempt does not."""
     view = ExecutionView(ID)
     view.take(changes(items_begin(), item_ended(0, state="ERROR"), items_begin(2), item_ended(1), item_ended(1, 2)))
 
@@ -94,7 +94,7 @@ def test_a_retry_counts_its_items_anew() -> None:
 
 
 def test_a_new_snapshot_replaces_the_picture() -> None:
-    """When the history that a stream would continue with is gone, what was drawn before is forgotten."""
+    """A new snapshot replaces the view, when the history of the stream is gone."""
     view = ExecutionView(ID)
     view.take(changes(task_moved("old", "RUNNING", number=9)))
     view.take(snapshot(RUNNING, execution_pb2.TaskExecution(number=1, name="fetch")))
@@ -103,7 +103,7 @@ def test_a_new_snapshot_replaces_the_picture() -> None:
 
 
 def test_the_tree_shows_tasks_progress_and_children() -> None:
-    """Each task has its line with items, attempts and error; the execution of a sub-workflow hangs below its task."""
+    """Each task has a line with items, attempts and error; a child execution is below its task."""
     child_added = change_pb2.AttemptAdded(task_number=2, task_name="advise", attempt=1, child_execution_id=CHILD)
     view, child = ExecutionView(ID), ExecutionView(CHILD, workflow="advise_city", state="SUCCESS")
     view.take(snapshot())
@@ -118,7 +118,7 @@ def test_the_tree_shows_tasks_progress_and_children() -> None:
 
 
 def test_a_large_tree_shows_what_needs_attention() -> None:
-    """When there is no room for all tasks, the failed ones are shown and the quiet ones are counted."""
+    """Without room for all tasks the tree shows failed tasks and counts the others."""
     view = ExecutionView(ID, workflow="w", state="RUNNING")
     for number in range(1, 1_001):
         view.apply(task_moved(f"t{number}", "ERROR" if number == 7 else "SUCCESS", number=number))
@@ -131,7 +131,7 @@ def test_a_large_tree_shows_what_needs_attention() -> None:
 
 
 def test_a_thousand_children_show_what_runs_and_what_failed() -> None:
-    """Of 1,000 sub-workflows those that failed and those that run have lines; the rest is counted, in few lines."""
+    """Of 1,000 sub-workflows those that run or failed have lines, and the others are counted."""
     view = ExecutionView(ID, workflow="w", state="RUNNING")
     begun = change_pb2.AttemptsBegun(task_number=1, task_name="fetch", attempt=1, has_items=True, items=1_000)
     view.apply(change_pb2.Change(attempts_begun=begun))
@@ -154,7 +154,7 @@ def test_a_thousand_children_show_what_runs_and_what_failed() -> None:
 
 
 def test_failures_leave_room_for_what_runs() -> None:
-    """However many have failed, some of what runs is shown, and both are counted."""
+    """With many failures the tree still shows some running tasks, and counts both."""
     view = ExecutionView(ID, workflow="w", state="RUNNING")
     view.apply(task_moved("fetch", "RUNNING"))
     for item in range(200):
@@ -173,7 +173,7 @@ def test_failures_leave_room_for_what_runs() -> None:
 
 
 def test_plain_lines_say_what_happens() -> None:
-    """Off the terminal there is a line for each move of a task or the execution, and for failed attempts only."""
+    """Without a terminal each change of a task or the execution is a line, and of attempts only failures."""
     batch = changes(
         task_moved("fetch", "RUNNING"),
         item_ended(0),
@@ -188,7 +188,7 @@ def test_plain_lines_say_what_happens() -> None:
 
 
 async def test_a_broken_stream_goes_on_where_it_broke(api: Any) -> None:
-    """After UNAVAILABLE the stream is asked for again with the last token: nothing is missed, nothing comes twice."""
+    """After UNAVAILABLE the command repeats the request with the last token: no change is missed or repeated."""
     api.answer(
         "WatchExecution",
         [snapshot(), changes(task_moved("a", "RUNNING")), Unavailable("the api was killed")],
@@ -203,7 +203,7 @@ async def test_a_broken_stream_goes_on_where_it_broke(api: Any) -> None:
 
 
 async def test_a_server_that_stays_away_is_given_up(api: Any) -> None:
-    """Following ends with the error when nobody has been there for as long as patience lasts."""
+    """The command ends with the error when the server has been away for the time of retries."""
     api.answer("WatchExecution", [Unavailable("gone")])
 
     async with connect(api.address) as connection:
@@ -214,7 +214,7 @@ async def test_a_server_that_stays_away_is_given_up(api: Any) -> None:
 
 
 def finished(api: Any, state: str, output: str = '{"n": 1}', warning: str = "") -> None:
-    """Let the server tell of an execution that is watched to this state."""
+    """Let the server return an execution that is watched to this state."""
     value = execution_pb2.ExecutionState.Value(f"EXECUTION_STATE_{state}")
     stands = execution_pb2.Execution(id=ID, workflow="w", state=value, output=output)
     stored = workflow_service_pb2.CreateDefinitionsResponse()
@@ -231,7 +231,7 @@ def finished(api: Any, state: str, output: str = '{"n": 1}', warning: str = "") 
 def test_run_ends_with_the_outcome(
     api: Any, type_command: Callable[..., Any], tmp_path: Path, state: str, code: int
 ) -> None:
-    """`run FILE` stores, starts, watches, prints state and output, and its exit code tells the outcome."""
+    """`run FILE` stores, starts and watches, prints state and output, and its exit code tells the outcome."""
     file = tmp_path / "w.yaml"
     file.write_text("version: '2.0'\n")
     finished(api, state)
@@ -261,7 +261,7 @@ def test_run_ends_with_the_outcome(
 def test_run_names_what_has_no_name(
     api: Any, type_command: Callable[..., Any], tmp_path: Path, text: str, chosen: list[str], given: str
 ) -> None:
-    """An Orquesta file without a name is stored as --workflow says, else like the file; others name themselves."""
+    """An Orquesta file without a name gets that of --workflow, else that of the file; others have names."""
     file = tmp_path / "city_report.yaml"
     file.write_text(text)
     finished(api, "SUCCESS")
@@ -271,7 +271,7 @@ def test_run_names_what_has_no_name(
 
 
 def test_run_keeps_standard_output_for_the_result(api: Any, type_command: Callable[..., Any]) -> None:
-    """With `-o json` the progress goes to standard error, and the result alone to standard output."""
+    """With `-o json` the progress goes to standard error and only the result to standard output."""
     finished(api, "SUCCESS")
 
     ended = type_command("run", "w", "-s", api.address, "-o", "json")
@@ -282,7 +282,7 @@ def test_run_keeps_standard_output_for_the_result(api: Any, type_command: Callab
 
 
 def test_a_name_needs_a_server(type_command: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without a server there are no stored workflows, so a name cannot be run: said, not tried."""
+    """A private server has no stored workflows, so `run NAME` is refused without a server."""
     monkeypatch.setattr("dalsegno.cli.run.DEFAULT_SERVER", "127.0.0.1:9")
 
     ended = type_command("run", "city_report")
@@ -292,7 +292,7 @@ def test_a_name_needs_a_server(type_command: Callable[..., Any], monkeypatch: py
 
 
 def test_watching_what_is_not_there_is_said(api: Any, type_command: Callable[..., Any]) -> None:
-    """An unknown execution is a complaint with advice and exit code 2."""
+    """An unknown execution is an error with advice and exit code 2."""
     api.answer("WatchExecution", [NotFound("execution", ID)])
 
     ended = type_command("watch", ID, "-s", api.address)
@@ -302,7 +302,7 @@ def test_watching_what_is_not_there_is_said(api: Any, type_command: Callable[...
 
 
 def spoken(view: ExecutionView, writer: LineWriter, *messages: Message) -> list[str]:
-    """The lines that are said of these messages."""
+    """Return the lines for these messages."""
     lines: list[str] = []
     for message in messages:
         view.take(message)
@@ -311,7 +311,7 @@ def spoken(view: ExecutionView, writer: LineWriter, *messages: Message) -> list[
 
 
 def test_plain_lines_tell_each_tenth_of_many_items_once() -> None:
-    """Off the terminal a task with many items tells how far it is ten times at most, however many changes come."""
+    """Without a terminal a task with many items prints its progress at most ten times."""
     view, writer = ExecutionView(ID), LineWriter()
     begun = change_pb2.AttemptsBegun(task_number=1, task_name="fetch", attempt=1, has_items=True, items=200)
     view.take(changes(change_pb2.Change(attempts_begun=begun), task_moved("fetch", "RUNNING")))
@@ -326,7 +326,8 @@ def test_plain_lines_tell_each_tenth_of_many_items_once() -> None:
 
 
 def test_plain_lines_tell_what_is_awaited() -> None:
-    """While it comes to rest the attempts by their tasks, once; and an executor, when nothing else has happened."""
+    """While an execution comes to rest the lines name its attempts once; an executor is named when nothing else
+    happens."""
     view, writer = ExecutionView(ID), LineWriter()
     task = execution_pb2.TaskExecution(number=1, name="fetch", state=execution_pb2.TASK_STATE_RUNNING)
     view.take(snapshot(execution_pb2.EXECUTION_STATE_PAUSING, task))
@@ -343,13 +344,13 @@ def test_plain_lines_tell_what_is_awaited() -> None:
 
 
 def attempt_added(action: str, **fields: Any) -> change_pb2.Change:
-    """Task 1 has an attempt more."""
+    """Return a new attempt of task 1."""
     added = change_pb2.AttemptAdded(task_number=1, task_name="ask", attempt=1, action=action, **fields)
     return change_pb2.Change(attempt_added=added)
 
 
 def test_a_question_stands_in_the_lines_and_in_the_tree() -> None:
-    """A watcher sees what is asked, which attempt asks it, and until when it may be answered."""
+    """Lines and tree show the question, its attempt and its deadline."""
     asked = '{"schema": {"properties": {"berth": {"type": "string", "description": "Which berth?"}}}}'
     moved = change_pb2.AttemptMoved(
         task_number=1, task_name="ask", attempt=1, delegated=True, state=execution_pb2.ACTION_STATE_RUNNING
@@ -367,7 +368,7 @@ def test_a_question_stands_in_the_lines_and_in_the_tree() -> None:
 
 
 def test_a_delay_says_until_when_and_why() -> None:
-    """A retry is told with the time at which it comes, and the failure that it comes after."""
+    """A retry is shown with its time and the failure before it."""
     delayed = task_moved("fetch", "RUNNING_DELAYED", "no such host")
     delayed.task_moved.next_at.FromSeconds(4_102_444_800)
     view, writer = ExecutionView(ID), LineWriter()
@@ -380,7 +381,7 @@ def test_a_delay_says_until_when_and_why() -> None:
 
 
 def test_items_that_fail_for_one_cause_are_one_line() -> None:
-    """Of attempts only the first of each cause is told, and of the task a line for each cause."""
+    """Only the first attempt of each cause has a line, and the task has a line for each cause."""
     told = "One or more actions had failed:\n  2 of 3 failed: 0, 1: no such host\n  1 of 3 failed: 2: no route"
     ends = [item_ended(item, state="ERROR") for item in range(3)]
     for item, end in enumerate(ends):
@@ -397,7 +398,7 @@ def test_items_that_fail_for_one_cause_are_one_line() -> None:
 
 
 def test_run_prints_warnings(api: Any, type_command: Callable[..., Any], tmp_path: Path) -> None:
-    """What is worth a warning in the file that is run is told on standard error."""
+    """`run` prints warnings about the file on standard error."""
     file = tmp_path / "w.yaml"
     file.write_text("version: '2.0'\n")
     finished(api, "SUCCESS", warning="there is no function `nosuch`")

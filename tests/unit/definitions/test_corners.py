@@ -222,3 +222,38 @@ def test_a_word_that_is_too_long_is_not_guessed_at() -> None:
     """Up to 100 characters the nearest known word is named; longer words are not compared."""
     assert Guess().hint("x" * 100, ["x" * 99]) == f"did you mean `{'x' * 99}`?"
     assert Guess().hint("x" * 101, ["x" * 99]) == ""
+
+
+def test_a_problem_that_is_listed_already_is_not_counted_again() -> None:
+    """Also when as many are listed as may be: only what is not listed is counted as left off."""
+    problems = Problems()
+    for number in range(PROBLEMS_MAX):
+        problems.add((str(number),), "is odd")
+        problems.warn((str(number),), "is odd")
+    problems.add(("0",), "is odd")
+    problems.warn(("0",), "is odd")
+    assert (len(problems), problems.left_off) == (PROBLEMS_MAX, (0, 0))
+    problems.add(("more",), "is odd")
+    problems.add(("more",), "is odd, too")
+    problems.warn(("more",), "is odd")
+    assert (len(problems), problems.left_off) == (PROBLEMS_MAX + 2, (2, 1))
+    assert problems.listed()[-1].message == "and 2 further problems"
+
+
+def test_defaults_may_fill_up_to_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many transitions as are allowed are read; with one task more there are too many, and none of them is read."""
+    monkeypatch.setattr("dalsegno.definitions.mistral.compile.TRANSITIONS_MAX", 6)
+    body = "t: {action: std.noop}\nu: {action: std.noop}\nv: {action: std.noop}"
+    tasks = compile_tasks(body, task_defaults="on-success: [u, v]").tasks
+    assert [len(tasks[name].on_success.next) for name in "tuv"] == [2, 1, 1]
+    (problem,) = find_problems(f"{body}\nw: {{action: std.noop}}", task_defaults="on-success: [u, v]")
+    assert problem[0] == "wf.task-defaults"
+
+
+@pytest.mark.parametrize("items", ["<%%>", "{{}}", "<% %>"])
+def test_items_of_an_empty_expression_are_a_problem_of_the_expression(items: str) -> None:
+    """The form is right, and nothing is in it."""
+    (problem,) = find_task_problems(f"action: core.noop\nwith: '{items}'")
+    assert "is not of the form" not in problem.message
+    (problem,) = find_task_problems("action: core.noop\nwith: '<%>'")
+    assert "is not of the form" in problem.message

@@ -23,6 +23,8 @@ from dalsegno.expressions.yaql.evaluate import YaqlExpression, compile_yaql
 from dalsegno.rpc.reading import read_together
 from dalsegno.workflow.refusals import InvalidRequest
 
+pytestmark = pytest.mark.xdist_group("reading")
+
 EXAMPLES = sorted(Path(next(iter(examples.__path__))).glob("**/*.yaml"))
 SCOPE = EnvironmentScope({"a": [1, 2, 3]}, 0.0, "")
 

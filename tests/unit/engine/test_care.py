@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import time
+from concurrent.futures import Future
 
 import pytest
 from tests.unit.engine.test_conductor import Rig, Start, answer
 
 from dalsegno.engine.batches.batch import Batch
 from dalsegno.engine.batches.deferred import DeferredWorks
+from dalsegno.engine.batches.evaluations import STALE_MAX, Evaluations
 from dalsegno.engine.batches.results import Committed, Deferred, Failed
 from dalsegno.engine.batches.step_note import Mark, StepNote, count_death
 from dalsegno.engine.batches.work import Work
 from dalsegno.engine.executors.sessions import Greeting, OpenSession
+from dalsegno.expressions.pool_client import POOL
+from dalsegno.store.memory import MemoryTransaction
 from dalsegno.workflow import machine
+from dalsegno.workflow.changes import AnyChange
 from dalsegno.workflow.events import Event, HandedOut, Poisoned, RerunRequested, TaskChoice, TaskDone
 from dalsegno.workflow.execution import Execution
 from dalsegno.workflow.identity import parse_attempt_id
@@ -194,6 +199,27 @@ def test_it_is_ended_without_its_definition(rig: Rig, monkeypatch: pytest.Monkey
     assert rig.state(bad) == "ERROR"
 
 
+def test_an_engine_that_dies_while_it_loads_has_noted_the_execution(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The journal itself may be what kills engines: the note says so before it is read, also at the last resort."""
+    (start,) = started(rig, 1)
+    stepped = Stepped(rig, monkeypatch)
+    read: list[Mark | None] = []
+    changes_after = MemoryTransaction.changes_after
+
+    def noted(self: MemoryTransaction, execution_id: str, revision: int) -> list[AnyChange]:
+        read.append(stepped.note.read())
+        return changes_after(self, execution_id, revision)
+
+    monkeypatch.setattr(MemoryTransaction, "changes_after", noted)
+    rig.copies.drop(start.execution_id)
+    rig.carry_out(answer(rig.sent[0]))
+    assert read == [Mark(start.execution_id, "load")]
+    died(rig, start.execution_id, 3)
+    rig.carry_out(answer(rig.sent[1]))
+    assert rig.state(start.execution_id) == "ERROR"
+    assert read == [Mark(start.execution_id, "load")] * 2
+
+
 def test_what_cannot_be_ended_stops_nobody(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     """Even then the works of others are done, and whoever asks for this one is told to come again."""
     one, bad = (each.execution_id for each in started(rig, 2))
@@ -297,6 +323,31 @@ async def test_what_waits_for_a_time_comes_back_in_order() -> None:
     assert aside
     await asyncio.sleep(0.05)
     assert (back, bool(aside)) == (works, False)
+
+
+async def test_what_is_done_keeps_no_values() -> None:
+    """A work and its values refer to each other: large ones would stay until the collector runs."""
+    works = DeferredWorks(lambda work: None)
+    work = Again("e")
+    work.evaluations = Evaluations(POOL, "e", lambda: None)
+    works.forget(work)
+    assert work.evaluations is None
+
+
+async def test_a_work_that_nobody_wants_is_dropped_when_its_values_are_there() -> None:
+    """It is not given back, and what waited for it continues."""
+    back: list[Work] = []
+    works = DeferredWorks(back.append)
+    gone, behind = Gone("e"), Again("e")
+    gone.evaluations = Evaluations(POOL, "e", lambda: None)
+    gone.evaluations.stale_count = STALE_MAX
+    gone.evaluations.wait(Future())
+    works.put(gone)
+    assert works.holds_back(behind)
+    works.take_up(gone)
+    assert back == [behind]
+    assert not works
+    assert gone.evaluations is None
 
 
 class Gone(Again):

@@ -19,6 +19,8 @@ from dalsegno.store.records import DefinitionRow
 from dalsegno.workflow.model import Workflow
 from dalsegno.workflow.scope import Scope, Suspended
 
+pytestmark = pytest.mark.xdist_group("compiling")
+
 LONG = mistral(40_000, "wf")
 
 

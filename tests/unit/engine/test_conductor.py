@@ -18,7 +18,7 @@ from dalsegno.engine.batches import conductor as conductors
 from dalsegno.engine.batches.batch import Batch
 from dalsegno.engine.batches.cache import CompiledWorkflows, ExecutionCache
 from dalsegno.engine.batches.compiling import compile_row
-from dalsegno.engine.batches.conductor import WORK_MAX_S, Conductor, _take_turns
+from dalsegno.engine.batches.conductor import Conductor, _take_turns
 from dalsegno.engine.batches.outside import Lookups
 from dalsegno.engine.batches.results import Committed, Deferred, Failed, StoreLost
 from dalsegno.engine.batches.work import DeliverEvent, Work
@@ -49,6 +49,7 @@ chain:
 """
 
 
+UNHURRIED_S = 60.0
 NOOP = read_description(write_description(next(each for each in builtin_descriptions() if each.name == "std.noop")))
 
 
@@ -77,7 +78,7 @@ class Rig:
         self,
         store: MemoryStore | None = None,
         credit: int = 100,
-        work_max_s: float = WORK_MAX_S,
+        work_max_s: float = UNHURRIED_S,
         slots: int = 1_000,
     ) -> None:
         self.store = store or FragileStore()
@@ -101,7 +102,10 @@ class Rig:
             transaction.save_document(stored, [StoredMember(derived_id(0, "chain"), "workflow", "chain")])
 
     def carry_out(self, *works: Work) -> list[Committed | Failed | Deferred]:
-        results = self.conductor.carry_out(works)
+        """Carry out works: in one batch, however busy the machine is, unless the rig's batches have a time."""
+        is_timed = self.conductor._work_max_s < UNHURRIED_S
+        with patch.object(conductors, "SLOW_WORK_S", conductors.SLOW_WORK_S if is_timed else UNHURRIED_S):
+            results = self.conductor.carry_out(works)
         for result in results:
             if isinstance(result, Committed):
                 for actions in result.outgoing.values():
@@ -110,10 +114,9 @@ class Rig:
         return results
 
     def carry_out_together(self, *works: Work) -> None:
-        """Carry out works in one batch, however busy the machine is."""
-        work_max_s, self.conductor._work_max_s = self.conductor._work_max_s, 60.0
-        with patch.object(conductors, "SLOW_WORK_S", 60.0):
-            self.carry_out(*works)
+        """Carry out works in one batch also when the rig's batches have a time."""
+        work_max_s, self.conductor._work_max_s = self.conductor._work_max_s, UNHURRIED_S
+        self.carry_out(*works)
         self.conductor._work_max_s = work_max_s
 
     def deliver(self) -> None:
@@ -175,7 +178,7 @@ def test_batch_is_one_transaction(rig: Rig) -> None:
     assert isinstance(rig.store, FragileStore)
     before = rig.store.commits
     starts = [Start(number) for number in range(50)]
-    rig.carry_out_together(*starts)
+    rig.carry_out(*starts)
     assert rig.store.commits == before + 1
     assert len(rig.sent) == 50
     assert rig.stream.credit == 50
@@ -364,6 +367,7 @@ def test_without_credit_attempts_wait_and_are_found_by_others(rig: Rig) -> None:
     poor.dispatcher.give_credit(poor.stream, 1)
     poor.carry_out()
     assert [run.delivery for run in poor.sent] == [1]
+    assert not poor.dispatcher.has_news, "nothing is left to hand out, so no further batch begins for it"
     second = Start(2)
     poor.carry_out(second)
     rich = Rig(rig.store)

@@ -18,6 +18,7 @@ from dalsegno.workflow.execution import Execution
 from dalsegno.workflow.model import AdHocAction, Workflow
 from dalsegno.workflow.refusals import InvalidDefinition
 from dalsegno.workflow.scope import Constant
+from dalsegno.workflow.states import ExecutionState
 
 
 def read_here(request: workflow_service_pb2.CreateDefinitionsRequest) -> Document:
@@ -56,12 +57,14 @@ def test_an_orquesta_workflow_is_named_from_outside_or_at_its_top(name: str, top
 
 def test_defaults_are_stored_as_written() -> None:
     """A constant default is stored as its value, an expression as its text; a name alone is null where that is so."""
-    text = "version: 1.0\nname: w\ninput: [a, {b: [1]}, {c: <% ctx(b) %>}]\ntasks: {t: {action: core.noop}}"
+    text = "version: 1.0\nname: w\ninput: [a, {b: [ü]}, {c: <% ctx(b) %>}]\ntasks: {t: {action: core.noop}}"
     request = workflow_service_pb2.CreateDefinitionsRequest(text=text)
     (member,) = read_here(request).members
-    assert json.loads(stored_member(member, 1.0).input) == [
+    stored = stored_member(member, 1.0).input
+    assert "ü" in stored
+    assert json.loads(stored) == [
         {"name": "a", "required": False, "default": None},
-        {"name": "b", "required": False, "default": [1]},
+        {"name": "b", "required": False, "default": ["ü"]},
         {"name": "c", "required": False, "default": "<% ctx(b) %>"},
     ]
 
@@ -97,6 +100,30 @@ def test_the_longest_is_kept_beside_short_ones() -> None:
     workflows.put("as long", long_workflow(4_000_000))
     assert "longest" not in workflows._compiled
     assert "as long" in workflows._compiled
+
+
+def test_long_definitions_that_nobody_uses_are_dropped() -> None:
+    """One that a running execution has, or that was asked for since the last time, is kept."""
+    workflows = CompiledWorkflows(lambda row: AdHocAction("a", Constant("b")))
+    copies = ExecutionCache(1 << 20, workflows)
+    long = {name: long_workflow(200_000) for name in ("running", "ended", "asked for")}
+    for name, workflow in long.items():
+        workflows.put(name, workflow)
+    workflows.put("short", Workflow("w", {}))
+    for name, state in (("running", ExecutionState.PAUSED), ("ended", ExecutionState.SUCCESS)):
+        execution = Execution(ExecutionCreated(execution_id=name, workflow="w", definition_id=name))
+        execution.state = state
+        copies.put(Copy(execution, long[name], ()))
+    assert copies.drop_unused_workflows() == 0
+    assert list(workflows._compiled) == [*long, "short"]
+    workflows.put("new", long_workflow(200_000))
+    assert workflows._find("asked for") is long["asked for"]
+    assert copies.drop_unused_workflows() == 1
+    assert {*workflows._compiled} == {"running", "asked for", "short", "new"}
+    assert [copy.workflow for copy, _ in copies._copies.values()] == [long["running"], None]
+    assert copies.drop_unused_workflows() == 2
+    assert {*workflows._compiled} == {"running", "short"}
+    assert workflows._bytes == sum(size for _, size in workflows._compiled.values())
 
 
 def test_executions_let_go_of_a_long_definition() -> None:

@@ -56,7 +56,11 @@ class Receiver:
         self.bodies.append(await request.json())
         self.headers.append({name.lower(): value for name, value in request.headers.items()})
         await self.open.wait()
-        return web.Response(status=self.status)
+        return web.Response(status=self.status, headers={"location": "/elsewhere"} if self.status == 302 else {})
+
+    async def answer(self, request: web.Request) -> web.Response:
+        """Where a redirect leads to."""
+        return web.Response()
 
 
 @pytest.fixture
@@ -66,6 +70,7 @@ async def receiver() -> AsyncIterator[Receiver]:
     made.open.set()
     application = web.Application()
     application.router.add_post("/hook", made.take)
+    application.router.add_get("/elsewhere", made.answer)
     runner = web.AppRunner(application, shutdown_timeout=0.1)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
@@ -153,6 +158,16 @@ async def test_a_slow_receiver_holds_up_nobody_else(desk: Desk, receiver: Receiv
     receiver.open.set()
     await desk.wait(3)
     assert {"n": 2} in receiver.bodies
+
+
+async def test_what_is_being_posted_when_the_engine_stops_is_awaited(desk: Desk, receiver: Receiver) -> None:
+    """For the time that the engine has for it: then its result is known, and the row is deleted."""
+    receiver.open.clear()
+    desk.notifier.send([message(1, receiver.url)])
+    await until(lambda: len(receiver.bodies) == 1)
+    asyncio.get_running_loop().call_later(0.05, receiver.open.set)
+    await desk.notifier.close(10.0)
+    assert desk.errors == [""]
 
 
 async def test_one_that_waits_here_is_not_posted_twice(desk: Desk, receiver: Receiver) -> None:

@@ -80,17 +80,61 @@ class SlowConductor:
         self.on_commit: list[Any] = []
         self.works: list[DeliverEvent] = []
 
+    def nudge(self) -> None:
+        pass
+
     def put(self, work: Work) -> None:
         self.works.append(cast(DeliverEvent, work))
+
+
+def make_executors(conductor: SlowConductor) -> Executors:
+    return Executors(cast(Conductor, conductor), Dispatcher(lambda attempt, delivery: "token"), Settings(), "engine")
+
+
+async def test_who_has_said_something_since_the_last_look_is_alive() -> None:
+    """A message counts once, also when the stream has ended since: the lease counts from the last message."""
+    executors = make_executors(SlowConductor())
+    stream = make_stream()
+    executors._enter(stream)
+    executors.take_heard()
+    assert executors.take_heard() == set()
+    stream.heard = True
+    assert executors.take_heard() == {"s"}
+    assert executors.take_heard() == set()
+    stream.heard = True
+    executors._leave(stream)
+    assert executors.take_heard() == {"s"}
+    assert executors.take_heard() == set()
+
+
+async def test_when_the_engine_stops_streams_end_after_the_grace() -> None:
+    """Executors are told to finish, get nothing more, and are waited for; those that stay are ended."""
+    executors = make_executors(SlowConductor())
+    stream = make_stream()
+    executors._enter(stream)
+    draining = asyncio.create_task(executors.drain(0.05))
+    await asyncio.sleep(0)
+    (message,) = stream.messages()
+    assert (message.WhichOneof("message"), stream.is_open, stream.is_ended) == ("drain", False, False)
+    await draining
+    assert (stream.is_ended, str(stream.ending)) == (True, "the engine is stopping")
+
+
+async def test_when_the_engine_stops_it_waits_for_nobody_who_has_left() -> None:
+    """With the last stream the wait is over."""
+    executors = make_executors(SlowConductor())
+    stream = make_stream()
+    executors._enter(stream)
+    asyncio.get_running_loop().call_soon(executors._leave, stream)
+    await asyncio.wait_for(executors.drain(60), 5)
+    assert not stream.is_ended
 
 
 async def test_an_executor_is_read_no_further_while_nothing_is_stored() -> None:
     """Of 100,000 reports about a thousand are taken in; the rest follow as these are stored, and not being read is
     no silence of the executor."""
     conductor = SlowConductor()
-    executors = Executors(
-        cast(Conductor, conductor), Dispatcher(lambda attempt, delivery: "token"), Settings(), "engine"
-    )
+    executors = make_executors(conductor)
     stream = make_stream()
     executors._streams["s"] = stream
     reading = asyncio.create_task(executors._read(stream, _reports(200)))

@@ -1,4 +1,4 @@
-"""Engines that listen, and executors that work for them."""
+"""Engines that listen, and executors that connect to them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from dalsegno.executor.session import Session
 
 @pytest.fixture
 async def engine() -> AsyncIterator[Engine]:
-    """An engine that listens."""
+    """Provide an engine that listens."""
     engine = Engine()
     await engine.start()
     yield engine
@@ -24,7 +24,7 @@ async def engine() -> AsyncIterator[Engine]:
 
 @pytest.fixture
 async def other_engine() -> AsyncIterator[Engine]:
-    """A second engine."""
+    """Provide a second engine."""
     engine = Engine()
     await engine.start()
     yield engine
@@ -33,7 +33,8 @@ async def other_engine() -> AsyncIterator[Engine]:
 
 @pytest.fixture
 async def make_executor(engine: Engine) -> AsyncIterator[MakeExecutor]:
-    """Makes an executor with the built-in actions and these; it works for the engine and any others given."""
+    """Provide a function that makes an executor with the built-in actions and the given ones, for the engine and the
+    others."""
     made: list[Executor] = []
 
     def make(*actions: AnyAction, slots: int = 100, threads: int = 4, others: Sequence[Engine] = ()) -> Executor:

@@ -1,4 +1,4 @@
-"""An engine whose side of each stream a test plays, and executors that connect to it."""
+"""A scripted engine, whose side of each stream a test writes, and executors that connect to it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from dalsegno.v1 import executor_service_pb2_grpc
 
 
 class Line:
-    """One stream from the engine's side."""
+    """The engine's side of one stream."""
 
     def __init__(self, hello: wire.Hello, context: Any) -> None:
         self.hello = hello
@@ -28,11 +28,11 @@ class Line:
 
     @property
     def in_flight(self) -> list[tuple[str, int]]:
-        """What Hello listed."""
+        """Return the deliveries that Hello lists."""
         return [(each.action_execution_id, each.delivery) for each in self.hello.in_flight]
 
     async def run(self, *orders: wire.RunAction) -> None:
-        """Send actions, in one message."""
+        """Send actions in one message."""
         await self.send(run_action=wire.RunActionBatch(actions=orders))
 
     async def send(self, **message: Any) -> None:
@@ -47,7 +47,7 @@ class Line:
         await self.send(ack=wire.AckBatch(acks=acks))
 
     async def next(self, kind: str, within_s: float = 5) -> Any:
-        """The next message of this kind; others are ignored."""
+        """Return the next message of this kind; ignore others."""
         async with asyncio.timeout(within_s):
             while (message := await self.received.get()) is not None:
                 if message.WhichOneof("message") == kind:
@@ -55,7 +55,7 @@ class Line:
         raise AssertionError(f"the stream ended without {kind}")
 
     async def outcomes(self, count: int, within_s: float = 5) -> list[wire.TaskDone]:
-        """The next outcomes, of as many messages as it takes."""
+        """Return the next outcomes, from as many messages as it takes."""
         found: list[wire.TaskDone] = []
         while len(found) < count:
             found += (await self.next("task_done", within_s)).outcomes
@@ -72,7 +72,7 @@ class Line:
 
 
 class Engine(executor_service_pb2_grpc.ExecutorServiceServicer):
-    """Welcomes executors and leaves all else to the test; ends a stream after Goodbye."""
+    """Welcomes executors and leaves everything else to the test; ends a stream after Goodbye."""
 
     def __init__(self) -> None:
         self.address = "127.0.0.1:0"
@@ -84,7 +84,7 @@ class Engine(executor_service_pb2_grpc.ExecutorServiceServicer):
         self._server: Any = None
 
     async def start(self) -> None:
-        """Listen, at the same address when it is not the first time."""
+        """Listen, on the same address after the first time."""
         self._server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
         executor_service_pb2_grpc.add_ExecutorServiceServicer_to_server(self, self._server)
         port = self._server.add_insecure_port(self.address)
@@ -92,11 +92,11 @@ class Engine(executor_service_pb2_grpc.ExecutorServiceServicer):
         await self._server.start()
 
     async def stop(self) -> None:
-        """Go without a word, as a killed engine does."""
+        """Stop without a message, as a killed engine does."""
         await self._server.stop(None)
 
     async def line(self, within_s: float = 5) -> Line:
-        """The next stream that an executor opens."""
+        """Return the next stream that an executor opens."""
         async with asyncio.timeout(within_s):
             return await self.lines.get()
 
@@ -153,7 +153,7 @@ MakeExecutor = Callable[..., Executor]
 
 
 def order(number: int, action: str = "std.noop", input: str = "{}", **more: Any) -> wire.RunAction:
-    """An action to run, of the attempt `e.<number>.0.1`."""
+    """Return an action to run, of the attempt `e.<number>.0.1`."""
     return wire.RunAction(
         action_execution_id=f"e.{number}.0.1", delivery=more.pop("delivery", 1), action=action, input=input, **more
     )

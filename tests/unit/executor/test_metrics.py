@@ -1,4 +1,4 @@
-"""What Prometheus reads."""
+"""The metrics of an executor."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dalsegno.executor.metrics import Metrics
 
 
 def test_actions_are_counted_by_outcome_and_timed_when_they_took_time() -> None:
-    """Instant actions are counted only; what is running or unacknowledged is asked for when it is read."""
+    """Instant actions are only counted; running and unacknowledged ones are counted at the time of a read."""
     registry = CollectorRegistry()
     metrics = Metrics(registry)
     running = 3

@@ -1,4 +1,4 @@
-"""What an action did, as it is told: whatever cannot be sent is a failure that says so."""
+"""An outcome that cannot be sent becomes a failure with the reason."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ from dalsegno.v1.executor_service_pb2 import TASK_OUTCOME_DELEGATED, TASK_OUTCOM
 def test_a_delegation_that_cannot_be_sent_is_a_failure(
     alias: Any, completion_timeout_s: float | None, said: str
 ) -> None:
-    """An action that names an unfit alias or completion timeout has failed; its executor continues."""
+    """An action that names a wrong alias or completion timeout fails; its executor continues."""
     done = describe_result(Delegated(cast(str, alias), completion_timeout_s))
     assert done.outcome == TASK_OUTCOME_FAILED
     assert said in done.error
 
 
 def test_other_outcomes_are_told_as_they_are() -> None:
-    """A fit alias and completion timeout are kept; a result is measured in bytes."""
+    """A correct alias and completion timeout are kept; a result is measured in bytes."""
     done = describe_result(Delegated("order-17", 2.5))
     assert (done.outcome, done.alias, done.completion_timeout.ToMilliseconds()) == (
         TASK_OUTCOME_DELEGATED,

@@ -1,4 +1,4 @@
-"""The executor as a process: how it begins and how it leaves."""
+"""The executor as a process: its start and its stop."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Start = Callable[..., Awaitable[asyncio.subprocess.Process]]
 
 @pytest.fixture
 async def start(engine: Engine) -> AsyncIterator[Start]:
-    """Starts an executor process for the engine."""
+    """Start an executor process for the engine."""
     started: list[asyncio.subprocess.Process] = []
 
     async def start_process(*options: str) -> asyncio.subprocess.Process:
@@ -41,7 +41,7 @@ async def start(engine: Engine) -> AsyncIterator[Start]:
 
 
 async def test_an_idle_executor_leaves_at_once_and_gives_everything_back(engine: Engine, start: Start) -> None:
-    """SIGTERM: the stream is ended, opened without credit, so that what was on its way is known, and given back."""
+    """After SIGTERM the stream ends and opens again without credit, so that deliveries on the way are returned."""
     process = await start()
     line = await engine.line(20)
     assert line.hello.credit > 0
@@ -56,7 +56,7 @@ async def test_an_idle_executor_leaves_at_once_and_gives_everything_back(engine:
 
 
 async def test_what_runs_may_end_within_the_grace(engine: Engine, start: Start) -> None:
-    """What runs when SIGTERM comes is finished and acknowledged; what came too late is left to others."""
+    """An action that runs at SIGTERM is finished and acknowledged; a later one goes to other executors."""
     process = await start("--grace-s", "10")
     line = await engine.line(20)
     await line.run(order(1, "std.sleep", '{"seconds": 1}'), order(2))
@@ -76,7 +76,7 @@ async def test_what_runs_may_end_within_the_grace(engine: Engine, start: Start) 
 
 
 async def test_what_takes_longer_than_the_grace_is_given_back(engine: Engine, start: Start) -> None:
-    """Nothing is said of it: the engine decides whether it may run again."""
+    """An action that outlasts the grace is not reported: the engine decides whether it runs again."""
     process = await start("--grace-s", "0.3")
     line = await engine.line(20)
     await line.run(order(1, "std.sleep", '{"seconds": 60}'), order(2))
@@ -92,7 +92,7 @@ async def test_what_takes_longer_than_the_grace_is_given_back(engine: Engine, st
 
 
 async def test_an_executor_without_its_engine_leaves_too(engine: Engine, start: Start) -> None:
-    """SIGINT while no engine is there."""
+    """SIGINT stops an executor that has no engine."""
     process = await start("--grace-s", "0.3")
     await engine.line(20)
     await engine.stop()
@@ -104,7 +104,7 @@ async def test_an_executor_without_its_engine_leaves_too(engine: Engine, start: 
 
 
 async def test_health_follows_the_stream(engine: Engine, start: Start) -> None:
-    """The executor is ready as long as an engine can send it work."""
+    """The executor is ready while an engine can send it actions."""
     address = free_address()
     await start("--listen", address)
     await engine.line(20)

@@ -1,4 +1,4 @@
-"""What actions say of how far they have come, on the stream."""
+"""Progress reports of actions on the stream."""
 
 from __future__ import annotations
 
@@ -23,14 +23,15 @@ def in_a_thread(context: ActionContext) -> str:
 
 @action("test.steps")
 async def in_steps(context: ActionContext) -> str:
+    begun_s = time.monotonic()
     for step in range(30):
         context.report(f"step {step}", step / 30)
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(begun_s + 0.05 * (step + 1) - time.monotonic())  # 1.5 s in all
     return "done"
 
 
 async def told_until_done(line: Line) -> list[wire.TaskDone]:
-    """All that is said until an action has ended."""
+    """Return all reports until an action has ended."""
     found: list[wire.TaskDone] = []
     while not found or found[-1].outcome == RUNNING:
         found += await line.outcomes(1)
@@ -38,7 +39,7 @@ async def told_until_done(line: Line) -> list[wire.TaskDone]:
 
 
 async def test_an_action_says_how_far_it_has_come(engine: Engine, make_executor: MakeExecutor) -> None:
-    """From a thread or the event loop: a few words and a fraction, before its outcome."""
+    """An action reports a text and a fraction before its outcome, from a thread or from the event loop."""
     make_executor(in_a_thread)
     line = await engine.line()
     await line.run(order(1, "test.thread"))
@@ -65,7 +66,7 @@ async def test_of_much_that_is_said_the_last_goes_once_a_second(engine: Engine, 
 async def test_what_is_noted_of_its_progress_does_not_end_an_outcome(
     engine: Engine, make_executor: MakeExecutor
 ) -> None:
-    """An outcome is kept until it is acknowledged itself: the answer to what was said before it is none to it."""
+    """The acknowledgement of a report does not acknowledge the outcome."""
     executor = make_executor(in_a_thread)
     line = await engine.line()
     await line.run(order(1, "test.thread"))
@@ -80,7 +81,7 @@ async def test_what_is_noted_of_its_progress_does_not_end_an_outcome(
 
 
 def test_a_fraction_is_one() -> None:
-    """What is not from 0 to 1 is refused where it is said."""
+    """A fraction that is not from 0 to 1 is refused at the report."""
     for wrong in (-0.1, 1.1, float("nan")):
         with pytest.raises(ValueError, match="from 0 to 1"):
             ActionContext("e.1.0.1").report("far", wrong)

@@ -26,7 +26,7 @@ KEY = ("e.1.0.1", 1)
 
 @dataclass
 class Bench:
-    """A runner, and what it said."""
+    """A runner and its reports."""
 
     runner: Runner
     done: list[TaskDone] = field(default_factory=list)
@@ -36,7 +36,7 @@ class Bench:
         self.runner.start(order(1, name, json.dumps(given)), "engine", timeout_s)
 
     async def ended(self, name: str, timeout_s: float | None = None, **given: object) -> TaskDone:
-        """The outcome of the action."""
+        """Return the outcome of the action."""
         self.start(name, timeout_s, **given)
         await self.until(lambda: bool(self.done))
         return self.done.pop()
@@ -52,7 +52,7 @@ MakeBench = Callable[..., Bench]
 
 @pytest.fixture
 async def make_bench() -> AsyncIterator[MakeBench]:
-    """Makes a runner of the built-in actions and these."""
+    """Provide a function that makes a runner of the built-in actions and the given ones."""
     made: list[Bench] = []
 
     def make(*actions: AnyAction, threads: int = 2) -> Bench:
@@ -71,7 +71,7 @@ async def make_bench() -> AsyncIterator[MakeBench]:
 
 
 async def test_an_instant_action_has_ended_when_start_returns(make_bench: MakeBench) -> None:
-    """No task, no thread, no turn of the event loop: thousands of them cost little."""
+    """An instant action needs no task, no thread and no turn of the event loop."""
     bench = make_bench()
 
     bench.start("std.echo", output={"city": "Port Ellis"})
@@ -81,7 +81,7 @@ async def test_an_instant_action_has_ended_when_start_returns(make_bench: MakeBe
 
 
 async def test_null_is_a_result(make_bench: MakeBench) -> None:
-    """An action that returns nothing has succeeded: None is no marker of anything (dalsegno/README.md#executors)."""
+    """An action that returns None succeeds with null (dalsegno/README.md#executors)."""
     done = await make_bench().ended("std.noop")
 
     assert (done.outcome, done.result) == (SUCCEEDED, "")
@@ -130,7 +130,7 @@ async def test_blocking_actions_run_in_threads_and_no_more_than_there_are(make_b
 
 
 async def test_what_an_action_raises_is_its_failure_without_a_traceback(make_bench: MakeBench) -> None:
-    """The error names action and exception; whoever wants the traceback reads the log."""
+    """The error names the action and the exception; the log has the traceback."""
 
     @action("test.broken")
     async def broken() -> None:
@@ -154,7 +154,7 @@ async def test_what_an_action_raises_is_its_failure_without_a_traceback(make_ben
 
 
 async def test_a_failure_may_carry_data(make_bench: MakeBench) -> None:
-    """ActionFailed's words are the error as they are, and its result travels with it."""
+    """The text of ActionFailed is the error, and its result is sent too."""
 
     @action("test.refuse", blocking=False)
     def refuse(data: object) -> None:
@@ -174,7 +174,7 @@ async def test_a_failure_may_carry_data(make_bench: MakeBench) -> None:
 
 
 async def test_a_delegate_says_so_and_may_choose_an_alias(make_bench: MakeBench) -> None:
-    """P7, P10: the action alone decides that somebody else completes it."""
+    """P7, P10: the action decides that another program completes it."""
 
     @action("test.ask")
     async def ask(alias: str) -> Delegated:
@@ -210,7 +210,7 @@ async def test_a_delegate_says_so_and_may_choose_an_alias(make_bench: MakeBench)
 async def test_an_input_that_does_not_fit_is_a_failure(
     make_bench: MakeBench, name: str, given: dict[str, Any], words: str
 ) -> None:
-    """All that is missing or unknown is named; the context cannot be given as an input."""
+    """The error names all missing and unknown inputs; the context cannot be an input."""
     done = await make_bench().ended(name, **given)
 
     assert (done.outcome, done.error) == (FAILED, words)
@@ -218,7 +218,7 @@ async def test_an_input_that_does_not_fit_is_a_failure(
 
 @pytest.mark.parametrize("text", ["[1]", "{", "17"])
 async def test_an_input_that_is_no_object_is_a_failure(make_bench: MakeBench, text: str) -> None:
-    """An engine that sends no object, or no JSON, gets a failure for it and no silence."""
+    """An input that is no object, or no JSON, is a failure and is reported."""
     bench = make_bench()
 
     bench.runner.start(order(1, "std.echo", text), "engine", None)
@@ -240,7 +240,7 @@ async def test_an_input_that_is_no_object_is_a_failure(make_bench: MakeBench, te
 async def test_a_result_that_cannot_be_carried_is_a_failure(
     make_bench: MakeBench, result: object, words: str, blocking: bool
 ) -> None:
-    """A failure that says what is wrong and where, rather than an outcome that no engine can take."""
+    """A result that no message can carry is a failure with the place of the value."""
 
     @action("test.give", blocking=blocking)
     def give() -> object:
@@ -252,7 +252,7 @@ async def test_a_result_that_cannot_be_carried_is_a_failure(
 
 
 async def test_results_are_exact(make_bench: MakeBench) -> None:
-    """Integers beyond 64 bits and texts that look like escapes arrive as they were."""
+    """Integers beyond 64 bits and texts that look like escapes are sent exactly."""
     value = {"n": 2**70, "text": r"\u0000 is written so", "null": None}
 
     done = await make_bench().ended("std.echo", output=value)
@@ -261,7 +261,7 @@ async def test_results_are_exact(make_bench: MakeBench) -> None:
 
 
 async def test_a_deadline_stops_an_async_action(make_bench: MakeBench) -> None:
-    """It is cancelled, cleans up, and has failed by its deadline, whatever it returns then."""
+    """An async action is cancelled at its deadline and fails, whatever it returns after its cleanup."""
     cleaned = []
 
     @action("test.stubborn")
@@ -279,7 +279,8 @@ async def test_a_deadline_stops_an_async_action(make_bench: MakeBench) -> None:
 
 
 async def test_a_deadline_drops_the_outcome_of_a_thread_which_keeps_its_slot(make_bench: MakeBench) -> None:
-    """The outcome is reported at the deadline; the slot is free when the thread is, for it cannot be stopped."""
+    """The failure is reported at the deadline; the slot is free when the thread ends, since a thread cannot be
+    stopped."""
     gate = threading.Event()
     asked: list[bool] = []
 
@@ -302,7 +303,7 @@ async def test_a_deadline_drops_the_outcome_of_a_thread_which_keeps_its_slot(mak
 
 
 async def test_an_action_that_waits_for_a_thread_can_be_stopped(make_bench: MakeBench) -> None:
-    """It never runs, and its slot is free at once."""
+    """A stopped action that waits for a thread never runs, and its slot is free at once."""
     gate = threading.Event()
     ran: list[int] = []
 
@@ -325,7 +326,7 @@ async def test_an_action_that_waits_for_a_thread_can_be_stopped(make_bench: Make
 
 
 async def test_stopping_before_the_first_step_is_reported_too(make_bench: MakeBench) -> None:
-    """An action that is cancelled in the moment it was started."""
+    """An action that is cancelled right after its start is reported."""
     bench = make_bench()
 
     bench.start("std.sleep", seconds=60)
@@ -338,7 +339,7 @@ async def test_stopping_before_the_first_step_is_reported_too(make_bench: MakeBe
 
 
 async def test_an_action_may_say_that_it_was_stopped(make_bench: MakeBench) -> None:
-    """Neither a success nor a failure."""
+    """An action may end as cancelled, which is neither a success nor a failure."""
 
     @action("test.stopped", blocking=False)
     def stopped() -> None:
@@ -350,7 +351,7 @@ async def test_an_action_may_say_that_it_was_stopped(make_bench: MakeBench) -> N
 
 
 async def test_an_action_can_know_where_it_runs(make_bench: MakeBench) -> None:
-    """The context has what the engine sent, and does not show the token to whoever prints it."""
+    """The context has the data of the engine and does not print the token."""
     seen: list[ActionContext] = []
 
     @action("test.where", blocking=False)

@@ -1,4 +1,4 @@
-"""Settings: options before the environment before defaults."""
+"""Settings come from options, else from the environment, else from defaults."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dalsegno.executor.settings import read_settings
 
 
 def test_an_option_wins_over_the_environment() -> None:
-    """And the environment over the default."""
+    """An option replaces the environment, and the environment replaces the default."""
     settings = read_settings(
         ["--engine", "127.0.0.1:1", "--engine", "127.0.0.1:2", "--slots", "5", "--label", "zone=north"],
         {"DALSEGNO_ENGINE": "127.0.0.1:3", "DALSEGNO_EXECUTOR_SLOTS": "7", "DALSEGNO_EXECUTOR_THREADS": "3"},
@@ -19,19 +19,19 @@ def test_an_option_wins_over_the_environment() -> None:
 
 
 def test_the_environment_may_name_several_engines() -> None:
-    """Separated by commas; each once."""
+    """The environment lists engines with commas; each counts once."""
     settings = read_settings([], {"DALSEGNO_ENGINE": "127.0.0.1:3,127.0.0.1:4, 127.0.0.1:3"})
 
     assert settings.engines == ("127.0.0.1:3", "127.0.0.1:4")
 
 
 def test_executors_without_a_name_differ() -> None:
-    """By their machine and process: two of the same name would end each other's sessions."""
+    """A default id has the machine and the process: two executors with one id would end each other's sessions."""
     assert read_settings([], {}).id.rpartition("-")[2].isdigit()
 
 
 @pytest.mark.parametrize("wrong", [["--slots", "0"], ["--threads", "0"], ["--slots", "many"]])
 def test_an_executor_without_slots_is_refused(wrong: list[str]) -> None:
-    """It would wait for work that never comes."""
+    """An executor without slots would never get an action."""
     with pytest.raises(SystemExit):
         read_settings(wrong, {})

@@ -1,4 +1,4 @@
-"""Slots shared out as credit."""
+"""Slots are divided among engines as credit."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MOVES = st.lists(
 
 @given(total=st.integers(1, 9), moves=MOVES)
 def test_credit_and_runs_together_are_never_more_than_the_slots(total: int, moves: list[tuple[str, str]]) -> None:
-    """Whatever comes and goes: what engines may still send and what runs is at most the slots."""
+    """The credit of engines and the running actions are never more than the slots."""
     slots = Slots(total, ENGINES, 0)
     granted: dict[str, int] = {}
     running = dict.fromkeys(ENGINES, 0)
@@ -40,7 +40,7 @@ def test_credit_and_runs_together_are_never_more_than_the_slots(total: int, move
 
 
 def test_the_share_of_an_engine_that_is_away_is_kept_for_a_while() -> None:
-    """An engine that restarts finds its share; one that stays disconnected leaves it to the others."""
+    """An engine that restarts has its share again; one that stays away loses it to the others."""
     slots = Slots(10, ("a", "b"), 0)
 
     assert slots.connect("a", 0) == 5
@@ -49,7 +49,7 @@ def test_the_share_of_an_engine_that_is_away_is_kept_for_a_while() -> None:
 
 
 def test_a_returning_engine_gets_its_share_as_others_use_theirs_up() -> None:
-    """Credit once given is not taken back, but nothing is added until the shares are equal again."""
+    """Given credit is not taken back, but none is added until the shares are equal."""
     slots = Slots(4, ("a", "b"), 0)
     assert slots.connect("a", RESERVED_S + 1) == 4
     assert slots.connect("b", RESERVED_S + 2) == 0
@@ -63,7 +63,7 @@ def test_a_returning_engine_gets_its_share_as_others_use_theirs_up() -> None:
 
 
 def test_credit_is_not_given_back_one_by_one() -> None:
-    """As long as an engine has plenty, the credit that has come free waits: a message for each would double them."""
+    """While an engine has much credit, freed credit waits: a message for each would double the messages."""
     slots = Slots(100, ("a",), 0)
     slots.connect("a", 0)
     given_back = []

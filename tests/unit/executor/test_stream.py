@@ -1,4 +1,4 @@
-"""The stream: batches, acknowledgements, reconnects, credit, heartbeats, parting."""
+"""The stream: batches, acknowledgements, reconnects, credit, heartbeats and the end."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from dalsegno.v1 import executor_service_pb2 as wire
 
 
 def make_gated() -> tuple[Action[..., object], asyncio.Event, list[int]]:
-    """An action that waits for the event; the numbers of those that began."""
+    """Return an action that waits for an event, the event, and the numbers of actions that began."""
     gate = asyncio.Event()
     begun: list[int] = []
 
@@ -28,7 +28,7 @@ def make_gated() -> tuple[Action[..., object], asyncio.Event, list[int]]:
 
 
 async def test_hello_says_who_the_executor_is_and_what_it_can_do(engine: Engine, make_executor: MakeExecutor) -> None:
-    """Hello carries id, session, actions with their parameters and defaults, slots, labels and the first credit."""
+    """Hello has the id, session, actions with parameters and defaults, slots, labels and the first credit."""
     executor = make_executor(slots=7)
 
     hello = (await engine.line()).hello
@@ -45,7 +45,7 @@ async def test_hello_says_who_the_executor_is_and_what_it_can_do(engine: Engine,
 async def test_a_batch_of_instant_actions_is_answered_by_one_message(
     engine: Engine, make_executor: MakeExecutor
 ) -> None:
-    """What was run together is reported together: a message costs as much as twenty outcomes."""
+    """Actions that run together are reported in one message: a message costs as much as twenty outcomes."""
     make_executor()
     line = await engine.line()
 
@@ -74,7 +74,8 @@ async def test_batches_stay_below_the_limit_of_a_message(engine: Engine, make_ex
 
 
 async def test_an_outcome_is_sent_again_until_it_is_acknowledged(engine: Engine, make_executor: MakeExecutor) -> None:
-    """After a broken stream the executor lists what is not acknowledged and sends it again; once it is, no more."""
+    """After a broken stream the executor lists unacknowledged outcomes and sends them again, until each is
+    acknowledged."""
     executor = make_executor()
     first = await engine.line()
     await first.run(order(1), order(2))
@@ -96,8 +97,7 @@ async def test_an_outcome_is_sent_again_until_it_is_acknowledged(engine: Engine,
 
 
 async def test_an_engine_that_comes_back_gets_the_outcomes(engine: Engine, make_executor: MakeExecutor) -> None:
-    """An engine that was killed and started again hears what ended meanwhile: nothing is lost
-    (dalsegno/README.md#executors)."""
+    """An engine that is killed and started again gets all outcomes (dalsegno/README.md#executors)."""
     gated, gate, begun = make_gated()
     executor = make_executor(gated)
     line = await engine.line()
@@ -120,7 +120,7 @@ async def test_an_engine_that_comes_back_gets_the_outcomes(engine: Engine, make_
 async def test_what_runs_is_listed_and_what_is_superseded_is_dropped(
     engine: Engine, make_executor: MakeExecutor
 ) -> None:
-    """Running deliveries are in Hello; the Welcome's superseded ones are stopped, and nothing is said of them."""
+    """Hello lists running deliveries; the superseded ones of the Welcome are stopped and not reported."""
     gated, gate, _ = make_gated()
     make_executor(gated)
     line = await engine.line()
@@ -140,7 +140,7 @@ async def test_what_runs_is_listed_and_what_is_superseded_is_dropped(
 async def test_an_outcome_goes_by_another_engine_when_its_own_is_gone(
     engine: Engine, other_engine: Engine, make_executor: MakeExecutor
 ) -> None:
-    """What an executor has belongs to its session, which every engine knows."""
+    """An outcome belongs to the session of the executor, which every engine knows."""
     gated, gate, _ = make_gated()
     make_executor(gated, others=[other_engine])
     line, other = await engine.line(), await other_engine.line()
@@ -154,7 +154,7 @@ async def test_an_outcome_goes_by_another_engine_when_its_own_is_gone(
 
 
 async def test_a_delivery_that_is_repeated_runs_once(engine: Engine, make_executor: MakeExecutor) -> None:
-    """A delivery that runs is not started again; one that has ended is answered again without running."""
+    """A repeated delivery does not start again; when it has ended, it is answered again."""
     gated, gate, begun = make_gated()
     make_executor(gated)
     line = await engine.line()
@@ -172,7 +172,7 @@ async def test_a_delivery_that_is_repeated_runs_once(engine: Engine, make_execut
 async def test_a_newer_delivery_takes_the_place_of_the_one_that_runs(
     engine: Engine, make_executor: MakeExecutor
 ) -> None:
-    """Only the current delivery's outcome counts: the older one is stopped and not reported."""
+    """Only the current delivery is reported: the older one is stopped."""
     gated, gate, begun = make_gated()
     make_executor(gated)
     line = await engine.line()
@@ -190,7 +190,7 @@ async def test_a_newer_delivery_takes_the_place_of_the_one_that_runs(
 
 
 async def test_credit_never_exceeds_the_slots(engine: Engine, make_executor: MakeExecutor) -> None:
-    """What the engine may still send and what runs are together at most the slots; what ends is given back."""
+    """Credit and running actions are at most the slots; an ended action gives credit back."""
     gated, gate, _ = make_gated()
     make_executor(gated, slots=4)
     line = await engine.line()
@@ -209,7 +209,7 @@ async def test_credit_never_exceeds_the_slots(engine: Engine, make_executor: Mak
 
 
 async def test_engines_share_the_slots(engine: Engine, other_engine: Engine, make_executor: MakeExecutor) -> None:
-    """Two engines have equal shares, together no more than the slots."""
+    """Two engines have equal shares, at most the slots in all."""
     make_executor(slots=5, others=[other_engine])
 
     credits = [(await engine.line()).hello.credit, (await other_engine.line()).hello.credit]
@@ -219,7 +219,7 @@ async def test_engines_share_the_slots(engine: Engine, other_engine: Engine, mak
 
 
 async def test_heartbeats_come_as_often_as_the_engine_asks(engine: Engine, make_executor: MakeExecutor) -> None:
-    """An idle executor is heard: proxies kill silent streams, and leases end."""
+    """An idle executor sends heartbeats: proxies close silent streams, and leases end."""
     engine.heartbeat_s = 0.1
     make_executor()
     line = await engine.line()
@@ -230,7 +230,7 @@ async def test_heartbeats_come_as_often_as_the_engine_asks(engine: Engine, make_
 
 
 async def test_a_silent_engine_is_given_up(engine: Engine, make_executor: MakeExecutor) -> None:
-    """An engine that says nothing for a lease is taken for gone: the executor connects again."""
+    """An engine that is silent for a lease counts as gone: the executor connects again."""
     engine.heartbeat_s, engine.lease_s = 0.1, 0.4
     make_executor()
     line = await engine.line()
@@ -241,7 +241,8 @@ async def test_a_silent_engine_is_given_up(engine: Engine, make_executor: MakeEx
 
 
 async def test_cancel_stops_an_action(engine: Engine, make_executor: MakeExecutor) -> None:
-    """CancelAction ends what runs, and it is reported as cancelled with the reason; an unknown one is nothing."""
+    """CancelAction stops a running action, which is reported as cancelled with the reason; an unknown one has no
+    effect."""
     make_executor()
     line = await engine.line()
     await line.run(order(1, "std.sleep", '{"seconds": 60}'))
@@ -259,7 +260,7 @@ async def test_cancel_stops_an_action(engine: Engine, make_executor: MakeExecuto
 async def test_time_left_is_counted_from_the_receipt(
     engine: Engine, make_executor: MakeExecutor, monkeypatch: pytest.MonkeyPatch, step_s: float
 ) -> None:
-    """Whatever the clocks of the executor and of the deadline show, before and after Welcome: what is left counts."""
+    """The time left counts from the receipt, whatever the clocks show, before and after Welcome."""
     make_executor()
     line = await engine.line()
     real = time.time
@@ -285,7 +286,7 @@ async def test_time_left_is_counted_from_the_receipt(
 async def test_an_older_engines_deadline_is_by_its_clock(
     engine: Engine, make_executor: MakeExecutor, monkeypatch: pytest.MonkeyPatch, step_s: float
 ) -> None:
-    """Without `time_left`: an executor whose clock is an hour off, and is set after Welcome, stops it in time."""
+    """Without `time_left` an executor with a clock that is an hour off stops the action in time."""
     engine.clock_offset_s = 3600
     make_executor()
     line = await engine.line()
@@ -309,7 +310,7 @@ async def test_an_older_engines_deadline_is_by_its_clock(
 async def test_a_drained_engine_hears_goodbye_after_the_last_acknowledgement(
     engine: Engine, make_executor: MakeExecutor
 ) -> None:
-    """An engine that is being stopped gets the outcomes that there are, and is tried again later."""
+    """An engine that stops gets the remaining outcomes, and the executor tries it again later."""
     gated, _, _ = make_gated()
     make_executor(gated)
     line = await engine.line()
@@ -328,7 +329,7 @@ async def test_a_drained_engine_hears_goodbye_after_the_last_acknowledgement(
 
 
 async def test_a_superseded_session_does_not_come_back(engine: Engine, make_executor: MakeExecutor) -> None:
-    """ABORTED: another process is this executor now."""
+    """After ABORTED the executor does not connect again: another process has its id."""
     executor = make_executor()
     line = await engine.line()
 
@@ -341,7 +342,7 @@ async def test_a_superseded_session_does_not_come_back(engine: Engine, make_exec
 
 
 async def test_an_executor_tries_until_an_engine_is_there(engine: Engine, make_executor: MakeExecutor) -> None:
-    """An engine that starts after its executors is found."""
+    """An executor connects to an engine that starts later."""
     await engine.stop()
     make_executor()
     await asyncio.sleep(0.5)
@@ -356,7 +357,7 @@ async def test_an_executor_tries_until_an_engine_is_there(engine: Engine, make_e
 async def test_a_message_that_breaks_us_costs_the_stream_and_not_the_executor(
     engine: Engine, make_executor: MakeExecutor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A fault of ours while taking a message in ends the stream; the executor connects again."""
+    """A fault while a message is read ends the stream; the executor connects again."""
     executor = make_executor()
     line = await engine.line()
 

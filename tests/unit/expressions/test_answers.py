@@ -71,6 +71,12 @@ def test_every_wrong_field_is_named_once(answer: object, problems: list[tuple[st
     assert sorted(find_problems(APPROVAL, answer)) == problems
 
 
+@pytest.mark.parametrize("schema", [{"type": "array"}, {"items": True}, {"items": [{"type": "object"}, True]}])
+def test_what_no_schema_describes_is_taken_as_it_is(schema: object) -> None:
+    """The items of a list that the schema says nothing of, or all the same, may be anything."""
+    assert find_problems(schema, [{"a": None}, 7]) == []
+
+
 def test_both_ways_to_say_what_is_required() -> None:
     """JSON Schema's list of names, and a word of the property itself."""
     schema = {"required": ["a"], "properties": {"a": {}, "b": {"required": True}, "c": {"required": False}}}

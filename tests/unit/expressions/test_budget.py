@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import time
+import tracemalloc
 
 import pytest
 from tests.unit.expressions.scopes import PlainScope
 
-from dalsegno.expressions.budget import BudgetHere, NeedsPool
+from dalsegno.expressions.budget import Budget, BudgetHere, NeedsPool
 from dalsegno.expressions.compile import Expression, compile_template
 from dalsegno.expressions.evaluation import Source
+from dalsegno.expressions.functions import dump_json
 from dalsegno.workflow.scope import EvaluationError
 
 SCOPE = PlainScope({"l": list(range(2_000)), "s": "a" * 100_000, "o": [{"x": "y" * 1_000}] * 1_000})
@@ -99,6 +101,24 @@ def test_jinja_stops(expression: str, cause: str) -> None:
     with pytest.raises(EvaluationError) as failure:
         source.evaluate_here(SCOPE, "")
     assert cause in str(failure.value)
+
+
+def test_a_text_that_repeats_itself_stops() -> None:
+    """What stands in a loop of a template is counted each time."""
+    source = source_of("{% for each in _.l %}" + "x" * 20_000 + "{% endfor %}")
+    with pytest.raises(EvaluationError, match="builds more than"):
+        source.value(SCOPE, Budget())
+
+
+def test_json_is_counted_while_it_is_written() -> None:
+    """A value that is short becomes long with much space before each line: writing stops where the budget ends."""
+    tracemalloc.start()
+    try:
+        with pytest.raises(EvaluationError, match="builds more than"):
+            dump_json(Budget(), [0] * 2_000, indent=50_000)
+        assert tracemalloc.get_traced_memory()[1] < 40_000_000
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.mark.parametrize(

@@ -294,6 +294,8 @@ OTHER_YAQL = (
     "let(x => $.l) -> $x.len() + $x.select($).len()",
 )
 JINJA_OPERATORS = (
+    "_.d.keys() - {}.keys()",
+    "{}.keys() - _.d.keys()",
     "_.l + _.l",
     "_.t + _.u",
     "_.i + _.j",
@@ -466,6 +468,13 @@ def test_texts_are_paid_for(text: str) -> None:
         compiled.expression.value(Scope(size), budget)
         costs.append(before - budget.steps - budget.size)
     assert costs[1] - costs[0] >= (LARGE - SMALL) * LEAST
+
+
+@pytest.mark.parametrize("text", ["'nope' in ctx()", "ctx() is mapping"])
+def test_all_variables_together_are_paid_for(text: str) -> None:
+    """Looking through all variables costs more the more there are, and asking what the context is costs nothing."""
+    costs = [cost_of("{{ (" + text + ") is defined }}", size, ORQUESTA) for size in (SMALL, LARGE)]
+    assert (costs[1] - costs[0] >= LARGE - SMALL) == ("in" in text.split())
 
 
 @pytest.mark.parametrize("name", sorted(set(NATIVE_FILTERS) - FILTERS))

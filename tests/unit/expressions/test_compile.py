@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from tests.unit.expressions.scopes import PlainScope
 
 from dalsegno.expressions.compile import ExpressionProblem, compile_template
+from dalsegno.expressions.yaql.compile import DEPTH
 from dalsegno.workflow.scope import Constant, EvaluationError
 
 SCOPE = PlainScope({"n": 3, "s": "abc", "l": [3, 1, 2], "d": {"k": "v"}, "u": None, "t": True, "code": "<% 1 + 1 %>"})
@@ -184,3 +185,12 @@ def test_data_is_not_copied() -> None:
 def test_signs_of_jinja(template: str, value: object) -> None:
     """A sign right at a mark belongs to the mark, any other to the expression."""
     assert value_of(template) == value
+
+
+def test_an_expression_nests_up_to_a_limit() -> None:
+    """One more level than that is a problem of the definition."""
+    problems: list[ExpressionProblem] = []
+    for levels in (DEPTH - 1, DEPTH):
+        compile_template(f"<% {'[' * levels}1{']' * levels} %>", problems.append)
+        assert len(problems) == (levels == DEPTH)
+    assert "nests too deeply" in problems[0].message

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 import time
+from inspect import Parameter, signature
 
 import pytest
 from tests.unit.expressions.scopes import PlainScope
 
-from dalsegno.expressions.compile import ExpressionProblem, compile_template
+from dalsegno.expressions.compile import Expression, ExpressionProblem, compile_template
 from dalsegno.expressions.language import MISTRAL, ORQUESTA, Language
 from dalsegno.expressions.orquesta import STATUSES
 from dalsegno.workflow.scope import EvaluationError
@@ -309,6 +310,8 @@ def test_functions_on_values(yaql: str, jinja: str, value: object) -> None:
         ("<% from_yaml_string('a: b: c') %>", "from_yaml_string(): mapping values are not allowed"),
         ("<% to_json_string(1, indent => 1000000000) %>", "indents by 0 to 16 spaces"),
         ("<% to_json_string(1, separators => ',') %>", "needs two short strings as separators"),
+        ("<% to_json_string(1, separators => [1, ',', ':']) %>", "needs two short strings as separators"),
+        ("<% to_json_string(1, separators => [',', ':', ';']) %>", "needs two short strings as separators"),
         ("<% basename(1) %>", "basename() needs a string, not an integer"),
         ("<% version_compare('1', '2') %>", "1 is not valid SemVer"),
         ("<% version_match('1.0.0', '~1.0.0') %>", "version_match(): "),
@@ -352,6 +355,22 @@ def test_slow_patterns_are_killed(expression: str) -> None:
     """A pattern that would run for years is an error."""
     with pytest.raises(EvaluationError, match="it takes more than 1 s"):
         value_of(f"<% {expression % repr('a' * 60 + '!')} %>")
+
+
+@pytest.mark.parametrize("name", sorted(ORQUESTA.functions.keys() - {"ctx"}))
+def test_arguments_by_name_are_no_reason_to_leave_the_engine(name: str) -> None:
+    """A function with named arguments runs where it runs with others."""
+    function = ORQUESTA.functions[name]
+    named = [
+        f"{parameter.name} => 1"
+        for parameter in [*signature(function.implementation).parameters.values()][1:]
+        if parameter.kind is Parameter.POSITIONAL_OR_KEYWORD
+    ]
+    compiled = compile_template(
+        f"<% {name}({', '.join(named)}) %>", lambda problem: pytest.fail(problem.message), language=ORQUESTA
+    )
+    assert isinstance(compiled, Expression)
+    assert compiled.expression.is_bounded != function.apart
 
 
 @pytest.mark.parametrize("name", ["env()", "global(x)", "tasks()", "execution()", "executions()", "uuid()"])

@@ -5,12 +5,15 @@ from __future__ import annotations
 import ast
 import signal
 import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from tests.mutation.checkout import Checkout
 from tests.mutation.mutants import Mutant, find_mutants
 from tests.mutation.recording import SLOWEST_S, Record, Recording
+from tests.mutation.run import Trial, Verdicts, choose
 
 SOURCE = '''"""A page."""
 from typing import TYPE_CHECKING
@@ -108,27 +111,67 @@ def test_a_mutant_is_told_on_one_line(tmp_path: Path) -> None:
     ]
 
 
-def test_the_quickest_of_those_that_run_the_line_come_first() -> None:
-    """Slow tests come last and very slow ones never; what runs at import, or where nothing was seen, may be noticed by
-    any test of the file, or by all."""
+def test_near_and_quick_tests_come_first() -> None:
+    """Of the tests that run the line, those beside its file come first, slow tests last and very slow ones never; where
+    none does it may be noticed by those that run anything of the file, and what runs at import by all. Of those that
+    come together the ones of the fullest test file come before the others."""
     seconds = {
-        "a.py::quick": 0.01,
-        "a.py::slow": 2.0,
-        "b.py::quick": 0.02,
-        "a.py::never": SLOWEST_S + 1,
-        "c.py::other": 0.01,
+        "unit/yaql/a.py::quick": 0.01,
+        "unit/yaql/a.py::slow": 2.0,
+        "unit/yaql/a.py::never": SLOWEST_S + 1,
+        "unit/yaql/b.py::second": 0.02,
+        "unit/yaql/b.py::third": 0.02,
+        "unit/c.py::quick": 0.01,
+        "unit/d.py::other": 0.01,
     }
-    lines = {"page.py": {1: ["a.py::slow", "b.py::quick", "a.py::never"], 2: ["a.py::quick"], 3: []}}
-    recording = Recording([Record(seconds, lines)])
+    lines = {
+        1: ["unit/yaql/a.py::slow", "unit/yaql/b.py::second", "unit/yaql/a.py::never", "unit/c.py::quick"],
+        2: ["unit/yaql/a.py::quick", "unit/yaql/b.py::second", "unit/yaql/b.py::third"],
+        3: [],
+    }
+    recording = Recording([Record(seconds, {"src/yaql/page.py": lines})])
 
-    def chosen(path: str, line: int, in_function: bool = True) -> list[str]:
-        return recording.tests_of(Mutant(path, line, line, 0, 0, "", "", "", in_function))
+    def chosen(line: int, path: str = "src/yaql/page.py", in_function: bool = True) -> list[list[str]]:
+        stages = recording.stages_of(Mutant(path, line, line, 0, 0, "", "", "", in_function))
+        return [[test.removeprefix("unit/") for test in stage] for stage in stages]
 
-    assert chosen("page.py", 1) == ["b.py::quick", "a.py::slow"]
-    assert chosen("page.py", 2) == ["a.py::quick"]
-    assert chosen("page.py", 3) == ["a.py::quick", "b.py::quick", "a.py::slow"]
-    assert chosen("page.py", 1, in_function=False) == chosen("other.py", 1)
-    assert chosen("other.py", 1) == ["a.py::quick", "b.py::quick", "c.py::other", "a.py::slow"]
+    fullest, other = ["yaql/b.py::second", "yaql/b.py::third"], ["yaql/a.py::quick"]
+    assert chosen(1) == [["yaql/b.py::second"], ["c.py::quick"], ["yaql/a.py::slow"]]
+    assert chosen(2) == [fullest, other]
+    assert chosen(3) == [[*other, *fullest], ["c.py::quick"], ["yaql/a.py::slow"]]
+    assert chosen(2, in_function=False) == [[*other, *fullest], ["c.py::quick"], ["d.py::other"], ["yaql/a.py::slow"]]
+    quick = ["c.py::quick", "d.py::other"]
+    assert chosen(1, "src/other.py") == [[*other, *fullest], quick, ["yaql/a.py::slow"]]
+
+
+def test_a_sample_stays_when_the_code_changes(tmp_path: Path) -> None:
+    """The same seed chooses the same mistakes, another seed others; a line before them moves them and changes none, and
+    of fewer they are the first."""
+    path = tmp_path / "page.py"
+
+    def chosen(source: str, seed: int = 1, count: int = 20) -> list[str]:
+        path.write_text(source, encoding="utf-8")
+        return [mutant.key() for mutant in choose(find_mutants(tmp_path, path), count, seed)]
+
+    source = "".join(f"x{place} = {place} == 1\n" * 2 for place in range(40))
+    assert len(set(chosen(source))) == 20
+    assert chosen(f"import os\n\n{source}") == chosen(source)
+    assert chosen(source, count=5) == chosen(source)[:5]
+    assert set(chosen(source, seed=2)) != set(chosen(source))
+    assert len(set(chosen(f"y = 1 < 2\n{source}")) - set(chosen(source))) <= 1
+
+
+def test_a_stopped_run_goes_on(tmp_path: Path) -> None:
+    """A run tries first what no run before it has tried, then what survived, and never again what was noticed."""
+    (tmp_path / "page.py").write_text("x = 1 < 2\ny = 3 == 4\nz = 5 in six\n", encoding="utf-8")
+    first, second, third = mutants = find_mutants(tmp_path, tmp_path)
+    Verdicts(tmp_path / "verdicts").add(first, False)
+    Verdicts(tmp_path / "verdicts").add(second, True)
+    again = Verdicts(tmp_path / "verdicts")
+    assert again.left(mutants) == [third, first]
+    assert [again.is_noticed(each) for each in mutants] == [False, True, False]
+    again.forget()
+    assert again.left(mutants) == Verdicts(tmp_path / "verdicts").left(mutants) == mutants
 
 
 def test_only_the_copy_is_changed(tmp_path: Path) -> None:
@@ -150,7 +193,8 @@ def test_only_the_copy_is_changed(tmp_path: Path) -> None:
 
 
 def test_what_does_not_end_is_ended(tmp_path: Path) -> None:
-    """A run that is over its time limit is killed, and so is what it began; what fails by itself says why."""
+    """A run that is over its time limit is killed, and so is what it began; one that takes all memory, or fails
+    otherwise, says why."""
     (tmp_path / "here").mkdir()
     subprocess.run(["git", "init", "-q"], cwd=tmp_path / "here", check=True)
     checkout = Checkout(tmp_path / "here", tmp_path / "there")
@@ -162,3 +206,43 @@ def test_what_does_not_end_is_ended(tmp_path: Path) -> None:
     assert checkout.run(loop, tmp_path / "log", limit_s=0.3) == -signal.SIGKILL
     assert checkout.run(lambda: 1 // 0, tmp_path / "log") != 0
     assert "ZeroDivisionError" in (tmp_path / "log").read_text(encoding="utf-8")
+    assert checkout.run(lambda: len(bytes(7 * 2**30)), tmp_path / "log") != 0
+    assert "MemoryError" in (tmp_path / "log").read_text(encoding="utf-8")
+
+
+class Runs(Checkout):
+    """A checkout whose runs have these exit codes; it notes whether each was of a mutant."""
+
+    def __init__(self, folder: Path, *codes: int) -> None:
+        self.copy = folder / "copy"
+        self.codes = list(codes)
+        self.mutated_runs: list[bool] = []
+        self._is_mutated = False
+
+    @contextmanager
+    def mutated(self, mutant: Mutant) -> Iterator[None]:
+        self._is_mutated = True
+        yield
+        self._is_mutated = False
+
+    def run(self, work: Callable[[], int], log: Path, limit_s: float | None = None) -> int:
+        self.mutated_runs.append(self._is_mutated)
+        log.write_text("", encoding="utf-8")
+        return self.codes.pop(0)
+
+
+def test_what_no_recorded_test_notices_the_further_ones_may(tmp_path: Path) -> None:
+    """The further tests run for survivors only, and pass once without a mutation before they count."""
+    recording = Recording([Record({"a.py::quick": 0.1}, {"page.py": {1: ["a.py::quick"]}})])
+    mutant = Mutant("page.py", 1, 1, 0, 0, "", "", "", True)
+    checkout = Runs(tmp_path, 1, 0, 0, 1, 0, 0)
+    trial = Trial(checkout, recording, ["b.py"], verbose=False)
+    assert [trial.notices(mutant) for _ in range(3)] == [True, True, False]
+    assert checkout.mutated_runs == [True, True, False, True, True, True]
+
+
+def test_further_tests_that_fail_anyway_notice_nothing(tmp_path: Path) -> None:
+    """When they fail without a mutation, mutate ends and says so."""
+    trial = Trial(Runs(tmp_path, 1), Recording([]), ["b.py"], verbose=False)
+    with pytest.raises(SystemExit, match=r"b\.py: fail without a mutation"):
+        trial.notices(Mutant("page.py", 1, 1, 0, 0, "", "", "", True))

@@ -18,12 +18,12 @@ Submit = Callable[[engine_service_pb2.SubmitRequest], Awaitable[engine_service_p
 
 
 async def nothing(request: engine_service_pb2.SubmitRequest) -> engine_service_pb2.SubmitResponse:
-    """The answer of a test that does not care."""
+    """Return an empty answer."""
     return engine_service_pb2.SubmitResponse()
 
 
 class Engine(engine_service_pb2_grpc.EngineServiceServicer):
-    """Does what the test says for Submit, and sends one hint and then nothing for Follow."""
+    """Calls the function of the test for Submit, and sends one hint and then nothing for Follow."""
 
     def __init__(self, world: World) -> None:
         self.world = world
@@ -50,7 +50,7 @@ class Engine(engine_service_pb2_grpc.EngineServiceServicer):
 
 
 class Executors(executor_service_pb2_grpc.ExecutorServiceServicer):
-    """Acknowledges with an echo of each Goodbye's reason, and ends when the server stops if it is polite."""
+    """Acknowledges with the reason of each Goodbye, and ends when the server stops if it is to."""
 
     def __init__(self, world: World) -> None:
         self.world = world
@@ -72,7 +72,7 @@ class Executors(executor_service_pb2_grpc.ExecutorServiceServicer):
 
 @dataclass
 class World:
-    """What a test holds in its hand."""
+    """The server, the channel and the records of a test."""
 
     server: Server
     channel: grpc.aio.Channel
@@ -82,12 +82,12 @@ class World:
 
     @property
     def engine(self) -> engine_service_pb2_grpc.EngineServiceAsyncStub:
-        """A stub of the engine's service."""
+        """Return a stub of the engine's service."""
         return engine_service_pb2_grpc.EngineServiceStub(self.channel)
 
     @property
     def executors(self) -> executor_service_pb2_grpc.ExecutorServiceAsyncStub:
-        """A stub of the executors' service."""
+        """Return a stub of the executors' service."""
         return executor_service_pb2_grpc.ExecutorServiceStub(self.channel)
 
     def refuse_with(self, error: BaseException) -> None:
@@ -99,7 +99,7 @@ class World:
         self.submit = refuse
 
     async def failed_submit(self, **options: Any) -> grpc.aio.AioRpcError:
-        """Submit, and return the error it must end with."""
+        """Submit, and return the error."""
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await self.engine.Submit(engine_service_pb2.SubmitRequest(), **options)
         return caught.value
@@ -107,7 +107,7 @@ class World:
 
 @pytest.fixture
 async def world() -> AsyncIterator[World]:
-    """A running server with both scripted services."""
+    """Provide a running server with both scripted services."""
     services = ["dalsegno.v1.EngineService", "dalsegno.v1.ExecutorService"]
     server = Server("127.0.0.1:0", services, unhurried=["/dalsegno.v1.EngineService/Unhurried"])
     world = World(server, open_channel("unused:1"))

@@ -19,7 +19,7 @@ ID = "01890a5d-ac96-774b-bcce-b302099a8057"
 
 
 def complaint(check: Callable[[Fields], object]) -> str:
-    """What the check complains of; empty for nothing."""
+    """Return the text of the check's error; empty without one."""
     fields = Fields()
     check(fields)
     try:
@@ -31,7 +31,7 @@ def complaint(check: Callable[[Fields], object]) -> str:
 
 @given(st.integers(min_value=0, max_value=4_000_000_000_000_000))
 def test_a_time_survives_to_the_microsecond(microseconds: int) -> None:
-    """Seconds to message and back keep the microsecond."""
+    """Conversion of seconds to a message and back keeps the microsecond."""
     at_s = microseconds / 1e6
     message = convert.timestamp(at_s)
 
@@ -41,12 +41,12 @@ def test_a_time_survives_to_the_microsecond(microseconds: int) -> None:
 
 
 def test_no_time_is_no_field() -> None:
-    """A time that is not there stays absent."""
+    """An absent time stays absent."""
     assert convert.timestamp(None) is None
 
 
 def test_every_state_of_the_core_is_in_the_contract() -> None:
-    """No state of the core is unknown to the contract."""
+    """The contract knows every state of the core."""
     assert all(convert.execution_state(state) for state in ExecutionState)
     assert all(convert.task_state(state) for state in TaskState)
     assert all(convert.action_state(state) for state in AttemptState)
@@ -75,7 +75,7 @@ def test_languages_have_names() -> None:
     ],
 )
 def test_input_that_is_not_a_json_object_is_refused_with_its_place(text: str, says: str) -> None:
-    """A value that not every part of the system can carry is refused with its path."""
+    """A value that a part of the system cannot carry is refused with its path."""
     said = complaint(lambda fields: fields.json_object("input", text))
 
     assert said.startswith("input: ")
@@ -83,7 +83,7 @@ def test_input_that_is_not_a_json_object_is_refused_with_its_place(text: str, sa
 
 
 def test_json_comes_through_exactly() -> None:
-    """Text that is JSON is kept as it is, integers beyond 64 bits included; nothing is an empty object."""
+    """JSON text is kept unchanged, integers beyond 64 bits included; an empty text is an empty object."""
     fields = Fields()
 
     assert fields.json_object("input", '{"n": 123456789012345678901234567890}').data == {
@@ -95,7 +95,7 @@ def test_json_comes_through_exactly() -> None:
 
 
 def test_a_value_over_four_mib_is_too_large() -> None:
-    """A value over the limit is RESOURCE_EXHAUSTED, but what is wrong is told first."""
+    """A value over the limit is RESOURCE_EXHAUSTED, after the check of other fields."""
     fields = Fields()
     fields.json_object("input", '{"a": "' + "x" * (4 * 1024 * 1024) + '"}')
 
@@ -111,13 +111,13 @@ def test_a_value_over_four_mib_is_too_large() -> None:
     [(ID, True), ("", False), ("x", False), (ID.upper(), False), ("{" + ID + "}", False), (ID + ".1", False)],
 )
 def test_an_id_is_a_uuid_in_its_usual_form(text: str, fits: bool) -> None:
-    """Other writings of the same number would be other keys in the store."""
+    """Another form of the same UUID is refused, since it would be another key in the store."""
     assert (complaint(lambda fields: fields.uuid("execution_id", text)) == "") is fits
 
 
 @pytest.mark.parametrize("text", ["", ID, f"{ID}.x", f"{ID}.1.2", "x.1", f"{ID}.-1", f"{ID}.99999999999"])
 def test_the_id_of_a_task_has_one_number(text: str) -> None:
-    """Anything else is refused, and is never looked up."""
+    """An id of another form is refused without a read."""
     assert complaint(lambda fields: fields.numbered_id("task_execution_id", text, 1)).startswith("task_execution_id: ")
 
 
@@ -148,7 +148,7 @@ def test_a_field_beyond_its_limits_is_named(check: Callable[[Fields], object]) -
 
 
 def test_fields_within_their_limits_pass() -> None:
-    """Nothing is said of what is right, up to the limits."""
+    """Fields up to their limits have no error."""
     fields = Fields()
     fields.name("name", "x" * 255)
     fields.labels("labels", {"team/a.b-c_d": "x" * 255})

@@ -1,8 +1,9 @@
-"""Refusals to the wire and back."""
+"""Refusals become statuses, and statuses become refusals again."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,10 +15,10 @@ from grpc_status import rpc_status
 from dalsegno.definitions.problems import Problem
 from dalsegno.rpc import errors
 from dalsegno.rpc.channel import open_channel
-from dalsegno.rpc.failure import describe, read_failure
+from dalsegno.rpc.failure import ReceivedViolation, describe, read_failure
 from dalsegno.v1 import engine_service_pb2, engine_service_pb2_grpc, failure_pb2
 from dalsegno.workflow import refusals
-from dalsegno.workflow.refusals import Violation
+from dalsegno.workflow.refusals import Obstacle, Violation
 from dalsegno.workflow.value import UnfitValue
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ ABSTRACT = (refusals.WithViolations, refusals.AboutThing, refusals.Passing)
 async def test_a_refusal_arrives_as_it_was_raised(
     world: World, refusal: refusals.Refusal, code: grpc.StatusCode
 ) -> None:
-    """Each kind of refusal has its status code, its reason of the contract and its text on the other side."""
+    """Each kind of refusal has its status code, its reason of the contract and its text at the client."""
     world.refuse_with(refusal)
 
     failure = read_failure(await world.failed_submit())
@@ -72,7 +73,7 @@ async def test_a_refusal_arrives_as_it_was_raised(
 
 
 def test_every_refusal_is_in_the_table() -> None:
-    """No kind of refusal is forgotten: none ends as INTERNAL."""
+    """The table has every kind of refusal: none ends as INTERNAL."""
     tested = {type(refusal) for refusal, _ in EVERY_REFUSAL}
     pending = list(refusals.Refusal.__subclasses__())
     while pending:
@@ -84,7 +85,7 @@ def test_every_refusal_is_in_the_table() -> None:
 
 @pytest.mark.parametrize("kind", [refusals.Unavailable, refusals.Overloaded])
 async def test_what_passes_says_when_to_ask_again(world: World, kind: type[refusals.Passing]) -> None:
-    """The delay arrives, also when another server of ours passes the refusal on; other refusals have none."""
+    """A temporary refusal has a delay, also when another of our servers passes it on; other refusals have none."""
     world.refuse_with(kind("later", retry_s=2.5))
     error = await world.failed_submit()
     assert read_failure(error).retry_s == 2.5
@@ -95,7 +96,7 @@ async def test_what_passes_says_when_to_ask_again(world: World, kind: type[refus
 
 
 async def test_a_server_that_cannot_be_reached_may_be_asked_again(world: World) -> None:
-    """What grpc itself says of a server that is not there is passed on with a delay."""
+    """grpc's own error about a missing server is passed on with a delay."""
     async with open_channel("127.0.0.1:1") as channel:
         call: Any = channel.unary_unary("/x/y")
         with pytest.raises(grpc.aio.AioRpcError) as caught:
@@ -106,7 +107,7 @@ async def test_a_server_that_cannot_be_reached_may_be_asked_again(world: World) 
 
 
 async def test_a_deletion_arrives_with_its_time(world: World) -> None:
-    """Programs find the time of a deletion beside the message."""
+    """The details hold the time of a deletion."""
     world.refuse_with(refusals.Deleted("execution", "e", 1_700_000_000.5))
     error = await world.failed_submit()
     status = rpc_status.from_call(error)  # type: ignore[arg-type]
@@ -117,30 +118,38 @@ async def test_a_deletion_arrives_with_its_time(world: World) -> None:
     assert error.details() == "execution 'e' was deleted at 2023-11-14T22:13:20.500+00:00"
 
 
+def received(violations: Sequence[Violation]) -> tuple[ReceivedViolation, ...]:
+    """Return them as a client sees them."""
+    return tuple(ReceivedViolation(each.subject, each.description, each.kind) for each in violations)
+
+
 async def test_all_violations_arrive(world: World) -> None:
-    """A refusal names everything that is wrong, in the order in which it was found."""
+    """A refusal has all violations, in the order in which they were found."""
     violations = [Violation(f"input.field_{number}", "is missing") for number in range(20)]
     world.refuse_with(refusals.InvalidRequest(violations))
 
     failure = read_failure(await world.failed_submit())
 
-    assert failure.violations == tuple(violations)
+    assert failure.violations == received(violations)
     assert failure.left_out == 0
 
 
 async def test_obstacles_arrive_with_their_kinds(world: World) -> None:
-    """FAILED_PRECONDITION says for each obstacle what it is (R4)."""
-    violations = [Violation("task fetch", "has failed", "TASK_FAILED"), Violation("execution e", "is PAUSED", "STATE")]
+    """FAILED_PRECONDITION has the kind of each obstacle (R4)."""
+    violations = [
+        Violation("task fetch", "has failed", Obstacle.TASK_FAILED),
+        Violation("execution e", "is PAUSED", Obstacle.STATE),
+    ]
     world.refuse_with(refusals.Refused(violations, "the execution cannot be resumed"))
 
     error = await world.failed_submit()
 
-    assert read_failure(error).violations == tuple(violations)
+    assert read_failure(error).violations == received(violations)
     assert describe(error) == "the execution cannot be resumed\n  task fetch: has failed\n  execution e: is PAUSED"
 
 
 async def test_problems_arrive_with_their_lines(world: World) -> None:
-    """A definition's problems come with path, line, column, hint and category, and read well."""
+    """The problems of a definition have path, line, column, hint and category, and are readable as text."""
     world.refuse_with(refusals.InvalidDefinition([PROBLEM, Problem("", 0, 0, "is empty")]))
 
     error = await world.failed_submit()
@@ -155,7 +164,7 @@ async def test_problems_arrive_with_their_lines(world: World) -> None:
 
 
 async def test_a_thousand_violations_reach_our_own_client(world: World) -> None:
-    """Our clients take a large answer: nothing is left out."""
+    """Our clients accept a large answer: no violation is left out."""
     violations = [Violation(f"items[{number}]", "is not an index of the list") for number in range(1000)]
     world.refuse_with(refusals.InvalidRequest(violations))
 
@@ -165,7 +174,7 @@ async def test_a_thousand_violations_reach_our_own_client(world: World) -> None:
 
 
 async def test_any_client_can_read_a_long_refusal(world: World) -> None:
-    """A client with grpc's own limits gets as many violations as fit, and how many were left out."""
+    """A client with grpc's own limits gets the violations that fit, and the count of the others."""
     violations = [Violation(f"items[{number}]", "è non è un indice") for number in range(1000)]
     world.refuse_with(refusals.InvalidRequest(violations))
     async with grpc.aio.insecure_channel(f"127.0.0.1:{world.server.port}") as channel:
@@ -175,7 +184,7 @@ async def test_any_client_can_read_a_long_refusal(world: World) -> None:
 
     failure = read_failure(caught.value)
     assert failure.code is CODE.INVALID_ARGUMENT
-    assert failure.violations[0] == violations[0]
+    assert failure.violations[:1] == received(violations[:1])
     assert len(failure.violations) + failure.left_out == 1000
     assert failure.left_out > 0
     assert f"and {failure.left_out} more" in describe(caught.value)
@@ -187,7 +196,7 @@ HUGE_REFUSALS = [
     refusals.InvalidRequest([Violation(LONG, LONG)] * 3),
     refusals.InvalidRequest([Violation("a", "is missing"), Violation(LONG, LONG)]),
     refusals.InvalidDefinition(PROBLEMS),
-    refusals.Refused([Violation(LONG, LONG, "STATE")] * 3),
+    refusals.Refused([Violation(LONG, LONG, Obstacle.STATE)] * 3),
     refusals.NotFound(LONG, LONG),
     refusals.Deleted("execution", LONG, 1_700_000_000.5),
     refusals.TooLarge(LONG, 5, 4),
@@ -198,7 +207,7 @@ HUGE_REFUSALS = [
 
 @pytest.mark.parametrize("refusal", HUGE_REFUSALS, ids=lambda refusal: type(refusal).__name__)
 def test_what_any_client_gets_is_below_4000_bytes(refusal: refusals.Refusal) -> None:
-    """However long its texts are, a status is small, keeps its ErrorInfo and names at least one thing."""
+    """A status is small however long its texts are, keeps its ErrorInfo and names at least one entry."""
     status = errors.status_of(refusal)
     assert status.ByteSize() <= 4_000
     info = ErrorInfo()
@@ -222,7 +231,7 @@ def test_reasons_and_metadata_keys_stand_in_one_place() -> None:
 
 
 async def test_overload_is_told_apart_from_what_is_too_large(world: World) -> None:
-    """Both are RESOURCE_EXHAUSTED: the reason says which, and only overload says when to ask again."""
+    """Both are RESOURCE_EXHAUSTED: the reason differs, and only overload has a delay."""
     world.refuse_with(refusals.Overloaded("9,000 events wait", 3.0))
     busy = read_failure(await world.failed_submit())
     world.refuse_with(refusals.TooLarge("input", 5, 4))
@@ -236,7 +245,7 @@ async def test_overload_is_told_apart_from_what_is_too_large(world: World) -> No
 async def test_bytes_that_are_no_message_are_the_callers_mistake(
     world: World, caplog: pytest.LogCaptureFixture, method: str, data: bytes
 ) -> None:
-    """They are INVALID_ARGUMENT in the contract's words, on unary calls and streams, and no fault in the log."""
+    """They are INVALID_ARGUMENT with our text, on unary calls and streams, and no fault in the log."""
     channel: Any = world.channel
     if method.startswith("Executor"):
         call = channel.stream_stream(f"/dalsegno.v1.{method}")(iter([data]))
@@ -280,7 +289,7 @@ async def test_text_that_utf8_cannot_carry_is_escaped(world: World) -> None:
 
 
 async def test_an_error_of_another_server_is_passed_on(world: World) -> None:
-    """What the engine refuses, api refuses with the same code, text and violations."""
+    """The api refuses with the code, text and violations of the engine."""
     violations = [Violation("input.count", "is missing"), Violation("input.size", "is missing")]
     world.refuse_with(refusals.InvalidRequest(violations, "two are missing"))
     from_engine = await world.failed_submit()
@@ -291,11 +300,11 @@ async def test_an_error_of_another_server_is_passed_on(world: World) -> None:
     assert failure.code is CODE.INVALID_ARGUMENT
     assert failure.reason == "INVALID_REQUEST"
     assert failure.message == "two are missing"
-    assert failure.violations == tuple(violations)
+    assert failure.violations == received(violations)
 
 
 def test_a_lost_server_is_unavailable() -> None:
-    """An error that grpc itself made of another server is explained by its code."""
+    """An error that grpc makes about another server is explained by its code."""
     metadata = grpc.aio.Metadata()
     lost = grpc.aio.AioRpcError(CODE.UNAVAILABLE, metadata, metadata, details="failed to connect to all addresses")
 
@@ -304,12 +313,12 @@ def test_a_lost_server_is_unavailable() -> None:
 
 
 def test_an_unfit_value_is_the_callers_mistake() -> None:
-    """JSON that cannot be carried is INVALID_ARGUMENT, wherever it is found."""
+    """JSON that cannot be carried is INVALID_ARGUMENT at every place."""
     assert errors.code_of(UnfitValue("$.a: NaN is not JSON")) is CODE.INVALID_ARGUMENT
 
 
 def test_a_refusal_without_violations_cannot_be_made() -> None:
-    """Whoever refuses says why."""
+    """A refusal without a violation raises ValueError."""
     with pytest.raises(ValueError, match="at least one"):
         refusals.InvalidRequest([])
 
@@ -326,6 +335,6 @@ def test_the_trailing_metadata_holds_a_status_that_any_language_reads() -> None:
 
 
 def test_a_problem_without_a_path_has_a_plain_message() -> None:
-    """What concerns the whole document is said without an empty place between two colons."""
+    """The message about a whole document has no empty place between colons."""
     told = str(refusals.InvalidDefinition([Problem("", 1, 1, "`version` is missing")]))
     assert told == "the definition is not valid: line 1: `version` is missing"

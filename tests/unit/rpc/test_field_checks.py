@@ -1,4 +1,4 @@
-"""The gate: what no store can hold is found in any field of any message."""
+"""Values that no store can hold are found in every field of every message."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_each_wrong_field_is_named(message: Any, fields: list[str]) -> None:
 
 
 def test_an_unknown_word_is_told_with_those_that_are_known() -> None:
-    """A number that the enum does not have is refused before anybody takes it for the default."""
+    """A number that the enum does not have is refused with the known names."""
     (violation,) = wrong_fields(Task(child=7))
     assert violation.description.startswith(
         "is 7, which this server does not know; it knows CHILD_RERUN_UNSPECIFIED (0)"
@@ -58,7 +58,7 @@ def test_an_unknown_word_is_told_with_those_that_are_known() -> None:
 
 
 def _texts(descriptor: Descriptor, path: tuple[FieldDescriptor, ...] = ()) -> Iterator[tuple[FieldDescriptor, ...]]:
-    """The way to every text in a message."""
+    """Return the path of every text in a message."""
     for field in descriptor.fields:
         if field.type == FieldDescriptor.TYPE_STRING:
             yield (*path, field)
@@ -68,7 +68,7 @@ def _texts(descriptor: Descriptor, path: tuple[FieldDescriptor, ...] = ()) -> It
 
 @pytest.mark.parametrize("kind", [Start, Resume, engine_service_pb2.SubmitRequest, executor_service_pb2.ConnectRequest])
 def test_bytes_that_are_not_utf8_are_found(kind: Any) -> None:
-    """Half of a surrogate pair cannot be parsed as a text: the message is read all the same, and its field is named."""
+    """A text that is no UTF-8 does not parse: the rest of the message is read, and its field is named."""
     paths = list(_texts(kind.DESCRIPTOR))
     assert paths
     for path in paths:
@@ -88,7 +88,7 @@ def _tag(number: int) -> list[int]:
 
 
 def test_all_else_of_such_a_message_is_kept() -> None:
-    """Numbers, times, maps and texts around the broken one come through as they were sent."""
+    """The other numbers, times, maps and texts of the message are unchanged."""
     sent = Start(
         namespace="ü",
         version=-1,
@@ -103,7 +103,7 @@ def test_all_else_of_such_a_message_is_kept() -> None:
 
 
 def test_other_bytes_are_no_message() -> None:
-    """What is no protobuf at all is not read, and no more is said of it."""
+    """Bytes that are no protobuf are not read, without a detail."""
     for data in (b"\xff", b"\x0a\x05a", b"\x0b\x0c\x0a\x01\xff"):
         with pytest.raises(DecodeError):
             parse(Start, data)
@@ -126,7 +126,7 @@ async def submit_bytes(world: World, data: bytes) -> grpc.aio.AioRpcError:
     ],
 )
 async def test_servers_have_the_gate(world: World, data: bytes, field: str) -> None:
-    """A request that does not pass is INVALID_ARGUMENT with its field, and no servicer has seen it."""
+    """A wrong request is INVALID_ARGUMENT with its field, and does not reach the servicer."""
     seen = []
 
     async def see(request: engine_service_pb2.SubmitRequest) -> engine_service_pb2.SubmitResponse:
@@ -141,7 +141,7 @@ async def test_servers_have_the_gate(world: World, data: bytes, field: str) -> N
 
 
 async def test_a_stream_goes_on_after_what_is_not_utf8(world: World) -> None:
-    """A message of a stream is read as well as it can be: its servicer decides what becomes of it."""
+    """A message of a stream is read as far as possible: its servicer decides about it."""
     call: Any = world.channel.stream_stream(
         "/dalsegno.v1.ExecutorService/Connect", response_deserializer=executor_service_pb2.ConnectResponse.FromString
     )()

@@ -1,4 +1,4 @@
-"""What the interceptor does for every call, over the wire."""
+"""The interceptor handles every call of a server."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ MIB = 1024 * 1024
 
 @pytest.fixture
 def lines() -> Iterator[io.StringIO]:
-    """Everything that is logged, as JSON lines."""
+    """Provide all log lines as JSON."""
     root = logging.getLogger()
     handlers, level = list(root.handlers), root.level
     stream = io.StringIO()
@@ -41,13 +41,13 @@ def lines() -> Iterator[io.StringIO]:
 
 
 def submission(text: str) -> engine_service_pb2.SubmitRequest:
-    """A write with a text of any size."""
+    """Return a write with a text of this size."""
     start = execution_service_pb2.StartExecutionRequest(execution_id="e-1", input=text)
     return engine_service_pb2.SubmitRequest(actor="ada", start_execution=start)
 
 
 async def test_the_request_id_comes_back(world: World) -> None:
-    """A request id that the caller gives is the answer's too, and is what the next server would be told."""
+    """The answer has the request id of the caller, and so has a call to the next server."""
     passed_on: list[Any] = []
 
     async def note(request: Any) -> engine_service_pb2.SubmitResponse:
@@ -64,7 +64,7 @@ async def test_the_request_id_comes_back(world: World) -> None:
 
 
 async def test_a_call_without_request_id_gets_one(world: World) -> None:
-    """Every call has a request id, in a refusal as well."""
+    """Every call has a request id, also one that is refused."""
     world.refuse_with(NotFound("execution", "e"))
 
     failure = read_failure(await world.failed_submit())
@@ -73,7 +73,7 @@ async def test_a_call_without_request_id_gets_one(world: World) -> None:
 
 
 async def test_one_line_per_call(world: World, lines: io.StringIO) -> None:
-    """A call is one JSON line with method, code, time and request id; a refusal's line says why."""
+    """A call is one JSON line with method, code, time and request id; the line of a refusal has its reason."""
     world.refuse_with(NotFound("execution", "e-9"))
     await world.failed_submit(metadata=[("x-request-id", "r-1")])
 
@@ -89,7 +89,7 @@ async def test_one_line_per_call(world: World, lines: io.StringIO) -> None:
 
 
 async def test_a_fault_is_logged_and_not_told(world: World, lines: io.StringIO) -> None:
-    """An exception that no table has is INTERNAL: the caller learns the request id, the log has the traceback."""
+    """An unknown exception is INTERNAL: the caller gets the request id, the log has the traceback."""
     world.refuse_with(KeyError("a secret"))
 
     error = await world.failed_submit(metadata=[("x-request-id", "r-2")])
@@ -105,7 +105,7 @@ async def test_a_fault_is_logged_and_not_told(world: World, lines: io.StringIO) 
 
 
 async def test_calls_are_counted(world: World) -> None:
-    """Prometheus has each call by service, method and code, and how many are open."""
+    """The metrics count calls by service, method and code, and open calls."""
     labels = {"service": "EngineService", "method": "Submit"}
 
     def count() -> float:
@@ -119,7 +119,7 @@ async def test_calls_are_counted(world: World) -> None:
 
 
 async def test_a_unary_call_without_deadline_gets_one(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A caller that sets no deadline does not hang for ever: DEADLINE_EXCEEDED, with its reason."""
+    """A call without a deadline ends with DEADLINE_EXCEEDED and a reason."""
     monkeypatch.setattr(interceptors, "UNARY_DEADLINE_S", 0.1)
 
     async def hang(request: Any) -> Any:
@@ -133,7 +133,7 @@ async def test_a_unary_call_without_deadline_gets_one(world: World, monkeypatch:
 
 
 async def test_the_callers_deadline_wins(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A caller that sets a longer deadline than the default one gets it."""
+    """A caller's deadline may be longer than the default."""
     monkeypatch.setattr(interceptors, "UNARY_DEADLINE_S", 0.05)
 
     async def slow(request: Any) -> engine_service_pb2.SubmitResponse:
@@ -163,7 +163,7 @@ async def test_fifteen_mib_pass(world: World) -> None:
 
 @pytest.mark.parametrize("size", [17 * MIB, 20_000_000, 31 * MIB])
 async def test_a_message_over_the_limit_is_refused_with_details(world: World, size: int) -> None:
-    """More than 16 MiB is RESOURCE_EXHAUSTED, and the error says the size and the limit; the servicer is not called."""
+    """More than 16 MiB is RESOURCE_EXHAUSTED with size and limit, and does not reach the servicer."""
     world.refuse_with(AssertionError("was called"))
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await world.engine.Submit(submission("x" * size))
@@ -175,7 +175,7 @@ async def test_a_message_over_the_limit_is_refused_with_details(world: World, si
 
 
 async def test_a_message_far_over_the_limit_is_refused_by_grpc(world: World) -> None:
-    """What is not even read into memory is RESOURCE_EXHAUSTED too."""
+    """A message that is not read into memory is RESOURCE_EXHAUSTED too."""
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await world.engine.Submit(submission("x" * (40 * MIB)))
 
@@ -207,7 +207,7 @@ async def test_a_method_that_is_not_there(world: World) -> None:
 
 
 async def test_a_line_on_a_terminal_is_for_people() -> None:
-    """On a terminal a line is text with its facts at the end."""
+    """On a terminal a line is text with its fields at the end."""
     record = logging.makeLogRecord({"msg": "committed", "levelname": "INFO", "execution": "e-1", "revision": 7})
 
     line = logs.TerminalLines("engine").format(record)
@@ -216,7 +216,7 @@ async def test_a_line_on_a_terminal_is_for_people() -> None:
 
 
 async def test_a_name_that_is_not_text_does_not_cost_the_line() -> None:
-    """A lone surrogate in a fact is written as an escape."""
+    """A lone surrogate in a field is written as an escape."""
     record = logging.makeLogRecord({"msg": "odd", "levelname": "INFO", "workflow": "a\ud800"})
 
     line = json.loads(logs.JsonLines("engine").format(record))

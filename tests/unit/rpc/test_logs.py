@@ -8,7 +8,7 @@ from dalsegno.rpc.logs import TerminalLines
 
 
 def test_nothing_that_is_logged_is_obeyed_by_a_terminal() -> None:
-    """Names and errors that somebody else wrote are escaped in the lines that a terminal gets, and begin none."""
+    """Names and errors from others are escaped in the lines for a terminal, and begin no line."""
     record = logging.makeLogRecord({"msg": "failed é", "levelname": "ERROR", "reason": "a\x1b[2Jb\nforged\u202e"})
 
     line = TerminalLines("engine").format(record)

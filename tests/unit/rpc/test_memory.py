@@ -1,4 +1,4 @@
-"""What was freed goes back to the machine."""
+"""Freed memory returns to the machine."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from dalsegno.rpc import memory
 
 
 async def test_memory_goes_back_after_growth(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A process that has grown lets go of what it can, three times; one that has not is left alone."""
+    """A process that has grown returns memory three times; another one does not."""
     monkeypatch.setattr(memory, "LOOK_EVERY_S", 0.01)
     monkeypatch.setattr(memory, "give_back", lambda: None)
     size, let_go = 100, 0
@@ -32,8 +32,25 @@ async def test_memory_goes_back_after_growth(monkeypatch: pytest.MonkeyPatch) ->
     looking.cancel()
 
 
+async def test_memory_goes_back_after_something_large_was_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without any growth: what was dropped may be in cycles that no collection of new objects finds."""
+    monkeypatch.setattr(memory, "LOOK_EVERY_S", 0.01)
+    monkeypatch.setattr(memory, "resident_bytes", lambda: 100 << 20)
+    looks, dropped = 0, [True]
+
+    def count() -> None:
+        nonlocal looks
+        looks += 1
+
+    monkeypatch.setattr(memory, "give_back", count)
+    looking = asyncio.create_task(memory.give_back_now_and_then(lambda: None, lambda: bool(dropped and dropped.pop())))
+    await asyncio.sleep(0.3)
+    looking.cancel()
+    assert looks == memory.LOOKS
+
+
 async def test_busy_process_is_looked_through_whole_when_it_has_little_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Looking through everything stops all threads, so it waits until the process uses little of its core."""
+    """A full collection stops all threads, so it waits until the process uses little of its core."""
     monkeypatch.setattr(memory, "LOOK_EVERY_S", 0.01)
     looks = 0
 
@@ -57,7 +74,7 @@ async def test_busy_process_is_looked_through_whole_when_it_has_little_to_do(mon
 
 
 def test_what_cycles_keep_is_given_back() -> None:
-    """A hundred megabytes that only a cycle keeps are not there any more afterwards."""
+    """A hundred megabytes that only a cycle keeps are freed."""
     # In a process of its own: what other tests have left running here takes memory too.
     program = """
 from dalsegno.rpc import memory

@@ -1,4 +1,4 @@
-"""Rows and changes as messages of the contract."""
+"""Rows and changes become messages of the contract."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ DEFINITION = DefinitionRow(
 
 
 def test_an_execution_is_told_whole() -> None:
-    """Every fact of the row is in the message; what is not there is absent or empty."""
+    """The message has every value of the row; an absent one is absent or empty."""
     message = messages.execution_message(EXECUTION, {"SUCCESS": 4, "RUNNING": 3}, Awaited(("executor",), 7))
 
     assert message.state == execution_pb2.EXECUTION_STATE_RUNNING
@@ -157,7 +157,7 @@ def test_a_listed_execution_has_no_values() -> None:
 
 
 def test_items_are_counted_by_how_they_stand() -> None:
-    """Items that ended badly or were cancelled have failed; what was created and has not ended runs."""
+    """Items that ended in ERROR or CANCELLED have failed; created ones that have not ended run."""
     message = messages.task_message(TASK, ATTEMPT)
 
     assert message.items == execution_pb2.ItemCounts(total=10, succeeded=3, failed=2, running=3)
@@ -168,12 +168,12 @@ def test_items_are_counted_by_how_they_stand() -> None:
 
 
 def test_a_task_without_items_has_no_counts() -> None:
-    """ItemCounts is there only for a with-items task."""
+    """Only a with-items task has ItemCounts."""
     assert not messages.task_message(replace(TASK, item_count=None)).HasField("items")
 
 
 def test_a_task_with_a_child_runs_a_workflow() -> None:
-    """What a task runs is shown under `workflow` when it is one (S15)."""
+    """A task with a sub-workflow shows it under `workflow` (S15)."""
     message = messages.task_message(TASK, replace(ATTEMPT, child_id="c", action="inner"), children=["c"])
 
     assert (message.action, message.workflow) == ("", "inner")
@@ -181,7 +181,7 @@ def test_a_task_with_a_child_runs_a_workflow() -> None:
 
 
 def test_a_ready_attempt_waits_for_an_executor() -> None:
-    """What it waits for is shown as found; without a timeout of its task it has a deadline once it is handed out."""
+    """The message shows what it waits for; without a timeout of its task it has a deadline when it is handed out."""
     ready = messages.action_message(ATTEMPT, EXECUTION, TASK, "executor")
     handed_out = messages.action_message(replace(ATTEMPT, state="RUNNING", deadline_s=105.0), EXECUTION, TASK)
 
@@ -192,7 +192,7 @@ def test_a_ready_attempt_waits_for_an_executor() -> None:
 
 
 def test_a_standalone_attempt_shows_no_execution() -> None:
-    """The execution that carries a standalone action is nobody's business (S17)."""
+    """The execution of a standalone action is not shown (S17)."""
     carrier = replace(EXECUTION, workflow="", namespace="n", comment="alone", actor="bob")
     message = messages.action_message(ATTEMPT, carrier, TASK)
 
@@ -202,7 +202,7 @@ def test_a_standalone_attempt_shows_no_execution() -> None:
 
 
 def test_a_definition_is_told_with_its_parameters() -> None:
-    """A default is JSON text; a parameter without one has none."""
+    """A default is JSON text; a parameter without a default has none."""
     workflow = messages.workflow_message(DEFINITION)
     action = messages.adhoc_message(DEFINITION)
 
@@ -217,7 +217,7 @@ def test_a_definition_is_told_with_its_parameters() -> None:
 
 
 def test_an_environment_is_told() -> None:
-    """An environment's values are its JSON text."""
+    """The values of an environment are JSON text."""
     row = EnvironmentRow("", "staging", "", '{"a":1}', 3, 1.0, 2.0, "ada", "")
 
     message = messages.environment_message(row)
@@ -226,7 +226,7 @@ def test_an_environment_is_told() -> None:
 
 
 def value(data: object) -> Value:
-    """A value."""
+    """Return a value."""
     return Value(text=json.dumps(data))
 
 
@@ -340,7 +340,7 @@ def test_a_change_is_told(change: changes.AnyChange, kind: str, told: dict[str, 
 
 
 def test_every_kind_of_change_is_tried() -> None:
-    """No change of the core is without a message."""
+    """Every change of the core has a message."""
     assert {type(change) for change, _, _ in CHANGES} >= set(get_args(changes.AnyChange))
 
 
@@ -361,7 +361,7 @@ def test_a_large_value_is_left_out_of_a_change() -> None:
 
 
 def test_an_item_is_told_only_of_tasks_that_have_items() -> None:
-    """The first item and no item are told apart."""
+    """The first item differs from no item."""
     moved = changes.AttemptMoved(key=(17, 0, 1), state=AttemptState.RUNNING)
     row = JournalChange(sequence=5, at_s=1.0, actor="", comment="", event="handed_out", change=moved)
 
@@ -373,7 +373,7 @@ def test_an_item_is_told_only_of_tasks_that_have_items() -> None:
 
 
 def test_names_are_asked_for_only_where_they_are_told() -> None:
-    """The changes that name a task by its number say which."""
+    """Only changes that name a task by its number ask for its name."""
     assert task_numbers(changes.AttemptMoved(key=(17, 0, 1), state=AttemptState.RUNNING)) == (17,)
     assert task_numbers(changes.ExecutionMoved(state=ExecutionState.RUNNING)) == ()
 

@@ -1,4 +1,4 @@
-"""The endpoint that Prometheus reads."""
+"""The endpoint for Prometheus."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dalsegno.rpc.metrics import serve_metrics
 
 
 def test_metrics_are_served_until_stopped() -> None:
-    """The metrics are there over HTTP, and the port is free again after the stop."""
+    """HTTP serves the metrics, and the port is free after the stop."""
     port, stop = serve_metrics("127.0.0.1", 0)
     address = f"http://127.0.0.1:{port}/metrics"
     with urllib.request.urlopen(address, timeout=5) as answer:

@@ -1,4 +1,4 @@
-"""A server from bind to stop, over the wire."""
+"""A server from its start to its stop."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ STATUS = health_pb2.HealthCheckResponse
 
 
 async def ask_health(world: World, service: str) -> int:
-    """The status that health gives of a service."""
+    """Return the status of a service's health."""
     stub: Any = health_pb2_grpc.HealthStub(world.channel)
     answer = await stub.Check(health_pb2.HealthCheckRequest(service=service))
     return int(answer.status)
 
 
 def goodbye(reason: str) -> executor_service_pb2.ConnectRequest:
-    """A message that tells the scripted servicer what to do."""
+    """Return a message that tells the scripted servicer what to do."""
     return executor_service_pb2.ConnectRequest(goodbye=executor_service_pb2.Goodbye(reason=reason))
 
 
 async def test_health_follows_readiness_of_each_service(world: World) -> None:
-    """A service is SERVING only while it is ready, whatever the others are."""
+    """A service is SERVING only while it is ready, independent of the others."""
     await world.server.set_ready(False, "dalsegno.v1.ExecutorService")
 
     assert await ask_health(world, "dalsegno.v1.ExecutorService") == STATUS.NOT_SERVING
@@ -46,7 +46,7 @@ async def test_health_follows_readiness_of_each_service(world: World) -> None:
 
 
 async def test_a_server_that_has_just_started_is_not_ready() -> None:
-    """Before anybody says that it is ready, health says NOT_SERVING for the server as a whole and for its services."""
+    """Before the server is ready, health is NOT_SERVING for it and for its services."""
     server = Server("127.0.0.1:0", ["dalsegno.v1.EngineService"])
     await server.start()
     channel = open_channel(f"127.0.0.1:{server.port}")
@@ -60,7 +60,7 @@ async def test_a_server_that_has_just_started_is_not_ready() -> None:
 
 
 async def test_reflection_lists_the_services(world: World) -> None:
-    """A client that knows no proto can ask which services there are."""
+    """A client without protos can list the services."""
 
     def listed() -> Any:
         with grpc.insecure_channel(f"127.0.0.1:{world.server.port}") as channel:
@@ -72,7 +72,7 @@ async def test_reflection_lists_the_services(world: World) -> None:
 
 
 def _described(channel: Any, version: str, **asked: str) -> Any:
-    """The answer of reflection by one of its names."""
+    """Return the answer of reflection under one of its names."""
     call: Any = channel.stream_stream(
         f"/grpc.reflection.{version}.ServerReflection/ServerReflectionInfo",
         request_serializer=reflection_pb2.ServerReflectionRequest.SerializeToString,
@@ -83,7 +83,7 @@ def _described(channel: Any, version: str, **asked: str) -> Any:
 
 @pytest.mark.parametrize("version", ["v1", "v1alpha"])
 async def test_reflection_brings_the_comments(world: World, version: str) -> None:
-    """By both names of the service a client gets whole descriptors, with what the protos say to people."""
+    """Under both names of reflection a client gets whole descriptors with the comments of the protos."""
     services = {f"grpc.reflection.{each}.ServerReflection" for each in ("v1", "v1alpha")}
     async for answer in _described(world.channel, version, list_services=""):
         assert {each.name for each in answer.list_services_response.service} >= services
@@ -111,7 +111,7 @@ async def test_reflection_brings_the_comments(world: World, version: str) -> Non
 
 
 async def test_a_second_server_on_the_same_port_is_refused(world: World) -> None:
-    """A port that is in use is an error that names the address, not half of the calls."""
+    """A port that is in use is an error with the address."""
     second = Server(f"127.0.0.1:{world.server.port}", [])
 
     with pytest.raises(CannotListen, match=str(world.server.port)):
@@ -134,12 +134,12 @@ async def test_a_second_server_on_the_same_port_is_refused(world: World) -> None
     ],
 )
 def test_only_loopback_is_this_machine(address: str, local: bool) -> None:
-    """Whatever is not certain to be out of reach is taken to be within it."""
+    """An address that may be reachable counts as reachable."""
     assert is_local(address) is local
 
 
 async def test_other_machines_are_served_only_when_that_is_accepted(caplog: pytest.LogCaptureFixture) -> None:
-    """An address that others reach is refused, with the way out; with `insecure` it is taken, and that is said."""
+    """A reachable address is refused with advice; with `insecure` it is used, with a warning."""
     with pytest.raises(CannotListen, match=r"neither TLS nor authentication yet .* --insecure"):
         await Server("0.0.0.0:0", ["dalsegno.v1.EngineService"]).start()
     with caplog.at_level("WARNING"):
@@ -157,7 +157,7 @@ async def test_other_machines_are_served_only_when_that_is_accepted(caplog: pyte
 
 
 async def test_stop_ends_a_server_stream_at_once_and_says_why(world: World) -> None:
-    """A stream that only sends is ended with UNAVAILABLE when the server stops, long before the grace is over."""
+    """A server stream ends with UNAVAILABLE when the server stops, long before the end of the grace."""
     call = world.engine.Follow(engine_service_pb2.FollowRequest())
     await anext(aiter(call))
     began = time.monotonic()
@@ -184,7 +184,7 @@ class Flooding(Engine):
 
 
 async def test_stop_ends_a_stream_that_is_sending(world: World) -> None:
-    """Also in the middle of a message, a stream ends at once, and its client is told that the server stops."""
+    """A stream ends at once also in the middle of a message, and its client gets the reason."""
     server = Server("127.0.0.1:0", ["dalsegno.v1.EngineService"])
     engine_service_pb2_grpc.add_EngineServiceServicer_to_server(Flooding(world), server.grpc)
     await server.start()
@@ -213,7 +213,7 @@ async def test_stop_ends_a_stream_that_is_sending(world: World) -> None:
 
 
 async def test_stop_lets_a_two_way_stream_say_its_last_word(world: World) -> None:
-    """A two-way stream that watches `stopping` ends by itself, with OK, and stop waits for that but no longer."""
+    """A two-way stream that watches `stopping` ends by itself with OK, and stop waits only for that."""
     call = world.executors.Connect()
     await call.write(goodbye("until stopped"))
     await call.read()
@@ -229,7 +229,7 @@ async def test_stop_lets_a_two_way_stream_say_its_last_word(world: World) -> Non
 
 
 async def test_stop_does_not_wait_for_ever(world: World) -> None:
-    """A two-way stream that will not end is cancelled when the grace is over, and its `finally` has run by then."""
+    """A two-way stream that does not end is cancelled after the grace, and its `finally` has run."""
     call = world.executors.Connect()
     await call.write(goodbye("for ever"))
     await call.read()
@@ -240,7 +240,7 @@ async def test_stop_does_not_wait_for_ever(world: World) -> None:
 
 
 async def test_stop_lets_a_call_finish(world: World) -> None:
-    """A unary call that is being served when the server stops gets its answer."""
+    """A unary call that is served when the server stops gets its answer."""
     entered = asyncio.Event()
 
     async def slow(request: Any) -> engine_service_pb2.SubmitResponse:
@@ -258,7 +258,7 @@ async def test_stop_lets_a_call_finish(world: World) -> None:
 
 
 async def test_a_watcher_of_health_does_not_hold_up_the_stop(world: World) -> None:
-    """An open health watch is ended like any other stream."""
+    """An open health watch ends like other streams."""
     stub: Any = health_pb2_grpc.HealthStub(world.channel)
     call = stub.Watch(health_pb2.HealthCheckRequest(service=""))
     await call.read()

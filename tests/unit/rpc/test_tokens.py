@@ -16,7 +16,7 @@ TOKEN = TOKENS.write("WatchExecution", ID, 7)
 
 @given(st.integers(), st.text(), st.floats(allow_nan=False))
 def test_a_token_brings_back_where_the_stream_was(number: int, text: str, moment: float) -> None:
-    """What was written is read."""
+    """A token that is written is read again."""
     token = TOKENS.write("WatchExecution", ID, number, text, moment)
     assert TOKENS.read(token, "WatchExecution", ID, (int, str, float)) == [number, text, moment]
 
@@ -30,20 +30,20 @@ def test_a_token_brings_back_where_the_stream_was(number: int, text: str, moment
     ],
 )
 def test_a_token_is_for_one_stream(rpc: str, subject: str, shape: tuple[type, ...], reason: str) -> None:
-    """The token of another rpc, of another execution or filter, or of another form is refused."""
+    """A token of another rpc, execution, filter or form is refused."""
     with pytest.raises(InvalidResumeToken, match=reason):
         TOKENS.read(TOKEN, rpc, subject, shape)
 
 
 @given(st.text(max_size=80))
 def test_any_other_text_is_refused(text: str) -> None:
-    """Whatever a caller makes up is a refusal, never a fault."""
+    """Every other text is refused without a fault."""
     with pytest.raises(InvalidResumeToken, match="not valid"):
         TOKENS.read(text, "WatchExecution", ID, (int,))
 
 
 def test_a_changed_token_is_refused() -> None:
-    """Nobody gets a revision that the server did not write: every character counts, and so does the store's key."""
+    """A changed token, or one for a store with another key, is refused."""
     for index, letter in enumerate(TOKEN):
         other = "A" if letter != "A" else "B"
         with pytest.raises(InvalidResumeToken):

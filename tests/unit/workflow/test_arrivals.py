@@ -20,7 +20,7 @@ from tests.simulation.invariants import check_execution
 from tests.unit.workflow.stories.operating import Stage, run, skip
 from tests.world import Played
 
-from dalsegno.workflow.events import CancelRequested, Choice
+from dalsegno.workflow.events import CancelRequested, Choice, ForcedEnd
 from dalsegno.workflow.execution import Execution
 from dalsegno.workflow.records import TaskExecution
 from dalsegno.workflow.refusals import Refusal
@@ -124,7 +124,7 @@ class Operator:
         if what < 0.75:
             self._end(self.chance.random() < 0.65)
         elif what < 0.78:
-            self._ask(lambda: self.stage.tell(CancelRequested(at_s=self.stage.world.now_s, terminate="ERROR")))
+            self._ask(lambda: self.stage.tell(CancelRequested(at_s=self.stage.world.now_s, terminate=ForcedEnd.ERROR)))
         else:
             self.deal()
 

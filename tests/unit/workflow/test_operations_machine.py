@@ -29,6 +29,7 @@ from dalsegno.workflow.events import (
     Choice,
     ContextUpdated,
     Event,
+    ForcedEnd,
     PauseRequested,
     RerunRequested,
     ResumeRequested,
@@ -43,7 +44,7 @@ from dalsegno.workflow.value import NULL, Value
 EXAMPLES = int(os.environ.get("DALSEGNO_SIMULATION_STEPS", "0"))
 """0: as many as take a quarter of a minute, always the same ones; else so many, never the same."""
 
-ENDS = ["CANCELLED", "SUCCESS", "ERROR"]
+ENDS = [ForcedEnd.CANCELLED, ForcedEnd.SUCCESS, ForcedEnd.ERROR]
 
 
 class Operated(World):

@@ -153,6 +153,10 @@ class Batch:
         self._revisions: dict[str, int] = {}
         self._claimed: set[str] = set()
 
+    def drop_unused_workflows(self) -> int:
+        """Drop the long compiled definitions that nobody uses. Return how many."""
+        return self._cache.drop_unused_workflows()
+
     def take(self, message_ids: Collection[str]) -> None:
         """Remove stored messages. Those that still existed are in `taken`."""
         if message_ids:

@@ -125,7 +125,7 @@ class CompiledWorkflows:
     """Compiled workflows and ad-hoc actions by definition id.
 
     A compiled definition takes many times the memory of its text. So the least recently used ones are dropped when the
-    texts of all exceed the longest one by too much.
+    texts of all exceed the longest one by too much, and long ones when nobody uses them (`drop_unused`).
     """
 
     def __init__(
@@ -137,6 +137,8 @@ class CompiledWorkflows:
         self._bytes_max = bytes_max
         self._compiled: OrderedDict[str, tuple[Workflow | AdHocAction, int]] = OrderedDict()
         self._bytes = 0
+        self._unused: set[str] = set()
+        """The long definitions that nobody has asked for since `drop_unused`."""
 
     def of(self, created: ExecutionCreated, queries: Queries) -> Workflow:
         """Return the workflow that an execution runs. Raises LookupError when its definition does not exist."""
@@ -169,11 +171,27 @@ class CompiledWorkflows:
         if self._bytes > self._bytes_max:
             self._drop_oldest(self._bytes_max + max(size for _, size in self._compiled.values()))
 
+    def drop_unused(self, is_in_use: Callable[[Workflow | AdHocAction], bool]) -> int:
+        """Drop the long definitions that are not in use and that nobody has asked for since the last call. Return how
+        many."""
+        long = [definition_id for definition_id, (_, size) in self._compiled.items() if size > LONG_BYTES]
+        unused = [each for each in long if each in self._unused and not is_in_use(self._compiled[each][0])]
+        self._drop(unused)
+        self._unused = {*long} - {*unused}
+        return len(unused)
+
     def _drop_oldest(self, limit: int) -> None:
-        dropped = []
-        while self._bytes > limit:
-            dropped.append(self._compiled.popitem(last=False)[1])
-            self._bytes -= dropped[-1][1]
+        dropped, left = [], self._bytes
+        for definition_id, (_, size) in self._compiled.items():
+            if left <= limit:
+                break
+            dropped.append(definition_id)
+            left -= size
+        self._drop(dropped)
+
+    def _drop(self, definition_ids: Iterable[str]) -> None:
+        dropped = [self._compiled.pop(definition_id) for definition_id in definition_ids]
+        self._bytes -= sum(size for _, size in dropped)
         for call in self.on_drop if dropped else ():
             call([compiled for compiled, size in dropped if size > LONG_BYTES])
 
@@ -182,6 +200,7 @@ class CompiledWorkflows:
         if kept is None:
             return None
         self._compiled.move_to_end(definition_id)
+        self._unused.discard(definition_id)
         return kept[0]
 
 
@@ -225,6 +244,12 @@ class ExecutionCache:
             for copy, _ in self._copies.values():
                 if id(copy.workflow) in gone:
                     copy.workflow = None
+
+    def drop_unused_workflows(self) -> int:
+        """Drop the long definitions that no unfinished execution runs and that nobody has asked for since the last
+        call. Return how many."""
+        running = {id(copy.workflow) for copy, _ in self._copies.values() if not copy.execution.is_at_rest}
+        return self.workflows.drop_unused(lambda compiled: id(compiled) in running)
 
     def find(self, execution_id: str, revision: int) -> Copy | None:
         """Return the cached execution if it is at this revision."""

@@ -142,7 +142,7 @@ class Conductor:
     def request(self, work: Work) -> None:
         """Add a work that a client waits for. Raises Overloaded or Unavailable."""
         if self._stopping:
-            raise Unavailable("the engine is being stopped")
+            raise Unavailable("the engine is stopping")
         if self.is_store_lost:
             raise Unavailable("the store cannot be written at present")
         if len(self._queue) >= QUEUE_MAX and sum(each.is_request for each in self._queue) >= QUEUE_MAX:

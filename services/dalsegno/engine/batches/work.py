@@ -11,6 +11,7 @@ from dalsegno.workflow.events import (
     ChildMoved,
     DeliveryLost,
     Event,
+    ForcedEnd,
     NoticeDue,
     Poisoned,
     SliceDue,
@@ -141,7 +142,7 @@ class DeliverEvent(Work):
     @property
     def ends_by_force(self) -> bool:
         return isinstance(self.event, Poisoned) or (
-            isinstance(self.event, CancelRequested) and bool(self.event.terminate)
+            isinstance(self.event, CancelRequested) and self.event.terminate is not ForcedEnd.NONE
         )
 
     @property
@@ -217,3 +218,30 @@ class DropMessage(Work):
 
     def carry_out(self, batch: Batch) -> None:
         """Do nothing: the message was taken when the batch began."""
+
+
+class DropUnusedWorkflows(Work):
+    """Drops long compiled definitions that nobody uses, because they take much memory."""
+
+    __slots__ = ("_dropped", "_on_drop")
+
+    def __init__(self, on_drop: Callable[[], None]) -> None:
+        """`on_drop` is called on the event loop when something was dropped."""
+        self._on_drop = on_drop
+        self._dropped = 0
+
+    @property
+    def is_periodic(self) -> bool:
+        return True
+
+    def needs(self, batch: Batch) -> Collection[str]:
+        return ()
+
+    def carry_out(self, batch: Batch) -> None:
+        """Drop them."""
+        self._dropped = batch.drop_unused_workflows()
+
+    def done(self) -> None:
+        """Tell the owner."""
+        if self._dropped:
+            self._on_drop()

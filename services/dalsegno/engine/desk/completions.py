@@ -30,7 +30,7 @@ from dalsegno.workflow.events import TaskDone, TaskOutcome, Verdict
 from dalsegno.workflow.execution import Execution
 from dalsegno.workflow.identity import AttemptKey, attempt_id
 from dalsegno.workflow.records import Attempt
-from dalsegno.workflow.refusals import InvalidRequest, NotFound, Refused, Violation
+from dalsegno.workflow.refusals import InvalidRequest, NotFound, Obstacle, Refused, Violation
 from dalsegno.workflow.states import COMPLETED_ATTEMPT, AttemptState
 from dalsegno.workflow.value import Value
 
@@ -162,12 +162,8 @@ def _find_alias(alias: str, namespace: str, batch: Batch) -> tuple[str, AttemptK
         raise NotFound("alias", alias)
     waiting = [each for each in found if each.state not in COMPLETED_ATTEMPT]
     if len(waiting) > 1:
-        raise Refused(
-            [
-                Violation(f"action execution {attempt_id(each.execution_id, each.key)}", f"waits as {alias!r}", "ALIAS")
-                for each in waiting
-            ]
-        )
+        ids = [attempt_id(each.execution_id, each.key) for each in waiting]
+        raise Refused([Violation(f"action execution {id}", f"waits as {alias!r}", Obstacle.ALIAS) for id in ids])
     return found[0].execution_id, found[0].key
 
 

@@ -30,6 +30,7 @@ from dalsegno.workflow.events import (
     CancelRequested,
     ContextUpdated,
     Event,
+    ForcedEnd,
     PauseRequested,
     ResumeRequested,
 )
@@ -206,17 +207,17 @@ def _cancel(fields: Fields, request: executions.CancelExecutionRequest) -> Event
         fields.refuse("terminate.state", "must be CANCELLED, SUCCESS or ERROR")
     fields.text("terminate.message", terminate.message, COMMENT_LENGTH)
     return CancelRequested(
-        terminate=_ENDS.get(terminate.state, ""),
+        terminate=_ENDS.get(terminate.state, ForcedEnd.NONE),
         message=terminate.message,
         output=fields.json("terminate.output", terminate.output) if terminate.output else None,
     )
 
 
 _ENDS = {
-    execution_pb2.EXECUTION_STATE_UNSPECIFIED: "CANCELLED",
-    execution_pb2.EXECUTION_STATE_CANCELLED: "CANCELLED",
-    execution_pb2.EXECUTION_STATE_SUCCESS: "SUCCESS",
-    execution_pb2.EXECUTION_STATE_ERROR: "ERROR",
+    execution_pb2.EXECUTION_STATE_UNSPECIFIED: ForcedEnd.CANCELLED,
+    execution_pb2.EXECUTION_STATE_CANCELLED: ForcedEnd.CANCELLED,
+    execution_pb2.EXECUTION_STATE_SUCCESS: ForcedEnd.SUCCESS,
+    execution_pb2.EXECUTION_STATE_ERROR: ForcedEnd.ERROR,
 }
 
 

@@ -15,7 +15,7 @@ from dalsegno.rpc import convert
 from dalsegno.v1 import execution_pb2
 from dalsegno.v1 import execution_service_pb2 as executions
 from dalsegno.workflow.execution import Execution
-from dalsegno.workflow.refusals import Refused, Violation
+from dalsegno.workflow.refusals import Obstacle, Refused, Violation
 
 Request = executions.DeleteExecutionRequest
 Response = executions.DeleteExecutionResponse
@@ -66,14 +66,16 @@ class DeleteExecution(OnExecution[Request, DeletionPlan, Response]):
 def _check_at_rest(family: Sequence[Execution], batch: Batch) -> None:
     """Raise Refused unless all of them are at rest and the first one has no parent."""
     obstacles = [
-        Violation(f"execution {each.id}", f"is not at rest: {each.state}, {each.active_count} active", "NOT_AT_REST")
+        Violation(
+            f"execution {each.id}", f"is not at rest: {each.state}, {each.active_count} active", Obstacle.NOT_AT_REST
+        )
         for each in family
         if not each.is_at_rest
     ]
     parent = family[0].created.parent
     if parent is not None and batch.transaction.claim([parent.execution_id]):
         obstacles.insert(
-            0, Violation(f"execution {parent.execution_id}", "is its parent: delete that one", "HAS_PARENT")
+            0, Violation(f"execution {parent.execution_id}", "is its parent: delete that one", Obstacle.HAS_PARENT)
         )
     if obstacles:
         raise Refused(obstacles[:100])

@@ -119,7 +119,7 @@ class Executors(executor_service_pb2_grpc.ExecutorServiceServicer):
 
     async def _open(self, hello: wire.Hello, peer: str) -> tuple[ExecutorStream, wire.ConnectResponse]:
         if self._draining:
-            raise Unavailable("the engine is being stopped")
+            raise Unavailable("the engine is stopping")
         greeting = read_greeting(hello, peer)
         if greeting.session_id in self._superseded:
             raise SupersededSession(f"a newer session of executor {greeting.executor_id!r} has taken this one's place")
@@ -351,7 +351,7 @@ class Executors(executor_service_pb2_grpc.ExecutorServiceServicer):
                     self._left.clear()
                     await self._left.wait()
         for stream in list(self._streams.values()):
-            stream.end(Unavailable("the engine is being stopped"))
+            stream.end(Unavailable("the engine is stopping"))
 
 
 async def _first(requests: AsyncIterator[wire.ConnectRequest]) -> wire.Hello | None:

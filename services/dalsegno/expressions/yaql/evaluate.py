@@ -7,7 +7,7 @@ from functools import lru_cache
 from yaql.language.exceptions import YaqlException
 
 from dalsegno.expressions.budget import TEXT_LENGTH, Budget
-from dalsegno.expressions.evaluation import Source, explain, shorten
+from dalsegno.expressions.evaluation import COMPILED_MAX, Source, explain, shorten
 from dalsegno.expressions.language import MISTRAL, Language
 from dalsegno.expressions.unknown import Unknown
 from dalsegno.expressions.values import PROVEN, finish
@@ -64,7 +64,7 @@ class YaqlExpression(Source):
         return explain(f"<% {shorten(self.text, 200)} %>", error)
 
 
-@lru_cache(maxsize=16_384)
+@lru_cache(maxsize=COMPILED_MAX)
 def compile_yaql(text: str, language: Language = MISTRAL) -> YaqlExpression:
     """Return the expression of this text, without its marks. Raises SyntaxProblem."""
     if len(text) > TEXT_LENGTH:

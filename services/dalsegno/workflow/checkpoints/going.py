@@ -14,7 +14,7 @@ from dalsegno.workflow.operating import editing
 from dalsegno.workflow.operating.choosing import RequestFaults
 from dalsegno.workflow.operating.control import go_on
 from dalsegno.workflow.records import Entry, TaskExecution
-from dalsegno.workflow.refusals import NoSuchCheckpoint, Refused, Undone, Unreachable, Violation
+from dalsegno.workflow.refusals import NoSuchCheckpoint, Obstacle, Refused, Undone, Unreachable, Violation
 from dalsegno.workflow.routing import clauses
 from dalsegno.workflow.running.step import Step
 from dalsegno.workflow.states import ExecutionState, Request, TaskState
@@ -208,7 +208,7 @@ def _failed(step: Step) -> Iterator[Violation]:
     for number in step.execution.unhandled:
         task = step.execution.tasks[number]
         description = f"has failed: {task.info}; resume the execution with a choice for it first"
-        yield Violation(f"task {task.name}", description, "TASK_FAILED")
+        yield Violation(f"task {task.name}", description, Obstacle.TASK_FAILED)
 
 
 def _open(step: Step) -> Iterator[tuple[str, Phase]]:

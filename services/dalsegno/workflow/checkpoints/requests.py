@@ -8,6 +8,7 @@ from dalsegno.workflow.events import (
     CancelRequested,
     Choice,
     Event,
+    ForcedEnd,
     PauseRequested,
     ResumeRequested,
     TaskChoice,
@@ -94,9 +95,10 @@ def cancel(step: Step, event: CancelRequested) -> None:
     """Cancel the revert: what runs comes to its end, then the execution is REVERT_ERROR with what is left; or end by
     force."""
     execution = step.execution
-    reason = event.message or event.comment or (f"terminated: {event.terminate}" if event.terminate else "cancelled")
-    _check(step, Request.TERMINATE if event.terminate else Request.CANCEL, "cancelled")
-    if event.terminate:
+    by_force = event.terminate is not ForcedEnd.NONE
+    reason = event.message or event.comment or (f"terminated: {event.terminate}" if by_force else "cancelled")
+    _check(step, Request.TERMINATE if by_force else Request.CANCEL, "cancelled")
+    if by_force:
         control.terminate(step, event, reason)
     elif execution.state is ExecutionState.CANCELLING:
         step.verdict = Verdict.DUPLICATE

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from dalsegno.workflow.events import ChildChoice, Choice, TaskChoice
 from dalsegno.workflow.operating import fitting
 from dalsegno.workflow.records import TaskExecution
-from dalsegno.workflow.refusals import InvalidRequest, Refused, Violation
+from dalsegno.workflow.refusals import InvalidRequest, Obstacle, Refused, Violation
 from dalsegno.workflow.running.step import Step
 from dalsegno.workflow.states import COMPLETED_ATTEMPT, TaskState
 from dalsegno.workflow.value import Value
@@ -46,7 +46,7 @@ class RequestFaults:
         if self.obstacles:
             raise Refused(self.obstacles)
 
-    def obstacle(self, subject: str, description: str, kind: str = "STATE") -> None:
+    def obstacle(self, subject: str, description: str, kind: Obstacle = Obstacle.STATE) -> None:
         """Add an obstacle: something is not in the state that the request needs."""
         self.obstacles.append(Violation(subject, description, kind))
 
@@ -71,12 +71,12 @@ def executions_of(step: Step, choice: TaskChoice, faults: RequestFaults, *, fail
     execution, name = step.execution, choice.task
     subject = f"task {name}"
     if name not in step.workflow.tasks:
-        faults.obstacle(subject, "is not a task of the workflow", "TASK_UNKNOWN")
+        faults.obstacle(subject, "is not a task of the workflow", Obstacle.TASK_UNKNOWN)
         return []
     if choice.number:
         found = execution.tasks.get(choice.number)
         if found is None or found.name != name:
-            faults.obstacle(subject, f"has no task execution {choice.number}", "TASK_UNKNOWN")
+            faults.obstacle(subject, f"has no task execution {choice.number}", Obstacle.TASK_UNKNOWN)
             return []
         if found.superseded_by:
             faults.obstacle(subject, f"task execution {choice.number} was superseded by {found.superseded_by}")
@@ -87,7 +87,7 @@ def executions_of(step: Step, choice: TaskChoice, faults: RequestFaults, *, fail
         faults.obstacle(subject, f"was reverted: go on from {_entry(step)}")
         return []
     if newest is None:
-        faults.obstacle(subject, "was never executed", "NOT_EXECUTED")
+        faults.obstacle(subject, "was never executed", Obstacle.NOT_EXECUTED)
         return []
     if failed:
         return [newest if newest.state in FAILED else _newest_failed(step, name) or newest]
@@ -146,7 +146,7 @@ def _busy_items(step: Step, items: Iterable[int], task: TaskExecution) -> Iterat
     for item in items:
         attempt = step.execution.current(task, item)
         if attempt is not None and attempt.state not in COMPLETED_ATTEMPT:
-            yield Violation(f"task {task.name}", f"item {item} has not ended: it is {attempt.state}", "STATE")
+            yield Violation(f"task {task.name}", f"item {item} has not ended: it is {attempt.state}", Obstacle.STATE)
 
 
 def _check_child(step: Step, place: str, choice: TaskChoice, task: TaskExecution, faults: RequestFaults) -> None:

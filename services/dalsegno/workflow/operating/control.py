@@ -5,6 +5,7 @@ from __future__ import annotations
 from dalsegno.workflow.changes import TaskMoved, TaskRouted
 from dalsegno.workflow.events import (
     CancelRequested,
+    ForcedEnd,
     GoToRequested,
     PauseRequested,
     RerunRequested,
@@ -13,7 +14,7 @@ from dalsegno.workflow.events import (
 )
 from dalsegno.workflow.model import PauseRule
 from dalsegno.workflow.records import Attempt, TaskExecution
-from dalsegno.workflow.refusals import InvalidRequest, Refused
+from dalsegno.workflow.refusals import Refused
 from dalsegno.workflow.running import lifecycle, policies, reporting
 from dalsegno.workflow.running.follow_ups import Begin, Due, Fill, Route, Settle, Skip
 from dalsegno.workflow.running.step import Step
@@ -26,8 +27,6 @@ _COMING_TO_REST = frozenset({ExecutionState.PAUSING, ExecutionState.CANCELLING})
 _GOES_ON = ResumeRequested | RerunRequested | GoToRequested
 _PAUSABLE = frozenset({ExecutionState.PAUSING, ExecutionState.PAUSED})
 _CANCELLABLE = frozenset({ExecutionState.IDLE, ExecutionState.RUNNING, ExecutionState.PAUSING, ExecutionState.PAUSED})
-
-_ENDS = (ExecutionState.CANCELLED.value, ExecutionState.SUCCESS.value, ExecutionState.ERROR.value)
 
 
 def pause(step: Step, event: PauseRequested) -> None:
@@ -104,12 +103,13 @@ def cancel(step: Step, event: CancelRequested) -> None:
     Wait for delegates if the request says so; a second cancel that does not say so ends that wait (decision 6).
     """
     execution = step.execution
-    reason = event.message or event.comment or (f"terminated: {event.terminate}" if event.terminate else "cancelled")
+    by_force = event.terminate is not ForcedEnd.NONE
+    reason = event.message or event.comment or (f"terminated: {event.terminate}" if by_force else "cancelled")
     is_cancelling = execution.state is ExecutionState.CANCELLING
     if execution.state not in _CANCELLABLE and not is_cancelling:
         description = f"an execution that has ended cannot be cancelled, it is {execution.state}"
         raise Refused.of(f"execution {execution.id}", description)
-    if event.terminate:
+    if by_force:
         terminate(step, event, reason)
     elif execution.state is ExecutionState.IDLE:
         lifecycle.finish(step, ExecutionState.CANCELLED, reason)
@@ -121,11 +121,9 @@ def cancel(step: Step, event: CancelRequested) -> None:
 
 def terminate(step: Step, event: CancelRequested, reason: str) -> None:
     """End by force in the state that the request asks for."""
-    if event.terminate not in _ENDS:
-        raise InvalidRequest.of("terminate.state", f"is one of {', '.join(_ENDS)}, not {event.terminate!r}")
-    if step.execution.state is ExecutionState.IDLE and event.terminate == ExecutionState.SUCCESS:
+    if step.execution.state is ExecutionState.IDLE and event.terminate is ForcedEnd.SUCCESS:
         raise Refused.of(f"execution {step.execution.id}", "has not begun: it cannot succeed")
-    lifecycle.terminate(step, ExecutionState(event.terminate), reason, event.output)
+    lifecycle.terminate(step, ExecutionState(event.terminate.value), reason, event.output)
 
 
 def wind_down(step: Step, reason: str, *, waits_for_delegates: bool = False) -> None:

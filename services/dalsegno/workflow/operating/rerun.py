@@ -9,7 +9,7 @@ from dalsegno.workflow.operating import choosing, repeating
 from dalsegno.workflow.operating.choosing import Chosen, RequestFaults
 from dalsegno.workflow.operating.control import go_on
 from dalsegno.workflow.records import TaskExecution
-from dalsegno.workflow.refusals import Refusal, Violation
+from dalsegno.workflow.refusals import Obstacle, Refusal, Violation
 from dalsegno.workflow.running import launching, lifecycle, policies
 from dalsegno.workflow.running.step import Step
 from dalsegno.workflow.states import ExecutionState, Request, TaskState
@@ -57,7 +57,7 @@ def _all_failed(step: Step, event: RerunRequested, faults: RequestFaults) -> lis
     execution = step.execution
     numbers = sorted((*execution.unhandled, *execution.cancelled))
     if not (numbers or execution.incomplete or execution.unrouted):
-        faults.obstacle(f"execution {execution.id}", "none of its tasks has failed", "NOT_EXECUTED")
+        faults.obstacle(f"execution {execution.id}", "none of its tasks has failed", Obstacle.NOT_EXECUTED)
     chosen = []
     for index, task in enumerate(execution.tasks[number] for number in numbers):
         inside = event.cascaded and any(attempt.child_id for attempt in execution.current_attempts(task))
@@ -72,7 +72,7 @@ def _chosen(step: Step, event: RerunRequested, faults: RequestFaults) -> list[Ch
     for index, choice in enumerate(event.choices):
         for task in choosing.executions_of(step, choice, faults, failed=False):
             if not task.is_completed:
-                kind = "STATE" if task.progress.attempt else "NOT_EXECUTED"
+                kind = Obstacle.STATE if task.progress.attempt else Obstacle.NOT_EXECUTED
                 description = f"has not ended: it is {task.state}" if task.progress.attempt else "was never executed"
                 faults.obstacle(f"task {task.name}", description, kind)
             elif choice.choice is not Choice.RUN:

@@ -7,6 +7,7 @@ from dalsegno.workflow.events import ResumeRequested, Verdict
 from dalsegno.workflow.operating import choosing, repeating
 from dalsegno.workflow.operating.choosing import Chosen, RequestFaults
 from dalsegno.workflow.operating.control import go_on
+from dalsegno.workflow.refusals import Obstacle
 from dalsegno.workflow.running import lifecycle
 from dalsegno.workflow.running.step import Step
 from dalsegno.workflow.states import TAKEN, ExecutionState, Request
@@ -68,7 +69,7 @@ def _check_continues(step: Step, event: ResumeRequested, faults: RequestFaults) 
     if not event.cascaded and execution.state is not ExecutionState.RUNNING:
         for number in execution.unhandled:
             task = execution.tasks[number]
-            faults.obstacle(f"task {task.name}", f"has failed: {task.info}", "TASK_FAILED")
+            faults.obstacle(f"task {task.name}", f"has failed: {task.info}", Obstacle.TASK_FAILED)
     return []
 
 
@@ -85,7 +86,7 @@ def _check_below(step: Step, faults: RequestFaults) -> None:
                 f"of execution {below.execution_id} ({below.workflow}) has failed: resume that execution with a choice"
             )
             for name in below.failed:
-                faults.obstacle(f"task {name}", description, "TASK_FAILED")
+                faults.obstacle(f"task {name}", description, Obstacle.TASK_FAILED)
 
 
 def _chosen(step: Step, event: ResumeRequested, faults: RequestFaults) -> list[Chosen]:

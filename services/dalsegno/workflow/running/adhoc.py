@@ -115,7 +115,7 @@ def _complete(
     given: Mapping[str, object],
     *,
     accepts_any: bool,
-    defaults: bool = True,
+    defaults: bool,
 ) -> dict[str, object]:
     """Return the input with the values of the environment (`__actions`) and the declared defaults."""
     inputs = dict(given)

@@ -8,6 +8,7 @@ from dalsegno.workflow.events import (
     CancelRequested,
     ChildMoved,
     DeliveryLost,
+    ForcedEnd,
     HandedOut,
     TaskDone,
     TaskOutcome,
@@ -281,7 +282,7 @@ def lose(step: Step, event: DeliveryLost) -> None:
 def stop(step: Step, attempt: Attempt, reason: str, *, by_force: bool = False) -> None:
     """End an attempt as CANCELLED and tell its executor; a sub-workflow is cancelled, by force or not."""
     if attempt.child_id:
-        terminate = ExecutionState.CANCELLED.value if by_force else ""
+        terminate = ForcedEnd.CANCELLED if by_force else ForcedEnd.NONE
         event = CancelRequested(at_s=step.at_s, actor=step.event.actor, comment=reason, terminate=terminate)
         step.tell_child(attempt.child_id, event)
     elif attempt.state is AttemptState.RUNNING and not attempt.delegated:

@@ -37,6 +37,11 @@ class Known:
         return ScopeAnswers(self.scope).answer(question, arguments, named)
 
 
+def most_at_once(spans: Sequence[tuple[float, float]]) -> int:
+    """Return how many of the spans, each from a begin to an end, overlap at one moment at most."""
+    return max(sum(begun <= moment < ended for begun, ended in spans) for moment, _ in spans)
+
+
 def outcome_of(pool: Pool, job: Evaluation, answers: Known | None = None, owner: str = "") -> JobOutcome:
     """What a job comes to that is submitted without waiting."""
     outcomes: queue.SimpleQueue[JobOutcome] = queue.SimpleQueue()

@@ -38,6 +38,14 @@ def _sleep(frame: Frame, duration_s: float) -> object:
     return duration_s
 
 
+@builtin("planted_span", function=True)
+def _span(frame: Frame, duration_s: float) -> object:
+    """Sleep, and return when that began and ended, by the clock that all processes share."""
+    begun_s = time.monotonic()
+    time.sleep(duration_s)
+    return [begun_s, time.monotonic()]
+
+
 @builtin("planted_busy", function=True)
 def _busy(frame: Frame, duration_s: float) -> object:
     """Uses so many seconds of processor time, however long that takes."""
@@ -79,6 +87,14 @@ def show_process(data: bytes) -> bytes:
     """The process id and the niceness, after so many seconds."""
     time.sleep(float(data or b"0"))
     return b"%d %d" % (os.getpid(), os.nice(0))
+
+
+def wait_for_file(path: bytes) -> bytes:
+    """Wait until a file exists, and return the process id, and when the wait began and ended."""
+    begun_s = time.monotonic()
+    while not os.path.exists(path):
+        time.sleep(0.01)
+    return b"%d %f %f" % (os.getpid(), begun_s, time.monotonic())
 
 
 def fail(data: bytes) -> bytes:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import time
+from pathlib import Path
 
 import pytest
 from tests.unit.expressions.pool import planted
-from tests.unit.expressions.pool.asking import yaql
+from tests.unit.expressions.pool.asking import most_at_once, yaql
 from tests.unit.expressions.pool.family import is_alive, until
 
 from dalsegno.expressions.pool.pool import CallFailed, Pool
+
+pytestmark = pytest.mark.xdist_group("pool-calls")
 
 
 def function(name: str) -> str:
@@ -58,15 +61,17 @@ def test_only_what_was_imported_is_called(pool: Pool) -> None:
         pool.call("os:abort", b"", shown="this")
 
 
-def test_calls_take_no_process_from_evaluations(pool: Pool) -> None:
-    """However many of them there are: expressions have their values meanwhile."""
-    calls = [pool.call(function("show_process"), b"1", shown="this") for _ in range(4)]
+def test_calls_take_no_process_from_evaluations(pool: Pool, tmp_path: Path) -> None:
+    """Expressions have their values while more calls run than there are processes for calls."""
+    gate = tmp_path / "gate"
+    calls = [pool.call(function("wait_for_file"), bytes(gate), shown="this") for _ in range(4)]
     time.sleep(0.2)
-    began_s = time.monotonic()
     assert [pool.evaluate(yaql("1 + 1")) for _ in range(10)] == [2] * 10
     assert not any(call.done() for call in calls)
-    pids = [call.result(60).split()[0] for call in calls]
-    assert time.monotonic() - began_s + 0.2 > 1.7  # two at once and no more
+    gate.touch()
+    answers = [call.result(60).split() for call in calls]
+    assert most_at_once([(float(begun_s), float(ended_s)) for _, begun_s, ended_s in answers]) == 2
+    pids = [pid for pid, _, _ in answers]
     assert len(set(pids)) == 4
     until(lambda: not any(is_alive(int(pid)) for pid in pids))
 

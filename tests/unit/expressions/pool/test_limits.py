@@ -22,6 +22,8 @@ from dalsegno.expressions.pool.limits import Limits, limits_of_evaluations, proc
 from dalsegno.expressions.pool.pool import Pool
 from dalsegno.workflow.scope import EvaluationError
 
+pytestmark = pytest.mark.xdist_group("pool-limits")
+
 SLOW = "regex('(a+)+$').matches('aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa!')"
 
 

@@ -15,6 +15,8 @@ from dalsegno.expressions.pool.pool import Pool
 from dalsegno.expressions.pool.replies import digest_of
 from dalsegno.workflow.scope import EvaluationError
 
+pytestmark = pytest.mark.xdist_group("pool-values")
+
 
 @pytest.mark.parametrize(
     ("notation", "text", "value"),

@@ -6,6 +6,7 @@ from __future__ import annotations
 from tests.world import HOLD, STANDARD, Played, World, described, states, task
 
 from dalsegno.definitions.document import read
+from dalsegno.workflow.events import RerunRequested, TaskChoice
 from dalsegno.workflow.execution import Execution
 from dalsegno.workflow.records import Attempt
 from dalsegno.workflow.value import Value
@@ -105,6 +106,35 @@ def test_each_arrival_at_a_split_opens_a_route_on_which_joins_count_alone() -> N
     for name, nth in (("right", 1), ("meet", 1), ("meet", 2)):
         end(here, execution, name, nth=nth)
     assert execution.state == "SUCCESS"
+    here.check_journals()
+
+
+def test_what_is_taken_back_on_one_route_leaves_no_other_route_in_its_place() -> None:
+    """After a rerun on the first route a task that follows has not run there, though it has run on the second."""
+    text = """
+version: 1.0
+tasks:
+  a: {action: core.noop, next: [{do: shared}]}
+  b: {action: core.noop, next: [{do: shared}]}
+  shared: {action: core.noop, next: [{publish: [{seen: <% task_status(after) %>}], do: after}]}
+  after: {action: core.noop}
+"""
+    here = world(split=text)
+    execution = here.start("demo.split")
+    for name in ("a", "b"):
+        end(here, execution, name)
+    for name in ("shared", "after"):
+        for nth in (1, 2):
+            end(here, execution, name, nth=nth)
+    assert execution.state == "SUCCESS"
+    first = task(execution, "shared", 1)
+    assert first.route == 1
+    here.tell(execution.id, RerunRequested(at_s=here.now_s, choices=(TaskChoice(task="shared", number=first.number),)))
+    assert execution.latest_on("after", 1) is None
+    assert execution.latest_on("after", 2) is task(execution, "after", 2)
+    end(here, execution, "shared")
+    assert execution.latest_on("after", 1) is task(execution, "after", 3)
+    assert first.publication.values["seen"] == Value(data="null")
     here.check_journals()
 
 

@@ -7,7 +7,7 @@ from tests.unit.workflow.stories.operating import Stage, run
 from tests.world import World
 
 from dalsegno.workflow.changes import AttemptAdded
-from dalsegno.workflow.events import ContextUpdated, TaskDone, TaskOutcome
+from dalsegno.workflow.events import ContextUpdated, ForcedEnd, TaskDone, TaskOutcome
 from dalsegno.workflow.execution import Execution
 from dalsegno.workflow.refusals import InvalidRequest, Refused
 from dalsegno.workflow.value import Value
@@ -91,19 +91,19 @@ def test_a_cancel_may_wait_for_delegates() -> None:
     again.check()
 
 
-@pytest.mark.parametrize("state", ["CANCELLED", "SUCCESS", "ERROR"])
-def test_an_end_by_force(state: str) -> None:
+@pytest.mark.parametrize("state", [ForcedEnd.CANCELLED, ForcedEnd.SUCCESS, ForcedEnd.ERROR])
+def test_an_end_by_force(state: ForcedEnd) -> None:
     """Decision 7: it ends at once and so; what ran becomes CANCELLED, executors are told, late results are refused."""
     stage = Stage(TWO)
     stage.end("a", 1)
     stage.cancel(terminate=state, comment="enough")
-    assert (stage.execution.state, stage.execution.info) == (state, "enough")
+    assert (stage.execution.state, stage.execution.info) == (state.value, "enough")
     assert stage.standing() == {"a": "SUCCESS", "b": "CANCELLED", "other": "CANCELLED"}
     assert len(stage.world.cancelled) == 2
     assert stage.execution.active_count == 0
     late = TaskDone(key=(3, 0, 1), outcome=TaskOutcome.SUCCEEDED, delivery=1)
     assert stage.tell(late).verdict == "superseded"
-    if state == "SUCCESS":
+    if state is ForcedEnd.SUCCESS:
         assert stage.output() == {"x": 1}
     stage.check()
 
@@ -112,7 +112,7 @@ def test_an_end_by_force_brings_its_output() -> None:
     """Decision 7: the output may be given; the children are terminated as well."""
     stage = Stage(TREE)
     child = stage.child()
-    stage.cancel(terminate="SUCCESS", output=Value(data={"by": "hand"}))
+    stage.cancel(terminate=ForcedEnd.SUCCESS, output=Value(data={"by": "hand"}))
     assert (stage.execution.state, stage.output(), child.state) == ("SUCCESS", {"by": "hand"}, "CANCELLED")
     stage.check()
 
@@ -120,18 +120,18 @@ def test_an_end_by_force_brings_its_output() -> None:
 def test_an_end_that_is_none_is_refused() -> None:
     """Decision 7: only the three ends; and what has ended is not ended again."""
     stage = Stage(TWO)
-    with pytest.raises(InvalidRequest, match=r"terminate.state"):
-        stage.cancel(terminate="PAUSED")
-    stage.cancel(terminate="ERROR")
+    with pytest.raises(ValueError, match="PAUSED"):
+        ForcedEnd("PAUSED")
+    stage.cancel(terminate=ForcedEnd.ERROR)
     with pytest.raises(Refused):
-        stage.cancel(terminate="SUCCESS")
+        stage.cancel(terminate=ForcedEnd.SUCCESS)
 
 
 def test_after_an_end_by_force_tasks_are_resumed() -> None:
     """Decision 1, 7: the CANCELLED tasks are there to be resumed."""
     stage = Stage(TWO)
     stage.end("a", 1)
-    stage.cancel(terminate="ERROR")
+    stage.cancel(terminate=ForcedEnd.ERROR)
     stage.resume(run("b"), run("other"))
     stage.end("b")
     stage.end("other")

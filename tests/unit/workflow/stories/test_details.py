@@ -9,6 +9,7 @@ from tests.unit.workflow.stories.operating import Stage, run, skip
 
 from dalsegno.workflow.events import ContextUpdated
 from dalsegno.workflow.model import ActionDescription, Parameter
+from dalsegno.workflow.refusals import Refused
 from dalsegno.workflow.value import Value
 
 MEET = {
@@ -304,4 +305,142 @@ def test_what_nobody_works_on_is_cancelled_at_once() -> None:
     assert "enough" in stage.task("waits").info
     stage.end("runs")
     assert (str(stage.execution.state), stage.standing()["runs"]) == ("CANCELLED", "SUCCESS")
+    stage.check()
+
+
+SUB = "version: '2.0'\nsub:\n  tasks:\n    t: {action: std.noop, on-success: last}\n    last: {action: std.noop}\n"
+
+
+def test_an_action_that_goes_on_has_paused_sub_workflows_go_on() -> None:
+    """O4, decision 12: a report that takes back the pause of a Mistral execution resumes what is paused below it."""
+    stage = Stage(
+        "version: '2.0'\nwf:\n  tasks:\n    acts: {action: std.noop}\n    below: {workflow: sub}\n", others=(SUB,)
+    )
+    child = stage.child()
+    stage.pause(on=child)
+    stage.end("t", on=child)
+    stage.end("acts", outcome="paused")
+    assert (str(stage.execution.state), str(child.state)) == ("PAUSED", "PAUSED")
+    stage.end("acts", outcome="running")
+    assert (str(stage.execution.state), str(child.state)) == ("RUNNING", "RUNNING")
+    assert stage.standing() == {"acts": "RUNNING", "below": "RUNNING"}
+    stage.end("last", on=child)
+    stage.end("acts")
+    assert stage.execution.state == "SUCCESS"
+    stage.check()
+
+
+def test_what_is_noted_after_the_end_moves_no_end() -> None:
+    """An error that comes when an execution has failed already is told too; it ended when it ended."""
+    stage = Stage(
+        "version: 1.0\nname: wf\ntasks:\n  a: {action: std.noop}\n"
+        "  b: {action: std.noop, next: [{when: <% int(x) %>, do: noop}]}\n"
+    )
+    stage.end("a", error="broken")
+    ended_s = stage.execution.ended_s
+    stage.world.now_s += 5
+    stage.end("b")
+    assert (str(stage.execution.state), stage.execution.ended_s) == ("ERROR", ended_s)
+    assert stage.execution.reported_errors is not None
+    told = stage.execution.reported_errors.data
+    assert isinstance(told, list)
+    assert [each["task_id"] for each in told] == ["a", "b"]
+    stage.check()
+
+
+def test_tasks_of_a_success_are_not_resumed() -> None:
+    """R10: a choice for a task of an execution that has succeeded is refused, with what would have to be."""
+    stage = Stage("version: '2.0'\nwf:\n  tasks:\n    t: {action: std.noop}\n")
+    stage.end("t")
+    with pytest.raises(Refused) as refused:
+        stage.resume(run("t"))
+    assert [each.description for each in refused.value.violations] == [
+        "its tasks can be resumed while it is CANCELLED, ERROR, PAUSED, RUNNING, it is SUCCESS",
+        "did not fail: it is SUCCESS",
+    ]
+
+
+@pytest.mark.parametrize(("comment", "info"), [("", "task 't' is paused by its action"), ("lunch", "lunch")])
+def test_a_pause_that_was_reported_becomes_one_by_request(comment: str, info: str) -> None:
+    """O4: it says why it was asked for, or keeps its reason; the report that the action goes on does not end it."""
+    stage = Stage("version: '2.0'\nwf:\n  tasks:\n    t: {action: std.noop}\n    u: {action: std.noop}\n")
+    stage.end("t", outcome="paused")
+    stage.pause(comment=comment)
+    assert (str(stage.execution.state), stage.execution.info) == ("PAUSING", info)
+    assert stage.pause().verdict == "duplicate"
+    stage.end("t", outcome="running")
+    assert stage.execution.state == "PAUSING"
+    stage.end("t")
+    stage.end("u")
+    assert (str(stage.execution.state), stage.execution.info) == ("PAUSED", info)
+    stage.check()
+
+
+def test_an_orquesta_execution_knows_who_has_it_run() -> None:
+    """A sub-workflow sees the execution and the task above it, the outermost one only who started it."""
+    shown = "output: [{up: <% ctx(parent) %>}, {name: <% ctx(st2).action %>}]\ntasks:\n"
+    stage = Stage(
+        f"version: 1.0\nname: wf\n{shown}  s: {{action: p.sub}}\n",
+        others=(f"version: 1.0\nname: p.sub\n{shown}  t: {{action: std.noop}}\n",),
+    )
+    child = stage.child()
+    stage.end("t", on=child)
+    assert stage.output() == {"up": {"user": "", "pack": ""}, "name": "wf"}
+    assert child.output is not None
+    assert child.output.data == {
+        "up": {
+            "user": "",
+            "pack": "p",
+            "parent": {"user": "", "execution_id": stage.execution.id},
+            "orquesta": {
+                "workflow_execution_id": stage.execution.id,
+                "task_execution_id": f"{stage.execution.id}.{stage.task('s').number}",
+            },
+        },
+        "name": "p.sub",
+    }
+
+
+@pytest.mark.parametrize(("concurrency", "stands"), [(3, "PAUSED"), (2, "RUNNING")])
+def test_a_mistral_task_is_paused_when_none_of_its_items_runs_or_may_begin(concurrency: int, stands: str) -> None:
+    """Decision 12: one paused item pauses the execution; the task is PAUSED when all items are, and none is to come."""
+    stage = Stage(
+        "version: '2.0'\nwf:\n  tasks:\n    each:\n      with-items: i in [1, 2, 3]\n"
+        f"      concurrency: {concurrency}\n      action: std.noop\n    other: {{action: std.noop}}\n"
+    )
+    for item in range(concurrency):
+        assert stage.standing()["each"] == "RUNNING"
+        stage.end("each", outcome="paused", item=item)
+    assert (str(stage.execution.state), stage.standing()["each"]) == ("PAUSING", stands)
+    stage.end("each", outcome="running", item=1)
+    assert (str(stage.execution.state), stage.standing()["each"]) == ("RUNNING", "RUNNING")
+    stage.check()
+
+
+@pytest.mark.parametrize(
+    ("on_skip", "told"), [("", "success"), ("      on-skip: {publish: {branch: {told: skip}}}\n", "skip")]
+)
+def test_a_skipped_task_publishes_by_its_own_clause_or_as_a_success(on_skip: str, told: str) -> None:
+    """R20, decision 4: with an output and no publish-on-skip the task publishes that; the clause is on-skip, if any."""
+    stage = Stage(
+        "version: '2.0'\nwf:\n  tasks:\n    t:\n      action: std.noop\n      publish: {p: <% task().result %>}\n"
+        f"      on-success: {{publish: {{branch: {{told: success}}}}}}\n{on_skip}"
+    )
+    stage.end("t", error="broken")
+    stage.resume(skip("t", 7))
+    assert stage.execution.state == "SUCCESS"
+    values = stage.task("t").publication.values
+    assert {name: value.data for name, value in values.items()} == {"p": 7, "told": told}
+    stage.check()
+
+
+@pytest.mark.parametrize("outcome", ["running", "paused", "succeeded"])
+def test_a_paused_item_of_a_task_that_has_failed_changes_nothing_of_it(outcome: str) -> None:
+    """O4: what the action of such an item reports later is recorded, and the task stays as it ended."""
+    stage = Stage(ITEMS.replace("[1, 2, 3, 4]", "[1, 2]"))
+    stage.end("each", outcome="paused", item=0)
+    stage.end("each", error="broken", item=1)
+    assert (str(stage.execution.state), stage.standing()["each"]) == ("ERROR", "ERROR")
+    stage.end("each", outcome=outcome, item=0)
+    assert (str(stage.execution.state), stage.standing()["each"]) == ("ERROR", "ERROR")
     stage.check()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from tests.unit.workflow.stories.operating import Stage, run, skip
 
+from dalsegno.workflow.events import ForcedEnd
 from dalsegno.workflow.refusals import Refused
 from dalsegno.workflow.running.lifecycle import NOT_BEGUN
 
@@ -77,7 +78,7 @@ wf:
     stage = Stage(text)
     stage.end("b")
     stage.end("a")
-    stage.cancel(terminate="ERROR")
+    stage.cancel(terminate=ForcedEnd.ERROR)
     assert stage.standing() == {"a": "SUCCESS", "b": "SUCCESS", "c": "CANCELLED", "meet": "WAITING", "later": "IDLE"}
     assert (stage.task("meet").info, stage.task("later").info) == (NOT_BEGUN, NOT_BEGUN)
     stage.resume(run("c"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from tests.unit.workflow.stories.operating import Stage, run, skip
 
-from dalsegno.workflow.events import ChildChoice, ContextUpdated, PauseRequested
+from dalsegno.workflow.events import ChildChoice, ContextUpdated, ForcedEnd, PauseRequested
 from dalsegno.workflow.refusals import InvalidRequest
 from dalsegno.workflow.value import Value
 
@@ -401,7 +401,7 @@ def test_a_join_that_waited_when_the_execution_was_ended_by_force() -> None:
         for ask in ("resume", "rerun", "failed"):
             stage = Stage(text)
             stage.end("left", "x")
-            stage.cancel(terminate="ERROR")
+            stage.cancel(terminate=ForcedEnd.ERROR)
             assert stage.standing() == {"left": "SUCCESS", "right": "CANCELLED", "meet": "WAITING"}, language
             if language == "mistral":
                 assert stage.output() == {"result": "terminated: ERROR", "l": "x"}
@@ -418,7 +418,7 @@ def test_what_had_not_begun_when_the_execution_was_ended_by_force() -> None:
     stage = Stage(PAUSES["mistral"])
     stage.pause()
     stage.end("asks")
-    stage.cancel(terminate="CANCELLED")
+    stage.cancel(terminate=ForcedEnd.CANCELLED)
     assert stage.standing() == {"asks": "SUCCESS", "works": "CANCELLED", "after": "IDLE"}
     stage.resume(run("works"))
     stage.end("works")

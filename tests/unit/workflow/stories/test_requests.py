@@ -13,6 +13,7 @@ from dalsegno.workflow.events import (
     CancelRequested,
     ContextUpdated,
     Event,
+    ForcedEnd,
     GoToRequested,
     PauseRequested,
     RerunRequested,
@@ -137,7 +138,7 @@ def request(kind: Request) -> Event:
         case Request.CANCEL:
             return CancelRequested()
         case Request.TERMINATE:
-            return CancelRequested(terminate="ERROR")
+            return CancelRequested(terminate=ForcedEnd.ERROR)
         case Request.GO_TO:
             return GoToRequested(name="start")
         case Request.UPDATE_CONTEXT:
