@@ -118,9 +118,9 @@ STAGES: dict[tuple[ExecutionState, bool], Callable[[], Stage]] = {
     (ExecutionState.PAUSED, True): reverting_then(lambda stage: stage.pause(), ends="succeeded"),
     (ExecutionState.CANCELLING, True): reverting_then(lambda stage: stage.cancel()),
     (ExecutionState.REVERT_ERROR, True): reverting_then(lambda stage: None, ends="failed"),
-    (ExecutionState.CANCELLED, True): reverting_then(lambda stage: stage.cancel(terminate="CANCELLED")),
-    (ExecutionState.SUCCESS, True): reverting_then(lambda stage: stage.cancel(terminate="SUCCESS")),
-    (ExecutionState.ERROR, True): reverting_then(lambda stage: stage.cancel(terminate="ERROR")),
+    (ExecutionState.CANCELLED, True): reverting_then(lambda stage: stage.cancel(terminate=ForcedEnd.CANCELLED)),
+    (ExecutionState.SUCCESS, True): reverting_then(lambda stage: stage.cancel(terminate=ForcedEnd.SUCCESS)),
+    (ExecutionState.ERROR, True): reverting_then(lambda stage: stage.cancel(terminate=ForcedEnd.ERROR)),
 }
 
 

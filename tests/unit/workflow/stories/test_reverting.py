@@ -9,7 +9,7 @@ import pytest
 from tests.unit.workflow.stories.operating import Stage, run, skip
 from tests.world import Played
 
-from dalsegno.workflow.events import ContextUpdated
+from dalsegno.workflow.events import ContextUpdated, ForcedEnd
 from dalsegno.workflow.execution import Execution
 from dalsegno.workflow.refusals import Refused, Undone
 from dalsegno.workflow.value import Value
@@ -324,7 +324,7 @@ def test_the_reverts_of_a_terminated_execution_are_not_lost(language: str) -> No
     """Decision 23: terminate ends at once in the state asked for; only a go-to goes on from there."""
     stage, _ = ended(language)
     stage.go_to("here")
-    stage.cancel(terminate="ERROR")
+    stage.cancel(terminate=ForcedEnd.ERROR)
     assert stage.execution.state == "ERROR"
     for refused in (stage.rerun, stage.resume):
         with pytest.raises(Refused):

@@ -176,7 +176,7 @@ def test_the_delay_is_held_by_a_pause(language: str) -> None:
 @both
 def test_a_cancel_sets_off_nothing(language: str) -> None:
     """Decision 22: strategies are for failures of the execution's own doing."""
-    for terminate in ("", "ERROR"):
+    for terminate in (ForcedEnd.NONE, ForcedEnd.ERROR):
         stage = Stage(LINE[language].format(strategy="on-failure: revert", place="checkpoint: here"), others=(UNDO,))
         stage.end("a")
         stage.cancel(terminate=terminate)
