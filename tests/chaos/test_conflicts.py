@@ -69,8 +69,14 @@ OPERATIONS = {
     "go_to": ("GoToCheckpoint", "go_to_requested"),
     "context": ("UpdateContext", "context_updated"),
 }
-STAYS = {"pause": {"PAUSING", "PAUSED"}, "cancel": {"CANCELLING"}, "resume": {"RUNNING"}, "go_to": {"PAUSED"}}
-"""What may be answered without a change, and where the execution then stands."""
+STAYS = {
+    "pause": {"PAUSING", "PAUSED"},
+    "cancel": {"CANCELLING"},
+    "resume": {"RUNNING"},
+    "go_to": {"PAUSED", "RUNNING"},
+}
+"""What may be answered without a change, and where the execution then stands: a go-to when it stands there already, or
+is on its way with the same order."""
 
 
 @dataclass
