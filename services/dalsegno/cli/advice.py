@@ -33,6 +33,8 @@ def pause_of(status: ExecutionStatus) -> Pause | None:
         return None
     if status.failed and not status.is_paused_by_request:
         return Pause.FAILED
+    if execution.HasField("paused_at"):
+        return Pause.ASKED
     has_delegate = any(each.delegated for each in status.actions)
     if not status.is_paused_by_request and not execution.state_info and has_delegate:
         return Pause.ANSWER
@@ -59,7 +61,13 @@ def advise(status: ExecutionStatus, server: str = DEFAULT_SERVER) -> list[str]:
             open_ids = [each.id for each in status.actions if each.delegated]
             return [f"complete what it waits for: dalsegno action complete {open_ids[0]} --result JSON{at}"]
         case Pause.ASKED:
-            return [f"continue it: dalsegno resume {execution.id}{at}", *answers]
+            others = [f"or go to another checkpoint: dalsegno checkpoints {execution.id}{at}"]
+            is_at_checkpoint = execution.HasField("paused_at")
+            return [
+                f"continue it: dalsegno resume {execution.id}{at}",
+                *(others if is_at_checkpoint else []),
+                *answers,
+            ]
         case _:
             pass
     if execution.state == execution_pb2.EXECUTION_STATE_ERROR:

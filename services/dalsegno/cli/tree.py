@@ -11,7 +11,7 @@ from rich.text import Text
 from rich.tree import Tree
 
 from dalsegno.cli.clean import one_line
-from dalsegno.cli.execution_view import Child, ExecutionView, Task
+from dalsegno.cli.execution_view import Child, ExecutionView, Task, place_words
 from dalsegno.cli.output import STYLES, reason, short
 from dalsegno.cli.table import fold
 from dalsegno.cli.times import seconds
@@ -160,9 +160,17 @@ def _header(view: ExecutionView, now_s: float) -> Text:
     header.append(f"  {seconds(took_s)}", style="dim").append(f"  {view.execution_id}", style="dim")
     if view.info:
         header.append(f"\n  {reason(view.info, _INFO_WIDTH)}", style=style)
+    for told in filter(None, [place_words(view.paused_at, view.not_reached, view.info), _stops(view)]):
+        header.append(f"\n  {told}", style="magenta")
     if view.waiting_for:
         header.append(f"\n  waits for: {short(', '.join(view.awaited), _INFO_WIDTH)}", style="dim")
     return header
+
+
+def _stops(view: ExecutionView) -> str:
+    """Return where it will stop, while it is on its way there."""
+    is_under_way = view.stops_at and not view.paused_at and not view.ended
+    return f"stops at checkpoint {short(' or '.join(view.stops_at), _INFO_WIDTH)}" if is_under_way else ""
 
 
 def _label(view: ExecutionView, task: Task, names: int, now_s: float, width: int, spare: int) -> Text:
@@ -194,6 +202,8 @@ def _line(task: Task, width: int, now_s: float, *, with_runs: bool) -> Text:
         line.append(f"  attempt {task.attempt}", style="blue")
     if task.superseded:
         line.append("  superseded", style="dim")
+    if task.checkpoint:
+        line.append(f"  ⚑ {short(task.checkpoint, _NAME_WIDTH)}", style="magenta")
     if task.runs and with_runs:
         line.append(f"  {short(task.runs, _NAME_WIDTH)}", style="dim")
     return line

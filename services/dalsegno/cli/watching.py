@@ -15,7 +15,7 @@ from dalsegno.cli.connection import Connection, follow_hint
 from dalsegno.cli.execution_view import ENDED_EXECUTIONS, Child, ExecutionView
 from dalsegno.cli.follow import follow
 from dalsegno.cli.lines import LineWriter
-from dalsegno.cli.reads import OPEN_READ, read_actions, read_executions
+from dalsegno.cli.reads import OPEN_READ, read_actions, read_checkpoints, read_executions
 from dalsegno.cli.retries import COMMAND
 from dalsegno.cli.screen import Screen
 from dalsegno.cli.tree import CHILDREN_LISTED, draw
@@ -81,6 +81,10 @@ class Watch:
 
     async def _complete(self, view: ExecutionView) -> None:
         """Read what a snapshot does not contain; ignore errors."""
+        if self._follows and view is self.view and view.tasks:
+            with suppress(grpc.aio.AioRpcError):
+                found = await read_checkpoints(self._connection, view.execution_id, CHILDREN_READ)
+                view.take_entries(found.entries)
         if view.has_open_tasks:
             with suppress(grpc.aio.AioRpcError):
                 actions = await read_actions(self._connection, view.execution_id, OPEN_ACTIONS, OPEN_READ)
