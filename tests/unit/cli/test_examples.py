@@ -19,7 +19,7 @@ NAMES = list(find_examples())
 
 def test_the_examples_cover_what_people_look_for() -> None:
     """There is one each for the main job and for what people ask first."""
-    asked = ("fan_out", "retry", "sub_workflow", "error_handling", "approval")
+    asked = ("fan_out", "retry", "sub_workflow", "error_handling", "approval", "bootstrap")
     assert {*asked, *(f"orquesta/{name}" for name in asked)} <= set(NAMES)
 
 
