@@ -192,6 +192,8 @@ class ExecutionView:
     """The checkpoint at which it stands."""
     not_reached: str = ""
     """The checkpoint that it was to stop at and did not reach."""
+    reverting_to: str = ""
+    """The checkpoint to which it goes back."""
     stops_at: tuple[str, ...] = ()
     """The checkpoints at the next of which it stops."""
     waiting_for: list[str] = field(default_factory=list)
@@ -283,6 +285,15 @@ class ExecutionView:
                 known = known or task.children.setdefault((-1, len(task.children)), Child(child.id))
                 known.state, known.error = execution_state(child.state), child.state_info
 
+    def take_tasks(self, tasks: Iterable[execution_pb2.TaskExecution]) -> None:
+        """Replace tasks by what was read of them since: a change says only how many a revert has altered."""
+        for each in tasks:
+            task, known = _task_of(each), self.tasks.get(each.number)
+            if known is not None:
+                task.children = known.children
+                task.checkpoint = known.checkpoint if task.state != "REVERTED" else ""
+            self.tasks[each.number] = task
+
     def take_entries(self, entries: Iterable[execution_pb2.CheckpointEntry]) -> None:
         """Add the checkpoints that were reached and stand, which a snapshot leaves out."""
         for each in entries:
@@ -299,6 +310,7 @@ class ExecutionView:
             self.ended_s = seconds_of(execution.ended_at)
             self.at_s = seconds_of(execution.updated_at)
             self.paused_at, self.not_reached = execution.paused_at.name, execution.not_reached
+            self.reverting_to = execution.reverting_to.name
             self.stops_at = tuple(execution.stop_at)
             self._await(execution)
         for each in page.tasks:
@@ -332,6 +344,10 @@ class ExecutionView:
                 self._task(change.task_superseded).superseded = True
             case "checkpoint_reached":
                 self._task(change.checkpoint_reached).checkpoint = change.checkpoint_reached.name
+            case "revert_begun":
+                self.reverting_to = change.revert_begun.to.name
+            case "restored":
+                self.reverting_to = ""
             case "stops_set":
                 self.stops_at = tuple(change.stops_set.names)
             case "attempt_added":

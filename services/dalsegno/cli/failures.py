@@ -117,7 +117,7 @@ def _advise(failure: Failure) -> str:
             return _ADVICE.get(code, "")
 
 
-_OF_CHECKPOINTS = {"NO_SUCH_CHECKPOINT", "UNREACHABLE"}
+_OF_CHECKPOINTS = {"NO_SUCH_CHECKPOINT", "UNREACHABLE", "UNDONE"}
 _NAMED = 5
 """The number of tasks that an advice names at most."""
 

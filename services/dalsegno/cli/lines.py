@@ -58,7 +58,7 @@ class LineWriter:
                 return change.task_moved.state != execution_pb2.TASK_STATE_RUNNING_DELAYED
             case "task_added":
                 return change.task_added.state == execution_pb2.TASK_STATE_RUNNING
-            case "checkpoint_reached":
+            case "checkpoint_reached" | "revert_begun" | "restored":
                 return True
             case "stops_set":
                 return bool(change.stops_set.names)
@@ -184,6 +184,10 @@ def subject_of(change: change_pb2.Change) -> tuple[str, str]:
             return change.checkpoint_reached.task_name, "checkpoint"
         case "stops_set":
             return "execution", "stops set"
+        case "revert_begun":
+            return "execution", "goes back"
+        case "restored":
+            return "execution", "restored"
         case "other":
             return "execution", change.other.name
         case _:
@@ -207,7 +211,8 @@ def detail_of(change: change_pb2.Change) -> str:
             some = f", items {', '.join(map(str, begun.only))}" if begun.only else f", {begun.items} items"
             return f"attempt {begun.attempt}" + (some if begun.has_items else "")
         case "attempt_added":
-            return change.attempt_added.child_execution_id or change.attempt_added.action
+            added = change.attempt_added
+            return ("revert: " if added.revert else "") + (added.child_execution_id or added.action)
         case "attempt_moved":
             moved = change.attempt_moved
             return moved.error or (f"by {moved.executor_id}" if moved.executor_id else moved.result)
@@ -221,6 +226,11 @@ def detail_of(change: change_pb2.Change) -> str:
             return f"{change.checkpoint_reached.name} {change.checkpoint_reached.data}".rstrip()
         case "stops_set":
             return _describe_stops(change.stops_set)
+        case "revert_begun":
+            back = change.revert_begun
+            return f"to checkpoint {back.to.name}" + (f": {reason(back.failure)}" if back.failure else "")
+        case "restored":
+            return f"to checkpoint {change.restored.to.name}"
         case "other":
             return change.other.detail
         case _:

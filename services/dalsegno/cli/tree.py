@@ -28,6 +28,9 @@ _SYMBOLS = {
     "CANCELLED": "⊘",
     "CANCELLING": "⊘",
     "SKIPPED": "↷",
+    "REVERTING": "↶",
+    "REVERTED": "↶",
+    "REVERT_ERROR": "✘",
 }
 _SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 _BAR_WIDTH = 16
@@ -37,7 +40,17 @@ _LABEL_LINES = 3
 _NAME_WIDTH = 32
 _GUIDE = 4
 """The width by which a branch is indented."""
-_URGENCY = {"": 5, "ERROR": 0, "REVERT_ERROR": 0, "PAUSED": 1, "PAUSING": 1, "CANCELLED": 2, "SKIPPED": 4, "SUCCESS": 5}
+_URGENCY = {
+    "": 5,
+    "ERROR": 0,
+    "REVERT_ERROR": 0,
+    "PAUSED": 1,
+    "PAUSING": 1,
+    "CANCELLED": 2,
+    "REVERTED": 5,
+    "SKIPPED": 4,
+    "SUCCESS": 5,
+}
 """The order: first what needs a user, then what runs (3), then what has not begun, then what is done."""
 _RUNS = 3
 CHILDREN_LISTED = 8
@@ -160,7 +173,9 @@ def _header(view: ExecutionView, now_s: float) -> Text:
     header.append(f"  {seconds(took_s)}", style="dim").append(f"  {view.execution_id}", style="dim")
     if view.info:
         header.append(f"\n  {reason(view.info, _INFO_WIDTH)}", style=style)
-    for told in filter(None, [place_words(view.paused_at, view.not_reached, view.info), _stops(view)]):
+    place = place_words(view.paused_at, view.not_reached, view.info)
+    back = f"goes back to checkpoint {short(view.reverting_to)}" if view.reverting_to else ""
+    for told in filter(None, [place, back, _stops(view)]):
         header.append(f"\n  {told}", style="magenta")
     if view.waiting_for:
         header.append(f"\n  waits for: {short(', '.join(view.awaited), _INFO_WIDTH)}", style="dim")
@@ -200,7 +215,7 @@ def _line(task: Task, width: int, now_s: float, *, with_runs: bool) -> Text:
         line.append(f"  {seconds((task.ended_s or now_s) - task.started_s)}", style="dim")
     if task.attempt > 1:
         line.append(f"  attempt {task.attempt}", style="blue")
-    if task.superseded:
+    if task.superseded and task.state != "REVERTED":
         line.append("  superseded", style="dim")
     if task.checkpoint:
         line.append(f"  ⚑ {short(task.checkpoint, _NAME_WIDTH)}", style="magenta")

@@ -15,7 +15,7 @@ from dalsegno.cli.connection import Connection, follow_hint
 from dalsegno.cli.execution_view import ENDED_EXECUTIONS, Child, ExecutionView
 from dalsegno.cli.follow import follow
 from dalsegno.cli.lines import LineWriter
-from dalsegno.cli.reads import OPEN_READ, read_actions, read_checkpoints, read_executions
+from dalsegno.cli.reads import OPEN_READ, read_actions, read_checkpoints, read_executions, read_tasks
 from dalsegno.cli.retries import COMMAND
 from dalsegno.cli.screen import Screen
 from dalsegno.cli.tree import CHILDREN_LISTED, draw
@@ -77,6 +77,9 @@ class Watch:
         view.take(message)
         if message.WhichOneof("content") == "snapshot" and message.snapshot.last:
             await self._complete(view)
+        if self._follows and any(each.HasField("restored") for each in message.changes.changes):
+            with suppress(grpc.aio.AioRpcError):
+                view.take_tasks(await read_tasks(self._connection, view.execution_id))
         self._follow_children(view)
 
     async def _complete(self, view: ExecutionView) -> None:

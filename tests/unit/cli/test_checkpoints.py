@@ -264,3 +264,111 @@ def test_the_tree_marks_checkpoints() -> None:
     view.take(changes(stops("tested"), missed))
     assert "checkpoint tested was not reached" in drawn({ID: view})
     assert "stops at" not in drawn({ID: view})
+
+
+def test_a_dry_run_of_going_back_is_drawn(api: Any, type_command: Type) -> None:
+    """It names the entry, each end that would be undone with its action, the edits, and the delegates."""
+    dry_run = execution_pb2.DryRun(
+        state=execution_pb2.EXECUTION_STATE_REVERTING,
+        back_to=READY,
+        reverts=[
+            execution_pb2.DryRunTask(name="test", number=4),
+            execution_pb2.DryRunTask(
+                name="configure", number=2, items=[0, 1], action="std.echo", input='{"output":"x"}'
+            ),
+        ],
+        undone_edits=[
+            execution_pb2.DryRunEdit(sequence=31, task="install", names=["host"], further_names=2),
+            execution_pb2.DryRunEdit(sequence=32, names=["a", "b"]),
+        ],
+        cancelled_delegates=[execution_pb2.DryRunTask(name="ask", number=5)],
+    )
+    api.answer("GoToCheckpoint", messages.GoToCheckpointResponse(dry_run=dry_run))
+    ended = type_command("goto", ID, "ready", "--dry-run", "-s", api.address)
+    lines = [line.strip("│├└─ \n") for line in ended.out.splitlines()]
+    assert lines == [
+        f"{ID}  would be REVERTING",
+        "would go back to checkpoint ready",
+        "would be reverted",
+        "test (4): it has no revert, so nothing is called",
+        'configure (2) items 0-1: by std.echo {"output":"x"}',
+        "delegated actions that would be cancelled",
+        "ask (5)",
+        "edits that would be undone",
+        "install (31): host and 2 more",
+        "execution (32): a, b",
+    ]
+    told = json.loads(type_command("goto", ID, "ready", "--dry-run", "-o", "json", "-s", api.address).out)
+    assert told["reverts"][1]["input"] == {"output": "x"}
+
+
+def test_a_watcher_sees_the_way_back() -> None:
+    """C5, C28: that it goes back, why, each revert of a task and what was restored are lines."""
+    begun = change_pb2.RevertBegun(to=READY, failure="no crane")
+    restored = change_pb2.Restored(to=READY, tasks=2)
+    added = change_pb2.AttemptAdded(task_number=1, task_name="install", attempt=2, action="std.echo", revert=True)
+    view, writer = ExecutionView(ID), LineWriter()
+    view.take(snapshot(RUNNING, execution_pb2.TaskExecution(number=1, name="install")))
+    message = changes(
+        change_pb2.Change(revert_begun=begun),
+        change_pb2.Change(attempt_added=added),
+        task_moved("install", "REVERTED"),
+    )
+    view.take(message)
+    lines = [" ".join(line.split()).split(" ", 2)[2] for line in writer.lines(message, view)]
+    assert lines == ["execution goes back to checkpoint ready: no crane", "install REVERTED"]
+    assert "goes back to checkpoint ready" in drawn({ID: view})
+    assert "↶ install  REVERTED" in drawn({ID: view})
+    message = changes(change_pb2.Change(restored=restored), paused_at("ready"))
+    view.take(message)
+    lines = [" ".join(line.split()).split(" ", 2)[2] for line in writer.lines(message, view)]
+    assert lines == ["execution restored to checkpoint ready", "execution PAUSED at checkpoint ready"]
+    assert "goes back" not in drawn({ID: view})
+
+
+def test_the_history_tells_reverts(api: Any, type_command: Type) -> None:
+    """Of an attempt that undoes something the history says so; without a failure it went back on order."""
+    added = change_pb2.AttemptAdded(task_number=1, task_name="install", attempt=2, action="std.echo", revert=True)
+    begun = change_pb2.RevertBegun(to=READY)
+    page = messages.ListChangesResponse(
+        changes=[change_pb2.Change(revert_begun=begun), change_pb2.Change(attempt_added=added)]
+    )
+    api.answer("ListChanges", page)
+    out = " ".join(type_command("history", ID, "-s", api.address).out.split())
+    assert "execution goes back to checkpoint ready " in out
+    assert "revert: std.echo" in out
+
+
+def test_the_tree_shows_what_a_revert_has_restored() -> None:
+    """Restored tasks are read anew: what came after is REVERTED and has no checkpoint, the rest keeps its own."""
+    view = ExecutionView(ID)
+    tasks = [execution_pb2.TaskExecution(number=number, name=name) for number, name in ((1, "install"), (2, "test"))]
+    view.take(snapshot(RUNNING, *tasks))
+    view.take(changes(reached("installed", "install"), reached("tested", "test", number=2)))
+    tasks[0].state, tasks[1].state = execution_pb2.TASK_STATE_SUCCESS, execution_pb2.TASK_STATE_REVERTED
+    view.take_tasks([*tasks, execution_pb2.TaskExecution(number=3, name="new")])
+    assert [(task.state, task.checkpoint) for task in view.tasks.values()] == [
+        ("SUCCESS", "installed"),
+        ("REVERTED", ""),
+        ("UNSPECIFIED", ""),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("state", "told"),
+    [
+        (
+            "REVERT_ERROR",
+            [f"dalsegno tasks {ID} --filter state=REVERT_ERROR", f"resume {ID}", "--skip TASK --result null"],
+        ),
+        ("REVERTED", [f"dalsegno goto {ID} NAME --resume", f"dalsegno checkpoints {ID}"]),
+    ],
+)
+def test_who_sees_a_revert_is_told_what_to_do(api: Any, type_command: Type, state: str, told: list[str]) -> None:
+    """C29: after a failed revert it can be run again or skipped; what was reverted goes on from an entry."""
+    value = execution_pb2.ExecutionState.Value(f"EXECUTION_STATE_{state}")
+    found = execution(value, reverting_to=READY)
+    api.answer("GetExecution", messages.GetExecutionResponse(execution=found))
+    ended = type_command("show", ID, "-s", api.address)
+    assert "back to   checkpoint ready" in ended.out
+    assert [word for word in told if word not in ended.err] == []
