@@ -8,6 +8,7 @@ from enum import Enum, auto
 from dalsegno.cli.clean import word
 from dalsegno.cli.connection import DEFAULT_SERVER
 from dalsegno.cli.reads import PAUSES, ExecutionStatus
+from dalsegno.cli.times import due
 from dalsegno.cli.waits import questions_of
 from dalsegno.v1 import execution_pb2
 
@@ -62,6 +63,8 @@ def advise(status: ExecutionStatus, server: str = DEFAULT_SERVER) -> list[str]:
             open_ids = [each.id for each in status.actions if each.delegated]
             return [f"complete what it waits for: dalsegno action complete {open_ids[0]} --result JSON{at}"]
         case Pause.ASKED:
+            if execution.HasField("next_at"):
+                return [f"it continues by itself {due(execution.next_at)}; at once: dalsegno resume {execution.id}{at}"]
             others = [f"or go to another checkpoint: {listed}"] if execution.HasField("paused_at") else []
             return [f"continue it: dalsegno resume {execution.id}{at}", *others, *answers]
         case _:

@@ -192,6 +192,8 @@ class ExecutionView:
     """The checkpoint at which it stands."""
     not_reached: str = ""
     """The checkpoint that it was to stop at and did not reach."""
+    next_at: Timestamp | None = None
+    """When it continues by itself while it is PAUSED; None: after a resume only."""
     reverting_to: str = ""
     """The checkpoint to which it goes back."""
     stops_at: tuple[str, ...] = ()
@@ -310,6 +312,7 @@ class ExecutionView:
             self.ended_s = seconds_of(execution.ended_at)
             self.at_s = seconds_of(execution.updated_at)
             self.paused_at, self.not_reached = execution.paused_at.name, execution.not_reached
+            self.next_at = execution.next_at if execution.HasField("next_at") else None
             self.reverting_to = execution.reverting_to.name
             self.stops_at = tuple(execution.stop_at)
             self._await(execution)
@@ -324,10 +327,10 @@ class ExecutionView:
                 self.workflow, self.state = change.execution_created.workflow, "IDLE"
                 self.started_s = self.at_s
             case "execution_moved":
-                self.state = execution_state(change.execution_moved.state)
-                self.info = change.execution_moved.state_info
-                self.paused_at = change.execution_moved.paused_at.name
-                self.not_reached = change.execution_moved.not_reached
+                moved_to = change.execution_moved
+                self.state, self.info = execution_state(moved_to.state), moved_to.state_info
+                self.paused_at, self.not_reached = moved_to.paused_at.name, moved_to.not_reached
+                self.next_at = moved_to.next_at if moved_to.HasField("next_at") else None
                 self.ended_s = self.at_s if self.ended else 0.0
             case "task_added":
                 added = change.task_added

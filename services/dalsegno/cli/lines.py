@@ -199,9 +199,9 @@ def detail_of(change: change_pb2.Change) -> str:
     match change.WhichOneof("kind"):
         case "execution_moved":
             to = change.execution_moved
-            return "; ".join(
-                filter(None, [place_words(to.paused_at.name, to.not_reached, to.state_info), to.state_info])
-            )
+            place = place_words(to.paused_at.name, to.not_reached, to.state_info)
+            later = f"continues at {clock(to.next_at)}" if to.HasField("next_at") else ""
+            return "; ".join(filter(None, [place, later, to.state_info]))
         case "task_moved":
             return change.task_moved.state_info
         case "task_routed":

@@ -75,6 +75,7 @@ def _facts(status: ExecutionStatus) -> Iterator[tuple[str, str]]:
     execution = status.execution
     is_told_below = bool(status.failed) and execution.state_info.startswith("Failure caused by")
     yield "reason", "" if is_told_below else execution.state_info
+    yield "goes on", due(execution.next_at)
     yield "place", place_of(execution, execution.state_info)
     yield "back to", f"checkpoint {one_line(execution.reverting_to.name)}" if execution.HasField("reverting_to") else ""
     yield (

@@ -14,7 +14,7 @@ from dalsegno.cli.clean import one_line
 from dalsegno.cli.execution_view import Child, ExecutionView, Task, place_words
 from dalsegno.cli.output import STYLES, reason, short
 from dalsegno.cli.table import fold
-from dalsegno.cli.times import seconds
+from dalsegno.cli.times import due, seconds
 
 _SYMBOLS = {
     "SUCCESS": "✔",
@@ -175,7 +175,8 @@ def _header(view: ExecutionView, now_s: float) -> Text:
         header.append(f"\n  {reason(view.info, _INFO_WIDTH)}", style=style)
     place = place_words(view.paused_at, view.not_reached, view.info)
     back = f"goes back to checkpoint {short(view.reverting_to)}" if view.reverting_to else ""
-    for told in filter(None, [place, back, _stops(view)]):
+    later = f"continues {due(view.next_at)}" if view.next_at is not None else ""
+    for told in filter(None, [place, later, back, _stops(view)]):
         header.append(f"\n  {told}", style="magenta")
     if view.waiting_for:
         header.append(f"\n  waits for: {short(', '.join(view.awaited), _INFO_WIDTH)}", style="dim")

@@ -147,7 +147,7 @@ async def watch_to_rest(
                 if live is None:
                     for line in writer.lines(message, watch.view):
                         out.print_line(line)
-                if stop_at_pause and watch.view.state == "PAUSED":
+                if stop_at_pause and watch.view.state == "PAUSED" and watch.view.next_at is None:
                     break
     COMMAND.exit_hint = ""
     return watch.view

@@ -372,3 +372,27 @@ def test_who_sees_a_revert_is_told_what_to_do(api: Any, type_command: Type, stat
     ended = type_command("show", ID, "-s", api.address)
     assert "back to   checkpoint ready" in ended.out
     assert [word for word in told if word not in ended.err] == []
+
+
+def test_a_pause_that_ends_by_itself_is_no_end(api: Any, type_command: Type) -> None:
+    """C10, C11: while a strategy waits before it tries again, --wait goes on watching; when it continues is told."""
+    later = Timestamp(seconds=4_102_444_800)
+    waits = execution_moved("PAUSED", "reverted to checkpoint 'start': no crane")
+    waits.execution_moved.next_at.CopyFrom(later)
+    api.answer("GoToCheckpoint", messages.GoToCheckpointResponse(execution=execution()))
+    api.answer("WatchExecution", [snapshot(), changes(waits), changes(execution_moved("SUCCESS"), token="t3")])
+    api.answer("GetExecution", messages.GetExecutionResponse(execution=execution(SUCCESS)))
+    ended = type_command("goto", ID, "ready", "--resume", "--wait", "-s", api.address, "--time", "utc")
+    assert ended.exit_code == 0
+    assert "continues at 2100-01-01 00:00:00Z; reverted to checkpoint 'start': no crane" in ended.out
+    found = execution(PAUSED, next_at=later, state_info="reverted to checkpoint 'start': no crane")
+    api.answer("GetExecution", messages.GetExecutionResponse(execution=found))
+    shown = type_command("show", ID, "-s", api.address, "--time", "utc")
+    assert "goes on   2100-01-01 00:00:00Z (in " in shown.out
+    assert "it continues by itself 2100-01-01" in shown.err
+    view = ExecutionView(ID)
+    view.take(snapshot())
+    view.take(changes(waits))
+    assert "continues 2100-01-01" in drawn({ID: view})
+    view.take(changes(execution_moved("RUNNING")))
+    assert "continues" not in drawn({ID: view})
