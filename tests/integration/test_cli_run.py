@@ -237,6 +237,50 @@ def test_a_question_is_asked_and_answered(server: Served, tmp_path: Path) -> Non
     assert server.read("show", execution["id"])["output"] == {"done": "published build of 4.2"}
 
 
+@pytest.mark.parametrize(
+    ("name", "workflow"), [("bootstrap", "bootstrap"), ("orquesta/bootstrap", "example.bootstrap")]
+)
+def test_the_phases_of_a_bootstrap_are_driven_from_outside(
+    server: Served, tmp_path: Path, name: str, workflow: str
+) -> None:
+    """C5, C14 to C18: the example stops behind each phase that it is sent to, has done it and nothing of the next one;
+    sent back, it undoes what came after; resumed, it does that again and ends."""
+    server.type("workflow", "create", copy_of(name, tmp_path))
+    started = server.type("start", workflow, "-i", "host=alpha.example.com", "--stop-at", "installed")
+    execution = started.stdout.strip()
+    paused = server.type("watch", execution, "--stop-at-pause")
+    phases = [(server.read("show", execution)["paused_at"]["name"], tasks_of(server, execution))]
+    for target in ("configured", "tested"):
+        assert server.type("goto", execution, target, "--wait").returncode == 0
+        phases.append((server.read("show", execution)["paused_at"]["name"], tasks_of(server, execution)))
+    reached = server.read("checkpoints", execution)
+    back = server.type("goto", execution, "installed", "--wait")
+    undone = [(each["task_name"], each["result"]) for each in reverts_of(server, execution)]
+    ended = server.type("resume", execution, "--wait")
+
+    assert (paused.returncode, back.returncode, ended.returncode) == (4, 0, 0)
+    assert {name for name, _ in undone} == {"set_up_network", "set_up_storage"}
+    assert all("of alpha.example.com" in str(result) for _, result in undone)
+    branches = {"install", "set_up_network", "set_up_storage", "configured"}
+    assert phases == [("installed", {"install"}), ("configured", branches), ("tested", {*branches, "test"})]
+    assert [each["name"] for each in reached["entries"]] == ["tested", "configured", "installed", "start"]
+    packages = [f"{package} on alpha.example.com" for package in ("database", "queue", "web")]
+    assert reached["entries"][2]["data"] == {"packages": packages}
+    assert server.read("show", execution)["output"] == {"report": "alpha.example.com answers"}
+
+
+def reverts_of(server: Served, execution: str) -> list[dict[str, Any]]:
+    """The attempts that undid something, in their order."""
+    return [each for each in server.read("action", "attempts", execution) if each.get("revert")]
+
+
+def tasks_of(server: Served, execution: str) -> set[str]:
+    """The names of the tasks that have succeeded; nothing else has begun."""
+    tasks = server.read("tasks", execution)
+    assert {each["state"] for each in tasks} == {"SUCCESS"}
+    return {each["name"] for each in tasks}
+
+
 @pytest.mark.parametrize("name", list(find_examples()))
 def test_an_example_has_no_problems(server: Served, tmp_path: Path, name: str) -> None:
     """Each example is a definition that can be stored, and calls nothing that is not there."""

@@ -8,6 +8,7 @@ from enum import Enum, auto
 from dalsegno.cli.clean import word
 from dalsegno.cli.connection import DEFAULT_SERVER
 from dalsegno.cli.reads import PAUSES, ExecutionStatus
+from dalsegno.cli.times import due
 from dalsegno.cli.waits import questions_of
 from dalsegno.v1 import execution_pb2
 
@@ -33,6 +34,8 @@ def pause_of(status: ExecutionStatus) -> Pause | None:
         return None
     if status.failed and not status.is_paused_by_request:
         return Pause.FAILED
+    if execution.HasField("paused_at"):
+        return Pause.ASKED
     has_delegate = any(each.delegated for each in status.actions)
     if not status.is_paused_by_request and not execution.state_info and has_delegate:
         return Pause.ANSWER
@@ -43,6 +46,7 @@ def advise(status: ExecutionStatus, server: str = DEFAULT_SERVER) -> list[str]:
     """Return the next steps, the most likely one first; empty for an execution that runs or has succeeded."""
     execution, at = status.execution, at_server(server)
     answers = [_answer(each, at) for each in status.open_questions()[:_NAMED]]
+    listed = f"dalsegno checkpoints {execution.id}{at}"
     match pause_of(status):
         case Pause.FAILED:
             failed = list(dict.fromkeys(each.name for each in status.failed))
@@ -59,9 +63,20 @@ def advise(status: ExecutionStatus, server: str = DEFAULT_SERVER) -> list[str]:
             open_ids = [each.id for each in status.actions if each.delegated]
             return [f"complete what it waits for: dalsegno action complete {open_ids[0]} --result JSON{at}"]
         case Pause.ASKED:
-            return [f"continue it: dalsegno resume {execution.id}{at}", *answers]
+            if execution.HasField("next_at"):
+                return [f"it continues by itself {due(execution.next_at)}; at once: dalsegno resume {execution.id}{at}"]
+            others = [f"or go to another checkpoint: {listed}"] if execution.HasField("paused_at") else []
+            return [f"continue it: dalsegno resume {execution.id}{at}", *others, *answers]
         case _:
             pass
+    if execution.state == execution_pb2.EXECUTION_STATE_REVERT_ERROR:
+        return [
+            f"what could not be undone: dalsegno tasks {execution.id} --filter state=REVERT_ERROR{at}",
+            f"run those reverts again: dalsegno resume {execution.id}{at}",
+            f"or leave one as it is: dalsegno resume {execution.id} --skip TASK --result null{at}",
+        ]
+    if execution.state == execution_pb2.EXECUTION_STATE_REVERTED:
+        return [f"go on: dalsegno goto {execution.id} NAME --resume{at}", f"the names: {listed}"]
     if execution.state == execution_pb2.EXECUTION_STATE_ERROR:
         return [
             f"what failed: dalsegno tasks {execution.id} --filter state=ERROR{at}",

@@ -17,6 +17,7 @@ from dalsegno.cli.execution_view import execution_state
 from dalsegno.cli.exits import CommandError
 from dalsegno.cli.ids import mark_ids
 from dalsegno.cli.references import LATEST
+from dalsegno.cli.times import clock
 from dalsegno.v1 import (
     action_service_pb2,
     environment_service_pb2,
@@ -66,6 +67,29 @@ def complete_workflow(context: typer.Context, incomplete: str) -> Iterator[Sugge
         return [(each.name, each.description) for each in (await connection.workflows.ListWorkflows(request)).workflows]
 
     return _suggest(context, incomplete, fetch)
+
+
+def complete_checkpoint(context: typer.Context, incomplete: str) -> Iterator[Suggestion]:
+    """Return the checkpoints of the execution that was typed: those ahead of it, and those that it has reached."""
+    execution = _typed_execution(context)
+
+    async def fetch(connection: Connection) -> list[Suggestion]:
+        if not execution:
+            return []
+        request = execution_service_pb2.ListCheckpointsRequest(execution_id=execution, page_size=_SUGGESTED)
+        found = await connection.executions.ListCheckpoints(request)
+        reached = [(each.name, f"reached: {clock(each.at)}") for each in found.entries if each.stands]
+        return [*((name, "ahead") for name in found.ahead), *reversed(reached)]
+
+    return _suggest(context, incomplete, fetch)
+
+
+def _typed_execution(context: typer.Context) -> str:
+    """Return the execution among the words typed so far; "" if there is none or the command takes none."""
+    if {"execution", "words"}.isdisjoint(str(each.name) for each in context.command.params):
+        return ""
+    words = context.params.get("words") or context.args  # the latter while the value of an option is typed
+    return str(context.params.get("execution") or next(iter(words), ""))
 
 
 def complete_action(context: typer.Context, incomplete: str) -> Iterator[Suggestion]:

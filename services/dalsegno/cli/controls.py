@@ -14,10 +14,10 @@ from dalsegno.cli.choices import TaskOptions, rerun_tasks, resume_tasks
 from dalsegno.cli.completion import complete_execution
 from dalsegno.cli.connection import DEFAULT_SERVER, RETRY_S, Connection, ask
 from dalsegno.cli.dry_run import left_paused_line, print_dry_run
-from dalsegno.cli.execution_view import execution_state
+from dalsegno.cli.execution_view import execution_state, place_of
 from dalsegno.cli.exits import ERROR, PAUSED, SUCCESS, CommandError, exit_code_of
 from dalsegno.cli.inputs import decode_json, encode_json, read_input, read_object
-from dalsegno.cli.options import Comment, Expected, Output, RequestId, Server, call, request_id_or_new
+from dalsegno.cli.options import Comment, Expected, Output, RequestId, Server, StopAt, call, request_id_or_new
 from dalsegno.cli.output import print_message, print_note, short
 from dalsegno.cli.printing import Format
 from dalsegno.cli.reads import read_execution, read_status
@@ -70,6 +70,9 @@ Variables = Annotated[
 ]
 
 
+IsDone = Callable[[execution_pb2.Execution], bool]
+
+
 @dataclass(frozen=True, slots=True)
 class Shared:
     """The options that every operation has."""
@@ -102,7 +105,7 @@ def pause(
     """Pause: nothing new starts; after the last running action it is PAUSED. With --wait exit code 0: PAUSED."""
     shared = Shared(execution, filter, rate, expected_revision, dry_run, wait, server, comment, request_id, output)
     delegates = operation_pb2.DELEGATES_WAIT if wait_delegates else operation_pb2.DELEGATES_UNSPECIFIED
-    _operate("Pause", messages.PauseExecutionRequest(delegates=delegates), shared, wanted=PAUSED)
+    operate("Pause", messages.PauseExecutionRequest(delegates=delegates), shared, _is(PAUSED))
 
 
 def resume(
@@ -128,6 +131,7 @@ def resume(
     reset: Reset = None,
     no_reset: NoReset = None,
     child_failed: ChildFailed = None,
+    stop_at: StopAt = None,
     env: Variables = "",
     filter: Which = "",
     rate: Rate = 0,
@@ -153,8 +157,10 @@ def resume(
         no_reset=no_reset or (),
         child_failed=child_failed or (),
     )
-    request = messages.ResumeExecutionRequest(tasks=resume_tasks(typed), environment_overlay=_object(env))
-    _operate("Resume", request, shared)
+    request = messages.ResumeExecutionRequest(
+        tasks=resume_tasks(typed), environment_overlay=_object(env), stop_at=stop_at or ()
+    )
+    operate("Resume", request, shared)
 
 
 def cancel(
@@ -188,7 +194,7 @@ def cancel(
         )
     elif state or message or result:
         raise CommandError("--state, --message and --result go with --terminate")
-    _operate("Cancel", request, shared, wanted=exit_code_of(request.terminate.state or _CANCELLED))
+    operate("Cancel", request, shared, _is(exit_code_of(request.terminate.state or _CANCELLED)))
 
 
 def rerun(
@@ -211,6 +217,7 @@ def rerun(
     reset: Reset = None,
     no_reset: NoReset = None,
     child_failed: ChildFailed = None,
+    stop_at: StopAt = None,
     env: Variables = "",
     filter: Which = "",
     rate: Rate = 0,
@@ -223,14 +230,13 @@ def rerun(
     output: Output = Format.TABLE,
 ) -> None:
     """Run tasks again, or what failed; else the whole execution as a new one (--input: merged into its input)."""
-    execution, *more = [*([""] if filter else []), *(words or ())] or [""]
-    names = [*(tasks or ()), *more]
-    if more and not tasks:
-        raise CommandError(f"{' '.join(more)}: more than one execution", "name tasks with --tasks, or use --filter")
+    execution, names = _split_words(words or (), tasks or (), is_filtered=bool(filter))
     shared = Shared(execution, filter, rate, expected_revision, dry_run, wait, server, comment, request_id, output)
     if failed and names:
         raise CommandError("--failed begins at all tasks that failed, --tasks at those that it names: give one of them")
-    request = messages.RerunExecutionRequest(environment_overlay=_object(env), latest_definition=latest)
+    request = messages.RerunExecutionRequest(
+        environment_overlay=_object(env), latest_definition=latest, stop_at=stop_at or ()
+    )
     if failed:
         request.start_from = operation_pb2.RERUN_FROM_FAILED
     elif not names:
@@ -249,7 +255,15 @@ def rerun(
         child_failed=child_failed or (),
     )
     request.tasks.extend(rerun_tasks(typed))
-    _operate("Rerun", request, shared)
+    operate("Rerun", request, shared)
+
+
+def _split_words(words: Sequence[str], tasks: Sequence[str], *, is_filtered: bool) -> tuple[str, list[str]]:
+    """Return the execution and all tasks. The words are the execution, unless there is a filter, and further tasks."""
+    execution, *more = [*([""] if is_filtered else []), *words] or [""]
+    if more and not tasks:
+        raise CommandError(f"{' '.join(more)}: more than one execution", "name tasks with --tasks, or use --filter")
+    return execution, [*tasks, *more]
 
 
 def context(
@@ -278,13 +292,13 @@ def context(
     values = read_input(pairs or (), "")
     request = messages.UpdateContextRequest(task=task, set=encode_json(values) if values else "", unset=unset or ())
     shared = Shared(execution, "", 0, expected_revision, dry_run, False, server, comment, request_id, output)
-    _operate("", request, shared)
+    operate("", request, shared)
 
 
-def _operate(verb: str, request: Any, shared: Shared, *, wanted: int = SUCCESS) -> None:
-    """Request the operation for one execution or for many, and print its outcome.
+def operate(verb: str, request: Any, shared: Shared, is_done: IsDone | None = None) -> None:
+    """Request the operation for one execution or, with this verb, for many, and print its outcome.
 
-    `wanted`: the exit code of the state that the operation asks for; with --wait it counts as success.
+    `is_done`: whether an execution is where the operation wants it; with --wait that counts as success. None: SUCCESS.
     """
     if bool(shared.execution) == bool(shared.filter):
         raise CommandError("give either the id of an execution or a --filter", "`dalsegno list` shows ids")
@@ -296,11 +310,16 @@ def _operate(verb: str, request: Any, shared: Shared, *, wanted: int = SUCCESS) 
         bulk = Bulk(verb, shared.filter, shared.rate, shared.output)
         raise typer.Exit(call(shared.server, lambda connection: run_bulk(connection, request, bulk)))
     request.execution_id, request.expected_revision = shared.execution, shared.expected_revision
-    raise typer.Exit(call(shared.server, lambda connection: _operate_on_one(connection, verb, request, shared, wanted)))
+    done = is_done or _is(SUCCESS)
+    raise typer.Exit(call(shared.server, lambda connection: _operate_on_one(connection, request, shared, done)))
 
 
-async def _operate_on_one(connection: Connection, verb: str, request: Any, shared: Shared, wanted: int) -> int:
-    method: Callable[..., Any] = getattr(connection.executions, f"{verb}Execution" if verb else "UpdateContext")
+def _is(exit_code: int) -> IsDone:
+    return lambda execution: exit_code_of(execution.state) == exit_code
+
+
+async def _operate_on_one(connection: Connection, request: Any, shared: Shared, is_done: IsDone) -> int:
+    method: Callable[..., Any] = getattr(connection.executions, request.DESCRIPTOR.name.removesuffix("Request"))
     answer = await ask(method, request, RETRY_S)
     if shared.dry_run:
         print_dry_run(shared.output, answer.dry_run, request.execution_id)
@@ -319,8 +338,7 @@ async def _operate_on_one(connection: Connection, verb: str, request: Any, share
     if shared.output is Format.TABLE:
         for line in advise(await read_status(connection, execution), shared.server):
             print_note(line)
-    code = exit_code_of(execution.state)
-    return SUCCESS if code == wanted else code or ERROR
+    return SUCCESS if is_done(execution) else exit_code_of(execution.state) or ERROR
 
 
 def print_state(form: Format, execution: execution_pb2.Execution) -> None:
@@ -329,7 +347,8 @@ def print_state(form: Format, execution: execution_pb2.Execution) -> None:
         awaited = ", ".join(each.removeprefix(f"{execution.id}.") for each in execution.waiting_for)
         more = f", and {execution.further_waiting_for} more" if execution.further_waiting_for else ""
         waits = f"  waits for: {short(awaited, 200)}{more}" if awaited else ""
-        console().print_line(f"{execution.id}  {execution_state(execution.state)}{waits}")
+        place = f"  {told}" if (told := place_of(execution)) else ""
+        console().print_line(f"{execution.id}  {execution_state(execution.state)}{place}{waits}")
     else:
         print_message(form, execution)
 

@@ -8,7 +8,7 @@ from rich.text import Text
 from rich.tree import Tree
 
 from dalsegno.cli.clean import one_line
-from dalsegno.cli.output import STYLES, print_message, reason
+from dalsegno.cli.output import STYLES, print_message, reason, short
 from dalsegno.cli.printing import PRINTING, Format
 from dalsegno.cli.screen import console
 from dalsegno.cli.values import enum_name
@@ -17,6 +17,7 @@ from dalsegno.v1 import execution_pb2
 _LISTS = (
     ("starts", "would start", "cyan"),
     ("reverts", "would be reverted", "yellow"),
+    ("cancelled_delegates", "delegated actions that would be cancelled", "yellow"),
     ("superseded", "would be superseded", "yellow"),
     ("joins_waiting", "joins that would wait", "dim"),
     ("subsumed", "left out", "dim"),
@@ -42,8 +43,13 @@ def draw_dry_run(dry_run: execution_pb2.DryRun, name: str) -> Tree:
     tree = Tree(Text.assemble((one_line(name), "bold"), "  would be ", (state, style)), guide_style="dim")
     if dry_run.state_info:
         tree.add(Text(reason(dry_run.state_info, _REASON_WIDTH), style=style))
+    if dry_run.HasField("back_to"):
+        tree.add(Text(f"would go back to checkpoint {one_line(dry_run.back_to.name)}", style="yellow"))
     for field, title, style in _LISTS:
-        _add(tree, title, style, [_task_line(each) for each in getattr(dry_run, field)], dry_run.further.get(field, 0))
+        lines = [(_revert_line if field == "reverts" else _task_line)(each) for each in getattr(dry_run, field)]
+        _add(tree, title, style, lines, dry_run.further.get(field, 0))
+    edits = [_edit_line(each) for each in dry_run.undone_edits]
+    _add(tree, "edits that would be undone", "yellow", edits, dry_run.further.get("undone_edits", 0))
     paused = [left_paused_line(each) for each in dry_run.left_paused]
     _add(tree, "would stay PAUSED", "yellow", paused, dry_run.further.get("left_paused", 0))
     _add(tree, "may follow", "dim", list(dry_run.may_follow), dry_run.further.get("may_follow", 0))
@@ -86,6 +92,17 @@ def _task_line(task: execution_pb2.DryRunTask) -> str:
     items = f" items {_spans(task.items)}{more}" if task.items else ""
     reason = f": {task.reason}" if task.reason else ""
     return f"{task.name}{number}{items}{reason}"
+
+
+def _revert_line(task: execution_pb2.DryRunTask) -> str:
+    """Return the line of one end that would be reverted, with the action that undoes it."""
+    called = f"by {task.action} {task.input}".rstrip() if task.action else "it has no revert, so nothing is called"
+    return f"{_task_line(task)}: {short(called, _REASON_WIDTH)}"
+
+
+def _edit_line(edit: execution_pb2.DryRunEdit) -> str:
+    more = f" and {edit.further_names} more" if edit.further_names else ""
+    return f"{edit.task or 'execution'} ({edit.sequence}): {', '.join(edit.names)}{more}"
 
 
 def _spans(indexes: Sequence[int]) -> str:

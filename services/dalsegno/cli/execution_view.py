@@ -42,6 +42,25 @@ def execution_state(state: execution_pb2.ExecutionState.ValueType) -> str:
     return enum_name(execution_pb2.ExecutionState.Name(state), "ExecutionState")
 
 
+def place_of(execution: execution_pb2.Execution, info: str = "") -> str:
+    """Return the checkpoint at which it stands, or which one it did not reach; "" if the text beside it names it."""
+    return place_words(execution.paused_at.name, execution.not_reached, info)
+
+
+def place_words(paused_at: str, not_reached: str, info: str = "") -> str:
+    """Return where an execution stands among its checkpoints, or which one it did not reach; "" if `info` names it.
+
+    >>> place_words("ready", ""), place_words("", "ready")
+    ('at checkpoint ready', 'checkpoint ready was not reached')
+    >>> place_words("ready", "", "stopped at checkpoint 'ready'")
+    ''
+    """
+    name = not_reached or paused_at
+    if not name or f"checkpoint '{name}'" in info:
+        return ""
+    return f"checkpoint {one_line(name)} was not reached" if not_reached else f"at checkpoint {one_line(name)}"
+
+
 def seconds_of(time: Timestamp) -> float:
     """Return a moment in seconds since 1970; 0 for none."""
     return time.seconds + time.nanos / 1e9
@@ -87,6 +106,8 @@ class Task:
     started_s: float = 0.0
     ended_s: float = 0.0
     superseded: bool = False
+    checkpoint: str = ""
+    """Its checkpoint, once it is reached."""
     children: dict[tuple[int, int], Child] = field(default_factory=dict)
     """The executions of its sub-workflow by item and attempt, in their order; attempt 0: it is unknown."""
     open: dict[tuple[int, int], OpenAttempt] = field(default_factory=dict)
@@ -167,6 +188,16 @@ class ExecutionView:
     at_s: float = 0.0
     """The server's time of the last change."""
     tasks: dict[int, Task] = field(default_factory=dict)
+    paused_at: str = ""
+    """The checkpoint at which it stands."""
+    not_reached: str = ""
+    """The checkpoint that it was to stop at and did not reach."""
+    next_at: Timestamp | None = None
+    """When it continues by itself while it is PAUSED; None: after a resume only."""
+    reverting_to: str = ""
+    """The checkpoint to which it goes back."""
+    stops_at: tuple[str, ...] = ()
+    """The checkpoints at the next of which it stops."""
     waiting_for: list[str] = field(default_factory=list)
     further_waiting_for: int = 0
     """How many more it waits for than are listed."""
@@ -256,6 +287,21 @@ class ExecutionView:
                 known = known or task.children.setdefault((-1, len(task.children)), Child(child.id))
                 known.state, known.error = execution_state(child.state), child.state_info
 
+    def take_tasks(self, tasks: Iterable[execution_pb2.TaskExecution]) -> None:
+        """Replace tasks by what was read of them since: a change says only how many a revert has altered."""
+        for each in tasks:
+            task, known = _task_of(each), self.tasks.get(each.number)
+            if known is not None:
+                task.children = known.children
+                task.checkpoint = known.checkpoint if task.state != "REVERTED" else ""
+            self.tasks[each.number] = task
+
+    def take_entries(self, entries: Iterable[execution_pb2.CheckpointEntry]) -> None:
+        """Add the checkpoints that were reached and stand, which a snapshot leaves out."""
+        for each in entries:
+            if each.stands and each.task_number in self.tasks:
+                self.tasks[each.task_number].checkpoint = each.name
+
     def _take_snapshot(self, page: WatchExecutionResponse.Snapshot) -> None:
         if page.HasField("execution"):
             execution = page.execution
@@ -265,6 +311,10 @@ class ExecutionView:
             self.started_s = seconds_of(execution.started_at) or seconds_of(execution.created_at)
             self.ended_s = seconds_of(execution.ended_at)
             self.at_s = seconds_of(execution.updated_at)
+            self.paused_at, self.not_reached = execution.paused_at.name, execution.not_reached
+            self.next_at = execution.next_at if execution.HasField("next_at") else None
+            self.reverting_to = execution.reverting_to.name
+            self.stops_at = tuple(execution.stop_at)
             self._await(execution)
         for each in page.tasks:
             self.tasks[each.number] = _task_of(each)
@@ -277,8 +327,10 @@ class ExecutionView:
                 self.workflow, self.state = change.execution_created.workflow, "IDLE"
                 self.started_s = self.at_s
             case "execution_moved":
-                self.state = execution_state(change.execution_moved.state)
-                self.info = change.execution_moved.state_info
+                moved_to = change.execution_moved
+                self.state, self.info = execution_state(moved_to.state), moved_to.state_info
+                self.paused_at, self.not_reached = moved_to.paused_at.name, moved_to.not_reached
+                self.next_at = moved_to.next_at if moved_to.HasField("next_at") else None
                 self.ended_s = self.at_s if self.ended else 0.0
             case "task_added":
                 added = change.task_added
@@ -293,6 +345,14 @@ class ExecutionView:
                 self._task(change.attempts_begun).begin(change.attempts_begun)
             case "task_superseded":
                 self._task(change.task_superseded).superseded = True
+            case "checkpoint_reached":
+                self._task(change.checkpoint_reached).checkpoint = change.checkpoint_reached.name
+            case "revert_begun":
+                self.reverting_to = change.revert_begun.to.name
+            case "restored":
+                self.reverting_to = ""
+            case "stops_set":
+                self.stops_at = tuple(change.stops_set.names)
             case "attempt_added":
                 self._add_attempt(change.attempt_added)
             case "attempt_moved":
@@ -337,6 +397,7 @@ class ExecutionView:
         self,
         change: change_pb2.TaskMoved
         | change_pb2.TaskSuperseded
+        | change_pb2.CheckpointReached
         | change_pb2.AttemptsBegun
         | change_pb2.AttemptAdded
         | change_pb2.AttemptMoved,

@@ -11,7 +11,7 @@ from dalsegno.cli.advice import advise
 from dalsegno.cli.completion import complete_execution, complete_workflow
 from dalsegno.cli.connection import DEFAULT_SERVER, RETRY_S, Connection, ask
 from dalsegno.cli.dry_run import print_dry_run
-from dalsegno.cli.execution_view import execution_state, task_state
+from dalsegno.cli.execution_view import execution_state, place_of, task_state
 from dalsegno.cli.exits import exit_code_of
 from dalsegno.cli.filters import OfLabels, OfWorkflow, Since, States, executions_filter
 from dalsegno.cli.inputs import ANY, TypedInput, encode_json, read_input, read_labels
@@ -29,6 +29,7 @@ from dalsegno.cli.options import (
     RequestId,
     Server,
     Source,
+    StopAt,
     call,
     request_id_or_new,
     types_of_workflow,
@@ -80,6 +81,7 @@ def start(
     environment: Environment = "",
     labels: Labels = None,
     description: Annotated[str, typer.Option("--description", help="What it is for.")] = "",
+    stop_at: StopAt = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would happen.")] = False,
     server: Server = DEFAULT_SERVER,
     namespace: Namespace = "",
@@ -97,6 +99,7 @@ def start(
         environment=environment,
         labels=read_labels(labels or ()),
         description=description,
+        stop_at=stop_at or (),
         dry_run=dry_run,
         comment=comment,
         request_id=request_id_or_new(request_id),
@@ -159,7 +162,7 @@ def list_executions(
             clock(each.created_at),
             span(each.started_at, each.ended_at),
             _labels(each),
-            reason(each.state_info, INFO_WIDTH) or _waits(statuses.get(each.id)),
+            _info(each, statuses.get(each.id)),
         )
         for each in found
     ]
@@ -276,6 +279,12 @@ def _task_row(task: execution_pb2.TaskExecution, actions: Sequence[ActionExecuti
         span(task.started_at, task.ended_at),
         info,
     )
+
+
+def _info(execution: execution_pb2.Execution, status: ExecutionStatus | None) -> str:
+    """Return the checkpoint at which it stands, and the reason of its state or what it waits for."""
+    why = reason(execution.state_info, INFO_WIDTH) or _waits(status)
+    return "; ".join(filter(None, [place_of(execution, execution.state_info), why]))
 
 
 def _waits(status: ExecutionStatus | None) -> str:

@@ -107,6 +107,8 @@ def _advise(failure: Failure) -> str:
         case grpc.StatusCode.FAILED_PRECONDITION if failed := _failed_tasks(failure):
             again = " ".join(f"--task {word(name)}" for name in failed[:_NAMED])
             return f"run them again with {again}, or continue after one with --skip {word(failed[0])} --result JSON"
+        case grpc.StatusCode.FAILED_PRECONDITION if failure.reason in _OF_CHECKPOINTS:
+            return "`dalsegno checkpoints EXECUTION` lists those that it has reached and those ahead of it"
         case grpc.StatusCode.FAILED_PRECONDITION if any(
             _is_resume_of_ended(each.description) for each in failure.violations
         ):
@@ -115,6 +117,7 @@ def _advise(failure: Failure) -> str:
             return _ADVICE.get(code, "")
 
 
+_OF_CHECKPOINTS = {"NO_SUCH_CHECKPOINT", "UNREACHABLE", "UNDONE"}
 _NAMED = 5
 """The number of tasks that an advice names at most."""
 

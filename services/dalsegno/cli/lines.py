@@ -8,7 +8,7 @@ from math import inf
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from dalsegno.cli.clean import one_line
-from dalsegno.cli.execution_view import ExecutionView, Task, execution_state, task_state
+from dalsegno.cli.execution_view import ExecutionView, Task, execution_state, place_of, place_words, task_state
 from dalsegno.cli.output import causes, reason
 from dalsegno.cli.times import clock
 from dalsegno.cli.values import enum_name
@@ -58,6 +58,10 @@ class LineWriter:
                 return change.task_moved.state != execution_pb2.TASK_STATE_RUNNING_DELAYED
             case "task_added":
                 return change.task_added.state == execution_pb2.TASK_STATE_RUNNING
+            case "checkpoint_reached" | "revert_begun" | "restored":
+                return True
+            case "stops_set":
+                return bool(change.stops_set.names)
             case "attempt_moved":
                 return change.attempt_moved.state in _FAILED_ATTEMPTS and self._is_new_cause(change.attempt_moved)
             case _:
@@ -134,7 +138,13 @@ def _now(view: ExecutionView) -> str:
 def _describe_snapshot(page: WatchExecutionResponse.Snapshot) -> Iterator[str]:
     if page.HasField("execution"):
         started = page.execution
-        yield _line(clock(started.updated_at), started.workflow, execution_state(started.state), started.id)
+        place = place_of(started)
+        yield _line(
+            clock(started.updated_at),
+            started.workflow,
+            execution_state(started.state),
+            f"{started.id}  {place}".rstrip(),
+        )
     for task in page.tasks:
         when = clock(task.ended_at if task.HasField("ended_at") else task.started_at)
         yield from _lines(when, task.name, task_state(task.state), task.state_info)
@@ -170,6 +180,14 @@ def subject_of(change: change_pb2.Change) -> tuple[str, str]:
             return change.task_superseded.task_name, "superseded"
         case "context_edited":
             return change.context_edited.task_name or "execution", "edited"
+        case "checkpoint_reached":
+            return change.checkpoint_reached.task_name, "checkpoint"
+        case "stops_set":
+            return "execution", "stops set"
+        case "revert_begun":
+            return "execution", "goes back"
+        case "restored":
+            return "execution", "restored"
         case "other":
             return "execution", change.other.name
         case _:
@@ -180,7 +198,10 @@ def detail_of(change: change_pb2.Change) -> str:
     """Return the reason or the values of a change; empty if it has none."""
     match change.WhichOneof("kind"):
         case "execution_moved":
-            return change.execution_moved.state_info
+            to = change.execution_moved
+            place = place_words(to.paused_at.name, to.not_reached, to.state_info)
+            later = f"continues at {clock(to.next_at)}" if to.HasField("next_at") else ""
+            return "; ".join(filter(None, [place, later, to.state_info]))
         case "task_moved":
             return change.task_moved.state_info
         case "task_routed":
@@ -190,7 +211,8 @@ def detail_of(change: change_pb2.Change) -> str:
             some = f", items {', '.join(map(str, begun.only))}" if begun.only else f", {begun.items} items"
             return f"attempt {begun.attempt}" + (some if begun.has_items else "")
         case "attempt_added":
-            return change.attempt_added.child_execution_id or change.attempt_added.action
+            added = change.attempt_added
+            return ("revert: " if added.revert else "") + (added.child_execution_id or added.action)
         case "attempt_moved":
             moved = change.attempt_moved
             return moved.error or (f"by {moved.executor_id}" if moved.executor_id else moved.result)
@@ -200,10 +222,25 @@ def detail_of(change: change_pb2.Change) -> str:
             return f"by {change.task_superseded.by}"
         case "context_edited":
             return ", ".join(filter(None, [change.context_edited.set, *change.context_edited.unset]))
+        case "checkpoint_reached":
+            return f"{change.checkpoint_reached.name} {change.checkpoint_reached.data}".rstrip()
+        case "stops_set":
+            return _describe_stops(change.stops_set)
+        case "revert_begun":
+            back = change.revert_begun
+            return f"to checkpoint {back.to.name}" + (f": {reason(back.failure)}" if back.failure else "")
+        case "restored":
+            return f"to checkpoint {change.restored.to.name}"
         case "other":
             return change.other.detail
         case _:
             return ""
+
+
+def _describe_stops(stops: change_pb2.StopsSet) -> str:
+    if not stops.names:
+        return "at no checkpoint"
+    return f"at checkpoint {' or '.join(stops.names)}" + (", and continues from there" if stops.continues else "")
 
 
 def why(comment: str, actor: str) -> str:

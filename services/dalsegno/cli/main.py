@@ -11,6 +11,7 @@ from typer._click.exceptions import ClickException  # an error in the command li
 
 from dalsegno.cli import (
     actions,
+    checkpoints,
     config,
     controls,
     deleting,
@@ -80,6 +81,7 @@ executions.register(app)
 outputs.register(app)
 inquiries.register(app)
 controls.register(app)
+checkpoints.register(app)
 deleting.register(app)
 app.add_typer(workflows.app, name="workflow")
 app.add_typer(actions.app, name="action")

@@ -10,7 +10,7 @@ from uuid import uuid4
 import grpc
 import typer
 
-from dalsegno.cli.completion import complete_environment
+from dalsegno.cli.completion import complete_checkpoint, complete_environment
 from dalsegno.cli.connection import DEFAULT_SERVER, RETRY_S, Connection, ask, connect
 from dalsegno.cli.failures import print_failure
 from dalsegno.cli.inputs import Types
@@ -87,6 +87,15 @@ Environment = Annotated[
     str,
     typer.Option(
         "--environment", "-e", help="The stored environment that it reads.", autocompletion=complete_environment
+    ),
+]
+StopAt = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--stop-at",
+        metavar="NAME",
+        help="PAUSED when it reaches this checkpoint; instead of those set before. Repeatable.",
+        autocompletion=complete_checkpoint,
     ),
 ]
 Expected = Annotated[int, typer.Option("--expected-revision", min=0, help="Refuse unless it is at this revision.")]

@@ -29,6 +29,9 @@ STYLES = {
     "IDLE": "dim",
     "READY": "dim",
     "SKIPPED": "yellow",
+    "REVERTING": "yellow",
+    "REVERTED": "yellow",
+    "REVERT_ERROR": "bold red",
 }
 _WIDE_CELL = 60
 

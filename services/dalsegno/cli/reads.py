@@ -152,6 +152,26 @@ async def read_executions(
     )
 
 
+async def read_checkpoints(
+    connection: Connection, execution_id: str, limit: int = 0
+) -> messages.ListCheckpointsResponse:
+    """Return the entries of checkpoints, the newest first, at most `limit` (0: all), and the names of those ahead."""
+    found = messages.ListCheckpointsResponse()
+
+    async def read(token: str) -> messages.ListCheckpointsResponse:
+        request = messages.ListCheckpointsRequest(
+            execution_id=execution_id, page_size=page_size(limit), page_token=token
+        )
+        page: messages.ListCheckpointsResponse = await ask(connection.executions.ListCheckpoints, request, RETRY_S)
+        if not token:
+            found.ahead.extend(page.ahead)
+            found.further_ahead = page.further_ahead
+        return page
+
+    found.entries.extend(await read_pages(read, lambda page: page.entries, limit))
+    return found
+
+
 async def read_tasks(
     connection: Connection, execution_id: str, chosen: str = "", limit: int = 0, *, full: bool = False
 ) -> list[execution_pb2.TaskExecution]:

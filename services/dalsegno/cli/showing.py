@@ -9,9 +9,9 @@ from rich.text import Text
 
 from dalsegno.cli.advice import advise
 from dalsegno.cli.clean import one_line
-from dalsegno.cli.execution_view import execution_state, task_state
+from dalsegno.cli.execution_view import execution_state, place_of, task_state
 from dalsegno.cli.output import STYLES, causes, is_block, print_note, reason
-from dalsegno.cli.reads import OPEN_READ, ExecutionStatus
+from dalsegno.cli.reads import ENDED, OPEN_READ, ExecutionStatus
 from dalsegno.cli.screen import Screen, console
 from dalsegno.cli.times import clock, due, span
 from dalsegno.cli.values import enum_name, plain, pretty
@@ -75,6 +75,13 @@ def _facts(status: ExecutionStatus) -> Iterator[tuple[str, str]]:
     execution = status.execution
     is_told_below = bool(status.failed) and execution.state_info.startswith("Failure caused by")
     yield "reason", "" if is_told_below else execution.state_info
+    yield "goes on", due(execution.next_at)
+    yield "place", place_of(execution, execution.state_info)
+    yield "back to", f"checkpoint {one_line(execution.reverting_to.name)}" if execution.HasField("reverting_to") else ""
+    yield (
+        "stops at",
+        "" if execution.HasField("paused_at") or execution.state in ENDED else " or ".join(execution.stop_at),
+    )
     yield "tasks", ", ".join(f"{each.count} {task_state(each.state)}" for each in execution.task_counts)
     by = f" by {one_line(execution.actor)}" if execution.actor else ""
     comment = f": {one_line(execution.comment)}" if execution.comment else ""

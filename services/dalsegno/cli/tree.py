@@ -11,10 +11,10 @@ from rich.text import Text
 from rich.tree import Tree
 
 from dalsegno.cli.clean import one_line
-from dalsegno.cli.execution_view import Child, ExecutionView, Task
+from dalsegno.cli.execution_view import Child, ExecutionView, Task, place_words
 from dalsegno.cli.output import STYLES, reason, short
 from dalsegno.cli.table import fold
-from dalsegno.cli.times import seconds
+from dalsegno.cli.times import due, seconds
 
 _SYMBOLS = {
     "SUCCESS": "✔",
@@ -28,6 +28,9 @@ _SYMBOLS = {
     "CANCELLED": "⊘",
     "CANCELLING": "⊘",
     "SKIPPED": "↷",
+    "REVERTING": "↶",
+    "REVERTED": "↶",
+    "REVERT_ERROR": "✘",
 }
 _SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 _BAR_WIDTH = 16
@@ -37,7 +40,17 @@ _LABEL_LINES = 3
 _NAME_WIDTH = 32
 _GUIDE = 4
 """The width by which a branch is indented."""
-_URGENCY = {"": 5, "ERROR": 0, "REVERT_ERROR": 0, "PAUSED": 1, "PAUSING": 1, "CANCELLED": 2, "SKIPPED": 4, "SUCCESS": 5}
+_URGENCY = {
+    "": 5,
+    "ERROR": 0,
+    "REVERT_ERROR": 0,
+    "PAUSED": 1,
+    "PAUSING": 1,
+    "CANCELLED": 2,
+    "REVERTED": 5,
+    "SKIPPED": 4,
+    "SUCCESS": 5,
+}
 """The order: first what needs a user, then what runs (3), then what has not begun, then what is done."""
 _RUNS = 3
 CHILDREN_LISTED = 8
@@ -160,9 +173,20 @@ def _header(view: ExecutionView, now_s: float) -> Text:
     header.append(f"  {seconds(took_s)}", style="dim").append(f"  {view.execution_id}", style="dim")
     if view.info:
         header.append(f"\n  {reason(view.info, _INFO_WIDTH)}", style=style)
+    place = place_words(view.paused_at, view.not_reached, view.info)
+    back = f"goes back to checkpoint {short(view.reverting_to)}" if view.reverting_to else ""
+    later = f"continues {due(view.next_at)}" if view.next_at is not None else ""
+    for told in filter(None, [place, later, back, _stops(view)]):
+        header.append(f"\n  {told}", style="magenta")
     if view.waiting_for:
         header.append(f"\n  waits for: {short(', '.join(view.awaited), _INFO_WIDTH)}", style="dim")
     return header
+
+
+def _stops(view: ExecutionView) -> str:
+    """Return where it will stop, while it is on its way there."""
+    is_under_way = view.stops_at and not view.paused_at and not view.ended
+    return f"stops at checkpoint {short(' or '.join(view.stops_at), _INFO_WIDTH)}" if is_under_way else ""
 
 
 def _label(view: ExecutionView, task: Task, names: int, now_s: float, width: int, spare: int) -> Text:
@@ -192,8 +216,10 @@ def _line(task: Task, width: int, now_s: float, *, with_runs: bool) -> Text:
         line.append(f"  {seconds((task.ended_s or now_s) - task.started_s)}", style="dim")
     if task.attempt > 1:
         line.append(f"  attempt {task.attempt}", style="blue")
-    if task.superseded:
+    if task.superseded and task.state != "REVERTED":
         line.append("  superseded", style="dim")
+    if task.checkpoint:
+        line.append(f"  ⚑ {short(task.checkpoint, _NAME_WIDTH)}", style="magenta")
     if task.runs and with_runs:
         line.append(f"  {short(task.runs, _NAME_WIDTH)}", style="dim")
     return line

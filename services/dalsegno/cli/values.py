@@ -23,6 +23,7 @@ _JSON_TEXT_FIELDS = {
     *("ActionExecution.input", "ActionExecution.result", "Environment.variables", "Parameter.default"),
     *("ExecutionCreated.input", "ExecutionMoved.output", "AttemptAdded.input", "AttemptMoved.result"),
     *("Published.values", "OtherChange.detail", "Execution.errors", "ContextEdited.set"),
+    *("CheckpointEntry.data", "CheckpointReached.data", "DryRunTask.input"),
 }
 
 

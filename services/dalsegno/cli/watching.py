@@ -15,7 +15,7 @@ from dalsegno.cli.connection import Connection, follow_hint
 from dalsegno.cli.execution_view import ENDED_EXECUTIONS, Child, ExecutionView
 from dalsegno.cli.follow import follow
 from dalsegno.cli.lines import LineWriter
-from dalsegno.cli.reads import OPEN_READ, read_actions, read_executions
+from dalsegno.cli.reads import OPEN_READ, read_actions, read_checkpoints, read_executions, read_tasks
 from dalsegno.cli.retries import COMMAND
 from dalsegno.cli.screen import Screen
 from dalsegno.cli.tree import CHILDREN_LISTED, draw
@@ -77,10 +77,17 @@ class Watch:
         view.take(message)
         if message.WhichOneof("content") == "snapshot" and message.snapshot.last:
             await self._complete(view)
+        if self._follows and any(each.HasField("restored") for each in message.changes.changes):
+            with suppress(grpc.aio.AioRpcError):
+                view.take_tasks(await read_tasks(self._connection, view.execution_id))
         self._follow_children(view)
 
     async def _complete(self, view: ExecutionView) -> None:
         """Read what a snapshot does not contain; ignore errors."""
+        if self._follows and view is self.view and view.tasks:
+            with suppress(grpc.aio.AioRpcError):
+                found = await read_checkpoints(self._connection, view.execution_id, CHILDREN_READ)
+                view.take_entries(found.entries)
         if view.has_open_tasks:
             with suppress(grpc.aio.AioRpcError):
                 actions = await read_actions(self._connection, view.execution_id, OPEN_ACTIONS, OPEN_READ)
@@ -140,7 +147,7 @@ async def watch_to_rest(
                 if live is None:
                     for line in writer.lines(message, watch.view):
                         out.print_line(line)
-                if stop_at_pause and watch.view.state == "PAUSED":
+                if stop_at_pause and watch.view.state == "PAUSED" and watch.view.next_at is None:
                     break
     COMMAND.exit_hint = ""
     return watch.view

@@ -3,6 +3,7 @@ told to."""
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from tests.unit.api.conftest import Front
 
 from dalsegno.api import checkpoints
 from dalsegno.definitions.reading import SHORT_CHARACTERS
+from dalsegno.v1 import execution_pb2
 from dalsegno.v1 import execution_service_pb2 as messages
 
 pytestmark = pytest.mark.asyncio
@@ -75,3 +77,33 @@ async def test_an_execution_that_has_ended_has_nothing_ahead(front: Front) -> No
     execution_id = await stand_at_begin(front)
     await front.executions.CancelExecution(messages.CancelExecutionRequest(execution_id=execution_id))
     assert list((await listed(front, execution_id)).ahead) == []
+
+
+LARGE_DATA = """
+version: '2.0'
+large:
+  input: [word]
+  tasks:
+    only: {action: std.noop, checkpoint: {name: large, when: before, data: {a: <% $.word %>, b: <% $.word %>}}}
+"""
+
+
+async def test_data_as_large_as_a_value_may_be_is_listed_alone(front: Front) -> None:
+    """The data of an entry has the limit of a value: up to that a list shows it, in a page of its own."""
+    await front.define(LARGE_DATA)
+    started = await front.start("large", input=json.dumps({"word": "x" * 1_990_000}), stop_at=["large"])
+    assert started.paused_at.name == "large"
+    page = await listed(front, started.id)
+    assert [each.name for each in page.entries] == ["large"]
+    assert len(page.entries[0].data) > 3_980_000
+    rest = await listed(front, started.id, page_token=page.next_page_token)
+    assert [each.name for each in rest.entries] == ["start"]
+
+
+async def test_data_that_is_larger_than_a_value_fails_the_execution(front: Front) -> None:
+    """Twice 2,100,000 bytes are more than a value may have: the execution ends, and says why."""
+    await front.define(LARGE_DATA)
+    started = await front.start("large", input=json.dumps({"word": "x" * 2_100_000}))
+    assert started.state == execution_pb2.EXECUTION_STATE_ERROR
+    assert "4,000,000" in started.state_info
+    assert [each.name for each in (await listed(front, started.id)).entries] == ["start"]

@@ -83,3 +83,20 @@ def test_where_there_is_no_server_nothing_is_offered_and_nothing_said(
 def test_commands(complete: Complete) -> None:
     """Completion offers commands in the way of the command line library."""
     assert complete("workf") == ["workflow"]
+
+
+def test_checkpoints_of_the_typed_execution(api: Any, complete: Complete) -> None:
+    """Those ahead of it come first, then those that it has reached and that stand; a start has none."""
+    entries = [
+        execution_pb2.CheckpointEntry(name="installed", sequence=11, stands=True),
+        execution_pb2.CheckpointEntry(name="undone", sequence=9),
+        execution_pb2.CheckpointEntry(name="start", sequence=3, stands=True),
+    ]
+    found = execution_service_pb2.ListCheckpointsResponse(entries=entries, ahead=["ready", "tested"])
+    api.answer("ListCheckpoints", found)
+
+    assert complete("goto", FIRST, "") == ["ready", "tested", "start", "installed"]
+    assert complete("goto", FIRST, "in") == ["installed"]
+    assert complete("resume", FIRST, "--stop-at", "t") == ["tested"]
+    assert complete("rerun", FIRST, "--stop-at", "t") == ["tested"]
+    assert complete("start", "bootstrap", "--stop-at", "t") == []

@@ -19,7 +19,7 @@ NAMES = list(find_examples())
 
 def test_the_examples_cover_what_people_look_for() -> None:
     """There is an example for the main task and for each frequent question."""
-    asked = ("fan_out", "retry", "sub_workflow", "error_handling", "approval")
+    asked = ("fan_out", "retry", "sub_workflow", "error_handling", "approval", "bootstrap")
     assert {*asked, *(f"orquesta/{name}" for name in asked)} <= set(NAMES)
 
 

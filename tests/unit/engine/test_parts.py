@@ -17,7 +17,18 @@ from dalsegno.engine.feed import DELETED, HINTS_MAX, Feed, Hint
 from dalsegno.engine.settings import read_settings
 from dalsegno.v1 import executor_service_pb2 as wire
 from dalsegno.v1.definition_pb2 import Parameter
-from dalsegno.workflow.changes import ExecutionCreated, GlobalsPublished
+from dalsegno.workflow.changes import (
+    AnyChange,
+    Arrival,
+    CheckpointReached,
+    Edit,
+    ExecutionCreated,
+    GlobalsPublished,
+    RevertBegun,
+    RevertMoved,
+    RevertState,
+    StopsSet,
+)
 from dalsegno.workflow.events import TaskDone, TaskOutcome
 from dalsegno.workflow.execution import Execution
 from dalsegno.workflow.model import Workflow
@@ -132,6 +143,26 @@ def test_result_beyond_the_limits_is_a_failure() -> None:
     assert isinstance(full, TaskDone)
     assert (full.outcome, full.result) == ("failed", None)
     assert "result too large" in full.error
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        CheckpointReached(name="c", task=1, data=Value(data="x" * 98)),
+        StopsSet(names=("c",), arrival=Arrival(edit=Edit(values={"a": Value(data="x" * 98)}))),
+        RevertBegun(sequence=5, arrival=Arrival(edit=Edit(values={"a": Value(data="x" * 98)}))),
+        RevertMoved(end=5, state=RevertState.DONE, published={"a": Value(data="x" * 98)}),
+    ],
+    ids=lambda change: type(change).__name__,
+)
+def test_values_of_checkpoints_count_towards_the_limits(change: AnyChange) -> None:
+    """The data of a checkpoint, an edit on arrival and what a revert publishes are values of the execution too."""
+    copy = copy_of("e")
+    before = copy.value_bytes
+    assert copy.count([change]) == copy.value_bytes - before == 100
+    assert (
+        copy.count([StopsSet(), RevertBegun(sequence=5, arrival=Arrival()), CheckpointReached(name="c", task=1)]) == 0
+    )
 
 
 DELEGATED = wire.TASK_OUTCOME_DELEGATED

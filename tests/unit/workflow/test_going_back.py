@@ -27,6 +27,7 @@ from dalsegno.workflow.events import (
     ContextUpdated,
     Event,
     GoToRequested,
+    RerunRequested,
     ResumeRequested,
     TaskChoice,
 )
@@ -112,7 +113,7 @@ class Wind(Weather):
     def __init__(self, texts: list[str], params: dict[str, Any]) -> None:
         self.texts = texts
         super().__init__("", params)
-        self._happenings += [*[self.go_to] * 8, *[self.choose] * 2, self.edit]
+        self._happenings += [*[self.go_to] * 8, *[self.choose] * 2, self.edit, self.rerun, self.resume_failed]
 
     def define(self, text: str) -> None:
         for each in self.texts:
@@ -147,6 +148,23 @@ class Wind(Weather):
             wanted = Choice.SKIP if choice % 2 else Choice.RUN
             one = TaskChoice(task=execution.tasks[undoing.end.task].name, choice=wanted)
             self.tell(execution.id, ResumeRequested(at_s=self.world.now_s, choices=(one,)))
+
+    def rerun(self, choice: int) -> None:
+        """Somebody repeats a task, or all that failed."""
+        execution = self._any(choice)
+        names = list(execution.by_name)
+        choices = (TaskChoice(task=names[choice % len(names)]),) if names and choice % 3 else ()
+        self.tell(execution.id, RerunRequested(at_s=self.world.now_s, choices=choices))
+
+    def resume_failed(self, choice: int) -> None:
+        """Somebody runs a failed task again, or goes on after it."""
+        execution = self._any(choice)
+        for number in execution.unhandled:
+            output = Value(data=choice) if choice % 2 else None
+            wanted = Choice.SKIP if choice % 2 else Choice.RUN
+            one = TaskChoice(task=execution.tasks[number].name, choice=wanted, output=output)
+            self.tell(execution.id, ResumeRequested(at_s=self.world.now_s, choices=(one,)))
+            return
 
     def edit(self, choice: int) -> None:
         """Somebody edits variables."""

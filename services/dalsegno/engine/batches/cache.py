@@ -13,13 +13,17 @@ from dalsegno.workflow.changes import (
     AttemptAdded,
     AttemptMoved,
     AttemptsBegun,
+    CheckpointReached,
     ContextEdited,
     EnvironmentChanged,
     ExecutionCreated,
     ExecutionMoved,
     GlobalsPublished,
     Published,
+    RevertBegun,
+    RevertMoved,
     RoundPlanned,
+    StopsSet,
 )
 from dalsegno.workflow.execution import Execution, replay
 from dalsegno.workflow.model import AdHocAction, Policies, Task, Workflow
@@ -106,6 +110,12 @@ def _one(name: str) -> Callable[[Any], Iterable[Value]]:
     return values
 
 
+def _on_arrival(change: StopsSet | RevertBegun) -> Iterable[Value]:
+    """Return the values of the edit that is to be made at a checkpoint."""
+    arrival = change.arrival
+    return () if arrival is None or arrival.edit is None else arrival.edit.values.values()
+
+
 _VALUES: dict[type, Callable[[Any], Iterable[Value]]] = {
     AttemptAdded: lambda change: (change.input,),
     AttemptMoved: _one("result"),
@@ -117,6 +127,10 @@ _VALUES: dict[type, Callable[[Any], Iterable[Value]]] = {
     RoundPlanned: lambda change: [*_one("given")(change), *change.inputs.values()],
     ContextEdited: lambda change: change.values.values(),
     EnvironmentChanged: lambda change: (change.environment,),
+    CheckpointReached: _one("data"),
+    StopsSet: _on_arrival,
+    RevertBegun: _on_arrival,
+    RevertMoved: lambda change: change.published.values(),
 }
 """The values that a change carries, by its kind."""
 

@@ -78,12 +78,14 @@ def begin(execution: Keeping, at_s: float) -> Kept:
 def keep(execution: Keeping, kept: Kept, change: object) -> None:
     """Keep the records that the change is about to alter for the first time since the newest entry.
 
-    What is changed between the restoring of an entry and going on from there belongs to that entry.
+    What is changed between the restoring of an entry and going on from there belongs to that entry, and so do edits
+    that are made there: then the entry before it keeps the records.
     """
     keeper = _KEEPERS.get(type(change))
     if keeper is None:
         return
-    if execution.revert is None and execution.state is ExecutionState.REVERTING:
+    is_arriving = execution.revert is None and execution.state is ExecutionState.REVERTING
+    if is_arriving or (isinstance(change, ContextEdited) and change.entry):
         older = _before_newest(execution)
         if older is None:
             return
@@ -225,8 +227,6 @@ def _of_globals(execution: Keeping, kept: Kept, change: GlobalsPublished) -> Non
 
 
 def _of_edit(execution: Keeping, kept: Kept, change: ContextEdited) -> None:
-    if change.entry:
-        return  # it belongs to the entry
     if change.task:
         _keep_task(execution, kept, change.task)
     else:

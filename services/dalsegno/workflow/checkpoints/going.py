@@ -8,6 +8,7 @@ from dalsegno.workflow import graph
 from dalsegno.workflow.changes import AfterRevert, Arrival, Edit, RevertBegun
 from dalsegno.workflow.checkpoints import requests
 from dalsegno.workflow.events import ContextUpdated, GoToRequested, Verdict
+from dalsegno.workflow.execution import Execution
 from dalsegno.workflow.graph import Phase
 from dalsegno.workflow.model import START
 from dalsegno.workflow.operating import editing
@@ -39,10 +40,15 @@ def go_to(step: Step, event: GoToRequested) -> None:
         _stay(step, event)
     elif entry is not None:
         _go_back(step, event, entry)
-    elif execution.revert is None and _leads(step, event.name, _open(step)):
+    elif _goes_on(execution) and _leads(step, event.name, _open(step)):
         _go_forward(step, event)
     else:
         _go_back_and_forward(step, event)
+
+
+def _goes_on(execution: Execution) -> bool:
+    """Return whether what is open in the execution goes on, now or from where it stands."""
+    return execution.is_live or (execution.state is ExecutionState.REVERTED and execution.revert is None)
 
 
 def _leads(step: Step, name: str, open_tasks: Iterable[tuple[str, Phase]]) -> bool:
@@ -79,7 +85,10 @@ def _find(step: Step, event: GoToRequested) -> Entry | None:
             raise Undone.of(f"entry {found.sequence}", f"of checkpoint '{found.name}' does not stand: it was undone")
         return found
     if event.name == START and not event.next:
-        return _start(step, execution.start_sequence)
+        start = _start(step, execution.start_sequence)
+        if start is None:
+            raise NoSuchCheckpoint.of(f"checkpoint {START}", "has not been reached: no task was created")
+        return start
     known = graph.checkpoints(step.workflow)
     if event.name not in known:
         has = f"it has {', '.join(known)}" if known else "it has none"

@@ -20,7 +20,7 @@ from dalsegno.workflow.records import Reverting, Undoing
 from dalsegno.workflow.refusals import Refused, Violation
 from dalsegno.workflow.running import lifecycle, reporting
 from dalsegno.workflow.running.step import Step
-from dalsegno.workflow.states import ExecutionState, Request
+from dalsegno.workflow.states import COMPLETED_ATTEMPT, ExecutionState, Request
 
 _PAUSED = frozenset({ExecutionState.PAUSING, ExecutionState.PAUSED})
 
@@ -100,6 +100,7 @@ def cancel(step: Step, event: CancelRequested) -> None:
     _check(step, Request.TERMINATE if by_force else Request.CANCEL, "cancelled")
     if by_force:
         control.terminate(step, event, reason)
+        _give_up(step, reason)
     elif execution.state is ExecutionState.CANCELLING:
         step.verdict = Verdict.DUPLICATE
     else:
@@ -116,11 +117,19 @@ def come_to_rest(step: Step) -> None:
         return
     if any(undoing.state is RevertState.CHILD for undoing in revert.open.values()):
         return
-    for undoing in list(revert.open.values()):
-        if undoing.state is not RevertState.FAILED:
-            reverting.fail(step, undoing, execution.info)
+    _give_up(step, execution.info)
     info = f"{execution.info}\n{reverting.failure_info(step)}" if revert.open else execution.info
     step.move_execution(ExecutionState.REVERT_ERROR, info)
+
+
+def _give_up(step: Step, reason: str) -> None:
+    """Stop the reverts that are under way: they have failed."""
+    for undoing in list(_revert(step).open.values()):
+        attempt = None if undoing.key is None else step.execution.attempts[undoing.key]
+        if attempt is not None and attempt.state not in COMPLETED_ATTEMPT:
+            reporting.stop(step, attempt, reason)
+        if undoing.state is not RevertState.FAILED:
+            reverting.fail(step, undoing, reason)
 
 
 def _revert(step: Step) -> Reverting:

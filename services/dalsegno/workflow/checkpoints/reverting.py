@@ -30,11 +30,11 @@ def advance(step: Step) -> None:
         revert = execution.revert
         if not revert.lowest and resting.rests(step, revert):
             return
+        if revert.delayed or isinstance(step.event, TimerFired):
+            call_due(step)
         if revert.failed:
             _fail(step, revert)
             return
-        if revert.delayed or isinstance(step.event, TimerFired):
-            call_due(step)
         following = _following(step, revert)
         if following is None:
             if not revert.open:

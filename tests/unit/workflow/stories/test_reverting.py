@@ -214,6 +214,31 @@ def test_edits_at_an_entry_belong_to_it(language: str) -> None:
     stage.check()
 
 
+TWO = """
+version: '2.0'
+wf:
+  input: [{who: ann}]
+  tasks:
+    a: {action: std.noop, publish: {x: 1}, checkpoint: one, on-success: b}
+    b: {action: std.noop, checkpoint: two, on-success: c}
+    c: {action: std.noop}
+"""
+
+
+def test_an_edit_at_a_later_entry_is_undone_by_going_back_to_an_earlier_one() -> None:
+    """Decision 19: it belongs to the later entry, and to no other."""
+    stage = Stage(TWO, stop_at=("one",))
+    stage.end("a")
+    at_entry = as_it_counts(stage.execution)
+    stage.resume(stop_at=("two",))
+    stage.end("b")
+    stage.tell(ContextUpdated(values={"who": Value(data="bob"), "new": Value(data=1)}))
+    stage.tell(ContextUpdated(task="a", values={"x": Value(data=2)}))
+    stage.go_to("one")
+    assert as_it_counts(stage.execution) == at_entry
+    stage.check()
+
+
 @both
 def test_a_revert_that_fails_is_a_state_of_its_own(language: str) -> None:
     """C29, decision 23: run again, with another input, or skipped; nothing else begins meanwhile."""

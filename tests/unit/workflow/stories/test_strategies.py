@@ -6,6 +6,7 @@ import pytest
 from tests.unit.workflow.stories.operating import Stage
 from tests.world import Played, World
 
+from dalsegno.workflow.events import ForcedEnd, GoToRequested
 from dalsegno.workflow.execution import Execution
 from dalsegno.workflow.records import Attempt
 
@@ -127,8 +128,6 @@ def test_a_person_counts_anew(language: str) -> None:
     """Decision 22: a person's go-to to the entry sets its count to 0."""
     done = log(language, "description: retries", "checkpoint: {name: here, retry: 1}")
     assert (done.calls.count("d"), done.execution.state) == (2, "ERROR")
-    from dalsegno.workflow.events import GoToRequested
-
     done.world.tell(done.execution.id, GoToRequested(at_s=done.world.now_s, name="here", resumes=True))
     done.world.run()
     assert (done.calls.count("d"), done.execution.state) == (4, "ERROR")
