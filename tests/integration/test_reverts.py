@@ -311,6 +311,42 @@ async def test_a_dry_go_to_back_tells_what_would_be_reverted(stage: Stage, langu
     assert [each.name for each in told.kept] == ["install"]
 
 
+@both
+async def test_a_dry_go_to_back_tells_of_sub_workflows(stage: Stage, language: str) -> None:
+    """What would be reverted in a sub-workflow is told as its effect, in order; items are told one by one (C15)."""
+    scene = await stage.open("branches", language)
+    await stage.rests(scene)
+    async with stage.unchanged(scene):
+        told = (await stage.go_to(scene.id, "begun", dry_run=True)).dry_run
+    (child,) = told.children
+    assert (child.task_name, child.effect.back_to.name) == ("right", "start")
+    assert [(each.name, each.action) for each in child.effect.reverts] == [
+        ("outer", "test.undo"),
+        ("inner", "test.undo"),
+    ]
+    (right,) = [each for each in told.reverts if each.name == "right"]
+    assert (right.action, right.reason) == ("test.undo", f"its sub-workflow {child.execution_id} is reverted first")
+    many = [each for each in told.reverts if each.name == "many"]
+    assert sorted((list(each.items), each.input) for each in many) == [
+        ([0], '{"give":3}'),
+        ([1], '{"give":4}'),
+        ([2], '{"give":5}'),
+    ]
+
+
+async def test_a_dry_go_to_back_tells_which_delegates_would_be_cancelled(stage: Stage) -> None:
+    """A delegate that began after the entry would be cancelled; when the order is given, it is (decision 19)."""
+    scene = await stage.open("asks", "mistral")
+    await stage.system.until(scene.id, lambda change: change.attempt_moved.delegated)
+    async with stage.unchanged(scene):
+        told = (await stage.go_to(scene.id, "start", dry_run=True)).dry_run
+    assert [each.name for each in told.cancelled_delegates] == ["ask"]
+    await stage.go_to(scene.id, "start")
+    await stands_at(stage, scene, "start")
+    assert [state_of(each) for each in await stage.attempts(scene, "ask")] == ["CANCELLED"]
+    await stage.cancel(scene.id)
+
+
 # Watchers
 
 
