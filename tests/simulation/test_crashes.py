@@ -20,7 +20,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from tests.simulation.life import Died, Life, death_after
-from tests.simulation.random_workflows import documents
+from tests.simulation.random_checkpoints import marked_mistral
 from tests.simulation.scripted import OUTCOMES, Answer, Executor, Person
 
 from dalsegno.engine.batches.work import DeliverEvent
@@ -114,16 +114,27 @@ class Simulation:
         """The person wants something of any execution."""
         rows = self.rows()
         if rows:
-            name, kind = self.chance.choice(
-                [
-                    ("pause_execution", execution_service_pb2.PauseExecutionRequest),
-                    ("resume_execution", execution_service_pb2.ResumeExecutionRequest),
-                    ("resume_execution", execution_service_pb2.ResumeExecutionRequest),
-                    ("cancel_execution", execution_service_pb2.CancelExecutionRequest),
-                ]
-            )
+            kinds: list[tuple[str, Callable[..., Any]]] = [
+                ("pause_execution", execution_service_pb2.PauseExecutionRequest),
+                ("resume_execution", execution_service_pb2.ResumeExecutionRequest),
+                ("resume_execution", execution_service_pb2.ResumeExecutionRequest),
+                ("cancel_execution", execution_service_pb2.CancelExecutionRequest),
+                *[("go_to_checkpoint", self._go_to_request)] * 3,
+            ]
+            name, kind = self.chance.choice(kinds)
             if name != "cancel_execution" or self.chance.random() < 0.2:
                 self._ask(name, kind(execution_id=self.chance.choice(rows).id))
+
+    def _go_to_request(self, execution_id: str) -> execution_service_pb2.GoToCheckpointRequest:
+        """An order to an entry, or to the next reaching, of any checkpoint (C14)."""
+        then = self.chance.choice([execution_service_pb2.ON_ARRIVAL_STAY, execution_service_pb2.ON_ARRIVAL_RESUME])
+        name = self.chance.choice(["start", "start", *(f"wft{number}" for number in range(6)), "childt0"])
+        return execution_service_pb2.GoToCheckpointRequest(
+            execution_id=execution_id,
+            name=name,
+            next=name != "start" and self.chance.random() < 0.2,
+            then=then,
+        )
 
     def _ask(self, name: str, request: Any) -> None:
         self._asked += 1
@@ -362,8 +373,8 @@ def _often(count: int) -> settings:
 # By "thread": hypothesis takes the exception of a signal for a finding and runs the example again, without a limit.
 @pytest.mark.timeout(0 if EXAMPLES else 120, method="thread")
 @_often(50)
-@given(documents(), st.integers(0, 2**32))
-def test_everything_happens_once_whoever_dies(document: tuple[str, dict[str, Any]], seed: int) -> None:
+@given(marked_mistral(), st.integers(0, 2**32))
+def test_everything_happens_once_whoever_dies(document: tuple[list[str], dict[str, Any]], seed: int) -> None:
     """P11, P12, P24, S10, S12: over the in-memory twin, whose commit is one assignment."""
     opened: list[MemoryStore] = []
 
@@ -375,14 +386,14 @@ def test_everything_happens_once_whoever_dies(document: tuple[str, dict[str, Any
             opened[0]._tables = former._tables
         return opened[0]
 
-    run(Simulation(open_again, seed), *document)
+    run(Simulation(open_again, seed), document[0][0], document[1])
 
 
 @pytest.mark.timeout(0 if EXAMPLES else 120, method="thread")
 @_often(8)
-@given(documents(), st.integers(0, 2**32))
+@given(marked_mistral(), st.integers(0, 2**32))
 def test_everything_happens_once_on_disk(
-    tmp_path_factory: pytest.TempPathFactory, document: tuple[str, dict[str, Any]], seed: int
+    tmp_path_factory: pytest.TempPathFactory, document: tuple[list[str], dict[str, Any]], seed: int
 ) -> None:
     """The same over SQLite: each new engine opens the file that the dead one left."""
     path: Path = tmp_path_factory.mktemp("store") / "store.db"
@@ -396,6 +407,6 @@ def test_everything_happens_once_on_disk(
         return opened[0]
 
     try:
-        run(Simulation(open_again, seed), *document)
+        run(Simulation(open_again, seed), document[0][0], document[1])
     finally:
         opened.pop().close()

@@ -25,7 +25,7 @@ def child_moved(step: Step, event: ChildMoved) -> None:
         step.verdict = Verdict.SUPERSEDED
         return
     if attempt.state in COMPLETED_ATTEMPT:
-        if event.again:
+        if event.again and step.execution.revert is None:  # else it is reverted next
             step.later(ChildAgain(step.execution.tasks[attempt.key[0]], attempt.key, event.revision, event.by))
         else:
             step.verdict = Verdict.SUPERSEDED

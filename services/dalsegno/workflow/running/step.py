@@ -14,7 +14,7 @@ import msgspec
 
 from dalsegno.workflow.changes import AnyChange, Arrival, ErrorNoted, ExecutionMoved, RepeatedBy, StopsSet, TaskAdded
 from dalsegno.workflow.commands import AnyCommand, Send
-from dalsegno.workflow.events import ChildMoved, Event, PauseRequested, ResumeRequested, Verdict
+from dalsegno.workflow.events import ChildMoved, Event, GoToRequested, PauseRequested, ResumeRequested, Verdict
 from dalsegno.workflow.execution import Execution
 from dalsegno.workflow.model import Task, Workflow
 from dalsegno.workflow.outside import Given, PausedBelow, Surroundings
@@ -58,6 +58,11 @@ _STANDING = frozenset({ExecutionState.PAUSING, ExecutionState.PAUSED, ExecutionS
 """In these states an execution may stand at an entry of a checkpoint."""
 
 TOLD_TO_PARENT = COMPLETED_EXECUTION | {ExecutionState.PAUSED, ExecutionState.RUNNING}
+
+
+def _is_parents(event: Event) -> bool:
+    """Return whether the parent has ordered it."""
+    return isinstance(event, GoToRequested) and event.cascaded
 
 
 def _operation(event: Event) -> RepeatedBy:
@@ -255,14 +260,17 @@ class Step:
         )
         self.change(moved)
         parent = execution.created.parent
-        if parent is not None and state in TOLD_TO_PARENT:
+        shown = state
+        if state is ExecutionState.REVERTING and again and not _is_parents(self.event):
+            shown = ExecutionState.RUNNING  # it had ended, and goes back by itself: its parent waits for it again
+        if parent is not None and shown in TOLD_TO_PARENT:
             report = ChildMoved(
                 at_s=self.at_s,
                 actor=self.event.actor if again else "",  # who has the parent run again
                 comment=self.event.comment if again else "",
                 key=parent.key,
                 child_id=execution.id,
-                state=state,
+                state=shown,
                 state_info=info,
                 revision=execution.revision,
                 again=again,
