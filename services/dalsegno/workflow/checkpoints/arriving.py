@@ -22,6 +22,7 @@ from dalsegno.workflow.identity import AttemptKey
 from dalsegno.workflow.model import START
 from dalsegno.workflow.operating.control import go_on
 from dalsegno.workflow.records import UNDONE_BY, Kept, TaskExecution
+from dalsegno.workflow.routing import joins
 from dalsegno.workflow.running import lifecycle
 from dalsegno.workflow.running.step import Step
 from dalsegno.workflow.states import COMPLETED_ATTEMPT, ExecutionState, TaskState
@@ -67,6 +68,9 @@ def _begin_anew(step: Step, kept: Kept) -> None:
     """Have what was active at the entry begin again when the execution goes on; timers have the time that they had
     left."""
     open_then = {key for key, each in kept.attempts.items() if each is not None and each.state not in COMPLETED_ATTEMPT}
+    for join in step.tasks_in(TaskState.WAITING):
+        if len(join.arrivals.arrived) >= joins.needed(step, join):  # it was about to begin
+            step.change(TaskMoved(task=join.number, state=TaskState.IDLE, at_s=step.at_s))
     for task in step.tasks_in(TaskState.IDLE, TaskState.RUNNING, TaskState.PAUSED, TaskState.RUNNING_DELAYED):
         timing = task.timing
         if timing.timeout_due_s is not None:
@@ -126,7 +130,9 @@ def _begin_items_anew(step: Step, task: TaskExecution, open_then: Set[AttemptKey
         )
     is_open = any(each.state not in COMPLETED_ATTEMPT for each in current)
     if not is_open and task.state is not TaskState.IDLE:
-        step.change(TaskMoved(task=task.number, state=TaskState.IDLE, timer=Timer.ITEMS_LEFT, at_s=step.at_s))
+        is_left = progress.begun_count < len(progress.pending)
+        timer = Timer.ITEMS_LEFT if is_left else Timer.WAIT_BEFORE  # it was about to end: it begins as a whole
+        step.change(TaskMoved(task=task.number, state=TaskState.IDLE, timer=timer, at_s=step.at_s))
 
 
 def _edit(step: Step, sequence: int, values: dict[str, Value]) -> None:
