@@ -28,8 +28,11 @@ def ended(texts: list[str], params: dict[str, Any]) -> tuple[World, Execution]:
 
 
 def outcome(execution: Execution) -> tuple[object, ...]:
-    """What the execution came to."""
-    return str(execution.state), None if execution.output is None else execution.output.data
+    """What the execution came to, without what reverts have published."""
+    output = None if execution.output is None else execution.output.data
+    if isinstance(output, dict):
+        output = {name: value for name, value in output.items() if name != "reverted"}
+    return str(execution.state), output
 
 
 @pytest.mark.timeout(0 if EXAMPLES else 120)

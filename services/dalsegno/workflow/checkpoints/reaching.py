@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dalsegno.workflow.changes import CheckpointReached, ContextEdited, Edit, TaskMoved
-from dalsegno.workflow.model import Checkpoint, CheckpointPlace
+from dalsegno.workflow.model import Checkpoint, CheckpointPlace, Command
 from dalsegno.workflow.records import TaskExecution
 from dalsegno.workflow.running import launching
+from dalsegno.workflow.running.follow_ups import RunCommand
 from dalsegno.workflow.running.step import HardFailure, Step
 from dalsegno.workflow.running.view import task_view
 from dalsegno.workflow.scope import EvaluationError
@@ -20,7 +21,7 @@ def reach_before(step: Step, task: TaskExecution) -> None:
     checkpoint = step.spec(task).checkpoint
     if checkpoint is None or task.entry or step.execution.state is not ExecutionState.RUNNING:
         return
-    if _stands_before(step, task, checkpoint):
+    if _stands_before(step, task, checkpoint) and not _ends(step):
         if task.state is TaskState.WAITING:  # its join is filled
             step.change(TaskMoved(task=task.number, state=TaskState.IDLE, at_s=step.at_s))
         _reach(step, task, checkpoint)
@@ -34,7 +35,14 @@ def stops_after(step: Step, task: TaskExecution) -> bool:
         return False
     if (task.state is not _SUCCESS and task.state is not _SKIPPED) or _stands_before(step, task, checkpoint):
         return False
+    if _ends(step):
+        return False
     return _reach(step, task, checkpoint)
+
+
+def _ends(step: Step) -> bool:
+    """Return whether an engine command is about to end the execution in this step: nothing goes on from here."""
+    return any(isinstance(each, RunCommand) and each.command is not Command.PAUSE for each in step.todo)
 
 
 def _stands_before(step: Step, task: TaskExecution, checkpoint: Checkpoint) -> bool:
