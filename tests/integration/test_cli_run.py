@@ -7,6 +7,7 @@ import pty
 import re
 import select
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -51,6 +52,25 @@ def test_the_demo_ends_with_success_and_an_output() -> None:
     assert re.search(r"^state +SUCCESS after", ended.stdout, re.MULTILINE)
     assert "worth_in_crowns: 11340.0" in ended.stdout
     assert ended.stdout.count("HTTP 503") >= 2, "the flaky endpoint was not retried"
+
+
+def test_files_of_the_present_folder_do_not_take_the_place_of_modules(tmp_path: Path) -> None:
+    """Services and helpers of the command line start in a folder with scripts that are named like Python's modules."""
+    for name in ("json", "nt", "random", "typing"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('imported by mistake')")
+    (tmp_path / "greet.yaml").write_text(GREETING)
+    script = Path(sys.executable).parent / "dalsegno"
+    for words in (("workflow", "validate", "greet.yaml"), ("run", "greet.yaml", "-i", "name=Ann")):
+        ended = subprocess.run(
+            [script, *words],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            env=clean_environment(),
+            check=False,
+        )
+        assert ended.returncode == 0, ended.stdout + ended.stderr
 
 
 def test_the_demo_draws_a_tree_on_a_terminal() -> None:

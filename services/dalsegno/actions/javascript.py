@@ -49,6 +49,7 @@ async def run_by_short_name(script: str, context: object = None) -> object:
 async def _ask(question: str) -> dict[str, object]:
     process = await asyncio.create_subprocess_exec(
         sys.executable,
+        "-P",
         "-m",
         MODULE,
         stdin=asyncio.subprocess.PIPE,

@@ -74,7 +74,7 @@ def _check_sizes(documents: Iterable[wire.DefinitionDocument]) -> None:
 def validate_here(request: wire.ValidateDefinitionsRequest) -> wire.ValidateDefinitionsResponse:
     """Validate in a separate process that knows only the built-in actions. Raises CommandError."""
     ended = subprocess.run(
-        [sys.executable, "-m", "dalsegno.api.check"],
+        [sys.executable, "-P", "-m", "dalsegno.api.check"],
         input=request.SerializeToString(),
         capture_output=True,
         check=False,

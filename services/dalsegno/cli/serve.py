@@ -136,7 +136,7 @@ def _introduce(config: ServerConfig, supervisor: Supervisor) -> None:
 
 def run_service(name: str, arguments: list[str]) -> None:
     """Replace this process by one service, with the same options."""
-    os.execv(sys.executable, [sys.executable, "-m", f"dalsegno.{name}", *arguments])
+    os.execv(sys.executable, [sys.executable, "-P", "-m", f"dalsegno.{name}", *arguments])
 
 
 def register(app: typer.Typer) -> None:

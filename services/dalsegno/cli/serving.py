@@ -59,7 +59,7 @@ class ServerConfig:
     def _service(self, name: str, *arguments: str) -> Service:
         log = self.logs / f"{name}.log" if self.logs is not None else None
         return Service(
-            name, (sys.executable, "-m", f"dalsegno.{name}", *arguments), log, pid_file=self.data / f"{name}.pid"
+            name, (sys.executable, "-P", "-m", f"dalsegno.{name}", *arguments), log, pid_file=self.data / f"{name}.pid"
         )
 
 
