@@ -303,6 +303,7 @@ async def test_a_dry_go_to_back_tells_what_would_be_reverted(stage: Stage, langu
     async with stage.unchanged(scene):
         told = (await stage.go_to(scene.id, "installed", dry_run=True)).dry_run
     assert told.back_to.name == "installed"
+    assert [each.name for each in told.starts] == [], "a revert is listed as one, not as what would start"
     assert [(each.name, each.action, each.input) for each in told.reverts] == [
         ("plain", "", ""),
         ("check", "test.undo", '{"give":"a!+"}'),

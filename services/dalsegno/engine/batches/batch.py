@@ -154,7 +154,7 @@ class Batch:
         self._claimed: set[str] = set()
 
     def drop_unused_workflows(self) -> int:
-        """Drop the long compiled definitions that nobody uses. Return how many."""
+        """Drop the long compiled definitions that are not used. Return how many."""
         return self._cache.drop_unused_workflows()
 
     def take(self, message_ids: Collection[str]) -> None:

@@ -139,7 +139,7 @@ class CompiledWorkflows:
     """Compiled workflows and ad-hoc actions by definition id.
 
     A compiled definition takes many times the memory of its text. So the least recently used ones are dropped when the
-    texts of all exceed the longest one by too much, and long ones when nobody uses them (`drop_unused`).
+    texts of all exceed the longest one by too much, and long ones when they are not used (`drop_unused`).
     """
 
     def __init__(
@@ -152,7 +152,7 @@ class CompiledWorkflows:
         self._compiled: OrderedDict[str, tuple[Workflow | AdHocAction, int]] = OrderedDict()
         self._bytes = 0
         self._unused: set[str] = set()
-        """The long definitions that nobody has asked for since `drop_unused`."""
+        """The long definitions that were not looked up since `drop_unused`."""
 
     def of(self, created: ExecutionCreated, queries: Queries) -> Workflow:
         """Return the workflow that an execution runs. Raises LookupError when its definition does not exist."""
@@ -186,7 +186,7 @@ class CompiledWorkflows:
             self._drop_oldest(self._bytes_max + max(size for _, size in self._compiled.values()))
 
     def drop_unused(self, is_in_use: Callable[[Workflow | AdHocAction], bool]) -> int:
-        """Drop the long definitions that are not in use and that nobody has asked for since the last call. Return how
+        """Drop the long definitions that are not in use and were not looked up since the last call. Return how
         many."""
         long = [definition_id for definition_id, (_, size) in self._compiled.items() if size > LONG_BYTES]
         unused = [each for each in long if each in self._unused and not is_in_use(self._compiled[each][0])]
@@ -260,7 +260,7 @@ class ExecutionCache:
                     copy.workflow = None
 
     def drop_unused_workflows(self) -> int:
-        """Drop the long definitions that no unfinished execution runs and that nobody has asked for since the last
+        """Drop the long definitions that no unfinished execution runs and that were not looked up since the last
         call. Return how many."""
         running = {id(copy.workflow) for copy, _ in self._copies.values() if not copy.execution.is_at_rest}
         return self.workflows.drop_unused(lambda compiled: id(compiled) in running)

@@ -221,7 +221,7 @@ class DropMessage(Work):
 
 
 class DropUnusedWorkflows(Work):
-    """Drops long compiled definitions that nobody uses, because they take much memory."""
+    """Drops long compiled definitions that are not used, because they take much memory."""
 
     __slots__ = ("_dropped", "_on_drop")
 

@@ -211,7 +211,7 @@ def _begun(outcome: machine.StepResult) -> list[int]:
     for change in outcome.changes:
         if isinstance(change, AttemptsBegun):
             begun[change.task] = None
-        elif isinstance(change, AttemptAdded):
+        elif isinstance(change, AttemptAdded) and not change.reverts:
             begun[change.key[0]] = None
         elif isinstance(change, TaskMoved) and change.state is TaskState.RUNNING_DELAYED:
             begun[change.task] = None
