@@ -93,6 +93,17 @@ async def test_forward_again_gives_the_same_end(stage: Stage, language: str) -> 
 
 
 @both
+async def test_an_edit_is_made_when_the_execution_has_gone_back(stage: Stage, language: str) -> None:
+    """What runs after the entry sees the edit that the go-to asked for (C15, decision 20)."""
+    scene = await stage.open("phases", language, {"word": "a"})
+    assert json.loads((await stage.rests(scene)).output) == {"said": "a!+"}
+    edit = messages.ContextEdit(task="install", set='{"said": "b"}')
+    await stage.go_to(scene.id, "to configure", then=messages.ON_ARRIVAL_RESUME, edit=edit)
+    await stage.system.until(scene.id, lambda change: change.HasField("restored"))
+    assert json.loads((await stage.rests(scene)).output) == {"said": "b!+"}
+
+
+@both
 async def test_branches_items_and_a_child_are_reverted(stage: Stage, language: str) -> None:
     """In a graph with two branches, a with-items task and a sub-workflow, everything that ended after the entry is
     reverted: items one by one, and the child to its own start before the revert of its task (C5, C28)."""
