@@ -50,6 +50,9 @@ class Executions(execution_service_pb2_grpc.ExecutionServiceServicer):
     async def GoToCheckpoint(self, request: wire.GoToCheckpointRequest, context: Any) -> wire.GoToCheckpointResponse:
         return await self._writes.submit("go_to_checkpoint", request, context, wire.GoToCheckpointResponse)
 
+    async def DiscardHistory(self, request: wire.DiscardHistoryRequest, context: Any) -> wire.DiscardHistoryResponse:
+        return await self._writes.submit("discard_history", request, context, wire.DiscardHistoryResponse)
+
     def PauseExecutions(
         self, request: wire.PauseExecutionsRequest, context: Any
     ) -> AsyncIterator[wire.PauseExecutionsResponse]:
