@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from dalsegno.definitions.checkpoints import read_times
+from dalsegno.definitions.checkpoints import WrittenCheckpoint, read_count
 from dalsegno.definitions.forms import Forms
 from dalsegno.definitions.problems import SEMANTIC, Path, shown
 from dalsegno.workflow.model import LAST, START, RevertWhen, Then
@@ -75,7 +75,9 @@ FAILS = OnFailure()
 """What a failure sets off without the key."""
 
 
-def read_on_failure(forms: Forms, workflow: Mapping[str, Any], path: Path, checkpoints: Collection[str]) -> OnFailure:
+def read_on_failure(
+    forms: Forms, workflow: Mapping[str, Any], path: Path, checkpoints: Collection[WrittenCheckpoint]
+) -> OnFailure:
     """Read `on-failure` of a workflow with these checkpoints: fail, pause, revert, or a mapping.
 
     Without it a failure has the language's effect (decisions 13 and 22).
@@ -84,6 +86,8 @@ def read_on_failure(forms: Forms, workflow: Mapping[str, Any], path: Path, check
     if not isinstance(value, dict):
         if value not in ("fail", "pause", "revert"):
             forms.fault(place, f"must be fail, pause, revert or a mapping with `revert`, not {shown(value)}")
+        if value == "revert":
+            _check_history(forms, place, checkpoints)
         return OnFailure(pauses=value == "pause", to=START if value == "revert" else "")
     forms.known_keys(value, _STRATEGY_KEYS, place, "strategy")
     then = forms.word(value["then"], _THENS, (*place, "then")) if "then" in value else Then.STOP
@@ -93,20 +97,31 @@ def read_on_failure(forms: Forms, workflow: Mapping[str, Any], path: Path, check
     return OnFailure(
         to=_read_target(forms, value, place, checkpoints),
         then=then or Then.STOP,
-        count=read_times(forms, value["count"], (*place, "count")) if "count" in value else 1,
+        count=read_count(forms, value["count"], (*place, "count")) if "count" in value else 1,
         delay=value.get("delay"),
         path=place,
     )
 
 
-def _read_target(forms: Forms, value: Mapping[str, Any], path: Path, checkpoints: Collection[str]) -> str:
+def _read_target(forms: Forms, value: Mapping[str, Any], path: Path, checkpoints: Collection[WrittenCheckpoint]) -> str:
     if "revert" not in value:
         forms.fault(path, "`revert` is missing", f"revert: {START}")
         return START
     place = (*path, "revert")
     name = forms.text(value["revert"], place)
-    known = (START, LAST, *checkpoints)
+    known = (START, LAST, *(each.name for each in checkpoints))
     if name is not None and name not in known:
         hint = forms.guess(name, known) or "name a checkpoint of this workflow, start or last"
         forms.fault(place, f"there is no checkpoint `{name[:255]}` in this workflow", hint, SEMANTIC)
+    elif name == START:
+        _check_history(forms, place, checkpoints)
     return name or START
+
+
+def _check_history(forms: Forms, path: Path, checkpoints: Collection[WrittenCheckpoint]) -> None:
+    """Add a problem for a strategy that reverts to the beginning, which a checkpoint with `keep` discards."""
+    for each in checkpoints:
+        if each.keep is not None:
+            message = f"the beginning cannot be gone back to: `keep` of the checkpoint `{each.name[:255]}` discards it"
+            forms.fault(path, message, f"revert: {LAST}, or the name of a checkpoint; or remove `keep`", SEMANTIC)
+            return

@@ -122,6 +122,16 @@ class CheckpointPlace(Enum):
 
 
 @dataclass(frozen=True, slots=True)
+class Keep:
+    """How much history is kept when a checkpoint is reached: what either of the two keeps (decision 24)."""
+
+    count: int = 0
+    """Everything since the oldest of its so many newest entries; 0: not given."""
+    age_s: float | None = None
+    """Everything since the oldest of its entries that are not older, in seconds; None: not given."""
+
+
+@dataclass(frozen=True, slots=True)
 class Checkpoint:
     """A named point of the flow, at a task."""
 
@@ -134,6 +144,8 @@ class Checkpoint:
     """How often a failure that nothing handles goes back to an entry of it and on again (decision 22)."""
     delay_s: Template | None = None
     """How long it waits before it goes on again; None: not at all."""
+    keep: Keep | None = None
+    """What is discarded when an entry of it is reached; None: nothing."""
 
 
 class RevertWhen(Enum):

@@ -15,7 +15,7 @@ from tests.unit.definitions.orquesta.texts import find_problems as find_orquesta
 
 from dalsegno.definitions.document import DocumentKind, MemberKind, read
 from dalsegno.expressions.language import Language
-from dalsegno.workflow.model import Checkpoint, CheckpointPlace, Task, Workflow
+from dalsegno.workflow.model import Checkpoint, CheckpointPlace, Keep, Task, Workflow
 from dalsegno.workflow.scope import Constant, Template
 
 AFTER, BEFORE = CheckpointPlace.AFTER, CheckpointPlace.BEFORE
@@ -93,7 +93,33 @@ def test_a_task_of_a_reverse_workflow_may_have_a_checkpoint() -> None:
     assert tasks["t"].checkpoint == Checkpoint("ready", AFTER)
 
 
+@pytest.mark.parametrize("of", [of_mistral, of_orquesta])
+@pytest.mark.parametrize(
+    ("keep", "kept"),
+    [
+        ("{count: 5}", Keep(5)),
+        ("{count: 1000, age: 3d}", Keep(1_000, 259_200.0)),
+        ("{age: 3d}", Keep(0, 259_200.0)),
+        ("{age: 1w1d12h30m5s}", Keep(0, 736_205.0)),
+        ("{age: 90}", Keep(0, 90.0)),
+        ("{age: 0.5}", Keep(0, 0.5)),
+        ("{age: 36500d}", Keep(0, 3_153_600_000.0)),
+    ],
+)
+def test_a_checkpoint_says_what_history_is_kept(of: Any, keep: str, kept: Keep) -> None:
+    """C21, C22, C23: by count, by age, or what either keeps; the same in both languages, also at a node."""
+    for body in (
+        f"{{action: core.noop, checkpoint: {{name: a, keep: {keep}}}}}",
+        f"{{checkpoint: {{name: a, keep: {keep}}}}}",
+    ):
+        assert of(body).checkpoint.keep == kept
+    assert of("{action: core.noop, checkpoint: a}").checkpoint.keep is None
+
+
 NAME_TAKEN = "the task `t` has a checkpoint `ready` too"
+KEEP = "must be a mapping with `count`, `age` or both, not "
+COUNT = "must be a whole number from 1 to 1,000, not "
+AGE = "must be an age of more than 0 and at most 36,500 days, not "
 FIXED = "the name of a checkpoint is fixed: it has no expressions and no control characters"
 MISTAKES = [
     ("start", "", "`start` is reserved: it means the beginning of an execution"),
@@ -118,7 +144,22 @@ MISTAKES = [
     ("{name: a, data: {}}", ".data", "must be a mapping that is not empty, not {}"),
     ("{name: a, data: {1: 2}}", ".data.1", "the key is read by YAML as 1, not as text"),
     ("{name: a, data: {b: <% * %>}}", ".data.b", "<% * %>: unexpected '*' at position 0"),
-    ("{name: a, keep: {count: 3}}", ".keep", "a checkpoint has no key `keep`"),
+    ("{name: a, kept: {count: 3}}", ".kept", "a checkpoint has no key `kept`"),
+    ("{name: a, keep: 5}", ".keep", KEEP + "5"),
+    ("{name: a, keep: {}}", ".keep", KEEP + "{}"),
+    ("{name: a, keep: null}", ".keep", KEEP + "null"),
+    ("{name: a, keep: {counts: 5}}", ".keep.counts", "a keep has no key `counts`"),
+    ("{name: a, keep: {count: 0}}", ".keep.count", COUNT + "0"),
+    ("{name: a, keep: {count: 1001}}", ".keep.count", COUNT + "1001"),
+    ("{name: a, keep: {count: true}}", ".keep.count", COUNT + "true"),
+    ("{name: a, keep: {count: <% 5 %>}}", ".keep.count", COUNT + "'<% 5 %>'"),
+    ("{name: a, keep: {age: 0}}", ".keep.age", AGE + "0"),
+    ("{name: a, keep: {age: -3}}", ".keep.age", AGE + "-3"),
+    ("{name: a, keep: {age: yes}}", ".keep.age", AGE + "true"),
+    ("{name: a, keep: {age: 36501d}}", ".keep.age", AGE + "'36501d'"),
+    ("{name: a, keep: {age: 0d}}", ".keep.age", AGE + "'0d'"),
+    ("{name: a, keep: {age: 3 days}}", ".keep.age", AGE + "'3 days'"),
+    ("{name: a, keep: {age: <% 5 %>}}", ".keep.age", AGE + "'<% 5 %>'"),
 ]
 
 

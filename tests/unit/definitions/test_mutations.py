@@ -39,7 +39,10 @@ SEED = yaml.safe_load(
   backwards:
     type: reverse
     tasks:
-      x: {requires: [y], checkpoint: {name: x, retry: 2, delay: <% $.l %>}, revert: std.noop a=1}
+      x:
+        requires: [y]
+        checkpoint: {name: x, retry: 2, delay: <% $.l %>, keep: {count: 2, age: 1d}}
+        revert: std.noop a=1
       y: {action: std.noop}
 """
 )
@@ -58,7 +61,7 @@ tasks:
     with: {items: i in <% ctx(b) %>, concurrency: <% ctx(a) %>}
     delay: 1
     safe-rerun: true
-    checkpoint: {name: ready, when: after, data: {d: <% ctx(a) %>}}
+    checkpoint: {name: ready, when: after, data: {d: <% ctx(a) %>}, keep: {count: 5, age: 9}}
     revert: {action: core.echo, input: {message: <% item(i) %>}, when: always, timeout: 3, target: <% ctx(b) %>}
     retry: {count: 2, when: <% failed() %>, delay: 3}
     next:

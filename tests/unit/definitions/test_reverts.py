@@ -264,6 +264,25 @@ def test_a_mistake_of_a_strategy_has_its_line(strategy: str, path: str, message:
     assert shown(read(text).problems) == [(f"on-failure{path}", 4, message)]
 
 
+def find_of_both(on_failure: str, checkpoints: str) -> list[tuple[str, int, str]]:
+    """The problems of a workflow with this strategy and these tasks, the same in both languages but for the place."""
+    mistral = shown(read(f"version: '2.0'\nwf:\n  on-failure: {on_failure}\n  tasks: {checkpoints}\n").problems)
+    orquesta = shown(read(f"version: 1.0\n\non-failure: {on_failure}\ntasks: {checkpoints}\n").problems)
+    assert mistral == [(f"wf.{path}", line, message) for path, line, message in orquesta]
+    return orquesta
+
+
+@pytest.mark.parametrize(("strategy", "path"), [("revert", ""), ("{revert: start, then: retry}", ".revert")])
+def test_a_strategy_does_not_revert_to_a_beginning_that_is_discarded(strategy: str, path: str) -> None:
+    """Decision 24: `keep` at any checkpoint refuses the strategy that goes back to the beginning; others stand."""
+    kept = "{t: {checkpoint: a}, u: {checkpoint: {name: b, keep: {count: 5}}}}"
+    gone = "the beginning cannot be gone back to: `keep` of the checkpoint `b` discards it"
+    assert find_of_both(strategy, kept) == [(f"on-failure{path}", 3, gone)]
+    assert find_of_both(strategy, kept.replace(", keep: {count: 5}", "")) == []
+    for other in ("{revert: last}", "{revert: a}", "{revert: b, then: retry}", "fail", "pause"):
+        assert find_of_both(other, kept) == []
+
+
 def test_a_misspelt_checkpoint_is_guessed() -> None:
     """The hint of an unknown checkpoint is the one that may be meant, or what there is."""
     text = "version: 1.0\ntasks: {t: {checkpoint: ready}}\non-failure: {revert: NAME}"

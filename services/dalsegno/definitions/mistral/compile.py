@@ -80,7 +80,7 @@ def compile_workflow(
     read = _read_tasks(reader, data, path, reverse=reverse)
     check_names(reader, ((item.task.name, item.checkpoint) for item in read))
     _check_retries(reader, read, defaults or _NO_DEFAULTS)
-    checkpoints = [item.checkpoint.name for item in read if item.checkpoint is not None]
+    checkpoints = [item.checkpoint for item in read if item.checkpoint is not None]
     on_failure = read_on_failure(reader, data, path, checkpoints)
     link = _link_reverse if reverse else _link_direct
     tasks = link(reader, read, defaults or _NO_DEFAULTS)

@@ -130,7 +130,7 @@ def _compile_checkpoint(reader: Reader, written: WrittenCheckpoint, call: _Call,
     path = (*path, "checkpoint")
     data = ((name, reader.template(value, (*path, "data", name))) for name, value in written.data.items())
     delay_s = None if written.delay is None else reader.integer(written.delay, (*path, "delay"))
-    return Checkpoint(written.name, written.place or default, tuple(data), written.retry, delay_s)
+    return Checkpoint(written.name, written.place or default, tuple(data), written.retry, delay_s, written.keep)
 
 
 def _read_call(reader: Reader, data: Mapping[str, Any], path: Path) -> _Call:

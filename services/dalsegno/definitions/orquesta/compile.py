@@ -148,7 +148,7 @@ class _Compiler:
         data = tuple((name, self._template(value, (*path, name))) for name, value in written.data.items())
         place = written.place if written.place or read.call.action else CheckpointPlace.AFTER
         delay_s = self._seconds(written.delay, (*read.path, "checkpoint", "delay"))
-        return Checkpoint(written.name, place, data, written.retry, delay_s)
+        return Checkpoint(written.name, place, data, written.retry, delay_s, written.keep)
 
     def _revert(self, read: ReadRevert | None) -> Revert | None:
         if read is None:

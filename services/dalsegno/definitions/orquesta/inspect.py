@@ -35,7 +35,7 @@ def inspect_workflow(
         return reader.assignments(data[key], (key,), names_alone=key == "input") if key in data else ()
 
     tasks = _read_tasks(reader, data)
-    on_failure = read_on_failure(reader, data, (), [each.checkpoint.name for each in tasks.values() if each.checkpoint])
+    on_failure = read_on_failure(reader, data, (), [each.checkpoint for each in tasks.values() if each.checkpoint])
     workflow = ReadWorkflow(
         tasks,
         assignments("input"),
