@@ -17,7 +17,7 @@ from dalsegno.store.pages import page_size, read_token, write_token
 from dalsegno.store.store import Queries
 from dalsegno.v1 import execution_service_pb2 as wire
 from dalsegno.v1 import execution_service_pb2_grpc
-from dalsegno.workflow.refusals import InvalidRequest, NotFound
+from dalsegno.workflow.refusals import ChangesDiscarded, InvalidRequest, NotFound
 
 
 class Executions(execution_service_pb2_grpc.ExecutionServiceServicer):
@@ -164,6 +164,8 @@ class Executions(execution_service_pb2_grpc.ExecutionServiceServicer):
         def read(queries: Queries) -> wire.ListChangesResponse:
             row = views.found(queries.execution(execution_id), execution_id)
             rows = queries.journal(execution_id, after, size)
+            if rows and reading.is_gap(after, rows[0]):
+                raise ChangesDiscarded(execution_id, rows[0].sequence)
             changes = sizes.first_of(reading.ChangeNames(execution_id).messages(queries, rows))
             token = ""
             if changes and changes[-1].sequence < row.revision:

@@ -21,6 +21,12 @@ def execution_id_of(text: str) -> str:
     return execution_id
 
 
+def is_gap(after: int, first: JournalChange) -> bool:
+    """Return whether changes are missing between the sequence number `after`, if it is not 0, and this change: they
+    were discarded."""
+    return 0 < after < first.sequence - 1
+
+
 class ChangeNames:
     """Names of the tasks and checkpoints in the changes of one execution, read on demand."""
 

@@ -52,6 +52,8 @@ class Watcher:
         self._id = reading.execution_id_of(request.execution_id)
         self._request = request
         self._sent = 0
+        self._is_behind = False
+        """Whether changes that follow what was sent were discarded."""
         self._at_rest = False
         self._told: dict[AttemptKey, str] = {}
         """The progress of attempts that was sent last, as stored."""
@@ -77,10 +79,12 @@ class Watcher:
                 yield page
         while True:
             watched.moved.clear()
-            batch = await self._reads.run(self._next)
-            while batch is not None:
-                yield batch
-                batch = await self._reads.run(self._next)
+            while (batch := await self._reads.run(self._next)) is not None or self._is_behind:
+                if batch is not None:
+                    yield batch
+                    continue
+                async for page in self._snapshot():
+                    yield page
             if self._at_rest and not self._request.keep_open:
                 return
             if watched.deleted:
@@ -121,11 +125,14 @@ class Watcher:
         return sizes.page_of(page, page.rows, views.task_messages(queries, page.rows), TASKS_BYTES_MAX)
 
     def _next(self, queries: Queries) -> Response | None:
-        """Return the next changes that were not sent; None if there are none now."""
+        """Return the next changes that were not sent; None if there are none now, or if some of them were discarded."""
         row = views.found(queries.execution(self._id), self._id)
         if self._sent > row.revision:
             raise RevisionAhead("execution", self._id, self._sent, row.revision)
         rows = queries.journal(self._id, self._sent, PAGE)
+        self._is_behind = bool(rows) and reading.is_gap(self._sent, rows[0])
+        if self._is_behind:
+            return None
         if not rows:
             self._at_rest = row.state in _COMPLETED and not row.active_count
             return None

@@ -42,6 +42,7 @@ CODES: dict[type[BaseException], grpc.StatusCode] = {
     refusals.RevisionMoved: grpc.StatusCode.ABORTED,
     refusals.SupersededSession: grpc.StatusCode.ABORTED,
     refusals.RevisionAhead: grpc.StatusCode.OUT_OF_RANGE,
+    refusals.ChangesDiscarded: grpc.StatusCode.OUT_OF_RANGE,
     refusals.NoSuchMethod: grpc.StatusCode.UNIMPLEMENTED,
     refusals.TooLarge: grpc.StatusCode.RESOURCE_EXHAUSTED,
     refusals.Overloaded: grpc.StatusCode.RESOURCE_EXHAUSTED,
@@ -145,6 +146,8 @@ def _explained(error: BaseException) -> tuple[ErrorInfo, list[Message]]:
         case refusals.RevisionMoved() | refusals.RevisionAhead():
             moved = {"expected_revision": str(error.expected), "revision": str(error.actual)}
             return _info(error.reason, moved), []
+        case refusals.ChangesDiscarded(first_sequence=first):
+            return _info(error.reason, {"first_sequence": str(first)}), []
         case refusals.TooLarge():
             sizes = {"size_bytes": str(error.size_bytes), "limit_bytes": str(error.limit_bytes)}
             return _info(error.reason, {"subject": _clean(error.subject, 500), **sizes}), []

@@ -157,6 +157,12 @@ class ParentWentOn(Refused):
     reason = "PARENT_WENT_ON"
 
 
+class HistoryDiscarded(Refused):
+    """The request needs history that was discarded (decision 10, C31)."""
+
+    reason = "HISTORY_DISCARDED"
+
+
 class AboutThing(Refusal):
     """A refusal about one named thing."""
 
@@ -222,6 +228,19 @@ class RevisionAhead(Refusal):
         super().__init__(
             f"{kind} {name!r} is at revision {actual}, before the {expected} of the resume token: what was between "
             "is lost (a backup was restored); start again without a token"
+        )
+
+
+class ChangesDiscarded(Refusal):
+    """The changes that are to be listed were discarded (decision 24)."""
+
+    reason = "HISTORY_DISCARDED"
+
+    def __init__(self, execution_id: str, first_sequence: int) -> None:
+        self.first_sequence = first_sequence
+        super().__init__(
+            f"changes of execution {execution_id!r} were discarded: the first one that there is has the sequence "
+            f"number {first_sequence}; list from there (after_sequence 0)"
         )
 
 
