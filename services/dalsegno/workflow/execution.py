@@ -12,7 +12,7 @@ from typing import Any
 
 import immutables
 
-from dalsegno.workflow.applying import attempts, keeping, restoring, reverting, rounds, undoing
+from dalsegno.workflow.applying import attempts, indexes, keeping, restoring, reverting, rounds, undoing
 from dalsegno.workflow.changes import (
     AnyChange,
     Arrival,
@@ -52,7 +52,6 @@ from dalsegno.workflow.states import (
     LIVE,
     TAKEN,
     TAKEN_IN_REVERT,
-    AttemptState,
     ExecutionState,
     Request,
     TaskState,
@@ -61,10 +60,7 @@ from dalsegno.workflow.states import (
 )
 from dalsegno.workflow.value import NULL, Value
 
-# A lookup of a member in its class costs as much as the rest of keeping an index.
-_IDLE, _WAITING, _ERROR, _CANCELLED = TaskState.IDLE, TaskState.WAITING, TaskState.ERROR, TaskState.CANCELLED
 _REVERTS = frozenset({TaskState.REVERTED, TaskState.REVERT_ERROR})
-_READY, _RUNNING, _PAUSED = AttemptState.READY, AttemptState.RUNNING, AttemptState.PAUSED
 
 
 class Execution:
@@ -115,12 +111,14 @@ class Execution:
         "revert",
         "revision",
         "root_id",
+        "route_count",
         "route_numbers",
         "routes",
         "start",
         "started_s",
         "state",
         "stop_at",
+        "task_count",
         "tasks",
         "trimmed",
         "unhandled",
@@ -145,6 +143,8 @@ class Execution:
         self.paused_since_s: float | None = None
         self.paused_s = 0.0
         self.tasks: dict[int, TaskExecution] = {}
+        self.task_count = 0
+        """How many task executions there have ever been: the highest number of one. Some of them may be gone."""
         self.attempts: dict[AttemptKey, Attempt] = {}
         self.globals: immutables.Map[str, Value] = immutables.Map()
         self.global_writes: dict[str, list[tuple[int, Value | None]]] = {}
@@ -157,9 +157,6 @@ class Execution:
         """How often the context or the environment has been edited."""
         self.generation = 0
         """How many operations have reopened tasks."""
-        self.routes: list[tuple[str, ...]] = [()]
-        self.route_numbers: dict[tuple[str, ...], int] = {(): 0}
-        """Each route with the transitions that opened it and those of the routes that it came from."""
         self.errors: list[ErrorNoted] = []
         self.reported_errors: Value | None = None
         """The list of errors as it was reported when the execution ended, or later."""
@@ -188,7 +185,17 @@ class Execution:
         """What happens there, when a go-to asked for it; None: it stops."""
         self.not_reached = ""
         """The checkpoints at which it was to stop when it ended."""
+        self._start_routes()
         self._start_indexes()
+
+    def _start_routes(self) -> None:
+        """Start with the first route."""
+        self.routes: dict[int, tuple[str, ...]] = {0: ()}
+        """The transitions that opened each route and those that it came from, by its number; some may be gone."""
+        self.route_count = 1
+        """How many routes there have ever been, the first one included."""
+        self.route_numbers: dict[tuple[str, ...], int] = {(): 0}
+        """The number of each route that counts."""
 
     def _start_indexes(self) -> None:
         """Start with empty indexes; dicts serve as ordered sets."""
@@ -236,6 +243,10 @@ class Execution:
     def as_at(self, sequence: int) -> Kept:
         """Return what has to be put back to go back to the entry that stands with this sequence."""
         return restoring.gathered(self, sequence)
+
+    def added_since(self, kept: Kept) -> list[TaskExecution]:
+        """Return the task executions that did not exist at an entry, without those that are discarded."""
+        return restoring.added_since(self, kept)
 
     @property
     def start_sequence(self) -> int:
@@ -367,11 +378,11 @@ def _add_task(execution: Execution, change: TaskAdded) -> None:
         _add_source(execution, task, source, change.branch)
     if not change.sources:
         _add_first(execution, change)
-    execution.tasks[change.task] = task
+    execution.tasks[change.task], execution.task_count = task, change.task
     execution.by_name.setdefault(change.name, []).append(change.task)
     execution.by_route[change.name, change.route] = change.task
     execution.trimmed.pop(change.name, None)
-    _index_task(execution, task)
+    indexes.index(execution, task)
 
 
 def _add_first(execution: Execution, change: TaskAdded) -> None:
@@ -387,8 +398,10 @@ def _open_route(execution: Execution, change: RouteOpened) -> None:
 
 
 def _add_route(execution: Execution, source: TaskExecution, transition: str) -> None:
-    execution.routes.append((*execution.routes[source.route], transition))
-    execution.route_numbers.setdefault(execution.routes[-1], len(execution.routes) - 1)
+    route = (*execution.routes[source.route], transition)
+    execution.routes[execution.route_count] = route
+    execution.route_numbers.setdefault(route, execution.route_count)
+    execution.route_count += 1
 
 
 def _move_task(execution: Execution, change: TaskMoved) -> None:
@@ -408,35 +421,7 @@ def _move_task(execution: Execution, change: TaskMoved) -> None:
         task.ended_s, timing.timeout_due_s, task.routed, task.progress.plan = change.at_s, None, False, None
     elif task.started_s is None and change.state is TaskState.RUNNING:
         task.started_s = change.at_s
-    _index_task(execution, task)
-
-
-def _index_task(execution: Execution, task: TaskExecution) -> None:
-    number, state = task.number, task.state
-    if task.superseded_by:
-        for index in (execution.unrouted, execution.ends, execution.unhandled, execution.cancelled):
-            index.pop(number, None)
-    elif state in COMPLETED_TASK:
-        execution.incomplete.pop(number, None)
-        execution.idle.pop(number, None)
-        execution.waiting.pop(number, None)
-        _put(execution.unrouted, number, not task.routed)
-        _put(execution.ends, number, not (task.next or task.ends) or -1 in task.ends)
-        _put(execution.unhandled, number, state is _ERROR and not task.handled)
-        _put(execution.cancelled, number, state is _CANCELLED)
-    else:
-        execution.incomplete[number] = None
-        _put(execution.idle, number, state is _IDLE)
-        _put(execution.waiting, number, state is _WAITING)
-        for index in (execution.unrouted, execution.ends, execution.unhandled, execution.cancelled):
-            index.pop(number, None)
-
-
-def _put(index: dict[Any, None], key: object, member: bool) -> None:
-    if member:
-        index[key] = None
-    else:
-        index.pop(key, None)
+    indexes.index(execution, task)
 
 
 def _time_task(execution: Execution, change: TaskTimed) -> None:
@@ -478,7 +463,7 @@ def _route_task(execution: Execution, change: TaskRouted) -> None:
     for branch in change.ends:
         if branch >= 0:
             execution.branch_ends.setdefault((task.number, branch), execution.revision)
-    _index_task(execution, task)
+    indexes.index(execution, task)
 
 
 def _publish(execution: Execution, change: Published) -> None:
@@ -508,7 +493,7 @@ def _note_error(execution: Execution, change: ErrorNoted) -> None:
 def _supersede_task(execution: Execution, change: TaskSuperseded) -> None:
     task = execution.tasks[change.task]
     undoing.supersede(execution, task, change.by)
-    _index_task(execution, task)
+    indexes.index(execution, task)
 
 
 def _change_environment(execution: Execution, change: EnvironmentChanged) -> None:
@@ -540,7 +525,7 @@ def _set_stops(execution: Execution, change: StopsSet) -> None:
 
 
 def _restore(execution: Execution, change: Restored) -> None:
-    restoring.restore(execution, change, lambda task: _index_task(execution, task))
+    restoring.restore(execution, change, lambda task: indexes.index(execution, task))
 
 
 def _move_revert(execution: Execution, change: RevertMoved) -> None:

@@ -317,8 +317,8 @@ class TaskExecution:
     generation: int = 0
     edition: int = 0
     """How often an operation has reopened it."""
-    former: Sequence[Publication] = ()
-    """What it had published in each earlier edition: tasks that have seen it keep seeing it."""
+    former: Mapping[int, Publication] = NOTHING
+    """What it had published in earlier editions, by edition: tasks that have seen it keep seeing it."""
     superseded_by: str = ""
     """The operation that superseded it; empty: it counts."""
     route: int = 0
@@ -335,6 +335,10 @@ class TaskExecution:
     created_s: float = 0.0
     started_s: float | None = None
     ended_s: float | None = None
+    led_to: frozenset[str] = frozenset()
+    """The names of those that it led to and that are discarded."""
+    after: tuple[int, ...] = ()
+    """The nearest task executions before it that are not discarded, on the ways that lead through discarded ones."""
     ended_at: int = 0
     """The revision at which it last ended; 0: it has not."""
     entry: int = 0

@@ -61,7 +61,8 @@ def try_operation(batch: Batch, execution_id: str, event: Event, claimed: Collec
 def _before_entry(before: Before, execution: Execution, sequence: int) -> Before:
     """Return what is kept when the execution goes back to an entry: what ended before it."""
     tasks = execution.tasks
-    return replace(before, ended=frozenset(number for number in before.ended if tasks[number].ended_at <= sequence))
+    ended = (number for number in before.ended if number in tasks and tasks[number].ended_at <= sequence)
+    return replace(before, ended=frozenset(ended))
 
 
 def _try_children(
@@ -215,7 +216,7 @@ def _begun(outcome: machine.StepResult) -> list[int]:
             begun[change.key[0]] = None
         elif isinstance(change, TaskMoved) and change.state is TaskState.RUNNING_DELAYED:
             begun[change.task] = None
-    return list(begun)
+    return [number for number in begun if number in outcome.execution.tasks]
 
 
 def _kept_entries(

@@ -63,8 +63,8 @@ class Occupancy:
             execution = staged.copy.execution
             for change in staged.changes:
                 if type(change) is AttemptMoved:
-                    attempt = execution.attempts[change.key]
-                    self._move((execution.id, change.key), _holder(attempt))
+                    attempt = execution.attempts.get(change.key)
+                    self._move((execution.id, change.key), "" if attempt is None else _holder(attempt))
 
     def hand(self, name: Name, session_id: str) -> None:
         """Note that the current batch hands an attempt to a session."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Protocol
 
 from dalsegno.workflow.applying import reverting, rounds
+from dalsegno.workflow.applying.indexes import put
 from dalsegno.workflow.changes import AttemptAdded, AttemptMoved
 from dalsegno.workflow.identity import AttemptKey
 from dalsegno.workflow.records import Attempt, End, Reverting, TaskExecution
@@ -62,11 +63,11 @@ def add(execution: Attempts, change: AttemptAdded) -> None:
 
 
 def _index(execution: Attempts, attempt: Attempt) -> None:
-    _put(execution.ready, attempt.key, attempt.state is _READY)
+    put(execution.ready, attempt.key, attempt.state is _READY)
     if attempt.delegated or execution.delegates:
-        _put(execution.delegates, attempt.key, attempt.delegated and attempt.state is _RUNNING)
+        put(execution.delegates, attempt.key, attempt.delegated and attempt.state is _RUNNING)
     if attempt.child_id:
-        _put(execution.children, attempt.key, attempt.state not in COMPLETED_ATTEMPT)
+        put(execution.children, attempt.key, attempt.state not in COMPLETED_ATTEMPT)
 
 
 def move(execution: Attempts, change: AttemptMoved) -> None:
@@ -92,7 +93,7 @@ def move(execution: Attempts, change: AttemptMoved) -> None:
     execution.active_count += attempt.is_active
     _index(execution, attempt)
     if is_present and (progress.quiet_items or attempt.is_quiet):
-        _put(progress.quiet_items, change.key[1], attempt.is_quiet)
+        put(progress.quiet_items, change.key[1], attempt.is_quiet)
     if attempt.state in COMPLETED_ATTEMPT:
         attempt.ended_s, attempt.accepted = change.at_s, is_present and not change.discarded
         if is_present:
@@ -104,10 +105,3 @@ def move(execution: Attempts, change: AttemptMoved) -> None:
 def end(execution: Attempts, task: TaskExecution, item: int, attempt: int, state: TaskState) -> None:
     """Add an end of the task or of an item: what a revert may have to undo."""
     execution.ended.append(End(execution.revision + 1, task.number, item, attempt, state, task.edition))
-
-
-def _put(index: dict[Any, None], key: object, member: bool) -> None:
-    if member:
-        index[key] = None
-    else:
-        index.pop(key, None)

@@ -46,7 +46,8 @@ class Keeping(Course, Protocol):
     environment: Value
     kept: Kept | None
     revert: Reverting | None
-    routes: list[tuple[str, ...]]
+    route_count: int
+    routes: dict[int, tuple[str, ...]]
     start: Start | None
     state: ExecutionState
 
@@ -63,8 +64,8 @@ def begin(execution: Keeping, at_s: float) -> Kept:
     """Begin to keep: return what the execution is now, before anything is altered."""
     return Kept(
         at_s=at_s,
-        task_count=len(execution.tasks),
-        route_count=len(execution.routes),
+        task_count=execution.task_count,
+        route_count=execution.route_count,
         globals=execution.globals,
         input=execution.input,
         environment=execution.environment,
@@ -101,9 +102,9 @@ def _before_newest(execution: Keeping) -> Kept | None:
 
 
 def _keep_task(execution: Keeping, kept: Kept, number: int) -> None:
-    if number > kept.task_count or number in kept.tasks:
+    task = execution.tasks.get(number)
+    if task is None or number > kept.task_count or number in kept.tasks:
         return
-    task = execution.tasks[number]
     kept.tasks[number] = copied(task)
     for branch in task.ends:
         if branch >= 0:

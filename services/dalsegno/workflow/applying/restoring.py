@@ -12,6 +12,7 @@ from operator import attrgetter
 from typing import Protocol
 
 from dalsegno.workflow.applying import keeping, rounds
+from dalsegno.workflow.applying.indexes import Indexes
 from dalsegno.workflow.applying.keeping import Keeping
 from dalsegno.workflow.changes import Restored
 from dalsegno.workflow.records import (
@@ -31,28 +32,21 @@ from dalsegno.workflow.states import COMPLETED_ATTEMPT, TaskState
 from dalsegno.workflow.value import Value
 
 
-class Restoring(Keeping, Protocol):
+class Restoring(Keeping, Indexes, Protocol):
     """What `restore` alters of an execution."""
 
-    cancelled: dict[int, None]
     ended: list[End]
-    ends: dict[int, None]
-    idle: dict[int, None]
-    incomplete: dict[int, None]
     output: Value | None
     revert: Reverting | None
     route_numbers: dict[tuple[str, ...], int]
     start: Start | None
-    unhandled: dict[int, None]
-    unrouted: dict[int, None]
-    waiting: dict[int, None]
 
 
 def restore(execution: Restoring, change: Restored, index: Callable[[TaskExecution], None]) -> None:
     """Put back the state at the entry. `index` puts a task execution into the indexes of its state."""
     found = gathered(execution, change.sequence)
     is_edited = execution.edit_count != found.edit_count
-    undone = [execution.tasks[number] for number in range(found.task_count + 1, len(execution.tasks) + 1)]
+    undone = added_since(execution, found)
     for task in undone:
         _undo(execution, task)
     _put_back_names(execution, found, undone)
@@ -82,6 +76,12 @@ def gathered(execution: Restoring, sequence: int) -> Kept:
         if entry.sequence == sequence:
             return found
     raise KeyError(sequence)
+
+
+def added_since(execution: Restoring, kept: Kept) -> list[TaskExecution]:
+    """Return the task executions that did not exist at the entry, without those that are discarded."""
+    numbers = range(kept.task_count + 1, execution.task_count + 1)
+    return [execution.tasks[number] for number in numbers if number in execution.tasks]
 
 
 def _before(newer: Kept, older: Kept) -> Kept:
@@ -178,8 +178,9 @@ def _put_back_names(execution: Restoring, kept: Kept, undone: Iterable[TaskExecu
             execution.by_route.pop(place, None)
         else:
             execution.by_route[place] = number
-    for route in execution.routes[kept.route_count :]:
-        if execution.route_numbers.get(route, 0) >= kept.route_count:
+    for number in range(kept.route_count, execution.route_count):
+        route = execution.routes.get(number)
+        if route is not None and execution.route_numbers.get(route, 0) >= kept.route_count:
             del execution.route_numbers[route]
 
 

@@ -33,6 +33,7 @@ class Course(Errors, Variables, Protocol):
     """What an operation takes back or edits of an execution: tasks, where they had led to, and variables."""
 
     tasks: dict[int, TaskExecution]
+    task_count: int
     by_name: dict[str, list[int]]
     trimmed: dict[str, int]
     by_route: dict[tuple[str, int], int]
@@ -50,7 +51,7 @@ def reopen(execution: Course, task: TaskExecution, change: TaskMoved) -> None:
     """
     _withdraw(execution, task)
     execution.generation = task.generation = max(change.generation, execution.generation)
-    task.former = [*task.former, task.publication.copy()]
+    task.former = {**task.former, task.edition: task.publication.copy()}
     task.edition += 1
     task.next, task.ends, task.routed, task.handled = (), (), False, False
     if change.state not in COMPLETED_TASK:
@@ -127,7 +128,9 @@ def _index_route(execution: Course, task: TaskExecution) -> None:
 
 def _withdraw(execution: Course, task: TaskExecution) -> None:
     for number in task.next:
-        join = execution.tasks[number]
+        join = execution.tasks.get(number)
+        if join is None:
+            continue  # discarded
         arrivals = join.arrivals
         arrivals.late.pop(task.number, None)
         if join.state is not TaskState.WAITING or task.number not in arrivals.sources:

@@ -52,8 +52,7 @@ def arrive(step: Step) -> None:
 
 def _restore(step: Step, sequence: int, kept: Kept) -> None:
     execution = step.execution
-    added = range(kept.task_count + 1, len(execution.tasks) + 1)
-    undone = [number for number in added if execution.tasks[number].superseded_by != UNDONE_BY]
+    undone = [task.number for task in execution.added_since(kept) if task.superseded_by != UNDONE_BY]
     step.change(
         Restored(
             sequence=sequence,

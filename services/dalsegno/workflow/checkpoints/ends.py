@@ -55,7 +55,10 @@ def behind(step: Step, sequence: int, before: int = 0) -> Iterator[Undo]:
 
 def of_end(step: Step, end: End) -> Undo | None:
     """Return what has to be done to undo an end; None: nothing."""
-    spec = step.workflow.tasks[step.execution.tasks[end.task].name]
+    task = step.execution.tasks.get(end.task)
+    if task is None:
+        return None  # discarded
+    spec = step.spec(task)
     attempt = attempt_of(step, end)
     if (spec.items and end.item < 0) or (attempt is not None and attempt.is_retried):
         return None  # its items are ends themselves
@@ -148,8 +151,9 @@ def _as_ended(task: TaskExecution, end: End) -> TaskExecution:
     """Return the record of the task as it ended then."""
     found = copy(task)
     found.state = end.state
-    if end.edition < len(task.former):
-        found.publication = task.former[end.edition]
+    former = task.former.get(end.edition)
+    if former is not None:
+        found.publication = former
         found.context_out, found.branch_contexts = None, {}
     return found
 

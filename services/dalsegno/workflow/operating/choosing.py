@@ -91,8 +91,8 @@ def executions_of(step: Step, choice: TaskChoice, faults: RequestFaults, *, fail
         return []
     if failed:
         return [newest if newest.state in FAILED else _newest_failed(step, name) or newest]
-    numbers = {execution.by_route.get((name, route)) for route in range(len(execution.routes))}
-    return [execution.tasks[number] for number in sorted(number for number in numbers if number is not None)]
+    every = (execution.tasks[number] for number in execution.by_name[name])
+    return [task for task in every if execution.by_route.get((name, task.route)) == task.number]
 
 
 def _entry(step: Step) -> str:

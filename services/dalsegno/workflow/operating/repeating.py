@@ -134,8 +134,10 @@ def _after(step: Step, roots: Iterable[TaskExecution]) -> list[TaskExecution]:
     while ahead:
         task = ahead.pop()
         for number in task.next if led_to is None else led_to.get(task.number, ()):
-            after = execution.tasks[number]
-            if number not in found and not after.superseded_by and task.number in after.arrivals.sources:
+            after = execution.tasks.get(number)
+            if after is None or number in found or after.superseded_by:
+                continue
+            if task.number in after.arrivals.sources:
                 found[number] = after
                 ahead.append(after)
     return [found[number] for number in sorted(found)]

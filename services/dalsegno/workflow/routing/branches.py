@@ -140,7 +140,7 @@ def _add(step: Step, name: str, source: TaskExecution, index: int, state: TaskSt
     if step.workflow.tasks[name].is_split:
         opens = _opened(step, source, index)
         if opens:
-            route = len(execution.routes)
+            route = execution.route_count
     generation = source.generation if state is TaskState.IDLE else joins.generation(step, name, source)
     sources = (source.number,)
     return step.add_task(name, state, sources, generation=generation, branch=index, route=route, opens=opens).number

@@ -44,9 +44,10 @@ def follows(step: Step, task: TaskExecution, join: TaskExecution) -> bool:
         number = waiting.pop()
         if number == join.number:
             return True
-        if number > join.number and number not in seen:
+        before = step.execution.tasks.get(number)
+        if before is not None and number > join.number and number not in seen:
             seen.add(number)
-            waiting += step.execution.tasks[number].arrivals.sources
+            waiting += (*before.arrivals.sources, *before.after)
     return False
 
 
@@ -64,7 +65,10 @@ def _has_led(step: Step, name: str, join: TaskExecution) -> bool:
     source = step.execution.latest_on(name, join.route)
     if source is None or not source.routed:
         return False
-    return any(step.execution.tasks[number].name == join.name for number in source.next)
+    tasks = step.execution.tasks
+    return join.name in source.led_to or any(
+        number in tasks and tasks[number].name == join.name for number in source.next
+    )
 
 
 def generation(step: Step, name: str, source: TaskExecution) -> int:

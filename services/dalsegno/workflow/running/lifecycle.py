@@ -191,8 +191,8 @@ def tell_not_begun(step: Step) -> None:
     if any(isinstance(change, ExecutionMoved) for change in step.changes):
         numbers.update(execution.idle, execution.waiting)
     for number in sorted(numbers):
-        task = execution.tasks[number]
-        if task.state in (TaskState.IDLE, TaskState.WAITING) and not task.info:
+        task = execution.tasks.get(number)
+        if task is not None and task.state in (TaskState.IDLE, TaskState.WAITING) and not task.info:
             step.change(
                 TaskMoved(task=number, state=task.state, timer=task.timing.timer, info=NOT_BEGUN, at_s=step.at_s)
             )

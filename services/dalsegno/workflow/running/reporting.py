@@ -237,8 +237,8 @@ def _move(
 
 def hand_out(step: Step, event: HandedOut) -> None:
     """Give the attempt to a session of an executor: its next delivery."""
-    attempt = step.execution.attempts[event.key]
-    if attempt.state is not _READY:
+    attempt = step.execution.attempts.get(event.key)
+    if attempt is None or attempt.state is not _READY:
         step.verdict = Verdict.SUPERSEDED
         return
     task = step.execution.tasks[event.key[0]]

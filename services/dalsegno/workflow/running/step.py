@@ -159,7 +159,7 @@ class Step:
     ) -> TaskExecution:
         """Add a task execution, numbered in order of creation."""
         spec = self.workflow.tasks[name]
-        number = len(self.execution.tasks) + 1
+        number = self.execution.task_count + 1
         added = TaskAdded(
             task=number,
             name=name,

@@ -98,7 +98,7 @@ def test_each_arrival_at_a_split_opens_a_route_on_which_joins_count_alone() -> N
     execution = here.start("demo.split")
     for name, nth in (("b", 1), ("a", 1), ("shared", 1), ("left", 1), ("shared", 2), ("left", 2)):
         end(here, execution, name, nth=nth)
-    assert execution.routes == [(), ("b__t0",), ("a__t0",)]
+    assert execution.routes == {0: (), 1: ("b__t0",), 2: ("a__t0",)}
     assert [task(execution, "meet", nth).state for nth in (1, 2)] == ["WAITING", "WAITING"]
     end(here, execution, "right", nth=2)
     assert [task(execution, "meet", nth).route for nth in (1, 2)] == [1, 2]

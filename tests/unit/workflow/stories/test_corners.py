@@ -288,7 +288,7 @@ tasks:
 """
     execution = run(text)
     assert [task.route for task in execution.tasks.values() if task.name == "shared"] == [2, 4]
-    assert execution.routes == [(), ("a__t0",), ("a__t1",), ("b__t0",), ("b__t1",)]
+    assert [*execution.routes.values()] == [(), ("a__t0",), ("a__t1",), ("b__t0",), ("b__t1",)]
 
 
 def test_two_transitions_to_the_same_task_of_a_cycle_run_it_once() -> None:
