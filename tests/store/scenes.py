@@ -15,6 +15,7 @@ from dalsegno.workflow.changes import (
     CheckpointReached,
     ExecutionCreated,
     ExecutionMoved,
+    Fork,
     GlobalsPublished,
     JoinReached,
     Link,
@@ -65,6 +66,7 @@ def create(
     parent: Link | None = None,
     root_id: str = "",
     given: Value = EMPTY,
+    forked_from: Fork | None = None,
 ) -> Scene:
     """An execution that has just been created."""
     created = ExecutionCreated(
@@ -77,6 +79,7 @@ def create(
         labels=labels or {},
         parent=parent,
         root_id=root_id,
+        forked_from=forked_from,
         at_s=at_s,
         actor="ada",
         comment="begin",

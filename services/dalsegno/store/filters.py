@@ -155,6 +155,8 @@ EXECUTION_FIELDS: Fields = {
     "ended": Field("ended_s", Shape.TIME),
     "paused_at": Field("paused_at"),
     "checkpoint": Field("checkpoint"),
+    "forked_from": Field("forked_from", Shape.ID),
+    "forks": Field("forks", Shape.ID),
 }
 TASK_FIELDS: Fields = {
     "state": Field("state", words=tuple(TaskState), prefix="TASK_STATE_"),

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from dalsegno.store.filters import Filter, Prefix, Suffix, Term, Wanted
 from dalsegno.store.pages import PAGE_BYTES_MAX, page_size, read_token, write_token
 from dalsegno.store.records import Page
-from dalsegno.store.tables import CHECKPOINTS, DOCUMENTS, LABELS, TAGS
+from dalsegno.store.tables import CHECKPOINTS, DOCUMENTS, EXECUTIONS, LABELS, TAGS
 from dalsegno.store.texts import VALUES, Record, fill, row_bytes
 
 Condition = sa.ColumnElement[bool]
@@ -136,6 +136,9 @@ def _condition(term: Term, table: sa.Table, owner: sa.ColumnElement[Any], other:
             CHECKPOINTS.c.execution_id == owner, ~CHECKPOINTS.c.undone, _among(CHECKPOINTS.c.name, term.values)
         )
         return _or_opposite(sa.exists().where(entry), term)
+    if term.column == "forks":
+        fork = EXECUTIONS.alias()
+        return _or_opposite(sa.exists().where(fork.c.forked_from == owner, _among(fork.c.id, term.values)), term)
     if term.column == "revert":
         return _or_opposite((table.c.reverts != 0).in_(term.values), term)
     if term.column == "superseded":

@@ -192,6 +192,15 @@ class SqlQueries:
         listing = Listing(ExecutionRow, table, "children", Order((table.c.created_s, table.c.id), (float, str)))
         return listing.rows(self._connection, where, limit)
 
+    def forks(self, execution_id: str, limit: int) -> tuple[list[str], int]:
+        table = EXECUTIONS
+        where = (table.c.forked_from == execution_id, sa.text("executions.forked_from <> ''"))
+        newest = sa.select(table.c.id).where(*where).order_by(table.c.created_s.desc(), table.c.id.desc()).limit(limit)
+        ids = list(self._connection.execute(newest).scalars())
+        if len(ids) < limit:
+            return ids, len(ids)
+        return ids, int(self._connection.execute(sa.select(sa.func.count()).where(*where)).scalar_one())
+
     def descendants(self, execution_id: str) -> list[str]:
         found: list[str] = []
         parents = [execution_id]

@@ -53,6 +53,12 @@ class ExecutionRow:
     created_s: float
     actor: str
     comment: str
+    forked_from: str
+    """The id of the execution that it was forked from; empty: it is no fork."""
+    forked_from_sequence: int
+    """The sequence number of the entry at which it was forked; 0: it is no fork."""
+    forked_from_checkpoint: str
+    """The name of that checkpoint."""
     state: str
     info: str
     output: str | None
@@ -82,6 +88,8 @@ class ExecutionRow:
     """The sequence number of that entry; 0: it does not go back."""
     goes_on_s: float | None = None
     """When it continues by itself. None: while it is PAUSED, only when it is resumed."""
+    first_sequence: int = 1
+    """The sequence number of the first change of its journal: what was before is discarded."""
     deaths: int = 0
     """How many engines died in its steps since the last step that was stored."""
 
@@ -203,6 +211,8 @@ class AttemptRow:
     created_s: float
     reverts: int
     """The revision of the end that it reverts; 0: it belongs to a round of its task."""
+    copied: bool
+    """Whether a fork has it from the execution that it came from. Nobody has run it for the fork."""
     state: str
     undone: bool
     """Whether the execution has gone back to before it."""

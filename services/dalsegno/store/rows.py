@@ -23,6 +23,7 @@ from dalsegno.workflow.changes import (
     AttemptsBegun,
     CheckpointReached,
     ErrorNoted,
+    Fork,
     GlobalsPublished,
     Restored,
     RouteOpened,
@@ -80,7 +81,13 @@ def execution_origin(execution: Execution) -> Cells:
         created.at_s,
         clean(created.actor),
         clean(created.comment),
+        *_origin(created.forked_from),
     )
+
+
+def _origin(fork: Fork | None) -> Cells:
+    """Return which execution a fork came from, and at which entry."""
+    return ("", 0, "") if fork is None else (fork.execution_id, fork.sequence, fork.checkpoint)
 
 
 def execution_state(execution: Execution, updated_s: float, deaths: int = 0) -> Cells:
@@ -98,6 +105,7 @@ def execution_state(execution: Execution, updated_s: float, deaths: int = 0) -> 
         execution.moved_s,
         updated_s,
         *_stops(execution),
+        execution.first_sequence,
         deaths,
     )
 
@@ -188,6 +196,7 @@ def attempt_origin(execution_id: str, attempt: Attempt) -> Cells:
         clean(attempt.actor),
         attempt.created_s,
         attempt.reverts,
+        attempt.copied,
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -113,7 +113,18 @@ class Snapshot:
 
     def _chooses(self, chosen: Filter, row: ExecutionRow) -> bool:
         entries = self._tables().checkpoints.get(row.id, Map()).values()
-        return _matches(chosen, row, checkpoints=[entry.name for entry in entries if not entry.undone])
+        cells: dict[str, Collection[str]] = {"checkpoint": [entry.name for entry in entries if not entry.undone]}
+        if any(term.column == "forks" for term in chosen.terms):
+            cells["forks"] = self._forks(row.id)
+        return _matches(chosen, row, cells=cells)
+
+    def _forks(self, execution_id: str) -> list[str]:
+        rows = [row for row in self._tables().executions.values() if row.forked_from == execution_id != ""]
+        return [row.id for row in sorted(rows, key=lambda row: (row.created_s, row.id), reverse=True)]
+
+    def forks(self, execution_id: str, limit: int) -> tuple[list[str], int]:
+        found = self._forks(execution_id)
+        return found[:limit], len(found)
 
     def execution_ids(self, after: str = "", limit: int = 1000) -> list[str]:
         return sorted(each for each in self._tables().executions if each > after)[:limit]
@@ -440,13 +451,15 @@ def _counts(row: AttemptRow) -> bool:
     return row.accepted or row.state == AttemptState.CANCELLED
 
 
-def _matches(chosen: Filter, row: Any, other: Any = None, checkpoints: Collection[str] = ()) -> bool:
-    return all(_holds(term, row, other, checkpoints) for term in chosen.terms)
+def _matches(chosen: Filter, row: Any, other: Any = None, cells: Mapping[str, Collection[str]] | None = None) -> bool:
+    """Return whether the filter selects a row. `other`: the row with the columns that it lacks; `cells`: what other
+    tables have of it, by column."""
+    return all(_holds(term, row, other, cells or {}) for term in chosen.terms)
 
 
-def _holds(term: Term, row: Any, other: Any, checkpoints: Collection[str]) -> bool:
-    if term.column == "checkpoint":
-        return term.admits(checkpoints)
+def _holds(term: Term, row: Any, other: Any, cells: Mapping[str, Collection[str]]) -> bool:
+    if term.column in cells:
+        return term.admits(cells[term.column])
     if term.column == "label":
         labels = json.loads((row if other is None else other).labels)
         return term.admits([labels[term.label]] if term.label in labels else [])

@@ -112,6 +112,11 @@ class Queries(Protocol):
         values."""
         ...
 
+    def forks(self, execution_id: str, limit: int) -> tuple[list[str], int]:
+        """Return the ids of the executions that were forked from this one, the newest first, at most `limit`; and how
+        many there are."""
+        ...
+
     def descendants(self, execution_id: str) -> list[str]:
         """Return the ids of its children, their children and so on. Parents come before children."""
         ...

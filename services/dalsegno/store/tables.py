@@ -53,6 +53,9 @@ EXECUTIONS = Table(
     _time("created_s"),
     _text("actor"),
     _text("comment"),
+    _text("forked_from", server_default=""),
+    _number("forked_from_sequence", server_default="0"),
+    _text("forked_from_checkpoint", server_default=""),
     _text("state"),
     _text("info"),
     Column("output", TEXT),
@@ -71,6 +74,8 @@ EXECUTIONS = Table(
     _text("reverting_to", server_default=""),
     _number("reverting_to_sequence", server_default="0"),
     Column("goes_on_s", Double),
+    # The sequence number of the first change of its journal.
+    _number("first_sequence", server_default="1"),
     _number("deaths"),
 )
 Index("executions_by_age", EXECUTIONS.c.created_s, EXECUTIONS.c.id)
@@ -86,6 +91,14 @@ Index(
     EXECUTIONS.c.root_id,
     sqlite_where=EXECUTIONS.c.parent_id != "",
     postgresql_where=EXECUTIONS.c.parent_id != "",
+)
+Index(
+    "executions_by_origin",
+    EXECUTIONS.c.forked_from,
+    EXECUTIONS.c.created_s,
+    EXECUTIONS.c.id,
+    sqlite_where=EXECUTIONS.c.forked_from != "",
+    postgresql_where=EXECUTIONS.c.forked_from != "",
 )
 
 TASKS = Table(
@@ -160,6 +173,8 @@ ATTEMPTS = Table(
     _time("created_s"),
     # The revision of the end that it reverts; 0: it belongs to a round of its task.
     _number("reverts", server_default="0"),
+    # A fork has it from the execution that it came from; nobody has run it for the fork.
+    Column("copied", Boolean, nullable=False, server_default=sa.false()),
     _text("state"),
     Column("undone", Boolean, nullable=False, server_default=sa.false()),
     _flag("accepted"),
@@ -210,7 +225,21 @@ TEXTS = Table(
     _text("execution_id", primary_key=True),
     _text("digest", primary_key=True),
     _text("text"),
+    # The newest journal row that refers to it, by its last sequence number.
+    _number("last", server_default="2147483647"),
 )
+Index("texts_by_use", TEXTS.c.execution_id, TEXTS.c.last)
+
+# What executions have discarded and what is not yet removed: ranges of numbers of tasks. It is empty nearly always.
+DISCARDS = Table(
+    "discards",
+    METADATA,
+    _text("execution_id", primary_key=True),
+    _number("first", primary_key=True, autoincrement=False),
+    _number("last"),
+    _text("root_id"),
+)
+Index("discards_by_root", DISCARDS.c.root_id)
 
 MESSAGES = Table(
     "messages",

@@ -54,6 +54,14 @@ class Link(msgspec.Struct, frozen=True):
     key: AttemptKey
 
 
+class Fork(msgspec.Struct, frozen=True):
+    """Where an execution was forked from another: the entry of a checkpoint."""
+
+    execution_id: str
+    sequence: int
+    checkpoint: str
+
+
 class ExecutionCreated(Change, frozen=True, kw_only=True):
     """An execution exists, IDLE."""
 
@@ -82,6 +90,9 @@ class ExecutionCreated(Change, frozen=True, kw_only=True):
     safe_rerun: bool | None = None
     stop_at: tuple[str, ...] = ()
     """The checkpoints at which it is to stop (C4)."""
+    sequence: int = 1
+    """The sequence of this change. A fork goes on from the numbers of the execution that it came from."""
+    forked_from: Fork | None = None
 
 
 class ExecutionMoved(Change, frozen=True, kw_only=True):

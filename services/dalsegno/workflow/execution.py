@@ -87,6 +87,7 @@ class Execution:
         "error_bytes",
         "error_keys",
         "errors",
+        "first_sequence",
         "generation",
         "global_writes",
         "globals",
@@ -134,7 +135,7 @@ class Execution:
         self.state = ExecutionState.IDLE
         self.info = ""
         self.output: Value | None = None
-        self.revision = 0
+        self.revision, self.first_sequence = 0, created.sequence  # the sequences of the last and the first change
         self.started_s: float | None = None
         self.ended_s: float | None = None
         self.moved_s = created.at_s

@@ -70,6 +70,8 @@ class Attempt:
     """It has ended, and another one has been tried in its place: it is no end to revert (decision 17)."""
     is_undone: bool = False
     """The execution has gone back to before it."""
+    copied: bool = False
+    """A fork has it from the execution that it came from: nobody has run it for the fork."""
     child_is_reverted: bool = False
     """Its sub-workflow failed and was ordered to be reverted, so that a fresh one can try again."""
     accepted: bool = False
