@@ -1,4 +1,4 @@
-"""`dalsegno checkpoints|goto`: the checkpoints of an execution, and the way to one of them."""
+"""`dalsegno checkpoints|goto|discard`: the checkpoints of an execution, the way to one, and what is before one."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from typing import Annotated
 import typer
 
 from dalsegno.cli.clean import one_line
-from dalsegno.cli.completion import complete_checkpoint, complete_execution
-from dalsegno.cli.connection import DEFAULT_SERVER, Connection
-from dalsegno.cli.controls import DryRun, Shared, Wait, WaitDelegates, operate
+from dalsegno.cli.completion import complete_checkpoint, complete_execution, complete_reached
+from dalsegno.cli.connection import DEFAULT_SERVER, RETRY_S, Connection, ask
+from dalsegno.cli.controls import DryRun, Shared, Wait, WaitDelegates, operate, print_state
+from dalsegno.cli.dry_run import print_dry_run
 from dalsegno.cli.exits import PAUSED, SUCCESS, CommandError, exit_code_of
 from dalsegno.cli.inputs import encode_json, read_input
-from dalsegno.cli.options import Comment, Expected, Limit, Output, RequestId, Server, call
+from dalsegno.cli.options import Comment, Expected, Limit, Output, RequestId, Server, call, request_id_or_new
 from dalsegno.cli.output import print_limit, print_message, print_note, print_rows, short
 from dalsegno.cli.printing import PRINTING, Format
 from dalsegno.cli.reads import ENDED, read_checkpoints, read_execution
@@ -131,8 +132,53 @@ def _request(execution: str, name: str, entry: int, *, is_next: bool) -> message
     return messages.GoToCheckpointRequest(sequence=entry)
 
 
+def discard(
+    execution: ExecutionId,
+    before: Annotated[
+        str,
+        typer.Option(
+            "--before", metavar="NAME", help="The checkpoint: its newest entry.", autocompletion=complete_reached
+        ),
+    ] = "",
+    before_entry: Annotated[
+        int, typer.Option("--before-entry", min=0, help="One entry by its number, as `checkpoints` lists them.")
+    ] = 0,
+    expected_revision: Expected = 0,
+    dry_run: DryRun = False,
+    server: Server = DEFAULT_SERVER,
+    comment: Comment = "",
+    request_id: RequestId = "",
+    output: Output = Format.TABLE,
+) -> None:
+    """Discard what is before a checkpoint: changes, tasks, actions and ended sub-workflows. It goes on as without."""
+    if bool(before) == bool(before_entry):
+        raise CommandError(
+            "give either --before NAME or --before-entry", f"`dalsegno checkpoints {execution}` lists them"
+        )
+    request = messages.DiscardHistoryRequest(
+        execution_id=execution,
+        request_id=request_id_or_new(request_id),
+        comment=comment,
+        expected_revision=expected_revision,
+        dry_run=dry_run,
+        **{"name": before} if before else {"sequence": before_entry},
+    )
+
+    async def send(connection: Connection) -> messages.DiscardHistoryResponse:
+        return await ask(connection.executions.DiscardHistory, request, RETRY_S)
+
+    answer = call(server, send)
+    if dry_run:
+        print_dry_run(output, answer.dry_run, execution)
+        return
+    print_state(output, answer.execution)
+    if output is Format.TABLE:
+        print_note(f"its history begins with change {answer.execution.first_sequence}")
+
+
 def register(app: typer.Typer) -> None:
     """Add these commands to the program."""
     example = "0193b5c2-7f3a-7e51-9d0c-5a8f2c1e6b47"
     app.command(epilog=f"example:  dalsegno checkpoints {example}")(checkpoints)
     app.command(epilog=f"example:  dalsegno goto {example} configured --wait")(goto)
+    app.command(epilog=f"example:  dalsegno discard {example} --before configured --dry-run")(discard)

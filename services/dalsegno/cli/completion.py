@@ -71,6 +71,15 @@ def complete_workflow(context: typer.Context, incomplete: str) -> Iterator[Sugge
 
 def complete_checkpoint(context: typer.Context, incomplete: str) -> Iterator[Suggestion]:
     """Return the checkpoints of the execution that was typed: those ahead of it, and those that it has reached."""
+    return _complete_entries(context, incomplete, with_ahead=True)
+
+
+def complete_reached(context: typer.Context, incomplete: str) -> Iterator[Suggestion]:
+    """Return the checkpoints that the execution that was typed has reached."""
+    return _complete_entries(context, incomplete, with_ahead=False)
+
+
+def _complete_entries(context: typer.Context, incomplete: str, *, with_ahead: bool) -> Iterator[Suggestion]:
     execution = _typed_execution(context)
 
     async def fetch(connection: Connection) -> list[Suggestion]:
@@ -79,7 +88,7 @@ def complete_checkpoint(context: typer.Context, incomplete: str) -> Iterator[Sug
         request = execution_service_pb2.ListCheckpointsRequest(execution_id=execution, page_size=_SUGGESTED)
         found = await connection.executions.ListCheckpoints(request)
         reached = [(each.name, f"reached: {clock(each.at)}") for each in found.entries if each.stands]
-        return [*((name, "ahead") for name in found.ahead), *reversed(reached)]
+        return [*((name, "ahead") for name in found.ahead if with_ahead), *reversed(reached)]
 
     return _suggest(context, incomplete, fetch)
 

@@ -1,4 +1,4 @@
-"""`dalsegno pause|resume|cancel|rerun|context`: operations on one execution or, by a filter, on many."""
+"""`dalsegno pause|resume|cancel|context`: operations on one execution or, by a filter, on many."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import typer
 
 from dalsegno.cli.advice import advise
 from dalsegno.cli.bulk import Bulk, run_bulk
-from dalsegno.cli.choices import TaskOptions, rerun_tasks, resume_tasks
+from dalsegno.cli.choices import TaskOptions, resume_tasks
 from dalsegno.cli.completion import complete_execution
 from dalsegno.cli.connection import DEFAULT_SERVER, RETRY_S, Connection, ask
 from dalsegno.cli.dry_run import left_paused_line, print_dry_run
@@ -158,7 +158,7 @@ def resume(
         child_failed=child_failed or (),
     )
     request = messages.ResumeExecutionRequest(
-        tasks=resume_tasks(typed), environment_overlay=_object(env), stop_at=stop_at or ()
+        tasks=resume_tasks(typed), environment_overlay=object_text(env), stop_at=stop_at or ()
     )
     operate("Resume", request, shared)
 
@@ -195,75 +195,6 @@ def cancel(
     elif state or message or result:
         raise CommandError("--state, --message and --result go with --terminate")
     operate("Cancel", request, shared, _is(exit_code_of(request.terminate.state or _CANCELLED)))
-
-
-def rerun(
-    words: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="EXECUTION [TASK…]",
-            help=f"The execution: {REFERENCE}; after --tasks further tasks.",
-            autocompletion=complete_execution,
-        ),
-    ] = None,
-    tasks: Annotated[
-        list[str] | None, typer.Option("--tasks", "--task", "-t", metavar="TASK", help="Begin at these tasks.")
-    ] = None,
-    failed: Annotated[bool, typer.Option("--failed", help="Begin at all tasks that failed.")] = False,
-    latest: Annotated[bool, typer.Option("--latest", help="From the beginning: use the newest version.")] = False,
-    input: TaskInputs = None,
-    item: Items = None,
-    item_input: ItemInputs = None,
-    reset: Reset = None,
-    no_reset: NoReset = None,
-    child_failed: ChildFailed = None,
-    stop_at: StopAt = None,
-    env: Variables = "",
-    filter: Which = "",
-    rate: Rate = 0,
-    expected_revision: Expected = 0,
-    dry_run: DryRun = False,
-    wait: Wait = False,
-    server: Server = DEFAULT_SERVER,
-    comment: Comment = "",
-    request_id: RequestId = "",
-    output: Output = Format.TABLE,
-) -> None:
-    """Run tasks again, or what failed; else the whole execution as a new one (--input: merged into its input)."""
-    execution, names = _split_words(words or (), tasks or (), is_filtered=bool(filter))
-    shared = Shared(execution, filter, rate, expected_revision, dry_run, wait, server, comment, request_id, output)
-    if failed and names:
-        raise CommandError("--failed begins at all tasks that failed, --tasks at those that it names: give one of them")
-    request = messages.RerunExecutionRequest(
-        environment_overlay=_object(env), latest_definition=latest, stop_at=stop_at or ()
-    )
-    if failed:
-        request.start_from = operation_pb2.RERUN_FROM_FAILED
-    elif not names:
-        request.start_from = operation_pb2.RERUN_FROM_BEGINNING
-        request.input = encode_json({k: v for text in input or () for k, v in read_object(text).items()})
-        input = None
-    else:
-        request.start_from = operation_pb2.RERUN_FROM_TASKS
-    typed = TaskOptions(
-        run=names,
-        inputs=input or (),
-        items=item or (),
-        item_inputs=item_input or (),
-        reset=reset or (),
-        no_reset=no_reset or (),
-        child_failed=child_failed or (),
-    )
-    request.tasks.extend(rerun_tasks(typed))
-    operate("Rerun", request, shared)
-
-
-def _split_words(words: Sequence[str], tasks: Sequence[str], *, is_filtered: bool) -> tuple[str, list[str]]:
-    """Return the execution and all tasks. The words are the execution, unless there is a filter, and further tasks."""
-    execution, *more = [*([""] if is_filtered else []), *words] or [""]
-    if more and not tasks:
-        raise CommandError(f"{' '.join(more)}: more than one execution", "name tasks with --tasks, or use --filter")
-    return execution, [*tasks, *more]
 
 
 def context(
@@ -363,7 +294,8 @@ def _end_state(name: str) -> execution_pb2.ExecutionState.ValueType:
     return execution_pb2.ExecutionState.Value(f"EXECUTION_STATE_{name.upper() or 'CANCELLED'}")
 
 
-def _object(source: str) -> str:
+def object_text(source: str) -> str:
+    """Return an object from a file or a text as JSON text; "" for none. Raises CommandError."""
     return encode_json(read_object(source)) if source else ""
 
 
@@ -381,7 +313,6 @@ def register(app: typer.Typer) -> None:
         (pause, f"pause {example} --comment 'the harbour is closed'"),
         (resume, f'resume {example} --task fetch --item 3 --item-input \'{{"url": "https://example.com"}}\''),
         (cancel, f"cancel {example} --comment 'not needed any more'"),
-        (rerun, f"rerun {example} --tasks fetch store --no-reset store --dry-run"),
         (context, f"context {example} --set days=3"),
     )
     for command, words in commands:

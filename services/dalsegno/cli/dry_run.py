@@ -8,6 +8,7 @@ from rich.text import Text
 from rich.tree import Tree
 
 from dalsegno.cli.clean import one_line
+from dalsegno.cli.execution_view import entry_words
 from dalsegno.cli.output import STYLES, print_message, reason, short
 from dalsegno.cli.printing import PRINTING, Format
 from dalsegno.cli.screen import console
@@ -45,6 +46,8 @@ def draw_dry_run(dry_run: execution_pb2.DryRun, name: str) -> Tree:
         tree.add(Text(reason(dry_run.state_info, _REASON_WIDTH), style=style))
     if dry_run.HasField("back_to"):
         tree.add(Text(f"would go back to checkpoint {one_line(dry_run.back_to.name)}", style="yellow"))
+    if dry_run.HasField("discards"):
+        tree.add(Text(f"would discard {_discard_line(dry_run.discards)}", style="yellow"))
     for field, title, style in _LISTS:
         lines = [(_revert_line if field == "reverts" else _task_line)(each) for each in getattr(dry_run, field)]
         _add(tree, title, style, lines, dry_run.further.get(field, 0))
@@ -103,6 +106,19 @@ def _revert_line(task: execution_pb2.DryRunTask) -> str:
 def _edit_line(edit: execution_pb2.DryRunEdit) -> str:
     more = f" and {edit.further_names} more" if edit.further_names else ""
     return f"{edit.task or 'execution'} ({edit.sequence}): {', '.join(edit.names)}{more}"
+
+
+def _discard_line(gone: execution_pb2.DryRunDiscard) -> str:
+    """Return how much would be discarded, and before which entry."""
+    counts = {
+        "changes": gone.changes,
+        "entries": gone.entries,
+        "tasks": gone.tasks,
+        "actions": gone.actions,
+        "sub-workflows": gone.children,
+    }
+    told = ", ".join(f"{what}: {count:,}" for what, count in counts.items() if count)
+    return f"what is before {entry_words(gone.before)}: {told or 'nothing'}"
 
 
 def _spans(indexes: Sequence[int]) -> str:

@@ -61,6 +61,17 @@ def place_words(paused_at: str, not_reached: str, info: str = "") -> str:
     return f"checkpoint {one_line(name)} was not reached" if not_reached else f"at checkpoint {one_line(name)}"
 
 
+def entry_words(entry: execution_pb2.CheckpointReference) -> str:
+    """Return the checkpoint and the number of an entry."""
+    return f"checkpoint {one_line(entry.name)} (entry {entry.sequence})"
+
+
+def origin_words(origin: execution_pb2.ForkOrigin) -> str:
+    """Return the execution and the entry at which a fork begins; "" for an execution that is no fork."""
+    entry = execution_pb2.CheckpointReference(name=origin.checkpoint, sequence=origin.sequence)
+    return f"{origin.execution_id} at {entry_words(entry)}" if origin.execution_id else ""
+
+
 def seconds_of(time: Timestamp) -> float:
     """Return a moment in seconds since 1970; 0 for none."""
     return time.seconds + time.nanos / 1e9
@@ -198,6 +209,8 @@ class ExecutionView:
     """The checkpoint to which it goes back."""
     stops_at: tuple[str, ...] = ()
     """The checkpoints at the next of which it stops."""
+    forked_from: str = ""
+    """The execution and the entry at which it begins, if it is a fork."""
     waiting_for: list[str] = field(default_factory=list)
     further_waiting_for: int = 0
     """How many more it waits for than are listed."""
@@ -296,6 +309,12 @@ class ExecutionView:
                 task.checkpoint = known.checkpoint if task.state != "REVERTED" else ""
             self.tasks[each.number] = task
 
+    def keep_tasks(self, tasks: Iterable[execution_pb2.TaskExecution]) -> list[str]:
+        """Remove the tasks that were discarded: those that there are not any more. Return the ids of their children."""
+        kept = {each.number for each in tasks}
+        gone = [self.tasks.pop(number) for number in list(self.tasks) if number not in kept]
+        return [child.execution_id for task in gone for child in task.children.values()]
+
     def take_entries(self, entries: Iterable[execution_pb2.CheckpointEntry]) -> None:
         """Add the checkpoints that were reached and stand, which a snapshot leaves out."""
         for each in entries:
@@ -315,6 +334,7 @@ class ExecutionView:
             self.next_at = execution.next_at if execution.HasField("next_at") else None
             self.reverting_to = execution.reverting_to.name
             self.stops_at = tuple(execution.stop_at)
+            self.forked_from = origin_words(execution.forked_from)
             self._await(execution)
         for each in page.tasks:
             self.tasks[each.number] = _task_of(each)
@@ -325,6 +345,7 @@ class ExecutionView:
         match change.WhichOneof("kind"):
             case "execution_created":
                 self.workflow, self.state = change.execution_created.workflow, "IDLE"
+                self.forked_from = origin_words(change.execution_created.forked_from)
                 self.started_s = self.at_s
             case "execution_moved":
                 moved_to = change.execution_moved

@@ -13,7 +13,7 @@ from dalsegno.cli.connection import DEFAULT_SERVER, RETRY_S, Connection, ask
 from dalsegno.cli.dry_run import print_dry_run
 from dalsegno.cli.execution_view import execution_state, place_of, task_state
 from dalsegno.cli.exits import exit_code_of
-from dalsegno.cli.filters import OfLabels, OfWorkflow, Since, States, executions_filter
+from dalsegno.cli.filters import OfLabels, OfOrigin, OfWorkflow, Since, States, executions_filter
 from dalsegno.cli.inputs import ANY, TypedInput, encode_json, read_input, read_labels
 from dalsegno.cli.lines import detail_of, subject_of, why
 from dalsegno.cli.options import (
@@ -35,7 +35,6 @@ from dalsegno.cli.options import (
     types_of_workflow,
 )
 from dalsegno.cli.output import print_limit, print_message, print_note, print_rows, reason, short
-from dalsegno.cli.paging import page_size, read_pages
 from dalsegno.cli.printing import PRINTING, Format
 from dalsegno.cli.reads import (
     ENDED,
@@ -43,6 +42,7 @@ from dalsegno.cli.reads import (
     ExecutionStatus,
     read_actions,
     read_all_waits,
+    read_changes,
     read_execution,
     read_executions,
     read_status,
@@ -55,7 +55,7 @@ from dalsegno.cli.showing import print_status
 from dalsegno.cli.times import clock, span
 from dalsegno.cli.waits import OPEN_ACTIONS, waiting_of
 from dalsegno.cli.watching import watch_to_rest
-from dalsegno.v1 import change_pb2, execution_pb2
+from dalsegno.v1 import execution_pb2
 from dalsegno.v1 import execution_service_pb2 as messages
 from dalsegno.v1.execution_pb2 import ActionExecution
 
@@ -126,6 +126,7 @@ def list_executions(
     workflows: OfWorkflow = None,
     since: Since = "",
     labels: OfLabels = None,
+    forked_from: OfOrigin = "",
     everything: Annotated[bool, typer.Option("--all", "-a", help="Include sub-workflows.")] = False,
     limit: Limit = 50,
     server: Server = DEFAULT_SERVER,
@@ -136,18 +137,19 @@ def list_executions(
 
     The bold end of each id is enough to name it. A filter by id, parent or root includes sub-workflows too.
     """
-    filter = executions_filter(
-        filter,
-        states=states,
-        workflows=workflows,
-        since=since,
-        labels=labels,
-        namespace=namespace,
-        with_children=everything,
-    )
 
     async def fetch_status(connection: Connection) -> tuple[list[execution_pb2.Execution], dict[str, ExecutionStatus]]:
-        found = await read_executions(connection, filter, limit, full=output is not Format.TABLE)
+        chosen = executions_filter(
+            filter,
+            states=states,
+            workflows=workflows,
+            since=since,
+            labels=labels,
+            forked_from=await connection.references.resolve(forked_from) if forked_from else "",
+            namespace=namespace,
+            with_children=everything,
+        )
+        found = await read_executions(connection, chosen, limit, full=output is not Format.TABLE)
         unsaid = [each for each in found if each.state not in ENDED and not each.state_info]
         is_for_people = output is Format.TABLE and not PRINTING.key
         statuses = await read_all_waits(connection, unsaid[:WAITS_READ] if is_for_people else [])
@@ -236,22 +238,8 @@ def history(
     server: Server = DEFAULT_SERVER,
     output: Output = Format.TABLE,
 ) -> None:
-    """List all changes of an execution, in order: its journal."""
-
-    async def fetch(connection: Connection) -> list[change_pb2.Change]:
-        return await read_pages(
-            lambda token: ask(
-                connection.executions.ListChanges,
-                messages.ListChangesRequest(
-                    execution_id=execution, page_size=page_size(limit), page_token=token, after_sequence=after
-                ),
-                RETRY_S,
-            ),
-            lambda page: page.changes,
-            limit,
-        )
-
-    found = call(server, fetch)
+    """List all changes of an execution, in order: its journal. What was discarded is one change, `consolidated`."""
+    found = call(server, lambda connection: read_changes(connection, execution, after, limit))
     rows, said = [], ""
     for each in found:  # the caller and the comment are in the first of the changes that a request makes
         asked = why(each.comment, each.actor)
@@ -284,7 +272,8 @@ def _task_row(task: execution_pb2.TaskExecution, actions: Sequence[ActionExecuti
 def _info(execution: execution_pb2.Execution, status: ExecutionStatus | None) -> str:
     """Return the checkpoint at which it stands, and the reason of its state or what it waits for."""
     why = reason(execution.state_info, INFO_WIDTH) or _waits(status)
-    return "; ".join(filter(None, [place_of(execution, execution.state_info), why]))
+    origin = f"forked from {execution.forked_from.execution_id}" if execution.HasField("forked_from") else ""
+    return "; ".join(filter(None, [place_of(execution, execution.state_info), why, origin]))
 
 
 def _waits(status: ExecutionStatus | None) -> str:

@@ -64,6 +64,7 @@ def _details(failure: Failure) -> dict[str, object]:
     return {name: value for name, value in told.items() if value}
 
 
+DISCARDED = "HISTORY_DISCARDED"
 _SERVERS_FAULT = {
     grpc.StatusCode.UNAVAILABLE,
     grpc.StatusCode.DEADLINE_EXCEEDED,
@@ -113,11 +114,13 @@ def _advise(failure: Failure) -> str:
             _is_resume_of_ended(each.description) for each in failure.violations
         ):
             return "`dalsegno tasks` shows what it did; `dalsegno rerun` repeats it, or --tasks of it"
+        case grpc.StatusCode.OUT_OF_RANGE if failure.reason == DISCARDED:
+            return "without --after, `dalsegno history` lists what is left"
         case code:
             return _ADVICE.get(code, "")
 
 
-_OF_CHECKPOINTS = {"NO_SUCH_CHECKPOINT", "UNREACHABLE", "UNDONE"}
+_OF_CHECKPOINTS = {"NO_SUCH_CHECKPOINT", "UNREACHABLE", "UNDONE", DISCARDED}
 _NAMED = 5
 """The number of tasks that an advice names at most."""
 

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from dalsegno.cli.completion import complete_state, complete_workflow
+from dalsegno.cli.completion import complete_execution, complete_state, complete_workflow
 from dalsegno.cli.exits import CommandError
 from dalsegno.cli.inputs import read_labels
 
@@ -34,6 +34,15 @@ Since = Annotated[
 OfLabels = Annotated[
     list[str] | None, typer.Option("--label", "-l", metavar="NAME=VALUE", help="With this label. Repeatable.")
 ]
+OfOrigin = Annotated[
+    str,
+    typer.Option(
+        "--forked-from",
+        metavar="EXECUTION",
+        help="Forked from this execution (`rerun --from-checkpoint`).",
+        autocompletion=complete_execution,
+    ),
+]
 
 _AGE = re.compile(r"(?:[0-9]{1,9}[smhdw])+")
 _OF_SOME = re.compile(r"(?:^|\s)(?:id|parent|root)!?=")
@@ -46,6 +55,7 @@ def executions_filter(
     workflows: Sequence[str] | None = None,
     since: str = "",
     labels: Sequence[str] | None = None,
+    forked_from: str = "",
     namespace: str = "",
     with_children: bool = False,
 ) -> str:
@@ -59,6 +69,8 @@ def executions_filter(
     if since:
         terms.append(f"created>={read_moment(since, '--since')}")
     terms += [f"label.{name}={_value(value)}" for name, value in read_labels(labels or ()).items()]
+    if forked_from:
+        terms.append(f"forked_from={_value(forked_from)}")
     if namespace:
         terms.append(f"namespace={_value(namespace)}")
     if not with_children and not _OF_SOME.search(filter):

@@ -8,7 +8,16 @@ from math import inf
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from dalsegno.cli.clean import one_line
-from dalsegno.cli.execution_view import ExecutionView, Task, execution_state, place_of, place_words, task_state
+from dalsegno.cli.execution_view import (
+    ExecutionView,
+    Task,
+    entry_words,
+    execution_state,
+    origin_words,
+    place_of,
+    place_words,
+    task_state,
+)
 from dalsegno.cli.output import causes, reason
 from dalsegno.cli.times import clock
 from dalsegno.cli.values import enum_name
@@ -45,10 +54,18 @@ class LineWriter:
                     yield from _describe_progress(told, view)
             case _:
                 pass
+        self._forget(message, view)
         yield from self._rest(view)
         for task in _touched(message, view):
             yield from self._progress(task, view)
             yield from self._wait(task, view)
+
+    def _forget(self, message: WatchExecutionResponse, view: ExecutionView) -> None:
+        """Remove what was written of tasks that were discarded."""
+        if any(each.HasField("history_discarded") for each in message.changes.changes):
+            self._tenths = {place: tenth for place, tenth in self._tenths.items() if place[0] in view.tasks}
+            self._waits = {number: told for number, told in self._waits.items() if number in view.tasks}
+            self._causes = {cause for cause in self._causes if cause[0] in view.tasks}
 
     def _is_shown(self, change: change_pb2.Change, view: ExecutionView) -> bool:
         match change.WhichOneof("kind"):
@@ -58,7 +75,7 @@ class LineWriter:
                 return change.task_moved.state != execution_pb2.TASK_STATE_RUNNING_DELAYED
             case "task_added":
                 return change.task_added.state == execution_pb2.TASK_STATE_RUNNING
-            case "checkpoint_reached" | "revert_begun" | "restored":
+            case "checkpoint_reached" | "revert_begun" | "restored" | "history_discarded":
                 return True
             case "stops_set":
                 return bool(change.stops_set.names)
@@ -138,13 +155,9 @@ def _now(view: ExecutionView) -> str:
 def _describe_snapshot(page: WatchExecutionResponse.Snapshot) -> Iterator[str]:
     if page.HasField("execution"):
         started = page.execution
-        place = place_of(started)
-        yield _line(
-            clock(started.updated_at),
-            started.workflow,
-            execution_state(started.state),
-            f"{started.id}  {place}".rstrip(),
-        )
+        origin = f"forked from {origin_words(started.forked_from)}" if started.HasField("forked_from") else ""
+        told = "  ".join(filter(None, [started.id, place_of(started), origin]))
+        yield _line(clock(started.updated_at), started.workflow, execution_state(started.state), told)
     for task in page.tasks:
         when = clock(task.ended_at if task.HasField("ended_at") else task.started_at)
         yield from _lines(when, task.name, task_state(task.state), task.state_info)
@@ -188,6 +201,10 @@ def subject_of(change: change_pb2.Change) -> tuple[str, str]:
             return "execution", "goes back"
         case "restored":
             return "execution", "restored"
+        case "consolidated":
+            return "execution", "consolidated"
+        case "history_discarded":
+            return "execution", "discarded"
         case "other":
             return "execution", change.other.name
         case _:
@@ -197,6 +214,8 @@ def subject_of(change: change_pb2.Change) -> tuple[str, str]:
 def detail_of(change: change_pb2.Change) -> str:
     """Return the reason or the values of a change; empty if it has none."""
     match change.WhichOneof("kind"):
+        case "execution_created" if change.execution_created.HasField("forked_from"):
+            return f"forked from {origin_words(change.execution_created.forked_from)}"
         case "execution_moved":
             to = change.execution_moved
             place = place_words(to.paused_at.name, to.not_reached, to.state_info)
@@ -231,10 +250,20 @@ def detail_of(change: change_pb2.Change) -> str:
             return f"to checkpoint {back.to.name}" + (f": {reason(back.failure)}" if back.failure else "")
         case "restored":
             return f"to checkpoint {change.restored.to.name}"
+        case "consolidated":
+            return _describe_consolidated(change.consolidated)
+        case "history_discarded":
+            return f"what was before {entry_words(change.history_discarded.before)}"
         case "other":
             return change.other.detail
         case _:
             return ""
+
+
+def _describe_consolidated(state: change_pb2.Consolidated) -> str:
+    """Return what is left of the changes whose place it takes. A fork begins with it; nothing of a fork is gone."""
+    held = f"the state at {entry_words(state.entry)}: tasks: {state.tasks}, actions: {state.actions}"
+    return f"{held}; what was before is discarded" if state.HasField("created") else held
 
 
 def _describe_stops(stops: change_pb2.StopsSet) -> str:

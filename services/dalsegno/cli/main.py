@@ -21,6 +21,7 @@ from dalsegno.cli import (
     executions,
     inquiries,
     outputs,
+    rerun,
     run,
     serve,
     workflows,
@@ -81,6 +82,7 @@ executions.register(app)
 outputs.register(app)
 inquiries.register(app)
 controls.register(app)
+rerun.register(app)
 checkpoints.register(app)
 deleting.register(app)
 app.add_typer(workflows.app, name="workflow")

@@ -12,13 +12,14 @@ from dalsegno.cli.connection import Connection, ask
 from dalsegno.cli.paging import page_size, read_pages
 from dalsegno.cli.retries import RETRY_S, Retries
 from dalsegno.cli.waits import OPEN_ACTIONS, OPEN_TASKS, Waiting, waiting_of
-from dalsegno.v1 import action_service_pb2, execution_pb2
+from dalsegno.v1 import action_service_pb2, change_pb2, execution_pb2
 from dalsegno.v1 import execution_service_pb2 as messages
 
 OPEN_READ = 100
 """The number of open tasks and actions of an execution that are read at most."""
 _AT_ONCE = 8
 _LAST_CHANGES = 50
+_TIMES_READ = 5
 _FAILED_TASKS = "state=ERROR superseded=false"
 ENDED = {
     execution_pb2.EXECUTION_STATE_SUCCESS,
@@ -211,11 +212,33 @@ async def read_actions(
     )
 
 
+async def read_changes(
+    connection: Connection, execution_id: str, after: int = 0, limit: int = 0
+) -> list[change_pb2.Change]:
+    """Return the changes of an execution with a higher number, at most `limit` (0: all).
+
+    When a checkpoint discards them before the last page is read, all are read again.
+    """
+
+    async def read(token: str) -> messages.ListChangesResponse:
+        request = messages.ListChangesRequest(
+            execution_id=execution_id, page_size=page_size(limit), page_token=token, after_sequence=after
+        )
+        return await ask(connection.executions.ListChanges, request, RETRY_S)
+
+    for _ in range(_TIMES_READ - 1):
+        try:
+            return await read_pages(read, lambda page: page.changes, limit)
+        except grpc.aio.AioRpcError as error:
+            if after or error.code() is not grpc.StatusCode.OUT_OF_RANGE:
+                raise
+    return await read_pages(read, lambda page: page.changes, limit)
+
+
 async def _is_paused_by_request(connection: Connection, execution: execution_pb2.Execution) -> bool:
     """Return whether a user requested the pause, from the end of the journal."""
-    request = messages.ListChangesRequest(
-        execution_id=execution.id, after_sequence=max(0, execution.revision - _LAST_CHANGES), page_size=_LAST_CHANGES
-    )
+    after = max(0, execution.revision - _LAST_CHANGES, execution.first_sequence - 1)
+    request = messages.ListChangesRequest(execution_id=execution.id, after_sequence=after, page_size=_LAST_CHANGES)
     is_asked = False
     for change in (await ask(connection.executions.ListChanges, request, RETRY_S)).changes:
         if change.WhichOneof("kind") == "execution_moved":

@@ -9,7 +9,7 @@ from rich.text import Text
 
 from dalsegno.cli.advice import advise
 from dalsegno.cli.clean import one_line
-from dalsegno.cli.execution_view import execution_state, place_of, task_state
+from dalsegno.cli.execution_view import execution_state, origin_words, place_of, task_state
 from dalsegno.cli.output import STYLES, causes, is_block, print_note, reason
 from dalsegno.cli.reads import ENDED, OPEN_READ, ExecutionStatus
 from dalsegno.cli.screen import Screen, console
@@ -20,6 +20,7 @@ from dalsegno.v1 import definition_pb2, execution_pb2
 
 _LABEL = 10
 _FAILED_SHOWN = 10
+_FORKS_SHOWN = 5
 _REASON_WIDTH = 2_000
 _LINES_MAX = 200
 _LINE_CHARACTERS = 100
@@ -102,11 +103,23 @@ def _origin(execution: execution_pb2.Execution) -> Iterator[tuple[str, str]]:
         "root",
         execution.root_id if execution.root_id not in ("", execution.id, execution.parent_execution_id) else "",
     )
+    yield "forked", f"from {origin_words(execution.forked_from)}" if execution.HasField("forked_from") else ""
+    more = f", and {execution.further_forks + len(execution.forks[_FORKS_SHOWN:])} more"
+    is_cut = execution.further_forks or len(execution.forks) > _FORKS_SHOWN
+    yield "forks", ", ".join(execution.forks[:_FORKS_SHOWN]) + (more if is_cut else "")
+    yield "history", _history(execution)
     yield "namespace", one_line(execution.namespace)
     language = enum_name(definition_pb2.Language.Name(execution.language), "Language").capitalize()
     version = f"version {execution.workflow_version}, " if execution.workflow_version else ""
     yield "workflow", f"{version}{language}, definition {execution.definition_id}" if execution.definition_id else ""
     yield "revision", str(execution.revision or "")
+
+
+def _history(execution: execution_pb2.Execution) -> str:
+    """Return where its history begins, if a part of it is gone. A fork begins with the number before its entry."""
+    begins = execution.forked_from.sequence - 1 if execution.HasField("forked_from") else 1
+    first = execution.first_sequence
+    return f"from change {first} on; what was before is discarded" if first > begins else ""
 
 
 def _print_fact(out: Screen, name: str, text: str) -> None:

@@ -176,7 +176,8 @@ def _header(view: ExecutionView, now_s: float) -> Text:
     place = place_words(view.paused_at, view.not_reached, view.info)
     back = f"goes back to checkpoint {short(view.reverting_to)}" if view.reverting_to else ""
     later = f"continues {due(view.next_at)}" if view.next_at is not None else ""
-    for told in filter(None, [place, later, back, _stops(view)]):
+    origin = f"forked from {view.forked_from}" if view.forked_from else ""
+    for told in filter(None, [place, later, back, _stops(view), origin]):
         header.append(f"\n  {told}", style="magenta")
     if view.waiting_for:
         header.append(f"\n  waits for: {short(', '.join(view.awaited), _INFO_WIDTH)}", style="dim")

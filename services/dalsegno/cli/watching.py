@@ -80,7 +80,15 @@ class Watch:
         if self._follows and any(each.HasField("restored") for each in message.changes.changes):
             with suppress(grpc.aio.AioRpcError):
                 view.take_tasks(await read_tasks(self._connection, view.execution_id))
+        if any(each.HasField("history_discarded") for each in message.changes.changes):
+            with suppress(grpc.aio.AioRpcError):
+                await self._forget(view)
         self._follow_children(view)
+
+    async def _forget(self, view: ExecutionView) -> None:
+        """Remove what was discarded of an execution: an execution without end would fill the memory."""
+        for child_id in view.keep_tasks(await read_tasks(self._connection, view.execution_id)):
+            self.views.pop(child_id, None)
 
     async def _complete(self, view: ExecutionView) -> None:
         """Read what a snapshot does not contain; ignore errors."""
