@@ -75,7 +75,7 @@ class LineWriter:
                 return change.task_moved.state != execution_pb2.TASK_STATE_RUNNING_DELAYED
             case "task_added":
                 return change.task_added.state == execution_pb2.TASK_STATE_RUNNING
-            case "checkpoint_reached" | "revert_begun" | "restored" | "history_discarded":
+            case "checkpoint_reached" | "consolidated" | "history_discarded" | "revert_begun" | "restored":
                 return True
             case "stops_set":
                 return bool(change.stops_set.names)

@@ -77,25 +77,30 @@ class Watch:
         view.take(message)
         if message.WhichOneof("content") == "snapshot" and message.snapshot.last:
             await self._complete(view)
-        if self._follows and any(each.HasField("restored") for each in message.changes.changes):
-            with suppress(grpc.aio.AioRpcError):
+        kinds = {each.WhichOneof("kind") for each in message.changes.changes}
+        with suppress(grpc.aio.AioRpcError):
+            if self._follows and "restored" in kinds:
                 view.take_tasks(await read_tasks(self._connection, view.execution_id))
-        if any(each.HasField("history_discarded") for each in message.changes.changes):
-            with suppress(grpc.aio.AioRpcError):
+            if "history_discarded" in kinds:
                 await self._forget(view)
+            if "consolidated" in kinds:  # it has come in the place of an entry
+                await self._read_entries(view)
         self._follow_children(view)
 
     async def _forget(self, view: ExecutionView) -> None:
-        """Remove what was discarded of an execution: an execution without end would fill the memory."""
+        """Remove what was discarded of an execution: one without end would fill the memory."""
         for child_id in view.keep_tasks(await read_tasks(self._connection, view.execution_id)):
             self.views.pop(child_id, None)
 
+    async def _read_entries(self, view: ExecutionView) -> None:
+        if self._follows and view is self.view:
+            view.take_entries((await read_checkpoints(self._connection, view.execution_id, CHILDREN_READ)).entries)
+
     async def _complete(self, view: ExecutionView) -> None:
         """Read what a snapshot does not contain; ignore errors."""
-        if self._follows and view is self.view and view.tasks:
+        if view.tasks:
             with suppress(grpc.aio.AioRpcError):
-                found = await read_checkpoints(self._connection, view.execution_id, CHILDREN_READ)
-                view.take_entries(found.entries)
+                await self._read_entries(view)
         if view.has_open_tasks:
             with suppress(grpc.aio.AioRpcError):
                 actions = await read_actions(self._connection, view.execution_id, OPEN_ACTIONS, OPEN_READ)

@@ -100,3 +100,5 @@ def test_checkpoints_of_the_typed_execution(api: Any, complete: Complete) -> Non
     assert complete("resume", FIRST, "--stop-at", "t") == ["tested"]
     assert complete("rerun", FIRST, "--stop-at", "t") == ["tested"]
     assert complete("start", "bootstrap", "--stop-at", "t") == []
+    for words in (("discard", FIRST, "--before"), ("rerun", FIRST, "--from-checkpoint")):
+        assert complete(*words, "") == ["start", "installed"]
