@@ -9,7 +9,7 @@ replaced (orquesta/README.md#contexts). Branches that wrote nothing since their 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 import immutables
@@ -26,6 +26,8 @@ class Write:
     """The revision that wrote it: later writes have greater numbers; 0: the value at the start."""
     value: object
     before: tuple[Write, ...] = ()
+    cover: Cover | None = None
+    """Of one that stands for many that every context has, or none: what they replaced. It has no value then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +39,9 @@ class Layered:
 
 
 Layers = immutables.Map[str, Layered]
+
+Cover = bool | dict[str, "Cover"]
+"""What writes replace of a value: all of it (true), or these members of it."""
 
 _LEFT, _RIGHT, _BOTH = 1, 2, 3
 
@@ -75,18 +80,25 @@ def _merge_cells(left: Layered, right: Layered) -> Layered:
     return Layered(value, tuple(heads.values()))
 
 
-def _unseen(left: tuple[Write, ...], right: tuple[Write, ...]) -> Iterator[Write]:
+def _unseen(left: tuple[Write, ...], right: tuple[Write, ...]) -> list[Write]:
     """Return the writes of `right` that `left` does not have, in the order in which `right` merged them."""
-    unknown = _unknown(left, right)
-    waiting = [(write, False) for write in reversed(right)]
+    return merged_order(right, _unknown(left, right))
+
+
+def merged_order(heads: Iterable[Write], among: set[float] | None = None) -> list[Write]:
+    """Return the writes that lead to these, in the order in which they were merged; `among`: only of these numbers."""
+    found: list[Write] = []
+    seen: set[float] = set()
+    waiting = [(write, False) for write in reversed([*heads])]
     while waiting:
         write, is_ready = waiting.pop()
         if is_ready:
-            yield write
-        elif write.number in unknown:
-            unknown.remove(write.number)
+            found.append(write)
+        elif write.number not in seen and (among is None or write.number in among):
+            seen.add(write.number)
             waiting.append((write, True))
             waiting += [(before, False) for before in reversed(write.before)]
+    return found
 
 
 def _unknown(left: Iterable[Write], right: Iterable[Write]) -> set[float]:
