@@ -23,6 +23,8 @@ STARTS: list[dict[str, object]] = [
     {"x": 1, "y": {"a": {"d": 2}}},
 ]
 
+NO_START: dict[str, object] = {}
+
 LEAVES = st.dictionaries(st.sampled_from("cd"), st.integers(0, 3), max_size=2)
 VALUES = st.one_of(
     st.integers(0, 3),
@@ -137,8 +139,8 @@ def test_the_values_at_the_start_may_change_later(
 
 def test_what_is_shared_stays_shared() -> None:
     """Contexts that are one object stay one, and so do cells and writes."""
-    first = layers.publish(immutables.Map(), 1, {"x": Value(data={"a": 1})}, {}.__getitem__)
-    second = layers.publish(first, 2, {"y": Value(data=2)}, {}.__getitem__)
+    first = layers.publish(immutables.Map(), 1, {"x": Value(data={"a": 1})}, NO_START.__getitem__)
+    second = layers.publish(first, 2, {"y": Value(data=2)}, NO_START.__getitem__)
     for contexts in (trimmed([first, second, first], None)[0], stored([first, second, first])):
         one, two, three = contexts
         assert one is three
@@ -192,5 +194,6 @@ def test_a_loop_with_new_keys_and_ends_stays_bounded(merges: str) -> None:
         ended = here.publish(here.open[0], 2000 + turn, "y", turn % 10)
         here.base = ended if here.base is None else here.merge(here.base, ended)
         here.open, here.base = trimmed(here.open, here.base)
-        sizes.append(size([*here.open, immutables.Map({"y": here.base["y"]})]))
+        assert here.base is not None
+        sizes.append(size([*here.open, here.base.delete("x")]))
     assert sizes[-1] <= sizes[50] + 20

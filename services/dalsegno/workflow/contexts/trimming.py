@@ -13,7 +13,7 @@ import immutables
 
 from dalsegno.workflow.contexts.context import Cell
 from dalsegno.workflow.contexts.histories import Histories, shown
-from dalsegno.workflow.contexts.layers import Layered, Layers
+from dalsegno.workflow.contexts.layers import Layered
 from dalsegno.workflow.contexts.portable import AnyContext
 
 
@@ -83,12 +83,13 @@ def _less_written(cells: Sequence[Layered | None], base: Layered | None) -> dict
     return {**histories.made({key: cell.value for key, cell in histories.cells.items()})}
 
 
-def rebased(contexts: Sequence[Layers], initial: Callable[[str], object]) -> list[Layers]:
+def rebased(contexts: Sequence[AnyContext], initial: Callable[[str], object]) -> list[AnyContext]:
     """Return the contexts as they are when variables have other values at the start. `initial` raises KeyError for one
-    that has none."""
+    that has none. Contexts that do not remember the start stay as they are."""
     cells: dict[int, Cell | Layered] = {}
     for name in dict.fromkeys(name for context in contexts for name in context):
-        histories = Histories(cell for context in contexts if (cell := context.get(name)) is not None)
+        named = (context.get(name) for context in contexts)
+        histories = Histories(cell for cell in named if isinstance(cell, Layered))
         covers = {key: histories.cover(cell) for key, cell in histories.cells.items()}
         start: object = None
         try:
@@ -98,4 +99,4 @@ def rebased(contexts: Sequence[Layers], initial: Callable[[str], object]) -> lis
         else:
             histories.begin_with(start, exists=True)
         cells |= histories.made({key: shown(cell.value, covers[key], start) for key, cell in histories.cells.items()})
-    return cast(list[Layers], with_cells(contexts, cells))
+    return with_cells(contexts, cells)
