@@ -264,7 +264,7 @@ class World:
             workflow = self.compiled[execution.created.definition_id]
         before = None if execution is None else execution.revision
         try:
-            outcome = machine.step(workflow, execution, event, _Outside(self))
+            outcome = machine.step(workflow, execution, event, Outside(self))
         except Refusal:
             assert execution is None or execution.revision == before, "a refusal has changed something"
             raise
@@ -438,7 +438,7 @@ def _without_contexts(tasks: dict[int, TaskExecution]) -> list[dict[str, object]
     return [{name: getattr(task, name) for name in names} for task in tasks.values()]
 
 
-class _Outside:
+class Outside:
     """The world as the machine may see it."""
 
     def __init__(self, world: World) -> None:

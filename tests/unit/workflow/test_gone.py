@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 from tests.unit.workflow.stories.operating import Stage
-from tests.world import Played
+from tests.unit.workflow.stories.test_corners import ROUNDS
+from tests.world import Outside, Played
 
 from dalsegno.workflow.changes import Timer
 from dalsegno.workflow.events import (
@@ -20,6 +21,8 @@ from dalsegno.workflow.events import (
     Verdict,
 )
 from dalsegno.workflow.refusals import NotFound, Refusal
+from dalsegno.workflow.routing import joins
+from dalsegno.workflow.running.step import Step
 from dalsegno.workflow.states import ExecutionState, TaskState
 
 TEXT = """
@@ -112,3 +115,34 @@ def test_a_task_runs_again_when_what_it_led_to_is_gone() -> None:
     execution.by_name["second"].clear()
     here.rerun(TaskChoice(task="first"))
     assert (execution.tasks[1].state, execution.tasks[3].superseded_by) == (TaskState.RUNNING, "workflow-rerun")
+
+
+def test_a_branch_that_is_rounds_behind_keeps_the_join_of_its_round() -> None:
+    """It leads there when it ends, and not to the newest one, which waits for others."""
+    here = Stage(ROUNDS.replace("join: all", "join: 1").replace("1.0", "1.0\nname: wf", 1).replace("core", "std"))
+    here.end("begin")
+    for _ in range(2):
+        for name in ("fork", "fast", "meet"):
+            here.end(name)
+    here.end("fork")
+    execution = here.execution
+    slow, meet = execution.by_name["slow"], execution.by_name["meet"]
+    assert (len(slow), len(meet)) == (3, 2)
+    step = Step(
+        here.world.compiled[execution.created.definition_id],
+        execution,
+        SliceDue(task=1, attempt=1),
+        Outside(here.world),
+    )
+    assert [joins.open_rounds(step, [number]) for number in slow] == [{meet[0]}, {meet[1]}, set()]
+    # with nothing between the rounds but what tells of it
+    first, second = execution.tasks[slow[0]], execution.tasks[meet[1]]
+    second.after = (meet[0],)
+    for number in set(execution.tasks) - {*slow, *meet}:
+        del execution.tasks[number]
+    execution.tasks[slow[1]].after = (meet[0],)
+    execution.tasks[slow[2]].after = (meet[1],)
+    assert [joins.open_rounds(step, [number]) for number in slow] == [{meet[0]}, {meet[1]}, set()]
+    here.world.finish(execution, execution.attempts[first.number, 0, 1], Played())
+    here.end("slower")
+    assert [source for source in execution.tasks[meet[0]].arrivals.late] == [first.next[0]]

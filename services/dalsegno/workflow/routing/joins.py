@@ -6,7 +6,7 @@ nothing of the join. When an operation fills the join again, all arrivals count 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 
 from dalsegno.workflow.changes import JoinReached, TaskRouted
 from dalsegno.workflow.model import JOIN_ALL, Task
@@ -97,6 +97,15 @@ def of_round(step: Step, spec: Task, source: TaskExecution) -> TaskExecution | N
         if follows(step, found, earlier):  # else it is of the same round: an operation has filled it again
             found = earlier
     return found
+
+
+def open_rounds(step: Step, numbers: Iterable[int]) -> set[int]:
+    """Return the numbers of the joins in cycles that these task executions, or what follows them, may still lead to: a
+    branch that is rounds behind reaches the join of its own round."""
+    specs = [spec for spec in step.workflow.tasks.values() if spec.has_join and spec.is_in_cycle]
+    sources = [step.execution.tasks[number] for number in numbers]
+    found = (of_round(step, spec, source) for spec in specs for source in sources)
+    return {join.number for join in found if join is not None}
 
 
 def _before(step: Step, join: TaskExecution) -> Iterator[TaskExecution]:
