@@ -44,7 +44,7 @@ from dalsegno.workflow.changes import (
     Timer,
 )
 from dalsegno.workflow.identity import AttemptKey
-from dalsegno.workflow.records import Attempt, End, Entry, Kept, Reverting, Start, TaskExecution, error_bytes, error_key
+from dalsegno.workflow.records import Attempt, End, Entry, Kept, Reverting, Start, TaskExecution, Writes, error_bytes, error_key
 from dalsegno.workflow.states import (
     COMPLETED_ATTEMPT,
     COMPLETED_EXECUTION,
@@ -148,8 +148,7 @@ class Execution:
         """How many task executions there have ever been: the highest number of one. Some of them may be gone."""
         self.attempts: dict[AttemptKey, Attempt] = {}
         self.globals: immutables.Map[str, Value] = immutables.Map()
-        self.global_writes: dict[str, list[tuple[int, Value | None]]] = {}
-        """Who wrote which value of each variable, in order: a task, or 0 (start, edits). None: it was removed."""
+        self.global_writes: dict[str, Writes] = {}
         self.globals_of: dict[int, set[str]] = {}
         """The variables that each task has written."""
         self.input = created.input

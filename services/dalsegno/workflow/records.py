@@ -259,8 +259,26 @@ class Reverting:
         return self.aim.sequence
 
 
-Writes = list[tuple[int, Value | None]]
-"""The writes of one variable of the whole execution, in order."""
+@dataclass(slots=True)
+class Writes:
+    """The writes of one variable of the whole execution, in order: who wrote which value. 0: the start or an edit;
+    None: it was removed."""
+
+    made: list[tuple[int, Value | None]] = field(default_factory=list)
+    dropped: int = 0
+    """How many older ones are discarded. The first one that is left stands for them."""
+
+    def __len__(self) -> int:
+        return self.dropped + len(self.made)
+
+    def first(self, count: int) -> list[tuple[int, Value | None]]:
+        """Return the oldest ones: of `count` those that are left."""
+        return self.made[: max(0, count - self.dropped)]
+
+    def drop(self, count: int) -> None:
+        """Discard the oldest ones of those that are left."""
+        del self.made[:count]
+        self.dropped += count
 
 
 @dataclass(slots=True)
@@ -349,6 +367,18 @@ class TaskExecution:
     """The newest round that it ever had: going back to an entry puts back `progress`, and no number."""
     last_attempt: int = 0
     """The highest number of its attempts, reverts included."""
+    last_item: int = 0
+    """The highest index of an item that it ever ran."""
+    altered: int = 0
+    """The revision of the last change to it since the execution has reached a checkpoint."""
+    is_consolidated: bool = False
+    """Only its state and its result are kept: it cannot run again, nor be reverted (decision 24)."""
+    led: tuple[str, ...] = ()
+    """The names of the tasks that it led to and that are discarded."""
+    after: tuple[int, ...] = ()
+    """The kept tasks that it follows by way of discarded ones."""
+    base: Context | Layers | None = None
+    """What it sees, in place of its sources, which are discarded."""
     context_in: Context | Layers | None = None
     """What it sees, computed when first needed (see contexts/context.py). Not stored."""
     context_out: Context | Layers | None = None

@@ -53,6 +53,7 @@ def add(execution: Attempts, change: AttemptAdded) -> None:
     )
     execution.attempts[change.key] = attempt
     task = execution.tasks[change.key[0]]
+    task.last_item = max(task.last_item, change.key[1])
     if change.reverts:
         task.last_attempt = max(task.last_attempt, change.key[2])
         reverting.add(execution, change)

@@ -33,7 +33,7 @@ from dalsegno.workflow.changes import (
     TaskTimed,
 )
 from dalsegno.workflow.identity import AttemptKey
-from dalsegno.workflow.records import Attempt, Entry, Kept, Reverting, Start, TaskExecution
+from dalsegno.workflow.records import Attempt, Entry, Kept, Reverting, Start, TaskExecution, Writes
 from dalsegno.workflow.states import ExecutionState
 from dalsegno.workflow.value import Value
 
@@ -87,10 +87,7 @@ def keep(execution: Keeping, kept: Kept, change: object) -> None:
         return
     is_arriving = execution.revert is None and execution.state is ExecutionState.REVERTING
     if is_arriving or (isinstance(change, ContextEdited) and change.entry):
-        older = _before_newest(execution)
-        if older is None:
-            return
-        kept = older
+        kept = _before_newest(execution) or begin(execution, 0.0)  # else nobody keeps them
     keeper(execution, kept, change)
 
 
@@ -103,7 +100,10 @@ def _before_newest(execution: Keeping) -> Kept | None:
 
 def _keep_task(execution: Keeping, kept: Kept, number: int) -> None:
     task = execution.tasks.get(number)
-    if task is None or number > kept.task_count or number in kept.tasks:
+    if task is None:
+        return
+    task.altered = execution.revision + 1
+    if number > kept.task_count or number in kept.tasks:
         return
     kept.tasks[number] = copied(task)
     for branch in task.ends:
@@ -135,7 +135,7 @@ def _include_writes(kept: Kept, writes: Mapping[str, Value | None]) -> None:
     for name, value in writes.items():
         if name in kept.writes:  # it has been altered since
             former, count = kept.writes[name]
-            kept.writes[name] = [*former[:count], (0, value)], count + 1
+            kept.writes[name] = Writes([*former.first(count), (0, value)], former.dropped), count + 1
 
 
 def copied(task: TaskExecution) -> TaskExecution:
@@ -165,7 +165,7 @@ def _keep_attempt(execution: Keeping, kept: Kept, key: AttemptKey) -> None:
 
 def _keep_writes(execution: Keeping, kept: Kept, name: str) -> None:
     if name not in kept.writes:
-        writes = execution.global_writes.get(name, [])
+        writes = execution.global_writes.get(name) or Writes()
         kept.writes[name] = writes, len(writes)
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from operator import attrgetter
 from typing import Protocol
 
-from dalsegno.workflow.applying import keeping, rounds
+from dalsegno.workflow.applying import keeping, rounds, undoing
 from dalsegno.workflow.applying.indexes import Indexes
 from dalsegno.workflow.applying.keeping import Keeping
 from dalsegno.workflow.changes import Restored
@@ -115,8 +115,8 @@ def _from_start(execution: Restoring, start: Start) -> Kept:
         )
         for task in first
     }
-    names: dict[str, Writes] = {name: [] for name in execution.global_writes}
-    names.update((name, [(0, value)]) for name, value in start.globals.items())
+    names = {name: Writes() for name in execution.global_writes}
+    names.update((name, Writes([(0, value)])) for name, value in start.globals.items())
     routes: dict[tuple[str, int], int | None] = dict.fromkeys(execution.by_route)
     return Kept(
         at_s=0.0,
@@ -188,16 +188,17 @@ def _put_back_tasks(execution: Restoring, kept: Kept, index: Callable[[TaskExecu
     before = [one.keys() & kept.tasks.keys() for one in _indexes(execution)]
     for number, record in kept.tasks.items():
         task = execution.tasks[number]
-        numbers = task.last_round, task.last_attempt
+        numbers = task.last_round, task.last_attempt, task.last_item
         for name in TaskExecution.__slots__:
             setattr(task, name, getattr(record, name))
-        task.last_round, task.last_attempt = numbers
+        task.last_round, task.last_attempt, task.last_item = numbers
+        task.altered = execution.revision + 1
         index(task)
     for one, had in zip(_indexes(execution), before, strict=True):
         if (one.keys() & kept.tasks.keys()) - had:
             _sort(execution, one)
     for name in {task.name for task in kept.tasks.values()} | execution.trimmed.keys():
-        _trim(execution, name)
+        undoing.trim(execution, name)
 
 
 def _sort(execution: Restoring, index: dict[int, None]) -> None:
@@ -205,17 +206,6 @@ def _sort(execution: Restoring, index: dict[int, None]) -> None:
     order = sorted((execution.tasks[number] for number in index), key=attrgetter("ended_at", "number"))
     index.clear()
     index.update((task.number, None) for task in order)
-
-
-def _trim(execution: Restoring, name: str) -> None:
-    numbers = execution.by_name.get(name, [])
-    trimmed = 0
-    while trimmed < len(numbers) and execution.tasks[numbers[-1 - trimmed]].superseded_by:
-        trimmed += 1
-    if trimmed:
-        execution.trimmed[name] = trimmed
-    else:
-        execution.trimmed.pop(name, None)
 
 
 def _put_back_attempts(execution: Restoring, kept: Kept) -> None:
@@ -236,15 +226,15 @@ def _put_back_attempts(execution: Restoring, kept: Kept) -> None:
 
 def _put_back_variables(execution: Restoring, kept: Kept) -> None:
     for name, (writes, count) in kept.writes.items():
-        for task, _ in execution.global_writes.pop(name, ()):
+        for task, _ in execution.global_writes.pop(name, Writes()).made:
             names = execution.globals_of.get(task)
             if names is not None:
                 names.discard(name)
                 if not names:
                     del execution.globals_of[task]
         if count:
-            execution.global_writes[name] = writes[:count]
-            for task, _ in writes[:count]:
+            execution.global_writes[name] = Writes(writes.first(count), writes.dropped)
+            for task, _ in writes.first(count):
                 if task:
                     execution.globals_of.setdefault(task, set()).add(name)
     execution.globals, execution.input, execution.environment = kept.globals, kept.input, kept.environment

@@ -8,7 +8,7 @@ from typing import Protocol
 import immutables
 
 from dalsegno.workflow.changes import ContextEdited, ErrorNoted, RepeatedBy, TaskMoved
-from dalsegno.workflow.records import Publication, TaskExecution, error_bytes, error_key
+from dalsegno.workflow.records import Publication, TaskExecution, Writes, error_bytes, error_key
 from dalsegno.workflow.states import COMPLETED_TASK, TaskState
 from dalsegno.workflow.value import Value
 
@@ -25,7 +25,7 @@ class Variables(Protocol):
     """The variables of a whole execution, and who wrote them."""
 
     globals: immutables.Map[str, Value]
-    global_writes: dict[str, list[tuple[int, Value | None]]]
+    global_writes: dict[str, Writes]
     globals_of: dict[int, set[str]]
 
 
@@ -69,20 +69,27 @@ def supersede(execution: Course, task: TaskExecution, by: RepeatedBy) -> None:
     _withdraw(execution, task)
     _unwrite_globals(execution, task)
     task.superseded_by = by.value
-    numbers = execution.by_name[task.name]
-    trimmed = execution.trimmed.get(task.name, 0)
+    trim(execution, task.name)
+    if execution.by_route.get((task.name, task.route)) == task.number:
+        _index_route(execution, task)
+
+
+def trim(execution: Course, name: str) -> None:
+    """Count how many of the newest task executions of this name are superseded."""
+    numbers = execution.by_name.get(name, [])
+    trimmed = 0
     while trimmed < len(numbers) and execution.tasks[numbers[-1 - trimmed]].superseded_by:
         trimmed += 1
     if trimmed:
-        execution.trimmed[task.name] = trimmed
-    if execution.by_route.get((task.name, task.route)) == task.number:
-        _index_route(execution, task)
+        execution.trimmed[name] = trimmed
+    else:
+        execution.trimmed.pop(name, None)
 
 
 def write_globals(execution: Variables, task: int, values: Mapping[str, Value | None]) -> None:
     """Set variables of the whole execution, or (None) remove them. `task`: the task that does it; 0: none."""
     for name, value in values.items():
-        execution.global_writes.setdefault(name, []).append((task, value))
+        execution.global_writes.setdefault(name, Writes()).made.append((task, value))
     execution.globals = written(execution.globals, values)
     if task:
         execution.globals_of.setdefault(task, set()).update(values)
@@ -106,8 +113,9 @@ def _unwrite_globals(execution: Variables, task: TaskExecution) -> None:
         return
     draft = execution.globals.mutate()
     for name in sorted(names):
-        writes = [write for write in execution.global_writes[name] if write[0] != task.number]
-        execution.global_writes[name] = writes
+        before = execution.global_writes[name]
+        writes = [write for write in before.made if write[0] != task.number]
+        execution.global_writes[name] = Writes(writes, before.dropped)
         value = writes[-1][1] if writes else None
         if value is None:
             draft.pop(name, None)
