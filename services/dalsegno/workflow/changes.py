@@ -487,6 +487,14 @@ class SubflowReverted(Change, frozen=True, kw_only=True):
     at_s: float = 0.0
 
 
+class HistoryDiscarded(Change, frozen=True, kw_only=True):
+    """What came before an entry is discarded: the journal begins with a Consolidated that has its sequence (decision
+    24)."""
+
+    sequence: int
+    at_s: float = 0.0
+
+
 AnyChange = (
     ExecutionCreated
     | ExecutionMoved
@@ -513,4 +521,5 @@ AnyChange = (
     | RevertMoved
     | Restored
     | SubflowReverted
+    | HistoryDiscarded
 )

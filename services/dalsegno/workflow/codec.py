@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from dalsegno.workflow.changes import AnyChange
+from dalsegno.workflow.consolidated import Consolidated
 from dalsegno.workflow.events import AnyEvent, Event
 from dalsegno.workflow.value import Value
 
@@ -19,14 +20,14 @@ class Texts(dict[str, str]):
     """Large texts by digest: those that an encoding has kept apart, or those that a decoding may need."""
 
 
-def encode_changes(changes: Sequence[AnyChange], aside: Texts) -> str:
+def encode_changes(changes: Sequence[AnyChange | Consolidated], aside: Texts) -> str:
     """Return the JSON text of a journal row. Add large values to `aside`."""
     return _encoded(changes, aside)
 
 
-def decode_changes(text: str, texts: Texts) -> list[AnyChange]:
+def decode_changes(text: str, texts: Texts) -> list[AnyChange | Consolidated]:
     """Return the changes of a journal row. Raise KeyError when a large value is not in `texts`."""
-    return msgspec.json.decode(text, type=list[AnyChange], dec_hook=_reader(texts))
+    return msgspec.json.decode(text, type=list[AnyChange | Consolidated], dec_hook=_reader(texts))
 
 
 def encode_event(event: Event, aside: Texts) -> str:
@@ -52,6 +53,8 @@ def _encoded(record: object, aside: Texts) -> str:
     def write(value: object) -> object:
         if isinstance(value, Value):
             return reference(value, aside)
+        if isinstance(value, range):
+            return [*value]
         raise TypeError(f"a {type(value).__name__} does not go into the store")
 
     return msgspec.json.encode(record, enc_hook=write).decode()

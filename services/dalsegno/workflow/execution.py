@@ -12,7 +12,16 @@ from typing import Any
 
 import immutables
 
-from dalsegno.workflow.applying import attempts, indexes, keeping, restoring, reverting, rounds, undoing
+from dalsegno.workflow.applying import (
+    attempts,
+    consolidating,
+    indexes,
+    keeping,
+    restoring,
+    reverting,
+    rounds,
+    undoing,
+)
 from dalsegno.workflow.changes import (
     AnyChange,
     Arrival,
@@ -26,6 +35,7 @@ from dalsegno.workflow.changes import (
     ExecutionCreated,
     ExecutionMoved,
     GlobalsPublished,
+    HistoryDiscarded,
     JoinReached,
     Published,
     Restored,
@@ -43,6 +53,9 @@ from dalsegno.workflow.changes import (
     TaskTimed,
     Timer,
 )
+from dalsegno.workflow.consolidated import Consolidated
+from dalsegno.workflow.contexts.context import Context
+from dalsegno.workflow.contexts.layers import Layers
 from dalsegno.workflow.identity import AttemptKey
 from dalsegno.workflow.records import Attempt, End, Entry, Kept, Reverting, Start, TaskExecution, Writes, error_bytes, error_key
 from dalsegno.workflow.states import (
@@ -80,6 +93,7 @@ class Execution:
         "delegates",
         "edit_count",
         "ended",
+        "end_context",
         "ended_s",
         "ends",
         "entries",
@@ -101,6 +115,7 @@ class Execution:
         "is_paused_by_report",
         "kept",
         "latest_s",
+        "lost",
         "moved_s",
         "not_reached",
         "output",
@@ -183,6 +198,12 @@ class Execution:
         """The checkpoints at which it stops."""
         self.arrival: Arrival | None = None
         """What happens there, when a go-to asked for it; None: it stops."""
+        self.first_sequence = created.sequence
+        """The sequence number of the first change of its journal."""
+        self.lost: dict[str, None] = {}
+        """The names of the checkpoints of which entries are discarded."""
+        self.end_context: Context | Layers | None = None
+        """The merge of what the branches had published that have ended and are discarded; None: there are none."""
         self.not_reached = ""
         """The checkpoints at which it was to stop when it ended."""
         self._start_routes()
@@ -323,15 +344,21 @@ class Execution:
         self.revision += 1
 
 
-def replay(changes: Iterable[AnyChange]) -> Execution:
-    """Return the execution that these changes lead to; the first of them is ExecutionCreated."""
+def replay(changes: Iterable[AnyChange | Consolidated]) -> Execution:
+    """Return the execution that these changes lead to; the first of them is ExecutionCreated or Consolidated."""
     stream = iter(changes)
-    created = next(stream)
-    assert isinstance(created, ExecutionCreated), "a journal begins with ExecutionCreated"
+    first = next(stream)
+    created = first.created if isinstance(first, Consolidated) else first
+    assert isinstance(created, ExecutionCreated), "a journal begins with ExecutionCreated, or with Consolidated"
     execution = Execution(created)
-    execution.revision = 1
+    execution.revision = created.sequence
+    if isinstance(first, Consolidated):
+        consolidating.load(execution, first)
     for change in stream:
-        execution.apply(change)
+        if isinstance(change, Consolidated):
+            consolidating.load(execution, change)
+        else:
+            execution.apply(change)
     return execution
 
 
@@ -543,6 +570,11 @@ def _revert_subflow(execution: Execution, change: SubflowReverted) -> None:
         awaiting[change.key[1]] = change.done
 
 
+def _discard(execution: Execution, change: HistoryDiscarded) -> None:
+    """The step that decided it has discarded already, and a journal that has it begins with what is left."""
+    assert execution.first_sequence >= change.sequence, "the history was discarded: load the execution anew"
+
+
 _APPLIERS: dict[type, Callable[[Execution, Any], None]] = {
     ExecutionMoved: _move_execution,
     GlobalsPublished: _publish_globals,
@@ -568,4 +600,5 @@ _APPLIERS: dict[type, Callable[[Execution, Any], None]] = {
     RevertMoved: _move_revert,
     Restored: _restore,
     SubflowReverted: _revert_subflow,
+    HistoryDiscarded: _discard,
 }

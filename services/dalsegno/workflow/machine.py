@@ -16,6 +16,8 @@ from dalsegno.workflow import graph
 from dalsegno.workflow.changes import AnyChange, ExecutionCreated, Timer
 from dalsegno.workflow.checkpoints import going, reaching, requests, reverting, subflows
 from dalsegno.workflow.commands import AnyCommand
+from dalsegno.workflow.consolidated import Discarded
+from dalsegno.workflow.discarding import discard
 from dalsegno.workflow.events import (
     CancelRequested,
     ChildMoved,
@@ -89,6 +91,8 @@ class StepResult:
     """The tasks of the request that follow another task of the request, and so are not run again separately (O28)."""
     left_paused: tuple[PausedBelow, ...] = ()
     """The descendants that a resume leaves PAUSED, because tasks of theirs have failed (decision 15)."""
+    discarded: Discarded | None = None
+    """What it leaves of the past; None: it discards nothing."""
 
 
 def step(
@@ -109,7 +113,7 @@ def step(
         assert isinstance(event, StartRequested), "only a start creates an execution"
         created = _with_defaults(workflow, event)
         execution = Execution(created)
-        execution.revision = 1
+        execution.revision = created.sequence
     current = Step(workflow, execution, event, surroundings, given)
     if created is not None:
         current.changes.append(created)
@@ -120,8 +124,15 @@ def step(
     if execution.is_completed:
         lifecycle.tell_not_begun(current)
     lifecycle.tell_errors(current)
+    discard.discard_reached(current)
     return StepResult(
-        execution, current.changes, current.commands, current.verdict, current.subsumed, current.left_paused
+        execution,
+        current.changes,
+        current.commands,
+        current.verdict,
+        current.subsumed,
+        current.left_paused,
+        current.discarded,
     )
 
 

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from dalsegno.workflow.changes import AnyChange
+from dalsegno.workflow.consolidated import Consolidated
 from dalsegno.workflow.model import ActionDescription, AdHocAction, Workflow
 
 
@@ -66,6 +68,15 @@ class Surroundings(Protocol):
 
     def paused_below(self, execution_id: str) -> Sequence[PausedBelow]:
         """Return the descendants of the execution that the store knows as PAUSED or PAUSING, at most 1,000."""
+        ...
+
+    def changes(self, execution_id: str, up_to: int) -> Sequence[AnyChange | Consolidated]:
+        """Return the journal of the execution up to this sequence number, as far as it is not discarded. The changes of
+        the step that asks are not in it."""
+        ...
+
+    def discarded_below(self, execution_ids: Sequence[str]) -> Sequence[str]:
+        """Return those of the executions and of their descendants that have discarded their beginning, at most 100."""
         ...
 
     def environment(self, name: str, namespace: str) -> Mapping[str, object]:

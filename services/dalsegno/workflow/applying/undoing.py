@@ -69,15 +69,14 @@ def supersede(execution: Course, task: TaskExecution, by: RepeatedBy) -> None:
     _withdraw(execution, task)
     _unwrite_globals(execution, task)
     task.superseded_by = by.value
-    trim(execution, task.name)
+    trim(execution, task.name, execution.trimmed.get(task.name, 0))
     if execution.by_route.get((task.name, task.route)) == task.number:
         _index_route(execution, task)
 
 
-def trim(execution: Course, name: str) -> None:
-    """Count how many of the newest task executions of this name are superseded."""
+def trim(execution: Course, name: str, trimmed: int = 0) -> None:
+    """Count how many of the newest task executions of this name are superseded. `trimmed`: so many are."""
     numbers = execution.by_name.get(name, [])
-    trimmed = 0
     while trimmed < len(numbers) and execution.tasks[numbers[-1 - trimmed]].superseded_by:
         trimmed += 1
     if trimmed:

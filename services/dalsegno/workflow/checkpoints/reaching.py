@@ -55,6 +55,8 @@ def _reach(step: Step, task: TaskExecution, checkpoint: Checkpoint) -> bool:
     """Record the entry. Return whether the execution stops there."""
     data = _data(step, task, checkpoint)
     step.change(CheckpointReached(name=checkpoint.name, task=task.number, data=data, route=task.route, at_s=step.at_s))
+    if checkpoint.keep is not None:
+        step.keeps = checkpoint.name, checkpoint.keep
     if checkpoint.name not in step.execution.stop_at:
         return False
     return arrive(step, step.execution.revision)

@@ -158,7 +158,8 @@ def _drop_writes(writes: Writes | None, cut: Cut) -> None:
     """Drop the oldest writes of a variable, unless some of them were taken back since."""
     if writes is not None and tuple(task for task, _ in writes.made[: len(cut.tasks)]) == cut.tasks:
         writes.drop(cut.count)
-        writes.made[0] = (0, writes.made[0][1])
+        if cut.settles:
+            writes.made[0] = (0, writes.made[0][1])
 
 
 def _drop_past(execution: Execution, sequence: int) -> None:

@@ -22,6 +22,8 @@ class Cut:
     """How many of the oldest ones."""
     tasks: tuple[int, ...]
     """Who made all those that there were at the entry."""
+    settles: bool
+    """Whether the oldest one that is left cannot be taken back any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,4 +215,5 @@ def _cut(writes: Writes, going_on: Set[int]) -> Cut:
     """
     tasks = tuple(task for task, _ in writes.made)
     staying = (index for index in range(len(tasks) - 1, 0, -1) if tasks[index] not in going_on)
-    return Cut(next(staying, 0), tasks)
+    count = next(staying, 0)
+    return Cut(count, tasks, tasks[count] not in going_on)

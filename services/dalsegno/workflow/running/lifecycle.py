@@ -261,15 +261,23 @@ def final_context(step: Step) -> AnyContext:
         params = execution.created.params.data
         target = execution.latest(str(params.get("task_name"))) if isinstance(params, dict) else None
         return view.context_out(step, target) if target is not None else EMPTY_CONTEXT
-    ends_by = [(execution.tasks[number], -1) for number in execution.ends]
+    ends = ends_in_order(step, [step.last] if step.last is not None else [])
+    return view.merged_out(step, [(execution.tasks[number], branch) for number, branch, _ in ends])
+
+
+def ends_in_order(step: Step, more: Sequence[TaskExecution] = ()) -> list[tuple[int, int, int]]:
+    """Return the ends of branches in the order in which they are merged: each a task, its branch (-1: its clauses) and
+    its place in the order of creation, where that is the order. `more`: tasks that ended the execution, even if others
+    were to follow."""
+    execution = step.execution
+    numbers = [*execution.ends]
     if step.is_forced:  # keep what had reached tasks that will not begin
-        ends_by += [(execution.tasks[number], -1) for number in (*execution.waiting, *execution.idle)]
-    if step.workflow.rules.merge is Merge.LAST_ARRIVED:  # in order of creation of the tasks
-        ends = {(task.number, -1): task.added_at for task, _ in ends_by} | execution.branch_ends
-        if step.last is not None:  # it ended the execution, even if others were to follow
-            ends[step.last.number, -1] = step.last.added_at
-        ends_by = [(execution.tasks[number], branch) for number, branch in sorted(ends, key=lambda end: ends[end])]
-    return view.merged_out(step, ends_by)
+        numbers += [*execution.waiting, *execution.idle]
+    if step.workflow.rules.merge is not Merge.LAST_ARRIVED:
+        return [(number, -1, 0) for number in numbers]
+    ends = {(number, -1): execution.tasks[number].added_at for number in numbers} | execution.branch_ends
+    ends.update(((task.number, -1), task.added_at) for task in more)
+    return [(*end, ends[end]) for end in sorted(ends, key=lambda end: ends[end])]
 
 
 def pause_on_failure(step: Step, task: TaskExecution) -> bool:

@@ -14,9 +14,10 @@ import msgspec
 
 from dalsegno.workflow.changes import AnyChange, Arrival, ErrorNoted, ExecutionMoved, RepeatedBy, StopsSet, TaskAdded
 from dalsegno.workflow.commands import AnyCommand, Send
+from dalsegno.workflow.consolidated import Discarded
 from dalsegno.workflow.events import ChildMoved, Event, GoToRequested, PauseRequested, ResumeRequested, Verdict
 from dalsegno.workflow.execution import Execution
-from dalsegno.workflow.model import Task, Workflow
+from dalsegno.workflow.model import Keep, Task, Workflow
 from dalsegno.workflow.outside import Given, PausedBelow, Surroundings
 from dalsegno.workflow.records import TaskExecution, error_bytes, error_key
 from dalsegno.workflow.running import notices
@@ -84,6 +85,10 @@ class Step:
     """The descendants that a resume leaves PAUSED, because tasks of theirs have failed (decision 15)."""
     last: TaskExecution | None = None
     """The last task that has taken its branches."""
+    keeps: tuple[str, Keep] | None = None
+    """The checkpoint that this step has reached last and that keeps only so much, by name."""
+    discarded: Discarded | None = None
+    """What this step leaves of the past."""
     is_forced = False
     """Whether this step ends the execution by force."""
     begun_items = 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 from typing import cast
 
 from dalsegno.workflow.contexts import layers
@@ -26,6 +27,9 @@ def context_in(step: Step, task: TaskExecution) -> AnyContext:
     stack = [task]
     while stack:  # not recursive: a chain has any length
         top = stack[-1]
+        if top.base is not None:
+            stack.pop().context_in = top.base
+            continue
         arrivals = top.arrivals
         unknown = [source for number in arrivals.sources if (source := tasks[number]).context_in is None]
         if unknown:
@@ -107,8 +111,10 @@ def initial(execution: Execution, name: str) -> object:
 
 
 def merged_out(step: Step, ends: list[tuple[TaskExecution, int]]) -> AnyContext:
-    """Return the merge of what these tasks pass on by these branches, in this order."""
-    return merged(step, (context_out(step, task, branch) for task, branch in ends))
+    """Return the merge of what the branches passed on that are discarded, and then of what these tasks pass on by these
+    branches, in this order."""
+    before = () if step.execution.end_context is None else (step.execution.end_context,)
+    return merged(step, chain(before, (context_out(step, task, branch) for task, branch in ends)))
 
 
 def merged(step: Step, contexts: Iterable[AnyContext]) -> AnyContext:
