@@ -200,6 +200,15 @@ class GoToRequested(Event, frozen=True, kw_only=True):
     """Whether the parent reverts it: then it ends as REVERTED."""
 
 
+class DiscardRequested(Event, frozen=True, kw_only=True):
+    """An operator orders that what came before an entry is discarded (C8, decision 24)."""
+
+    name: str = ""
+    """The checkpoint: its newest entry that stands."""
+    sequence: int = 0
+    """The sequence of the entry, in place of a name."""
+
+
 class CancelRequested(Event, frozen=True, kw_only=True):
     """An operator or the parent cancels the execution (O13-O15), or ends it by force (decision 7)."""
 
@@ -279,6 +288,7 @@ AnyEvent = (
     | RerunRequested
     | ContextUpdated
     | GoToRequested
+    | DiscardRequested
     | CancelRequested
     | ChildMoved
     | HandedOut

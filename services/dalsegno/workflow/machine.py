@@ -23,6 +23,7 @@ from dalsegno.workflow.events import (
     ChildMoved,
     ContextUpdated,
     DeliveryLost,
+    DiscardRequested,
     Event,
     GoToRequested,
     HandedOut,
@@ -314,6 +315,8 @@ def _decide(step: Step, event: Event) -> None:
             editing.update_context(step, event)
         case GoToRequested():
             going.go_to(step, event)
+        case DiscardRequested():
+            going.discard(step, event)
         case Poisoned():
             _poison(step, event)
         case _:

@@ -373,10 +373,6 @@ class TaskExecution:
     """The revision of the last change to it since the execution has reached a checkpoint."""
     is_consolidated: bool = False
     """Only its state and its result are kept: it cannot run again, nor be reverted (decision 24)."""
-    led: tuple[str, ...] = ()
-    """The names of the tasks that it led to and that are discarded."""
-    after: tuple[int, ...] = ()
-    """The kept tasks that it follows by way of discarded ones."""
     base: Context | Layers | None = None
     """What it sees, in place of its sources, which are discarded."""
     context_in: Context | Layers | None = None

@@ -28,6 +28,8 @@ class Obstacle(StrEnum):
     """More than one action waits under the alias."""
     NOT_AT_REST = "NOT_AT_REST"
     HAS_PARENT = "HAS_PARENT"
+    DISCARDED = "DISCARDED"
+    """It needs history that was discarded."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -80,6 +80,8 @@ class Request(StrEnum):
     TERMINATE = "terminate"
     GO_TO = "go to"
     UPDATE_CONTEXT = "update context"
+    DISCARD = "discard"
+    """Of what came before an entry."""
 
 
 _OPEN = frozenset({E.RUNNING, E.PAUSING, E.PAUSED})
@@ -95,6 +97,7 @@ TAKEN: dict[Request, frozenset[ExecutionState]] = {
     Request.TERMINATE: _OPEN | {E.IDLE, E.CANCELLING},
     Request.GO_TO: _OPEN | _ENDED | {E.REVERTED},
     Request.UPDATE_CONTEXT: _ENDED | {E.PAUSED, E.REVERTED},
+    Request.DISCARD: _OPEN | _ENDED | {E.CANCELLING, E.REVERTED},
 }
 """In which states an execution takes each request while it goes forward."""
 
@@ -107,6 +110,7 @@ TAKEN_IN_REVERT: dict[Request, frozenset[ExecutionState]] = {
     Request.TERMINATE: _BACK_OPEN | {E.CANCELLING},
     Request.GO_TO: _BACK_OPEN | _ENDED | {E.REVERT_ERROR},
     Request.UPDATE_CONTEXT: frozenset(),
+    Request.DISCARD: frozenset(),
 }
 """The same from the beginning of a revert until the state of the entry is restored (decision 23)."""
 

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Iterator
 from dalsegno.workflow import graph
 from dalsegno.workflow.changes import AfterRevert, Arrival, Edit, RevertBegun
 from dalsegno.workflow.checkpoints import requests
-from dalsegno.workflow.events import ContextUpdated, GoToRequested, Verdict
+from dalsegno.workflow.discarding import discard as discarding
+from dalsegno.workflow.events import ContextUpdated, DiscardRequested, GoToRequested, Verdict
 from dalsegno.workflow.execution import Execution
 from dalsegno.workflow.graph import Phase
 from dalsegno.workflow.model import START
@@ -15,8 +16,9 @@ from dalsegno.workflow.operating import editing
 from dalsegno.workflow.operating.choosing import RequestFaults
 from dalsegno.workflow.operating.control import go_on
 from dalsegno.workflow.records import Entry, TaskExecution
-from dalsegno.workflow.refusals import NoSuchCheckpoint, Obstacle, Refused, Undone, Unreachable, Violation
+from dalsegno.workflow.refusals import HistoryDiscarded, NoSuchCheckpoint, Obstacle, Refused, Undone, Unreachable, Violation
 from dalsegno.workflow.routing import clauses
+from dalsegno.workflow.running import recovery
 from dalsegno.workflow.running.step import Step
 from dalsegno.workflow.states import ExecutionState, Request, TaskState
 
@@ -61,10 +63,15 @@ def _leads(step: Step, name: str, open_tasks: Iterable[tuple[str, Phase]]) -> bo
     return is_needed and name in graph.checkpoints_ahead(workflow, open_tasks)
 
 
-def _check_fields(step: Step, event: GoToRequested) -> None:
+def _check_target(event: GoToRequested | DiscardRequested) -> RequestFaults:
     faults = RequestFaults()
     if bool(event.name) == bool(event.sequence):
         faults.wrong.append(Violation("target", "is either the name of a checkpoint or the sequence of an entry"))
+    return faults
+
+
+def _check_fields(step: Step, event: GoToRequested) -> None:
+    faults = _check_target(event)
     if event.next and not event.name:
         faults.wrong.append(Violation("next", "needs the name of a checkpoint"))
     if event.edit is not None:
@@ -74,18 +81,42 @@ def _check_fields(step: Step, event: GoToRequested) -> None:
     faults.refuse()
 
 
-def _find(step: Step, event: GoToRequested) -> Entry | None:
-    """Return the entry that is meant; None: the next time that the checkpoint is reached."""
+def discard(step: Step, event: DiscardRequested) -> None:
+    """Discard what came before an entry; refuse or carry out the request as a whole (C8)."""
     execution = step.execution
+    _check_target(event).refuse()
+    if not execution.takes(Request.DISCARD):
+        description = f"cannot discard history while it is {execution.state}"
+        raise Refused.of(f"execution {execution.id}", description)
+    entry = _find(step, event)
+    if entry is None:
+        known = f"checkpoint {event.name}"
+        if event.name in execution.lost:
+            raise HistoryDiscarded.of(known, "has no entry that is kept: what came before is discarded")
+        raise NoSuchCheckpoint.of(known, "has no entry that stands")
+    if entry.name == START or entry.sequence == execution.first_sequence:
+        step.verdict = Verdict.DUPLICATE
+    else:
+        discarding.discard(step, entry.sequence)
+
+
+def _find(step: Step, event: GoToRequested | DiscardRequested) -> Entry | None:
+    """Return the entry that is meant; None: no entry of the checkpoint stands, or the next one is meant."""
+    execution = step.execution
+    is_next = isinstance(event, GoToRequested) and event.next
     if event.sequence:
         found = execution.entries.get(event.sequence) or _start(step, event.sequence)
+        if found is None and event.sequence < execution.first_sequence:
+            raise HistoryDiscarded.of(f"entry {event.sequence}", _discarded(execution))
         if found is None:
             raise NoSuchCheckpoint.of(f"execution {execution.id}", f"has no entry with sequence {event.sequence}")
         if found.is_undone:
             raise Undone.of(f"entry {found.sequence}", f"of checkpoint '{found.name}' does not stand: it was undone")
         return found
-    if event.name == START and not event.next:
+    if event.name == START and not is_next:
         start = _start(step, execution.start_sequence)
+        if start is None and execution.first_sequence > 1:
+            raise HistoryDiscarded.of(f"checkpoint {START}", _discarded(execution))
         if start is None:
             raise NoSuchCheckpoint.of(f"checkpoint {START}", "has not been reached: no task was created")
         return start
@@ -93,7 +124,11 @@ def _find(step: Step, event: GoToRequested) -> Entry | None:
     if event.name not in known:
         has = f"it has {', '.join(known)}" if known else "it has none"
         raise NoSuchCheckpoint.of(f"checkpoint {event.name}", f"is no checkpoint of the workflow: {has}")
-    return None if event.next else _newest(step, event.name)
+    return None if is_next else _newest(step, event.name)
+
+
+def _discarded(execution: Execution) -> str:
+    return f"is discarded: the history begins with sequence {execution.first_sequence}"
 
 
 def _start(step: Step, sequence: int) -> Entry | None:
@@ -148,8 +183,18 @@ def _go_back(step: Step, event: GoToRequested, entry: Entry, next_: str = "") ->
     if revert is not None and revert.lowest and entry.sequence >= revert.lowest:
         description = f"of checkpoint '{entry.name}' does not stand: what ended before it has been undone already"
         raise Undone.of(f"entry {entry.sequence}", description)
+    _check_children(step, entry)
     then = AfterRevert.GO_ON if event.resumes or next_ else AfterRevert.PAUSE
     _begin(step, event, entry, then, next_)
+
+
+def _check_children(step: Step, entry: Entry) -> None:
+    """Refuse to go back when a sub-workflow that would be reverted has discarded its history."""
+    found = recovery.discarded_children(step, entry.sequence)
+    if found:
+        raise HistoryDiscarded(
+            [Violation(f"execution {each}", recovery.describe_discarded(each), Obstacle.DISCARDED) for each in found]
+        )
 
 
 def _begin(step: Step, event: GoToRequested, entry: Entry, then: AfterRevert, next_: str = "") -> None:
@@ -181,6 +226,8 @@ def _go_back_and_forward(step: Step, event: GoToRequested) -> None:
             if entry is not None and _leads(step, event.name, _open_at(step, entry)):
                 _go_back(step, event, entry, event.name)
                 return
+    if event.name in execution.lost:
+        raise HistoryDiscarded.of(f"checkpoint {event.name}", _discarded(execution))
     description = "cannot be reached: nothing that is open leads there, nor anything at an entry that stands"
     raise Unreachable.of(f"checkpoint {event.name}", description)
 
@@ -189,7 +236,11 @@ def _revert_whole(step: Step, event: GoToRequested) -> None:
     """Go back to the start and end there, because the parent goes back (decision 17)."""
     execution = step.execution
     start = _start(step, execution.start_sequence)
-    if start is None or (execution.state is ExecutionState.REVERTED and execution.paused_at == start.sequence):
+    if start is None and execution.first_sequence > 1:
+        if execution.state is not ExecutionState.REVERTING:
+            step.move_execution(ExecutionState.REVERTING, event.comment)
+        step.move_execution(ExecutionState.REVERT_ERROR, _discarded(execution))
+    elif start is None or (execution.state is ExecutionState.REVERTED and execution.paused_at == start.sequence):
         if execution.state not in (ExecutionState.REVERTING, ExecutionState.REVERTED):
             if execution.state is ExecutionState.IDLE:
                 step.move_execution(ExecutionState.CANCELLED, event.comment)

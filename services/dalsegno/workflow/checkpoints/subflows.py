@@ -26,6 +26,8 @@ def tries_again(step: Step, task: TaskExecution, attempt: Attempt) -> bool:
     is_reverted = isinstance(event, ChildMoved) and event.state is ExecutionState.REVERT_ERROR
     if is_reverted or not step.execution.is_live or not recovery.may_try_again(step, task, attempt.key[1]):
         return False
+    if step.surroundings.discarded_below([attempt.child_id]):
+        return False
     step.change(SubflowReverted(key=attempt.key, at_s=step.at_s))
     step.tell_child(attempt.child_id, GoToRequested(at_s=step.at_s, name=START, cascaded=True, comment=attempt.error))
     return True

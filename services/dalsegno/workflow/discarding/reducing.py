@@ -112,8 +112,8 @@ def _reduce_task(task: TaskExecution, found: Reduction) -> bool:
     number = task.number
     is_result = number in found.results
     is_altered = is_result and not task.is_consolidated
-    if number in found.led:
-        task.led, is_altered = found.led[number], True
+    if number in found.led_to:
+        task.led_to, is_altered = found.led_to[number], True
     if is_result or number in found.based:
         task.after = found.after.get(number, ())
         arrivals = task.arrivals

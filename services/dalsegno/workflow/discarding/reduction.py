@@ -39,7 +39,7 @@ class Reduction:
     """Kept with their state and result only."""
     based: frozenset[int]
     """Those that are kept whole with what they see in place of their sources."""
-    led: Mapping[int, tuple[str, ...]]
+    led_to: Mapping[int, frozenset[str]]
     """The names of the discarded tasks that a kept one led to."""
     after: Mapping[int, tuple[int, ...]]
     """The kept tasks that a kept one follows by way of discarded ones."""
@@ -73,7 +73,7 @@ def reduction(step: Step, sequence: int, altered: Set[int], edited: Set[int]) ->
         going_on=going_on,
         results=results,
         based=based,
-        led=dict(_led(execution, kept)),
+        led_to=dict(_led_to(execution, kept)),
         after=dict(_after(step, kept, results | based)),
         folded=tuple((execution.tasks[number], branch) for number, branch in folded),
         routes=routes | {execution.tasks[number].route for number in results},
@@ -176,13 +176,12 @@ def _results(step: Step, routes: Set[int]) -> Iterator[int]:
     yield from joins.open_rounds(step)
 
 
-def _led(execution: Execution, kept: Set[int]) -> Iterator[tuple[int, tuple[str, ...]]]:
+def _led_to(execution: Execution, kept: Set[int]) -> Iterator[tuple[int, frozenset[str]]]:
     for number in kept:
         task = execution.tasks[number]
         gone = [each for each in task.next if each not in kept and each in execution.tasks]
         if gone:
-            names = (*task.led, *(execution.tasks[each].name for each in gone))
-            yield number, tuple(dict.fromkeys(names))
+            yield number, task.led_to.union(execution.tasks[each].name for each in gone)
 
 
 def _after(step: Step, kept: Set[int], unsourced: Set[int]) -> Iterator[tuple[int, tuple[int, ...]]]:

@@ -10,9 +10,10 @@ from dataclasses import dataclass, field
 from msgspec.structs import replace
 
 from dalsegno.workflow.events import ChildChoice, Choice, TaskChoice
+from dalsegno.workflow.execution import Execution
 from dalsegno.workflow.operating import fitting
 from dalsegno.workflow.records import TaskExecution
-from dalsegno.workflow.refusals import InvalidRequest, Obstacle, Refused, Violation
+from dalsegno.workflow.refusals import HistoryDiscarded, InvalidRequest, Obstacle, Refused, Violation
 from dalsegno.workflow.running.step import Step
 from dalsegno.workflow.states import COMPLETED_ATTEMPT, TaskState
 from dalsegno.workflow.value import Value
@@ -43,6 +44,8 @@ class RequestFaults:
         """Raise one refusal with all faults and obstacles; do nothing when there are none."""
         if self.wrong:
             raise InvalidRequest([*self.wrong, *self.obstacles])
+        if any(each.kind is Obstacle.DISCARDED for each in self.obstacles):
+            raise HistoryDiscarded(self.obstacles)
         if self.obstacles:
             raise Refused(self.obstacles)
 
@@ -75,6 +78,9 @@ def executions_of(step: Step, choice: TaskChoice, faults: RequestFaults, *, fail
         return []
     if choice.number:
         found = execution.tasks.get(choice.number)
+        if _is_discarded(execution, choice.number):
+            faults.obstacle(subject, f"task execution {choice.number} {_DISCARDED}", Obstacle.DISCARDED)
+            return []
         if found is None or found.name != name:
             faults.obstacle(subject, f"has no task execution {choice.number}", Obstacle.TASK_UNKNOWN)
             return []
@@ -89,10 +95,24 @@ def executions_of(step: Step, choice: TaskChoice, faults: RequestFaults, *, fail
     if newest is None:
         faults.obstacle(subject, "was never executed", Obstacle.NOT_EXECUTED)
         return []
+    if newest.is_consolidated:
+        faults.obstacle(subject, _DISCARDED, Obstacle.DISCARDED)
+        return []
     if failed:
         return [newest if newest.state in FAILED else _newest_failed(step, name) or newest]
     every = (execution.tasks[number] for number in execution.by_name[name])
     return [task for task in every if execution.by_route.get((name, task.route)) == task.number]
+
+
+_DISCARDED = "ended before the history that is kept: only its result is left"
+
+
+def _is_discarded(execution: Execution, number: int) -> bool:
+    """Return whether the task execution is discarded, or nothing but its result is kept."""
+    found = execution.tasks.get(number)
+    if found is not None:
+        return found.is_consolidated
+    return execution.first_sequence > execution.created.sequence and 0 < number <= execution.task_count
 
 
 def _entry(step: Step) -> str:

@@ -177,8 +177,12 @@ def finish(step: Step, state: ExecutionState, info: str) -> None:
 
 def _end(step: Step, state: ExecutionState, info: str, output: Value) -> None:
     is_failure = state is ExecutionState.ERROR and not step.is_forced
-    if not (is_failure and recovery.recover(step, info)):
-        step.move_execution(state, info, output)
+    if is_failure:
+        reason = recovery.recover(step, info)
+        if reason is None:
+            return
+        info = reason
+    step.move_execution(state, info, output)
 
 
 NOT_BEGUN = "not begun: the execution ended first; it goes on if that is run again"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from dalsegno.workflow.changes import AfterRevert, RevertBegun
@@ -25,18 +26,54 @@ class Recovery:
     delay_s: float = 0.0
 
 
-def recover(step: Step, failure: str) -> bool:
-    """Go back to an entry because of this failure. Return False when the execution fails instead."""
-    found = (_of_checkpoint(step) or _of_strategy(step)) if step.execution.is_live else None
+def recover(step: Step, failure: str) -> str | None:
+    """Go back to an entry because of this failure. Return the reason when the execution fails instead."""
+    execution = step.execution
+    found = (_of_checkpoint(step) or _of_strategy(step)) if execution.is_live else None
     if found is None:
-        return False
+        lost = _lost(step) if execution.is_live else ""
+        return f"{failure}\n{lost}" if lost else failure
+    children = discarded_children(step, found.sequence)
+    if children:
+        return f"{failure}\ncannot go back: {describe_discarded(children[0])}"
     step.change(
         RevertBegun(
             sequence=found.sequence, then=found.then, delay_s=found.delay_s, failure=failure or "failed", at_s=step.at_s
         )
     )
     step.move_execution(ExecutionState.REVERTING, failure)
-    return True
+    return None
+
+
+def discarded_children(step: Step, sequence: int) -> Sequence[str]:
+    """Return the sub-workflows that ended behind the entry, or that are below these, and have discarded their
+    beginning: they cannot be reverted."""
+    execution = step.execution
+    children: list[str] = []
+    for end in reversed(execution.ended):
+        if end.sequence <= sequence:
+            break
+        attempt = execution.attempts.get((end.task, max(end.item, 0), end.attempt))
+        if attempt is not None and attempt.child_id and not attempt.is_retried:
+            children.append(attempt.child_id)
+    return step.surroundings.discarded_below(children) if children else ()
+
+
+def describe_discarded(execution_id: str) -> str:
+    """Return why an execution cannot be reverted."""
+    return f"sub-workflow {execution_id} has discarded its history, so it cannot be reverted"
+
+
+def _lost(step: Step) -> str:
+    """Return why the strategy of the workflow cannot be carried out; empty when it asks for nothing that is
+    discarded."""
+    strategy, execution = step.workflow.strategy, step.execution
+    if strategy is None or _entry(step, strategy) is not None:
+        return ""
+    is_start = strategy.to in (START, LAST) and execution.first_sequence > execution.created.sequence
+    if not is_start and strategy.to not in execution.lost:
+        return ""
+    return f"cannot go back to checkpoint '{strategy.to}': its history is discarded"
 
 
 def is_tried_again(step: Step) -> bool:
