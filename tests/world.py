@@ -9,15 +9,18 @@ from __future__ import annotations
 import heapq
 import itertools
 from collections import deque
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Final
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, is_dataclass
+from typing import Any, Final
 
 from dalsegno.definitions.document import MemberKind, read
 from dalsegno.workflow import machine
 from dalsegno.workflow.changes import AnyChange, ExecutionCreated
 from dalsegno.workflow.codec import Texts, decode_changes, decode_event, encode_changes, encode_event
+from dalsegno.workflow.consolidated import Consolidated
 from dalsegno.workflow.commands import AnyCommand, CancelAction, CreateChild, Notify
+from dalsegno.workflow.contexts.context import Cell
+from dalsegno.workflow.contexts.layers import Layered
 from dalsegno.workflow.events import Event, HandedOut, StartRequested, TaskDone, TaskOutcome
 from dalsegno.workflow.execution import Execution, replay
 from dalsegno.workflow.identity import AttemptKey, derived_id, task_id
@@ -270,6 +273,8 @@ class World:
             raise
         self.executions[execution_id] = outcome.execution
         self._journal(execution_id, outcome.changes)
+        if outcome.discarded is not None:
+            self._begin_journal(execution_id, outcome.discarded.consolidated)
         for command in outcome.commands:
             self._carry_out(command)
         return outcome
@@ -277,6 +282,33 @@ class World:
     def _journal(self, execution_id: str, changes: list[AnyChange]) -> None:
         if changes:
             self.journals.setdefault(execution_id, []).append(encode_changes(changes, self.texts))
+
+    def _begin_journal(self, execution_id: str, consolidated: Consolidated) -> None:
+        """Let the journal begin with what a discard leaves."""
+        journal = self.journal(execution_id)
+        first = journal[0]
+        start = first.entry.sequence if isinstance(first, Consolidated) else first.sequence
+        behind = journal[consolidated.entry.sequence + 1 - start :]
+        self.journals[execution_id] = [encode_changes([each], self.texts) for each in (consolidated, *behind)]
+
+    def journal(self, execution_id: str) -> list[AnyChange | Consolidated]:
+        """The changes of an execution, as far as they are kept."""
+        return [change for row in self.journals.get(execution_id, ()) for change in decode_changes(row, self.texts)]
+
+    def changes(self, execution_id: str, up_to: int) -> list[AnyChange | Consolidated]:
+        """The same up to this sequence number."""
+        journal = self.journal(execution_id)
+        first = journal[0]
+        start = first.entry.sequence if isinstance(first, Consolidated) else first.sequence
+        return journal[: up_to + 1 - start]
+
+    def discarded_below(self, execution_ids: Sequence[str]) -> list[str]:
+        """Those of the executions, and of their descendants, that have discarded their beginning."""
+        return [
+            execution.id
+            for execution in self.executions.values()
+            if execution.first_sequence > 1 and {execution.id, *self._ancestors(execution)} & {*execution_ids}
+        ]
 
     def _carry_out(self, command: AnyCommand) -> None:
         if isinstance(command, CancelAction):
@@ -366,15 +398,14 @@ class World:
 
     def check_journals(self) -> None:
         """Every journal, read back, gives the execution that wrote it."""
-        for execution_id, rows in self.journals.items():
-            changes = [change for row in rows for change in decode_changes(row, self.texts)]
-            replayed, kept = replay(changes), self.executions[execution_id]
+        for execution_id in self.journals:
+            replayed, kept = replay(self.journal(execution_id)), self.executions[execution_id]
             for name in Execution.__slots__:
                 ours, theirs = getattr(kept, name), getattr(replayed, name)
                 if name == "tasks":
-                    assert _without_contexts(theirs) == _without_contexts(ours)
-                else:
-                    assert theirs == ours, (name, theirs, ours)
+                    ours, theirs = _stored(ours), _stored(theirs)
+                if theirs != ours:
+                    assert _plain(theirs) == _plain(ours), (name, theirs, ours)
 
     def children(self, execution: Execution) -> list[Execution]:
         """The executions that its tasks started."""
@@ -433,9 +464,26 @@ def _at(event: Event, at_s: float) -> Event:
     return msgspec.structs.replace(event, at_s=at_s)
 
 
-def _without_contexts(tasks: dict[int, TaskExecution]) -> list[dict[str, object]]:
-    names = [name for name in TaskExecution.__slots__ if "context" not in name]
+def _stored(tasks: dict[int, TaskExecution]) -> list[dict[str, object]]:
+    """The records of tasks without what is computed on demand."""
+    names = [name for name in TaskExecution.__slots__ if name not in _COMPUTED]
     return [{name: getattr(task, name) for name in names} for task in tasks.values()]
+
+
+_COMPUTED = frozenset({"context_in", "context_out", "branch_contexts", "altered"})
+
+
+def _plain(record: Any) -> object:
+    """A record as plain data: of contexts their values, without what is computed on demand."""
+    if isinstance(record, Layered | Cell):
+        return record.value
+    if is_dataclass(record):
+        return {each.name: _plain(getattr(record, each.name)) for each in fields(record) if each.name not in _COMPUTED}
+    if isinstance(record, Mapping):
+        return {key: _plain(value) for key, value in record.items()}
+    if isinstance(record, list | tuple | range):
+        return [_plain(each) for each in record]
+    return record
 
 
 class Outside:
@@ -448,6 +496,8 @@ class Outside:
         self.tasks = world.tasks
         self.environment = world.environment
         self.paused_below = world.paused_below
+        self.changes = world.changes
+        self.discarded_below = world.discarded_below
 
     def executions(self, namespace: str, criteria: dict[str, object]) -> list[dict[str, object]]:
         return self._world.executions_(namespace, criteria)

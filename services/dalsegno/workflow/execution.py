@@ -198,8 +198,6 @@ class Execution:
         """The checkpoints at which it stops."""
         self.arrival: Arrival | None = None
         """What happens there, when a go-to asked for it; None: it stops."""
-        self.first_sequence = created.sequence
-        """The sequence number of the first change of its journal."""
         self.lost: dict[str, None] = {}
         """The names of the checkpoints of which entries are discarded."""
         self.end_context: Context | Layers | None = None

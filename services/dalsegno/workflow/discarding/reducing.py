@@ -34,8 +34,8 @@ def reduce(step: Step, found: Reduction) -> frozenset[int]:
     for task in gone:
         del execution.tasks[task.number]
     for number in before:
-        task = execution.tasks.get(number)
-        if task is not None and _reduce_task(task, found):
+        left = execution.tasks.get(number)
+        if left is not None and _reduce_task(left, found):
             altered.add(number)
     _unindex(execution, found, gone)
     _drop_past(execution, found.sequence)

@@ -95,13 +95,15 @@ def executions_of(step: Step, choice: TaskChoice, faults: RequestFaults, *, fail
     if newest is None:
         faults.obstacle(subject, "was never executed", Obstacle.NOT_EXECUTED)
         return []
-    if newest.is_consolidated:
+    if failed:
+        meant = [newest if newest.state in FAILED else _newest_failed(step, name) or newest]
+    else:
+        every = (execution.tasks[number] for number in execution.by_name[name])
+        meant = [task for task in every if execution.by_route.get((name, task.route)) == task.number]
+    if any(task.is_consolidated for task in meant):
         faults.obstacle(subject, _DISCARDED, Obstacle.DISCARDED)
         return []
-    if failed:
-        return [newest if newest.state in FAILED else _newest_failed(step, name) or newest]
-    every = (execution.tasks[number] for number in execution.by_name[name])
-    return [task for task in every if execution.by_route.get((name, task.route)) == task.number]
+    return meant
 
 
 _DISCARDED = "ended before the history that is kept: only its result is left"

@@ -12,6 +12,7 @@ from tests.world import Played
 from dalsegno.workflow.events import (
     CancelRequested,
     ContextUpdated,
+    DiscardRequested,
     Event,
     ForcedEnd,
     GoToRequested,
@@ -143,6 +144,8 @@ def request(kind: Request) -> Event:
             return GoToRequested(name="start")
         case Request.UPDATE_CONTEXT:
             return ContextUpdated(values={"who": Value(data="bob")})
+        case Request.DISCARD:
+            return DiscardRequested(name="here")
 
 
 def is_taken(stage: Stage, event: Event) -> bool:
