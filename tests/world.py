@@ -286,9 +286,7 @@ class World:
     def _begin_journal(self, execution_id: str, consolidated: Consolidated) -> None:
         """Let the journal begin with what a discard leaves."""
         journal = self.journal(execution_id)
-        first = journal[0]
-        start = first.entry.sequence if isinstance(first, Consolidated) else first.sequence
-        behind = journal[consolidated.entry.sequence + 1 - start :]
+        behind = journal[consolidated.entry.sequence + 1 - _first(journal) :]
         self.journals[execution_id] = [encode_changes([each], self.texts) for each in (consolidated, *behind)]
 
     def journal(self, execution_id: str) -> list[AnyChange | Consolidated]:
@@ -298,9 +296,7 @@ class World:
     def changes(self, execution_id: str, up_to: int) -> list[AnyChange | Consolidated]:
         """The same up to this sequence number."""
         journal = self.journal(execution_id)
-        first = journal[0]
-        start = first.entry.sequence if isinstance(first, Consolidated) else first.sequence
-        return journal[: up_to + 1 - start]
+        return journal[: up_to + 1 - _first(journal)]
 
     def discarded_below(self, execution_ids: Sequence[str]) -> list[str]:
         """Those of the executions, and of their descendants, that have discarded their beginning."""
@@ -401,6 +397,8 @@ class World:
         for execution_id in self.journals:
             replayed, kept = replay(self.journal(execution_id)), self.executions[execution_id]
             for name in Execution.__slots__:
+                if name == "untrimmed":
+                    continue
                 ours, theirs = getattr(kept, name), getattr(replayed, name)
                 if name == "tasks":
                     ours, theirs = _stored(ours), _stored(theirs)
@@ -462,6 +460,15 @@ def _at(event: Event, at_s: float) -> Event:
     import msgspec
 
     return msgspec.structs.replace(event, at_s=at_s)
+
+
+def _first(journal: Sequence[AnyChange | Consolidated]) -> int:
+    """The sequence of the first change."""
+    first = journal[0]
+    if isinstance(first, Consolidated):
+        return first.entry.sequence
+    assert isinstance(first, ExecutionCreated)
+    return first.sequence
 
 
 def _stored(tasks: dict[int, TaskExecution]) -> list[dict[str, object]]:

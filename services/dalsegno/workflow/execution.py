@@ -139,6 +139,7 @@ class Execution:
         "trimmed",
         "unhandled",
         "unrouted",
+        "untrimmed",
         "waiting",
         "waits_for_delegates",
     )
@@ -200,6 +201,8 @@ class Execution:
         """What happens there, when a go-to asked for it; None: it stops."""
         self.lost: dict[str, None] = {}
         """The names of the checkpoints of which entries are discarded."""
+        self.untrimmed = 0
+        """How many task executions were discarded since contexts were trimmed."""
         self.end_context: Context | Layers | None = None
         """The merge of what the branches had published that have ended and are discarded; None: there are none."""
         self.not_reached = ""

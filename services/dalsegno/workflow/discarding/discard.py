@@ -7,7 +7,7 @@ from collections.abc import Iterator, Set
 from dalsegno.workflow.applying import consolidating
 from dalsegno.workflow.changes import AnyChange, HistoryDiscarded
 from dalsegno.workflow.consolidated import Consolidated, Discarded
-from dalsegno.workflow.discarding.reducing import reduce
+from dalsegno.workflow.discarding.reducing import reduce, trim_contexts
 from dalsegno.workflow.discarding.reduction import Reduction, reduction
 from dalsegno.workflow.execution import Execution, replay
 from dalsegno.workflow.model import Keep
@@ -74,6 +74,7 @@ def consolidate(step: Step, sequence: int) -> Discarded:
 def _consolidated(step: Step, found: Reduction) -> Consolidated:
     reduce(step, found)
     execution = step.execution
+    trim_contexts(execution)
     entry = execution.entries[found.sequence]
     return consolidating.written(execution, entry, entry.at_s)
 

@@ -5,14 +5,12 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterable
 from operator import attrgetter
-from typing import cast
 
 from dalsegno.workflow.applying import undoing
-from dalsegno.workflow.contexts.layers import Layers
-from dalsegno.workflow.contexts.trimming import trim
+from dalsegno.workflow.contexts.context import EMPTY_CONTEXT
+from dalsegno.workflow.contexts.trimming import trimmed
 from dalsegno.workflow.discarding.reduction import Cut, Reduction
 from dalsegno.workflow.execution import Execution
-from dalsegno.workflow.model import Merge
 from dalsegno.workflow.records import TaskExecution, Writes
 from dalsegno.workflow.running import view
 from dalsegno.workflow.running.step import Step
@@ -33,6 +31,7 @@ def reduce(step: Step, found: Reduction) -> frozenset[int]:
     gone = [execution.tasks[number] for number in before if number not in found.kept]
     for task in gone:
         del execution.tasks[task.number]
+    execution.untrimmed += len(gone)
     for number in before:
         left = execution.tasks.get(number)
         if left is not None and _reduce_task(left, found):
@@ -40,6 +39,8 @@ def reduce(step: Step, found: Reduction) -> frozenset[int]:
     _unindex(execution, found, gone)
     _drop_past(execution, found.sequence)
     _reduce_copies(execution, found)
+    if execution.untrimmed >= len(execution.tasks):  # the cost of it is shared by as many discarded tasks
+        trim_contexts(execution)
     return frozenset(altered)
 
 
@@ -79,10 +80,21 @@ def _keep_contexts(step: Step, found: Reduction) -> set[int]:
     if found.folded:
         ends = [(execution.tasks[task.number], branch) for task, branch in found.folded]
         execution.end_context = view.merged_out(step, ends)
-    if step.workflow.rules.merge is Merge.LAST_ARRIVED:
-        bases = [task.base for number in found.going_on if (task := execution.tasks[number]).base is not None]
-        execution.end_context = trim(cast(list[Layers], bases), cast(Layers | None, execution.end_context))
     return altered
+
+
+def trim_contexts(execution: Execution) -> None:
+    """Drop the history of variables that no later merge can see."""
+    having = [task for task in execution.tasks.values() if not (task.is_consolidated or task.arrivals.sources)]
+    contexts = [EMPTY_CONTEXT if task.base is None else task.base for task in having]
+    bases, execution.end_context = trimmed(contexts, execution.end_context)
+    for task, base in zip(having, bases, strict=True):
+        if task.base is not None:
+            task.base = base
+    for task in execution.tasks.values():
+        task.context_in = task.context_out = None
+        task.branch_contexts = {}
+    execution.untrimmed = 0
 
 
 def _drop_attempts(execution: Execution, task: TaskExecution, *, keeps_results: bool) -> None:

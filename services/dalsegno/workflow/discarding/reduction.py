@@ -65,7 +65,7 @@ def reduction(step: Step, sequence: int, altered: Set[int], edited: Set[int]) ->
     ends, folded = _ends(step, opened)
     going_on, based = _going_on(execution, {*opened, *ends}, _hanging(execution, edited))
     routes = _routes(execution, going_on)
-    results = frozenset(_results(step, routes)) - going_on
+    results = frozenset(_results(step, going_on, routes)) - going_on
     kept = going_on | results
     return Reduction(
         sequence=sequence,
@@ -162,7 +162,7 @@ def _routes(execution: Execution, going_on: Iterable[int]) -> frozenset[int]:
     return frozenset(execution.route_numbers.values()) | {execution.tasks[number].route for number in going_on}
 
 
-def _results(step: Step, routes: Set[int]) -> Iterator[int]:
+def _results(step: Step, going_on: Set[int], routes: Set[int]) -> Iterator[int]:
     """Yield the newest execution of each name, and of each name on these routes; of joins also those of rounds that are
     still open."""
     execution = step.execution
@@ -173,7 +173,7 @@ def _results(step: Step, routes: Set[int]) -> Iterator[int]:
     for (_, route), number in execution.by_route.items():
         if route in routes and number in execution.tasks:
             yield number
-    yield from joins.open_rounds(step)
+    yield from joins.open_rounds(step, going_on)
 
 
 def _led_to(execution: Execution, kept: Set[int]) -> Iterator[tuple[int, frozenset[str]]]:

@@ -7,6 +7,7 @@ from itertools import chain
 from typing import cast
 
 from dalsegno.workflow.contexts import layers
+from dalsegno.workflow.contexts.trimming import rebased
 from dalsegno.workflow.contexts.context import EMPTY_CONTEXT, Context, merge, publish
 from dalsegno.workflow.execution import Execution
 from dalsegno.workflow.identity import task_id
@@ -28,7 +29,7 @@ def context_in(step: Step, task: TaskExecution) -> AnyContext:
     while stack:  # not recursive: a chain has any length
         top = stack[-1]
         if top.base is not None:
-            stack.pop().context_in = top.base
+            stack.pop().context_in = _based(step, top.base)
             continue
         arrivals = top.arrivals
         unknown = [source for number in arrivals.sources if (source := tasks[number]).context_in is None]
@@ -43,6 +44,13 @@ def context_in(step: Step, task: TaskExecution) -> AnyContext:
         top.context_in = passed_on[0] if len(passed_on) == 1 else merged(step, passed_on)
     assert task.context_in is not None
     return task.context_in
+
+
+def _based(step: Step, base: AnyContext) -> AnyContext:
+    """Return a context that is kept in place of what it was made of, over the present values of the start."""
+    if not step.execution.edit_count:
+        return base
+    return rebased([base], lambda name: initial(step.execution, name))[0]
 
 
 def context_out(step: Step, task: TaskExecution, branch: int = -1) -> AnyContext:
@@ -113,7 +121,8 @@ def initial(execution: Execution, name: str) -> object:
 def merged_out(step: Step, ends: list[tuple[TaskExecution, int]]) -> AnyContext:
     """Return the merge of what the branches passed on that are discarded, and then of what these tasks pass on by these
     branches, in this order."""
-    before = () if step.execution.end_context is None else (step.execution.end_context,)
+    ended = step.execution.end_context
+    before = () if ended is None else (_based(step, ended),)
     return merged(step, chain(before, (context_out(step, task, branch) for task, branch in ends)))
 
 
