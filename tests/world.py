@@ -17,13 +17,14 @@ from dalsegno.definitions.document import MemberKind, read
 from dalsegno.workflow import machine
 from dalsegno.workflow.changes import AnyChange, ExecutionCreated
 from dalsegno.workflow.codec import Texts, decode_changes, decode_event, encode_changes, encode_event
-from dalsegno.workflow.consolidated import Consolidated
 from dalsegno.workflow.commands import AnyCommand, CancelAction, CreateChild, Notify
+from dalsegno.workflow.consolidated import Consolidated
 from dalsegno.workflow.contexts.context import Cell
 from dalsegno.workflow.contexts.layers import Layered
 from dalsegno.workflow.events import Event, HandedOut, StartRequested, TaskDone, TaskOutcome
-from dalsegno.workflow.execution import Execution, replay
+from dalsegno.workflow.execution import Execution
 from dalsegno.workflow.identity import AttemptKey, derived_id, task_id
+from dalsegno.workflow.journal import replay
 from dalsegno.workflow.model import ActionDescription, AdHocAction, Parameter, Workflow
 from dalsegno.workflow.outside import FoundWorkflow, PausedBelow
 from dalsegno.workflow.records import Attempt, TaskExecution

@@ -17,7 +17,7 @@ from tests.postgres import NoPostgres, run_postgres
 from dalsegno.store.opening import open_store
 from dalsegno.v1 import executor_service_pb2 as wire
 from dalsegno.workflow.changes import AttemptMoved
-from dalsegno.workflow.execution import replay
+from dalsegno.workflow.journal import replay
 
 WAITING = """
 version: '2.0'

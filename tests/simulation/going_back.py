@@ -17,7 +17,8 @@ from dalsegno.workflow.changes import (
     RevertMoved,
     RevertState,
 )
-from dalsegno.workflow.execution import Execution, replay
+from dalsegno.workflow.execution import Execution
+from dalsegno.workflow.journal import replay
 from dalsegno.workflow.model import RevertWhen, Workflow
 from dalsegno.workflow.records import End
 from dalsegno.workflow.states import AttemptState, TaskState
@@ -66,7 +67,7 @@ def as_it_counts(execution: Execution) -> dict[str, Any]:
         "routes": (execution.by_route, execution.route_numbers, execution.branch_ends, execution.trimmed),
         "variables": (
             dict(execution.globals),
-            {name: _collapsed(writes) for name, writes in execution.global_writes.items() if writes},
+            {name: _collapsed(one.made) for name, one in execution.global_writes.items() if one.made},
             execution.globals_of,
             execution.input.data,
         ),

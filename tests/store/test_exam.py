@@ -27,7 +27,7 @@ from dalsegno.store.store import Store, StoreConflict
 from dalsegno.store.texts import resolve
 from dalsegno.workflow.changes import AttemptAdded, AttemptMoved, AttemptsBegun, ExecutionMoved, Link, TaskMoved
 from dalsegno.workflow.codec import Texts, encode_changes
-from dalsegno.workflow.execution import replay
+from dalsegno.workflow.journal import replay
 from dalsegno.workflow.states import AttemptState, ExecutionState, TaskState
 from dalsegno.workflow.value import Value
 

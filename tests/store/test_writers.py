@@ -23,7 +23,7 @@ from dalsegno.store.sql import SqlStore
 from dalsegno.store.store import Store, StoreLocked, StoreOutdated, StoreUnreachable
 from dalsegno.workflow.changes import GlobalsPublished
 from dalsegno.workflow.events import PauseRequested
-from dalsegno.workflow.execution import replay
+from dalsegno.workflow.journal import replay
 from dalsegno.workflow.states import AttemptState
 from dalsegno.workflow.value import Value
 

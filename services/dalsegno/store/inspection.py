@@ -18,7 +18,8 @@ from dalsegno.store.tables import ATTEMPTS, CLOCK, EXECUTIONS, MESSAGES, METADAT
 from dalsegno.store.texts import Record, resolve
 from dalsegno.workflow.changes import ExecutionCreated
 from dalsegno.workflow.codec import Texts, encode_changes
-from dalsegno.workflow.execution import Execution, replay
+from dalsegno.workflow.execution import Execution
+from dalsegno.workflow.journal import replay
 from dalsegno.workflow.states import AttemptState
 
 _UNTOLD = frozenset({"progress"})

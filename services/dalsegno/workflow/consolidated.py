@@ -156,5 +156,3 @@ class Discarded:
     def sequence(self) -> int:
         """The sequence of the entry."""
         return self.consolidated.entry.sequence
-
-

@@ -14,7 +14,6 @@ import immutables
 
 from dalsegno.workflow.applying import (
     attempts,
-    consolidating,
     indexes,
     keeping,
     restoring,
@@ -53,11 +52,21 @@ from dalsegno.workflow.changes import (
     TaskTimed,
     Timer,
 )
-from dalsegno.workflow.consolidated import Consolidated
 from dalsegno.workflow.contexts.context import Context
 from dalsegno.workflow.contexts.layers import Layers
 from dalsegno.workflow.identity import AttemptKey
-from dalsegno.workflow.records import Attempt, End, Entry, Kept, Reverting, Start, TaskExecution, Writes, error_bytes, error_key
+from dalsegno.workflow.records import (
+    Attempt,
+    End,
+    Entry,
+    Kept,
+    Reverting,
+    Start,
+    TaskExecution,
+    Writes,
+    error_bytes,
+    error_key,
+)
 from dalsegno.workflow.states import (
     COMPLETED_ATTEMPT,
     COMPLETED_EXECUTION,
@@ -92,8 +101,8 @@ class Execution:
         "created",
         "delegates",
         "edit_count",
-        "ended",
         "end_context",
+        "ended",
         "ended_s",
         "ends",
         "entries",
@@ -199,16 +208,20 @@ class Execution:
         """The checkpoints at which it stops."""
         self.arrival: Arrival | None = None
         """What happens there, when a go-to asked for it; None: it stops."""
+        self.not_reached = ""
+        """The checkpoints at which it was to stop when it ended."""
+        self._start_discards()
+        self._start_routes()
+        self._start_indexes()
+
+    def _start_discards(self) -> None:
+        """Start with nothing discarded."""
         self.lost: dict[str, None] = {}
         """The names of the checkpoints of which entries are discarded."""
         self.untrimmed = 0
         """How many task executions were discarded since contexts were trimmed."""
         self.end_context: Context | Layers | None = None
         """The merge of what the branches had published that have ended and are discarded; None: there are none."""
-        self.not_reached = ""
-        """The checkpoints at which it was to stop when it ended."""
-        self._start_routes()
-        self._start_indexes()
 
     def _start_routes(self) -> None:
         """Start with the first route."""
@@ -343,24 +356,6 @@ class Execution:
         if at_s > self.latest_s:
             self.latest_s = at_s
         self.revision += 1
-
-
-def replay(changes: Iterable[AnyChange | Consolidated]) -> Execution:
-    """Return the execution that these changes lead to; the first of them is ExecutionCreated or Consolidated."""
-    stream = iter(changes)
-    first = next(stream)
-    created = first.created if isinstance(first, Consolidated) else first
-    assert isinstance(created, ExecutionCreated), "a journal begins with ExecutionCreated, or with Consolidated"
-    execution = Execution(created)
-    execution.revision = created.sequence
-    if isinstance(first, Consolidated):
-        consolidating.load(execution, first)
-    for change in stream:
-        if isinstance(change, Consolidated):
-            consolidating.load(execution, change)
-        else:
-            execution.apply(change)
-    return execution
 
 
 def _move_execution(execution: Execution, change: ExecutionMoved) -> None:

@@ -33,8 +33,8 @@ from dalsegno.v1 import executor_service_pb2 as wire
 from dalsegno.workflow import machine
 from dalsegno.workflow.changes import ExecutionCreated
 from dalsegno.workflow.events import PauseRequested, SliceDue, StartRequested, TaskDone, TaskOutcome
-from dalsegno.workflow.execution import replay
 from dalsegno.workflow.identity import derived_id, parse_attempt_id
+from dalsegno.workflow.journal import replay
 from dalsegno.workflow.states import ExecutionState
 from dalsegno.workflow.value import Value
 

@@ -31,7 +31,8 @@ from dalsegno.workflow.changes import (
     Link,
     TaskAdded,
 )
-from dalsegno.workflow.execution import Execution, replay
+from dalsegno.workflow.execution import Execution
+from dalsegno.workflow.journal import replay
 from dalsegno.workflow.records import Attempt
 from dalsegno.workflow.states import AttemptState, ExecutionState, TaskState
 from dalsegno.workflow.value import Value

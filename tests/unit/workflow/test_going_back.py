@@ -18,7 +18,7 @@ from tests.world import HOLD, World
 from dalsegno.definitions.document import read
 from dalsegno.workflow import machine
 from dalsegno.workflow.changes import Restored
-from dalsegno.workflow.codec import decode_changes
+from dalsegno.workflow.consolidated import Consolidated
 from dalsegno.workflow.events import (
     CancelRequested,
     Choice,
@@ -40,7 +40,7 @@ class Back(Watched):
         outcome = super().tell(execution_id, event)
         if any(isinstance(change, Restored) for change in outcome.changes):
             workflow = self.compiled[outcome.execution.created.definition_id]
-            changes = [change for row in self.journals[execution_id] for change in decode_changes(row, self.texts)]
+            changes = [change for change in self.journal(execution_id) if not isinstance(change, Consolidated)]
             for index in range(len(changes) - len(outcome.changes), len(changes)):
                 if isinstance(changes[index], Restored):
                     check_restored(changes, index, workflow)

@@ -30,8 +30,9 @@ from dalsegno.workflow.events import (
     TaskDone,
     TaskOutcome,
 )
-from dalsegno.workflow.execution import Execution, replay
+from dalsegno.workflow.execution import Execution
 from dalsegno.workflow.identity import AttemptKey
+from dalsegno.workflow.journal import replay
 from dalsegno.workflow.machine import StepResult
 from dalsegno.workflow.model import MISTRAL_RULES, ORQUESTA_RULES, Workflow
 from dalsegno.workflow.outside import Given

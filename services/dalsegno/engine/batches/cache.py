@@ -25,7 +25,8 @@ from dalsegno.workflow.changes import (
     RoundPlanned,
     StopsSet,
 )
-from dalsegno.workflow.execution import Execution, replay
+from dalsegno.workflow.execution import Execution
+from dalsegno.workflow.journal import replay
 from dalsegno.workflow.model import AdHocAction, Policies, Task, Workflow
 from dalsegno.workflow.scope import Constant
 from dalsegno.workflow.value import Value, byte_length

@@ -16,7 +16,15 @@ from dalsegno.workflow.operating import editing
 from dalsegno.workflow.operating.choosing import RequestFaults
 from dalsegno.workflow.operating.control import go_on
 from dalsegno.workflow.records import Entry, TaskExecution
-from dalsegno.workflow.refusals import HistoryDiscarded, NoSuchCheckpoint, Obstacle, Refused, Undone, Unreachable, Violation
+from dalsegno.workflow.refusals import (
+    HistoryDiscarded,
+    NoSuchCheckpoint,
+    Obstacle,
+    Refused,
+    Undone,
+    Unreachable,
+    Violation,
+)
 from dalsegno.workflow.routing import clauses
 from dalsegno.workflow.running import recovery
 from dalsegno.workflow.running.step import Step

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Set
 
-from dalsegno.workflow.applying import consolidating
 from dalsegno.workflow.changes import AnyChange, HistoryDiscarded
 from dalsegno.workflow.consolidated import Consolidated, Discarded
 from dalsegno.workflow.discarding.reducing import reduce, trim_contexts
 from dalsegno.workflow.discarding.reduction import Reduction, reduction
-from dalsegno.workflow.execution import Execution, replay
+from dalsegno.workflow.execution import Execution
+from dalsegno.workflow.journal import replay, written
 from dalsegno.workflow.model import Keep
 from dalsegno.workflow.records import Entry
 from dalsegno.workflow.running.step import Step
@@ -76,7 +76,7 @@ def _consolidated(step: Step, found: Reduction) -> Consolidated:
     execution = step.execution
     trim_contexts(execution)
     entry = execution.entries[found.sequence]
-    return consolidating.written(execution, entry, entry.at_s)
+    return written(execution, entry, entry.at_s)
 
 
 def _changes_until(step: Step, sequence: int) -> list[AnyChange | Consolidated]:

@@ -46,7 +46,7 @@ def reduce(step: Step, found: Reduction) -> frozenset[int]:
 
 def _reduce_copies(execution: Execution, found: Reduction) -> None:
     """Reduce also what the entries keep of the task executions that were altered since."""
-    left = {number: execution.tasks[number] for number in found.based if execution.tasks[number].altered > found.sequence}
+    left = {number: execution.tasks[number] for number in found.based}
     for entry in execution.entries.values():
         left = {number: task for number, task in left.items() if task.altered > entry.sequence}
         if not left:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass
 
-from dalsegno.workflow import graph
 from dalsegno.workflow.execution import Execution
 from dalsegno.workflow.model import Merge
 from dalsegno.workflow.records import TaskExecution, Writes

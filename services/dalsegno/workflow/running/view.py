@@ -7,8 +7,8 @@ from itertools import chain
 from typing import cast
 
 from dalsegno.workflow.contexts import layers
-from dalsegno.workflow.contexts.trimming import rebased
 from dalsegno.workflow.contexts.context import EMPTY_CONTEXT, Context, merge, publish
+from dalsegno.workflow.contexts.trimming import rebased
 from dalsegno.workflow.execution import Execution
 from dalsegno.workflow.identity import task_id
 from dalsegno.workflow.model import Merge

@@ -1,27 +1,44 @@
-"""How an execution at an entry becomes a Consolidated, and is made again from it (decision 24). Part of `apply`."""
+"""A journal, read again: the changes that made an execution, or a Consolidated and those behind it (decision 24)."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from copy import copy
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import immutables
 import msgspec
 
 from dalsegno.workflow.applying import keeping
+from dalsegno.workflow.changes import AnyChange, ExecutionCreated
 from dalsegno.workflow.consolidated import Consolidated, Indexes, KeptEntry, KeptTask, KeptWrites, Standing
 from dalsegno.workflow.contexts.portable import from_portable, to_portable
+from dalsegno.workflow.execution import Execution
 from dalsegno.workflow.records import UNDONE_BY, Entry, TaskExecution, Writes, error_bytes, error_key
-
-if TYPE_CHECKING:
-    from dalsegno.workflow.execution import Execution
 
 _TASK = tuple(name for name in KeptTask.__struct_fields__ if name != "base")
 _STANDING = Standing.__struct_fields__
 _INDEXES = Indexes.__struct_fields__
 
 Record = TypeVar("Record", bound=msgspec.Struct)
+
+
+def replay(changes: Iterable[AnyChange | Consolidated]) -> Execution:
+    """Return the execution that these changes lead to; the first of them is ExecutionCreated or Consolidated."""
+    stream = iter(changes)
+    first = next(stream)
+    created = first.created if isinstance(first, Consolidated) else first
+    assert isinstance(created, ExecutionCreated), "a journal begins with ExecutionCreated, or with Consolidated"
+    execution = Execution(created)
+    execution.revision = created.sequence
+    if isinstance(first, Consolidated):
+        load(execution, first)
+    for change in stream:
+        if isinstance(change, Consolidated):
+            load(execution, change)
+        else:
+            execution.apply(change)
+    return execution
 
 
 def written(execution: Execution, entry: Entry, at_s: float) -> Consolidated:
