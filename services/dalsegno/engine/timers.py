@@ -14,7 +14,7 @@ from dalsegno.engine.batches.batch import Batch
 from dalsegno.engine.batches.work import DeliverEvent, Work
 from dalsegno.engine.clock import Clock
 from dalsegno.store.records import DueMessage, NewMessage
-from dalsegno.workflow.events import SliceDue
+from dalsegno.workflow.events import RemovalDue, SliceDue
 
 KEPT_MAX = 200_000
 """More waiting messages are not kept in memory; the poll finds them when they are due."""
@@ -42,7 +42,7 @@ class Timers:
         """Add the messages that a commit has stored."""
         now_s = self._clock.now_s()
         for message in messages:
-            if isinstance(message.event, SliceDue):
+            if isinstance(message.event, SliceDue | RemovalDue) and message.due_s <= now_s:
                 self._known.add(message.id)
                 self._put_slice(DeliverEvent(message.execution_id, None, self._applied, message.id))
             elif message.due_s <= now_s:

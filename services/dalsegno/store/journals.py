@@ -9,13 +9,14 @@ from dalsegno.store.row_batch import decode_entries
 from dalsegno.store.rows import digests
 from dalsegno.workflow.changes import AnyChange
 from dalsegno.workflow.codec import Texts, encode_changes
+from dalsegno.workflow.consolidated import Consolidated
 from dalsegno.workflow.value import byte_length
 
 CHANGE_BYTES = 300
 """Estimated bytes of a change in a message, without its values."""
 
 
-def number_changes(first: int, entries: str, changes: Sequence[AnyChange]) -> Iterator[JournalChange]:
+def number_changes(first: int, entries: str, changes: Sequence[AnyChange | Consolidated]) -> Iterator[JournalChange]:
     """Yield the changes of one row, each with its number and its step."""
     sequence = first
     for entry in decode_entries(entries):
@@ -29,6 +30,16 @@ def bytes_in_messages(written: str, texts: Mapping[str, str]) -> int:
     with each."""
     sizes = {digest: byte_length(text) for digest, text in texts.items()}
     return byte_length(written) + sum(sizes.get(digest, 0) for digest in digests(written))
+
+
+def changes_of(rows: Iterable[tuple[int, list[JournalChange]]], until: int | None) -> list[AnyChange | Consolidated]:
+    """Return the changes of these rows, each with the size of its values, up to the one with the number `until`."""
+    found: list[AnyChange | Consolidated] = []
+    for _, changes in rows:
+        if until is not None and changes[-1].sequence >= until:
+            return [*found, *(each.change for each in changes if each.sequence <= until)]
+        found += (each.change for each in changes)
+    return found
 
 
 def first_changes(rows: Iterable[tuple[int, list[JournalChange]]], limit: int, bytes_max: int) -> list[JournalChange]:

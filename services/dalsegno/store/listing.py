@@ -133,7 +133,10 @@ def _condition(term: Term, table: sa.Table, owner: sa.ColumnElement[Any], other:
         return _or_opposite(sa.exists().where(TAGS.c.definition_id == owner, _among(TAGS.c.tag, term.values)), term)
     if term.column == "checkpoint":
         entry = sa.and_(
-            CHECKPOINTS.c.execution_id == owner, ~CHECKPOINTS.c.undone, _among(CHECKPOINTS.c.name, term.values)
+            CHECKPOINTS.c.execution_id == owner,
+            ~CHECKPOINTS.c.undone,
+            CHECKPOINTS.c.sequence >= table.c.first_sequence,
+            _among(CHECKPOINTS.c.name, term.values),
         )
         return _or_opposite(sa.exists().where(entry), term)
     if term.column == "forks":

@@ -11,12 +11,14 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
 from immutables import Map
 
+from dalsegno.store.discards import Removal
 from dalsegno.store.library import definition_row, document_digest
+from dalsegno.store.memory_discards import MemoryDiscards, put_cell, set_inner, without
 from dalsegno.store.records import (
     AttemptRow,
     CheckpointRow,
@@ -50,15 +52,13 @@ from dalsegno.store.rows import (
     TASK_COLUMNS,
     TASK_FIXED,
 )
-from dalsegno.store.snapshot import Message, Snapshot, Tables
+from dalsegno.store.snapshot import Message, Snapshot, Tables, is_hidden
 from dalsegno.store.store import Queries, StoreConflict, Transaction
 from dalsegno.workflow.changes import AnyChange
 from dalsegno.workflow.codec import Texts, decode_event, encode_event
+from dalsegno.workflow.consolidated import Consolidated
 from dalsegno.workflow.events import AnyEvent
 from dalsegno.workflow.states import QUIET_EXECUTION, AttemptState
-
-Inner = TypeVar("Inner")
-Cell = TypeVar("Cell")
 
 
 class MemoryStore:
@@ -98,7 +98,7 @@ class MemoryStore:
         pass
 
 
-class MemoryTransaction:
+class MemoryTransaction(MemoryDiscards):
     """See store.Transaction."""
 
     def __init__(self, tables: Tables, clock: Callable[[], float]) -> None:
@@ -127,7 +127,11 @@ class MemoryTransaction:
     def claim(self, execution_ids: Collection[str]) -> dict[str, Claimed]:
         executions = self.tables.executions
         found = (executions[each] for each in execution_ids if each in executions)
-        return {row.id: Claimed(row.revision, row.deaths) for row in found}
+        return {
+            row.id: Claimed(row.revision, row.deaths, row.first_sequence)
+            for row in found
+            if not is_hidden(self.tables, row)
+        }
 
     def set_deaths(self, execution_id: str, deaths: int) -> None:
         row = self.tables.executions.get(execution_id)
@@ -136,10 +140,12 @@ class MemoryTransaction:
                 self.tables, executions=self.tables.executions.set(execution_id, replace(row, deaths=deaths))
             )
 
-    def changes_after(self, execution_id: str, revision: int) -> list[AnyChange]:
-        return self._snapshot.changes_after(execution_id, revision)
+    def changes_after(
+        self, execution_id: str, revision: int, until: int | None = None
+    ) -> list[AnyChange | Consolidated]:
+        return self._snapshot.changes_after(execution_id, revision, until)
 
-    def save_all(self, batch: Sequence[Saved]) -> None:
+    def save_all(self, batch: Sequence[Saved], busy: Collection[str] = ()) -> dict[str, Removal]:
         rows: Any = gather(batch)
         for cells in rows.added_executions:
             self._add_execution(ExecutionRow(*cells))
@@ -164,12 +170,17 @@ class MemoryTransaction:
             self._put_checkpoint(CheckpointRow(*cells))
         for execution_id, entry, revision in rows.undone_checkpoints:
             self._undo_checkpoints(execution_id, entry, revision)
-        for execution_id, digest, text in rows.texts:
-            self.tables = replace(self.tables, texts=_put(self.tables.texts, execution_id, digest, text))
+        for execution_id, digest, text, last in rows.texts:
+            self.put_text(execution_id, digest, text, last)
         for execution_id, last, first, entries, changes in rows.journal:
             self.tables = replace(
-                self.tables, journal=_put(self.tables.journal, execution_id, last, (first, entries, changes))
+                self.tables, journal=put_cell(self.tables.journal, execution_id, last, (first, entries, changes))
             )
+        return {
+            saved.execution.id: self.discard(saved.execution, saved.discarded, busy)
+            for saved in batch
+            if saved.discarded is not None
+        }
 
     def _add_execution(self, row: ExecutionRow) -> None:
         if row.id in self.tables.executions:
@@ -184,11 +195,11 @@ class MemoryTransaction:
         self.tables = replace(self.tables, executions=self.tables.executions.set(execution_id, row))
 
     def _put_task(self, row: TaskRow) -> None:
-        self.tables = replace(self.tables, tasks=_put(self.tables.tasks, row.execution_id, row.number, row))
+        self.tables = replace(self.tables, tasks=put_cell(self.tables.tasks, row.execution_id, row.number, row))
 
     def _put_checkpoint(self, row: CheckpointRow) -> None:
         self.tables = replace(
-            self.tables, checkpoints=_put(self.tables.checkpoints, row.execution_id, row.sequence, row)
+            self.tables, checkpoints=put_cell(self.tables.checkpoints, row.execution_id, row.sequence, row)
         )
 
     def _undo_checkpoints(self, execution_id: str, entry: int, revision: int) -> None:
@@ -197,15 +208,15 @@ class MemoryTransaction:
                 self._put_checkpoint(replace(row, undone=True))
 
     def _put_attempt(self, row: AttemptRow) -> None:
-        self._unlist(row)
-        self.tables = replace(self.tables, attempts=_put(self.tables.attempts, row.execution_id, row.key, row))
+        self.unlist(row)
+        self.tables = replace(self.tables, attempts=put_cell(self.tables.attempts, row.execution_id, row.key, row))
         name = (row.execution_id, row.key)
         if row.state == AttemptState.READY:
             self.tables = replace(self.tables, ready=self.tables.ready.set(name, row.created_s))
         elif row.state == AttemptState.RUNNING and row.session_id and not row.delegated:
-            self.tables = replace(self.tables, held=_put(self.tables.held, row.session_id, name, row.delivery))
+            self.tables = replace(self.tables, held=put_cell(self.tables.held, row.session_id, name, row.delivery))
 
-    def _unlist(self, row: AttemptRow) -> None:
+    def unlist(self, row: AttemptRow) -> None:
         """Remove the former version of an attempt from the READY and the held ones."""
         name = (row.execution_id, row.key)
         former = self.tables.attempts.get(row.execution_id, Map()).get(row.key)
@@ -215,7 +226,7 @@ class MemoryTransaction:
             self.tables = replace(self.tables, ready=self.tables.ready.delete(name))
         held = self.tables.held.get(former.session_id, Map())
         if name in held:
-            self.tables = replace(self.tables, held=_set_inner(self.tables.held, former.session_id, held.delete(name)))
+            self.tables = replace(self.tables, held=set_inner(self.tables.held, former.session_id, held.delete(name)))
 
     def _supersede(self, execution_id: str, task: int, round_number: int, item: int | None = None) -> None:
         for key, row in self.tables.attempts.get(execution_id, Map()).items():
@@ -224,16 +235,18 @@ class MemoryTransaction:
 
     def delete_execution(self, execution_id: str) -> None:
         for row in self.tables.attempts.get(execution_id, Map()).values():
-            self._unlist(row)
+            self.unlist(row)
         tables = self.tables
         self.tables = replace(
             tables,
-            executions=_without(tables.executions, execution_id),
-            tasks=_without(tables.tasks, execution_id),
-            attempts=_without(tables.attempts, execution_id),
-            checkpoints=_without(tables.checkpoints, execution_id),
-            journal=_without(tables.journal, execution_id),
-            texts=_without(tables.texts, execution_id),
+            executions=without(tables.executions, execution_id),
+            tasks=without(tables.tasks, execution_id),
+            attempts=without(tables.attempts, execution_id),
+            checkpoints=without(tables.checkpoints, execution_id),
+            journal=without(tables.journal, execution_id),
+            texts=without(tables.texts, execution_id),
+            text_uses=without(tables.text_uses, execution_id),
+            discards=without(tables.discards, execution_id),
         )
         for message in list(self.tables.messages.values()):
             if message.execution_id == execution_id:
@@ -268,7 +281,7 @@ class MemoryTransaction:
             if row is not None and row.delivery == each.progress.delivery and row.ended_s is None:
                 changed = replace(row, progress=msgspec.json.encode(each.progress).decode())
                 self.tables = replace(
-                    self.tables, attempts=_put(self.tables.attempts, each.execution_id, each.key, changed)
+                    self.tables, attempts=put_cell(self.tables.attempts, each.execution_id, each.key, changed)
                 )
 
     def ready_attempts(self, limit: int) -> list[ReadyAttempt]:
@@ -417,18 +430,6 @@ class MemoryTransaction:
         if key not in self.tables.settings:
             self.tables = replace(self.tables, settings=self.tables.settings.set(key, value))
         return self.tables.settings[key]
-
-
-def _put(table: Map[str, Map[Inner, Cell]], name: str, inner: Inner, cell: Cell) -> Map[str, Map[Inner, Cell]]:
-    return table.set(name, table.get(name, Map()).set(inner, cell))
-
-
-def _set_inner(table: Map[str, Map[Inner, Cell]], name: str, inner: Map[Inner, Cell]) -> Map[str, Map[Inner, Cell]]:
-    return table.set(name, inner) if inner else table.delete(name)
-
-
-def _without(table: Map[str, Cell], name: str) -> Map[str, Cell]:
-    return table.delete(name) if name in table else table
 
 
 def _fixed_cells(row: object, columns: Sequence[str]) -> list[Any]:

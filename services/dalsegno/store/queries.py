@@ -10,7 +10,8 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 
 from dalsegno.store.filters import EVERYTHING, Filter
-from dalsegno.store.journals import bytes_in_messages, first_changes, number_changes
+from dalsegno.store.hidden import SHOWN_EXECUTIONS, first_sequence, shown_entries, shown_tasks
+from dalsegno.store.journals import bytes_in_messages, changes_of, first_changes, number_changes
 from dalsegno.store.listing import Listing, Order, columns, conditions, read_record
 from dalsegno.store.pages import PAGE_BYTES_MAX
 from dalsegno.store.records import (
@@ -55,6 +56,7 @@ from dalsegno.store.texts import (
 )
 from dalsegno.workflow.changes import AnyChange
 from dalsegno.workflow.codec import decode_changes
+from dalsegno.workflow.consolidated import Consolidated
 from dalsegno.workflow.graph import Phase
 from dalsegno.workflow.identity import AttemptKey
 from dalsegno.workflow.states import COMPLETED_ATTEMPT, COMPLETED_TASK, AttemptState, ExecutionState, TaskState
@@ -81,10 +83,10 @@ _WITH_TEXT = DEFINITIONS.join(DOCUMENTS, DOCUMENTS.c.id == DEFINITIONS.c.documen
 # Statements that waiting clients need all the time are built once.
 _IDS: sa.BindParameter[Any] = sa.bindparam("ids", expanding=True)
 _EXECUTIONS_OF = sa.select(*(EXECUTIONS.c[field.name] for field in fields(ExecutionRow))).where(
-    EXECUTIONS.c.id.in_(_IDS)
+    EXECUTIONS.c.id.in_(_IDS), SHOWN_EXECUTIONS
 )
 _STANDINGS = sa.select(EXECUTIONS.c.id, EXECUTIONS.c.state, EXECUTIONS.c.active_count, EXECUTIONS.c.revision).where(
-    EXECUTIONS.c.id.in_(_IDS)
+    EXECUTIONS.c.id.in_(_IDS), SHOWN_EXECUTIONS
 )
 # The condition on the parent is that of the index.
 _PAUSED_BELOW = (
@@ -101,9 +103,11 @@ _READY_ATTEMPTS = sa.select(ATTEMPTS.c.execution_id).where(
     ATTEMPTS.c.execution_id == EXECUTIONS.c.id, ATTEMPTS.c.state == AttemptState.READY.value
 )
 _WITH_READY = sa.select(EXECUTIONS.c.id).where(EXECUTIONS.c.id.in_(_IDS), _READY_ATTEMPTS.exists())
+_SHOWN_TASKS = shown_tasks(TASKS.c.execution_id, TASKS.c.number)
+_SHOWN_ATTEMPTS = shown_tasks(ATTEMPTS.c.execution_id, ATTEMPTS.c.task)
 _TASK_COUNTS = (
     sa.select(TASKS.c.execution_id, TASKS.c.state, sa.func.count())
-    .where(TASKS.c.execution_id.in_(_IDS), TASKS.c.superseded_by == "")
+    .where(TASKS.c.execution_id.in_(_IDS), TASKS.c.superseded_by == "", _SHOWN_TASKS)
     .group_by(TASKS.c.execution_id, TASKS.c.state)
     .order_by(TASKS.c.state)
 )
@@ -144,25 +148,26 @@ class SqlQueries:
         self._connection = connection
 
     def execution(self, execution_id: str) -> ExecutionRow | None:
-        row = read_record(self._connection, ExecutionRow, EXECUTIONS, EXECUTIONS.c.id == execution_id)
+        where = (EXECUTIONS.c.id == execution_id, SHOWN_EXECUTIONS)
+        row = read_record(self._connection, ExecutionRow, EXECUTIONS, *where)
         return fill(self._connection, row) if row is not None else None
 
     def executions(
         self, chosen: Filter = EVERYTHING, size: int = 0, token: str = "", full: bool = False
     ) -> Page[ExecutionRow]:
-        where = [EXECUTIONS.c.workflow != "", *conditions(chosen, EXECUTIONS, EXECUTIONS.c.id)]
+        where = [EXECUTIONS.c.workflow != "", SHOWN_EXECUTIONS, *conditions(chosen, EXECUTIONS, EXECUTIONS.c.id)]
         listing = Listing(ExecutionRow, EXECUTIONS, "executions", _BY_AGE)
         return listing.page(self._connection, where, chosen, size, token, full)
 
     def count_executions(self, chosen: Filter = EVERYTHING) -> dict[str, int]:
-        where = [EXECUTIONS.c.workflow != "", *conditions(chosen, EXECUTIONS, EXECUTIONS.c.id)]
+        where = [EXECUTIONS.c.workflow != "", SHOWN_EXECUTIONS, *conditions(chosen, EXECUTIONS, EXECUTIONS.c.id)]
         counts = sa.select(EXECUTIONS.c.state, sa.func.count()).where(*where)
         rows = self._connection.execute(counts.group_by(EXECUTIONS.c.state).order_by(EXECUTIONS.c.state))
         return {state: count for state, count in rows}
 
     def execution_ids(self, after: str = "", limit: int = 1000) -> list[str]:
         column = EXECUTIONS.c.id
-        statement = sa.select(column).where(column > after).order_by(column).limit(limit)
+        statement = sa.select(column).where(column > after, SHOWN_EXECUTIONS).order_by(column).limit(limit)
         return list(self._connection.execute(statement).scalars())
 
     def executions_of(self, execution_ids: Collection[str], full: bool = True) -> dict[str, ExecutionRow]:
@@ -186,7 +191,7 @@ class SqlQueries:
 
     def children(self, execution_id: str, task: int = 0, limit: int = 1000) -> list[ExecutionRow]:
         table = EXECUTIONS
-        where = [table.c.parent_id == execution_id, table.c.parent_id != ""]
+        where = [table.c.parent_id == execution_id, table.c.parent_id != "", SHOWN_EXECUTIONS]
         if task:
             where.append(table.c.parent_task == task)
         listing = Listing(ExecutionRow, table, "children", Order((table.c.created_s, table.c.id), (float, str)))
@@ -208,7 +213,8 @@ class SqlQueries:
             table = EXECUTIONS
             children: list[str] = []
             for ids in _chunks(parents):
-                statement = sa.select(table.c.id).where(table.c.parent_id.in_(ids), table.c.parent_id != "")
+                where = (table.c.parent_id.in_(ids), table.c.parent_id != "", SHOWN_EXECUTIONS)
+                statement = sa.select(table.c.id).where(*where)
                 children += self._connection.execute(statement.order_by(table.c.id)).scalars()
             found += children
             parents = children
@@ -228,7 +234,8 @@ class SqlQueries:
     def tasks(
         self, execution_id: str, chosen: Filter = EVERYTHING, size: int = 0, token: str = "", full: bool = False
     ) -> Page[TaskRow]:
-        where = [TASKS.c.execution_id == execution_id, *conditions(chosen, TASKS, TASKS.c.execution_id)]
+        where = [TASKS.c.execution_id == execution_id, _SHOWN_TASKS]
+        where += conditions(chosen, TASKS, TASKS.c.execution_id)
         listing = Listing(TaskRow, TASKS, f"tasks {execution_id}", _BY_NUMBER)
         return listing.page(self._connection, where, chosen, size, token, full)
 
@@ -237,14 +244,15 @@ class SqlQueries:
         return fill(self._connection, row) if row is not None else None
 
     def _task(self, execution_id: str, number: int) -> TaskRow | None:
-        where = (TASKS.c.execution_id == execution_id, TASKS.c.number == number)
+        where = (TASKS.c.execution_id == execution_id, TASKS.c.number == number, _SHOWN_TASKS)
         return read_record(self._connection, TaskRow, TASKS, *where)
 
     def tasks_across(self, execution_ids: Collection[str], chosen: Filter, limit: int) -> list[TaskRow]:
         found: list[TaskRow] = []
         size = 0
         for some in _chunks(sorted(execution_ids, reverse=True)):
-            where = [TASKS.c.execution_id.in_(some), *conditions(chosen, TASKS, TASKS.c.execution_id)]
+            where = [TASKS.c.execution_id.in_(some), _SHOWN_TASKS]
+            where += conditions(chosen, TASKS, TASKS.c.execution_id)
             statement = sa.select(*columns(TaskRow, TASKS, True)).where(*where).limit(limit - len(found))
             with self._connection.execute(statement.order_by(TASKS.c.execution_id.desc(), TASKS.c.number)) as rows:
                 for row in rows:
@@ -261,7 +269,7 @@ class SqlQueries:
         place = sa.tuple_(TASKS.c.execution_id, TASKS.c.number)
         found: dict[tuple[str, int], TaskRow] = {}
         for some in _chunks(list(places), _PLACES):
-            statement = sa.select(*columns(TaskRow, TASKS, False)).where(place.in_(some))
+            statement = sa.select(*columns(TaskRow, TASKS, False)).where(place.in_(some), _SHOWN_TASKS)
             rows = (TaskRow(*row) for row in self._connection.execute(statement))
             found.update(((row.execution_id, row.number), row) for row in rows)
         return found
@@ -277,6 +285,7 @@ class SqlQueries:
         )
         where = [
             ATTEMPTS.c.execution_id == execution_id,
+            _SHOWN_ATTEMPTS,
             ATTEMPTS.c.task.in_(list(numbers)),
             ATTEMPTS.c.item == _of_same_task(sa.func.min, "item", "attempt"),
         ]
@@ -313,7 +322,8 @@ class SqlQueries:
     ) -> Page[AttemptRow]:
         if not execution_id:
             return self._standalone_attempts(chosen, size, token, full)
-        where = [ATTEMPTS.c.execution_id == execution_id, *conditions(chosen, ATTEMPTS, ATTEMPTS.c.execution_id)]
+        where = [ATTEMPTS.c.execution_id == execution_id, _SHOWN_ATTEMPTS]
+        where += conditions(chosen, ATTEMPTS, ATTEMPTS.c.execution_id)
         if task:
             where.append(ATTEMPTS.c.task == task)
         listing = Listing(AttemptRow, ATTEMPTS, f"attempts {execution_id} {task}", _BY_KEY)
@@ -326,7 +336,7 @@ class SqlQueries:
         return listing.page(self._connection, where, chosen, size, token, full)
 
     def attempt(self, execution_id: str, key: AttemptKey) -> AttemptRow | None:
-        where = [ATTEMPTS.c.execution_id == execution_id]
+        where = [ATTEMPTS.c.execution_id == execution_id, _SHOWN_ATTEMPTS]
         where += [column == number for column, number in zip(_ATTEMPT_KEY, key, strict=True)]
         row = read_record(self._connection, AttemptRow, ATTEMPTS, *where)
         return fill(self._connection, row) if row is not None else None
@@ -335,13 +345,15 @@ class SqlQueries:
         place = sa.tuple_(ATTEMPTS.c.execution_id, *_ATTEMPT_KEY)
         found: list[AttemptRow] = []
         for some in _chunks([(execution_id, *key) for execution_id, key in places], _PLACES):
-            statement = sa.select(*columns(AttemptRow, ATTEMPTS, True)).where(place.in_(some))
+            statement = sa.select(*columns(AttemptRow, ATTEMPTS, True)).where(place.in_(some), _SHOWN_ATTEMPTS)
             found += (AttemptRow(*row) for row in self._connection.execute(statement))
         return [fill(self._connection, row) for row in found]
 
     def attempt_count(self, execution_id: str, chosen: Filter) -> int:
-        where = [ATTEMPTS.c.execution_id == execution_id, *conditions(chosen, ATTEMPTS, ATTEMPTS.c.execution_id)]
-        return int(self._connection.execute(sa.select(sa.func.count()).where(*where)).scalar_one())
+        where = [ATTEMPTS.c.execution_id == execution_id, _SHOWN_ATTEMPTS]
+        where += conditions(chosen, ATTEMPTS, ATTEMPTS.c.execution_id)
+        count = sa.select(sa.func.count()).select_from(ATTEMPTS).where(*where)
+        return int(self._connection.execute(count).scalar_one())
 
     def attempts_with_progress(self, execution_ids: Collection[str], limit: int = 100) -> dict[str, list[AttemptRow]]:
         found: dict[str, list[AttemptRow]] = {}
@@ -367,18 +379,19 @@ class SqlQueries:
             sa.select(*columns(AttemptRow, table, False))
             .select_from(table.join(EXECUTIONS, EXECUTIONS.c.id == table.c.execution_id))
             .where(table.c.alias == alias, sa.text("attempts.alias <> ''"), EXECUTIONS.c.namespace == namespace)
+            .where(_SHOWN_ATTEMPTS, SHOWN_EXECUTIONS)
             .order_by(ended, table.c.created_s.desc(), table.c.execution_id.desc())
             .limit(2)
         )
         return [AttemptRow(*row) for row in self._connection.execute(statement)]
 
     def checkpoints(self, execution_id: str, size: int = 0, token: str = "") -> Page[CheckpointRow]:
-        where = [CHECKPOINTS.c.execution_id == execution_id]
+        where = shown_entries(execution_id)
         listing = Listing(CheckpointRow, CHECKPOINTS, f"checkpoints {execution_id}", _NEWEST_ENTRY)
         return listing.page(self._connection, where, EVERYTHING, size, token, full=True)
 
     def checkpoint_name(self, execution_id: str, sequence: int) -> str:
-        where = (CHECKPOINTS.c.execution_id == execution_id, CHECKPOINTS.c.sequence == sequence)
+        where = (*shown_entries(execution_id), CHECKPOINTS.c.sequence == sequence)
         return self._connection.execute(sa.select(CHECKPOINTS.c.name).where(*where)).scalar() or ""
 
     def open_tasks(self, execution_id: str) -> list[tuple[str, Phase]]:
@@ -388,12 +401,14 @@ class SqlQueries:
 
     def tasks_ended_after(self, execution_id: str, sequence: int) -> list[int]:
         where = [TASKS.c.execution_id == execution_id, TASKS.c.ended_at > sequence]
-        where.append(TASKS.c.state != TaskState.REVERTED.value)
+        where += [TASKS.c.state != TaskState.REVERTED.value, _SHOWN_TASKS]
         return list(self._connection.execute(sa.select(TASKS.c.ended_at).where(*where).order_by("ended_at")).scalars())
 
-    def changes_after(self, execution_id: str, revision: int) -> list[AnyChange]:
-        """Return all changes after this revision."""
-        return [each.change for _, changes in self._journal_rows(execution_id, revision) for each in changes]
+    def changes_after(
+        self, execution_id: str, revision: int, until: int | None = None
+    ) -> list[AnyChange | Consolidated]:
+        """Return all changes after this revision, up to the one with the number `until`."""
+        return changes_of(self._journal_rows(execution_id, revision), until)
 
     def journal(self, execution_id: str, after: int = 0, limit: int = 1000) -> list[JournalChange]:
         return first_changes(self._journal_rows(execution_id, after), limit, PAGE_BYTES_MAX)
@@ -401,11 +416,11 @@ class SqlQueries:
     def _journal_rows(self, execution_id: str, after: int) -> Iterator[tuple[int, list[JournalChange]]]:
         """Yield the rows of a journal one by one: the size of their values in messages, and the changes after this
         number."""
-        last = after
+        last, begins = after, first_sequence(execution_id)
         while True:
             statement = (
                 sa.select(JOURNAL.c.first, JOURNAL.c.entries, JOURNAL.c.changes, JOURNAL.c.last)
-                .where(JOURNAL.c.execution_id == execution_id, JOURNAL.c.last > last)
+                .where(JOURNAL.c.execution_id == execution_id, JOURNAL.c.last > last, JOURNAL.c.last >= begins)
                 .order_by(JOURNAL.c.last)
                 .limit(_JOURNAL_ROWS)
             )

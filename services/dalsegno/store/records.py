@@ -13,6 +13,7 @@ from typing import Generic, Literal, NamedTuple, TypeVar
 import msgspec
 
 from dalsegno.workflow.changes import AnyChange
+from dalsegno.workflow.consolidated import Consolidated, Discarded
 from dalsegno.workflow.events import Event
 from dalsegno.workflow.execution import Execution
 from dalsegno.workflow.graph import Phase
@@ -105,6 +106,8 @@ class Claimed(NamedTuple):
     revision: int
     deaths: int
     """How many engines died in its steps since the last step that was stored."""
+    first_sequence: int
+    """The sequence number of the first change of its journal."""
 
 
 class Standing(NamedTuple):
@@ -292,10 +295,12 @@ class Saved:
     """One execution to store: its state after the changes, the changes in order, and the steps that made them."""
 
     execution: Execution
-    changes: Sequence[AnyChange]
+    changes: Sequence[AnyChange | Consolidated]
     entries: Sequence[JournalEntry]
     deaths: int = 0
     """The deaths that still count after these steps."""
+    discarded: Discarded | None = None
+    """What the last of these steps that discards the beginning of the execution leaves of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -308,7 +313,7 @@ class JournalChange:
     actor: str
     comment: str
     event: str
-    change: AnyChange
+    change: AnyChange | Consolidated
 
 
 @dataclass(frozen=True, slots=True)

@@ -60,7 +60,7 @@ class RowBatch:
         text = encode_changes(changes, aside)
         self.journal.append((execution.id, execution.revision, before + 1, encode_entries(saved.entries), text))
         if aside:
-            self.texts += ((execution.id, digest, text) for digest, text in aside.items())
+            self.texts += ((execution.id, digest, text, execution.revision) for digest, text in aside.items())
         self._add_parts(saved)
         for sequence in reversed(execution.entries):  # they are in order
             if sequence <= before:
@@ -74,6 +74,8 @@ class RowBatch:
         execution = saved.execution
         execution_id, tasks, attempts = execution.id, execution.tasks, execution.attempts
         touched = TouchedRows(saved.changes)
+        if saved.discarded is not None:
+            touched.reduce(saved.discarded, tasks, attempts)
         for number in touched.added_tasks:
             task = tasks[number]
             self.added_tasks.append(task_origin(execution_id, task) + task_state(task))

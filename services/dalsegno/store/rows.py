@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
@@ -29,6 +29,7 @@ from dalsegno.workflow.changes import (
     RouteOpened,
     TaskAdded,
 )
+from dalsegno.workflow.consolidated import Consolidated, Discarded
 from dalsegno.workflow.execution import Execution
 from dalsegno.workflow.identity import AttemptKey
 from dalsegno.workflow.model import START
@@ -244,7 +245,7 @@ class TouchedRows:
 
     __slots__ = ("added_attempts", "added_tasks", "attempts", "begun", "begun_items", "tasks")
 
-    def __init__(self, changes: Iterable[AnyChange]) -> None:
+    def __init__(self, changes: Iterable[AnyChange | Consolidated]) -> None:
         self.added_tasks: dict[int, None] = {}
         self.tasks: dict[int, None] = {}
         """Altered, and existed before."""
@@ -257,6 +258,16 @@ class TouchedRows:
         """Task, item and round: attempts of earlier rounds of this item are no longer accepted."""
         for change in changes:
             _TOUCH.get(type(change), _touch_task)(self, change)
+
+    def reduce(self, discarded: Discarded, tasks: Collection[int], attempts: Collection[AttemptKey]) -> None:
+        """Leave out what a later change has discarded, and add the tasks that it has reduced."""
+        self.tasks.update(dict.fromkeys(each for each in discarded.reduced if each not in self.added_tasks))
+        for numbers in (self.added_tasks, self.tasks):
+            for number in [each for each in numbers if each not in tasks]:
+                del numbers[number]
+        for keys in (self.added_attempts, self.attempts):
+            for key in [each for each in keys if each not in attempts]:
+                del keys[key]
 
 
 def _touch_nothing(touched: TouchedRows, change: object) -> None:
@@ -294,6 +305,12 @@ def _move_attempt(touched: TouchedRows, change: AttemptMoved) -> None:
         touched.tasks[change.key[0]] = None
 
 
+def _load(touched: TouchedRows, change: Consolidated) -> None:
+    """A fork begins with it: all its rows are new."""
+    touched.added_tasks.update((task.number, None) for task in change.tasks)
+    touched.added_attempts.update((attempt.key, None) for attempt in change.attempts)
+
+
 def _restore(touched: TouchedRows, change: Restored) -> None:
     touched.tasks.update((task, None) for task in change.tasks if task not in touched.added_tasks)
     touched.attempts.update((key, None) for key in change.attempts if key not in touched.added_attempts)
@@ -309,6 +326,7 @@ _TOUCH: dict[type, Callable[[TouchedRows, Any], None]] = {
     AttemptAdded: _add_attempt,
     AttemptMoved: _move_attempt,
     Restored: _restore,
+    Consolidated: _load,
 }
 
 

@@ -10,8 +10,9 @@ from typing import Any
 
 from immutables import Map
 
+from dalsegno.store.discards import Gone
 from dalsegno.store.filters import EVERYTHING, Filter, Term
-from dalsegno.store.journals import bytes_in_messages, first_changes, number_changes
+from dalsegno.store.journals import bytes_in_messages, changes_of, first_changes, number_changes
 from dalsegno.store.pages import PAGE_BYTES_MAX, Key, page_size, read_token, write_token
 from dalsegno.store.records import (
     AttemptRow,
@@ -45,9 +46,17 @@ from dalsegno.store.texts import (
 )
 from dalsegno.workflow.changes import AnyChange
 from dalsegno.workflow.codec import Texts, decode_changes
+from dalsegno.workflow.consolidated import Consolidated
 from dalsegno.workflow.graph import Phase
 from dalsegno.workflow.identity import AttemptKey
-from dalsegno.workflow.states import COMPLETED_ATTEMPT, COMPLETED_TASK, AttemptState, ExecutionState, TaskState
+from dalsegno.workflow.states import (
+    COMPLETED_ATTEMPT,
+    COMPLETED_EXECUTION,
+    COMPLETED_TASK,
+    AttemptState,
+    ExecutionState,
+    TaskState,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +85,10 @@ class Tables:
     journal: Map[str, Map[int, tuple[int, str, str]]] = field(default_factory=Map)
     """By the last sequence number of the row: the first number, the entries, the changes."""
     texts: Map[str, Map[str, str]] = field(default_factory=Map)
+    text_uses: Map[str, Map[str, int]] = field(default_factory=Map)
+    """The newest journal row that refers to each text, by its last sequence number."""
+    discards: Map[str, Gone] = field(default_factory=Map)
+    """What was discarded and is not yet removed."""
     messages: Map[str, Message] = field(default_factory=Map)
     sessions: Map[str, SessionRow] = field(default_factory=Map)
     requests: Map[tuple[str, str], tuple[RequestRow, float]] = field(default_factory=Map)
@@ -89,6 +102,22 @@ class Tables:
     clock: ClockRow = field(default_factory=ClockRow)
 
 
+def is_at_rest(row: ExecutionRow) -> bool:
+    """Return whether the execution has ended and nothing of it is active."""
+    return row.state in COMPLETED_EXECUTION and not row.active_count
+
+
+def is_hidden(tables: Tables, row: ExecutionRow) -> bool:
+    """Return whether the execution is at rest and discarded with a task above it, and so are all between."""
+    above: ExecutionRow | None = row
+    while tables.discards and above is not None and is_at_rest(above):
+        gone = tables.discards.get(above.parent_id)
+        if gone is not None and gone.has(above.parent_task):
+            return True
+        above = tables.executions.get(above.parent_id)
+    return False
+
+
 class Snapshot:
     """See store.Queries. It reads the tables as they are at each call."""
 
@@ -97,29 +126,51 @@ class Snapshot:
 
     def execution(self, execution_id: str) -> ExecutionRow | None:
         row = self._tables().executions.get(execution_id)
-        return self._fill(row) if row is not None else None
+        return self._fill(row) if row is not None and self._is_shown(row) else None
+
+    def _executions(self) -> Iterator[ExecutionRow]:
+        """Yield all executions, in no order, without those that are discarded."""
+        return filter(self._is_shown, self._tables().executions.values())
+
+    def _is_shown(self, row: ExecutionRow) -> bool:
+        return not is_hidden(self._tables(), row)
+
+    def _tasks_of(self, execution_id: str) -> Mapping[int, TaskRow]:
+        rows, gone = self._tables().tasks.get(execution_id, Map()), self._tables().discards.get(execution_id)
+        return rows if gone is None else {number: row for number, row in rows.items() if not gone.has(number)}
+
+    def _attempts_of(self, execution_id: str) -> Mapping[AttemptKey, AttemptRow]:
+        rows, gone = self._tables().attempts.get(execution_id, Map()), self._tables().discards.get(execution_id)
+        return rows if gone is None else {key: row for key, row in rows.items() if not gone.has(key[0])}
+
+    def _entries_of(self, execution_id: str) -> Mapping[int, CheckpointRow]:
+        rows = self._tables().checkpoints.get(execution_id, Map())
+        if execution_id not in self._tables().discards:
+            return rows
+        first = self._tables().executions[execution_id].first_sequence
+        return {sequence: row for sequence, row in rows.items() if sequence >= first}
 
     def executions(
         self, chosen: Filter = EVERYTHING, size: int = 0, token: str = "", full: bool = False
     ) -> Page[ExecutionRow]:
-        rows = (row for row in self._tables().executions.values() if row.workflow and self._chooses(chosen, row))
+        rows = (row for row in self._executions() if row.workflow and self._chooses(chosen, row))
         key = lambda row: (float(row.created_s), row.id)  # noqa: E731
         return self._page(rows, "executions", key, (float, str), chosen, size, token, full, descending=True)
 
     def count_executions(self, chosen: Filter = EVERYTHING) -> dict[str, int]:
-        rows = self._tables().executions.values()
+        rows = self._executions()
         states = [row.state for row in rows if row.workflow and self._chooses(chosen, row)]
         return dict(sorted(Counter(states).items()))
 
     def _chooses(self, chosen: Filter, row: ExecutionRow) -> bool:
-        entries = self._tables().checkpoints.get(row.id, Map()).values()
+        entries = self._entries_of(row.id).values()
         cells: dict[str, Collection[str]] = {"checkpoint": [entry.name for entry in entries if not entry.undone]}
         if any(term.column == "forks" for term in chosen.terms):
             cells["forks"] = self._forks(row.id)
         return _matches(chosen, row, cells=cells)
 
     def _forks(self, execution_id: str) -> list[str]:
-        rows = [row for row in self._tables().executions.values() if row.forked_from == execution_id != ""]
+        rows = [row for row in self._executions() if row.forked_from == execution_id != ""]
         return [row.id for row in sorted(rows, key=lambda row: (row.created_s, row.id), reverse=True)]
 
     def forks(self, execution_id: str, limit: int) -> tuple[list[str], int]:
@@ -127,7 +178,7 @@ class Snapshot:
         return found[:limit], len(found)
 
     def execution_ids(self, after: str = "", limit: int = 1000) -> list[str]:
-        return sorted(each for each in self._tables().executions if each > after)[:limit]
+        return sorted(row.id for row in self._executions() if row.id > after)[:limit]
 
     def executions_of(self, execution_ids: Collection[str], full: bool = True) -> dict[str, ExecutionRow]:
         found = ((each, self.execution(each)) for each in execution_ids)
@@ -139,19 +190,19 @@ class Snapshot:
     def standings(self, execution_ids: Collection[str]) -> dict[str, Standing]:
         executions = self._tables().executions
         found = (executions[each] for each in execution_ids if each in executions)
-        return {row.id: standing_of(row.state, row.active_count, row.revision) for row in found}
+        return {row.id: standing_of(row.state, row.active_count, row.revision) for row in found if self._is_shown(row)}
 
     def children(self, execution_id: str, task: int = 0, limit: int = 1000) -> list[ExecutionRow]:
         rows = [
             row
-            for row in self._tables().executions.values()
+            for row in self._executions()
             if execution_id and row.parent_id == execution_id and task in (0, row.parent_task)
         ]
         return [without_values(row) for row in sorted(rows, key=lambda row: (row.created_s, row.id))[:limit]]
 
     def descendants(self, execution_id: str) -> list[str]:
         below: dict[str, list[str]] = {}
-        for row in self._tables().executions.values():
+        for row in self._executions():
             if row.parent_id:
                 below.setdefault(row.parent_id, []).append(row.id)
         found: list[str] = []
@@ -163,7 +214,7 @@ class Snapshot:
 
     def paused_descendants(self, root_id: str) -> list[ExecutionRow]:
         states = (ExecutionState.PAUSED, ExecutionState.PAUSING)
-        rows = self._tables().executions.values()
+        rows = self._executions()
         found = sorted(row.id for row in rows if row.parent_id and row.root_id == root_id and row.state in states)
         return list(self.executions_of(found[:1000]).values())
 
@@ -171,7 +222,7 @@ class Snapshot:
         found: dict[str, dict[str, int]] = {}
         for execution_id in execution_ids:
             counts: dict[str, int] = {}
-            for row in self._tables().tasks.get(execution_id, Map()).values():
+            for row in self._tasks_of(execution_id).values():
                 if not row.superseded_by:
                     counts[row.state] = counts.get(row.state, 0) + 1
             found[execution_id] = dict(sorted(counts.items()))
@@ -180,19 +231,19 @@ class Snapshot:
     def tasks(
         self, execution_id: str, chosen: Filter = EVERYTHING, size: int = 0, token: str = "", full: bool = False
     ) -> Page[TaskRow]:
-        rows = (row for row in self._tables().tasks.get(execution_id, Map()).values() if _matches(chosen, row))
+        rows = (row for row in self._tasks_of(execution_id).values() if _matches(chosen, row))
         subject = f"tasks {execution_id}"
         return self._page(rows, subject, lambda row: (row.number,), (int,), chosen, size, token, full)
 
     def task(self, execution_id: str, number: int) -> TaskRow | None:
-        row = self._tables().tasks.get(execution_id, Map()).get(number)
+        row = self._tasks_of(execution_id).get(number)
         return self._fill(row) if row is not None else None
 
     def tasks_across(self, execution_ids: Collection[str], chosen: Filter, limit: int) -> list[TaskRow]:
         found: list[TaskRow] = []
         size = 0
         for execution_id in sorted(execution_ids, reverse=True):
-            for _, row in sorted(self._tables().tasks.get(execution_id, Map()).items()):
+            for _, row in sorted(self._tasks_of(execution_id).items()):
                 if not _matches(chosen, row):
                     continue
                 task = self._fill(row)
@@ -203,12 +254,12 @@ class Snapshot:
         return found
 
     def tasks_of(self, places: Collection[tuple[str, int]]) -> dict[tuple[str, int], TaskRow]:
-        found = ((place, self._tables().tasks.get(place[0], Map()).get(place[1])) for place in places)
+        found = ((place, self._tasks_of(place[0]).get(place[1])) for place in places)
         return {place: without_values(row) for place, row in found if row is not None}
 
     def leading_attempts(self, execution_id: str, numbers: Collection[int]) -> dict[int, AttemptRow]:
-        tasks = self._tables().tasks.get(execution_id, Map())
-        attempts = self._tables().attempts.get(execution_id, Map())
+        tasks = self._tasks_of(execution_id)
+        attempts = self._attempts_of(execution_id)
         found = {}
         for number in sorted(numbers):
             rounds = (row for key, row in attempts.items() if number in tasks and key[0] == number)
@@ -218,10 +269,10 @@ class Snapshot:
         return found
 
     def task_result(self, execution_id: str, number: int, bytes_max: int = PAGE_BYTES_MAX) -> TaskResult:
-        task = self._tables().tasks.get(execution_id, Map()).get(number)
+        task = self._tasks_of(execution_id).get(number)
         if task is None or task.result_dropped:
             return TaskResult(dropped_result(task))
-        attempts = sorted(self._tables().attempts.get(execution_id, Map()).items())
+        attempts = sorted(self._attempts_of(execution_id).items())
         newest = {row.item: row for key, row in attempts if key[0] == number and not row.reverts and not row.undone}
         rows = [
             self._fill(row)
@@ -246,9 +297,7 @@ class Snapshot:
         if not execution_id:
             return self._standalone_attempts(chosen, size, token, full)
         rows = (
-            row
-            for row in self._tables().attempts.get(execution_id, Map()).values()
-            if task in (0, row.task) and _matches(chosen, row)
+            row for row in self._attempts_of(execution_id).values() if task in (0, row.task) and _matches(chosen, row)
         )
         subject = f"attempts {execution_id} {task}"
         return self._page(rows, subject, lambda row: row.key, (int, int, int), chosen, size, token, full)
@@ -267,7 +316,7 @@ class Snapshot:
         return self._page(rows, "standalone attempts", key, shape, chosen, size, token, full, descending=True)
 
     def attempt(self, execution_id: str, key: AttemptKey) -> AttemptRow | None:
-        row = self._tables().attempts.get(execution_id, Map()).get(key)
+        row = self._attempts_of(execution_id).get(key)
         return self._fill(row) if row is not None else None
 
     def attempts_of(self, places: Collection[tuple[str, AttemptKey]]) -> list[AttemptRow]:
@@ -275,12 +324,12 @@ class Snapshot:
         return [row for row in found if row is not None]
 
     def attempt_count(self, execution_id: str, chosen: Filter) -> int:
-        return sum(_matches(chosen, row) for row in self._tables().attempts.get(execution_id, Map()).values())
+        return sum(_matches(chosen, row) for row in self._attempts_of(execution_id).values())
 
     def attempts_with_progress(self, execution_ids: Collection[str], limit: int = 100) -> dict[str, list[AttemptRow]]:
         found: dict[str, list[AttemptRow]] = {}
         for execution_id in execution_ids:
-            attempts = sorted(self._tables().attempts.get(execution_id, Map()).items())
+            attempts = sorted(self._attempts_of(execution_id).items())
             rows = [row for _, row in attempts if row.progress and row.ended_s is None]
             if rows:
                 found[execution_id] = [without_values(row) for row in rows[:limit]]
@@ -290,50 +339,55 @@ class Snapshot:
         tables = self._tables()
         found = [
             row
-            for execution_id, attempts in tables.attempts.items()
+            for execution_id in tables.attempts
             if tables.executions[execution_id].namespace == namespace
-            for row in attempts.values()
+            and self._is_shown(tables.executions[execution_id])
+            for row in self._attempts_of(execution_id).values()
             if row.alias == alias != ""
         ]
         found.sort(key=lambda row: (row.state not in COMPLETED_ATTEMPT, row.created_s, row.execution_id), reverse=True)
         return [replace(row, input=None, result=None) for row in found[:2]]
 
     def checkpoints(self, execution_id: str, size: int = 0, token: str = "") -> Page[CheckpointRow]:
-        rows = self._tables().checkpoints.get(execution_id, Map()).values()
+        rows = self._entries_of(execution_id).values()
         subject = f"checkpoints {execution_id}"
         key = lambda row: (row.sequence,)  # noqa: E731
         return self._page(rows, subject, key, (int,), EVERYTHING, size, token, full=True, descending=True)
 
     def checkpoint_name(self, execution_id: str, sequence: int) -> str:
-        row = self._tables().checkpoints.get(execution_id, Map()).get(sequence)
+        row = self._entries_of(execution_id).get(sequence)
         return row.name if row is not None else ""
 
     def open_tasks(self, execution_id: str) -> list[tuple[str, Phase]]:
-        entries = self._tables().checkpoints.get(execution_id, Map()).values()
+        entries = self._entries_of(execution_id).values()
         reached = {entry.task for entry in entries if not entry.undone}
         found = {
             (row.name, phase_of(row.state, has_begun=row.attempt > 0, has_entry=row.number in reached))
-            for row in self._tables().tasks.get(execution_id, Map()).values()
+            for row in self._tasks_of(execution_id).values()
             if not row.superseded_by and row.state != TaskState.REVERTED
             if not row.routed or row.state not in COMPLETED_TASK
         }
         return sorted(found, key=lambda each: (each[0], each[1].value))
 
     def tasks_ended_after(self, execution_id: str, sequence: int) -> list[int]:
-        rows = self._tables().tasks.get(execution_id, Map()).values()
+        rows = self._tasks_of(execution_id).values()
         return sorted(row.ended_at for row in rows if row.ended_at > sequence and row.state != TaskState.REVERTED)
 
-    def changes_after(self, execution_id: str, revision: int) -> list[AnyChange]:
-        """Return all changes after this revision."""
-        return [each.change for _, changes in self._journal_rows(execution_id, revision) for each in changes]
+    def changes_after(
+        self, execution_id: str, revision: int, until: int | None = None
+    ) -> list[AnyChange | Consolidated]:
+        """Return all changes after this revision, up to the one with the number `until`."""
+        return changes_of(self._journal_rows(execution_id, revision), until)
 
     def journal(self, execution_id: str, after: int = 0, limit: int = 1000) -> list[JournalChange]:
         return first_changes(self._journal_rows(execution_id, after), limit, PAGE_BYTES_MAX)
 
     def _journal_rows(self, execution_id: str, after: int) -> Iterator[tuple[int, list[JournalChange]]]:
         texts = self._tables().texts.get(execution_id, Map())
+        row = self._tables().executions.get(execution_id)
+        begins = 0 if row is None else row.first_sequence
         for last, (first, entries, written) in sorted(self._tables().journal.get(execution_id, Map()).items()):
-            if last > after:
+            if last > after and last >= begins:
                 wanted = Texts({digest: texts[digest] for digest in referenced_digests([written]) if digest in texts})
                 changes = number_changes(first, entries, decode_changes(written, wanted))
                 yield bytes_in_messages(written, wanted), [each for each in changes if each.sequence > after]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Sequence
 
+from dalsegno.store.hidden import IS_SHOWN, at_rest
 from dalsegno.store.rows import (
     ATTEMPT_COLUMNS,
     ATTEMPT_FIXED,
@@ -18,6 +19,9 @@ from dalsegno.store.rows import (
     TASK_FIXED,
 )
 from dalsegno.workflow.states import QUIET_EXECUTION
+
+OWNED = ("attempts", "tasks", "checkpoints", "journal", "texts", "messages", "labels", "discards")
+"""The tables with rows of an execution, beside its own."""
 
 NOW = "SELECT extract(epoch FROM clock_timestamp())::double precision"
 """PostgreSQL's time, in seconds since 1970."""
@@ -36,7 +40,10 @@ class Statements:
         self.note_time = f"UPDATE clock SET latest_s = {mark} WHERE latest_s < {mark}"
         lock = "" if self._is_sqlite else " FOR UPDATE"
         self.lock_clock = self.clock + lock
-        self.claim = f"SELECT id, revision, deaths FROM executions WHERE {among('id')} ORDER BY id{lock}"
+        self.claim = (
+            f"SELECT id, revision, deaths, first_sequence FROM executions WHERE {among('id')} AND {IS_SHOWN}"
+            f" ORDER BY id{lock}"
+        )
         self.insert_execution = self._insert("executions", EXECUTION_COLUMNS)
         self.update_execution = self._update("executions", EXECUTION_COLUMNS[EXECUTION_FIXED:], ("id", "revision"))
         self.set_deaths = self._update("executions", ("deaths",), ("id",))
@@ -65,9 +72,13 @@ class Statements:
         )
         self.insert_label = self._insert("labels", ("execution_id", "key", "value"))
         self.insert_journal = self._insert("journal", ("execution_id", "last", "first", "entries", "changes"))
-        self.insert_text = self._insert("texts", ("execution_id", "digest", "text")) + " ON CONFLICT DO NOTHING"
+        self.insert_text = (
+            self._insert("texts", ("execution_id", "digest", "text", "last"))
+            + " ON CONFLICT (execution_id, digest) DO UPDATE SET last = excluded.last"
+        )
         self._write_messages()
         self._write_attempts()
+        self._write_discards()
 
     def _write_messages(self) -> None:
         mark = self._mark
@@ -97,6 +108,67 @@ class Statements:
             " (SELECT 1 FROM sessions WHERE sessions.session_id = attempts.session_id AND NOT sessions.ended)"
             f" ORDER BY {columns} LIMIT {self._mark}"
         )
+
+    def _write_discards(self) -> None:
+        mark, among = self._mark, self._among
+        gone = f"{{}} <= {mark} AND NOT ({among('{}')})"
+        self.journal_row_at = (
+            f"SELECT last, first, entries, changes FROM journal WHERE execution_id = {mark} AND last >= {mark}"
+            " ORDER BY last LIMIT 1"
+        )
+        self.update_journal = self._update("journal", ("first", "entries", "changes"), ("execution_id", "last"))
+        self.forget_texts = (
+            f"UPDATE texts SET last = {mark} WHERE execution_id = {mark} AND last = {mark} AND {among('digest')}"
+        )
+        self.attempt_keys = f"SELECT task, item, attempt FROM attempts WHERE execution_id = {mark} AND {among('task')}"
+        self.delete_attempt = (
+            f"DELETE FROM attempts WHERE execution_id = {mark} AND task = {mark} AND item = {mark} AND attempt = {mark}"
+        )
+        self.children_of = (
+            "SELECT id, parent_task, parent_item, parent_attempt FROM executions"
+            f" WHERE parent_id = {mark} AND parent_id <> '' AND {among('parent_task')}"
+        )
+        self.detach = f"UPDATE executions SET parent_task = 0 WHERE {among('id')}"
+        self.insert_discard = self._insert("discards", ("execution_id", "root_id", "first", "last"))
+        self.delete_discards = f"DELETE FROM discards WHERE execution_id = {mark}"
+        self.discards_of = (
+            "SELECT discards.root_id, executions.first_sequence, discards.first, discards.last FROM discards"
+            f" JOIN executions ON executions.id = discards.execution_id WHERE discards.execution_id = {mark}"
+            " ORDER BY discards.first"
+        )
+        self.remove_behind = {
+            "journal": self._delete_some("journal", f"execution_id = {mark} AND last < {mark}"),
+            "checkpoints": self._delete_some("checkpoints", f"execution_id = {mark} AND sequence < {mark}"),
+            "texts": self._delete_some("texts", f"execution_id = {mark} AND last < {mark}"),
+        }
+        """The rows before a sequence number."""
+        self.remove_gone = {
+            "attempts": self._delete_some("attempts", f"execution_id = {mark} AND {gone.format('task', 'task')}"),
+            "tasks": self._delete_some("tasks", f"execution_id = {mark} AND {gone.format('number', 'number')}"),
+        }
+        """The rows of discarded tasks."""
+        self.gone_children = (
+            f"SELECT id, {at_rest('executions')} FROM executions WHERE parent_id = {mark} AND parent_id <> ''"
+            f" AND {gone.format('parent_task', 'parent_task')} LIMIT {mark}"
+        )
+        self.children_of_all = (
+            f"SELECT id, parent_id, {at_rest('executions')} FROM executions"
+            f" WHERE {among('parent_id')} AND parent_id <> '' LIMIT {mark}"
+        )
+        skip = "" if self._is_sqlite else " FOR UPDATE SKIP LOCKED"
+        self.lock_leaves = (
+            f"SELECT id FROM executions WHERE {among('id')} AND {at_rest('executions')} AND NOT EXISTS"
+            " (SELECT 1 FROM executions AS child WHERE child.parent_id = executions.id AND child.parent_id <> '')"
+            f" LIMIT {mark}{skip}"
+        )
+        self.remove_of_all = [self._delete_some(table, among("execution_id")) for table in OWNED]
+        self.remove_executions = self._delete_some("executions", among("id"))
+
+    def _delete_some(self, table: str, condition: str) -> str:
+        """Return the statement that deletes at most so many of the rows."""
+        row = "rowid" if self._is_sqlite else "ctid"
+        some = f"SELECT {row} FROM {table} WHERE {condition} LIMIT {self._mark}"
+        return f"DELETE FROM {table} WHERE {row} " + (f"IN ({some})" if self._is_sqlite else f"= ANY(ARRAY({some}))")
 
     def list_of(self, members: Collection[object]) -> object:
         """Return the one parameter of a statement that looks for any of these."""

@@ -10,6 +10,7 @@ from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol
 
+from dalsegno.store.discards import Removal
 from dalsegno.store.filters import EVERYTHING, Filter
 from dalsegno.store.pages import PAGE_BYTES_MAX
 from dalsegno.store.records import (
@@ -41,6 +42,7 @@ from dalsegno.store.records import (
     TaskRow,
 )
 from dalsegno.workflow.changes import AnyChange
+from dalsegno.workflow.consolidated import Consolidated
 from dalsegno.workflow.events import AnyEvent
 from dalsegno.workflow.graph import Phase
 from dalsegno.workflow.identity import AttemptKey
@@ -300,23 +302,41 @@ class Transaction(Protocol):
         ...
 
     def claim(self, execution_ids: Collection[str]) -> dict[str, Claimed]:
-        """Lock these executions until this transaction ends. Return the revision and the deaths of those that exist."""
+        """Lock these executions until this transaction ends. Return what is known of those that exist and are not
+        discarded."""
         ...
 
     def set_deaths(self, execution_id: str, deaths: int) -> None:
         """Store how many engines died in steps of an execution, if it exists."""
         ...
 
-    def changes_after(self, execution_id: str, revision: int) -> list[AnyChange]:
-        """Return the changes after this revision. From 0 they begin with ExecutionCreated, and replay() loads the
-        execution."""
+    def changes_after(
+        self, execution_id: str, revision: int, until: int | None = None
+    ) -> list[AnyChange | Consolidated]:
+        """Return the changes after this revision. From 0 they are the whole journal, and replay() loads the execution.
+
+        `until`: the sequence number of the last one to return.
+        """
         ...
 
-    def save_all(self, batch: Sequence[Saved]) -> None:
+    def save_all(self, batch: Sequence[Saved], busy: Collection[str] = ()) -> dict[str, Removal]:
         """Store executions after their changes: rows, journal and large texts. Each occurs once in a batch.
+
+        Removes the first slice of what they have discarded, unless former discards are still being removed. Returns
+        what it has removed, by the ids of those that have discarded anything. `busy`: executions that are not to be
+        removed now.
 
         Raises StoreConflict when one is not at the revision before its changes, or exists already.
         """
+        ...
+
+    def remove_discarded(self, execution_id: str, busy: Collection[str] = ()) -> Removal:
+        """Remove the next slice of what a claimed execution has discarded."""
+        ...
+
+    def hidden_below(self, execution_id: str) -> list[str]:
+        """Return the ids of the executions below a claimed one that are discarded and not yet removed, so that no query
+        shows them. Children come before parents."""
         ...
 
     def delete_execution(self, execution_id: str) -> None:

@@ -11,6 +11,7 @@ import msgspec
 import sqlalchemy as sa
 
 from dalsegno.store.answers import AnsweredRequests
+from dalsegno.store.discards import Removal
 from dalsegno.store.library import Library
 from dalsegno.store.queries import SqlQueries, session_row
 from dalsegno.store.records import (
@@ -24,17 +25,19 @@ from dalsegno.store.records import (
     Saved,
     SessionRow,
 )
+from dalsegno.store.removal import Discards
 from dalsegno.store.row_batch import gather
 from dalsegno.store.rows import Cells
-from dalsegno.store.statements import Statements
+from dalsegno.store.statements import OWNED, Statements
 from dalsegno.store.store import Queries, StoreConflict
-from dalsegno.store.tables import ATTEMPTS, CHECKPOINTS, EXECUTIONS, JOURNAL, LABELS, MESSAGES, SESSIONS, TASKS, TEXTS
+from dalsegno.store.tables import EXECUTIONS, METADATA, SESSIONS
 from dalsegno.workflow.changes import AnyChange
 from dalsegno.workflow.codec import Texts, decode_event, encode_event
+from dalsegno.workflow.consolidated import Consolidated
 from dalsegno.workflow.events import AnyEvent
 
 
-class SqlTransaction(Library, AnsweredRequests):
+class SqlTransaction(Library, AnsweredRequests, Discards):
     """See store.Transaction."""
 
     def __init__(
@@ -71,15 +74,17 @@ class SqlTransaction(Library, AnsweredRequests):
 
     def claim(self, execution_ids: Collection[str]) -> dict[str, Claimed]:
         self._cursor.execute(self._statements.claim, (self._statements.list_of(execution_ids),))
-        return {row[0]: Claimed(row[1], row[2]) for row in self._cursor.fetchall()}
+        return {row[0]: Claimed(*row[1:]) for row in self._cursor.fetchall()}
 
     def set_deaths(self, execution_id: str, deaths: int) -> None:
         self._cursor.execute(self._statements.set_deaths, (deaths, execution_id))
 
-    def changes_after(self, execution_id: str, revision: int) -> list[AnyChange]:
-        return self._queries.changes_after(execution_id, revision)
+    def changes_after(
+        self, execution_id: str, revision: int, until: int | None = None
+    ) -> list[AnyChange | Consolidated]:
+        return self._queries.changes_after(execution_id, revision, until)
 
-    def save_all(self, batch: Sequence[Saved]) -> None:
+    def save_all(self, batch: Sequence[Saved], busy: Collection[str] = ()) -> dict[str, Removal]:
         rows, statements = gather(batch), self._statements
         try:
             self._many(statements.insert_execution, rows.added_executions)
@@ -99,13 +104,18 @@ class SqlTransaction(Library, AnsweredRequests):
             self._many(statements.insert_journal, rows.journal)
         except self._connection.dialect.loaded_dbapi.IntegrityError as error:
             raise StoreConflict(f"another engine wrote this first: {error}") from error
+        return {
+            saved.execution.id: self.discard(saved, saved.discarded, busy)
+            for saved in batch
+            if saved.discarded is not None
+        }
 
     def _many(self, statement: str, rows: Sequence[Cells]) -> None:
         if rows:
             self._cursor.executemany(statement, rows)
 
     def delete_execution(self, execution_id: str) -> None:
-        for table in (LABELS, TASKS, ATTEMPTS, CHECKPOINTS, TEXTS, JOURNAL, MESSAGES):
+        for table in (METADATA.tables[name] for name in OWNED):
             self._connection.execute(sa.delete(table).where(table.c.execution_id == execution_id))
         self._connection.execute(sa.delete(EXECUTIONS).where(EXECUTIONS.c.id == execution_id))
 

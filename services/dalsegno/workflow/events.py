@@ -278,6 +278,11 @@ class NoticeDue(Event, frozen=True, kw_only=True):
     """How many attempts to post it have failed."""
 
 
+class RemovalDue(Event, frozen=True, kw_only=True):
+    """The next slice of what the execution has discarded is to be removed. Never stepped: a message to the engine, kept
+    with its execution."""
+
+
 AnyEvent = (
     StartRequested
     | TaskDone
@@ -295,4 +300,5 @@ AnyEvent = (
     | DeliveryLost
     | Poisoned
     | NoticeDue
+    | RemovalDue
 )

@@ -15,17 +15,20 @@ from dalsegno.engine.batches.cache import Copy, ExecutionCache
 from dalsegno.engine.batches.inquiries import apply_answer
 from dalsegno.engine.batches.outside import Lookups, TransactionOutside
 from dalsegno.engine.batches.step_note import StepNote
+from dalsegno.store.discards import Left, Removal
 from dalsegno.store.records import JournalEntry, NewMessage, Progress, Saved
 from dalsegno.store.store import Transaction
 from dalsegno.workflow import machine
 from dalsegno.workflow.changes import AnyChange, ExecutionCreated
 from dalsegno.workflow.commands import AnyCommand, CancelAction, CreateChild, Notify, Send
+from dalsegno.workflow.consolidated import Consolidated, Discarded
 from dalsegno.workflow.events import (
     AnyEvent,
     Event,
     HandedOut,
     NoticeDue,
     Poisoned,
+    RemovalDue,
     StartRequested,
     TaskDone,
     TaskOutcome,
@@ -40,8 +43,14 @@ from dalsegno.workflow.refusals import NotFound, Refusal, TooLarge
 from dalsegno.workflow.states import COMPLETED_EXECUTION
 from dalsegno.workflow.value import EXECUTION_BYTES_MAX, VALUE_BYTES_MAX, byte_length
 
+Recorded = AnyChange | Consolidated
+"""What a journal has."""
+
 DEATHS_MAX = 3
 """After this many deaths of engines in a row an execution is ended, and no event is delivered to it any more."""
+
+REMOVAL_WAIT_S = 30.0
+"""How long the removal of what an execution has discarded waits for children that are not at rest."""
 
 NOTICE_LEASE_S = 15.0
 """How long after its time a notice becomes due again, in case its engine died."""
@@ -75,8 +84,10 @@ class StagedExecution:
     """One execution with what this batch has decided about it."""
 
     copy: Copy
-    changes: list[AnyChange] = field(default_factory=list)
+    changes: list[Recorded] = field(default_factory=list)
     entries: list[JournalEntry] = field(default_factory=list)
+    discarded: Discarded | None = None
+    """What the newest of the discards among the changes leaves of the past."""
     is_stepped: bool = False
     """Whether an event was stepped, even if it changed nothing."""
 
@@ -113,7 +124,7 @@ class Batch:
         `at_s` is the time as engines count it, `shift_s` is its difference from the store's clock (see clock.py).
         """
         self.transaction, self.at_s, self.shift_s = transaction, at_s, shift_s
-        self.outside = TransactionOutside(lookups, transaction.queries)
+        self.outside = TransactionOutside(lookups, transaction.queries, self.changes_until)
         self.lookups = lookups
         self.staged: dict[str, StagedExecution] = {}
         self.messages: list[NewMessage] = []
@@ -152,6 +163,7 @@ class Batch:
         self._cache = cache
         self._message_ids = message_ids
         self._revisions: dict[str, int] = {}
+        self._first_sequences: dict[str, int] = {}
         self._claimed: set[str] = set()
 
     def drop_unused_workflows(self) -> int:
@@ -178,6 +190,7 @@ class Batch:
         if execution_ids:
             claimed = self.transaction.claim(execution_ids)
             self._revisions.update((each, row.revision) for each, row in claimed.items())
+            self._first_sequences.update((each, row.first_sequence) for each, row in claimed.items())
             self.deaths.update((each, row.deaths) for each, row in claimed.items() if row.deaths)
 
     def exists(self, execution_id: str) -> bool:
@@ -210,7 +223,8 @@ class Batch:
             if (copy := self._cache.find(execution_id, revision)) is not None:
                 return copy
             self._step_note.mark(execution_id, "load")
-            return self._cache.catch_up(execution_id, revision, self.transaction)
+            first = self._first_sequences[execution_id]
+            return self._cache.catch_up(execution_id, revision, first, self.transaction)
         self._step_note.mark(execution_id, "load")
         # The definition may be what is wrong, so the execution is ended without it.
         changes = self.transaction.changes_after(execution_id, 0)
@@ -227,17 +241,37 @@ class Batch:
         if staged is not None and staged.changes and execution_id not in self._revisions:
             raise NotFound("execution", execution_id)  # created by this very batch: no client knows it
         self._step_note.mark(execution_id, "load")
-        copy = self._cache.load(execution_id, self.transaction)
-        for change in staged.changes if staged is not None else ():
-            copy.execution.apply(change)
-        return copy
+        if staged is None or staged.discarded is None:
+            copy = self._cache.load(execution_id, self.transaction)
+            copy.go_on(staged.changes if staged is not None else ())
+            return copy
+        changes = self.changes_until(execution_id, staged.copy.execution.revision)
+        return Copy(replay(changes), None, changes)
 
-    def changes_after(self, execution_id: str, revision: int) -> list[AnyChange]:
-        """Return the changes of a claimed execution after this revision, with those that this batch has made."""
+    def changes_after(self, execution_id: str, revision: int, until: int | None = None) -> list[Recorded]:
+        """Return the changes of an execution after this revision, up to the one with the number `until`, with those
+        that this batch has made. What is discarded is not among them."""
         staged = self.staged.get(execution_id)
         made = staged.changes if staged is not None else []
-        stored = self.transaction.changes_after(execution_id, revision)
-        return [*stored, *made[max(0, revision - self._revisions.get(execution_id, 0)) :]]
+        before = self._stored_revision(execution_id)
+        stored = self.transaction.changes_after(execution_id, revision, until) if revision < before else []
+        return [*stored, *made[max(0, revision - before) : None if until is None else max(0, until - before)]]
+
+    def changes_until(self, execution_id: str, until: int) -> list[Recorded]:
+        """Return the whole journal of an execution up to the change with this number, with what this batch has
+        made."""
+        staged = self.staged.get(execution_id)
+        if staged is None or staged.discarded is None:
+            return self.changes_after(execution_id, 0, until)
+        discarded = staged.discarded
+        return [discarded.consolidated, *self.changes_after(execution_id, discarded.sequence, until)]
+
+    def _stored_revision(self, execution_id: str) -> int:
+        """Return the revision of an execution before this batch."""
+        staged = self.staged.get(execution_id)
+        if execution_id in self._revisions or staged is None:
+            return self._revisions.get(execution_id, 0)
+        return staged.copy.execution.created.sequence - 1
 
     def workflow_of(self, copy: Copy) -> Workflow:
         """Return the workflow of the execution. Raises LookupError, and Suspended while the workflow is being
@@ -260,7 +294,7 @@ class Batch:
         self._step_note.mark(execution_id, EVENT_NAMES[type(event)])
         event = msgspec.structs.replace(self._check_report(copy, event), at_s=max(self.at_s, copy.at_s))
         outcome = self._step(staged, event)
-        longest = copy.count(outcome.changes)
+        longest = copy.count(outcome.changes, outcome.discarded)
         if longest > VALUE_BYTES_MAX or copy.value_bytes > EXECUTION_BYTES_MAX:
             self._stop_growth(staged, event, longest)
         return outcome
@@ -283,7 +317,6 @@ class Batch:
         self._cache.drop(execution_id)
         if staged.changes:
             staged.copy = self.load_private(execution_id)
-            staged.copy.count(staged.changes)
         else:
             del self.staged[execution_id]
         return True
@@ -348,7 +381,7 @@ class Batch:
     def adopt(self, workflow: Workflow, event: StartRequested, outcome: StepResult) -> StagedExecution:
         """Keep the execution that `try_create` has made of this event."""
         staged = StagedExecution(Copy(outcome.execution, workflow, ()))
-        longest = staged.copy.count(outcome.changes)
+        longest = staged.copy.count(outcome.changes, outcome.discarded)
         if longest > VALUE_BYTES_MAX:
             raise TooLarge("a value of the execution", longest, VALUE_BYTES_MAX)
         if staged.copy.value_bytes > EXECUTION_BYTES_MAX:
@@ -364,12 +397,27 @@ class Batch:
         return msgspec.structs.replace(event, creation=creation, at_s=self.at_s)
 
     def delete(self, execution_id: str) -> None:
-        """Delete a claimed execution."""
+        """Delete a claimed execution, with what it has discarded."""
         self._done += 1
+        for below in self.transaction.hidden_below(execution_id):
+            self.transaction.delete_execution(below)
+            self.deleted.append(below)
         self.transaction.delete_execution(execution_id)
         self.staged.pop(execution_id, None)
         self._revisions.pop(execution_id, None)
         self.deleted.append(execution_id)
+
+    def remove_discarded(self, execution_id: str) -> None:
+        """Remove the next slice of what a claimed execution has discarded."""
+        self._done += 1
+        self._removed(execution_id, self.transaction.remove_discarded(execution_id, self._claimed))
+
+    def _removed(self, execution_id: str, removal: Removal) -> None:
+        """Forget the executions that were removed, and go on later with what is left."""
+        self.deleted += removal.executions
+        if removal.left is not Left.NOTHING:
+            wait_s = 0.0 if removal.left is Left.MORE else REMOVAL_WAIT_S
+            self._send(execution_id, RemovalDue(at_s=self.at_s), self.at_s + wait_s)
 
     def notify(self, execution_id: str, notice: NoticeDue) -> None:
         """Store a notice and post it after the commit. It becomes due again unless the receiver takes it."""
@@ -398,12 +446,13 @@ class Batch:
     def save(self) -> None:
         """Write everything that was decided, and complete the answers from what is written."""
         saved = [
-            Saved(staged.copy.execution, staged.changes, staged.entries, self._deaths_left(staged))
+            Saved(staged.copy.execution, staged.changes, staged.entries, self._deaths_left(staged), staged.discarded)
             for staged in self.staged.values()
             if staged.changes
         ]
         if saved:
-            self.transaction.save_all(saved)
+            for execution_id, removal in self.transaction.save_all(saved, self._claimed).items():
+                self._removed(execution_id, removal)
         for execution_id in self.deaths:
             stepped = self.staged.get(execution_id)
             if stepped is not None and stepped.is_stepped and not (stepped.changes or self.is_given_up(execution_id)):
@@ -465,6 +514,7 @@ class Batch:
         if outcome.changes:
             staged.changes.extend(outcome.changes)
             staged.entries.append(JournalEntry(name, event.at_s, event.actor, event.comment, len(outcome.changes)))
+            staged.discarded = outcome.discarded or staged.discarded
         if outcome.commands:
             self._take_commands(staged.copy.execution, outcome.commands)
 
@@ -506,7 +556,7 @@ class Batch:
             size = staged.copy.value_bytes
             reason = f"too large: values of {size:,} bytes; an execution has at most {EXECUTION_BYTES_MAX:,}"
         outcome = self._step(staged, Poisoned(at_s=event.at_s, reason=reason))
-        staged.copy.count(outcome.changes)
+        staged.copy.count(outcome.changes, outcome.discarded)
 
 
 def _notice(command: Notify) -> NoticeDue:

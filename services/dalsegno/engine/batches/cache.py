@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
+
+import msgspec
 
 from dalsegno.store.records import DefinitionRow
 from dalsegno.store.store import Queries, Transaction
@@ -25,6 +27,7 @@ from dalsegno.workflow.changes import (
     RoundPlanned,
     StopsSet,
 )
+from dalsegno.workflow.consolidated import Consolidated, Discarded
 from dalsegno.workflow.execution import Execution
 from dalsegno.workflow.journal import replay
 from dalsegno.workflow.model import AdHocAction, Policies, Task, Workflow
@@ -54,15 +57,25 @@ RESTING_SHARE = 0.25
 class Copy:
     """One execution in memory with its workflow, in the state after the last batch that touched it."""
 
-    __slots__ = ("_long", "execution", "value_bytes", "workflow")
+    __slots__ = ("_base", "_long", "_long_base", "_long_count", "_marks", "execution", "value_bytes", "workflow")
 
-    def __init__(self, execution: Execution, workflow: Workflow | None, changes: Iterable[AnyChange]) -> None:
+    def __init__(
+        self, execution: Execution, workflow: Workflow | None, changes: Sequence[AnyChange | Consolidated]
+    ) -> None:
         self.execution = execution
         self.workflow = workflow
         """None until it is needed: compiling may take long (Batch.workflow_of)."""
         self.value_bytes = 0
         """The length of all its values, in bytes."""
-        self._long: list[Value] = []
+        self._base = 0
+        """What of it was not counted, but put in place of what was discarded; negative: what was discarded."""
+        self._long: deque[Value] = deque()
+        self._long_base: list[Value] = []
+        """The long values of what was discarded that are kept."""
+        self._long_count = 0
+        """How many long values were counted."""
+        self._marks: deque[tuple[int, int, int]] = deque()
+        """For each entry of a checkpoint: its sequence number, and what was counted until then."""
         self.count(changes)
 
     @property
@@ -70,10 +83,18 @@ class Copy:
         """The time of its last change. The next change is not earlier."""
         return self.execution.latest_s
 
-    def count(self, changes: Iterable[AnyChange]) -> int:
-        """Count the values of these changes. Return the length of the longest one in bytes."""
-        longest = 0
+    def go_on(self, changes: Sequence[AnyChange | Consolidated]) -> None:
+        """Apply further changes and count their values."""
         for change in changes:
+            assert not isinstance(change, Consolidated), "a journal has it only at its beginning"
+            self.execution.apply(change)
+        self.count(changes)
+
+    def count(self, changes: Sequence[AnyChange | Consolidated], discarded: Discarded | None = None) -> int:
+        """Count the values of its last changes, without what these have discarded. Return the length of the longest one
+        in bytes."""
+        longest = 0
+        for sequence, change in enumerate(changes, self.execution.revision - len(changes) + 1):
             values_of = _VALUES.get(type(change))
             if values_of is not None:
                 for value in values_of(change):
@@ -84,11 +105,29 @@ class Copy:
                         longest = length
                     if length > LONG_VALUE_BYTES:
                         self._long.append(value)
+                        self._long_count += 1
+                if type(change) is CheckpointReached:
+                    self._marks.append((sequence, self.value_bytes - self._base, self._long_count))
+        if discarded is not None:
+            self._discard(discarded)
         return longest
+
+    def _discard(self, discarded: Discarded) -> None:
+        """Count what is kept in place of what was counted until the entry."""
+        counted = long_count = 0
+        while self._marks and self._marks[0][0] <= discarded.sequence:
+            _, counted, long_count = self._marks.popleft()
+        for _ in range(len(self._long) - (self._long_count - long_count)):
+            self._long.popleft()
+        kept = _kept_values(discarded.consolidated)
+        base = sum(byte_length(value.text) for value in kept) - counted
+        self.value_bytes += base - self._base
+        self._base = base
+        self._long_base = [value for value in kept if byte_length(value.text) > LONG_VALUE_BYTES]
 
     def drop_data(self) -> None:
         """Keep only the text of long values, because executions at rest are rarely stepped again."""
-        for value in self._long:
+        for value in (*self._long_base, *self._long):
             value.drop_data()
 
     @property
@@ -101,6 +140,18 @@ class Copy:
             + ATTEMPT_BYTES * len(execution.attempts)
             + 3 * self.value_bytes
         )
+
+
+def _kept_values(consolidated: Consolidated) -> list[Value]:
+    """Return the values that it holds, each once."""
+    found: dict[str, Value] = {}
+
+    def note(part: object) -> None:
+        if isinstance(part, Value):
+            found.setdefault(part.text, part)
+
+    msgspec.json.encode(consolidated, enc_hook=note)
+    return list(found.values())
 
 
 def _one(name: str) -> Callable[[Any], Iterable[Value]]:
@@ -132,6 +183,7 @@ _VALUES: dict[type, Callable[[Any], Iterable[Value]]] = {
     StopsSet: _on_arrival,
     RevertBegun: _on_arrival,
     RevertMoved: lambda change: change.published.values(),
+    Consolidated: _kept_values,
 }
 """The values that a change carries, by its kind."""
 
@@ -271,19 +323,20 @@ class ExecutionCache:
         kept = self._copies.get(execution_id)
         return kept[0] if kept is not None and kept[0].execution.revision == revision else None
 
-    def catch_up(self, execution_id: str, revision: int, transaction: Transaction) -> Copy:
-        """Return the execution at its current revision: the cached one brought up to it, or a new one."""
+    def catch_up(self, execution_id: str, revision: int, first_sequence: int, transaction: Transaction) -> Copy:
+        """Return the execution at its current revision: the cached one brought up to it, or a new one.
+
+        `first_sequence`: that of its journal. If it has discarded its beginning meanwhile, a new one is loaded.
+        """
         kept = self._copies.get(execution_id)
         if kept is not None:
             copy = kept[0]
             known = copy.execution.revision
-            if known <= revision:
-                changes = transaction.changes_after(execution_id, known)
-                for change in changes:
-                    copy.execution.apply(change)
-                copy.count(changes)
+            if known <= revision and copy.execution.first_sequence == first_sequence:
+                copy.go_on(transaction.changes_after(execution_id, known))
                 return copy
-            self.drop(execution_id)  # impossible unless a commit was lost that this engine saw succeed
+            # A higher revision is impossible, unless a commit was lost that this engine saw succeed.
+            self.drop(execution_id)
         return self.load(execution_id, transaction)
 
     def load(self, execution_id: str, transaction: Transaction) -> Copy:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from itertools import islice
 
 import msgspec
 
@@ -13,16 +14,23 @@ from dalsegno.store.filters import Filter, Term
 from dalsegno.store.pages import PAGE_BYTES_MAX
 from dalsegno.store.records import AttemptRow, DefinitionKind, DefinitionRow, ExecutionRow, TaskRow
 from dalsegno.store.store import Queries
+from dalsegno.workflow.changes import AnyChange
+from dalsegno.workflow.consolidated import Consolidated
 from dalsegno.workflow.identity import task_id
 from dalsegno.workflow.model import ActionDescription, AdHocAction, Workflow
 from dalsegno.workflow.outside import FoundWorkflow, PausedBelow
 from dalsegno.workflow.states import TaskState
 from dalsegno.workflow.value import TASKS_MAX, moment
 
+Journal = Callable[[str, int], Sequence[AnyChange | Consolidated]]
+
 _MISSING = object()
 
 RESULTS_AT_ONCE = 16
 """How many results of tasks are read together. Each may be as large as a value."""
+
+DISCARDED_MAX = 100
+"""How many executions that have discarded their beginning are named."""
 
 DEFINITIONS_MAX = 10_000
 """How many answers are kept, including the answers that nothing was found."""
@@ -127,9 +135,11 @@ class Lookups:
 class TransactionOutside:
     """The machine's `Outside` over one transaction."""
 
-    def __init__(self, lookups: Lookups, queries: Queries) -> None:
+    def __init__(self, lookups: Lookups, queries: Queries, journal: Journal) -> None:
+        """`journal` returns the changes of an execution up to one of them."""
         self._lookups = lookups
         self._queries = queries
+        self._journal = journal
         if not lookups.lasting:
             lookups.forget()
 
@@ -140,6 +150,17 @@ class TransactionOutside:
     def find_action(self, name: str, namespace: str) -> ActionDescription | AdHocAction | None:
         """Return what is known of the action."""
         return self._lookups.action(name, namespace, self._queries)
+
+    def changes(self, execution_id: str, up_to: int) -> Sequence[AnyChange | Consolidated]:
+        """Return the journal up to this sequence number, without what the present step has made."""
+        return self._journal(execution_id, up_to)
+
+    def discarded_below(self, execution_ids: Sequence[str]) -> Sequence[str]:
+        """Return those of the executions and of their descendants that have discarded their beginning."""
+        ids = [*execution_ids, *(below for each in execution_ids for below in self._queries.descendants(each))]
+        rows = self._queries.executions_of(dict.fromkeys(ids), full=False)
+        found = (row.id for row in rows.values() if row.first_sequence > 1 and not row.forked_from)
+        return tuple(islice(found, DISCARDED_MAX))
 
     def paused_below(self, execution_id: str) -> Sequence[PausedBelow]:
         """Return the descendants that are PAUSED or PAUSING, in their state before this batch."""

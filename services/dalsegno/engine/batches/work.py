@@ -14,6 +14,7 @@ from dalsegno.workflow.events import (
     ForcedEnd,
     NoticeDue,
     Poisoned,
+    RemovalDue,
     SliceDue,
     StartRequested,
     TaskDone,
@@ -94,7 +95,7 @@ class Work(ABC):
         """Leave this work to a later batch. What the batch has taken for it stays in the store."""
 
     def is_slice(self, batch: Batch) -> bool:
-        """Return whether it begins a slice of items. A batch has one such work."""
+        """Return whether it begins a slice of items, or removes one of rows. A batch has one such work."""
         return False
 
     @property
@@ -163,7 +164,7 @@ class DeliverEvent(Work):
             batch.give_back(self._message_id, self.execution_id, taken)
 
     def is_slice(self, batch: Batch) -> bool:
-        return type(self.event or batch.taken.get(self._message_id)) is SliceDue
+        return type(self.event or batch.taken.get(self._message_id)) in (SliceDue, RemovalDue)
 
     def needs(self, batch: Batch) -> Collection[str]:
         return (self.execution_id,)
@@ -181,6 +182,9 @@ class DeliverEvent(Work):
             raise NotFound("execution", self.execution_id)
         if isinstance(event, NoticeDue):
             batch.notify(self.execution_id, event)
+            return
+        if isinstance(event, RemovalDue):
+            batch.remove_discarded(self.execution_id)
             return
         if batch.deaths and isinstance(event, _REPORTS) and batch.is_given_up(self.execution_id):
             self.verdict = Verdict.SUPERSEDED  # not stepped: it may be what killed the engines
