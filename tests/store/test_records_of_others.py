@@ -35,7 +35,7 @@ def test_records_of_all_tasks_take_few_queries(store: Store, monkeypatch: pytest
     with store.read() as queries:
         for name in ("tasks", "tasks_across", "attempts_of", "leading_attempts", "task_result", "execution"):
             monkeypatch.setattr(queries, name, counted(name, getattr(queries, name)))
-        outside = TransactionOutside(lookups, queries)
+        outside = TransactionOutside(lookups, queries, lambda execution_id, until: ())
         records = outside.tasks(None, "", False, None, False)
         assert {record["workflow_execution_id"] for record in records} == {*(f"e{n:02}" for n in range(60)), "f1"}
         results = {record["workflow_execution_id"]: record["result"] for record in records}

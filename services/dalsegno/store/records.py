@@ -106,7 +106,7 @@ class Claimed(NamedTuple):
     revision: int
     deaths: int
     """How many engines died in its steps since the last step that was stored."""
-    first_sequence: int
+    first_sequence: int = 1
     """The sequence number of the first change of its journal."""
 
 

@@ -20,6 +20,7 @@ from dalsegno.expressions.pool_client import POOL
 from dalsegno.store.memory import MemoryTransaction
 from dalsegno.workflow import machine
 from dalsegno.workflow.changes import AnyChange
+from dalsegno.workflow.consolidated import Consolidated
 from dalsegno.workflow.events import Event, HandedOut, Poisoned, RerunRequested, TaskChoice, TaskDone
 from dalsegno.workflow.execution import Execution
 from dalsegno.workflow.identity import parse_attempt_id
@@ -206,9 +207,11 @@ def test_an_engine_that_dies_while_it_loads_has_noted_the_execution(rig: Rig, mo
     read: list[Mark | None] = []
     changes_after = MemoryTransaction.changes_after
 
-    def noted(self: MemoryTransaction, execution_id: str, revision: int) -> list[AnyChange]:
+    def noted(
+        self: MemoryTransaction, execution_id: str, revision: int, until: int | None = None
+    ) -> list[AnyChange | Consolidated]:
         read.append(stepped.note.read())
-        return changes_after(self, execution_id, revision)
+        return changes_after(self, execution_id, revision, until)
 
     monkeypatch.setattr(MemoryTransaction, "changes_after", noted)
     rig.copies.drop(start.execution_id)
