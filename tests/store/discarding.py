@@ -9,10 +9,11 @@ from tests.store.scenes import Scene, add_task, finish_task, start
 
 from dalsegno.store.discards import Removal
 from dalsegno.store.store import Store
-from dalsegno.workflow.applying import consolidating
+from dalsegno.workflow import journal
 from dalsegno.workflow.changes import CheckpointReached, HistoryDiscarded
 from dalsegno.workflow.consolidated import Discarded
-from dalsegno.workflow.execution import Execution, replay
+from dalsegno.workflow.execution import Execution
+from dalsegno.workflow.journal import replay
 from dalsegno.workflow.value import Value
 
 
@@ -59,7 +60,7 @@ def discard(
         past = replay([*before, *scene.pending[: max(0, sequence - stored)]])
         count = past.task_count
         reduce(past, sequence, count, kept)
-        consolidated = consolidating.written(past, past.entries[sequence], scene.now_s)
+        consolidated = journal.written(past, past.entries[sequence], scene.now_s)
         reduced = reduce(execution, sequence, count, kept)
         scene.do(HistoryDiscarded(sequence=sequence, at_s=scene.now_s))
         discarded = Discarded(consolidated, count, frozenset(kept), reduced)

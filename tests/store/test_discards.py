@@ -25,7 +25,7 @@ from dalsegno.workflow.changes import (
     TaskMoved,
 )
 from dalsegno.workflow.consolidated import Consolidated
-from dalsegno.workflow.execution import replay
+from dalsegno.workflow.journal import replay
 from dalsegno.workflow.states import AttemptState, ExecutionState, TaskState
 from dalsegno.workflow.value import EMPTY, Value
 
@@ -306,7 +306,7 @@ def test_a_child_that_is_not_at_rest_is_removed_later(store: Store) -> None:
     scene = start("e1")
     child = add_child(scene, 1, "child")
     grandchild = add_child(child, 1, "grandchild")
-    add_task(child, 2, AttemptState.RUNNING)
+    add_task(finish_task(child, 1, EMPTY), 2, AttemptState.RUNNING)
     scene.do(AttemptMoved(key=(1, 0, 1), state=AttemptState.ERROR, at_s=100.0))
     scene.do(TaskMoved(task=1, state=TaskState.ERROR, at_s=100.0))
     child.do(ExecutionMoved(state=ExecutionState.ERROR, at_s=100.0))

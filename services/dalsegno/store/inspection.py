@@ -14,16 +14,20 @@ from dalsegno.store.records import AttemptRow, CheckpointRow, JournalChange, Tas
 from dalsegno.store.rows import attempt_row, checkpoint_row, execution_row, task_row
 from dalsegno.store.statements import NOW
 from dalsegno.store.store import Queries, Store, StoreOutdated
-from dalsegno.store.tables import ATTEMPTS, CLOCK, EXECUTIONS, MESSAGES, METADATA, SESSIONS
+from dalsegno.store.tables import ATTEMPTS, CLOCK, DISCARDS, EXECUTIONS, MESSAGES, METADATA, SESSIONS
 from dalsegno.store.texts import Record, resolve
-from dalsegno.workflow.changes import ExecutionCreated
+from dalsegno.workflow.changes import AnyChange, ExecutionCreated
 from dalsegno.workflow.codec import Texts, encode_changes
+from dalsegno.workflow.consolidated import Consolidated
 from dalsegno.workflow.execution import Execution
 from dalsegno.workflow.journal import replay
 from dalsegno.workflow.states import AttemptState
 
 _UNTOLD = frozenset({"progress"})
 """Columns that the journal does not contain."""
+
+_TABLES = {"messages": MESSAGES, "sessions": SESSIONS, "actions": ATTEMPTS, "ranges": DISCARDS}
+"""What a finding counts, by its first word."""
 
 _LATE_S = 60.0
 """How late something must be before `diagnose` reports it."""
@@ -45,14 +49,16 @@ def check(store: Store) -> Iterator[str]:
 
 def check_execution(queries: Queries, execution_id: str) -> list[str]:
     """Return what is wrong with one execution."""
-    if not queries.standings([execution_id]):
-        return []  # deleted meanwhile
+    rows = queries.executions_of([execution_id], full=False)
+    if not rows:
+        return []  # deleted or discarded meanwhile
     try:
         journal = _whole_journal(queries, execution_id)
-        gaps = [each.sequence for number, each in enumerate(journal, 1) if each.sequence != number]
+        first = rows[execution_id].first_sequence
+        gaps = [each.sequence for number, each in enumerate(journal, first) if each.sequence != number]
         if gaps:
             return [f"execution {execution_id}: the journal has a gap before change {gaps[0]}"]
-        if not journal or not isinstance(journal[0].change, ExecutionCreated):
+        if not journal or not _begins(journal[0].change):
             return [f"execution {execution_id}: the journal does not begin with its creation"]
         execution = replay(each.change for each in journal)
         texts = Texts()
@@ -62,6 +68,11 @@ def check_execution(queries: Queries, execution_id: str) -> list[str]:
         if is_outage(error):
             raise
         return [f"execution {execution_id}: the journal does not replay: {type(error).__name__}: {error}"]
+
+
+def _begins(change: AnyChange | Consolidated) -> bool:
+    """Return whether a journal can begin with the change."""
+    return isinstance(change, ExecutionCreated) or (isinstance(change, Consolidated) and change.created is not None)
 
 
 def _whole_journal(queries: Queries, execution_id: str) -> list[JournalChange]:
@@ -186,13 +197,16 @@ def diagnose(connection: sa.Connection) -> Iterator[str]:
             "messages are for executions that do not exist": ~sa.exists()
             .where(EXECUTIONS.c.id == MESSAGES.c.execution_id)
             .correlate(MESSAGES),
+            "ranges of discarded tasks are not removed, and no message is there to remove them": ~sa.exists()
+            .where(MESSAGES.c.execution_id == DISCARDS.c.execution_id, MESSAGES.c.event.contains("RemovalDue"))
+            .correlate(DISCARDS),
         },
     )
 
 
 def _attention(connection: sa.Connection, findings: dict[str, sa.ColumnElement[bool]]) -> Iterator[str]:
     for text, condition in findings.items():
-        table = MESSAGES if text.startswith("messages") else SESSIONS if text.startswith("sessions") else ATTEMPTS
+        table = _TABLES[text.split()[0]]
         count = connection.execute(sa.select(sa.func.count()).select_from(table).where(condition)).scalar_one()
         if count:
             yield f"! {count:,} {text}"
