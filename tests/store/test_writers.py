@@ -230,6 +230,15 @@ def test_a_store_of_an_older_version_counts_on_from_its_newest_execution(shared_
             "ALTER TABLE executions DROP COLUMN goes_on_s",
             "ALTER TABLE attempts DROP COLUMN reverts",
             "ALTER TABLE attempts DROP COLUMN undone",
+            "DROP TABLE discards",
+            "DROP INDEX texts_by_use",
+            "ALTER TABLE texts DROP COLUMN last",
+            "ALTER TABLE attempts DROP COLUMN copied",
+            "DROP INDEX executions_by_origin",
+            "ALTER TABLE executions DROP COLUMN forked_from",
+            "ALTER TABLE executions DROP COLUMN forked_from_sequence",
+            "ALTER TABLE executions DROP COLUMN forked_from_checkpoint",
+            "ALTER TABLE executions DROP COLUMN first_sequence",
             "UPDATE alembic_version SET version_num = '0003'",
         ):
             connection.execute(sa.text(statement))

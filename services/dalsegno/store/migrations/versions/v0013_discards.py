@@ -23,7 +23,7 @@ def upgrade() -> None:
     op.add_column("executions", sa.Column("forked_from", TEXT, nullable=False, server_default=""))
     op.add_column("executions", sa.Column("forked_from_sequence", sa.Integer, nullable=False, server_default="0"))
     op.add_column("executions", sa.Column("forked_from_checkpoint", TEXT, nullable=False, server_default=""))
-    is_fork = sa.text("forked_from <> ''")
+    is_fork = sa.text("forked_from != ''")
     op.create_index(
         "executions_by_origin",
         "executions",
