@@ -27,6 +27,7 @@ from dalsegno.store.store import Store, StoreConflict
 from dalsegno.store.texts import resolve
 from dalsegno.workflow.changes import AttemptAdded, AttemptMoved, AttemptsBegun, ExecutionMoved, Link, TaskMoved
 from dalsegno.workflow.codec import Texts, encode_changes
+from dalsegno.workflow.consolidated import Consolidated
 from dalsegno.workflow.journal import replay
 from dalsegno.workflow.states import AttemptState, ExecutionState, TaskState
 from dalsegno.workflow.value import Value
@@ -66,6 +67,7 @@ def test_replay_gives_the_execution_that_was_stored(store: Store) -> None:
         for revision in range(1, loaded.revision):
             early = replay(transaction.changes_after("e1", 0)[:revision])
             for change in transaction.changes_after("e1", revision):
+                assert not isinstance(change, Consolidated)
                 early.apply(change)
             assert (early.revision, early.tasks, early.attempts) == (loaded.revision, loaded.tasks, loaded.attempts)
         assert transaction.changes_after("e1", loaded.revision) == []
