@@ -11,6 +11,7 @@ from dalsegno.workflow import machine
 from dalsegno.workflow.events import (
     CancelRequested,
     Choice,
+    DiscardRequested,
     GoToRequested,
     PauseRequested,
     RerunRequested,
@@ -71,6 +72,10 @@ class Stage:
     def go_to(self, name: str = "", on: Execution | None = None, **fields: Any) -> machine.StepResult:
         """Go to a checkpoint."""
         return self.tell(GoToRequested(at_s=self.world.now_s, actor="ann", name=name, **fields), on)
+
+    def discard(self, name: str = "", on: Execution | None = None, **fields: Any) -> machine.StepResult:
+        """Discard what came before an entry."""
+        return self.tell(DiscardRequested(at_s=self.world.now_s, actor="ann", name=name, **fields), on)
 
     def entries(self) -> list[str]:
         """The names of the entries that stand, oldest first."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
-from tests.unit.workflow.stories.operating import Stage
+from tests.unit.workflow.stories.operating import Stage, run
+
+from dalsegno.workflow.events import Verdict
+from dalsegno.workflow.refusals import HistoryDiscarded, NoSuchCheckpoint
 
 LOOPS = {
     "mistral": """
@@ -60,10 +61,6 @@ def looped(language: str, keep: str, rounds: int = 10) -> Stage:
     return stage
 
 
-def told(stage: Stage) -> Any:
-    return stage.output()
-
-
 @both
 @pytest.mark.parametrize("keep", ["{count: 1}", "{count: 3}", "{count: 100}", "{age: 1000}", "{count: 2, age: 1}"])
 def test_an_execution_ends_as_without_discards(language: str, keep: str) -> None:
@@ -71,7 +68,7 @@ def test_an_execution_ends_as_without_discards(language: str, keep: str) -> None
     stage = looped(language, keep)
     stage.end("done")
     stage.check()
-    assert stage.output() == {"n": 9, "first": "first"}, told(stage)
+    assert stage.output() == {"n": 9, "first": "first"}
 
 
 @both
@@ -80,3 +77,137 @@ def test_the_newest_entries_are_kept(language: str) -> None:
     stage = looped(language, "{count: 3}", 8)
     assert stage.entries() == ["round"] * 3
     assert [each.name for each in stage.execution.tasks.values()] == ["begin"] + ["poll"] * 4
+
+
+FANS = {
+    "mistral": """
+version: '2.0'
+wf:
+  vars: {n: 0}
+  output: {n: <% $.n %>, seen: <% $.seen %>}
+  tasks:
+    begin:
+      action: std.echo output=0
+      publish: {n: 0, seen: {}}
+      on-success: [left, right, slow]
+    left:
+      action: std.noop
+      publish: {seen: {left: <% task().result %>}}
+      on-success: all
+    right:
+      action: std.noop
+      publish: {seen: {right: <% task().result %>}}
+      on-success: all
+    slow: {action: std.noop, publish: {seen: {slow: <% task().result %>}}, on-success: loop}
+    loop:
+      action: std.noop
+      publish: {n: <% $.n + 1 %>}
+      checkpoint: {name: round, keep: {count: 1}}
+      on-success:
+        - loop: <% $.n < 4 %>
+        - all: <% $.n >= 4 %>
+    all: {join: all, action: std.noop}
+""",
+    "orquesta": """
+version: 1.0
+name: wf
+vars: [{n: 0}, {seen: {}}]
+output: [{n: <% ctx(n) %>}, {seen: <% ctx(seen) %>}]
+tasks:
+  begin: {action: std.noop, next: [{when: <% succeeded() %>, do: [left, right, slow]}]}
+  left: {action: std.noop, next: [{when: <% succeeded() %>, publish: [{seen: {left: <% result() %>}}], do: all}]}
+  right: {action: std.noop, next: [{when: <% succeeded() %>, publish: [{seen: {right: <% result() %>}}], do: all}]}
+  slow: {action: std.noop, next: [{when: <% succeeded() %>, publish: [{seen: {slow: <% result() %>}}], do: loop}]}
+  loop:
+    action: std.noop
+    checkpoint: {name: round, keep: {count: 1}}
+    next:
+      - {when: <% succeeded() and ctx(n) < 3 %>, publish: [{n: <% ctx(n) + 1 %>}], do: loop}
+      - {when: <% succeeded() and ctx(n) >= 3 %>, publish: [{n: <% ctx(n) + 1 %>}], do: all}
+  all: {join: all, action: std.noop}
+""",
+}
+
+
+@both
+def test_branches_that_meet_behind_a_discard_see_what_each_has_written(language: str) -> None:
+    """C20, C32: the history of writes is kept as far as branches that are open can still meet."""
+    ends = []
+    for text in (FANS[language], FANS[language].replace(", keep: {count: 1}", "")):
+        stage = Stage(text)
+        stage.end("begin")
+        stage.end("left", "l")
+        stage.end("slow", "s")
+        for _ in range(4):
+            stage.end("loop")
+            stage.check()
+        stage.end("right", "r")
+        stage.end("all")
+        stage.check()
+        ends.append((str(stage.execution.state), stage.output()))
+    assert ends[0] == ends[1]
+    assert ends[0][0] == "SUCCESS"
+
+
+@both
+def test_an_execution_goes_back_to_a_kept_entry_as_without_discards(language: str) -> None:
+    """C19, C24: what is kept can be gone back to, and goes on from there as before."""
+    stage = looped(language, "{count: 3}", 6)
+    sequence = min(stage.execution.entries)
+    stage.go_to(sequence=sequence)
+    stage.end("poll", 6)
+    stage.check()
+    assert (str(stage.execution.state), stage.execution.paused_at) == ("PAUSED", sequence)
+    stage.resume()
+    stage.check()
+    for number in range(4, 10):
+        stage.end("poll", number)
+        stage.check()
+    stage.end("done")
+    assert stage.output() == {"n": 9, "first": "first"}
+
+
+@both
+def test_what_is_discarded_is_refused(language: str) -> None:
+    """C31: a go-to to a discarded entry, and a rerun of a task of which only the result is kept."""
+    stage = looped(language, "{count: 1}", 4)
+    for target in ({"name": "start"}, {"sequence": 5}):
+        with pytest.raises(HistoryDiscarded, match="is discarded: the history begins with sequence"):
+            stage.go_to(**target)
+    for number in range(4, 10):
+        stage.end("poll", number)
+    stage.end("done")
+    with pytest.raises(HistoryDiscarded, match="task begin: ended before the history that is kept"):
+        stage.rerun(run("begin"))
+    with pytest.raises(HistoryDiscarded, match="task execution 2"):
+        stage.rerun(run("poll", number=2))
+    stage.rerun(run("done"))
+    stage.end("done")
+    stage.check()
+    assert stage.output() == {"n": 9, "first": "first"}
+
+
+@both
+def test_an_operator_discards_what_came_before_an_entry(language: str) -> None:
+    """C8: while it runs, while it is paused and when it has ended."""
+    stage = looped(language, "{count: 100}", 6)
+    entries = [*stage.execution.entries]
+    assert stage.discard(sequence=entries[2]).discarded is not None
+    stage.check()
+    assert [*stage.execution.entries] == entries[2:]
+    stage.pause()
+    stage.end("poll", 6)
+    stage.discard(sequence=entries[4])
+    stage.check()
+    stage.resume()
+    for number in range(7, 10):
+        stage.end("poll", number)
+    stage.end("done")
+    stage.discard(name="round")
+    stage.check()
+    assert (stage.entries(), stage.output()) == (["round"], {"n": 9, "first": "first"})
+    assert stage.discard(name="round").verdict is Verdict.DUPLICATE
+    with pytest.raises(HistoryDiscarded, match="entry 12: is discarded"):
+        stage.discard(sequence=12)
+    with pytest.raises(NoSuchCheckpoint, match="has no entry with sequence 100000"):
+        stage.discard(sequence=100_000)
