@@ -13,9 +13,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, Final
 
+import msgspec
+
 from dalsegno.definitions.document import MemberKind, read
 from dalsegno.workflow import machine
 from dalsegno.workflow.changes import AnyChange, ExecutionCreated
+from dalsegno.workflow.checkpoints import forking
+from dalsegno.workflow.checkpoints.forking import ForkWish
 from dalsegno.workflow.codec import Texts, decode_changes, decode_event, encode_changes, encode_event
 from dalsegno.workflow.commands import AnyCommand, CancelAction, CreateChild, Notify
 from dalsegno.workflow.consolidated import Consolidated
@@ -26,7 +30,7 @@ from dalsegno.workflow.execution import Execution
 from dalsegno.workflow.identity import AttemptKey, derived_id, task_id
 from dalsegno.workflow.journal import replay
 from dalsegno.workflow.model import ActionDescription, AdHocAction, Parameter, Workflow
-from dalsegno.workflow.outside import FoundWorkflow, PausedBelow
+from dalsegno.workflow.outside import FoundWorkflow, Given, PausedBelow
 from dalsegno.workflow.records import Attempt, TaskExecution
 from dalsegno.workflow.refusals import NotFound, Refusal
 from dalsegno.workflow.scope import Constant
@@ -255,6 +259,58 @@ class World:
         self.tell(creation.execution_id, StartRequested(at_s=self.now_s, creation=creation))
         return self.executions[creation.execution_id]
 
+    def fork(
+        self,
+        original: Execution,
+        name: str = "",
+        *,
+        is_latest: bool = False,
+        input: dict[str, object] | None = None,
+        environment: object = None,
+        **wish: Any,
+    ) -> Execution:
+        """Fork an execution at an entry, as the desk does; raises what the machine refuses with."""
+        created = original.created
+        found = self.workflows[created.workflow, created.namespace]
+        workflow = self.compiled[created.definition_id]
+        given = original.created.input.data
+        assert isinstance(given, dict)
+        creation = msgspec.structs.replace(
+            created,
+            execution_id=derived_id(self.now_s, f"fork {next(self._count)}"),
+            definition_id=found.definition_id if is_latest else created.definition_id,
+            language=found.workflow.language if is_latest else created.language,
+            input=Value(data={**given, **(input or {})}),
+            root_id="",
+            parent=None,
+            depth=0,
+            at_s=self.now_s,
+        )
+        start = forking.fork(
+            workflow,
+            original,
+            ForkWish(
+                name=name,
+                input=tuple(input or ()),
+                environment=None if environment is None else Value(data=environment),
+                **wish,
+            ),
+            StartRequested(at_s=self.now_s, actor="ann", creation=creation),
+            Outside(self),
+            Given(self.now_s, (creation.execution_id,)),
+        )
+        self.tell(creation.execution_id, start)
+        return self.executions[creation.execution_id]
+
+    def delete(self, execution: Execution) -> None:
+        """Delete an execution with its children, and everything that is on its way to them."""
+        for child in self.children(execution):
+            self.delete(child)
+        del self.executions[execution.id], self.journals[execution.id]
+        self._mail = deque(each for each in self._mail if each[0] != execution.id)
+        self._later = [each for each in self._later if each[2] != execution.id]
+        heapq.heapify(self._later)
+
     # Events.
 
     def tell(self, execution_id: str, event: Event) -> machine.StepResult:
@@ -280,7 +336,7 @@ class World:
             self._carry_out(command)
         return outcome
 
-    def _journal(self, execution_id: str, changes: list[AnyChange]) -> None:
+    def _journal(self, execution_id: str, changes: Sequence[AnyChange | Consolidated]) -> None:
         if changes:
             self.journals.setdefault(execution_id, []).append(encode_changes(changes, self.texts))
 
@@ -458,8 +514,6 @@ def _execution_record(execution: Execution) -> dict[str, object]:
 
 
 def _at(event: Event, at_s: float) -> Event:
-    import msgspec
-
     return msgspec.structs.replace(event, at_s=at_s)
 
 

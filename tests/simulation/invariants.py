@@ -12,6 +12,7 @@ from dalsegno.workflow.changes import (
     AttemptsBegun,
     ExecutionMoved,
 )
+from dalsegno.workflow.consolidated import Consolidated
 from dalsegno.workflow.contexts.context import EMPTY_CONTEXT, Context, merge, publish
 from dalsegno.workflow.execution import Execution
 from dalsegno.workflow.identity import AttemptKey
@@ -39,7 +40,7 @@ def ended_attempts(execution: Execution) -> Ended:
     }
 
 
-def check_quiet(before: ExecutionState, changes: Sequence[AnyChange]) -> None:
+def check_quiet(before: ExecutionState, changes: Sequence[AnyChange | Consolidated]) -> None:
     """Nothing is started or handed out while the execution is quiet (O4, O14)."""
     state = before
     for change in changes:

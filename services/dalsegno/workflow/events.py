@@ -7,7 +7,8 @@ from enum import StrEnum
 
 import msgspec
 
-from dalsegno.workflow.changes import ExecutionCreated, RepeatedBy, Timer
+from dalsegno.workflow.changes import ContextEdited, EnvironmentChanged, ExecutionCreated, RepeatedBy, Timer
+from dalsegno.workflow.consolidated import Consolidated
 from dalsegno.workflow.identity import AttemptKey
 from dalsegno.workflow.states import ExecutionState
 from dalsegno.workflow.value import Value
@@ -74,10 +75,40 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, tag=True, omit_defaults=T
     comment: str = ""
 
 
+class ContextUpdated(Event, frozen=True, kw_only=True):
+    """An operator edits what later tasks will see (decision 14)."""
+
+    task: str = ""
+    """The ended task whose published values are edited; empty: those of the whole execution."""
+    number: int = 0
+    """Which of its task executions; 0: the newest."""
+    values: Mapping[str, Value] = {}
+    """The new values."""
+    removed: tuple[str, ...] = ()
+    """The variables to remove."""
+
+
+class ForkRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The state with which a fork begins, and what it edits first (decision 21)."""
+
+    consolidated: Consolidated
+    edits: tuple[ContextEdited | EnvironmentChanged, ...] = ()
+    """What was edited in the other execution while it stood at the entry."""
+    input: tuple[str, ...] = ()
+    """The inputs that the request sets."""
+    environment: Value | None = None
+    """What is merged over the environment."""
+    edit: ContextUpdated | None = None
+    stay: bool = False
+    """It stands at the entry until it is resumed."""
+
+
 class StartRequested(Event, frozen=True, kw_only=True):
     """An execution begins. `creation` is absent when the step of its parent has created it already."""
 
     creation: ExecutionCreated | None = None
+    fork: ForkRequest | None = None
+    """It begins with the state of an entry of another execution."""
 
 
 class TaskDone(Event, frozen=True, kw_only=True):
@@ -166,19 +197,6 @@ class RerunRequested(Event, frozen=True, kw_only=True):
     """Whether the parent passed it down: then a child that has nothing to repeat reports its state to the parent."""
     stop_at: tuple[str, ...] = ()
     """The checkpoints at which it is to stop."""
-
-
-class ContextUpdated(Event, frozen=True, kw_only=True):
-    """An operator edits what later tasks will see (decision 14)."""
-
-    task: str = ""
-    """The ended task whose published values are edited; empty: those of the whole execution."""
-    number: int = 0
-    """Which of its task executions; 0: the newest."""
-    values: Mapping[str, Value] = {}
-    """The new values."""
-    removed: tuple[str, ...] = ()
-    """The variables to remove."""
 
 
 class GoToRequested(Event, frozen=True, kw_only=True):

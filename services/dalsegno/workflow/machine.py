@@ -14,9 +14,9 @@ import msgspec
 
 from dalsegno.workflow import graph
 from dalsegno.workflow.changes import AnyChange, ExecutionCreated, Timer
-from dalsegno.workflow.checkpoints import going, reaching, requests, reverting, subflows
+from dalsegno.workflow.checkpoints import forking, going, reaching, requests, reverting, subflows
 from dalsegno.workflow.commands import AnyCommand
-from dalsegno.workflow.consolidated import Discarded
+from dalsegno.workflow.consolidated import Consolidated, Discarded
 from dalsegno.workflow.discarding import discard
 from dalsegno.workflow.events import (
     CancelRequested,
@@ -85,7 +85,8 @@ class StepResult:
     """What a step has decided."""
 
     execution: Execution
-    changes: list[AnyChange] = field(default_factory=list)
+    changes: list[AnyChange | Consolidated] = field(default_factory=list)
+    """Only a fork begins with Consolidated, behind ExecutionCreated."""
     commands: list[AnyCommand] = field(default_factory=list)
     verdict: Verdict = Verdict.ACCEPTED
     subsumed: tuple[str, ...] = ()
@@ -155,6 +156,9 @@ def _start(step: Step, event: StartRequested) -> None:
     execution = step.execution
     if execution.state is not ExecutionState.IDLE:
         step.verdict = Verdict.DUPLICATE
+        return
+    if event.fork is not None:
+        forking.begin(step, event.fork)
         return
     try:
         variables = lifecycle.check_start(step)

@@ -61,3 +61,34 @@ def test_every_entry_leads_to_the_same_end(marked: tuple[list[str], dict[str, An
             world.run()
             assert outcome(execution) == outcome(first), f"from {sequence}"
         world.check_journals()
+
+
+@pytest.mark.timeout(0 if EXAMPLES else 120)
+@settings(
+    max_examples=EXAMPLES or 100,
+    derandomize=not EXAMPLES,
+    database=None,
+    report_multiple_bugs=False,
+    phases=[Phase.generate],
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+)
+@given(st.one_of(marked_mistral(), marked_orquesta()))
+def test_every_fork_comes_to_the_same_end(marked: tuple[list[str], dict[str, Any]]) -> None:
+    """C32, decision 21: forked at every entry of every journal, and forked from there again: same end, and the other
+    execution, which is deleted then, is as it was."""
+    texts, params = marked
+    note("\n---\n".join(texts))
+    _, first = ended(texts, params)
+    assume(first.is_completed)
+    for sequence in [entry.sequence for entry in first.entries.values() if not entry.is_undone]:
+        world, execution = ended(texts, params)
+        journal = list(world.journals[execution.id])
+        fork = world.fork(execution, sequence=sequence)
+        assert world.journals[execution.id] == journal
+        world.delete(execution)
+        again = world.fork(fork, sequence=sequence)
+        world.run()
+        assert outcome(fork) == outcome(first), f"from {sequence}"
+        assert outcome(again) == outcome(first), f"from {sequence}, twice"
+        world.check_journals()

@@ -38,7 +38,7 @@ def arrive(step: Step) -> None:
     entry = execution.entries.get(aim.sequence)
     kept = execution.as_at(aim.sequence)
     _restore(step, aim.sequence, kept)
-    _begin_anew(step, kept)
+    begin_anew(step, kept.at_s, _open_then(kept))
     if published:
         _edit(step, aim.sequence, published)
     if aim.arrival is not None and aim.arrival.edit is not None and not aim.next:
@@ -63,21 +63,29 @@ def _restore(step: Step, sequence: int, kept: Kept) -> None:
     )
 
 
-def _begin_anew(step: Step, kept: Kept) -> None:
+def _open_then(kept: Kept) -> Set[AttemptKey]:
+    """Return the attempts that were open at the entry and have been altered since."""
+    return {key for key, each in kept.attempts.items() if each is not None and each.state not in COMPLETED_ATTEMPT}
+
+
+def begin_anew(step: Step, entry_s: float, open_then: Set[AttemptKey]) -> None:
     """Have what was active at the entry begin again when the execution goes on; timers have the time that they had
-    left."""
-    open_then = {key for key, each in kept.attempts.items() if each is not None and each.state not in COMPLETED_ATTEMPT}
+    left.
+
+    `entry_s`: when the execution was at the entry last. `open_then`: the attempts that were open there and are not left
+    alone.
+    """
     for join in step.tasks_in(TaskState.WAITING):
         if len(join.arrivals.arrived) >= joins.needed(step, join):  # it was about to begin
             step.change(TaskMoved(task=join.number, state=TaskState.IDLE, at_s=step.at_s))
     for task in step.tasks_in(TaskState.IDLE, TaskState.RUNNING, TaskState.PAUSED, TaskState.RUNNING_DELAYED):
         timing = task.timing
         if timing.timeout_due_s is not None:
-            due_s = step.at_s + max(0.0, timing.timeout_due_s - kept.at_s)
+            due_s = step.at_s + max(0.0, timing.timeout_due_s - entry_s)
             step.change(TaskTimed(task=task.number, due_s=due_s))
             _wake(step, task, Timer.TIMEOUT, due_s)
         if task.state is TaskState.RUNNING_DELAYED:
-            _delay_anew(step, task, kept.at_s)
+            _delay_anew(step, task, entry_s)
         elif task.progress.item_count is not None:
             _begin_items_anew(step, task, open_then)
         elif task.state is not TaskState.IDLE and not _is_open(step, task, 0):

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 
 from dalsegno.workflow import graph
 from dalsegno.workflow.changes import AfterRevert, Arrival, Edit, RevertBegun
-from dalsegno.workflow.checkpoints import requests
+from dalsegno.workflow.checkpoints import entries, requests
 from dalsegno.workflow.discarding import discard as discarding
 from dalsegno.workflow.events import ContextUpdated, DiscardRequested, GoToRequested, Verdict
 from dalsegno.workflow.execution import Execution
@@ -18,7 +18,6 @@ from dalsegno.workflow.operating.control import go_on
 from dalsegno.workflow.records import Entry, TaskExecution
 from dalsegno.workflow.refusals import (
     HistoryDiscarded,
-    NoSuchCheckpoint,
     Obstacle,
     Refused,
     Undone,
@@ -96,63 +95,21 @@ def discard(step: Step, event: DiscardRequested) -> None:
     if not execution.takes(Request.DISCARD):
         description = f"cannot discard history while it is {execution.state}"
         raise Refused.of(f"execution {execution.id}", description)
-    entry = _find(step, event)
-    if entry is None:
-        known = f"checkpoint {event.name}"
-        if event.name in execution.lost:
-            raise HistoryDiscarded.of(known, "has no entry that is kept: what came before is discarded")
-        raise NoSuchCheckpoint.of(known, "has no entry that stands")
+    entry = entries.find_entry(step.workflow, execution, event.name, event.sequence)
     if entry.name == START or entry.sequence == execution.first_sequence:
         step.verdict = Verdict.DUPLICATE
     else:
         discarding.discard(step, entry.sequence)
 
 
-def _find(step: Step, event: GoToRequested | DiscardRequested) -> Entry | None:
-    """Return the entry that is meant; None: no entry of the checkpoint stands, or the next one is meant."""
-    execution = step.execution
-    is_next = isinstance(event, GoToRequested) and event.next
+def _find(step: Step, event: GoToRequested) -> Entry | None:
+    """Return the entry that is meant; None: the next time that the checkpoint is reached."""
     if event.sequence:
-        found = execution.entries.get(event.sequence) or _start(step, event.sequence)
-        if found is None and event.sequence < execution.first_sequence:
-            raise HistoryDiscarded.of(f"entry {event.sequence}", _discarded(execution))
-        if found is None:
-            raise NoSuchCheckpoint.of(f"execution {execution.id}", f"has no entry with sequence {event.sequence}")
-        if found.is_undone:
-            raise Undone.of(f"entry {found.sequence}", f"of checkpoint '{found.name}' does not stand: it was undone")
-        return found
-    if event.name == START and not is_next:
-        start = _start(step, execution.start_sequence)
-        if start is None and execution.first_sequence > 1:
-            raise HistoryDiscarded.of(f"checkpoint {START}", _discarded(execution))
-        if start is None:
-            raise NoSuchCheckpoint.of(f"checkpoint {START}", "has not been reached: no task was created")
-        return start
-    known = graph.checkpoints(step.workflow)
-    if event.name not in known:
-        has = f"it has {', '.join(known)}" if known else "it has none"
-        raise NoSuchCheckpoint.of(f"checkpoint {event.name}", f"is no checkpoint of the workflow: {has}")
-    return None if is_next else _newest(step, event.name)
-
-
-def _discarded(execution: Execution) -> str:
-    return f"is discarded: the history begins with sequence {execution.first_sequence}"
-
-
-def _start(step: Step, sequence: int) -> Entry | None:
-    if not sequence or sequence != step.execution.start_sequence:
-        return None
-    return Entry(sequence, START, 0)
-
-
-def _newest(step: Step, name: str) -> Entry | None:
-    """Return the newest entry of this name that stands."""
-    return next((entry for entry in _standing(step) if entry.name == name), None)
-
-
-def _standing(step: Step) -> Iterator[Entry]:
-    """Yield the entries that stand, newest first."""
-    return (entry for entry in reversed(step.execution.entries.values()) if not entry.is_undone)
+        return entries.find_by_sequence(step.execution, event.sequence)
+    if not event.next:
+        return entries.find_newest(step.workflow, step.execution, event.name)
+    entries.check_name(step.workflow, event.name)
+    return None
 
 
 def _stay(step: Step, event: GoToRequested) -> None:
@@ -230,12 +187,12 @@ def _go_back_and_forward(step: Step, event: GoToRequested) -> None:
     """Go back to the newest entry from which something leads to the checkpoint, then forward (C15)."""
     execution = step.execution
     if execution.revert is None:
-        for entry in (*_standing(step), _start(step, execution.start_sequence)):
+        for entry in (*entries.standing(execution), entries.start_of(execution, execution.start_sequence)):
             if entry is not None and _leads(step, event.name, _open_at(step, entry)):
                 _go_back(step, event, entry, event.name)
                 return
     if event.name in execution.lost:
-        raise HistoryDiscarded.of(f"checkpoint {event.name}", _discarded(execution))
+        raise HistoryDiscarded.of(f"checkpoint {event.name}", entries.describe_discarded(execution))
     description = "cannot be reached: nothing that is open leads there, nor anything at an entry that stands"
     raise Unreachable.of(f"checkpoint {event.name}", description)
 
@@ -243,11 +200,11 @@ def _go_back_and_forward(step: Step, event: GoToRequested) -> None:
 def _revert_whole(step: Step, event: GoToRequested) -> None:
     """Go back to the start and end there, because the parent goes back (decision 17)."""
     execution = step.execution
-    start = _start(step, execution.start_sequence)
+    start = entries.start_of(execution, execution.start_sequence)
     if start is None and execution.first_sequence > 1:
         if execution.state is not ExecutionState.REVERTING:
             step.move_execution(ExecutionState.REVERTING, event.comment)
-        step.move_execution(ExecutionState.REVERT_ERROR, _discarded(execution))
+        step.move_execution(ExecutionState.REVERT_ERROR, entries.describe_discarded(execution))
     elif start is None or (execution.state is ExecutionState.REVERTED and execution.paused_at == start.sequence):
         if execution.state not in (ExecutionState.REVERTING, ExecutionState.REVERTED):
             if execution.state is ExecutionState.IDLE:

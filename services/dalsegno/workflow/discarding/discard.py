@@ -65,9 +65,12 @@ def discard(step: Step, sequence: int) -> None:
     step.discarded = Discarded(consolidated, found.task_count, found.kept, reduced)
 
 
-def consolidate(step: Step, sequence: int) -> Discarded:
-    """Reduce a private execution that stands at the entry, and return what is left of it."""
-    found = reduction(step, sequence, _NONE, _NONE)
+def consolidate(step: Step, sequence: int, edited: frozenset[int] = _NONE) -> Discarded:
+    """Reduce a private execution that stands at the entry, and return what is left of it.
+
+    `edited`: the task executions whose published values will be edited next.
+    """
+    found = reduction(step, sequence, edited, edited)
     return Discarded(_consolidated(step, found), found.task_count, found.kept, _NONE)
 
 

@@ -27,17 +27,7 @@ def check_start(step: Step) -> Value | None:
 
     Raise InvalidRequest with one violation for each fault.
     """
-    created = step.execution.created
-    violations = [*_input_violations(step), *notices.check(created.params)]
-    violations += unknown_stops(step, tuple(name for name in created.stop_at if name != START))
-    if step.workflow.reverse:
-        params = created.params.data
-        target = params.get("task_name") if isinstance(params, dict) else None
-        if target is None:
-            violations.append(Violation("params.task_name", "a reverse workflow needs the name of the task to reach"))
-        elif target not in step.workflow.tasks:
-            violations.append(Violation("params.task_name", f"the workflow has no task '{target}'"))
-    if violations:
+    if violations := list(creation_violations(step)):
         raise InvalidRequest(violations)
     if step.workflow.vars is None:
         return None
@@ -46,6 +36,21 @@ def check_start(step: Step) -> Value | None:
         return Value(data=values)
     except EvaluationError as error:
         raise InvalidRequest.of("vars", str(error)) from None
+
+
+def creation_violations(step: Step) -> Iterator[Violation]:
+    """Yield what is wrong with the creation of the execution."""
+    created = step.execution.created
+    yield from _input_violations(step)
+    yield from notices.check(created.params)
+    yield from unknown_stops(step, tuple(name for name in created.stop_at if name != START))
+    if step.workflow.reverse:
+        params = created.params.data
+        target = params.get("task_name") if isinstance(params, dict) else None
+        if target is None:
+            yield Violation("params.task_name", "a reverse workflow needs the name of the task to reach")
+        elif target not in step.workflow.tasks:
+            yield Violation("params.task_name", f"the workflow has no task '{target}'")
 
 
 def unknown_stops(step: Step, names: Sequence[str]) -> Iterator[Violation]:

@@ -70,7 +70,7 @@ def _lost(step: Step) -> str:
     strategy, execution = step.workflow.strategy, step.execution
     if strategy is None or _entry(step, strategy) is not None:
         return ""
-    is_start = strategy.to in (START, LAST) and execution.first_sequence > execution.created.sequence
+    is_start = strategy.to in (START, LAST) and execution.first_sequence > 1
     if not is_start and strategy.to not in execution.lost:
         return ""
     return f"cannot go back to checkpoint '{strategy.to}': its history is discarded"

@@ -14,7 +14,7 @@ import msgspec
 
 from dalsegno.workflow.changes import AnyChange, Arrival, ErrorNoted, ExecutionMoved, RepeatedBy, StopsSet, TaskAdded
 from dalsegno.workflow.commands import AnyCommand, Send
-from dalsegno.workflow.consolidated import Discarded
+from dalsegno.workflow.consolidated import Consolidated, Discarded
 from dalsegno.workflow.events import ChildMoved, Event, GoToRequested, PauseRequested, ResumeRequested, Verdict
 from dalsegno.workflow.execution import Execution
 from dalsegno.workflow.model import Keep, Task, Workflow
@@ -115,7 +115,7 @@ class Step:
         self.surroundings = surroundings
         self.at_s = max(event.at_s, execution.latest_s)
         self.given = given or Given(self.at_s, (execution.id, execution.revision))
-        self.changes: list[AnyChange] = []
+        self.changes: list[AnyChange | Consolidated] = []
         self.commands: list[AnyCommand] = []
         self.todo: deque[FollowUp] = deque()
         self.prepared: dict[tuple[int, int], tuple[str, bool, dict[str, object]]] = {}
