@@ -21,7 +21,7 @@ from dalsegno.v1 import execution_service_pb2 as messages
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.xdist_group("operations_contract")]
 both = pytest.mark.parametrize("language", LANGUAGES)
-OPERATIONS = ("pause", "resume", "cancel", "rerun", "go_to", "context")
+OPERATIONS = ("pause", "resume", "cancel", "rerun", "go_to", "discard", "context")
 ACTOR = (("x-dalsegno-actor", "ada"),)
 
 
@@ -32,6 +32,11 @@ async def ready_for(stage: Stage, operation: str) -> tuple[Scene, Any, Any]:
         await stage.rests(scene, "PAUSED")
         request = messages.GoToCheckpointRequest(execution_id=scene.id, name="configured")
         return scene, request, stage.system.executions.GoToCheckpoint
+    if operation == "discard":
+        scene = await stage.open("phases", "mistral", {"word": "a"}, held={"configure"})
+        await stage.has(scene, "configure")
+        discard = messages.DiscardHistoryRequest(execution_id=scene.id, name="to configure")
+        return scene, discard, stage.system.executions.DiscardHistory
     broken = {"second"} if operation in ("resume", "rerun") else set()
     scene = await stage.open("chain", "mistral", {"word": "a"}, broken=broken, held=() if broken else {"second"})
     if broken:

@@ -51,7 +51,7 @@ class Checkpoints:
             ahead = _ahead(queries, row, workflow)
             page = queries.checkpoints(execution_id, size, request.page_token)
             rows = list(page.rows)
-            start = None if page.next_token else _start(queries, execution_id)
+            start = None if page.next_token or row.first_sequence > 1 else _start(queries, execution_id)
             if start is not None and len(rows) < size:
                 rows.append(start)
             told = _messages(queries, row, rows, ahead)
@@ -106,7 +106,8 @@ def _ahead(queries: Queries, row: ExecutionRow, workflow: Workflow | None) -> tu
 
 
 def _start(queries: Queries, execution_id: str) -> CheckpointRow | None:
-    """Return the entry `start`, which stands after the first tasks; None if there are none. Only the journal has it."""
+    """Return the entry `start`, which stands after the first tasks; None if there are none. Only the journal has it,
+    and only a whole one."""
     last: JournalChange | None = None
     after, is_over = 0, False
     while not is_over and (page := queries.journal(execution_id, after)):

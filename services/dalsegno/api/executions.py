@@ -19,6 +19,9 @@ from dalsegno.v1 import execution_service_pb2 as wire
 from dalsegno.v1 import execution_service_pb2_grpc
 from dalsegno.workflow.refusals import ChangesDiscarded, InvalidRequest, NotFound
 
+FORKS_MAX = 100
+"""The maximum number of forks that an execution lists."""
+
 
 class Executions(execution_service_pb2_grpc.ExecutionServiceServicer):
     """See execution_service.proto for the contract of each call."""
@@ -87,8 +90,15 @@ class Executions(execution_service_pb2_grpc.ExecutionServiceServicer):
 
     async def GetExecution(self, request: wire.GetExecutionRequest, context: Any) -> wire.GetExecutionResponse:
         execution_id = reading.execution_id_of(request.execution_id)
-        execution = await self._reads.run(lambda queries: views.read_execution(queries, execution_id))
-        return wire.GetExecutionResponse(execution=execution)
+
+        def read(queries: Queries) -> wire.GetExecutionResponse:
+            execution = views.read_execution(queries, execution_id)
+            forks, total = queries.forks(execution_id, FORKS_MAX)
+            execution.forks.extend(forks)
+            execution.further_forks = total - len(forks)
+            return wire.GetExecutionResponse(execution=execution)
+
+        return await self._reads.run(read)
 
     async def ListExecutions(self, request: wire.ListExecutionsRequest, context: Any) -> wire.ListExecutionsResponse:
         size, chosen = page_size(request.page_size), parse_filter(request.filter, EXECUTION_FIELDS)

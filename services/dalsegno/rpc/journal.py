@@ -11,6 +11,7 @@ from dalsegno.rpc import convert, sizes
 from dalsegno.store.records import JournalChange
 from dalsegno.v1 import change_pb2, execution_pb2
 from dalsegno.workflow import changes
+from dalsegno.workflow.consolidated import Consolidated
 from dalsegno.workflow.identity import AttemptKey
 from dalsegno.workflow.value import Value, byte_length, encode
 
@@ -51,6 +52,8 @@ def entry_of(change: changes.AnyChange) -> int:
             return sequence
         case changes.RevertBegun(sequence=sequence) | changes.Restored(sequence=sequence):
             return sequence
+        case changes.HistoryDiscarded(sequence=sequence):
+            return sequence
         case _:
             return 0
 
@@ -72,8 +75,7 @@ def change_message(
     name = task.name
     match change:
         case changes.ExecutionCreated():
-            message.execution_created.CopyFrom(_created(change))
-            message.execution_created.input = _told(message, "input", change.input)
+            _set_created(message, message.execution_created, change)
         case changes.ExecutionMoved():
             _set_moved(message, change, entries)
         case changes.CheckpointReached():
@@ -87,6 +89,10 @@ def change_message(
         case changes.Restored():
             message.restored.to.CopyFrom(_reference(change.sequence, entries))
             message.restored.tasks = len(change.tasks)
+        case Consolidated():
+            _set_consolidated(message, change)
+        case changes.HistoryDiscarded():
+            message.history_discarded.before.CopyFrom(_reference(change.sequence, entries))
         case changes.StopsSet():
             message.stops_set.names.extend(change.names)
             message.stops_set.continues = change.arrival is not None and change.arrival.resumes
@@ -113,6 +119,22 @@ def change_message(
     return message
 
 
+def _set_consolidated(message: change_pb2.Change, change: Consolidated) -> None:
+    entry = change.entry
+    message.consolidated.entry.name, message.consolidated.entry.sequence = entry.name, entry.sequence
+    message.consolidated.tasks = len(change.tasks)
+    message.consolidated.actions = sum(not each.child_id for each in change.attempts)
+    if change.created is not None:
+        _set_created(message, message.consolidated.created, change.created)
+
+
+def _set_created(
+    message: change_pb2.Change, created: change_pb2.ExecutionCreated, change: changes.ExecutionCreated
+) -> None:
+    created.CopyFrom(_created(change))
+    created.input = _told(message, "input", change.input)
+
+
 def _created(change: changes.ExecutionCreated) -> change_pb2.ExecutionCreated:
     return change_pb2.ExecutionCreated(
         namespace=change.namespace,
@@ -124,7 +146,15 @@ def _created(change: changes.ExecutionCreated) -> change_pb2.ExecutionCreated:
         parent_task_number=change.parent.key[0] if change.parent else 0,
         labels=dict(change.labels),
         stop_at=change.stop_at,
+        forked_from=_origin_message(change.forked_from),
     )
+
+
+def _origin_message(fork: changes.Fork | None) -> execution_pb2.ForkOrigin | None:
+    """Return the message of where a fork begins."""
+    if fork is None:
+        return None
+    return execution_pb2.ForkOrigin(execution_id=fork.execution_id, sequence=fork.sequence, checkpoint=fork.checkpoint)
 
 
 def _set_moved(message: change_pb2.Change, change: changes.ExecutionMoved, entries: Mapping[int, str]) -> None:

@@ -90,8 +90,18 @@ def execution_message(
         stop_at=orjson.loads(row.stop_at),
         reverting_to=reference_message(row.reverting_to, row.reverting_to_sequence),
         next_at=convert.timestamp(row.goes_on_s),
+        first_sequence=row.first_sequence,
+        forked_from=_origin_message(row),
     )
     return sizes.fitted(message, EXECUTION_VALUES, ("state_info", "description"))
+
+
+def _origin_message(row: ExecutionRow) -> execution_pb2.ForkOrigin | None:
+    if not row.forked_from:
+        return None
+    return execution_pb2.ForkOrigin(
+        execution_id=row.forked_from, sequence=row.forked_from_sequence, checkpoint=row.forked_from_checkpoint
+    )
 
 
 def reference_message(name: str, sequence: int) -> execution_pb2.CheckpointReference | None:
@@ -216,6 +226,7 @@ def action_message(
         timeout=None if row.timeout_s is None else convert.duration(row.timeout_s),
         progress=progress_message(row, full=True),
         revert=bool(row.reverts),
+        copied=row.copied,
     )
     return sizes.fitted(message, ("input", "result"), ("error",))
 

@@ -170,7 +170,7 @@ async def _controls(writer: Writer) -> list[Pair]:
             executions.ResumeExecutionRequest(execution_id=started.id, environment_overlay='{"city": "Greyhaven"}'),
         )
     )
-    pairs.append(await _go_to(writer))
+    pairs += await _checkpoints(writer)
     pairs.append(
         await writer.execution(
             "cancel_execution",
@@ -183,14 +183,28 @@ async def _controls(writer: Writer) -> list[Pair]:
     return pairs
 
 
-async def _go_to(writer: Writer) -> Pair:
+async def _checkpoints(writer: Writer) -> list[Pair]:
     await writer.front.define(
         "version: '2.0'\nphases: {tasks: {only: {action: std.noop, checkpoint: {name: begin, when: before}}}}"
     )
     stopped = await writer.front.start("phases", stop_at=["begin"])
     assert (stopped.paused_at.name, list(stopped.stop_at)) == ("begin", ["begin"])
-    request = executions.GoToCheckpointRequest(execution_id=stopped.id, name="begin", comment="stay")
-    return await writer.execution("go_to_checkpoint", writer.front.executions.GoToCheckpoint, request)
+    service = writer.front.executions
+    go_to = executions.GoToCheckpointRequest(execution_id=stopped.id, name="begin", comment="stay")
+    pairs = [await writer.execution("go_to_checkpoint", service.GoToCheckpoint, go_to)]
+    discard = executions.DiscardHistoryRequest(execution_id=stopped.id, name="begin", comment="old")
+    pairs.append(await writer.execution("discard_history", service.DiscardHistory, discard))
+    discarded = pairs[-1][0]
+    assert isinstance(discarded, execution_pb2.Execution)
+    assert discarded.first_sequence == stopped.paused_at.sequence
+    fork = executions.RerunExecutionRequest(
+        execution_id=stopped.id, start_from=operation_pb2.RERUN_FROM_CHECKPOINT, checkpoint="begin", stay=True
+    )
+    pairs.append(await writer.execution("rerun_execution", service.RerunExecution, fork))
+    forked = pairs[-1][0]
+    assert isinstance(forked, execution_pb2.Execution)
+    assert forked.forked_from.execution_id == stopped.id
+    return pairs
 
 
 async def _reruns(writer: Writer) -> list[Pair]:

@@ -59,6 +59,7 @@ ExecutionResponse = TypeVar(
     | executions.CancelExecutionResponse
     | executions.UpdateContextResponse
     | executions.GoToCheckpointResponse
+    | executions.DiscardHistoryResponse
     | executions.RerunExecutionResponse,
 )
 

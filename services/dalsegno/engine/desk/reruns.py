@@ -1,4 +1,5 @@
-"""RerunExecution: runs tasks of an execution again within it, or all of it as a new execution (decision 1, O16-O36)."""
+"""RerunExecution: runs tasks of an execution again within it, or all of it, or all behind a checkpoint, as a new
+execution (decisions 1 and 21, O16-O36)."""
 
 from __future__ import annotations
 
@@ -16,17 +17,22 @@ from dalsegno.engine.desk.controls import (
     open_execution,
     plan_control,
 )
-from dalsegno.engine.desk.dry_runs import dry_run_message
+from dalsegno.engine.desk.dry_runs import Before, dry_run_message
+from dalsegno.engine.desk.forks import check_fork
 from dalsegno.engine.desk.operations import Call, resource_of
 from dalsegno.engine.desk.requests import find_first_answer, keep_first_answer
 from dalsegno.engine.desk.starts import new_execution_id
 from dalsegno.rpc.convert import Fields, missing_workflow
 from dalsegno.v1 import execution_service_pb2 as executions
 from dalsegno.v1 import operation_pb2
+from dalsegno.v1.execution_pb2 import DryRun
 from dalsegno.workflow.changes import ExecutionCreated
-from dalsegno.workflow.events import RerunRequested, StartRequested, TaskChoice
+from dalsegno.workflow.checkpoints import forking
+from dalsegno.workflow.checkpoints.forking import ForkWish
+from dalsegno.workflow.events import ContextUpdated, RerunRequested, StartRequested, TaskChoice
 from dalsegno.workflow.execution import Execution
 from dalsegno.workflow.model import Workflow
+from dalsegno.workflow.states import COMPLETED_TASK
 from dalsegno.workflow.value import Value
 
 RERUN_OF = "rerun-of"
@@ -36,6 +42,10 @@ NAME = "rerun_execution"
 
 Request = executions.RerunExecutionRequest
 Response = executions.RerunExecutionResponse
+
+
+_AS_NEW = (operation_pb2.RERUN_FROM_BEGINNING, operation_pb2.RERUN_FROM_CHECKPOINT)
+"""These reruns create an execution."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +59,8 @@ class RerunPlan:
     """Overrides the environment."""
     stop_at: tuple[str, ...]
     """The checkpoints at which a new execution is to stop."""
+    edit: ContextUpdated | None
+    """What a new execution that begins at a checkpoint edits there."""
 
 
 class RerunExecution(OnExecution[Request, RerunPlan, Response]):
@@ -58,59 +70,68 @@ class RerunExecution(OnExecution[Request, RerunPlan, Response]):
         request = call.request
         fields = check_execution_request(request)
         choices = _check_choices(fields, request)
+        _check_creation(fields, request)
+        edit = check_fork(fields, request)
         given = fields.json_object("input", request.input)
         environment = environment_overlay(fields, request)
         stops = stop_names(fields, request.stop_at)
         fields.done()
         event = RerunRequested(choices=choices, environment=environment, stop_at=stops)
-        return RerunPlan(plan_control(call, event, batch), given, environment, stops)
+        return RerunPlan(plan_control(call, event, batch), given, environment, stops, edit)
 
     def claims(self, call: Call[Request], plan: RerunPlan) -> Collection[str]:
         claimed = (call.request.execution_id, *plan.control.children)
         return (*claimed, call.request.new_execution_id) if call.request.new_execution_id else claimed
 
     def carry_out(self, call: Call[Request], plan: RerunPlan, batch: Batch) -> Answer[Response]:
-        if call.request.start_from == operation_pb2.RERUN_FROM_BEGINNING:
-            return _begin_anew(call, plan, batch, open_execution(batch, call.request))
+        if call.request.start_from in _AS_NEW:
+            return _create(call, plan, batch, open_execution(batch, call.request))
         return carry_out_control(call, plan.control, batch, Response())
 
 
 def _check_choices(fields: Fields, request: Request) -> tuple[TaskChoice, ...]:
     """Return the choices for tasks. What is wrong with the request is in the fields."""
-    beginning = request.start_from == operation_pb2.RERUN_FROM_BEGINNING
     named = request.start_from == operation_pb2.RERUN_FROM_TASKS
-    if not beginning and not named and request.start_from != operation_pb2.RERUN_FROM_FAILED:
-        fields.refuse("start_from", "must be BEGINNING, TASKS or FAILED")
+    if request.start_from not in (*_AS_NEW, operation_pb2.RERUN_FROM_TASKS, operation_pb2.RERUN_FROM_FAILED):
+        fields.refuse("start_from", "must be BEGINNING, TASKS, FAILED or CHECKPOINT")
     if named and not request.tasks:
         fields.refuse("tasks", "is missing: name the tasks to begin at")
     if request.tasks and not named:
         fields.refuse("tasks", "goes with TASKS only")
-    only_from_beginning = {
+    return rerun_choices(fields, request.tasks)
+
+
+def _check_creation(fields: Fields, request: Request) -> None:
+    """Check the fields that say how a new execution is to be."""
+    only_as_new = {
         "input": request.input,
         "latest_definition": request.latest_definition,
         "new_execution_id": request.new_execution_id,
+        "labels": request.labels,
     }
-    for name, given in only_from_beginning.items():
-        if given and not beginning:
-            fields.refuse(name, "goes with BEGINNING only")
+    for name, given in only_as_new.items():
+        if given and request.start_from not in _AS_NEW:
+            fields.refuse(name, "goes with BEGINNING and CHECKPOINT only")
+    fields.labels("labels", request.labels)
     if request.new_execution_id:
         fields.uuid("new_execution_id", request.new_execution_id)
         if request.new_execution_id == request.execution_id:
             fields.refuse("new_execution_id", "is the id of the execution that is to be repeated")
-    return rerun_choices(fields, request.tasks)
 
 
-def _begin_anew(call: Call[Request], plan: RerunPlan, batch: Batch, original: Execution) -> Answer[Response]:
-    """Start a new execution with the input of the original one, which does not change (O16, O17)."""
+def _create(call: Call[Request], plan: RerunPlan, batch: Batch, original: Execution) -> Answer[Response]:
+    """Start a new execution with the input of the original one, which does not change (O16, O17), at the beginning or
+    at an entry of it (decision 21)."""
     request = call.request
     chosen_id = request.new_execution_id
     if chosen_id and batch.exists(chosen_id):
         return find_first_answer(batch, NAME, chosen_id, request, Response)
     workflow, creation = _creation(call, plan, batch, original.created)
     event = StartRequested(actor=call.actor, comment=request.comment, creation=creation)
+    if request.start_from == operation_pb2.RERUN_FROM_CHECKPOINT:
+        event = _forked(call, plan, batch, original, event)
     if request.dry_run:
-        outcome = batch.try_create(workflow, event)
-        return Answer(Response(dry_run=dry_run_message(workflow, outcome)))
+        return Answer(Response(dry_run=_try(workflow, event, batch)))
     execution = batch.create(workflow, event).copy.execution
     response = Response()
     answer = Answer(response, ShownExecution(execution.id, response.execution), (resource_of(execution),))
@@ -119,13 +140,42 @@ def _begin_anew(call: Call[Request], plan: RerunPlan, batch: Batch, original: Ex
     return answer
 
 
+def _try(workflow: Workflow, event: StartRequested, batch: Batch) -> DryRun:
+    """Return what the new execution would do at once, and what it would have of the original one."""
+    outcome = batch.try_create(workflow, event)
+    if event.fork is None:
+        return dry_run_message(workflow, outcome)
+    had = frozenset(task.number for task in event.fork.consolidated.tasks if task.state in COMPLETED_TASK)
+    message = dry_run_message(workflow, outcome, Before(ended=had))
+    message.revision = 0
+    return message
+
+
+def _forked(
+    call: Call[Request], plan: RerunPlan, batch: Batch, original: Execution, event: StartRequested
+) -> StartRequested:
+    """Return the start of an execution that begins at an entry of the original one."""
+    request = call.request
+    wanted = ForkWish(
+        name=request.checkpoint,
+        sequence=request.checkpoint_sequence,
+        input=tuple(_object(plan.input)),
+        environment=plan.environment,
+        edit=plan.edit,
+        stay=request.stay,
+    )
+    workflow = batch.workflow_of(batch.open(original.id).copy)
+    return forking.fork(workflow, original, wanted, event, batch.outside, batch.given)
+
+
 def _creation(
     call: Call[Request], plan: RerunPlan, batch: Batch, created: ExecutionCreated
 ) -> tuple[Workflow, ExecutionCreated]:
     request = call.request
-    definition_id, version = created.definition_id, created.version
+    definition_id, version, language = created.definition_id, created.version, created.language
     if request.latest_definition:
         workflow, definition_id, version = _newest(batch, created)
+        language = workflow.language
     else:
         workflow = batch.lookups.workflows.of(created, batch.transaction.queries)
     declared = {parameter.name for parameter in workflow.input}
@@ -140,11 +190,11 @@ def _creation(
         workflow=created.workflow,
         namespace=created.namespace,
         version=version,
-        language=created.language,
+        language=language,
         input=Value(data={**given, **_object(plan.input)}),
         params=created.params,
         environment=_override(created.environment, plan.environment),
-        labels={**created.labels, RERUN_OF: created.execution_id},
+        labels=_labels(request, created),
         description=created.description,
         at_s=batch.at_s,
         actor=call.actor,
@@ -152,6 +202,14 @@ def _creation(
         safe_rerun=created.safe_rerun,
         stop_at=plan.stop_at,
     )
+
+
+def _labels(request: Request, created: ExecutionCreated) -> dict[str, str]:
+    """Return the labels of the new execution. What a fork is of, `forked_from` tells."""
+    labels = {**created.labels, **request.labels}
+    if request.start_from == operation_pb2.RERUN_FROM_BEGINNING:
+        return labels | {RERUN_OF: created.execution_id}
+    return labels
 
 
 def _newest(batch: Batch, created: ExecutionCreated) -> tuple[Workflow, str, int]:

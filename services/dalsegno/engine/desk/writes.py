@@ -9,6 +9,7 @@ from dalsegno.engine.desk.checkpoints import GoToCheckpoint
 from dalsegno.engine.desk.completions import CompleteAction, HeartbeatAction, UpdateAction
 from dalsegno.engine.desk.controls import CANCEL, PAUSE, RESUME, UPDATE_CONTEXT
 from dalsegno.engine.desk.deleting import DeleteExecution
+from dalsegno.engine.desk.discarding import DiscardHistory
 from dalsegno.engine.desk.library import (
     DELETE_ADHOC_ACTION,
     DELETE_WORKFLOW,
@@ -33,6 +34,7 @@ def writes(tokens: Tokens) -> Mapping[str, AnyWrite]:
         _write("update_context", UPDATE_CONTEXT, lambda of: of.update_context, lambda of: of.update_context),
         _write("rerun_execution", RerunExecution(), lambda of: of.rerun_execution, lambda of: of.rerun_execution),
         _write("go_to_checkpoint", GoToCheckpoint(), lambda of: of.go_to_checkpoint, lambda of: of.go_to_checkpoint),
+        _write("discard_history", DiscardHistory(), lambda of: of.discard_history, lambda of: of.discard_history),
         _write("delete_execution", DeleteExecution(), lambda of: of.delete_execution, lambda of: of.delete_execution),
         _write(
             "create_definitions",
