@@ -26,7 +26,7 @@ class Named(NamedTuple):
     has_items: bool = False
 
 
-def task_numbers(change: changes.AnyChange) -> tuple[int, ...]:
+def task_numbers(change: changes.AnyChange | Consolidated) -> tuple[int, ...]:
     """Return the task executions whose fields change_message needs."""
     match change:
         case changes.AttemptAdded(key=key) | changes.AttemptMoved(key=key):
@@ -45,7 +45,7 @@ def task_numbers(change: changes.AnyChange) -> tuple[int, ...]:
             return ()
 
 
-def entry_of(change: changes.AnyChange) -> int:
+def entry_of(change: changes.AnyChange | Consolidated) -> int:
     """Return the sequence number of the entry of a checkpoint whose name change_message needs; 0: none."""
     match change:
         case changes.ExecutionMoved(paused_at=sequence):

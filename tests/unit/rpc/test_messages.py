@@ -14,6 +14,9 @@ from dalsegno.rpc.messages import Awaited
 from dalsegno.store.records import AttemptRow, DefinitionRow, EnvironmentRow, ExecutionRow, JournalChange, TaskRow
 from dalsegno.v1 import definition_pb2, execution_pb2
 from dalsegno.workflow import changes
+from dalsegno.workflow.consolidated import Consolidated, Indexes, KeptEntry, KeptTask, Standing
+from dalsegno.workflow.contexts.portable import to_portable
+from dalsegno.workflow.records import Arrivals, Attempt, Progress, Publication, Timing
 from dalsegno.workflow.states import AttemptState, ExecutionState, TaskState
 from dalsegno.workflow.value import Value
 
@@ -234,7 +237,36 @@ def value(data: object) -> Value:
     return Value(text=json.dumps(data))
 
 
-CHANGES: list[tuple[changes.AnyChange, str, dict[str, Any]]] = [
+CONSOLIDATED = Consolidated(
+    entry=KeptEntry(sequence=5, name="built"),
+    created=changes.ExecutionCreated(
+        execution_id=ID,
+        definition_id="d",
+        workflow="nightly",
+        input=value({"a": 1}),
+        forked_from=changes.Fork(execution_id="other", sequence=4, checkpoint="begun"),
+    ),
+    standing=Standing(state=ExecutionState.RUNNING, revision=5, moved_s=1.0, latest_s=1.0),
+    tasks=(
+        KeptTask(
+            number=17,
+            name="fetch",
+            state=TaskState.RUNNING,
+            arrivals=Arrivals(),
+            timing=Timing(),
+            progress=Progress(),
+            publication=Publication(),
+        ),
+    ),
+    attempts=(
+        Attempt(key=(17, 0, 1), action="std.noop", input=value({}), state=AttemptState.RUNNING),
+        Attempt(key=(17, 1, 1), action="sub", input=value({}), state=AttemptState.RUNNING, child_id="child"),
+    ),
+    contexts=to_portable([]),
+    indexes=Indexes(),
+)
+
+CHANGES: list[tuple[changes.AnyChange | Consolidated, str, dict[str, Any]]] = [
     (
         changes.ExecutionCreated(execution_id=ID, definition_id="d", workflow="w", input=value({"a": 1})),
         "execution_created",
@@ -322,6 +354,8 @@ CHANGES: list[tuple[changes.AnyChange, str, dict[str, Any]]] = [
     (changes.StopsSet(names=("built", "tested")), "stops_set", {"names": ["built", "tested"]}),
     (changes.RevertBegun(sequence=7, failure="it broke"), "revert_begun", {"failure": "it broke"}),
     (changes.Restored(sequence=7, tasks=(2, 3)), "restored", {"tasks": 2}),
+    (changes.HistoryDiscarded(sequence=7), "history_discarded", {}),
+    (CONSOLIDATED, "consolidated", {"tasks": 1, "actions": 1}),
     (changes.RevertMoved(end=7, state=changes.RevertState.DONE), "other", {"name": "RevertMoved"}),
     (changes.SubflowReverted(key=(17, 0, 1)), "other", {"name": "SubflowReverted"}),
     (changes.EnvironmentChanged(environment=value({"a": 1})), "other", {"detail": '{"environment":{"a":1},"entry":0}'}),
@@ -329,7 +363,7 @@ CHANGES: list[tuple[changes.AnyChange, str, dict[str, Any]]] = [
 
 
 @pytest.mark.parametrize(("change", "kind", "told"), CHANGES, ids=lambda each: type(each).__name__)
-def test_a_change_is_told(change: changes.AnyChange, kind: str, told: dict[str, Any]) -> None:
+def test_a_change_is_told(change: changes.AnyChange | Consolidated, kind: str, told: dict[str, Any]) -> None:
     """Each change of the core has its message, with names for numbers."""
     row = JournalChange(sequence=5, at_s=1.0, actor="ada", comment="why", event="task_done", change=change)
 
@@ -345,7 +379,7 @@ def test_a_change_is_told(change: changes.AnyChange, kind: str, told: dict[str, 
 
 def test_every_kind_of_change_is_tried() -> None:
     """Every change of the core has a message."""
-    assert {type(change) for change, _, _ in CHANGES} >= set(get_args(changes.AnyChange))
+    assert {type(change) for change, _, _ in CHANGES} >= {*get_args(changes.AnyChange), Consolidated}
 
 
 def test_a_large_value_is_left_out_of_a_change() -> None:
@@ -362,6 +396,29 @@ def test_a_large_value_is_left_out_of_a_change() -> None:
 
         assert getattr(getattr(message, kind), name) == ""
         assert list(message.left_out) == [name]
+
+
+def test_what_is_left_of_the_past_tells_how_it_was_created() -> None:
+    """Decision 24: Consolidated tells its entry, and the creation, which is no change of its own any more."""
+    row = JournalChange(sequence=5, at_s=1.0, actor="", comment="", event="task_done", change=CONSOLIDATED)
+    told = change_message(ID, row, {}, {}).consolidated
+    assert (told.entry.name, told.entry.sequence) == ("built", 5)
+    assert (told.created.workflow, json.loads(told.created.input)) == ("nightly", {"a": 1})
+    origin = execution_pb2.ForkOrigin(execution_id="other", sequence=4, checkpoint="begun")
+    assert told.created.forked_from == origin
+
+
+def test_a_fork_tells_what_it_was_forked_from() -> None:
+    """Decision 21: an execution tells where its journal begins and which entry of another one that was; its attempts
+    tell whether they are copies."""
+    row = replace(
+        EXECUTION, first_sequence=4, forked_from="other", forked_from_sequence=5, forked_from_checkpoint="built"
+    )
+    message = messages.execution_message(row, {})
+    origin = execution_pb2.ForkOrigin(execution_id="other", sequence=5, checkpoint="built")
+    assert (message.first_sequence, message.forked_from) == (4, origin)
+    assert not messages.execution_message(EXECUTION, {}).HasField("forked_from")
+    assert messages.action_message(replace(ATTEMPT, copied=True), EXECUTION, TASK).copied
 
 
 def test_an_item_is_told_only_of_tasks_that_have_items() -> None:
@@ -405,10 +462,14 @@ def test_an_end_names_the_checkpoint_that_was_not_reached() -> None:
 
 def test_going_back_names_its_entry() -> None:
     """The beginning of a revert and its end name the entry, and `start`, which has no row, by its name too."""
-    for change in (changes.RevertBegun(sequence=7), changes.Restored(sequence=7)):
+    for change, kind, field in (
+        (changes.RevertBegun(sequence=7), "revert_begun", "to"),
+        (changes.Restored(sequence=7), "restored", "to"),
+        (changes.HistoryDiscarded(sequence=7), "history_discarded", "before"),
+    ):
         row = JournalChange(sequence=9, at_s=1.0, actor="", comment="", event="go_to_requested", change=change)
         message = change_message(ID, row, {}, {7: "built"})
-        told = message.revert_begun.to if message.HasField("revert_begun") else message.restored.to
+        told = getattr(getattr(message, kind), field)
 
         assert (told.name, told.sequence, entry_of(change)) == ("built", 7, 7)
 
