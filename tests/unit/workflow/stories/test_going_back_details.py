@@ -1,0 +1,289 @@
+"""Stories of the core: details of going back that no other story shows (decisions 17 to 19, 22, 23)."""
+
+from __future__ import annotations
+
+import pytest
+from tests.unit.workflow.stories.operating import Stage, skip
+from tests.unit.workflow.stories.test_reverting import revert, reverts
+from tests.world import Outside
+
+from dalsegno.workflow.checkpoints import preview
+from dalsegno.workflow.commands import Send
+from dalsegno.workflow.events import ChildMoved, GoToRequested
+from dalsegno.workflow.execution import Execution
+from dalsegno.workflow.outside import Given
+
+JOIN = """
+version: '2.0'
+wf:
+  tasks:
+    a: {action: std.noop, on-success: meet}
+    b: {action: std.noop, on-success: meet}
+    c: {action: std.noop, on-success: meet}
+    mark: {action: std.noop, checkpoint: here}
+    meet: {join: all, action: std.noop}
+"""
+
+
+def test_a_join_forgets_who_arrived_after_the_entry() -> None:
+    """C16, decision 19: who has to run again has to arrive again, before the join begins."""
+    stage = Stage(JOIN)
+    stage.end("a")
+    stage.end("mark")
+    stage.end("b")
+    stage.go_to("here", resumes=True)
+    stage.end("c")
+    arrivals = stage.task("meet").arrivals
+    assert (stage.standing()["meet"], arrivals.arrived) == ("WAITING", {"a"}), "c has run on while going back"
+    stage.end("c")
+    assert (stage.standing()["meet"], arrivals.arrived, stage.standing()["b"]) == ("WAITING", {"a", "c"}, "RUNNING")
+    stage.end("b")
+    assert stage.standing()["meet"] == "RUNNING"
+    stage.check()
+
+
+def test_what_a_join_that_had_begun_missed_is_forgotten() -> None:
+    """Decisions 3 and 19: a late arrival that came after the entry is none at the entry."""
+    stage = Stage(JOIN.replace("join: all", "join: one"))
+    stage.end("a")
+    stage.end("mark")
+    stage.end("b")
+    assert stage.task("meet").arrivals.late == {2: (-1,)}
+    stage.go_to("here")
+    stage.end("c")
+    stage.end("meet")
+    assert (stage.execution.state, stage.task("meet").arrivals.late) == ("PAUSED", {})
+    stage.check()
+
+
+WAITS = """
+version: '2.0'
+wf:
+  tasks:
+    a: {{action: std.noop, checkpoint: here, on-success: [w, busy]}}
+    w: {{action: std.noop, revert: std.noop, {policy}}}
+    busy: {{action: std.noop}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("policy", "error", "state", "reverted"),
+    [
+        ("wait-after: 60", "", "SUCCESS", ["w"]),
+        ("wait-after: 60", "broken", "ERROR", []),
+        ("'retry': {count: 3, delay: 60}", "broken", "ERROR", []),
+    ],
+)
+def test_a_task_that_waits_after_its_action_ends_as_the_action_did(
+    policy: str, error: str, state: str, reverted: list[str]
+) -> None:
+    """C28, decision 19: the rest of its waiting is left out; what succeeded is reverted."""
+    stage = Stage(WAITS.format(policy=policy))
+    stage.end("a")
+    stage.end("w", error=error)
+    assert stage.standing()["w"] == "RUNNING_DELAYED"
+    stage.go_to("here")
+    assert stage.standing()["w"] == state
+    stage.end("busy")
+    assert [name for name, _, _ in reverts(stage)] == reverted
+    for name in reverted:
+        revert(stage, name)
+    assert (stage.execution.state, stage.stands_at()) == ("PAUSED", "here")
+    stage.check()
+
+
+def test_a_task_that_has_not_begun_its_action_is_not_ended() -> None:
+    """Decision 19: it waited for its time, and has done nothing that could be reverted."""
+    stage = Stage(WAITS.format(policy="wait-before: 60"))
+    stage.end("a")
+    stage.go_to("here")
+    assert stage.standing()["w"] == "RUNNING_DELAYED"
+    stage.end("busy")
+    assert (reverts(stage), stage.execution.state, stage.standing()) == ([], "PAUSED", {"a": "SUCCESS"})
+    stage.check()
+
+
+def test_a_task_that_waits_since_before_the_entry_waits_on() -> None:
+    """Decision 19: nothing of it came after the entry, so nothing of it is ended or reverted."""
+    stage = Stage(
+        "version: '2.0'\nwf:\n  tasks:\n    w: {action: std.noop, wait-after: 60, revert: std.noop}\n"
+        "    a: {action: std.noop, checkpoint: here, on-success: busy}\n    busy: {action: std.noop}\n"
+    )
+    stage.end("w")
+    stage.end("a")
+    stage.go_to("here")
+    assert (stage.execution.state, stage.standing()["w"]) == ("REVERTING", "RUNNING_DELAYED")
+    stage.end("busy")
+    assert (stage.execution.state, reverts(stage), stage.standing()["w"]) == ("PAUSED", [], "RUNNING_DELAYED")
+    stage.check()
+
+
+SUB = "version: '2.0'\nsub:\n  tasks:\n    t: {action: std.noop, revert: std.noop}\n"
+CHILDREN = """
+version: '2.0'
+wf:
+  tasks:
+    each:
+      with-items: i in [1, 2]
+      workflow: sub
+      revert: {action: std.echo, input: {output: <% $.i %>}, concurrency: 2}
+"""
+
+
+def undo(stage: Stage, child: Execution, *, error: str = "") -> None:
+    """End the revert action that runs in a sub-workflow."""
+    original, stage.execution = stage.execution, child
+    revert(stage, "t", error=error)
+    stage.execution = original
+
+
+def test_sub_workflows_that_are_reverted_at_once_report_in_any_order() -> None:
+    """Decision 17: the revert of each item goes on after its own sub-workflow, whichever comes back first."""
+    stage = Stage(CHILDREN, others=(SUB,))
+    first, second = stage.world.children(stage.execution)
+    stage.end("t", on=first)
+    stage.end("t", on=second)
+    stage.go_to("start")
+    assert [first.state, second.state] == ["REVERTING", "REVERTING"]
+    undo(stage, first)
+    assert [given for _, _, given in reverts(stage)] == [{"output": 1}]
+    undo(stage, second)
+    assert [given for _, _, given in reverts(stage)] == [{"output": 1}, {"output": 2}]
+    revert(stage, "each", item=0)
+    revert(stage, "each", item=1)
+    assert stage.execution.state == "PAUSED"
+    stage.check()
+
+
+@pytest.mark.parametrize(
+    ("action", "why"),
+    [("p.nobody", "action 'p.nobody' is not known"), ("std.echo", "has the wrong input: missing output")],
+)
+def test_a_revert_action_that_cannot_be_called_has_failed(action: str, why: str) -> None:
+    """C29: the execution is REVERT_ERROR and says why; an operator may skip it."""
+    stage = Stage(f"version: '2.0'\nwf:\n  tasks:\n    a: {{action: std.noop, revert: {action}}}\n")
+    stage.end("a")
+    stage.go_to("start")
+    assert (stage.execution.state, stage.standing()["a"]) == ("REVERT_ERROR", "REVERT_ERROR")
+    assert "cannot call the revert action of task 'a': " in stage.execution.info
+    assert why in stage.execution.info
+    stage.resume(skip("a", None))
+    assert (stage.execution.state, stage.standing()["a"]) == ("PAUSED", "IDLE")
+    stage.check()
+
+
+def test_a_sub_workflow_that_has_not_begun_is_reverted_at_once() -> None:
+    """Decision 17: when the order overtakes its start, there is nothing to undo, and it does not begin any more."""
+    stage = Stage("version: '2.0'\nwf:\n  tasks:\n    below: {workflow: sub}\n", others=(SUB,))
+    world = stage.world
+    execution = world.start("wf")
+    child = world.children(execution)[-1]
+    assert child.state == "IDLE"
+    for order in ("cascaded", "again"):
+        world.tell(child.id, GoToRequested(at_s=world.now_s, name="start", cascaded=True, comment=order))
+        assert (child.state, child.info, child.tasks) == ("REVERTED", "nothing had begun", {})
+    world.run(until_s=0)
+    assert (child.state, child.tasks) == ("REVERTED", {})
+    stage.check()
+
+
+def test_a_sub_workflow_that_has_been_reverted_tells_its_parent_again() -> None:
+    """Decision 17: a parent that asks once more gets its answer, with a newer revision."""
+    stage = Stage("version: '2.0'\nwf:\n  tasks:\n    below: {workflow: sub}\n", others=(SUB,))
+    child = stage.child()
+    stage.end("t", on=child)
+    stage.go_to("start")
+    undo(stage, child)
+    assert (child.state, stage.execution.state) == ("REVERTED", "PAUSED")
+    before = child.revision
+    outcome = stage.world.tell(child.id, GoToRequested(at_s=stage.world.now_s, name="start", cascaded=True))
+    told = [command.event for command in outcome.commands if isinstance(command, Send)]
+    assert [(event.state, event.revision > before) for event in told if isinstance(event, ChildMoved)] == [
+        ("REVERTED", True)
+    ]
+    stage.check()
+
+
+PLANNED = """
+version: '2.0'
+wf:
+  tasks:
+    runs: {action: std.noop, revert: {action: std.echo, input: {output: <% task().result %>}}, on-success: named}
+    named: {action: std.noop, revert: p.undo, on-success: plain}
+    plain: {action: std.noop, checkpoint: here, on-success: below}
+    below: {workflow: sub, on-success: both}
+    both: {workflow: sub, revert: std.noop, on-success: each}
+    each: {action: std.noop, with-items: "i in [7, 8]", revert: std.echo output=<% $.i %>, on-success: odd}
+    odd: {action: std.noop, revert: std.echo}
+"""
+UNDO = "version: '2.0'\np.undo: {base: std.noop}\n"
+
+
+def plans(stage: Stage, entry: int = 0) -> list[tuple[object, ...]]:
+    """What going back to an entry, or to the start, would undo: task, item, whether its sub-workflow is reverted, and
+    the revert action with its input, or why it cannot be called."""
+    execution, found = stage.execution, list[tuple[object, ...]]()
+    workflow = stage.world.compiled[execution.created.definition_id]
+    event, given = GoToRequested(at_s=stage.world.now_s, name="start"), Given(0.0, ())
+    for end in preview.ends_behind(execution, entry or execution.start_sequence):
+        place = execution.tasks[end.task].name, end.item
+        plan = preview.planned(workflow, execution, event, Outside(stage.world), given, end)
+        if plan is None:
+            found.append((*place, "not by itself"))
+        else:
+            given_to = plan.fault if plan.input is None else plan.input.data
+            found.append((*place, plan.child_id == stage_child(stage, end.task), plan.action, given_to))
+    return found
+
+
+def stage_child(stage: Stage, number: int) -> str:
+    """The sub-workflow of a task."""
+    attempt = stage.execution.current(stage.execution.tasks[number])
+    return "none" if attempt is None or not attempt.child_id else attempt.child_id
+
+
+def test_a_dry_run_says_how_each_end_would_be_undone() -> None:
+    """Decision 23: newest end first, with the action and its input, or why it could not be called; items each by
+    itself; during a revert only what is left."""
+    stage = Stage(PLANNED, others=(SUB, UNDO))
+    for name in ("runs", "named", "plain"):
+        stage.end(name, "x")
+    for _ in range(2):
+        stage.end("t", on=stage.child())
+    stage.end("each", item=1)
+    stage.end("each", item=0)
+    stage.end("odd")
+    assert stage.execution.state == "SUCCESS"
+    ends = [
+        ("odd", -1, False, "", "action 'std.echo' has the wrong input: missing output"),
+        ("each", -1, "not by itself"),
+        ("each", 0, False, "std.echo", {"output": 7}),
+        ("each", 1, False, "std.echo", {"output": 8}),
+        ("both", -1, True, "std.noop", {}),
+        ("below", -1, True, "", ""),
+        ("plain", -1, False, "", ""),
+        ("named", -1, False, "p.undo", {}),
+        ("runs", -1, False, "std.echo", {"output": "x"}),
+    ]
+    assert plans(stage) == ends
+    assert plans(stage, next(iter(stage.execution.entries))) == ends[:6]
+    stage.go_to("start")
+    stage.resume(skip("odd", None))
+    assert plans(stage) == ends[3:], "the revert of item 0 is under way"
+
+
+def test_a_dry_run_does_not_name_an_attempt_that_was_retried() -> None:
+    """Decision 17: its retry is what has to be undone."""
+    stage = Stage(
+        "version: '2.0'\nwf:\n  tasks:\n"
+        "    each: {action: std.noop, with-items: 'i in [7]', retry: {count: 1, delay: 0}}\n"
+    )
+    stage.end("each", error="broken")
+    stage.world.run(until_s=1)
+    stage.end("each")
+    assert stage.execution.state == "SUCCESS"
+    assert plans(stage) == [
+        ("each", -1, "not by itself"),
+        ("each", 0, False, "", ""),
+        ("each", 0, "not by itself"),
+    ]
