@@ -140,6 +140,11 @@ class Consolidated(Change, frozen=True, kw_only=True):
     """The names of the checkpoints of which entries are discarded."""
     at_s: float = 0.0
 
+    @property
+    def size(self) -> int:
+        """How many task executions and attempts it holds."""
+        return len(self.tasks) + len(self.attempts)
+
 
 @dataclass(frozen=True, slots=True)
 class Discarded:

@@ -98,6 +98,7 @@ class Execution:
         "by_route",
         "cancelled",
         "children",
+        "consolidated_size",
         "created",
         "delegates",
         "edit_count",
@@ -218,6 +219,8 @@ class Execution:
         """Start with nothing discarded."""
         self.lost: dict[str, None] = {}
         """The names of the checkpoints of which entries are discarded."""
+        self.consolidated_size = 0
+        """How many task executions and attempts its journal begins with."""
         self.untrimmed = 0
         """How many task executions were discarded since contexts were trimmed."""
         self.end_context: Context | Layers | None = None

@@ -79,6 +79,7 @@ def load(execution: Execution, change: Consolidated) -> None:
     contexts = from_portable(change.contexts)
     for each in change.tasks:
         execution.tasks[each.number] = _task(each, contexts)
+    execution.consolidated_size = change.size
     execution.attempts = {each.key: keeping.copy(each) for each in change.attempts}
     execution.active_count = sum(each.is_active for each in change.attempts)
     execution.end_context = None if change.end_context < 0 else contexts[change.end_context]

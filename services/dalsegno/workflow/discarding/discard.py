@@ -16,6 +16,10 @@ from dalsegno.workflow.running.step import Step
 
 _NONE: frozenset[int] = frozenset()
 
+SMALL = 1_000
+"""An execution that has to keep more task executions and attempts discards when it has twice as many, because each
+discard costs as much as what is kept."""
+
 
 def discard_reached(step: Step) -> None:
     """Discard what a checkpoint that this step has reached does not keep.
@@ -23,12 +27,18 @@ def discard_reached(step: Step) -> None:
     An execution that goes back already keeps what it had.
     """
     execution = step.execution
-    if step.keeps is None or execution.revert is not None:
+    if step.keeps is None or execution.revert is not None or _waits(execution):
         return
     name, keep = step.keeps
     entry = _oldest_kept(execution, name, keep, step.at_s)
     if entry is not None and entry.sequence > execution.first_sequence:
         discard(step, entry.sequence)
+
+
+def _waits(execution: Execution) -> bool:
+    """Return whether a discard would cost more than it saves."""
+    kept = execution.consolidated_size
+    return kept > SMALL and len(execution.tasks) + len(execution.attempts) < 2 * kept
 
 
 def _oldest_kept(execution: Execution, name: str, keep: Keep, at_s: float) -> Entry | None:
@@ -61,6 +71,7 @@ def discard(step: Step, sequence: int) -> None:
         found = reduction(past, sequence, altered | shown, edited)
     consolidated = _consolidated(past, found)
     reduced = reduce(step, found)
+    execution.consolidated_size = consolidated.size
     step.change(HistoryDiscarded(sequence=sequence, at_s=step.at_s))
     step.discarded = Discarded(consolidated, found.task_count, found.kept, reduced)
 

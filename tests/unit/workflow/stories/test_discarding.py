@@ -187,6 +187,31 @@ def test_what_is_discarded_is_refused(language: str) -> None:
     assert stage.output() == {"n": 9, "first": "first"}
 
 
+WIDE = """
+version: '2.0'
+wf:
+  tasks:
+    many:
+      with-items: i in <% range(0, 1200) %>
+      action: std.noop
+      on-success: poll
+    poll: {action: std.noop, checkpoint: {name: round, keep: {count: 1}}, on-success: poll}
+"""
+
+
+def test_a_large_execution_discards_when_that_saves_as_much_as_it_costs() -> None:
+    """C24: it keeps 1,202 records, so it discards again when there are twice as many: 601 rounds of two later."""
+    stage = Stage(WIDE)
+    for item in range(1200):
+        stage.end("many", item=item)
+    kept = []
+    for _ in range(610):
+        stage.end("poll")
+        kept.append(len(stage.execution.entries))
+    stage.check()
+    assert [number for number, count in enumerate(kept) if count == 1] == [0, 601]
+
+
 @both
 def test_an_operator_discards_what_came_before_an_entry(language: str) -> None:
     """C8: while it runs, while it is paused and when it has ended."""
