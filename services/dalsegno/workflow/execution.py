@@ -539,13 +539,6 @@ def _drop_result(execution: Execution, change: ResultDropped) -> None:
     execution.tasks[change.task].progress.result_dropped = True
 
 
-def _reach_checkpoint(execution: Execution, change: CheckpointReached) -> None:
-    sequence = execution.revision + 1
-    execution.entries[sequence] = Entry(sequence, change.name, change.task, change.route, change.data, change.at_s)
-    execution.tasks[change.task].entry = sequence
-    execution.kept = execution.entries[sequence].kept = keeping.begin(execution, change.at_s)
-
-
 def _set_stops(execution: Execution, change: StopsSet) -> None:
     execution.stop_at, execution.arrival = change.names, change.arrival
 
@@ -593,7 +586,7 @@ _APPLIERS: dict[type, Callable[[Execution, Any], None]] = {
     ContextEdited: _edit,
     EnvironmentChanged: _change_environment,
     ResultDropped: _drop_result,
-    CheckpointReached: _reach_checkpoint,
+    CheckpointReached: keeping.reach,
     StopsSet: _set_stops,
     RevertBegun: reverting.begin,
     RevertMoved: _move_revert,

@@ -87,6 +87,14 @@ def begin(execution: Keeping, at_s: float) -> Kept:
     )
 
 
+def reach(execution: Keeping, change: CheckpointReached) -> None:
+    """Add an entry, and begin to keep what is altered after it."""
+    sequence = execution.revision + 1
+    entry = Entry(sequence, change.name, change.task, change.route, change.data, change.at_s)
+    execution.entries[sequence], execution.tasks[change.task].entry = entry, sequence
+    execution.kept = entry.kept = begin(execution, change.at_s)
+
+
 def keep(execution: Keeping, kept: Kept, change: object) -> None:
     """Keep the records that the change is about to alter for the first time since the newest entry.
 
