@@ -116,7 +116,7 @@ def json_escape(frame: Frame, value: object) -> str:
     return functions.dump_json(frame.budget, value).strip('"')
 
 
-@builtin("jsonpath_query", least=2, function=True, table=FUNCTIONS, named=True, apart=True)
+@builtin("jsonpath_query", least=2, function=True, table=FUNCTIONS, apart=True)
 def jsonpath_query(frame: Frame, value: object, query: object) -> object:
     """Return all that the query finds in the value; null when it finds nothing."""
     # Imported here: only evaluation processes need the library.
@@ -152,19 +152,19 @@ def _path(frame: Frame, path: object, what: str) -> str:
     return text
 
 
-@builtin("regex_match", least=2, most=3, function=True, table=FUNCTIONS, named=True, apart=True)
+@builtin("regex_match", least=2, most=3, function=True, table=FUNCTIONS, apart=True)
 def regex_match(frame: Frame, value: object, pattern: object, ignorecase: object = False) -> bool:
     """Return whether the pattern matches at the beginning of the text."""
     return bool(_pattern(frame, pattern, ignorecase).match(_as_text(frame, value)))
 
 
-@builtin("regex_search", least=2, most=3, function=True, table=FUNCTIONS, named=True, apart=True)
+@builtin("regex_search", least=2, most=3, function=True, table=FUNCTIONS, apart=True)
 def regex_search(frame: Frame, value: object, pattern: object, ignorecase: object = False) -> bool:
     """Return whether the pattern matches anywhere in the text."""
     return bool(_pattern(frame, pattern, ignorecase).search(_as_text(frame, value)))
 
 
-@builtin("regex_replace", least=3, most=4, function=True, table=FUNCTIONS, named=True, apart=True)
+@builtin("regex_replace", least=3, most=4, function=True, table=FUNCTIONS, apart=True)
 def regex_replace(frame: Frame, value: object, pattern: object, replacement: object, ignorecase: object = False) -> str:
     """Return the text with all matches of the pattern replaced."""
     try:
@@ -175,7 +175,7 @@ def regex_replace(frame: Frame, value: object, pattern: object, replacement: obj
         raise EvaluationError(f"the replacement does not fit: {error}") from None
 
 
-@builtin("regex_substring", least=2, most=4, function=True, table=FUNCTIONS, named=True, apart=True)
+@builtin("regex_substring", least=2, most=4, function=True, table=FUNCTIONS, apart=True)
 def regex_substring(
     frame: Frame, value: object, pattern: object, result_index: object = 0, ignorecase: object = False
 ) -> object:

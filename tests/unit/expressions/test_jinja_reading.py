@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from jinja2 import TemplateSyntaxError
+from jinja2.lexer import Lexer
 from jinja2.parser import Parser
 from tests.unit.expressions.scopes import PlainScope
 
@@ -157,6 +160,31 @@ def test_signs_are_no_marks(text: str, value: int) -> None:
     assert compile_text(text, ORQUESTA).evaluate(PlainScope()) == value
     with pytest.raises(SyntaxProblem):
         compile_text("{{ 1 + }}", ORQUESTA)
+
+
+@pytest.mark.parametrize(
+    "text", ["{{ {'a': 1 -}} }}", "{{ {'a': {'b': 1}} }}", "{{ {'a': {'b': 1 -}}} }}", "{{ (1 -}} ) }}"]
+)
+def test_marks_inside_of_brackets(text: str) -> None:
+    """There they are brackets, and a minus sign before them is none of a mark."""
+    assert outcome(lambda each: read_text(each, JINJA), text) == outcome(JINJA.parse, text)
+
+
+def test_what_is_usual_is_read_without_the_lexer_of_jinja(monkeypatch: pytest.MonkeyPatch) -> None:
+    """That takes most of the time of reading; what has statements, comments or lines in it is left to it."""
+
+    def read(lexer: Lexer, source: str, *_: object) -> Iterator[tuple[int, str, str]]:
+        assert not source, f"{source} is read by Jinja"
+        return iter(())
+
+    monkeypatch.setattr(Lexer, "tokeniter", read)
+    for text in ("{{ ctx().a }}", "a {{ ctx('b') | upper }} and {{ {'c': {'d': [1]}}.c }}", "plain"):
+        read_text(text, JINJA)
+    for text in ("ctx().a", "{'a': {'b': 1}}", "[1, 2][0]"):
+        read_expression(text, JINJA)
+    for text in ("{% if a %}b{% endif %}", "{# no #}", "a\nb"):
+        with pytest.raises(AssertionError, match="is read by Jinja"):
+            read_text(text, JINJA)
 
 
 @given(TEXTS)

@@ -29,7 +29,7 @@ class Builtin:
     most: int
     lambdas: Mapping[int, int] = field(default_factory=dict)
     named: bool = False
-    """Whether arguments may be given by name."""
+    """Whether arguments may be given by name. A function that is called `apart` takes them anyway."""
     apart: bool = False
     """Whether its cost is unknown, so that only evaluation processes may call it."""
 

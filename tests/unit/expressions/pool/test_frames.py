@@ -61,3 +61,20 @@ def test_large_replies_are_kept_and_forgotten() -> None:
     kept = replies.look_up(more[2], question)
     replies.clear()
     assert replies.look_up(more[2], question) is not kept
+
+
+def test_what_was_forgotten_takes_no_room() -> None:
+    """After that, as much is kept as before."""
+    replies, question = Replies(), Question("variable", ["x"])
+    for data in ("x", "y"):
+        large = Counting(data * (KEPT_BYTES * 3 // 4))
+        first = replies.look_up(large, question)
+        assert replies.look_up(large, question) is first
+        replies.clear()
+
+
+def test_an_answer_may_be_as_long_as_a_message() -> None:
+    """One that is longer is refused."""
+    for length, kind in ((limits.MESSAGE_BYTES, Kind.VALUE), (limits.MESSAGE_BYTES + 1, Kind.ERROR)):
+        reply = Replies().look_up(Counting("x" * (length - 2)), Question("variable", ["x"]))
+        assert reply.kind is kind
