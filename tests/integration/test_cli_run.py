@@ -289,6 +289,83 @@ def test_the_phases_of_a_bootstrap_are_driven_from_outside(
     assert server.read("show", execution)["output"] == {"report": "alpha.example.com answers"}
 
 
+@pytest.mark.parametrize(("name", "workflow"), [("poller", "poller"), ("orquesta/poller", "example.poller")])
+def test_a_poller_without_end_keeps_its_last_rounds(
+    server: Served, endpoints: str, tmp_path: Path, name: str, workflow: str
+) -> None:
+    """C19 to C22, C24: of the example there is only what belongs to its last 5 rounds: entries, tasks, changes and
+    sub-workflows; it goes on counting."""
+    execution = start_poller(server, endpoints, tmp_path, name, workflow)
+    wait_for(lambda: rounds_of(server, execution)[0] >= 8, within_s=60)
+    server.type("pause", execution, "--wait")
+    rounds = rounds_of(server, execution)
+    entries = server.read("checkpoints", execution)["entries"]
+    changes = server.read("history", execution)
+    tasks = {each["number"] for each in server.read("tasks", execution)}
+    children = server.read("list", "--filter", f"parent={execution}")
+
+    assert rounds == [rounds[0] - behind for behind in range(5)]
+    assert changes[0]["consolidated"]["entry"] == {"name": "polled", "sequence": entries[-1]["sequence"]}
+    assert changes[0]["sequence"] == entries[-1]["sequence"]
+    assert server.read("show", execution)["first_sequence"] == entries[-1]["sequence"]
+    assert len(tasks) <= 2 * 5 + 3, "the rounds that are kept, what begins, and the newest of each name"
+    assert 4 <= len(children) <= 6
+    assert {each["parent_task_number"] for each in children} <= tasks
+    shown = server.type("show", execution).stdout
+    assert f"history   from change {entries[-1]['sequence']} on; what was before is discarded" in shown
+    assert server.type("goto", execution, "start").returncode == 2
+    server.type("cancel", execution, "--wait")
+
+
+@pytest.mark.parametrize(("name", "workflow"), [("poller", "poller"), ("orquesta/poller", "example.poller")])
+def test_a_poller_is_forked_and_its_history_is_discarded(
+    server: Served, endpoints: str, tmp_path: Path, name: str, workflow: str
+) -> None:
+    """C8, decision 21: a fork of the example stays at the round where it begins, then goes on with its own input, when
+    the origin has been deleted too; a discard leaves nothing before the last round."""
+    execution = start_poller(server, endpoints, tmp_path, name, workflow)
+    wait_for(lambda: rounds_of(server, execution)[:1] >= [3], within_s=60)
+    server.type("pause", execution, "--wait")
+    round_number, revision = rounds_of(server, execution)[0], server.read("show", execution)["revision"]
+    entry = server.read("checkpoints", execution)["entries"][0]["sequence"]
+    asked = ("--from-checkpoint", "polled", "-i", "city=Larkhill", "--stay")
+    fork = server.read("rerun", execution, *asked)
+    listed = server.read("list", "--forked-from", execution)
+    shown = server.read("show", execution)
+    discard = ("discard", execution, "--before", "polled")
+    would = server.read(*discard, "--dry-run")["discards"]
+    first = server.read(*discard)["first_sequence"]
+    left = server.read("checkpoints", execution)["entries"]
+    server.type("cancel", execution, "--wait")
+    deleted = server.type("delete", execution)
+    server.type("resume", fork["id"])
+    wait_for(lambda: rounds_of(server, fork["id"])[0] > round_number, within_s=60)
+    found = server.read("checkpoints", fork["id"])["entries"]
+    server.type("cancel", fork["id"], "--wait")
+
+    assert fork["state"] == "PAUSED"
+    assert fork["forked_from"] == {"execution_id": execution, "sequence": entry, "checkpoint": "polled"}
+    assert ([each["id"] for each in listed], shown["forks"], shown["revision"]) == ([fork["id"]], [fork["id"]], revision)
+    assert (would["before"]["sequence"], first, [each["sequence"] for each in left]) == (entry, entry, [entry])
+    assert would["tasks"] >= round_number
+    assert deleted.returncode == 0, deleted.stderr
+    assert found[-1]["sequence"] == entry
+    assert "clouds" in str(found[0]["data"]) or "Larkhill" in str(found[0]["data"])
+
+
+def start_poller(server: Served, endpoints: str, folder: Path, name: str, workflow: str) -> str:
+    """Start an example that polls as fast as it can; return its id."""
+    for each in ("orquesta/advise_city", name):
+        server.type("workflow", "create", copy_of(each, folder))
+    return server.type("start", workflow, "-i", "every=0", "-i", f"base_url={endpoints}").stdout.strip()
+
+
+def rounds_of(server: Served, execution: str) -> list[int]:
+    """The numbers of the rounds of which there are entries, the newest first; [0] before the first one."""
+    entries = server.read("checkpoints", execution)["entries"]
+    return [each["data"]["rounds"] for each in entries if each["name"] == "polled"] or [0]
+
+
 def reverts_of(server: Served, execution: str) -> list[dict[str, Any]]:
     """The attempts that undid something, in their order."""
     return [each for each in server.read("action", "attempts", execution) if each.get("revert")]
