@@ -345,7 +345,11 @@ def test_a_poller_is_forked_and_its_history_is_discarded(
 
     assert fork["state"] == "PAUSED"
     assert fork["forked_from"] == {"execution_id": execution, "sequence": entry, "checkpoint": "polled"}
-    assert ([each["id"] for each in listed], shown["forks"], shown["revision"]) == ([fork["id"]], [fork["id"]], revision)
+    assert ([each["id"] for each in listed], shown["forks"], shown["revision"]) == (
+        [fork["id"]],
+        [fork["id"]],
+        revision,
+    )
     assert (would["before"]["sequence"], first, [each["sequence"] for each in left]) == (entry, entry, [entry])
     assert would["tasks"] >= round_number
     assert deleted.returncode == 0, deleted.stderr

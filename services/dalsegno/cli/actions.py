@@ -127,7 +127,10 @@ def attempts(
     server: Server = DEFAULT_SERVER,
     output: Output = Format.TABLE,
 ) -> None:
-    """List the action executions of an execution or of one of its tasks: every attempt of every item."""
+    """List the action executions of an execution or of one of its tasks: every attempt of every item.
+
+    In a fork, those that ended before it began are copied: no executor ran them for it.
+    """
     execution_id, _, task = execution.partition(".")
     if task and not task.isdigit():
         raise CommandError(
@@ -160,7 +163,7 @@ def attempts(
             each.action,
             _state(each),
             span(each.started_at, each.ended_at),
-            each.executor_id,
+            "(copied)" if each.copied else each.executor_id,
             short(why(each.comment, each.actor)) if each.comment else "",
             reason(each.error or _awaited(each)),
         )

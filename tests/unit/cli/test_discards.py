@@ -15,7 +15,7 @@ from dalsegno.cli.connection import connect
 from dalsegno.cli.execution_view import ExecutionView
 from dalsegno.cli.lines import LineWriter
 from dalsegno.cli.watching import Watch
-from dalsegno.v1 import change_pb2, execution_pb2, operation_pb2
+from dalsegno.v1 import action_service_pb2, change_pb2, execution_pb2, operation_pb2
 from dalsegno.v1 import execution_service_pb2 as messages
 from dalsegno.workflow.refusals import ChangesDiscarded, HistoryDiscarded, Violation
 
@@ -247,6 +247,14 @@ def test_show_tells_of_forks_and_of_what_is_gone(api: Any, type_command: Type) -
     assert "forks" not in lines
     told = json.loads(type_command("show", ID, "-o", "json", "-s", api.address).out)
     assert told["forked_from"] == {"execution_id": ORIGIN, "sequence": 27, "checkpoint": "polled"}
+
+
+def test_copies_are_told_apart(api: Any, type_command: Type) -> None:
+    """Of the attempts of a fork those that are copied have no executor, and the list says why."""
+    copied = execution_pb2.ActionExecution(task_number=1, task_name="poll", attempt=1, copied=True)
+    found = action_service_pb2.ListActionExecutionsResponse(action_executions=[copied])
+    api.answer("ListActionExecutions", found)
+    assert shown(type_command("action", "attempts", ID, "-s", api.address)) == ["1.0.1 poll UNSPECIFIED (copied)"]
 
 
 def test_why_it_is_paused_is_read_from_what_is_left(api: Any, type_command: Type) -> None:
