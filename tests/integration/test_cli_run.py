@@ -328,7 +328,7 @@ def test_a_poller_is_forked_and_its_history_is_discarded(
     server.type("pause", execution, "--wait")
     round_number, revision = rounds_of(server, execution)[0], server.read("show", execution)["revision"]
     entry = server.read("checkpoints", execution)["entries"][0]["sequence"]
-    asked = ("--from-checkpoint", "polled", "-i", "city=Larkhill", "--stay")
+    asked = ("--from-checkpoint", "polled", "-i", "city=Larkhill", "-i", "every=4", "--stay")
     fork = server.read("rerun", execution, *asked)
     listed = server.read("list", "--forked-from", execution)
     shown = server.read("show", execution)

@@ -169,7 +169,7 @@ def discard(
 
     answer = call(server, send)
     if dry_run:
-        print_dry_run(output, answer.dry_run, execution)
+        print_dry_run(output, answer.dry_run, request.execution_id)
         return
     print_state(output, answer.execution)
     if output is Format.TABLE:

@@ -62,8 +62,15 @@ def place_words(paused_at: str, not_reached: str, info: str = "") -> str:
 
 
 def entry_words(entry: execution_pb2.CheckpointReference) -> str:
-    """Return the checkpoint and the number of an entry."""
-    return f"checkpoint {one_line(entry.name)} (entry {entry.sequence})"
+    """Return the checkpoint and the number of an entry; the name of one that is gone itself may be unknown.
+
+    >>> entry_words(execution_pb2.CheckpointReference(name="ready", sequence=27))
+    'checkpoint ready (entry 27)'
+    >>> entry_words(execution_pb2.CheckpointReference(sequence=27))
+    'entry 27'
+    """
+    number = f"entry {entry.sequence}"
+    return f"checkpoint {one_line(entry.name)} ({number})" if entry.name else number
 
 
 def origin_words(origin: execution_pb2.ForkOrigin) -> str:
