@@ -261,9 +261,10 @@ def detail_of(change: change_pb2.Change) -> str:
 
 
 def _describe_consolidated(state: change_pb2.Consolidated) -> str:
-    """Return what is left of the changes whose place it takes. A fork begins with it; nothing of a fork is gone."""
+    """Return what is left of the changes whose place it takes. Of a fork nothing is gone where it was forked."""
+    is_origin = not state.HasField("created") or state.created.forked_from.sequence == state.entry.sequence
     held = f"the state at {entry_words(state.entry)}: tasks: {state.tasks}, actions: {state.actions}"
-    return f"{held}; what was before is discarded" if state.HasField("created") else held
+    return held if is_origin else f"{held}; what was before is discarded"
 
 
 def _describe_stops(stops: change_pb2.StopsSet) -> str:

@@ -116,8 +116,9 @@ def _origin(execution: execution_pb2.Execution) -> Iterator[tuple[str, str]]:
 
 
 def _history(execution: execution_pb2.Execution) -> str:
-    """Return where its history begins, if a part of it is gone. A fork begins with the number before its entry."""
-    begins = execution.forked_from.sequence - 1 if execution.HasField("forked_from") else 1
+    """Return where its history begins, if a part of it is gone. That of a fork begins at the entry where it was forked,
+    or with its creation, one before."""
+    begins = execution.forked_from.sequence if execution.HasField("forked_from") else 1
     first = execution.first_sequence
     return f"from change {first} on; what was before is discarded" if first > begins else ""
 

@@ -191,10 +191,18 @@ def test_the_history_says_what_is_gone(api: Any, type_command: Type) -> None:
     api.answer(
         "ListChanges", messages.ListChangesResponse(changes=[CREATED, change_pb2.Change(consolidated=CONSOLIDATED)])
     )
+    consolidated.created.forked_from.CopyFrom(FROM)
     assert shown(history(api, type_command)) == [
         f"0 poller CREATED forked from {ORIGIN} at checkpoint polled (entry 27)",
         f"0 execution consolidated {state}",
     ]
+    api.answer("ListChanges", messages.ListChangesResponse(changes=[change_pb2.Change(consolidated=consolidated)]))
+    assert shown(history(api, type_command)) == [f"0 execution consolidated {state}"]
+    consolidated.entry.sequence = 44
+    api.answer("ListChanges", messages.ListChangesResponse(changes=[change_pb2.Change(consolidated=consolidated)]))
+    assert shown(history(api, type_command))[0].endswith(
+        "(entry 44): tasks: 3, actions: 4; what was before is discarded"
+    )
 
 
 def test_a_history_that_is_discarded_meanwhile_is_read_again(api: Any, type_command: Type) -> None:
@@ -245,6 +253,9 @@ def test_show_tells_of_forks_and_of_what_is_gone(api: Any, type_command: Type) -
     assert f"from {ORIGIN} at checkpoint polled (entry 27)" in " ".join(lines.split())
     assert "history" not in lines
     assert "forks" not in lines
+    later = execution_pb2.Execution(id=ID, workflow="poller", first_sequence=44, forked_from=FROM)
+    api.answer("GetExecution", messages.GetExecutionResponse(execution=later))
+    assert "history   from change 44 on" in type_command("show", ID, "-s", api.address).out
     told = json.loads(type_command("show", ID, "-o", "json", "-s", api.address).out)
     assert told["forked_from"] == {"execution_id": ORIGIN, "sequence": 27, "checkpoint": "polled"}
 
