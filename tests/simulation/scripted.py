@@ -102,7 +102,7 @@ class Person:
     open: dict[str, tuple[str, Any]] = field(default_factory=dict)
     """What is not answered yet: request id to the kind of request and the message."""
     started: dict[str, str] = field(default_factory=dict)
-    """The executions that were started: request id to execution id."""
+    """The executions that were started or forked: request id to execution id."""
     answers: dict[str, bytes] = field(default_factory=dict)
     """The first answers."""
 
@@ -114,8 +114,8 @@ class Person:
         self.open.pop(request_id, None)
         if answer.result is None:
             return
-        if kind == "start_execution":
-            self.started[request_id] = answer.result.start_execution.execution.id
+        if kind in ("start_execution", "rerun_execution"):
+            self.started[request_id] = getattr(answer.result, kind).execution.id
         text = answer.result.SerializeToString()
         assert self.answers.setdefault(request_id, text) == text, "the answer to a repeated request differs"
 

@@ -9,7 +9,7 @@ from dalsegno.rpc.journal import Named
 from dalsegno.store.records import JournalChange
 from dalsegno.store.store import Queries
 from dalsegno.v1 import change_pb2
-from dalsegno.workflow.changes import AttemptsBegun
+from dalsegno.workflow.changes import AttemptsBegun, HistoryDiscarded
 from dalsegno.workflow.model import START
 
 
@@ -46,7 +46,9 @@ class ChangeNames:
         for row in rows:
             sequence = journal.entry_of(row.change)
             if sequence and sequence not in self._entries:
-                self._entries[sequence] = queries.checkpoint_name(self._execution_id, sequence) or START
+                # The entry before which something was discarded may be discarded since, and `start` has no row.
+                other = "" if isinstance(row.change, HistoryDiscarded) else START
+                self._entries[sequence] = queries.checkpoint_name(self._execution_id, sequence) or other
             for number in journal.task_numbers(row.change):
                 if number not in self._named or isinstance(row.change, AttemptsBegun):
                     wanted[number] = None  # only the first round of attempts of a task shows whether it has items

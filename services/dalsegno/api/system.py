@@ -29,9 +29,12 @@ ACTIONS_BYTES_MAX = 1024 * 1024
 
 FEATURES = (
     "bulk_delete",
+    "checkpoints",
     "counts",
+    "discard_history",
     "executors",
     "filters_2",
+    "forks",
     "heartbeat_action",
     "read_value",
     "reflection_v1",

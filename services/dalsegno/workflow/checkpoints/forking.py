@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 import msgspec
 
 from dalsegno.workflow.changes import (
-    AnyChange,
     AttemptMoved,
     ContextEdited,
     EnvironmentChanged,
@@ -82,8 +81,9 @@ def fork(
     entry = _entry(workflow, original, wish)
     _check_language(original, event.creation)
     sequence = entry.sequence
-    edits = _edits(original, sequence, surroundings)
-    state = _prepare(workflow, surroundings.changes(original.id, sequence), event, surroundings, given, edits, wish)
+    step = Step(workflow, replay(surroundings.changes(original.id, sequence)), event, surroundings, given)
+    edits = _edits(original, step)
+    state = _prepare(step, edits, wish)
     origin = Fork(execution_id=original.id, sequence=sequence, checkpoint=entry.name)
     return msgspec.structs.replace(
         event,
@@ -112,30 +112,26 @@ def _check_language(original: Execution, creation: ExecutionCreated) -> None:
         raise Refused.of(f"workflow {creation.workflow}", f"has its newest version {languages}")
 
 
-def _edits(original: Execution, sequence: int, surroundings: Surroundings) -> tuple[Edited, ...]:
-    """Return the edits that were made while the execution stood at the entry: they belong to it (decision 19)."""
-    journal = surroundings.changes(original.id, original.revision)
+def _edits(original: Execution, step: Step) -> tuple[Edited, ...]:
+    """Return the edits that were made while the execution stood at the entry: they belong to it (decision 19). The
+    journal behind the entry is read only if there are any. `step`: one of a private execution at the entry."""
+    sequence = step.execution.revision
+    kept = original.entries[sequence].kept
+    if kept is None or kept.edit_count == step.execution.edit_count:
+        return ()
+    journal = step.surroundings.changes(original.id, original.revision)
     later = journal[len(journal) - (original.revision - sequence) :] if original.revision > sequence else []
     edits = (change for change in later if isinstance(change, ContextEdited | EnvironmentChanged))
     return tuple(change for change in edits if change.entry == sequence)
 
 
-def _prepare(
-    workflow: Workflow,
-    changes: Iterable[AnyChange | Consolidated],
-    event: StartRequested,
-    surroundings: Surroundings,
-    given: Given,
-    edits: Iterable[Edited],
-    wish: ForkWish,
-) -> Consolidated:
+def _prepare(step: Step, edits: Iterable[Edited], wish: ForkWish) -> Consolidated:
     """Return the state with which the fork begins: what was active at the entry begins again.
 
-    `changes`: the journal of the other execution up to the entry. `edits`: what is edited before the fork goes on.
+    `step`: one of a private execution at the entry. `edits`: what is edited before the fork goes on.
     """
-    private = replay(changes)
+    private = step.execution
     sequence = private.revision
-    step = Step(workflow, private, event, surroundings, given)
     open_then = set(_end_attempts(step))
     arriving.begin_anew(step, private.entries[sequence].at_s, open_then)
     private.revision = sequence
