@@ -129,7 +129,8 @@ def _reduce_task(task: TaskExecution, found: Reduction) -> bool:
     if is_result or number in found.based:
         task.after = found.after.get(number, ())
         arrivals = task.arrivals
-        arrivals.sources, arrivals.by_branches, arrivals.editions, arrivals.late = [], [], {}, {}
+        arrivals.sources, arrivals.by_branches, arrivals.editions = [], [], {}
+        arrivals.late = {} if is_result else _late(task, found)
     if is_result:
         task.is_consolidated = True
         task.next = task.ends = ()
@@ -138,6 +139,12 @@ def _reduce_task(task: TaskExecution, found: Reduction) -> bool:
         task.branch_contexts = {}
         task.progress.plan = task.progress.round = None
     return is_altered
+
+
+def _late(task: TaskExecution, found: Reduction) -> dict[int, tuple[int, ...]]:
+    """Return the late arrivals of tasks that are kept whole; those behind the entry are among them."""
+    late = task.arrivals.late.items()
+    return {source: each for source, each in late if source in found.going_on or source > found.task_count}
 
 
 def _unindex(execution: Execution, found: Reduction, gone: Iterable[TaskExecution]) -> None:
