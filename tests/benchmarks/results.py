@@ -28,6 +28,11 @@ class Result:
     p50_ms: float | None = None
     p99_ms: float | None = None
     rss_mb: float | None = None
+    executions: int | None = None
+    """How many executions are in the store."""
+    rows: int | None = None
+    """How many rows all tables of the store have."""
+    disk_mb: float | None = None
 
 
 COLUMNS = (
@@ -39,6 +44,9 @@ COLUMNS = (
     ("p50_ms", 11, 2),
     ("p99_ms", 11, 2),
     ("rss_mb", 8, 1),
+    ("executions", 12, 0),
+    ("rows", 8, 0),
+    ("disk_mb", 9, 2),
 )
 
 

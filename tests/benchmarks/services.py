@@ -125,6 +125,12 @@ class Client:
         await self._executions.GoToCheckpoint(request, timeout=RESULT_S)
         await self.wait(execution_id, execution_pb2.EXECUTION_STATE_PAUSED)
 
+    async def newest_entry(self, execution_id: str) -> dict[str, object] | None:
+        """The data of the newest entry of a checkpoint; None: it has none."""
+        request = execution_service_pb2.ListCheckpointsRequest(execution_id=execution_id, page_size=1)
+        entries = (await self._executions.ListCheckpoints(request, timeout=READY_S)).entries
+        return json.loads(entries[0].data) if entries and entries[0].data else None
+
     async def wait_for_delay(self, execution_id: str) -> None:
         """Until a task of the execution waits for a time."""
         request = execution_service_pb2.ListTasksRequest(

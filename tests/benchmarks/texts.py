@@ -147,6 +147,162 @@ tasks:
 """
 
 
+ENDLESS = """\
+version: '2.0'
+endless_round:
+  input: [n]
+  output:
+    n: <% $.n + 1 %>
+  tasks:
+    only:
+      action: std.noop
+endless:
+  input: [rounds]
+  output:
+    n: <% $.n %>
+  tasks:
+    fork:
+      action: std.noop
+      publish:
+        n: 0
+      on-success: [left, right, round]
+    left:
+      action: std.noop
+      publish:
+        left: <% $.n %>
+      on-success: together
+    right:
+      action: std.noop
+      publish:
+        right: <% $.n %>
+      on-success: together
+    round:
+      workflow: endless_round n=<% $.n %>
+      checkpoint:
+        name: round
+        when: after
+        keep: {count: 5}
+        data:
+          n: <% task().result.n %>
+      publish:
+        n: <% task().result.n %>
+      on-success:
+        - round: <% $.n < $.rounds %>
+        - together: <% $.n >= $.rounds %>
+    together:
+      join: all
+      action: std.noop
+"""
+"""A workflow that goes round as often as it is told, with a sub-workflow in each round, and keeps five rounds. The loop
+is one of three branches, which join when it has ended."""
+
+ORQUESTA_ENDLESS_ROUND = """\
+version: 1.0
+input: [n]
+output:
+  - n: <% ctx(n) + 1 %>
+tasks:
+  only:
+    action: core.noop
+"""
+
+ORQUESTA_ENDLESS = """\
+version: 1.0
+input: [rounds]
+vars:
+  - n: 0
+output:
+  - n: <% ctx(n) %>
+tasks:
+  fork:
+    action: core.noop
+    next:
+      - do: [left, right, round]
+  left:
+    action: core.noop
+    next:
+      - publish:
+          - left: <% ctx(n) %>
+        do: together
+  right:
+    action: core.noop
+    next:
+      - publish:
+          - right: <% ctx(n) %>
+        do: together
+  round:
+    action: endless_round n=<% ctx(n) %>
+    checkpoint:
+      name: round
+      when: after
+      keep: {count: 5}
+      data:
+        n: <% result().output.n %>
+    next:
+      - when: <% succeeded() and result().output.n < ctx(rounds) %>
+        publish:
+          - n: <% result().output.n %>
+        do: round
+      - when: <% succeeded() and result().output.n >= ctx(rounds) %>
+        publish:
+          - n: <% result().output.n %>
+        do: together
+  together:
+    join: all
+    action: core.noop
+"""
+
+ORQUESTA_ENDLESS_JOINS = """\
+version: 1.0
+input: [rounds]
+vars:
+  - n: 0
+output:
+  - n: <% ctx(n) %>
+tasks:
+  begin:
+    action: core.noop
+    next:
+      - do: fork
+  fork:
+    action: core.noop
+    next:
+      - do: [left, right, round]
+  left:
+    action: core.noop
+    next:
+      - publish:
+          - left: <% ctx(n) %>
+        do: together
+  right:
+    action: core.noop
+    next:
+      - publish:
+          - right: <% ctx(n) %>
+        do: together
+  round:
+    action: endless_round n=<% ctx(n) %>
+    checkpoint:
+      name: round
+      when: after
+      keep: {count: 5}
+      data:
+        n: <% result().output.n %>
+    next:
+      - when: <% succeeded() %>
+        publish:
+          - n: <% result().output.n %>
+        do: together
+  together:
+    join: all
+    action: core.noop
+    next:
+      - when: <% ctx(n) < ctx(rounds) %>
+        do: fork
+"""
+"""The same, with the three branches in each round: the checkpoint is reached while the join waits."""
+
+
 class Chain(Protocol):
     """A definition of a workflow of this name with so many tasks."""
 
@@ -166,6 +322,8 @@ class Language:
     fan_out: str
     reversible_fan_out: str
     one_task: str
+    endless: tuple[tuple[str, str], ...]
+    """The documents of the workflow `endless`, each with the name that it is created by."""
     echoes: str
     """The parameter of the action that the items of the fan-out run."""
 
@@ -184,6 +342,7 @@ LANGUAGES = {
         FAN_OUT,
         REVERSIBLE_FAN_OUT,
         ONE_TASK,
+        (("", ENDLESS),),
         "output",
     ),
     "orquesta": Language(
@@ -195,6 +354,7 @@ LANGUAGES = {
         ORQUESTA_FAN_OUT,
         ORQUESTA_REVERSIBLE_FAN_OUT,
         ORQUESTA_ONE_TASK,
+        (("endless_round", ORQUESTA_ENDLESS_ROUND), ("endless", ORQUESTA_ENDLESS)),
         "message",
     ),
 }
