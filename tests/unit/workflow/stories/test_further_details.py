@@ -270,3 +270,23 @@ def test_an_item_that_pauses_while_its_task_waits_for_a_retry_changes_nothing_of
         stage.end("each", outcome=outcome, item=0)
         assert (str(task.state), task.timing.due_s) == ("RUNNING_DELAYED", due_s)
     stage.check()
+
+
+def test_a_task_that_is_superseded_on_one_route_counts_on_the_other() -> None:
+    """Decision 3: what expressions see of a task on a route is never its execution on another route."""
+    stage = Stage(
+        "version: 1.0\nname: wf\ntasks:\n  s: {action: std.noop, next: [{do: [a, b]}]}\n"
+        "  a: {action: std.noop, next: [{do: t}]}\n  b: {action: std.noop, next: [{do: t}]}\n  t: {action: std.noop}\n"
+    )
+    for name in ("s", "a", "t", "b", "t"):
+        stage.end(name)
+    first, second = (stage.task("t", nth) for nth in (1, 2))
+    assert (stage.execution.state, first.route != second.route) == ("SUCCESS", True)
+    stage.rerun(run("a"))
+    assert (bool(first.superseded_by), bool(second.superseded_by)) == (True, False)
+    assert stage.execution.latest_on("t", first.route) is None
+    assert stage.execution.latest_on("t", second.route) is second
+    stage.end("a")
+    again = stage.task("t", 3)
+    assert stage.execution.latest_on("t", again.route) is again
+    stage.check()
