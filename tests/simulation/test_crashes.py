@@ -346,14 +346,14 @@ class Hearing(Answer):
         self._person.take(self._request_id, self)
 
 
-def run(simulation: Simulation, text: str, params: dict[str, Any]) -> None:
+def run(simulation: Simulation, text: str, params: dict[str, Any], steps: int = STEPS) -> None:
     """A document in bad weather, then in good."""
     simulation.define(text, str(Value(data=params).text))
     for executor in simulation.executors:
         simulation.greet(executor)
     for _ in range(3):
         simulation.start()
-    for _ in range(STEPS):
+    for _ in range(steps):
         simulation.happen()
     simulation.clear()
     simulation.check()
