@@ -39,7 +39,7 @@ FROM_OUTSIDE = [
     *("roles", "users", "kwarg_op"),  # parameters of actions that have no effect here
     *("__call__", "deterministic"),  # of protocols
     "JSON",  # chosen on the command line
-    *("parent_item", "parent_attempt", "source_count"),  # columns, for people who read the database
+    "source_count",  # a column, for people who read the database
 ]
 """Names by which libraries, other processes and people find what is ours."""
 

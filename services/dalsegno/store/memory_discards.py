@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
@@ -21,19 +22,19 @@ Inner = TypeVar("Inner")
 Cell = TypeVar("Cell")
 
 
-class MemoryDiscards:
+class MemoryDiscards(ABC):
     """The part of MemoryTransaction that removes what executions have discarded. store.Transaction documents
     `remove_discarded` and `hidden_below`."""
 
     tables: Tables
 
+    @abstractmethod
     def delete_execution(self, execution_id: str) -> None:
         """See store.Transaction."""
-        raise NotImplementedError
 
+    @abstractmethod
     def unlist(self, row: AttemptRow) -> None:
         """Remove an attempt from the READY and the held ones."""
-        raise NotImplementedError
 
     def put_text(self, execution_id: str, digest: str, text: str, last: int) -> None:
         """Store a text, and the newest journal row that refers to it."""
