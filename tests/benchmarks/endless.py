@@ -34,16 +34,18 @@ async def measure_endless(
     execution_id = await client.start("endless", {"rounds": rounds})
     for place in sorted({FIRST, *(rounds * part // 4 for part in (1, 2, 3)), rounds - SPAN}):
         if FIRST <= place <= rounds - SPAN:
-            yield await _measure_span(services, client, execution_id, place, f"W12 endless{language.suffix}")
+            yield await measure_span(services, client, execution_id, place, f"W12 endless{language.suffix}")
     await client.wait(execution_id)
 
 
-async def _measure_span(services: Services, client: Client, execution_id: str, place: int, workload: str) -> Result:
-    """What 1,000 rounds cost from this place on, and what there is then."""
+async def measure_span(
+    services: Services, client: Client, execution_id: str, place: int, workload: str, span: int = SPAN
+) -> Result:
+    """What so many rounds cost from this place on, and what there is then."""
     tell(f"{workload}: from round {place:,}")
     first, began_s = await _reached(client, execution_id, place)
     before = processor_s(services.pids)
-    last, ended_s = await _reached(client, execution_id, first + SPAN - SPAN // 20)
+    last, ended_s = await _reached(client, execution_id, first + span - span // 20)
     cpu_s = sum(processor_s(services.pids).values()) - sum(before.values())
     tasks = (last - first) * TASKS
     return Result(
