@@ -268,7 +268,7 @@ class Simulation:
         self.report(executor)
 
     def _is_over(self) -> bool:
-        idle = not any(executor.in_flight for executor in self.executors)
+        idle = not any(executor.in_flight for executor in self.executors) and not any(self.life.transit.values())
         with self.store.write() as transaction:
             is_quiet = not transaction.due_messages(math.inf, 1)
         ended = all(row.state in COMPLETED_EXECUTION for row in self.rows())
