@@ -72,6 +72,8 @@ class Attempt:
     """The execution has gone back to before it."""
     copied: bool = False
     """A fork has it from the execution that it came from: nobody has run it for the fork."""
+    was_workflow: bool = False
+    """It is a copy of an attempt that was a sub-workflow, which stays with the other execution."""
     child_is_reverted: bool = False
     """Its sub-workflow failed and was ordered to be reverted, so that a fresh one can try again."""
     accepted: bool = False
@@ -91,6 +93,11 @@ class Attempt:
     created_s: float = 0.0
     started_s: float | None = None
     ended_s: float | None = None
+
+    @property
+    def runs_workflow(self) -> bool:
+        """Whether it is a sub-workflow, or a copy of one."""
+        return bool(self.child_id) or self.was_workflow
 
     @property
     def is_active(self) -> bool:

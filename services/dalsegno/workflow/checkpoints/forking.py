@@ -193,6 +193,7 @@ def _copy(attempt: Attempt) -> Attempt:
     return replace(
         attempt,
         copied=True,
+        was_workflow=attempt.runs_workflow,
         child_id="",
         child_revision=0,
         session_id="",

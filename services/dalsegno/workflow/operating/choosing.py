@@ -172,8 +172,14 @@ def _busy_items(step: Step, items: Iterable[int], task: TaskExecution) -> Iterat
 
 
 def _check_child(step: Step, place: str, choice: TaskChoice, task: TaskExecution, faults: RequestFaults) -> None:
-    if not any(attempt.child_id for attempt in step.execution.current_attempts(task)):
-        faults.wrong.append(Violation(f"{place}.child", f"task '{task.name}' has run no sub-workflow"))
+    attempts = list(step.execution.current_attempts(task))
+    if not any(attempt.child_id for attempt in attempts):
+        description = f"task '{task.name}' has run no sub-workflow"
+        if any(attempt.was_workflow for attempt in attempts):
+            description = (
+                f"the sub-workflow of task '{task.name}' is not this execution's: it was forked. Run a fresh one"
+            )
+        faults.wrong.append(Violation(f"{place}.child", description))
     if choice.input is not None or any(given is not None for given in choice.items.values()):
         faults.wrong.append(Violation(f"{place}.input", "is for a fresh child, not for the one there is"))
 

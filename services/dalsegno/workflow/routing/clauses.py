@@ -45,7 +45,7 @@ def route(step: Step, task: TaskExecution) -> None:
 def _take_cancel(step: Step, task: TaskExecution) -> None:
     """Cancel the execution of an action that was cancelled; cancelling a sub-workflow does not affect its parent (O8,
     O9)."""
-    if not any(attempt.child_id for attempt in step.execution.current_attempts(task)):
+    if not any(attempt.runs_workflow for attempt in step.execution.current_attempts(task)):
         step.later(WindDown(task, f"task '{task.name}' was cancelled"))
 
 

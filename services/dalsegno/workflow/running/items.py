@@ -309,7 +309,7 @@ def _runs_children(step: Step, task: TaskExecution) -> bool:
     """Return whether the items are sub-workflows: cancelling one of them does not cancel its parent (O8, decision
     12)."""
     attempt = step.execution.current(task, next(iter(task.progress.failed_items), 0))
-    return attempt is not None and bool(attempt.child_id)
+    return attempt is not None and attempt.runs_workflow
 
 
 def _failure_info(step: Step, task: TaskExecution) -> str:

@@ -104,7 +104,7 @@ def _repeat(step: Step, task: TaskExecution, item: int, plan: RoundPlanned) -> b
         return True
     if not plan.repeats:
         return None
-    if former.child_id:
+    if former.runs_workflow:
         assert isinstance(former.input.data, dict)
         return _add_child(step, task, item, former.action, former.input.data)
     comment, actor = launched(step, task)

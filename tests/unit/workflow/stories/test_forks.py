@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from tests.unit.workflow.stories.operating import Stage
+from tests.unit.workflow.stories.operating import Stage, run
 from tests.unit.workflow.stories.test_checkpoints import edit
 from tests.world import Played
 
 from dalsegno.workflow.changes import ContextEdited, EnvironmentChanged, ExecutionCreated
 from dalsegno.workflow.consolidated import Consolidated
-from dalsegno.workflow.events import ContextUpdated
+from dalsegno.workflow.events import ChildChoice, ContextUpdated
 from dalsegno.workflow.execution import Execution
 from dalsegno.workflow.refusals import HistoryDiscarded, InvalidRequest, NoSuchCheckpoint, Refused, Undone
 from dalsegno.workflow.value import Value
@@ -486,4 +486,44 @@ def test_a_fork_at_an_entry_that_was_reached_while_paused(language: str) -> None
     if language == "mistral":
         assert ask.timing.timeout_due_s == stage.world.now_s + 60
     to_its_end(other)
+    stage.check()
+
+
+SUB_FAILS = {
+    "mistral": """
+version: '2.0'
+wf:
+  on-failure: pause
+  tasks:
+    call: {workflow: sub}
+    mark: {action: std.noop, checkpoint: marked}
+""",
+    "orquesta": """
+version: 1.0
+name: wf
+on-failure: pause
+tasks:
+  call: {action: sub}
+  mark: {action: std.noop, checkpoint: marked}
+""",
+}
+
+
+@both
+def test_a_sub_workflow_that_had_failed_is_run_again_as_a_fresh_one(language: str) -> None:
+    """Decisions 11 and 21: a fork has no sub-workflow of the other execution: a resume of its task starts one of its
+    own, and one that wants the existing child is refused."""
+    stage = Stage(SUB_FAILS[language], others=(SUB,))
+    stage.end("inner", error="no", on=stage.child())
+    stage.end("mark")
+    assert (str(stage.execution.state), stage.entries()) == ("PAUSED", ["marked"])
+    other = fork(stage, "marked", stay=True)
+    assert other.standing()["call"] == "ERROR"
+    with pytest.raises(InvalidRequest, match="it was forked"):
+        other.resume(run("call", child=ChildChoice.RERUN_FAILED))
+    other.resume(run("call"))
+    assert other.child().id != stage.child().id
+    assert [one.runs_workflow for one in other.attempts("call")] == [True, True]
+    other.end("inner", on=other.child())
+    assert str(other.execution.state) == "SUCCESS", other.execution.info
     stage.check()
