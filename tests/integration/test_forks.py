@@ -12,7 +12,7 @@ from google.rpc.error_details_pb2 import ErrorInfo
 from grpc_status import rpc_status
 from tests.integration.stage import LANGUAGES, Scene, Stage
 
-from dalsegno.v1 import execution_pb2, operation_pb2, workflow_service_pb2
+from dalsegno.v1 import action_service_pb2, execution_pb2, operation_pb2, workflow_service_pb2
 from dalsegno.v1 import execution_service_pb2 as messages
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.xdist_group("checkpoints")]
@@ -362,3 +362,49 @@ async def test_a_sub_workflow_is_forked_by_itself(stage: Stage) -> None:
     execution = await stage.rests(other)
     assert (execution.parent_execution_id, execution.root_id) == ("", other.id)
     assert json.loads(execution.output) == {"said": "x!+"}
+
+
+@both
+async def test_a_copy_of_a_sub_workflow_is_no_action(stage: Stage, language: str) -> None:
+    """Decision 21, S15: a task whose sub-workflow had ended at the entry shows its workflow and its result, and neither
+    a child nor an action."""
+    scene = await stage.open("forked", language)
+    await stage.rests(scene)
+    other = await fork(stage, scene, "met")
+    await stage.rests(other)
+    task = (await stage.tasks(other))["right"]
+    assert (task.workflow, task.action) == (f"{language}_called", "")
+    assert list(task.child_execution_ids) == []
+    assert task.result == (await stage.tasks(scene))["right"].result
+    assert not [each for each in await stage.system.attempts(other.id) if each.task_name == "right"]
+    action = f"{task.id}.0.1"
+    calls = (
+        stage.system.actions.GetActionExecution(
+            action_service_pb2.GetActionExecutionRequest(action_execution_id=action)
+        ),
+        stage.system.executions.ReadValue(messages.ReadValueRequest(action_execution_id=action, field="result")).read(),
+    )
+    for call in calls:
+        await stage.refuses(call, grpc.StatusCode.NOT_FOUND)
+
+
+async def test_many_are_forked_at_once(stage: Stage) -> None:
+    """Every execution that a filter chooses is forked at its newest entry; one that has none is refused, and the others
+    are forked."""
+    first = await stage.open("rounds", "mistral", {"count": 2}, labels={"many": "yes"})
+    await stage.rests(first)
+    second = Scene(namespace=first.namespace, language="mistral")
+    wanted = workflow_service_pb2.GetWorkflowRequest(name="mistral_chain")
+    chain = (await stage.system.workflows.GetWorkflow(wanted)).workflow.definition_id
+    second.id = await stage.system.begin("", {"word": "a"}, definition_id=chain, namespace=first.namespace)
+    await stage.rests(second)
+    each = messages.RerunExecutionRequest(
+        start_from=operation_pb2.RERUN_FROM_CHECKPOINT, checkpoint="turned", labels={"again": "yes"}
+    )
+    request = messages.RerunExecutionsRequest(filter=f"namespace={first.namespace}", each=each)
+    outcomes = [told.outcome async for told in stage.system.executions.RerunExecutions(request)]
+    assert [each.execution_id for each in outcomes] == [second.id, first.id]
+    assert outcomes[0].refusal.code == "FAILED_PRECONDITION"
+    made = outcomes[1].execution
+    assert (made.forked_from.execution_id, dict(made.labels)) == (first.id, {"many": "yes", "again": "yes"})
+    await stage.system.wait(made.id)

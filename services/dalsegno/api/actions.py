@@ -46,7 +46,7 @@ class Actions(action_service_pb2_grpc.ActionServiceServicer):
 
         def read(queries: Queries) -> wire.GetActionExecutionResponse:
             row = queries.attempt(execution_id, (task, item, attempt))
-            if row is None or row.child_id:
+            if row is None or row.runs_workflow:
                 raise NotFound("action execution", request.action_execution_id)
             return wire.GetActionExecutionResponse(action_execution=views.action_messages(queries, [row])[0])
 
@@ -63,7 +63,7 @@ class Actions(action_service_pb2_grpc.ActionServiceServicer):
             if execution_id:
                 views.found(queries.execution(execution_id), execution_id)
             page = queries.attempts(execution_id, request.task_number, chosen, size, request.page_token, request.full)
-            rows = [row for row in page.rows if not row.child_id]
+            rows = [row for row in page.rows if not row.runs_workflow]
             found, token = sizes.page_of(page, rows, views.action_messages(queries, rows))
             return wire.ListActionExecutionsResponse(action_executions=found, next_page_token=token)
 

@@ -92,7 +92,7 @@ def _of_action(queries: Queries, request: Request, field: str) -> str | None:
     execution_id, *key = request.action_execution_id.split(".")
     task, item, attempt = map(int, key)
     row = queries.attempt(execution_id, (task, item, attempt))
-    if row is None or row.child_id:
+    if row is None or row.runs_workflow:
         raise NotFound("action execution", request.action_execution_id)
     return _text(row, field)
 

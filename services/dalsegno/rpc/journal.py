@@ -123,7 +123,7 @@ def _set_consolidated(message: change_pb2.Change, change: Consolidated) -> None:
     entry = change.entry
     message.consolidated.entry.name, message.consolidated.entry.sequence = entry.name, entry.sequence
     message.consolidated.tasks = len(change.tasks)
-    message.consolidated.actions = sum(not each.child_id for each in change.attempts)
+    message.consolidated.actions = sum(not each.runs_workflow for each in change.attempts)
     if change.created is not None:
         _set_created(message, message.consolidated.created, change.created)
 

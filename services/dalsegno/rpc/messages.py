@@ -142,7 +142,7 @@ def task_message(
     waiting_for: str = "",
 ) -> execution_pb2.TaskExecution:
     """Return the message of a task execution. `leading`, the first attempt of the round, has what it runs and why."""
-    runs_workflow = leading is not None and bool(leading.child_id)
+    runs_workflow = leading is not None and leading.runs_workflow
     running = row.state in _ACTIVE
     message = execution_pb2.TaskExecution(
         id=task_id(row.execution_id, row.number),

@@ -216,6 +216,8 @@ class AttemptRow:
     """The revision of the end that it reverts; 0: it belongs to a round of its task."""
     copied: bool
     """Whether a fork has it from the execution that it came from. Nobody has run it for the fork."""
+    was_workflow: bool
+    """Whether it is a copy of a sub-workflow."""
     state: str
     undone: bool
     """Whether the execution has gone back to before it."""
@@ -238,6 +240,11 @@ class AttemptRow:
     def key(self) -> AttemptKey:
         """Its key within the execution."""
         return (self.task, self.item, self.attempt)
+
+    @property
+    def runs_workflow(self) -> bool:
+        """Whether it is a sub-workflow, or a copy of one."""
+        return bool(self.child_id) or self.was_workflow
 
 
 def phase_of(state: str, *, has_begun: bool, has_entry: bool) -> Phase:

@@ -198,6 +198,7 @@ def attempt_origin(execution_id: str, attempt: Attempt) -> Cells:
         attempt.created_s,
         attempt.reverts,
         attempt.copied,
+        attempt.was_workflow,
     )
 
 

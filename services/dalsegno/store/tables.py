@@ -175,6 +175,8 @@ ATTEMPTS = Table(
     _number("reverts", server_default="0"),
     # A fork has it from the execution that it came from; nobody has run it for the fork.
     Column("copied", Boolean, nullable=False, server_default=sa.false()),
+    # It is a copy of a sub-workflow.
+    Column("was_workflow", Boolean, nullable=False, server_default=sa.false()),
     _text("state"),
     Column("undone", Boolean, nullable=False, server_default=sa.false()),
     _flag("accepted"),

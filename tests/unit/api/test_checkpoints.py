@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from tests.unit.api.conftest import Front
 
-from dalsegno.api import checkpoints
+from dalsegno.api import checkpoints, executions
 from dalsegno.definitions.reading import SHORT_CHARACTERS
-from dalsegno.v1 import execution_pb2
+from dalsegno.v1 import execution_pb2, operation_pb2
 from dalsegno.v1 import execution_service_pb2 as messages
 
 pytestmark = pytest.mark.asyncio
@@ -107,3 +107,20 @@ async def test_data_that_is_larger_than_a_value_fails_the_execution(front: Front
     assert started.state == execution_pb2.EXECUTION_STATE_ERROR
     assert "4,000,000" in started.state_info
     assert [each.name for each in (await listed(front, started.id)).entries] == ["start"]
+
+
+async def test_forks_beyond_the_first_hundred_are_counted(front: Front, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An execution names its newest forks and says how many more there are; lists name none."""
+    monkeypatch.setattr(executions, "FORKS_MAX", 2)
+    execution_id = await stand_at_begin(front)
+    made = []
+    for _ in range(3):
+        request = messages.RerunExecutionRequest(
+            execution_id=execution_id, start_from=operation_pb2.RERUN_FROM_CHECKPOINT, checkpoint="begin", stay=True
+        )
+        made.append((await front.executions.RerunExecution(request)).execution.id)
+    read = await front.get(execution_id)
+    assert (list(read.forks), read.further_forks) == ([made[2], made[1]], 1)
+    listed = await front.executions.ListExecutions(messages.ListExecutionsRequest(filter=f"forked_from={execution_id}"))
+    assert [each.id for each in listed.executions] == made[::-1]
+    assert not any(each.forks for each in listed.executions)

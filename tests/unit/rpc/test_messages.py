@@ -108,6 +108,7 @@ ATTEMPT = AttemptRow(
     created_s=1.0,
     reverts=0,
     copied=False,
+    was_workflow=False,
     state="READY",
     undone=False,
     accepted=False,

@@ -223,7 +223,7 @@ class TransactionOutside:
                 size += len(result or "") + len(task.published or "")
                 if records and size > PAGE_BYTES_MAX:
                     return records
-                is_workflow = attempt is not None and bool(attempt.child_id)
+                is_workflow = attempt is not None and attempt.runs_workflow
                 if not (flat and is_workflow):
                     records.append(_task_record(task, result, is_workflow))
         return records

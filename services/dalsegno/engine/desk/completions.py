@@ -150,8 +150,9 @@ def _attempt(plan: ReportPlan, batch: Batch, name: str) -> tuple[Execution, Atte
     attempt = execution.attempts.get(plan.key)
     if attempt is None:
         raise NotFound("action execution", name)
-    if attempt.child_id:
-        raise InvalidRequest.of("action_execution_id", f"names an execution of a workflow: {attempt.child_id}")
+    if attempt.runs_workflow:
+        named = attempt.child_id or "one of the execution that this one was forked from"
+        raise InvalidRequest.of("action_execution_id", f"names an execution of a workflow: {named}")
     return execution, attempt
 
 

@@ -77,7 +77,7 @@ class _Parts:
             execution.first_sequence,
             frozenset(execution.entries) | ({start} if start >= execution.first_sequence else frozenset()),
             len(execution.tasks),
-            sum(not each.child_id for each in execution.attempts.values()),
+            sum(not each.runs_workflow for each in execution.attempts.values()),
             children,
         )
 

@@ -32,6 +32,7 @@ def upgrade() -> None:
         postgresql_where=is_fork,
     )
     op.add_column("attempts", sa.Column("copied", sa.Boolean, nullable=False, server_default=sa.false()))
+    op.add_column("attempts", sa.Column("was_workflow", sa.Boolean, nullable=False, server_default=sa.false()))
     op.add_column("texts", sa.Column("last", sa.Integer, nullable=False, server_default="2147483647"))
     op.create_index("texts_by_use", "texts", ["execution_id", "last"])
     op.create_table(
