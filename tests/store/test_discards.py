@@ -343,3 +343,47 @@ def test_a_rolled_back_discard_never_happened(store: Store) -> None:
         discard(store, scene, reach(scene, 3), kept=[3], fault=ConnectionError())
     assert counts(store) == before
     assert list(check(store)) == []
+
+
+def test_a_child_that_another_engine_uses_is_left_to_the_next_slice(empty_postgres: str) -> None:
+    """A removal waits for nobody: a child that another transaction has claimed is left, and what that one made of it
+    stands; once it is at rest again, it is removed."""
+    mine, other = SqlStore(empty_postgres), SqlStore(empty_postgres)
+    mine.upgrade()
+    scene = loop("e1", 1)
+    child = add_child(scene, 2, "child")
+    finish_task(scene, 2, LARGE)
+    save(mine, scene, end(child))
+    finish_task(add_task(scene, 3), 3, EMPTY)
+    entry = reach(scene, 3)
+    with other.write() as theirs:
+        assert theirs.claim(["child"]).keys() == {"child"}
+        removal = discard(mine, scene, entry, kept=[3])
+        assert (list(removal.executions), removal.left) == ([], Left.WAITING)
+        child.do(ExecutionMoved(state=ExecutionState.RUNNING, at_s=101.0))
+        theirs.save_all([child.saved()])
+    with mine.write() as transaction:
+        assert transaction.claim(["child"]).keys() == {"child"}
+        assert transaction.remove_discarded("e1").left is Left.WAITING
+    save(mine, end(child))
+    with other.write() as theirs:
+        assert theirs.claim(["child"]) == {}
+        assert list(theirs.remove_discarded("e1").executions) == ["child"]
+    assert counts(mine)["executions"] == 1
+    assert list(check(mine)) == []
+    mine.close()
+    other.close()
+
+
+def test_a_reader_sees_one_moment_of_a_discard(store: Store) -> None:
+    """Who reads while an execution discards its beginning reads on what it has begun with (C24)."""
+    scene = loop("e1", 3)
+    entry = reach(scene, 3)
+    save(store, scene)
+    with store.read() as queries:
+        before = shown(queries, "e1")
+        discard(store, scene, entry, kept=[3])
+        assert shown(queries, "e1") == before
+        assert len(queries.journal("e1")) == entry
+    with store.read() as queries:
+        assert shown(queries, "e1")["tasks"] == [3]

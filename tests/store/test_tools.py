@@ -13,7 +13,7 @@ from dalsegno.store.__main__ import main
 from dalsegno.store.inspection import check
 from dalsegno.store.records import NewMessage
 from dalsegno.store.sql import SqlStore
-from dalsegno.workflow.events import PauseRequested
+from dalsegno.workflow.events import PauseRequested, RemovalDue
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
@@ -47,6 +47,7 @@ def _alter(store: SqlStore, statement: str) -> None:
         ("UPDATE tasks SET number = 9 WHERE execution_id = 'e2'", "task e2.9: is not in the journal"),
         ("DELETE FROM journal WHERE execution_id = 'e1' AND first = 1", "gap before change"),
         ("DELETE FROM journal WHERE execution_id = 'e2'", "does not begin with its creation"),
+        ("UPDATE executions SET first_sequence = 2 WHERE id = 'e2'", "the journal has a gap before change 1"),
         ("DELETE FROM texts WHERE execution_id = 'e1'", "does not replay: KeyError"),
         ("UPDATE journal SET changes = '[' WHERE execution_id = 'e2'", "does not replay: DecodeError"),
     ],
@@ -81,6 +82,20 @@ def test_doctor_says_what_wants_attention(database: tuple[str, SqlStore], capsys
     assert "! 1 messages are overdue" in told
     assert "! 1 messages are for executions that do not exist" in told
     assert "! 1 actions have waited" in told
+
+
+def test_doctor_finds_a_discard_that_nobody_removes(
+    database: tuple[str, SqlStore], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What is discarded and not yet removed has a message that removes it; without one it is told."""
+    url, store = database
+    _alter(store, "INSERT INTO discards (execution_id, first, last, root_id) VALUES ('e1', 0, 1, 'e1')")
+    assert main(["--database", url, "doctor"]) == 1
+    assert "! 1 ranges of discarded tasks are not removed" in capsys.readouterr().out
+    with store.write() as transaction:
+        transaction.add_messages([NewMessage("m1", "e1", RemovalDue(), 1e12)])
+    main(["--database", url, "doctor"])
+    assert "ranges of discarded tasks" not in capsys.readouterr().out
 
 
 def test_doctor_counts_as_engines_do(database: tuple[str, SqlStore], capsys: pytest.CaptureFixture[str]) -> None:

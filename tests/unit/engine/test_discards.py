@@ -206,7 +206,7 @@ def test_a_new_engine_goes_on_with_the_slices(polled: Polled) -> None:
     """Who dies between two slices leaves a message, which another engine finds; meanwhile only what is left in the end
     is shown."""
     with small_slices(4):
-        polled.rounds(2)
+        polled.rounds(4)
         polled.rig.carry_out(DeliverEvent(POLLER_ID, DiscardRequested(name="polled")))
         shown, polled.rig.messages = polled.counts(), []
         heir = Rig(polled.store)  # type: ignore[arg-type]
@@ -292,6 +292,38 @@ def test_two_discards_in_one_batch_leave_what_the_last_one_leaves(polled: Polled
     assert list(check(polled.store)) == []
     polled.rounds(3)
     assert list(check(polled.store)) == []
+
+
+class Delete(Work):
+    """Deletes the poller with what is below it."""
+
+    def needs(self, batch: Batch) -> tuple[str, ...]:
+        return (POLLER_ID, *batch.transaction.queries.descendants(POLLER_ID))
+
+    def carry_out(self, batch: Batch) -> None:
+        for execution_id in self.needs(batch):
+            batch.delete(execution_id)
+
+
+def test_a_deleted_execution_takes_along_what_it_discards(polled: Polled) -> None:
+    """Who is deleted between two slices leaves no children that nobody sees, and its message finds nothing."""
+    with small_slices(2):
+        polled.rounds(4)
+        polled.rig.carry_out(DeliverEvent(POLLER_ID, DiscardRequested(name="polled")))
+        with polled.store.write() as transaction:
+            hidden = transaction.hidden_below(POLLER_ID)
+        assert hidden
+        polled.rig.carry_out(Delete())
+        polled.settle()
+    assert set(polled.rig.copies._copies).isdisjoint({POLLER_ID, *hidden})
+    with polled.store.write() as transaction:
+        assert transaction.claim([POLLER_ID, *hidden]) == {}
+        assert transaction.hidden_below(POLLER_ID) == []
+        assert transaction.due_messages(1e12, 10) == []
+        # Nothing is left under their ids either.
+        assert [transaction.changes_after(each, 0) for each in (POLLER_ID, *hidden)] == [
+            [] for _ in range(len(hidden) + 1)
+        ]
 
 
 BRANCHING = """
