@@ -357,6 +357,23 @@ def test_a_poller_is_forked_and_its_history_is_discarded(
     assert "clouds" in str(found[0]["data"]) or "Larkhill" in str(found[0]["data"])
 
 
+@pytest.mark.parametrize(("name", "workflow"), [("poller", "poller"), ("orquesta/poller", "example.poller")])
+def test_a_poller_that_fails_keeps_no_more(server: Served, tmp_path: Path, name: str, workflow: str) -> None:
+    """C19: rounds that fail are handled and counted, and go as those that succeed."""
+    execution = start_poller(server, "http://127.0.0.1:1", tmp_path, name, workflow)
+
+    def failures() -> int:
+        entries = server.read("checkpoints", execution)["entries"]
+        return next((each["data"]["failures"] for each in entries if each["name"] == "polled"), 0)
+
+    wait_for(lambda: failures() >= 9, within_s=60)
+    server.type("pause", execution, "--wait")
+    assert len(server.read("checkpoints", execution)["entries"]) == 5
+    assert len(server.read("tasks", execution)) <= 2 * 5 + 3
+    assert len(server.read("list", "--filter", f"parent={execution}")) <= 7
+    server.type("cancel", execution, "--terminate")
+
+
 def start_poller(server: Served, endpoints: str, folder: Path, name: str, workflow: str) -> str:
     """Start an example that polls as fast as it can; return its id."""
     for each in ("orquesta/advise_city", name):
