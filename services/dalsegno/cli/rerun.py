@@ -59,7 +59,7 @@ FromCheckpoint = Annotated[
     ),
 ]
 FromEntry = Annotated[
-    int, typer.Option("--from-entry", min=0, help="So, but at this entry, as `checkpoints` numbers them.")
+    int, typer.Option("--from-entry", min=0, help="The same, at this entry, as `checkpoints` numbers them.")
 ]
 Latest = Annotated[bool, typer.Option("--latest", help="As a new execution: use the newest version.")]
 Stay = Annotated[bool, typer.Option("--stay", help="From a checkpoint: PAUSED there, until it is resumed.")]
