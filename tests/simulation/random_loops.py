@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -104,3 +105,94 @@ def that_keep_all(texts: list[str]) -> list[str]:
                 task["checkpoint"].pop("keep", None)
         found.append(yaml.safe_dump(document, sort_keys=False))
     return found
+
+
+VALUES = [1, 2, {"a": 1}, {"b": {"c": 1}}, {"b": {"d": 2}}, {"b": 3}]
+
+
+def _checkpoints(draw: Draw, tasks: dict[str, Any]) -> None:
+    """Give some of the tasks checkpoints that keep little."""
+    for name, task in tasks.items():
+        if draw(st.booleans()):
+            when = draw(st.sampled_from(["after", "before"]))
+            task["checkpoint"] = {"name": name, "when": when, "keep": {"count": draw(st.integers(1, 2))}}
+
+
+def _branches(draw: Draw, names: list[str]) -> Iterator[list[str]]:
+    """The names of the tasks of two or three branches."""
+    for number in range(draw(st.integers(2, 3))):
+        branch = [f"b{number}{place}" for place in range(draw(st.integers(1, 2)))]
+        names += branch
+        yield branch
+
+
+@st.composite
+def meeting_orquesta(draw: Draw) -> tuple[list[str], dict[str, Any]]:
+    """A document of Orquesta whose branches publish the same variables, and meet again and again."""
+    names: list[str] = []
+    branches = list(_branches(draw, names))
+    tasks: dict[str, Any] = {
+        "begin": {"action": "std.noop", "next": [{"do": ["fork", "slow"]}]},
+        "fork": {"action": "std.noop", "next": [{"do": [branch[0] for branch in branches]}]},
+        "slow": {"action": "std.noop", "next": [{"do": ["last" if draw(st.booleans()) else "meet"]}]},
+    }
+    for branch in branches:
+        for name, following in zip(branch, [*branch[1:], "meet"], strict=True):
+            transition: dict[str, Any] = {"do": [following]}
+            if draw(st.booleans()):
+                transition["publish"] = [{draw(st.sampled_from(["v0", "v1"])): draw(st.sampled_from(VALUES))}]
+            if seldom(draw, 4):
+                transition["when"] = f"<% ctx(n) < {draw(st.integers(1, 2))} %>"
+            tasks[name] = {"action": "std.noop", "next": [transition]}
+    again = {"when": f"<% ctx(n) < {ROUNDS} %>", "publish": [{"n": "<% ctx(n) + 1 %>"}], "do": ["fork"]}
+    over = {"when": f"<% ctx(n) >= {ROUNDS} %>", "do": ["last"]}
+    join = (
+        draw(st.sampled_from(["all", 1, 2])) if tasks["slow"]["next"][0]["do"] == ["last"] else draw(st.integers(1, 2))
+    )
+    tasks["meet"] = {"action": "std.noop", "join": join, "next": [again, over]}
+    tasks["last"] = {"action": "std.noop", "join": 1 if draw(st.booleans()) else "all"}
+    if tasks["slow"]["next"][0]["do"] == ["meet"]:
+        del tasks["last"]["join"]
+    if draw(st.booleans()):
+        tasks["slow"]["next"][0]["publish"] = [{"v0": draw(st.sampled_from(VALUES))}]
+    _checkpoints(draw, tasks)
+    start = draw(st.sampled_from([0, {"a": 0, "z": 9}]))
+    output = [{name: f"<% ctx().get({name}) %>"} for name in ("v0", "v1", "n")]
+    document = {"version": 1.0, "name": "wf", "vars": [{"n": 0}, {"v0": start}], "output": output, "tasks": tasks}
+    return [_written(document)], {}
+
+
+@st.composite
+def meeting_mistral(draw: Draw) -> tuple[list[str], dict[str, Any]]:
+    """A document of Mistral in which a loop is one of several branches, which publish the same variables and meet."""
+    names: list[str] = []
+    branches = list(_branches(draw, names))
+    tasks: dict[str, Any] = {
+        "begin": {"action": "std.noop", "on-success": ["turn", *(branch[0] for branch in branches)]},
+        "turn": {
+            "action": "std.noop",
+            "publish": {"n": "<% $.n + 1 %>"},
+            "on-success": ["again", *(["aside"] if draw(st.booleans()) else [])],
+        },
+        "aside": {"action": "std.noop", "publish": {"v1": draw(st.sampled_from(VALUES))}},
+        "again": {
+            "action": "std.noop",
+            "publish": {draw(st.sampled_from(["v0", "v1"])): draw(st.sampled_from(VALUES))},
+            "on-success": [{"turn": f"<% $.n <= {ROUNDS} %>"}, {"meet": f"<% $.n > {ROUNDS} %>"}],
+        },
+        "meet": {"action": "std.noop", "join": draw(st.sampled_from(["all", 1, 2]))},
+    }
+    for branch in branches:
+        for name, following in zip(branch, [*branch[1:], "meet"], strict=True):
+            tasks[name] = {"action": "std.noop", "on-success": [following]}
+            if draw(st.booleans()):
+                tasks[name]["publish"] = {draw(st.sampled_from(["v0", "v1"])): draw(st.sampled_from(VALUES))}
+    _checkpoints(draw, tasks)
+    output = {name: f"<% $.get({name}) %>" for name in ("v0", "v1", "n")}
+    document = {"version": "2.0", "wf": {"vars": {"n": 0}, "output": output, "tasks": tasks}}
+    return [_written(document)], {}
+
+
+def _written(document: dict[str, Any]) -> str:
+    plain = json.loads(json.dumps(document))  # no value twice: the text is to have no anchors
+    return yaml.safe_dump(plain, sort_keys=False)

@@ -39,7 +39,7 @@ class Reduction:
     based: frozenset[int]
     """Those that are kept whole with what they see in place of their sources."""
     led_to: Mapping[int, frozenset[str]]
-    """The names of the discarded tasks that a kept one led to."""
+    """The names of the tasks that a kept one led to and does not tell of any more."""
     after: Mapping[int, tuple[int, ...]]
     """The kept tasks that a kept one follows by way of discarded ones."""
     folded: tuple[tuple[TaskExecution, int], ...]
@@ -72,7 +72,7 @@ def reduction(step: Step, sequence: int, altered: Set[int], edited: Set[int]) ->
         going_on=going_on,
         results=results,
         based=based,
-        led_to=dict(_led_to(execution, kept)),
+        led_to=dict(_led_to(execution, going_on, results)),
         after=dict(_after(step, kept, results | based)),
         folded=tuple((execution.tasks[number], branch) for number, branch in folded),
         routes=routes | {execution.tasks[number].route for number in results},
@@ -175,12 +175,15 @@ def _results(step: Step, going_on: Set[int], routes: Set[int]) -> Iterator[int]:
     yield from joins.open_rounds(step, going_on)
 
 
-def _led_to(execution: Execution, kept: Set[int]) -> Iterator[tuple[int, frozenset[str]]]:
+def _led_to(execution: Execution, going_on: Set[int], results: Set[int]) -> Iterator[tuple[int, frozenset[str]]]:
+    """Yield the names of the tasks that each kept one led to and does not tell of any more: a result tells of none."""
+    kept = going_on | results
     for number in kept:
         task = execution.tasks[number]
-        gone = [each for each in task.next if each not in kept and each in execution.tasks]
-        if gone:
-            yield number, task.led_to.union(execution.tasks[each].name for each in gone)
+        told = kept if number in going_on else ()
+        names = {execution.tasks[each].name for each in task.next if each not in told and each in execution.tasks}
+        if names:
+            yield number, task.led_to | names
 
 
 def _after(step: Step, kept: Set[int], unsourced: Set[int]) -> Iterator[tuple[int, tuple[int, ...]]]:
