@@ -6,14 +6,14 @@ import random
 from typing import Any
 
 from hypothesis import assume, note
-from tests.simulation.random_loops import that_keep_all
+from tests.simulation.random_loops import VALUES, that_keep_all
 from tests.unit.workflow.test_going_back import Wind
 from tests.unit.workflow.test_properties import ONCE
 from tests.world import HOLD, Outside, World
 
 from dalsegno.definitions.document import read
 from dalsegno.workflow.changes import RevertBegun
-from dalsegno.workflow.events import ChildMoved, DiscardRequested, Event, GoToRequested, TaskDone
+from dalsegno.workflow.events import ChildMoved, ContextUpdated, DiscardRequested, Event, GoToRequested, TaskDone
 from dalsegno.workflow.execution import Execution
 from dalsegno.workflow.identity import AttemptKey
 from dalsegno.workflow.journal import replay
@@ -23,6 +23,7 @@ from dalsegno.workflow.refusals import HistoryDiscarded, Obstacle, Refusal, Refu
 from dalsegno.workflow.running.step import Step
 from dalsegno.workflow.running.view import context_in, values
 from dalsegno.workflow.states import AttemptState, ExecutionState
+from dalsegno.workflow.value import Value
 
 ENOUGH = 500
 """What has not come to its end after so many happenings never does."""
@@ -44,7 +45,7 @@ class Twins(Wind):
             self.whole.define(text)
         super().__init__(texts, params)
         self.whole.start("wf", params=params)
-        self._happenings += [*[self.discard] * 4, *[self.load] * 6]
+        self._happenings += [*[self.discard] * 4, *[self.load] * 6, *[self.edit] * 2, self.pause]
 
     def make_world(self) -> World:
         return World(player=lambda execution, attempt: HOLD)
@@ -152,6 +153,14 @@ class Twins(Wind):
             except Refused as refusal:
                 note(f"  refused: {refusal}")
             check_same(self.world.executions[execution.id], self.whole.executions[execution.id])
+
+    def edit(self, choice: int) -> None:
+        """Somebody edits variables of the workflow, or what a task has published."""
+        execution = self._any(choice)
+        names = [*execution.by_name]
+        task = names[choice // 7 % len(names)] if names and choice % 3 == 0 else ""
+        values = {("v0", "v1")[choice % 2]: Value(data=VALUES[choice % len(VALUES)])}
+        self.tell(execution.id, ContextUpdated(at_s=self.world.now_s, task=task, values=values))
 
     def load(self, choice: int) -> None:
         """The execution in memory is forgotten, and made again from its journal."""

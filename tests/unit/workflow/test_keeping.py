@@ -12,7 +12,12 @@ from hypothesis import HealthCheck, Phase, given, note, settings
 from hypothesis import strategies as st
 from tests.simulation.random_loops import looped_mistral, looped_orquesta, meeting_mistral, meeting_orquesta
 from tests.simulation.twins import Parted, Twins
+from tests.unit.workflow.stories.operating import Stage
 from tests.unit.workflow.test_properties import EXAMPLES
+
+from dalsegno.workflow.events import ContextUpdated
+from dalsegno.workflow.journal import replay
+from dalsegno.workflow.value import Value
 
 
 @pytest.mark.timeout(0 if EXAMPLES else 120)
@@ -48,3 +53,42 @@ def test_an_execution_ends_the_same_whatever_is_discarded(
     except Parted:
         return  # where failures lead back to is all that a discard may change
     twins.world.check_journals()
+
+
+EDITED = """
+version: 1.0
+name: wf
+vars: [{v0: {a: 0, z: 9}}, {n: 0}]
+output: [{v0: <% ctx(v0) %>}]
+tasks:
+  begin: {action: std.noop, next: [{do: [turn, slow]}]}
+  slow: {action: std.noop, next: [{publish: [{v0: {s: 1}}], do: last}]}
+  turn:
+    action: std.noop
+    checkpoint: {name: turn, keep: {count: 1}}
+    next:
+      - {when: <% ctx(n) < 3 %>, publish: [{n: <% ctx(n) + 1 %>}, {v0: {b: <% ctx(n) %>}}], do: turn}
+      - {when: <% ctx(n) >= 3 %>, do: last}
+  last: {join: all, action: std.noop}
+"""
+
+
+@pytest.mark.parametrize("keeps", [True, False])
+def test_an_edit_of_a_variable_counts_behind_a_discard(keeps: bool) -> None:
+    """Decision 14: what branches have published over the value at the start lies over the edited value then, in what is
+    kept of the branches too."""
+    stage = Stage(EDITED if keeps else EDITED.replace(", keep: {count: 1}", ""))
+    stage.end("begin")
+    for _ in range(3):
+        stage.end("turn")
+    stage.pause()
+    stage.end("turn")
+    stage.end("slow")
+    stage.tell(ContextUpdated(values={"v0": Value(data={"a": 7, "y": 8})}))
+    stage.check()
+    stage.world.executions[stage.execution.id] = stage.execution = replay(stage.world.journal(stage.execution.id))
+    stage.resume()
+    stage.end("last")
+    assert (stage.execution.first_sequence > 1) is keeps
+    assert (stage.execution.state, stage.output()) == ("SUCCESS", {"v0": {"a": 7, "y": 8, "b": 3, "s": 1}})
+    stage.check()
