@@ -8,10 +8,11 @@ import pytest
 from tests.unit.workflow.stories.operating import Stage, run
 from tests.world import HOLD, World, described
 
-from dalsegno.workflow.events import ChildMoved, ContextUpdated, DeliveryLost, SliceDue, Verdict
+from dalsegno.workflow.changes import Timer
+from dalsegno.workflow.events import ChildMoved, ContextUpdated, DeliveryLost, Poisoned, SliceDue, TimerFired, Verdict
 from dalsegno.workflow.journal import replay
 from dalsegno.workflow.model import ActionDescription
-from dalsegno.workflow.refusals import TooLarge
+from dalsegno.workflow.refusals import InvalidRequest, TooLarge
 from dalsegno.workflow.running.step import ERRORS_MAX
 from dalsegno.workflow.states import ExecutionState
 
@@ -127,6 +128,11 @@ def test_of_several_descriptions_of_an_action_the_one_that_takes_the_input_count
     stage.end("a")
     (attempt,) = stage.attempts("b")
     assert (attempt.digest, attempt.input.data, str(attempt.state)) == ("o", {"old": 1}, "RUNNING")
+    stage.end("b", error="broken")
+    with pytest.raises(InvalidRequest, match="tasks\\[0\\]"):
+        stage.rerun(run("b", input={"odd": 2}))
+    stage.rerun(run("b", input={"old": 2}))
+    assert [each.digest for each in stage.attempts("b")] == ["o", "o"]
 
 
 @pytest.mark.parametrize(
@@ -290,3 +296,31 @@ def test_a_task_that_is_superseded_on_one_route_counts_on_the_other() -> None:
     again = stage.task("t", 3)
     assert stage.execution.latest_on("t", again.route) is again
     stage.check()
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        TimerFired(task=1, timer=Timer.TIMEOUT, due_s=1_700_000_005.0),
+        TimerFired(task=1, timer=Timer.WAIT_AFTER, due_s=1_700_000_060.0),
+        TimerFired(task=0, timer=Timer.GO_ON, due_s=1_700_000_060.0),
+    ],
+    ids=lambda event: str(event.timer),
+)
+def test_a_timer_that_nobody_waits_for_is_superseded(event: TimerFired) -> None:
+    """Decision 8: a task that waits for its retry waits for nothing else."""
+    stage = Stage(
+        "version: '2.0'\nwf:\n  tasks:\n    t: {action: std.noop, timeout: 5, retry: {count: 1, delay: 60}}\n"
+    )
+    stage.end("t", error="broken")
+    assert stage.standing()["t"] == "RUNNING_DELAYED"
+    outcome = stage.tell(event)
+    assert (outcome.verdict, outcome.changes, outcome.commands) == (Verdict.SUPERSEDED, [], [])
+
+
+def test_what_poisons_an_execution_that_has_ended_is_superseded() -> None:
+    """Its end stays."""
+    stage = Stage("version: '2.0'\nwf:\n  tasks:\n    t: {action: std.noop}\n")
+    stage.end("t")
+    outcome = stage.tell(Poisoned(reason="it crashes"))
+    assert (outcome.verdict, outcome.changes, str(stage.execution.state)) == (Verdict.SUPERSEDED, [], "SUCCESS")
