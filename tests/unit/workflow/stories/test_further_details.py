@@ -12,7 +12,7 @@ from dalsegno.workflow.changes import Timer
 from dalsegno.workflow.events import ChildMoved, ContextUpdated, DeliveryLost, Poisoned, SliceDue, TimerFired, Verdict
 from dalsegno.workflow.journal import replay
 from dalsegno.workflow.model import ActionDescription
-from dalsegno.workflow.refusals import InvalidRequest, TooLarge
+from dalsegno.workflow.refusals import InvalidRequest, RevisionMoved, TooLarge
 from dalsegno.workflow.running.step import ERRORS_MAX
 from dalsegno.workflow.states import ExecutionState
 
@@ -324,3 +324,57 @@ def test_what_poisons_an_execution_that_has_ended_is_superseded() -> None:
     stage.end("t")
     outcome = stage.tell(Poisoned(reason="it crashes"))
     assert (outcome.verdict, outcome.changes, str(stage.execution.state)) == (Verdict.SUPERSEDED, [], "SUCCESS")
+
+
+def test_a_revision_that_has_moved_says_whether_there_should_be_none() -> None:
+    """Who creates is told that there is one already, who replaces which one there is."""
+    assert str(RevisionMoved("definition", "wf", 0, 3)) == "definition 'wf' exists already, at revision 3"
+    assert str(RevisionMoved("definition", "wf", 2, 3)) == "definition 'wf' is at revision 3, not at 2: read it again"
+
+
+def test_an_orquesta_task_sees_its_own_end_before_it_is_final() -> None:
+    """The condition of a retry sees the state that the task would have, and of others the one that they have."""
+    condition = "<% task().status = failed and task(t).status = failed and task(other).status = running and "
+    condition += "task_status(t) = failed and task_status(other) = running %>"
+    stage = Stage(
+        "version: 1.0\nname: wf\ntasks:\n  other: {action: std.noop}\n  t:\n    action: std.noop\n"
+        f"    retry: {{when: {condition}, count: 1, delay: 60}}\n"
+    )
+    stage.end("t", error="broken")
+    assert stage.standing() == {"other": "RUNNING", "t": "RUNNING_DELAYED"}
+
+
+def test_a_variable_that_a_task_has_not_published_cannot_be_removed() -> None:
+    """Decision 14: an edit that would have no effect is refused, and names the task."""
+    stage = Stage("version: '2.0'\nwf:\n  tasks:\n    a: {action: std.noop, publish: {x: 1}}\n")
+    stage.end("a")
+    with pytest.raises(InvalidRequest, match="task 'a'"):
+        stage.tell(ContextUpdated(task="a", removed=("y",)))
+    stage.tell(ContextUpdated(task="a", removed=("x",)))
+    assert stage.task("a").published == {}
+
+
+def test_a_join_fails_as_soon_as_nothing_leads_to_it_any_more() -> None:
+    """S8: also when a task in between is not selected, and while other tasks run."""
+    stage = Stage(
+        "version: '2.0'\nwf:\n  tasks:\n    a: {action: std.noop, on-success: b, on-error: other}\n"
+        "    b: {action: std.noop, on-success: meet}\n    c: {action: std.noop, on-success: meet}\n"
+        "    other: {action: std.noop}\n    meet: {join: all, action: std.noop}\n"
+    )
+    stage.end("c")
+    stage.end("a", error="broken")
+    assert (stage.standing()["other"], stage.standing()["meet"]) == ("RUNNING", "ERROR")
+
+
+def test_a_reverse_task_begins_once_all_that_it_requires_has_ended() -> None:
+    """Also when some of that has not begun itself."""
+    stage = Stage(
+        "version: '2.0'\nwf:\n  type: reverse\n  tasks:\n    a: {action: std.noop}\n    x: {action: std.noop}\n"
+        "    b: {action: std.noop, requires: [x]}\n    c: {action: std.noop, requires: [a, b]}\n",
+        params={"task_name": "c"},
+    )
+    stage.end("a")
+    assert stage.standing() == {"a": "SUCCESS", "x": "RUNNING"}
+    stage.end("x")
+    stage.end("b")
+    assert stage.standing()["c"] == "RUNNING"

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from tests.unit.workflow.stories.operating import Stage, skip
-from tests.unit.workflow.stories.test_reverting import revert, reverts
+from tests.unit.workflow.stories.operating import Stage, run, skip
+from tests.unit.workflow.stories.test_reverting import as_it_counts, revert, reverts
 from tests.world import Outside
 
 from dalsegno.workflow.checkpoints import preview
@@ -287,3 +287,89 @@ def test_a_dry_run_does_not_name_an_attempt_that_was_retried() -> None:
         ("each", 0, False, "", ""),
         ("each", 0, "not by itself"),
     ]
+
+
+def test_items_that_have_ended_since_the_entry_run_again_within_their_concurrency() -> None:
+    """C16, decision 19: those that ran at the entry and those that had not begun."""
+    stage = Stage(
+        "version: '2.0'\nwf:\n  tasks:\n    each: {action: std.noop, with-items: 'i in [1, 2, 3]', concurrency: 1}\n"
+        "    mark: {action: std.noop, checkpoint: here}\n"
+    )
+    stage.end("mark")
+    stage.end("each", item=0)
+    stage.go_to("here", resumes=True)
+    stage.end("each", item=1)
+    for item in range(3):
+        running = [key[1] for (_, key) in stage.world.held if stage.execution.attempts[key].is_active]
+        assert (stage.standing()["each"], running) == ("RUNNING", [item])
+        stage.end("each", item=item)
+    assert (stage.execution.state, stage.task("each").progress.ended_count) == ("SUCCESS", 3)
+    stage.check()
+
+
+def test_what_a_rerun_has_superseded_since_the_entry_counts_again() -> None:
+    """C16, decision 19: the rerun has not happened at the entry."""
+    stage = Stage(
+        "version: '2.0'\nwf:\n  tasks:\n    a: {action: std.noop, publish: {x: <% task().result %>}, on-success: b}\n"
+        "    b: {action: std.noop, on-success: c}\n    c: {action: std.noop, checkpoint: here}\n",
+        stop_at=("here",),
+    )
+    for name in "abc":
+        stage.end(name, 1)
+    at_entry = as_it_counts(stage.execution)
+    stage.resume()
+    stage.rerun(run("a"))
+    assert [bool(stage.task(name).superseded_by) for name in "abc"] == [False, True, True]
+    stage.go_to("here")
+    stage.end("a", 2)
+    assert (stage.execution.state, stage.stands_at()) == ("PAUSED", "here")
+    assert as_it_counts(stage.execution) == at_entry
+    stage.check()
+
+
+@pytest.mark.parametrize(("late_s", "state"), [(-1, "PAUSED"), (0, "ERROR")])
+def test_a_deadline_has_passed_when_its_second_has_come(late_s: int, state: str) -> None:
+    """Decision 19: the arrival at the entry looks whether it has, while the execution went back."""
+    stage = Stage(
+        "version: '2.0'\nwf:\n  tasks:\n    a: {action: std.noop, revert: std.noop}\n", deadline_s=1_700_000_010.0
+    )
+    stage.end("a")
+    stage.go_to("start")
+    stage.world.now_s = 1_700_000_010.0 + late_s
+    stage.world.run(until_s=0)
+    revert(stage, "a")
+    assert stage.execution.state == state
+
+
+def test_a_pause_on_the_way_back_is_handed_to_the_sub_workflows_that_are_reverted() -> None:
+    """Decision 23: they bring what runs to its end, and revert nothing more until the resume."""
+    stage = Stage(CHILDREN, others=(SUB,))
+    first, second = stage.world.children(stage.execution)
+    stage.end("t", on=first)
+    stage.end("t", on=second)
+    stage.go_to("start")
+    stage.pause()
+    assert [first.state, second.state] == ["PAUSING", "PAUSING"]
+    undo(stage, first)
+    undo(stage, second)
+    assert (first.state, second.state, reverts(stage)) == ("PAUSED", "PAUSED", [])
+    stage.resume()
+    assert [first.state, second.state] == ["REVERTED", "REVERTED"]
+    assert len(reverts(stage)) == 2
+    stage.check()
+
+
+def test_what_no_executor_has_had_is_not_reverted() -> None:
+    """Decision 17: an action that was cancelled before it was handed out has done nothing, even for `when: always`."""
+    text = "version: '2.0'\nwf:\n  tasks:\n    a: {action: std.noop, revert: {action: std.noop, when: always}}\n"
+    stage = Stage(text)
+    for is_handed_out in (False, True):
+        stage.execution = stage.world.start("wf")
+        if is_handed_out:
+            stage.world.run(until_s=0)
+        stage.cancel()
+        if is_handed_out:
+            stage.end("a", outcome="cancelled")
+        assert (stage.execution.state, stage.standing()["a"]) == ("CANCELLED", "CANCELLED")
+        stage.go_to("start")
+        assert len(reverts(stage)) == is_handed_out
