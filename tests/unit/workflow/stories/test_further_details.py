@@ -9,7 +9,16 @@ from tests.unit.workflow.stories.operating import Stage, run
 from tests.world import HOLD, World, described
 
 from dalsegno.workflow.changes import Timer
-from dalsegno.workflow.events import ChildMoved, ContextUpdated, DeliveryLost, Poisoned, SliceDue, TimerFired, Verdict
+from dalsegno.workflow.events import (
+    ChildMoved,
+    ContextUpdated,
+    DeliveryLost,
+    DiscardRequested,
+    Poisoned,
+    SliceDue,
+    TimerFired,
+    Verdict,
+)
 from dalsegno.workflow.journal import replay
 from dalsegno.workflow.model import ActionDescription
 from dalsegno.workflow.refusals import InvalidRequest, RevisionMoved, TooLarge
@@ -378,3 +387,18 @@ def test_a_reverse_task_begins_once_all_that_it_requires_has_ended() -> None:
     stage.end("x")
     stage.end("b")
     assert stage.standing()["c"] == "RUNNING"
+
+
+def test_errors_from_before_a_discard_stay_in_the_list() -> None:
+    """Decision 24: the list of an Orquesta execution does not depend on what is kept of its history."""
+    stage = Stage(
+        "version: 1.0\nname: wf\ntasks:\n  a: {action: std.noop, next: [{when: <% failed() %>, do: b}]}\n"
+        "  b: {action: std.noop, checkpoint: here, next: [{do: c}]}\n  c: {action: std.noop}\n"
+    )
+    stage.end("a", error="broken")
+    stage.end("b")
+    errors = stage.execution.errors
+    stage.tell(DiscardRequested(name="here"))
+    stage.check()
+    read_back(stage)
+    assert ([error.name for error in errors], stage.execution.errors) == (["a"], errors)
