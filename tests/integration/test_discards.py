@@ -342,3 +342,82 @@ async def test_a_fork_outlives_the_discard_of_its_origin(stage: Stage, language:
     await left(stage, scene, language)
     outputs = {(await stage.system.get(each.id)).output for each in (scene, other, late)}
     assert len(outputs) == 1
+
+
+LOOP = """
+version: '2.0'
+loop:
+  input: [count]
+  output: {count: <% $.count %>}
+  tasks:
+    begin: {action: std.noop, on-success: [turn]}
+    turn:
+      action: std.noop
+      publish: {count: <% $.count - 1 %>}
+      checkpoint: {name: turned, keep: {count: 1}}
+      on-success: [turn: <% $.count > 0 %>]
+"""
+
+
+@pytest.mark.parametrize("from_first", [False, True])
+async def test_whoever_follows_a_loop_that_keeps_little_misses_nothing(stage: Stage, from_first: bool) -> None:
+    """Decision 24: changes come in sequence; where some were discarded before they could be sent, a whole snapshot
+    stands for them."""
+    await stage.system.define(LOOP)
+    execution_id = await stage.system.begin("loop", {"count": 150})
+    request = messages.WatchExecutionRequest(execution_id=execution_id, from_first_change=from_first)
+    known, is_whole = 0, True
+    async for message in stage.system.executions.WatchExecution(request, timeout=60):
+        if message.HasField("snapshot"):
+            assert message.snapshot.revision >= known
+            known, is_whole = message.snapshot.revision, message.snapshot.last
+        elif message.HasField("changes"):
+            assert is_whole
+            for change in message.changes.changes:
+                assert change.sequence == known + 1 or (from_first and known == 0)
+                known = change.sequence
+    execution = await stage.system.get(execution_id)
+    assert (known, state_of(execution)) == (execution.revision, "SUCCESS")
+    assert len(await stage.system.tasks(execution_id)) <= 3
+
+
+CALLS = {
+    "mistral": """
+version: '2.0'
+wf:
+  tasks:
+    begin: {action: test.act give=1, checkpoint: begun, on-success: [call]}
+    call: {workflow: CALLED, input: {word: a}, on-success: [end]}
+    end: {action: test.act give=2, revert: test.undo give=2}
+""",
+    "orquesta": """
+version: 1.0
+name: wf
+tasks:
+  begin: {action: test.act give=1, checkpoint: begun, next: [{when: <% succeeded() %>, do: call}]}
+  call: {action: CALLED, input: {word: a}, next: [{when: <% succeeded() %>, do: end}]}
+  end: {action: test.act give=2, revert: test.undo give=2}
+""",
+}
+
+
+@both
+async def test_nothing_is_undone_when_a_sub_workflow_cannot_be(stage: Stage, language: str) -> None:
+    """Decision 10: a parent does not go back behind a sub-workflow that has discarded its beginning: it is refused and
+    names it, before anything is undone; a fork from the entry is possible, for it has a fresh one."""
+    scene = Scene(language=language)
+    stage.scenes[scene.namespace] = scene
+    await stage.system.define(CALLS[language].replace("CALLED", f"{language}_undoable"), scene.namespace)
+    scene.id = await stage.system.begin("wf", {}, namespace=scene.namespace)
+    await stage.rests(scene)
+    (child,) = (await stage.children(scene, 1)).values()
+    answer = await discard(stage, child, "configured")
+    assert answer.execution.first_sequence > 1
+    async with stage.unchanged(scene):
+        for dry_run in (True, False):
+            failure = await stage.refuses(stage.go_to(scene.id, "begun", dry_run=dry_run))
+            assert failure.reason == "HISTORY_DISCARDED"
+            assert child in str(failure)
+    other = await fork(stage, scene, "begun")
+    await stage.rests(other)
+    assert (await stage.children(other, 1))["call"] != child
