@@ -527,3 +527,46 @@ def test_a_sub_workflow_that_had_failed_is_run_again_as_a_fresh_one(language: st
     other.end("inner", on=other.child())
     assert str(other.execution.state) == "SUCCESS", other.execution.info
     stage.check()
+
+
+SEES = {
+    "mistral": """
+version: '2.0'
+wf:
+  input: [x]
+  output: {y: <% $.y %>, z: <% $.z %>, q: <% $.q %>}
+  tasks:
+    first: {action: std.noop, publish: {q: <% $.x %>}, on-success: [mark, slow]}
+    mark: {action: std.noop, checkpoint: marked, on-success: meet}
+    slow: {action: std.noop, publish: {y: <% $.x %>}, on-success: meet}
+    meet: {join: all, action: std.noop, publish: {z: "<% $.x + $.y %>"}}
+""",
+    "orquesta": """
+version: 1.0
+name: wf
+input: [x]
+output: [{y: <% ctx(y) %>}, {z: <% ctx(z) %>}, {q: <% ctx(q) %>}]
+tasks:
+  first: {action: std.noop, next: [{when: <% succeeded() %>, publish: [{q: <% ctx(x) %>}], do: [mark, slow]}]}
+  mark: {action: std.noop, checkpoint: marked, next: [{when: <% succeeded() %>, do: meet}]}
+  slow: {action: std.noop, next: [{when: <% succeeded() %>, publish: [{y: <% ctx(x) %>}], do: meet}]}
+  meet: {join: all, action: std.noop, next: [{when: <% succeeded() %>, publish: [{z: <% ctx(x) + ctx(y) %>}]}]}
+""",
+}
+
+
+@both
+def test_every_branch_sees_the_new_input(language: str) -> None:
+    """Decision 21: also a branch that was active at the entry, whose past is not there any more; what was published
+    before the entry stays as it was. An edit where the other execution goes back has the same effect."""
+    stage = Stage(SEES[language], {"x": 1})
+    for name in ("first", "mark", "slow", "meet"):
+        stage.end(name)
+    assert stage.output() == {"y": 1, "z": 2, "q": 1}
+    other = fork(stage, "marked", input={"x": 10})
+    stage.go_to("marked", edit=edit(x=10), resumes=True)
+    for one in (other, stage):
+        for name in ("slow", "meet"):
+            one.end(name)
+        assert one.output() == {"y": 10, "z": 20, "q": 1}
+    stage.check()
