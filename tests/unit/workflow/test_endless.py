@@ -1,4 +1,4 @@
-"""An execution without end takes no more after four hundred rounds than after a hundred (C19, C20, C22, decision 24)."""
+"""An execution without end takes no more after 400 rounds than after 100 (C19, C20, C22, decision 24)."""
 
 from __future__ import annotations
 
