@@ -316,11 +316,15 @@ class ExecutionView:
                 task.checkpoint = known.checkpoint if task.state != "REVERTED" else ""
             self.tasks[each.number] = task
 
-    def keep_tasks(self, tasks: Iterable[execution_pb2.TaskExecution]) -> list[str]:
-        """Remove the tasks that were discarded: those that there are not any more. Return the ids of their children."""
+    def keep_tasks(self, tasks: Iterable[execution_pb2.TaskExecution]) -> None:
+        """Remove the tasks that were discarded: those that there are not any more."""
         kept = {each.number for each in tasks}
-        gone = [self.tasks.pop(number) for number in list(self.tasks) if number not in kept]
-        return [child.execution_id for task in gone for child in task.children.values()]
+        self.tasks = {number: task for number, task in self.tasks.items() if number in kept}
+
+    @property
+    def child_ids(self) -> set[str]:
+        """Return the ids of the executions of its sub-workflows."""
+        return {child.execution_id for task in self.tasks.values() for child in task.children.values()}
 
     def take_entries(self, entries: Iterable[execution_pb2.CheckpointEntry]) -> None:
         """Add the checkpoints that were reached and stand, which a snapshot leaves out."""

@@ -88,9 +88,11 @@ class Watch:
         self._follow_children(view)
 
     async def _forget(self, view: ExecutionView) -> None:
-        """Remove what was discarded of an execution: one without end would fill the memory."""
-        for child_id in view.keep_tasks(await read_tasks(self._connection, view.execution_id)):
-            self.views.pop(child_id, None)
+        """Remove what was discarded of an execution, and the views that belong to no task: one without end would fill
+        the memory."""
+        view.keep_tasks(await read_tasks(self._connection, view.execution_id))
+        shown = {self.execution_id}.union(*(each.child_ids for each in self.views.values()))
+        self.views = {each: view for each, view in self.views.items() if each in shown}
 
     async def _read_entries(self, view: ExecutionView) -> None:
         if self._follows and view is self.view:

@@ -308,6 +308,7 @@ async def test_a_watcher_forgets_what_is_discarded(api: Any) -> None:
     entry that came as the state at it is marked."""
     tasks = [execution_pb2.TaskExecution(number=number, name="poll") for number in (1, 2)]
     tasks[0].child_execution_ids.append(CHILD)
+    tasks[1].child_execution_ids.append(ORIGIN)
     consolidated = change_pb2.Change(consolidated=CONSOLIDATED)
     api.answer("ListTasks", messages.ListTasksResponse(tasks=tasks[1:]))
     entry = execution_pb2.CheckpointEntry(sequence=27, name="polled", task_number=2, stands=True)
@@ -316,13 +317,14 @@ async def test_a_watcher_forgets_what_is_discarded(api: Any) -> None:
         watch = Watch(connection, ID)
         view = watch.view
         view.take(snapshot(execution_pb2.EXECUTION_STATE_RUNNING, *tasks))
-        watch.views[CHILD] = ExecutionView(CHILD)
+        ended = [f"{CHILD[:-4]}{number:04}" for number in range(3)]  # followed until after their tasks were discarded
+        watch.views |= {each: ExecutionView(each) for each in (CHILD, ORIGIN, *ended)}
         api.answer("WatchExecution", [changes(consolidated, DISCARDED)])
         async for _ in watch.messages():
             pass
     assert list(view.tasks) == [2]
     assert view.tasks[2].checkpoint == "polled"
-    assert list(watch.views) == [ID]
+    assert list(watch.views) == [ID, ORIGIN]
 
 
 def test_lines_forget_what_is_discarded() -> None:
