@@ -387,3 +387,15 @@ def test_a_reader_sees_one_moment_of_a_discard(store: Store) -> None:
         assert len(queries.journal("e1")) == entry
     with store.read() as queries:
         assert shown(queries, "e1")["tasks"] == [3]
+
+
+def test_statements_are_not_compiled_by_postgres(empty_postgres: str) -> None:
+    """The conditions on discards look costly to its planner, which would spend seconds on a list to compile them."""
+    store = SqlStore(empty_postgres)
+    store.upgrade()
+    with store.write() as transaction:
+        transaction._cursor.execute("SHOW jit")  # type: ignore[attr-defined]
+        assert transaction._cursor.fetchone() == ("off",)  # type: ignore[attr-defined]
+    with store.inspect() as connection:
+        assert connection.exec_driver_sql("SHOW jit").scalar_one() == "off"
+    store.close()

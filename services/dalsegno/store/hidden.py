@@ -22,17 +22,28 @@ def at_rest(name: str) -> str:
     return f"({name}.state IN ({states}) AND {name}.active_count = 0)"
 
 
+def _of_parent(column: str) -> str:
+    """Return a column of an execution that is at rest, looked up by its id (a join might read the whole table)."""
+    return (
+        f"(SELECT parent.{column} FROM executions AS parent WHERE parent.id = above.parent_id AND {at_rest('parent')})"
+    )
+
+
+def _covers(parent_id: str, parent_task: str) -> str:
+    """Return the condition that a range of discarded tasks of an execution has this one."""
+    return f"discards.execution_id = {parent_id} AND discards.first <= {parent_task} AND discards.last >= {parent_task}"
+
+
 IS_SHOWN = (
-    "(executions.root_id NOT IN (SELECT root_id FROM discards) OR NOT EXISTS ("
-    " WITH RECURSIVE above(parent_id, parent_task) AS ("
-    f" SELECT executions.parent_id, executions.parent_task WHERE {at_rest('executions')}"
-    " UNION ALL SELECT parent.parent_id, parent.parent_task"
-    f" FROM executions AS parent JOIN above ON parent.id = above.parent_id WHERE {at_rest('parent')})"
-    " SELECT 1 FROM above JOIN discards ON discards.execution_id = above.parent_id"
-    " AND discards.first <= above.parent_task AND discards.last >= above.parent_task))"
+    f"(executions.root_id NOT IN (SELECT root_id FROM discards) OR NOT {at_rest('executions')} OR NOT ("
+    f"EXISTS (SELECT 1 FROM discards WHERE {_covers('executions.parent_id', 'executions.parent_task')}) OR EXISTS ("
+    "WITH RECURSIVE above(parent_id, parent_task) AS ("
+    "SELECT executions.parent_id, executions.parent_task UNION ALL"
+    f" SELECT {_of_parent('parent_id')}, {_of_parent('parent_task')} FROM above WHERE above.parent_id <> '')"
+    f" SELECT 1 FROM above JOIN discards ON {_covers('above.parent_id', 'above.parent_task')})))"
 )
 """The condition for executions. One that is at rest is left out when a task above it is discarded and all executions
-between are at rest, too."""
+between are at rest, too. Most are discarded with a task of their parent, which is asked first."""
 
 SHOWN_EXECUTIONS: Condition = sa.text(IS_SHOWN)  # type: ignore[assignment]
 
