@@ -234,6 +234,7 @@ def test_a_store_of_an_older_version_counts_on_from_its_newest_execution(shared_
             "DROP INDEX texts_by_use",
             "ALTER TABLE texts DROP COLUMN last",
             "ALTER TABLE attempts DROP COLUMN copied",
+            "ALTER TABLE attempts DROP COLUMN was_workflow",
             "DROP INDEX executions_by_origin",
             "ALTER TABLE executions DROP COLUMN forked_from",
             "ALTER TABLE executions DROP COLUMN forked_from_sequence",
