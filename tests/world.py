@@ -24,6 +24,7 @@ from dalsegno.workflow.codec import Texts, decode_changes, decode_event, encode_
 from dalsegno.workflow.commands import AnyCommand, CancelAction, CreateChild, Notify
 from dalsegno.workflow.consolidated import Consolidated
 from dalsegno.workflow.contexts.context import Cell
+from dalsegno.workflow.contexts.histories import Histories, shown
 from dalsegno.workflow.contexts.layers import Layered
 from dalsegno.workflow.events import Event, HandedOut, StartRequested, TaskDone, TaskOutcome
 from dalsegno.workflow.execution import Execution
@@ -537,7 +538,9 @@ _COMPUTED = frozenset({"context_in", "context_out", "branch_contexts", "altered"
 
 def _plain(record: Any) -> object:
     """A record as plain data: of contexts their values, without what is computed on demand."""
-    if isinstance(record, Layered | Cell):
+    if isinstance(record, Layered):  # whatever it began with: that is replaced whenever it is seen
+        return shown(record.value, Histories([record]).cover(record), None)
+    if isinstance(record, Cell):
         return record.value
     if is_dataclass(record):
         return {each.name: _plain(getattr(record, each.name)) for each in fields(record) if each.name not in _COMPUTED}

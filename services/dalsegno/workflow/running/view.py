@@ -47,8 +47,9 @@ def context_in(step: Step, task: TaskExecution) -> AnyContext:
 
 
 def _based(step: Step, base: AnyContext) -> AnyContext:
-    """Return a context that is kept in place of what it was made of, over the present values of the start."""
-    if not step.execution.edit_count:
+    """Return a context that is kept in place of what it was made of, over the present values of the start: an edit of
+    these may have been made since, or undone."""
+    if step.workflow.rules.merge is not Merge.LAST_ARRIVED:
         return base
     return rebased([base], lambda name: initial(step.execution, name))[0]
 
