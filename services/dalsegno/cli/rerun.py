@@ -158,7 +158,7 @@ def _beginning(names: Sequence[str], checkpoint: str, entry: int, *, failed: boo
 def _add_new(
     request: messages.RerunExecutionRequest, inputs: Sequence[str], pairs: Sequence[str], labels: Sequence[str]
 ) -> None:
-    """Add what the new execution has of its own."""
+    """Add the input and the labels of the new execution."""
     whole = {key: value for text in inputs for key, value in read_object(text).items()}
     request.input = encode_json({**whole, **read_input(pairs, "")})
     request.labels.update(read_labels(labels))

@@ -83,7 +83,7 @@ class Watch:
                 view.take_tasks(await read_tasks(self._connection, view.execution_id))
             if "history_discarded" in kinds:
                 await self._forget(view)
-            if "consolidated" in kinds:  # it has come in the place of an entry
+            if "consolidated" in kinds:  # it has replaced the change that reached the entry
                 await self._read_entries(view)
         self._follow_children(view)
 

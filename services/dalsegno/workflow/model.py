@@ -126,7 +126,7 @@ class Keep:
     """How much history is kept when a checkpoint is reached: what either of the two keeps (decision 24)."""
 
     count: int = 0
-    """Everything since the oldest of its so many newest entries; 0: not given."""
+    """How many of the newest entries are kept, with everything behind the oldest of them; 0: not given."""
     age_s: float | None = None
     """Everything since the oldest of its entries that are not older, in seconds; None: not given."""
 

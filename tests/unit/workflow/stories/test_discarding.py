@@ -187,6 +187,36 @@ def test_what_is_discarded_is_refused(language: str) -> None:
     assert stage.output() == {"n": 9, "first": "first"}
 
 
+TWICE = """
+version: '2.0'
+wf:
+  tasks:
+    begin: {action: std.noop, on-success: work}
+    work:
+      action: std.noop
+      on-success:
+        - prove: <% $.get(proved) = null %>
+        - last: <% $.get(proved) = 1 %>
+    prove: {action: std.noop, publish: {proved: 1}, on-success: work}
+    last: {action: std.noop, checkpoint: here}
+"""
+
+
+def test_what_an_operation_has_made_the_newest_again_is_kept() -> None:
+    """C32: the newest `work` at the entry is taken back by a rerun, so the one before it counts, also behind a
+    discard."""
+    stage = Stage(TWICE)
+    for name in ("begin", "work", "prove", "work", "last"):
+        stage.end(name, name)
+    stage.rerun(run("prove"))
+    before = stage.execution.latest("work")
+    stage.discard(name="here")
+    stage.check()
+    assert before is not None
+    assert before is stage.execution.latest("work")
+    assert before.number == 2
+
+
 WIDE = """
 version: '2.0'
 wf:
