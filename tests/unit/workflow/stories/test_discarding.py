@@ -217,6 +217,54 @@ def test_what_an_operation_has_made_the_newest_again_is_kept() -> None:
     assert before.number == 2
 
 
+SUBFLOW = """
+version: '2.0'
+wf:
+  on-failure: {revert: start}
+  tasks:
+    call: {workflow: sub, checkpoint: {name: flow, retry: 2}, on-success: after}
+    after: {action: std.noop}
+sub:
+  tasks:
+    first: {action: std.noop, checkpoint: {name: inner, keep: {count: 1}}, on-success: second}
+    second: {action: std.noop}
+"""
+
+
+def test_a_strategy_that_needs_a_discarded_sub_workflow_names_it() -> None:
+    """C31: neither a retry of the sub-flow nor a strategy reverts a sub-workflow that has discarded its beginning.
+
+    Nothing is undone, and the reason names the sub-workflow.
+    """
+    stage = Stage(SUBFLOW)
+    child = stage.child()
+    stage.end("first", on=child)
+    stage.end("second", error="broken", on=child)
+    stage.check()
+    assert (str(stage.execution.state), str(child.state)) == ("ERROR", "ERROR")
+    assert f"cannot go back: sub-workflow {child.id} has discarded its history" in stage.execution.info
+    assert stage.child() is child
+
+
+def test_a_strategy_whose_beginning_an_operator_has_discarded_names_it() -> None:
+    """C31: the execution fails with the reason, and nothing is undone."""
+    text = SUBFLOW.replace(", checkpoint: {name: flow, retry: 2}", "").replace(", keep: {count: 1}", "")
+    stage = Stage(
+        text.replace(
+            "after: {action: std.noop}",
+            "after: {action: std.noop, checkpoint: here, on-success: z}\n    z: {action: std.noop}",
+        )
+    )
+    for name in ("first", "second"):
+        stage.end(name, on=stage.child())
+    stage.end("after")
+    stage.discard(name="here")
+    stage.end("z", error="broken")
+    stage.check()
+    assert str(stage.execution.state) == "ERROR"
+    assert "cannot go back to checkpoint 'start': its history is discarded" in stage.execution.info
+
+
 WIDE = """
 version: '2.0'
 wf:
