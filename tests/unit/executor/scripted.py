@@ -78,6 +78,8 @@ class Engine(executor_service_pb2_grpc.ExecutorServiceServicer):
         self.address = "127.0.0.1:0"
         self.lines: asyncio.Queue[Line] = asyncio.Queue()
         self.superseded: list[tuple[str, int]] = []
+        self.refused_sessions: set[str] = set()
+        """The sessions that it has ended with ABORTED. As the real engine does, it answers each later Hello so."""
         self.lease_s = 10.0
         self.heartbeat_s = 3.0
         self.clock_offset_s = 0.0
@@ -103,6 +105,8 @@ class Engine(executor_service_pb2_grpc.ExecutorServiceServicer):
     async def Connect(self, request_iterator: Any, context: Any) -> None:  # type: ignore[override]
         requests = aiter(request_iterator)
         line = Line((await anext(requests)).hello, context)
+        if line.hello.session_id in self.refused_sessions:
+            await context.abort(grpc.StatusCode.ABORTED, "as the test says")
         welcome = wire.Welcome(
             engine_id="engine-of-the-test",
             superseded=[wire.DeliveryReference(action_execution_id=id_, delivery=n) for id_, n in self.superseded],
@@ -117,6 +121,8 @@ class Engine(executor_service_pb2_grpc.ExecutorServiceServicer):
             code = await line.ended
         finally:
             reading.cancel()
+        if code is grpc.StatusCode.ABORTED:
+            self.refused_sessions.add(line.hello.session_id)
         if code is not grpc.StatusCode.OK:
             await context.abort(code, "as the test says")
 
