@@ -1,1 +1,1 @@
-"""The service that runs actions and reports their outcomes until they are acknowledged."""
+"""The standard executor: runs the built-in actions and those of installed packages."""

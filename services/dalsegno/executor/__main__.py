@@ -12,14 +12,14 @@ from collections.abc import Sequence
 
 from dalsegno.actions import http
 from dalsegno.actions.registry import load_registry
-from dalsegno.executor.metrics import Metrics
-from dalsegno.executor.session import Session
 from dalsegno.executor.settings import Settings, read_settings
-from dalsegno.executor.worker import Worker
 from dalsegno.rpc import logs
 from dalsegno.rpc.channel import open_channel
 from dalsegno.rpc.metrics import serve_metrics
 from dalsegno.rpc.server import CannotListen, Server
+from dalsegno.worker.connection import Connection
+from dalsegno.worker.metrics import Metrics
+from dalsegno.worker.session import Session
 
 _log = logging.getLogger("dalsegno.executor")
 
@@ -64,12 +64,14 @@ async def _serve(settings: Settings) -> tuple[int, int]:
         metrics=Metrics(),
     )
     channels = [open_channel(engine) for engine in settings.engines]
-    workers = [Worker(session, engine, channel) for engine, channel in zip(settings.engines, channels, strict=True)]
-    tasks = [asyncio.create_task(worker.run()) for worker in workers]
+    connections = [
+        Connection(session, engine, channel) for engine, channel in zip(settings.engines, channels, strict=True)
+    ]
+    tasks = [asyncio.create_task(connection.run()) for connection in connections]
     print(f"executor {settings.id} works for {', '.join(settings.engines)}", flush=True)
-    await _until_stopped(session, workers, server, stopped)
+    await _until_stopped(session, connections, server, stopped)
     _log.info("stopping", extra={"executor": settings.id})
-    await _leave(session, workers, tasks, settings.grace_s)
+    await _leave(session, connections, tasks, settings.grace_s)
     for channel in channels:
         await channel.close()
     if server is not None:
@@ -80,12 +82,12 @@ async def _serve(settings: Settings) -> tuple[int, int]:
 
 
 async def _until_stopped(
-    session: Session, workers: list[Worker], server: Server | None, stopped: asyncio.Event
+    session: Session, connections: list[Connection], server: Server | None, stopped: asyncio.Event
 ) -> None:
     """Update the health until the stop: the executor is ready while an engine can send it work."""
     was_ready = False
     while not stopped.is_set() and not session.superseded.is_set():
-        ready = any(worker.is_connected for worker in workers)
+        ready = any(connection.is_connected for connection in connections)
         if server is not None and ready != was_ready:
             was_ready = ready
             await server.set_ready(was_ready)
@@ -96,19 +98,21 @@ async def _until_stopped(
             continue
 
 
-async def _leave(session: Session, workers: list[Worker], tasks: list[asyncio.Task[None]], grace_s: float) -> None:
+async def _leave(
+    session: Session, connections: list[Connection], tasks: list[asyncio.Task[None]], grace_s: float
+) -> None:
     """Accept nothing more, wait for actions within the grace period, send their outcomes, give back the rest.
 
     The outcomes of a session that another one has replaced are not sent.
     """
     session.leaving = True
-    for worker in workers:
-        worker.stop_taking()
+    for connection in connections:
+        connection.stop_taking()
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(0 if session.superseded.is_set() else grace_s):
             await session.wait_idle()
-    for worker in workers:
-        worker.release()
+    for connection in connections:
+        connection.release()
     await asyncio.wait(tasks, timeout=PARTING_S)
     for task in tasks:
         task.cancel()

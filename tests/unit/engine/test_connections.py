@@ -15,13 +15,13 @@ from tests.unit.engine.conftest import Desk
 
 from dalsegno.actions.registry import load_registry
 from dalsegno.engine.executors import server as executors
-from dalsegno.executor.metrics import Metrics
-from dalsegno.executor.session import Session
-from dalsegno.executor.worker import Worker
 from dalsegno.rpc.channel import open_channel
 from dalsegno.rpc.failure import Failure, read_failure
 from dalsegno.v1 import executor_service_pb2 as wire
 from dalsegno.v1 import executor_service_pb2_grpc
+from dalsegno.worker.connection import Connection
+from dalsegno.worker.metrics import Metrics
+from dalsegno.worker.session import Session
 
 MANY = "version: '2.0'\nmany:\n  tasks: {t: {with-items: i in <% range(12) %>, action: std.noop}}\n"
 
@@ -168,19 +168,19 @@ async def test_an_executor_with_two_addresses_of_one_engine_keeps_one_stream(des
     registry = load_registry(plugins=())
     session = Session("x", registry, addresses, slots=2, threads=1, labels={}, metrics=Metrics(CollectorRegistry()))
     channels = [open_channel(address) for address in addresses]
-    workers = [Worker(session, *pair) for pair in zip(addresses, channels, strict=True)]
-    tasks = [asyncio.create_task(worker.run()) for worker in workers]
-    await settles(lambda: [worker.is_connected for worker in workers], 1.0)
-    before = [worker.is_connected for worker in workers]
+    connections = [Connection(session, *pair) for pair in zip(addresses, channels, strict=True)]
+    tasks = [asyncio.create_task(connection.run()) for connection in connections]
+    await settles(lambda: [connection.is_connected for connection in connections], 1.0)
+    before = [connection.is_connected for connection in connections]
     assert sorted(before) == [False, True]
-    await settles(lambda: [worker.is_connected for worker in workers], 1.0)
-    assert [worker.is_connected for worker in workers] == before
+    await settles(lambda: [connection.is_connected for connection in connections], 1.0)
+    assert [connection.is_connected for connection in connections] == before
     assert not session.superseded.is_set()
     await desk.run("std.noop")
     await until(lambda: session.is_idle)
     index = before.index(True)
     tasks[index].cancel()
-    await until(lambda: workers[1 - index].is_connected)
+    await until(lambda: connections[1 - index].is_connected)
     tasks[1 - index].cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
     for channel in channels:

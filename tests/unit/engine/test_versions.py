@@ -16,9 +16,9 @@ from tests.unit.engine.conftest import Desk
 
 from dalsegno.actions.registry import builtin_descriptions, load_registry
 from dalsegno.engine.executors.reports import read_greeting
-from dalsegno.executor.session import describe
 from dalsegno.store.descriptions import Serving, digest_of, read_description, write_description
 from dalsegno.v1 import executor_service_pb2 as wire
+from dalsegno.worker.session import describe
 
 WORKFLOWS = """
 version: '2.0'

@@ -6,11 +6,11 @@ from collections.abc import AsyncIterator, Sequence
 
 import pytest
 from prometheus_client import CollectorRegistry
-from tests.unit.executor.scripted import Engine, Executor, MakeExecutor
+from tests.unit.worker.scripted import Engine, Executor, MakeExecutor
 
 from dalsegno.actions.registry import AnyAction, Registry, load_registry
-from dalsegno.executor.metrics import Metrics
-from dalsegno.executor.session import Session
+from dalsegno.worker.metrics import Metrics
+from dalsegno.worker.session import Session
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from dalsegno.executor.outbox import BATCH_COUNT, Key
 from dalsegno.v1.executor_service_pb2 import TaskDone
+from dalsegno.worker.outbox import BATCH_COUNT, Key
 
 TELL_EVERY_S = 1.0
 

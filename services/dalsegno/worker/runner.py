@@ -20,15 +20,15 @@ from functools import partial
 from dalsegno.actions.action import ActionContext, ActionFailed
 from dalsegno.actions.permission import explain_absence
 from dalsegno.actions.registry import AnyAction, Registry
-from dalsegno.executor.outbox import Key
-from dalsegno.executor.outcome import (
+from dalsegno.v1.executor_service_pb2 import RunAction, TaskDone
+from dalsegno.worker.outbox import Key
+from dalsegno.worker.outcome import (
     describe_cancel,
     describe_exception,
     describe_failure,
     describe_progress,
     describe_result,
 )
-from dalsegno.v1.executor_service_pb2 import RunAction, TaskDone
 from dalsegno.workflow.value import UnfitValue, decode
 
 # The check whether a value is awaitable takes longer than most instant actions.

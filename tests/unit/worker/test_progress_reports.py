@@ -6,7 +6,7 @@ import asyncio
 import time
 
 import pytest
-from tests.unit.executor.scripted import Engine, Line, MakeExecutor, order
+from tests.unit.worker.scripted import Engine, Line, MakeExecutor, order
 
 from dalsegno.actions.action import ActionContext, action
 from dalsegno.v1 import executor_service_pb2 as wire

@@ -7,8 +7,8 @@ from typing import Any, cast
 import pytest
 
 from dalsegno.actions.action import Delegated
-from dalsegno.executor.outcome import describe_result
 from dalsegno.v1.executor_service_pb2 import TASK_OUTCOME_DELEGATED, TASK_OUTCOME_FAILED, TASK_OUTCOME_SUCCEEDED
+from dalsegno.worker.outcome import describe_result
 
 
 @pytest.mark.parametrize(

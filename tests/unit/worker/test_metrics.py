@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, generate_latest
 
-from dalsegno.executor.metrics import Metrics
+from dalsegno.worker.metrics import Metrics
 
 
 def test_actions_are_counted_by_outcome_and_timed_when_they_took_time() -> None:

@@ -7,7 +7,7 @@ import time
 
 import grpc
 import pytest
-from tests.unit.executor.scripted import Engine, MakeExecutor, order
+from tests.unit.worker.scripted import Engine, MakeExecutor, order
 
 from dalsegno.actions.action import Action, action
 from dalsegno.v1 import executor_service_pb2 as wire

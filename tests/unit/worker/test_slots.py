@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dalsegno.executor.slots import RESERVED_S, Slots
+from dalsegno.worker.slots import RESERVED_S, Slots
 
 ENGINES = ("a", "b", "c")
 MOVES = st.lists(

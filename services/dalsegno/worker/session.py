@@ -13,12 +13,6 @@ import uuid
 from collections.abc import Callable, Iterable, Mapping
 
 from dalsegno.actions.registry import AnyAction, Registry
-from dalsegno.executor.metrics import Metrics
-from dalsegno.executor.outbox import Key, Outbox
-from dalsegno.executor.outcome import WORDS
-from dalsegno.executor.progress_reports import ProgressReports
-from dalsegno.executor.runner import Run, Runner
-from dalsegno.executor.slots import Slots
 from dalsegno.v1.definition_pb2 import Parameter
 from dalsegno.v1.executor_service_pb2 import (
     ACK_VERDICT_REFUSED,
@@ -29,6 +23,12 @@ from dalsegno.v1.executor_service_pb2 import (
     RunAction,
     TaskDone,
 )
+from dalsegno.worker.metrics import Metrics
+from dalsegno.worker.outbox import Key, Outbox
+from dalsegno.worker.outcome import WORDS
+from dalsegno.worker.progress_reports import ProgressReports
+from dalsegno.worker.runner import Run, Runner
+from dalsegno.worker.slots import Slots
 from dalsegno.workflow.scope import Constant
 from dalsegno.workflow.value import encode
 

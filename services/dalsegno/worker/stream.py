@@ -16,7 +16,6 @@ from enum import Enum
 
 import grpc
 
-from dalsegno.executor.session import Session
 from dalsegno.rpc import convert
 from dalsegno.rpc.failure import read_failure
 from dalsegno.v1.executor_service_pb2 import (
@@ -32,6 +31,7 @@ from dalsegno.v1.executor_service_pb2 import (
     Welcome,
 )
 from dalsegno.v1.executor_service_pb2_grpc import ExecutorServiceStub
+from dalsegno.worker.session import Session
 
 WELCOME_WITHIN_S = 10.0
 """The time in which an engine must send Welcome."""

@@ -13,7 +13,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from tests.ports import free_address
 from tests.tied import tied
-from tests.unit.executor.scripted import Engine, order
+from tests.unit.worker.scripted import Engine, order
 
 from dalsegno.rpc.channel import open_channel
 

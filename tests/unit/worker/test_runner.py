@@ -11,12 +11,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from tests.unit.executor.scripted import order
+from tests.unit.worker.scripted import order
 
 from dalsegno.actions.action import DELEGATED, ActionCancelled, ActionContext, ActionFailed, Delegated, action
 from dalsegno.actions.registry import AnyAction, Registry, load_registry
-from dalsegno.executor.runner import Run, Runner
 from dalsegno.v1.executor_service_pb2 import TaskDone, TaskOutcome
+from dalsegno.worker.runner import Run, Runner
 
 SUCCEEDED = TaskOutcome.TASK_OUTCOME_SUCCEEDED
 FAILED = TaskOutcome.TASK_OUTCOME_FAILED

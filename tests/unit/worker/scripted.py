@@ -10,11 +10,11 @@ from typing import Any
 import grpc
 import pytest
 
-from dalsegno.executor.session import Session
-from dalsegno.executor.worker import Worker
 from dalsegno.rpc.channel import open_channel
 from dalsegno.v1 import executor_service_pb2 as wire
 from dalsegno.v1 import executor_service_pb2_grpc
+from dalsegno.worker.connection import Connection
+from dalsegno.worker.session import Session
 
 
 class Line:
@@ -136,15 +136,15 @@ async def _read(requests: AsyncIterator[wire.ConnectRequest], line: Line) -> Non
 
 
 class Executor:
-    """A session with a worker for each engine."""
+    """A session with a connection for each engine."""
 
     def __init__(self, session: Session, addresses: Sequence[str]) -> None:
         self.session = session
         self.channels = [open_channel(address) for address in addresses]
-        self.workers = [
-            Worker(session, address, channel) for address, channel in zip(addresses, self.channels, strict=True)
+        self.connections = [
+            Connection(session, address, channel) for address, channel in zip(addresses, self.channels, strict=True)
         ]
-        self.tasks = [asyncio.create_task(worker.run()) for worker in self.workers]
+        self.tasks = [asyncio.create_task(connection.run()) for connection in self.connections]
 
     async def close(self) -> None:
         for task in self.tasks:

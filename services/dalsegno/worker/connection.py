@@ -8,8 +8,8 @@ import random
 
 import grpc
 
-from dalsegno.executor.session import Session
-from dalsegno.executor.stream import Ended, Stream
+from dalsegno.worker.session import Session
+from dalsegno.worker.stream import Ended, Stream
 
 RETRY_FIRST_S = 0.1
 RETRY_MAX_S = 1.0
@@ -19,7 +19,7 @@ ACKNOWLEDGED_WITHIN_S = 1.0
 _log = logging.getLogger(__name__)
 
 
-class Worker:
+class Connection:
     """The part of a session for one engine."""
 
     def __init__(self, session: Session, engine: str, channel: grpc.aio.Channel) -> None:
