@@ -289,6 +289,18 @@ class PermissionDenied(Refusal):
     reason = "PERMISSION_DENIED"
 
 
+class SignatureMissing(PermissionDenied):
+    """The action has asked for signed callbacks, and this one is not signed as it asked."""
+
+    reason = "SIGNATURE_MISSING"
+
+
+class SignatureInvalid(PermissionDenied):
+    """The signature of a callback is not genuine, or too old."""
+
+    reason = "SIGNATURE_INVALID"
+
+
 class SupersededSession(Refusal):
     """A newer session of the same executor has replaced this one."""
 

@@ -23,6 +23,12 @@ EVENT_STEPS = 200_000
 """The steps of evaluation that one event has, for all its expressions."""
 
 
+CALLBACK_URL = "dalsegno:callback-url:5f0b1c86d2e74a39"
+"""The value of `callback_url()`. It stands for the address where a third party completes an action: the engine puts the
+address in its place when it hands out an action with this text in its input, so that the token in the address is
+stored nowhere. Everywhere else it is a text like any other."""
+
+
 class Scope(Protocol):
     """Everything that one evaluation can ask for. Values are plain JSON data that nobody may change in place."""
 

@@ -53,6 +53,8 @@ EVERY_REFUSAL = [
     (refusals.Overloaded("try later"), CODE.RESOURCE_EXHAUSTED),
     (refusals.Unavailable("no engine"), CODE.UNAVAILABLE),
     (refusals.PermissionDenied("the token is not genuine"), CODE.PERMISSION_DENIED),
+    (refusals.SignatureMissing("the callback is not signed"), CODE.PERMISSION_DENIED),
+    (refusals.SignatureInvalid("the signature is not genuine"), CODE.PERMISSION_DENIED),
 ]
 
 ABSTRACT = (refusals.WithViolations, refusals.AboutThing, refusals.Passing)
