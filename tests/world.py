@@ -146,6 +146,7 @@ class World:
     texts: Texts = field(default_factory=Texts)
     cancelled: list[CancelAction] = field(default_factory=list)
     notices: list[Notify] = field(default_factory=list)
+    heard: dict[tuple[str, AttemptKey], float] = field(default_factory=dict)
     held: dict[tuple[str, AttemptKey], Attempt] = field(default_factory=dict)
     refused: list[Refusal] = field(default_factory=list)
     _mail: deque[tuple[str, Event]] = field(default_factory=deque)
@@ -162,6 +163,9 @@ class World:
 
     def environment(self, name: str, namespace: str) -> Mapping[str, object]:
         return self.environments.get(name, {})
+
+    def heard_s(self, execution_id: str, key: AttemptKey) -> float:
+        return self.heard.get((execution_id, key), 0.0)
 
     def paused_below(self, execution_id: str) -> list[PausedBelow]:
         found = []
@@ -561,6 +565,7 @@ class Outside:
         self.tasks = world.tasks
         self.environment = world.environment
         self.paused_below = world.paused_below
+        self.heard_s = world.heard_s
         self.changes = world.changes
         self.discarded_below = world.discarded_below
 

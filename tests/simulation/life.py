@@ -21,9 +21,10 @@ from dalsegno.engine.batches.conductor import Conductor
 from dalsegno.engine.batches.outside import Lookups
 from dalsegno.engine.batches.results import Committed, Deferred, Failed, StoreLost
 from dalsegno.engine.clock import Clock
+from dalsegno.engine.executors.callbacks import Callbacks
 from dalsegno.engine.executors.dispatcher import Dispatcher
 from dalsegno.engine.executors.streams import ExecutorStream
-from dalsegno.engine.executors.tokens import Tokens, new_key
+from dalsegno.engine.executors.tokens import new_key
 from dalsegno.engine.timers import Timers
 from dalsegno.rpc.tokens import TASK_TOKEN_KEY
 from dalsegno.store.records import SessionRow
@@ -125,11 +126,11 @@ class Life:
         self.store = FaultyStore(store)
         faulty: Any = self.store
         with store.write() as transaction:
-            self.tokens = Tokens(transaction.settle(TASK_TOKEN_KEY, new_key()))
+            self.callbacks = Callbacks(transaction.settle(TASK_TOKEN_KEY, new_key()))
         workflows = CompiledWorkflows(compile_row)
         lookups = Lookups(workflows, builtin_descriptions(), lasting=True)
         copies = ExecutionCache(chance.choice([1, 1 << 30]), workflows)
-        self.dispatcher = Dispatcher(self.tokens.make)
+        self.dispatcher = Dispatcher(self.callbacks)
         self.conductor = Conductor(faulty, VirtualClock(now_s), copies, lookups, self.dispatcher)
         self.conductor.on_commit.append(self._committed)
         self.timers = Timers(self.conductor.clock, self.conductor.put)

@@ -148,7 +148,7 @@ class Simulation:
             self._send(name, request)
 
     def _send(self, name: str, request: Any) -> None:
-        write = writes(self.life.tokens)[name]
+        write = writes(self.life.callbacks)[name]
         operation = asyncio.run(_prepare(write, request)) if name == "create_definitions" else write.operation
         answer: Any = Hearing(self.person, request.request_id)
         try:

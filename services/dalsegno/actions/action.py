@@ -29,6 +29,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Generic, ParamSpec, TypeVar
 
+from dalsegno.workflow.changes import Signature
 from dalsegno.workflow.model import ActionDescription, Parameter
 from dalsegno.workflow.scope import Constant
 
@@ -46,6 +47,12 @@ class Delegated:
     """Another name by which it may be completed, at most 255 characters; empty for none."""
     completion_timeout_s: float | None = None
     """The action fails unless it is completed within this time; None: it waits without a limit."""
+    heartbeat_timeout_s: float | None = None
+    """The action fails with `heartbeat missed` when the third party sends no heartbeat for this time, at least a
+    second; None: it need not."""
+    signature: Signature = Signature.NONE
+    """How the third party signs its callbacks, with the `signing_key` of the context. Then those by alias and by token
+    are refused without a valid signature."""
 
 
 DELEGATED = Delegated()
@@ -91,6 +98,11 @@ class ActionContext:
     """The time that it has, from its call; None: no limit."""
     task_token: str = field(default="", repr=False)
     """Everybody who has this secret may complete the action after it is delegated."""
+    callback_url: str = field(default="", repr=False)
+    """The address where a third party completes the action after it is delegated, by HTTP POST; it has the token in it.
+    Empty when the engine has no address for third parties."""
+    signing_key: str = field(default="", repr=False)
+    """The secret by which the third party signs, for a `Delegated` with a `signature`."""
     trace_context: Mapping[str, str] = field(default_factory=dict)
     """W3C headers: `traceparent`, `tracestate`."""
     cancelled: threading.Event = field(default_factory=threading.Event, repr=False)

@@ -92,6 +92,8 @@ async def request_and_delegate(
         "Mistral-Action-Execution-Id": context.action_execution_id,
         "Dalsegno-Task-Token": context.task_token,
     }
+    if context.callback_url:
+        told["Dalsegno-Callback-Url"] = context.callback_url
     await request(url, method, params, body, json, told, cookies, auth, timeout, allow_redirects, proxies, verify)
     return DELEGATED
 

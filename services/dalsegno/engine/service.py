@@ -19,11 +19,12 @@ from dalsegno.engine.batches.work import DropUnusedWorkflows
 from dalsegno.engine.clock import Clock
 from dalsegno.engine.desk.requests import PruneRequests
 from dalsegno.engine.desk.server import EngineServer
+from dalsegno.engine.executors.callbacks import Callbacks
 from dalsegno.engine.executors.dispatcher import Dispatcher
 from dalsegno.engine.executors.progress import Board, WriteProgress
 from dalsegno.engine.executors.server import Executors
 from dalsegno.engine.executors.sessions import KeepLeases
-from dalsegno.engine.executors.tokens import Tokens, new_key
+from dalsegno.engine.executors.tokens import new_key
 from dalsegno.engine.feed import Feed
 from dalsegno.engine.notifier import Notifier
 from dalsegno.engine.settings import Settings
@@ -70,7 +71,7 @@ class Engine:
         self._step_note = open_note(settings)
         died_in = self._step_note.read()
         with store.write() as transaction:
-            tokens = Tokens(transaction.settle(TASK_TOKEN_KEY, new_key()))
+            callbacks = Callbacks(transaction.settle(TASK_TOKEN_KEY, new_key()), settings.public_url)
             deaths = count_death(transaction, died_in) if died_in is not None else 0
         self._step_note.clear()
         if died_in is not None and deaths:
@@ -81,14 +82,15 @@ class Engine:
         workflows = CompiledWorkflows(Compiling(POOL))
         lookups = Lookups(workflows, builtin_descriptions(), lasting=is_only_engine)
         cache = ExecutionCache(settings.cache_mb * 1024 * 1024, workflows)
-        self._dispatcher = Dispatcher(tokens.make)
+        self._dispatcher = Dispatcher(callbacks)
         self.conductor = Conductor(store, self._clock, cache, lookups, self._dispatcher, step_note=self._step_note)
         self._timers = Timers(self._clock, self.conductor.put, self.conductor.put_slice)
         self._notifier = Notifier(self.conductor.put)
         self._feed = Feed()
         self._board = Board()
+        lookups.hearing_since_s = self._hearing_since_s
         self._executors = Executors(self.conductor, self._dispatcher, settings, self.id, self._board)
-        self._front = EngineServer(self.conductor, self._feed, tokens)
+        self._front = EngineServer(self.conductor, self._feed, callbacks)
         self.conductor.on_commit.append(self._committed)
         self._server = Server(settings.listen, SERVICES, insecure=settings.insecure, roomy=ROOMY)
         self._tasks: list[asyncio.Task[None]] = []
@@ -171,11 +173,19 @@ class Engine:
             ticks += 1
             await asyncio.sleep(TICK_S)
 
+    def _hearing_since_s(self) -> float:
+        """Return since when executors and third parties can be heard, in counted time."""
+        silent_s = self._clock.steady_s() - self._reachable_since_s()
+        return self._clock.now_s() - max(0.0, silent_s)
+
+    def _reachable_since_s(self) -> float:
+        """Return when the last start, outage or standstill ended, by the steady clock."""
+        return max(self._heard_from_s, self.conductor.recovered_s, self._clock.settled_s)
+
     def _may_end(self) -> bool:
         """Return whether every executor had a full lease time to be heard, since the last start, outage or
         standstill."""
         steady_s = self._clock.steady_s()
         if self.conductor.is_store_lost or steady_s - self._ticked_s > MISSED_S:
             return False
-        since_s = max(self._heard_from_s, self.conductor.recovered_s, self._clock.settled_s)
-        return steady_s >= since_s + self.settings.lease_s
+        return steady_s >= self._reachable_since_s() + self.settings.lease_s

@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from dalsegno.engine.executors.callbacks import checked_address
 from dalsegno.rpc.options import Options
 
 
@@ -28,6 +29,8 @@ class Settings:
     state_folder: str = ""
     """The folder of the step note, unless it is beside a SQLite file; empty: the system's folder for temporary
     files."""
+    public_url: str = ""
+    """The address under which third parties reach the gateway; empty: they cannot, and `callback_url()` fails."""
     log_level: str = "info"
     insecure: bool = False
     """Whether it may listen on addresses that other machines reach, though it neither encrypts nor authenticates."""
@@ -49,8 +52,15 @@ def read_settings(arguments: Sequence[str] | None = None, environment: Mapping[s
     parser.add(
         "state-folder", str, "where it notes what it steps, unless beside a SQLite file; default: temporary files"
     )
+    parser.add("public-url", str, "the address under which third parties reach the gateway, for callbacks")
     parser.add("log-level", str, "debug, info, warning or error", "DALSEGNO_LOG_LEVEL")
     parser.add_flag(
         "insecure", "listen where other machines reach it, without TLS and authentication", "DALSEGNO_INSECURE"
     )
-    return Settings(**vars(parser.parse_args(arguments)))
+    settings = Settings(**vars(parser.parse_args(arguments)))
+    if settings.public_url:
+        try:
+            checked_address(settings.public_url)
+        except ValueError as error:
+            parser.error(f"--public-url: {error}")
+    return settings

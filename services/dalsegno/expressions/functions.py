@@ -12,7 +12,7 @@ import yaml
 from dalsegno.expressions.budget import Budget
 from dalsegno.expressions.integers import bounded
 from dalsegno.expressions.values import CONTAINER_COST, DEPTH, MEMBER_COST, describe, finish, show, weigh
-from dalsegno.workflow.scope import EvaluationError, Scope
+from dalsegno.workflow.scope import CALLBACK_URL, EvaluationError, Scope
 from dalsegno.workflow.states import ExecutionState, TaskState
 
 PARSED_LENGTH = 4 * 1024 * 1024
@@ -133,6 +133,12 @@ def global_(scope: Scope, budget: Budget, name: object) -> object:
         raise EvaluationError(f"global() needs the name of a variable, not {describe(name)}")
     budget.step(1)
     return scope.global_variable(name)
+
+
+def callback_url(budget: Budget) -> str:
+    """Return the text in whose place the engine puts the address of the action that has it in its input."""
+    budget.step(1)
+    return CALLBACK_URL
 
 
 def uuid(scope: Scope, budget: Budget) -> str:

@@ -47,6 +47,11 @@ def global_variable(frame: Frame, name: object) -> object:
     return functions.global_(frame.scope, frame.budget, name)
 
 
+@builtin("callback_url", least=0, function=True, table=FUNCTIONS)
+def callback_url(frame: Frame) -> str:
+    return functions.callback_url(frame.budget)
+
+
 @builtin("uuid", least=0, function=True, table=FUNCTIONS)
 def uuid(frame: Frame) -> object:
     return functions.uuid(frame.scope, frame.budget)

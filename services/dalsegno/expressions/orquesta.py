@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
+from dalsegno.expressions import functions
 from dalsegno.expressions.functions import ASK_COST
 from dalsegno.expressions.keys import pay_for_key
 from dalsegno.expressions.values import CONTAINER_COST, describe, quote
@@ -72,6 +73,12 @@ def result(frame: Frame) -> object:
     if isinstance(found, list):  # For a task with items it is a new list each time.
         frame.budget.step(len(found))
     return found
+
+
+@builtin("callback_url", least=0, function=True, table=FUNCTIONS)
+def callback_url(frame: Frame) -> str:
+    """Return the mark of the address where a third party completes the action that has it in its input."""
+    return functions.callback_url(frame.budget)
 
 
 @builtin("task_status", least=1, most=2, function=True, table=FUNCTIONS, named=True)

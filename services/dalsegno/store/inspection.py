@@ -23,7 +23,7 @@ from dalsegno.workflow.execution import Execution
 from dalsegno.workflow.journal import replay
 from dalsegno.workflow.states import AttemptState
 
-_UNTOLD = frozenset({"progress"})
+_UNTOLD = frozenset({"progress", "heard_s"})
 """Columns that the journal does not contain."""
 
 _TABLES = {"messages": MESSAGES, "sessions": SESSIONS, "actions": ATTEMPTS, "ranges": DISCARDS}

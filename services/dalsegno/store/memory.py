@@ -58,6 +58,7 @@ from dalsegno.workflow.changes import AnyChange
 from dalsegno.workflow.codec import Texts, decode_event, encode_event
 from dalsegno.workflow.consolidated import Consolidated
 from dalsegno.workflow.events import AnyEvent
+from dalsegno.workflow.identity import AttemptKey
 from dalsegno.workflow.states import QUIET_EXECUTION, AttemptState
 
 
@@ -165,7 +166,7 @@ class MemoryTransaction(MemoryDiscards):
         for *state, execution_id, task, item, attempt in rows.altered_attempts:
             former = self.tables.attempts[execution_id][(task, item, attempt)]
             moved = AttemptRow(*_fixed_cells(former, ATTEMPT_COLUMNS[:ATTEMPT_FIXED]), *state)
-            self._put_attempt(replace(moved, progress=former.progress))
+            self._put_attempt(replace(moved, progress=former.progress, heard_s=former.heard_s))
         for cells in rows.added_checkpoints:
             self._put_checkpoint(CheckpointRow(*cells))
         for execution_id, entry, revision in rows.undone_checkpoints:
@@ -283,6 +284,12 @@ class MemoryTransaction(MemoryDiscards):
                 self.tables = replace(
                     self.tables, attempts=put_cell(self.tables.attempts, each.execution_id, each.key, changed)
                 )
+
+    def save_heartbeat(self, execution_id: str, key: AttemptKey, at_s: float) -> None:
+        row = self.tables.attempts.get(execution_id, Map()).get(key)
+        if row is not None:
+            changed = replace(row, heard_s=at_s)
+            self.tables = replace(self.tables, attempts=put_cell(self.tables.attempts, execution_id, key, changed))
 
     def ready_attempts(self, limit: int) -> list[ReadyAttempt]:
         found: list[ReadyAttempt] = []

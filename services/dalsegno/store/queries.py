@@ -372,6 +372,13 @@ class SqlQueries:
                 found[execution_id] = [AttemptRow(*row) for row in self._connection.execute(rows)]
         return found
 
+    def heard_s(self, execution_id: str, key: AttemptKey) -> float:
+        statement = sa.select(ATTEMPTS.c.heard_s).where(
+            ATTEMPTS.c.execution_id == execution_id,
+            *(column == value for column, value in zip(_ATTEMPT_KEY, key, strict=True)),
+        )
+        return float(self._connection.execute(statement).scalar() or 0.0)
+
     def aliased_attempts(self, alias: str, namespace: str) -> list[AttemptRow]:
         table = ATTEMPTS
         ended = sa.case((table.c.state.in_([each.value for each in COMPLETED_ATTEMPT]), 1), else_=0)

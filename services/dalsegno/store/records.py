@@ -235,6 +235,8 @@ class AttemptRow:
     """When its present executor stops it. None: never."""
     progress: str = ""
     """The latest progress, JSON text of a Progress; empty: none. The journal does not contain it."""
+    heard_s: float = 0.0
+    """When the third party that must be heard was heard last; 0: never. The journal does not contain it."""
 
     @property
     def key(self) -> AttemptKey:

@@ -48,8 +48,8 @@ def _names(kind: type) -> tuple[str, ...]:
 EXECUTION_COLUMNS = _names(ExecutionRow)
 TASK_COLUMNS = _names(TaskRow)
 CHECKPOINT_COLUMNS = _names(CheckpointRow)
-ATTEMPT_COLUMNS = _names(AttemptRow)[:-1]
-"""All but `progress`, which is not part of an execution and is written separately."""
+ATTEMPT_COLUMNS = _names(AttemptRow)[:-2]
+"""All but `progress` and `heard_s`, which are not part of an execution and are written separately."""
 
 EXECUTION_FIXED = EXECUTION_COLUMNS.index("state")
 """How many columns, from the first, never change. The `*_state` functions return the others."""

@@ -335,6 +335,10 @@ class Snapshot:
                 found[execution_id] = [without_values(row) for row in rows[:limit]]
         return found
 
+    def heard_s(self, execution_id: str, key: AttemptKey) -> float:
+        row = self._attempts_of(execution_id).get(key)
+        return 0.0 if row is None else row.heard_s
+
     def aliased_attempts(self, alias: str, namespace: str) -> list[AttemptRow]:
         tables = self._tables()
         found = [

@@ -57,6 +57,7 @@ class Statements:
             f"UPDATE attempts SET progress = {mark} WHERE execution_id = {mark} AND task = {mark} AND item = {mark}"
             f" AND attempt = {mark} AND delivery = {mark} AND ended_s IS NULL"
         )
+        self.save_heartbeat = self._update("attempts", ("heard_s",), ("execution_id", "task", "item", "attempt"))
         self.supersede_attempts = (
             f"UPDATE attempts SET accepted = false WHERE execution_id = {mark} AND task = {mark} AND attempt < {mark}"
             " AND accepted"

@@ -195,6 +195,10 @@ class Queries(Protocol):
         """
         ...
 
+    def heard_s(self, execution_id: str, key: AttemptKey) -> float:
+        """Return when the third party of an attempt was heard last; 0.0: never."""
+        ...
+
     def aliased_attempts(self, alias: str, namespace: str) -> list[AttemptRow]:
         """Return the first two attempts with this alias, without values: those that have not ended come first, then the
         newest."""
@@ -357,6 +361,10 @@ class Transaction(Protocol):
 
     def save_progress(self, progress: Sequence[NewProgress]) -> None:
         """Store the progress of attempts that have not ended and still have the same delivery."""
+        ...
+
+    def save_heartbeat(self, execution_id: str, key: AttemptKey, at_s: float) -> None:
+        """Store when the third party of an attempt was heard."""
         ...
 
     def ready_attempts(self, limit: int) -> list[ReadyAttempt]:

@@ -191,6 +191,7 @@ ATTEMPTS = Table(
     _text("alias"),
     Column("deadline_s", Double),
     _text("progress", server_default=""),
+    _time("heard_s", server_default="0"),
 )
 _READY = sa.text("state = 'READY'")
 _HELD = sa.text("state = 'RUNNING' AND session_id <> ''")

@@ -35,6 +35,7 @@ from dalsegno.workflow.changes import AnyChange
 from dalsegno.workflow.codec import Texts, decode_event, encode_event
 from dalsegno.workflow.consolidated import Consolidated
 from dalsegno.workflow.events import AnyEvent
+from dalsegno.workflow.identity import AttemptKey
 
 
 class SqlTransaction(Library, AnsweredRequests, Discards):
@@ -145,6 +146,9 @@ class SqlTransaction(Library, AnsweredRequests, Discards):
             for each in progress
         ]
         self._many(self._statements.save_progress, rows)
+
+    def save_heartbeat(self, execution_id: str, key: AttemptKey, at_s: float) -> None:
+        self._cursor.execute(self._statements.save_heartbeat, (at_s, execution_id, *key))
 
     def ready_attempts(self, limit: int) -> list[ReadyAttempt]:
         self._cursor.execute(self._statements.ready_attempts, (limit,))

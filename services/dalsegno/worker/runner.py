@@ -278,6 +278,8 @@ def _read_context(order: RunAction, timeout_s: float | None) -> ActionContext:
         timeout_s=timeout_s,
         deadline_s=deadline.seconds + deadline.nanos / 1e9 if order.HasField("deadline") else None,
         task_token=order.task_token,
+        callback_url=order.callback_url,
+        signing_key=order.signing_key,
         trace_context=dict(order.trace_context),
     )
 

@@ -287,6 +287,15 @@ class AttemptAdded(Change, frozen=True, kw_only=True):
     at_s: float = 0.0
 
 
+class Signature(StrEnum):
+    """How a third party signs its callbacks about a delegate."""
+
+    NONE = ""
+    """It does not."""
+    STANDARD_WEBHOOKS = "standard_webhooks"
+    GITHUB = "github"
+
+
 class AttemptMoved(Change, frozen=True, kw_only=True):
     """An attempt moves to another state, is handed out, or becomes a delegate."""
 
@@ -307,6 +316,10 @@ class AttemptMoved(Change, frozen=True, kw_only=True):
     """The revision of the child that reported it; a second report of the same revision has no effect."""
     alias: str = ""
     """With delegated: another name by which a third party may complete it."""
+    heartbeat_timeout_s: float | None = None
+    """With delegated: it fails when the third party is not heard for this time; None: unchanged."""
+    signature: Signature = Signature.NONE
+    """With delegated: how the third party signs its callbacks; NONE: unchanged."""
     reported: bool = False
     """With PAUSED: the action itself, or its sub-workflow, reported it; nobody asked for it."""
     discarded: bool = False

@@ -7,7 +7,14 @@ from enum import StrEnum
 
 import msgspec
 
-from dalsegno.workflow.changes import ContextEdited, EnvironmentChanged, ExecutionCreated, RepeatedBy, Timer
+from dalsegno.workflow.changes import (
+    ContextEdited,
+    EnvironmentChanged,
+    ExecutionCreated,
+    RepeatedBy,
+    Signature,
+    Timer,
+)
 from dalsegno.workflow.consolidated import Consolidated
 from dalsegno.workflow.identity import AttemptKey
 from dalsegno.workflow.states import ExecutionState
@@ -126,6 +133,19 @@ class TaskDone(Event, frozen=True, kw_only=True):
     """With delegated: another name by which it may be completed."""
     completion_timeout_s: float | None = None
     """With delegated: it fails unless it is completed within this time; None: it waits for ever."""
+    heartbeat_timeout_s: float | None = None
+    """With delegated: it fails when the third party is not heard for this time; None: it need not be heard."""
+    signature: Signature = Signature.NONE
+    """With delegated: how the third party signs its callbacks."""
+
+
+class HeartbeatDue(Event, frozen=True, kw_only=True):
+    """The time has come when the third party of a delegate must have been heard again."""
+
+    key: AttemptKey
+    delivery: int
+    since_s: float
+    """When it had been heard last, or when it was asked, as was known when this was sent."""
 
 
 class TimerFired(Event, frozen=True, kw_only=True):
@@ -304,6 +324,7 @@ class RemovalDue(Event, frozen=True, kw_only=True):
 AnyEvent = (
     StartRequested
     | TaskDone
+    | HeartbeatDue
     | TimerFired
     | SliceDue
     | PauseRequested

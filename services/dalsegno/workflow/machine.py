@@ -27,6 +27,7 @@ from dalsegno.workflow.events import (
     Event,
     GoToRequested,
     HandedOut,
+    HeartbeatDue,
     PauseRequested,
     Poisoned,
     RerunRequested,
@@ -309,6 +310,8 @@ def _decide(step: Step, event: Event) -> None:
             children.child_moved(step, event)
         case TimerFired():
             _timer(step, event)
+        case HeartbeatDue():
+            reporting.heartbeat_due(step, event)
         case DeliveryLost():
             reporting.lose(step, event)
         case PauseRequested() | ResumeRequested() | CancelRequested():

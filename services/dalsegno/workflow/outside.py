@@ -8,6 +8,7 @@ from typing import Protocol
 
 from dalsegno.workflow.changes import AnyChange
 from dalsegno.workflow.consolidated import Consolidated
+from dalsegno.workflow.identity import AttemptKey
 from dalsegno.workflow.model import ActionDescription, AdHocAction, Workflow
 
 
@@ -64,6 +65,11 @@ class Surroundings(Protocol):
     def find_action(self, name: str, namespace: str) -> ActionDescription | AdHocAction | None:
         """Return the description of the action; an ad-hoc action of this namespace, else of the default one. None:
         unknown."""
+        ...
+
+    def heard_s(self, execution_id: str, key: AttemptKey) -> float:
+        """Return when the third party of a delegate was heard last in its present delivery, or could be heard at last,
+        if that was later: 0.0 when neither is known."""
         ...
 
     def paused_below(self, execution_id: str) -> Sequence[PausedBelow]:

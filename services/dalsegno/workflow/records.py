@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import immutables
 import msgspec
 
-from dalsegno.workflow.changes import ErrorNoted, RevertBegun, RevertState, RoundPlanned, Timer
+from dalsegno.workflow.changes import ErrorNoted, RevertBegun, RevertState, RoundPlanned, Signature, Timer
 from dalsegno.workflow.contexts.context import Context
 from dalsegno.workflow.contexts.layers import Layers
 from dalsegno.workflow.contexts.nothing import NOTHING
@@ -88,6 +88,10 @@ class Attempt:
     delegated: bool = False
     alias: str = ""
     """Another name by which a third party may complete it; kept after its end, to recognize a repeat."""
+    heartbeat_timeout_s: float | None = None
+    """Once delegated: it fails when the third party is not heard for this time; None: it need not be heard."""
+    signature: Signature = Signature.NONE
+    """Once delegated: how the third party signs its callbacks."""
     reported: bool = False
     """Whether it is PAUSED by its own report."""
     created_s: float = 0.0

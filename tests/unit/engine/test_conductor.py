@@ -23,8 +23,10 @@ from dalsegno.engine.batches.outside import Lookups
 from dalsegno.engine.batches.results import Committed, Deferred, Failed, StoreLost
 from dalsegno.engine.batches.work import DeliverEvent, Work
 from dalsegno.engine.clock import Clock
+from dalsegno.engine.executors.callbacks import Callbacks
 from dalsegno.engine.executors.dispatcher import Dispatcher
 from dalsegno.engine.executors.streams import ExecutorStream
+from dalsegno.engine.executors.tokens import new_key
 from dalsegno.store.descriptions import read_description, write_description
 from dalsegno.store.memory import MemoryStore
 from dalsegno.store.records import NewMessage, StoredDocument, StoredMember
@@ -84,7 +86,7 @@ class Rig:
         self.store = store or FragileStore()
         workflows = CompiledWorkflows(compile_row)
         self.copies = ExecutionCache(64 << 20, workflows)
-        self.dispatcher = Dispatcher(lambda attempt, delivery: "token")
+        self.dispatcher = Dispatcher(Callbacks(new_key()))
         lookups = Lookups(workflows, builtin_descriptions(), lasting=True)
         clock = Clock(lambda: 1.0)  # time stands still: nothing is written but what the test does
         clock.begin(self.store)

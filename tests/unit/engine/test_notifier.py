@@ -19,7 +19,9 @@ from dalsegno.engine.batches.outside import Lookups
 from dalsegno.engine.batches.results import Committed
 from dalsegno.engine.batches.work import DeliverEvent, Work
 from dalsegno.engine.clock import Clock
+from dalsegno.engine.executors.callbacks import Callbacks
 from dalsegno.engine.executors.dispatcher import Dispatcher
+from dalsegno.engine.executors.tokens import new_key
 from dalsegno.engine.notifier import TRIES_MAX, Notifier, PendingNotice, RecordPost, delay_s
 from dalsegno.store.memory import MemoryStore
 from dalsegno.store.records import DueMessage, NewMessage, StoredDocument, StoredMember
@@ -230,7 +232,7 @@ class Rig:
         workflows = CompiledWorkflows(compile_row)
         self.clock = Clock()
         lookups = Lookups(workflows, builtin_descriptions(), lasting=True)
-        dispatcher = Dispatcher(lambda attempt, delivery: "token")
+        dispatcher = Dispatcher(Callbacks(new_key()))
         self.conductor = Conductor(self.store, self.clock, ExecutionCache(64 << 20, workflows), lookups, dispatcher)
         document = read(TEXT)
         assert not document.problems

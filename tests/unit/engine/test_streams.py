@@ -8,9 +8,11 @@ from typing import Any, cast
 
 from dalsegno.engine.batches.conductor import Conductor
 from dalsegno.engine.batches.work import DeliverEvent, Work
+from dalsegno.engine.executors.callbacks import Callbacks
 from dalsegno.engine.executors.dispatcher import Dispatcher
 from dalsegno.engine.executors.server import Executors
 from dalsegno.engine.executors.streams import REPORTS_BYTES_MAX, REPORTS_MAX, UNREAD_MAX, ExecutorStream, count_down
+from dalsegno.engine.executors.tokens import new_key
 from dalsegno.engine.settings import Settings
 from dalsegno.rpc import convert
 from dalsegno.rpc.sizes import MESSAGE_BYTES_MAX
@@ -88,7 +90,7 @@ class SlowConductor:
 
 
 def make_executors(conductor: SlowConductor) -> Executors:
-    return Executors(cast(Conductor, conductor), Dispatcher(lambda attempt, delivery: "token"), Settings(), "engine")
+    return Executors(cast(Conductor, conductor), Dispatcher(Callbacks(new_key())), Settings(), "engine")
 
 
 async def test_who_has_said_something_since_the_last_look_is_alive() -> None:

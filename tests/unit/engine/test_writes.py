@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 
 from dalsegno.engine.desk.writes import writes
-from dalsegno.engine.executors.tokens import Tokens, new_key
+from dalsegno.engine.executors.callbacks import Callbacks
+from dalsegno.engine.executors.tokens import new_key
 from dalsegno.v1 import engine_service_pb2 as wire
 
-WRITES = writes(Tokens(new_key()))
+WRITES = writes(Callbacks(new_key()))
 
 
 def test_every_write_of_the_contract_has_an_operation() -> None:

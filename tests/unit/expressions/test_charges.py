@@ -237,6 +237,7 @@ YAQL_METHODS = {
     "zipLongest": "$.l.zipLongest($.l)",
 }
 MISTRAL_FUNCTIONS = {
+    "callback_url": None,
     "env": None,
     "execution": None,
     "executions": None,
@@ -252,6 +253,7 @@ MISTRAL_FUNCTIONS = {
 """The records of tasks and executions cost the same for any execution: lists of them have at most 1,000."""
 ORQUESTA_FUNCTIONS = {
     "basename": "basename(ctx(t))",
+    "callback_url": None,
     "completed": None,
     "ctx": "ctx()[ctx(t), 1]",
     "dirname": "dirname(ctx(t))",

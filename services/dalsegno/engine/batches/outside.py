@@ -16,7 +16,7 @@ from dalsegno.store.records import AttemptRow, DefinitionKind, DefinitionRow, Ex
 from dalsegno.store.store import Queries
 from dalsegno.workflow.changes import AnyChange
 from dalsegno.workflow.consolidated import Consolidated
-from dalsegno.workflow.identity import task_id
+from dalsegno.workflow.identity import AttemptKey, task_id
 from dalsegno.workflow.model import ActionDescription, AdHocAction, Workflow
 from dalsegno.workflow.outside import FoundWorkflow, PausedBelow
 from dalsegno.workflow.states import TaskState
@@ -43,6 +43,8 @@ class Lookups:
     def __init__(self, workflows: CompiledWorkflows, builtin: tuple[ActionDescription, ...], *, lasting: bool) -> None:
         self.workflows = workflows
         self.lasting = lasting
+        self.hearing_since_s: Callable[[], float] = lambda: 0.0
+        """Returns since when third parties can be heard, after a start or an outage."""
         self._builtin = {each.name: replace(each, digest=digest_of(write_description(each))) for each in builtin}
         self._found_workflows: dict[tuple[str, str], FoundWorkflow | None] = {}
         self._found_actions: dict[tuple[str, str], ActionDescription | AdHocAction | None] = {}
@@ -161,6 +163,10 @@ class TransactionOutside:
         rows = self._queries.executions_of(dict.fromkeys(ids), full=False)
         found = (row.id for row in rows.values() if row.first_sequence > 1 and not row.forked_from)
         return tuple(islice(found, DISCARDED_MAX))
+
+    def heard_s(self, execution_id: str, key: AttemptKey) -> float:
+        """Return when the third party was heard last, or when third parties could be heard again, if that was later."""
+        return max(self._queries.heard_s(execution_id, key), self._lookups.hearing_since_s())
 
     def paused_below(self, execution_id: str) -> Sequence[PausedBelow]:
         """Return the descendants that are PAUSED or PAUSING, in their state before this batch."""

@@ -12,6 +12,7 @@ from dalsegno.workflow.events import (
     DeliveryLost,
     Event,
     ForcedEnd,
+    HeartbeatDue,
     NoticeDue,
     Poisoned,
     RemovalDue,
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from dalsegno.workflow.outside import Given
 
 
-_REPORTS = (StartRequested, TaskDone, TimerFired, SliceDue, ChildMoved, DeliveryLost)
+_REPORTS = (StartRequested, TaskDone, TimerFired, HeartbeatDue, SliceDue, ChildMoved, DeliveryLost)
 """The events that belong to the course of an execution. People ask for all other events, of it or of its parent."""
 
 

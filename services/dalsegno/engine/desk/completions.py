@@ -19,9 +19,9 @@ from dalsegno.engine.desk.operations import (
     namespaces_of,
     resource_of,
 )
+from dalsegno.engine.executors.callbacks import Callbacks
 from dalsegno.engine.executors.progress import read_progress, wrong_progress
 from dalsegno.engine.executors.reports import ERROR_CHARACTERS_MAX
-from dalsegno.engine.executors.tokens import Tokens
 from dalsegno.rpc import convert
 from dalsegno.rpc.convert import Fields
 from dalsegno.v1 import action_service_pb2 as actions
@@ -79,8 +79,8 @@ ReportResponse = TypeVar("ReportResponse", bound=actions.CompleteActionResponse 
 class OnAction(Operation[ActionRequest, ReportPlan, Response]):
     """An operation on an action execution."""
 
-    def __init__(self, tokens: Tokens) -> None:
-        self._tokens = tokens
+    def __init__(self, callbacks: Callbacks) -> None:
+        self._callbacks = callbacks
 
     def find(self, fields: Fields, request: NamesAction, batch: Batch) -> tuple[str, AttemptKey, int | None]:
         """Find the attempt, and its delivery if the token names one.
@@ -97,13 +97,28 @@ class OnAction(Operation[ActionRequest, ReportPlan, Response]):
             named = execution_id, (task, item, attempt)
         fields.done()
         if request.task_token:
-            return self._tokens.read(request.task_token)
+            return self._callbacks.tokens.read(request.task_token)
         if request.alias:
             named = _find_alias(request.alias, request.namespace, batch)
         return (*named, None)
 
     def claims(self, call: Call[ActionRequest], plan: ReportPlan) -> Collection[str]:
         return (plan.execution_id,)
+
+    def attempt(self, request: NamesAction, plan: ReportPlan, batch: Batch) -> tuple[Execution, Attempt]:
+        """Return the attempt and its execution, once the signature is checked that the attempt has asked for.
+
+        An id needs no signature; before the attempt is delegated, nothing needs one (P26). Raises NotFound,
+        InvalidRequest, SignatureMissing and SignatureInvalid.
+        """
+        name = attempt_id(plan.execution_id, plan.key)
+        execution, attempt = _attempt(plan, batch, name)
+        if attempt.signature and not request.action_execution_id:
+            delivery = attempt.delivery if plan.delivery is None else plan.delivery
+            self._callbacks.signing_keys.check(
+                name, delivery, attempt.signature, _signed(request), batch.at_s - batch.shift_s
+            )
+        return execution, attempt
 
 
 class Report(OnAction[ReportRequest, ReportResponse]):
@@ -118,7 +133,7 @@ class Report(OnAction[ReportRequest, ReportResponse]):
     ) -> Answer[ReportResponse]:
         """Step the execution with the report. Raises NotFound, InvalidRequest and Refused."""
         name = attempt_id(plan.execution_id, plan.key)
-        execution, attempt = _attempt(plan, batch, name)
+        execution, attempt = self.attempt(call.request, plan, batch)
         event = TaskDone(
             key=plan.key,
             outcome=plan.outcome,
@@ -154,6 +169,19 @@ def _attempt(plan: ReportPlan, batch: Batch, name: str) -> tuple[Execution, Atte
         named = attempt.child_id or "one of the execution that this one was forked from"
         raise InvalidRequest.of("action_execution_id", f"names an execution of a workflow: {named}")
     return execution, attempt
+
+
+def _signed(request: NamesAction) -> execution_pb2.SignedBody | None:
+    """Return the signed callback of a request; None if it has none."""
+    if isinstance(request, actions.CompleteActionRequest | actions.HeartbeatActionRequest):
+        return request.signed if request.HasField("signed") else None
+    return None
+
+
+def _hear(plan: ReportPlan, attempt: Attempt, batch: Batch) -> None:
+    """Store that the third party was heard, if it must be: no event, no change and no journal entry."""
+    if attempt.heartbeat_timeout_s is not None:
+        batch.transaction.save_heartbeat(plan.execution_id, plan.key, batch.at_s)
 
 
 def _find_alias(alias: str, namespace: str, batch: Batch) -> tuple[str, AttemptKey]:
@@ -202,7 +230,9 @@ class UpdateAction(Report[actions.UpdateActionRequest, actions.UpdateActionRespo
     def carry_out(
         self, call: Call[actions.UpdateActionRequest], plan: ReportPlan, batch: Batch
     ) -> Answer[actions.UpdateActionResponse]:
-        return self.report(call, plan, batch, actions.UpdateActionResponse())
+        answer = self.report(call, plan, batch, actions.UpdateActionResponse())
+        _hear(plan, _attempt(plan, batch, "")[1], batch)
+        return answer
 
 
 class HeartbeatAction(OnAction[actions.HeartbeatActionRequest, actions.HeartbeatActionResponse]):
@@ -224,7 +254,7 @@ class HeartbeatAction(OnAction[actions.HeartbeatActionRequest, actions.Heartbeat
         self, call: Call[actions.HeartbeatActionRequest], plan: ReportPlan, batch: Batch
     ) -> Answer[actions.HeartbeatActionResponse]:
         name = attempt_id(plan.execution_id, plan.key)
-        _, attempt = _attempt(plan, batch, name)
+        _, attempt = self.attempt(call.request, plan, batch)
         if attempt.state in COMPLETED_ATTEMPT:
             raise Refused.of(f"action execution {name}", f"has ended already: {attempt.state}")
         if plan.delivery not in (None, attempt.delivery):
@@ -234,4 +264,5 @@ class HeartbeatAction(OnAction[actions.HeartbeatActionRequest, actions.Heartbeat
         if call.request.HasField("progress"):
             progress = read_progress(call.request.progress, attempt.delivery, batch.at_s)
             batch.progress[plan.execution_id, plan.key] = progress
+        _hear(plan, attempt, batch)
         return Answer(actions.HeartbeatActionResponse(state=convert.action_state(attempt.state.value)))

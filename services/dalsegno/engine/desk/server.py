@@ -14,7 +14,7 @@ from dalsegno.engine.batches.conductor import Conductor
 from dalsegno.engine.desk.operations import Call
 from dalsegno.engine.desk.requests import AnswerCall
 from dalsegno.engine.desk.writes import writes
-from dalsegno.engine.executors.tokens import Tokens
+from dalsegno.engine.executors.callbacks import Callbacks
 from dalsegno.engine.feed import Feed
 from dalsegno.expressions.pool_client import POOL
 from dalsegno.rpc import sizes
@@ -38,10 +38,10 @@ HINTS_PER_MESSAGE = 1_000
 class EngineServer(engine_service_pb2_grpc.EngineServiceServicer):
     """Passes each write to the conductor and waits for its commit."""
 
-    def __init__(self, conductor: Conductor, feed: Feed, tokens: Tokens) -> None:
+    def __init__(self, conductor: Conductor, feed: Feed, callbacks: Callbacks) -> None:
         self._conductor = conductor
         self._feed = feed
-        self._writes = writes(tokens)
+        self._writes = writes(callbacks)
         self._later: dict[str, asyncio.Future[wire.SubmitResponse]] = {}
         """The answers that take longer and that nobody has asked for yet."""
 

@@ -20,12 +20,12 @@ from dalsegno.engine.desk.library import (
 from dalsegno.engine.desk.operations import AnyWrite, Operation, Plan, Request, Write
 from dalsegno.engine.desk.reruns import RerunExecution
 from dalsegno.engine.desk.starts import RunAction, StartExecution
-from dalsegno.engine.executors.tokens import Tokens
+from dalsegno.engine.executors.callbacks import Callbacks
 from dalsegno.v1 import engine_service_pb2 as wire
 
 
-def writes(tokens: Tokens) -> Mapping[str, AnyWrite]:
-    """Return all kinds of writes by name. `tokens` reads task tokens."""
+def writes(callbacks: Callbacks) -> Mapping[str, AnyWrite]:
+    """Return all kinds of writes by name. `callbacks` reads task tokens and checks signatures."""
     listed = (
         _write("start_execution", StartExecution(), lambda of: of.start_execution, lambda of: of.start_execution),
         _write("pause_execution", PAUSE, lambda of: of.pause_execution, lambda of: of.pause_execution),
@@ -57,10 +57,15 @@ def writes(tokens: Tokens) -> Mapping[str, AnyWrite]:
             lambda of: of.delete_environment,
         ),
         _write("run_action", RunAction(), lambda of: of.run_action, lambda of: of.run_action),
-        _write("complete_action", CompleteAction(tokens), lambda of: of.complete_action, lambda of: of.complete_action),
-        _write("update_action", UpdateAction(tokens), lambda of: of.update_action, lambda of: of.update_action),
         _write(
-            "heartbeat_action", HeartbeatAction(tokens), lambda of: of.heartbeat_action, lambda of: of.heartbeat_action
+            "complete_action", CompleteAction(callbacks), lambda of: of.complete_action, lambda of: of.complete_action
+        ),
+        _write("update_action", UpdateAction(callbacks), lambda of: of.update_action, lambda of: of.update_action),
+        _write(
+            "heartbeat_action",
+            HeartbeatAction(callbacks),
+            lambda of: of.heartbeat_action,
+            lambda of: of.heartbeat_action,
         ),
     )
     return {each.name: each for each in listed}

@@ -52,7 +52,8 @@ class Callbacks:
         longest = len(self._address) + TOKEN_CHARACTERS_MAX
         size = byte_length(text) + text.count(CALLBACK_URL) * (longest - len(CALLBACK_URL))
         if size > VALUE_BYTES_MAX:
-            return f"the input has {size:,} bytes with the address of callback_url() in it; at most {VALUE_BYTES_MAX:,} are allowed"
+            told = "with the address in place of callback_url()"
+            return f"the input has {size:,} bytes {told}; at most {VALUE_BYTES_MAX:,} are allowed"
         return ""
 
     def add(self, message: wire.RunAction) -> None:

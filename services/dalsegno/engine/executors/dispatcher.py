@@ -15,13 +15,14 @@ from dalsegno.engine.batches.care import Part
 from dalsegno.engine.batches.handing_out import Outgoing
 from dalsegno.engine.batches.work import Work
 from dalsegno.engine.executors.backlog import Backlog, Entry, Requirement
+from dalsegno.engine.executors.callbacks import Callbacks
 from dalsegno.engine.executors.occupancy import Name, Occupancy
 from dalsegno.engine.executors.sessions import TakeBack
 from dalsegno.engine.executors.streams import ExecutorStream
 from dalsegno.rpc import convert
 from dalsegno.v1 import executor_service_pb2 as wire
 from dalsegno.workflow.changes import AttemptAdded, AttemptMoved, ExecutionMoved
-from dalsegno.workflow.events import HandedOut
+from dalsegno.workflow.events import HandedOut, TaskDone, TaskOutcome
 from dalsegno.workflow.execution import Execution
 from dalsegno.workflow.identity import AttemptKey, attempt_id, parse_attempt_id
 from dalsegno.workflow.records import Attempt
@@ -38,8 +39,8 @@ SCAN_LIMIT_MAX = 1_000_000
 class Dispatcher:
     """Matches READY attempts with streams that have credit."""
 
-    def __init__(self, make_token: Callable[[str, int], str]) -> None:
-        self._make_token = make_token
+    def __init__(self, callbacks: Callbacks) -> None:
+        self._callbacks = callbacks
         self._streams: list[ExecutorStream] = []
         self._serving: dict[Requirement, deque[ExecutorStream]] = {}
         self._backlog = Backlog()
@@ -237,6 +238,10 @@ class Dispatcher:
             if stream is None:
                 self._backlog.add((kind, execution_id, key))
                 return True
+        if obstacle := self._callbacks.obstacle(attempt.input.text):
+            failed = TaskDone(key=key, outcome=TaskOutcome.FAILED, delivery=attempt.delivery, error=obstacle)
+            batch.send(execution_id, failed)  # a message, because its expressions may take long
+            return True
         try:
             batch.step_for_another(
                 execution_id, HandedOut(key=key, session_id=stream.session_id, executor_id=stream.executor_id)
@@ -257,7 +262,6 @@ class Dispatcher:
             delivery=attempt.delivery,
             action=attempt.action,
             input=attempt.input.text,
-            task_token=self._make_token(name, attempt.delivery),
             context=wire.ActionContext(
                 namespace=created.namespace,
                 execution_id=execution.id if created.workflow else "",
@@ -270,6 +274,7 @@ class Dispatcher:
                 safe_to_rerun=attempt.safe,
             ),
         )
+        self._callbacks.add(message)
         deadline = convert.timestamp(attempt.deadline_s)
         if deadline is not None:
             message.deadline.CopyFrom(deadline)

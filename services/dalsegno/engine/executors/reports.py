@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 import uuid
 from collections.abc import Iterator, Mapping
+from typing import Literal
 
 from dalsegno.engine.executors.progress import wrong_progress
 from dalsegno.engine.executors.sessions import Delivery, Greeting
+from dalsegno.engine.executors.signatures import SCHEMES
 from dalsegno.rpc import convert
 from dalsegno.rpc.field_checks import wrong_fields
 from dalsegno.rpc.sizes import shortened
@@ -38,6 +40,8 @@ _OUTCOMES: dict[int, TaskOutcome] = {
     wire.TASK_OUTCOME_PAUSED: TaskOutcome.PAUSED,
     wire.TASK_OUTCOME_RUNNING: TaskOutcome.RUNNING,
 }
+
+_OF_DELEGATES = ("alias", "completion_timeout", "heartbeat_timeout", "signature")
 
 _VERDICTS: dict[Verdict, wire.AckVerdict.ValueType] = {
     Verdict.ACCEPTED: wire.ACK_VERDICT_ACCEPTED,
@@ -72,7 +76,6 @@ def read_report(report: wire.TaskDone) -> tuple[str, TaskDone]:
         goes_on = outcome in (TaskOutcome.PAUSED, TaskOutcome.RUNNING)  # then another report follows
         raise UnfitReport(reason, None if goes_on else (execution_id, key), _failure(report, reason))
     assert outcome is not None, "else it is among the faults"
-    waits = outcome is TaskOutcome.DELEGATED
     return execution_id, TaskDone(
         key=key,
         outcome=outcome,
@@ -80,10 +83,14 @@ def read_report(report: wire.TaskDone) -> tuple[str, TaskDone]:
         result=result,
         error=report.error,
         alias=report.alias,
-        completion_timeout_s=convert.length_s(report.completion_timeout)
-        if waits and report.HasField("completion_timeout")
-        else None,
+        completion_timeout_s=_length_s(report, "completion_timeout"),
+        heartbeat_timeout_s=_length_s(report, "heartbeat_timeout"),
+        signature=SCHEMES[report.signature],
     )
+
+
+def _length_s(report: wire.TaskDone, name: Literal["completion_timeout", "heartbeat_timeout"]) -> float | None:
+    return convert.length_s(getattr(report, name)) if report.HasField(name) else None
 
 
 def _read_id(report: wire.TaskDone, wrong: Mapping[str, str]) -> tuple[str, AttemptKey]:
@@ -115,18 +122,20 @@ def _faults(report: wire.TaskDone, outcome: TaskOutcome | None, wrong: Mapping[s
         yield f"the alias {wrong['alias']}"
     elif len(report.alias) > NAME_CHARACTERS_MAX:
         yield f"alias has {len(report.alias):,} characters; at most {NAME_CHARACTERS_MAX} are allowed"
+    if report.signature not in SCHEMES:
+        yield f"signature {report.signature} is unknown to this engine"
     if outcome is not TaskOutcome.DELEGATED:
-        if report.alias:
-            yield "alias goes with DELEGATED only"
-        if report.HasField("completion_timeout"):
-            yield "completion_timeout goes with DELEGATED only"
+        given = {each.name for each, _ in report.ListFields()}
+        yield from (f"{name} goes with DELEGATED only" for name in _OF_DELEGATES if name in given)
     if report.HasField("progress"):
         yield from _progress_faults(report, outcome, wrong)
-    for name in ("elapsed", "completion_timeout"):
+    for name in ("elapsed", "completion_timeout", "heartbeat_timeout"):
         if name in wrong:
             yield f"{name} {wrong[name]}"
         elif report.HasField(name) and convert.length_s(getattr(report, name)) < 0:
             yield f"{name} is negative"
+        elif name == "heartbeat_timeout" and report.HasField(name) and convert.length_s(report.heartbeat_timeout) < 1:
+            yield "heartbeat_timeout must be at least 1 s"
 
 
 def _progress_faults(report: wire.TaskDone, outcome: TaskOutcome | None, wrong: Mapping[str, str]) -> Iterator[str]:

@@ -8,9 +8,9 @@ from __future__ import annotations
 import base64
 import binascii
 import hmac
-from enum import StrEnum
 
 from dalsegno.v1 import execution_pb2
+from dalsegno.workflow.changes import Signature
 from dalsegno.workflow.refusals import SignatureInvalid, SignatureMissing
 
 TOLERANCE_S = 300.0
@@ -22,18 +22,10 @@ ID_CHARACTERS_MAX = 255
 SIGNATURE_CHARACTERS_MAX = 4_096
 
 
-class Scheme(StrEnum):
-    """How a callback is signed, as it is stored with the attempt."""
-
-    NONE = ""
-    STANDARD_WEBHOOKS = "standard_webhooks"
-    GITHUB = "github"
-
-
-SCHEMES: dict[int, Scheme] = {
-    execution_pb2.SIGNATURE_SCHEME_UNSPECIFIED: Scheme.NONE,
-    execution_pb2.SIGNATURE_SCHEME_STANDARD_WEBHOOKS: Scheme.STANDARD_WEBHOOKS,
-    execution_pb2.SIGNATURE_SCHEME_GITHUB: Scheme.GITHUB,
+SCHEMES: dict[int, Signature] = {
+    execution_pb2.SIGNATURE_SCHEME_UNSPECIFIED: Signature.NONE,
+    execution_pb2.SIGNATURE_SCHEME_STANDARD_WEBHOOKS: Signature.STANDARD_WEBHOOKS,
+    execution_pb2.SIGNATURE_SCHEME_GITHUB: Signature.GITHUB,
 }
 
 _NOT_GENUINE = "the signature of the callback is not genuine"
@@ -51,20 +43,24 @@ class SigningKeys:
         return PREFIX + base64.b64encode(self._secret(attempt, delivery)).decode()
 
     def check(
-        self, attempt: str, delivery: int, scheme: str, signed: execution_pb2.SignedBody | None, now_s: float
+        self, attempt: str, delivery: int, scheme: Signature, signed: execution_pb2.SignedBody | None, now_s: float
     ) -> None:
         """Check the signature of a callback about a delivery that asked for this scheme; `now_s` is the wall clock of
         the engine. Raises SignatureMissing and SignatureInvalid."""
         if signed is None or not signed.signature:
             raise SignatureMissing(f"the action takes signed callbacks only ({scheme}), and this one has no signature")
-        if SCHEMES.get(signed.scheme) != scheme:
+        if SCHEMES.get(signed.scheme) is not scheme:
             raise SignatureMissing(f"the action takes callbacks signed as {scheme} only")
-        if scheme == Scheme.GITHUB:
+        if len(signed.signature) > SIGNATURE_CHARACTERS_MAX:
+            raise SignatureInvalid(f"the signature has more than {SIGNATURE_CHARACTERS_MAX} characters")
+        if scheme is Signature.GITHUB:
             key = self.make(attempt, delivery).encode()
             expected = "sha256=" + hmac.digest(key, signed.body, "sha256").hex()
             if not hmac.compare_digest(expected.encode(), signed.signature.encode()):
                 raise SignatureInvalid(_NOT_GENUINE)
             return
+        if "." in signed.id or len(signed.id) > ID_CHARACTERS_MAX:
+            raise SignatureInvalid(f"the id of a callback has at most {ID_CHARACTERS_MAX} characters and no dot")
         content = f"{signed.id}.{signed.timestamp_s}.".encode() + signed.body
         expected_mac = hmac.digest(self._secret(attempt, delivery), content, "sha256")
         if not any([hmac.compare_digest(expected_mac, each) for each in _macs(signed.signature)]):

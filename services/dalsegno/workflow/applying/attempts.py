@@ -85,6 +85,9 @@ def move(execution: Attempts, change: AttemptMoved) -> None:
     attempt.error = change.error or attempt.error
     attempt.child_revision = change.child_revision or attempt.child_revision
     attempt.alias = change.alias or attempt.alias
+    if change.delegated:
+        attempt.signature = change.signature or attempt.signature
+        attempt.heartbeat_timeout_s = change.heartbeat_timeout_s or attempt.heartbeat_timeout_s
     if change.delivery:
         attempt.delivery, attempt.started_s = change.delivery, change.at_s
         attempt.session_id, attempt.executor_id = change.session_id, change.executor_id

@@ -17,6 +17,7 @@ from dalsegno.workflow.changes import (
     EnvironmentChanged,
     ExecutionCreated,
     Fork,
+    Signature,
     Timer,
 )
 from dalsegno.workflow.checkpoints import arriving
@@ -199,6 +200,8 @@ def _copy(attempt: Attempt) -> Attempt:
         session_id="",
         executor_id="",
         alias="",
+        heartbeat_timeout_s=None,
+        signature=Signature.NONE,
         deadline_s=None,
         delegated=False,
         reported=False,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dalsegno.workflow.changes import AttemptMoved, TaskMoved, Timer
+from typing import NamedTuple
+
+from dalsegno.workflow.changes import AttemptMoved, Signature, TaskMoved, Timer
 from dalsegno.workflow.commands import CancelAction, Send
 from dalsegno.workflow.events import (
     CancelRequested,
@@ -10,6 +12,7 @@ from dalsegno.workflow.events import (
     DeliveryLost,
     ForcedEnd,
     HandedOut,
+    HeartbeatDue,
     TaskDone,
     TaskOutcome,
     Verdict,
@@ -41,6 +44,18 @@ _READY, _RUNNING = AttemptState.READY, AttemptState.RUNNING
 _SUCCESS, _ERROR = AttemptState.SUCCESS, AttemptState.ERROR
 _WAIT_AFTER = Timer.WAIT_AFTER
 _AT_ONCE, _ONCE_QUIET = PauseRule.AT_ONCE, PauseRule.ONCE_QUIET
+
+
+class Terms(NamedTuple):
+    """How a delegate waits for its third party."""
+
+    alias: str = ""
+    deadline_s: float | None = None
+    heartbeat_timeout_s: float | None = None
+    signature: Signature = Signature.NONE
+
+
+NO_TERMS = Terms()
 
 
 def report(step: Step, event: TaskDone) -> None:
@@ -88,11 +103,10 @@ def _report_progress(step: Step, attempt: Attempt, event: TaskDone) -> None:
         close(step, attempt, AttemptState.CANCELLED, None, step.execution.info)
         return
     state = AttemptState.PAUSED if outcome is TaskOutcome.PAUSED else AttemptState.RUNNING
-    limit_s = None
-    if outcome is TaskOutcome.DELEGATED and not attempt.delegated and event.completion_timeout_s is not None:
-        limit_s = _limit(step, attempt, event.completion_timeout_s)
-    is_delegated = attempt.delegated or outcome is TaskOutcome.DELEGATED
-    progress(step, attempt, state, delegated=is_delegated, alias=event.alias, deadline_s=limit_s)
+    terms = NO_TERMS
+    if outcome is TaskOutcome.DELEGATED and not attempt.delegated:
+        terms = _terms(step, attempt, event)
+    progress(step, attempt, state, delegated=attempt.delegated or outcome is TaskOutcome.DELEGATED, terms=terms)
 
 
 def _waits(step: Step) -> bool:
@@ -103,6 +117,40 @@ def _waits(step: Step) -> bool:
 def _is_going_back(step: Step) -> bool:
     """Return whether a revert is under way: what does not end by itself is taken back."""
     return step.execution.state is ExecutionState.REVERTING
+
+
+def _terms(step: Step, attempt: Attempt, event: TaskDone) -> Terms:
+    """Return how the delegate waits, and have its times watched."""
+    limit_s = None if event.completion_timeout_s is None else _limit(step, attempt, event.completion_timeout_s)
+    if event.heartbeat_timeout_s is not None:
+        _await_heartbeat(step, attempt, step.at_s, event.heartbeat_timeout_s)
+    return Terms(event.alias, limit_s, event.heartbeat_timeout_s, event.signature)
+
+
+def _await_heartbeat(step: Step, attempt: Attempt, since_s: float, timeout_s: float) -> None:
+    due = HeartbeatDue(key=attempt.key, delivery=attempt.delivery, since_s=since_s)
+    step.command(Send(step.execution.id, due, since_s + timeout_s))
+
+
+def heartbeat_due(step: Step, event: HeartbeatDue) -> None:
+    """Fail the delegate whose third party was not heard in time; else look again when its time may be over.
+
+    A heartbeat is no event, so that it costs no journal: when the third party was heard last is looked up here.
+    """
+    attempt = step.execution.attempts.get(event.key)
+    if attempt is None or not attempt.delegated or attempt.delivery != event.delivery:
+        step.verdict = Verdict.SUPERSEDED
+        return
+    timeout_s = attempt.heartbeat_timeout_s
+    if timeout_s is None or attempt.state in COMPLETED_ATTEMPT:
+        step.verdict = Verdict.SUPERSEDED
+        return
+    heard_s = step.surroundings.heard_s(step.execution.id, event.key)
+    since_s = step.at_s if attempt.state is AttemptState.PAUSED else max(event.since_s, heard_s)
+    if since_s + timeout_s > step.at_s:
+        _await_heartbeat(step, attempt, since_s, timeout_s)
+    else:
+        close(step, attempt, AttemptState.ERROR, None, f"heartbeat missed: none has come for {timeout_s:g} s")
 
 
 def _limit(step: Step, attempt: Attempt, completion_timeout_s: float) -> float:
@@ -126,13 +174,12 @@ def progress(
     *,
     delegated: bool = False,
     reported: bool = True,
-    alias: str = "",
-    deadline_s: float | None = None,
+    terms: Terms = NO_TERMS,
 ) -> None:
     """Record that the attempt is paused or runs again; a task with one attempt shows the same state."""
     if attempt.state is state and attempt.delegated == delegated:
         return
-    _move(step, attempt, state, delegated=delegated, reported=reported, alias=alias, deadline_s=deadline_s)
+    _move(step, attempt, state, delegated=delegated, reported=reported, terms=terms)
     task = step.execution.tasks[attempt.key[0]]
     if step.workflow.rules.pause is _ONCE_QUIET and step.execution.is_current(attempt.key) and reported | delegated:
         _follow(step, task)
@@ -217,8 +264,7 @@ def _move(
     error: str = "",
     delegated: bool = False,
     reported: bool = False,
-    alias: str = "",
-    deadline_s: float | None = None,
+    terms: Terms = NO_TERMS,
 ) -> None:
     moved = AttemptMoved(
         key=attempt.key,
@@ -227,8 +273,10 @@ def _move(
         error=error,
         delegated=delegated,
         reported=reported,
-        alias=alias,
-        deadline_s=deadline_s,
+        alias=terms.alias,
+        deadline_s=terms.deadline_s,
+        heartbeat_timeout_s=terms.heartbeat_timeout_s,
+        signature=terms.signature,
         child_revision=step.event.revision if isinstance(step.event, ChildMoved) and attempt.child_id else 0,
         at_s=step.at_s,
     )
