@@ -215,6 +215,7 @@ def test_a_store_of_an_older_version_counts_on_from_its_newest_execution(shared_
             "ALTER TABLE attempts DROP COLUMN digest",
             "DROP INDEX attempts_telling",
             "ALTER TABLE attempts DROP COLUMN progress",
+            "ALTER TABLE attempts DROP COLUMN heard_s",
             "DROP TABLE descriptions",
             "ALTER TABLE tasks DROP COLUMN tags",
             "ALTER TABLE tasks DROP COLUMN awaits",
