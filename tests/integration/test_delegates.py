@@ -2,27 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
-import hashlib
-import hmac
 import json
-import time
 from collections.abc import AsyncIterator
-from pathlib import Path
-from typing import Any
 
-import grpc
 import pytest
 import pytest_asyncio
-from tests.integration.engines import done, until
 from tests.integration.stage import Stage
-from tests.processes import CALL_S, System, state_of
-
-from dalsegno.rpc.failure import Failure, read_failure
-from dalsegno.v1 import action_service_pb2 as actions
-from dalsegno.v1 import execution_pb2
-from dalsegno.v1 import executor_service_pb2 as wire
+from tests.processes import System
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.xdist_group("delegates")]
 

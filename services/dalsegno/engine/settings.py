@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
-from dalsegno.engine.executors.callbacks import checked_address
 from dalsegno.rpc.options import Options
 
 
@@ -57,10 +57,22 @@ def read_settings(arguments: Sequence[str] | None = None, environment: Mapping[s
     parser.add_flag(
         "insecure", "listen where other machines reach it, without TLS and authentication", "DALSEGNO_INSECURE"
     )
-    settings = Settings(**vars(parser.parse_args(arguments)))
-    if settings.public_url:
-        try:
-            checked_address(settings.public_url)
-        except ValueError as error:
-            parser.error(f"--public-url: {error}")
-    return settings
+    found = vars(parser.parse_args(arguments))
+    try:
+        found["public_url"] = checked_address(found["public_url"])
+    except ValueError as error:
+        parser.error(f"--public-url: {error}")
+    return Settings(**found)
+
+
+def checked_address(public_url: str) -> str:
+    """Return the address of the gateway without a slash at its end; empty if it is empty. Raises ValueError."""
+    if not public_url:
+        return ""
+    parts = urlsplit(public_url)
+    is_plain = public_url.isascii() and public_url.isprintable() and not set(public_url) & set(' "\\<>')
+    if parts.scheme not in ("http", "https") or not parts.hostname or not is_plain:
+        raise ValueError(f"{public_url!r} is no address such as https://flows.example.com")
+    if parts.query or parts.fragment or parts.username is not None:
+        raise ValueError(f"{public_url!r} must have no query, no fragment and no user")
+    return public_url.rstrip("/")

@@ -6,8 +6,6 @@ address until then.
 
 from __future__ import annotations
 
-from urllib.parse import urlsplit
-
 from dalsegno.engine.executors.signatures import SigningKeys
 from dalsegno.engine.executors.tokens import Tokens
 from dalsegno.v1 import executor_service_pb2 as wire
@@ -22,26 +20,15 @@ _NO_ADDRESS = (
 )
 
 
-def checked_address(public_url: str) -> str:
-    """Return the address of the gateway without a slash at its end. Raises ValueError."""
-    parts = urlsplit(public_url)
-    is_plain = public_url.isascii() and public_url.isprintable() and not set(public_url) & set(' "\\<>')
-    if parts.scheme not in ("http", "https") or not parts.hostname or not is_plain:
-        raise ValueError(f"{public_url!r} is no address such as https://flows.example.com")
-    if parts.query or parts.fragment or parts.username is not None:
-        raise ValueError(f"{public_url!r} must have no query, no fragment and no user")
-    return public_url.rstrip("/")
-
-
 class Callbacks:
     """Adds to a RunAction what its third party needs."""
 
     def __init__(self, key: str, public_url: str = "") -> None:
-        """`key`: that of the task tokens, in hex. `public_url`: where third parties reach the gateway; empty: they
-        cannot."""
+        """`key`: that of the task tokens, in hex. `public_url`: where third parties reach the gateway, without a
+        slash at its end; empty: they cannot."""
         self.tokens = Tokens(key)
         self.signing_keys = SigningKeys(key)
-        self._address = checked_address(public_url) + PATH if public_url else ""
+        self._address = public_url + PATH if public_url else ""
 
     def obstacle(self, text: str) -> str:
         """Return why an action with this input, a JSON text, cannot be handed out; empty if it can."""
