@@ -402,3 +402,23 @@ def test_errors_from_before_a_discard_stay_in_the_list() -> None:
     stage.check()
     read_back(stage)
     assert ([error.name for error in errors], stage.execution.errors) == (["a"], errors)
+
+
+def test_a_branch_with_an_engine_command_ends_there_after_a_rerun_too() -> None:
+    """Orquesta: `do: [meet, noop]` also ends the branch, so that the output has its variables when the join fails to
+    begin. It stays so when a rerun fills the join again."""
+    stage = Stage(
+        "version: 1.0\nname: wf\noutput: [{x: <% ctx(x) %>}]\ntasks:\n"
+        "  a: {action: std.noop, next: [{publish: [{x: 1}], do: [meet, noop]}]}\n"
+        "  b: {action: std.noop, next: [{when: <% succeeded() %>, do: meet}]}\n"
+        "  meet: {join: all, action: std.noop}\n  breaks: {action: std.noop}\n"
+    )
+    for name in ("a", "b", "meet"):
+        stage.end(name)
+    stage.end("breaks", error="broken")
+    stage.rerun(run("b"))
+    stage.end("b", error="broken again")
+    assert stage.standing() == {"a": "SUCCESS", "b": "ERROR", "breaks": "ERROR", "meet": "WAITING"}
+    assert stage.execution.output is not None
+    assert stage.execution.output.data == {"x": 1}
+    stage.check()
