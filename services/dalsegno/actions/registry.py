@@ -14,9 +14,9 @@ from collections.abc import Collection, Iterable, Iterator
 from importlib.metadata import EntryPoint, entry_points
 from types import ModuleType
 
-from dalsegno.actions import core, http, javascript, local, mail, ssh, std
+from dalsegno.actions import core, grpc, http, javascript, local, mail, ssh, std
 from dalsegno.actions.action import Action
-from dalsegno.actions.permission import is_allowed
+from dalsegno.actions.permission import is_allowed, targets_in
 from dalsegno.workflow.model import ActionDescription
 
 GROUP = "dalsegno.actions"
@@ -61,13 +61,18 @@ def builtin_descriptions() -> tuple[ActionDescription, ...]:
     return tuple(each.description for each in _builtin_actions())
 
 
-def load_registry(plugins: Iterable[EntryPoint] | None = None, allowed: Collection[str] = ()) -> Registry:
+def load_registry(
+    plugins: Iterable[EntryPoint] | None = None,
+    allowed: Collection[str] = (),
+    files: grpc.Files = grpc.NO_FILES,
+) -> Registry:
     """Return the built-in actions and those of the plug-ins (None: of all packages installed).
 
     Of the built-in ones that are off until the operator turns them on (permission.py) only the allowed are taken.
+    `files` are for grpc.call.
     A plug-in that cannot be loaded, or whose action has a name that is taken, is logged and left out.
     """
-    builtin = list(_builtin_actions())
+    builtin = list(_builtin_actions(targets_in(allowed), files))
     off = [each.name for each in builtin if not is_allowed(each.name, allowed)]
     registry = Registry((each for each in builtin if each.name not in off), reserved=off)
     for plugin in entry_points(group=GROUP) if plugins is None else plugins:
@@ -84,9 +89,10 @@ def load_registry(plugins: Iterable[EntryPoint] | None = None, allowed: Collecti
     return registry
 
 
-def _builtin_actions() -> Iterator[AnyAction]:
+def _builtin_actions(targets: Collection[str] = (), files: grpc.Files = grpc.NO_FILES) -> Iterator[AnyAction]:
     for module in (std, http, mail, ssh, javascript, core, local):
         yield from _actions_of(module)
+    yield grpc.call_action(targets, files)
 
 
 def _read_plugin(plugin: EntryPoint) -> list[AnyAction]:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
-from dalsegno.actions.permission import OFF_UNTIL_ALLOWED
+from dalsegno.actions.permission import OFF_UNTIL_ALLOWED, shown_permission
 from dalsegno.actions.registry import builtin_descriptions
 from dalsegno.api.reads import Reads
 from dalsegno.definitions.calls import Signature
@@ -82,14 +82,13 @@ class ServerRegistry:
 
 def _built_in(action: ActionDescription) -> Signature:
     permission = OFF_UNTIL_ALLOWED.get(action.name, "")
+    word = shown_permission(permission)
     return Signature(
         frozenset(parameter.name for parameter in action.parameters if parameter.required),
         frozenset(parameter.name for parameter in action.parameters if not parameter.required),
         is_open=action.accepts_any,
         off="an executor runs it only when its operator allows it" if permission else "",
-        hint=f"`dalsegno serve --allow {permission}`, or `dalsegno executor --allow {permission}`"
-        if permission
-        else "",
+        hint=f"`dalsegno serve --allow {word}`, or `dalsegno executor --allow {word}`" if permission else "",
     )
 
 

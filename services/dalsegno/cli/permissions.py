@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from enum import StrEnum
 
+import typer
+
 
 class Permission(StrEnum):
     """A group of actions that an operator can turn on."""
@@ -14,6 +16,7 @@ class Permission(StrEnum):
     SSH = "std.ssh"
     JAVASCRIPT = "std.javascript"
     LOCAL = "core.local"
+    GRPC = "grpc.call"
 
 
 OFF_UNTIL_ALLOWED = {
@@ -22,6 +25,7 @@ OFF_UNTIL_ALLOWED = {
     "std.javascript": Permission.JAVASCRIPT,
     "std.js": Permission.JAVASCRIPT,
     "core.local": Permission.LOCAL,
+    "grpc.call": Permission.GRPC,
 }
 
 
@@ -34,7 +38,24 @@ def remedy(action: str) -> str:
     permission = OFF_UNTIL_ALLOWED.get(action)
     if permission is None:
         return ""
-    return f"off: dalsegno serve --allow {permission}, or DALSEGNO_EXECUTOR_ALLOW={permission}"
+    word = f"{permission}=HOST:PORT" if permission is Permission.GRPC else permission
+    return f"off: dalsegno serve --allow {word}, or DALSEGNO_EXECUTOR_ALLOW={word}"
+
+
+def read_permission(written: str) -> str:
+    """Return a permission of `--allow`, which for grpc.call names targets. Raises typer.BadParameter for others.
+
+    The executor checks the targets.
+
+    >>> read_permission("core.local"), read_permission("grpc.call=stock.example.com:443,[::1]:50051")
+    ('core.local', 'grpc.call=stock.example.com:443,[::1]:50051')
+    """
+    name, equals, targets = written.partition("=")
+    if name == Permission.GRPC and not targets:
+        raise typer.BadParameter(f"{name} needs targets: {name}=HOST:PORT,... (* for all)")
+    if name not in set(Permission) or bool(equals) != (name == Permission.GRPC):
+        raise typer.BadParameter(f"{written!r} is not one of {', '.join(Permission)}=HOST:PORT,...")
+    return written
 
 
 def executor_for(action: str) -> str:

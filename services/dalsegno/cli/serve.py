@@ -13,7 +13,7 @@ import typer
 
 from dalsegno.cli.connection import DEFAULT_SERVER
 from dalsegno.cli.output import print_note
-from dalsegno.cli.permissions import Permission
+from dalsegno.cli.permissions import read_permission
 from dalsegno.cli.screen import console
 from dalsegno.cli.serving import ServerConfig, default_data, plan_server, running
 from dalsegno.cli.supervisor import Supervisor
@@ -65,9 +65,13 @@ Insecure = Annotated[
     ),
 ]
 Allow = Annotated[
-    list[Permission] | None,
+    list[str] | None,
     typer.Option(
-        "--allow", help="Allow actions that are off: on other machines, in JavaScript, on this machine. Repeatable."
+        "--allow",
+        metavar="ACTION",
+        parser=read_permission,
+        help="Allow actions that are off: std.ssh (other machines), std.javascript, core.local (this machine), "
+        "grpc.call=HOST:PORT,... Repeatable.",
     ),
 ]
 Verbose = Annotated[bool, typer.Option("--verbose", help="Log to this terminal, not to files in the data folder.")]
@@ -92,7 +96,7 @@ def serve(
         slots,
         logs=not verbose,
         insecure=insecure,
-        allow=[each.value for each in allow or ()],
+        allow=allow or (),
         report=print_note,
     )
     asyncio.run(_serve(config))

@@ -10,7 +10,7 @@ import signal
 import sys
 from collections.abc import Sequence
 
-from dalsegno.actions import http
+from dalsegno.actions import grpc, http
 from dalsegno.actions.registry import load_registry
 from dalsegno.executor.settings import Settings, read_settings
 from dalsegno.rpc import logs
@@ -56,7 +56,7 @@ async def _serve(settings: Settings) -> tuple[int, int]:
     end_metrics = serve_metrics("127.0.0.1", settings.metrics_port)[1] if settings.metrics_port else None
     session = Session(
         settings.id,
-        load_registry(allowed=settings.allow),
+        load_registry(allowed=settings.allow, files=_files(settings)),
         settings.engines,
         slots=settings.slots,
         threads=settings.threads,
@@ -119,6 +119,12 @@ async def _leave(
     await asyncio.gather(*tasks, return_exceptions=True)
     await session.runner.close(1.0)
     await http.close()
+    await grpc.close()
+
+
+def _files(settings: Settings) -> grpc.Files:
+    """Return the files of grpc.call."""
+    return grpc.Files(settings.grpc_ca, settings.grpc_cert, settings.grpc_key, settings.grpc_descriptors)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from dalsegno.actions.permission import PERMISSIONS
+from dalsegno.actions.permission import PERMISSIONS, read_allowed
 from dalsegno.rpc.options import Options
 
 
@@ -28,7 +28,16 @@ class Settings:
     labels: Mapping[str, str] = field(default_factory=dict)
     """A task with a `target` selects executors by them."""
     allow: tuple[str, ...] = ()
-    """The allowed ones of the built-in actions that are off by default: `std.ssh`, `std.javascript`, `core.local`."""
+    """The allowed ones of the built-in actions that are off by default: `std.ssh`, `std.javascript`, `core.local`, and
+    `grpc.call=TARGET` for each target."""
+    grpc_ca: str = ""
+    """PEM of the authorities that sign the certificates of services; empty: those that gRPC knows."""
+    grpc_cert: str = ""
+    """PEM of the client certificate of grpc.call; empty: none."""
+    grpc_key: str = ""
+    """PEM of its key."""
+    grpc_descriptors: str = ""
+    """The folder of the descriptor sets that workflows can name; empty: none."""
     listen: str = ""
     """host:port of the health service; empty: none."""
     metrics_port: int = 0
@@ -50,7 +59,13 @@ def read_settings(arguments: Sequence[str] | None = None, environment: Mapping[s
     parser.add("threads", int, "the number of blocking actions that it runs at once")
     parser.add_argument("--label", action="append", default=[], help="name=value, for tasks with a target")
     shown = ", ".join(PERMISSIONS)
-    parser.add_argument("--allow", action="append", help=f"allow {shown}; may be given more than once")
+    parser.add_argument(
+        "--allow", action="append", help=f"allow {shown}=HOST:PORT,... (* for all); may be given more than once"
+    )
+    parser.add("grpc-ca", str, "grpc.call: file of the authorities that sign the certificates of services")
+    parser.add("grpc-cert", str, "grpc.call: file of the client certificate")
+    parser.add("grpc-key", str, "grpc.call: file of the key of the client certificate")
+    parser.add("grpc-descriptors", str, "grpc.call: folder of the descriptor sets that workflows can name")
     parser.add("listen", str, "host:port of the health service; empty: none")
     parser.add("metrics-port", int, "the port of the metrics for Prometheus; 0: none")
     parser.add("grace-s", float, "the time that actions have to end when the executor stops")
@@ -58,9 +73,12 @@ def read_settings(arguments: Sequence[str] | None = None, environment: Mapping[s
     found = vars(parser.parse_args(arguments))
     engines = tuple(dict.fromkeys(found.pop("engine") or known or default.engines))
     labels = dict(label.partition("=")[::2] for label in found.pop("label"))
-    allow = _listed(found.pop("allow") or [environment.get("DALSEGNO_EXECUTOR_ALLOW", "")])
-    if unknown := [each for each in allow if each not in PERMISSIONS]:
-        parser.error(f"--allow {', '.join(unknown)}: it is one of {', '.join(PERMISSIONS)}")
+    try:
+        allow = read_allowed(_listed(found.pop("allow") or [environment.get("DALSEGNO_EXECUTOR_ALLOW", "")]))
+    except ValueError as error:
+        parser.error(f"--allow {error}")
+    if bool(found["grpc_cert"]) != bool(found["grpc_key"]):
+        parser.error("--grpc-cert and --grpc-key belong together")
     found["id"] = found["id"] or f"{socket.gethostname()}-{os.getpid()}"
     if found["slots"] < 1 or found["threads"] < 1:
         parser.error("--slots and --threads must be at least 1")

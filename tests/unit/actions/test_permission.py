@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from dalsegno.actions.permission import explain_absence
+from dalsegno.actions.permission import allows_target, explain_absence, is_target
 from dalsegno.actions.registry import builtin_descriptions, load_registry
 from dalsegno.executor.settings import read_settings
 
-OFF = {"std.ssh", "std.ssh_proxied", "std.javascript", "std.js", "core.local"}
+OFF = {"std.ssh", "std.ssh_proxied", "std.javascript", "std.js", "core.local", "grpc.call"}
 
 
 @pytest.mark.parametrize(
@@ -18,7 +18,8 @@ OFF = {"std.ssh", "std.ssh_proxied", "std.javascript", "std.js", "core.local"}
         (("std.ssh",), {"std.ssh", "std.ssh_proxied"}),
         (("std.javascript",), {"std.javascript", "std.js"}),
         (("core.local",), {"core.local"}),
-        (("std.javascript", "core.local", "std.ssh"), OFF),
+        (("grpc.call=stock.example.com:443",), {"grpc.call"}),
+        (("std.javascript", "core.local", "std.ssh", "grpc.call=*"), OFF),
     ],
 )
 def test_an_executor_offers_what_is_allowed(allowed: tuple[str, ...], offered: set[str]) -> None:
@@ -50,6 +51,22 @@ def test_a_refusal_says_how_it_is_turned_on() -> None:
         ([], "std.ssh,std.javascript", ("std.ssh", "std.javascript")),
         (["--allow", "std.ssh", "--allow", "std.javascript"], "", ("std.ssh", "std.javascript")),
         (["--allow", "std.javascript, std.ssh"], "std.ssh", ("std.javascript", "std.ssh")),
+        (
+            [
+                "--allow",
+                "std.ssh,grpc.call=stock.example.com:443,[::1]:50051,core.local",
+                "--allow",
+                "grpc.call=*:8443",
+            ],
+            "",
+            (
+                "std.ssh",
+                "grpc.call=stock.example.com:443",
+                "grpc.call=[::1]:50051",
+                "core.local",
+                "grpc.call=*:8443",
+            ),
+        ),
     ],
 )
 def test_the_operator_turns_them_on(arguments: list[str], variable: str, allow: tuple[str, ...]) -> None:
@@ -58,7 +75,45 @@ def test_the_operator_turns_them_on(arguments: list[str], variable: str, allow: 
 
 
 def test_a_slip_is_told(capsys: pytest.CaptureFixture[str]) -> None:
-    """An unknown name is an error at the start, with the known names."""
+    """An unknown name is an error at the start, with the known names; so are targets that are none, or missing."""
+    for allow, words in (
+        ("std.shell", "--allow std.shell: it is one of std.ssh, std.javascript, core.local, grpc.call"),
+        ("grpc.call", "--allow grpc.call: name its targets: grpc.call=host:port,... (* for all)"),
+        ("grpc.call=stock", "--allow stock: neither one of"),
+        ("grpc.call=a:1,std.shell", "--allow std.shell: neither one of std.ssh, std.javascript, core.local, grpc.call"),
+        ("std.ssh=a:1", "--allow std.ssh=a:1: it is one of"),
+    ):
+        with pytest.raises(SystemExit):
+            read_settings(["--allow", allow], {})
+        assert words in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("allowed", "target", "allows"),
+    [
+        ("stock.example.com:443", "STOCK.example.com:443", True),
+        ("stock.example.com:443", "stock.example.com:4430", False),
+        ("*.example.com:443", "a.stock.example.com:443", True),
+        ("*.example.com:443", "example.com:443", False),
+        ("*.example.com:443", "stock-example.com:443", False),
+        ("*:443", "127.0.0.1:443", True),
+        ("*:443", "127.0.0.1:444", False),
+        ("stock.example.com:*", "stock.example.com:1", True),
+        ("*", "[::1]:50051", True),
+        ("*", "unix:/run/stock.sock", False),
+        ("unix:/run/stock.sock", "unix:/run/stock.sock", True),
+    ],
+)
+def test_a_target_is_allowed_by_its_pattern(allowed: str, target: str, allows: bool) -> None:
+    """A pattern covers hosts and ports, never more than it says; a socket of the machine must be named."""
+    assert is_target(target)
+    assert allows_target((allowed,), target) is allows
+
+
+def test_files_of_grpc_call_are_settings(capsys: pytest.CaptureFixture[str]) -> None:
+    """CA, client certificate and descriptor sets are options of the executor; a certificate needs its key."""
+    settings = read_settings(["--grpc-ca", "ca.pem", "--grpc-descriptors", "sets"], {"DALSEGNO_EXECUTOR_GRPC_CERT": ""})
+    assert (settings.grpc_ca, settings.grpc_descriptors, settings.grpc_cert) == ("ca.pem", "sets", "")
     with pytest.raises(SystemExit):
-        read_settings(["--allow", "std.shell"], {})
-    assert "--allow std.shell: it is one of std.ssh, std.javascript, core.local" in capsys.readouterr().err
+        read_settings(["--grpc-cert", "cert.pem"], {})
+    assert "--grpc-cert and --grpc-key belong together" in capsys.readouterr().err

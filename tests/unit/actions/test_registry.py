@@ -128,4 +128,4 @@ def test_descriptions_are_cheap() -> None:
     printed = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
 
     assert "dalsegno.actions.http" in printed.split()
-    assert not {"aiohttp", "aiosmtplib", "asyncssh", "jsonschema", "py_mini_racer"} & set(printed.split())
+    assert not {"aiohttp", "aiosmtplib", "asyncssh", "grpc", "jsonschema", "py_mini_racer"} & set(printed.split())

@@ -1,0 +1,1 @@
+"""What grpc.call needs: connections, descriptors, conversions and failures."""

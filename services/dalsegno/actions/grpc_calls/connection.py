@@ -1,0 +1,215 @@
+"""Connections to services, kept open: a channel and the types of the services behind it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import grpc
+from google.protobuf.descriptor import MethodDescriptor
+
+from dalsegno.actions.grpc_calls.failure import CallFailed, invalid
+from dalsegno.actions.grpc_calls.metadata import Entry
+from dalsegno.actions.grpc_calls.schema import Schema, list_services, missing, read_set, reflection_of
+
+CONNECT_S = 10.0
+"""The time in which a connection must be open."""
+
+RECONNECT_S = 2.5
+"""The time for another attempt after a failed one: attempts are at most 2.4 s apart."""
+
+KNOWN_FOR_S = 300.0
+"""The time after which a service is asked again for its types."""
+
+CONNECTIONS_MAX = 100
+"""Connections without calls beyond this number are closed, the one used longest ago first."""
+
+SETS_MAX = 20
+"""The most descriptor sets that are kept for one connection."""
+
+MESSAGE_BYTES_MAX = 16 * 1024 * 1024
+METADATA_BYTES_MAX = 256 * 1024
+
+_OPTIONS: list[tuple[str, int | str]] = [
+    ("grpc.primary_user_agent", "dalsegno-grpc.call"),
+    ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
+    ("grpc.max_send_message_length", -1),
+    ("grpc.max_metadata_size", METADATA_BYTES_MAX),
+    ("grpc.absolute_max_metadata_size", 2 * METADATA_BYTES_MAX),
+    ("grpc.service_config_disable_resolution", 1),  # what is repeated is decided here, not by a record in the DNS
+    ("grpc.keepalive_time_ms", 360_000),  # servers end connections that ping more than once in five minutes
+    ("grpc.keepalive_timeout_ms", 20_000),
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 2_000),
+]
+State = grpc.ChannelConnectivity
+
+_PROBE = "/grpc.health.v1.Health/Check"
+
+
+@dataclass(frozen=True, slots=True)
+class Certificates:
+    """The operator's files for TLS, as PEM; empty: the roots of gRPC, and no client certificate."""
+
+    ca: str = ""
+    certificate: str = ""
+    key: str = ""
+
+    def stamp(self) -> tuple[int, ...]:
+        """Return what changes when a file is replaced. Raises OSError for one that cannot be read."""
+        return tuple(Path(each).stat().st_mtime_ns for each in self._files() if each)
+
+    def read(self) -> grpc.ChannelCredentials:
+        """Return the credentials. Raises OSError for a file that cannot be read."""
+        ca, certificate, key = (Path(each).read_bytes() if each else None for each in self._files())
+        return grpc.ssl_channel_credentials(ca, key, certificate)
+
+    def _files(self) -> tuple[str, str, str]:
+        return self.ca, self.certificate, self.key
+
+
+def unary(channel: grpc.aio.Channel, path: str) -> grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]:
+    """Return the call of a method with the bytes of its messages."""
+    method: Any = channel.unary_unary(path)
+    return method  # type: ignore[no-any-return]
+
+
+class Connection:
+    """A channel to one target, and the types of its services."""
+
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        self.channel = channel
+        self.calls = 0
+        """The number of calls that use it now."""
+        self._ask = reflection_of(channel)
+        self._reflected: Schema | None = None
+        self._reflected_at_s = 0.0
+        self._sets: OrderedDict[bytes, Schema] = OrderedDict()
+
+    @property
+    def has_failed(self) -> bool:
+        """Return whether it cannot be opened now."""
+        return self.channel.get_state() is State.TRANSIENT_FAILURE
+
+    async def connect(self, timeout_s: float) -> None:
+        """Return when the connection is open. Raises CallFailed with the reason if it cannot be opened in time."""
+        state = self.channel.get_state(try_to_connect=True)
+        if state is State.READY:
+            return
+        self.forget()  # after a new connection it may be another service
+        # A channel that has failed before stays so until its next attempt succeeds.
+        connect_s = RECONNECT_S if state is State.TRANSIENT_FAILURE else CONNECT_S
+        try:
+            async with asyncio.timeout(min(timeout_s, connect_s)):
+                while state is not State.READY:
+                    await self.channel.wait_for_state_change(state)
+                    state = self.channel.get_state(try_to_connect=True)
+                    if state is State.TRANSIENT_FAILURE:
+                        break
+        except TimeoutError:
+            if timeout_s < connect_s:
+                raise CallFailed("DEADLINE_EXCEEDED", f"no connection within {timeout_s:.3g} s") from None
+        if state is not State.READY:
+            raise CallFailed("UNAVAILABLE", await self._find_cause())
+
+    async def _find_cause(self) -> str:
+        """Return why there is no connection. Only a call tells it: this one does nothing if it arrives after all."""
+        try:
+            await unary(self.channel, _PROBE)(b"", timeout=1.0)
+        except grpc.aio.AioRpcError as error:
+            if error.code() is grpc.StatusCode.UNAVAILABLE:
+                return error.details() or "no connection"
+        return "no connection"
+
+    def knows(self, service: str) -> bool:
+        """Return whether a service has described itself before."""
+        is_fresh = time.monotonic() - self._reflected_at_s <= KNOWN_FOR_S
+        return self._reflected is not None and is_fresh and self._reflected.has_service(service)
+
+    async def reflect(self, service: str, metadata: Sequence[Entry], timeout_s: float) -> Schema:
+        """Return the types of a service, as it describes itself. Raises CallFailed with the services there are."""
+        if self._reflected is None or time.monotonic() - self._reflected_at_s > KNOWN_FOR_S:
+            self._reflected, self._reflected_at_s = Schema(self._ask), time.monotonic()
+        schema = self._reflected
+        if not schema.has_service(service):
+            await schema.learn(service, metadata, timeout_s)
+        if not schema.has_service(service):
+            self.forget()  # it may come
+            raise missing("service", service, await list_services(self._ask, metadata, timeout_s))
+        return schema
+
+    async def read_set(self, digest: bytes, written: bytes) -> Schema:
+        """Return the types of a descriptor set."""
+        schema = self._sets.get(digest)
+        if schema is None:
+            schema = self._sets[digest] = await asyncio.to_thread(read_set, written)
+            if len(self._sets) > SETS_MAX:
+                self._sets.popitem(last=False)
+        self._sets.move_to_end(digest)
+        return schema
+
+    def forget(self) -> None:
+        """Drop what the services have described: they are asked again at the next call."""
+        self._reflected = None
+
+
+class Connections:
+    """The connections of one event loop."""
+
+    def __init__(self) -> None:
+        self._open: OrderedDict[object, Connection] = OrderedDict()
+
+    @asynccontextmanager
+    async def use(self, target: str, certificates: Certificates | None) -> AsyncIterator[Connection]:
+        """Yield the connection to a target for one call, with TLS if there are certificates. Raises CallFailed."""
+        try:
+            key = target, certificates, certificates and certificates.stamp()
+            connection = self._open.get(key)
+            if connection is None:
+                connection = self._open[key] = Connection(_open_channel(target, certificates))
+        except OSError as error:
+            raise invalid(f"the executor cannot read {error.filename} for TLS: {error.strerror}") from None
+        self._open.move_to_end(key)
+        connection.calls += 1
+        try:
+            yield connection
+        finally:
+            connection.calls -= 1
+            await self._close_some()
+
+    async def _close_some(self) -> None:
+        """Close connections without calls: those that cannot be opened, and the oldest beyond the maximum."""
+        idle = [(key, each) for key, each in self._open.items() if not each.calls]
+        excess = len(self._open) - CONNECTIONS_MAX
+        for index, (key, connection) in enumerate(idle):
+            if self._open.get(key) is not connection or connection.calls:
+                continue  # meanwhile another call has closed or taken it
+            if index < excess or connection.has_failed:
+                del self._open[key]
+                await connection.channel.close()
+
+    async def close(self) -> None:
+        """Close all connections."""
+        while self._open:
+            await self._open.popitem()[1].channel.close()
+
+
+def _open_channel(target: str, certificates: Certificates | None) -> grpc.aio.Channel:
+    if certificates is None:
+        return grpc.aio.insecure_channel(target, options=_OPTIONS)
+    return grpc.aio.secure_channel(target, certificates.read(), options=_OPTIONS)
+
+
+def find_method(schema: Schema, service: str, method: str) -> MethodDescriptor:
+    """Return a method that can be called. Raises CallFailed."""
+    found = schema.find(service, method)
+    if found.client_streaming:
+        raise invalid(f"{service}/{method} takes a stream of requests: only unary and server-streaming methods work")
+    return found
