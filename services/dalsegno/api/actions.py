@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from dalsegno.api import reading
+from dalsegno.api import action_waits, reading
 from dalsegno.api.action_list import ACTION_FIELDS, list_actions
 from dalsegno.api.definition import read_definition
+from dalsegno.api.follow import Follower
 from dalsegno.api.reads import Reads
 from dalsegno.api.writes import Writes
 from dalsegno.rpc import convert, messages, sizes, views
@@ -21,12 +22,19 @@ from dalsegno.workflow.refusals import NotFound
 class Actions(action_service_pb2_grpc.ActionServiceServicer):
     """See action_service.proto for the contract of each call."""
 
-    def __init__(self, reads: Reads, writes: Writes) -> None:
+    def __init__(self, reads: Reads, writes: Writes, follower: Follower) -> None:
         self._reads = reads
         self._writes = writes
+        self._follower = follower
 
     async def RunAction(self, request: wire.RunActionRequest, context: Any) -> wire.RunActionResponse:
         return await self._writes.submit("run_action", request, context, wire.RunActionResponse)
+
+    async def CancelAction(self, request: wire.CancelActionRequest, context: Any) -> wire.CancelActionResponse:
+        return await self._writes.submit("cancel_action", request, context, wire.CancelActionResponse)
+
+    async def WaitAction(self, request: wire.WaitActionRequest, context: Any) -> wire.WaitActionResponse:
+        return await action_waits.wait(self._reads, self._follower, request, context)
 
     async def CompleteAction(self, request: wire.CompleteActionRequest, context: Any) -> wire.CompleteActionResponse:
         return await self._writes.submit("complete_action", request, context, wire.CompleteActionResponse)

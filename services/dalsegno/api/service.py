@@ -42,7 +42,7 @@ SERVICES = (
     "dalsegno.v1.EnvironmentService",
     "dalsegno.v1.SystemService",
 )
-UNHURRIED = ("/dalsegno.v1.ExecutionService/WaitExecution",)
+UNHURRIED = ("/dalsegno.v1.ExecutionService/WaitExecution", "/dalsegno.v1.ActionService/WaitAction")
 READINESS_S = 1.0
 
 
@@ -61,7 +61,7 @@ class Api:
         execution_service_pb2_grpc.add_ExecutionServiceServicer_to_server(executions, self._server.grpc)
         workflows = Workflows(self._reads, writes, self._pool)
         workflow_service_pb2_grpc.add_WorkflowServiceServicer_to_server(workflows, self._server.grpc)
-        actions = Actions(self._reads, writes)
+        actions = Actions(self._reads, writes, self._follower)
         action_service_pb2_grpc.add_ActionServiceServicer_to_server(actions, self._server.grpc)
         environments = Environments(self._reads, writes)
         environment_service_pb2_grpc.add_EnvironmentServiceServicer_to_server(environments, self._server.grpc)

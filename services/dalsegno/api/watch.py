@@ -14,7 +14,7 @@ from dalsegno.rpc.messages import NOTHING
 from dalsegno.rpc.tokens import ResumeTokens
 from dalsegno.store.records import AttemptRow, ExecutionRow
 from dalsegno.store.store import Queries
-from dalsegno.v1 import execution_pb2
+from dalsegno.v1 import action_service_pb2, execution_pb2
 from dalsegno.v1 import execution_service_pb2 as wire
 from dalsegno.workflow.identity import AttemptKey
 from dalsegno.workflow.refusals import NotFound, RevisionAhead
@@ -169,10 +169,7 @@ async def wait(
     """Return when the execution is at rest or paused, or when the time is over."""
     execution_id = reading.execution_id_of(request.execution_id)
     fields = convert.Fields()
-    remaining_s = context.time_remaining()
-    timeout_s = WAIT_S if remaining_s is None else max(0.0, remaining_s - MARGIN_S)
-    if request.HasField("timeout"):
-        timeout_s = min(timeout_s, fields.length("timeout", request.timeout))
+    timeout_s = time_to_wait_s(fields, request, context)
     fields.done()
     ends_s = asyncio.get_running_loop().time() + timeout_s
     with follower.watch(execution_id) as watched:
@@ -191,6 +188,17 @@ async def wait(
             except TimeoutError:
                 execution = await reads.run(lambda queries: views.read_execution(queries, execution_id))
                 return wire.WaitExecutionResponse(execution=execution, reason=wire.WAIT_REASON_TIME_OVER)
+
+
+def time_to_wait_s(
+    fields: convert.Fields, request: wire.WaitExecutionRequest | action_service_pb2.WaitActionRequest, context: Any
+) -> float:
+    """Return how long a request waits at most: until shortly before the deadline of its call."""
+    remaining_s = context.time_remaining()
+    timeout_s = WAIT_S if remaining_s is None else max(0.0, remaining_s - MARGIN_S)
+    if request.HasField("timeout"):
+        timeout_s = min(timeout_s, fields.length("timeout", request.timeout))
+    return timeout_s
 
 
 def _why_to_return(row: ExecutionRow, *, through_pauses: bool) -> wire.WaitReason.ValueType:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Annotated
 
 import typer
@@ -38,6 +37,9 @@ from dalsegno.v1 import action_service_pb2 as messages
 from dalsegno.v1 import definition_pb2, execution_pb2
 
 app = typer.Typer(no_args_is_help=True, help="List actions, run one without a workflow, complete one from outside.")
+
+WAIT_S = 20.0
+"""How long one call waits: less than the time-outs of proxies."""
 
 _EXIT_CODES = {
     execution_pb2.ACTION_STATE_SUCCESS: SUCCESS,
@@ -82,7 +84,23 @@ def run_action(
     ],
     pairs: Pairs = None,
     source: Source = "",
-    timeout_s: Annotated[float, typer.Option("--timeout", min=0, help="Seconds it may take; 0: no limit.")] = 0,
+    timeout_s: Annotated[
+        float, typer.Option("--timeout", min=0, help="Seconds that each attempt may take; 0: no limit.")
+    ] = 0,
+    retries: Annotated[
+        int, typer.Option("--retry", min=0, max=1000, help="How many more attempts follow a failure.")
+    ] = 0,
+    delay_s: Annotated[float, typer.Option("--retry-delay", min=0, help="Seconds before each of them.")] = 0,
+    safe: Annotated[
+        bool | None,
+        typer.Option(
+            "--safe-rerun/--no-safe-rerun",
+            help="Whether it may run again if its executor is lost; default: as the action says.",
+        ),
+    ] = None,
+    target: Annotated[
+        str, typer.Option("--target", metavar="TARGET", help="The executors that may run it: an id or a label.")
+    ] = "",
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait for its end.")] = True,
     labels: Labels = None,
     server: Server = DEFAULT_SERVER,
@@ -91,7 +109,10 @@ def run_action(
     request_id: RequestId = "",
     output: Output = Format.TABLE,
 ) -> None:
-    """Run an action without a workflow, and show its result. Exit code 0: SUCCESS, 1: ERROR, 3: CANCELLED."""
+    """Run an action without a workflow, and show its result. Exit code 0: SUCCESS, 1: ERROR, 3: CANCELLED.
+
+    With --retry it shows the last attempt; `dalsegno action attempts` lists all.
+    """
     request = messages.RunActionRequest(
         namespace=namespace,
         action=name,
@@ -99,9 +120,13 @@ def run_action(
         labels=read_labels(labels or ()),
         comment=comment,
         request_id=request_id_or_new(request_id),
+        safe_to_rerun=safe,
+        target=target,
     )
     if timeout_s:
-        request.timeout.CopyFrom(Duration(nanos=round(timeout_s % 1 * 1e9), seconds=int(timeout_s)))
+        request.timeout.CopyFrom(_duration(timeout_s))
+    if retries:
+        request.retry.CopyFrom(messages.RetryPolicy(count=retries, delay=_duration(delay_s)))
 
     async def run(connection: Connection) -> execution_pb2.ActionExecution:
         started = await ask(connection.actions.RunAction, request, RETRY_S)
@@ -114,20 +139,53 @@ def run_action(
         raise typer.Exit(_EXIT_CODES[ended.state])
 
 
+@app.command(epilog="example:  dalsegno action wait 0193b5c2-7f3a-7e51-9d0c-5a8f2c1e6b47.1.0.1")
+def wait(
+    action: Annotated[str, typer.Argument(metavar="ID", help="The id of the action execution.")],
+    server: Server = DEFAULT_SERVER,
+    output: Output = Format.TABLE,
+) -> None:
+    """Wait until an action execution has ended, and show it. Exit code 0: SUCCESS, 1: ERROR, 3: CANCELLED."""
+    running = execution_pb2.ActionExecution(id=action)
+    ended = call(server, lambda connection: _wait_for_end(connection, running))
+    print_message(output, ended)
+    raise typer.Exit(_EXIT_CODES[ended.state])
+
+
+@app.command(epilog="example:  dalsegno action cancel 0193b5c2-7f3a-7e51-9d0c-5a8f2c1e6b47.1.0.1")
+def cancel(
+    action: Annotated[str, typer.Argument(metavar="ID", help="The id of the action execution.")],
+    server: Server = DEFAULT_SERVER,
+    comment: Comment = "",
+    request_id: RequestId = "",
+    output: Output = Format.TABLE,
+) -> None:
+    """Cancel an action execution: its executor stops it. Its workflow, if it has one, continues."""
+    request = messages.CancelActionRequest(
+        action_execution_id=action, comment=comment, request_id=request_id_or_new(request_id)
+    )
+    answer = call(server, lambda connection: ask(connection.actions.CancelAction, request, RETRY_S))
+    _print_state(output, answer.action_execution)
+
+
 @app.command(epilog="example:  dalsegno action attempts 0193b5c2-7f3a-7e51-9d0c-5a8f2c1e6b47.3")
 def attempts(
     execution: Annotated[
         str,
         typer.Argument(
-            metavar="EXECUTION[.TASK]", help="An execution, or a task of it.", autocompletion=complete_execution
+            metavar="[EXECUTION[.TASK]]",
+            help="An execution, or a task of it; none: the actions without a workflow.",
+            autocompletion=complete_execution,
         ),
-    ],
+    ] = "",
     filter: Filter = "",
     limit: Limit = 100,
     server: Server = DEFAULT_SERVER,
     output: Output = Format.TABLE,
 ) -> None:
     """List the action executions of an execution or of one of its tasks: every attempt of every item.
+
+    Without an execution, list those that belong to no workflow, the newest first.
 
     In a fork, those that ended before it began are copied: no executor ran them for it.
     """
@@ -172,7 +230,7 @@ def attempts(
     columns = ("TASK.ITEM.ATTEMPT", "TASK", "ACTION", "STATE", "TOOK", "EXECUTOR", "COMMENT", "INFO")
     print_rows(output, found, columns, rows)
     print_limit(found, limit)
-    if not found and output is Format.TABLE:
+    if not found and execution_id and output is Format.TABLE:
         print_note(f"sub-workflows are executions: dalsegno list --filter parent={execution_id}")
 
 
@@ -272,16 +330,18 @@ def _check_one(action: str, token: str, alias: str) -> None:
 async def _wait_for_end(
     connection: Connection, running: execution_pb2.ActionExecution
 ) -> execution_pb2.ActionExecution:
-    """Poll with growing pauses until it has ended: there is no stream for a single action."""
-    wait_s = 0.02
+    """Wait, in calls of WAIT_S each. Return the last attempt."""
     COMMAND.exit_hint = f"{running.id} continues; see it with: dalsegno action show {running.id}"
-    while running.state not in _EXIT_CODES:
-        await asyncio.sleep(wait_s)
-        wait_s = min(1.0, 1.5 * wait_s)
-        request = messages.GetActionExecutionRequest(action_execution_id=running.id)
-        running = (await ask(connection.actions.GetActionExecution, request, RETRY_S)).action_execution
-    COMMAND.exit_hint = ""
-    return running
+    request = messages.WaitActionRequest(action_execution_id=running.id, timeout=_duration(WAIT_S))
+    while True:
+        answer = await ask(connection.actions.WaitAction, request, RETRY_S)
+        if answer.ended:
+            COMMAND.exit_hint = ""
+            return answer.action_execution
+
+
+def _duration(length_s: float) -> Duration:
+    return Duration(seconds=int(length_s), nanos=round(length_s % 1 * 1e9))
 
 
 def _outcome(error: str, cancelled: bool) -> messages.CompletionOutcome.ValueType:

@@ -260,6 +260,9 @@ async def _actions(writer: Writer) -> list[Pair]:
         action_execution_id=ran.id, outcome=actions.COMPLETION_OUTCOME_SUCCEEDED, result='{"a": 1}', comment="done"
     )
     pairs.append(await writer.action("complete_action", service.CompleteAction, complete))
+    other = (await service.RunAction(actions.RunActionRequest(action="test.unsafe"))).action_execution
+    cancel = actions.CancelActionRequest(action_execution_id=other.id, comment="not now")
+    pairs.append(await writer.action("cancel_action", service.CancelAction, cancel))
     listed = await service.ListActionExecutions(actions.ListActionExecutionsRequest(full=True))
-    assert pairs[-1][0] in list(listed.action_executions)
+    assert all(pair[0] in list(listed.action_executions) for pair in pairs[-2:])
     return pairs

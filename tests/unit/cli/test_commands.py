@@ -161,15 +161,33 @@ def test_an_action_runs_until_it_has_ended(api: Any, type_command: Type) -> None
     failed = execution_pb2.ActionExecution(id=ID, state=execution_pb2.ACTION_STATE_ERROR, error="no")
     api.answer("RunAction", action_service_pb2.RunActionResponse(action_execution=running))
     api.answer(
-        "GetActionExecution",
-        action_service_pb2.GetActionExecutionResponse(action_execution=running),
-        action_service_pb2.GetActionExecutionResponse(action_execution=failed),
+        "WaitAction",
+        action_service_pb2.WaitActionResponse(action_execution=running),
+        action_service_pb2.WaitActionResponse(action_execution=failed, ended=True),
     )
+    options = ["--timeout", "1.5", "--retry", "2", "--retry-delay", "0.25", "--no-safe-rerun", "--target", "zone=a"]
 
-    ended = type_command("action", "run", "std.fail", "--timeout", "1.5", "-s", api.address)
+    ended = type_command("action", "run", "std.fail", *options, "-s", api.address)
 
     assert ended.exit_code == 1
-    assert api.requests[0].timeout.ToTimedelta().total_seconds() == 1.5
+    request = api.requests[0]
+    assert request.timeout.ToTimedelta().total_seconds() == 1.5
+    assert (request.retry.count, request.retry.delay.ToTimedelta().total_seconds()) == (2, 0.25)
+    assert (request.HasField("safe_to_rerun"), request.safe_to_rerun, request.target) == (True, False, "zone=a")
+    assert [each.action_execution_id for each in api.requests[1:]] == [ID, ID]
+
+
+def test_an_action_is_waited_for_and_cancelled(api: Any, type_command: Type) -> None:
+    """`action wait` exits as `action run` does; `action cancel` shows the state."""
+    ended = execution_pb2.ActionExecution(id=ID, state=execution_pb2.ACTION_STATE_CANCELLED)
+    api.answer("WaitAction", action_service_pb2.WaitActionResponse(action_execution=ended, ended=True))
+    api.answer("CancelAction", action_service_pb2.CancelActionResponse(action_execution=ended))
+
+    assert type_command("action", "wait", ID, "-s", api.address).exit_code == 3
+    shown = type_command("action", "cancel", ID, "--comment", "not now", "-s", api.address)
+
+    assert (shown.exit_code, shown.out) == (0, f"{ID}  CANCELLED\n")
+    assert api.requests[-1].comment == "not now"
 
 
 @pytest.mark.parametrize(

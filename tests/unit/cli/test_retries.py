@@ -169,7 +169,7 @@ def test_ctrl_c_on_an_action_that_runs_tells_where_it_is_seen(api: Any, type_com
     """The output says that the action continues and how to see it."""
     running = execution_pb2.ActionExecution(id=f"{ID}.1.0.1", state=execution_pb2.ACTION_STATE_RUNNING)
     api.answer("RunAction", action_service_pb2.RunActionResponse(action_execution=running))
-    api.answer("GetActionExecution", action_service_pb2.GetActionExecutionResponse(action_execution=running))
+    api.answer("WaitAction", action_service_pb2.WaitActionResponse(action_execution=running))
     interrupt_when(lambda: len(api.requests) > 1)
 
     ended = type_command("action", "run", "std.echo", "-s", api.address)

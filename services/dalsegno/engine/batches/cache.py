@@ -30,7 +30,7 @@ from dalsegno.workflow.changes import (
 from dalsegno.workflow.consolidated import Consolidated, Discarded
 from dalsegno.workflow.execution import Execution
 from dalsegno.workflow.journal import replay
-from dalsegno.workflow.model import AdHocAction, Policies, Task, Workflow
+from dalsegno.workflow.model import AdHocAction, Policies, Retry, Task, Workflow
 from dalsegno.workflow.scope import Constant
 from dalsegno.workflow.value import Value, byte_length
 
@@ -275,13 +275,17 @@ def standalone_workflow(created: ExecutionCreated) -> Workflow:
     """Return the workflow of one task that carries a standalone action (S17). The params name the action."""
     params = created.params.data
     assert isinstance(params, dict)
-    timeout_s = params.get("timeout_s")
+    timeout_s, retry = params.get("timeout_s"), params.get("retry")
     action = str(params["action"])
     task = Task(
         name=action,
         action=Constant(action),
         input=Constant(params.get("input") or {}),
-        policies=Policies(limit_s=None if timeout_s is None else float(timeout_s)),
+        policies=Policies(
+            limit_s=None if timeout_s is None else float(timeout_s),
+            retry=None if retry is None else Retry(Constant(retry["count"]), Constant(retry["delay_s"])),
+        ),
+        target=Constant(params["target"]) if "target" in params else None,
     )
     return Workflow(name="", tasks={action: task}, starts=(action,))
 

@@ -1,13 +1,12 @@
-"""StartExecution and RunAction: from the request to the event that creates an execution."""
+"""StartExecution: from the request to the event that creates an execution."""
 
 from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from dalsegno.engine.batches.answers import Answer, ShownAction, ShownExecution
+from dalsegno.engine.batches.answers import Answer, ShownExecution
 from dalsegno.engine.batches.batch import Batch
-from dalsegno.engine.batches.cache import standalone_workflow
 from dalsegno.engine.desk.choices import stop_names
 from dalsegno.engine.desk.dry_runs import dry_run_message
 from dalsegno.engine.desk.operations import Call, NamespaceOperation, RequestIdentity, check_in_namespace, resource_of
@@ -16,22 +15,18 @@ from dalsegno.expressions.environment import evaluate_environment
 from dalsegno.rpc import convert
 from dalsegno.rpc.convert import missing_workflow
 from dalsegno.store.records import DefinitionRow
-from dalsegno.v1 import action_service_pb2, execution_pb2, execution_service_pb2
+from dalsegno.v1 import execution_pb2, execution_service_pb2
 from dalsegno.workflow.changes import ExecutionCreated
 from dalsegno.workflow.events import StartRequested
 from dalsegno.workflow.execution import Execution
 from dalsegno.workflow.identity import derived_id
-from dalsegno.workflow.model import ActionDescription, AdHocAction, Workflow
+from dalsegno.workflow.model import AdHocAction, Workflow
 from dalsegno.workflow.outside import Given
-from dalsegno.workflow.refusals import AlreadyExists, InvalidRequest, NotFound, Violation
+from dalsegno.workflow.refusals import AlreadyExists, InvalidRequest, NotFound
 from dalsegno.workflow.scope import EvaluationError
 from dalsegno.workflow.value import EMPTY, Value
 
-TIMEOUT_S_MAX = 10 * 365 * 24 * 3600.0
 DESCRIPTION_LENGTH = 65_536
-
-STANDALONE_KEY = (1, 0, 1)
-"""The only attempt of a standalone action."""
 
 
 def new_execution_id(given: Given) -> str:
@@ -228,94 +223,3 @@ def _evaluate(plan: StartPlan, environment: Value, given: Given) -> Value:
         return Value(data=evaluate_environment(environment.data, given.now_s, given.seed))
     except EvaluationError as error:
         raise InvalidRequest.of("environment", str(error)) from None
-
-
-# RunAction
-
-RunRequest = action_service_pb2.RunActionRequest
-RunResponse = action_service_pb2.RunActionResponse
-
-
-@dataclass(frozen=True, slots=True)
-class RunPlan:
-    """The values of a request to run an action."""
-
-    input: dict[str, object]
-    timeout_s: float | None
-
-
-class RunAction(NamespaceOperation[RunRequest, RunPlan, RunResponse]):
-    """See RunAction in action_service.proto."""
-
-    def check(self, call: Call[RunRequest], batch: Batch) -> RunPlan:
-        request = call.request
-        fields = check_in_namespace(request)
-        fields.name("action", request.action)
-        fields.labels("labels", request.labels)
-        given = fields.json_object("input", request.input).data
-        timeout_s = fields.length("timeout", request.timeout) if request.HasField("timeout") else None
-        if timeout_s is not None and not 0 < timeout_s <= TIMEOUT_S_MAX:
-            fields.refuse("timeout", "must be more than 0 and at most ten years")
-        fields.done()
-        assert isinstance(given, dict)
-        return RunPlan(given, timeout_s)
-
-    def claims(self, call: Call[RunRequest], plan: RunPlan) -> Collection[str]:
-        return ()
-
-    def carry_out(self, call: Call[RunRequest], plan: RunPlan, batch: Batch) -> Answer[RunResponse]:
-        request = call.request
-        found = batch.outside.find_action(request.action, request.namespace)
-        if found is None:
-            raise NotFound("action", request.action)
-        wrong = _input_violations(found, plan.input)
-        if wrong:
-            raise InvalidRequest(wrong)
-        creation = _standalone(call, plan, batch)
-        event = StartRequested(actor=call.actor, comment=request.comment, creation=creation)
-        workflow = standalone_workflow(creation)
-        outcome = batch.try_create(workflow, event)
-        execution = outcome.execution
-        if STANDALONE_KEY not in execution.attempts:  # an ad-hoc action that leads to no action
-            raise InvalidRequest.of("action", execution.info or "cannot be run")
-        batch.adopt(workflow, event, outcome)
-        response = RunResponse()
-        shown = ShownAction(execution.id, STANDALONE_KEY, response.action_execution)
-        return Answer(response, shown, (resource_of(execution),))
-
-
-def _standalone(call: Call[RunRequest], plan: RunPlan, batch: Batch) -> ExecutionCreated:
-    """Return the execution that carries the action."""
-    request = call.request
-    params: dict[str, object] = {"action": request.action, "input": plan.input}
-    if plan.timeout_s is not None:
-        params["timeout_s"] = plan.timeout_s
-    return ExecutionCreated(
-        execution_id=new_execution_id(batch.given),
-        definition_id="",
-        workflow="",
-        namespace=request.namespace,
-        language="",
-        params=Value(data=params),
-        labels=dict(request.labels),
-        at_s=batch.at_s,
-        actor=call.actor,
-        comment=request.comment,
-    )
-
-
-def _input_violations(action: ActionDescription | AdHocAction, given: dict[str, object]) -> list[Violation]:
-    if isinstance(action, ActionDescription):
-        action = action.fitting(given)
-    parameters = action.parameters if isinstance(action, ActionDescription) else action.input
-    accepts_any = isinstance(action, ActionDescription) and action.accepts_any
-    names = {each.name for each in parameters}
-    wrong = [
-        Violation(f"input.{each.name}", "is missing") for each in parameters if each.required and each.name not in given
-    ]
-    if not accepts_any:
-        known = f"the action takes {', '.join(sorted(names))}" if names else "the action takes no input"
-        wrong += [
-            Violation(f"input.{name}", f"is not an input of the action: {known}") for name in given if name not in names
-        ]
-    return wrong

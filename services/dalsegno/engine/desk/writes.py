@@ -19,7 +19,8 @@ from dalsegno.engine.desk.library import (
 )
 from dalsegno.engine.desk.operations import AnyWrite, Operation, Plan, Request, Write
 from dalsegno.engine.desk.reruns import RerunExecution
-from dalsegno.engine.desk.starts import RunAction, StartExecution
+from dalsegno.engine.desk.standalone import CancelAction, RunAction
+from dalsegno.engine.desk.starts import StartExecution
 from dalsegno.engine.executors.callbacks import Callbacks
 from dalsegno.v1 import engine_service_pb2 as wire
 
@@ -56,6 +57,7 @@ def writes(callbacks: Callbacks) -> Mapping[str, AnyWrite]:
             lambda of: of.delete_environment,
             lambda of: of.delete_environment,
         ),
+        _write("cancel_action", CancelAction(), lambda of: of.cancel_action, lambda of: of.cancel_action),
         _write("run_action", RunAction(), lambda of: of.run_action, lambda of: of.run_action),
         _write(
             "complete_action", CompleteAction(callbacks), lambda of: of.complete_action, lambda of: of.complete_action
