@@ -149,8 +149,8 @@ async def test_it_is_completed_from_outside(system: System) -> None:
 
 
 async def test_it_is_cancelled(system: System) -> None:
-    """The executor is told to stop it, its late outcome is superseded, and a second cancel gets the same answer; one that
-    waits for its next attempt is cancelled too; one that has ended otherwise is refused."""
+    """The executor is told to stop it, its late outcome is superseded, and a second cancel gets the same answer; one
+    that waits for its next attempt is cancelled too; one that has ended otherwise is refused."""
     async with executing(system, lambda order: None) as (found, name):
         ran = await run(system, name, retry=actions.RetryPolicy(count=5))
         await until(lambda: found.received)

@@ -48,6 +48,21 @@ _EXIT_CODES = {
 }
 
 
+Timeout = Annotated[float, typer.Option("--timeout", min=0, help="Seconds that each attempt may take; 0: no limit.")]
+Retries = Annotated[int, typer.Option("--retry", min=0, max=1000, help="How many more attempts follow a failure.")]
+RetryDelay = Annotated[float, typer.Option("--retry-delay", min=0, help="Seconds before each of them.")]
+SafeRerun = Annotated[
+    bool | None,
+    typer.Option(
+        "--safe-rerun/--no-safe-rerun",
+        help="Whether it may run again if its executor is lost; default: as the action says.",
+    ),
+]
+Target = Annotated[
+    str, typer.Option("--target", metavar="TARGET", help="The executors that may run it: an id or a label.")
+]
+
+
 @app.command("list", epilog="example:  dalsegno action list --filter kind=STANDARD")
 def list_actions(
     filter: Filter = "",
@@ -84,23 +99,11 @@ def run_action(
     ],
     pairs: Pairs = None,
     source: Source = "",
-    timeout_s: Annotated[
-        float, typer.Option("--timeout", min=0, help="Seconds that each attempt may take; 0: no limit.")
-    ] = 0,
-    retries: Annotated[
-        int, typer.Option("--retry", min=0, max=1000, help="How many more attempts follow a failure.")
-    ] = 0,
-    delay_s: Annotated[float, typer.Option("--retry-delay", min=0, help="Seconds before each of them.")] = 0,
-    safe: Annotated[
-        bool | None,
-        typer.Option(
-            "--safe-rerun/--no-safe-rerun",
-            help="Whether it may run again if its executor is lost; default: as the action says.",
-        ),
-    ] = None,
-    target: Annotated[
-        str, typer.Option("--target", metavar="TARGET", help="The executors that may run it: an id or a label.")
-    ] = "",
+    timeout_s: Timeout = 0,
+    retries: Retries = 0,
+    delay_s: RetryDelay = 0,
+    safe: SafeRerun = None,
+    target: Target = "",
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait for its end.")] = True,
     labels: Labels = None,
     server: Server = DEFAULT_SERVER,
@@ -214,19 +217,7 @@ def attempts(
         )
 
     found = call(server, fetch)
-    rows = [
-        (
-            f"{each.task_number}.{each.item}.{each.attempt}" if each.task_number else each.id,
-            each.task_name,
-            each.action,
-            _state(each),
-            span(each.started_at, each.ended_at),
-            "(copied)" if each.copied else each.executor_id,
-            short(why(each.comment, each.actor)) if each.comment else "",
-            reason(each.error or _awaited(each)),
-        )
-        for each in found
-    ]
+    rows = [_attempt_row(each) for each in found]
     columns = ("TASK.ITEM.ATTEMPT", "TASK", "ACTION", "STATE", "TOOK", "EXECUTOR", "COMMENT", "INFO")
     print_rows(output, found, columns, rows)
     print_limit(found, limit)
@@ -310,6 +301,19 @@ def _print_state(form: Format, action: execution_pb2.ActionExecution) -> None:
         console().print_line(f"{action.id}  {_state(action)}")
     else:
         print_message(form, action)
+
+
+def _attempt_row(each: execution_pb2.ActionExecution) -> tuple[str, ...]:
+    return (
+        f"{each.task_number}.{each.item}.{each.attempt}" if each.task_number else each.id,
+        each.task_name,
+        each.action,
+        _state(each),
+        span(each.started_at, each.ended_at),
+        "(copied)" if each.copied else each.executor_id,
+        short(why(each.comment, each.actor)) if each.comment else "",
+        reason(each.error or _awaited(each)),
+    )
 
 
 def _awaited(action: execution_pb2.ActionExecution) -> str:
