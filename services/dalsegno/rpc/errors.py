@@ -15,7 +15,7 @@ from google.rpc.status_pb2 import Status
 from grpc_status import rpc_status
 
 from dalsegno.v1 import failure_pb2, operation_pb2
-from dalsegno.workflow import refusals
+from dalsegno.workflow import refusals as refusals  # also for services that do not import the core
 from dalsegno.workflow.value import UnfitValue
 
 DOMAIN = "dalsegno"

@@ -243,13 +243,18 @@ async def _readable(requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
 def begin(method: str, context: Context) -> ServedCall:
     """Begin a call: its log lines and its answer have its request id."""
     given: dict[str, Any] = dict(context.invocation_metadata() or ())
-    request_id = given.get(REQUEST_ID_KEY, "")
+    own_client = str(given.get("user-agent", "")).startswith(USER_AGENT)
+    call = open_call(method, given.get(REQUEST_ID_KEY, ""), own_client=own_client)
+    context.set_trailing_metadata(((REQUEST_ID_KEY, call.request_id),))
+    return call
+
+
+def open_call(method: str, request_id: object, *, own_client: bool = False) -> ServedCall:
+    """Count a call that begins. It gets a new request id unless the given one is well formed."""
     if not (isinstance(request_id, str) and _REQUEST_ID.fullmatch(request_id)):
         request_id = uuid.uuid4().hex
-    own_client = str(given.get("user-agent", "")).startswith(USER_AGENT)
     call = ServedCall(method, request_id, own_client, method.startswith("/dalsegno."), time.monotonic())
     logs.request_id.set(request_id)
-    context.set_trailing_metadata(((REQUEST_ID_KEY, request_id),))
     if call.ours:
         _open_calls(*_labels(call)).inc()
     return call

@@ -30,7 +30,24 @@ class Options(argparse.ArgumentParser):
             self.error(f"{variable}={written!r} is not of type {kind.__name__}")
         self.add_argument(f"--{name}", type=kind, default=value, help=told)
 
+    def add_list(self, name: str, told: str) -> None:
+        """Add an option with words that commas or spaces separate; so has its variable."""
+        attribute = name.replace("-", "_")
+        value = words_of(self._environment.get(self._prefix + attribute.upper(), "")) or getattr(
+            self._default, attribute
+        )
+        self.add_argument(f"--{name}", type=words_of, default=value, help=f"{told}; separated by commas")
+
     def add_flag(self, name: str, told: str, variable: str) -> None:
         """Add a flag; its variable sets it with 1, true or yes."""
         value = self._environment.get(variable, "").lower() in ("1", "true", "yes")
         self.add_argument(f"--{name}", action="store_true", default=value, help=told)
+
+
+def words_of(text: str) -> tuple[str, ...]:
+    """Return the words that commas or spaces separate, each once.
+
+    >>> words_of("a.example.com, b.example.com")
+    ('a.example.com', 'b.example.com')
+    """
+    return tuple(dict.fromkeys(text.replace(",", " ").split()))

@@ -1,0 +1,142 @@
+"""The application: what each request over HTTP gets, by its path."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import grpc
+from connectrpc.code import Code
+from connectrpc.method import IdempotencyLevel, MethodInfo, StreamType
+from connectrpc.server import ConnectASGIApplication
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from dalsegno.gateway.access import Access
+from dalsegno.gateway.calls import Calls
+from dalsegno.gateway.draining import Receive, Send, drained
+from dalsegno.gateway.forwarding import Forwarder
+from dalsegno.gateway.messages import CODECS, READ_BYTES, Gzip
+from dalsegno.gateway.responses import Response, json_response, refusal
+
+HEALTH_S = 1.0
+"""The time that the api has to tell its health."""
+
+_UNARY = frozenset({"application/json", "application/proto"})
+_STREAM = frozenset({"application/connect+json", "application/connect+proto"})
+_WEB = frozenset({"application/grpc-web", "application/grpc-web+json", "application/grpc-web+proto"})
+_GRPC = frozenset({"application/grpc", "application/grpc+json", "application/grpc+proto"})
+
+_log = logging.getLogger("dalsegno.gateway")
+
+
+class Rpc(ConnectASGIApplication[Forwarder]):
+    """The library's application over all methods."""
+
+    def __init__(self, forwarder: Forwarder) -> None:
+        super().__init__(
+            service=forwarder,
+            endpoints=lambda service: service.endpoints,
+            read_max_bytes=READ_BYTES,
+            compressions=[Gzip()],
+            codecs=CODECS,
+        )
+
+    @property
+    def path(self) -> str:
+        """Return where it is mounted."""
+        return "/"
+
+
+class Application:
+    """Answers each request: a call, a webhook, a question about the gateway itself, or why not."""
+
+    def __init__(self, channel: grpc.aio.Channel, calls: Calls, access: Access) -> None:
+        self._channel = channel
+        self._calls = calls
+        self._access = access
+        forwarder = Forwarder(channel, calls)
+        self._methods = forwarder.methods
+        self._rpc = Rpc(forwarder)
+
+    async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
+        """Serve one request; ASGI calls this."""
+        if scope["type"] == "http":
+            await drained(self._serve, scope, receive, send)
+        elif scope["type"] == "lifespan":
+            await self._rpc(scope, receive, send)
+        else:
+            await send({"type": "websocket.close"})
+
+    async def _serve(self, scope: Any, receive: Receive, send: Send) -> None:
+        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        path, method = scope["path"], scope["method"]
+        if path == "/healthz":
+            await (await self._health()).send(send)
+            return
+        refused = self._access.refuse(scope["scheme"], headers)
+        if refused is not None:
+            _log.info("refused", extra={"host": headers.get("host", ""), "origin": headers.get("origin", "")})
+            await refused.send(send)
+            return
+        more = self._access.headers(headers)
+        send = _with_headers(send, more) if more else send
+        if method == "OPTIONS":
+            await self._access.preflight(headers).send(send)
+            return
+        info = self._methods.get(path)
+        if info is None:
+            await _not_found().send(send)
+            return
+        misused = _misused(info, method, headers.get("content-type", ""), scope["http_version"])
+        if misused is not None:
+            await misused.send(send)
+            return
+        await self._rpc(scope, receive, send)
+
+    async def _health(self) -> Response:
+        """Return whether calls are served: the gateway is not stopping, and the api is ready."""
+        stub = health_pb2_grpc.HealthStub(self._channel)
+        try:
+            answer = await stub.Check(health_pb2.HealthCheckRequest(), timeout=HEALTH_S)  # type: ignore[attr-defined]
+        except grpc.aio.AioRpcError:
+            answer = health_pb2.HealthCheckResponse(status=health_pb2.HealthCheckResponse.NOT_SERVING)
+        is_ready = answer.status == health_pb2.HealthCheckResponse.SERVING and not self._calls.stopping
+        status = "SERVING" if is_ready else "NOT_SERVING"
+        return json_response(200 if is_ready else 503, {"status": status}, ("cache-control", "no-store"))
+
+
+def _with_headers(send: Send, more: tuple[tuple[str, str], ...]) -> Send:
+    encoded = [(name.encode(), value.encode()) for name, value in more]
+
+    async def sent(message: Any) -> None:
+        if message["type"] == "http.response.start":
+            message = {**message, "headers": [*message["headers"], *encoded]}
+        await send(message)
+
+    return sent
+
+
+def _not_found() -> Response:
+    told = "there is nothing here: methods are /dalsegno.v1.SERVICE/METHOD, and /openapi.json lists them"
+    return refusal(404, Code.UNIMPLEMENTED, told)
+
+
+def _misused(info: MethodInfo[Any, Any], method: str, content_type: str, version: str) -> Response | None:
+    """Return why a method is not called in this way, or None. (The library would answer without a word.)"""
+    is_stream = info.stream_type is StreamType.SERVER_STREAM
+    is_read = info.idempotency_level is IdempotencyLevel.NO_SIDE_EFFECTS and not is_stream
+    if method == "GET" and is_read:
+        return None
+    if method != "POST":
+        allowed = "GET, POST" if is_read else "POST"
+        told = f"{info.name} is called by {allowed.replace(',', ' or')}"
+        return refusal(405, Code.UNIMPLEMENTED, told, ("allow", allowed))
+    given = content_type.partition(";")[0].strip().lower()
+    if given in _GRPC and version.startswith("1"):
+        return refusal(415, Code.UNIMPLEMENTED, "gRPC needs HTTP/2; over HTTP/1.1 there are gRPC-Web and Connect")
+    wanted = _STREAM if is_stream else _UNARY
+    if given in wanted | _WEB | _GRPC:
+        return None
+    told = f"{info.name} takes {' or '.join(sorted(wanted))}, not {given or 'a body without a content type'}"
+    hint = "; it answers with a stream: the page of the gateway shows how to read one" if is_stream else ""
+    return refusal(415, Code.INVALID_ARGUMENT, told + hint, ("accept-post", ", ".join(sorted(wanted))))

@@ -1,0 +1,197 @@
+"""Messages on their way through: protobuf passes as it is, JSON is converted, and gzip is taken off and put on.
+
+The library converts in synchronous calls of its own. So the codecs here only pass a message on, and endpoints convert
+it: on the event loop if it is small, in a thread if it is large.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import difflib
+import gzip
+import json
+import zlib
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import orjson
+from connectrpc.compat import google_protobuf_json_codec
+from google.protobuf.json_format import MessageToDict, ParseError
+from google.protobuf.message import Message
+
+from dalsegno.rpc.channel import MESSAGE_BYTES
+from dalsegno.rpc.errors import refusals
+
+READ_BYTES = 2 * MESSAGE_BYTES
+"""The most that is read of a request: twice the limit, so that a refusal can say how large it is."""
+
+THREAD_BYTES = 256 * 1024
+"""A larger message is converted in a thread."""
+
+GZIP_LEVEL = 1
+GZIP_RATIO = 64
+"""How many times larger a compressed message is taken to be: most are less."""
+
+_JSON = google_protobuf_json_codec(ignore_unknown_fields=False)
+_threads = ThreadPoolExecutor(2, "conversion")
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """A message of a request, as it was received."""
+
+    data: bytes | bytearray
+    kind: type[Message]
+    is_json: bool
+
+
+class Encoded(bytes):
+    """A message of an answer."""
+
+    gzipped: bytes = b""
+    """The same, compressed, if that was done before."""
+
+
+class Gzipped(bytes):
+    """A message of a request that is compressed."""
+
+
+class Codec:
+    """Passes messages on: a Received in, bytes out."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def name(self) -> str:
+        """Return the last part of its content type."""
+        return self._name
+
+    def encode(self, message: bytes) -> bytes:
+        """Return the message, which `written` has converted."""
+        return message
+
+    def decode(self, data: bytes | bytearray, message_class: type[Message]) -> Received:
+        """Return the message for `read`."""
+        return Received(data, message_class, self._name == "json")
+
+
+class Gzip:
+    """Compresses what was not compressed before, and leaves what comes in to `read`."""
+
+    def name(self) -> str:
+        """Return the name in the headers."""
+        return "gzip"
+
+    def compress(self, data: bytes | bytearray | memoryview) -> bytes:
+        """Return the message compressed."""
+        return data.gzipped if isinstance(data, Encoded) and data.gzipped else gzip.compress(data, GZIP_LEVEL)
+
+    def decompress(self, data: bytes | bytearray | memoryview, read_max_bytes: int | None = None) -> bytes:
+        """Return the message as it is, marked."""
+        return Gzipped(data)
+
+
+CODECS = (Codec("json"), Codec("proto"))
+
+
+async def read(received: Received) -> bytes:
+    """Return a message of a request as protobuf. Raises TooLarge and InvalidRequest."""
+    data = received.data
+    if isinstance(data, Gzipped):
+        data = await _converted(len(data) * GZIP_RATIO, _inflated, data)
+    if len(data) > MESSAGE_BYTES:
+        raise refusals.TooLarge("the message", len(data), MESSAGE_BYTES)
+    if not received.is_json:
+        return bytes(data)
+    return await _converted(len(data), _parsed, data, received.kind)
+
+
+async def written(data: bytes, kind: type[Message], *, as_json: bool, may_gzip: bool) -> bytes:
+    """Return a message of an answer, protobuf, as its caller wants it. `may_gzip`: whether it may be compressed."""
+    if as_json:
+        data = await _converted(len(data), _as_json, data, kind)
+    if may_gzip and len(data) > THREAD_BYTES:
+        encoded = Encoded(data)
+        encoded.gzipped = await _converted(len(data), gzip.compress, data, GZIP_LEVEL)
+        return encoded
+    return data
+
+
+async def _converted(size: int, convert: Callable[..., T], *arguments: Any) -> T:
+    if size <= THREAD_BYTES:
+        return convert(*arguments)
+    return await asyncio.get_running_loop().run_in_executor(_threads, convert, *arguments)
+
+
+def _inflated(data: bytes) -> bytes:
+    # Not the library's way: it accepts any number of streams one after another, and copies the rest for each.
+    inflater = zlib.decompressobj(wbits=31)
+    try:
+        inflated = inflater.decompress(data, READ_BYTES)
+    except zlib.error as error:
+        raise refusals.InvalidRequest.of("", f"the message is not gzip: {error}") from None
+    if inflater.unconsumed_tail:
+        raise refusals.TooLarge("the message", len(inflated), MESSAGE_BYTES)
+    if not inflater.eof or inflater.unused_data:
+        raise refusals.InvalidRequest.of("", "the message is not exactly one whole gzip stream")
+    return inflated
+
+
+def _parsed(data: bytes | bytearray, kind: type[Message]) -> bytes:
+    """Convert JSON to protobuf. Raises InvalidRequest that names every unknown field."""
+    try:
+        message: Message = _JSON.decode(bytes(data), kind)
+    except (ParseError, ValueError, RecursionError) as error:
+        if not data:
+            raise refusals.InvalidRequest.of("", "the body is empty: send at least {}") from None
+        unknown = list(_unknown_fields(_loaded(data), kind.DESCRIPTOR, ""))
+        told = " ".join(str(error).split()).removesuffix(".")
+        raise refusals.InvalidRequest(
+            unknown or [refusals.Violation("", f"the JSON is not a {kind.DESCRIPTOR.full_name}: {told}")]
+        ) from None
+    return message.SerializeToString()
+
+
+def _loaded(data: bytes | bytearray) -> object:
+    try:
+        return json.loads(data)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _unknown_fields(value: object, descriptor: Any, path: str) -> Iterator[refusals.Violation]:
+    """Yield a violation for each name in the JSON of a message that is no field of it, nested messages included."""
+    if not isinstance(value, dict) or descriptor.full_name.startswith("google.protobuf."):
+        return
+    fields = {name: field for field in descriptor.fields for name in (field.name, field.json_name)}
+    for name, member in value.items():
+        place = f"{path}.{name}" if path else name
+        field = fields.get(name)
+        if field is None:
+            yield refusals.Violation(place, _no_such_field(name, descriptor))
+        elif field.message_type is None:
+            continue
+        elif field.message_type.GetOptions().map_entry:
+            inner = field.message_type.fields_by_name["value"].message_type
+            for key, each in member.items() if inner is not None and isinstance(member, dict) else ():
+                yield from _unknown_fields(each, inner, f"{place}[{key!r}]")
+        elif isinstance(member, list):
+            for index, each in enumerate(member):
+                yield from _unknown_fields(each, field.message_type, f"{place}[{index}]")
+        else:
+            yield from _unknown_fields(member, field.message_type, place)
+
+
+def _no_such_field(name: str, descriptor: Any) -> str:
+    known = [str(field.json_name) for field in descriptor.fields]
+    close = difflib.get_close_matches(name.lower().replace("_", ""), [each.lower() for each in known], 1)
+    meant = next((f"; did you mean {each}?" for each in known if close and each.lower() == close[0]), "")
+    return f"is no field of {descriptor.name}, which has {', '.join(known)}{meant}"
+
+
+def _as_json(data: bytes, kind: type[Message]) -> bytes:
+    return orjson.dumps(MessageToDict(kind.FromString(data)))

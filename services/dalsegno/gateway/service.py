@@ -1,0 +1,119 @@
+"""One gateway: where it listens, its channel to the api, its start and its end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import socket
+import ssl
+import sys
+
+from hypercorn.asyncio import serve
+from hypercorn.config import Config
+from hypercorn.logging import Logger
+
+from dalsegno.gateway.access import Access
+from dalsegno.gateway.application import Application
+from dalsegno.gateway.calls import Calls
+from dalsegno.gateway.settings import Settings
+from dalsegno.rpc.channel import open_channel
+from dalsegno.rpc.server import OPEN_TO_ALL, CannotListen, is_local
+
+CLOSING_S = 1.0
+"""The time that connections have to close after the last call."""
+
+HEADER_BYTES = 64 * 1024
+STREAMS_MAX = 1000
+"""The number of calls at once over one connection of HTTP/2."""
+
+IDLE_S = 120.0
+
+_log = logging.getLogger("dalsegno.gateway")
+
+
+class Gateway:
+    """Serves the api over HTTP. Use it within one event loop."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._calls = Calls()
+        self._channel = open_channel(settings.api)
+        host, _, _ = settings.listen.rpartition(":")
+        hosts = (*settings.host_names, host.strip("[]"))
+        self._application = Application(self._channel, self._calls, Access(hosts, settings.cors_origins))
+        self._stop = asyncio.Event()
+        self._serving: asyncio.Task[None] | None = None
+        self.port = 0
+        """The port that it listens on, after the start."""
+
+    @property
+    def scheme(self) -> str:
+        """Return http or https."""
+        return "https" if self._settings.tls_certificate else "http"
+
+    async def start(self) -> None:
+        """Listen. Raises CannotListen."""
+        config = self._config()
+        listening = _listen(self._settings)
+        self.port = listening.getsockname()[1]
+        config.bind = [f"fd://{listening.detach()}"]
+        self._serving = asyncio.create_task(serve(self._application, config, shutdown_trigger=self._stop.wait))
+
+    async def stop(self) -> None:
+        """End streams, let calls end within the grace, close connections."""
+        await self._calls.stop(self._settings.grace_s)
+        self._stop.set()
+        if self._serving is not None:
+            # Since Python 3.12 closing a server waits for its connections, however long they take.
+            await asyncio.wait([self._serving], timeout=2 * CLOSING_S)
+            self._serving.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._serving
+        await self._channel.close()
+
+    def _config(self) -> Config:
+        config = Config()
+        config.accesslog = None  # calls have their own lines; a path may hold a task token
+        config.errorlog = logging.getLogger("dalsegno.gateway.http")
+        config.errorlog.setLevel(logging.WARNING)
+        config.logger_class = Logger
+        config.include_server_header = False
+        config.graceful_timeout = CLOSING_S
+        config.keep_alive_timeout = IDLE_S
+        # At its default the end of the thousandth request ends all others of a connection of HTTP/2.
+        config.keep_alive_max_requests = sys.maxsize
+        config.h11_max_incomplete_size = HEADER_BYTES
+        config.h2_max_header_list_size = HEADER_BYTES
+        config.h2_max_concurrent_streams = STREAMS_MAX
+        if self._settings.tls_certificate:
+            config.certfile, config.keyfile = self._settings.tls_certificate, self._settings.tls_key
+            try:
+                config.create_ssl_context()
+            except (OSError, ssl.SSLError) as error:
+                raise CannotListen(f"--tls-certificate or --tls-key cannot be read: {error}") from None
+        return config
+
+
+def _listen(settings: Settings) -> socket.socket:
+    """Return a socket that is bound. Raises CannotListen."""
+    host, colon, port = settings.listen.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    if not colon or not port.isdigit():
+        raise CannotListen(f"cannot listen on {settings.listen}: it is not of the form host:port")
+    if not is_local(settings.listen) and not settings.tls_certificate:
+        if not settings.insecure:
+            raise CannotListen(
+                f"cannot listen on {settings.listen}: {OPEN_TO_ALL}; listen on a loopback address like 127.0.0.1,"
+                " serve TLS with --tls-certificate and --tls-key, or accept that with --insecure"
+            )
+        _log.warning("%s is open to everybody who can reach it: %s", settings.listen, OPEN_TO_ALL)
+    try:
+        found = socket.getaddrinfo(host or None, int(port), type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        family, kind, _, _, address = found[0]
+        listening = socket.socket(family, kind)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(address)
+    except (OSError, OverflowError) as error:
+        raise CannotListen(f"cannot listen on {settings.listen}: {error}") from None
+    return listening

@@ -1,0 +1,53 @@
+"""The settings of a gateway, from the command line and the environment."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from dalsegno.rpc.options import Options
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The settings of one gateway."""
+
+    listen: str = "127.0.0.1:7702"
+    api: str = "127.0.0.1:7700"
+    """The address of the api."""
+    host_names: tuple[str, ...] = ()
+    """The hosts that requests may name beside those of loopback."""
+    cors_origins: tuple[str, ...] = ()
+    """The origins whose pages may call it beside its own."""
+    tls_certificate: str = ""
+    """The file of the certificate and those above it, PEM; empty: no TLS."""
+    tls_key: str = ""
+    """The file of its key, PEM."""
+    metrics_port: int = 0
+    """The port of the metrics for Prometheus; 0: none."""
+    grace_s: float = 5.0
+    """The time that calls have to end when the gateway stops."""
+    log_level: str = "info"
+    insecure: bool = False
+    """Whether it may listen where other machines reach it without TLS."""
+
+
+def read_settings(arguments: Sequence[str] | None = None, environment: Mapping[str, str] | None = None) -> Settings:
+    """Read each setting from its option, else its variable (DALSEGNO_GATEWAY_LISTEN, ...), else the default."""
+    environment = os.environ if environment is None else environment
+    parser = Options("gateway", "The public services of Dal Segno over HTTP, and webhooks.", Settings(), environment)
+    parser.add("listen", str, "host:port to listen on; port 0: any free one")
+    parser.add("api", str, "host:port of the api", "DALSEGNO_SERVER")
+    parser.add_list("host-names", "hosts that requests may name, beside localhost and loopback addresses")
+    parser.add_list("cors-origins", "origins whose pages may call it, such as https://app.example.com; *: any")
+    parser.add("tls-certificate", str, "the file of the certificate and those above it, PEM; empty: no TLS")
+    parser.add("tls-key", str, "the file of its key, PEM")
+    parser.add("metrics-port", int, "the port of the metrics for Prometheus; 0: none")
+    parser.add("grace-s", float, "the time that calls have to end when the gateway stops")
+    parser.add("log-level", str, "debug, info, warning or error", "DALSEGNO_LOG_LEVEL")
+    parser.add_flag("insecure", "listen where other machines reach it, without TLS", "DALSEGNO_INSECURE")
+    found = Settings(**vars(parser.parse_args(arguments)))
+    if bool(found.tls_certificate) != bool(found.tls_key):
+        parser.error("--tls-certificate and --tls-key belong together")
+    return found
