@@ -117,7 +117,8 @@ def serve(data: Path, *options: str) -> Iterator[Served]:
     """Run a server with its data in this folder until the block ends; then every journal must equal the rows."""
     data.mkdir(parents=True, exist_ok=True)
     told = data / "told"
-    command = [*DALSEGNO, "serve", "--data", str(data), "--listen", free_address(), "--engine-listen", free_address()]
+    addresses = [word for option in ("", "engine-", "gateway-") for word in (f"--{option}listen", free_address())]
+    command = [*DALSEGNO, "serve", "--data", str(data), *addresses]
     with told.open("w") as out:
         process = subprocess.Popen(
             tied(*command, *options), stdout=out, stderr=subprocess.STDOUT, text=True, env=clean_environment()

@@ -1,10 +1,12 @@
-"""The three services under `dalsegno serve`: killed in the middle of their work, stopped, started again."""
+"""The services under `dalsegno serve`: killed in the middle of their work, stopped, started again."""
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import signal
+import subprocess
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -219,3 +221,17 @@ def test_pause_resume_and_cancel(tmp_path: Path) -> None:
         assert (paused.returncode, cancelled.returncode, ended.returncode) == (4, 3, 0)
         assert standing == still < ITEMS
         assert "lunch" in json.dumps(server.read("history", first))
+
+
+def test_the_gateway_is_one_of_its_services(tmp_path: Path) -> None:
+    """HTTP is served beside the api, and again after kill -9; without the gateway nothing is said of it."""
+    with serve(tmp_path / "data") as server:
+        found = re.search(r"^gateway +(\S+) +pid", server.told.read_text(), re.MULTILINE)
+        assert found
+        health = ["curl", "-sf", f"http://{found[1]}/healthz"]
+        assert subprocess.run(health, capture_output=True, check=True).stdout == b'{"status":"SERVING"}\n'
+        server.kill("gateway")
+        wait_for(lambda: "gateway runs again" in server.told.read_text())
+        wait_for(lambda: subprocess.run(health, capture_output=True, check=False).returncode == 0)
+    with serve(tmp_path / "data", "--no-gateway") as server:
+        assert "\ngateway " not in server.told.read_text()

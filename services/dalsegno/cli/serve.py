@@ -1,4 +1,4 @@
-"""`dalsegno serve`: run all three services on this machine; `engine`, `executor`, `api`: run one of them."""
+"""`dalsegno serve`: run all services on this machine; `engine`, `executor`, `api`, `gateway`: run one of them."""
 
 from __future__ import annotations
 
@@ -15,10 +15,18 @@ from dalsegno.cli.connection import DEFAULT_SERVER
 from dalsegno.cli.output import print_note
 from dalsegno.cli.permissions import read_permission
 from dalsegno.cli.screen import console
-from dalsegno.cli.serving import ServerConfig, default_data, plan_server, running
-from dalsegno.cli.supervisor import Supervisor
+from dalsegno.cli.serving import (
+    ServerConfig,
+    default_data,
+    gateway_has_tls,
+    gateway_is_installed,
+    plan_server,
+    running,
+)
+from dalsegno.cli.supervisor import Supervisor, is_free
 
 ENGINE = "127.0.0.1:7701"
+GATEWAY = "127.0.0.1:7702"
 
 _PASS_ON = {"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []}
 
@@ -44,6 +52,17 @@ EngineListen = Annotated[
         help="The address for executors; port 0: a free one.",
     ),
 ]
+GatewayListen = Annotated[
+    str,
+    typer.Option(
+        "--gateway-listen",
+        metavar="HOST:PORT",
+        envvar="DALSEGNO_GATEWAY_LISTEN",
+        help=f"The address for HTTP; default: {GATEWAY}, or a free port if that is taken.",
+        show_default=False,
+    ),
+]
+NoGateway = Annotated[bool, typer.Option("--no-gateway", help="Start no gateway.")]
 Database = Annotated[
     str,
     typer.Option(
@@ -81,25 +100,36 @@ def serve(
     data: Data = None,
     listen: Listen = DEFAULT_SERVER,
     engine_listen: EngineListen = ENGINE,
+    gateway_listen: GatewayListen = "",
+    no_gateway: NoGateway = False,
     database: Database = "",
     slots: Slots = 0,
     insecure: Insecure = False,
     allow: Allow = None,
     verbose: Verbose = False,
 ) -> None:
-    """Run a server until Ctrl-C: engine, executor and api. Each is a process, and is started again if it dies."""
+    """Run a server until Ctrl-C: engine, executor, api and gateway. Each is a process, started again if it dies."""
     config = plan_server(
         data or default_data(),
         listen,
         engine_listen,
         database,
         slots,
+        gateway="" if no_gateway else _gateway_address(gateway_listen),
         logs=not verbose,
         insecure=insecure,
         allow=allow or (),
         report=print_note,
     )
     asyncio.run(_serve(config))
+
+
+def _gateway_address(given: str) -> str:
+    """Return where the gateway listens; empty if it is not installed."""
+    if not gateway_is_installed():
+        print_note("there is no gateway for HTTP: pip install 'dalsegno[gateway]' adds it")
+        return ""
+    return given or (GATEWAY if is_free(GATEWAY) else f"{GATEWAY.rpartition(':')[0]}:0")
 
 
 async def _serve(config: ServerConfig) -> None:
@@ -131,6 +161,10 @@ def _introduce(config: ServerConfig, supervisor: Supervisor) -> None:
     out.print(f"engine    {config.engine:21}  pid {pids['engine']:<7}  executors connect here", markup=False)
     allowed = f", also {', '.join(config.allow)}" if config.allow else ""
     out.print(f"executor  {'(executor-1)':21}  pid {pids['executor']:<7}  runs the actions{allowed}", markup=False)
+    if config.gateway:
+        scheme = "https" if gateway_has_tls() else "http"
+        told = f"{scheme}://, curl and browsers: /openapi.json"
+        out.print(f"gateway   {config.gateway:21}  pid {pids['gateway']:<7}  {told}", markup=False)
     out.print(f"data      {config.data}", markup=False)
     if config.logs is not None:
         out.print(f"logs      {config.logs}", markup=False)
@@ -161,3 +195,8 @@ def register(app: typer.Typer) -> None:
     def api(context: typer.Context) -> None:
         """Run only an api; its options: `dalsegno api --help`."""
         run_service("api", context.args)
+
+    @app.command(context_settings=_PASS_ON)
+    def gateway(context: typer.Context) -> None:
+        """Run only a gateway, for HTTP; its options: `dalsegno gateway --help`."""
+        run_service("gateway", context.args)

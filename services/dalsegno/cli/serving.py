@@ -1,8 +1,9 @@
-"""A server on this machine: its addresses, its data, and its three services under a supervisor."""
+"""A server on this machine: its addresses, its data, and its services under a supervisor."""
 
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 import os
 import shutil
 import signal
@@ -36,6 +37,8 @@ class ServerConfig:
     listen: str
     engine: str
     database: str
+    gateway: str = ""
+    """The address of its gateway; empty: it has none."""
     slots: int = 0
     """The number of actions that its executor runs at once; 0: the executor's default."""
     logs: Path | None = None
@@ -46,15 +49,21 @@ class ServerConfig:
     """The actions that are off by default and that its executor runs."""
 
     def services(self) -> list[Service]:
-        """Return the three services, first the one that the others need."""
+        """Return the services, first the one that the others need."""
         slots = ("--slots", str(self.slots)) if self.slots else ()
         allowed = [word for each in self.allow for word in ("--allow", each)]
-        stored = ("--database", self.database, *(("--insecure",) if self.insecure else ()))
-        return [
+        open_to_all = ("--insecure",) if self.insecure else ()
+        stored = ("--database", self.database, *open_to_all)
+        services = [
             self._service("engine", "--listen", self.engine, *stored),
             self._service("executor", "--engine", self.engine, "--id", "executor-1", *slots, *allowed),
             self._service("api", "--listen", self.listen, "--engine", self.engine, *stored),
         ]
+        if self.gateway:
+            services.append(
+                self._service("gateway", "--listen", self.gateway, "--api", self.listen, *open_to_all)
+            )
+        return services
 
     def _service(self, name: str, *arguments: str) -> Service:
         log = self.logs / f"{name}.log" if self.logs is not None else None
@@ -70,6 +79,7 @@ def plan_server(
     database: str = "",
     slots: int = 0,
     *,
+    gateway: str = "",
     logs: bool = True,
     insecure: bool = False,
     allow: Sequence[str] = (),
@@ -80,8 +90,11 @@ def plan_server(
     `report` receives warnings. Raises CommandError for invalid options.
     """
     listen, engine = choose_address(listen, "--listen"), choose_address(engine, "--engine-listen")
+    gateway = choose_address(gateway, "--gateway-listen") if gateway else ""
     for address, option in ((listen, "--listen"), (engine, "--engine-listen")):
         _check_reach(address, option, insecure, report)
+    if gateway and not gateway_has_tls():
+        _check_reach(gateway, "--gateway-listen", insecure, report)
     try:
         data.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
         _close_to_others(data, report)
@@ -95,6 +108,7 @@ def plan_server(
         data=data,
         listen=listen,
         engine=engine,
+        gateway=gateway,
         database=database or f"sqlite:///{(data / 'dalsegno.db').resolve()}",
         slots=slots,
         logs=folder if logs else None,
@@ -123,6 +137,16 @@ def _check_reach(address: str, option: str, insecure: bool, report: Callable[[st
     if not insecure:
         raise CommandError(f"{option} {address}: {OPEN_TO_ALL}", INSTEAD)
     report(f"{address} is open to everybody who can reach it: {OPEN_TO_ALL}")
+
+
+def gateway_is_installed() -> bool:
+    """Return whether the extra of the gateway is there."""
+    return all(importlib.util.find_spec(name) is not None for name in ("connectrpc", "hypercorn"))
+
+
+def gateway_has_tls() -> bool:
+    """Return whether the gateway that is started here finds a certificate in its environment."""
+    return bool(os.environ.get("DALSEGNO_GATEWAY_TLS_CERTIFICATE"))
 
 
 def default_data() -> Path:
@@ -158,7 +182,10 @@ async def unless_failing(supervisor: Supervisor, work: Coroutine[Any, Any, T]) -
 
 
 async def _wait_until_ready(config: ServerConfig) -> None:
-    for address in (config.engine, config.listen):
+    addresses = [config.engine, config.listen]
+    if config.gateway and not gateway_has_tls():
+        addresses.append(config.gateway)
+    for address in addresses:
         await wait_until_serving(address, READY_S)
 
 

@@ -1,4 +1,4 @@
-"""The supervisor: keeps the three services running as child processes, and stops them in order.
+"""The supervisor: keeps the services running as child processes, and stops them in order.
 
 child died ──▶ report it ──▶ wait (0.2 s, doubling to 10 s; 0.2 s again after it ran 30 s) ──▶ start it again
 """
@@ -168,6 +168,15 @@ def describe_end(code: int) -> str:
         return f"was killed by {signal.Signals(-code).name}"
     except ValueError:
         return f"was killed by signal {-code}"
+
+
+def is_free(address: str) -> bool:
+    """Return whether nobody listens on an address."""
+    try:
+        choose_address(address, "")
+    except CommandError:
+        return False
+    return True
 
 
 def choose_address(address: str, option: str) -> str:
