@@ -1,8 +1,8 @@
 """A gateway beside the services of a test, and requests to it by curl.
 
-    gateway = gateway_of(system, folder)
-    await gateway.start()
-    reply = await call(gateway.url, "ExecutionService/GetExecution", {"executionId": id})
+gateway = gateway_of(system, folder)
+await gateway.start()
+reply = await call(gateway.url, "ExecutionService/GetExecution", {"executionId": id})
 """
 
 from __future__ import annotations

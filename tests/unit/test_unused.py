@@ -35,6 +35,7 @@ FROM_OUTSIDE = [
     *("paste", "__self"),  # the code that Jinja generates
     *("_srcfile", "logMultiprocessing", "logProcesses", "logThreads"),  # logging
     *("intercept_service", "package", "isolation_level"),  # grpc; protobuf; sqlite3
+    "read_max_bytes",  # connectrpc
     *("read_pickled", "load_pickled"),  # evaluation processes, by name
     *("roles", "users", "kwarg_op"),  # parameters of actions that have no effect here
     *("__call__", "deterministic"),  # of protocols

@@ -60,9 +60,7 @@ class ServerConfig:
             self._service("api", "--listen", self.listen, "--engine", self.engine, *stored),
         ]
         if self.gateway:
-            services.append(
-                self._service("gateway", "--listen", self.gateway, "--api", self.listen, *open_to_all)
-            )
+            services.append(self._service("gateway", "--listen", self.gateway, "--api", self.listen, *open_to_all))
         return services
 
     def _service(self, name: str, *arguments: str) -> Service:

@@ -42,11 +42,11 @@ PUBLIC = tuple(
         environment_service_pb2,
         system_service_pb2,
     )
-    for service in cast("Iterable[ServiceDescriptor]", file.DESCRIPTOR.services_by_name.values())
+    for service in cast(Iterable[ServiceDescriptor], file.DESCRIPTOR.services_by_name.values())
 )
 """The public services of the contract."""
 
-SERVICES = (*PUBLIC, cast("ServiceDescriptor", health_pb2.DESCRIPTOR.services_by_name["Health"]))
+SERVICES = (*PUBLIC, cast(ServiceDescriptor, health_pb2.DESCRIPTOR.services_by_name["Health"]))
 
 Context = RequestContext[Any, Any]
 

@@ -11,7 +11,6 @@ import sys
 
 from hypercorn.asyncio import serve
 from hypercorn.config import Config
-from hypercorn.logging import Logger
 
 from dalsegno.gateway.access import Access
 from dalsegno.gateway.application import Application
@@ -73,21 +72,23 @@ class Gateway:
         await self._channel.close()
 
     def _config(self) -> Config:
-        config = Config()
-        config.accesslog = None  # calls have their own lines; a path may hold a task token
-        config.errorlog = logging.getLogger("dalsegno.gateway.http")
-        config.errorlog.setLevel(logging.WARNING)
-        config.logger_class = Logger
-        config.include_server_header = False
-        config.graceful_timeout = CLOSING_S
-        config.keep_alive_timeout = IDLE_S
-        # At its default the end of the thousandth request ends all others of a connection of HTTP/2.
-        config.keep_alive_max_requests = sys.maxsize
-        config.h11_max_incomplete_size = HEADER_BYTES
-        config.h2_max_header_list_size = HEADER_BYTES
-        config.h2_max_concurrent_streams = STREAMS_MAX
-        if self._settings.tls_certificate:
-            config.certfile, config.keyfile = self._settings.tls_certificate, self._settings.tls_key
+        http_log = logging.getLogger("dalsegno.gateway.http")
+        http_log.setLevel(logging.WARNING)
+        config = Config.from_mapping(
+            accesslog=None,  # calls have their own lines; a path may hold a task token
+            errorlog=http_log,
+            include_server_header=False,
+            graceful_timeout=CLOSING_S,
+            keep_alive_timeout=IDLE_S,
+            # At its default the end of the thousandth request ends all others of a connection of HTTP/2.
+            keep_alive_max_requests=sys.maxsize,
+            h11_max_incomplete_size=HEADER_BYTES,
+            h2_max_header_list_size=HEADER_BYTES,
+            h2_max_concurrent_streams=STREAMS_MAX,
+            certfile=self._settings.tls_certificate or None,
+            keyfile=self._settings.tls_key or None,
+        )
+        if config.ssl_enabled:
             try:
                 config.create_ssl_context()
             except (OSError, ssl.SSLError) as error:
