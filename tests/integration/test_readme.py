@@ -23,16 +23,16 @@ TOUR = (
     (ROOT / "README.md", "## Five minutes", "## Where to read on"),
     (ROOT / "services" / "dalsegno" / "cli" / "README.md", "## Definitions", "## Configuration"),
     (ROOT / "services" / "dalsegno" / "actions" / "README.md", "## An action in Python", ""),
+    (ROOT / "services" / "dalsegno" / "worker" / "README.md", "## A worker and its test", "## Actions"),
 )
 """The pages in the order in which a reader follows them: the part between two headings (or to the end) of each."""
 _FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _FILE = re.compile(r"`([\w/]+\.(?:yaml|py|toml))`")
-_LASTING = ("dalsegno serve", "dalsegno examples endpoints")
 _MASKS = (
     (re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}"), "ID"),
     (re.compile(r"\d\d:\d\d:\d\d"), "TIME"),
     (re.compile(r"waits for: [\d., ]+"), "waits for: SOME"),
-    (re.compile(r"\d+(?:\.\d+)? (?:ms|s)\b"), "SPAN"),
+    (re.compile(r"\d+(?:\.\d+)? ?(?:ms|s)\b"), "SPAN"),
     (re.compile(r"127\.0\.0\.1:\d+"), "ADDRESS"),
     (re.compile(r"\d+/\d+"), "N/N"),
     (re.compile(r"pid \d+"), "pid N"),
@@ -127,13 +127,15 @@ def lasting(command: str, folder: Path, environment: dict[str, str], ready: str)
 def environment_of(folder: Path) -> dict[str, str]:
     """Addresses that are free, packages that go to the folder, and a name; the pages have the defaults."""
     address = choose_address("127.0.0.1:0", "--listen")
+    engine = choose_address("127.0.0.1:0", "--engine-listen")
     site = folder / "site"
     return {
         **clean_environment(),
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         "DALSEGNO_LISTEN": address,
-        "DALSEGNO_ENGINE_LISTEN": choose_address("127.0.0.1:0", "--engine-listen"),
+        "DALSEGNO_ENGINE_LISTEN": engine,
         "DALSEGNO_SERVER": address,
+        "DALSEGNO_ENGINE": engine,
         "DALSEGNO_ACTOR": "ada",
         "DALSEGNO_CONFIG": str(folder / "config.yaml"),
         "PIP_TARGET": str(site),
@@ -155,14 +157,14 @@ def differences(typed: Typed, ended: subprocess.CompletedProcess[str]) -> list[s
 
 @pytest.mark.xdist_group("readme")
 def test_the_tour_works_when_it_is_typed_line_by_line(tmp_path: Path) -> None:
-    """Definitions, a killed engine, failures and choices, actions in Python: each command ends as its page says, and
-    prints each of its lines but for ids, times and how far something was."""
+    """Definitions, a killed engine, failures and choices, actions in Python, a worker and its test: each command ends
+    as its page says, and prints each of its lines but for ids, times and how far something was."""
     endpoints = choose_address("127.0.0.1:0", "--listen")
     text = read_text().replace("127.0.0.1:8480", endpoints)
     environment = environment_of(tmp_path)
     tour = read_tour(tmp_path, text)
     assert len(tour) > 20
-    assert {"parcels.yaml", "voyage.yaml", "greetings"} <= {path.name for path in tmp_path.iterdir()}
+    assert {"parcels.yaml", "voyage.yaml", "greetings", "orders.py"} <= {path.name for path in tmp_path.iterdir()}
     wrong: list[str] = []
     with ExitStack() as terminals:
         for typed in tour:
@@ -173,6 +175,9 @@ def test_the_tour_works_when_it_is_typed_line_by_line(tmp_path: Path) -> None:
                 listening = f"{typed.command} --listen {endpoints}"
                 terminals.enter_context(lasting(listening, tmp_path, environment, "endpoints at"))
                 continue
+            if typed.command == "python orders.py":
+                terminals.enter_context(lasting(typed.command, tmp_path, environment, "stream open"))
+                continue
             command = ["bash", "-c", typed.command]
             ended = subprocess.run(
                 command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=180, check=False
@@ -180,3 +185,10 @@ def test_the_tour_works_when_it_is_typed_line_by_line(tmp_path: Path) -> None:
             if found := differences(typed, ended):
                 wrong += [f"$ {typed.command}", *found, f"printed:\n{ended.stdout}{ended.stderr}"]
     assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.parametrize("name", ["orders.py", "test_orders.py", "orders.yaml"])
+def test_the_files_of_the_worker_are_in_the_package(tmp_path: Path, name: str) -> None:
+    """What stands on the page is what is installed."""
+    read_tour(tmp_path, read_text())
+    assert (tmp_path / name).read_text() == (ROOT / "services" / "dalsegno" / "examples" / "worker" / name).read_text()

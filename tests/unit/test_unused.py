@@ -39,6 +39,8 @@ FROM_OUTSIDE = [
     *("read_pickled", "load_pickled"),  # evaluation processes, by name
     *("roles", "users", "kwarg_op"),  # parameters of actions that have no effect here
     *("__call__", "deterministic"),  # of protocols
+    "__getattr__",  # of modules
+    "articles",  # of a result in an example
     "JSON",  # chosen on the command line
     "source_count",  # a column, for people who read the database
 ]

@@ -5,8 +5,9 @@
         return f"{greeting}, {name}"
 
 The signature gives the parameters: their names, which are required, their defaults; `**anything` accepts any other
-name. A parameter annotated `ActionContext` is not an input: it receives the context of the run. A name that is a Python
-keyword has an underscore at its end: `from_` is the input `from`.
+name. Inputs are converted to the annotations (signature.py); one that does not fit is a failure, and the function does
+not run. A parameter annotated `ActionContext` is not an input: it receives the context of the run. A name that is a
+Python keyword has an underscore at its end: `from_` is the input `from`.
 
 How a function runs follows from how it is written:
 
@@ -29,9 +30,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Generic, ParamSpec, TypeVar
 
+from dalsegno.actions.signature import Inputs, read_signature
 from dalsegno.workflow.changes import Signature
-from dalsegno.workflow.model import ActionDescription, Parameter
-from dalsegno.workflow.scope import Constant
+from dalsegno.workflow.model import ActionDescription
 
 P = ParamSpec("P")
 R_co = TypeVar("R_co", covariant=True)
@@ -126,6 +127,7 @@ class Action(Generic[P, R_co]):
 
     __slots__ = (
         "_accepted",
+        "_inputs",
         "_renamed",
         "_required",
         "blocking",
@@ -136,14 +138,15 @@ class Action(Generic[P, R_co]):
     )
 
     def __init__(
-        self, function: Callable[P, R_co], description: ActionDescription, blocking: bool, context: str
+        self, function: Callable[P, R_co], description: ActionDescription, inputs: Inputs, blocking: bool
     ) -> None:
         self.function = function
         self.name = description.name
         self.description = description
         self.blocking = blocking
-        self.context_parameter = context
+        self.context_parameter = inputs.context
         """The parameter that receives the ActionContext; empty if the function has none."""
+        self._inputs = inputs
         self._required = frozenset(each.name for each in description.parameters if each.required)
         self._accepted = frozenset(each.name for each in description.parameters)
         self._renamed = tuple(each.name for each in description.parameters if keyword.iskeyword(each.name))
@@ -163,7 +166,9 @@ class Action(Generic[P, R_co]):
         return "; ".join(problems)
 
     def arguments(self, given: dict[str, object]) -> dict[str, object]:
-        """Convert the input, in place, to the function's arguments."""
+        """Convert the input, in place, to the function's arguments. Raises TypeError for an input that does not fit."""
+        if problem := self.problem_with(given) or self._inputs.convert(given):
+            raise TypeError(f"input {problem}")
         for name in self._renamed:
             if name in given:
                 given[f"{name}_"] = given.pop(name)
@@ -176,19 +181,25 @@ def action(
     safe_to_rerun: bool = False,
     description: str = "",
     blocking: bool = True,
+    typed: bool = True,
     answer_schema: str = "",
     answer_key: str = "",
 ) -> Callable[[Callable[P, R_co]], Action[P, R_co]]:
     """Make an action of the function. `safe_to_rerun`: it may run again after the loss of its executor, without harm.
 
-    The default description is the first line of the docstring. `answer_schema` and `answer_key` are for delegated
+    The default description is the first line of the docstring. Without `typed`, inputs are not checked by the
+    annotations. `answer_schema` and `answer_key` are for delegated
     actions, as in ActionDescription. Raises TypeError for an invalid function or name.
     """
 
+    if not isinstance(name, str):
+        raise TypeError('an action needs a name by which workflows call it: @action("pack.name")')
+    if not _NAME.fullmatch(name):
+        raise TypeError(f"{name!r} is no name for an action: a word, or words joined by dots")
+
     def decorate(function: Callable[P, R_co]) -> Action[P, R_co]:
-        if not _NAME.fullmatch(name):
-            raise TypeError(f"{name!r} is no name for an action: a word, or words joined by dots")
-        parameters, accepts_any, context = _read_signature(function)
+        inputs = read_signature(function, typed=typed)
+        parameters, accepts_any = inputs.parameters, inputs.accepts_any
         text = description or (inspect.getdoc(function) or "").partition("\n")[0]
         described = ActionDescription(
             name, parameters, accepts_any, safe_to_rerun, text, answer_schema=answer_schema, answer_key=answer_key
@@ -196,34 +207,6 @@ def action(
         if answer_schema and answer_schema not in {each.name for each in parameters}:
             raise TypeError(f"{name} has no parameter {answer_schema}, which is to hold the schema of its answer")
         in_thread = blocking and not inspect.iscoroutinefunction(function)
-        return Action(function, described, in_thread, context)
+        return Action(function, described, inputs, in_thread)
 
     return decorate
-
-
-def _read_signature(function: Callable[..., object]) -> tuple[tuple[Parameter, ...], bool, str]:
-    """Return the parameters, whether any other is accepted, and the name of the one that takes the context."""
-    try:
-        signature = inspect.signature(function, eval_str=True)
-    except NameError:  # an annotation that exists for type checkers only
-        signature = inspect.signature(function)
-    parameters: list[Parameter] = []
-    accepts_any, context = False, ""
-    for each in signature.parameters.values():
-        if each.kind in (each.POSITIONAL_ONLY, each.VAR_POSITIONAL):
-            raise TypeError(f"{function.__qualname__}: {each} cannot be given by name")
-        if each.kind is each.VAR_KEYWORD:
-            accepts_any = True
-        elif each.annotation is ActionContext or str(each.annotation).rpartition(".")[2] == "ActionContext":
-            context = each.name
-        elif each.default is each.empty:
-            parameters.append(Parameter(_input_name(each.name)))
-        else:
-            default = list(each.default) if isinstance(each.default, tuple) else each.default
-            parameters.append(Parameter(_input_name(each.name), required=False, default=Constant(default)))
-    return tuple(parameters), accepts_any, context
-
-
-def _input_name(parameter: str) -> str:
-    """Return the name of the input: `from_` is `from`, because Python has no such parameter."""
-    return parameter[:-1] if parameter.endswith("_") and keyword.iskeyword(parameter[:-1]) else parameter

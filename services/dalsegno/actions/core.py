@@ -53,7 +53,7 @@ def echo(message: object) -> dict[str, object]:
     return {**noop(), "stdout": _text(message), "stderr": ""}
 
 
-@action("core.pause", safe_to_rerun=True)
+@action("core.pause", safe_to_rerun=True, typed=False)
 async def pause(max_pause: float, random: bool = False) -> dict[str, object]:
     """Wait `max_pause` seconds, or with `random` a whole number of seconds from 1 to that; return the number."""
     delay: float = chance.randint(1, max(1, int(max_pause))) if random else max_pause
@@ -61,7 +61,7 @@ async def pause(max_pause: float, random: bool = False) -> dict[str, object]:
     return {"stdout": "", "stderr": "", "exit_code": 0, "result": delay}
 
 
-@action("core.ask", safe_to_rerun=True, answer_schema="schema", answer_key="response")
+@action("core.ask", safe_to_rerun=True, answer_schema="schema", answer_key="response", typed=False)
 def ask(
     schema: Mapping[str, object] = DEFAULT_SCHEMA,
     roles: object = (),
@@ -88,7 +88,7 @@ def ask(
     return Delegated(completion_timeout_s=minutes * 60 if minutes else None)
 
 
-@action("core.http")
+@action("core.http", typed=False)
 async def request(
     url: str,
     method: str | None = None,
@@ -145,7 +145,7 @@ async def request(
     return result
 
 
-@action("core.sendmail")
+@action("core.sendmail", typed=False)
 async def send_mail(
     to: object,
     subject: str,

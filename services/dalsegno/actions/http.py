@@ -24,7 +24,7 @@ _SUCCESSES = range(200, 307)
 _sessions: WeakKeyDictionary[asyncio.AbstractEventLoop, aiohttp.ClientSession] = WeakKeyDictionary()
 
 
-@action("std.http")
+@action("std.http", typed=False)
 async def request(
     url: str,
     method: str = "GET",
@@ -67,7 +67,7 @@ async def request(
     return result
 
 
-@action("std.mistral_http")
+@action("std.mistral_http", typed=False)
 async def request_and_delegate(
     context: ActionContext,
     url: str,

@@ -23,7 +23,7 @@ START_S = 20.0
 """The time for the start of the process, beside the script's own time."""
 
 
-@action("std.javascript")
+@action("std.javascript", typed=False)
 async def run(script: str, context: object = None) -> object:
     """Run the body of a JavaScript function whose `$` is the context; return its result. Off by default.
 
@@ -40,7 +40,7 @@ async def run(script: str, context: object = None) -> object:
         raise ActionFailed(f"JavaScriptAction failed: the result is {error}") from None
 
 
-@action("std.js")
+@action("std.js", typed=False)
 async def run_by_short_name(script: str, context: object = None) -> object:
     """Do the same as std.javascript. Off by default."""
     return await run(script, context)

@@ -26,7 +26,7 @@ class _TooMuch(Exception):
     """The command writes more than the maximum size of a result."""
 
 
-@action("core.local")
+@action("core.local", typed=False)
 async def run(
     cmd: str,
     cwd: str | None = None,

@@ -15,7 +15,7 @@ TIMEOUT_S = 60.0
 """The time for each answer of the server."""
 
 
-@action("std.email")
+@action("std.email", typed=False)
 async def send(
     from_addr: str,
     to_addrs: object,

@@ -91,7 +91,7 @@ def load_registry(
 
 def _builtin_actions(targets: Collection[str] = (), files: grpc.Files = grpc.NO_FILES) -> Iterator[AnyAction]:
     for module in (std, http, mail, ssh, javascript, core, local):
-        yield from _actions_of(module)
+        yield from actions_of(module)
     yield grpc.call_action(targets, files)
 
 
@@ -101,12 +101,13 @@ def _read_plugin(plugin: EntryPoint) -> list[AnyAction]:
         return [found]
     if not isinstance(found, ModuleType):
         raise TypeError("neither an action nor a module")
-    actions = list(_actions_of(found))
+    actions = list(actions_of(found))
     if not actions:
         raise TypeError("a module without actions")
     return actions
 
 
-def _actions_of(module: ModuleType) -> Iterator[AnyAction]:
+def actions_of(module: ModuleType) -> Iterator[AnyAction]:
+    """Yield the actions of a module, each once."""
     # Several names may lead to one action.
     yield from {id(each): each for each in vars(module).values() if isinstance(each, Action)}.values()

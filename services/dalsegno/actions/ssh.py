@@ -26,7 +26,7 @@ _READ_BYTES = 65_536
 _log = logging.getLogger(__name__)
 
 
-@action("std.ssh")
+@action("std.ssh", typed=False)
 async def run(
     cmd: str,
     host: object,
@@ -45,7 +45,7 @@ async def run(
     return await _run_on_all(cmd, host, port, login, None)
 
 
-@action("std.ssh_proxied")
+@action("std.ssh_proxied", typed=False)
 async def run_proxied(
     cmd: str,
     host: object,

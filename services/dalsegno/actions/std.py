@@ -17,7 +17,7 @@ def noop() -> None:
     """Do nothing."""
 
 
-@action("std.echo", safe_to_rerun=True, blocking=False)
+@action("std.echo", safe_to_rerun=True, blocking=False, typed=False)
 def echo(output: object, delay: float = 0) -> object:
     """Return `output` after `delay` seconds."""
     wait_s = _seconds(delay)
@@ -30,13 +30,13 @@ def fail(error_data: object = None) -> None:
     raise ActionFailed("Fail action expected exception.", error_data or None)
 
 
-@action("std.sleep", safe_to_rerun=True, blocking=False)
+@action("std.sleep", safe_to_rerun=True, blocking=False, typed=False)
 def sleep(seconds: float = 1) -> Awaitable[None]:
     """Wait for `seconds`."""
     return _after(_seconds(seconds), None)
 
 
-@action("std.test_dict", safe_to_rerun=True)
+@action("std.test_dict", safe_to_rerun=True, typed=False)
 def make_test_dict(size: int = 0, key_prefix: str = "", val: object = "") -> dict[str, object]:
     """Return a dict of `size` keys, `key_prefix` and a number from 0, all with the value `val`."""
     if int(size) > VALUE_BYTES_MAX:  # each takes more than a byte, and making them may take all memory there is

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dalsegno.actions.action import ActionCancelled, ActionFailed, Delegated
+from dalsegno.actions.plain import plain
 from dalsegno.rpc import convert
 from dalsegno.rpc.field_checks import wrong_fields
 from dalsegno.v1.execution_pb2 import (
@@ -71,17 +72,24 @@ def _describe_delegated(delegated: Delegated) -> TaskDone:
 def describe_exception(action: str, error: BaseException) -> TaskDone:
     """Return the outcome of an action that raised, without the traceback, which the log has."""
     if isinstance(error, ActionCancelled):
-        return describe_cancel(str(error) or "cancelled by the action")
+        return describe_cancel(_words_of(error) if error.args else "cancelled by the action")
     if not isinstance(error, ActionFailed):
-        words = str(error) or type(error).__name__
+        words = _words_of(error)
         return describe_failure(f"The action raised an exception [action={action}, msg='{words}']")
-    done = describe_failure(str(error))
+    done = describe_failure(_words_of(error))
     if error.result is not None:
         try:
             done.result = _encode(error.result)
         except UnfitValue as unfit:
             done.error = _clean(f"{done.error} (its data is omitted: {unfit})")
     return done
+
+
+def _words_of(error: BaseException) -> str:
+    try:
+        return str(error) or type(error).__name__
+    except Exception:  # code of the exception
+        return type(error).__name__
 
 
 def describe_failure(words: str) -> TaskDone:
@@ -104,7 +112,10 @@ def describe_cancel(words: str) -> TaskDone:
 def _encode(data: object) -> str:
     """Return the JSON text of a result that every part of the system can carry. Raises UnfitValue."""
     try:
-        text = encode(data)
+        try:
+            text = encode(data)
+        except UnfitValue:
+            text = encode(plain(data))
     except UnfitValue as error:
         raise UnfitValue(f"the result is not JSON: {error}") from None
     except RecursionError:

@@ -1,7 +1,8 @@
 """Run many actions at once: async ones as tasks of the event loop, blocking ones in threads, instant ones inline.
 
 Each has its deadline. An action that the deadline stops has failed; one that CancelAction stops is cancelled. A thread
-cannot be stopped: its outcome is dropped, and it keeps its slot until it ends.
+cannot be stopped, nor an async action that does not let itself be cancelled: it is reported, its own outcome is
+dropped, and it keeps its slot until it ends.
 """
 
 from __future__ import annotations
@@ -12,9 +13,10 @@ import dataclasses
 import inspect
 import logging
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 from dalsegno.actions.action import ActionContext, ActionFailed
@@ -30,6 +32,9 @@ from dalsegno.worker.outcome import (
     describe_result,
 )
 from dalsegno.workflow.value import UnfitValue, decode
+
+CLEANUP_S = 5.0
+"""The time that a stopped async action has to clean up before it is reported."""
 
 # The check whether a value is awaitable takes longer than most instant actions.
 _PLAIN = frozenset({type(None), bool, int, float, str, list, dict})
@@ -53,6 +58,8 @@ class Run:
     """Why it was stopped; empty if it was not."""
     late: bool = False
     """Whether its deadline stopped it."""
+    told: deque[TaskDone] = field(default_factory=deque)
+    """Progress that is not forwarded yet."""
     reported: bool = False
     """Whether its outcome has been reported, or must not be reported."""
 
@@ -87,9 +94,9 @@ class Runner:
         return len(self._runs)
 
     @property
-    def stuck_threads(self) -> int:
-        """Return the number of threads that are busy with stopped actions."""
-        return sum(1 for run in self._leftovers if run.future is not None)
+    def stuck(self) -> int:
+        """Return the number of actions that were stopped and still run."""
+        return len(self._leftovers)
 
     def keys(self) -> list[Key]:
         """Return the deliveries that are running."""
@@ -128,7 +135,7 @@ class Runner:
             return
         try:
             returned = action.function(**given)
-        except (Exception, SystemExit) as error:
+        except BaseException as error:  # also an exit, which would end all other actions
             self._end(run, _raised(run, error))
             return
         if type(returned) in _PLAIN or not inspect.isawaitable(returned):
@@ -148,10 +155,17 @@ class Runner:
             run.context.cancelled.set()
         if run.task is not None:
             run.task.cancel()  # reported when it has ended
+            self._loop.call_later(CLEANUP_S, self._give_up, run)
         elif run.future is not None and not run.future.cancel():
             self._settle(run, _stopped(run))
             self._leftovers.add(run)
         return True
+
+    def _give_up(self, run: Run) -> None:
+        if run.task is not None and not run.task.done():
+            _log.warning("%s goes on %g s after it was stopped", run.order.action, CLEANUP_S)
+            self._settle(run, _stopped(run))
+            self._leftovers.add(run)
 
     def drop(self, key: Key) -> bool:
         """Stop an action without reporting its outcome. Return False if this delivery does not run."""
@@ -175,18 +189,28 @@ class Runner:
         tasks = [run.task for run in self._leftovers if run.task is not None]
         if tasks:
             await asyncio.wait(tasks, timeout=wait_s)
+            await asyncio.sleep(0)  # for what is called when they have ended
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     def _hear_progress(self, run: Run, text: str, fraction: float | None) -> None:
         """Forward a progress report; called in the action's thread, or on the event loop."""
-        progress = describe_progress(text, fraction)
-        with contextlib.suppress(RuntimeError):  # the loop is closed
-            self._loop.call_soon_threadsafe(self._tell_progress, run, progress)
+        self._hear(run, describe_progress(text, fraction))
 
-    def _tell_progress(self, run: Run, progress: TaskDone) -> None:
-        if not run.reported:
+    def _hear(self, run: Run, progress: TaskDone) -> None:
+        run.told.append(progress)
+        if len(run.told) == 1:  # otherwise the event loop is awake already: an action may report without a pause
+            with contextlib.suppress(RuntimeError):  # the loop is closed
+                self._loop.call_soon_threadsafe(self._tell_progress, run)
+
+    def _tell_progress(self, run: Run) -> None:
+        for _ in range(len(run.told)):
+            progress = run.told[0]
             progress.action_execution_id, progress.delivery = run.order.action_execution_id, run.order.delivery
-            self._tell(progress, run)
+            if not run.reported:
+                self._tell(progress, run)
+            run.told.popleft()
+        if run.told:
+            self._loop.call_soon(self._tell_progress, run)
 
     def _keep(self, run: Run, timeout_s: float | None) -> None:
         key = run.order.action_execution_id, run.order.delivery
@@ -241,6 +265,8 @@ class Runner:
             run.timer.cancel()
         if run.reported:
             return
+        while run.told:  # what it reported before its end is told before it
+            self._tell_progress(run)
         run.reported = True
         done.action_execution_id = order.action_execution_id
         done.delivery = order.delivery
@@ -256,8 +282,6 @@ def _read_input(order: RunAction, action: AnyAction) -> dict[str, object]:
     given = decode(order.input) if order.input not in ("", "{}") else {}
     if not isinstance(given, dict):
         raise TypeError(f"the input is not an object but {order.input[:80]}")
-    if problem := action.problem_with(given):
-        raise TypeError(f"input {problem}")
     return action.arguments(given)
 
 
@@ -294,6 +318,8 @@ async def _wait_for(awaitable: Awaitable[object]) -> object:
         return await awaitable
     except SystemExit as error:  # it would end the event loop and all other actions
         raise ActionFailed(f"the action called exit({error.code})") from error
+    except KeyboardInterrupt as error:
+        raise ActionFailed("the action raised KeyboardInterrupt") from error
 
 
 def _stopped(run: Run) -> TaskDone:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
+import datetime
+import json
+import math
 from typing import Any, cast
 
+import msgspec
 import pytest
 
 from dalsegno.actions.action import Delegated
 from dalsegno.v1.executor_service_pb2 import TASK_OUTCOME_DELEGATED, TASK_OUTCOME_FAILED, TASK_OUTCOME_SUCCEEDED
-from dalsegno.worker.outcome import describe_result
+from dalsegno.worker.outcome import describe_exception, describe_result
 
 
 @pytest.mark.parametrize(
@@ -45,3 +50,43 @@ def test_other_outcomes_are_told_as_they_are() -> None:
         TASK_OUTCOME_FAILED,
         "result too large: 4,400,002 bytes, at most 4,000,000",
     )
+
+
+class Part(msgspec.Struct):
+    """A part."""
+
+    name: str
+    made: datetime.date
+
+
+@dataclasses.dataclass
+class Machine:
+    """A machine."""
+
+    serial: int
+    parts: list[Part]
+
+
+def test_structs_and_dataclasses_are_results() -> None:
+    """Structs and dataclasses are sent as objects, alone and within other data; sets and NaN are still refused."""
+    machine = Machine(2**70, [Part("axle", datetime.date(2026, 3, 1))])
+    whole = {"serial": 2**70, "parts": [{"name": "axle", "made": "2026-03-01"}]}
+
+    for returned, expected in ((machine, whole), ([machine, {"a": (machine,)}], [whole, {"a": [whole]}])):
+        done = describe_result(returned)
+        assert json.loads(done.result) == expected
+    for returned, words in (
+        ([machine, {1}], "$[1]: a set is not JSON"),
+        ([machine, math.nan], "$[1]: nan is not JSON"),
+    ):
+        assert describe_result(returned).error == f"the result is not JSON: {words}"
+
+
+def test_an_exception_that_cannot_be_shown_is_named() -> None:
+    """An exception whose text raises is described by its type."""
+
+    class Odd(Exception):
+        def __str__(self) -> str:
+            raise ValueError
+
+    assert describe_exception("test.odd", Odd()).error == "The action raised an exception [action=test.odd, msg='Odd']"

@@ -7,6 +7,7 @@ import json
 import threading
 import time
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,6 +17,7 @@ from tests.unit.worker.scripted import order
 from dalsegno.actions.action import DELEGATED, ActionCancelled, ActionContext, ActionFailed, Delegated, action
 from dalsegno.actions.registry import AnyAction, Registry, load_registry
 from dalsegno.v1.executor_service_pb2 import TaskDone, TaskOutcome
+from dalsegno.worker import runner
 from dalsegno.worker.runner import Run, Runner
 
 SUCCEEDED = TaskOutcome.TASK_OUTCOME_SUCCEEDED
@@ -59,10 +61,10 @@ async def make_bench() -> AsyncIterator[MakeBench]:
         done: list[TaskDone] = []
         freed: list[Run] = []
         registry = Registry([*load_registry(plugins=()), *actions])
-        runner = Runner(
+        running = Runner(
             registry, threads, lambda message, run: done.append(message), freed.append, report_progress=print
         )
-        made.append(Bench(runner, done, freed))
+        made.append(Bench(running, done, freed))
         return made[-1]
 
     yield make
@@ -278,6 +280,54 @@ async def test_a_deadline_stops_an_async_action(make_bench: MakeBench) -> None:
     assert cleaned
 
 
+async def test_an_async_action_that_cannot_be_cancelled_is_reported(
+    make_bench: MakeBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An async action that does not end after its deadline is reported without its outcome, and keeps its slot until it
+    ends."""
+    monkeypatch.setattr(runner, "CLEANUP_S", 0.1)
+    gate = asyncio.Event()
+
+    @action("test.stubborn")
+    async def stubborn() -> str:
+        while not gate.is_set():
+            with suppress(asyncio.CancelledError):
+                await gate.wait()
+        return "late"
+
+    bench = make_bench(stubborn)
+    done = await bench.ended("test.stubborn", timeout_s=0.05)
+    assert (done.outcome, done.error, done.result) == (FAILED, "timed out after 0.050 s", "")
+    assert (bench.runner.stuck, bench.freed) == (1, [])
+    gate.set()
+    await bench.until(lambda: len(bench.freed) == 1)
+    assert (bench.runner.stuck, bench.done) == (0, [])
+
+
+@pytest.mark.parametrize("how", ["async", "thread", "inline"])
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit, GeneratorExit, asyncio.CancelledError])
+async def test_nothing_that_an_action_raises_ends_the_worker(
+    make_bench: MakeBench, how: str, kind: type[BaseException]
+) -> None:
+    """Also what is no Exception ends the action that raises it, and no other."""
+
+    async def raise_later() -> None:
+        raise kind()
+
+    def raise_now() -> None:
+        raise kind()
+
+    made = action("test.raises", blocking=how != "inline")(raise_later if how == "async" else raise_now)
+    bench = make_bench(made)
+    bench.runner.start(order(2, "std.sleep", '{"seconds": 0.1}'), "engine", None)
+    bench.start("test.raises")
+    await bench.until(lambda: len(bench.done) == 2)
+
+    expected = CANCELLED if (how, kind) == ("async", asyncio.CancelledError) else FAILED
+    assert [each.outcome for each in bench.done] == [expected, SUCCEEDED]
+    assert bench.done[0].error
+
+
 async def test_a_deadline_drops_the_outcome_of_a_thread_which_keeps_its_slot(make_bench: MakeBench) -> None:
     """The failure is reported at the deadline; the slot is free when the thread ends, since a thread cannot be
     stopped."""
@@ -294,12 +344,12 @@ async def test_a_deadline_drops_the_outcome_of_a_thread_which_keeps_its_slot(mak
     try:
         done = await bench.ended("test.block", timeout_s=0.05)
         assert (done.outcome, done.error) == (FAILED, "timed out after 0.050 s")
-        assert (bench.runner.stuck_threads, bench.freed) == (1, [])
+        assert (bench.runner.stuck, bench.freed) == (1, [])
     finally:
         gate.set()
     await bench.until(lambda: len(bench.freed) == 1)
     assert asked == [True]
-    assert (bench.runner.stuck_threads, bench.done) == (0, [])
+    assert (bench.runner.stuck, bench.done) == (0, [])
 
 
 async def test_an_action_that_waits_for_a_thread_can_be_stopped(make_bench: MakeBench) -> None:

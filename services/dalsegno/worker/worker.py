@@ -1,0 +1,253 @@
+"""A worker: a program that runs actions for engines, from its start to its stop.
+
+    Worker(greet, orders, engine="127.0.0.1:7701", id="greeter-1").run()
+
+It connects to each engine and connects again when a stream breaks, also to one that is not there yet. At SIGTERM or
+SIGINT it takes nothing more, waits for what runs within the grace period, reports it, and gives back the rest; at the
+second one it does not wait.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import multiprocessing
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from types import ModuleType
+
+import grpc
+from prometheus_client import REGISTRY, CollectorRegistry
+
+from dalsegno.actions import grpc as grpc_calls
+from dalsegno.actions import http
+from dalsegno.actions.action import Action
+from dalsegno.actions.registry import AnyAction, Registry, actions_of
+from dalsegno.rpc import logs
+from dalsegno.rpc.channel import open_channel
+from dalsegno.rpc.metrics import serve_metrics
+from dalsegno.rpc.server import Server
+from dalsegno.worker.connection import Connection
+from dalsegno.worker.metrics import Metrics
+from dalsegno.worker.session import Session
+
+DEFAULT_ENGINE = "127.0.0.1:7701"
+READINESS_S = 0.2
+PARTING_S = 3.0
+
+_log = logging.getLogger(__name__)
+
+
+class Worker:
+    """Runs actions for engines."""
+
+    def __init__(
+        self,
+        *actions: AnyAction | ModuleType,
+        engine: str | Sequence[str] = (),
+        id: str = "",
+        slots: int = 1000,
+        threads: int = 32,
+        labels: Mapping[str, str] | None = None,
+        grace_s: float = 10.0,
+        listen: str = "",
+        metrics_port: int = 0,
+    ) -> None:
+        """Prepare a worker for these actions, or for all actions of a module.
+
+        `engine` is host:port of an engine, or of several (default: DALSEGNO_ENGINE, else 127.0.0.1:7701). `id` is its
+        name, stable over restarts (default: host and process). It runs at most `slots` actions at once, `threads` of
+        them in threads. A task with a `target` selects workers by id or by `labels`. Actions have `grace_s` to end when
+        the worker stops. `listen` is host:port of a health service, `metrics_port` serves metrics for Prometheus.
+        Raises ValueError for what cannot be.
+        """
+        engines = engine or os.environ.get("DALSEGNO_ENGINE") or DEFAULT_ENGINE
+        self.engines = tuple(dict.fromkeys(engines.replace(",", " ").split() if isinstance(engines, str) else engines))
+        self.id = id or f"{socket.gethostname()}-{os.getpid()}"
+        self.stuck = 0
+        """How many actions still run, though they were stopped, after the worker has stopped."""
+        self._registry = Registry(_all_actions(actions))
+        self._slots = slots
+        self._threads = threads
+        self._labels = dict(labels or {})
+        self._grace_s = grace_s
+        self._listen = listen
+        self._metrics_port = metrics_port
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stops = 0
+        self._stopped = asyncio.Event()
+        self._hurried = asyncio.Event()
+        self._connections: list[Connection] = []
+        self._exit: threading.Timer | None = None
+        self._check()
+
+    def _check(self) -> None:
+        if not len(self._registry):
+            raise ValueError("a worker needs an action: Worker(my_action, engine=...)")
+        for each in self.engines:
+            if ":" not in each:
+                raise ValueError(f"the engine {each!r} is not of the form host:port")
+        if self._slots < 1 or self._threads < 1:
+            raise ValueError("slots and threads must be at least 1")
+
+    @property
+    def is_connected(self) -> bool:
+        """Return whether an engine can send it work."""
+        return any(each.is_connected for each in self._connections)
+
+    def run(self) -> int:
+        """Work until SIGTERM or SIGINT. Return 0, or 1 if another process with the same id has replaced it.
+
+        Use it in the main thread. It ends the process if actions that cannot be stopped still run. It logs to standard
+        error unless the program has set up logging. Raises CannotListen or OSError for an address that is in use.
+        """
+        _refuse_in_child()
+        if not logging.getLogger().handlers:
+            logs.set_up("worker")
+        replaced = asyncio.run(self._serve_until_signal())
+        if self._exit is not None:
+            self._exit.cancel()
+        if self.stuck:
+            _exit(int(replaced))
+        return int(replaced)
+
+    async def serve(self) -> bool:
+        """Work until `stop` is called, once. Return whether another process with the same id has replaced it."""
+        self._loop = asyncio.get_running_loop()
+        async with self._open_ports() as server, self._open_channels() as channels:
+            session = self._open_session()
+            self._connections = [Connection(session, *each) for each in zip(self.engines, channels, strict=True)]
+            tasks = [asyncio.create_task(each.run()) for each in self._connections]
+            _log.info("started", extra={"executor": self.id, "engines": ", ".join(self.engines)})
+            try:
+                await self._until_stopped(session, server)
+                _log.info("stopping", extra={"executor": self.id})
+                await self._leave(session, tasks)
+            finally:
+                for task in tasks:
+                    task.cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)
+                await session.runner.close(1.0)
+                await http.close()
+                await grpc_calls.close()
+            self.stuck = session.runner.stuck
+        return session.superseded.is_set()
+
+    def stop(self) -> None:
+        """End `serve` in order; at the second call, without waiting for actions. It may be called in any thread."""
+        if self._loop is None:
+            self._note_stop()
+        else:
+            self._loop.call_soon_threadsafe(self._note_stop)
+
+    def _note_stop(self) -> None:
+        self._stops += 1
+        self._stopped.set()
+        if self._stops > 1:
+            self._hurried.set()
+
+    async def _serve_until_signal(self) -> bool:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._note_stop)
+        replaced = await self.serve()
+        # The event loop would wait for what cannot be stopped without a limit.
+        self._exit = threading.Timer(PARTING_S, _exit, [int(replaced)])
+        self._exit.daemon = True
+        self._exit.start()
+        return replaced
+
+    def _open_session(self) -> Session:
+        return Session(
+            self.id,
+            self._registry,
+            self.engines,
+            slots=self._slots,
+            threads=self._threads,
+            labels=self._labels,
+            metrics=Metrics(REGISTRY if self._metrics_port else CollectorRegistry()),
+        )
+
+    @contextlib.asynccontextmanager
+    async def _open_ports(self) -> AsyncIterator[Server | None]:
+        """Serve health and metrics, as far as they are wanted."""
+        server = Server(self._listen, ()) if self._listen else None
+        if server is not None:
+            await server.start()
+        end_metrics = serve_metrics("127.0.0.1", self._metrics_port)[1] if self._metrics_port else None
+        try:
+            yield server
+        finally:
+            if server is not None:
+                await server.stop(0.5)
+            if end_metrics is not None:
+                end_metrics()
+
+    @contextlib.asynccontextmanager
+    async def _open_channels(self) -> AsyncIterator[list[grpc.aio.Channel]]:
+        channels = [open_channel(each) for each in self.engines]
+        try:
+            yield channels
+        finally:
+            for channel in channels:
+                await channel.close()
+
+    async def _until_stopped(self, session: Session, server: Server | None) -> None:
+        """Update the health until the stop: the worker is ready while an engine can send it work."""
+        was_ready = False
+        while not self._stopped.is_set() and not session.superseded.is_set():
+            if server is not None and self.is_connected != was_ready:
+                was_ready = not was_ready
+                await server.set_ready(was_ready)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(READINESS_S):
+                    await self._stopped.wait()
+
+    async def _leave(self, session: Session, tasks: list[asyncio.Task[None]]) -> None:
+        """Accept nothing more, wait for actions within the grace period, send their outcomes, give back the rest.
+
+        The outcomes of a session that another one has replaced are not sent.
+        """
+        session.leaving = True
+        for connection in self._connections:
+            connection.stop_taking()
+        idle, hurried = asyncio.create_task(session.wait_idle()), asyncio.create_task(self._hurried.wait())
+        grace_s = 0 if session.superseded.is_set() else self._grace_s
+        await asyncio.wait([idle, hurried], timeout=grace_s, return_when=asyncio.FIRST_COMPLETED)
+        idle.cancel()
+        hurried.cancel()
+        for connection in self._connections:
+            connection.release()
+        await asyncio.wait(tasks, timeout=PARTING_S)
+
+
+def _all_actions(given: Iterable[AnyAction | ModuleType]) -> Iterator[AnyAction]:
+    for each in given:
+        if isinstance(each, Action):
+            yield each
+        elif isinstance(each, ModuleType):
+            found = list(actions_of(each))
+            if not found:
+                raise ValueError(f"the module {each.__name__} has no actions")
+            yield from found
+        else:
+            raise TypeError(f"{each!r} is no action: decorate it with @action('pack.name')")
+
+
+def _exit(code: int) -> None:
+    """End the process. The interpreter would wait for threads that cannot be stopped without a limit."""
+    _log.warning("actions that were stopped still run: the process ends without them")
+    logging.shutdown()
+    sys.stdout.flush()
+    os._exit(code)
+
+
+def _refuse_in_child() -> None:
+    """Raise if this is a child process of an isolated action, which loads the program again."""
+    if multiprocessing.parent_process() is not None:
+        raise RuntimeError("the program starts its worker when it is imported: put it under if __name__ == '__main__':")

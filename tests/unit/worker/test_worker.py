@@ -1,0 +1,143 @@
+"""Workers: what they are made of, their start, and their stop within a program of their own."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from types import ModuleType
+
+import grpc
+import pytest
+from tests.unit.worker.scripted import Engine, order
+
+from dalsegno.actions import std
+from dalsegno.worker import Worker, action
+
+StartWorker = Callable[..., tuple[Worker, asyncio.Task[bool]]]
+
+
+@action("test.greet")
+async def greet(name: str) -> str:
+    """Greets somebody."""
+    return f"Hello, {name}"
+
+
+@action("test.sleep")
+async def sleep() -> None:
+    """Sleeps for a minute."""
+    await asyncio.sleep(60)
+
+
+@pytest.fixture
+async def start_worker(engine: Engine) -> AsyncIterator[StartWorker]:
+    """Provide a function that starts a worker for the engine."""
+    tasks: list[asyncio.Task[bool]] = []
+
+    def start(*actions: object, **options: object) -> tuple[Worker, asyncio.Task[bool]]:
+        worker = Worker(*actions, **{"engine": engine.address, "id": "worker-1", **options})  # type: ignore[arg-type]
+        tasks.append(asyncio.create_task(worker.serve()))
+        return worker, tasks[-1]
+
+    yield start
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def test_a_worker_runs_its_actions(engine: Engine, start_worker: StartWorker) -> None:
+    """A worker says what it serves, runs it, and reports the result; `stop` ends it in order."""
+    worker, task = start_worker(greet, labels={"zone": "north"}, slots=7)
+    line = await engine.line()
+
+    assert [each.name for each in line.hello.actions] == ["test.greet"]
+    assert (line.hello.executor_id, line.hello.slots, dict(line.hello.labels)) == ("worker-1", 7, {"zone": "north"})
+    await line.run(order(1, "test.greet", '{"name": "Ada"}'))
+    (done,) = await line.outcomes(1)
+    assert done.result == '"Hello, Ada"'
+    await line.acknowledge(done)
+    worker.stop()
+    assert await asyncio.wait_for(task, 5) is False
+
+
+async def test_a_worker_waits_for_an_engine_that_is_not_there_yet(engine: Engine, start_worker: StartWorker) -> None:
+    """A worker that is started before its engine connects once the engine listens."""
+    await engine.stop()
+    worker, _ = start_worker(greet)
+    await asyncio.sleep(0.3)
+    assert not worker.is_connected
+
+    await engine.start()
+
+    await engine.line(10)
+
+
+async def test_a_worker_works_for_several_engines(
+    engine: Engine, other_engine: Engine, start_worker: StartWorker
+) -> None:
+    """Each engine gets a stream of the same session, and a share of the slots as credit."""
+    start_worker(greet, engine=[engine.address, other_engine.address], slots=10)
+
+    lines = await engine.line(), await other_engine.line()
+
+    assert len({line.hello.session_id for line in lines}) == 1
+    assert [line.hello.credit for line in lines] == [5, 5]
+
+
+async def test_the_second_stop_does_not_wait(engine: Engine, start_worker: StartWorker) -> None:
+    """After the first stop the worker waits for what runs; after the second it gives it back at once."""
+    worker, task = start_worker(sleep, grace_s=60)
+    line = await engine.line()
+    await line.run(order(1, "test.sleep"))
+    await asyncio.sleep(0.1)
+
+    worker.stop()
+    await line.next("goodbye")
+    line = await engine.line()
+    assert line.in_flight == [("e.1.0.1", 1)]
+    await line.silence("goodbye")
+    worker.stop()
+
+    assert (await line.next("goodbye")).release
+    assert await asyncio.wait_for(task, 5) is False
+
+
+async def test_a_worker_that_is_replaced_ends(engine: Engine, start_worker: StartWorker) -> None:
+    """A worker whose id another process has taken ends, and says so."""
+    _, task = start_worker(greet)
+    line = await engine.line()
+
+    line.end(grpc.StatusCode.ABORTED)
+
+    assert await asyncio.wait_for(task, 8) is True
+
+
+def test_a_worker_takes_the_actions_of_a_module() -> None:
+    """A module stands for all its actions; one without any is refused."""
+    assert Worker(std, greet).is_connected is False
+    with pytest.raises(ValueError, match="the module empty has no actions"):
+        Worker(ModuleType("empty"))
+
+
+def test_the_engines_of_a_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are given, or come from the environment, or are the one of `dalsegno serve`; each counts once."""
+    assert Worker(greet).engines == ("127.0.0.1:7701",)
+    monkeypatch.setenv("DALSEGNO_ENGINE", "127.0.0.1:1, 127.0.0.1:2")
+    assert Worker(greet).engines == ("127.0.0.1:1", "127.0.0.1:2")
+    assert Worker(greet, engine=["127.0.0.1:3", "127.0.0.1:3"]).engines == ("127.0.0.1:3",)
+
+
+def test_what_cannot_work_is_refused_at_once() -> None:
+    """The error of a worker that cannot work says what to write."""
+
+    def plain() -> None: ...
+
+    with pytest.raises(ValueError, match="needs an action"):
+        Worker()
+    with pytest.raises(ValueError, match=r"two actions named test\.greet"):
+        Worker(greet, action("test.greet")(plain))
+    with pytest.raises(TypeError, match="decorate it with @action"):
+        Worker(plain)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="'localhost' is not of the form host:port"):
+        Worker(greet, engine="localhost")
+    with pytest.raises(ValueError, match="at least 1"):
+        Worker(greet, slots=0)
