@@ -1,0 +1,102 @@
+"""Streams that break, heartbeats, and engines that go."""
+
+from __future__ import annotations
+
+from dalsegno.executor_check.check import Check
+from dalsegno.executor_check.scene import Order, Scene
+from dalsegno.executor_check.steps import (
+    Acknowledge,
+    Break,
+    Connect,
+    CreditBack,
+    Cut,
+    Heartbeats,
+    Hello,
+    InFlight,
+    Outcome,
+    Quiet,
+    Refuse,
+    Run,
+)
+
+
+def _sleep(label: str, seconds: float) -> Run:
+    return Run(Order(label, "sleep", {"seconds": seconds}))
+
+
+def _find_other_session(scene: Scene) -> str:
+    now, before = scene.line.hello, scene.previous
+    if before is None or (now.executor_id, now.session_id) == (before.executor_id, before.session_id):
+        return ""
+    return f"{now.executor_id} {now.session_id}"
+
+
+SAME = Hello("the same executor_id and session_id", _find_other_session)
+
+CHECKS = (
+    Check(
+        "reconnect-keeps-what-runs",
+        "ExecutorService.Connect: to resume after a break, call again with the same session id and the deliveries "
+        "still in flight.",
+        (
+            *(_sleep("a", 1.0), Break(), Connect(), SAME, InFlight(("a",))),
+            *(Outcome("a"), Quiet("a", 0.2), Acknowledge("a")),
+        ),
+    ),
+    Check(
+        "reconnect-after-a-cut",
+        "ExecutorService.Connect: a connection that breaks without a status is a break like another.",
+        (
+            *(_sleep("a", 0.8), Cut(), Connect(), SAME, InFlight(("a",))),
+            *(Outcome("a"), Quiet("a", 0.2), Acknowledge("a")),
+        ),
+    ),
+    Check(
+        "engine-may-be-away",
+        "ExecutorService: outcomes of the time in which no engine is there are stored, and sent when one is.",
+        (
+            *(_sleep("a", 0.3), Cut(1.2), Connect(), SAME, InFlight(("a",))),
+            *(Outcome("a"), Acknowledge("a")),
+        ),
+    ),
+    Check(
+        "reconnect-has-pauses",
+        "ExecutorService.Connect: after UNAVAILABLE an executor connects again, with pauses between.",
+        (Refuse(1.5, at_most=30), Connect(), SAME, InFlight(())),
+    ),
+    Check(
+        "superseded-is-dropped",
+        "Welcome.superseded: deliveries that no longer count: stop them, or drop their outcomes.",
+        (
+            *(_sleep("a", 1.0), Run(Order("b", "echo", {"output": 1})), Outcome("b")),
+            *(Break(), Connect(superseded=("a", "b")), Quiet("b", 0.2), Quiet("a", 1.1), CreditBack()),
+            *(Break(), Connect(), InFlight(())),
+        ),
+    ),
+    Check(
+        "heartbeat-when-idle",
+        "Welcome.heartbeat: both sides send a Heartbeat at least so often (the check allows half as much more).",
+        (Connect(heartbeat_s=0.5, lease_s=5), Heartbeats(1.8, apart_s=0.75)),
+    ),
+    Check(
+        "heartbeat-under-load",
+        "Welcome.heartbeat: also while all slots are in use and large values travel (within three times of it).",
+        (
+            Connect(heartbeat_s=0.5, lease_s=5),
+            _sleep("long", 1.6),
+            Run(Order("a", "echo", {"output": "x" * 500_000}), times=3),
+            Run(Order("b", "echo", {"output": 1}), times=500),
+            Heartbeats(1.5, apart_s=1.5),
+            *(Outcome(each) for each in ("a", "b", "long")),
+            *(Acknowledge(each) for each in ("a", "b", "long")),
+        ),
+    ),
+    Check(
+        "silent-engine-is-left",
+        "Welcome.lease: an engine that sends nothing for this time is gone: the executor opens a new stream.",
+        (
+            *(Connect(heartbeat_s=0.3, lease_s=1.0, beats=False), _sleep("a", 0.3), Outcome("a")),
+            *(Connect(within_s=5, ends_open=False), SAME, InFlight(("a",)), Outcome("a"), Acknowledge("a")),
+        ),
+    ),
+)
